@@ -1,0 +1,215 @@
+"""Limits: what one sandbox may use, with their units. Every one is on by default.
+
+A limit of ``None`` is lifted; it has to be written out, and the report then says so. Nothing here
+enforces anything: each field's comment names the module that does.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+
+from aegis.errors import PolicyError
+
+__all__ = [
+    "LIMIT_NAMES",
+    "Limits",
+    "format_bytes",
+    "format_count",
+    "format_seconds",
+    "parse_bytes",
+    "parse_count",
+    "parse_limit",
+    "parse_seconds",
+]
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+MAX_STACK = 2 * MIB  # above it the engine aborts the process (F29)
+MIN_STACK = 16 * KIB
+MAX_MEMORY = 4 * GIB  # what a 32-bit memory can address
+MAX_TABLE_ELEMENTS = 10_000_000
+MAX_MODULE_SIZE = GIB
+
+_BYTE_UNITS = {
+    "": 1, "b": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "k": KIB, "m": MIB, "g": GIB, "kib": KIB, "mib": MIB, "gib": GIB, "tib": 1 << 40,
+}  # fmt: skip
+_TIME_UNITS = {"": 1.0, "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_COUNT_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
+_QUANTITY = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+]?[0-9]+)?)\s*([A-Za-zµ]*)\s*", re.ASCII)
+
+
+def _split(text: str, what: str, example: str) -> tuple[float | int, str]:
+    match = re.fullmatch(_QUANTITY, text.replace("µ", "u"))
+    if match is None:
+        raise PolicyError(f"{what}: {text!r} is not a quantity; write it like {example}")
+    number, unit = match.group(1).replace("_", ""), match.group(2).lower()
+    value = float(number)
+    return (int(number) if number.isdigit() else value), unit
+
+
+def _quantity(value: object, what: str, units: Mapping[str, float], example: str) -> float | int:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise PolicyError(f"{what}: expected a quantity like {example}, not {type(value).__name__}")
+    if isinstance(value, str):
+        number, unit = _split(value, what, example)
+        if unit not in units:
+            known = ", ".join(u for u in units if u)
+            raise PolicyError(f"{what}: {unit!r} is not a unit; use one of {known}")
+        value = number * units[unit]
+    if not math.isfinite(value):
+        raise PolicyError(f"{what}: {value} is not finite; write it like {example}")
+    if value <= 0:
+        raise PolicyError(f"{what}: {value:g} is not a limit; it must be more than zero")
+    return value
+
+
+def parse_bytes(value: object, what: str = "size") -> int:
+    """Parse a size: an ``int`` of bytes, or text such as ``64MiB``, ``64MB`` (decimal) or ``1.5GiB``."""
+    size = _quantity(value, what, _BYTE_UNITS, "64MiB")
+    if size != int(size):
+        raise PolicyError(f"{what}: {value!r} is not a whole number of bytes")
+    return int(size)
+
+
+def parse_seconds(value: object, what: str = "timeout") -> float:
+    """Parse a duration in seconds: a number, or text such as ``30s``, ``250ms``, ``5m`` or ``1h``."""
+    return float(_quantity(value, what, _TIME_UNITS, "30s"))
+
+
+def parse_count(value: object, what: str = "count") -> int:
+    """Parse a whole count: an ``int``, or text such as ``1000``, ``1_000_000``, ``1e9`` or ``10k``."""
+    number = _quantity(value, what, _COUNT_UNITS, "1e9")
+    if number != int(number):
+        raise PolicyError(f"{what}: {value!r} is not a whole number")
+    return int(number)
+
+
+def format_bytes(size: float) -> str:
+    """Return ``size`` bytes in the largest binary unit that is at least one, such as ``64 MiB``."""
+    for unit, scale in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if size >= scale:
+            return f"{size / scale:.4g} {unit}"
+    return f"{size:,.0f} bytes"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration with a unit that suits it, such as ``30 s`` or ``1.5 ms``."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.4g} {unit}"
+    return f"{seconds * 1e9:.4g} ns"
+
+
+def format_count(number: float) -> str:
+    """Return a count with thousands separated."""
+    return f"{number:,.0f}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one sandbox may use; each field takes ``None`` to lift that limit.
+
+    ``fuel`` and ``timeout`` are for one call, re-armed before the start function and before each
+    call; every other limit is for the life of the sandbox (``reset`` starts a new one).
+    """
+
+    memory: int | None = 64 * MIB
+    """Bytes of all linear memories together, initial and grown (engine)."""
+    fuel: int | None = 1_000_000_000
+    """Units of guest work for one call, about one an instruction (engine)."""
+    timeout: float | None = 30.0
+    """Wall-clock seconds for one call, host calls included (engine, and every wait in host)."""
+    stack: int = 512 * KIB
+    """Bytes of guest stack, 16 KiB to 2 MiB; it cannot be lifted (engine)."""
+    table_elements: int | None = 10_000
+    """Elements of all tables together, initial and grown (engine)."""
+    memories: int | None = 10
+    """Linear memories of a sandbox (engine)."""
+    tables: int | None = 16
+    """Tables of a sandbox (engine)."""
+    instances: int | None = 64
+    """Core instances of a sandbox (engine)."""
+    module_size: int | None = 32 * MIB
+    """Bytes of the artifact, checked before compiling (engine)."""
+    stdout: int | None = MIB
+    """Bytes written to stdout (host)."""
+    stderr: int | None = 256 * KIB
+    """Bytes written to stderr (host)."""
+    open_files: int | None = 64
+    """Files and directories open at once, preopens not counted (host)."""
+    disk_written: int | None = 64 * MIB
+    """Bytes written to, or allocated in, granted files (host)."""
+    host_calls: int | None = 1_000_000
+    """Calls from the guest into the host (engine)."""
+    host_bytes: int | None = 64 * MIB
+    """Bytes copied between guest memory and the host (engine)."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            parsed = parse_limit(field.name, value)
+            if parsed != value or type(parsed) is not type(value):
+                object.__setattr__(self, field.name, parsed)
+
+    def with_(self, **changes: object) -> Limits:
+        """Return these limits with ``changes`` applied; values may be text with units."""
+        for name in changes:
+            if name not in LIMIT_NAMES:
+                from aegis.names import near
+
+                hint = "".join(f"; did you mean {n}?" for n in near(name, LIMIT_NAMES, 1))
+                raise PolicyError(f"{name!r} is not a limit{hint}")
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def lifted(self) -> tuple[str, ...]:
+        """Return the names of the limits that are off."""
+        return tuple(f.name for f in fields(self) if getattr(self, f.name) is None)
+
+
+_PARSERS: dict[str, Callable[[object, str], float | int]] = {
+    "memory": parse_bytes,
+    "fuel": parse_count,
+    "timeout": parse_seconds,
+    "stack": parse_bytes,
+    "table_elements": parse_count,
+    "memories": parse_count,
+    "tables": parse_count,
+    "instances": parse_count,
+    "module_size": parse_bytes,
+    "stdout": parse_bytes,
+    "stderr": parse_bytes,
+    "open_files": parse_count,
+    "disk_written": parse_bytes,
+    "host_calls": parse_count,
+    "host_bytes": parse_bytes,
+}
+_RANGES: dict[str, tuple[float, float]] = {
+    "stack": (MIN_STACK, MAX_STACK),
+    "memory": (1, MAX_MEMORY),
+    "table_elements": (1, MAX_TABLE_ELEMENTS),
+    "module_size": (1, MAX_MODULE_SIZE),
+    "timeout": (1e-3, 366 * 86400.0),
+}
+_COUNTS = (1, 2**63 - 1)
+
+LIMIT_NAMES = tuple(_PARSERS)
+"""Every limit's name, in the order of the documentation."""
+
+
+def parse_limit(name: str, value: object) -> int | float | None:
+    """Parse ``value`` for the limit ``name``; ``None`` lifts it, except for ``stack``."""
+    if value is None:
+        if name == "stack":
+            raise PolicyError("stack: it cannot be lifted; the most is 2 MiB")
+        return None
+    parse = _PARSERS[name]
+    parsed = parse(value, name)
+    low, high = _RANGES.get(name, _COUNTS)
+    if not low <= parsed <= high:
+        show = {parse_bytes: format_bytes, parse_seconds: format_seconds}.get(parse, format_count)
+        raise PolicyError(f"{name}: {show(parsed)} is out of range; the least is {show(low)}, the most {show(high)}")
+    return parsed

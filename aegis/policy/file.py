@@ -1,0 +1,257 @@
+"""The policy file, ``aegis.toml``: every mistake is an error that names its line."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aegis.errors import PolicyError
+from aegis.limits import LIMIT_NAMES, Limits, parse_limit
+from aegis.policy.capabilities import (
+    ClockCapability,
+    EnvironmentCapability,
+    LoggingCapability,
+    RandomCapability,
+)
+from aegis.policy.filesystem import FilesystemCapability, PathGrant, absolute, split_grant
+from aegis.policy.policy import Policy, unknown
+
+__all__ = ["load_policy", "parse_policy"]
+
+_SPELLINGS = {"memory_bytes": "memory", "timeout_seconds": "timeout"}
+_MOST_BYTES = 1 << 20
+
+Path = tuple["str | int", ...]
+"""Where a value stands: keys from the top, and positions in lists."""
+
+
+def load_policy(path: str | os.PathLike[str]) -> Policy:
+    """Read the policy file at ``path``; relative paths in it start at its folder.
+
+    Raise :class:`~aegis.errors.PolicyError` with the line of the first mistake.
+    """
+    name = os.fspath(path)
+    try:
+        with open(name, "rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise PolicyError(f"cannot be read: {error.strerror}", source=name) from None
+    if len(data) > _MOST_BYTES:
+        raise PolicyError("is larger than 1 MiB, which no policy is", source=name)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise PolicyError("is not UTF-8 text", source=name, line=line) from None
+    return parse_policy(text, base=os.path.dirname(os.path.abspath(name)), source=name)
+
+
+def parse_policy(text: str, *, base: str | None = None, source: str = "policy") -> Policy:
+    """Parse the text of a policy file; relative paths start at ``base``, by default here."""
+    import tomllib
+
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        where = re.search(r"\(at line (\d+), column \d+\)", str(error))
+        message = re.sub(r"\s*\(at .*\)$", "", str(error))
+        line = int(where[1]) if where else text.count("\n") + 1
+        raise PolicyError(f"not valid TOML: {message}", source=source, line=line) from None
+    reader = _Reader(text, os.path.abspath(base or os.curdir), source)
+    return reader.policy(data)
+
+
+class _Reader:
+    """Turns parsed TOML into a policy; every method takes the path of what it reads, for the line."""
+
+    def __init__(self, text: str, base: str, source: str) -> None:
+        self._text, self._base, self._source = text, base, source
+
+    def policy(self, data: Mapping[str, Any]) -> Policy:
+        self._known(data, (), ("limits", "capabilities"))
+        capabilities = self._table(data.get("capabilities", {}), ("capabilities",))
+        readers: dict[str, Callable[[Mapping[str, Any], Path], Any]] = {
+            "filesystem": self._filesystem,
+            "network": self._network,
+            "environment": self._environment,
+            "clock": self._clock,
+            "random": self._random,
+            "logging": self._logging,
+        }
+        self._known(capabilities, ("capabilities",), tuple(readers))
+        granted = {}
+        for name, value in capabilities.items():
+            path = ("capabilities", name)
+            granted[name] = self._at(path, readers[name], self._table(value, path), path)
+        return self._at((), Policy, limits=self._limits(data), **granted)
+
+    def _limits(self, data: Mapping[str, Any]) -> Limits:
+        table = self._table(data.get("limits", {}), ("limits",))
+        self._known(table, ("limits",), (*LIMIT_NAMES, *_SPELLINGS))
+        found: dict[str, Any] = {}
+        for key, value in table.items():
+            name = _SPELLINGS.get(key, key)
+            if name in found:
+                raise self._error(f"{name} is given twice; keep {name} or {key}", ("limits", key))
+            if key in _SPELLINGS and not _is_number(value):
+                raise self._error(f"{key} is a plain number; write {name} = {value!r} for one with a unit", ("limits", key))
+            lifted = value == "none"
+            found[name] = self._at(("limits", key), parse_limit, name, None if lifted else value)
+        return self._at(("limits",), Limits, **found)
+
+    def _filesystem(self, table: Mapping[str, Any], path: Path) -> FilesystemCapability:
+        self._known(table, path, ("paths",))
+        entries = table.get("paths", [])
+        if not isinstance(entries, list):
+            raise self._error('paths is a list, such as [{ path = "./data", read = true }]', (*path, "paths"))
+        grants = [self._grant(entry, (*path, "paths", n)) for n, entry in enumerate(entries)]
+        return FilesystemCapability(paths=tuple(g for g in grants if g is not None))
+
+    def _grant(self, entry: Any, path: Path) -> PathGrant | None:
+        if isinstance(entry, str):
+            entry = {"path": entry}
+        table = self._table(entry, path)
+        self._known(table, path, ("path", "guest", "read", "write"))
+        if "path" not in table:
+            raise self._error("the grant names no path", path)
+        host, guest = self._at((*path, "path"), split_grant, self._string(table["path"], (*path, "path")))
+        if "guest" in table:
+            guest = self._string(table["guest"], (*path, "guest"))
+        write = self._flag(table, "write", False, path)
+        read = self._flag(table, "read", True, path)
+        if not read and not write:
+            return None
+        if not read:
+            raise self._error("read = false with write = true: what may be written may be read; leave read out", (*path, "read"))
+        return self._at(path, lambda: PathGrant(host=absolute(host, self._base), guest=guest, write=write))  # type: ignore[no-any-return]
+
+    def _network(self, table: Mapping[str, Any], path: Path) -> Any:
+        from aegis.policy.network import NetworkCapability
+
+        self._known(table, path, ("allow", "deny", "listen"))
+        return NetworkCapability(**{key: self._list(value, (*path, key)) for key, value in table.items()})
+
+    def _environment(self, table: Mapping[str, Any], path: Path) -> EnvironmentCapability:
+        self._known(table, path, ("set", "pass"))
+        values = self._table(table.get("set", {}), (*path, "set"))
+        passed = tuple(self._list(table.get("pass", []), (*path, "pass")))
+        return EnvironmentCapability(set=tuple(values.items()), pass_=passed)
+
+    def _clock(self, table: Mapping[str, Any], path: Path) -> ClockCapability:
+        self._known(table, path, ("mode",))
+        return self._at((*path, "mode"), ClockCapability.parse, self._string(table.get("mode", "virtual"), (*path, "mode")))  # type: ignore[no-any-return]
+
+    def _random(self, table: Mapping[str, Any], path: Path) -> RandomCapability:
+        self._known(table, path, ("mode",))
+        return self._at((*path, "mode"), RandomCapability.parse, self._string(table.get("mode", "seed:0"), (*path, "mode")))  # type: ignore[no-any-return]
+
+    def _logging(self, table: Mapping[str, Any], path: Path) -> LoggingCapability:
+        self._known(table, path, ("enabled", "min_level"))
+        level = self._string(table.get("min_level", "info"), (*path, "min_level"))
+        return self._at((*path, "min_level"), LoggingCapability, enabled=self._flag(table, "enabled", False, path), min_level=level)  # type: ignore[no-any-return]
+
+    # -- pieces --------------------------------------------------------------------------------
+
+    def _table(self, value: Any, path: Path) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping):
+            raise self._error(f"{path[-1]!r} is a table, not {_kind(value)}", path)
+        return value
+
+    def _string(self, value: Any, path: Path) -> str:
+        if not isinstance(value, str):
+            raise self._error(f"{path[-1]!r} is text in quotes, not {_kind(value)}", path)
+        return value
+
+    def _list(self, value: Any, path: Path) -> list[str]:
+        if not isinstance(value, list):
+            raise self._error(f"{path[-1]!r} is a list of texts, not {_kind(value)}", path)
+        return [self._string(item, path) for item in value]
+
+    def _flag(self, table: Mapping[str, Any], key: str, default: bool, path: Path) -> bool:
+        value = table.get(key, default)
+        if not isinstance(value, bool):
+            raise self._error(f"{key!r} is true or false, not {_kind(value)}", (*path, key))
+        return value
+
+    def _known(self, table: Mapping[str, Any], path: Path, known: tuple[str, ...]) -> None:
+        for key in table:
+            if key not in known:
+                place = ".".join(str(p) for p in path if isinstance(p, str)) or "the top level"
+                raise self._error(unknown(key, known, f"key of {place}"), (*path, key))
+
+    def _at(self, path: Path, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+        """Call ``function``; a mistake that it finds gets this file's name and the line of ``path``."""
+        try:
+            return function(*args, **keywords)
+        except PolicyError as error:
+            if error.line is not None:
+                raise
+            raise self._error(error.reason, path) from None
+
+    def _error(self, message: str, path: Path) -> PolicyError:
+        return PolicyError(message, source=self._source, line=line_of(self._text, path))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a table"}
+    return names.get(type(value), type(value).__name__)
+
+
+# -- lines --------------------------------------------------------------------------------------
+
+_HEADER = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_PIECE = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
+_INLINE = re.compile(r"""(\{)|(?:(?<=[{,\s]))([A-Za-z0-9_-]+|"[^"]*"|'[^']*')\s*=(?!=)|("(?:[^"\\]|\\.)*"|'[^']*')|(\#)""")
+
+
+def line_of(text: str, path: Path) -> int | None:
+    """Return the line, from 1, where the value at ``path`` stands, or the nearest thing above it."""
+    places = _places(text)
+    for length in range(len(path), 0, -1):
+        if path[:length] in places:
+            return places[path[:length]]
+    return None
+
+
+def _places(text: str) -> dict[Path, int]:
+    """Find the line of every table, key and inline table's key. The TOML is known to be valid."""
+    places: dict[Path, int] = {}
+    table: Path = ()
+    key: Path = ()
+    item = -1
+    for number, line in enumerate(text.splitlines(), 1):
+        header = _HEADER.match(line)
+        if header and not _KEY.match(line):
+            table = _split(header[1])
+            for length in range(1, len(table) + 1):
+                places.setdefault(table[:length], number)
+            continue
+        start = _KEY.match(line)
+        begin = 0
+        if start:
+            key, item = (*table, *_split(start[1])), -1
+            for length in range(len(table) + 1, len(key) + 1):
+                places.setdefault(key[:length], number)
+            begin = start.end()
+        for found in _INLINE.finditer(line, begin):
+            if found[4]:
+                break
+            if found[1]:
+                item += 1
+                places.setdefault((*key, item), number)
+            elif found[2]:
+                name = found[2].strip("\"'")
+                places.setdefault((*key, item, name), number)
+                places.setdefault((*key, name), number)
+    return places
+
+
+def _split(dotted: str) -> tuple[str, ...]:
+    return tuple(piece.strip("\"'") for piece in _PIECE.findall(dotted))

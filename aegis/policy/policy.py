@@ -1,0 +1,100 @@
+"""The policy: everything that one sandbox is granted and limited to, as one immutable value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from aegis.errors import PolicyError
+from aegis.limits import LIMIT_NAMES, Limits
+from aegis.names import near
+from aegis.policy.capabilities import (
+    ClockCapability,
+    EnvironmentCapability,
+    LoggingCapability,
+    RandomCapability,
+    StdioCapability,
+)
+from aegis.policy.filesystem import FilesystemCapability
+
+if TYPE_CHECKING:
+    from aegis.policy.network import NetworkCapability
+
+__all__ = ["Policy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What one sandbox may reach and use. ``Policy()`` grants nothing and has every limit on.
+
+    Two policies are equal when they grant the same. Making one opens nothing: a grant is acquired
+    when a sandbox is made.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    filesystem: FilesystemCapability = field(default_factory=FilesystemCapability)
+    environment: EnvironmentCapability = field(default_factory=EnvironmentCapability)
+    clock: ClockCapability = field(default_factory=ClockCapability)
+    random: RandomCapability = field(default_factory=RandomCapability)
+    logging: LoggingCapability = field(default_factory=LoggingCapability)
+    network: NetworkCapability | None = None
+    stdio: StdioCapability = field(default_factory=StdioCapability)
+
+    def __post_init__(self) -> None:
+        for name, expected in _TYPES.items():
+            value = getattr(self, name)
+            if not isinstance(value, expected):
+                raise PolicyError(f"{name}: expected {expected.__name__}, not {type(value).__name__}")
+
+    @classmethod
+    def from_keywords(cls, **keywords: Any) -> Policy:
+        """Return a policy of limits by name (``memory="64MiB"``) and capabilities by name.
+
+        A limit may be text with a unit. A misspelt name is a :class:`~aegis.errors.PolicyError` that
+        shows the nearest one.
+        """
+        known = {f.name for f in fields(cls)}
+        limits = {name: value for name, value in keywords.items() if name in LIMIT_NAMES}
+        rest = {name: value for name, value in keywords.items() if name not in limits}
+        for name in rest:
+            if name not in known:
+                raise PolicyError(unknown(name, (*LIMIT_NAMES, *known), "policy keyword"))
+        base: Limits = rest.pop("limits", None) or Limits()
+        return cls(limits=base.with_(**limits) if limits else base, **rest)
+
+    def describe(self) -> list[str]:
+        """Return one line for each grant and each lifted limit; an empty list grants nothing."""
+        lines = [f"{'read-write' if g.write else 'read-only'} {g.host} as {g.guest}" for g in self.filesystem.paths]
+        lines += [f"environment {name} set" for name, _ in self.environment.set]
+        lines += [f"environment {name} passed on" for name in self.environment.pass_]
+        if self.clock.mode != "virtual":
+            lines.append(f"clock {self.clock.mode}")
+        if self.random != RandomCapability():
+            lines.append(f"random {self.random.mode}")
+        if self.logging.enabled:
+            lines.append(f"logging from {self.logging.min_level}")
+        if self.stdio.stdin != "empty":
+            lines.append("standard input")
+        if self.network is not None:
+            lines += self.network.describe()
+        lines += [f"no limit on {name}" for name in self.limits.lifted()]
+        return lines
+
+
+_TYPES: Mapping[str, type] = {
+    "limits": Limits,
+    "filesystem": FilesystemCapability,
+    "environment": EnvironmentCapability,
+    "clock": ClockCapability,
+    "random": RandomCapability,
+    "logging": LoggingCapability,
+    "stdio": StdioCapability,
+}
+
+
+def unknown(name: str, known: Iterable[str], what: str) -> str:
+    """Return the message for a name that is not one of ``known``."""
+    alike = near(name, known, 1)
+    hint = f"did you mean {alike[0]!r}?" if alike else f"known: {', '.join(sorted(known))}"
+    return f"{name!r} is not a {what}; {hint}"

@@ -1,0 +1,95 @@
+"""The values and seams that floors share: types of functions, and what a host module may ask of a run.
+
+``host`` and ``engine`` do not import each other. A host module is written against the two protocols
+here, :class:`GuestMemory` and :class:`CallScope`; the engine implements them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+__all__ = ["CallScope", "Decision", "FuncType", "GuestMemory", "HostFunction", "MemoryFault"]
+
+
+@dataclass(frozen=True, slots=True)
+class FuncType:
+    """A core function type; value types are spelt as in the text format (``i32`` … ``externref``)."""
+
+    params: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"({', '.join(self.params)}) -> ({', '.join(self.results)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFunction:
+    """A function that the host offers to one sandbox under ``module`` and ``name``.
+
+    ``call`` takes the parameters as plain ``int`` and ``float`` (integers signed, as in the text
+    format) and returns the result, a tuple of several, or ``None`` of none. What it raises that is
+    an :class:`~aegis.errors.AegisError` ends the run as that error; anything else as
+    :class:`~aegis.errors.HostError`.
+    """
+
+    module: str
+    name: str
+    type: FuncType
+    call: Callable[..., Any]
+
+
+class MemoryFault(Exception):
+    """An address and length that do not lie within the guest's memory."""
+
+
+class GuestMemory(Protocol):
+    """Bounded, copying access to the guest's memory during a host call. Offsets and lengths in bytes.
+
+    Every method raises :class:`MemoryFault` for a range that is not wholly inside, and charges the
+    bytes it copies to the limit ``host_bytes``.
+    """
+
+    def size(self) -> int: ...
+    def read(self, offset: int, length: int) -> bytes: ...
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One answer of the policy: who asked is the run; here is what, which target, and by which rule.
+
+    ``remedy`` is the flag that would change the answer, empty when it was allowed.
+    """
+
+    capability: str
+    action: str
+    target: str
+    allowed: bool
+    rule: str
+    remedy: str = ""
+
+
+class CallScope(Protocol):
+    """What a host function may know and ask of the call that it serves."""
+
+    def remaining(self) -> float | None:
+        """Seconds to the deadline, ``None`` without one; raise if it passed or the run was cancelled."""
+        ...
+
+    def wait(self, seconds: float | None = None, *, read: Sequence[int] = (), write: Sequence[int] = ()) -> tuple[list[int], list[int]]:
+        """Wait for descriptors or for ``seconds``; return the ready ones, two empty lists for time.
+
+        It raises :class:`~aegis.errors.DeadlineExceeded` or :class:`~aegis.errors.Cancelled` when
+        one of those comes first, so a host function never waits longer than it may.
+        """
+        ...
+
+    def decided(self, decision: Decision) -> None:
+        """Record a decision of the policy, as an event and in the metrics."""
+        ...
+
+    def logged(self, level: str, message: str) -> None:
+        """Tell observers of a line that the guest logged; ``message`` is escaped and cut already."""
+        ...
