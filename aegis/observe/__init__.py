@@ -1,0 +1,100 @@
+"""What happened, told to whoever asks: outcomes, events, metrics and reports.
+
+Pure data and one small dispatcher; nothing here can change a run. The names are loaded on first
+use, because a run that nobody observes should not pay for the classes of its events.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aegis.observe.bus import EventBus as EventBus
+    from aegis.observe.bus import Failure as Failure
+    from aegis.observe.bus import Subscriber as Subscriber
+    from aegis.observe.events import EVENTS as EVENTS
+    from aegis.observe.events import CapabilityChecked as CapabilityChecked
+    from aegis.observe.events import Custom as Custom
+    from aegis.observe.events import ErrorRaised as ErrorRaised
+    from aegis.observe.events import Event as Event
+    from aegis.observe.events import ExecutionCompleted as ExecutionCompleted
+    from aegis.observe.events import ExecutionStarted as ExecutionStarted
+    from aegis.observe.events import FuelConsumed as FuelConsumed
+    from aegis.observe.events import GuestLogged as GuestLogged
+    from aegis.observe.events import HostFunctionCalled as HostFunctionCalled
+    from aegis.observe.events import MemoryGrew as MemoryGrew
+    from aegis.observe.events import ModuleLoaded as ModuleLoaded
+    from aegis.observe.metrics import Metrics as Metrics
+    from aegis.observe.metrics import MetricsSubscriber as MetricsSubscriber
+    from aegis.observe.metrics import fold as fold
+    from aegis.observe.outcome import Outcome as Outcome
+    from aegis.observe.outcome import Usage as Usage
+    from aegis.observe.report import ExecutionReport as ExecutionReport
+    from aegis.observe.subscribers import CollectingSubscriber as CollectingSubscriber
+    from aegis.observe.subscribers import JsonLinesWriter as JsonLinesWriter
+
+_HOMES = {
+    "EVENTS": "events",
+    "CapabilityChecked": "events",
+    "CollectingSubscriber": "subscribers",
+    "Custom": "events",
+    "ErrorRaised": "events",
+    "Event": "events",
+    "EventBus": "bus",
+    "ExecutionCompleted": "events",
+    "ExecutionReport": "report",
+    "ExecutionStarted": "events",
+    "Failure": "bus",
+    "FuelConsumed": "events",
+    "GuestLogged": "events",
+    "HostFunctionCalled": "events",
+    "JsonLinesWriter": "subscribers",
+    "MemoryGrew": "events",
+    "Metrics": "metrics",
+    "MetricsSubscriber": "metrics",
+    "ModuleLoaded": "events",
+    "Outcome": "outcome",
+    "Subscriber": "bus",
+    "Usage": "outcome",
+    "fold": "metrics",
+}
+
+__all__ = [
+    "EVENTS",
+    "CapabilityChecked",
+    "CollectingSubscriber",
+    "Custom",
+    "ErrorRaised",
+    "Event",
+    "EventBus",
+    "ExecutionCompleted",
+    "ExecutionReport",
+    "ExecutionStarted",
+    "Failure",
+    "FuelConsumed",
+    "GuestLogged",
+    "HostFunctionCalled",
+    "JsonLinesWriter",
+    "MemoryGrew",
+    "Metrics",
+    "MetricsSubscriber",
+    "ModuleLoaded",
+    "Outcome",
+    "Subscriber",
+    "Usage",
+    "fold",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,193 @@
+"""The report of one run: how it ended, what it used, what it was granted; for people and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aegis.limits import format_bytes, format_count, format_seconds
+from aegis.names import count
+from aegis.observe.encode import dump, plain, visible
+from aegis.observe.outcome import Usage
+
+if TYPE_CHECKING:
+    from aegis.errors import AegisError
+
+__all__ = ["ExecutionReport", "OutcomeLike"]
+
+_ERROR_FIELDS = (
+    "capability", "code", "limit", "used", "allowed", "phase", "line", "source", "name", "near", "remedy", "signal",
+    "state", "target",
+)  # fmt: skip
+
+
+class OutcomeLike(Protocol):
+    """What a report reads of an outcome."""
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def value(self) -> Any: ...
+    @property
+    def exit_code(self) -> int: ...
+    @property
+    def error(self) -> AegisError | None: ...
+    @property
+    def usage(self) -> Usage: ...
+    @property
+    def stdout(self) -> bytes: ...
+    @property
+    def stderr(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionReport:
+    """What a run did. ``of`` makes one from an outcome; the three ``to_`` methods show it.
+
+    Every string of a guest's is escaped where it is shown, in JSON as in text.
+    """
+
+    status: str
+    exit_code: int
+    value: Any = None
+    error: Mapping[str, Any] | None = None
+    usage: Usage = field(default_factory=Usage)
+    stdout: bytes = b""
+    stderr: bytes = b""
+    artifact: str | None = None
+    """The artifact as the caller named it."""
+    digest: str | None = None
+    function: str | None = None
+    granted: tuple[str, ...] = ()
+    """A line a grant, as the policy describes itself."""
+    limits: Mapping[str, float | None] = field(default_factory=dict)
+    """The limits in force by name; ``None`` marks one that was lifted."""
+
+    @classmethod
+    def of(
+        cls,
+        outcome: OutcomeLike,
+        *,
+        artifact: str | None = None,
+        digest: str | None = None,
+        function: str | None = None,
+        granted: Sequence[str] = (),
+        limits: Mapping[str, float | None] | None = None,
+    ) -> ExecutionReport:
+        """Return the report of ``outcome``; ``granted`` is ``policy.describe()``."""
+        return cls(
+            status=outcome.status,
+            exit_code=outcome.exit_code,
+            value=plain(outcome.value),
+            error=None if outcome.error is None else _error(outcome.error),
+            usage=outcome.usage,
+            stdout=outcome.stdout,
+            stderr=outcome.stderr,
+            artifact=artifact,
+            digest=digest,
+            function=function,
+            granted=tuple(granted),
+            limits=dict(limits or {}),
+        )
+
+    @property
+    def lifted(self) -> tuple[str, ...]:
+        """The names of the limits that were off."""
+        return tuple(name for name, value in self.limits.items() if value is None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON data. Output that is not UTF-8 comes as ``…_base64`` instead."""
+        return {
+            "status": self.status,
+            "exit_code": self.exit_code,
+            "artifact": self.artifact,
+            "digest": self.digest,
+            "function": self.function,
+            "value": self.value,
+            "error": None if self.error is None else dict(self.error),
+            "usage": _usage(self.usage),
+            "granted": list(self.granted),
+            "limits": dict(self.limits),
+            "lifted": list(self.lifted),
+            **_output("stdout", self.stdout),
+            **_output("stderr", self.stderr),
+        }
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """Return one JSON document, ASCII and strict; on one line with ``indent=None``."""
+        return dump(self.to_dict(), indent=indent)
+
+    def to_text(self) -> str:
+        """Return the report for people: some ten lines, each at most some hundred characters."""
+        return "\n".join(f"{label:<9} {text}".rstrip() for label, text in self._lines())
+
+    def _lines(self) -> list[tuple[str, str]]:
+        return [*self._ending(), *self._used(), *self._allowed()]
+
+    def _ending(self) -> list[tuple[str, str]]:
+        lines = [("status", f"{self.status}, exit code {self.exit_code}")]
+        if self.error is not None:
+            message = str(self.error.get("message", "")).split("\n")
+            lines += [("error" if n == 0 else "", visible(line)) for n, line in enumerate(message)]
+        if self.value is not None:
+            lines.append(("value", visible(str(self.value))))
+        named = (("artifact", self.artifact), ("digest", self.digest), ("function", self.function))
+        return lines + [(label, visible(text)) for label, text in named if text is not None]
+
+    def _used(self) -> list[tuple[str, str]]:
+        usage = self.usage
+        host = "" if usage.host_seconds is None else f", {format_seconds(usage.host_seconds)}"
+        crossed = f"{_size(usage.bytes_in)} in, {_size(usage.bytes_out)} out"
+        lines = [
+            ("time", self._of(format_seconds(usage.seconds), "timeout", format_seconds)),
+            ("memory", self._of(format_bytes(usage.peak_memory), "memory", format_bytes)),
+            ("host", f"{count(usage.host_calls, 'call')}{host}, {crossed}"),
+            ("output", f"{_size(usage.stdout)} to stdout, {_size(usage.stderr)} to stderr"),
+        ]
+        if usage.fuel is not None:
+            lines.insert(1, ("fuel", self._of(format_count(usage.fuel), "fuel", format_count)))
+        if usage.denials:
+            lines.append(("denied", count(usage.denials, "request")))
+        return lines
+
+    def _of(self, used: str, limit: str, show: Any) -> str:
+        allowed = self.limits.get(limit)
+        return used if allowed is None else f"{used} of {show(allowed)}"
+
+    def _allowed(self) -> list[tuple[str, str]]:
+        granted = self.granted or ("nothing",)
+        lines = [("granted" if n == 0 else "", visible(line)) for n, line in enumerate(granted)]
+        return [*lines, ("lifted", ", ".join(self.lifted))] if self.lifted else lines
+
+
+def _size(size: int) -> str:
+    return count(size, "byte") if size < 1024 else format_bytes(size)
+
+
+def _error(error: AegisError) -> dict[str, Any]:
+    """Return an error as data: kind, blame and message, then the typed fields that its class has."""
+    data: dict[str, Any] = {"kind": error.kind, "blame": error.blame, "message": plain(str(error))}
+    for name in _ERROR_FIELDS:
+        value = getattr(error, name, None)
+        if value is not None:
+            data[name] = plain(value)
+    for name in ("frames", "missing"):
+        items = getattr(error, name, ())
+        if items:
+            data[name] = [plain(item._asdict()) for item in items[:64]]
+    return data
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    data = {name: getattr(usage, name) for name in usage.__slots__}
+    return {**data, "guest_seconds": usage.guest_seconds}
+
+
+def _output(name: str, data: bytes) -> dict[str, str]:
+    try:
+        return {name: data.decode("utf-8")}
+    except UnicodeDecodeError:
+        from base64 import b64encode
+
+        return {f"{name}_base64": b64encode(data).decode("ascii")}
