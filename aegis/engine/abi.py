@@ -1,0 +1,62 @@
+"""Core values at the C boundary: where each lies in the raw argument array, and its checked range.
+
+``wasmtime_val_raw_t`` is 16 bytes; a value sits at its start. Storing through a typed view checks type
+and range for free, so a value is never cut silently (F6).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aegis.errors import CallError
+from aegis.names import printable
+from aegis.values import FuncType
+
+__all__ = ["SLOT", "coerce", "index_of", "scalar_types", "view_name"]
+
+SLOT = 16
+_FORMATS = {"i32": ("i", 4), "i64": ("q", 2), "f32": ("f", 4), "f64": ("d", 2)}
+_BITS = {"i32": 32, "i64": 64}
+scalar_types = frozenset(_FORMATS)
+"""The value types that cross between Python and a guest."""
+
+
+def view_name(value_type: str) -> str:
+    """Return the format of the typed view that holds ``value_type``."""
+    return _FORMATS[value_type][0]
+
+
+def index_of(value_type: str, slot: int) -> int:
+    """Return the index of ``slot`` in that view."""
+    return slot * _FORMATS[value_type][1]
+
+
+def formats(signature: FuncType) -> tuple[str, ...]:
+    """Return the formats of the views that calls of ``signature`` need."""
+    return tuple(dict.fromkeys(view_name(t) for t in (*signature.params, *signature.results)))
+
+
+def coerce(value_type: str, value: Any, what: str) -> int | float:
+    """Return ``value`` as the view of ``value_type`` takes it.
+
+    Integers are welcome signed or unsigned, within the type's width; ``int`` where a float is meant.
+    Raise :class:`~aegis.errors.CallError` for anything else, naming ``what``.
+    """
+    if value_type in _BITS:
+        bits = _BITS[value_type]
+        if not hasattr(value, "__index__"):
+            raise CallError(f"{what} must be an integer for {value_type}, not {_name(value)}")
+        number = value.__index__()
+        if not -(1 << (bits - 1)) <= number < 1 << bits:
+            raise CallError(f"{what}: {printable(str(number), 40)} is out of range for {value_type}")
+        return int(number - (1 << bits) if number >= 1 << (bits - 1) else number)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise CallError(f"{what} must be a number for {value_type}, not {_name(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise CallError(f"{what}: the integer is out of range for {value_type}") from None
+
+
+def _name(value: object) -> str:
+    return f"{type(value).__name__} {printable(repr(value), 40)}" if isinstance(value, str | float) else type(value).__name__

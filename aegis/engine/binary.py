@@ -1,0 +1,391 @@
+"""What a core module says of itself, read from its bytes.
+
+The engine reads types too, but reading the type of a module whose signatures hold ``v128`` or a typed
+reference ends the process (F33), so this reader comes first, and nothing else reflects. It stops at
+no function body: its cost follows the number of imports, exports and types, not the size of the code.
+
+Core specification 2.0, section 5 (binary format). Every count is bounded by the bytes that are left,
+so a lying length costs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aegis.errors import ArtifactError
+from aegis.names import printable
+from aegis.values import FuncType
+
+__all__ = [
+    "Export",
+    "GlobalType",
+    "Import",
+    "MemoryType",
+    "ModuleInfo",
+    "TableType",
+    "TagType",
+    "is_component",
+    "is_module",
+    "read_module",
+]
+
+MAGIC = b"\0asm"
+PAGE = 65536
+_VALUE_TYPES = {
+    0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref", 0x6F: "externref",
+}  # fmt: skip
+_PROPOSALS = {
+    0x69: "exceptions", 0x68: "stack-switching", 0x6E: "gc", 0x6D: "gc", 0x6C: "gc", 0x6B: "gc", 0x6A: "gc",
+    0x71: "gc", 0x72: "gc", 0x73: "gc", 0x74: "exceptions", 0x63: "function-references", 0x64: "function-references",
+}  # fmt: skip
+_KINDS = ("func", "table", "memory", "global", "tag")
+SECTION_NAMES = (
+    "custom", "type", "import", "function", "table", "memory", "global",
+    "export", "start", "element", "code", "data", "data count", "tag",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryType:
+    """A linear memory; sizes in pages of ``page_size`` bytes."""
+
+    minimum: int
+    maximum: int | None = None
+    shared: bool = False
+    memory64: bool = False
+    page_size: int = PAGE
+
+    def __str__(self) -> str:
+        most = "" if self.maximum is None else f" {self.maximum}"
+        return f"memory {self.minimum}{most}{' shared' if self.shared else ''} ({self.minimum * self.page_size} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class TableType:
+    """A table of references; sizes in elements."""
+
+    element: str
+    minimum: int
+    maximum: int | None = None
+
+    def __str__(self) -> str:
+        return f"table {self.minimum}{'' if self.maximum is None else f' {self.maximum}'} {self.element}"
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalType:
+    """A global variable."""
+
+    value: str
+    mutable: bool = False
+
+    def __str__(self) -> str:
+        return f"global {f'(mut {self.value})' if self.mutable else self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class TagType:
+    """An exception tag, of a proposal that is off."""
+
+    type: int
+
+    def __str__(self) -> str:
+        return f"tag {self.type}"
+
+
+ExternType = FuncType | MemoryType | TableType | GlobalType | TagType
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """What the module asks of the host."""
+
+    module: str
+    name: str
+    kind: str
+    type: ExternType
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What the module offers; ``kind`` is func, memory, table, global or tag."""
+
+    name: str
+    kind: str
+    type: ExternType
+
+
+@dataclass(slots=True)
+class ModuleInfo:
+    """Everything that ``inspect`` shows of a module, and that linking needs."""
+
+    imports: list[Import] = field(default_factory=list)
+    exports: list[Export] = field(default_factory=list)
+    memories: list[MemoryType] = field(default_factory=list)
+    tables: list[TableType] = field(default_factory=list)
+    globals: list[GlobalType] = field(default_factory=list)
+    sections: list[tuple[str, int]] = field(default_factory=list)
+    memory_exports: list[tuple[str, int]] = field(default_factory=list)
+    """Exported memories: the name and the index of each."""
+    functions: int = 0
+    has_start: bool = False
+    proposals: set[str] = field(default_factory=set)
+
+
+def is_module(data: bytes) -> bool:
+    """Tell whether ``data`` starts as a core module of version 1."""
+    return data[:8] == MAGIC + b"\1\0\0\0"
+
+
+def is_component(data: bytes) -> bool:
+    """Tell whether ``data`` starts as a component (layer 1 of the preamble)."""
+    return data[:4] == MAGIC and data[6:8] == b"\1\0"
+
+
+class _Malformed(Exception):
+    pass
+
+
+class _Reader:
+    """A cursor over bytes; every read raises :class:`_Malformed` past the end."""
+
+    __slots__ = ("at", "data", "end")
+
+    def __init__(self, data: bytes, at: int = 0, end: int | None = None) -> None:
+        self.data, self.at = data, at
+        self.end = len(data) if end is None else end
+
+    def byte(self) -> int:
+        if self.at >= self.end:
+            raise _Malformed("it ends in the middle of a section")
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def leb(self, bits: int = 32) -> int:
+        """An unsigned LEB128 of at most ``bits`` bits (5.2.2)."""
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+            if shift >= bits:
+                raise _Malformed("an integer is too long")
+        if value >> bits:
+            raise _Malformed("an integer is too large")
+        return value
+
+    def skip(self, count: int) -> None:
+        if count > self.end - self.at:
+            raise _Malformed("a length reaches past the end")
+        self.at += count
+
+    def name(self) -> str:
+        length = self.leb()
+        start = self.at
+        self.skip(length)
+        try:
+            return self.data[start : self.at].decode()
+        except UnicodeDecodeError as error:
+            raise _Malformed("a name is not UTF-8") from error
+
+    def count(self) -> int:
+        """The length of a vector, which cannot exceed the bytes that are left."""
+        count = self.leb()
+        if count > self.end - self.at:
+            raise _Malformed("a count is larger than its section")
+        return count
+
+
+def read_module(data: bytes) -> ModuleInfo:
+    """Read the sections of a core module.
+
+    Raise :class:`~aegis.errors.ArtifactError` when the bytes are malformed, or when a type needs a
+    proposal that Aegis does not admit.
+    """
+    try:
+        return _read(data)
+    except _Malformed as error:
+        raise ArtifactError(f"not a valid WebAssembly module: {error}") from None
+
+
+def _read(data: bytes) -> ModuleInfo:
+    info = ModuleInfo()
+    types: list[FuncType] = []
+    functions: list[int] = []
+    reader = _Reader(data, 8)
+    while reader.at < reader.end:
+        number = reader.byte()
+        size = reader.leb()
+        start = reader.at
+        reader.skip(size)
+        section = _Reader(data, start, start + size)
+        if number == 0:
+            info.sections.append((f"custom {section.name()!r}", size))
+            continue
+        if number >= len(SECTION_NAMES):
+            raise _Malformed(f"section {number} does not exist")
+        info.sections.append((SECTION_NAMES[number], size))
+        _section(number, section, info, types, functions)
+    info.functions = len(functions) - sum(i.kind == "func" for i in info.imports)
+    return info
+
+
+def _section(number: int, r: _Reader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
+    match number:
+        case 1:
+            _types(r, info, types)
+        case 2:
+            for _ in range(r.count()):
+                _import(r, info, types, functions)
+        case 3:
+            functions.extend(r.leb() for _ in range(r.count()))
+        case 4:
+            info.tables.extend(_table(r, info, define=True) for _ in range(r.count()))
+        case 5:
+            info.memories.extend(_memory(r, info) for _ in range(r.count()))
+        case 6:
+            for _ in range(r.count()):
+                info.globals.append(_global(r, info))
+                _constant(r, info)
+        case 7:
+            for _ in range(r.count()):
+                _export(r, info, types, functions)
+        case 8:
+            info.has_start = True
+        case 13:
+            info.proposals.add("exceptions")
+        case _:
+            pass
+
+
+def _value_type(r: _Reader, info: ModuleInfo) -> str:
+    code = r.byte()
+    if code in _PROPOSALS:
+        info.proposals.add(_PROPOSALS[code])
+        raise ArtifactError(_refusal(_PROPOSALS[code]))
+    if code not in _VALUE_TYPES:
+        raise _Malformed(f"0x{code:02x} is not a value type")
+    return _VALUE_TYPES[code]
+
+
+def _types(r: _Reader, info: ModuleInfo, types: list[FuncType]) -> None:
+    for _ in range(r.count()):
+        form = r.byte()
+        if form != 0x60:
+            if form in (0x4E, 0x4F, 0x50, 0x5E, 0x5F):
+                raise ArtifactError(_refusal("gc"))
+            raise _Malformed(f"0x{form:02x} is not a type")
+        params = tuple(_value_type(r, info) for _ in range(r.count()))
+        results = tuple(_value_type(r, info) for _ in range(r.count()))
+        types.append(FuncType(params, results))
+
+
+def _refusal(proposal: str) -> str:
+    return f"the module needs the WebAssembly proposal {proposal!r}, which Aegis does not admit; build it without"
+
+
+def _limits(r: _Reader) -> tuple[int, int, int | None]:
+    flags = r.byte()
+    if flags > 15:
+        raise _Malformed(f"0x{flags:02x} is not a kind of limits")
+    bits = 64 if flags & 4 else 32
+    minimum = r.leb(bits)
+    return flags, minimum, r.leb(bits) if flags & 1 else None
+
+
+def _memory(r: _Reader, info: ModuleInfo) -> MemoryType:
+    flags, minimum, maximum = _limits(r)
+    for bit, proposal in ((2, "threads"), (4, "memory64"), (8, "custom-page-sizes")):
+        if flags & bit:
+            raise ArtifactError(_refusal(proposal))
+    return MemoryType(minimum, maximum)
+
+
+def _table(r: _Reader, info: ModuleInfo, *, define: bool = False) -> TableType:
+    code = r.byte()
+    if define and code == 0x40:
+        raise ArtifactError(_refusal("function-references"))
+    r.at -= 1
+    element = _value_type(r, info)
+    flags, minimum, maximum = _limits(r)
+    if flags & 6:
+        raise ArtifactError(_refusal("memory64" if flags & 4 else "threads"))
+    return TableType(element, minimum, maximum)
+
+
+def _global(r: _Reader, info: ModuleInfo) -> GlobalType:
+    value = _value_type(r, info)
+    return GlobalType(value, r.byte() == 1)
+
+
+def _import(r: _Reader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
+    module, name, kind = r.name(), r.name(), r.byte()
+    if kind >= len(_KINDS):
+        raise _Malformed(f"0x{kind:02x} is not a kind of import")
+    extern: ExternType
+    match kind:
+        case 0:
+            index = r.leb()
+            functions.append(index)
+            extern = _type_at(types, index)
+        case 1:
+            extern = _table(r, info)
+            info.tables.append(extern)
+        case 2:
+            extern = _memory(r, info)
+            info.memories.append(extern)
+        case 3:
+            extern = _global(r, info)
+            info.globals.append(extern)
+        case _:
+            raise ArtifactError(_refusal("exceptions"))
+    info.imports.append(Import(module, name, _KINDS[kind], extern))
+
+
+def _export(r: _Reader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
+    name, kind, index = r.name(), r.byte(), r.leb()
+    if kind >= len(_KINDS):
+        raise _Malformed(f"0x{kind:02x} is not a kind of export")
+    spaces: tuple[list[int] | list[TableType] | list[MemoryType] | list[GlobalType], ...]
+    spaces = (functions, info.tables, info.memories, info.globals)
+    if kind == 4:
+        raise ArtifactError(_refusal("exceptions"))
+    if index >= len(spaces[kind]):
+        raise _Malformed(f"the export {printable(name, 60)!r} names {_KINDS[kind]} {index}, which does not exist")
+    extern = _type_at(types, functions[index]) if kind == 0 else spaces[kind][index]
+    if kind == 2:
+        info.memory_exports.append((name, index))
+    info.exports.append(Export(name, _KINDS[kind], extern))  # type: ignore[arg-type]
+
+
+def _type_at(types: list[FuncType], index: int) -> FuncType:
+    if index >= len(types):
+        raise _Malformed(f"type {index} does not exist")
+    return types[index]
+
+
+def _constant(r: _Reader, info: ModuleInfo) -> None:
+    """Skip a constant expression (section 3.3.10, with extended-const)."""
+    while (op := r.byte()) != 0x0B:
+        match op:
+            case 0x41 | 0x42:
+                while r.byte() & 0x80:
+                    pass
+            case 0x43:
+                r.skip(4)
+            case 0x44:
+                r.skip(8)
+            case 0x23 | 0xD2:
+                r.leb()
+            case 0xD0:
+                _value_type(r, info)
+            case 0xFD:
+                if r.leb() != 12:
+                    raise _Malformed("a constant expression holds another instruction")
+                r.skip(16)
+            case 0x6A | 0x6B | 0x6C | 0x7C | 0x7D | 0x7E:
+                pass
+            case _:
+                raise _Malformed(f"a constant expression holds the instruction 0x{op:02x}")

@@ -1,0 +1,161 @@
+"""Compiled code on disk. A cache that is wrong in any way is as good as none: the code is built again.
+
+Deserialising altered bytes can run anything (the table "What kills the host"), so an entry counts only if
+a keyed digest over all of it is right, and key and entries lie in a directory that only this user can
+enter. Entries are written to a temporary name and renamed, so nobody ever reads half of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import stat
+import sys
+import tempfile
+
+from aegis.engine.native import lib
+
+__all__ = ["Cache", "default_folder"]
+
+_MAGIC = b"aegis-code-1\n"
+_TAG = 32
+_KEY = "key"
+_ENTRIES_KEPT = 512
+
+
+def default_folder() -> str:
+    """Return the user's cache folder for compiled code; it need not exist."""
+    home = os.path.expanduser("~")
+    if sys.platform == "darwin":
+        base = os.path.join(home, "Library", "Caches")
+    elif sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
+    return os.path.join(base, "aegis", "code")
+
+
+class Cache:
+    """A folder of compiled modules; every method answers "nothing" rather than fail."""
+
+    def __init__(self, folder: str | None = None) -> None:
+        self.folder = folder or default_folder()
+        self._secret: bytes | None = None
+
+    def name(self, digest: str, fingerprint: str) -> str:
+        """Return the entry's file name: the wasm's digest, the engine's version, the configuration."""
+        return hashlib.sha256(f"{digest} {lib.version} {sys.platform} {os.uname().machine if hasattr(os, 'uname') else ''} {fingerprint}".encode()).hexdigest()
+
+    def get(self, name: str) -> bytes | None:
+        """Return the code kept under ``name`` if it is untouched."""
+        try:
+            secret = self._key()
+            with open(os.path.join(self.folder, name), "rb") as file:
+                data = file.read()
+        except OSError:
+            return None
+        body = data[len(_MAGIC) + _TAG :]
+        tag = data[len(_MAGIC) : len(_MAGIC) + _TAG]
+        if data[: len(_MAGIC)] != _MAGIC or not hmac.compare_digest(tag, _seal(secret, name, body)):
+            return None
+        return body
+
+    def put(self, name: str, code: bytes) -> None:
+        """Keep ``code`` under ``name``; a full disk or a read-only folder is no error."""
+        temporary = None
+        try:
+            secret = self._key()
+            descriptor, temporary = tempfile.mkstemp(dir=self.folder)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(_MAGIC + _seal(secret, name, code))
+                file.write(code)
+            os.replace(temporary, os.path.join(self.folder, name))
+            temporary = None
+            self._prune()
+        except OSError:
+            pass
+        finally:
+            if temporary is not None:
+                _remove(temporary)
+
+    def drop(self, name: str) -> None:
+        """Forget an entry that turned out to be of no use."""
+        _remove(os.path.join(self.folder, name))
+
+    def _key(self) -> bytes:
+        """Return the secret, made at first use; raise ``OSError`` when the folder is not ours alone."""
+        if self._secret is None:
+            _private_folder(self.folder)
+            path = os.path.join(self.folder, _KEY)
+            secret = _read_key(path)
+            if len(secret) != _TAG:
+                secret = _make_key(self.folder, path)
+            self._secret = secret
+        return self._secret
+
+    def _prune(self) -> None:
+        """Keep the newest entries only, so that the folder stays bounded."""
+        names = [n for n in os.listdir(self.folder) if n != _KEY]
+        if len(names) > _ENTRIES_KEPT:
+            paths = sorted((os.path.join(self.folder, n) for n in names), key=lambda p: os.stat(p).st_mtime)
+            for path in paths[: len(names) - _ENTRIES_KEPT]:
+                _remove(path)
+
+
+def _seal(secret: bytes, name: str, code: bytes) -> bytes:
+    return hashlib.blake2b(code, key=secret, digest_size=_TAG, person=bytes.fromhex(name)[:16]).digest()
+
+
+def _private_folder(path: str) -> None:
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(path)
+    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o077):
+        if status.st_uid != os.getuid():
+            raise PermissionError(path)
+        os.chmod(path, 0o700)
+
+
+def _read_key(path: str) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        return b""
+    try:
+        status = os.fstat(descriptor)
+        if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o077):
+            return b""
+        return os.read(descriptor, _TAG + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _make_key(folder: str, path: str) -> bytes:
+    """Write a new secret. Of two processes that meet here one wins, and both use the winner's."""
+    descriptor, temporary = tempfile.mkstemp(dir=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(os.urandom(_TAG))
+        if _read_key(path):
+            os.replace(temporary, path)
+        else:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                if not _read_key(path):
+                    os.replace(temporary, path)
+    finally:
+        _remove(temporary)
+    secret = _read_key(path)
+    if len(secret) != _TAG:
+        raise OSError("the cache's key cannot be made")
+    return secret
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass

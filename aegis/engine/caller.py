@@ -1,0 +1,204 @@
+"""The raw call path from the host into a guest: one closure an export, written for its signature (D4).
+
+A closure does, in this order: is this thread right, is the sandbox free, arm the deadline, arm the fuel,
+lower the arguments, call, look at the trap, lift the result. Nothing else is on this path.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any, Protocol
+
+from aegis.engine.abi import SLOT, coerce, formats, index_of, view_name
+from aegis.engine.native import lib, number, pointer
+from aegis.engine.threads import DIRECT, MAIN, NESTED, where
+from aegis.engine.ticker import ticker
+from aegis.errors import SandboxStateError
+from aegis.values import FuncType
+
+__all__ = ["CallFrame", "Elsewhere", "Entry", "Style", "bind"]
+
+_EXTERN = 32
+
+
+class Elsewhere(Exception):
+    """This closure may not run on this thread now; the sandbox finds another way."""
+
+
+class Entry:
+    """One exported function of a module under one plan: what binding it needs, worked out once."""
+
+    __slots__ = ("_free", "_makers", "name", "name_length", "raw_name", "signature")
+
+    def __init__(self, name: str, signature: FuncType) -> None:
+        self.name = name
+        self.signature = signature
+        self.raw_name = name.encode()
+        self.name_length = number(len(self.raw_name))
+        self._free: list[CallFrame] = []
+        self._makers: list[Callable[..., Any] | None] = [None] * 4
+
+    def take_frame(self) -> CallFrame:
+        """Return a frame, one that an ended store gave back if there is one."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return CallFrame(self)
+
+    def give_back(self, frame: CallFrame) -> None:
+        """Keep the frame of an ended store for the next one."""
+        if len(self._free) < 16:
+            self._free.append(frame)
+
+    def maker(self, style: int) -> Callable[..., Any]:
+        """Return what makes closures of ``style``."""
+        made = self._makers[style]
+        if made is None:
+            made = self._makers[style] = _maker(self.signature, style)
+        return made
+
+
+class CallFrame:
+    """Native space for one bound function: its handle, then its arguments and results."""
+
+    __slots__ = ("args", "buffer", "count", "entry", "extern", "func", "views")
+
+    def __init__(self, entry: Entry) -> None:
+        signature = entry.signature
+        slots = max(len(signature.params), len(signature.results), 1)
+        self.entry = entry
+        self.buffer = (ctypes.c_char * (_EXTERN + SLOT * slots))()
+        base = ctypes.addressof(self.buffer)
+        self.extern = pointer(base)
+        self.func = pointer(base + 8)
+        self.args = pointer(base + _EXTERN)
+        self.count = number(slots)
+        block = memoryview(self.buffer).cast("B")[_EXTERN:]
+        self.views = {name: block.cast(name) for name in formats(signature)}  # type: ignore[call-overload]
+
+
+class Callee(Protocol):
+    """What a closure needs of its store."""
+
+    armed: float
+    owner: int
+    door: Any
+    token: list[None]
+    context: Any
+    fuel: Any
+    trap_pointer: Any
+    trap: memoryview
+
+    def arm(self) -> None: ...
+    def failed(self, error: int | None) -> BaseException: ...
+    def busy(self) -> SandboxStateError: ...
+
+
+class Style:
+    """How a closure treats its thread.
+
+    ``MAIN_ALONE``: on the main thread, for a guest that cannot call into Python; the engine's own epoch
+    deadline ends it. ``ALONE``: on another thread, same guest. ``NESTING``: a guest with host functions,
+    which may call back into guests. ``INNER``: the call inside a host function of the same sandbox.
+    """
+
+    MAIN_ALONE, ALONE, NESTING, INNER = range(4)
+
+
+_SOURCE = """
+def make(store, frame, failed, arm, coerce, Elsewhere, where, ticker, set_fuel, invoke, get_ident):
+    door, take, give = store.door, store.token.pop, store.token.append
+    context, fuel, trapped, trap = store.context, store.fuel, store.trap_pointer, store.trap
+    func, args, count = frame.func, frame.args, frame.count
+    {views}
+    def call({params}):
+{body}
+    return call
+"""
+_OUTER = """
+        if where.mode != {mode}:
+            raise Elsewhere
+        try:
+            take()
+        except IndexError:
+            raise store.busy() from None
+        {enter}
+        try:
+            door.stop = None
+            if ticker.now != store.armed:
+                arm()
+            set_fuel(context, fuel)
+{inner}
+        finally:
+            {leave}
+            give(None)
+"""
+_LOWER = """
+            try:
+{plain}
+            except (TypeError, ValueError, OverflowError):
+{checked}
+"""
+_CALL = """
+            error = invoke(context, func, args, count, trapped)
+            if error is not None or trap[0]:
+                raise failed(error)
+            return {result}
+"""
+_made: dict[tuple[FuncType, int], Callable[..., Any]] = {}
+
+
+def _compile(signature: FuncType, style: int) -> Callable[..., Any]:
+    params = signature.params
+    targets = [f"v{view_name(t)}[{index_of(t, n)}]" for n, t in enumerate(params)]
+    plain = [f"{target} = a{n}" for n, target in enumerate(targets)]
+    checked = [f"{target} = coerce({params[n]!r}, a{n}, 'argument {n + 1}')" for n, target in enumerate(targets)]
+    inner = _CALL.format(result=_result(signature.results))
+    if params:
+        inner = _LOWER.format(plain=_indent(plain, 16), checked=_indent(checked, 16)) + inner
+    nesting = style == Style.NESTING
+    if style == Style.INNER:
+        body = inner.replace("\n    ", "\n")
+    else:
+        body = _OUTER.format(
+            mode=MAIN if style == Style.MAIN_ALONE else DIRECT,
+            enter=f"where.mode = {NESTED}; store.owner = get_ident()" if nesting else "",
+            leave=f"where.mode = {DIRECT}; store.owner = 0" if nesting else "",
+            inner=inner,
+        )
+    views = "; ".join(f"v{name} = frame.views[{name!r}]" for name in formats(signature)) or "pass"
+    names = ", ".join(f"a{n}" for n in range(len(params)))
+    scope: dict[str, Any] = {}
+    exec(_SOURCE.format(views=views, params=names, body=body), scope)  # noqa: S102  our own text, from a checked signature
+    return scope["make"]  # type: ignore[no-any-return]
+
+
+def _indent(lines: list[str], spaces: int) -> str:
+    return "\n".join(" " * spaces + line for line in lines)
+
+
+def _result(results: tuple[str, ...]) -> str:
+    reads = [f"v{view_name(t)}[{index_of(t, n)}]" for n, t in enumerate(results)]
+    return "None" if not reads else reads[0] if len(reads) == 1 else f"({', '.join(reads)})"
+
+
+def _maker(signature: FuncType, style: int) -> Callable[..., Any]:
+    key = (signature, style)
+    make = _made.get(key)
+    if make is None:
+        make = _made[key] = _compile(signature, style)
+    return make
+
+
+def bind(store: Callee, frame: CallFrame, style: int) -> Callable[..., Any]:
+    """Return the closure that calls the function in ``frame``; it takes the parameters by position."""
+    closure: Callable[..., Any] = frame.entry.maker(style)(
+        store, frame, store.failed, store.arm, coerce, Elsewhere, where, ticker, _set_fuel, _invoke, get_ident
+    )
+    return closure
+
+
+_set_fuel = lib.wasmtime_context_set_fuel
+_invoke = lib.wasmtime_func_call_unchecked

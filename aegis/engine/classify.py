@@ -1,0 +1,156 @@
+"""Why a call ended: the one place that reads trap codes and engine messages (F11, F40).
+
+Evidence comes in this order: our own failure slot, our own stop flag, the trap code, the fuel that is
+left. A message decides nothing here for core modules; it is shown, cut and escaped.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from ctypes import c_size_t, c_uint8, c_uint32, c_void_p
+
+from aegis.engine.door import Door
+from aegis.engine.native import ByteVec, lib, take_bytes, take_error
+from aegis.errors import AegisError, AegisInternalError, Frame, GuestTrap, HostError, MemoryExceeded, OutOfFuel, StackExhausted
+from aegis.limits import Limits, format_bytes
+from aegis.names import printable
+
+__all__ = ["Evidence", "classify"]
+
+TRAP_CODES = (
+    "stack-overflow", "memory-out-of-bounds", "heap-misaligned", "table-out-of-bounds", "indirect-call-to-null",
+    "bad-signature", "integer-overflow", "integer-division-by-zero", "bad-conversion-to-integer", "unreachable",
+    "interrupt", "out-of-fuel", "atomic-wait-non-shared-memory", "null-reference", "array-out-of-bounds",
+    "allocation-too-large", "cast-failure",
+)  # fmt: skip
+_TEXTS = {
+    "memory-out-of-bounds": "out-of-bounds memory access",
+    "table-out-of-bounds": "out-of-bounds table access",
+    "indirect-call-to-null": "an indirect call to a null table entry",
+    "bad-signature": "an indirect call with the wrong signature",
+    "integer-overflow": "an integer overflow",
+    "integer-division-by-zero": "an integer division by zero",
+    "bad-conversion-to-integer": "an invalid conversion of a float to an integer",
+    "unreachable": "an unreachable instruction was executed",
+}
+_FRAMES_KEPT = 32
+
+
+class Evidence:
+    """What the store can say about its own end; each field is asked only when it is needed."""
+
+    def __init__(
+        self, door: Door, limits: Limits, memory_full: Callable[[], int | None], table_full: Callable[[], int | None]
+    ) -> None:
+        self.door = door
+        self.limits = limits
+        self.memory_full = memory_full
+        self.table_full = table_full
+
+
+def classify(error: int | None, trap: int | None, evidence: Evidence) -> BaseException:
+    """Return the exception for a call that ended with an engine ``error`` or ``trap``, and free those.
+
+    It is an :class:`~aegis.errors.AegisError`, or what a host function raised that no one may catch on
+    its way (``KeyboardInterrupt``, ``SystemExit``).
+    """
+    code, message, frames = _take_trap(trap) if trap else (None, "", ())
+    if error:
+        message = take_error(error)
+    ours = _our_own(evidence.door)
+    if ours is not None:
+        return ours
+    return _from_code(code, message, frames, evidence)
+
+
+def _our_own(door: Door) -> BaseException | None:
+    failure, door.failure = door.failure, None
+    serving, door.serving = door.serving, None
+    if failure is None:
+        return door.stop
+    if isinstance(failure, AegisError) or not isinstance(failure, Exception):
+        return failure
+    wrapped = HostError(f"host function {serving or '?'} raised {type(failure).__name__}: {printable(str(failure))}")
+    wrapped.__cause__ = failure
+    return wrapped
+
+
+def _from_code(code: str | None, message: str, frames: tuple[Frame, ...], evidence: Evidence) -> AegisError:
+    limits = evidence.limits
+    match code:
+        case "out-of-fuel":
+            return OutOfFuel(f"the guest used up its fuel of {limits.fuel:,}", limit="fuel", used=limits.fuel, allowed=limits.fuel)
+        case "interrupt":
+            return evidence.door.timeout()
+        case "stack-overflow":
+            allowed = limits.stack
+            return StackExhausted(
+                f"the guest recursed beyond its stack of {format_bytes(allowed)}", limit="stack", allowed=allowed
+            )
+        case None:
+            return AegisInternalError(f"the engine failed: {printable(message, 400)}")
+    return _refused_growth(code, evidence) or GuestTrap(
+        f"the guest trapped: {_TEXTS.get(code, code.replace('-', ' '))}{_where(frames)}", code=code, frames=frames
+    )
+
+
+def _refused_growth(code: str, evidence: Evidence) -> AegisError | None:
+    """A refused growth is told only to the guest (F28); full to the last page, a trap is its answer."""
+    if code not in ("unreachable", "memory-out-of-bounds", "table-out-of-bounds"):
+        return None
+    limits = evidence.limits
+    if limits.memory is not None and (used := evidence.memory_full()) is not None:
+        return MemoryExceeded(
+            f"the guest grew its memory to {format_bytes(used)}, all that the limit of {format_bytes(limits.memory)} admits, and trapped",
+            limit="memory", phase="grown", used=used, allowed=limits.memory,
+        )  # fmt: skip
+    if limits.table_elements is not None and (used := evidence.table_full()) is not None:
+        return MemoryExceeded(
+            f"the guest grew its tables to {used:,} elements, all that the limit of {limits.table_elements:,} admits, and trapped",
+            limit="table_elements", phase="grown", used=used, allowed=limits.table_elements,
+        )  # fmt: skip
+    return None
+
+
+def _where(frames: tuple[Frame, ...]) -> str:
+    if not frames:
+        return ""
+    top = frames[0]
+    return f" in {top.name}" if top.name else f" in function {top.function_index}"
+
+
+def _take_trap(trap: int) -> tuple[str | None, str, tuple[Frame, ...]]:
+    try:
+        number = c_uint8()
+        known = lib.wasmtime_trap_code(trap, ctypes.byref(number))
+        vector = ByteVec()
+        lib.wasm_trap_message(trap, ctypes.byref(vector))
+        message = take_bytes(vector).decode("utf-8", "replace")
+        code = None
+        if known:
+            code = TRAP_CODES[number.value] if number.value < len(TRAP_CODES) else f"trap-{number.value}"
+        return code, message, _frames(trap)
+    finally:
+        lib.wasm_trap_delete(trap)
+
+
+def _frames(trap: int) -> tuple[Frame, ...]:
+    vector = ByteVec()
+    lib.wasm_trap_trace(trap, ctypes.byref(vector))
+    try:
+        pointers = (c_void_p * min(vector.size, _FRAMES_KEPT)).from_address(vector.data) if vector.size else ()
+        return tuple(_frame(pointer) for pointer in pointers)
+    finally:
+        lib.wasm_frame_vec_delete(ctypes.byref(vector))
+
+
+def _frame(pointer: int) -> Frame:
+    index: c_uint32 | int = lib.wasm_frame_func_index(pointer)
+    offset: c_size_t | int = lib.wasm_frame_module_offset(pointer)
+    name = lib.wasmtime_frame_func_name(pointer)
+    text = None
+    if name:
+        raw = ByteVec.from_address(name)
+        text = printable(ctypes.string_at(raw.data, min(raw.size, 1024)), 80) if raw.size else None
+    return Frame(int(index), text, int(offset))  # type: ignore[arg-type]

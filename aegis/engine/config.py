@@ -1,0 +1,157 @@
+"""How the engine is configured: a frozen list of proposals, validated before native code sees it.
+
+Nobody can hand an unchecked number to the engine: out of range it aborts the process (the table "What
+kills the host" in the engine facts), so :class:`EngineConfig` refuses first.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+import threading
+from dataclasses import dataclass
+
+from aegis.engine.native import lib
+from aegis.errors import AegisInternalError, PolicyError
+from aegis.limits import MAX_STACK, MIN_STACK, Limits
+
+__all__ = ["ADMITTED", "REFUSED", "Engine", "EngineConfig", "engine_for"]
+
+ADMITTED = ("bulk_memory", "multi_memory", "multi_value", "reference_types", "simd", "tail_call")
+"""Proposals that are on: they change neither what a module can reach nor what the limits mean."""
+
+REFUSED = (
+    "component_model_async", "custom_page_sizes", "exceptions", "function_references", "gc", "memory64",
+    "relaxed_simd", "stack_switching", "threads", "wide_arithmetic",
+)  # fmt: skip
+"""Proposals that are off. Several are on in the engine's defaults (F26): each is more attack surface,
+escapes a limit (shared memory, F18) or lets two machines compute different results (relaxed SIMD)."""
+
+_POOL_SLOTS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What code generation depends on. Two equal configurations share one engine and its code.
+
+    ``stack`` is in bytes; ``pooled`` keeps memories ready for reuse, which makes creating a sandbox
+    several times cheaper and costs address space, never resident memory.
+    """
+
+    stack: int
+    pooled: bool = False
+    memory: int = 0
+    table_elements: int = 0
+
+    def __post_init__(self) -> None:
+        if not MIN_STACK <= self.stack <= MAX_STACK:
+            raise PolicyError(f"stack: {self.stack} bytes is out of range; the least is 16 KiB, the most 2 MiB")
+
+    @classmethod
+    def from_limits(cls, limits: Limits, *, pooled: bool = False) -> EngineConfig:
+        """Return the configuration that these limits need."""
+        if not pooled or not _can_pool(limits):
+            return cls(stack=limits.stack)
+        return cls(stack=limits.stack, pooled=True)
+
+    def fingerprint(self) -> str:
+        """Return what makes compiled code of this configuration different from another's."""
+        return f"stack={self.stack} on={','.join(ADMITTED)} off={','.join(REFUSED)} fuel epoch v1"
+
+
+def _can_pool(limits: Limits) -> bool:
+    """The pool's slots are of fixed size, and reserving them needs address space without a cap."""
+    if sys.platform != "linux":
+        return False
+    import resource
+
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        return False
+    return limits.table_elements is not None and limits.table_elements <= _POOL_TABLE_ELEMENTS
+
+
+_POOL_TABLE_ELEMENTS = 20_000
+
+
+class Engine:
+    """A native engine; it lives as long as the process, for code and stores refer to it."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        if not faulthandler.is_enabled() and sys.__stderr__ is not None:
+            # Enabled later, it would take over the signal that turns a guest's bad access into a
+            # trap (F30); enabled once, a later call changes nothing.
+            try:
+                faulthandler.enable(sys.__stderr__)
+            except (ValueError, OSError):
+                pass
+        native = lib.wasm_config_new()
+        _apply(native, config)
+        self.pointer: int = lib.wasm_engine_new_with_config(native)
+        if not self.pointer:
+            raise AegisInternalError("the engine refused its configuration")
+
+
+def _apply(native: int, config: EngineConfig) -> None:
+    def switch(name: str, on: bool) -> None:
+        setter = getattr(lib, f"wasmtime_config_{name}_set")
+        setter.argtypes, setter.restype = _SWITCH
+        setter(native, on)
+
+    for name in ADMITTED:
+        switch(f"wasm_{name}", True)
+    # F1: both of these together, in this order; concurrency off alone aborts.
+    switch("wasm_component_model_async", False)
+    switch("concurrency_support", False)
+    for name in REFUSED:
+        if name != "component_model_async":
+            switch(f"wasm_{name}", False)
+    switch("shared_memory", False)
+    switch("consume_fuel", True)
+    switch("epoch_interruption", True)
+    switch("memory_may_move", False)  # the base address of a memory then holds for its life
+    lib.wasmtime_config_max_wasm_stack_set(native, config.stack)
+    if config.pooled:
+        _apply_pool(native)
+
+
+def _apply_pool(native: int) -> None:
+    pool = lib.wasmtime_pooling_allocation_config_new()
+
+    def pool_set(name: str, value: int) -> None:
+        setter = getattr(lib, f"wasmtime_pooling_allocation_config_{name}_set")
+        setter.argtypes, setter.restype = _NUMBER
+        setter(pool, value)
+
+    pool_set("total_core_instances", _POOL_SLOTS)
+    pool_set("total_memories", _POOL_SLOTS)
+    pool_set("total_tables", _POOL_SLOTS)
+    pool_set("max_memories_per_module", 10)
+    pool_set("max_tables_per_module", 16)
+    pool_set("table_elements", _POOL_TABLE_ELEMENTS)
+    pool_set("linear_memory_keep_resident", 64 << 10)
+    pool_set("table_keep_resident", 16 << 10)
+    lib.wasmtime_pooling_allocation_strategy_set(native, pool)
+    lib.wasmtime_pooling_allocation_config_delete(pool)
+
+
+def _prototypes() -> tuple[tuple[list[object], None], tuple[list[object], None]]:
+    from ctypes import c_bool, c_size_t, c_void_p
+
+    return ([c_void_p, c_bool], None), ([c_void_p, c_size_t], None)
+
+
+_SWITCH, _NUMBER = _prototypes()
+_engines: dict[EngineConfig, Engine] = {}
+_lock = threading.Lock()
+
+
+def engine_for(config: EngineConfig) -> Engine:
+    """Return the process's engine of this configuration."""
+    engine = _engines.get(config)
+    if engine is None:
+        with _lock:
+            engine = _engines.get(config)
+            if engine is None:
+                engine = _engines[config] = Engine(config)
+    return engine

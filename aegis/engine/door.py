@@ -1,0 +1,156 @@
+"""The state of the one door between a guest and its host: budgets, deadline, and the failure slot.
+
+The trampoline and the memory read and write these fields at every crossing, so they are plain
+attributes. A host's exception is kept here, never in a global (F8): an exception belongs to one
+sandbox from the moment it is raised.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from aegis.errors import AegisError, Cancelled, DeadlineExceeded, QuotaExceeded
+from aegis.limits import Limits, format_seconds
+from aegis.values import Decision
+
+__all__ = ["Door"]
+
+_UNLIMITED = 1 << 62
+
+
+class Door:
+    """One sandbox's side of every host call. It implements :class:`aegis.values.CallScope`."""
+
+    # Class attributes are the state of a new door: making one stores only what differs.
+    bytes_in = bytes_out = denials = 0
+    deadline = math.inf
+    stop: AegisError | None = None
+    failure: BaseException | None = None
+    serving: str | None = None
+    host_seconds = 0.0
+    on_decision: Callable[[Decision], None] | None = None
+    on_log: Callable[[str, str], None] | None = None
+    observe_call: Callable[[str, str, float, BaseException | None], None] | None = None
+    _wake_up: threading.Event | None = None
+    _wake_pipe: tuple[int, int] | None = None
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.calls_left = _UNLIMITED if limits.host_calls is None else limits.host_calls
+        self.bytes_left = _UNLIMITED if limits.host_bytes is None else limits.host_bytes
+
+    # -- what ends a call ----------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Stop the call under way as soon as it notices: at a tick, a host call or in a wait."""
+        if self.stop is None:
+            self.stop = Cancelled("the run was cancelled")
+        if self._wake_up is not None:
+            self._wake_up.set()
+        if self._wake_pipe is not None:
+            os.write(self._wake_pipe[1], b"x")
+
+    def overdue(self) -> AegisError | None:
+        """Return why the call must end now, or ``None``."""
+        if self.stop is None and time.monotonic() >= self.deadline:
+            self.stop = self.timeout()
+        return self.stop
+
+    def timeout(self) -> DeadlineExceeded:
+        allowed = self.limits.timeout or 0.0
+        inside = f" in the host call {self.serving}" if self.serving else ""
+        return DeadlineExceeded(
+            f"the call reached its deadline of {format_seconds(allowed)}{inside}", limit="timeout", allowed=allowed
+        )
+
+    def refused_call(self) -> AegisError:
+        """Return why this host call may not happen."""
+        reason = self.overdue()
+        if reason is not None:
+            return reason
+        allowed = self.limits.host_calls
+        return QuotaExceeded(f"the guest made {allowed:,} host calls, all it may", limit="host_calls", used=allowed, allowed=allowed)
+
+    def charge(self, count: int) -> None:
+        """Take ``count`` bytes from what may be copied between guest and host."""
+        left = self.bytes_left - count
+        if left < 0:
+            allowed = self.limits.host_bytes
+            raise QuotaExceeded(
+                f"the guest copied {allowed:,} bytes through host calls, all it may",
+                limit="host_bytes",
+                used=(allowed or 0) - self.bytes_left + count,
+                allowed=allowed,
+            )
+        self.bytes_left = left
+
+    # -- CallScope ------------------------------------------------------------------------------
+
+    def remaining(self) -> float | None:
+        reason = self.overdue()
+        if reason is not None:
+            raise reason
+        return None if self.deadline == math.inf else max(0.0, self.deadline - time.monotonic())
+
+    def wait(
+        self, seconds: float | None = None, *, read: Sequence[int] = (), write: Sequence[int] = ()
+    ) -> tuple[list[int], list[int]]:
+        end = math.inf if seconds is None else time.monotonic() + seconds
+        while True:
+            left = self.remaining()
+            span = min(end - time.monotonic(), math.inf if left is None else left)
+            if read or write:
+                ready = self._poll(max(0.0, span), read, write)
+                if ready[0] or ready[1]:
+                    return ready
+            elif span > 0:
+                self._sleep(span)
+            if time.monotonic() >= end:
+                self.remaining()
+                return [], []
+
+    def _sleep(self, span: float) -> None:
+        event = self._wake_up = threading.Event()
+        if self.stop is None:
+            event.wait(None if span == math.inf else min(span, threading.TIMEOUT_MAX))
+        self._wake_up = None
+
+    def _poll(self, span: float, read: Sequence[int], write: Sequence[int]) -> tuple[list[int], list[int]]:
+        if self._wake_pipe is None:
+            self._wake_pipe = os.pipe()
+        poller = select.poll()
+        for descriptor in {*read, *write}:
+            events = (select.POLLIN if descriptor in read else 0) | (select.POLLOUT if descriptor in write else 0)
+            poller.register(descriptor, events)
+        poller.register(self._wake_pipe[0], select.POLLIN)
+        # The system's call takes whole milliseconds in 31 bits; the loop above asks again.
+        hits = dict(poller.poll(min(math.ceil(span * 1000) if span != math.inf else 1 << 30, 1 << 30)))
+        # A hang-up or an error on either side is news for whoever reads or writes.
+        broken = select.POLLHUP | select.POLLERR | select.POLLNVAL
+        if hits.get(self._wake_pipe[0]):
+            os.read(self._wake_pipe[0], 64)
+        return (
+            [d for d in read if hits.get(d, 0) & (select.POLLIN | broken)],
+            [d for d in write if hits.get(d, 0) & (select.POLLOUT | broken)],
+        )
+
+    def decided(self, decision: Decision) -> None:
+        if not decision.allowed:
+            self.denials += 1
+        if self.on_decision is not None:
+            self.on_decision(decision)
+
+    def logged(self, level: str, message: str) -> None:
+        if self.on_log is not None:
+            self.on_log(level, message)
+
+    def close(self) -> None:
+        if self._wake_pipe is not None:
+            for descriptor in self._wake_pipe:
+                os.close(descriptor)
+            self._wake_pipe = None

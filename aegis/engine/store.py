@@ -1,0 +1,402 @@
+"""A store: one instance of one module under its limits. The only owner of native run-time state.
+
+Nothing here decides what a guest may reach: the host functions come in, bound to a sandbox's grants.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from ctypes import c_uint64, c_void_p
+from threading import get_ident
+from typing import Any
+
+from aegis.engine.binary import PAGE, GlobalType
+from aegis.engine.caller import CallFrame, Style, bind
+from aegis.engine.classify import Evidence, classify
+from aegis.engine.door import Door
+from aegis.engine.memory import LinearMemory
+from aegis.engine.native import lib, number, pointer, take_error
+from aegis.engine.plan import Plan
+from aegis.engine.threads import DIRECT, MAIN, NESTED, where
+from aegis.engine.ticker import TICK, ticker
+from aegis.engine.trampoline import free_slots, host_callback, slots, take_slot
+from aegis.errors import AegisInternalError, MemoryExceeded, SandboxStateError
+from aegis.names import printable
+from aegis.values import FuncType, HostFunction
+
+__all__ = ["PoolExhausted", "Store"]
+
+_EXTERN = 32
+
+
+class PoolExhausted(Exception):
+    """The engine's pool has no free slot; another engine can still run the module."""
+
+
+class _Workspace:
+    """Native scratch space of one store, recycled: an instance, a trap, an export."""
+
+    __slots__ = ("buffer", "extern", "extern_at", "instance", "trap", "trap_pointer")
+
+    def __init__(self) -> None:
+        self.buffer = (ctypes.c_char * 128)()
+        base = ctypes.addressof(self.buffer)
+        self.instance = pointer(base)
+        self.trap_pointer = pointer(base + 16)
+        self.trap = memoryview(self.buffer).cast("B")[16:24].cast("Q")
+        self.extern = pointer(base + 32)
+        self.extern_at = base + 32
+
+
+def _nothing() -> None:
+    return None
+
+
+_ONE, _NONE = number(1), number(0)
+_pointer = c_void_p.from_param
+_store_new = lib.wasmtime_store_new
+_store_context = lib.wasmtime_store_context
+_store_delete = lib.wasmtime_store_delete
+_limiter = lib.wasmtime_store_limiter
+_set_fuel = lib.wasmtime_context_set_fuel
+_set_epoch = lib.wasmtime_context_set_epoch_deadline
+_instance_new = lib.wasmtime_instance_new
+_export_get = lib.wasmtime_instance_export_get
+
+_workspaces: list[_Workspace] = []
+_functypes: dict[tuple[int, FuncType], c_void_p] = {}
+_VALUE_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
+_VALUE_CTYPES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "f32": ctypes.c_float, "f64": ctypes.c_double}
+
+
+def _native_type(engine: int, signature: FuncType) -> c_void_p:
+    """Return one engine's image of ``signature``: the first use of a type binds it to that engine."""
+    made = _functypes.get((engine, signature))
+    if made is None:
+        vectors = []
+        for types in (signature.params, signature.results):
+            pointers = (c_void_p * max(len(types), 1))(*(lib.wasm_valtype_new(_VALUE_KINDS[t]) for t in types))
+            vectors.append(_new_vector(len(types), pointers))
+        pointer = lib.wasm_functype_new(*(ctypes.byref(v) for v in vectors))
+        made = _functypes[engine, signature] = c_void_p(pointer)
+    return made
+
+
+def _new_vector(count: int, pointers: Any) -> Any:
+    """The engine takes the vector's memory over, so it has to come from the engine's allocator."""
+    from aegis.engine.native import ByteVec
+
+    vector = ByteVec()
+    lib.wasm_valtype_vec_new(ctypes.byref(vector), count, pointers)
+    return vector
+
+
+_EPOCH = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
+
+
+def _on_epoch(context: int, number: int, delta: int, kind: int) -> int | None:
+    """Called by the engine at the first epoch check after a tick: go on for a tick, or stop the guest."""
+    try:
+        slot = slots[number]
+        if slot is not None and slot[0].overdue() is None:
+            c_uint64.from_address(delta).value = 1
+            return None
+    except BaseException:  # noqa: S110  nothing may leave a native callback; the guest is stopped
+        pass
+    return lib.wasmtime_error_new(b"stopped")  # type: ignore[no-any-return]
+
+
+_epoch_callback = _EPOCH(_on_epoch)
+
+
+class Store:
+    """One instance with its budgets. Not thread-safe but for ``cancel``; ``lock`` is the owner's.
+
+    Raise what the module's start function ended with, or
+    :class:`~aegis.errors.MemoryExceeded` (phase ``initial``) when its memories or tables do not fit.
+    """
+
+    # Class attributes are the state of a new store: making one stores only what differs.
+    owner = 0
+    armed = math.inf
+    memory: LinearMemory | None = None
+    _calls_python = False
+    _epoch_slot = 0
+    _slots: Sequence[int] = ()
+    _frames: tuple[CallFrame, ...] = ()
+    _pointer: Any = None
+
+    def __init__(
+        self,
+        plan: Plan,
+        door: Door,
+        functions: Sequence[HostFunction] = (),
+        memory: LinearMemory | None = None,
+        *,
+        observed: bool = False,
+    ) -> None:
+        self.plan = plan
+        self.door = door
+        self.fuel = plan.fuel
+        self.token: list[None] = []
+        self.alone = plan.bounded
+        self._pointers: dict[str, Any] = {}
+        self._closures: dict[tuple[str, int], Callable[..., Any]] = {}
+        self._pointer = native = _pointer(_store_new(plan.engine_pointer, None, None))
+        self.context = context = _pointer(_store_context(native))
+        self._workspace = space = _workspaces.pop() if _workspaces else _Workspace()
+        self.trap_pointer, self.trap = space.trap_pointer, space.trap
+        _limiter(native, *plan.limiter)
+        ticker.add(self.token, plan.engine)
+        try:
+            if functions or not plan.bounded:
+                self._calls_python = bool(functions)
+                self._watch()
+            if memory is not None and plan.module.memory_name is not None:
+                self.memory = memory
+                memory.attach(self.find_memory)
+            self.arm()
+            _set_fuel(context, plan.fuel)
+            if functions:
+                error = self._instantiate(functions, observed)
+            else:
+                error = _instance_new(context, plan.code_pointer, None, _NONE, space.instance, space.trap_pointer)
+            if error is not None or space.trap[0]:
+                raise self._refused(error)
+        except BaseException:
+            self.token.append(None)
+            self.close()
+            raise
+        self.token.append(None)
+
+    def _watch(self) -> None:
+        """Let a callback of ours decide at each tick. Needed wherever a host function can be running."""
+        if not self._epoch_slot:
+            self._epoch_slot = take_slot((self.door, _nothing, "", ""))
+            lib.wasmtime_store_epoch_deadline_callback(self._pointer, _epoch_callback, self._epoch_slot, None)
+            _set_epoch(self.context, _ONE)
+            self.armed = math.inf
+            self.alone = False
+
+    def _instantiate(self, functions: Sequence[HostFunction], observed: bool) -> int | None:
+        imports = self._imports(functions, observed)
+        before = where.mode
+        # A start function may call into Python, and what it calls must know that a guest is below.
+        where.mode, self.owner = NESTED, get_ident()
+        try:
+            return _instance_new(  # type: ignore[no-any-return]
+                self.context, self.plan.code_pointer, imports, number(len(functions)), self._workspace.instance, self.trap_pointer
+            )
+        finally:
+            where.mode, self.owner = before, 0
+
+    def _imports(self, functions: Sequence[HostFunction], observed: bool) -> Any:
+        """Make the engine's image of each host function, in the order of the module's imports."""
+        array = (ctypes.c_char * (_EXTERN * len(functions)))()
+        base = ctypes.addressof(array)
+        self._slots = slots_taken = []
+        for n, function in enumerate(functions):
+            slot = take_slot((self.door, function.call, function.module, function.name))
+            slots_taken.append(slot)
+            lib.wasmtime_func_new_unchecked(
+                self.context, _native_type(self.plan.engine, function.type), host_callback(function.type, observed=observed),
+                slot, None, base + n * _EXTERN + 8,
+            )  # fmt: skip
+        return array
+
+    def _refused(self, error: int | None) -> BaseException:
+        """Why instantiation failed: the start function's end, or an engine limit with only a message."""
+        if error is not None and not self.trap[0] and self.door.failure is None and self.door.stop is None:
+            message = take_error(error)
+            if "maximum concurrent" in message:
+                raise PoolExhausted
+            if "memory" in message or "resource limit" in message or "mmap" in message:
+                return MemoryExceeded(
+                    f"the module does not fit its limits: {printable(message)}", limit="memory", phase="initial", allowed=self.plan.limits.memory
+                )
+            return AegisInternalError(f"instantiation failed: {printable(message, 400)}")
+        return self.failed(error)
+
+    def close(self) -> None:
+        """Free the store. The caller has made sure that no call is under way."""
+        native, self._pointer = self._pointer, None
+        if native is None:
+            return
+        ticker.remove(self.token)
+        if self.memory is not None:
+            self.memory.detach()
+        self._closures.clear()
+        _store_delete(native)
+        if self._slots or self._epoch_slot:
+            free_slots([*self._slots, self._epoch_slot] if self._epoch_slot else list(self._slots))
+        for frame in self._frames:
+            frame.entry.give_back(frame)
+        if len(_workspaces) < 64:
+            self.trap[0] = 0
+            _workspaces.append(self._workspace)
+
+    def __del__(self) -> None:
+        if self._pointer is not None and self.token:
+            self.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._pointer is None
+
+    # -- calls ---------------------------------------------------------------------------------
+
+    def in_call(self) -> bool:
+        """Tell whether a call is under way, on whatever thread."""
+        return not self.token
+
+    def entered_here(self) -> bool:
+        """Tell whether the current thread is inside a host function of this guest."""
+        return self.owner == get_ident()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep calls and ``close`` away while the embedder reads; inside a host function they are."""
+        if self.entered_here():
+            yield
+            return
+        try:
+            self.token.pop()
+        except IndexError:
+            raise self.busy() from None
+        try:
+            yield
+        finally:
+            self.token.append(None)
+
+    def arm(self) -> None:
+        """Set the deadline of the call that begins now."""
+        now = ticker.awake()
+        self.armed = now
+        timeout = self.plan.limits.timeout
+        self.door.deadline = math.inf if timeout is None else now + timeout + TICK
+        if self.alone:
+            _set_epoch(self.context, self.plan.ticks_number)
+
+    def closure(self, name: str) -> Callable[..., Any]:
+        """Return what calls the exported function ``name`` from the current thread.
+
+        Raise :class:`~aegis.errors.CallError` when there is no such function.
+        """
+        style = self._style()
+        made = self._closures.get((name, style))
+        if made is None:
+            entry = self.plan.entry(name)
+            frame = entry.take_frame()
+            self._frames += (frame,)
+            if not _export_get(self.context, self._workspace.instance, entry.raw_name, entry.name_length, frame.extern):
+                raise AegisInternalError(f"the export {printable(name)!r} vanished")
+            made = self._closures[name, style] = bind(self, frame, style)
+        return made
+
+    def _style(self) -> int:
+        mode = where.settle()
+        if mode == MAIN:
+            return Style.MAIN_ALONE
+        if mode == NESTED and self.entered_here():
+            return Style.INNER
+        if mode == DIRECT and self.alone:
+            self._watch()
+        return Style.NESTING if self._calls_python else Style.ALONE
+
+    def runs_here(self) -> bool:
+        """Tell whether a call may run on this very thread; otherwise it takes a guest thread."""
+        mode = where.settle()
+        return (
+            mode == DIRECT
+            or (mode == MAIN and self.alone)
+            or (mode == NESTED and self.entered_here())
+        )  # fmt: skip
+
+    def failed(self, error: int | None) -> BaseException:
+        """Return why the call ended, from what the engine left behind."""
+        trap = self.trap[0]
+        self.trap[0] = 0
+        return classify(error, trap, Evidence(self.door, self.plan.limits, self._memory_full, self._table_full))
+
+    def busy(self) -> SandboxStateError:
+        return SandboxStateError("the sandbox is busy: another thread has a call under way in it", state="busy")
+
+    def cancel(self) -> None:
+        """Stop the call under way, from any thread."""
+        self.door.cancel()
+        if self.alone:
+            # Only a call on the main thread runs without our callback, so this reaches no other.
+            ticker.advance(self.plan.engine, self.plan.ticks + 1)
+
+    def fuel_left(self) -> int:
+        value = c_uint64()
+        lib.wasmtime_context_get_fuel(self.context, ctypes.byref(value))
+        return value.value
+
+    # -- what the instance holds ------------------------------------------------------------------
+
+    def _export(self, name: str, out: Any) -> bool:
+        raw = name.encode()
+        return bool(_export_get(self.context, self._workspace.instance, raw, number(len(raw)), out))
+
+    def find_memory(self) -> tuple[Any, Any]:
+        """Return the handle of the memory that the guest shares with its host."""
+        name = self.plan.module.memory_name
+        assert name is not None
+        return self.context, self._pointer_to(name)
+
+    def _pointer_to(self, name: str) -> Any:
+        """Return the address of the exported item ``name``, kept for the store's life."""
+        made = self._pointers.get(name)
+        if made is None:
+            held = (ctypes.c_char * _EXTERN)()
+            if not self._export(name, ctypes.byref(held)):
+                raise AegisInternalError(f"the export {printable(name)!r} vanished")
+            made = self._pointers[name] = ctypes.byref(held, 8)  # which keeps `held` alive
+        return made
+
+    def memory_size(self) -> int:
+        """Bytes of all linear memories; one that is not exported counts at its initial size."""
+        return sum(self._sizes())
+
+    def _sizes(self) -> list[int]:
+        sizes = [m.minimum * PAGE for m in self.plan.module.info.memories]
+        for name, index in self.plan.module.memory_exports:
+            sizes[index] = int(lib.wasmtime_memory_data_size(self.context, self._pointer_to(name)))
+        return sizes
+
+    def _memory_full(self) -> int | None:
+        cap = self.plan.memory_cap
+        if cap is None:
+            return None
+        for size in self._sizes():
+            if size + PAGE > cap:
+                return size
+        return None
+
+    def _table_full(self) -> int | None:
+        cap = self.plan.table_cap
+        for export in self.plan.module.info.exports:
+            if export.kind == "table" and cap is not None:
+                size = int(lib.wasmtime_table_size(self.context, self._pointer_to(export.name)))
+                if size >= cap:
+                    return size
+        return None
+
+    def global_get(self, name: str, kind: GlobalType) -> int | float:
+        """Return the value of an exported global."""
+        value = (ctypes.c_char * 32)()
+        lib.wasmtime_global_get(self.context, self._pointer_to(name), value)
+        return _VALUE_CTYPES[kind.value].from_address(ctypes.addressof(value) + 8).value  # type: ignore[no-any-return]
+
+    def global_set(self, name: str, kind: GlobalType, number: int | float) -> None:
+        """Set an exported mutable global to a value already checked."""
+        value = (ctypes.c_char * 32)()
+        value[0] = _VALUE_KINDS[kind.value]
+        _VALUE_CTYPES[kind.value].from_address(ctypes.addressof(value) + 8).value = number
+        error = lib.wasmtime_global_set(self.context, self._pointer_to(name), value)
+        if error is not None:
+            raise AegisInternalError(f"setting the global failed: {printable(take_error(error))}")

@@ -1,0 +1,159 @@
+"""Which thread a guest may run on, and threads of ours for when the caller's will not do (D9).
+
+A guest that recurses on a thread with a small stack kills the process (F29), and a Python signal handler
+that raises at the entry of a native callback does too (F9); signal handlers run on the main thread only.
+So a call runs *directly* on a thread that is not the main one and whose stack is known to be large;
+otherwise it is *supervised*: it runs on a guest thread and the caller waits, so that Ctrl-C and the
+deadline reach it. A supervised call costs two thread switches, some 10 to 50 µs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from aegis.limits import MAX_STACK, MIB
+
+__all__ = ["DIRECT", "MAIN", "NESTED", "SMALL", "Job", "run_on_guest_thread", "where"]
+
+UNKNOWN, DIRECT, MAIN, NESTED, SMALL = range(5)
+STACK = MAX_STACK + 6 * MIB
+_ENOUGH = MAX_STACK + 2 * MIB
+_IDLE_KEPT = 8
+
+
+class Where(threading.local):
+    """What the current thread is good for; ``mode`` is one of the constants of this module."""
+
+    mode = UNKNOWN
+
+    def settle(self) -> int:
+        """Find out what this thread is, once."""
+        if self.mode == UNKNOWN:
+            if threading.current_thread() is threading.main_thread():
+                self.mode = MAIN
+            else:
+                self.mode = DIRECT if _stack_size() >= _ENOUGH else SMALL
+        return self.mode
+
+
+where = Where()
+
+
+def _stack_size() -> int:
+    """Return the size of this thread's stack in bytes, 0 where it cannot be told."""
+    try:
+        library = ctypes.CDLL(None)
+        library.pthread_self.restype = ctypes.c_void_p
+        me = ctypes.c_void_p(library.pthread_self())
+        if sys.platform == "darwin":
+            library.pthread_get_stacksize_np.restype = ctypes.c_size_t
+            return int(library.pthread_get_stacksize_np(me))
+        attributes = (ctypes.c_char * 256)()
+        if library.pthread_getattr_np(me, attributes):
+            return 0
+        address, size = ctypes.c_void_p(), ctypes.c_size_t()
+        library.pthread_attr_getstack(attributes, ctypes.byref(address), ctypes.byref(size))
+        library.pthread_attr_destroy(attributes)
+        return size.value
+    except (OSError, AttributeError, TypeError):
+        return 0
+
+
+class Job:
+    """A function on a guest thread, and how it ended."""
+
+    __slots__ = ("_done", "_function", "_then", "error", "result", "thread")
+
+    def __init__(self, function: Callable[[], Any], then: Callable[[Job], None] | None = None) -> None:
+        self._function = function
+        self._then = then
+        self._done = threading.Lock()
+        self._done.acquire()
+        self.thread = 0
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        self.thread = threading.get_ident()
+        try:
+            self.result = self._function()
+        except BaseException as error:
+            self.error = error
+        self._done.release()
+        if self._then is not None:
+            self._then(self)
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait for the end, at most ``seconds``; tell whether it came. Signals interrupt the wait."""
+        return self._done.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+
+    def outcome(self) -> Any:
+        """Return what the function returned, or raise what it raised."""
+        error = self.error
+        if error is not None:
+            try:
+                raise error
+            finally:
+                self.error = error = None
+        return self.result
+
+
+class _Worker:
+    """A guest thread between jobs."""
+
+    def __init__(self) -> None:
+        self._next = threading.Lock()
+        self._next.acquire()
+        self._job: Job | None = None
+        with _start_lock:
+            before = threading.stack_size(STACK)
+            try:
+                threading.Thread(target=self._loop, name="aegis-guest", daemon=True).start()
+            finally:
+                threading.stack_size(before)
+
+    def give(self, job: Job) -> None:
+        self._job = job
+        self._next.release()
+
+    def _loop(self) -> None:
+        where.mode = DIRECT
+        while True:
+            self._next.acquire()
+            job, self._job = self._job, None
+            if job is None:
+                return
+            keep = len(_idle) < _IDLE_KEPT
+            job.run()
+            del job
+            if not keep:
+                return
+            _idle.append(self)
+
+
+_idle: list[_Worker] = []
+_start_lock = threading.Lock()
+
+
+def run_on_guest_thread(function: Callable[[], Any], then: Callable[[Job], None] | None = None) -> Job:
+    """Start ``function`` on a guest thread; ``then`` is called there after it ended."""
+    job = Job(function, then)
+    try:
+        worker = _idle.pop()
+    except IndexError:
+        worker = _Worker()
+    worker.give(job)
+    return job
+
+
+def _forget() -> None:
+    _idle.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,93 @@
+"""The clock that ends guests: one thread that advances every engine's epoch while a call is under way.
+
+A store is *armed* for a call with the time of the latest tick, so two calls within one tick share one
+reading of the clock. With no call for a while the thread rests and ``now`` is not a number, which no
+armed value equals; the next call wakes it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+
+from aegis.engine.native import lib
+
+__all__ = ["TICK", "Ticker", "ticker"]
+
+TICK = 0.01
+"""Seconds between two ticks: how late an epoch deadline or a cancellation may be noticed."""
+
+_REST_AFTER = 100
+
+
+class Ticker:
+    """See the module's text. ``now`` is :func:`time.monotonic` at the latest tick, or NaN at rest."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self.now = math.nan
+        self._tokens: dict[int, list[None]] = {}
+        self._engines: set[int] = set()
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, token: list[None], engine: int) -> None:
+        """Tick for a store of ``engine`` whenever its ``token`` is taken, which is when it is in a call."""
+        self._tokens[id(token)] = token
+        if engine not in self._engines:
+            self._engines.add(engine)
+
+    def remove(self, token: list[None]) -> None:
+        """Forget a store."""
+        self._tokens.pop(id(token), None)
+
+    def awake(self) -> float:
+        """Return the time of the latest tick, and see to it that there will be a next one."""
+        now = self.now
+        if now == now:
+            return now
+        with self._lock:
+            self.now = now = time.monotonic()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="aegis-ticker", daemon=True)
+                self._thread.start()
+            self._wake.set()
+        return now
+
+    def advance(self, engine: int, ticks: int) -> None:
+        """Advance one engine's epoch by ``ticks`` at once."""
+        for _ in range(ticks):
+            lib.wasmtime_engine_increment_epoch(engine)
+
+    def _run(self) -> None:
+        quiet = 0
+        while True:
+            self._wake.wait()
+            time.sleep(TICK)
+            self.now = time.monotonic()
+            for engine in tuple(self._engines):
+                lib.wasmtime_engine_increment_epoch(engine)
+            quiet += 1
+            if quiet >= _REST_AFTER:
+                quiet = 0
+                self._rest()
+
+    def _rest(self) -> None:
+        # A call takes its token and then reads `now`; here `now` goes first and the tokens are read
+        # after. Whichever comes first, one of the two sees the other.
+        with self._lock:
+            self._wake.clear()
+            self.now = math.nan
+            if not all(tuple(self._tokens.values())):
+                self.now = time.monotonic()
+                self._wake.set()
+
+
+ticker = Ticker()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=ticker._reset)

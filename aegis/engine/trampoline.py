@@ -1,0 +1,195 @@
+"""The trampoline: every call from a guest into the host comes through here.
+
+In this order: budget, deadline, event (start), lift, policy, call, validate the result, lower, event
+(complete). Lifting is reading the typed view; the policy is the function itself, which holds the grants
+of one sandbox and nothing else. ``BaseException`` is caught around everything, for what leaves a native
+callback is lost or fatal (F8 to F10); the exception goes to the sandbox's own slot, and the guest gets a
+trap, never a value.
+
+A trampoline is compiled once for a signature and shared by every sandbox in the process. Which
+function of which sandbox is meant comes from the engine as a number, an index into :data:`slots`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Callable
+from ctypes import c_char, c_size_t, c_void_p
+from typing import Any
+
+from aegis.engine.abi import SLOT, coerce, formats, index_of, scalar_types, view_name
+from aegis.engine.door import Door
+from aegis.engine.native import lib
+from aegis.errors import CallError, HostError
+from aegis.values import FuncType
+
+__all__ = ["Slot", "free_slots", "host_callback", "slots", "take_slot"]
+
+_CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
+_VIEWS_KEPT = 512
+
+Slot = tuple[Door, Callable[..., Any], str, str]
+"""Whose call it is, the function, and the import's module and name."""
+
+slots: list[Slot | None] = [None]
+_free: list[int] = []
+_lock = threading.Lock()
+_compiled: dict[tuple[FuncType, bool], Any] = {}
+
+
+def take_slot(slot: Slot) -> int:
+    """Give ``slot`` a number, never zero."""
+    with _lock:
+        if _free:
+            number = _free.pop()
+            slots[number] = slot
+            return number
+        slots.append(slot)
+        return len(slots) - 1
+
+
+def free_slots(numbers: list[int]) -> None:
+    """Forget slots whose store is gone."""
+    with _lock:
+        for number in numbers:
+            slots[number] = None
+        _free.extend(numbers)
+
+
+def host_callback(signature: FuncType, *, observed: bool) -> Any:
+    """Return the native callback for functions of ``signature``, kept for the process's life.
+
+    ``observed`` adds what events and host time cost: two readings of the clock a call.
+    """
+    key = (signature, observed)
+    callback = _compiled.get(key)
+    if callback is None:
+        with _lock:
+            callback = _compiled.get(key)
+            if callback is None:
+                callback = _compiled[key] = _CALLBACK(_compile(signature, observed))
+    return callback
+
+
+def unsupported(signature: FuncType) -> str | None:
+    """Return the first value type of ``signature`` that cannot cross, or ``None``."""
+    return next((t for t in (*signature.params, *signature.results) if t not in scalar_types), None)
+
+
+_SOURCE = """
+def trampoline(env, caller, address, count):
+    try:
+        door, function, module, name = slots[env]
+        left = door.calls_left
+        if left <= 0 or door.stop is not None:
+            raise door.refused_call()
+        door.calls_left = left - 1
+        try:
+            {views} = views[address]
+        except KeyError:
+            {views} = new_views(address)
+{call}
+    except BaseException as error:
+        return fail(env, error)
+"""
+_PLAIN = """
+        result = function({arguments})
+{store}
+"""
+_OBSERVED = """
+        door.serving = module + "." + name
+        started = clock()
+        try:
+            result = function({arguments})
+        except BaseException as error:
+            observe(door, module, name, started, error)
+            raise
+        observe(door, module, name, started, None)
+        door.serving = None
+{store}
+"""
+
+
+def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
+    """Write the trampoline of one signature: a loop over the types would cost more than the call."""
+    names = formats(signature)
+    size = SLOT * max(len(signature.params), len(signature.results), 1)
+    array = c_char * size
+    views: dict[int, tuple[memoryview, ...]] = {}
+
+    def new_views(address: int) -> tuple[memoryview, ...]:
+        if len(views) >= _VIEWS_KEPT:
+            views.clear()
+        block = memoryview(array.from_address(address)).cast("B")
+        made = views[address] = tuple(block.cast(f) for f in names)  # type: ignore[call-overload]
+        return made
+
+    arguments = ", ".join(f"v{view_name(t)}[{index_of(t, n)}]" for n, t in enumerate(signature.params))
+    body = (_OBSERVED if observed else _PLAIN).format(arguments=arguments, store=_store(signature.results))
+    target = "".join(f"v{name}, " for name in names) or "_none"
+    scope = {
+        "slots": slots, "views": views, "new_views": new_views, "fail": _fail, "clock": time.perf_counter,
+        "observe": _observe, "lower": _lower, "refuse_result": _refuse_result, "several": _several,
+    }  # fmt: skip
+    exec(_SOURCE.format(views=target, call=body), scope)  # noqa: S102  our own text, from a checked signature
+    made = scope["trampoline"]
+    assert callable(made)
+    return made
+
+
+def _store(results: tuple[str, ...]) -> str:
+    if not results:
+        return "        if result is not None:\n            refuse_result(module, name, result)"
+    if len(results) == 1:
+        target = f"v{view_name(results[0])}[0]"
+        return (
+            f"        try:\n            {target} = result\n"
+            f"        except (TypeError, ValueError, OverflowError):\n"
+            f"            {target} = lower({results[0]!r}, result, module, name)"
+        )
+    lines = [f"        result = several({len(results)}, result, module, name)"]
+    for n, t in enumerate(results):
+        lines.append(f"        v{view_name(t)}[{index_of(t, n)}] = lower({t!r}, result[{n}], module, name)")
+    return "\n".join(lines)
+
+
+def _lower(value_type: str, value: object, module: str, name: str) -> int | float:
+    try:
+        return coerce(value_type, value, f"the result of {module}.{name}")
+    except CallError as error:
+        raise HostError(f"host function {module}.{name} broke its type: {error}") from None
+
+
+def _refuse_result(module: str, name: str, result: object) -> None:
+    raise HostError(
+        f"host function {module}.{name} returned {type(result).__name__}, but the import has no result; return None"
+    )
+
+
+def _several(count: int, result: object, module: str, name: str) -> tuple[Any, ...]:
+    if not isinstance(result, tuple) or len(result) != count:
+        raise HostError(f"host function {module}.{name} must return a tuple of {count} values")
+    return result
+
+
+def _observe(door: Door, module: str, name: str, started: float, error: BaseException | None) -> None:
+    seconds = time.perf_counter() - started
+    door.host_seconds += seconds
+    if door.observe_call is not None:
+        door.observe_call(module, name, seconds, error)
+
+
+def _fail(env: int, error: BaseException) -> int | None:
+    """Keep the exception for the caller and answer with a trap. Nothing may escape from here."""
+    try:
+        slot = slots[env]
+        if slot is not None and slot[0].failure is None:
+            slot[0].failure = error
+            if not isinstance(error, HostError):
+                slot[0].serving = f"{slot[2]}.{slot[3]}"
+        trap: int = lib.wasmtime_trap_new(b"host", 4)
+        return trap
+    except BaseException:
+        return lib.wasmtime_trap_new(b"host", 4)  # type: ignore[no-any-return]
