@@ -1,0 +1,48 @@
+"""The only place with ambient authority: files, clocks, entropy, the environment, the streams.
+
+``acquire`` turns a policy into the grants of one sandbox; ``host_functions`` is what a guest may import
+of us, bound to those grants. A provider is a module of its own; ``preview1`` sits on all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aegis.host.grants import Grants as Grants
+from aegis.host.grants import acquire as acquire
+from aegis.limits import Limits
+from aegis.values import CallScope, FuncType, GuestMemory, HostFunction
+
+__all__ = ["Grants", "acquire", "host_functions"]
+
+_LOG = FuncType(("i32", "i32", "i32"), ())
+
+
+def host_functions(
+    grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Mapping[tuple[str, str], FuncType]
+) -> list[HostFunction]:
+    """Return what we offer of ``wanted``: WASI preview 1 and ``aegis.log``."""
+    found: list[HostFunction] = []
+    names = [name for module, name in wanted if module == "wasi_snapshot_preview1"]
+    if names:
+        from aegis.host.preview1 import preview1_functions
+
+        found += preview1_functions(grants, memory, scope, limits, names)
+    if ("aegis", "log") in wanted:
+        found.append(HostFunction(module="aegis", name="log", type=_LOG, call=_log(grants, memory)))
+    return found
+
+
+def _log(grants: Grants, memory: GuestMemory) -> object:
+    from aegis.host.logs import MAX_LINE
+    from aegis.values import MemoryFault
+
+    def log(level: int, pointer: int, length: int) -> None:
+        """A line whose text does not lie in memory is dropped: a log cannot answer."""
+        try:
+            kept = min(length & 0xFFFF_FFFF, 4 * MAX_LINE)
+            grants.log.write(level, memory.read(pointer & 0xFFFF_FFFF, kept))
+        except MemoryFault:
+            return
+
+    return log

@@ -1,0 +1,53 @@
+"""Random bytes: the system's, or those of a seeded generator, which leak nothing and repeat (D2)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from aegis.errors import CapabilityDenied
+from aegis.policy import RandomCapability
+
+__all__ = ["acquire_random"]
+
+
+class Seeded:
+    """A stream of bytes that ``seed`` alone decides, on every platform and version.
+
+    BLAKE2b in counter mode. It is a stand-in, not a secret: whoever knows the seed knows the bytes.
+    """
+
+    def __init__(self, seed: int) -> None:
+        from hashlib import blake2b
+
+        self._hash = blake2b
+        self._key = b"aegis random stand-in" + seed.to_bytes(8, "little")
+        self._counter = 0
+        self._left = b""
+
+    def __call__(self, count: int) -> bytes:
+        """Return the next ``count`` bytes of the stream."""
+        pieces = [self._left]
+        have = len(self._left)
+        while have < count:
+            block = self._hash(self._counter.to_bytes(8, "little"), key=self._key).digest()
+            self._counter += 1
+            pieces.append(block)
+            have += len(block)
+        stream = b"".join(pieces)
+        self._left = stream[count:]
+        return stream[:count]
+
+
+def _denied(count: int) -> bytes:
+    raise CapabilityDenied(
+        "denied: random bytes — grant them with --allow-random",
+        capability="random", target="random", remedy="--allow-random",
+    )  # fmt: skip
+
+
+def acquire_random(capability: RandomCapability) -> Callable[[int], bytes]:
+    """Return what makes a given count of random bytes."""
+    if capability.mode == "system":
+        return os.urandom
+    return _denied if capability.mode == "deny" else Seeded(capability.seed)

@@ -1,0 +1,392 @@
+"""Files and directories that were granted: live handles, and what may be done with them.
+
+A :class:`Directory` is authority: an open descriptor and whether it may be changed. Every method takes a
+path beneath it and raises ``OSError`` with the number that POSIX gives; ``EPERM`` also for what the grant
+does not cover. Nothing here follows a link out, opens a FIFO or a device, or waits.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aegis.errors import PolicyError, QuotaExceeded
+from aegis.host.beneath import Place, depth_of, locate
+from aegis.limits import format_bytes
+from aegis.policy import FilesystemCapability, PathGrant
+
+__all__ = ["Directory", "DiskQuota", "Preopen", "acquire_filesystem"]
+
+_PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC if hasattr(os, "O_NOFOLLOW") else 0
+_FORBIDDEN_TREES = ("/proc", "/sys", "/dev")
+_NEW_FILE, _NEW_DIRECTORY = 0o666, 0o777
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+class DiskQuota:
+    """What one sandbox may still write, over all its files."""
+
+    def __init__(self, allowed: int | None) -> None:
+        self.allowed = allowed
+        self.used = 0
+
+    def charge(self, count: int) -> None:
+        """Count bytes about to be written; raise ``QuotaExceeded`` before they are."""
+        used = self.used + count
+        if self.allowed is not None and used > self.allowed:
+            raise QuotaExceeded(
+                f"the guest would write more than {format_bytes(self.allowed)} to disk, all it may",
+                limit="disk_written", used=used, allowed=self.allowed,
+            )  # fmt: skip
+        self.used = used
+
+
+class Directory:
+    """An open directory of the host, with everything beneath it.
+
+    ``depth`` counts, by names alone, how far it lies beneath its preopen; a link that a guest plants may
+    not point higher than that. ``only`` narrows the directory to some of its names.
+    """
+
+    __slots__ = ("depth", "descriptor", "only", "writable")
+
+    def __init__(self, descriptor: int, *, writable: bool, depth: int = 0, only: dict[str, GrantedFile] | None = None) -> None:
+        self.descriptor = descriptor
+        self.writable = writable
+        self.depth = depth
+        self.only = only
+
+    def close(self) -> None:
+        """Close the descriptor, and those of the files in a narrowed directory; a second time does nothing."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+            for file in (self.only or {}).values():
+                os.close(file.parent)
+
+    def _locate(self, path: str, *, follow: bool) -> Place:
+        if self.only is None:
+            return locate(self.descriptor, path, follow=follow)
+        if path.startswith("/"):
+            raise _error(errno.EPERM)
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if not path or (parts and parts[-1] == ".."):
+            raise _error(errno.EPERM if path else errno.ENOENT)
+        if not parts:
+            return Place(self.descriptor, ".", False, owned=False)
+        file = self.only.get(parts[0])
+        if file is None or len(parts) > 1:
+            raise _error(errno.ENOENT if file is None else errno.ENOTDIR)
+        return Place(file.parent, file.name, path.endswith("/"), owned=False)
+
+    def _changing(self) -> None:
+        if not self.writable or self.only is not None:
+            raise _error(errno.EPERM)
+
+    def may_write(self, path: str) -> bool:
+        """Tell whether the file at ``path`` may be written by this grant."""
+        if self.only is None:
+            return self.writable
+        file = self.only.get(next((p for p in path.split("/") if p not in ("", ".")), ""))
+        return file is not None and file.writable
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def stat(self, path: str, *, follow: bool) -> os.stat_result:
+        """Return the status of what ``path`` names."""
+        with self._locate(path, follow=follow) as place:
+            status = os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
+            if place.slash and not stat.S_ISDIR(status.st_mode):
+                raise _error(errno.ENOTDIR)
+            return status
+
+    def readlink(self, path: str) -> str:
+        """Return what a link says. An absolute one stays the host's secret: ``EPERM``."""
+        with self._locate(path, follow=False) as place:
+            if place.slash or place.name == ".":
+                raise _error(errno.EINVAL)
+            target = os.readlink(place.name, dir_fd=place.parent)
+        if target.startswith("/"):
+            raise _error(errno.EPERM)
+        return target
+
+    def names(self) -> list[str]:
+        """Return the names in this directory, in order, without ``.`` and ``..``."""
+        if self.only is not None:
+            return sorted(self.only)
+        listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor)
+        try:
+            return sorted(os.listdir(listed))
+        finally:
+            os.close(listed)
+
+    def kind_of(self, name: str) -> os.stat_result | None:
+        """Return the status of one of :meth:`names`, ``None`` if it went away meanwhile."""
+        try:
+            with self._locate(name, follow=False) as place:
+                return os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
+        except OSError:
+            return None
+
+    # -- opening -------------------------------------------------------------------------------
+
+    def open(
+        self, path: str, *, follow: bool, read: bool, write: bool, directory: bool = False,
+        create: bool = False, exclusive: bool = False, truncate: bool = False, sync: int = 0,
+    ) -> int | Directory:  # fmt: skip
+        """Open a file, as a descriptor, or a directory.
+
+        A FIFO, a socket or a device is refused with ``EACCES`` before it is opened, and looked at
+        again after, so that nothing put there meanwhile is used.
+        """
+        if (write or create or truncate) and not self.may_write(path):
+            raise _error(errno.EPERM)
+        with self._locate(path, follow=follow and not (create and exclusive)) as place:
+            status = _status(place)
+            if status is None:
+                return self._create(place, read=read, write=write, create=create, directory=directory, exclusive=exclusive, sync=sync)
+            if create and exclusive:
+                raise _error(errno.EEXIST)
+            if stat.S_ISDIR(status.st_mode):
+                if write or create and not directory or truncate:
+                    raise _error(errno.EISDIR)
+                return self._subdirectory(place, path)
+            if directory or place.slash:
+                raise _error(errno.ENOTDIR)
+            return _open_file(place, read=read, write=write, truncate=truncate, sync=sync)
+
+    def _create(self, place: Place, *, read: bool, write: bool, create: bool, directory: bool, exclusive: bool, sync: int) -> int:
+        if not create:
+            raise _error(errno.ENOENT)
+        self._changing()
+        if directory:
+            raise _error(errno.EINVAL)
+        if place.slash:
+            raise _error(errno.EISDIR)
+        flags = _PLAIN | os.O_CREAT | sync | (os.O_EXCL if exclusive else 0)
+        flags |= os.O_RDWR if read and write else os.O_WRONLY if write else os.O_RDONLY
+        return _checked(os.open(place.name, flags, _NEW_FILE, dir_fd=place.parent))
+
+    def _subdirectory(self, place: Place, path: str) -> Directory:
+        if self.only is not None:
+            files = {name: GrantedFile(os.dup(f.parent), f.name, f.writable) for name, f in self.only.items()}
+            return Directory(os.dup(self.descriptor), writable=False, only=files)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(place.name, flags, dir_fd=place.parent)
+        return Directory(descriptor, writable=self.writable, depth=max(0, depth_of(self.depth, path)))
+
+    # -- changing ------------------------------------------------------------------------------
+
+    def mkdir(self, path: str) -> None:
+        """Make a directory."""
+        self._changing()
+        with self._locate(path, follow=False) as place:
+            os.mkdir(_name(place, errno.EEXIST), _NEW_DIRECTORY, dir_fd=place.parent)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        self._changing()
+        with locate_entry(self, path) as place:
+            os.rmdir(_name(place, errno.EINVAL), dir_fd=place.parent)
+
+    def unlink(self, path: str) -> None:
+        """Remove a file or a link."""
+        self._changing()
+        with locate_entry(self, path) as place:
+            name = _name(place, errno.EISDIR)
+            if place.slash:
+                status = os.stat(name, dir_fd=place.parent, follow_symlinks=False)
+                raise _error(errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.ENOTDIR)
+            os.unlink(name, dir_fd=place.parent)
+
+    def symlink(self, target: str, path: str) -> None:
+        """Make a link that says ``target``; one that points above the preopen is refused (``EPERM``)."""
+        self._changing()
+        if not target:
+            raise _error(errno.ENOENT)
+        if target.startswith("/"):
+            raise _error(errno.EPERM)
+        with locate_entry(self, path) as place:
+            if place.slash:
+                status = os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
+                raise _error(errno.EEXIST if stat.S_ISDIR(status.st_mode) else errno.ENOTDIR)
+            self._stays_inside(target, path)
+            os.symlink(target, _name(place, errno.EEXIST), dir_fd=place.parent)
+
+    def _stays_inside(self, target: str, path: str) -> None:
+        depth = depth_of(self.depth, path) - 1
+        for part in target.split("/"):
+            depth = depth_of(depth, part)
+            if depth < 0:
+                raise _error(errno.EPERM)
+
+    def link(self, path: str, other: Directory, new_path: str) -> None:
+        """Make a hard link to the file at ``path`` as ``new_path`` in ``other``; links are not followed."""
+        self._changing()
+        other._changing()
+        with locate_entry(self, path) as old, locate_entry(other, new_path) as new:
+            status = os.stat(old.name, dir_fd=old.parent, follow_symlinks=False)
+            if old.slash and not stat.S_ISDIR(status.st_mode):
+                raise _error(errno.ENOTDIR)
+            if new.slash and _status(new) is None:
+                raise _error(errno.ENOENT)
+            os.link(
+                old.name, _name(new, errno.EEXIST), src_dir_fd=old.parent, dst_dir_fd=new.parent, follow_symlinks=False
+            )
+
+    def rename(self, path: str, other: Directory, new_path: str) -> None:
+        """Move what ``path`` names to ``new_path`` in ``other``."""
+        self._changing()
+        other._changing()
+        with locate_entry(self, path) as old, locate_entry(other, new_path) as new:
+            if old.name == "." or new.name == ".":
+                raise _error(errno.EBUSY)
+            if old.slash or new.slash:
+                status = os.stat(old.name, dir_fd=old.parent, follow_symlinks=False)
+                if not stat.S_ISDIR(status.st_mode):
+                    raise _error(errno.ENOTDIR)
+            os.rename(old.name, new.name, src_dir_fd=old.parent, dst_dir_fd=new.parent)
+
+    def utime(self, path: str, times: Callable[[os.stat_result], tuple[int, int]], *, follow: bool) -> None:
+        """Set access and modification times, in nanoseconds, to what ``times`` makes of the status."""
+        if not self.may_write(path):
+            raise _error(errno.EPERM)
+        with self._locate(path, follow=follow) as place:
+            status = os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
+            if place.slash and not stat.S_ISDIR(status.st_mode):
+                raise _error(errno.ENOTDIR)
+            os.utime(place.name, ns=times(status), dir_fd=place.parent, follow_symlinks=False)
+
+
+def locate_entry(directory: Directory, path: str) -> Place:
+    """Find the directory entry that ``path`` names, a link itself even when a slash follows it."""
+    stripped = path.rstrip("/")
+    if not stripped or stripped == path:
+        return directory._locate(path, follow=False)
+    place = directory._locate(stripped, follow=False)
+    place.slash = True
+    return place
+
+
+def _name(place: Place, number: int) -> str:
+    """Return the entry's name; the directory itself is refused with ``number``."""
+    if place.name == ".":
+        raise _error(number)
+    return place.name
+
+
+def _status(place: Place) -> os.stat_result | None:
+    try:
+        return os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _open_file(place: Place, *, read: bool, write: bool, truncate: bool, sync: int) -> int:
+    status = os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
+    if stat.S_ISLNK(status.st_mode):
+        raise _error(errno.ELOOP)
+    if not stat.S_ISREG(status.st_mode):
+        raise _error(errno.EACCES)
+    write = write or truncate
+    access = os.O_RDWR if read and write else os.O_WRONLY if write else os.O_RDONLY
+    descriptor = _checked(os.open(place.name, _PLAIN | access | sync, dir_fd=place.parent))
+    if truncate:
+        try:
+            os.ftruncate(descriptor, 0)
+        except OSError:
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
+def _checked(descriptor: int) -> int:
+    """Return a descriptor that is a regular file; close and refuse any other."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _error(errno.EACCES)
+    return descriptor
+
+
+# -- acquiring ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedFile:
+    """A file granted alone: its open parent directory and its name there."""
+
+    parent: int
+    name: str
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Preopen:
+    """A granted directory under the name that the guest finds it by."""
+
+    guest: str
+    directory: Directory
+
+
+def acquire_filesystem(capability: FilesystemCapability) -> list[Preopen]:
+    """Open everything that was granted, in the order of the grants.
+
+    Raise :class:`~aegis.errors.PolicyError` for a path that does not exist, or is neither a
+    directory nor a regular file.
+    """
+    if not capability.paths:
+        return []
+    if sys.platform == "win32":
+        raise PolicyError("filesystem: grants need Linux or macOS; this system has no handles beneath a directory")
+    preopens: dict[str, Preopen] = {}
+    try:
+        for grant in capability.paths:
+            _acquire(grant, preopens)
+    except BaseException:
+        for preopen in preopens.values():
+            preopen.directory.close()
+        raise
+    return list(preopens.values())
+
+
+def _acquire(grant: PathGrant, preopens: dict[str, Preopen]) -> None:
+    real = os.path.realpath(grant.host)
+    for tree in _FORBIDDEN_TREES:
+        if os.path.commonpath((real, tree)) == tree:
+            raise PolicyError(f"filesystem: {grant.host!r} leads to {tree}, the host's own state; grant a copy")
+    try:
+        mode = os.stat(real).st_mode
+        if stat.S_ISDIR(mode):
+            opened = os.open(real, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if grant.guest in preopens:
+                os.close(opened)
+                raise PolicyError(f"filesystem: the guest directory {grant.guest!r} already holds granted files; name another with '::'")
+            preopens[grant.guest] = Preopen(grant.guest, Directory(opened, writable=grant.write))
+        elif stat.S_ISREG(mode):
+            _acquire_file(grant, real, preopens)
+        else:
+            raise PolicyError(f"filesystem: {grant.host!r} is neither a directory nor a regular file")
+    except OSError as error:
+        raise PolicyError(
+            f"filesystem: {grant.host!r} cannot be granted: {(error.strerror or 'error').lower()}; create it first, or leave the grant out"
+        ) from None
+
+
+def _acquire_file(grant: PathGrant, real: str, preopens: dict[str, Preopen]) -> None:
+    folder, name = os.path.split(grant.guest)
+    folder = folder or "."
+    preopen = preopens.get(folder)
+    if preopen is None:
+        descriptor = os.open(os.path.dirname(real), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        preopen = preopens[folder] = Preopen(folder, Directory(descriptor, writable=False, only={}))
+    if preopen.directory.only is None:
+        raise PolicyError(f"filesystem: the guest directory {folder!r} is granted already; give {grant.host!r} another name with '::'")
+    parent = os.open(os.path.dirname(real), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    preopen.directory.only[name] = GrantedFile(parent, os.path.basename(real), grant.write)

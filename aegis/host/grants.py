@@ -1,0 +1,107 @@
+"""The grants of one sandbox: live authority, acquired from a policy, closed with the sandbox.
+
+Each is acquired when it is first used: a guest that asks for nothing costs nothing, and a grant that
+cannot be acquired is an error before the guest runs only if the guest could use it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+from aegis.errors import PolicyError
+from aegis.host.clocks import Clocks, acquire_clocks
+from aegis.host.entropy import acquire_random
+from aegis.host.filesystem import DiskQuota, Preopen, acquire_filesystem
+from aegis.host.logs import GuestLog
+from aegis.host.stdio import Stdio, acquire_stdio
+from aegis.policy import Policy
+from aegis.values import CallScope
+
+__all__ = ["Grants", "acquire"]
+
+
+class Grants:
+    """What one sandbox holds. Closing it closes every descriptor."""
+
+    def __init__(self, policy: Policy, args: Sequence[str], scope: CallScope) -> None:
+        self.policy = policy
+        self.scope = scope
+        self.args = tuple(_argument(a) for a in args)
+        self._closers: list[Callable[[], None]] = []
+
+    @cached_property
+    def stdio(self) -> Stdio:
+        """The standard streams."""
+        stdio = acquire_stdio(self.policy.stdio, self.policy.limits, self.scope)
+        self._closers.append(stdio.close)
+        return stdio
+
+    @cached_property
+    def preopens(self) -> list[Preopen]:
+        """The granted directories, open."""
+        preopens = acquire_filesystem(self.policy.filesystem)
+        self._closers += [p.directory.close for p in preopens]
+        return preopens
+
+    @cached_property
+    def disk(self) -> DiskQuota:
+        """What may still be written to disk."""
+        return DiskQuota(self.policy.limits.disk_written)
+
+    @cached_property
+    def clocks(self) -> Clocks:
+        """The clocks."""
+        return acquire_clocks(self.policy.clock)
+
+    @cached_property
+    def random(self) -> Callable[[int], bytes]:
+        """The source of random bytes."""
+        return acquire_random(self.policy.random)
+
+    @cached_property
+    def log(self) -> GuestLog:
+        """The log."""
+        return GuestLog(self.policy.logging, self.scope)
+
+    @cached_property
+    def environment(self) -> list[tuple[str, str]]:
+        """The variables, in order; one to pass on that the host lacks, or that is not Unicode, is left out."""
+        granted = self.policy.environment
+        passed = {name: os.environ[name] for name in granted.pass_ if name in os.environ}
+        found = {name: value for name, value in passed.items() if _is_unicode(value)}
+        return list({**found, **dict(granted.set)}.items())
+
+    def on_close(self, closer: Callable[[], None]) -> None:
+        """Have ``closer`` called when the sandbox ends."""
+        self._closers.append(closer)
+
+    def close(self) -> None:
+        """Close everything, the latest first."""
+        while self._closers:
+            self._closers.pop()()
+
+
+def _argument(text: str) -> bytes:
+    if not isinstance(text, str):
+        raise PolicyError(f"an argument must be text, not {type(text).__name__}")
+    if "\0" in text:
+        raise PolicyError(f"the argument {text!r} holds a NUL, which no program's argument can")
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def acquire(policy: Policy, *, args: Sequence[str] = (), scope: CallScope) -> Grants:
+    """Return the grants that ``policy`` states, for one sandbox whose calls are ``scope``'s.
+
+    Raise :class:`~aegis.errors.PolicyError` for an argument that no program can get.
+    """
+    return Grants(policy, args, scope)

@@ -1,0 +1,32 @@
+"""The guest's log: filtered by level, bounded, escaped, into Python's logging and the run's events."""
+
+from __future__ import annotations
+
+from aegis.names import printable
+from aegis.policy import LOG_LEVELS, LoggingCapability
+from aegis.values import CallScope
+
+__all__ = ["MAX_LINE", "GuestLog"]
+
+MAX_LINE = 4096
+"""Characters of one line that are kept."""
+_PYTHON_LEVELS = (5, 10, 20, 30, 40, 50)
+
+
+class GuestLog:
+    """Where log lines go. Without a grant they go nowhere, and the guest is not told."""
+
+    def __init__(self, capability: LoggingCapability, scope: CallScope) -> None:
+        self.least = LOG_LEVELS.index(capability.min_level) if capability.enabled else len(LOG_LEVELS)
+        self._scope = scope
+
+    def write(self, level: int, message: bytes) -> None:
+        """Keep a line of ``level``, an index into the levels of ``wasi:logging``; a higher one is critical."""
+        level = min(max(level, 0), len(LOG_LEVELS) - 1)
+        if level < self.least:
+            return
+        import logging
+
+        text = printable(message, MAX_LINE)
+        logging.getLogger("aegis.guest").log(_PYTHON_LEVELS[level], "%s", text)
+        self._scope.logged(LOG_LEVELS[level], text)

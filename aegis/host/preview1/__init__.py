@@ -1,0 +1,63 @@
+"""WASI preview 1, complete and mediated: every function on the providers of this package's parents.
+
+``abi`` holds numbers and layouts, ``table`` the guest's descriptors, ``files``, ``paths``, ``poll`` and
+``system`` the functions. What a function raises becomes the number that the guest is answered with;
+only the end of the run passes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import and_
+from typing import Any
+
+from aegis.host.grants import Grants
+from aegis.host.preview1.abi import ERRNO_OF, SIGNATURES, SIGNED, Errno, Refused
+from aegis.host.preview1.files import Files
+from aegis.host.preview1.paths import Paths
+from aegis.host.preview1.poll import Poll
+from aegis.host.preview1.system import System
+from aegis.limits import Limits
+from aegis.values import CallScope, GuestMemory, HostFunction, MemoryFault
+
+__all__ = ["MODULE", "preview1_functions"]
+
+MODULE = "wasi_snapshot_preview1"
+_MASKS = {"i32": 0xFFFF_FFFF, "i64": 0xFFFF_FFFF_FFFF_FFFF}
+
+
+class Preview1(Files, Paths, Poll, System):
+    """All functions of one guest's preview 1."""
+
+
+def preview1_functions(
+    grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, names: Iterable[str]
+) -> list[HostFunction]:
+    """Return the functions called ``names``; one that preview 1 lacks is left out."""
+    guest = Preview1(grants, memory, scope, limits)
+    return [
+        HostFunction(module=MODULE, name=name, type=SIGNATURES[name], call=_answering(name, getattr(guest, name)))
+        for name in names
+        if name in SIGNATURES
+    ]
+
+
+def _answering(name: str, method: Callable[..., None]) -> Callable[..., Any]:
+    """Return ``method`` with numbers as the ABI means them, answering with an error number."""
+    params = SIGNATURES[name].params
+    masks = tuple(-1 if SIGNED.get(name) == n else _MASKS[t] for n, t in enumerate(params))
+    if name == "proc_exit":
+        return lambda code: method(code & 0xFFFF_FFFF)
+
+    def call(*args: int) -> int:
+        try:
+            method(*map(and_, args, masks))
+        except Refused as refusal:
+            return refusal.number
+        except MemoryFault:
+            return Errno.FAULT
+        except OSError as error:
+            return ERRNO_OF.get(error.errno, Errno.IO)
+        return 0
+
+    return call

@@ -1,0 +1,103 @@
+"""What every part of preview 1 works on: the guest's memory, its descriptors, its grants."""
+
+from __future__ import annotations
+
+from aegis.host.grants import Grants
+from aegis.host.preview1.abi import ALL_RIGHTS, CIOVEC_MOST, DIRECTORY_RIGHTS, TWO_U32, U32, U64, Errno, Refused
+from aegis.host.preview1.table import STREAM_READ, STREAM_WRITE, OpenDirectory, Stream, Table
+from aegis.limits import Limits
+from aegis.values import CallScope, GuestMemory
+
+__all__ = ["Context"]
+
+_PATH_MOST = 4096
+
+
+class Context:
+    """One guest's preview 1."""
+
+    def __init__(self, grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits) -> None:
+        self.grants = grants
+        self.memory = memory
+        self.scope = scope
+        self.limits = limits
+        self._table: Table | None = None
+
+    @property
+    def table(self) -> Table:
+        """The descriptors; opening the grants waits until the guest asks for one."""
+        table = self._table
+        if table is None:
+            table = self._table = self._open_table()
+        return table
+
+    def _open_table(self) -> Table:
+        table = Table(self.limits.open_files)
+        stdio = self.grants.stdio
+        for source, rights in ((stdio.stdin, STREAM_READ), (stdio.stdout, STREAM_WRITE), (stdio.stderr, STREAM_WRITE)):
+            table.preset(Stream(source, rights))
+        for preopen in self.grants.preopens:
+            table.preset(
+                OpenDirectory(preopen.directory, DIRECTORY_RIGHTS, ALL_RIGHTS, preopen.guest, preopen.guest.encode())
+            )
+        self.grants.on_close(table.close_all)
+        return table
+
+    # -- memory --------------------------------------------------------------------------------
+
+    def put_u32(self, offset: int, value: int) -> None:
+        self.memory.write(offset, U32.pack(value & 0xFFFF_FFFF))
+
+    def put_u64(self, offset: int, value: int) -> None:
+        self.memory.write(offset, U64.pack(value & 0xFFFF_FFFF_FFFF_FFFF))
+
+    def vectors(self, offset: int, count: int) -> list[tuple[int, int]]:
+        """Return the (address, length) pairs of a vectored call."""
+        if count == 1:
+            return [TWO_U32.unpack(self.memory.read(offset, 8))]  # type: ignore[list-item]
+        if count > CIOVEC_MOST:
+            raise Refused(Errno.INVAL)
+        return list(TWO_U32.iter_unpack(self.memory.read(offset, 8 * count)))  # type: ignore[arg-type]
+
+    def gather(self, offset: int, count: int) -> bytes:
+        """Return the bytes of all buffers of a vectored write."""
+        pairs = self.vectors(offset, count)
+        if len(pairs) == 1:
+            return self.memory.read(*pairs[0])
+        self._within(pairs)
+        return b"".join(self.memory.read(*pair) for pair in pairs)
+
+    def scatter(self, pairs: list[tuple[int, int]], data: bytes) -> None:
+        """Put ``data`` into the buffers of a vectored read, in order."""
+        at = 0
+        for address, length in pairs:
+            if at >= len(data):
+                break
+            self.memory.write(address, data[at : at + length])
+            at += length
+
+    def room(self, pairs: list[tuple[int, int]]) -> int:
+        """Return how many bytes the buffers of a vectored read hold together."""
+        self._within(pairs)
+        return sum(length for _, length in pairs)
+
+    def _within(self, pairs: list[tuple[int, int]]) -> None:
+        size = self.memory.size()
+        total = 0
+        for address, length in pairs:
+            total += length
+            if address + length > size or total > 0xFFFF_FFFF:
+                raise Refused(Errno.FAULT if address + length > size else Errno.INVAL)
+
+    def path(self, offset: int, length: int) -> str:
+        """Return a path that the guest names: UTF-8, without NUL, no longer than a host takes."""
+        if length > _PATH_MOST:
+            self.memory.read(offset, 0)
+            raise Refused(Errno.NAMETOOLONG)
+        try:
+            path = self.memory.read(offset, length).decode()
+        except UnicodeDecodeError:
+            raise Refused(Errno.ILSEQ) from None
+        if "\0" in path:
+            raise Refused(Errno.INVAL)
+        return path

@@ -1,0 +1,174 @@
+"""Paths: opening, looking, making, removing. Each is beneath a directory that the guest holds."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from aegis.host.preview1 import abi
+from aegis.host.preview1.abi import Errno, Fdflags, Refused, Rights
+from aegis.host.preview1.context import Context
+from aegis.host.preview1.table import OpenDirectory, OpenFile
+from aegis.host.preview1.times import new_times
+from aegis.names import printable
+from aegis.values import Decision
+
+__all__ = ["Paths"]
+
+_Result = TypeVar("_Result")
+_WRITES = int(Rights.FD_WRITE)
+
+
+class Paths(Context):
+    """The ``path_*`` functions."""
+
+    def path_open(
+        self, fd: int, lookup: int, path_at: int, path_length: int, oflags: int, base: int, inheriting: int,
+        fdflags: int, out: int,
+    ) -> None:  # fmt: skip
+        path = self.path(path_at, path_length)
+        entry = self.table.directory(fd, Rights.PATH_OPEN)
+        if oflags > 15 or fdflags > 31 or lookup > 1:
+            raise Refused(Errno.INVAL)
+        needed = Rights.PATH_CREATE_FILE if oflags & abi.O_CREAT else 0
+        needed |= Rights.PATH_FILESTAT_SET_SIZE if oflags & abi.O_TRUNC else 0
+        if entry.rights & needed != needed:
+            raise Refused(Errno.NOTCAPABLE)
+        self.table.room()
+        base &= entry.inheriting
+        write = bool(base & _WRITES)
+        changing = write or bool(oflags & (abi.O_CREAT | abi.O_TRUNC))
+        opened = self._decide(
+            "write" if changing else "open", entry, path,
+            lambda: entry.directory.open(
+                path, follow=bool(lookup & abi.SYMLINK_FOLLOW), read=bool(base & Rights.FD_READ) or not write, write=write,
+                directory=bool(oflags & abi.O_DIRECTORY), create=bool(oflags & abi.O_CREAT),
+                exclusive=bool(oflags & abi.O_EXCL), truncate=bool(oflags & abi.O_TRUNC), sync=_sync(fdflags),
+            ),
+        )  # fmt: skip
+        inheriting &= entry.inheriting
+        added: OpenDirectory | OpenFile
+        if isinstance(opened, int):
+            writable = entry.directory.may_write(path)
+            added = OpenFile(opened, base & abi.FILE_RIGHTS, writable, fdflags, 0, inheriting)
+        else:
+            added = OpenDirectory(opened, base & abi.DIRECTORY_RIGHTS, inheriting, _join(entry.label, path))
+        self._hand_out(added, out)
+
+    def _hand_out(self, added: OpenDirectory | OpenFile, out: int) -> None:
+        """Give the number to the guest, or close again what it could not be told of."""
+        number = self.table.add(added)
+        try:
+            self.put_u32(out, number)
+        except BaseException:
+            self.table.close(number)
+            raise
+
+    def path_filestat_get(self, fd: int, lookup: int, path_at: int, length: int, out: int) -> None:
+        path = self.path(path_at, length)
+        entry = self.table.directory(fd, Rights.PATH_FILESTAT_GET)
+        follow = _follow(lookup)
+        status = self._decide("look at", entry, path, lambda: entry.directory.stat(path, follow=follow))
+        self.memory.write(out, abi.filestat(status))
+
+    def path_filestat_set_times(
+        self, fd: int, lookup: int, path_at: int, length: int, atim: int, mtim: int, flags: int
+    ) -> None:
+        times = new_times(atim, mtim, flags, self.grants.clocks)
+        path = self.path(path_at, length)
+        entry = self.table.directory(fd, Rights.PATH_FILESTAT_SET_TIMES)
+        follow = _follow(lookup)
+        self._decide("write", entry, path, lambda: entry.directory.utime(path, times, follow=follow))
+
+    def path_create_directory(self, fd: int, path_at: int, length: int) -> None:
+        path = self.path(path_at, length)
+        entry = self.table.directory(fd, Rights.PATH_CREATE_DIRECTORY)
+        self._decide("write", entry, path, lambda: entry.directory.mkdir(path))
+
+    def path_remove_directory(self, fd: int, path_at: int, length: int) -> None:
+        path = self.path(path_at, length)
+        entry = self.table.directory(fd, Rights.PATH_REMOVE_DIRECTORY)
+        self._decide("write", entry, path, lambda: entry.directory.rmdir(path))
+
+    def path_unlink_file(self, fd: int, path_at: int, length: int) -> None:
+        path = self.path(path_at, length)
+        entry = self.table.directory(fd, Rights.PATH_UNLINK_FILE)
+        self._decide("write", entry, path, lambda: entry.directory.unlink(path))
+
+    def path_symlink(self, target_at: int, target_length: int, fd: int, path_at: int, length: int) -> None:
+        target = self.path(target_at, target_length)
+        path = self.path(path_at, length)
+        entry = self.table.directory(fd, Rights.PATH_SYMLINK)
+        self._decide("write", entry, path, lambda: entry.directory.symlink(target, path))
+
+    def path_readlink(self, fd: int, path_at: int, length: int, buffer: int, room: int, out: int) -> None:
+        path = self.path(path_at, length)
+        entry = self.table.directory(fd, Rights.PATH_READLINK)
+        target = self._decide("look at", entry, path, lambda: entry.directory.readlink(path))
+        try:
+            raw = target.encode()[:room]
+        except UnicodeEncodeError:
+            raise Refused(Errno.ILSEQ) from None
+        self.memory.write(buffer, raw)
+        self.put_u32(out, len(raw))
+
+    def path_link(
+        self, fd: int, lookup: int, path_at: int, length: int, new_fd: int, new_at: int, new_length: int
+    ) -> None:
+        old, new = self.path(path_at, length), self.path(new_at, new_length)
+        source = self.table.directory(fd, Rights.PATH_LINK_SOURCE)
+        target = self.table.directory(new_fd, Rights.PATH_LINK_TARGET)
+        if lookup:
+            raise Refused(Errno.INVAL)
+        self._decide("write", target, new, lambda: source.directory.link(old, target.directory, new))
+
+    def path_rename(self, fd: int, path_at: int, length: int, new_fd: int, new_at: int, new_length: int) -> None:
+        old, new = self.path(path_at, length), self.path(new_at, new_length)
+        source = self.table.directory(fd, Rights.PATH_RENAME_SOURCE)
+        target = self.table.directory(new_fd, Rights.PATH_RENAME_TARGET)
+        self._decide("write", target, new, lambda: source.directory.rename(old, target.directory, new))
+
+    def _decide(self, action: str, entry: OpenDirectory, path: str, function: Callable[[], _Result]) -> _Result:
+        """Do it, and record whether the grant covered it."""
+        try:
+            result = function()
+        except OSError as error:
+            if error.errno == errno.EPERM:
+                self._record(action, entry, path, allowed=False)
+            raise
+        if action in ("open", "write"):
+            self._record(action, entry, path, allowed=True)
+        return result
+
+    def _record(self, action: str, entry: OpenDirectory, path: str, *, allowed: bool) -> None:
+        target = printable(path if path.startswith("/") else _join(entry.label, path))
+        flag = "--allow-write" if action == "write" and not entry.directory.writable else "--allow-read"
+        self.scope.decided(
+            Decision(
+                capability="filesystem", action=action, target=target, allowed=allowed,
+                rule=f"{'read-write' if entry.directory.writable else 'read-only'} {printable(entry.label)}",
+                remedy="" if allowed else f"{flag} {printable(entry.label) if flag == '--allow-write' else target}",
+            )
+        )  # fmt: skip
+
+
+def _follow(lookup: int) -> bool:
+    if lookup > 1:
+        raise Refused(Errno.INVAL)
+    return bool(lookup & abi.SYMLINK_FOLLOW)
+
+
+def _join(label: str, path: str) -> str:
+    return path if label == "." else f"{label.rstrip('/')}/{path}"
+
+
+def _sync(fdflags: int) -> int:
+    """Return the open flags for the synchronisation that a guest asks for."""
+    flags = 0
+    if fdflags & Fdflags.SYNC or fdflags & Fdflags.RSYNC:
+        flags |= getattr(os, "O_SYNC", 0)
+    if fdflags & Fdflags.DSYNC:
+        flags |= getattr(os, "O_DSYNC", getattr(os, "O_SYNC", 0))
+    return flags

@@ -1,0 +1,115 @@
+"""Arguments, environment, clocks, randomness, ending, and sockets that are not there."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from aegis.errors import CapabilityDenied, GuestExit
+from aegis.host.preview1.abi import U32, Errno, Refused
+from aegis.host.preview1.context import Context
+from aegis.values import Decision
+
+__all__ = ["System"]
+
+_RANDOM_PIECE = 1 << 16
+
+
+class System(Context):
+    """What is neither a descriptor nor a path."""
+
+    def args_sizes_get(self, count: int, size: int) -> None:
+        self._sizes(self.grants.args, count, size)
+
+    def args_get(self, pointers: int, buffer: int) -> None:
+        self._strings(self.grants.args, pointers, buffer)
+
+    def environ_sizes_get(self, count: int, size: int) -> None:
+        self._sizes(self._environment(), count, size)
+
+    def environ_get(self, pointers: int, buffer: int) -> None:
+        self._strings(self._environment(), pointers, buffer)
+
+    def _environment(self) -> tuple[bytes, ...]:
+        return tuple(f"{name}={value}".encode() for name, value in self.grants.environment)
+
+    def _sizes(self, strings: tuple[bytes, ...], count: int, size: int) -> None:
+        self.put_u32(count, len(strings))
+        self.put_u32(size, sum(len(s) + 1 for s in strings))
+
+    def _strings(self, strings: tuple[bytes, ...], pointers: int, buffer: int) -> None:
+        addresses = []
+        at = buffer
+        for string in strings:
+            addresses.append(at & 0xFFFF_FFFF)
+            at += len(string) + 1
+        self.memory.write(buffer, b"".join(s + b"\0" for s in strings))
+        self.memory.write(pointers, b"".join(map(U32.pack, addresses)))
+
+    # -- clocks and randomness -----------------------------------------------------------------
+
+    def clock_res_get(self, clock: int, out: int) -> None:
+        _known_clock(clock)
+        self.put_u64(out, self.grants.clocks.resolution)
+
+    def clock_time_get(self, clock: int, precision: int, out: int) -> None:
+        _known_clock(clock)
+        clocks = self.grants.clocks
+        try:
+            now = clocks.realtime() if clock == 0 else clocks.monotonic()
+        except CapabilityDenied as denial:
+            self._denied(denial)
+        self.put_u64(out, now)
+
+    def random_get(self, buffer: int, length: int) -> None:
+        if buffer + length > self.memory.size():
+            raise Refused(Errno.FAULT)
+        try:
+            for at in range(0, length, _RANDOM_PIECE):
+                self.scope.remaining()
+                self.memory.write(buffer + at, self.grants.random(min(_RANDOM_PIECE, length - at)))
+        except CapabilityDenied as denial:
+            self._denied(denial)
+
+    def _denied(self, denial: CapabilityDenied) -> NoReturn:
+        self.scope.decided(
+            Decision(
+                capability=denial.capability, action="read", target=denial.target, allowed=False,
+                rule=f"{denial.capability} deny", remedy=denial.remedy,
+            )
+        )  # fmt: skip
+        raise denial
+
+    # -- the process ---------------------------------------------------------------------------
+
+    def proc_exit(self, code: int) -> None:
+        raise GuestExit(code)
+
+    def proc_raise(self, signal: int) -> None:
+        raise Refused(Errno.NOTSUP)
+
+    def sched_yield(self) -> None:
+        self.scope.remaining()
+
+    # -- sockets: preview 1 can only use those that a host opened, and this one opens none -----------
+
+    def sock_accept(self, fd: int, flags: int, out: int) -> None:
+        self._no_socket(fd)
+
+    def sock_recv(self, fd: int, data: int, count: int, flags: int, size: int, out_flags: int) -> None:
+        self._no_socket(fd)
+
+    def sock_send(self, fd: int, data: int, count: int, flags: int, out: int) -> None:
+        self._no_socket(fd)
+
+    def sock_shutdown(self, fd: int, how: int) -> None:
+        self._no_socket(fd)
+
+    def _no_socket(self, fd: int) -> NoReturn:
+        self.table.get(fd)
+        raise Refused(Errno.NOTSOCK)
+
+
+def _known_clock(clock: int) -> None:
+    """Preview 1 names four clocks; those of the process and the thread would tell how fast the host is."""
+    if clock > 1:
+        raise Refused(Errno.BADF if clock < 4 else Errno.INVAL)
