@@ -1,0 +1,117 @@
+"""Aegis: run untrusted WebAssembly with nothing granted, every limit on, every host call mediated.
+
+The house, from the ground up; a module imports only from floors below its own:
+
+    errors, names, values, limits     values, with the standard library alone
+    policy, observe                   what may be granted; what happened: pure data
+    host                              the only place with ambient authority: files, clocks, entropy
+    engine                            the only place that knows wasmtime
+    linking, handles, meter,
+    sandbox, runtime                  one run of one guest; the shared, expensive part
+    cli                               the command line
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aegis.errors import AegisError as AegisError
+from aegis.errors import AegisInternalError as AegisInternalError
+from aegis.errors import ArtifactError as ArtifactError
+from aegis.errors import ArtifactNotFound as ArtifactNotFound
+from aegis.errors import CallError as CallError
+from aegis.errors import Cancelled as Cancelled
+from aegis.errors import CapabilityDenied as CapabilityDenied
+from aegis.errors import DeadlineExceeded as DeadlineExceeded
+from aegis.errors import ExportNotFound as ExportNotFound
+from aegis.errors import Frame as Frame
+from aegis.errors import GuestError as GuestError
+from aegis.errors import GuestExit as GuestExit
+from aegis.errors import GuestTrap as GuestTrap
+from aegis.errors import HostError as HostError
+from aegis.errors import LimitExceeded as LimitExceeded
+from aegis.errors import LinkError as LinkError
+from aegis.errors import MemoryExceeded as MemoryExceeded
+from aegis.errors import MissingImport as MissingImport
+from aegis.errors import OutOfFuel as OutOfFuel
+from aegis.errors import OutputExceeded as OutputExceeded
+from aegis.errors import PolicyError as PolicyError
+from aegis.errors import QuotaExceeded as QuotaExceeded
+from aegis.errors import SandboxStateError as SandboxStateError
+from aegis.errors import StackExhausted as StackExhausted
+from aegis.errors import WorkerCrashed as WorkerCrashed
+
+if TYPE_CHECKING:
+    from aegis.engine import Module as Module
+    from aegis.handles import Caller as Caller
+    from aegis.limits import Limits as Limits
+    from aegis.linking import with_caller as with_caller
+    from aegis.observe import CollectingSubscriber as CollectingSubscriber
+    from aegis.observe import ExecutionReport as ExecutionReport
+    from aegis.observe import JsonLinesWriter as JsonLinesWriter
+    from aegis.observe import Metrics as Metrics
+    from aegis.observe import MetricsSubscriber as MetricsSubscriber
+    from aegis.observe import Outcome as Outcome
+    from aegis.observe import Usage as Usage
+    from aegis.policy import ClockCapability as ClockCapability
+    from aegis.policy import EnvironmentCapability as EnvironmentCapability
+    from aegis.policy import FilesystemCapability as FilesystemCapability
+    from aegis.policy import LoggingCapability as LoggingCapability
+    from aegis.policy import NetworkCapability as NetworkCapability
+    from aegis.policy import PathGrant as PathGrant
+    from aegis.policy import Policy as Policy
+    from aegis.policy import RandomCapability as RandomCapability
+    from aegis.policy import StdioCapability as StdioCapability
+    from aegis.policy import load_policy as load_policy
+    from aegis.policy import parse_policy as parse_policy
+    from aegis.runtime import Aegis as Aegis
+    from aegis.runtime import Builder as Builder
+    from aegis.runtime import run as run
+    from aegis.sandbox import Sandbox as Sandbox
+    from aegis.values import MemoryFault as MemoryFault
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "aegis.engine": ("Module",),
+    "aegis.handles": ("Caller",),
+    "aegis.limits": ("Limits",),
+    "aegis.linking": ("with_caller",),
+    "aegis.observe": (
+        "CollectingSubscriber", "ExecutionReport", "JsonLinesWriter", "Metrics", "MetricsSubscriber", "Outcome", "Usage",
+    ),
+    "aegis.policy": (
+        "ClockCapability", "EnvironmentCapability", "FilesystemCapability", "LoggingCapability", "NetworkCapability",
+        "PathGrant", "Policy", "RandomCapability", "StdioCapability", "load_policy", "parse_policy",
+    ),
+    "aegis.runtime": ("Aegis", "Builder", "run"),
+    "aegis.sandbox": ("Sandbox",),
+    "aegis.values": ("MemoryFault",),
+}  # fmt: skip
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Aegis", "AegisError", "AegisInternalError", "ArtifactError", "ArtifactNotFound", "Builder", "CallError", "Caller",
+    "Cancelled", "CapabilityDenied", "ClockCapability", "CollectingSubscriber", "DeadlineExceeded",
+    "EnvironmentCapability", "ExecutionReport", "ExportNotFound", "FilesystemCapability", "Frame", "GuestError",
+    "GuestExit", "GuestTrap", "HostError", "JsonLinesWriter", "LimitExceeded", "Limits", "LinkError",
+    "LoggingCapability", "MemoryExceeded", "MemoryFault", "Metrics", "MetricsSubscriber", "MissingImport", "Module",
+    "NetworkCapability", "OutOfFuel", "Outcome", "OutputExceeded", "PathGrant", "Policy", "PolicyError",
+    "QuotaExceeded", "RandomCapability", "Sandbox", "SandboxStateError", "StackExhausted", "StdioCapability", "Usage",
+    "WorkerCrashed", "__version__", "load_policy", "parse_policy", "run", "with_caller",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Load the expensive names at their first use: ``import aegis`` alone opens no library."""
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'aegis' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

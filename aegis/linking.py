@@ -1,0 +1,131 @@
+"""Who provides what a module imports: the embedder's functions first, then the host's, or nobody.
+
+Every import that nobody provides is told at once, each with what would provide it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aegis.engine import Module
+from aegis.engine.abi import scalar_types
+from aegis.engine.binary import Import
+from aegis.errors import LinkError, MissingImport
+from aegis.names import count, printable
+from aegis.values import FuncType, HostFunction
+
+if TYPE_CHECKING:
+    from aegis.handles import Caller
+
+__all__ = ["HOST_MODULES", "Functions", "collect", "link", "wants_host", "with_caller"]
+
+HOST_MODULES = frozenset({"wasi_snapshot_preview1", "aegis"})
+"""The import modules that Aegis serves itself."""
+
+Functions = dict[tuple[str, str], Callable[..., Any]]
+"""The embedder's functions by import module and name."""
+
+_MARK = "__aegis_with_caller__"
+
+
+def with_caller(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a host function that wants a :class:`~aegis.Caller` before the guest's arguments."""
+    setattr(function, _MARK, True)
+    return function
+
+
+def collect(imports: Mapping[str, Mapping[str, Callable[..., Any]]] | None) -> Functions:
+    """Return the embedder's ``imports`` by module and name; raise ``LinkError`` for what is no function."""
+    found: Functions = {}
+    if imports is not None and not isinstance(imports, Mapping):
+        raise LinkError('imports must map modules to functions, such as {"env": {"log": print}}')
+    for module, members in (imports or {}).items():
+        if not isinstance(members, Mapping):
+            raise LinkError(f'imports[{module!r}] must map names to functions, such as {{"log": print}}')
+        for name, function in members.items():
+            found[module, name] = checked(module, name, function)
+    return found
+
+
+def checked(module: str, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function`` if it can serve ``module.name``; raise ``LinkError`` otherwise."""
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise LinkError(f"an import's module and name are strings, not {module!r} and {name!r}")
+    if module in HOST_MODULES:
+        raise LinkError(f"{module}.{name}: Aegis serves the module {module!r} itself; a function of yours may not replace it")
+    if not callable(function):
+        raise LinkError(f"{module}.{name} is a {type(function).__name__}, not a function")
+    return function
+
+
+def wants_host(module: Module) -> dict[tuple[str, str], FuncType]:
+    """Return the functions that ``module`` asks of Aegis itself."""
+    return {
+        (i.module, i.name): i.type
+        for i in module.info.imports
+        if i.module in HOST_MODULES and isinstance(i.type, FuncType)
+    }
+
+
+def link(module: Module, own: Functions, host: Sequence[HostFunction], caller: Caller) -> list[HostFunction]:
+    """Return a function for each import of ``module``, in its order.
+
+    Raise :class:`~aegis.errors.LinkError` listing every import that has none.
+    """
+    offered = {(f.module, f.name): f for f in host}
+    linked: list[HostFunction] = []
+    missing: list[MissingImport] = []
+    for wanted in module.info.imports:
+        found = _find(wanted, own, offered, caller)
+        if isinstance(found, str):
+            missing.append(MissingImport(printable(wanted.module), printable(wanted.name), str(wanted.type), found))
+        else:
+            linked.append(found)
+    if missing:
+        raise _unlinked(missing)
+    return linked
+
+
+def _find(wanted: Import, own: Functions, offered: Mapping[tuple[str, str], HostFunction], caller: Caller) -> HostFunction | str:
+    """Return the function for one import, or the remedy for its lack."""
+    signature = wanted.type
+    if not isinstance(signature, FuncType):
+        return f"Aegis provides functions only; build the module with a {wanted.kind} of its own"
+    odd = next((t for t in (*signature.params, *signature.results) if t not in scalar_types), None)
+    if odd is not None:
+        return f"a function with {odd} cannot be provided from Python; i32, i64, f32 and f64 can"
+    key = (wanted.module, wanted.name)
+    if key in own:
+        function = own[key]
+        if getattr(function, _MARK, False):
+            function = _bound(function, caller)
+        return HostFunction(module=wanted.module, name=wanted.name, type=signature, call=function)
+    if key in offered:
+        served = offered[key]
+        return served if served.type == signature else f"its type is {served.type}; rebuild the module against it"
+    return _remedy(wanted)
+
+
+def _bound(function: Callable[..., Any], caller: Caller) -> Callable[..., Any]:
+    from functools import partial
+
+    return partial(function, caller)
+
+
+def _remedy(wanted: Import) -> str:
+    module, name = wanted.module, wanted.name
+    if module == "wasi_unstable":
+        return "this is the snapshot that WASI preview 1 replaced; rebuild for the target wasm32-wasip1"
+    if module in HOST_MODULES:
+        return f"there is no such function in {module}"
+    if module.startswith("wasi:"):
+        return "this is an import of WASI 0.2, which components have; build a component, or for wasm32-wasip1"
+    return f'provide it from Python: imports={{"{printable(module)}": {{"{printable(name)}": function}}}}'
+
+
+def _unlinked(missing: list[MissingImport]) -> LinkError:
+    shown = [f"{m.module}.{m.name} {m.type}: {m.remedy}" for m in missing[:20]]
+    more = f"; and {len(missing) - 20} more" if len(missing) > 20 else ""
+    lead = count(len(missing), "import")
+    return LinkError(f"nothing provides {lead}: {'; '.join(shown)}{more}", missing=missing)

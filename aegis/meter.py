@@ -1,0 +1,183 @@
+"""What a sandbox used, and the events that say so: counted at the door, told to the bus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from aegis.errors import AegisError
+from aegis.observe.outcome import Outcome, Usage
+from aegis.values import Decision
+
+if TYPE_CHECKING:
+    from aegis.engine import Module
+    from aegis.engine.door import Door
+    from aegis.engine.store import Store
+    from aegis.host import Grants
+    from aegis.sandbox import Sandbox
+
+__all__ = ["Meter"]
+
+
+class _Mark(NamedTuple):
+    """The counters at one moment."""
+
+    time: float
+    host_calls: int
+    bytes_in: int
+    bytes_out: int
+    host_seconds: float
+    denials: int
+    stdout: int
+    stderr: int
+
+
+class Meter:
+    """The counters of one sandbox, from its making or its last reset."""
+
+    __slots__ = ("_bus", "_fuel", "_latest", "_memory", "_output", "_sandbox", "_seconds")
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._bus = sandbox._bus
+        self._memory = 0
+        self._seconds = 0.0
+        self._fuel: int | None = None
+        self._output: tuple[bytes, bytes, int, int] = (b"", b"", 0, 0)
+
+    # -- counting ------------------------------------------------------------------------------
+
+    def mark(self) -> _Mark:
+        """Return the counters now."""
+        door = self._sandbox._door
+        limit = door.limits.host_calls
+        made = (1 << 62 if limit is None else limit) - door.calls_left
+        return _Mark(
+            time.perf_counter(), made, door.bytes_in, door.bytes_out, door.host_seconds, door.denials,
+            self._written(1), self._written(2),
+        )  # fmt: skip
+
+    def since(self, mark: _Mark) -> Usage:
+        """Return what one call used, which began at ``mark`` and has ended."""
+        now = self.mark()
+        self._seconds = now.time - mark.time
+        self._look()
+        return self._usage(_Mark(*(a - b for a, b in zip(now, mark, strict=True))))
+
+    def total(self) -> Usage:
+        """Return what was used so far; fuel and seconds are those of the latest call."""
+        self._look()
+        return self._usage(self.mark()._replace(time=self._seconds))
+
+    def _usage(self, mark: _Mark) -> Usage:
+        return Usage(
+            fuel=self._fuel,
+            seconds=mark.time,
+            host_seconds=mark.host_seconds if self._sandbox._observed else None,
+            host_calls=mark.host_calls,
+            bytes_in=mark.bytes_in,
+            bytes_out=mark.bytes_out,
+            peak_memory=self._memory,
+            denials=mark.denials,
+            stdout=mark.stdout,
+            stderr=mark.stderr,
+        )
+
+    def _look(self) -> None:
+        """Read what only a live store knows. A memory never shrinks, so its size now is its peak."""
+        store = self._sandbox._store
+        if store is not None and not store.closed and not store.in_call():
+            self.keep(store)
+
+    def keep(self, store: Store) -> None:
+        """Remember fuel and memory of a store that is about to go."""
+        limit = store.plan.limits.fuel
+        self._fuel = None if limit is None else limit - store.fuel_left()
+        size = store.memory_size()
+        if size > self._memory:
+            before, self._memory = self._memory, size
+            if self._bus.active:
+                from aegis.observe.events import MemoryGrew
+
+                self._bus.emit(MemoryGrew, before=before, after=size)
+
+    def _written(self, stream: int) -> int:
+        grants = self._sandbox._grants
+        return grants.stdio.written(stream) if grants is not None else self._output[stream + 1]
+
+    def output(self, stream: int) -> bytes:
+        """Return what was captured of stdout (1) or stderr (2)."""
+        grants = self._sandbox._grants
+        if grants is None:
+            return self._output[stream - 1]
+        return grants.stdio.stdout_bytes() if stream == 1 else grants.stdio.stderr_bytes()
+
+    def keep_output(self, grants: Grants) -> None:
+        """Remember the output of grants that are about to be closed."""
+        stdio = grants.stdio
+        self._output = (stdio.stdout_bytes(), stdio.stderr_bytes(), stdio.written(1), stdio.written(2))
+
+    # -- telling -------------------------------------------------------------------------------
+
+    def watch(self, door: Door) -> None:
+        """Have the door tell this meter's bus of host calls, decisions and log lines."""
+        if self._bus.active:
+            door.observe_call = self._called
+            door.on_decision = self._decided
+            door.on_log = self._logged
+
+    def _called(self, module: str, name: str, seconds: float, error: BaseException | None) -> None:
+        from aegis.observe.events import HostFunctionCalled
+
+        kind = None if error is None else getattr(error, "kind", "host-error")
+        self._bus.emit(HostFunctionCalled, module=module, name=name, seconds=seconds, ok=error is None, error=kind)
+
+    def _decided(self, decision: Decision) -> None:
+        from aegis.observe.events import CapabilityChecked
+
+        self._bus.emit(
+            CapabilityChecked, capability=decision.capability, action=decision.action, target=decision.target,
+            allowed=decision.allowed, rule=decision.rule, remedy=decision.remedy,
+        )  # fmt: skip
+
+    def _logged(self, level: str, message: str) -> None:
+        from aegis.observe.events import GuestLogged
+
+        self._bus.emit(GuestLogged, level=level, message=message)
+
+    def loaded(self, module: Module) -> None:
+        """Tell that ``module`` is ready to run."""
+        from aegis.observe.events import ModuleLoaded
+
+        self._bus.emit(ModuleLoaded, digest=module.digest, size=module.size, cached=module.cached, seconds=module.seconds)
+
+    @contextmanager
+    def observing(self, name: str, arguments: int) -> Iterator[None]:
+        """Tell of one call: its start, its fuel, its error, its end."""
+        if not self._bus.active:
+            yield
+            return
+        from aegis.observe.events import ErrorRaised, ExecutionStarted
+
+        self._bus.emit(ExecutionStarted, function=name, arguments=arguments)
+        mark = self.mark()
+        try:
+            yield
+        except AegisError as error:
+            self._bus.emit(ErrorRaised, error_kind=error.kind, blame=error.blame, message=str(error))
+            self._completed(name, mark, Outcome.from_error(error))
+            raise
+        self._completed(name, mark, Outcome())
+
+    def _completed(self, name: str, mark: _Mark, outcome: Outcome) -> None:
+        from aegis.observe.events import ExecutionCompleted, FuelConsumed
+
+        usage = self.since(mark)
+        if usage.fuel is not None:
+            self._bus.emit(FuelConsumed, fuel=usage.fuel, limit=self._sandbox._door.limits.fuel)
+        self._bus.emit(
+            ExecutionCompleted, function=name, status=outcome.status, exit_code=outcome.exit_code, seconds=usage.seconds,
+            fuel=usage.fuel, bytes_in=usage.bytes_in, bytes_out=usage.bytes_out,
+        )  # fmt: skip

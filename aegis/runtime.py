@@ -1,0 +1,248 @@
+"""The runtime: a policy, compiled modules, and the making of sandboxes. The shared, expensive part."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from aegis.engine.artifact import Module, compile_module, read_file, text_to_binary
+from aegis.engine.cache import Cache
+from aegis.engine.config import EngineConfig
+from aegis.engine.plan import Plan, plan_for
+from aegis.errors import ArtifactError, ExportNotFound, GuestError
+from aegis.names import near, printable
+from aegis.observe.bus import EventBus, Subscriber
+from aegis.observe.outcome import Outcome
+from aegis.policy import (
+    ClockCapability,
+    EnvironmentCapability,
+    FilesystemCapability,
+    LoggingCapability,
+    Policy,
+    RandomCapability,
+    StdioCapability,
+    load_policy,
+)
+from aegis.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from aegis.policy import NetworkCapability
+
+__all__ = ["Aegis", "Builder", "entry_point", "run"]
+
+
+class Aegis:
+    """A runtime under one policy. It may be shared by threads; its sandboxes are independent.
+
+    ``cache`` keeps compiled code on disk: ``True`` in the user's cache folder, a path there, ``False``
+    nowhere. ``subscribers`` get the events of every sandbox. ``pooled`` prepares memory for many
+    short-lived sandboxes; a program that makes one is better off without.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        *,
+        cache: bool | str | os.PathLike[str] = True,
+        subscribers: Sequence[Subscriber] = (),
+        pooled: bool = True,
+        **keywords: Any,
+    ) -> None:
+        if policy is not None and keywords:
+            raise TypeError(f"give a policy or keywords, not both: {', '.join(keywords)}")
+        self.policy = policy if policy is not None else Policy.from_keywords(**keywords)
+        self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))
+        self.subscribers = tuple(subscribers)
+        limits = self.policy.limits
+        self._plain = EngineConfig.from_limits(limits)
+        self._config = EngineConfig.from_limits(limits, pooled=True) if pooled else self._plain
+
+    @classmethod
+    def builder(cls) -> Builder:
+        """Return a builder that grants nothing yet, with every limit at its default."""
+        return Builder()
+
+    @classmethod
+    def from_config(cls, path: str | os.PathLike[str], **options: Any) -> Aegis:
+        """Return a runtime under the policy file at ``path``; ``options`` as for the class."""
+        return cls(load_policy(os.fspath(path)), **options)
+
+    # -- artifacts -----------------------------------------------------------------------------
+
+    def load_file(self, path: str | os.PathLike[str]) -> Module:
+        """Compile the module in a file, binary or ``.wat`` text.
+
+        Raise :class:`~aegis.errors.ArtifactNotFound` or :class:`~aegis.errors.ArtifactError`.
+        """
+        return self._compile(read_file(path, self.policy.limits), printable(os.fspath(path)))
+
+    def load(self, data: bytes | bytearray | memoryview) -> Module:
+        """Compile a binary module. Text is not taken for one: see :meth:`load_wat` (F38)."""
+        if isinstance(data, str):
+            raise ArtifactError("a module is bytes; load text with load_wat()")
+        return self._compile(bytes(data), "the module")
+
+    def load_wat(self, text: str) -> Module:
+        """Compile a module from WebAssembly text."""
+        return self._compile(text_to_binary(text), "the module")
+
+    def _compile(self, data: bytes, what: str) -> Module:
+        return compile_module(data, self.policy.limits, self._config, self._cache, what)
+
+    # -- sandboxes -----------------------------------------------------------------------------
+
+    def sandbox(
+        self,
+        module: Module | None = None,
+        *,
+        imports: Mapping[str, Mapping[str, Callable[..., Any]]] | None = None,
+        args: Sequence[str] = (),
+        subscribers: Sequence[Subscriber] = (),
+        stdio: StdioCapability | None = None,
+        measured: bool = False,
+    ) -> Sandbox:
+        """Return a new sandbox, with ``module`` instantiated in it if one is given.
+
+        ``imports`` are host functions by module and name, ``args`` the program's arguments (its name
+        first), ``stdio`` replaces the policy's, ``measured`` has host time counted although nobody
+        subscribed. Raise as :meth:`Sandbox.load` does.
+        """
+        return Sandbox(
+            self, module, imports=imports, args=args, subscribers=subscribers, stdio=stdio, measured=measured
+        )
+
+    def policy_with(self, stdio: StdioCapability) -> Policy:
+        """Return this runtime's policy with another ``stdio``."""
+        return replace(self.policy, stdio=stdio)
+
+    def plan(self, module: Module, *, pooled: bool = True) -> Plan:
+        """Return what stores of ``module`` need, from the pool or without it."""
+        return plan_for(module, self._config if pooled else self._plain, self.policy.limits)
+
+    def bus(self, subscribers: Sequence[Subscriber]) -> EventBus:
+        """Return the bus of a new run, to the runtime's subscribers and these."""
+        return EventBus(_run_name(), (*self.subscribers, *subscribers))
+
+
+_runs = 0
+
+
+def _run_name() -> str:
+    """A name for a run that is unique in this process; with the process's number, on this host."""
+    global _runs
+    _runs += 1
+    return f"{_PROCESS}-{_runs}"
+
+
+_PROCESS = f"{os.getpid():x}"
+
+
+class Builder:
+    """A policy in the making. Immutable: every method returns a new builder."""
+
+    __slots__ = ("_options", "_policy")
+
+    def __init__(self, policy: Policy | None = None, options: Mapping[str, Any] | None = None) -> None:
+        self._policy = policy or Policy()
+        self._options = dict(options or {})
+
+    def _with(self, **changes: Any) -> Builder:
+        return Builder(replace(self._policy, **changes), self._options)
+
+    def with_limits(self, **limits: object) -> Builder:
+        """Set limits by name, such as ``stack="256KiB"``; see :class:`aegis.Limits`."""
+        return self._with(limits=self._policy.limits.with_(**limits))
+
+    def with_memory_limit(self, size: int | str | None) -> Builder:
+        """Set the bytes of all linear memories together."""
+        return self.with_limits(memory=size)
+
+    def with_fuel_limit(self, fuel: int | str | None) -> Builder:
+        """Set the units of guest work for one call."""
+        return self.with_limits(fuel=fuel)
+
+    def with_timeout(self, timeout: float | str | None) -> Builder:
+        """Set the wall-clock seconds for one call."""
+        return self.with_limits(timeout=timeout)
+
+    def with_filesystem(self, capability: FilesystemCapability) -> Builder:
+        """Grant files and directories, beside those granted before."""
+        return self._with(filesystem=self._policy.filesystem + capability)
+
+    def with_network(self, capability: NetworkCapability) -> Builder:
+        """Set the network patterns. Core modules have no network; components will use them."""
+        return self._with(network=capability)
+
+    def with_environment(self, capability: EnvironmentCapability) -> Builder:
+        """Set the environment variables that the guest sees."""
+        return self._with(environment=capability)
+
+    def with_clock(self, capability: ClockCapability) -> Builder:
+        """Set which clock the guest reads."""
+        return self._with(clock=capability)
+
+    def with_random(self, capability: RandomCapability) -> Builder:
+        """Set where the guest's random bytes come from."""
+        return self._with(random=capability)
+
+    def with_logging(self, capability: LoggingCapability) -> Builder:
+        """Grant the guest's log."""
+        return self._with(logging=capability)
+
+    def with_stdio(self, capability: StdioCapability) -> Builder:
+        """Set what standard input, output and error are."""
+        return self._with(stdio=capability)
+
+    def with_subscriber(self, subscriber: Subscriber) -> Builder:
+        """Send every sandbox's events to ``subscriber`` too."""
+        return Builder(self._policy, {**self._options, "subscribers": (*self._options.get("subscribers", ()), subscriber)})
+
+    def with_cache(self, cache: bool | str | os.PathLike[str]) -> Builder:
+        """Keep compiled code there, or nowhere with ``False``."""
+        return Builder(self._policy, {**self._options, "cache": cache})
+
+    def build(self) -> Aegis:
+        """Return the runtime."""
+        return Aegis(self._policy, **self._options)
+
+
+def run(
+    path: str | os.PathLike[str],
+    *call: Any,
+    args: Sequence[str] = (),
+    policy: Policy | None = None,
+    function: str | None = None,
+    **keywords: Any,
+) -> Outcome:
+    """Run one module and return how it ended: the one-liner.
+
+    ``args`` are the program's arguments, without its name. ``function`` is the export to call, with
+    ``call`` as its arguments; without it the module is a program (``_start``), or has a ``main``.
+    ``keywords`` are those of :meth:`aegis.Policy.from_keywords`.
+    """
+    runtime = Aegis(policy, pooled=False, **keywords)
+    module = runtime.load_file(path)
+    name = os.path.basename(os.fspath(path))
+    try:
+        with runtime.sandbox(module, args=(name, *args)) as sandbox:
+            return sandbox.run(function or entry_point(module), *call)
+    except GuestError as error:
+        return Outcome.from_error(error)
+
+
+def entry_point(module: Module) -> str:
+    """Return the export that a program starts with: ``_start``, ``main``, or its only function."""
+    functions = [e.name for e in module.exports if e.kind == "func"]
+    for name in ("_start", "main"):
+        if name in functions:
+            return name
+    if len(functions) == 1:
+        return functions[0]
+    shown = ", ".join(printable(n, 60) for n in functions[:8]) or "nothing callable"
+    raise ExportNotFound(
+        f"the module has no _start to run; name a function with -e: it exports {shown}",
+        name="_start",
+        near=near("_start", functions),
+    )

@@ -1,0 +1,410 @@
+"""A sandbox: one run of one guest, with its grants, its budgets and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from aegis import host
+from aegis.engine import Module
+from aegis.engine.caller import Elsewhere
+from aegis.engine.door import Door
+from aegis.engine.memory import LinearMemory
+from aegis.engine.plan import Plan
+from aegis.engine.store import PoolExhausted, Store
+from aegis.engine.supervisor import supervise
+from aegis.engine.threads import DIRECT, Job, run_on_guest_thread, where
+from aegis.errors import AegisError, CallError, ExportNotFound, GuestExit, SandboxStateError
+from aegis.handles import Caller, Globals, Memory
+from aegis.linking import Functions, checked, collect, link, wants_host
+from aegis.meter import Meter
+from aegis.names import count, printable
+from aegis.observe.bus import SILENT, EventBus, Subscriber
+from aegis.observe.outcome import Outcome, Usage
+from aegis.values import HostFunction
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from aegis.policy import StdioCapability
+    from aegis.runtime import Aegis
+
+__all__ = ["Sandbox"]
+
+_NO_STORE = "the sandbox holds no module yet; load one first"
+
+
+class Sandbox:
+    """One run of one guest. Make it with :meth:`aegis.Aegis.sandbox`; it is a context manager.
+
+    A sandbox serves one call at a time. It may be used from several threads in turn; a second thread
+    that comes while a call is under way gets :class:`~aegis.errors.SandboxStateError` (busy). After a
+    trap, an exit, a limit or a host error it is poisoned: ``reset()`` starts a fresh one.
+    """
+
+    def __init__(
+        self,
+        runtime: Aegis,
+        module: Module | None = None,
+        *,
+        imports: Mapping[str, Mapping[str, Callable[..., Any]]] | None = None,
+        args: Sequence[str] = (),
+        subscribers: Sequence[Subscriber] = (),
+        stdio: StdioCapability | None = None,
+        measured: bool = False,
+    ) -> None:
+        self._runtime = runtime
+        self._door = Door(runtime.policy.limits)
+        self._fast: dict[str, Callable[..., Any]] = {}
+        self._functions: Functions = collect(imports) if imports else {}
+        if args:
+            self._args = tuple(args)
+        if stdio is not None:
+            self._stdio = stdio
+        if subscribers or runtime.subscribers:
+            self._bus = runtime.bus(subscribers)
+        self._observed = measured or self._bus.active
+        if module is not None:
+            self.load(module)
+
+    # Class attributes are the state of a new sandbox: making one stores only what differs.
+    _args: tuple[str, ...] = ()
+    _stdio: StdioCapability | None = None
+    _bus = SILENT
+    _module: Module | None = None
+    _store: Store | None = None
+    _grants: host.Grants | None = None
+    _memory: LinearMemory | None = None
+    _meter_made: Meter | None = None
+    _end: BaseException | None = None
+    _state = "empty"
+
+    @property
+    def _meter(self) -> Meter:
+        meter = self._meter_made
+        if meter is None:
+            meter = self._meter_made = Meter(self)
+        return meter
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def load(self, module: Module) -> Sandbox:
+        """Instantiate ``module``, running its start function under the call limits. Return the sandbox.
+
+        Raise :class:`~aegis.errors.LinkError` for imports that nothing provides,
+        :class:`~aegis.errors.PolicyError` for a grant that cannot be acquired, and what the start
+        function ended with.
+        """
+        if self._state != "empty":
+            raise SandboxStateError(f"the sandbox is {self._state}; a sandbox runs one module", state=self._state)
+        self._module = module
+        if self._bus.active:
+            self._meter.loaded(module)
+        try:
+            self._open()
+        except BaseException as error:
+            self._release()
+            self._state = "poisoned"
+            self._end = error
+            raise
+        return self
+
+    def register_func(self, module: str, name: str, function: Callable[..., Any]) -> None:
+        """Offer ``function`` as the import ``module.name``; before :meth:`load`."""
+        if self._state != "empty":
+            raise SandboxStateError(f"the sandbox is {self._state}; register functions before load()", state=self._state)
+        self._functions[module, name] = checked(module, name, function)
+
+    def reset(self) -> None:
+        """Start the module afresh: a new store, new grants, full budgets. Nothing of the old run stays."""
+        if self._state == "empty":
+            raise SandboxStateError(_NO_STORE, state="empty")
+        self._refuse_inside("reset")
+        self._release()
+        self._door = Door(self._runtime.policy.limits)
+        self._memory = self._meter_made = None
+        self._end = None
+        self._state = "empty"
+        self._open()
+
+    def close(self) -> None:
+        """Free the guest and its grants; a second close does nothing."""
+        if self._state == "closed":
+            return
+        self._refuse_inside("close")
+        self._release()
+        self._state = "closed"
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        module = self._loaded()
+        functions: Sequence[HostFunction] = ()
+        if module.info.imports:
+            self._memory = LinearMemory(self._door)
+            functions = link(module, self._functions, self._offered(module, self._memory), Caller(self))
+        if self._observed:
+            self._meter.watch(self._door)
+        self._store = self._instantiate(functions)
+        self._state = "ready"
+
+    def _offered(self, module: Module, memory: LinearMemory) -> Sequence[HostFunction]:
+        """Return what the host serves of the module's imports, on grants acquired for this sandbox."""
+        wanted = wants_host(module)
+        if not wanted:
+            return ()
+        policy = self._runtime.policy if self._stdio is None else self._runtime.policy_with(self._stdio)
+        self._grants = host.acquire(policy, args=self._args, scope=self._door)
+        return host.host_functions(self._grants, memory, self._door, policy.limits, wanted)
+
+    def _instantiate(self, functions: Sequence[HostFunction]) -> Store:
+        module = self._loaded()
+        plan = self._runtime.plan(module)
+        if module.info.has_start and where.settle() != DIRECT:
+            # Only a start function runs guest code here, and that wants a thread it may run on.
+            return self._supervised(lambda: self._new_store(plan, functions))  # type: ignore[no-any-return]
+        return self._new_store(plan, functions)
+
+    def _new_store(self, plan: Plan, functions: Sequence[HostFunction]) -> Store:
+        try:
+            return Store(plan, self._door, functions, self._memory, observed=self._observed)
+        except PoolExhausted:
+            plan = self._runtime.plan(plan.module, pooled=False)
+            return Store(plan, self._door, functions, self._memory, observed=self._observed)
+
+    def _release(self) -> None:
+        self._fast = {}
+        store, self._store = self._store, None
+        if store is not None:
+            if self._meter_made is not None:
+                self._meter_made.keep(store)
+            store.close()
+        grants, self._grants = self._grants, None
+        if grants is not None:
+            self._meter.keep_output(grants)
+            grants.close()
+        self._door.close()
+
+    def _refuse_inside(self, verb: str) -> None:
+        if self._state == "abandoned":
+            # Its thread still holds it; what it holds goes when that thread ends.
+            self._store = self._grants = None
+            self._state = "closed"
+        elif self._store is not None and self._store.in_call():
+            raise SandboxStateError(f"the sandbox is busy: {verb} it after the call under way", state="busy")
+
+    # -- calls ---------------------------------------------------------------------------------
+
+    def call(self, name: str, *args: Any) -> Any:
+        """Call the export ``name`` and return its result, a tuple of several, ``None`` of none.
+
+        Raise what ended the call otherwise: a :class:`~aegis.errors.GuestError`, a
+        :class:`~aegis.errors.HostError` with the host function's exception as its cause,
+        :class:`~aegis.errors.Cancelled`; :class:`~aegis.errors.CallError` when the arguments do not
+        fit, and then the guest was not entered.
+        """
+        try:
+            return self._fast[name](*args)
+        except (KeyError, Elsewhere):
+            pass
+        except BaseException as error:
+            self._failed(name, args, error)
+            raise
+        try:
+            return self._call(name, args)
+        except BaseException as error:
+            self._failed(name, args, error)
+            raise
+
+    def call_void(self, name: str, *args: Any) -> None:
+        """Call the export ``name`` for its effects; its results are dropped."""
+        self.call(name, *args)
+
+    def run(self, name: str, *args: Any) -> Outcome:
+        """Call the export ``name`` and return how it ended; nothing that a guest does is raised.
+
+        Raise :class:`~aegis.errors.CallError` and :class:`~aegis.errors.SandboxStateError`, which are
+        the embedder's mistakes.
+        """
+        self._live()
+        mark = self._meter.mark()
+        try:
+            value = self.call(name, *args)
+        except (CallError, SandboxStateError):
+            raise
+        except AegisError as error:
+            return Outcome.from_error(error, usage=self._meter.since(mark), stdout=self.stdout, stderr=self.stderr)
+        return Outcome(value=value, usage=self._meter.since(mark), stdout=self.stdout, stderr=self.stderr)
+
+    async def acall(self, name: str, *args: Any) -> Any:
+        """Like :meth:`call`, on a guest thread; cancelling the task cancels the call."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Job] = loop.create_future()
+
+        def finish(job: Job) -> None:
+            try:
+                loop.call_soon_threadsafe(_set_unless_done, done, job)
+            except RuntimeError:  # the loop is closed; nobody waits any more
+                pass
+
+        run_on_guest_thread(lambda: self.call(name, *args), finish)
+        try:
+            job = await done
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        return job.outcome()
+
+    def cancel(self) -> None:
+        """End the call under way, from any thread; without one, do nothing."""
+        store = self._store
+        if store is not None and store.in_call():
+            store.cancel()
+
+    def _call(self, name: str, args: tuple[Any, ...]) -> Any:
+        """The way of a first call, of an observed one, and of one from a thread that may not run it."""
+        store = self._live()
+        if not self._observed:
+            return self._enter(store, name, args)
+        store.plan.entry(name)
+        if store.entered_here():
+            return self._enter(store, name, args)
+        with self._meter.observing(name, len(args)):
+            return self._enter(store, name, args)
+
+    def _enter(self, store: Store, name: str, args: tuple[Any, ...]) -> Any:
+        if not store.runs_here():
+            store.plan.entry(name)
+            return self._supervised(lambda: store.closure(name)(*args))
+        function = store.closure(name)
+        if not self._observed and not store.entered_here():
+            self._fast[name] = function
+        return function(*args)
+
+    def _supervised(self, function: Callable[[], Any]) -> Any:
+        return supervise(function, self._door, self._cancel_now, self._leave)
+
+    def _cancel_now(self) -> None:
+        store = self._store
+        if store is not None:
+            store.cancel()
+        else:
+            self._door.cancel()
+
+    def _leave(self, job: Job) -> None:
+        """The call's thread does not return: it keeps store and grants, and this sandbox lets go."""
+        self._fast = {}
+        self._state = "abandoned"
+
+    def _failed(self, name: str, args: tuple[Any, ...], error: BaseException) -> None:
+        """Say the signature with arguments that do not fit; otherwise the instance has ended.
+
+        After anything but a return it is in an unknown state.
+        """
+        if isinstance(error, TypeError):
+            if isinstance(error, ExportNotFound) or self._state != "ready":
+                return
+            signature = self._loaded().signature(name)
+            shown = f"{printable(name)}{signature}"
+            if len(args) != len(signature.params):
+                raise CallError(f"{shown} takes {count(len(signature.params), 'argument')}, not {len(args)}") from None
+            raise CallError(f"{shown}: {error}") from None
+        if not isinstance(error, SandboxStateError) and self._state == "ready":
+            self._state = "poisoned"
+            self._end = error
+            self._fast = {}
+
+    # -- state ---------------------------------------------------------------------------------
+
+    def _loaded(self) -> Module:
+        if self._module is None:
+            raise SandboxStateError(_NO_STORE, state="empty")
+        return self._module
+
+    def _live(self) -> Store:
+        store = self._store
+        if self._state == "ready" and store is not None:
+            return store
+        if self._state == "poisoned":
+            how = "has exited" if isinstance(self._end, GuestExit) else f"ended with {type(self._end).__name__}"
+            raise SandboxStateError(f"the sandbox is poisoned: its guest {how}; reset() starts a fresh one", state="poisoned")
+        reason = {"empty": _NO_STORE, "closed": "the sandbox is closed"}.get(
+            self._state, "the sandbox is abandoned: a host function in it does not return"
+        )
+        raise SandboxStateError(reason, state=self._state)
+
+    def _on_guest_stack(self) -> bool:
+        store = self._store
+        return store is not None and store.entered_here()
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[LinearMemory]:
+        """Hold the store between calls, so that nobody closes it meanwhile."""
+        store = self._store
+        if store is None or self._state not in ("ready", "poisoned"):
+            store = self._live()
+        with store.held():
+            yield self._memory_of(store)
+
+    def _memory_of(self, store: Store) -> LinearMemory:
+        """Return access to the guest's memory that charges nothing: the copies are the embedder's."""
+        memory = LinearMemory(None)
+        if store.plan.module.memory_name is not None:
+            memory.attach(store.find_memory)
+        return memory
+
+    @property
+    def module(self) -> Module | None:
+        """The module that this sandbox runs."""
+        return self._module
+
+    @property
+    def state(self) -> str:
+        """``empty``, ``ready``, ``poisoned``, ``abandoned`` or ``closed``."""
+        return self._state
+
+    @property
+    def memory(self) -> Memory:
+        """The guest's memory, by copies."""
+        return Memory(self)
+
+    @property
+    def globals(self) -> Globals:
+        """The guest's exported globals."""
+        return Globals(self)
+
+    @property
+    def usage(self) -> Usage:
+        """What was used since the sandbox was made or reset; fuel and seconds of the latest call."""
+        return self._meter.total()
+
+    @property
+    def stdout(self) -> bytes:
+        """What the guest wrote to a captured stdout."""
+        return self._meter.output(1)
+
+    @property
+    def stderr(self) -> bytes:
+        """What the guest wrote to a captured stderr."""
+        return self._meter.output(2)
+
+    @property
+    def events(self) -> EventBus:
+        """The run's bus; ``events.failures`` holds subscribers that raised and were dropped."""
+        return self._bus
+
+    def __repr__(self) -> str:
+        return f"<aegis sandbox {self._state} of {self._module!r}>"
+
+
+def _set_unless_done(future: asyncio.Future[Job], job: Job) -> None:
+    if not future.done():
+        future.set_result(job)
+
