@@ -1,0 +1,8 @@
+;; hello: the shortest program on WASI preview 1.
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "hello, world\n")
+  (data (i32.const 0) "\10\00\00\00\0d\00\00\00")  ;; an iovec: 13 bytes at 16
+  (func (export "_start")
+    (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))

@@ -1,0 +1,111 @@
+;; escape-truncate: tries to alter a file that it may only read.
+(module
+  (import "wasi_snapshot_preview1" "fd_allocate" (func $fd_allocate (param i32 i64 i64) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_fdstat_set_rights"
+    (func $fd_fdstat_set_rights (param i32 i64 i64) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_filestat_set_size" (func $fd_filestat_set_size (param i32 i64) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_filestat_set_times"
+    (func $fd_filestat_set_times (param i32 i64 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_pwrite" (func $fd_pwrite (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_filestat_set_times"
+    (func $path_filestat_set_times (param i32 i32 i32 i32 i64 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_unlink_file" (func $path_unlink_file (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 1024) " ")
+  (data (i32.const 1032) "\n")
+  (data (i32.const 1040) "open truncate, read")
+  (data (i32.const 1064) "open truncate, no rights")
+  (data (i32.const 1088) "open create truncate")
+  (data (i32.const 1112) "open write")
+  (data (i32.const 1128) "open append")
+  (data (i32.const 1144) "open read ")
+  (data (i32.const 1160) "\nset size")
+  (data (i32.const 1176) "allocate")
+  (data (i32.const 1184) "set times")
+  (data (i32.const 1200) "more rights")
+  (data (i32.const 1216) "write")
+  (data (i32.const 1224) "pwrite")
+  (data (i32.const 1232) "path set times")
+  (data (i32.const 1248) "unlink")
+  (data (i32.const 1256) "ALTERED\n")
+  (data (i32.const 1264) "unaltered\n")
+  (data (i32.const 1280) "file.txt")
+
+  (func $say (param $text i32) (param $size i32)
+    (i32.store (i32.const 0) (local.get $text))
+    (i32.store (i32.const 4) (local.get $size))
+    (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+  (func $number (param $n i32)
+    (if (i32.ge_u (local.get $n) (i32.const 10))
+      (then (call $number (i32.div_u (local.get $n) (i32.const 10)))))
+    (i32.store8 (i32.const 16) (i32.add (i32.const 48) (i32.rem_u (local.get $n) (i32.const 10))))
+    (call $say (i32.const 16) (i32.const 1)))
+
+  (global $altered (mut i32) (i32.const 0))
+  (global $fd (mut i32) (i32.const 0))
+  (global $reads (mut i32) (i32.const 0))
+
+  ;; Prints an error number; 0 means that the file may have been altered.
+  (func $note (param $errno i32)
+    (call $say (i32.const 1024) (i32.const 1))
+    (call $number (local.get $errno))
+    (call $say (i32.const 1032) (i32.const 1))
+    (if (i32.eqz (local.get $errno)) (then (global.set $altered (i32.const 1)))))
+
+  (func $open (param $oflags i32) (param $rights i64) (param $fdflags i32) (result i32)
+    (call $path_open (i32.const 3) (i32.const 1) (i32.const 1280) (i32.const 8)
+      (local.get $oflags) (local.get $rights) (i64.const 0) (local.get $fdflags) (i32.const 64)))
+
+  (func $by_opening
+    (call $say (i32.const 1040) (i32.const 19))
+    (call $note (call $open (i32.const 8) (i64.const 2) (i32.const 0)))
+    (call $say (i32.const 1064) (i32.const 24))
+    (call $note (call $open (i32.const 8) (i64.const 0) (i32.const 0)))
+    (call $say (i32.const 1088) (i32.const 20))
+    (call $note (call $open (i32.const 9) (i64.const 64) (i32.const 0)))
+    (call $say (i32.const 1112) (i32.const 10))
+    (call $note (call $open (i32.const 0) (i64.const 64) (i32.const 0)))
+    (call $say (i32.const 1128) (i32.const 11))
+    (call $note (call $open (i32.const 0) (i64.const 66) (i32.const 1))))
+
+  ;; Through a descriptor that was opened for reading, which is as far as the grant goes.
+  (func $by_descriptor
+    (call $say (i32.const 1144) (i32.const 10))
+    (call $number (call $open (i32.const 0) (i64.const 2) (i32.const 0)))
+    (global.set $fd (i32.load (i32.const 64)))
+    (call $say (i32.const 1160) (i32.const 9))
+    (call $note (call $fd_filestat_set_size (global.get $fd) (i64.const 0)))
+    (call $say (i32.const 1176) (i32.const 8))
+    (call $note (call $fd_allocate (global.get $fd) (i64.const 0) (i64.const 4096)))
+    (call $say (i32.const 1184) (i32.const 9))
+    (call $note (call $fd_filestat_set_times (global.get $fd) (i64.const 0) (i64.const 0) (i32.const 5)))
+    (call $say (i32.const 1200) (i32.const 11))
+    (call $note (call $fd_fdstat_set_rights (global.get $fd) (i64.const 0x1fffffff) (i64.const 0)))
+    (i32.store (i32.const 72) (i32.const 1024))
+    (i32.store (i32.const 76) (i32.const 1))
+    (call $say (i32.const 1216) (i32.const 5))
+    (call $note (call $fd_write (global.get $fd) (i32.const 72) (i32.const 1) (i32.const 80)))
+    (call $say (i32.const 1224) (i32.const 6))
+    (call $note (call $fd_pwrite (global.get $fd) (i32.const 72) (i32.const 1) (i64.const 0) (i32.const 80))))
+
+  (func $by_path
+    (call $say (i32.const 1232) (i32.const 14))
+    (call $note
+      (call $path_filestat_set_times (i32.const 3) (i32.const 1) (i32.const 1280) (i32.const 8)
+        (i64.const 0) (i64.const 0) (i32.const 5)))
+    (call $say (i32.const 1248) (i32.const 6))
+    (call $note (call $path_unlink_file (i32.const 3) (i32.const 1280) (i32.const 8))))
+
+  (func (export "_start")
+    (call $by_opening)
+    (call $by_descriptor)
+    (call $by_path)
+    (if (global.get $altered)
+      (then
+        (call $say (i32.const 1256) (i32.const 8))
+        (call $proc_exit (i32.const 66))))
+    (call $say (i32.const 1264) (i32.const 10))))

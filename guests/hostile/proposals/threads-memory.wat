@@ -1,0 +1,4 @@
+;; threads-memory: a shared memory, of the threads proposal.
+(module
+  (memory (export "memory") 1 1 shared)
+  (func (export "_start")))

@@ -1,0 +1,1 @@
+: wrong begin 1 then ;

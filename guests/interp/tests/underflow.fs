@@ -1,0 +1,3 @@
+: broken 1 2 + + ;
+." before" cr
+broken
