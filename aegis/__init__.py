@@ -78,7 +78,8 @@ _HOMES = {
     "aegis.limits": ("Limits",),
     "aegis.linking": ("with_caller",),
     "aegis.observe": (
-        "CollectingSubscriber", "ExecutionReport", "JsonLinesWriter", "Metrics", "MetricsSubscriber", "Outcome", "Usage",
+        "CollectingSubscriber", "ExecutionReport", "JsonLinesWriter", "Metrics", "MetricsSubscriber", "Outcome",
+        "Usage",
     ),
     "aegis.policy": (
         "ClockCapability", "EnvironmentCapability", "FilesystemCapability", "LoggingCapability", "NetworkCapability",

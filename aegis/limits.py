@@ -210,6 +210,6 @@ def parse_limit(name: str, value: object) -> int | float | None:
     parsed = parse(value, name)
     low, high = _RANGES.get(name, _COUNTS)
     if not low <= parsed <= high:
-        show = {parse_bytes: format_bytes, parse_seconds: format_seconds}.get(parse, format_count)
+        show = format_bytes if parse is parse_bytes else format_seconds if parse is parse_seconds else format_count
         raise PolicyError(f"{name}: {show(parsed)} is out of range; the least is {show(low)}, the most {show(high)}")
     return parsed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.engine import Module
 from aegis.engine.abi import scalar_types
-from aegis.engine.binary import Import
+from aegis.engine.binary import Import, ModuleInfo
 from aegis.errors import LinkError, MissingImport
 from aegis.names import count, printable
 from aegis.values import FuncType, HostFunction
@@ -18,7 +18,7 @@ from aegis.values import FuncType, HostFunction
 if TYPE_CHECKING:
     from aegis.handles import Caller
 
-__all__ = ["HOST_MODULES", "Functions", "collect", "link", "wants_host", "with_caller"]
+__all__ = ["HOST_MODULES", "Functions", "collect", "link", "unprovided", "wants_host", "with_caller"]
 
 HOST_MODULES = frozenset({"wasi_snapshot_preview1", "aegis"})
 """The import modules that Aegis serves itself."""
@@ -53,7 +53,9 @@ def checked(module: str, name: str, function: Callable[..., Any]) -> Callable[..
     if not isinstance(module, str) or not isinstance(name, str):
         raise LinkError(f"an import's module and name are strings, not {module!r} and {name!r}")
     if module in HOST_MODULES:
-        raise LinkError(f"{module}.{name}: Aegis serves the module {module!r} itself; a function of yours may not replace it")
+        raise LinkError(
+            f"{module}.{name}: Aegis serves the module {module!r} itself; a function of yours may not replace it"
+        )
     if not callable(function):
         raise LinkError(f"{module}.{name} is a {type(function).__name__}, not a function")
     return function
@@ -87,7 +89,9 @@ def link(module: Module, own: Functions, host: Sequence[HostFunction], caller: C
     return linked
 
 
-def _find(wanted: Import, own: Functions, offered: Mapping[tuple[str, str], HostFunction], caller: Caller) -> HostFunction | str:
+def _find(
+    wanted: Import, own: Functions, offered: Mapping[tuple[str, str], HostFunction], caller: Caller
+) -> HostFunction | str:
     """Return the function for one import, or the remedy for its lack."""
     signature = wanted.type
     if not isinstance(signature, FuncType):
@@ -105,6 +109,24 @@ def _find(wanted: Import, own: Functions, offered: Mapping[tuple[str, str], Host
         served = offered[key]
         return served if served.type == signature else f"its type is {served.type}; rebuild the module against it"
     return _remedy(wanted)
+
+
+def unprovided(info: ModuleInfo) -> list[MissingImport]:
+    """Return the imports that Aegis does not serve by itself, each with its remedy."""
+    from aegis.host import offers
+
+    missing = []
+    for wanted in info.imports:
+        signature = wanted.type
+        if not isinstance(signature, FuncType):
+            remedy = f"Aegis provides functions only; build the module with a {wanted.kind} of its own"
+        elif offers(wanted.module, wanted.name) == signature:
+            continue
+        else:
+            served = offers(wanted.module, wanted.name)
+            remedy = _remedy(wanted) if served is None else f"its type is {served}; rebuild the module against it"
+        missing.append(MissingImport(printable(wanted.module), printable(wanted.name), str(signature), remedy))
+    return missing
 
 
 def _bound(function: Callable[..., Any], caller: Caller) -> Callable[..., Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import sub
 from typing import TYPE_CHECKING, NamedTuple
 
 from aegis.errors import AegisError
@@ -37,7 +38,7 @@ class _Mark(NamedTuple):
 class Meter:
     """The counters of one sandbox, from its making or its last reset."""
 
-    __slots__ = ("_bus", "_fuel", "_latest", "_memory", "_output", "_sandbox", "_seconds")
+    __slots__ = ("_bus", "_count", "_fuel", "_latest", "_memory", "_output", "_sandbox", "_seconds")
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -45,7 +46,8 @@ class Meter:
         self._memory = 0
         self._seconds = 0.0
         self._fuel: int | None = None
-        self._output: tuple[bytes, bytes, int, int] = (b"", b"", 0, 0)
+        self._output = {1: b"", 2: b""}
+        self._count = {1: 0, 2: 0}
 
     # -- counting ------------------------------------------------------------------------------
 
@@ -64,7 +66,7 @@ class Meter:
         now = self.mark()
         self._seconds = now.time - mark.time
         self._look()
-        return self._usage(_Mark(*(a - b for a, b in zip(now, mark, strict=True))))
+        return self._usage(_Mark(now.time - mark.time, *map(sub, now[1:], mark[1:])))
 
     def total(self) -> Usage:
         """Return what was used so far; fuel and seconds are those of the latest call."""
@@ -105,27 +107,36 @@ class Meter:
 
     def _written(self, stream: int) -> int:
         grants = self._sandbox._grants
-        return grants.stdio.written(stream) if grants is not None else self._output[stream + 1]
+        return grants.stdio.written(stream) if grants is not None else self._count[stream]
 
     def output(self, stream: int) -> bytes:
         """Return what was captured of stdout (1) or stderr (2)."""
         grants = self._sandbox._grants
         if grants is None:
-            return self._output[stream - 1]
+            return self._output[stream]
         return grants.stdio.stdout_bytes() if stream == 1 else grants.stdio.stderr_bytes()
 
     def keep_output(self, grants: Grants) -> None:
         """Remember the output of grants that are about to be closed."""
         stdio = grants.stdio
-        self._output = (stdio.stdout_bytes(), stdio.stderr_bytes(), stdio.written(1), stdio.written(2))
+        self._output = {1: stdio.stdout_bytes(), 2: stdio.stderr_bytes()}
+        self._count = {1: stdio.written(1), 2: stdio.written(2)}
 
     # -- telling -------------------------------------------------------------------------------
 
-    def watch(self, door: Door) -> None:
-        """Have the door tell this meter's bus of host calls, decisions and log lines."""
-        if self._bus.active:
+    def watch(self, door: Door, denied: Callable[[Decision], None] | None) -> None:
+        """Have the door tell this meter's bus of host calls, decisions and log lines, and ``denied`` of denials."""
+        active = door.listens = self._bus.active
+
+        def decided(decision: Decision) -> None:
+            if active:
+                self._decided(decision)
+            if denied is not None and not decision.allowed:
+                denied(decision)
+
+        door.on_decision = decided
+        if active:
             door.observe_call = self._called
-            door.on_decision = self._decided
             door.on_log = self._logged
 
     def _called(self, module: str, name: str, seconds: float, error: BaseException | None) -> None:
@@ -151,7 +162,9 @@ class Meter:
         """Tell that ``module`` is ready to run."""
         from aegis.observe.events import ModuleLoaded
 
-        self._bus.emit(ModuleLoaded, digest=module.digest, size=module.size, cached=module.cached, seconds=module.seconds)
+        self._bus.emit(
+            ModuleLoaded, digest=module.digest, size=module.size, cached=module.cached, seconds=module.seconds
+        )
 
     @contextmanager
     def observing(self, name: str, arguments: int) -> Iterator[None]:
@@ -166,8 +179,10 @@ class Meter:
         try:
             yield
         except AegisError as error:
-            self._bus.emit(ErrorRaised, error_kind=error.kind, blame=error.blame, message=str(error))
-            self._completed(name, mark, Outcome.from_error(error))
+            outcome = Outcome.from_error(error)
+            if not outcome.ok:
+                self._bus.emit(ErrorRaised, error_kind=error.kind, blame=error.blame, message=str(error))
+            self._completed(name, mark, outcome)
             raise
         self._completed(name, mark, Outcome())
 
@@ -178,6 +193,6 @@ class Meter:
         if usage.fuel is not None:
             self._bus.emit(FuelConsumed, fuel=usage.fuel, limit=self._sandbox._door.limits.fuel)
         self._bus.emit(
-            ExecutionCompleted, function=name, status=outcome.status, exit_code=outcome.exit_code, seconds=usage.seconds,
-            fuel=usage.fuel, bytes_in=usage.bytes_in, bytes_out=usage.bytes_out,
+            ExecutionCompleted, function=name, status=outcome.status, exit_code=outcome.exit_code,
+            seconds=usage.seconds, fuel=usage.fuel, bytes_in=usage.bytes_in, bytes_out=usage.bytes_out,
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from aegis.engine.cache import Cache
 from aegis.engine.config import EngineConfig
 from aegis.engine.plan import Plan, plan_for
 from aegis.errors import ArtifactError, ExportNotFound, GuestError
+from aegis.limits import Limits
 from aegis.names import near, printable
 from aegis.observe.bus import EventBus, Subscriber
 from aegis.observe.outcome import Outcome
@@ -23,14 +25,14 @@ from aegis.policy import (
     Policy,
     RandomCapability,
     StdioCapability,
-    load_policy,
 )
 from aegis.sandbox import Sandbox
+from aegis.values import Decision
 
 if TYPE_CHECKING:
     from aegis.policy import NetworkCapability
 
-__all__ = ["Aegis", "Builder", "entry_point", "run"]
+__all__ = ["Aegis", "Builder", "entry_point", "prepare", "read_artifact", "run"]
 
 
 class Aegis:
@@ -67,6 +69,8 @@ class Aegis:
     @classmethod
     def from_config(cls, path: str | os.PathLike[str], **options: Any) -> Aegis:
         """Return a runtime under the policy file at ``path``; ``options`` as for the class."""
+        from aegis.policy import load_policy
+
         return cls(load_policy(os.fspath(path)), **options)
 
     # -- artifacts -----------------------------------------------------------------------------
@@ -78,11 +82,14 @@ class Aegis:
         """
         return self._compile(read_file(path, self.policy.limits), printable(os.fspath(path)))
 
-    def load(self, data: bytes | bytearray | memoryview) -> Module:
-        """Compile a binary module. Text is not taken for one: see :meth:`load_wat` (F38)."""
+    def load(self, data: bytes | bytearray | memoryview, name: str = "the module") -> Module:
+        """Compile a binary module, called ``name`` in errors. Text is not taken for one (F38).
+
+        Raise :class:`~aegis.errors.ArtifactError`. For text there is :meth:`load_wat`.
+        """
         if isinstance(data, str):
             raise ArtifactError("a module is bytes; load text with load_wat()")
-        return self._compile(bytes(data), "the module")
+        return self._compile(bytes(data), printable(name))
 
     def load_wat(self, text: str) -> Module:
         """Compile a module from WebAssembly text."""
@@ -102,15 +109,24 @@ class Aegis:
         subscribers: Sequence[Subscriber] = (),
         stdio: StdioCapability | None = None,
         measured: bool = False,
+        denied: Callable[[Decision], None] | None = None,
     ) -> Sandbox:
         """Return a new sandbox, with ``module`` instantiated in it if one is given.
 
         ``imports`` are host functions by module and name, ``args`` the program's arguments (its name
         first), ``stdio`` replaces the policy's, ``measured`` has host time counted although nobody
-        subscribed. Raise as :meth:`Sandbox.load` does.
+        subscribed. ``denied`` is told of each request that the policy denied, cheaper than an event.
+        Raise as :meth:`Sandbox.load` does.
         """
         return Sandbox(
-            self, module, imports=imports, args=args, subscribers=subscribers, stdio=stdio, measured=measured
+            self,
+            module,
+            imports=imports,
+            args=args,
+            subscribers=subscribers,
+            stdio=stdio,
+            measured=measured,
+            denied=denied,
         )
 
     def policy_with(self, stdio: StdioCapability) -> Policy:
@@ -119,6 +135,9 @@ class Aegis:
 
     def plan(self, module: Module, *, pooled: bool = True) -> Plan:
         """Return what stores of ``module`` need, from the pool or without it."""
+        plan = module.plan
+        if pooled and plan is not None and plan.config is self._config and plan.limits is self.policy.limits:
+            return plan
         return plan_for(module, self._config if pooled else self._plain, self.policy.limits)
 
     def bus(self, subscribers: Sequence[Subscriber]) -> EventBus:
@@ -197,7 +216,9 @@ class Builder:
 
     def with_subscriber(self, subscriber: Subscriber) -> Builder:
         """Send every sandbox's events to ``subscriber`` too."""
-        return Builder(self._policy, {**self._options, "subscribers": (*self._options.get("subscribers", ()), subscriber)})
+        return Builder(
+            self._policy, {**self._options, "subscribers": (*self._options.get("subscribers", ()), subscriber)}
+        )
 
     def with_cache(self, cache: bool | str | os.PathLike[str]) -> Builder:
         """Keep compiled code there, or nowhere with ``False``."""
@@ -227,9 +248,24 @@ def run(
     name = os.path.basename(os.fspath(path))
     try:
         with runtime.sandbox(module, args=(name, *args)) as sandbox:
-            return sandbox.run(function or entry_point(module), *call)
+            chosen = function or entry_point(module)
+            prepare(sandbox, module, chosen)
+            return sandbox.run(chosen, *call)
     except GuestError as error:
         return Outcome.from_error(error)
+
+
+def prepare(sandbox: Sandbox, module: Module, function: str) -> None:
+    """Call ``_initialize`` first where the module is a WASI reactor, as its toolchain expects."""
+    if function not in ("_start", "_initialize") and module.export("_initialize") is not None:
+        sandbox.call("_initialize")
+
+
+def read_artifact(path: str, limits: Limits) -> bytes:
+    """Return the module at ``path``, or on standard input for ``-``, no further than the size limit."""
+    if path != "-":
+        return read_file(path, limits)
+    return sys.stdin.buffer.read(-1 if limits.module_size is None else limits.module_size + 1)
 
 
 def entry_point(module: Module) -> str:

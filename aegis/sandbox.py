@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from aegis import host
@@ -22,7 +22,7 @@ from aegis.meter import Meter
 from aegis.names import count, printable
 from aegis.observe.bus import SILENT, EventBus, Subscriber
 from aegis.observe.outcome import Outcome, Usage
-from aegis.values import HostFunction
+from aegis.values import Decision, HostFunction
 
 if TYPE_CHECKING:
     import asyncio
@@ -53,6 +53,7 @@ class Sandbox:
         subscribers: Sequence[Subscriber] = (),
         stdio: StdioCapability | None = None,
         measured: bool = False,
+        denied: Callable[[Decision], None] | None = None,
     ) -> None:
         self._runtime = runtime
         self._door = Door(runtime.policy.limits)
@@ -64,14 +65,23 @@ class Sandbox:
             self._stdio = stdio
         if subscribers or runtime.subscribers:
             self._bus = runtime.bus(subscribers)
+        if denied is not None:
+            self._denied = denied
         self._observed = measured or self._bus.active
         if module is not None:
-            self.load(module)
+            if module.plain and not self._observed:
+                # Nothing to link, nothing to run, nobody to tell: what is left of load().
+                self._module = module
+                self._store = self._new_store(runtime.plan(module), ())
+                self._state = "ready"
+            else:
+                self.load(module)
 
     # Class attributes are the state of a new sandbox: making one stores only what differs.
     _args: tuple[str, ...] = ()
     _stdio: StdioCapability | None = None
     _bus = SILENT
+    _denied: Callable[[Decision], None] | None = None
     _module: Module | None = None
     _store: Store | None = None
     _grants: host.Grants | None = None
@@ -113,7 +123,9 @@ class Sandbox:
     def register_func(self, module: str, name: str, function: Callable[..., Any]) -> None:
         """Offer ``function`` as the import ``module.name``; before :meth:`load`."""
         if self._state != "empty":
-            raise SandboxStateError(f"the sandbox is {self._state}; register functions before load()", state=self._state)
+            raise SandboxStateError(
+                f"the sandbox is {self._state}; register functions before load()", state=self._state
+            )
         self._functions[module, name] = checked(module, name, function)
 
     def reset(self) -> None:
@@ -148,8 +160,8 @@ class Sandbox:
         if module.info.imports:
             self._memory = LinearMemory(self._door)
             functions = link(module, self._functions, self._offered(module, self._memory), Caller(self))
-        if self._observed:
-            self._meter.watch(self._door)
+        if self._observed or self._denied is not None:
+            self._meter.watch(self._door, self._denied)
         self._store = self._instantiate(functions)
         self._state = "ready"
 
@@ -249,10 +261,8 @@ class Sandbox:
         done: asyncio.Future[Job] = loop.create_future()
 
         def finish(job: Job) -> None:
-            try:
+            with suppress(RuntimeError):  # the loop is closed; nobody waits any more
                 loop.call_soon_threadsafe(_set_unless_done, done, job)
-            except RuntimeError:  # the loop is closed; nobody waits any more
-                pass
 
         run_on_guest_thread(lambda: self.call(name, *args), finish)
         try:
@@ -280,10 +290,10 @@ class Sandbox:
             return self._enter(store, name, args)
 
     def _enter(self, store: Store, name: str, args: tuple[Any, ...]) -> Any:
-        if not store.runs_here():
+        function = store.closure_here(name)
+        if function is None:
             store.plan.entry(name)
             return self._supervised(lambda: store.closure(name)(*args))
-        function = store.closure(name)
         if not self._observed and not store.entered_here():
             self._fast[name] = function
         return function(*args)
@@ -334,7 +344,9 @@ class Sandbox:
             return store
         if self._state == "poisoned":
             how = "has exited" if isinstance(self._end, GuestExit) else f"ended with {type(self._end).__name__}"
-            raise SandboxStateError(f"the sandbox is poisoned: its guest {how}; reset() starts a fresh one", state="poisoned")
+            raise SandboxStateError(
+                f"the sandbox is poisoned: its guest {how}; reset() starts a fresh one", state="poisoned"
+            )
         reason = {"empty": _NO_STORE, "closed": "the sandbox is closed"}.get(
             self._state, "the sandbox is abandoned: a host function in it does not return"
         )
@@ -407,4 +419,3 @@ class Sandbox:
 def _set_unless_done(future: asyncio.Future[Job], job: Job) -> None:
     if not future.done():
         future.set_result(job)
-

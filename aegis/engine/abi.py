@@ -59,4 +59,8 @@ def coerce(value_type: str, value: Any, what: str) -> int | float:
 
 
 def _name(value: object) -> str:
-    return f"{type(value).__name__} {printable(repr(value), 40)}" if isinstance(value, str | float) else type(value).__name__
+    return (
+        f"{type(value).__name__} {printable(repr(value), 40)}"
+        if isinstance(value, str | float)
+        else type(value).__name__
+    )

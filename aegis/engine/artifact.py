@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from aegis.engine.binary import Export, Import, ModuleInfo, is_component, is_module, read_module
 from aegis.engine.cache import Cache
 from aegis.engine.config import Engine, EngineConfig, engine_for
+from aegis.engine.digest import sha256_hex
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
 from aegis.errors import ArtifactError, ArtifactNotFound
 from aegis.limits import Limits, format_bytes
@@ -63,6 +64,8 @@ class Module:
         self.size = len(data)
         self.cached = False
         self.seconds = 0.0
+        self.plain = not info.imports and not info.has_start
+        """Whether instantiating it needs no host function and runs no guest code."""
         self.memory_exports = tuple(info.memory_exports)
         memories = [name for name, _ in info.memory_exports]
         self.memory_name: str | None = "memory" if "memory" in memories else next(iter(memories), None)
@@ -161,8 +164,9 @@ def _first_line(message: str) -> str:
 def admit(data: bytes, limits: Limits, what: str) -> ModuleInfo:
     """Check size, magic and types of ``data``, called ``what`` in errors; return what it says of itself."""
     if limits.module_size is not None and len(data) > limits.module_size:
+        least = "at least " if len(data) == limits.module_size + 1 else ""
         raise ArtifactError(
-            f"{what} has {'at least ' if len(data) == limits.module_size + 1 else ''}{len(data):,} bytes, more than the limit "
+            f"{what} has {least}{len(data):,} bytes, more than the limit "
             f"of {format_bytes(limits.module_size)}; raise it with --module-size if you trust its origin"
         )
     if not data:
@@ -187,12 +191,12 @@ def _looks_like(data: bytes) -> str:
     return "it does not start with the magic bytes \\0asm"
 
 
-def compile_module(data: bytes, limits: Limits, config: EngineConfig, cache: Cache | None, what: str = "the module") -> Module:
+def compile_module(
+    data: bytes, limits: Limits, config: EngineConfig, cache: Cache | None, what: str = "the module"
+) -> Module:
     """Admit and compile a binary module. Raise :class:`~aegis.errors.ArtifactError` with the reason."""
-    import hashlib
-
     info = admit(data, limits, what)
-    module = Module(data, info, hashlib.sha256(data).hexdigest(), cache)
+    module = Module(data, info, sha256_hex(data), cache)
     try:
         module.code(config)
     except ArtifactError as error:

@@ -10,7 +10,7 @@ so a lying length costs nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from aegis.errors import ArtifactError
 from aegis.names import printable
@@ -45,8 +45,7 @@ SECTION_NAMES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryType:
+class MemoryType(NamedTuple):
     """A linear memory; sizes in pages of ``page_size`` bytes."""
 
     minimum: int
@@ -60,8 +59,7 @@ class MemoryType:
         return f"memory {self.minimum}{most}{' shared' if self.shared else ''} ({self.minimum * self.page_size} bytes)"
 
 
-@dataclass(frozen=True, slots=True)
-class TableType:
+class TableType(NamedTuple):
     """A table of references; sizes in elements."""
 
     element: str
@@ -72,8 +70,7 @@ class TableType:
         return f"table {self.minimum}{'' if self.maximum is None else f' {self.maximum}'} {self.element}"
 
 
-@dataclass(frozen=True, slots=True)
-class GlobalType:
+class GlobalType(NamedTuple):
     """A global variable."""
 
     value: str
@@ -83,8 +80,7 @@ class GlobalType:
         return f"global {f'(mut {self.value})' if self.mutable else self.value}"
 
 
-@dataclass(frozen=True, slots=True)
-class TagType:
+class TagType(NamedTuple):
     """An exception tag, of a proposal that is off."""
 
     type: int
@@ -96,8 +92,7 @@ class TagType:
 ExternType = FuncType | MemoryType | TableType | GlobalType | TagType
 
 
-@dataclass(frozen=True, slots=True)
-class Import:
+class Import(NamedTuple):
     """What the module asks of the host."""
 
     module: str
@@ -106,8 +101,7 @@ class Import:
     type: ExternType
 
 
-@dataclass(frozen=True, slots=True)
-class Export:
+class Export(NamedTuple):
     """What the module offers; ``kind`` is func, memory, table, global or tag."""
 
     name: str
@@ -115,21 +109,26 @@ class Export:
     type: ExternType
 
 
-@dataclass(slots=True)
 class ModuleInfo:
     """Everything that ``inspect`` shows of a module, and that linking needs."""
 
-    imports: list[Import] = field(default_factory=list)
-    exports: list[Export] = field(default_factory=list)
-    memories: list[MemoryType] = field(default_factory=list)
-    tables: list[TableType] = field(default_factory=list)
-    globals: list[GlobalType] = field(default_factory=list)
-    sections: list[tuple[str, int]] = field(default_factory=list)
-    memory_exports: list[tuple[str, int]] = field(default_factory=list)
-    """Exported memories: the name and the index of each."""
-    functions: int = 0
-    has_start: bool = False
-    proposals: set[str] = field(default_factory=set)
+    __slots__ = (
+        "exports", "functions", "globals", "has_start", "imports", "memories", "memory_exports", "proposals",
+        "sections", "tables",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.imports: list[Import] = []
+        self.exports: list[Export] = []
+        self.memories: list[MemoryType] = []
+        self.tables: list[TableType] = []
+        self.globals: list[GlobalType] = []
+        self.sections: list[tuple[str, int]] = []
+        self.memory_exports: list[tuple[str, int]] = []
+        """Exported memories: the name and the index of each."""
+        self.functions = 0
+        self.has_start = False
+        self.proposals: set[str] = set()
 
 
 def is_module(data: bytes) -> bool:

@@ -7,13 +7,16 @@ enter. Entries are written to a temporary name and renamed, so nobody ever reads
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import contextlib
 import os
 import stat
 import sys
-import tempfile
 
+# Both are what hashlib and hmac give; those two load the system's cryptography besides.
+from _blake2 import blake2b
+from _operator import _compare_digest as compare_digest
+
+from aegis.engine.digest import sha256_hex
 from aegis.engine.native import lib
 
 __all__ = ["Cache", "default_folder"]
@@ -45,7 +48,8 @@ class Cache:
 
     def name(self, digest: str, fingerprint: str) -> str:
         """Return the entry's file name: the wasm's digest, the engine's version, the configuration."""
-        return hashlib.sha256(f"{digest} {lib.version} {sys.platform} {os.uname().machine if hasattr(os, 'uname') else ''} {fingerprint}".encode()).hexdigest()
+        machine = os.uname().machine if hasattr(os, "uname") else ""
+        return sha256_hex(f"{digest} {lib.version} {sys.platform} {machine} {fingerprint}".encode())
 
     def get(self, name: str) -> bytes | None:
         """Return the code kept under ``name`` if it is untouched."""
@@ -57,7 +61,7 @@ class Cache:
             return None
         body = data[len(_MAGIC) + _TAG :]
         tag = data[len(_MAGIC) : len(_MAGIC) + _TAG]
-        if data[: len(_MAGIC)] != _MAGIC or not hmac.compare_digest(tag, _seal(secret, name, body)):
+        if data[: len(_MAGIC)] != _MAGIC or not compare_digest(tag, _seal(secret, name, body)):
             return None
         return body
 
@@ -66,7 +70,7 @@ class Cache:
         temporary = None
         try:
             secret = self._key()
-            descriptor, temporary = tempfile.mkstemp(dir=self.folder)
+            descriptor, temporary = _new_file(self.folder)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(_MAGIC + _seal(secret, name, code))
                 file.write(code)
@@ -104,7 +108,7 @@ class Cache:
 
 
 def _seal(secret: bytes, name: str, code: bytes) -> bytes:
-    return hashlib.blake2b(code, key=secret, digest_size=_TAG, person=bytes.fromhex(name)[:16]).digest()
+    return blake2b(code, key=secret, digest_size=_TAG, person=bytes.fromhex(name)[:16]).digest()
 
 
 def _private_folder(path: str) -> None:
@@ -134,7 +138,7 @@ def _read_key(path: str) -> bytes:
 
 def _make_key(folder: str, path: str) -> bytes:
     """Write a new secret. Of two processes that meet here one wins, and both use the winner's."""
-    descriptor, temporary = tempfile.mkstemp(dir=folder)
+    descriptor, temporary = _new_file(folder)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(os.urandom(_TAG))
@@ -154,8 +158,13 @@ def _make_key(folder: str, path: str) -> bytes:
     return secret
 
 
+def _new_file(folder: str) -> tuple[int, str]:
+    """Make an empty private file under a name that nobody else has."""
+    path = os.path.join(folder, f"tmp-{os.getpid()}-{os.urandom(8).hex()}")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o600), path
+
+
 def _remove(path: str) -> None:
-    try:
+    with contextlib.suppress(OSError):
         os.unlink(path)
-    except OSError:
-        pass

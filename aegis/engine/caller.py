@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.engine.abi import SLOT, coerce, formats, index_of, view_name
 from aegis.engine.native import lib, number, pointer
@@ -17,6 +17,25 @@ from aegis.engine.threads import DIRECT, MAIN, NESTED, where
 from aegis.engine.ticker import ticker
 from aegis.errors import SandboxStateError
 from aegis.values import FuncType
+
+if TYPE_CHECKING:
+
+    class Callee(Protocol):
+        """What a closure needs of its store."""
+
+        armed: float
+        owner: int
+        door: Any
+        token: list[None]
+        context: Any
+        fuel: Any
+        trap_pointer: Any
+        trap: memoryview
+
+        def arm(self) -> None: ...
+        def failed(self, error: int | None) -> BaseException: ...
+        def busy(self) -> SandboxStateError: ...
+
 
 __all__ = ["CallFrame", "Elsewhere", "Entry", "Style", "bind"]
 
@@ -77,23 +96,6 @@ class CallFrame:
         self.count = number(slots)
         block = memoryview(self.buffer).cast("B")[_EXTERN:]
         self.views = {name: block.cast(name) for name in formats(signature)}  # type: ignore[call-overload]
-
-
-class Callee(Protocol):
-    """What a closure needs of its store."""
-
-    armed: float
-    owner: int
-    door: Any
-    token: list[None]
-    context: Any
-    fuel: Any
-    trap_pointer: Any
-    trap: memoryview
-
-    def arm(self) -> None: ...
-    def failed(self, error: int | None) -> BaseException: ...
-    def busy(self) -> SandboxStateError: ...
 
 
 class Style:
@@ -171,7 +173,7 @@ def _compile(signature: FuncType, style: int) -> Callable[..., Any]:
     views = "; ".join(f"v{name} = frame.views[{name!r}]" for name in formats(signature)) or "pass"
     names = ", ".join(f"a{n}" for n in range(len(params)))
     scope: dict[str, Any] = {}
-    exec(_SOURCE.format(views=views, params=names, body=body), scope)  # noqa: S102  our own text, from a checked signature
+    exec(_SOURCE.format(views=views, params=names, body=body), scope)
     return scope["make"]  # type: ignore[no-any-return]
 
 

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from ctypes import c_size_t, c_uint8, c_uint32, c_void_p
+from ctypes import c_uint8, c_void_p
 
 from aegis.engine.door import Door
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
-from aegis.errors import AegisError, AegisInternalError, Frame, GuestTrap, HostError, MemoryExceeded, OutOfFuel, StackExhausted
+from aegis.errors import (
+    AegisError,
+    AegisInternalError,
+    Frame,
+    GuestTrap,
+    HostError,
+    MemoryExceeded,
+    OutOfFuel,
+    StackExhausted,
+)
 from aegis.limits import Limits, format_bytes
 from aegis.names import printable
 
@@ -80,7 +89,9 @@ def _from_code(code: str | None, message: str, frames: tuple[Frame, ...], eviden
     limits = evidence.limits
     match code:
         case "out-of-fuel":
-            return OutOfFuel(f"the guest used up its fuel of {limits.fuel:,}", limit="fuel", used=limits.fuel, allowed=limits.fuel)
+            return OutOfFuel(
+                f"the guest used up its fuel of {limits.fuel:,}", limit="fuel", used=limits.fuel, allowed=limits.fuel
+            )
         case "interrupt":
             return evidence.door.timeout()
         case "stack-overflow":
@@ -102,12 +113,14 @@ def _refused_growth(code: str, evidence: Evidence) -> AegisError | None:
     limits = evidence.limits
     if limits.memory is not None and (used := evidence.memory_full()) is not None:
         return MemoryExceeded(
-            f"the guest grew its memory to {format_bytes(used)}, all that the limit of {format_bytes(limits.memory)} admits, and trapped",
+            f"the guest grew its memory to {format_bytes(used)}, all that its limit "
+            f"of {format_bytes(limits.memory)} admits, and trapped",
             limit="memory", phase="grown", used=used, allowed=limits.memory,
         )  # fmt: skip
     if limits.table_elements is not None and (used := evidence.table_full()) is not None:
         return MemoryExceeded(
-            f"the guest grew its tables to {used:,} elements, all that the limit of {limits.table_elements:,} admits, and trapped",
+            f"the guest grew its tables to {used:,} elements, all that its limit "
+            f"of {limits.table_elements:,} admits, and trapped",
             limit="table_elements", phase="grown", used=used, allowed=limits.table_elements,
         )  # fmt: skip
     return None
@@ -146,11 +159,11 @@ def _frames(trap: int) -> tuple[Frame, ...]:
 
 
 def _frame(pointer: int) -> Frame:
-    index: c_uint32 | int = lib.wasm_frame_func_index(pointer)
-    offset: c_size_t | int = lib.wasm_frame_module_offset(pointer)
+    index: int = lib.wasm_frame_func_index(pointer)
+    offset: int = lib.wasm_frame_module_offset(pointer)
     name = lib.wasmtime_frame_func_name(pointer)
     text = None
     if name:
         raw = ByteVec.from_address(name)
         text = printable(ctypes.string_at(raw.data, min(raw.size, 1024)), 80) if raw.size else None
-    return Frame(int(index), text, int(offset))  # type: ignore[arg-type]
+    return Frame(index, text, offset)

@@ -6,6 +6,7 @@ kills the host" in the engine facts), so :class:`EngineConfig` refuses first.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import sys
 import threading
@@ -81,10 +82,8 @@ class Engine:
         if not faulthandler.is_enabled() and sys.__stderr__ is not None:
             # Enabled later, it would take over the signal that turns a guest's bad access into a
             # trap (F30); enabled once, a later call changes nothing.
-            try:
+            with contextlib.suppress(ValueError, OSError):
                 faulthandler.enable(sys.__stderr__)
-            except (ValueError, OSError):
-                pass
         native = lib.wasm_config_new()
         _apply(native, config)
         self.pointer: int = lib.wasm_engine_new_with_config(native)

@@ -33,6 +33,7 @@ class Door:
     failure: BaseException | None = None
     serving: str | None = None
     host_seconds = 0.0
+    listens = False
     on_decision: Callable[[Decision], None] | None = None
     on_log: Callable[[str, str], None] | None = None
     observe_call: Callable[[str, str, float, BaseException | None], None] | None = None
@@ -74,7 +75,9 @@ class Door:
         if reason is not None:
             return reason
         allowed = self.limits.host_calls
-        return QuotaExceeded(f"the guest made {allowed:,} host calls, all it may", limit="host_calls", used=allowed, allowed=allowed)
+        return QuotaExceeded(
+            f"the guest made {allowed:,} host calls, all it may", limit="host_calls", used=allowed, allowed=allowed
+        )
 
     def charge(self, count: int) -> None:
         """Take ``count`` bytes from what may be copied between guest and host."""

@@ -124,11 +124,17 @@ def _package_folder() -> str:
     return places[0]
 
 
-def _library_path(folder: str) -> str:
-    from platform import machine as architecture
+def _architecture() -> str:
+    if hasattr(os, "uname"):
+        return os.uname().machine
+    from platform import machine
 
+    return machine()
+
+
+def _library_path(folder: str) -> str:
     names = {"linux": "_libwasmtime.so", "darwin": "_libwasmtime.dylib", "win32": "_wasmtime.dll"}
-    machine = {"AMD64": "x86_64", "arm64": "aarch64", "ARM64": "aarch64"}.get(architecture(), architecture())
+    machine = {"AMD64": "x86_64", "arm64": "aarch64", "ARM64": "aarch64"}.get(_architecture(), _architecture())
     path = os.path.join(folder, f"{sys.platform}-{machine}", names.get(sys.platform, "_libwasmtime.so"))
     if not os.path.exists(path):
         raise Unavailable(f"the engine has no build for {sys.platform} on {machine}; 64-bit x86 and ARM have one")

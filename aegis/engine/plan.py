@@ -11,17 +11,17 @@ from typing import Any
 
 from aegis.engine.abi import scalar_types
 from aegis.engine.artifact import Module, NativeCode
-from aegis.engine.binary import PAGE, MemoryType, TableType
+from aegis.engine.binary import PAGE, MemoryType, ModuleInfo, TableType
 from aegis.engine.caller import Entry
 from aegis.engine.config import EngineConfig
 from aegis.engine.native import number, pointer
-from aegis.engine.ticker import TICK
+from aegis.engine.ticker import TICK, ticker
 from aegis.errors import AegisError, CallError, ExportNotFound, MemoryExceeded
 from aegis.limits import Limits, format_bytes
 from aegis.names import near, printable
 from aegis.values import FuncType
 
-__all__ = ["Plan", "plan_for"]
+__all__ = ["Plan", "check_fit", "plan_for"]
 
 _UNLIMITED = 1 << 62
 _FOREVER_TICKS = 1 << 40
@@ -36,16 +36,30 @@ class Plan:
     """
 
     __slots__ = (
-        "bounded", "code", "code_pointer", "config", "engine", "entries", "engine_pointer", "fuel", "limiter", "limits",
-        "memory_cap", "module", "table_cap", "ticks", "ticks_number",
+        "bounded",
+        "code",
+        "code_pointer",
+        "config",
+        "engine",
+        "engine_pointer",
+        "entries",
+        "fuel",
+        "limiter",
+        "limits",
+        "memory_cap",
+        "module",
+        "table_cap",
+        "ticks",
+        "ticks_number",
     )  # fmt: skip
 
     def __init__(self, module: Module, config: EngineConfig, limits: Limits) -> None:
         self.module, self.config, self.limits = module, config, limits
-        self.memory_cap, self.table_cap = _caps(module, limits)
+        self.memory_cap, self.table_cap = check_fit(module.info, limits)
         self.code: NativeCode = module.code(config)  # compiled code outlives every store that runs it
         self.code_pointer = pointer(self.code.pointer or 0)
         self.engine = self.code.engine
+        ticker.attend(self.engine)
         self.engine_pointer = pointer(self.engine)
         self.ticks = _FOREVER_TICKS if limits.timeout is None else math.ceil(limits.timeout / TICK) + 1
         self.ticks_number = number(self.ticks)
@@ -69,10 +83,14 @@ def _callable(module: Module, name: str) -> FuncType:
         known = [e.name for e in module.exports if e.kind == "func"]
         alike = near(name, known) if isinstance(name, str) else []
         hint = f"; did you mean {' or '.join(map(printable, alike))}?" if alike else _listed(known)
-        raise ExportNotFound(f"the module exports no function {printable(str(name))!r}{hint}", name=str(name), near=alike)
+        raise ExportNotFound(
+            f"the module exports no function {printable(str(name))!r}{hint}", name=str(name), near=alike
+        )
     odd = next((t for t in (*export.type.params, *export.type.results) if t not in scalar_types), None)
     if odd is not None:
-        raise CallError(f"{printable(name)}{export.type} has a {odd}, which Python cannot pass; i32, i64, f32 and f64 it can")
+        raise CallError(
+            f"{printable(name)}{export.type} has a {odd}, which Python cannot pass; i32, i64, f32 and f64 it can"
+        )
     return export.type
 
 
@@ -92,13 +110,13 @@ def plan_for(module: Module, config: EngineConfig, limits: Limits) -> Plan:
     return made
 
 
-def _caps(module: Module, limits: Limits) -> tuple[int | None, int | None]:
-    """Return the engine's caps per memory (bytes) and per table (elements).
+def check_fit(info: ModuleInfo, limits: Limits) -> tuple[int | None, int | None]:
+    """Return the engine's caps per memory (bytes) and per table (elements), if the module fits its limits.
 
     The engine limits each memory alone (F28). With one memory that is the total. With several, each
     gets the largest cap under which all together cannot exceed the limit, whatever they grow to.
     """
-    info = module.info
+    _check_counts(info, limits)
     memory = table = None
     if limits.memory is not None:
         pages = [(m.minimum, _MOST_PAGES if m.maximum is None else m.maximum) for m in info.memories]
@@ -112,6 +130,19 @@ def _caps(module: Module, limits: Limits) -> tuple[int | None, int | None]:
         if table is None:
             raise _tables_too_large(info.tables, limits.table_elements)
     return memory, table
+
+
+def _check_counts(info: ModuleInfo, limits: Limits) -> None:
+    for limit, used in (("memories", len(info.memories)), ("tables", len(info.tables))):
+        allowed = getattr(limits, limit)
+        if allowed is not None and used > allowed:
+            raise MemoryExceeded(
+                f"the module has {used:,} {limit}, and the limit is {allowed:,}",
+                limit=limit,
+                phase="initial",
+                used=used,
+                allowed=allowed,
+            )
 
 
 def _share(total: int, sizes: list[tuple[int, int]]) -> int | None:
@@ -139,7 +170,9 @@ def _memory_too_large(memories: list[MemoryType], allowed: int) -> AegisError:
     if used > allowed:
         text = f"the module's initial memory of {format_bytes(used)} exceeds the limit of {format_bytes(allowed)}"
     else:
-        text = f"the module's {len(memories)} memories could grow beyond the limit of {format_bytes(allowed)} together; "
+        text = (
+            f"the module's {len(memories)} memories could grow beyond the limit of {format_bytes(allowed)} together; "
+        )
         text += "declare maximums, or raise --memory-limit"
     return MemoryExceeded(text, limit="memory", phase="initial", used=used, allowed=allowed)
 
@@ -149,5 +182,6 @@ def _tables_too_large(tables: list[TableType], allowed: int) -> AegisError:
     if used > allowed:
         text = f"the module's initial tables of {used:,} elements exceed the limit of {allowed:,}"
     else:
-        text = f"the module's {len(tables)} tables could grow beyond the limit of {allowed:,} elements together; declare maximums"
+        text = f"the module's {len(tables)} tables could grow beyond the limit of {allowed:,} elements together; "
+        text += "declare maximums, or raise --table-elements"
     return MemoryExceeded(text, limit="table_elements", phase="initial", used=used, allowed=allowed)

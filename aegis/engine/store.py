@@ -104,7 +104,7 @@ def _on_epoch(context: int, number: int, delta: int, kind: int) -> int | None:
         if slot is not None and slot[0].overdue() is None:
             c_uint64.from_address(delta).value = 1
             return None
-    except BaseException:  # noqa: S110  nothing may leave a native callback; the guest is stopped
+    except BaseException:
         pass
     return lib.wasmtime_error_new(b"stopped")  # type: ignore[no-any-return]
 
@@ -150,7 +150,8 @@ class Store:
         self._workspace = space = _workspaces.pop() if _workspaces else _Workspace()
         self.trap_pointer, self.trap = space.trap_pointer, space.trap
         _limiter(native, *plan.limiter)
-        ticker.add(self.token, plan.engine)
+        token = self.token
+        ticker.tokens[id(token)] = token
         try:
             if functions or not plan.bounded:
                 self._calls_python = bool(functions)
@@ -188,7 +189,12 @@ class Store:
         where.mode, self.owner = NESTED, get_ident()
         try:
             return _instance_new(  # type: ignore[no-any-return]
-                self.context, self.plan.code_pointer, imports, number(len(functions)), self._workspace.instance, self.trap_pointer
+                self.context,
+                self.plan.code_pointer,
+                imports,
+                number(len(functions)),
+                self._workspace.instance,
+                self.trap_pointer,
             )
         finally:
             where.mode, self.owner = before, 0
@@ -201,10 +207,9 @@ class Store:
         for n, function in enumerate(functions):
             slot = take_slot((self.door, function.call, function.module, function.name))
             slots_taken.append(slot)
-            lib.wasmtime_func_new_unchecked(
-                self.context, _native_type(self.plan.engine, function.type), host_callback(function.type, observed=observed),
-                slot, None, base + n * _EXTERN + 8,
-            )  # fmt: skip
+            callback = host_callback(function.type, observed=observed)
+            signature = _native_type(self.plan.engine, function.type)
+            lib.wasmtime_func_new_unchecked(self.context, signature, callback, slot, None, base + n * _EXTERN + 8)
         return array
 
     def _refused(self, error: int | None) -> BaseException:
@@ -215,7 +220,10 @@ class Store:
                 raise PoolExhausted
             if "memory" in message or "resource limit" in message or "mmap" in message:
                 return MemoryExceeded(
-                    f"the module does not fit its limits: {printable(message)}", limit="memory", phase="initial", allowed=self.plan.limits.memory
+                    f"the module does not fit its limits: {printable(message)}",
+                    limit="memory",
+                    phase="initial",
+                    allowed=self.plan.limits.memory,
                 )
             return AegisInternalError(f"instantiation failed: {printable(message, 400)}")
         return self.failed(error)
@@ -225,7 +233,7 @@ class Store:
         native, self._pointer = self._pointer, None
         if native is None:
             return
-        ticker.remove(self.token)
+        ticker.tokens.pop(id(self.token), None)
         if self.memory is not None:
             self.memory.detach()
         self._closures.clear()
@@ -280,12 +288,30 @@ class Store:
         if self.alone:
             _set_epoch(self.context, self.plan.ticks_number)
 
-    def closure(self, name: str) -> Callable[..., Any]:
-        """Return what calls the exported function ``name`` from the current thread.
+    def closure_here(self, name: str) -> Callable[..., Any] | None:
+        """Return what calls the exported function ``name``, or ``None`` if this thread may not run it.
 
         Raise :class:`~aegis.errors.CallError` when there is no such function.
         """
-        style = self._style()
+        mode = where.mode or where.settle()
+        if mode == MAIN:
+            return self._closure(name, Style.MAIN_ALONE) if self.alone else None
+        if mode == DIRECT:
+            if self.alone:
+                self._watch()
+            return self._closure(name, Style.NESTING if self._calls_python else Style.ALONE)
+        if mode == NESTED and self.owner == get_ident():
+            return self._closure(name, Style.INNER)
+        return None
+
+    def closure(self, name: str) -> Callable[..., Any]:
+        """Return what calls ``name`` from the current thread, which is a guest thread of ours."""
+        made = self.closure_here(name)
+        if made is None:
+            raise AegisInternalError("a guest thread may not run guests")
+        return made
+
+    def _closure(self, name: str, style: int) -> Callable[..., Any]:
         made = self._closures.get((name, style))
         if made is None:
             entry = self.plan.entry(name)
@@ -295,25 +321,6 @@ class Store:
                 raise AegisInternalError(f"the export {printable(name)!r} vanished")
             made = self._closures[name, style] = bind(self, frame, style)
         return made
-
-    def _style(self) -> int:
-        mode = where.settle()
-        if mode == MAIN:
-            return Style.MAIN_ALONE
-        if mode == NESTED and self.entered_here():
-            return Style.INNER
-        if mode == DIRECT and self.alone:
-            self._watch()
-        return Style.NESTING if self._calls_python else Style.ALONE
-
-    def runs_here(self) -> bool:
-        """Tell whether a call may run on this very thread; otherwise it takes a guest thread."""
-        mode = where.settle()
-        return (
-            mode == DIRECT
-            or (mode == MAIN and self.alone)
-            or (mode == NESTED and self.entered_here())
-        )  # fmt: skip
 
     def failed(self, error: int | None) -> BaseException:
         """Return why the call ended, from what the engine left behind."""
@@ -390,13 +397,15 @@ class Store:
         """Return the value of an exported global."""
         value = (ctypes.c_char * 32)()
         lib.wasmtime_global_get(self.context, self._pointer_to(name), value)
-        return _VALUE_CTYPES[kind.value].from_address(ctypes.addressof(value) + 8).value  # type: ignore[no-any-return]
+        held: Any = _VALUE_CTYPES[kind.value].from_address(ctypes.addressof(value) + 8)
+        return held.value  # type: ignore[no-any-return]
 
     def global_set(self, name: str, kind: GlobalType, number: int | float) -> None:
         """Set an exported mutable global to a value already checked."""
         value = (ctypes.c_char * 32)()
-        value[0] = _VALUE_KINDS[kind.value]
-        _VALUE_CTYPES[kind.value].from_address(ctypes.addressof(value) + 8).value = number
+        value[0] = bytes((_VALUE_KINDS[kind.value],))
+        held: Any = _VALUE_CTYPES[kind.value].from_address(ctypes.addressof(value) + 8)
+        held.value = number
         error = lib.wasmtime_global_set(self.context, self._pointer_to(name), value)
         if error is not None:
             raise AegisInternalError(f"setting the global failed: {printable(take_error(error))}")

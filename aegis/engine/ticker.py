@@ -23,28 +23,25 @@ _REST_AFTER = 100
 
 
 class Ticker:
-    """See the module's text. ``now`` is :func:`time.monotonic` at the latest tick, or NaN at rest."""
+    """See the module's text. ``now`` is :func:`time.monotonic` at the latest tick, or NaN at rest.
+
+    ``tokens`` holds each store's token, a list that is empty while the store is in a call, by its id.
+    """
 
     def __init__(self) -> None:
         self._reset()
 
     def _reset(self) -> None:
         self.now = math.nan
-        self._tokens: dict[int, list[None]] = {}
+        self.tokens: dict[int, list[None]] = {}
         self._engines: set[int] = set()
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def add(self, token: list[None], engine: int) -> None:
-        """Tick for a store of ``engine`` whenever its ``token`` is taken, which is when it is in a call."""
-        self._tokens[id(token)] = token
-        if engine not in self._engines:
-            self._engines.add(engine)
-
-    def remove(self, token: list[None]) -> None:
-        """Forget a store."""
-        self._tokens.pop(id(token), None)
+    def attend(self, engine: int) -> None:
+        """Advance the epoch of ``engine`` from now on."""
+        self._engines.add(engine)
 
     def awake(self) -> float:
         """Return the time of the latest tick, and see to it that there will be a next one."""
@@ -83,7 +80,7 @@ class Ticker:
         with self._lock:
             self._wake.clear()
             self.now = math.nan
-            if not all(tuple(self._tokens.values())):
+            if not all(tuple(self.tokens.values())):
                 self.now = time.monotonic()
                 self._wake.set()
 

@@ -133,7 +133,7 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
         "slots": slots, "views": views, "new_views": new_views, "fail": _fail, "clock": time.perf_counter,
         "observe": _observe, "lower": _lower, "refuse_result": _refuse_result, "several": _several,
     }  # fmt: skip
-    exec(_SOURCE.format(views=target, call=body), scope)  # noqa: S102  our own text, from a checked signature
+    exec(_SOURCE.format(views=target, call=body), scope)
     made = scope["trampoline"]
     assert callable(made)
     return made

@@ -6,14 +6,14 @@ of us, bound to those grants. A provider is a module of its own; ``preview1`` si
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from aegis.host.grants import Grants as Grants
 from aegis.host.grants import acquire as acquire
 from aegis.limits import Limits
 from aegis.values import CallScope, FuncType, GuestMemory, HostFunction
 
-__all__ = ["Grants", "acquire", "host_functions"]
+__all__ = ["Grants", "acquire", "host_functions", "offers"]
 
 _LOG = FuncType(("i32", "i32", "i32"), ())
 
@@ -33,7 +33,18 @@ def host_functions(
     return found
 
 
-def _log(grants: Grants, memory: GuestMemory) -> object:
+def offers(module: str, name: str) -> FuncType | None:
+    """Return the type of the function that we offer as ``module.name``, ``None`` when there is none."""
+    if (module, name) == ("aegis", "log"):
+        return _LOG
+    if module != "wasi_snapshot_preview1":
+        return None
+    from aegis.host.preview1.abi import SIGNATURES
+
+    return SIGNATURES.get(name)
+
+
+def _log(grants: Grants, memory: GuestMemory) -> Callable[[int, int, int], None]:
     from aegis.host.logs import MAX_LINE
     from aegis.values import MemoryFault
 

@@ -15,13 +15,17 @@ import sys
 from collections.abc import Callable
 from types import TracebackType
 
-__all__ = ["Place", "depth_of", "locate", "open_directory"]
+__all__ = ["Identity", "Place", "depth_beneath", "identity", "locate", "open_directory"]
 
 _MAX_LINKS = 40  # what Linux allows, path_resolution(7)
 _OPENAT2 = 437  # the same number on every Linux architecture of today
 _RESOLVE = 0x08 | 0x02  # RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _ATTEMPTS = 16
+_DEEPEST = 1024
+
+Identity = tuple[int, int]
+"""Which file or directory it is: its device and inode."""
 
 
 class Place:
@@ -35,7 +39,9 @@ class Place:
     def __enter__(self) -> Place:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._owned:
             os.close(self.parent)
 
@@ -57,8 +63,8 @@ def locate(root: int, path: str, *, follow: bool) -> Place:
     for _ in range(_MAX_LINKS + 1):
         if path.startswith("/"):
             raise _error(errno.EPERM)
-        parts = [part for part in path.split("/") if part not in ("", ".")]
-        if not parts or parts[-1] == "..":
+        parts = [part for part in path.split("/") if part]
+        if not parts or parts[-1] in (".", ".."):
             return Place(open_directory(root, parts), ".", slash, owned=True)
         name, above = parts[-1], parts[:-1]
         place = Place(open_directory(root, above) if above else root, name, slash, owned=bool(above))
@@ -82,14 +88,17 @@ def _link(place: Place) -> str | None:
         raise
 
 
-def depth_of(depth: int, path: str) -> int:
-    """Return how deep ``path`` may be counted to lie, from a directory ``depth`` beneath the preopen."""
-    for part in path.split("/"):
-        if part == "..":
-            depth -= 1
-        elif part not in ("", "."):
-            depth += 1
-    return depth
+def identity(status: os.stat_result) -> Identity:
+    """Return which file or directory ``status`` is of."""
+    return status.st_dev, status.st_ino
+
+
+def depth_beneath(top: Identity, directory: int) -> int:
+    """Return how many steps up from the open ``directory`` the one called ``top`` lies; ``EPERM`` if nowhere near."""
+    for steps in range(_DEEPEST):
+        if identity(os.stat("../" * steps or ".", dir_fd=directory)) == top:
+            return steps
+    raise _error(errno.EPERM)
 
 
 # -- directories --------------------------------------------------------------------------------

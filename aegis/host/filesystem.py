@@ -57,7 +57,9 @@ class Directory:
 
     __slots__ = ("depth", "descriptor", "only", "writable")
 
-    def __init__(self, descriptor: int, *, writable: bool, depth: int = 0, only: dict[str, GrantedFile] | None = None) -> None:
+    def __init__(
+        self, descriptor: int, *, writable: bool, depth: int = 0, only: dict[str, GrantedFile] | None = None
+    ) -> None:
         self.descriptor = descriptor
         self.writable = writable
         self.depth = depth
@@ -111,7 +113,8 @@ class Directory:
         """Return what a link says. An absolute one stays the host's secret: ``EPERM``."""
         with self._locate(path, follow=False) as place:
             if place.slash or place.name == ".":
-                raise _error(errno.EINVAL)
+                status = os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
+                raise _error(errno.EINVAL if stat.S_ISDIR(status.st_mode) else errno.ENOTDIR)
             target = os.readlink(place.name, dir_fd=place.parent)
         if target.startswith("/"):
             raise _error(errno.EPERM)
@@ -148,28 +151,35 @@ class Directory:
         """
         if (write or create or truncate) and not self.may_write(path):
             raise _error(errno.EPERM)
-        with self._locate(path, follow=follow and not (create and exclusive)) as place:
+        follow = follow and not (create and exclusive)
+        with self._locate(path, follow=follow) if not create else locate_entry(self, path, follow=follow) as place:
+            if create and place.slash:
+                raise _error(errno.EEXIST if exclusive and place.name == "." else errno.EISDIR)
             status = _status(place)
             if status is None:
-                return self._create(place, read=read, write=write, create=create, directory=directory, exclusive=exclusive, sync=sync)
+                return self._create(
+                    place, read=read, write=write, create=create, directory=directory, exclusive=exclusive, sync=sync
+                )
             if create and exclusive:
                 raise _error(errno.EEXIST)
             if stat.S_ISDIR(status.st_mode):
-                if write or create and not directory or truncate:
+                if write or (create and not directory) or truncate:
                     raise _error(errno.EISDIR)
                 return self._subdirectory(place, path)
+            if stat.S_ISLNK(status.st_mode):
+                raise _error(errno.ELOOP)
             if directory or place.slash:
                 raise _error(errno.ENOTDIR)
+            if not stat.S_ISREG(status.st_mode):
+                raise _error(errno.EACCES)
             return _open_file(place, read=read, write=write, truncate=truncate, sync=sync)
 
-    def _create(self, place: Place, *, read: bool, write: bool, create: bool, directory: bool, exclusive: bool, sync: int) -> int:
+    def _create(
+        self, place: Place, *, read: bool, write: bool, create: bool, directory: bool, exclusive: bool, sync: int
+    ) -> int:
         if not create:
             raise _error(errno.ENOENT)
         self._changing()
-        if directory:
-            raise _error(errno.EINVAL)
-        if place.slash:
-            raise _error(errno.EISDIR)
         flags = _PLAIN | os.O_CREAT | sync | (os.O_EXCL if exclusive else 0)
         flags |= os.O_RDWR if read and write else os.O_WRONLY if write else os.O_RDONLY
         return _checked(os.open(place.name, flags, _NEW_FILE, dir_fd=place.parent))
@@ -187,7 +197,7 @@ class Directory:
     def mkdir(self, path: str) -> None:
         """Make a directory."""
         self._changing()
-        with self._locate(path, follow=False) as place:
+        with locate_entry(self, path) as place:
             os.mkdir(_name(place, errno.EEXIST), _NEW_DIRECTORY, dir_fd=place.parent)
 
     def rmdir(self, path: str) -> None:
@@ -199,47 +209,33 @@ class Directory:
     def unlink(self, path: str) -> None:
         """Remove a file or a link."""
         self._changing()
-        with locate_entry(self, path) as place:
-            name = _name(place, errno.EISDIR)
-            if place.slash:
-                status = os.stat(name, dir_fd=place.parent, follow_symlinks=False)
-                raise _error(errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.ENOTDIR)
-            os.unlink(name, dir_fd=place.parent)
+        with self._locate(_inside(path), follow=False) as place:
+            os.unlink(_name(place, errno.EISDIR), dir_fd=place.parent)
 
     def symlink(self, target: str, path: str) -> None:
         """Make a link that says ``target``; one that points above the preopen is refused (``EPERM``)."""
         self._changing()
-        if not target:
-            raise _error(errno.ENOENT)
         if target.startswith("/"):
             raise _error(errno.EPERM)
-        with locate_entry(self, path) as place:
-            if place.slash:
-                status = os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
-                raise _error(errno.EEXIST if stat.S_ISDIR(status.st_mode) else errno.ENOTDIR)
-            self._stays_inside(target, path)
-            os.symlink(target, _name(place, errno.EEXIST), dir_fd=place.parent)
+        with self._locate(_inside(path), follow=False) as place:
+            if target and self._leaves(target, path):
+                raise _error(errno.EPERM if _status(place) is None else errno.EEXIST)
+            os.symlink(target, place.name, dir_fd=place.parent)
 
-    def _stays_inside(self, target: str, path: str) -> None:
+    def _leaves(self, target: str, path: str) -> bool:
         depth = depth_of(self.depth, path) - 1
         for part in target.split("/"):
             depth = depth_of(depth, part)
             if depth < 0:
-                raise _error(errno.EPERM)
+                return True
+        return False
 
     def link(self, path: str, other: Directory, new_path: str) -> None:
         """Make a hard link to the file at ``path`` as ``new_path`` in ``other``; links are not followed."""
         self._changing()
         other._changing()
-        with locate_entry(self, path) as old, locate_entry(other, new_path) as new:
-            status = os.stat(old.name, dir_fd=old.parent, follow_symlinks=False)
-            if old.slash and not stat.S_ISDIR(status.st_mode):
-                raise _error(errno.ENOTDIR)
-            if new.slash and _status(new) is None:
-                raise _error(errno.ENOENT)
-            os.link(
-                old.name, _name(new, errno.EEXIST), src_dir_fd=old.parent, dst_dir_fd=new.parent, follow_symlinks=False
-            )
+        with self._locate(_inside(path), follow=False) as old, other._locate(_inside(new_path), follow=False) as new:
+            os.link(old.name, new.name, src_dir_fd=old.parent, dst_dir_fd=new.parent, follow_symlinks=False)
 
     def rename(self, path: str, other: Directory, new_path: str) -> None:
         """Move what ``path`` names to ``new_path`` in ``other``."""
@@ -265,14 +261,19 @@ class Directory:
             os.utime(place.name, ns=times(status), dir_fd=place.parent, follow_symlinks=False)
 
 
-def locate_entry(directory: Directory, path: str) -> Place:
+def locate_entry(directory: Directory, path: str, *, follow: bool = False) -> Place:
     """Find the directory entry that ``path`` names, a link itself even when a slash follows it."""
     stripped = path.rstrip("/")
     if not stripped or stripped == path:
-        return directory._locate(path, follow=False)
+        return directory._locate(path, follow=follow)
     place = directory._locate(stripped, follow=False)
     place.slash = True
     return place
+
+
+def _inside(path: str) -> str:
+    """Return ``path`` so that a slash at its end means the directory there, through a link too."""
+    return f"{path}." if path.endswith("/") else path
 
 
 def _name(place: Place, number: int) -> str:
@@ -290,11 +291,6 @@ def _status(place: Place) -> os.stat_result | None:
 
 
 def _open_file(place: Place, *, read: bool, write: bool, truncate: bool, sync: int) -> int:
-    status = os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
-    if stat.S_ISLNK(status.st_mode):
-        raise _error(errno.ELOOP)
-    if not stat.S_ISREG(status.st_mode):
-        raise _error(errno.EACCES)
     write = write or truncate
     access = os.O_RDWR if read and write else os.O_WRONLY if write else os.O_RDONLY
     descriptor = _checked(os.open(place.name, _PLAIN | access | sync, dir_fd=place.parent))
@@ -367,7 +363,9 @@ def _acquire(grant: PathGrant, preopens: dict[str, Preopen]) -> None:
             opened = os.open(real, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             if grant.guest in preopens:
                 os.close(opened)
-                raise PolicyError(f"filesystem: the guest directory {grant.guest!r} already holds granted files; name another with '::'")
+                raise PolicyError(
+                    f"filesystem: the guest directory {grant.guest!r} holds granted files; name another with '::'"
+                )
             preopens[grant.guest] = Preopen(grant.guest, Directory(opened, writable=grant.write))
         elif stat.S_ISREG(mode):
             _acquire_file(grant, real, preopens)
@@ -375,7 +373,8 @@ def _acquire(grant: PathGrant, preopens: dict[str, Preopen]) -> None:
             raise PolicyError(f"filesystem: {grant.host!r} is neither a directory nor a regular file")
     except OSError as error:
         raise PolicyError(
-            f"filesystem: {grant.host!r} cannot be granted: {(error.strerror or 'error').lower()}; create it first, or leave the grant out"
+            f"filesystem: {grant.host!r} cannot be granted: {(error.strerror or 'error').lower()}; "
+            "create it first, or leave the grant out"
         ) from None
 
 
@@ -387,6 +386,8 @@ def _acquire_file(grant: PathGrant, real: str, preopens: dict[str, Preopen]) -> 
         descriptor = os.open(os.path.dirname(real), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         preopen = preopens[folder] = Preopen(folder, Directory(descriptor, writable=False, only={}))
     if preopen.directory.only is None:
-        raise PolicyError(f"filesystem: the guest directory {folder!r} is granted already; give {grant.host!r} another name with '::'")
+        raise PolicyError(
+            f"filesystem: the guest directory {folder!r} is granted already; give {grant.host!r} another name with '::'"
+        )
     parent = os.open(os.path.dirname(real), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     preopen.directory.only[name] = GrantedFile(parent, os.path.basename(real), grant.write)

@@ -10,13 +10,13 @@ from aegis.policy.capabilities import EnvironmentCapability as EnvironmentCapabi
 from aegis.policy.capabilities import LoggingCapability as LoggingCapability
 from aegis.policy.capabilities import RandomCapability as RandomCapability
 from aegis.policy.capabilities import StdioCapability as StdioCapability
-from aegis.policy.file import load_policy as load_policy
-from aegis.policy.file import parse_policy as parse_policy
 from aegis.policy.filesystem import FilesystemCapability as FilesystemCapability
 from aegis.policy.filesystem import PathGrant as PathGrant
 from aegis.policy.policy import Policy as Policy
 
 if TYPE_CHECKING:
+    from aegis.policy.file import load_policy as load_policy
+    from aegis.policy.file import parse_policy as parse_policy
     from aegis.policy.network import NetworkCapability as NetworkCapability
     from aegis.policy.network import NetworkPattern as NetworkPattern
     from aegis.policy.network import NetworkVerdict as NetworkVerdict
@@ -38,13 +38,20 @@ __all__ = [
     "parse_policy",
 ]
 
-_NETWORK = ("NetworkCapability", "NetworkPattern", "NetworkVerdict")
+_HOMES = {
+    "NetworkCapability": "network",
+    "NetworkPattern": "network",
+    "NetworkVerdict": "network",
+    "load_policy": "file",
+    "parse_policy": "file",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load the network part at its first use: it needs address arithmetic that most runs do not."""
-    if name not in _NETWORK:
+    """Load at its first use what most runs do without: address arithmetic, and the reader of policy files."""
+    home = _HOMES.get(name)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from aegis.policy import network
+    from importlib import import_module
 
-    return getattr(network, name)
+    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -48,20 +48,20 @@ class EnvironmentCapability:
 
     def __add__(self, other: EnvironmentCapability) -> EnvironmentCapability:
         values = {**dict(self.set), **dict(other.set)}
-        return EnvironmentCapability(
-            set=tuple(values.items()), pass_=tuple(dict.fromkeys((*self.pass_, *other.pass_)))
-        )
+        return EnvironmentCapability(set=tuple(values.items()), pass_=tuple(dict.fromkeys((*self.pass_, *other.pass_))))
 
 
 def _strings(value: object, what: str) -> Iterable[str]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise PolicyError(f"{what}: expected a list of names, such as [\"LANG\"]")
+        raise PolicyError(f'{what}: expected a list of names, such as ["LANG"]')
     return value
 
 
 def _variable(name: object) -> str:
     if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-        raise PolicyError(f"environment: {name!r} is not a variable's name; it needs a letter at least, and no '=' or NUL")
+        raise PolicyError(
+            f"environment: {name!r} is not a variable's name; it needs a letter at least, and no '=' or NUL"
+        )
     return _unicode(name, "a name")
 
 
@@ -96,7 +96,10 @@ class ClockCapability:
 
     def __post_init__(self) -> None:
         if self.mode not in _CLOCKS:
-            raise PolicyError(f"clock: {self.mode!r} is not a mode; use system, coarse:1ms, fixed:2026-01-01T00:00:00Z, virtual or deny")
+            raise PolicyError(
+                f"clock: {self.mode!r} is not a mode; use system, coarse:1ms, fixed:2026-01-01T00:00:00Z, "
+                "virtual or deny"
+            )
         if self.resolution_ns < 1:
             raise PolicyError("clock: the resolution must be at least a nanosecond")
         if not 0 <= self.instant_ns < 1 << 63:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from aegis.errors import PolicyError
 from aegis.limits import LIMIT_NAMES, Limits, parse_limit
@@ -63,6 +63,9 @@ def parse_policy(text: str, *, base: str | None = None, source: str = "policy") 
     return reader.policy(data)
 
 
+_Result = TypeVar("_Result")
+
+
 class _Reader:
     """Turns parsed TOML into a policy; every method takes the path of what it reads, for the line."""
 
@@ -96,7 +99,9 @@ class _Reader:
             if name in found:
                 raise self._error(f"{name} is given twice; keep {name} or {key}", ("limits", key))
             if key in _SPELLINGS and not _is_number(value):
-                raise self._error(f"{key} is a plain number; write {name} = {value!r} for one with a unit", ("limits", key))
+                raise self._error(
+                    f"{key} is a plain number; write {name} = {value!r} for one with a unit", ("limits", key)
+                )
             lifted = value == "none"
             found[name] = self._at(("limits", key), parse_limit, name, None if lifted else value)
         return self._at(("limits",), Limits, **found)
@@ -124,8 +129,10 @@ class _Reader:
         if not read and not write:
             return None
         if not read:
-            raise self._error("read = false with write = true: what may be written may be read; leave read out", (*path, "read"))
-        return self._at(path, lambda: PathGrant(host=absolute(host, self._base), guest=guest, write=write))  # type: ignore[no-any-return]
+            raise self._error(
+                "read = false with write = true: what may be written may be read; leave read out", (*path, "read")
+            )
+        return self._at(path, lambda: PathGrant(host=absolute(host, self._base), guest=guest, write=write))
 
     def _network(self, table: Mapping[str, Any], path: Path) -> Any:
         from aegis.policy.network import NetworkCapability
@@ -141,16 +148,22 @@ class _Reader:
 
     def _clock(self, table: Mapping[str, Any], path: Path) -> ClockCapability:
         self._known(table, path, ("mode",))
-        return self._at((*path, "mode"), ClockCapability.parse, self._string(table.get("mode", "virtual"), (*path, "mode")))  # type: ignore[no-any-return]
+        return self._at(
+            (*path, "mode"), ClockCapability.parse, self._string(table.get("mode", "virtual"), (*path, "mode"))
+        )
 
     def _random(self, table: Mapping[str, Any], path: Path) -> RandomCapability:
         self._known(table, path, ("mode",))
-        return self._at((*path, "mode"), RandomCapability.parse, self._string(table.get("mode", "seed:0"), (*path, "mode")))  # type: ignore[no-any-return]
+        return self._at(
+            (*path, "mode"), RandomCapability.parse, self._string(table.get("mode", "seed:0"), (*path, "mode"))
+        )
 
     def _logging(self, table: Mapping[str, Any], path: Path) -> LoggingCapability:
         self._known(table, path, ("enabled", "min_level"))
         level = self._string(table.get("min_level", "info"), (*path, "min_level"))
-        return self._at((*path, "min_level"), LoggingCapability, enabled=self._flag(table, "enabled", False, path), min_level=level)  # type: ignore[no-any-return]
+        return self._at(
+            (*path, "min_level"), LoggingCapability, enabled=self._flag(table, "enabled", False, path), min_level=level
+        )
 
     # -- pieces --------------------------------------------------------------------------------
 
@@ -181,7 +194,7 @@ class _Reader:
                 place = ".".join(str(p) for p in path if isinstance(p, str)) or "the top level"
                 raise self._error(unknown(key, known, f"key of {place}"), (*path, key))
 
-    def _at(self, path: Path, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    def _at(self, path: Path, function: Callable[..., _Result], *args: Any, **keywords: Any) -> _Result:
         """Call ``function``; a mistake that it finds gets this file's name and the line of ``path``."""
         try:
             return function(*args, **keywords)
@@ -208,7 +221,9 @@ def _kind(value: Any) -> str:
 _HEADER = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _PIECE = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
-_INLINE = re.compile(r"""(\{)|(?:(?<=[{,\s]))([A-Za-z0-9_-]+|"[^"]*"|'[^']*')\s*=(?!=)|("(?:[^"\\]|\\.)*"|'[^']*')|(\#)""")
+_INLINE = re.compile(
+    r"""(\{)|(?:(?<=[{,\s]))([A-Za-z0-9_-]+|"[^"]*"|'[^']*')\s*=(?!=)|("(?:[^"\\]|\\.)*"|'[^']*')|(\#)"""
+)
 
 
 def line_of(text: str, path: Path) -> int | None:

@@ -36,7 +36,8 @@ class PathGrant:
         for place in _FORBIDDEN:
             if self.host == place or _inside(self.host, place):
                 raise PolicyError(
-                    f"filesystem: {self.host!r} is not granted to anybody: {place} opens the host's own state; grant a copy"
+                    f"filesystem: {self.host!r} is not granted to anybody: {place} opens the host's own state; "
+                    "grant a copy"
                 )
         object.__setattr__(self, "guest", guest_path(self.guest))
 
@@ -73,7 +74,9 @@ def guest_path(path: str) -> str:
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise PolicyError(f"filesystem: the guest path {path!r} is not Unicode, and WASI has no other; name one with '::'") from None
+        raise PolicyError(
+            f"filesystem: the guest path {path!r} is not Unicode, and WASI has no other; name one with '::'"
+        ) from None
     parts = [part for part in path.replace(os.sep, "/").split("/") if part not in ("", ".")]
     if ".." in parts:
         raise PolicyError(f"filesystem: the guest path {path!r} has a '..'; name the guest's path after '::'")
@@ -137,6 +140,6 @@ def _check_promises(grants: tuple[PathGrant, ...]) -> None:
         for writer in grants:
             if writer.write and (reader.host == writer.host or _inside(reader.host, writer.host)):
                 raise PolicyError(
-                    f"filesystem: {reader.host!r} is granted read-only as {reader.guest!r}, but {writer.host!r} is granted "
-                    f"for writing as {writer.guest!r} and holds it; grant the writing to a directory beside it"
+                    f"filesystem: {reader.host!r} is granted read-only as {reader.guest!r}, but {writer.host!r} is "
+                    f"granted for writing as {writer.guest!r} and holds it; grant the writing to a directory beside it"
                 )

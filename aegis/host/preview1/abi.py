@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno as posix
 import os
 import stat
-from enum import IntEnum, IntFlag
 from struct import Struct
 
 from aegis.values import FuncType
@@ -13,8 +12,8 @@ from aegis.values import FuncType
 __all__ = ["CIOVEC_MOST", "ERRNO_OF", "SIGNATURES", "Errno", "Fdflags", "Refused", "Rights", "filestat", "filetype"]
 
 
-class Errno(IntEnum):
-    """``errno``: what a call answers."""
+class Errno:
+    """``errno``: what a call answers. Plain numbers: an enumeration would cost at every call."""
 
     SUCCESS = 0
     TOOBIG = 1
@@ -63,9 +62,9 @@ class Errno(IntEnum):
 _POSIX_NAMES = {
     "E2BIG": Errno.TOOBIG, "EDEADLK": Errno.DEADLK, "ENOTSUP": Errno.NOTSUP, "EOPNOTSUPP": Errno.NOTSUP,
     "EWOULDBLOCK": Errno.AGAIN,
-    **{f"E{e.name}": e for e in Errno if e.name not in ("SUCCESS", "TOOBIG", "NOTCAPABLE")},
+    **{f"E{name}": number for name, number in vars(Errno).items() if name.isupper()},
 }  # fmt: skip
-ERRNO_OF: dict[int | None, Errno] = {
+ERRNO_OF: dict[int | None, int] = {
     getattr(posix, name): number for name, number in _POSIX_NAMES.items() if hasattr(posix, name)
 }
 """The answer for each POSIX error number; any other is ``IO``."""
@@ -74,11 +73,11 @@ ERRNO_OF: dict[int | None, Errno] = {
 class Refused(Exception):
     """A call is answered with ``number``."""
 
-    def __init__(self, number: Errno) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
 
 
-class Rights(IntFlag):
+class Rights:
     """``rights``: what may be done with a descriptor."""
 
     FD_DATASYNC = 1 << 0
@@ -113,14 +112,14 @@ class Rights(IntFlag):
     SOCK_ACCEPT = 1 << 29
 
 
-FILE_RIGHTS = int(
+FILE_RIGHTS = (
     Rights.FD_DATASYNC | Rights.FD_READ | Rights.FD_SEEK | Rights.FD_FDSTAT_SET_FLAGS | Rights.FD_SYNC
     | Rights.FD_TELL | Rights.FD_WRITE | Rights.FD_ADVISE | Rights.FD_ALLOCATE | Rights.FD_FILESTAT_GET
     | Rights.FD_FILESTAT_SET_SIZE | Rights.FD_FILESTAT_SET_TIMES | Rights.POLL_FD_READWRITE
 )  # fmt: skip
 """What can be done with a regular file."""
 
-DIRECTORY_RIGHTS = int(
+DIRECTORY_RIGHTS = (
     Rights.FD_SYNC | Rights.FD_DATASYNC | Rights.FD_FDSTAT_SET_FLAGS | Rights.PATH_CREATE_DIRECTORY
     | Rights.PATH_CREATE_FILE | Rights.PATH_LINK_SOURCE | Rights.PATH_LINK_TARGET | Rights.PATH_OPEN
     | Rights.FD_READDIR | Rights.PATH_READLINK | Rights.PATH_RENAME_SOURCE | Rights.PATH_RENAME_TARGET
@@ -133,7 +132,7 @@ DIRECTORY_RIGHTS = int(
 ALL_RIGHTS = FILE_RIGHTS | DIRECTORY_RIGHTS
 
 
-class Fdflags(IntFlag):
+class Fdflags:
     """``fdflags`` of an open file."""
 
     APPEND = 1

@@ -54,10 +54,10 @@ class Context:
     def vectors(self, offset: int, count: int) -> list[tuple[int, int]]:
         """Return the (address, length) pairs of a vectored call."""
         if count == 1:
-            return [TWO_U32.unpack(self.memory.read(offset, 8))]  # type: ignore[list-item]
+            return [TWO_U32.unpack(self.memory.read(offset, 8))]
         if count > CIOVEC_MOST:
             raise Refused(Errno.INVAL)
-        return list(TWO_U32.iter_unpack(self.memory.read(offset, 8 * count)))  # type: ignore[arg-type]
+        return list(TWO_U32.iter_unpack(self.memory.read(offset, 8 * count)))
 
     def gather(self, offset: int, count: int) -> bytes:
         """Return the bytes of all buffers of a vectored write."""

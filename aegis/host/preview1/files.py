@@ -54,7 +54,7 @@ class Files(Context):
         self.scatter(pairs, data)
         self.put_u32(out, len(data))
 
-    def _data(self, fd: int, right: Rights) -> OpenFile:
+    def _data(self, fd: int, right: int) -> OpenFile:
         """Return the file for a positioned access, which a stream cannot have."""
         entry = self.table.get(fd)
         if isinstance(entry, Stream):
@@ -157,7 +157,7 @@ class Files(Context):
         self.grants.disk.charge(max(0, size - os.fstat(entry.descriptor).st_size))
         os.ftruncate(entry.descriptor, size)
 
-    def _writable(self, fd: int, right: Rights) -> OpenFile:
+    def _writable(self, fd: int, right: int) -> OpenFile:
         """A size is changed only through a descriptor that was opened for writing."""
         entry = self.table.file(fd, right)
         if not entry.rights & Rights.FD_WRITE:

@@ -18,7 +18,7 @@ from aegis.values import Decision
 __all__ = ["Paths"]
 
 _Result = TypeVar("_Result")
-_WRITES = int(Rights.FD_WRITE)
+_WRITES = Rights.FD_WRITE
 
 
 class Paths(Context):
@@ -29,8 +29,10 @@ class Paths(Context):
         fdflags: int, out: int,
     ) -> None:  # fmt: skip
         path = self.path(path_at, path_length)
+        if isinstance(self.table.get(fd), OpenFile):
+            raise Refused(Errno.NOTDIR)
         entry = self.table.directory(fd, Rights.PATH_OPEN)
-        if oflags > 15 or fdflags > 31 or lookup > 1:
+        if oflags > 15 or fdflags > 31 or lookup > 1 or (oflags & abi.O_DIRECTORY and oflags != abi.O_DIRECTORY):
             raise Refused(Errno.INVAL)
         needed = Rights.PATH_CREATE_FILE if oflags & abi.O_CREAT else 0
         needed |= Rights.PATH_FILESTAT_SET_SIZE if oflags & abi.O_TRUNC else 0
@@ -43,7 +45,8 @@ class Paths(Context):
         opened = self._decide(
             "write" if changing else "open", entry, path,
             lambda: entry.directory.open(
-                path, follow=bool(lookup & abi.SYMLINK_FOLLOW), read=bool(base & Rights.FD_READ) or not write, write=write,
+                path, follow=bool(lookup & abi.SYMLINK_FOLLOW),
+                read=bool(base & Rights.FD_READ) or not write, write=write,
                 directory=bool(oflags & abi.O_DIRECTORY), create=bool(oflags & abi.O_CREAT),
                 exclusive=bool(oflags & abi.O_EXCL), truncate=bool(oflags & abi.O_TRUNC), sync=_sync(fdflags),
             ),
@@ -138,7 +141,7 @@ class Paths(Context):
             if error.errno == errno.EPERM:
                 self._record(action, entry, path, allowed=False)
             raise
-        if action in ("open", "write"):
+        if self.scope.listens and action != "look at":
             self._record(action, entry, path, allowed=True)
         return result
 

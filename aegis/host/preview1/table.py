@@ -110,7 +110,7 @@ class Table:
         """Return the directory of ``number`` if it has ``rights``."""
         entry = self.get(number)
         if not isinstance(entry, OpenDirectory):
-            raise Refused(Errno.NOTDIR if isinstance(entry, OpenFile) else Errno.BADF)
+            raise Refused(Errno.BADF)
         return _able(entry, rights)
 
     def close(self, number: int) -> None:
@@ -145,5 +145,5 @@ class Table:
             self.close(number)
 
 
-STREAM_READ = int(Rights.FD_READ | Rights.POLL_FD_READWRITE | Rights.FD_FILESTAT_GET)
-STREAM_WRITE = int(Rights.FD_WRITE | Rights.POLL_FD_READWRITE | Rights.FD_FILESTAT_GET)
+STREAM_READ = Rights.FD_READ | Rights.POLL_FD_READWRITE | Rights.FD_FILESTAT_GET
+STREAM_WRITE = Rights.FD_WRITE | Rights.POLL_FD_READWRITE | Rights.FD_FILESTAT_GET

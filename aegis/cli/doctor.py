@@ -1,0 +1,103 @@
+"""``aegis doctor``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import click
+
+from aegis.cli.render import Face
+from aegis.engine.cache import default_folder
+from aegis.engine.config import EngineConfig, engine_for
+from aegis.engine.native import MAJOR, lib, library_version
+from aegis.errors import AegisError
+from aegis.limits import Limits
+
+__all__ = ["command"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. A warning costs something; a failure means guests cannot run."""
+
+    name: str
+    level: str
+    text: str
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.pass_obj
+def command(face: Face) -> int:
+    """Check this system: the engine, the cache, the kernel's help. Exit 0 when guests can run safely."""
+    checks = [check for look in _LOOKS for check in _guarded(look)]
+    code = 125 if any(check.level == "failure" for check in checks) else 0
+    lines = [f"{check.level:<8} {check.name:<10} {check.text}" for check in checks]
+    face.result(
+        {"status": "ok" if code == 0 else "failure", "exit_code": code, "checks": list(map(asdict, checks))},
+        "\n".join(lines),
+    )
+    return code
+
+
+def _guarded(look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    try:
+        yield from look()
+    except (AegisError, OSError) as error:
+        yield Check(look.__name__.strip("_"), "failure", str(error))
+
+
+def _python() -> Iterator[Check]:
+    yield Check(
+        "python", "ok" if sys.version_info >= (3, 11) else "failure", f"{platform.python_version()} on {sys.platform}"
+    )
+
+
+def _engine() -> Iterator[Check]:
+    version = library_version()
+    engine_for(EngineConfig.from_limits(Limits()))
+    yield Check("engine", "ok", f"wasmtime {version}, tested with {MAJOR}: {lib.path}")
+
+
+def _cache() -> Iterator[Check]:
+    folder = default_folder()
+    if not os.path.exists(folder):
+        yield Check("cache", "ok", f"{folder} will be made at the first run")
+        return
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
+        yield Check("cache", "warning", f"{folder} is not this user's folder; nothing is cached")
+    elif status.st_mode & 0o077:
+        yield Check("cache", "warning", f"{folder} can be entered by others; the next run makes it private")
+    elif not os.access(folder, os.W_OK):
+        yield Check("cache", "warning", f"{folder} cannot be written; nothing is cached")
+    else:
+        yield Check("cache", "ok", f"{folder}, {max(0, len(os.listdir(folder)) - 1)} entries")
+
+
+def _paths() -> Iterator[Check]:
+    from aegis.host.beneath import kernel_resolves
+
+    if sys.platform == "win32":
+        yield Check("files", "warning", "this system has no handles beneath a directory; file grants are refused")
+    elif kernel_resolves():
+        yield Check("files", "ok", "the kernel resolves paths beneath a directory (openat2)")
+    else:
+        yield Check("files", "ok", "paths are walked component by component; the kernel has no openat2")
+
+
+def _memory() -> Iterator[Check]:
+    pooled = EngineConfig.from_limits(Limits(), pooled=True).pooled
+    text = "sandboxes come from a pool" if pooled else "no pool here: making a sandbox takes some times longer"
+    yield Check("memory", "ok" if pooled else "warning", text)
+
+
+def _isolation() -> Iterator[Check]:
+    yield Check("isolation", "ok", "guests run in this process; the isolated tier is not part of this version")
+
+
+_LOOKS = (_python, _engine, _cache, _paths, _memory, _isolation)

@@ -1,0 +1,129 @@
+"""``aegis inspect``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from aegis.cli.render import Face
+from aegis.engine.artifact import validate_module
+from aegis.engine.binary import ModuleInfo
+from aegis.engine.config import EngineConfig
+from aegis.engine.digest import sha256_hex
+from aegis.limits import Limits, format_bytes
+from aegis.linking import unprovided
+from aegis.names import count, printable
+from aegis.runtime import read_artifact
+
+__all__ = ["command"]
+
+_NEEDS = (
+    (
+        ("path_", "fd_prestat", "fd_readdir"),
+        "files",
+        "--allow-read PATH or --allow-write PATH; without, there are none",
+    ),
+    (("environ_",), "environment", "--allow-env NAME; without, it is empty"),
+    (("clock_", "poll_oneoff"), "clock", "--allow-clock; without, a virtual one that starts at 1970"),
+    (("random_get",), "random", "--allow-random; without, a seeded stand-in"),
+    (("fd_read", "fd_pread"), "standard input", "--stdin inherit or --stdin FILE; without, it is empty"),
+    (("sock_",), "sockets", "nothing grants them to a core module; every call is answered with an error"),
+)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--exports", is_flag=True, help="Show what it exports.")
+@click.option("--imports", is_flag=True, help="Show what it imports.")
+@click.option("--memory", is_flag=True, help="Show its memories and tables.")
+@click.option("--wit", is_flag=True, help="Show a component's WIT; components come next.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Show all of it, sections included.")
+@click.argument("module")
+@click.pass_obj
+def command(face: Face, /, module: str, exports: bool, imports: bool, memory: bool, wit: bool, everything: bool) -> int:
+    """Show what MODULE imports and exports with full types, and which grants it will need."""
+    if wit:
+        raise click.UsageError("--wit shows a component's interfaces, and components come next")
+    limits = Limits()
+    data = read_artifact(module, limits)
+    info = validate_module(data, limits, EngineConfig.from_limits(limits), printable(module))
+    picture = describe(module, data, info)
+    some = exports or imports or memory
+    parts = {
+        "head": everything or not some,
+        "imports": everything or imports or not some,
+        "exports": everything or exports or not some,
+        "memory": everything or memory or not some,
+        "needs": everything or not some,
+        "sections": everything,
+    }
+    face.result(picture, "\n".join(line for part, on in parts.items() if on for line in _text(part, picture)))
+    return 0
+
+
+def describe(path: str, data: bytes, info: ModuleInfo) -> dict[str, Any]:
+    """Return everything there is to show of a module, as data."""
+    return {
+        "module": path,
+        "kind": "module",
+        "size": len(data),
+        "digest": sha256_hex(data),
+        "functions": info.functions,
+        "start": info.has_start,
+        "imports": [_item(i, module=i.module) for i in info.imports],
+        "exports": [_item(e) for e in info.exports],
+        "memories": [str(m) for m in info.memories],
+        "tables": [str(t) for t in info.tables],
+        "globals": len(info.globals),
+        "sections": [{"name": name, "size": size} for name, size in info.sections],
+        "needs": needs(info),
+    }
+
+
+def _item(item: Any, **more: str) -> dict[str, str]:
+    return {**more, "name": item.name, "kind": item.kind, "type": str(item.type)}
+
+
+def needs(info: ModuleInfo) -> list[dict[str, str]]:
+    """Return which grants the module's imports are about, and what happens without."""
+    wasi = [i.name for i in info.imports if i.module == "wasi_snapshot_preview1"]
+    found = [
+        {"what": what, "grant": grant}
+        for starts, what, grant in _NEEDS
+        if any(name.startswith(starts) for name in wasi)
+    ]
+    if any(i.module == "aegis" for i in info.imports):
+        found.append({"what": "log", "grant": "--allow-logging; without, its lines are dropped"})
+    for missing in unprovided(info):
+        found.append({"what": f"{missing.module}.{missing.name}", "grant": missing.remedy})
+    return found
+
+
+def _text(part: str, picture: dict[str, Any]) -> list[str]:
+    if part == "head":
+        counts = f"{count(picture['functions'], 'function')}, {count(picture['globals'], 'global')}"
+        start = ", runs code when instantiated" if picture["start"] else ""
+        return [
+            f"module    {printable(picture['module'])}",
+            f"size      {format_bytes(picture['size'])}, {counts}{start}",
+            f"digest    {picture['digest']}",
+        ]
+    if part == "imports":
+        return _block(
+            "imports", [f"{printable(i['module'])}.{printable(i['name'])} {_typed(i)}" for i in picture["imports"]]
+        )
+    if part == "exports":
+        return _block("exports", [f"{printable(e['name'])} {_typed(e)}" for e in picture["exports"]])
+    if part == "memory":
+        return _block("memories", picture["memories"]) + _block("tables", picture["tables"])
+    if part == "needs":
+        return _block("needs", [f"{n['what']}: {n['grant']}" for n in picture["needs"]] or ["no grant at all"])
+    return _block("sections", [f"{printable(s['name'])} {s['size']} bytes" for s in picture["sections"]])
+
+
+def _typed(item: dict[str, str]) -> str:
+    return item["type"] if item["kind"] != "func" else f"func {item['type']}"
+
+
+def _block(title: str, lines: list[str]) -> list[str]:
+    return [f"{title}:", *(f"  {line}" for line in lines or ["none"])]

@@ -1,0 +1,100 @@
+"""The group of commands, and the one place where an exception becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from aegis.cli.render import Face
+from aegis.errors import AegisError, Cancelled
+
+__all__ = ["main"]
+
+_OPTIONAL = {"--allow-clock": "system", "--allow-random": "system", "--allow-logging": "info"}
+_COMMANDS = {
+    "run": "Run a module, with nothing granted but what you say.",
+    "validate": "Check that modules are valid and admitted.",
+    "inspect": "Show what a module imports, exports and would need.",
+    "doctor": "Check that this system can run guests safely.",
+}
+
+
+class Commands(click.Group):
+    """Commands by name, each imported when it is asked for."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        from importlib import import_module
+
+        command: click.Command = import_module(f"aegis.cli.{name}").command
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-c", "--config", type=click.Path(), metavar="FILE", help="Read the policy from FILE (aegis.toml).")
+@click.option(
+    "-f",
+    "--format",
+    "form",
+    type=click.Choice(["human", "json", "json-compact"]),
+    default="human",
+    help="How results are shown.",
+)
+@click.option("-v", "--verbose", count=True, help="Say more; twice, show a defect's traceback.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")
+@click.version_option(package_name="aegis-wasm", prog_name="aegis", message="%(prog)s %(version)s")
+@click.pass_context
+def group(context: click.Context, config: str | None, form: str, verbose: int, quiet: bool) -> None:
+    """Run untrusted WebAssembly: nothing granted by default, every limit on, every host call mediated."""
+    context.obj = Face(form=form, verbose=verbose, quiet=quiet, config=config)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. No exception leaves, and no traceback is shown unasked."""
+    words = _completed(list(sys.argv[1:] if arguments is None else arguments))
+    face = Face.guess(words)
+    try:
+        result = group.main(words, prog_name="aegis", standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+        face.flush()
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = 2
+    except click.ClickException as error:
+        code = face.usage_error(error)
+    except AegisError as error:
+        code = face.failure(error)
+    except (KeyboardInterrupt, click.Abort):
+        code = face.failure(Cancelled("interrupted"))
+    except BrokenPipeError:
+        code = _hang_up()
+    except OSError as error:
+        code = face.output_failed(error)
+    except Exception as error:
+        code = face.defect(error)
+    return code
+
+
+def _completed(words: list[str]) -> list[str]:
+    """Give the options whose value is optional their default, so that the next word is not taken for it."""
+    end = words.index("--") if "--" in words else len(words)
+    return [f"{w}={_OPTIONAL[w]}" if w in _OPTIONAL and n < end else w for n, w in enumerate(words)]
+
+
+def _hang_up() -> int:
+    """Nobody reads any more: end as a program does that SIGPIPE ends, and write nothing at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 141

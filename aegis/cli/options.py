@@ -1,0 +1,135 @@
+"""The options that make a policy: the file first, the flags on top."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import click
+
+from aegis.errors import PolicyError
+from aegis.policy import (
+    ClockCapability,
+    EnvironmentCapability,
+    FilesystemCapability,
+    LoggingCapability,
+    PathGrant,
+    Policy,
+    RandomCapability,
+    StdioCapability,
+)
+
+__all__ = ["LIMIT_OPTIONS", "limit_options", "make_policy", "policy_options"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+LIMIT_OPTIONS = {
+    "--memory-limit": ("memory", "64MiB", "Linear memory, all together."),
+    "--fuel-limit": ("fuel", "1e9", "Guest work for the call, about one unit an instruction."),
+    "--timeout": ("timeout", "30s", "Wall-clock time of the run, loading included."),
+    "--stack-limit": ("stack", "512KiB", "Guest stack."),
+    "--module-size": ("module_size", "32MiB", "Size of the module file."),
+    "--table-elements": ("table_elements", "10000", "Elements of all tables together."),
+    "--memories": ("memories", "10", "Linear memories."),
+    "--tables": ("tables", "16", "Tables."),
+    "--instances": ("instances", "64", "Instances."),
+    "--stdout-limit": ("stdout", "1MiB", "Bytes written to stdout."),
+    "--stderr-limit": ("stderr", "256KiB", "Bytes written to stderr."),
+    "--open-files": ("open_files", "64", "Files and directories open at once."),
+    "--disk-written": ("disk_written", "64MiB", "Bytes written to granted files."),
+    "--host-calls": ("host_calls", "1000000", "Calls into the host."),
+    "--host-bytes": ("host_bytes", "64MiB", "Bytes copied between guest and host."),
+}
+
+
+def limit_options(command: _Command) -> _Command:
+    """Add an option for each limit; ``none`` lifts one."""
+    for flag, (name, default, text) in reversed(LIMIT_OPTIONS.items()):
+        command = click.option(flag, f"limit_{name}", metavar="LIMIT", help=f"{text} [{default}]")(command)
+    return command
+
+
+def policy_options(command: _Command) -> _Command:
+    """Add an option for each grant."""
+    grants = [
+        click.option("--allow-read", multiple=True, metavar="HOST[::GUEST]", help="Let it read a file or directory."),
+        click.option("--allow-write", multiple=True, metavar="HOST[::GUEST]", help="Let it read and write there."),
+        click.option("--allow-env", multiple=True, metavar="NAME[=VALUE]", help="Pass or set a variable."),
+        click.option("--allow-clock", metavar="[=MODE]", help="system (default), coarse:1ms, fixed:INSTANT, deny."),
+        click.option("--allow-random", metavar="[=MODE]", help="system (default), seed:42, deny."),
+        click.option("--allow-logging", metavar="[=LEVEL]", help="Keep its log from LEVEL on (info)."),
+        click.option(
+            "--allow-net", multiple=True, metavar="PATTERN", help="For components; a core module has no network."
+        ),
+        click.option("--deny-net", multiple=True, metavar="PATTERN", help="Deny wins over --allow-net."),
+        click.option(
+            "--stdin", "stdin", multiple=True, metavar="inherit|empty|FILE", help="Its standard input. [empty]"
+        ),
+    ]
+    for grant in reversed(grants):
+        command = grant(command)
+    return command
+
+
+def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -> Policy:
+    """Return the policy of a command line.
+
+    ``capture`` keeps the guest's output for the report instead of passing it through. Raise
+    :class:`~aegis.errors.PolicyError` for what means nothing.
+    """
+    policy = _read(config) if config else Policy()
+    limits = {n[6:]: None if v == "none" else v for n, v in options.items() if n.startswith("limit_") and v is not None}
+    mode = "capture" if capture else "inherit"
+    return replace(
+        policy,
+        limits=policy.limits.with_(**limits),
+        filesystem=policy.filesystem + _filesystem(options),
+        environment=_environment(policy.environment, options),
+        stdio=StdioCapability(stdin=_stdin(options["stdin"]), stdout=mode, stderr=mode),
+        **_modes(options),
+        **_network(policy, options),
+    )
+
+
+def _read(config: str) -> Policy:
+    from aegis.policy import load_policy
+
+    return load_policy(config)
+
+
+def _filesystem(options: dict[str, Any]) -> FilesystemCapability:
+    reads = [PathGrant.parse(path) for path in options["allow_read"]]
+    return FilesystemCapability(paths=(*reads, *(PathGrant.parse(path, write=True) for path in options["allow_write"])))
+
+
+def _environment(granted: EnvironmentCapability, options: dict[str, Any]) -> EnvironmentCapability:
+    for text in options["allow_env"]:
+        granted = granted + EnvironmentCapability.parse(text)
+    return granted
+
+
+def _modes(options: dict[str, Any]) -> dict[str, Any]:
+    parsers: dict[str, Callable[[str], Any]] = {
+        "clock": ClockCapability.parse, "random": RandomCapability.parse, "logging": LoggingCapability.parse,
+    }  # fmt: skip
+    return {n: parse(options[f"allow_{n}"]) for n, parse in parsers.items() if options[f"allow_{n}"] is not None}
+
+
+def _network(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:
+    if not options["allow_net"] and not options["deny_net"]:
+        return {}
+    from aegis.policy import NetworkCapability
+
+    capability = NetworkCapability(allow=options["allow_net"], deny=options["deny_net"])
+    return {"network": capability if policy.network is None else policy.network + capability}
+
+
+def _stdin(given: tuple[str, ...]) -> str:
+    if len(given) > 1:
+        raise click.UsageError(f"--stdin is given {len(given)} times; a guest has one standard input")
+    if not given:
+        return "empty"
+    if not given[0]:
+        raise PolicyError("--stdin: an empty name is no file; use inherit, empty or a file's name")
+    return given[0] if given[0] in ("inherit", "empty") else f"file:{given[0]}"

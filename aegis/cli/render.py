@@ -1,0 +1,141 @@
+"""How things are said: to people or as JSON, escaped, and always with the exit code that belongs to it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aegis.errors import AegisError
+from aegis.names import printable
+
+if TYPE_CHECKING:
+    import click
+
+    from aegis.observe.report import ExecutionReport
+
+__all__ = ["Face"]
+
+
+class Face:
+    """The streams and the form that the user chose."""
+
+    def __init__(
+        self, *, form: str = "human", verbose: int = 0, quiet: bool = False, config: str | None = None
+    ) -> None:
+        self.form = form
+        self.verbose = verbose
+        self.quiet = quiet
+        self.config = config
+
+    @classmethod
+    def guess(cls, words: list[str]) -> Face:
+        """Return the face for a failure that comes before the options are read."""
+        found = cls()
+        for n, word in enumerate(words):
+            if not word.startswith("-"):
+                break
+            value = word.partition("=")[2] or (words[n + 1] if n + 1 < len(words) else "")
+            if (word.startswith(("-f", "--format"))) and value in ("json", "json-compact"):
+                found.form = value
+            if word.startswith("-v"):
+                found.verbose += word.count("v")
+        return found
+
+    @property
+    def json(self) -> bool:
+        return self.form != "human"
+
+    # -- results -------------------------------------------------------------------------------
+
+    def result(self, data: Mapping[str, Any], text: str) -> None:
+        """Print a result, as one JSON document or as ``text``."""
+        self._print(self.document(data) if self.json else text)
+
+    def document(self, data: Mapping[str, Any]) -> str:
+        from aegis.observe.encode import dump
+
+        return dump(data, indent=None if self.form == "json-compact" else 2)
+
+    def report(self, report: ExecutionReport) -> None:
+        """Print a run's report as the result."""
+        self._print(report.to_json(indent=None if self.form == "json-compact" else 2))
+
+    def tell_report(self, report: ExecutionReport) -> None:
+        """Print a run's report beside the result, for people."""
+        _stderr(report.to_text())
+
+    def _print(self, text: str) -> None:
+        if text:
+            sys.stdout.write(text + "\n")
+
+    def flush(self) -> None:
+        """Deliver what was printed; a full disk or a closed pipe is known only now."""
+        sys.stdout.flush()
+
+    # -- everything else -----------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """Print a line for people, unless they asked for quiet or for JSON."""
+        if not self.quiet and not self.json:
+            _stderr(text)
+
+    def complain(self, text: str) -> None:
+        """Print the one line of a failure."""
+        _stderr(f"error: {text}")
+
+    def failure(self, error: AegisError, **fields: Any) -> int:
+        """Tell of an error of ours, return its exit code."""
+        from aegis.observe.outcome import Outcome
+        from aegis.observe.report import ExecutionReport
+
+        outcome = Outcome.from_error(error)
+        if self.json:
+            try:
+                self.report(ExecutionReport.of(outcome, **fields))
+                self.flush()
+            except OSError:
+                self.complain(str(error))
+        else:
+            self.complain(str(error))
+        return outcome.exit_code
+
+    def usage_error(self, error: click.ClickException) -> int:
+        """Tell of a command line that means nothing."""
+        context = getattr(error, "ctx", None)
+        hint = f" (see '{context.command_path} --help')" if context is not None else ""
+        return self._plain("usage", "embedder", printable(error.format_message(), 500) + hint, error.exit_code)
+
+    def output_failed(self, error: OSError) -> int:
+        """Tell that a result could not be delivered; stdout is given up so that nothing repeats at exit."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        self.complain(f"the output cannot be written: {error.strerror or error}")
+        return 125
+
+    def defect(self, error: Exception) -> int:
+        """Tell of what should never happen."""
+        if self.verbose >= 2:
+            import traceback
+
+            traceback.print_exc()
+        what = f"{type(error).__name__}: {printable(str(error))}"
+        text = f"a defect of aegis: {what}; please report it, with -vv for the traceback"
+        return self._plain("internal-error", "aegis", text, 125)
+
+    def _plain(self, kind: str, blame: str, message: str, code: int) -> int:
+        if self.json:
+            error = {"kind": kind, "blame": blame, "message": message}
+            self._print(self.document({"status": kind, "exit_code": code, "error": error}))
+            self.flush()
+        else:
+            self.complain(message)
+        return code
+
+
+def _stderr(text: str) -> None:
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except OSError:
+        pass  # nobody can be told that nobody can be told

@@ -1,0 +1,228 @@
+"""``aegis run``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import IO, Any
+
+import click
+
+from aegis.cli.options import limit_options, make_policy, policy_options
+from aegis.cli.render import Face
+from aegis.cli.supervise import Stopped, leave, supervise
+from aegis.engine import Module
+from aegis.errors import AegisError, ArtifactError, CallError, HostError, LimitExceeded, PolicyError
+from aegis.names import count, printable
+from aegis.observe.outcome import Outcome
+from aegis.runtime import Aegis, entry_point, prepare, read_artifact
+from aegis.sandbox import Sandbox
+from aegis.values import Decision, FuncType
+
+__all__ = ["command"]
+
+_DENIALS_SHOWN = 5
+
+
+@click.command(context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]})
+@click.option("-e", "-f", "--function", metavar="NAME", help="Call this export, with ARGS by its signature.")
+@click.option("--invoke", metavar="CALL", help="Call a component's export; components come next.")
+@policy_options
+@limit_options
+@click.option("--metrics", is_flag=True, help="Print a report of what the run used.")
+@click.option("--events", metavar="FILE|-", help="Write every event as a line of JSON.")
+@click.option("--no-cache", is_flag=True, help="Neither read nor write compiled code on disk.")
+@click.option("-c", "--config", metavar="FILE", help="Read the policy from FILE (aegis.toml).")
+@click.option("--format", "form", type=click.Choice(["human", "json", "json-compact"]), help="How the result is shown.")
+@click.argument("module")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def command(face: Face, /, module: str, args: tuple[str, ...], **options: Any) -> int:
+    """Run MODULE, a .wasm or .wat file or - for standard input. Guest arguments come after --.
+
+    Nothing is granted but what the options say. The exit code is the guest's own, or 124 at the
+    deadline, 126 refused, 130 interrupted, 134 trapped, 137 out of memory, 152 out of fuel, 153 over
+    another quota.
+    """
+    face.form = options["form"] or face.form
+    if options["invoke"] is not None:
+        raise ArtifactError("--invoke calls a component's export, and components come next; use -e for a core module")
+    policy = make_policy(options["config"] or face.config, options, capture=face.json)
+    if policy.network is not None:
+        face.say("note: a core module has no network; --allow-net and --deny-net matter for components")
+    with _Events(options["events"]) as events:
+        run = _Run(face, module, args[1:] if args[:1] == ("--",) else args, policy, options, events)
+        return run.go()
+
+
+class _Run:
+    """One run of the command: what it loads, what it calls, and how it tells."""
+
+    def __init__(
+        self, face: Face, path: str, args: Sequence[str], policy: Any, options: dict[str, Any], events: _Events
+    ) -> None:
+        self.face, self.path, self.args, self.policy = face, path, args, policy
+        self.options = options
+        self.events = events
+        self.module: Module | None = None
+        self.sandbox: Sandbox | None = None
+        self.function: str | None = options["function"]
+        self.denials: dict[str, None] = {}
+
+    def go(self) -> int:
+        """Run it, tell of it, return the exit code."""
+        try:
+            outcome = supervise(self.work, self.cancel, self.policy.limits.timeout)
+        except Stopped as stop:
+            return self.stopped(stop)
+        except (PolicyError, CallError, ArtifactError) as error:
+            return self.face.failure(error, artifact=self.path)
+        except AegisError as error:
+            outcome = Outcome.from_error(error)
+        return self.tell(outcome, outcome.exit_code)
+
+    def cancel(self) -> None:
+        if self.sandbox is not None:
+            self.sandbox.cancel()
+
+    def work(self) -> Outcome:
+        """Load and run, on a guest thread."""
+        limits = self.policy.limits
+        runtime = Aegis(self.policy, cache=not self.options["no_cache"], pooled=False)
+        self.module = module = runtime.load(read_artifact(self.path, limits), self.path)
+        self.function = name = self.function or entry_point(module)
+        call = () if name == "_start" else convert(name, module, self.args)
+        program = os.path.basename(self.path)
+        self.sandbox = sandbox = runtime.sandbox(
+            args=(program, *self.args) if name == "_start" else (program,), subscribers=self.events.subscribers,
+            measured=self.options["metrics"] or self.face.json, denied=self.denied,
+        )  # fmt: skip
+        with sandbox:
+            sandbox.load(module)
+            prepare(sandbox, module, name)
+            return sandbox.run(name, *call)
+
+    def denied(self, decision: Decision) -> None:
+        """Remember a denial with its remedy, each once and only so many."""
+        if len(self.denials) <= _DENIALS_SHOWN:
+            remedy = f" — grant it with {decision.remedy}" if decision.remedy else ""
+            self.denials[f"denied: {decision.action} {decision.target} ({decision.capability}){remedy}"] = None
+
+    # -- telling -------------------------------------------------------------------------------
+
+    def stopped(self, stop: Stopped) -> int:
+        """The run was stopped from outside. Report what is known; leave a stuck thread behind."""
+        usage = None if self.sandbox is None or stop.stuck else self.sandbox.usage
+        outcome = Outcome.from_error(stop.error, usage=usage)
+        try:
+            code = self.tell(outcome, stop.code)
+        finally:
+            if stop.stuck:
+                self.events.close()
+                leave(stop.code)
+        return code
+
+    def tell(self, outcome: Outcome, code: int) -> int:
+        if self.face.json:
+            self.face.report(self.report(outcome, code))
+            return code
+        if outcome.error is not None and outcome.status != "exited":
+            self.face.complain(_with_remedy(outcome.error))
+        elif outcome.value is not None:
+            self.face.result({}, shown(outcome.value))
+        for line in list(self.denials)[:_DENIALS_SHOWN]:
+            self.face.say(line)
+        if self.options["metrics"]:
+            self.face.flush()
+            self.face.tell_report(self.report(outcome, code))
+        return code
+
+    def report(self, outcome: Outcome, code: int) -> Any:
+        from dataclasses import replace
+
+        from aegis.observe.report import ExecutionReport
+
+        report = ExecutionReport.of(
+            outcome, artifact=self.path, digest=self.module.digest if self.module else None, function=self.function,
+            granted=self.policy.describe(), limits=asdict(self.policy.limits),
+        )  # fmt: skip
+        return replace(report, exit_code=code)
+
+
+_FLAGS = {"memory": "--memory-limit", "fuel": "--fuel-limit", "timeout": "--timeout", "stack": "--stack-limit"}
+_SUFFIXED = ("stdout", "stderr")
+
+
+def _with_remedy(error: AegisError) -> str:
+    """Return an error's line; a limit's with the option that raises it."""
+    if isinstance(error, LimitExceeded):
+        flag = (
+            _FLAGS.get(error.limit)
+            or f"--{error.limit.replace('_', '-')}{'-limit' if error.limit in _SUFFIXED else ''}"
+        )
+        return f"{error}; {flag} raises it"
+    if isinstance(error, HostError):
+        return f"{error}"
+    return str(error)
+
+
+def shown(value: Any) -> str:
+    """Return a core result for people: numbers, several on one line."""
+    return " ".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
+
+
+def convert(name: str, module: Module, words: Sequence[str]) -> tuple[int | float, ...]:
+    """Turn words into arguments by the export's signature; raise ``CallError`` that says it."""
+    signature = module.signature(name)
+    label = f"{printable(name)}{signature}"
+    if module.export(name) is None or not isinstance(module.export(name).type, FuncType):  # type: ignore[union-attr]
+        return ()
+    if len(words) != len(signature.params):
+        raise CallError(f"{label} takes {count(len(signature.params), 'argument')}, not {len(words)}")
+    return tuple(
+        _number(label, n, kind, word) for n, (kind, word) in enumerate(zip(signature.params, words, strict=True), 1)
+    )
+
+
+def _number(label: str, position: int, kind: str, word: str) -> int | float:
+    parse: Callable[[str], int | float] = float if kind.startswith("f") else lambda text: int(text, 0)
+    try:
+        return parse(word)
+    except ValueError:
+        raise CallError(f"{label}: argument {position}, {printable(word, 60)!r}, is not a number for {kind}") from None
+
+
+class _Events:
+    """Where ``--events`` goes: a file, or stderr for ``-``."""
+
+    def __init__(self, target: str | None) -> None:
+        self._target = target
+        self._stream: IO[str] | None = None
+        self.subscribers: tuple[Any, ...] = ()
+
+    def __enter__(self) -> _Events:
+        if self._target is not None:
+            from aegis.observe.subscribers import JsonLinesWriter
+
+            self.subscribers = (JsonLinesWriter(self._open(self._target)),)
+        return self
+
+    def _open(self, target: str) -> IO[str]:
+        if target == "-":
+            import sys
+
+            return sys.stderr
+        try:
+            self._stream = open(target, "w", encoding="utf-8")  # noqa: SIM115 - closed on exit
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise PolicyError(f"--events: {target!r} cannot be written: {(reason or 'error').lower()}") from None
+        return self._stream
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

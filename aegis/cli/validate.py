@@ -1,0 +1,64 @@
+"""``aegis validate``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from aegis.cli.options import limit_options
+from aegis.cli.render import Face
+from aegis.engine.artifact import validate_module
+from aegis.engine.binary import ModuleInfo
+from aegis.engine.config import EngineConfig
+from aegis.engine.plan import check_fit
+from aegis.errors import AegisError, MissingImport
+from aegis.limits import Limits, format_bytes
+from aegis.linking import unprovided
+from aegis.names import count, printable
+from aegis.runtime import read_artifact
+
+__all__ = ["command"]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--strict", is_flag=True, help="Also refuse what `aegis run` could not run: missing imports, limits.")
+@limit_options
+@click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
+@click.pass_obj
+def command(face: Face, /, modules: tuple[str, ...], strict: bool, **options: Any) -> int:
+    """Check each MODULE without compiling or running it. The exit code is the worst one's."""
+    limits = Limits().with_(**{n[6:]: None if v == "none" else v for n, v in options.items() if v is not None})
+    results = [_check(path, limits, strict=strict) for path in modules]
+    face.result({"modules": results}, "\n".join(r["text"] for r in results if not r["error"]))
+    if not face.json:
+        for result in results:
+            if result["error"]:
+                face.complain(result["error"]["message"])
+    return max((result["exit_code"] for result in results), default=0)
+
+
+def _check(path: str, limits: Limits, *, strict: bool) -> dict[str, Any]:
+    name = printable(path)
+    try:
+        data = read_artifact(path, limits)
+        info = validate_module(data, limits, EngineConfig.from_limits(limits), name)
+        missing = unprovided(info)
+        if strict:
+            _refuse(name, info, missing, limits)
+    except AegisError as error:
+        fault = {"kind": error.kind, "blame": error.blame, "message": str(error)}
+        return {"module": path, "valid": False, "exit_code": error.exit_code, "error": fault, "text": ""}
+    text = f"{name}: valid, {format_bytes(len(data))}, {count(info.functions, 'function')}"
+    if missing:
+        text += f"; {count(len(missing), 'import')} that only a program can provide"
+    return {"module": path, "valid": True, "exit_code": 0, "error": None, "text": text}
+
+
+def _refuse(name: str, info: ModuleInfo, missing: list[MissingImport], limits: Limits) -> None:
+    from aegis.errors import LinkError
+
+    if missing:
+        shown = "; ".join(f"{m.module}.{m.name}: {m.remedy}" for m in missing[:20])
+        raise LinkError(f"{name}: nothing provides {count(len(missing), 'import')}: {shown}", missing=missing)
+    check_fit(info, limits)
