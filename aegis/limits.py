@@ -6,12 +6,12 @@ enforces anything: each field's comment names the module that does.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 
 from aegis.errors import PolicyError
+from aegis.names import near, printable
 
 __all__ = [
     "LIMIT_NAMES",
@@ -37,31 +37,36 @@ _BYTE_UNITS = {
     "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
     "k": KIB, "m": MIB, "g": GIB, "kib": KIB, "mib": MIB, "gib": GIB, "tib": 1 << 40,
 }  # fmt: skip
-_TIME_UNITS = {"": 1.0, "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_TIME_UNITS = {
+    "": 10**9, "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9, "h": 3600 * 10**9,
+}  # fmt: skip
+"""In nanoseconds, so that a quantity as it is written is exact."""
 _COUNT_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
-_QUANTITY = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+]?[0-9]+)?)\s*([A-Za-zµ]*)\s*", re.ASCII)
+_QUANTITY = re.compile(r"\s*([0-9]+(?:_[0-9]+)*)(?:\.([0-9]+))?(?:[eE][+]?([0-9]{1,2}))?\s*([A-Za-z]*)\s*", re.ASCII)
+_MOST_CHARACTERS = 40
+_HUGE = 1 << 256
 
 
-def _split(text: str, what: str, example: str) -> tuple[float | int, str]:
-    match = re.fullmatch(_QUANTITY, text.replace("µ", "u"))
-    if match is None:
-        raise PolicyError(f"{what}: {text!r} is not a quantity; write it like {example}")
-    number, unit = match.group(1).replace("_", ""), match.group(2).lower()
-    value = float(number)
-    return (int(number) if number.isdigit() else value), unit
+def _read(text: str, what: str, units: Mapping[str, int], example: str) -> float | int:
+    """Read a quantity exactly: an ``int`` if it is whole in the smallest unit."""
+    match = re.fullmatch(_QUANTITY, text.replace("µ", "u").replace("\u03bc", "u"))
+    if match is None or len(text) > _MOST_CHARACTERS:
+        raise PolicyError(f"{what}: {printable(text, 60)!r} is not a quantity; write it like {example}")
+    whole, decimals, power, unit = match.group(1).replace("_", ""), match.group(2) or "", match.group(3), match.group(4)
+    if unit.lower() not in units:
+        raise PolicyError(f"{what}: {unit!r} is not a unit; use one of {', '.join(u for u in units if u)}")
+    value = int(whole + decimals) * units[unit.lower()] * 10 ** int(power or 0)
+    divisor: int = 10 ** len(decimals)
+    return value / divisor if value % divisor else value // divisor
 
 
-def _quantity(value: object, what: str, units: Mapping[str, float], example: str) -> float | int:
+def _quantity(value: object, what: str, units: Mapping[str, int], example: str) -> float | int:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise PolicyError(f"{what}: expected a quantity like {example}, not {type(value).__name__}")
     if isinstance(value, str):
-        number, unit = _split(value, what, example)
-        if unit not in units:
-            known = ", ".join(u for u in units if u)
-            raise PolicyError(f"{what}: {unit!r} is not a unit; use one of {known}")
-        value = number * units[unit]
-    if not math.isfinite(value):
-        raise PolicyError(f"{what}: {value} is not finite; write it like {example}")
+        value = _read(value, what, units, example)
+    if not -_HUGE < value < _HUGE:  # nor is a NaN
+        raise PolicyError(f"{what}: the number is not finite, or far too large; write it like {example}")
     if value <= 0:
         raise PolicyError(f"{what}: {value:g} is not a limit; it must be more than zero")
     return value
@@ -77,7 +82,8 @@ def parse_bytes(value: object, what: str = "size") -> int:
 
 def parse_seconds(value: object, what: str = "timeout") -> float:
     """Parse a duration in seconds: a number, or text such as ``30s``, ``250ms``, ``5m`` or ``1h``."""
-    return float(_quantity(value, what, _TIME_UNITS, "30s"))
+    quantity = _quantity(value, what, _TIME_UNITS, "30s")
+    return quantity / 1e9 if isinstance(value, str) else float(quantity)
 
 
 def parse_count(value: object, what: str = "count") -> int:
@@ -93,7 +99,7 @@ def format_bytes(size: float) -> str:
     for unit, scale in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
         if size >= scale:
             return f"{size / scale:.4g} {unit}"
-    return f"{size:,.0f} bytes"
+    return "1 byte" if size == 1 else f"{size:,.0f} bytes"
 
 
 def format_seconds(seconds: float) -> str:
@@ -159,8 +165,6 @@ class Limits:
         """Return these limits with ``changes`` applied; values may be text with units."""
         for name in changes:
             if name not in LIMIT_NAMES:
-                from aegis.names import near
-
                 hint = "".join(f"; did you mean {n}?" for n in near(name, LIMIT_NAMES, 1))
                 raise PolicyError(f"{name!r} is not a limit{hint}")
         return replace(self, **changes)  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ class _Mark(NamedTuple):
 class Meter:
     """The counters of one sandbox, from its making or its last reset."""
 
-    __slots__ = ("_bus", "_count", "_fuel", "_latest", "_memory", "_output", "_sandbox", "_seconds")
+    __slots__ = ("_bus", "_count", "_fuel", "_latest", "_memory", "_output", "_sandbox", "_seconds", "undelivered")
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -48,6 +48,7 @@ class Meter:
         self._fuel: int | None = None
         self._output = {1: b"", 2: b""}
         self._count = {1: 0, 2: 0}
+        self.undelivered: tuple[str, OSError] | None = None
 
     # -- counting ------------------------------------------------------------------------------
 
@@ -121,6 +122,7 @@ class Meter:
         stdio = grants.stdio
         self._output = {1: stdio.stdout_bytes(), 2: stdio.stderr_bytes()}
         self._count = {1: stdio.written(1), 2: stdio.written(2)}
+        self.undelivered = stdio.failure()
 
     # -- telling -------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from aegis.engine.cache import Cache
 from aegis.engine.config import EngineConfig
 from aegis.engine.plan import Plan, plan_for
 from aegis.errors import ArtifactError, ExportNotFound, GuestError
-from aegis.limits import Limits
 from aegis.names import near, printable
 from aegis.observe.bus import EventBus, Subscriber
 from aegis.observe.outcome import Outcome
@@ -32,7 +30,7 @@ from aegis.values import Decision
 if TYPE_CHECKING:
     from aegis.policy import NetworkCapability
 
-__all__ = ["Aegis", "Builder", "entry_point", "prepare", "read_artifact", "run"]
+__all__ = ["Aegis", "Builder", "entry_point", "prepare", "run"]
 
 
 class Aegis:
@@ -259,13 +257,6 @@ def prepare(sandbox: Sandbox, module: Module, function: str) -> None:
     """Call ``_initialize`` first where the module is a WASI reactor, as its toolchain expects."""
     if function not in ("_start", "_initialize") and module.export("_initialize") is not None:
         sandbox.call("_initialize")
-
-
-def read_artifact(path: str, limits: Limits) -> bytes:
-    """Return the module at ``path``, or on standard input for ``-``, no further than the size limit."""
-    if path != "-":
-        return read_file(path, limits)
-    return sys.stdin.buffer.read(-1 if limits.module_size is None else limits.module_size + 1)
 
 
 def entry_point(module: Module) -> str:

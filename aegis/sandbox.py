@@ -408,6 +408,11 @@ class Sandbox:
         return self._meter.output(2)
 
     @property
+    def undelivered(self) -> tuple[str, OSError] | None:
+        """The inherited stream that could not take the guest's output, and why; ``None`` when it could."""
+        return self._meter.undelivered if self._grants is None else self._grants.stdio.failure()
+
+    @property
     def events(self) -> EventBus:
         """The run's bus; ``events.failures`` holds subscribers that raised and were dropped."""
         return self._bus

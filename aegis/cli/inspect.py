@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from aegis.cli.render import Face
+from aegis.cli.source import read_artifact
 from aegis.engine.artifact import validate_module
 from aegis.engine.binary import ModuleInfo
 from aegis.engine.config import EngineConfig
@@ -14,7 +15,6 @@ from aegis.engine.digest import sha256_hex
 from aegis.limits import Limits, format_bytes
 from aegis.linking import unprovided
 from aegis.names import count, printable
-from aegis.runtime import read_artifact
 
 __all__ = ["command"]
 

@@ -11,12 +11,13 @@ import click
 
 from aegis.cli.options import limit_options, make_policy, policy_options
 from aegis.cli.render import Face
+from aegis.cli.source import read_artifact
 from aegis.cli.supervise import Stopped, leave, supervise
 from aegis.engine import Module
 from aegis.errors import AegisError, ArtifactError, CallError, HostError, LimitExceeded, PolicyError
 from aegis.names import count, printable
 from aegis.observe.outcome import Outcome
-from aegis.runtime import Aegis, entry_point, prepare, read_artifact
+from aegis.runtime import Aegis, entry_point, prepare
 from aegis.sandbox import Sandbox
 from aegis.values import Decision, FuncType
 
@@ -133,10 +134,21 @@ class _Run:
             self.face.result({}, shown(outcome.value))
         for line in list(self.denials)[:_DENIALS_SHOWN]:
             self.face.say(line)
+        code = self.delivered(code)
         if self.options["metrics"]:
             self.face.flush()
             self.face.tell_report(self.report(outcome, code))
         return code
+
+    def delivered(self, code: int) -> int:
+        """A guest may ignore that its output went nowhere; whoever reads the exit code may not."""
+        lost = self.sandbox.undelivered if self.sandbox is not None else None
+        if lost is None:
+            return code
+        name, error = lost
+        why = "was closed" if isinstance(error, BrokenPipeError) else f"failed: {(error.strerror or 'error').lower()}"
+        self.face.complain(f"the guest's {name} {why}; give it somewhere that takes all of it")
+        return code or 125
 
     def report(self, outcome: Outcome, code: int) -> Any:
         from dataclasses import replace

@@ -8,6 +8,7 @@ import click
 
 from aegis.cli.options import limit_options
 from aegis.cli.render import Face
+from aegis.cli.source import read_artifact
 from aegis.engine.artifact import validate_module
 from aegis.engine.binary import ModuleInfo
 from aegis.engine.config import EngineConfig
@@ -16,7 +17,6 @@ from aegis.errors import AegisError, MissingImport
 from aegis.limits import Limits, format_bytes
 from aegis.linking import unprovided
 from aegis.names import count, printable
-from aegis.runtime import read_artifact
 
 __all__ = ["command"]
 

@@ -7,22 +7,25 @@ does not cover. Nothing here follows a link out, opens a FIFO or a device, or wa
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import math
 import os
 import stat
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
-from aegis.errors import PolicyError, QuotaExceeded
-from aegis.host.beneath import Place, depth_of, locate
+from aegis.errors import QuotaExceeded
+from aegis.host.beneath import Identity, Place, depth_beneath, identity, locate
 from aegis.limits import format_bytes
-from aegis.policy import FilesystemCapability, PathGrant
 
-__all__ = ["Directory", "DiskQuota", "Preopen", "acquire_filesystem"]
+__all__ = ["STATE_TREES", "Directory", "DiskQuota", "GrantedFile", "is_state"]
 
 _PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC if hasattr(os, "O_NOFOLLOW") else 0
-_FORBIDDEN_TREES = ("/proc", "/sys", "/dev")
+STATE_TREES = ("/proc", "/sys", "/dev")
+"""Where a system shows its own state as files; nobody is granted anything there."""
+_STATE_MOUNTS = (*STATE_TREES, "/sys/fs/cgroup", "/sys/kernel/debug", "/sys/kernel/tracing", "/dev/pts")
 _NEW_FILE, _NEW_DIRECTORY = 0o666, 0o777
 
 
@@ -48,21 +51,50 @@ class DiskQuota:
         self.used = used
 
 
+@dataclass(frozen=True, slots=True)
+class GrantedFile:
+    """A file granted alone: its open parent directory and its name there."""
+
+    parent: int
+    name: str
+    writable: bool
+
+
+@cache
+def _state_devices() -> frozenset[int]:
+    """The devices of those trees where they are mounts: they are known wherever else they are mounted too."""
+    found = set()
+    for tree in _STATE_MOUNTS:
+        with contextlib.suppress(OSError):
+            found.add(os.stat(tree).st_dev)
+    return frozenset(found - {os.stat("/").st_dev})
+
+
+def is_state(status: os.stat_result) -> bool:
+    """Tell whether ``status`` is of something in ``/proc``, ``/sys`` or ``/dev``, by whatever path."""
+    return status.st_dev in _state_devices()
+
+
 class Directory:
     """An open directory of the host, with everything beneath it.
 
-    ``depth`` counts, by names alone, how far it lies beneath its preopen; a link that a guest plants may
-    not point higher than that. ``only`` narrows the directory to some of its names.
+    ``top`` is the granted directory that it lies beneath, by default itself: a link that a guest makes may
+    not point above. ``only`` narrows the directory to some of its names.
     """
 
-    __slots__ = ("depth", "descriptor", "only", "writable")
+    __slots__ = ("descriptor", "only", "top", "writable")
 
     def __init__(
-        self, descriptor: int, *, writable: bool, depth: int = 0, only: dict[str, GrantedFile] | None = None
+        self,
+        descriptor: int,
+        *,
+        writable: bool,
+        top: Identity | None = None,
+        only: dict[str, GrantedFile] | None = None,
     ) -> None:
         self.descriptor = descriptor
         self.writable = writable
-        self.depth = depth
+        self.top = top or identity(os.fstat(descriptor))
         self.only = only
 
     def close(self) -> None:
@@ -120,23 +152,32 @@ class Directory:
             raise _error(errno.EPERM)
         return target
 
-    def names(self) -> list[str]:
-        """Return the names in this directory, in order, without ``.`` and ``..``."""
+    def entries(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield the name and status of everything in this directory, without ``.`` and ``..``.
+
+        What goes away meanwhile is left out.
+        """
         if self.only is not None:
-            return sorted(self.only)
+            for name in list(self.only):
+                with contextlib.suppress(OSError):
+                    yield name, self.stat(name, follow=False)
+            return
         listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor)
         try:
-            return sorted(os.listdir(listed))
+            with os.scandir(listed) as found:
+                for entry in found:
+                    with contextlib.suppress(OSError):
+                        yield entry.name, entry.stat(follow_symlinks=False)
         finally:
             os.close(listed)
 
-    def kind_of(self, name: str) -> os.stat_result | None:
-        """Return the status of one of :meth:`names`, ``None`` if it went away meanwhile."""
+    def shows(self, name: str, parent: int, other: str) -> bool:
+        """Tell whether ``name`` here is the file that the open directory ``parent`` calls ``other``."""
         try:
-            with self._locate(name, follow=False) as place:
-                return os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
+            mine = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+            return os.path.samestat(mine, os.stat(other, dir_fd=parent, follow_symlinks=False))
         except OSError:
-            return None
+            return False
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -162,13 +203,13 @@ class Directory:
                 )
             if create and exclusive:
                 raise _error(errno.EEXIST)
-            if stat.S_ISDIR(status.st_mode):
+            if stat.S_ISDIR(status.st_mode) and not is_state(status):
                 if write or (create and not directory) or truncate:
                     raise _error(errno.EISDIR)
-                return self._subdirectory(place, path)
+                return self._subdirectory(place)
             if stat.S_ISLNK(status.st_mode):
                 raise _error(errno.ELOOP)
-            if directory or place.slash:
+            if (directory or place.slash) and not stat.S_ISDIR(status.st_mode):
                 raise _error(errno.ENOTDIR)
             if not stat.S_ISREG(status.st_mode):
                 raise _error(errno.EACCES)
@@ -184,13 +225,13 @@ class Directory:
         flags |= os.O_RDWR if read and write else os.O_WRONLY if write else os.O_RDONLY
         return _checked(os.open(place.name, flags, _NEW_FILE, dir_fd=place.parent))
 
-    def _subdirectory(self, place: Place, path: str) -> Directory:
+    def _subdirectory(self, place: Place) -> Directory:
         if self.only is not None:
             files = {name: GrantedFile(os.dup(f.parent), f.name, f.writable) for name, f in self.only.items()}
             return Directory(os.dup(self.descriptor), writable=False, only=files)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(place.name, flags, dir_fd=place.parent)
-        return Directory(descriptor, writable=self.writable, depth=max(0, depth_of(self.depth, path)))
+        return Directory(descriptor, writable=self.writable, top=self.top)
 
     # -- changing ------------------------------------------------------------------------------
 
@@ -218,17 +259,9 @@ class Directory:
         if target.startswith("/"):
             raise _error(errno.EPERM)
         with self._locate(_inside(path), follow=False) as place:
-            if target and self._leaves(target, path):
+            if _climbs(target) > depth_beneath(self.top, place.parent):
                 raise _error(errno.EPERM if _status(place) is None else errno.EEXIST)
             os.symlink(target, place.name, dir_fd=place.parent)
-
-    def _leaves(self, target: str, path: str) -> bool:
-        depth = depth_of(self.depth, path) - 1
-        for part in target.split("/"):
-            depth = depth_of(depth, part)
-            if depth < 0:
-                return True
-        return False
 
     def link(self, path: str, other: Directory, new_path: str) -> None:
         """Make a hard link to the file at ``path`` as ``new_path`` in ``other``; links are not followed."""
@@ -271,6 +304,13 @@ def locate_entry(directory: Directory, path: str, *, follow: bool = False) -> Pl
     return place
 
 
+def _climbs(target: str) -> float:
+    """Return how far up a link may lead: no end of it when ``..`` follows a name, for that may be a link itself."""
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    leading = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
+    return math.inf if ".." in parts[leading:] else leading
+
+
 def _inside(path: str) -> str:
     """Return ``path`` so that a slash at its end means the directory there, through a link too."""
     return f"{path}." if path.endswith("/") else path
@@ -304,90 +344,9 @@ def _open_file(place: Place, *, read: bool, write: bool, truncate: bool, sync: i
 
 
 def _checked(descriptor: int) -> int:
-    """Return a descriptor that is a regular file; close and refuse any other."""
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    """Return a descriptor that is a regular file, not one of the host's own state; close and refuse any other."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or is_state(status):
         os.close(descriptor)
         raise _error(errno.EACCES)
     return descriptor
-
-
-# -- acquiring ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class GrantedFile:
-    """A file granted alone: its open parent directory and its name there."""
-
-    parent: int
-    name: str
-    writable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Preopen:
-    """A granted directory under the name that the guest finds it by."""
-
-    guest: str
-    directory: Directory
-
-
-def acquire_filesystem(capability: FilesystemCapability) -> list[Preopen]:
-    """Open everything that was granted, in the order of the grants.
-
-    Raise :class:`~aegis.errors.PolicyError` for a path that does not exist, or is neither a
-    directory nor a regular file.
-    """
-    if not capability.paths:
-        return []
-    if sys.platform == "win32":
-        raise PolicyError("filesystem: grants need Linux or macOS; this system has no handles beneath a directory")
-    preopens: dict[str, Preopen] = {}
-    try:
-        for grant in capability.paths:
-            _acquire(grant, preopens)
-    except BaseException:
-        for preopen in preopens.values():
-            preopen.directory.close()
-        raise
-    return list(preopens.values())
-
-
-def _acquire(grant: PathGrant, preopens: dict[str, Preopen]) -> None:
-    real = os.path.realpath(grant.host)
-    for tree in _FORBIDDEN_TREES:
-        if os.path.commonpath((real, tree)) == tree:
-            raise PolicyError(f"filesystem: {grant.host!r} leads to {tree}, the host's own state; grant a copy")
-    try:
-        mode = os.stat(real).st_mode
-        if stat.S_ISDIR(mode):
-            opened = os.open(real, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            if grant.guest in preopens:
-                os.close(opened)
-                raise PolicyError(
-                    f"filesystem: the guest directory {grant.guest!r} holds granted files; name another with '::'"
-                )
-            preopens[grant.guest] = Preopen(grant.guest, Directory(opened, writable=grant.write))
-        elif stat.S_ISREG(mode):
-            _acquire_file(grant, real, preopens)
-        else:
-            raise PolicyError(f"filesystem: {grant.host!r} is neither a directory nor a regular file")
-    except OSError as error:
-        raise PolicyError(
-            f"filesystem: {grant.host!r} cannot be granted: {(error.strerror or 'error').lower()}; "
-            "create it first, or leave the grant out"
-        ) from None
-
-
-def _acquire_file(grant: PathGrant, real: str, preopens: dict[str, Preopen]) -> None:
-    folder, name = os.path.split(grant.guest)
-    folder = folder or "."
-    preopen = preopens.get(folder)
-    if preopen is None:
-        descriptor = os.open(os.path.dirname(real), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        preopen = preopens[folder] = Preopen(folder, Directory(descriptor, writable=False, only={}))
-    if preopen.directory.only is None:
-        raise PolicyError(
-            f"filesystem: the guest directory {folder!r} is granted already; give {grant.host!r} another name with '::'"
-        )
-    parent = os.open(os.path.dirname(real), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    preopen.directory.only[name] = GrantedFile(parent, os.path.basename(real), grant.write)

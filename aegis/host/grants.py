@@ -13,8 +13,9 @@ from functools import cached_property
 from aegis.errors import PolicyError
 from aegis.host.clocks import Clocks, acquire_clocks
 from aegis.host.entropy import acquire_random
-from aegis.host.filesystem import DiskQuota, Preopen, acquire_filesystem
+from aegis.host.filesystem import DiskQuota
 from aegis.host.logs import GuestLog
+from aegis.host.preopens import Preopen, acquire_filesystem
 from aegis.host.stdio import Stdio, acquire_stdio
 from aegis.policy import Policy
 from aegis.values import CallScope

@@ -49,6 +49,8 @@ class Output:
     def __init__(self, name: str, mode: str, descriptor: int, limit: int | None, scope: CallScope) -> None:
         self.name, self.mode, self.descriptor, self.limit = name, mode, descriptor, limit
         self.written = 0
+        self.failure: OSError | None = None
+        """Why something could not be delivered. The guest was told, but may not have cared."""
         self._kept = bytearray()
         self._scope = scope
 
@@ -73,9 +75,13 @@ class Output:
         if self.mode == "discard":
             return len(data)
         done = 0
-        while done < len(data):
-            self._scope.wait(write=(self.descriptor,))
-            done += os.write(self.descriptor, data[done : done + _PIPE_ATOMIC])
+        try:
+            while done < len(data):
+                self._scope.wait(write=(self.descriptor,))
+                done += os.write(self.descriptor, data[done : done + _PIPE_ATOMIC])
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
         return done
 
     def captured(self) -> bytes:
@@ -102,6 +108,13 @@ class Stdio:
     def stderr_bytes(self) -> bytes:
         """What was captured of stderr."""
         return self.stderr.captured()
+
+    def failure(self) -> tuple[str, OSError] | None:
+        """The stream whose output could not be delivered, and why; ``None`` when all was."""
+        for output in (self.stdout, self.stderr):
+            if output.failure is not None:
+                return output.name, output.failure
+        return None
 
     def close(self) -> None:
         self.stdin.close()

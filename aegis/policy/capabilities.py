@@ -36,9 +36,10 @@ class EnvironmentCapability:
     pass_: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        pairs = self.set.items() if isinstance(self.set, Mapping) else self.set
-        object.__setattr__(self, "set", tuple((_variable(name), _value(name, value)) for name, value in pairs))
-        object.__setattr__(self, "pass_", tuple(map(_variable, _strings(self.pass_, "environment.pass"))))
+        pairs = {_variable(name): _value(name, value) for name, value in _pairs(self.set)}
+        passed = dict.fromkeys(map(_variable, _strings(self.pass_, "environment.pass")))
+        object.__setattr__(self, "set", tuple(pairs.items()))
+        object.__setattr__(self, "pass_", tuple(passed))
 
     @classmethod
     def parse(cls, text: str) -> EnvironmentCapability:
@@ -49,6 +50,18 @@ class EnvironmentCapability:
     def __add__(self, other: EnvironmentCapability) -> EnvironmentCapability:
         values = {**dict(self.set), **dict(other.set)}
         return EnvironmentCapability(set=tuple(values.items()), pass_=tuple(dict.fromkeys((*self.pass_, *other.pass_))))
+
+
+def _pairs(value: object) -> Iterable[tuple[object, object]]:
+    pairs = list(value.items() if isinstance(value, Mapping) else value) if isinstance(value, Iterable) else [None]
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+        raise PolicyError('environment.set: expected names with their values, such as {"TZ": "UTC"}')
+    return pairs
+
+
+def _whole(value: object, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise PolicyError(f"{what} must be a whole number, not {type(value).__name__}")
 
 
 def _strings(value: object, what: str) -> Iterable[str]:
@@ -100,8 +113,10 @@ class ClockCapability:
                 f"clock: {self.mode!r} is not a mode; use system, coarse:1ms, fixed:2026-01-01T00:00:00Z, "
                 "virtual or deny"
             )
-        if self.resolution_ns < 1:
-            raise PolicyError("clock: the resolution must be at least a nanosecond")
+        _whole(self.resolution_ns, "clock: the resolution")
+        _whole(self.instant_ns, "clock: the instant")
+        if not 0 < self.resolution_ns < 1 << 63:
+            raise PolicyError("clock: the resolution must be at least a nanosecond, and less than 2^63 of them")
         if not 0 <= self.instant_ns < 1 << 63:
             raise PolicyError("clock: the instant must lie between 1970 and 2262")
 
@@ -142,6 +157,7 @@ class RandomCapability:
     def __post_init__(self) -> None:
         if self.mode not in _RANDOMS:
             raise PolicyError(f"random: {self.mode!r} is not a mode; use system, seed:42 or deny")
+        _whole(self.seed, "random: the seed")
         if not 0 <= self.seed < 1 << 64:
             raise PolicyError("random: the seed must be a whole number below 2^64")
 
@@ -201,10 +217,14 @@ class StdioCapability:
 
     def __post_init__(self) -> None:
         stdin = self.stdin
+        if not isinstance(stdin, (str, bytes)):
+            raise PolicyError(f"stdio: stdin is empty, inherit, file:PATH or bytes, not {type(stdin).__name__}")
         if isinstance(stdin, str) and stdin not in ("empty", "inherit") and not stdin.startswith("file:"):
             raise PolicyError(f"stdio: stdin {stdin!r} is neither empty, inherit nor file:PATH")
         if stdin == "file:":
             raise PolicyError("stdio: stdin names no file; write file:PATH")
+        if isinstance(stdin, str) and "\0" in stdin:
+            raise PolicyError("stdio: the path of stdin holds a NUL")
         for name in ("stdout", "stderr"):
             if getattr(self, name) not in ("capture", "inherit", "discard"):
                 raise PolicyError(f"stdio: {name} {getattr(self, name)!r} is neither capture, inherit nor discard")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from aegis.errors import PolicyError
@@ -27,12 +28,19 @@ class PathGrant:
     write: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("host", "guest"):
+            if not isinstance(getattr(self, name), str):
+                raise PolicyError(f"filesystem: the {name} path is text, not {type(getattr(self, name)).__name__}")
+        for name in ("read", "write"):
+            if not isinstance(getattr(self, name), bool):
+                raise PolicyError(f"filesystem: {name} is true or false, not {getattr(self, name)!r}")
         if not os.path.isabs(self.host):
             raise PolicyError(f"filesystem: the host path {self.host!r} is not absolute")
         if "\0" in self.host:
             raise PolicyError("filesystem: a host path holds a NUL")
         if not self.read:
             raise PolicyError(f"filesystem: the grant for {self.host!r} must read; leave the grant out to deny it")
+        object.__setattr__(self, "host", _tidy(self.host))
         for place in _FORBIDDEN:
             if self.host == place or _inside(self.host, place):
                 raise PolicyError(
@@ -44,7 +52,10 @@ class PathGrant:
     @classmethod
     def parse(cls, text: str | os.PathLike[str], *, write: bool = False, base: str | None = None) -> PathGrant:
         """Parse ``HOST`` or ``HOST::GUEST``; a relative host path starts at ``base``, or here."""
-        host, guest = split_grant(os.fspath(text))
+        name = os.fspath(text)
+        if not isinstance(name, str):
+            raise PolicyError(f"filesystem: a path is text, not {type(name).__name__}")
+        host, guest = split_grant(name)
         return cls(host=absolute(host, base), guest=guest, write=write)
 
 
@@ -62,7 +73,12 @@ def absolute(path: str, base: str | None) -> str:
     """Return ``path`` made absolute and tidy, from ``base`` if it is relative; symlinks stay."""
     if not path:
         raise PolicyError("filesystem: an empty path grants nothing; name a file or a directory, such as ./data")
-    return os.path.abspath(os.path.join(base, path) if base else path)
+    return _tidy(os.path.abspath(os.path.join(base, path) if base else path))
+
+
+def _tidy(path: str) -> str:
+    """Return an absolute path without empty, ``.`` and ``..`` segments, so that two can be compared."""
+    return "/" + os.path.normpath(path).lstrip("/")
 
 
 def guest_path(path: str) -> str:
@@ -101,7 +117,10 @@ class FilesystemCapability:
     paths: tuple[PathGrant, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "paths", _merged(tuple(self.paths)))
+        paths = tuple(self.paths) if isinstance(self.paths, Iterable) else (self.paths,)
+        if not all(isinstance(path, PathGrant) for path in paths):
+            raise PolicyError("filesystem: paths holds grants; make them with read_only('./data') or PathGrant.parse")
+        object.__setattr__(self, "paths", _merged(paths))
 
     @classmethod
     def read_only(cls, *paths: str | os.PathLike[str]) -> FilesystemCapability:

@@ -46,6 +46,11 @@ class Policy:
             value = getattr(self, name)
             if not isinstance(value, expected):
                 raise PolicyError(f"{name}: expected {expected.__name__}, not {type(value).__name__}")
+        if self.network is not None:
+            from aegis.policy.network import NetworkCapability
+
+            if not isinstance(self.network, NetworkCapability):
+                raise PolicyError(f"network: expected NetworkCapability, not {type(self.network).__name__}")
 
     @classmethod
     def from_keywords(cls, **keywords: Any) -> Policy:
@@ -60,7 +65,10 @@ class Policy:
         for name in rest:
             if name not in known:
                 raise PolicyError(unknown(name, (*LIMIT_NAMES, *known), "policy keyword"))
-        base: Limits = rest.pop("limits", None) or Limits()
+        base = rest.pop("limits", None)
+        base = Limits() if base is None else base
+        if not isinstance(base, Limits):
+            raise PolicyError(f"limits: expected Limits, not {type(base).__name__}")
         return cls(limits=base.with_(**limits) if limits else base, **rest)
 
     def describe(self) -> list[str]:

@@ -1,0 +1,42 @@
+"""Start the command line as a user does: a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+GUESTS = ROOT / "guests"
+COMMAND = [sys.executable, "-c", "from aegis.cli import main; main()"]
+SECONDS = 60
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on stdout."""
+        return json.loads(self.out)
+
+
+def aegis(*words: object, stdin: bytes = b"", cwd: Path | None = None) -> Ended:
+    """Run ``aegis`` with ``words`` and wait for its end."""
+    done = subprocess.run(
+        [*COMMAND, *map(str, words)], input=stdin, capture_output=True, timeout=SECONDS, cwd=cwd or ROOT, check=False
+    )
+    err = done.stderr.decode()
+    assert "Traceback" not in err
+    return Ended(done.returncode, done.stdout.decode(errors="replace"), err)
+
+
+def guest(name: str) -> Path:
+    """Return the text of the guest called ``name``."""
+    return GUESTS / name / f"{Path(name).name}.wat"

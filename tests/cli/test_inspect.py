@@ -1,0 +1,58 @@
+"""``inspect``, ``validate`` and ``doctor``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aegis.engine.artifact import text_to_binary
+from tests.cli.command import aegis, guest
+
+
+def binary(path: Path) -> bytes:
+    """Return a text guest as a binary."""
+    return text_to_binary(path.read_bytes())
+
+
+def test_inspect_shows_types_and_needs() -> None:
+    text = aegis("inspect", "--all", guest("wordcount")).out
+    assert "wasi_snapshot_preview1.path_open func (i32, i32, i32, i32, i32, i64, i64, i32, i32) -> (i32)" in text
+    assert "memory memory 3" in text
+    assert "--allow-read" in text
+    assert "code" in text
+    assert aegis("inspect", "--exports", guest("add")).out.startswith("exports:")
+
+
+def test_inspect_as_json_reads_standard_input() -> None:
+    data = binary(guest("add"))
+    document = aegis("-f", "json-compact", "inspect", "-", stdin=data).document
+    assert document["size"] == len(data)
+    assert {"name": "add", "kind": "func", "type": "(i32, i32) -> (i32)"} in document["exports"]
+    assert document["needs"] == []
+
+
+def test_validate_tells_each_module_and_exits_with_the_worst() -> None:
+    ended = aegis("validate", guest("hello"), "no-such.wasm", guest("hostile/proposals/gc"))
+    assert ended.code == 127
+    assert "hello.wat: valid" in ended.out
+    assert ended.err.count("error: ") == 2
+    document = aegis("-f", "json", "validate", guest("hello"), "no-such.wasm").document
+    assert [m["valid"] for m in document["modules"]] == [True, False]
+
+
+def test_strict_refuses_what_could_not_run() -> None:
+    assert aegis("validate", guest("greet")).code == 0
+    strict = aegis("validate", "--strict", guest("greet"))
+    assert strict.code == 126
+    assert "env.log" in strict.err
+    assert aegis("validate", "--strict", guest("hello")).code == 0
+    assert aegis("validate", "--strict", guest("hostile/memory-initial")).code == 137
+
+
+def test_doctor_finds_this_system_fit() -> None:
+    ended = aegis("doctor")
+    assert ended.code == 0
+    assert "wasmtime 50" in ended.out
+    names = [check["name"] for check in aegis("-f", "json", "doctor").document["checks"]]
+    assert names == ["python", "engine", "cache", "files", "memory", "isolation"]
+    assert aegis("--version").out.startswith("aegis ")
+    assert "run" in aegis("--help").out

@@ -1,0 +1,70 @@
+"""Ctrl-C, SIGTERM and the deadline: the process ends, whatever is stuck."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.cli.command import COMMAND, ROOT, aegis, guest
+from tests.guests.catalogue import built
+
+SPINS = """(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1) (data (i32.const 0) "\\10\\00\\00\\00\\06\\00\\00\\00") (data (i32.const 16) "ready\\0a")
+  (func (export "_start")
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (loop $for_ever (br $for_ever))))"""
+
+
+@contextmanager
+def started(*words: object) -> Iterator[subprocess.Popen[bytes]]:
+    """Start ``aegis`` and let it go, whatever the test finds."""
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_spinning_guest_ends_at_a_signal(tmp_path_factory: pytest.TempPathFactory, number: int, code: int) -> None:
+    path = tmp_path_factory.mktemp("spin") / "spin.wat"
+    path.write_text(SPINS)
+    with started("run", "--fuel-limit=none", "--timeout=50s", path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"  # now it spins
+        before = time.monotonic()
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+        took = time.monotonic() - before
+    assert process.returncode == code
+    assert err.startswith(b"error: ")
+    assert b"Traceback" not in err
+    assert took < 2.0  # a quarter of a second on a machine that does nothing else
+
+
+def test_the_deadline_ends_a_compiler_that_does_not() -> None:
+    bomb = built("hostile/compile-bomb")
+    before = time.monotonic()
+    ended = aegis("-f", "json", "run", "--no-cache", "--timeout=500ms", bomb)
+    took = time.monotonic() - before
+    assert ended.code == 124
+    assert ended.document["status"] == "timeout"
+    assert took < 5.0  # the bomb takes ten seconds and all memory when nobody stops it
+
+
+def test_a_guest_that_waits_for_silent_input_ends_at_its_deadline() -> None:
+    with started("run", "--stdin=inherit", "--timeout=300ms", guest("hostile/stdin-wait")) as process:
+        assert process.stderr is not None
+        err = process.stderr.read()  # its standard input stays open and silent
+        process.wait(30)
+    assert process.returncode == 124
+    assert b"deadline" in err

@@ -1,0 +1,134 @@
+"""Read the fenced blocks of a Markdown file, and run what they promise."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Block", "Step", "blocks", "matches", "run_console", "run_python", "run_shell", "steps"]
+
+_FENCE = re.compile(r"^(?P<indent> {0,3})(?P<ticks>`{3,})[ \t]*(?P<info>[^`\n]*)$")
+SECONDS = 300
+# These would run the tests that run them, or fetch what is here already.
+_NEVER = re.compile(r"^\s*(\./)?(scripts/test|\.ci/run|git clone|cd|pip install|python3? -m pip install)\b")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A fenced block: its tag (``sh``), the words after it (``no-run``), its text, its first line."""
+
+    tag: str
+    words: tuple[str, ...]
+    text: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A command of a console block with the output that should follow, ``…`` for anything."""
+
+    command: str
+    expected: str
+
+
+def blocks(text: str) -> list[Block]:
+    """Return the fenced blocks of ``text`` in order."""
+    found: list[Block] = []
+    opened: tuple[str, str, list[str], int] | None = None
+    for number, line in enumerate(text.splitlines(), 1):
+        fence = _FENCE.match(line)
+        if opened is None:
+            if fence:
+                opened = (fence["ticks"], fence["info"].strip(), [], number + 1)
+        elif fence and len(fence["ticks"]) >= len(opened[0]) and not fence["info"].strip():
+            tag, *words = opened[1].split() or [""]
+            found.append(Block(tag=tag, words=tuple(words), text="".join(f"{x}\n" for x in opened[2]), line=opened[3]))
+            opened = None
+        else:
+            opened[2].append(line)
+    if opened is not None:
+        raise ValueError(f"line {opened[3] - 1}: the block is not closed")
+    return found
+
+
+def steps(text: str) -> list[Step]:
+    """Return the steps of a console block; a line that ends in a backslash continues a command."""
+    found: list[tuple[list[str], list[str]]] = []
+    for line in text.splitlines():
+        if found and not found[-1][1] and found[-1][0][-1].endswith("\\"):
+            found[-1][0].append(line.removeprefix("> "))
+        elif line.startswith("$ "):
+            found.append(([line[2:]], []))
+        elif found:
+            found[-1][1].append(line)
+        else:
+            raise ValueError(f"a console block begins with `$ command`, not {line!r}")
+    return [Step(command="\n".join(command), expected="\n".join(output)) for command, output in found]
+
+
+def matches(expected: str, actual: str) -> bool:
+    """Tell whether ``actual`` is as ``expected``, where ``…`` stands for any text, lines included."""
+    pattern = ".*?".join(re.escape(part) for part in expected.rstrip().split("…"))
+    return (
+        re.fullmatch(pattern, "\n".join(line.rstrip() for line in actual.rstrip().splitlines()), re.DOTALL) is not None
+    )
+
+
+def _runs(command: str) -> bool:
+    return not _NEVER.match(command)
+
+
+def run_shell(block: Block, folder: Path) -> None:
+    """Run an ``sh`` block as one script that stops at the first failure."""
+    script = "".join(line if _runs(line) else ":\n" for line in block.text.splitlines(keepends=True))
+    done = _run(["sh", "-eu", "-c", script], folder)
+    assert done.returncode == 0, f"README line {block.line}: exit code {done.returncode}\n{done.stdout}"
+
+
+def run_console(block: Block, folder: Path) -> None:
+    """Run each command of a ``console`` block; ``$?`` in one is the exit code of the one before."""
+    code = 0
+    for step in steps(block.text):
+        if not _runs(step.command):
+            continue
+        done = _run(["sh", "-c", f"(exit {code})\n{step.command}"], folder)
+        code = done.returncode
+        assert matches(step.expected, done.stdout), (
+            f"README line {block.line}: $ {step.command}\nexpected:\n{step.expected}\n\nactual:\n{done.stdout}"
+        )
+
+
+def run_python(found: list[Block], folder: Path) -> None:
+    """Run ``python`` blocks as one program, in their order; each must do without the ones after it."""
+    program = "".join(f"#line {b.line}\n{b.text}\n" for b in found)
+    done = _run([sys.executable, "-c", program], folder)
+    assert done.returncode == 0, f"README's Python blocks:\n{done.stdout}"
+
+
+def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AEGIS_", "COVERAGE_"))}
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**env, "LC_ALL": "C.UTF-8", "NO_COLOR": "1", "PYTHONUTF8": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="backslashreplace",
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def workspace(root: Path, folder: Path) -> Iterator[Path]:
+    """Fill ``folder`` with links to what is in ``root``, so that new files do not land in the checkout."""
+    for entry in root.iterdir():
+        if entry.name not in (".git", ".venv.lock"):
+            (folder / entry.name).symlink_to(entry)
+    yield folder

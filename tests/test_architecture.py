@@ -1,0 +1,261 @@
+"""The house as a table: who may import whom, who may touch the world, how large a module may grow.
+
+The test walks the syntax trees of aegis/, function bodies and type-checking blocks included, so an
+import that hides from the eye does not hide from it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "aegis"
+
+# Floor by floor: a room's modules import only from floors below its own, and from their own room.
+# Rooms on one floor are siblings, which do not know each other.
+FLOORS: list[dict[str, tuple[str, ...]]] = [
+    {"values": ("errors", "names", "values", "limits")},
+    {"policy": ("policy",), "observe": ("observe",)},
+    {"host": ("host",), "engine": ("engine",)},
+    {"composition": ("handles", "linking", "meter", "runtime", "sandbox")},
+    {"names": ("",)},  # aegis/__init__.py
+    {"cli": ("cli", "__main__")},
+]
+
+# What reaches for the world by name, or reads what no argument said. To work on a descriptor that is held already
+# (os.read, os.close) is not ambient; to open one is.
+AMBIENT_IMPORTS = {
+    "asyncio.subprocess", "fcntl", "ftplib", "glob", "http", "mmap", "multiprocessing", "pathlib", "pty", "random",
+    "secrets", "select", "shutil", "signal", "smtplib", "socket", "socketserver", "ssl", "subprocess", "tempfile",
+    "urllib.request",
+}  # fmt: skip
+AMBIENT_NAMES = {"compile", "eval", "exec", "input", "open", "print"}
+AMBIENT_ATTRIBUTES = {
+    "os": {
+        "_exit", "access", "chdir", "chmod", "environ", "environb", "execv", "execve", "fork", "getcwd", "getenv",
+        "getrandom", "kill", "link", "listdir", "lstat", "makedirs", "mkdir", "open", "popen", "posix_spawn", "putenv",
+        "readlink", "remove", "rename", "replace", "rmdir", "scandir", "stat", "symlink", "system", "truncate", "umask",
+        "unlink", "urandom", "utime", "walk",
+    },
+    "os.path": {"exists", "expanduser", "getsize", "isdir", "isfile", "islink", "lexists", "realpath"},
+    "time": {"localtime", "strftime", "time", "time_ns"},
+    "datetime.datetime": {"now", "today", "utcnow"},
+    "sys": {"argv", "exit", "stderr", "stdin", "stdout"},
+    "io": {"FileIO", "open"},
+}  # fmt: skip
+AMBIENT_ROOMS = {"host", "cli"}
+
+# Who may all the same, and why. What nothing needs any more fails the test.
+EXCEPTIONS: dict[str, tuple[str, set[str]]] = {
+    "engine/artifact.py": ("load_file reads the artifact that the embedder names", {"open"}),
+    "engine/cache.py": (
+        "the compile cache: a private folder of the user's, its key, its files",
+        {
+            "open", "os.chmod", "os.environ", "os.link", "os.listdir", "os.lstat", "os.makedirs", "os.open",
+            "os.replace", "os.stat", "os.unlink", "os.urandom", "os.path.expanduser",
+        },
+    ),
+    "engine/caller.py": ("the source of a call path is made from a signature alone", {"exec"}),
+    "engine/door.py": ("waits for descriptors that the host opened, and for a cancellation", {"select"}),
+    "engine/native.py": ("finds the library that the wasmtime package carries", {"os.listdir", "os.path.exists"}),
+    "engine/trampoline.py": ("the source of a callback is made from a signature alone", {"exec"}),
+    "observe/bus.py": ("an event says when it happened; no guest sees it", {"time.time"}),
+    "policy/file.py": ("load_policy reads the file that the embedder names", {"open"}),
+}  # fmt: skip
+
+LINES = 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """One source file: its dotted name, room, floor and syntax tree."""
+
+    name: str
+    path: str
+    text: str
+    tree: ast.Module
+    room: str
+    floor: int
+
+
+def place(name: str) -> tuple[str, int]:
+    """Return the room and floor of a dotted name."""
+    first = name.partition(".")[2].partition(".")[0]
+    for floor, rooms in enumerate(FLOORS):
+        for room, members in rooms.items():
+            if first in members:
+                return room, floor
+    raise AssertionError(f"{name} has no room: give it a place in FLOORS")
+
+
+def load() -> dict[str, Module]:
+    """Return every module of the package by its dotted name."""
+    modules = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        room, floor = place(name)
+        text = path.read_text(encoding="utf-8")
+        modules[name] = Module(
+            name=name,
+            path=path.relative_to(PACKAGE).as_posix(),
+            text=text,
+            tree=ast.parse(text),
+            room=room,
+            floor=floor,
+        )
+    return modules
+
+
+MODULES = load()
+every_module = pytest.mark.parametrize("module", MODULES.values(), ids=lambda m: m.name)
+
+
+def imported(node: ast.AST, module: Module) -> list[str]:
+    """Return the dotted names that an import statement asks for, as precisely as it names them."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"{module.path}:{node.lineno}: a relative import"
+        return [f"{node.module}.{alias.name}" for alias in node.names]
+    return []
+
+
+def within(name: str) -> str | None:
+    """Return the module of the package that ``name`` is, or is a member of."""
+    while name:
+        if name in MODULES:
+            return name
+        name = name.rpartition(".")[0]
+    return None
+
+
+def test_the_rooms_are_not_empty() -> None:
+    found = {module.room for module in MODULES.values()}
+    assert found == {room for rooms in FLOORS for room in rooms}
+
+
+@every_module
+def test_imports_go_down(module: Module) -> None:
+    for node in ast.walk(module.tree):
+        for name in imported(node, module):
+            target = within(name)
+            if target is None:
+                continue
+            other = MODULES[target]
+            allowed = other.floor < module.floor or other.room == module.room
+            assert allowed, (
+                f"{module.path}:{node.lineno}: {module.room} imports {target} of {other.room}"  # type: ignore[attr-defined]
+            )
+
+
+@every_module
+def test_only_the_engine_knows_wasmtime(module: Module) -> None:
+    if module.room == "engine":
+        return
+    for node in ast.walk(module.tree):
+        for name in imported(node, module):
+            assert name.split(".")[0] != "wasmtime", f"{module.path}: imports {name}"
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__", "CDLL")):
+            assert "wasmtime" not in ast.unparse(node), f"{module.path}:{node.lineno}: loads wasmtime"
+
+
+def test_ctypes_is_for_those_who_need_it() -> None:
+    users = {
+        module.room
+        for module in MODULES.values()
+        for node in ast.walk(module.tree)
+        for name in imported(node, module)
+        if name.split(".")[0] in ("ctypes", "_ctypes")
+    }
+    assert users <= {"engine", "host"}
+
+
+def at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that run when the module is imported, those of type checkers left out."""
+    for node in body:
+        if isinstance(node, ast.If):
+            if "TYPE_CHECKING" not in ast.unparse(node.test):
+                yield from at_import(node.body)
+            yield from at_import(node.orelse)
+        elif isinstance(node, ast.Try):
+            for part in (node.body, *(h.body for h in node.handlers), node.orelse, node.finalbody):
+                yield from at_import(part)
+        else:
+            yield node
+
+
+def test_no_module_waits_for_itself() -> None:
+    graph = {}
+    for module in MODULES.values():
+        targets = {within(name) for node in at_import(module.tree.body) for name in imported(node, module)}
+        graph[module.name] = {t for t in targets if t and t != module.name and not module.name.startswith(t + ".")}
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"modules import each other: {' -> '.join(error.args[1])}")
+
+
+@every_module
+def test_a_module_can_be_read_in_one_sitting(module: Module) -> None:
+    lines = module.text.count("\n")
+    assert lines <= LINES, f"{module.path} has {lines} lines: split it along what changes together"
+
+
+@every_module
+def test_nothing_is_left_undone(module: Module) -> None:
+    for word in ("TODO", "FIXME", "XXX", "HACK", "NotImplementedError"):
+        assert word not in module.text, f"{module.path} has {word}: do it, or open an issue"
+
+
+@every_module
+def test_a_module_says_what_it_is_for(module: Module) -> None:
+    assert ast.get_docstring(module.tree), f"{module.path} has no docstring"
+    if any(isinstance(node, (ast.FunctionDef, ast.AnnAssign)) for node in ast.walk(module.tree)):
+        assert "from __future__ import annotations" in module.text
+
+
+def ambient(module: Module) -> Iterator[tuple[str, int]]:
+    """Yield each use of ambient authority, with its line."""
+    aliases = {}
+    for node in ast.walk(module.tree):
+        for name in imported(node, module):
+            owner, _, last = name.rpartition(".")
+            if any(name == a or name.startswith(a + ".") for a in AMBIENT_IMPORTS):
+                yield name.split(".")[0], node.lineno  # type: ignore[attr-defined]
+            elif last in AMBIENT_ATTRIBUTES.get(owner, ()):
+                yield name, node.lineno  # type: ignore[attr-defined]
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            for alias in node.names:
+                prefix = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+                aliases[alias.asname or alias.name] = prefix + alias.name
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Name) and node.id in AMBIENT_NAMES and node.id not in aliases:
+            yield node.id, node.lineno
+        if isinstance(node, ast.Attribute):
+            first, _, rest = ast.unparse(node.value).partition(".")
+            owner = aliases.get(first, first) + (f".{rest}" if rest else "")
+            if node.attr in AMBIENT_ATTRIBUTES.get(owner, ()):
+                yield f"{owner}.{node.attr}", node.lineno
+
+
+@every_module
+def test_authority_has_one_address(module: Module) -> None:
+    if module.room in AMBIENT_ROOMS:
+        return
+    _, known = EXCEPTIONS.get(module.path, ("", set()))
+    used = set()
+    for what, line in ambient(module):
+        assert what in known, f"{module.path}:{line}: {what} belongs in host/, or in EXCEPTIONS with its reason"
+        used.add(what)
+    assert used == known, f"EXCEPTIONS names what {module.path} does not use: {known - used}"
+
+
+def test_every_exception_is_of_a_module_that_exists() -> None:
+    assert set(EXCEPTIONS) <= {module.path for module in MODULES.values() if module.room not in AMBIENT_ROOMS}

@@ -1,0 +1,80 @@
+"""Every public name exists, and says what it is: functions, classes, and what their users touch."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+import aegis
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted((ROOT / "aegis").rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    """Return the module name of a source file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def public(tree: ast.Module) -> list[str]:
+    """Return what ``__all__`` lists, read without importing."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+def defined(tree: ast.Module) -> dict[str, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Return the classes and functions at a module's top level."""
+    kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name: node for node in tree.body if isinstance(node, kinds)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=dotted)
+def test_what_a_module_offers_it_explains(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = defined(tree)
+    silent = [name for name in public(tree) if name in nodes and not ast.get_docstring(nodes[name])]
+    assert not silent, f"{path.name}: no docstring: {', '.join(silent)}"
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.name != "__main__.py"], ids=dotted)
+def test_what_a_module_offers_exists(path: Path) -> None:
+    module = importlib.import_module(dotted(path))
+    names = getattr(module, "__all__", ())
+    assert len(names) == len(set(names)), f"{dotted(path)}.__all__ repeats itself"
+    for name in names:
+        assert hasattr(module, name), f"{dotted(path)}.{name} does not exist"
+
+
+@pytest.mark.parametrize("name", [n for n in aegis.__all__ if not n.startswith("__")])
+def test_a_public_name_explains_its_members(name: str) -> None:
+    value = getattr(aegis, name)
+    assert inspect.getdoc(value), f"aegis.{name} has no docstring"
+    if not inspect.isclass(value):
+        return
+    for member, what in vars(value).items():
+        written = inspect.isroutine(what) or isinstance(what, (property, classmethod, staticmethod))
+        if written and not member.startswith("_"):
+            assert inspect.getdoc(getattr(value, member)), f"aegis.{name}.{member} has no docstring"
+
+
+def test_the_public_names_are_listed_for_completion() -> None:
+    assert set(aegis.__all__) <= set(dir(aegis))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nothing_such"):
+        aegis.nothing_such  # noqa: B018 - reading it is the test
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    import tomllib
+
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        assert tomllib.load(file)["project"]["version"] == aegis.__version__

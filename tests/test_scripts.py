@@ -1,0 +1,227 @@
+"""scripts/aegis prepares its own environment: once, whoever calls it and from wherever, and again when it broke.
+
+The checkout here is a small one, with our scripts and a package that builds itself, so that nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ("aegis", "bootstrap", "bootstrap.py")
+PYPROJECT = """\
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+
+[project]
+name = "aegis-wasm"
+version = "0"
+"""
+CLI = """\
+import os, sys
+def main():
+    print(*sys.argv, os.getcwd(), sep="|")
+    return 7
+"""
+# PEP 660, as small as it can be: a wheel that holds a .pth, as the real backend's does.
+BACKEND = """\
+import os, zipfile
+HERE = os.path.dirname(os.path.abspath(__file__))
+INFO = "aegis_wasm-0.dist-info"
+def build_editable(folder, settings=None, metadata=None):
+    with open(os.path.join(HERE, "builds"), "a") as log:
+        log.write("built\\n")
+    name = "aegis_wasm-0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
+        wheel.writestr("_aegis_wasm.pth", HERE)
+        wheel.writestr(INFO + "/METADATA", "Metadata-Version: 2.1\\nName: aegis-wasm\\nVersion: 0\\n")
+        wheel.writestr(INFO + "/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(INFO + "/RECORD", "")
+    return name
+"""
+ENV = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+ENV |= {"AEGIS_PYTHON": sys.executable, "PIP_NO_INDEX": "1"}
+
+
+def checkout(folder: Path) -> Path:
+    """Write the small checkout at ``folder``."""
+    (folder / "scripts").mkdir(parents=True)
+    for name in SCRIPTS:
+        shutil.copy(ROOT / "scripts" / name, folder / "scripts" / name)
+    (folder / "aegis" / "cli").mkdir(parents=True)
+    (folder / "aegis" / "__init__.py").touch()
+    (folder / "aegis" / "cli" / "__init__.py").write_text(CLI)
+    (folder / "backend.py").write_text(BACKEND)
+    (folder / "pyproject.toml").write_text(PYPROJECT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout whose first run is done; its path holds what shells trip over."""
+    folder = checkout(tmp_path_factory.mktemp("made") / "a folder; with 'quotes'")
+    done = aegis(folder)
+    assert (done.returncode, done.stdout.count("\n")) == (7, 1), done.stderr
+    assert "preparing .venv" in done.stderr
+    return folder
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """A copy of the prepared checkout, elsewhere: one to break."""
+    return Path(shutil.copytree(made, tmp_path / "copy", symlinks=True))
+
+
+def aegis(
+    folder: Path, *args: str, script: str | Path = "", cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run scripts/aegis of the checkout ``folder``, or the link ``script``."""
+    command = [str(script or folder / "scripts" / "aegis"), *args]
+    return subprocess.run(command, cwd=cwd or folder, env=ENV, capture_output=True, text=True, timeout=300, check=False)
+
+
+def builds(folder: Path) -> int:
+    """Return how often the package was installed."""
+    return len((folder / "builds").read_text().splitlines())
+
+
+def test_a_second_run_installs_nothing_and_is_silent(made: Path) -> None:
+    before = builds(made)
+    done = aegis(made, "run", "", "a b", "*")
+    assert (done.returncode, done.stdout, done.stderr) == (7, f"aegis|run||a b|*|{made}\n", "")
+    assert builds(made) == before
+
+
+def test_it_may_be_called_from_anywhere_and_by_any_name(made: Path, tmp_path: Path) -> None:
+    direct = tmp_path / "direct"
+    direct.symlink_to(made / "scripts" / "aegis")
+    (tmp_path / "far").mkdir()
+    indirect = tmp_path / "far" / "link"
+    indirect.symlink_to("../direct")
+    for script in (direct, indirect, Path("direct"), "./direct"):
+        name = script if os.sep in str(script) else f"./{script}"
+        done = aegis(made, script=name, cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (7, f"aegis|{tmp_path}\n", "")
+    inside = subprocess.run(
+        ["sh", "aegis"], cwd=made / "scripts", env=ENV, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (inside.returncode, inside.stderr) == (7, "")
+
+
+def test_nothing_is_imported_from_where_it_is_called(made: Path, tmp_path: Path) -> None:
+    for name in ("aegis.py", "sys.py", "os.py", "sitecustomize.py", "encodings.py"):
+        (tmp_path / name).write_text("raise SystemExit('planted')")
+    planted = {**ENV, "PYTHONPATH": str(tmp_path), "PYTHONSTARTUP": str(tmp_path / "os.py")}
+    done = subprocess.run(
+        [made / "scripts" / "aegis"],
+        cwd=tmp_path,
+        env=planted,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (7, "")
+
+
+def test_a_checkout_that_moved_uses_its_own_files(made: Path, copy: Path) -> None:
+    (copy / "aegis" / "cli" / "__init__.py").write_text(CLI.replace('"|"', '"+"'))
+    before = builds(copy)
+    done = aegis(copy)
+    assert (done.stdout, done.stderr) == (f"aegis+{copy}\n", "")
+    assert builds(copy) == before
+
+
+def test_a_changed_project_file_installs_again(copy: Path) -> None:
+    (copy / "pyproject.toml").write_text(PYPROJECT + "# changed\n")
+    before = builds(copy)
+    assert "installing" in aegis(copy).stderr
+    assert aegis(copy).stderr == ""
+    assert builds(copy) == before + 1
+
+
+def test_an_interrupted_run_is_begun_again(copy: Path) -> None:
+    venv = copy / ".venv"
+    for stamp in venv.glob("aegis-stamp*"):
+        stamp.unlink()
+    (venv / "aegis-unfinished").touch()
+    shutil.rmtree(next(venv.glob("lib/python*/site-packages/pip")))
+    done = aegis(copy)
+    assert (done.returncode, "preparing .venv" in done.stderr) == (7, True), done.stderr
+    assert aegis(copy).stderr == ""
+
+
+def test_what_an_interrupted_deletion_left_is_cleared(copy: Path) -> None:
+    (copy / ".venv").rename(copy / ".venv.old")
+    (copy / ".venv.new").mkdir()
+    assert aegis(copy).returncode == 7
+    assert sorted(p.name for p in copy.glob(".venv*")) == [".venv", ".venv.lock"]
+
+
+def test_an_interpreter_that_went_away_is_replaced(copy: Path) -> None:
+    for link in (copy / ".venv" / "bin").glob("python*"):
+        link.unlink()
+        link.symlink_to("/nonexistent/python")
+    done = aegis(copy)
+    assert (done.returncode, "preparing .venv" in done.stderr) == (7, True), done.stderr
+
+
+def test_an_environment_that_is_not_ours_is_not_deleted(tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "foreign")
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "precious").touch()
+    done = aegis(folder)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "move it away" in done.stderr
+    assert (folder / ".venv" / "precious").exists()
+
+
+def test_an_installation_that_fails_says_so_and_can_be_repeated(tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "failing")
+    (folder / "backend.py").write_text("raise RuntimeError('no backend today')")
+    done = aegis(folder)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.rstrip().endswith("its message is above")
+    (folder / "backend.py").write_text(BACKEND)
+    assert aegis(folder).returncode == 7
+
+
+def test_two_first_runs_at_once_take_turns(tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "twice")
+    done: list[subprocess.CompletedProcess[str]] = []
+    threads = [threading.Thread(target=lambda: done.append(aegis(folder))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [d.returncode for d in done] == [7, 7], [d.stderr for d in done]
+    assert builds(folder) == 1
+
+
+def test_a_machine_without_python_gets_a_line(tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "bare")
+    (tmp_path / "bin").mkdir()
+    for tool in ("cksum", "sh", "readlink"):
+        found = shutil.which(tool)
+        assert found
+        (tmp_path / "bin" / tool).symlink_to(found)
+    done = subprocess.run(
+        [folder / "scripts" / "aegis"],
+        env={"PATH": str(tmp_path / "bin")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "needs Python 3.11 or later" in done.stderr
+    assert done.stderr.count("\n") == 1
