@@ -63,16 +63,16 @@ class Globals(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> int | float:
         kind = self._type(name)
-        with self._sandbox._exclusive():
-            return self._sandbox._live().global_get(name, kind)
+        with self._sandbox._held() as store:
+            return store.global_get(name, kind)
 
     def __setitem__(self, name: str, value: int | float) -> None:
         kind = self._type(name)
         if not kind.mutable:
             raise CallError(f"the global {printable(name)!r} is immutable")
         number = coerce(kind.value, value, f"the global {printable(name)!r}")
-        with self._sandbox._exclusive():
-            self._sandbox._live().global_set(name, kind, number)
+        with self._sandbox._held() as store:
+            store.global_set(name, kind, number)
 
     def __delitem__(self, name: str) -> None:
         raise CallError("a guest's globals cannot be deleted")

@@ -51,12 +51,12 @@ def _read(text: str, what: str, units: Mapping[str, int], example: str) -> float
     """Read a quantity exactly: an ``int`` if it is whole in the smallest unit."""
     match = re.fullmatch(_QUANTITY, text.replace("µ", "u").replace("\u03bc", "u"))
     if match is None or len(text) > _MOST_CHARACTERS:
-        raise PolicyError(f"{what}: {printable(text, 60)!r} is not a quantity; write it like {example}")
+        raise PolicyError(f"{what}: '{printable(text, 60)}' is not a quantity; write it like {example}")
     whole, decimals, power, unit = match.group(1).replace("_", ""), match.group(2) or "", match.group(3), match.group(4)
     if unit.lower() not in units:
         raise PolicyError(f"{what}: {unit!r} is not a unit; use one of {', '.join(u for u in units if u)}")
-    value = int(whole + decimals) * units[unit.lower()] * 10 ** int(power or 0)
-    divisor: int = 10 ** len(decimals)
+    value = int(whole + decimals) * units[unit.lower()] * int("1" + "0" * int(power or 0))
+    divisor = int("1" + "0" * len(decimals))
     return value / divisor if value % divisor else value // divisor
 
 
@@ -104,6 +104,8 @@ def format_bytes(size: float) -> str:
 
 def format_seconds(seconds: float) -> str:
     """Return a duration with a unit that suits it, such as ``30 s`` or ``1.5 ms``."""
+    if seconds >= 10_000:
+        return f"{seconds:,.0f} s"
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= scale:
             return f"{seconds / scale:.4g} {unit}"
@@ -112,7 +114,7 @@ def format_seconds(seconds: float) -> str:
 
 def format_count(number: float) -> str:
     """Return a count with thousands separated."""
-    return f"{number:,.0f}"
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.0f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

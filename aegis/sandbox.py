@@ -326,7 +326,8 @@ class Sandbox:
             if len(args) != len(signature.params):
                 raise CallError(f"{shown} takes {count(len(signature.params), 'argument')}, not {len(args)}") from None
             raise CallError(f"{shown}: {error}") from None
-        if not isinstance(error, SandboxStateError) and self._state == "ready":
+        # A RecursionError is the caller's: there was no room to enter the guest at all.
+        if not isinstance(error, (SandboxStateError, RecursionError)) and self._state == "ready":
             self._state = "poisoned"
             self._end = error
             self._fast = {}
@@ -357,12 +358,18 @@ class Sandbox:
         return store is not None and store.entered_here()
 
     @contextmanager
-    def _exclusive(self) -> Iterator[LinearMemory]:
-        """Hold the store between calls, so that nobody closes it meanwhile."""
+    def _held(self) -> Iterator[Store]:
+        """Hold the store between calls, so that nobody closes it meanwhile; a poisoned one may still be read."""
         store = self._store
         if store is None or self._state not in ("ready", "poisoned"):
             store = self._live()
         with store.held():
+            yield store
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[LinearMemory]:
+        """Hold the store and give access to its memory."""
+        with self._held() as store:
             yield self._memory_of(store)
 
     def _memory_of(self, store: Store) -> LinearMemory:

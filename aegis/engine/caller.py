@@ -1,7 +1,8 @@
 """The raw call path from the host into a guest: one closure an export, written for its signature (D4).
 
-A closure does, in this order: is this thread right, is the sandbox free, arm the deadline, arm the fuel,
-lower the arguments, call, look at the trap, lift the result. Nothing else is on this path.
+A closure does, in this order: is this thread right, is there room to be called back, is the sandbox free,
+arm the deadline, arm the fuel, lower the arguments, call, look at the trap, lift the result. Nothing else
+is on this path.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from aegis.engine.abi import SLOT, coerce, formats, index_of, view_name
 from aegis.engine.native import lib, number, pointer
 from aegis.engine.threads import DIRECT, MAIN, NESTED, where
 from aegis.engine.ticker import ticker
-from aegis.errors import SandboxStateError
+from aegis.errors import SandboxStateError, StackExhausted
 from aegis.values import FuncType
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
         def busy(self) -> SandboxStateError: ...
 
 
-__all__ = ["CallFrame", "Elsewhere", "Entry", "Style", "bind"]
+__all__ = ["CallFrame", "Elsewhere", "Entry", "Style", "bind", "room_for_callbacks"]
 
 _EXTERN = 32
 
@@ -110,7 +111,7 @@ class Style:
 
 
 _SOURCE = """
-def make(store, frame, failed, arm, coerce, Elsewhere, where, ticker, set_fuel, invoke, get_ident):
+def make(store, frame, failed, arm, coerce, Elsewhere, where, ticker, set_fuel, invoke, get_ident, room):
     door, take, give = store.door, store.token.pop, store.token.append
     context, fuel, trapped, trap = store.context, store.fuel, store.trap_pointer, store.trap
     func, args, count = frame.func, frame.args, frame.count
@@ -122,6 +123,7 @@ def make(store, frame, failed, arm, coerce, Elsewhere, where, ticker, set_fuel, 
 _OUTER = """
         if where.mode != {mode}:
             raise Elsewhere
+        {room}
         try:
             take()
         except IndexError:
@@ -162,10 +164,11 @@ def _compile(signature: FuncType, style: int) -> Callable[..., Any]:
         inner = _LOWER.format(plain=_indent(plain, 16), checked=_indent(checked, 16)) + inner
     nesting = style == Style.NESTING
     if style == Style.INNER:
-        body = inner.replace("\n    ", "\n")
+        body = "        room()" + inner.replace("\n    ", "\n")
     else:
         body = _OUTER.format(
             mode=MAIN if style == Style.MAIN_ALONE else DIRECT,
+            room="" if style == Style.MAIN_ALONE else "room()",
             enter=f"where.mode = {NESTED}; store.owner = get_ident()" if nesting else "",
             leave=f"where.mode = {DIRECT}; store.owner = 0" if nesting else "",
             inner=inner,
@@ -186,6 +189,44 @@ def _result(results: tuple[str, ...]) -> str:
     return "None" if not reads else reads[0] if len(reads) == 1 else f"({', '.join(reads)})"
 
 
+def _one() -> None:
+    return None
+
+
+def _two() -> None:
+    _one()
+
+
+def _three() -> None:
+    _two()
+
+
+def _four() -> None:
+    _three()
+
+
+def room_for_callbacks() -> None:
+    """Raise ``RecursionError`` unless a native callback can be entered and answer from here.
+
+    At the very limit of Python's recursion a callback fails before its first instruction, where nothing
+    can catch it, and the engine would be given whatever lay on the stack. A trampoline needs itself, its
+    way to fail, and what those call; the epoch's callback needs only itself, for what fails inside it
+    stops the guest.
+    """
+    _four()
+
+
+def _room_inside() -> None:
+    """The same for a call inside a host function, where the guest chose how deep it is."""
+    try:
+        _four()
+    except RecursionError:
+        raise StackExhausted("calls between guest and host are nested too deeply", limit="stack") from None
+
+
+_ROOMS = (None, _one, room_for_callbacks, _room_inside)
+
+
 def _maker(signature: FuncType, style: int) -> Callable[..., Any]:
     key = (signature, style)
     make = _made.get(key)
@@ -197,7 +238,18 @@ def _maker(signature: FuncType, style: int) -> Callable[..., Any]:
 def bind(store: Callee, frame: CallFrame, style: int) -> Callable[..., Any]:
     """Return the closure that calls the function in ``frame``; it takes the parameters by position."""
     closure: Callable[..., Any] = frame.entry.maker(style)(
-        store, frame, store.failed, store.arm, coerce, Elsewhere, where, ticker, _set_fuel, _invoke, get_ident
+        store,
+        frame,
+        store.failed,
+        store.arm,
+        coerce,
+        Elsewhere,
+        where,
+        ticker,
+        _set_fuel,
+        _invoke,
+        get_ident,
+        _ROOMS[style],
     )
     return closure
 

@@ -81,7 +81,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any] | None]] = {
     "wasm_valtype_new": (_P, [c_uint8]),
     "wasm_functype_new": (_P, [_P, _P]),
     "wasm_valtype_vec_new": (None, [_P, c_size_t, _P]),
-    "wasmtime_trap_new": (_P, [c_char_p, c_size_t]),
+    "wasmtime_trap_new": (_P, None),
     "wasmtime_trap_code": (c_uint8, [_P, _P]),
     "wasm_trap_message": (None, [_P, _P]),
     "wasm_trap_trace": (None, [_P, _P]),
@@ -90,7 +90,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any] | None]] = {
     "wasm_frame_func_index": (c_uint32, [_P]),
     "wasm_frame_module_offset": (c_size_t, [_P]),
     "wasmtime_frame_func_name": (_P, [_P]),
-    "wasmtime_error_new": (_P, [c_char_p]),
+    "wasmtime_error_new": (_P, None),
     "wasmtime_error_message": (None, [_P, _P]),
     "wasmtime_error_delete": (None, [_P]),
 }

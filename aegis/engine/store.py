@@ -14,7 +14,7 @@ from threading import get_ident
 from typing import Any
 
 from aegis.engine.binary import PAGE, GlobalType
-from aegis.engine.caller import CallFrame, Style, bind
+from aegis.engine.caller import CallFrame, Style, bind, room_for_callbacks
 from aegis.engine.classify import Evidence, classify
 from aegis.engine.door import Door
 from aegis.engine.memory import LinearMemory
@@ -57,6 +57,8 @@ def _nothing() -> None:
 
 _ONE, _NONE = number(1), number(0)
 _pointer = c_void_p.from_param
+_error_new = lib.wasmtime_error_new
+_STOPPED = ctypes.c_char_p.from_param(b"stopped")
 _store_new = lib.wasmtime_store_new
 _store_context = lib.wasmtime_store_context
 _store_delete = lib.wasmtime_store_delete
@@ -106,7 +108,7 @@ def _on_epoch(context: int, number: int, delta: int, kind: int) -> int | None:
             return None
     except BaseException:
         pass
-    return lib.wasmtime_error_new(b"stopped")  # type: ignore[no-any-return]
+    return _error_new(_STOPPED)  # type: ignore[no-any-return]
 
 
 _epoch_callback = _EPOCH(_on_epoch)
@@ -184,6 +186,7 @@ class Store:
 
     def _instantiate(self, functions: Sequence[HostFunction], observed: bool) -> int | None:
         imports = self._imports(functions, observed)
+        room_for_callbacks()
         before = where.mode
         # A start function may call into Python, and what it calls must know that a guest is below.
         where.mode, self.owner = NESTED, get_ident()

@@ -16,17 +16,20 @@ import ctypes
 import threading
 import time
 from collections.abc import Callable
-from ctypes import c_char, c_size_t, c_void_p
+from ctypes import c_char, c_char_p, c_size_t, c_void_p
 from typing import Any
 
 from aegis.engine.abi import SLOT, coerce, formats, index_of, scalar_types, view_name
 from aegis.engine.door import Door
-from aegis.engine.native import lib
+from aegis.engine.native import lib, number
 from aegis.errors import CallError, HostError
 from aegis.values import FuncType
 
 __all__ = ["Slot", "free_slots", "host_callback", "slots", "take_slot"]
 
+# Bound and prepared now: a failing call may have no room to do it.
+_trap_new = lib.wasmtime_trap_new
+_TEXT, _LENGTH = c_char_p.from_param(b"host"), number(4)
 _CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
 _VIEWS_KEPT = 512
 
@@ -189,7 +192,7 @@ def _fail(env: int, error: BaseException) -> int | None:
             slot[0].failure = error
             if not isinstance(error, HostError):
                 slot[0].serving = f"{slot[2]}.{slot[3]}"
-        trap: int = lib.wasmtime_trap_new(b"host", 4)
+        trap: int = _trap_new(_TEXT, _LENGTH)
         return trap
     except BaseException:
-        return lib.wasmtime_trap_new(b"host", 4)  # type: ignore[no-any-return]
+        return _trap_new(_TEXT, _LENGTH)  # type: ignore[no-any-return]

@@ -259,7 +259,8 @@ class Directory:
         if target.startswith("/"):
             raise _error(errno.EPERM)
         with self._locate(_inside(path), follow=False) as place:
-            if _climbs(target) > depth_beneath(self.top, place.parent):
+            climbs = _climbs(target)
+            if climbs and climbs > depth_beneath(self.top, place.parent):
                 raise _error(errno.EPERM if _status(place) is None else errno.EEXIST)
             os.symlink(target, place.name, dir_fd=place.parent)
 

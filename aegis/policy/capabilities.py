@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from aegis.errors import PolicyError
 from aegis.limits import parse_seconds
@@ -53,7 +54,8 @@ class EnvironmentCapability:
 
 
 def _pairs(value: object) -> Iterable[tuple[object, object]]:
-    pairs = list(value.items() if isinstance(value, Mapping) else value) if isinstance(value, Iterable) else [None]
+    items = value.items() if isinstance(value, Mapping) else value
+    pairs: list[Any] = list(items) if isinstance(items, Iterable) else [None]
     if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
         raise PolicyError('environment.set: expected names with their values, such as {"TZ": "UTC"}')
     return pairs

@@ -16,15 +16,13 @@ from aegis.policy.capabilities import (
     RandomCapability,
 )
 from aegis.policy.filesystem import FilesystemCapability, PathGrant, absolute, split_grant
+from aegis.policy.places import Path, line_of
 from aegis.policy.policy import Policy, unknown
 
 __all__ = ["load_policy", "parse_policy"]
 
 _SPELLINGS = {"memory_bytes": "memory", "timeout_seconds": "timeout"}
 _MOST_BYTES = 1 << 20
-
-Path = tuple["str | int", ...]
-"""Where a value stands: keys from the top, and positions in lists."""
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
@@ -54,16 +52,23 @@ def parse_policy(text: str, *, base: str | None = None, source: str = "policy") 
 
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        where = re.search(r"\(at line (\d+), column \d+\)", str(error))
-        message = re.sub(r"\s*\(at .*\)$", "", str(error))
-        line = int(where[1]) if where else text.count("\n") + 1
-        raise PolicyError(f"not valid TOML: {message}", source=source, line=line) from None
+    except RecursionError:
+        raise PolicyError("is nested deeper than any policy", source=source) from None
+    except ValueError as error:  # a TOMLDecodeError, or a number of too many digits
+        raise _invalid(str(error), text, source) from None
     reader = _Reader(text, os.path.abspath(base or os.curdir), source)
     return reader.policy(data)
 
 
 _Result = TypeVar("_Result")
+
+
+def _invalid(message: str, text: str, source: str) -> PolicyError:
+    found = re.search(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$", message)
+    if found is None:
+        return PolicyError("not valid TOML: a number has too many digits", source=source)
+    line = int(found[1] or text.count("\n") + 1)
+    return PolicyError(f"not valid TOML: {message[: found.start()]}", source=source, line=line)
 
 
 class _Reader:
@@ -112,7 +117,8 @@ class _Reader:
         if not isinstance(entries, list):
             raise self._error('paths is a list, such as [{ path = "./data", read = true }]', (*path, "paths"))
         grants = [self._grant(entry, (*path, "paths", n)) for n, entry in enumerate(entries)]
-        return FilesystemCapability(paths=tuple(g for g in grants if g is not None))
+        paths = tuple(g for g in grants if g is not None)
+        return self._at((*path, "paths"), lambda: FilesystemCapability(paths=paths))
 
     def _grant(self, entry: Any, path: Path) -> PathGrant | None:
         if isinstance(entry, str):
@@ -138,13 +144,20 @@ class _Reader:
         from aegis.policy.network import NetworkCapability
 
         self._known(table, path, ("allow", "deny", "listen"))
-        return NetworkCapability(**{key: self._list(value, (*path, key)) for key, value in table.items()})
+        rules = NetworkCapability()
+        for key, value in table.items():
+            for n, text in enumerate(self._list(value, (*path, key))):
+                rules += self._at((*path, key, n), NetworkCapability, **{key: [text]})
+        return rules
 
     def _environment(self, table: Mapping[str, Any], path: Path) -> EnvironmentCapability:
         self._known(table, path, ("set", "pass"))
-        values = self._table(table.get("set", {}), (*path, "set"))
-        passed = tuple(self._list(table.get("pass", []), (*path, "pass")))
-        return EnvironmentCapability(set=tuple(values.items()), pass_=passed)
+        found = EnvironmentCapability()
+        for name, value in self._table(table.get("set", {}), (*path, "set")).items():
+            found += self._at((*path, "set", name), EnvironmentCapability, set=((name, value),))
+        for n, name in enumerate(self._list(table.get("pass", []), (*path, "pass"))):
+            found += self._at((*path, "pass", n), EnvironmentCapability, pass_=(name,))
+        return found
 
     def _clock(self, table: Mapping[str, Any], path: Path) -> ClockCapability:
         self._known(table, path, ("mode",))
@@ -169,18 +182,18 @@ class _Reader:
 
     def _table(self, value: Any, path: Path) -> Mapping[str, Any]:
         if not isinstance(value, Mapping):
-            raise self._error(f"{path[-1]!r} is a table, not {_kind(value)}", path)
+            raise self._error(f"{_place(path)} is a table, not {_kind(value)}", path)
         return value
 
     def _string(self, value: Any, path: Path) -> str:
         if not isinstance(value, str):
-            raise self._error(f"{path[-1]!r} is text in quotes, not {_kind(value)}", path)
+            raise self._error(f"{_place(path)} is text in quotes, not {_kind(value)}", path)
         return value
 
     def _list(self, value: Any, path: Path) -> list[str]:
         if not isinstance(value, list):
             raise self._error(f"{path[-1]!r} is a list of texts, not {_kind(value)}", path)
-        return [self._string(item, path) for item in value]
+        return [self._string(item, (*path, n)) for n, item in enumerate(value)]
 
     def _flag(self, table: Mapping[str, Any], key: str, default: bool, path: Path) -> bool:
         value = table.get(key, default)
@@ -207,6 +220,11 @@ class _Reader:
         return PolicyError(message, source=self._source, line=line_of(self._text, path))
 
 
+def _place(path: Path) -> str:
+    last = path[-1]
+    return repr(last) if isinstance(last, str) else f"item {last + 1} of {path[-2]!r}"
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -214,59 +232,3 @@ def _is_number(value: Any) -> bool:
 def _kind(value: Any) -> str:
     names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a table"}
     return names.get(type(value), type(value).__name__)
-
-
-# -- lines --------------------------------------------------------------------------------------
-
-_HEADER = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
-_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
-_PIECE = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
-_INLINE = re.compile(
-    r"""(\{)|(?:(?<=[{,\s]))([A-Za-z0-9_-]+|"[^"]*"|'[^']*')\s*=(?!=)|("(?:[^"\\]|\\.)*"|'[^']*')|(\#)"""
-)
-
-
-def line_of(text: str, path: Path) -> int | None:
-    """Return the line, from 1, where the value at ``path`` stands, or the nearest thing above it."""
-    places = _places(text)
-    for length in range(len(path), 0, -1):
-        if path[:length] in places:
-            return places[path[:length]]
-    return None
-
-
-def _places(text: str) -> dict[Path, int]:
-    """Find the line of every table, key and inline table's key. The TOML is known to be valid."""
-    places: dict[Path, int] = {}
-    table: Path = ()
-    key: Path = ()
-    item = -1
-    for number, line in enumerate(text.splitlines(), 1):
-        header = _HEADER.match(line)
-        if header and not _KEY.match(line):
-            table = _split(header[1])
-            for length in range(1, len(table) + 1):
-                places.setdefault(table[:length], number)
-            continue
-        start = _KEY.match(line)
-        begin = 0
-        if start:
-            key, item = (*table, *_split(start[1])), -1
-            for length in range(len(table) + 1, len(key) + 1):
-                places.setdefault(key[:length], number)
-            begin = start.end()
-        for found in _INLINE.finditer(line, begin):
-            if found[4]:
-                break
-            if found[1]:
-                item += 1
-                places.setdefault((*key, item), number)
-            elif found[2]:
-                name = found[2].strip("\"'")
-                places.setdefault((*key, item, name), number)
-                places.setdefault((*key, name), number)
-    return places
-
-
-def _split(dotted: str) -> tuple[str, ...]:
-    return tuple(piece.strip("\"'") for piece in _PIECE.findall(dotted))

@@ -120,7 +120,7 @@ class NetworkPattern:
 
 
 def _wrong(text: str, message: str) -> PolicyError:
-    return PolicyError(f"network: {printable(text, 80)!r} {message}")
+    return PolicyError(f"network: '{printable(text, 80)}' {message}")
 
 
 def _split_scheme(text: str) -> tuple[str | None, str]:
@@ -287,11 +287,11 @@ class NetworkCapability:
         found = addresses.read_address(_ascii(host) or host)
         name = None if found is not None else _name(host)
         if found is None and name is None:
-            return NetworkVerdict(False, f"{printable(host, 80)!r} is not a host")
+            return NetworkVerdict(False, f"'{printable(host, 80)}' is not a host")
         if address is not None:
             given = addresses.read_address(address)
             if given is None or (found is not None and given != found):
-                return NetworkVerdict(False, f"{printable(address, 80)!r} is not an address of {printable(host, 80)}")
+                return NetworkVerdict(False, f"'{printable(address, 80)}' is not an address of {printable(host, 80)}")
             found = given
         return self._judge(scheme, port, name, found)
 
@@ -302,7 +302,7 @@ class NetworkCapability:
             return NetworkVerdict(False, fault)
         found = addresses.read_address(host)
         if found is None:
-            return NetworkVerdict(False, f"{printable(host, 80)!r} is not an address to listen at")
+            return NetworkVerdict(False, f"'{printable(host, 80)}' is not an address to listen at")
         address = addresses.judged(found)
         for rule in self.listen:
             if rule.fits_port(scheme, port) and rule.fits_address(address):
@@ -349,7 +349,7 @@ def _patterns(value: object, what: str) -> tuple[NetworkPattern, ...]:
 
 def _fault(scheme: str, port: int) -> str | None:
     if scheme not in _IMPLIED:
-        return f"{printable(scheme, 80)!r} is not a scheme that a rule can name"
+        return f"'{printable(scheme, 80)}' is not a scheme that a rule can name"
     return None if 0 <= port <= _MOST_PORT else f"{port} is not a port"
 
 

@@ -65,7 +65,13 @@ class Context:
         if len(pairs) == 1:
             return self.memory.read(*pairs[0])
         self._within(pairs)
-        return b"".join(self.memory.read(*pair) for pair in pairs)
+        # Buffers may overlap, 1024 of them. One memory's worth is written, and the guest is told how much.
+        room = self.memory.size()
+        parts: list[bytes] = []
+        for address, length in pairs:
+            parts.append(self.memory.read(address, min(length, room)))
+            room -= len(parts[-1])
+        return b"".join(parts)
 
     def scatter(self, pairs: list[tuple[int, int]], data: bytes) -> None:
         """Put ``data`` into the buffers of a vectored read, in order."""

@@ -125,13 +125,17 @@ class Paths(Context):
         target = self.table.directory(new_fd, Rights.PATH_LINK_TARGET)
         if lookup:
             raise Refused(Errno.INVAL)
-        self._decide("write", target, new, lambda: source.directory.link(old, target.directory, new))
+        self._decide(
+            "write", *_narrower(source, old, target, new), lambda: source.directory.link(old, target.directory, new)
+        )
 
     def path_rename(self, fd: int, path_at: int, length: int, new_fd: int, new_at: int, new_length: int) -> None:
         old, new = self.path(path_at, length), self.path(new_at, new_length)
         source = self.table.directory(fd, Rights.PATH_RENAME_SOURCE)
         target = self.table.directory(new_fd, Rights.PATH_RENAME_TARGET)
-        self._decide("write", target, new, lambda: source.directory.rename(old, target.directory, new))
+        self._decide(
+            "write", *_narrower(source, old, target, new), lambda: source.directory.rename(old, target.directory, new)
+        )
 
     def _decide(self, action: str, entry: OpenDirectory, path: str, function: Callable[[], _Result]) -> _Result:
         """Do it, and record whether the grant covered it."""
@@ -155,6 +159,11 @@ class Paths(Context):
                 remedy="" if allowed else f"{flag} {printable(entry.label) if flag == '--allow-write' else target}",
             )
         )  # fmt: skip
+
+
+def _narrower(source: OpenDirectory, old: str, target: OpenDirectory, new: str) -> tuple[OpenDirectory, str]:
+    """Return that of two places which decides whether something may go from one to the other."""
+    return (target, new) if source.directory.writable else (source, old)
 
 
 def _follow(lookup: int) -> bool:

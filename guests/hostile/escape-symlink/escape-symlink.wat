@@ -86,11 +86,16 @@
     (call $note (call $path_open (i32.const 3) (i32.const 1) (local.get $path) (local.get $size)
       (i32.const 1) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 64))))
 
-  ;; A link to outside may be made, where the guest can write; it must lead nowhere for the guest. Absolute ones
-  ;; are refused.
+  ;; Where a host lets the guest make a link to outside, it must lead nowhere for the guest. Absolute ones are refused
+  ;; everywhere.
+  (global $planted (mut i32) (i32.const 0))
   (func $plant
+    (local $errno i32)
     (call $say (i32.const 1248) (i32.const 15))
-    (call $number (call $path_symlink (i32.const 1336) (i32.const 13) (i32.const 3) (i32.const 1352) (i32.const 13)))
+    (local.set $errno
+      (call $path_symlink (i32.const 1336) (i32.const 13) (i32.const 3) (i32.const 1352) (i32.const 13)))
+    (global.set $planted (i32.eqz (local.get $errno)))
+    (call $number (local.get $errno))
     (call $say (i32.const 1264) (i32.const 15))
     (call $number (call $path_symlink (i32.const 1368) (i32.const 2) (i32.const 3) (i32.const 1376) (i32.const 12)))
     (call $say (i32.const 1280) (i32.const 15))
@@ -108,5 +113,5 @@
     (call $inside)
     (call $try_all (i32.const 1024))
     (call $plant)
-    (call $try_all (i32.const 1176))
+    (if (global.get $planted) (then (call $try_all (i32.const 1176))))
     (call $finish)))

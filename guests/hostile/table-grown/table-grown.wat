@@ -1,6 +1,6 @@
 ;; table-grown: grows a table, a hundred elements at a time.
 (module
-  (table $t 0 funcref)
+  (table $t (export "table") 0 funcref)
 
   ;; Grows until it is refused and returns how many elements there are then.
   (func $grow (export "polite") (result i32)

@@ -1,0 +1,126 @@
+"""Where each value of a TOML text stands, for diagnostics. The text is known to be valid TOML."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+
+__all__ = ["Path", "line_of"]
+
+Path = tuple["str | int", ...]
+"""Where a value stands: keys from the top, and positions in lists."""
+
+_BLANK = re.compile(r"[ \t]*")
+_GAP = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
+_TEXT = re.compile(
+    r'"""(?:[^\\]|\\.)*?"{3,5}|' r"'''.*?'{3,5}|" r'"(?:[^"\\\n]|\\.)*"|' r"'[^'\n]*'", re.DOTALL
+)  # fmt: skip
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_OTHER = re.compile(r"[^,\]}#\n]*")
+
+
+def line_of(text: str, path: Path) -> int | None:
+    """Return the line, from 1, where the value at ``path`` stands, or the nearest thing above it."""
+    places = _Scanner(text).places
+    for length in range(len(path), 0, -1):
+        if path[:length] in places:
+            return places[path[:length]]
+    return None
+
+
+class _Scanner:
+    """Walks a TOML text once; ``places`` has the line of every table, key and list item."""
+
+    def __init__(self, text: str) -> None:
+        self.places: dict[Path, int] = {}
+        self._text = text
+        self._position = 0
+        self._starts = [0, *(found.end() for found in re.finditer("\n", text))]
+        self._last: dict[Path, int] = {}  # of each array of tables, the position of its latest table
+        self._document()
+
+    def _document(self) -> None:
+        table: Path = ()
+        while self._skip(_GAP):
+            if self._take("[["):
+                table = self._enter(self._key(), array=True)
+                self._take("]]")
+            elif self._take("["):
+                table = self._enter(self._key(), array=False)
+                self._take("]")
+            else:
+                self._pair(table)
+
+    def _enter(self, key: Path, *, array: bool) -> Path:
+        """Return the path of the table that a header opens; a name of an array of tables is its latest."""
+        path: Path = ()
+        for place, piece in enumerate(key, 1):
+            path = (*path, piece)
+            self._mark(path)
+            if array and place == len(key):
+                self._last[path] = self._last.get(path, -1) + 1
+            if path in self._last:
+                path = (*path, self._last[path])
+                self._mark(path)
+        return path
+
+    def _pair(self, table: Path) -> None:
+        path = table
+        for piece in self._key():
+            path = (*path, piece)
+            self._mark(path)
+        self._skip(_BLANK)
+        self._take("=")
+        self._skip(_BLANK)
+        self._value(path)
+
+    def _value(self, path: Path) -> None:
+        self._mark(path)
+        if self._take("["):
+            item = 0
+            while self._skip(_GAP) and not self._take("]"):
+                self._value((*path, item))
+                item += 1
+                self._skip(_GAP)
+                self._take(",")
+        elif self._take("{"):
+            while self._skip(_GAP) and not self._take("}"):
+                self._pair(path)
+                self._skip(_GAP)
+                self._take(",")
+        elif not self._match(_TEXT):
+            self._match(_OTHER)
+
+    def _key(self) -> tuple[str, ...]:
+        pieces = []
+        while True:
+            self._skip(_BLANK)
+            quoted = self._match(_TEXT)
+            pieces.append(_unquoted(quoted) if quoted else self._match(_BARE))
+            self._skip(_BLANK)
+            if not self._take("."):
+                return tuple(pieces)
+
+    def _mark(self, path: Path) -> None:
+        self.places.setdefault(path, bisect_right(self._starts, self._position))
+
+    def _take(self, mark: str) -> bool:
+        found = self._text.startswith(mark, self._position)
+        self._position += len(mark) if found else 0
+        return found
+
+    def _match(self, pattern: re.Pattern[str]) -> str:
+        found = pattern.match(self._text, self._position)
+        self._position = found.end() if found else self._position
+        return found[0] if found else ""
+
+    def _skip(self, pattern: re.Pattern[str]) -> bool:
+        """Pass over ``pattern``; tell whether text is left."""
+        self._match(pattern)
+        return self._position < len(self._text)
+
+
+def _unquoted(quoted: str) -> str:
+    import tomllib
+
+    return str(tomllib.loads(f"key = {quoted}")["key"])

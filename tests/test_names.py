@@ -1,0 +1,55 @@
+"""Hostile text is shown on one line, escaped and cut."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aegis.names import count, near, printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain text", "plain text"),
+        ("é 漢", "é 漢"),
+        ("a\nb\tc", "a\\nb\\tc"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("\x7f\x9b", "\\x7f\\x9b"),
+        ("\u202eevil", "\\u202eevil"),
+        ("\u200b", "\\u200b"),
+        ("\ud800", "\\ud800"),
+        ("a\\b", "a\\\\b"),
+        (b"ok", "ok"),
+        (b"\xff", "\\\\xff"),
+        ("", ""),
+    ],
+)
+def test_text_shown(text: str | bytes, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_a_cut_is_marked_with_the_full_length() -> None:
+    assert printable("x" * 201) == "x" * 200 + "… (201 characters)"
+    assert printable("x" * 200) == "x" * 200
+    assert printable("\n" * 4, 5) == "\\n\\n\\… (4 characters)"
+
+
+@given(st.text() | st.binary(), st.integers(0, 50))
+def test_any_text_is_shown_on_one_printable_line(text: str | bytes, limit: int) -> None:
+    shown = printable(text, limit)
+    assert shown.isprintable()
+    assert len(shown) <= limit + len("… (000 characters)")
+    shown.encode()
+
+
+def test_near_names() -> None:
+    assert near("memry", ["memory", "fuel"]) == ["memory"]
+    assert near("zzz", ["memory", "fuel"]) == []
+    assert len(near("name1", ["name2", "name3", "name4"], 2)) == 2
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 files"), (1, "1 file"), (2000, "2,000 files")])
+def test_a_number_with_its_noun(number: int, text: str) -> None:
+    assert count(number, "file") == text
