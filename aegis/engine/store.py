@@ -102,8 +102,7 @@ _EPOCH = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
 def _on_epoch(context: int, number: int, delta: int, kind: int) -> int | None:
     """Called by the engine at the first epoch check after a tick: go on for a tick, or stop the guest."""
     try:
-        slot = slots[number]
-        if slot is not None and slot[0].overdue() is None:
+        if slots[number][0].overdue() is None:
             c_uint64.from_address(delta).value = 1
             return None
     except BaseException:

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from ctypes import c_char, c_char_p, c_size_t, c_void_p
 from typing import Any
 
-from aegis.engine.abi import SLOT, coerce, formats, index_of, scalar_types, view_name
+from aegis.engine.abi import SLOT, coerce, formats, index_of, view_name
 from aegis.engine.door import Door
 from aegis.engine.native import lib, number
 from aegis.errors import CallError, HostError
+from aegis.limits import Limits
 from aegis.values import FuncType
 
 __all__ = ["Slot", "free_slots", "host_callback", "slots", "take_slot"]
@@ -36,7 +37,15 @@ _VIEWS_KEPT = 512
 Slot = tuple[Door, Callable[..., Any], str, str]
 """Whose call it is, the function, and the import's module and name."""
 
-slots: list[Slot | None] = [None]
+
+def _gone() -> None:
+    """The function of a slot whose store is gone; its door lets nothing through."""
+
+
+_VACANT: Slot = (Door(Limits()), _gone, "", "")
+_VACANT[0].calls_left = 0
+slots: list[Slot] = [_VACANT]
+"""Slots by number; what a number that is not taken means is refused. Zero never is taken."""
 _free: list[int] = []
 _lock = threading.Lock()
 _compiled: dict[tuple[FuncType, bool], Any] = {}
@@ -57,7 +66,7 @@ def free_slots(numbers: list[int]) -> None:
     """Forget slots whose store is gone."""
     with _lock:
         for number in numbers:
-            slots[number] = None
+            slots[number] = _VACANT
         _free.extend(numbers)
 
 
@@ -67,18 +76,11 @@ def host_callback(signature: FuncType, *, observed: bool) -> Any:
     ``observed`` adds what events and host time cost: two readings of the clock a call.
     """
     key = (signature, observed)
-    callback = _compiled.get(key)
-    if callback is None:
-        with _lock:
-            callback = _compiled.get(key)
-            if callback is None:
-                callback = _compiled[key] = _CALLBACK(_compile(signature, observed))
-    return callback
-
-
-def unsupported(signature: FuncType) -> str | None:
-    """Return the first value type of ``signature`` that cannot cross, or ``None``."""
-    return next((t for t in (*signature.params, *signature.results) if t not in scalar_types), None)
+    try:
+        return _compiled[key]
+    except KeyError:
+        # Two threads may both make one; the first that is kept serves both.
+        return _compiled.setdefault(key, _CALLBACK(_compile(signature, observed)))
 
 
 _SOURCE = """
@@ -187,12 +189,11 @@ def _observe(door: Door, module: str, name: str, started: float, error: BaseExce
 def _fail(env: int, error: BaseException) -> int | None:
     """Keep the exception for the caller and answer with a trap. Nothing may escape from here."""
     try:
-        slot = slots[env]
-        if slot is not None and slot[0].failure is None:
-            slot[0].failure = error
+        door, _, module, name = slots[env]
+        if door.failure is None:
+            door.failure = error
             if not isinstance(error, HostError):
-                slot[0].serving = f"{slot[2]}.{slot[3]}"
-        trap: int = _trap_new(_TEXT, _LENGTH)
-        return trap
+                door.serving = f"{module}.{name}"
     except BaseException:
-        return _trap_new(_TEXT, _LENGTH)  # type: ignore[no-any-return]
+        pass
+    return _trap_new(_TEXT, _LENGTH)  # type: ignore[no-any-return]

@@ -1,0 +1,121 @@
+"""What is admitted: configuration, proposals, malformed bytes. Only clear errors, whatever the bytes."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+import wasmtime
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aegis import Aegis, Limits
+from aegis.engine.artifact import text_to_binary, validate_module
+from aegis.engine.binary import read_module
+from aegis.engine.config import ADMITTED, REFUSED, EngineConfig
+from aegis.errors import AegisError, ArtifactError, ArtifactNotFound, PolicyError
+from tests.guests.catalogue import GUESTS, source
+
+LIMITS = Limits()
+CONFIG = EngineConfig.from_limits(LIMITS)
+TEXTS = sorted(p for p in GUESTS.rglob("*.wat") if "proposals" not in p.parts)
+PROPOSALS = sorted((GUESTS / "hostile" / "proposals").glob("*.wat"))
+
+
+@pytest.mark.parametrize("stack", [0, 1, -1, 16 * 1024 - 1, (2 << 20) + 1, 1 << 40])
+def test_a_stack_that_would_abort_the_process_is_refused(stack: int) -> None:
+    with pytest.raises(PolicyError, match="stack"):
+        EngineConfig(stack=stack)
+
+
+def test_the_list_of_proposals_is_frozen() -> None:
+    assert sorted(ADMITTED) == [
+        "bulk_memory", "multi_memory", "multi_value", "reference_types", "simd", "tail_call",
+    ]  # fmt: skip
+    assert {"threads", "memory64", "gc", "exceptions", "stack_switching", "component_model_async"} <= set(REFUSED)
+
+
+@pytest.mark.parametrize("path", PROPOSALS, ids=lambda p: p.stem)
+def test_a_module_of_a_refused_proposal_is_refused_or_harmless(path: Path) -> None:
+    try:
+        data = text_to_binary(path.read_bytes())
+        validate_module(data, LIMITS, CONFIG)
+    except ArtifactError:
+        return
+    assert path.stem.startswith("v128"), "admitted, but for signatures that only linking can judge"
+    runtime = Aegis(cache=False)
+    module = runtime.load(data)
+    try:
+        sandbox = runtime.sandbox(module)
+    except AegisError:
+        return
+    with sandbox:
+        for export in module.exports:
+            if export.kind == "func" and "v128" in str(export.type):
+                with pytest.raises(AegisError):
+                    sandbox.call(export.name)
+            if export.kind == "global":
+                with pytest.raises(AegisError):
+                    sandbox.globals[export.name]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.stem)
+def test_our_reader_agrees_with_the_engines(path: Path) -> None:
+    data = text_to_binary(path.read_bytes())
+    info = read_module(data)
+    config = wasmtime.Config()
+    native = wasmtime.Module(wasmtime.Engine(config), data)
+    assert [(i.module, i.name) for i in info.imports] == [(i.module, i.name) for i in native.imports]
+    assert [e.name for e in info.exports] == [e.name for e in native.exports]
+    for ours, theirs in zip(info.exports, native.exports, strict=True):
+        if ours.kind == "func":
+            assert ours.type.params == tuple(map(str, theirs.type.params))  # type: ignore[union-attr]
+            assert ours.type.results == tuple(map(str, theirs.type.results))  # type: ignore[union-attr]
+
+
+SEEDS = [text_to_binary(source(name).read_bytes()) for name in ("wordcount", "counter", "hostile/memory-many")]
+
+
+@given(data=st.data(), seed=st.sampled_from(SEEDS))
+@settings(max_examples=400, deadline=None, derandomize=True)
+def test_any_bytes_end_in_a_module_or_a_refusal(data: st.DataObject, seed: bytes) -> None:
+    """Oracle: reading and validating mutated bytes returns, or raises ``ArtifactError``."""
+    raw = bytearray(seed)
+    for _ in range(data.draw(st.integers(1, 6))):
+        raw[data.draw(st.integers(8, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    cut = bytes(raw[: data.draw(st.integers(8, len(raw)))])
+    for subject in (bytes(raw), cut):
+        with contextlib.suppress(ArtifactError):
+            assert validate_module(subject, LIMITS, CONFIG).functions >= 0
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=300, derandomize=True)
+def test_any_sections_are_read_or_refused(tail: bytes) -> None:
+    with contextlib.suppress(ArtifactError):
+        assert read_module(b"\0asm\1\0\0\0" + tail).functions <= len(tail)
+
+
+def test_text_is_not_taken_for_a_module() -> None:
+    runtime = Aegis(cache=False)
+    with pytest.raises(ArtifactError, match="text"):
+        runtime.load(b"(module)")
+    with pytest.raises(ArtifactError, match="load_wat"):
+        runtime.load("(module)")  # type: ignore[arg-type]
+    assert runtime.load_wat("(module)").exports == ()
+
+
+def test_the_size_is_checked_first(tmp_path: Path) -> None:
+    runtime = Aegis(cache=False, module_size=100)
+    big = tmp_path / "big.wasm"
+    big.write_bytes(b"\0asm\1\0\0\0" + bytes(200))
+    with pytest.raises(ArtifactError, match="more than the limit of 100 bytes"):
+        runtime.load_file(big)
+    (tmp_path / "big.wat").write_text("(module)" + " " * 200)
+    with pytest.raises(ArtifactError, match="more than the limit"):
+        runtime.load_file(tmp_path / "big.wat")
+    with pytest.raises(ArtifactNotFound):
+        runtime.load_file(tmp_path / "none.wasm")
+    with pytest.raises(ArtifactNotFound):
+        runtime.load_file("nul\0.wasm")

@@ -1,0 +1,200 @@
+"""Many sandboxes on many threads: nothing of one reaches another, and no stack is too small to be safe."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from aegis import Aegis
+from aegis.errors import HostError, StackExhausted
+
+CALLS = """(module (import "env" "f" (func $f (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "go") (param i32) (result i32) (call $f (local.get 0)))
+  (func $down (export "down") (param i32) (result i32) (call $down (i32.add (local.get 0) (i32.const 1)))))"""
+
+
+class Mine(Exception):
+    """An exception that says whose it is."""
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Aegis:
+    return Aegis(cache=False)
+
+
+def test_exceptions_and_values_never_cross(runtime: Aegis) -> None:
+    module = runtime.load_wat(CALLS)
+
+    def many(who: int) -> None:
+        def f(n: int) -> int:
+            if n % 3 == 0:
+                raise Mine(who, n)
+            return who * 1000 + n
+
+        for n in range(60):
+            with runtime.sandbox(module, imports={"env": {"f": f}}) as sandbox:
+                if n % 3:
+                    assert sandbox.call("go", n) == who * 1000 + n
+                    continue
+                with pytest.raises(HostError) as caught:
+                    sandbox.call("go", n)
+                assert isinstance(caught.value.__cause__, Mine)
+                assert caught.value.__cause__.args == (who, n)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(many, range(16)))
+
+
+def test_one_sandbox_is_handed_from_thread_to_thread(runtime: Aegis) -> None:
+    with runtime.sandbox(runtime.load_wat(CALLS), imports={"env": {"f": lambda n: n + 1}}) as sandbox:
+        assert sandbox.call("go", 1) == 2
+        for n in range(5):
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(sandbox.call, "go", n).result(20) == n + 1
+        assert sandbox.call("go", 6) == 7
+
+
+def test_a_sandbox_inside_a_host_function_of_another(runtime: Aegis) -> None:
+    module = runtime.load_wat(CALLS)
+
+    def nested(depth: int) -> int:
+        if depth == 0:
+            return 0
+        with runtime.sandbox(module, imports={"env": {"f": nested}}) as inner:
+            return int(inner.call("go", depth - 1)) + 1
+
+    with runtime.sandbox(module, imports={"env": {"f": nested}}) as sandbox:
+        assert sandbox.call("go", 6) == 6
+
+
+def test_five_hundred_sandboxes_on_one_loop(runtime: Aegis) -> None:
+    module = runtime.load_wat(CALLS)
+
+    async def one(who: int) -> Any:
+        def f(n: int) -> int:
+            if who % 5 == 0:
+                raise Mine(who)
+            return who + n
+
+        with runtime.sandbox(module, imports={"env": {"f": f}}) as sandbox:
+            try:
+                return await sandbox.acall("go", 1)
+            except HostError as error:
+                return error.__cause__
+
+    async def everybody() -> list[Any]:
+        return await asyncio.gather(*(one(who) for who in range(500)))
+
+    for who, result in enumerate(asyncio.run(everybody())):
+        if who % 5:
+            assert result == who + 1
+        else:
+            assert isinstance(result, Mine)
+            assert result.args == (who,)
+
+
+@pytest.mark.parametrize("size", [256, 512, 1024, 8192])
+def test_a_small_stack_is_no_danger(runtime: Aegis, size: int) -> None:
+    """A guest that recurses on a thread with little stack kills the process, if it is let (F29)."""
+    module = runtime.load_wat(CALLS)
+    found: list[BaseException] = []
+
+    def recurse() -> None:
+        with runtime.sandbox(module, imports={"env": {"f": lambda n: n}}) as sandbox:
+            try:
+                sandbox.call("down", 0)
+            except StackExhausted as error:
+                found.append(error)
+
+    before = threading.stack_size(size * 1024)
+    try:
+        worker = threading.Thread(target=recurse)
+        worker.start()
+    finally:
+        threading.stack_size(before)
+    worker.join()
+    assert len(found) == 1
+
+
+def test_at_the_edge_of_recursion_the_guest_is_not_entered(runtime: Aegis) -> None:
+    """A callback that cannot be entered would answer with whatever lay on the stack."""
+    module = runtime.load_wat(CALLS)
+    answers: set[Any] = set()
+
+    def deep(depth: int, sandbox: Any) -> Any:
+        return deep(depth - 1, sandbox) if depth else sandbox.call("go", 7)
+
+    def edge() -> None:
+        with runtime.sandbox(module, imports={"env": {"f": lambda n: n}}) as sandbox:
+            sandbox.call("go", 7)
+            room = sys.getrecursionlimit()
+            for depth in range(room - 120, room):
+                try:
+                    answers.add(deep(depth, sandbox))
+                except (RecursionError, HostError) as error:
+                    answers.add(type(error))
+                if sandbox.state != "ready":
+                    sandbox.reset()
+
+    worker = threading.Thread(target=edge)
+    worker.start()
+    worker.join()
+    assert answers <= {7, RecursionError, HostError}
+    assert RecursionError in answers
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_runs_guests_of_its_own() -> None:
+    program = """
+import os, sys, aegis
+runtime = aegis.Aegis(cache=False, fuel=None, timeout="300ms")
+module = runtime.load_wat('''(module (func (export "spin") (loop $l (br $l)))
+  (func (export "one") (result i32) i32.const 1))''')
+assert runtime.sandbox(module).run("spin").status == "timeout"
+child = os.fork()
+if child == 0:
+    good = runtime.sandbox(module).call("one") == 1 and runtime.sandbox(module).run("spin").status == "timeout"
+    os._exit(0 if good else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_ctrl_c_in_the_main_thread_of_a_program_cancels_the_call() -> None:
+    program = """
+import os, signal, threading, aegis
+runtime = aegis.Aegis(cache=False, fuel=None, timeout="50s")
+module = runtime.load_wat('(module (import "env" "f" (func $f)) (func (export "go") (call $f) (loop $l (br $l))))')
+def f():
+    os.kill(os.getpid(), signal.SIGINT)
+with runtime.sandbox(module, imports={"env": {"f": f}}) as sandbox:
+    try:
+        sandbox.call("go")
+    except KeyboardInterrupt:
+        print("interrupted", sandbox.state)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False, text=True)
+    assert done.stdout == "interrupted poisoned\n", done.stderr
+
+
+def test_faulthandler_enabled_late_does_no_harm() -> None:
+    """Enabled after the engine, it would turn a guest's bad access into the end of the process (F30)."""
+    program = """
+import faulthandler, aegis
+runtime = aegis.Aegis(cache=False)
+module = runtime.load_wat('(module (memory 1) (func (export "bad") (result i32) (i32.load (i32.const 99999999))))')
+faulthandler.enable()
+with runtime.sandbox(module) as sandbox:
+    print(sandbox.run("bad").error.code)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False, text=True)
+    assert done.stdout == "memory-out-of-bounds\n", done.stderr
