@@ -6,7 +6,7 @@ Each goes through the sandbox at every use, so nothing here outlives what it ref
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.engine.abi import coerce, scalar_types
 from aegis.engine.binary import GlobalType
@@ -15,8 +15,25 @@ from aegis.names import near, printable
 from aegis.values import MemoryFault
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from aegis.engine.artifact import Module
+    from aegis.engine.door import Door
     from aegis.engine.memory import LinearMemory
-    from aegis.sandbox import Sandbox
+    from aegis.engine.store import Store
+
+    class Held(Protocol):
+        """What a handle asks of its sandbox."""
+
+        _door: Door
+        _memory: LinearMemory | None
+
+        def call(self, name: str, *args: Any) -> Any: ...
+        def _exclusive(self) -> AbstractContextManager[LinearMemory]: ...
+        def _held(self) -> AbstractContextManager[Store]: ...
+        def _loaded(self) -> Module: ...
+        def _on_guest_stack(self) -> bool: ...
+
 
 __all__ = ["Caller", "Globals", "Memory"]
 
@@ -26,7 +43,7 @@ class Memory:
 
     __slots__ = ("_sandbox",)
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Held) -> None:
         self._sandbox = sandbox
 
     @property
@@ -58,7 +75,7 @@ class Globals(MutableMapping[str, Any]):
 
     __slots__ = ("_sandbox",)
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Held) -> None:
         self._sandbox = sandbox
 
     def __getitem__(self, name: str) -> int | float:
@@ -105,7 +122,7 @@ class Caller:
 
     __slots__ = ("_sandbox",)
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Held) -> None:
         self._sandbox = sandbox
 
     def read(self, offset: int, length: int) -> bytes:
@@ -136,7 +153,7 @@ class Caller:
         assert memory is not None  # a guest that called a host function has imports
         return memory
 
-    def _inside(self) -> Sandbox:
+    def _inside(self) -> Held:
         if not self._sandbox._on_guest_stack():
             raise SandboxStateError("a caller is good only inside the host function that got it", state="busy")
         return self._sandbox

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from operator import sub
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aegis.errors import AegisError
 from aegis.observe.outcome import Outcome, Usage
@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from aegis.engine.door import Door
     from aegis.engine.store import Store
     from aegis.host import Grants
-    from aegis.sandbox import Sandbox
+    from aegis.observe.bus import EventBus
+
+    class Metered(Protocol):
+        """What a meter reads of its sandbox."""
+
+        _bus: EventBus
+        _door: Door
+        _grants: Grants | None
+        _observed: bool
+        _store: Store | None
+
 
 __all__ = ["Meter"]
 
@@ -40,7 +50,7 @@ class Meter:
 
     __slots__ = ("_bus", "_count", "_fuel", "_latest", "_memory", "_output", "_sandbox", "_seconds", "undelivered")
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Metered) -> None:
         self._sandbox = sandbox
         self._bus = sandbox._bus
         self._memory = 0

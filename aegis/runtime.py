@@ -133,7 +133,7 @@ class Aegis:
 
     def plan(self, module: Module, *, pooled: bool = True) -> Plan:
         """Return what stores of ``module`` need, from the pool or without it."""
-        plan = module.plan
+        plan: Plan | None = module.plan
         if pooled and plan is not None and plan.config is self._config and plan.limits is self.policy.limits:
             return plan
         return plan_for(module, self._config if pooled else self._plain, self.policy.limits)

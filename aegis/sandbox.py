@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis import host
 from aegis.engine import Module
@@ -27,8 +27,18 @@ from aegis.values import Decision, HostFunction
 if TYPE_CHECKING:
     import asyncio
 
-    from aegis.policy import StdioCapability
-    from aegis.runtime import Aegis
+    from aegis.policy import Policy, StdioCapability
+
+    class Runtime(Protocol):
+        """What a sandbox asks of the runtime that made it."""
+
+        policy: Policy
+        subscribers: tuple[Subscriber, ...]
+
+        def bus(self, subscribers: Sequence[Subscriber]) -> EventBus: ...
+        def plan(self, module: Module, *, pooled: bool = True) -> Plan: ...
+        def policy_with(self, stdio: StdioCapability) -> Policy: ...
+
 
 __all__ = ["Sandbox"]
 
@@ -45,7 +55,7 @@ class Sandbox:
 
     def __init__(
         self,
-        runtime: Aegis,
+        runtime: Runtime,
         module: Module | None = None,
         *,
         imports: Mapping[str, Mapping[str, Callable[..., Any]]] | None = None,

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from ctypes import c_void_p
-from typing import TYPE_CHECKING
+from typing import Any
 
 from aegis.engine.binary import Export, Import, ModuleInfo, is_component, is_module, read_module
 from aegis.engine.cache import Cache
@@ -22,9 +22,6 @@ from aegis.errors import ArtifactError, ArtifactNotFound
 from aegis.limits import Limits, format_bytes
 from aegis.names import printable
 from aegis.values import FuncType
-
-if TYPE_CHECKING:
-    from aegis.engine.plan import Plan
 
 __all__ = ["Module", "NativeCode", "compile_module", "read_file", "text_to_binary", "validate_module"]
 
@@ -58,7 +55,7 @@ class Module:
         self._cache = cache
         self._codes: dict[EngineConfig, NativeCode] = {}
         self._lock = threading.Lock()
-        self.plan: Plan | None = None
+        self.plan: Any = None  # plan.py's own, kept here so that it goes with the module
         self.info = info
         self.digest = digest
         self.size = len(data)

@@ -103,7 +103,7 @@ def _listed(names: list[str]) -> str:
 
 def plan_for(module: Module, config: EngineConfig, limits: Limits) -> Plan:
     """Return the plan, the module's latest one if it is of the same limits and engine."""
-    plan = module.plan
+    plan: Plan | None = module.plan
     if plan is not None and plan.limits is limits and plan.config is config:
         return plan
     module.plan = made = Plan(module, config, limits)
