@@ -52,9 +52,23 @@ def command(face: Face, /, module: str, args: tuple[str, ...], **options: Any) -
     policy = make_policy(options["config"] or face.config, options, capture=face.json)
     if policy.network is not None:
         face.say("note: a core module has no network; --allow-net and --deny-net matter for components")
+    if policy.logging.enabled:
+        _show_log()
     with _Events(options["events"]) as events:
         run = _Run(face, module, args[1:] if args[:1] == ("--",) else args, policy, options, events)
         return run.go()
+
+
+def _show_log() -> None:
+    """Let the guest's granted log lines reach stderr, whatever Python's logging is set to."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("log: %(guest_level)s: %(message)s"))
+    logger = logging.getLogger("aegis.guest")
+    logger.addHandler(handler)
+    logger.setLevel(1)
+    logger.propagate = False
 
 
 class _Run:

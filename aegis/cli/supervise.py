@@ -22,7 +22,7 @@ from aegis.limits import format_seconds
 
 __all__ = ["GRACE", "Stopped", "leave", "supervise"]
 
-GRACE = 0.15
+GRACE = 0.1
 """Seconds that a guest has to stop once it was asked to."""
 
 

@@ -28,5 +28,7 @@ class GuestLog:
         import logging
 
         text = printable(message, MAX_LINE)
-        logging.getLogger("aegis.guest").log(_PYTHON_LEVELS[level], "%s", text)
+        logging.getLogger("aegis.guest").log(
+            _PYTHON_LEVELS[level], "%s", text, extra={"guest_level": LOG_LEVELS[level]}
+        )
         self._scope.logged(LOG_LEVELS[level], text)

@@ -179,3 +179,9 @@ def test_what_a_guest_wrote_is_escaped_in_reports() -> None:
     assert "\x1b" not in ended.err
     document = aegis("-f", "json", "run", guest("hostile/escape-codes"))
     assert "\x1b" not in document.out
+
+
+def test_the_log_is_shown_where_it_is_granted() -> None:
+    granted = aegis("run", "--allow-logging=warn", guest("logging"))
+    assert granted.err.splitlines() == ["log: warn: warn", "log: error: error", "log: critical: critical"]
+    assert aegis("run", guest("logging")).err == ""
