@@ -22,6 +22,7 @@ from aegis.policy.policy import Policy, unknown
 __all__ = ["load_policy", "parse_policy"]
 
 _SPELLINGS = {"memory_bytes": "memory", "timeout_seconds": "timeout"}
+_EXAMPLES = {"memory": "64MiB", "timeout": "30s"}
 _MOST_BYTES = 1 << 20
 
 
@@ -35,7 +36,9 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
         with open(name, "rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
-        raise PolicyError(f"cannot be read: {error.strerror}", source=name) from None
+        raise PolicyError(
+            f"cannot be read: {(error.strerror or 'error').lower()}; name a policy file", source=name
+        ) from None
     if len(data) > _MOST_BYTES:
         raise PolicyError("is larger than 1 MiB, which no policy is", source=name)
     try:
@@ -102,10 +105,11 @@ class _Reader:
         for key, value in table.items():
             name = _SPELLINGS.get(key, key)
             if name in found:
-                raise self._error(f"{name} is given twice; keep {name} or {key}", ("limits", key))
+                both = " and as ".join(k for k in table if _SPELLINGS.get(k, k) == name)
+                raise self._error(f"{name} is given twice, as {both}; keep one", ("limits", key))
             if key in _SPELLINGS and not _is_number(value):
                 raise self._error(
-                    f"{key} is a plain number; write {name} = {value!r} for one with a unit", ("limits", key)
+                    f'{key} is a plain number; write {name} = "{_EXAMPLES[name]}" for one with a unit', ("limits", key)
                 )
             lifted = value == "none"
             found[name] = self._at(("limits", key), parse_limit, name, None if lifted else value)

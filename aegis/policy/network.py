@@ -70,7 +70,7 @@ class NetworkPattern:
 
     @classmethod
     def parse(cls, text: str, *, any_port: bool = False) -> NetworkPattern:
-        """Parse a pattern. With ``any_port`` one that names and implies no port is for every port."""
+        """Parse a pattern. With ``any_port`` one that names no port is for every port, whatever its scheme."""
         if not isinstance(text, str):
             raise PolicyError(f"network: a pattern is text, such as https://api.example.com, not {type(text).__name__}")
         if len(text) > _MOST_PATTERN:
@@ -82,10 +82,10 @@ class NetworkPattern:
         implied = _IMPLIED.get(scheme) if scheme else None
         if port is not None:
             ports = _ports(port, text)
-        elif implied is not None:
-            ports = (implied, implied)
         elif any_port:
             ports = (0, _MOST_PORT)
+        elif implied is not None:
+            ports = (implied, implied)
         else:
             raise _wrong(text, f"names no port; write {printable(text)}:443, a range such as :8000-8080, or :* for all")
         return cls(scheme=scheme, host=host, ports=ports)
@@ -105,6 +105,14 @@ class NetworkPattern:
         """Tell whether the pattern is for this scheme and port."""
         covered = self.scheme is None or scheme in _COVERED[self.scheme]
         return covered and self.ports[0] <= port <= self.ports[1]
+
+    def keeps_from(self, scheme: str, port: int) -> bool:
+        """Tell whether the pattern, as a denial, is for this scheme and port.
+
+        What is denied over ``https`` is denied over ``tcp`` too, which could carry it.
+        """
+        reached = self.fits_port(scheme, port)
+        return reached or (self.scheme in _COVERED[scheme] and self.ports[0] <= port <= self.ports[1])
 
     def fits_name(self, name: str) -> bool:
         """Tell whether the pattern names this host name, which is normalised."""
@@ -174,7 +182,10 @@ def _host(text: str) -> tuple[str, str, Network | None]:
     if ":" in text or addresses.ends_in_number(_ascii(text) or ""):
         network = _single(text)
         return "network", _network_text(network), network
-    return "name", _pattern_name(text, text), None
+    name = _pattern_name(text, text)
+    if name in addresses.CLASSES:
+        raise _wrong(text, f"looks like a name and reads like a class; write {name} for the class")
+    return "name", name, None
 
 
 def _network_text(network: Network) -> str:
@@ -247,7 +258,7 @@ class NetworkCapability:
     """What a guest may reach (``allow``, less ``deny``) and where it may ``listen``; empty is nothing.
 
     Each takes patterns, or text that is parsed as one. In ``deny`` the port may be left out, and all
-    are meant.
+    are meant; a denial of ``http`` or ``https`` is one of ``tcp`` too.
     """
 
     allow: tuple[NetworkPattern, ...]
@@ -317,7 +328,7 @@ class NetworkCapability:
     def _judge(self, scheme: str, port: int, name: str | None, found: Address | None) -> NetworkVerdict:
         address = None if found is None else addresses.judged(found)
         for rule in self.deny:
-            if rule.fits_port(scheme, port) and _denies(rule, name, found, address):
+            if rule.keeps_from(scheme, port) and _denies(rule, name, found, address):
                 return NetworkVerdict(False, f"deny {rule}")
         fitting = [rule for rule in self.allow if rule.fits_port(scheme, port)]
         if address is None:

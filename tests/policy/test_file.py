@@ -128,14 +128,17 @@ REJECTED: list[tuple[str, str]] = [
     ("[limits]\nfuel = true", "policy:2: fuel: expected a quantity like 1e9, not bool"),
     ("[limits]\ntimeout = nan", "policy:2: timeout: the number is not finite, or far too large; write it like 30s"),
     ('[limits]\nstack = "none"', "policy:2: stack: it cannot be lifted; the most is 2 MiB"),
-    ("[limits]\nmemory = 1\n\nmemory_bytes = 2", "policy:4: memory is given twice; keep memory or memory_bytes"),
+    (
+        "[limits]\nmemory = 1\n\nmemory_bytes = 2",
+        "policy:4: memory is given twice, as memory and as memory_bytes; keep one",
+    ),
     (
         '[limits]\nmemory_bytes = "64MiB"',
-        "policy:2: memory_bytes is a plain number; write memory = '64MiB' for one with a unit",
+        'policy:2: memory_bytes is a plain number; write memory = "64MiB" for one with a unit',
     ),
     (
         "[limits]\ntimeout_seconds = false",
-        "policy:2: timeout_seconds is a plain number; write timeout = False for one with a unit",
+        'policy:2: timeout_seconds is a plain number; write timeout = "30s" for one with a unit',
     ),
     # files
     (f'{FS}paths = "a"', 'policy:2: paths is a list, such as [{ path = "./data", read = true }]'),
@@ -306,7 +309,7 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path: Path) -> None:
     [
         (b"a = 1\nb = '\xff'", ":2: is not UTF-8 text"),
         (b"#" * ((1 << 20) + 1), ": is larger than 1 MiB, which no policy is"),
-        (None, ": cannot be read: No such file or directory"),
+        (None, ": cannot be read: no such file or directory; name a policy file"),
     ],
 )
 def test_a_file_that_is_no_policy(tmp_path: Path, data: bytes | None, diagnostic: str) -> None:

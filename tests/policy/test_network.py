@@ -123,7 +123,7 @@ def test_an_over_long_host_is_none() -> None:
 
 def test_a_pattern_for_every_port() -> None:
     assert str(NetworkPattern.parse("*.example.com", any_port=True)) == "*.example.com:*"
-    assert str(NetworkPattern.parse("https://example.com", any_port=True)) == "https://example.com"
+    assert str(NetworkPattern.parse("https://example.com", any_port=True)) == "https://example.com:*"
 
 
 LABELS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True).filter(lambda label: label[2:4] != "--")
@@ -421,3 +421,16 @@ def test_a_policy_without_a_network_does_not_load_it() -> None:
     code = f"import sys; names = {names}; import aegis.policy; aegis.policy.Policy(); print(names & set(sys.modules))"
     done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("text", ["local.:80", "LOCAL.:0", "\uff50ublic:80"])
+def test_a_name_that_reads_like_a_class_is_refused(text: str) -> None:
+    with pytest.raises(PolicyError, match="for the class"):
+        NetworkPattern.parse(text)
+
+
+def test_what_is_denied_over_https_is_denied_over_tcp() -> None:
+    policy = NetworkCapability(allow=["tcp://public:*"], deny=["https://93.184.216.34"])
+    for scheme, port in (("https", 443), ("tcp", 443), ("https", 8443), ("tcp", 8443)):
+        assert not policy.decide(scheme, "93.184.216.34", port)
+    assert policy.decide("tcp", "93.184.216.35", 443)
