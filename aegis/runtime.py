@@ -136,7 +136,7 @@ class Aegis:
         plan: Plan | None = module.plan
         if pooled and plan is not None and plan.config is self._config and plan.limits is self.policy.limits:
             return plan
-        return plan_for(module, self._config if pooled else self._plain, self.policy.limits)
+        return plan_for(module, self._config if pooled and module.poolable else self._plain, self.policy.limits)
 
     def bus(self, subscribers: Sequence[Subscriber]) -> EventBus:
         """Return the bus of a new run, to the runtime's subscribers and these."""

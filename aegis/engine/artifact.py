@@ -26,6 +26,13 @@ from aegis.values import FuncType
 __all__ = ["Module", "NativeCode", "compile_module", "read_file", "text_to_binary", "validate_module"]
 
 
+_POOL = "pooling allocator requirements"
+
+
+class UnfitForPool(Exception):
+    """The module is larger in some way than the pool's slots; an engine without one can run it."""
+
+
 class NativeCode:
     """Machine code of one module for one engine; freed with the last reference."""
 
@@ -55,6 +62,7 @@ class Module:
         self._cache = cache
         self._codes: dict[EngineConfig, NativeCode] = {}
         self._lock = threading.Lock()
+        self.poolable = True
         self.plan: Any = None  # plan.py's own, kept here so that it goes with the module
         self.info = info
         self.digest = digest
@@ -130,7 +138,10 @@ def _compile(engine: Engine, data: bytes) -> NativeCode:
     out = c_void_p()
     error = lib.wasmtime_module_new(engine.pointer, data, len(data), ctypes.byref(out))
     if error is not None:
-        raise ArtifactError(f"not a module that Aegis admits: {_first_line(take_error(error))}")
+        message = take_error(error)
+        if engine.config.pooled and _POOL in message:
+            raise UnfitForPool
+        raise ArtifactError(f"not a module that Aegis admits: {_first_line(message)}")
     return NativeCode(engine.pointer, out.value or 0)
 
 
@@ -191,11 +202,18 @@ def _looks_like(data: bytes) -> str:
 def compile_module(
     data: bytes, limits: Limits, config: EngineConfig, cache: Cache | None, what: str = "the module"
 ) -> Module:
-    """Admit and compile a binary module. Raise :class:`~aegis.errors.ArtifactError` with the reason."""
+    """Admit and compile a binary module, without the pool if it does not fit in there.
+
+    Raise :class:`~aegis.errors.ArtifactError` with the reason.
+    """
     info = admit(data, limits, what)
     module = Module(data, info, sha256_hex(data), cache)
     try:
-        module.code(config)
+        try:
+            module.code(config)
+        except UnfitForPool:
+            module.poolable = False
+            module.code(config.without_pool())
     except ArtifactError as error:
         raise ArtifactError(f"{what}: {error}") from None
     return module

@@ -41,8 +41,6 @@ class EngineConfig:
 
     stack: int
     pooled: bool = False
-    memory: int = 0
-    table_elements: int = 0
 
     def __post_init__(self) -> None:
         if not MIN_STACK <= self.stack <= MAX_STACK:
@@ -54,6 +52,10 @@ class EngineConfig:
         if not pooled or not _can_pool(limits):
             return cls(stack=limits.stack)
         return cls(stack=limits.stack, pooled=True)
+
+    def without_pool(self) -> EngineConfig:
+        """Return the same configuration for an engine that has no pool."""
+        return EngineConfig(stack=self.stack)
 
     def fingerprint(self) -> str:
         """Return what makes compiled code of this configuration different from another's."""

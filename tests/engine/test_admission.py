@@ -119,3 +119,23 @@ def test_the_size_is_checked_first(tmp_path: Path) -> None:
         runtime.load_file(tmp_path / "none.wasm")
     with pytest.raises(ArtifactNotFound):
         runtime.load_file("nul\0.wasm")
+
+
+def test_more_sandboxes_than_the_pool_has_slots() -> None:
+    runtime = Aegis(cache=False)
+    module = runtime.load_wat('(module (memory 1) (func (export "one") (result i32) i32.const 1))')
+    sandboxes = [runtime.sandbox(module) for _ in range(300)]
+    assert sum(sandbox.call("one") for sandbox in sandboxes) == 300
+    for sandbox in sandboxes:
+        sandbox.close()
+
+
+@pytest.mark.parametrize(
+    "fields", ["(global (mut i64) (i64.const 7))" * 150_000, "(memory 1 1)" * 20 + "(table 1 1 funcref)" * 20]
+)
+def test_a_module_that_is_too_large_for_the_pool_runs_without(fields: str) -> None:
+    runtime = Aegis(cache=False, memories=30, tables=30)
+    module = runtime.load_wat(f'(module {fields} (func (export "one") (result i32) i32.const 1))')
+    for _ in range(2):
+        with runtime.sandbox(module) as sandbox:
+            assert sandbox.call("one") == 1
