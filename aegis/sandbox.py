@@ -15,7 +15,7 @@ from aegis.engine.plan import Plan
 from aegis.engine.store import PoolExhausted, Store
 from aegis.engine.supervisor import supervise
 from aegis.engine.threads import DIRECT, Job, run_on_guest_thread, where
-from aegis.errors import AegisError, CallError, ExportNotFound, GuestExit, SandboxStateError
+from aegis.errors import AegisError, CallError, Cancelled, ExportNotFound, GuestExit, SandboxStateError
 from aegis.handles import Caller, Globals, Memory
 from aegis.linking import Functions, checked, collect, link, wants_host
 from aegis.meter import Meter
@@ -274,10 +274,18 @@ class Sandbox:
             with suppress(RuntimeError):  # the loop is closed; nobody waits any more
                 loop.call_soon_threadsafe(_set_unless_done, done, job)
 
-        run_on_guest_thread(lambda: self.call(name, *args), finish)
+        wanted = [True]
+
+        def call() -> Any:
+            if not wanted:
+                raise Cancelled("the task was cancelled before its call began")
+            return self.call(name, *args)
+
+        run_on_guest_thread(call, finish)
         try:
             job = await done
         except asyncio.CancelledError:
+            wanted.clear()
             self.cancel()
             raise
         return job.outcome()
@@ -300,7 +308,10 @@ class Sandbox:
             return self._enter(store, name, args)
 
     def _enter(self, store: Store, name: str, args: tuple[Any, ...]) -> Any:
+        alone = store.alone
         function = store.closure_here(name)
+        if alone and not store.alone:
+            self._fast = {}  # what was bound for the main thread may not run there any more
         if function is None:
             store.plan.entry(name)
             return self._supervised(lambda: store.closure(name)(*args))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from threading import get_ident
+from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.engine.abi import SLOT, coerce, formats, index_of, view_name
 from aegis.engine.native import lib, number, pointer
-from aegis.engine.threads import DIRECT, MAIN, NESTED, where
+from aegis.engine.threads import DIRECT, NESTED, where
 from aegis.engine.ticker import ticker
 from aegis.errors import SandboxStateError, StackExhausted
 from aegis.values import FuncType
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["CallFrame", "Elsewhere", "Entry", "Style", "bind", "room_for_callbacks"]
 
 _EXTERN = 32
+_MAIN_THREAD = main_thread().ident
 
 
 class Elsewhere(Exception):
@@ -112,7 +113,7 @@ class Style:
 
 _SOURCE = """
 def make(store, frame, failed, arm, coerce, Elsewhere, where, ticker, set_fuel, invoke, get_ident, room):
-    door, take, give = store.door, store.token.pop, store.token.append
+    take, give = store.token.pop, store.token.append
     context, fuel, trapped, trap = store.context, store.fuel, store.trap_pointer, store.trap
     func, args, count = frame.func, frame.args, frame.count
     {views}
@@ -121,7 +122,7 @@ def make(store, frame, failed, arm, coerce, Elsewhere, where, ticker, set_fuel, 
     return call
 """
 _OUTER = """
-        if where.mode != {mode}:
+        if {elsewhere}:
             raise Elsewhere
         {room}
         try:
@@ -130,7 +131,6 @@ _OUTER = """
             raise store.busy() from None
         {enter}
         try:
-            door.stop = None
             if ticker.now != store.armed:
                 arm()
             set_fuel(context, fuel)
@@ -167,7 +167,7 @@ def _compile(signature: FuncType, style: int) -> Callable[..., Any]:
         body = "        room()" + inner.replace("\n    ", "\n")
     else:
         body = _OUTER.format(
-            mode=MAIN if style == Style.MAIN_ALONE else DIRECT,
+            elsewhere=f"get_ident() != {_MAIN_THREAD}" if style == Style.MAIN_ALONE else f"where.mode != {DIRECT}",
             room="" if style == Style.MAIN_ALONE else "room()",
             enter=f"where.mode = {NESTED}; store.owner = get_ident()" if nesting else "",
             leave=f"where.mode = {DIRECT}; store.owner = 0" if nesting else "",

@@ -300,7 +300,8 @@ class Store:
             return self._closure(name, Style.MAIN_ALONE) if self.alone else None
         if mode == DIRECT:
             if self.alone:
-                self._watch()
+                with self.held():
+                    self._watch()
             return self._closure(name, Style.NESTING if self._calls_python else Style.ALONE)
         if mode == NESTED and self.owner == get_ident():
             return self._closure(name, Style.INNER)
@@ -334,8 +335,11 @@ class Store:
         return SandboxStateError("the sandbox is busy: another thread has a call under way in it", state="busy")
 
     def cancel(self) -> None:
-        """Stop the call under way, from any thread."""
+        """Stop the call under way, from any thread; one that ends at this very moment has won."""
         self.door.cancel()
+        if not self.in_call():
+            self.door.stop = None
+            return
         if self.alone:
             # Only a call on the main thread runs without our callback, so this reaches no other.
             ticker.advance(self.plan.engine, self.plan.ticks + 1)

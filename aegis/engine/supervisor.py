@@ -15,8 +15,11 @@ from aegis.names import printable
 
 __all__ = ["GRACE", "Abandoned", "supervise"]
 
-GRACE = 0.2
-"""Seconds that a guest thread has to end after its deadline or a cancellation, before it is left behind."""
+GRACE = 0.1
+"""Seconds that a guest thread has to end after its deadline, and again once it was cancelled."""
+
+
+_TRIES = 10
 
 
 class Abandoned(DeadlineExceeded):
@@ -34,17 +37,23 @@ def supervise(function: Callable[[], Any], door: Door, cancel: Callable[[], None
     try:
         ended = job.wait(None if timeout is None else timeout + GRACE)
     except BaseException:
-        cancel()
-        if not job.wait(GRACE):
+        if not _stopped(job, cancel):
             leave(job)
         job.error = None
         raise
-    if not ended:
-        cancel()
-        if not job.wait(GRACE / 4):
-            leave(job)
-            _abandon(door, job)
+    if not ended and not _stopped(job, cancel):
+        leave(job)
+        _abandon(door, job)
     return job.outcome()
+
+
+def _stopped(job: Job, cancel: Callable[[], None]) -> bool:
+    """Cancel until the job ends: a cancellation that comes before the call began has met nothing."""
+    for _ in range(_TRIES):
+        cancel()
+        if job.wait(GRACE / _TRIES):
+            return True
+    return False
 
 
 def _abandon(door: Door, job: Job) -> NoReturn:
