@@ -172,3 +172,20 @@ def test_a_callback_that_nobody_owns_is_refused() -> None:
         assert trap
         lib.wasm_trap_delete(trap)
     assert trampoline.slots[0][1]() is None  # type: ignore[func-returns-value]
+
+
+def test_the_first_failure_is_the_one_that_counts() -> None:
+    """A guest cannot hide a host's failure behind a second one: after a trap it does not come back to call."""
+    from aegis.engine import trampoline
+    from aegis.engine.door import Door
+    from aegis.engine.native import lib
+    from aegis.limits import Limits
+
+    door = Door(Limits())
+    number = trampoline.take_slot((door, print, "env", "f"))
+    first, second = ValueError("first"), ValueError("second")
+    for error in (first, second):
+        lib.wasm_trap_delete(trampoline._fail(number, error))
+    trampoline.free_slots([number])
+    assert door.failure is first
+    assert door.serving == "env.f"
