@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import sub
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from aegis.errors import AegisError
+from aegis.errors import AegisError, SandboxStateError
 from aegis.observe.outcome import Outcome, Usage
 from aegis.values import Decision
 
@@ -101,8 +101,9 @@ class Meter:
     def _look(self) -> None:
         """Read what only a live store knows. A memory never shrinks, so its size now is its peak."""
         store = self._sandbox._store
-        if store is not None and not store.closed and not store.in_call():
-            self.keep(store)
+        if store is not None:
+            with suppress(SandboxStateError), store.held():  # busy, or about to go: what was known must do
+                self.keep(store)
 
     def keep(self, store: Store) -> None:
         """Remember fuel and memory of a store that is about to go."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from threading import Lock as allocate_lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis import host
@@ -43,6 +44,11 @@ if TYPE_CHECKING:
 __all__ = ["Sandbox"]
 
 _NO_STORE = "the sandbox holds no module yet; load one first"
+_REASONS = {
+    "closed": "the sandbox is closed",
+    "resetting": "the sandbox is being reset by another thread",
+    "abandoned": "the sandbox is abandoned: a host function in it does not return",
+}
 
 
 class Sandbox:
@@ -68,6 +74,7 @@ class Sandbox:
         self._runtime = runtime
         self._door = Door(runtime.policy.limits)
         self._fast: dict[str, Callable[..., Any]] = {}
+        self._life = allocate_lock()
         self._functions: Functions = collect(imports) if imports else {}
         if args:
             self._args = tuple(args)
@@ -116,18 +123,13 @@ class Sandbox:
         :class:`~aegis.errors.PolicyError` for a grant that cannot be acquired, and what the start
         function ended with.
         """
-        if self._state != "empty":
-            raise SandboxStateError(f"the sandbox is {self._state}; a sandbox runs one module", state=self._state)
-        self._module = module
-        if self._bus.active:
-            self._meter.loaded(module)
-        try:
-            self._open()
-        except BaseException as error:
-            self._release()
-            self._state = "poisoned"
-            self._end = error
-            raise
+        with self._changing("load it"):
+            if self._state != "empty":
+                raise SandboxStateError(f"the sandbox is {self._state}; a sandbox runs one module", state=self._state)
+            self._module = module
+            if self._bus.active:
+                self._meter.loaded(module)
+            self._start()
         return self
 
     def register_func(self, module: str, name: str, function: Callable[..., Any]) -> None:
@@ -140,23 +142,45 @@ class Sandbox:
 
     def reset(self) -> None:
         """Start the module afresh: a new store, new grants, full budgets. Nothing of the old run stays."""
-        if self._state == "empty":
-            raise SandboxStateError(_NO_STORE, state="empty")
-        self._refuse_inside("reset")
-        self._release()
-        self._door = Door(self._runtime.policy.limits)
-        self._memory = self._meter_made = None
-        self._end = None
-        self._state = "empty"
-        self._open()
+        with self._changing("reset it"):
+            if self._state == "empty":
+                raise SandboxStateError(_NO_STORE, state="empty")
+            self._retire("reset")
+            self._state = "resetting"
+            self._release()
+            self._door = Door(self._runtime.policy.limits)
+            self._memory = self._meter_made = None
+            self._end = None
+            self._start()
 
     def close(self) -> None:
         """Free the guest and its grants; a second close does nothing."""
-        if self._state == "closed":
-            return
-        self._refuse_inside("close")
-        self._release()
-        self._state = "closed"
+        with self._changing("close it"):
+            if self._state == "closed":
+                return
+            self._retire("close")
+            self._state = "closed"
+            self._release()
+
+    @contextmanager
+    def _changing(self, verb: str) -> Iterator[None]:
+        """Let one thread at a time change what the sandbox holds; whoever else comes is told it is busy."""
+        if not self._life.acquire(False):
+            raise SandboxStateError(f"the sandbox is busy: another thread changes it; {verb} after that", state="busy")
+        try:
+            yield
+        finally:
+            self._life.release()
+
+    def _start(self) -> None:
+        """Open the module's store; one that does not open leaves the sandbox poisoned, to be reset."""
+        try:
+            self._open()
+        except BaseException as error:
+            self._release()
+            self._state = "poisoned"
+            self._end = error
+            raise
 
     def __enter__(self) -> Sandbox:
         return self
@@ -212,12 +236,12 @@ class Sandbox:
             grants.close()
         self._door.close()
 
-    def _refuse_inside(self, verb: str) -> None:
+    def _retire(self, verb: str) -> None:
+        """Make sure that nobody is in the guest, and that nobody enters it any more."""
         if self._state == "abandoned":
-            # Its thread still holds it; what it holds goes when that thread ends.
+            # Its thread still holds store and grants; they go when that thread ends.
             self._store = self._grants = None
-            self._state = "closed"
-        elif self._store is not None and self._store.in_call():
+        elif self._store is not None and not self._store.retire():
             raise SandboxStateError(f"the sandbox is busy: {verb} it after the call under way", state="busy")
 
     # -- calls ---------------------------------------------------------------------------------
@@ -239,6 +263,8 @@ class Sandbox:
             raise
         try:
             return self._call(name, args)
+        except Elsewhere:
+            raise SandboxStateError("the sandbox is busy: another thread replaced its guest", state="busy") from None
         except BaseException as error:
             self._failed(name, args, error)
             raise
@@ -369,9 +395,7 @@ class Sandbox:
             raise SandboxStateError(
                 f"the sandbox is poisoned: its guest {how}; reset() starts a fresh one", state="poisoned"
             )
-        reason = {"empty": _NO_STORE, "closed": "the sandbox is closed"}.get(
-            self._state, "the sandbox is abandoned: a host function in it does not return"
-        )
+        reason = _REASONS.get(self._state, _NO_STORE)
         raise SandboxStateError(reason, state=self._state)
 
     def _on_guest_stack(self) -> bool:
@@ -407,7 +431,7 @@ class Sandbox:
 
     @property
     def state(self) -> str:
-        """``empty``, ``ready``, ``poisoned``, ``abandoned`` or ``closed``."""
+        """``empty``, ``ready``, ``poisoned``, ``resetting``, ``abandoned`` or ``closed``."""
         return self._state
 
     @property

@@ -198,3 +198,45 @@ with runtime.sandbox(module) as sandbox:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False, text=True)
     assert done.stdout == "memory-out-of-bounds\n", done.stderr
+
+
+def test_threads_that_disagree_about_one_sandbox() -> None:
+    """Oracle: whatever threads do to one sandbox at once, each gets an answer or an error of ours, and it lives on."""
+    program = """
+import collections, itertools, random, threading, aegis
+WITH = '''(module (import "env" "f" (func $f (param i32) (result i32))) (memory (export "memory") 1)
+  (global (export "g") (mut i32) (i32.const 0)) (func (export "go") (param i32) (result i32) (call $f (local.get 0)))
+  (func (export "trap") unreachable))'''
+ALONE = WITH.replace('(import "env" "f" (func $f (param i32) (result i32)))', '')
+ALONE = ALONE.replace('(call $f (local.get 0))', '(local.get 0)')
+for text, imports in ((WITH, {"env": {"f": lambda n: n}}), (ALONE, None)):
+    runtime = aegis.Aegis(cache=False, timeout="5s")
+    module = runtime.load_wat(text)
+    box = [runtime.sandbox(module, imports=imports)]
+    def renew():
+        box[0].close()
+        box[0] = runtime.sandbox(module, imports=imports)
+    def touch():
+        box[0].memory.write(0, b"abc")
+        box[0].globals["g"] = 3
+        assert box[0].globals["g"] in (0, 3)
+    acts = [lambda: box[0].call("go", 5), lambda: box[0].call("go", 5), lambda: box[0].call("trap"), renew, touch,
+        lambda: box[0].reset(), lambda: box[0].cancel(), lambda: box[0].usage, lambda: box[0].run("go", 7)]
+    def work(seed):
+        chance = random.Random(seed)
+        for _ in range(400):
+            try:
+                chance.choice(acts)()
+            except aegis.AegisError:
+                pass
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads: thread.start()
+    work(99)
+    for thread in threads: thread.join()
+    if box[0].state != "ready":
+        box[0].reset()
+    assert box[0].call("go", 5) == 5
+    print("alive")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=300, check=False, text=True)
+    assert done.stdout == "alive\nalive\n", done.stderr[-2000:]

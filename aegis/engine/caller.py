@@ -16,7 +16,7 @@ from aegis.engine.abi import SLOT, coerce, formats, index_of, view_name
 from aegis.engine.native import lib, number, pointer
 from aegis.engine.threads import DIRECT, NESTED, where
 from aegis.engine.ticker import ticker
-from aegis.errors import SandboxStateError, StackExhausted
+from aegis.errors import StackExhausted
 from aegis.values import FuncType
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
         def arm(self) -> None: ...
         def failed(self, error: int | None) -> BaseException: ...
-        def busy(self) -> SandboxStateError: ...
+        def busy(self) -> Exception: ...
 
 
 __all__ = ["CallFrame", "Elsewhere", "Entry", "Style", "bind", "room_for_callbacks"]

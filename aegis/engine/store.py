@@ -14,7 +14,7 @@ from threading import get_ident
 from typing import Any
 
 from aegis.engine.binary import PAGE, GlobalType
-from aegis.engine.caller import CallFrame, Style, bind, room_for_callbacks
+from aegis.engine.caller import CallFrame, Elsewhere, Entry, Style, bind, room_for_callbacks
 from aegis.engine.classify import Evidence, classify
 from aegis.engine.door import Door
 from aegis.engine.memory import LinearMemory
@@ -49,6 +49,10 @@ class _Workspace:
         self.trap = memoryview(self.buffer).cast("B")[16:24].cast("Q")
         self.extern = pointer(base + 32)
         self.extern_at = base + 32
+
+
+def _taken() -> SandboxStateError:
+    return SandboxStateError("the sandbox is busy: another thread has a call under way in it", state="busy")
 
 
 def _nothing() -> None:
@@ -230,8 +234,16 @@ class Store:
             return AegisInternalError(f"instantiation failed: {printable(message, 400)}")
         return self.failed(error)
 
+    def retire(self) -> bool:
+        """Take the token for good, so that nobody enters any more; tell whether it was free."""
+        try:
+            self.token.pop()
+        except IndexError:
+            return False
+        return True
+
     def close(self) -> None:
-        """Free the store. The caller has made sure that no call is under way."""
+        """Free the store, which was retired or never shared."""
         native, self._pointer = self._pointer, None
         if native is None:
             return
@@ -272,10 +284,8 @@ class Store:
         if self.entered_here():
             yield
             return
-        try:
-            self.token.pop()
-        except IndexError:
-            raise self.busy() from None
+        if not self.retire():
+            raise _taken()
         try:
             yield
         finally:
@@ -318,12 +328,16 @@ class Store:
         made = self._closures.get((name, style))
         if made is None:
             entry = self.plan.entry(name)
-            frame = entry.take_frame()
-            self._frames += (frame,)
-            if not _export_get(self.context, self._workspace.instance, entry.raw_name, entry.name_length, frame.extern):
-                raise AegisInternalError(f"the export {printable(name)!r} vanished")
-            made = self._closures[name, style] = bind(self, frame, style)
+            with self.held():  # nobody may close the store between the question and its use
+                made = self._closures[name, style] = self._bind(entry, style)
         return made
+
+    def _bind(self, entry: Entry, style: int) -> Callable[..., Any]:
+        frame = entry.take_frame()
+        self._frames += (frame,)
+        if not _export_get(self.context, self._workspace.instance, entry.raw_name, entry.name_length, frame.extern):
+            raise AegisInternalError(f"the export {printable(entry.name)!r} vanished")
+        return bind(self, frame, style)
 
     def failed(self, error: int | None) -> BaseException:
         """Return why the call ended, from what the engine left behind."""
@@ -331,8 +345,11 @@ class Store:
         self.trap[0] = 0
         return classify(error, trap, Evidence(self.door, self.plan.limits, self._memory_full, self._table_full))
 
-    def busy(self) -> SandboxStateError:
-        return SandboxStateError("the sandbox is busy: another thread has a call under way in it", state="busy")
+    def busy(self) -> Exception:
+        """Return why a call cannot begin. A store that is gone sends it to the sandbox's present one."""
+        if self._pointer is None:
+            return Elsewhere()
+        return _taken()
 
     def cancel(self) -> None:
         """Stop the call under way, from any thread; one that ends at this very moment has won."""
