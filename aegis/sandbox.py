@@ -155,18 +155,21 @@ class Sandbox:
 
     def close(self) -> None:
         """Free the guest and its grants; a second close does nothing."""
-        with self._changing("close it"):
-            if self._state == "closed":
-                return
-            self._retire("close")
-            self._state = "closed"
-            self._release()
+        if not self._life.acquire(False):
+            raise _changed("close it")
+        try:
+            if self._state != "closed":
+                self._retire("close")
+                self._state = "closed"
+                self._release()
+        finally:
+            self._life.release()
 
     @contextmanager
     def _changing(self, verb: str) -> Iterator[None]:
         """Let one thread at a time change what the sandbox holds; whoever else comes is told it is busy."""
         if not self._life.acquire(False):
-            raise SandboxStateError(f"the sandbox is busy: another thread changes it; {verb} after that", state="busy")
+            raise _changed(verb)
         try:
             yield
         finally:
@@ -241,7 +244,7 @@ class Sandbox:
         if self._state == "abandoned":
             # Its thread still holds store and grants; they go when that thread ends.
             self._store = self._grants = None
-        elif self._store is not None and not self._store.retire():
+        elif self._store is not None and not self._store.take_token():
             raise SandboxStateError(f"the sandbox is busy: {verb} it after the call under way", state="busy")
 
     # -- calls ---------------------------------------------------------------------------------
@@ -471,6 +474,10 @@ class Sandbox:
 
     def __repr__(self) -> str:
         return f"<aegis sandbox {self._state} of {self._module!r}>"
+
+
+def _changed(verb: str) -> SandboxStateError:
+    return SandboxStateError(f"the sandbox is busy: another thread changes it; {verb} after that", state="busy")
 
 
 def _set_unless_done(future: asyncio.Future[Job], job: Job) -> None:

@@ -234,8 +234,8 @@ class Store:
             return AegisInternalError(f"instantiation failed: {printable(message, 400)}")
         return self.failed(error)
 
-    def retire(self) -> bool:
-        """Take the token for good, so that nobody enters any more; tell whether it was free."""
+    def take_token(self) -> bool:
+        """Take the token, so that nobody enters until it is given back, if ever; tell whether it was free."""
         try:
             self.token.pop()
         except IndexError:
@@ -243,7 +243,7 @@ class Store:
         return True
 
     def close(self) -> None:
-        """Free the store, which was retired or never shared."""
+        """Free the store. Its token was taken, or nobody else ever knew of it."""
         native, self._pointer = self._pointer, None
         if native is None:
             return
@@ -284,7 +284,7 @@ class Store:
         if self.entered_here():
             yield
             return
-        if not self.retire():
+        if not self.take_token():
             raise _taken()
         try:
             yield
@@ -328,8 +328,16 @@ class Store:
         made = self._closures.get((name, style))
         if made is None:
             entry = self.plan.entry(name)
-            with self.held():  # nobody may close the store between the question and its use
-                made = self._closures[name, style] = self._bind(entry, style)
+            if style == Style.INNER:
+                return self._bind(entry, style)
+            # As held() does, for a first call is on the way of every short-lived sandbox: nobody may
+            # close the store between the question and its use.
+            if not self.take_token():
+                raise _taken()
+            try:
+                made = self._bind(entry, style)
+            finally:
+                self.token.append(None)
         return made
 
     def _bind(self, entry: Entry, style: int) -> Callable[..., Any]:
@@ -337,7 +345,8 @@ class Store:
         self._frames += (frame,)
         if not _export_get(self.context, self._workspace.instance, entry.raw_name, entry.name_length, frame.extern):
             raise AegisInternalError(f"the export {printable(entry.name)!r} vanished")
-        return bind(self, frame, style)
+        made = self._closures[entry.name, style] = bind(self, frame, style)
+        return made
 
     def failed(self, error: int | None) -> BaseException:
         """Return why the call ended, from what the engine left behind."""
