@@ -3,10 +3,12 @@
 The house, from the ground up; a module imports only from floors below its own:
 
     errors, names, values, limits     values, with the standard library alone
-    policy, observe                   what may be granted; what happened: pure data
-    host                              the only place with ambient authority: files, clocks, entropy
+    policy, observe, wit              what may be granted; what happened; what an interface is: pure data
+    bindgen, bindings                 from WIT to Python source; what it made of WASI 0.2
+    host                              the only place with ambient authority: files, sockets, clocks, entropy
     engine                            the only place that knows wasmtime
-    linking, handles, meter,
+    linking, providers, guest,
+    handles, exports, meter,
     sandbox, runtime                  one run of one guest; the shared, expensive part
     cli                               the command line
 """
@@ -43,6 +45,7 @@ from aegis.errors import WorkerCrashed as WorkerCrashed
 
 if TYPE_CHECKING:
     from aegis.engine import Module as Module
+    from aegis.engine.component.artifact import Component as Component
     from aegis.handles import Caller as Caller
     from aegis.limits import Limits as Limits
     from aegis.linking import with_caller as with_caller
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     from aegis.observe import Outcome as Outcome
     from aegis.observe import Usage as Usage
     from aegis.policy import ClockCapability as ClockCapability
+    from aegis.policy import ConfigCapability as ConfigCapability
     from aegis.policy import EnvironmentCapability as EnvironmentCapability
     from aegis.policy import FilesystemCapability as FilesystemCapability
     from aegis.policy import LoggingCapability as LoggingCapability
@@ -69,11 +73,17 @@ if TYPE_CHECKING:
     from aegis.runtime import run as run
     from aegis.sandbox import Sandbox as Sandbox
     from aegis.values import MemoryFault as MemoryFault
+    from aegis.wit.values import Bound as Bound
+    from aegis.wit.values import Err as Err
+    from aegis.wit.values import Ok as Ok
+    from aegis.wit.values import ResourceHandle as ResourceHandle
+    from aegis.wit.values import Some as Some
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "aegis.engine": ("Module",),
+    "aegis.engine.component.artifact": ("Component",),
     "aegis.handles": ("Caller",),
     "aegis.limits": ("Limits",),
     "aegis.linking": ("with_caller",),
@@ -82,24 +92,27 @@ _HOMES = {
         "Usage",
     ),
     "aegis.policy": (
-        "ClockCapability", "EnvironmentCapability", "FilesystemCapability", "LoggingCapability", "NetworkCapability",
-        "PathGrant", "Policy", "RandomCapability", "StdioCapability", "load_policy", "parse_policy",
+        "ClockCapability", "ConfigCapability", "EnvironmentCapability", "FilesystemCapability", "LoggingCapability",
+        "NetworkCapability", "PathGrant", "Policy", "RandomCapability", "StdioCapability", "load_policy",
+        "parse_policy",
     ),
     "aegis.runtime": ("Aegis", "Builder", "run"),
     "aegis.sandbox": ("Sandbox",),
     "aegis.values": ("MemoryFault",),
+    "aegis.wit.values": ("Bound", "Err", "Ok", "ResourceHandle", "Some"),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Aegis", "AegisError", "AegisInternalError", "ArtifactError", "ArtifactNotFound", "Builder", "CallError", "Caller",
-    "Cancelled", "CapabilityDenied", "ClockCapability", "CollectingSubscriber", "DeadlineExceeded",
-    "EnvironmentCapability", "ExecutionReport", "ExportNotFound", "FilesystemCapability", "Frame", "GuestError",
-    "GuestExit", "GuestTrap", "HostError", "JsonLinesWriter", "LimitExceeded", "Limits", "LinkError",
-    "LoggingCapability", "MemoryExceeded", "MemoryFault", "Metrics", "MetricsSubscriber", "MissingImport", "Module",
-    "NetworkCapability", "OutOfFuel", "Outcome", "OutputExceeded", "PathGrant", "Policy", "PolicyError",
-    "QuotaExceeded", "RandomCapability", "Sandbox", "SandboxStateError", "StackExhausted", "StdioCapability", "Usage",
-    "WorkerCrashed", "__version__", "load_policy", "parse_policy", "run", "with_caller",
+    "Aegis", "AegisError", "AegisInternalError", "ArtifactError", "ArtifactNotFound", "Bound", "Builder", "CallError",
+    "Caller", "Cancelled", "CapabilityDenied", "ClockCapability", "CollectingSubscriber", "Component",
+    "ConfigCapability", "DeadlineExceeded", "EnvironmentCapability", "Err", "ExecutionReport", "ExportNotFound",
+    "FilesystemCapability", "Frame", "GuestError", "GuestExit", "GuestTrap", "HostError", "JsonLinesWriter",
+    "LimitExceeded", "Limits", "LinkError", "LoggingCapability", "MemoryExceeded", "MemoryFault", "Metrics",
+    "MetricsSubscriber", "MissingImport", "Module", "NetworkCapability", "Ok", "OutOfFuel", "Outcome",
+    "OutputExceeded", "PathGrant", "Policy", "PolicyError", "QuotaExceeded", "RandomCapability", "ResourceHandle",
+    "Sandbox", "SandboxStateError", "Some", "StackExhausted", "StdioCapability", "Usage", "WorkerCrashed",
+    "__version__", "load_policy", "parse_policy", "run", "with_caller",
 ]  # fmt: skip
 
 

@@ -147,6 +147,8 @@ class Limits:
     """Bytes written to stdout (host)."""
     stderr: int | None = 256 * KIB
     """Bytes written to stderr (host)."""
+    handles: int | None = 4096
+    """Resource handles that a component holds of the host's, and the host of the component's (engine)."""
     open_files: int | None = 64
     """Files and directories open at once, preopens not counted (host)."""
     disk_written: int | None = 64 * MIB
@@ -188,6 +190,7 @@ _PARSERS: dict[str, Callable[[object, str], float | int]] = {
     "module_size": parse_bytes,
     "stdout": parse_bytes,
     "stderr": parse_bytes,
+    "handles": parse_count,
     "open_files": parse_count,
     "disk_written": parse_bytes,
     "host_calls": parse_count,

@@ -13,7 +13,7 @@ from aegis.observe.outcome import Outcome, Usage
 from aegis.values import Decision
 
 if TYPE_CHECKING:
-    from aegis.engine import Module
+    from aegis.engine.code import Artifact
     from aegis.engine.door import Door
     from aegis.engine.store import Store
     from aegis.host import Grants
@@ -171,13 +171,14 @@ class Meter:
 
         self._bus.emit(GuestLogged, level=level, message=message)
 
-    def loaded(self, module: Module) -> None:
-        """Tell that ``module`` is ready to run."""
+    def loaded(self, module: Artifact) -> None:
+        """Tell that ``module`` or a component is ready to run."""
         from aegis.observe.events import ModuleLoaded
 
         self._bus.emit(
-            ModuleLoaded, digest=module.digest, size=module.size, cached=module.cached, seconds=module.seconds
-        )
+            ModuleLoaded, digest=module.digest, artifact=module.kind, size=module.size, cached=module.cached,
+            seconds=module.seconds,
+        )  # fmt: skip
 
     @contextmanager
     def observing(self, name: str, arguments: int) -> Iterator[None]:

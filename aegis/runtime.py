@@ -7,16 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from aegis.engine.artifact import Module, compile_module, read_file, text_to_binary
+from aegis.engine.artifact import Module, compile_artifact, read_file, text_to_binary
 from aegis.engine.cache import Cache
 from aegis.engine.config import EngineConfig
 from aegis.engine.plan import Plan, plan_for
-from aegis.errors import ArtifactError, ExportNotFound, GuestError
+from aegis.errors import ArtifactError, ExportNotFound, GuestError, GuestExit
 from aegis.names import near, printable
 from aegis.observe.bus import EventBus, Subscriber
 from aegis.observe.outcome import Outcome
 from aegis.policy import (
     ClockCapability,
+    ConfigCapability,
     EnvironmentCapability,
     FilesystemCapability,
     LoggingCapability,
@@ -26,11 +27,15 @@ from aegis.policy import (
 )
 from aegis.sandbox import Sandbox
 from aegis.values import Decision
+from aegis.wit.declared import Err
 
 if TYPE_CHECKING:
+    from aegis.engine.component.artifact import Component
+    from aegis.engine.component.plan import ComponentPlan
     from aegis.policy import NetworkCapability
+    from aegis.providers import Providers
 
-__all__ = ["Aegis", "Builder", "entry_point", "prepare", "run"]
+__all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "run"]
 
 
 class Aegis:
@@ -73,14 +78,14 @@ class Aegis:
 
     # -- artifacts -----------------------------------------------------------------------------
 
-    def load_file(self, path: str | os.PathLike[str]) -> Module:
+    def load_file(self, path: str | os.PathLike[str]) -> Module | Component:
         """Compile the module in a file, binary or ``.wat`` text.
 
         Raise :class:`~aegis.errors.ArtifactNotFound` or :class:`~aegis.errors.ArtifactError`.
         """
         return self._compile(read_file(path, self.policy.limits), printable(os.fspath(path)))
 
-    def load(self, data: bytes | bytearray | memoryview, name: str = "the module") -> Module:
+    def load(self, data: bytes | bytearray | memoryview, name: str = "the module") -> Module | Component:
         """Compile a binary module, called ``name`` in errors. Text is not taken for one (F38).
 
         Raise :class:`~aegis.errors.ArtifactError`. For text there is :meth:`load_wat`.
@@ -89,29 +94,32 @@ class Aegis:
             raise ArtifactError("a module is bytes; load text with load_wat()")
         return self._compile(bytes(data), printable(name))
 
-    def load_wat(self, text: str) -> Module:
+    def load_wat(self, text: str) -> Module | Component:
         """Compile a module from WebAssembly text."""
         return self._compile(text_to_binary(text), "the module")
 
-    def _compile(self, data: bytes, what: str) -> Module:
-        return compile_module(data, self.policy.limits, self._config, self._cache, what)
+    def _compile(self, data: bytes, what: str) -> Module | Component:
+        return compile_artifact(data, self.policy.limits, self._config, self._cache, what)
 
     # -- sandboxes -----------------------------------------------------------------------------
 
     def sandbox(
         self,
-        module: Module | None = None,
+        module: Module | Component | None = None,
         *,
-        imports: Mapping[str, Mapping[str, Callable[..., Any]]] | None = None,
+        imports: Mapping[str, Any] | None = None,
         args: Sequence[str] = (),
         subscribers: Sequence[Subscriber] = (),
         stdio: StdioCapability | None = None,
         measured: bool = False,
         denied: Callable[[Decision], None] | None = None,
+        trap_missing: bool = False,
     ) -> Sandbox:
         """Return a new sandbox, with ``module`` instantiated in it if one is given.
 
-        ``imports`` are host functions by module and name, ``args`` the program's arguments (its name
+        ``imports`` are a module's host functions by module and name, or a component's interfaces with the
+        objects that implement them (what it imports and nobody provides traps when called, with
+        ``trap_missing``); ``args`` the program's arguments (its name
         first), ``stdio`` replaces the policy's, ``measured`` has host time counted although nobody
         subscribed. ``denied`` is told of each request that the policy denied, cheaper than an event.
         Raise as :meth:`Sandbox.load` does.
@@ -125,6 +133,7 @@ class Aegis:
             stdio=stdio,
             measured=measured,
             denied=denied,
+            trap_missing=trap_missing,
         )
 
     def policy_with(self, stdio: StdioCapability) -> Policy:
@@ -137,6 +146,17 @@ class Aegis:
         if pooled and plan is not None and plan.config is self._config and plan.limits is self.policy.limits:
             return plan
         return plan_for(module, self._config if pooled and module.poolable else self._plain, self.policy.limits)
+
+    def component_plan(self, component: Component, providers: Providers, *, pooled: bool = True) -> ComponentPlan:
+        """Return what stores of ``component`` under these providers need, from the pool or without it."""
+        from aegis.engine.component.plan import ComponentPlan
+
+        config = self._config if pooled and component.poolable else self._plain
+        key = (config, self.policy.limits, providers.key)
+        plan: ComponentPlan | None = component.plans.get(key)
+        if plan is None:
+            plan = component.plans[key] = ComponentPlan(component, config, self.policy.limits, providers.typed)
+        return plan
 
     def bus(self, subscribers: Sequence[Subscriber]) -> EventBus:
         """Return the bus of a new run, to the runtime's subscribers and these."""
@@ -212,6 +232,14 @@ class Builder:
         """Set what standard input, output and error are."""
         return self._with(stdio=capability)
 
+    def with_config(self, capability: ConfigCapability) -> Builder:
+        """Set what a component finds in ``wasi:config/store``."""
+        return self._with(config=capability)
+
+    def with_imports(self, providers: Mapping[str, str]) -> Builder:
+        """Name the Python objects (``module:name``) that provide interfaces to every sandbox."""
+        return self._with(imports=(*self._policy.imports, *providers.items()))
+
     def with_subscriber(self, subscriber: Subscriber) -> Builder:
         """Send every sandbox's events to ``subscriber`` too."""
         return Builder(
@@ -235,10 +263,11 @@ def run(
     function: str | None = None,
     **keywords: Any,
 ) -> Outcome:
-    """Run one module and return how it ended: the one-liner.
+    """Run one module or component and return how it ended: the one-liner.
 
     ``args`` are the program's arguments, without its name. ``function`` is the export to call, with
-    ``call`` as its arguments; without it the module is a program (``_start``), or has a ``main``.
+    ``call`` as its arguments; without it the artifact is a program (``_start``, or ``wasi:cli/run``), or has a
+    ``main``.
     ``keywords`` are those of :meth:`aegis.Policy.from_keywords`.
     """
     runtime = Aegis(policy, pooled=False, **keywords)
@@ -248,28 +277,53 @@ def run(
         with runtime.sandbox(module, args=(name, *args)) as sandbox:
             chosen = function or entry_point(module)
             prepare(sandbox, module, chosen)
-            return sandbox.run(chosen, *call)
+            return ended(chosen, sandbox.run(chosen, *call))
     except GuestError as error:
         return Outcome.from_error(error)
 
 
-def prepare(sandbox: Sandbox, module: Module, function: str) -> None:
-    """Call ``_initialize`` first where the module is a WASI reactor, as its toolchain expects."""
-    if function not in ("_start", "_initialize") and module.export("_initialize") is not None:
-        sandbox.call("_initialize")
+def prepare(sandbox: Sandbox, artifact: Module | Component, function: str) -> None:
+    """Call ``_initialize`` first where a module is a WASI reactor, as its toolchain expects."""
+    if artifact.kind == "module" and function not in ("_start", "_initialize"):
+        assert isinstance(artifact, Module)
+        if artifact.export("_initialize") is not None:
+            sandbox.call("_initialize")
 
 
-def entry_point(module: Module) -> str:
-    """Return the export that a program starts with: ``_start``, ``main``, or its only function."""
-    functions = [e.name for e in module.exports if e.kind == "func"]
-    for name in ("_start", "main"):
-        if name in functions:
+def is_program(function: str) -> bool:
+    """Tell whether an export is how a whole program runs: it takes no arguments but the program's own."""
+    return function == "_start" or function.startswith(f"{_COMMAND}@") or function == f"{_COMMAND}#run"
+
+
+_COMMAND = "wasi:cli/run"
+
+
+def ended(function: str, outcome: Outcome) -> Outcome:
+    """Return the outcome of a program: a ``run`` of ``wasi:cli`` that ends with its error exits with code 1."""
+    if is_program(function) and isinstance(outcome.value, Err):
+        return replace(outcome, status="exited", exit_code=1, value=None, error=GuestExit(1))
+    return outcome
+
+
+def entry_point(artifact: Module | Component) -> str:
+    """Return the export that a program starts with: ``_start``, ``wasi:cli/run``, ``main``, or its only function."""
+    functions = _callables(artifact)
+    for name in functions:
+        if name == "_start" or (name.startswith(f"{_COMMAND}@") and name.endswith("#run")):
             return name
+    if "main" in functions:
+        return "main"
     if len(functions) == 1:
         return functions[0]
-    shown = ", ".join(printable(n, 60) for n in functions[:8]) or "nothing callable"
+    shown = ", ".join(printable(n, 80) for n in functions[:8]) or "nothing callable"
+    start, how = ("_start", "-e") if artifact.kind == "module" else (_COMMAND, "--invoke")
     raise ExportNotFound(
-        f"the module has no _start to run; name a function with -e: it exports {shown}",
-        name="_start",
-        near=near("_start", functions),
-    )
+        f"the {artifact.kind} has no {start} to run; name a function with {how}: it exports {shown}",
+        name=start, near=near(start, functions),
+    )  # fmt: skip
+
+
+def _callables(artifact: Module | Component) -> list[str]:
+    if isinstance(artifact, Module):
+        return [e.name for e in artifact.exports if e.kind == "func"]
+    return artifact.callables()

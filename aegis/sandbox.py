@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock as allocate_lock
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis import host
@@ -24,11 +25,20 @@ from aegis.names import count, printable
 from aegis.observe.bus import SILENT, EventBus, Subscriber
 from aegis.observe.outcome import Outcome, Usage
 from aegis.values import Decision, HostFunction
+from aegis.wit.declared import Err
 
 if TYPE_CHECKING:
     import asyncio
 
+    from aegis.engine.component.artifact import Component
+    from aegis.engine.component.plan import ComponentPlan
+    from aegis.exports import Exports
+    from aegis.guest import ComponentGuest
+    from aegis.host.wasi import Wasi
     from aegis.policy import Policy, StdioCapability
+    from aegis.providers import Providers
+    from aegis.wit.types import Interface
+    from aegis.wit.values import ResourceHandle
 
     class Runtime(Protocol):
         """What a sandbox asks of the runtime that made it."""
@@ -39,6 +49,9 @@ if TYPE_CHECKING:
         def bus(self, subscribers: Sequence[Subscriber]) -> EventBus: ...
         def plan(self, module: Module, *, pooled: bool = True) -> Plan: ...
         def policy_with(self, stdio: StdioCapability) -> Policy: ...
+        def component_plan(
+            self, component: Component, providers: Providers, *, pooled: bool = True
+        ) -> ComponentPlan: ...
 
 
 __all__ = ["Sandbox"]
@@ -62,20 +75,24 @@ class Sandbox:
     def __init__(
         self,
         runtime: Runtime,
-        module: Module | None = None,
+        module: Module | Component | None = None,
         *,
-        imports: Mapping[str, Mapping[str, Callable[..., Any]]] | None = None,
+        imports: Mapping[str, Any] | None = None,
         args: Sequence[str] = (),
         subscribers: Sequence[Subscriber] = (),
         stdio: StdioCapability | None = None,
         measured: bool = False,
         denied: Callable[[Decision], None] | None = None,
+        trap_missing: bool = False,
     ) -> None:
         self._runtime = runtime
         self._door = Door(runtime.policy.limits)
         self._fast: dict[str, Callable[..., Any]] = {}
         self._life = allocate_lock()
-        self._functions: Functions = collect(imports) if imports else {}
+        if imports:
+            self._imports = imports
+        if trap_missing:
+            self._trap_missing = True
         if args:
             self._args = tuple(args)
         if stdio is not None:
@@ -86,10 +103,10 @@ class Sandbox:
             self._denied = denied
         self._observed = measured or self._bus.active
         if module is not None:
-            if module.plain and not self._observed:
+            if module.plain and not self._observed and not imports:
                 # Nothing to link, nothing to run, nobody to tell: what is left of load().
                 self._module = module
-                self._store = self._new_store(runtime.plan(module), ())
+                self._store = self._new_store(runtime.plan(module), ())  # type: ignore[arg-type]
                 self._state = "ready"
             else:
                 self.load(module)
@@ -99,7 +116,11 @@ class Sandbox:
     _stdio: StdioCapability | None = None
     _bus = SILENT
     _denied: Callable[[Decision], None] | None = None
-    _module: Module | None = None
+    _imports: Mapping[str, Any] = MappingProxyType({})
+    _functions: Functions | None = None
+    _trap_missing = False
+    _module: Module | Component | None = None
+    _guest: ComponentGuest | None = None
     _store: Store | None = None
     _grants: host.Grants | None = None
     _memory: LinearMemory | None = None
@@ -116,7 +137,7 @@ class Sandbox:
 
     # -- life ----------------------------------------------------------------------------------
 
-    def load(self, module: Module) -> Sandbox:
+    def load(self, module: Module | Component) -> Sandbox:
         """Instantiate ``module``, running its start function under the call limits. Return the sandbox.
 
         Raise :class:`~aegis.errors.LinkError` for imports that nothing provides,
@@ -138,6 +159,8 @@ class Sandbox:
             raise SandboxStateError(
                 f"the sandbox is {self._state}; register functions before load()", state=self._state
             )
+        if self._functions is None:
+            self._functions = {}
         self._functions[module, name] = checked(module, name, function)
 
     def reset(self) -> None:
@@ -149,7 +172,7 @@ class Sandbox:
             self._state = "resetting"
             self._release()
             self._door = Door(self._runtime.policy.limits)
-            self._memory = self._meter_made = None
+            self._memory = self._meter_made = self._guest = None
             self._end = None
             self._start()
 
@@ -193,37 +216,63 @@ class Sandbox:
 
     def _open(self) -> None:
         module = self._loaded()
-        functions: Sequence[HostFunction] = ()
-        if module.info.imports:
+        functions: Sequence[Any] = ()
+        if module.kind == "component":
+            from aegis.guest import ComponentGuest
+
+            self._guest = guest = ComponentGuest(self, self._runtime, module, self._imports, self._trap_missing)
+            functions = guest.functions(self._wasi)
+        elif module.info.imports:
             self._memory = LinearMemory(self._door)
-            functions = link(module, self._functions, self._offered(module, self._memory), Caller(self))
+            own = {**collect(self._imports), **(self._functions or {})}
+            functions = link(module, own, self._offered(module, self._memory), Caller(self))
+        elif self._imports:
+            collect(self._imports)
         if self._observed or self._denied is not None:
             self._meter.watch(self._door, self._denied)
         self._store = self._instantiate(functions)
         self._state = "ready"
+
+    def _acquired(self) -> host.Grants:
+        """Return the grants of this sandbox, acquired at first use."""
+        if self._grants is None:
+            policy = self._runtime.policy if self._stdio is None else self._runtime.policy_with(self._stdio)
+            self._grants = host.acquire(policy, args=self._args, scope=self._door)
+        return self._grants
+
+    def _wasi(self) -> Wasi:
+        """Return WASI 0.2 on the grants of this sandbox."""
+        from aegis.host.wasi import Wasi
+
+        return Wasi(self._acquired(), self._door, self._runtime.policy.limits)
 
     def _offered(self, module: Module, memory: LinearMemory) -> Sequence[HostFunction]:
         """Return what the host serves of the module's imports, on grants acquired for this sandbox."""
         wanted = wants_host(module)
         if not wanted:
             return ()
-        policy = self._runtime.policy if self._stdio is None else self._runtime.policy_with(self._stdio)
-        self._grants = host.acquire(policy, args=self._args, scope=self._door)
-        return host.host_functions(self._grants, memory, self._door, policy.limits, wanted)
+        return host.host_functions(self._acquired(), memory, self._door, self._runtime.policy.limits, wanted)
 
-    def _instantiate(self, functions: Sequence[HostFunction]) -> Store:
+    def _instantiate(self, functions: Sequence[Any]) -> Store:
         module = self._loaded()
+        if self._guest is not None:
+            return self._supervised_if_it_runs(self._guest.new_store, functions, observed=self._observed)
         plan = self._runtime.plan(module)
-        if module.info.has_start and where.settle() != DIRECT:
-            # Only a start function runs guest code here, and that wants a thread it may run on.
-            return self._supervised(lambda: self._new_store(plan, functions))  # type: ignore[no-any-return]
+        if module.info.has_start:
+            return self._supervised_if_it_runs(lambda f, observed: self._new_store(plan, f), functions, observed=False)
         return self._new_store(plan, functions)
+
+    def _supervised_if_it_runs(self, make: Callable[..., Store], functions: Sequence[Any], *, observed: bool) -> Store:
+        """Instantiate what runs guest code by that: it wants a thread it may run on."""
+        if where.settle() != DIRECT:
+            return self._supervised(lambda: make(functions, observed=observed))  # type: ignore[no-any-return]
+        return make(functions, observed=observed)
 
     def _new_store(self, plan: Plan, functions: Sequence[HostFunction]) -> Store:
         try:
             return Store(plan, self._door, functions, self._memory, observed=self._observed)
         except PoolExhausted:
-            plan = self._runtime.plan(plan.module, pooled=False)
+            plan = self._runtime.plan(plan.artifact, pooled=False)
             return Store(plan, self._door, functions, self._memory, observed=self._observed)
 
     def _release(self) -> None:
@@ -233,6 +282,8 @@ class Sandbox:
             if self._meter_made is not None:
                 self._meter_made.keep(store)
             store.close()
+        if self._door.handles is not None:
+            self._door.handles.close()
         grants, self._grants = self._grants, None
         if grants is not None:
             self._meter.keep_output(grants)
@@ -288,6 +339,8 @@ class Sandbox:
             value = self.call(name, *args)
         except (CallError, SandboxStateError):
             raise
+        except Err as declared:
+            value = declared
         except AegisError as error:
             return Outcome.from_error(error, usage=self._meter.since(mark), stdout=self.stdout, stderr=self.stderr)
         return Outcome(value=value, usage=self._meter.since(mark), stdout=self.stdout, stderr=self.stderr)
@@ -371,20 +424,67 @@ class Sandbox:
         if isinstance(error, TypeError):
             if isinstance(error, ExportNotFound) or self._state != "ready":
                 return
-            signature = self._loaded().signature(name)
-            shown = f"{printable(name)}{signature}"
-            if len(args) != len(signature.params):
-                raise CallError(f"{shown} takes {count(len(signature.params), 'argument')}, not {len(args)}") from None
+            shown, wanted = self._signature(name)
+            if len(args) != wanted:
+                raise CallError(f"{shown} takes {count(wanted, 'argument')}, not {len(args)}") from None
             raise CallError(f"{shown}: {error}") from None
         # A RecursionError is the caller's: there was no room to enter the guest at all.
-        if not isinstance(error, (SandboxStateError, RecursionError)) and self._state == "ready":
+        if not isinstance(error, (SandboxStateError, RecursionError, Err)) and self._state == "ready":
             self._state = "poisoned"
             self._end = error
             self._fast = {}
 
+    def _signature(self, name: Any) -> tuple[str, int]:
+        """Return an export's signature for messages, and how many arguments it takes."""
+        if self._guest is not None:
+            return self._guest.signature(name)
+        signature = self._loaded().signature(name)
+        return f"{printable(name)}{signature}", len(signature.params)
+
+    # -- components ----------------------------------------------------------------------------
+
+    @property
+    def exports(self) -> Exports:
+        """What the guest offers, by name: functions, and a component's interfaces with their resources."""
+        return self._component().exports()
+
+    def bind(self, interface: Interface) -> Any:
+        """Return the exported ``interface`` as an object whose values are of the classes of its bindings.
+
+        ``interface`` is the table of generated bindings; one without a name is the world's own functions.
+        Raise :class:`~aegis.errors.LinkError` when the guest's types are not the table's.
+        """
+        return self._component().bind(interface)
+
+    def _component(self) -> ComponentGuest:
+        self._live()
+        if self._guest is None:
+            raise SandboxStateError(
+                "the sandbox holds a core module; exports with types are a component's", state="ready"
+            )
+        return self._guest
+
+    def _drop_handle(self, handle: ResourceHandle) -> None:
+        """Drop a handle of this guest's resource; when the guest is gone, so is what the handle meant."""
+        from aegis.engine.component.store import ComponentStore
+
+        store = self._store
+        if self._state != "ready" or not isinstance(store, ComponentStore) or handle._owner is not store.handles:
+            handle._native = None
+            return
+        drop = store.dropper()
+        try:
+            if drop is not None:
+                drop(handle)
+            else:
+                self._supervised(lambda: store.dropper()(handle))  # type: ignore[misc]
+        except BaseException as error:
+            self._failed("drop", (), error)
+            raise
+
     # -- state ---------------------------------------------------------------------------------
 
-    def _loaded(self) -> Module:
+    def _loaded(self) -> Any:
         if self._module is None:
             raise SandboxStateError(_NO_STORE, state="empty")
         return self._module
@@ -423,13 +523,13 @@ class Sandbox:
     def _memory_of(self, store: Store) -> LinearMemory:
         """Return access to the guest's memory that charges nothing: the copies are the embedder's."""
         memory = LinearMemory(None)
-        if store.plan.module.memory_name is not None:
+        if getattr(store.plan.artifact, "memory_name", None) is not None:
             memory.attach(store.find_memory)
         return memory
 
     @property
-    def module(self) -> Module | None:
-        """The module that this sandbox runs."""
+    def module(self) -> Module | Component | None:
+        """The module or component that this sandbox runs."""
         return self._module
 
     @property

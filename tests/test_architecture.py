@@ -21,9 +21,10 @@ PACKAGE = ROOT / "aegis"
 # Rooms on one floor are siblings, which do not know each other.
 FLOORS: list[dict[str, tuple[str, ...]]] = [
     {"values": ("errors", "names", "values", "limits")},
-    {"policy": ("policy",), "observe": ("observe",)},
+    {"policy": ("policy",), "observe": ("observe",), "wit": ("wit",)},
+    {"bindgen": ("bindgen",), "bindings": ("bindings",)},
     {"host": ("host",), "engine": ("engine",)},
-    {"composition": ("handles", "linking", "meter", "runtime", "sandbox")},
+    {"composition": ("exports", "guest", "handles", "linking", "meter", "providers", "runtime", "sandbox")},
     {"names": ("",)},  # aegis/__init__.py
     {"cli": ("cli", "__main__")},
 ]
@@ -62,10 +63,14 @@ EXCEPTIONS: dict[str, tuple[str, set[str]]] = {
         },
     ),
     "engine/caller.py": ("the source of a call path is made from a signature alone", {"exec"}),
+    "engine/component/trampoline.py": ("the source of a callback is made from a type alone", {"exec"}),
+    "engine/convert/lift.py": ("the source of a converter is made from a type alone", {"exec"}),
+    "engine/convert/lower.py": ("the source of a converter is made from a type alone", {"exec"}),
     "engine/door.py": ("waits for descriptors that the host opened, and for a cancellation", {"select"}),
     "engine/native.py": ("finds the library that the wasmtime package carries", {"os.listdir", "os.path.exists"}),
     "engine/trampoline.py": ("the source of a callback is made from a signature alone", {"exec"}),
     "observe/bus.py": ("an event says when it happened; no guest sees it", {"time.time"}),
+    "wit/tools.py": ("runs wasm-tools on the WIT that a developer names, at development time only", {"subprocess"}),
     "policy/file.py": ("load_policy reads the file that the embedder names", {"open"}),
 }  # fmt: skip
 
@@ -204,6 +209,8 @@ def test_no_module_waits_for_itself() -> None:
 
 @every_module
 def test_a_module_can_be_read_in_one_sitting(module: Module) -> None:
+    if module.room == "bindings":
+        return  # generated, and as long as its interface
     lines = module.text.count("\n")
     assert lines <= LINES, f"{module.path} has {lines} lines: split it along what changes together"
 

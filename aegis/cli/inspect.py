@@ -8,10 +8,11 @@ import click
 
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
-from aegis.engine.artifact import validate_module
+from aegis.engine.artifact import validate_artifact
 from aegis.engine.binary import ModuleInfo
 from aegis.engine.config import EngineConfig
 from aegis.engine.digest import sha256_hex
+from aegis.errors import ArtifactError
 from aegis.limits import Limits, format_bytes
 from aegis.linking import unprovided
 from aegis.names import count, printable
@@ -36,17 +37,23 @@ _NEEDS = (
 @click.option("--exports", is_flag=True, help="Show what it exports.")
 @click.option("--imports", is_flag=True, help="Show what it imports.")
 @click.option("--memory", is_flag=True, help="Show its memories and tables.")
-@click.option("--wit", is_flag=True, help="Show a component's WIT; components come next.")
+@click.option("--wit", is_flag=True, help="Show a component's world as WIT.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Show all of it, sections included.")
 @click.argument("module")
 @click.pass_obj
 def command(face: Face, /, module: str, exports: bool, imports: bool, memory: bool, wit: bool, everything: bool) -> int:
     """Show what MODULE imports and exports with full types, and which grants it will need."""
-    if wit:
-        raise click.UsageError("--wit shows a component's interfaces, and components come next")
     limits = Limits()
     data = read_artifact(module, limits)
-    info = validate_module(data, limits, EngineConfig.from_limits(limits), printable(module))
+    info = validate_artifact(data, limits, EngineConfig.from_limits(limits), printable(module))
+    if not isinstance(info, ModuleInfo):
+        from aegis.cli.anatomy import show_component
+
+        chosen = {"imports": imports, "exports": exports, "memory": memory, "wit": wit, "all": everything}
+        show_component(face, module, info, chosen)
+        return 0
+    if wit:
+        raise ArtifactError(f"{printable(module)} is a core module, which has no WIT; leave --wit out")
     picture = describe(module, data, info)
     some = exports or imports or memory
     parts = {

@@ -11,6 +11,7 @@ import click
 from aegis.errors import PolicyError
 from aegis.policy import (
     ClockCapability,
+    ConfigCapability,
     EnvironmentCapability,
     FilesystemCapability,
     LoggingCapability,
@@ -36,6 +37,7 @@ LIMIT_OPTIONS = {
     "--instances": ("instances", "64", "Instances."),
     "--stdout-limit": ("stdout", "1MiB", "Bytes written to stdout."),
     "--stderr-limit": ("stderr", "256KiB", "Bytes written to stderr."),
+    "--handles": ("handles", "4096", "Handles of resources, a component's and the host's."),
     "--open-files": ("open_files", "64", "Files and directories open at once."),
     "--disk-written": ("disk_written", "64MiB", "Bytes written to granted files."),
     "--host-calls": ("host_calls", "1000000", "Calls into the host."),
@@ -63,6 +65,7 @@ def policy_options(command: _Command) -> _Command:
             "--allow-net", multiple=True, metavar="PATTERN", help="For components; a core module has no network."
         ),
         click.option("--deny-net", multiple=True, metavar="PATTERN", help="Deny wins over --allow-net."),
+        click.option("--config-value", multiple=True, metavar="KEY=VALUE", help="A value of wasi:config/store."),
         click.option(
             "--stdin", "stdin", multiple=True, metavar="inherit|empty|FILE", help="Its standard input. [empty]"
         ),
@@ -87,6 +90,7 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
         filesystem=policy.filesystem + _filesystem(options),
         environment=_environment(policy.environment, options),
         stdio=StdioCapability(stdin=_stdin(options["stdin"]), stdout=mode, stderr=mode),
+        config=_config(policy.config, options),
         **_modes(options),
         **_network(policy, options),
     )
@@ -106,6 +110,12 @@ def _filesystem(options: dict[str, Any]) -> FilesystemCapability:
 def _environment(granted: EnvironmentCapability, options: dict[str, Any]) -> EnvironmentCapability:
     for text in options["allow_env"]:
         granted = granted + EnvironmentCapability.parse(text)
+    return granted
+
+
+def _config(granted: ConfigCapability, options: dict[str, Any]) -> ConfigCapability:
+    for text in options["config_value"]:
+        granted = granted + ConfigCapability.parse(text)
     return granted
 
 

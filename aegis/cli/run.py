@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import IO, Any
+from dataclasses import asdict, replace
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -17,9 +17,12 @@ from aegis.engine import Module
 from aegis.errors import AegisError, ArtifactError, CallError, HostError, LimitExceeded, PolicyError
 from aegis.names import count, printable
 from aegis.observe.outcome import Outcome
-from aegis.runtime import Aegis, entry_point, prepare
+from aegis.runtime import Aegis, ended, entry_point, is_program, prepare
 from aegis.sandbox import Sandbox
 from aegis.values import Decision, FuncType
+
+if TYPE_CHECKING:
+    from aegis.engine.component.artifact import Component
 
 __all__ = ["command"]
 
@@ -28,9 +31,10 @@ _DENIALS_SHOWN = 5
 
 @click.command(context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]})
 @click.option("-e", "-f", "--function", metavar="NAME", help="Call this export, with ARGS by its signature.")
-@click.option("--invoke", metavar="CALL", help="Call a component's export; components come next.")
+@click.option("--invoke", metavar="CALL", help="Call a component's export, in WAVE: 'iface#func(1, \"x\")'.")
 @policy_options
 @limit_options
+@click.option("--trap-missing", is_flag=True, help="Let imports that nothing provides trap when called.")
 @click.option("--metrics", is_flag=True, help="Print a report of what the run used.")
 @click.option("--events", metavar="FILE|-", help="Write every event as a line of JSON.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write compiled code on disk.")
@@ -47,11 +51,9 @@ def command(face: Face, /, module: str, args: tuple[str, ...], **options: Any) -
     another quota.
     """
     face.form = options["form"] or face.form
-    if options["invoke"] is not None:
-        raise ArtifactError("--invoke calls a component's export, and components come next; use -e for a core module")
+    if options["invoke"] is not None and options["function"] is not None:
+        raise click.UsageError("-e names a function and --invoke a whole call; give one of them")
     policy = make_policy(options["config"] or face.config, options, capture=face.json)
-    if policy.network is not None:
-        face.say("note: a core module has no network; --allow-net and --deny-net matter for components")
     if policy.logging.enabled:
         _show_log()
     with _Events(options["events"]) as events:
@@ -80,7 +82,7 @@ class _Run:
         self.face, self.path, self.args, self.policy = face, path, args, policy
         self.options = options
         self.events = events
-        self.module: Module | None = None
+        self.module: Module | Component | None = None
         self.sandbox: Sandbox | None = None
         self.function: str | None = options["function"]
         self.denials: dict[str, None] = {}
@@ -106,17 +108,42 @@ class _Run:
         limits = self.policy.limits
         runtime = Aegis(self.policy, cache=not self.options["no_cache"], pooled=False)
         self.module = module = runtime.load(read_artifact(self.path, limits), self.path)
-        self.function = name = self.function or entry_point(module)
-        call = () if name == "_start" else convert(name, module, self.args)
+        if self.policy.network is not None and module.kind == "module":
+            self.face.say("note: a core module has no network; --allow-net and --deny-net matter for components")
+        self.function = name = self.options["invoke"] or self.function or entry_point(module)
         program = os.path.basename(self.path)
+        arguments = (program, *self.args) if is_program(name) else (program,)
         self.sandbox = sandbox = runtime.sandbox(
-            args=(program, *self.args) if name == "_start" else (program,), subscribers=self.events.subscribers,
+            args=arguments, subscribers=self.events.subscribers, trap_missing=self.options["trap_missing"],
             measured=self.options["metrics"] or self.face.json, denied=self.denied,
         )  # fmt: skip
+        if isinstance(module, Module):
+            return self.run_module(sandbox, module, name)
+        return self.run_component(sandbox, module, name)
+
+    def run_module(self, sandbox: Sandbox, module: Module, name: str) -> Outcome:
+        if self.options["invoke"] is not None:
+            raise ArtifactError("--invoke calls a component's export; use -e for a core module")
+        call = () if name == "_start" else convert(name, module, self.args)
         with sandbox:
             sandbox.load(module)
             prepare(sandbox, module, name)
             return sandbox.run(name, *call)
+
+    def run_component(self, sandbox: Sandbox, component: Component, name: str) -> Outcome:
+        """Run a component's program, or one call of it; its result is kept as WAVE, which is how it is shown."""
+        from aegis.cli.wave import Invocation
+
+        with sandbox:
+            if self.options["invoke"] is None and is_program(name):
+                sandbox.load(component)
+                return ended(name, sandbox.run(name))
+            text = name if self.options["invoke"] is not None else None
+            call = Invocation.of(component, text, name, self.args)
+            self.function = call.target
+            sandbox.load(component)
+            outcome = sandbox.run(call.target, *call.arguments)
+            return replace(outcome, value=call.shown(outcome.value)) if outcome.error is None else outcome
 
     def denied(self, decision: Decision) -> None:
         """Remember a denial with its remedy, each once and only so many."""
@@ -145,7 +172,7 @@ class _Run:
         if outcome.error is not None and outcome.status != "exited":
             self.face.complain(_with_remedy(outcome.error))
         elif outcome.value is not None:
-            self.face.result({}, shown(outcome.value))
+            self.face.result({}, outcome.value if isinstance(outcome.value, str) else shown(outcome.value))
         for line in list(self.denials)[:_DENIALS_SHOWN]:
             self.face.say(line)
         code = self.delivered(code)
@@ -165,8 +192,6 @@ class _Run:
         return code or 125
 
     def report(self, outcome: Outcome, code: int) -> Any:
-        from dataclasses import replace
-
         from aegis.observe.report import ExecutionReport
 
         report = ExecutionReport.of(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aegis.cli.options import limit_options
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
-from aegis.engine.artifact import validate_module
+from aegis.engine.artifact import validate_artifact
 from aegis.engine.binary import ModuleInfo
 from aegis.engine.config import EngineConfig
 from aegis.engine.plan import check_fit
@@ -17,6 +17,10 @@ from aegis.errors import AegisError, MissingImport
 from aegis.limits import Limits, format_bytes
 from aegis.linking import unprovided
 from aegis.names import count, printable
+from aegis.providers import unprovided_by_us
+
+if TYPE_CHECKING:
+    from aegis.engine.component.artifact import Component
 
 __all__ = ["command"]
 
@@ -42,23 +46,35 @@ def _check(path: str, limits: Limits, *, strict: bool) -> dict[str, Any]:
     name = printable(path)
     try:
         data = read_artifact(path, limits)
-        info = validate_module(data, limits, EngineConfig.from_limits(limits), name)
-        missing = unprovided(info)
+        info = validate_artifact(data, limits, EngineConfig.from_limits(limits), name)
+        missing = unprovided(info) if isinstance(info, ModuleInfo) else unprovided_by_us(info)
         if strict:
             _refuse(name, info, missing, limits)
     except AegisError as error:
         fault = {"kind": error.kind, "blame": error.blame, "message": str(error)}
         return {"module": path, "valid": False, "exit_code": error.exit_code, "error": fault, "text": ""}
-    text = f"{name}: valid, {format_bytes(len(data))}, {count(info.functions, 'function')}"
+    text = f"{name}: valid, {format_bytes(len(data))}, {_what(info)}"
     if missing:
         text += f"; {count(len(missing), 'import')} that only a program can provide"
     return {"module": path, "valid": True, "exit_code": 0, "error": None, "text": text}
 
 
-def _refuse(name: str, info: ModuleInfo, missing: list[MissingImport], limits: Limits) -> None:
+def _what(info: ModuleInfo | Component) -> str:
+    if isinstance(info, ModuleInfo):
+        return count(info.functions, "function")
+    inner = info.anatomy
+    parts = [count(len(inner.modules), "module")] + ([count(inner.components, "component")] if inner.components else [])
+    return f"a component of {' and '.join(parts)}"
+
+
+def _refuse(name: str, info: ModuleInfo | Component, missing: list[MissingImport], limits: Limits) -> None:
     from aegis.errors import LinkError
 
     if missing:
-        shown = "; ".join(f"{m.module}.{m.name}: {m.remedy}" for m in missing[:20])
+        shown = "; ".join(f"{m.module}{f'.{m.name}' if m.name else ''}: {m.remedy}" for m in missing[:20])
         raise LinkError(f"{name}: nothing provides {count(len(missing), 'import')}: {shown}", missing=missing)
-    check_fit(info, limits)
+    if isinstance(info, ModuleInfo):
+        check_fit("module", info.memories, info.tables, limits)
+    else:
+        most = 1 << 16
+        check_fit("component", info.anatomy.memories(most), info.anatomy.tables(most), limits)

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
-import time
-from ctypes import c_void_p
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aegis.engine.binary import Export, Import, ModuleInfo, is_component, is_module, read_module
 from aegis.engine.cache import Cache
-from aegis.engine.config import Engine, EngineConfig, engine_for
+from aegis.engine.code import Artifact, first_line
+from aegis.engine.config import EngineConfig, engine_for
 from aegis.engine.digest import sha256_hex
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
 from aegis.errors import ArtifactError, ArtifactNotFound
@@ -23,52 +21,22 @@ from aegis.limits import Limits, format_bytes
 from aegis.names import printable
 from aegis.values import FuncType
 
-__all__ = ["Module", "NativeCode", "compile_module", "read_file", "text_to_binary", "validate_module"]
+if TYPE_CHECKING:
+    from aegis.engine.component.anatomy import Anatomy
+    from aegis.engine.component.artifact import Component
+
+__all__ = ["Module", "admit", "compile_artifact", "read_file", "text_to_binary", "validate_artifact"]
 
 
-_POOL = "pooling allocator requirements"
-
-
-class UnfitForPool(Exception):
-    """The module is larger in some way than the pool's slots; an engine without one can run it."""
-
-
-class NativeCode:
-    """Machine code of one module for one engine; freed with the last reference."""
-
-    __slots__ = ("engine", "pointer")
-
-    def __init__(self, engine: int, pointer: int) -> None:
-        self.engine = engine
-        self.pointer: int | None = pointer
-
-    def __del__(self) -> None:
-        pointer, self.pointer = self.pointer, None
-        if pointer is not None:
-            lib.wasmtime_module_delete(pointer)
-
-
-class Module:
-    """A compiled core module, shared by any number of sandboxes and threads.
-
-    ``digest`` is the SHA-256 of its binary form, in hexadecimal; ``size`` its length in bytes;
-    ``cached`` tells whether its code came from the cache, ``seconds`` how long that or compiling took.
-    """
+class Module(Artifact):
+    """A compiled core module, shared by any number of sandboxes and threads."""
 
     kind = "module"
 
     def __init__(self, data: bytes, info: ModuleInfo, digest: str, cache: Cache | None) -> None:
-        self._data = data
-        self._cache = cache
-        self._codes: dict[EngineConfig, NativeCode] = {}
-        self._lock = threading.Lock()
-        self.poolable = True
+        super().__init__(data, digest, cache)
         self.plan: Any = None  # plan.py's own, kept here so that it goes with the module
         self.info = info
-        self.digest = digest
-        self.size = len(data)
-        self.cached = False
-        self.seconds = 0.0
         self.plain = not info.imports and not info.has_start
         """Whether instantiating it needs no host function and runs no guest code."""
         self.memory_exports = tuple(info.memory_exports)
@@ -100,77 +68,26 @@ class Module:
         export = self._exports.get(name)
         return export.type if export is not None and isinstance(export.type, FuncType) else FuncType()
 
-    def code(self, config: EngineConfig) -> NativeCode:
-        """Return the module's code for engines of ``config``, compiling at most once."""
-        code = self._codes.get(config)
-        if code is None:
-            with self._lock:
-                code = self._codes.get(config)
-                if code is None:
-                    started = time.perf_counter()
-                    code = self._codes[config] = self._build(config)
-                    self.seconds = time.perf_counter() - started
-        return code
-
-    def _build(self, config: EngineConfig) -> NativeCode:
-        engine = engine_for(config)
-        for other, code in self._codes.items():
-            if other.fingerprint() == config.fingerprint() and code.pointer is not None:
-                return _load(engine, _serialise(code.pointer)) or _compile(engine, self._data)
-        if self._cache is None:
-            return _compile(engine, self._data)
-        name = self._cache.name(self.digest, config.fingerprint())
-        kept = self._cache.get(name)
-        loaded = _load(engine, kept) if kept is not None else None
-        if loaded is not None:
-            self.cached = True
-            return loaded
-        made = _compile(engine, self._data)
-        if made.pointer is not None:
-            self._cache.put(name, _serialise(made.pointer))
-        return made
-
     def __repr__(self) -> str:
         return f"<aegis module {self.digest[:12]} of {format_bytes(self.size)}>"
 
 
-def _compile(engine: Engine, data: bytes) -> NativeCode:
-    out = c_void_p()
-    error = lib.wasmtime_module_new(engine.pointer, data, len(data), ctypes.byref(out))
-    if error is not None:
-        message = take_error(error)
-        if engine.config.pooled and _POOL in message:
-            raise UnfitForPool
-        raise ArtifactError(f"not a module that Aegis admits: {_first_line(message)}")
-    return NativeCode(engine.pointer, out.value or 0)
-
-
-def _load(engine: Engine, code: bytes) -> NativeCode | None:
-    out = c_void_p()
-    error = lib.wasmtime_module_deserialize(engine.pointer, code, len(code), ctypes.byref(out))
-    if error is not None:
-        take_error(error)
-        return None
-    return NativeCode(engine.pointer, out.value or 0)
-
-
-def _serialise(pointer: int) -> bytes:
-    vector = ByteVec()
-    error = lib.wasmtime_module_serialize(pointer, ctypes.byref(vector))
-    if error is not None:
-        raise ArtifactError(f"the compiled code cannot be kept: {_first_line(take_error(error))}")
-    return take_bytes(vector)
-
-
-def _first_line(message: str) -> str:
-    """The engine's message ends with a chain of causes; the innermost says what is wrong."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    causes = [line.partition(":")[2].strip() if line[:1].isdigit() else line for line in lines if line != "Caused by:"]
-    return printable("; ".join(dict.fromkeys(causes)), 300)
-
-
-def admit(data: bytes, limits: Limits, what: str) -> ModuleInfo:
+def admit(data: bytes, limits: Limits, what: str) -> ModuleInfo | Anatomy:
     """Check size, magic and types of ``data``, called ``what`` in errors; return what it says of itself."""
+    _admit_size(data, limits, what)
+    if is_component(data):
+        from aegis.engine.component.artifact import admit_component
+
+        return admit_component(data, limits, what)
+    if not is_module(data):
+        raise ArtifactError(f"{what} is not a WebAssembly module: {_looks_like(data)}")
+    try:
+        return read_module(data)
+    except ArtifactError as error:
+        raise ArtifactError(f"{what}: {error}") from None
+
+
+def _admit_size(data: bytes, limits: Limits, what: str) -> None:
     if limits.module_size is not None and len(data) > limits.module_size:
         least = "at least " if len(data) == limits.module_size + 1 else ""
         raise ArtifactError(
@@ -179,14 +96,6 @@ def admit(data: bytes, limits: Limits, what: str) -> ModuleInfo:
         )
     if not data:
         raise ArtifactError(f"{what} is empty, not a WebAssembly module")
-    if is_component(data):
-        raise ArtifactError(f"{what} is a component; this version runs core modules, and components come next")
-    if not is_module(data):
-        raise ArtifactError(f"{what} is not a WebAssembly module: {_looks_like(data)}")
-    try:
-        return read_module(data)
-    except ArtifactError as error:
-        raise ArtifactError(f"{what}: {error}") from None
 
 
 def _looks_like(data: bytes) -> str:
@@ -199,33 +108,40 @@ def _looks_like(data: bytes) -> str:
     return "it does not start with the magic bytes \\0asm"
 
 
-def compile_module(
+def compile_artifact(
     data: bytes, limits: Limits, config: EngineConfig, cache: Cache | None, what: str = "the module"
-) -> Module:
-    """Admit and compile a binary module, without the pool if it does not fit in there.
+) -> Module | Component:
+    """Admit and compile a binary module or component, without the pool if it does not fit in there.
 
     Raise :class:`~aegis.errors.ArtifactError` with the reason.
     """
-    info = admit(data, limits, what)
-    module = Module(data, info, sha256_hex(data), cache)
-    try:
-        try:
-            module.code(config)
-        except UnfitForPool:
-            module.poolable = False
-            module.code(config.without_pool())
-    except ArtifactError as error:
-        raise ArtifactError(f"{what}: {error}") from None
-    return module
+    admitted = admit(data, limits, what)
+    artifact: Module | Component
+    if isinstance(admitted, ModuleInfo):
+        artifact = Module(data, admitted, sha256_hex(data), cache)
+    else:
+        from aegis.engine.component.artifact import Component
+
+        artifact = Component(data, admitted, sha256_hex(data), cache)
+    artifact.prepare(config, what)
+    return artifact
 
 
-def validate_module(data: bytes, limits: Limits, config: EngineConfig, what: str = "the module") -> ModuleInfo:
-    """Admit and validate a binary module without compiling it."""
-    info = admit(data, limits, what)
+def validate_artifact(
+    data: bytes, limits: Limits, config: EngineConfig, what: str = "the module"
+) -> ModuleInfo | Component:
+    """Admit and validate a binary module without compiling it; a component is compiled, for its types."""
+    admitted = admit(data, limits, what)
+    if not isinstance(admitted, ModuleInfo):
+        from aegis.engine.component.artifact import Component
+
+        component = Component(data, admitted, sha256_hex(data), None)
+        component.prepare(config, what)
+        return component
     error = lib.wasmtime_module_validate(engine_for(config).pointer, data, len(data))
     if error is not None:
-        raise ArtifactError(f"{what}: not a module that Aegis admits: {_first_line(take_error(error))}")
-    return info
+        raise ArtifactError(f"{what}: not a module that Aegis admits: {first_line(take_error(error))}")
+    return admitted
 
 
 def text_to_binary(text: str | bytes, what: str = "the module") -> bytes:
@@ -234,7 +150,7 @@ def text_to_binary(text: str | bytes, what: str = "the module") -> bytes:
     out = ByteVec()
     error = lib.wasmtime_wat2wasm(raw, len(raw), ctypes.byref(out))
     if error is not None:
-        raise ArtifactError(f"{what}: not valid WebAssembly text: {_first_line(take_error(error))}")
+        raise ArtifactError(f"{what}: not valid WebAssembly text: {first_line(take_error(error))}")
     return take_bytes(out)
 
 

@@ -20,13 +20,16 @@ __all__ = [
     "Export",
     "GlobalType",
     "Import",
+    "Malformed",
     "MemoryType",
     "ModuleInfo",
+    "Reader",
     "TableType",
     "TagType",
     "is_component",
     "is_module",
     "read_module",
+    "read_within",
 ]
 
 MAGIC = b"\0asm"
@@ -141,12 +144,12 @@ def is_component(data: bytes) -> bool:
     return data[:4] == MAGIC and data[6:8] == b"\1\0"
 
 
-class _Malformed(Exception):
-    pass
+class Malformed(Exception):
+    """The bytes break the format; the message says how."""
 
 
-class _Reader:
-    """A cursor over bytes; every read raises :class:`_Malformed` past the end."""
+class Reader:
+    """A cursor over bytes; every read raises :class:`Malformed` past the end."""
 
     __slots__ = ("at", "data", "end")
 
@@ -156,7 +159,7 @@ class _Reader:
 
     def byte(self) -> int:
         if self.at >= self.end:
-            raise _Malformed("it ends in the middle of a section")
+            raise Malformed("it ends in the middle of a section")
         self.at += 1
         return self.data[self.at - 1]
 
@@ -170,14 +173,14 @@ class _Reader:
             if byte < 0x80:
                 break
             if shift >= bits:
-                raise _Malformed("an integer is too long")
+                raise Malformed("an integer is too long")
         if value >> bits:
-            raise _Malformed("an integer is too large")
+            raise Malformed("an integer is too large")
         return value
 
     def skip(self, count: int) -> None:
         if count > self.end - self.at:
-            raise _Malformed("a length reaches past the end")
+            raise Malformed("a length reaches past the end")
         self.at += count
 
     def name(self) -> str:
@@ -187,13 +190,13 @@ class _Reader:
         try:
             return self.data[start : self.at].decode()
         except UnicodeDecodeError as error:
-            raise _Malformed("a name is not UTF-8") from error
+            raise Malformed("a name is not UTF-8") from error
 
     def count(self) -> int:
         """The length of a vector, which cannot exceed the bytes that are left."""
         count = self.leb()
         if count > self.end - self.at:
-            raise _Malformed("a count is larger than its section")
+            raise Malformed("a count is larger than its section")
         return count
 
 
@@ -204,34 +207,37 @@ def read_module(data: bytes) -> ModuleInfo:
     proposal that Aegis does not admit.
     """
     try:
-        return _read(data)
-    except _Malformed as error:
+        return read_within(data, 0, len(data))
+    except Malformed as error:
         raise ArtifactError(f"not a valid WebAssembly module: {error}") from None
 
 
-def _read(data: bytes) -> ModuleInfo:
+def read_within(data: bytes, start: int, end: int) -> ModuleInfo:
+    """Read the core module that lies in ``data`` from ``start`` to ``end``; raise :class:`Malformed` too."""
+    if data[start : start + 8] != MAGIC + b"\1\0\0\0":
+        raise Malformed("what should be a core module does not start as one")
     info = ModuleInfo()
     types: list[FuncType] = []
     functions: list[int] = []
-    reader = _Reader(data, 8)
+    reader = Reader(data, start + 8, end)
     while reader.at < reader.end:
         number = reader.byte()
         size = reader.leb()
         start = reader.at
         reader.skip(size)
-        section = _Reader(data, start, start + size)
+        section = Reader(data, start, start + size)
         if number == 0:
             info.sections.append((f"custom {section.name()!r}", size))
             continue
         if number >= len(SECTION_NAMES):
-            raise _Malformed(f"section {number} does not exist")
+            raise Malformed(f"section {number} does not exist")
         info.sections.append((SECTION_NAMES[number], size))
         _section(number, section, info, types, functions)
     info.functions = len(functions) - sum(i.kind == "func" for i in info.imports)
     return info
 
 
-def _section(number: int, r: _Reader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
+def _section(number: int, r: Reader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
     match number:
         case 1:
             _types(r, info, types)
@@ -259,23 +265,23 @@ def _section(number: int, r: _Reader, info: ModuleInfo, types: list[FuncType], f
             pass
 
 
-def _value_type(r: _Reader, info: ModuleInfo) -> str:
+def _value_type(r: Reader, info: ModuleInfo) -> str:
     code = r.byte()
     if code in _PROPOSALS:
         info.proposals.add(_PROPOSALS[code])
         raise ArtifactError(_refusal(_PROPOSALS[code]))
     if code not in _VALUE_TYPES:
-        raise _Malformed(f"0x{code:02x} is not a value type")
+        raise Malformed(f"0x{code:02x} is not a value type")
     return _VALUE_TYPES[code]
 
 
-def _types(r: _Reader, info: ModuleInfo, types: list[FuncType]) -> None:
+def _types(r: Reader, info: ModuleInfo, types: list[FuncType]) -> None:
     for _ in range(r.count()):
         form = r.byte()
         if form != 0x60:
             if form in (0x4E, 0x4F, 0x50, 0x5E, 0x5F):
                 raise ArtifactError(_refusal("gc"))
-            raise _Malformed(f"0x{form:02x} is not a type")
+            raise Malformed(f"0x{form:02x} is not a type")
         params = tuple(_value_type(r, info) for _ in range(r.count()))
         results = tuple(_value_type(r, info) for _ in range(r.count()))
         types.append(FuncType(params, results))
@@ -285,16 +291,16 @@ def _refusal(proposal: str) -> str:
     return f"the module needs the WebAssembly proposal {proposal!r}, which Aegis does not admit; build it without"
 
 
-def _limits(r: _Reader) -> tuple[int, int, int | None]:
+def _limits(r: Reader) -> tuple[int, int, int | None]:
     flags = r.byte()
     if flags > 15:
-        raise _Malformed(f"0x{flags:02x} is not a kind of limits")
+        raise Malformed(f"0x{flags:02x} is not a kind of limits")
     bits = 64 if flags & 4 else 32
     minimum = r.leb(bits)
     return flags, minimum, r.leb(bits) if flags & 1 else None
 
 
-def _memory(r: _Reader, info: ModuleInfo) -> MemoryType:
+def _memory(r: Reader, info: ModuleInfo) -> MemoryType:
     flags, minimum, maximum = _limits(r)
     for bit, proposal in ((2, "threads"), (4, "memory64"), (8, "custom-page-sizes")):
         if flags & bit:
@@ -302,7 +308,7 @@ def _memory(r: _Reader, info: ModuleInfo) -> MemoryType:
     return MemoryType(minimum, maximum)
 
 
-def _table(r: _Reader, info: ModuleInfo, *, define: bool = False) -> TableType:
+def _table(r: Reader, info: ModuleInfo, *, define: bool = False) -> TableType:
     code = r.byte()
     if define and code == 0x40:
         raise ArtifactError(_refusal("function-references"))
@@ -314,15 +320,15 @@ def _table(r: _Reader, info: ModuleInfo, *, define: bool = False) -> TableType:
     return TableType(element, minimum, maximum)
 
 
-def _global(r: _Reader, info: ModuleInfo) -> GlobalType:
+def _global(r: Reader, info: ModuleInfo) -> GlobalType:
     value = _value_type(r, info)
     return GlobalType(value, r.byte() == 1)
 
 
-def _import(r: _Reader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
+def _import(r: Reader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
     module, name, kind = r.name(), r.name(), r.byte()
     if kind >= len(_KINDS):
-        raise _Malformed(f"0x{kind:02x} is not a kind of import")
+        raise Malformed(f"0x{kind:02x} is not a kind of import")
     extern: ExternType
     match kind:
         case 0:
@@ -343,16 +349,16 @@ def _import(r: _Reader, info: ModuleInfo, types: list[FuncType], functions: list
     info.imports.append(Import(module, name, _KINDS[kind], extern))
 
 
-def _export(r: _Reader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
+def _export(r: Reader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
     name, kind, index = r.name(), r.byte(), r.leb()
     if kind >= len(_KINDS):
-        raise _Malformed(f"0x{kind:02x} is not a kind of export")
+        raise Malformed(f"0x{kind:02x} is not a kind of export")
     spaces: tuple[list[int] | list[TableType] | list[MemoryType] | list[GlobalType], ...]
     spaces = (functions, info.tables, info.memories, info.globals)
     if kind == 4:
         raise ArtifactError(_refusal("exceptions"))
     if index >= len(spaces[kind]):
-        raise _Malformed(f"the export {printable(name, 60)!r} names {_KINDS[kind]} {index}, which does not exist")
+        raise Malformed(f"the export {printable(name, 60)!r} names {_KINDS[kind]} {index}, which does not exist")
     extern = _type_at(types, functions[index]) if kind == 0 else spaces[kind][index]
     if kind == 2:
         info.memory_exports.append((name, index))
@@ -361,11 +367,11 @@ def _export(r: _Reader, info: ModuleInfo, types: list[FuncType], functions: list
 
 def _type_at(types: list[FuncType], index: int) -> FuncType:
     if index >= len(types):
-        raise _Malformed(f"type {index} does not exist")
+        raise Malformed(f"type {index} does not exist")
     return types[index]
 
 
-def _constant(r: _Reader, info: ModuleInfo) -> None:
+def _constant(r: Reader, info: ModuleInfo) -> None:
     """Skip a constant expression (section 3.3.10, with extended-const)."""
     while (op := r.byte()) != 0x0B:
         match op:
@@ -382,9 +388,9 @@ def _constant(r: _Reader, info: ModuleInfo) -> None:
                 _value_type(r, info)
             case 0xFD:
                 if r.leb() != 12:
-                    raise _Malformed("a constant expression holds another instruction")
+                    raise Malformed("a constant expression holds another instruction")
                 r.skip(16)
             case 0x6A | 0x6B | 0x6C | 0x7C | 0x7D | 0x7E:
                 pass
             case _:
-                raise _Malformed(f"a constant expression holds the instruction 0x{op:02x}")
+                raise Malformed(f"a constant expression holds the instruction 0x{op:02x}")

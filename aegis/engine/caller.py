@@ -112,7 +112,7 @@ class Style:
 
 
 _SOURCE = """
-def make(store, frame, failed, arm, coerce, Elsewhere, where, ticker, set_fuel, invoke, get_ident, room):
+def make(store, frame, failed, arm, Elsewhere, where, ticker, set_fuel, invoke, get_ident, room):
     take, give = store.token.pop, store.token.append
     context, fuel, trapped, trap = store.context, store.fuel, store.trap_pointer, store.trap
     func, args, count = frame.func, frame.args, frame.count
@@ -162,6 +162,15 @@ def _compile(signature: FuncType, style: int) -> Callable[..., Any]:
     inner = _CALL.format(result=_result(signature.results))
     if params:
         inner = _LOWER.format(plain=_indent(plain, 16), checked=_indent(checked, 16)) + inner
+    views = "; ".join(f"v{name} = frame.views[{name!r}]" for name in formats(signature)) or "pass"
+    return around(style, ", ".join(f"a{n}" for n in range(len(params))), inner, views, {"coerce": coerce})
+
+
+def around(style: int, params: str, inner: str, views: str, scope: dict[str, Any]) -> Callable[..., Any]:
+    """Return what makes closures of ``style``: the passage into the guest, around what is done inside.
+
+    ``inner`` lowers, calls and lifts, ``views`` names what it needs of its frame, ``scope`` the rest.
+    """
     nesting = style == Style.NESTING
     if style == Style.INNER:
         body = "        room()" + inner.replace("\n    ", "\n")
@@ -173,10 +182,7 @@ def _compile(signature: FuncType, style: int) -> Callable[..., Any]:
             leave=f"where.mode = {DIRECT}; store.owner = 0" if nesting else "",
             inner=inner,
         )
-    views = "; ".join(f"v{name} = frame.views[{name!r}]" for name in formats(signature)) or "pass"
-    names = ", ".join(f"a{n}" for n in range(len(params)))
-    scope: dict[str, Any] = {}
-    exec(_SOURCE.format(views=views, params=names, body=body), scope)
+    exec(_SOURCE.format(views=views, params=params, body=body), scope)
     return scope["make"]  # type: ignore[no-any-return]
 
 
@@ -237,19 +243,13 @@ def _maker(signature: FuncType, style: int) -> Callable[..., Any]:
 
 def bind(store: Callee, frame: CallFrame, style: int) -> Callable[..., Any]:
     """Return the closure that calls the function in ``frame``; it takes the parameters by position."""
-    closure: Callable[..., Any] = frame.entry.maker(style)(
-        store,
-        frame,
-        store.failed,
-        store.arm,
-        coerce,
-        Elsewhere,
-        where,
-        ticker,
-        _set_fuel,
-        _invoke,
-        get_ident,
-        _ROOMS[style],
+    return make_closure(frame.entry.maker(style), store, frame, style, _invoke)
+
+
+def make_closure(make: Callable[..., Any], store: Any, frame: Any, style: int, invoke: Any) -> Callable[..., Any]:
+    """Give a maker what closures share."""
+    closure: Callable[..., Any] = make(
+        store, frame, store.failed, store.arm, Elsewhere, where, ticker, _set_fuel, invoke, get_ident, _ROOMS[style]
     )
     return closure
 

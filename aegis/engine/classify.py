@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from ctypes import c_uint8, c_void_p
+from typing import Any
 
 from aegis.engine.door import Door
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
@@ -25,7 +26,7 @@ from aegis.errors import (
 from aegis.limits import Limits, format_bytes
 from aegis.names import printable
 
-__all__ = ["Evidence", "classify"]
+__all__ = ["Evidence", "classify", "classify_component"]
 
 TRAP_CODES = (
     "stack-overflow", "memory-out-of-bounds", "heap-misaligned", "table-out-of-bounds", "indirect-call-to-null",
@@ -42,6 +43,8 @@ _TEXTS = {
     "integer-division-by-zero": "an integer division by zero",
     "bad-conversion-to-integer": "an invalid conversion of a float to an integer",
     "unreachable": "an unreachable instruction was executed",
+    "cannot-enter-instance": "it was entered while a call into it was under way, or after a trap",
+    "cannot-leave-instance": "it called out while it may not leave, from a realloc or a post-return",
 }
 _FRAMES_KEPT = 32
 
@@ -71,6 +74,47 @@ def classify(error: int | None, trap: int | None, evidence: Evidence) -> BaseExc
     if ours is not None:
         return ours
     return _from_code(code, message, frames, evidence)
+
+
+_COMPONENT_TRAPS = (
+    ("all fuel consumed", "out-of-fuel"),
+    ("wasm trap: interrupt", "interrupt"),
+    ("call stack exhausted", "stack-overflow"),
+    ("out of bounds memory access", "memory-out-of-bounds"),
+    ("undefined element: out of bounds table access", "table-out-of-bounds"),
+    ("uninitialized element", "indirect-call-to-null"),
+    ("indirect call type mismatch", "bad-signature"),
+    ("integer overflow", "integer-overflow"),
+    ("integer divide by zero", "integer-division-by-zero"),
+    ("invalid conversion to integer", "bad-conversion-to-integer"),
+    ("`unreachable` instruction executed", "unreachable"),
+    ("cannot enter component instance", "cannot-enter-instance"),
+    ("cannot leave component instance", "cannot-leave-instance"),
+)
+
+
+def classify_component(error: int | None, evidence: Evidence) -> BaseException:
+    """Return the exception that ended a call into a component, freeing ``error``.
+
+    A component's trap has no code, only a message (F11): this is the one place where a message decides, and
+    what is not known is a breach of the canonical ABI, which only a guest commits.
+    """
+    message = ""
+    frames: tuple[Frame, ...] = ()
+    if error is not None:
+        frames = _frames_of(lib.wasmtime_error_wasm_trace, error)
+        message = take_error(error)
+    ours = _our_own(evidence.door)
+    if ours is not None:
+        return ours
+    for text, code in _COMPONENT_TRAPS:
+        if text in message:
+            return _from_code(code, message, frames, evidence)
+    causes = [line.strip() for line in message.splitlines() if line.strip()]
+    reason = printable(
+        causes[-1].partition(": ")[2] if causes and causes[-1][:1].isdigit() else causes[-1] if causes else ""
+    )
+    return GuestTrap(f"the guest trapped: {reason or 'for no known reason'}{_where(frames)}", code="abi", frames=frames)
 
 
 def _our_own(door: Door) -> BaseException | None:
@@ -149,8 +193,12 @@ def _take_trap(trap: int) -> tuple[str | None, str, tuple[Frame, ...]]:
 
 
 def _frames(trap: int) -> tuple[Frame, ...]:
+    return _frames_of(lib.wasm_trap_trace, trap)
+
+
+def _frames_of(trace: Callable[[int, Any], None], failure: int) -> tuple[Frame, ...]:
     vector = ByteVec()
-    lib.wasm_trap_trace(trap, ctypes.byref(vector))
+    trace(failure, ctypes.byref(vector))
     try:
         pointers = (c_void_p * min(vector.size, _FRAMES_KEPT)).from_address(vector.data) if vector.size else ()
         return tuple(_frame(pointer) for pointer in pointers)

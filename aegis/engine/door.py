@@ -13,6 +13,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from aegis.errors import AegisError, Cancelled, DeadlineExceeded, QuotaExceeded
 from aegis.limits import Limits, format_seconds
@@ -37,6 +38,8 @@ class Door:
     on_decision: Callable[[Decision], None] | None = None
     on_log: Callable[[str, str], None] | None = None
     observe_call: Callable[[str, str, float, BaseException | None], None] | None = None
+    handles: Any = None
+    """The resources of a component's store; set by the store."""
     _wake_up: threading.Event | None = None
     _wake_pipe: tuple[int, int] | None = None
 
@@ -81,16 +84,19 @@ class Door:
 
     def charge(self, count: int) -> None:
         """Take ``count`` bytes from what may be copied between guest and host."""
-        left = self.bytes_left - count
-        if left < 0:
-            allowed = self.limits.host_bytes
-            raise QuotaExceeded(
-                f"the guest copied {allowed:,} bytes through host calls, all it may",
-                limit="host_bytes",
-                used=(allowed or 0) - self.bytes_left + count,
-                allowed=allowed,
-            )
-        self.bytes_left = left
+        self.bytes_left -= count
+        if self.bytes_left < 0:
+            raise self.overdrawn()
+
+    def overdrawn(self) -> QuotaExceeded:
+        """Return why no more bytes may be copied; what the last copy wanted is given back."""
+        allowed = self.limits.host_bytes
+        used = (allowed or 0) - self.bytes_left
+        self.bytes_left = 0
+        return QuotaExceeded(
+            f"the guest copied {allowed:,} bytes through host calls, all it may",
+            limit="host_bytes", used=used, allowed=allowed,
+        )  # fmt: skip
 
     # -- CallScope ------------------------------------------------------------------------------
 

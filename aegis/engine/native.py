@@ -20,7 +20,19 @@ from typing import Any
 
 from aegis.errors import AegisError, AegisInternalError
 
-__all__ = ["MAJOR", "Unavailable", "lib", "library_version", "number", "pointer", "take_bytes", "take_error", "view"]
+__all__ = [
+    "MAJOR",
+    "Unavailable",
+    "lib",
+    "library_version",
+    "number",
+    "peek",
+    "pointer",
+    "take_bytes",
+    "take_error",
+    "view",
+    "windows",
+]
 
 MAJOR = 50
 """The tested major version of the engine (D3)."""
@@ -59,6 +71,38 @@ _SIGNATURES: dict[str, tuple[Any, list[Any] | None]] = {
     "wasmtime_module_deserialize": (_P, [_P, c_char_p, c_size_t, _P]),
     "wasmtime_module_serialize": (_P, [_P, _P]),
     "wasmtime_module_delete": (None, [_P]),
+    "wasmtime_component_new": (_P, [_P, c_char_p, c_size_t, _P]),
+    "wasmtime_component_deserialize": (_P, [_P, c_char_p, c_size_t, _P]),
+    "wasmtime_component_deserialize_file": (_P, [_P, c_char_p, _P]),
+    "wasmtime_component_serialize": (_P, [_P, _P]),
+    "wasmtime_component_delete": (None, [_P]),
+    "wasmtime_component_type": (_P, [_P]),
+    "wasmtime_component_type_delete": (None, [_P]),
+    "wasmtime_component_get_export_index": (_P, [_P, _P, c_char_p, c_size_t]),
+    "wasmtime_component_export_index_delete": (None, [_P]),
+    "wasmtime_component_instance_get_func": (c_uint8, None),
+    "wasmtime_component_func_call": (_P, None),
+    "wasmtime_component_val_delete": (None, None),
+    "wasmtime_component_val_clone": (None, None),
+    "wasmtime_component_linker_new": (_P, [_P]),
+    "wasmtime_component_linker_delete": (None, [_P]),
+    "wasmtime_component_linker_root": (_P, [_P]),
+    "wasmtime_component_linker_instantiate": (_P, None),
+    "wasmtime_component_linker_instance_add_instance": (_P, [_P, c_char_p, c_size_t, _P]),
+    "wasmtime_component_linker_instance_add_func": (_P, [_P, c_char_p, c_size_t, _P, _P, _P]),
+    "wasmtime_component_linker_instance_add_resource": (_P, [_P, c_char_p, c_size_t, _P, _P, _P, _P]),
+    "wasmtime_component_linker_instance_delete": (None, [_P]),
+    "wasmtime_component_resource_type_new_host": (_P, [c_uint32]),
+    "wasmtime_component_resource_type_delete": (None, [_P]),
+    "wasmtime_component_resource_host_new": (_P, [ctypes.c_bool, c_uint32, c_uint32]),
+    "wasmtime_component_resource_host_rep": (c_uint32, [_P]),
+    "wasmtime_component_resource_host_delete": (None, [_P]),
+    "wasmtime_component_resource_host_to_any": (_P, [_P, _P, _P]),
+    "wasmtime_component_resource_any_to_host": (_P, [_P, _P, _P]),
+    "wasmtime_component_resource_any_clone": (_P, [_P]),
+    "wasmtime_component_resource_any_delete": (None, [_P]),
+    "wasmtime_component_resource_any_drop": (_P, None),
+    "wasmtime_error_wasm_trace": (None, [_P, _P]),
     "wasmtime_wat2wasm": (_P, [c_char_p, c_size_t, _P]),
     "wasm_byte_vec_delete": (None, [_P]),
     "wasmtime_store_new": (_P, None),
@@ -110,6 +154,13 @@ _HOLDS_LOCK = frozenset(
         "wasmtime_instance_export_get",
         "wasmtime_trap_new",
         "wasmtime_error_new",
+        "wasmtime_component_resource_host_new",
+        "wasmtime_component_resource_host_rep",
+        "wasmtime_component_resource_host_delete",
+        "wasmtime_component_resource_host_to_any",
+        "wasmtime_component_resource_any_to_host",
+        "wasmtime_component_resource_any_clone",
+        "wasmtime_component_resource_any_delete",
     }
 )
 
@@ -198,6 +249,32 @@ def take_error(error: int) -> str:
     lib.wasmtime_error_message(error, ctypes.byref(vector))
     lib.wasmtime_error_delete(error)
     return take_bytes(vector).decode("utf-8", "replace")
+
+
+def _copier() -> Any:
+    function = ctypes.pythonapi.PyBytes_FromStringAndSize
+    function.restype, function.argtypes = ctypes.py_object, (c_void_p, ctypes.c_ssize_t)
+    return function
+
+
+_copy = _copier()
+_WINDOW = 1024
+
+
+class _Windows(dict[int, Any]):
+    """For a size, what opens a view of exactly so many bytes at an address; a third of a copy's price."""
+
+    def __missing__(self, size: int) -> Any:
+        made = self[size] = (c_char * size).from_address
+        return made
+
+
+windows = _Windows()
+
+
+def peek(address: int, size: int) -> bytes:
+    """Return a copy of native memory that the engine says is there."""
+    return windows[size](address).raw if size <= _WINDOW else _copy(address, size)  # type: ignore[no-any-return]
 
 
 def pointer(address: int) -> Any:

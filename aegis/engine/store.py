@@ -14,12 +14,11 @@ from threading import get_ident
 from typing import Any
 
 from aegis.engine.binary import PAGE, GlobalType
-from aegis.engine.caller import CallFrame, Elsewhere, Entry, Style, bind, room_for_callbacks
+from aegis.engine.caller import Elsewhere, Style, bind, room_for_callbacks
 from aegis.engine.classify import Evidence, classify
 from aegis.engine.door import Door
 from aegis.engine.memory import LinearMemory
 from aegis.engine.native import lib, number, pointer, take_error
-from aegis.engine.plan import Plan
 from aegis.engine.threads import DIRECT, MAIN, NESTED, where
 from aegis.engine.ticker import TICK, ticker
 from aegis.engine.trampoline import free_slots, host_callback, slots, take_slot
@@ -131,14 +130,14 @@ class Store:
     _calls_python = False
     _epoch_slot = 0
     _slots: Sequence[int] = ()
-    _frames: tuple[CallFrame, ...] = ()
+    _frames: tuple[Any, ...] = ()
     _pointer: Any = None
 
     def __init__(
         self,
-        plan: Plan,
+        plan: Any,
         door: Door,
-        functions: Sequence[HostFunction] = (),
+        functions: Sequence[Any] = (),
         memory: LinearMemory | None = None,
         *,
         observed: bool = False,
@@ -161,15 +160,12 @@ class Store:
             if functions or not plan.bounded:
                 self._calls_python = bool(functions)
                 self._watch()
-            if memory is not None and plan.module.memory_name is not None:
+            if memory is not None and plan.artifact.memory_name is not None:
                 self.memory = memory
                 memory.attach(self.find_memory)
             self.arm()
             _set_fuel(context, plan.fuel)
-            if functions:
-                error = self._instantiate(functions, observed)
-            else:
-                error = _instance_new(context, plan.code_pointer, None, _NONE, space.instance, space.trap_pointer)
+            error = self._instantiate(functions, observed) if functions else self._instantiate_alone()
             if error is not None or space.trap[0]:
                 raise self._refused(error)
         except BaseException:
@@ -187,13 +183,15 @@ class Store:
             self.armed = math.inf
             self.alone = False
 
-    def _instantiate(self, functions: Sequence[HostFunction], observed: bool) -> int | None:
+    def _instantiate_alone(self) -> int | None:
+        plan, space = self.plan, self._workspace
+        return _instance_new(  # type: ignore[no-any-return]
+            self.context, plan.code_pointer, None, _NONE, space.instance, space.trap_pointer
+        )
+
+    def _instantiate(self, functions: Sequence[Any], observed: bool) -> int | None:
         imports = self._imports(functions, observed)
-        room_for_callbacks()
-        before = where.mode
-        # A start function may call into Python, and what it calls must know that a guest is below.
-        where.mode, self.owner = NESTED, get_ident()
-        try:
+        with self._below():
             return _instance_new(  # type: ignore[no-any-return]
                 self.context,
                 self.plan.code_pointer,
@@ -202,6 +200,15 @@ class Store:
                 self._workspace.instance,
                 self.trap_pointer,
             )
+
+    @contextmanager
+    def _below(self) -> Iterator[None]:
+        """A start function may call into Python, and what it calls must know that a guest is below."""
+        room_for_callbacks()
+        before = where.mode
+        where.mode, self.owner = NESTED, get_ident()
+        try:
+            yield
         finally:
             where.mode, self.owner = before, 0
 
@@ -252,6 +259,7 @@ class Store:
             self.memory.detach()
         self._closures.clear()
         _store_delete(native)
+        self._ended()
         if self._slots or self._epoch_slot:
             free_slots([*self._slots, self._epoch_slot] if self._epoch_slot else list(self._slots))
         for frame in self._frames:
@@ -259,6 +267,9 @@ class Store:
         if len(_workspaces) < 64:
             self.trap[0] = 0
             _workspaces.append(self._workspace)
+
+    def _ended(self) -> None:
+        """Forget what was kept for this store alone; its native part is gone."""
 
     def __del__(self) -> None:
         if self._pointer is not None and self.token:
@@ -340,13 +351,16 @@ class Store:
                 self.token.append(None)
         return made
 
-    def _bind(self, entry: Entry, style: int) -> Callable[..., Any]:
+    def _bind(self, entry: Any, style: int) -> Callable[..., Any]:
         frame = entry.take_frame()
         self._frames += (frame,)
+        made = self._closures[entry.name, style] = self._bound(entry, frame, style)
+        return made
+
+    def _bound(self, entry: Any, frame: Any, style: int) -> Callable[..., Any]:
         if not _export_get(self.context, self._workspace.instance, entry.raw_name, entry.name_length, frame.extern):
             raise AegisInternalError(f"the export {printable(entry.name)!r} vanished")
-        made = self._closures[entry.name, style] = bind(self, frame, style)
-        return made
+        return bind(self, frame, style)
 
     def failed(self, error: int | None) -> BaseException:
         """Return why the call ended, from what the engine left behind."""
@@ -383,7 +397,7 @@ class Store:
 
     def find_memory(self) -> tuple[Any, Any]:
         """Return the handle of the memory that the guest shares with its host."""
-        name = self.plan.module.memory_name
+        name = self.plan.artifact.memory_name
         assert name is not None
         return self.context, self._pointer_to(name)
 
@@ -402,8 +416,8 @@ class Store:
         return sum(self._sizes())
 
     def _sizes(self) -> list[int]:
-        sizes = [m.minimum * PAGE for m in self.plan.module.info.memories]
-        for name, index in self.plan.module.memory_exports:
+        sizes = [m.minimum * PAGE for m in self.plan.artifact.info.memories]
+        for name, index in self.plan.artifact.memory_exports:
             sizes[index] = int(lib.wasmtime_memory_data_size(self.context, self._pointer_to(name)))
         return sizes
 
@@ -418,7 +432,7 @@ class Store:
 
     def _table_full(self) -> int | None:
         cap = self.plan.table_cap
-        for export in self.plan.module.info.exports:
+        for export in self.plan.artifact.info.exports:
             if export.kind == "table" and cap is not None:
                 size = int(lib.wasmtime_table_size(self.context, self._pointer_to(export.name)))
                 if size >= cap:

@@ -1,0 +1,63 @@
+"""One call of a component from the command line, written in WAVE or as plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aegis.engine.component.plan import find_export
+from aegis.errors import CallError
+from aegis.names import count, printable
+from aegis.wit.types import Function, Result, show
+from aegis.wit.values import Err, Ok
+
+if TYPE_CHECKING:
+    from aegis.engine.component.artifact import Component
+
+__all__ = ["Invocation"]
+
+
+class Invocation(NamedTuple):
+    """An export, its type with the component's own images, and the arguments."""
+
+    target: str
+    function: Function
+    arguments: list[Any]
+
+    @classmethod
+    def of(cls, component: Component, call: str | None, name: str, words: Sequence[str]) -> Invocation:
+        """Read ``call``, such as ``iface#func({name: "x"}, some(3))``; without one, a function and its words.
+
+        A word is WAVE where its parameter is not a string. Raise ``CallError`` for what does not fit.
+        """
+        from aegis.wit.wave import parse_arguments, parse_call, parse_value
+
+        if call is not None:
+            parsed = parse_call(call)
+            target, function = _resolved(component, parsed.target)
+            return cls(target, function, parse_arguments(parsed.arguments, function))
+        target, function = _resolved(component, name)
+        if len(words) != len(function.params):
+            shown = f"{printable(target)}{show(function).removeprefix('func')}"
+            raise CallError(f"{shown} takes {count(len(function.params), 'argument')}, not {len(words)}")
+        values = [
+            word if of == "string" else parse_value(word, of)
+            for word, (_, of) in zip(words, function.params, strict=True)
+        ]
+        return cls(target, function, values)
+
+    def shown(self, value: Any) -> str | None:
+        """Return a result as WAVE, ``None`` where the function has none."""
+        from aegis.wit.wave import format_value
+
+        of = self.function.result
+        if of is None:
+            return None
+        if isinstance(of, Result) and not isinstance(value, Err):
+            value = Ok(value)
+        return format_value(value, of)
+
+
+def _resolved(component: Component, name: str) -> tuple[str, Function]:
+    interface, function, of = find_export(component.exports, name)
+    return f"{interface}#{function}" if interface else function, component.imaged(of)

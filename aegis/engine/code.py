@@ -1,0 +1,136 @@
+"""Native code of an artifact: compiled at most once an engine, kept on disk, shared by every sandbox."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from ctypes import c_void_p
+from typing import ClassVar
+
+from aegis.engine.cache import Cache
+from aegis.engine.config import Engine, EngineConfig, engine_for
+from aegis.engine.native import ByteVec, lib, take_bytes, take_error
+from aegis.errors import ArtifactError
+from aegis.names import printable
+
+__all__ = ["Artifact", "NativeCode", "UnfitForPool", "first_line"]
+
+_POOL = "pooling allocator requirements"
+
+
+class UnfitForPool(Exception):
+    """The artifact is larger in some way than the pool's slots; an engine without one can run it."""
+
+
+class NativeCode:
+    """Machine code of one artifact for one engine; freed with the last reference."""
+
+    __slots__ = ("engine", "kind", "pointer")
+
+    def __init__(self, engine: int, pointer: int, kind: str) -> None:
+        self.engine = engine
+        self.pointer: int | None = pointer
+        self.kind = kind
+
+    def __del__(self) -> None:
+        pointer, self.pointer = self.pointer, None
+        if pointer is not None:
+            getattr(lib, f"wasmtime_{self.kind}_delete")(pointer)
+
+
+class Artifact:
+    """What modules and components have in common: bytes, a digest, and code for each kind of engine.
+
+    ``digest`` is the SHA-256 of the binary form, in hexadecimal; ``size`` its length in bytes; ``cached``
+    tells whether its code came from the cache, ``seconds`` how long that or compiling took.
+    """
+
+    kind: ClassVar[str]
+    """``module`` or ``component``, as the engine's functions are called too."""
+
+    def __init__(self, data: bytes, digest: str, cache: Cache | None) -> None:
+        self._data = data
+        self._cache = cache
+        self._codes: dict[EngineConfig, NativeCode] = {}
+        self._lock = threading.Lock()
+        self.poolable = True
+        self.digest = digest
+        self.size = len(data)
+        self.cached = False
+        self.seconds = 0.0
+
+    def code(self, config: EngineConfig) -> NativeCode:
+        """Return the code for engines of ``config``, compiling at most once."""
+        code = self._codes.get(config)
+        if code is None:
+            with self._lock:
+                code = self._codes.get(config)
+                if code is None:
+                    started = time.perf_counter()
+                    code = self._codes[config] = self._build(config)
+                    self.seconds = time.perf_counter() - started
+        return code
+
+    def prepare(self, config: EngineConfig, what: str) -> None:
+        """Compile for ``config``, without the pool if it does not fit in there; raise ``ArtifactError``."""
+        try:
+            try:
+                self.code(config)
+            except UnfitForPool:
+                self.poolable = False
+                self.code(config.without_pool())
+        except ArtifactError as error:
+            raise ArtifactError(f"{what}: {error}") from None
+
+    def _build(self, config: EngineConfig) -> NativeCode:
+        engine = engine_for(config)
+        for other, code in self._codes.items():
+            if other.fingerprint() == config.fingerprint() and code.pointer is not None:
+                return self._load(engine, self._serialise(code.pointer)) or self._compile(engine)
+        if self._cache is None:
+            return self._compile(engine)
+        name = self._cache.name(self.digest, config.fingerprint())
+        kept = self._cache.get(name)
+        loaded = self._load(engine, kept) if kept is not None else None
+        if loaded is not None:
+            self.cached = True
+            return loaded
+        made = self._compile(engine)
+        if made.pointer is not None:
+            self._cache.put(name, self._serialise(made.pointer))
+        return made
+
+    def _compile(self, engine: Engine) -> NativeCode:
+        out = c_void_p()
+        new = getattr(lib, f"wasmtime_{self.kind}_new")
+        error = new(engine.pointer, self._data, len(self._data), ctypes.byref(out))
+        if error is not None:
+            message = take_error(error)
+            if engine.config.pooled and _POOL in message:
+                raise UnfitForPool
+            raise ArtifactError(f"not a {self.kind} that Aegis admits: {first_line(message)}")
+        return NativeCode(engine.pointer, out.value or 0, self.kind)
+
+    def _load(self, engine: Engine, code: bytes) -> NativeCode | None:
+        out = c_void_p()
+        load = getattr(lib, f"wasmtime_{self.kind}_deserialize")
+        error = load(engine.pointer, code, len(code), ctypes.byref(out))
+        if error is not None:
+            take_error(error)
+            return None
+        return NativeCode(engine.pointer, out.value or 0, self.kind)
+
+    def _serialise(self, pointer: int) -> bytes:
+        vector = ByteVec()
+        error = getattr(lib, f"wasmtime_{self.kind}_serialize")(pointer, ctypes.byref(vector))
+        if error is not None:
+            raise ArtifactError(f"the compiled code cannot be kept: {first_line(take_error(error))}")
+        return take_bytes(vector)
+
+
+def first_line(message: str) -> str:
+    """The engine's message ends with a chain of causes; the innermost says what is wrong."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    causes = [line.partition(":")[2].strip() if line[:1].isdigit() else line for line in lines if line != "Caused by:"]
+    return printable("; ".join(dict.fromkeys(causes)), 300)

@@ -1,0 +1,251 @@
+"""What a component is made of, read from its bytes before the compiler sees them.
+
+Its nested modules and components, how often each is instantiated (instantiation is static, so memories and
+instances can be counted, and a bomb of nested instantiations refused), what it imports and exports by name,
+and which of that needs asynchronous features. Types are left to the engine's reflection.
+
+Component model, Binary.md. Every count is bounded by the bytes that are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from aegis.engine.binary import Malformed, MemoryType, ModuleInfo, Reader, TableType, read_within
+from aegis.engine.component.needs import TypeSpace
+from aegis.errors import ArtifactError
+from aegis.names import printable
+
+__all__ = ["Anatomy", "Totals", "read_component"]
+
+_DEEPEST = 64
+_MOST = 1 << 62
+_SORTS = {1: "func", 2: "value", 3: "type", 4: "component", 5: "instance"}
+SECTION_NAMES = (
+    "custom", "core module", "core instance", "core type", "component", "instance", "alias", "type", "canonical",
+    "start", "import", "export", "value",
+)  # fmt: skip
+
+
+class Totals(NamedTuple):
+    """What one instantiation makes: core instances, and how often each module is instantiated."""
+
+    instances: int
+    modules: dict[int, int]
+    """By the index in :attr:`Anatomy.modules` of the whole component."""
+
+
+class Anatomy:
+    """The structure of a component and of everything nested in it."""
+
+    def __init__(self) -> None:
+        self.modules: list[ModuleInfo] = []
+        self.module_sizes: list[int] = []
+        self.components = 0
+        self.imports: list[tuple[str, str]] = []
+        self.exports: list[tuple[str, str]] = []
+        self.sections: list[tuple[str, int]] = []
+        self.needs: list[tuple[str, str]] = []
+        """Imports and exports that need what Aegis does not run, with what that is."""
+        self.totals = Totals(0, {})
+
+    def memories(self, most: int) -> list[MemoryType]:
+        """Return the memories of one instance, one for each time it is made; no more than ``most`` and one."""
+        return self._each(lambda m: [*m.memories[sum(i.kind == "memory" for i in m.imports) :]], most)
+
+    def tables(self, most: int) -> list[TableType]:
+        """Return the tables of one instance, likewise."""
+        return self._each(lambda m: [*m.tables[sum(i.kind == "table" for i in m.imports) :]], most)
+
+    def _each(self, own: Callable[[ModuleInfo], list], most: int) -> list:  # type: ignore[type-arg]
+        found = []
+        for index, times in self.totals.modules.items():
+            made = own(self.modules[index])
+            if made:
+                found += made * min(times, most + 1)
+            if len(found) > most:
+                return found[: most + 1]
+        return found
+
+
+def read_component(data: bytes) -> Anatomy:
+    """Read the structure of a component; raise :class:`~aegis.errors.ArtifactError` when it is malformed."""
+    anatomy = Anatomy()
+    try:
+        anatomy.totals = _Walker(anatomy, data, None, 0).walk(8, len(data))
+    except Malformed as error:
+        raise ArtifactError(f"not a valid WebAssembly component: {error}") from None
+    return anatomy
+
+
+class _Walker:
+    """One component's index spaces."""
+
+    def __init__(self, anatomy: Anatomy, data: bytes, outer: _Walker | None, depth: int) -> None:
+        if depth > _DEEPEST:
+            raise Malformed(f"components are nested deeper than {_DEEPEST}")
+        self.anatomy, self.data, self.outer, self.depth = anatomy, data, outer, depth
+        self.modules: list[int | None] = []
+        self.components: list[Totals | None] = []
+        self.types: TypeSpace = TypeSpace(outer.types if outer else None)
+        self.instances = 0
+        self.made: dict[int, int] = {}
+
+    def walk(self, start: int, end: int) -> Totals:
+        reader = Reader(self.data, start, end)
+        while reader.at < reader.end:
+            number, size = reader.byte(), reader.leb()
+            begin = reader.at
+            reader.skip(size)
+            if number >= len(SECTION_NAMES):
+                raise Malformed(f"section {number} does not exist")
+            section = Reader(self.data, begin, begin + size)
+            if not self.depth:
+                label = f"custom {section.name()!r}" if number == 0 else SECTION_NAMES[number]
+                self.anatomy.sections.append((label, size))
+            self.section(number, section)
+        return Totals(self.instances, self.made)
+
+    def section(self, number: int, r: Reader) -> None:
+        match number:
+            case 1:
+                self.modules.append(len(self.anatomy.modules))
+                self.anatomy.module_sizes.append(r.end - r.at)
+                self.anatomy.modules.append(read_within(self.data, r.at, r.end))
+            case 4:
+                if self.data[r.at : r.at + 4] != b"\0asm":
+                    raise Malformed("what should be a component does not start as one")
+                self.anatomy.components += 1
+                inner = _Walker(self.anatomy, self.data, self, self.depth + 1)
+                self.components.append(inner.walk(r.at + 8, r.end))
+            case 2 | 5 | 6 | 7 | 10 | 11:
+                read = {2: self.core_instance, 5: self.instance, 6: self.alias, 7: self.types.define}
+                read |= {10: self.imported, 11: self.exported}
+                for _ in range(r.count()):
+                    read[number](r)
+
+    # -- what is made --------------------------------------------------------------------------
+
+    def core_instance(self, r: Reader) -> None:
+        if r.byte() == 0:
+            index = r.leb()
+            for _ in range(r.count()):
+                r.name()
+                r.byte()
+                r.leb()
+            self.instances = min(self.instances + 1, _MOST)
+            module = self.modules[index] if index < len(self.modules) else None
+            if module is not None:
+                self.made[module] = min(self.made.get(module, 0) + 1, _MOST)
+        else:
+            for _ in range(r.count()):
+                r.name()
+                r.byte()
+                r.leb()
+
+    def instance(self, r: Reader) -> None:
+        if r.byte() == 0:
+            index = r.leb()
+            for _ in range(r.count()):
+                r.name()
+                self.sort(r)
+                r.leb()
+            made = self.components[index] if index < len(self.components) else None
+            if made is not None:
+                self.instances = min(self.instances + made.instances, _MOST)
+                for module, times in made.modules.items():
+                    self.made[module] = min(self.made.get(module, 0) + times, _MOST)
+        else:
+            for _ in range(r.count()):
+                self.extern_name(r)
+                self.sort(r)
+                r.leb()
+
+    # -- index spaces --------------------------------------------------------------------------
+
+    def sort(self, r: Reader) -> str:
+        code = r.byte()
+        if code == 0:
+            return "core module" if r.byte() == 0x11 else "core"
+        return _SORTS.get(code, "unknown")
+
+    def alias(self, r: Reader) -> None:
+        sort = self.sort(r)
+        target = r.byte()
+        if target in (0, 1):
+            r.leb()
+            r.name()
+            self.add(sort)
+        else:
+            count, index = r.leb(), r.leb()
+            self.alias_outer(sort, count, index)
+
+    def alias_outer(self, sort: str, count: int, index: int) -> None:
+        owner: _Walker | None = self
+        for _ in range(min(count, _DEEPEST + 1)):
+            owner = owner.outer if owner else None
+        if sort == "core module":
+            known = owner.modules if owner else []
+            self.modules.append(known[index] if index < len(known) else None)
+        elif sort == "component":
+            made = owner.components if owner else []
+            self.components.append(made[index] if index < len(made) else None)
+        elif sort == "type":
+            self.types.alias_outer(count, index)
+        else:
+            self.add(sort)
+
+    def add(self, sort: str) -> None:
+        """Count an item of which only its kind is known."""
+        if sort == "core module":
+            self.modules.append(None)
+        elif sort == "component":
+            self.components.append(None)
+        elif sort == "type":
+            self.types.add(frozenset())
+
+    def extern_name(self, r: Reader) -> str:
+        form = r.byte()
+        name = r.name()
+        if form == 2:
+            for _ in range(r.count()):
+                r.byte()
+                r.name()
+        return name
+
+    def imported(self, r: Reader) -> None:
+        name = self.extern_name(r)
+        sort, needs = self.types.extern(r)
+        self.add_described(sort, needs)
+        if not self.depth:
+            self.anatomy.imports.append((name, sort))
+            self.told(f"the import {printable(name, 120)}", needs)
+
+    def add_described(self, sort: str, needs: frozenset[str]) -> None:
+        if sort == "type":
+            self.types.add(needs)
+        else:
+            self.add(sort)
+
+    def exported(self, r: Reader) -> None:
+        name = self.extern_name(r)
+        sort = self.sort(r)
+        index = r.leb()
+        needs: frozenset[str] = frozenset()
+        if r.byte():
+            described, needs = self.types.extern(r)
+            sort = described if sort == "unknown" else sort
+        if sort == "core module":
+            self.modules.append(self.modules[index] if index < len(self.modules) else None)
+        elif sort == "component":
+            self.components.append(self.components[index] if index < len(self.components) else None)
+        else:
+            self.add_described(sort, needs)
+        if not self.depth:
+            self.anatomy.exports.append((name, sort))
+            self.told(f"the export {printable(name, 120)}", needs)
+
+    def told(self, what: str, needs: frozenset[str]) -> None:
+        if needs:
+            self.anatomy.needs.append((what, ", ".join(sorted(needs))))

@@ -1,0 +1,194 @@
+"""Which types of a component need asynchronous features: enough of the type section to name the culprit.
+
+Only features are read, not types: what runs is reflected by the engine. A type whose encoding is not known
+here is passed over by raising :class:`~aegis.engine.binary.Malformed`, and the component is refused.
+
+Component model, Binary.md, "Type Definitions".
+"""
+
+from __future__ import annotations
+
+from aegis.engine.binary import Malformed, Reader
+
+__all__ = ["TypeSpace"]
+
+_NOTHING: frozenset[str] = frozenset()
+_DEEPEST = 100
+
+
+class TypeSpace:
+    """The component types of one scope, each as the set of what it needs."""
+
+    def __init__(self, outer: TypeSpace | None = None, depth: int = 0) -> None:
+        if depth > _DEEPEST:
+            raise Malformed(f"types are nested deeper than {_DEEPEST}")
+        self.outer, self.depth = outer, depth
+        self.needs: list[frozenset[str]] = []
+
+    def add(self, needs: frozenset[str]) -> None:
+        self.needs.append(needs)
+
+    def of(self, index: int) -> frozenset[str]:
+        return self.needs[index] if index < len(self.needs) else _NOTHING
+
+    def alias_outer(self, count: int, index: int) -> None:
+        owner: TypeSpace | None = self
+        for _ in range(min(count, _DEEPEST + 1)):
+            owner = owner.outer if owner else None
+        self.add(owner.of(index) if owner else _NOTHING)
+
+    # -- definitions ---------------------------------------------------------------------------
+
+    def define(self, r: Reader) -> None:
+        """Read one type definition and add it."""
+        self.add(self.definition(r))
+
+    def definition(self, r: Reader) -> frozenset[str]:
+        form = r.byte()
+        if form in (0x40, 0x43):
+            needs = self.function(r)
+            return needs | {"async functions"} if form == 0x43 else needs
+        if form in (0x41, 0x42):
+            return self.scope(r)
+        if form in (0x3F, 0x3E):
+            r.byte()
+            if r.byte():
+                r.leb()
+                if form == 0x3E and r.byte():
+                    r.leb()
+            return _NOTHING
+        return self.value_definition(form, r)
+
+    def function(self, r: Reader) -> frozenset[str]:
+        needs = self.labelled(r)
+        if r.byte() == 0:
+            return needs | self.value(r)
+        r.byte()
+        return needs
+
+    def labelled(self, r: Reader) -> frozenset[str]:
+        needs = _NOTHING
+        for _ in range(r.count()):
+            r.name()
+            needs |= self.value(r)
+        return needs
+
+    def value(self, r: Reader) -> frozenset[str]:
+        """A value type: a primitive, one byte, or the index of a definition."""
+        first = r.data[r.at] if r.at < r.end else 0
+        if 0x64 <= first <= 0x7F:
+            r.byte()
+            return frozenset({"error contexts"}) if first == 0x64 else _NOTHING
+        return self.of(r.leb(33))
+
+    def maybe(self, r: Reader) -> frozenset[str]:
+        return self.value(r) if r.byte() else _NOTHING
+
+    def value_definition(self, form: int, r: Reader) -> frozenset[str]:
+        match form:
+            case 0x64:
+                return frozenset({"error contexts"})
+            case 0x72:
+                return self.labelled(r)
+            case 0x71:
+                return self.variant(r)
+            case 0x70 | 0x6B:
+                return self.value(r)
+            case 0x67:
+                needs = self.value(r)
+                r.leb()
+                return needs | {"lists of fixed length"}
+            case 0x6F:
+                return frozenset().union(*(self.value(r) for _ in range(r.count())))
+            case 0x6E | 0x6D:
+                for _ in range(r.count()):
+                    r.name()
+                return _NOTHING
+            case 0x6A:
+                return self.maybe(r) | self.maybe(r)
+            case 0x69 | 0x68:
+                r.leb()
+                return _NOTHING
+            case 0x66 | 0x65:
+                return self.maybe(r) | {"streams" if form == 0x66 else "futures"}
+            case 0x63:
+                return self.value(r) | self.value(r) | {"maps"}
+        if 0x73 <= form <= 0x7F:
+            return _NOTHING
+        raise Malformed(f"0x{form:02x} is not a type of a component")
+
+    def variant(self, r: Reader) -> frozenset[str]:
+        needs = _NOTHING
+        for _ in range(r.count()):
+            r.name()
+            needs |= self.maybe(r)
+            if r.byte():
+                r.leb()
+        return needs
+
+    # -- scopes --------------------------------------------------------------------------------
+
+    def scope(self, r: Reader) -> frozenset[str]:
+        """A component or instance type: declarations in a scope of their own."""
+        inner = TypeSpace(self, self.depth + 1)
+        needs = _NOTHING
+        for _ in range(r.count()):
+            needs |= inner.declaration(r)
+        return needs
+
+    def declaration(self, r: Reader) -> frozenset[str]:
+        form = r.byte()
+        if form == 0:
+            raise Malformed("a core type within a component type is not known")
+        if form == 1:
+            self.define(r)
+            return self.needs[-1]
+        if form == 2:
+            self.alias(r)
+            return _NOTHING
+        if form not in (3, 4):
+            raise Malformed(f"0x{form:02x} is not a declaration")
+        self.extern_name(r)
+        sort, needs = self.extern(r)
+        if sort == "type":
+            self.add(needs)
+        return needs
+
+    def extern_name(self, r: Reader) -> None:
+        form = r.byte()
+        r.name()
+        if form == 2:
+            for _ in range(r.count()):
+                r.byte()
+                r.name()
+
+    def alias(self, r: Reader) -> None:
+        sort = r.byte()
+        if sort == 0:
+            r.byte()
+        target = r.byte()
+        if target == 2:
+            count, index = r.leb(), r.leb()
+            if sort == 3:
+                self.alias_outer(count, index)
+            return
+        r.leb()
+        r.name()
+        if sort == 3:
+            self.add(_NOTHING)
+
+    def extern(self, r: Reader) -> tuple[str, frozenset[str]]:
+        """Read the description of an import or export: its sort, and what it needs."""
+        form = r.byte()
+        if form == 0:
+            r.byte()
+            r.leb()
+            return "core module", _NOTHING
+        if form == 2:
+            return "value", (self.value(r) if r.byte() else self.of(r.leb()))
+        if form == 3:
+            return "type", (_NOTHING if r.byte() else self.of(r.leb()))
+        sort = {1: "func", 4: "component", 5: "instance"}.get(form)
+        if sort is None:
+            raise Malformed(f"0x{form:02x} describes nothing that can be imported")
+        return sort, self.of(r.leb())

@@ -1,0 +1,128 @@
+"""A component in a sandbox: how it is linked, instantiated, and seen from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aegis.engine.component.artifact import Component
+from aegis.engine.component.plan import ComponentPlan, interface_named
+from aegis.engine.component.store import ComponentStore
+from aegis.engine.store import PoolExhausted
+from aegis.errors import LinkError
+from aegis.exports import Exports, Namespace, lifted, namespace
+from aegis.names import printable
+from aegis.providers import Providers
+from aegis.wit.naming import pascal
+from aegis.wit.types import Function, Interface, show
+from aegis.wit.values import ResourceHandle
+
+if TYPE_CHECKING:
+    from aegis.engine.door import Door
+    from aegis.host.wasi import Wasi
+    from aegis.policy import Policy
+
+    class Owner(Protocol):
+        """What a guest asks of its sandbox."""
+
+        _door: Door
+
+        def call(self, name: Any, *args: Any) -> Any: ...
+        def _drop_handle(self, handle: ResourceHandle) -> None: ...
+
+    class Plans(Protocol):
+        """What a guest asks of the runtime."""
+
+        policy: Policy
+
+        def component_plan(
+            self, component: Component, providers: Providers, *, pooled: bool = True
+        ) -> ComponentPlan: ...
+
+
+__all__ = ["ComponentGuest"]
+
+
+class ComponentGuest:
+    """One component in one sandbox."""
+
+    def __init__(
+        self, owner: Owner, runtime: Plans, component: Component, imports: Mapping[str, Any], trap_missing: bool
+    ) -> None:
+        self._owner, self._runtime, self._component = owner, runtime, component
+        self._providers = Providers(component, imports, runtime.policy.imports, trap_missing=trap_missing)
+        self._plan = runtime.component_plan(component, self._providers)
+        self._made: dict[str, Any] = {}
+        self._classes: dict[int, Callable[..., ResourceHandle]] = {}
+        self._wasi: Wasi | None = None
+
+    def functions(self, wasi: Callable[[], Wasi]) -> Sequence[Callable[..., Any]]:
+        """Return the providers' callables, in the order of the plan."""
+
+        def once() -> Wasi:
+            if self._wasi is None:
+                self._wasi = wasi()
+            return self._wasi
+
+        return self._providers.functions(self._plan.functions, once)
+
+    def new_store(self, functions: Sequence[Callable[..., Any]], *, observed: bool) -> ComponentStore:
+        """Instantiate the component."""
+        door = self._owner._door
+        try:
+            return ComponentStore(self._plan, door, functions, observed=observed, classes=self.handle_class)
+        except PoolExhausted:
+            self._plan = self._runtime.component_plan(self._component, self._providers, pooled=False)
+            return ComponentStore(self._plan, door, functions, observed=observed, classes=self.handle_class)
+
+    # -- seen from outside ---------------------------------------------------------------------
+
+    def exports(self) -> Exports:
+        """Return the exports by name."""
+        return Exports(self._owner, self._component.world.exports, self._made)
+
+    def bind(self, table: Interface) -> Namespace:
+        """Return the exported interface of ``table`` as an object, its values of the table's classes."""
+        items = self._component.world.exports
+        if not table.name:
+            own = {name: item for name, item in items.items() if isinstance(item, Function)}
+            return self._bound("", Interface("", own), table)
+        full = interface_named(items, table.name) or interface_named(items, table.name.partition("@")[0])
+        item = items.get(full) if full is not None else None
+        if full is None or not isinstance(item, Interface):
+            raise LinkError(f"the component does not export {printable(table.name)}, for which the bindings are")
+        return self._bound(full, item, table)
+
+    def _bound(self, full: str, item: Interface, table: Interface) -> Namespace:
+        lacking = [name for name in table.functions if name not in item.functions]
+        if lacking:
+            raise LinkError(
+                f"the component's {printable(full or 'world')} has no {', '.join(lacking[:8])}, which the bindings have"
+            )
+        for name in table.functions:
+            self._plan.check(full, name, table)
+        made = namespace(self._owner, full, Interface(full, {n: item.functions[n] for n in table.functions}), table)
+        self._adopt(item, made)
+        return made
+
+    def _adopt(self, item: Interface, made: Namespace) -> None:
+        """Let handles of an interface's resources be of the classes in its namespace."""
+        for name, resource in item.types.items():
+            cls = vars(made).get(pascal(name))
+            if cls is not None and hasattr(resource, "key"):
+                self._classes[resource.key] = lifted(cls)
+
+    def handle_class(self, key: int) -> Callable[..., ResourceHandle]:
+        """Return what makes handles of the guest's resource with this key."""
+        made = self._classes.get(key)
+        if made is None:
+            for name, item in self._component.world.exports.items():
+                if isinstance(item, Interface) and any(getattr(t, "key", None) == key for t in item.types.values()):
+                    self._adopt(item, self.exports()[name])
+            made = self._classes.setdefault(key, ResourceHandle)
+        return made
+
+    def signature(self, name: Any) -> tuple[str, int]:
+        """Return an export's signature for messages, and how many arguments it takes."""
+        function = self._plan.entry(name).function
+        return f"{printable(str(name), 160)}{show(function).removeprefix('func')}", len(function.params)

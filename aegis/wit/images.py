@@ -1,0 +1,81 @@
+"""Python classes for types that no binding knows: the same shapes as generated ones, made at run time."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import make_dataclass, replace
+from typing import Any
+
+from aegis.wit.naming import constant, pascal, snake
+from aegis.wit.types import (
+    Borrow,
+    Enum,
+    Flags,
+    Function,
+    List,
+    Option,
+    Own,
+    Record,
+    Result,
+    Tuple,
+    Variant,
+    WitType,
+)
+
+__all__ = ["imaged", "imaged_function", "nullable"]
+
+
+def imaged(of: WitType, made: dict[WitType, WitType] | None = None) -> WitType:
+    """Return ``of`` with a Python class for each of its named types that lacks one.
+
+    ``made`` keeps equal types to one class; pass the same dictionary for all types of one component.
+    """
+    known = {} if made is None else made
+    match of:
+        case List(element):
+            return List(imaged(element, known))
+        case Option(element):
+            return Option(imaged(element, known))
+        case Tuple(elements):
+            return Tuple(tuple(imaged(e, known) for e in elements))
+        case Result(ok, err):
+            return Result(*(None if t is None else imaged(t, known) for t in (ok, err)))
+        case str() | Own() | Borrow():
+            return of
+    if of.python is not None:
+        return of
+    found = known.get(of)
+    if found is None:
+        found = known[of] = _named(of, known)
+    return found
+
+
+def imaged_function(of: Function, made: dict[WitType, WitType]) -> Function:
+    """Return a function type with images for all that its parameters and its result are made of."""
+    params = tuple((name, imaged(t, made)) for name, t in of.params)
+    return Function(params, None if of.result is None else imaged(of.result, made))
+
+
+def _named(of: Record | Variant | Enum | Flags, known: dict[WitType, WitType]) -> WitType:
+    if isinstance(of, Record):
+        fields = tuple((name, imaged(t, known)) for name, t in of.fields)
+        return replace(of, fields=fields, python=_dataclass(pascal(of.name), [snake(name) for name, _ in fields]))
+    if isinstance(of, Variant):
+        cases = tuple((name, None if t is None else imaged(t, known)) for name, t in of.cases)
+        prefix = pascal(of.name).rstrip("_")
+        classes = tuple(_dataclass(prefix + pascal(name).rstrip("_"), ["value"] if t else []) for name, t in cases)
+        return replace(of, cases=cases, python=classes)
+    if isinstance(of, Enum):
+        members = {constant(name): name for name in of.cases}
+        return replace(of, python=enum.Enum(pascal(of.name), members))  # type: ignore[arg-type]
+    bits = {constant(name): 1 << n for n, name in enumerate(of.names)}
+    return replace(of, python=enum.Flag(pascal(of.name), bits))  # type: ignore[arg-type]
+
+
+def _dataclass(name: str, fields: list[str]) -> type[Any]:
+    return make_dataclass(name, fields, frozen=True, slots=True)
+
+
+def nullable(of: WitType) -> bool:
+    """Tell whether the image of ``of`` can be ``None``, so that an option of it needs ``Some``."""
+    return isinstance(of, Option)

@@ -1,0 +1,52 @@
+"""How WIT's kebab-case names become Python's. One rule, for bindings and for dynamic use alike.
+
+========================  =====================================  ==========================
+WIT                       Python                                 example
+========================  =====================================  ==========================
+function, field, param    snake_case                             ``to-debug-string`` → ``to_debug_string``
+record, resource, …       PascalCase                             ``io-error`` → ``IoError``
+case of a variant         the variant's name, then the case's    ``filter.by-tag`` → ``FilterByTag``
+case of an enum, a flag   UPPER_CASE                             ``not-permitted`` → ``NOT_PERMITTED``
+========================  =====================================  ==========================
+
+A name that Python reserves, or that would hide what annotations need, gets an underscore at its end:
+``class`` → ``class_``, ``list`` → ``list_``. So does ``drop``, which is the handle's own.
+"""
+
+from __future__ import annotations
+
+import keyword
+from functools import cache
+
+__all__ = ["constant", "pascal", "snake"]
+
+_TAKEN = frozenset(
+    {"bool", "bytes", "dict", "drop", "float", "int", "list", "none", "object", "print", "property", "self", "set"}
+    | {"str", "super", "tuple", "type"}
+)
+_TYPES = frozenset(
+    {"Any", "Borrow", "Enum", "Err", "False", "Flag", "Function", "Interface", "List", "None", "Ok", "Option", "Own"}
+    | {"Protocol", "Record", "Resource", "ResourceHandle", "Result", "Sandbox", "Some", "True", "Tuple", "Variant"}
+    | {"Flags"}
+)
+
+
+@cache
+def snake(name: str) -> str:
+    """Return the Python name of a function, a field or a parameter."""
+    made = name.replace("-", "_").lower()
+    return f"{made}_" if keyword.iskeyword(made) or made in _TAKEN else made
+
+
+@cache
+def pascal(name: str) -> str:
+    """Return the Python name of a type."""
+    made = "".join(word[:1].upper() + word[1:].lower() for word in name.split("-"))
+    return f"{made}_" if keyword.iskeyword(made) or made in _TYPES else made
+
+
+@cache
+def constant(name: str) -> str:
+    """Return the Python name of a case of an enum, or of a flag."""
+    made = name.replace("-", "_").upper()
+    return f"{made}_" if made == "MRO" else made
