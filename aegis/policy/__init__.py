@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.policy.capabilities import LOG_LEVELS as LOG_LEVELS
 from aegis.policy.capabilities import ClockCapability as ClockCapability
+from aegis.policy.capabilities import ConfigCapability as ConfigCapability
 from aegis.policy.capabilities import EnvironmentCapability as EnvironmentCapability
 from aegis.policy.capabilities import LoggingCapability as LoggingCapability
 from aegis.policy.capabilities import RandomCapability as RandomCapability
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LOG_LEVELS",
     "ClockCapability",
+    "ConfigCapability",
     "EnvironmentCapability",
     "FilesystemCapability",
     "LoggingCapability",

@@ -13,6 +13,7 @@ from aegis.limits import parse_seconds
 __all__ = [
     "LOG_LEVELS",
     "ClockCapability",
+    "ConfigCapability",
     "EnvironmentCapability",
     "LoggingCapability",
     "RandomCapability",
@@ -53,11 +54,11 @@ class EnvironmentCapability:
         return EnvironmentCapability(set=tuple(values.items()), pass_=tuple(dict.fromkeys((*self.pass_, *other.pass_))))
 
 
-def _pairs(value: object) -> Iterable[tuple[object, object]]:
+def _pairs(value: object, where: str = "environment") -> Iterable[tuple[object, object]]:
     items = value.items() if isinstance(value, Mapping) else value
     pairs: list[Any] = list(items) if isinstance(items, Iterable) else [None]
     if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
-        raise PolicyError('environment.set: expected names with their values, such as {"TZ": "UTC"}')
+        raise PolicyError(f'{where}.set: expected names with their values, such as {{"TZ": "UTC"}}')
     return pairs
 
 
@@ -88,12 +89,40 @@ def _value(name: object, value: object) -> str:
     return _unicode(value, f"the value of {name!r}")
 
 
-def _unicode(text: str, what: str) -> str:
+def _unicode(text: str, what: str, where: str = "environment") -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise PolicyError(f"environment: {what} is not Unicode, and a guest takes no other") from None
+        raise PolicyError(f"{where}: {what} is not Unicode, and a guest takes no other") from None
     return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigCapability:
+    """The values that a component finds in ``wasi:config/store``; none unless stated."""
+
+    set: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        pairs: dict[str, str] = {}
+        for name, value in _pairs(self.set, "config"):
+            if not isinstance(name, str) or not name:
+                raise PolicyError(f"config: {name!r} is not a key; it is text, and not empty")
+            if not isinstance(value, str):
+                raise PolicyError(f"config: the value of {name!r} must be a string, not {type(value).__name__}")
+            pairs[_unicode(name, "a key", "config")] = _unicode(value, f"the value of {name!r}", "config")
+        object.__setattr__(self, "set", tuple(pairs.items()))
+
+    @classmethod
+    def parse(cls, text: str) -> ConfigCapability:
+        """Parse ``KEY=VALUE``."""
+        name, mark, value = text.partition("=")
+        if not mark:
+            raise PolicyError(f"config: {text!r} states no value; write KEY=VALUE")
+        return cls(set=((name, value),))
+
+    def __add__(self, other: ConfigCapability) -> ConfigCapability:
+        return ConfigCapability(set=tuple({**dict(self.set), **dict(other.set)}.items()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

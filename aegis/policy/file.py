@@ -11,6 +11,7 @@ from aegis.errors import PolicyError
 from aegis.limits import LIMIT_NAMES, Limits, parse_limit
 from aegis.policy.capabilities import (
     ClockCapability,
+    ConfigCapability,
     EnvironmentCapability,
     LoggingCapability,
     RandomCapability,
@@ -81,7 +82,7 @@ class _Reader:
         self._text, self._base, self._source = text, base, source
 
     def policy(self, data: Mapping[str, Any]) -> Policy:
-        self._known(data, (), ("limits", "capabilities"))
+        self._known(data, (), ("limits", "capabilities", "imports"))
         capabilities = self._table(data.get("capabilities", {}), ("capabilities",))
         readers: dict[str, Callable[[Mapping[str, Any], Path], Any]] = {
             "filesystem": self._filesystem,
@@ -90,13 +91,28 @@ class _Reader:
             "clock": self._clock,
             "random": self._random,
             "logging": self._logging,
+            "config": self._config,
         }
         self._known(capabilities, ("capabilities",), tuple(readers))
         granted = {}
         for name, value in capabilities.items():
             path = ("capabilities", name)
             granted[name] = self._at(path, readers[name], self._table(value, path), path)
-        return self._at((), Policy, limits=self._limits(data), **granted)
+        return self._at((), Policy, limits=self._limits(data), imports=self._imports(data), **granted)
+
+    def _imports(self, data: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        from aegis.policy.policy import checked_providers
+
+        found: list[tuple[str, str]] = []
+        for name, value in self._table(data.get("imports", {}), ("imports",)).items():
+            path = ("imports", name)
+            table = self._table(value, path)
+            self._known(table, path, ("provider",))
+            if "provider" not in table:
+                raise self._error("the import names no provider", path)
+            provider = self._string(table["provider"], (*path, "provider"))
+            found += self._at((*path, "provider"), checked_providers, [(name, provider)])
+        return tuple(found)
 
     def _limits(self, data: Mapping[str, Any]) -> Limits:
         table = self._table(data.get("limits", {}), ("limits",))
@@ -161,6 +177,13 @@ class _Reader:
             found += self._at((*path, "set", name), EnvironmentCapability, set=((name, value),))
         for n, name in enumerate(self._list(table.get("pass", []), (*path, "pass"))):
             found += self._at((*path, "pass", n), EnvironmentCapability, pass_=(name,))
+        return found
+
+    def _config(self, table: Mapping[str, Any], path: Path) -> ConfigCapability:
+        self._known(table, path, ("set",))
+        found = ConfigCapability()
+        for name, value in self._table(table.get("set", {}), (*path, "set")).items():
+            found += self._at((*path, "set", name), ConfigCapability, set=((name, value),))
         return found
 
     def _clock(self, table: Mapping[str, Any], path: Path) -> ClockCapability:

@@ -11,6 +11,7 @@ from aegis.limits import LIMIT_NAMES, Limits
 from aegis.names import near
 from aegis.policy.capabilities import (
     ClockCapability,
+    ConfigCapability,
     EnvironmentCapability,
     LoggingCapability,
     RandomCapability,
@@ -21,7 +22,7 @@ from aegis.policy.filesystem import FilesystemCapability
 if TYPE_CHECKING:
     from aegis.policy.network import NetworkCapability
 
-__all__ = ["Policy"]
+__all__ = ["Policy", "checked_providers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +41,16 @@ class Policy:
     logging: LoggingCapability = field(default_factory=LoggingCapability)
     network: NetworkCapability | None = None
     stdio: StdioCapability = field(default_factory=StdioCapability)
+    config: ConfigCapability = field(default_factory=ConfigCapability)
+    imports: tuple[tuple[str, str], ...] = ()
+    """Providers by the interface that they implement: ``module:name`` of Python, of the embedder's own."""
 
     def __post_init__(self) -> None:
         for name, expected in _TYPES.items():
             value = getattr(self, name)
             if not isinstance(value, expected):
                 raise PolicyError(f"{name}: expected {expected.__name__}, not {type(value).__name__}")
+        object.__setattr__(self, "imports", checked_providers(self.imports))
         if self.network is not None:
             from aegis.policy.network import NetworkCapability
 
@@ -86,6 +91,8 @@ class Policy:
             lines.append("standard input")
         if self.network is not None:
             lines += self.network.describe()
+        lines += [f"config {name}" for name, _ in self.config.set]
+        lines += [f"import {name} provided by {provider}" for name, provider in self.imports]
         lines += [f"no limit on {name}" for name in self.limits.lifted()]
         return lines
 
@@ -98,7 +105,22 @@ _TYPES: Mapping[str, type] = {
     "random": RandomCapability,
     "logging": LoggingCapability,
     "stdio": StdioCapability,
+    "config": ConfigCapability,
 }
+
+
+def checked_providers(value: object) -> tuple[tuple[str, str], ...]:
+    """Check providers: each is ``module:name``, or ``module`` alone, both of Python identifiers."""
+    items = value.items() if isinstance(value, Mapping) else value
+    pairs: list[Any] = list(items) if isinstance(items, Iterable) else [None]
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(p, str) for p in pair):
+            raise PolicyError('imports: expected interfaces with their providers, {"acme:kv/store": "myapp.kv:Store"}')
+        module, mark, name = pair[1].partition(":")
+        parts = [*module.split("."), *(name.split(".") if mark else [])]
+        if not all(part.isidentifier() for part in parts):
+            raise PolicyError(f"imports: {pair[1]!r} is not a provider; write module:name, such as myapp.kv:Store")
+    return tuple((interface, provider) for interface, provider in pairs)
 
 
 def unknown(name: str, known: Iterable[str], what: str) -> str:

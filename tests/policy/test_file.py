@@ -104,7 +104,7 @@ def test_relative_paths_start_here_without_a_base(tmp_path: Path, monkeypatch: p
 FS = "[capabilities.filesystem]\n"
 ENV = "[capabilities.environment]\n"
 NET = "[capabilities.network]\n"
-TABLE_KEYS = "clock, environment, filesystem, logging, network, random"
+TABLE_KEYS = "clock, config, environment, filesystem, logging, network, random"
 
 REJECTED: list[tuple[str, str]] = [
     # TOML itself
@@ -113,7 +113,7 @@ REJECTED: list[tuple[str, str]] = [
     ("[limits]\nfuel = " + "9" * 5000, "policy: not valid TOML: a number has too many digits"),
     ("a = " + "[" * 5000 + "]" * 5000, "policy: is nested deeper than any policy"),
     # unknown keys, and tables that are none
-    ("\n\nfoo = 1\n", "policy:3: 'foo' is not a key of the top level; known: capabilities, limits"),
+    ("\n\nfoo = 1\n", "policy:3: 'foo' is not a key of the top level; known: capabilities, imports, limits"),
     ("[limit]\n", "policy:1: 'limit' is not a key of the top level; did you mean 'limits'?"),
     ("[limits]\nmemry = 1", "policy:2: 'memry' is not a key of limits; did you mean 'memory'?"),
     ("[capabilities.sound]", f"policy:1: 'sound' is not a key of capabilities; known: {TABLE_KEYS}"),

@@ -7,6 +7,7 @@ import os
 import stat
 from struct import Struct
 
+from aegis.host.identity import file_identity
 from aegis.values import FuncType
 
 __all__ = ["CIOVEC_MOST", "ERRNO_OF", "SIGNATURES", "Errno", "Fdflags", "Refused", "Rights", "filestat", "filetype"]
@@ -170,10 +171,7 @@ def filetype(mode: int) -> int:
 
 def inode(status: os.stat_result) -> int:
     """Return a number that tells two files apart and says nothing of the host's own numbers."""
-    from hashlib import blake2b
-
-    raw = status.st_dev.to_bytes(8, "little", signed=False) + status.st_ino.to_bytes(8, "little")
-    return int.from_bytes(blake2b(raw, digest_size=8, person=b"aegis inode").digest(), "little")
+    return file_identity(status)[0]
 
 
 def filestat(status: os.stat_result) -> bytes:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 from typing import TypeVar
 
+from aegis.host.decisions import decide, joined, narrower
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Fdflags, Refused, Rights
 from aegis.host.preview1.context import Context
 from aegis.host.preview1.table import OpenDirectory, OpenFile
 from aegis.host.preview1.times import new_times
-from aegis.names import printable
-from aegis.values import Decision
 
 __all__ = ["Paths"]
 
@@ -57,7 +55,7 @@ class Paths(Context):
             writable = entry.directory.may_write(path)
             added = OpenFile(opened, base & abi.FILE_RIGHTS, writable, fdflags, 0, inheriting)
         else:
-            added = OpenDirectory(opened, base & abi.DIRECTORY_RIGHTS, inheriting, _join(entry.label, path))
+            added = OpenDirectory(opened, base & abi.DIRECTORY_RIGHTS, inheriting, joined(entry.label, path))
         self._hand_out(added, out)
 
     def _hand_out(self, added: OpenDirectory | OpenFile, out: int) -> None:
@@ -126,7 +124,7 @@ class Paths(Context):
         if lookup:
             raise Refused(Errno.INVAL)
         self._decide(
-            "write", *_narrower(source, old, target, new), lambda: source.directory.link(old, target.directory, new)
+            "write", *narrower(source, old, target, new), lambda: source.directory.link(old, target.directory, new)
         )
 
     def path_rename(self, fd: int, path_at: int, length: int, new_fd: int, new_at: int, new_length: int) -> None:
@@ -134,46 +132,18 @@ class Paths(Context):
         source = self.table.directory(fd, Rights.PATH_RENAME_SOURCE)
         target = self.table.directory(new_fd, Rights.PATH_RENAME_TARGET)
         self._decide(
-            "write", *_narrower(source, old, target, new), lambda: source.directory.rename(old, target.directory, new)
+            "write", *narrower(source, old, target, new), lambda: source.directory.rename(old, target.directory, new)
         )
 
     def _decide(self, action: str, entry: OpenDirectory, path: str, function: Callable[[], _Result]) -> _Result:
         """Do it, and record whether the grant covered it."""
-        try:
-            result = function()
-        except OSError as error:
-            if error.errno == errno.EPERM:
-                self._record(action, entry, path, allowed=False)
-            raise
-        if self.scope.listens and action != "look at":
-            self._record(action, entry, path, allowed=True)
-        return result
-
-    def _record(self, action: str, entry: OpenDirectory, path: str, *, allowed: bool) -> None:
-        target = printable(path if path.startswith("/") else _join(entry.label, path))
-        flag = "--allow-write" if action == "write" and not entry.directory.writable else "--allow-read"
-        self.scope.decided(
-            Decision(
-                capability="filesystem", action=action, target=target, allowed=allowed,
-                rule=f"{'read-write' if entry.directory.writable else 'read-only'} {printable(entry.label)}",
-                remedy="" if allowed else f"{flag} {printable(entry.label) if flag == '--allow-write' else target}",
-            )
-        )  # fmt: skip
-
-
-def _narrower(source: OpenDirectory, old: str, target: OpenDirectory, new: str) -> tuple[OpenDirectory, str]:
-    """Return that of two places which decides whether something may go from one to the other."""
-    return (target, new) if source.directory.writable else (source, old)
+        return decide(self.scope, action, entry, path, function)
 
 
 def _follow(lookup: int) -> bool:
     if lookup > 1:
         raise Refused(Errno.INVAL)
     return bool(lookup & abi.SYMLINK_FOLLOW)
-
-
-def _join(label: str, path: str) -> str:
-    return path if label == "." else f"{label.rstrip('/')}/{path}"
 
 
 def _sync(fdflags: int) -> int:

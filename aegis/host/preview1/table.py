@@ -45,6 +45,11 @@ class OpenDirectory:
     name: bytes | None = None
     listing: list[tuple[bytes, int, int]] = field(default_factory=list)
 
+    @property
+    def writable(self) -> bool:
+        """Whether its grant writes."""
+        return self.directory.writable
+
 
 Entry = Stream | OpenFile | OpenDirectory
 

@@ -1,0 +1,59 @@
+"""What a grant decided about a path, told to whoever listens; the same for both generations of WASI."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from aegis.names import printable
+from aegis.values import CallScope, Decision
+
+__all__ = ["Held", "decide", "joined", "narrower"]
+
+_Result = TypeVar("_Result")
+_Place = TypeVar("_Place", bound="Held")
+
+
+class Held(Protocol):
+    """A directory as the guest holds it: where it lies in the guest's names, and whether its grant writes."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def writable(self) -> bool: ...
+
+
+def decide(scope: CallScope, action: str, held: Held, path: str, function: Callable[[], _Result]) -> _Result:
+    """Do it, and record whether the grant covered it."""
+    try:
+        result = function()
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            _record(scope, action, held, path, allowed=False)
+        raise
+    if scope.listens and action != "look at":
+        _record(scope, action, held, path, allowed=True)
+    return result
+
+
+def _record(scope: CallScope, action: str, held: Held, path: str, *, allowed: bool) -> None:
+    target = printable(path if path.startswith("/") else joined(held.label, path))
+    flag = "--allow-write" if action == "write" and not held.writable else "--allow-read"
+    scope.decided(
+        Decision(
+            capability="filesystem", action=action, target=target, allowed=allowed,
+            rule=f"{'read-write' if held.writable else 'read-only'} {printable(held.label)}",
+            remedy="" if allowed else f"{flag} {printable(held.label) if flag == '--allow-write' else target}",
+        )
+    )  # fmt: skip
+
+
+def narrower(source: _Place, old: str, target: _Place, new: str) -> tuple[_Place, str]:
+    """Return that of two places which decides whether something may go from one to the other."""
+    return (target, new) if source.writable else (source, old)
+
+
+def joined(label: str, path: str) -> str:
+    """Return a path in the guest's names."""
+    return path if label == "." else f"{label.rstrip('/')}/{path}"

@@ -1,0 +1,53 @@
+"""``wasi:random``: bytes of the sandbox's source. The insecure interfaces are served from the same one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aegis.errors import QuotaExceeded
+
+if TYPE_CHECKING:
+    from aegis.host.wasi import Wasi
+
+__all__ = ["implementation"]
+
+_MOST = 64 << 20
+
+
+class _Random:
+    """``wasi:random/random``, ``insecure`` and ``insecure-seed``."""
+
+    def __init__(self, wasi: Wasi) -> None:
+        self._wasi = wasi
+
+    def _bytes(self, count: int) -> bytes:
+        most = self._wasi.limits.host_bytes or _MOST
+        if count > most:
+            raise QuotaExceeded(
+                f"the guest asked for {count:,} random bytes, more than may pass through host calls",
+                limit="host_bytes", used=count, allowed=most,
+            )  # fmt: skip
+        return self._wasi.grants.random(count)
+
+    def _number(self) -> int:
+        return int.from_bytes(self._bytes(8), "little")
+
+    def get_random_bytes(self, len: int) -> bytes:
+        return self._bytes(len)
+
+    def get_random_u64(self) -> int:
+        return self._number()
+
+    def get_insecure_random_bytes(self, len: int) -> bytes:
+        return self._bytes(len)
+
+    def get_insecure_random_u64(self) -> int:
+        return self._number()
+
+    def insecure_seed(self) -> tuple[int, int]:
+        return self._number(), self._number()
+
+
+def implementation(interface: str, wasi: Wasi) -> object:
+    """Return what implements ``interface``."""
+    return _Random(wasi)
