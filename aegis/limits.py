@@ -151,6 +151,20 @@ class Limits:
     """Resource handles that a component holds of the host's, and the host of the component's (engine)."""
     open_files: int | None = 64
     """Files and directories open at once, preopens not counted (host)."""
+    sockets: int | None = 16
+    """Sockets open at once, connections accepted and names being looked up included (host)."""
+    connections: int | None = 1_000
+    """Connections begun or accepted in all (host)."""
+    network_bytes: int | None = 256 * MIB
+    """Bytes sent and received, both ways together (host)."""
+    resolver_answers: int | None = 64
+    """Addresses of one name that a guest is given (host)."""
+    http_requests: int | None = 16
+    """HTTP exchanges under way at once (host)."""
+    http_fields: int | None = 256
+    """Fields of one HTTP message, headers or trailers (host)."""
+    http_field_bytes: int | None = 64 * KIB
+    """Bytes of the names and values of one HTTP message's fields together (host)."""
     disk_written: int | None = 64 * MIB
     """Bytes written to, or allocated in, granted files (host)."""
     host_calls: int | None = 1_000_000
@@ -192,6 +206,13 @@ _PARSERS: dict[str, Callable[[object, str], float | int]] = {
     "stderr": parse_bytes,
     "handles": parse_count,
     "open_files": parse_count,
+    "sockets": parse_count,
+    "connections": parse_count,
+    "network_bytes": parse_bytes,
+    "resolver_answers": parse_count,
+    "http_requests": parse_count,
+    "http_fields": parse_count,
+    "http_field_bytes": parse_bytes,
     "disk_written": parse_bytes,
     "host_calls": parse_count,
     "host_bytes": parse_bytes,

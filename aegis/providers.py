@@ -55,7 +55,7 @@ class Providers:
     ) -> None:
         self._component = component
         self._objects: dict[str, _Object] = {}
-        self._free: dict[str, Callable[..., Any]] = {}
+        self._free: dict[str, _Object] = {}
         faults: list[str] = []
         missing: list[MissingImport] = []
         by_policy = dict(named)
@@ -76,11 +76,12 @@ class Providers:
     @property
     def key(self) -> tuple[tuple[str, int], ...]:
         """What tells plans apart: which interfaces have classes of whose making."""
-        return tuple((name, id(made.table)) for name, made in sorted(self._objects.items()) if made.table is not None)
+        made = [*self._objects.items(), *self._free.items()]
+        return tuple(sorted((name, id(one.table)) for name, one in made if one.table is not None))
 
     def typed(self, interface: str, name: str, function: Function) -> Function:
         """Return a function of ``interface`` with the Python classes of its bindings."""
-        table = self._table(interface)
+        table = self._table(interface) if interface else self._free[name].table if name in self._free else None
         if table is None:
             return self._component.imaged(function)
         stated = table.functions.get(name)
@@ -108,7 +109,8 @@ class Providers:
         self, made: list[Callable[..., Any]], n: int, function: ImportedFunction, wasi: Callable[[], Wasi]
     ) -> Callable[..., Any]:
         if not function.interface:
-            return self._free.get(function.name) or undefined(function)
+            free = self._free.get(function.name)
+            return undefined(function) if free is None else free.implementation
         provided = self._objects.get(function.interface)
         if provided is not None:
             return _found(provided.implementation, function.name)
@@ -126,12 +128,15 @@ class Providers:
 
     def _take(self, name: str, item: Interface | Function, given: Any, faults: list[str]) -> None:
         if isinstance(item, Function):
+            table = given.interface if isinstance(given, Bound) else None
+            given = given.implementation if isinstance(given, Bound) else given
             if not callable(given):
                 faults.append(f"{printable(name)} is a {type(given).__name__}, not a function")
             elif (fault := _arity(given, len(item.params))) is not None:
                 faults.append(f"{printable(name)}{show(item).removeprefix('func')}: {fault}")
             else:
-                self._free[name] = given
+                self._free[name] = _Object(given, table)
+                faults += self._mismatches("", Interface("", {name: item}))
             return
         made = (
             _Object(given.implementation, given.interface)

@@ -39,6 +39,13 @@ LIMIT_OPTIONS = {
     "--stderr-limit": ("stderr", "256KiB", "Bytes written to stderr."),
     "--handles": ("handles", "4096", "Handles of resources, a component's and the host's."),
     "--open-files": ("open_files", "64", "Files and directories open at once."),
+    "--sockets": ("sockets", "16", "Sockets open at once."),
+    "--connections": ("connections", "1000", "Connections in all."),
+    "--network-bytes": ("network_bytes", "256MiB", "Bytes sent and received."),
+    "--resolver-answers": ("resolver_answers", "64", "Addresses of one name."),
+    "--http-requests": ("http_requests", "16", "HTTP exchanges at once."),
+    "--http-fields": ("http_fields", "256", "Fields of one HTTP message."),
+    "--http-field-bytes": ("http_field_bytes", "64KiB", "Bytes of one HTTP message's fields."),
     "--disk-written": ("disk_written", "64MiB", "Bytes written to granted files."),
     "--host-calls": ("host_calls", "1000000", "Calls into the host."),
     "--host-bytes": ("host_bytes", "64MiB", "Bytes copied between guest and host."),
@@ -62,8 +69,10 @@ def policy_options(command: _Command) -> _Command:
         click.option("--allow-random", metavar="[=MODE]", help="system (default), seed:42, deny."),
         click.option("--allow-logging", metavar="[=LEVEL]", help="Keep its log from LEVEL on (info)."),
         click.option(
-            "--allow-net", multiple=True, metavar="PATTERN", help="For components; a core module has no network."
+            "--allow-net", multiple=True, metavar="PATTERN",
+            help="Let a component reach https://HOST, tcp://IP:PORT, *.NAME:PORT, public:443 …; a name may be looked up.",
         ),
+        click.option("--listen", multiple=True, metavar="PATTERN", help="Let it listen at tcp://127.0.0.1:8080 …"),
         click.option("--deny-net", multiple=True, metavar="PATTERN", help="Deny wins over --allow-net."),
         click.option("--config-value", multiple=True, metavar="KEY=VALUE", help="A value of wasi:config/store."),
         click.option(
@@ -127,11 +136,11 @@ def _modes(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _network(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:
-    if not options["allow_net"] and not options["deny_net"]:
+    if not any(options[name] for name in ("allow_net", "deny_net", "listen")):
         return {}
     from aegis.policy import NetworkCapability
 
-    capability = NetworkCapability(allow=options["allow_net"], deny=options["deny_net"])
+    capability = NetworkCapability(allow=options["allow_net"], deny=options["deny_net"], listen=options["listen"])
     return {"network": capability if policy.network is None else policy.network + capability}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from aegis.errors import PolicyError
 from aegis.host.clocks import Clocks, acquire_clocks
@@ -19,6 +20,9 @@ from aegis.host.preopens import Preopen, acquire_filesystem
 from aegis.host.stdio import Stdio, acquire_stdio
 from aegis.policy import Policy
 from aegis.values import CallScope
+
+if TYPE_CHECKING:
+    from aegis.host.network import Network
 
 __all__ = ["Grants", "acquire"]
 
@@ -50,6 +54,15 @@ class Grants:
     def disk(self) -> DiskQuota:
         """What may still be written to disk."""
         return DiskQuota(self.policy.limits.disk_written)
+
+    @cached_property
+    def network(self) -> Network:
+        """The network, closed but for what the policy opens."""
+        from aegis.host.network import Network
+
+        network = Network(self.policy.network, self.policy.limits, self.scope)
+        self._closers.append(network.close)
+        return network
 
     @cached_property
     def clocks(self) -> Clocks:

@@ -306,6 +306,38 @@ class NetworkCapability:
             found = given
         return self._judge(scheme, port, name, found)
 
+    def decide_lookup(self, host: str) -> NetworkVerdict:
+        """Judge looking up a name, for whatever may then be reached at it.
+
+        A rule must name it, or a class: then each address that it turns out to have is judged by itself. To
+        look up a name tells the resolver of it, which is why no rule means no lookup.
+        """
+        name = _name(host)
+        if name is None:
+            return NetworkVerdict(False, f"'{printable(host, 80)}' is not a host name")
+        for rule in self.deny:
+            if rule.fits_name(name) and rule.scheme is None and rule.ports == (0, _MOST_PORT):
+                return NetworkVerdict(False, f"deny {rule}")
+        for rule in self.allow:
+            if rule.fits_name(name) or rule.kind == "class":
+                return NetworkVerdict(True, f"allow {rule}")
+        return NetworkVerdict(False, f"nothing allows {name}")
+
+    def decide_answer(self, host: str, address: str) -> NetworkVerdict:
+        """Judge an address that the name ``host`` has: may anything be reached there, at any port?"""
+        found, name = addresses.read_address(address), _name(host)
+        if found is None or name is None:
+            return NetworkVerdict(False, f"'{printable(address, 80)}' is not an address of {printable(host, 80)}")
+        carried = addresses.judged(found)
+        for rule in self.deny:
+            if rule.scheme is None and rule.ports == (0, _MOST_PORT) and _denies(rule, name, found, carried):
+                return NetworkVerdict(False, f"deny {rule}")
+        public = addresses.address_class(carried) == "public"
+        for rule in self.allow:
+            if rule.fits_address(carried) or (public and rule.fits_name(name)):
+                return NetworkVerdict(True, f"allow {rule}")
+        return NetworkVerdict(False, _closed(name, carried))
+
     def decide_listen(self, scheme: str, host: str, port: int) -> NetworkVerdict:
         """Judge binding to, and listening at, the address ``host``. Only ``listen`` counts, not ``deny``."""
         fault = _fault(scheme, port)

@@ -113,13 +113,13 @@ class Handles:
     def lower_own(self, value: Any, key: int) -> int:
         """Make an owned handle: of a host object, or of a guest's resource that moves back to it."""
         if key >= self.imported:
-            return self._lend(self._checked(value, key), owned=True)
+            return self._lend(self._checked(value, key, owned=True), owned=True)
         return self._host(value, key, owned=True)
 
     def lower_borrow(self, value: Any, key: int) -> int:
         """Make a handle that lives for the call."""
         if key >= self.imported:
-            return self._lend(self._checked(value, key), owned=False)
+            return self._lend(self._checked(value, key, owned=False), owned=False)
         return self._host(value, key, owned=False)
 
     def _lend(self, handle: ResourceHandle, *, owned: bool) -> int:
@@ -127,7 +127,7 @@ class Handles:
         self.loans.append(_Loan(native, 0, owned, handle))
         return native
 
-    def _checked(self, value: Any, key: int) -> ResourceHandle:
+    def _checked(self, value: Any, key: int, *, owned: bool) -> ResourceHandle:
         if not isinstance(value, ResourceHandle):
             raise CallError(f"expected a handle of the guest's resource, not {type(value).__name__}")
         if value._native is None:
@@ -136,8 +136,8 @@ class Handles:
             raise CallError("the handle belongs to another sandbox, or to the guest before its reset")
         if value._type != key:
             raise CallError("the handle is of another resource type")
-        if any(loan.handle is value and loan.owned for loan in self.loans):
-            raise CallError("the handle is given away twice in one call")
+        if any(loan.handle is value and (owned or loan.owned) for loan in self.loans):
+            raise CallError("the handle is given away in a call that uses it twice")
         return value
 
     def _host(self, value: Any, key: int, *, owned: bool) -> int:

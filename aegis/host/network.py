@@ -1,0 +1,236 @@
+"""The network of one sandbox: sockets, names, and the policy between them and the world.
+
+This is the only place that opens a socket or asks a resolver. What is dialled is an address that was judged,
+never a name: a name is looked up here, once, its answers are judged one by one, and the sandbox remembers
+which name an address came from, so that a rule for the name covers the connection that follows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable
+
+from aegis.errors import QuotaExceeded
+from aegis.limits import Limits, format_bytes
+from aegis.names import printable
+from aegis.policy.network import NetworkCapability
+from aegis.values import CallScope, Decision
+
+__all__ = ["Lookup", "Network", "Resolver", "shown"]
+
+Resolver = Callable[[str], list[str]]
+"""Gives the addresses of a name, in order of preference; raises ``socket.gaierror``."""
+
+_LOOKUPS = 4
+
+
+def shown(host: str, port: int) -> str:
+    """Return an address and port as a pattern spells them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def system_resolver(name: str) -> list[str]:
+    """Ask the system, as any program would."""
+    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+
+
+class Network:
+    """What one sandbox may do on the network, and what it has open there."""
+
+    def __init__(
+        self,
+        capability: NetworkCapability | None,
+        limits: Limits,
+        scope: CallScope,
+        resolver: Resolver = system_resolver,
+    ) -> None:
+        self._capability = capability or NetworkCapability()
+        self.limits, self.scope = limits, scope
+        self.resolver = resolver
+        self._names: dict[str, dict[str, None]] = {}
+        self._open: set[socket.socket] = set()
+        self._lookups: set[Lookup] = set()
+        self._connections = self._bytes = 0
+        self._closers: list[Callable[[], None]] = []
+
+    # -- decisions -----------------------------------------------------------------------------------
+
+    def may_connect(self, scheme: str, host: str, port: int) -> bool:
+        """Judge reaching the address ``host``, by itself or by a name that it was found under; record it."""
+        verdict = self._capability.decide(scheme, host, port)
+        for name in () if verdict else self._names.get(host, ()):
+            verdict = self._capability.decide(scheme, name, port, address=host)
+            if verdict:
+                break
+        return self._told("connect to", scheme, host, port, bool(verdict), verdict.rule, "--allow-net")
+
+    def may_listen(self, scheme: str, host: str, port: int) -> bool:
+        """Judge binding to, and listening at, an address; record it."""
+        verdict = self._capability.decide_listen(scheme, host, port)
+        return self._told("listen at", scheme, host, port, bool(verdict), verdict.rule, "--listen")
+
+    def may_hear(self, host: str, port: int) -> bool:
+        """Judge a datagram that came in on a socket that no rule lets listen: its sender must be allowed."""
+        return bool(self._capability.decide("udp", host, port))
+
+    def may_look_up(self, name: str) -> bool:
+        """Judge looking up a name; record it."""
+        verdict = self._capability.decide_lookup(name)
+        if not verdict or self.scope.listens:
+            self.scope.decided(
+                Decision(
+                    capability="network", action="look up", target=printable(name, 253), allowed=bool(verdict),
+                    rule=verdict.rule, remedy="" if verdict else f"--allow-net tcp://{printable(name, 253)}:PORT",
+                )
+            )  # fmt: skip
+        return bool(verdict)
+
+    def may_request(self, scheme: str, host: str, port: int) -> bool:
+        """Judge an HTTP request to a host, by name or address; record it."""
+        verdict = self._capability.decide(scheme, host, port)
+        return self._told("request", scheme, host, port, bool(verdict), verdict.rule, "--allow-net")
+
+    def vetted(self, scheme: str, host: str, port: int, addresses: list[str]) -> list[str]:
+        """Return those of a name's addresses that may be dialled for a request; record one denial if none may."""
+        verdicts = [(a, self._capability.decide(scheme, host, port, address=a)) for a in addresses]
+        allowed = [address for address, verdict in verdicts if verdict]
+        if not allowed and verdicts:
+            address, verdict = verdicts[0]
+            self._told("connect to", scheme, address, port, False, verdict.rule, "--allow-net")
+        return allowed
+
+    def _told(self, action: str, scheme: str, host: str, port: int, allowed: bool, rule: str, flag: str) -> bool:
+        if not allowed or self.scope.listens:
+            target = f"{scheme}://{printable(shown(host, port), 280)}"
+            self.scope.decided(
+                Decision(
+                    capability="network", action=action, target=target, allowed=allowed, rule=rule,
+                    remedy="" if allowed else f"{flag} {target}",
+                )
+            )  # fmt: skip
+        return allowed
+
+    # -- names ---------------------------------------------------------------------------------------
+
+    def look_up(self, name: str) -> Lookup:
+        """Begin to look up a name that may be looked up; raise ``OSError`` when too many are under way."""
+        if len(self._lookups) >= _LOOKUPS:
+            raise OSError("too many names are being looked up")
+        lookup = Lookup(self, name)
+        self._lookups.add(lookup)
+        return lookup
+
+    def answered(self, lookup: Lookup) -> list[str]:
+        """Return the addresses of a finished lookup that the policy permits, and remember where they came from."""
+        self._lookups.discard(lookup)
+        permitted = [a for a in lookup.addresses if self._capability.decide_answer(lookup.name, a)]
+        if lookup.addresses and not permitted:
+            verdict = self._capability.decide_answer(lookup.name, lookup.addresses[0])
+            self.scope.decided(
+                Decision(
+                    capability="network", action="look up", target=printable(lookup.name, 253), allowed=False,
+                    rule=verdict.rule, remedy=f"--allow-net tcp://{shown(lookup.addresses[0], 0)[:-1]}PORT",
+                )
+            )  # fmt: skip
+        for address in permitted:
+            self._names.setdefault(address, {})[lookup.name] = None
+        return permitted[: self.limits.resolver_answers]
+
+    def forget(self, lookup: Lookup) -> None:
+        """The guest gave a lookup up."""
+        self._lookups.discard(lookup)
+        lookup.close()
+
+    # -- sockets -------------------------------------------------------------------------------------
+
+    def open(self, family: int, kind: int) -> socket.socket | None:
+        """Return a new non-blocking socket, ``None`` when all that may be open are."""
+        if self.full():
+            return None
+        return self.adopt(socket.socket(family, kind))
+
+    def full(self) -> bool:
+        """Tell whether all sockets that may be open are."""
+        limit = self.limits.sockets
+        return limit is not None and len(self._open) >= limit
+
+    def adopt(self, opened: socket.socket) -> socket.socket:
+        """Keep a socket, to be closed with the sandbox."""
+        opened.setblocking(False)
+        self._open.add(opened)
+        return opened
+
+    def close_socket(self, opened: socket.socket) -> None:
+        """Close a socket."""
+        self._open.discard(opened)
+        opened.close()
+
+    def connecting(self) -> None:
+        """Count one more connection; raise ``QuotaExceeded`` when that is one too many."""
+        self._connections += 1
+        limit = self.limits.connections
+        if limit is not None and self._connections > limit:
+            raise QuotaExceeded(
+                f"the guest made {limit:,} connections, all it may",
+                limit="connections", used=self._connections, allowed=limit,
+            )  # fmt: skip
+
+    def charge(self, count: int) -> None:
+        """Count bytes that went over the network; raise ``QuotaExceeded`` when those are too many."""
+        self._bytes += count
+        limit = self.limits.network_bytes
+        if limit is not None and self._bytes > limit:
+            raise QuotaExceeded(
+                f"the guest sent and received more than {format_bytes(limit)}, all it may",
+                limit="network_bytes", used=self._bytes, allowed=limit,
+            )  # fmt: skip
+
+    def on_close(self, closer: Callable[[], None]) -> None:
+        """Have ``closer`` called when the sandbox ends."""
+        self._closers.append(closer)
+
+    def close(self) -> None:
+        """Close everything."""
+        while self._closers:
+            self._closers.pop()()
+        while self._open:
+            self._open.pop().close()
+        while self._lookups:
+            self._lookups.pop().close()
+
+
+class Lookup:
+    """A name being looked up on a thread of its own, for the system's resolver cannot be interrupted.
+
+    ``descriptor`` becomes readable when it is done. A thread that is given up ends by itself, later.
+    """
+
+    def __init__(self, network: Network, name: str) -> None:
+        self.name = name
+        self.addresses: list[str] = []
+        self.error: OSError | None = None
+        self.done = False
+        self.descriptor, self._writing = os.pipe()
+        thread = threading.Thread(target=self._run, args=(network.resolver,), name="aegis-resolver", daemon=True)
+        thread.start()
+
+    def _run(self, resolver: Resolver) -> None:
+        try:
+            self.addresses = resolver(self.name)
+        except OSError as error:
+            self.error = error
+        except Exception:
+            self.error = socket.gaierror(socket.EAI_FAIL, "the resolver failed")
+        self.done = True
+        with contextlib.suppress(OSError):
+            os.close(self._writing)
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)

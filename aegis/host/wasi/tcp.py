@@ -1,0 +1,292 @@
+"""``wasi:sockets/tcp``: clients and servers, every address judged before the system hears of it.
+
+The states and the answers are those of the WIT's operational semantics; nothing here waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from aegis.bindings.wasi_sockets_network import ErrorCode, IpAddressFamily
+from aegis.bindings.wasi_sockets_tcp import ShutdownType
+from aegis.host.wasi.io import CHUNK, Ended, InputStream, Interest, OutputStream
+from aegis.host.wasi.socket_address import answering, endpoint_of, failed, refuse, wit_address
+from aegis.host.wasi.socket_base import Shared, SocketBase, new_socket
+
+if TYPE_CHECKING:
+    from aegis.host.wasi import Wasi
+    from aegis.host.wasi.socket_address import IpSocketAddress
+
+__all__ = ["TcpSocket"]
+
+_SECOND = 1_000_000_000
+_UNSPECIFIED = ("0.0.0.0", "::")
+_SHUTDOWNS = {
+    ShutdownType.RECEIVE: socket.SHUT_RD, ShutdownType.SEND: socket.SHUT_WR, ShutdownType.BOTH: socket.SHUT_RDWR,
+}  # fmt: skip
+
+
+class TcpSocket(SocketBase):
+    """The resource ``tcp-socket``; ``state`` is one of the WIT's."""
+
+    def __init__(self, wasi: Wasi, family: IpAddressFamily, shared: Shared | None = None) -> None:
+        made = shared or new_socket(wasi.grants.network, family, socket.SOCK_STREAM)
+        super().__init__(wasi, family, made)
+        self.state = "unbound" if shared is None else "connected"
+        self._backlog = 128
+
+    def _must(self, code: ErrorCode, *states: str) -> None:
+        if self.state not in states:
+            raise refuse(code)
+
+    # -- binding and listening -----------------------------------------------------------------------
+
+    @answering
+    def start_bind(self, network: object, local_address: IpSocketAddress) -> None:
+        host, port = endpoint_of(local_address, self.family)
+        self._must(ErrorCode.INVALID_STATE, "unbound")
+        # A client may ask for any free port of its own; what others can reach needs a rule.
+        if (port or host not in _UNSPECIFIED) and not self.network.may_listen("tcp", host, port):
+            raise refuse(ErrorCode.ACCESS_DENIED)
+        with contextlib.suppress(OSError):
+            self.shared.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.shared.socket.bind((host, port))
+        self.state = "bind-started"
+
+    @answering
+    def finish_bind(self) -> None:
+        self._must(ErrorCode.NOT_IN_PROGRESS, "bind-started")
+        self.state = "bound"
+
+    @answering
+    def start_listen(self) -> None:
+        self._must(ErrorCode.INVALID_STATE, "bound")
+        if not self.network.may_listen("tcp", *self._name()):
+            raise refuse(ErrorCode.ACCESS_DENIED)
+        self.shared.socket.listen(self._backlog)
+        self.state = "listen-started"
+
+    @answering
+    def finish_listen(self) -> None:
+        self._must(ErrorCode.NOT_IN_PROGRESS, "listen-started")
+        self.state = "listening"
+
+    def is_listening(self) -> bool:
+        return self.state == "listening"
+
+    @answering
+    def set_listen_backlog_size(self, value: int) -> None:
+        if not value:
+            raise refuse(ErrorCode.INVALID_ARGUMENT)
+        self._must(ErrorCode.INVALID_STATE, "unbound", "bind-started", "bound", "listen-started", "listening")
+        self._backlog = min(value, 4096)
+        if self.state == "listening":
+            self.shared.socket.listen(self._backlog)
+
+    @answering
+    def accept(self) -> tuple[TcpSocket, InputStream, OutputStream]:
+        self._must(ErrorCode.INVALID_STATE, "listening")
+        if self.network.full():
+            raise refuse(ErrorCode.NEW_SOCKET_LIMIT)
+        accepted, _ = self.shared.socket.accept()
+        self.network.adopt(accepted)
+        self.network.connecting()
+        client = TcpSocket(self.wasi, self.family, Shared(self.network, accepted))
+        return client, *client._streams()
+
+    # -- connecting ----------------------------------------------------------------------------------
+
+    @answering
+    def start_connect(self, network: object, remote_address: IpSocketAddress) -> None:
+        host, port = endpoint_of(remote_address, self.family)
+        self._must(ErrorCode.INVALID_STATE, "unbound", "bound")
+        if not port or host in _UNSPECIFIED:
+            raise refuse(ErrorCode.INVALID_ARGUMENT)
+        if not self.network.may_connect("tcp", host, port):
+            raise refuse(ErrorCode.ACCESS_DENIED)
+        self.network.connecting()
+        number = self.shared.socket.connect_ex((host, port))
+        if number not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
+            self.state = "closed"
+            raise OSError(number, os.strerror(number))
+        self.state = "connecting"
+
+    @answering
+    def finish_connect(self) -> tuple[InputStream, OutputStream]:
+        self._must(ErrorCode.NOT_IN_PROGRESS, "connecting")
+        if not self.ready():
+            raise refuse(ErrorCode.WOULD_BLOCK)
+        number = self.shared.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            self.state = "closed"
+            raise OSError(number, os.strerror(number))
+        self.state = "connected"
+        return self._streams()
+
+    def _streams(self) -> tuple[InputStream, OutputStream]:
+        with contextlib.suppress(OSError):
+            self.shared.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return _TcpInput(self.wasi, self.shared), _TcpOutput(self.wasi, self.shared)
+
+    @answering
+    def shutdown(self, shutdown_type: ShutdownType) -> None:
+        self._must(ErrorCode.INVALID_STATE, "connected")
+        self.shared.socket.shutdown(_SHUTDOWNS[shutdown_type])
+
+    @answering
+    def local_address(self) -> IpSocketAddress:
+        self._must(ErrorCode.INVALID_STATE, "bound", "listen-started", "listening", "connected")
+        return self._local()
+
+    @answering
+    def remote_address(self) -> IpSocketAddress:
+        self._must(ErrorCode.INVALID_STATE, "connected")
+        return wit_address(self.shared.socket.getpeername(), self.family)
+
+    # -- waiting -------------------------------------------------------------------------------------
+
+    def ready(self) -> bool:
+        interest = self.interest()
+        if interest == Interest():
+            return True
+        return any(self.wasi.scope.wait(0, read=interest.read, write=interest.write))
+
+    def interest(self) -> Interest:
+        if self.state == "connecting":
+            return Interest(write=(self.shared.number(),))
+        return Interest(read=(self.shared.number(),)) if self.state == "listening" else Interest()
+
+    # -- options -------------------------------------------------------------------------------------
+
+    @answering
+    def keep_alive_enabled(self) -> bool:
+        return bool(self.shared.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    @answering
+    def set_keep_alive_enabled(self, value: bool) -> None:
+        self.shared.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, value)
+
+    @answering
+    def keep_alive_idle_time(self) -> int:
+        return self._keep_alive("IDLE") * _SECOND
+
+    @answering
+    def set_keep_alive_idle_time(self, value: int) -> None:
+        self._set_keep_alive("IDLE", -(-value // _SECOND))
+
+    @answering
+    def keep_alive_interval(self) -> int:
+        return self._keep_alive("INTVL") * _SECOND
+
+    @answering
+    def set_keep_alive_interval(self, value: int) -> None:
+        self._set_keep_alive("INTVL", -(-value // _SECOND))
+
+    @answering
+    def keep_alive_count(self) -> int:
+        return self._keep_alive("CNT")
+
+    @answering
+    def set_keep_alive_count(self, value: int) -> None:
+        self._set_keep_alive("CNT", value)
+
+    def _keep_alive(self, name: str) -> int:
+        return self.shared.socket.getsockopt(socket.IPPROTO_TCP, self._option(name))
+
+    def _set_keep_alive(self, name: str, value: int) -> None:
+        if not value:
+            raise refuse(ErrorCode.INVALID_ARGUMENT)
+        self.shared.socket.setsockopt(
+            socket.IPPROTO_TCP, self._option(name), min(value, 127 if name == "CNT" else 32767)
+        )
+
+    @staticmethod
+    def _option(name: str) -> int:
+        found = getattr(socket, f"TCP_KEEP{name}", None)
+        if found is None:
+            raise refuse(ErrorCode.NOT_SUPPORTED)
+        return int(found)
+
+
+class _TcpInput(InputStream):
+    """What the other side sends."""
+
+    def __init__(self, wasi: Wasi, shared: Shared) -> None:
+        super().__init__(wasi)
+        self._shared = shared.use()
+
+    def take(self, count: int) -> bytes | None:
+        try:
+            data = self._shared.socket.recv(count)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise failed(error) from None
+        if not data:
+            raise Ended
+        self.wasi.grants.network.charge(len(data))
+        return data
+
+    def ready(self) -> bool:
+        return self.ended or bool(self.wasi.scope.wait(0, read=(self._shared.number(),))[0])
+
+    def interest(self) -> Interest:
+        return Interest(read=(self._shared.number(),))
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._shared.socket.shutdown(socket.SHUT_RD)
+        self._shared.let_go()
+
+
+class _TcpOutput(OutputStream):
+    """What is sent to the other side. What the system does not take at once is kept, one chunk at most."""
+
+    def __init__(self, wasi: Wasi, shared: Shared) -> None:
+        super().__init__(wasi)
+        self._shared = shared.use()
+        self._pending = b""
+
+    def room(self) -> int:
+        if not self.flushed():
+            return 0
+        return CHUNK if self.wasi.scope.wait(0, write=(self._shared.number(),))[1] else 0
+
+    def give(self, data: bytes) -> None:
+        self.wasi.grants.network.charge(len(data))
+        self._pending += data
+        self._send()
+
+    def _send(self) -> None:
+        try:
+            while self._pending:
+                self._pending = self._pending[self._shared.socket.send(self._pending) :]
+        except BlockingIOError:
+            return
+        except (BrokenPipeError, ConnectionResetError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise Ended from None
+            raise failed(error) from None
+        except OSError as error:
+            raise failed(error) from None
+
+    def flush_now(self) -> None:
+        self._send()
+
+    def flushed(self) -> bool:
+        if self._pending:
+            self._send()
+        return not self._pending
+
+    def interest(self) -> Interest:
+        return Interest(write=(self._shared.number(),))
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self._send()
+            self._shared.socket.shutdown(socket.SHUT_WR)
+        self._shared.let_go()

@@ -1,0 +1,474 @@
+"""WAVE, the text form of component values: reading calls and values, and writing values.
+
+The grammar is that of the ``wasm-wave`` project: ``true``, ``-7``, ``1.5``, ``nan``, ``'é'``, ``"text"``,
+``[1, 2]``, ``(1, "a")``, ``{field: 1}``, ``case(payload)``, ``{flag, flag}``, ``some(x)``, ``none``, ``ok(x)``,
+``err(x)``. A value of an option or result may stand for ``some`` or ``ok`` of it where that is plain. A label
+that reads as a keyword is written with ``%``. Reading is directed by the type, so nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+from aegis.errors import CallError
+from aegis.names import count, printable
+from aegis.wit.images import nullable
+from aegis.wit.naming import constant, snake
+from aegis.wit.types import (
+    Borrow,
+    Enum,
+    Flags,
+    Function,
+    List,
+    Option,
+    Own,
+    Record,
+    Result,
+    Tuple,
+    Variant,
+    WitType,
+    show,
+)
+from aegis.wit.values import Err, Ok, Some
+
+__all__ = ["Call", "format_value", "parse_arguments", "parse_call", "parse_value"]
+
+_DEEPEST = 200
+_SPACE = re.compile(r"(?:\s+|//[^\n]*)*")
+_LABEL = re.compile(r"%?[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)*")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_CALL = re.compile(r"\s*([^\s(]+)\s*\((.*)\)\s*\Z", re.DOTALL)
+_KEYWORDS = frozenset({"true", "false", "inf", "nan", "some", "none", "ok", "err"})
+_ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "'": "'", '"': '"', "\\": "\\"}
+_UNESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"}
+_RANGES = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
+_LARGEST_SINGLE = 3.4028234663852886e38
+
+
+class Call(NamedTuple):
+    """A call as it was written: what is called, and the text of the arguments."""
+
+    target: str
+    arguments: str
+
+
+def parse_call(text: str) -> Call:
+    """Split ``acme:kv/store@1.2.0#get("key")`` into what is called and its arguments; raise ``CallError``."""
+    found = _CALL.match(text)
+    if found is None:
+        raise CallError(f'{printable(text, 80)!r} is not a call; write it like name(1, "x")')
+    return Call(found[1], found[2])
+
+
+def parse_arguments(text: str, function: Function) -> list[Any]:
+    """Read the arguments of ``function``; options at the end may be left out. Raise ``CallError``."""
+    reader = _Reader(text)
+    values: list[Any] = []
+    types = [of for _, of in function.params]
+    while not reader.at_end():
+        if len(values) == len(types):
+            reader.wrong(f"no more than {count(len(types), 'argument')}")
+        values.append(reader.value(types[len(values)], 0))
+        if not reader.eat(","):
+            break
+    reader.finish()
+    while len(values) < len(types) and isinstance(types[len(values)], Option):
+        values.append(None)
+    if len(values) != len(types):
+        shown = show(function).removeprefix("func")
+        raise CallError(f"the function takes {count(len(types), 'argument')} {shown}, not {len(values)}")
+    return values
+
+
+def parse_value(text: str, of: WitType) -> Any:
+    """Read one value of type ``of``, whose named types have their images; raise ``CallError``."""
+    reader = _Reader(text)
+    value = reader.value(of, 0)
+    reader.finish()
+    return value
+
+
+class _Reader:
+    """A cursor over the text; one method a kind of type."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.at = text, 0
+        self.skip()
+
+    # -- text ----------------------------------------------------------------------------------
+
+    def skip(self) -> None:
+        found = _SPACE.match(self.text, self.at)
+        assert found is not None
+        self.at = found.end()
+
+    def at_end(self) -> bool:
+        return self.at >= len(self.text)
+
+    def peek(self, token: str) -> bool:
+        return self.text.startswith(token, self.at)
+
+    def eat(self, token: str) -> bool:
+        if not self.peek(token):
+            return False
+        self.at += len(token)
+        self.skip()
+        return True
+
+    def need(self, token: str) -> None:
+        if not self.eat(token):
+            self.wrong(f"'{token}'")
+
+    def finish(self) -> None:
+        if not self.at_end():
+            self.wrong("the end")
+
+    def wrong(self, expected: str) -> NoReturn:
+        rest = self.text[self.at : self.at + 20]
+        found = repr(printable(rest)) if rest else "the end of the text"
+        raise CallError(f"column {self.at + 1}: expected {expected}, found {found}")
+
+    def label(self, expected: str) -> str:
+        found = _LABEL.match(self.text, self.at)
+        if found is None:
+            self.wrong(expected)
+        self.at = found.end()
+        self.skip()
+        return found[0]
+
+    def keyword(self, word: str) -> bool:
+        """Take ``word`` if it is the whole label here."""
+        found = _LABEL.match(self.text, self.at)
+        if found is None or found[0] != word:
+            return False
+        self.at = found.end()
+        self.skip()
+        return True
+
+    def many(self, close: str, read: Callable[[], None]) -> None:
+        """Read items up to ``close``, with commas between and perhaps at the end."""
+        while not self.eat(close):
+            read()
+            if not self.eat(","):
+                self.need(close)
+                return
+
+    # -- values --------------------------------------------------------------------------------
+
+    def value(self, of: WitType, depth: int) -> Any:
+        if depth > _DEEPEST:
+            raise CallError(f"column {self.at + 1}: values are nested deeper than {_DEEPEST}")
+        match of:
+            case str():
+                return self.primitive(of)
+            case List(element):
+                items = self.items("[", "]", element, depth)
+                return bytes(items) if element == "u8" else items
+            case Tuple(elements):
+                return self.tuple(of, elements, depth)
+            case Record():
+                return self.record(of, depth)
+            case Variant():
+                return self.variant(of, depth)
+            case Enum():
+                return self.enum(of)
+            case Flags():
+                return self.flags(of)
+            case Option(element):
+                return self.option(element, depth)
+            case Result():
+                return self.result(of, depth)
+            case Own(resource) | Borrow(resource):
+                raise CallError(
+                    f"column {self.at + 1}: a handle of {resource.name} cannot be written; call it from Python"
+                )
+
+    def primitive(self, of: str) -> Any:
+        if of == "bool":
+            for word, value in (("true", True), ("false", False)):
+                if self.keyword(word):
+                    return value
+            self.wrong("true or false")
+        if of == "char":
+            return self.char()
+        if of == "string":
+            return self.string()
+        return self.float(of) if of in ("f32", "f64") else self.integer(of)
+
+    def integer(self, of: str) -> int:
+        start, found = self.at, _NUMBER.match(self.text, self.at)
+        if found is None or not found[0].removeprefix("-").isdigit():
+            self.wrong(f"an integer for {of}")
+        self.at = found.end()
+        self.skip()
+        digits = found[0]
+        bits = _RANGES[of]
+        low, high = (0, (1 << bits) - 1) if of[0] == "u" else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+        if len(digits) > 21 or not low <= int(digits) <= high:
+            raise CallError(f"column {start + 1}: {printable(digits, 40)} is out of range for {of}: {low} to {high}")
+        return int(digits)
+
+    def float(self, of: str) -> float:
+        for word, value in (("nan", math.nan), ("inf", math.inf), ("-inf", -math.inf)):
+            if self.eat(word):
+                return value
+        start, found = self.at, _NUMBER.match(self.text, self.at)
+        if found is None:
+            self.wrong(f"a number for {of}")
+        self.at = found.end()
+        self.skip()
+        number = float(found[0])
+        if math.isinf(number) or (of == "f32" and abs(number) > _LARGEST_SINGLE):
+            raise CallError(f"column {start + 1}: {printable(found[0], 40)} is out of range for {of}")
+        return number
+
+    def char(self) -> str:
+        if not self.peek("'"):
+            self.wrong("a character in single quotes")
+        self.at += 1
+        value = self.quoted("'")
+        if not self.eat("'"):
+            self.wrong("the closing '")
+        return value
+
+    def string(self) -> str:
+        if self.peek('"""'):
+            return self.lines()
+        if not self.peek('"'):
+            self.wrong("text in double quotes")
+        self.at += 1
+        parts = []
+        while not self.peek('"'):
+            parts.append(self.quoted('"'))
+        self.eat('"')
+        return "".join(parts)
+
+    def lines(self) -> str:
+        """Text in three quotes: lines that lose the indentation of the closing quotes."""
+        start = self.at
+        found = re.compile(r'"""\n(.*?)\n?([ \t]*)"""', re.DOTALL).match(self.text, self.at)
+        if found is None:
+            self.wrong('lines between """ and """')
+        body, indent = found[1], found[2]
+        self.at = found.end()
+        self.skip()
+        lines = []
+        for line in body.split("\n"):
+            if line and not line.startswith(indent):
+                raise CallError(f"column {start + 1}: a line is indented less than the closing quotes")
+            lines.append(line[len(indent) :])
+        inner = _Reader("\n".join(lines))
+        inner.at = 0
+        parts = []
+        while not inner.at_end():
+            parts.append(inner.quoted("", lines=True))
+        return "".join(parts)
+
+    def quoted(self, quote: str, *, lines: bool = False) -> str:
+        """Read one character of a literal, which may be an escape."""
+        if self.at_end():
+            self.wrong("the closing quote")
+        char = self.text[self.at]
+        if char == quote or (char in "\n\r" and not lines):
+            self.wrong("a character" if quote == "'" else "the closing quote")
+        if 0xD800 <= ord(char) <= 0xDFFF:
+            self.wrong("a character that is no surrogate")
+        self.at += 1
+        if char != "\\":
+            return char
+        escape = self.text[self.at : self.at + 1]
+        if escape in _ESCAPES and escape:
+            self.at += 1
+            return _ESCAPES[escape]
+        found = re.compile(r"u\{([0-9A-Fa-f]{1,6})\}").match(self.text, self.at)
+        number = int(found[1], 16) if found else 0xD800
+        if found is None or number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
+            self.wrong(r"an escape: \t, \n, \r, \', \", \\ or \u{…}")
+        self.at = found.end()
+        return chr(number)
+
+    def items(self, opening: str, closing: str, of: WitType, depth: int) -> list[Any]:
+        if not self.peek(opening):
+            self.wrong(f"'{opening}' for a list")
+        self.eat(opening)
+        found: list[Any] = []
+        self.many(closing, lambda: found.append(self.value(of, depth + 1)))
+        return found
+
+    def tuple(self, of: Tuple, elements: tuple[WitType, ...], depth: int) -> tuple[Any, ...]:
+        if not self.eat("("):
+            self.wrong(f"'(' for {show(of)}")
+        found: list[Any] = []
+
+        def one() -> None:
+            if len(found) == len(elements):
+                self.wrong(f"')' after {count(len(elements), 'value')}")
+            found.append(self.value(elements[len(found)], depth + 1))
+
+        self.many(")", one)
+        if len(found) != len(elements):
+            self.wrong(f"{count(len(elements), 'value')} for {show(of)}")
+        return tuple(found)
+
+    def record(self, of: Record, depth: int) -> Any:
+        if not self.eat("{"):
+            self.wrong(f"'{{' for the record {of.name}")
+        types = dict(of.fields)
+        found: dict[str, Any] = {}
+
+        def one() -> None:
+            start = self.at
+            name = self.label("a field's name").removeprefix("%")
+            if name not in types or name in found:
+                self.at = start
+                self.wrong(f"a field of {of.name}: {', '.join(n for n in types if n not in found)}")
+            self.need(":")
+            found[name] = self.value(types[name], depth + 1)
+
+        if self.eat(":"):
+            self.need("}")
+        else:
+            self.many("}", one)
+        missing = [n for n, t in of.fields if n not in found and not isinstance(t, Option)]
+        if missing:
+            raise CallError(f"column {self.at + 1}: the record {of.name} lacks {', '.join(missing)}")
+        assert of.python is not None
+        return of.python(*(found.get(name) for name, _ in of.fields))
+
+    def variant(self, of: Variant, depth: int) -> Any:
+        start = self.at
+        name = self.label(f"a case of {of.name}").removeprefix("%")
+        for cls, (case, payload) in zip(of.python or (), of.cases, strict=True):
+            if case == name:
+                return cls() if payload is None else cls(self.payload(payload, depth))
+        self.at = start
+        self.wrong(f"a case of {of.name}: {_listed([case for case, _ in of.cases])}")
+
+    def payload(self, of: WitType, depth: int) -> Any:
+        self.need("(")
+        value = self.value(of, depth + 1)
+        self.need(")")
+        return value
+
+    def enum(self, of: Enum) -> Any:
+        start = self.at
+        name = self.label(f"a case of {of.name}").removeprefix("%")
+        if name not in of.cases:
+            self.at = start
+            self.wrong(f"a case of {of.name}: {_listed(of.cases)}")
+        assert of.python is not None
+        return of.python(name)
+
+    def flags(self, of: Flags) -> Any:
+        if not self.eat("{"):
+            self.wrong(f"'{{' for the flags {of.name}")
+        assert of.python is not None
+        found = of.python(0)
+
+        def one() -> None:
+            nonlocal found
+            start = self.at
+            name = self.label(f"a flag of {of.name}").removeprefix("%")
+            if name not in of.names:
+                self.at = start
+                self.wrong(f"a flag of {of.name}: {_listed(of.names)}")
+            found |= of.python[constant(name)]  # type: ignore[index]
+
+        self.many("}", one)
+        return found
+
+    def option(self, element: WitType, depth: int) -> Any:
+        if self.keyword("none"):
+            return None
+        if self.keyword("some"):
+            value = self.payload(element, depth)
+        elif isinstance(element, (Option, Result)):
+            self.wrong("some(…) or none")
+        else:
+            value = self.value(element, depth + 1)
+        return Some(value) if nullable(element) else value
+
+    def result(self, of: Result, depth: int) -> Any:
+        for word, wrapper, inner in (("ok", Ok, of.ok), ("err", Err, of.err)):
+            if self.keyword(word):
+                return wrapper(None if inner is None else self.payload(inner, depth))
+        if of.ok is None or isinstance(of.ok, (Option, Result)):
+            self.wrong("ok or err")
+        return Ok(self.value(of.ok, depth + 1))
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+# -- writing ------------------------------------------------------------------------------------
+
+
+def format_value(value: Any, of: WitType) -> str:
+    """Return ``value``, an image of type ``of``, as WAVE that reads back as the same value."""
+    match of:
+        case str():
+            return _primitive(value, of)
+        case List(element):
+            return f"[{', '.join(format_value(item, element) for item in value)}]"
+        case Tuple(elements):
+            return f"({', '.join(format_value(v, t) for v, t in zip(value, elements, strict=True))})"
+        case Record():
+            fields = (f"{_label(n)}: {format_value(getattr(value, snake(n)), t)}" for n, t in of.fields)
+            return f"{{{', '.join(fields)}}}"
+        case Variant():
+            return _variant(value, of)
+        case Enum():
+            return _label(value.value)
+        case Flags():
+            return f"{{{', '.join(_label(n) for i, n in enumerate(of.names) if value.value >> i & 1)}}}"
+        case Option(element):
+            inner = value.value if isinstance(value, Some) and nullable(element) else value
+            return "none" if value is None else f"some({format_value(inner, element)})"
+        case Result():
+            word, payload = ("ok", of.ok) if isinstance(value, Ok) else ("err", of.err)
+            return word if payload is None else f"{word}({format_value(value.value, payload)})"
+        case Own(resource) | Borrow(resource):
+            return f"<{resource.name}>"
+
+
+def _primitive(value: Any, of: str) -> str:
+    if of == "bool":
+        return "true" if value else "false"
+    if of == "char":
+        return f"'{_escaped(value, chr(39))}'"
+    if of == "string":
+        return f'"{_escaped(value, chr(34))}"'
+    if of not in ("f32", "f64"):
+        return str(value)
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return repr(float(value)).removesuffix(".0") if abs(value) < 1e16 else repr(float(value))
+
+
+def _escaped(text: str, quote: str) -> str:
+    parts = []
+    for char in text:
+        if char in _UNESCAPES:
+            parts.append(_UNESCAPES[char])
+        elif char == quote:
+            parts.append(f"\\{char}")
+        else:
+            parts.append(char if char.isprintable() else f"\\u{{{ord(char):x}}}")
+    return "".join(parts)
+
+
+def _label(name: str) -> str:
+    return f"%{name}" if name in _KEYWORDS else name
+
+
+def _variant(value: Any, of: Variant) -> str:
+    for cls, (case, payload) in zip(of.python or (), of.cases, strict=True):
+        if type(value) is cls:
+            return _label(case) if payload is None else f"{_label(case)}({format_value(value.value, payload)})"
+    raise CallError(f"{type(value).__name__} is not a case of {of.name}")
