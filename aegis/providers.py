@@ -258,16 +258,26 @@ def _lacks(implementation: Any, item: Interface) -> list[str]:
     for name, function in item.functions.items():
         kind, resource, own = _place(name)
         owner = getattr(implementation, pascal(resource), None) if kind else implementation
+        if kind == "method" and owner is None:
+            continue  # its objects come from a function, and are called as they are
         if kind and owner is None:
             faults.append(f"no {pascal(resource)} for the resource {resource} ({name})")
             continue
         called = owner if kind == "constructor" else getattr(owner, snake(own), None)
         label = f"{pascal(resource)}.{snake(own)}" if own and kind else pascal(resource) if kind else snake(own)
-        if called is None:
+        if called is None or _only_stated(owner, snake(own)):
             faults.append(f"no {label} for {printable(name)}: {show(function)}")
         elif (kind != "method" or isinstance(owner, type)) and (fault := _arity(called, len(function.params))):
             faults.append(f"{label}: {fault}")
     return list(dict.fromkeys(faults))
+
+
+def _only_stated(owner: Any, name: str) -> bool:
+    """Tell whether a member is inherited from a protocol, which states what there is to do and does nothing."""
+    for base in (owner if isinstance(owner, type) else type(owner)).__mro__:
+        if name in vars(base):
+            return bool(getattr(base, "_is_protocol", False))
+    return False
 
 
 def _arity(function: Any, wanted: int) -> str | None:

@@ -134,4 +134,3 @@ def _shown(item: dict[str, Any]) -> Iterator[str]:
 def _block(title: str, lines: list[str]) -> Iterator[str]:
     yield f"{title}:"
     yield from (f"  {line}" for line in lines or ["none"])
-

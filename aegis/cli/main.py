@@ -18,6 +18,7 @@ _COMMANDS = {
     "run": "Run a module, with nothing granted but what you say.",
     "validate": "Check that modules are valid and admitted.",
     "inspect": "Show what a module imports, exports and would need.",
+    "bindgen": "Write typed Python for a WIT world.",
     "doctor": "Check that this system can run guests safely.",
 }
 

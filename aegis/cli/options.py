@@ -69,8 +69,10 @@ def policy_options(command: _Command) -> _Command:
         click.option("--allow-random", metavar="[=MODE]", help="system (default), seed:42, deny."),
         click.option("--allow-logging", metavar="[=LEVEL]", help="Keep its log from LEVEL on (info)."),
         click.option(
-            "--allow-net", multiple=True, metavar="PATTERN",
-            help="Let a component reach https://HOST, tcp://IP:PORT, *.NAME:PORT, public:443 …; a name may be looked up.",
+            "--allow-net",
+            multiple=True,
+            metavar="PATTERN",
+            help="Let a component reach https://HOST, tcp://IP:PORT, *.NAME:PORT … (names may be looked up).",
         ),
         click.option("--listen", multiple=True, metavar="PATTERN", help="Let it listen at tcp://127.0.0.1:8080 …"),
         click.option("--deny-net", multiple=True, metavar="PATTERN", help="Deny wins over --allow-net."),

@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any, Protocol
 
 from aegis.errors import QuotaExceeded
 from aegis.limits import Limits, format_bytes
@@ -38,6 +39,12 @@ def system_resolver(name: str) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
 
 
+class Closing(Protocol):
+    """What can be ended."""
+
+    def close(self) -> None: ...
+
+
 class Network:
     """What one sandbox may do on the network, and what it has open there."""
 
@@ -55,7 +62,10 @@ class Network:
         self._open: set[socket.socket] = set()
         self._lookups: set[Lookup] = set()
         self._connections = self._bytes = 0
-        self._closers: list[Callable[[], None]] = []
+        self.tls: Any = None
+        """The TLS context that HTTP verifies servers by; ``None`` for the system's roots of trust."""
+        self.exchanges: set[Closing] = set()
+        """HTTP exchanges under way."""
 
     # -- decisions -----------------------------------------------------------------------------------
 
@@ -189,14 +199,10 @@ class Network:
                 limit="network_bytes", used=self._bytes, allowed=limit,
             )  # fmt: skip
 
-    def on_close(self, closer: Callable[[], None]) -> None:
-        """Have ``closer`` called when the sandbox ends."""
-        self._closers.append(closer)
-
     def close(self) -> None:
         """Close everything."""
-        while self._closers:
-            self._closers.pop()()
+        for exchange in list(self.exchanges):
+            exchange.close()
         while self._open:
             self._open.pop().close()
         while self._lookups:

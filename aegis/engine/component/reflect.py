@@ -151,6 +151,7 @@ class _Reader:
                 _call("wasmtime_component_extern_delete", None, extern.value)
 
     def interface(self, name: str, native: Any) -> Interface:
+        outer, self.names = self.names, {}
         functions: dict[str, Function] = {}
         types: dict[str, WitType | Resource] = {}
         where = self.where
@@ -165,7 +166,7 @@ class _Reader:
             else:
                 odd = "an instance" if item.kind == _INSTANCE else f"a {_ODD_ITEMS.get(item.kind, 'thing')}"
                 raise ArtifactError(f"{self.where} is {odd}, which an interface of WIT does not hold")
-        self.names.clear()
+        self.names = outer
         return Interface(name, functions, types)
 
     def named_type(self, item: _Item, name: str, owner: str) -> WitType:

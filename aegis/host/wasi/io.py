@@ -6,6 +6,8 @@ read gives at most 64 KiB at once, and a write takes no more than was permitted,
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
@@ -33,6 +35,8 @@ class Interest(NamedTuple):
     read: tuple[int, ...] = ()
     write: tuple[int, ...] = ()
     instant: int | None = None
+    host_time: float | None = None
+    """``time.monotonic()`` at which to look again: for what happens in the host's time whatever the guest's clock."""
 
 
 class Waitable(Protocol):
@@ -74,18 +78,22 @@ def wait_for(wasi: Wasi, interests: Iterable[Interest]) -> None:
     reads: list[int] = []
     writes: list[int] = []
     soonest: int | None = None
+    again = math.inf
     for interest in interests:
         reads += interest.read
         writes += interest.write
         if interest.instant is not None:
             soonest = interest.instant if soonest is None else min(soonest, interest.instant)
+        if interest.host_time is not None:
+            again = min(again, interest.host_time)
+    left = None if again == math.inf else max(0.0, again - time.monotonic())
     clocks, scope = wasi.grants.clocks, wasi.scope
     if soonest is None:
-        scope.wait(None, read=reads, write=writes)
+        scope.wait(left, read=reads, write=writes)
         return
     span = max(0, soonest - clocks.monotonic())
     if clocks.real:
-        scope.wait(span / 1e9, read=reads, write=writes)
+        scope.wait(span / 1e9 if left is None else min(left, span / 1e9), read=reads, write=writes)
         return
     # A stand-in clock does not pass while the host waits; it passes when nothing else is ready.
     if (reads or writes) and any(scope.wait(0, read=reads, write=writes)):

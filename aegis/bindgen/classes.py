@@ -1,0 +1,149 @@
+"""The classes of named types: dataclasses, enums, flags, unions; and the table of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from aegis.bindgen.expressions import Expressions, several
+from aegis.bindgen.layout import Group, Part, assigned, docstring, indented, quoted, union
+from aegis.bindgen.scope import Scope
+from aegis.wit.model import Notes, TypeDef
+from aegis.wit.naming import constant, pascal, snake
+from aegis.wit.types import Enum, Flags, Record, Resource, Variant
+
+__all__ = ["Classes", "case_classes", "documented", "noted"]
+
+
+def case_classes(of: Variant, scope: Scope) -> tuple[str, ...]:
+    """Take the names of a variant's classes, one a case."""
+    prefix = pascal(of.name).rstrip("_")
+    return tuple(scope.define(prefix + pascal(name).rstrip("_")) for name, _ in of.cases)
+
+
+def noted(notes: Notes, *more: str) -> str:
+    """Return docs with the gates of the item and further paragraphs of ours."""
+    gates = [
+        f"Since {notes.since}." if notes.since else "",
+        f"Unstable: feature {notes.feature}." if notes.feature else "",
+        f"Deprecated since {notes.deprecated}." if notes.deprecated else "",
+    ]
+    parts = [notes.docs.strip(), " ".join(g for g in gates if g), *more]
+    return "\n\n".join(part for part in parts if part)
+
+
+def documented(head: str, doc: str, members: list[str], gap: str = "\n") -> str:
+    """Return a class: its first line, docstring and members."""
+    parts = [docstring(doc, 4)] if doc else []
+    if not members:
+        return f"{head}\n" + indented("\n".join(parts) if parts else "...")
+    body = gap.join(members)
+    return f"{head}\n" + indented("\n\n".join([*parts, body]))
+
+
+@dataclass(slots=True)
+class Classes:
+    """Writes the definitions of a module's own types, except resources."""
+
+    expressions: Expressions
+    cases: Mapping[int, tuple[str, ...]]
+
+    def definition(self, of: TypeDef) -> Iterator[str]:
+        """Yield what defines a type's Python image, in blocks."""
+        name = self.expressions.known[of.key].python
+        match of.body:
+            case Record():
+                yield self.record(name, of, of.body)
+            case Variant():
+                yield from self.variant(name, of, of.body)
+            case Enum():
+                yield self.enum(name, of, of.body)
+            case Flags():
+                yield self.flags(name, of, of.body)
+            case Resource():
+                return
+            case alias:
+                text = self.expressions.alias(name, alias)
+                yield from self.take()
+                yield text + self.comment(of)
+
+    def take(self) -> list[str]:
+        """Return the definitions that must come first, once."""
+        found, self.expressions.ready[:] = list(self.expressions.ready), []
+        return found
+
+    def comment(self, of: TypeDef) -> str:
+        """Return a docstring for an alias."""
+        doc = noted(of.notes)
+        return f"\n{docstring(doc, 0)}" if doc else ""
+
+    def doc(self, of: TypeDef) -> str:
+        """Return the docs of a type, in want of any what it is."""
+        return noted(of.notes) or f"The {type(of.body).__name__.lower()} ``{of.name}``."
+
+    def member(self, of: TypeDef, name: str, text: str) -> str:
+        """Return a member with its docs beneath it."""
+        doc = noted(of.members.get(name, Notes()))
+        return f"{text}\n{docstring(doc, 4)}" if doc else text
+
+    def dataclass(self, name: str, doc: str, fields: list[str]) -> str:
+        """Return a frozen dataclass."""
+        decorator = self.expressions.scope.use("dataclasses", "dataclass")
+        return f"@{decorator}(frozen=True, slots=True)\n" + documented(f"class {name}:", doc, fields)
+
+    def record(self, name: str, of: TypeDef, body: Record) -> str:
+        """Return the class of a record."""
+        fields = [self.member(of, n, f"{snake(n)}: {self.expressions.annotation(t)}") for n, t in body.fields]
+        return self.dataclass(name, self.doc(of), fields)
+
+    def variant(self, name: str, of: TypeDef, body: Variant) -> Iterator[str]:
+        """Yield the classes of a variant, and their union."""
+        classes = self.cases[of.key]
+        for made, (case, payload) in zip(classes, body.cases, strict=True):
+            doc = noted(of.members.get(case, Notes())) or f"``{case}`` of ``{body.name}``."
+            fields = [] if payload is None else [f"value: {self.expressions.annotation(payload)}"]
+            yield self.dataclass(made, doc, fields)
+        self.expressions.scope.use("typing", "TypeAlias")
+        yield union(name, classes) + self.comment(of)
+
+    def enum(self, name: str, of: TypeDef, body: Enum) -> str:
+        """Return the class of an enum."""
+        self.expressions.scope.module("enum")
+        members = [self.member(of, case, f"{constant(case)} = {quoted(case)}") for case in body.cases]
+        return documented(f"class {name}(enum.Enum):", self.doc(of), members)
+
+    def flags(self, name: str, of: TypeDef, body: Flags) -> str:
+        """Return the class of flags."""
+        self.expressions.scope.module("enum")
+        members = [self.member(of, flag, f"{constant(flag)} = 1 << {n}") for n, flag in enumerate(body.names)]
+        return documented(f"class {name}(enum.Flag):", self.doc(of), members)
+
+    def table(self, of: TypeDef) -> str:
+        """Return the constant that holds a type's table."""
+        return assigned(self.expressions.known[of.key].table, self.node(of))
+
+    def node(self, of: TypeDef) -> Part:
+        """Return the table's expression for a named type."""
+        python = self.expressions.known[of.key].python
+        match of.body:
+            case Record(name, fields):
+                return self.call("Record", name, [self.pair(n, self.expressions.node(t)) for n, t in fields], python)
+            case Variant(name, cases):
+                classes = several(list(self.cases[of.key]))
+                found = [self.pair(n, self.expressions.node(t)) for n, t in cases]
+                return self.call("Variant", name, found, Group("python=(", classes.parts, ")", lone=True))
+            case Enum(name, names) | Flags(name, names):
+                return self.call(type(of.body).__name__, name, [quoted(n) for n in names], python)
+            case Resource(name):
+                return self.expressions.call("Resource", quoted(name), f"python={python}", "owner=_NAME")
+            case alias:
+                return self.expressions.node(alias)
+
+    def pair(self, name: str, part: Part) -> Part:
+        """Return a name with its type."""
+        return several([quoted(name), part])
+
+    def call(self, node: str, name: str, members: list[Part], python: Part) -> Part:
+        """Return the node of a named type."""
+        image = f"python={python}" if isinstance(python, str) else python
+        return self.expressions.call(node, quoted(name), several(members), image, "owner=_NAME")

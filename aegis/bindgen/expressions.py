@@ -1,0 +1,181 @@
+"""One WIT type as Python twice: as an annotation, and as the node of :mod:`aegis.wit.types` that a table holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from aegis.bindgen.layout import Group, Part, assigned, quoted, union
+from aegis.bindgen.scope import Scope
+from aegis.wit.model import Document, Ref
+from aegis.wit.types import (
+    PRIMITIVES,
+    Borrow,
+    Function,
+    List,
+    Option,
+    Own,
+    Result,
+    Tuple,
+    WitType,
+)
+
+__all__ = ["Expressions", "Known", "joined", "several"]
+
+_PYTHON = dict.fromkeys(PRIMITIVES, "int") | {
+    "bool": "bool", "char": "str", "f32": "float", "f64": "float", "string": "str",
+}  # fmt: skip
+_LONG = 70
+"""Columns beyond which a type without a name gets one, so that signatures stay readable."""
+
+
+class Known(NamedTuple):
+    """What a named type is called in a module: its class or alias, and its table."""
+
+    python: str
+    table: str
+
+
+@dataclass(slots=True)
+class Expressions:
+    """The types of one module, by the keys of their definitions."""
+
+    document: Document
+    scope: Scope
+    known: Mapping[int, Known]
+    early: dict[str, str] = field(default_factory=dict)
+    late: dict[str, str] = field(default_factory=dict)
+    ready: list[str] = field(default_factory=list)
+    """Definitions of names given to long types, which what is evaluated next needs."""
+    shapes: list[str] = field(default_factory=list)
+    """Such definitions that only annotations need."""
+
+    def annotation(self, of: WitType, lazy: bool = True) -> str:
+        """Return how Python annotates a value; ``lazy`` where annotations are not evaluated."""
+        text = self.spelled(of, lazy)
+        return text if len(text) <= _LONG or isinstance(of, (str, Own, Borrow)) else self._shape(of, text, lazy)
+
+    def spelled(self, of: WitType, lazy: bool = True) -> str:
+        """Return an annotation whose outermost part is not given a name."""
+        match of:
+            case Ref():
+                return self.known[of.key].python
+            case str():
+                return _PYTHON[of]
+            case Own(resource) | Borrow(resource):
+                return self.known[resource.key].python
+            case Tuple():
+                return f"tuple[{', '.join(self.parts(of, lazy))}]"
+            case List(element):
+                return "bytes" if self.is_bytes(of) else f"list[{self.annotation(element, lazy)}]"
+        return joined(self.parts(of, lazy))
+
+    def parts(self, of: WitType, lazy: bool = True) -> list[str]:
+        """Return the members of a union, or the elements of a tuple."""
+        match of:
+            case Tuple(elements):
+                return [self.annotation(e, lazy) for e in elements]
+            case Option(element):
+                inner = self.annotation(element, lazy)
+                some = isinstance(self.document.unaliased(element), Option)
+                return [f"{self.wrapper('Some')}[{inner}]" if some else inner, "None"]
+            case Result(ok, err):
+                return [
+                    f"{self.wrapper('Ok')}[{self.maybe(ok, lazy)}]",
+                    f"{self.wrapper('Err')}[{self.maybe(err, lazy)}]",
+                ]
+        return [self.spelled(of, lazy)]
+
+    def maybe(self, of: WitType | None, lazy: bool = True) -> str:
+        """Return the annotation of what may be absent from the type itself."""
+        return "None" if of is None else self.annotation(of, lazy)
+
+    def wrapper(self, name: str) -> str:
+        """Import one of the wrappers of values."""
+        return self.scope.use("aegis.wit.values", name)
+
+    def is_bytes(self, of: List) -> bool:
+        """Tell whether a list is ``bytes`` in Python."""
+        return self.document.unaliased(of.element) == "u8"
+
+    def result_of(self, of: Function) -> Result | None:
+        """Return a function's result if it is a ``result``, whose error is raised."""
+        found = None if of.result is None else self.document.unaliased(of.result)
+        return found if isinstance(found, Result) else None
+
+    def alias(self, name: str, of: WitType) -> str:
+        """Return the definition of a module's alias."""
+        self.scope.use("typing", "TypeAlias")
+        return self._alias(name, of, lazy=False)
+
+    def _alias(self, name: str, of: WitType, lazy: bool) -> str:
+        if isinstance(of, Tuple):
+            return assigned(f"{name}: TypeAlias", Group("tuple[", tuple(self.parts(of, lazy)), "]"))
+        return union(name, _members(self.spelled(of, lazy)))
+
+    def _shape(self, of: WitType, text: str, lazy: bool) -> str:
+        found = self.early.get(text) or (self.late.get(text) if lazy else None)
+        if found is None:
+            self.scope.use("typing", "TypeAlias")
+            found = self.scope.define(f"Shape{len(self.early) + len(self.late) + 1}")
+            (self.late if lazy else self.early)[text] = found
+            (self.shapes if lazy else self.ready).append(self._alias(found, of, lazy))
+        return found
+
+    def node(self, of: WitType | None) -> Part:
+        """Return the table's expression for a type."""
+        match of:
+            case None:
+                return "None"
+            case Ref():
+                return self.known[of.key].table
+            case str():
+                return quoted(of)
+            case Own(resource) | Borrow(resource):
+                return self.call(type(of).__name__, self.known[resource.key].table)
+            case List(element) | Option(element):
+                return self.call(type(of).__name__, self.node(element))
+            case Tuple(elements):
+                return self.call("Tuple", several([self.node(e) for e in elements]))
+            case Result(None, None):
+                return self.call("Result")
+            case Result(ok, None):
+                return self.call("Result", self.node(ok))
+            case Result(ok, err):
+                return self.call("Result", self.node(ok), self.node(err))
+        raise TypeError(f"{of!r} has a name, and is used by it")
+
+    def call(self, name: str, *parts: Part) -> Group:
+        """Return a call of one of the table's classes."""
+        return Group(f"{self.scope.use('aegis.wit.types', name)}(", parts, ")")
+
+    def function(self, of: Function, head: str = "") -> Group:
+        """Return the table's expression for a function type."""
+        params = several([several([quoted(name), self.node(t)]) for name, t in of.params])
+        parts = () if of.result is None else (self.node(of.result),)
+        made = self.call("Function", *((params,) if of.params or parts else ()), *parts)
+        return Group(head + made.head, made.parts, made.tail)
+
+
+def several(parts: list[Part]) -> Group:
+    """Return a tuple."""
+    return Group("(", tuple(parts), ")", lone=True)
+
+
+def joined(members: list[str]) -> str:
+    """Return a union, ``None`` last."""
+    flat = list(dict.fromkeys(m for member in members for m in _members(member)))
+    return " | ".join([m for m in flat if m != "None"] + ["None"] * ("None" in flat))
+
+
+def _members(union: str) -> list[str]:
+    """Take a union apart at its outermost bars."""
+    parts, depth = [""], 0
+    for char in union:
+        depth += (char == "[") - (char == "]")
+        if char == "|" and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return [part.strip() for part in parts]

@@ -1,0 +1,68 @@
+"""One generated module an interface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aegis.bindgen.classes import noted
+from aegis.bindgen.expressions import Known
+from aegis.bindgen.layout import quoted
+from aegis.bindgen.module import Module
+from aegis.bindgen.plan import Plan, Unit
+from aegis.bindgen.scope import Scope
+from aegis.wit.model import Notes, Ref
+
+__all__ = ["Interfaces"]
+
+_HOST = "What Python provides to a guest that imports the interface."
+_EXPORTS = "What Python calls in a guest that exports the interface: ``sandbox.bind(INTERFACE)``."
+
+
+@dataclass(slots=True)
+class Interfaces:
+    """The modules of a plan. ``package`` is where they will be, empty for imports that are relative."""
+
+    plan: Plan
+    package: str = ""
+    made: dict[str, Module] = field(default_factory=dict)
+
+    def sources(self) -> dict[str, str]:
+        """Return the text of each module by its file name."""
+        return {f"{unit.module}.py": self.source(unit) for unit in self.plan.written()}
+
+    def module(self, unit: Unit) -> Module:
+        """Return a unit's module with the names of its types settled."""
+        found = self.made.get(unit.module)
+        if found is None:
+            document, scope = self.plan.document, Scope(self.package)
+            found = Module(document, scope, unit.interface.types, lambda key: self.place(key, unit))
+            self.made[unit.module] = found
+        return found
+
+    def place(self, key: int, unit: Unit | None = None) -> tuple[str, Known] | None:
+        """Return the module that has a type which ``unit``, or the world's own module, does not define."""
+        definition = self.plan.document.types[key]
+        if unit is not None and unit.twin is not None and key not in self.plan.handled:
+            return unit.twin.module, self.module(unit.twin).known[key]
+        target = definition.body.key if isinstance(definition.body, Ref) else key
+        if self.plan.owner_of(target) == self.plan.owner_of(key):
+            return None
+        home = self.plan.home(target, unit is not None and not unit.imported)
+        return None if home is None else (home.module, self.module(home).known[target])
+
+    def source(self, unit: Unit) -> str:
+        """Return the text of a module."""
+        module, functions = self.module(unit), unit.interface.functions
+        blocks = module.blocks(functions, exported=not unit.imported)
+        sides: list[str] = []
+        if unit.imported:
+            sides += module.side(functions, "Host", _HOST, exported=False)
+        if unit.exported:
+            sides += module.side(functions, "Exports", _EXPORTS, exported=True)
+        name = f"_NAME = {quoted(unit.interface.name)}"
+        tables = [name, module.tables(), module.interface("INTERFACE", functions)]
+        return module.text(_title(unit), [*blocks, *module.expressions.shapes, *sides], tables)
+
+
+def _title(unit: Unit) -> str:
+    return noted(Notes(docs=f"The interface ``{unit.interface.name}``."), noted(unit.interface.notes))

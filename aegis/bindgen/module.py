@@ -1,0 +1,120 @@
+"""One module in the making: the names of its types, then its text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from aegis.bindgen.classes import Classes, case_classes
+from aegis.bindgen.expressions import Expressions, Known
+from aegis.bindgen.functions import Functions
+from aegis.bindgen.layout import Group, Part, assigned, docstring, quoted
+from aegis.bindgen.scope import Scope
+from aegis.wit.model import Document, FunctionDef, TypeDef
+from aegis.wit.naming import constant, pascal
+from aegis.wit.types import Resource, Variant
+
+__all__ = ["Module", "Place"]
+
+Place = Callable[[int], "tuple[str, Known] | None"]
+"""Tells the sibling module that has a type, and the type's names there; none for what the module itself defines."""
+
+
+@dataclass(slots=True)
+class Module:
+    """The types, functions and table of an interface, or of what stands in a world by itself."""
+
+    document: Document
+    scope: Scope
+    types: Sequence[TypeDef]
+    place: Place
+    known: dict[int, Known] = field(default_factory=dict)
+    cases: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    own: list[TypeDef] = field(default_factory=list)
+    expressions: Expressions = field(init=False)
+    classes: Classes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.expressions = Expressions(self.document, self.scope, self.known)
+        self.classes = Classes(self.expressions, self.cases)
+        names = {t.key: self.scope.define(pascal(t.name)) for t in self.types}
+        for definition in self.types:
+            self._know(definition, names[definition.key])
+
+    def _know(self, of: TypeDef, name: str) -> None:
+        found = self.place(of.key)
+        if found is None:
+            self.own.append(of)
+        if found is None and isinstance(of.body, Variant):
+            self.cases[of.key] = case_classes(of.body, self.scope)
+        self.known[of.key] = Known(name, self.scope.define(constant(of.name)))
+        if found is not None:
+            module, there = found
+            for origin, here in zip(there, self.known[of.key], strict=True):
+                self.scope.use(self.scope.sibling(module), origin, here)
+
+    def blocks(self, functions: Sequence[FunctionDef], exported: bool) -> list[str]:
+        """Return the definitions of the module's own types; resources as the one side or the other sees them."""
+        write = Functions(self.expressions, exported)
+        blocks: list[str] = []
+        for definition in self.own:
+            if isinstance(definition.body, Resource):
+                methods = [f for f in functions if f.resource == definition.key and f.kind == "method"]
+                blocks.append(write.resource(definition, methods))
+            else:
+                blocks += self.classes.definition(definition)
+        return blocks
+
+    def side(self, functions: Sequence[FunctionDef], protocol: str, doc: str, exported: bool) -> list[str]:
+        """Return the protocol of all functions, after those of the resources' classes that it has as attributes."""
+        write = Functions(self.expressions, exported)
+        made = [self._factory(write, resource, functions) for resource in self.resources()]
+        factories = {resource: name for resource, name, _ in filter(None, made)}
+        blocks = [text for _, _, text in filter(None, made)]
+        if factories:
+            blocks.append(write.holder("Resources", factories))
+        free = [write.method(f) for f in functions if f.kind == "free"]
+        self.scope.public.add(protocol)
+        return [*blocks, write.protocol(protocol, ["Resources"] if factories else [], doc, free)]
+
+    def resources(self) -> list[TypeDef]:
+        """Return the resources that the module itself defines."""
+        return [t for t in self.own if isinstance(t.body, Resource)]
+
+    def _factory(self, write: Functions, of: TypeDef, functions: Iterable[FunctionDef]) -> tuple[str, str, str] | None:
+        made = [f for f in functions if f.resource == of.key and f.kind != "method"]
+        if not made:
+            return None
+        name = self.scope.define(f"{self.known[of.key].python}Class")
+        return of.name, name, write.factory(name, of, made)
+
+    def tables(self) -> str:
+        """Return the tables of the module's own types."""
+        return "\n".join(self.classes.table(t) for t in self.own)
+
+    def interface(
+        self, constant_: str, functions: Iterable[FunctionDef], name: str = "_NAME", *, types: bool = True
+    ) -> str:
+        """Return the table of an interface."""
+        self.scope.use("aegis.wit.types", "Interface")
+        self.scope.public.add(constant_)
+        listed = tuple(self.expressions.function(f.type, f'"{f.name}": ') for f in functions)
+        named = tuple(f"{quoted(t.name)}: {self.known[t.key].table}" for t in self.types if types)
+        parts: list[Part] = [name]
+        parts += [Group("functions={", listed, "}")] * bool(listed) + [Group("types={", named, "}")] * bool(named)
+        return assigned(constant_, Group("Interface(", tuple(parts), ")"))
+
+    def text(self, doc: str, blocks: list[str], tables: list[str]) -> str:
+        """Return the module's source."""
+        header = self.scope.header(docstring(doc, 0))
+        return _spaced([header, *blocks, *filter(None, tables)])
+
+
+def _spaced(blocks: list[str]) -> str:
+    """Put two lines around classes, one between other statements."""
+    text = blocks[0]
+    for before, block in pairwise(blocks):
+        wide = any(b.startswith(("class ", "@", "def ")) for b in (before, block))
+        text += ("\n\n\n" if wide else "\n\n") + block
+    return text.rstrip("\n") + "\n"

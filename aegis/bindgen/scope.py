@@ -1,0 +1,110 @@
+"""The names of one generated module: what it defines, what it imports, and that no two are the same."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from aegis.bindgen.layout import WIDTH, natural
+
+__all__ = ["Scope", "ordered"]
+
+# What a module may need by these names; a type that would take one gets an underscore.
+_RESERVED = frozenset(
+    {"Bound", "EXPORTS", "Exports", "Handle", "Host", "IMPORTS", "INTERFACE", "Imports", "Resources", "TYPE_CHECKING"}
+    | {"TypeAlias"}
+)
+
+
+@dataclass(slots=True)
+class Scope:
+    """A module in the making. ``package`` is where its siblings are, empty for relative imports."""
+
+    package: str = ""
+    taken: set[str] = field(default_factory=lambda: set(_RESERVED))
+    public: set[str] = field(default_factory=set)
+    checked: list[str] = field(default_factory=list)
+    """Imports that only type checkers make."""
+    modules: set[str] = field(default_factory=set)
+    members: defaultdict[str, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
+
+    def free(self, name: str) -> str:
+        """Take a name, with underscores at its end if it is taken."""
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
+
+    def define(self, name: str) -> str:
+        """Take a name for something public."""
+        made = self.free(name)
+        self.public.add(made)
+        return made
+
+    def use(self, module: str, name: str, alias: str = "") -> str:
+        """Import a name and return what it is called here."""
+        self.members[module].add((name, alias or name))
+        return alias or name
+
+    def module(self, name: str) -> None:
+        """Import a module by its name."""
+        self.modules.add(name)
+
+    def sibling(self, module: str) -> str:
+        """Return how a sibling module is spelled in an import; one that Aegis carries brings its package along."""
+        if "." in module:
+            return module
+        return f"{self.package}.{module}" if self.package else f".{module}"
+
+    def neighbour(self, module: str) -> str:
+        """Import a sibling module and return what it is called here."""
+        package, _, name = module.rpartition(".")
+        return self.use(package or self.package or ".", name)
+
+    def header(self, doc: str) -> str:
+        """Return the module's beginning: docstring, imports, ``__all__``."""
+        sections = ["\n".join(s) for s in self._sections() if s]
+        if self.checked:
+            sections.append("if TYPE_CHECKING:\n" + "\n".join(f"    {line}" for line in self.checked))
+        public = _listed("__all__ = [", ordered(self.public), "]", '"')
+        return "\n\n".join([doc, "from __future__ import annotations", *sections, public])
+
+    def _sections(self) -> tuple[list[str], list[str], list[str]]:
+        standard = [f"import {name}" for name in sorted(self.modules)]
+        package: list[str] = []
+        relative: list[str] = []
+        for module in sorted(self.members, key=natural):
+            section = relative if module[0] == "." else package if module.split(".")[0] == "aegis" else standard
+            section += _imports(module, self.members[module])
+        return standard, package, relative
+
+
+def ordered(names: set[str]) -> list[str]:
+    """Sort names as the linter does: constants, then classes, then the others."""
+    return sorted(names, key=lambda name: (_kind(name), natural(name)))
+
+
+def _rank(name: str) -> tuple[object, ...]:
+    """Where an import stands among those of its module; here, unlike in ``__all__``, case counts last."""
+    return (_kind(name), natural(name.lower()), natural(name))
+
+
+def _kind(name: str) -> int:
+    return 0 if len(name) > 1 and name.isupper() else 1 if name[:1].isupper() else 2
+
+
+def _imports(module: str, members: set[tuple[str, str]]) -> list[str]:
+    plain = sorted({name for name, alias in members if name == alias}, key=_rank)
+    statements = [((_rank(n), natural(a)), f"from {module} import {n} as {a}") for n, a in members if n != a]
+    if plain:
+        statements.append(((_rank(plain[0]), ()), _listed(f"from {module} import ", plain, "")))
+    return [text for _, text in sorted(statements)]
+
+
+def _listed(head: str, names: list[str], tail: str, quote: str = "") -> str:
+    shown = [f"{quote}{name}{quote}" for name in names]
+    line = f"{head}{', '.join(shown)}{tail}"
+    if len(line) <= WIDTH:
+        return line
+    opening = head if tail else f"{head}("
+    return "\n".join([opening, *(f"    {name}," for name in shown), tail or ")"])

@@ -1,0 +1,139 @@
+"""The package's own module: what stands in the world itself, and a class for what the guest exports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aegis.bindgen.classes import documented, noted
+from aegis.bindgen.functions import Functions
+from aegis.bindgen.interface import Interfaces
+from aegis.bindgen.layout import Group, Part, indented, lay, signature
+from aegis.bindgen.module import Module
+from aegis.bindgen.plan import Unit
+from aegis.bindgen.scope import Scope
+from aegis.wit.model import FunctionDef, InterfaceDef, Item, Notes, TypeDef, WorldDef
+from aegis.wit.naming import pascal, snake
+
+__all__ = ["World"]
+
+_IMPORTS = "The functions that the world imports by themselves, for Python to provide."
+
+
+@dataclass(slots=True)
+class World:
+    """Writes the ``__init__.py`` of a world's package."""
+
+    world: WorldDef
+    interfaces: Interfaces
+    scope: Scope = field(init=False)
+    name: str = field(init=False)
+    module: Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scope = Scope(self.interfaces.package)
+        self.name = self.scope.define(pascal(self.world.name))
+        types = [item for item in self.world.imports.values() if isinstance(item, TypeDef)]
+        types.sort(key=lambda t: t.key)
+        self.module = Module(self.interfaces.plan.document, self.scope, types, self.interfaces.place)
+
+    def source(self) -> str:
+        """Return the module's text."""
+        imported, exported = _functions(self.world.imports), _functions(self.world.exports)
+        blocks = self.module.blocks(imported, exported=False)
+        sides = self.module.side(imported, "Imports", _IMPORTS, exported=False) if imported else []
+        tables = [self.module.tables()]
+        if imported or self.module.types:
+            tables.append(self.module.interface("IMPORTS", imported, '""'))
+        if exported:
+            tables.append(self.module.interface("EXPORTS", exported, '""', types=False))
+        if self.module.own:
+            tables.insert(0, f'_NAME = "{self.world.full}"')
+        ends = [*self._provided(imported), *self._class(exported)]
+        blocks += [*self.module.expressions.shapes, *sides, *filter(None, tables)]
+        return self.module.text(self._doc(), blocks, ends)
+
+    def _doc(self) -> str:
+        lists = [_listed("Imports", self.world.imports), _listed("Exports", self.world.exports)]
+        return noted(Notes(docs=f"The world ``{self.world.full}``."), noted(self.world.notes), *lists)
+
+    def _units(self, items: Mapping[str, Item], units: Mapping[int, Unit]) -> dict[str, Unit]:
+        """Return an interface's module by its attribute: its last name, with its package where that is not plain."""
+        found = [item for item in items.values() if isinstance(item, InterfaceDef)]
+        functions = [snake(item.name) for item in items.values() if isinstance(item, FunctionDef)]
+        short = [_attribute(i.name) for i in found]
+        long = [_attribute(i.name) if [*short, *functions].count(_attribute(i.name)) == 1 else None for i in found]
+        made: dict[str, Unit] = {}
+        for interface, name in zip(found, long, strict=True):
+            attribute = name or units[interface.key].module.rpartition(".")[2]
+            while attribute in made or attribute in functions:
+                attribute += "_"
+            made[attribute] = units[interface.key]
+        return made
+
+    def _provided(self, functions: list[FunctionDef]) -> list[str]:
+        """Return a function that takes an implementation of each import that is not Aegis's."""
+        units = self._units(self.world.imports, self.interfaces.plan.hosts)
+        own = {name: unit for name, unit in units.items() if "." not in unit.module and unit.interface.functions}
+        free = [f for f in functions if f.kind == "free"]
+        if not own and not free:
+            return []
+        bound = self.scope.use("aegis.wit.values", "Bound")
+        params, entries = ["*"], []
+        modules = {unit.module for unit in own.values()}
+        for attribute, unit in own.items():
+            module = self.scope.neighbour(unit.module)
+            name = f"{attribute}_" if attribute in modules else attribute
+            params.append(f"{name}: {module}.Host")
+            entries.append(f'"{unit.interface.name}": {bound}({module}.INTERFACE, {name})')
+        if free:
+            given = "functions" if "functions" not in own else "functions_"
+            params.append(f"{given}: Imports")
+            entries += [f'"{f.name}": {bound}(IMPORTS, {given}.{snake(f.name)})' for f in free]
+        self.scope.public.add("imports")
+        doc = '"""Return what the ``imports`` of a sandbox are; Aegis itself provides the others."""'
+        made = lay(Group("{", tuple(entries), "}"), 11, 4)
+        head = signature("imports", params, "dict[str, object]", 0, True)
+        return [f"{head}\n    {doc}\n    return {made}"]
+
+    def _class(self, functions: list[FunctionDef]) -> list[str]:
+        """Return the class of the world's exports, none if there are none."""
+        units = self._units(self.world.exports, self.interfaces.plan.guests)
+        if not units and not functions:
+            self.scope.public.discard(self.name)
+            return []
+        self.scope.use("typing", "TYPE_CHECKING")
+        self.scope.checked.append("from aegis import Sandbox")
+        lines = []
+        for name, unit in units.items():
+            module = self.scope.neighbour(unit.module)
+            lines.append(f"self.{name}: {module}.Exports = sandbox.bind({module}.INTERFACE)")
+        if functions:
+            lines.append("self._functions = sandbox.bind(EXPORTS)")
+        init = signature("__init__", ["self", "sandbox: Sandbox"], "None", 4, True)
+        members = [init + "".join(f"\n{indented(line)}" for line in lines), *map(self._method, functions)]
+        doc = noted(Notes(docs=f"What a guest of the world ``{self.world.name}`` exports, in one sandbox."))
+        return [documented(f"class {self.name}:", doc, members, "\n\n")]
+
+    def _method(self, of: FunctionDef) -> str:
+        write = Functions(self.module.expressions, exported=True)
+        given: tuple[Part, ...] = tuple(snake(name) for name, _ in of.type.params)
+        returns = write.returns(of.type)
+        begin = "" if returns == "None" else f"returned_: {returns} = "
+        call = lay(Group(f"{begin}self._functions.{snake(of.name)}(", given, ")"), 8, 8)
+        dedented = re.sub(r"\n {8}", "\n", call)
+        return write.method(of, [dedented, *(["return returned_"] if begin else [])])
+
+
+def _functions(items: Mapping[str, Item]) -> list[FunctionDef]:
+    return [item for item in items.values() if isinstance(item, FunctionDef)]
+
+
+def _attribute(interface: str) -> str:
+    return snake(interface.partition("@")[0].rpartition("/")[2])
+
+
+def _listed(title: str, items: Mapping[str, Item]) -> str:
+    names = [f"- ``{name}``" for name, item in items.items() if not isinstance(item, TypeDef)]
+    return "\n".join([f"{title}:", "", *names]) if names else ""

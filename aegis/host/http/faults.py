@@ -1,0 +1,13 @@
+"""Why an exchange failed, in the words of ``error-code`` of ``wasi:http/types``."""
+
+from __future__ import annotations
+
+__all__ = ["HttpFault"]
+
+
+class HttpFault(Exception):
+    """The exchange failed; ``code`` names a case of ``error-code``, ``detail`` is its payload where it has one."""
+
+    def __init__(self, code: str, detail: object = None) -> None:
+        super().__init__(code)
+        self.code, self.detail = code, detail

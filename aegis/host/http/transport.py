@@ -1,0 +1,264 @@
+"""Bytes to and from one server: its name looked up, its address judged and dialled, TLS on top. Never waits."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+
+from aegis.host.http.faults import HttpFault
+from aegis.host.network import Lookup, Network
+from aegis.policy.addresses import read_address
+
+__all__ = ["Transport"]
+
+_PIECE = 65536
+_PROTOCOLS = ["h2", "http/1.1"]
+
+
+def _roots() -> ssl.SSLContext:
+    """Return a context that verifies by the system's roots, or by certifi's where the system has none."""
+    context = ssl.create_default_context()
+    if not context.cert_store_stats()["x509_ca"] and not ssl.get_default_verify_paths().capath:
+        try:
+            import certifi
+        except ImportError:
+            return context
+        context.load_verify_locations(certifi.where())
+    return context
+
+
+class Transport:
+    """A connection in the making, then made. ``protocol`` is what TLS agreed on, else ``http/1.1``."""
+
+    def __init__(self, network: Network, scheme: str, host: str, port: int, context: ssl.SSLContext | None) -> None:
+        self._network, self._scheme, self._host, self._port = network, scheme, host, port
+        self._context = context
+        self._lookup: Lookup | None = None
+        self._addresses: list[str] = []
+        self._socket: socket.socket | None = None
+        self._failure: OSError | None = None
+        self._tls: ssl.SSLObject | None = None
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._cipher = b""
+        self.state = "resolving"
+        self.protocol = "http/1.1"
+        self._resolve()
+
+    # -- until it is open ----------------------------------------------------------------------------
+
+    def _resolve(self) -> None:
+        literal = read_address(self._host)
+        if literal is not None:
+            self._addresses, self.state = [str(literal)], "dialling"
+            return
+        try:
+            self._lookup = self._network.look_up(self._host)
+        except OSError:
+            raise HttpFault("connection-limit-reached") from None
+
+    def pump(self) -> bool:
+        """Go on as far as it goes; tell whether the connection is open. Raise ``HttpFault``."""
+        if self.state == "resolving":
+            self._resolved()
+        if self.state == "dialling":
+            self._dial()
+        if self.state == "connecting":
+            self._connected()
+        if self.state == "handshake":
+            self._shake()
+        return self.state == "open"
+
+    def _resolved(self) -> None:
+        lookup = self._lookup
+        assert lookup is not None
+        if not lookup.done:
+            return
+        self._lookup = None
+        self._network.forget(lookup)
+        if lookup.error is not None or not lookup.addresses:
+            raise HttpFault("DNS-error", ("the name does not resolve", None))
+        self._addresses = self._network.vetted(self._scheme, self._host, self._port, lookup.addresses)
+        if not self._addresses:
+            raise HttpFault("destination-IP-prohibited")
+        self.state = "dialling"
+
+    def _dial(self) -> None:
+        if not self._addresses:
+            raise _fault(self._failure)
+        address = self._addresses.pop(0)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            self._socket = self._network.open(family, socket.SOCK_STREAM)
+        except OSError as error:
+            self._failure = error
+            return self._dial()
+        if self._socket is None:
+            raise HttpFault("connection-limit-reached")
+        self._network.connecting()
+        number = self._socket.connect_ex((address, self._port))
+        if number in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
+            self.state = "connecting"
+        else:
+            self._refused(OSError(number, os.strerror(number)))
+
+    def _refused(self, error: OSError) -> None:
+        """This address would not; try the next."""
+        self._failure = error
+        self._drop_socket()
+        self.state = "dialling"
+        self._dial()
+
+    def _connected(self) -> None:
+        assert self._socket is not None
+        if not self._network.scope.wait(0, write=(self._socket.fileno(),))[1]:
+            return
+        number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            self._refused(OSError(number, os.strerror(number)))
+            if self.state == "connecting":
+                self._connected()
+            return
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._scheme == "http":
+            self.state = "open"
+            return
+        context = self._context or _roots()
+        context.set_alpn_protocols(_PROTOCOLS)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=self._host)
+        self.state = "handshake"
+
+    def _shake(self) -> None:
+        assert self._tls is not None
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                if self._feed() is None:
+                    return
+                continue
+            except ssl.SSLCertVerificationError:
+                raise HttpFault("TLS-certificate-error") from None
+            except ssl.SSLError as error:
+                raise HttpFault("TLS-alert-received", (None, error.reason)) from None
+            self._flush()
+            self.protocol = self._tls.selected_alpn_protocol() or "http/1.1"
+            self.state = "open"
+            return
+
+    # -- bytes ---------------------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> int:
+        """Send what goes at once; return how much. Raise ``HttpFault``."""
+        if self._tls is None:
+            return self._send(data)
+        if not self._flush():
+            return 0
+        try:
+            taken = self._tls.write(data[:_PIECE])
+        except ssl.SSLError:
+            raise HttpFault("TLS-protocol-error") from None
+        self._flush()
+        return taken
+
+    def sending(self) -> bool:
+        """Tell whether encrypted bytes still wait for the system to take them."""
+        return not self._flush() if self._tls is not None else False
+
+    def receive(self) -> bytes | None:
+        """Return what has come, ``None`` for nothing yet, no bytes at the end. Raise ``HttpFault``."""
+        if self._tls is None:
+            return self._receive()
+        while True:
+            try:
+                return self._tls.read(_PIECE)
+            except ssl.SSLWantReadError:
+                fed = self._feed()
+                if fed is None:
+                    return None
+            except ssl.SSLZeroReturnError:
+                return b""
+            except ssl.SSLEOFError:
+                raise HttpFault("connection-terminated") from None
+            except ssl.SSLError:
+                raise HttpFault("TLS-protocol-error") from None
+
+    def _feed(self) -> bool | None:
+        data = self._receive()
+        if data is None:
+            return None
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+        return True
+
+    def _flush(self) -> bool:
+        self._cipher += self._outgoing.read()
+        while self._cipher:
+            sent = self._send(self._cipher)
+            if not sent:
+                return False
+            self._cipher = self._cipher[sent:]
+        return True
+
+    def _send(self, data: bytes) -> int:
+        assert self._socket is not None
+        try:
+            sent = self._socket.send(data[:_PIECE])
+        except BlockingIOError:
+            return 0
+        except OSError:
+            raise HttpFault("connection-terminated") from None
+        self._network.charge(sent)
+        return sent
+
+    def _receive(self) -> bytes | None:
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(_PIECE)
+        except BlockingIOError:
+            return None
+        except OSError:
+            raise HttpFault("connection-terminated") from None
+        self._network.charge(len(data))
+        return data
+
+    # -- waiting and ending --------------------------------------------------------------------------
+
+    def interest(self, *, write: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the descriptors to read and to write that it waits for; ``write``: there is more to send."""
+        if self._lookup is not None:
+            return (self._lookup.descriptor,), ()
+        if self._socket is None:
+            return (), ()
+        number = self._socket.fileno()
+        if self.state == "connecting":
+            return (), (number,)
+        return (number,), ((number,) if write or self._cipher else ())
+
+    def close(self) -> None:
+        """Let go of everything."""
+        if self._lookup is not None:
+            self._network.forget(self._lookup)
+            self._lookup = None
+        self._drop_socket()
+        self.state = "closed"
+
+    def _drop_socket(self) -> None:
+        if self._socket is not None:
+            self._network.close_socket(self._socket)
+            self._socket = None
+
+
+def _fault(error: OSError | None) -> HttpFault:
+    number = error.errno if error is not None else None
+    if number == errno.ECONNREFUSED:
+        return HttpFault("connection-refused")
+    if number == errno.ETIMEDOUT:
+        return HttpFault("connection-timeout")
+    if number in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+        return HttpFault("destination-IP-unroutable")
+    return HttpFault("destination-unavailable")

@@ -1,0 +1,135 @@
+# Made by `aegis bindgen`; a change belongs in the WIT that it was made from.
+"""The interface ``acme:kv/store@1.2.0``.
+
+Buckets of bytes, by key.
+
+Since 1.0.0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from aegis.wit.types import Borrow, Function, Interface, List, Option, Own, Record, Resource, Result, Tuple, Variant
+from aegis.wit.values import Err, Ok, Some
+
+__all__ = [
+    "BUCKET",
+    "CURSOR",
+    "ENTRY",
+    "ERROR",
+    "INTERFACE",
+    "Bucket",
+    "BucketClass",
+    "Cursor",
+    "Entry",
+    "Error",
+    "ErrorDenied",
+    "ErrorMissing",
+    "Host",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorMissing:
+    """There is no such key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorDenied:
+    """Not with this guest, and why: a path like `C:\\keys`, or \"\"\"quoted\"\"\"."""
+
+    value: str
+
+
+Error: TypeAlias = ErrorMissing | ErrorDenied
+"""What can go wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key with its value."""
+
+    key: str
+    """The key, never empty."""
+    value: bytes
+    ttl: Some[int | None] | None
+    """Seconds; the outer option is there if the server knows."""
+
+
+class Bucket(Protocol):
+    """A bucket.
+
+    Since 1.0.0.
+    """
+
+    def get(self, key: str) -> bytes | Err[Error] | None:
+        """Return a value."""
+
+    def set_(self, entry: Entry) -> Err[Error] | None: ...
+
+    def drop_(self) -> None:
+        """Since 1.0.0. Deprecated since 1.1.0."""
+
+
+class Cursor(Protocol):
+    """The resource ``cursor``."""
+
+    def next(self) -> Entry | None: ...
+
+
+class BucketClass(Protocol):
+    """The class of ``bucket``: its constructor and static functions."""
+
+    def __call__(self, name: str) -> Bucket:
+        """Open a bucket by name."""
+
+    def open_all(self, names: list[str]) -> list[Bucket] | Err[Error]: ...
+
+
+class Resources(Protocol):
+    """The classes of the resources that are made by functions of their own."""
+
+    @property
+    def Bucket(self) -> BucketClass: ...
+
+
+class Host(Resources, Protocol):
+    """What Python provides to a guest that imports the interface."""
+
+    def scan(self, of: Bucket) -> Cursor:
+        """Walk over a bucket."""
+
+    def merge(self, into: Bucket, from_: Bucket) -> tuple[int, Ok[int] | Err[Error]]: ...
+
+
+_NAME = "acme:kv/store@1.2.0"
+
+ERROR = Variant("error", (("missing", None), ("denied", "string")), python=(ErrorMissing, ErrorDenied), owner=_NAME)
+ENTRY = Record(
+    "entry",
+    (("key", "string"), ("value", List("u8")), ("ttl", Option(Option("u32")))),
+    python=Entry,
+    owner=_NAME,
+)
+BUCKET = Resource("bucket", python=Bucket, owner=_NAME)
+CURSOR = Resource("cursor", python=Cursor, owner=_NAME)
+
+INTERFACE = Interface(
+    _NAME,
+    functions={
+        "[constructor]bucket": Function((("name", "string"),), Own(BUCKET)),
+        "[method]bucket.get": Function(
+            (("self", Borrow(BUCKET)), ("key", "string")),
+            Result(Option(List("u8")), ERROR),
+        ),
+        "[method]bucket.set": Function((("self", Borrow(BUCKET)), ("entry", ENTRY)), Result(None, ERROR)),
+        "[method]bucket.drop": Function((("self", Borrow(BUCKET)),)),
+        "[static]bucket.open-all": Function((("names", List("string")),), Result(List(Own(BUCKET)), ERROR)),
+        "[method]cursor.next": Function((("self", Borrow(CURSOR)),), Option(ENTRY)),
+        "scan": Function((("of", Borrow(BUCKET)),), Own(CURSOR)),
+        "merge": Function((("into", Borrow(BUCKET)), ("from", Own(BUCKET))), Tuple(("u32", Result("u32", ERROR)))),
+    },
+    types={"error": ERROR, "entry": ENTRY, "bucket": BUCKET, "cursor": CURSOR},
+)

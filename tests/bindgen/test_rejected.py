@@ -1,0 +1,107 @@
+"""What bindings cannot be made of is refused in one line that says where and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aegis.bindgen import generate_interfaces
+from aegis.errors import AegisError, ArtifactError, ArtifactNotFound
+from aegis.wit import tools
+from tests.bindgen.support import bindings, document
+
+CASES = {
+    "package a:b; world w { export f: async func(); }": (
+        "a:b/w: function f is async, and Aegis runs synchronous functions only; write it without async"
+    ),
+    "package a:b@1.0.0; interface i { f: func() -> stream<u8>; } world w { import i; }": (
+        "a:b/i@1.0.0: function f needs stream<u8>, which Aegis does not run; "
+        "write list<u8>, or wasi:io/streams's input-stream"
+    ),
+    "package a:b; interface i { resource r { g: func(a: option<future>); } } world w { export i; }": (
+        "a:b/i: function [method]r.g needs future, which Aegis does not run; "
+        "write a resource with a subscribe function that returns wasi:io/poll's pollable"
+    ),
+    "package a:b; interface i { record r { m: map<string, list<u8>> } } world w { export i; }": (
+        "a:b/i: type r needs map<string, list<u8>>, which Aegis does not run; write list<tuple<…>>"
+    ),
+    "package a:b; interface i { type t = tuple<list<u8, 4>>; } world w { export i; }": (
+        "a:b/i: type t needs list<u8, 4>, which Aegis does not run; write list<…> without a length, or a tuple"
+    ),
+    "package a:b; world w { variant v { a(error-context) } }": (
+        "a:b/w: type v needs error-context, which Aegis does not run; write a variant or a string"
+    ),
+    "package a:b; interface i { f: func(); } world w { import label: i; }": (
+        "a:b/w gives a:b/i a name of its own, which Aegis does not run; leave the label label away"
+    ),
+    "package a:b; world w { import wasi:x/y@0.3.0; } package wasi:x@0.3.0 { interface y { f: func() -> future; } }": (
+        "wasi:x/y@0.3.0: function f needs future, which Aegis does not run; take WASI 0.2"
+    ),
+    "package a:b; interface i { }": (
+        "there is no world in it; bindings are made for a world, so write one that imports and exports what you need"
+    ),
+    "package a:b; world v { } world u { }": "there are several worlds, choose one with --world: u, v",
+}
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_what_aegis_does_not_run_is_named_with_what_to_write_instead(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        bindings(tmp_path, text)
+    assert str(caught.value) == CASES[text]
+
+
+PARSED = {
+    "package a:b;\ninterface i {\n  f: func(x: u7);\n}": (
+        "world.wit:3:14: name `u7` does not exist; define it, or take it from another interface with use"
+    ),
+    "package a:b;\ninterface i {\n  record r { x }\n}": "world.wit:3:16: expected ':', found '}'",
+    "package a:b; interface i { record a { x: b } record b { x: a } }": (
+        "world.wit:1:42: type `b` depends on itself; break the circle with a resource, or with indices into a list"
+    ),
+    "package a:b; world w { import x:y/z@1.0.0; }": (
+        "world.wit:1:31: package 'x:y@1.0.0' not found; put its WIT into deps/, in the folder that you name"
+    ),
+    "world w { }": "world.wit: no `package` header was found in any WIT file for this package",
+}
+
+
+@pytest.mark.parametrize("text", PARSED)
+def test_what_does_not_parse_has_its_place_in_the_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        document(tmp_path, text)
+    assert str(caught.value) == f"{tmp_path}/{PARSED[text]}"
+
+
+def test_a_world_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
+    text = "package a:b@1.0.0; world one { } world two { } package c:d { world one { } world three { } }"
+    with pytest.raises(ArtifactError, match=r"^there is no world three; the worlds are: one, two$"):
+        bindings(tmp_path, text, "three")
+    assert "``a:b/one@1.0.0``" in bindings(tmp_path, text, "one")["__init__.py"]
+    assert "``a:b/two@1.0.0``" in bindings(tmp_path, text, "a:b/two")["__init__.py"]
+    assert "``c:d/three``" in bindings(tmp_path, text, "c:d/three")["__init__.py"]
+
+
+def test_what_a_world_does_not_need_does_not_keep_it_from_being_bound(tmp_path: Path) -> None:
+    text = "package a:b; interface no { f: func() -> future; } interface yes { f: func(); } world w { import yes; }"
+    assert "a_b_yes.py" in bindings(tmp_path, text)
+    with pytest.raises(ArtifactError, match="a:b/no"):
+        generate_interfaces(document(tmp_path, text))
+
+
+def test_a_core_module_and_a_file_that_is_not_there_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactNotFound, match="there is no file"):
+        tools.read_wit(str(tmp_path / "none.wit"))
+    (tmp_path / "core.wat").write_text("(module)")
+    with pytest.raises(ArtifactError, match="name WIT text, a folder of it, or a component"):
+        tools.read_wit(str(tmp_path / "core.wat"))
+
+
+def test_without_wasm_tools_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(tools, "import_module", missing)
+    with pytest.raises(AegisError, match=r"install it with .*aegis-wasm\[wit\]"):
+        tools.read_wit("any.wit")
