@@ -3,6 +3,10 @@
 Deserialising altered bytes can run anything (the table "What kills the host"), so an entry counts only if
 a keyed digest over all of it is right, and key and entries lie in a directory that only this user can
 enter. Entries are written to a temporary name and renamed, so nobody ever reads half of one.
+
+Large code lies in a file of its own, which the engine maps instead of reading it. A digest over it would cost
+more than everything else: its entry seals the file's identity instead (device, inode, size, times of change),
+and no byte of a file changes without its change time, which nobody can set back.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import contextlib
 import os
 import stat
 import sys
+from collections.abc import Callable
 
 # Both are what hashlib and hmac give; those two load the system's cryptography besides.
 from _blake2 import blake2b
@@ -22,6 +27,8 @@ from aegis.engine.native import lib
 __all__ = ["Cache", "default_folder"]
 
 _MAGIC = b"aegis-code-1\n"
+_STAMP = b"aegis-file-1\n"
+_MAPPED = 1 << 20
 _TAG = 32
 _KEY = "key"
 _ENTRIES_KEPT = 512
@@ -65,14 +72,37 @@ class Cache:
             return None
         return body
 
+    def mapped(self, name: str) -> str | None:
+        """Return the path of the code kept under ``name`` in a file of its own, if it is untouched."""
+        path = os.path.join(self.folder, f"{name}.code")
+        try:
+            secret = self._key()
+            with open(os.path.join(self.folder, name), "rb") as file:
+                data = file.read(4096)
+            stamp = _stamp(path)
+        except OSError:
+            return None
+        if data[: len(_STAMP)] != _STAMP or not compare_digest(data[len(_STAMP) :], _seal(secret, name, stamp)):
+            return None
+        return path
+
     def put(self, name: str, code: bytes) -> None:
         """Keep ``code`` under ``name``; a full disk or a read-only folder is no error."""
+        if len(code) < _MAPPED:
+            self._write(name, code, lambda secret: _MAGIC + _seal(secret, name, code))
+            return
+        self._write(f"{name}.code", code, lambda secret: b"")
+        with contextlib.suppress(OSError):
+            stamp = _stamp(os.path.join(self.folder, f"{name}.code"))
+            self._write(name, b"", lambda secret: _STAMP + _seal(secret, name, stamp))
+
+    def _write(self, name: str, code: bytes, head: Callable[[bytes], bytes]) -> None:
         temporary = None
         try:
             secret = self._key()
             descriptor, temporary = _new_file(self.folder)
             with os.fdopen(descriptor, "wb") as file:
-                file.write(_MAGIC + _seal(secret, name, code))
+                file.write(head(secret))
                 file.write(code)
             os.replace(temporary, os.path.join(self.folder, name))
             temporary = None
@@ -86,6 +116,7 @@ class Cache:
     def drop(self, name: str) -> None:
         """Forget an entry that turned out to be of no use."""
         _remove(os.path.join(self.folder, name))
+        _remove(os.path.join(self.folder, f"{name}.code"))
 
     def _key(self) -> bytes:
         """Return the secret, made at first use; raise ``OSError`` when the folder is not ours alone."""
@@ -105,6 +136,15 @@ class Cache:
             paths = sorted((os.path.join(self.folder, n) for n in names), key=lambda p: os.stat(p).st_mtime)
             for path in paths[: len(names) - _ENTRIES_KEPT]:
                 _remove(path)
+
+
+def _stamp(path: str) -> bytes:
+    """Return what identifies a file and the last change of it."""
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise FileNotFoundError(path)
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return repr(identity).encode()
 
 
 def _seal(secret: bytes, name: str, code: bytes) -> bytes:

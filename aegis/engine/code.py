@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import time
 from ctypes import c_void_p
@@ -91,8 +92,7 @@ class Artifact:
         if self._cache is None:
             return self._compile(engine)
         name = self._cache.name(self.digest, config.fingerprint())
-        kept = self._cache.get(name)
-        loaded = self._load(engine, kept) if kept is not None else None
+        loaded = self._kept(engine, self._cache, name)
         if loaded is not None:
             self.cached = True
             return loaded
@@ -100,6 +100,23 @@ class Artifact:
         if made.pointer is not None:
             self._cache.put(name, self._serialise(made.pointer))
         return made
+
+    def _kept(self, engine: Engine, cache: Cache, name: str) -> NativeCode | None:
+        """Return the code that the cache has, mapped from its own file or read."""
+        path = cache.mapped(name)
+        if path is not None:
+            return self._load_file(engine, path)
+        kept = cache.get(name)
+        return self._load(engine, kept) if kept is not None else None
+
+    def _load_file(self, engine: Engine, path: str) -> NativeCode | None:
+        out = c_void_p()
+        load = getattr(lib, f"wasmtime_{self.kind}_deserialize_file")
+        error = load(engine.pointer, os.fsencode(path), ctypes.byref(out))
+        if error is not None:
+            take_error(error)
+            return None
+        return NativeCode(engine.pointer, out.value or 0, self.kind)
 
     def _compile(self, engine: Engine) -> NativeCode:
         out = c_void_p()

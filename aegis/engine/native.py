@@ -69,6 +69,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any] | None]] = {
     "wasmtime_module_new": (_P, [_P, c_char_p, c_size_t, _P]),
     "wasmtime_module_validate": (_P, [_P, c_char_p, c_size_t]),
     "wasmtime_module_deserialize": (_P, [_P, c_char_p, c_size_t, _P]),
+    "wasmtime_module_deserialize_file": (_P, [_P, c_char_p, _P]),
     "wasmtime_module_serialize": (_P, [_P, _P]),
     "wasmtime_module_delete": (None, [_P]),
     "wasmtime_component_new": (_P, [_P, c_char_p, c_size_t, _P]),
