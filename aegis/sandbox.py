@@ -16,7 +16,7 @@ from aegis.engine.memory import LinearMemory
 from aegis.engine.plan import Plan
 from aegis.engine.store import PoolExhausted, Store
 from aegis.engine.supervisor import supervise
-from aegis.engine.threads import DIRECT, Job, run_on_guest_thread, where
+from aegis.engine.threads import DIRECT, MAIN, Job, run_on_guest_thread, where
 from aegis.errors import AegisError, CallError, Cancelled, ExportNotFound, GuestExit, SandboxStateError
 from aegis.handles import Caller, Globals, Memory
 from aegis.linking import Functions, checked, collect, link, wants_host
@@ -263,8 +263,13 @@ class Sandbox:
         return self._new_store(plan, functions)
 
     def _supervised_if_it_runs(self, make: Callable[..., Store], functions: Sequence[Any], *, observed: bool) -> Store:
-        """Instantiate what runs guest code by that: it wants a thread it may run on."""
-        if where.settle() != DIRECT:
+        """Instantiate what runs guest code by that: it wants a thread it may run on.
+
+        On the main thread that is so where no Python code can run meanwhile, and fuel and time are limited.
+        """
+        limits = self._runtime.policy.limits
+        alone = not functions and limits.fuel is not None and limits.timeout is not None
+        if where.settle() != DIRECT and not (alone and where.mode == MAIN):
             return self._supervised(lambda: make(functions, observed=observed))  # type: ignore[no-any-return]
         return make(functions, observed=observed)
 

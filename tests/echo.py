@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from aegis.wit.types import Enum, Flags, List, Option, Record, Result, Tuple, Variant, WitType
 
-__all__ = ["echo_component", "flat"]
+__all__ = ["echo_component", "flat", "own_echo_component"]
 
 _CORE = {"s64": "i64", "u64": "i64", "f32": "f32", "f64": "f64"}
 _MAX_PARAMS = 16
@@ -92,6 +92,161 @@ class _Types:
         raise AssertionError(of)
 
 
+def _align(of: WitType) -> int:
+    match of:
+        case "bool" | "s8" | "u8":
+            return 1
+        case "s16" | "u16":
+            return 2
+        case "s64" | "u64" | "f64":
+            return 8
+        case str() | List():
+            return 4
+        case Flags(names=names):
+            return 1 if len(names) <= 8 else 2 if len(names) <= 16 else 4
+        case Enum(cases=cases):
+            return _case_bytes(len(cases))
+    return (
+        max(_align(t) for t in _parts(of)) if not _cases(of) else max(_case_bytes(len(_cases(of))), _payload_align(of))
+    )
+
+
+def _case_bytes(count: int) -> int:
+    return 1 if count <= 1 << 8 else 2 if count <= 1 << 16 else 4
+
+
+def _cases(of: WitType) -> list[WitType | None]:
+    match of:
+        case Option(element):
+            return [None, element]
+        case Result(ok, err):
+            return [ok, err]
+        case Variant(cases=cases):
+            return [t for _, t in cases]
+    return []
+
+
+def _parts(of: WitType) -> list[WitType]:
+    return [t for _, t in of.fields] if isinstance(of, Record) else list(of.elements)  # type: ignore[union-attr]
+
+
+def _payload_align(of: WitType) -> int:
+    return max([1, *(_align(t) for t in _cases(of) if t is not None)])
+
+
+def _up(at: int, align: int) -> int:
+    return -(-at // align) * align
+
+
+def _size(of: WitType) -> int:
+    """Return how many bytes a value takes in memory (CanonicalABI.md, "Element Size")."""
+    match of:
+        case "string" | List():
+            return 8
+        case str() | Enum() | Flags():
+            return _align(of)
+    if _cases(of):
+        at = _payload_at(of) + max([0, *(_size(t) for t in _cases(of) if t is not None)])
+        return _up(at, _align(of))
+    at = 0
+    for part in _parts(of):
+        at = _up(at, _align(part)) + _size(part)
+    return _up(at, _align(of))
+
+
+def _payload_at(of: WitType) -> int:
+    return _up(_case_bytes(len(_cases(of))), _payload_align(of))
+
+
+_STORES = {"s64": "i64.store", "u64": "i64.store", "f32": "f32.store", "f64": "f64.store", "string": "i32.store"}
+
+
+def _store(of: WitType, values: list[str], at: int) -> list[str]:
+    """Return instructions that write the flat ``values`` to memory at local ``$at`` plus ``at``."""
+    match of:
+        case "string" | List():
+            return [f"(i32.store offset={at + 4 * n} (local.get $at) {value})" for n, value in enumerate(values)]
+        case str() | Enum() | Flags():
+            width = _align(of)
+            small = {1: "i32.store8", 2: "i32.store16", 4: "i32.store"}
+            code = _STORES.get(of) if isinstance(of, str) else None
+            return [f"({code or small[width]} offset={at} (local.get $at) {values[0]})"]
+    if _cases(of):
+        return _store_case(of, values, at)
+    lines = []
+    inside = taken = 0
+    for part in _parts(of):
+        count = len(flat(part))
+        inside = _up(inside, _align(part))
+        lines += _store(part, values[taken : taken + count], at + inside)
+        inside, taken = inside + _size(part), taken + count
+    return lines
+
+
+def _store_case(of: WitType, values: list[str], at: int) -> list[str]:
+    width = {1: "i32.store8", 2: "i32.store16", 4: "i32.store"}[_case_bytes(len(_cases(of)))]
+    lines = [f"({width} offset={at} (local.get $at) {values[0]})"]
+    joined = flat(of)[1:]
+    for number, payload in enumerate(_cases(of)):
+        if payload is None:
+            continue
+        own = flat(payload)
+        given = [_unjoin(values[n + 1], joined[n], core) for n, core in enumerate(own)]
+        inner = " ".join(_store(payload, given, at + _payload_at(of)))
+        lines.append(f"(if (i32.eq {values[0]} (i32.const {number})) (then {inner}))")
+    return lines
+
+
+def _unjoin(value: str, joined: str, core: str) -> str:
+    """Return ``value``, passed as ``joined``, as the core type that a case has."""
+    if joined == core:
+        return value
+    as_i32 = value if joined == "i32" else f"(i32.wrap_i64 {value})"
+    return {"i32": as_i32, "f32": f"(f32.reinterpret_i32 {as_i32})", "f64": f"(f64.reinterpret_i64 {value})"}[core]
+
+
+def own_echo_component(of: WitType) -> str:
+    """Return the text of a component whose export ``echo-back`` returns its argument, all by itself."""
+    types = _Types()
+    name = types.of(of)
+    cores = flat(of)
+    params = cores if len(cores) <= _MAX_PARAMS else ["i32"]
+    if len(cores) == 1:
+        result, body = cores[0], "(local.get 0)"
+    elif len(cores) > _MAX_PARAMS:
+        result, body = "i32", "(local.get 0)"
+    else:
+        stores = " ".join(_store(of, [f"(local.get {n})" for n in range(len(params))], 0))
+        result = "i32"
+        space = f"(call $realloc (i32.const 0) (i32.const 0) (i32.const 8) (i32.const {_size(of)}))"
+        body = f"(local.set $at {space}) {stores} (local.get $at)"
+    newline = "\n"
+    return f"""(component
+{newline.join(types.lines)}
+  (core module $m
+    (memory (export "memory") 4)
+    (global $next (mut i32) (i32.const 1024))
+    {_REALLOC}
+    (func (export "echo") (param {" ".join(params)}) (result {result}) (local $at i32) {body})
+    (func (export "reset") (param {result}) (global.set $next (i32.const 1024))))
+  (core instance $m (instantiate $m))
+  (func (export "echo-back") (param "x" {name}) (result {name})
+    (canon lift (core func $m "echo") (memory (core memory $m "memory")) (realloc (core func $m "realloc"))
+      (post-return (core func $m "reset"))))
+)"""
+
+
+_REALLOC = """(func $realloc (export "realloc")
+      (param $old i32) (param $size i32) (param $align i32) (param $new i32) (result i32) (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $next) (i32.const 15)) (i32.const -16)))
+      (global.set $next (i32.add (local.get $at) (local.get $new)))
+      (block $enough (loop $grow
+        (br_if $enough (i32.le_u (global.get $next) (i32.mul (memory.size) (i32.const 65536))))
+        (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then (unreachable)))
+        (br $grow)))
+      (local.get $at))"""
+
+
 def echo_component(of: WitType) -> str:
     """Return the text of a component whose export ``echo`` gives its argument to the import ``echo``."""
     types = _Types()
@@ -119,15 +274,7 @@ def echo_component(of: WitType) -> str:
   (core module $memory
     (memory (export "memory") 4)
     (global $next (mut i32) (i32.const 1024))
-    (func (export "realloc") (param $old i32) (param $size i32) (param $align i32) (param $new i32) (result i32)
-      (local $at i32)
-      (local.set $at (i32.and (i32.add (global.get $next) (i32.const 15)) (i32.const -16)))
-      (global.set $next (i32.add (local.get $at) (local.get $new)))
-      (block $enough (loop $grow
-        (br_if $enough (i32.le_u (global.get $next) (i32.mul (memory.size) (i32.const 65536))))
-        (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then (unreachable)))
-        (br $grow)))
-      (local.get $at))
+    {_REALLOC}
     (func (export "reset") (param i32) (global.set $next (i32.const 1024)))
     (func (export "reset-i64") (param i64) (global.set $next (i32.const 1024)))
     (func (export "reset-f32") (param f32) (global.set $next (i32.const 1024)))

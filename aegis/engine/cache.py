@@ -15,11 +15,11 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Callable
 
 # Both are what hashlib and hmac give; those two load the system's cryptography besides.
 from _blake2 import blake2b
 from _operator import _compare_digest as compare_digest
+from collections.abc import Callable
 
 from aegis.engine.digest import sha256_hex
 from aegis.engine.native import lib

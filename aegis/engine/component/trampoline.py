@@ -150,6 +150,8 @@ def _compile(function: ImportedFunction, index: int) -> Callable[[HostSide, int,
     if types:
         lift.append(f"    {', '.join(lifting.words)}, = unpack(window(arguments))")
         lift += [f"    {name} = {expression}" for name, expression in zip(names, lifting.expressions, strict=True)]
+    if not lifting.plain:
+        lift.append("    if door.bytes_left < 0: raise door.overdrawn()")
     method = function.method
     target = f"a0.{method}" if method else f"side.functions[{index}]"
     values = names[1:] if method else names

@@ -33,6 +33,7 @@ FORMATS = {
 }  # fmt: skip
 """The view through which a scalar is written and read; it checks type and range by itself."""
 
+_MANY = 256
 _HEADER = bytes.__basicsize__ - 1
 
 
@@ -150,7 +151,12 @@ class Arena:
 
     def __init__(self, layout: Layout, count: int) -> None:
         slots, step = SLOT * count, len(layout.extension)
-        self.buffer = buffer = bytearray(layout.slot * count + layout.extension * count)
+        if count > _MANY and not step:
+            # Zeros cost nothing until they are touched, copies of a template do.
+            self.buffer = buffer = bytearray(slots)
+            buffer[::SLOT] = layout.slot[:1] * count
+        else:
+            self.buffer = buffer = bytearray(layout.slot * count + layout.extension * count)
         self.size = slots + step * count
         # It stays where it is, for nothing ever resizes it.
         self.base = base = ctypes.addressof(ctypes.c_char.from_buffer(buffer)) if buffer else 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aegis import Aegis, Bound, Err, Ok, Some
 from aegis.wit.naming import snake
 from aegis.wit.types import Enum, Flags, Function, Interface, List, Option, Record, Result, Tuple, Variant, WitType
-from tests.echo import echo_component
+from tests.echo import echo_component, own_echo_component
 from tests.wit.strategies import same, typed_values
 
 RUNTIME = Aegis(cache=False, pooled=False)
@@ -50,6 +50,22 @@ def test_what_goes_in_comes_back(pair: tuple[WitType, Any]) -> None:
     assert len(seen) == 1
     assert same(seen[0], value)
     assert same(returned, value)
+
+
+@SETTINGS
+@given(typed_values())
+def test_a_guest_that_echoes_by_itself_gives_it_back(pair: tuple[WitType, Any]) -> None:
+    of, value = pair
+    component = RUNTIME.load_wat(own_echo_component(of))
+    with RUNTIME.sandbox(component) as sandbox:
+        call = sandbox.bind(Interface("", {"echo-back": Function((("x", of),), of)})).echo_back
+        for _ in range(2):
+            try:
+                returned = call(value)
+                returned = Ok(returned) if isinstance(of, Result) else returned
+            except Err as declared:
+                returned = declared
+            assert same(returned, value)
 
 
 @SETTINGS
