@@ -238,7 +238,8 @@ def _octets(count: int, address: int, door: Any) -> bytes:
     door.charge(count)
     size = count * SLOT
     window = windows[size] if size <= _WINDOW else (c_char * size).from_address
-    octets: bytes = window(address)[8::SLOT]
+    octets = window(address)[8::SLOT]
+    assert isinstance(octets, bytes)
     return octets
 
 

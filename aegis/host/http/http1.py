@@ -58,6 +58,8 @@ class Http1:
 
     def feed(self, data: bytes) -> None:
         """Take bytes that came; none at the end of the connection."""
+        if not data and self.head is None:
+            raise HttpFault("HTTP-response-incomplete")
         try:
             self._connection.receive_data(data)
         except h11.RemoteProtocolError as error:
