@@ -98,7 +98,7 @@ class Exchange:
         return Http1(self._request, field_bytes)
 
     def _send_on(self, transport: Transport) -> None:
-        while True:
+        while not transport.sending():
             if self._body and (room := self._protocol.room()):
                 self._protocol.body(bytes(self._body[:room]))
                 del self._body[:room]
@@ -182,7 +182,7 @@ class Exchange:
     def sent(self) -> bool:
         """Tell whether all that was given has gone."""
         self.pump()
-        return not self._body and not self._unsent
+        return not self._body and not self._unsent and not (self._transport is not None and self._transport.sending())
 
     # -- the response --------------------------------------------------------------------------------
 

@@ -164,8 +164,8 @@ class Transport:
         return taken
 
     def sending(self) -> bool:
-        """Tell whether encrypted bytes still wait for the system to take them."""
-        return not self._flush() if self._tls is not None else False
+        """Tell whether encrypted bytes still wait for the system to take them, having tried once more."""
+        return self._tls is not None and self._socket is not None and not self._flush()
 
     def receive(self) -> bytes | None:
         """Return what has come, ``None`` for nothing yet, no bytes at the end. Raise ``HttpFault``."""
