@@ -47,6 +47,9 @@ def test_console_blocks_print_what_they_show(block: Block, folder: Path) -> None
 
 
 def test_python_blocks_run(folder: Path) -> None:
+    for block in tagged("sh"):
+        if "setup" in block.words:
+            readme.run_shell(block, folder)
     readme.run_python(tagged("python"), folder)
 
 

@@ -105,6 +105,7 @@ class _Reader:
         self.resources: list[Resource] = []
         self.natives: list[int] = []
         self.names: dict[Any, str] = {}
+        self.everywhere: dict[Any, str] = {}
         self.where = ""
         self.depth = 0
 
@@ -245,7 +246,10 @@ class _Reader:
             shape = (Enum, tuple(self.labels("wasmtime_component_enum_type_names", native)))
         else:
             shape = (Flags, tuple(self.labels("wasmtime_component_flags_type_names", native)))
-        known = self.names.setdefault(shape, name or shape[0].__name__.lower())
+        if name:
+            self.names.setdefault(shape, name)
+            self.everywhere.setdefault(shape, name)
+        known = self.names.get(shape) or self.everywhere.get(shape) or shape[0].__name__.lower()
         return shape[0](name or known, shape[1], owner=owner or None)  # type: ignore[no-any-return]
 
     def part(self, function: str, native: Any) -> WitType:

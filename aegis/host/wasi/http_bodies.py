@@ -102,9 +102,13 @@ class _BodyOutput(OutputStream):
         exchange = self._body.exchange
         if exchange is None:
             return True
+        try:
+            sent = exchange.sent()
+        except HttpFault as fault:
+            raise failed(fault) from None
         if exchange.error is not None:
             raise failed(exchange.error)
-        return exchange.sent()
+        return sent
 
     def interest(self) -> Interest:
         exchange = self._body.exchange

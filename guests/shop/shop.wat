@@ -1,0 +1,46 @@
+;; The world `basket` of shop.wit, by hand: for each name it asks the host, and adds up or passes the problem on.
+(component
+  (type $prices (instance
+    (type $p (variant (case "unknown") (case "sold-out" string)))
+    (export "problem" (type $problem (eq $p)))
+    (type $r (result u32 (error $problem)))
+    (export "get" (func (param "name" string) (result $r)))))
+  (import "acme:shop/prices@1.2.0" (instance $prices (type $prices)))
+  (alias export $prices "problem" (type $problem))
+  (import "problem" (type $named (eq $problem)))
+  (core module $memory
+    (memory (export "memory") 1)
+    (global $next (mut i32) (i32.const 1024))
+    (func (export "realloc") (param $old i32) (param $size i32) (param $align i32) (param $new i32) (result i32)
+      (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+      (global.set $next (i32.add (local.get $at) (local.get $new)))
+      (if (i32.gt_u (global.get $next) (i32.const 65536)) (then (unreachable)))
+      (local.get $at)))
+  (core instance $memory (instantiate $memory))
+  (core func $get (canon lower (func $prices "get")
+    (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+  (core module $basket
+    (import "" "memory" (memory 1))
+    (import "" "get" (func $get (param i32 i32 i32)))
+    ;; A result<u32, problem> lies at 0: its case, then at 4 the price, or the problem's case and at 8 its text.
+    (func (export "total") (param $names i32) (param $count i32) (result i32) (local $sum i32)
+      (block $done (loop $next
+        (br_if $done (i32.eqz (local.get $count)))
+        (call $get (i32.load (local.get $names)) (i32.load offset=4 (local.get $names)) (i32.const 0))
+        (if (i32.load8_u (i32.const 0)) (then (return (i32.const 0))))
+        (local.set $sum (i32.add (local.get $sum) (i32.load (i32.const 4))))
+        (local.set $names (i32.add (local.get $names) (i32.const 8)))
+        (local.set $count (i32.sub (local.get $count) (i32.const 1)))
+        (br $next)))
+      (i32.store8 (i32.const 0) (i32.const 0))
+      (i32.store (i32.const 4) (local.get $sum))
+      (i32.const 0)))
+  (core instance $basket (instantiate $basket (with "" (instance
+    (export "memory" (memory $memory "memory")) (export "get" (func $get))))))
+  (type $names (list string))
+  (type $total (result u32 (error $named)))
+  (func (export "total") (param "names" $names) (result $total)
+    (canon lift (core func $basket "total")
+      (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+)
