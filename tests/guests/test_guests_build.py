@@ -12,19 +12,25 @@ import pytest
 from tests.guests.catalogue import GUESTS, SCRIPT, built
 
 MODULE = b"\0asm\x01\0\0\0"
+COMPONENT = b"\0asm\x0d\0\1\0"
 
 
 def run_script(*args: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
     return subprocess.run([python, str(SCRIPT), *args], capture_output=True, text=True, timeout=600)
 
 
+def tables() -> dict[str, dict[str, object]]:
+    return tomllib.loads((GUESTS / "guests.toml").read_text())
+
+
 def names() -> list[str]:
-    return list(tomllib.loads((GUESTS / "guests.toml").read_text()))
+    return list(tables())
 
 
 @pytest.mark.parametrize("name", names())
 def test_every_guest_is_built(name: str) -> None:
-    assert built(name).read_bytes().startswith(MODULE)
+    start = COMPONENT if {"app", "adapter"} & tables()[name].keys() else MODULE
+    assert built(name).read_bytes().startswith(start)
 
 
 def test_a_second_run_builds_nothing() -> None:
@@ -54,7 +60,7 @@ def test_a_missing_compiler_is_named_with_its_remedy() -> None:
     built("hello")
     done = run_script("--force", "--python", str(Path(sys.base_prefix) / "no-such-python"), "hello")
     assert done.returncode == 3
-    assert done.stderr.startswith("guests: the C compiler is missing: install it with")
+    assert done.stderr.startswith("guests: the guests' toolchains are missing: install them with")
     assert done.stderr.count("\n") == 1
 
 
@@ -80,9 +86,11 @@ def test_list_names_every_output() -> None:
 
 
 def test_every_source_is_listed_and_every_guest_has_a_readme() -> None:
-    tables = tomllib.loads((GUESTS / "guests.toml").read_text()).values()
-    listed = {path for table in tables for key in ("sources", "headers") for path in table.get(key, ())}
+    keys = ("sources", "headers")
+    listed = {str(path) for table in tables().values() for key in keys for path in list(table.get(key, ()))}  # type: ignore[call-overload]
+    listed |= {str(table["app"]) for table in tables().values() if "app" in table}
     found = {path.relative_to(GUESTS).as_posix() for path in GUESTS.rglob("*.[ch]")}
+    found |= {path.relative_to(GUESTS).as_posix() for path in GUESTS.glob("py-*/*.py")}
     assert listed == found
     folders = {path.parent for path in GUESTS.rglob("*") if path.suffix in (".wat", ".c", ".py")}
     assert [folder for folder in sorted(folders) if not (folder / "README.md").is_file()] == []

@@ -11,9 +11,9 @@ from aegis.engine.component.caller import ComponentEntry, ComponentFrame, bind_c
 from aegis.engine.component.handles import Handles
 from aegis.engine.component.trampoline import HostSide, sides
 from aegis.engine.native import lib, pointer
-from aegis.engine.store import Store
+from aegis.engine.store import PoolExhausted, Store
 from aegis.engine.threads import DIRECT, MAIN, where
-from aegis.errors import AegisInternalError, SandboxStateError
+from aegis.errors import AegisInternalError, GuestTrap, MemoryExceeded, SandboxStateError
 from aegis.names import printable
 from aegis.wit.values import ResourceHandle
 
@@ -68,6 +68,19 @@ class ComponentStore(Store):
 
     def failed(self, error: int | None) -> BaseException:
         return classify_component(error, self._evidence())
+
+    def _refused(self, error: int | None) -> BaseException:
+        """Why instantiation failed: what the guest's own start did, or a limit of the engine's, told by message."""
+        found = self.failed(error)
+        if not isinstance(found, GuestTrap) or found.code != "abi":
+            return found
+        message = str(found)
+        if "maximum concurrent" in message:
+            return PoolExhausted()
+        if "memory" in message or "resource limit" in message or "table" in message:
+            text = f"the component does not fit its limits: {message.partition(': ')[2]}"
+            return MemoryExceeded(text, limit="memory", phase="initial", allowed=self.plan.limits.memory)
+        return found
 
     def _evidence(self) -> Evidence:
         return Evidence(self.door, self.plan.limits, lambda: None, lambda: None)

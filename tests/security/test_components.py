@@ -1,0 +1,353 @@
+"""Components that break the canonical ABI, or try to: each ends as documented, and the process lives.
+
+The attackers are made here from one template, for they differ in a line: what a core function answers where the
+canonical ABI expects a pointer, a length, a case, a character or a handle.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from aegis import (
+    Aegis,
+    AegisError,
+    ArtifactError,
+    GuestTrap,
+    HostError,
+    MemoryExceeded,
+    OutOfFuel,
+    QuotaExceeded,
+    SandboxStateError,
+)
+
+RUNTIME = Aegis(cache=False, pooled=False, timeout="20s")
+
+
+def liar(result: str, body: str, *, types: str = "", realloc: str = "(i32.const 4096)") -> str:
+    """A component whose export ``lie`` has the result type ``result``, and whose core says what ``body`` says."""
+    return f"""(component
+      {types}
+      (core module $m
+        (memory (export "memory") 1)
+        (data (i32.const 100) "\\ff\\fe\\80")
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) {realloc})
+        (func (export "lie") (result i32) {body}))
+      (core instance $m (instantiate $m))
+      (func (export "lie") (result {result})
+        (canon lift (core func $m "lie") (memory (core memory $m "memory")) (realloc (core func $m "realloc")))))"""
+
+
+def pair(pointer: int, length: int) -> str:
+    """Store a pointer and a length at 0 and return 0."""
+    return (
+        f"(i32.store (i32.const 0) (i32.const {pointer})) (i32.store (i32.const 4) (i32.const {length})) (i32.const 0)"
+    )
+
+
+def cases(count: int, form: str) -> str:
+    listed = " ".join(f'(case "c{n}" u32)' if form == "variant" else f'"c{n}"' for n in range(count))
+    return f'(type $t ({form} {listed})) (import "t" (type $named (eq $t)))'
+
+
+LIES: list[tuple[str, str]] = [
+    ("string out of bounds", liar("string", pair(65530, 100))),
+    ("string of huge length", liar("string", pair(0, -1))),
+    ("string at the end of space", liar("string", pair(-1, 2))),
+    ("string that is not UTF-8", liar("string", pair(100, 3))),
+    (
+        "list out of bounds",
+        liar("(list u64)", pair(8, 0x1FFFFFFF), types="")
+        .replace("(result (list u64))", "(result $l)")
+        .replace("(component", "(component (type $l (list u64))", 1),
+    ),
+    ("list not aligned", liar("$l", pair(1, 2), types="(type $l (list u64))")),
+    ("result area out of bounds", liar("string", "(i32.const 65535)")),
+    ("result area not aligned", liar("string", "(i32.const 1)")),
+    (
+        "case that is none",
+        liar("$named", "(i32.store8 (i32.const 0) (i32.const 9)) (i32.const 0)", types=cases(3, "variant")),
+    ),
+    ("enum that is none", liar("$named", "(i32.const 200)", types=cases(3, "enum"))),
+    ("char that is a surrogate", liar("char", "(i32.const 0xd800)")),
+    ("char beyond Unicode", liar("char", "(i32.const 0x110000)")),
+    (
+        "option of no case",
+        liar("$o", "(i32.store8 (i32.const 0) (i32.const 2)) (i32.const 0)", types="(type $o (option u32))"),
+    ),
+]
+
+
+@pytest.mark.parametrize("text", [text for _, text in LIES], ids=[name for name, _ in LIES])
+def test_a_lie_about_a_result_is_a_trap(text: str) -> None:
+    with RUNTIME.sandbox(RUNTIME.load_wat(text)) as sandbox:
+        with pytest.raises(GuestTrap) as caught:
+            sandbox.call("lie")
+        assert len(str(caught.value)) < 500
+        with pytest.raises(SandboxStateError, match="poisoned"):
+            sandbox.call("lie")
+        sandbox.reset()
+        assert sandbox.state == "ready"
+
+
+def taker(realloc: str) -> str:
+    """A component that is given a string, for which its ``realloc`` must find room."""
+    return f"""(component
+      (core module $m
+        (memory (export "memory") 1)
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) {realloc})
+        (func (export "take") (param i32 i32)))
+      (core instance $m (instantiate $m))
+      (func (export "take") (param "text" string)
+        (canon lift (core func $m "take") (memory (core memory $m "memory")) (realloc (core func $m "realloc")))))"""
+
+
+REALLOCS = {
+    "out of bounds": "(i32.const 65535)",
+    "beyond everything": "(i32.const -8)",
+    "unreachable": "unreachable",
+    "for ever": "(loop $again (br $again)) (i32.const 0)",
+}
+
+
+@pytest.mark.parametrize("name", REALLOCS)
+def test_a_realloc_that_lies_hurts_only_its_guest(name: str) -> None:
+    with RUNTIME.sandbox(RUNTIME.load_wat(taker(REALLOCS[name]))) as sandbox:
+        with pytest.raises(OutOfFuel if name == "for ever" else GuestTrap):
+            sandbox.call("take", "x" * 100)
+        assert sandbox.state == "poisoned"
+
+
+HANDLES = """(component
+  (type $host (instance
+    (export "thing" (type $thing (sub resource)))
+    (export "other" (type $other (sub resource)))
+    (export "open" (func (result (own $thing))))
+    (export "use" (func (param "x" (borrow $thing))))
+    (export "use-other" (func (param "x" (borrow $other))))
+    (export "give" (func (param "x" (own $thing))))))
+  (import "test:things/things" (instance $i (type $host)))
+  (alias export $i "thing" (type $thing))
+  (core func $open (canon lower (func $i "open")))
+  (core func $use (canon lower (func $i "use")))
+  (core func $use-other (canon lower (func $i "use-other")))
+  (core func $give (canon lower (func $i "give")))
+  (core func $drop (canon resource.drop $thing))
+  (core module $m
+    (import "" "open" (func $open (result i32)))
+    (import "" "use" (func $use (param i32)))
+    (import "" "use-other" (func $use-other (param i32)))
+    (import "" "give" (func $give (param i32)))
+    (import "" "drop" (func $drop (param i32)))
+    (func (export "forge") (call $use (i32.const 77)))
+    (func (export "use-after-drop") (local i32)
+      (local.set 0 (call $open)) (call $drop (local.get 0)) (call $use (local.get 0)))
+    (func (export "drop-twice") (local i32)
+      (local.set 0 (call $open)) (call $drop (local.get 0)) (call $drop (local.get 0)))
+    (func (export "use-after-give") (local i32)
+      (local.set 0 (call $open)) (call $give (local.get 0)) (call $use (local.get 0)))
+    (func (export "of-another-type") (call $use-other (call $open)))
+    (func (export "well") (local i32)
+      (local.set 0 (call $open)) (call $use (local.get 0)) (call $use (local.get 0)) (call $drop (local.get 0)))
+    (func (export "leak") (drop (call $open)))
+    (func (export "flood") (loop $again (drop (call $open)) (br $again))))
+  (core instance $m (instantiate $m (with "" (instance
+    (export "open" (func $open)) (export "use" (func $use)) (export "use-other" (func $use-other))
+    (export "give" (func $give)) (export "drop" (func $drop))))))
+  (func (export "forge") (canon lift (core func $m "forge")))
+  (func (export "use-after-drop") (canon lift (core func $m "use-after-drop")))
+  (func (export "drop-twice") (canon lift (core func $m "drop-twice")))
+  (func (export "use-after-give") (canon lift (core func $m "use-after-give")))
+  (func (export "of-another-type") (canon lift (core func $m "of-another-type")))
+  (func (export "well") (canon lift (core func $m "well")))
+  (func (export "leak") (canon lift (core func $m "leak")))
+  (func (export "flood") (canon lift (core func $m "flood"))))"""
+
+
+class Thing:
+    """A host object that counts what happens to it."""
+
+    live = 0
+
+    def __init__(self) -> None:
+        type(self).live += 1
+
+    def __drop__(self) -> None:
+        type(self).live -= 1
+
+
+class Things:
+    """The host's side of ``test:things/things``; ``used`` holds what it was given."""
+
+    def __init__(self) -> None:
+        self.kind = type("Thing", (Thing,), {"live": 0})
+        self.used: list[Any] = []
+        self.opened: list[Any] = []
+
+    def open(self) -> Any:
+        self.opened.append(self.kind())
+        return self.opened[-1]
+
+    def use(self, x: Any) -> None:
+        self.used.append(x)
+
+    use_other = give = use
+
+
+@pytest.mark.parametrize("name", ["forge", "use-after-drop", "drop-twice", "use-after-give", "of-another-type"])
+def test_a_handle_that_is_not_held_is_a_trap(name: str) -> None:
+    things = Things()
+    with RUNTIME.sandbox(RUNTIME.load_wat(HANDLES), imports={"test:things/things": things}) as sandbox:
+        with pytest.raises(GuestTrap):
+            sandbox.call(name)
+        assert not things.used or name == "use-after-give"
+
+
+def test_handles_that_are_held_are_the_hosts_own_objects() -> None:
+    things = Things()
+    with RUNTIME.sandbox(RUNTIME.load_wat(HANDLES), imports={"test:things/things": things}) as sandbox:
+        sandbox.call("well")
+        assert things.used == [things.opened[0], things.opened[0]]
+        assert things.kind.live == 0
+        sandbox.call("leak")
+        assert things.kind.live == 1
+    assert things.kind.live == 0, "what the guest leaked is dropped with its sandbox"
+
+
+def test_a_flood_of_handles_ends_at_its_limit() -> None:
+    things = Things()
+    runtime = Aegis(cache=False, pooled=False, handles=100)
+    with runtime.sandbox(runtime.load_wat(HANDLES), imports={"test:things/things": things}) as sandbox:
+        with pytest.raises(QuotaExceeded) as caught:
+            sandbox.call("flood")
+        assert (caught.value.limit, caught.value.allowed) == ("handles", 100)
+    assert things.kind.live == 1, "the one over the limit was never the guest's"
+
+
+REENTRANT = """(component
+  (import "again" (func $again))
+  (core func $again (canon lower (func $again)))
+  (core module $m (import "" "again" (func $again)) (func (export "go") (call $again)))
+  (core instance $m (instantiate $m (with "" (instance (export "again" (func $again))))))
+  (func (export "go") (canon lift (core func $m "go"))))"""
+
+
+def test_a_component_cannot_be_entered_twice() -> None:
+    told: list[BaseException] = []
+
+    def again() -> None:
+        try:
+            sandbox.call("go")
+        except SandboxStateError as error:
+            told.append(error)
+
+    component = RUNTIME.load_wat(REENTRANT)
+    with RUNTIME.sandbox(component, imports={"again": again}) as sandbox:
+        sandbox.call("go")
+        sandbox.call("go")
+    assert [str(error).partition(":")[0] for error in told] == [
+        "a component cannot be entered while a call into it is under way, not even by its host functions"
+    ] * 2
+
+
+def test_an_exception_belongs_to_its_own_sandbox() -> None:
+    component = RUNTIME.load_wat(REENTRANT)
+    problems: list[str] = []
+
+    def one(number: int) -> None:
+        def fails() -> None:
+            raise ValueError(f"number {number}")
+
+        for _ in range(50):
+            with RUNTIME.sandbox(component, imports={"again": fails}) as sandbox:
+                try:
+                    sandbox.call("go")
+                except HostError as error:
+                    if str(error.__cause__) != f"number {number}":
+                        problems.append(str(error))
+                else:
+                    problems.append("no error")
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+
+
+def bomb(levels: int) -> str:
+    """Levels of components, each of which instantiates the one beneath it twice."""
+    text = "(component $c0 (core module $m) (core instance (instantiate $m)))"
+    for level in range(1, levels):
+        twice = f"(instance (instantiate $c{level - 1}))" * 2
+        text = f"(component $c{level} {text} {twice})"
+    return text
+
+
+def test_an_instantiation_bomb_is_refused_before_it_is_compiled() -> None:
+    with pytest.raises(MemoryExceeded, match=r"8,388,608 core instances, and the limit is 64"):
+        RUNTIME.load_wat(bomb(24))
+    assert RUNTIME.load_wat(bomb(5)).anatomy.totals.instances == 16  # type: ignore[union-attr]
+
+
+def test_memories_of_a_component_count_together() -> None:
+    many = " ".join(f"(core module $m{n} (memory 300)) (core instance (instantiate $m{n}))" for n in range(4))
+    runtime = Aegis(cache=False, pooled=False, memory="64MiB")
+    with pytest.raises(MemoryExceeded, match=r"initial memory of 75 MiB exceeds the limit of 64 MiB"):
+        runtime.sandbox(runtime.load_wat(f"(component {many})"))
+
+
+def test_a_start_that_traps_or_spins_ends() -> None:
+    for start, error in (("unreachable", GuestTrap), ("(loop $again (br $again))", OutOfFuel)):
+        text = f"(component (core module $m (func $s {start}) (start $s)) (core instance (instantiate $m)))"
+        with pytest.raises(error):
+            RUNTIME.sandbox(RUNTIME.load_wat(text))
+
+
+def test_a_huge_result_is_refused_by_its_bytes() -> None:
+    body = pair(0, 4 << 20)
+    text = liar("$l", body, types="(type $l (list u8))").replace(
+        '(memory (export "memory") 1)', '(memory (export "memory") 100)'
+    )
+    runtime = Aegis(cache=False, pooled=False, host_bytes="1MiB")
+    for maker in (RUNTIME, runtime):
+        with maker.sandbox(maker.load_wat(text)) as sandbox, pytest.raises((GuestTrap, QuotaExceeded)):
+            sandbox.call("lie")
+
+
+ASYNC = [
+    ('(component (import "f" (func async)))', "the import f needs async functions"),
+    ('(component (type $s (stream u8)) (import "f" (func (result $s))))', "the import f needs streams"),
+    ('(component (type $s (future)) (import "a:b/c@0.3.0" (instance (export "g" (func (param "x" $s))))))', "futures"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), ASYNC, ids=["async", "stream", "future"])
+def test_what_needs_wasi_0_3_is_refused_by_name(text: str, message: str) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        RUNTIME.load_wat(text)
+    assert message in str(caught.value)
+    assert "WASI 0.3" in str(caught.value)
+
+
+def test_any_bytes_in_a_component_end_in_a_documented_way() -> None:
+    import random
+
+    from aegis.engine.artifact import text_to_binary
+
+    seed = text_to_binary(HANDLES)
+    chance = random.Random(7)
+    for _ in range(300):
+        raw = bytearray(seed)
+        for _ in range(chance.randint(1, 4)):
+            raw[chance.randrange(8, len(raw))] = chance.randrange(256)
+        try:
+            component = RUNTIME.load(bytes(raw))
+            with RUNTIME.sandbox(component, trap_missing=True) as sandbox:
+                for name in list(sandbox.exports):
+                    sandbox.run(name)
+        except AegisError:
+            continue
