@@ -234,10 +234,10 @@ class Descriptor:
         self, path_flags: PathFlags, path: str, data_access_timestamp: NewTimestamp,
         data_modification_timestamp: NewTimestamp,
     ) -> None:  # fmt: skip
-        directory, path = self._changing(), _path(path)
+        path = _path(path)
         times = self._times(data_access_timestamp, data_modification_timestamp)
         follow = _follows(path_flags)
-        decide(self._wasi.scope, "write", self, path, lambda: directory.utime(path, times, follow=follow))
+        decide(self._wasi.scope, "write", self, path, lambda: self._changing().utime(path, times, follow=follow))
 
     def _times(self, access: NewTimestamp, change: NewTimestamp) -> Callable[[os.stat_result], tuple[int, int]]:
         now = self._wasi.grants.clocks.realtime() if NewTimestampNow() in (access, change) else 0

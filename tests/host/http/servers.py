@@ -73,11 +73,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *words: Any) -> None:
+        """Say nothing of clients that went away: some tests have them do so."""
+
+
 @contextlib.contextmanager
 def server(*, tls: bool = False) -> Iterator[int]:
     """Serve HTTP/1.1; yield the port."""
-    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    made.daemon_threads = True
+    made = _Server(("127.0.0.1", 0), _Handler)
     if tls:
         made.socket = _server_context("http/1.1").wrap_socket(made.socket, server_side=True)
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
