@@ -194,7 +194,9 @@ def _not_found(exports: Mapping[str, Interface | Function], name: object) -> Exp
         known += [owner] if isinstance(item, Function) else [f"{owner}#{member}" for member in item.functions]
     shown = str(name)
     alike = near(shown, known)
-    alike = alike or [k for k in known if k.rpartition("#")[2] == shown][:3]
+    if not alike:
+        members = near(shown.rpartition("#")[2], dict.fromkeys(k.rpartition("#")[2] for k in known))
+        alike = [k for k in known if k.rpartition("#")[2] in members][:3]
     if alike:
         hint = f"; did you mean {' or '.join(printable(a, 120) for a in alike)}?"
     else:
