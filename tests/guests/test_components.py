@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import importlib
 import socket
@@ -21,6 +20,7 @@ from aegis.bindgen import generate
 from aegis.wit.tools import read_wit
 from tests.guests import catalogue
 from tests.guests.catalogue import GUESTS
+from tests.host.http.servers import raw_server, server
 
 RUNTIME = Aegis(pooled=False)
 _LOADED: dict[str, Any] = {}
@@ -101,29 +101,14 @@ def test_a_python_command_reads_its_input_and_stand_in_clock() -> None:
 # -- Python: the network -------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def echo_server() -> Iterator[int]:
+def echo(connection: socket.socket) -> None:
     """Send everything back, until the other side has sent its last."""
-    listening = socket.create_server(("127.0.0.1", 0))
+    while data := connection.recv(65536):
+        connection.sendall(data)
 
-    def one(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection:
-            while data := connection.recv(65536):
-                connection.sendall(data)
 
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=one, args=(listening.accept()[0],), daemon=True).start()
-
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    try:
-        yield listening.getsockname()[1]
-    finally:
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        thread.join()
+def echo_server() -> Any:
+    return raw_server(echo)
 
 
 def network(*allow: str, listen: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -220,17 +205,29 @@ def test_urllib_fetches_what_is_allowed() -> None:
         def log_message(self, *words: Any) -> None:
             """Say nothing."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    pages = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=pages.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        port = str(server.server_port)
+        port = str(pages.server_port)
         assert run("py-net", "fetch", "127.0.0.1", port, **network(f"local:{port}")).stdout == b"200 the page\n"
         assert b"refused" in run("py-net", "fetch", "127.0.0.1", port, **network("local:1")).stdout
     finally:
-        server.shutdown()
-        server.server_close()
+        pages.shutdown()
+        pages.server_close()
         thread.join()
+
+
+def test_a_request_through_wasi_http_needs_its_rule() -> None:
+    with server() as port:
+        url = f"http://127.0.0.1:{port}/page"
+        denied = run("py-http", "get", url)
+        assert denied.stdout == b"refused: ErrorCode_HttpRequestDenied\n"
+        assert denied.usage.denials == 1
+        got = run("py-http", "get", url, **network(f"http://127.0.0.1:{port}"))
+        assert got.stdout == b"200 hellohellohello [('x-trailer', b'done')]\n"
+        posted = run("py-http", "post", url, "some", "words", **network(f"local:{port}"))
+        assert posted.stdout == b"201 some words []\n"
 
 
 # -- Python: a library over a world of its own ----------------------------------------------------------
