@@ -53,6 +53,18 @@ def test_c_over_a_world_of_its_own() -> None:
         assert sandbox.call("aegis:c-text/counting@1.0.0#sum", []) == 0
 
 
+def test_javascript_over_the_same_world() -> None:
+    with RUNTIME.sandbox(loaded("js-text")) as sandbox:
+        counting = sandbox.exports["aegis:c-text/counting"]
+        counts = counting.count("one two\nthree")
+        assert (counts.bytes_, counts.words, counts.lines) == (13, 3, 1)
+        assert counting.reverse("abc") == "cba"
+        with pytest.raises(Err) as caught:
+            counting.reverse("né")
+        assert caught.value == Err(1)
+        assert counting.sum([2**40, -1]) == 2**40 - 1
+
+
 @pytest.mark.parametrize("name", ["hello", "cat", "ls", "wordcount"])
 def test_a_preview_1_program_is_the_same_as_a_component(name: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("some words\nin lines\n")
