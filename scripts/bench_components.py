@@ -31,6 +31,10 @@ def _faster(what: str, ours: float, theirs: float, least: float | None) -> Row:
     return Row(what, ours, theirs, ratio, gate, None if least is None else ratio >= least)
 
 
+def _slower(what: str, ours: float, theirs: float) -> Row:
+    return Row(what, ours, theirs, ours / theirs, "", None)
+
+
 def _best(function: Callable[[], object], count: int) -> float:
     started = time.perf_counter()
     for _ in range(count):
@@ -214,4 +218,52 @@ def cold_component(rounds: int) -> list[Row]:
     return [*rows, _faster("the same with reading, hashing and reflecting it", whole, compiled.seconds, None)]
 
 
-PARTS = (values, component_callbacks, component_life, cold_component)
+def file_copy(rounds: int) -> list[Row]:
+    """A C program that copies a file in pieces of 64 KiB through ``wasi:filesystem``, against native WASI."""
+    import aegis
+
+    wasmtime, engine = _native()
+    from wasmtime import component as native
+
+    path = ROOT / "guests" / "build" / "cat-component.wasm"
+    size = 2 << 20
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "in").write_bytes(bytes(size))
+        files = aegis.FilesystemCapability.read_write(f"{folder}::/d")
+        runtime = aegis.Aegis(
+            cache=False, pooled=False, filesystem=files, fuel=None, timeout="5m", host_bytes=None, disk_written=None
+        )
+        ours = runtime.load_file(path)
+        start = next(name for name in ours.callables() if "cli/run" in name)  # type: ignore[union-attr]
+        theirs = native.Component.from_file(engine, str(path))
+        linker = native.Linker(engine)
+        linker.add_wasip2()
+        words = ["cat", "-o", "/d/out", "/d/in"]
+
+        def mine() -> None:
+            with runtime.sandbox(ours, args=words) as sandbox:
+                sandbox.call(start)
+
+        def other() -> None:
+            store = wasmtime.Store(engine)
+            wasi = wasmtime.WasiConfig()
+            wasi.argv = words
+            wasi.preopen_dir(folder, "/d")
+            store.set_wasi(wasi)
+            instance = linker.instantiate(store, theirs)
+            outer = instance.get_export_index(store, start.partition("#")[0])
+            function = instance.get_func(store, instance.get_export_index(store, "run", outer))
+            function(store)
+
+        mine()
+        other()
+        assert Path(folder, "out").stat().st_size == size
+        pairs = [(_best(mine, 1), _best(other, 1)) for _ in range(rounds)]
+    return [
+        _slower(
+            "file copy, 2 MiB in 64 KiB pieces, against native WASI", min(a for a, _ in pairs), min(b for _, b in pairs)
+        )
+    ]
+
+
+PARTS = (values, component_callbacks, component_life, cold_component, file_copy)

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static char buffer[16384];
+static char buffer[65536];
 
 static int complain(const char *name) {
     fprintf(stderr, "cat: %s: %s\n", name, strerror(errno));
