@@ -18,7 +18,15 @@ from aegis.limits import MAX_STACK, MIN_STACK, Limits
 
 __all__ = ["ADMITTED", "REFUSED", "Engine", "EngineConfig", "engine_for"]
 
-ADMITTED = ("bulk_memory", "component_model_implements", "multi_memory", "multi_value", "reference_types", "simd", "tail_call")
+ADMITTED = (
+    "bulk_memory",
+    "component_model_implements",
+    "multi_memory",
+    "multi_value",
+    "reference_types",
+    "simd",
+    "tail_call",
+)
 """Proposals that are on: they change neither what a module can reach nor what the limits mean."""
 
 REFUSED = (

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, TypeVar, cast
 
 from aegis.bindings.wasi_filesystem_types import ErrorCode
+from aegis.host.wasi.answers import answering_with
 from aegis.host.wasi.io import Failed, IoError
-from aegis.wit.values import Err
 
 __all__ = ["answering", "code_of", "failed"]
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _CODES = {
     errno.EACCES: ErrorCode.ACCESS, errno.EAGAIN: ErrorCode.WOULD_BLOCK, errno.EALREADY: ErrorCode.ALREADY,
@@ -48,16 +43,5 @@ def failed(error: OSError) -> Failed:
     return Failed(IoError(code.value, code))
 
 
-def answering(function: _Function) -> _Function:
-    """Answer the guest with a code where the system refuses; anything else goes its way."""
-
-    @wraps(function)
-    def answer(*arguments: Any) -> Any:
-        try:
-            return function(*arguments)
-        except OSError as error:
-            raise Err(code_of(error)) from None
-        except UnicodeEncodeError:
-            raise Err(ErrorCode.ILLEGAL_BYTE_SEQUENCE) from None
-
-    return cast(_Function, answer)
+answering = answering_with(code_of, {UnicodeEncodeError: ErrorCode.ILLEGAL_BYTE_SEQUENCE})
+"""Answers a guest with the code of what the system refuses."""

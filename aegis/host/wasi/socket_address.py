@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
-from functools import wraps
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from aegis.bindings.wasi_sockets_network import (
     ErrorCode,
@@ -19,6 +17,7 @@ from aegis.bindings.wasi_sockets_network import (
     Ipv4SocketAddress,
     Ipv6SocketAddress,
 )
+from aegis.host.wasi.answers import answering_with
 from aegis.host.wasi.io import Failed, IoError
 from aegis.wit.values import Err
 
@@ -29,8 +28,6 @@ __all__ = [
     "FAMILIES", "Endpoint", "IpAddress", "IpSocketAddress", "answering", "code_of", "endpoint_of", "failed",
     "ip_address_of", "refuse", "wit_address",
 ]  # fmt: skip
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 FAMILIES = {IpAddressFamily.IPV4: socket.AF_INET, IpAddressFamily.IPV6: socket.AF_INET6}
 
@@ -71,19 +68,8 @@ def refuse(code: ErrorCode) -> Err[ErrorCode]:
     return Err(code)
 
 
-def answering(function: _Function) -> _Function:
-    """Answer the guest with a code where the system refuses; anything else goes its way."""
-
-    @wraps(function)
-    def answer(*arguments: Any) -> Any:
-        try:
-            return function(*arguments)
-        except OSError as error:
-            raise Err(code_of(error)) from None
-        except (OverflowError, ValueError):
-            raise Err(ErrorCode.INVALID_ARGUMENT) from None
-
-    return cast(_Function, answer)
+answering = answering_with(code_of, {OverflowError: ErrorCode.INVALID_ARGUMENT, ValueError: ErrorCode.INVALID_ARGUMENT})
+"""Answers a guest with the code of what the system refuses."""
 
 
 def endpoint_of(address: IpSocketAddress, family: IpAddressFamily) -> Endpoint:
