@@ -67,6 +67,8 @@ class Providers:
                 self._take(name, item, _load(named_key, by_policy[named_key]), faults)
             elif isinstance(item, Interface) and (wasi_binding(name) or not item.functions):
                 continue
+            elif _place(name)[0] == "method":
+                continue  # its objects come from a function, and are called as they are
             elif not trap_missing:
                 missing.append(MissingImport(printable(name), "", _shape(item), _remedy(name, item)))
         faults += _unknown(component, imports)
@@ -130,12 +132,21 @@ class Providers:
         if isinstance(item, Function):
             table = given.interface if isinstance(given, Bound) else None
             given = given.implementation if isinstance(given, Bound) else given
-            if not callable(given):
-                faults.append(f"{printable(name)} is a {type(given).__name__}, not a function")
-            elif (fault := _arity(given, len(item.params))) is not None:
+            kind, _, own = _place(name)
+            called = getattr(given, snake(own), None) if kind in ("method", "static") else given
+            if kind == "method" and not isinstance(given, type):
+                self._free[name] = _Object(_on_the_object, table)
+            elif not callable(called):
+                what = (
+                    f"no {snake(own)} for it"
+                    if kind and called is None
+                    else f"a {type(called).__name__}, not a function"
+                )
+                faults.append(f"{printable(name)} is {what}" if not kind else f"{printable(name)}: {what}")
+            elif (fault := _arity(called, len(item.params))) is not None:
                 faults.append(f"{printable(name)}{show(item).removeprefix('func')}: {fault}")
             else:
-                self._free[name] = _Object(given, table)
+                self._free[name] = _Object(_on_the_object if kind == "method" else called, table)
                 faults += self._mismatches("", Interface("", {name: item}))
             return
         made = (
@@ -200,7 +211,11 @@ def _load(interface: str, provider: str) -> Any:
 
 
 def _provider(imports: Mapping[str, Any], name: str) -> str | None:
-    """Return the key under which ``imports`` provides ``name``: exactly, by track, or for every version."""
+    """Return the key under which ``imports`` provides ``name``: exactly, by track, or for every version.
+
+    A resource of the world's own is provided, with all its functions, as a class under its name.
+    """
+    name = _place(name)[1] or name
     if name in imports:
         return name
     for key in imports:

@@ -155,6 +155,8 @@ class Aegis:
         key = (config, self.policy.limits, providers.key)
         plan: ComponentPlan | None = component.plans.get(key)
         if plan is None:
+            while len(component.plans) >= _PLANS_KEPT:
+                component.plans.pop(next(iter(component.plans)))  # its sandboxes hold it as long as they need it
             plan = component.plans[key] = ComponentPlan(component, config, self.policy.limits, providers.typed)
         return plan
 
@@ -163,6 +165,7 @@ class Aegis:
         return EventBus(_run_name(), (*self.subscribers, *subscribers))
 
 
+_PLANS_KEPT = 32
 _runs = 0
 
 

@@ -77,7 +77,8 @@ class World:
         units = self._units(self.world.imports, self.interfaces.plan.hosts)
         own = {name: unit for name, unit in units.items() if "." not in unit.module and unit.interface.functions}
         free = [f for f in functions if f.kind == "free"]
-        if not own and not free:
+        made_here = dict.fromkeys(_resource(f.name) for f in functions if f.kind in ("constructor", "static"))
+        if not own and not free and not made_here:
             return []
         bound = self.scope.use("aegis.wit.values", "Bound")
         params, entries = ["*"], []
@@ -87,10 +88,11 @@ class World:
             name = f"{attribute}_" if attribute in modules else attribute
             params.append(f"{name}: {module}.Host")
             entries.append(f'"{unit.interface.name}": {bound}({module}.INTERFACE, {name})')
-        if free:
+        if free or made_here:
             given = "functions" if "functions" not in own else "functions_"
             params.append(f"{given}: Imports")
             entries += [f'"{f.name}": {bound}(IMPORTS, {given}.{snake(f.name)})' for f in free]
+            entries += [f'"{name}": {bound}(IMPORTS, {given}.{pascal(name)})' for name in made_here]
         self.scope.public.add("imports")
         doc = '"""Return what the ``imports`` of a sandbox are; Aegis itself provides the others."""'
         made = lay(Group("{", tuple(entries), "}"), 11, 4)
@@ -128,6 +130,11 @@ class World:
 
 def _functions(items: Mapping[str, Item]) -> list[FunctionDef]:
     return [item for item in items.values() if isinstance(item, FunctionDef)]
+
+
+def _resource(function: str) -> str:
+    """Return the resource of ``[constructor]bucket`` or ``[static]bucket.open``."""
+    return function.partition("]")[2].partition(".")[0]
 
 
 def _attribute(interface: str) -> str:

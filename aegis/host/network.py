@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from aegis.errors import QuotaExceeded
 from aegis.limits import Limits, format_bytes
 from aegis.names import printable
-from aegis.policy.network import NetworkCapability
+from aegis.policy.addresses import read_address
+from aegis.policy.network import NetworkCapability, NetworkVerdict
 from aegis.values import CallScope, Decision
 
 __all__ = ["Lookup", "Network", "Resolver", "shown"]
@@ -71,12 +72,16 @@ class Network:
 
     def may_connect(self, scheme: str, host: str, port: int) -> bool:
         """Judge reaching the address ``host``, by itself or by a name that it was found under; record it."""
+        verdict = self._judged(scheme, host, port)
+        return self._told("connect to", scheme, host, port, bool(verdict), verdict.rule, "--allow-net")
+
+    def _judged(self, scheme: str, host: str, port: int) -> NetworkVerdict:
         verdict = self._capability.decide(scheme, host, port)
         for name in () if verdict else self._names.get(host, ()):
             verdict = self._capability.decide(scheme, name, port, address=host)
             if verdict:
                 break
-        return self._told("connect to", scheme, host, port, bool(verdict), verdict.rule, "--allow-net")
+        return verdict
 
     def may_listen(self, scheme: str, host: str, port: int) -> bool:
         """Judge binding to, and listening at, an address; record it."""
@@ -85,7 +90,7 @@ class Network:
 
     def may_hear(self, host: str, port: int) -> bool:
         """Judge a datagram that came in on a socket that no rule lets listen: its sender must be allowed."""
-        return bool(self._capability.decide("udp", host, port))
+        return bool(self._judged("udp", host, port))
 
     def may_look_up(self, name: str) -> bool:
         """Judge looking up a name; record it."""
@@ -128,7 +133,7 @@ class Network:
 
     def look_up(self, name: str) -> Lookup:
         """Begin to look up a name that may be looked up; raise ``OSError`` when too many are under way."""
-        if len(self._lookups) >= _LOOKUPS:
+        if self.full() or len(self._lookups) >= _LOOKUPS:
             raise OSError("too many names are being looked up")
         lookup = Lookup(self, name)
         self._lookups.add(lookup)
@@ -146,14 +151,19 @@ class Network:
                     rule=verdict.rule, remedy=f"--allow-net tcp://{shown(lookup.addresses[0], 0)[:-1]}PORT",
                 )
             )  # fmt: skip
-        for address in permitted:
+        # In the one notation that a socket's address is shown in, whatever the resolver's.
+        found = [str(read_address(address)) for address in permitted[: self.limits.resolver_answers]]
+        for address in found:
             self._names.setdefault(address, {})[lookup.name] = None
-        return permitted[: self.limits.resolver_answers]
+        return found
 
     def forget(self, lookup: Lookup) -> None:
-        """The guest gave a lookup up."""
-        self._lookups.discard(lookup)
+        """The guest gave a lookup up. It counts until its thread ends: given up, they would have no limit."""
         lookup.close()
+        self._settle()
+
+    def _settle(self) -> None:
+        self._lookups -= {lookup for lookup in self._lookups if lookup.done and lookup.descriptor < 0}
 
     # -- sockets -------------------------------------------------------------------------------------
 
@@ -165,8 +175,9 @@ class Network:
 
     def full(self) -> bool:
         """Tell whether all sockets that may be open are."""
+        self._settle()
         limit = self.limits.sockets
-        return limit is not None and len(self._open) >= limit
+        return limit is not None and len(self._open) + len(self._lookups) >= limit
 
     def adopt(self, opened: socket.socket) -> socket.socket:
         """Keep a socket, to be closed with the sandbox."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["implementation"]
 
+_ATOMIC = 4096  # what a pipe that is ready for writing takes at once: to write more could wait
+
 
 class _Stdin(InputStream):
     def __init__(self, wasi: Wasi, source: Input) -> None:
@@ -49,7 +51,7 @@ class _Stdout(OutputStream):
     def room(self) -> int:
         if self._sink.mode != "inherit":
             return CHUNK
-        return CHUNK if self.wasi.scope.wait(0, write=(self._sink.descriptor,))[1] else 0
+        return _ATOMIC if self.wasi.scope.wait(0, write=(self._sink.descriptor,))[1] else 0
 
     def give(self, data: bytes) -> None:
         try:

@@ -36,14 +36,14 @@ class OpenFiles:
 
 
 class OpenFile:
-    """A file's descriptor number, closed when nothing that uses it is left.
+    """A file's descriptor number, closed, and no longer counted in ``files``, when nothing that uses it is left.
 
     ``writable`` tells that its grant writes, however it was opened.
     """
 
-    def __init__(self, descriptor: int, writable: bool) -> None:
+    def __init__(self, descriptor: int, writable: bool, files: OpenFiles) -> None:
         self.descriptor, self.writable = descriptor, writable
-        self._users = 1
+        self._files, self._users = files, 1
 
     def use(self) -> OpenFile:
         """Count one more user."""
@@ -56,11 +56,12 @@ class OpenFile:
         if not self._users:
             descriptor, self.descriptor = self.descriptor, -1
             os.close(descriptor)
+            self._files.release()
 
 
 def read_piece(descriptor: int, count: int, offset: int) -> bytes:
     """Read up to ``count`` bytes at ``offset``, at most a chunk, so that a call stays short."""
-    return os.pread(descriptor, min(count, CHUNK), offset)
+    return os.pread(descriptor, min(count, CHUNK, _LAST - offset), offset)
 
 
 def write_all(wasi: Wasi, descriptor: int, data: bytes, offset: int) -> None:

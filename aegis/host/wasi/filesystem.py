@@ -101,12 +101,11 @@ class Descriptor:
         self.label, self._owned = label, owned
 
     def __drop__(self) -> None:
-        if self._owned:
+        if isinstance(self._target, OpenFile):
+            self._target.let_go()
+        elif self._owned:
+            self._target.close()
             self._files.release()
-            if isinstance(self._target, OpenFile):
-                self._target.let_go()
-            else:
-                self._target.close()
 
     # -- what it is --------------------------------------------------------------------------------
 
@@ -263,7 +262,9 @@ class Descriptor:
         if wants_directory and open_flags != OpenFlags.DIRECTORY:
             raise _refuse(errno.EINVAL)
         changing = write or create or truncate
-        if _MUTATE not in self._flags and (create or truncate or _MUTATE in flags):
+        # Files granted alone lie in a directory that nobody may change, and some of them may be written.
+        fixed = _MUTATE not in self._flags and directory.only is None
+        if (fixed and (create or truncate)) or (_MUTATE in flags and _MUTATE not in self._flags):
             decide(self._wasi.scope, "write", self, path, _not_permitted)
         self._files.take()
         try:
@@ -286,7 +287,7 @@ class Descriptor:
             granted = _READ | (_MUTATE & flags & self._flags)
             return Descriptor(self._wasi, self._files, opened, granted, label)
         granted = flags & (_READ | _WRITE | _SYNCS)
-        file = OpenFile(opened, self.directory.may_write(path))
+        file = OpenFile(opened, self.directory.may_write(path), self._files)
         return Descriptor(self._wasi, self._files, file, granted or _READ, label)
 
     @answering

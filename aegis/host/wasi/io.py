@@ -151,6 +151,7 @@ class _Stream:
         """Release what the stream holds; the guest dropped it."""
 
     def __drop__(self) -> None:
+        self.ended = True  # a pollable that outlives its stream is ready
         self.close()
 
     def wait(self) -> None:

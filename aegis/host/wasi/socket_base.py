@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aegis.bindings.wasi_sockets_network import ErrorCode, IpAddressFamily
 from aegis.host.wasi.io import Pollable
-from aegis.host.wasi.socket_address import FAMILIES, answering, refuse, wit_address
+from aegis.host.wasi.socket_address import FAMILIES, answering, code_of, refuse, wit_address
 
 if TYPE_CHECKING:
     from aegis.host.network import Network
@@ -48,8 +48,8 @@ def new_socket(network: Network, family: IpAddressFamily, kind: int) -> Shared:
     """Return a new socket; raise ``new-socket-limit`` when all that may be open are."""
     try:
         opened = network.open(FAMILIES[family], kind)
-    except OSError:
-        raise refuse(ErrorCode.NOT_SUPPORTED) from None
+    except OSError as error:
+        raise refuse(code_of(error)) from None
     if opened is None:
         raise refuse(ErrorCode.NEW_SOCKET_LIMIT)
     if family is IpAddressFamily.IPV6:

@@ -62,8 +62,9 @@ class ResolveAddressStream:
         return Interest() if self._lookup is None else Interest(read=(self._lookup.descriptor,))
 
     def __drop__(self) -> None:
-        if self._lookup is not None:
-            self._wasi.grants.network.forget(self._lookup)
+        lookup, self._lookup = self._lookup, None
+        if lookup is not None:
+            self._wasi.grants.network.forget(lookup)
 
 
 def _resolver_error(error: OSError) -> ErrorCode:

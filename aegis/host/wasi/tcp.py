@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aegis.bindings.wasi_sockets_network import ErrorCode, IpAddressFamily
 from aegis.bindings.wasi_sockets_tcp import ShutdownType
-from aegis.host.wasi.io import CHUNK, Ended, InputStream, Interest, OutputStream
+from aegis.host.wasi.io import CHUNK, Ended, Failed, InputStream, Interest, OutputStream
 from aegis.host.wasi.socket_address import answering, endpoint_of, failed, refuse, wit_address
 from aegis.host.wasi.socket_base import Shared, SocketBase, new_socket
 
@@ -25,9 +25,6 @@ __all__ = ["TcpSocket"]
 
 _SECOND = 1_000_000_000
 _UNSPECIFIED = ("0.0.0.0", "::")
-_SHUTDOWNS = {
-    ShutdownType.RECEIVE: socket.SHUT_RD, ShutdownType.SEND: socket.SHUT_WR, ShutdownType.BOTH: socket.SHUT_RDWR,
-}  # fmt: skip
 
 
 class TcpSocket(SocketBase):
@@ -38,6 +35,12 @@ class TcpSocket(SocketBase):
         super().__init__(wasi, family, made)
         self.state = "unbound" if shared is None else "connected"
         self._backlog = 128
+        self._input: _TcpInput | None = None
+        self._output: _TcpOutput | None = None
+
+    def __drop__(self) -> None:
+        self.state = "closed"  # a pollable that outlives its socket is ready
+        super().__drop__()
 
     def _must(self, code: ErrorCode, *states: str) -> None:
         if self.state not in states:
@@ -130,12 +133,20 @@ class TcpSocket(SocketBase):
     def _streams(self) -> tuple[InputStream, OutputStream]:
         with contextlib.suppress(OSError):
             self.shared.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return _TcpInput(self.wasi, self.shared), _TcpOutput(self.wasi, self.shared)
+        self._output = _TcpOutput(self.wasi, self.shared)
+        self._input = _TcpInput(self.wasi, self.shared, self._output)
+        return self._input, self._output
 
     @answering
     def shutdown(self, shutdown_type: ShutdownType) -> None:
         self._must(ErrorCode.INVALID_STATE, "connected")
-        self.shared.socket.shutdown(_SHUTDOWNS[shutdown_type])
+        assert self._input is not None
+        assert self._output is not None
+        if shutdown_type is not ShutdownType.SEND:
+            self._input.ended = True
+            self.shared.socket.shutdown(socket.SHUT_RD)
+        if shutdown_type is not ShutdownType.RECEIVE:
+            self._output.finish()
 
     @answering
     def local_address(self) -> IpSocketAddress:
@@ -213,13 +224,14 @@ class TcpSocket(SocketBase):
 
 
 class _TcpInput(InputStream):
-    """What the other side sends."""
+    """What the other side sends. To read lets the other direction go on, which may have something left to send."""
 
-    def __init__(self, wasi: Wasi, shared: Shared) -> None:
+    def __init__(self, wasi: Wasi, shared: Shared, output: _TcpOutput) -> None:
         super().__init__(wasi)
-        self._shared = shared.use()
+        self._shared, self._output = shared.use(), output
 
     def take(self, count: int) -> bytes | None:
+        self._output.go_on()
         try:
             data = self._shared.socket.recv(count)
         except BlockingIOError:
@@ -232,10 +244,12 @@ class _TcpInput(InputStream):
         return data
 
     def ready(self) -> bool:
+        self._output.go_on()
         return self.ended or bool(self.wasi.scope.wait(0, read=(self._shared.number(),))[0])
 
     def interest(self) -> Interest:
-        return Interest(read=(self._shared.number(),))
+        number = self._shared.number()
+        return Interest(read=(number,), write=(number,) if self._output.finishing else ())
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -250,6 +264,8 @@ class _TcpOutput(OutputStream):
         super().__init__(wasi)
         self._shared = shared.use()
         self._pending = b""
+        self.finishing = False
+        """Whether the other side is to be told the end, when what is pending was sent."""
 
     def room(self) -> int:
         if not self.flushed():
@@ -285,8 +301,23 @@ class _TcpOutput(OutputStream):
     def interest(self) -> Interest:
         return Interest(write=(self._shared.number(),))
 
-    def close(self) -> None:
-        with contextlib.suppress(Exception):
-            self._send()
+    def finish(self) -> None:
+        """Take no more; what is pending is sent on as the guest goes on with the connection."""
+        self.ended = self.finishing = True
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Send on what a finished stream still holds, and after the last of it the end."""
+        if not self.finishing:
+            return
+        try:
+            if not self.flushed():
+                return
             self._shared.socket.shutdown(socket.SHUT_WR)
+        except (OSError, Ended, Failed):
+            self._pending = b""  # there is nobody to send it to
+        self.finishing = False
+
+    def close(self) -> None:
+        self.finish()
         self._shared.let_go()

@@ -96,8 +96,10 @@ class _Side:
     def __init__(self, owner: UdpSocket, remote: Endpoint | None) -> None:
         self.owner, self.remote = owner, remote
         self.shared: Shared = owner.shared.use()
+        self._dropped = False
 
     def __drop__(self) -> None:
+        self._dropped = True  # a pollable that outlives its stream is ready
         self.shared.let_go()
 
     def subscribe(self) -> Pollable:
@@ -105,7 +107,7 @@ class _Side:
 
     def ready(self) -> bool:
         interest = self.interest()
-        return any(self.owner.wasi.scope.wait(0, read=interest.read, write=interest.write))
+        return self._dropped or any(self.owner.wasi.scope.wait(0, read=interest.read, write=interest.write))
 
     def interest(self) -> Interest:
         return Interest()
