@@ -46,6 +46,7 @@ class EnvironmentCapability:
     @classmethod
     def parse(cls, text: str) -> EnvironmentCapability:
         """Parse ``NAME=VALUE``, which sets, or ``NAME``, which passes on."""
+        text = _text(text, "environment")
         name, mark, value = text.partition("=")
         return cls(set=((name, value),)) if mark else cls(pass_=(name,))
 
@@ -65,6 +66,12 @@ def _pairs(value: object, where: str = "environment") -> Iterable[tuple[object, 
 def _whole(value: object, what: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise PolicyError(f"{what} must be a whole number, not {type(value).__name__}")
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise PolicyError(f"{what}: expected text, not {type(value).__name__}")
+    return value
 
 
 def _strings(value: object, what: str) -> Iterable[str]:
@@ -116,6 +123,7 @@ class ConfigCapability:
     @classmethod
     def parse(cls, text: str) -> ConfigCapability:
         """Parse ``KEY=VALUE``."""
+        text = _text(text, "config")
         name, mark, value = text.partition("=")
         if not mark:
             raise PolicyError(f"config: {text!r} states no value; write KEY=VALUE")
@@ -154,6 +162,7 @@ class ClockCapability:
     @classmethod
     def parse(cls, text: str) -> ClockCapability:
         """Parse ``system``, ``coarse:1ms``, ``fixed:2026-01-01T00:00:00Z``, ``virtual`` or ``deny``."""
+        text = _text(text, "clock")
         mode, mark, detail = text.partition(":")
         if mode == "coarse":
             seconds = parse_seconds(detail or "1ms", "clock: the resolution")
@@ -195,6 +204,7 @@ class RandomCapability:
     @classmethod
     def parse(cls, text: str) -> RandomCapability:
         """Parse ``system``, ``seed:42`` or ``deny``."""
+        text = _text(text, "random")
         mode, mark, detail = text.partition(":")
         if mode == "seed":
             if not detail.isascii() or not detail.isdigit():
@@ -231,6 +241,7 @@ class LoggingCapability:
     @classmethod
     def parse(cls, text: str) -> LoggingCapability:
         """Parse a level, which enables the log from there on."""
+        text = _text(text, "logging")
         return cls(enabled=True, min_level=text)
 
 

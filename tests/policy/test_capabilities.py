@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from aegis.errors import PolicyError
 from aegis.policy import (
     LOG_LEVELS,
     ClockCapability,
+    ConfigCapability,
     EnvironmentCapability,
     LoggingCapability,
     RandomCapability,
@@ -220,3 +222,11 @@ def test_any_text_is_a_capability_or_a_policy_error(text: str) -> None:
             assert kind.parse(text) == kind.parse(text)
         except PolicyError:
             continue
+
+
+@pytest.mark.parametrize(
+    "capability", [ClockCapability, ConfigCapability, EnvironmentCapability, LoggingCapability, RandomCapability]
+)
+def test_what_is_parsed_is_text(capability: Any) -> None:
+    with pytest.raises(PolicyError, match="expected text, not int"):
+        capability.parse(3)

@@ -21,6 +21,7 @@ from aegis import (
     OutOfFuel,
     QuotaExceeded,
     SandboxStateError,
+    StdioCapability,
 )
 
 RUNTIME = Aegis(cache=False, pooled=False, timeout="20s")
@@ -351,3 +352,96 @@ def test_any_bytes_in_a_component_end_in_a_documented_way() -> None:
                     sandbox.run(name)
         except AegisError:
             continue
+
+
+POLL = """(component
+  (type $poll (instance
+    (export "pollable" (type $p (sub resource)))
+    (type $many (list (borrow $p)))
+    (type $ready (list u32))
+    (export "poll" (func (param "in" $many) (result $ready)))))
+  (import "wasi:io/poll@0.2.3" (instance $poll (type $poll)))
+  (alias export $poll "pollable" (type $pollable))
+  (type $clock (instance
+    (alias outer 1 $pollable (type $outer))
+    (export "pollable" (type $p (eq $outer)))
+    (type $own (own $p))
+    (export "subscribe-duration" (func (param "when" u64) (result $own)))))
+  (import "wasi:clocks/monotonic-clock@0.2.3" (instance $clock (type $clock)))
+  (core module $memory (memory (export "memory") 80)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0)))
+  (core instance $memory (instantiate $memory))
+  (core func $poll (canon lower (func $poll "poll")
+    (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+  (core func $timer (canon lower (func $clock "subscribe-duration")))
+  (core module $m
+    (import "" "memory" (memory 80))
+    (import "" "poll" (func $poll (param i32 i32 i32)))
+    (import "" "timer" (func $timer (param i64) (result i32)))
+    (func (export "go") (param $count i32) (result i32) (local $handle i32) (local $n i32)
+      (local.set $handle (call $timer (i64.const 0)))
+      (loop $fill
+        (i32.store offset=64 (i32.mul (local.get $n) (i32.const 4)) (local.get $handle))
+        (local.set $n (i32.add (local.get $n) (i32.const 1)))
+        (br_if $fill (i32.lt_u (local.get $n) (local.get $count))))
+      (call $poll (i32.const 64) (local.get $count) (i32.const 16))
+      (i32.load (i32.const 20))))
+  (core instance $m (instantiate $m (with "" (instance
+    (export "memory" (memory $memory "memory")) (export "poll" (func $poll)) (export "timer" (func $timer))))))
+  (func (export "go") (param "count" u32) (result u32) (canon lift (core func $m "go"))))"""
+
+
+def test_a_poll_of_a_million_is_refused_before_it_is_read() -> None:
+    component = RUNTIME.load_wat(POLL)
+    with RUNTIME.sandbox(component) as sandbox:
+        assert sandbox.call("go", 3) == 3
+        with pytest.raises((QuotaExceeded, GuestTrap)):
+            sandbox.call("go", 1_000_000)
+        sandbox.reset()
+        with pytest.raises(QuotaExceeded, match="5,000 handles at once, and may hold 4,096"):
+            sandbox.call("go", 5000)
+
+
+READ = """(component
+  (type $streams (instance
+    (export "error" (type $e (sub resource)))
+    (type $own (own $e))
+    (type $v (variant (case "last-operation-failed" $own) (case "closed")))
+    (export "stream-error" (type $error (eq $v)))
+    (export "input-stream" (type $in (sub resource)))
+    (type $bytes (list u8))
+    (type $r (result $bytes (error $error)))
+    (export "[method]input-stream.blocking-read"
+      (func (param "self" (borrow $in)) (param "len" u64) (result $r)))))
+  (import "wasi:io/streams@0.2.0" (instance $streams (type $streams)))
+  (alias export $streams "input-stream" (type $input))
+  (type $stdin (instance
+    (alias outer 1 $input (type $outer))
+    (export "input-stream" (type $in (eq $outer)))
+    (type $own (own $in))
+    (export "get-stdin" (func (result $own)))))
+  (import "wasi:cli/stdin@0.2.7" (instance $stdin (type $stdin)))
+  (core module $memory (memory (export "memory") 4)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
+  (core instance $memory (instantiate $memory))
+  (core func $read (canon lower (func $streams "[method]input-stream.blocking-read")
+    (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+  (core func $stdin (canon lower (func $stdin "get-stdin")))
+  (core module $m
+    (import "" "memory" (memory 4))
+    (import "" "read" (func $read (param i32 i64 i32)))
+    (import "" "stdin" (func $stdin (result i32)))
+    (func (export "go") (result i32)
+      (call $read (call $stdin) (i64.const -1) (i32.const 16))
+      (if (result i32) (i32.load8_u (i32.const 16)) (then (i32.const -1)) (else (i32.load (i32.const 24))))))
+  (core instance $m (instantiate $m (with "" (instance
+    (export "memory" (memory $memory "memory")) (export "read" (func $read)) (export "stdin" (func $stdin))))))
+  (func (export "go") (result s32) (canon lift (core func $m "go"))))"""
+
+
+def test_a_read_of_everything_gives_a_chunk_and_versions_are_served_by_name() -> None:
+    component = RUNTIME.load_wat(READ)
+    with RUNTIME.sandbox(component, stdio=StdioCapability(stdin=bytes(200_000))) as sandbox:
+        assert sandbox.call("go") == 65536
+    with RUNTIME.sandbox(component) as sandbox:
+        assert sandbox.call("go") == -1

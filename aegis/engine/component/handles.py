@@ -78,6 +78,14 @@ class Handles:
                 f"the guest holds {used:,} handles, all it may", limit="handles", used=used, allowed=self.limit
             )
 
+    def many(self, number: int) -> None:
+        """Refuse a list of more handles than may be held."""
+        if self.limit is not None and number > self.limit:
+            raise QuotaExceeded(
+                f"the guest passed {number:,} handles at once, and may hold {self.limit:,}",
+                limit="handles", used=number, allowed=self.limit,
+            )  # fmt: skip
+
     def dropped(self, rep: int) -> None:
         """The guest dropped an object of ours: tell it, if it wants to know."""
         value = self.objects.pop(rep, None)

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from ctypes import c_size_t, c_uint32, c_void_p
 from struct import Struct
+from struct import error as struct_error
 from typing import Any, NamedTuple
 
 from aegis.engine.convert.keys import images_of
 from aegis.engine.convert.layout import FORMATS, KINDS, SLOT, Arena
 from aegis.engine.convert.lift import lifting_of
 from aegis.engine.convert.lower import result_lowering_of, scalar_expression, scalar_scope
-from aegis.engine.convert.shape import fit
+from aegis.engine.convert.shape import Unfit, fit
 from aegis.engine.door import Door
 from aegis.engine.native import lib, pointer, windows
 from aegis.errors import CallError, GuestTrap, HostError
@@ -185,8 +186,8 @@ def _lower(function: ImportedFunction, scope: dict[str, Any]) -> str:
     return "    lower(result, results, door)"
 
 
-_STRUCT_ERRORS = (TypeError, ValueError, OverflowError, AttributeError, __import__("struct").error)
-_UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError)
+_STRUCT_ERRORS = (TypeError, ValueError, OverflowError, AttributeError, struct_error)
+_UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError, Unfit)
 
 
 def _lowering(function: ImportedFunction) -> Callable[[Any, int, Door], None]:
@@ -197,9 +198,6 @@ def _lowering(function: ImportedFunction) -> Callable[[Any, int, Door], None]:
     refit = _refit(function)
     free: list[tuple[Arena, Callable[..., None], Any]] = []
     clone = lib.wasmtime_component_val_clone
-    from aegis.engine.convert.shape import Unfit
-
-    unfit = (*_UNFIT, Unfit)
 
     def lower(result: Any, results: int, door: Door) -> None:
         try:
@@ -214,7 +212,7 @@ def _lowering(function: ImportedFunction) -> Callable[[Any, int, Door], None]:
             write(result, keep, door)
         except CallError as error:
             raise HostError(f"host function {function} broke its type: {error}") from None
-        except unfit:
+        except _UNFIT:
             write(refit(result), keep, door)
         if door.bytes_left < 0:
             raise door.overdrawn()

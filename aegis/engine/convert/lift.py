@@ -225,7 +225,10 @@ class _Source:
         each = self.name(Struct(f"=8x{fragment}").iter_unpack)
         words = self.fresh(count)
         value = self.read(element, words)
+        # More handles than may be held cannot all be meant, and each costs more to read than anything else.
+        bound = ["door.handles.many(n)"] if isinstance(element, (Own, Borrow)) else []
         lines = [
+            *bound,
             f"door.charge(n * {SLOT})",
             f"return [{value} for {', '.join(words)}, in {each}(peek(p, n * {SLOT}))] if n else []",
         ]
