@@ -21,7 +21,22 @@ from functools import cache
 __all__ = ["constant", "pascal", "snake"]
 
 _TAKEN = frozenset(
-    {"bool", "bytes", "dict", "drop", "float", "int", "list", "none", "object", "print", "property", "self", "set"}
+    {
+        "bool",
+        "bytes",
+        "dict",
+        "drop",
+        "float",
+        "int",
+        "list",
+        "mro",
+        "none",
+        "object",
+        "print",
+        "property",
+        "self",
+        "set",
+    }
     | {"str", "super", "tuple", "type"}
 )
 _TYPES = frozenset(

@@ -1,4 +1,4 @@
-"""WAVE, the text form of component values: reading calls and values, and writing values.
+"""WAVE, the text form of component values: reading calls and values. Writing is ``wave_write``'s.
 
 The grammar is that of the ``wasm-wave`` project: ``true``, ``-7``, ``1.5``, ``nan``, ``'é'``, ``"text"``,
 ``[1, 2]``, ``(1, "a")``, ``{field: 1}``, ``case(payload)``, ``{flag, flag}``, ``some(x)``, ``none``, ``ok(x)``,
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 from aegis.errors import CallError
 from aegis.names import count, printable
 from aegis.wit.images import nullable
-from aegis.wit.naming import constant, snake
+from aegis.wit.naming import constant
 from aegis.wit.types import (
     Borrow,
     Enum,
@@ -33,19 +33,18 @@ from aegis.wit.types import (
     show,
 )
 from aegis.wit.values import Err, Ok, Some
+from aegis.wit.wave_write import format_value, single
 
 __all__ = ["Call", "format_value", "parse_arguments", "parse_call", "parse_value"]
 
-_DEEPEST = 200
-_SPACE = re.compile(r"(?:\s+|//[^\n]*)*")
+_DEEPEST = 100  # as types may be nested in a component; each level takes up to four frames of Python's stack
+_SPACE = re.compile(r"(?:[ \t\n\r]+|//[^\n]*)*")
 _LABEL = re.compile(r"%?[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _CALL = re.compile(r"\s*([^\s(]+)\s*\((.*)\)\s*\Z", re.DOTALL)
-_KEYWORDS = frozenset({"true", "false", "inf", "nan", "some", "none", "ok", "err"})
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "'": "'", '"': '"', "\\": "\\"}
-_UNESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"}
+_UNICODE = re.compile(r"u\{([0-9A-Fa-f]{1,6})\}")
 _RANGES = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
-_LARGEST_SINGLE = 3.4028234663852886e38
 
 
 class Call(NamedTuple):
@@ -220,8 +219,8 @@ class _Reader:
             self.wrong(f"a number for {of}")
         self.at = found.end()
         self.skip()
-        number = float(found[0])
-        if math.isinf(number) or (of == "f32" and abs(number) > _LARGEST_SINGLE):
+        number = single(float(found[0])) if of == "f32" else float(found[0])
+        if math.isinf(number):
             raise CallError(f"column {start + 1}: {printable(found[0], 40)} is out of range for {of}")
         return number
 
@@ -247,32 +246,39 @@ class _Reader:
         return "".join(parts)
 
     def lines(self) -> str:
-        """Text in three quotes: lines that lose the indentation of the closing quotes."""
-        start = self.at
-        found = re.compile(r'"""\n(.*?)\n?([ \t]*)"""', re.DOTALL).match(self.text, self.at)
-        if found is None:
-            self.wrong('lines between """ and """')
-        body, indent = found[1], found[2]
-        self.at = found.end()
+        """Text between three quotes: whole lines, which lose the indentation of the closing quotes."""
+        end = self.text.find('"""', self.at + 3)
+        first, *lines = self.text[self.at + 3 : max(end, 0)].split("\n")
+        if end < 0 or first.strip("\r") or not lines:
+            self.wrong('a line break after """, and a closing """')
+        if indent := lines.pop().strip(" \t"):
+            self.at = end - len(indent)
+            self.wrong('the closing """ on a line of its own')
+        indent = self.text[self.text.rindex("\n", 0, end) + 1 : end]
+        self.at += 4 + len(first)
+        read = [self.line(line, indent) for line in lines]
+        self.at = end + 3
         self.skip()
-        lines = []
-        for line in body.split("\n"):
-            if line and not line.startswith(indent):
-                raise CallError(f"column {start + 1}: a line is indented less than the closing quotes")
-            lines.append(line[len(indent) :])
-        inner = _Reader("\n".join(lines))
-        inner.at = 0
+        return "\n".join(read)
+
+    def line(self, line: str, indent: str) -> str:
+        """Read one of the lines between three quotes, and pass its end."""
+        end = self.at + len(line)
+        if line.strip("\r") and not line.startswith(indent):
+            self.wrong('a line that is indented as the closing """ is')
+        self.at = min(self.at + len(indent), end)
         parts = []
-        while not inner.at_end():
-            parts.append(inner.quoted("", lines=True))
+        while self.at < end - line.endswith("\r"):
+            parts.append(self.quoted(""))
+        self.at = end + 1
         return "".join(parts)
 
-    def quoted(self, quote: str, *, lines: bool = False) -> str:
+    def quoted(self, quote: str) -> str:
         """Read one character of a literal, which may be an escape."""
         if self.at_end():
             self.wrong("the closing quote")
         char = self.text[self.at]
-        if char == quote or (char in "\n\r" and not lines):
+        if char in (quote, "\n"):
             self.wrong("a character" if quote == "'" else "the closing quote")
         if 0xD800 <= ord(char) <= 0xDFFF:
             self.wrong("a character that is no surrogate")
@@ -283,7 +289,7 @@ class _Reader:
         if escape in _ESCAPES and escape:
             self.at += 1
             return _ESCAPES[escape]
-        found = re.compile(r"u\{([0-9A-Fa-f]{1,6})\}").match(self.text, self.at)
+        found = _UNICODE.match(self.text, self.at)
         number = int(found[1], 16) if found else 0xD800
         if found is None or number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
             self.wrong(r"an escape: \t, \n, \r, \', \", \\ or \u{…}")
@@ -365,20 +371,22 @@ class _Reader:
     def flags(self, of: Flags) -> Any:
         if not self.eat("{"):
             self.wrong(f"'{{' for the flags {of.name}")
-        assert of.python is not None
-        found = of.python(0)
+        found: list[str] = []
 
         def one() -> None:
-            nonlocal found
             start = self.at
             name = self.label(f"a flag of {of.name}").removeprefix("%")
-            if name not in of.names:
+            if name not in of.names or name in found:
                 self.at = start
-                self.wrong(f"a flag of {of.name}: {_listed(of.names)}")
-            found |= of.python[constant(name)]  # type: ignore[index]
+                self.wrong(f"a flag of {of.name}: {_listed([n for n in of.names if n not in found])}")
+            found.append(name)
 
         self.many("}", one)
-        return found
+        assert of.python is not None
+        value = of.python(0)
+        for name in found:
+            value |= of.python[constant(name)]
+        return value
 
     def option(self, element: WitType, depth: int) -> Any:
         if self.keyword("none"):
@@ -402,73 +410,3 @@ class _Reader:
 
 def _listed(names: Any) -> str:
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-
-
-# -- writing ------------------------------------------------------------------------------------
-
-
-def format_value(value: Any, of: WitType) -> str:
-    """Return ``value``, an image of type ``of``, as WAVE that reads back as the same value."""
-    match of:
-        case str():
-            return _primitive(value, of)
-        case List(element):
-            return f"[{', '.join(format_value(item, element) for item in value)}]"
-        case Tuple(elements):
-            return f"({', '.join(format_value(v, t) for v, t in zip(value, elements, strict=True))})"
-        case Record():
-            fields = (f"{_label(n)}: {format_value(getattr(value, snake(n)), t)}" for n, t in of.fields)
-            return f"{{{', '.join(fields)}}}"
-        case Variant():
-            return _variant(value, of)
-        case Enum():
-            return _label(value.value)
-        case Flags():
-            return f"{{{', '.join(_label(n) for i, n in enumerate(of.names) if value.value >> i & 1)}}}"
-        case Option(element):
-            inner = value.value if isinstance(value, Some) and nullable(element) else value
-            return "none" if value is None else f"some({format_value(inner, element)})"
-        case Result():
-            word, payload = ("ok", of.ok) if isinstance(value, Ok) else ("err", of.err)
-            return word if payload is None else f"{word}({format_value(value.value, payload)})"
-        case Own(resource) | Borrow(resource):
-            return f"<{resource.name}>"
-
-
-def _primitive(value: Any, of: str) -> str:
-    if of == "bool":
-        return "true" if value else "false"
-    if of == "char":
-        return f"'{_escaped(value, chr(39))}'"
-    if of == "string":
-        return f'"{_escaped(value, chr(34))}"'
-    if of not in ("f32", "f64"):
-        return str(value)
-    if math.isnan(value):
-        return "nan"
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    return repr(float(value)).removesuffix(".0") if abs(value) < 1e16 else repr(float(value))
-
-
-def _escaped(text: str, quote: str) -> str:
-    parts = []
-    for char in text:
-        if char in _UNESCAPES:
-            parts.append(_UNESCAPES[char])
-        elif char == quote:
-            parts.append(f"\\{char}")
-        else:
-            parts.append(char if char.isprintable() else f"\\u{{{ord(char):x}}}")
-    return "".join(parts)
-
-
-def _label(name: str) -> str:
-    return f"%{name}" if name in _KEYWORDS else name
-
-
-def _variant(value: Any, of: Variant) -> str:
-    for cls, (case, payload) in zip(of.python or (), of.cases, strict=True):
-        if type(value) is cls:
-            return _label(case) if payload is None else f"{_label(case)}({format_value(value.value, payload)})"
-    raise CallError(f"{type(value).__name__} is not a case of {of.name}")

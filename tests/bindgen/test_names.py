@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 import aegis.bindings
 from aegis.bindgen.plan import carried, module_names
-from tests.bindgen.support import WORLDS, bindings
+from tests.bindgen.support import WORLDS, bindings, package
 
 KEYVALUE = (WORLDS / "keyvalue.wit").read_text(encoding="utf-8")
 
@@ -31,6 +35,17 @@ def test_modules_whose_names_would_be_one_are_two() -> None:
         "imports_",
         "import_",
     ]
+
+
+def test_a_field_may_have_any_name_that_python_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["mro", "type", "class", "self", "none", "drop", "value", "count", "index", "name", "items", "property"]
+    fields = ", ".join(f"%{word}: u32" for word in words)
+    text = f"package a:b; interface i {{ record r {{ {fields} }} f: func(x: r) -> r; }} world w {{ import i; }}"
+    package(tmp_path / "any_field", bindings(tmp_path, text))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    record = import_module("any_field.a_b_i").R
+    assert [field.name.rstrip("_") for field in dataclasses.fields(record)] == words
+    assert all(field.default is dataclasses.MISSING for field in dataclasses.fields(record))
 
 
 def test_a_type_that_others_use_is_defined_once(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -48,6 +50,14 @@ READS: list[tuple[str, WitType, Any]] = [
     (r"'\''", "char", "'"),
     (r'"a\n\"b\\"', "string", 'a\n"b\\'),
     ('"""\n  one\n  two\n  """', "string", "one\ntwo"),
+    ('"""\n"""', "string", ""),
+    ('"""\n\n one\n\n"""', "string", "\n one\n"),
+    ('"""\r\n  one\r\n  two\r\n  """', "string", "one\ntwo"),
+    ('"""\n  "" \\u{22}""\\"\n  """', "string", '"" """"'),
+    ("3.4028234664e38", "f32", 3.4028234663852886e38),
+    ("0.1", "f32", 0.10000000149011612),
+    ("1.4012984643e-46", "f32", 0.0),
+    ("-0.0", "f64", -0.0),
     ("[1, 2, 255,]", List("u8"), b"\x01\x02\xff"),
     ("[[], [1]]", List(List("u16")), [[], [1]]),
     ('(1, "a")', Tuple(("u8", "string")), (1, "a")),
@@ -85,6 +95,17 @@ REFUSED: list[tuple[str, WitType, str]] = [
     ("{y: 1}", POINT, "column 2: expected a field of point: x, tag, found 'y: 1}'"),
     ("square", SHAPE, "expected a case of shape: none, circle"),
     ("{execute}", MODE, "expected a flag of mode: read, write"),
+    ("{read, read}", MODE, "column 8: expected a flag of mode: write, found 'read}'"),
+    ("{x: 1, x: 2}", POINT, "column 8: expected a field of point: tag"),
+    ("3.4028235678e38", "f32", "out of range for f32"),
+    ('"""one"""', "string", 'expected a line break after """'),
+    ('"""\none', "string", 'a closing """'),
+    ('"""\none"""', "string", 'column 5: expected the closing """ on a line of its own'),
+    ('"""\n one\n  """', "string", "column 5: expected a line that is indented"),
+    ('"""\n  a\\q\n  """', "string", "column 9: expected an escape"),
+    ("1\u00a0", "u8", "expected the end"),
+    ("some()", Option("u8"), "expected an integer"),
+    ("ok()", Result(), "expected the end"),
     ("1", Option(Option("u8")), "expected some(…) or none"),
     ("1", Borrow(Resource("file")), "a handle of file cannot be written"),
     ("1 2", "u8", "expected the end, found '2'"),
@@ -99,12 +120,38 @@ def test_a_refused_text_says_where_and_what_was_expected(text: str, of: WitType,
     assert message in str(caught.value)
 
 
-def test_nesting_has_a_bound() -> None:
+@pytest.mark.parametrize(("opening", "closing", "wrap"), [("[", "]", List), ("some(", ")", Option)])
+def test_nesting_has_a_bound(opening: str, closing: str, wrap: Callable[[WitType], WitType]) -> None:
     of: WitType = "u8"
     for _ in range(300):
-        of = List(of)
+        of = wrap(of)
     with pytest.raises(CallError, match="nested deeper"):
-        parse_value("[" * 300 + "]" * 300, of)
+        parse_value(opening * 300 + closing * 300, of)
+
+
+def test_nesting_up_to_the_bound_fits_beneath_a_deep_caller() -> None:
+    of: WitType = "u16"
+    for _ in range(100):
+        of = List(of)
+
+    def beneath(frames: int) -> Any:
+        return beneath(frames - 1) if frames else parse_value("[" * 100 + "7" + "]" * 100, of)
+
+    value = beneath(300)
+    assert format_value(value, of) == "[" * 100 + "7" + "]" * 100
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_an_f32_is_written_with_no_more_digits_than_it_has(value: float) -> None:
+    text = format_value(value, "f32")
+    assert same(parse_value(text, "f32"), value)
+    assert len(re.sub(r"e.*|[-.]", "", text).strip("0")) <= 9
+
+
+def test_numbers_are_written_as_people_write_them() -> None:
+    numbers = [(0.10000000149011612, "f32", "0.1"), (100000000.0, "f32", "100000000"), (-0.0, "f32", "-0")]
+    numbers += [(0.1, "f64", "0.1"), (1e16, "f64", "1e+16"), (3.4028234663852886e38, "f32", "3.4028235e+38")]
+    assert [format_value(value, of) for value, of, _ in numbers] == [text for _, _, text in numbers]
 
 
 def test_a_call_is_a_target_and_its_arguments() -> None:

@@ -1,0 +1,102 @@
+"""Writing component values as WAVE, such that :mod:`aegis.wit.wave` reads them back as they were."""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Any
+
+from aegis.errors import CallError
+from aegis.wit.images import nullable
+from aegis.wit.naming import snake
+from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
+from aegis.wit.values import Ok, Some
+
+__all__ = ["format_value", "single"]
+
+_KEYWORDS = frozenset({"true", "false", "inf", "nan", "some", "none", "ok", "err"})
+_UNESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"}
+
+
+def single(number: float) -> float:
+    """Return the f32 nearest to ``number``: infinite where that is beyond them all."""
+    try:
+        return float(struct.unpack("<f", struct.pack("<f", number))[0])
+    except OverflowError:
+        return math.copysign(math.inf, number)
+
+
+def format_value(value: Any, of: WitType) -> str:
+    """Return ``value``, an image of type ``of``, as WAVE that reads back as the same value."""
+    match of:
+        case str():
+            return _primitive(value, of)
+        case List(element):
+            return f"[{', '.join(format_value(item, element) for item in value)}]"
+        case Tuple(elements):
+            return f"({', '.join(format_value(v, t) for v, t in zip(value, elements, strict=True))})"
+        case Record():
+            fields = (f"{_label(n)}: {format_value(getattr(value, snake(n)), t)}" for n, t in of.fields)
+            return f"{{{', '.join(fields)}}}"
+        case Variant():
+            return _variant(value, of)
+        case Enum():
+            return _label(value.value)
+        case Flags():
+            return f"{{{', '.join(_label(n) for i, n in enumerate(of.names) if value.value >> i & 1)}}}"
+        case Option(element):
+            inner = value.value if isinstance(value, Some) and nullable(element) else value
+            return "none" if value is None else f"some({format_value(inner, element)})"
+        case Result():
+            word, payload = ("ok", of.ok) if isinstance(value, Ok) else ("err", of.err)
+            return word if payload is None else f"{word}({format_value(value.value, payload)})"
+        case Own(resource) | Borrow(resource):
+            return f"<{resource.name}>"
+
+
+def _primitive(value: Any, of: str) -> str:
+    if of == "bool":
+        return "true" if value else "false"
+    if of == "char":
+        return f"'{_escaped(value, chr(39))}'"
+    if of == "string":
+        return f'"{_escaped(value, chr(34))}"'
+    if of not in ("f32", "f64"):
+        return str(value)
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return repr(_fewest_digits(value) if of == "f32" else float(value)).removesuffix(".0")
+
+
+def _fewest_digits(value: float) -> float:
+    """Return the number of fewest digits whose nearest f32 is ``value``: 0.1, not 0.10000000149011612."""
+    for digits in range(1, 10):
+        short = float(f"{value:.{digits}g}")
+        if single(short) == value:
+            return short
+    return float(value)
+
+
+def _escaped(text: str, quote: str) -> str:
+    parts = []
+    for char in text:
+        if char in _UNESCAPES:
+            parts.append(_UNESCAPES[char])
+        elif char == quote:
+            parts.append(f"\\{char}")
+        else:
+            parts.append(char if char.isprintable() else f"\\u{{{ord(char):x}}}")
+    return "".join(parts)
+
+
+def _label(name: str) -> str:
+    return f"%{name}" if name in _KEYWORDS else name
+
+
+def _variant(value: Any, of: Variant) -> str:
+    for cls, (case, payload) in zip(of.python or (), of.cases, strict=True):
+        if type(value) is cls:
+            return _label(case) if payload is None else f"{_label(case)}({format_value(value.value, payload)})"
+    raise CallError(f"{type(value).__name__} is not a case of {of.name}")
