@@ -72,7 +72,7 @@ def policy_options(command: _Command) -> _Command:
             "--allow-net",
             multiple=True,
             metavar="PATTERN",
-            help="Let a component reach https://HOST, tcp://IP:PORT, *.NAME:PORT … (names may be looked up).",
+            help="Let a component reach https://HOST, GET https://HOST, tcp://IP:PORT … (names may be looked up).",
         ),
         click.option("--listen", multiple=True, metavar="PATTERN", help="Let it listen at tcp://127.0.0.1:8080 …"),
         click.option("--deny-net", multiple=True, metavar="PATTERN", help="Deny wins over --allow-net."),

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from aegis.errors import QuotaExceeded
 from aegis.limits import Limits, format_bytes
 from aegis.names import printable
-from aegis.policy.addresses import read_address
 from aegis.policy.network import NetworkCapability, NetworkVerdict
+from aegis.policy.patterns import plain_host
 from aegis.values import CallScope, Decision
 
 __all__ = ["Lookup", "Network", "Resolver", "shown"]
@@ -27,6 +27,7 @@ Resolver = Callable[[str], list[str]]
 """Gives the addresses of a name, in order of preference; raises ``socket.gaierror``."""
 
 _LOOKUPS = 4
+_ADDRESSES_KEPT, _NAMES_KEPT = 4096, 16
 
 
 def shown(host: str, port: int) -> str:
@@ -67,6 +68,8 @@ class Network:
         """The TLS context that HTTP verifies servers by; ``None`` for the system's roots of trust."""
         self.exchanges: set[Closing] = set()
         """HTTP exchanges under way."""
+        self.patience = 3.0
+        """Seconds that HTTP waits for one address of a name to answer before it tries the next."""
 
     # -- decisions -----------------------------------------------------------------------------------
 
@@ -104,14 +107,14 @@ class Network:
             )  # fmt: skip
         return bool(verdict)
 
-    def may_request(self, scheme: str, host: str, port: int) -> bool:
+    def may_request(self, scheme: str, host: str, port: int, method: str) -> bool:
         """Judge an HTTP request to a host, by name or address; record it."""
-        verdict = self._capability.decide(scheme, host, port)
+        verdict = self._capability.decide(scheme, host, port, method=method)
         return self._told("request", scheme, host, port, bool(verdict), verdict.rule, "--allow-net")
 
-    def vetted(self, scheme: str, host: str, port: int, addresses: list[str]) -> list[str]:
+    def vetted(self, scheme: str, host: str, port: int, method: str, addresses: list[str]) -> list[str]:
         """Return those of a name's addresses that may be dialled for a request; record one denial if none may."""
-        verdicts = [(a, self._capability.decide(scheme, host, port, address=a)) for a in addresses]
+        verdicts = [(a, self._capability.decide(scheme, host, port, address=a, method=method)) for a in addresses]
         allowed = [address for address, verdict in verdicts if verdict]
         if not allowed and verdicts:
             address, verdict = verdicts[0]
@@ -152,10 +155,21 @@ class Network:
                 )
             )  # fmt: skip
         # In the one notation that a socket's address is shown in, whatever the resolver's.
-        found = [str(read_address(address)) for address in permitted[: self.limits.resolver_answers]]
+        plain = dict.fromkeys(str(plain_host(address)) for address in permitted)
+        found = list(plain)[: self.limits.resolver_answers]
         for address in found:
-            self._names.setdefault(address, {})[lookup.name] = None
+            self._remember(address, lookup.name)
         return found
+
+    def _remember(self, address: str, name: str) -> None:
+        """Keep where an address came from: the latest addresses, and the latest names of each."""
+        names = self._names.pop(address, {})
+        names.pop(name, None)
+        self._names[address] = names
+        names[name] = None
+        for kept, most in ((names, _NAMES_KEPT), (self._names, _ADDRESSES_KEPT)):
+            if len(kept) > most:
+                del kept[next(iter(kept))]
 
     def forget(self, lookup: Lookup) -> None:
         """The guest gave a lookup up. It counts until its thread ends: given up, they would have no limit."""

@@ -21,6 +21,7 @@ __all__ = [
     "address_class",
     "carried",
     "ends_in_number",
+    "is_tunnel",
     "judged",
     "named_by",
     "plain_network",
@@ -134,6 +135,13 @@ def plain_network(network: Network) -> Network:
     return network
 
 
+def is_tunnel(network: Network) -> bool:
+    """Tell whether every address in ``network`` is a 6to4 or Teredo one, which :func:`judged` never returns."""
+    from ipaddress import IPv6Network
+
+    return isinstance(network, IPv6Network) and any(network.subnet_of(tunnel) for tunnel in _tunnels())
+
+
 def address_class(address: Address) -> str:
     """Return the class of a judged address: ``public``, or one of the closed ones, such as ``loopback``."""
     for name, networks in _table():
@@ -145,6 +153,13 @@ def address_class(address: Address) -> str:
 def named_by(address: Address) -> str | None:
     """Return which of ``CLASSES`` names a judged address, or ``None`` if only an IP or a CIDR does."""
     return _NAMED_BY.get(address_class(address))
+
+
+@cache
+def _tunnels() -> tuple[IPv6Network, ...]:
+    from ipaddress import IPv6Network
+
+    return tuple(map(IPv6Network, ("2002::/16", "2001::/32")))
 
 
 @cache

@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from subprocess import run
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from aegis.errors import PolicyError
 from aegis.policy import NetworkCapability, NetworkPattern, NetworkVerdict, addresses
+from aegis.policy.patterns import plain_host
 
 # -- patterns -----------------------------------------------------------------------------------
 
@@ -140,7 +142,15 @@ HOSTS = st.one_of(NAMES, NAMES.map("*.{}".format), ADDRESSES.map(str), NETWORKS,
 PORTS = st.tuples(st.integers(0, 65535), st.integers(0, 65535)).map(lambda pair: (min(pair), max(pair)))
 PATTERNS = st.builds(
     NetworkPattern, scheme=st.sampled_from([None, "tcp", "udp", "http", "https"]), host=HOSTS, ports=PORTS
+) | st.builds(
+    NetworkPattern,
+    method=st.sampled_from(["GET", "POST", "M-SEARCH"]),
+    scheme=st.sampled_from(["http", "https"]),
+    host=HOSTS,
+    ports=PORTS,
 )
+DENIALS = PATTERNS.filter(lambda pattern: pattern.method is None)
+GRANTS = PATTERNS.filter(lambda pattern: not pattern.is_tunnel())
 
 
 @given(PATTERNS)
@@ -371,7 +381,7 @@ def test_the_empty_capability_allows_nothing(scheme: str, host: str, port: int, 
     assert not nothing.decide_listen(scheme, host, port)
 
 
-@given(st.lists(PATTERNS, max_size=4), st.lists(PATTERNS, max_size=4), HOSTS, st.integers(0, 65535))
+@given(st.lists(GRANTS, max_size=4), st.lists(DENIALS, max_size=4), HOSTS, st.integers(0, 65535))
 def test_deny_only_takes_away(allow: list[NetworkPattern], deny: list[NetworkPattern], host: str, port: int) -> None:
     less = NetworkCapability(allow=allow, deny=deny).decide("tcp", host, port)
     assert NetworkCapability(allow=allow).decide("tcp", host, port).allowed or not less.allowed
@@ -434,3 +444,91 @@ def test_what_is_denied_over_https_is_denied_over_tcp() -> None:
     for scheme, port in (("https", 443), ("tcp", 443), ("https", 8443), ("tcp", 8443)):
         assert not policy.decide(scheme, "93.184.216.34", port)
     assert policy.decide("tcp", "93.184.216.35", 443)
+
+
+# -- methods --------------------------------------------------------------------------------------
+
+
+def test_a_rule_may_be_for_one_method() -> None:
+    rules = NetworkCapability(allow=["GET https://a.example", "M-SEARCH http://b.example:8080"])
+    assert [str(rule) for rule in rules.allow] == ["GET https://a.example", "M-SEARCH http://b.example:8080"]
+    assert rules.decide("https", "a.example", 443, method="GET")
+    assert rules.decide("https", "a.example", 443, method="GET", address="1.1.1.1")
+    assert not rules.decide("https", "a.example", 443, method="GET", address="10.0.0.1")
+    assert rules.decide_lookup("a.example")
+    for method in ("POST", "get", None):
+        assert not rules.decide("https", "a.example", 443, method=method)
+        assert not rules.decide("https", "a.example", 443, method=method, address="1.1.1.1")
+    assert rules.decide("https", "a.example", 443, method="POST").rule == "nothing allows POST https://a.example:443"
+    assert not rules.decide("tcp", "a.example", 443, method="GET")
+    assert NetworkCapability(allow=["https://a.example"]).decide("https", "a.example", 443, method="POST")
+
+
+@pytest.mark.parametrize("text", ["GET a.example:443", "GET tcp://a.example:443", "GET udp://a.example:53"])
+def test_only_http_has_methods(text: str) -> None:
+    with pytest.raises(PolicyError, match="'GET' is not the method of a rule for http or https"):
+        NetworkPattern.parse(text)
+
+
+@pytest.mark.parametrize("text", ["get https://a.example", "GET,POST https://a.example", "GET  https://a.example"])
+def test_what_is_no_method(text: str) -> None:
+    with pytest.raises(PolicyError):
+        NetworkPattern.parse(text)
+    with pytest.raises(PolicyError, match="is not the method of a rule"):
+        NetworkPattern(method=text[:4].rstrip() + "!", scheme="https", host="a.example", ports=(443, 443))
+
+
+def test_a_denial_is_for_every_method() -> None:
+    for rules in ({"deny": ["POST https://a.example"]}, {"listen": ["GET http://127.0.0.1:80"]}):
+        with pytest.raises(PolicyError, match="names a method, which only a rule that allows does"):
+            NetworkCapability(**rules)  # type: ignore[arg-type]
+
+
+# -- what a rule may not be -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"host": 3, "ports": (1, 1)},
+        {"host": None, "ports": (1, 1)},
+        {"host": b"a.example", "ports": (1, 1)},
+        {"scheme": 3, "host": "a.example", "ports": (1, 1)},
+        {"method": 3, "scheme": "http", "host": "a.example", "ports": (1, 1)},
+        {"host": "a.example", "ports": 443},
+        {"host": "a.example", "ports": [1, 1]},
+        {"host": "a.example", "ports": (1,)},
+        {"host": "a.example", "ports": ("1", "2")},
+        {"host": "a.example", "ports": (True, True)},
+    ],
+)
+def test_a_pattern_of_something_else_is_refused(fields: Any) -> None:
+    with pytest.raises(PolicyError, match=r"^network: "):
+        NetworkPattern(**fields)
+
+
+@pytest.mark.parametrize("text", ["[2002::]/16:443", "[2002:a00::]/24:443", "[2001::]/32:443", "[2001:0:1::]/48:443"])
+def test_a_rule_that_could_never_match_is_refused(text: str) -> None:
+    for rules in ({"allow": [text]}, {"listen": [text]}):
+        with pytest.raises(PolicyError, match="is 6to4 or Teredo, judged by the IPv4 addresses within"):
+            NetworkCapability(**rules)  # type: ignore[arg-type]
+    assert not NetworkCapability(allow=["public:*"], deny=[text]).decide("tcp", "2002:a00::1", 443)
+
+
+NOTATIONS = [
+    ("EXAMPLE.com.", "example.com"),
+    ("bücher.example", "xn--bcher-kva.example"),
+    ("0x7f.1", "127.0.0.1"),
+    ("2130706433", "127.0.0.1"),
+    ("::ffff:127.0.0.1", "127.0.0.1"),
+    ("[::1]", "::1"),
+    ("2002:a00:1::", "2002:a00:1::"),
+    ("a b", None),
+    ("1.2.3.4.5", None),
+    ("", None),
+]
+
+
+@pytest.mark.parametrize(("text", "plain"), NOTATIONS)
+def test_a_host_in_the_notation_that_is_judged(text: str, plain: str | None) -> None:
+    assert plain_host(text) == plain

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections import deque
 from typing import Any, NamedTuple
 
 from aegis.host.http.faults import HttpFault
@@ -17,6 +18,8 @@ from aegis.host.network import Network
 __all__ = ["Exchange", "Timeouts", "missing_library"]
 
 _MOST = 65536
+_TURNS = 16
+"""Pieces that are received before the guest goes on: a server that never stops must not keep the host."""
 
 
 class Timeouts(NamedTuple):
@@ -50,15 +53,16 @@ class Exchange:
         self._body = bytearray()
         self._given_end: tuple[Fields | None] | None = None
         self._end_given = not request.has_body
-        self._pieces: list[bytes] = []
+        self._stopped: HttpFault | None = None
+        self._pieces: deque[bytes] = deque()
         self._held = 0
-        self._end_seen = False
+        self._end_seen = self._deaf = self._more = False
         self._users = 1
         self._since = time.monotonic()
         self._phase = "connect"
         self._transport: Transport | None = None
         try:
-            self._transport = Transport(network, request.scheme, host, port, context)
+            self._transport = Transport(network, request, host, port, context)
         except HttpFault as fault:
             self.error = fault
 
@@ -69,23 +73,30 @@ class Exchange:
         if self.error is not None or self._transport is None:
             return
         try:
-            self._go()
+            self._go(self._transport)
             self._overdue()
         except HttpFault as fault:
             self.error = fault
-            self._transport.close()
+            self._release()
 
-    def _go(self) -> None:
-        transport = self._transport
-        assert transport is not None
+    def _go(self, transport: Transport) -> None:
         if self._protocol is None:
             if not transport.pump():
                 return
             self._protocol = self._speak(transport.protocol)
             self._enter("first_byte")
-        self._send_on(transport)
+        self._send_or_stop(transport)
         self._receive(transport)
-        self._send_on(transport)
+        self._send_or_stop(transport)
+        if self._end_seen and (self._stopped is not None or self._all_sent(transport)):
+            self._release()
+
+    def _release(self) -> None:
+        """Let go of the connection: nothing more goes over it, and it counts no more. What came can still be read."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+        self._network.exchanges.discard(self)
 
     def _speak(self, protocol: str) -> Any:
         field_bytes = self._network.limits.http_field_bytes or 1 << 20
@@ -96,6 +107,23 @@ class Exchange:
         from aegis.host.http.http1 import Http1
 
         return Http1(self._request, field_bytes)
+
+    def _send_or_stop(self, transport: Transport) -> None:
+        """Send on; a server that takes no more of the request may still have answered."""
+        if self._stopped is not None:
+            return
+        try:
+            self._send_on(transport)
+        except HttpFault as fault:
+            if fault.code != "connection-terminated":
+                raise
+            self._stopped = fault
+            self._body.clear()
+            self._unsent = b""
+
+    def _all_sent(self, transport: Transport) -> bool:
+        given = self._end_given and self._given_end is None
+        return given and not self._body and not self._unsent and not transport.sending()
 
     def _send_on(self, transport: Transport) -> None:
         while not transport.sending():
@@ -113,28 +141,45 @@ class Exchange:
                 return
             self._unsent = self._unsent[sent:]
 
+    def _hungry(self) -> bool:
+        """Whether more is to be received: not while the guest has much to read, or the server much to take.
+
+        What comes after the response may say how much more of the request is wanted.
+        """
+        return not self._deaf and self._held < _MOST and len(self._unsent) <= _MOST
+
     def _receive(self, transport: Transport) -> None:
+        self._more = False
+        for _ in range(_TURNS):
+            self._unpack()
+            if not self._hungry():
+                return
+            data = transport.receive()
+            if data is None:
+                return
+            self._deaf = not data
+            self._protocol.feed(data)
+            if self._protocol.head is not None:
+                self._since = time.monotonic()
+        self._unpack()
+        self._more = self._hungry()
+
+    def _unpack(self) -> None:
+        """Take from the protocol what it has made of the bytes that came."""
         while self._held < _MOST and not self._end_seen:
             piece = self._protocol.next()
             if piece:
                 self._pieces.append(piece)
                 self._held += len(piece)
                 self._enter("between_bytes")
-                continue
-            if self._protocol.ended:
+            elif self._protocol.ended:
                 self._end_seen = True
                 self._check(self._protocol.trailers, "trailer")
-                return
-            if self._protocol.head is not None and self._phase == "first_byte":
+            elif self._protocol.head is not None and self._phase == "first_byte":
                 self._check(self._protocol.head.fields, "header")
                 self._enter("between_bytes")
-                continue
-            data = transport.receive()
-            if data is None:
+            else:
                 return
-            self._protocol.feed(data)
-            if self._protocol.head is not None:
-                self._since = time.monotonic()
 
     def _check(self, fields: Fields | None, what: str) -> None:
         limits = self._network.limits
@@ -148,13 +193,14 @@ class Exchange:
     def _enter(self, phase: str) -> None:
         self._phase, self._since = phase, time.monotonic()
 
-    def _bound(self) -> float | None:
+    def _until(self) -> float | None:
+        """When (``time.monotonic``) the guest's own patience ends; never while it is the guest that is waited for."""
         bound: float | None = getattr(self._timeouts, self._phase)
-        return bound
+        return None if bound is None or self._end_seen or self._held else self._since + bound
 
     def _overdue(self) -> None:
-        bound = self._bound()
-        if bound is None or self._end_seen or time.monotonic() < self._since + bound:
+        until = self._until()
+        if until is None or time.monotonic() < until:
             return
         codes = {"connect": "connection-timeout", "first_byte": "HTTP-response-timeout"}
         raise HttpFault(codes.get(self._phase, "connection-read-timeout"))
@@ -164,8 +210,9 @@ class Exchange:
     def room(self) -> int:
         """How many bytes of the body are taken now."""
         self.pump()
-        if self.error is not None:
-            raise self.error
+        fault = self.error or self._stopped
+        if fault is not None:
+            raise fault
         return max(0, _MOST - len(self._body) - len(self._unsent))
 
     def give(self, data: bytes) -> None:
@@ -180,8 +227,11 @@ class Exchange:
             self.pump()
 
     def sent(self) -> bool:
-        """Tell whether all that was given has gone."""
+        """Tell whether all that was given has gone; raise what became of it otherwise."""
         self.pump()
+        fault = self.error or self._stopped
+        if fault is not None:
+            raise fault
         return not self._body and not self._unsent and not (self._transport is not None and self._transport.sending())
 
     # -- the response --------------------------------------------------------------------------------
@@ -206,8 +256,9 @@ class Exchange:
                 self._pieces[0] = piece[count:]
                 piece = piece[:count]
             else:
-                self._pieces.pop(0)
+                self._pieces.popleft()
             self._held -= len(piece)
+            self._since = time.monotonic()
             self._protocol.consumed(len(piece))
             return piece
         if self._end_seen:
@@ -230,12 +281,10 @@ class Exchange:
 
     def interest(self) -> tuple[tuple[int, ...], tuple[int, ...], float | None]:
         """Return descriptors to read and to write, and when (``time.monotonic``) to look again."""
-        bound = self._bound()
-        again = None if bound is None else self._since + bound
-        if self._transport is None or self.error is not None:
+        if self._transport is None or self.error is not None or self._more:
             return (), (), 0.0
-        reads, writes = self._transport.interest(write=bool(self._unsent))
-        return reads, writes, again
+        reads, writes, again = self._transport.interest(read=self._hungry(), write=bool(self._unsent))
+        return reads, writes, min((t for t in (again, self._until()) if t is not None), default=None)
 
     def use(self) -> Exchange:
         """Count one more user."""
@@ -250,8 +299,6 @@ class Exchange:
 
     def close(self) -> None:
         """End it, whatever it is doing."""
-        if self._transport is not None:
-            self._transport.close()
         if self.error is None and not self._end_seen:
             self.error = HttpFault("connection-terminated")
-        self._network.exchanges.discard(self)
+        self._release()

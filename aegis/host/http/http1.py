@@ -19,10 +19,11 @@ class Http1:
         self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=field_bytes)
         self.head: Head | None = None
         self.trailers: Fields | None = None
-        self.ended = False
+        self.ended = self._closed = False
         headers = [(b"host", request.authority.encode()), *request.fields]
         names = {name.lower() for name, _ in request.fields}
-        if request.has_body and b"content-length" not in names:
+        self._chunked = request.has_body and b"content-length" not in names
+        if self._chunked:
             headers.append((b"transfer-encoding", b"chunked"))
         self._outgoing = self._send(h11.Request(method=request.method, target=request.target, headers=headers))
         if not request.has_body:
@@ -52,13 +53,18 @@ class Http1:
 
     def end(self, trailers: Fields | None) -> None:
         """End the body; trailers go only where its length was not stated before."""
+        if trailers and not self._chunked:
+            raise HttpFault("HTTP-protocol-error")
         self._outgoing += self._send(h11.EndOfMessage(headers=trailers or []))
 
     # -- receiving -----------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
         """Take bytes that came; none at the end of the connection."""
-        if not data and self.head is None:
+        if self.ended:
+            return  # nothing that could follow was asked for
+        self._closed = not data
+        if self._closed and self.head is None:
             raise HttpFault("HTTP-response-incomplete")
         try:
             self._connection.receive_data(data)
@@ -73,6 +79,8 @@ class Http1:
             except h11.RemoteProtocolError as error:
                 raise _fault(error) from None
             if event is h11.NEED_DATA or event is h11.PAUSED:
+                if self._closed:
+                    raise HttpFault("HTTP-response-incomplete")
                 return None
             if isinstance(event, h11.Response):
                 self.head = Head(event.status_code, [(bytes(n), bytes(v)) for n, v in event.headers.raw_items()])

@@ -15,6 +15,11 @@ from aegis.host.http.message import Fields, Head, Request
 
 __all__ = ["Http2"]
 
+_FRAME_HEAD = 9
+_FRAME_MOST = 1 << 14
+_GOAWAY = 7
+_STATUSES = range(100, 1000)
+
 
 class Http2:
     """The client's side of one exchange."""
@@ -35,20 +40,22 @@ class Http2:
         self.trailers: Fields | None = None
         self.ended = False
         self._pieces: deque[bytes] = deque()
+        self._complete = self._unwanted = False
+        self._partial = b""
         self._ending: Fields | None = None
         self._waiting = b""
         self._end_wanted = False
-        self._connection.send_headers(
-            self._stream,
-            [
-                (b":method", request.method.encode()),
-                (b":scheme", request.scheme.encode()),
-                (b":authority", request.authority.encode()),
-                (b":path", request.target.encode()),
-                *((name.lower(), value) for name, value in request.fields),
-            ],
-            end_stream=not request.has_body,
-        )
+        head = [
+            (b":method", request.method.encode()),
+            (b":scheme", request.scheme.encode()),
+            (b":authority", request.authority.encode()),
+            (b":path", request.target.encode()),
+        ]
+        try:
+            fields = [(name.lower(), value) for name, value in request.fields]
+            self._connection.send_headers(self._stream, head + fields, end_stream=not request.has_body)
+        except h2.exceptions.ProtocolError:
+            raise HttpFault("HTTP-protocol-error") from None
 
     # -- sending -------------------------------------------------------------------------------------
 
@@ -59,10 +66,13 @@ class Http2:
 
     def room(self) -> int:
         """How much of the body may be given now: what the other side's window allows, less what waits."""
-        if self._waiting:
-            return 0
+        if self._unwanted:
+            raise HttpFault("connection-terminated")
+        return 0 if self._waiting else max(0, min(65536, self._window()))
+
+    def _window(self) -> int:
         try:
-            return int(min(65536, self._connection.local_flow_control_window(self._stream)))
+            return self._connection.local_flow_control_window(self._stream)
         except h2.exceptions.StreamClosedError:
             raise HttpFault("connection-terminated") from None
 
@@ -79,9 +89,8 @@ class Http2:
     def _push(self) -> None:
         try:
             while self._waiting:
-                window = self._connection.local_flow_control_window(self._stream)
-                size = min(len(self._waiting), window, self._connection.max_outbound_frame_size)
-                if not size:
+                size = min(len(self._waiting), self._window(), self._connection.max_outbound_frame_size)
+                if size <= 0:
                     return
                 self._connection.send_data(self._stream, self._waiting[:size])
                 self._waiting = self._waiting[size:]
@@ -92,6 +101,8 @@ class Http2:
                     self._connection.send_headers(self._stream, trailers, end_stream=True)
                 else:
                     self._connection.end_stream(self._stream)
+        except h2.exceptions.StreamClosedError:
+            raise HttpFault("connection-terminated") from None
         except h2.exceptions.ProtocolError:
             raise HttpFault("HTTP-protocol-error") from None
 
@@ -100,11 +111,11 @@ class Http2:
     def feed(self, data: bytes) -> None:
         """Take bytes that came; none at the end of the connection."""
         if not data:
-            if not self.ended:
+            if not self._complete:
                 raise HttpFault("HTTP-response-incomplete")
             return
         try:
-            events = self._connection.receive_data(data)
+            events = self._connection.receive_data(self._without_farewells(data))
         except h2.exceptions.DenialOfServiceError:
             raise HttpFault("HTTP-response-header-section-size") from None
         except h2.exceptions.ProtocolError:
@@ -112,23 +123,53 @@ class Http2:
         for event in events:
             self._event(event)
 
+    def _without_farewells(self, data: bytes) -> bytes:
+        """Return whole frames less every GOAWAY that lets this stream go on: h2 would take it for the end of all.
+
+        A server sends one when it wants no further stream on the connection (RFC 9113, 6.8); there is none.
+        """
+        self._partial += data
+        frames, at = b"", 0
+        while len(self._partial) - at >= _FRAME_HEAD:
+            size = int.from_bytes(self._partial[at : at + 3], "big")
+            end = at + _FRAME_HEAD + min(size, _FRAME_MOST)  # what is larger is h2's to refuse
+            if end > len(self._partial):
+                break
+            frame = self._partial[at:end]
+            if not self._is_farewell(frame):
+                frames += frame
+            at = end
+        self._partial = self._partial[at:]
+        return frames
+
+    def _is_farewell(self, frame: bytes) -> bool:
+        if frame[3] != _GOAWAY or len(frame) < _FRAME_HEAD + 8:
+            return False
+        last = int.from_bytes(frame[9:13], "big") & 0x7FFF_FFFF
+        return last >= self._stream and frame[13:17] == bytes(4)
+
     def _event(self, event: object) -> None:
         if isinstance(event, h2.events.ResponseReceived):
             fields = [(bytes(n), bytes(v)) for n, v in event.headers or ()]
-            status = next((v for n, v in fields if n == b":status"), b"0")
+            status = next((v for n, v in fields if n == b":status"), b"")
+            if not status.isdigit() or int(status[:4]) not in _STATUSES:
+                raise HttpFault("HTTP-protocol-error")
             self.head = Head(int(status), [(n, v) for n, v in fields if not n.startswith(b":")])
         elif isinstance(event, h2.events.DataReceived):
-            self._pieces.append(bytes(event.data or b""))
+            if event.data:  # no bytes stand for the end, and a server may well send none
+                self._pieces.append(bytes(event.data))
             unused = (event.flow_controlled_length or 0) - len(event.data or b"")
             if unused:
                 self._connection.acknowledge_received_data(unused, self._stream)
         elif isinstance(event, h2.events.TrailersReceived):
             self.trailers = [(bytes(n), bytes(v)) for n, v in event.headers or ()]
         elif isinstance(event, h2.events.StreamEnded):
-            self.ended = not self._pieces
+            self._complete = True
             self._pieces.append(b"")
         elif isinstance(event, h2.events.StreamReset | h2.events.ConnectionTerminated):
-            raise HttpFault("connection-terminated")
+            if not self._complete:
+                raise HttpFault("connection-terminated")
+            self._unwanted = True  # the response is whole: what is left of the request is not wanted (RFC 9113, 8.1)
 
     def next(self) -> bytes | None:
         """Return a piece of the body, or ``None`` when more bytes must come, or the message has ended."""

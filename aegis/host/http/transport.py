@@ -6,8 +6,11 @@ import errno
 import os
 import socket
 import ssl
+import time
+from functools import cache
 
 from aegis.host.http.faults import HttpFault
+from aegis.host.http.message import Request
 from aegis.host.network import Lookup, Network
 from aegis.policy.addresses import read_address
 
@@ -15,11 +18,17 @@ __all__ = ["Transport"]
 
 _PIECE = 65536
 _PROTOCOLS = ["h2", "http/1.1"]
+_TURNS = 16
 
 
+@cache
 def _roots() -> ssl.SSLContext:
-    """Return a context that verifies by the system's roots, or by certifi's where the system has none."""
-    context = ssl.create_default_context()
+    """Return a context that verifies by the system's roots, or by certifi's where the system has none.
+
+    It is not the standard library's default one, which writes every key to a file where the environment says so.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
     if not context.cert_store_stats()["x509_ca"] and not ssl.get_default_verify_paths().capath:
         try:
             import certifi
@@ -32,13 +41,17 @@ def _roots() -> ssl.SSLContext:
 class Transport:
     """A connection in the making, then made. ``protocol`` is what TLS agreed on, else ``http/1.1``."""
 
-    def __init__(self, network: Network, scheme: str, host: str, port: int, context: ssl.SSLContext | None) -> None:
-        self._network, self._scheme, self._host, self._port = network, scheme, host, port
+    def __init__(
+        self, network: Network, request: Request, host: str, port: int, context: ssl.SSLContext | None
+    ) -> None:
+        self._network, self._host, self._port = network, host, port
+        self._scheme, self._method = request.scheme, request.method
         self._context = context
         self._lookup: Lookup | None = None
         self._addresses: list[str] = []
         self._socket: socket.socket | None = None
         self._failure: OSError | None = None
+        self._dialled = 0.0
         self._tls: ssl.SSLObject | None = None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._cipher = b""
@@ -79,7 +92,7 @@ class Transport:
         self._network.forget(lookup)
         if lookup.error is not None or not lookup.addresses:
             raise HttpFault("DNS-error", ("the name does not resolve", None))
-        self._addresses = self._network.vetted(self._scheme, self._host, self._port, lookup.addresses)
+        self._addresses = self._network.vetted(self._scheme, self._host, self._port, self._method, lookup.addresses)
         if not self._addresses:
             raise HttpFault("destination-IP-prohibited")
         self.state = "dialling"
@@ -97,6 +110,7 @@ class Transport:
         if self._socket is None:
             raise HttpFault("connection-limit-reached")
         self._network.connecting()
+        self._dialled = time.monotonic()
         number = self._socket.connect_ex((address, self._port))
         if number in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
             self.state = "connecting"
@@ -111,16 +125,25 @@ class Transport:
         self._dial()
 
     def _connected(self) -> None:
-        assert self._socket is not None
-        if not self._network.scope.wait(0, write=(self._socket.fileno(),))[1]:
-            return
-        number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
+        while self.state == "connecting":
+            assert self._socket is not None
+            if self._network.scope.wait(0, write=(self._socket.fileno(),))[1]:
+                number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            else:
+                until = self._patience()
+                if until is None or time.monotonic() < until:
+                    return
+                number = errno.ETIMEDOUT
+            if not number:
+                return self._opened(self._socket)
             self._refused(OSError(number, os.strerror(number)))
-            if self.state == "connecting":
-                self._connected()
-            return
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _patience(self) -> float | None:
+        """When to give an address that does not answer up for the next; ``None`` for the last one."""
+        return self._dialled + self._network.patience if self.state == "connecting" and self._addresses else None
+
+    def _opened(self, opened: socket.socket) -> None:
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._scheme == "http":
             self.state = "open"
             return
@@ -139,10 +162,8 @@ class Transport:
                 if self._feed() is None:
                     return
                 continue
-            except ssl.SSLCertVerificationError:
-                raise HttpFault("TLS-certificate-error") from None
             except ssl.SSLError as error:
-                raise HttpFault("TLS-alert-received", (None, error.reason)) from None
+                raise _tls_fault(error) from None
             self._flush()
             self.protocol = self._tls.selected_alpn_protocol() or "http/1.1"
             self.state = "open"
@@ -171,19 +192,17 @@ class Transport:
         """Return what has come, ``None`` for nothing yet, no bytes at the end. Raise ``HttpFault``."""
         if self._tls is None:
             return self._receive()
-        while True:
+        for _ in range(_TURNS):
             try:
                 return self._tls.read(_PIECE)
             except ssl.SSLWantReadError:
-                fed = self._feed()
-                if fed is None:
+                if self._feed() is None:
                     return None
             except ssl.SSLZeroReturnError:
                 return b""
-            except ssl.SSLEOFError:
-                raise HttpFault("connection-terminated") from None
-            except ssl.SSLError:
-                raise HttpFault("TLS-protocol-error") from None
+            except ssl.SSLError as error:
+                raise _tls_fault(error) from None
+        return None
 
     def _feed(self) -> bool | None:
         data = self._receive()
@@ -228,16 +247,19 @@ class Transport:
 
     # -- waiting and ending --------------------------------------------------------------------------
 
-    def interest(self, *, write: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the descriptors to read and to write that it waits for; ``write``: there is more to send."""
+    def interest(self, *, read: bool, write: bool) -> tuple[tuple[int, ...], tuple[int, ...], float | None]:
+        """Return the descriptors to read and to write that it waits for, and when to look again.
+
+        ``read``: what comes is wanted; ``write``: there is more to send.
+        """
         if self._lookup is not None:
-            return (self._lookup.descriptor,), ()
+            return (self._lookup.descriptor,), (), None
         if self._socket is None:
-            return (), ()
-        number = self._socket.fileno()
+            return (), (), None
+        number = (self._socket.fileno(),)
         if self.state == "connecting":
-            return (), (number,)
-        return (number,), ((number,) if write or self._cipher else ())
+            return (), number, self._patience()
+        return number if read else (), number if write or self._cipher else (), None
 
     def close(self) -> None:
         """Let go of everything."""
@@ -251,6 +273,16 @@ class Transport:
         if self._socket is not None:
             self._network.close_socket(self._socket)
             self._socket = None
+
+
+def _tls_fault(error: ssl.SSLError) -> HttpFault:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return HttpFault("TLS-certificate-error")
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return HttpFault("connection-terminated")
+    if "ALERT" in (error.reason or ""):
+        return HttpFault("TLS-alert-received", (None, error.reason))
+    return HttpFault("TLS-protocol-error")
 
 
 def _fault(error: OSError | None) -> HttpFault:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.host.http.faults import HttpFault
 from aegis.host.wasi.http_errors import error_code, failed
-from aegis.host.wasi.http_fields import Fields
+from aegis.host.wasi.http_fields import Fields, received
 from aegis.host.wasi.io import CHUNK, Ended, InputStream, Interest, OutputStream, Pollable
 from aegis.wit.values import Err, Ok
 
@@ -34,9 +34,14 @@ class OutgoingBody:
         self.gathered = bytearray()
         self.exchange: Exchange | None = None
         self.given = 0
-        self.ended = False
+        self.ended = self._given_up = False
         self.trailers: Fields | None = None
         self._written = False
+
+    @property
+    def over(self) -> bool:
+        """Whether it takes no more."""
+        return self.ended or self._given_up
 
     def write(self) -> OutputStream:
         if self._written:
@@ -47,13 +52,16 @@ class OutgoingBody:
     @staticmethod
     def finish(this: OutgoingBody, trailers: Fields | None) -> None:
         if this.length is not None and this.given != this.length:
-            this.ended = True
-            if this.exchange is not None:
-                this.exchange.close()
+            this.__drop__()
             raise Err(error_code(HttpFault("HTTP-request-body-size", this.given)))
         this.ended, this.trailers = True, trailers
         if this.exchange is not None:
-            this.exchange.end(None if trailers is None else trailers.items)
+            this.exchange.end(this.last_fields())
+        this.__drop__()
+
+    def last_fields(self) -> list[tuple[bytes, bytes]] | None:
+        """Return the trailers for the wire."""
+        return None if self.trailers is None else self.trailers.items
 
     def attach(self, exchange: Exchange) -> None:
         """The request is under way: hand over what was gathered."""
@@ -62,12 +70,16 @@ class OutgoingBody:
             exchange.give(bytes(self.gathered))
             self.gathered.clear()
         if self.ended:
-            exchange.end(None if self.trailers is None else self.trailers.items)
+            exchange.end(self.last_fields())
+        if self.ended or self._given_up:
+            self.__drop__()
 
     def __drop__(self) -> None:
+        """Let go, for the engine does not drop what a guest handed to ``finish``."""
+        self._given_up = not self.ended
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
-            if not self.ended:
+            if self._given_up:
                 exchange.close()  # a body that was never finished is no body: the request is given up
             exchange.let_go()
 
@@ -78,7 +90,7 @@ class _BodyOutput(OutputStream):
         self._body = body
 
     def room(self) -> int:
-        if self._body.ended:
+        if self._body.over:
             raise Ended
         exchange = self._body.exchange
         if exchange is None:
@@ -103,12 +115,9 @@ class _BodyOutput(OutputStream):
         if exchange is None:
             return True
         try:
-            sent = exchange.sent()
+            return exchange.sent()
         except HttpFault as fault:
             raise failed(fault) from None
-        if exchange.error is not None:
-            raise failed(exchange.error)
-        return sent
 
     def interest(self) -> Interest:
         exchange = self._body.exchange
@@ -132,7 +141,7 @@ class IncomingResponse:
         return self._head.status
 
     def headers(self) -> Fields:
-        return Fields(self._wasi, list(self._head.fields), immutable=True)
+        return received(self._wasi, self._head.fields)
 
     def consume(self) -> IncomingBody:
         if self._consumed:
@@ -207,13 +216,14 @@ class FutureTrailers:
         if self._exchange.error is not None and not self._exchange.finished:
             return Ok(Err(error_code(self._exchange.error)))
         trailers = self._exchange.trailers
-        return Ok(Ok(None if not trailers else Fields(self._wasi, list(trailers), immutable=True)))
+        return Ok(Ok(received(self._wasi, trailers) if trailers else None))
 
     def ready(self) -> bool:
         try:
             while (data := self._exchange.take(CHUNK)) is not None:
                 if not data:
                     return True
+                self._wasi.scope.remaining()  # a body that never ends is read no longer than the call may last
         except HttpFault:
             return True
         return False

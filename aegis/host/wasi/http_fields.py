@@ -12,7 +12,7 @@ from aegis.wit.values import Err
 if TYPE_CHECKING:
     from aegis.host.wasi import Wasi
 
-__all__ = ["Fields", "fields_class"]
+__all__ = ["Fields", "fields_class", "received"]
 
 _TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _VALUE = frozenset(range(0x20, 0x7F)) | frozenset(range(0x80, 0x100)) | {0x09}
@@ -100,6 +100,14 @@ def checked_name(name: str) -> bytes:
 def _check_value(value: bytes) -> None:
     if not set(value) <= _VALUE or value.strip(b" \t") != value:
         raise Err(HeaderErrorInvalidSyntax())
+
+
+def received(wasi: Wasi, items: list[tuple[bytes, bytes]]) -> Fields:
+    """Return the fields of a message that came, less those of its connection, which ended here.
+
+    Copied into a request, those would have it understood otherwise than it was made.
+    """
+    return Fields(wasi, [(n, v) for n, v in items if n.lower() not in _FORBIDDEN], immutable=True)
 
 
 def fields_class(wasi: Wasi) -> type[Fields]:

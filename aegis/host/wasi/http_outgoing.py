@@ -9,9 +9,11 @@ from aegis.bindings import wasi_http_types as types
 from aegis.host.http.exchange import Exchange, Timeouts, missing_library
 from aegis.host.http.faults import HttpFault
 from aegis.host.http.message import Request
+from aegis.host.network import shown
 from aegis.host.wasi.http_bodies import IncomingResponse, OutgoingBody, interest_of
 from aegis.host.wasi.http_errors import error_code
 from aegis.host.wasi.io import Pollable
+from aegis.policy.patterns import plain_host
 from aegis.wit.values import Err, Ok
 
 if TYPE_CHECKING:
@@ -101,13 +103,16 @@ class OutgoingRequest:
         found = _AUTHORITY.fullmatch(self._authority)
         assert found is not None
         port = int(found[2]) if found[2] else _PORTS[scheme]
-        if port > 65535:
+        host = plain_host(found[1].strip("[]"))
+        if port > 65535 or host is None:
             raise HttpFault("HTTP-request-URI-invalid")
-        return scheme, found[1].strip("[]"), port
+        return scheme, host, port
 
-    def request(self, scheme: str) -> Request:
-        """Return the request for the wire."""
+    def request(self, scheme: str, host: str, port: int) -> Request:
+        """Return the request for the wire, to the host as it was judged."""
         method = self._method.value if isinstance(self._method, types.MethodOther) else _METHODS[type(self._method)]
+        if method.upper() == "CONNECT":  # what would follow is no HTTP, and goes where no rule was asked about
+            raise HttpFault("HTTP-request-method-invalid")
         target = self._path or "/"
         if not target.startswith("/") and target != "*":
             target = f"/{target}"
@@ -115,7 +120,8 @@ class OutgoingRequest:
             raise HttpFault("HTTP-request-URI-too-long")
         body = self.outgoing
         empty = body is None or (body.ended and not body.given and body.trailers is None and not body.length)
-        return Request(method, scheme, self._authority or "", target, list(self._headers.items), not empty)
+        authority = shown(host, port).removesuffix(f":{_PORTS[scheme]}")
+        return Request(method, scheme, authority, target, list(self._headers.items), not empty)
 
 
 class RequestOptions:
@@ -184,8 +190,8 @@ class FutureIncomingResponse:
 def send(wasi: Wasi, request: OutgoingRequest, options: RequestOptions | None) -> FutureIncomingResponse:
     """Begin an exchange; raise ``HttpFault`` for what is refused at once."""
     scheme, host, port = request.place()
-    network = wasi.grants.network
-    if not network.may_request(scheme, host, port):
+    network, asked = wasi.grants.network, request.request(scheme, host, port)
+    if not network.may_request(scheme, host, port, asked.method):
         raise HttpFault("HTTP-request-denied")
     missing = missing_library()
     if missing is not None:
@@ -194,7 +200,7 @@ def send(wasi: Wasi, request: OutgoingRequest, options: RequestOptions | None) -
     if limit is not None and len(network.exchanges) >= limit:
         raise HttpFault("connection-limit-reached")
     timeouts = options.timeouts() if options is not None else Timeouts()
-    exchange = Exchange(network, request.request(scheme), host, port, timeouts, network.tls)
+    exchange = Exchange(network, asked, host, port, timeouts, network.tls)
     network.exchanges.add(exchange)
     if request.outgoing is not None:
         request.outgoing.attach(exchange)

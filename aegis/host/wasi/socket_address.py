@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, NamedTuple
 
 from aegis.bindings.wasi_sockets_network import (
     ErrorCode,
@@ -48,8 +48,22 @@ _CODES = {
     errno.EALREADY: ErrorCode.CONCURRENCY_CONFLICT,
 }  # fmt: skip
 
-Endpoint = tuple[str, int]
-"""An address in its plain notation, and a port."""
+
+class Endpoint(NamedTuple):
+    """An address in its plain notation, and a port; what IPv6 adds concerns the system alone, no rule."""
+
+    host: str
+    port: int
+    flow: int = 0
+    scope: int = 0
+
+    def system(self) -> tuple[str, int] | tuple[str, int, int, int]:
+        """Return it as the system has it."""
+        return tuple(self) if ":" in self.host else (self.host, self.port)  # type: ignore[return-value]
+
+    def is_unicast(self) -> bool:
+        """Tell whether it is one host's."""
+        return self.host != "255.255.255.255" and not ip_address(self.host).is_multicast
 
 
 def code_of(error: OSError) -> ErrorCode:
@@ -73,19 +87,16 @@ answering = answering_with(code_of, {OverflowError: ErrorCode.INVALID_ARGUMENT, 
 
 
 def endpoint_of(address: IpSocketAddress, family: IpAddressFamily) -> Endpoint:
-    """Return what ``address`` says, if it is of ``family`` and no IPv4 address in IPv6's clothes.
-
-    Raise ``invalid-argument``; scopes and flow information other than zero have no meaning here.
-    """
+    """Return what ``address`` says; refuse one that is not of ``family``, or is IPv4 in IPv6's clothes."""
     value = address.value
     if isinstance(value, Ipv4SocketAddress):
         if family is not IpAddressFamily.IPV4:
             raise refuse(ErrorCode.INVALID_ARGUMENT)
-        return str(IPv4Address(bytes(value.address))), value.port
+        return Endpoint(str(IPv4Address(bytes(value.address))), value.port)
     ip = IPv6Address(b"".join(part.to_bytes(2, "big") for part in value.address))
     if family is not IpAddressFamily.IPV6 or ip.ipv4_mapped is not None:
         raise refuse(ErrorCode.INVALID_ARGUMENT)
-    return str(ip), value.port
+    return Endpoint(str(ip), value.port, value.flow_info, value.scope_id)
 
 
 def wit_address(name: tuple[Any, ...], family: IpAddressFamily) -> IpSocketAddress:

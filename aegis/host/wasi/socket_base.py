@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 from aegis.bindings.wasi_sockets_network import ErrorCode, IpAddressFamily
@@ -123,7 +124,8 @@ class SocketBase:
         self._set_buffer(socket.SO_SNDBUF, value)
 
     def _buffer(self, option: int) -> int:
-        return self.shared.socket.getsockopt(socket.SOL_SOCKET, option)
+        found = self.shared.socket.getsockopt(socket.SOL_SOCKET, option)
+        return found // 2 if sys.platform == "linux" else found  # Linux tells twice what was set: socket(7)
 
     def _set_buffer(self, option: int, value: int) -> None:
         if not value:

@@ -12,6 +12,7 @@ from aegis.host.wasi.socket_address import ip_address_of, refuse
 from aegis.host.wasi.tcp import TcpSocket
 from aegis.host.wasi.udp import UdpSocket
 from aegis.policy.addresses import read_address
+from aegis.policy.patterns import plain_host
 
 if TYPE_CHECKING:
     from aegis.host.wasi import Wasi
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["implementation"]
 
+_MOST_NAME = 253
 _TEMPORARY = {socket.EAI_AGAIN}
 _ABSENT = {socket.EAI_NONAME} | {getattr(socket, n) for n in ("EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, n)}
 
@@ -93,15 +95,15 @@ class _Sockets:
 
     def resolve_addresses(self, network: object, name: str) -> ResolveAddressStream:
         """Look a name up; an address in any notation is its own answer, and is judged when it is used."""
-        literal = read_address(name)
-        if literal is not None:
-            return ResolveAddressStream(self._wasi, None, [str(literal)])
-        if not name or len(name) > 253:
+        host = plain_host(name)
+        if host is None or len(name) > _MOST_NAME:
             raise refuse(ErrorCode.INVALID_ARGUMENT)
-        if not self._wasi.grants.network.may_look_up(name):
+        if read_address(host) is not None:
+            return ResolveAddressStream(self._wasi, None, [host])
+        if not self._wasi.grants.network.may_look_up(host):
             raise refuse(ErrorCode.ACCESS_DENIED)
         try:
-            lookup = self._wasi.grants.network.look_up(name.removesuffix("."))
+            lookup = self._wasi.grants.network.look_up(host)
         except OSError:
             raise refuse(ErrorCode.NEW_SOCKET_LIMIT) from None
         return ResolveAddressStream(self._wasi, lookup, [])

@@ -50,14 +50,17 @@ class TcpSocket(SocketBase):
 
     @answering
     def start_bind(self, network: object, local_address: IpSocketAddress) -> None:
-        host, port = endpoint_of(local_address, self.family)
+        endpoint = endpoint_of(local_address, self.family)
+        host, port = endpoint[:2]
         self._must(ErrorCode.INVALID_STATE, "unbound")
+        if not endpoint.is_unicast():
+            raise refuse(ErrorCode.INVALID_ARGUMENT)
         # A client may ask for any free port of its own; what others can reach needs a rule.
         if (port or host not in _UNSPECIFIED) and not self.network.may_listen("tcp", host, port):
             raise refuse(ErrorCode.ACCESS_DENIED)
         with contextlib.suppress(OSError):
             self.shared.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.shared.socket.bind((host, port))
+        self.shared.socket.bind(endpoint.system())
         self.state = "bind-started"
 
     @answering
@@ -105,14 +108,15 @@ class TcpSocket(SocketBase):
 
     @answering
     def start_connect(self, network: object, remote_address: IpSocketAddress) -> None:
-        host, port = endpoint_of(remote_address, self.family)
+        endpoint = endpoint_of(remote_address, self.family)
+        host, port = endpoint[:2]
         self._must(ErrorCode.INVALID_STATE, "unbound", "bound")
-        if not port or host in _UNSPECIFIED:
+        if not port or host in _UNSPECIFIED or not endpoint.is_unicast():
             raise refuse(ErrorCode.INVALID_ARGUMENT)
         if not self.network.may_connect("tcp", host, port):
             raise refuse(ErrorCode.ACCESS_DENIED)
         self.network.connecting()
-        number = self.shared.socket.connect_ex((host, port))
+        number = self.shared.socket.connect_ex(endpoint.system())
         if number not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
             self.state = "closed"
             raise OSError(number, os.strerror(number))

@@ -33,10 +33,13 @@ class UdpSocket(SocketBase):
         self.state = "unbound"
         self.open_to_all = False
         self.remote: Endpoint | None = None
+        self.pair = 0
+        """Which pair of streams is the latest: only that one works."""
 
     @answering
     def start_bind(self, network: object, local_address: IpSocketAddress) -> None:
-        host, port = endpoint_of(local_address, self.family)
+        endpoint = endpoint_of(local_address, self.family)
+        host, port = endpoint[:2]
         if self.state != "unbound":
             raise refuse(ErrorCode.INVALID_STATE)
         if port or host not in _UNSPECIFIED:
@@ -44,7 +47,7 @@ class UdpSocket(SocketBase):
             if not self.network.may_listen("udp", host, port):
                 raise refuse(ErrorCode.ACCESS_DENIED)
             self.open_to_all = True
-        self.shared.socket.bind((host, port))
+        self.shared.socket.bind(endpoint.system())
         self.state = "bind-started"
 
     @answering
@@ -58,9 +61,10 @@ class UdpSocket(SocketBase):
         if self.state != "bound":
             raise refuse(ErrorCode.INVALID_STATE)
         remote = None if remote_address is None else _remote(remote_address, self.family)
-        if remote is not None and not self.network.may_connect("udp", *remote):
+        if remote is not None and not self.network.may_connect("udp", *remote[:2]):
             raise refuse(ErrorCode.ACCESS_DENIED)
         self.remote = remote
+        self.pair += 1
         return IncomingDatagramStream(self, remote), OutgoingDatagramStream(self, remote)
 
     @answering
@@ -73,8 +77,7 @@ class UdpSocket(SocketBase):
     def remote_address(self) -> IpSocketAddress:
         if self.remote is None:
             raise refuse(ErrorCode.INVALID_STATE)
-        extra = () if self.family is IpAddressFamily.IPV4 else (0, 0)
-        return wit_address((*self.remote, *extra), self.family)
+        return wit_address(self.remote, self.family)
 
     def unicast_hop_limit(self) -> int:
         return self.hop_limit()
@@ -84,10 +87,10 @@ class UdpSocket(SocketBase):
 
 
 def _remote(address: IpSocketAddress, family: IpAddressFamily) -> Endpoint:
-    host, port = endpoint_of(address, family)
-    if not port or host in _UNSPECIFIED:
+    endpoint = endpoint_of(address, family)
+    if not endpoint.port or endpoint.host in _UNSPECIFIED:
         raise refuse(ErrorCode.INVALID_ARGUMENT)
-    return host, port
+    return endpoint
 
 
 class _Side:
@@ -96,7 +99,12 @@ class _Side:
     def __init__(self, owner: UdpSocket, remote: Endpoint | None) -> None:
         self.owner, self.remote = owner, remote
         self.shared: Shared = owner.shared.use()
-        self._dropped = False
+        self._pair, self._dropped = owner.pair, False
+
+    def must_be_latest(self) -> None:
+        """Refuse to go on once the socket has another pair of streams."""
+        if self._pair != self.owner.pair:
+            raise refuse(ErrorCode.INVALID_STATE)
 
     def __drop__(self) -> None:
         self._dropped = True  # a pollable that outlives its stream is ready
@@ -121,6 +129,7 @@ class IncomingDatagramStream(_Side):
 
     @answering
     def receive(self, max_results: int) -> list[IncomingDatagram]:
+        self.must_be_latest()
         found: list[IncomingDatagram] = []
         # What is dropped counts too, so that a flood of strangers' datagrams ends the call.
         for _ in range(min(max_results, _AT_ONCE) + _AT_ONCE):
@@ -138,7 +147,7 @@ class IncomingDatagramStream(_Side):
 
     def _heard(self, host: str, port: int) -> bool:
         if self.remote is not None:
-            return (host, port) == self.remote
+            return (host, port) == self.remote[:2]
         return self.owner.open_to_all or self.owner.network.may_hear(host, port)
 
 
@@ -154,11 +163,13 @@ class OutgoingDatagramStream(_Side):
 
     @answering
     def check_send(self) -> int:
+        self.must_be_latest()
         self._permit = _AT_ONCE if self.ready() else 0
         return self._permit
 
     def send(self, datagrams: list[OutgoingDatagram]) -> int:
         """Send what fits; an error is told only if nothing was sent before it, as the WIT says."""
+        self.must_be_latest()
         if len(datagrams) > self._permit:
             raise GuestTrap(
                 f"the guest trapped: it sent {len(datagrams)} datagrams where check-send permitted {self._permit}",
@@ -180,7 +191,7 @@ class OutgoingDatagramStream(_Side):
 
     @answering
     def _send_to(self, data: bytes, target: Endpoint) -> None:
-        self.shared.socket.sendto(data, target)
+        self.shared.socket.sendto(data, target.system())
 
     def _send(self, datagram: OutgoingDatagram) -> None:
         target = self.remote
@@ -193,7 +204,7 @@ class OutgoingDatagramStream(_Side):
             raise refuse(ErrorCode.INVALID_ARGUMENT)
         if len(datagram.data) > _LARGEST:
             raise refuse(ErrorCode.DATAGRAM_TOO_LARGE)
-        if not self.owner.network.may_connect("udp", *target):
+        if not self.owner.network.may_connect("udp", *target[:2]):
             raise refuse(ErrorCode.ACCESS_DENIED)
         self.owner.network.charge(len(datagram.data))
         self._send_to(datagram.data, target)

@@ -15,7 +15,7 @@ import h2.connection
 import h2.events
 import trustme
 
-__all__ = ["AUTHORITY", "http2_server", "raw_server", "server", "tls_context"]
+__all__ = ["AUTHORITY", "http2_answers", "http2_server", "raw_server", "server", "tls_context"]
 
 AUTHORITY = trustme.CA()
 
@@ -81,9 +81,9 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def server(*, tls: bool = False) -> Iterator[int]:
+def server(*, tls: bool = False, host: str = "127.0.0.1") -> Iterator[int]:
     """Serve HTTP/1.1; yield the port."""
-    made = _Server(("127.0.0.1", 0), _Handler)
+    made = _Server((host, 0), _Handler)
     if tls:
         made.socket = _server_context("http/1.1").wrap_socket(made.socket, server_side=True)
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -103,6 +103,7 @@ def raw_server(serve: Callable[[socket.socket], None], context: ssl.SSLContext |
 
     def one(connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             secured = connection if context is None else context.wrap_socket(connection, server_side=True)
             with secured:
                 serve(secured)
@@ -127,7 +128,7 @@ def _serve_http2(connection: socket.socket) -> None:
     protocol = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
     protocol.initiate_connection()
     connection.sendall(protocol.data_to_send())
-    body = b""
+    body = bytearray()
     while data := connection.recv(65536):
         for event in protocol.receive_data(data):
             if isinstance(event, h2.events.RequestReceived):
@@ -137,20 +138,37 @@ def _serve_http2(connection: socket.socket) -> None:
                 body += event.data or b""
                 protocol.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 1)
             elif isinstance(event, h2.events.StreamEnded):
-                _answer(connection, protocol, event.stream_id or 1, body or b"hello")
+                _answer(connection, protocol, event.stream_id or 1, bytes(body) or b"hello")
         connection.sendall(protocol.data_to_send())
 
 
 def _answer(connection: socket.socket, protocol: Any, stream: int, body: bytes) -> None:
-    while body:
-        size = min(len(body), protocol.local_flow_control_window(stream), protocol.max_outbound_frame_size)
+    at = 0
+    while at < len(body):
+        size = min(len(body) - at, protocol.local_flow_control_window(stream), protocol.max_outbound_frame_size)
         if size:
-            protocol.send_data(stream, body[:size])
-            body = body[size:]
+            protocol.send_data(stream, body[at : at + size])
+            at += size
             connection.sendall(protocol.data_to_send())
         else:
             protocol.receive_data(connection.recv(65536))
     protocol.send_headers(stream, [("x-trailer", "done")], end_stream=True)
+
+
+def http2_answers(answer: Callable[[socket.socket, Any, int], None]) -> Any:
+    """Serve HTTP/2 over TLS, each request by ``answer(connection, protocol, stream)``; gives the port."""
+
+    def serve(connection: socket.socket) -> None:
+        protocol = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        protocol.initiate_connection()
+        connection.sendall(protocol.data_to_send())
+        while data := connection.recv(65536):
+            for event in protocol.receive_data(data):
+                if isinstance(event, h2.events.RequestReceived):
+                    answer(connection, protocol, event.stream_id or 1)
+            connection.sendall(protocol.data_to_send())
+
+    return raw_server(serve, _server_context("h2"))
 
 
 def http2_server() -> Any:

@@ -2,135 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
 
 import pytest
 
 from aegis.bindings import wasi_http_types as types
-from aegis.engine.door import Door
 from aegis.errors import DeadlineExceeded, QuotaExceeded
-from aegis.host.grants import Grants
-from aegis.host.wasi import Wasi
 from aegis.host.wasi.http_outgoing import RequestOptions
-from aegis.limits import Limits
-from aegis.policy import NetworkCapability, Policy
-from aegis.values import Decision
 from aegis.wit.values import Err
+from tests.host.http.client import Client, answering, code, silent
 from tests.host.http.servers import http2_server, raw_server, server, tls_context
-
-
-class Answer(NamedTuple):
-    """What came of a request."""
-
-    status: int
-    headers: dict[str, bytes]
-    body: bytes
-    trailers: list[tuple[str, bytes]] | None
-
-
-class Client:
-    """A guest's side of ``wasi:http`` under one policy."""
-
-    def __init__(self, *allow: str, tls: ssl.SSLContext | None = None, timeout: float = 20, **limits: Any) -> None:
-        made = Limits(timeout=timeout, **limits)
-        self.policy = Policy(limits=made, network=NetworkCapability(allow=allow))
-        self.door = Door(made)
-        self.door.deadline = time.monotonic() + timeout
-        self.decisions: list[Decision] = []
-        self.door.on_decision = self.decisions.append
-        self.grants = Grants(self.policy, (), self.door)
-        self.grants.network.tls = tls
-        self.wasi = Wasi(self.grants, self.door, made)
-        self.types: Any = self.wasi.implementation("wasi:http/types")
-        self.handler: Any = self.wasi.implementation("wasi:http/outgoing-handler")
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.grants.close()
-        self.door.close()
-        assert not self.grants.network._open
-        assert not self.grants.network.exchanges
-
-    def request(self, url: str, method: Any = None, headers: dict[str, bytes] | None = None) -> Any:
-        scheme, _, rest = url.partition("://")
-        authority, _, path = rest.partition("/")
-        fields = self.types.Fields.from_list(list((headers or {}).items()))
-        request = self.types.OutgoingRequest(fields)
-        request.set_scheme(types.SchemeHttps() if scheme == "https" else types.SchemeHttp())
-        request.set_authority(authority)
-        request.set_path_with_query(f"/{path}")
-        if method is not None:
-            request.set_method(method)
-        return request
-
-    def send(self, request: Any, body: bytes | None = None, options: Any = None, trailers: Any = None) -> Answer:
-        outgoing = request.body() if body is not None else None
-        future = self.handler.handle(request, options)
-        if outgoing is not None:
-            stream = outgoing.write()
-            write_all(stream, body or b"")
-            stream.__drop__()
-            self.types.OutgoingBody.finish(outgoing, trailers)
-            outgoing.__drop__()
-        return self.receive(future)
-
-    def receive(self, future: Any) -> Answer:
-        response = wait_for(future)
-        future.__drop__()
-        body = response.consume()
-        stream = body.stream()
-        data = read_all(stream)
-        stream.__drop__()
-        waiting = self.types.IncomingBody.finish(body)
-        trailers = wait_for(waiting)
-        waiting.__drop__()
-        response.__drop__()
-        headers = {name.lower(): value for name, value in response.headers().entries()}
-        return Answer(response.status(), headers, data, None if trailers is None else trailers.entries())
-
-
-def wait_for(future: Any) -> Any:
-    """Return what a future gives, raising the error code that it may hold."""
-    while (found := future.get()) is None:
-        future.subscribe().block()
-    if isinstance(found.value, Err):
-        raise found.value
-    return found.value.value
-
-
-def write_all(stream: Any, data: bytes) -> None:
-    at = 0
-    while at < len(data):
-        room = stream.check_write()
-        if room:
-            stream.write(data[at : at + room])
-            at += room
-        else:
-            stream.subscribe().block()
-    stream.blocking_flush()
-
-
-def read_all(stream: Any) -> bytes:
-    data = b""
-    while True:
-        try:
-            data += stream.blocking_read(1 << 40)
-        except Err as end:
-            if isinstance(end.value, types.ErrorCodeConnectionTerminated) or hasattr(end.value, "value"):
-                raise Err(end.value.value.code) from None
-            return data
-
-
-def code(caught: pytest.ExceptionInfo[Err[Any]]) -> str:
-    return type(caught.value.value).__name__.removeprefix("ErrorCode")
 
 
 def test_an_allowed_request_streams_with_its_trailers() -> None:
@@ -202,18 +84,6 @@ def test_a_certificate_for_another_name_is_refused() -> None:
 # -- servers that misbehave ----------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def silent() -> Iterator[int]:
-    """Serve by saying nothing until the test is over."""
-    over = threading.Event()
-    try:
-        with raw_server(lambda connection: over.wait() and None) as port:
-            yield port
-            over.set()
-    finally:
-        over.set()
-
-
 def test_a_server_that_stalls_cannot_outlive_the_deadline() -> None:
     with silent() as port, Client(f"local:{port}", timeout=0.3) as client:
         started = time.monotonic()
@@ -229,15 +99,6 @@ def test_the_guests_own_timeouts_are_kept() -> None:
         with pytest.raises(Err) as caught:
             client.send(client.request(f"http://localhost:{port}/"), options=options)
         assert code(caught) == "HttpResponseTimeout"
-
-
-def answering(*pieces: bytes) -> Callable[[socket.socket], None]:
-    def serve(connection: socket.socket) -> None:
-        connection.recv(65536)
-        for piece in pieces:
-            connection.sendall(piece)
-
-    return serve
 
 
 BROKEN = [

@@ -174,10 +174,12 @@ def test_half_a_close_leaves_the_other_half() -> None:
 
 def test_a_reset_is_an_error_that_is_found_again() -> None:
     def reset(connection: socket.socket) -> None:
+        connection.recv(1)  # not before the other side is connected, and knows it
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     with raw_server(reset) as port, guest(f"local:{port}") as made:
-        _, reading, _ = connect(made, port)
+        _, reading, writing = connect(made, port)
+        writing.blocking_write_and_flush(b"x")
         with pytest.raises(Err) as caught:
             reading.blocking_read(10)
         network = made.of("wasi:sockets/network")
