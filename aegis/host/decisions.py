@@ -6,10 +6,11 @@ import errno
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from aegis.errors import CapabilityDenied
 from aegis.names import printable
 from aegis.values import CallScope, Decision
 
-__all__ = ["Held", "decide", "joined", "narrower"]
+__all__ = ["Held", "decide", "joined", "narrower", "reading"]
 
 _Result = TypeVar("_Result")
 _Place = TypeVar("_Place", bound="Held")
@@ -47,6 +48,20 @@ def _record(scope: CallScope, action: str, held: Held, path: str, *, allowed: bo
             remedy="" if allowed else f"{flag} {printable(held.label) if flag == '--allow-write' else target}",
         )
     )  # fmt: skip
+
+
+def reading(scope: CallScope, function: Callable[[], _Result]) -> _Result:
+    """Read a clock or random bytes; a denial is recorded before it ends the run."""
+    try:
+        return function()
+    except CapabilityDenied as denial:
+        scope.decided(
+            Decision(
+                capability=denial.capability, action="read", target=denial.target, allowed=False,
+                rule=f"{denial.capability} deny", remedy=denial.remedy,
+            )
+        )  # fmt: skip
+        raise
 
 
 def narrower(source: _Place, old: str, target: _Place, new: str) -> tuple[_Place, str]:

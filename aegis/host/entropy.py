@@ -8,7 +8,10 @@ from collections.abc import Callable
 from aegis.errors import CapabilityDenied
 from aegis.policy import RandomCapability
 
-__all__ = ["acquire_random"]
+__all__ = ["PIECE", "acquire_random"]
+
+PIECE = 1 << 16
+"""Bytes that are drawn at once: between two pieces the deadline is looked at."""
 
 
 class Seeded:

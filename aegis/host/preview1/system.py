@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NoReturn
 
-from aegis.errors import CapabilityDenied, GuestExit
+from aegis.errors import GuestExit
+from aegis.host.decisions import reading
+from aegis.host.entropy import PIECE
 from aegis.host.preview1.abi import U32, Errno, Refused
 from aegis.host.preview1.context import Context
-from aegis.values import Decision
 
 __all__ = ["System"]
-
-_RANDOM_PIECE = 1 << 16
 
 
 class System(Context):
@@ -54,30 +54,15 @@ class System(Context):
     def clock_time_get(self, clock: int, precision: int, out: int) -> None:
         _known_clock(clock)
         clocks = self.grants.clocks
-        try:
-            now = clocks.realtime() if clock == 0 else clocks.monotonic()
-        except CapabilityDenied as denial:
-            self._denied(denial)
-        self.put_u64(out, now)
+        self.put_u64(out, reading(self.scope, clocks.realtime if clock == 0 else clocks.monotonic))
 
     def random_get(self, buffer: int, length: int) -> None:
         if buffer + length > self.memory.size():
             raise Refused(Errno.FAULT)
-        try:
-            for at in range(0, length, _RANDOM_PIECE):
-                self.scope.remaining()
-                self.memory.write(buffer + at, self.grants.random(min(_RANDOM_PIECE, length - at)))
-        except CapabilityDenied as denial:
-            self._denied(denial)
-
-    def _denied(self, denial: CapabilityDenied) -> NoReturn:
-        self.scope.decided(
-            Decision(
-                capability=denial.capability, action="read", target=denial.target, allowed=False,
-                rule=f"{denial.capability} deny", remedy=denial.remedy,
-            )
-        )  # fmt: skip
-        raise denial
+        for at in range(0, length, PIECE):
+            self.scope.remaining()
+            piece = partial(self.grants.random, min(PIECE, length - at))
+            self.memory.write(buffer + at, reading(self.scope, piece))
 
     # -- the process ---------------------------------------------------------------------------
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aegis.bindings.wasi_clocks_wall_clock import Datetime
+from aegis.host.decisions import reading
 from aegis.host.wasi.io import Interest, Pollable
 
 if TYPE_CHECKING:
-    from aegis.host.clocks import Clocks
     from aegis.host.wasi import Wasi
 
 __all__ = ["datetime_of", "implementation", "nanoseconds_of"]
@@ -19,11 +19,11 @@ _LAST = (1 << 63) - 1
 class _Timer:
     """Ready at an instant of the monotonic clock."""
 
-    def __init__(self, clocks: Clocks, instant: int) -> None:
-        self._clocks, self._instant = clocks, min(instant, _LAST)
+    def __init__(self, wasi: Wasi, instant: int) -> None:
+        self._wasi, self._instant = wasi, min(instant, _LAST)
 
     def ready(self) -> bool:
-        return self._clocks.monotonic() >= self._instant
+        return reading(self._wasi.scope, self._wasi.grants.clocks.monotonic) >= self._instant
 
     def interest(self) -> Interest:
         return Interest(instant=self._instant)
@@ -36,13 +36,13 @@ class _Monotonic:
         self._wasi = wasi
 
     def now(self) -> int:
-        return self._wasi.grants.clocks.monotonic()
+        return reading(self._wasi.scope, self._wasi.grants.clocks.monotonic)
 
     def resolution(self) -> int:
         return self._wasi.grants.clocks.resolution
 
     def subscribe_instant(self, when: int) -> Pollable:
-        return Pollable(_Timer(self._wasi.grants.clocks, when), self._wasi)
+        return Pollable(_Timer(self._wasi, when), self._wasi)
 
     def subscribe_duration(self, when: int) -> Pollable:
         return self.subscribe_instant(self.now() + when)
@@ -55,7 +55,7 @@ class _Wall:
         self._wasi = wasi
 
     def now(self) -> Datetime:
-        return datetime_of(self._wasi.grants.clocks.realtime())
+        return datetime_of(reading(self._wasi.scope, self._wasi.grants.clocks.realtime))
 
     def resolution(self) -> Datetime:
         return datetime_of(self._wasi.grants.clocks.resolution)

@@ -1,4 +1,4 @@
-"""Open files, shared by a descriptor and the streams made of it, and those streams."""
+"""Open files, shared by a descriptor and the streams made of it, those streams, and listings."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from aegis.host.wasi.errors import failed
 from aegis.host.wasi.io import CHUNK, Ended, InputStream, OutputStream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aegis.bindings.wasi_filesystem_types import DirectoryEntry
     from aegis.host.wasi import Wasi
 
-__all__ = ["FileInput", "FileOutput", "OpenFile", "OpenFiles", "read_piece", "write_all"]
+__all__ = ["DirectoryEntryStream", "FileInput", "FileOutput", "OpenFile", "OpenFiles", "read_piece", "write_all"]
 
 _LAST = (1 << 63) - 1
 _PIECE = 1 << 20
@@ -117,3 +120,25 @@ class FileOutput(OutputStream):
 
     def close(self) -> None:
         self._file.let_go()
+
+
+class DirectoryEntryStream:
+    """The resource ``directory-entry-stream``: a listing as it was when it was asked for, in order of names.
+
+    Until its end was read it counts as an open directory: it may be long, and the host keeps it.
+    """
+
+    def __init__(self, entries: Iterator[DirectoryEntry], files: OpenFiles) -> None:
+        self._entries = entries
+        self._files: OpenFiles | None = files
+
+    def __drop__(self) -> None:
+        files, self._files = self._files, None
+        if files is not None:
+            files.release()
+
+    def read_directory_entry(self) -> DirectoryEntry | None:
+        entry = next(self._entries, None)
+        if entry is None:
+            self.__drop__()
+        return entry

@@ -30,7 +30,15 @@ from aegis.host.filesystem import Directory
 from aegis.host.identity import file_identity
 from aegis.host.wasi.clocks import datetime_of, nanoseconds_of
 from aegis.host.wasi.errors import answering
-from aegis.host.wasi.files import FileInput, FileOutput, OpenFile, OpenFiles, read_piece, write_all
+from aegis.host.wasi.files import (
+    DirectoryEntryStream,
+    FileInput,
+    FileOutput,
+    OpenFile,
+    OpenFiles,
+    read_piece,
+    write_all,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +98,9 @@ def _follows(flags: PathFlags) -> bool:
 class Descriptor:
     """The resource ``descriptor``: a file or a directory, with what may be done with it.
 
+    A file is read and written as it was opened. What lies beneath a directory is changed where its grant writes,
+    though ``mutate-directory`` was not asked for: the adapters of preview 1 never ask for it, and wasi-libc asks for
+    it with every file that it writes, where it means nothing. To ask for it where the grant does not write is refused.
     ``label`` is where it lies in the guest's names, for reports. A preopened directory is not ``owned``.
     """
 
@@ -261,20 +272,17 @@ class Descriptor:
         wants_directory = OpenFlags.DIRECTORY in open_flags
         if wants_directory and open_flags != OpenFlags.DIRECTORY:
             raise _refuse(errno.EINVAL)
-        changing = write or create or truncate
-        # Files granted alone lie in a directory that nobody may change, and some of them may be written.
-        fixed = _MUTATE not in self._flags and directory.only is None
-        if (fixed and (create or truncate)) or (_MUTATE in flags and _MUTATE not in self._flags):
-            decide(self._wasi.scope, "write", self, path, _not_permitted)
+        beyond = _MUTATE in flags and _MUTATE not in self._flags
+        changing = write or create or truncate or beyond
         self._files.take()
         try:
             opened = decide(
                 self._wasi.scope, "write" if changing else "open", self, path,
-                lambda: directory.open(
+                lambda: _within(beyond, directory.open(
                     path, follow=_follows(path_flags), read=_READ in flags or not write, write=write,
                     directory=wants_directory, create=create, exclusive=OpenFlags.EXCLUSIVE in open_flags,
                     truncate=truncate, sync=_sync(flags),
-                ),
+                )),
             )  # fmt: skip
         except BaseException:
             self._files.release()
@@ -284,18 +292,24 @@ class Descriptor:
     def _opened(self, opened: int | Directory, path: str, flags: DescriptorFlags) -> Descriptor:
         label = path if self.label == "." else f"{self.label.rstrip('/')}/{path}"
         if isinstance(opened, Directory):
-            granted = _READ | (_MUTATE & flags & self._flags)
-            return Descriptor(self._wasi, self._files, opened, granted, label)
+            return Descriptor(self._wasi, self._files, opened, _READ | (_MUTATE & self._flags), label)
         granted = flags & (_READ | _WRITE | _SYNCS)
         file = OpenFile(opened, self.directory.may_write(path), self._files)
         return Descriptor(self._wasi, self._files, file, granted or _READ, label)
 
     @answering
     def read_directory(self) -> DirectoryEntryStream:
-        return DirectoryEntryStream(iter(sorted(self._entries(), key=lambda entry: entry.name)))
+        directory = self.directory
+        self._files.take()
+        try:
+            entries = sorted(self._entries(directory), key=lambda entry: entry.name)
+            return DirectoryEntryStream(iter(entries), self._files)
+        except BaseException:
+            self._files.release()
+            raise
 
-    def _entries(self) -> Iterator[DirectoryEntry]:
-        for n, (name, status) in enumerate(self.directory.entries()):
+    def _entries(self, directory: Directory) -> Iterator[DirectoryEntry]:
+        for n, (name, status) in enumerate(directory.entries()):
             if not n % _LOOK_EVERY:
                 self._wasi.scope.remaining()
             try:
@@ -353,18 +367,12 @@ class Descriptor:
         decide(self._wasi.scope, "write", *narrower(self, old, other, new), function)
 
 
-class DirectoryEntryStream:
-    """The resource ``directory-entry-stream``: a listing as it was when it was asked for, in order of names."""
-
-    def __init__(self, entries: Iterator[DirectoryEntry]) -> None:
-        self._entries = entries
-
-    def read_directory_entry(self) -> DirectoryEntry | None:
-        return next(self._entries, None)
-
-
-def _not_permitted() -> int:
-    raise _refuse(errno.EPERM)
+def _within(beyond: bool, opened: int | Directory) -> int | Directory:
+    """Refuse a directory that was asked for to be changed beyond what its grant allows."""
+    if beyond and isinstance(opened, Directory):
+        opened.close()
+        raise _refuse(errno.EPERM)
+    return opened
 
 
 def _sync(flags: DescriptorFlags) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from aegis.errors import QuotaExceeded
+from aegis.host.decisions import reading
+from aegis.host.entropy import PIECE
 
 if TYPE_CHECKING:
     from aegis.host.wasi import Wasi
@@ -27,7 +30,12 @@ class _Random:
                 f"the guest asked for {count:,} random bytes, more than may pass through host calls",
                 limit="host_bytes", used=count, allowed=most,
             )  # fmt: skip
-        return self._wasi.grants.random(count)
+        return reading(self._wasi.scope, lambda: b"".join(self._pieces(count)))
+
+    def _pieces(self, count: int) -> Iterator[bytes]:
+        for at in range(0, count, PIECE):
+            self._wasi.scope.remaining()
+            yield self._wasi.grants.random(min(PIECE, count - at))
 
     def _number(self) -> int:
         return int.from_bytes(self._bytes(8), "little")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -14,7 +15,7 @@ from aegis.policy import Policy
 from aegis.values import Decision
 from aegis.wit.values import Err
 
-__all__ = ["Guest", "refusal"]
+__all__ = ["Guest", "descriptors", "refusal"]
 
 
 class Guest:
@@ -65,3 +66,8 @@ def refusal(function: Any, *arguments: Any) -> str:
         code = error.value
         return str(code.value) if hasattr(code, "value") and isinstance(code.value, str) else type(code).__name__
     raise AssertionError(f"it was answered with {value!r}")
+
+
+def descriptors() -> set[str]:
+    """Return the open descriptors of this process. Compare with ``<=``: threads of other tests may close some."""
+    return set(os.listdir("/dev/fd"))
