@@ -39,5 +39,6 @@ def built(name: str) -> Path:
 
 
 def hostile() -> list[Path]:
-    """Return every attack in WAT, without the refused proposals."""
-    return sorted(path for path in (GUESTS / "hostile").glob("*/*.wat") if path.parent.name != "proposals")
+    """Return every attack in WAT that is a module, without the refused proposals."""
+    paths = (path for path in (GUESTS / "hostile").glob("*/*.wat") if path.parent.name != "proposals")
+    return sorted(path for path in paths if not path.name.startswith("component-"))

@@ -80,6 +80,30 @@ def test_a_preview_1_program_is_the_same_as_a_component(name: str, tmp_path: Pat
         assert bool(first.exit_code) == bool(second.exit_code)
 
 
+INPUTS: list[tuple[str, list[str], bytes]] = [
+    ("sha256", [], bytes(range(256)) * 500),
+    ("sha256", ["/in/none"], b""),
+    ("lz", ["c"], b"some text, some text, some more text" * 100),
+    ("lz", ["d"], b"not what it made"),
+    ("interp", [], b": square dup * ; 12 square . cr"),
+    ("interp", [], b"1 0 / nonsense"),
+    ("nbody", ["1000"], b""),
+    ("sieve", ["100000"], b""),
+    ("sieve", ["10000001"], b""),
+]
+
+
+@pytest.mark.parametrize(("name", "words", "octets"), INPUTS, ids=[f"{n}-{' '.join(w)}" for n, w, _ in INPUTS])
+def test_a_preview_1_program_reads_and_computes_the_same(name: str, words: list[str], octets: bytes) -> None:
+    given = StdioCapability(stdin=octets)
+    first, second = (
+        aegis.run(catalogue.built(guest), args=words, stdio=given) for guest in (name, f"{name}-component")
+    )
+    assert first.stdout + first.stderr
+    assert (first.stdout, first.stderr) == (second.stdout, second.stderr)
+    assert bool(first.exit_code) == bool(second.exit_code)
+
+
 # -- Python: a command ---------------------------------------------------------------------------------
 
 

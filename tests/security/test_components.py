@@ -1,8 +1,4 @@
-"""Components that break the canonical ABI, or try to: each ends as documented, and the process lives.
-
-The attackers are made here from one template, for they differ in a line: what a core function answers where the
-canonical ABI expects a pointer, a length, a case, a character or a handle.
-"""
+"""Components that attack through handles, re-entrance, instantiation, time and size: each ends as documented."""
 
 from __future__ import annotations
 
@@ -25,100 +21,6 @@ from aegis import (
 )
 
 RUNTIME = Aegis(cache=False, pooled=False, timeout="20s")
-
-
-def liar(result: str, body: str, *, types: str = "", realloc: str = "(i32.const 4096)") -> str:
-    """A component whose export ``lie`` has the result type ``result``, and whose core says what ``body`` says."""
-    return f"""(component
-      {types}
-      (core module $m
-        (memory (export "memory") 1)
-        (data (i32.const 100) "\\ff\\fe\\80")
-        (func (export "realloc") (param i32 i32 i32 i32) (result i32) {realloc})
-        (func (export "lie") (result i32) {body}))
-      (core instance $m (instantiate $m))
-      (func (export "lie") (result {result})
-        (canon lift (core func $m "lie") (memory (core memory $m "memory")) (realloc (core func $m "realloc")))))"""
-
-
-def pair(pointer: int, length: int) -> str:
-    """Store a pointer and a length at 0 and return 0."""
-    return (
-        f"(i32.store (i32.const 0) (i32.const {pointer})) (i32.store (i32.const 4) (i32.const {length})) (i32.const 0)"
-    )
-
-
-def cases(count: int, form: str) -> str:
-    listed = " ".join(f'(case "c{n}" u32)' if form == "variant" else f'"c{n}"' for n in range(count))
-    return f'(type $t ({form} {listed})) (import "t" (type $named (eq $t)))'
-
-
-LIES: list[tuple[str, str]] = [
-    ("string out of bounds", liar("string", pair(65530, 100))),
-    ("string of huge length", liar("string", pair(0, -1))),
-    ("string at the end of space", liar("string", pair(-1, 2))),
-    ("string that is not UTF-8", liar("string", pair(100, 3))),
-    (
-        "list out of bounds",
-        liar("(list u64)", pair(8, 0x1FFFFFFF), types="")
-        .replace("(result (list u64))", "(result $l)")
-        .replace("(component", "(component (type $l (list u64))", 1),
-    ),
-    ("list not aligned", liar("$l", pair(1, 2), types="(type $l (list u64))")),
-    ("result area out of bounds", liar("string", "(i32.const 65535)")),
-    ("result area not aligned", liar("string", "(i32.const 1)")),
-    (
-        "case that is none",
-        liar("$named", "(i32.store8 (i32.const 0) (i32.const 9)) (i32.const 0)", types=cases(3, "variant")),
-    ),
-    ("enum that is none", liar("$named", "(i32.const 200)", types=cases(3, "enum"))),
-    ("char that is a surrogate", liar("char", "(i32.const 0xd800)")),
-    ("char beyond Unicode", liar("char", "(i32.const 0x110000)")),
-    (
-        "option of no case",
-        liar("$o", "(i32.store8 (i32.const 0) (i32.const 2)) (i32.const 0)", types="(type $o (option u32))"),
-    ),
-]
-
-
-@pytest.mark.parametrize("text", [text for _, text in LIES], ids=[name for name, _ in LIES])
-def test_a_lie_about_a_result_is_a_trap(text: str) -> None:
-    with RUNTIME.sandbox(RUNTIME.load_wat(text)) as sandbox:
-        with pytest.raises(GuestTrap) as caught:
-            sandbox.call("lie")
-        assert len(str(caught.value)) < 500
-        with pytest.raises(SandboxStateError, match="poisoned"):
-            sandbox.call("lie")
-        sandbox.reset()
-        assert sandbox.state == "ready"
-
-
-def taker(realloc: str) -> str:
-    """A component that is given a string, for which its ``realloc`` must find room."""
-    return f"""(component
-      (core module $m
-        (memory (export "memory") 1)
-        (func (export "realloc") (param i32 i32 i32 i32) (result i32) {realloc})
-        (func (export "take") (param i32 i32)))
-      (core instance $m (instantiate $m))
-      (func (export "take") (param "text" string)
-        (canon lift (core func $m "take") (memory (core memory $m "memory")) (realloc (core func $m "realloc")))))"""
-
-
-REALLOCS = {
-    "out of bounds": "(i32.const 65535)",
-    "beyond everything": "(i32.const -8)",
-    "unreachable": "unreachable",
-    "for ever": "(loop $again (br $again)) (i32.const 0)",
-}
-
-
-@pytest.mark.parametrize("name", REALLOCS)
-def test_a_realloc_that_lies_hurts_only_its_guest(name: str) -> None:
-    with RUNTIME.sandbox(RUNTIME.load_wat(taker(REALLOCS[name]))) as sandbox:
-        with pytest.raises(OutOfFuel if name == "for ever" else GuestTrap):
-            sandbox.call("take", "x" * 100)
-        assert sandbox.state == "poisoned"
 
 
 HANDLES = """(component
@@ -306,17 +208,6 @@ def test_a_start_that_traps_or_spins_ends() -> None:
         text = f"(component (core module $m (func $s {start}) (start $s)) (core instance (instantiate $m)))"
         with pytest.raises(error):
             RUNTIME.sandbox(RUNTIME.load_wat(text))
-
-
-def test_a_huge_result_is_refused_by_its_bytes() -> None:
-    body = pair(0, 4 << 20)
-    text = liar("$l", body, types="(type $l (list u8))").replace(
-        '(memory (export "memory") 1)', '(memory (export "memory") 100)'
-    )
-    runtime = Aegis(cache=False, pooled=False, host_bytes="1MiB")
-    for maker in (RUNTIME, runtime):
-        with maker.sandbox(maker.load_wat(text)) as sandbox, pytest.raises((GuestTrap, QuotaExceeded)):
-            sandbox.call("lie")
 
 
 ASYNC = [

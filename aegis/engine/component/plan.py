@@ -19,7 +19,7 @@ from aegis.engine.component.trampoline import ImportedFunction, callback_for, de
 from aegis.engine.config import EngineConfig
 from aegis.engine.native import lib, pointer, take_error
 from aegis.engine.plan import BasePlan
-from aegis.errors import AegisInternalError, ExportNotFound, LinkError
+from aegis.errors import AegisInternalError, CallError, ExportNotFound, LinkError
 from aegis.limits import Limits
 from aegis.names import near, printable
 from aegis.wit.match import Mismatch, merged, unversioned
@@ -142,7 +142,7 @@ class ComponentPlan(BasePlan):
         raw = name.encode()
         found = lib.wasmtime_component_get_export_index(self.code.pointer, outer, raw, len(raw))
         if found is None:
-            raise AegisInternalError(f"the export {printable(name)!r} vanished")
+            raise CallError(f"the export {printable(name)!r} is a type, nothing that can be called")
         return int(found)  # kept as long as the process: a plan is made once a component
 
 

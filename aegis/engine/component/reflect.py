@@ -42,6 +42,9 @@ _LIST, _RECORD, _TUPLE, _VARIANT, _ENUM, _OPTION, _RESULT, _FLAGS, _OWN, _BORROW
 )
 _REFUSED = {_FUTURE: "a future", _STREAM: "a stream", _CONTEXT: "an error-context"}
 _DEEPEST = 100
+_MOST_PARTS, _MOST_PARTS_IN_ALL = 10_000, 200_000
+"""Parts of one function's or named type's types, and of a world's: each costs the host, and a type that doubles
+with every level takes a hundred bytes to say."""
 _ODD_ITEMS = {_COMPONENT: "component", _MODULE: "core module", _CORE_FUNC: "core function"}
 
 assert sorted(_SCALARS) == sorted(PRIMITIVES)
@@ -107,7 +110,7 @@ class _Reader:
         self.names: dict[Any, str] = {}
         self.everywhere: dict[Any, str] = {}
         self.where = ""
-        self.depth = 0
+        self.depth = self.parts = self.parts_before = 0
 
     def close(self) -> None:
         for native in self.natives:
@@ -171,6 +174,7 @@ class _Reader:
         return Interface(name, functions, types)
 
     def named_type(self, item: _Item, name: str, owner: str) -> WitType:
+        self.parts_before = self.parts
         inner = _ValType.from_address(ctypes.addressof(item) + 8)
         return self.type(inner, name, owner)
 
@@ -186,6 +190,7 @@ class _Reader:
     def function(self, native: Any) -> Function:
         if _call("wasmtime_component_func_type_async", c_bool, native):
             raise ArtifactError(f"{self.where} is an async function of WASI 0.3, which Aegis does not run")
+        self.parts_before = self.parts
         params = []
         pointer, size = c_void_p(), c_size_t()
         nth = lib.wasmtime_component_func_type_param_nth
@@ -209,6 +214,11 @@ class _Reader:
 
     def type(self, of: _ValType, name: str = "", owner: str = "") -> WitType:
         kind, native = of.kind, of.of
+        self.parts += 1
+        if self.parts - self.parts_before > _MOST_PARTS:
+            raise ArtifactError(f"{self.where} has types of more than {_MOST_PARTS} parts")
+        if self.parts > _MOST_PARTS_IN_ALL:
+            raise ArtifactError(f"the functions of the component have types of more than {_MOST_PARTS_IN_ALL} parts")
         if kind < len(_SCALARS):
             return _SCALARS[kind]
         if kind in _REFUSED or kind > _CONTEXT:

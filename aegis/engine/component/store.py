@@ -13,7 +13,7 @@ from aegis.engine.component.trampoline import HostSide, sides
 from aegis.engine.native import lib, pointer
 from aegis.engine.store import PoolExhausted, Store
 from aegis.engine.threads import DIRECT, MAIN, where
-from aegis.errors import AegisInternalError, GuestTrap, MemoryExceeded, SandboxStateError
+from aegis.errors import CallError, GuestTrap, MemoryExceeded, SandboxStateError
 from aegis.names import printable
 from aegis.wit.values import ResourceHandle
 
@@ -93,7 +93,7 @@ class ComponentStore(Store):
             )
         get = lib.wasmtime_component_instance_get_func
         if not get(self._workspace.instance, self.context, pointer(entry.index), frame.func):
-            raise AegisInternalError(f"the export {printable(entry.name)!r} vanished")
+            raise CallError(f"the export {printable(entry.name)!r} is the type of a function, not a function")
         return bind_component(self, frame, style)
 
     def dropper(self) -> Callable[[ResourceHandle], None] | None:

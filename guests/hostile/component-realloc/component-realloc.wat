@@ -1,0 +1,22 @@
+;; Exports that take a value, each with a realloc that answers wrongly, or never.
+(component
+  (type $list (list u64))
+  (core module $m
+    (memory (export "memory") 1)
+    (func (export "take") (param i32 i32))
+    (func (export "outside") (param i32 i32 i32 i32) (result i32) (i32.const 65535))
+    (func (export "wraps-around") (param i32 i32 i32 i32) (result i32) (i32.const -8))
+    (func (export "misaligned") (param i32 i32 i32 i32) (result i32) (i32.const 1))
+    (func (export "traps") (param i32 i32 i32 i32) (result i32) unreachable)
+    (func (export "spins") (param i32 i32 i32 i32) (result i32) (loop $again (br $again)) (i32.const 0)))
+  (core instance $m (instantiate $m))
+  (func (export "outside") (param "x" string)
+    (canon lift (core func $m "take") (memory (core memory $m "memory")) (realloc (core func $m "outside"))))
+  (func (export "wraps-around") (param "x" string)
+    (canon lift (core func $m "take") (memory (core memory $m "memory")) (realloc (core func $m "wraps-around"))))
+  (func (export "misaligned") (param "x" $list)
+    (canon lift (core func $m "take") (memory (core memory $m "memory")) (realloc (core func $m "misaligned"))))
+  (func (export "traps") (param "x" string)
+    (canon lift (core func $m "take") (memory (core memory $m "memory")) (realloc (core func $m "traps"))))
+  (func (export "spins") (param "x" string)
+    (canon lift (core func $m "take") (memory (core memory $m "memory")) (realloc (core func $m "spins")))))

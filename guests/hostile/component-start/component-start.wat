@@ -1,0 +1,4 @@
+;; Traps before anything of it is called.
+(component
+  (core module $m (func $start unreachable) (start $start))
+  (core instance (instantiate $m)))
