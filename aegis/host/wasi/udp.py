@@ -180,10 +180,8 @@ class OutgoingDatagramStream(_Side):
         for datagram in datagrams:
             try:
                 self._send(datagram)
-            except BlockingIOError:
-                break
-            except Err:
-                if sent:
+            except Err as error:
+                if sent or error.value is ErrorCode.WOULD_BLOCK:
                     break
                 raise
             sent += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -200,6 +201,32 @@ def test_a_permit_is_for_so_many_datagrams(peer: socket.socket) -> None:
         permit = outgoing.check_send()
         with pytest.raises(GuestTrap, match=f"check-send permitted {permit}"):
             outgoing.send([datagram] * (permit + 1))
+
+
+class Full:
+    """A socket whose system takes one datagram and has no room for a second."""
+
+    def __init__(self, inner: socket.socket) -> None:
+        self.inner, self.taken = inner, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def sendto(self, data: bytes, address: Any) -> None:
+        if self.taken:
+            raise BlockingIOError(errno.EAGAIN, "no room")
+        self.taken += 1
+
+
+def test_what_finds_no_room_is_not_sent_and_no_error(peer: socket.socket) -> None:
+    port = port_of(peer)
+    with guest(f"udp://127.0.0.1:{port}") as made:
+        opened = udp(made)
+        _, outgoing = opened.stream(at(port))
+        outgoing.shared.socket = Full(outgoing.shared.socket)
+        datagram = OutgoingDatagram(b"x", None)
+        assert outgoing.check_send() >= 3
+        assert [outgoing.send([datagram] * count) for count in (2, 1)] == [1, 0]
 
 
 def test_a_datagram_is_as_large_as_one_can_be_and_no_larger(peer: socket.socket) -> None:
