@@ -6,38 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.engine.component.artifact import Component
-from aegis.engine.component.plan import ComponentPlan, interface_named
+from aegis.engine.component.plan import interface_named
 from aegis.engine.component.store import ComponentStore
 from aegis.engine.store import PoolExhausted
 from aegis.errors import LinkError
 from aegis.exports import Exports, Namespace, lifted, namespace
 from aegis.names import printable
-from aegis.providers import Providers
 from aegis.wit.naming import pascal
 from aegis.wit.types import Function, Interface, show
 from aegis.wit.values import ResourceHandle
 
 if TYPE_CHECKING:
-    from aegis.engine.door import Door
     from aegis.host.wasi import Wasi
-    from aegis.policy import Policy
+    from aegis.tier import InProcess
+    from aegis.tier import Owner as Owned
 
-    class Owner(Protocol):
+    class Owner(Owned, Protocol):
         """What a guest asks of its sandbox."""
-
-        _door: Door
 
         def call(self, name: Any, *args: Any) -> Any: ...
         def _drop_handle(self, handle: ResourceHandle) -> None: ...
-
-    class Plans(Protocol):
-        """What a guest asks of the runtime."""
-
-        policy: Policy
-
-        def component_plan(
-            self, component: Component, providers: Providers, *, pooled: bool = True
-        ) -> ComponentPlan: ...
 
 
 __all__ = ["ComponentGuest"]
@@ -47,11 +35,11 @@ class ComponentGuest:
     """One component in one sandbox."""
 
     def __init__(
-        self, owner: Owner, runtime: Plans, component: Component, imports: Mapping[str, Any], trap_missing: bool
+        self, owner: Owner, tier: InProcess, component: Component, imports: Mapping[str, Any], trap_missing: bool
     ) -> None:
-        self._owner, self._runtime, self._component = owner, runtime, component
-        self._providers = Providers(component, imports, runtime.policy.imports, trap_missing=trap_missing)
-        self._plan = runtime.component_plan(component, self._providers)
+        self._owner, self._tier, self._component = owner, tier, component
+        self._providers = tier.providers(component, imports, trap_missing=trap_missing)
+        self._plan = tier.component_plan(component, self._providers)
         self._made: dict[str, Any] = {}
         self._classes: dict[int, Callable[..., ResourceHandle]] = {}
         self._wasi: Wasi | None = None
@@ -68,12 +56,17 @@ class ComponentGuest:
 
     def new_store(self, functions: Sequence[Callable[..., Any]], *, observed: bool) -> ComponentStore:
         """Instantiate the component."""
-        door = self._owner._door
         try:
-            return ComponentStore(self._plan, door, functions, observed=observed, classes=self.handle_class)
+            return self._made_by(functions, observed)
         except PoolExhausted:
-            self._plan = self._runtime.component_plan(self._component, self._providers, pooled=False)
-            return ComponentStore(self._plan, door, functions, observed=observed, classes=self.handle_class)
+            self._plan = self._tier.component_plan(self._component, self._providers, pooled=False)
+            return self._made_by(functions, observed)
+
+    def _made_by(self, functions: Sequence[Callable[..., Any]], observed: bool) -> ComponentStore:
+        made: ComponentStore = self._tier.component_store(
+            self._owner, self._plan, functions, observed=observed, classes=self.handle_class
+        )
+        return made
 
     # -- seen from outside ---------------------------------------------------------------------
 

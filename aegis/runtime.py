@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from aegis.engine.artifact import Module, compile_artifact, read_file, text_to_binary
 from aegis.engine.cache import Cache
 from aegis.engine.config import EngineConfig
-from aegis.engine.plan import Plan, plan_for
 from aegis.errors import ArtifactError, ExportNotFound, GuestError, GuestExit
 from aegis.names import near, printable
-from aegis.observe.bus import EventBus, Subscriber
+from aegis.observe.bus import Subscriber
 from aegis.observe.outcome import Outcome
 from aegis.policy import (
     ClockCapability,
@@ -26,14 +25,13 @@ from aegis.policy import (
     StdioCapability,
 )
 from aegis.sandbox import Sandbox
+from aegis.tier import InProcess
 from aegis.values import Decision
 from aegis.wit.declared import Err
 
 if TYPE_CHECKING:
     from aegis.engine.component.artifact import Component
-    from aegis.engine.component.plan import ComponentPlan
     from aegis.policy import NetworkCapability
-    from aegis.providers import Providers
 
 __all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "run"]
 
@@ -59,10 +57,10 @@ class Aegis:
             raise TypeError(f"give a policy or keywords, not both: {', '.join(keywords)}")
         self.policy = policy if policy is not None else Policy.from_keywords(**keywords)
         self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))
-        self.subscribers = tuple(subscribers)
         limits = self.policy.limits
-        self._plain = EngineConfig.from_limits(limits)
-        self._config = EngineConfig.from_limits(limits, pooled=True) if pooled else self._plain
+        plain = EngineConfig.from_limits(limits)
+        config = EngineConfig.from_limits(limits, pooled=True) if pooled else plain
+        self._tier = InProcess(self.policy, config, plain, subscribers)
 
     @classmethod
     def builder(cls) -> Builder:
@@ -99,7 +97,7 @@ class Aegis:
         return self._compile(text_to_binary(text), "the module")
 
     def _compile(self, data: bytes, what: str) -> Module | Component:
-        return compile_artifact(data, self.policy.limits, self._config, self._cache, what)
+        return compile_artifact(data, self.policy.limits, self._tier.config, self._cache, what)
 
     # -- sandboxes -----------------------------------------------------------------------------
 
@@ -125,7 +123,7 @@ class Aegis:
         Raise as :meth:`Sandbox.load` does.
         """
         return Sandbox(
-            self,
+            self._tier,
             module,
             imports=imports,
             args=args,
@@ -135,48 +133,6 @@ class Aegis:
             denied=denied,
             trap_missing=trap_missing,
         )
-
-    def policy_with(self, stdio: StdioCapability) -> Policy:
-        """Return this runtime's policy with another ``stdio``."""
-        return replace(self.policy, stdio=stdio)
-
-    def plan(self, module: Module, *, pooled: bool = True) -> Plan:
-        """Return what stores of ``module`` need, from the pool or without it."""
-        plan: Plan | None = module.plan
-        if pooled and plan is not None and plan.config is self._config and plan.limits is self.policy.limits:
-            return plan
-        return plan_for(module, self._config if pooled and module.poolable else self._plain, self.policy.limits)
-
-    def component_plan(self, component: Component, providers: Providers, *, pooled: bool = True) -> ComponentPlan:
-        """Return what stores of ``component`` under these providers need, from the pool or without it."""
-        from aegis.engine.component.plan import ComponentPlan
-
-        config = self._config if pooled and component.poolable else self._plain
-        key = (config, self.policy.limits, providers.key)
-        plan: ComponentPlan | None = component.plans.get(key)
-        if plan is None:
-            while len(component.plans) >= _PLANS_KEPT:
-                component.plans.pop(next(iter(component.plans)))  # its sandboxes hold it as long as they need it
-            plan = component.plans[key] = ComponentPlan(component, config, self.policy.limits, providers.typed)
-        return plan
-
-    def bus(self, subscribers: Sequence[Subscriber]) -> EventBus:
-        """Return the bus of a new run, to the runtime's subscribers and these."""
-        return EventBus(_run_name(), (*self.subscribers, *subscribers))
-
-
-_PLANS_KEPT = 32
-_runs = 0
-
-
-def _run_name() -> str:
-    """A name for a run that is unique in this process; with the process's number, on this host."""
-    global _runs
-    _runs += 1
-    return f"{_PROCESS}-{_runs}"
-
-
-_PROCESS = f"{os.getpid():x}"
 
 
 class Builder:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock as allocate_lock
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aegis import host
 from aegis.engine import Module
@@ -19,7 +19,7 @@ from aegis.engine.supervisor import supervise
 from aegis.engine.threads import DIRECT, MAIN, Job, run_on_guest_thread, where
 from aegis.errors import AegisError, CallError, Cancelled, ExportNotFound, GuestExit, SandboxStateError
 from aegis.handles import Caller, Globals, Memory
-from aegis.linking import Functions, checked, collect, link, wants_host
+from aegis.linking import Functions, checked, collect, link
 from aegis.meter import Meter
 from aegis.names import count, printable
 from aegis.observe.bus import SILENT, EventBus, Subscriber
@@ -31,27 +31,13 @@ if TYPE_CHECKING:
     import asyncio
 
     from aegis.engine.component.artifact import Component
-    from aegis.engine.component.plan import ComponentPlan
     from aegis.exports import Exports
     from aegis.guest import ComponentGuest
     from aegis.host.wasi import Wasi
-    from aegis.policy import Policy, StdioCapability
-    from aegis.providers import Providers
+    from aegis.policy import StdioCapability
+    from aegis.tier import InProcess
     from aegis.wit.types import Interface
     from aegis.wit.values import ResourceHandle
-
-    class Runtime(Protocol):
-        """What a sandbox asks of the runtime that made it."""
-
-        policy: Policy
-        subscribers: tuple[Subscriber, ...]
-
-        def bus(self, subscribers: Sequence[Subscriber]) -> EventBus: ...
-        def plan(self, module: Module, *, pooled: bool = True) -> Plan: ...
-        def policy_with(self, stdio: StdioCapability) -> Policy: ...
-        def component_plan(
-            self, component: Component, providers: Providers, *, pooled: bool = True
-        ) -> ComponentPlan: ...
 
 
 __all__ = ["Sandbox"]
@@ -74,7 +60,7 @@ class Sandbox:
 
     def __init__(
         self,
-        runtime: Runtime,
+        tier: InProcess,
         module: Module | Component | None = None,
         *,
         imports: Mapping[str, Any] | None = None,
@@ -85,8 +71,8 @@ class Sandbox:
         denied: Callable[[Decision], None] | None = None,
         trap_missing: bool = False,
     ) -> None:
-        self._runtime = runtime
-        self._door = Door(runtime.policy.limits)
+        self._tier = tier
+        self._door = Door(tier.policy.limits)
         self._fast: dict[str, Callable[..., Any]] = {}
         self._life = allocate_lock()
         if imports:
@@ -97,8 +83,8 @@ class Sandbox:
             self._args = tuple(args)
         if stdio is not None:
             self._stdio = stdio
-        if subscribers or runtime.subscribers:
-            self._bus = runtime.bus(subscribers)
+        if subscribers or tier.subscribers:
+            self._bus = tier.bus(subscribers)
         if denied is not None:
             self._denied = denied
         self._observed = measured or self._bus.active
@@ -106,7 +92,7 @@ class Sandbox:
             if module.plain and not self._observed and not imports:
                 # Nothing to link, nothing to run, nobody to tell: what is left of load().
                 self._module = module
-                self._store = self._new_store(runtime.plan(module), ())  # type: ignore[arg-type]
+                self._store = tier.plain_store(self, module)  # type: ignore[arg-type]
                 self._state = "ready"
             else:
                 self.load(module)
@@ -171,7 +157,7 @@ class Sandbox:
             self._retire("reset")
             self._state = "resetting"
             self._release()
-            self._door = Door(self._runtime.policy.limits)
+            self._door = Door(self._tier.policy.limits)
             self._memory = self._meter_made = self._guest = None
             self._end = None
             self._start()
@@ -220,12 +206,12 @@ class Sandbox:
         if module.kind == "component":
             from aegis.guest import ComponentGuest
 
-            self._guest = guest = ComponentGuest(self, self._runtime, module, self._imports, self._trap_missing)
+            self._guest = guest = ComponentGuest(self, self._tier, module, self._imports, self._trap_missing)
             functions = guest.functions(self._wasi)
         elif module.info.imports:
-            self._memory = LinearMemory(self._door)
+            self._memory = self._tier.memory(self._door)
             own = {**collect(self._imports), **(self._functions or {})}
-            functions = link(module, own, self._offered(module, self._memory), Caller(self))
+            functions = link(module, own, self._tier.offered(self, module, self._memory), Caller(self))
         elif self._imports:
             collect(self._imports)
         if self._observed or self._denied is not None:
@@ -236,28 +222,20 @@ class Sandbox:
     def _acquired(self) -> host.Grants:
         """Return the grants of this sandbox, acquired at first use."""
         if self._grants is None:
-            policy = self._runtime.policy if self._stdio is None else self._runtime.policy_with(self._stdio)
-            self._grants = host.acquire(policy, args=self._args, scope=self._door)
+            self._grants = self._tier.acquire(self)
         return self._grants
 
     def _wasi(self) -> Wasi:
         """Return WASI 0.2 on the grants of this sandbox."""
         from aegis.host.wasi import Wasi
 
-        return Wasi(self._acquired(), self._door, self._runtime.policy.limits)
-
-    def _offered(self, module: Module, memory: LinearMemory) -> Sequence[HostFunction]:
-        """Return what the host serves of the module's imports, on grants acquired for this sandbox."""
-        wanted = wants_host(module)
-        if not wanted:
-            return ()
-        return host.host_functions(self._acquired(), memory, self._door, self._runtime.policy.limits, wanted)
+        return Wasi(self._acquired(), self._door, self._tier.policy.limits)
 
     def _instantiate(self, functions: Sequence[Any]) -> Store:
         module = self._loaded()
         if self._guest is not None:
             return self._supervised_if_it_runs(self._guest.new_store, functions, observed=self._observed)
-        plan = self._runtime.plan(module)
+        plan = self._tier.plan(module)
         if module.info.has_start:
             return self._supervised_if_it_runs(lambda f, observed: self._new_store(plan, f), functions, observed=False)
         return self._new_store(plan, functions)
@@ -267,7 +245,7 @@ class Sandbox:
 
         On the main thread that is so where no Python code can run meanwhile, and fuel and time are limited.
         """
-        limits = self._runtime.policy.limits
+        limits = self._tier.policy.limits
         alone = not functions and limits.fuel is not None and limits.timeout is not None
         if where.settle() != DIRECT and not (alone and where.mode == MAIN):
             return self._supervised(lambda: make(functions, observed=observed))  # type: ignore[no-any-return]
@@ -275,10 +253,10 @@ class Sandbox:
 
     def _new_store(self, plan: Plan, functions: Sequence[HostFunction]) -> Store:
         try:
-            return Store(plan, self._door, functions, self._memory, observed=self._observed)
+            return self._tier.module_store(self, plan, functions, self._memory, observed=self._observed)
         except PoolExhausted:
-            plan = self._runtime.plan(plan.artifact, pooled=False)
-            return Store(plan, self._door, functions, self._memory, observed=self._observed)
+            plan = self._tier.plan(plan.artifact, pooled=False)
+            return self._tier.module_store(self, plan, functions, self._memory, observed=self._observed)
 
     def _release(self) -> None:
         self._fast = {}

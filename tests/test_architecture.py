@@ -24,7 +24,9 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     {"policy": ("policy",), "observe": ("observe",), "wit": ("wit",)},
     {"bindgen": ("bindgen",), "bindings": ("bindings",)},
     {"host": ("host",), "engine": ("engine",)},
-    {"composition": ("exports", "guest", "handles", "linking", "meter", "providers", "runtime", "sandbox")},
+    {"composition": ("exports", "guest", "handles", "linking", "meter", "providers", "sandbox", "tier")},
+    {"isolation": ("isolation",)},
+    {"runtime": ("runtime",)},
     {"names": ("",)},  # aegis/__init__.py
     {"cli": ("cli", "__main__")},
 ]
@@ -50,7 +52,7 @@ AMBIENT_ATTRIBUTES = {
     "sys": {"argv", "exit", "stderr", "stdin", "stdout"},
     "io": {"FileIO", "open"},
 }  # fmt: skip
-AMBIENT_ROOMS = {"host", "cli"}
+AMBIENT_ROOMS = {"host", "isolation", "cli"}
 
 # Who may all the same, and why. What nothing needs any more fails the test.
 EXCEPTIONS: dict[str, tuple[str, set[str]]] = {

@@ -1,0 +1,159 @@
+"""Where a sandbox's guest runs: here, in this process. :mod:`aegis.isolation` has the other place.
+
+A tier knows the policy, makes plans and stores, and acquires grants; a sandbox asks it and does not know which
+tier it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aegis import host
+from aegis.engine.config import EngineConfig
+from aegis.engine.memory import LinearMemory
+from aegis.engine.plan import Plan, plan_for
+from aegis.engine.store import PoolExhausted, Store
+from aegis.linking import wants_host
+from aegis.observe.bus import EventBus, Subscriber
+from aegis.policy import Policy, StdioCapability
+from aegis.values import HostFunction
+
+if TYPE_CHECKING:
+    from aegis.engine.artifact import Module
+    from aegis.engine.component.artifact import Component
+    from aegis.engine.component.plan import ComponentPlan
+    from aegis.engine.component.store import ComponentStore
+    from aegis.engine.door import Door
+    from aegis.providers import Providers
+    from aegis.wit.values import ResourceHandle
+
+__all__ = ["InProcess", "Owner", "Tier"]
+
+_PLANS_KEPT = 32
+
+
+class Owner(Protocol):
+    """What a tier may know of the sandbox that it makes a store for."""
+
+    _door: Door
+    _grants: Any
+    _args: tuple[str, ...]
+    _stdio: StdioCapability | None
+    _observed: bool
+    _denied: Callable[..., None] | None
+    _trap_missing: bool
+
+    def _acquired(self) -> host.Grants: ...
+
+
+class Tier:
+    """What all tiers share: a policy, the subscribers of its runtime, and the bus of each run."""
+
+    def __init__(self, policy: Policy, subscribers: Sequence[Subscriber] = ()) -> None:
+        self.policy = policy
+        self.subscribers = tuple(subscribers)
+
+    def bus(self, subscribers: Sequence[Subscriber]) -> EventBus:
+        """Return the bus of a new run, to the runtime's subscribers and these."""
+        return EventBus(_run_name(), (*self.subscribers, *subscribers))
+
+    def policy_of(self, owner: Owner) -> Policy:
+        """Return the policy of one sandbox, which may have standard streams of its own."""
+        return self.policy if owner._stdio is None else replace(self.policy, stdio=owner._stdio)
+
+    def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
+        """Return who provides what ``component`` imports; raise ``LinkError`` for what nobody does."""
+        from aegis.providers import Providers
+
+        return Providers(component, imports, self.policy.imports, trap_missing=trap_missing)
+
+
+class InProcess(Tier):
+    """Guests in this process, on engines of ``config``, or of ``plain`` where the pool does not fit."""
+
+    def __init__(
+        self, policy: Policy, config: EngineConfig, plain: EngineConfig, subscribers: Sequence[Subscriber] = ()
+    ) -> None:
+        super().__init__(policy, subscribers)
+        self.config, self.plain = config, plain
+
+    # -- plans ---------------------------------------------------------------------------------
+
+    def plan(self, module: Module, *, pooled: bool = True) -> Plan:
+        """Return what stores of ``module`` need, from the pool or without it."""
+        plan: Plan | None = module.plan
+        if pooled and plan is not None and plan.config is self.config and plan.limits is self.policy.limits:
+            return plan
+        return plan_for(module, self.config if pooled and module.poolable else self.plain, self.policy.limits)
+
+    def component_plan(self, component: Component, providers: Providers, *, pooled: bool = True) -> ComponentPlan:
+        """Return what stores of ``component`` under these providers need, from the pool or without it."""
+        from aegis.engine.component.plan import ComponentPlan
+
+        config = self.config if pooled and component.poolable else self.plain
+        key = (config, self.policy.limits, providers.key)
+        plan: ComponentPlan | None = component.plans.get(key)
+        if plan is None:
+            while len(component.plans) >= _PLANS_KEPT:
+                component.plans.pop(next(iter(component.plans)))  # its sandboxes hold it as long as they need it
+            plan = component.plans[key] = ComponentPlan(component, config, self.policy.limits, providers.typed)
+        return plan
+
+    # -- what one sandbox gets -----------------------------------------------------------------
+
+    def acquire(self, owner: Owner) -> host.Grants:
+        """Return the grants of one sandbox."""
+        return host.acquire(self.policy_of(owner), args=owner._args, scope=owner._door)
+
+    def memory(self, door: Door) -> LinearMemory:
+        """Return the access of host functions to a module's memory."""
+        return LinearMemory(door)
+
+    def offered(self, owner: Owner, module: Module, memory: LinearMemory) -> Sequence[HostFunction]:
+        """Return what the host serves of the module's imports, on grants acquired for this sandbox."""
+        wanted = wants_host(module)
+        if not wanted:
+            return ()
+        return host.host_functions(owner._acquired(), memory, owner._door, self.policy.limits, wanted)
+
+    def plain_store(self, owner: Owner, module: Module) -> Store:
+        """Instantiate a module that imports nothing and starts nothing, unobserved."""
+        try:
+            return Store(self.plan(module), owner._door)
+        except PoolExhausted:
+            return Store(self.plan(module, pooled=False), owner._door)
+
+    def module_store(
+        self,
+        owner: Owner,
+        plan: Plan,
+        functions: Sequence[HostFunction],
+        memory: LinearMemory | None,
+        *,
+        observed: bool,
+    ) -> Store:
+        """Instantiate a module; raise ``PoolExhausted`` when the pool has no slot."""
+        return Store(plan, owner._door, functions, memory, observed=observed)
+
+    def component_store(
+        self, owner: Owner, plan: ComponentPlan, functions: Sequence[Callable[..., Any]], *, observed: bool,
+        classes: Callable[[int], Callable[..., ResourceHandle]],
+    ) -> ComponentStore:  # fmt: skip
+        """Instantiate a component; raise ``PoolExhausted`` when the pool has no slot."""
+        from aegis.engine.component.store import ComponentStore
+
+        return ComponentStore(plan, owner._door, functions, observed=observed, classes=classes)
+
+
+_runs = 0
+_PROCESS = f"{os.getpid():x}"
+
+
+def _run_name() -> str:
+    """A name for a run that is unique in this process; with the process's number, on this host."""
+    global _runs
+    _runs += 1
+    return f"{_PROCESS}-{_runs}"
