@@ -9,7 +9,9 @@ The house, from the ground up; a module imports only from floors below its own:
     engine                            the only place that knows wasmtime
     linking, providers, guest,
     handles, exports, meter,
-    sandbox, runtime                  one run of one guest; the shared, expensive part
+    tier, sandbox                     one run of one guest
+    isolation                         the same sandbox in a worker process
+    runtime                           the shared, expensive part
     cli                               the command line
 """
 
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from aegis.policy import ConfigCapability as ConfigCapability
     from aegis.policy import EnvironmentCapability as EnvironmentCapability
     from aegis.policy import FilesystemCapability as FilesystemCapability
+    from aegis.policy import Isolation as Isolation
     from aegis.policy import LoggingCapability as LoggingCapability
     from aegis.policy import NetworkCapability as NetworkCapability
     from aegis.policy import PathGrant as PathGrant
@@ -92,9 +95,9 @@ _HOMES = {
         "Usage",
     ),
     "aegis.policy": (
-        "ClockCapability", "ConfigCapability", "EnvironmentCapability", "FilesystemCapability", "LoggingCapability",
-        "NetworkCapability", "PathGrant", "Policy", "RandomCapability", "StdioCapability", "load_policy",
-        "parse_policy",
+        "ClockCapability", "ConfigCapability", "EnvironmentCapability", "FilesystemCapability", "Isolation",
+        "LoggingCapability", "NetworkCapability", "PathGrant", "Policy", "RandomCapability", "StdioCapability",
+        "load_policy", "parse_policy",
     ),
     "aegis.runtime": ("Aegis", "Builder", "run"),
     "aegis.sandbox": ("Sandbox",),
@@ -107,7 +110,8 @@ __all__ = [
     "Aegis", "AegisError", "AegisInternalError", "ArtifactError", "ArtifactNotFound", "Bound", "Builder", "CallError",
     "Caller", "Cancelled", "CapabilityDenied", "ClockCapability", "CollectingSubscriber", "Component",
     "ConfigCapability", "DeadlineExceeded", "EnvironmentCapability", "Err", "ExecutionReport", "ExportNotFound",
-    "FilesystemCapability", "Frame", "GuestError", "GuestExit", "GuestTrap", "HostError", "JsonLinesWriter",
+    "FilesystemCapability", "Frame", "GuestError", "GuestExit", "GuestTrap", "HostError", "Isolation",
+    "JsonLinesWriter",
     "LimitExceeded", "Limits", "LinkError", "LoggingCapability", "MemoryExceeded", "MemoryFault", "Metrics",
     "MetricsSubscriber", "MissingImport", "Module", "NetworkCapability", "Ok", "OutOfFuel", "Outcome",
     "OutputExceeded", "PathGrant", "Policy", "PolicyError", "QuotaExceeded", "RandomCapability", "ResourceHandle",

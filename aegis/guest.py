@@ -18,8 +18,8 @@ from aegis.wit.values import ResourceHandle
 
 if TYPE_CHECKING:
     from aegis.host.wasi import Wasi
-    from aegis.tier import InProcess
     from aegis.tier import Owner as Owned
+    from aegis.tier import Place
 
     class Owner(Owned, Protocol):
         """What a guest asks of its sandbox."""
@@ -35,7 +35,7 @@ class ComponentGuest:
     """One component in one sandbox."""
 
     def __init__(
-        self, owner: Owner, tier: InProcess, component: Component, imports: Mapping[str, Any], trap_missing: bool
+        self, owner: Owner, tier: Place, component: Component, imports: Mapping[str, Any], trap_missing: bool
     ) -> None:
         self._owner, self._tier, self._component = owner, tier, component
         self._providers = tier.providers(component, imports, trap_missing=trap_missing)
@@ -115,7 +115,12 @@ class ComponentGuest:
             made = self._classes.setdefault(key, ResourceHandle)
         return made
 
+    def function(self, name: Any) -> Function:
+        """Return the type of an export, with the Python classes of its values."""
+        found: Function = self._plan.entry(name).function
+        return found
+
     def signature(self, name: Any) -> tuple[str, int]:
         """Return an export's signature for messages, and how many arguments it takes."""
-        function = self._plan.entry(name).function
+        function = self.function(name)
         return f"{printable(str(name), 160)}{show(function).removeprefix('func')}", len(function.params)

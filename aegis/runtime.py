@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from aegis.engine.artifact import Module, compile_artifact, read_file, text_to_binary
+from aegis.engine.artifact import Module, admit_artifact, compile_artifact, read_file, text_to_binary
 from aegis.engine.cache import Cache
 from aegis.engine.config import EngineConfig
 from aegis.errors import ArtifactError, ExportNotFound, GuestError, GuestExit
@@ -31,7 +31,8 @@ from aegis.wit.declared import Err
 
 if TYPE_CHECKING:
     from aegis.engine.component.artifact import Component
-    from aegis.policy import NetworkCapability
+    from aegis.isolation.tier import Isolated
+    from aegis.policy import Isolation, NetworkCapability
 
 __all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "run"]
 
@@ -61,6 +62,9 @@ class Aegis:
         plain = EngineConfig.from_limits(limits)
         config = EngineConfig.from_limits(limits, pooled=True) if pooled else plain
         self._tier = InProcess(self.policy, config, plain, subscribers)
+        self._isolated: Isolated | None = None
+        if self.policy.isolation is not None:
+            self._workers()
 
     @classmethod
     def builder(cls) -> Builder:
@@ -97,7 +101,21 @@ class Aegis:
         return self._compile(text_to_binary(text), "the module")
 
     def _compile(self, data: bytes, what: str) -> Module | Component:
-        return compile_artifact(data, self.policy.limits, self._tier.config, self._cache, what)
+        if self.policy.isolation is None:
+            return compile_artifact(data, self.policy.limits, self._tier.config, self._cache, what)
+        artifact = admit_artifact(data, self.policy.limits, self._cache, what)
+        self._workers().prepare(artifact, what)
+        return artifact
+
+    def _workers(self) -> Isolated:
+        """Return the tier of isolated sandboxes; its workers are made ready now."""
+        if self._isolated is None:
+            from aegis.isolation.tier import Isolated
+            from aegis.policy import Isolation
+
+            options = self.policy.isolation or Isolation()
+            self._isolated = Isolated(self.policy, self._tier.plain, options, self._cache, self._tier.subscribers)
+        return self._isolated
 
     # -- sandboxes -----------------------------------------------------------------------------
 
@@ -112,6 +130,7 @@ class Aegis:
         measured: bool = False,
         denied: Callable[[Decision], None] | None = None,
         trap_missing: bool = False,
+        isolate: bool | None = None,
     ) -> Sandbox:
         """Return a new sandbox, with ``module`` instantiated in it if one is given.
 
@@ -120,10 +139,12 @@ class Aegis:
         ``trap_missing``); ``args`` the program's arguments (its name
         first), ``stdio`` replaces the policy's, ``measured`` has host time counted although nobody
         subscribed. ``denied`` is told of each request that the policy denied, cheaper than an event.
+        ``isolate`` puts the guest into a worker process, or keeps it here, whatever the policy says.
         Raise as :meth:`Sandbox.load` does.
         """
+        isolated = self.policy.isolation is not None if isolate is None else isolate
         return Sandbox(
-            self._tier,
+            self._workers() if isolated else self._tier,
             module,
             imports=imports,
             args=args,
@@ -198,6 +219,10 @@ class Builder:
     def with_imports(self, providers: Mapping[str, str]) -> Builder:
         """Name the Python objects (``module:name``) that provide interfaces to every sandbox."""
         return self._with(imports=(*self._policy.imports, *providers.items()))
+
+    def with_isolation(self, isolation: Isolation | str | bool = True, **options: Any) -> Builder:
+        """Run guests in worker processes; options are those of :class:`aegis.Isolation`, or ``"strict"``."""
+        return self._with(isolation=options or isolation)
 
     def with_subscriber(self, subscriber: Subscriber) -> Builder:
         """Send every sandbox's events to ``subscriber`` too."""

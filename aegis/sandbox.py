@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from aegis.guest import ComponentGuest
     from aegis.host.wasi import Wasi
     from aegis.policy import StdioCapability
-    from aegis.tier import InProcess
+    from aegis.tier import Place
     from aegis.wit.types import Interface
     from aegis.wit.values import ResourceHandle
 
@@ -60,7 +60,7 @@ class Sandbox:
 
     def __init__(
         self,
-        tier: InProcess,
+        tier: Place,
         module: Module | Component | None = None,
         *,
         imports: Mapping[str, Any] | None = None,
@@ -253,10 +253,11 @@ class Sandbox:
 
     def _new_store(self, plan: Plan, functions: Sequence[HostFunction]) -> Store:
         try:
-            return self._tier.module_store(self, plan, functions, self._memory, observed=self._observed)
+            made: Store = self._tier.module_store(self, plan, functions, self._memory, observed=self._observed)
         except PoolExhausted:
             plan = self._tier.plan(plan.artifact, pooled=False)
-            return self._tier.module_store(self, plan, functions, self._memory, observed=self._observed)
+            made = self._tier.module_store(self, plan, functions, self._memory, observed=self._observed)
+        return made
 
     def _release(self) -> None:
         self._fast = {}
@@ -396,6 +397,8 @@ class Sandbox:
 
     def _leave(self, job: Job) -> None:
         """The call's thread does not return: it keeps store and grants, and this sandbox lets go."""
+        if self._store is not None:
+            self._store.abandon()
         self._fast = {}
         self._state = "abandoned"
 
@@ -449,10 +452,8 @@ class Sandbox:
 
     def _drop_handle(self, handle: ResourceHandle) -> None:
         """Drop a handle of this guest's resource; when the guest is gone, so is what the handle meant."""
-        from aegis.engine.component.store import ComponentStore
-
-        store = self._store
-        if self._state != "ready" or not isinstance(store, ComponentStore) or handle._owner is not store.handles:
+        store: Any = self._store
+        if self._state != "ready" or store is None or handle._owner is not store.handles:
             handle._native = None
             return
         drop = store.dropper()
@@ -460,7 +461,7 @@ class Sandbox:
             if drop is not None:
                 drop(handle)
             else:
-                self._supervised(lambda: store.dropper()(handle))  # type: ignore[misc]
+                self._supervised(lambda: store.dropper()(handle))
         except BaseException as error:
             self._failed("drop", (), error)
             raise
@@ -501,14 +502,7 @@ class Sandbox:
     def _exclusive(self) -> Iterator[LinearMemory]:
         """Hold the store and give access to its memory."""
         with self._held() as store:
-            yield self._memory_of(store)
-
-    def _memory_of(self, store: Store) -> LinearMemory:
-        """Return access to the guest's memory that charges nothing: the copies are the embedder's."""
-        memory = LinearMemory(None)
-        if getattr(store.plan.artifact, "memory_name", None) is not None:
-            memory.attach(store.find_memory)
-        return memory
+            yield store.bare_memory()
 
     @property
     def module(self) -> Module | Component | None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from aegis.providers import Providers
     from aegis.wit.values import ResourceHandle
 
-__all__ = ["InProcess", "Owner", "Tier"]
+__all__ = ["InProcess", "Owner", "Place", "Tier"]
 
 _PLANS_KEPT = 32
 
@@ -39,6 +39,7 @@ class Owner(Protocol):
     """What a tier may know of the sandbox that it makes a store for."""
 
     _door: Door
+    _bus: EventBus
     _grants: Any
     _args: tuple[str, ...]
     _stdio: StdioCapability | None
@@ -47,6 +48,29 @@ class Owner(Protocol):
     _trap_missing: bool
 
     def _acquired(self) -> host.Grants: ...
+
+
+class Place(Protocol):
+    """What a sandbox asks of its tier: plans, stores and grants are of the tier's own kinds."""
+
+    policy: Policy
+    subscribers: tuple[Subscriber, ...]
+
+    def bus(self, subscribers: Sequence[Subscriber]) -> EventBus: ...
+    def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers: ...
+    def plan(self, module: Module, *, pooled: bool = True) -> Any: ...
+    def component_plan(self, component: Component, providers: Providers, *, pooled: bool = True) -> Any: ...
+    def acquire(self, owner: Owner) -> host.Grants: ...
+    def memory(self, door: Door) -> Any: ...
+    def offered(self, owner: Owner, module: Module, memory: Any) -> Sequence[HostFunction]: ...
+    def plain_store(self, owner: Owner, module: Module) -> Any: ...
+    def module_store(
+        self, owner: Owner, plan: Any, functions: Sequence[HostFunction], memory: Any, *, observed: bool
+    ) -> Any: ...
+    def component_store(
+        self, owner: Owner, plan: Any, functions: Sequence[Callable[..., Any]], *, observed: bool,
+        classes: Callable[[int], Callable[..., ResourceHandle]],
+    ) -> Any: ...  # fmt: skip
 
 
 class Tier:
@@ -63,6 +87,10 @@ class Tier:
     def policy_of(self, owner: Owner) -> Policy:
         """Return the policy of one sandbox, which may have standard streams of its own."""
         return self.policy if owner._stdio is None else replace(self.policy, stdio=owner._stdio)
+
+    def acquire(self, owner: Owner) -> host.Grants:
+        """Return the grants of one sandbox."""
+        return host.acquire(self.policy_of(owner), args=owner._args, scope=owner._door)
 
     def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
         """Return who provides what ``component`` imports; raise ``LinkError`` for what nobody does."""
@@ -103,10 +131,6 @@ class InProcess(Tier):
         return plan
 
     # -- what one sandbox gets -----------------------------------------------------------------
-
-    def acquire(self, owner: Owner) -> host.Grants:
-        """Return the grants of one sandbox."""
-        return host.acquire(self.policy_of(owner), args=owner._args, scope=owner._door)
 
     def memory(self, door: Door) -> LinearMemory:
         """Return the access of host functions to a module's memory."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aegis.engine.component.anatomy import Anatomy
     from aegis.engine.component.artifact import Component
 
-__all__ = ["Module", "admit", "compile_artifact", "read_file", "text_to_binary", "validate_artifact"]
+__all__ = ["Module", "admit", "admit_artifact", "compile_artifact", "read_file", "text_to_binary", "validate_artifact"]
 
 
 class Module(Artifact):
@@ -115,16 +115,19 @@ def compile_artifact(
 
     Raise :class:`~aegis.errors.ArtifactError` with the reason.
     """
-    admitted = admit(data, limits, what)
-    artifact: Module | Component
-    if isinstance(admitted, ModuleInfo):
-        artifact = Module(data, admitted, sha256_hex(data), cache)
-    else:
-        from aegis.engine.component.artifact import Component
-
-        artifact = Component(data, admitted, sha256_hex(data), cache)
+    artifact = admit_artifact(data, limits, cache, what)
     artifact.prepare(config, what)
     return artifact
+
+
+def admit_artifact(data: bytes, limits: Limits, cache: Cache | None, what: str) -> Module | Component:
+    """Return a module or component that is admitted, but not compiled."""
+    admitted = admit(data, limits, what)
+    if isinstance(admitted, ModuleInfo):
+        return Module(data, admitted, sha256_hex(data), cache)
+    from aegis.engine.component.artifact import Component
+
+    return Component(data, admitted, sha256_hex(data), cache)
 
 
 def validate_artifact(

@@ -26,7 +26,7 @@ from aegis.errors import (
 from aegis.limits import Limits, format_bytes
 from aegis.names import printable
 
-__all__ = ["Evidence", "classify", "classify_component"]
+__all__ = ["Evidence", "classify", "classify_component", "own_failure"]
 
 TRAP_CODES = (
     "stack-overflow", "memory-out-of-bounds", "heap-misaligned", "table-out-of-bounds", "indirect-call-to-null",
@@ -70,7 +70,7 @@ def classify(error: int | None, trap: int | None, evidence: Evidence) -> BaseExc
     code, message, frames = _take_trap(trap) if trap else (None, "", ())
     if error:
         message = take_error(error)
-    ours = _our_own(evidence.door)
+    ours = own_failure(evidence.door)
     if ours is not None:
         return ours
     return _from_code(code, message, frames, evidence)
@@ -104,7 +104,7 @@ def classify_component(error: int | None, evidence: Evidence) -> BaseException:
     if error is not None:
         frames = _frames_of(lib.wasmtime_error_wasm_trace, error)
         message = take_error(error)
-    ours = _our_own(evidence.door)
+    ours = own_failure(evidence.door)
     if ours is not None:
         return ours
     for text, code in _COMPONENT_TRAPS:
@@ -117,7 +117,8 @@ def classify_component(error: int | None, evidence: Evidence) -> BaseException:
     return GuestTrap(f"the guest trapped: {reason or 'for no known reason'}{_where(frames)}", code="abi", frames=frames)
 
 
-def _our_own(door: Door) -> BaseException | None:
+def own_failure(door: Door) -> BaseException | None:
+    """Take what a host function raised, or why the call was stopped; ``None`` when neither is so."""
     failure, door.failure = door.failure, None
     serving, door.serving = door.serving, None
     if failure is None:

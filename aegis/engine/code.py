@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from ctypes import c_void_p
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from aegis.engine.cache import Cache
 from aegis.engine.config import Engine, EngineConfig, engine_for
@@ -56,6 +56,7 @@ class Artifact:
         self._codes: dict[EngineConfig, NativeCode] = {}
         self._lock = threading.Lock()
         self.poolable = True
+        self.isolated: dict[EngineConfig, Any] = {}  # the isolation tier's own, kept here so that it goes with it
         self.digest = digest
         self.size = len(data)
         self.cached = False

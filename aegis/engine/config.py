@@ -16,7 +16,7 @@ from aegis.engine.native import lib
 from aegis.errors import AegisInternalError, PolicyError
 from aegis.limits import MAX_STACK, MIN_STACK, Limits
 
-__all__ = ["ADMITTED", "REFUSED", "Engine", "EngineConfig", "engine_for"]
+__all__ = ["ADMITTED", "REFUSED", "Engine", "EngineConfig", "compile_on_one_thread", "engine_for"]
 
 ADMITTED = (
     "bulk_memory",
@@ -118,6 +118,8 @@ def _apply(native: int, config: EngineConfig) -> None:
     switch("shared_memory", False)
     switch("consume_fuel", True)
     switch("epoch_interruption", True)
+    if _one_thread:
+        switch("parallel_compilation", False)
     switch("memory_may_move", False)  # the base address of a memory then holds for its life
     lib.wasmtime_config_max_wasm_stack_set(native, config.stack)
     if config.pooled:
@@ -151,6 +153,15 @@ def _prototypes() -> tuple[tuple[list[object], None], tuple[list[object], None]]
 
 
 _SWITCH, _NUMBER = _prototypes()
+_one_thread = False
+
+
+def compile_on_one_thread() -> None:
+    """Let engines made from now on start no threads: those of a fork server's engine do not exist in its children."""
+    global _one_thread
+    _one_thread = True
+
+
 _engines: dict[EngineConfig, Engine] = {}
 _lock = threading.Lock()
 

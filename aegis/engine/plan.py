@@ -23,7 +23,7 @@ from aegis.limits import Limits, format_bytes
 from aegis.names import near, printable
 from aegis.values import FuncType
 
-__all__ = ["BasePlan", "Plan", "check_fit", "plan_for"]
+__all__ = ["BasePlan", "Plan", "callable_export", "check_fit", "plan_for"]
 
 _UNLIMITED = 1 << 62
 _FOREVER_TICKS = 1 << 40
@@ -76,11 +76,12 @@ class Plan(BasePlan):
         """Return what calling the export ``name`` needs; raise ``CallError`` when it cannot be called."""
         made: Entry | None = self.entries.get(name)
         if made is None:
-            made = self.entries[name] = Entry(name, _callable(self.artifact, name))
+            made = self.entries[name] = Entry(name, callable_export(self.artifact, name))
         return made
 
 
-def _callable(module: Module, name: str) -> FuncType:
+def callable_export(module: Module, name: str) -> FuncType:
+    """Return the type of an exported function; raise ``CallError`` when it cannot be called."""
     export = module.export(name) if isinstance(name, str) else None
     if export is None or not isinstance(export.type, FuncType):
         known = [e.name for e in module.exports if e.kind == "func"]

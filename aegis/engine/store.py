@@ -411,6 +411,16 @@ class Store:
             made = self._pointers[name] = ctypes.byref(held, 8)  # which keeps `held` alive
         return made
 
+    def bare_memory(self) -> LinearMemory:
+        """Return access to the guest's memory that charges nothing: the copies are the embedder's."""
+        memory = LinearMemory(None)
+        if getattr(self.plan.artifact, "memory_name", None) is not None:
+            memory.attach(self.find_memory)
+        return memory
+
+    def abandon(self) -> None:
+        """The call under way does not return: its thread keeps this store."""
+
     def memory_size(self) -> int:
         """Bytes of all linear memories; one that is not exported counts at its initial size."""
         return sum(self._sizes())

@@ -24,9 +24,9 @@ from aegis.engine.door import Door
 from aegis.engine.native import lib, number
 from aegis.errors import CallError, HostError
 from aegis.limits import Limits
-from aegis.values import FuncType
+from aegis.values import FuncType, HostFunction
 
-__all__ = ["Slot", "free_slots", "host_callback", "slots", "take_slot"]
+__all__ = ["Slot", "fit_result", "free_slots", "host_callback", "slots", "take_slot"]
 
 # Bound and prepared now: a failing call may have no room to do it.
 _trap_new = lib.wasmtime_trap_new
@@ -158,6 +158,17 @@ def _store(results: tuple[str, ...]) -> str:
     for n, t in enumerate(results):
         lines.append(f"        v{view_name(t)}[{index_of(t, n)}] = lower({t!r}, result[{n}], module, name)")
     return "\n".join(lines)
+
+
+def fit_result(function: HostFunction, result: Any) -> Any:
+    """Return what a host function returned as its type says; raise ``HostError`` for what is not of it."""
+    results, module, name = function.type.results, function.module, function.name
+    if not results:
+        return None if result is None else _refuse_result(module, name, result)
+    if len(results) == 1:
+        return _lower(results[0], result, module, name)
+    values = _several(len(results), result, module, name)
+    return [_lower(kind, value, module, name) for kind, value in zip(results, values, strict=True)]
 
 
 def _lower(value_type: str, value: object, module: str, name: str) -> int | float:

@@ -18,13 +18,13 @@ from aegis.host.filesystem import DiskQuota
 from aegis.host.logs import GuestLog
 from aegis.host.preopens import Preopen, acquire_filesystem
 from aegis.host.stdio import Stdio, acquire_stdio
-from aegis.policy import Policy
+from aegis.policy import EnvironmentCapability, Policy
 from aegis.values import CallScope
 
 if TYPE_CHECKING:
     from aegis.host.network import Network
 
-__all__ = ["Grants", "acquire"]
+__all__ = ["Grants", "acquire", "environment_of"]
 
 
 class Grants:
@@ -82,10 +82,7 @@ class Grants:
     @cached_property
     def environment(self) -> list[tuple[str, str]]:
         """The variables, in order; one to pass on that the host lacks, or that is not Unicode, is left out."""
-        granted = self.policy.environment
-        passed = {name: os.environ[name] for name in granted.pass_ if name in os.environ}
-        found = {name: value for name, value in passed.items() if _is_unicode(value)}
-        return list({**found, **dict(granted.set)}.items())
+        return environment_of(self.policy.environment)
 
     def on_close(self, closer: Callable[[], None]) -> None:
         """Have ``closer`` called when the sandbox ends."""
@@ -95,6 +92,13 @@ class Grants:
         """Close everything, the latest first."""
         while self._closers:
             self._closers.pop()()
+
+
+def environment_of(granted: EnvironmentCapability) -> list[tuple[str, str]]:
+    """Return the variables that a grant gives here and now."""
+    passed = {name: os.environ[name] for name in granted.pass_ if name in os.environ}
+    found = {name: value for name, value in passed.items() if _is_unicode(value)}
+    return list({**found, **dict(granted.set)}.items())
 
 
 def _argument(text: str) -> bytes:

@@ -12,9 +12,10 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aegis.errors import QuotaExceeded
+from aegis.host.nowhere import Nowhere
 from aegis.limits import Limits, format_bytes
 from aegis.names import printable
 from aegis.policy.network import NetworkCapability, NetworkVerdict
@@ -185,6 +186,9 @@ class Network:
         """Return a new non-blocking socket, ``None`` when all that may be open are."""
         if self.full():
             return None
+        capability = self._capability
+        if not capability.allow and not capability.listen:
+            return self.adopt(cast(socket.socket, Nowhere(family, kind)))
         return self.adopt(socket.socket(family, kind))
 
     def full(self) -> bool:

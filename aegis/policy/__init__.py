@@ -18,6 +18,7 @@ from aegis.policy.policy import Policy as Policy
 if TYPE_CHECKING:
     from aegis.policy.file import load_policy as load_policy
     from aegis.policy.file import parse_policy as parse_policy
+    from aegis.policy.isolation import Isolation as Isolation
     from aegis.policy.network import NetworkCapability as NetworkCapability
     from aegis.policy.network import NetworkPattern as NetworkPattern
     from aegis.policy.network import NetworkVerdict as NetworkVerdict
@@ -28,6 +29,7 @@ __all__ = [
     "ConfigCapability",
     "EnvironmentCapability",
     "FilesystemCapability",
+    "Isolation",
     "LoggingCapability",
     "NetworkCapability",
     "NetworkPattern",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Isolation": "isolation",
     "NetworkCapability": "network",
     "NetworkPattern": "network",
     "NetworkVerdict": "network",

@@ -20,6 +20,7 @@ from aegis.policy.capabilities import (
 from aegis.policy.filesystem import FilesystemCapability
 
 if TYPE_CHECKING:
+    from aegis.policy.isolation import Isolation
     from aegis.policy.network import NetworkCapability
 
 __all__ = ["Policy", "checked_providers"]
@@ -42,6 +43,8 @@ class Policy:
     network: NetworkCapability | None = None
     stdio: StdioCapability = field(default_factory=StdioCapability)
     config: ConfigCapability = field(default_factory=ConfigCapability)
+    isolation: Isolation | None = None
+    """How guests are kept in processes of their own; ``None``: they run in this one."""
     imports: tuple[tuple[str, str], ...] = ()
     """Providers by the interface that they implement: ``module:name`` of Python, of the embedder's own."""
 
@@ -51,6 +54,10 @@ class Policy:
             if not isinstance(value, expected):
                 raise PolicyError(f"{name}: expected {expected.__name__}, not {type(value).__name__}")
         object.__setattr__(self, "imports", checked_providers(self.imports))
+        if self.isolation is not None:
+            from aegis.policy.isolation import Isolation
+
+            object.__setattr__(self, "isolation", Isolation.of(self.isolation))
         if self.network is not None:
             from aegis.policy.network import NetworkCapability
 

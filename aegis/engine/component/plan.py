@@ -25,7 +25,9 @@ from aegis.names import near, printable
 from aegis.wit.match import Mismatch, merged, unversioned
 from aegis.wit.types import Function, Interface, Resource
 
-__all__ = ["ComponentPlan", "find_export", "interface_named"]
+__all__ = [
+    "ComponentPlan", "check_export", "find_export", "imported_functions", "interface_named", "typed_export",
+]  # fmt: skip
 
 Typing = Callable[[str, str, Function], Function]
 """Gives a function of an interface (first name) its Python classes."""
@@ -47,7 +49,7 @@ class ComponentPlan(BasePlan):
         self._linker: int | None = lib.wasmtime_component_linker_new(self.engine)
         self.linker = pointer(self._linker or 0)
         if component.world.imports or component.world.imported:
-            self._collect()
+            self.functions = imported_functions(component, typed)
             self._callback = callback_for(self.functions)
             self._define()
 
@@ -59,14 +61,6 @@ class ComponentPlan(BasePlan):
                 lib.wasmtime_component_resource_type_delete(native)
 
     # -- imports -------------------------------------------------------------------------------
-
-    def _collect(self) -> None:
-        for name, item in self.artifact.world.imports.items():
-            if isinstance(item, Function):
-                self.functions.append(ImportedFunction("", name, self.typed("", name, item)))
-                continue
-            for member, function in item.functions.items():
-                self.functions.append(ImportedFunction(name, member, self.typed(name, member, function)))
 
     def _define(self) -> None:
         """Define every import in the linker, by number."""
@@ -119,16 +113,13 @@ class ComponentPlan(BasePlan):
         """
         made: ComponentEntry | None = self.entries.get(name)
         if made is None:
-            table = getattr(name, "table", None)
-            interface, function, of = find_export(self.artifact.world.exports, str(name))
-            typed = self.typed(interface, function, of) if table is None else _stated(of, name, table)
+            interface, function, typed = typed_export(self.artifact, name, self.typed)
             made = self.entries[name] = ComponentEntry(str(name), typed, self._index(interface, function))
         return made
 
     def check(self, interface: str, function: str, table: Interface) -> None:
         """Raise ``LinkError`` unless an exported function is of the type that bindings say."""
-        name = f"{interface}#{function}" if interface else function
-        _stated(find_export(self.artifact.world.exports, name)[2], name, table, function)
+        check_export(self.artifact, interface, function, table)
 
     def _index(self, interface: str, function: str) -> int:
         outer = self._export_index(None, interface) if interface else None
@@ -146,12 +137,37 @@ class ComponentPlan(BasePlan):
         return int(found)  # kept as long as the process: a plan is made once a component
 
 
+def imported_functions(component: Component, typed: Typing) -> list[ImportedFunction]:
+    """Return the functions that a component imports, in its order, with the Python classes that ``typed`` gives."""
+    found = []
+    for name, item in component.world.imports.items():
+        if isinstance(item, Function):
+            found.append(ImportedFunction("", name, typed("", name, item)))
+            continue
+        for member, function in item.functions.items():
+            found.append(ImportedFunction(name, member, typed(name, member, function)))
+    return found
+
+
 def _stated(found: Function, name: Any, table: Interface, function: str = "") -> Function:
     stated = table.functions[function or name.function]
     try:
         return merged(found, stated)
     except Mismatch as odd:
         raise LinkError(f"{printable(str(name), 160)} is not the function that the bindings have: {odd}") from None
+
+
+def typed_export(component: Component, name: Any, typed: Typing) -> tuple[str, str, Function]:
+    """Return what an export's name means, as :func:`find_export`, with the Python classes of its values."""
+    table = getattr(name, "table", None)
+    interface, function, of = find_export(component.world.exports, str(name))
+    return interface, function, typed(interface, function, of) if table is None else _stated(of, name, table)
+
+
+def check_export(component: Component, interface: str, function: str, table: Interface) -> None:
+    """Raise ``LinkError`` unless an exported function is of the type that bindings say."""
+    name = f"{interface}#{function}" if interface else function
+    _stated(find_export(component.world.exports, name)[2], name, table, function)
 
 
 def find_export(exports: Mapping[str, Interface | Function], name: str) -> tuple[str, str, Function]:

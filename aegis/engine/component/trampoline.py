@@ -28,7 +28,7 @@ from aegis.wit.naming import snake
 from aegis.wit.types import Function, Result
 from aegis.wit.values import Err, Ok
 
-__all__ = ["HostSide", "ImportedFunction", "callback_for", "destructor", "sides"]
+__all__ = ["HostSide", "ImportedFunction", "callback_for", "destructor", "refit", "sides", "undefined"]
 
 _error_new = lib.wasmtime_error_new
 _TEXT = ctypes.c_char_p.from_param(b"host")
@@ -222,6 +222,11 @@ def _lowering(function: ImportedFunction) -> Callable[[Any, int, Door], None]:
         free.append((arena, write, source))
 
     return lower
+
+
+def refit(function: ImportedFunction, result: Any) -> Any:
+    """Return a host function's result made fit; raise ``HostError`` that says what is wrong with it."""
+    return _refit(function)(result)
 
 
 def _refit(function: ImportedFunction) -> Callable[[Any], Any]:

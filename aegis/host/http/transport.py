@@ -14,7 +14,7 @@ from aegis.host.http.message import Request
 from aegis.host.network import Lookup, Network
 from aegis.policy.addresses import read_address
 
-__all__ = ["Transport"]
+__all__ = ["Transport", "roots"]
 
 _PIECE = 65536
 _PROTOCOLS = ["h2", "http/1.1"]
@@ -22,7 +22,7 @@ _TURNS = 16
 
 
 @cache
-def _roots() -> ssl.SSLContext:
+def roots() -> ssl.SSLContext:
     """Return a context that verifies by the system's roots, or by certifi's where the system has none.
 
     It is not the standard library's default one, which writes every key to a file where the environment says so.
@@ -147,7 +147,7 @@ class Transport:
         if self._scheme == "http":
             self.state = "open"
             return
-        context = self._context or _roots()
+        context = self._context or roots()
         context.set_alpn_protocols(_PROTOCOLS)
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=self._host)
         self.state = "handshake"

@@ -523,7 +523,7 @@ def test_no_descriptor_is_left_when_the_sandbox_ends() -> None:
 
 def test_one_that_the_system_has_no_descriptor_for_is_refused() -> None:
     resource = pytest.importorskip("resource", reason="the system limits no descriptors")
-    with guest() as made:
+    with guest("tcp://127.0.0.1:9") as made:
         made.of("wasi:sockets/tcp-create-socket")
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))

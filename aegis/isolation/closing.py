@@ -1,0 +1,129 @@
+"""In a worker: from a policy to the confinement that the operating system keeps, and closing the doors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from aegis.errors import PolicyError
+from aegis.isolation.confine import Confinement, Layer, confine
+from aegis.isolation.setup import Compile, Setup
+from aegis.policy.network import NetworkCapability
+
+__all__ = ["close_doors", "close_for_compiling"]
+
+_FILES_BESIDE = 64
+_FILE_BYTES = 1 << 40  # the policy's own quota is exact; files in memory count here too
+_PORTS_LISTED = 64
+_DNS = 53
+_RESOLVER = ("/etc", "/run/systemd/resolve", "/run/resolvconf", "/usr/share/zoneinfo")
+
+
+def close_doors(setup: Setup, descriptors: Sequence[int]) -> list[Any]:
+    """Confine this process to what one sandbox needs; return the layers, and refuse a strict one that lacks some."""
+    limits, network = setup.policy.limits, setup.policy.network
+    readers, writers = _granted(setup, descriptors)
+    beside = (limits.open_files or 4096) + 3 * (limits.sockets or 256) + _FILES_BESIDE
+    if network is not None:
+        _open_roots()
+    wanted = Confinement(
+        data_bytes=_data_bytes(setup.data_bytes),
+        cpu_seconds=None,
+        open_files=_highest() + beside,
+        file_bytes=_FILE_BYTES,
+        read_fds=readers,
+        write_fds=writers,
+        read_paths=(*_RESOLVER, *_certificates()) if network is not None else (),
+        network=network is not None,
+        connect_ports=_ports(network, "allow"),
+        bind_ports=_ports(network, "listen"),
+        keep_fds=_open(),
+    )
+    return _reported(confine(wanted, skip=setup.skip), strict=setup.strict)
+
+
+def close_for_compiling(wanted: Compile) -> list[Any]:
+    """Confine this process to compiling: no files, no network, so much memory and time."""
+    seconds = None if wanted.seconds is None else int(wanted.seconds) + 1
+    closed = Confinement(
+        data_bytes=_data_bytes(wanted.data_bytes), cpu_seconds=seconds, open_files=_highest() + 16,
+        file_bytes=_FILE_BYTES, keep_fds=_open(),
+    )  # fmt: skip
+    return _reported(confine(closed, skip=wanted.skip), strict=False)
+
+
+def _reported(layers: list[Layer], *, strict: bool) -> list[Any]:
+    missing = [layer for layer in layers if not layer.active]
+    if strict and missing:
+        shown = "; ".join(f"{layer.name}: {layer.detail}" for layer in missing)
+        raise PolicyError(f"isolation: strict, and this system lacks {shown}; run with --isolate, or elsewhere")
+    return [[layer.name, layer.active, layer.detail] for layer in layers]
+
+
+def _data_bytes(more: int | None) -> int | None:
+    """Return what private memory may be in all: what this process has now, and ``more``."""
+    if more is None:
+        return None
+    have = 0
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("VmData:"):
+                have = int(line.split()[1]) << 10
+    return have + more
+
+
+def _granted(setup: Setup, descriptors: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    readers: list[int] = []
+    writers: list[int] = []
+    for folder in setup.folders:
+        if folder.only is None:
+            (writers if folder.writable else readers).append(descriptors[folder.descriptor])
+            continue
+        for parent, name, writable in folder.only.values():
+            # Landlock knows a file by a descriptor of its own.
+            with contextlib.suppress(OSError):
+                opened = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptors[parent])
+                (writers if writable else readers).append(opened)
+    return tuple(readers), tuple(writers)
+
+
+def _open() -> tuple[int, ...]:
+    """Return every descriptor that is open: each came from the parent, or the engine opened it for itself."""
+    return tuple(int(name) for name in os.listdir("/proc/self/fd"))
+
+
+def _highest() -> int:
+    return max(_open()) + 1
+
+
+def _ports(network: NetworkCapability | None, rules: str) -> tuple[int, ...] | None:
+    """Return the TCP ports that rules of this kind name, ``None`` where they are too many to list."""
+    if network is None:
+        return ()
+    found: set[int] = set()
+    names = False
+    for rule in getattr(network, rules):
+        names = names or rule.kind in ("name", "beneath", "class")
+        low, high = rule.ports
+        if high - low >= _PORTS_LISTED or len(found) > _PORTS_LISTED:
+            return None
+        if rule.scheme != "udp":
+            found.update(range(low, high + 1))
+    return tuple(sorted(found | ({_DNS} if names and rules == "allow" else set())))
+
+
+def _open_roots() -> None:
+    """Read the roots of trust now: later their files are out of reach."""
+    with contextlib.suppress(ImportError, OSError):
+        from aegis.host.http.transport import roots
+
+        roots()
+
+
+def _certificates() -> tuple[str, ...]:
+    import ssl
+
+    paths = ssl.get_default_verify_paths()
+    return tuple(p for p in (paths.cafile, paths.capath) if p)

@@ -1,0 +1,283 @@
+"""WIT values as plain data and back, by their types: one pair of closures a type, made once.
+
+Packing is lenient: a value that does not fit its type goes over as it is, if it is plain, and whoever lowers it
+says what is wrong. Unpacking believes nothing: what came from a worker is of its type, or it is no answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from aegis.isolation.wire import Broken
+from aegis.wit.images import nullable
+from aegis.wit.naming import snake
+from aegis.wit.types import (
+    Borrow,
+    Enum,
+    Flags,
+    Function,
+    List,
+    Option,
+    Own,
+    Record,
+    Resource,
+    Result,
+    Tuple,
+    Variant,
+    WitType,
+)
+from aegis.wit.values import Err, Ok, Some
+
+__all__ = ["Handles", "Signature", "packer", "unpacker"]
+
+Convert = Callable[[Any], Any]
+_BITS = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
+
+
+class Handles(Protocol):
+    """What one side knows of handles: their numbers on the wire."""
+
+    def number(self, value: Any, resource: Resource, *, own: bool) -> int:
+        """Return the number of a handle, or of an object that stands behind one."""
+        ...
+
+    def meant(self, number: int, resource: Resource, *, own: bool) -> Any:
+        """Return the handle or object that a number means; raise :class:`Broken` when there is none."""
+        ...
+
+
+class Signature:
+    """How the values of one function pass: its parameters together, and its result.
+
+    A function's ``result`` passes as ``[0, good]`` or ``[1, declared error]``.
+    """
+
+    __slots__ = ("function", "pack", "pack_result", "unpack", "unpack_result")
+
+    def __init__(self, function: Function, handles: Handles) -> None:
+        self.function = function
+        types = [of for _, of in function.params]
+        packs = [packer(of, handles) for of in types]
+        unpacks = [unpacker(of, handles) for of in types]
+        self.pack: Callable[[Any], list[Any]] = lambda values: [
+            p(value) for p, value in zip(packs, values, strict=True)
+        ]
+        self.unpack: Callable[[Any], list[Any]] = lambda values: [
+            u(value) for u, value in zip(unpacks, _items(values, len(unpacks)), strict=True)
+        ]
+        of = function.result
+        self.pack_result: Convert = _nothing if of is None else packer(of, handles)
+        self.unpack_result: Convert = _no_value if of is None else unpacker(of, handles)
+
+
+def _nothing(value: Any) -> Any:
+    return value
+
+
+def _no_value(value: Any) -> None:
+    if value is not None:
+        raise Broken("a value where there is none")
+
+
+# -- packing ----------------------------------------------------------------------------------------
+
+
+def packer(of: WitType, handles: Handles) -> Convert:
+    """Return what makes plain data of a value; it raises what Python raises where the value is of another shape."""
+    match of:
+        case "f32" | "f64":
+            return _pack_float
+        case str():
+            return _nothing
+        case List("u8"):
+            return _pack_bytes
+        case List(element):
+            inner = packer(element, handles)
+            return _nothing if inner is _nothing else lambda values: [inner(value) for value in values]
+        case Tuple(elements):
+            parts = [packer(e, handles) for e in elements]
+            return lambda values: [p(v) for p, v in zip(parts, values, strict=True)]
+        case Option(element):
+            return _pack_option(packer(element, handles), nullable(element))
+        case Result():
+            return _pack_result(of, handles)
+        case Record():
+            fields = [(snake(name), packer(t, handles)) for name, t in of.fields]
+            return lambda value: [p(getattr(value, name)) for name, p in fields]
+        case Variant():
+            return _pack_variant(of, handles)
+        case Enum():
+            cases = {case: n for n, case in enumerate(of.cases)}
+            return lambda value: cases[value.value]
+        case Flags():
+            return lambda value: value.value
+        case Own(resource):
+            return lambda value: handles.number(value, resource, own=True)
+        case Borrow(resource):
+            return lambda value: handles.number(value, resource, own=False)
+
+
+def _pack_float(value: Any) -> Any:
+    if value.__class__ is float:
+        return value
+    number = float(value)
+    return number if number == value else value
+
+
+def _pack_bytes(value: Any) -> Any:
+    if value.__class__ is bytes or value.__class__ is bytearray:
+        return value
+    return memoryview(value).cast("B")
+
+
+def _pack_option(inner: Convert, wrapped: bool) -> Convert:
+    if wrapped:
+        return lambda value: None if value is None else [inner(value.value)]
+    return lambda value: None if value is None else [inner(value)]
+
+
+def _pack_result(of: Result, handles: Handles) -> Convert:
+    good = _nothing if of.ok is None else packer(of.ok, handles)
+    bad = _nothing if of.err is None else packer(of.err, handles)
+
+    def pack(value: Any) -> list[Any]:
+        if isinstance(value, Ok):
+            return [0, good(value.value)]
+        if isinstance(value, Err):
+            return [1, bad(value.value)]
+        raise TypeError("neither Ok nor Err")
+
+    return pack
+
+
+def _pack_variant(of: Variant, handles: Handles) -> Convert:
+    cases = {
+        cls: (n, None if payload is None else packer(payload, handles))
+        for n, (cls, (_, payload)) in enumerate(zip(of.python or (), of.cases, strict=True))
+    }
+
+    def pack(value: Any) -> list[Any]:
+        number, inner = cases[value.__class__]
+        return [number] if inner is None else [number, inner(value.value)]
+
+    return pack
+
+
+# -- unpacking --------------------------------------------------------------------------------------
+
+
+def unpacker(of: WitType, handles: Handles) -> Convert:
+    """Return what makes a value of plain data; it raises :class:`Broken` for what is not of the type."""
+    match of:
+        case str():
+            return _unpack_primitive(of)
+        case List("u8"):
+            return _unpack_bytes
+        case List(element):
+            inner = unpacker(element, handles)
+            return lambda data: [inner(item) for item in _items(data)]
+        case Tuple(elements):
+            parts = [unpacker(e, handles) for e in elements]
+            return lambda data: tuple(p(item) for p, item in zip(parts, _items(data, len(parts)), strict=True))
+        case Option(element):
+            return _unpack_option(unpacker(element, handles), nullable(element))
+        case Result():
+            return _unpack_result(of, handles)
+        case Record():
+            return _unpack_record(of, handles)
+        case Variant():
+            return _unpack_variant(of, handles)
+        case Enum():
+            return _unpack_enum(of)
+        case Flags():
+            most, image = 1 << len(of.names), of.python or int
+            return lambda data: image(_whole(data, 0, most))
+        case Own(resource):
+            return lambda data: handles.meant(_whole(data, 0, 1 << 53), resource, own=True)
+        case Borrow(resource):
+            return lambda data: handles.meant(_whole(data, 0, 1 << 53), resource, own=False)
+
+
+def _items(data: Any, count: int | None = None) -> list[Any]:
+    if data.__class__ is not list or (count is not None and len(data) != count):
+        raise Broken("something other than the list that was due")
+    return data
+
+
+def _whole(data: Any, low: int, above: int) -> int:
+    if data.__class__ is not int or not low <= data < above:
+        raise Broken("something other than the integer that was due")
+    return data
+
+
+def _unpack_primitive(of: str) -> Convert:
+    bits = _BITS.get(of)
+    if bits is not None:
+        low, above = (0, 1 << bits) if of[0] == "u" else (-(1 << (bits - 1)), 1 << (bits - 1))
+        return lambda data: _whole(data, low, above)
+    kind: Any = {"bool": bool, "f32": float, "f64": float}.get(of, str)
+
+    def unpack(data: Any) -> Any:
+        if type(data) is not kind or (of == "char" and len(data) != 1):
+            raise Broken(f"something other than the {of} that was due")
+        return data
+
+    return unpack
+
+
+def _unpack_bytes(data: Any) -> Any:
+    if data.__class__ is not bytes and data.__class__ is not memoryview:
+        raise Broken("something other than the bytes that were due")
+    return data
+
+
+def _unpack_option(inner: Convert, wrapped: bool) -> Convert:
+    def unpack(data: Any) -> Any:
+        if data is None:
+            return None
+        value = inner(_items(data, 1)[0])
+        return Some(value) if wrapped else value
+
+    return unpack
+
+
+def _unpack_result(of: Result, handles: Handles) -> Convert:
+    good = _no_value if of.ok is None else unpacker(of.ok, handles)
+    bad = _no_value if of.err is None else unpacker(of.err, handles)
+
+    def unpack(data: Any) -> Any:
+        which, value = _items(data, 2)
+        return Err(bad(value)) if _whole(which, 0, 2) else Ok(good(value))
+
+    return unpack
+
+
+def _unpack_record(of: Record, handles: Handles) -> Convert:
+    parts = [unpacker(t, handles) for _, t in of.fields]
+    image = of.python
+    assert image is not None
+    return lambda data: image(*(p(item) for p, item in zip(parts, _items(data, len(parts)), strict=True)))
+
+
+def _unpack_variant(of: Variant, handles: Handles) -> Convert:
+    cases = [
+        (cls, None if payload is None else unpacker(payload, handles))
+        for cls, (_, payload) in zip(of.python or (), of.cases, strict=True)
+    ]
+
+    def unpack(data: Any) -> Any:
+        items = _items(data)
+        cls, inner = cases[_whole(items[0] if items else None, 0, len(cases))]
+        if inner is None:
+            _items(data, 1)
+            return cls()
+        return cls(inner(_items(data, 2)[1]))
+
+    return unpack
+
+
+def _unpack_enum(of: Enum) -> Convert:
+    assert of.python is not None
+    members = [of.python(case) for case in of.cases]
+    return lambda data: members[_whole(data, 0, len(members))]

@@ -1,0 +1,221 @@
+"""Compiling in a worker: the parent's side, which bounds it, and the worker's, which does it.
+
+The parent never loads what such a worker made. It hands the code, sealed, to workers of the same artifact alone.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from aegis.engine.code import Artifact
+from aegis.engine.component.artifact import Component
+from aegis.engine.config import EngineConfig
+from aegis.errors import AegisError, ArtifactError, DeadlineExceeded, MemoryExceeded, WorkerCrashed
+from aegis.isolation.faults import from_plain
+from aegis.isolation.setup import Compile
+from aegis.isolation.wire import SEAL_ALL, Broken, Late, decode, encode, seal
+from aegis.isolation.worlds import world_from_plain, world_to_plain
+from aegis.limits import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from aegis.engine.cache import Cache
+    from aegis.isolation.pool import Pool
+    from aegis.policy.isolation import Isolation
+
+__all__ = ["Code", "code_for", "compile_here"]
+
+_PIECE = 1 << 20
+
+
+class Code:
+    """Compiled code in a sealed file in memory, and the world of a component."""
+
+    __slots__ = ("descriptor", "world")
+
+    def __init__(self, descriptor: int, world: Any) -> None:
+        self.descriptor, self.world = descriptor, world
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+# -- in the worker --------------------------------------------------------------------------------
+
+
+class _Bare(Artifact):
+    """A module of which nothing but its code is wanted."""
+
+    kind: ClassVar[str] = "module"
+
+
+def compile_here(wanted: Compile, descriptors: list[int]) -> Any:
+    """Compile what is in one descriptor into another; return the component's world, told plainly."""
+    data = os.pread(descriptors[wanted.data], os.fstat(descriptors[wanted.data]).st_size, 0)
+    artifact = _Bare(data, "", None) if wanted.kind == "module" else Component(data, None, "", None)  # type: ignore[arg-type]
+    code = artifact._serialise(artifact.code(wanted.config).pointer or 0)
+    out = descriptors[wanted.code]
+    for at in range(0, len(code), _PIECE):
+        os.pwrite(out, code[at : at + _PIECE], at)
+    return world_to_plain(artifact.world) if isinstance(artifact, Component) else None
+
+
+# -- in the parent --------------------------------------------------------------------------------
+
+
+def code_for(
+    artifact: Artifact, config: EngineConfig, pool: Pool, options: Isolation, cache: Cache | None, what: str
+) -> Code:
+    """Return the code of an artifact for workers: from its own, from the cache, or compiled in a worker.
+
+    Raise :class:`~aegis.errors.ArtifactError`; ``DeadlineExceeded`` and ``MemoryExceeded`` where compiling takes
+    more than it may.
+    """
+    made: Code | None = artifact.isolated.get(config)
+    if made is None:
+        with artifact._lock:
+            made = artifact.isolated.get(config)
+            if made is None:
+                started = time.perf_counter()
+                made = _code(artifact, config, pool, options, cache, what)
+                artifact.isolated[config] = made
+                artifact.seconds = artifact.seconds or time.perf_counter() - started
+    return made
+
+
+def _code(
+    artifact: Artifact, config: EngineConfig, pool: Pool, options: Isolation, cache: Cache | None, what: str
+) -> Code:
+    for other, native in artifact._codes.items():
+        if other.fingerprint() == config.fingerprint() and native.pointer is not None:
+            world = None if artifact.kind == "module" else artifact.world  # type: ignore[attr-defined]
+            return Code(_sealed(artifact._serialise(native.pointer)), world)
+    kept = None if cache is None else _kept(artifact, config, cache)
+    if kept is not None:
+        artifact.cached = True
+        return kept
+    made, told = _compiled(artifact, config, pool, options, what)
+    if cache is not None:
+        name, world = _names(artifact, config, cache)
+        cache.put(world, bytes(encode(told)))
+        cache.put(name, os.pread(made.descriptor, os.fstat(made.descriptor).st_size, 0))
+    return made
+
+
+def _names(artifact: Artifact, config: EngineConfig, cache: Cache) -> tuple[str, str]:
+    """Return the names of the code and of the world: apart from what this process compiled, and would load."""
+    mark = f"{config.fingerprint()} isolated v1"
+    return cache.name(artifact.digest, mark), cache.name(artifact.digest, f"{mark} world")
+
+
+def _kept(artifact: Artifact, config: EngineConfig, cache: Cache) -> Code | None:
+    name, world = _names(artifact, config, cache)
+    told = cache.get(world)
+    if told is None:
+        return None
+    try:
+        plain = decode(told)
+        path = cache.mapped(name)
+        if path is not None:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        else:
+            code = cache.get(name)
+            if code is None:
+                return None
+            descriptor = _sealed(code)
+        return Code(descriptor, None if plain is None else world_from_plain(plain))
+    except (OSError, Broken):
+        return None
+
+
+def _sealed(code: bytes) -> int:
+    from aegis.isolation.pool import sealed_copy
+
+    return sealed_copy(code)
+
+
+def _compiled(artifact: Artifact, config: EngineConfig, pool: Pool, options: Isolation, what: str) -> tuple[Code, Any]:
+    data = _sealed(artifact._data)
+    out = os.memfd_create("aegis-code", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    worker = pool.take()
+    try:
+        told = _ask(worker, artifact, config, options, (data, out), what)
+    except BaseException:
+        os.close(out)
+        raise
+    finally:
+        worker.discard()
+        os.close(data)
+        pool.refill()
+    world = None if artifact.kind == "module" else world_from_plain(told)
+    worker_gone = Code(out, world)
+    _seal_when_alone(out)
+    return worker_gone, told
+
+
+def _seal_when_alone(descriptor: int) -> None:
+    """Seal the code once the process that wrote it is gone, and with it whatever it had mapped."""
+    until = time.monotonic() + 5
+    while True:
+        try:
+            seal(descriptor, SEAL_ALL)
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.001)
+
+
+def _ask(
+    worker: Any, artifact: Artifact, config: EngineConfig, options: Isolation, files: tuple[int, int], what: str
+) -> Any:
+    wanted = Compile(
+        kind=artifact.kind,
+        config=config,
+        data=0,
+        code=1,
+        data_bytes=options.compile_memory,
+        seconds=options.compile_time,
+    )
+    until = None if options.compile_time is None else time.monotonic() + options.compile_time
+    try:
+        worker.channel.send(["compile", pickle.dumps(wanted)], files)
+        kind, value, *_ = worker.channel.recv(until)
+    except Late:
+        allowed = options.compile_time or 0.0
+        raise DeadlineExceeded(
+            f"{what}: compiling took longer than {format_seconds(allowed)}; raise compile_time if you trust its origin",
+            limit="compile_time", allowed=allowed,
+        ) from None  # fmt: skip
+    except Broken:
+        raise _died(worker.crashed(), worker.said(), options, what) from None
+    if kind == "fail":
+        raise _failed(from_plain(value), what)
+    return value
+
+
+def _failed(error: AegisError, what: str) -> AegisError:
+    return ArtifactError(f"{what}: {error}") if isinstance(error, ArtifactError) else error
+
+
+def _died(crash: WorkerCrashed, said: str, options: Isolation, what: str) -> AegisError:
+    """Return why a compiling worker died: its allocator aborts when it gets no more memory (F39)."""
+    import signal
+
+    if crash.signal == signal.SIGXCPU:
+        allowed = options.compile_time or 0.0
+        return DeadlineExceeded(
+            f"{what}: compiling took longer than {format_seconds(allowed)}", limit="compile_time", allowed=allowed
+        )
+    out_of_memory = crash.signal == signal.SIGABRT and "memory allocation" in said
+    if options.compile_memory is not None and (out_of_memory or crash.signal in (signal.SIGKILL, signal.SIGSEGV)):
+        return MemoryExceeded(
+            f"{what}: compiling took more than {format_bytes(options.compile_memory)} of memory; "
+            "raise compile_memory if you trust its origin",
+            limit="compile_memory", phase="compile", allowed=options.compile_memory,
+        )  # fmt: skip
+    return crash

@@ -1,0 +1,109 @@
+"""Errors as plain data and back. What a worker says is one of a fixed table of classes, with checked fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aegis import errors
+from aegis.errors import AegisError, Frame, GuestExit, MissingImport
+from aegis.isolation.wire import Broken
+from aegis.names import printable
+
+__all__ = ["from_plain", "to_plain"]
+
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "PolicyError": ("source", "line"),
+    "CallError": (),
+    "ExportNotFound": ("name", "near"),
+    "SandboxStateError": ("state",),
+    "Cancelled": (),
+    "ArtifactError": (),
+    "ArtifactNotFound": (),
+    "LinkError": ("missing",),
+    "GuestTrap": ("code", "frames"),
+    "CapabilityDenied": ("capability", "target", "remedy"),
+    "LimitExceeded": ("limit", "used", "allowed"),
+    "OutOfFuel": ("limit", "used", "allowed"),
+    "DeadlineExceeded": ("limit", "used", "allowed"),
+    "MemoryExceeded": ("limit", "phase", "used", "allowed"),
+    "StackExhausted": ("limit", "used", "allowed"),
+    "OutputExceeded": ("limit", "used", "allowed"),
+    "QuotaExceeded": ("limit", "used", "allowed"),
+    "HostError": (),
+    "AegisInternalError": (),
+    "GuestExit": ("code",),
+}
+"""The fields of each class of error that passes; a class that is not here passes as the nearest one that is."""
+_LONGEST = 8192
+
+
+def to_plain(error: BaseException) -> list[Any]:
+    """Return an error's class, message and fields."""
+    name = next((c.__name__ for c in type(error).__mro__ if c.__name__ in _FIELDS), None)
+    if name is None:
+        return ["AegisInternalError", printable(f"{type(error).__name__}: {error}", _LONGEST), {}]
+    message = getattr(error, "reason", None) or str(error)
+    return [name, str(message)[:_LONGEST], {field: _plain(getattr(error, field)) for field in _FIELDS[name]}]
+
+
+def _plain(value: Any) -> Any:
+    return [list(item) if isinstance(item, tuple) else item for item in value] if isinstance(value, tuple) else value
+
+
+def from_plain(data: Any) -> AegisError:
+    """Return the error that ``data`` says; raise :class:`Broken` for anything else."""
+    try:
+        name, message, fields = data
+        wanted = _FIELDS[name]
+        given = {field: _CHECKS[field](fields[field]) for field in wanted}
+        if not isinstance(message, str) or len(message) > _LONGEST:
+            raise Broken("an error without a message")
+        message = "".join(c if c.isprintable() else printable(c) for c in message)
+        if name == "GuestExit":
+            return GuestExit(given["code"])
+        made: AegisError = getattr(errors, name)(message, **given)
+        return made
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise Broken("an error that cannot be read") from None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return printable(value, 1000)
+
+
+def _optional_text(value: Any) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _number(value: Any) -> int | float | None:
+    if value is not None and type(value) not in (int, float):
+        raise TypeError
+    return value  # type: ignore[no-any-return]
+
+
+def _code(value: Any) -> Any:
+    return value if type(value) is int else _text(value)
+
+
+def _frames(value: Any) -> tuple[Frame, ...]:
+    return tuple(Frame(_index(i), _optional_text(name), _index(offset)) for i, name, offset in value[:64])
+
+
+def _index(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError
+    return value
+
+
+def _missing(value: Any) -> tuple[MissingImport, ...]:
+    return tuple(MissingImport(*map(_text, item)) for item in value[:4096])
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "source": _optional_text, "line": _number, "name": _text, "near": lambda value: [_text(v) for v in value[:64]],
+    "state": _text, "missing": _missing, "code": _code, "frames": _frames, "capability": _text, "target": _text,
+    "remedy": _text, "limit": _text, "used": _number, "allowed": _number, "phase": _text,
+}  # fmt: skip

@@ -1,0 +1,97 @@
+"""In the parent: the embedder's objects that a guest in a worker holds, and the guest's that the embedder holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aegis.errors import CallError, QuotaExceeded
+from aegis.isolation.wire import Broken
+from aegis.wit.types import Resource
+from aegis.wit.values import ResourceHandle
+
+__all__ = ["ParentHandles"]
+
+
+class ParentHandles:
+    """Handles on the wire, as a parent sees them: the guest's by the worker's number, the embedder's by ours."""
+
+    def __init__(
+        self, imported: int, limit: int | None, classes: Callable[[int], Callable[..., ResourceHandle]]
+    ) -> None:
+        self._imported, self._limit, self._classes = imported, limit, classes
+        self.objects: dict[int, Any] = {}
+        self.held: dict[int, ResourceHandle] = {}
+        self._lent: list[int] = []
+        self._next = 1
+
+    def number(self, value: Any, resource: Resource, *, own: bool) -> int:
+        if resource.key >= self._imported:
+            return self._checked(value, resource.key)
+        if isinstance(value, ResourceHandle) or value is None:
+            raise CallError(f"expected an object of the host for the resource, not {type(value).__name__}")
+        used = len(self.objects) + len(self.held)
+        if self._limit is not None and used >= self._limit:
+            raise QuotaExceeded(
+                f"the guest holds {used:,} handles, all it may", limit="handles", used=used, allowed=self._limit
+            )
+        number, self._next = self._next, self._next + 1
+        self.objects[number] = value
+        if not own:
+            self._lent.append(number)
+        return number
+
+    def _checked(self, value: Any, key: int) -> int:
+        if not isinstance(value, ResourceHandle):
+            raise CallError(f"expected a handle of the guest's resource, not {type(value).__name__}")
+        if value._native is None:
+            raise CallError("the handle was dropped, or was moved into the guest by an earlier call")
+        if value._owner is not self:
+            raise CallError("the handle belongs to another sandbox, or to the guest before its reset")
+        if value._type != key:
+            raise CallError("the handle is of another resource type")
+        return int(value._native)
+
+    def meant(self, number: int, resource: Resource, *, own: bool) -> Any:
+        if resource.key >= self._imported:
+            made = self.held[number] = self._classes(resource.key)(number, resource.key, self)
+            return made
+        try:
+            return self.objects.pop(number) if own else self.objects[number]
+        except KeyError:
+            raise Broken("an object that the guest does not hold") from None
+
+    def settle(self, taken: Any, mark: int) -> None:
+        """A call ended: the guest took these handles of its own, and what was lent since ``mark`` came back."""
+        for number in taken:
+            handle = self.held.pop(number, None)
+            if handle is not None:
+                handle._native = None
+        while len(self._lent) > mark:
+            self.objects.pop(self._lent.pop(), None)
+
+    @property
+    def lent(self) -> int:
+        """How many objects are lent for calls under way."""
+        return len(self._lent)
+
+    def drop_object(self, number: Any) -> None:
+        """The guest dropped an object: tell it, if it wants to know."""
+        drop = getattr(self.objects.pop(number, None), "__drop__", None)
+        if drop is not None:
+            drop()
+
+    def forget(self, handle: ResourceHandle) -> None:
+        """A handle of the guest's resource was dropped."""
+        number, handle._native = handle._native, None
+        self.held.pop(number, None)
+
+    def close(self) -> list[BaseException]:
+        """Drop what the guest still held, as the sandbox ends; return what objects raised at that."""
+        failures: list[BaseException] = []
+        while self.objects:
+            try:
+                self.drop_object(next(reversed(self.objects)))
+            except Exception as error:
+                failures.append(error)
+        return failures

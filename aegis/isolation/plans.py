@@ -1,0 +1,65 @@
+"""In the parent: what calling into a guest needs to know, without its code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aegis.engine.component.plan import check_export, imported_functions, typed_export
+from aegis.engine.plan import callable_export
+from aegis.isolation.codec import Signature
+from aegis.limits import Limits
+from aegis.values import FuncType
+
+if TYPE_CHECKING:
+    from aegis.engine.artifact import Module
+    from aegis.engine.component.artifact import Component
+    from aegis.isolation.objects import ParentHandles
+    from aegis.providers import Providers
+    from aegis.wit.types import Function, Interface
+
+__all__ = ["ComponentOutline", "ModuleOutline"]
+
+
+class ModuleOutline:
+    """A module's exports and limits."""
+
+    def __init__(self, module: Module, limits: Limits) -> None:
+        self.artifact, self.limits = module, limits
+
+    def entry(self, name: str) -> FuncType:
+        """Return the type of an export; raise ``CallError`` when it cannot be called."""
+        return callable_export(self.artifact, name)
+
+
+class _Entry:
+    """One export of a component: its whole name and its type."""
+
+    __slots__ = ("function", "name")
+
+    def __init__(self, name: str, function: Function) -> None:
+        self.name, self.function = name, function
+
+
+class ComponentOutline:
+    """A component's imports and exports with the Python classes of their values, and limits."""
+
+    def __init__(self, component: Component, limits: Limits, providers: Providers) -> None:
+        self.artifact, self.limits, self.typed = component, limits, providers.typed
+        self.functions = imported_functions(component, providers.typed)
+        self._entries: dict[Any, _Entry] = {}
+
+    def entry(self, name: Any) -> _Entry:
+        """Return an export; raise ``CallError`` when it cannot be called."""
+        made = self._entries.get(name)
+        if made is None:
+            interface, function, typed = typed_export(self.artifact, name, self.typed)
+            made = self._entries[name] = _Entry(f"{interface}#{function}" if interface else function, typed)
+        return made
+
+    def check(self, interface: str, function: str, table: Interface) -> None:
+        """Raise ``LinkError`` unless an exported function is of the type that bindings say."""
+        check_export(self.artifact, interface, function, table)
+
+    def signatures(self, handles: ParentHandles) -> list[Signature]:
+        """Return how the values of each imported function pass."""
+        return [Signature(function.type, handles) for function in self.functions]

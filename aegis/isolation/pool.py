@@ -1,0 +1,350 @@
+"""Workers, seen from the parent: the fork server that makes them, and those that are kept warm."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+from aegis.errors import AegisError, WorkerCrashed
+from aegis.isolation.wire import Broken, Channel, Region, seal
+from aegis.isolation.zygote import ENDED, FORKED, PACKET
+from aegis.limits import MIB
+
+__all__ = ["Pool", "Unsupported", "Worker", "zygote"]
+
+REGION = 256 * MIB
+"""Bytes of shared memory for each direction; only what is used takes memory."""
+_START = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from aegis.isolation.zygote import main; main({}, {})"
+)
+_PASSED = ("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LANG", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED")
+_SAID = 65536
+_PATIENCE = 10.0
+
+
+class Unsupported(AegisError):
+    """Isolation needs what this system has not."""
+
+    blame = "embedder"
+    kind = "policy-error"
+
+
+class Worker:
+    """One worker process: where it is talked to, where it is cancelled, and how it ended."""
+
+    def __init__(self, server: Zygote) -> None:
+        self._server = server
+        near, far = socket.socketpair()
+        near_cancel, far_cancel = socket.socketpair()
+        self._said = os.memfd_create("aegis-stderr", os.MFD_CLOEXEC)
+        try:
+            self.pid = server.fork((far.fileno(), far_cancel.fileno(), self._said))
+        except BaseException:
+            for end in (near, near_cancel):
+                end.close()
+            os.close(self._said)
+            raise
+        finally:
+            far.close()
+            far_cancel.close()
+        self.cancel_socket = near_cancel
+        near_cancel.setblocking(False)
+        self.shared = Region.new(REGION)
+        self.channel = Channel(near, *Region.pair(self.shared, REGION, parent=True))
+        self.served = 0
+        self._closed = False
+
+    def cancel(self) -> None:
+        """Ask the worker to end its call."""
+        with contextlib.suppress(OSError):
+            self.cancel_socket.send(b"c")
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._server.kill(self.pid)
+
+    def crashed(self) -> WorkerCrashed:
+        """Return how the worker died, which it did or will at once."""
+        status = self._server.status(self.pid)
+        said = self.said()
+        number = os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else 0
+        if number:
+            text = f"the worker process died of signal {number} ({_signal_name(number)})"
+        elif status is None:
+            text = "the worker process does not answer"
+        else:
+            text = f"the worker process ended by itself, with code {os.WEXITSTATUS(status)}"
+        last = said.strip().splitlines()[-1:] if said else []
+        return WorkerCrashed(f"{text}{': ' + last[0][:300] if last else ''}", signal=number)
+
+    def said(self) -> str:
+        """Return what the process wrote to its standard error, escaped: native code's last words."""
+        from aegis.names import printable
+
+        raw = os.pread(self._said, _SAID, 0) if self._said >= 0 else b""
+        return "\n".join(printable(line.decode("utf-8", "replace"), 1000) for line in raw.splitlines()[-20:])
+
+    def discard(self) -> None:
+        """Kill it and let go of everything; a second time does nothing."""
+        if not self._closed:
+            self._closed = True
+            if self._server._owner == os.getpid():
+                self.kill()
+            self.channel.close()
+            self.cancel_socket.close()
+            os.close(self._said)
+            os.close(self.shared)
+            self._said = -1
+            self._server.forget(self.pid)
+
+
+def _signal_name(number: int) -> str:
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
+class Zygote:
+    """The fork server's process. One is enough for a process; it is started before its first worker."""
+
+    def __init__(self, stack: int) -> None:
+        if sys.platform != "linux" or not hasattr(os, "pidfd_open") or not hasattr(os, "memfd_create"):
+            raise Unsupported("isolation needs Linux 5.3 or later; run without --isolate, or in a virtual machine")
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
+        command = [sys.executable, "-I", "-c", _START.format(far.fileno(), stack), json.dumps(sys.path)]
+        try:
+            self._process = subprocess.Popen(
+                command, pass_fds=(far.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL if not os.environ.get("AEGIS_ZYGOTE_STDERR") else None,
+                start_new_session=True, env=environment, cwd="/",
+            )  # fmt: skip
+        except OSError as error:
+            near.close()
+            raise Unsupported(f"no worker process can be started: {error.strerror}") from None
+        finally:
+            far.close()
+        self._control = near
+        near.settimeout(_PATIENCE)
+        self._lock = threading.Lock()
+        self._ended: dict[int, int] = {}
+        self._forgotten: set[int] = set()
+        self._imported: set[str] = set()
+        self._owner = os.getpid()
+
+    @property
+    def alive(self) -> bool:
+        """Whether workers can be had of it, in this process."""
+        return self._owner == os.getpid() and self._control.fileno() >= 0 and self._process.poll() is None
+
+    def fork(self, descriptors: tuple[int, int, int]) -> int:
+        """Make a worker and return its process number; raise :class:`Unsupported` when none can be had."""
+        with self._lock:
+            try:
+                socket.send_fds(self._control, [b"F"], list(descriptors))
+                return self._forked()
+            except OSError as error:
+                raise Unsupported(f"no worker process can be started: {error}") from None
+
+    def _forked(self) -> int:
+        while True:
+            message = self._control.recv(PACKET)
+            if not message:
+                raise ConnectionResetError("the fork server ended")
+            if message[:1] == b"P":
+                return int(FORKED.unpack(message)[1])
+            self._note(message)
+
+    def _note(self, message: bytes) -> None:
+        _, pid, status = ENDED.unpack(message)
+        if pid in self._forgotten:
+            self._forgotten.discard(pid)
+        else:
+            self._ended[pid] = status
+
+    def load(self, modules: Iterable[str]) -> None:
+        """Have workers made from now on find these modules imported."""
+        wanted = [name for name in modules if name not in self._imported]
+        if wanted:
+            with self._lock, contextlib.suppress(OSError):
+                self._imported.update(wanted)
+                self._control.send(b"I" + " ".join(wanted).encode())
+
+    def kill(self, pid: int) -> None:
+        """End a worker. Its number is not given to another process before the server reaped it."""
+        with self._lock, contextlib.suppress(OSError):
+            self._control.send(struct.pack("<cI", b"K", pid))
+
+    def status(self, pid: int) -> int | None:
+        """Wait for the end of a worker that is dying, and return its status; ``None`` if it does not die."""
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            with self._lock:
+                if pid in self._ended:
+                    return self._ended.pop(pid)
+                try:
+                    message = self._control.recv(PACKET)
+                except OSError:
+                    return None
+                if not message:
+                    return None
+                self._note(message)
+        return None
+
+    def forget(self, pid: int) -> None:
+        """Nobody will ask how this worker ended."""
+        with self._lock:
+            if self._ended.pop(pid, None) is None:
+                self._forgotten.add(pid)
+            self._control.setblocking(False)
+            with contextlib.suppress(OSError, struct.error):
+                while message := self._control.recv(PACKET):
+                    self._note(message)
+            self._control.settimeout(_PATIENCE)
+
+    def close(self) -> None:
+        """End the server, and with it every worker."""
+        self._control.close()
+        if self._owner == os.getpid():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_PATIENCE)
+
+
+_zygote: Zygote | None = None
+_start = threading.Lock()
+
+
+def zygote(stack: int) -> Zygote:
+    """Return the process's fork server, a new one if it has none or lost it."""
+    global _zygote
+    with _start:
+        if _zygote is None or not _zygote.alive:
+            if _zygote is not None:
+                _zygote.close()
+            _zygote = Zygote(stack)
+        return _zygote
+
+
+def _at_exit() -> None:
+    """End the fork server in order: its workers end with it."""
+    if _zygote is not None and _zygote._owner == os.getpid():
+        _zygote.close()
+
+
+atexit.register(_at_exit)
+
+
+def _in_child() -> None:
+    """A fork of the application has no fork server: it makes its own when it needs one."""
+    global _zygote, _start
+    _start = threading.Lock()
+    if _zygote is not None:
+        _zygote._control.close()
+        _zygote = None
+
+
+os.register_at_fork(after_in_child=_in_child) if hasattr(os, "register_at_fork") else None
+
+
+class Pool:
+    """Warm workers for the sandboxes of one runtime, and those that may serve the same artifact again."""
+
+    def __init__(self, stack: int, size: int, recycle: int) -> None:
+        self._stack, self._size, self._recycle = stack, size, recycle
+        self._lock = threading.Lock()
+        self._warm: list[Worker] = []
+        self._used: dict[str, list[Worker]] = {}
+        self._owner = os.getpid()
+        # Before the collector ends what it refers to: a socket that it finds open is reported.
+        weakref.finalize(self, _discard_all, self._warm, self._used)
+        self.refill()
+
+    def refill(self) -> None:
+        """Make warm workers up to the pool's size."""
+        if self._owner != os.getpid():
+            self._warm.clear()
+            self._used.clear()
+            self._owner = os.getpid()
+        while len(self._warm) < self._size:
+            made = Worker(zygote(self._stack))
+            with self._lock:
+                self._warm.append(made)
+
+    def take(self) -> Worker:
+        """Return a fresh worker, a warm one if there is."""
+        if self._owner == os.getpid():
+            with self._lock:
+                while self._warm:
+                    worker = self._warm.pop(0)
+                    if worker._server.alive:
+                        return worker
+                    worker.discard()
+        return Worker(zygote(self._stack))
+
+    def take_used(self, artifact: str) -> Worker | None:
+        """Return a worker that served this artifact before and may serve it again."""
+        with self._lock:
+            kept = self._used.get(artifact)
+            return kept.pop() if kept else None
+
+    def give(self, worker: Worker, artifact: str, *, clean: bool) -> None:
+        """Take back a worker whose sandbox ended: keep it for the same artifact, or end it."""
+        worker.served += 1
+        if clean and worker.served <= self._recycle:
+            with self._lock:
+                kept = self._used.setdefault(artifact, [])
+                if len(kept) < max(self._size, 1):
+                    kept.append(worker)
+                    return
+        worker.discard()
+
+    def load(self, modules: Iterable[str]) -> None:
+        """Have workers made from now on find these modules imported."""
+        zygote(self._stack).load(modules)
+
+    def __len__(self) -> int:
+        return len(self._warm)
+
+    def close(self) -> None:
+        """End every worker that waits."""
+        with self._lock:
+            _discard_all(self._warm, self._used)
+
+
+def _discard_all(warm: list[Worker], used: dict[str, list[Worker]]) -> None:
+    for worker in [*warm, *(w for kept in used.values() for w in kept)]:
+        worker.discard()
+    warm.clear()
+    used.clear()
+
+
+def sealed_copy(data: bytes) -> int:
+    """Return a descriptor of a file in memory that holds ``data`` and cannot be changed."""
+    from aegis.isolation.wire import SEAL_ALL
+
+    descriptor = os.memfd_create("aegis-code", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(data)
+    seal(descriptor, SEAL_ALL)
+    return descriptor
+
+
+def expect(message: Any, kind: str) -> Any:
+    """Return what a message of this kind says; raise :class:`Broken` for another."""
+    if not isinstance(message, list) or not message or message[0] != kind:
+        raise Broken(f"something other than {kind}")
+    return message[1:]

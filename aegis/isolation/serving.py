@@ -1,0 +1,150 @@
+"""In the parent: the embedder's functions, called for a guest in a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aegis.engine.component.trampoline import ImportedFunction, refit
+from aegis.engine.trampoline import fit_result
+from aegis.errors import AegisError, CallError, HostError
+from aegis.isolation.codec import Signature
+from aegis.isolation.faults import to_plain
+from aegis.isolation.wire import Broken
+from aegis.values import HostFunction
+from aegis.wit.types import Result
+from aegis.wit.values import Err, Ok
+
+if TYPE_CHECKING:
+    from aegis.engine.door import Door
+    from aegis.isolation.objects import ParentHandles
+
+__all__ = ["ComponentFunctions", "HostFunctions", "ModuleFunctions", "are_of"]
+
+
+class HostFunctions:
+    """What a worker may have called here, by number. ``any`` tells whether there is something."""
+
+    handles: ParentHandles | None = None
+    any = False
+
+    def call(self, door: Door, number: Any, values: Any) -> tuple[bool, Any]:
+        """Call one; return whether it failed, and its answer or its error. A failure is kept at the door."""
+        if type(number) is not int or type(values) is not list:
+            raise Broken("a host call that cannot be read")
+        try:
+            return False, self.answer(door, number, values)
+        except Broken:
+            raise
+        except BaseException as error:
+            if door.failure is None:
+                door.failure = error
+                if not isinstance(error, HostError):
+                    door.serving = self.label(number)
+            return True, to_plain(error if isinstance(error, AegisError) else HostError("a host function raised"))
+
+    def answer(self, door: Door, number: int, values: list[Any]) -> Any:
+        """Return what the function answers, for the wire."""
+        raise Broken("a host function where there is none")
+
+    def label(self, number: int) -> str:
+        """Return the function's name for errors."""
+        return "?"
+
+
+class ModuleFunctions(HostFunctions):
+    """The embedder's functions for a core module, by the number of their import."""
+
+    def __init__(self, functions: Sequence[HostFunction | None]) -> None:
+        self._functions = functions
+        self.any = any(function is not None for function in functions)
+
+    def _function(self, number: int) -> HostFunction:
+        function = self._functions[number] if 0 <= number < len(self._functions) else None
+        if function is None:
+            raise Broken("a host function that nobody offered")
+        return function
+
+    def answer(self, door: Door, number: int, values: list[Any]) -> Any:
+        function = self._function(number)
+        kinds = function.type.params
+        if not are_of(kinds, values):
+            raise Broken("values of other types than the import's")
+        door.serving = self.label(number)
+        result = function.call(*values)
+        door.serving = None
+        return fit_result(function, result)
+
+    def label(self, number: int) -> str:
+        function = self._function(number)
+        return f"{function.module}.{function.name}"
+
+
+def are_of(kinds: Sequence[str], values: Any) -> bool:
+    """Tell whether what came from a worker is a list of core values of these types."""
+    return type(values) is list and len(values) == len(kinds) and all(map(_is_of, kinds, values))
+
+
+def _is_of(kind: str, value: Any) -> bool:
+    if kind[0] == "f":
+        return type(value) is float
+    bits = int(kind[1:])
+    return type(value) is int and -(1 << (bits - 1)) <= value < 1 << (bits - 1)
+
+
+class ComponentFunctions(HostFunctions):
+    """The embedder's objects for a component, by the number of the imported function."""
+
+    def __init__(
+        self, wanted: Sequence[ImportedFunction], functions: Sequence[Callable[..., Any]], handles: ParentHandles,
+        served: set[int],
+    ) -> None:  # fmt: skip
+        self._wanted, self._functions, self._served = wanted, functions, served
+        self._signatures: dict[int, Signature] = {}
+        self.handles = handles
+        self.any = bool(served)
+
+    def answer(self, door: Door, number: int, values: list[Any]) -> Any:
+        assert self.handles is not None
+        if number == -1:
+            self.handles.drop_object(values[0] if values else None)
+            return None
+        if number not in self._served:
+            raise Broken("a host function that nobody offered")
+        function, signature = self._wanted[number], self._signature(number)
+        arguments = signature.unpack(values)
+        door.serving = str(function)
+        result = self._result(function, number, arguments)
+        door.serving = None
+        if function.type.result is None and result is not None:
+            refit(function, result)
+        try:
+            return signature.pack_result(result)
+        except CallError as odd:
+            raise HostError(f"host function {function} broke its type: {odd}") from None
+        except AegisError:
+            raise
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
+            return signature.pack_result(refit(function, result))
+
+    def _result(self, function: ImportedFunction, number: int, arguments: list[Any]) -> Any:
+        called = self._functions[number]
+        if function.method:
+            called, arguments = getattr(arguments[0], function.method), arguments[1:]
+        if not isinstance(function.type.result, Result):
+            return called(*arguments)
+        try:
+            result = called(*arguments)
+        except Err as declared:
+            return declared
+        return result if isinstance(result, (Ok, Err)) else Ok(result)
+
+    def _signature(self, number: int) -> Signature:
+        made = self._signatures.get(number)
+        if made is None:
+            assert self.handles is not None
+            made = self._signatures[number] = Signature(self._wanted[number].type, self.handles)
+        return made
+
+    def label(self, number: int) -> str:
+        return "a resource's drop" if number == -1 else str(self._wanted[number])

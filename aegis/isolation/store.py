@@ -1,0 +1,457 @@
+"""A sandbox's store whose guest is in a worker: calls become messages, and the deadline a kill."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from struct import error
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from aegis.engine.abi import coerce
+from aegis.engine.caller import Elsewhere
+from aegis.engine.classify import own_failure
+from aegis.engine.convert.shape import fit_arguments
+from aegis.engine.threads import MAIN, NESTED, where
+from aegis.errors import AegisError, SandboxStateError, WorkerCrashed
+from aegis.isolation.codec import Signature
+from aegis.isolation.faults import from_plain
+from aegis.isolation.serving import are_of
+from aegis.isolation.setup import ACCOUNT
+from aegis.isolation.wire import Broken, Late
+from aegis.values import Decision, FuncType, MemoryFault
+from aegis.wit.types import Result
+from aegis.wit.values import Err, ResourceHandle
+
+if TYPE_CHECKING:
+    from aegis.engine.door import Door
+    from aegis.isolation.objects import ParentHandles
+    from aegis.isolation.pool import Worker
+    from aegis.isolation.serving import HostFunctions
+
+__all__ = ["IsolatedStore", "RemoteMemory"]
+
+_CLOSING = 1.0
+_UNLIMITED = 1 << 62
+
+
+class IsolatedStore:
+    """What :class:`aegis.engine.store.Store` is, for a guest in a worker. One call at a time."""
+
+    armed = 0.0
+    owner = 0
+
+    def __init__(
+        self, worker: Worker, plan: Any, door: Door, host: HostFunctions, end: Callable[[Worker, bool], None]
+    ) -> None:
+        self.worker, self.plan, self.door = worker, plan, door
+        self.host = host
+        self.handles: ParentHandles | None = host.handles
+        self.token: list[None] = [None]
+        self.alone = not host.any
+        self.layers: tuple[Any, ...] = ()
+        self._end_worker = weakref.finalize(self, end, worker, False)
+        self._closed = False
+        self._fuel = plan.limits.fuel or _UNLIMITED
+        self._memory = 0
+        self.written = {1: 0, 2: 0}
+        self.undelivered: tuple[str, OSError] | None = None
+        self._signatures: dict[str, Signature] = {}
+        self._grace = 0.1
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def begin(self, setup: bytes, descriptors: Sequence[int], grace: float, patience: float) -> None:
+        """Hand the setup over and wait until the guest is instantiated, its start function included."""
+        self._grace = grace
+        self.token.pop()
+        try:
+            self.arm()
+            answer = self._converse(["setup", setup], descriptors, extra=patience)
+            self.layers = tuple(tuple(layer) for layer in answer)
+        except BaseException:
+            self._let_go(clean=False)
+            raise
+        self.token.append(None)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        """End the sandbox in the worker, and the worker or its duty."""
+        if self._closed:
+            return
+        clean = False
+        try:
+            self.worker.channel.send(["finish"], until=time.monotonic() + _CLOSING)
+            reply = self._reply(time.monotonic() + _CLOSING)
+            clean = reply[0] == "done"
+            if clean and reply[1] is not None:
+                name, number = reply[1]
+                self.undelivered = (str(name), OSError(number, _strerror(number)))
+        except (Broken, Late, ValueError, TypeError):
+            pass
+        self._let_go(clean=clean)
+
+    def _let_go(self, *, clean: bool) -> None:
+        self._closed = True
+        found = self._end_worker.detach()
+        if found is not None:
+            _, end, (worker, _), _ = found
+            end(worker, clean)
+
+    def abandon(self) -> None:
+        """The call under way does not return: its worker goes, its thread stays where it is."""
+        self.worker.kill()
+
+    # -- calls ---------------------------------------------------------------------------------
+
+    def take_token(self) -> bool:
+        try:
+            self.token.pop()
+        except IndexError:
+            return False
+        return True
+
+    def in_call(self) -> bool:
+        return not self.token
+
+    def entered_here(self) -> bool:
+        return self.owner == get_ident()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep calls and ``close`` away while the embedder reads; inside a host function they are."""
+        if self.entered_here():
+            yield
+            return
+        if not self.take_token():
+            raise _busy()
+        try:
+            yield
+        finally:
+            self.token.append(None)
+
+    def arm(self) -> None:
+        """Set the deadline of the call that begins now."""
+        timeout = self.plan.limits.timeout
+        self.armed = time.monotonic()
+        self.door.deadline = float("inf") if timeout is None else self.armed + timeout
+
+    def closure_here(self, name: Any) -> Callable[..., Any] | None:
+        """Return what calls the exported function ``name``, or ``None`` if this thread may not wait for it."""
+        mode = where.mode or where.settle()
+        if mode == NESTED:
+            return self._inner(name) if self.owner == get_ident() else None
+        if mode == MAIN and not self.alone:
+            return None
+        return self.closure(name)
+
+    def closure(self, name: Any) -> Callable[..., Any]:
+        """Return what calls ``name`` in the worker."""
+        call = self._caller(name)
+
+        def outer(*values: Any) -> Any:
+            if self._closed:
+                raise Elsewhere
+            if not self.take_token():
+                raise _busy()
+            try:
+                self.arm()
+                return call(values)
+            finally:
+                self.token.append(None)
+
+        return outer
+
+    def _inner(self, name: Any) -> Callable[..., Any]:
+        call = self._caller(name)
+        return lambda *values: call(values)
+
+    def _caller(self, name: Any) -> Callable[[Sequence[Any]], Any]:
+        entry = self.plan.entry(name)
+        if self.handles is None:
+            return lambda values: self._core_call(name, entry, values)
+        signature = Signature(entry.function, self.handles)
+        whole = entry.name
+        return lambda values: self._component_call(whole, signature, values)
+
+    def _core_call(self, name: str, signature: FuncType, values: Sequence[Any]) -> Any:
+        _check_count(values, signature.params)
+        given = [
+            coerce(k, v, f"argument {n}") for n, (k, v) in enumerate(zip(signature.params, values, strict=True), 1)
+        ]
+        value = self._converse(["call", name, given])
+        found = [value] if len(signature.results) == 1 else value
+        if signature.results and not are_of(signature.results, found):
+            raise self._died(Broken("a result of other types than the export's"))
+        return tuple(value) if isinstance(value, list) else value
+
+    def _component_call(self, name: str, signature: Signature, values: Sequence[Any]) -> Any:
+        """Call, and once more with arguments made fit where they are of another shape than their types."""
+        assert self.handles is not None
+        mark = self.handles.lent
+        function = signature.function
+        _check_count(values, function.params)
+        try:
+            try:
+                value = self._converse(["call", name, signature.pack(values)], mark=mark)
+            except (TypeError, ValueError, AttributeError, KeyError, OverflowError, _Unfit) as odd:
+                if isinstance(odd, AegisError):
+                    raise
+                fitted = fit_arguments(function, values)
+                self.handles.settle((), mark)
+                value = self._converse(["call", name, signature.pack(fitted)], mark=mark)
+        finally:
+            self.handles.settle((), mark)
+        found = self._understood(lambda: signature.unpack_result(value))
+        if not isinstance(function.result, Result):
+            return found
+        if isinstance(found, Err):
+            raise found
+        return found.value
+
+    def cancel(self) -> None:
+        """Stop the call under way, from any thread; one that ends at this very moment has won."""
+        self.door.cancel()
+        if not self.in_call():
+            self.door.stop = None
+            return
+        self.worker.cancel()
+
+    # -- messages --------------------------------------------------------------------------------
+
+    def _converse(
+        self, message: list[Any], descriptors: Sequence[int] = (), *, extra: float = 0.0, mark: int = 0
+    ) -> Any:
+        """Ask the worker for something and serve what it asks meanwhile; return its answer or raise what it says."""
+        if self._closed:
+            raise SandboxStateError("the sandbox is closed", state="closed")
+        until = self.door.deadline + self._grace + extra
+        try:
+            self.worker.channel.send(message, descriptors, until=until)
+            while True:
+                reply = self._next(until)
+                if self._served(reply):
+                    continue
+                kind, value, account, taken = reply
+                self._note(account)
+                if self.handles is not None:
+                    self.handles.settle(taken, mark)
+                break
+        except Late:
+            raise self._killed() from None
+        except Broken as reason:
+            raise self._died(reason) from None
+        return self._told(kind, value)
+
+    def _told(self, kind: Any, value: Any) -> Any:
+        """Return what a reply says, or raise it."""
+        if kind == "done":
+            return value
+        if kind == "unfit":
+            raise _Unfit
+        if kind == "fault":
+            raise MemoryFault(str(value))
+        failure = own_failure(self.door)
+        told = self._understood(lambda: from_plain(value))
+        raise failure if failure is not None and failure is not self.door.stop else told
+
+    def _reply(self, until: float) -> Any:
+        while True:
+            reply = self.worker.channel.recv(until)
+            if not isinstance(reply, list) or not reply:
+                raise Broken("a message that says nothing")
+            if reply[0] in ("done", "fail"):
+                return reply
+
+    def _next(self, until: float) -> Any:
+        """Return the next message. A cancellation that is not answered in time is :class:`Late` too."""
+        channel, door = self.worker.channel, self.door
+        try:
+            return channel.recv(until, lambda: door.stop is not None)
+        except Late:
+            if door.stop is None or time.monotonic() >= until:
+                raise
+        return channel.recv(min(until, time.monotonic() + self._grace))
+
+    def _served(self, message: Any) -> bool:
+        """Serve a message that is no answer; tell whether it was one to serve."""
+        kind = message[0] if isinstance(message, list) and message else None
+        if kind == "host":
+            self._host(*message[1:])
+        elif kind == "called":
+            self._observe(*message[1:])
+        elif kind == "decided":
+            self.door.decided(_decision(message[1:]))
+        elif kind == "log":
+            self._log(*message[1:])
+        elif kind in ("done", "fail", "fault", "unfit") and len(message) == 4:
+            return False
+        else:
+            raise Broken("a message of unknown kind")
+        return True
+
+    def _host(self, mine: Any, number: Any, values: Any) -> None:
+        """Call one of the embedder's functions, on this thread, and answer what came of it."""
+        before, owner = where.mode, self.owner
+        where.mode, self.owner = NESTED, get_ident()
+        try:
+            failed, answer = self.host.call(self.door, number, values)
+        finally:
+            where.mode, self.owner = before, owner
+        self.worker.channel.send(["answer", mine, failed, answer], until=self.door.deadline + self._grace)
+
+    def _observe(self, module: Any, name: Any, seconds: Any, error: Any) -> None:
+        if self.door.observe_call is not None:
+            self.door.observe_call(str(module), str(name), float(seconds), None if error is None else _Kind(error))
+
+    def _log(self, level: Any, text: Any) -> None:
+        import logging
+
+        from aegis.names import printable
+
+        line = printable(str(text), 4096)
+        number = _LEVELS.get(level, 20)
+        logging.getLogger("aegis.guest").log(number, "%s", line, extra={"guest_level": str(level)})
+        self.door.logged(str(level), line)
+
+    def _note(self, account: Any) -> None:
+        """Take over the counters that the worker tells."""
+        door = self.door
+        try:
+            (
+                door.calls_left, door.bytes_left, door.bytes_in, door.bytes_out, denials, door.host_seconds,
+                self._fuel, self._memory, self.written[1], self.written[2],
+            ) = ACCOUNT.unpack(account)  # fmt: skip
+        except (TypeError, error):
+            raise Broken("an account that cannot be read") from None
+        door.denials = max(door.denials, denials)
+
+    def _understood(self, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except Broken as reason:
+            raise self._died(reason) from None
+
+    def _killed(self) -> AegisError:
+        """The worker did not end its call in time."""
+        self._let_go(clean=False)
+        stop = self.door.overdue()
+        return stop if stop is not None else self.door.timeout()
+
+    def _died(self, reason: Exception) -> AegisError:
+        """The worker is gone, or not to be understood, which is as bad."""
+        self.worker.kill()
+        crash = self.worker.crashed()
+        if self.door.stop is not None:
+            return self.door.stop
+        if crash.signal == 9 and not str(reason).startswith("the other side"):
+            crash = WorkerCrashed(f"the worker process broke the protocol: {reason}", signal=0)
+        self._let_go(clean=False)
+        return crash
+
+    # -- what the instance holds -------------------------------------------------------------------
+
+    def request(self, *message: Any) -> Any:
+        """Ask for something that is no call: it has a deadline of its own where no call is under way."""
+        if not self.entered_here():
+            self.arm()
+        return self._converse(list(message))
+
+    def dropper(self) -> Callable[[ResourceHandle], None] | None:
+        """Return what drops a handle from the current thread, or ``None`` if it may not wait for that."""
+        mode = where.mode or where.settle()
+        if mode == MAIN and not self.alone:
+            return None
+
+        def drop(handle: ResourceHandle) -> None:
+            assert self.handles is not None
+            with self.held():
+                self.request("drop", handle._native)
+            self.handles.forget(handle)
+
+        return drop
+
+    def bare_memory(self) -> RemoteMemory:
+        """Return access to the guest's memory that charges nothing."""
+        return RemoteMemory(self, charged=False)
+
+    def fuel_left(self) -> int:
+        return self._fuel
+
+    def memory_size(self) -> int:
+        return self._memory
+
+    def global_get(self, name: str, kind: Any) -> int | float:
+        """Return the value of an exported global."""
+        value = self.request("get", name)
+        if type(value) not in (int, float):
+            raise self._died(Broken("a global that is no number"))
+        return value  # type: ignore[no-any-return]
+
+    def global_set(self, name: str, kind: Any, number: int | float) -> None:
+        """Set an exported mutable global to a value already checked."""
+        self.request("set", name, number)
+
+
+class RemoteMemory:
+    """A guest's memory in a worker; implements :class:`aegis.values.GuestMemory`."""
+
+    def __init__(self, store: IsolatedStore | None, *, charged: bool) -> None:
+        self.store, self._charged = store, charged
+
+    def _ask(self, *message: Any) -> Any:
+        if self.store is None or self.store.closed:
+            raise SandboxStateError("the sandbox is closed; its memory is gone", state="closed")
+        return self.store.request(*message)
+
+    def size(self) -> int:
+        """Return the present size in bytes, 0 when the guest exports no memory."""
+        return int(self._ask("size", self._charged))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return a copy of ``length`` bytes at ``offset``."""
+        return bytes(self._ask("read", self._charged, offset, length))
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy ``data`` to ``offset``."""
+        self._ask("write", self._charged, offset, data)
+
+
+class _Unfit(Exception):
+    """The worker says that the arguments are not of the function's types."""
+
+
+class _Kind(Exception):
+    """Stands for a host function's error in events: its kind."""
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.kind = str(kind)
+
+
+_LEVELS = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40, "critical": 50}
+
+
+def _decision(fields: list[Any]) -> Decision:
+    capability, action, target, allowed, rule, remedy = fields
+    return Decision(str(capability), str(action), str(target), bool(allowed), str(rule), str(remedy))
+
+
+def _check_count(values: Sequence[Any], wanted: Sequence[Any]) -> None:
+    if len(values) != len(wanted):
+        raise TypeError(f"{len(wanted)} arguments, not {len(values)}")
+
+
+def _strerror(number: int) -> str:
+    import os
+
+    return os.strerror(number)
+
+
+def _busy() -> SandboxStateError:
+    return SandboxStateError("the sandbox is busy: another thread has a call under way in it", state="busy")

@@ -1,0 +1,338 @@
+"""The tier of sandboxes whose guests run in workers: it opens what was granted, and hands it over."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aegis.engine.config import EngineConfig
+from aegis.host import offers
+from aegis.host.preopens import Preopen, acquire_filesystem
+from aegis.host.stdio import acquire_stdio
+from aegis.isolation.compiling import Code, code_for
+from aegis.isolation.objects import ParentHandles
+from aegis.isolation.plans import ComponentOutline, ModuleOutline
+from aegis.isolation.pool import Pool, Worker
+from aegis.isolation.serving import ComponentFunctions, HostFunctions, ModuleFunctions
+from aegis.isolation.setup import Folder, Setup
+from aegis.isolation.store import IsolatedStore, RemoteMemory
+from aegis.linking import wants_host
+from aegis.observe.bus import Subscriber
+from aegis.policy import Policy
+from aegis.policy.isolation import Isolation
+from aegis.providers import Providers, wasi_binding
+from aegis.tier import Owner, Tier
+from aegis.values import HostFunction
+from aegis.wit.types import Interface
+
+if TYPE_CHECKING:
+    from aegis.engine.artifact import Module
+    from aegis.engine.cache import Cache
+    from aegis.engine.code import Artifact
+    from aegis.engine.component.artifact import Component
+    from aegis.wit.values import ResourceHandle
+
+__all__ = ["Isolated"]
+
+_SETTLING = 5.0
+"""Seconds that a worker has to get ready, beside the guest's own start."""
+_STATES = 1 << 26
+
+
+class Isolated(Tier):
+    """Guests in worker processes, as ``options`` say. Its pool is warm from the start."""
+
+    def __init__(
+        self, policy: Policy, config: EngineConfig, options: Isolation, cache: Cache | None,
+        subscribers: Sequence[Subscriber] = (),
+    ) -> None:  # fmt: skip
+        super().__init__(policy, subscribers)
+        self.config, self.options, self._cache = config, options, cache
+        self.pool = Pool(config.stack, options.workers, options.recycle)
+
+    # -- artifacts and plans -------------------------------------------------------------------
+
+    def code(self, artifact: Artifact, what: str = "the module") -> Code:
+        """Return an artifact's code for workers, compiled in one if need be."""
+        return code_for(artifact, self.config, self.pool, self.options, self._cache, what)
+
+    def prepare(self, artifact: Artifact, what: str) -> None:
+        """Compile an artifact that was only admitted; a component then knows its world."""
+        code = self.code(artifact, what)
+        if artifact.kind == "component" and artifact._world is None:  # type: ignore[attr-defined]
+            artifact._world = code.world  # type: ignore[attr-defined]
+
+    def plan(self, module: Module, *, pooled: bool = True) -> Any:
+        """Return what calling into a module needs to know."""
+        return ModuleOutline(module, self.policy.limits)
+
+    def component_plan(self, component: Component, providers: Providers, *, pooled: bool = True) -> Any:
+        """Return what calling into a component needs to know."""
+        return ComponentOutline(component, self.policy.limits, providers)
+
+    # -- what one sandbox gets -----------------------------------------------------------------
+
+    def memory(self, door: Any) -> Any:
+        """Return the access of host functions to a module's memory."""
+        return RemoteMemory(None, charged=True)
+
+    def offered(self, owner: Owner, module: Module, memory: Any) -> Sequence[HostFunction]:
+        """Return what stands for the host's own functions, which the worker has."""
+        found = []
+        for key in wants_host(module):
+            signature = offers(*key)
+            if signature is not None:
+                found.append(HostFunction(*key, type=signature, call=_in_the_worker))
+        return found
+
+    def plain_store(self, owner: Owner, module: Module) -> Any:
+        """Instantiate a module that imports nothing and starts nothing."""
+        return self.module_store(owner, self.plan(module), (), None, observed=False)
+
+    def module_store(
+        self, owner: Owner, plan: Any, functions: Sequence[HostFunction], memory: Any, *, observed: bool
+    ) -> Any:
+        """Instantiate a module in a worker."""
+        own = [None if function.call is _in_the_worker else function for function in functions]
+        remote = tuple((function.module, function.name) for function in own if function is not None)
+        store = self._begin(owner, plan, ModuleFunctions(own), remote, observed)
+        if memory is not None:
+            memory.store = store
+        return store
+
+    def component_store(
+        self, owner: Owner, plan: Any, functions: Sequence[Callable[..., Any]], *, observed: bool,
+        classes: Callable[[int], Callable[..., ResourceHandle]],
+    ) -> Any:  # fmt: skip
+        """Instantiate a component in a worker."""
+        component = plan.artifact
+        handles = ParentHandles(component.world.imported, self.policy.limits.handles, classes)
+        provided = plan.typed.__self__
+        remote = _served(component, provided)
+        served = {
+            n for n, f in enumerate(plan.functions) if ((f.interface, "") if f.interface else ("", f.name)) in remote
+        }
+        host = ComponentFunctions(plan.functions, functions, handles, served)
+        return self._begin(owner, plan, host, tuple(remote), observed)
+
+    # -- handing over --------------------------------------------------------------------------
+
+    def _begin(
+        self, owner: Owner, plan: Any, host: HostFunctions, remote: tuple[tuple[str, str], ...], observed: bool
+    ) -> IsolatedStore:
+        artifact, policy = plan.artifact, self.policy_of(owner)
+        self.prepare(artifact, f"the {artifact.kind}")
+        parcel = _Parcel(self.code(artifact).descriptor)
+        try:
+            parcel.fill(policy, owner)
+            worker = self.pool.take_used(artifact.digest) or self._fresh(artifact)
+            store = IsolatedStore(worker, plan, owner._door, host, self._ender(artifact.digest))
+            setup = self._setup(owner, plan, policy, parcel, worker, remote, observed)
+            store.begin(pickle.dumps(setup), parcel.descriptors, self.options.grace, _SETTLING)
+        except BaseException:
+            parcel.close_output()
+            raise
+        finally:
+            parcel.close()
+        owner._grants = _Grants(store, parcel, host)
+        return store
+
+    def _fresh(self, artifact: Artifact) -> Worker:
+        """Return a fresh worker, in which what the artifact needs of ours is imported already."""
+        self.pool.load(_modules(artifact, self.policy))
+        return self.pool.take()
+
+    def _ender(self, digest: str) -> Callable[[Worker, bool], None]:
+        def end(worker: Worker, clean: bool) -> None:
+            self.pool.give(worker, digest, clean=clean)
+            self.pool.refill()
+
+        return end
+
+    def _setup(
+        self, owner: Owner, plan: Any, policy: Policy, parcel: _Parcel, worker: Worker,
+        remote: tuple[tuple[str, str], ...], observed: bool,
+    ) -> Setup:  # fmt: skip
+        artifact = plan.artifact
+        module = artifact.kind == "module"
+        return Setup(
+            policy=_without_secrets(policy), config=self.config, kind=artifact.kind, digest=artifact.digest,
+            shape=artifact.info if module else (artifact.anatomy, artifact.world),
+            code=0, shared=parcel.add(worker.shared), folders=tuple(parcel.folders), stdin=parcel.stdin,
+            stdout=parcel.stdout, stderr=parcel.stderr, args=owner._args, environment=tuple(_environment(policy)),
+            remote=remote, observed=observed and owner._bus.active, denials=owner._denied is not None,
+            trap_missing=owner._trap_missing, data_bytes=self._data_bytes(policy), strict=self.options.strict,
+            modules=_modules(artifact, policy),
+        )  # fmt: skip
+
+    def _data_bytes(self, policy: Policy) -> int | None:
+        limits = policy.limits
+        if limits.memory is None or limits.host_bytes is None:
+            return None
+        return limits.memory + limits.host_bytes + self.options.overhead
+
+
+class _Parcel:
+    """The descriptors that go to a worker, and which of them means what."""
+
+    def __init__(self, code: int) -> None:
+        self.descriptors = [code]
+        self.folders: list[Folder] = []
+        self.stdin: int | None = None
+        self.stdout: int | None = None
+        self.stderr: int | None = None
+        self.output: dict[int, int] = {}
+        self._preopens: list[Preopen] = []
+        self._owned: list[int] = []
+
+    def add(self, descriptor: int) -> int:
+        """Put a descriptor in, and return its place."""
+        self.descriptors.append(descriptor)
+        return len(self.descriptors) - 1
+
+    def fill(self, policy: Policy, owner: Owner) -> None:
+        """Open what was granted; raise ``PolicyError`` for what cannot be."""
+        self._preopens = acquire_filesystem(policy.filesystem)
+        self.folders = [self._folder(preopen) for preopen in self._preopens]
+        stdio = policy.stdio
+        if isinstance(stdio.stdin, str) and stdio.stdin != "empty":
+            opened = acquire_stdio(stdio, policy.limits, owner._door).stdin
+            if opened.descriptor is not None:
+                self.stdin = self.add(opened.descriptor)
+                if opened.descriptor != 0:
+                    self._owned.append(opened.descriptor)
+        self.stdout = self._output(1, stdio.stdout)
+        self.stderr = self._output(2, stdio.stderr)
+
+    def _output(self, number: int, mode: str) -> int | None:
+        if mode == "discard":
+            return None
+        if mode == "inherit":
+            return self.add(number)
+        self.output[number] = kept = os.memfd_create("aegis-output", os.MFD_CLOEXEC)
+        return self.add(kept)
+
+    def _folder(self, preopen: Preopen) -> Folder:
+        directory = preopen.directory
+        only = None
+        if directory.only is not None:
+            only = {name: (self.add(f.parent), f.name, f.writable) for name, f in directory.only.items()}
+        return Folder(
+            guest=preopen.guest, descriptor=self.add(directory.descriptor), writable=directory.writable, only=only
+        )
+
+    def close(self) -> None:
+        """Close what the worker has its own copies of now."""
+        for preopen in self._preopens:
+            preopen.directory.close()
+        for descriptor in self._owned:
+            os.close(descriptor)
+        self._preopens, self._owned = [], []
+
+    def close_output(self) -> None:
+        """Close what captures output."""
+        for descriptor in self.output.values():
+            os.close(descriptor)
+        self.output = {}
+
+
+class _Grants:
+    """What a sandbox's meter asks of its grants, where those are in a worker."""
+
+    def __init__(self, store: IsolatedStore, parcel: _Parcel, host: HostFunctions) -> None:
+        self._store, self._parcel, self._host = store, parcel, host
+        self.stdio = self
+
+    def written(self, stream: int) -> int:
+        """Bytes that the guest wrote to stdout (1) or stderr (2), as far as the worker told."""
+        return max(self._store.written[stream], len(self._captured(stream)))
+
+    def stdout_bytes(self) -> bytes:
+        """What was captured of stdout, whatever became of the worker."""
+        return self._captured(1)
+
+    def stderr_bytes(self) -> bytes:
+        """What was captured of stderr, whatever became of the worker."""
+        return self._captured(2)
+
+    def _captured(self, stream: int) -> bytes:
+        descriptor = self._parcel.output.get(stream)
+        return b"" if descriptor is None else os.pread(descriptor, _STATES, 0)
+
+    def failure(self) -> tuple[str, OSError] | None:
+        """The stream whose output could not be delivered, and why."""
+        return self._store.undelivered
+
+    def close(self) -> None:
+        """Close what captured, and let the embedder's objects know that the guest holds them no more."""
+        if self._host.handles is not None:
+            self._host.handles.close()
+        self._parcel.close_output()
+
+
+def _in_the_worker(*_: Any) -> Any:
+    """Stands for a function of the host's own."""
+
+
+def _served(component: Component, providers: Providers) -> set[tuple[str, str]]:
+    """Return which imports the embedder serves: interfaces, with an empty second part, and functions."""
+    found = set()
+    for name, item in component.world.imports.items():
+        if isinstance(item, Interface):
+            if name in providers._objects:
+                found.add((name, ""))
+        elif name in providers._free:
+            found.add(("", name))
+    return found
+
+
+def _modules(artifact: Artifact, policy: Policy) -> tuple[str, ...]:
+    """Return what a worker must import before it can import no more."""
+    wanted: dict[str, None] = {}
+    if artifact.kind == "component":
+        wanted["aegis.guest"] = wanted["aegis.engine.component.store"] = None
+        for name in artifact.world.imports:  # type: ignore[attr-defined]
+            binding = wasi_binding(name)
+            if binding is not None:
+                wanted[binding] = wanted["aegis.host.wasi"] = None
+                wanted.update(dict.fromkeys(_host_modules(name)))
+    if policy.network is not None:
+        wanted.update(dict.fromkeys(("aegis.host.network", "ssl", "h11", "h2.connection", "certifi")))
+    return tuple(wanted)
+
+
+def _host_modules(interface: str) -> tuple[str, ...]:
+    package = interface.partition("/")[0].partition(":")[2]
+    return {
+        "io": ("aegis.host.wasi.io",),
+        "clocks": ("aegis.host.wasi.clocks", "aegis.host.clocks"),
+        "random": ("aegis.host.wasi.random", "aegis.host.entropy"),
+        "cli": ("aegis.host.wasi.cli",),
+        "filesystem": ("aegis.host.wasi.filesystem",),
+        "sockets": ("aegis.host.wasi.sockets", "aegis.host.network"),
+        "http": (
+            "aegis.host.wasi.http", "aegis.host.wasi.http_outgoing", "aegis.host.network", "aegis.host.http.exchange",
+            "aegis.host.http.http1", "aegis.host.http.http2",
+        ),
+    }.get(package, ("aegis.host.wasi.small",))  # fmt: skip
+
+
+def _without_secrets(policy: Policy) -> Policy:
+    """Return the policy as a worker needs it: without the host's paths, and what the parent provides."""
+    from dataclasses import replace
+
+    from aegis.policy import EnvironmentCapability, FilesystemCapability, StdioCapability
+
+    stdin = policy.stdio.stdin if isinstance(policy.stdio.stdin, bytes) else "empty"
+    stdio = StdioCapability(stdin=stdin, stdout=policy.stdio.stdout, stderr=policy.stdio.stderr)
+    return replace(
+        policy, filesystem=FilesystemCapability(), environment=EnvironmentCapability(), imports=(), stdio=stdio
+    )
+
+
+def _environment(policy: Policy) -> list[tuple[str, str]]:
+    from aegis.host.grants import environment_of
+
+    return environment_of(policy.environment)

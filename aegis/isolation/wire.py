@@ -1,0 +1,416 @@
+"""What parent and worker say to each other: plain data in frames over a socket, large bytes in shared memory.
+
+A frame is its length (32 bits, little-endian), then one value. A value is a byte that says its kind, then:
+
+    n t f   nothing, true, false
+    i       an integer of 64 bits, signed          I  its length (32 bits), then any integer, signed
+    d       a float of 64 bits
+    s b     text in UTF-8, bytes: length (32 bits), then as many bytes
+    B       bytes in the sender's region of shared memory: offset and length (64 bits each)
+    l       a list: how many (32 bits), then the values
+    m       a mapping: how many (32 bits), then a text and a value for each
+
+Nothing else can be said, so nothing that a worker sends makes an object of its choosing. Lone surrogates
+pass, for who gets the text says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import mmap
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["LARGE", "LOOK", "SEAL_ALL", "SEAL_SIZE", "Broken", "Channel", "Late", "Region", "decode", "encode", "seal"]
+
+LARGE = 1 << 14
+"""Bytes from which on a value goes through shared memory."""
+_MOST_FRAME = 1 << 28
+_MOST_FDS = 250
+_DEEPEST = 400
+_PIECE = 1 << 16
+_I64 = struct.Struct("<cq")
+_F64 = struct.Struct("<cd")
+_LEN = struct.Struct("<cI")
+_BLOB = struct.Struct("<cQQ")
+_FRAME = struct.Struct("<I")
+_Q = struct.Struct("<q")
+_D = struct.Struct("<d")
+_U = struct.Struct("<I")
+_UU = struct.Struct("<QQ")
+
+
+class Broken(Exception):
+    """The other side is gone, or said what cannot be understood."""
+
+
+class Late(Exception):
+    """Nothing came in time."""
+
+
+class Region:
+    """Shared memory that one side fills and the other reads: half of an unlinked file that cannot shrink."""
+
+    def __init__(self, descriptor: int, offset: int, size: int, *, write: bool) -> None:
+        self.descriptor, self.size, self._offset, self._write = descriptor, size, offset, write
+        self._map: mmap.mmap | None = None
+        self._view: memoryview | None = None
+        self.used = 0
+
+    @staticmethod
+    def new(size: int) -> int:
+        """Make the file for two regions of ``size``, and return its descriptor.
+
+        Nobody can change its length, so nobody can make the other side crash by cutting it.
+        """
+        descriptor = os.memfd_create("aegis", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(descriptor, 2 * size)
+            seal(descriptor, SEAL_SIZE)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    @classmethod
+    def pair(cls, descriptor: int, size: int, *, parent: bool) -> tuple[Region, Region]:
+        """Return what this side fills and what it reads."""
+        halves = (0, size) if parent else (size, 0)
+        return cls(descriptor, halves[0], size, write=True), cls(descriptor, halves[1], size, write=False)
+
+    def view(self) -> memoryview:
+        """Return its bytes, mapped at first use."""
+        if self._view is None:
+            access = mmap.PROT_READ | (mmap.PROT_WRITE if self._write else 0)
+            self._map = mmap.mmap(self.descriptor, self.size, flags=mmap.MAP_SHARED, prot=access, offset=self._offset)
+            self._view = memoryview(self._map)
+        return self._view
+
+    def put(self, data: Any, length: int) -> int | None:
+        """Copy ``data`` in and return its offset, ``None`` when there is no room."""
+        at = self.used
+        if at + length > self.size:
+            return None
+        self.view()[at : at + length] = data
+        self.used = (at + length + 63) & ~63
+        return at
+
+    def get(self, offset: int, length: int) -> memoryview:
+        """Return a view of a part; raise :class:`Broken` when it does not lie inside."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise Broken("a part of shared memory that does not exist")
+        return self.view()[offset : offset + length]
+
+    def close(self) -> None:
+        """Unmap it; views that are still out keep the mapping, which goes with them. The descriptor stays open."""
+        view, mapped = self._view, self._map
+        self._view = self._map = None
+        with contextlib.suppress(BufferError):
+            if view is not None:
+                view.release()
+            if mapped is not None:
+                mapped.close()
+
+
+SEAL_SIZE = 0x0002 | 0x0004 | 0x0001
+"""F_SEAL_SHRINK, F_SEAL_GROW, and F_SEAL_SEAL: no seal can be added."""
+SEAL_ALL = SEAL_SIZE | 0x0008
+"""Besides, F_SEAL_WRITE."""
+
+
+def seal(descriptor: int, seals: int) -> None:
+    """Seal a file in memory (memfd_create(2))."""
+    import fcntl
+
+    fcntl.fcntl(descriptor, getattr(fcntl, "F_ADD_SEALS", 1033), seals)
+
+
+# -- values -----------------------------------------------------------------------------------------
+
+
+def encode(value: Any, region: Region | None = None) -> bytearray:
+    """Return ``value`` for the wire; large bytes go into ``region``. Raise ``TypeError`` for what is not plain."""
+    out = bytearray()
+    _put(value, out, region)
+    return out
+
+
+def _put(value: Any, out: bytearray, region: Region | None) -> None:
+    put = _PUT.get(value.__class__)
+    if put is None:
+        raise TypeError(f"{type(value).__name__} is not plain data")
+    put(value, out, region)
+
+
+def _put_int(value: int, out: bytearray, region: Region | None) -> None:
+    if -0x8000_0000_0000_0000 <= value <= 0x7FFF_FFFF_FFFF_FFFF:
+        out += _I64.pack(b"i", value)
+    else:
+        raw = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+        out += _LEN.pack(b"I", len(raw)) + raw
+
+
+def _put_str(value: str, out: bytearray, region: Region | None) -> None:
+    raw = value.encode("utf-8", "surrogatepass")
+    out += _LEN.pack(b"s", len(raw))
+    out += raw
+
+
+def _put_bytes(value: Any, out: bytearray, region: Region | None) -> None:
+    length = len(value)
+    if length >= LARGE and region is not None:
+        at = region.put(value, length)
+        if at is not None:
+            out += _BLOB.pack(b"B", at, length)
+            return
+    out += _LEN.pack(b"b", length)
+    out += value
+
+
+def _put_list(value: Sequence[Any], out: bytearray, region: Region | None) -> None:
+    out += _LEN.pack(b"l", len(value))
+    find = _PUT.get
+    for item in value:
+        put = find(item.__class__)
+        if put is None:
+            raise TypeError(f"{type(item).__name__} is not plain data")
+        put(item, out, region)
+
+
+def _put_map(value: Mapping[str, Any], out: bytearray, region: Region | None) -> None:
+    out += _LEN.pack(b"m", len(value))
+    for key, item in value.items():
+        _put_str(key, out, region)
+        _put(item, out, region)
+
+
+_PUT: dict[type, Callable[[Any, bytearray, Region | None], None]] = {
+    type(None): lambda value, out, region: out.append(0x6E),
+    bool: lambda value, out, region: out.append(0x74 if value else 0x66),
+    int: _put_int,
+    float: lambda value, out, region: out.extend(_F64.pack(b"d", value)),
+    str: _put_str,
+    bytes: _put_bytes,
+    bytearray: _put_bytes,
+    memoryview: _put_bytes,
+    list: _put_list,
+    tuple: _put_list,
+    dict: _put_map,
+}
+
+
+def decode(data: bytes | bytearray | memoryview, region: Region | None = None, *, views: bool = False) -> Any:
+    """Return the value that ``data`` is; with ``views``, large bytes as views of ``region``, which change.
+
+    Raise :class:`Broken` for anything else.
+    """
+    reader = _Reader(data, region, views)
+    try:
+        value = reader.value(0)
+    except (struct.error, IndexError, UnicodeDecodeError, OverflowError) as error:
+        raise Broken(f"a frame that cannot be read: {error}") from None
+    if reader.at != len(data):
+        raise Broken("a frame with something behind its value")
+    return value
+
+
+class _Reader:
+    """A cursor over one frame."""
+
+    def __init__(self, data: Any, region: Region | None, views: bool) -> None:
+        self.data, self.at, self.region, self.views = data, 0, region, views
+
+    def value(self, depth: int) -> Any:
+        kind = self.data[self.at]
+        self.at += 1
+        if kind == 0x69:
+            value = _Q.unpack_from(self.data, self.at)[0]
+            self.at += 8
+            return value
+        if kind == 0x73:
+            return str(self.take(), "utf-8", "surrogatepass")
+        if kind == 0x64:
+            number = _D.unpack_from(self.data, self.at)[0]
+            self.at += 8
+            return number
+        if kind == 0x6C:
+            return self.many(depth)
+        return self.rare(kind, depth)
+
+    def many(self, depth: int) -> list[Any]:
+        if depth > _DEEPEST:
+            raise Broken("values nested too deep")
+        value, inner = self.value, depth + 1
+        return [value(inner) for _ in range(self.count())]
+
+    def rare(self, kind: int, depth: int) -> Any:
+        if kind == 0x6E:
+            return None
+        if kind in (0x74, 0x66):
+            return kind == 0x74
+        if kind == 0x62:
+            return bytes(self.take())
+        if kind == 0x49:
+            return int.from_bytes(self.take(), "little", signed=True)
+        if kind == 0x42:
+            return self.shared()
+        if kind == 0x6D:
+            if depth > _DEEPEST:
+                raise Broken("values nested too deep")
+            return {self.key(): self.value(depth + 1) for _ in range(self.count())}
+        raise Broken(f"a value of unknown kind {kind}")
+
+    def shared(self) -> bytes | memoryview:
+        offset, length = _UU.unpack_from(self.data, self.at)
+        self.at += 16
+        if self.region is None:
+            raise Broken("shared memory where there is none")
+        view = self.region.get(offset, length)
+        return view if self.views else bytes(view)
+
+    def key(self) -> str:
+        key = self.value(_DEEPEST)
+        if not isinstance(key, str):
+            raise Broken("a key that is no text")
+        return key
+
+    def count(self) -> int:
+        number: int = _U.unpack_from(self.data, self.at)[0]
+        self.at += 4
+        if number > len(self.data) - self.at:
+            raise Broken("more values than there are bytes")
+        return number
+
+    def take(self) -> Any:
+        length = self.count()
+        at, self.at = self.at, self.at + length
+        return self.data[at : self.at]
+
+
+# -- frames -----------------------------------------------------------------------------------------
+
+
+class Channel:
+    """One end of a conversation. One thread uses it at a time.
+
+    ``outgoing`` is the region that this side fills, ``incoming`` the other's. A worker may have ``views`` of
+    what its parent wrote; the parent copies, for a worker could change it under its hands. With ``patient`` false
+    receiving looks up every :data:`LOOK` seconds, so that it can be given up.
+    """
+
+    def __init__(
+        self, end: socket.socket, outgoing: Region | None = None, incoming: Region | None = None, *,
+        views: bool = False, patient: bool = False,
+    ) -> None:  # fmt: skip
+        self.socket, self.outgoing, self.incoming, self._views = end, outgoing, incoming, views
+        self._buffer = bytearray()
+        end.settimeout(None)
+        # The system keeps the time: one call where a poll before it would make three.
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SPAN)
+        if not patient:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SPAN)
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait for."""
+        return self.socket.fileno()
+
+    def send(self, message: Any, descriptors: Sequence[int] = (), *, until: float | None = None) -> None:
+        """Send one value, and open descriptors with it. Raise ``TypeError`` for what is not plain, before
+        anything is sent; :class:`Broken` when the other side is gone, :class:`Late` at ``until`` (monotonic).
+        With descriptors nothing goes through shared memory: who gets those does not have it yet.
+        """
+        region = None if descriptors else self.outgoing
+        if region is not None:
+            region.used = 0
+        body = encode(message, region)
+        if len(body) > _MOST_FRAME:
+            raise TypeError(f"{len(body):,} bytes are more than one message may have")
+        data = _FRAME.pack(len(body)) + body
+        sent = self._put(data, descriptors, until)
+        if sent < len(data):
+            rest = memoryview(data)[sent:]
+            while rest:
+                rest = rest[self._put(rest, (), until) :]
+
+    def _put(self, data: Any, descriptors: Sequence[int], until: float | None) -> int:
+        while True:
+            try:
+                if descriptors:
+                    rights = array.array("i", descriptors[:_MOST_FDS])
+                    return self.socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+                return self.socket.send(data, _NOSIGNAL)
+            except BlockingIOError:
+                if until is not None and time.monotonic() >= until:
+                    raise Late from None
+            except OSError as error:
+                raise Broken(f"the other side is gone: {error.strerror}") from None
+
+    def recv(self, until: float | None = None, stopped: Callable[[], bool] | None = None) -> Any:
+        """Return the next value. Raise :class:`Broken` at the end, :class:`Late` at ``until`` (monotonic).
+
+        ``stopped`` is asked now and then, and gives up as time does.
+        """
+        buffer = self._buffer
+        while True:
+            if len(buffer) >= 4:
+                size = _FRAME.unpack_from(buffer)[0]
+                if size > _MOST_FRAME:
+                    raise Broken(f"a frame of {size:,} bytes")
+                if len(buffer) >= size + 4:
+                    return self._take(size)
+            self._fill(until, stopped)
+
+    def _take(self, size: int) -> Any:
+        buffer = self._buffer
+        if len(buffer) == size + 4:
+            self._buffer = bytearray()
+            return decode(memoryview(buffer)[4:], self.incoming, views=self._views)
+        frame = bytes(memoryview(buffer)[4 : size + 4])
+        del buffer[: size + 4]
+        return decode(frame, self.incoming, views=self._views)
+
+    def waiting(self) -> bool:
+        """Tell whether a whole value, or a part of one, was received already."""
+        return bool(self._buffer)
+
+    def _fill(self, until: float | None, stopped: Callable[[], bool] | None) -> None:
+        while True:
+            try:
+                data = self.socket.recv(_PIECE)
+                break
+            except BlockingIOError:
+                if (until is not None and time.monotonic() >= until) or (stopped is not None and stopped()):
+                    raise Late from None
+            except OSError as error:
+                raise Broken(f"the other side is gone: {error.strerror}") from None
+        if not data:
+            raise Broken("the other side is gone")
+        self._buffer += data
+
+    def recv_with(self, most: int) -> tuple[Any, list[int]]:
+        """Return the next value and the descriptors that came with it; for the first message of a worker."""
+        data, descriptors, _, _ = socket.recv_fds(self.socket, _PIECE, most)
+        if not data:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise Broken("the other side is gone")
+        self._buffer += data
+        return self.recv(), list(descriptors)
+
+    def close(self) -> None:
+        """Close this end and its regions."""
+        self.socket.close()
+        for region in (self.outgoing, self.incoming):
+            if region is not None:
+                region.close()
+
+
+LOOK = 0.05
+"""Seconds between two looks at what may end a wait."""
+_SPAN = struct.pack("@ll", 0, int(LOOK * 1_000_000))
+_NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)

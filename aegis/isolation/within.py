@@ -1,0 +1,64 @@
+"""In a worker: the tier of its sandbox. Grants are made of descriptors that the parent opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from aegis import host
+from aegis.host.filesystem import Directory, GrantedFile
+from aegis.host.preopens import Preopen
+from aegis.host.stdio import Input, Output, Stdio
+from aegis.isolation.setup import Folder, Setup
+from aegis.providers import Providers
+from aegis.tier import InProcess, Owner
+from aegis.values import CallScope
+
+__all__ = ["WorkerTier"]
+
+
+class WorkerTier(InProcess):
+    """Runs a guest here, in the worker, on what the parent handed over."""
+
+    def __init__(self, setup: Setup, descriptors: Sequence[int], providers: Callable[[Any], Providers]) -> None:
+        super().__init__(setup.policy, setup.config, setup.config)
+        self._setup, self._descriptors, self._providers = setup, descriptors, providers
+
+    def providers(self, component: Any, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
+        """Return the parent's providers, and WASI here."""
+        return self._providers(component)
+
+    def acquire(self, owner: Owner) -> host.Grants:
+        """Return grants made of what came with the setup."""
+        grants = host.acquire(self.policy, args=owner._args, scope=owner._door)
+        vars(grants)["stdio"] = self._stdio(owner._door)
+        vars(grants)["preopens"] = [self._preopen(folder) for folder in self._setup.folders]
+        vars(grants)["environment"] = list(self._setup.environment)
+        return grants
+
+    def _stdio(self, scope: CallScope) -> Stdio:
+        setup, limits = self._setup, self.policy.limits
+        stdin = setup.policy.stdio.stdin
+        source: bytes | int = stdin if isinstance(stdin, bytes) else b""
+        if setup.stdin is not None:
+            source = self._descriptors[setup.stdin]
+        return Stdio(
+            Input(source, scope),
+            self._output("stdout", setup.stdout, limits.stdout, scope),
+            self._output("stderr", setup.stderr, limits.stderr, scope),
+        )
+
+    def _output(self, name: str, place: int | None, limit: int | None, scope: CallScope) -> Output:
+        if place is None:
+            return Output(name, "discard", -1, limit, scope)
+        return Output(name, "inherit", self._descriptors[place], limit, scope)
+
+    def _preopen(self, folder: Folder) -> Preopen:
+        only = None
+        if folder.only is not None:
+            only = {
+                name: GrantedFile(self._descriptors[parent], real, writable)
+                for name, (parent, real, writable) in folder.only.items()
+            }
+        directory = Directory(self._descriptors[folder.descriptor], writable=folder.writable, only=only)
+        return Preopen(folder.guest, directory)

@@ -1,0 +1,328 @@
+"""A worker process: it is told what to run, closes every door behind itself, and serves its parent.
+
+Its main thread only listens for a cancellation, and for the parent's end; the guest runs on a thread of ours,
+which is the one that talks.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import logging
+import os
+import pickle
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from aegis.engine.artifact import Module
+from aegis.engine.code import NativeCode
+from aegis.engine.config import engine_for
+from aegis.engine.threads import run_on_guest_thread
+from aegis.errors import AegisError, AegisInternalError
+from aegis.isolation.closing import close_doors, close_for_compiling
+from aegis.isolation.codec import Signature
+from aegis.isolation.faults import from_plain, to_plain
+from aegis.isolation.pool import REGION
+from aegis.isolation.remote import RemoteProviders, WorkerHandles, core_function
+from aegis.isolation.setup import ACCOUNT, Compile, Setup
+from aegis.isolation.wire import Broken, Channel, Region
+from aegis.isolation.within import WorkerTier
+from aegis.sandbox import Sandbox
+from aegis.values import Decision, MemoryFault
+from aegis.wit.types import Result
+from aegis.wit.values import Err, Ok
+
+__all__ = ["main"]
+
+_MOST_FDS = 200
+
+
+def main(conversation: int, cancel: int, said: int) -> NoReturn:
+    """Serve on the socket ``conversation``; ``cancel`` is listened to, and ``said`` is standard error from now on."""
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for number in (0, 1):
+        os.dup2(nothing, number)
+    os.dup2(said, 2)
+    channel = Channel(socket.socket(fileno=conversation), views=True, patient=True)
+    try:
+        message, descriptors = channel.recv_with(_MOST_FDS)
+    except Broken:
+        os._exit(0)
+    wanted = pickle.loads(message[1])
+    if isinstance(wanted, Compile):
+        _compile(channel, wanted, descriptors)
+    _run(channel, wanted, descriptors, cancel)
+
+
+def _compile(channel: Channel, wanted: Compile, descriptors: list[int]) -> NoReturn:
+    """Compile one artifact and end; its world is told with the answer."""
+    from aegis.isolation.compiling import compile_here
+
+    try:
+        layers = close_for_compiling(wanted)
+        channel.send(["done", compile_here(wanted, descriptors), layers])
+    except BaseException as error:
+        channel.send(["fail", to_plain(error), []])
+    os._exit(0)
+
+
+def _run(channel: Channel, setup: Setup, descriptors: list[int], cancel: int) -> NoReturn:
+    session = _Session(channel, setup, descriptors)
+    try:
+        for name in setup.modules:
+            importlib.import_module(name)
+        session.prepare()
+        layers = close_doors(setup, descriptors)
+    except BaseException as error:
+        channel.send(["fail", to_plain(error), ACCOUNT.pack(*[0] * 10), []])
+        os._exit(0)
+    ended = run_on_guest_thread(lambda: session.serve(layers), lambda job: os._exit(0 if job.error is None else 71))
+    listener = socket.socket(fileno=cancel)
+    while listener.recv(1):
+        session.cancel()
+    del ended
+    os._exit(0)
+
+
+class _Session:
+    """One sandbox that serves a parent."""
+
+    def __init__(self, channel: Channel, setup: Setup, descriptors: list[int]) -> None:
+        self.channel, self.setup, self.descriptors = channel, setup, descriptors
+        channel.outgoing, channel.incoming = Region.pair(descriptors[setup.shared], REGION, parent=False)
+        self.signatures: dict[str, Signature] = {}
+        self.handles: WorkerHandles | None = None
+        self.sandbox: Sandbox | None = None
+        self.asked = 0
+        self.operations: dict[str, Callable[..., Any]] = {
+            "call": self.call, "read": self.read, "write": self.write, "size": self.size, "get": self.get,
+            "set": self.set, "drop": self.drop, "finish": self.finish,
+        }  # fmt: skip
+
+    # -- the sandbox ---------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Load the code and make the sandbox, empty yet."""
+        setup = self.setup
+        imports: dict[str, dict[str, Any]] = {}
+        if setup.kind == "module":
+            self.artifact: Any = Module(b"", setup.shape, setup.digest, None)
+            numbered = {(i.module, i.name): n for n, i in enumerate(setup.shape.imports)}
+            for module, name in setup.remote:
+                imports.setdefault(module, {})[name] = self._core(numbered[module, name])
+        else:
+            self.artifact = self._component()
+        self._load_code()
+        tier = WorkerTier(setup, self.descriptors, self._providers)
+        self.sandbox = Sandbox(
+            tier, imports=imports, args=setup.args, subscribers=(self.event,) if setup.observed else (),
+            measured=True, denied=self.denied if setup.denials and not setup.observed else None,
+            trap_missing=setup.trap_missing,
+        )  # fmt: skip
+        if setup.policy.logging.enabled:
+            _forward_log(self.log)
+        gc.freeze()
+
+    def _component(self) -> Any:
+        from aegis.engine.component.artifact import Component
+
+        anatomy, world = self.setup.shape
+        made = Component(b"", anatomy, self.setup.digest, None)
+        made._world = world
+        self.handles = WorkerHandles(world)
+        self.handles.ask = self.ask
+        return made
+
+    def _providers(self, component: Any) -> RemoteProviders:
+        assert self.handles is not None
+        return RemoteProviders(component, self.setup.remote, self.handles)
+
+    def _core(self, number: int) -> Callable[..., Any]:
+        wanted = self.setup.shape.imports[number]
+        return core_function(wanted, number, self.ask).call
+
+    def _load_code(self) -> None:
+        engine = engine_for(self.setup.config)
+        path = f"/proc/self/fd/{self.descriptors[self.setup.code]}"
+        code: NativeCode | None = self.artifact._load_file(engine, path)
+        if code is None:
+            raise AegisInternalError("the compiled code is of another engine")
+        self.artifact._codes[self.setup.config] = code
+
+    def cancel(self) -> None:
+        """End the call under way; from the main thread."""
+        if self.sandbox is not None:
+            self.sandbox.cancel()
+            self.sandbox._door.cancel()
+
+    # -- serving -------------------------------------------------------------------------------
+
+    def serve(self, layers: list[Any]) -> None:
+        """Instantiate, then serve until the parent has had enough."""
+        assert self.sandbox is not None
+        self._answer(lambda: self._begin(layers))
+        while self.handle(self.channel.recv()):
+            pass
+
+    def _begin(self, layers: list[Any]) -> Any:
+        assert self.sandbox is not None
+        self.sandbox.load(self.artifact)
+        return layers
+
+    def handle(self, message: list[Any]) -> bool:
+        """Serve one request; tell whether there may be another."""
+        operation = self.operations[message[0]]
+        self._answer(lambda: operation(*message[1:]))
+        return bool(message[0] != "finish")
+
+    def _answer(self, operation: Callable[[], Any]) -> None:
+        try:
+            answer = ["done", operation()]
+        except _Unfit:
+            answer = ["unfit", None]
+        except MemoryFault as fault:
+            answer = ["fault", str(fault)]
+        except ValueError as fault:
+            answer = ["fail", to_plain(fault)] if isinstance(fault, AegisError) else ["fault", str(fault)]
+        except BaseException as error:
+            answer = ["fail", to_plain(error)]
+        taken = [] if self.handles is None else self.handles.consumed()
+        self.channel.send([*answer, self.account(), taken])
+
+    def account(self) -> bytes:
+        """Return the counters of the sandbox, in the order that the parent knows."""
+        sandbox = self.sandbox
+        assert sandbox is not None
+        door, store, grants = sandbox._door, sandbox._store, sandbox._grants
+        fuel = memory = out = err = 0
+        if store is not None and not store.closed:
+            fuel, memory = store.fuel_left(), store.memory_size()
+        if grants is not None and "stdio" in vars(grants):
+            out, err = grants.stdio.written(1), grants.stdio.written(2)
+        return ACCOUNT.pack(
+            door.calls_left, door.bytes_left, door.bytes_in, door.bytes_out, door.denials, door.host_seconds, fuel,
+            memory, out, err,
+        )  # fmt: skip
+
+    # -- what is asked -------------------------------------------------------------------------
+
+    def call(self, name: str, values: list[Any]) -> Any:
+        assert self.sandbox is not None
+        if self.handles is None:
+            return self.sandbox.call(name, *values)
+        signature = self._signature(name)
+        try:
+            arguments = signature.unpack(values)
+        except Broken:
+            raise _Unfit from None
+        fallible = isinstance(signature.function.result, Result)
+        try:
+            value = self.sandbox.call(name, *arguments)
+        except Err as declared:
+            if not fallible:
+                raise
+            value = declared
+        return signature.pack_result(Ok(value) if fallible and not isinstance(value, Err) else value)
+
+    def _signature(self, name: str) -> Signature:
+        made = self.signatures.get(name)
+        if made is None:
+            assert self.handles is not None
+            assert self.sandbox is not None
+            assert self.sandbox._guest is not None
+            function = self.sandbox._guest.function(name)
+            made = self.signatures[name] = Signature(function, self.handles)
+        return made
+
+    def _memory(self, charged: bool) -> Any:
+        assert self.sandbox is not None
+        if charged:
+            return self.sandbox._memory
+        return self.sandbox.memory
+
+    def read(self, charged: bool, offset: int, length: int) -> Any:
+        return self._memory(charged).read(offset, length)
+
+    def write(self, charged: bool, offset: int, data: Any) -> None:
+        self._memory(charged).write(offset, data)
+
+    def size(self, charged: bool) -> Any:
+        memory = self._memory(charged)
+        return memory.size() if charged else memory.size
+
+    def get(self, name: str) -> Any:
+        assert self.sandbox is not None
+        return self.sandbox.globals[name]
+
+    def set(self, name: str, value: Any) -> None:
+        assert self.sandbox is not None
+        self.sandbox.globals[name] = value
+
+    def drop(self, number: int) -> None:
+        assert self.handles is not None
+        handle = self.handles.kept.get(number)
+        if handle is not None:
+            handle.drop()
+            self.handles.kept.pop(number, None)
+
+    def finish(self) -> Any:
+        """End the sandbox; return what could not be delivered of its output."""
+        assert self.sandbox is not None
+        lost = self.sandbox.undelivered
+        return None if lost is None else [lost[0], lost[1].errno]
+
+    # -- what is asked of the parent -------------------------------------------------------------
+
+    def ask(self, number: int, values: list[Any]) -> Any:
+        """Have the parent call a host function; serve what it asks meanwhile."""
+        assert self.sandbox is not None
+        self.asked += 1
+        mine, channel, door = self.asked, self.channel, self.sandbox._door
+        channel.send(["host", mine, number, values])
+        while True:
+            if not channel.waiting():
+                door.wait(read=(channel.fileno(),))
+            message = channel.recv()
+            if message[0] != "answer":
+                self.handle(message)
+            elif message[1] == mine:
+                if message[2]:
+                    raise from_plain(message[3])
+                return message[3]
+
+    def event(self, event: Any) -> None:
+        """Tell the parent of what happened in here; it tells of the rest itself."""
+        name = type(event).__name__
+        if name == "HostFunctionCalled":
+            self.channel.send(["called", event.module, event.name, event.seconds, event.error])
+        elif name == "CapabilityChecked":
+            self.decided(event.capability, event.action, event.target, event.allowed, event.rule, event.remedy)
+        elif name == "Custom":
+            self.channel.send(["custom", event.name, event.data])
+
+    def denied(self, decision: Decision) -> None:
+        self.decided(*decision)
+
+    def decided(self, *fields: Any) -> None:
+        self.channel.send(["decided", *fields])
+
+    def log(self, level: str, text: str) -> None:
+        self.channel.send(["log", level, text])
+
+
+class _Unfit(Exception):
+    """The arguments are not of the function's types; the parent knows how to say so."""
+
+
+def _forward_log(tell: Callable[[str, str], None]) -> None:
+    class Forward(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            with suppress(Broken):
+                tell(getattr(record, "guest_level", "info"), record.getMessage())
+
+    logger = logging.getLogger("aegis.guest")
+    logger.handlers = [Forward()]
+    logger.propagate = False
+    logger.setLevel(1)

@@ -1,0 +1,207 @@
+"""The fork server: one process, one thread, everything imported, nothing begun. Workers are its children.
+
+It is started by ``exec``, never forked from the application, so no lock of another thread is held in it.
+On its control socket it gets requests of a byte each, and answers in messages of one packet:
+
+    F  with three descriptors: fork a worker for them    ->  P pid
+    K  and a pid: end that worker                        ->  nothing
+    I  and names of modules: import them                 ->  nothing
+    (a worker ended)                                     ->  E pid status
+
+It never runs a guest or compiles: the engine's own threads would not survive the fork. When its socket ends,
+so does it, and every worker with it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import gc
+import importlib
+import math
+import os
+import pkgutil
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+
+__all__ = ["ENDED", "FORKED", "PACKET", "main"]
+
+PACKET = 4096
+FORKED = struct.Struct("<cI")
+ENDED = struct.Struct("<cIi")
+_PID = struct.Struct("<I")
+_ROOMS = ("aegis", "aegis.engine", "aegis.host", "aegis.observe", "aegis.policy", "aegis.wit", "aegis.isolation")
+_NOT_NOW = frozenset(
+    {"aegis.__main__", "aegis.cli", "aegis.bindgen", "aegis.bindings", "aegis.host.wasi", "aegis.host.http"}
+)
+_BESIDE = (
+    "base64", "contextlib", "datetime", "difflib", "encodings.ascii", "encodings.idna", "encodings.latin_1",
+    "encodings.punycode", "encodings.raw_unicode_escape", "encodings.unicode_escape", "encodings.utf_16_le",
+    "functools", "hashlib", "importlib.util", "inspect", "ipaddress", "json", "logging", "platform", "resource",
+    "stringprep", "traceback", "unicodedata",
+)  # fmt: skip
+_PARENT_DIES = 1  # PR_SET_PDEATHSIG
+
+
+def main(descriptor: int, stack: int) -> None:
+    """Serve on the control socket ``descriptor``; ``stack`` is the guests' stack, for a ready engine."""
+    control = socket.socket(fileno=descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _import_all()
+    _warm(stack)
+    gc.collect()
+    gc.freeze()
+    _Zygote(control).serve()
+
+
+def _import_all() -> None:
+    """Import what a worker may come to need: once it is confined, it can import nothing."""
+    for name in _BESIDE:
+        importlib.import_module(name)
+    for codec in ("unicode_escape", "raw_unicode_escape", "idna", "punycode", "ascii", "latin-1", "utf-16-le"):
+        codecs.lookup(codec)
+    waiting = list(_ROOMS)
+    while waiting:
+        package = importlib.import_module(waiting.pop())
+        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            if found.name in _NOT_NOW:
+                continue
+            if found.ispkg:
+                waiting.append(found.name)
+            else:
+                importlib.import_module(found.name)
+
+
+_MODULE = """(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "run") (result i32) (call $write (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 8))))"""
+_COMPONENT = """(component
+  (core module $m (memory (export "memory") 1) (func (export "run") (result i32) i32.const 0))
+  (core instance $m (instantiate $m))
+  (func (export "run") (result string) (canon lift (core func $m "run") (memory (core memory $m "memory")))))"""
+
+
+def _warm(stack: int) -> None:
+    """Go once through all that a worker does first, so that each has it behind itself: engine, call paths, caches.
+
+    Compiling on one thread starts none, and no clock ticks for so short a run.
+    """
+    from aegis.engine.artifact import compile_artifact, text_to_binary
+    from aegis.engine.config import EngineConfig, compile_on_one_thread
+    from aegis.engine.threads import DIRECT, where
+    from aegis.engine.ticker import ticker
+    from aegis.limits import Limits
+    from aegis.policy import Policy
+    from aegis.sandbox import Sandbox
+    from aegis.tier import InProcess
+
+    compile_on_one_thread()
+    config = EngineConfig(stack=stack)
+    before, where.mode, ticker.now = where.mode, DIRECT, time.monotonic()
+    for text in (_MODULE, _COMPONENT):
+        artifact = compile_artifact(text_to_binary(text), Limits(), config, None)
+        with Sandbox(InProcess(Policy(), config, config), artifact, measured=True) as sandbox:
+            sandbox.call("run")
+    where.mode, ticker.now = before, math.nan
+
+
+class _Zygote:
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        self.children: dict[int, int] = {}
+        """Process descriptors of workers, with their pids."""
+        self.engine = _open_descriptors() - {control.fileno()}
+        """What the engine opened for itself, and the three standard streams."""
+        self.poller = select.poll()
+        self.poller.register(control, select.POLLIN)
+
+    def serve(self) -> None:
+        while True:
+            for descriptor, _ in self.poller.poll():
+                if descriptor != self.control.fileno():
+                    self.reap(descriptor)
+                elif not self.request():
+                    return
+
+    def request(self) -> bool:
+        """Serve one request; tell whether there may be another."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self.control, PACKET, 8)
+        except OSError:
+            return False
+        if not data:
+            return False
+        if data[:1] == b"F" and len(descriptors) == 3:
+            self.fork(descriptors)
+        elif data[:1] == b"K":
+            self.end(_PID.unpack_from(data, 1)[0])
+        elif data[:1] == b"I":
+            for name in data[1:].decode().split():
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(name)
+            gc.freeze()
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return True
+
+    def fork(self, descriptors: list[int]) -> None:
+        me = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _become_worker(self, descriptors, me)
+        child = os.pidfd_open(pid)
+        self.children[child] = pid
+        self.poller.register(child, select.POLLIN)
+        self.control.send(FORKED.pack(b"P", pid))
+
+    def end(self, pid: int) -> None:
+        for descriptor, child in self.children.items():
+            if child == pid:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+
+    def reap(self, descriptor: int) -> None:
+        """A worker ended: tell how."""
+        pid = self.children.pop(descriptor)
+        self.poller.unregister(descriptor)
+        os.close(descriptor)
+        _, status = os.waitpid(pid, 0)
+        self.control.send(ENDED.pack(b"E", pid, status))
+
+
+def _become_worker(zygote: _Zygote, descriptors: list[int], parent: int) -> None:
+    """In the child: never return to the server's code."""
+    code = 70
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PARENT_DIES, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(code)
+        _close_others({*descriptors, *zygote.engine})
+        from aegis.isolation.worker import main as work
+
+        work(*descriptors)
+        code = 0
+    except BaseException:
+        import traceback
+
+        with contextlib.suppress(BaseException):
+            traceback.print_exc(file=sys.stderr)
+            sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _open_descriptors() -> set[int]:
+    return {int(name) for name in os.listdir("/proc/self/fd")}
+
+
+def _close_others(kept: set[int]) -> None:
+    for descriptor in _open_descriptors() - kept:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)

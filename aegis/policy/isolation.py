@@ -1,0 +1,78 @@
+"""How a guest is kept in a process of its own, where it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from aegis.errors import PolicyError
+from aegis.limits import GIB, MIB, parse_bytes, parse_count, parse_seconds
+from aegis.names import near
+
+__all__ = ["Isolation"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Isolation:
+    """A worker process for each sandbox, confined by the operating system, and killed at the deadline.
+
+    ``strict`` refuses to run where a layer of the confinement cannot be had. ``workers`` are kept warm, ready
+    for the next sandboxes. ``recycle`` more sandboxes of the same artifact may be served by a worker; with none it
+    is discarded after one. ``compile_time`` (seconds) and ``compile_memory`` (bytes) bound compiling, which has a
+    worker of its own; ``overhead`` (bytes) is what a worker may use besides the guest's memory. ``grace`` (seconds)
+    is how long a worker has to end a call at its deadline before it is killed.
+    """
+
+    strict: bool = False
+    workers: int = 1
+    recycle: int = 0
+    compile_time: float | None = 60.0
+    compile_memory: int | None = 2 * GIB
+    overhead: int = 256 * MIB
+    grace: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.strict, bool):
+            raise PolicyError(f"isolation: strict is true or false, not {self.strict!r}")
+        for name, parse, low, high in _NUMBERS:
+            value = getattr(self, name)
+            if value is None and name in ("compile_time", "compile_memory"):
+                continue
+            parsed = value if value == 0 and low == 0 and type(value) is int else parse(value, f"isolation: {name}")
+            if not low <= parsed <= high:
+                raise PolicyError(f"isolation: {name} is {parsed:g}; the least is {low:g}, the most {high:g}")
+            object.__setattr__(self, name, parsed)
+
+    @classmethod
+    def of(cls, value: object) -> Isolation | None:
+        """Return what a keyword means: an ``Isolation``, ``True``, ``"strict"``, its fields, or nothing."""
+        if value is None or value is False:
+            return None
+        if isinstance(value, cls):
+            return value
+        if value is True:
+            return cls()
+        if value == "strict":
+            return cls(strict=True)
+        if isinstance(value, dict):
+            return cls(**_known(value))
+        raise PolicyError(f"isolation: expected true, false, 'strict' or its fields, not {value!r}")
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    names = [field.name for field in fields(Isolation)]
+    for name in values:
+        if name not in names:
+            hint = "".join(f"; did you mean {n}?" for n in near(str(name), names, 1))
+            raise PolicyError(f"isolation: {name!r} is not one of its fields{hint}")
+    return values
+
+
+_NUMBERS: tuple[tuple[str, Any, float, float], ...] = (
+    ("workers", parse_count, 0, 256),
+    ("recycle", parse_count, 0, 1_000_000),
+    ("compile_time", parse_seconds, 0.1, 86_400),
+    ("compile_memory", parse_bytes, 64 * MIB, 1 << 46),
+    ("overhead", parse_bytes, 64 * MIB, 1 << 46),
+    ("grace", parse_seconds, 0.01, 60),
+)
