@@ -1,0 +1,86 @@
+"""What the operating system lets a worker do: layers that a process puts on itself and cannot take off.
+
+Each layer stands for itself. One that is missing here (an older kernel, a container, no privilege) is
+reported, not fatal; who insists on all of them looks at the report. See ``LAYERS`` for the order:
+
+* what needs ``/proc`` or a path comes before Landlock, and what needs a privilege before it is dropped;
+* changes of identity make the process dumpable again as the system says, so ``no-dump`` follows them;
+* rules need descriptors, so the limit on those follows the rules;
+* the filter of system calls comes last: it forbids most of what the others do.
+
+A process confines itself while it has one thread, and with everything imported that it will need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+
+from aegis.isolation.confine.kernel import other_threads
+from aegis.isolation.confine.landlock import restrict_files, restrict_net
+from aegis.isolation.confine.model import Confinement, Layer, Situation, Unavailable, describe
+from aegis.isolation.confine.process import (
+    clear_environment,
+    close_descriptors,
+    drop_privileges,
+    enter_namespaces,
+    forbid_dumps,
+    forbid_privileges,
+    leave_directories,
+    limit_resources,
+    private_directory,
+)
+from aegis.isolation.confine.seccomp import filter_calls
+
+__all__ = ["LAYERS", "RESOLVER_PATHS", "Confinement", "Layer", "available", "confine", "private_directory"]
+
+_STEPS: dict[str, Callable[[Confinement, Situation], str]] = {
+    "private-tmp": leave_directories,
+    "environment": clear_environment,
+    "descriptors": close_descriptors,
+    "namespaces": enter_namespaces,
+    "unprivileged": drop_privileges,
+    "no-dump": forbid_dumps,
+    "no-new-privs": forbid_privileges,
+    "landlock-files": restrict_files,
+    "landlock-net": restrict_net,
+    "rlimits": limit_resources,
+    "seccomp": filter_calls,
+}
+
+LAYERS: tuple[str, ...] = tuple(_STEPS)
+"""Every layer, in the order of application."""
+
+RESOLVER_PATHS = (
+    "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/services",
+    "/etc/protocols",
+)  # fmt: skip
+"""What getaddrinfo(3) reads: further paths for a worker that resolves names."""
+
+
+def confine(wanted: Confinement, *, skip: Container[str] = ()) -> list[Layer]:
+    """Confine this process to ``wanted``, for good, and return what became of each layer, in order.
+
+    ``skip`` names layers to leave out. A layer that this system lacks or refuses is reported with the
+    reason; it raises nothing. Python objects that own a descriptor which is closed here must be gone or
+    never be finalised: another file may have its number then.
+    """
+    here = Situation(other_threads())
+    return [
+        Layer(name, False, "left out on request") if name in skip else _applied(name, wanted, here) for name in LAYERS
+    ]
+
+
+def _applied(name: str, wanted: Confinement, here: Situation) -> Layer:
+    try:
+        return Layer(name, True, _STEPS[name](wanted, here))
+    except Unavailable as error:
+        return Layer(name, False, str(error))
+    except OSError as error:
+        return Layer(name, False, describe(error))
+
+
+def available() -> list[Layer]:
+    """Return what this system can apply, as a process started for the purpose found by confining itself."""
+    from aegis.isolation.confine.probe import probe  # a worker, which confines itself, has no use for it
+
+    return probe(LAYERS)

@@ -1,0 +1,171 @@
+"""Which system calls a confined worker may make: the allow-list, and its filter program.
+
+What is not listed fails with EPERM, and what is newer than the list with ENOSYS, so that a C library falls
+back to something older. Where a call is harmless only with certain arguments, the list says which.
+A pointer's target cannot be examined, so addresses and paths are left to Landlock and namespaces.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from aegis.isolation.confine.bpf import ALLOW, KILL, Assembler, fail
+from aegis.isolation.confine.kernel import MACHINES
+from aegis.isolation.confine.model import Confinement
+from aegis.isolation.confine.numbers import NEWEST, NUMBERS
+
+__all__ = ["AUDIT_ARCH", "Rule", "Where", "allowed", "program"]
+
+AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_X32 = 0x40000000  # the second ABI of x86-64 shares its AUDIT_ARCH and sets this bit
+_NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
+
+
+class Where(NamedTuple):
+    """A condition: the lower (or ``upper``) half of an argument, ``mask`` applied, is one of ``values``."""
+
+    argument: int
+    values: tuple[int, ...]
+    mask: int = 0xFFFFFFFF
+    upper: bool = False
+
+
+Rule = tuple[tuple[Where, ...], ...]
+"""Ways in which a call may be made, each a set of conditions that must all hold. No way at all: any."""
+
+_ANY: Rule = ()
+_NULL = 0
+
+# -- what Python and the engine need, whatever is granted ---------------------------------------
+_MEMORY = "brk madvise mmap mprotect mremap munmap membarrier memfd_create mincore"
+_DESCRIPTORS = (
+    "read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range dup dup2 dup3 "
+    "fstat newfstatat stat lstat statx fsync fdatasync ftruncate fadvise64 pipe pipe2 eventfd2 "
+    "poll ppoll pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2"
+)
+_SOCKETS_HELD = "recvfrom recvmsg shutdown getsockname getpeername getsockopt"
+_THREADS = "futex set_robust_list rseq sched_yield sched_getaffinity getcpu exit exit_group restart_syscall"
+_SIGNALS = "rt_sigaction rt_sigprocmask rt_sigreturn rt_sigtimedwait sigaltstack"
+_TIME = "clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday"
+_IDENTITY = "getpid gettid getppid getuid geteuid getgid getegid getrusage sysinfo uname getcwd getrandom"
+
+# -- what files need, besides descriptors ---------------------------------------------------------
+_READING = "open openat openat2 access faccessat faccessat2 readlink readlinkat getdents64 statfs fstatfs"
+_WRITING = (
+    "mkdir mkdirat unlink unlinkat rmdir rename renameat renameat2 link linkat symlink symlinkat utimensat fallocate"
+)
+
+# -- what a network needs, besides sockets ---------------------------------------------------------
+_CONNECTING = "connect bind recvmmsg"
+_LISTENING = "listen accept accept4"
+
+_NONBLOCK_CLOEXEC = 0x80800
+_INET, _NETLINK = (2, 10), (16,)
+_STREAM_DGRAM, _DGRAM_RAW = (1, 2), (2, 3)
+_TCP_UDP = (0, 6, 17)  # no MPTCP, SCTP or ICMP: Landlock sees TCP alone
+_NETLINK_ROUTE = (0,)
+_SOCKET: Rule = (
+    (Where(0, _INET), Where(1, _STREAM_DGRAM, ~_NONBLOCK_CLOEXEC & 0xFFFFFFFF), Where(2, _TCP_UDP)),
+    # getaddrinfo reads which addresses the machine has; changing them needs a capability.
+    (Where(0, _NETLINK), Where(1, _DGRAM_RAW, ~_NONBLOCK_CLOEXEC & 0xFFFFFFFF), Where(2, _NETLINK_ROUTE)),
+)
+_SETSOCKOPT: Rule = (
+    (Where(1, (1,)), Where(2, (2, 6, 7, 8, 9))),  # SO_REUSEADDR, BROADCAST, SNDBUF, RCVBUF, KEEPALIVE
+    (Where(1, (6,)), Where(2, (1, 4, 5, 6, 18))),  # TCP_NODELAY, KEEPIDLE, KEEPINTVL, KEEPCNT, USER_TIMEOUT
+    (Where(1, (0,)), Where(2, (2, 10, 11))),  # IP_TTL, MTU_DISCOVER, RECVERR
+    (Where(1, (41,)), Where(2, (16, 23, 25, 26))),  # IPV6_UNICAST_HOPS, MTU_DISCOVER, RECVERR, V6ONLY
+)
+_MSG_FASTOPEN = 0x20000000  # connects without connect(2), which is where Landlock looks
+
+_THREAD = 0x003D0F00  # VM|FS|FILES|SIGHAND|THREAD|SYSVSEM|SETTLS|PARENT_SETTID|CHILD_CLEARTID
+_CLONE_DETACHED = 0x00400000  # musl sets it, and the kernel ignores it
+_CLONE: Rule = ((Where(0, (_THREAD,), ~_CLONE_DETACHED & 0xFFFFFFFF), Where(0, (0,), upper=True)),)
+_FCNTL: Rule = ((Where(1, (0, 1, 2, 3, 4, 1030, 1033, 1034)),),)  # DUPFD, GETFD to SETFL, DUPFD_CLOEXEC, seals
+_IOCTL: Rule = ((Where(1, (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)),),)  # TCGETS, FIONREAD, FIONBIO, FIO(N)CLEX
+_PRCTL: Rule = ((Where(0, (15, 16)),),)  # PR_SET_NAME, PR_GET_NAME: names of threads
+_PRLIMIT: Rule = ((Where(0, (0,)), Where(2, (_NULL,)), Where(2, (_NULL,), upper=True)),)  # reads, does not set
+
+
+def allowed(wanted: Confinement, process: int) -> dict[str, Rule]:
+    """Return the calls that ``wanted`` leaves to the process with the id ``process``."""
+    plain = f"{_MEMORY} {_DESCRIPTORS} {_SOCKETS_HELD} {_THREADS} {_SIGNALS} {_TIME} {_IDENTITY}"
+    if wanted.reads:
+        plain = f"{plain} {_READING}"
+    if wanted.write_fds:
+        plain = f"{plain} {_WRITING}"
+    rules: dict[str, Rule] = {
+        "tgkill": ((Where(0, (process,)),),),  # abort(3)
+        "fcntl": _FCNTL,
+        "ioctl": _IOCTL,
+        "prctl": _PRCTL,
+        "prlimit64": _PRLIMIT,
+        "sendto": _sending(3),
+        "sendmsg": _sending(2),
+    }
+    if wanted.threads:
+        rules["clone"] = _CLONE
+    if wanted.network:
+        plain = f"{plain} {_CONNECTING}"
+        rules |= {"socket": _SOCKET, "setsockopt": _SETSOCKOPT, "sendmmsg": _sending(3)}
+        if wanted.bind_ports != ():
+            plain = f"{plain} {_LISTENING}"
+    return {**rules, **dict.fromkeys(plain.split(), _ANY)}
+
+
+def _sending(flags: int) -> Rule:
+    return ((Where(flags, (0,), _MSG_FASTOPEN),),)
+
+
+def program(rules: Mapping[str, Rule], machine: str) -> bytes:
+    """Return the filter that allows ``rules`` on ``machine``, as an array of ``struct sock_filter``."""
+    column = MACHINES.index(machine)
+    code = Assembler()
+    code.load(_ARCH)
+    code.jump_equal(AUDIT_ARCH[machine], otherwise="kill")
+    code.load(_NUMBER)
+    if machine == "x86_64":
+        code.jump_at_least(_X32, then="kill")
+    code.jump_greater(NEWEST, then="unknown")
+    code.jump_equal(_known("clone3", column), then="unknown")  # its flags lie behind a pointer; clone's do not
+    unconditional = [name for name, rule in rules.items() if rule is _ANY]
+    for name, rule in rules.items():
+        if rule is not _ANY:
+            _conditional(code, _known(name, column), name, rule)
+    for number in sorted(number for name in unconditional if (number := NUMBERS[name][column]) is not None):
+        code.jump_equal(number, then="allow")
+    for label, verdict in {
+        "deny": fail(errno.EPERM),
+        "allow": ALLOW,
+        "unknown": fail(errno.ENOSYS),
+        "kill": KILL,
+    }.items():
+        code.label(label)
+        code.ret(verdict)
+    return code.assemble()
+
+
+def _known(name: str, column: int) -> int:
+    number = NUMBERS[name][column]
+    assert number is not None, name
+    return number
+
+
+def _conditional(code: Assembler, number: int, name: str, rule: Rule) -> None:
+    """Decide about one call. On the way past it the accumulator still holds the call's number."""
+    code.jump_equal(number, otherwise=f"{name} past")
+    for way, conditions in enumerate(rule):
+        for nth, where in enumerate(conditions):
+            code.load(_ARGUMENTS + 8 * where.argument + 4 * where.upper)
+            if where.mask != 0xFFFFFFFF:
+                code.mask(where.mask)
+            met = f"{name} {way} {nth} met"
+            for value in where.values[:-1]:
+                code.jump_equal(value, then=met)
+            code.jump_equal(where.values[-1], otherwise=f"{name} way {way + 1}")
+            code.label(met)
+        code.ret(ALLOW)
+        code.label(f"{name} way {way + 1}")
+    code.ret(fail(errno.EPERM))
+    code.label(f"{name} past")

@@ -1,0 +1,143 @@
+"""Landlock: which files the process may still reach, and whom beyond itself. landlock(7).
+
+A rule names an open descriptor, never a path that could meanwhile mean something else. What is open
+already stays usable; every later open, and every connect or bind of TCP, is looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+import struct
+from collections.abc import Iterable, Iterator
+
+from aegis.isolation.confine.kernel import Struct, syscall
+from aegis.isolation.confine.model import Confinement, Situation, Unavailable, describe
+
+__all__ = ["FILE_RIGHTS", "READ", "WRITE", "abi", "handled", "restrict_files", "restrict_net"]
+
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE = (1 << bit for bit in range(6))
+MAKE_DIR, MAKE_REG, MAKE_SYM = 1 << 7, 1 << 8, 1 << 12
+REFER, TRUNCATE, IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
+
+READ = READ_FILE | READ_DIR
+WRITE = READ | WRITE_FILE | TRUNCATE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_SYM | REFER
+"""No device, FIFO or socket is ever made, and nothing executed."""
+FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
+"""The rights that make sense for a file; the kernel refuses others on one."""
+
+_LAST_BIT = {1: 12, 2: 13, 3: 14, 4: 14}  # the greatest access right of each ABI, and of all later ones:
+_LAST_BIT_NOW = 15
+_NET_SINCE, _SCOPE_SINCE = 4, 6
+_BIND_TCP, _CONNECT_TCP = 1, 2
+_SCOPE_ABSTRACT_UNIX, _SCOPE_SIGNAL = 1, 2
+_VERSION, _PATH_BENEATH, _NET_PORT = 1, 1, 2
+
+
+def abi() -> int:
+    """Return the version of Landlock that the kernel has; raise :class:`Unavailable` if it has none."""
+    try:
+        return syscall("landlock_create_ruleset", 0, 0, _VERSION)
+    except OSError as error:
+        reason = {
+            errno.ENOSYS: "the kernel has no Landlock (Linux 5.13 has), or a filter around this process hides it",
+            errno.EOPNOTSUPP: "Landlock is not switched on (kernel parameter lsm=landlock,…)",
+        }.get(error.errno or 0, "")
+        raise Unavailable(f"{describe(error)}{'; ' if reason else ''}{reason}") from None
+
+
+def handled(version: int) -> int:
+    """Return all rights over files that ABI ``version`` knows: those that no rule gives are denied."""
+    return (1 << _LAST_BIT.get(version, _LAST_BIT_NOW) + 1) - 1
+
+
+def restrict_files(wanted: Confinement, here: Situation) -> str:
+    """Leave the granted descriptors and paths, and what lies beneath them."""
+    version = abi()
+    with _ruleset(handled(version), 0, 0, version) as ruleset:
+        rules = 0
+        for access, descriptors in ((READ, wanted.read_fds), (WRITE, wanted.write_fds)):
+            for descriptor in descriptors:
+                _beneath(ruleset, descriptor, access & handled(version))
+                rules += 1
+        for path in wanted.read_paths:
+            rules += _beneath_path(ruleset, path)
+        _restrict(ruleset)
+    here.alone("are not restricted")
+    return f"ABI {version}: of files and directories {rules} granted, the rest cannot be opened"
+
+
+def restrict_net(wanted: Confinement, here: Situation) -> str:
+    """Leave the granted TCP ports; no abstract socket and no process outside is reached."""
+    version = abi()
+    if version < _NET_SINCE:
+        raise Unavailable(f"the kernel's Landlock is ABI {version}; ports need 4 (Linux 6.7)")
+    scope = _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL if version >= _SCOPE_SINCE else 0
+    ports = {right: chosen for right, chosen in _ports(wanted).items() if chosen is not None}
+    if ports or scope:
+        with _ruleset(0, sum(ports), scope, version) as ruleset:
+            for port, access in _merged(ports).items():
+                syscall("landlock_add_rule", ruleset, _NET_PORT, Struct(struct.pack("=QQ", access, port), 16), 0)
+            _restrict(ruleset)
+    here.alone("are not restricted")
+    words = {_CONNECT_TCP: "connected to", _BIND_TCP: "bound"}
+    texts = [f"{_count(chosen)} may be {words[right]}" for right, chosen in _ports(wanted).items()]
+    scoped = "signals and abstract sockets stay inside" if scope else "signals and abstract sockets need ABI 6"
+    return f"ABI {version}: {', '.join(texts)}; {scoped}"
+
+
+def _ports(wanted: Confinement) -> dict[int, tuple[int, ...] | None]:
+    """Return the ports by the right to use them; ``None`` is any."""
+    if not wanted.network:
+        return {_CONNECT_TCP: (), _BIND_TCP: ()}
+    return {_CONNECT_TCP: wanted.connect_ports, _BIND_TCP: wanted.bind_ports}
+
+
+def _merged(ports: dict[int, tuple[int, ...]]) -> dict[int, int]:
+    rights: dict[int, int] = {}
+    for right, chosen in ports.items():
+        for port in chosen:
+            rights[port] = rights.get(port, 0) | right
+    return rights
+
+
+def _count(ports: Iterable[int] | None) -> str:
+    chosen = None if ports is None else len(set(ports))
+    return {None: "any TCP port", 0: "no TCP port", 1: "1 TCP port"}.get(chosen, f"{chosen} TCP ports")
+
+
+@contextlib.contextmanager
+def _ruleset(files: int, net: int, scope: int, version: int) -> Iterator[int]:
+    size = 24 if version >= _SCOPE_SINCE else 16 if version >= _NET_SINCE else 8
+    attributes = Struct(struct.pack("=QQQ", files, net, scope), 24)
+    ruleset = syscall("landlock_create_ruleset", ctypes.byref(attributes), ctypes.c_size_t(size), 0)
+    try:
+        yield ruleset
+    finally:
+        os.close(ruleset)
+
+
+def _beneath(ruleset: int, descriptor: int, access: int) -> None:
+    if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        access &= FILE_RIGHTS
+    rule = Struct(struct.pack("=Qi", access, descriptor), 12)
+    syscall("landlock_add_rule", ruleset, _PATH_BENEATH, rule, 0)
+
+
+def _beneath_path(ruleset: int, path: str) -> bool:
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return False  # missing, or not for this user
+    try:
+        _beneath(ruleset, descriptor, READ)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _restrict(ruleset: int) -> None:
+    syscall("landlock_restrict_self", ruleset, 0)

@@ -1,0 +1,33 @@
+"""Finding out what this system can apply, without harm to the process that asks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from aegis.isolation.confine.model import Layer
+
+__all__ = ["probe"]
+
+_SECONDS = 30
+_ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))  # where the package is
+
+
+def probe(names: Sequence[str]) -> list[Layer]:
+    """Start ``python -m aegis.isolation.confine --probe`` and return what it prints.
+
+    Where that fails, every layer of ``names`` is reported as one that could not be tried.
+    """
+    path = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-m", "aegis.isolation.confine", "--probe"]
+    environment = {**os.environ, "PYTHONPATH": path}
+    try:
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=True
+        )
+        return [Layer(**json.loads(line)) for line in done.stdout.splitlines()]
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        return [Layer(name, False, f"it could not be tried: {type(error).__name__}") for name in names]
