@@ -36,7 +36,7 @@ def command(face: Face) -> int:
     """Check this system: the engine, the cache, the kernel's help. Exit 0 when guests can run safely."""
     checks = [check for look in _LOOKS for check in _guarded(look)]
     code = 125 if any(check.level == "failure" for check in checks) else 0
-    lines = [f"{check.level:<8} {check.name:<10} {check.text}" for check in checks]
+    lines = [f"{check.level:<8} {check.name:<14} {check.text}" for check in checks]
     face.result(
         {"status": "ok" if code == 0 else "failure", "exit_code": code, "checks": list(map(asdict, checks))},
         "\n".join(lines),
@@ -97,7 +97,17 @@ def _memory() -> Iterator[Check]:
 
 
 def _isolation() -> Iterator[Check]:
-    yield Check("isolation", "ok", "guests run in this process; the isolated tier is not part of this version")
+    from aegis.isolation.confine import available
+
+    layers = available()
+    missing = [layer.name for layer in layers if not layer.active]
+    if missing:
+        text = f"{len(layers) - len(missing)} of {len(layers)} layers; strict isolation needs {', '.join(missing)} too"
+    else:
+        text = f"all {len(layers)} layers, as strict isolation asks"
+    yield Check("isolation", "warning" if missing else "ok", text)
+    for layer in layers:
+        yield Check(layer.name, "ok" if layer.active else "warning", layer.detail)
 
 
 _LOOKS = (_python, _engine, _cache, _paths, _memory, _isolation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aegis.engine.artifact import text_to_binary
+from aegis.isolation.confine import LAYERS
 from tests.cli.command import aegis, guest
 
 
@@ -52,7 +53,8 @@ def test_doctor_finds_this_system_fit() -> None:
     ended = aegis("doctor")
     assert ended.code == 0
     assert "wasmtime 50" in ended.out
+    assert all(layer in ended.out for layer in LAYERS)
     names = [check["name"] for check in aegis("-f", "json", "doctor").document["checks"]]
-    assert names == ["python", "engine", "cache", "files", "memory", "isolation"]
+    assert names == ["python", "engine", "cache", "files", "memory", "isolation", *LAYERS]
     assert aegis("--version").out.startswith("aegis ")
     assert "run" in aegis("--help").out

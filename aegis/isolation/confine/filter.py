@@ -109,7 +109,7 @@ def allowed(wanted: Confinement, process: int) -> dict[str, Rule]:
     if wanted.network:
         plain = f"{plain} {_CONNECTING}"
         rules |= {"socket": _SOCKET, "setsockopt": _SETSOCKOPT, "sendmmsg": _sending(3)}
-        if wanted.bind_ports != ():
+        if wanted.bind_ports is None or wanted.bind_ports:
             plain = f"{plain} {_LISTENING}"
     return {**rules, **dict.fromkeys(plain.split(), _ANY)}
 

@@ -78,7 +78,10 @@ def restrict_net(wanted: Confinement, here: Situation) -> str:
     scope = _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL if version >= _SCOPE_SINCE else 0
     ports = {right: chosen for right, chosen in _ports(wanted).items() if chosen is not None}
     if ports or scope:
-        with _ruleset(0, sum(ports), scope, version) as ruleset:
+        # A ruleset that says nothing of REFER denies it: moving between granted directories needs it from each.
+        with _ruleset(REFER, sum(ports), scope, version) as ruleset:
+            for descriptor in wanted.write_fds:
+                _beneath(ruleset, descriptor, REFER)
             for port, access in _merged(ports).items():
                 syscall("landlock_add_rule", ruleset, _NET_PORT, Struct(struct.pack("=QQ", access, port), 16), 0)
             _restrict(ruleset)
@@ -123,8 +126,9 @@ def _ruleset(files: int, net: int, scope: int, version: int) -> Iterator[int]:
 def _beneath(ruleset: int, descriptor: int, access: int) -> None:
     if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
         access &= FILE_RIGHTS
-    rule = Struct(struct.pack("=Qi", access, descriptor), 12)
-    syscall("landlock_add_rule", ruleset, _PATH_BENEATH, rule, 0)
+    if access:
+        rule = Struct(struct.pack("=Qi", access, descriptor), 12)
+        syscall("landlock_add_rule", ruleset, _PATH_BENEATH, rule, 0)
 
 
 def _beneath_path(ruleset: int, path: str) -> bool:

@@ -1,0 +1,386 @@
+"""What a compromised worker would try: ``python -m tests.isolation.attacks``, with an order on standard input.
+
+The order is JSON: the attack, what the confinement leaves, which layers to leave out. The answer on standard
+output is JSON too: the layers, and what came of the attack, an error number, an error's name or a value.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import encodings.idna  # noqa: F401 (behind Landlock nothing can be imported)
+import json
+import mmap
+import os
+import platform
+import resource
+import signal
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aegis.isolation.confine import Confinement, confine
+from aegis.isolation.confine.kernel import libc, prctl
+
+ATTACKS: dict[str, Callable[[dict[str, Any]], Any]] = {}
+PARENT = os.getppid()
+X86 = platform.machine() == "x86_64"
+NUMBERS = {  # x86-64, aarch64
+    "ptrace": (101, 117), "unshare": (272, 97), "io_uring_setup": (425, 425), "bpf": (321, 280), "mount": (165, 40),
+    "keyctl": (250, 219), "perf_event_open": (298, 241), "clone3": (435, 435), "process_vm_readv": (310, 270),
+    "pidfd_open": (434, 434), "userfaultfd": (323, 282), "add_key": (248, 217), "kexec_load": (246, 104),
+    "open_by_handle_at": (304, 265), "chroot": (161, 51), "setns": (308, 268), "tkill": (200, 130),
+    "personality": (135, 92), "execveat": (322, 281), "tgkill": (234, 131), "no_such_call": (9999, 9999),
+    "rt_sigqueueinfo": (129, 138), "init_module": (175, 105), "socketpair": (53, 199), "memfd_secret": (447, 447),
+    "landlock_create_ruleset": (444, 444), "seccomp": (317, 277), "capset": (126, 91), "setuid": (105, 146),
+}  # fmt: skip
+
+
+def attack(function: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
+    """Make ``function`` one of the attacks, by its name."""
+    ATTACKS[function.__name__] = function
+    return function
+
+
+def call(name: str, *arguments: Any) -> int:
+    """Make a system call, whatever the C library thinks of it."""
+    number = NUMBERS[name][0 if X86 else 1]
+    libc.syscall.restype = ctypes.c_long
+    result = libc.syscall(number, *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), name)
+    return int(result)
+
+
+@attack
+def nothing(order: dict[str, Any]) -> str:
+    return "alive"
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+@attack
+def read_file(order: dict[str, Any]) -> str:
+    with open(order["path"], "rb") as file:
+        return file.read(100).decode()
+
+
+@attack
+def list_directory(order: dict[str, Any]) -> int:
+    return len(os.listdir(order["path"]))
+
+
+@attack
+def read_beneath(order: dict[str, Any]) -> str:
+    descriptor = os.open(order["name"], os.O_RDONLY, dir_fd=order["granted"][0])
+    return os.read(descriptor, 100).decode()
+
+
+@attack
+def write_beneath(order: dict[str, Any]) -> int:
+    descriptor = os.open(order["name"], os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=order["granted"][0])
+    return os.write(descriptor, b"written")
+
+
+@attack
+def change_beneath(order: dict[str, Any]) -> list[str]:
+    """Everything that a guest may do to a tree that it may write."""
+    root = order["granted"][0]
+    os.mkdir("sub", dir_fd=root)
+    os.close(os.open("file", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=root))
+    os.rename("file", "sub/moved", src_dir_fd=root, dst_dir_fd=root)
+    os.link("sub/moved", "linked", src_dir_fd=root, dst_dir_fd=root)
+    os.symlink("linked", "pointer", dir_fd=root)
+    os.utime("linked", ns=(1, 2), dir_fd=root, follow_symlinks=False)
+    os.unlink("sub/moved", dir_fd=root)
+    os.rmdir("sub", dir_fd=root)
+    return sorted(os.listdir(root))
+
+
+@attack
+def make_fifo(order: dict[str, Any]) -> None:
+    os.mkfifo("fifo", dir_fd=order["granted"][0])
+
+
+@attack
+def move_out(order: dict[str, Any]) -> None:
+    os.rename("inside", order["path"], src_dir_fd=order["granted"][0])
+
+
+@attack
+def write_relative(order: dict[str, Any]) -> list[str]:
+    with open("planted", "w", encoding="utf-8") as file:
+        file.write("x")
+    os.unlink("planted")
+    return ["written"]
+
+
+# -- other processes, and the kernel ------------------------------------------------------------------
+
+
+@attack
+def fork(order: dict[str, Any]) -> int:
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@attack
+def execve(order: dict[str, Any]) -> None:
+    os.execv(sys.executable, [sys.executable, "-c", 'print(\'{"value": "executed"}\')'])
+
+
+@attack
+def start_thread(order: dict[str, Any]) -> list[int]:
+    ended: list[int] = []
+    thread = threading.Thread(target=ended.append, args=(1,))
+    try:
+        thread.start()
+    except RuntimeError:
+        return []
+    thread.join()
+    return ended
+
+
+@attack
+def kill_parent(order: dict[str, Any]) -> None:
+    os.kill(PARENT, 0)
+
+
+@attack
+def kill_self(order: dict[str, Any]) -> None:
+    os.abort()
+
+
+@attack
+def trace_parent(order: dict[str, Any]) -> None:
+    call("ptrace", 0x4206, PARENT, 0, 0)  # PTRACE_SEIZE, which stops nobody and ends with this process
+
+
+@attack
+def system_call(order: dict[str, Any]) -> int:
+    return call(order["name"], *order.get("arguments", ()))
+
+
+@attack
+def foreign_call(order: dict[str, Any]) -> int:
+    """Ask for getpid in the 32-bit way: the same number is another call there."""
+    code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code.write(b"\x53\xb8\x14\x00\x00\x00\xcd\x80\x5b\xc3")  # push rbx; mov eax, 20; int 0x80; pop rbx; ret
+    return int(ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))() == os.getpid())
+
+
+@attack
+def x32_call(order: dict[str, Any]) -> int:
+    libc.syscall.restype = ctypes.c_long
+    if libc.syscall(ctypes.c_long(0x40000000 | 39)) < 0:
+        raise OSError(ctypes.get_errno(), "x32")
+    return 1
+
+
+@attack
+def turn_dumpable(order: dict[str, Any]) -> int:
+    return prctl(4, 1)
+
+
+@attack
+def dumpable(order: dict[str, Any]) -> int:
+    return prctl(3)
+
+
+@attack
+def new_privileges_barred(order: dict[str, Any]) -> int:
+    return prctl(39)
+
+
+@attack
+def death_signal(order: dict[str, Any]) -> int:
+    wanted = ctypes.c_int()
+    prctl(2, ctypes.byref(wanted))
+    return wanted.value
+
+
+@attack
+def identity(order: dict[str, Any]) -> dict[str, Any]:
+    header, held = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0), 8), ctypes.create_string_buffer(24)
+    libc.syscall(ctypes.c_long(125 if X86 else 90), header, held)
+    return {"user": os.getuid(), "capabilities": list(struct.unpack("=6I", held.raw)), "groups": os.getgroups()}
+
+
+# -- limits -----------------------------------------------------------------------------------------
+
+
+@attack
+def take_memory(order: dict[str, Any]) -> int:
+    return len(bytearray(order["bytes"]))
+
+
+@attack
+def grow_file(order: dict[str, Any]) -> int:
+    descriptor = os.memfd_create("large")
+    return os.pwrite(descriptor, b"x", order["bytes"])
+
+
+@attack
+def open_many(order: dict[str, Any]) -> int:
+    return len([os.memfd_create("one") for _ in range(order["count"])])
+
+
+@attack
+def burn(order: dict[str, Any]) -> None:
+    while time_used() < 10:
+        pass
+
+
+def time_used() -> float:
+    """Return the seconds of processor time that this process used."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+@attack
+def raise_limit(order: dict[str, Any]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
+
+
+# -- what was inherited -------------------------------------------------------------------------------
+
+
+@attack
+def read_inherited(order: dict[str, Any]) -> str:
+    return os.pread(order["inherited"], 100, 0).decode()
+
+
+@attack
+def read_standard_input(order: dict[str, Any]) -> str:
+    return os.read(0, 100).decode()
+
+
+@attack
+def environment(order: dict[str, Any]) -> dict[str, bool]:
+    libc.getenv.restype = ctypes.c_char_p
+    initial = Path("/proc/self/environ").read_bytes()
+    return {
+        "python": "SECRET" in os.environ,
+        "c": libc.getenv(b"SECRET") is not None,
+        "kernel": b"swordfish" in initial,
+    }
+
+
+# -- network ----------------------------------------------------------------------------------------------
+
+
+@attack
+def open_socket(order: dict[str, Any]) -> str:
+    with socket.socket(*order["socket"]):
+        return "opened"
+
+
+@attack
+def connect(order: dict[str, Any]) -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as opened:
+        opened.settimeout(10)
+        opened.connect(("127.0.0.1", order["port"]))
+        return "connected"
+
+
+@attack
+def connect_fast(order: dict[str, Any]) -> int:
+    """Connect without connect(2)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as opened:
+        return opened.sendto(b"x", 0x20000000, ("127.0.0.1", order["port"]))
+
+
+@attack
+def connect_abstract(order: dict[str, Any]) -> str:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as opened:
+        opened.connect("\0" + order["name"])
+        return "connected"
+
+
+@attack
+def bind(order: dict[str, Any]) -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as opened:
+        opened.bind(("127.0.0.1", order["port"]))
+        opened.listen()
+        return "bound"
+
+
+@attack
+def attach_filter(order: dict[str, Any]) -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        instructions = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0), 8)
+        opened.setsockopt(
+            socket.SOL_SOCKET, 26, struct.pack("@HxxxxxxP", 1, ctypes.addressof(instructions))
+        )  # SO_ATTACH_FILTER
+        return "attached"
+
+
+@attack
+def resolve(order: dict[str, Any]) -> int:
+    return len(socket.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM))
+
+
+@attack
+def use_sockets(order: dict[str, Any]) -> str:
+    """What our own sockets do: both families and kinds, options, a datagram to oneself."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.setblocking(False)
+        opened.bind(("127.0.0.1", 0))
+        opened.sendto(b"to myself", opened.getsockname())
+        opened.settimeout(10)
+        return opened.recv(100).decode()
+
+
+# -- the process ----------------------------------------------------------------------------------------------
+
+
+def outcome(order: dict[str, Any]) -> dict[str, Any]:
+    """Return what came of the attack."""
+    try:
+        return {"value": ATTACKS[order["attack"]](order)}
+    except OSError as error:
+        return {"errno": error.errno}
+    except (MemoryError, ValueError, RuntimeError) as error:
+        return {"error": type(error).__name__}
+
+
+def main() -> None:
+    """Prepare what the order asks for, confine this process, attack, answer."""
+    order = json.loads(sys.stdin.buffer.read())
+    if "core" in order:
+        resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
+        os.chdir(order["core"])
+    else:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if order.get("user"):
+        os.setgroups([])
+        os.setresgid(*[order["user"]] * 3)
+        os.setresuid(*[order["user"]] * 3)
+        prctl(4, 1)
+    if order.get("dies_with_parent"):
+        prctl(1, int(signal.SIGKILL))
+    granted = [os.open(path, os.O_RDONLY) for path in order.get("grant", ())]
+    order["granted"] = granted
+    if order.get("inherit"):
+        order["inherited"] = os.open(order["inherit"], os.O_RDONLY)
+    wanted: dict[str, Any] = {"keep_fds": (1, 2), "file_bytes": 1 << 20, **order.get("wanted", {})}
+    if granted:
+        wanted["write_fds" if order.get("writes") else "read_fds"] = tuple(granted)
+    if order.get("thread"):
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+    layers = confine(Confinement(**wanted), skip=order.get("skip", ()))
+    os.write(1, json.dumps({"layers": layers}).encode() + b"\n")
+    os.write(1, json.dumps(outcome(order)).encode() + b"\n")
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,382 @@
+"""Each layer in pairs: alone it stops the attack, without any the same attack succeeds; under all it fails too."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from aegis.isolation.confine import LAYERS
+from aegis.isolation.confine.landlock import READ, WRITE, handled
+from tests.isolation.confined import all_but, attack
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the layers are Linux's")
+
+MIB = 1 << 20
+ROOT_USER = os.name == "posix" and os.geteuid() == 0
+
+
+class Pair(NamedTuple):
+    """An attack, the layer that stops it alone, and how it fails then."""
+
+    layer: str
+    name: str
+    failure: int | str
+    order: dict[str, Any] = {}  # noqa: RUF012 (a NamedTuple's default, never changed)
+
+    def __str__(self) -> str:
+        return f"{self.layer}-{self.name}-{self.order.get('name', '')}".strip("-")
+
+
+NETWORK = {"network": True, "connect_ports": None, "bind_ports": None}
+INET, INET6, UNIX, NETLINK, PACKET = 2, 10, 1, 16, 17
+STREAM, DGRAM, RAW = 1, 2, 3
+
+PAIRS = [
+    Pair("landlock-files", "read_file", errno.EACCES, {"path": "/etc/passwd"}),
+    Pair("landlock-files", "list_directory", errno.EACCES, {"path": "/"}),
+    Pair("landlock-net", "kill_parent", errno.EPERM),
+    Pair("rlimits", "take_memory", "MemoryError", {"bytes": 512 * MIB, "wanted": {"data_bytes": 256 * MIB}}),
+    Pair("rlimits", "grow_file", errno.EFBIG, {"bytes": 2 * MIB}),
+    Pair("rlimits", "open_many", errno.EMFILE, {"count": 70}),
+    Pair("private-tmp", "write_relative", errno.ENOENT),
+    Pair("seccomp", "read_file", errno.EPERM, {"path": "/etc/passwd"}),
+    Pair("seccomp", "fork", errno.EPERM),
+    Pair("seccomp", "execve", errno.EPERM),
+    Pair("seccomp", "kill_parent", errno.EPERM),
+    Pair("seccomp", "trace_parent", errno.EPERM),
+    Pair("seccomp", "turn_dumpable", errno.EPERM),
+    Pair("seccomp", "raise_limit", "ValueError"),
+    Pair("seccomp", "open_socket", errno.EPERM, {"socket": [INET, STREAM, 0]}),
+    Pair("seccomp", "open_socket", errno.EPERM, {"socket": [UNIX, STREAM, 0], "wanted": NETWORK, "name": "unix"}),
+    Pair("seccomp", "open_socket", errno.EPERM, {"socket": [INET, STREAM, 262], "wanted": NETWORK, "name": "mptcp"}),
+    Pair("seccomp", "open_socket", errno.EPERM, {"socket": [NETLINK, RAW, 4], "wanted": NETWORK, "name": "diag"}),
+    Pair("seccomp", "attach_filter", errno.EPERM, {"wanted": NETWORK}),
+]
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
+def test_a_layer_alone_stops_the_attack_that_succeeds_without_it(pair: Pair) -> None:
+    free = attack(pair.name, skip=all_but(), **pair.order)
+    if free.failure in (errno.EPROTONOSUPPORT, errno.ENOPROTOOPT):
+        pytest.skip("the kernel has nothing to attack")
+    assert free.failure is None, "the attack does not work even where nothing stops it"
+    assert free.code == 0
+    stopped = attack(pair.name, skip=all_but(pair.layer), **pair.order).needs(pair.layer)
+    assert stopped.failure == pair.failure
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
+def test_under_all_layers_the_attack_fails(pair: Pair) -> None:
+    assert attack(pair.name, **pair.order).failure is not None
+
+
+FORBIDDEN: dict[str, tuple[list[int], int]] = {
+    "unshare": ([0], errno.EPERM),
+    "io_uring_setup": ([1, 0], errno.EPERM),
+    "bpf": ([0, 0, 0], errno.EPERM),
+    "mount": ([0, 0, 0, 0, 0], errno.EPERM),
+    "keyctl": ([0, -3, 0], errno.EPERM),
+    "add_key": ([0, 0, 0, 0, 0], errno.EPERM),
+    "perf_event_open": ([0, 0, -1, -1, 0], errno.EPERM),
+    "process_vm_readv": ([0, 0, 0, 0, 0, 0], errno.EPERM),
+    "pidfd_open": ([1, 0], errno.EPERM),
+    "userfaultfd": ([0], errno.EPERM),
+    "kexec_load": ([0, 0, 0, 0], errno.EPERM),
+    "open_by_handle_at": ([-1, 0, 0], errno.EPERM),
+    "chroot": ([0], errno.EPERM),
+    "setns": ([-1, 0], errno.EPERM),
+    "tkill": ([0, 0], errno.EPERM),
+    "tgkill": ([1, 1, 0], errno.EPERM),
+    "personality": ([0xFFFFFFFF], errno.EPERM),
+    "execveat": ([-1, 0, 0, 0, 0], errno.EPERM),
+    "rt_sigqueueinfo": ([1, 0, 0], errno.EPERM),
+    "init_module": ([0, 0, 0], errno.EPERM),
+    "socketpair": ([1, 2, 0, 0], errno.EPERM),
+    "memfd_secret": ([0], errno.EPERM),
+    "landlock_create_ruleset": ([0, 0, 1], errno.EPERM),
+    "seccomp": ([2, 0, 0], errno.EPERM),
+    "capset": ([0, 0], errno.EPERM),
+    "setuid": ([0], errno.EPERM),
+    "clone3": ([0, 0], errno.ENOSYS),
+    "no_such_call": ([], errno.ENOSYS),
+}
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_what_a_worker_never_needs_is_refused_by_the_filter(name: str) -> None:
+    arguments, number = FORBIDDEN[name]
+    ended = attack("system_call", name=name, arguments=arguments, skip=all_but("seccomp"), wanted=NETWORK)
+    assert ended.needs("seccomp").failure == number
+
+
+def test_a_call_of_another_architecture_ends_the_process() -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("this machine has one way to call the kernel")
+    free = attack("foreign_call", skip=all_but())
+    if free.value != 1:
+        pytest.skip("this kernel takes no 32-bit calls")
+    ended = attack("foreign_call", skip=all_but("seccomp"))
+    assert ended.code == -signal.SIGSYS
+    assert attack("x32_call", skip=all_but("seccomp")).code == -signal.SIGSYS
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A granted directory, with a secret beside it."""
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "granted").mkdir()
+    (tmp_path / "granted" / "inside").write_text("inside")
+    (tmp_path / "granted" / "out").symlink_to("../secret")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["../secret", "out"])
+def test_a_granted_directory_is_no_way_to_its_neighbours(tree: Path, name: str) -> None:
+    order = {"grant": [str(tree / "granted")], "name": name}
+    assert attack("read_beneath", skip=all_but(), **order).value == "secret"
+    assert attack("read_beneath", skip=all_but("landlock-files"), **order).needs("landlock-files").failure == 13
+    assert attack("read_beneath", **order).failure is not None
+
+
+def test_what_is_granted_can_be_read_under_all_layers(tree: Path) -> None:
+    order = {"grant": [str(tree / "granted")], "name": "inside"}
+    assert attack("read_beneath", **order).value == "inside"
+    assert attack("write_beneath", **order).failure == errno.EACCES
+    assert (tree / "granted" / "inside").read_text() == "inside"
+
+
+def test_what_is_granted_for_writing_can_be_changed_in_every_way_under_all_layers(tree: Path) -> None:
+    order = {"grant": [str(tree / "granted")], "writes": True}
+    assert attack("change_beneath", **order).value == ["inside", "linked", "out", "pointer"]
+    free = attack("move_out", skip=all_but(), path=str(tree / "moved"), **order)
+    assert free.failure is None
+    (tree / "moved").rename(tree / "granted" / "inside")
+    assert attack("move_out", path=str(tree / "moved"), **order).failure in (errno.EXDEV, errno.EACCES)
+
+
+@pytest.mark.parametrize("layer", ["landlock-files", "seccomp"])
+def test_nothing_but_files_directories_and_links_is_made(tree: Path, layer: str) -> None:
+    order = {"grant": [str(tree / "granted")], "writes": True}
+    assert attack("make_fifo", skip=all_but(), **order).failure is None
+    (tree / "granted" / "fifo").unlink()
+    assert attack("make_fifo", skip=all_but(layer), **order).needs(layer).failure in (errno.EACCES, errno.EPERM)
+
+
+def test_a_granted_file_is_a_grant_of_that_file(tree: Path) -> None:
+    inside, secret = str(tree / "granted" / "inside"), str(tree / "secret")
+    assert attack("read_file", grant=[inside], path=inside).value == "inside"
+    assert attack("read_file", grant=[inside], path=secret).failure is not None
+
+
+def test_further_paths_can_be_read_and_missing_ones_do_no_harm(tree: Path) -> None:
+    secret = str(tree / "secret")
+    wanted = {"read_paths": [str(tree / "absent"), secret]}
+    order = {"path": secret, "wanted": wanted, "skip": {"unprivileged"}}
+    assert attack("read_file", **order).value == "secret"
+    assert attack("read_file", **{**order, "path": "/etc/passwd"}).failure == errno.EACCES
+
+
+@pytest.mark.parametrize("version", range(1, 9))
+def test_every_version_of_landlock_handles_what_it_knows(version: int) -> None:
+    assert handled(version).bit_length() == {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)
+    assert READ & handled(version) == READ
+    assert (WRITE & ~handled(version)) in (0, 1 << 13 | 1 << 14, 1 << 14)
+
+
+# -- network ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listener() -> Iterator[int]:
+    """The port of a server on loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_no_port_is_connected_to_that_is_not_granted(listener: int) -> None:
+    order = {"port": listener, "wanted": {"network": True, "connect_ports": [listener + 1]}}
+    assert attack("connect", skip=all_but(), **order).value == "connected"
+    assert attack("connect", skip=all_but("landlock-net"), **order).needs("landlock-net").failure == errno.EACCES
+    assert attack("connect", **order).failure == errno.EACCES
+
+
+@pytest.mark.parametrize("ports", [None, "granted"])
+def test_a_granted_port_is_connected_to_under_all_layers(listener: int, ports: str | None) -> None:
+    wanted = {"network": True, "connect_ports": [listener] if ports else None}
+    assert attack("connect", port=listener, wanted=wanted).value == "connected"
+
+
+def test_a_connection_without_connect_is_no_way_past_the_ports(listener: int) -> None:
+    order = {"port": listener, "wanted": {"network": True, "connect_ports": []}}
+    free = attack("connect_fast", skip=all_but(), **order)
+    if free.failure is not None:
+        pytest.skip("the kernel sends no data with the first segment")
+    assert attack("connect_fast", skip=all_but("seccomp"), **order).needs("seccomp").failure == errno.EPERM
+
+
+def test_without_a_network_the_machine_is_out_of_reach(listener: int) -> None:
+    assert attack("connect", skip=all_but(), port=listener).value == "connected"
+    alone = attack("connect", skip=all_but("namespaces"), port=listener).needs("namespaces")
+    assert alone.failure in (errno.ENETUNREACH, errno.ECONNREFUSED)
+    assert attack("connect", port=listener).failure == errno.EPERM
+
+
+def test_ports_are_bound_by_grant_alone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    order = {"port": port, "wanted": {"network": True, "bind_ports": []}}
+    assert attack("bind", skip=all_but(), **order).value == "bound"
+    assert attack("bind", skip=all_but("landlock-net"), **order).needs("landlock-net").failure == errno.EACCES
+    assert attack("bind", skip=all_but("seccomp"), **order).needs("seccomp").failure == errno.EPERM  # listen
+    assert attack("bind", port=port, wanted={"network": True, "bind_ports": [port]}).value == "bound"
+
+
+def test_abstract_sockets_of_others_are_out_of_reach() -> None:
+    name = f"aegis-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind("\0" + name)
+        server.listen()
+        order = {"name": name, "wanted": NETWORK}
+        assert attack("connect_abstract", skip=all_but(), **order).value == "connected"
+        scoped = attack("connect_abstract", skip=all_but("landlock-net"), **order).needs("landlock-net")
+        if "need ABI 6" in scoped.layers["landlock-net"].detail:
+            pytest.skip(scoped.layers["landlock-net"].detail)
+        assert scoped.failure == errno.EPERM
+
+
+def test_names_are_resolved_and_datagrams_sent_under_all_layers() -> None:
+    wanted = {**NETWORK, "read_paths": ["/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf"]}
+    assert attack("resolve", wanted=wanted).value >= 1
+    assert attack("use_sockets", wanted=wanted).value == "to myself"
+
+
+# -- what was inherited ---------------------------------------------------------------------------------
+
+
+def test_an_inherited_descriptor_is_closed(tree: Path) -> None:
+    order = {"inherit": str(tree / "secret")}
+    assert attack("read_inherited", skip=all_but(), **order).value == "secret"
+    assert attack("read_inherited", skip=all_but("descriptors"), **order).failure == errno.EBADF
+    assert attack("read_inherited", **order).failure == errno.EBADF
+
+
+def test_standard_input_is_empty_where_it_is_not_kept() -> None:
+    assert attack("read_standard_input").value == ""
+    assert attack("read_standard_input", wanted={"keep_fds": [0, 1, 2]}).value == ""
+
+
+def test_the_environment_is_empty_for_python_c_and_the_kernel() -> None:
+    full = attack("environment", skip=all_but())
+    assert full.value == {"python": True, "c": True, "kernel": True}
+    assert attack("environment", skip=all_but("environment")).value == {"python": False, "c": False, "kernel": False}
+
+
+# -- the process ---------------------------------------------------------------------------------------
+
+
+def test_processor_time_ends_with_its_signal() -> None:
+    ended = attack("burn", wanted={"cpu_seconds": 1})
+    assert ended.code == -signal.SIGXCPU
+
+
+@pytest.mark.parametrize("threads", [True, False])
+def test_threads_start_where_they_may(threads: bool) -> None:
+    ended = attack("start_thread", wanted={"threads": threads})
+    assert ended.value == ([1] if threads else [])
+
+
+def test_abort_still_ends_the_process() -> None:
+    assert attack("kill_self").code == -signal.SIGABRT
+
+
+@pytest.mark.parametrize("layer", ["rlimits", "no-dump"])
+def test_a_crash_leaves_no_core_file(tmp_path: Path, layer: str) -> None:
+    for name in ("free", "alone", "all"):
+        (tmp_path / name).mkdir()
+    assert attack("kill_self", core=str(tmp_path / "free"), skip=all_but()).code == -signal.SIGABRT
+    if not list((tmp_path / "free").iterdir()):
+        pytest.skip("this system writes no core files to the working directory")
+    for name, skip in (("alone", all_but(layer)), ("all", {"private-tmp"})):
+        assert attack("kill_self", core=str(tmp_path / name), skip=skip).code == -signal.SIGABRT
+        assert not list((tmp_path / name).iterdir())
+
+
+def test_privileges_and_dumps_are_forbidden() -> None:
+    assert attack("new_privileges_barred", skip=LAYERS).value == 0
+    assert attack("new_privileges_barred", skip=all_but()).value == 1
+    assert attack("dumpable", skip=all_but()).value == 1
+    assert attack("dumpable", skip=all_but("no-dump")).value == 0
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_the_signal_of_the_parents_death_survives_the_loss_of_privileges(user: int) -> None:
+    if not ROOT_USER:
+        pytest.skip("only root changes its user")
+    ended = attack("death_signal", skip={"seccomp"}, dies_with_parent=True, user=user)
+    assert ended.value == signal.SIGKILL
+
+
+def test_root_becomes_nobody_where_no_files_are_granted() -> None:
+    if not ROOT_USER:
+        pytest.skip("this user has nothing to lose")
+    ended = attack("identity", skip={"seccomp"}).needs("unprivileged")
+    assert ended.value == {"user": 65534, "capabilities": [0] * 6, "groups": []}
+    assert attack("identity", skip=all_but()).value["capabilities"][0] != 0
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_root_keeps_over_files_what_the_grants_need(tree: Path, writes: bool) -> None:
+    if not ROOT_USER:
+        pytest.skip("this user has nothing to lose")
+    granted = tree / "granted"
+    for path in (granted, granted / "inside"):
+        os.chown(path, 1000, 1000)
+        path.chmod(0o700)
+    order = {"grant": [str(granted)], "writes": writes, "name": "inside"}
+    capabilities = attack("identity", skip={"seccomp"}, **order).value["capabilities"]
+    assert capabilities == [0b1110 if writes else 0b100] * 2 + [0] * 4
+    assert attack("read_beneath", **order).value == "inside"
+    assert (attack("write_beneath", **order).failure is None) == writes
+
+
+def test_a_user_without_privileges_gets_every_layer_by_a_namespace_of_its_own(listener: int) -> None:
+    if not ROOT_USER:
+        pytest.skip("this user is tested by every other test")
+    ended = attack("connect", user=1000, port=listener, skip={"seccomp"}).needs("namespaces")
+    assert ended.failure is not None
+    assert all(layer.active for name, layer in ended.layers.items() if name != "seccomp")
+    assert "user 1000" in ended.layers["unprivileged"].detail
+    assert "processes" in ended.layers["rlimits"].detail
+
+
+def test_without_no_new_privileges_the_layers_that_need_it_say_so() -> None:
+    ended = attack("nothing", skip={"no-new-privs"}, user=1000 if ROOT_USER else 0)
+    assert ended.value == "alive"
+    for name in ("landlock-files", "landlock-net", "seccomp"):
+        assert not ended.layers[name].active
+        assert ended.layers[name].detail.startswith(("EPERM", "EACCES"))
+
+
+@pytest.mark.parametrize("left_out", LAYERS)
+def test_any_layer_can_be_missing_and_is_reported(left_out: str) -> None:
+    ended = attack("nothing", skip={left_out})
+    assert ended.value == "alive"
+    assert tuple(ended.layers) == LAYERS
+    assert not ended.layers[left_out].active
+    assert ended.layers[left_out].detail == "left out on request"
+
+
+def test_threads_that_ran_before_are_reported_where_a_layer_does_not_reach_them() -> None:
+    ended = attack("nothing", thread=True)
+    for name in ("unprivileged", "landlock-files", "landlock-net"):
+        assert not ended.layers[name].active
+        assert "1 other thread" in ended.layers[name].detail
+    assert ended.layers["seccomp"].active == attack("nothing").layers["seccomp"].active

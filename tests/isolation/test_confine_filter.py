@@ -1,0 +1,349 @@
+"""The filter of system calls, run by a machine of our own: the verdict for every call and argument that matters."""
+
+from __future__ import annotations
+
+import errno
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aegis.isolation.confine import Confinement
+from aegis.isolation.confine.bpf import ALLOW, KILL, LONGEST, Assembler, fail
+from aegis.isolation.confine.filter import AUDIT_ARCH, allowed, program
+from aegis.isolation.confine.kernel import MACHINES
+from aegis.isolation.confine.numbers import NEWEST, NUMBERS
+from tests.isolation.attacks import NUMBERS as ATTACKS
+
+PROCESS = 4242
+DENIED, UNKNOWN = fail(errno.EPERM), fail(errno.ENOSYS)
+NETWORK = Confinement(network=True, bind_ports=None)
+every_machine = pytest.mark.parametrize("machine", MACHINES)
+
+
+def interpret(code: bytes, data: bytes) -> int:
+    """Run a program over one ``struct seccomp_data``, strictly: what is out of bounds is an error."""
+    instructions = list(struct.iter_unpack("=HBBI", code))
+    accumulator, at = 0, 0
+    while True:
+        operation, then, otherwise, constant = instructions[at]
+        at += 1
+        if operation == 0x06:
+            return int(constant)
+        if operation == 0x20:
+            assert constant % 4 == 0
+            (accumulator,) = struct.unpack_from("=I", data, constant)
+        elif operation == 0x54:
+            accumulator &= constant
+        else:
+            true = {0x15: accumulator == constant, 0x25: accumulator > constant, 0x35: accumulator >= constant}
+            at += then if true[operation] else otherwise
+
+
+def verdict(
+    wanted: Confinement, machine: str, name: str | int, *arguments: int, arch: str | int | None = None
+) -> int | None:
+    """Return what becomes of a call by its name or number, ``None`` where the machine has no such call."""
+    number = (
+        name if isinstance(name, int) else NUMBERS.get(name, ATTACKS.get(name, (None, None)))[MACHINES.index(machine)]
+    )
+    if number is None:
+        return None
+    called = arch if isinstance(arch, int) else AUDIT_ARCH[arch or machine]
+    padded = [a & 0xFFFFFFFFFFFFFFFF for a in arguments] + [0] * (6 - len(arguments))
+    data = struct.pack("=IIQ6Q", number, called, 0xDEAD_BEEF_0000, *padded)
+    return interpret(program(allowed(wanted, PROCESS), machine), data)
+
+
+@every_machine
+@pytest.mark.parametrize(
+    "name", ["read", "write", "mmap", "mprotect", "futex", "memfd_create", "eventfd2", "exit_group"]
+)
+def test_what_the_engine_needs_is_allowed(machine: str, name: str) -> None:
+    assert verdict(Confinement(), machine, name) == ALLOW
+
+
+@every_machine
+@pytest.mark.parametrize("name", sorted(set(ATTACKS) - {"clone3", "no_such_call", "tgkill"}))
+def test_what_nobody_needs_is_denied(machine: str, name: str) -> None:
+    for wanted in (Confinement(), NETWORK, Confinement(write_fds=(5,), read_fds=(6,), network=True)):
+        assert verdict(wanted, machine, name) == DENIED
+
+
+def test_programs_are_started_on_neither_machine() -> None:
+    for number in (57, 58, 59, 62, 322):  # fork, vfork, execve, kill, execveat
+        assert verdict(NETWORK, "x86_64", number) == DENIED
+    for number in (221, 129, 281):  # execve, kill, execveat
+        assert verdict(NETWORK, "aarch64", number) == DENIED
+
+
+@every_machine
+def test_another_architecture_is_killed(machine: str) -> None:
+    other = MACHINES[1 - MACHINES.index(machine)]
+    assert verdict(Confinement(), machine, "read", arch=other) == KILL
+    assert verdict(Confinement(), machine, "read", arch=0x40000003) == KILL  # i386
+    assert verdict(Confinement(), machine, "read", arch=0x40000028) == KILL  # 32-bit ARM
+
+
+def test_the_second_abi_of_x86_is_killed() -> None:
+    for number in (0x40000000, 0x40000000 | 520, 0xFFFFFFFF):
+        assert verdict(Confinement(), "x86_64", number) == KILL
+
+
+@every_machine
+def test_what_is_newer_than_the_list_does_not_exist(machine: str) -> None:
+    assert verdict(Confinement(), machine, NEWEST) == DENIED
+    assert verdict(Confinement(), machine, NEWEST + 1) == UNKNOWN
+    assert verdict(Confinement(), machine, 0x3FFFFFFF) == UNKNOWN
+    assert verdict(Confinement(), machine, "clone3") == UNKNOWN
+
+
+THREAD = 0x3D0F00
+
+
+@every_machine
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (THREAD, ALLOW),
+        (THREAD | 0x400000, ALLOW),  # CLONE_DETACHED, musl
+        (0x1200011, DENIED),  # fork
+        (0x4111, DENIED),  # vfork
+        (0x10000, DENIED),  # CLONE_THREAD alone
+        (THREAD | 0x10000000, DENIED),  # a user namespace
+        (THREAD | 0x20000, DENIED),  # a mount namespace
+        (THREAD | 0x1000, DENIED),  # a pidfd
+        (THREAD & ~0x800, DENIED),  # handlers not shared
+        (THREAD | 0x2000, DENIED),  # traced
+        (THREAD | 1 << 33, DENIED),  # beyond 32 bits
+    ],
+)
+def test_clone_makes_threads_and_nothing_else(machine: str, flags: int, expected: int) -> None:
+    assert verdict(Confinement(), machine, "clone", flags) == expected
+    assert verdict(Confinement(threads=False), machine, "clone", flags) == DENIED
+
+
+INET, INET6, UNIX, NETLINK = 2, 10, 1, 16
+FLAGS = 0x80800  # SOCK_NONBLOCK | SOCK_CLOEXEC
+
+
+@every_machine
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((INET, 1, 0), ALLOW),
+        ((INET, 1 | FLAGS, 6), ALLOW),
+        ((INET6, 2 | 0x800, 17), ALLOW),
+        ((INET | 1 << 32, 1, 0), ALLOW),  # the kernel takes an int: the same call
+        ((NETLINK, 3 | 0x80000, 0), ALLOW),
+        ((NETLINK, 2, 0), ALLOW),
+        ((UNIX, 1, 0), DENIED),
+        ((UNIX, 2, 0), DENIED),
+        ((INET, 3, 0), DENIED),  # raw
+        ((INET, 2, 1), DENIED),  # ping
+        ((INET, 1, 262), DENIED),  # MPTCP, which Landlock does not see
+        ((INET, 1, 132), DENIED),  # SCTP
+        ((INET, 1 | 1 << 20, 0), DENIED),
+        ((NETLINK, 3, 4), DENIED),  # socket diagnosis
+        ((NETLINK, 3, 12), DENIED),  # netfilter
+        ((17, 3, 0), DENIED),  # packets
+        ((38, 5, 0), DENIED),  # kernel cryptography
+        ((40, 1, 0), DENIED),  # vsock, to the hypervisor
+        ((43, 1, 0), DENIED),  # SMC
+    ],
+)
+def test_sockets_are_of_the_internet_and_only_with_a_network(
+    machine: str, arguments: tuple[int, ...], expected: int
+) -> None:
+    assert verdict(NETWORK, machine, "socket", *arguments) == expected
+    assert verdict(Confinement(), machine, "socket", *arguments) == DENIED
+
+
+@every_machine
+@pytest.mark.parametrize(("name", "flags"), [("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)])
+def test_nothing_connects_by_sending(machine: str, name: str, flags: int) -> None:
+    plain, fast = [0] * 6, [0] * 6
+    plain[flags], fast[flags] = 0x4000, 0x4000 | 0x20000000  # MSG_NOSIGNAL, MSG_FASTOPEN
+    assert verdict(NETWORK, machine, name, *plain) == ALLOW
+    assert verdict(NETWORK, machine, name, *fast) == DENIED
+
+
+CONDITIONS: list[tuple[str, tuple[int, ...], int]] = [
+    ("tgkill", (PROCESS, 1, 6), ALLOW),
+    ("tgkill", (PROCESS + 1, 1, 6), DENIED),
+    ("tgkill", (1, 1, 0), DENIED),
+    ("prctl", (15,), ALLOW),  # PR_SET_NAME
+    ("prctl", (4, 1), DENIED),  # PR_SET_DUMPABLE
+    ("prctl", (1, 0), DENIED),  # PR_SET_PDEATHSIG
+    ("prctl", (22, 2), DENIED),  # PR_SET_SECCOMP
+    ("prctl", (35,), DENIED),  # PR_SET_MM
+    ("prctl", (0x59616D61, -1), DENIED),  # PR_SET_PTRACER
+    ("prlimit64", (0, 3, 0, 0x1000), ALLOW),
+    ("prlimit64", (0, 3, 0x1000, 0), DENIED),
+    ("prlimit64", (0, 3, 1 << 32, 0), DENIED),
+    ("prlimit64", (1, 3, 0, 0x1000), DENIED),
+    ("fcntl", (5, 3), ALLOW),  # F_GETFL
+    ("fcntl", (5, 1030), ALLOW),  # F_DUPFD_CLOEXEC
+    ("fcntl", (5, 8, 1), DENIED),  # F_SETOWN: signals to others
+    ("fcntl", (5, 10), DENIED),  # F_SETSIG
+    ("fcntl", (5, 6), DENIED),  # F_SETLK
+    ("ioctl", (5, 0x5421), ALLOW),  # FIONBIO
+    ("ioctl", (5, 0x5412), DENIED),  # TIOCSTI: types into the terminal
+    ("ioctl", (5, 0x541C), DENIED),  # TIOCLINUX
+    ("setsockopt", (5, 6, 1), ALLOW),  # TCP_NODELAY
+    ("setsockopt", (5, 1, 26), DENIED),  # SO_ATTACH_FILTER
+    ("setsockopt", (5, 1, 50), DENIED),  # SO_ATTACH_BPF
+    ("setsockopt", (5, 6, 31), DENIED),  # TCP_ULP
+    ("setsockopt", (5, 0, 64), DENIED),  # IPT_SO_SET_REPLACE
+    ("setsockopt", (5, 41, 64), DENIED),
+]
+
+
+@every_machine
+@pytest.mark.parametrize(("name", "arguments", "expected"), CONDITIONS)
+def test_arguments_decide(machine: str, name: str, arguments: tuple[int, ...], expected: int) -> None:
+    assert verdict(NETWORK, machine, name, *arguments) == expected
+
+
+READS, WRITES = (
+    ("openat", "openat2", "open", "getdents64", "readlinkat"),
+    ("mkdirat", "unlinkat", "renameat2", "linkat"),
+)
+GRANTS: list[tuple[Any, bool, bool, bool, bool]] = [
+    ({}, False, False, False, False),
+    ({"read_paths": ("/etc",)}, True, False, False, False),
+    ({"read_fds": (5,)}, True, False, False, False),
+    ({"write_fds": (5,)}, True, True, False, False),
+    ({"network": True}, False, False, True, False),
+    ({"network": True, "bind_ports": (80,)}, False, False, True, True),
+    ({"network": True, "bind_ports": None}, False, False, True, True),
+    ({"bind_ports": None, "connect_ports": None}, False, False, False, False),
+]
+
+
+@every_machine
+@pytest.mark.parametrize(("fields", "reads", "writes", "connects", "listens"), GRANTS)
+def test_a_grant_allows_its_calls_and_no_others(
+    machine: str, fields: Any, reads: bool, writes: bool, connects: bool, listens: bool
+) -> None:
+    wanted = Confinement(**fields)
+    for names, granted in (
+        (READS, reads),
+        (WRITES, writes),
+        (("connect", "bind", "recvmmsg"), connects),
+        (("listen", "accept4"), listens),
+    ):
+        for name in names:
+            found = verdict(wanted, machine, name)
+            assert found is None or (found == ALLOW) == granted, name
+
+
+@every_machine
+def test_changing_owners_and_modes_is_no_part_of_any_grant(machine: str) -> None:
+    numbers = {"x86_64": (90, 91, 92, 93, 94, 260, 268, 188, 189, 190), "aarch64": (52, 53, 54, 55, 5, 6, 7)}
+    for number in numbers[machine]:
+        assert verdict(Confinement(write_fds=(5,), network=True), machine, number) == DENIED
+
+
+def test_the_numbers_are_those_of_the_kernels_headers() -> None:
+    path = next(
+        (
+            p
+            for p in map(Path, ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "/usr/include/asm/unistd_64.h"))
+            if p.exists()
+        ),
+        None,
+    )
+    if path is None:
+        pytest.skip("the headers are not installed")
+    found = {m[1]: int(m[2]) for m in re.finditer(r"#define __NR_(\w+)\s+(\d+)\b", path.read_text())}
+    if found.get("read") != 0:
+        pytest.skip("these headers are another architecture's")
+    assert {name: x86 for name, (x86, _) in NUMBERS.items()} == {name: found[name] for name in NUMBERS}
+
+
+def test_later_numbers_are_the_same_everywhere() -> None:
+    for name, (x86, arm) in NUMBERS.items():
+        if x86 >= 424:
+            assert x86 == arm, name
+    for column in (0, 1):
+        numbers = [each[column] for each in NUMBERS.values() if each[column] is not None]
+        assert len(numbers) == len(set(numbers))
+        assert max(filter(None, numbers)) <= NEWEST
+
+
+# -- the assembler ----------------------------------------------------------------------------------
+
+
+def test_a_jump_goes_where_its_label_is() -> None:
+    code = Assembler()
+    code.load(0)
+    code.jump_equal(7, then="yes", otherwise="no")
+    code.label("no")
+    code.ret(1)
+    code.label("yes")
+    code.ret(2)
+    assert code.assemble() == struct.pack("=" + "HBBI" * 4, 0x20, 0, 0, 0, 0x15, 1, 0, 7, 6, 0, 0, 1, 6, 0, 0, 2)
+    assert interpret(code.assemble(), struct.pack("=I", 7)) == 2
+    assert interpret(code.assemble(), struct.pack("=I", 8)) == 1
+
+
+def test_the_mask_and_the_comparisons_mean_what_the_kernel_says() -> None:
+    code = Assembler()
+    code.load(0)
+    code.mask(0xFF)
+    code.jump_greater(0x10, then="more")
+    code.jump_at_least(0x10, then="same")
+    code.ret(0)
+    code.label("same")
+    code.ret(1)
+    code.label("more")
+    code.ret(2)
+    assert [interpret(code.assemble(), struct.pack("=I", word)) for word in (0xF0F, 0xF10, 0xF11)] == [0, 1, 2]
+
+
+def _backwards(code: Assembler) -> None:
+    code.label("back")
+    code.ret(0)
+    code.jump_equal(0, then="back")
+
+
+def _too_far(code: Assembler) -> None:
+    code.jump_equal(0, then="far")
+    for _ in range(256):
+        code.ret(0)
+    code.label("far")
+    code.ret(0)
+
+
+def _nowhere(code: Assembler) -> None:
+    code.jump_equal(0, then="nowhere")
+
+
+def _too_long(code: Assembler) -> None:
+    for _ in range(LONGEST + 1):
+        code.ret(0)
+
+
+def _twice(code: Assembler) -> None:
+    code.label("same")
+    code.label("same")
+
+
+@pytest.mark.parametrize("mistake", [_backwards, _too_far, _nowhere, _too_long, _twice])
+def test_what_the_kernel_would_refuse_or_misread_is_an_error(mistake: Any) -> None:
+    def assemble() -> bytes:
+        code = Assembler()
+        mistake(code)
+        return code.assemble()
+
+    with pytest.raises(ValueError, match=r"label|jump|instructions"):
+        assemble()
+
+
+@every_machine
+def test_the_largest_program_fits(machine: str) -> None:
+    wanted = Confinement(read_fds=(5,), write_fds=(6,), network=True, bind_ports=None)
+    assert len(program(allowed(wanted, PROCESS), machine)) // 8 < 300
