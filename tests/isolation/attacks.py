@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from aegis.isolation.confine import Confinement, confine
+from aegis.isolation.confine.bpf import ALLOW, Assembler, fail
 from aegis.isolation.confine.kernel import libc, prctl
 
 ATTACKS: dict[str, Callable[[dict[str, Any]], Any]] = {}
@@ -206,6 +207,28 @@ def death_signal(order: dict[str, Any]) -> int:
 
 
 @attack
+def first_to_be_killed(order: dict[str, Any]) -> int:
+    return int(Path("/proc/self/oom_score_adj").read_text())
+
+
+@attack
+def many_threads_at_once(order: dict[str, Any]) -> str:
+    """Start threads without end, or until the kernel refuses."""
+    end = threading.Event()
+    started: list[threading.Thread] = []
+    threading.stack_size(64 << 10)
+    try:
+        for _ in range(order["count"]):
+            started.append(threading.Thread(target=end.wait, daemon=True))
+            started[-1].start()
+    except RuntimeError:
+        return "refused"
+    finally:
+        end.set()
+    return "started"
+
+
+@attack
 def identity(order: dict[str, Any]) -> dict[str, Any]:
     header, held = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0), 8), ctypes.create_string_buffer(24)
     libc.syscall(ctypes.c_long(125 if X86 else 90), header, held)
@@ -352,6 +375,31 @@ def outcome(order: dict[str, Any]) -> dict[str, Any]:
         return {"error": type(error).__name__}
 
 
+def drop_admin() -> None:
+    """Lose CAP_SYS_ADMIN, as root does in a container."""
+    header, held = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0), 8), ctypes.create_string_buffer(24)
+    libc.syscall(ctypes.c_long(125 if X86 else 90), header, held)
+    words = list(struct.unpack("=6I", held.raw))
+    words[0], words[1] = words[0] & ~(1 << 21), words[1] & ~(1 << 21)
+    call("capset", header, ctypes.create_string_buffer(struct.pack("=6I", *words), 24))
+
+
+def hide(names: dict[str, int]) -> None:
+    """Do as a container does: a filter around the process answers these calls with an error number."""
+    code = Assembler()
+    code.load(0)
+    for name, number in names.items():
+        code.jump_equal(NUMBERS[name][0 if X86 else 1], otherwise=name)
+        code.ret(fail(number))
+        code.label(name)
+    code.ret(ALLOW)
+    instructions = code.assemble()
+    held = ctypes.create_string_buffer(instructions, len(instructions))
+    program = struct.pack("@HxxxxxxP", len(instructions) // 8, ctypes.addressof(held))
+    prctl(38, 1)
+    prctl(22, 2, ctypes.create_string_buffer(program, len(program)))
+
+
 def main() -> None:
     """Prepare what the order asks for, confine this process, attack, answer."""
     order = json.loads(sys.stdin.buffer.read())
@@ -365,6 +413,12 @@ def main() -> None:
         os.setresgid(*[order["user"]] * 3)
         os.setresuid(*[order["user"]] * 3)
         prctl(4, 1)
+    if order.get("drops_admin"):
+        drop_admin()
+    if "hide" in order:
+        hide(order["hide"])
+    if order.get("personality"):
+        call("personality", order["personality"])
     if order.get("dies_with_parent"):
         prctl(1, int(signal.SIGKILL))
     granted = [os.open(path, os.O_RDONLY) for path in order.get("grant", ())]

@@ -374,6 +374,73 @@ def test_any_layer_can_be_missing_and_is_reported(left_out: str) -> None:
     assert ended.layers[left_out].detail == "left out on request"
 
 
+CONTAINER = {"landlock_create_ruleset": errno.ENOSYS, "unshare": errno.EPERM}
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_what_a_container_takes_away_is_reported_and_the_rest_holds(user: int) -> None:
+    if user and not ROOT_USER:
+        pytest.skip("only root changes its user")
+    ended = attack("read_file", hide=CONTAINER, path="/etc/passwd", user=user)
+    missing = {name: layer.detail for name, layer in ended.layers.items() if not layer.active}
+    assert set(missing) == {"namespaces", "landlock-files", "landlock-net"}
+    assert "EPERM" in missing["namespaces"]
+    assert "ENOSYS" in missing["landlock-files"]
+    assert ended.failure == errno.EPERM  # the filter refuses to open anything
+
+
+def test_landlock_that_is_not_switched_on_says_how_to_switch_it_on() -> None:
+    ended = attack("nothing", hide={"landlock_create_ruleset": errno.EOPNOTSUPP})
+    assert "lsm=" in ended.layers["landlock-files"].detail
+
+
+def test_root_without_the_right_to_namespaces_keeps_the_files_of_others(tree: Path) -> None:
+    """As in a container: without grants a user namespace will do, with grants it would take them away."""
+    if not ROOT_USER:
+        pytest.skip("this user is not root")
+    without = attack("nothing", drops_admin=True).needs("namespaces")
+    assert "user" in without.layers["namespaces"].detail
+    granted = tree / "granted"
+    for path in (granted, granted / "inside"):
+        os.chown(path, 1000, 1000)
+        path.chmod(0o700)
+    ended = attack("write_beneath", drops_admin=True, grant=[str(granted)], writes=True, name="inside")
+    assert not ended.layers["namespaces"].active
+    assert ended.failure is None
+
+
+def test_on_an_unknown_architecture_what_needs_the_kernel_is_reported() -> None:
+    ended = attack("nothing", personality=8)  # PER_LINUX32: uname says so
+    if ended.layers["seccomp"].active:
+        pytest.skip("this kernel does not pretend to be another machine")
+    assert ended.value == "alive"
+    assert "are not known here" in ended.layers["seccomp"].detail
+    assert ended.layers["rlimits"].active
+    assert ended.layers["descriptors"].active
+
+
+def test_the_worker_dies_first_when_memory_runs_out() -> None:
+    assert attack("first_to_be_killed", skip=LAYERS).value == 0
+    assert attack("first_to_be_killed", skip=all_but("oom-score")).needs("oom-score").value == 1000
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_threads_without_end_are_refused_where_they_can_be_counted(user: int) -> None:
+    if user and not ROOT_USER:
+        pytest.skip("only root changes its user")
+    assert attack("many_threads_at_once", count=100, skip=all_but(), user=user).value == "started"
+    ended = attack("many_threads_at_once", count=100, user=user)
+    if "processes" not in ended.layers["rlimits"].detail:
+        pytest.skip("there is no user namespace to count them in")
+    assert ended.value == "refused"
+
+
+def test_without_a_size_for_files_none_grows_larger_than_memory_may() -> None:
+    wanted = {"file_bytes": None, "data_bytes": 256 * MIB}
+    assert attack("grow_file", bytes=200 * MIB, wanted=wanted).failure is None
+    assert attack("grow_file", bytes=300 * MIB, wanted=wanted).failure == errno.EFBIG
+
+
 def test_threads_that_ran_before_are_reported_where_a_layer_does_not_reach_them() -> None:
     ended = attack("nothing", thread=True)
     for name in ("unprivileged", "landlock-files", "landlock-net"):

@@ -13,6 +13,7 @@ A process confines itself while it has one thread, and with everything imported 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Container
 
 from aegis.isolation.confine.kernel import other_threads
@@ -28,6 +29,7 @@ from aegis.isolation.confine.process import (
     leave_directories,
     limit_resources,
     private_directory,
+    volunteer_for_killing,
 )
 from aegis.isolation.confine.seccomp import filter_calls
 
@@ -35,6 +37,7 @@ __all__ = ["LAYERS", "RESOLVER_PATHS", "Confinement", "Layer", "available", "con
 
 _STEPS: dict[str, Callable[[Confinement, Situation], str]] = {
     "private-tmp": leave_directories,
+    "oom-score": volunteer_for_killing,
     "environment": clear_environment,
     "descriptors": close_descriptors,
     "namespaces": enter_namespaces,
@@ -71,6 +74,8 @@ def confine(wanted: Confinement, *, skip: Container[str] = ()) -> list[Layer]:
 
 
 def _applied(name: str, wanted: Confinement, here: Situation) -> Layer:
+    if os.name != "posix":
+        return Layer(name, False, "this system has nothing of the kind; Linux has")
     try:
         return Layer(name, True, _STEPS[name](wanted, here))
     except Unavailable as error:

@@ -43,7 +43,7 @@ _MEMORY = "brk madvise mmap mprotect mremap munmap membarrier memfd_create minco
 _DESCRIPTORS = (
     "read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range dup dup2 dup3 "
     "fstat newfstatat stat lstat statx fsync fdatasync ftruncate fadvise64 pipe pipe2 eventfd2 "
-    "poll ppoll pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2"
+    "poll ppoll select pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2"
 )
 _SOCKETS_HELD = "recvfrom recvmsg shutdown getsockname getpeername getsockopt"
 _THREADS = "futex set_robust_list rseq sched_yield sched_getaffinity getcpu exit exit_group restart_syscall"

@@ -21,7 +21,10 @@ class Confinement:
     open_files: int = 64
     """One more than the highest descriptor number that may come to be (RLIMIT_NOFILE)."""
     file_bytes: int | None = None
-    """The size that a file may grow to; ``None`` is 0, and memfds count as files too (RLIMIT_FSIZE)."""
+    """The size that a file may grow to (RLIMIT_FSIZE); ``None``: ``data_bytes``, for no file is granted for writing.
+
+    A memfd counts as a file, and the engine keeps a module's initial memory in one: leave room for it.
+    """
     keep_fds: tuple[int, ...] = ()
     """Descriptors that stay open besides the granted ones. Of 0, 1 and 2 those not named become ``/dev/null``."""
     read_fds: tuple[int, ...] = ()

@@ -113,6 +113,7 @@ NUMBERS: dict[str, tuple[int, int | None]] = {
     "rt_sigtimedwait": (128, 137),
     "sched_getaffinity": (204, 123),
     "sched_yield": (24, 124),
+    "select": (23, None),
     "sendmmsg": (307, 269),
     "sendmsg": (46, 211),
     "sendto": (44, 206),

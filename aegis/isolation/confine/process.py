@@ -8,14 +8,14 @@ import errno
 import os
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 try:
     import resource  # now: nothing can be imported behind Landlock
 except ImportError:
     resource = None  # type: ignore[assignment]
 
-from aegis.isolation.confine.kernel import Struct, libc, prctl, syscall
+from aegis.isolation.confine.kernel import Struct, libc, machine, prctl, syscall
 from aegis.isolation.confine.model import Confinement, Situation, Unavailable, describe
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "leave_directories",
     "limit_resources",
     "private_directory",
+    "volunteer_for_killing",
 ]
 
 NOBODY = 65534
@@ -35,6 +36,30 @@ NOBODY = 65534
 
 
 # -- environment, descriptors, directory ------------------------------------------------------------
+
+
+_GET_DUMPABLE, _SET_DUMPABLE = 3, 4
+
+
+@contextlib.contextmanager
+def _own_files_in_proc() -> Iterator[None]:
+    """Make the files of this process in /proc its own: those of one that is not dumpable are root's."""
+    before = prctl(_GET_DUMPABLE)
+    prctl(_SET_DUMPABLE, 1)
+    try:
+        yield
+    finally:
+        prctl(_SET_DUMPABLE, int(before == 1))
+
+
+def volunteer_for_killing(wanted: Confinement, here: Situation) -> str:
+    """Have the kernel, when memory runs out, kill this process before others.
+
+    The limit on data does not count memory that can be shared, memfds above all, which the engine needs.
+    """
+    with _own_files_in_proc(), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+        file.write(b"1000")
+    return "killed first when the machine runs out of memory"
 
 
 def clear_environment(wanted: Confinement, here: Situation) -> str:
@@ -56,16 +81,16 @@ def clear_environment(wanted: Confinement, here: Situation) -> str:
 def close_descriptors(wanted: Confinement, here: Situation) -> str:
     """Close what is not kept; standard streams not kept become ``/dev/null``."""
     kept = sorted(wanted.kept)
-    for descriptor in {0, 1, 2} - set(kept):
-        null = os.open(os.devnull, os.O_RDONLY if descriptor == 0 else os.O_WRONLY)
-        if null != descriptor:
-            os.dup2(null, descriptor)
-            os.close(null)
     low = 3
     for descriptor in [d for d in kept if d > 2]:
         _close_range(low, descriptor - 1)
         low = descriptor + 1
     _close_range(low, None)
+    for descriptor in {0, 1, 2} - set(kept):
+        null = os.open(os.devnull, os.O_RDONLY if descriptor == 0 else os.O_WRONLY)
+        if null != descriptor:
+            os.dup2(null, descriptor)
+            os.close(null)
     return f"{len(kept)} kept, the others closed"
 
 
@@ -83,7 +108,7 @@ def private_directory() -> str:
     failure: OSError = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     for parent in (os.environ.get("TMPDIR"), "/tmp", "/var/tmp", "/dev/shm"):
         if parent:
-            path = os.path.join(parent, f"aegis-{os.urandom(8).hex()}")
+            path = os.path.abspath(os.path.join(parent, f"aegis-{os.urandom(8).hex()}"))
             try:
                 os.mkdir(path, 0o700)
                 return path
@@ -119,9 +144,12 @@ def limit_resources(wanted: Confinement, here: Situation) -> str:
         resource.setrlimit(which, (soft, hard))
 
     lower(resource.RLIMIT_CORE, 0, 0)
-    lower(resource.RLIMIT_FSIZE, wanted.file_bytes or 0, wanted.file_bytes or 0)
     lower(resource.RLIMIT_NOFILE, wanted.open_files, wanted.open_files)
-    texts = [f"files {wanted.open_files}", f"file size {wanted.file_bytes or 0}", "core 0"]
+    texts = [f"files {wanted.open_files}", "core 0"]
+    largest = wanted.data_bytes if wanted.file_bytes is None else wanted.file_bytes
+    if largest is not None:
+        lower(resource.RLIMIT_FSIZE, largest, largest)
+        texts.append(f"file size {largest}")
     if wanted.cpu_seconds is not None:
         # Unequal, so that the signal tells: SIGXCPU for time, SIGKILL for a process that ignores it.
         lower(resource.RLIMIT_CPU, wanted.cpu_seconds, wanted.cpu_seconds + 1)
@@ -146,7 +174,6 @@ def _processes(wanted: Confinement, here: Situation) -> int | None:
 # -- namespaces ---------------------------------------------------------------------------------------
 
 _NEWUTS, _NEWIPC, _NEWUSER, _NEWNET = 0x04000000, 0x08000000, 0x10000000, 0x40000000
-_GET_DUMPABLE, _SET_DUMPABLE = 3, 4
 
 
 def enter_namespaces(wanted: Confinement, here: Situation) -> str:
@@ -159,12 +186,17 @@ def enter_namespaces(wanted: Confinement, here: Situation) -> str:
         if error.errno != errno.EPERM:
             raise
         here.alone("a user namespace is for one alone")
-        user, group = os.getuid(), os.getgid()
-        _unshare(flags | _NEWUSER)
-        here.own_users = True
-        _map_user(user, group)
-        names += ", user"
-    return f"own {names}"
+        if os.geteuid() == 0 and (wanted.read_fds or wanted.write_fds):
+            raise Unavailable(f"{describe(error)}; in a user namespace root would lose files of others") from None
+        _enter_users(flags, here)
+    return f"own {names}{', user' if here.own_users else ''}"
+
+
+def _enter_users(flags: int, here: Situation) -> None:
+    user, group = os.getuid(), os.getgid()
+    _unshare(flags | _NEWUSER)
+    here.own_users = True
+    _map_user(user, group)
 
 
 def _unshare(flags: int) -> None:
@@ -177,13 +209,10 @@ def _unshare(flags: int) -> None:
 
 def _map_user(user: int, group: int) -> None:
     """Stay who we were, in name too. Where that is refused, the process shows as nobody and works as well."""
-    before = prctl(_GET_DUMPABLE)
-    with contextlib.suppress(OSError):
-        prctl(_SET_DUMPABLE, 1)  # else these files are root's
+    with contextlib.suppress(OSError), _own_files_in_proc():
         for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
             with open(f"/proc/self/{name}", "wb", buffering=0) as file:
                 file.write(text.encode())
-    prctl(_SET_DUMPABLE, before)
 
 
 # -- privileges ---------------------------------------------------------------------------------------
@@ -200,12 +229,14 @@ def drop_privileges(wanted: Confinement, here: Situation) -> str:
 
     Beneath a granted directory names are opened with the worker's own identity. As nobody it would lose
     files that the policy grants and root can open; so with grants root stays root, without capabilities
-    but those over files, which reach no further than Landlock's rules do.
+    but those over files, which reach no further than Landlock's rules do. Nobody moves to a user namespace
+    of its own, where that is permitted, so that a limit on threads counts this worker's alone.
     """
+    machine()
     keeps = _file_capabilities(wanted) if os.geteuid() == 0 and not here.own_users else ()
     became = ""
     if os.geteuid() == 0 and not wanted.read_fds and not wanted.write_fds and not here.own_users:
-        became = _preserving_death(_become_nobody)
+        became = _preserving_death(lambda: _become_nobody(here))
     _bound(keeps)
     _preserving_death(lambda: _capabilities(keeps))
     here.alone("keep their capabilities")
@@ -219,13 +250,15 @@ def _file_capabilities(wanted: Confinement) -> tuple[int, ...]:
     return (_DAC_READ_SEARCH,) if wanted.read_fds else ()
 
 
-def _become_nobody() -> str:
+def _become_nobody(here: Situation) -> str:
     try:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
     except OSError as error:
         return f"user {os.geteuid()} still ({describe(error)})"
+    with contextlib.suppress(OSError):
+        _enter_users(0, here)
     return f"user {NOBODY}"
 
 

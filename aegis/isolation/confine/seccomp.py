@@ -16,6 +16,15 @@ _SET_MODE_FILTER, _TSYNC, _PR_SET_SECCOMP, _MODE_FILTER = 1, 1, 22, 2
 _INSTRUCTION = 8
 
 
+def _everywhere(loaded: _Program) -> bool:
+    """Load the program for all threads; tell whether the kernel could."""
+    try:
+        # Not negative but the number of a thread: that one has a filter of its own, and nothing was loaded.
+        return syscall("seccomp", _SET_MODE_FILTER, _TSYNC, ctypes.byref(loaded)) == 0
+    except OSError:
+        return False
+
+
 class _Program(ctypes.Structure):
     """``struct sock_fprog``."""
 
@@ -27,9 +36,7 @@ def filter_calls(wanted: Confinement, here: Situation) -> str:
     rules = allowed(wanted, os.getpid())
     code = program(rules, machine())
     loaded = _Program(len(code) // _INSTRUCTION, ctypes.create_string_buffer(code, len(code)))
-    try:
-        syscall("seccomp", _SET_MODE_FILTER, _TSYNC, ctypes.byref(loaded))
-    except OSError:
-        prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(loaded))  # Linux before 3.17, or a filter around us
+    if not _everywhere(loaded):
+        prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(loaded))
         here.alone("are not filtered")
     return f"{len(rules)} system calls allowed"
