@@ -114,9 +114,10 @@ def move_out(order: dict[str, Any]) -> None:
 
 @attack
 def write_relative(order: dict[str, Any]) -> list[str]:
-    with open("planted", "w", encoding="utf-8") as file:
+    name = f"planted-{os.getpid()}"
+    with open(name, "w", encoding="utf-8") as file:
         file.write("x")
-    os.unlink("planted")
+    os.unlink(name)
     return ["written"]
 
 
@@ -403,11 +404,10 @@ def hide(names: dict[str, int]) -> None:
 def main() -> None:
     """Prepare what the order asks for, confine this process, attack, answer."""
     order = json.loads(sys.stdin.buffer.read())
-    if "core" in order:
-        resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
-        os.chdir(order["core"])
-    else:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (most if order.get("core") else 0, most))
+    if "folder" in order:
+        os.chdir(order["folder"])
     if order.get("user"):
         os.setgroups([])
         os.setresgid(*[order["user"]] * 3)

@@ -55,7 +55,7 @@ def attack(
         check=False,
         env={
             "SECRET": "swordfish",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
             "GUESTS": os.pathsep.join(f"{name}={path}" for name, path in guests.items()),
         },
     )
