@@ -233,7 +233,13 @@ def many_threads_at_once(order: dict[str, Any]) -> str:
 def identity(order: dict[str, Any]) -> dict[str, Any]:
     header, held = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0), 8), ctypes.create_string_buffer(24)
     libc.syscall(ctypes.c_long(125 if X86 else 90), header, held)
-    return {"user": os.getuid(), "capabilities": list(struct.unpack("=6I", held.raw)), "groups": os.getgroups()}
+    bounding = sum(prctl(23, capability) for capability in range(41))
+    return {
+        "user": os.getuid(),
+        "capabilities": list(struct.unpack("=6I", held.raw)),
+        "groups": os.getgroups(),
+        "bounding": bounding,
+    }
 
 
 # -- limits -----------------------------------------------------------------------------------------
@@ -289,10 +295,11 @@ def read_standard_input(order: dict[str, Any]) -> str:
 @attack
 def environment(order: dict[str, Any]) -> dict[str, bool]:
     libc.getenv.restype = ctypes.c_char_p
+    names = (b"SECRET", b"BEHIND_PYTHON")
     initial = Path("/proc/self/environ").read_bytes()
     return {
         "python": "SECRET" in os.environ,
-        "c": libc.getenv(b"SECRET") is not None,
+        "c": any(libc.getenv(name) is not None for name in names),
         "kernel": b"swordfish" in initial,
     }
 
@@ -404,6 +411,7 @@ def hide(names: dict[str, int]) -> None:
 def main() -> None:
     """Prepare what the order asks for, confine this process, attack, answer."""
     order = json.loads(sys.stdin.buffer.read())
+    libc.setenv(b"BEHIND_PYTHON", b"1", 1)
     most = resource.getrlimit(resource.RLIMIT_CORE)[1]
     resource.setrlimit(resource.RLIMIT_CORE, (most if order.get("core") else 0, most))
     if "folder" in order:
@@ -411,8 +419,9 @@ def main() -> None:
     if order.get("user"):
         os.setgroups([])
         os.setresgid(*[order["user"]] * 3)
-        os.setresuid(*[order["user"]] * 3)
-        prctl(4, 1)
+        os.setresuid(*[order["user"]] * 3)  # which leaves a process that is not dumpable
+    elif os.geteuid() == 0:
+        os.setgroups([4, 27])
     if order.get("drops_admin"):
         drop_admin()
     if "hide" in order:

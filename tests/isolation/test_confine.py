@@ -44,6 +44,7 @@ PAIRS = [
     Pair("landlock-files", "read_file", errno.EACCES, {"path": "/etc/passwd"}),
     Pair("landlock-files", "list_directory", errno.EACCES, {"path": "/"}),
     Pair("landlock-net", "kill_parent", errno.EPERM),
+    Pair("landlock-net", "bind", errno.EACCES, {"port": 0}),
     Pair("rlimits", "take_memory", "MemoryError", {"bytes": 512 * MIB, "wanted": {"data_bytes": 256 * MIB}}),
     Pair("rlimits", "grow_file", errno.EFBIG, {"bytes": 2 * MIB}),
     Pair("rlimits", "open_many", errno.EMFILE, {"count": 70}),
@@ -329,7 +330,7 @@ def test_root_becomes_nobody_where_no_files_are_granted() -> None:
     if not ROOT_USER:
         pytest.skip("this user has nothing to lose")
     ended = attack("identity", skip={"seccomp"}).needs("unprivileged")
-    assert ended.value == {"user": 65534, "capabilities": [0] * 6, "groups": []}
+    assert ended.value == {"user": 65534, "capabilities": [0] * 6, "groups": [], "bounding": 0}
     assert attack("identity", skip=all_but()).value["capabilities"][0] != 0
 
 
