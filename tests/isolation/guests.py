@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 import aegis
-from aegis import Aegis, FilesystemCapability, Outcome, StdioCapability
+from aegis import Aegis, FilesystemCapability, NetworkCapability, Outcome, StdioCapability
 from aegis.isolation.confine import LAYERS, Confinement, confine
 from aegis.runtime import entry_point
 from tests.isolation.attacks import attack, main
@@ -40,7 +40,7 @@ COMPONENT = """(component
 
 def runtime(**policy: Any) -> Aegis:
     """Return a runtime without a pool, whose stacks alone would be over the limit, and without a cache."""
-    return Aegis(cache=False, pooled=False, **policy)
+    return Aegis(pooled=False, **{"cache": False, **policy})
 
 
 @attack
@@ -77,6 +77,19 @@ def guest(order: dict[str, Any]) -> dict[str, Any]:
     with engine.sandbox(loaded, args=("guest", *order["words"])) as sandbox:
         outcome: Outcome = sandbox.run(entry_point(loaded))
     return {"code": outcome.exit_code, "stdout": outcome.stdout.decode(), "status": outcome.status}
+
+
+@attack
+def network_guest(order: dict[str, Any]) -> list[str]:
+    """Run a guest once a command, with the network that the policy grants, and return what each printed."""
+    engine = runtime(network=NetworkCapability(allow=order["allow"]), fuel=None, cache=order["cache"])
+    loaded = engine.load(GUESTS[order["guest"]])
+    printed = []
+    for words in order["commands"]:
+        with engine.sandbox(loaded, args=("guest", *words)) as sandbox:
+            outcome: Outcome = sandbox.run(entry_point(loaded))
+        printed.append((outcome.stdout + outcome.stderr).decode().strip() or outcome.status)
+    return printed
 
 
 @attack
