@@ -39,7 +39,8 @@ class ComponentGuest:
     ) -> None:
         self._owner, self._tier, self._component = owner, tier, component
         self._providers = tier.providers(component, imports, trap_missing=trap_missing)
-        self._plan = tier.component_plan(component, self._providers)
+        self._plan = tier.component_plan(component, self._providers, watched=owner._observed)
+        self.counted = self._plan.counted
         self._made: dict[str, Any] = {}
         self._classes: dict[int, Callable[..., ResourceHandle]] = {}
         self._wasi: Wasi | None = None

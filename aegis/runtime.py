@@ -42,7 +42,11 @@ class Aegis:
 
     ``cache`` keeps compiled code on disk: ``True`` in the user's cache folder, a path there, ``False``
     nowhere. ``subscribers`` get the events of every sandbox. ``pooled`` prepares memory for many
-    short-lived sandboxes; a program that makes one is better off without.
+    short-lived sandboxes; a program that makes one is better off without. ``exact_memory`` counts also what
+    cannot be seen from outside, the memories of components above all, so that their peak is true and a growth
+    that was refused is known as the reason of a trap; whoever observes or measures a sandbox has that anyhow.
+    It costs the pool, a copy of the component's data for each sandbox, and on the main thread a switch to
+    another thread for each call. The limit holds exactly either way.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Aegis:
         cache: bool | str | os.PathLike[str] = True,
         subscribers: Sequence[Subscriber] = (),
         pooled: bool = True,
+        exact_memory: bool = False,
         **keywords: Any,
     ) -> None:
         if policy is not None and keywords:
@@ -61,7 +66,7 @@ class Aegis:
         limits = self.policy.limits
         plain = EngineConfig.from_limits(limits)
         config = EngineConfig.from_limits(limits, pooled=True) if pooled else plain
-        self._tier = InProcess(self.policy, config, plain, subscribers)
+        self._tier = InProcess(self.policy, config, plain, subscribers, exact=exact_memory)
         self._isolated: Isolated | None = None
         if self.policy.isolation is not None:
             self._workers()
@@ -102,7 +107,7 @@ class Aegis:
 
     def _compile(self, data: bytes, what: str) -> Module | Component:
         if self.policy.isolation is None:
-            return compile_artifact(data, self.policy.limits, self._tier.config, self._cache, what)
+            return compile_artifact(data, self.policy.limits, self._tier.engine_of, self._cache, what)
         artifact = admit_artifact(data, self.policy.limits, self._cache, what)
         self._workers().prepare(artifact, what)
         return artifact
@@ -254,7 +259,7 @@ def run(
     ``main``.
     ``keywords`` are those of :meth:`aegis.Policy.from_keywords`.
     """
-    runtime = Aegis(policy, pooled=False, **keywords)
+    runtime = Aegis(policy, pooled=False, exact_memory=True, **keywords)
     module = runtime.load_file(path)
     name = os.path.basename(os.fspath(path))
     try:

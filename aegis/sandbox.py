@@ -233,20 +233,24 @@ class Sandbox:
 
     def _instantiate(self, functions: Sequence[Any]) -> Store:
         module = self._loaded()
-        if self._guest is not None:
-            return self._supervised_if_it_runs(self._guest.new_store, functions, observed=self._observed)
-        plan = self._tier.plan(module)
-        if module.info.has_start:
-            return self._supervised_if_it_runs(lambda f, observed: self._new_store(plan, f), functions, observed=False)
-        return self._new_store(plan, functions)
+        guest = self._guest
+        if guest is not None:
+            return self._supervised_if_it_runs(guest.new_store, functions, observed=self._observed, calls=guest.counted)
+        plan = self._tier.plan(module, watched=self._observed)
+        if not module.info.has_start and not plan.counted:
+            return self._new_store(plan, functions)
+        make = lambda f, observed: self._new_store(plan, f)  # noqa: E731 - as a component's
+        return self._supervised_if_it_runs(make, functions, observed=False, calls=plan.counted)
 
-    def _supervised_if_it_runs(self, make: Callable[..., Store], functions: Sequence[Any], *, observed: bool) -> Store:
+    def _supervised_if_it_runs(
+        self, make: Callable[..., Store], functions: Sequence[Any], *, observed: bool, calls: bool
+    ) -> Store:
         """Instantiate what runs guest code by that: it wants a thread it may run on.
 
         On the main thread that is so where no Python code can run meanwhile, and fuel and time are limited.
         """
         limits = self._tier.policy.limits
-        alone = not functions and limits.fuel is not None and limits.timeout is not None
+        alone = not functions and not calls and limits.fuel is not None and limits.timeout is not None
         if where.settle() != DIRECT and not (alone and where.mode == MAIN):
             return self._supervised(lambda: make(functions, observed=observed))  # type: ignore[no-any-return]
         return make(functions, observed=observed)

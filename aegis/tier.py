@@ -23,6 +23,7 @@ from aegis.values import HostFunction
 
 if TYPE_CHECKING:
     from aegis.engine.artifact import Module
+    from aegis.engine.code import Artifact
     from aegis.engine.component.artifact import Component
     from aegis.engine.component.plan import ComponentPlan
     from aegis.engine.component.store import ComponentStore
@@ -100,28 +101,47 @@ class Tier:
 
 
 class InProcess(Tier):
-    """Guests in this process, on engines of ``config``, or of ``plain`` where the pool does not fit."""
+    """Guests in this process, on engines of ``config``, or of ``plain`` where the pool does not fit.
+
+    Where memories have to be counted in total it is a third kind; ``exact``: also where only that shows them.
+    """
 
     def __init__(
-        self, policy: Policy, config: EngineConfig, plain: EngineConfig, subscribers: Sequence[Subscriber] = ()
+        self,
+        policy: Policy,
+        config: EngineConfig,
+        plain: EngineConfig,
+        subscribers: Sequence[Subscriber] = (),
+        *,
+        exact: bool = False,
     ) -> None:
         super().__init__(policy, subscribers)
-        self.config, self.plain = config, plain
+        self.config, self.plain, self.counted = config, plain, plain.with_count()
+        self.exact = exact or bool(self.subscribers)
 
     # -- plans ---------------------------------------------------------------------------------
 
-    def plan(self, module: Module, *, pooled: bool = True) -> Plan:
-        """Return what stores of ``module`` need, from the pool or without it."""
-        plan: Plan | None = module.plan
-        if pooled and plan is not None and plan.config is self.config and plan.limits is self.policy.limits:
-            return plan
-        return plan_for(module, self.config if pooled and module.poolable else self.plain, self.policy.limits)
+    def engine_of(self, artifact: Artifact, *, watched: bool = False, pooled: bool = True) -> EngineConfig:
+        """Return the kind of engine that ``artifact`` runs on; ``watched`` by somebody who wants to see its memory."""
+        if artifact.counted(self.policy.limits, watched=watched or self.exact):
+            return self.counted
+        return self.config if pooled and artifact.poolable else self.plain
 
-    def component_plan(self, component: Component, providers: Providers, *, pooled: bool = True) -> ComponentPlan:
-        """Return what stores of ``component`` under these providers need, from the pool or without it."""
+    def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> Plan:
+        """Return what stores of ``module`` need, from the pool or without it; ``watched`` if its memory is."""
+        plan: Plan | None = module.plan
+        fits = plan is not None and plan.config is self.config and plan.limits is self.policy.limits
+        if plan is not None and fits and pooled and not (watched and module.counted(plan.limits, watched=True)):
+            return plan
+        return plan_for(module, self.engine_of(module, watched=watched, pooled=pooled), self.policy.limits)
+
+    def component_plan(
+        self, component: Component, providers: Providers, *, watched: bool = False, pooled: bool = True
+    ) -> ComponentPlan:
+        """Return what stores of ``component`` under these providers need, likewise."""
         from aegis.engine.component.plan import ComponentPlan
 
-        config = self.config if pooled and component.poolable else self.plain
+        config = self.engine_of(component, watched=watched, pooled=pooled)
         key = (config, self.policy.limits, providers.key)
         plan: ComponentPlan | None = component.plans.get(key)
         if plan is None:

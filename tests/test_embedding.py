@@ -343,7 +343,6 @@ def test_what_a_module_asks_for_at_once(limits: dict[str, Any], limit: str) -> N
         ("(module (memory 0) (memory 0))", {"memories": 1}, "memories"),
         ("(module (table 0 funcref) (table 0 funcref))", {"tables": 1}, "tables"),
         ("(module (memory 40) (memory 40))", {"memory": "4MiB"}, "memory"),
-        ("(module (memory 40) (memory 1))", {"memory": "4MiB"}, "memory"),
         ("(module (table 8 funcref) (table 8 funcref))", {"table_elements": 10}, "table_elements"),
         ("(module (table 8 funcref) (table 1 funcref))", {"table_elements": 10}, "table_elements"),
     ],

@@ -106,7 +106,7 @@ class _Run:
     def work(self) -> Outcome:
         """Load and run, on a guest thread."""
         limits = self.policy.limits
-        runtime = Aegis(self.policy, cache=not self.options["no_cache"], pooled=False)
+        runtime = Aegis(self.policy, cache=not self.options["no_cache"], pooled=False, exact_memory=True)
         self.module = module = runtime.load(read_artifact(self.path, limits), self.path)
         if self.policy.network is not None and module.kind == "module":
             self.face.say("note: a core module has no network; --allow-net and --deny-net matter for components")

@@ -9,10 +9,11 @@ import click
 from aegis.cli.options import limit_options
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
+from aegis.engine.accounts import available
 from aegis.engine.artifact import validate_artifact
 from aegis.engine.binary import ModuleInfo
 from aegis.engine.config import EngineConfig
-from aegis.engine.plan import check_fit
+from aegis.engine.fit import check_fit
 from aegis.errors import AegisError, MissingImport
 from aegis.limits import Limits, format_bytes
 from aegis.linking import unprovided
@@ -74,7 +75,7 @@ def _refuse(name: str, info: ModuleInfo | Component, missing: list[MissingImport
         shown = "; ".join(f"{m.module}{f'.{m.name}' if m.name else ''}: {m.remedy}" for m in missing[:20])
         raise LinkError(f"{name}: nothing provides {count(len(missing), 'import')}: {shown}", missing=missing)
     if isinstance(info, ModuleInfo):
-        check_fit("module", info.memories, info.tables, limits)
+        check_fit("module", info.memories, info.tables, limits, counted=available())
     else:
         most = 1 << 16
-        check_fit("component", info.anatomy.memories(most), info.anatomy.tables(most), limits)
+        check_fit("component", info.anatomy.memories(most), info.anatomy.tables(most), limits, counted=available())

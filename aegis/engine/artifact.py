@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from aegis.engine.binary import Export, Import, ModuleInfo, is_component, is_module, read_module
+from aegis.engine.binary import Export, Import, MemoryType, ModuleInfo, is_component, is_module, read_module
 from aegis.engine.cache import Cache
 from aegis.engine.code import Artifact, first_line
 from aegis.engine.config import EngineConfig, engine_for
@@ -37,12 +38,19 @@ class Module(Artifact):
         super().__init__(data, digest, cache)
         self.plan: Any = None  # plan.py's own, kept here so that it goes with the module
         self.info = info
-        self.plain = not info.imports and not info.has_start
-        """Whether instantiating it needs no host function and runs no guest code."""
+        self.plain = not info.imports and not info.has_start and len(info.memories) <= 1
+        """Whether instantiating it needs no host function, runs no guest code and calls nobody."""
         self.memory_exports = tuple(info.memory_exports)
         memories = [name for name, _ in info.memory_exports]
         self.memory_name: str | None = "memory" if "memory" in memories else next(iter(memories), None)
         self._exports = {e.name: e for e in info.exports}
+
+    def memories(self, most: int) -> list[MemoryType]:
+        return self.info.memories
+
+    def hides_growth(self) -> bool:
+        seen = {index for _, index in self.memory_exports}
+        return any(m.minimum != m.maximum for n, m in enumerate(self.info.memories) if n not in seen)
 
     @property
     def imports(self) -> tuple[Import, ...]:
@@ -109,14 +117,20 @@ def _looks_like(data: bytes) -> str:
 
 
 def compile_artifact(
-    data: bytes, limits: Limits, config: EngineConfig, cache: Cache | None, what: str = "the module"
+    data: bytes,
+    limits: Limits,
+    choose: Callable[[Artifact], EngineConfig],
+    cache: Cache | None,
+    what: str = "the module",
 ) -> Module | Component:
-    """Admit and compile a binary module or component, without the pool if it does not fit in there.
+    """Admit and compile a binary module or component for the engine that ``choose`` says for it.
+
+    It is compiled without the pool if it does not fit in there.
 
     Raise :class:`~aegis.errors.ArtifactError` with the reason.
     """
     artifact = admit_artifact(data, limits, cache, what)
-    artifact.prepare(config, what)
+    artifact.prepare(choose, what)
     return artifact
 
 
@@ -139,7 +153,7 @@ def validate_artifact(
         from aegis.engine.component.artifact import Component
 
         component = Component(data, admitted, sha256_hex(data), None)
-        component.prepare(config, what)
+        component.prepare(lambda _: config, what)
         return component
     error = lib.wasmtime_module_validate(engine_for(config).pointer, data, len(data))
     if error is not None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ctypes import c_uint8, c_void_p
 from typing import Any
 
+from aegis.engine.accounts import Account
 from aegis.engine.door import Door
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
 from aegis.errors import (
@@ -53,10 +54,16 @@ class Evidence:
     """What the store can say about its own end; each field is asked only when it is needed."""
 
     def __init__(
-        self, door: Door, limits: Limits, memory_full: Callable[[], int | None], table_full: Callable[[], int | None]
+        self,
+        door: Door,
+        limits: Limits,
+        account: Account | None,
+        memory_full: Callable[[], int | None],
+        table_full: Callable[[], int | None],
     ) -> None:
         self.door = door
         self.limits = limits
+        self.account = account
         self.memory_full = memory_full
         self.table_full = table_full
 
@@ -114,7 +121,10 @@ def classify_component(error: int | None, evidence: Evidence) -> BaseException:
     reason = printable(
         causes[-1].partition(": ")[2] if causes and causes[-1][:1].isdigit() else causes[-1] if causes else ""
     )
-    return GuestTrap(f"the guest trapped: {reason or 'for no known reason'}{_where(frames)}", code="abi", frames=frames)
+    # An allocator that was refused memory gives the canonical ABI a pointer to nowhere.
+    refused = _refused_growth("unreachable", evidence) if "realloc" in reason else None
+    text = f"the guest trapped: {reason or 'for no known reason'}{_where(frames)}"
+    return refused or GuestTrap(text, code="abi", frames=frames)
 
 
 def own_failure(door: Door) -> BaseException | None:
@@ -155,8 +165,15 @@ def _refused_growth(code: str, evidence: Evidence) -> AegisError | None:
     """A refused growth is told only to the guest (F28); full to the last page, a trap is its answer."""
     if code not in ("unreachable", "memory-out-of-bounds", "table-out-of-bounds"):
         return None
-    limits = evidence.limits
-    if limits.memory is not None and (used := evidence.memory_full()) is not None:
+    limits, account = evidence.limits, evidence.account
+    if account is not None:
+        if limits.memory is not None and account.refused:
+            return MemoryExceeded(
+                f"the guest was refused {format_bytes(account.refused)} of memory beyond the "
+                f"{format_bytes(account.used)} that it has, by its limit of {format_bytes(limits.memory)}, and trapped",
+                limit="memory", phase="grown", used=account.used, allowed=limits.memory,
+            )  # fmt: skip
+    elif limits.memory is not None and (used := evidence.memory_full()) is not None:
         return MemoryExceeded(
             f"the guest grew its memory to {format_bytes(used)}, all that its limit "
             f"of {format_bytes(limits.memory)} admits, and trapped",

@@ -6,17 +6,23 @@ import ctypes
 import os
 import threading
 import time
+from collections.abc import Callable, Sequence
 from ctypes import c_void_p
 from typing import Any, ClassVar
 
+from aegis.engine.accounts import available
+from aegis.engine.binary import MemoryType
 from aegis.engine.cache import Cache
 from aegis.engine.config import Engine, EngineConfig, engine_for
+from aegis.engine.fit import capped_exactly
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
-from aegis.errors import ArtifactError
+from aegis.errors import AegisInternalError, ArtifactError
+from aegis.limits import Limits
 from aegis.names import printable
 
 __all__ = ["Artifact", "NativeCode", "UnfitForPool", "first_line"]
 
+_MOST_MEMORIES = 1 << 16
 _POOL = "pooling allocator requirements"
 
 
@@ -61,6 +67,24 @@ class Artifact:
         self.size = len(data)
         self.cached = False
         self.seconds = 0.0
+        self._counts: dict[tuple[int | None, bool], bool] = {}
+
+    def memories(self, most: int) -> Sequence[MemoryType]:
+        """Return the memories of one instance, or the first ``most`` of them and one."""
+        raise AegisInternalError(f"a {self.kind} does not tell its memories")
+
+    def hides_growth(self) -> bool:
+        """Tell whether a memory can grow that nobody outside can look at."""
+        return True
+
+    def counted(self, limits: Limits, *, watched: bool) -> bool:
+        """Tell whether its memories are to be counted by us: to be limited in total, or, if ``watched``, to be seen."""
+        key = (limits.memory, watched)
+        found = self._counts.get(key)
+        if found is None:
+            exact = capped_exactly(self.memories(limits.memories or _MOST_MEMORIES), limits)
+            found = self._counts[key] = available() and (not exact or (watched and self.hides_growth()))
+        return found
 
     def code(self, config: EngineConfig) -> NativeCode:
         """Return the code for engines of ``config``, compiling at most once."""
@@ -74,8 +98,9 @@ class Artifact:
                     self.seconds = time.perf_counter() - started
         return code
 
-    def prepare(self, config: EngineConfig, what: str) -> None:
-        """Compile for ``config``, without the pool if it does not fit in there; raise ``ArtifactError``."""
+    def prepare(self, choose: Callable[[Artifact], EngineConfig], what: str) -> None:
+        """Compile for what ``choose`` says, without the pool if it does not fit in there; raise ``ArtifactError``."""
+        config = choose(self)
         try:
             try:
                 self.code(config)

@@ -12,6 +12,7 @@ import sys
 import threading
 from dataclasses import dataclass
 
+from aegis.engine import accounts
 from aegis.engine.native import lib
 from aegis.errors import AegisInternalError, PolicyError
 from aegis.limits import MAX_STACK, MIN_STACK, Limits
@@ -44,11 +45,13 @@ class EngineConfig:
     """What code generation depends on. Two equal configurations share one engine and its code.
 
     ``stack`` is in bytes; ``pooled`` keeps memories ready for reuse, which makes creating a sandbox
-    several times cheaper and costs address space, never resident memory.
+    several times cheaper and costs address space, never resident memory. ``counted`` has the bytes of a
+    store's memories counted in total (:mod:`aegis.engine.accounts`), without a pool.
     """
 
     stack: int
     pooled: bool = False
+    counted: bool = False
 
     def __post_init__(self) -> None:
         if not MIN_STACK <= self.stack <= MAX_STACK:
@@ -65,9 +68,14 @@ class EngineConfig:
         """Return the same configuration for an engine that has no pool."""
         return EngineConfig(stack=self.stack)
 
+    def with_count(self) -> EngineConfig:
+        """Return the same configuration for an engine that counts memory in total."""
+        return EngineConfig(stack=self.stack, counted=True)
+
     def fingerprint(self) -> str:
         """Return what makes compiled code of this configuration different from another's."""
-        return f"stack={self.stack} on={','.join(ADMITTED)} off={','.join(REFUSED)} fuel epoch v1"
+        images = " no-images" if self.counted else ""
+        return f"stack={self.stack} on={','.join(ADMITTED)} off={','.join(REFUSED)} fuel epoch{images} v1"
 
 
 def _can_pool(limits: Limits) -> bool:
@@ -124,6 +132,8 @@ def _apply(native: int, config: EngineConfig) -> None:
     lib.wasmtime_config_max_wasm_stack_set(native, config.stack)
     if config.pooled:
         _apply_pool(native)
+    if config.counted:
+        accounts.install(native)
 
 
 def _apply_pool(native: int) -> None:

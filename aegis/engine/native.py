@@ -61,6 +61,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any] | None]] = {
     "wasmtime_config_max_wasm_stack_set": (None, [_P, c_size_t]),
     "wasmtime_config_memory_reservation_set": (None, [_P, c_uint64]),
     "wasmtime_config_memory_guard_size_set": (None, [_P, c_uint64]),
+    "wasmtime_config_memory_init_cow_set": (None, [_P, ctypes.c_bool]),
+    "wasmtime_config_host_memory_creator_set": (None, [_P, _P]),
     "wasmtime_config_strategy_set": (None, [_P, c_uint8]),
     "wasmtime_config_cranelift_opt_level_set": (None, [_P, c_uint8]),
     "wasmtime_pooling_allocation_config_new": (_P, []),

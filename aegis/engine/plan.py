@@ -12,23 +12,22 @@ from typing import Any
 
 from aegis.engine.abi import scalar_types
 from aegis.engine.artifact import Module
-from aegis.engine.binary import PAGE, MemoryType, TableType
+from aegis.engine.binary import MemoryType, TableType
 from aegis.engine.caller import Entry
 from aegis.engine.code import Artifact, NativeCode
 from aegis.engine.config import EngineConfig
+from aegis.engine.fit import check_fit
 from aegis.engine.native import number, pointer
 from aegis.engine.ticker import TICK, ticker
-from aegis.errors import AegisError, CallError, ExportNotFound, MemoryExceeded
-from aegis.limits import Limits, format_bytes
+from aegis.errors import CallError, ExportNotFound
+from aegis.limits import Limits
 from aegis.names import near, printable
 from aegis.values import FuncType
 
-__all__ = ["BasePlan", "Plan", "callable_export", "check_fit", "plan_for"]
+__all__ = ["BasePlan", "Plan", "callable_export", "plan_for"]
 
 _UNLIMITED = 1 << 62
 _FOREVER_TICKS = 1 << 40
-_MOST_PAGES = 65536
-_MOST_ELEMENTS = (1 << 32) - 1
 
 
 class BasePlan:
@@ -39,8 +38,8 @@ class BasePlan:
     """
 
     __slots__ = (
-        "bounded", "code", "code_pointer", "config", "engine", "engine_pointer", "entries", "fuel", "limiter", "limits",
-        "memory_cap", "table_cap", "ticks", "ticks_number",
+        "bounded", "code", "code_pointer", "config", "counted", "engine", "engine_pointer", "entries", "fuel",
+        "limiter", "limits", "memory_cap", "table_cap", "ticks", "ticks_number",
     )  # fmt: skip
 
     def __init__(
@@ -48,7 +47,8 @@ class BasePlan:
         memories: Sequence[MemoryType], tables: Sequence[TableType],
     ) -> None:  # fmt: skip
         self.config, self.limits = config, limits
-        self.memory_cap, self.table_cap = check_fit(artifact.kind, memories, tables, limits)
+        self.counted = config.counted
+        self.memory_cap, self.table_cap = check_fit(artifact.kind, memories, tables, limits, counted=self.counted)
         self.code: NativeCode = artifact.code(config)  # compiled code outlives every store that runs it
         self.code_pointer = pointer(self.code.pointer or 0)
         self.engine = self.code.engine
@@ -112,82 +112,3 @@ def plan_for(module: Module, config: EngineConfig, limits: Limits) -> Plan:
         return plan
     module.plan = made = Plan(module, config, limits)
     return made
-
-
-def check_fit(
-    what: str, memories: Sequence[MemoryType], tables: Sequence[TableType], limits: Limits
-) -> tuple[int | None, int | None]:
-    """Return the engine's caps per memory (bytes) and per table (elements), if the artifact fits its limits.
-
-    The engine limits each memory alone (F28). With one memory that is the total. With several, each
-    gets the largest cap under which all together cannot exceed the limit, whatever they grow to.
-    """
-    _check_counts(what, len(memories), len(tables), limits)
-    memory = table = None
-    if limits.memory is not None:
-        pages = [(m.minimum, _MOST_PAGES if m.maximum is None else m.maximum) for m in memories]
-        share = _share(limits.memory // PAGE, pages)
-        if share is None:
-            raise _memory_too_large(what, memories, limits.memory)
-        memory = max(share * PAGE, 1)
-    if limits.table_elements is not None:
-        sizes = [(t.minimum, _MOST_ELEMENTS if t.maximum is None else t.maximum) for t in tables]
-        table = _share(limits.table_elements, sizes)
-        if table is None:
-            raise _tables_too_large(what, tables, limits.table_elements)
-    return memory, table
-
-
-def _check_counts(what: str, memories: int, tables: int, limits: Limits) -> None:
-    for limit, used in (("memories", memories), ("tables", tables)):
-        allowed = getattr(limits, limit)
-        if allowed is not None and used > allowed:
-            raise MemoryExceeded(
-                f"the {what} has {used:,} {limit}, and the limit is {allowed:,}",
-                limit=limit,
-                phase="initial",
-                used=used,
-                allowed=allowed,
-            )
-
-
-def _share(total: int, sizes: list[tuple[int, int]]) -> int | None:
-    """Return the largest cap with which ``sizes``, (initial, maximum) each, stay within ``total``."""
-    if len(sizes) <= 1:
-        return total if not sizes or sizes[0][0] <= total else None
-    low, high = max(initial for initial, _ in sizes), total
-    if _reach(low, sizes) > total:
-        return None
-    while low < high:
-        middle = (low + high + 1) // 2
-        if _reach(middle, sizes) <= total:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _reach(cap: int, sizes: list[tuple[int, int]]) -> int:
-    return sum(max(initial, min(cap, most)) for initial, most in sizes)
-
-
-def _memory_too_large(what: str, memories: Sequence[MemoryType], allowed: int) -> AegisError:
-    used = sum(m.minimum for m in memories) * PAGE
-    if used > allowed:
-        text = f"the {what}'s initial memory of {format_bytes(used)} exceeds the limit of {format_bytes(allowed)}"
-    else:
-        text = (
-            f"the {what}'s {len(memories)} memories could grow beyond the limit of {format_bytes(allowed)} together; "
-        )
-        text += "declare maximums, or raise --memory-limit"
-    return MemoryExceeded(text, limit="memory", phase="initial", used=used, allowed=allowed)
-
-
-def _tables_too_large(what: str, tables: Sequence[TableType], allowed: int) -> AegisError:
-    used = sum(t.minimum for t in tables)
-    if used > allowed:
-        text = f"the {what}'s initial tables of {used:,} elements exceed the limit of {allowed:,}"
-    else:
-        text = f"the {what}'s {len(tables)} tables could grow beyond the limit of {allowed:,} elements together; "
-        text += "declare maximums, or raise --table-elements"
-    return MemoryExceeded(text, limit="table_elements", phase="initial", used=used, allowed=allowed)

@@ -13,6 +13,7 @@ from ctypes import c_uint64, c_void_p
 from threading import get_ident
 from typing import Any
 
+from aegis.engine.accounts import Account
 from aegis.engine.binary import PAGE, GlobalType
 from aegis.engine.caller import Elsewhere, Style, bind, room_for_callbacks
 from aegis.engine.classify import Evidence, classify
@@ -23,6 +24,7 @@ from aegis.engine.threads import DIRECT, MAIN, NESTED, where
 from aegis.engine.ticker import TICK, ticker
 from aegis.engine.trampoline import free_slots, host_callback, slots, take_slot
 from aegis.errors import AegisInternalError, MemoryExceeded, SandboxStateError
+from aegis.limits import format_bytes
 from aegis.names import printable
 from aegis.values import FuncType, HostFunction
 
@@ -127,6 +129,7 @@ class Store:
     owner = 0
     armed = math.inf
     memory: LinearMemory | None = None
+    account: Account | None = None
     _calls_python = False
     _epoch_slot = 0
     _slots: Sequence[int] = ()
@@ -157,15 +160,18 @@ class Store:
         token = self.token
         ticker.tokens[id(token)] = token
         try:
-            if functions or not plan.bounded:
-                self._calls_python = bool(functions)
+            if functions or plan.counted or not plan.bounded:
+                self._calls_python = bool(functions) or plan.counted
                 self._watch()
+                if plan.counted:
+                    self.account = Account(plan.limits.memory)
             if memory is not None and plan.artifact.memory_name is not None:
                 self.memory = memory
                 memory.attach(self.find_memory)
             self.arm()
             _set_fuel(context, plan.fuel)
-            error = self._instantiate(functions, observed) if functions else self._instantiate_alone()
+            alone = not functions and not plan.counted
+            error = self._instantiate_alone() if alone else self._instantiate(functions, observed)
             if error is not None or space.trap[0]:
                 raise self._refused(error)
         except BaseException:
@@ -205,12 +211,12 @@ class Store:
     def _below(self) -> Iterator[None]:
         """A start function may call into Python, and what it calls must know that a guest is below."""
         room_for_callbacks()
-        before = where.mode
-        where.mode, self.owner = NESTED, get_ident()
+        before = where.mode, where.account
+        where.mode, where.account, self.owner = NESTED, self.account, get_ident()
         try:
             yield
         finally:
-            where.mode, self.owner = before, 0
+            (where.mode, where.account), self.owner = before, 0
 
     def _imports(self, functions: Sequence[HostFunction], observed: bool) -> Any:
         """Make the engine's image of each host function, in the order of the module's imports."""
@@ -227,6 +233,8 @@ class Store:
 
     def _refused(self, error: int | None) -> BaseException:
         """Why instantiation failed: the start function's end, or an engine limit with only a message."""
+        if error is not None and self.account is not None and self.account.unfit:
+            return self._unfit(error, self.account)
         if error is not None and not self.trap[0] and self.door.failure is None and self.door.stop is None:
             message = take_error(error)
             if "maximum concurrent" in message:
@@ -240,6 +248,17 @@ class Store:
                 )
             return AegisInternalError(f"instantiation failed: {printable(message, 400)}")
         return self.failed(error)
+
+    def _unfit(self, error: int, account: Account) -> BaseException:
+        """Say which memory could not be made, after those before it."""
+        take_error(error)
+        wanted, limit = account.used + account.unfit, self.plan.limits.memory
+        what = f"the {self.plan.artifact.kind}'s memories, {format_bytes(wanted)} at its start,"
+        if account.starved:
+            text = f"{what} do not fit this process: the system gives it no more address space"
+        else:
+            text = f"{what} exceed the limit of {format_bytes(limit or 0)}"
+        return MemoryExceeded(text, limit="memory", phase="initial", used=wanted, allowed=limit)
 
     def take_token(self) -> bool:
         """Take the token, so that nobody enters until it is given back, if ever; tell whether it was free."""
@@ -259,6 +278,8 @@ class Store:
             self.memory.detach()
         self._closures.clear()
         _store_delete(native)
+        if self.account is not None:
+            self.account.close()
         self._ended()
         if self._slots or self._epoch_slot:
             free_slots([*self._slots, self._epoch_slot] if self._epoch_slot else list(self._slots))
@@ -366,7 +387,10 @@ class Store:
         """Return why the call ended, from what the engine left behind."""
         trap = self.trap[0]
         self.trap[0] = 0
-        return classify(error, trap, Evidence(self.door, self.plan.limits, self._memory_full, self._table_full))
+        return classify(error, trap, self._evidence())
+
+    def _evidence(self) -> Evidence:
+        return Evidence(self.door, self.plan.limits, self.account, self._memory_full, self._table_full)
 
     def busy(self) -> Exception:
         """Return why a call cannot begin. A store that is gone sends it to the sandbox's present one."""
@@ -422,8 +446,8 @@ class Store:
         """The call under way does not return: its thread keeps this store."""
 
     def memory_size(self) -> int:
-        """Bytes of all linear memories; one that is not exported counts at its initial size."""
-        return sum(self._sizes())
+        """Bytes of all linear memories; one that is not exported counts at its initial size where nobody counts."""
+        return sum(self._sizes()) if self.account is None else self.account.used
 
     def _sizes(self) -> list[int]:
         sizes = [m.minimum * PAGE for m in self.plan.artifact.info.memories]

@@ -30,6 +30,8 @@ class Where(threading.local):
     """What the current thread is good for; ``mode`` is one of the constants of this module."""
 
     mode = UNKNOWN
+    account: Any = None
+    """The memory account of the store that is being instantiated on this thread."""
 
     def settle(self) -> int:
         """Find out what this thread is, once."""

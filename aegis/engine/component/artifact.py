@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+from aegis.engine.binary import MemoryType
 from aegis.engine.cache import Cache
 from aegis.engine.code import Artifact
 from aegis.engine.component.anatomy import Anatomy, read_component
@@ -60,9 +62,15 @@ class Component(Artifact):
         with self._lock:
             return imaged_function(function, self._images)
 
-    def prepare(self, config: EngineConfig, what: str) -> None:
+    def memories(self, most: int) -> list[MemoryType]:
+        return self.anatomy.memories(most)
+
+    def hides_growth(self) -> bool:
+        return any(m.minimum != m.maximum for m in self.anatomy.memories(1 << 16))
+
+    def prepare(self, choose: Callable[[Artifact], EngineConfig], what: str) -> None:
         """Compile, and reflect: a component whose world nobody can link is refused here."""
-        super().prepare(config, what)
+        super().prepare(choose, what)
         try:
             _ = self.world
         except ArtifactError as error:

@@ -71,6 +71,8 @@ class ComponentStore(Store):
 
     def _refused(self, error: int | None) -> BaseException:
         """Why instantiation failed: what the guest's own start did, or a limit of the engine's, told by message."""
+        if error is not None and self.account is not None and self.account.unfit:
+            return self._unfit(error, self.account)
         found = self.failed(error)
         if not isinstance(found, GuestTrap) or found.code != "abi":
             return found
@@ -83,7 +85,7 @@ class ComponentStore(Store):
         return found
 
     def _evidence(self) -> Evidence:
-        return Evidence(self.door, self.plan.limits, lambda: None, lambda: None)
+        return Evidence(self.door, self.plan.limits, self.account, lambda: None, lambda: None)
 
     def _bound(self, entry: ComponentEntry, frame: ComponentFrame, style: int) -> Callable[..., Any]:
         if style == Style.INNER:
@@ -115,7 +117,9 @@ class ComponentStore(Store):
             sides.pop(self._address, None)
 
     def memory_size(self) -> int:
-        """Bytes that its memories have at least: the engine does not tell of a component's."""
+        """Bytes that its memories have, at least: the engine does not tell of a component's unless we count."""
+        if self.account is not None:
+            return self.account.used
         return sum(m.minimum * m.page_size for m in self.plan.artifact.anatomy.memories(1 << 16))
 
 

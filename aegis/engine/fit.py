@@ -1,0 +1,117 @@
+"""Whether memories and tables fit their limits, and how the engine's limits for each make one for all (F28)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aegis.engine.binary import PAGE, MemoryType, TableType
+from aegis.errors import AegisError, MemoryExceeded
+from aegis.limits import Limits, format_bytes
+
+__all__ = ["capped_exactly", "check_fit"]
+
+_MOST_PAGES = 65536
+_MOST_ELEMENTS = (1 << 32) - 1
+
+
+def check_fit(
+    what: str, memories: Sequence[MemoryType], tables: Sequence[TableType], limits: Limits, *, counted: bool = False
+) -> tuple[int | None, int | None]:
+    """Return the engine's caps per memory (bytes) and per table (elements), if the artifact fits its limits.
+
+    The engine limits each memory and each table alone (F28). Where one can grow, its cap is what the others
+    leave, which is exact. Where several can, each gets the largest cap under which all together cannot exceed
+    the limit, whatever they grow to: never more, but a single one of them not all that is left. Of memories
+    that is so only where they cannot be ``counted``; counted ones need no cap.
+    """
+    _check_counts(what, len(memories), len(tables), limits)
+    memory = table = None
+    if limits.memory is not None:
+        share = (
+            0 if counted and _initial(memories) <= limits.memory else _share(limits.memory // PAGE, _spans(memories))
+        )
+        if share is None:
+            raise _memory_too_large(what, memories, limits.memory)
+        memory = None if counted else max(share * PAGE, 1)
+    if limits.table_elements is not None:
+        sizes = [(t.minimum, _MOST_ELEMENTS if t.maximum is None else t.maximum) for t in tables]
+        table = _share(limits.table_elements, sizes)
+        if table is None:
+            raise _tables_too_large(what, tables, limits.table_elements)
+    return memory, table
+
+
+def capped_exactly(memories: Sequence[MemoryType], limits: Limits) -> bool:
+    """Tell whether one cap for each of these memories admits just what the limit for all together does."""
+    if limits.memory is None:
+        return True
+    total = limits.memory // PAGE
+    spans = _spans(memories)
+    if sum(most for _, most in spans) <= total or _initial(memories) > limits.memory:
+        return True  # whatever they do they stay within, or there will be none
+    growing = [initial for initial, most in spans if most > initial]
+    fixed = [initial for initial, most in spans if most == initial]
+    return not growing or (len(growing) == 1 and total - sum(fixed) >= max(fixed, default=0))
+
+
+def _spans(memories: Sequence[MemoryType]) -> list[tuple[int, int]]:
+    return [(m.minimum, _MOST_PAGES if m.maximum is None else m.maximum) for m in memories]
+
+
+def _initial(memories: Sequence[MemoryType]) -> int:
+    return sum(m.minimum for m in memories) * PAGE
+
+
+def _check_counts(what: str, memories: int, tables: int, limits: Limits) -> None:
+    for limit, used in (("memories", memories), ("tables", tables)):
+        allowed = getattr(limits, limit)
+        if allowed is not None and used > allowed:
+            raise MemoryExceeded(
+                f"the {what} has {used:,} {limit}, and the limit is {allowed:,}",
+                limit=limit,
+                phase="initial",
+                used=used,
+                allowed=allowed,
+            )
+
+
+def _share(total: int, sizes: list[tuple[int, int]]) -> int | None:
+    """Return the largest cap with which ``sizes``, (initial, maximum) each, stay within ``total``."""
+    if len(sizes) <= 1:
+        return total if not sizes or sizes[0][0] <= total else None
+    low, high = max(initial for initial, _ in sizes), total
+    if _reach(low, sizes) > total:
+        return None
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _reach(middle, sizes) <= total:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _reach(cap: int, sizes: list[tuple[int, int]]) -> int:
+    return sum(max(initial, min(cap, most)) for initial, most in sizes)
+
+
+def _memory_too_large(what: str, memories: Sequence[MemoryType], allowed: int) -> AegisError:
+    used = _initial(memories)
+    if used > allowed:
+        text = f"the {what}'s initial memory of {format_bytes(used)} exceeds the limit of {format_bytes(allowed)}"
+    else:
+        text = (
+            f"the {what}'s {len(memories)} memories could grow beyond the limit of {format_bytes(allowed)} together; "
+        )
+        text += "declare maximums, or raise --memory-limit"
+    return MemoryExceeded(text, limit="memory", phase="initial", used=used, allowed=allowed)
+
+
+def _tables_too_large(what: str, tables: Sequence[TableType], allowed: int) -> AegisError:
+    used = sum(t.minimum for t in tables)
+    if used > allowed:
+        text = f"the {what}'s initial tables of {used:,} elements exceed the limit of {allowed:,}"
+    else:
+        text = f"the {what}'s {len(tables)} tables could grow beyond the limit of {allowed:,} elements together; "
+        text += "declare maximums, or raise --table-elements"
+    return MemoryExceeded(text, limit="table_elements", phase="initial", used=used, allowed=allowed)
