@@ -30,7 +30,7 @@ def test_f28_a_memory_creator_sees_every_memory_and_every_growth() -> None:
 
 def test_f28_after_instantiation_only_a_growth_asks_where_a_memory_is() -> None:
     done = run(
-        "store, made = instance('(module (memory (export \"m\") 1) (func (export \"size\") (result i32) "
+        'store, made = instance(\'(module (memory (export "m") 1) (func (export "size") (result i32) '
         "(i32.store (i32.const 8) (i32.const 7)) (memory.size)))', cow=False)\n"
         "before = asked[0]\n"
         "exports = made.exports(store)\n"
