@@ -143,7 +143,8 @@ class Aegis:
         objects that implement them (what it imports and nobody provides traps when called, with
         ``trap_missing``); ``args`` the program's arguments (its name
         first), ``stdio`` replaces the policy's, ``measured`` has host time counted although nobody
-        subscribed. ``denied`` is told of each request that the policy denied, cheaper than an event.
+        subscribed, and the memory of components (see ``exact_memory``). ``denied`` is told of each request that
+        the policy denied, cheaper than an event.
         ``isolate`` puts the guest into a worker process, or keeps it here, whatever the policy says.
         Raise as :meth:`Sandbox.load` does.
         """

@@ -28,7 +28,12 @@ class Usage:
     bytes_out: int = 0
     """Copied from the host to guest memory."""
     peak_memory: int = 0
-    """The most that all linear memories had together."""
+    """The most that all linear memories had together, the sandbox's so far.
+
+    Exact for whoever observes or measures the sandbox, with ``exact_memory``, at the command line, and wherever each
+    memory that can grow is exported by a core module. Of others, components above all, it is a lower bound: hidden
+    memories count with the size that they began with.
+    """
     denials: int = 0
     stdout: int = 0
     """Written by the guest, delivered or not."""

@@ -154,7 +154,8 @@ def test_data_is_there_and_what_is_new_is_zero_also_where_another_guest_was(
     sandboxes: Callable[..., Sandbox],
 ) -> None:
     data = '(data (i32.const 7) "seven") (data (memory 1) (i32.const 65530) "tail")'
-    fill = '(func (export "fill") (memory.fill 0 (i32.const 0) (i32.const 255) (i32.mul (memory.size 0) (i32.const 65536))))'
+    size = "(i32.mul (memory.size 0) (i32.const 65536))"
+    fill = f'(func (export "fill") (memory.fill 0 (i32.const 0) (i32.const 255) {size}))'
     look = """(func (export "sum") (result i64) (local $i i32) (local $x i64)
       (loop $again
         (local.set $x (i64.add (local.get $x) (i64.load 0 (local.get $i))))

@@ -1,4 +1,4 @@
-"""A program's beginning: wasmtime-py with a memory creator in Python. The facts' tests run it in a process of its own."""
+"""A program's beginning: wasmtime-py with a memory creator in Python. Facts run it in a process of its own."""
 
 from __future__ import annotations
 
