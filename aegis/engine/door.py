@@ -22,6 +22,8 @@ from aegis.values import Decision
 __all__ = ["Door"]
 
 _UNLIMITED = 1 << 62
+_LOOK = 1 << 17
+"""Bytes that may be copied between two looks at the deadline: some hundred microseconds of converting."""
 
 
 class Door:
@@ -47,6 +49,7 @@ class Door:
         self.limits = limits
         self.calls_left = _UNLIMITED if limits.host_calls is None else limits.host_calls
         self.bytes_left = _UNLIMITED if limits.host_bytes is None else limits.host_bytes
+        self.look_at = max(self.bytes_left - _LOOK, 0)
 
     # -- what ends a call ----------------------------------------------------------------------
 
@@ -83,10 +86,24 @@ class Door:
         )
 
     def charge(self, count: int) -> None:
-        """Take ``count`` bytes from what may be copied between guest and host."""
-        self.bytes_left -= count
+        """Take ``count`` bytes from what may be copied between guest and host; now and then look at the time."""
+        self.bytes_left = left = self.bytes_left - count
+        if left < self.look_at:
+            self._look()
+
+    def afford(self, count: int) -> None:
+        """Refuse what would take ``count`` bytes of the host's memory if that is more than may still be copied."""
+        if count > self.bytes_left:
+            self.charge(count)
+
+    def _look(self) -> None:
+        """Copying much takes long, and no epoch stops it."""
         if self.bytes_left < 0:
             raise self.overdrawn()
+        self.look_at = max(self.bytes_left - _LOOK, 0)
+        reason = self.overdue()
+        if reason is not None:
+            raise reason
 
     def overdrawn(self) -> QuotaExceeded:
         """Return why no more bytes may be copied; what the last copy wanted is given back."""

@@ -1,18 +1,21 @@
 """Lifting: source that reads the engine's slots and returns Python values.
 
 It copies the bytes of one value at a time and unpacks them; it never holds a view of memory that is not
-ours. What a value copies out of the guest is charged to ``host_bytes`` before it is copied.
+ours. What a value copies out of the guest is charged to ``host_bytes`` before it is copied, and what Python makes
+of it must fit in there too: an element of a list counts with all its parts, as in lowering. Long lists are read
+in pieces, with a look at the deadline between them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from ctypes import c_char
 from functools import lru_cache
 from struct import Struct
 from typing import Any, NamedTuple, NoReturn
 
-from aegis.engine.convert.layout import FORMATS, SLOT
+from aegis.engine.convert.layout import FORMATS, SLOT, layout_of
 from aegis.engine.native import peek, windows
 from aegis.wit.images import nullable
 from aegis.wit.naming import constant
@@ -28,6 +31,8 @@ _CONTENT: dict[Any, tuple[str, int]] = {
     Borrow: ("Q16x", 1),
 }  # fmt: skip
 _WINDOW = 1 << 16
+_PIECE, _NUMBERS = 1 << 12, 1 << 16
+"""Elements that are read between two looks at the time: of anything, and of numbers, which are quick."""
 _SIZES = {"b": 1, "B": 1, "?": 1, "h": 2, "H": 2, "i": 4, "I": 4, "f": 4, "q": 8, "Q": 8, "d": 8}
 
 
@@ -96,10 +101,32 @@ def _raise(value: Any) -> NoReturn:
 
 def _text(address: int, size: int, door: Any) -> str:
     """Read a string. Whoever lifts looks at what is left of the budget when all is lifted: one call is bounded."""
-    door.bytes_left -= size
     if size > 1024:
-        return peek(address, size).decode()
+        return _long_text(address, size, door)
+    door.bytes_left -= size
     return windows[size](address).raw.decode()  # type: ignore[no-any-return]
+
+
+def _long_text(address: int, size: int, door: Any) -> str:
+    door.charge(size)
+    raw = peek(address, size)
+    if size > _WINDOW and not raw.isascii():
+        door.afford(size * (4 if _ASTRAL.search(raw) else 2))  # one such character makes all of them as wide
+    return raw.decode()
+
+
+_ASTRAL = re.compile(rb"[\xf0-\xf4]")
+
+
+def _in_pieces(
+    read: Callable[[int, int, Any], list[Any]], count: int, address: int, door: Any, cost: int, piece: int = _PIECE
+) -> list[Any]:
+    """Read a long list, each element of which takes ``cost`` bytes of ours: never more at once than a piece."""
+    door.afford(count * cost)
+    made: list[Any] = []
+    for at in range(0, count, piece):
+        made += read(min(piece, count - at), address + at * SLOT, door)
+    return made
 
 
 class _Source:
@@ -107,7 +134,7 @@ class _Source:
 
     def __init__(self) -> None:
         self.count = 0
-        self.scope: dict[str, Any] = {"text": _text, "peek": peek, "windows": windows}
+        self.scope: dict[str, Any] = {"text": _text, "peek": peek, "windows": windows, "in_pieces": _in_pieces}
 
     def name(self, value: Any) -> str:
         self.count += 1
@@ -227,9 +254,11 @@ class _Source:
         value = self.read(element, words)
         # More handles than may be held cannot all be meant, and each costs more to read than anything else.
         bound = ["door.handles.many(n)"] if isinstance(element, (Own, Borrow)) else []
+        cost = SLOT + len(layout_of(element).extension)
         lines = [
             *bound,
-            f"door.charge(n * {SLOT})",
+            f"if n > {_PIECE}: return in_pieces(f{self.count + 1}, n, p, door, {cost})",
+            f"door.charge(n * {cost})",
             f"return [{value} for {', '.join(words)}, in {each}(peek(p, n * {SLOT}))] if n else []",
         ]
         return self.function("n, p, door", lines)
@@ -249,8 +278,11 @@ def _octets(count: int, address: int, door: Any) -> bytes:
 def _numbers(form: str) -> Callable[[int, int, Any], list[Any]]:
     size = _SIZES[form]
     first, step = 8 // size, SLOT // size
+    cost = 8 if form == "?" else 40  # a place in the list, and a number
 
     def read(count: int, address: int, door: Any) -> list[Any]:
+        if count > _NUMBERS:
+            return _in_pieces(read, count, address, door, cost, _NUMBERS)
         if not count:
             return []
         door.charge(count * size)

@@ -100,3 +100,75 @@ def test_a_host_function_that_breaks_its_type_is_named() -> None:
         pytest.raises(HostError, match="host function f returned str, but it has no result; return None"),
     ):
         sandbox.call("call")
+
+
+def lists(of: str, count: int, *, text: int = 0) -> str:
+    """Return a component whose ``f`` returns a list, or a string, of what lies in its memory."""
+    result = "string" if text else f"(list {of})"
+    return f"""(component
+      (core module $m (memory (export "m") 512)
+        (func (export "fill") (param i32 i32 i32) (memory.fill (local.get 0) (local.get 1) (local.get 2)))
+        (func (export "put") (param i32 i32) (i32.store (local.get 0) (local.get 1)))
+        (func (export "f") (result i32)
+          (i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const {text or count})) (i32.const 0)))
+      (core instance $i (instantiate $m))
+      (func (export "put") (param "at" u32) (param "value" u32) (canon lift (core func $i "put")))
+      (func (export "fill") (param "at" u32) (param "v" u32) (param "n" u32) (canon lift (core func $i "fill")))
+      (func (export "f") (result {result}) (canon lift (core func $i "f") (memory (core memory $i "m")))))"""
+
+
+@pytest.mark.parametrize("of", ["string", "u32", "(option u8)", "(list u32)"])
+def test_a_long_list_is_read_under_the_deadline(of: str) -> None:
+    runtime = Aegis(cache=False, pooled=False, memory="64MiB")
+    for count, ends in ((2_000, False), (200_000, True)):
+        with runtime.sandbox(runtime.load_wat(lists(of, count))) as sandbox:
+            door = sandbox._door
+            door.overdue = door.timeout  # type: ignore[method-assign]
+            if ends:
+                with pytest.raises(DeadlineExceeded):
+                    sandbox.call("f")
+            else:
+                assert len(sandbox.call("f")) == count
+
+
+def test_lists_of_lists_are_read_under_the_deadline_too() -> None:
+    runtime = Aegis(cache=False, pooled=False, memory="64MiB")
+    with runtime.sandbox(runtime.load_wat(lists("(list string)", 200))) as sandbox:
+        for n in range(200):
+            sandbox.call("put", 64 + 8 * n, 4096)
+            sandbox.call("put", 68 + 8 * n, 1000)
+        assert sandbox.call("f") == [[""] * 1000] * 200
+        sandbox._door.overdue = sandbox._door.timeout  # type: ignore[method-assign]
+        with pytest.raises(DeadlineExceeded):
+            sandbox.call("f")
+
+
+@pytest.mark.parametrize(("of", "size"), [("u32", 40), ("f64", 40), ("bool", 8), ("string", 32), ("(option u8)", 64)])
+def test_what_python_makes_of_a_list_must_fit_into_host_bytes(of: str, size: int) -> None:
+    count = 100_000
+    for budget, fits in ((count * size, True), (count * size - 1, False)):
+        runtime = Aegis(cache=False, pooled=False, memory="64MiB", host_bytes=budget)
+        with runtime.sandbox(runtime.load_wat(lists(of, count))) as sandbox:
+            if fits:
+                assert len(sandbox.call("f")) == count
+            else:
+                with pytest.raises(QuotaExceeded) as caught:
+                    sandbox.call("f")
+                assert caught.value.limit == "host_bytes"
+                assert caught.value.used == count * size
+
+
+@pytest.mark.parametrize(("tail", "width"), [("", 1), ("é", 2), ("😀", 4)])
+def test_one_wide_character_makes_a_whole_string_wide(tail: str, width: int) -> None:
+    size, raw = 1 << 20, tail.encode()
+    for budget, fits in (((width + 1) * size, True), ((width + 1) * size - 1, width == 1)):
+        runtime = Aegis(cache=False, pooled=False, memory="64MiB", host_bytes=budget)
+        with runtime.sandbox(runtime.load_wat(lists("", 0, text=size))) as sandbox:
+            sandbox.call("fill", 64, ord("a"), size)
+            for n, byte in enumerate(raw):
+                sandbox.call("fill", 64 + n, byte, 1)
+            if fits:
+                assert sandbox.call("f") == tail + "a" * (size - len(raw))
+            else:
+                with pytest.raises(QuotaExceeded):
+                    sandbox.call("f")
