@@ -126,7 +126,7 @@ class Limits:
     """
 
     memory: int | None = 64 * MIB
-    """Bytes of all linear memories together, initial and grown (engine)."""
+    """Bytes of all linear memories together, initial and grown, exactly (engine)."""
     fuel: int | None = 1_000_000_000
     """Units of guest work for one call, about one an instruction (engine)."""
     timeout: float | None = 30.0
@@ -134,7 +134,10 @@ class Limits:
     stack: int = 512 * KIB
     """Bytes of guest stack, 16 KiB to 2 MiB; it cannot be lifted (engine)."""
     table_elements: int | None = 10_000
-    """Elements of all tables together, initial and grown (engine)."""
+    """Elements of all tables together, initial and grown (engine).
+
+    Never more; exactly as many where one table can grow. Several that can are held to an equal share each.
+    """
     memories: int | None = 10
     """Linear memories of a sandbox (engine)."""
     tables: int | None = 16
@@ -170,7 +173,10 @@ class Limits:
     host_calls: int | None = 1_000_000
     """Calls from the guest into the host (engine)."""
     host_bytes: int | None = 64 * MIB
-    """Bytes copied between guest memory and the host (engine)."""
+    """Bytes copied between guest memory and the host, lists at what their elements take there (engine).
+
+    What the host keeps for the guest at one time, such as listings of directories, must fit in as many (host).
+    """
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -15,6 +15,7 @@ from aegis.errors import PolicyError
 from aegis.host.clocks import Clocks, acquire_clocks
 from aegis.host.entropy import acquire_random
 from aegis.host.filesystem import DiskQuota
+from aegis.host.holdings import Holdings
 from aegis.host.logs import GuestLog
 from aegis.host.preopens import Preopen, acquire_filesystem
 from aegis.host.stdio import Stdio, acquire_stdio
@@ -54,6 +55,11 @@ class Grants:
     def disk(self) -> DiskQuota:
         """What may still be written to disk."""
         return DiskQuota(self.policy.limits.disk_written)
+
+    @cached_property
+    def holdings(self) -> Holdings:
+        """What may be kept for the guest from call to call."""
+        return Holdings(self.policy.limits.host_bytes)
 
     @cached_property
     def network(self) -> Network:

@@ -18,6 +18,8 @@ _SYNCS = Fdflags.DSYNC | Fdflags.RSYNC | Fdflags.SYNC
 _PIECE = 1 << 20
 _LOOK_EVERY = 1024
 _MAX_OFFSET = (1 << 63) - 1
+_ENTRY = 200
+"""Bytes of memory that an entry of a listing takes beside its name."""
 
 
 def read_at(descriptor: int, count: int, offset: int) -> bytes:
@@ -257,9 +259,12 @@ class Files(Context):
     def _list(self, entry: OpenDirectory) -> list[tuple[bytes, int, int]]:
         own = abi.inode(os.fstat(entry.directory.descriptor))
         listing: list[tuple[bytes, int, int]] = []
+        entry.listing, entry.holding = [], None
+        entry.holding = holding = self.grants.holdings.hold()
         for name, status in entry.directory.entries():
             if not len(listing) % _LOOK_EVERY:
                 self.scope.remaining()
+            holding.add(_ENTRY + len(name))
             with contextlib.suppress(UnicodeEncodeError):  # a name that is not Unicode cannot be named in WASI
                 listing.append((name.encode(), abi.filetype(status.st_mode), abi.inode(status)))
         # In order, so that a run repeats. What lies above a directory is none of the guest's business.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from aegis.host.filesystem import Directory
+from aegis.host.holdings import Holding
 from aegis.host.preview1.abi import Errno, Refused, Rights
 from aegis.host.stdio import Input, Output
 
@@ -44,6 +45,7 @@ class OpenDirectory:
     label: str
     name: bytes | None = None
     listing: list[tuple[bytes, int, int]] = field(default_factory=list)
+    holding: Holding | None = None
 
     @property
     def writable(self) -> bool:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aegis.bindings.wasi_filesystem_types import DirectoryEntry
+    from aegis.host.holdings import Holding
     from aegis.host.wasi import Wasi
 
 __all__ = ["DirectoryEntryStream", "FileInput", "FileOutput", "OpenFile", "OpenFiles", "read_piece", "write_all"]
@@ -128,14 +129,15 @@ class DirectoryEntryStream:
     Until its end was read it counts as an open directory: it may be long, and the host keeps it.
     """
 
-    def __init__(self, entries: Iterator[DirectoryEntry], files: OpenFiles) -> None:
-        self._entries = entries
+    def __init__(self, entries: Iterator[DirectoryEntry], files: OpenFiles, holding: Holding) -> None:
+        self._entries, self._holding = entries, holding
         self._files: OpenFiles | None = files
 
     def __drop__(self) -> None:
         files, self._files = self._files, None
         if files is not None:
             files.release()
+            self._holding.clear()
 
     def read_directory_entry(self) -> DirectoryEntry | None:
         entry = next(self._entries, None)

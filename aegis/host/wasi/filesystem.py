@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aegis.bindings.wasi_filesystem_types import NewTimestamp
+    from aegis.host.holdings import Holding
     from aegis.host.wasi import Wasi
     from aegis.host.wasi.io import InputStream, IoError, OutputStream
 
@@ -56,6 +57,8 @@ _SYNCS = (
 _LAST = (1 << 63) - 1
 _PATH_MOST = 4096
 _LOOK_EVERY = 1024
+_ENTRY = 200
+"""Bytes of memory that an entry of a listing takes beside its name."""
 _KINDS = {
     stat.S_IFREG: DescriptorType.REGULAR_FILE, stat.S_IFDIR: DescriptorType.DIRECTORY,
     stat.S_IFLNK: DescriptorType.SYMBOLIC_LINK, stat.S_IFCHR: DescriptorType.CHARACTER_DEVICE,
@@ -302,16 +305,18 @@ class Descriptor:
         directory = self.directory
         self._files.take()
         try:
-            entries = sorted(self._entries(directory), key=lambda entry: entry.name)
-            return DirectoryEntryStream(iter(entries), self._files)
+            holding = self._wasi.grants.holdings.hold()
+            entries = sorted(self._entries(directory, holding), key=lambda entry: entry.name)
+            return DirectoryEntryStream(iter(entries), self._files, holding)
         except BaseException:
             self._files.release()
             raise
 
-    def _entries(self, directory: Directory) -> Iterator[DirectoryEntry]:
+    def _entries(self, directory: Directory, holding: Holding) -> Iterator[DirectoryEntry]:
         for n, (name, status) in enumerate(directory.entries()):
             if not n % _LOOK_EVERY:
                 self._wasi.scope.remaining()
+            holding.add(_ENTRY + len(name))
             try:
                 name.encode()
             except UnicodeEncodeError:

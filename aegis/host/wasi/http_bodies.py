@@ -32,6 +32,7 @@ class OutgoingBody:
     def __init__(self, wasi: Wasi, length: int | None) -> None:
         self.wasi, self.length = wasi, length
         self.gathered = bytearray()
+        self.holding = wasi.grants.holdings.hold()
         self.exchange: Exchange | None = None
         self.given = 0
         self.ended = self._given_up = False
@@ -68,15 +69,21 @@ class OutgoingBody:
         self.exchange = exchange.use()
         if self.gathered:
             exchange.give(bytes(self.gathered))
-            self.gathered.clear()
+            self._forget()
         if self.ended:
             exchange.end(self.last_fields())
         if self.ended or self._given_up:
             self.__drop__()
 
+    def _forget(self) -> None:
+        self.gathered.clear()
+        self.holding.clear()
+
     def __drop__(self) -> None:
         """Let go, for the engine does not drop what a guest handed to ``finish``."""
         self._given_up = not self.ended
+        if self._given_up:
+            self._forget()
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             if self._given_up:
@@ -106,6 +113,7 @@ class _BodyOutput(OutputStream):
         if body.length is not None and body.given > body.length:
             raise failed(HttpFault("HTTP-request-body-size", body.given))
         if body.exchange is None:
+            body.holding.add(len(data))
             body.gathered += data
         else:
             body.exchange.give(data)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["implementation"]
 
+_MOST = 1 << 14
+
 
 class _Logging:
     """``wasi:logging/logging``. Without a grant the lines go nowhere, and the guest is not told."""
@@ -20,8 +22,8 @@ class _Logging:
         self._wasi = wasi
 
     def log(self, level: Level, context: str, message: str) -> None:
-        line = f"{context}: {message}" if context else message
-        self._wasi.grants.log.write(LOG_LEVELS.index(level.value), line[: 1 << 16].encode())
+        line = f"{context[:_MOST]}: {message[:_MOST]}" if context else message[:_MOST]
+        self._wasi.grants.log.write(LOG_LEVELS.index(level.value), line.encode())
 
 
 class _Store:
