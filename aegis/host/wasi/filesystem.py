@@ -304,11 +304,12 @@ class Descriptor:
     def read_directory(self) -> DirectoryEntryStream:
         directory = self.directory
         self._files.take()
+        holding = self._wasi.grants.holdings.hold()
         try:
-            holding = self._wasi.grants.holdings.hold()
             entries = sorted(self._entries(directory, holding), key=lambda entry: entry.name)
             return DirectoryEntryStream(iter(entries), self._files, holding)
         except BaseException:
+            holding.clear()
             self._files.release()
             raise
 

@@ -1,0 +1,102 @@
+"""What the host keeps for a guest between calls is bounded, all of it together, and given back in time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aegis.bindings.wasi_logging_logging import Level
+from aegis.errors import QuotaExceeded
+from aegis.host.holdings import Holdings
+from aegis.host.preview1.abi import ALL_RIGHTS, Rights
+from aegis.policy import FilesystemCapability, LoggingCapability
+from tests.host.harness import Ours
+from tests.host.http.client import Client
+from tests.host.wasi.guest import Guest
+
+CHUNK = 65536
+
+
+def test_parts_are_counted_together_and_given_back() -> None:
+    held = Holdings(100)
+    one, two = held.hold(), held.hold()
+    one.add(60)
+    with pytest.raises(QuotaExceeded) as caught:
+        two.add(41)
+    assert (caught.value.limit, caught.value.used, caught.value.allowed) == ("host_bytes", 101, 100)
+    two.add(40)
+    two.clear()
+    two.add(30)
+    assert held.used == 90
+    del one
+    assert held.used == 30
+    Holdings(None).hold().add(1 << 60)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for n in range(50):
+        (tmp_path / f"a-name-{n}").touch()
+    return tmp_path
+
+
+def test_listings_of_directories_are_kept_within_host_bytes(tree: Path) -> None:
+    grant = FilesystemCapability.read_only(f"{tree}::/in")
+    with Guest(filesystem=grant, limits={"host_bytes": 25_000}) as guest:
+        [(directory, _)] = guest.of("wasi:filesystem/preopens").get_directories()
+        listings = [directory.read_directory() for _ in range(2)]
+        with pytest.raises(QuotaExceeded) as caught:
+            directory.read_directory()
+        assert caught.value.limit == "host_bytes"
+        listings.pop().__drop__()
+        assert directory.read_directory().read_directory_entry() is not None
+        while listings[0].read_directory_entry() is not None:
+            pass
+        del listings
+        assert guest.grants.holdings.used == 0
+
+
+def test_listings_of_preview_1_are_kept_within_host_bytes_until_they_are_replaced_or_closed(tree: Path) -> None:
+    guest = Ours(tree, host_bytes=25_000)
+    try:
+        held = guest.grants.holdings
+        folders = [guest.opened(".", 2, ALL_RIGHTS & ~Rights.FD_WRITE) for _ in range(3)]
+        assert [guest.fd_readdir(fd)[0] for fd in folders[:2]] == [0, 0]
+        once = held.used // 2
+        assert guest.fd_readdir(folders[0])[0] == 0
+        assert held.used == 2 * once
+        with pytest.raises(QuotaExceeded):
+            guest.fd_readdir(folders[2])
+        assert guest.fd_close(folders[0]) == 0
+        assert guest.fd_readdir(folders[2])[0] == 0
+    finally:
+        guest.close()
+    assert not held.used
+
+
+def test_a_request_that_is_not_sent_keeps_no_more_than_host_bytes() -> None:
+    with Client(host_bytes=3 * CHUNK + 1) as client:
+        bodies: list[Any] = []
+        for _ in range(3):
+            body = client.request("http://a.example/").body()
+            stream = body.write()
+            assert stream.check_write() == CHUNK
+            stream.write_zeroes(CHUNK)
+            bodies += [body]
+        body = client.request("http://a.example/").body()
+        stream = body.write()
+        assert stream.check_write() == CHUNK
+        with pytest.raises(QuotaExceeded):
+            stream.write_zeroes(2)
+        bodies.pop().__drop__()
+        stream.write_zeroes(2)
+        del bodies, body, stream
+        assert client.grants.holdings.used == 0
+
+
+def test_a_log_line_is_cut_before_it_is_copied(caplog: pytest.LogCaptureFixture) -> None:
+    with Guest(logging=LoggingCapability(enabled=True)) as guest, caplog.at_level("INFO", logger="aegis.guest"):
+        guest.of("wasi:logging/logging").log(Level.INFO, "c" * 10_000_000, "m" * 10_000_000)
+    assert len(caplog.messages[0]) <= 4200
