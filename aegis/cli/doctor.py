@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from aegis.cli.render import Face
+from aegis.engine.accounts import available
 from aegis.engine.cache import default_folder
 from aegis.engine.config import EngineConfig, engine_for
 from aegis.engine.native import MAJOR, lib, library_version
@@ -63,6 +64,13 @@ def _engine() -> Iterator[Check]:
     yield Check("engine", "ok", f"wasmtime {version}, tested with {MAJOR}: {lib.path}")
 
 
+def _memory() -> Iterator[Check]:
+    if available():
+        yield Check("memory", "ok", "counted exactly where several memories can grow")
+    else:
+        yield Check("memory", "warning", "cannot be counted here: memories that can grow get equal shares of the limit")
+
+
 def _cache() -> Iterator[Check]:
     folder = default_folder()
     if not os.path.exists(folder):
@@ -110,4 +118,4 @@ def _isolation() -> Iterator[Check]:
         yield Check(layer.name, "ok" if layer.active else "warning", layer.detail)
 
 
-_LOOKS = (_python, _engine, _cache, _paths, _memory, _isolation)
+_LOOKS = (_python, _engine, _memory, _cache, _paths, _memory, _isolation)

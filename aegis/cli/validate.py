@@ -75,7 +75,8 @@ def _refuse(name: str, info: ModuleInfo | Component, missing: list[MissingImport
         shown = "; ".join(f"{m.module}{f'.{m.name}' if m.name else ''}: {m.remedy}" for m in missing[:20])
         raise LinkError(f"{name}: nothing provides {count(len(missing), 'import')}: {shown}", missing=missing)
     if isinstance(info, ModuleInfo):
-        check_fit("module", info.memories, info.tables, limits, counted=available())
+        check_fit("module", info.memories, info.tables, limits, counted=available(), starts=info.has_start)
     else:
-        most = 1 << 16
-        check_fit("component", info.anatomy.memories(most), info.anatomy.tables(most), limits, counted=available())
+        anatomy, most = info.anatomy, 1 << 16
+        starts = info.starts()
+        check_fit("component", anatomy.memories(most), anatomy.tables(most), limits, counted=available(), starts=starts)

@@ -17,8 +17,11 @@ from ctypes import c_int, c_size_t, c_void_p
 from functools import cache
 from typing import Any
 
+from aegis.engine.door import Door
 from aegis.engine.native import lib
 from aegis.engine.threads import where
+from aegis.errors import MemoryExceeded
+from aegis.limits import format_bytes
 
 __all__ = ["Account", "available", "install"]
 
@@ -27,6 +30,7 @@ _FLAGS = {"linux": 0x02 | 0x20 | 0x4000, "darwin": 0x02 | 0x1000 | 0x40}  # priv
 _FIXED = 0x10
 _FAILED = c_void_p(-1).value
 _SPARE_KEPT = 16
+_UNLIMITED = 1 << 62
 
 _error_new: Any = None  # bound before the first engine that asks: a refusal may have no room to do it
 _REFUSED = ctypes.c_char_p.from_param(b"the memory limit of the store")
@@ -60,10 +64,12 @@ class Account:
     that could not be made, and ``starved`` tells that the system, not the limit, was why.
     """
 
-    __slots__ = ("_regions", "limit", "refused", "starved", "unfit", "used")
+    __slots__ = ("_door", "_patience", "_regions", "limit", "refused", "starved", "unfit", "used")
 
-    def __init__(self, limit: int | None) -> None:
-        self.limit = (1 << 62) if limit is None else limit
+    def __init__(self, limit: int | None, door: Door) -> None:
+        self.limit = _UNLIMITED if limit is None else limit
+        self._door = door
+        self._patience = door.limits.host_calls or _UNLIMITED
         self.used = self.refused = self.unfit = 0
         self.starved = False
         self._regions: list[_Region] = []
@@ -93,7 +99,19 @@ class Account:
     def _admits(self, more: int) -> bool:
         fits = self.used + more <= self.limit
         self.refused = 0 if fits else more
+        if not fits:
+            self._refuse()
         return fits
+
+    def _refuse(self) -> None:
+        """A refusal costs about what a host call costs, and so there may be as many; then the next tick ends it."""
+        self._patience -= 1
+        if self._patience < 0 and self._door.stop is None:
+            self._door.stop = MemoryExceeded(
+                f"the guest asked {self._door.limits.host_calls:,} times for more memory than its limit of "
+                f"{format_bytes(self.limit)} admits, as often as it may call the host",
+                limit="memory", phase="grown", used=self.used, allowed=self.limit,
+            )  # fmt: skip
 
     def close(self) -> None:
         """Free the memories. Their store is gone."""

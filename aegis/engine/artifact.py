@@ -38,15 +38,18 @@ class Module(Artifact):
         super().__init__(data, digest, cache)
         self.plan: Any = None  # plan.py's own, kept here so that it goes with the module
         self.info = info
-        self.plain = not info.imports and not info.has_start and len(info.memories) <= 1
-        """Whether instantiating it needs no host function, runs no guest code and calls nobody."""
         self.memory_exports = tuple(info.memory_exports)
+        self.plain = not (info.imports or info.has_start or len(info.memories) > 1 or self.hides_growth())
+        """Whether instantiating it needs no host function, runs no guest code and is never counted."""
         memories = [name for name, _ in info.memory_exports]
         self.memory_name: str | None = "memory" if "memory" in memories else next(iter(memories), None)
         self._exports = {e.name: e for e in info.exports}
 
     def memories(self, most: int) -> list[MemoryType]:
         return self.info.memories
+
+    def starts(self) -> bool:
+        return self.info.has_start
 
     def hides_growth(self) -> bool:
         seen = {index for _, index in self.memory_exports}

@@ -73,6 +73,10 @@ class Artifact:
         """Return the memories of one instance, or the first ``most`` of them and one."""
         raise AegisInternalError(f"a {self.kind} does not tell its memories")
 
+    def starts(self) -> bool:
+        """Tell whether instantiating it runs guest code."""
+        return True
+
     def hides_growth(self) -> bool:
         """Tell whether a memory can grow that nobody outside can look at."""
         return True

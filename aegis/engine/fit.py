@@ -8,21 +8,28 @@ from aegis.engine.binary import PAGE, MemoryType, TableType
 from aegis.errors import AegisError, MemoryExceeded
 from aegis.limits import Limits, format_bytes
 
-__all__ = ["capped_exactly", "check_fit"]
+__all__ = ["capped_exactly", "check_fit", "table_cap_at_rest"]
 
 _MOST_PAGES = 65536
 _MOST_ELEMENTS = (1 << 32) - 1
 
 
 def check_fit(
-    what: str, memories: Sequence[MemoryType], tables: Sequence[TableType], limits: Limits, *, counted: bool = False
+    what: str,
+    memories: Sequence[MemoryType],
+    tables: Sequence[TableType],
+    limits: Limits,
+    *,
+    counted: bool = False,
+    starts: bool = True,
 ) -> tuple[int | None, int | None]:
     """Return the engine's caps per memory (bytes) and per table (elements), if the artifact fits its limits.
 
     The engine limits each memory and each table alone (F28). Where one can grow, its cap is what the others
-    leave, which is exact. Where several can, each gets the largest cap under which all together cannot exceed
-    the limit, whatever they grow to: never more, but a single one of them not all that is left. Of memories
-    that is so only where they cannot be ``counted``; counted ones need no cap.
+    leave, which is exact (:func:`table_cap_at_rest` is for where that would not let the others be made). Where
+    several can, each gets the largest cap under which all together cannot exceed the limit, whatever they grow to:
+    never more, but a single one of them not all that is left. Of memories that is so only where they cannot be
+    ``counted``; counted ones need no cap. ``starts`` tells that guest code runs before all are made.
     """
     _check_counts(what, len(memories), len(tables), limits)
     memory = table = None
@@ -34,11 +41,30 @@ def check_fit(
             raise _memory_too_large(what, memories, limits.memory)
         memory = None if counted else max(share * PAGE, 1)
     if limits.table_elements is not None:
-        sizes = [(t.minimum, _MOST_ELEMENTS if t.maximum is None else t.maximum) for t in tables]
-        table = _share(limits.table_elements, sizes)
+        table = _share(limits.table_elements, _elements(tables))
+        if table is None and not starts and table_cap_at_rest(tables, limits) is not None:
+            table = max(t.minimum for t in tables)
         if table is None:
             raise _tables_too_large(what, tables, limits.table_elements)
     return memory, table
+
+
+def table_cap_at_rest(tables: Sequence[TableType], limits: Limits) -> int | None:
+    """Return the cap of the one table that can grow, where another is larger than that and needs a higher one.
+
+    The engine has one cap for all. So the store gets this one when its tables are made, which is in time where
+    nothing of the guest has run until then.
+    """
+    total, spans = limits.table_elements, _elements(tables)
+    growing = [initial for initial, most in spans if most > initial]
+    fixed = [initial for initial, most in spans if most == initial]
+    if total is None or len(growing) != 1 or sum(fixed) + growing[0] > total or _share(total, spans) is not None:
+        return None
+    return total - sum(fixed)
+
+
+def _elements(tables: Sequence[TableType]) -> list[tuple[int, int]]:
+    return [(t.minimum, _MOST_ELEMENTS if t.maximum is None else t.maximum) for t in tables]
 
 
 def capped_exactly(memories: Sequence[MemoryType], limits: Limits) -> bool:

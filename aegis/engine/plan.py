@@ -16,7 +16,7 @@ from aegis.engine.binary import MemoryType, TableType
 from aegis.engine.caller import Entry
 from aegis.engine.code import Artifact, NativeCode
 from aegis.engine.config import EngineConfig
-from aegis.engine.fit import check_fit
+from aegis.engine.fit import check_fit, table_cap_at_rest
 from aegis.engine.native import number, pointer
 from aegis.engine.ticker import TICK, ticker
 from aegis.errors import CallError, ExportNotFound
@@ -39,7 +39,7 @@ class BasePlan:
 
     __slots__ = (
         "bounded", "code", "code_pointer", "config", "counted", "engine", "engine_pointer", "entries", "fuel",
-        "limiter", "limits", "memory_cap", "table_cap", "ticks", "ticks_number",
+        "limiter", "limiter_at_rest", "limits", "memory_cap", "table_cap", "ticks", "ticks_number",
     )  # fmt: skip
 
     def __init__(
@@ -48,7 +48,9 @@ class BasePlan:
     ) -> None:  # fmt: skip
         self.config, self.limits = config, limits
         self.counted = config.counted
-        self.memory_cap, self.table_cap = check_fit(artifact.kind, memories, tables, limits, counted=self.counted)
+        self.memory_cap, self.table_cap = check_fit(
+            artifact.kind, memories, tables, limits, counted=self.counted, starts=artifact.starts()
+        )
         self.code: NativeCode = artifact.code(config)  # compiled code outlives every store that runs it
         self.code_pointer = pointer(self.code.pointer or 0)
         self.engine = self.code.engine
@@ -57,10 +59,19 @@ class BasePlan:
         self.ticks = _FOREVER_TICKS if limits.timeout is None else math.ceil(limits.timeout / TICK) + 1
         self.ticks_number = number(self.ticks)
         self.fuel = number(limits.fuel or _UNLIMITED)
-        caps = (self.memory_cap, self.table_cap, limits.instances, limits.tables, limits.memories)
-        self.limiter: tuple[Any, ...] = tuple(number(-1 if cap is None else cap) for cap in caps)
+        self.limiter = self._limiter()
+        self.limiter_at_rest: tuple[Any, ...] | None = None
+        rest = table_cap_at_rest(tables, limits)
+        if rest is not None:
+            self.table_cap = rest
+            self.limiter_at_rest = self._limiter()
         self.entries: dict[str, Any] = {}
         self.bounded = limits.fuel is not None and limits.timeout is not None
+
+    def _limiter(self) -> tuple[Any, ...]:
+        limits = self.limits
+        caps = (self.memory_cap, self.table_cap, limits.instances, limits.tables, limits.memories)
+        return tuple(number(-1 if cap is None else cap) for cap in caps)
 
 
 class Plan(BasePlan):

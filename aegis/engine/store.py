@@ -164,7 +164,7 @@ class Store:
                 self._calls_python = bool(functions) or plan.counted
                 self._watch()
                 if plan.counted:
-                    self.account = Account(plan.limits.memory)
+                    self.account = Account(plan.limits.memory, door)
             if memory is not None and plan.artifact.memory_name is not None:
                 self.memory = memory
                 memory.attach(self.find_memory)
@@ -174,6 +174,8 @@ class Store:
             error = self._instantiate_alone() if alone else self._instantiate(functions, observed)
             if error is not None or space.trap[0]:
                 raise self._refused(error)
+            if plan.limiter_at_rest is not None:
+                _limiter(native, *plan.limiter_at_rest)
         except BaseException:
             self.token.append(None)
             self.close()

@@ -291,3 +291,38 @@ def test_one_table_may_grow_to_what_the_others_leave_and_two_share_alike() -> No
     two = text.format(tables="(table 1 funcref) (table 10 funcref)")
     with runtime.sandbox(runtime.load_wat(two)) as sandbox:
         assert [sandbox.call("grow0", 50), sandbox.call("grow0", 49), sandbox.call("grow1", 40)] == [-1, 1, 10]
+
+
+def test_a_large_table_that_cannot_grow_leaves_the_rest_to_the_one_that_can() -> None:
+    text = """(module (table 1 funcref) (table 80 80 funcref) {start}
+      (func (export "grow") (param i32) (result i32) (table.grow 0 (ref.null func) (local.get 0))))"""
+    runtime = Aegis(cache=False, table_elements=100)
+    for how in ({}, {"measured": True}):
+        with runtime.sandbox(runtime.load_wat(text.format(start="")), **how) as sandbox:
+            assert [sandbox.call("grow", 20), sandbox.call("grow", 19), sandbox.call("grow", 1)] == [-1, 1, -1]
+    with pytest.raises(MemoryExceeded, match="could grow beyond the limit"):
+        runtime.sandbox(runtime.load_wat(text.format(start="(func $s) (start $s)")))
+    with pytest.raises(MemoryExceeded, match="101 elements exceed"):
+        runtime.sandbox(runtime.load_wat(text.format(start="").replace("80 80", "100 100")))
+
+
+def test_a_guest_that_never_stops_asking_is_stopped() -> None:
+    text = module(["1", "1"], start='(func (export "ask") (loop $l (drop (memory.grow 0 (i32.const 999))) (br $l)))')
+    runtime = Aegis(cache=False, memory=100 * PAGE, fuel=None, host_calls=1000)
+    with runtime.sandbox(runtime.load_wat(text)) as sandbox:
+        with pytest.raises(MemoryExceeded, match="asked 1,000 times for more memory") as caught:
+            sandbox.call("ask")
+        assert caught.value.phase == "grown"
+
+
+def test_what_is_counted_only_to_be_seen_stays_off_the_main_thread_too() -> None:
+    runtime = Aegis(cache=False, memory=100 * PAGE, exact_memory=True)
+    with runtime.sandbox(runtime.load_wat(module(["1"]))) as sandbox:
+        store = sandbox._store
+        assert store is not None
+        assert store.plan.counted
+        assert not store.alone
+        assert store.closure_here("grow0") is None
+    with runtime.sandbox(runtime.load_wat(module(["1"], exported=True))) as sandbox:
+        assert sandbox._store is not None
+        assert not sandbox._store.plan.counted, "what everybody can see needs no count"

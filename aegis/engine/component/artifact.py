@@ -65,6 +65,9 @@ class Component(Artifact):
     def memories(self, most: int) -> list[MemoryType]:
         return self.anatomy.memories(most)
 
+    def starts(self) -> bool:
+        return any(module.has_start for module in self.anatomy.modules)
+
     def hides_growth(self) -> bool:
         return any(m.minimum != m.maximum for m in self.anatomy.memories(1 << 16))
 
