@@ -64,13 +64,6 @@ def _engine() -> Iterator[Check]:
     yield Check("engine", "ok", f"wasmtime {version}, tested with {MAJOR}: {lib.path}")
 
 
-def _memory() -> Iterator[Check]:
-    if available():
-        yield Check("memory", "ok", "counted exactly where several memories can grow")
-    else:
-        yield Check("memory", "warning", "cannot be counted here: memories that can grow get equal shares of the limit")
-
-
 def _cache() -> Iterator[Check]:
     folder = default_folder()
     if not os.path.exists(folder):
@@ -102,6 +95,9 @@ def _memory() -> Iterator[Check]:
     pooled = EngineConfig.from_limits(Limits(), pooled=True).pooled
     text = "sandboxes come from a pool" if pooled else "no pool here: making a sandbox takes some times longer"
     yield Check("memory", "ok" if pooled else "warning", text)
+    if not available():
+        text = "it cannot be counted here: of a guest's memories each that can grow gets an equal share of the limit"
+        yield Check("memory", "warning", text)
 
 
 def _isolation() -> Iterator[Check]:
@@ -118,4 +114,4 @@ def _isolation() -> Iterator[Check]:
         yield Check(layer.name, "ok" if layer.active else "warning", layer.detail)
 
 
-_LOOKS = (_python, _engine, _memory, _cache, _paths, _memory, _isolation)
+_LOOKS = (_python, _engine, _cache, _paths, _memory, _isolation)
