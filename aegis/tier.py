@@ -130,8 +130,10 @@ class InProcess(Tier):
     def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> Plan:
         """Return what stores of ``module`` need, from the pool or without it; ``watched`` if its memory is."""
         plan: Plan | None = module.plan
-        fits = plan is not None and plan.config is self.config and plan.limits is self.policy.limits
-        if plan is not None and fits and pooled and not (watched and module.counted(plan.limits, watched=True)):
+        if (
+            plan is not None and plan.config is self.config and plan.limits is self.policy.limits
+            and pooled and not (watched and module.counted(plan.limits, watched=True))
+        ):  # fmt: skip
             return plan
         return plan_for(module, self.engine_of(module, watched=watched, pooled=pooled), self.policy.limits)
 

@@ -31,6 +31,8 @@ class Door:
 
     # Class attributes are the state of a new door: making one stores only what differs.
     bytes_in = bytes_out = denials = 0
+    look_at = _UNLIMITED
+    """When so few bytes are left, it is time to look at the time."""
     deadline = math.inf
     stop: AegisError | None = None
     failure: BaseException | None = None
@@ -49,7 +51,6 @@ class Door:
         self.limits = limits
         self.calls_left = _UNLIMITED if limits.host_calls is None else limits.host_calls
         self.bytes_left = _UNLIMITED if limits.host_bytes is None else limits.host_bytes
-        self.look_at = max(self.bytes_left - _LOOK, 0)
 
     # -- what ends a call ----------------------------------------------------------------------
 

@@ -66,7 +66,8 @@ class BasePlan:
             self.table_cap = rest
             self.limiter_at_rest = self._limiter()
         self.entries: dict[str, Any] = {}
-        self.bounded = limits.fuel is not None and limits.timeout is not None
+        self.bounded = limits.fuel is not None and limits.timeout is not None and not self.counted
+        """Whether a guest without host functions ends by itself, and calls nobody."""
 
     def _limiter(self) -> tuple[Any, ...]:
         limits = self.limits

@@ -160,7 +160,7 @@ class Store:
         token = self.token
         ticker.tokens[id(token)] = token
         try:
-            if functions or plan.counted or not plan.bounded:
+            if functions or not plan.bounded:
                 self._calls_python = bool(functions) or plan.counted
                 self._watch()
                 if plan.counted:
@@ -170,8 +170,7 @@ class Store:
                 memory.attach(self.find_memory)
             self.arm()
             _set_fuel(context, plan.fuel)
-            alone = not functions and not plan.counted
-            error = self._instantiate_alone() if alone else self._instantiate(functions, observed)
+            error = self._instantiate(functions, observed) if self._calls_python else self._instantiate_alone()
             if error is not None or space.trap[0]:
                 raise self._refused(error)
             if plan.limiter_at_rest is not None:

@@ -120,15 +120,12 @@ def lists(of: str, count: int, *, text: int = 0) -> str:
 @pytest.mark.parametrize("of", ["string", "u32", "(option u8)", "(list u32)"])
 def test_a_long_list_is_read_under_the_deadline(of: str) -> None:
     runtime = Aegis(cache=False, pooled=False, memory="64MiB")
-    for count, ends in ((2_000, False), (200_000, True)):
-        with runtime.sandbox(runtime.load_wat(lists(of, count))) as sandbox:
-            door = sandbox._door
-            door.overdue = door.timeout  # type: ignore[method-assign]
-            if ends:
-                with pytest.raises(DeadlineExceeded):
-                    sandbox.call("f")
-            else:
-                assert len(sandbox.call("f")) == count
+    with runtime.sandbox(runtime.load_wat(lists(of, 200_000))) as sandbox:
+        door = sandbox._door
+        in_time = iter([None, None])
+        door.overdue = lambda: next(in_time, door.timeout())  # type: ignore[method-assign, assignment, return-value]
+        with pytest.raises(DeadlineExceeded):
+            sandbox.call("f")
 
 
 def test_lists_of_lists_are_read_under_the_deadline_too() -> None:
