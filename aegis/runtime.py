@@ -119,7 +119,8 @@ class Aegis:
             from aegis.policy import Isolation
 
             options = self.policy.isolation or Isolation()
-            self._isolated = Isolated(self.policy, self._tier.plain, options, self._cache, self._tier.subscribers)
+            tier = self._tier
+            self._isolated = Isolated(self.policy, tier.plain, options, self._cache, tier.subscribers, exact=tier.exact)
         return self._isolated
 
     # -- sandboxes -----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aegis.engine.component.plan import check_export, imported_functions, typed_export
+from aegis.engine.config import EngineConfig
 from aegis.engine.plan import callable_export
 from aegis.isolation.codec import Signature
 from aegis.limits import Limits
@@ -21,10 +22,13 @@ __all__ = ["ComponentOutline", "ModuleOutline"]
 
 
 class ModuleOutline:
-    """A module's exports and limits."""
+    """A module's exports and limits, and the kind of engine that its worker is to have."""
 
-    def __init__(self, module: Module, limits: Limits) -> None:
-        self.artifact, self.limits = module, limits
+    counted = False
+    """Whether memory is counted here: it is the worker that does."""
+
+    def __init__(self, module: Module, limits: Limits, config: EngineConfig) -> None:
+        self.artifact, self.limits, self.config = module, limits, config
 
     def entry(self, name: str) -> FuncType:
         """Return the type of an export; raise ``CallError`` when it cannot be called."""
@@ -41,10 +45,12 @@ class _Entry:
 
 
 class ComponentOutline:
-    """A component's imports and exports with the Python classes of their values, and limits."""
+    """A component's imports and exports with the Python classes of their values, limits, and kind of engine."""
 
-    def __init__(self, component: Component, limits: Limits, providers: Providers) -> None:
-        self.artifact, self.limits, self.typed = component, limits, providers.typed
+    counted = False
+
+    def __init__(self, component: Component, limits: Limits, providers: Providers, config: EngineConfig) -> None:
+        self.artifact, self.limits, self.typed, self.config = component, limits, providers.typed, config
         self.functions = imported_functions(component, providers.typed)
         self._entries: dict[Any, _Entry] = {}
 

@@ -46,31 +46,37 @@ class Isolated(Tier):
 
     def __init__(
         self, policy: Policy, config: EngineConfig, options: Isolation, cache: Cache | None,
-        subscribers: Sequence[Subscriber] = (),
+        subscribers: Sequence[Subscriber] = (), *, exact: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(policy, subscribers)
         self.config, self.options, self._cache = config, options, cache
+        self.exact = exact or bool(subscribers)
         self.pool = Pool(config.stack, options.workers, options.recycle)
 
     # -- artifacts and plans -------------------------------------------------------------------
 
-    def code(self, artifact: Artifact, what: str = "the module") -> Code:
-        """Return an artifact's code for workers, compiled in one if need be."""
-        return code_for(artifact, self.config, self.pool, self.options, self._cache, what)
+    def engine_of(self, artifact: Artifact, *, watched: bool = False) -> EngineConfig:
+        """Return the kind of engine for ``artifact``; ``watched`` by somebody who wants to see its memory."""
+        counted = artifact.counted(self.policy.limits, watched=watched or self.exact)
+        return self.config.with_count() if counted else self.config
 
-    def prepare(self, artifact: Artifact, what: str) -> None:
-        """Compile an artifact that was only admitted; a component then knows its world."""
-        code = self.code(artifact, what)
+    def prepare(self, artifact: Artifact, what: str, config: EngineConfig | None = None) -> Code:
+        """Return an artifact's code for workers, compiled in one if need be; a component then knows its world."""
+        code = code_for(artifact, config or self.engine_of(artifact), self.pool, self.options, self._cache, what)
         if artifact.kind == "component" and artifact._world is None:  # type: ignore[attr-defined]
             artifact._world = code.world  # type: ignore[attr-defined]
+        return code
 
-    def plan(self, module: Module, *, pooled: bool = True) -> Any:
+    def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> Any:
         """Return what calling into a module needs to know."""
-        return ModuleOutline(module, self.policy.limits)
+        return ModuleOutline(module, self.policy.limits, self.engine_of(module, watched=watched))
 
-    def component_plan(self, component: Component, providers: Providers, *, pooled: bool = True) -> Any:
+    def component_plan(
+        self, component: Component, providers: Providers, *, watched: bool = False, pooled: bool = True
+    ) -> Any:
         """Return what calling into a component needs to know."""
-        return ComponentOutline(component, self.policy.limits, providers)
+        config = self.engine_of(component, watched=watched)
+        return ComponentOutline(component, self.policy.limits, providers, config)
 
     # -- what one sandbox gets -----------------------------------------------------------------
 
@@ -123,8 +129,7 @@ class Isolated(Tier):
         self, owner: Owner, plan: Any, host: HostFunctions, remote: tuple[tuple[str, str], ...], observed: bool
     ) -> IsolatedStore:
         artifact, policy = plan.artifact, self.policy_of(owner)
-        self.prepare(artifact, f"the {artifact.kind}")
-        parcel = _Parcel(self.code(artifact).descriptor)
+        parcel = _Parcel(self.prepare(artifact, f"the {artifact.kind}", plan.config).descriptor)
         try:
             parcel.fill(policy, owner)
             worker = self.pool.take_used(artifact.digest) or self._fresh(artifact)
@@ -158,7 +163,7 @@ class Isolated(Tier):
         artifact = plan.artifact
         module = artifact.kind == "module"
         return Setup(
-            policy=_without_secrets(policy), config=self.config, kind=artifact.kind, digest=artifact.digest,
+            policy=_without_secrets(policy), config=plan.config, kind=artifact.kind, digest=artifact.digest,
             shape=artifact.info if module else (artifact.anatomy, artifact.world),
             code=0, shared=parcel.add(worker.shared), folders=tuple(parcel.folders), stdin=parcel.stdin,
             stdout=parcel.stdout, stderr=parcel.stderr, args=owner._args, environment=tuple(_environment(policy)),

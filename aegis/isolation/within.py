@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aegis import host
+from aegis.engine.code import Artifact
+from aegis.engine.config import EngineConfig
 from aegis.host.filesystem import Directory, GrantedFile
 from aegis.host.preopens import Preopen
 from aegis.host.stdio import Input, Output, Stdio
@@ -23,6 +25,10 @@ class WorkerTier(InProcess):
     def __init__(self, setup: Setup, descriptors: Sequence[int], providers: Callable[[Any], Providers]) -> None:
         super().__init__(setup.policy, setup.config, setup.config)
         self._setup, self._descriptors, self._providers = setup, descriptors, providers
+
+    def engine_of(self, artifact: Artifact, *, watched: bool = False, pooled: bool = True) -> EngineConfig:
+        """Return the kind of engine that the parent chose: its code is what came."""
+        return self._setup.config
 
     def providers(self, component: Any, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
         """Return the parent's providers, and WASI here."""

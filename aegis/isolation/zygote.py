@@ -104,7 +104,7 @@ def _warm(stack: int) -> None:
     config = EngineConfig(stack=stack)
     before, where.mode, ticker.now = where.mode, DIRECT, time.monotonic()
     for text in (_MODULE, _COMPONENT):
-        artifact = compile_artifact(text_to_binary(text), Limits(), config, None)
+        artifact = compile_artifact(text_to_binary(text), Limits(), lambda _: config, None)
         with Sandbox(InProcess(Policy(), config, config), artifact, measured=True) as sandbox:
             sandbox.call("run")
     where.mode, ticker.now = before, math.nan

@@ -6,6 +6,7 @@ The oracle is that of ``tests/engine/test_accounting.py``, over several instance
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,13 @@ def test_the_command_and_the_one_liner_report_a_refused_growth(tmp_path: Path) -
     assert "refused 1.25 MiB of memory" in done.err
     outcome = aegis.run(path, 20, function="need0", memory="1MiB")
     assert (outcome.status, outcome.usage.peak_memory) == ("memory-exceeded", PAGE)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked and confined on Linux")
+@pytest.mark.parametrize(("firsts", "measured"), [(["1", "1"], False), (["1"], True)])
+def test_a_worker_counts_for_its_parent(firsts: list[str], measured: bool) -> None:
+    here = runtime()
+    with here.sandbox(here.load_wat(component(firsts)), isolate=True, measured=measured) as sandbox:
+        assert [sandbox.call("grow0", 50), sandbox.call("grow0", 60)] == [1, -1]
+        assert sandbox.usage.peak_memory == (50 + len(firsts)) * PAGE
+        assert sandbox.run("need0", 60).status == "memory-exceeded"
