@@ -35,8 +35,7 @@ NOBODY = 65534
 """The user and group that owns nothing; also what the kernel shows for one without a mapping."""
 
 
-# -- environment, descriptors, directory ------------------------------------------------------------
-
+# -- the kernel's files about this process ------------------------------------------------------------
 
 _GET_DUMPABLE, _SET_DUMPABLE = 3, 4
 
@@ -62,6 +61,9 @@ def volunteer_for_killing(wanted: Confinement, here: Situation) -> str:
     return "killed first when the machine runs out of memory"
 
 
+# -- environment, descriptors, directory ------------------------------------------------------------
+
+
 def clear_environment(wanted: Confinement, here: Situation) -> str:
     """Empty the environment: Python's, C's, and the bytes that /proc/self/environ shows."""
     os.environ.clear()
@@ -71,8 +73,8 @@ def clear_environment(wanted: Confinement, here: Situation) -> str:
     try:
         with open("/proc/self/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return "empty, but for the bytes it started with: /proc cannot be read"
+    except OSError as error:
+        raise Unavailable(f"empty, but for the bytes it started with: /proc: {describe(error)}") from None
     start, end = int(fields[47]), int(fields[48])  # env_start and env_end, proc_pid_stat(5)
     ctypes.memset(start, 0, end - start)
     return "empty"
