@@ -146,6 +146,17 @@ class Limits:
     """Core instances of a sandbox (engine)."""
     module_size: int | None = 32 * MIB
     """Bytes of the artifact, checked before compiling (engine)."""
+    functions: int | None = 100_000
+    """Functions of an artifact's modules, before compiling (engine)."""
+    function_size: int | None = MIB
+    """Bytes of code of one function, before compiling (engine)."""
+    locals: int | None = 20_000
+    """Locals and parameters of one function, before compiling (engine)."""
+    nesting: int | None = 10_000
+    """Blocks, loops and ifs inside each other in one function, before compiling (engine)."""
+    complexity: int | None = 100_000_000
+    """What compiling is estimated to take, in microseconds on one core and erring upwards; one function has a
+    twentieth at most (engine)."""
     stdout: int | None = MIB
     """Bytes written to stdout (host)."""
     stderr: int | None = 256 * KIB
@@ -208,6 +219,11 @@ _PARSERS: dict[str, Callable[[object, str], float | int]] = {
     "tables": parse_count,
     "instances": parse_count,
     "module_size": parse_bytes,
+    "functions": parse_count,
+    "function_size": parse_bytes,
+    "locals": parse_count,
+    "nesting": parse_count,
+    "complexity": parse_count,
     "stdout": parse_bytes,
     "stderr": parse_bytes,
     "handles": parse_count,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.engine.binary import Export, Import, MemoryType, ModuleInfo, is_component, is_module, read_module
 from aegis.engine.cache import Cache
 from aegis.engine.code import Artifact, first_line
+from aegis.engine.complexity import bound
 from aegis.engine.config import EngineConfig, engine_for
 from aegis.engine.digest import sha256_hex
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
@@ -34,8 +35,8 @@ class Module(Artifact):
 
     kind = "module"
 
-    def __init__(self, data: bytes, info: ModuleInfo, digest: str, cache: Cache | None) -> None:
-        super().__init__(data, digest, cache)
+    def __init__(self, data: bytes, info: ModuleInfo, digest: str, cache: Cache | None, limits: Limits) -> None:
+        super().__init__(data, digest, cache, limits)
         self.plan: Any = None  # plan.py's own, kept here so that it goes with the module
         self.info = info
         self.memory_exports = tuple(info.memory_exports)
@@ -141,10 +142,10 @@ def admit_artifact(data: bytes, limits: Limits, cache: Cache | None, what: str) 
     """Return a module or component that is admitted, but not compiled."""
     admitted = admit(data, limits, what)
     if isinstance(admitted, ModuleInfo):
-        return Module(data, admitted, sha256_hex(data), cache)
+        return Module(data, admitted, sha256_hex(data), cache, limits)
     from aegis.engine.component.artifact import Component
 
-    return Component(data, admitted, sha256_hex(data), cache)
+    return Component(data, admitted, sha256_hex(data), cache, limits)
 
 
 def validate_artifact(
@@ -155,12 +156,16 @@ def validate_artifact(
     if not isinstance(admitted, ModuleInfo):
         from aegis.engine.component.artifact import Component
 
-        component = Component(data, admitted, sha256_hex(data), None)
+        component = Component(data, admitted, sha256_hex(data), None, limits)
         component.prepare(lambda _: config, what)
         return component
     error = lib.wasmtime_module_validate(engine_for(config).pointer, data, len(data))
     if error is not None:
         raise ArtifactError(f"{what}: not a module that Aegis admits: {first_line(take_error(error))}")
+    try:
+        bound(data, limits)
+    except ArtifactError as refused:
+        raise ArtifactError(f"{what}: {refused}") from None
     return admitted
 
 

@@ -30,10 +30,17 @@ __all__ = [
     "is_module",
     "read_module",
     "read_within",
+    "skip_constant",
 ]
 
 MAGIC = b"\0asm"
 PAGE = 65536
+MOST_CONSTANT = 1000
+"""Instructions of a constant expression: compilers write three, and of a million the engine does not come to an end."""
+MOST_ITEMS = 1_000_000
+"""Items of a vector, as in the engine, so that reading costs no more than it would compile."""
+MOST_SECTIONS = 10_000
+"""Sections, custom ones included, for the same reason."""
 _VALUE_TYPES = {
     0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref", 0x6F: "externref",
 }  # fmt: skip
@@ -197,6 +204,8 @@ class Reader:
         count = self.leb()
         if count > self.end - self.at:
             raise Malformed("a count is larger than its section")
+        if count > MOST_ITEMS:
+            raise Malformed(f"a vector has {count:,} items, and {MOST_ITEMS:,} are the most")
         return count
 
 
@@ -226,6 +235,8 @@ def read_within(data: bytes, start: int, end: int) -> ModuleInfo:
         start = reader.at
         reader.skip(size)
         section = Reader(data, start, start + size)
+        if len(info.sections) >= MOST_SECTIONS:
+            raise Malformed(f"it has more than {MOST_SECTIONS:,} sections")
         if number == 0:
             info.sections.append((f"custom {section.name()!r}", size))
             continue
@@ -253,7 +264,7 @@ def _section(number: int, r: Reader, info: ModuleInfo, types: list[FuncType], fu
         case 6:
             for _ in range(r.count()):
                 info.globals.append(_global(r, info))
-                _constant(r, info)
+                skip_constant(r)
         case 7:
             for _ in range(r.count()):
                 _export(r, info, types, functions)
@@ -371,9 +382,12 @@ def _type_at(types: list[FuncType], index: int) -> FuncType:
     return types[index]
 
 
-def _constant(r: Reader, info: ModuleInfo) -> None:
+def skip_constant(r: Reader) -> None:
     """Skip a constant expression (section 3.3.10, with extended-const)."""
-    while (op := r.byte()) != 0x0B:
+    for _ in range(MOST_CONSTANT):
+        op = r.byte()
+        if op == 0x0B:
+            return
         match op:
             case 0x41 | 0x42:
                 while r.byte() & 0x80:
@@ -385,7 +399,7 @@ def _constant(r: Reader, info: ModuleInfo) -> None:
             case 0x23 | 0xD2:
                 r.leb()
             case 0xD0:
-                _value_type(r, info)
+                _value_type(r, ModuleInfo())
             case 0xFD:
                 if r.leb() != 12:
                     raise Malformed("a constant expression holds another instruction")
@@ -394,3 +408,4 @@ def _constant(r: Reader, info: ModuleInfo) -> None:
                 pass
             case _:
                 raise Malformed(f"a constant expression holds the instruction 0x{op:02x}")
+    raise Malformed(f"a constant expression has more than {MOST_CONSTANT:,} instructions")

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from aegis.engine.accounts import available
 from aegis.engine.binary import MemoryType
 from aegis.engine.cache import Cache
+from aegis.engine.complexity import bound, bounds
 from aegis.engine.config import Engine, EngineConfig, engine_for
 from aegis.engine.fit import capped_exactly
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
@@ -56,9 +57,10 @@ class Artifact:
     kind: ClassVar[str]
     """``module`` or ``component``, as the engine's functions are called too."""
 
-    def __init__(self, data: bytes, digest: str, cache: Cache | None) -> None:
+    def __init__(self, data: bytes, digest: str, cache: Cache | None, limits: Limits) -> None:
         self._data = data
         self._cache = cache
+        self._limits = limits
         self._codes: dict[EngineConfig, NativeCode] = {}
         self._lock = threading.Lock()
         self.poolable = True
@@ -121,7 +123,7 @@ class Artifact:
                 return self._load(engine, self._serialise(code.pointer)) or self._compile(engine)
         if self._cache is None:
             return self._compile(engine)
-        name = self._cache.name(self.digest, config.fingerprint())
+        name = self._cache.name(self.digest, f"{config.fingerprint()} {bounds(self._limits)}")
         loaded = self._kept(engine, self._cache, name)
         if loaded is not None:
             self.cached = True
@@ -149,6 +151,8 @@ class Artifact:
         return NativeCode(engine.pointer, out.value or 0, self.kind)
 
     def _compile(self, engine: Engine) -> NativeCode:
+        if not self._codes:
+            bound(self._data, self._limits)
         out = c_void_p()
         new = getattr(lib, f"wasmtime_{self.kind}_new")
         error = new(engine.pointer, self._data, len(self._data), ctypes.byref(out))

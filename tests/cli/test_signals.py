@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import runpy
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.cli.command import COMMAND, ROOT, aegis, guest
-from tests.guests.catalogue import built
+from tests.guests.catalogue import GUESTS, built
 
 SPINS = """(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -54,11 +56,22 @@ def test_a_spinning_guest_ends_at_a_signal(tmp_path_factory: pytest.TempPathFact
 def test_the_deadline_ends_a_compiler_that_does_not() -> None:
     bomb = built("hostile/compile-bomb")
     before = time.monotonic()
-    ended = aegis("-f", "json", "run", "--no-cache", "--timeout=500ms", bomb)
+    ended = aegis("-f", "json", "run", "--no-cache", "--timeout=500ms", "--complexity=none", bomb)
     took = time.monotonic() - before
     assert ended.code == 124
     assert ended.document["status"] == "timeout"
     assert took < 5.0  # the bomb takes ten seconds and all memory when nobody stops it
+
+
+def test_the_deadline_ends_the_compiling_of_what_is_within_the_limits(tmp_path: Path) -> None:
+    bombs = runpy.run_path(str(GUESTS / "hostile" / "compile-bombs" / "make.py"))
+    bomb = tmp_path / "bomb.wasm"
+    bomb.write_bytes(bombs["function"](size=900_000, times=12))  # most of a minute on one core
+    before = time.monotonic()
+    ended = aegis("-f", "json", "run", "--no-cache", "--timeout=3s", bomb)
+    took = time.monotonic() - before
+    assert (ended.code, ended.document["status"]) == (124, "timeout")
+    assert took < 8.0
 
 
 def test_a_guest_that_waits_for_silent_input_ends_at_its_deadline() -> None:

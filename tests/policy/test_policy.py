@@ -84,7 +84,7 @@ def test_a_refused_policy(keywords: dict[str, object], message: str) -> None:
 
 def test_a_keyword_like_no_other_shows_them_all() -> None:
     with pytest.raises(
-        PolicyError, match=r"'xyzzy' is not a policy keyword; known: clock, config, connections, disk_written, "
+        PolicyError, match=r"'xyzzy' is not a policy keyword; known: clock, complexity, config, connections, disk_wr"
     ):
         Policy.from_keywords(xyzzy=1)
 

@@ -25,8 +25,8 @@ class Component(Artifact):
     kind: ClassVar[str] = "component"
     plain: ClassVar[bool] = False
 
-    def __init__(self, data: bytes, anatomy: Anatomy, digest: str, cache: Cache | None) -> None:
-        super().__init__(data, digest, cache)
+    def __init__(self, data: bytes, anatomy: Anatomy, digest: str, cache: Cache | None, limits: Limits) -> None:
+        super().__init__(data, digest, cache, limits)
         self.anatomy = anatomy
         self.plans: dict[Any, Any] = {}  # the plans' own, kept here so that they go with the component
         self._world: World | None = None

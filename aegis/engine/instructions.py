@@ -1,0 +1,87 @@
+"""The instructions of a function body, split by a regular expression: what is straight-line code costs no Python.
+
+Core specification 2.0, section 5.4, for the proposals that Aegis admits. What is left are tokens: the instructions
+that make the compiler branch, and, for :data:`ACCESSES`, those that touch locals too. A ``br_table`` ends a run, as
+no regular expression can count its targets. Integers in opcodes are taken in their shortest form only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from aegis.engine.binary import Malformed, Reader
+
+__all__ = ["ACCESSES", "BRANCHES", "BR_TABLE", "Table", "runs"]
+
+BR_TABLE = 0x0E
+_PROPOSALS = {
+    **dict.fromkeys((0x06, 0x07, 0x08, 0x09, 0x0A, 0x18, 0x19, 0x1F), "exceptions"),
+    **dict.fromkeys((0x14, 0x15, 0xD3, 0xD4, 0xD5, 0xD6), "function-references"),
+    **dict.fromkeys(range(0xE0, 0xE7), "stack-switching"),
+    0xFB: "gc",
+    0xFE: "threads",
+}
+
+_INT = rb"[\x80-\xff]{0,9}[\x00-\x7f]"  # bounded, so that what is no integer costs no search
+_MEMORY = rb"(?:(?:[\x00-\x3f]|[\x80-\xbf]%b)|(?:[\x40-\x7f]|[\xc0-\xff]%b)%b)%b" % ((_INT,) * 4)
+_LOCAL = rb"[\x20-\x22]%b" % _INT
+_PLAIN = b"|".join(
+    (
+        rb"[\x01\x1a\x1b\x45-\xc4\xd1]",  # nop, drop, select, numeric, ref.is_null
+        rb"[\x10\x12\x23\x24\x3f\x41\x42\xd0\xd2]%b" % _INT,  # call, globals, memory.size, constants, references
+        rb"[\x28-\x3e]%b" % _MEMORY,
+        rb"\x43.{4}|\x44.{8}|\x1c\x01.",  # floating-point constants, select with a type
+        rb"(?=\xfc[\x00-\x07\x09\x0d\x10])\xfc(?:[\x00-\x07]|[\x09\x0d\x10]%b)"
+        % _INT,  # conversions, drops, table.size
+        rb"\xfd(?:[\x00-\x0b\x5c\x5d]%b|[\x54-\x5b]%b.|[\x0c\x0d].{16}|[\x15-\x22].)" % (_MEMORY, _MEMORY),
+        rb"\xfd(?:[\x0e-\x14\x23-\x53\x5e-\x7f]|[\x80-\xff]\x01)",
+    )
+)
+_BRANCH = b"|".join(
+    (
+        rb"[\x00\x05\x0b\x0f]",  # unreachable, else, end, return
+        rb"[\x02-\x04\x0c\x0d]%b" % _INT,  # block, loop, if, br, br_if
+        rb"[\x25\x26\x40]%b|[\x11\x13]%b%b" % ((_INT,) * 3),  # tables, memory.grow, indirect calls: they test
+        rb"\xfc(?:[\x0b\x0f\x11]%b|[\x08\x0a\x0c\x0e]%b%b)" % ((_INT,) * 3),  # bulk instructions
+    )
+)
+
+# The last alternative takes a byte that belongs to no instruction known here, or a br_table: it is told by its token.
+BRANCHES = re.compile(rb"(?:%b|%b)*+(%b|\Z|.)" % (_LOCAL, _PLAIN, _BRANCH), re.DOTALL)
+ACCESSES = re.compile(rb"(?:%b)*+(%b|%b|\Z|.)" % (_PLAIN, _LOCAL, _BRANCH), re.DOTALL)
+_RUN = re.compile(rb"(?:%b|%b|%b)*+" % (_LOCAL, _PLAIN, _BRANCH), re.DOTALL)
+
+
+class Table(NamedTuple):
+    """A ``br_table``, as the number of branches that it is as much work as: its labels, and a little a target."""
+
+    branches: int
+
+
+def runs(data: bytes, start: int, end: int, tokens: re.Pattern[bytes]) -> Iterator[list[bytes] | Table]:
+    """Yield the tokens between one ``br_table`` and the next, and the tables; raise :class:`Malformed` otherwise."""
+    while True:
+        match = _RUN.match(data, start, end)
+        until = match.end() if match else start
+        yield tokens.findall(data, start, until)
+        if until == end:
+            return
+        if data[until] != BR_TABLE:
+            raise Malformed(_unknown(data, until))
+        reader = Reader(data, until + 1, end)
+        targets = reader.count() + 1
+        labels = {reader.leb() for _ in range(targets)}
+        yield Table(len(labels) + targets // 30)
+        start = reader.at
+
+
+def _unknown(data: bytes, at: int) -> str:
+    op, sub = data[at], data[at + 1 : at + 2]
+    proposal = _PROPOSALS.get(op) or ("wide-arithmetic" if op == 0xFC and sub and 0x13 <= sub[0] <= 0x16 else None)
+    if op == 0xFD and data[at + 2 : at + 3] == b"\x02":
+        proposal = "relaxed-simd"
+    if proposal is None:
+        return f"at byte {at:,} is no instruction that Aegis knows: {data[at : at + 4].hex(' ')}"
+    return f"it needs the WebAssembly proposal {proposal!r}, which Aegis does not admit; build it without"

@@ -1,0 +1,130 @@
+"""Compile bombs: each class is refused before the compiler sees it, and what passes compiles within stated bounds."""
+
+from __future__ import annotations
+
+import os
+import resource
+import runpy
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aegis import Aegis, Limits
+from aegis.engine.artifact import validate_artifact
+from aegis.engine.config import EngineConfig
+from aegis.errors import ArtifactError
+from tests.cli.command import aegis
+from tests.guests.catalogue import GUESTS, ROOT
+
+MAKER = runpy.run_path(str(GUESTS / "hostile" / "compile-bombs" / "make.py"))
+KINDS: dict[str, Callable[..., bytes]] = MAKER["KINDS"]
+RUNTIME = Aegis(cache=False, pooled=False)
+
+REFUSALS = {
+    "functions": "it has 200,000 functions, more than the limit of 100,000; raise it with --functions",
+    "function": "function 0 has 3,999,998 bytes of code, more than the limit of 1 MiB; raise it with --function-size",
+    "locals": "--function-size",
+    "nesting": "function 0 nests 50,000 blocks, more than the limit of 10,000; raise it with --nesting",
+    "elements": "its element segments have 3,000,006 bytes; Aegis compiles at most 512 KiB",
+    "segments": "it has 100,000 element segments; Aegis compiles at most 10,000",
+    "types": "it has 100,001 types; Aegis compiles at most 10,000",
+    "constant": "a constant expression has more than 1,000 instructions",
+    "offset": "a constant expression has more than 1,000 instructions",
+    "sections": "it has more than 10,000 sections",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_class_of_bomb_is_refused_before_it_is_compiled(kind: str) -> None:
+    data = KINDS[kind]()
+    before = time.process_time()
+    with pytest.raises(ArtifactError) as caught:
+        RUNTIME.load(data)
+    assert time.process_time() - before < 5  # the smallest of them takes a compiler longer
+    assert REFUSALS.get(kind, "compiling function 0 is estimated at") in str(caught.value)
+
+
+def test_the_published_bomb_is_refused() -> None:
+    published = runpy.run_path(str(GUESTS / "hostile" / "compile-bomb" / "make.py"))["module"]()
+    with pytest.raises(ArtifactError, match="raise it with --complexity if you trust"):
+        RUNTIME.load(published)
+
+
+def test_more_locals_than_the_limit_are_refused_by_their_declaration() -> None:
+    with pytest.raises(ArtifactError, match=r"function 0 has 30,001 locals, more than the limit of 20,000"):
+        RUNTIME.load(MAKER["module"](MAKER["body"](b"", 30_000)))
+    with pytest.raises(ArtifactError, match=r"function 0 has 4,294,967,296 locals"):
+        RUNTIME.load(MAKER["module"](MAKER["body"](b"", (1 << 32) - 1)))
+
+
+def test_many_functions_below_the_limit_of_one_are_refused_together() -> None:
+    with pytest.raises(ArtifactError, match=r"compiling it is estimated at more than 10[0-9],[0-9]{3},[0-9]{3} \(µs"):
+        RUNTIME.load(KINDS["growing"](3000, 65))
+
+
+@pytest.mark.parametrize("kind", ["loops", "types", "functions"])
+def test_validating_says_what_running_would(kind: str) -> None:
+    with pytest.raises(ArtifactError, match=r"^the module: .*(--functions|--complexity|Aegis compiles at most)"):
+        validate_artifact(KINDS[kind](), Limits(), EngineConfig.from_limits(Limits()))
+
+
+def test_a_bomb_inside_a_component_is_refused(tmp_path: Any) -> None:
+    for data in (KINDS["carried"](), KINDS["nesting"]()):
+        core = b"\x01" + MAKER["leb"](len(data)) + data
+        component = b"\0asm\x0d\0\1\0" + core
+        nested = b"\0asm\x0d\0\1\0" + b"\x04" + MAKER["leb"](len(component)) + component
+        for whole in (component, nested):
+            with pytest.raises(ArtifactError, match=r"^the module: .*function 0"):
+                RUNTIME.load(whole)
+
+
+def test_the_command_refuses_with_its_own_ending(tmp_path: Any) -> None:
+    path = tmp_path / "bomb.wasm"
+    path.write_bytes(KINDS["loops"]())
+    ended = aegis("-f", "json", "run", "--no-cache", path)
+    assert (ended.code, ended.document["status"]) == (126, "refused")
+    path.write_bytes(KINDS["loops"](100))
+    assert aegis("run", "--no-cache", "--complexity=10k", path, "--invoke", "run", "0").code != 0
+    assert aegis("validate", "--no-cache", path).code in (0, 2)
+
+
+# The largest of each class that passes, about; a worst case of straight code is bounded by module_size alone.
+LARGEST: list[tuple[str, tuple[int, ...]]] = [
+    ("functions", (100_000,)), ("function", (1_000_000,)), ("locals", (1000,)), ("nesting", (9_000,)),
+    ("loops", (5200,)),
+    ("values", (380, 200)), ("labels", (240, 240)), ("targets", (60_000, 8)), ("merges", (300, 200)),
+    ("carried", (1350, 1350)), ("indirect", (21_000,)), ("growing", (5200,)), ("elements", (170_000,)),
+    ("segments", (10_000,)), ("types", (9_999,)), ("constant", (450,)),
+]  # fmt: skip
+
+COMPILE = """
+import sys, resource
+from aegis import Aegis
+data = sys.stdin.buffer.read()
+Aegis(cache=False, pooled=False).load(data)
+"""
+
+
+def capped() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))  # with what Python and the engine hold
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts no reservations on Linux alone")
+@pytest.mark.parametrize(("kind", "numbers"), LARGEST, ids=[kind for kind, _ in LARGEST])
+def test_what_passes_compiles_in_a_gibibyte(kind: str, numbers: tuple[int, ...]) -> None:
+    """Oracle: a function within every limit compiles under a cap of 1 GiB; the time is generous, and measured apart."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        input=KINDS[kind](*numbers),
+        capture_output=True,
+        timeout=120,
+        preexec_fn=capped,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr.decode()[-500:]
