@@ -95,6 +95,10 @@ class Aegis:
     def load(self, data: bytes | bytearray | memoryview, name: str = "the module") -> Module | Component:
         """Compile a binary module, called ``name`` in errors. Text is not taken for one (F38).
 
+        Compiling cannot be interrupted: ``timeout`` does not hold for it. What it costs is bounded by the limits
+        ``module_size``, ``functions``, ``function_size``, ``locals``, ``nesting`` and ``complexity``, which are
+        checked first; code from the cache was checked when it was compiled, under the same limits.
+
         Raise :class:`~aegis.errors.ArtifactError`. For text there is :meth:`load_wat`.
         """
         if isinstance(data, str):

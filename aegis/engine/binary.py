@@ -172,6 +172,9 @@ class Reader:
 
     def leb(self, bits: int = 32) -> int:
         """An unsigned LEB128 of at most ``bits`` bits (5.2.2)."""
+        if self.at < self.end and self.data[self.at] < 0x80:  # nearly always
+            self.at += 1
+            return self.data[self.at - 1]
         value = shift = 0
         while True:
             byte = self.byte()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -216,14 +217,8 @@ def test_any_code_is_measured_or_refused(code: bytes) -> None:
 
 @pytest.mark.parametrize("byte", [0xD0, 0xFC, 0xFD, 0x80, 0x20, 0x0E, 0x02])
 def test_code_that_repeats_a_byte_is_read_in_linear_time(byte: int) -> None:
-    """Oracle: four times the bytes do not take twenty times as long (they would, in the square)."""
-    from time import process_time
-
-    took = []
-    for size in (50_000, 200_000):
-        data = b"\0asm\1\0\0\0" + bytes([byte]) * size
-        started = process_time()
-        list(BRANCHES.finditer(data))
-        list(ACCESSES.finditer(data))
-        took.append(process_time() - started)
-    assert took[1] < 20 * took[0] + 0.1
+    """Oracle: a megabyte takes less than ten seconds of this process; in the square it would take hours."""
+    data = bytes([byte]) * 1_000_000
+    started = process_time()
+    assert len(BRANCHES.findall(data)) + len(ACCESSES.findall(data)) > 0
+    assert process_time() - started < 10

@@ -21,6 +21,9 @@ __all__ = ["Anatomy", "Totals", "read_component"]
 
 _DEEPEST = 64
 _MOST = 1 << 62
+_MOST_BYTES = 2 << 20
+"""Bytes of types, instances, aliases, imports and exports, which are read here one by one and by the engine more
+slowly; those of large programs take some 100 KiB."""
 _SORTS = {1: "func", 2: "value", 3: "type", 4: "component", 5: "instance"}
 SECTION_NAMES = (
     "custom", "core module", "core instance", "core type", "component", "instance", "alias", "type", "canonical",
@@ -43,6 +46,8 @@ class Anatomy:
         self.modules: list[ModuleInfo] = []
         self.module_sizes: list[int] = []
         self.components = 0
+        self.read = 0
+        """Bytes of sections that are neither modules nor components nor custom."""
         self.imports: list[tuple[str, str]] = []
         self.exports: list[tuple[str, str]] = []
         self.sections: list[tuple[str, int]] = []
@@ -100,6 +105,7 @@ class _Walker:
             reader.skip(size)
             if number >= len(SECTION_NAMES):
                 raise Malformed(f"section {number} does not exist")
+            self.charge(8)
             section = Reader(self.data, begin, begin + size)
             if not self.depth:
                 label = f"custom {section.name()!r}" if number == 0 else SECTION_NAMES[number]
@@ -120,10 +126,16 @@ class _Walker:
                 inner = _Walker(self.anatomy, self.data, self, self.depth + 1)
                 self.components.append(inner.walk(r.at + 8, r.end))
             case 2 | 5 | 6 | 7 | 10 | 11:
+                self.charge(r.end - r.at)
                 read = {2: self.core_instance, 5: self.instance, 6: self.alias, 7: self.types.define}
                 read |= {10: self.imported, 11: self.exported}
                 for _ in range(r.count()):
                     read[number](r)
+
+    def charge(self, work: int) -> None:
+        self.anatomy.read += work
+        if self.anatomy.read > _MOST_BYTES:
+            raise Malformed(f"its types, instances and names take more than {_MOST_BYTES:,} bytes")
 
     # -- what is made --------------------------------------------------------------------------
 
@@ -154,6 +166,7 @@ class _Walker:
             made = self.components[index] if index < len(self.components) else None
             if made is not None:
                 self.instances = min(self.instances + made.instances, _MOST)
+                self.charge(len(made.modules))
                 for module, times in made.modules.items():
                     self.made[module] = min(self.made.get(module, 0) + times, _MOST)
         else:
