@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aegis.engine.code import Artifact
+from aegis.engine.complexity import bounds
 from aegis.engine.component.artifact import Component
 from aegis.engine.config import EngineConfig
 from aegis.errors import AegisError, ArtifactError, DeadlineExceeded, MemoryExceeded, WorkerCrashed
@@ -56,7 +57,11 @@ class _Bare(Artifact):
 def compile_here(wanted: Compile, descriptors: list[int]) -> Any:
     """Compile what is in one descriptor into another; return the component's world, told plainly."""
     data = os.pread(descriptors[wanted.data], os.fstat(descriptors[wanted.data]).st_size, 0)
-    artifact = _Bare(data, "", None) if wanted.kind == "module" else Component(data, None, "", None)  # type: ignore[arg-type]
+    artifact = (
+        _Bare(data, "", None, wanted.limits)
+        if wanted.kind == "module"
+        else Component(data, None, "", None, wanted.limits)
+    )  # type: ignore[arg-type]
     code = artifact._serialise(artifact.code(wanted.config).pointer or 0)
     out = descriptors[wanted.code]
     for at in range(0, len(code), _PIECE):
@@ -108,7 +113,7 @@ def _code(
 
 def _names(artifact: Artifact, config: EngineConfig, cache: Cache) -> tuple[str, str]:
     """Return the names of the code and of the world: apart from what this process compiled, and would load."""
-    mark = f"{config.fingerprint()} isolated v1"
+    mark = f"{config.fingerprint()} {bounds(artifact._limits)} isolated v1"
     return cache.name(artifact.digest, mark), cache.name(artifact.digest, f"{mark} world")
 
 

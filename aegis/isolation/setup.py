@@ -7,6 +7,7 @@ from struct import Struct
 from typing import Any
 
 from aegis.engine.config import EngineConfig
+from aegis.limits import Limits
 from aegis.policy import Policy
 
 __all__ = ["ACCOUNT", "Compile", "Folder", "Setup"]
@@ -67,6 +68,7 @@ class Compile:
 
     kind: str
     config: EngineConfig
+    limits: Limits
     data: int
     code: int
     data_bytes: int | None

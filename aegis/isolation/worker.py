@@ -108,7 +108,7 @@ class _Session:
         setup = self.setup
         imports: dict[str, dict[str, Any]] = {}
         if setup.kind == "module":
-            self.artifact: Any = Module(b"", setup.shape, setup.digest, None)
+            self.artifact: Any = Module(b"", setup.shape, setup.digest, None, setup.policy.limits)
             numbered = {(i.module, i.name): n for n, i in enumerate(setup.shape.imports)}
             for module, name in setup.remote:
                 imports.setdefault(module, {})[name] = self._core(numbered[module, name])
@@ -129,7 +129,7 @@ class _Session:
         from aegis.engine.component.artifact import Component
 
         anatomy, world = self.setup.shape
-        made = Component(b"", anatomy, self.setup.digest, None)
+        made = Component(b"", anatomy, self.setup.digest, None, self.setup.policy.limits)
         made._world = world
         self.handles = WorkerHandles(world)
         self.handles.ask = self.ask
