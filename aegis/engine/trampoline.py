@@ -146,34 +146,38 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
 
 def _store(results: tuple[str, ...]) -> str:
     if not results:
-        return "        if result is not None:\n            refuse_result(module, name, result)"
+        return "        if result is not None:\n            refuse_result(door, module, name, result)"
     if len(results) == 1:
         target = f"v{view_name(results[0])}[0]"
         return (
             f"        try:\n            {target} = result\n"
             f"        except (TypeError, ValueError, OverflowError):\n"
-            f"            {target} = lower({results[0]!r}, result, module, name)"
+            f"            {target} = lower({results[0]!r}, result, door, module, name)"
         )
-    lines = [f"        result = several({len(results)}, result, module, name)"]
+    lines = [f"        result = several({len(results)}, result, door, module, name)"]
     for n, t in enumerate(results):
-        lines.append(f"        v{view_name(t)}[{index_of(t, n)}] = lower({t!r}, result[{n}], module, name)")
+        lines.append(f"        v{view_name(t)}[{index_of(t, n)}] = lower({t!r}, result[{n}], door, module, name)")
     return "\n".join(lines)
 
 
-def _lower(value_type: str, value: object, module: str, name: str) -> int | float:
+def _lower(value_type: str, value: object, door: Door, module: str, name: str) -> int | float:
+    value = door.settled(value, f"{module}.{name}")
     try:
         return coerce(value_type, value, f"the result of {module}.{name}")
     except CallError as error:
         raise HostError(f"host function {module}.{name} broke its type: {error}") from None
 
 
-def _refuse_result(module: str, name: str, result: object) -> None:
-    raise HostError(
-        f"host function {module}.{name} returned {type(result).__name__}, but the import has no result; return None"
-    )
+def _refuse_result(door: Door, module: str, name: str, result: object) -> None:
+    result = door.settled(result, f"{module}.{name}")
+    if result is not None:
+        raise HostError(
+            f"host function {module}.{name} returned {type(result).__name__}, but the import has no result; return None"
+        )
 
 
-def _several(count: int, result: object, module: str, name: str) -> tuple[Any, ...]:
+def _several(count: int, result: object, door: Door, module: str, name: str) -> tuple[Any, ...]:
+    result = door.settled(result, f"{module}.{name}")
     if not isinstance(result, tuple) or len(result) != count:
         raise HostError(f"host function {module}.{name} must return a tuple of {count} values")
     return result
