@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -26,9 +26,8 @@ def _code(function: Any) -> CodeType | None:
         function = function.func
     if isinstance(function, type):
         return None
-    if hasattr(function, "__code__"):
-        return function.__code__
-    return getattr(vars(type(function)).get("__call__"), "__code__", None)
+    code = getattr(function, "__code__", None) or getattr(vars(type(function)).get("__call__"), "__code__", None)
+    return cast("CodeType | None", code)
 
 
 def takes_deadline(function: Any) -> bool:
