@@ -37,8 +37,10 @@ COMPONENT = """(component
   (core instance $libc (instantiate $libc))
   (core func $f (canon lower (func $i "f")))
   (core func $none (canon lower (func $i "quiet")))
-  (core func $may (canon lower (func $i "may") (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
-  (core func $text (canon lower (func $i "text") (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+  (core func $may (canon lower (func $i "may")
+    (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+  (core func $text (canon lower (func $i "text")
+    (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
   (core module $m (import "" "f" (func $f (param i32) (result i32))) (import "" "quiet" (func $none))
     (import "" "may" (func $may (param i32 i32))) (import "" "text" (func $text (param i32)))
     (func (export "go") (param i32) (result i32) (call $f (local.get 0)))
@@ -222,9 +224,8 @@ def test_an_awaited_value_of_the_wrong_type_is_refused(runtime: Aegis, kind: str
         return "text"
 
     async def main() -> None:
-        with box(runtime, kind, f) as sandbox:
-            with pytest.raises(HostError, match="broke its type"):
-                await sandbox.acall("go", 1)
+        with box(runtime, kind, f) as sandbox, pytest.raises(HostError, match="broke its type"):
+            await sandbox.acall("go", 1)
 
     asyncio.run(main())
 
@@ -291,9 +292,8 @@ def test_a_task_that_cancels_itself_is_a_host_error_and_no_cancellation_of_the_c
         return x
 
     async def main() -> str:
-        with box(runtime, "core", f) as sandbox:
-            with pytest.raises(HostError, match="raised CancelledError"):
-                await sandbox.acall("go", 1)
+        with box(runtime, "core", f) as sandbox, pytest.raises(HostError, match="raised CancelledError"):
+            await sandbox.acall("go", 1)
         return "went on"
 
     assert asyncio.run(main()) == "went on"
