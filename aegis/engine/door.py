@@ -54,8 +54,11 @@ class Door:
     # -- what ends a call ----------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Stop the call under way as soon as it notices: at a tick, a host call or in a wait."""
-        if self.stop is None:
+        """Stop the call under way as soon as it notices: at a tick, a host call or in a wait.
+
+        One that is past its deadline already, and had no occasion to notice, has reached its deadline.
+        """
+        if self.overdue() is None:
             self.stop = Cancelled("the run was cancelled")
         event = self._wake_up
         if event is not None:
