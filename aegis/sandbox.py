@@ -574,8 +574,10 @@ def _free(store: Store | None, grants: host.Grants | None, door: Door) -> None:
     """Give back what a run held: native memory, the objects that its guest had handles of, descriptors."""
     if store is not None and store.take_token():
         store.close()
-    if door.handles is not None:
-        door.handles.close()
-    if grants is not None:
-        grants.close()
-    door.close()
+    try:
+        if door.handles is not None:
+            door.handles.close()
+    finally:
+        if grants is not None:
+            grants.close()
+        door.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import os
 import sys
 import threading
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ _POOL_TABLE_ELEMENTS = 20_000
 class Engine:
     """A native engine; it lives as long as the process, for code and stores refer to it."""
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, *, parallel: bool = True) -> None:
         self.config = config
         if not faulthandler.is_enabled() and sys.__stderr__ is not None:
             # Enabled later, it would take over the signal that turns a guest's bad access into a
@@ -96,6 +97,10 @@ class Engine:
                 faulthandler.enable(sys.__stderr__)
         native = lib.wasm_config_new()
         _apply(native, config)
+        if not parallel:
+            setter = lib.wasmtime_config_parallel_compilation_set
+            setter.argtypes, setter.restype = _SWITCH
+            setter(native, False)
         self.pointer: int = lib.wasm_engine_new_with_config(native)
         if not self.pointer:
             raise AegisInternalError("the engine refused its configuration")
@@ -152,7 +157,9 @@ def _prototypes() -> tuple[tuple[list[object], None], tuple[list[object], None]]
 
 _SWITCH, _NUMBER = _prototypes()
 _engines: dict[EngineConfig, Engine] = {}
+_serial: dict[EngineConfig, Engine] = {}
 _lock = threading.Lock()
+_made_in = os.getpid()
 
 
 def engine_for(config: EngineConfig) -> Engine:
@@ -164,3 +171,26 @@ def engine_for(config: EngineConfig) -> Engine:
             if engine is None:
                 engine = _engines[config] = Engine(config)
     return engine
+
+
+def serial_engine(config: EngineConfig) -> Engine | None:
+    """Return an engine that compiles for ``config`` on the calling thread alone, where nothing else can.
+
+    The compiler's threads stay behind in a fork, and the child would wait for them for ever. Elsewhere, ``None``.
+    """
+    if os.getpid() == _made_in:
+        return None
+    plain = config.without_pool()
+    if plain not in _serial:
+        _serial[plain] = Engine(plain, parallel=False)
+    return _serial[plain]
+
+
+def _renew() -> None:
+    """In a forked child: nobody is left to release what another thread held."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)

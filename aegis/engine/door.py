@@ -27,6 +27,16 @@ _waking = threading.Lock()
 """Held while a wake-up pipe is made, written or closed: a descriptor that was closed may be somebody else's."""
 
 
+def _renew() -> None:
+    """In a forked child: nobody is left to release what another thread held."""
+    global _waking
+    _waking = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
 class Door:
     """One sandbox's side of every host call. It implements :class:`aegis.values.CallScope`."""
 

@@ -197,7 +197,10 @@ def start(job: Job) -> None:
 
 
 def _forget() -> None:
+    """In a forked child: those threads are not here, and nobody releases what one of them held."""
+    global _start_lock
     _idle.clear()
+    _start_lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -32,12 +32,12 @@ class Ticker:
     def __init__(self) -> None:
         self.at_tick: list[Callable[[], None]] = []
         """What else is to be done at each tick; it must be quick."""
+        self.tokens: dict[int, list[None]] = {}
+        self._engines: set[int] = set()
         self._reset()
 
     def _reset(self) -> None:
         self.now = math.nan
-        self.tokens: dict[int, list[None]] = {}
-        self._engines: set[int] = set()
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None

@@ -13,6 +13,7 @@ function of which sandbox is meant comes from the engine as a number, an index i
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -49,6 +50,16 @@ slots: list[Slot] = [_VACANT]
 _free: list[int] = []
 _lock = threading.Lock()
 _compiled: dict[tuple[FuncType, bool], Any] = {}
+
+
+def _renew() -> None:
+    """In a forked child: nobody is left to release what another thread held."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 def take_slot(slot: Slot) -> int:

@@ -203,14 +203,17 @@ class Handles:
         self.held -= 1
         _any_delete(native)
 
-    def close(self) -> list[BaseException]:
-        """Drop what is left, as the sandbox ends; return what objects raised at that."""
-        failures: list[BaseException] = []
+    def close(self) -> None:
+        """Drop what is left, as the sandbox ends. What objects raise is lost, but for what nobody may catch."""
+        grave: BaseException | None = None
         self._next = 1
         while self.objects:
             rep = next(reversed(self.objects))
             try:
                 self.dropped(rep)
-            except Exception as error:
-                failures.append(error)
-        return failures
+            except Exception:
+                continue  # there is no call any more that could fail by it
+            except BaseException as error:
+                grave = grave or error
+        if grave is not None:
+            raise grave
