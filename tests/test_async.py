@@ -415,6 +415,44 @@ def test_guests_that_wait_for_one_another_never_wait_for_a_turn_for_ever(
     asyncio.run(main())
 
 
+def test_a_guest_that_waits_for_a_guest_that_waits_does_not_wait_for_a_turn(
+    runtime: Aegis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call's host function makes the next call, deeper than there are turns, and none has patience to wait for."""
+    from aegis.engine import pool as pools
+
+    monkeypatch.setattr(pools.pool, "most", 2)
+    monkeypatch.setattr(pools, "PATIENCE", 3600)
+
+    async def f(x: int) -> int:
+        if not x:
+            return 0
+        with box(runtime, "core", f) as inner:
+            return int(await inner.acall("go", x - 1)) + 1
+
+    async def main() -> None:
+        boxes = [box(runtime, "core", f) for _ in range(12)]
+        assert await asyncio.gather(*(one.acall("go", 6) for one in boxes)) == [6] * 12
+        for one in boxes:
+            one.close()
+
+    asyncio.run(main())
+
+
+def test_what_was_cancelled_before_its_first_step_is_not_left_unawaited(runtime: Aegis) -> None:
+    async def main() -> None:
+        for turns in range(12):
+            with box(runtime, "core", plus) as sandbox:
+                task = asyncio.create_task(sandbox.acall("go", 1))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task])
+
+    asyncio.run(main())
+    gc.collect()
+
+
 def test_a_component_whose_provider_takes_too_little_is_still_told(runtime: Aegis) -> None:
     async def short() -> int:
         return 1

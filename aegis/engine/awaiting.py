@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from inspect import iscoroutine
 from typing import Any
 
@@ -23,6 +23,9 @@ from aegis.errors import HostError
 
 __all__ = ["settle", "supervise_on_loop"]
 
+
+_within = ContextVar("aegis-within-a-call", default=False)
+"""Whether what runs serves a guest's call: a call that it makes in turn is waited for by that guest."""
 
 # -- awaitables of host functions -------------------------------------------------------------------
 
@@ -56,7 +59,11 @@ class _Task:
         except IndexError:
             return
         self._task = task = asyncio.ensure_future(_caught(awaitable))
-        task.add_done_callback(lambda _: self.news.set())
+        task.add_done_callback(lambda _: self._ended(awaitable))
+
+    def _ended(self, awaitable: Any) -> None:
+        _close(awaitable)  # a task that was cancelled before its first step has not begun to await it
+        self.news.set()
 
     def done(self) -> bool:
         return self._task is not None and self._task.done()
@@ -140,7 +147,9 @@ async def supervise_on_loop(
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
+    nested = _within.get()
     context = copy_context()
+    context.run(_within.set, True)
 
     def call() -> Any:
         where.loop = loop
@@ -153,7 +162,7 @@ async def supervise_on_loop(
         with suppress(RuntimeError):  # the loop is closed; nobody waits any more
             loop.call_soon_threadsafe(_set_unless_done, ended)
 
-    job = pool.submit(call, finished)
+    job = pool.submit(call, finished, at_once=nested)
     over = False
     try:
         over = await _ended(job, ended, door.limits.timeout) or await _stopped(job, cancel, ended)

@@ -42,16 +42,23 @@ class Pool:
         self._running = self._away = 0
         self._moved = time.monotonic()
 
-    def submit(self, function: Callable[[], Any], then: Callable[[Job], None]) -> Job:
+    def submit(self, function: Callable[[], Any], then: Callable[[Job], None], *, at_once: bool = False) -> Job:
         """Run ``function`` when its turn comes; ``then`` is called on its thread after it ended.
 
-        Raise ``RuntimeError`` when the system gives no thread to run it on.
+        ``at_once``: a guest that has had its turn waits for this. Raise ``RuntimeError`` when the system gives no
+        thread to run it on.
         """
         job = Job(function, then)
         with self._lock:
-            self._queue.append(job)
+            if at_once:
+                self._running += 1
+            else:
+                self._queue.append(job)
         try:
-            self._fill()
+            if at_once:
+                self._begin(job)
+            else:
+                self._fill()
         except RuntimeError:
             if not self._running and job.claim():
                 raise
