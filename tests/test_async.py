@@ -439,18 +439,23 @@ def test_a_guest_that_waits_for_a_guest_that_waits_does_not_wait_for_a_turn(
     asyncio.run(main())
 
 
-def test_what_was_cancelled_before_its_first_step_is_not_left_unawaited(runtime: Aegis) -> None:
+def test_what_was_cancelled_before_its_first_step_is_not_left_unawaited() -> None:
+    from aegis.engine.awaiting import _Task
+
     async def main() -> None:
-        for turns in range(12):
-            with box(runtime, "core", plus) as sandbox:
-                task = asyncio.create_task(sandbox.acall("go", 1))
-                for _ in range(turns):
-                    await asyncio.sleep(0)
+        for begun in (True, False):
+            coroutine = plus(1)
+            task = _Task(coroutine, asyncio.get_running_loop())
+            if begun:
+                task._start()
+                task._cancel()
+            else:
                 task.cancel()
-                await asyncio.wait([task])
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert coroutine.cr_frame is None, "it was neither awaited nor closed"
 
     asyncio.run(main())
-    gc.collect()
 
 
 def test_a_component_whose_provider_takes_too_little_is_still_told(runtime: Aegis) -> None:

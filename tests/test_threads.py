@@ -370,6 +370,7 @@ def test_five_hundred_on_one_loop_whatever_their_hosts_raise(runtime: Aegis, kin
 
     assert (len(pool._queue), pool._away) == (0, 0)
 
+
 def test_a_store_at_the_address_of_one_just_freed_is_not_taken_for_it(
     runtime: Aegis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
