@@ -7,8 +7,8 @@ The house, from the ground up; a module imports only from floors below its own:
     bindgen, bindings                 from WIT to Python source; what it made of WASI 0.2
     host                              the only place with ambient authority: files, sockets, clocks, entropy
     engine                            the only place that knows wasmtime
-    linking, providers, guest,
-    handles, exports, meter,
+    hosting, linking, providers,
+    guest, handles, exports, meter,
     tier, sandbox                     one run of one guest
     isolation                         the same sandbox in a worker process
     runtime                           the shared, expensive part

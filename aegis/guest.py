@@ -53,7 +53,7 @@ class ComponentGuest:
                 self._wasi = wasi()
             return self._wasi
 
-        return self._providers.functions(self._plan.functions, once)
+        return self._providers.functions(self._plan.functions, once, self._owner._door)
 
     def new_store(self, functions: Sequence[Callable[..., Any]], *, observed: bool) -> ComponentStore:
         """Instantiate the component."""

@@ -12,10 +12,12 @@ from aegis.engine import Module
 from aegis.engine.abi import scalar_types
 from aegis.engine.binary import Import, ModuleInfo
 from aegis.errors import LinkError, MissingImport
+from aegis.hosting import prepared
 from aegis.names import count, printable
 from aegis.values import FuncType, HostFunction
 
 if TYPE_CHECKING:
+    from aegis.engine.door import Door
     from aegis.handles import Caller
 
 __all__ = ["HOST_MODULES", "Functions", "collect", "link", "unprovided", "wants_host", "with_caller"]
@@ -70,7 +72,9 @@ def wants_host(module: Module) -> dict[tuple[str, str], FuncType]:
     }
 
 
-def link(module: Module, own: Functions, host: Sequence[HostFunction], caller: Caller) -> list[HostFunction]:
+def link(
+    module: Module, own: Functions, host: Sequence[HostFunction], caller: Caller, door: Door
+) -> list[HostFunction]:
     """Return a function for each import of ``module``, in its order.
 
     Raise :class:`~aegis.errors.LinkError` listing every import that has none.
@@ -79,7 +83,7 @@ def link(module: Module, own: Functions, host: Sequence[HostFunction], caller: C
     linked: list[HostFunction] = []
     missing: list[MissingImport] = []
     for wanted in module.info.imports:
-        found = _find(wanted, own, offered, caller)
+        found = _find(wanted, own, offered, caller, door)
         if isinstance(found, str):
             missing.append(MissingImport(printable(wanted.module), printable(wanted.name), str(wanted.type), found))
         else:
@@ -90,7 +94,7 @@ def link(module: Module, own: Functions, host: Sequence[HostFunction], caller: C
 
 
 def _find(
-    wanted: Import, own: Functions, offered: Mapping[tuple[str, str], HostFunction], caller: Caller
+    wanted: Import, own: Functions, offered: Mapping[tuple[str, str], HostFunction], caller: Caller, door: Door
 ) -> HostFunction | str:
     """Return the function for one import, or the remedy for its lack."""
     signature = wanted.type
@@ -104,6 +108,7 @@ def _find(
         function = own[key]
         if getattr(function, _MARK, False):
             function = _bound(function, caller)
+        function = prepared(function, f"{wanted.module}.{wanted.name}", door)
         return HostFunction(module=wanted.module, name=wanted.name, type=signature, call=function)
     if key in offered:
         served = offered[key]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis.engine.component.trampoline import ImportedFunction, undefined
 from aegis.errors import LinkError, MissingImport
+from aegis.hosting import prepared, takes_deadline
 from aegis.names import count, near, printable
 from aegis.wit.match import Mismatch, merged, track, unversioned
 from aegis.wit.naming import pascal, snake
@@ -22,6 +23,7 @@ from aegis.wit.values import Bound
 
 if TYPE_CHECKING:
     from aegis.engine.component.artifact import Component
+    from aegis.engine.door import Door
     from aegis.host.wasi import Wasi
 
 __all__ = ["Providers", "unprovided_by_us", "wasi_binding"]
@@ -100,22 +102,30 @@ class Providers:
         module = wasi_binding(interface)
         return None if module is None else import_module(module).INTERFACE
 
-    def functions(self, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi]) -> list[Callable[..., Any]]:
-        """Return a callable for each of ``wanted``; ``wasi`` gives one sandbox's WASI when it is needed."""
+    def functions(
+        self, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi], door: Door
+    ) -> list[Callable[..., Any]]:
+        """Return a callable for each of ``wanted``, behind one sandbox's ``door``.
+
+        ``wasi`` gives that sandbox's WASI when it is needed.
+        """
         made: list[Callable[..., Any]] = []
         for n, function in enumerate(wanted):
-            made.append(self._function(made, n, function, wasi))
+            own = self._own(function)
+            made.append(prepared(own, str(function), door) if own else self._offered(made, n, function, wasi))
         return made
 
-    def _function(
-        self, made: list[Callable[..., Any]], n: int, function: ImportedFunction, wasi: Callable[[], Wasi]
-    ) -> Callable[..., Any]:
+    def _own(self, function: ImportedFunction) -> Callable[..., Any] | None:
+        """Return the embedder's callable for ``function``, if one was given."""
         if not function.interface:
             free = self._free.get(function.name)
-            return undefined(function) if free is None else free.implementation
+            return None if free is None else free.implementation
         provided = self._objects.get(function.interface)
-        if provided is not None:
-            return _found(provided.implementation, function.name)
+        return None if provided is None else _found(provided.implementation, function.name)
+
+    def _offered(
+        self, made: list[Callable[..., Any]], n: int, function: ImportedFunction, wasi: Callable[[], Wasi]
+    ) -> Callable[..., Any]:
         if wasi_binding(function.interface) is None:
             return undefined(function)
 
@@ -143,7 +153,7 @@ class Providers:
                     else f"a {type(called).__name__}, not a function"
                 )
                 faults.append(f"{printable(name)} is {what}" if not kind else f"{printable(name)}: {what}")
-            elif (fault := _arity(called, len(item.params))) is not None:
+            elif (fault := _arity(called, len(item.params), timed=kind != "method")) is not None:
                 faults.append(f"{printable(name)}{show(item).removeprefix('func')}: {fault}")
             else:
                 self._free[name] = _Object(_on_the_object if kind == "method" else called, table)
@@ -282,7 +292,9 @@ def _lacks(implementation: Any, item: Interface) -> list[str]:
         label = f"{pascal(resource)}.{snake(own)}" if own and kind else pascal(resource) if kind else snake(own)
         if called is None or _only_stated(owner, snake(own)):
             faults.append(f"no {label} for {printable(name)}: {show(function)}")
-        elif (kind != "method" or isinstance(owner, type)) and (fault := _arity(called, len(function.params))):
+        elif (kind != "method" or isinstance(owner, type)) and (
+            fault := _arity(called, len(function.params), timed=kind != "method")
+        ):
             faults.append(f"{label}: {fault}")
     return list(dict.fromkeys(faults))
 
@@ -295,8 +307,11 @@ def _only_stated(owner: Any, name: str) -> bool:
     return False
 
 
-def _arity(function: Any, wanted: int) -> str | None:
-    """Return what is wrong with calling ``function`` with so many values by position."""
+def _arity(function: Any, wanted: int, *, timed: bool) -> str | None:
+    """Return what is wrong with calling ``function`` with so many values by position.
+
+    ``timed``: it is given a ``deadline`` besides if it takes one; a method, which belongs to no sandbox, is not.
+    """
     from inspect import signature
 
     if not callable(function):
@@ -306,7 +321,7 @@ def _arity(function: Any, wanted: int) -> str | None:
     except (TypeError, ValueError):
         return None
     try:
-        shape.bind(*[None] * wanted)
+        shape.bind(*[None] * wanted, **{"deadline": None} if timed and takes_deadline(function) else {})
     except TypeError:
         return f"the component gives it {count(wanted, 'value')}, and it takes {shape}"
     return None

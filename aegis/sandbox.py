@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import Lock as allocate_lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ from aegis.engine.memory import LinearMemory
 from aegis.engine.plan import Plan
 from aegis.engine.store import PoolExhausted, Store
 from aegis.engine.supervisor import supervise
-from aegis.engine.threads import DIRECT, MAIN, Job, run_on_guest_thread, where
-from aegis.errors import AegisError, CallError, Cancelled, ExportNotFound, GuestExit, SandboxStateError
+from aegis.engine.threads import DIRECT, MAIN, Job, where
+from aegis.errors import AegisError, CallError, ExportNotFound, GuestExit, SandboxStateError
 from aegis.handles import Caller, Globals, Memory
 from aegis.linking import Functions, checked, collect, link
 from aegis.meter import Meter
@@ -28,8 +28,6 @@ from aegis.values import Decision, HostFunction
 from aegis.wit.declared import Err
 
 if TYPE_CHECKING:
-    import asyncio
-
     from aegis.engine.component.artifact import Component
     from aegis.exports import Exports
     from aegis.guest import ComponentGuest
@@ -112,6 +110,7 @@ class Sandbox:
     _memory: LinearMemory | None = None
     _meter_made: Meter | None = None
     _end: BaseException | None = None
+    _lost: Door | None = None
     _state = "empty"
 
     @property
@@ -211,7 +210,7 @@ class Sandbox:
         elif module.info.imports:
             self._memory = self._tier.memory(self._door)
             own = {**collect(self._imports), **(self._functions or {})}
-            functions = link(module, own, self._tier.offered(self, module, self._memory), Caller(self))
+            functions = link(module, own, self._tier.offered(self, module, self._memory), Caller(self), self._door)
         elif self._imports:
             collect(self._imports)
         if self._observed or self._denied is not None:
@@ -265,25 +264,21 @@ class Sandbox:
 
     def _release(self) -> None:
         self._fast = {}
+        if self._door is self._lost:
+            self._door = Door(self._tier.policy.limits)
         store, self._store = self._store, None
         if store is not None:
             if self._meter_made is not None:
                 self._meter_made.keep(store)
             store.close()
-        if self._door.handles is not None:
-            self._door.handles.close()
         grants, self._grants = self._grants, None
         if grants is not None:
             self._meter.keep_output(grants)
-            grants.close()
-        self._door.close()
+        _free(None, grants, self._door)
 
     def _retire(self, verb: str) -> None:
         """Make sure that nobody is in the guest, and that nobody enters it any more."""
-        if self._state == "abandoned":
-            # Its thread still holds store and grants; they go when that thread ends.
-            self._store = self._grants = None
-        elif self._store is not None and not self._store.take_token():
+        if self._store is not None and not self._store.take_token():
             raise SandboxStateError(f"the sandbox is busy: {verb} it after the call under way", state="busy")
 
     # -- calls ---------------------------------------------------------------------------------
@@ -334,31 +329,16 @@ class Sandbox:
         return Outcome(value=value, usage=self._meter.since(mark), stdout=self.stdout, stderr=self.stderr)
 
     async def acall(self, name: str, *args: Any) -> Any:
-        """Like :meth:`call`, on a guest thread; cancelling the task cancels the call."""
-        import asyncio
+        """Like :meth:`call`, on a guest thread; the event loop goes on meanwhile.
 
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Job] = loop.create_future()
+        Cancelling the task cancels the call. Host functions that are coroutine functions, or return an
+        awaitable, are awaited on this loop. What a host function raises that would end the loop
+        (``SystemExit``, ``KeyboardInterrupt``, ``CancelledError``) is a :class:`~aegis.errors.HostError` here.
+        So many calls run at once, and more wait their turn, which does not count as their time.
+        """
+        from aegis.engine.awaiting import supervise_on_loop
 
-        def finish(job: Job) -> None:
-            with suppress(RuntimeError):  # the loop is closed; nobody waits any more
-                loop.call_soon_threadsafe(_set_unless_done, done, job)
-
-        wanted = [True]
-
-        def call() -> Any:
-            if not wanted:
-                raise Cancelled("the task was cancelled before its call began")
-            return self.call(name, *args)
-
-        run_on_guest_thread(call, finish)
-        try:
-            job = await done
-        except asyncio.CancelledError:
-            wanted.clear()
-            self.cancel()
-            raise
-        return job.outcome()
+        return await supervise_on_loop(lambda: self.call(name, *args), self._door, self._cancel_now, self._leave)
 
     def cancel(self) -> None:
         """End the call under way, from any thread; without one, do nothing."""
@@ -400,11 +380,16 @@ class Sandbox:
             self._door.cancel()
 
     def _leave(self, job: Job) -> None:
-        """The call's thread does not return: it keeps store and grants, and this sandbox lets go."""
-        if self._store is not None:
-            self._store.abandon()
+        """The call's thread does not return: store and grants are left to it, and freed when it does at last."""
         self._fast = {}
-        self._state = "abandoned"
+        store, grants, door = self._store, self._grants, self._door
+        if store is not None:
+            store.abandon()
+        if grants is not None:
+            self._meter.keep_output(grants)
+        self._store = self._grants = None
+        self._lost, self._state = door, "abandoned"
+        job.afterwards(lambda _: _free(store, grants, door))
 
     def _failed(self, name: str, args: tuple[Any, ...], error: BaseException) -> None:
         """Say the signature with arguments that do not fit; otherwise the instance has ended.
@@ -561,6 +546,14 @@ def _changed(verb: str) -> SandboxStateError:
     return SandboxStateError(f"the sandbox is busy: another thread changes it; {verb} after that", state="busy")
 
 
-def _set_unless_done(future: asyncio.Future[Job], job: Job) -> None:
-    if not future.done():
-        future.set_result(job)
+def _free(store: Store | None, grants: host.Grants | None, door: Door) -> None:
+    """Give back what a run held: native memory, the objects that its guest had handles of, descriptors."""
+    if store is not None and store.take_token():
+        store.close()
+    try:
+        if door.handles is not None:
+            door.handles.close()
+    finally:
+        if grants is not None:
+            grants.close()
+        door.close()

@@ -24,7 +24,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     {"policy": ("policy",), "observe": ("observe",), "wit": ("wit",)},
     {"bindgen": ("bindgen",), "bindings": ("bindings",)},
     {"host": ("host",), "engine": ("engine",)},
-    {"composition": ("exports", "guest", "handles", "linking", "meter", "providers", "sandbox", "tier")},
+    {"composition": ("exports", "guest", "handles", "hosting", "linking", "meter", "providers", "sandbox", "tier")},
     {"isolation": ("isolation",)},
     {"runtime": ("runtime",)},
     {"names": ("",)},  # aegis/__init__.py

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from aegis import Aegis
+from aegis import Aegis, CollectingSubscriber
 from aegis.errors import HostError, StackExhausted
+from aegis.observe.events import HostFunctionCalled
 
 CALLS = """(module (import "env" "f" (func $f (param i32) (result i32)))
   (memory (export "memory") 1)
@@ -240,3 +241,153 @@ for text, imports in ((WITH, {"env": {"f": lambda n: n}}), (ALONE, None)):
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=300, check=False, text=True)
     assert done.stdout == "alive\nalive\n", done.stderr[-2000:]
+
+
+# -- nothing of one reaches another ------------------------------------------------------------------------
+
+COMPONENT = """(component
+  (type $api (instance (export "f" (func (param "x" s32) (result s32)))))
+  (import "test:api/api" (instance $i (type $api)))
+  (core func $f (canon lower (func $i "f")))
+  (core module $m (import "" "f" (func $f (param i32) (result i32)))
+    (func (export "go") (param i32) (result i32) (call $f (local.get 0))))
+  (core instance $n (instantiate $m (with "" (instance (export "f" (func $f))))))
+  (func (export "go") (param "x" s32) (result s32) (canon lift (core func $n "go"))))"""
+ENDS: list[Any] = [
+    "value", ValueError, "wrong", KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError, StopIteration,
+    MemoryError, Mine,
+]  # fmt: skip
+
+
+class Host:
+    """The host's side of one sandbox: each call ends in a way of its own, and says whose it is."""
+
+    def __init__(self, who: int) -> None:
+        self.who, self.calls = who, 0
+
+    def f(self, x: int) -> Any:
+        self.calls += 1
+        how = ENDS[(self.who + x) % len(ENDS)]
+        if how == "value":
+            return self.who * 1000 + x
+        if how == "wrong":
+            return f"{self.who} {x}"
+        raise how(self.who, x)
+
+    def check(self, x: int, result: Any, *, loop: bool = False) -> None:
+        """Judge what came of the call with ``x``: a value, or what was raised."""
+        how = ENDS[(self.who + x) % len(ENDS)]
+        if how == "value":
+            assert result == self.who * 1000 + x
+        elif how == "wrong":
+            assert isinstance(result, HostError)
+            assert "broke its type" in str(result)
+        elif issubclass(how, Exception) or loop:
+            assert isinstance(result, HostError)
+            assert (type(result.__cause__), result.__cause__.args) == (how, (self.who, x))  # type: ignore[union-attr]
+        else:
+            assert (type(result), result.args) == (how, (self.who, x))
+
+
+def box(runtime: Aegis, artifact: Any, host: Any) -> Any:
+    imports = {"test:api/api": host} if artifact.kind == "component" else {"env": {"f": host.f}}
+    return runtime.sandbox(artifact, imports=imports, subscribers=[CollectingSubscriber()] if host.who % 3 == 0 else [])
+
+
+def heard(sandbox: Any) -> list[tuple[str, str | None]]:
+    """Return how each host call ended, as the sandbox's own subscriber heard of it."""
+    found = []
+    for subscriber in sandbox.events._subscribers:
+        found += [(e.name, e.error) for e in subscriber.events if isinstance(e, HostFunctionCalled)]
+    return found
+
+
+@pytest.mark.parametrize("kind", ["core", "component"])
+def test_a_hundred_sandboxes_on_eight_threads(runtime: Aegis, kind: str) -> None:
+    """All are open at once; each is called from whichever thread comes, in turn."""
+    artifact = runtime.load_wat(CALLS if kind == "core" else COMPONENT)
+    hosts = [Host(who) for who in range(100)]
+    boxes = [box(runtime, artifact, host) for host in hosts]
+    together = threading.Barrier(8)
+
+    def work(thread: int) -> None:
+        together.wait(30)
+        for x in range(10):
+            for host, sandbox in list(zip(hosts, boxes, strict=True))[thread::8]:
+                try:
+                    result: Any = sandbox.call("go", x)
+                except BaseException as error:
+                    result = error
+                host.check(x, result)
+                if sandbox.state != "ready":
+                    sandbox.reset()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    for host, sandbox in zip(hosts, boxes, strict=True):
+        assert host.calls == 10
+        if host.who % 3 == 0:
+            assert len(heard(sandbox)) == 10
+        sandbox.close()
+
+
+@pytest.mark.parametrize("kind", ["core", "component"])
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["plain", "async"])
+def test_five_hundred_on_one_loop_whatever_their_hosts_raise(runtime: Aegis, kind: str, asynchronous: bool) -> None:
+    artifact = runtime.load_wat(CALLS if kind == "core" else COMPONENT)
+
+    class Later(Host):
+        """The same, after a turn of the loop."""
+
+        async def f(self, x: int) -> Any:
+            await asyncio.sleep(0)
+            how = ENDS[(self.who + x) % len(ENDS)]
+            if how is StopIteration:  # which no coroutine can raise
+                raise HostError("none")
+            return super().f(x)
+
+    async def one(host: Host) -> None:
+        with box(runtime, artifact, host) as sandbox:
+            result: Any
+            try:
+                result = await sandbox.acall("go", 1)
+            except asyncio.CancelledError:
+                raise AssertionError("a host function's CancelledError cancelled its caller") from None
+            except Exception as error:
+                result = error
+            if isinstance(host, Later) and ENDS[(host.who + 1) % len(ENDS)] is StopIteration:
+                assert str(result) == "none"
+            elif isinstance(host, Later) and ENDS[(host.who + 1) % len(ENDS)] is asyncio.CancelledError:
+                assert isinstance(result.__cause__, asyncio.CancelledError)
+            else:
+                host.check(1, result, loop=True)
+
+    async def everybody() -> None:
+        await asyncio.gather(*(one((Later if asynchronous else Host)(who)) for who in range(500)))
+
+    asyncio.run(everybody())
+    from aegis.engine.pool import pool
+
+    assert (len(pool._queue), pool._away) == (0, 0)
+
+
+def test_nothing_is_known_of_a_store_when_its_address_is_free_again(
+    runtime: Aegis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread's store may have that address at once, and must not lose its own host to this one's end."""
+    from aegis.engine import store as stores
+    from aegis.engine.component.trampoline import sides
+
+    known: list[bool] = []
+    delete = stores._store_delete
+
+    def watched(native: Any) -> None:
+        known.append(address in sides)
+        delete(native)
+
+    sandbox = runtime.sandbox(runtime.load_wat(COMPONENT), imports={"test:api/api": Host(0)})
+    address = sandbox._store._address  # type: ignore[union-attr]
+    assert address in sides
+    monkeypatch.setattr(stores, "_store_delete", watched)
+    sandbox.close()
+    assert known[0] is False

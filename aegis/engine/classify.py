@@ -14,6 +14,7 @@ from typing import Any
 from aegis.engine.accounts import Account
 from aegis.engine.door import Door
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
+from aegis.engine.threads import where
 from aegis.errors import (
     AegisError,
     AegisInternalError,
@@ -72,7 +73,7 @@ def classify(error: int | None, trap: int | None, evidence: Evidence) -> BaseExc
     """Return the exception for a call that ended with an engine ``error`` or ``trap``, and free those.
 
     It is an :class:`~aegis.errors.AegisError`, or what a host function raised that no one may catch on
-    its way (``KeyboardInterrupt``, ``SystemExit``).
+    its way (``KeyboardInterrupt``, ``SystemExit``); where an event loop waits for the call that is a ``HostError`` too.
     """
     code, message, frames = _take_trap(trap) if trap else (None, "", ())
     if error:
@@ -133,7 +134,8 @@ def own_failure(door: Door) -> BaseException | None:
     serving, door.serving = door.serving, None
     if failure is None:
         return door.stop
-    if isinstance(failure, AegisError) or not isinstance(failure, Exception):
+    # A loop that waits for the call would be ended by what no one may catch; a thread's caller knows best.
+    if isinstance(failure, AegisError) or not (isinstance(failure, Exception) or where.loop is not None):
         return failure
     wrapped = HostError(f"host function {serving or '?'} raised {type(failure).__name__}: {printable(str(failure))}")
     wrapped.__cause__ = failure

@@ -14,7 +14,7 @@ from aegis.engine.accounts import available
 from aegis.engine.binary import MemoryType
 from aegis.engine.cache import Cache
 from aegis.engine.complexity import bound, bounds
-from aegis.engine.config import Engine, EngineConfig, engine_for
+from aegis.engine.config import Engine, EngineConfig, engine_for, serial_engine
 from aegis.engine.fit import capped_exactly
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
 from aegis.errors import AegisInternalError, ArtifactError
@@ -153,6 +153,20 @@ class Artifact:
     def _compile(self, engine: Engine) -> NativeCode:
         if not self._codes:
             bound(self._data, self._limits)
+        serial = serial_engine(engine.config)
+        if serial is None:
+            return self._compiled(engine)
+        made = self._compiled(serial)
+        assert made.pointer is not None
+        return self._load(engine, self._serialise(made.pointer)) or self._unloadable(engine)
+
+    @staticmethod
+    def _unloadable(engine: Engine) -> NativeCode:
+        if engine.config.pooled:
+            raise UnfitForPool
+        raise ArtifactError("its code cannot be loaded in a forked process")
+
+    def _compiled(self, engine: Engine) -> NativeCode:
         out = c_void_p()
         new = getattr(lib, f"wasmtime_{self.kind}_new")
         error = new(engine.pointer, self._data, len(self._data), ctypes.byref(out))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import os
 import sys
 import threading
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class EngineConfig:
 
     def without_pool(self) -> EngineConfig:
         """Return the same configuration for an engine that has no pool."""
-        return EngineConfig(stack=self.stack)
+        return EngineConfig(stack=self.stack, counted=self.counted)
 
     def with_count(self) -> EngineConfig:
         """Return the same configuration for an engine that counts memory in total."""
@@ -95,7 +96,7 @@ _POOL_TABLE_ELEMENTS = 20_000
 class Engine:
     """A native engine; it lives as long as the process, for code and stores refer to it."""
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, *, parallel: bool = True) -> None:
         self.config = config
         if not faulthandler.is_enabled() and sys.__stderr__ is not None:
             # Enabled later, it would take over the signal that turns a guest's bad access into a
@@ -104,6 +105,10 @@ class Engine:
                 faulthandler.enable(sys.__stderr__)
         native = lib.wasm_config_new()
         _apply(native, config)
+        if _one_thread or not parallel:
+            setter = lib.wasmtime_config_parallel_compilation_set
+            setter.argtypes, setter.restype = _SWITCH
+            setter(native, False)
         self.pointer: int = lib.wasm_engine_new_with_config(native)
         if not self.pointer:
             raise AegisInternalError("the engine refused its configuration")
@@ -126,8 +131,6 @@ def _apply(native: int, config: EngineConfig) -> None:
     switch("shared_memory", False)
     switch("consume_fuel", True)
     switch("epoch_interruption", True)
-    if _one_thread:
-        switch("parallel_compilation", False)
     switch("memory_may_move", False)  # the base address of a memory then holds for its life
     lib.wasmtime_config_max_wasm_stack_set(native, config.stack)
     if config.pooled:
@@ -173,7 +176,9 @@ def compile_on_one_thread() -> None:
 
 
 _engines: dict[EngineConfig, Engine] = {}
+_serial: dict[EngineConfig, Engine] = {}
 _lock = threading.Lock()
+_made_in = os.getpid()
 
 
 def engine_for(config: EngineConfig) -> Engine:
@@ -185,3 +190,26 @@ def engine_for(config: EngineConfig) -> Engine:
             if engine is None:
                 engine = _engines[config] = Engine(config)
     return engine
+
+
+def serial_engine(config: EngineConfig) -> Engine | None:
+    """Return an engine that compiles for ``config`` on the calling thread alone, where nothing else can.
+
+    The compiler's threads stay behind in a fork, and the child would wait for them for ever. Elsewhere, ``None``.
+    """
+    if _one_thread or os.getpid() == _made_in:
+        return None
+    plain = config.without_pool()
+    if plain not in _serial:
+        _serial[plain] = Engine(plain, parallel=False)
+    return _serial[plain]
+
+
+def _renew() -> None:
+    """In a forked child: nobody is left to release what another thread held."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)

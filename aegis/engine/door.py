@@ -13,6 +13,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aegis.errors import AegisError, Cancelled, DeadlineExceeded, QuotaExceeded
@@ -24,6 +25,18 @@ __all__ = ["Door"]
 _UNLIMITED = 1 << 62
 _LOOK = 1 << 17
 """Bytes that may be copied between two looks at the deadline: some hundred microseconds of converting."""
+_waking = threading.Lock()
+"""Held while a wake-up pipe is made, written or closed: a descriptor that was closed may be somebody else's."""
+
+
+def _renew() -> None:
+    """In a forked child: nobody is left to release what another thread held."""
+    global _waking
+    _waking = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 class Door:
@@ -55,13 +68,19 @@ class Door:
     # -- what ends a call ----------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Stop the call under way as soon as it notices: at a tick, a host call or in a wait."""
-        if self.stop is None:
+        """Stop the call under way as soon as it notices: at a tick, a host call or in a wait.
+
+        One that is past its deadline already, and had no occasion to notice, has reached its deadline.
+        """
+        if self.overdue() is None:
             self.stop = Cancelled("the run was cancelled")
-        if self._wake_up is not None:
-            self._wake_up.set()
-        if self._wake_pipe is not None:
-            os.write(self._wake_pipe[1], b"x")
+        event = self._wake_up
+        if event is not None:
+            event.set()
+        with _waking:
+            if self._wake_pipe is not None:
+                with suppress(BlockingIOError):  # full: whoever reads it is woken already
+                    os.write(self._wake_pipe[1], b"x")
 
     def overdue(self) -> AegisError | None:
         """Return why the call must end now, or ``None``."""
@@ -147,24 +166,51 @@ class Door:
             event.wait(None if span == math.inf else min(span, threading.TIMEOUT_MAX))
         self._wake_up = None
 
+    def wait_until(self, done: Callable[[], bool], news: threading.Event) -> None:
+        """Wait until ``done``, of which ``news`` tells from another thread; raise as :meth:`wait` does."""
+        self._wake_up = news
+        try:
+            while not done():
+                left = self.remaining()
+                news.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
+                news.clear()
+        finally:
+            self._wake_up = None
+
+    def settled(self, result: Any, name: str) -> Any:
+        """Return the ``result`` of the host function ``name``, awaited if it is to be."""
+        if not hasattr(type(result), "__await__"):
+            return result
+        from aegis.engine.awaiting import settle
+
+        return settle(self, name, result)
+
     def _poll(self, span: float, read: Sequence[int], write: Sequence[int]) -> tuple[list[int], list[int]]:
-        if self._wake_pipe is None:
-            self._wake_pipe = os.pipe()
+        pipe = self._wake_pipe or self._new_pipe()
+        if self.stop is not None:
+            return [], []  # a cancellation that came before the pipe was there
         poller = select.poll()
         for descriptor in {*read, *write}:
             events = (select.POLLIN if descriptor in read else 0) | (select.POLLOUT if descriptor in write else 0)
             poller.register(descriptor, events)
-        poller.register(self._wake_pipe[0], select.POLLIN)
+        poller.register(pipe[0], select.POLLIN)
         # The system's call takes whole milliseconds in 31 bits; the loop above asks again.
         hits = dict(poller.poll(min(math.ceil(span * 1000) if span != math.inf else 1 << 30, 1 << 30)))
         # A hang-up or an error on either side is news for whoever reads or writes.
         broken = select.POLLHUP | select.POLLERR | select.POLLNVAL
-        if hits.get(self._wake_pipe[0]):
-            os.read(self._wake_pipe[0], 64)
+        if hits.get(pipe[0]):
+            os.read(pipe[0], 64)
         return (
             [d for d in read if hits.get(d, 0) & (select.POLLIN | broken)],
             [d for d in write if hits.get(d, 0) & (select.POLLOUT | broken)],
         )
+
+    def _new_pipe(self) -> tuple[int, int]:
+        made = os.pipe()
+        os.set_blocking(made[1], False)
+        with _waking:
+            self._wake_pipe = made
+        return made
 
     def decided(self, decision: Decision) -> None:
         if not decision.allowed:
@@ -177,7 +223,10 @@ class Door:
             self.on_log(level, message)
 
     def close(self) -> None:
-        if self._wake_pipe is not None:
-            for descriptor in self._wake_pipe:
+        """Let go of what waiting needed; nobody waits any more."""
+        if self._wake_pipe is None:
+            return
+        with _waking:
+            pipe, self._wake_pipe = self._wake_pipe, None
+            for descriptor in pipe or ():
                 os.close(descriptor)
-            self._wake_pipe = None

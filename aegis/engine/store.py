@@ -278,10 +278,10 @@ class Store:
         if self.memory is not None:
             self.memory.detach()
         self._closures.clear()
-        _store_delete(native)
+        self._ended()
+        _store_delete(native)  # from here on another store may have this one's address
         if self.account is not None:
             self.account.close()
-        self._ended()
         if self._slots or self._epoch_slot:
             free_slots([*self._slots, self._epoch_slot] if self._epoch_slot else list(self._slots))
         for frame in self._frames:
@@ -291,7 +291,7 @@ class Store:
             _workspaces.append(self._workspace)
 
     def _ended(self) -> None:
-        """Forget what was kept for this store alone; its native part is gone."""
+        """Forget what was kept for this store alone, while nobody else has its address."""
 
     def __del__(self) -> None:
         if self._pointer is not None and self.token:

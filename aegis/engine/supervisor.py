@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from aegis.engine.door import Door
 from aegis.engine.threads import Job, run_on_guest_thread
@@ -13,11 +13,13 @@ from aegis.errors import DeadlineExceeded
 from aegis.limits import format_seconds
 from aegis.names import printable
 
-__all__ = ["GRACE", "Abandoned", "supervise"]
+__all__ = ["GRACE", "Abandoned", "abandoned", "host_function", "spans", "supervise"]
 
 GRACE = 0.1
 """Seconds that a guest thread has to end after its deadline, and again once it was cancelled."""
 
+MOST = 1.0
+"""The latter for a thread that is in no host function: it is in one long instruction, and does end."""
 
 _TRIES = 10
 
@@ -34,45 +36,59 @@ def supervise(function: Callable[[], Any], door: Door, cancel: Callable[[], None
     """
     timeout = door.limits.timeout
     job = run_on_guest_thread(function)
+    ended = False
     try:
-        ended = job.wait(None if timeout is None else timeout + GRACE)
+        ended = job.wait(None if timeout is None else timeout + GRACE) or _stopped(job, cancel)
     except BaseException:
-        if not _stopped(job, cancel):
-            leave(job)
+        ended = _stopped(job, cancel)
         job.error = None
         raise
-    if not ended and not _stopped(job, cancel):
-        leave(job)
-        _abandon(door, job)
+    finally:
+        if not ended:  # whatever came between, a second Ctrl-C too
+            where = host_function(job.thread)
+            leave(job)
+    if not ended:
+        raise abandoned(door, where)
     return job.outcome()
 
 
 def _stopped(job: Job, cancel: Callable[[], None]) -> bool:
     """Cancel until the job ends: a cancellation that comes before the call began has met nothing."""
-    for _ in range(_TRIES):
+    return any(job.wait(span) for span in spans(job, cancel))
+
+
+def spans(job: Job, cancel: Callable[[], None]) -> Iterator[float]:
+    """Cancel, and yield how long to wait for the end before the next try, as long as there is hope."""
+    for tries in range(int(_TRIES * MOST / GRACE)):
+        if tries >= _TRIES and host_function(job.thread) is not None:
+            return
         cancel()
-        if job.wait(GRACE / _TRIES):
-            return True
-    return False
+        yield GRACE / _TRIES
 
 
-def _abandon(door: Door, job: Job) -> NoReturn:
+def abandoned(door: Door, where: str | None) -> Abandoned:
+    """Return why a call was given up: it is past its deadline, and ``where`` does not return."""
     allowed = door.limits.timeout or 0.0
-    where = _host_function(job.thread)
     inside = f": the host function {printable(where)} does not return" if where else ""
-    raise Abandoned(
+    return Abandoned(
         f"the call reached its deadline of {format_seconds(allowed)}{inside}; its sandbox is abandoned",
         limit="timeout",
         allowed=allowed,
     )
 
 
-def _host_function(thread: int) -> str | None:
+def host_function(thread: int) -> str | None:
     """Return the import that ``thread`` serves now, from its own stack: no call pays for this."""
     frame: FrameType | None = sys._current_frames().get(thread)
     while frame is not None:
-        if frame.f_code.co_name == "trampoline":
-            local = frame.f_locals
-            return f"{local.get('module', '?')}.{local.get('name', '?')}"
+        name = frame.f_code.co_name
+        if name == "trampoline" and "slots" in frame.f_globals:
+            return f"{frame.f_locals.get('module', '?')}.{frame.f_locals.get('name', '?')}"
+        if name == "trampoline" and "sides" in frame.f_globals:
+            return str(frame.f_locals["functions"][frame.f_locals["number"] - 1])
+        if name == "serve_host_function" and "HostFunctions" in frame.f_globals:
+            return str(frame.f_locals["label"])
+        if name == "_drop" and "sides" in frame.f_globals:
+            return "a resource's drop"
         frame = frame.f_back
     return None

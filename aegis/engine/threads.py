@@ -13,12 +13,13 @@ import ctypes
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from aegis.limits import MAX_STACK, MIB
 
-__all__ = ["DIRECT", "MAIN", "NESTED", "SMALL", "Job", "run_on_guest_thread", "where"]
+__all__ = ["DIRECT", "MAIN", "NESTED", "SMALL", "Job", "run_on_guest_thread", "start", "where"]
 
 UNKNOWN, DIRECT, MAIN, NESTED, SMALL = range(5)
 STACK = MAX_STACK + 6 * MIB
@@ -32,6 +33,8 @@ class Where(threading.local):
     mode = UNKNOWN
     account: Any = None
     """The memory account of the store that is being instantiated on this thread."""
+    loop: Any = None
+    """The event loop that waits for the call on this thread, if one does."""
 
     def settle(self) -> int:
         """Find out what this thread is, once."""
@@ -66,29 +69,63 @@ def _stack_size() -> int:
         return 0
 
 
-class Job:
-    """A function on a guest thread, and how it ended."""
+def _nothing() -> None:
+    """What an ended job would run: it keeps nothing alive."""
 
-    __slots__ = ("_done", "_function", "_then", "error", "result", "thread")
+
+class Job:
+    """A function on a guest thread, and how it ended. ``started`` is when it began (``time.monotonic``)."""
+
+    __slots__ = ("_done", "_function", "_then", "_turn", "ended", "error", "left", "result", "started", "thread")
 
     def __init__(self, function: Callable[[], Any], then: Callable[[Job], None] | None = None) -> None:
         self._function = function
-        self._then = then
+        self._then = [] if then is None else [then]
+        self._turn: list[None] = [None]
         self._done = threading.Lock()
         self._done.acquire()
         self.thread = 0
+        self.ended = self.left = False
+        self.started: float | None = None
         self.result: Any = None
         self.error: BaseException | None = None
 
     def run(self) -> None:
+        if not self.claim():
+            return
         self.thread = threading.get_ident()
+        self.started = time.monotonic()
         try:
             self.result = self._function()
         except BaseException as error:
             self.error = error
+        self._function = _nothing
+        self.ended = True
         self._done.release()
-        if self._then is not None:
-            self._then(self)
+
+    def claim(self) -> bool:
+        """Take the job, to run it or to see to it that nobody does; tell whether nobody had."""
+        try:
+            self._turn.pop()
+        except IndexError:
+            return False
+        return True
+
+    def afterwards(self, then: Callable[[Job], None]) -> None:
+        """Have ``then`` called once the job has ended: on its thread, or here if it has."""
+        self.left = True
+        self._then.append(then)
+        if self.ended:
+            self.tell()
+
+    def tell(self) -> None:
+        """Call what waited for the end. The job's thread and one that came late may both look, so it is popped."""
+        while self._then:
+            try:
+                then = self._then.pop()
+            except IndexError:
+                return
+            then(self)
 
     def wait(self, seconds: float | None) -> bool:
         """Wait for the end, at most ``seconds``; tell whether it came. Signals interrupt the wait."""
@@ -132,10 +169,13 @@ class _Worker:
                 return
             keep = len(_idle) < _IDLE_KEPT
             job.run()
-            del job
+            keep = keep and not job.left
+            if keep:
+                _idle.append(self)  # first: who is told of the end may want this thread at once
+            job.tell()
             if not keep:
                 return
-            _idle.append(self)
+            del job
 
 
 _idle: list[_Worker] = []
@@ -143,18 +183,26 @@ _start_lock = threading.Lock()
 
 
 def run_on_guest_thread(function: Callable[[], Any], then: Callable[[Job], None] | None = None) -> Job:
-    """Start ``function`` on a guest thread; ``then`` is called there after it ended."""
+    """Start ``function`` on a guest thread; ``then`` is called there after it ended, and must be quick."""
     job = Job(function, then)
+    start(job)
+    return job
+
+
+def start(job: Job) -> None:
+    """Start ``job`` on an idle guest thread, or on a new one."""
     try:
         worker = _idle.pop()
     except IndexError:
         worker = _Worker()
     worker.give(job)
-    return job
 
 
 def _forget() -> None:
+    """In a forked child: those threads are not here, and nobody releases what one of them held."""
+    global _start_lock
     _idle.clear()
+    _start_lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

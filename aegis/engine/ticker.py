@@ -11,6 +11,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 
 from aegis.engine.native import lib
 
@@ -29,12 +30,14 @@ class Ticker:
     """
 
     def __init__(self) -> None:
+        self.at_tick: list[Callable[[], None]] = []
+        """What else is to be done at each tick; it must be quick."""
+        self.tokens: dict[int, list[None]] = {}
+        self._engines: set[int] = set()
         self._reset()
 
     def _reset(self) -> None:
         self.now = math.nan
-        self.tokens: dict[int, list[None]] = {}
-        self._engines: set[int] = set()
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -69,6 +72,8 @@ class Ticker:
             self.now = time.monotonic()
             for engine in tuple(self._engines):
                 lib.wasmtime_engine_increment_epoch(engine)
+            for act in self.at_tick:
+                act()
             quiet += 1
             if quiet >= _REST_AFTER:
                 quiet = 0

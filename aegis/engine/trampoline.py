@@ -13,6 +13,7 @@ function of which sandbox is meant comes from the engine as a number, an index i
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -49,6 +50,16 @@ slots: list[Slot] = [_VACANT]
 _free: list[int] = []
 _lock = threading.Lock()
 _compiled: dict[tuple[FuncType, bool], Any] = {}
+
+
+def _renew() -> None:
+    """In a forked child: nobody is left to release what another thread held."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 def take_slot(slot: Slot) -> int:
@@ -146,45 +157,49 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
 
 def _store(results: tuple[str, ...]) -> str:
     if not results:
-        return "        if result is not None:\n            refuse_result(module, name, result)"
+        return "        if result is not None:\n            refuse_result(door, module, name, result)"
     if len(results) == 1:
         target = f"v{view_name(results[0])}[0]"
         return (
             f"        try:\n            {target} = result\n"
             f"        except (TypeError, ValueError, OverflowError):\n"
-            f"            {target} = lower({results[0]!r}, result, module, name)"
+            f"            {target} = lower({results[0]!r}, result, door, module, name)"
         )
-    lines = [f"        result = several({len(results)}, result, module, name)"]
+    lines = [f"        result = several({len(results)}, result, door, module, name)"]
     for n, t in enumerate(results):
-        lines.append(f"        v{view_name(t)}[{index_of(t, n)}] = lower({t!r}, result[{n}], module, name)")
+        lines.append(f"        v{view_name(t)}[{index_of(t, n)}] = lower({t!r}, result[{n}], door, module, name)")
     return "\n".join(lines)
 
 
-def fit_result(function: HostFunction, result: Any) -> Any:
+def fit_result(function: HostFunction, result: Any, door: Door) -> Any:
     """Return what a host function returned as its type says; raise ``HostError`` for what is not of it."""
     results, module, name = function.type.results, function.module, function.name
     if not results:
-        return None if result is None else _refuse_result(module, name, result)
+        return None if result is None else _refuse_result(door, module, name, result)
     if len(results) == 1:
-        return _lower(results[0], result, module, name)
-    values = _several(len(results), result, module, name)
-    return [_lower(kind, value, module, name) for kind, value in zip(results, values, strict=True)]
+        return _lower(results[0], result, door, module, name)
+    values = _several(len(results), result, door, module, name)
+    return [_lower(kind, value, door, module, name) for kind, value in zip(results, values, strict=True)]
 
 
-def _lower(value_type: str, value: object, module: str, name: str) -> int | float:
+def _lower(value_type: str, value: object, door: Door, module: str, name: str) -> int | float:
+    value = door.settled(value, f"{module}.{name}")
     try:
         return coerce(value_type, value, f"the result of {module}.{name}")
     except CallError as error:
         raise HostError(f"host function {module}.{name} broke its type: {error}") from None
 
 
-def _refuse_result(module: str, name: str, result: object) -> None:
-    raise HostError(
-        f"host function {module}.{name} returned {type(result).__name__}, but the import has no result; return None"
-    )
+def _refuse_result(door: Door, module: str, name: str, result: object) -> None:
+    result = door.settled(result, f"{module}.{name}")
+    if result is not None:
+        raise HostError(
+            f"host function {module}.{name} returned {type(result).__name__}, but the import has no result; return None"
+        )
 
 
-def _several(count: int, result: object, module: str, name: str) -> tuple[Any, ...]:
+def _several(count: int, result: object, door: Door, module: str, name: str) -> tuple[Any, ...]:
+    result = door.settled(result, f"{module}.{name}")
     if not isinstance(result, tuple) or len(result) != count:
         raise HostError(f"host function {module}.{name} must return a tuple of {count} values")
     return result

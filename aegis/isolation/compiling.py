@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aegis.engine.code import Artifact
 from aegis.engine.complexity import bounds
+from aegis.engine.component.anatomy import read_component
 from aegis.engine.component.artifact import Component
 from aegis.engine.config import EngineConfig
 from aegis.errors import AegisError, ArtifactError, DeadlineExceeded, MemoryExceeded, WorkerCrashed
@@ -57,11 +58,11 @@ class _Bare(Artifact):
 def compile_here(wanted: Compile, descriptors: list[int]) -> Any:
     """Compile what is in one descriptor into another; return the component's world, told plainly."""
     data = os.pread(descriptors[wanted.data], os.fstat(descriptors[wanted.data]).st_size, 0)
-    artifact = (
-        _Bare(data, "", None, wanted.limits)
-        if wanted.kind == "module"
-        else Component(data, None, "", None, wanted.limits)
-    )  # type: ignore[arg-type]
+    artifact: Artifact
+    if wanted.kind == "module":
+        artifact = _Bare(data, "", None, wanted.limits)
+    else:
+        artifact = Component(data, read_component(data), "", None, wanted.limits)
     code = artifact._serialise(artifact.code(wanted.config).pointer or 0)
     out = descriptors[wanted.code]
     for at in range(0, len(code), _PIECE):
@@ -181,6 +182,7 @@ def _ask(
     wanted = Compile(
         kind=artifact.kind,
         config=config,
+        limits=artifact._limits,
         data=0,
         code=1,
         data_bytes=options.compile_memory,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aegis.engine.component.trampoline import ImportedFunction, undefined
+from aegis.engine.component.trampoline import ImportedFunction
 from aegis.errors import CallError
 from aegis.isolation.codec import Signature
 from aegis.isolation.wire import Broken
-from aegis.providers import Providers, wasi_binding
+from aegis.providers import Providers
 from aegis.values import HostFunction
 from aegis.wit.types import Function, Resource
 from aegis.wit.values import Err, ResourceHandle
@@ -17,6 +17,7 @@ from aegis.wit.values import Err, ResourceHandle
 if TYPE_CHECKING:
     from aegis.engine.component.artifact import Component
     from aegis.engine.component.reflect import World
+    from aegis.engine.door import Door
     from aegis.host.wasi import Wasi
 
 __all__ = ["Ask", "HostObject", "RemoteProviders", "WorkerHandles", "core_function"]
@@ -109,18 +110,21 @@ class RemoteProviders(Providers):
             return self._component.imaged(function)
         return super().typed(interface, name, function)
 
-    def functions(self, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi]) -> list[Callable[..., Any]]:
+    def functions(
+        self, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi], door: Door
+    ) -> list[Callable[..., Any]]:
         self._methods(wanted)
-        return super().functions(wanted, wasi)
+        return super().functions(wanted, wasi, door)
 
-    def _function(
+    def _own(self, function: ImportedFunction) -> Callable[..., Any] | None:
+        return None
+
+    def _offered(
         self, made: list[Callable[..., Any]], n: int, function: ImportedFunction, wasi: Callable[[], Wasi]
     ) -> Callable[..., Any]:
         if self._is_served(function):
             return _component_function(function, n, self._handles)
-        if function.interface and wasi_binding(function.interface) is not None:
-            return super()._function(made, n, function, wasi)
-        return undefined(function)
+        return super()._offered(made, n, function, wasi)
 
     def _is_served(self, function: ImportedFunction) -> bool:
         return ((function.interface, "") if function.interface else ("", function.name)) in self._served

@@ -33,7 +33,7 @@ class HostFunctions:
         if type(number) is not int or type(values) is not list:
             raise Broken("a host call that cannot be read")
         try:
-            return False, self.answer(door, number, values)
+            return False, self.serve_host_function(door, number, values)
         except Broken:
             raise
         except BaseException as error:
@@ -42,6 +42,13 @@ class HostFunctions:
                 if not isinstance(error, HostError):
                     door.serving = self.label(number)
             return True, to_plain(error if isinstance(error, AegisError) else HostError("a host function raised"))
+
+    def serve_host_function(self, door: Door, number: int, values: list[Any]) -> Any:
+        """Return what the function answers; who waits for it in vain finds ``label`` on the stack."""
+        label = self.label(number)
+        answer = self.answer(door, number, values)
+        del label
+        return answer
 
     def answer(self, door: Door, number: int, values: list[Any]) -> Any:
         """Return what the function answers, for the wire."""
@@ -73,7 +80,7 @@ class ModuleFunctions(HostFunctions):
         door.serving = self.label(number)
         result = function.call(*values)
         door.serving = None
-        return fit_result(function, result)
+        return fit_result(function, result, door)
 
     def label(self, number: int) -> str:
         function = self._function(number)
@@ -114,10 +121,10 @@ class ComponentFunctions(HostFunctions):
         function, signature = self._wanted[number], self._signature(number)
         arguments = signature.unpack(values)
         door.serving = str(function)
-        result = self._result(function, number, arguments)
+        result = self._result(function, number, arguments, door)
         door.serving = None
         if function.type.result is None and result is not None:
-            refit(function, result)
+            refit(function, result, door)
         try:
             return signature.pack_result(result)
         except CallError as odd:
@@ -125,16 +132,16 @@ class ComponentFunctions(HostFunctions):
         except AegisError:
             raise
         except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
-            return signature.pack_result(refit(function, result))
+            return signature.pack_result(refit(function, result, door))
 
-    def _result(self, function: ImportedFunction, number: int, arguments: list[Any]) -> Any:
+    def _result(self, function: ImportedFunction, number: int, arguments: list[Any], door: Door) -> Any:
         called = self._functions[number]
         if function.method:
             called, arguments = getattr(arguments[0], function.method), arguments[1:]
         if not isinstance(function.type.result, Result):
-            return called(*arguments)
+            return door.settled(called(*arguments), str(function))
         try:
-            result = called(*arguments)
+            result = door.settled(called(*arguments), str(function))
         except Err as declared:
             return declared
         return result if isinstance(result, (Ok, Err)) else Ok(result)

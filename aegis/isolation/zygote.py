@@ -92,7 +92,7 @@ def _warm(stack: int) -> None:
     Compiling on one thread starts none, and no clock ticks for so short a run.
     """
     from aegis.engine.artifact import compile_artifact, text_to_binary
-    from aegis.engine.config import EngineConfig, compile_on_one_thread
+    from aegis.engine.config import EngineConfig, compile_on_one_thread, engine_for
     from aegis.engine.threads import DIRECT, where
     from aegis.engine.ticker import ticker
     from aegis.limits import Limits
@@ -107,6 +107,7 @@ def _warm(stack: int) -> None:
         artifact = compile_artifact(text_to_binary(text), Limits(), lambda _: config, None)
         with Sandbox(InProcess(Policy(), config, config), artifact, measured=True) as sandbox:
             sandbox.call("run")
+    engine_for(config.with_count())
     where.mode, ticker.now = before, math.nan
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from ctypes import c_void_p
+from types import CoroutineType
 from typing import Any, NamedTuple
 
+from aegis.engine.convert.shape import Unfit
 from aegis.engine.native import lib, pointer, take_error
 from aegis.errors import AegisInternalError, CallError, QuotaExceeded
 from aegis.names import printable
@@ -91,7 +93,10 @@ class Handles:
         value = self.objects.pop(rep, None)
         drop = getattr(value, "__drop__", None)
         if drop is not None:
-            drop()
+            left = drop()
+            if isinstance(left, CoroutineType):
+                left.close()
+                raise TypeError(f"{type(value).__name__}.__drop__ is asynchronous, and nobody awaits it")
 
     def lift_borrow(self, native: int, key: int) -> Any:
         """Return the object of a borrowed handle, consuming the handle."""
@@ -149,6 +154,8 @@ class Handles:
         return value
 
     def _host(self, value: Any, key: int, *, owned: bool) -> int:
+        if hasattr(type(value), "__await__"):
+            raise Unfit  # it is to be awaited first
         if isinstance(value, ResourceHandle) or value is None:
             raise CallError(f"expected an object of the host for the resource, not {type(value).__name__}")
         rep = self.add(value)
@@ -196,14 +203,17 @@ class Handles:
         self.held -= 1
         _any_delete(native)
 
-    def close(self) -> list[BaseException]:
-        """Drop what is left, as the sandbox ends; return what objects raised at that."""
-        failures: list[BaseException] = []
+    def close(self) -> None:
+        """Drop what is left, as the sandbox ends. What objects raise is lost, but for what nobody may catch."""
+        grave: BaseException | None = None
         self._next = 1
         while self.objects:
             rep = next(reversed(self.objects))
             try:
                 self.dropped(rep)
-            except Exception as error:
-                failures.append(error)
-        return failures
+            except Exception:
+                continue  # there is no call any more that could fail by it
+            except BaseException as error:
+                grave = grave or error
+        if grave is not None:
+            raise grave

@@ -172,7 +172,7 @@ def _lower(function: ImportedFunction, scope: dict[str, Any]) -> str:
     of = function.type.result
     scope["refit"] = _refit(function)
     if of is None:
-        return "    if result is not None: refit(result)"
+        return "    if result is not None: refit(result, door)"
     if isinstance(of, str) and of != "string":
         scope |= scalar_scope()
         scope["pack"] = Struct(f"=B7x{FORMATS[of]}").pack_into
@@ -180,7 +180,7 @@ def _lower(function: ImportedFunction, scope: dict[str, Any]) -> str:
         line = f"pack(windows[{SLOT}](results), 0, {KINDS[of]}, {{}})"
         return (
             f"    try: {line.format(scalar_expression(of, 'result'))}\n"
-            f"    except struct_error: result = refit(result); {line.format(scalar_expression(of, 'result'))}"
+            f"    except struct_error: result = refit(result, door); {line.format(scalar_expression(of, 'result'))}"
         )
     scope["lower"] = _lowering(function)
     return "    lower(result, results, door)"
@@ -213,7 +213,8 @@ def _lowering(function: ImportedFunction) -> Callable[[Any, int, Door], None]:
         except CallError as error:
             raise HostError(f"host function {function} broke its type: {error}") from None
         except _UNFIT:
-            write(refit(result), keep, door)
+            handles.take_back(mark)
+            write(refit(result, door), keep, door)
         if door.bytes_left < 0:
             raise door.overdrawn()
         clone(source, pointer(results))
@@ -224,17 +225,25 @@ def _lowering(function: ImportedFunction) -> Callable[[Any, int, Door], None]:
     return lower
 
 
-def refit(function: ImportedFunction, result: Any) -> Any:
+def refit(function: ImportedFunction, result: Any, door: Door) -> Any:
     """Return a host function's result made fit; raise ``HostError`` that says what is wrong with it."""
-    return _refit(function)(result)
+    return _refit(function)(result, door)
 
 
-def _refit(function: ImportedFunction) -> Callable[[Any], Any]:
+def _refit(function: ImportedFunction) -> Callable[[Any, Door], Any]:
     """Return what makes a result fit that did not, or says what is wrong with it."""
     of = function.type.result
 
-    def refit(result: Any) -> Any:
+    def refit(result: Any, door: Door) -> Any:
+        try:
+            result = door.settled(result, str(function))
+        except Err as declared:
+            if not isinstance(of, Result):
+                raise
+            result = declared
         if of is None:
+            if result is None:
+                return None
             raise HostError(
                 f"host function {function} returned {type(result).__name__}, but it has no result; return None"
             )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
+from operator import itemgetter
 
+from aegis.host.patience import in_order, synced
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Fdflags, Refused, Rights
 from aegis.host.preview1.context import Context
@@ -206,11 +209,10 @@ class Files(Context):
             os.posix_fadvise(entry.descriptor, offset, length, getattr(os, f"POSIX_FADV_{names[advice]}"))
 
     def fd_sync(self, fd: int) -> None:
-        os.fsync(self.table.file(fd, Rights.FD_SYNC).descriptor)
+        synced(self.table.file(fd, Rights.FD_SYNC).descriptor, self.scope)
 
     def fd_datasync(self, fd: int) -> None:
-        entry = self.table.file(fd, Rights.FD_DATASYNC)
-        getattr(os, "fdatasync", os.fsync)(entry.descriptor)
+        synced(self.table.file(fd, Rights.FD_DATASYNC).descriptor, self.scope, data=True)
 
     # -- the table -----------------------------------------------------------------------------
 
@@ -258,14 +260,22 @@ class Files(Context):
 
     def _list(self, entry: OpenDirectory) -> list[tuple[bytes, int, int]]:
         own = abi.inode(os.fstat(entry.directory.descriptor))
-        listing: list[tuple[bytes, int, int]] = []
         entry.listing, entry.holding = [], None
-        entry.holding = holding = self.grants.holdings.hold()
-        for name, status in entry.directory.entries():
+        entry.holding = self.grants.holdings.hold()
+        # What lies above a directory is none of the guest's business.
+        listing = [(b".", abi.DIRECTORY, own), (b"..", abi.DIRECTORY, own)]
+        for record in in_order(self._records(entry), self.scope, itemgetter(0)):  # in order, so that a run repeats
             if not len(listing) % _LOOK_EVERY:
                 self.scope.remaining()
-            holding.add(_ENTRY + len(name))
+            listing.append(record)
+        return listing
+
+    def _records(self, entry: OpenDirectory) -> Iterator[tuple[bytes, int, int]]:
+        holding = entry.holding
+        for n, (name, status) in enumerate(entry.directory.entries()):
+            if not n % _LOOK_EVERY:
+                self.scope.remaining()
+            if holding is not None:
+                holding.add(_ENTRY + len(name))
             with contextlib.suppress(UnicodeEncodeError):  # a name that is not Unicode cannot be named in WASI
-                listing.append((name.encode(), abi.filetype(status.st_mode), abi.inode(status)))
-        # In order, so that a run repeats. What lies above a directory is none of the guest's business.
-        return [(b".", abi.DIRECTORY, own), (b"..", abi.DIRECTORY, own), *sorted(listing)]
+                yield name.encode(), abi.filetype(status.st_mode), abi.inode(status)

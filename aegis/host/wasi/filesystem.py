@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from aegis.bindings.wasi_filesystem_types import (
@@ -28,6 +29,7 @@ from aegis.bindings.wasi_filesystem_types import (
 from aegis.host.decisions import decide, narrower
 from aegis.host.filesystem import Directory
 from aegis.host.identity import file_identity
+from aegis.host.patience import in_order, synced
 from aegis.host.wasi.clocks import datetime_of, nanoseconds_of
 from aegis.host.wasi.errors import answering
 from aegis.host.wasi.files import (
@@ -218,11 +220,11 @@ class Descriptor:
 
     @answering
     def sync(self) -> None:
-        os.fsync(self._number())
+        synced(self._number(), self._wasi.scope)
 
     @answering
     def sync_data(self) -> None:
-        getattr(os, "fdatasync", os.fsync)(self._number())
+        synced(self._number(), self._wasi.scope, data=True)
 
     @answering
     def advise(self, offset: int, length: int, advice: Advice) -> None:
@@ -306,8 +308,8 @@ class Descriptor:
         self._files.take()
         holding = self._wasi.grants.holdings.hold()
         try:
-            entries = sorted(self._entries(directory, holding), key=lambda entry: entry.name)
-            return DirectoryEntryStream(iter(entries), self._files, holding)
+            entries = in_order(self._entries(directory, holding), self._wasi.scope, attrgetter("name"))
+            return DirectoryEntryStream(entries, self._files, holding)
         except BaseException:
             holding.clear()
             self._files.release()
