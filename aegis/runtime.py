@@ -116,6 +116,18 @@ class Aegis:
         self._workers().prepare(artifact, what)
         return artifact
 
+    def close(self) -> None:
+        """End the workers that wait for isolated sandboxes; a runtime without any has nothing to close."""
+        if self._isolated is not None:
+            self._isolated.pool.close()
+            self._isolated = None
+
+    def __enter__(self) -> Aegis:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     def _workers(self) -> Isolated:
         """Return the tier of isolated sandboxes; its workers are made ready now."""
         if self._isolated is None:

@@ -17,7 +17,7 @@ from aegis.engine.plan import Plan
 from aegis.engine.store import PoolExhausted, Store
 from aegis.engine.supervisor import supervise
 from aegis.engine.threads import DIRECT, MAIN, Job, where
-from aegis.errors import AegisError, CallError, ExportNotFound, GuestExit, SandboxStateError
+from aegis.errors import AegisError, CallError, ExportNotFound, GuestExit, SandboxStateError, WorkerCrashed
 from aegis.handles import Caller, Globals, Memory
 from aegis.linking import Functions, checked, collect, link
 from aegis.meter import Meter
@@ -53,7 +53,8 @@ class Sandbox:
 
     A sandbox serves one call at a time. It may be used from several threads in turn; a second thread
     that comes while a call is under way gets :class:`~aegis.errors.SandboxStateError` (busy). After a
-    trap, an exit, a limit or a host error it is poisoned: ``reset()`` starts a fresh one.
+    trap, an exit, a limit or a host error it is poisoned: ``reset()`` starts a fresh one. When the worker process
+    of an isolated sandbox died (:class:`~aegis.errors.WorkerCrashed`), the next call starts afresh by itself.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Sandbox:
     _end: BaseException | None = None
     _lost: Door | None = None
     _state = "empty"
+    _layers: tuple[tuple[str, bool, str], ...] = ()
 
     @property
     def _meter(self) -> Meter:
@@ -270,6 +272,7 @@ class Sandbox:
         if store is not None:
             if self._meter_made is not None:
                 self._meter_made.keep(store)
+            self._layers = getattr(store, "layers", ())
             store.close()
         grants, self._grants = self._grants, None
         if grants is not None:
@@ -466,6 +469,9 @@ class Sandbox:
         store = self._store
         if self._state == "ready" and store is not None:
             return store
+        if self._state == "poisoned" and isinstance(self._end, WorkerCrashed):
+            self.reset()  # nothing of the guest is left that a fresh one could be mistaken for
+            return self._live()
         if self._state == "poisoned":
             how = "has exited" if isinstance(self._end, GuestExit) else f"ended with {type(self._end).__name__}"
             raise SandboxStateError(
@@ -532,6 +538,11 @@ class Sandbox:
     def undelivered(self) -> tuple[str, OSError] | None:
         """The inherited stream that could not take the guest's output, and why; ``None`` when it could."""
         return self._meter.undelivered if self._grants is None else self._grants.stdio.failure()
+
+    @property
+    def layers(self) -> tuple[tuple[str, bool, str], ...]:
+        """Of an isolated sandbox, the layers that confine its worker: name, whether it is there, what or why not."""
+        return tuple(getattr(self._store, "layers", self._layers))
 
     @property
     def events(self) -> EventBus:

@@ -13,7 +13,7 @@ from aegis.errors import AegisError, Cancelled
 
 __all__ = ["main"]
 
-_OPTIONAL = {"--allow-clock": "system", "--allow-random": "system", "--allow-logging": "info"}
+_OPTIONAL = {"--allow-clock": "system", "--allow-random": "system", "--allow-logging": "info", "--isolate": "on"}
 _COMMANDS = {
     "run": "Run a module, with nothing granted but what you say.",
     "validate": "Check that modules are valid and admitted.",

@@ -67,6 +67,12 @@ def limit_options(command: _Command) -> _Command:
 def policy_options(command: _Command) -> _Command:
     """Add an option for each grant."""
     grants = [
+        click.option(
+            "--isolate",
+            metavar="[=strict]",
+            type=click.Choice(["on", "strict"]),
+            help="Run it in a worker process that the system confines; strict: only with every layer.",
+        ),
         click.option("--allow-read", multiple=True, metavar="HOST[::GUEST]", help="Let it read a file or directory."),
         click.option("--allow-write", multiple=True, metavar="HOST[::GUEST]", help="Let it read and write there."),
         click.option("--allow-env", multiple=True, metavar="NAME[=VALUE]", help="Pass or set a variable."),
@@ -107,6 +113,7 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
         environment=_environment(policy.environment, options),
         stdio=StdioCapability(stdin=_stdin(options["stdin"]), stdout=mode, stderr=mode),
         config=_config(policy.config, options),
+        **_isolation(policy, options),
         **_modes(options),
         **_network(policy, options),
     )
@@ -140,6 +147,14 @@ def _modes(options: dict[str, Any]) -> dict[str, Any]:
         "clock": ClockCapability.parse, "random": RandomCapability.parse, "logging": LoggingCapability.parse,
     }  # fmt: skip
     return {n: parse(options[f"allow_{n}"]) for n, parse in parsers.items() if options[f"allow_{n}"] is not None}
+
+
+def _isolation(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:
+    if options["isolate"] is None:
+        return {}
+    from aegis.policy import Isolation
+
+    return {"isolation": replace(policy.isolation or Isolation(), strict=options["isolate"] == "strict")}
 
 
 def _network(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:

@@ -197,6 +197,7 @@ class _Run:
         report = ExecutionReport.of(
             outcome, artifact=self.path, digest=self.module.digest if self.module else None, function=self.function,
             granted=self.policy.describe(), limits=asdict(self.policy.limits),
+            layers=self.sandbox.layers if self.sandbox else (),
         )  # fmt: skip
         return replace(report, exit_code=code)
 

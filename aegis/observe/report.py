@@ -63,6 +63,8 @@ class ExecutionReport:
     """A line a grant, as the policy describes itself."""
     limits: Mapping[str, float | None] = field(default_factory=dict)
     """The limits in force by name; ``None`` marks one that was lifted."""
+    layers: tuple[tuple[str, bool, str], ...] = ()
+    """Of an isolated run, each layer of its worker's confinement: its name, whether it was there, what or why not."""
 
     @classmethod
     def of(
@@ -74,8 +76,9 @@ class ExecutionReport:
         function: str | None = None,
         granted: Sequence[str] = (),
         limits: Mapping[str, float | None] | None = None,
+        layers: Sequence[tuple[str, bool, str]] = (),
     ) -> ExecutionReport:
-        """Return the report of ``outcome``; ``granted`` is ``policy.describe()``."""
+        """Return the report of ``outcome``; ``granted`` is ``policy.describe()``, ``layers`` the sandbox's."""
         return cls(
             status=outcome.status,
             exit_code=outcome.exit_code,
@@ -89,6 +92,7 @@ class ExecutionReport:
             function=function,
             granted=tuple(granted),
             limits=dict(limits or {}),
+            layers=tuple(layers),
         )
 
     @property
@@ -110,6 +114,7 @@ class ExecutionReport:
             "granted": list(self.granted),
             "limits": dict(self.limits),
             "lifted": list(self.lifted),
+            "isolation": [{"layer": name, "active": on, "detail": text} for name, on, text in self.layers],
             **_output("stdout", self.stdout),
             **_output("stderr", self.stderr),
         }
@@ -158,7 +163,16 @@ class ExecutionReport:
     def _allowed(self) -> list[tuple[str, str]]:
         granted = self.granted or ("nothing",)
         lines = [("granted" if n == 0 else "", visible(line)) for n, line in enumerate(granted)]
-        return [*lines, ("lifted", ", ".join(self.lifted))] if self.lifted else lines
+        if self.lifted:
+            lines.append(("lifted", ", ".join(self.lifted)))
+        return lines + self._isolation()
+
+    def _isolation(self) -> list[tuple[str, str]]:
+        if not self.layers:
+            return []
+        missing = [f"without {name}: {text}" for name, on, text in self.layers if not on]
+        head = f"in a process of its own, {count(len(self.layers) - len(missing), 'layer')}"
+        return [("isolated", head), *(("", visible(line)) for line in missing)]
 
 
 def _size(size: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aegis.errors import PolicyError
 from aegis.limits import LIMIT_NAMES, Limits, parse_limit
@@ -19,6 +19,9 @@ from aegis.policy.capabilities import (
 from aegis.policy.filesystem import FilesystemCapability, PathGrant, absolute, split_grant
 from aegis.policy.places import Path, line_of
 from aegis.policy.policy import Policy, unknown
+
+if TYPE_CHECKING:
+    from aegis.policy.isolation import Isolation
 
 __all__ = ["load_policy", "parse_policy"]
 
@@ -82,7 +85,7 @@ class _Reader:
         self._text, self._base, self._source = text, base, source
 
     def policy(self, data: Mapping[str, Any]) -> Policy:
-        self._known(data, (), ("limits", "capabilities", "imports"))
+        self._known(data, (), ("limits", "capabilities", "imports", "isolation"))
         capabilities = self._table(data.get("capabilities", {}), ("capabilities",))
         readers: dict[str, Callable[[Mapping[str, Any], Path], Any]] = {
             "filesystem": self._filesystem,
@@ -98,7 +101,28 @@ class _Reader:
         for name, value in capabilities.items():
             path = ("capabilities", name)
             granted[name] = self._at(path, readers[name], self._table(value, path), path)
-        return self._at((), Policy, limits=self._limits(data), imports=self._imports(data), **granted)
+        isolation = self._isolation(data)
+        return self._at(
+            (), Policy, limits=self._limits(data), imports=self._imports(data), isolation=isolation, **granted
+        )
+
+    def _isolation(self, data: Mapping[str, Any]) -> Isolation | None:
+        """Read ``[isolation]``: the table alone switches it on, ``enabled = false`` off."""
+        if "isolation" not in data:
+            return None
+        from aegis.policy.isolation import FIELDS, Isolation
+
+        path: Path = ("isolation",)
+        table = self._table(data["isolation"], path)
+        self._known(table, path, ("enabled", *FIELDS))
+        if not self._flag(table, "enabled", True, path):
+            return None
+        given: dict[str, Any] = {}
+        for key, value in table.items():
+            if key != "enabled":
+                given[key] = None if value == "none" else value
+                self._at((*path, key), Isolation, **{key: given[key]})
+        return self._at(path, Isolation, **given)
 
     def _imports(self, data: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         from aegis.policy.policy import checked_providers

@@ -9,7 +9,7 @@ from aegis.errors import PolicyError
 from aegis.limits import GIB, MIB, parse_bytes, parse_count, parse_seconds
 from aegis.names import near
 
-__all__ = ["Isolation"]
+__all__ = ["FIELDS", "Isolation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,10 @@ class Isolation:
                 raise PolicyError(f"isolation: {name} is {parsed:g}; the least is {low:g}, the most {high:g}")
             object.__setattr__(self, name, parsed)
 
+    def lifted(self) -> tuple[str, ...]:
+        """Return the names of its limits that are off."""
+        return tuple(name for name in ("compile_time", "compile_memory") if getattr(self, name) is None)
+
     @classmethod
     def of(cls, value: object) -> Isolation | None:
         """Return what a keyword means: an ``Isolation``, ``True``, ``"strict"``, its fields, or nothing."""
@@ -59,11 +63,14 @@ class Isolation:
         raise PolicyError(f"isolation: expected true, false, 'strict' or its fields, not {value!r}")
 
 
+FIELDS = tuple(field.name for field in fields(Isolation))
+"""The names of its fields, which are keys of a policy file too."""
+
+
 def _known(values: dict[str, Any]) -> dict[str, Any]:
-    names = [field.name for field in fields(Isolation)]
     for name in values:
-        if name not in names:
-            hint = "".join(f"; did you mean {n}?" for n in near(str(name), names, 1))
+        if name not in FIELDS:
+            hint = "".join(f"; did you mean {n}?" for n in near(str(name), FIELDS, 1))
             raise PolicyError(f"isolation: {name!r} is not one of its fields{hint}")
     return values
 
