@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         def busy(self) -> Exception: ...
 
 
-__all__ = ["CallFrame", "Elsewhere", "Entry", "Style", "bind", "room_for_callbacks"]
+__all__ = ["CallFrame", "Elsewhere", "Entry", "Style", "bind", "compile_caller", "room_for_callbacks"]
 
 _EXTERN = 32
 _MAIN_THREAD = main_thread().ident
@@ -77,7 +77,7 @@ class Entry:
         """Return what makes closures of ``style``."""
         made = self._makers[style]
         if made is None:
-            made = self._makers[style] = _maker(self.signature, style)
+            made = self._makers[style] = compile_caller(self.signature, style)
         return made
 
 
@@ -233,7 +233,8 @@ def _room_inside() -> None:
 _ROOMS = (None, _one, room_for_callbacks, _room_inside)
 
 
-def _maker(signature: FuncType, style: int) -> Callable[..., Any]:
+def compile_caller(signature: FuncType, style: int) -> Callable[..., Any]:
+    """Return what makes closures of ``style`` for functions of ``signature``, compiled the first time."""
     key = (signature, style)
     make = _made.get(key)
     if make is None:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from aegis.errors import PolicyError
-from aegis.isolation.confine import Confinement, Layer, confine
-from aegis.isolation.setup import Compile, Setup
+from aegis.isolation.confine import Begun, Confinement, Layer, confine
+from aegis.isolation.setup import Brief, Compile, Setup
 from aegis.policy.network import NetworkCapability
 
-__all__ = ["close_doors", "close_for_compiling"]
+__all__ = ["begin_closing", "close_doors", "close_for_compiling"]
 
 _FILES_BESIDE = 64
 _FILE_BYTES = 1 << 40  # the policy's own quota is exact; files in memory count here too
@@ -21,7 +21,16 @@ _DNS = 53
 _RESOLVER = ("/etc", "/run/systemd/resolve", "/run/resolvconf", "/usr/share/zoneinfo")
 
 
-def close_doors(setup: Setup, descriptors: Sequence[int]) -> list[Any]:
+def begin_closing(brief: Brief) -> Begun:
+    """Confine this process to what it may have at most, as far as that is known before its sandbox is."""
+    expected = Confinement(
+        read_fds=(0,) if brief.reads else (), write_fds=(0,) if brief.writes else (), network=brief.network,
+        bind_ports=(0,) if brief.listens else (),
+    )  # fmt: skip
+    return Begun(expected, brief.skip)
+
+
+def close_doors(setup: Setup, descriptors: Sequence[int], begun: Begun) -> list[Any]:
     """Confine this process to what one sandbox needs; return the layers, and refuse a strict one that lacks some."""
     limits, network = setup.policy.limits, setup.policy.network
     readers, writers = _granted(setup, descriptors)
@@ -41,17 +50,17 @@ def close_doors(setup: Setup, descriptors: Sequence[int]) -> list[Any]:
         bind_ports=_ports(network, "listen"),
         keep_fds=_open(),
     )
-    return _reported(confine(wanted, skip=setup.skip), strict=setup.strict)
+    return _reported(confine(wanted, skip=setup.skip, begun=begun), strict=setup.strict)
 
 
-def close_for_compiling(wanted: Compile) -> list[Any]:
+def close_for_compiling(wanted: Compile, begun: Begun) -> list[Any]:
     """Confine this process to compiling: no files, no network, so much memory and time."""
     seconds = None if wanted.seconds is None else int(wanted.seconds) + 1
     closed = Confinement(
         data_bytes=_data_bytes(wanted.data_bytes), cpu_seconds=seconds, open_files=_highest() + 16,
         file_bytes=_FILE_BYTES, keep_fds=_open(),
     )  # fmt: skip
-    return _reported(confine(closed, skip=wanted.skip), strict=False)
+    return _reported(confine(closed, skip=wanted.skip, begun=begun), strict=False)
 
 
 def _reported(layers: list[Layer], *, strict: bool) -> list[Any]:

@@ -187,6 +187,7 @@ def _ask(
         code=1,
         data_bytes=options.compile_memory,
         seconds=options.compile_time,
+        skip=options.without,
     )
     until = None if options.compile_time is None else time.monotonic() + options.compile_time
     try:

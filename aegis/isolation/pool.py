@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import json
 import os
+import pickle
 import socket
 import struct
 import subprocess
@@ -13,10 +14,12 @@ import sys
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
 from aegis.errors import AegisError, WorkerCrashed
+from aegis.isolation.setup import Brief
 from aegis.isolation.wire import Broken, Channel, Region, seal
 from aegis.isolation.zygote import ENDED, FORKED, PACKET
 from aegis.limits import MIB
@@ -31,6 +34,7 @@ _START = (
 _PASSED = ("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LANG", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED")
 _SAID = 65536
 _PATIENCE = 10.0
+_NEVER_AGAIN = 1 << 40
 
 
 class Unsupported(AegisError):
@@ -43,13 +47,13 @@ class Unsupported(AegisError):
 class Worker:
     """One worker process: where it is talked to, where it is cancelled, and how it ended."""
 
-    def __init__(self, server: Zygote) -> None:
+    def __init__(self, server: Zygote, brief: bytes) -> None:
         self._server = server
         near, far = socket.socketpair()
         near_cancel, far_cancel = socket.socketpair()
         self._said = os.memfd_create("aegis-stderr", os.MFD_CLOEXEC)
         try:
-            self.pid = server.fork((far.fileno(), far_cancel.fileno(), self._said))
+            self._birth = server.fork((far.fileno(), far_cancel.fileno(), self._said), brief)
         except BaseException:
             for end in (near, near_cancel):
                 end.close()
@@ -65,8 +69,14 @@ class Worker:
         self.served = 0
         self._closed = False
 
+    @property
+    def pid(self) -> int:
+        """The number of the process; 0 for one that could not be made."""
+        return self._server.number(self._birth)
+
     def cancel(self) -> None:
-        """Ask the worker to end its call."""
+        """Ask the worker to end its call. The request may reach it later than the call's end, so it serves no other."""
+        self.served = _NEVER_AGAIN
         with contextlib.suppress(OSError):
             self.cancel_socket.send(b"c")
 
@@ -76,6 +86,8 @@ class Worker:
 
     def crashed(self) -> WorkerCrashed:
         """Return how the worker died, which it did or will at once."""
+        if not self.pid:
+            return WorkerCrashed("no worker process could be made: the system has no room for one more", signal=0)
         status = self._server.status(self.pid)
         said = self.said()
         number = os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else 0
@@ -140,7 +152,9 @@ class Zygote:
             far.close()
         self._control = near
         near.settimeout(_PATIENCE)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may end a worker in the middle of anything
+        self._births: deque[list[int]] = deque()
+        """Workers whose numbers the server did not tell yet, in the order of asking."""
         self._ended: dict[int, int] = {}
         self._forgotten: set[int] = set()
         self._imported: set[str] = set()
@@ -151,25 +165,33 @@ class Zygote:
         """Whether workers can be had of it, in this process."""
         return self._owner == os.getpid() and self._control.fileno() >= 0 and self._process.poll() is None
 
-    def fork(self, descriptors: tuple[int, int, int]) -> int:
-        """Make a worker and return its process number; raise :class:`Unsupported` when none can be had."""
+    def fork(self, descriptors: tuple[int, int, int], brief: bytes) -> list[int]:
+        """Ask for a worker that is told ``brief``, and return what :meth:`number` takes.
+
+        Raise :class:`Unsupported` when none can be had.
+        """
+        birth: list[int] = []
         with self._lock:
             try:
-                socket.send_fds(self._control, [b"F"], list(descriptors))
-                return self._forked()
+                socket.send_fds(self._control, [b"F" + brief], list(descriptors))
             except OSError as error:
                 raise Unsupported(f"no worker process can be started: {error}") from None
+            self._births.append(birth)
+        return birth
 
-    def _forked(self) -> int:
-        while True:
-            message = self._control.recv(PACKET)
-            if not message:
-                raise ConnectionResetError("the fork server ended")
-            if message[:1] == b"P":
-                return int(FORKED.unpack(message)[1])
-            self._note(message)
+    def number(self, birth: list[int]) -> int:
+        """Return the number of the process that was asked for, 0 where none could be made."""
+        if not birth:
+            with self._lock, contextlib.suppress(OSError):
+                while not birth and (message := self._control.recv(PACKET)):
+                    self._note(message)
+        return birth[0] if birth else 0
 
     def _note(self, message: bytes) -> None:
+        """Remember what the server told."""
+        if message[:1] == b"P":
+            self._births.popleft().append(int(FORKED.unpack(message)[1]))
+            return
         _, pid, status = ENDED.unpack(message)
         if pid in self._forgotten:
             self._forgotten.discard(pid)
@@ -208,10 +230,10 @@ class Zygote:
     def forget(self, pid: int) -> None:
         """Nobody will ask how this worker ended."""
         with self._lock:
-            if self._ended.pop(pid, None) is None:
+            if pid and self._ended.pop(pid, None) is None:
                 self._forgotten.add(pid)
             self._control.setblocking(False)
-            with contextlib.suppress(OSError, struct.error):
+            with contextlib.suppress(OSError):
                 while message := self._control.recv(PACKET):
                     self._note(message)
             self._control.settimeout(_PATIENCE)
@@ -261,11 +283,16 @@ os.register_at_fork(after_in_child=_in_child) if hasattr(os, "register_at_fork")
 
 
 class Pool:
-    """Warm workers for the sandboxes of one runtime, and those that may serve the same artifact again."""
+    """Warm workers for the sandboxes of one runtime, and those that served and may serve again.
 
-    def __init__(self, stack: int, size: int, recycle: int) -> None:
+    Those are of one *line*, as its owner says: whatever sandbox of it comes next, the worker's doors fit.
+    """
+
+    def __init__(self, stack: int, size: int, recycle: int, brief: Brief) -> None:
         self._stack, self._size, self._recycle = stack, size, recycle
-        self._lock = threading.Lock()
+        self._brief = pickle.dumps(brief)
+        self._lock = threading.RLock()
+        self._closed = False
         self._warm: list[Worker] = []
         self._used: dict[str, list[Worker]] = {}
         self._owner = os.getpid()
@@ -279,8 +306,8 @@ class Pool:
             self._warm.clear()
             self._used.clear()
             self._owner = os.getpid()
-        while len(self._warm) < self._size:
-            made = Worker(zygote(self._stack))
+        while not self._closed and len(self._warm) < self._size:
+            made = Worker(zygote(self._stack), self._brief)
             with self._lock:
                 self._warm.append(made)
 
@@ -293,24 +320,43 @@ class Pool:
                     if worker._server.alive:
                         return worker
                     worker.discard()
-        return Worker(zygote(self._stack))
+        return Worker(zygote(self._stack), self._brief)
 
-    def take_used(self, artifact: str) -> Worker | None:
-        """Return a worker that served this artifact before and may serve it again."""
+    def take_used(self, line: str | None) -> Worker | None:
+        """Return a worker that may serve one more sandbox of this line."""
+        if line is None or self._owner != os.getpid():
+            return None
         with self._lock:
-            kept = self._used.get(artifact)
-            return kept.pop() if kept else None
+            while kept := self._used.get(line):
+                worker = kept.pop()
+                if worker._server.alive:
+                    return worker
+                worker.discard()
+        return None
 
-    def give(self, worker: Worker, artifact: str, *, clean: bool) -> None:
-        """Take back a worker whose sandbox ended: keep it for the same artifact, or end it."""
+    def give(self, worker: Worker, line: str | None, *, clean: bool) -> None:
+        """Take back a worker whose sandbox ended: keep it for others of its line, or end it."""
         worker.served += 1
-        if clean and worker.served <= self._recycle:
-            with self._lock:
-                kept = self._used.setdefault(artifact, [])
-                if len(kept) < max(self._size, 1):
-                    kept.append(worker)
-                    return
+        if clean and line is not None and worker.served <= self._recycle and self._keep(worker, line):
+            return
         worker.discard()
+
+    def _keep(self, worker: Worker, line: str) -> bool:
+        """Keep a worker; of all lines together no more than the pool's size, the longest unused goes."""
+        gone = None
+        with self._lock:
+            if self._closed:
+                return False
+            kept = self._used.pop(line, [])
+            self._used[line] = [*kept, worker]  # the line used last is the last
+            if sum(map(len, self._used.values())) > max(self._size, 1):
+                oldest = next(iter(self._used))
+                gone = self._used[oldest].pop(0)
+                if not self._used[oldest]:
+                    del self._used[oldest]
+        if gone is not None:
+            gone.discard()
+        return True
 
     def load(self, modules: Iterable[str]) -> None:
         """Have workers made from now on find these modules imported."""
@@ -322,6 +368,7 @@ class Pool:
     def close(self) -> None:
         """End every worker that waits."""
         with self._lock:
+            self._closed = True
             _discard_all(self._warm, self._used)
 
 

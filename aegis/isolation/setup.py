@@ -10,11 +10,32 @@ from aegis.engine.config import EngineConfig
 from aegis.limits import Limits
 from aegis.policy import Policy
 
-__all__ = ["ACCOUNT", "Compile", "Folder", "Setup"]
+__all__ = ["ACCOUNT", "Brief", "Compile", "Folder", "Setup"]
 
 ACCOUNT = Struct("<qqqqqdqqqq")
 """The counters of a sandbox, with every answer: host calls and bytes that are left, bytes in and out, denials,
 seconds in host calls, fuel that is left, bytes of memory, bytes written to stdout and stderr."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief:
+    """What a worker is told when it is made: as much of its sandboxes as is known by then."""
+
+    reads: bool = False
+    """Whether directories or files are granted, and whether for writing."""
+    writes: bool = False
+    network: bool = False
+    listens: bool = False
+    skip: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, policy: Policy, skip: tuple[str, ...]) -> Brief:
+        """Return what there is to tell of the sandboxes under ``policy``."""
+        paths, network = policy.filesystem.paths, policy.network
+        return cls(
+            reads=bool(paths) or network is not None, writes=any(path.write for path in paths),
+            network=network is not None, listens=network is not None and bool(network.listen), skip=skip,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

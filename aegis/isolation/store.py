@@ -44,8 +44,9 @@ class IsolatedStore:
     owner = 0
 
     def __init__(
-        self, worker: Worker, plan: Any, door: Door, host: HostFunctions, end: Callable[[Worker, bool], None]
-    ) -> None:
+        self, worker: Worker, plan: Any, door: Door, host: HostFunctions, end: Callable[[Worker, bool], None], *,
+        farewell: bool = True,
+    ) -> None:  # fmt: skip
         self.worker, self.plan, self.door = worker, plan, door
         self.host = host
         self.handles: ParentHandles | None = host.handles
@@ -60,6 +61,7 @@ class IsolatedStore:
         self.undelivered: tuple[str, OSError] | None = None
         self._signatures: dict[str, Signature] = {}
         self._grace = 0.1
+        self._farewell = farewell
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -81,10 +83,13 @@ class IsolatedStore:
         return self._closed
 
     def close(self) -> None:
-        """End the sandbox in the worker, and the worker or its duty."""
+        """End the sandbox in the worker, and the worker or its duty; a farewell tells what was not delivered."""
         if self._closed:
             return
         clean = False
+        if not self._farewell:
+            self._let_go(clean=False)
+            return
         try:
             self.worker.channel.send(["finish"], until=time.monotonic() + _CLOSING)
             reply = self._reply(time.monotonic() + _CLOSING)

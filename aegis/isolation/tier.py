@@ -16,7 +16,7 @@ from aegis.isolation.objects import ParentHandles
 from aegis.isolation.plans import ComponentOutline, ModuleOutline
 from aegis.isolation.pool import Pool, Worker
 from aegis.isolation.serving import ComponentFunctions, HostFunctions, ModuleFunctions
-from aegis.isolation.setup import Folder, Setup
+from aegis.isolation.setup import Brief, Folder, Setup
 from aegis.isolation.store import IsolatedStore, RemoteMemory
 from aegis.linking import wants_host
 from aegis.observe.bus import Subscriber
@@ -51,7 +51,7 @@ class Isolated(Tier):
         super().__init__(policy, subscribers)
         self.config, self.options, self._cache = config, options, cache
         self.exact = exact or bool(subscribers)
-        self.pool = Pool(config.stack, options.workers, options.recycle)
+        self.pool = Pool(config.stack, options.workers, options.recycle, Brief.of(policy, options.without))
 
     # -- artifacts and plans -------------------------------------------------------------------
 
@@ -132,8 +132,10 @@ class Isolated(Tier):
         parcel = _Parcel(self.prepare(artifact, f"the {artifact.kind}", plan.config).descriptor)
         try:
             parcel.fill(policy, owner)
-            worker = self.pool.take_used(artifact.digest) or self._fresh(artifact)
-            store = IsolatedStore(worker, plan, owner._door, host, self._ender(artifact.digest))
+            line = self._line(artifact, plan, parcel)
+            worker = self.pool.take_used(line) or self._fresh(artifact)
+            farewell = line is not None or parcel.inherits
+            store = IsolatedStore(worker, plan, owner._door, host, self._ender(line), farewell=farewell)
             setup = self._setup(owner, plan, policy, parcel, worker, remote, observed)
             store.begin(pickle.dumps(setup), parcel.descriptors, self.options.grace, _SETTLING)
         except BaseException:
@@ -149,9 +151,18 @@ class Isolated(Tier):
         self.pool.load(_modules(artifact, self.policy))
         return self.pool.take()
 
-    def _ender(self, digest: str) -> Callable[[Worker, bool], None]:
+    def _line(self, artifact: Artifact, plan: Any, parcel: _Parcel) -> str | None:
+        """Return which sandboxes a worker of this one may serve after it, ``None`` for none.
+
+        Its doors stay as they were closed, so it is one of the same artifact, to which no directory is granted.
+        """
+        if not self.options.recycle or parcel.folders:
+            return None
+        return f"{artifact.digest} {plan.config.fingerprint()}"
+
+    def _ender(self, line: str | None) -> Callable[[Worker, bool], None]:
         def end(worker: Worker, clean: bool) -> None:
-            self.pool.give(worker, digest, clean=clean)
+            self.pool.give(worker, line, clean=clean)
             self.pool.refill()
 
         return end
@@ -169,6 +180,7 @@ class Isolated(Tier):
             stdout=parcel.stdout, stderr=parcel.stderr, args=owner._args, environment=tuple(_environment(policy)),
             remote=remote, observed=observed and owner._bus.active, denials=owner._denied is not None,
             trap_missing=owner._trap_missing, data_bytes=self._data_bytes(policy), strict=self.options.strict,
+            skip=self.options.without,
             modules=_modules(artifact, policy),
         )  # fmt: skip
 
@@ -189,6 +201,8 @@ class _Parcel:
         self.stdout: int | None = None
         self.stderr: int | None = None
         self.output: dict[int, int] = {}
+        self.inherits = False
+        """Whether the guest writes to the parent's own output."""
         self._preopens: list[Preopen] = []
         self._owned: list[int] = []
 
@@ -215,6 +229,7 @@ class _Parcel:
         if mode == "discard":
             return None
         if mode == "inherit":
+            self.inherits = True
             return self.add(number)
         self.output[number] = kept = os.memfd_create("aegis-output", os.MFD_CLOEXEC)
         return self.add(kept)

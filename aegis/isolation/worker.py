@@ -21,10 +21,12 @@ from aegis.engine.code import NativeCode
 from aegis.engine.config import engine_for
 from aegis.engine.threads import run_on_guest_thread
 from aegis.errors import AegisError, AegisInternalError
-from aegis.isolation.closing import close_doors, close_for_compiling
+from aegis.isolation.closing import begin_closing, close_doors, close_for_compiling
 from aegis.isolation.codec import Signature
+from aegis.isolation.confine import Begun
 from aegis.isolation.faults import from_plain, to_plain
 from aegis.isolation.pool import REGION
+from aegis.isolation.rehearsal import Script, rehearse
 from aegis.isolation.remote import RemoteProviders, WorkerHandles, core_function
 from aegis.isolation.setup import ACCOUNT, Compile, Setup
 from aegis.isolation.wire import Broken, Channel, Region
@@ -34,51 +36,55 @@ from aegis.values import Decision, MemoryFault
 from aegis.wit.types import Result
 from aegis.wit.values import Err, Ok
 
-__all__ = ["main"]
+__all__ = ["Session", "main"]
 
 _MOST_FDS = 200
 
 
-def main(conversation: int, cancel: int, said: int) -> NoReturn:
-    """Serve on the socket ``conversation``; ``cancel`` is listened to, and ``said`` is standard error from now on."""
+def main(conversation: int, cancel: int, said: int, brief: bytes, script: Script) -> NoReturn:
+    """Serve on the socket ``conversation``; ``cancel`` is listened to, and ``said`` is standard error from now on.
+
+    Until there is something to serve, get ready for it.
+    """
     nothing = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1):
         os.dup2(nothing, number)
     os.dup2(said, 2)
+    rehearse(script)
     channel = Channel(socket.socket(fileno=conversation), views=True, patient=True)
+    begun = begin_closing(pickle.loads(brief))
     try:
         message, descriptors = channel.recv_with(_MOST_FDS)
     except Broken:
         os._exit(0)
     wanted = pickle.loads(message[1])
     if isinstance(wanted, Compile):
-        _compile(channel, wanted, descriptors)
-    _run(channel, wanted, descriptors, cancel)
+        _compile(channel, wanted, descriptors, begun)
+    _run(channel, wanted, descriptors, begun, cancel)
 
 
-def _compile(channel: Channel, wanted: Compile, descriptors: list[int]) -> NoReturn:
+def _compile(channel: Channel, wanted: Compile, descriptors: list[int], begun: Begun) -> NoReturn:
     """Compile one artifact and end; its world is told with the answer."""
     from aegis.isolation.compiling import compile_here
 
     try:
-        layers = close_for_compiling(wanted)
+        layers = close_for_compiling(wanted, begun)
         channel.send(["done", compile_here(wanted, descriptors), layers])
     except BaseException as error:
         channel.send(["fail", to_plain(error), []])
     os._exit(0)
 
 
-def _run(channel: Channel, setup: Setup, descriptors: list[int], cancel: int) -> NoReturn:
-    session = _Session(channel, setup, descriptors)
+def _run(channel: Channel, setup: Setup, descriptors: list[int], begun: Begun, cancel: int) -> NoReturn:
+    session = Session(channel, setup, descriptors)
     try:
         for name in setup.modules:
             importlib.import_module(name)
         session.prepare()
-        layers = close_doors(setup, descriptors)
+        session.layers = close_doors(setup, descriptors, begun)
     except BaseException as error:
-        channel.send(["fail", to_plain(error), ACCOUNT.pack(*[0] * 10), []])
-        os._exit(0)
-    ended = run_on_guest_thread(lambda: session.serve(layers), lambda job: os._exit(0 if job.error is None else 71))
+        session.refuse(error)
+    ended = run_on_guest_thread(session.serve_all, lambda job: os._exit(0 if job.error is None else 71))
     listener = socket.socket(fileno=cancel)
     while listener.recv(1):
         session.cancel()
@@ -86,16 +92,19 @@ def _run(channel: Channel, setup: Setup, descriptors: list[int], cancel: int) ->
     os._exit(0)
 
 
-class _Session:
-    """One sandbox that serves a parent."""
+class Session:
+    """A sandbox that serves a parent, and after it the next of the same line, behind doors that stay as they are."""
 
     def __init__(self, channel: Channel, setup: Setup, descriptors: list[int]) -> None:
         self.channel, self.setup, self.descriptors = channel, setup, descriptors
-        channel.outgoing, channel.incoming = Region.pair(descriptors[setup.shared], REGION, parent=False)
+        self._shared = descriptors[setup.shared]
+        channel.outgoing, channel.incoming = Region.pair(self._shared, REGION, parent=False)
         self.signatures: dict[str, Signature] = {}
         self.handles: WorkerHandles | None = None
         self.sandbox: Sandbox | None = None
         self.asked = 0
+        self.artifact: Any = None
+        self.layers: list[Any] = []
         self.operations: dict[str, Callable[..., Any]] = {
             "call": self.call, "read": self.read, "write": self.write, "size": self.size, "get": self.get,
             "set": self.set, "drop": self.drop, "finish": self.finish,
@@ -104,17 +113,19 @@ class _Session:
     # -- the sandbox ---------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Load the code and make the sandbox, empty yet."""
+        """Load the code, if it is not there yet, and make the sandbox, empty yet."""
         setup = self.setup
         imports: dict[str, dict[str, Any]] = {}
+        if self.artifact is None:
+            self.artifact = self._module() if setup.kind == "module" else self._component()
+            self._load_code()
         if setup.kind == "module":
-            self.artifact: Any = Module(b"", setup.shape, setup.digest, None, setup.policy.limits)
             numbered = {(i.module, i.name): n for n, i in enumerate(setup.shape.imports)}
             for module, name in setup.remote:
                 imports.setdefault(module, {})[name] = self._core(numbered[module, name])
         else:
-            self.artifact = self._component()
-        self._load_code()
+            self.handles = WorkerHandles(self.artifact.world)
+            self.handles.ask = self.ask
         tier = WorkerTier(setup, self.descriptors, self._providers)
         self.sandbox = Sandbox(
             tier, imports=imports, args=setup.args, subscribers=(self.event,) if setup.observed else (),
@@ -125,14 +136,15 @@ class _Session:
             _forward_log(self.log)
         gc.freeze()
 
+    def _module(self) -> Module:
+        return Module(b"", self.setup.shape, self.setup.digest, None, self.setup.policy.limits)
+
     def _component(self) -> Any:
         from aegis.engine.component.artifact import Component
 
         anatomy, world = self.setup.shape
         made = Component(b"", anatomy, self.setup.digest, None, self.setup.policy.limits)
         made._world = world
-        self.handles = WorkerHandles(world)
-        self.handles.ask = self.ask
         return made
 
     def _providers(self, component: Any) -> RemoteProviders:
@@ -159,17 +171,41 @@ class _Session:
 
     # -- serving -------------------------------------------------------------------------------
 
-    def serve(self, layers: list[Any]) -> None:
-        """Instantiate, then serve until the parent has had enough."""
-        assert self.sandbox is not None
-        self._answer(lambda: self._begin(layers))
-        while self.handle(self.channel.recv()):
-            pass
+    def serve_all(self) -> None:
+        """Serve one sandbox after the other, as long as the parent has one."""
+        while True:
+            self._answer(self._begin)
+            while self.handle(self.channel.recv()):
+                pass
+            self._clear()
+            message, descriptors = self.channel.recv_with(_MOST_FDS)
+            self.setup, self.descriptors = pickle.loads(message[1]), descriptors
+            try:
+                self.prepare()
+            except BaseException as error:
+                self.refuse(error)
 
-    def _begin(self, layers: list[Any]) -> Any:
+    def _begin(self) -> Any:
         assert self.sandbox is not None
         self.sandbox.load(self.artifact)
-        return layers
+        return self.layers
+
+    def refuse(self, error: BaseException) -> NoReturn:
+        """Tell why there is no sandbox, and end."""
+        self.channel.send(["fail", to_plain(error), ACCOUNT.pack(*[0] * 10), []])
+        os._exit(0)
+
+    def _clear(self) -> None:
+        """Let go of a sandbox that ended, and of what it was given."""
+        assert self.sandbox is not None
+        self.sandbox.close()
+        self.sandbox = self.handles = None
+        self.signatures = {}
+        self.asked = 0
+        for descriptor in self.descriptors:
+            if descriptor != self._shared:
+                os.close(descriptor)
+        gc.collect()
 
     def handle(self, message: list[Any]) -> bool:
         """Serve one request; tell whether there may be another."""

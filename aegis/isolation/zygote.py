@@ -3,7 +3,7 @@
 It is started by ``exec``, never forked from the application, so no lock of another thread is held in it.
 On its control socket it gets requests of a byte each, and answers in messages of one packet:
 
-    F  with three descriptors: fork a worker for them    ->  P pid
+    F  a brief, with three descriptors: fork a worker    ->  P pid, 0 if that cannot be
     K  and a pid: end that worker                        ->  nothing
     I  and names of modules: import them                 ->  nothing
     (a worker ended)                                     ->  E pid status
@@ -27,6 +27,10 @@ import socket
 import struct
 import sys
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aegis.isolation.rehearsal import Script
 
 __all__ = ["ENDED", "FORKED", "PACKET", "main"]
 
@@ -52,10 +56,10 @@ def main(descriptor: int, stack: int) -> None:
     control = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _import_all()
-    _warm(stack)
+    script = _warm(stack)
     gc.collect()
     gc.freeze()
-    _Zygote(control).serve()
+    _Zygote(control, script).serve()
 
 
 def _import_all() -> None:
@@ -86,34 +90,46 @@ _COMPONENT = """(component
   (func (export "run") (result string) (canon lift (core func $m "run") (memory (core memory $m "memory")))))"""
 
 
-def _warm(stack: int) -> None:
+def _warm(stack: int) -> Script:
     """Go once through all that a worker does first, so that each has it behind itself: engine, call paths, caches.
 
-    Compiling on one thread starts none, and no clock ticks for so short a run.
+    Return what workers play through, each for itself. Compiling on one thread starts none, and no clock ticks for so
+    short a run. Functions of the plainest types are callable at once.
     """
+    from itertools import product
+
     from aegis.engine.artifact import compile_artifact, text_to_binary
+    from aegis.engine.caller import Style, compile_caller
     from aegis.engine.config import EngineConfig, compile_on_one_thread, engine_for
     from aegis.engine.threads import DIRECT, where
     from aegis.engine.ticker import ticker
+    from aegis.isolation.rehearsal import script_of
     from aegis.limits import Limits
     from aegis.policy import Policy
     from aegis.sandbox import Sandbox
     from aegis.tier import InProcess
+    from aegis.values import FuncType
 
     compile_on_one_thread()
     config = EngineConfig(stack=stack)
     before, where.mode, ticker.now = where.mode, DIRECT, time.monotonic()
-    for text in (_MODULE, _COMPONENT):
-        artifact = compile_artifact(text_to_binary(text), Limits(), lambda _: config, None)
+    module, component = (
+        compile_artifact(text_to_binary(text), Limits(), lambda _: config, None) for text in (_MODULE, _COMPONENT)
+    )
+    for artifact in (module, component):
         with Sandbox(InProcess(Policy(), config, config), artifact, measured=True) as sandbox:
             sandbox.call("run")
     engine_for(config.with_count())
+    for parameters, result in product(range(4), ("", "i32", "i64", "f64")):
+        for style in (Style.ALONE, Style.NESTING):
+            compile_caller(FuncType((result or "i32",) * parameters, (result,) if result else ()), style)
     where.mode, ticker.now = before, math.nan
+    return script_of(module, config, "run")
 
 
 class _Zygote:
-    def __init__(self, control: socket.socket) -> None:
-        self.control = control
+    def __init__(self, control: socket.socket, script: Script) -> None:
+        self.control, self.script = control, script
         self.children: dict[int, int] = {}
         """Process descriptors of workers, with their pids."""
         self.engine = _open_descriptors() - {control.fileno()}
@@ -138,7 +154,7 @@ class _Zygote:
         if not data:
             return False
         if data[:1] == b"F" and len(descriptors) == 3:
-            self.fork(descriptors)
+            self.fork(descriptors, data[1:])
         elif data[:1] == b"K":
             self.end(_PID.unpack_from(data, 1)[0])
         elif data[:1] == b"I":
@@ -150,11 +166,15 @@ class _Zygote:
             os.close(descriptor)
         return True
 
-    def fork(self, descriptors: list[int]) -> None:
+    def fork(self, descriptors: list[int], brief: bytes) -> None:
         me = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # no room for one more
+            self.control.send(FORKED.pack(b"P", 0))
+            return
         if pid == 0:
-            _become_worker(self, descriptors, me)
+            _become_worker(self, descriptors, brief, me)
         child = os.pidfd_open(pid)
         self.children[child] = pid
         self.poller.register(child, select.POLLIN)
@@ -174,7 +194,7 @@ class _Zygote:
         self.control.send(ENDED.pack(b"E", pid, status))
 
 
-def _become_worker(zygote: _Zygote, descriptors: list[int], parent: int) -> None:
+def _become_worker(zygote: _Zygote, descriptors: list[int], brief: bytes, parent: int) -> None:
     """In the child: never return to the server's code."""
     code = 70
     try:
@@ -186,7 +206,8 @@ def _become_worker(zygote: _Zygote, descriptors: list[int], parent: int) -> None
         _close_others({*descriptors, *zygote.engine})
         from aegis.isolation.worker import main as work
 
-        work(*descriptors)
+        conversation, cancel, said = descriptors
+        work(conversation, cancel, said, brief, zygote.script)
         code = 0
     except BaseException:
         import traceback

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -9,7 +10,13 @@ from aegis.errors import PolicyError
 from aegis.limits import GIB, MIB, parse_bytes, parse_count, parse_seconds
 from aegis.names import near
 
-__all__ = ["FIELDS", "Isolation"]
+__all__ = ["FIELDS", "LAYERS", "Isolation"]
+
+LAYERS = (
+    "private-tmp", "oom-score", "environment", "descriptors", "namespaces", "unprivileged", "no-dump", "no-new-privs",
+    "landlock-files", "landlock-net", "rlimits", "seccomp",
+)  # fmt: skip
+"""The layers of a worker's confinement, in the order of application."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +27,16 @@ class Isolation:
     for the next sandboxes. ``recycle`` more sandboxes of the same artifact may be served by a worker; with none it
     is discarded after one. ``compile_time`` (seconds) and ``compile_memory`` (bytes) bound compiling, which has a
     worker of its own; ``overhead`` (bytes) is what a worker may use besides the guest's memory. ``grace`` (seconds)
-    is how long a worker has to end a call at its deadline before it is killed.
+    is how long a worker has to end a call at its deadline before it is killed. ``without`` names layers of the
+    confinement (:data:`LAYERS`) to leave out, for a system where one of them stands in the way.
+
+    A worker to which a directory was granted serves one sandbox, whatever ``recycle`` says.
     """
 
     strict: bool = False
-    workers: int = 1
+    workers: int = 2
     recycle: int = 0
+    without: tuple[str, ...] = ()
     compile_time: float | None = 60.0
     compile_memory: int | None = 2 * GIB
     overhead: int = 256 * MIB
@@ -34,6 +45,9 @@ class Isolation:
     def __post_init__(self) -> None:
         if not isinstance(self.strict, bool):
             raise PolicyError(f"isolation: strict is true or false, not {self.strict!r}")
+        object.__setattr__(self, "without", _layers(self.without))
+        if self.strict and self.without:
+            raise PolicyError("isolation: strict asks for every layer, without leaves some out; choose one of them")
         for name, parse, low, high in _NUMBERS:
             value = getattr(self, name)
             if value is None and name in ("compile_time", "compile_memory"):
@@ -46,6 +60,11 @@ class Isolation:
     def lifted(self) -> tuple[str, ...]:
         """Return the names of its limits that are off."""
         return tuple(name for name in ("compile_time", "compile_memory") if getattr(self, name) is None)
+
+    def describe(self) -> list[str]:
+        """Return one line for each of its protections that is lifted."""
+        lines = [f"isolation without {layer}" for layer in self.without]
+        return lines + [f"no limit on {name}" for name in self.lifted()]
 
     @classmethod
     def of(cls, value: object) -> Isolation | None:
@@ -65,6 +84,17 @@ class Isolation:
 
 FIELDS = tuple(field.name for field in fields(Isolation))
 """The names of its fields, which are keys of a policy file too."""
+
+
+def _layers(names: object) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise PolicyError(f"isolation: without is a list of layers, not {names!r}")
+    found = tuple(names)
+    for name in found:
+        if name not in LAYERS:
+            hint = "".join(f"; did you mean {n}?" for n in near(str(name), LAYERS, 1))
+            raise PolicyError(f"isolation: {name!r} is no layer{hint or '; they are ' + ', '.join(LAYERS)}")
+    return found
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:

@@ -101,7 +101,7 @@ class Policy:
         lines += [f"config {name}" for name, _ in self.config.set]
         lines += [f"import {name} provided by {provider}" for name, provider in self.imports]
         if self.isolation is not None:
-            lines += [f"no limit on {name}" for name in self.isolation.lifted()]
+            lines += self.isolation.describe()
         lines += [f"no limit on {name}" for name in self.limits.lifted()]
         return lines
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container
+from contextlib import suppress
 
 from aegis.isolation.confine.kernel import other_threads
 from aegis.isolation.confine.landlock import restrict_files, restrict_net
@@ -31,9 +32,10 @@ from aegis.isolation.confine.process import (
     private_directory,
     volunteer_for_killing,
 )
-from aegis.isolation.confine.seccomp import filter_calls
+from aegis.isolation.confine.seccomp import assemble_filter, filter_calls
+from aegis.policy.isolation import LAYERS
 
-__all__ = ["LAYERS", "RESOLVER_PATHS", "Confinement", "Layer", "available", "confine", "private_directory"]
+__all__ = ["LAYERS", "RESOLVER_PATHS", "Begun", "Confinement", "Layer", "available", "confine", "private_directory"]
 
 _STEPS: dict[str, Callable[[Confinement, Situation], str]] = {
     "private-tmp": leave_directories,
@@ -50,9 +52,6 @@ _STEPS: dict[str, Callable[[Confinement, Situation], str]] = {
     "seccomp": filter_calls,
 }
 
-LAYERS: tuple[str, ...] = tuple(_STEPS)
-"""Every layer, in the order of application."""
-
 RESOLVER_PATHS = (
     "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/services",
     "/etc/protocols",
@@ -60,16 +59,39 @@ RESOLVER_PATHS = (
 """What getaddrinfo(3) reads: further paths for a worker that resolves names."""
 
 
-def confine(wanted: Confinement, *, skip: Container[str] = ()) -> list[Layer]:
+_EARLY = ("private-tmp", "oom-score", "namespaces")
+
+
+class Begun:
+    """What a process confined itself with already, for a :class:`Confinement` that it did not know whole."""
+
+    def __init__(self, expected: Confinement, skip: Container[str] = ()) -> None:
+        self._here = Situation(other_threads())
+        self._network = expected.network
+        self._layers = {name: _applied(name, expected, self._here) for name in _EARLY if name not in skip}
+        with suppress(Unavailable):
+            assemble_filter(expected)
+
+    def resume(self, wanted: Confinement) -> tuple[dict[str, Layer], Situation]:
+        """Return the layers that need not be applied again, and how the process is."""
+        self._here.other_threads = other_threads()
+        layers = dict(self._layers)
+        if wanted.network != self._network:
+            layers.pop("namespaces", None)
+        return layers, self._here
+
+
+def confine(wanted: Confinement, *, skip: Container[str] = (), begun: Begun | None = None) -> list[Layer]:
     """Confine this process to ``wanted``, for good, and return what became of each layer, in order.
 
-    ``skip`` names layers to leave out. A layer that this system lacks or refuses is reported with the
-    reason; it raises nothing. Python objects that own a descriptor which is closed here must be gone or
-    never be finalised: another file may have its number then.
+    ``skip`` names layers to leave out; ``begun`` is what was done beforehand. A layer that this system lacks or
+    refuses is reported with the reason; it raises nothing. Python objects that own a descriptor which is closed here
+    must be gone or never be finalised: another file may have its number then.
     """
-    here = Situation(other_threads())
+    done, here = ({}, Situation(other_threads())) if begun is None else begun.resume(wanted)
     return [
-        Layer(name, False, "left out on request") if name in skip else _applied(name, wanted, here) for name in LAYERS
+        Layer(name, False, "left out on request") if name in skip else done.get(name) or _applied(name, wanted, here)
+        for name in LAYERS
     ]
 
 
