@@ -115,14 +115,13 @@ class _Reader:
         path: Path = ("isolation",)
         table = self._table(data["isolation"], path)
         self._known(table, path, ("enabled", *FIELDS))
-        if not self._flag(table, "enabled", True, path):
-            return None
         given: dict[str, Any] = {}
         for key, value in table.items():
             if key != "enabled":
                 given[key] = None if value == "none" else value
                 self._at((*path, key), Isolation, **{key: given[key]})
-        return self._at(path, Isolation, **given)
+        isolation = self._at(path, Isolation, **given)
+        return isolation if self._flag(table, "enabled", True, path) else None
 
     def _imports(self, data: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         from aegis.policy.policy import checked_providers

@@ -113,7 +113,7 @@ REJECTED: list[tuple[str, str]] = [
     ("[limits]\nfuel = " + "9" * 5000, "policy: not valid TOML: a number has too many digits"),
     ("a = " + "[" * 5000 + "]" * 5000, "policy: is nested deeper than any policy"),
     # unknown keys, and tables that are none
-    ("\n\nfoo = 1\n", "policy:3: 'foo' is not a key of the top level; known: capabilities, imports, limits"),
+    ("\n\nfoo = 1\n", "policy:3: 'foo' is not a key of the top level; known: capabilities, imports, isolation, limits"),
     ("[limit]\n", "policy:1: 'limit' is not a key of the top level; did you mean 'limits'?"),
     ("[limits]\nmemry = 1", "policy:2: 'memry' is not a key of limits; did you mean 'memory'?"),
     ("[capabilities.sound]", f"policy:1: 'sound' is not a key of capabilities; known: {TABLE_KEYS}"),

@@ -1,0 +1,281 @@
+"""The part of scripts/bench that is about the isolation tier: what a process of its own costs a guest.
+
+Both sides are Aegis, in one run: the same calls isolated and in process. Rows of a median and of a ninetieth
+percentile are of single sandboxes, one made after the other. Memory is the proportional set size, which shares
+each page out among the processes that have it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["PARTS"]
+
+ROOT = Path(__file__).resolve().parent.parent
+LARGE = 16 << 20
+
+ADD = """(module (memory (export "memory") 1)
+  (func (export "add") (param i32 i32) (result i32) local.get 0 local.get 1 i32.add))"""
+LOOP = """(module (import "env" "f" (func $f (param i32) (result i32)))
+  (func (export "go") (param $n i32) (result i32) (local $x i32)
+    (loop $again
+      (local.set $x (call $f (local.get $x)))
+      (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+      (br_if $again (local.get $n)))
+    local.get $x))"""
+LARGE_MEMORY = '(module (memory (export "memory") 512) (func (export "run")))'
+LISTS = """(component
+  (core module $m (memory (export "memory") 512)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536))
+    (func (export "take") (param i32 i32) (result i32) (local.get 1))
+    (func (export "give") (param $n i32) (result i32)
+      (i32.store (i32.const 0) (i32.const 65536))
+      (i32.store (i32.const 4) (local.get $n))
+      (i32.const 0)))
+  (core instance $i (instantiate $m))
+  (func (export "take") (param "data" (list u8)) (result u32)
+    (canon lift (core func $i "take") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
+  (func (export "give") (param "n" u32) (result (list u8))
+    (canon lift (core func $i "give") (memory (core memory $i "memory")))))"""
+FIRST = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import aegis
+started = time.perf_counter()
+runtime = aegis.Aegis(cache=False, isolation=sys.argv[2] == "isolated")
+with runtime.sandbox(runtime.load_wat(sys.argv[3])) as sandbox:
+    sandbox.call("add", 2, 3)
+    print(time.perf_counter() - started)
+"""
+
+
+class Row(NamedTuple):
+    """As in scripts/bench: what, ours, theirs, the ratio, the gate, whether it was met; and the unit of both."""
+
+    what: str
+    ours: float
+    theirs: float
+    ratio: float
+    gate: str
+    met: bool | None
+    unit: str = "s"
+
+
+def _row(what: str, ours: float, theirs: float, gate: str = "", met: bool | None = None, unit: str = "s") -> Row:
+    return Row(f"isolated: {what}", ours, theirs, ours / theirs if theirs else 0.0, gate, met, unit)
+
+
+def _runtime(**keywords: Any) -> Any:
+    import aegis
+
+    return aegis.Aegis(cache=False, **{"fuel": "1e15", "timeout": "5m", "host_calls": None, **keywords})
+
+
+@contextlib.contextmanager
+def _both(text: str, host_bytes: Any = "64MiB", **keywords: Any) -> Iterator[tuple[Any, Any]]:
+    """One sandbox isolated and one in process, of the same text."""
+    ours, theirs = _runtime(isolation=True, host_bytes=host_bytes), _runtime(host_bytes=host_bytes)
+    with (
+        ours.sandbox(ours.load_wat(text), **keywords) as isolated,
+        theirs.sandbox(theirs.load_wat(text), **keywords) as inside,
+    ):
+        yield isolated, inside
+
+
+def _times(function: Callable[[], object], count: int, *, pause: float = 0.0) -> list[float]:
+    """Return the seconds of each of ``count`` runs, sorted."""
+    found = []
+    for _ in range(count):
+        if pause:
+            time.sleep(pause)
+        started = time.perf_counter()
+        function()
+        found.append(time.perf_counter() - started)
+    return sorted(found)
+
+
+def _per_call(function: Callable[[], object], count: int) -> float:
+    started = time.perf_counter()
+    for _ in range(count):
+        function()
+    return (time.perf_counter() - started) / count
+
+
+def _in_turns(ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> tuple[float, float]:
+    pairs = [(ours(), theirs()) for _ in range(rounds)]
+    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+
+
+def _p90(times: list[float]) -> float:
+    return times[len(times) * 9 // 10]
+
+
+# -- the life of a sandbox -------------------------------------------------------------------------
+
+
+def isolation_life(rounds: int) -> list[Row]:
+    """Create, call and close: one after the other, with the pool at rest, and in a worker that is used again."""
+    inside = _times(_life(_runtime()), 100)
+    rows = []
+    for what, keywords, pause, gate in (
+        ("", {"isolation": True}, 0.0, True),
+        (", the pool at rest", {"isolation": True}, 0.03, True),
+        (", recycled", {"isolation": {"recycle": 1_000_000}}, 0.0, False),
+    ):
+        times = _times(_life(_runtime(**keywords)), 30 * rounds, pause=pause)
+        median, met = statistics.median(times), None
+        if gate:
+            met = median <= 0.005
+        rows.append(
+            _row(f"create + call + close{what}, median", median, statistics.median(inside), "<= 5 ms" * gate, met)
+        )
+        rows.append(_row(f"create + call + close{what}, 90 %", _p90(times), _p90(inside)))
+    return rows
+
+
+def _life(runtime: Any) -> Callable[[], None]:
+    module = runtime.load_wat(ADD)
+
+    def once() -> None:
+        with runtime.sandbox(module) as sandbox:
+            sandbox.call("add", 2, 3)
+
+    for _ in range(5):
+        once()
+    return once
+
+
+def isolation_start(rounds: int) -> list[Row]:
+    """The first sandbox of a process that has imported Aegis: fork server, worker, compiling, call."""
+
+    def first(how: str) -> float:
+        command = [sys.executable, "-I", "-c", FIRST, str(ROOT), how, ADD]
+        return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+    return [_row("the first sandbox, cold", *_in_turns(lambda: first("isolated"), lambda: first("inside"), rounds))]
+
+
+# -- calls -----------------------------------------------------------------------------------------
+
+
+def isolation_calls(rounds: int) -> list[Row]:
+    """A call, and a host function, each less what it takes in process."""
+    from bench_components import _on_a_thread  # as the other parts: where a guest with host functions runs directly
+
+    rows = []
+    with _both(ADD) as (ours, theirs):
+        pair = _in_turns(
+            lambda: _per_call(lambda: ours.call("add", 2, 3), 1000),
+            lambda: _per_call(lambda: theirs.call("add", 2, 3), 10_000),
+            rounds,
+        )
+        rows.append(_over("a call", pair))
+
+    def called() -> list[Row]:
+        with _both(LOOP, imports={"env": {"f": lambda x: x + 1}}) as (ours, theirs):
+            pair = _in_turns(
+                lambda: _per_call(lambda: ours.call("go", 1000), 1) / 1000,
+                lambda: _per_call(lambda: theirs.call("go", 10_000), 1) / 10_000,
+                rounds,
+            )
+        return [_over("a host callback", pair, gated=False)]
+
+    return [*rows, *_on_a_thread(called)]  # type: ignore[list-item, arg-type]
+
+
+def _over(what: str, pair: tuple[float, float], *, gated: bool = True) -> Row:
+    more = pair[0] - pair[1]
+    return _row(f"{what}, {more * 1e6:.0f} us more", *pair, "<= 150 us more" * gated, more <= 150e-6 if gated else None)
+
+
+# -- large values ----------------------------------------------------------------------------------
+
+
+def isolation_bytes(rounds: int) -> list[Row]:
+    """16 MiB into a guest and out of it, against one copy of them in memory that is in use."""
+    data, place = os.urandom(LARGE), bytearray(LARGE)
+
+    def copy() -> float:
+        return _per_call(lambda: place.__setitem__(slice(None), data), 3)
+
+    with _both(LARGE_MEMORY) as (ours, _):
+        memory = ours.memory
+        memory.write(0, data)
+        assert bytes(memory.read(0, LARGE)) == data
+        written = _in_turns(lambda: _per_call(lambda: memory.write(0, data), 3), copy, rounds)
+        read = _in_turns(lambda: _per_call(lambda: memory.read(0, LARGE), 3), copy, rounds)
+    return [_times_a_copy("memory.write", written), _times_a_copy("memory.read", read), *_lists(data, rounds)]
+
+
+def _times_a_copy(what: str, pair: tuple[float, float]) -> Row:
+    return _row(f"16 MiB, {what}, against a copy", *pair, "<= 3x the time", pair[0] <= 3 * pair[1])
+
+
+def _lists(data: bytes, rounds: int) -> list[Row]:
+    """Bytes as list<u8>, a parameter and a result, against the same in process.
+
+    A result is smaller: the engine lets no guest return 16 MiB as a list (its fuel for host calls is 128 MiB).
+    """
+    rows = []
+    with _both(LISTS, host_bytes=None) as (ours, theirs):
+        assert ours.call("take", data) == LARGE
+        for what, name, value in (("16 MiB, list<u8> in", "take", data), ("2 MiB, list<u8> out", "give", LARGE // 8)):
+            pair = _in_turns(
+                lambda name=name, value=value: _per_call(lambda: ours.call(name, value), 3),  # type: ignore[misc]
+                lambda name=name, value=value: _per_call(lambda: theirs.call(name, value), 3),  # type: ignore[misc]
+                rounds,
+            )
+            rows.append(_row(f"{what}, against in process", *pair))
+    return rows
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def isolation_memory(rounds: int) -> list[Row]:
+    """What a worker takes that waits, one whose guest has run, and the fork server, against this process."""
+    runtime = _runtime(isolation=True)
+    module = runtime.load_wat(ADD)
+    server = next((child for child in _children(os.getpid()) if b"zygote" in _words(child)), None)
+    if server is None:
+        return []
+    waiting = _children(server)
+    found = [("a worker that waits", max(map(_proportional, waiting), default=0.0))]
+    with runtime.sandbox(module) as sandbox:
+        sandbox.call("add", 2, 3)
+        # The one that runs the guest is the largest: the others have run nothing.
+        found.append(("a worker that has run", max(map(_proportional, _children(server)))))
+    found.append(("the fork server", _proportional(server)))
+    own = _proportional(os.getpid())
+    return [_row(f"memory of {what}, against this process", ours, own, unit="B") for what, ours in found if ours]
+
+
+def _children(parent: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{parent}/task").iterdir():
+        found += map(int, (task / "children").read_text().split())
+    return sorted(found)
+
+
+def _words(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def _proportional(pid: int) -> float:
+    """Return the bytes of memory that a process has, each page divided by how many have it (proc_pid_smaps(5))."""
+    with contextlib.suppress(OSError):  # what forbids traces of itself is root's to read
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return float(line.split()[1]) * 1024
+    return 0.0
+
+
+PARTS = (isolation_life, isolation_start, isolation_calls, isolation_bytes, isolation_memory)
