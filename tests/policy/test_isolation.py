@@ -10,7 +10,7 @@ import pytest
 from aegis.errors import PolicyError
 from aegis.limits import GIB, MIB
 from aegis.policy import Policy, parse_policy
-from aegis.policy.isolation import FIELDS, Isolation
+from aegis.policy.isolation import FIELDS, LAYERS, Isolation
 
 RANGES = [
     ("workers", 0, 256),
@@ -24,7 +24,14 @@ RANGES = [
 
 def test_the_defaults_isolate_with_every_limit_on() -> None:
     assert Isolation() == Isolation(
-        strict=False, workers=1, recycle=0, compile_time=60, compile_memory=2 * GIB, overhead=256 * MIB, grace=0.1
+        strict=False,
+        workers=2,
+        recycle=0,
+        without=(),
+        compile_time=60,
+        compile_memory=2 * GIB,
+        overhead=256 * MIB,
+        grace=0.1,
     )
     assert Isolation().lifted() == ()
 
@@ -35,7 +42,7 @@ def test_an_isolation_cannot_be_changed() -> None:
 
 
 def test_every_number_of_it_has_a_tested_range() -> None:
-    assert {name for name, _, _ in RANGES} == set(FIELDS) - {"strict"}
+    assert {name for name, _, _ in RANGES} == set(FIELDS) - {"strict", "without"}
 
 
 @pytest.mark.parametrize(("name", "low", "high"), RANGES, ids=[name for name, _, _ in RANGES])
@@ -89,6 +96,38 @@ def test_a_value_of_the_wrong_kind_is_an_error_that_names_its_field(fields: dict
     with pytest.raises(PolicyError) as caught:
         Isolation(**fields)
     assert str(caught.value).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("without", "reason"),
+    [
+        ("seccomp", "isolation: without is a list of layers, not 'seccomp'"),
+        (7, "isolation: without is a list of layers, not 7"),
+        (["secomp"], "isolation: 'secomp' is no layer; did you mean seccomp?"),
+        ([3], "isolation: 3 is no layer; they are private-tmp, "),
+    ],
+)
+def test_what_is_no_layer_cannot_be_left_out(without: Any, reason: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        Isolation(without=without)
+    assert str(caught.value).startswith(reason)
+
+
+def test_a_layer_that_is_left_out_is_said() -> None:
+    policy = parse_policy('[isolation]\nwithout = ["namespaces", "seccomp"]')
+    assert policy.isolation == Isolation(without=("namespaces", "seccomp"))
+    assert policy.describe() == ["isolation without namespaces", "isolation without seccomp"]
+
+
+def test_strict_leaves_nothing_out() -> None:
+    with pytest.raises(PolicyError, match=r"^isolation: strict asks for every layer, without leaves some out"):
+        Isolation(strict=True, without=("seccomp",))
+
+
+def test_the_layers_are_those_of_the_confinement() -> None:
+    from aegis.isolation.confine import _STEPS
+
+    assert tuple(_STEPS) == LAYERS
 
 
 def test_the_bounds_of_compiling_may_be_lifted_which_is_said() -> None:
