@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aegis.engine.code import Artifact
@@ -15,7 +17,7 @@ from aegis.engine.complexity import bounds
 from aegis.engine.component.anatomy import read_component
 from aegis.engine.component.artifact import Component
 from aegis.engine.config import EngineConfig
-from aegis.errors import AegisError, ArtifactError, DeadlineExceeded, MemoryExceeded, WorkerCrashed
+from aegis.errors import AegisError, ArtifactError, DeadlineExceeded, MemoryExceeded
 from aegis.isolation.faults import from_plain
 from aegis.isolation.setup import Compile
 from aegis.isolation.wire import SEAL_ALL, Broken, Late, decode, encode, seal
@@ -24,7 +26,7 @@ from aegis.limits import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from aegis.engine.cache import Cache
-    from aegis.isolation.pool import Pool
+    from aegis.isolation.pool import Pool, Worker
     from aegis.policy.isolation import Isolation
 
 __all__ = ["Code", "code_for", "compile_here"]
@@ -40,9 +42,9 @@ class Code:
     def __init__(self, descriptor: int, world: Any) -> None:
         self.descriptor, self.world = descriptor, world
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at exit the module may be gone
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            close(self.descriptor)
             self.descriptor = -1
 
 
@@ -177,7 +179,7 @@ def _seal_when_alone(descriptor: int) -> None:
 
 
 def _ask(
-    worker: Any, artifact: Artifact, config: EngineConfig, options: Isolation, files: tuple[int, int], what: str
+    worker: Worker, artifact: Artifact, config: EngineConfig, options: Isolation, files: tuple[int, int], what: str
 ) -> Any:
     wanted = Compile(
         kind=artifact.kind,
@@ -200,7 +202,7 @@ def _ask(
             limit="compile_time", allowed=allowed,
         ) from None  # fmt: skip
     except Broken:
-        raise _died(worker.crashed(), worker.said(), options, what) from None
+        raise _died(worker, options, what) from None
     if kind == "fail":
         raise _failed(from_plain(value), what)
     return value
@@ -210,17 +212,17 @@ def _failed(error: AegisError, what: str) -> AegisError:
     return ArtifactError(f"{what}: {error}") if isinstance(error, ArtifactError) else error
 
 
-def _died(crash: WorkerCrashed, said: str, options: Isolation, what: str) -> AegisError:
-    """Return why a compiling worker died: its allocator aborts when it gets no more memory (F39)."""
-    import signal
-
+def _died(worker: Worker, options: Isolation, what: str) -> AegisError:
+    """Return why a compiling worker died."""
+    crash = worker.crashed()
     if crash.signal == signal.SIGXCPU:
         allowed = options.compile_time or 0.0
         return DeadlineExceeded(
             f"{what}: compiling took longer than {format_seconds(allowed)}", limit="compile_time", allowed=allowed
         )
-    out_of_memory = crash.signal == signal.SIGABRT and "memory allocation" in said
-    if options.compile_memory is not None and (out_of_memory or crash.signal in (signal.SIGKILL, signal.SIGSEGV)):
+    if options.compile_memory is not None and (
+        worker.starved(crash) or crash.signal in (signal.SIGKILL, signal.SIGSEGV)
+    ):
         return MemoryExceeded(
             f"{what}: compiling took more than {format_bytes(options.compile_memory)} of memory; "
             "raise compile_memory if you trust its origin",

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from aegis import errors
-from aegis.errors import AegisError, Frame, GuestExit, MissingImport
+from aegis.errors import AegisError, Frame, GuestExit, MemoryExceeded, MissingImport
 from aegis.isolation.wire import Broken
 from aegis.names import printable
 
-__all__ = ["from_plain", "to_plain"]
+__all__ = ["from_plain", "out_of_memory", "to_plain"]
 
 _FIELDS: dict[str, tuple[str, ...]] = {
     "PolicyError": ("source", "line"),
@@ -38,8 +38,19 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 _LONGEST = 8192
 
 
+def out_of_memory() -> MemoryExceeded:
+    """Return the error of a worker that got no more memory."""
+    return MemoryExceeded(
+        "the worker process needed more memory than memory, host_bytes and isolation's overhead allow together; "
+        "raise overhead if you trust the guest's origin",
+        limit="overhead", phase="grown",
+    )  # fmt: skip
+
+
 def to_plain(error: BaseException) -> list[Any]:
     """Return an error's class, message and fields."""
+    if isinstance(error, MemoryError):
+        error = out_of_memory()
     name = next((c.__name__ for c in type(error).__mro__ if c.__name__ in _FIELDS), None)
     if name is None:
         return ["AegisInternalError", printable(f"{type(error).__name__}: {error}", _LONGEST), {}]

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pickle
+import signal
 import socket
 import struct
 import subprocess
@@ -74,6 +75,16 @@ class Worker:
         """The number of the process; 0 for one that could not be made."""
         return self._server.number(self._birth)
 
+    def waits(self) -> bool:
+        """Tell whether it is there, with nothing said and nothing to say."""
+        try:
+            self.channel.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return self._server.alive
+        except OSError:
+            pass
+        return False
+
     def cancel(self) -> None:
         """Ask the worker to end its call. The request may reach it later than the call's end, so it serves no other."""
         self.served = _NEVER_AGAIN
@@ -100,6 +111,10 @@ class Worker:
         last = said.strip().splitlines()[-1:] if said else []
         return WorkerCrashed(f"{text}{': ' + last[0][:300] if last else ''}", signal=number)
 
+    def starved(self, crash: WorkerCrashed) -> bool:
+        """Tell whether it died because the engine's allocator got no more memory: that aborts (F39)."""
+        return crash.signal == signal.SIGABRT and "memory allocation" in self.said()
+
     def said(self) -> str:
         """Return what the process wrote to its standard error, escaped: native code's last words."""
         from aegis.names import printable
@@ -122,8 +137,6 @@ class Worker:
 
 
 def _signal_name(number: int) -> str:
-    import signal
-
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -232,11 +245,12 @@ class Zygote:
         with self._lock:
             if pid and self._ended.pop(pid, None) is None:
                 self._forgotten.add(pid)
-            self._control.setblocking(False)
             with contextlib.suppress(OSError):
+                self._control.setblocking(False)
                 while message := self._control.recv(PACKET):
                     self._note(message)
-            self._control.settimeout(_PATIENCE)
+            with contextlib.suppress(OSError):
+                self._control.settimeout(_PATIENCE)
 
     def close(self) -> None:
         """End the server, and with it every worker."""
@@ -317,7 +331,7 @@ class Pool:
             with self._lock:
                 while self._warm:
                     worker = self._warm.pop(0)
-                    if worker._server.alive:
+                    if worker.waits():
                         return worker
                     worker.discard()
         return Worker(zygote(self._stack), self._brief)
@@ -329,7 +343,7 @@ class Pool:
         with self._lock:
             while kept := self._used.get(line):
                 worker = kept.pop()
-                if worker._server.alive:
+                if worker.waits():
                     return worker
                 worker.discard()
         return None

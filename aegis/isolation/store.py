@@ -17,7 +17,7 @@ from aegis.engine.convert.shape import fit_arguments
 from aegis.engine.threads import MAIN, NESTED, where
 from aegis.errors import AegisError, SandboxStateError, WorkerCrashed
 from aegis.isolation.codec import Signature
-from aegis.isolation.faults import from_plain
+from aegis.isolation.faults import from_plain, out_of_memory
 from aegis.isolation.serving import are_of
 from aegis.isolation.setup import ACCOUNT
 from aegis.isolation.wire import Broken, Late
@@ -356,8 +356,9 @@ class IsolatedStore:
             return self.door.stop
         if crash.signal == 9 and not str(reason).startswith("the other side"):
             crash = WorkerCrashed(f"the worker process broke the protocol: {reason}", signal=0)
+        starved = self.worker.starved(crash)
         self._let_go(clean=False)
-        return crash
+        return out_of_memory() if starved else crash
 
     # -- what the instance holds -------------------------------------------------------------------
 

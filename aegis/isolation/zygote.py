@@ -155,6 +155,7 @@ class _Zygote:
             return False
         if data[:1] == b"F" and len(descriptors) == 3:
             self.fork(descriptors, data[1:])
+            return True
         elif data[:1] == b"K":
             self.end(_PID.unpack_from(data, 1)[0])
         elif data[:1] == b"I":
@@ -171,10 +172,14 @@ class _Zygote:
         try:
             pid = os.fork()
         except OSError:  # no room for one more
-            self.control.send(FORKED.pack(b"P", 0))
-            return
+            pid = -1
         if pid == 0:
             _become_worker(self, descriptors, brief, me)
+        for descriptor in descriptors:  # who hears of the worker is the only one to hold its other ends
+            os.close(descriptor)
+        if pid < 0:
+            self.control.send(FORKED.pack(b"P", 0))
+            return
         child = os.pidfd_open(pid)
         self.children[child] = pid
         self.poller.register(child, select.POLLIN)
