@@ -154,7 +154,8 @@ def _isolation(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:
         return {}
     from aegis.policy import Isolation
 
-    return {"isolation": replace(policy.isolation or Isolation(), strict=options["isolate"] == "strict")}
+    given = policy.isolation or Isolation()
+    return {"isolation": replace(given, strict=given.strict or options["isolate"] == "strict")}
 
 
 def _network(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:

@@ -137,6 +137,30 @@ def test_the_bounds_of_compiling_may_be_lifted_which_is_said() -> None:
     assert Policy(isolation=Isolation()).describe() == []
 
 
+def test_layers_that_are_left_out_are_kept_and_said() -> None:
+    made = Isolation(without=["seccomp", "no-dump"])  # type: ignore[arg-type]
+    assert made.without == ("seccomp", "no-dump")
+    assert Policy(isolation=made).describe() == ["isolation without seccomp", "isolation without no-dump"]
+
+
+@pytest.mark.parametrize("names", ["seccomp", None, 3])
+def test_layers_that_are_no_list_are_an_error(names: Any) -> None:
+    with pytest.raises(PolicyError, match=r"^isolation: without is a list of layers, not "):
+        Isolation(without=names)
+
+
+def test_a_layer_that_does_not_exist_is_an_error_that_shows_the_nearest() -> None:
+    with pytest.raises(PolicyError, match=r"^isolation: 'secomp' is no layer; did you mean seccomp\?$"):
+        Isolation(without=("secomp",))
+    with pytest.raises(PolicyError, match=r"^isolation: 'zzz' is no layer; they are private-tmp, .*, seccomp$"):
+        Isolation(without=("zzz",))
+
+
+def test_strict_with_a_layer_left_out_is_an_error() -> None:
+    with pytest.raises(PolicyError, match=r"^isolation: strict asks for every layer, without leaves some out"):
+        Isolation(strict=True, without=("seccomp",))
+
+
 @pytest.mark.parametrize(
     ("value", "meaning"),
     [
@@ -180,6 +204,7 @@ def test_a_misspelt_field_shows_the_nearest_one() -> None:
         ("[isolation]\nenabled = true\n", Isolation()),
         ("[isolation]\nenabled = false\nstrict = true\n", None),
         ("isolation = { strict = true }\n", Isolation(strict=True)),
+        ('[isolation]\nwithout = ["seccomp"]\n', Isolation(without=("seccomp",))),
         (
             '[isolation]\nworkers = 0\nrecycle = 5\ncompile_time = "10s"\ncompile_memory = "1GiB"\n'
             'overhead = "96MiB"\ngrace = 0.25\n',
@@ -200,6 +225,7 @@ def test_the_table_of_a_policy_file(text: str, isolation: Isolation | None) -> N
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        ('[isolation]\nwithout = "seccomp"\n', "policy:2: isolation: without is a list of layers, not 'seccomp'"),
         ("isolation = true\n", "policy:1: 'isolation' is a table, not true or false"),
         ("\n[isolation]\nworker = 1\n", "policy:3: 'worker' is not a key of isolation; did you mean 'workers'?"),
         ("[isolation]\n\nenabled = 1\n", "policy:3: 'enabled' is true or false, not a number"),
