@@ -11,7 +11,7 @@ from aegis.isolation.codec import Signature
 from aegis.isolation.wire import Broken
 from aegis.providers import Providers
 from aegis.values import HostFunction
-from aegis.wit.types import Function, Resource
+from aegis.wit.types import Function, Resource, Result
 from aegis.wit.values import Err, ResourceHandle
 
 if TYPE_CHECKING:
@@ -145,10 +145,15 @@ class RemoteProviders(Providers):
 
 def _component_function(function: ImportedFunction, number: int, handles: WorkerHandles) -> Callable[..., Any]:
     signature = Signature(function.type, handles)
+    fallible = isinstance(function.type.result, Result)
 
     def call(*values: Any) -> Any:
-        answer = signature.unpack_result(handles.ask(number, signature.pack(values)))
-        if isinstance(answer, Err) and function.type.result is not None:
+        plain = handles.ask(number, signature.pack(values))
+        try:
+            answer = signature.unpack_result(plain)
+        except Broken:
+            return plain  # not of its type: who lowers it says so
+        if fallible and isinstance(answer, Err):
             raise answer
         return answer
 

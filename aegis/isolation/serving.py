@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from aegis.engine.door import Door
     from aegis.isolation.objects import ParentHandles
 
-__all__ = ["ComponentFunctions", "HostFunctions", "ModuleFunctions", "are_of"]
+__all__ = ["DROP", "ComponentFunctions", "HostFunctions", "ModuleFunctions", "are_of"]
+
+
+DROP = -1
+"""Stands for the drop of one of the embedder's objects, which is no host call."""
 
 
 class HostFunctions:
@@ -113,7 +117,7 @@ class ComponentFunctions(HostFunctions):
 
     def answer(self, door: Door, number: int, values: list[Any]) -> Any:
         assert self.handles is not None
-        if number == -1:
+        if number == DROP:
             self.handles.drop_object(values[0] if values else None)
             return None
         if number not in self._served:
@@ -154,4 +158,4 @@ class ComponentFunctions(HostFunctions):
         return made
 
     def label(self, number: int) -> str:
-        return "a resource's drop" if number == -1 else str(self._wanted[number])
+        return "a resource's drop" if number == DROP else str(self._wanted[number])

@@ -15,10 +15,11 @@ from aegis.engine.caller import Elsewhere
 from aegis.engine.classify import own_failure
 from aegis.engine.convert.shape import fit_arguments
 from aegis.engine.threads import MAIN, NESTED, where
+from aegis.engine.ticker import ticker
 from aegis.errors import AegisError, SandboxStateError, WorkerCrashed
 from aegis.isolation.codec import Signature
 from aegis.isolation.faults import from_plain, out_of_memory
-from aegis.isolation.serving import are_of
+from aegis.isolation.serving import DROP, are_of
 from aegis.isolation.setup import ACCOUNT
 from aegis.isolation.wire import Broken, Late
 from aegis.values import Decision, FuncType, MemoryFault
@@ -53,7 +54,9 @@ class IsolatedStore:
         self.token: list[None] = [None]
         self.alone = not host.any
         self.layers: tuple[Any, ...] = ()
-        self._end_worker = weakref.finalize(self, end, worker, False)
+        # The pool of event loops' calls looks at its queue when the clock ticks, which it does for calls under way.
+        ticker.tokens[id(self.token)] = self.token
+        self._ended = weakref.finalize(self, _end, end, worker, id(self.token), clean=False)
         self._closed = False
         self._fuel = plan.limits.fuel or _UNLIMITED
         self._memory = 0
@@ -103,10 +106,10 @@ class IsolatedStore:
 
     def _let_go(self, *, clean: bool) -> None:
         self._closed = True
-        found = self._end_worker.detach()
+        found = self._ended.detach()
         if found is not None:
-            _, end, (worker, _), _ = found
-            end(worker, clean)
+            _, end, arguments, _ = found
+            end(*arguments, clean=clean)
 
     def abandon(self) -> None:
         """The call under way does not return: its worker goes, its thread stays where it is."""
@@ -143,6 +146,7 @@ class IsolatedStore:
     def arm(self) -> None:
         """Set the deadline of the call that begins now."""
         timeout = self.plan.limits.timeout
+        ticker.awake()
         self.armed = time.monotonic()
         self.door.deadline = float("inf") if timeout is None else self.armed + timeout
 
@@ -304,11 +308,19 @@ class IsolatedStore:
         """Call one of the embedder's functions, on this thread, and answer what came of it."""
         before, owner = where.mode, self.owner
         where.mode, self.owner = NESTED, get_ident()
+        self._count(number)
         try:
             failed, answer = self.host.call(self.door, number, values)
         finally:
             where.mode, self.owner = before, owner
         self.worker.channel.send(["answer", mine, failed, answer], until=self.door.deadline + self._grace)
+
+    def _count(self, number: Any) -> None:
+        """Count a host call: the worker does too, but it may not live to tell, or not tell the truth."""
+        if number != DROP:
+            self.door.calls_left -= 1
+            if self.door.calls_left < 0:
+                raise Broken("more host calls than the guest may make")
 
     def _observe(self, module: Any, name: Any, seconds: Any, error: Any) -> None:
         if self.door.observe_call is not None:
@@ -329,11 +341,12 @@ class IsolatedStore:
         door = self.door
         try:
             (
-                door.calls_left, door.bytes_left, door.bytes_in, door.bytes_out, denials, door.host_seconds,
+                calls_left, bytes_left, door.bytes_in, door.bytes_out, denials, door.host_seconds,
                 self._fuel, self._memory, self.written[1], self.written[2],
             ) = ACCOUNT.unpack(account)  # fmt: skip
         except (TypeError, error):
             raise Broken("an account that cannot be read") from None
+        door.calls_left, door.bytes_left = min(door.calls_left, calls_left), min(door.bytes_left, bytes_left)
         door.denials = max(door.denials, denials)
 
     def _understood(self, read: Callable[[], Any]) -> Any:
@@ -451,6 +464,11 @@ def _decision(fields: list[Any]) -> Decision:
 def _check_count(values: Sequence[Any], wanted: Sequence[Any]) -> None:
     if len(values) != len(wanted):
         raise TypeError(f"{len(wanted)} arguments, not {len(values)}")
+
+
+def _end(end: Callable[[Worker, bool], None], worker: Worker, token: int, *, clean: bool) -> None:
+    ticker.tokens.pop(token, None)
+    end(worker, clean)
 
 
 def _strerror(number: int) -> str:
