@@ -58,8 +58,7 @@ def _renew() -> None:
     _lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)
+os.register_at_fork(after_in_child=_renew) if hasattr(os, "register_at_fork") else None
 
 
 def take_slot(slot: Slot) -> int:

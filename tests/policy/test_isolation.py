@@ -10,7 +10,7 @@ import pytest
 from aegis.errors import PolicyError
 from aegis.limits import GIB, MIB
 from aegis.policy import Policy, parse_policy
-from aegis.policy.isolation import FIELDS, Isolation
+from aegis.policy.isolation import FIELDS, LAYERS, Isolation
 
 RANGES = [
     ("workers", 0, 256),
@@ -96,6 +96,38 @@ def test_a_value_of_the_wrong_kind_is_an_error_that_names_its_field(fields: dict
     with pytest.raises(PolicyError) as caught:
         Isolation(**fields)
     assert str(caught.value).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("without", "reason"),
+    [
+        ("seccomp", "isolation: without is a list of layers, not 'seccomp'"),
+        (7, "isolation: without is a list of layers, not 7"),
+        (["secomp"], "isolation: 'secomp' is no layer; did you mean seccomp?"),
+        ([3], "isolation: 3 is no layer; they are private-tmp, "),
+    ],
+)
+def test_what_is_no_layer_cannot_be_left_out(without: Any, reason: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        Isolation(without=without)
+    assert str(caught.value).startswith(reason)
+
+
+def test_a_layer_that_is_left_out_is_said() -> None:
+    policy = parse_policy('[isolation]\nwithout = ["namespaces", "seccomp"]')
+    assert policy.isolation == Isolation(without=("namespaces", "seccomp"))
+    assert policy.describe() == ["isolation without namespaces", "isolation without seccomp"]
+
+
+def test_strict_leaves_nothing_out() -> None:
+    with pytest.raises(PolicyError, match=r"^isolation: strict asks for every layer, without leaves some out"):
+        Isolation(strict=True, without=("seccomp",))
+
+
+def test_the_layers_are_those_of_the_confinement() -> None:
+    from aegis.isolation.confine import _STEPS
+
+    assert tuple(_STEPS) == LAYERS
 
 
 def test_the_bounds_of_compiling_may_be_lifted_which_is_said() -> None:

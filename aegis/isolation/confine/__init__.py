@@ -68,7 +68,9 @@ class Begun:
     def __init__(self, expected: Confinement, skip: Container[str] = ()) -> None:
         self._here = Situation(other_threads())
         self._network = expected.network
-        self._layers = {name: _applied(name, expected, self._here) for name in _EARLY if name not in skip}
+        # Where there is a network, the environment says where its roots of trust are, until they are read.
+        early = _EARLY if expected.network else (*_EARLY, "environment")
+        self._layers = {name: _applied(name, expected, self._here) for name in early if name not in skip}
         with suppress(Unavailable):
             assemble_filter(expected)
 

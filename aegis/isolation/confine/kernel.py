@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 from ctypes import c_long, c_ulong
+from functools import cache
 from typing import Any
 
 from aegis.isolation.confine.model import Unavailable
@@ -20,10 +21,12 @@ _LINUX = sys.platform.startswith("linux")
 libc: Any = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
 if _LINUX:
     libc.syscall.restype = c_long
+_ZEROS = (c_ulong(0),) * 4
 Struct = ctypes.create_string_buffer
 """Packed bytes as an argument that the kernel reads, or writes."""
 
 
+@cache
 def machine() -> str:
     """Return this process's architecture, one of ``MACHINES``; raise :class:`Unavailable` for another."""
     if not _LINUX:
@@ -46,7 +49,7 @@ def prctl(option: int, *arguments: Any) -> int:
     """Call prctl(2) with all five arguments; errors as for :func:`syscall`."""
     machine()
     given = [c_ulong(a) if isinstance(a, int) else a for a in arguments]
-    result: int = libc.prctl(option, *given, *[c_ulong(0)] * (4 - len(given)))
+    result: int = libc.prctl(option, *given, *_ZEROS[len(given) :])
     return _checked(result)
 
 
