@@ -127,9 +127,14 @@ def judged(address: Address) -> Address:
 
 
 def plain_network(network: Network) -> Network:
-    """Return a network of mapped or translated addresses as the IPv4 network that it stands for."""
-    from ipaddress import IPv4Network, IPv6Network
+    """Return a network of mapped or translated addresses as the IPv4 network that it stands for.
 
+    A network of one address is judged as the address is.
+    """
+    from ipaddress import IPv4Network, IPv6Network, ip_network
+
+    if network.prefixlen == network.max_prefixlen:
+        return ip_network(judged(network.network_address))
     if isinstance(network, IPv6Network) and any(network.subnet_of(translator) for translator in _translators()):
         return IPv4Network((int(network.network_address) & 0xFFFF_FFFF, network.prefixlen - 96))
     return network

@@ -18,6 +18,7 @@ import pytest
 from aegis.policy.isolation import LAYERS, Isolation
 from tests.cli.command import COMMAND, ROOT, SECONDS, Ended, aegis, guest
 from tests.cli.test_signals import SPINS
+from tests.guests.catalogue import built
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolation needs Linux")
 
@@ -296,6 +297,20 @@ def test_events_arrive_in_order(tmp_path: Path) -> None:
 def test_a_denial_names_its_remedy_as_without() -> None:
     inside, outside = (aegis("run", *how, guest("wordcount"), "--", "x") for how in ((), ("--isolate",)))
     assert outside == inside
+
+
+def test_a_denial_that_traps_ends_as_without() -> None:
+    words = ("--allow-clock=deny", guest("hostile/sleep-hour"))
+    ended = isolated(*words)
+    assert ended == aegis("run", *words)
+    assert ended.code == 126
+    assert "--allow-clock" in ended.err
+
+
+def test_a_component_runs_and_answers_a_call_as_without() -> None:
+    assert isolated(built("hello-component")) == (0, "hello, world\n", "")
+    for call in ("sum([1, -5])", 'reverse("é")', "sum([1, x])", "cont()"):
+        assert isolated("--invoke", call, built("c-text")) == aegis("run", "--invoke", call, built("c-text"))
 
 
 def test_the_log_is_shown_where_it_is_granted() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import platform
 import re
 import struct
 from pathlib import Path
@@ -15,6 +16,7 @@ from aegis.isolation.confine.bpf import ALLOW, KILL, LONGEST, Assembler, fail
 from aegis.isolation.confine.filter import AUDIT_ARCH, allowed, program
 from aegis.isolation.confine.kernel import MACHINES
 from aegis.isolation.confine.numbers import NEWEST, NUMBERS
+from aegis.isolation.confine.seccomp import filter_for
 from tests.isolation.attacks import NUMBERS as ATTACKS
 
 PROCESS = 4242
@@ -347,3 +349,27 @@ def test_what_the_kernel_would_refuse_or_misread_is_an_error(mistake: Any) -> No
 def test_the_largest_program_fits(machine: str) -> None:
     wanted = Confinement(read_fds=(5,), write_fds=(6,), network=True, bind_ports=None)
     assert len(program(allowed(wanted, PROCESS), machine)) // 8 < 300
+
+
+@every_machine
+@pytest.mark.parametrize(
+    "wanted",
+    [Confinement(), Confinement(read_fds=(3,)), Confinement(write_fds=(3,), network=True, bind_ports=None)],
+    ids=["nothing", "reading", "everything"],
+)
+def test_of_all_numbers_exactly_those_of_the_list_are_allowed(machine: str, wanted: Confinement) -> None:
+    rules = allowed(wanted, PROCESS)
+    code, column = program(rules, machine), MACHINES.index(machine)
+    unconditional = {NUMBERS[name][column] for name, rule in rules.items() if rule == ()}
+    conditional = {NUMBERS[name][column] for name, rule in rules.items() if rule != ()}
+    for number in {*range(NEWEST + 1)} - conditional:
+        verdict = interpret(code, struct.pack("=IIQ6Q", number, AUDIT_ARCH[machine], 0, *[0] * 6))
+        assert (verdict == ALLOW) == (number in unconditional), number
+
+
+@pytest.mark.skipif(platform.machine() not in MACHINES, reason="filters of this machine are not known")
+def test_a_filter_made_beforehand_is_that_of_the_process() -> None:
+    for wanted in (Confinement(), Confinement(threads=False), NETWORK):
+        for process in (1, PROCESS, (1 << 22) - 1):
+            rules = allowed(wanted, process)
+            assert filter_for(wanted, process) == (program(rules, platform.machine()), len(rules))

@@ -128,6 +128,16 @@ def test_a_pattern_for_every_port() -> None:
     assert str(NetworkPattern.parse("https://example.com", any_port=True)) == "https://example.com:*"
 
 
+@pytest.mark.parametrize(
+    "text", ["2001::", "2002:a00:1::", "64:ff9b::a00:1", "::ffff:10.0.0.1", "2001:db8::1", "10.0.0.1"]
+)
+def test_a_network_of_one_address_means_the_address(text: str) -> None:
+    size = 128 if ":" in text else 32
+    alone, network = (NetworkPattern(host=host, ports=(1, 1)) for host in (text, f"{text}/{size}"))
+    assert network == alone
+    assert not network.is_tunnel()
+
+
 LABELS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True).filter(lambda label: label[2:4] != "--")
 NAMES = (
     st.lists(LABELS, min_size=1, max_size=4)

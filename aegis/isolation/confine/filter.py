@@ -8,7 +8,7 @@ A pointer's target cannot be examined, so addresses and paths are left to Landlo
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from aegis.isolation.confine.bpf import ALLOW, KILL, Assembler, fail
@@ -36,6 +36,7 @@ Rule = tuple[tuple[Where, ...], ...]
 """Ways in which a call may be made, each a set of conditions that must all hold. No way at all: any."""
 
 _ANY: Rule = ()
+_FEW = 3  # ranges that are searched one by one
 _NULL = 0
 
 # -- what Python and the engine need, whatever is granted ---------------------------------------
@@ -133,8 +134,7 @@ def program(rules: Mapping[str, Rule], machine: str) -> bytes:
     for name, rule in rules.items():
         if rule is not _ANY:
             _conditional(code, _known(name, column), name, rule)
-    for number in sorted(number for name in unconditional if (number := NUMBERS[name][column]) is not None):
-        code.jump_equal(number, then="allow")
+    _search(code, _ranges(number for name in unconditional if (number := NUMBERS[name][column]) is not None))
     for label, verdict in {
         "deny": fail(errno.EPERM),
         "allow": ALLOW,
@@ -144,6 +144,36 @@ def program(rules: Mapping[str, Rule], machine: str) -> bytes:
         code.label(label)
         code.ret(verdict)
     return code.assemble()
+
+
+def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the numbers as ranges, in order, both ends included."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
+
+
+def _search(code: Assembler, ranges: Sequence[tuple[int, int]]) -> None:
+    """Allow the numbers in ``ranges`` and deny others, by halves: loading, the kernel plays every call through."""
+    if len(ranges) > _FEW:
+        middle = len(ranges) // 2
+        upper = f"from {ranges[middle][0]}"
+        code.jump_at_least(ranges[middle][0], then=upper)
+        _search(code, ranges[:middle])
+        code.label(upper)
+        _search(code, ranges[middle:])
+        return
+    for low, high in ranges:
+        if low == high:
+            code.jump_equal(low, then="allow")
+        else:
+            code.jump_at_least(low, otherwise="deny")
+            code.jump_greater(high, otherwise="allow")
+    code.ret(fail(errno.EPERM))
 
 
 def _known(name: str, column: int) -> int:
