@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from aegis.errors import PolicyError
-from aegis.isolation.confine import Begun, Confinement, Layer, confine
+from aegis.isolation.confine import Begun, Confinement, Layer, Unavailable, assemble_filter, confine
 from aegis.isolation.setup import Brief, Compile, Setup
 from aegis.policy.network import NetworkCapability
 
-__all__ = ["begin_closing", "close_doors", "close_for_compiling"]
+__all__ = ["begin_closing", "close_doors", "close_for_compiling", "prepare_filters"]
 
 _FILES_BESIDE = 64
 _FILE_BYTES = 1 << 40  # the policy's own quota is exact; files in memory count here too
@@ -21,26 +21,38 @@ _DNS = 53
 _RESOLVER = ("/etc", "/run/systemd/resolve", "/run/resolvconf", "/usr/share/zoneinfo")
 
 
+def prepare_filters() -> None:
+    """Assemble the filter of every kind of worker: forks of this process have them ready."""
+    for reads, writes in ((False, False), (True, False), (True, True)):
+        for network, listens in ((False, False), (True, False), (True, True)):
+            with contextlib.suppress(Unavailable):
+                assemble_filter(_expected(Brief(reads=reads, writes=writes, network=network, listens=listens)))
+
+
 def begin_closing(brief: Brief) -> Begun:
     """Confine this process to what it may have at most, as far as that is known before its sandbox is."""
-    expected = Confinement(
+    return Begun(_expected(brief), brief.skip)
+
+
+def _expected(brief: Brief) -> Confinement:
+    return Confinement(
         read_fds=(0,) if brief.reads else (), write_fds=(0,) if brief.writes else (), network=brief.network,
         bind_ports=(0,) if brief.listens else (),
     )  # fmt: skip
-    return Begun(expected, brief.skip)
 
 
 def close_doors(setup: Setup, descriptors: Sequence[int], begun: Begun) -> list[Any]:
     """Confine this process to what one sandbox needs; return the layers, and refuse a strict one that lacks some."""
     limits, network = setup.policy.limits, setup.policy.network
     readers, writers = _granted(setup, descriptors)
+    opened = _open()
     beside = (limits.open_files or 4096) + 3 * (limits.sockets or 256) + _FILES_BESIDE
     if network is not None:
         _open_roots()
     wanted = Confinement(
         data_bytes=_data_bytes(setup.data_bytes),
         cpu_seconds=None,
-        open_files=_highest() + beside,
+        open_files=max(opened) + 1 + beside,
         file_bytes=_FILE_BYTES,
         read_fds=readers,
         write_fds=writers,
@@ -48,7 +60,7 @@ def close_doors(setup: Setup, descriptors: Sequence[int], begun: Begun) -> list[
         network=network is not None,
         connect_ports=_ports(network, "allow"),
         bind_ports=_ports(network, "listen"),
-        keep_fds=_open(),
+        keep_fds=opened,
     )
     return _reported(confine(wanted, skip=setup.skip, begun=begun), strict=setup.strict)
 
@@ -56,9 +68,10 @@ def close_doors(setup: Setup, descriptors: Sequence[int], begun: Begun) -> list[
 def close_for_compiling(wanted: Compile, begun: Begun) -> list[Any]:
     """Confine this process to compiling: no files, no network, so much memory and time."""
     seconds = None if wanted.seconds is None else int(wanted.seconds) + 1
+    opened = _open()
     closed = Confinement(
-        data_bytes=_data_bytes(wanted.data_bytes), cpu_seconds=seconds, open_files=_highest() + 16,
-        file_bytes=_FILE_BYTES, keep_fds=_open(),
+        data_bytes=_data_bytes(wanted.data_bytes), cpu_seconds=seconds, open_files=max(opened) + 1 + 16,
+        file_bytes=_FILE_BYTES, keep_fds=opened,
     )  # fmt: skip
     return _reported(confine(closed, skip=wanted.skip, begun=begun), strict=False)
 
@@ -101,10 +114,6 @@ def _granted(setup: Setup, descriptors: Sequence[int]) -> tuple[tuple[int, ...],
 def _open() -> tuple[int, ...]:
     """Return every descriptor that is open: each came from the parent, or the engine opened it for itself."""
     return tuple(int(name) for name in os.listdir("/proc/self/fd"))
-
-
-def _highest() -> int:
-    return max(_open()) + 1
 
 
 def _ports(network: NetworkCapability | None, rules: str) -> tuple[int, ...] | None:

@@ -50,9 +50,11 @@ def main(conversation: int, cancel: int, said: int, brief: bytes, script: Script
     for number in (0, 1):
         os.dup2(nothing, number)
     os.dup2(said, 2)
-    rehearse(script)
-    channel = Channel(socket.socket(fileno=conversation), views=True, patient=True)
+    end = socket.socket(fileno=conversation)
     begun = begin_closing(pickle.loads(brief))
+    if not _awaited(end):
+        rehearse(script)
+    channel = Channel(end, views=True, patient=True)
     try:
         message, descriptors = channel.recv_with(_MOST_FDS)
     except Broken:
@@ -61,6 +63,15 @@ def main(conversation: int, cancel: int, said: int, brief: bytes, script: Script
     if isinstance(wanted, Compile):
         _compile(channel, wanted, descriptors, begun)
     _run(channel, wanted, descriptors, begun, cancel)
+
+
+def _awaited(end: socket.socket) -> bool:
+    """Tell whether somebody waits for this worker already."""
+    try:
+        end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _compile(channel: Channel, wanted: Compile, descriptors: list[int], begun: Begun) -> NoReturn:

@@ -103,6 +103,7 @@ def _warm(stack: int) -> Script:
     from aegis.engine.config import EngineConfig, compile_on_one_thread, engine_for
     from aegis.engine.threads import DIRECT, where
     from aegis.engine.ticker import ticker
+    from aegis.isolation.closing import prepare_filters
     from aegis.isolation.rehearsal import script_of
     from aegis.limits import Limits
     from aegis.policy import Policy
@@ -120,6 +121,7 @@ def _warm(stack: int) -> Script:
         with Sandbox(InProcess(Policy(), config, config), artifact, measured=True) as sandbox:
             sandbox.call("run")
     engine_for(config.with_count())
+    prepare_filters()
     for parameters, result in product(range(4), ("", "i32", "i64", "f64")):
         for style in (Style.ALONE, Style.NESTING):
             compile_caller(FuncType((result or "i32",) * parameters, (result,) if result else ()), style)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container
-from contextlib import suppress
 
 from aegis.isolation.confine.kernel import other_threads
 from aegis.isolation.confine.landlock import restrict_files, restrict_net
@@ -35,7 +34,18 @@ from aegis.isolation.confine.process import (
 from aegis.isolation.confine.seccomp import assemble_filter, filter_calls
 from aegis.policy.isolation import LAYERS
 
-__all__ = ["LAYERS", "RESOLVER_PATHS", "Begun", "Confinement", "Layer", "available", "confine", "private_directory"]
+__all__ = [
+    "LAYERS",
+    "RESOLVER_PATHS",
+    "Begun",
+    "Confinement",
+    "Layer",
+    "Unavailable",
+    "assemble_filter",
+    "available",
+    "confine",
+    "private_directory",
+]
 
 _STEPS: dict[str, Callable[[Confinement, Situation], str]] = {
     "private-tmp": leave_directories,
@@ -71,8 +81,6 @@ class Begun:
         # Where there is a network, the environment says where its roots of trust are, until they are read.
         early = _EARLY if expected.network else (*_EARLY, "environment")
         self._layers = {name: _applied(name, expected, self._here) for name in early if name not in skip}
-        with suppress(Unavailable):
-            assemble_filter(expected)
 
     def resume(self, wanted: Confinement) -> tuple[dict[str, Layer], Situation]:
         """Return the layers that need not be applied again, and how the process is."""

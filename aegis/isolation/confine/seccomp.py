@@ -57,7 +57,7 @@ def filter_for(wanted: Confinement, process: int) -> tuple[bytes, int]:
     return code.replace(_UINT.pack(_SOMEBODY), _UINT.pack(process)), count
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _assembled(wanted: Confinement, architecture: str) -> tuple[bytes, int]:
     rules = allowed(wanted, _SOMEBODY)
     return program(rules, architecture), len(rules)
