@@ -1,0 +1,58 @@
+"""What a sandbox does here it does in a worker: the same tests, with every sandbox in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 600
+COMPONENT = "tests/engine/component"
+SUITES = {
+    "a sandbox": ["tests/test_sandbox.py"],
+    "embedding": ["tests/test_embedding.py"],
+    "deadlines": ["tests/test_deadlines.py"],
+    "values and handles": [
+        f"{COMPONENT}/test_echo.py",
+        f"{COMPONENT}/test_resources.py",
+        f"{COMPONENT}/test_imported_resources.py",
+        f"{COMPONENT}/test_world_resources.py",
+        f"{COMPONENT}/test_host_resources.py",
+    ],
+    "components": ["tests/guests/test_components.py", "tests/guests/test_component_text.py"],
+    "hostile guests": [
+        "tests/security/test_hostile.py",
+        "tests/security/test_components.py",
+        "tests/security/test_canonical_abi.py",
+    ],
+}
+LOOKS_INSIDE = {
+    "test_what_was_abandoned_is_given_back_when_its_thread_ends": "counts descriptors, and a pool keeps some",
+    "test_the_outcome_of_an_abandoned_run_can_still_be_read": "counts calls that the killed worker did not tell of",
+    "test_a_borrowed_object_stays_the_hosts": "looks at the handles of this process",
+    "test_an_owned_object_comes_back_as_itself": "likewise",
+    "test_an_owned_object_that_the_guest_drops_is_told": "likewise",
+    "test_handles_inside_other_values": "likewise",
+    "test_what_was_not_given_is_not_lost": "likewise",
+}
+"""Tests that are not of what an embedder sees."""
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_what_holds_in_process_holds_in_a_worker(name: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.isolation.everywhere", "-p", "no:cacheprovider"]
+    chosen = " and ".join(f"not {test}" for test in LOOKS_INSIDE)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    done = subprocess.run(
+        [*command, "-n", "0", "-k", chosen, *SUITES[name]],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
+    told = re.search(r"^isolated: ([0-9]+)$", done.stdout, re.MULTILINE)
+    assert told is not None
+    assert int(told[1]) > 10
