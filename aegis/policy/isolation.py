@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
 from aegis.errors import PolicyError
-from aegis.limits import GIB, MIB, parse_bytes, parse_count, parse_seconds
+from aegis.limits import (
+    GIB,
+    MIB,
+    format_bytes,
+    format_count,
+    format_seconds,
+    parse_bytes,
+    parse_count,
+    parse_seconds,
+)
 from aegis.names import near
 
 __all__ = ["FIELDS", "LAYERS", "Isolation"]
@@ -54,7 +63,8 @@ class Isolation:
                 continue
             parsed = value if value == 0 and low == 0 and type(value) is int else parse(value, f"isolation: {name}")
             if not low <= parsed <= high:
-                raise PolicyError(f"isolation: {name} is {parsed:g}; the least is {low:g}, the most {high:g}")
+                shown, least, most = map(_FORMATS[parse], (parsed, low, high))
+                raise PolicyError(f"isolation: {name} is {shown}; the least is {least}, the most {most}")
             object.__setattr__(self, name, parsed)
 
     def lifted(self) -> tuple[str, ...]:
@@ -105,6 +115,9 @@ def _known(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+_FORMATS: dict[Any, Callable[[float], str]] = {
+    parse_count: format_count, parse_bytes: format_bytes, parse_seconds: format_seconds
+}  # fmt: skip
 _NUMBERS: tuple[tuple[str, Any, float, float], ...] = (
     ("workers", parse_count, 0, 256),
     ("recycle", parse_count, 0, 1_000_000),
