@@ -16,6 +16,7 @@ __all__ = ["main"]
 _OPTIONAL = {"--allow-clock": "system", "--allow-random": "system", "--allow-logging": "info", "--isolate": "on"}
 _COMMANDS = {
     "run": "Run a module, with nothing granted but what you say.",
+    "fuzz": "Look for what a guest does wrong, with all kinds of calls.",
     "validate": "Check that modules are valid and admitted.",
     "inspect": "Show what a module imports, exports and would need.",
     "bindgen": "Write typed Python for a WIT world.",

@@ -1,0 +1,202 @@
+"""``aegis fuzz``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aegis.cli.options import limit_options, make_policy, policy_options
+from aegis.cli.render import Face
+from aegis.cli.source import read_artifact
+from aegis.errors import AegisError, PolicyError
+from aegis.limits import format_seconds, parse_count, parse_seconds
+from aegis.names import count, printable
+
+if TYPE_CHECKING:
+    from aegis.fuzz.campaign import Campaign, Progress
+    from aegis.fuzz.work import Plan
+
+__all__ = ["command"]
+
+_RUNS = 20_000
+_SHOWN_EVERY = 5.0
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--invoke", "functions", multiple=True, metavar="NAME", help="Fuzz this export; may be repeated. [all]")
+@click.option("--runs", metavar="N", help=f"So many calls; none: until --time. [{_RUNS}]")
+@click.option("--time", "seconds", metavar="TIME", help="So long, such as 60s or 1h.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed and corpus, the same campaign.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Processes. [one a core]")
+@click.option("--dask", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler (aegis-wasm[dask]).")
+@click.option("--corpus", metavar="DIR", help="Keep behaviours and findings there, and replay them first.")
+@click.option("--out", metavar="DIR", help="Write report.json, report.html, and each finding as JSON and for pytest.")
+@click.option("--policy", "config", metavar="FILE", help="Read the policy from FILE (aegis.toml).")
+@click.option("--oracle", "oracles", multiple=True, metavar="NAME", help="Ask this; may be repeated. [the usual ones]")
+@click.option("--hostile-host", "hostile", is_flag=True, help="Answer WASI's imports too, with extremes and errors.")
+@click.option("--find", "goal", type=click.Choice(["slow", "big", "chatty"]), help="Look for the worst input.")
+@click.option("--replay", metavar="FILE", help="Run one finding again, and tell whether it is still there.")
+@policy_options
+@limit_options
+@click.argument("artifact", metavar="COMPONENT|MODULE")
+@click.pass_obj
+def command(face: Face, /, artifact: str, **options: Any) -> int:
+    """Call the exports of a guest with all kinds of values, inside limits, and tell what it should not do.
+
+    Imports that nothing provides are answered with values of their types. Exit 0: nothing found, 1: findings.
+    """
+    from aegis.fuzz.work import Plan
+
+    _need()
+    policy = make_policy(options["config"] or face.config, {**options, "stdin": ()}, capture=True)
+    plan = Plan(
+        data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
+        oracles=options["oracles"], hostile=options["hostile"], goal=options["goal"] or "", seed=options["seed"],
+        others=tuple(_others(options["oracles"], policy)),
+    )  # fmt: skip
+    if options["replay"] is not None:
+        return _replayed(face, plan, options["replay"])
+    return _Fuzz(face, plan, options).go()
+
+
+def _need() -> None:
+    """Nothing of the harness needs more than this yet; hypothesis serves the strategies and the state machines."""
+
+
+def _others(oracles: Iterable[str], policy: Any) -> Iterable[tuple[str, bytes]]:
+    for oracle in oracles:
+        kind, _, path = oracle.partition(":")
+        if kind == "differential" and path:
+            yield path, read_artifact(path, policy.limits)
+
+
+class _Fuzz:
+    """One campaign of the command line."""
+
+    def __init__(self, face: Face, plan: Plan, options: dict[str, Any]) -> None:
+        self.face, self.plan, self.options = face, plan, options
+        self.shown = 0.0
+        self.live = sys.stderr.isatty() and not face.quiet and not face.json
+
+    def go(self) -> int:
+        from aegis.fuzz.campaign import Campaign
+        from aegis.fuzz.corpus import Corpus
+        from aegis.fuzz.report import to_data, to_text
+        from aegis.fuzz.work import Workshop
+
+        options = self.options
+        shop = Workshop(self.plan)  # what cannot be fuzzed is told now, once
+        seconds = None if options["seconds"] is None else parse_seconds(options["seconds"], "--time")
+        campaign = Campaign(
+            self.plan, runs=self.runs(seconds), seconds=seconds, jobs=options["jobs"] or os.cpu_count() or 1,
+            executor=_dask(options["dask"]), corpus=Corpus(options["corpus"]) if options["corpus"] else None,
+        )  # fmt: skip
+        out = _folder(options["out"])
+        try:
+            for progress in campaign.run():
+                self.show(progress)
+        finally:
+            self.clear()
+        data = to_data(campaign.result, shop.target.artifact.kind, shop.target.left_out)
+        if out is not None:
+            _write(out, data, campaign, self.plan)
+        self.face.result(data, to_text(data))
+        if campaign.result.lost:
+            return 125
+        return 130 if campaign.result.interrupted and not data["findings"] else int(bool(data["findings"]))
+
+    def runs(self, seconds: float | None) -> int | None:
+        given = self.options["runs"]
+        if given is None:
+            return _RUNS if seconds is None else None
+        return None if given == "none" else parse_count(given, "--runs")
+
+    def show(self, progress: Progress) -> None:
+        """Tell how far it is: in place on a terminal, else a line now and then."""
+        now = time.monotonic()
+        if self.face.quiet or self.face.json or now - self.shown < (0.1 if self.live else _SHOWN_EVERY):
+            return
+        if not self.shown and not self.live:
+            self.shown = now
+            return
+        self.shown = now
+        rate = progress.cases / progress.seconds if progress.seconds else 0
+        line = (
+            f"{format_seconds(progress.seconds)}: {count(progress.cases, 'case')} ({rate:,.0f} a second), "
+            f"{count(progress.behaviours, 'behaviour')}, {count(progress.findings, 'finding')}"
+        )
+        if self.live:
+            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+        else:
+            self.face.say(line)
+
+    def clear(self) -> None:
+        if self.live:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def _dask(address: str | None) -> Any:
+    if address is None:
+        return None
+    try:
+        from distributed import Client
+    except ImportError:
+        raise PolicyError("--dask needs the extra dask: pip install 'aegis-wasm[dask]'") from None
+    try:
+        return Client(address, timeout=10).get_executor(retries=10, pure=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise PolicyError(f"no Dask scheduler answers at {printable(address)}: {printable(str(error), 200)}") from None
+
+
+def _folder(path: str | None) -> Path | None:
+    if path is None:
+        return None
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PolicyError(f"{printable(path)} cannot be written: {error.strerror or error}") from None
+    return folder
+
+
+def _write(folder: Path, data: dict[str, Any], campaign: Campaign, plan: Plan) -> None:
+    from aegis.fuzz.report import to_html
+    from aegis.fuzz.reproduce import file_name, pytest_file
+    from aegis.observe.encode import dump
+
+    files = {"report.json": dump(data, indent=2), "report.html": to_html(data, campaign.result)}
+    for finding in data["findings"]:
+        name = file_name(finding)
+        files[f"{name}.json"] = dump(finding, indent=2)
+        files[f"test_{name}.py"] = pytest_file(os.path.abspath(plan.name), finding)
+    try:
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise PolicyError(f"{folder} cannot be written: {error.strerror or error}") from None
+
+
+def _replayed(face: Face, plan: Plan, path: str) -> int:
+    import json
+
+    from aegis.fuzz.replay import again
+
+    try:
+        told = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = again(plan, told)
+    except OSError as error:
+        raise PolicyError(f"{printable(path)} cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, AegisError):
+            raise
+        raise PolicyError(f"{printable(path)} is no finding of aegis fuzz: {printable(str(error), 200)}") from None
+    face.result({"found": found}, f"still there: {found}" if found else "not there any more")
+    return int(found is not None)

@@ -1,0 +1,201 @@
+"""A campaign: rounds of chunks on any executor, merged in order, so that a seed tells what happens.
+
+What a chunk may know is what the rounds before it found: its results depend on the seed and the corpus, never on which
+process did it, how many there were, or which came first.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from aegis.fuzz.corpus import Corpus
+from aegis.fuzz.work import Plan, explore, prepare_process
+
+__all__ = ["Campaign", "Progress", "Result"]
+
+CHUNK = 500
+"""Calls in a chunk."""
+ROUND = 8
+"""Chunks in a round, however many of them run at once."""
+_FOREVER = 1e9
+_LOOK = 0.1
+_SENT = 64
+"""Calls of the corpus that a chunk is given to start from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a campaign is."""
+
+    cases: int
+    seconds: float
+    findings: int
+    behaviours: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Result:
+    """What came of a campaign; plain data throughout."""
+
+    plan: Plan
+    cases: int = 0
+    seconds: float = 0.0
+    chunks: list[int] = field(default_factory=list)
+    statuses: dict[str, int] = field(default_factory=dict)
+    findings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    behaviours: dict[str, list[Any]] = field(default_factory=dict)
+    points: list[tuple[str, int, int]] = field(default_factory=list)
+    line: list[tuple[float, int, int]] = field(default_factory=list)
+    """Seconds, cases, behaviours: the time line."""
+    interrupted: bool = False
+    lost: list[str] = field(default_factory=list)
+    """What went wrong with the campaign itself."""
+
+
+class Campaign:
+    """Runs a plan: ``runs`` calls, for so many seconds, on an executor or ``jobs`` processes of its own."""
+
+    def __init__(
+        self, plan: Plan, *, runs: int | None = 20_000, seconds: float | None = None, jobs: int = 1,
+        executor: Executor | None = None, corpus: Corpus | None = None,
+    ) -> None:  # fmt: skip
+        self.plan, self.runs, self.seconds, self.jobs = plan, runs, seconds, jobs
+        self.corpus = corpus
+        self._given = executor
+        self._own: Executor | None = None
+        self.result = Result(plan=plan)
+
+    # -- running -------------------------------------------------------------------------------
+
+    def run(self) -> Iterator[Progress]:
+        """Run it, telling how far it is now and then; what was found is in ``result``, whatever ended it."""
+        began = time.monotonic()
+        until = began + (_FOREVER if self.seconds is None else self.seconds)
+        try:
+            if self.corpus is not None and self.corpus.entries:
+                yield from self._round([(-1, self.corpus.told())], began, until)
+            chunk = 0
+            while not self._enough(chunk, until):
+                count = min(ROUND, self._chunks_left(chunk))
+                start = self._start()
+                yield from self._round([(n, start) for n in range(chunk, chunk + count)], began, until)
+                chunk += count
+        except KeyboardInterrupt:
+            self.result.interrupted = True
+        finally:
+            self.result.seconds = time.monotonic() - began
+            self._stop()
+        if self.corpus is not None:
+            self.corpus.save(self.result)
+
+    def _enough(self, chunk: int, until: float) -> bool:
+        return time.monotonic() >= until or self._chunks_left(chunk) <= 0 or bool(self.result.lost)
+
+    def _chunks_left(self, chunk: int) -> int:
+        return ROUND if self.runs is None else -(-self.runs // CHUNK) - chunk
+
+    def _start(self) -> list[Any]:
+        """Return the calls that the chunks of a round start from: the latest to behave in a new way."""
+        return [told[1] for told in list(self.result.behaviours.values())[-_SENT:]]
+
+    def _round(self, chunks: list[tuple[int, list[Any]]], began: float, until: float) -> Iterator[Progress]:
+        """Do chunks and merge what they found in their order."""
+        known = sorted({*self.result.findings, *self.result.behaviours})
+        done: dict[int, Any] = {}
+        waiting = dict(chunks)
+        tries: dict[int, int] = {}
+        while waiting:
+            futures = {self._submit(n, start, known, until): n for n, start in waiting.items()}
+            pending = set(futures)
+            try:
+                while pending:
+                    ended, pending = wait(pending, timeout=_LOOK)
+                    for future in ended:
+                        number = futures[future]
+                        done[number] = future.result()
+                        waiting.pop(number)
+                    yield self._progress(began, sum(batch["cases"] for batch in done.values()))
+            except BrokenExecutor:
+                self._broken(waiting, tries)
+            except KeyboardInterrupt:
+                for future in pending:
+                    future.cancel()
+                self._merge_all(chunks, done, began)
+                raise
+            if self.result.lost:
+                break
+        self._merge_all(chunks, done, began)
+        yield self._progress(began, 0)
+
+    def _merge_all(self, chunks: list[tuple[int, list[Any]]], done: dict[int, Any], began: float) -> None:
+        for number, _ in chunks:
+            if number in done:
+                self._merge(done[number])
+        self.result.line.append((time.monotonic() - began, self.result.cases, len(self.result.behaviours)))
+
+    def _submit(self, number: int, start: list[Any], known: list[str], until: float) -> Future[Any]:
+        plan = self.plan
+        return self._executor().submit(explore, plan, number, CHUNK, known, start, max(0.1, until - time.monotonic()))
+
+    def _broken(self, waiting: dict[int, list[Any]], tries: dict[int, int]) -> None:
+        """A process died: make others, and have what was lost done again, isolated if it happens twice."""
+        self._stop()
+        for number in waiting:
+            tries[number] = tries.get(number, 0) + 1
+        if max(tries.values()) == 2 and self.plan.policy.isolation is None:
+            from aegis.policy.isolation import Isolation
+
+            self.plan = replace(self.plan, policy=replace(self.plan.policy, isolation=Isolation(recycle=1000)))
+        elif max(tries.values()) > 3:
+            self.result.lost.append("the processes of the campaign die again and again; see what `aegis doctor` says")
+
+    # -- merging -------------------------------------------------------------------------------
+
+    def _merge(self, batch: dict[str, Any]) -> None:
+        result = self.result
+        if batch["chunk"] in result.chunks:
+            return
+        result.chunks.append(batch["chunk"])
+        result.cases += batch["cases"]
+        result.points += batch["points"]
+        for status, count in batch["statuses"].items():
+            result.statuses[status] = result.statuses.get(status, 0) + count
+        for told in batch["behaviours"]:
+            result.behaviours.setdefault(told[0], told)
+        for finding in batch["findings"]:
+            kept = result.findings.get(finding["signature"])
+            if kept is None or _weight(finding) < _weight(kept):
+                result.findings[finding["signature"]] = finding
+
+    def _progress(self, began: float, running: int) -> Progress:
+        result = self.result
+        return Progress(result.cases + running, time.monotonic() - began, len(result.findings), len(result.behaviours))
+
+    # -- the executor --------------------------------------------------------------------------
+
+    def _executor(self) -> Executor:
+        if self._given is not None:
+            return self._given
+        if self._own is None:
+            context = multiprocessing.get_context("spawn")
+            self._own = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=prepare_process)
+        return self._own
+
+    def _stop(self) -> None:
+        if self._own is not None:
+            own, self._own = self._own, None
+            processes = list((getattr(own, "_processes", None) or {}).values())
+            own.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+
+
+def _weight(finding: dict[str, Any]) -> tuple[int, int, str]:
+    """Return what makes one case simpler than another."""
+    text = repr(finding["steps"])
+    return len(finding["steps"]), len(text), text

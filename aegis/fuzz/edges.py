@@ -1,0 +1,44 @@
+"""Values at the edges: where programs go wrong more often than between."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["CHARACTERS", "FLOATS", "LENGTHS", "SNIPPETS", "integers"]
+
+LENGTHS = (
+    0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 1023,
+    1024, 1025, 2047, 2048, 4095, 4096, 4097,
+)  # fmt: skip
+"""Lengths of texts and lists at which buffers end."""
+
+FLOATS = (
+    0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 0.1, 1.5, 2.0, 10.0, 255.0, 256.0, 65536.0, 2.0**24, 2.0**24 + 1, 2.0**31,
+    2.0**32, 2.0**53, 2.0**53 + 2, 2.0**63, 2.0**64, 1e308, 5e-324, 2.2250738585072014e-308, 1.1754943508222875e-38,
+    3.4028234663852886e38, math.inf, -math.inf, math.nan, math.pi,
+)  # fmt: skip
+
+CHARACTERS = (
+    "\0", "\x01", "\t", "\n", "\r", "\x1b", " ", "!", '"', "#", "$", "%", "&", "'", "(", ")", "*", "+", ",", "-",
+    ".", "/", "0", "1", "7", "9", ":", ";", "<", "=", ">", "?", "@", "A", "Z", "[", "\\", "]", "^", "_", "`", "a",
+    "b", "e", "x", "z", "{", "|", "}", "~", "\x7f", "\x80", "\xa0", "\xad", "\xdf", "\xe9", "\xff", "\u0130",
+    "\u0131", "\u017f", "\u0301", "\u0345", "\u03c2", "\u05d0", "\u0600", "\u07ff", "\u0800", "\u200b", "\u200d",
+    "\u200f", "\u2028", "\u202e", "\u3000", "\ud7ff", "\ue000", "\ufe0f", "\ufeff", "\ufffd", "\ufffe", "\uffff",
+    "\U00010000", "\U0001f600", "\U0001f468", "\U000e0001", "\U0010fffe", "\U0010ffff",
+)  # fmt: skip
+
+SNIPPETS = (
+    "", "0", "-1", "null", "true", "NaN", "../", "/", "//", "\\", "%s", "%n", "%00", "{}", "[]", "()", "[[", "((",
+    "{{", "}}", "]]", "<a>", "</", "<!--", "&amp;", "&#0;", "\\u0000", "\\x", "''", '""', "a=b", "a,b", "a:b",
+    "1e309", "0x", "-0", "1.", ".5", "\r\n", "--", "/*", "*/", "aa", "abab", "é", "e\u0301",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467", "١٢٣", "ﷺ",
+)  # fmt: skip
+
+
+def integers(low: int, high: int) -> tuple[int, ...]:
+    """Return the integers of a range at which arithmetic turns: its ends, zero, powers of two, and their neighbours."""
+    found = {low, low + 1, high, high - 1, 0, 1, -1, 2, 3, 10, 100, 1000}
+    for bits in range(1, 65):
+        for near in (-1, 0, 1):
+            found |= {(1 << bits) + near, near - (1 << bits)}
+    return tuple(sorted(value for value in found if low <= value <= high))

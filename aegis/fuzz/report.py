@@ -1,0 +1,189 @@
+"""What a campaign tells at its end: as text, as JSON, and as one page of HTML that needs nothing else."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aegis.fuzz.campaign import Result
+from aegis.fuzz.reproduce import command_of, file_name
+from aegis.limits import format_count, format_seconds
+from aegis.names import count
+
+__all__ = ["to_data", "to_html", "to_text"]
+
+_BEST = 5
+_POINTS = 4000
+
+
+def to_data(result: Result, kind: str, left_out: Mapping[str, str]) -> dict[str, Any]:
+    """Return the report as JSON has it."""
+    plan = result.plan
+    return {
+        "artifact": plan.name,
+        "seed": plan.seed,
+        "goal": plan.goal or None,
+        "cases": result.cases,
+        "seconds": round(result.seconds, 3),
+        "cases_per_second": round(result.cases / result.seconds, 1) if result.seconds else 0.0,
+        "interrupted": result.interrupted,
+        "statuses": dict(sorted(result.statuses.items())),
+        "behaviours": len(result.behaviours),
+        "left_out": dict(left_out),
+        "problems": result.lost,
+        "best": best(result),
+        "findings": [
+            {**finding, "command": command_of(plan.name, kind, finding, f"{file_name(finding)}.json")}
+            for finding in result.findings.values()
+        ],
+    }
+
+
+def best(result: Result) -> list[dict[str, Any]]:
+    """Return the calls that come closest to the goal, or burned most for their size."""
+    goal = result.plan.goal
+    place = {"big": 4, "chatty": 5}.get(goal, 3)
+
+    def score(told: Sequence[Any]) -> float:
+        return float(told[place]) / (1 if goal == "big" else max(1, told[2]))
+
+    chosen: list[dict[str, Any]] = []
+    seen: dict[str, int] = {}
+    for told in sorted(result.behaviours.values(), key=score, reverse=True):
+        function = told[1][0]
+        seen[function] = seen.get(function, 0) + 1
+        if seen[function] > _BEST or len(chosen) >= 4 * _BEST:
+            continue
+        chosen.append({"step": told[1], "size": told[2], "fuel": told[3], "memory": told[4], "host_calls": told[5]})
+    return chosen
+
+
+def to_text(data: Mapping[str, Any]) -> str:
+    """Return the report for people, each finding with its command."""
+    lines = []
+    for finding in data["findings"]:
+        lines += [f"finding: {finding['oracle']}: {finding['text']}", f"  {finding['command']}"]
+        lines += [f"  {function}({', '.join(texts)})" for function, texts in finding["steps"]]
+        lines += [f"  answers of its imports by plan {finding['answers']}"] if any(finding["answers"]) else []
+        lines += [f"  {frame}" for frame in finding["frames"][:5]]
+    if data["goal"]:
+        for one in data["best"][:_BEST]:
+            function, texts = one["step"]
+            call = f"{function}({', '.join(texts)})"
+            lines.append(
+                f"{data['goal']}: {call if len(call) < 200 else call[:200] + '…'}: size {one['size']:,}, fuel "
+                f"{one['fuel']:,}, memory {one['memory']:,}, host calls {one['host_calls']:,}"
+            )
+    lines += [f"left out: {name}: {reason}" for name, reason in data["left_out"].items()]
+    lines += [f"problem: {problem}" for problem in data["problems"]]
+    endings = ", ".join(f"{status} {format_count(number)}" for status, number in data["statuses"].items())
+    lines.append(
+        f"{count(data['cases'], 'case')} in {format_seconds(data['seconds'])} "
+        f"({data['cases_per_second']:,.0f} a second), seed {data['seed']}: {endings or 'nothing ran'}; "
+        f"{count(data['behaviours'], 'behaviour')}, "
+        f"{count(len(data['findings']), 'finding')}{'; interrupted' if data['interrupted'] else ''}"
+    )
+    return "\n".join(lines)
+
+
+# -- HTML -------------------------------------------------------------------------------------------
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1b1f24; }}
+pre {{ background: #f4f5f7; padding: .7rem; overflow-x: auto; }}
+table {{ border-collapse: collapse; }} td, th {{ padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; }}
+svg {{ background: #fbfbfc; border: 1px solid #ddd; }} .axis {{ font-size: 11px; fill: #555; }}
+.finding {{ border-left: 4px solid #c0392b; padding-left: 1rem; margin: 1.5rem 0; }}
+</style>
+<h1>{title}</h1>
+<p>{summary}</p>
+{findings}
+<h2>Fuel against the size of the input</h2>
+{fuel}
+<h2>How calls ended</h2>
+{endings}
+<h2>Behaviours over time</h2>
+{line}
+</html>
+"""
+_WIDTH, _HEIGHT, _EDGE = 720, 320, 48
+_COLOURS = ("#1f77b4", "#d95f02", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#7f7f7f")
+
+
+def to_html(data: Mapping[str, Any], result: Result) -> str:
+    """Return the report as one page, its plots drawn as SVG."""
+    findings = "".join(_finding(finding) for finding in data["findings"]) or "<p>No findings.</p>"
+    return _PAGE.format(
+        title=html.escape(f"aegis fuzz {data['artifact']}"), summary=html.escape(to_text({**data, "findings": []})),
+        findings=findings, fuel=_scatter(result.points[-_POINTS:]), endings=_bars(data["statuses"]),
+        line=_line(result.line),
+    )  # fmt: skip
+
+
+def _finding(finding: Mapping[str, Any]) -> str:
+    calls = "\n".join(f"{function}({', '.join(texts)})" for function, texts in finding["steps"])
+    frames = "\n".join(finding["frames"])
+    return (
+        f'<div class="finding"><h3>{html.escape(finding["oracle"])}</h3><p>{html.escape(finding["text"])}</p>'
+        f"<pre>{html.escape(calls)}</pre><pre>{html.escape(finding['command'])}</pre>"
+        f"{f'<pre>{html.escape(frames)}</pre>' if frames else ''}</div>"
+    )
+
+
+def _scatter(points: Sequence[tuple[str, int, int]]) -> str:
+    if not points:
+        return "<p>No calls.</p>"
+    names = sorted({name for name, _, _ in points})
+    across = _scale([size for _, size, _ in points], _EDGE, _WIDTH - 10)
+    up = _scale([fuel for _, _, fuel in points], _HEIGHT - _EDGE, 10)
+    dots = "".join(
+        f'<circle cx="{across(size):.1f}" cy="{up(fuel):.1f}" r="2.5" fill="{_COLOURS[names.index(name) % 8]}" '
+        f'fill-opacity=".6"><title>{html.escape(name)}: size {size:,}, fuel {fuel:,}</title></circle>'
+        for name, size, fuel in points
+    )
+    legend = " ".join(
+        f'<span style="color:{_COLOURS[n % 8]}">&#9679; {html.escape(name)}</span>' for n, name in enumerate(names[:24])
+    )
+    return f"{_svg(dots, 'size', 'fuel (both logarithmic)')}<p>{legend}</p>"
+
+
+def _scale(values: Sequence[float], start: float, stop: float) -> Any:
+    low, high = math.log1p(min(values)), math.log1p(max(values))
+    return lambda value: start + (math.log1p(value) - low) / ((high - low) or 1) * (stop - start)
+
+
+def _line(points: Sequence[tuple[float, int, int]]) -> str:
+    if not points:
+        return "<p>Nothing ran.</p>"
+    latest, most = max(t for t, _, _ in points) or 1, max(b for _, _, b in points) or 1
+    path = " ".join(
+        f"{_EDGE + t / latest * (_WIDTH - 10 - _EDGE):.1f},{_HEIGHT - _EDGE - b / most * (_HEIGHT - _EDGE - 10):.1f}"
+        for t, _, b in [(0.0, 0, 0), *points]
+    )
+    return _svg(
+        f'<polyline points="{path}" fill="none" stroke="#1f77b4" stroke-width="2"/>',
+        f"seconds, to {latest:.1f}", f"distinct behaviours, to {most:,}",
+    )  # fmt: skip
+
+
+def _svg(inside: str, across: str, up: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img">{inside}'
+        f'<text class="axis" x="{_WIDTH / 2}" y="{_HEIGHT - 14}" text-anchor="middle">{html.escape(across)}</text>'
+        f'<text class="axis" x="14" y="{_HEIGHT / 2}" transform="rotate(-90 14 {_HEIGHT / 2})" text-anchor="middle">'
+        f"{html.escape(up)}</text></svg>"
+    )
+
+
+def _bars(statuses: Mapping[str, int]) -> str:
+    most = max(statuses.values(), default=1)
+    rows = "".join(
+        f'<tr><td>{html.escape(status)}</td><td style="min-width:20rem"><div style="background:#1f77b4;height:1rem;'
+        f'width:{max(0.3, number / most * 100):.1f}%"></div></td><td>{number:,}</td></tr>'
+        for status, number in statuses.items()
+    )
+    return f"<table>{rows}</table>"

@@ -1,0 +1,189 @@
+"""One chunk of a campaign, in whatever process it is done: plain data in, plain data out."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
+
+from aegis.errors import AegisError, PolicyError
+from aegis.fuzz.case import Case
+from aegis.fuzz.oracles import (
+    Deterministic,
+    Differential,
+    NoLimit,
+    NoTrap,
+    Oracle,
+    Predicate,
+    RoundTrip,
+    Scales,
+    Steady,
+)
+from aegis.fuzz.pairs import round_trips
+from aegis.fuzz.portable import Told, read_case, read_step, write_step
+from aegis.fuzz.search import Batch, Search
+from aegis.fuzz.target import Target
+from aegis.policy import Policy
+from aegis.runtime import Aegis
+
+__all__ = ["Plan", "Workshop", "explore", "oracles_of", "prepare_process"]
+
+ORACLES: dict[str, Callable[[], Oracle]] = {
+    "no-trap": NoTrap, "no-limit": NoLimit, "deterministic": Deterministic, "steady": Steady, "scales": Scales,
+}  # fmt: skip
+"""What a campaign asks if it is not told otherwise; round trips besides, where names and types suggest them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a campaign does, as every process of it knows it."""
+
+    data: bytes
+    name: str
+    policy: Policy
+    functions: tuple[str, ...] = ()
+    oracles: tuple[str, ...] = ()
+    """Names; none are the usual ones. ``round-trip:A,B``, ``differential:FILE`` and ``module:function`` besides."""
+    hostile: bool = False
+    goal: str = ""
+    seed: int = 0
+    others: tuple[tuple[str, bytes], ...] = ()
+    """The files that oracles name."""
+
+
+class Workshop:
+    """A plan's target and oracles, made once a process."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        runtime = Aegis(plan.policy)
+        self.target = _target(runtime, plan.data, plan)
+        self.oracles = list(oracles_of(plan, self.target))
+
+    def search(self, known: Sequence[str], corpus: Sequence[Any]) -> Search:
+        """Return a search that has what the campaign knows so far."""
+        plan = self.plan
+        steps = []
+        for told in corpus:
+            with contextlib.suppress(ValueError, AegisError):
+                steps.append(read_step(self.target, told))
+        return Search(
+            self.target, self.oracles, seed=plan.seed, goal=plan.goal, known=frozenset(known), corpus=steps,
+        )  # fmt: skip
+
+    def told(self, batch: Batch) -> dict[str, Any]:
+        """Return a batch as plain data."""
+        return {
+            "chunk": batch.chunk,
+            "cases": batch.cases,
+            "seconds": batch.seconds,
+            "statuses": batch.statuses,
+            "points": batch.points[:64],
+            "findings": [Told.of(self.target, found).to_dict() for found in batch.findings],
+            "behaviours": [
+                [b.signature, write_step(self.target, b.step), b.size, b.fuel, b.memory, b.host_calls]
+                for b in batch.behaviours
+                if not any(getattr(a, "step", None) is not None for a in b.step.arguments)
+            ],
+        }
+
+
+def _target(runtime: Aegis, data: bytes, plan: Plan) -> Target:
+    return Target(runtime, runtime.load(data, plan.name), functions=plan.functions, hostile=plan.hostile)
+
+
+def oracles_of(plan: Plan, target: Target) -> Sequence[Oracle]:
+    """Return the oracles that a plan names; raise ``PolicyError`` for one that there is not."""
+    names = plan.oracles or (*ORACLES, *(f"round-trip:{a},{b}" for a, b in round_trips(target)))
+    return [_oracle(name, plan, target) for name in names]
+
+
+def _oracle(name: str, plan: Plan, target: Target) -> Oracle:
+    kind, mark, rest = name.partition(":")
+    if name in ORACLES:
+        return ORACLES[name]()
+    if kind == "round-trip" and rest.count(",") == 1:
+        encode, decode = rest.split(",")
+        for function in (encode, decode):
+            if function not in target.subjects:
+                raise PolicyError(f"oracle {name}: {function!r} is not an export that can be called")
+        return RoundTrip(encode, decode)
+    if kind == "differential":
+        data = dict(plan.others).get(rest)
+        if data is None:
+            raise PolicyError(f"oracle {name}: name the other component, as differential:FILE")
+        return Differential(_target(target.runtime, data, replace(plan, name=rest)))
+    if mark:
+        return Predicate(name, _predicate(name, kind, rest))
+    raise PolicyError(
+        f"there is no oracle {name!r}; there are {', '.join(ORACLES)}, round-trip:A,B, differential:FILE, and "
+        "MODULE:FUNCTION of yours"
+    )
+
+
+def _predicate(name: str, module: str, function: str) -> Callable[..., Any]:
+    try:
+        found = getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise PolicyError(f"oracle {name}: {error}") from None
+    if not callable(found):
+        raise PolicyError(f"oracle {name} is no function")
+    return found  # type: ignore[no-any-return]
+
+
+# -- in a process of the campaign -------------------------------------------------------------------
+
+_shop: Workshop | None = None
+
+
+def prepare_process() -> None:
+    """A process of a campaign leaves Ctrl-C to the one that started it."""
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def explore(plan: Plan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], seconds: float) -> Any:
+    """Do one chunk and return it as plain data. A chunk with a negative number replays the corpus."""
+    return _on_a_thread(lambda: _explore(plan, chunk, cases, known, corpus, seconds))
+
+
+def _explore(plan: Plan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], seconds: float) -> Any:
+    global _shop
+    if _shop is None or _shop.plan != plan:
+        _shop = Workshop(plan)
+    search = _shop.search(known, corpus if chunk >= 0 else ())
+    if chunk < 0:
+        batch = Batch(chunk)
+        for told in corpus:
+            with contextlib.suppress(ValueError, KeyError, AegisError):
+                case = (
+                    read_case(_shop.target, told) if isinstance(told, dict) else Case((read_step(_shop.target, told),))
+                )
+                search.again(case, batch)
+    else:
+        batch = search.run(chunk, cases, time.monotonic() + seconds)
+    return _shop.told(batch)
+
+
+def _on_a_thread(work: Callable[[], Any]) -> Any:
+    """Run on a thread whose calls into guests need no other: the main one is Ctrl-C's."""
+    found: list[Any] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="aegis-fuzz")
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return found[0]
