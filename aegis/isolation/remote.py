@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aegis.engine.component.trampoline import ImportedFunction
 from aegis.errors import CallError
 from aegis.isolation.codec import Signature
+from aegis.isolation.serving import UNFIT
 from aegis.isolation.wire import Broken
 from aegis.providers import Providers
 from aegis.values import HostFunction
@@ -147,7 +148,11 @@ def _component_function(function: ImportedFunction, number: int, handles: Worker
     signature = Signature(function.type, handles)
 
     def call(*values: Any) -> Any:
-        answer = signature.unpack_result(handles.ask(number, signature.pack(values)))
+        answer = handles.ask(number, signature.pack(values))
+        try:
+            answer = signature.unpack_result(answer)
+        except Broken:
+            answer = signature.unpack_result(handles.ask(UNFIT, []))
         if isinstance(answer, Err) and function.type.result is not None:
             raise answer
         return answer

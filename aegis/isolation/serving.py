@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.engine.component.trampoline import ImportedFunction, refit
 from aegis.engine.trampoline import fit_result
 from aegis.errors import AegisError, CallError, HostError
-from aegis.isolation.codec import Signature
+from aegis.isolation.codec import Signature, is_single
 from aegis.isolation.faults import to_plain
 from aegis.isolation.wire import Broken
 from aegis.values import HostFunction
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from aegis.engine.door import Door
     from aegis.isolation.objects import ParentHandles
 
-__all__ = ["ComponentFunctions", "HostFunctions", "ModuleFunctions", "are_of"]
+__all__ = ["DROP", "UNFIT", "ComponentFunctions", "HostFunctions", "ModuleFunctions", "are_of"]
+
+DROP, UNFIT = -1, -2
+"""Numbers that are no function: a guest dropped an object, and the last answer was not of its type."""
 
 
 class HostFunctions:
@@ -32,6 +35,10 @@ class HostFunctions:
         """Call one; return whether it failed, and its answer or its error. A failure is kept at the door."""
         if type(number) is not int or type(values) is not list:
             raise Broken("a host call that cannot be read")
+        if number >= 0:
+            door.calls_left -= 1
+            if door.calls_left < 0:
+                raise Broken("more host calls than it may make")
         try:
             return False, self.serve_host_function(door, number, values)
         except Broken:
@@ -94,7 +101,7 @@ def are_of(kinds: Sequence[str], values: Any) -> bool:
 
 def _is_of(kind: str, value: Any) -> bool:
     if kind[0] == "f":
-        return type(value) is float
+        return type(value) is float and (kind == "f64" or is_single(value))
     bits = int(kind[1:])
     return type(value) is int and -(1 << (bits - 1)) <= value < 1 << (bits - 1)
 
@@ -110,21 +117,24 @@ class ComponentFunctions(HostFunctions):
         self._signatures: dict[int, Signature] = {}
         self.handles = handles
         self.any = bool(served)
+        self._latest: tuple[int, Any, int] | None = None
 
     def answer(self, door: Door, number: int, values: list[Any]) -> Any:
         assert self.handles is not None
-        if number == -1:
+        if number == DROP:
             self.handles.drop_object(values[0] if values else None)
             return None
-        if number not in self._served:
-            raise Broken("a host function that nobody offered")
+        if number == UNFIT:
+            return self._fitted(door)
         function, signature = self._wanted[number], self._signature(number)
         arguments = signature.unpack(values)
+        self._latest = None
         door.serving = str(function)
         result = self._result(function, number, arguments, door)
         door.serving = None
         if function.type.result is None and result is not None:
             refit(function, result, door)
+        self._latest = number, result, self.handles.next
         try:
             return signature.pack_result(result)
         except CallError as odd:
@@ -132,7 +142,16 @@ class ComponentFunctions(HostFunctions):
         except AegisError:
             raise
         except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
-            return signature.pack_result(refit(function, result, door))
+            return self._fitted(door)
+
+    def _fitted(self, door: Door) -> Any:
+        """Return the latest answer made fit, which went over as it was; or raise what is wrong with it."""
+        if self._latest is None or self.handles is None:
+            raise Broken("complaints about an answer that was not given")
+        number, result, first = self._latest
+        self._latest = None
+        self.handles.withdraw(first)
+        return self._signature(number).pack_result(refit(self._wanted[number], result, door))
 
     def _result(self, function: ImportedFunction, number: int, arguments: list[Any], door: Door) -> Any:
         called = self._functions[number]
@@ -154,4 +173,8 @@ class ComponentFunctions(HostFunctions):
         return made
 
     def label(self, number: int) -> str:
-        return "a resource's drop" if number == -1 else str(self._wanted[number])
+        if number in (DROP, UNFIT):
+            return "a resource's drop" if number == DROP else "a result"
+        if number not in self._served:
+            raise Broken("a host function that nobody offered")
+        return str(self._wanted[number])
