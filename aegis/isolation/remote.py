@@ -12,7 +12,7 @@ from aegis.isolation.serving import UNFIT
 from aegis.isolation.wire import Broken
 from aegis.providers import Providers
 from aegis.values import HostFunction
-from aegis.wit.types import Function, Resource
+from aegis.wit.types import Function, Resource, Result
 from aegis.wit.values import Err, ResourceHandle
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _component_function(function: ImportedFunction, number: int, handles: Worker
             answer = signature.unpack_result(answer)
         except Broken:
             answer = signature.unpack_result(handles.ask(UNFIT, []))
-        if isinstance(answer, Err) and function.type.result is not None:
+        if isinstance(answer, Err) and isinstance(function.type.result, Result):
             raise answer
         return answer
 

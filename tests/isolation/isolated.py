@@ -19,7 +19,8 @@ only_where_there_are_workers = pytest.mark.skipif(sys.platform != "linux", reaso
 def runtime(place: str, **policy: Any) -> Aegis:
     """Return a runtime whose sandboxes are in ``place``."""
     made = {"cache": False, "pooled": False, "timeout": "20s", **policy}
-    return Aegis(isolation=made.pop("isolation", True) if place == "isolated" else None, **made)
+    isolation = made.pop("isolation", True)
+    return Aegis(isolation=isolation if place == "isolated" else None, **made)
 
 
 def isolated(**policy: Any) -> Aegis:
