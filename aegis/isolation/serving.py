@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from aegis.engine.door import Door
     from aegis.isolation.objects import ParentHandles
 
-__all__ = ["DROP", "UNFIT", "ComponentFunctions", "HostFunctions", "ModuleFunctions", "are_of"]
+__all__ = ["DEEP", "DROP", "UNFIT", "ComponentFunctions", "HostFunctions", "ModuleFunctions", "are_of"]
 
-DROP, UNFIT = -1, -2
-"""Numbers that are no function: a guest dropped an object, and the last answer was not of its type."""
+DROP, UNFIT, DEEP = -1, -2, -3
+"""Numbers that are no function: a guest dropped an object; the last answer was not of its type; and our own
+for a call that is too deep inside others."""
 
 
 class HostFunctions:
@@ -46,12 +47,14 @@ class HostFunctions:
         except BaseException as error:
             if door.failure is None:
                 door.failure = error
-                if not isinstance(error, HostError):
+                if not isinstance(error, HostError) and number != DEEP:
                     door.serving = self.label(number)
             return True, to_plain(error if isinstance(error, AegisError) else HostError("a host function raised"))
 
     def serve_host_function(self, door: Door, number: int, values: list[Any]) -> Any:
         """Return what the function answers; who waits for it in vain finds ``label`` on the stack."""
+        if number == DEEP:
+            raise RecursionError("guest and host functions call one another too deep")
         label = self.label(number)
         answer = self.answer(door, number, values)
         del label

@@ -18,7 +18,7 @@ from aegis.errors import AegisError, CallError, SandboxStateError, WorkerCrashed
 from aegis.isolation import told
 from aegis.isolation.codec import Signature
 from aegis.isolation.faults import from_plain
-from aegis.isolation.serving import UNFIT, are_of
+from aegis.isolation.serving import DEEP, UNFIT, are_of
 from aegis.isolation.wire import Broken, Late
 from aegis.values import FuncType, MemoryFault
 from aegis.wit.types import Result
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["IsolatedStore", "RemoteMemory"]
 
 _CLOSING = 1.0
+_DEEPEST = 40
+"""Host calls inside one another. Each is a dozen frames of Python, and its stack must never end in our own code."""
 _UNLIMITED = 1 << 62
 
 
@@ -59,6 +61,7 @@ class IsolatedStore:
         self.undelivered: tuple[str, OSError] | None = None
         self._signatures: dict[str, Signature] = {}
         self._grace = 0.1
+        self._depth = 0
         self._crash: AegisError = WorkerCrashed("the worker process is gone", signal=0)
 
     # -- life ----------------------------------------------------------------------------------
@@ -332,6 +335,9 @@ class IsolatedStore:
         _, mine, number, values = message
         before, owner = where.mode, self.owner
         where.mode, self.owner = NESTED, get_ident()
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            number, values = DEEP, []
         try:
             failed, answer = self.host.call(self.door, number, values)
             try:
@@ -340,6 +346,7 @@ class IsolatedStore:
                 self._answer(mine, *self.host.call(self.door, UNFIT, []))
         finally:
             where.mode, self.owner = before, owner
+            self._depth -= 1
 
     def _answer(self, mine: int, failed: bool, answer: Any) -> None:
         self.worker.channel.send(["answer", mine, failed, answer], until=self.door.deadline + self._grace)
