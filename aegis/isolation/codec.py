@@ -7,6 +7,7 @@ says what is wrong. Unpacking believes nothing: what came from a worker is of it
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 from typing import Any, Protocol
 
 from aegis.isolation.wire import Broken
@@ -29,9 +30,10 @@ from aegis.wit.types import (
 )
 from aegis.wit.values import Err, Ok, Some
 
-__all__ = ["Handles", "Signature", "packer", "unpacker"]
+__all__ = ["Handles", "Signature", "is_single", "packer", "unpacker"]
 
 Convert = Callable[[Any], Any]
+_SINGLE = Struct("<f")
 _BITS = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
 
 
@@ -216,14 +218,45 @@ def _unpack_primitive(of: str) -> Convert:
     if bits is not None:
         low, above = (0, 1 << bits) if of[0] == "u" else (-(1 << (bits - 1)), 1 << (bits - 1))
         return lambda data: _whole(data, low, above)
-    kind: Any = {"bool": bool, "f32": float, "f64": float}.get(of, str)
+    if of in ("string", "char"):
+        return _unpack_char if of == "char" else _unpack_text
+    kind: Any = {"bool": bool}.get(of, float)
 
     def unpack(data: Any) -> Any:
-        if type(data) is not kind or (of == "char" and len(data) != 1):
+        if type(data) is not kind or (of == "f32" and not is_single(data)):
             raise Broken(f"something other than the {of} that was due")
         return data
 
     return unpack
+
+
+def is_single(value: float) -> bool:
+    """Tell whether a float of 64 bits is one of 32 bits."""
+    try:
+        return value != value or _SINGLE.unpack(_SINGLE.pack(value))[0] == value
+    except OverflowError:
+        return False
+
+
+def _unpack_text(data: Any) -> str:
+    if type(data) is not str or not (data.isascii() or _is_unicode(data)):
+        raise Broken("something other than the text that was due")
+    return data
+
+
+def _unpack_char(data: Any) -> str:
+    if len(_unpack_text(data)) != 1:
+        raise Broken("something other than the char that was due")
+    return data  # type: ignore[no-any-return]
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether a text is without lone surrogates, which no guest can have (Unicode scalar values)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unpack_bytes(data: Any) -> Any:

@@ -194,7 +194,7 @@ def _ask(
     until = None if options.compile_time is None else time.monotonic() + options.compile_time
     try:
         worker.channel.send(["compile", pickle.dumps(wanted)], files)
-        kind, value, *_ = worker.channel.recv(until)
+        kind, value = _answer(worker.channel.recv(until))
     except Late:
         allowed = options.compile_time or 0.0
         raise DeadlineExceeded(
@@ -206,6 +206,13 @@ def _ask(
     if kind == "fail":
         raise _failed(from_plain(value), what)
     return value
+
+
+def _answer(reply: Any) -> tuple[str, Any]:
+    """Return what a worker answered; raise :class:`Broken` for what is no answer."""
+    if type(reply) is not list or len(reply) < 2 or reply[0] not in ("done", "fail"):
+        raise Broken("something other than an answer")
+    return reply[0], reply[1]
 
 
 def _failed(error: AegisError, what: str) -> AegisError:

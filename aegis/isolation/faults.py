@@ -72,7 +72,7 @@ def from_plain(data: Any) -> AegisError:
             raise Broken("an error without a message")
         message = "".join(c if c.isprintable() else printable(c) for c in message)
         if name == "GuestExit":
-            return GuestExit(given["code"])
+            return GuestExit(_index(given["code"]))
         made: AegisError = getattr(errors, name)(message, **given)
         return made
     except (TypeError, ValueError, KeyError, AttributeError):

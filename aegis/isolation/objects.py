@@ -22,24 +22,30 @@ class ParentHandles:
         self._imported, self._limit, self._classes = imported, limit, classes
         self.objects: dict[int, Any] = {}
         self.held: dict[int, ResourceHandle] = {}
-        self._lent: list[int] = []
-        self._next = 1
+        self._keys: dict[int, int] = {}
+        """Which resource each object was given for."""
+        self._lent: dict[int, None] = {}
+        self.next = 1
+        """The number of the next object that is handed out."""
 
     def number(self, value: Any, resource: Resource, *, own: bool) -> int:
         if resource.key >= self._imported:
             return self._checked(value, resource.key)
         if isinstance(value, ResourceHandle) or value is None:
             raise CallError(f"expected an object of the host for the resource, not {type(value).__name__}")
+        self._count()
+        number, self.next = self.next, self.next + 1
+        self.objects[number], self._keys[number] = value, resource.key
+        if not own:
+            self._lent[number] = None
+        return number
+
+    def _count(self) -> None:
         used = len(self.objects) + len(self.held)
         if self._limit is not None and used >= self._limit:
             raise QuotaExceeded(
                 f"the guest holds {used:,} handles, all it may", limit="handles", used=used, allowed=self._limit
             )
-        number, self._next = self._next, self._next + 1
-        self.objects[number] = value
-        if not own:
-            self._lent.append(number)
-        return number
 
     def _checked(self, value: Any, key: int) -> int:
         if not isinstance(value, ResourceHandle):
@@ -54,21 +60,36 @@ class ParentHandles:
 
     def meant(self, number: int, resource: Resource, *, own: bool) -> Any:
         if resource.key >= self._imported:
+            if number in self.held:
+                raise Broken("a handle that was given out before")
+            self._count()
             made = self.held[number] = self._classes(resource.key)(number, resource.key, self)
             return made
-        try:
-            return self.objects.pop(number) if own else self.objects[number]
-        except KeyError:
-            raise Broken("an object that the guest does not hold") from None
+        if self._keys.get(number) != resource.key or (own and number in self._lent):
+            raise Broken("an object that the guest does not hold")
+        return self._pop(number) if own else self.objects[number]
+
+    def _pop(self, number: int) -> Any:
+        del self._keys[number]
+        return self.objects.pop(number)
+
+    def withdraw(self, first: int) -> None:
+        """Take back what was handed out from ``first`` on: it never arrived, or was no use."""
+        for number in range(first, self.next):
+            if number not in self._keys:
+                raise Broken("an object that was used, and then not wanted")
+            self._lent.pop(number, None)
+            self._pop(number)
+        self.next = first
 
     def settle(self, taken: Any, mark: int) -> None:
         """A call ended: the guest took these handles of its own, and what was lent since ``mark`` came back."""
         for number in taken:
-            handle = self.held.pop(number, None)
+            handle = self.held.pop(number, None) if type(number) is int else None
             if handle is not None:
                 handle._native = None
         while len(self._lent) > mark:
-            self.objects.pop(self._lent.pop(), None)
+            self._pop(self._lent.popitem()[0])
 
     @property
     def lent(self) -> int:
@@ -77,7 +98,9 @@ class ParentHandles:
 
     def drop_object(self, number: Any) -> None:
         """The guest dropped an object: tell it, if it wants to know."""
-        drop = getattr(self.objects.pop(number, None), "__drop__", None)
+        if type(number) is not int or number not in self._keys or number in self._lent:
+            raise Broken("an object dropped that the guest does not hold")
+        drop = getattr(self._pop(number), "__drop__", None)
         if drop is not None:
             drop()
 
@@ -89,6 +112,7 @@ class ParentHandles:
     def close(self) -> list[BaseException]:
         """Drop what the guest still held, as the sandbox ends; return what objects raised at that."""
         failures: list[BaseException] = []
+        self._lent.clear()
         while self.objects:
             try:
                 self.drop_object(next(reversed(self.objects)))

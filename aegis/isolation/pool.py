@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pickle
+import select
 import signal
 import socket
 import struct
@@ -16,12 +17,12 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aegis.errors import AegisError, WorkerCrashed
 from aegis.isolation.setup import Brief
-from aegis.isolation.wire import Broken, Channel, Region, seal
+from aegis.isolation.wire import LOOK, Broken, Channel, Region, seal
 from aegis.isolation.zygote import ENDED, FORKED, PACKET
 from aegis.limits import MIB
 
@@ -68,6 +69,7 @@ class Worker:
         self.shared = Region.new(REGION)
         self.channel = Channel(near, *Region.pair(self.shared, REGION, parent=True))
         self.served = 0
+        self._status: int | None = None
         self._closed = False
 
     @property
@@ -99,8 +101,9 @@ class Worker:
         """Return how the worker died, which it did or will at once."""
         if not self.pid:
             return WorkerCrashed("no worker process could be made: the system has no room for one more", signal=0)
-        status = self._server.status(self.pid)
-        said = self.said()
+        if self._status is None:
+            self._status = self._server.status(self.pid)
+        status, said = self._status, self.said()
         number = os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else 0
         if number:
             text = f"the worker process died of signal {number} ({_signal_name(number)})"
@@ -133,7 +136,7 @@ class Worker:
             os.close(self._said)
             os.close(self.shared)
             self._said = -1
-            self._server.forget(self.pid)
+            self._server.forget(self.pid if self._status is None else 0)
 
 
 def _signal_name(number: int) -> str:
@@ -151,7 +154,13 @@ class Zygote:
             raise Unsupported("isolation needs Linux 5.3 or later; run without --isolate, or in a virtual machine")
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
-        command = [sys.executable, "-I", "-c", _START.format(far.fileno(), stack), json.dumps(sys.path)]
+        command = [
+            sys.executable,
+            "-I",
+            "-c",
+            _START.format(far.fileno(), stack),
+            json.dumps([entry or os.getcwd() for entry in sys.path]),
+        ]
         try:
             self._process = subprocess.Popen(
                 command, pass_fds=(far.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -164,7 +173,8 @@ class Zygote:
         finally:
             far.close()
         self._control = near
-        near.settimeout(_PATIENCE)
+        # The system keeps the time of what is sent; what is received is asked for without waiting.
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(_PATIENCE), 0))
         self._lock = threading.RLock()  # the collector may end a worker in the middle of anything
         self._births: deque[list[int]] = deque()
         """Workers whose numbers the server did not tell yet, in the order of asking."""
@@ -194,10 +204,7 @@ class Zygote:
 
     def number(self, birth: list[int]) -> int:
         """Return the number of the process that was asked for, 0 where none could be made."""
-        if not birth:
-            with self._lock, contextlib.suppress(OSError):
-                while not birth and (message := self._control.recv(PACKET)):
-                    self._note(message)
+        self._wait(lambda: bool(birth))
         return birth[0] if birth else 0
 
     def _note(self, message: bytes) -> None:
@@ -226,31 +233,40 @@ class Zygote:
 
     def status(self, pid: int) -> int | None:
         """Wait for the end of a worker that is dying, and return its status; ``None`` if it does not die."""
+        self._wait(lambda: pid in self._ended)
+        with self._lock:
+            return self._ended.pop(pid, None)
+
+    def _wait(self, happened: Callable[[], bool]) -> None:
+        """Take what the server tells until something happened, the server ended, or patience does. Nobody waits
+        for the lock meanwhile."""
         until = time.monotonic() + _PATIENCE
-        while time.monotonic() < until:
+        while not happened() and time.monotonic() < until:
+            with contextlib.suppress(OSError, ValueError):
+                poller = select.poll()
+                poller.register(self._control, select.POLLIN)
+                poller.poll(LOOK * 1000)
             with self._lock:
-                if pid in self._ended:
-                    return self._ended.pop(pid)
-                try:
-                    message = self._control.recv(PACKET)
-                except OSError:
-                    return None
-                if not message:
-                    return None
+                if not self._drain():
+                    return
+
+    def _drain(self) -> bool:
+        """Take what the server told by now; return whether it is there."""
+        try:
+            while message := self._control.recv(PACKET, socket.MSG_DONTWAIT):
                 self._note(message)
-        return None
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def forget(self, pid: int) -> None:
         """Nobody will ask how this worker ended."""
         with self._lock:
             if pid and self._ended.pop(pid, None) is None:
                 self._forgotten.add(pid)
-            with contextlib.suppress(OSError):
-                self._control.setblocking(False)
-                while message := self._control.recv(PACKET):
-                    self._note(message)
-            with contextlib.suppress(OSError):
-                self._control.settimeout(_PATIENCE)
+            self._drain()
 
     def close(self) -> None:
         """End the server, and with it every worker."""

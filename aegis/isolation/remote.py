@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aegis.engine.component.trampoline import ImportedFunction
 from aegis.errors import CallError
 from aegis.isolation.codec import Signature
+from aegis.isolation.serving import UNFIT
 from aegis.isolation.wire import Broken
 from aegis.providers import Providers
 from aegis.values import HostFunction
@@ -148,11 +149,11 @@ def _component_function(function: ImportedFunction, number: int, handles: Worker
     fallible = isinstance(function.type.result, Result)
 
     def call(*values: Any) -> Any:
-        plain = handles.ask(number, signature.pack(values))
+        answer = handles.ask(number, signature.pack(values))
         try:
-            answer = signature.unpack_result(plain)
+            answer = signature.unpack_result(answer)
         except Broken:
-            return plain  # not of its type: who lowers it says so
+            answer = signature.unpack_result(handles.ask(UNFIT, []))
         if fallible and isinstance(answer, Err):
             raise answer
         return answer

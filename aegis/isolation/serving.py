@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.engine.component.trampoline import ImportedFunction, refit
 from aegis.engine.trampoline import fit_result
 from aegis.errors import AegisError, CallError, HostError
-from aegis.isolation.codec import Signature
+from aegis.isolation.codec import Signature, is_single
 from aegis.isolation.faults import to_plain
 from aegis.isolation.wire import Broken
 from aegis.values import HostFunction
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from aegis.engine.door import Door
     from aegis.isolation.objects import ParentHandles
 
-__all__ = ["DROP", "ComponentFunctions", "HostFunctions", "ModuleFunctions", "are_of"]
+__all__ = ["DEEP", "DROP", "UNFIT", "ComponentFunctions", "HostFunctions", "ModuleFunctions", "are_of"]
 
-
-DROP = -1
-"""Stands for the drop of one of the embedder's objects, which is no host call."""
+DROP, UNFIT, DEEP = -1, -2, -3
+"""Numbers that are no function: a guest dropped an object; the last answer was not of its type; and our own
+for a call that is too deep inside others."""
 
 
 class HostFunctions:
@@ -36,6 +36,10 @@ class HostFunctions:
         """Call one; return whether it failed, and its answer or its error. A failure is kept at the door."""
         if type(number) is not int or type(values) is not list:
             raise Broken("a host call that cannot be read")
+        if number >= 0:
+            door.calls_left -= 1
+            if door.calls_left < 0:
+                raise Broken("more host calls than it may make")
         try:
             return False, self.serve_host_function(door, number, values)
         except Broken:
@@ -43,12 +47,14 @@ class HostFunctions:
         except BaseException as error:
             if door.failure is None:
                 door.failure = error
-                if not isinstance(error, HostError):
+                if not isinstance(error, HostError) and number != DEEP:
                     door.serving = self.label(number)
             return True, to_plain(error if isinstance(error, AegisError) else HostError("a host function raised"))
 
     def serve_host_function(self, door: Door, number: int, values: list[Any]) -> Any:
         """Return what the function answers; who waits for it in vain finds ``label`` on the stack."""
+        if number == DEEP:
+            raise RecursionError("guest and host functions call one another too deep")
         label = self.label(number)
         answer = self.answer(door, number, values)
         del label
@@ -98,7 +104,7 @@ def are_of(kinds: Sequence[str], values: Any) -> bool:
 
 def _is_of(kind: str, value: Any) -> bool:
     if kind[0] == "f":
-        return type(value) is float
+        return type(value) is float and (kind == "f64" or is_single(value))
     bits = int(kind[1:])
     return type(value) is int and -(1 << (bits - 1)) <= value < 1 << (bits - 1)
 
@@ -114,21 +120,24 @@ class ComponentFunctions(HostFunctions):
         self._signatures: dict[int, Signature] = {}
         self.handles = handles
         self.any = bool(served)
+        self._latest: tuple[int, Any, int] | None = None
 
     def answer(self, door: Door, number: int, values: list[Any]) -> Any:
         assert self.handles is not None
         if number == DROP:
             self.handles.drop_object(values[0] if values else None)
             return None
-        if number not in self._served:
-            raise Broken("a host function that nobody offered")
+        if number == UNFIT:
+            return self._fitted(door)
         function, signature = self._wanted[number], self._signature(number)
         arguments = signature.unpack(values)
+        self._latest = None
         door.serving = str(function)
         result = self._result(function, number, arguments, door)
         door.serving = None
         if function.type.result is None and result is not None:
             refit(function, result, door)
+        self._latest = number, result, self.handles.next
         try:
             return signature.pack_result(result)
         except CallError as odd:
@@ -136,7 +145,16 @@ class ComponentFunctions(HostFunctions):
         except AegisError:
             raise
         except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
-            return signature.pack_result(refit(function, result, door))
+            return self._fitted(door)
+
+    def _fitted(self, door: Door) -> Any:
+        """Return the latest answer made fit, which went over as it was; or raise what is wrong with it."""
+        if self._latest is None or self.handles is None:
+            raise Broken("complaints about an answer that was not given")
+        number, result, first = self._latest
+        self._latest = None
+        self.handles.withdraw(first)
+        return self._signature(number).pack_result(refit(self._wanted[number], result, door))
 
     def _result(self, function: ImportedFunction, number: int, arguments: list[Any], door: Door) -> Any:
         called = self._functions[number]
@@ -158,4 +176,8 @@ class ComponentFunctions(HostFunctions):
         return made
 
     def label(self, number: int) -> str:
-        return "a resource's drop" if number == DROP else str(self._wanted[number])
+        if number in (DROP, UNFIT):
+            return "a resource's drop" if number == DROP else "a result"
+        if number not in self._served:
+            raise Broken("a host function that nobody offered")
+        return str(self._wanted[number])

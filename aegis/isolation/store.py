@@ -6,7 +6,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from struct import error
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,13 @@ from aegis.engine.classify import own_failure
 from aegis.engine.convert.shape import fit_arguments
 from aegis.engine.threads import MAIN, NESTED, where
 from aegis.engine.ticker import ticker
-from aegis.errors import AegisError, SandboxStateError, WorkerCrashed
+from aegis.errors import AegisError, CallError, SandboxStateError, WorkerCrashed
+from aegis.isolation import told
 from aegis.isolation.codec import Signature
 from aegis.isolation.faults import from_plain, out_of_memory
-from aegis.isolation.serving import DROP, are_of
-from aegis.isolation.setup import ACCOUNT
+from aegis.isolation.serving import DEEP, UNFIT, are_of
 from aegis.isolation.wire import Broken, Late
-from aegis.values import Decision, FuncType, MemoryFault
+from aegis.values import FuncType, MemoryFault
 from aegis.wit.types import Result
 from aegis.wit.values import Err, ResourceHandle
 
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["IsolatedStore", "RemoteMemory"]
 
 _CLOSING = 1.0
+_DEEPEST = 40
+"""Host calls inside one another. Each is a dozen frames of Python, and its stack must never end in our own code."""
 _UNLIMITED = 1 << 62
 
 
@@ -65,6 +66,8 @@ class IsolatedStore:
         self._signatures: dict[str, Signature] = {}
         self._grace = 0.1
         self._farewell = farewell
+        self._depth = 0
+        self._crash: AegisError = WorkerCrashed("the worker process is gone", signal=0)
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -74,8 +77,8 @@ class IsolatedStore:
         self.token.pop()
         try:
             self.arm()
-            answer = self._converse(["setup", setup], descriptors, extra=patience)
-            self.layers = tuple(tuple(layer) for layer in answer)
+            answer = self._ask(["setup", setup], descriptors, extra=patience)
+            self.layers = self._understood(lambda: told.layers(answer))
         except BaseException:
             self._let_go(clean=False)
             raise
@@ -94,13 +97,10 @@ class IsolatedStore:
             self._let_go(clean=False)
             return
         try:
-            self.worker.channel.send(["finish"], until=time.monotonic() + _CLOSING)
-            reply = self._reply(time.monotonic() + _CLOSING)
-            clean = reply[0] == "done"
-            if clean and reply[1] is not None:
-                name, number = reply[1]
-                self.undelivered = (str(name), OSError(number, _strerror(number)))
-        except (Broken, Late, ValueError, TypeError):
+            until = time.monotonic() + _CLOSING
+            self.worker.channel.send(["finish"], until=until)
+            clean, self.undelivered = told.farewell(self._reply(until))
+        except (Broken, Late):
             pass
         self._let_go(clean=clean)
 
@@ -193,27 +193,29 @@ class IsolatedStore:
         given = [
             coerce(k, v, f"argument {n}") for n, (k, v) in enumerate(zip(signature.params, values, strict=True), 1)
         ]
-        value = self._converse(["call", name, given])
-        found = [value] if len(signature.results) == 1 else value
-        if signature.results and not are_of(signature.results, found):
+        value = self._ask(["call", name, given])
+        found: Any = [value] if len(signature.results) == 1 else value if signature.results else []
+        if not are_of(signature.results, found) or (not signature.results and value is not None):
             raise self._died(Broken("a result of other types than the export's"))
         return tuple(value) if isinstance(value, list) else value
 
     def _component_call(self, name: str, signature: Signature, values: Sequence[Any]) -> Any:
         """Call, and once more with arguments made fit where they are of another shape than their types."""
         assert self.handles is not None
-        mark = self.handles.lent
+        mark, first = self.handles.lent, self.handles.next
         function = signature.function
         _check_count(values, function.params)
         try:
             try:
-                value = self._converse(["call", name, signature.pack(values)], mark=mark)
-            except (TypeError, ValueError, AttributeError, KeyError, OverflowError, _Unfit) as odd:
-                if isinstance(odd, AegisError):
-                    raise
-                fitted = fit_arguments(function, values)
-                self.handles.settle((), mark)
-                value = self._converse(["call", name, signature.pack(fitted)], mark=mark)
+                value = self._converse(["call", name, _packed(signature, values)], mark=mark)
+            except _Unfit:
+                self._understood(lambda: self._handles().withdraw(first))
+                value = self._ask(["call", name, signature.pack(fit_arguments(function, values))], mark=mark)
+        except CallError:
+            # The guest was not entered: what was to be its own is the caller's still.
+            self.handles.settle((), mark)
+            self._understood(lambda: self._handles().withdraw(first))
+            raise
         finally:
             self.handles.settle((), mark)
         found = self._understood(lambda: signature.unpack_result(value))
@@ -222,6 +224,10 @@ class IsolatedStore:
         if isinstance(found, Err):
             raise found
         return found.value
+
+    def _handles(self) -> ParentHandles:
+        assert self.handles is not None
+        return self.handles
 
     def cancel(self) -> None:
         """Stop the call under way, from any thread; one that ends at this very moment has won."""
@@ -233,6 +239,13 @@ class IsolatedStore:
 
     # -- messages --------------------------------------------------------------------------------
 
+    def _ask(self, message: list[Any], descriptors: Sequence[int] = (), *, extra: float = 0.0, mark: int = 0) -> Any:
+        """As :meth:`_converse`, for what is of its types for certain: whoever denies that is not believed."""
+        try:
+            return self._converse(message, descriptors, extra=extra, mark=mark)
+        except _Unfit:
+            raise self._died(Broken("arguments refused that fit")) from None
+
     def _converse(
         self, message: list[Any], descriptors: Sequence[int] = (), *, extra: float = 0.0, mark: int = 0
     ) -> Any:
@@ -241,37 +254,55 @@ class IsolatedStore:
             raise SandboxStateError("the sandbox is closed", state="closed")
         until = self.door.deadline + self._grace + extra
         try:
-            self.worker.channel.send(message, descriptors, until=until)
+            self._say(message, descriptors, until)
             while True:
                 reply = self._next(until)
                 if self._served(reply):
+                    until = self._pressed(until)
                     continue
                 kind, value, account, taken = reply
-                self._note(account)
-                if self.handles is not None:
-                    self.handles.settle(taken, mark)
+                self._note(account, taken, mark)
                 break
         except Late:
             raise self._killed() from None
         except Broken as reason:
             raise self._died(reason) from None
-        return self._told(kind, value)
+        return self._told(message[0], kind, value)
 
-    def _told(self, kind: Any, value: Any) -> Any:
+    def _say(self, message: list[Any], descriptors: Sequence[int], until: float) -> None:
+        try:
+            self.worker.channel.send(message, descriptors, until=until)
+        except TypeError:
+            raise _Unfit from None  # it is not plain data, so it is not of its type
+
+    def _pressed(self, until: float) -> float:
+        """Return until when to listen to a worker that talks and does not answer; raise :class:`Late` by then."""
+        now = time.monotonic()
+        if self.door.stop is not None:
+            until = min(until, now + self._grace)
+        if now >= until:
+            raise Late
+        return until
+
+    def _told(self, asked: str, kind: str, value: Any) -> Any:
         """Return what a reply says, or raise it."""
         if kind == "done":
             return value
         if kind == "unfit":
             raise _Unfit
         if kind == "fault":
-            raise MemoryFault(str(value))
+            if asked not in ("read", "write"):
+                raise self._died(Broken("a memory's fault where there is no memory"))
+            raise MemoryFault(self._understood(lambda: told.text(value)))
         failure = own_failure(self.door)
-        told = self._understood(lambda: from_plain(value))
-        raise failure if failure is not None and failure is not self.door.stop else told
+        error = self._understood(lambda: from_plain(value))
+        raise failure if failure is not None and failure is not self.door.stop else error
 
     def _reply(self, until: float) -> Any:
         while True:
             reply = self.worker.channel.recv(until)
+            if time.monotonic() >= until:
+                raise Late
             if not isinstance(reply, list) or not reply:
                 raise Broken("a message that says nothing")
             if reply[0] in ("done", "fail"):
@@ -291,63 +322,59 @@ class IsolatedStore:
         """Serve a message that is no answer; tell whether it was one to serve."""
         kind = message[0] if isinstance(message, list) and message else None
         if kind == "host":
-            self._host(*message[1:])
+            self._host(message)
         elif kind == "called":
-            self._observe(*message[1:])
+            call = told.observed(message)
+            if self.door.observe_call is not None:
+                self.door.observe_call(*call)
         elif kind == "decided":
-            self.door.decided(_decision(message[1:]))
+            self.door.decided(told.decision(message))
         elif kind == "log":
-            self._log(*message[1:])
+            self._log(*told.line(message))
         elif kind in ("done", "fail", "fault", "unfit") and len(message) == 4:
             return False
         else:
             raise Broken("a message of unknown kind")
         return True
 
-    def _host(self, mine: Any, number: Any, values: Any) -> None:
+    def _host(self, message: list[Any]) -> None:
         """Call one of the embedder's functions, on this thread, and answer what came of it."""
+        if len(message) != 4 or type(message[1]) is not int:
+            raise Broken("a host call that cannot be read")
+        _, mine, number, values = message
         before, owner = where.mode, self.owner
         where.mode, self.owner = NESTED, get_ident()
-        self._count(number)
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            number, values = DEEP, []
         try:
             failed, answer = self.host.call(self.door, number, values)
+            try:
+                self._answer(mine, failed, answer)
+            except TypeError:  # what the function returned is not plain data: it is told what is wrong with it
+                self._answer(mine, *self.host.call(self.door, UNFIT, []))
         finally:
             where.mode, self.owner = before, owner
+            self._depth -= 1
+
+    def _answer(self, mine: int, failed: bool, answer: Any) -> None:
         self.worker.channel.send(["answer", mine, failed, answer], until=self.door.deadline + self._grace)
 
-    def _count(self, number: Any) -> None:
-        """Count a host call: the worker does too, but it may not live to tell, or not tell the truth."""
-        if number != DROP:
-            self.door.calls_left -= 1
-            if self.door.calls_left < 0:
-                raise Broken("more host calls than the guest may make")
-
-    def _observe(self, module: Any, name: Any, seconds: Any, error: Any) -> None:
-        if self.door.observe_call is not None:
-            self.door.observe_call(str(module), str(name), float(seconds), None if error is None else _Kind(error))
-
-    def _log(self, level: Any, text: Any) -> None:
+    def _log(self, level: str, line: str) -> None:
         import logging
 
-        from aegis.names import printable
+        logging.getLogger("aegis.guest").log(_LEVELS.get(level, 20), "%s", line, extra={"guest_level": level})
+        self.door.logged(level, line)
 
-        line = printable(str(text), 4096)
-        number = _LEVELS.get(level, 20)
-        logging.getLogger("aegis.guest").log(number, "%s", line, extra={"guest_level": str(level)})
-        self.door.logged(str(level), line)
-
-    def _note(self, account: Any) -> None:
-        """Take over the counters that the worker tells."""
-        door = self.door
-        try:
-            (
-                calls_left, bytes_left, door.bytes_in, door.bytes_out, denials, door.host_seconds,
-                self._fuel, self._memory, self.written[1], self.written[2],
-            ) = ACCOUNT.unpack(account)  # fmt: skip
-        except (TypeError, error):
-            raise Broken("an account that cannot be read") from None
-        door.calls_left, door.bytes_left = min(door.calls_left, calls_left), min(door.bytes_left, bytes_left)
-        door.denials = max(door.denials, denials)
+    def _note(self, account: Any, taken: Any, mark: int) -> None:
+        """Take over the counters that the worker tells, and which handles the guest took."""
+        limits = self.plan.limits
+        used = told.account(account, self.door, limits.fuel or _UNLIMITED, limits.memory)
+        self._fuel, self._memory, self.written[1], self.written[2] = used
+        if type(taken) is not list:
+            raise Broken("handles that cannot be read")
+        if self.handles is not None:
+            self.handles.settle(taken, mark)
 
     def _understood(self, read: Callable[[], Any]) -> Any:
         try:
@@ -359,10 +386,13 @@ class IsolatedStore:
         """The worker did not end its call in time."""
         self._let_go(clean=False)
         stop = self.door.overdue()
-        return stop if stop is not None else self.door.timeout()
+        self._crash = stop if stop is not None else self.door.timeout()
+        return self._crash
 
     def _died(self, reason: Exception) -> AegisError:
         """The worker is gone, or not to be understood, which is as bad."""
+        if self._closed:
+            return self._crash  # it was found out in a call inside this one
         self.worker.kill()
         crash = self.worker.crashed()
         if self.door.stop is not None:
@@ -371,7 +401,8 @@ class IsolatedStore:
             crash = WorkerCrashed(f"the worker process broke the protocol: {reason}", signal=0)
         starved = self.worker.starved(crash)
         self._let_go(clean=False)
-        return out_of_memory() if starved else crash
+        self._crash = out_of_memory() if starved else crash
+        return self._crash
 
     # -- what the instance holds -------------------------------------------------------------------
 
@@ -379,7 +410,7 @@ class IsolatedStore:
         """Ask for something that is no call: it has a deadline of its own where no call is under way."""
         if not self.entered_here():
             self.arm()
-        return self._converse(list(message))
+        return self._ask(list(message))
 
     def dropper(self) -> Callable[[ResourceHandle], None] | None:
         """Return what drops a handle from the current thread, or ``None`` if it may not wait for that."""
@@ -408,8 +439,8 @@ class IsolatedStore:
     def global_get(self, name: str, kind: Any) -> int | float:
         """Return the value of an exported global."""
         value = self.request("get", name)
-        if type(value) not in (int, float):
-            raise self._died(Broken("a global that is no number"))
+        if not are_of([kind.value], [value]):
+            raise self._died(Broken("a global of another type"))
         return value  # type: ignore[no-any-return]
 
     def global_set(self, name: str, kind: Any, number: int | float) -> None:
@@ -423,42 +454,48 @@ class RemoteMemory:
     def __init__(self, store: IsolatedStore | None, *, charged: bool) -> None:
         self.store, self._charged = store, charged
 
-    def _ask(self, *message: Any) -> Any:
+    def _ask(self, wanted: Callable[[Any], bool], *message: Any) -> Any:
         if self.store is None or self.store.closed:
             raise SandboxStateError("the sandbox is closed; its memory is gone", state="closed")
-        return self.store.request(*message)
+        answer = self.store.request(*message)
+        if not wanted(answer):
+            raise self.store._died(Broken(f"something that is no answer to {message[0]}"))
+        return answer
 
     def size(self) -> int:
         """Return the present size in bytes, 0 when the guest exports no memory."""
-        return int(self._ask("size", self._charged))
+        return int(self._ask(_is_size, "size", self._charged))
 
     def read(self, offset: int, length: int) -> bytes:
         """Return a copy of ``length`` bytes at ``offset``."""
-        return bytes(self._ask("read", self._charged, offset, length))
+        return bytes(
+            self._ask(lambda got: type(got) is bytes and len(got) == length, "read", self._charged, offset, length)
+        )
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Copy ``data`` to ``offset``."""
-        self._ask("write", self._charged, offset, data)
+        self._ask(lambda got: got is None, "write", self._charged, offset, data)
 
 
 class _Unfit(Exception):
     """The worker says that the arguments are not of the function's types."""
 
 
-class _Kind(Exception):
-    """Stands for a host function's error in events: its kind."""
-
-    def __init__(self, kind: Any) -> None:
-        super().__init__()
-        self.kind = str(kind)
-
-
 _LEVELS = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40, "critical": 50}
 
 
-def _decision(fields: list[Any]) -> Decision:
-    capability, action, target, allowed, rule, remedy = fields
-    return Decision(str(capability), str(action), str(target), bool(allowed), str(rule), str(remedy))
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 48
+
+
+def _packed(signature: Signature, values: Sequence[Any]) -> list[Any]:
+    """Return arguments as plain data; raise ``_Unfit`` where they are of another shape than their types."""
+    try:
+        return signature.pack(values)
+    except AegisError:
+        raise
+    except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
+        raise _Unfit from None
 
 
 def _check_count(values: Sequence[Any], wanted: Sequence[Any]) -> None:
@@ -469,12 +506,6 @@ def _check_count(values: Sequence[Any], wanted: Sequence[Any]) -> None:
 def _end(end: Callable[[Worker, bool], None], worker: Worker, token: int, *, clean: bool) -> None:
     ticker.tokens.pop(token, None)
     end(worker, clean)
-
-
-def _strerror(number: int) -> str:
-    import os
-
-    return os.strerror(number)
 
 
 def _busy() -> SandboxStateError:

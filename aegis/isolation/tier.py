@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -205,6 +206,7 @@ class _Parcel:
         """Whether the guest writes to the parent's own output."""
         self._preopens: list[Preopen] = []
         self._owned: list[int] = []
+        self._closers: list[Callable[[], Any]] = []
 
     def add(self, descriptor: int) -> int:
         """Put a descriptor in, and return its place."""
@@ -232,6 +234,7 @@ class _Parcel:
             self.inherits = True
             return self.add(number)
         self.output[number] = kept = os.memfd_create("aegis-output", os.MFD_CLOEXEC)
+        self._closers.append(weakref.finalize(self, os.close, kept))  # a sandbox may be forgotten
         return self.add(kept)
 
     def _folder(self, preopen: Preopen) -> Folder:
@@ -253,9 +256,9 @@ class _Parcel:
 
     def close_output(self) -> None:
         """Close what captures output."""
-        for descriptor in self.output.values():
-            os.close(descriptor)
         self.output = {}
+        for close in self._closers:
+            close()
 
 
 class _Grants:

@@ -32,7 +32,9 @@ LARGE = 1 << 14
 """Bytes from which on a value goes through shared memory."""
 _MOST_FRAME = 1 << 28
 _MOST_FDS = 250
-_DEEPEST = 400
+_DEEPEST = 200
+_MOST_VALUES = 1 << 24
+_LONGEST_INT = 32
 _PIECE = 1 << 16
 _I64 = struct.Struct("<cq")
 _F64 = struct.Struct("<cd")
@@ -141,10 +143,15 @@ def encode(value: Any, region: Region | None = None) -> bytearray:
 
 
 def _put(value: Any, out: bytearray, region: Region | None) -> None:
-    put = _PUT.get(value.__class__)
-    if put is None:
-        raise TypeError(f"{type(value).__name__} is not plain data")
-    put(value, out, region)
+    (_PUT.get(value.__class__) or _kin(value))(value, out, region)
+
+
+def _kin(value: Any) -> Callable[[Any, bytearray, Region | None], None]:
+    """Return what writes a value of a class that is derived from a plain one."""
+    for kind, put in _PUT.items():
+        if isinstance(value, kind):
+            return put
+    raise TypeError(f"{type(value).__name__} is not plain data")
 
 
 def _put_int(value: int, out: bytearray, region: Region | None) -> None:
@@ -176,10 +183,7 @@ def _put_list(value: Sequence[Any], out: bytearray, region: Region | None) -> No
     out += _LEN.pack(b"l", len(value))
     find = _PUT.get
     for item in value:
-        put = find(item.__class__)
-        if put is None:
-            raise TypeError(f"{type(item).__name__} is not plain data")
-        put(item, out, region)
+        (find(item.__class__) or _kin(item))(item, out, region)
 
 
 def _put_map(value: Mapping[str, Any], out: bytearray, region: Region | None) -> None:
@@ -212,7 +216,7 @@ def decode(data: bytes | bytearray | memoryview, region: Region | None = None, *
     reader = _Reader(data, region, views)
     try:
         value = reader.value(0)
-    except (struct.error, IndexError, UnicodeDecodeError, OverflowError) as error:
+    except (struct.error, IndexError, UnicodeDecodeError, OverflowError, RecursionError) as error:
         raise Broken(f"a frame that cannot be read: {error}") from None
     if reader.at != len(data):
         raise Broken("a frame with something behind its value")
@@ -224,6 +228,8 @@ class _Reader:
 
     def __init__(self, data: Any, region: Region | None, views: bool) -> None:
         self.data, self.at, self.region, self.views = data, 0, region, views
+        self.values_left = _MOST_VALUES
+        self.shared_left = 0 if region is None else region.size
 
     def value(self, depth: int) -> Any:
         kind = self.data[self.at]
@@ -246,7 +252,7 @@ class _Reader:
         if depth > _DEEPEST:
             raise Broken("values nested too deep")
         value, inner = self.value, depth + 1
-        return [value(inner) for _ in range(self.count())]
+        return [value(inner) for _ in range(self.members())]
 
     def rare(self, kind: int, depth: int) -> Any:
         if kind == 0x6E:
@@ -256,13 +262,13 @@ class _Reader:
         if kind == 0x62:
             return bytes(self.take())
         if kind == 0x49:
-            return int.from_bytes(self.take(), "little", signed=True)
+            return self.long()
         if kind == 0x42:
             return self.shared()
         if kind == 0x6D:
             if depth > _DEEPEST:
                 raise Broken("values nested too deep")
-            return {self.key(): self.value(depth + 1) for _ in range(self.count())}
+            return {self.key(): self.value(depth + 1) for _ in range(self.members())}
         raise Broken(f"a value of unknown kind {kind}")
 
     def shared(self) -> bytes | memoryview:
@@ -271,7 +277,16 @@ class _Reader:
         if self.region is None:
             raise Broken("shared memory where there is none")
         view = self.region.get(offset, length)
+        self.shared_left -= length
+        if self.shared_left < 0:
+            raise Broken("more of shared memory than there is")
         return view if self.views else bytes(view)
+
+    def long(self) -> int:
+        raw = self.take()
+        if len(raw) > _LONGEST_INT and not self.views:
+            raise Broken("a number of absurd size")
+        return int.from_bytes(raw, "little", signed=True)
 
     def key(self) -> str:
         key = self.value(_DEEPEST)
@@ -284,6 +299,14 @@ class _Reader:
         self.at += 4
         if number > len(self.data) - self.at:
             raise Broken("more values than there are bytes")
+        return number
+
+    def members(self) -> int:
+        """Return how many values follow: what they take here is many times what they take on the wire."""
+        number = self.count()
+        self.values_left -= number
+        if self.values_left < 0:
+            raise Broken("more values than one message may have")
         return number
 
     def take(self) -> Any:
@@ -335,6 +358,8 @@ class Channel:
         if sent < len(data):
             rest = memoryview(data)[sent:]
             while rest:
+                if until is not None and time.monotonic() >= until:
+                    raise Late
                 rest = rest[self._put(rest, (), until) :]
 
     def _put(self, data: Any, descriptors: Sequence[int], until: float | None) -> int:
@@ -364,6 +389,8 @@ class Channel:
                 if len(buffer) >= size + 4:
                     return self._take(size)
             self._fill(until, stopped)
+            if until is not None and time.monotonic() >= until:
+                raise Late  # who sends a byte now and then is no reason to wait
 
     def _take(self, size: int) -> Any:
         buffer = self._buffer

@@ -39,6 +39,8 @@ from aegis.wit.values import Err, Ok
 __all__ = ["Session", "main"]
 
 _MOST_FDS = 200
+_UNUSED = ACCOUNT.pack(1 << 62, 1 << 62, *[0] * 8)
+"""The account of a sandbox that there is not."""
 
 
 def main(conversation: int, cancel: int, said: int, brief: bytes, script: Script) -> NoReturn:
@@ -203,7 +205,7 @@ class Session:
 
     def refuse(self, error: BaseException) -> NoReturn:
         """Tell why there is no sandbox, and end."""
-        self.channel.send(["fail", to_plain(error), ACCOUNT.pack(*[0] * 10), []])
+        self.channel.send(["fail", to_plain(error), _UNUSED, []])
         os._exit(0)
 
     def _clear(self) -> None:

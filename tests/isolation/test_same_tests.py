@@ -26,7 +26,6 @@ SUITES = {
     ],
     "components": ["tests/guests/test_components.py", "tests/guests/test_component_text.py"],
     "hostile guests": [
-        "tests/security/test_hostile.py",
         "tests/security/test_components.py",
         "tests/security/test_canonical_abi.py",
     ],

@@ -14,12 +14,14 @@ A process confines itself while it has one thread, and with everything imported 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Container
 
 from aegis.isolation.confine.kernel import other_threads
 from aegis.isolation.confine.landlock import restrict_files, restrict_net
 from aegis.isolation.confine.model import Confinement, Layer, Situation, Unavailable, describe
 from aegis.isolation.confine.process import (
+    bound_capabilities,
     clear_environment,
     close_descriptors,
     drop_privileges,
@@ -81,6 +83,8 @@ class Begun:
         # Where there is a network, the environment says where its roots of trust are, until they are read.
         early = _EARLY if expected.network else (*_EARLY, "environment")
         self._layers = {name: _applied(name, expected, self._here) for name in early if name not in skip}
+        if "unprivileged" not in skip and sys.platform == "linux":
+            bound_capabilities(expected, self._here)
 
     def resume(self, wanted: Confinement) -> tuple[dict[str, Layer], Situation]:
         """Return the layers that need not be applied again, and how the process is."""

@@ -69,6 +69,8 @@ class Situation:
     """How many threads ran besides the one that confines: most layers do not reach them."""
     own_users: bool = False
     """Whether the process entered a user namespace of its own."""
+    bounded: bool = False
+    """Whether the bounding set of capabilities is what it should be already."""
 
     def alone(self, what: str) -> None:
         """Raise :class:`Unavailable` where other threads run, which ``what`` befalls."""

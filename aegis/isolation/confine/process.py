@@ -19,6 +19,7 @@ from aegis.isolation.confine.kernel import Struct, libc, machine, prctl, syscall
 from aegis.isolation.confine.model import Confinement, Situation, Unavailable, describe
 
 __all__ = [
+    "bound_capabilities",
     "clear_environment",
     "close_descriptors",
     "drop_privileges",
@@ -235,15 +236,26 @@ def drop_privileges(wanted: Confinement, here: Situation) -> str:
     of its own, where that is permitted, so that a limit on threads counts this worker's alone.
     """
     machine()
-    keeps = _file_capabilities(wanted) if os.geteuid() == 0 and not here.own_users else ()
+    keeps = _kept(wanted, here)
     became = ""
     if os.geteuid() == 0 and not wanted.read_fds and not wanted.write_fds and not here.own_users:
         became = _preserving_death(lambda: _become_nobody(here))
-    _bound(keeps)
+    if not here.bounded:
+        _bound(keeps)
     _preserving_death(lambda: _capabilities(keeps))
     here.alone("keep their capabilities")
     kept = f"capabilities over files only ({len(keeps)})" if keeps else "no capabilities"
     return f"{became or f'user {os.geteuid()}'}, {kept}"
+
+
+def bound_capabilities(wanted: Confinement, here: Situation) -> None:
+    """Do beforehand what :func:`drop_privileges` would: no capability is lost by it that the process has."""
+    _bound(_kept(wanted, here))
+    here.bounded = True
+
+
+def _kept(wanted: Confinement, here: Situation) -> tuple[int, ...]:
+    return _file_capabilities(wanted) if os.geteuid() == 0 and not here.own_users else ()
 
 
 def _file_capabilities(wanted: Confinement) -> tuple[int, ...]:

@@ -1,0 +1,34 @@
+"""The same runtime twice, in process and isolated, for tests of what both must do alike."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import Any
+
+import pytest
+
+from aegis import Aegis
+
+__all__ = ["PLACES", "isolated", "only_where_there_are_workers", "runtime", "shared"]
+
+PLACES = ["in-process", "isolated"]
+only_where_there_are_workers = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
+
+
+def runtime(place: str, **policy: Any) -> Aegis:
+    """Return a runtime whose sandboxes are in ``place``."""
+    made = {"cache": False, "pooled": False, "timeout": "20s", **policy}
+    isolation = made.pop("isolation", True)
+    return Aegis(isolation=isolation if place == "isolated" else None, **made)
+
+
+def isolated(**policy: Any) -> Aegis:
+    """Return a runtime of isolated sandboxes."""
+    return runtime("isolated", **policy)
+
+
+@cache
+def shared(place: str) -> Aegis:
+    """Return a runtime with the default policy, one for all tests of this process."""
+    return runtime(place)
