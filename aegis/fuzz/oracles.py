@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from aegis.fuzz.case import Case, Finding, Given, Seen, Step, signature_of
 from aegis.names import printable
 from aegis.observe.outcome import Outcome
-from aegis.wit.values import Err, Ok
+from aegis.wit.values import Err, Ok, ResourceHandle
 
 if TYPE_CHECKING:
     from aegis.fuzz.target import Target
@@ -135,6 +135,8 @@ def _difference(one: Outcome, two: Outcome) -> str | None:
 
 def same(one: Any, two: Any) -> bool:
     """Tell whether two values are the same: of equal parts, NaN as itself, 0.0 not -0.0; handles are alike."""
+    if isinstance(one, ResourceHandle) and isinstance(two, ResourceHandle):
+        return True
     if type(one) is not type(two):
         return False
     if isinstance(one, float):
@@ -146,7 +148,7 @@ def same(one: Any, two: Any) -> bool:
     fields = getattr(type(one), "__dataclass_fields__", None)
     if fields is not None:
         return all(same(getattr(one, name), getattr(two, name)) for name in fields)
-    return bool(one == two) or hasattr(one, "drop")
+    return bool(one == two)
 
 
 class RoundTrip:
@@ -308,7 +310,10 @@ class Scales:
         case = seen.reached()
         if not case.steps or seen.outcomes[-1].error is not None:
             return None
-        points = list(self._points(target, case.steps[-1]))
+        step = case.steps[-1]
+        points = list(self._points(target, step))
+        if len(points) < 4:  # it is large already: begin with some of it
+            points = list(self._points(target, Step(step.function, tuple(map(_start, step.arguments)))))
         if len(points) < 4:
             return None
         (size, fuel), (large, most) = points[-4], points[-1]
@@ -341,6 +346,10 @@ class Scales:
             if size > 1 << 15 or all(g is a for g, a in zip(grown, arguments, strict=True)):
                 return
             arguments = grown
+
+
+def _start(value: Any) -> Any:
+    return value[:64] if isinstance(value, (str, bytes, list)) else value
 
 
 def _doubled(value: Any) -> Any:

@@ -194,14 +194,21 @@ class Search:
         else:
             return None
         arguments = self._arguments(rng, subject)
+        gone: list[int] = []
         for place, key in enumerate(subject.takes):
-            if key is not None:
-                chosen = rng.choice(held[key])
-                arguments[place] = Given(chosen)
-                if place in subject.consumes:
-                    held[key].remove(chosen)
-                    if not held[key] and key in subject.takes[place + 1 :]:
-                        return None
+            if key is None:
+                continue
+            free = [step for step in held[key] if step not in gone]
+            if place in subject.consumes:  # nothing else of the call may have it too
+                free = [step for step in free if Given(step) not in arguments]
+            if not free:
+                return None
+            chosen = rng.choice(free)
+            arguments[place] = Given(chosen)
+            if place in subject.consumes:
+                gone.append(chosen)
+        for steps in held.values():
+            steps[:] = [step for step in steps if step not in gone]
         if subject.gives is not None:
             held.setdefault(subject.gives, []).append(number)
         return Step(subject.name, tuple(arguments))

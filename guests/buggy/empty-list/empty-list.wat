@@ -1,0 +1,29 @@
+;; The largest of a list, which it believes to have an element.
+(component
+  (core module $m
+    (memory (export "memory") 1)
+    (global $next (mut i32) (i32.const 1024))
+    ;; Arguments lie above 1024; each export gives the room back when it has read them.
+    (func (export "realloc") (param $old i32) (param $had i32) (param $align i32) (param $want i32) (result i32)
+      (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+      (global.set $next (i32.add (local.get $at) (local.get $want)))
+      (if (i32.gt_u (global.get $next) (i32.shl (memory.size) (i32.const 16)))
+        (then (if (i32.eq (memory.grow (i32.add (i32.shr_u (local.get $want) (i32.const 16)) (i32.const 1))) (i32.const -1))
+          (then unreachable))))
+      (local.get $at))
+    (func $free (global.set $next (i32.const 1024)))
+    (func (export "largest") (param $at i32) (param $count i32) (result i32) (local $most i32) (local $n i32)
+      (call $free)
+      (if (i32.eqz (local.get $count)) (then unreachable))
+      (loop $next
+        (local.set $most (select (i32.load (local.get $at)) (local.get $most)
+          (i32.gt_u (i32.load (local.get $at)) (local.get $most))))
+        (local.set $at (i32.add (local.get $at) (i32.const 4)))
+        (local.set $n (i32.add (local.get $n) (i32.const 1)))
+        (br_if $next (i32.lt_u (local.get $n) (local.get $count))))
+      (local.get $most))
+  )
+  (core instance $m (instantiate $m))
+  (func (export "largest") (param "xs" (list u32)) (result u32) (canon lift (core func $m "largest") (memory (core memory $m "memory")) (realloc (core func $m "realloc"))))
+)

@@ -1,0 +1,52 @@
+;; A file that may be read until it is closed; reading it afterwards traps.
+(component
+  (core module $m
+    (import "own" "new" (func $own (param i32) (result i32)))
+    (memory (export "memory") 1)
+    ;; A cell of 16 bytes for each file, from 1024 on: whether it is alive, then what the methods keep.
+    (global $next (mut i32) (i32.const 1024))
+    (func (export "make") (result i32) (local $at i32)
+      (local.set $at (global.get $next))
+      (if (i32.gt_u (local.get $at) (i32.const 60000)) (then (local.set $at (i32.const 1024))))
+      (global.set $next (i32.add (local.get $at) (i32.const 16)))
+      (i32.store (local.get $at) (i32.const 1))
+      (i32.store offset=4 (local.get $at) (i32.const 0))
+      (call $own (local.get $at)))
+    (func (export "dtor") (param $at i32) (i32.store (local.get $at) (i32.const 0)))
+    (func (export "close") (param $at i32) (i32.store offset=4 (local.get $at) (i32.const 1)))
+    (func (export "read") (param $at i32) (result i32)
+      ;; Closed: the caller should be told, and is not.
+      (if (i32.load offset=4 (local.get $at)) (then unreachable))
+      (i32.const 7))
+  )
+  (core module $indirect
+    (table (export "t") 1 funcref)
+    (type $f (func (param i32)))
+    (func (export "dtor") (param i32) (call_indirect (type $f) (local.get 0) (i32.const 0))))
+  (core instance $indirect (instantiate $indirect))
+  (type $r (resource (rep i32) (dtor (core func $indirect "dtor"))))
+  (core func $own (canon resource.new $r))
+  (core instance $i (instantiate $m (with "own" (instance (export "new" (func $own))))))
+  (core module $fill
+    (import "" "t" (table 1 funcref))
+    (import "" "dtor" (func $dtor (param i32)))
+    (elem (i32.const 0) func $dtor))
+  (core instance (instantiate $fill (with "" (instance
+    (export "t" (table $indirect "t")) (export "dtor" (func $i "dtor"))))))
+  (component $shape
+    (import "file" (type $r (sub resource)))
+    (import "make" (func $make (result (own $r))))
+    (import "close" (func $close (param "self" (borrow $r))))
+    (import "read" (func $read (param "self" (borrow $r)) (result u32)))
+    (export $e "file" (type $r))
+    (export "[constructor]file" (func $make) (func (result (own $e))))
+    (export "[method]file.close" (func $close) (func (param "self" (borrow $e))))
+    (export "[method]file.read" (func $read) (func (param "self" (borrow $e)) (result u32)))
+  )
+  (func $make (result (own $r)) (canon lift (core func $i "make")))
+  (func $close (param "self" (borrow $r)) (canon lift (core func $i "close")))
+  (func $read (param "self" (borrow $r)) (result u32) (canon lift (core func $i "read")))
+  (instance $api (instantiate $shape (with "file" (type $r)) (with "make" (func $make))
+    (with "close" (func $close))
+    (with "read" (func $read))))
+  (export "test:buggy/api@0.1.0" (instance $api)))
