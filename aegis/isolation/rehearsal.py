@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
 import socket
 import time
 from contextlib import suppress
@@ -19,11 +18,14 @@ from aegis.engine.config import EngineConfig
 from aegis.engine.threads import DIRECT, where
 from aegis.engine.ticker import ticker
 from aegis.isolation.pool import REGION, sealed_copy
-from aegis.isolation.setup import Setup
+from aegis.isolation.setup import Setup, pack, unpack
 from aegis.isolation.wire import Broken, Channel, Region
 from aegis.policy import Policy
 
 __all__ = ["Script", "rehearse", "script_of"]
+
+
+_KNOWN = Policy()
 
 
 class Script(NamedTuple):
@@ -39,11 +41,11 @@ def script_of(artifact: Artifact, config: EngineConfig, function: str) -> Script
     """Return the script of a sandbox of ``artifact`` in which ``function`` is called; made in the fork server."""
     code = sealed_copy(artifact._serialise(artifact.code(config).pointer or 0))
     setup = Setup(
-        policy=Policy(), config=config, kind="module", digest=artifact.digest,
+        policy=_KNOWN, config=config, kind="module", digest=artifact.digest,
         shape=artifact.info,  # type: ignore[attr-defined]
         code=0, shared=1,
     )  # fmt: skip
-    return Script(pickle.dumps(setup), code, Region.new(REGION), function)
+    return Script(pack(setup, _KNOWN), code, Region.new(REGION), function)
 
 
 def rehearse(script: Script) -> None:
@@ -59,7 +61,9 @@ def rehearse(script: Script) -> None:
     parent.shutdown(socket.SHUT_WR)
     channel = Channel(worker, views=True, patient=True)
     message, descriptors = channel.recv_with(2)
-    session = Session(channel, pickle.loads(message[1]), descriptors)
+    setup = unpack(message[1], _KNOWN)
+    assert isinstance(setup, Setup)
+    session = Session(channel, setup, descriptors, _KNOWN)
     session.prepare()
     with suppress(Broken):
         session.serve_all()

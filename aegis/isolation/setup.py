@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import io
+import pickle
+from dataclasses import dataclass, field, replace
 from struct import Struct
 from typing import Any
 
 from aegis.engine.config import EngineConfig
 from aegis.limits import Limits
-from aegis.policy import Policy
+from aegis.policy import EnvironmentCapability, FilesystemCapability, Policy, StdioCapability
 
-__all__ = ["ACCOUNT", "Brief", "Compile", "Folder", "Setup"]
+__all__ = ["ACCOUNT", "Brief", "Compile", "Folder", "Setup", "pack", "unpack"]
 
 ACCOUNT = Struct("<qqqqqdqqqq")
 """The counters of a sandbox, with every answer: host calls and bytes that are left, bytes in and out, denials,
@@ -26,6 +28,8 @@ class Brief:
     writes: bool = False
     network: bool = False
     listens: bool = False
+    known: Policy = field(default_factory=Policy)
+    """The policy of its sandboxes, as far as it is the same for all: no host paths, no standard streams."""
     skip: tuple[str, ...] = ()
 
     @classmethod
@@ -35,6 +39,10 @@ class Brief:
         return cls(
             reads=bool(paths) or network is not None, writes=any(path.write for path in paths),
             network=network is not None, listens=network is not None and bool(network.listen), skip=skip,
+            known=replace(
+                policy, filesystem=FilesystemCapability(), environment=EnvironmentCapability(), imports=(),
+                stdio=StdioCapability(),
+            ),
         )  # fmt: skip
 
 
@@ -81,6 +89,43 @@ class Setup:
     skip: tuple[str, ...] = ()
     modules: tuple[str, ...] = field(default=())
     """What to import before the doors close."""
+
+
+_SHARED = ("limits", "clock", "random", "logging", "network", "config", "isolation")
+
+
+class _Packer(pickle.Pickler):
+    """Names what the worker knows by its brief instead of sending it."""
+
+    def __init__(self, file: io.BytesIO, known: Policy) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        parts = {name: getattr(known, name) for name in _SHARED}
+        self._names = {id(part): name for name, part in parts.items() if part is not None}
+
+    def persistent_id(self, value: Any) -> str | None:
+        return self._names.get(id(value))
+
+
+class _Unpacker(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, known: Policy) -> None:
+        super().__init__(file)
+        self._known = known
+
+    def persistent_load(self, name: Any) -> Any:
+        return getattr(self._known, name)
+
+
+def pack(setup: Setup, known: Policy) -> bytes:
+    """Return a setup for a worker whose brief has ``known``."""
+    file = io.BytesIO()
+    _Packer(file, known).dump(setup)
+    return file.getvalue()
+
+
+def unpack(data: Any, known: Policy) -> Setup | Compile:
+    """Return what the parent packed, for a worker whose brief has ``known``."""
+    told: Setup | Compile = _Unpacker(io.BytesIO(data), known).load()
+    return told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

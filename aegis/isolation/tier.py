@@ -6,6 +6,7 @@ import os
 import pickle
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aegis.engine.config import EngineConfig
@@ -17,8 +18,9 @@ from aegis.isolation.objects import ParentHandles
 from aegis.isolation.plans import ComponentOutline, ModuleOutline
 from aegis.isolation.pool import Pool, Worker
 from aegis.isolation.serving import ComponentFunctions, HostFunctions, ModuleFunctions
-from aegis.isolation.setup import Brief, Folder, Setup
+from aegis.isolation.setup import Brief, Folder, Setup, pack
 from aegis.isolation.store import IsolatedStore, RemoteMemory
+from aegis.isolation.zygote import PACKET
 from aegis.linking import wants_host
 from aegis.observe.bus import Subscriber
 from aegis.policy import Policy
@@ -52,7 +54,11 @@ class Isolated(Tier):
         super().__init__(policy, subscribers)
         self.config, self.options, self._cache = config, options, cache
         self.exact = exact or bool(subscribers)
-        self.pool = Pool(config.stack, options.workers, options.recycle, Brief.of(policy, options.without))
+        brief = Brief.of(policy, options.without)
+        if len(pickle.dumps(brief)) > PACKET // 2:  # it goes in one packet; a policy of many rules goes with each setup
+            brief = replace(brief, known=Policy())
+        self.known = brief.known
+        self.pool = Pool(config.stack, options.workers, options.recycle, brief)
 
     # -- artifacts and plans -------------------------------------------------------------------
 
@@ -138,7 +144,7 @@ class Isolated(Tier):
             farewell = line is not None or parcel.inherits
             store = IsolatedStore(worker, plan, owner._door, host, self._ender(line), farewell=farewell)
             setup = self._setup(owner, plan, policy, parcel, worker, remote, observed)
-            store.begin(pickle.dumps(setup), parcel.descriptors, self.options.grace, _SETTLING)
+            store.begin(pack(setup, self.known), parcel.descriptors, self.options.grace, _SETTLING)
         except BaseException:
             parcel.close_output()
             raise
@@ -344,8 +350,6 @@ def _host_modules(interface: str) -> tuple[str, ...]:
 
 def _without_secrets(policy: Policy) -> Policy:
     """Return the policy as a worker needs it: without the host's paths, and what the parent provides."""
-    from dataclasses import replace
-
     from aegis.policy import EnvironmentCapability, FilesystemCapability, StdioCapability
 
     stdin = policy.stdio.stdin if isinstance(policy.stdio.stdin, bytes) else "empty"

@@ -28,9 +28,10 @@ from aegis.isolation.faults import from_plain, to_plain
 from aegis.isolation.pool import REGION
 from aegis.isolation.rehearsal import Script, rehearse
 from aegis.isolation.remote import RemoteProviders, WorkerHandles, core_function
-from aegis.isolation.setup import ACCOUNT, Compile, Setup
+from aegis.isolation.setup import ACCOUNT, Brief, Compile, Setup, unpack
 from aegis.isolation.wire import Broken, Channel, Region
 from aegis.isolation.within import WorkerTier
+from aegis.policy import Policy
 from aegis.sandbox import Sandbox
 from aegis.values import Decision, MemoryFault
 from aegis.wit.types import Result
@@ -53,7 +54,8 @@ def main(conversation: int, cancel: int, said: int, brief: bytes, script: Script
         os.dup2(nothing, number)
     os.dup2(said, 2)
     end = socket.socket(fileno=conversation)
-    begun = begin_closing(pickle.loads(brief))
+    told: Brief = pickle.loads(brief)
+    begun = begin_closing(told)
     if not _awaited(end):
         rehearse(script)
     channel = Channel(end, views=True, patient=True)
@@ -61,10 +63,10 @@ def main(conversation: int, cancel: int, said: int, brief: bytes, script: Script
         message, descriptors = channel.recv_with(_MOST_FDS)
     except Broken:
         os._exit(0)
-    wanted = pickle.loads(message[1])
+    wanted = unpack(message[1], told.known)
     if isinstance(wanted, Compile):
         _compile(channel, wanted, descriptors, begun)
-    _run(channel, wanted, descriptors, begun, cancel)
+    _run(Session(channel, wanted, descriptors, told.known), begun, cancel)
 
 
 def _awaited(end: socket.socket) -> bool:
@@ -88,13 +90,12 @@ def _compile(channel: Channel, wanted: Compile, descriptors: list[int], begun: B
     os._exit(0)
 
 
-def _run(channel: Channel, setup: Setup, descriptors: list[int], begun: Begun, cancel: int) -> NoReturn:
-    session = Session(channel, setup, descriptors)
+def _run(session: Session, begun: Begun, cancel: int) -> NoReturn:
     try:
-        for name in setup.modules:
+        for name in session.setup.modules:
             importlib.import_module(name)
         session.prepare()
-        session.layers = close_doors(setup, descriptors, begun)
+        session.layers = close_doors(session.setup, session.descriptors, begun)
     except BaseException as error:
         session.refuse(error)
     ended = run_on_guest_thread(session.serve_all, lambda job: os._exit(0 if job.error is None else 71))
@@ -108,8 +109,9 @@ def _run(channel: Channel, setup: Setup, descriptors: list[int], begun: Begun, c
 class Session:
     """A sandbox that serves a parent, and after it the next of the same line, behind doors that stay as they are."""
 
-    def __init__(self, channel: Channel, setup: Setup, descriptors: list[int]) -> None:
+    def __init__(self, channel: Channel, setup: Setup, descriptors: list[int], known: Policy) -> None:
         self.channel, self.setup, self.descriptors = channel, setup, descriptors
+        self._known = known
         self._shared = descriptors[setup.shared]
         channel.outgoing, channel.incoming = Region.pair(self._shared, REGION, parent=False)
         self.signatures: dict[str, Signature] = {}
@@ -192,7 +194,9 @@ class Session:
                 pass
             self._clear()
             message, descriptors = self.channel.recv_with(_MOST_FDS)
-            self.setup, self.descriptors = pickle.loads(message[1]), descriptors
+            following = unpack(message[1], self._known)
+            assert isinstance(following, Setup)
+            self.setup, self.descriptors = following, descriptors
             try:
                 self.prepare()
             except BaseException as error:

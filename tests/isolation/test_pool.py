@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aegis import Aegis, FilesystemCapability, PolicyError, WorkerCrashed
+from aegis import Aegis, FilesystemCapability, NetworkCapability, PolicyError, WorkerCrashed
 from aegis.isolation import pool as pools
 from aegis.isolation.closing import _reported
 from aegis.isolation.confine import LAYERS, Layer, available
@@ -229,6 +229,14 @@ print("fine")
 def test_a_fork_of_the_application_has_workers_of_its_own() -> None:
     done = subprocess.run([sys.executable, "-c", _FORKS], capture_output=True, timeout=120, check=False, text=True)
     assert (done.stdout, done.stderr, done.returncode) == ("fine\n", "", 0)
+
+
+def test_a_policy_of_many_rules_reaches_its_workers(tmp_path: Path) -> None:
+    network = NetworkCapability(allow=[f"tcp://10.1.{n // 256}.{n % 256}:80" for n in range(500)])
+    for rules in (network, NetworkCapability(allow=["tcp://127.0.0.1:9"]), None):
+        with Aegis(isolation={"recycle": 2}, cache=False, network=rules, fuel=12345) as runtime:
+            artifact = runtime.load_wat(COUNTER)
+            assert _served(runtime, artifact) == _served(runtime, artifact)
 
 
 # -- layers left out ------------------------------------------------------------------------------------

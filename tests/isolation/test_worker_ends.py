@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,11 +60,18 @@ def pid(sandbox: Sandbox) -> int:
 
 
 def strike(sandbox: Sandbox, number: int) -> None:
-    """Send a signal to the worker; one that ends it has done so when this returns."""
+    """Send a signal to the worker; one that ends or stops it has done so when this returns."""
     target = pid(sandbox)
     os.kill(target, number)
     if number != signal.SIGSTOP:
         wait_for(lambda: not os.path.exists(f"/proc/{target}"))
+    else:
+        wait_for(lambda: all(map(stopped, Path(f"/proc/{target}/task").iterdir())))
+
+
+def stopped(task: Path) -> bool:
+    """Tell whether a thread is stopped."""
+    return (task / "stat").read_text().rpartition(") ")[2].startswith("T")
 
 
 def apart(code: str) -> subprocess.CompletedProcess[str]:
