@@ -27,6 +27,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     {"composition": ("exports", "guest", "handles", "hosting", "linking", "meter", "providers", "sandbox", "tier")},
     {"isolation": ("isolation",)},
     {"runtime": ("runtime",)},
+    {"fuzz": ("fuzz",)},
     {"names": ("",)},  # aegis/__init__.py
     {"cli": ("cli", "__main__")},
 ]
@@ -52,7 +53,7 @@ AMBIENT_ATTRIBUTES = {
     "sys": {"argv", "exit", "stderr", "stdin", "stdout"},
     "io": {"FileIO", "open"},
 }  # fmt: skip
-AMBIENT_ROOMS = {"host", "isolation", "cli"}
+AMBIENT_ROOMS = {"host", "isolation", "fuzz", "cli"}
 
 # Who may all the same, and why. What nothing needs any more fails the test.
 EXCEPTIONS: dict[str, tuple[str, set[str]]] = {

@@ -13,6 +13,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from aegis.errors import AegisError
 from aegis.fuzz.corpus import Corpus
 from aegis.fuzz.work import Plan, explore, prepare_process
 
@@ -122,6 +123,8 @@ class Campaign:
                     yield self._progress(began, sum(batch["cases"] for batch in done.values()))
             except BrokenExecutor:
                 self._broken(waiting, tries)
+            except AegisError as error:
+                self.result.lost.append(str(error))
             except KeyboardInterrupt:
                 for future in pending:
                     future.cancel()
@@ -189,10 +192,9 @@ class Campaign:
     def _stop(self) -> None:
         if self._own is not None:
             own, self._own = self._own, None
-            processes = list((getattr(own, "_processes", None) or {}).values())
-            own.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
+            for process in list((getattr(own, "_processes", None) or {}).values()):
                 process.terminate()
+            own.shutdown(wait=True, cancel_futures=True)
 
 
 def _weight(finding: dict[str, Any]) -> tuple[int, int, str]:

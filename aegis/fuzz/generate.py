@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
@@ -72,9 +73,9 @@ def shape_of(of: WitType, overrides: Mapping[Any, Shape] | None = None, depth: i
     ``overrides`` gives shapes by type, or by the name of a record, variant, enum or flags. Raise :class:`Unfit` for
     handles, which a case gets from the guest.
     """
-    given = (overrides or {}).get(of) or (overrides or {}).get(getattr(of, "name", None))
-    if given is not None:
-        return given
+    for key in (of, getattr(of, "name", None)):
+        if overrides and key in overrides:
+            return overrides[key]
     match of:
         case str():
             return _primitive(of)
@@ -129,6 +130,14 @@ def _primitive(of: str) -> Shape:
     return _Integer(0, (1 << bits) - 1) if of[0] == "u" else _Integer(-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
 
+def _none(_: Any) -> None:
+    return None
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
 def _bare(cls: Any, _: Any) -> Any:
     return cls()
 
@@ -142,12 +151,10 @@ def _cases(
         return None if inner is None else shape_of(inner, overrides, depth + 1)
 
     if isinstance(of, Option):
-        wrap: Any = Some if nullable(of.element) else lambda value: value
-        open_ = (lambda value: value.value) if wrap is Some else lambda value: value
-        return (
-            [(lambda _: None, None), (wrap, shape(of.element))],
-            lambda value: (0, None) if value is None else (1, open_(value)),
-        )
+        inner = shape(of.element)
+        if nullable(of.element):
+            return [(_none, None), (Some, inner)], lambda value: (0, None) if value is None else (1, value.value)
+        return [(_none, None), (_itself, inner)], lambda value: (0, None) if value is None else (1, value)
     if isinstance(of, Result):
         return (
             [(Ok, shape(of.ok)), (Err, shape(of.err))],
@@ -359,7 +366,7 @@ def _plainness(char: str) -> tuple[int, int]:
     return (0, place) if place >= 0 else (1, ord(char))
 
 
-class _Series:
+class _Series(ABC):
     """What texts, bytes and lists share: ``join`` makes one of items, and slices are of its kind."""
 
     empty: Any = ()
@@ -367,14 +374,16 @@ class _Series:
     def simplest(self) -> Any:
         return self.empty
 
+    @abstractmethod
     def item(self, rng: Random, size: int) -> Any:
-        raise NotImplementedError
+        """Return one item."""
 
     def join(self, items: list[Any]) -> Any:
         return items
 
+    @abstractmethod
     def plain(self, item: Any) -> Iterator[Any]:
-        raise NotImplementedError
+        """Yield simpler items."""
 
     def random(self, rng: Random, size: int) -> Any:
         length = _length(rng, size)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from aegis.errors import PolicyError
 from aegis.fuzz.case import Case, Finding, Given, Seen, Step, signature_of
 from aegis.names import printable
 from aegis.observe.outcome import Outcome
@@ -251,6 +252,9 @@ class Predicate:
                 told = "does not hold"
             except AssertionError as failure:
                 held, told = False, printable(str(failure) or "does not hold", 300)
+            except Exception as error:
+                what = f"{type(error).__name__}: {printable(str(error), 200)}"
+                raise PolicyError(f"oracle {self.name} raised {what}") from error
             if held is False:
                 case = Case(seen.case.steps[: number + 1], seen.case.answers)
                 text = f"{self.name}: {printable(step.function)}: {told}"
@@ -263,7 +267,7 @@ class Steady:
 
     name: ClassVar[str] = "steady"
     sentence: ClassVar[str] = "The same call again and again needs no more memory, and no more fuel."
-    every: ClassVar[int] = 64
+    every: ClassVar[int] = 24
     cost: ClassVar[int] = 96
     _TIMES = 96
 

@@ -80,6 +80,7 @@ class Search:
         """Run a chunk of so many calls; end early at ``until`` (monotonic)."""
         rng = random.Random(f"{self.seed}/{chunk}")
         batch = Batch(chunk)
+        self._turn = rng.getrandbits(16)  # which cases the costly oracles are asked about
         began = time.monotonic()
         while batch.cases < cases and time.monotonic() < until:
             self._one(rng, batch)

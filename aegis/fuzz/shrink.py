@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["shrunk"]
 
 _CALLS = 20_000
-_SECONDS = 20.0
+_SECONDS = 10.0
 
 
 def shrunk(target: Target, oracle: Oracle, found: Finding) -> Finding:

@@ -1,0 +1,352 @@
+"""Campaigns: every planted bug is found and shrunk, clean guests are left alone, a seed tells what happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aegis import Aegis
+from aegis.engine.artifact import read_file
+from aegis.errors import AegisError, CallError, ExportNotFound, PolicyError
+from aegis.fuzz import replay
+from aegis.fuzz.campaign import Campaign, Result
+from aegis.fuzz.case import Case, Given, Step
+from aegis.fuzz.corpus import Corpus
+from aegis.fuzz.portable import read_step, write_step
+from aegis.fuzz.report import to_data, to_html, to_text
+from aegis.fuzz.target import Target
+from aegis.fuzz.work import Plan, Workshop
+from aegis.limits import Limits
+from aegis.policy import Policy
+from tests.cli.command import aegis as command
+from tests.guests.catalogue import GUESTS, source
+
+API = "test:buggy/api@0.1.0"
+BUGGY: dict[str, tuple[str, Any]] = {
+    "off-by-one": ("no-trap", [["sum", [f"[{', '.join(['0'] * 64)}]"]]]),
+    "code-point": ("no-trap", [["measure", ['"\\u{feff}"']]]),
+    "quadratic": ("scales", [["commas", ['","']]]),
+    "leak": ("steady", [["remember", ['""']]]),
+    "unchecked-host": ("no-trap", [["price", ["0"]]]),
+    "wrong-state": (
+        "no-trap",
+        [[f"{API}#[constructor]file", []], [f"{API}#[method]file.close", ["#0"]], [f"{API}#[method]file.read", ["#0"]]],
+    ),
+    "used-after-drop": ("no-trap", None),
+    "overflow": ("no-trap", None),
+    "empty-list": ("no-trap", [["largest", ["[]"]]]),
+    "round-trip": ("round-trip:encode,decode", [["encode", ["-0"]]]),
+    "uninitialised": ("deterministic", [["checksum", ['""']]]),
+}
+CLEAN = ["components/counter", "buggy/clean/ledger", "buggy/clean/words"]
+
+
+def _plan(path: Path, **options: Any) -> Plan:
+    return Plan(data=read_file(path, Limits()), name=str(path), policy=Policy(), **options)
+
+
+class Here(Executor):
+    """Does everything at once, in this process."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+def _campaign(path: Path, runs: int = 6000, executor: Executor | None = None, **options: Any) -> Result:
+    campaign = Campaign(_plan(path, **options), runs=runs, executor=executor or Here())
+    for _ in campaign.run():
+        pass
+    return campaign.result
+
+
+def test_every_buggy_guest_is_in_the_table_and_says_what_is_wrong_with_it() -> None:
+    table = (GUESTS / "buggy" / "README.md").read_text()
+    folders = {path.parent.name for path in (GUESTS / "buggy").glob("*/*.wat")} - {"clean"}
+    assert folders == set(BUGGY)
+    for name, (oracle, _) in BUGGY.items():
+        assert f"[{name}]" in table
+        assert oracle in (GUESTS / "buggy" / name / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", BUGGY)
+def test_a_planted_bug_is_found_and_shrunk_to_its_minimal_case(name: str) -> None:
+    oracle, minimal = BUGGY[name]
+    path = source(f"buggy/{name}")
+    result = _campaign(path)
+    (finding,) = result.findings.values()
+    assert finding["oracle"] == oracle
+    if minimal is not None:
+        assert finding["steps"] == minimal
+    if name == "used-after-drop":
+        assert len(finding["steps"]) == 5
+    if name == "overflow":
+        assert sum(int(text) for text in finding["steps"][0][1]) == 1 << 31
+    assert bool(finding["answers"]) == (name == "unchecked-host")
+    assert replay(path, finding) is not None
+
+
+@pytest.mark.parametrize("name", CLEAN)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_nothing_is_found_in_a_guest_without_a_bug(name: str, seed: int) -> None:
+    result = _campaign(source(name), seed=seed)
+    assert result.findings == {}
+    assert result.cases >= 6000
+
+
+def test_the_same_seed_does_the_same_whatever_the_executor() -> None:
+    path = source("buggy/code-point")
+    one = _campaign(path, 9000, seed=3)
+    with ThreadPoolExecutor(1) as executor:
+        two = _campaign(path, 9000, executor, seed=3)
+    other = _campaign(path, 9000, seed=4)
+    assert (one.statuses, one.behaviours, one.findings) == (two.statuses, two.behaviours, two.findings)
+    assert other.statuses != one.statuses
+
+
+class Dying(Here):
+    """An executor whose processes die now and then, with what they were doing."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self.left and args[1] % 3 == 1:
+            self.left -= 1
+            future: Future[Any] = Future()
+            future.set_exception(BrokenProcessPool("a process died"))
+            return future
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_what_a_dying_process_did_is_done_again_and_counted_once() -> None:
+    path = source("buggy/code-point")
+    whole, dying = _campaign(path, 9000, seed=3), _campaign(path, 9000, Dying(1), seed=3)
+    assert sorted(dying.chunks) == sorted(whole.chunks)
+    assert (dying.cases, dying.statuses, dying.findings) == (whole.cases, whole.statuses, whole.findings)
+
+
+def test_processes_that_always_die_end_the_campaign_with_what_it_has() -> None:
+    result = _campaign(source("buggy/code-point"), 9000, Dying(100))
+    assert result.lost
+    assert result.findings
+
+
+def test_ctrl_c_keeps_what_was_found() -> None:
+    class Interrupted(Here):
+        count = 0
+
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            self.count += 1
+            if self.count == 4:
+                raise KeyboardInterrupt
+            return super().submit(fn, *args, **kwargs)
+
+    result = _campaign(source("buggy/empty-list"), 9000, Interrupted())
+    assert result.interrupted
+
+
+# -- the corpus ------------------------------------------------------------------------------------------------
+
+
+def test_a_corpus_keeps_behaviours_and_findings_and_replays_them_first(tmp_path: Path) -> None:
+    path = source("buggy/empty-list")
+    first = Campaign(_plan(path), runs=4000, executor=Here(), corpus=Corpus(tmp_path))
+    for _ in first.run():
+        pass
+    kept = Corpus(tmp_path)
+    assert len(kept.entries) == len(first.result.behaviours)
+    assert [finding["signature"] for finding in kept.findings] == list(first.result.findings)
+    second = Campaign(_plan(path), runs=0, executor=Here(), corpus=kept)
+    for _ in second.run():
+        pass
+    assert second.result.findings.keys() == first.result.findings.keys()
+    assert second.result.cases < 1000
+
+
+def test_lines_of_a_corpus_that_mean_nothing_are_skipped(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text(
+        '{"no": 1}\n[1]\nnonsense\n["sig", ["largest", ["[1]"]], 2]\n["x", ["gone", []], 1]\n'
+    )
+    corpus = Corpus(tmp_path)
+    assert corpus.skipped == 1
+    campaign = Campaign(_plan(source("buggy/empty-list")), runs=500, executor=Here(), corpus=corpus)
+    for _ in campaign.run():
+        pass
+    assert campaign.result.cases >= 500
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_corpus_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(PolicyError, match="cannot be written"):
+        Corpus(tmp_path / "corpus")
+
+
+def test_a_corpus_that_is_a_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PolicyError, match="cannot be written"):
+        Corpus(tmp_path / "file")
+
+
+# -- oracles ------------------------------------------------------------------------------------------------
+
+
+def test_a_predicate_of_the_users_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine_of_test.py").write_text(
+        "def small(function, arguments, outcome):\n"
+        '    """Sums are small."""\n'
+        "    if outcome.ok and outcome.value >= 10:\n"
+        '        raise AssertionError("large")\n'
+        "def broken(function, arguments, outcome):\n"
+        "    raise KeyError(function)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    result = _campaign(source("buggy/overflow"), 2000, oracles=("mine_of_test:small",))
+    (finding,) = result.findings.values()
+    assert finding["text"] == "mine_of_test:small: midpoint: large"
+    broken = _campaign(source("buggy/overflow"), 2000, oracles=("no-trap", "mine_of_test:broken"))
+    assert broken.lost == ["oracle mine_of_test:broken raised KeyError: 'midpoint'"]
+    with pytest.raises(PolicyError, match="no attribute 'missing'"):
+        Workshop(_plan(source("buggy/overflow"), oracles=("mine_of_test:missing",)))
+
+
+def test_two_components_of_one_world_are_compared() -> None:
+    text = """(component (core module $m (func (export "f") (param i32) (result i32) {}))
+      (core instance $m (instantiate $m))
+      (func (export "f") (param "x" u32) (result u32) (canon lift (core func $m "f"))))"""
+    one, two = (_binary(text.format(body)) for body in ("local.get 0", "(i32.and (local.get 0) (i32.const 0xffff))"))
+    for other, count in ((one, 0), (two, 1)):
+        plan = Plan(data=one, name="one", policy=Policy(), oracles=("differential:two",), others=(("two", other),))
+        campaign = Campaign(plan, runs=1000, executor=Here())
+        for _ in campaign.run():
+            pass
+        assert len(campaign.result.findings) == count
+    (finding,) = campaign.result.findings.values()
+    assert finding["steps"] == [["f", ["65536"]]]
+
+
+def _binary(text: str) -> bytes:
+    from aegis.engine.artifact import text_to_binary
+
+    return text_to_binary(text)
+
+
+def test_an_oracle_that_there_is_not_is_said() -> None:
+    for oracle, told in (
+        ("no-traps", "there is no oracle 'no-traps'; there are no-trap"),
+        ("round-trip:a,b", "'a' is not an export"),
+        ("differential:x", "name the other component"),
+        ("nowhere:f", "No module named 'nowhere'"),
+    ):
+        with pytest.raises(PolicyError, match=re.escape(told)):
+            Workshop(_plan(source("buggy/overflow"), oracles=(oracle,)))
+
+
+# -- targets and cases ----------------------------------------------------------------------------------------
+
+
+def test_an_export_that_there_is_not_is_said_and_so_is_nothing_to_call() -> None:
+    with pytest.raises(ExportNotFound, match="did you mean midpoint"):
+        Workshop(_plan(source("buggy/overflow"), functions=("midpiont",)))
+    with pytest.raises(CallError, match="exports no function"):
+        Workshop(Plan(data=_binary("(component)"), name="empty", policy=Policy()))
+    with pytest.raises(CallError, match="externref"):
+        Workshop(Plan(data=_binary('(module (func (export "f") (param externref)))'), name="refs", policy=Policy()))
+
+
+def test_steps_are_taken_out_with_what_needs_them() -> None:
+    case = Case((Step("new", ()), Step("f", (1,)), Step("get", (Given(0),))))
+    assert case.without(1, 2) == Case((Step("new", ()), Step("get", (Given(0),))))
+    assert case.without(0, 1) is None
+
+
+def test_a_step_is_written_as_text_and_read_back() -> None:
+    runtime = Aegis(cache=False)
+    target = Target(runtime, runtime.load_file(source("components/values")))
+    import random
+
+    rng = random.Random(5)
+    for subject in target.subjects.values():
+        for _ in range(20):
+            step = Step(subject.name, tuple(shape.random(rng, 16) for shape in subject.shapes if shape is not None))
+            told = json.loads(json.dumps(write_step(target, step)))
+            assert write_step(target, read_step(target, told)) == told
+    with pytest.raises((ValueError, AegisError)):
+        read_step(target, ["nothing", []])
+
+
+# -- the report and the command ----------------------------------------------------------------------------------
+
+
+def test_a_report_is_text_json_and_a_page() -> None:
+    path = source("buggy/quadratic")
+    result = _campaign(path, 3000, goal="slow")
+    data = to_data(result, "component", {"f": "a handle"})
+    json.dumps(data)
+    text, page = to_text(data), to_html(data, result)
+    assert "finding: scales: commas" in text
+    assert "slow: commas(" in text
+    assert "left out: f: a handle" in text
+    assert page.startswith("<!doctype html>")
+    assert page.count("<svg") == 2
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "<script" not in page
+
+
+def test_the_command_finds_tells_and_writes(tmp_path: Path) -> None:
+    path = source("buggy/empty-list")
+    done = command("fuzz", str(path), "--runs", "2000", "--jobs", "1", "--out", str(tmp_path))
+    assert done.code == 1
+    assert "largest([])" in done.out
+    (found,) = tmp_path.glob("no_trap_largest_*.json")
+    shown = re.search(r"aegis (run --invoke 'largest\(\[\]\)' \S+)", done.out)
+    assert shown is not None
+    (test,) = tmp_path.glob("test_*.py")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)],
+        capture_output=True, text=True, timeout=120, check=False, cwd=GUESTS.parent,
+    )  # fmt: skip
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "an unreachable instruction" in run.stdout
+    replayed = command("fuzz", str(path), "--replay", str(found))
+    assert (replayed.code, replayed.out.startswith("still there: ")) == (1, True)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["findings"][0]["steps"] == [["largest", ["[]"]]]
+
+
+def test_a_clean_guest_exits_with_nought() -> None:
+    done = command("fuzz", str(source("components/counter")), "--runs", "1000", "--jobs", "1")
+    assert done.code == 0
+    assert "0 findings" in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--invoke", "nothing"], 127, "no export is called 'nothing'"),
+        (["--oracle", "nothing"], 125, "there is no oracle 'nothing'"),
+        (["--runs", "many"], 125, "--runs"),
+        (["--replay", "/nonexistent"], 125, "cannot be read"),
+        (["--corpus", "/dev/null/x"], 125, "cannot be written"),
+        (["--out", "/dev/null/x"], 125, "cannot be written"),
+    ],
+)
+def test_a_campaign_that_cannot_begin_is_one_clear_line(words: list[str], code: int, told: str) -> None:
+    done = command("fuzz", str(source("buggy/overflow")), *words)
+    assert (done.code, done.out) == (code, "")
+    assert told in done.err
+    assert done.err.count("\n") == 1
