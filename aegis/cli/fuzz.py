@@ -53,7 +53,6 @@ def command(face: Face, /, artifact: str, **options: Any) -> int:
     """
     from aegis.fuzz.work import Plan
 
-    _need()
     policy = make_policy(options["config"] or face.config, {**options, "stdin": ()}, capture=True)
     plan = Plan(
         data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
@@ -63,10 +62,6 @@ def command(face: Face, /, artifact: str, **options: Any) -> int:
     if options["replay"] is not None:
         return _replayed(face, plan, options["replay"])
     return _Fuzz(face, plan, options).go()
-
-
-def _need() -> None:
-    """Nothing of the harness needs more than this yet; hypothesis serves the strategies and the state machines."""
 
 
 def _others(oracles: Iterable[str], policy: Any) -> Iterable[tuple[str, bytes]]:

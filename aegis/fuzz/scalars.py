@@ -1,0 +1,204 @@
+"""Shapes of single values: numbers, characters, choices, flags."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any
+
+from aegis.fuzz.edges import CHARACTERS, FLOATS, integers
+
+__all__ = ["Char", "Choice", "FlagSet", "Float", "Integer"]
+
+
+class Integer:
+    def __init__(self, low: int, high: int) -> None:
+        self.low, self.high, self.edges = low, high, integers(low, high)
+        self.bits = (high - low).bit_length()
+
+    def simplest(self) -> int:
+        return 0
+
+    def random(self, rng: Random, size: int) -> int:
+        chance = rng.random()
+        if chance < 0.4:
+            return self.edges[int(rng.random() * len(self.edges))]
+        if chance < 0.7:
+            return self.fit(int(rng.random() * 256))
+        return self.low + rng.getrandbits(1 + int(rng.random() * self.bits)) % (self.high - self.low + 1)
+
+    def fit(self, value: int) -> int:
+        return self.low if value < self.low else self.high if value > self.high else value
+
+    def mutate(self, rng: Random, value: int) -> int:
+        chance = rng.random()
+        if chance < 0.5:
+            return self.fit(value + rng.choice((-16, -8, -4, -2, -1, 1, 2, 4, 8, 16)))
+        if chance < 0.7:
+            return self.fit(value * 2 if rng.random() < 0.5 else value // 2)
+        if chance < 0.85:
+            return self.fit(value ^ (1 << int(rng.random() * self.bits)))
+        return self.random(rng, 1)
+
+    def simpler(self, value: int) -> Iterator[int]:
+        if value == 0:
+            return
+        yield 0
+        if value < 0 and -value <= self.high:
+            yield -value
+        step = abs(value) // 2
+        sign = 1 if value > 0 else -1
+        while step:
+            yield value - sign * step
+            step //= 2
+
+    def size(self, value: int) -> int:
+        return 1
+
+
+class Float:
+    def __init__(self, bits: int) -> None:
+        self.single = bits == 32
+        self.edges = tuple(self.fit(value) for value in FLOATS)
+
+    def fit(self, value: float) -> float:
+        if not self.single:
+            return value
+        try:
+            return float(struct.unpack("<f", struct.pack("<f", value))[0])
+        except OverflowError:
+            return math.copysign(math.inf, value)
+
+    def simplest(self) -> float:
+        return 0.0
+
+    def random(self, rng: Random, size: int) -> float:
+        chance = rng.random()
+        if chance < 0.5:
+            return self.edges[int(rng.random() * len(self.edges))]
+        if chance < 0.75:
+            return float(int(rng.random() * 2000) - 1000)
+        return self.fit(rng.uniform(-1, 1) * 2.0 ** rng.randint(-60, 60))
+
+    def mutate(self, rng: Random, value: float) -> float:
+        chance = rng.random()
+        if chance < 0.3 and math.isfinite(value):
+            return self.fit(value + rng.choice((-1.0, 1.0, 0.5, -0.5)))
+        if chance < 0.6:
+            return -value
+        if chance < 0.8 and math.isfinite(value):
+            return self.fit(value * rng.choice((2.0, 0.5, 10.0)))
+        return self.random(rng, 1)
+
+    def simpler(self, value: float) -> Iterator[float]:
+        at = _rank(value)
+        for plain in (0.0, 1.0, -0.0, -1.0, 2.0, math.inf, -math.inf, math.nan):
+            if _rank(plain) < at:
+                yield plain
+        if math.isfinite(value):
+            for plain in (float(int(value)), abs(value), float(int(value / 2))):
+                if _rank(plain) < at:
+                    yield plain
+
+    def size(self, value: float) -> int:
+        return 1
+
+
+def _rank(value: float) -> tuple[int, float]:
+    """Return how simple a float is: few are special, whole numbers come before others, small before large."""
+    special = (0.0, 1.0)
+    if value in special and math.copysign(1, value) > 0:
+        return 0, value
+    if value != value:
+        return 6, 0.0
+    if math.isinf(value):
+        return 5, -value
+    if value == 0:
+        return 1, 0.0
+    return (2 if value == int(value) else 4), abs(value) + (0.25 if value < 0 else 0)
+
+
+class Choice:
+    """One of a few values, the first of which is the simplest."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.values = list(values)
+
+    def simplest(self) -> Any:
+        return self.values[0]
+
+    def random(self, rng: Random, size: int) -> Any:
+        return self.values[int(rng.random() * len(self.values))]
+
+    def mutate(self, rng: Random, value: Any) -> Any:
+        return self.random(rng, 1)
+
+    def simpler(self, value: Any) -> Iterator[Any]:
+        yield from self.values[: self.values.index(value)]
+
+    def size(self, value: Any) -> int:
+        return 1
+
+
+class FlagSet:
+    def __init__(self, python: Any, count: int) -> None:
+        self.python, self.count = python, count
+
+    def simplest(self) -> Any:
+        return self.python(0)
+
+    def random(self, rng: Random, size: int) -> Any:
+        chance = rng.random()
+        if chance < 0.2:
+            return self.python((1 << self.count) - 1)
+        return self.python(rng.getrandbits(self.count) & (rng.getrandbits(self.count) if chance < 0.6 else -1))
+
+    def mutate(self, rng: Random, value: Any) -> Any:
+        return self.python(value.value ^ (1 << int(rng.random() * self.count)))
+
+    def simpler(self, value: Any) -> Iterator[Any]:
+        bits = value.value
+        if bits:
+            yield self.python(0)
+        for place in range(self.count):
+            if bits >> place & 1:
+                yield self.python(bits & ~(1 << place))
+
+    def size(self, value: Any) -> int:
+        return 1
+
+
+class Char:
+    def simplest(self) -> str:
+        return "a"
+
+    def random(self, rng: Random, size: int) -> str:
+        chance = rng.random()
+        if chance < 0.6:
+            return CHARACTERS[int(rng.random() * len(CHARACTERS))]
+        if chance < 0.8:
+            return chr(32 + int(rng.random() * 95))
+        point = int(rng.random() * (0x110000 if chance < 0.9 else 0x3000))
+        return chr(point) if not 0xD800 <= point < 0xE000 else "\ufffd"
+
+    def mutate(self, rng: Random, value: str) -> str:
+        point = ord(value) + rng.choice((-1, 1))
+        if rng.random() < 0.5 and 0 <= point < 0x110000 and not 0xD800 <= point < 0xE000:
+            return chr(point)
+        return self.random(rng, 1)
+
+    def simpler(self, value: str) -> Iterator[str]:
+        at = _plainness(value)
+        for plain in "ab0A ":
+            if _plainness(plain) < at:
+                yield plain
+
+    def size(self, value: str) -> int:
+        return 1
+
+
+def _plainness(char: str) -> tuple[int, int]:
+    place = "ab0A ".find(char)
+    return (0, place) if place >= 0 else (1, ord(char))
