@@ -1,0 +1,63 @@
+"""A campaign on a real Dask cluster, one of whose workers is killed on the way: nothing is lost or counted twice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.guests.catalogue import source
+
+pytest.importorskip("distributed", reason="the extra dask is not installed")
+ROOT = Path(__file__).resolve().parents[2]
+CODE = """
+import json, os, signal, sys
+from distributed import LocalCluster
+from aegis.cli.fuzz import _dask
+from aegis.engine.artifact import read_file
+from aegis.fuzz.campaign import Campaign
+from aegis.fuzz.work import Plan
+from aegis.limits import Limits
+from aegis.policy import Policy
+
+def campaign(executor):
+    path = sys.argv[1]
+    plan = Plan(data=read_file(path, Limits()), name=path, policy=Policy(), seed=3)
+    made = Campaign(plan, runs=9000, executor=executor)
+    for number, _ in enumerate(made.run()):
+        if executor is not None and number == 2:
+            os.kill(next(iter(cluster.workers.values())).process.process.pid, signal.SIGKILL)
+    result = made.result
+    return [result.cases, result.statuses, sorted(result.chunks), sorted(result.findings), result.lost]
+
+if __name__ == "__main__":
+    alone = campaign(None)
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    print(json.dumps([alone, campaign(_dask(cluster.scheduler_address))]))
+    sys.stdout.flush()
+    os._exit(0)
+"""
+
+
+def test_a_cluster_does_what_one_process_does_though_a_worker_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "on_dask.py"
+    script.write_text(CODE)
+    done = subprocess.run(
+        [sys.executable, str(script), str(source("buggy/code-point"))],
+        capture_output=True, text=True, timeout=300, check=False, cwd=ROOT, env={"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    alone, cluster = json.loads(done.stdout.splitlines()[-1])
+    assert cluster == alone
+    assert cluster[2] == list(range(18))
+
+
+def test_an_address_that_answers_nothing_is_said() -> None:
+    from aegis.cli.fuzz import _dask
+    from aegis.errors import PolicyError
+
+    with pytest.raises(PolicyError, match=r"^no Dask scheduler answers at tcp:"):
+        _dask("tcp://127.0.0.1:1")
