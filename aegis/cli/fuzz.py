@@ -53,7 +53,7 @@ def command(face: Face, /, artifact: str, **options: Any) -> int:
     """
     from aegis.fuzz.work import Plan
 
-    policy = make_policy(options["config"] or face.config, {**options, "stdin": ()}, capture=True)
+    policy = make_policy(options["config"] or face.config, options, capture=True)
     plan = Plan(
         data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
         oracles=options["oracles"], hostile=options["hostile"], goal=options["goal"] or "", seed=options["seed"],
