@@ -14,6 +14,8 @@ __all__ = ["Char", "Choice", "FlagSet", "Float", "Integer"]
 
 
 class Integer:
+    """Integers from ``low`` to ``high``; 0 is the simplest."""
+
     def __init__(self, low: int, high: int) -> None:
         self.low, self.high, self.edges = low, high, integers(low, high)
         self.bits = (high - low).bit_length()
@@ -59,6 +61,8 @@ class Integer:
 
 
 class Float:
+    """Floats of 32 or 64 ``bits``, NaN and infinities among them."""
+
     def __init__(self, bits: int) -> None:
         self.single = bits == 32
         self.edges = tuple(self.fit(value) for value in FLOATS)
@@ -143,6 +147,8 @@ class Choice:
 
 
 class FlagSet:
+    """Flags of ``count`` names, as the class ``python`` has them."""
+
     def __init__(self, python: Any, count: int) -> None:
         self.python, self.count = python, count
 
@@ -171,6 +177,8 @@ class FlagSet:
 
 
 class Char:
+    """Unicode scalar values."""
+
     def simplest(self) -> str:
         return "a"
 

@@ -95,6 +95,8 @@ def _length(rng: Random, size: int) -> int:
 
 
 class Text(Series):
+    """Strings."""
+
     empty = ""
 
     def __init__(self) -> None:
@@ -129,6 +131,8 @@ _OCTETS = (0, 1, 9, 10, 32, 34, 48, 65, 91, 92, 127, 128, 192, 254, 255)
 
 
 class Octets(Series):
+    """Bytes, for ``list<u8>``."""
+
     empty = b""
 
     def item(self, rng: Random, size: int) -> int:
@@ -156,6 +160,8 @@ class Octets(Series):
 
 
 class Items(Series):
+    """Lists of what ``element`` makes."""
+
     def __init__(self, element: Shape) -> None:
         self.element = element
         self.empty: Any = []
