@@ -40,7 +40,15 @@ ENDED = struct.Struct("<cIi")
 _PID = struct.Struct("<I")
 _ROOMS = ("aegis", "aegis.engine", "aegis.host", "aegis.observe", "aegis.policy", "aegis.wit", "aegis.isolation")
 _NOT_NOW = frozenset(
-    {"aegis.__main__", "aegis.cli", "aegis.bindgen", "aegis.bindings", "aegis.host.wasi", "aegis.host.http"}
+    {
+        "aegis.__main__",
+        "aegis.cli",
+        "aegis.bindgen",
+        "aegis.bindings",
+        "aegis.fuzz",
+        "aegis.host.wasi",
+        "aegis.host.http",
+    }
 )
 _BESIDE = (
     "base64", "contextlib", "datetime", "difflib", "encodings.ascii", "encodings.idna", "encodings.latin_1",

@@ -22,7 +22,7 @@ from tests.echo import own_echo_component
 from tests.wit.strategies import wit_types
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-RUNTIME = Aegis(cache=False, pooled=False)
+RUNTIME = Aegis(cache=False, pooled=False, host_bytes=None, memory="512MiB", fuel=None)
 END = object()
 CORE = ("i32", "i64", "f32", "f64")
 
@@ -127,7 +127,7 @@ def test_a_reference_is_no_number() -> None:
 @SETTINGS
 @given(st.data(), wit_types())
 def test_a_strategy_gives_values_of_its_type(data: st.DataObject, of: WitType) -> None:
-    values = [data.draw(from_type(of)) for _ in range(3)]
+    values = [value for value in (data.draw(from_type(of)) for _ in range(3)) if shape_of(of).size(value) < 20_000]
     assert all(map(same, _echoed(of, values), values))
 
 
