@@ -165,4 +165,4 @@ def test_descriptors_that_a_worker_sends_are_not_taken() -> None:
         for _ in range(50):
             socket.send_fds(far, [frame(b"n")], [file.fileno()] * 200)
             assert channel.recv() is None
-        assert descriptors() == before
+        assert descriptors() <= before
