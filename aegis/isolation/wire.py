@@ -62,6 +62,7 @@ class Region:
         self.descriptor, self.size, self._offset, self._write = descriptor, size, offset, write
         self._map: mmap.mmap | None = None
         self._view: memoryview | None = None
+        self._closed = False
         self.used = 0
 
     @staticmethod
@@ -86,7 +87,12 @@ class Region:
         return cls(descriptor, halves[0], size, write=True), cls(descriptor, halves[1], size, write=False)
 
     def view(self) -> memoryview:
-        """Return its bytes, mapped at first use."""
+        """Return its bytes, mapped at first use. Raise :class:`Broken` once it is closed.
+
+        By then its descriptor may be closed too, and the number another file's.
+        """
+        if self._closed:
+            raise Broken("shared memory that was let go of")
         if self._view is None:
             access = mmap.PROT_READ | (mmap.PROT_WRITE if self._write else 0)
             self._map = mmap.mmap(self.descriptor, self.size, flags=mmap.MAP_SHARED, prot=access, offset=self._offset)
@@ -112,6 +118,7 @@ class Region:
         """Unmap it; views that are still out keep the mapping, which goes with them. The descriptor stays open."""
         view, mapped = self._view, self._map
         self._view = self._map = None
+        self._closed = True
         with contextlib.suppress(BufferError):
             if view is not None:
                 view.release()
@@ -208,12 +215,15 @@ _PUT: dict[type, Callable[[Any, bytearray, Region | None], None]] = {
 }
 
 
-def decode(data: bytes | bytearray | memoryview, region: Region | None = None, *, views: bool = False) -> Any:
+def decode(
+    data: bytes | bytearray | memoryview, region: Region | None = None, *, views: bool = False,
+    late: Callable[[], bool] | None = None,
+) -> Any:  # fmt: skip
     """Return the value that ``data`` is; with ``views``, large bytes as views of ``region``, which change.
 
-    Raise :class:`Broken` for anything else.
+    Raise :class:`Broken` for anything else, :class:`Late` when ``late``, which is asked now and then, says so.
     """
-    reader = _Reader(data, region, views)
+    reader = _Reader(data, region, views, late)
     try:
         value = reader.value(0)
     except (struct.error, IndexError, UnicodeDecodeError, OverflowError, RecursionError) as error:
@@ -226,8 +236,9 @@ def decode(data: bytes | bytearray | memoryview, region: Region | None = None, *
 class _Reader:
     """A cursor over one frame."""
 
-    def __init__(self, data: Any, region: Region | None, views: bool) -> None:
+    def __init__(self, data: Any, region: Region | None, views: bool, late: Callable[[], bool] | None) -> None:
         self.data, self.at, self.region, self.views = data, 0, region, views
+        self.late, self.next_look = late, _PIECE if late is not None else len(data) + 1
         self.values_left = _MOST_VALUES
         self.shared_left = 0 if region is None else region.size
 
@@ -251,8 +262,33 @@ class _Reader:
     def many(self, depth: int) -> list[Any]:
         if depth > _DEEPEST:
             raise Broken("values nested too deep")
-        value, inner = self.value, depth + 1
-        return [value(inner) for _ in range(self.members())]
+        value, inner, left = self.value, depth + 1, self.members(1)
+        if left <= _PIECE:
+            return [value(inner) for _ in range(left)]
+        found: list[Any] = []
+        while left:
+            self.look()
+            piece = min(left, _PIECE)
+            found += [value(inner) for _ in range(piece)]
+            left -= piece
+        return found
+
+    def mapping(self, depth: int) -> dict[str, Any]:
+        if depth > _DEEPEST:
+            raise Broken("values nested too deep")
+        found = {}
+        for _ in range(self.members(2)):
+            if self.at >= self.next_look:
+                self.look()
+            key = self.key()
+            found[key] = self.value(depth + 1)
+        return found
+
+    def look(self) -> None:
+        """Give up if it is late: a message can hold what takes many seconds to read."""
+        self.next_look = self.at + _PIECE
+        if self.late is not None and self.late():
+            raise Late
 
     def rare(self, kind: int, depth: int) -> Any:
         if kind == 0x6E:
@@ -266,9 +302,7 @@ class _Reader:
         if kind == 0x42:
             return self.shared()
         if kind == 0x6D:
-            if depth > _DEEPEST:
-                raise Broken("values nested too deep")
-            return {self.key(): self.value(depth + 1) for _ in range(self.members())}
+            return self.mapping(depth)
         raise Broken(f"a value of unknown kind {kind}")
 
     def shared(self) -> bytes | memoryview:
@@ -301,12 +335,14 @@ class _Reader:
             raise Broken("more values than there are bytes")
         return number
 
-    def members(self) -> int:
-        """Return how many values follow: what they take here is many times what they take on the wire."""
+    def members(self, each: int) -> int:
+        """Return how many follow, of ``each`` values: what they take here is many times what they take on the wire."""
         number = self.count()
-        self.values_left -= number
+        self.values_left -= number * each
         if self.values_left < 0:
             raise Broken("more values than one message may have")
+        if self.at >= self.next_look:
+            self.look()
         return number
 
     def take(self) -> Any:
@@ -387,19 +423,19 @@ class Channel:
                 if size > _MOST_FRAME:
                     raise Broken(f"a frame of {size:,} bytes")
                 if len(buffer) >= size + 4:
-                    return self._take(size)
+                    return self._take(size, _late(until, stopped) if size > _PIECE else None)
             self._fill(until, stopped)
             if until is not None and time.monotonic() >= until:
                 raise Late  # who sends a byte now and then is no reason to wait
 
-    def _take(self, size: int) -> Any:
+    def _take(self, size: int, late: Callable[[], bool] | None) -> Any:
         buffer = self._buffer
         if len(buffer) == size + 4:
             self._buffer = bytearray()
-            return decode(memoryview(buffer)[4:], self.incoming, views=self._views)
+            return decode(memoryview(buffer)[4:], self.incoming, views=self._views, late=late)
         frame = bytes(memoryview(buffer)[4 : size + 4])
         del buffer[: size + 4]
-        return decode(frame, self.incoming, views=self._views)
+        return decode(frame, self.incoming, views=self._views, late=late)
 
     def waiting(self) -> bool:
         """Tell whether a whole value, or a part of one, was received already."""
@@ -411,7 +447,7 @@ class Channel:
                 data = self.socket.recv(_PIECE)
                 break
             except BlockingIOError:
-                if (until is not None and time.monotonic() >= until) or (stopped is not None and stopped()):
+                if _late(until, stopped)():
                     raise Late from None
             except OSError as error:
                 raise Broken(f"the other side is gone: {error.strerror}") from None
@@ -435,6 +471,11 @@ class Channel:
         for region in (self.outgoing, self.incoming):
             if region is not None:
                 region.close()
+
+
+def _late(until: float | None, stopped: Callable[[], bool] | None) -> Callable[[], bool]:
+    """Return what tells whether it is ``until`` (monotonic), or ``stopped``."""
+    return lambda: (until is not None and time.monotonic() >= until) or (stopped is not None and stopped())
 
 
 LOOK = 0.05
