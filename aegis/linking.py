@@ -6,6 +6,7 @@ Every import that nobody provides is told at once, each with what would provide 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aegis.engine import Module
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from aegis.engine.door import Door
     from aegis.handles import Caller
 
-__all__ = ["HOST_MODULES", "Functions", "collect", "link", "unprovided", "wants_host", "with_caller"]
+__all__ = [
+    "HOST_MODULES", "Faults", "Functions", "collect", "faulty", "link", "unprovided", "wants_host", "with_caller",
+]  # fmt: skip
 
 HOST_MODULES = frozenset({"wasi_snapshot_preview1", "aegis"})
 """The import modules that Aegis serves itself."""
@@ -70,6 +73,19 @@ def wants_host(module: Module) -> dict[tuple[str, str], FuncType]:
         for i in module.info.imports
         if i.module in HOST_MODULES and isinstance(i.type, FuncType)
     }
+
+
+Faults = Callable[[str, str, Any, Callable[[], Any]], Any]
+"""Answers host calls in the place of their functions: given module or interface, name, type, and what would answer."""
+
+
+def faulty(functions: Sequence[HostFunction], faults: Faults) -> list[HostFunction]:
+    """Return host functions that are asked through ``faults``."""
+
+    def asked(function: HostFunction) -> Callable[..., Any]:
+        return lambda *values: faults(function.module, function.name, function.type, partial(function.call, *values))
+
+    return [function._replace(call=asked(function)) for function in functions]
 
 
 def link(

@@ -79,6 +79,20 @@ class Meter:
         self._look()
         return self._usage(_Mark(now.time - mark.time, *map(sub, now[1:], mark[1:])))
 
+    def tally(self) -> tuple[int | None, int, int]:
+        """Return fuel, host calls and memory, without the rest."""
+        sandbox = self._sandbox
+        store, door = sandbox._store, sandbox._door
+        most = door.limits.host_calls
+        calls = (1 << 62 if most is None else most) - door.calls_left
+        if store is None or not store.take_token():
+            return self._fuel, calls, self._memory
+        try:
+            limit = store.plan.limits.fuel
+            return None if limit is None else limit - store.fuel_left(), calls, store.memory_size()
+        finally:
+            store.token.append(None)
+
     def total(self) -> Usage:
         """Return what was used so far; fuel and seconds are those of the latest call."""
         self._look()

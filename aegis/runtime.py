@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from aegis.engine.artifact import Module, admit_artifact, compile_artifact, read_file, text_to_binary
 from aegis.engine.cache import Cache
 from aegis.engine.config import EngineConfig
-from aegis.errors import ArtifactError, ExportNotFound, GuestError, GuestExit
+from aegis.errors import ArtifactError, ExportNotFound, GuestError, GuestExit, PolicyError
+from aegis.linking import Faults
 from aegis.names import near, printable
 from aegis.observe.bus import Subscriber
 from aegis.observe.outcome import Outcome
@@ -152,6 +153,7 @@ class Aegis:
         measured: bool = False,
         denied: Callable[[Decision], None] | None = None,
         trap_missing: bool = False,
+        faults: Faults | None = None,
         isolate: bool | None = None,
     ) -> Sandbox:
         """Return a new sandbox, with ``module`` instantiated in it if one is given.
@@ -162,10 +164,15 @@ class Aegis:
         first), ``stdio`` replaces the policy's, ``measured`` has host time counted although nobody
         subscribed, and the memory of components (see ``exact_memory``). ``denied`` is told of each request that
         the policy denied, cheaper than an event.
+        ``faults`` is asked instead of each host function, the host's own included, as ``faults(module, name, type,
+        answer)``: it returns ``answer()``, or raises or returns something else of that type. It is for tests of how a
+        guest bears its host, and in process only.
         ``isolate`` puts the guest into a worker process, or keeps it here, whatever the policy says.
         Raise as :meth:`Sandbox.load` does.
         """
         isolated = self.policy.isolation is not None if isolate is None else isolate
+        if isolated and faults is not None:
+            raise PolicyError("faults of the host are injected in process: give isolate=False, or no faults")
         return Sandbox(
             self._workers() if isolated else self._tier,
             module,
@@ -176,6 +183,7 @@ class Aegis:
             measured=measured,
             denied=denied,
             trap_missing=trap_missing,
+            faults=faults,
         )
 
 

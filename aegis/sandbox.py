@@ -19,7 +19,7 @@ from aegis.engine.supervisor import supervise
 from aegis.engine.threads import DIRECT, MAIN, Job, where
 from aegis.errors import AegisError, CallError, ExportNotFound, GuestExit, SandboxStateError, WorkerCrashed
 from aegis.handles import Caller, Globals, Memory
-from aegis.linking import Functions, checked, collect, link
+from aegis.linking import Faults, Functions, checked, collect, faulty, link
 from aegis.meter import Meter
 from aegis.names import count, printable
 from aegis.observe.bus import SILENT, EventBus, Subscriber
@@ -69,6 +69,7 @@ class Sandbox:
         measured: bool = False,
         denied: Callable[[Decision], None] | None = None,
         trap_missing: bool = False,
+        faults: Faults | None = None,
     ) -> None:
         self._tier = tier
         self._door = Door(tier.policy.limits)
@@ -86,7 +87,9 @@ class Sandbox:
             self._bus = tier.bus(subscribers)
         if denied is not None:
             self._denied = denied
-        self._observed = measured or self._bus.active
+        if faults is not None:
+            self._faults = faults
+        self._observed = measured or self._bus.active or faults is not None
         if module is not None:
             if module.plain and not self._observed and not imports:
                 # Nothing to link, nothing to run, nobody to tell: what is left of load().
@@ -101,6 +104,7 @@ class Sandbox:
     _stdio: StdioCapability | None = None
     _bus = SILENT
     _denied: Callable[[Decision], None] | None = None
+    _faults: Faults | None = None
     _imports: Mapping[str, Any] = MappingProxyType({})
     _functions: Functions | None = None
     _trap_missing = False
@@ -215,6 +219,10 @@ class Sandbox:
             functions = link(module, own, self._tier.offered(self, module, self._memory), Caller(self), self._door)
         elif self._imports:
             collect(self._imports)
+        if self._faults is not None:
+            self._door.faults = self._faults
+            if module.kind == "module":
+                functions = faulty(functions, self._faults)
         if self._observed or self._denied is not None:
             self._meter.watch(self._door, self._denied)
         self._store = self._instantiate(functions)
@@ -523,6 +531,10 @@ class Sandbox:
     def usage(self) -> Usage:
         """What was used since the sandbox was made or reset; fuel and seconds of the latest call."""
         return self._meter.total()
+
+    def tally(self) -> tuple[int | None, int, int]:
+        """Return the latest call's fuel, the host calls and the memory so far, as in ``usage`` and much cheaper."""
+        return self._meter.tally()
 
     @property
     def stdout(self) -> bytes:

@@ -55,6 +55,8 @@ class Door:
     on_decision: Callable[[Decision], None] | None = None
     on_log: Callable[[str, str], None] | None = None
     observe_call: Callable[[str, str, float, BaseException | None], None] | None = None
+    faults: Callable[[str, str, Any, Callable[[], Any]], Any] | None = None
+    """Asked instead of each host function, which it may call or not: a test's way to have the host fail."""
     handles: Any = None
     """The resources of a component's store; set by the store."""
     _wake_up: threading.Event | None = None

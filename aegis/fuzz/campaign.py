@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aegis.errors import AegisError
 from aegis.fuzz.corpus import Corpus
-from aegis.fuzz.work import Plan, explore, prepare_process
+from aegis.fuzz.work import Plan, explore, minimise, prepare_process
 
 __all__ = ["Campaign", "Progress", "Result"]
 
-CHUNK = 500
+CHUNK = 1000
 """Calls in a chunk."""
 ROUND = 8
 """Chunks in a round, however many of them run at once."""
 _FOREVER = 1e9
 _LOOK = 0.1
 _SENT = 64
-"""Calls of the corpus that a chunk is given to start from."""
+"""Cases of the corpus that a chunk is given to start from."""
+_MINIMISED, _PARTS = 512, 8
+"""Cases that are made smaller at the end, and in how many parts that is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,24 @@ class Campaign:
                 start = self._start()
                 yield from self._round([(n, start) for n in range(chunk, chunk + count)], began, until)
                 chunk += count
+            if self.corpus is not None and not self.result.lost:
+                self._minimised()
         except KeyboardInterrupt:
             self.result.interrupted = True
+        except BrokenExecutor as error:
+            self.result.lost.append(f"the corpus was not made smaller: {error}")
         finally:
             self.result.seconds = time.monotonic() - began
             self._stop()
         if self.corpus is not None:
             self.corpus.save(self.result)
+
+    def _minimised(self) -> None:
+        """Make the cases that a corpus is to keep smaller, as far as they behave the same."""
+        entries = list(self.result.behaviours.values())[-_MINIMISED:]
+        futures = [self._executor().submit(minimise, self.plan, entries[n::_PARTS]) for n in range(_PARTS)]
+        for future in futures:
+            self.result.behaviours |= {told[0]: told for told in future.result()}
 
     def _enough(self, chunk: int, until: float) -> bool:
         return time.monotonic() >= until or self._chunks_left(chunk) <= 0 or bool(self.result.lost)
@@ -120,7 +133,7 @@ class Campaign:
                         number = futures[future]
                         done[number] = future.result()
                         waiting.pop(number)
-                    yield self._progress(began, sum(batch["cases"] for batch in done.values()))
+                    yield self._progress(began, done.values())
             except BrokenExecutor:
                 self._broken(waiting, tries)
             except AegisError as error:
@@ -133,7 +146,7 @@ class Campaign:
             if self.result.lost:
                 break
         self._merge_all(chunks, done, began)
-        yield self._progress(began, 0)
+        yield self._progress(began, ())
 
     def _merge_all(self, chunks: list[tuple[int, list[Any]]], done: dict[int, Any], began: float) -> None:
         for number, _ in chunks:
@@ -175,9 +188,15 @@ class Campaign:
             if kept is None or _weight(finding) < _weight(kept):
                 result.findings[finding["signature"]] = finding
 
-    def _progress(self, began: float, running: int) -> Progress:
+    def _progress(self, began: float, batches: Iterable[dict[str, Any]]) -> Progress:
+        """Return how far it is, with chunks that are done and not merged yet."""
         result = self.result
-        return Progress(result.cases + running, time.monotonic() - began, len(result.findings), len(result.behaviours))
+        cases, findings, behaviours = result.cases, set(result.findings), set(result.behaviours)
+        for batch in batches:
+            cases += batch["cases"]
+            findings |= {told["signature"] for told in batch["findings"]}
+            behaviours |= {told[0] for told in batch["behaviours"]}
+        return Progress(cases, time.monotonic() - began, len(findings), len(behaviours))
 
     # -- the executor --------------------------------------------------------------------------
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from aegis.errors import AegisError, Frame, GuestTrap, LimitExceeded
-from aegis.observe.outcome import Outcome
+from aegis.errors import AegisError, Frame, GuestExit, GuestTrap, LimitExceeded
+from aegis.observe.outcome import Outcome, Usage
+from aegis.wit.values import Err
 
-__all__ = ["Case", "Finding", "Given", "Seen", "Step", "signature_of"]
+__all__ = ["Case", "Finding", "Given", "Reply", "Seen", "Step", "signature_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Given:
 
 
 class Step(NamedTuple):
-    """One call: an export by its name, and its arguments. A name that begins with ``drop`` drops a resource."""
+    """One call: an export by its name, and its arguments. ``[drop]`` drops a handle."""
 
     function: str
     arguments: tuple[Any, ...]
@@ -57,22 +58,89 @@ class Case:
         """Return the case with another step in place of one."""
         return Case((*self.steps[:number], step, *self.steps[number + 1 :]), self.answers)
 
+    def closure(self, number: int) -> Case:
+        """Return a step with those alone that gave the handles it needs, and theirs."""
+        needed, open_ = set[int](), [number]
+        while open_:
+            at = open_.pop()
+            needed.add(at)
+            open_ += [a.step for a in self.steps[at].arguments if isinstance(a, Given) and a.step not in needed]
+        if len(needed) == 1:
+            return Case((self.steps[number],), self.answers)
+        places = {old: new for new, old in enumerate(sorted(needed))}
+        return Case(tuple(_placed(self.steps[old], places) for old in places), self.answers)
+
+    def repeated(self, times: int) -> Case:
+        """Return the case with its steps done so many times over, each round on the handles of its own."""
+        count = len(self.steps)
+        steps = [_moved(step, count * n) for n in range(times) for step in self.steps]
+        return Case(tuple(steps), self.answers)
+
+
+def _placed(step: Step, places: Mapping[int, int]) -> Step:
+    return Step(step.function, tuple(Given(places[a.step]) if isinstance(a, Given) else a for a in step.arguments))
+
+
+def _moved(step: Step, by: int) -> Step:
+    return Step(step.function, tuple(Given(a.step + by) if isinstance(a, Given) else a for a in step.arguments))
+
+
+class Reply:
+    """How one step ended and what it used: an :class:`~aegis.Outcome` that is made where somebody wants one."""
+
+    __slots__ = ("error", "fuel", "host_calls", "memory", "status", "value", "whole")
+
+    def __init__(
+        self, value: Any = None, error: AegisError | None = None, fuel: int | None = None, host_calls: int = 0,
+        memory: int = 0,
+    ) -> None:  # fmt: skip
+        ended = isinstance(error, GuestExit) and error.code == 0
+        self.status = "returned" if error is None else error.kind
+        self.value, self.error = value, None if ended else error
+        self.fuel, self.host_calls, self.memory = fuel, host_calls, memory
+        self.whole: Outcome | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the sandbox takes no further call after this one."""
+        return self.status != "returned"
+
+    @property
+    def good(self) -> bool:
+        """Whether it returned, and no declared error."""
+        return self.error is None and not isinstance(self.value, Err)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The same as an outcome."""
+        if self.whole is None:
+            usage = Usage(fuel=self.fuel, host_calls=self.host_calls, peak_memory=self.memory)
+            if self.error is not None:
+                self.whole = Outcome.from_error(self.error, usage=usage)
+            else:
+                self.whole = Outcome(status=self.status, value=self.value, usage=usage)
+        return self.whole
+
 
 @dataclass(slots=True)
 class Seen:
-    """A case that was run: the outcome of each step that was reached, the last of which may have ended it."""
+    """A case that was run: the reply of each step that was reached, the last of which may have ended it."""
 
     case: Case
-    outcomes: list[Outcome] = field(default_factory=list)
+    replies: list[Reply] = field(default_factory=list)
 
     @property
     def last(self) -> int:
         """The number of the last step that was reached."""
-        return len(self.outcomes) - 1
+        return len(self.replies) - 1
 
     def reached(self) -> Case:
         """Return the case as far as it came."""
-        return Case(self.case.steps[: len(self.outcomes)], self.case.answers)
+        return Case(self.case.steps[: len(self.replies)], self.case.answers)
+
+    def step(self, number: int) -> str:
+        """Return the name of a step, for people."""
+        return self.case.steps[number].function if number < len(self.case.steps) else "instantiation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +154,15 @@ class Finding:
     signature: str
     text: str
     case: Case
-    outcome: Outcome | None = None
+    reply: Reply | None = None
 
 
-def signature_of(outcome: Outcome) -> str:
+def signature_of(reply: Reply) -> str:
     """Return what tells one ending from another: its kind, the trap's code, the deepest frames."""
-    return ending(outcome.status, outcome.error)
-
-
-def ending(status: str, error: AegisError | None) -> str:
-    """Return the same of a status and an error."""
-    parts: list[str] = [status]
+    error = reply.error
+    if error is None:
+        return reply.status
+    parts: list[str] = [reply.status]
     if isinstance(error, GuestTrap):
         parts.append(str(error.code))
         parts += _frames(error.frames)

@@ -33,7 +33,7 @@ class Corpus:
             probe.unlink()
         except OSError as error:
             raise PolicyError(f"the corpus {self.folder} cannot be written: {error.strerror or error}") from None
-        self.entries = [e for e in self._read(_FILE) if isinstance(e, list) and len(e) >= 2]
+        self.entries = [e for e in self._read(_FILE) if isinstance(e, list) and len(e) >= 2 and isinstance(e[1], dict)]
         self.findings = [e for e in self._read(_FINDINGS) if isinstance(e, dict) and "steps" in e and "answers" in e]
 
     def _read(self, name: str) -> list[Any]:

@@ -1,33 +1,49 @@
-"""What a guest's imports answer when nobody else does: values of their types, by a plan that shrinks with the case."""
+"""What a guest's imports answer in a campaign: values of their types, by a plan that shrinks with the case.
+
+What nobody provides is answered by the plan alone. With ``hostile`` the host's own functions are asked through it
+too: 0 is their own answer, anything else an error that they may give, or an extreme value of their type.
+"""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.fuzz.generate import Shape, Unfit, core_shape, shape_of
+from aegis.names import printable
 from aegis.providers import wasi_binding
+from aegis.values import FuncType
+from aegis.wit.match import unversioned
 from aegis.wit.naming import pascal, snake
-from aegis.wit.types import Function, Interface, Own, Result, WitType
+from aegis.wit.types import Function, Interface, Own, Resource, Result, Variant, WitType
 from aegis.wit.values import Err, Ok
+from aegis.wit.wave import format_value
 
 if TYPE_CHECKING:
     from aegis.engine.artifact import Module
     from aegis.engine.component.artifact import Component
 
-__all__ = ["Answers"]
+__all__ = ["NOTABLE", "Answers", "Plan", "numbers"]
 
+NOTABLE = 64
+"""Numbers below this choose among notable answers, the shortest first; others are seeds of random ones."""
 _SIZE = 64
+_TOLD = 32
+_ERRNOS = 76
+_KEPT = frozenset({"wasi:io/poll", "wasi:cli/exit", "wasi:clocks/monotonic-clock", "wasi:random/random",
+                   "wasi:random/insecure", "wasi:random/insecure-seed"})  # fmt: skip
+"""What a host may not answer otherwise without breaking what the interface promises."""
+_KEPT_CORE = frozenset({"proc_exit", "sched_yield"})
 
 
 class Plan:
-    """The numbers of one case, taken in order; the last serves all that follow."""
+    """The numbers of one case, taken in order; the last serves all that follow. ``told``: what was answered."""
 
-    __slots__ = ("numbers", "used")
+    __slots__ = ("numbers", "told", "used")
 
-    def __init__(self, numbers: tuple[int, ...]) -> None:
-        self.numbers, self.used = numbers, 0
+    def __init__(self, numbers: Sequence[int] = (), told: list[str] | None = None) -> None:
+        self.numbers, self.used, self.told = numbers, 0, told
 
     def next(self) -> int:
         """Return the number of the next answer."""
@@ -36,114 +52,179 @@ class Plan:
             return 0
         return self.numbers[min(at, len(self.numbers) - 1)]
 
+    def tell(self, name: str, value: Any, of: WitType | None = None) -> None:
+        """Keep an answer for whoever reads the report."""
+        if self.told is not None and len(self.told) < _TOLD:
+            self.told.append(f"{printable(name, 120)} -> {_shown(value, of)}")
+
+
+def _shown(value: Any, of: WitType | None) -> str:
+    try:
+        return printable(repr(value) if of is None else format_value(value, of), 200)
+    except Exception:  # a handle of ours has no text
+        return printable(type(value).__name__)
+
+
+def numbers(rng: Random, *, hostile: bool) -> tuple[int, ...]:
+    """Return a plan at random. A hostile one fails once or twice: a host that always does is soon given up."""
+    if hostile and rng.random() < 0.7:
+        early = int(rng.random() ** 2 * 24)
+        return (*([0] * early), _number(rng), *([0, _number(rng)] if rng.random() < 0.3 else []), 0)
+    return tuple(0 if rng.random() < 0.4 else _number(rng) for _ in range(rng.randint(1, 6)))
+
+
+def _number(rng: Random) -> int:
+    return 1 + int(rng.random() * (NOTABLE - 1)) if rng.random() < 0.6 else rng.getrandbits(31)
+
+
+class _Makes(Protocol):
+    """The part of a shape that answers are made with."""
+
+    def simplest(self) -> Any: ...
+    def random(self, rng: Random, size: int) -> Any: ...
+
+
+class _Chosen:
+    """What the numbers of a plan mean for one type."""
+
+    def __init__(self, shape: _Makes) -> None:
+        self.shape = shape
+        self._notable: list[int] | None = None
+
+    def value(self, number: int) -> Any:
+        """Return the answer of a number."""
+        if number == 0:
+            return self.shape.simplest()
+        if number < NOTABLE:
+            seeds = self._seeds()
+            return self.shape.random(Random(seeds[(number - 1) % len(seeds)]), 4)
+        return self.shape.random(Random(number), _SIZE)
+
+    def _seeds(self) -> list[int]:
+        """Return the seeds of distinct small values, those with the shortest text first."""
+        if self._notable is None:
+            found: dict[str, int] = {}
+            for seed in range(256):
+                found.setdefault(repr(self.shape.random(Random(seed), 4)), seed)
+            simplest = repr(self.shape.simplest())
+            texts = sorted((text for text in found if text != simplest), key=lambda text: (len(text), text))
+            self._notable = [found[text] for text in texts[: NOTABLE - 1]] or [0]
+        return self._notable
+
 
 class Answers:
-    """The imports of an artifact that nobody provides, and with ``hostile`` WASI's too."""
+    """The imports of an artifact that nobody provides. One thread uses it at a time."""
 
     def __init__(self, artifact: Module | Component, *, hostile: bool = False) -> None:
-        self._made: dict[str, Callable[[Plan], Any]] = {}
+        self._made: dict[str, Any] = {}
+        self._classes: dict[int, type] = {}
+        self._chosen: dict[tuple[str, str], _Chosen | None] = {}
+        self.now = Plan()
+        """The plan of the sandbox that runs."""
+        self.faults = self._fault if hostile else None
+        """For ``Aegis.sandbox(faults=…)``: asks the plan before each function of the host's own."""
         if artifact.kind == "module":
             self._of_module(artifact)
         else:
-            self._of_component(artifact, hostile)
+            self._of_component(artifact)
 
     @property
     def any(self) -> bool:
         """Whether there is something to answer."""
-        return bool(self._made)
+        return bool(self._made) or self.faults is not None
 
-    def plan(self, numbers: tuple[int, ...]) -> dict[str, Any]:
-        """Return the imports of one sandbox, which answer by these numbers."""
-        if not self._made:
-            return {}
-        plan = Plan(numbers)
-        return {name: make(plan) for name, make in self._made.items()}
+    def plan(self, numbers: Sequence[int], told: list[str] | None = None) -> Mapping[str, Any]:
+        """Begin a plan, and return the imports that answer by it until the next one is begun."""
+        self.now = Plan(numbers, told)
+        return self._made
 
     # -- core modules --------------------------------------------------------------------------
 
     def _of_module(self, module: Any) -> None:
         from aegis.host import offers
 
-        wanted: dict[str, dict[str, Any]] = {}
         for item in module.imports:
             signature = getattr(item, "type", None)
-            if signature is not None and hasattr(signature, "results") and offers(item.module, item.name) is None:
-                wanted.setdefault(item.module, {})[item.name] = signature
-        for name, functions in wanted.items():
-            self._made[name] = _core_functions(functions)
+            if isinstance(signature, FuncType) and offers(item.module, item.name) is None:
+                functions = self._made.setdefault(item.module, {})
+                functions[item.name] = self._core(f"{item.module}.{item.name}", signature)
+
+    def _core(self, name: str, signature: FuncType) -> Callable[..., Any]:
+        chosen = [_Chosen(core_shape(kind)) for kind in signature.results]
+
+        def answer(*_: Any) -> Any:
+            number = self.now.next()
+            values = tuple(one.value(number) for one in chosen)
+            if values:
+                self.now.tell(name, values[0] if len(values) == 1 else values)
+            return None if not values else values[0] if len(values) == 1 else values
+
+        return answer
 
     # -- components ----------------------------------------------------------------------------
 
-    def _of_component(self, component: Any, hostile: bool) -> None:
-        for name, item in component.imports.items():
-            if isinstance(item, Function):
-                if not name.startswith("["):
-                    self._made[name] = _answerer(component.imaged(item))
-            elif item.functions and (hostile or wasi_binding(name) is None):
-                self._made[name] = _implementation(component, item)
-
-
-def _core_functions(functions: Mapping[str, Any]) -> Callable[[Plan], dict[str, Any]]:
-    shapes = {name: tuple(core_shape(kind) for kind in of.results) for name, of in functions.items()}
-
-    def make(plan: Plan) -> dict[str, Any]:
-        return {name: _core(plan, kinds) for name, kinds in shapes.items()}
-
-    return make
-
-
-def _core(plan: Plan, shapes: tuple[Shape, ...]) -> Callable[..., Any]:
-    def answer(*_: Any) -> Any:
-        number = plan.next()
-        rng = random.Random(number)
-        values = tuple(0 if number == 0 else shape.random(rng, 1) for shape in shapes)
-        return None if not values else values[0] if len(values) == 1 else values
-
-    return answer
-
-
-def _implementation(component: Any, item: Interface) -> Callable[[Plan], Any]:
-    members = {name: _answerer(component.imaged(function)) for name, function in item.functions.items()}
-
-    def make(plan: Plan) -> Any:
-        body: dict[str, Any] = {}
-        classes: dict[str, dict[str, Any]] = {}
-        for name, answerer in members.items():
-            kind, mark, rest = name.partition("]")
+    def _of_component(self, component: Any) -> None:
+        wanted = {n: i for n, i in component.imports.items() if wasi_binding(n) is None}
+        for item in wanted.values():
+            if isinstance(item, Interface):
+                self._resources(component, item)
+        own = {name: item for name, item in wanted.items() if isinstance(item, Function)}
+        for name, function in own.items():
+            _, mark, rest = name.partition("]")
             if not mark:
-                body[snake(name)] = staticmethod(answerer(plan))
-                continue
-            resource, _, own = rest.partition(".")
-            methods = classes.setdefault(pascal(resource), {})
-            if kind == "[constructor":
-                methods["__init__"] = lambda self, *_: None
+                self._made[name] = self._answer(name, component.imaged(function))
             else:
-                answer = answerer(plan)
-                methods[snake(own)] = staticmethod(answer) if kind == "[static" else _method(answer)
-        body.update({name: type(name, (), methods) for name, methods in classes.items()})
+                self._free(rest.partition(".")[0], own, component)
+        for name, item in wanted.items():
+            if isinstance(item, Interface) and item.functions:
+                self._made[name] = self._implementation(component, name, item)
+
+    def _resources(self, component: Any, item: Interface) -> None:
+        """Make a class for each resource of an interface, whose objects answer its methods."""
+        for name, of in item.types.items():
+            if isinstance(of, Resource):
+                self._classes[of.key] = type(pascal(name), (_Thing,), {"__doc__": f"Stands for a {name} of the host."})
+        for name, function in item.functions.items():
+            kind, mark, rest = name.partition("]")
+            resource, _, own = rest.partition(".")
+            found = item.types.get(resource)
+            if mark and own and isinstance(found, Resource) and found.key in self._classes:
+                answer = self._answer(f"{item.name}#{name}", component.imaged(function))
+                setattr(self._classes[found.key], snake(own), staticmethod(answer) if kind == "[static" else answer)
+
+    def _free(self, resource: str, own: Mapping[str, Function], component: Any) -> None:
+        """Provide a resource of the world's own, by its name, as one class."""
+        if resource in self._made:
+            return
+        body: dict[str, Any] = {}
+        for name, function in own.items():
+            kind, _, rest = name.partition("]")
+            owner, _, method = rest.partition(".")
+            if owner == resource and method:
+                answer = self._answer(name, component.imaged(function))
+                body[snake(method)] = staticmethod(answer) if kind == "[static" else answer
+        self._made[resource] = type(pascal(resource), (_Thing,), body)
+
+    def _implementation(self, component: Any, interface: str, item: Interface) -> Any:
+        body: dict[str, Any] = {}
+        for name, function in item.functions.items():
+            if not name.startswith("["):
+                body[snake(name)] = staticmethod(self._answer(f"{interface}#{name}", component.imaged(function)))
+        for name, of in item.types.items():
+            if isinstance(of, Resource) and of.key in self._classes:
+                body[pascal(name)] = self._classes[of.key]
         return type("Hostile", (), body)()
 
-    return make
+    def _answer(self, name: str, function: Function) -> Callable[..., Any]:
+        result = function.result
+        chosen = None if result is None else _chosen(result, self._classes)
 
-
-def _method(answer: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, *values: answer(*values)
-
-
-class Thing:
-    """Stands for a resource of the host's; whatever is asked of it is answered by nobody."""
-
-
-def _answerer(function: Function) -> Callable[[Plan], Callable[..., Any]]:
-    result = function.result
-    simplest, shape = _shape(result)
-
-    def make(plan: Plan) -> Callable[..., Any]:
         def answer(*_: Any) -> Any:
-            number = plan.next()
-            if shape is None:
-                return simplest()
-            value = simplest() if number == 0 else shape.random(random.Random(number), _SIZE)
+            number = self.now.next()
+            if chosen is None:
+                return None if result is None else _Thing()
+            value = chosen.value(number)
+            self.now.tell(name, value, result)
             if isinstance(result, Result):
                 if isinstance(value, Err):
                     raise value
@@ -152,17 +233,129 @@ def _answerer(function: Function) -> Callable[[Plan], Callable[..., Any]]:
 
         return answer
 
-    return make
+    # -- the host's own functions ----------------------------------------------------------------
+
+    def _fault(self, module: str, name: str, of: Any, answer: Callable[[], Any]) -> Any:
+        """Answer a call of the host's own by the plan, or have the host answer it."""
+        if module in self._made or name in self._made:
+            return answer()
+        number = self.now.next()
+        if number == 0:
+            return answer()
+        if isinstance(of, FuncType):
+            if of.results != ("i32",) or name in _KEPT_CORE:
+                return answer()
+            value: Any = 1 + (number - 1) % _ERRNOS
+            self.now.tell(f"{module}.{name}", value)
+            return value
+        chosen = self._chosen_fault(module, name, of)
+        if chosen is None:
+            return answer()
+        value = chosen.value(number)
+        fails = isinstance(of.result, Result)
+        self.now.tell(f"{module}#{name}", Err(value) if fails else value, of.result)
+        if fails:
+            raise Err(value)
+        return value
+
+    def _chosen_fault(self, module: str, name: str, of: Function) -> _Chosen | None:
+        key = module, name
+        if key not in self._chosen:
+            self._chosen[key] = None if unversioned(module) in _KEPT or of.result is None else _fault(of.result)
+        return self._chosen[key]
 
 
-def _shape(of: WitType | None) -> tuple[Callable[[], Any], Shape | None]:
-    """Return what gives the simplest value of a type, and its shape if it has one."""
-    if of is None:
-        return lambda: None, None
-    if isinstance(of, Own):
-        return Thing, None
+class _Thing:
+    """Stands for a resource of the host's."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+
+class _Fresh:
+    """The shape of a host resource that a guest is given: a new one each time."""
+
+    def __init__(self, cls: type) -> None:
+        self.cls = cls
+
+    def simplest(self) -> Any:
+        return self.cls()
+
+    def random(self, rng: Random, size: int) -> Any:
+        return self.cls()
+
+    def mutate(self, rng: Random, value: Any) -> Any:
+        return self.cls()
+
+    def simpler(self, value: Any) -> Iterator[Any]:
+        return iter(())
+
+    def size(self, value: Any) -> int:
+        return 1
+
+
+class _Handles(dict[Any, Any]):
+    """Overrides that give handles of the host's resources."""
+
+    def __init__(self, classes: Mapping[int, type]) -> None:
+        super().__init__({"": None})
+        self.classes = classes
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, Own)
+
+    def __getitem__(self, key: Any) -> Any:
+        return _Fresh(self.classes.get(key.resource.key, _Thing))
+
+
+def _chosen(of: WitType, classes: Mapping[int, type]) -> _Chosen | None:
     try:
-        shape = shape_of(of)
+        return _Chosen(shape_of(of, _Handles(classes)))
     except Unfit:
-        return Thing, None
-    return lambda: shape.simplest(), shape
+        return None
+
+
+def _fault(result: WitType) -> _Chosen | None:
+    """Return what goes wrong in a function with this result: its errors, or extremes where it has none."""
+    try:
+        if not isinstance(result, Result):
+            return _Chosen(shape_of(result))
+        if isinstance(result.err, Variant):
+            return _Chosen(_Errors(result.err))
+        return None if result.err is None else _Chosen(_Always(shape_of(result.err)))
+    except Unfit:
+        return None
+
+
+class _Always:
+    """The shape of an error: the simplest is one too."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+
+    def simplest(self) -> Any:
+        return None
+
+    def random(self, rng: Random, size: int) -> Any:
+        return self.shape.random(rng, size)
+
+
+class _Errors:
+    """The cases of an error that can be made: those with a handle inside are left out."""
+
+    def __init__(self, of: Variant) -> None:
+        self.made: list[tuple[Any, Shape | None]] = []
+        for cls, (_, payload) in zip(of.python or (), of.cases, strict=True):
+            try:
+                self.made.append((cls, None if payload is None else shape_of(payload)))
+            except Unfit:
+                continue
+        if not self.made:
+            raise Unfit("no case of it can be made")
+
+    def simplest(self) -> Any:
+        return None
+
+    def random(self, rng: Random, size: int) -> Any:
+        cls, shape = self.made[int(rng.random() * len(self.made))]
+        return cls() if shape is None else cls(shape.random(rng, size))

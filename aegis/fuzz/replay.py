@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aegis.engine.artifact import read_file
-from aegis.fuzz.portable import read_case
+from aegis.fuzz.case import Case, Given
+from aegis.fuzz.oracles import Oracle
+from aegis.fuzz.portable import parse_step, read_case
+from aegis.fuzz.target import EVERY, Target
 from aegis.fuzz.work import Plan, Workshop
+from aegis.names import printable
 from aegis.policy import Policy
 
-__all__ = ["again", "replay"]
+__all__ = ["again", "called", "replay"]
 
 
 def again(plan: Plan, finding: Mapping[str, Any]) -> str | None:
     """Run a finding's case under its oracle; return what the oracle objects to now, or ``None``."""
-    shop = Workshop(replace(plan, oracles=(str(finding["oracle"]),)))
-    case = read_case(shop.target, finding)
-    found = shop.oracles[0].judge(shop.target, shop.target.run(case))
+    hostile = bool(finding.get("hostile", plan.hostile))
+    shop = Workshop(replace(plan, oracles=(str(finding["oracle"]),), hostile=hostile, functions=EVERY))
+    return _judged(shop.target, shop.oracles[0], read_case(shop.target, finding))
+
+
+def called(plan: Plan, calls: Sequence[str], answers: Sequence[int]) -> list[tuple[str, str]]:
+    """Run one case, its calls as text, under the plan's oracles; return each that objects, and to what."""
+    shop = Workshop(replace(plan, functions=EVERY))
+    case = Case(tuple(parse_step(shop.target, text) for text in calls), tuple(answers))
+    for number, step in enumerate(case.steps):
+        if any(isinstance(a, Given) and not 0 <= a.step < number for a in step.arguments):
+            raise ValueError(f"call {number} is given what a later call returns, or none: {printable(calls[number])}")
+    found = [(oracle.name, _judged(shop.target, oracle, case)) for oracle in shop.oracles]
+    return [(name, text) for name, text in found if text is not None]
+
+
+def _judged(target: Target, oracle: Oracle, case: Case) -> str | None:
+    found = oracle.thorough().judge(target, target.run(case))
     return None if found is None else found.text
 
 

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aegis.fuzz.campaign import Result
-from aegis.fuzz.reproduce import command_of, file_name
+from aegis.fuzz.portable import format_step
+from aegis.fuzz.reproduce import command_of
+from aegis.fuzz.work import Plan
 from aegis.limits import format_count, format_seconds
 from aegis.names import count
 
@@ -16,6 +18,7 @@ __all__ = ["to_data", "to_html", "to_text"]
 
 _BEST = 5
 _POINTS = 4000
+_SHOWN = 200
 
 
 def to_data(result: Result, kind: str, left_out: Mapping[str, str]) -> dict[str, Any]:
@@ -34,11 +37,14 @@ def to_data(result: Result, kind: str, left_out: Mapping[str, str]) -> dict[str,
         "left_out": dict(left_out),
         "problems": result.lost,
         "best": best(result),
-        "findings": [
-            {**finding, "command": command_of(plan.name, kind, finding, f"{file_name(finding)}.json")}
-            for finding in result.findings.values()
-        ],
+        "findings": [_whole(plan, kind, finding) for finding in result.findings.values()],
     }
+
+
+def _whole(plan: Plan, kind: str, finding: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a finding with what runs it again."""
+    found = {**finding, "hostile": plan.hostile}
+    return {**found, "command": command_of(plan.name, kind, found)}
 
 
 def best(result: Result) -> list[dict[str, Any]]:
@@ -52,11 +58,12 @@ def best(result: Result) -> list[dict[str, Any]]:
     chosen: list[dict[str, Any]] = []
     seen: dict[str, int] = {}
     for told in sorted(result.behaviours.values(), key=score, reverse=True):
-        function = told[1][0]
+        function = told[1]["steps"][-1][0]
         seen[function] = seen.get(function, 0) + 1
         if seen[function] > _BEST or len(chosen) >= 4 * _BEST:
             continue
-        chosen.append({"step": told[1], "size": told[2], "fuel": told[3], "memory": told[4], "host_calls": told[5]})
+        step, size, fuel, memory, calls = told[1]["steps"][-1], *told[2:6]
+        chosen.append({"step": step, "size": size, "fuel": fuel, "memory": memory, "host_calls": calls})
     return chosen
 
 
@@ -65,15 +72,14 @@ def to_text(data: Mapping[str, Any]) -> str:
     lines = []
     for finding in data["findings"]:
         lines += [f"finding: {finding['oracle']}: {finding['text']}", f"  {finding['command']}"]
-        lines += [f"  {function}({', '.join(texts)})" for function, texts in finding["steps"]]
-        lines += [f"  answers of its imports by plan {finding['answers']}"] if any(finding["answers"]) else []
+        if len(finding["steps"]) > 1:
+            lines += [f"  #{n} = {_cut(format_step(step))}" for n, step in enumerate(finding["steps"])]
+        lines += [f"  imports: {answer}" for answer in finding["answered"]] if any(finding["answers"]) else []
         lines += [f"  {frame}" for frame in finding["frames"][:5]]
     if data["goal"]:
         for one in data["best"][:_BEST]:
-            function, texts = one["step"]
-            call = f"{function}({', '.join(texts)})"
             lines.append(
-                f"{data['goal']}: {call if len(call) < 200 else call[:200] + '…'}: size {one['size']:,}, fuel "
+                f"{data['goal']}: {_cut(format_step(one['step']))}: size {one['size']:,}, fuel "
                 f"{one['fuel']:,}, memory {one['memory']:,}, host calls {one['host_calls']:,}"
             )
     lines += [f"left out: {name}: {reason}" for name, reason in data["left_out"].items()]
@@ -86,6 +92,10 @@ def to_text(data: Mapping[str, Any]) -> str:
         f"{count(len(data['findings']), 'finding')}{'; interrupted' if data['interrupted'] else ''}"
     )
     return "\n".join(lines)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) < _SHOWN else text[:_SHOWN] + "…"
 
 
 # -- HTML -------------------------------------------------------------------------------------------
@@ -125,11 +135,13 @@ def to_html(data: Mapping[str, Any], result: Result) -> str:
 
 
 def _finding(finding: Mapping[str, Any]) -> str:
-    calls = "\n".join(f"{function}({', '.join(texts)})" for function, texts in finding["steps"])
+    calls = "\n".join(map(format_step, finding["steps"]))
+    answers = "\n".join(finding["answered"]) if any(finding["answers"]) else ""
     frames = "\n".join(finding["frames"])
     return (
         f'<div class="finding"><h3>{html.escape(finding["oracle"])}</h3><p>{html.escape(finding["text"])}</p>'
         f"<pre>{html.escape(calls)}</pre><pre>{html.escape(finding['command'])}</pre>"
+        f"{f'<p>Its imports answered:</p><pre>{html.escape(answers)}</pre>' if answers else ''}"
         f"{f'<pre>{html.escape(frames)}</pre>' if frames else ''}</div>"
     )
 

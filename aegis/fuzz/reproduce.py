@@ -1,4 +1,4 @@
-"""A finding as something to run: a command with its call in WAVE, and a file for pytest."""
+"""A finding as something to run: a command line with its calls in WAVE, and a file for pytest."""
 
 from __future__ import annotations
 
@@ -8,26 +8,53 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aegis.fuzz.buffers import is_buffer
+from aegis.fuzz.portable import format_step
+from aegis.runtime import is_program
+from aegis.wit.types import List
+from aegis.wit.wave import parse_value
+
 __all__ = ["command_of", "file_name", "pytest_file"]
 
+_LONGEST = 100_000
+"""Characters of a command line; systems take at least 128 KiB."""
 
-def command_of(artifact: str, kind: str, finding: Mapping[str, Any], saved: str | None = None) -> str:
+
+def command_of(artifact: str, kind: str, finding: Mapping[str, Any]) -> str:
     """Return the command line that shows a finding.
 
-    One call of a component or module is ``aegis run``; what takes more calls, or answers of imports, is replayed
-    from its file (``saved``).
+    One call that traps, or runs into a limit, is ``aegis run``. What takes more calls, answers of imports or another
+    oracle is ``aegis fuzz`` with its calls; one that is too long for a command line, with its file.
     """
     steps = finding["steps"]
-    if len(steps) == 1 and not finding["answers"] and finding["oracle"] in ("no-trap", "no-limit"):
+    single = len(steps) == 1 and not any(finding["answers"]) and not any(map(is_buffer, steps[0][1]))
+    if single and finding["oracle"] in ("no-trap", "no-limit"):
         function, texts = steps[0]
-        if kind == "component":
-            return f"aegis run --invoke {shlex.quote(_call(function, texts))} {shlex.quote(artifact)}"
-        return " ".join(["aegis run -e", shlex.quote(function), shlex.quote(artifact), "--", *map(shlex.quote, texts)])
-    return f"aegis fuzz {shlex.quote(artifact)} --replay {shlex.quote(saved or 'FINDING.json')}"
+        if is_program(function):
+            command = _program(artifact, function, texts)
+        elif kind == "component":
+            command = f"aegis run --invoke {shlex.quote(format_step(steps[0]))} {shlex.quote(artifact)}"
+        else:
+            words = ["aegis run -e", shlex.quote(function), shlex.quote(artifact), *(["--"] if texts else [])]
+            command = " ".join([*words, *map(shlex.quote, texts)])
+    else:
+        words = [f"aegis fuzz {shlex.quote(artifact)} --oracle {shlex.quote(finding['oracle'])}"]
+        words += [f"--call {shlex.quote(format_step(step))}" for step in steps]
+        words += [f"--answers {','.join(map(str, finding['answers']))}"] if any(finding["answers"]) else []
+        words += ["--hostile-host"] if finding.get("hostile") else []
+        command = " ".join(words)
+    if len(command) > _LONGEST:
+        return f"aegis fuzz {shlex.quote(artifact)} --replay {file_name(finding)}.json  # written by --out DIR"
+    return command
 
 
-def _call(function: str, texts: Sequence[str]) -> str:
-    return f"{function}({', '.join(texts)})"
+def _program(artifact: str, function: str, texts: Sequence[str]) -> str:
+    words = parse_value(texts[0], List("string"))
+    stdin = bytes(parse_value(texts[1], List("u8")))
+    shown = "".join(chr(b) if chr(b).isalnum() or b == 32 else f"\\{b:03o}" for b in stdin)
+    given = f"printf {shlex.quote(shown)} | " if stdin else ""
+    command = f"{given}aegis run {'--stdin inherit ' if stdin else ''}{shlex.quote(artifact)}"
+    return " ".join([command, *(["--", *map(shlex.quote, words)] if words else [])])
 
 
 def file_name(finding: Mapping[str, Any]) -> str:
@@ -56,6 +83,8 @@ def test_{name}() -> None:
 def pytest_file(artifact: str, finding: Mapping[str, Any]) -> str:
     """Return a file for pytest that fails as long as the oracle objects to the finding's case."""
     kept = {key: finding[key] for key in ("oracle", "signature", "steps", "answers")}
+    if finding.get("hostile"):
+        kept["hostile"] = 1
     text = str(finding["text"]).replace("\\", "\\\\").replace('"""', "'''")
     return _TEST.format(
         text=text, finding=json.dumps(kept, indent=4, ensure_ascii=True), name=file_name(finding), artifact=artifact

@@ -9,26 +9,28 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from aegis.fuzz.case import Case, Finding, Given, Seen, Step, signature_of
+from aegis.fuzz.case import Case, Finding, Given, Reply, Seen, Step, signature_of
+from aegis.fuzz.hostile import numbers
 from aegis.fuzz.oracles import Scales
+from aegis.fuzz.oracles.base import Stateless
 from aegis.fuzz.shrink import shrunk
 from aegis.fuzz.target import DROP, Subject
-from aegis.observe.outcome import Outcome
 from aegis.wit.values import Err
 
 if TYPE_CHECKING:
     from aegis.fuzz.oracles import Oracle
     from aegis.fuzz.target import Target
 
-__all__ = ["Batch", "Behaviour", "Search"]
+__all__ = ["Batch", "Behaves", "Behaviour", "Search", "behaviour"]
 
 _LONGEST = 24
 _EXACT = 64
 """Amounts of fuel up to which each is a behaviour of its own; beyond, so many steps to each doubling."""
 _SUSPECTS = 3
 _POOL = 512
+_PAGE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,21 @@ class Behaviour:
     """A way in which a guest behaved that was new: what tells it apart, the call that showed it, what that used."""
 
     signature: str
-    step: Step
+    case: Case
     size: int
     fuel: int
     memory: int
     host_calls: int
+
+    @property
+    def step(self) -> Step:
+        """The call that behaved so; the steps before it gave its handles."""
+        return self.case.steps[-1]
+
+    @property
+    def alone(self) -> bool:
+        """Whether the call needs no other before it."""
+        return len(self.case.steps) == 1
 
 
 @dataclass(slots=True)
@@ -57,22 +69,54 @@ class Batch:
     """Function, size and fuel of some of the calls, for the plot."""
 
 
+def behaviour(function: str, reply: Reply) -> str:
+    """Return what tells one way of behaving from another: how a call ended, and what it used, coarsely."""
+    declared = " declared" if isinstance(reply.value, Err) else ""
+    used = f"{_rung(reply.fuel or 0)} {_rung(reply.host_calls)} {reply.memory >> _PAGE}"
+    return f"{function} {signature_of(reply)} {used}{declared}"
+
+
+class Behaves(Stateless):
+    """Objects to one way of behaving: with it the shrinker finds the smallest case that behaves so."""
+
+    name: ClassVar[str] = "behaves"
+    sentence: ClassVar[str] = "No call behaves so."
+    every: ClassVar[int] = 0
+    cost: ClassVar[int] = 1
+
+    def __init__(self, signature: str) -> None:
+        self.signature = signature
+
+    def judge(self, target: Target, seen: Seen) -> Finding | None:
+        """Look at the last step alone."""
+        if len(seen.replies) < len(seen.case.steps) or not seen.case.steps:
+            return None
+        last = seen.replies[-1]
+        alike = behaviour(seen.step(seen.last), last) == self.signature
+        return Finding(self.name, self.signature, "", seen.case, last) if alike else None
+
+
 class Search:
     """Searches one target. ``known`` are signatures of findings and behaviours that are nothing new."""
 
     def __init__(
         self, target: Target, oracles: Sequence[Oracle], *, seed: int, goal: str = "",
-        known: frozenset[str] = frozenset(), corpus: Sequence[Step] = (), largest: int = 4096,
+        known: frozenset[str] = frozenset(), corpus: Sequence[Case] = (), largest: int = 4096,
     ) -> None:  # fmt: skip
         self.target, self.oracles, self.seed, self.goal = target, oracles, seed, goal
-        self._names = list(target.subjects)
+        self._asked = [oracle for oracle in oracles if oracle.every]
+        self._runtime = target.watched if goal == "big" else None
+        self._subjects = list(target.subjects.values())
+        self._calls = [s for s in self._subjects if not s.program]
         self._known = set(known)
+        self._seen: set[tuple[Any, ...]] = set()
         self._largest = largest
         self._pool: dict[str, list[Step]] = {}
+        self._beginnings: list[Case] = []
         self._best: dict[str, tuple[float, Step]] = {}
         self._turn = 0
-        for step in corpus:
-            self._keep(step)
+        for case in corpus:
+            self._keep(case)
 
     # -- one chunk -----------------------------------------------------------------------------
 
@@ -81,31 +125,29 @@ class Search:
         rng = random.Random(f"{self.seed}/{chunk}")
         batch = Batch(chunk)
         self._turn = rng.getrandbits(16)  # which cases the costly oracles are asked about
+        for oracle in self.oracles:
+            oracle.begin(chunk)
         began = time.monotonic()
         while batch.cases < cases and time.monotonic() < until:
-            self._one(rng, batch)
+            self._judge(self.target.run(self._case(rng), self._runtime), batch)
         self._suspects(batch, until)
         batch.seconds = time.monotonic() - began
         return batch
 
     def again(self, case: Case, batch: Batch) -> None:
         """Run a case that was kept, before anything new."""
-        self._judge(self.target.run(case), batch)
-
-    def _one(self, rng: random.Random, batch: Batch) -> None:
-        case = self._case(rng)
-        self._judge(self.target.run(case), batch)
+        self._judge(self.target.run(case, self._runtime), batch)
 
     def _judge(self, seen: Seen, batch: Batch) -> None:
-        batch.cases += max(1, len(seen.outcomes))
-        if not seen.outcomes:
+        replies, steps = seen.replies, seen.case.steps
+        batch.cases += max(1, len(replies))
+        if not replies:
             return
         self._turn += 1
-        for number, outcome in enumerate(seen.outcomes):
-            if number < len(seen.case.steps):
-                self._note(seen.case.steps[number], outcome, batch)
-        for oracle in self.oracles:
-            if oracle.every and self._turn % oracle.every == 0:
+        for number in range(min(len(replies), len(steps))):
+            self._note(seen, number, batch)
+        for oracle in self._asked:
+            if self._turn % oracle.every == 0:
                 self._ask(oracle, seen, batch)
 
     def _ask(self, oracle: Oracle, seen: Seen, batch: Batch) -> None:
@@ -118,108 +160,118 @@ class Search:
 
     # -- what behaves in a new way -------------------------------------------------------------
 
-    def _note(self, step: Step, outcome: Outcome, batch: Batch) -> None:
-        status = outcome.status if not isinstance(outcome.value, Err) else "declared"
+    def _note(self, seen: Seen, number: int, batch: Batch) -> None:
+        reply, step = seen.replies[number], seen.case.steps[number]
+        declared = type(reply.value) is Err
+        status = "declared" if declared else reply.status
         batch.statuses[status] = batch.statuses.get(status, 0) + 1
-        usage = outcome.usage
-        fuel = usage.fuel or 0
-        used = f"{_rung(fuel)} {_rung(usage.host_calls)} {_rung(usage.peak_memory)}"
-        signature = f"{step.function} {signature_of(outcome)} {used}"
-        if isinstance(outcome.value, Err):
-            signature += " declared"
+        if reply.error is None and not self.goal:
+            key = (step.function, declared, _rung(reply.fuel or 0), _rung(reply.host_calls), reply.memory >> _PAGE)
+            if key in self._seen:
+                return
+            self._seen.add(key)
         subject = self.target.subjects.get(step.function)
         if subject is None:
             return
+        signature = behaviour(step.function, reply)
         new = signature not in self._known
         if new or self.goal:
             size = subject.size(step.arguments)
-            self._aim(step, usage, size)
+            self._aim(seen, number, reply, size)
         if new:
             self._known.add(signature)
-            batch.behaviours.append(Behaviour(signature, step, size, fuel, usage.peak_memory, usage.host_calls))
-            batch.points.append((step.function, size, fuel))
-            self._keep(step)
+            case = seen.case.closure(number)
+            batch.behaviours.append(Behaviour(signature, case, size, reply.fuel or 0, reply.memory, reply.host_calls))
+            batch.points.append((step.function, size, reply.fuel or 0))
+            self._keep(case)
 
-    def _keep(self, step: Step) -> None:
+    def _keep(self, case: Case) -> None:
+        step = case.steps[-1]
         pool = self._pool.setdefault(step.function, [])
         if len(pool) >= _POOL:
             pool.pop(0)
         pool.append(step)
+        if len(case.steps) > 1:
+            self._beginnings.append(case)
+            del self._beginnings[:-_POOL]
 
-    def _aim(self, step: Step, usage: Any, size: int) -> None:
+    def _aim(self, seen: Seen, number: int, reply: Reply, size: int) -> None:
         """Remember the call that comes closest to the goal, for each function."""
-        score = score_of(self.goal, usage, size)
+        step = seen.case.steps[number]
+        score = score_of(self.goal, reply, size)
         best = self._best.get(step.function)
         if best is None or score > best[0]:
             self._best[step.function] = (score, step)
-            self._keep(step)
+            self._keep(seen.case.closure(number))
 
     def _suspects(self, batch: Batch, until: float) -> None:
         """Ask about the calls that burned most for their size whether they scale."""
         oracle = next((o for o in self.oracles if isinstance(o, Scales)), None)
         if oracle is None:
             return
-        for name in self._names:
+        for subject in self._subjects:
             worst = sorted(
-                (b for b in batch.behaviours if b.step.function == name and b.size >= 8 and not _handles(b.step)),
+                (b for b in batch.behaviours if b.step.function == subject.name and b.size >= 8 and b.alone),
                 key=lambda b: b.fuel / b.size, reverse=True,
             )  # fmt: skip
-            for behaviour in worst[:_SUSPECTS]:
+            for one in worst[:_SUSPECTS]:
                 if time.monotonic() >= until:
                     return
-                self._ask(oracle, self.target.run(Case((behaviour.step,))), batch)
+                self._ask(oracle, self.target.run(one.case), batch)
 
     # -- cases ---------------------------------------------------------------------------------
 
     def _case(self, rng: random.Random) -> Case:
-        count = 1 if rng.random() < 0.25 else rng.randint(2, _LONGEST)
         steps: list[Step] = []
-        held: dict[int, list[int]] = {}
-        for _ in range(count):
-            step = self._step(rng, len(steps), held)
-            if step is not None:
-                steps.append(step)
-        answers: tuple[int, ...] = ()
-        if self.target.answers.any:
-            answers = tuple(0 if rng.random() < 0.4 else rng.getrandbits(31) for _ in range(rng.randint(1, 6)))
-        return Case(tuple(steps), answers)
+        if not self._calls or (len(self._calls) < len(self._subjects) and rng.random() < 0.3):
+            steps.append(self._program(rng))
+        else:
+            count = 1 if rng.random() < 0.2 else rng.randint(2, _LONGEST)
+            held: dict[int, list[int]] = {}
+            if self._beginnings and rng.random() < 0.25:
+                steps += self._beginnings[int(rng.random() * len(self._beginnings))].steps
+                held = self.target.held(steps)
+            for _ in range(count):
+                step = self._step(rng, len(steps), held)
+                if step is not None:
+                    steps.append(step)
+        answers = self.target.answers
+        if not answers.any:
+            return Case(tuple(steps))
+        return Case(tuple(steps), numbers(rng, hostile=answers.faults is not None))
+
+    def _program(self, rng: random.Random) -> Step:
+        """Return the one step of a case that runs a whole program."""
+        subject = rng.choice([s for s in self._subjects if s.program])
+        return Step(subject.name, tuple(self._arguments(rng, subject)))
 
     def _step(self, rng: random.Random, number: int, held: dict[int, list[int]]) -> Step | None:
         """Return a step that can be made with the handles that there are, and note what it gives and takes."""
         if held and rng.random() < 0.06:
             return _drop(rng, held)
+        calls = self._calls
         for _ in range(4):
-            subject = self.target.subjects[rng.choice(self._names)]
-            if all(key is None or held.get(key) for key in subject.takes):
+            subject = calls[int(rng.random() * len(calls))]
+            if not subject.takes or all(key is None or held.get(key) for key in subject.takes):
                 break
         else:
             return None
         arguments = self._arguments(rng, subject)
-        gone: list[int] = []
-        for place, key in enumerate(subject.takes):
-            if key is None:
-                continue
-            free = [step for step in held[key] if step not in gone]
-            if place in subject.consumes:  # nothing else of the call may have it too
-                free = [step for step in free if Given(step) not in arguments]
-            if not free:
-                return None
-            chosen = rng.choice(free)
-            arguments[place] = Given(chosen)
-            if place in subject.consumes:
-                gone.append(chosen)
-        for steps in held.values():
-            steps[:] = [step for step in steps if step not in gone]
+        if subject.takes and not _hand(rng, subject, arguments, held):
+            return None
         if subject.gives is not None:
             held.setdefault(subject.gives, []).append(number)
         return Step(subject.name, tuple(arguments))
 
     def _arguments(self, rng: random.Random, subject: Subject) -> list[Any]:
-        pool = self._pool.get(subject.name)
-        best = self._best.get(subject.name)
+        if not subject.shapes:
+            return []
         chance = rng.random()
-        if best is not None and self.goal and chance < 0.4:
-            return self._mutated(rng, subject, best[1])
+        if self.goal and chance < 0.4:
+            best = self._best.get(subject.name)
+            if best is not None:
+                return self._mutated(rng, subject, best[1])
+        pool = self._pool.get(subject.name)
         if pool and chance < 0.6:
             # What was found late is near what is not found yet.
             at = len(pool) - 1 - int(len(pool) * rng.random() ** 2)
@@ -229,20 +281,44 @@ class Search:
 
     def _mutated(self, rng: random.Random, subject: Subject, step: Step) -> list[Any]:
         arguments = list(step.arguments)
-        places = [n for n, shape in enumerate(subject.shapes) if shape is not None]
-        if places:
-            for place in {rng.choice(places), *(p for p in places if rng.random() < 0.2)}:
-                arguments[place] = subject.shapes[place].mutate(rng, arguments[place])  # type: ignore[union-attr]
+        shapes = subject.shapes
+        chosen = int(rng.random() * len(shapes))
+        for place, shape in enumerate(shapes):
+            if shape is not None and (place == chosen or rng.random() < 0.2):
+                arguments[place] = shape.mutate(rng, arguments[place])
+            elif shape is None:
+                arguments[place] = None
         return arguments
 
 
-def score_of(goal: str, usage: Any, size: int) -> float:
+def score_of(goal: str, reply: Reply, size: int) -> float:
     """Return how close a call comes to a goal: much fuel, memory or many host calls, for the size of its input."""
     if goal == "big":
-        return float(usage.peak_memory)
+        return float(reply.memory)
     if goal == "chatty":
-        return float(usage.host_calls) / size
-    return float(usage.fuel or 0) / size
+        return float(reply.host_calls) / size
+    return float(reply.fuel or 0) / size
+
+
+def _hand(rng: random.Random, subject: Subject, arguments: list[Any], held: dict[int, list[int]]) -> bool:
+    """Put handles in their places; tell whether there were enough. What is taken for good is held no longer."""
+    gone: list[int] = []
+    for place, key in enumerate(subject.takes):
+        if key is None:
+            continue
+        free = [step for step in held[key] if step not in gone]
+        if place in subject.consumes:  # nothing else of the call may have it too
+            free = [step for step in free if Given(step) not in arguments]
+        if not free:
+            return False
+        chosen = rng.choice(free)
+        arguments[place] = Given(chosen)
+        if place in subject.consumes:
+            gone.append(chosen)
+    if gone:
+        for steps in held.values():
+            steps[:] = [step for step in steps if step not in gone]
+    return True
 
 
 def _drop(rng: random.Random, held: dict[int, list[int]]) -> Step | None:
@@ -252,11 +328,7 @@ def _drop(rng: random.Random, held: dict[int, list[int]]) -> Step | None:
     key = rng.choice(keys)
     chosen = rng.choice(held[key])
     held[key].remove(chosen)
-    return Step(f"{DROP}{key}", (Given(chosen),))
-
-
-def _handles(step: Step) -> bool:
-    return any(isinstance(argument, Given) for argument in step.arguments)
+    return Step(DROP, (Given(chosen),))
 
 
 def _rung(amount: int) -> int:

@@ -80,9 +80,25 @@ class Series(ABC):
             for at in range(0, length, span):
                 yield value[:at] + value[at + span :]
             span //= 2
+        yield from self._levelled(value)
         for at in range(length):
             for item in self.plain(value[at]):
                 yield value[:at] + self.join([item]) + value[at + 1 :]
+
+    def _levelled(self, value: Any) -> Iterator[Any]:
+        """Yield the value with whole stretches of it made of the simplest item."""
+        length = len(value)
+        flat = self.join([self.level()]) * length
+        span = length
+        while span > 1:
+            for at in range(0, length, span):
+                if value[at : at + span] != flat[at : at + span]:
+                    yield value[:at] + flat[at : at + span] + value[at + span :]
+            span //= 2
+
+    @abstractmethod
+    def level(self) -> Any:
+        """Return the simplest item."""
 
     def size(self, value: Any) -> int:
         return 1 + len(value)
@@ -107,6 +123,9 @@ class Text(Series):
 
     def join(self, items: list[Any]) -> str:
         return "".join(items)
+
+    def level(self) -> str:
+        return self.char.simplest()
 
     def plain(self, item: str) -> Iterator[str]:
         return self.char.simpler(item)
@@ -136,14 +155,13 @@ class Octets(Series):
     empty = b""
 
     def item(self, rng: Random, size: int) -> int:
-        return (
-            int(rng.random() * 256)
-            if rng.random() < 0.6
-            else rng.choice((0, 1, 9, 10, 32, 34, 48, 65, 91, 92, 127, 128, 192, 254, 255))
-        )
+        return int(rng.random() * 256) if rng.random() < 0.6 else rng.choice(_OCTETS)
 
     def join(self, items: list[Any]) -> bytes:
         return bytes(items)
+
+    def level(self) -> int:
+        return 0
 
     def plain(self, item: int) -> Iterator[int]:
         for value in (0, 1, item // 2):
@@ -171,6 +189,9 @@ class Items(Series):
 
     def item(self, rng: Random, size: int) -> Any:
         return self.element.random(rng, size)
+
+    def level(self) -> Any:
+        return self.element.simplest()
 
     def plain(self, item: Any) -> Iterator[Any]:
         return self.element.simpler(item)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.case import Case, Finding, Given, Step
+from aegis.fuzz.hostile import NOTABLE
 
 if TYPE_CHECKING:
     from aegis.fuzz.oracles import Oracle
@@ -18,19 +19,21 @@ _CALLS = 20_000
 _SECONDS = 10.0
 
 
-def shrunk(target: Target, oracle: Oracle, found: Finding) -> Finding:
-    """Return the smallest case found by simplifying one that an oracle objects to, in bounded time.
+def shrunk(
+    target: Target, oracle: Oracle, found: Finding, *, calls: int = _CALLS, seconds: float = _SECONDS
+) -> Finding:
+    """Return the smallest case found by simplifying one that an oracle objects to, within so many calls and seconds.
 
     It has fewer steps before simpler arguments, and simpler answers of the imports last.
     """
-    return _Shrinker(target, oracle, found).best()
+    return _Shrinker(target, oracle.thorough(), found, calls, seconds).best()
 
 
 class _Shrinker:
-    def __init__(self, target: Target, oracle: Oracle, found: Finding) -> None:
+    def __init__(self, target: Target, oracle: Oracle, found: Finding, calls: int, seconds: float) -> None:
         self.target, self.oracle, self.found = target, oracle, found
-        self.left = max(200, _CALLS // oracle.cost)
-        self.until = time.monotonic() + _SECONDS
+        self.left = max(200, calls // oracle.cost)
+        self.until = time.monotonic() + seconds
 
     def best(self) -> Finding:
         """Simplify in turn until nothing helps any more."""
@@ -60,6 +63,8 @@ class _Shrinker:
         """Run a case; keep it if the oracle objects to the same thing."""
         self.left -= 1
         seen = self.target.run(case)
+        if not seen.replies:
+            return False
         found = self.oracle.judge(self.target, seen)
         if found is None or found.signature != self.found.signature:
             return False
@@ -99,10 +104,8 @@ class _Shrinker:
         plan = case.answers
         if not plan:
             return
-        yield Case(case.steps, ())
-        for length in range(1, len(plan)):
+        for length in range(len(plan)):
             yield Case(case.steps, plan[:length])
         for place, number in enumerate(plan):
-            for simpler in (0, *(n for n in (1, 2, 3, 4, 5, 7, 11, number // 2) if n < number)):
-                if number:
-                    yield Case(case.steps, (*plan[:place], simpler, *plan[place + 1 :]))
+            for simpler in range(min(number, NOTABLE)):
+                yield Case(case.steps, (*plan[:place], simpler, *plan[place + 1 :]))

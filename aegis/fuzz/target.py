@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from aegis.errors import AegisError, CallError, ExportNotFound, HostError, SandboxStateError
-from aegis.fuzz.case import Case, Given, Seen, Step
+from aegis.errors import AegisError, CallError, ExportNotFound, SandboxStateError
+from aegis.fuzz.buffers import Buffer, BufferShape, Place, layout
+from aegis.fuzz.case import Case, Given, Reply, Seen, Step
 from aegis.fuzz.generate import Shape, Unfit, core_shape, shape_of
 from aegis.fuzz.hostile import Answers
 from aegis.names import near, printable
-from aegis.observe.outcome import Outcome
+from aegis.runtime import is_program
 from aegis.values import FuncType
-from aegis.wit.types import Borrow, Function, Interface, Own, Result, show
+from aegis.wit.types import Borrow, Function, Interface, List, Own, Result, WitType
+from aegis.wit.values import Err
 
 if TYPE_CHECKING:
     from aegis.engine.artifact import Module
@@ -22,10 +25,17 @@ if TYPE_CHECKING:
     from aegis.runtime import Aegis
     from aegis.sandbox import Sandbox
 
-__all__ = ["Subject", "Target"]
+__all__ = ["DROP", "EVERY", "PROGRAM", "Subject", "Target"]
 
-DROP = "drop "
-"""Before a resource's key: the name of the step that drops one."""
+DROP = "[drop]"
+"""The name of the step that drops a handle."""
+PROGRAM: tuple[WitType, ...] = (List("string"), List("u8"))
+"""What stands for the arguments of a program: its argument list without its name, and its standard input."""
+EVERY = ("*",)
+"""Instead of names: every export, a toolchain's own too."""
+_TOOLCHAIN = re.compile(r"_initialize$|cabi_|__|asyncify_|exports#init$")
+"""Exports that a toolchain made for itself, which only it knows how to call."""
+_ALLOCATORS = frozenset({"malloc", "calloc", "realloc", "free", "aligned_alloc"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +51,15 @@ class Subject:
     gives: int | None = None
     """The key of the resource that it returns, if it returns one."""
     type: Function | None = None
+    program: bool = False
+    """Whether it is how a whole program runs; its arguments are then those of :data:`PROGRAM`."""
 
     @property
-    def label(self) -> str:
-        """The name and type, for people."""
-        return f"{printable(self.name)}{'' if self.type is None else show(self.type).removeprefix('func')}"
+    def types(self) -> Sequence[WitType]:
+        """The types of its arguments, none for core functions."""
+        if self.program:
+            return PROGRAM
+        return () if self.type is None else [of for _, of in self.type.params]
 
     def size(self, arguments: Sequence[Any]) -> int:
         """Return the size of arguments, in bytes and elements."""
@@ -57,14 +71,18 @@ class Target:
 
     def __init__(
         self, runtime: Aegis, artifact: Module | Component, *, functions: Sequence[str] = (), hostile: bool = False,
-        overrides: Mapping[Any, Shape] | None = None,
+        overrides: Mapping[Any, Shape] | None = None, buffers: bool = True,
     ) -> None:  # fmt: skip
         self.runtime, self.artifact = runtime, artifact
+        self._place = Place(artifact) if buffers and artifact.kind == "module" else None  # type: ignore[arg-type]
         self._overrides = dict(overrides or {})
         self.left_out: dict[str, str] = {}
         """Exports that cannot be generated arguments for, and why."""
         self.subjects = {s.name: s for s in self._subjects(functions)}
         self.answers = Answers(artifact, hostile=hostile)
+        self.detailed = False
+        """Whether replies hold all that an outcome does, for oracles that look at it."""
+        self._initialize = artifact.kind == "module" and artifact.export("_initialize") is not None  # type: ignore[union-attr]
 
     @property
     def fuel(self) -> int | None:
@@ -82,6 +100,7 @@ class Target:
 
     def _subjects(self, functions: Sequence[str]) -> Iterable[Subject]:
         names = _names(self.artifact)
+        functions = names if tuple(functions) == EVERY else functions
         for wanted in functions:
             if wanted not in names:
                 hint = "".join(f"; did you mean {printable(n)}?" for n in near(wanted, names, 1))
@@ -89,18 +108,33 @@ class Target:
                     f"no export is called {printable(wanted)!r}{hint}", name=wanted, near=near(wanted, names, 1)
                 )
         found = []
-        for name in functions or names:
+        for name in functions or self._usual(names):
             try:
-                found.append(self._module(name) if self.artifact.kind == "module" else self._component(name))
+                found.append(self._subject(name))
             except Unfit as reason:
                 self.left_out[name] = str(reason)
         if not found:
             raise CallError(_nothing(self.left_out))
         return found
 
+    def _usual(self, names: Sequence[str]) -> Iterable[str]:
+        """Yield the exports that are called unless others are named: not those of a toolchain's own."""
+        for name in names:
+            own = _ALLOCATORS if self._place is None else _ALLOCATORS | self._place.own
+            if _TOOLCHAIN.match(name) or (self.artifact.kind == "module" and name in own):
+                self.left_out[name] = "it is its toolchain's own; --invoke calls it all the same"
+            else:
+                yield name
+
+    def _subject(self, name: str) -> Subject:
+        if is_program(name):
+            return Subject(name, tuple(shape_of(of, self._overrides) for of in PROGRAM), program=True)
+        return self._module(name) if self.artifact.kind == "module" else self._component(name)
+
     def _module(self, name: str) -> Subject:
-        signature = self.artifact.signature(name)  # type: ignore[union-attr]
-        return Subject(name, tuple(core_shape(kind) for kind in signature.params))
+        module: Any = self.artifact
+        kinds = module.signature(name).params if self._place is None else layout(module, name, self._place)
+        return Subject(name, tuple(BufferShape() if kind == "buffer" else core_shape(kind) for kind in kinds))
 
     def _component(self, name: str) -> Subject:
         component: Any = self.artifact
@@ -118,43 +152,108 @@ class Target:
             given.resource.key if isinstance(given, Own) else None, function,
         )  # fmt: skip
 
+    def held(self, steps: Sequence[Step]) -> dict[int, list[int]]:
+        """Return the handles that there are after some steps: for each resource's key the steps that gave them."""
+        found: dict[int, list[int]] = {}
+        for number, step in enumerate(steps):
+            subject = self.subjects.get(step.function)
+            places = range(1) if subject is None else subject.consumes
+            gone = {a.step for n, a in enumerate(step.arguments) if n in places and isinstance(a, Given)}
+            for given in found.values():
+                given[:] = [one for one in given if one not in gone]
+            if subject is not None and subject.gives is not None:
+                found.setdefault(subject.gives, []).append(number)
+        return found
+
+    def tidy(self, case: Case) -> Case:
+        """Return the case with every handle dropped at its end that it still holds."""
+        left = [Step(DROP, (Given(n),)) for given in self.held(case.steps).values() for n in given]
+        return Case((*case.steps, *left), case.answers) if left else case
+
     # -- running -------------------------------------------------------------------------------
 
-    def run(self, case: Case, runtime: Aegis | None = None) -> Seen:
-        """Run a case in a fresh sandbox. Raise nothing that the guest does."""
+    def run(self, case: Case, runtime: Aegis | None = None, told: list[str] | None = None) -> Seen:
+        """Run a case in a fresh sandbox. Raise nothing that the guest does. ``told``: gets what imports answered."""
         seen = Seen(case)
-        plan = self.answers.plan(case.answers)
+        replies = seen.replies
         try:
-            sandbox = (runtime or self.runtime).sandbox(self.artifact, imports=plan, measured=True)
+            sandbox = self._sandbox(case, runtime or self.runtime, told)
         except AegisError as error:
-            seen.outcomes.append(Outcome.from_error(error))
+            replies.append(Reply(error=error))
             return seen
         with sandbox:
             values: list[Any] = []
             for step in case.steps:
-                outcome = perform(sandbox, step, values)
-                seen.outcomes.append(outcome)
-                values.append(outcome.value)
-                if outcome.error is not None:
+                reply = self._perform(sandbox, step, values)
+                replies.append(reply)
+                if reply.ended:
                     break
+                values.append(reply.value)
         return seen
 
+    def answered(self, case: Case) -> list[str]:
+        """Return what the imports answer in a case, each as ``function -> value``."""
+        told: list[str] = []
+        if self.answers.any:
+            self.run(case, told=told)
+        return told
 
-def perform(sandbox: Sandbox, step: Step, values: Sequence[Any]) -> Outcome:
-    """Do one step, whose handles are among ``values``, what the steps before it returned."""
-    arguments = [_handle(values, a) if isinstance(a, Given) else a for a in step.arguments]
-    try:
-        if step.function.startswith(DROP):
-            arguments[0].drop()
-            return Outcome(usage=sandbox.usage)
-        return sandbox.run(step.function, *arguments)
-    except (CallError, SandboxStateError, HostError) as error:
-        return Outcome.from_error(error)
+    def _sandbox(self, case: Case, runtime: Aegis, told: list[str] | None) -> Sandbox:
+        options: dict[str, Any] = {}
+        if self.answers.any:
+            options["imports"] = self.answers.plan(case.answers, told)
+            if self.answers.faults is not None and runtime.policy.isolation is None:
+                options["faults"] = self.answers.faults
+        first = self.subjects.get(case.steps[0].function) if case.steps else None
+        if first is not None and first.program:
+            words, stdin = case.steps[0].arguments
+            options["args"] = ("program", *(word.replace("\0", "") for word in words))
+            options["stdio"] = replace(runtime.policy.stdio, stdin=bytes(stdin))
+        sandbox = runtime.sandbox(self.artifact, measured=runtime is not self.runtime, **options)
+        if self._initialize and not (first is not None and (first.program or first.name == "_initialize")):
+            try:
+                sandbox.call("_initialize")
+            except BaseException:
+                sandbox.close()
+                raise
+        return sandbox
+
+    def _perform(self, sandbox: Sandbox, step: Step, values: Sequence[Any]) -> Reply:
+        """Do one step, whose handles are among ``values``, what the steps before it returned."""
+        name, arguments = step
+        try:
+            if name == DROP:
+                values[arguments[0].step].drop()
+                return Reply()
+            subject = self.subjects[name]
+            if subject.takes:
+                arguments = tuple(values[a.step] if isinstance(a, Given) else a for a in arguments)
+            elif subject.program:
+                arguments = ()
+            if self._place and any(isinstance(a, Buffer) for a in arguments):
+                with self._place.placed(sandbox, arguments) as raw:
+                    return self._called(sandbox, name, raw)
+            return self._called(sandbox, name, arguments)
+        except Err as declared:
+            return Reply(declared, None, *sandbox.tally())
+        except (AttributeError, CallError, SandboxStateError) as error:
+            # A handle that a step was to give, and did not: the case ends here, and nobody is to blame.
+            return Reply(error=error if isinstance(error, AegisError) else CallError(f"no such handle: {error}"))
+        except AegisError as error:
+            return Reply(None, error, *sandbox.tally())
+
+    def _called(self, sandbox: Sandbox, name: str, arguments: Sequence[Any]) -> Reply:
+        if self.detailed:
+            outcome = sandbox.run(name, *arguments)
+            reply = Reply(outcome.value, outcome.error, *_used(outcome.usage))
+            reply.status, reply.whole = outcome.status, outcome
+            return reply
+        value = sandbox.call(name, *arguments)
+        return Reply(value, None, *sandbox.tally())
 
 
-def _handle(values: Sequence[Any], given: Given) -> Any:
-    value = values[given.step] if given.step < len(values) else None
-    return value
+def _used(usage: Any) -> tuple[int | None, int, int]:
+    return usage.fuel, usage.host_calls, usage.peak_memory
 
 
 def _names(artifact: Any) -> list[str]:

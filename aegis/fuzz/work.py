@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
@@ -16,6 +16,7 @@ from aegis.fuzz.case import Case
 from aegis.fuzz.oracles import (
     Deterministic,
     Differential,
+    HostUntouched,
     NoLimit,
     NoTrap,
     Oracle,
@@ -25,16 +26,18 @@ from aegis.fuzz.oracles import (
     Steady,
 )
 from aegis.fuzz.pairs import round_trips
-from aegis.fuzz.portable import Told, read_case, read_step, write_step
-from aegis.fuzz.search import Batch, Search
+from aegis.fuzz.portable import Told, read_case, write_case
+from aegis.fuzz.search import Batch, Behaves, Search
+from aegis.fuzz.shrink import shrunk
 from aegis.fuzz.target import Target
 from aegis.policy import Policy
 from aegis.runtime import Aegis
 
-__all__ = ["Plan", "Workshop", "explore", "oracles_of", "prepare_process"]
+__all__ = ["Plan", "Workshop", "explore", "minimise", "oracles_of", "prepare_process"]
 
 ORACLES: dict[str, Callable[[], Oracle]] = {
     "no-trap": NoTrap, "no-limit": NoLimit, "deterministic": Deterministic, "steady": Steady, "scales": Scales,
+    "host-untouched": HostUntouched,
 }  # fmt: skip
 """What a campaign asks if it is not told otherwise; round trips besides, where names and types suggest them."""
 
@@ -52,6 +55,8 @@ class Plan:
     hostile: bool = False
     goal: str = ""
     seed: int = 0
+    buffers: bool = True
+    """Whether an address and a length that a core function takes are one buffer, placed through its allocator."""
     others: tuple[tuple[str, bytes], ...] = ()
     """The files that oracles name."""
 
@@ -64,17 +69,23 @@ class Workshop:
         runtime = Aegis(plan.policy)
         self.target = _target(runtime, plan.data, plan)
         self.oracles = list(oracles_of(plan, self.target))
+        self.target.detailed = any(isinstance(oracle, Predicate) for oracle in self.oracles)
 
     def search(self, known: Sequence[str], corpus: Sequence[Any]) -> Search:
         """Return a search that has what the campaign knows so far."""
         plan = self.plan
-        steps = []
-        for told in corpus:
-            with contextlib.suppress(ValueError, AegisError):
-                steps.append(read_step(self.target, told))
         return Search(
-            self.target, self.oracles, seed=plan.seed, goal=plan.goal, known=frozenset(known), corpus=steps,
+            self.target, self.oracles, seed=plan.seed, goal=plan.goal, known=frozenset(known),
+            corpus=list(self.cases(corpus)),
         )  # fmt: skip
+
+    def cases(self, told: Sequence[Any]) -> Iterator[Case]:
+        """Yield the cases that plain data tells, those that mean nothing here left out."""
+        for one in told:
+            with contextlib.suppress(ValueError, KeyError, TypeError, AegisError):
+                case = read_case(self.target, one)
+                if case.steps:
+                    yield case
 
     def told(self, batch: Batch) -> dict[str, Any]:
         """Return a batch as plain data."""
@@ -86,15 +97,15 @@ class Workshop:
             "points": batch.points[:64],
             "findings": [Told.of(self.target, found).to_dict() for found in batch.findings],
             "behaviours": [
-                [b.signature, write_step(self.target, b.step), b.size, b.fuel, b.memory, b.host_calls]
+                [b.signature, write_case(self.target, b.case), b.size, b.fuel, b.memory, b.host_calls]
                 for b in batch.behaviours
-                if not any(getattr(a, "step", None) is not None for a in b.step.arguments)
             ],
         }
 
 
 def _target(runtime: Aegis, data: bytes, plan: Plan) -> Target:
-    return Target(runtime, runtime.load(data, plan.name), functions=plan.functions, hostile=plan.hostile)
+    artifact = runtime.load(data, plan.name)
+    return Target(runtime, artifact, functions=plan.functions, hostile=plan.hostile, buffers=plan.buffers)
 
 
 def oracles_of(plan: Plan, target: Target) -> Sequence[Oracle]:
@@ -152,22 +163,44 @@ def explore(plan: Plan, chunk: int, cases: int, known: Sequence[str], corpus: Se
     return _on_a_thread(lambda: _explore(plan, chunk, cases, known, corpus, seconds))
 
 
-def _explore(plan: Plan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], seconds: float) -> Any:
+def minimise(plan: Plan, entries: Sequence[Any]) -> list[Any]:
+    """Return entries of a corpus with the smallest cases that behave as theirs do, found in bounded time."""
+    return list(_on_a_thread(lambda: [_smallest(_workshop(plan), told) for told in entries]))
+
+
+def _smallest(shop: Workshop, told: Any) -> Any:
+    signature, size = told[0], told[2]
+    for case in shop.cases([told[1]]):
+        oracle = Behaves(signature)
+        found = oracle.judge(shop.target, shop.target.run(case)) if size > _SMALL or len(case.steps) > 1 else None
+        if found is not None:
+            small = shrunk(shop.target, oracle, found, calls=_TRIES, seconds=1.0).case
+            step = small.steps[-1]
+            size = shop.target.subjects[step.function].size(step.arguments)
+            return [signature, write_case(shop.target, small), size, *told[3:]]
+    return told
+
+
+_SMALL, _TRIES = 4, 300
+
+
+def _workshop(plan: Plan) -> Workshop:
     global _shop
     if _shop is None or _shop.plan != plan:
         _shop = Workshop(plan)
-    search = _shop.search(known, corpus if chunk >= 0 else ())
+    return _shop
+
+
+def _explore(plan: Plan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], seconds: float) -> Any:
+    shop = _workshop(plan)
+    search = shop.search(known, corpus if chunk >= 0 else ())
     if chunk < 0:
         batch = Batch(chunk)
-        for told in corpus:
-            with contextlib.suppress(ValueError, KeyError, AegisError):
-                case = (
-                    read_case(_shop.target, told) if isinstance(told, dict) else Case((read_step(_shop.target, told),))
-                )
-                search.again(case, batch)
+        for case in shop.cases(corpus):
+            search.again(case, batch)
     else:
         batch = search.run(chunk, cases, time.monotonic() + seconds)
-    return _shop.told(batch)
+    return shop.told(batch)
 
 
 def _on_a_thread(work: Callable[[], Any]) -> Any:

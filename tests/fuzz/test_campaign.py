@@ -46,6 +46,7 @@ BUGGY: dict[str, tuple[str, Any]] = {
     "empty-list": ("no-trap", [["largest", ["[]"]]]),
     "round-trip": ("round-trip:encode,decode", [["encode", ["-0"]]]),
     "uninitialised": ("deterministic", [["checksum", ['""']]]),
+    "unterminated": ("no-trap", [["quoted", ["b'\"'"]]]),
 }
 CLEAN = ["components/counter", "buggy/clean/ledger", "buggy/clean/words"]
 
@@ -140,7 +141,7 @@ def test_what_a_dying_process_did_is_done_again_and_counted_once() -> None:
 
 
 def test_processes_that_always_die_end_the_campaign_with_what_it_has() -> None:
-    result = _campaign(source("buggy/code-point"), 9000, Dying(100))
+    result = _campaign(source("buggy/empty-list"), 9000, Dying(100))
     assert result.lost
     assert result.findings
 
@@ -179,7 +180,7 @@ def test_a_corpus_keeps_behaviours_and_findings_and_replays_them_first(tmp_path:
 
 def test_lines_of_a_corpus_that_mean_nothing_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text(
-        '{"no": 1}\n[1]\nnonsense\n["sig", ["largest", ["[1]"]], 2]\n["x", ["gone", []], 1]\n'
+        '{"no": 1}\n[1]\nnonsense\n["sig", {"steps": [["largest", ["[1]"]]], "answers": []}, 2]\n["x", {"steps": [["gone", []]], "answers": []}, 1]\n'
     )
     corpus = Corpus(tmp_path)
     assert corpus.skipped == 1

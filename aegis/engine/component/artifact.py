@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, ClassVar
 
 from aegis.engine.binary import MemoryType
@@ -64,6 +65,11 @@ class Component(Artifact):
 
     def memories(self, most: int) -> list[MemoryType]:
         return self.anatomy.memories(most)
+
+    @cached_property
+    def least_memory(self) -> int:
+        """Bytes that its memories begin with, together."""
+        return sum(m.minimum * m.page_size for m in self.anatomy.memories(1 << 16))
 
     def starts(self) -> bool:
         return any(module.has_start for module in self.anatomy.modules)

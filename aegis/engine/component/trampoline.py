@@ -11,6 +11,7 @@ import ctypes
 import time
 from collections.abc import Callable, Sequence
 from ctypes import c_size_t, c_uint32, c_void_p
+from functools import partial
 from struct import Struct
 from struct import error as struct_error
 from typing import Any, NamedTuple
@@ -268,6 +269,8 @@ def _observed(function: ImportedFunction) -> Callable[[HostSide, Callable[..., A
         started = time.perf_counter()
         error: BaseException | None = None
         try:
+            if door.faults is not None:
+                return door.faults(module, name, function.type, partial(call, *values))
             return call(*values)
         except Err as declared:
             if not fallible:

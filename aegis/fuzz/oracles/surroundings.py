@@ -1,0 +1,109 @@
+"""The oracle about the host: whatever a guest does, nothing around it is other than before."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, ClassVar
+
+from aegis.fuzz.case import Finding, Seen
+from aegis.fuzz.oracles.base import Stateless
+from aegis.names import printable
+
+if TYPE_CHECKING:
+    from aegis.fuzz.target import Target
+
+__all__ = ["HostUntouched"]
+
+_RUNS = 3
+"""A difference must show in each of so many runs: other threads of this process open and close things too."""
+_FILES = 1000
+_SLACK = 256 << 20
+_DESCRIPTORS = "/proc/self/fd"
+_STATM = "/proc/self/statm"
+
+
+class HostUntouched(Stateless):
+    """See the sentence. The canaries are a tree of files that nothing was granted of, and what is granted to be read.
+
+    Memory may grow by 256 MiB over a campaign's process: corpora and pools do.
+    """
+
+    name: ClassVar[str] = "host-untouched"
+    sentence: ClassVar[str] = "After a case the host's files, descriptors, threads and memory are as before."
+    every: ClassVar[int] = 64
+    cost: ClassVar[int] = 2
+
+    def __init__(self) -> None:
+        self._canaries = Path(tempfile.mkdtemp(prefix="aegis-canary-"))
+        weakref.finalize(self, rmtree, self._canaries, ignore_errors=True)
+        for name in ("secret.txt", "bin/tool", "empty/nothing"):
+            path = self._canaries / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("canary")
+        (self._canaries / "link").symlink_to("secret.txt")
+        self._memory: int | None = None
+
+    def judge(self, target: Target, seen: Seen) -> Finding | None:
+        case = seen.reached()
+        told = ""
+        for _ in range(_RUNS):
+            before = self._state(target)
+            target.run(case)
+            told = _changed(before, self._state(target))
+            if not told:
+                break
+        told = told or self._memory_grown()
+        if not told:
+            return None
+        kind = told.partition(" ")[0]
+        step = seen.step(seen.last)
+        return Finding(self.name, f"{self.name} {kind}", f"{printable(step)}: {told}", case, seen.replies[-1])
+
+    def _state(self, target: Target) -> dict[str, object]:
+        roots = [self._canaries, *(Path(g.host) for g in target.runtime.policy.filesystem.paths if not g.write)]
+        return {
+            "files": {str(path): found for root in roots for path, found in _tree(root)},
+            "descriptors": len(os.listdir(_DESCRIPTORS)) if os.path.isdir(_DESCRIPTORS) else 0,
+            "threads": threading.active_count(),
+        }
+
+    def _memory_grown(self) -> str:
+        """Tell of memory that this process has now and had not when the oracle was first asked."""
+        if not os.path.exists(_STATM):
+            return ""
+        now = int(Path(_STATM).read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        if self._memory is None:
+            self._memory = now
+        if now - self._memory < _SLACK:
+            return ""
+        grown, self._memory = now - self._memory, now
+        return f"memory of the host grew by {grown:,} bytes"
+
+
+def _tree(root: Path) -> Iterator[tuple[Path, tuple[object, ...]]]:
+    """Yield what lies beneath a folder, with what would change if somebody changed it."""
+    paths = [root, *sorted(root.rglob("*"))[:_FILES]] if root.is_dir() else [root]
+    for path in paths:
+        try:
+            found = path.lstat()
+        except OSError:
+            continue
+        yield path, (found.st_mode, found.st_size, found.st_mtime_ns, found.st_nlink)
+
+
+def _changed(before: dict[str, object], after: dict[str, object]) -> str:
+    for kind, then in before.items():
+        now = after[kind]
+        if isinstance(then, dict) and isinstance(now, dict):
+            odd = sorted(path for path in {*then, *now} if then.get(path) != now.get(path))
+            if odd:
+                return f"{kind} of the host changed: {printable(', '.join(odd[:3]), 200)}"
+        elif isinstance(then, int) and isinstance(now, int) and now > then:
+            return f"{kind} of the host were {then}, and are {now}"
+    return ""
