@@ -71,7 +71,8 @@ def close_for_compiling(wanted: Compile, begun: Begun) -> list[Any]:
     opened = _open()
     closed = Confinement(
         data_bytes=_data_bytes(wanted.data_bytes), cpu_seconds=seconds, open_files=max(opened) + 1 + 16,
-        file_bytes=_FILE_BYTES, keep_fds=opened,
+        # The code goes to a file in memory, which the kernel counts here and nowhere else.
+        file_bytes=_FILE_BYTES if wanted.data_bytes is None else wanted.data_bytes, keep_fds=opened,
     )  # fmt: skip
     return _reported(confine(closed, skip=wanted.skip, begun=begun), strict=False)
 

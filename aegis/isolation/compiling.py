@@ -17,12 +17,20 @@ from aegis.engine.complexity import bounds
 from aegis.engine.component.anatomy import read_component
 from aegis.engine.component.artifact import Component
 from aegis.engine.config import EngineConfig
-from aegis.errors import AegisError, ArtifactError, DeadlineExceeded, MemoryExceeded
+from aegis.errors import (
+    AegisError,
+    AegisInternalError,
+    ArtifactError,
+    DeadlineExceeded,
+    MemoryExceeded,
+    WorkerCrashed,
+)
 from aegis.isolation.faults import from_plain
 from aegis.isolation.setup import Compile
-from aegis.isolation.wire import SEAL_ALL, Broken, Late, decode, encode, seal
+from aegis.isolation.wire import SEAL_ALL, Broken, Gone, Late, decode, encode, seal
 from aegis.isolation.worlds import world_from_plain, world_to_plain
 from aegis.limits import format_bytes, format_seconds
+from aegis.wit.types import Function
 
 if TYPE_CHECKING:
     from aegis.engine.cache import Cache
@@ -81,7 +89,7 @@ def code_for(
     """Return the code of an artifact for workers: from its own, from the cache, or compiled in a worker.
 
     Raise :class:`~aegis.errors.ArtifactError`; ``DeadlineExceeded`` and ``MemoryExceeded`` where compiling takes
-    more than it may.
+    more than it may; ``WorkerCrashed`` where the worker died, or answered what cannot be true.
     """
     made: Code | None = artifact.isolated.get(config)
     if made is None:
@@ -151,30 +159,54 @@ def _compiled(artifact: Artifact, config: EngineConfig, pool: Pool, options: Iso
     out = os.memfd_create("aegis-code", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     worker = pool.take()
     try:
-        told = _ask(worker, artifact, config, options, (data, out), what)
+        try:
+            told = _ask(worker, artifact, config, options, (data, out), what)
+            world = _believed(artifact, told, out)
+        except Broken as reason:
+            raise _died(worker, options, what, reason) from None
+        finally:
+            worker.discard()
+            os.close(data)
+            pool.refill()
+        _seal_when_alone(out, what)
     except BaseException:
         os.close(out)
         raise
-    finally:
-        worker.discard()
-        os.close(data)
-        pool.refill()
-    world = None if artifact.kind == "module" else world_from_plain(told)
-    worker_gone = Code(out, world)
-    _seal_when_alone(out)
-    return worker_gone, told
+    return Code(out, world), told
 
 
-def _seal_when_alone(descriptor: int) -> None:
+def _believed(artifact: Artifact, told: Any, code: int) -> Any:
+    """Return the world that a worker tells, if it can be the artifact's; raise :class:`Broken` for any other.
+
+    The worker read what may have taken it over: its code goes nowhere but to other workers, and of its words the
+    names are held against the bytes, and the types against what the engine admits.
+    """
+    if not os.fstat(code).st_size:
+        raise Broken("no code")
+    if artifact.kind == "module":
+        if told is not None:
+            raise Broken("a module with a world")
+        return None
+    world, anatomy = world_from_plain(told), artifact.anatomy  # type: ignore[attr-defined]
+    for items, named in ((world.imports, anatomy.imports), (world.exports, anatomy.exports)):
+        found = {(name, "func" if isinstance(item, Function) else "instance") for name, item in items.items()}
+        if found != {(name, sort) for name, sort in named if sort in ("func", "instance")}:
+            raise Broken("a world of other names than the component has")
+    return world
+
+
+def _seal_when_alone(descriptor: int, what: str) -> None:
     """Seal the code once the process that wrote it is gone, and with it whatever it had mapped."""
     until = time.monotonic() + 5
     while True:
         try:
             seal(descriptor, SEAL_ALL)
             return
+        except PermissionError:
+            raise _breach(what, "it sealed what was not its own") from None
         except OSError:
             if time.monotonic() > until:
-                raise
+                raise _breach(what, "somebody still writes to its code") from None
             time.sleep(0.001)
 
 
@@ -201,26 +233,37 @@ def _ask(
             f"{what}: compiling took longer than {format_seconds(allowed)}; raise compile_time if you trust its origin",
             limit="compile_time", allowed=allowed,
         ) from None  # fmt: skip
-    except Broken:
-        raise _died(worker, options, what) from None
     if kind == "fail":
-        raise _failed(from_plain(value), what)
+        raise _failed(from_plain(value), options, what)
     return value
 
 
 def _answer(reply: Any) -> tuple[str, Any]:
     """Return what a worker answered; raise :class:`Broken` for what is no answer."""
-    if type(reply) is not list or len(reply) < 2 or reply[0] not in ("done", "fail"):
+    if type(reply) is not list or len(reply) != 3 or reply[0] not in ("done", "fail") or type(reply[2]) is not list:
         raise Broken("something other than an answer")
     return reply[0], reply[1]
 
 
-def _failed(error: AegisError, what: str) -> AegisError:
-    return ArtifactError(f"{what}: {error}") if isinstance(error, ArtifactError) else error
+def _failed(error: AegisError, options: Isolation, what: str) -> AegisError:
+    """Return why compiling failed; raise :class:`Broken` for what compiling does not fail with, a guest's exit say."""
+    if isinstance(error, ArtifactError):
+        return ArtifactError(f"{what}: {error}")
+    if isinstance(error, MemoryExceeded) and error.limit == "overhead" and options.compile_memory is not None:
+        return _too_large(options.compile_memory, what)
+    if not isinstance(error, MemoryExceeded | DeadlineExceeded | AegisInternalError):
+        raise Broken(f"compiling that ended as {error.kind}")
+    return error
 
 
-def _died(worker: Worker, options: Isolation, what: str) -> AegisError:
-    """Return why a compiling worker died."""
+def _breach(what: str, reason: object) -> WorkerCrashed:
+    return WorkerCrashed(f"{what}: the worker process that compiled it broke the protocol: {reason}", signal=0)
+
+
+def _died(worker: Worker, options: Isolation, what: str, reason: Broken) -> AegisError:
+    """Return why a compiling worker died, or that it is not to be understood."""
+    if not isinstance(reason, Gone):
+        return _breach(what, reason)
     crash = worker.crashed()
     if crash.signal == signal.SIGXCPU:
         allowed = options.compile_time or 0.0
@@ -230,9 +273,13 @@ def _died(worker: Worker, options: Isolation, what: str) -> AegisError:
     if options.compile_memory is not None and (
         worker.starved(crash) or crash.signal in (signal.SIGKILL, signal.SIGSEGV)
     ):
-        return MemoryExceeded(
-            f"{what}: compiling took more than {format_bytes(options.compile_memory)} of memory; "
-            "raise compile_memory if you trust its origin",
-            limit="compile_memory", phase="compile", allowed=options.compile_memory,
-        )  # fmt: skip
+        return _too_large(options.compile_memory, what)
     return crash
+
+
+def _too_large(allowed: int, what: str) -> MemoryExceeded:
+    return MemoryExceeded(
+        f"{what}: compiling took more than {format_bytes(allowed)} of memory; "
+        "raise compile_memory if you trust its origin",
+        limit="compile_memory", phase="compile", allowed=allowed,
+    )  # fmt: skip

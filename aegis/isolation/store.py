@@ -20,7 +20,7 @@ from aegis.isolation import told
 from aegis.isolation.codec import Signature
 from aegis.isolation.faults import from_plain, out_of_memory
 from aegis.isolation.serving import DEEP, UNFIT, are_of
-from aegis.isolation.wire import Broken, Late
+from aegis.isolation.wire import Broken, Gone, Late
 from aegis.values import FuncType, MemoryFault
 from aegis.wit.types import Result
 from aegis.wit.values import Err, ResourceHandle
@@ -397,7 +397,7 @@ class IsolatedStore:
         crash = self.worker.crashed()
         if self.door.stop is not None:
             return self.door.stop
-        if crash.signal == 9 and not str(reason).startswith("the other side"):
+        if crash.signal == 9 and not isinstance(reason, Gone):
             crash = WorkerCrashed(f"the worker process broke the protocol: {reason}", signal=0)
         starved = self.worker.starved(crash)
         self._let_go(clean=False)

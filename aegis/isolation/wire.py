@@ -26,7 +26,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["LARGE", "LOOK", "SEAL_ALL", "SEAL_SIZE", "Broken", "Channel", "Late", "Region", "decode", "encode", "seal"]
+__all__ = [
+    "LARGE",
+    "LOOK",
+    "SEAL_ALL",
+    "SEAL_SIZE",
+    "Broken",
+    "Channel",
+    "Gone",
+    "Late",
+    "Region",
+    "decode",
+    "encode",
+    "seal",
+]
 
 LARGE = 1 << 14
 """Bytes from which on a value goes through shared memory."""
@@ -49,6 +62,10 @@ _UU = struct.Struct("<QQ")
 
 class Broken(Exception):
     """The other side is gone, or said what cannot be understood."""
+
+
+class Gone(Broken):
+    """The other side is gone."""
 
 
 class Late(Exception):
@@ -409,7 +426,7 @@ class Channel:
                 if until is not None and time.monotonic() >= until:
                     raise Late from None
             except OSError as error:
-                raise Broken(f"the other side is gone: {error.strerror}") from None
+                raise Gone(f"the other side is gone: {error.strerror}") from None
 
     def recv(self, until: float | None = None, stopped: Callable[[], bool] | None = None) -> Any:
         """Return the next value. Raise :class:`Broken` at the end, :class:`Late` at ``until`` (monotonic).
@@ -450,9 +467,9 @@ class Channel:
                 if _late(until, stopped)():
                     raise Late from None
             except OSError as error:
-                raise Broken(f"the other side is gone: {error.strerror}") from None
+                raise Gone(f"the other side is gone: {error.strerror}") from None
         if not data:
-            raise Broken("the other side is gone")
+            raise Gone("the other side is gone")
         self._buffer += data
 
     def recv_with(self, most: int) -> tuple[Any, list[int]]:
@@ -461,7 +478,7 @@ class Channel:
         if not data:
             for descriptor in descriptors:
                 os.close(descriptor)
-            raise Broken("the other side is gone")
+            raise Gone("the other side is gone")
         self._buffer += data
         return self.recv(), list(descriptors)
 

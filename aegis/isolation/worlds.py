@@ -5,10 +5,11 @@ Types are lists that begin with a letter; equal types of one world are told once
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from aegis.engine.component.reflect import World
+from aegis.engine.component.reflect import DEEPEST, MOST_PARTS, MOST_PARTS_IN_ALL, World
 from aegis.isolation.wire import Broken
 from aegis.wit.types import (
     PRIMITIVES,
@@ -29,6 +30,13 @@ from aegis.wit.types import (
 )
 
 __all__ = ["world_from_plain", "world_to_plain"]
+
+_WORD = "[A-Za-z][0-9A-Za-z]*(?:-[0-9A-Za-z]+)*"
+_LABEL = re.compile(_WORD)
+_MEMBER = re.compile(rf"{_WORD}|\[constructor\]{_WORD}|\[(?:method|static)\]{_WORD}\.{_WORD}")
+_MOST_FLAGS = 32
+_MOST_NAMES = 1 << 19
+"""More than fit into the bytes of names that a component may have."""
 
 
 def world_to_plain(world: World) -> list[Any]:
@@ -97,48 +105,108 @@ class _Teller:
 
 
 def world_from_plain(data: Any) -> World:
-    """Return the world that ``data`` says; raise :class:`Broken` for anything else."""
+    """Return the world that ``data`` says; raise :class:`Broken` for anything that reflection would not have found."""
     try:
         types, resources, imports, exports, imported = data
-        return _Hearer(types, resources).world(imports, exports, imported)
+        return _Hearer(types, resources, imports, exports).world(imported)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError):
         raise Broken("a world that cannot be read") from None
 
 
+class _Size(NamedTuple):
+    """What a type costs who walks through it, and whether it lends what a result cannot."""
+
+    depth: int
+    parts: int
+    lends: bool
+
+
+_LEAF = _Size(0, 1, False)
+
+
 class _Hearer:
-    """Makes types of what was told; each may refer to those before it."""
+    """Makes types of what was told; each may refer to those before it.
 
-    def __init__(self, types: list[Any], resources: list[Any]) -> None:
-        self.resources = [Resource(_text(name), n, owner=_owner(owner)) for n, (name, _, owner) in enumerate(resources)]
+    They are held to the bounds of reflection, so that nothing which goes through types goes on for ever.
+    """
+
+    def __init__(self, types: list[Any], resources: list[Any], imports: Any, exports: Any) -> None:
+        if len(types) > MOST_PARTS_IN_ALL or type(imports) is not dict or type(exports) is not dict:
+            raise Broken("a world that cannot be read")
+        self.imports, self.exports = imports, exports
+        self.names_left, self.parts_left = _MOST_NAMES, MOST_PARTS_IN_ALL
+        self.resources = [self.told_resource(n, *told) for n, told in enumerate(resources)]
         self.types: list[WitType] = []
+        self.sizes: list[_Size] = []
+        self.inside: list[_Size] = []
+        """The sizes of what the type at hand is made of."""
         for told in types:
-            self.types.append(self.made(told[0], told[1:]))
+            made = self.made(told)
+            self.sizes.append(self.weighed(isinstance(made, Borrow)))
+            self.types.append(made)
 
-    def world(self, imports: Mapping[str, Any], exports: Mapping[str, Any], imported: Any) -> World:
+    def world(self, imported: Any) -> World:
         if type(imported) is not int or not 0 <= imported <= len(self.resources):
             raise Broken("a world without its number of imported resources")
-        return World(
-            {name: self.item(item) for name, item in imports.items()},
-            {name: self.item(item) for name, item in exports.items()},
-            self.resources, imported,
-        )  # fmt: skip
+        return World(self.items(self.imports), self.items(self.exports), self.resources, imported)
 
-    def item(self, told: list[Any]) -> Interface | Function:
-        if told[0] == "f":
-            return self.function(told[1:])
-        _, name, functions, types = told
-        return Interface(
-            _text(name),
-            {member: self.function(f) for member, f in functions.items()},
-            {
-                member: self.resource(t[1]) if isinstance(t, list) and t[0] == "r" else self.type(t)
-                for member, t in types.items()
-            },
-        )
+    # -- items ---------------------------------------------------------------------------------
 
-    def function(self, told: list[Any]) -> Function:
+    def items(self, told: dict[str, Any]) -> dict[str, Interface | Function]:
+        return {name: self.item(name, item) for name, item in told.items()}
+
+    def item(self, name: str, told: Any) -> Interface | Function:
+        match told:
+            case ["f", *function]:
+                return self.function(function)
+            case ["i", str(same), dict(functions), dict(types)] if same == name:
+                return Interface(
+                    name,
+                    {self.named(member, _MEMBER): self.function(f) for member, f in functions.items()},
+                    {self.named(member): self.type_item(t) for member, t in types.items()},
+                )
+        raise Broken("neither a function nor an interface")
+
+    def type_item(self, told: Any) -> WitType | Resource:
+        match told:
+            case ["r", key]:
+                return self.resource(key)
+        found = self.type(told)
+        self.charge()
+        return found
+
+    def function(self, told: Any) -> Function:
         params, result = told
-        return Function(tuple((_text(name), self.type(t)) for name, t in params), self.maybe(result))
+        given = tuple((self.named(name), self.type(t)) for name, t in params)
+        _distinct([name for name, _ in given])
+        if result is None:
+            self.charge()
+            return Function(given)
+        of = self.type(result)
+        if self.inside[-1].lends:
+            raise Broken("a function that returns what was lent to it")
+        self.charge()
+        return Function(given, of)
+
+    def charge(self) -> None:
+        """Count the types that a function or a name stands for."""
+        self.parts_left -= sum(size.parts for size in self.inside)
+        self.weighed()
+        if self.parts_left < 0:
+            raise Broken("a world of too many types")
+
+    def weighed(self, lends: bool = False) -> _Size:
+        """Return the size of the type at hand, and begin another."""
+        inside, self.inside = self.inside, []
+        size = _Size(
+            1 + max((s.depth for s in inside), default=0), 1 + sum(s.parts for s in inside),
+            lends or any(s.lends for s in inside),
+        )  # fmt: skip
+        if size.depth > DEEPEST + 2 or size.parts > MOST_PARTS + 1:
+            raise Broken("types that are nested too deep, or of too many parts")
+        return size
+
+    # -- types ---------------------------------------------------------------------------------
 
     def maybe(self, told: Any) -> WitType | None:
         return None if told is None else self.type(told)
@@ -147,9 +215,11 @@ class _Hearer:
         if isinstance(told, str):
             if told not in PRIMITIVES:
                 raise Broken("a type of unknown name")
+            self.inside.append(_LEAF)
             return told
         if type(told) is not int or told < 0:
             raise Broken("a type without number")
+        self.inside.append(self.sizes[told])
         return self.types[told]
 
     def resource(self, key: Any) -> Resource:
@@ -157,32 +227,63 @@ class _Hearer:
             raise Broken("a resource without number")
         return self.resources[key]
 
-    def made(self, kind: str, rest: list[Any]) -> WitType:
-        if kind in ("l", "o"):
-            return (List if kind == "l" else Option)(self.type(rest[0]))
-        if kind == "t":
-            return Tuple(tuple(map(self.type, rest[0])))
-        if kind == "e":
-            return Result(self.maybe(rest[0]), self.maybe(rest[1]))
-        if kind in ("O", "B"):
-            return (Own if kind == "O" else Borrow)(self.resource(rest[0]))
-        return self.named(kind, _text(rest[0]), _owner(rest[1]), rest[2])
+    def made(self, told: Any) -> WitType:
+        match told:
+            case ["l", element]:
+                return List(self.type(element))
+            case ["o", element]:
+                return Option(self.type(element))
+            case ["t", [_, *_] as elements]:
+                return Tuple(tuple(map(self.type, elements)))
+            case ["e", ok, err]:
+                return Result(self.maybe(ok), self.maybe(err))
+            case ["O", key]:
+                return Own(self.resource(key))
+            case ["B", key]:
+                return Borrow(self.resource(key))
+            case [str(kind), name, owner, [_, *_] as parts]:
+                return self.made_named(kind, self.named(name), self.owner(owner), parts)
+        raise Broken("a type of unknown kind")
 
-    def named(self, kind: str, name: str, owner: str | None, rest: list[Any]) -> WitType:
+    def made_named(self, kind: str, name: str, owner: str | None, parts: list[Any]) -> WitType:
         if kind == "R":
-            return Record(name, tuple((_text(n), self.type(t)) for n, t in rest), owner=owner)
+            fields = tuple((self.named(n), self.type(t)) for n, t in parts)
+            _distinct([n for n, _ in fields])
+            return Record(name, fields, owner=owner)
         if kind == "V":
-            return Variant(name, tuple((_text(n), self.maybe(t)) for n, t in rest), owner=owner)
-        if kind not in ("E", "F"):
+            cases = tuple((self.named(n), self.maybe(t)) for n, t in parts)
+            _distinct([n for n, _ in cases])
+            return Variant(name, cases, owner=owner)
+        labels = tuple(map(self.named, parts))
+        _distinct(labels)
+        if kind == "E":
+            return Enum(name, labels, owner=owner)
+        if kind != "F" or len(labels) > _MOST_FLAGS:
             raise Broken("a type of unknown kind")
-        return (Enum if kind == "E" else Flags)(name, tuple(map(_text, rest)), owner=owner)
+        return Flags(name, labels, owner=owner)
+
+    # -- names ---------------------------------------------------------------------------------
+
+    def told_resource(self, number: int, name: Any, key: Any, owner: Any) -> Resource:
+        if type(key) is not int or key != number:
+            raise Broken("a resource of another number")
+        top = owner == "" and (name in self.imports or name in self.exports)
+        return Resource(name if top else self.named(name), number, owner=self.owner(owner))
+
+    def named(self, name: Any, form: re.Pattern[str] = _LABEL) -> str:
+        """Return a name that the component model allows (Explainer.md, "Import and Export Definitions")."""
+        self.names_left -= 1
+        if type(name) is not str or self.names_left < 0 or form.fullmatch(name) is None:
+            raise Broken("something other than a name")
+        return name
+
+    def owner(self, value: Any) -> str | None:
+        if value is None or (type(value) is str and (not value or value in self.imports or value in self.exports)):
+            return value
+        raise Broken("an owner that there is not")
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise Broken("something other than a name")
-    return value
-
-
-def _owner(value: Any) -> str | None:
-    return None if value is None else _text(value)
+def _distinct(names: Sequence[str]) -> None:
+    """Raise :class:`Broken` for names that the component model, and Python, take for one."""
+    if len(set(map(str.lower, names))) != len(names):
+        raise Broken("one name twice")
