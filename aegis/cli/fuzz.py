@@ -40,6 +40,7 @@ _SHOWN_EVERY = 5.0
 @click.option("--policy", "config", metavar="FILE", help="Read the policy from FILE (aegis.toml).")
 @click.option("--oracle", "oracles", multiple=True, metavar="NAME", help="Ask this; may be repeated. [the usual ones]")
 @click.option("--hostile-host", "hostile", is_flag=True, help="Answer WASI's imports too, with extremes and errors.")
+@click.option("--no-buffers", "numbers", is_flag=True, help="Give core functions numbers, no buffers that are placed.")
 @click.option("--find", "goal", type=click.Choice(["slow", "big", "chatty"]), help="Look for the worst input.")
 @click.option("--replay", metavar="FILE", help="Run one finding again, and tell whether it is still there.")
 @policy_options
@@ -57,6 +58,7 @@ def command(face: Face, /, artifact: str, **options: Any) -> int:
     plan = Plan(
         data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
         oracles=options["oracles"], hostile=options["hostile"], goal=options["goal"] or "", seed=options["seed"],
+        buffers=not options["numbers"],
         others=tuple(_others(options["oracles"], policy)),
     )  # fmt: skip
     if options["replay"] is not None:

@@ -71,6 +71,11 @@ class Artifact:
         self.seconds = 0.0
         self._counts: dict[tuple[int | None, bool], bool] = {}
 
+    @property
+    def binary(self) -> bytes:
+        """The bytes that it was compiled from, text turned into binary."""
+        return self._data
+
     def memories(self, most: int) -> Sequence[MemoryType]:
         """Return the memories of one instance, or the first ``most`` of them and one."""
         raise AegisInternalError(f"a {self.kind} does not tell its memories")

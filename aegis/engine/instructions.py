@@ -1,8 +1,9 @@
 """The instructions of a function body, split by a regular expression: what is straight-line code costs no Python.
 
 Core specification 2.0, section 5.4, for the proposals that Aegis admits. What is left are tokens: the instructions
-that make the compiler branch, and, for :data:`ACCESSES`, those that touch locals too. A ``br_table`` ends a run, as
-no regular expression can count its targets. Integers in opcodes are taken in their shortest form only.
+that make the compiler branch, and, for :data:`ACCESSES`, those that touch locals too; for :data:`REACHES` calls, and
+what touches memory. A ``br_table`` ends a run, as no regular expression can count its targets. Integers in opcodes are
+taken in their shortest form only.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 from aegis.engine.binary import Malformed, Reader
 
-__all__ = ["ACCESSES", "BRANCHES", "BR_TABLE", "Table", "runs"]
+__all__ = ["ACCESSES", "BRANCHES", "BR_TABLE", "REACHES", "Table", "runs"]
 
 BR_TABLE = 0x0E
 _PROPOSALS = {
@@ -51,6 +52,10 @@ _BRANCH = b"|".join(
 # The last alternative takes a byte that belongs to no instruction known here, or a br_table: it is told by its token.
 BRANCHES = re.compile(rb"(?:%b|%b)*+(%b|\Z|.)" % (_LOCAL, _PLAIN, _BRANCH), re.DOTALL)
 ACCESSES = re.compile(rb"(?:%b)*+(%b|%b|\Z|.)" % (_PLAIN, _LOCAL, _BRANCH), re.DOTALL)
+_REACH = rb"[\x10-\x13\x28-\x3e]|\xfc[\x08-\x0b]|\xfd[\x00-\x0b\x54-\x5d]"
+REACHES = re.compile(  # calls, and what reads or writes memory
+    rb"(?:(?!%b)(?:%b|%b|%b))*+(%b|%b|\Z|.)" % (_REACH, _LOCAL, _PLAIN, _BRANCH, _PLAIN, _BRANCH), re.DOTALL
+)
 _RUN = re.compile(rb"(?:%b|%b|%b)*+" % (_LOCAL, _PLAIN, _BRANCH), re.DOTALL)
 
 

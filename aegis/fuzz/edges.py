@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["CHARACTERS", "FLOATS", "LENGTHS", "SNIPPETS", "integers"]
+__all__ = ["CHARACTERS", "FLOATS", "LENGTHS", "NANS", "SINGLES", "SNIPPETS", "integers"]
 
 LENGTHS = (
     0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 1023,
@@ -17,6 +17,19 @@ FLOATS = (
     2.0**32, 2.0**53, 2.0**53 + 2, 2.0**63, 2.0**64, 1e308, 5e-324, 2.2250738585072014e-308, 1.1754943508222875e-38,
     3.4028234663852886e38, math.inf, -math.inf, math.nan, math.pi,
 )  # fmt: skip
+
+SINGLES = (
+    0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.0, 10.0, 255.0, 256.0, 65536.0, 2.0**24, 2.0**24 + 2, 2.0**31, 2.0**32,
+    2.0**63, 2.0**64, 2.0**-149, -(2.0**-149), 2.0**-126 - 2.0**-149, 2.0**-126, 1 + 2.0**-23, 1 - 2.0**-24,
+    2.0**128 - 2.0**104, -(2.0**128 - 2.0**104), math.inf, -math.inf, math.nan,
+)  # fmt: skip
+"""Floats of 32 bits: the least and greatest of those below normal, the normal ones, and about 1 among them."""
+
+NANS = (
+    0x7FF8_0000_0000_0000, 0xFFF8_0000_0000_0000, 0x7FF8_0000_0000_0001, 0x7FF0_0000_0000_0001, 0xFFF4_0000_0000_0000,
+    0x7FFC_0000_0000_0000, 0x7FF8_0000_2000_0000, 0xFFFF_FFFF_FFFF_FFFF,
+)  # fmt: skip
+"""The bits of NaNs of 64 bits: both signs, quiet and signalling, several payloads, some of which 32 bits keep."""
 
 CHARACTERS = (
     "\0", "\x01", "\t", "\n", "\r", "\x1b", " ", "!", '"', "#", "$", "%", "&", "'", "(", ")", "*", "+", ",", "-",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
-from aegis.fuzz.edges import CHARACTERS, FLOATS, integers
+from aegis.fuzz.edges import CHARACTERS, FLOATS, SINGLES, integers
 
 __all__ = ["Char", "Choice", "FlagSet", "Float", "Integer"]
 
@@ -65,7 +65,7 @@ class Float:
 
     def __init__(self, bits: int) -> None:
         self.single = bits == 32
-        self.edges = tuple(self.fit(value) for value in FLOATS)
+        self.edges = SINGLES if self.single else FLOATS
 
     def fit(self, value: float) -> float:
         if not self.single:

@@ -47,6 +47,7 @@ BUGGY: dict[str, tuple[str, Any]] = {
     "round-trip": ("round-trip:encode,decode", [["encode", ["-0"]]]),
     "uninitialised": ("deterministic", [["checksum", ['""']]]),
     "unterminated": ("no-trap", [["quoted", ["b'\"'"]]]),
+    "unterminated": ("no-trap", [["quoted", ["b'\"'"]]]),
 }
 CLEAN = ["components/counter", "buggy/clean/ledger", "buggy/clean/words"]
 

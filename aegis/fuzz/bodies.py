@@ -1,0 +1,123 @@
+"""What the bytes of a core module tell of a function: the names of its parameters, and whether it touches memory.
+
+A name section is of the custom sections (core specification 2.0, appendix A.4.1); nothing here trusts it further than
+to choose what to call a function with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from aegis.engine.binary import Malformed, Reader
+from aegis.engine.complexity import sections
+from aegis.engine.instructions import REACHES, Table, runs
+
+if TYPE_CHECKING:
+    from aegis.engine.artifact import Module
+
+__all__ = ["Bodies"]
+
+_CODE, _EXPORTS = 10, 7
+_CALLS = b"\x10\x12"
+_LOCAL_NAMES = 2
+
+
+class Bodies:
+    """The function bodies of a module."""
+
+    def __init__(self, module: Module) -> None:
+        self.data = module.binary
+        self.imported = sum(item.kind == "func" for item in module.imports)
+
+    def touches_memory(self, name: str) -> bool:
+        """Tell whether an exported function, or one that it calls, reads or writes memory, as far as can be seen.
+
+        What an indirect call or an import does cannot be.
+        """
+        seen: set[int] = set()
+        waiting = [self._functions.get(name, -1)]
+        while waiting:
+            index = waiting.pop()
+            if index in seen:
+                continue
+            seen.add(index)
+            body = self._bodies.get(index)
+            if body is None:
+                return True
+            called = self._called(*body)
+            if called is None:
+                return True
+            waiting += called
+        return False
+
+    def parameter_names(self, name: str) -> dict[int, str]:
+        """Return the names of an exported function's parameters and locals by number; empty without a name section."""
+        try:
+            return self._names.get(self._functions.get(name, -1), {})
+        except Malformed:
+            return {}
+
+    def _called(self, start: int, end: int) -> list[int] | None:
+        """Return the functions that a body calls, ``None`` when it touches memory or may."""
+        found = []
+        try:
+            for run in runs(self.data, start, end, REACHES):
+                if isinstance(run, Table):
+                    continue
+                for token in filter(None, run):
+                    if token[0] not in _CALLS:
+                        return None
+                    found.append(Reader(token, 1).leb())
+        except Malformed:
+            return None
+        return found
+
+    def _section(self, number: int) -> Iterator[Reader]:
+        for found, start, end in sections(self.data, 0, len(self.data)):
+            if found == number:
+                yield Reader(self.data, start, end)
+
+    @cached_property
+    def _functions(self) -> dict[str, int]:
+        found = {}
+        for r in self._section(_EXPORTS):
+            for _ in range(r.count()):
+                name, kind, index = r.name(), r.byte(), r.leb()
+                if kind == 0:
+                    found[name] = index
+        return found
+
+    @cached_property
+    def _bodies(self) -> dict[int, tuple[int, int]]:
+        found = {}
+        for r in self._section(_CODE):
+            for number in range(r.count()):
+                size = r.leb()
+                start = r.at
+                r.skip(size)
+                head = Reader(self.data, start, r.at)
+                for _ in range(head.count()):
+                    head.leb()
+                    head.byte()
+                found[self.imported + number] = head.at, r.at
+        return found
+
+    @cached_property
+    def _names(self) -> dict[int, dict[int, str]]:
+        for r in self._section(0):
+            if r.name() == "name":
+                return _local_names(r)
+        return {}
+
+
+def _local_names(r: Reader) -> dict[int, dict[int, str]]:
+    """Return the names of locals by function, from the third part of a name section."""
+    while r.at < r.end:
+        part, size = r.byte(), r.leb()
+        if part != _LOCAL_NAMES:
+            r.skip(size)
+            continue
+        return {r.leb(): {r.leb(): r.name() for _ in range(r.count())} for _ in range(r.count())}
+    return {}
