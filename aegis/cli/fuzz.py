@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,8 @@ _SHOWN_EVERY = 5.0
 @click.option("--no-buffers", "numbers", is_flag=True, help="Give core functions numbers, no buffers that are placed.")
 @click.option("--find", "goal", type=click.Choice(["slow", "big", "chatty"]), help="Look for the worst input.")
 @click.option("--replay", metavar="FILE", help="Run one finding again, and tell whether it is still there.")
+@click.option("--call", "calls", multiple=True, metavar="CALL", help="Run one case of such calls, as findings tell them.")
+@click.option("--answers", metavar="N,N…", help="With --call: the plan by which imports are answered.")
 @policy_options
 @limit_options
 @click.argument("artifact", metavar="COMPONENT|MODULE")
@@ -63,6 +65,8 @@ def command(face: Face, /, artifact: str, **options: Any) -> int:
     )  # fmt: skip
     if options["replay"] is not None:
         return _replayed(face, plan, options["replay"])
+    if options["calls"]:
+        return _called(face, plan, options["calls"], options["answers"])
     return _Fuzz(face, plan, options).go()
 
 
@@ -101,8 +105,11 @@ class _Fuzz:
         finally:
             self.clear()
         data = to_data(campaign.result, shop.target.artifact.kind, shop.target.left_out)
-        if out is not None:
-            _write(out, data, campaign, self.plan)
+        try:
+            if out is not None:
+                _write(out, data, campaign, self.plan)
+        except PolicyError as error:  # what was found is told all the same
+            campaign.result.lost.append(str(error))
         self.face.result(data, to_text(data))
         if campaign.result.lost:
             return 125
@@ -179,6 +186,23 @@ def _write(folder: Path, data: dict[str, Any], campaign: Campaign, plan: Plan) -
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise PolicyError(f"{folder} cannot be written: {error.strerror or error}") from None
+
+
+def _called(face: Face, plan: Plan, calls: Sequence[str], answers: str | None) -> int:
+    from aegis.fuzz.replay import called
+
+    try:
+        numbers = [int(word) for word in (answers or "").split(",") if word.strip()]
+        if any(number < 0 for number in numbers):
+            raise ValueError("a plan of answers has no negative numbers")
+        found = called(plan, calls, numbers)
+    except ValueError as error:
+        if isinstance(error, AegisError):
+            raise
+        raise click.UsageError(printable(str(error), 300)) from None
+    lines = [f"{oracle}: {text}" for oracle, text in found]
+    face.result({"found": [{"oracle": o, "text": t} for o, t in found]}, "\n".join(lines) or "nothing to object to")
+    return int(bool(found))
 
 
 def _replayed(face: Face, plan: Plan, path: str) -> int:

@@ -13,7 +13,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aegis.errors import AegisError
+from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.corpus import Corpus
 from aegis.fuzz.work import Plan, explore, minimise, prepare_process
 
@@ -98,7 +98,10 @@ class Campaign:
             self.result.seconds = time.monotonic() - began
             self._stop()
         if self.corpus is not None:
-            self.corpus.save(self.result)
+            try:
+                self.corpus.save(self.result)
+            except PolicyError as error:  # what was found is told all the same
+                self.result.lost.append(str(error))
 
     def _minimised(self) -> None:
         """Make the cases that a corpus is to keep smaller, as far as they behave the same."""

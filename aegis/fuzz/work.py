@@ -165,14 +165,17 @@ def explore(plan: Plan, chunk: int, cases: int, known: Sequence[str], corpus: Se
 
 def minimise(plan: Plan, entries: Sequence[Any]) -> list[Any]:
     """Return entries of a corpus with the smallest cases that behave as theirs do, found in bounded time."""
-    return list(_on_a_thread(lambda: [_smallest(_workshop(plan), told) for told in entries]))
+    until = time.monotonic() + _SECONDS
+    return list(_on_a_thread(lambda: [_smallest(_workshop(plan), told, until) for told in entries]))
 
 
-def _smallest(shop: Workshop, told: Any) -> Any:
+def _smallest(shop: Workshop, told: Any, until: float) -> Any:
     signature, size = told[0], told[2]
     for case in shop.cases([told[1]]):
+        if time.monotonic() > until or (size <= _SMALL and len(case.steps) == 1):
+            break
         oracle = Behaves(signature)
-        found = oracle.judge(shop.target, shop.target.run(case)) if size > _SMALL or len(case.steps) > 1 else None
+        found = oracle.judge(shop.target, shop.target.run(case))
         if found is not None:
             small = shrunk(shop.target, oracle, found, calls=_TRIES, seconds=1.0).case
             step = small.steps[-1]
@@ -181,7 +184,7 @@ def _smallest(shop: Workshop, told: Any) -> Any:
     return told
 
 
-_SMALL, _TRIES = 4, 300
+_SMALL, _TRIES, _SECONDS = 4, 200, 3.0
 
 
 def _workshop(plan: Plan) -> Workshop:

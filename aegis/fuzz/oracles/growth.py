@@ -81,7 +81,7 @@ def _growth(replies: Sequence[Reply], steps: int, times: int) -> str | None:
     last = replies[-1]
     if len(replies) < steps * times or last.error is not None:
         rounds = -(-len(replies) // steps)
-        return f"ended as {last.status} when called {rounds} times" if last.status in _ENDINGS else None
+        return f"ended as {last.status} when called {rounds} times" if rounds > 1 and last.status in _ENDINGS else None
     memory = [reply.memory for reply in replies[steps - 1 :: steps]]
     quarter = times // 4
     marks = [memory[quarter * n - 1] for n in (1, 2, 3, 4)]
@@ -90,6 +90,8 @@ def _growth(replies: Sequence[Reply], steps: int, times: int) -> str | None:
     return None
 
 
+_ENOUGH = 1 << 24
+"""Fuel at which the growth of a call is plain."""
 _ENDINGS = ("trap", "memory-exceeded")
 
 
@@ -102,6 +104,7 @@ class Scales(Stateless):
     cost: ClassVar[int] = 14
     """It is asked about the worst calls at the end of a search, not about each."""
     _EXPONENT = 1.6
+    """Between what is linear, with a logarithm, and what is quadratic."""
 
     def judge(self, target: Target, seen: Seen) -> Finding | None:
         case = seen.reached()
@@ -141,7 +144,7 @@ class Scales(Stateless):
                 return
             yield size, reply.fuel
             grown = tuple(_doubled(a) for a in arguments)
-            if size > 1 << 15 or all(g is a for g, a in zip(grown, arguments, strict=True)):
+            if size > 1 << 15 or reply.fuel > _ENOUGH or all(g is a for g, a in zip(grown, arguments, strict=True)):
                 return
             arguments = grown
 
