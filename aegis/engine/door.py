@@ -57,6 +57,8 @@ class Door:
     observe_call: Callable[[str, str, float, BaseException | None], None] | None = None
     faults: Callable[[str, str, Any, Callable[[], Any]], Any] | None = None
     """Asked instead of each host function, which it may call or not: a test's way to have the host fail."""
+    caller: int | None = None
+    """The engine's view of the instance that makes a host call, noted while there is no other way to its memory."""
     handles: Any = None
     """The resources of a component's store; set by the store."""
     _wake_up: threading.Event | None = None

@@ -60,6 +60,11 @@ def _nothing() -> None:
     return None
 
 
+def _unknown() -> int | None:
+    """Stands for the size of what cannot be looked at."""
+    return None
+
+
 _ONE, _NONE = number(1), number(0)
 _pointer = c_void_p.from_param
 _error_new = lib.wasmtime_error_new
@@ -135,6 +140,8 @@ class Store:
     _slots: Sequence[int] = ()
     _frames: tuple[Any, ...] = ()
     _pointer: Any = None
+    _instantiated = False
+    """Until it is, the engine aborts when it is asked for an export, and what is in its place is another store's."""
 
     def __init__(
         self,
@@ -173,6 +180,7 @@ class Store:
             error = self._instantiate(functions, observed) if self._calls_python else self._instantiate_alone()
             if error is not None or space.trap[0]:
                 raise self._refused(error)
+            self._instantiated = True
             if plan.limiter_at_rest is not None:
                 _limiter(native, *plan.limiter_at_rest)
         except BaseException:
@@ -224,10 +232,11 @@ class Store:
         array = (ctypes.c_char * (_EXTERN * len(functions)))()
         base = ctypes.addressof(array)
         self._slots = slots_taken = []
+        starting = self.plan.artifact.starts()
         for n, function in enumerate(functions):
             slot = take_slot((self.door, function.call, function.module, function.name))
             slots_taken.append(slot)
-            callback = host_callback(function.type, observed=observed)
+            callback = host_callback(function.type, observed=observed, starting=starting)
             signature = _native_type(self.plan.engine, function.type)
             lib.wasmtime_func_new_unchecked(self.context, signature, callback, slot, None, base + n * _EXTERN + 8)
         return array
@@ -391,6 +400,8 @@ class Store:
         return classify(error, trap, self._evidence())
 
     def _evidence(self) -> Evidence:
+        if not self._instantiated:
+            return Evidence(self.door, self.plan.limits, self.account, _unknown, _unknown)
         return Evidence(self.door, self.plan.limits, self.account, self._memory_full, self._table_full)
 
     def busy(self) -> Exception:
@@ -418,7 +429,11 @@ class Store:
 
     def _export(self, name: str, out: Any) -> bool:
         raw = name.encode()
-        return bool(_export_get(self.context, self._workspace.instance, raw, number(len(raw)), out))
+        if self._instantiated:
+            return bool(_export_get(self.context, self._workspace.instance, raw, number(len(raw)), out))
+        if self.door.caller is None:
+            raise _taken()
+        return bool(lib.wasmtime_caller_export_get(self.door.caller, raw, len(raw), out))
 
     def find_memory(self) -> tuple[Any, Any]:
         """Return the handle of the memory that the guest shares with its host."""

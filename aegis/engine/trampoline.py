@@ -49,7 +49,7 @@ slots: list[Slot] = [_VACANT]
 """Slots by number; what a number that is not taken means is refused. Zero never is taken."""
 _free: list[int] = []
 _lock = threading.Lock()
-_compiled: dict[tuple[FuncType, bool], Any] = {}
+_compiled: dict[tuple[FuncType, bool, bool], Any] = {}
 
 
 def _renew() -> None:
@@ -80,17 +80,36 @@ def free_slots(numbers: list[int]) -> None:
         _free.extend(numbers)
 
 
-def host_callback(signature: FuncType, *, observed: bool) -> Any:
+def host_callback(signature: FuncType, *, observed: bool, starting: bool = False) -> Any:
     """Return the native callback for functions of ``signature``, kept for the process's life.
 
-    ``observed`` adds what events and host time cost: two readings of the clock a call.
+    ``observed`` adds what events and host time cost: two readings of the clock a call. ``starting`` is for modules
+    with a start function, which calls the host before there is an instance: then the door knows the caller.
     """
-    key = (signature, observed)
+    key = (signature, observed, starting)
     try:
         return _compiled[key]
     except KeyError:
         # Two threads may both make one; the first that is kept serves both.
-        return _compiled.setdefault(key, _CALLBACK(_compile(signature, observed)))
+        made = _compile(signature, observed)
+        return _compiled.setdefault(key, _CALLBACK(_noting(made) if starting else made))
+
+
+def _noting(serve: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Return a trampoline that notes the caller for as long as the engine lends it."""
+
+    def trampoline(env: int, caller: int, address: int, count: int) -> int | None:
+        try:
+            door = slots[env][0]
+            door.caller = caller
+            try:
+                return serve(env, caller, address, count)
+            finally:
+                door.caller = None
+        except BaseException as error:
+            return _fail(env, error)
+
+    return trampoline
 
 
 _SOURCE = """

@@ -561,6 +561,28 @@ print("over")
 """,
         "over",
     ),
+    # -- before there is an instance ---------------------------------------------------------------------------
+    Killer(
+        "a data segment that does not fit, beside an exported memory",
+        """
+ends(made, '(module (memory (export "memory") 0) (data (i32.const 1024) "x"))')
+ends(made().call, "one")
+ends(made, '(module (table (export "t") 1 funcref) (func $s unreachable) (start $s))')
+""",
+        "GuestTrap\n1\nGuestTrap",
+    ),
+    Killer(
+        "a start function that calls WASI, which reads its memory",
+        """
+text = '''(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func $s (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+  (start $s) (func (export "one") (result i32) i32.const 1))'''
+ends(made(text).call, "one")
+""",
+        "1",
+    ),
     # -- sizes --------------------------------------------------------------------------------------------------
     Killer(
         "absurd sizes",
