@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Code", "code_for", "compile_here"]
 
 _PIECE = 1 << 20
+_LINKED = ("func", "instance")
 
 
 class Code:
@@ -190,7 +191,10 @@ def _believed(artifact: Artifact, told: Any, code: int) -> Any:
     world, anatomy = world_from_plain(told), artifact.anatomy  # type: ignore[attr-defined]
     for items, named in ((world.imports, anatomy.imports), (world.exports, anatomy.exports)):
         found = {(name, "func" if isinstance(item, Function) else "instance") for name, item in items.items()}
-        if found != {(name, sort) for name, sort in named if sort in ("func", "instance")}:
+        types = {
+            name for name, sort in named if sort == "type"
+        }  # of a function or an instance they are reflected as it
+        if {(name, sort) for name, sort in found if name not in types} != {n for n in named if n[1] in _LINKED}:
             raise Broken("a world of other names than the component has")
     return world
 

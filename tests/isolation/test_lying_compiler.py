@@ -303,6 +303,14 @@ def test_a_world_that_cannot_be_is_a_breach(name: str) -> None:
     breached(COMPONENT, answering(["done", WRONG[name], []]))
 
 
+def test_a_component_that_exports_types_alone_is_what_it_says() -> None:
+    """A type of a function, or of an instance, is reflected as one."""
+    text = """(component (type $f (func (param "a" u32))) (type $i (instance (export "f" (func))))
+      (export "any" (type $f)) (export "other" (type $i)) (import "here" (func)))"""
+    found = isolated(isolation={"workers": 0}).load_wat(text)
+    assert found.world == HERE.load_wat(text).world  # type: ignore[union-attr]
+
+
 OTHERS: dict[str, Callable[[list[Any]], Any]] = {
     "one more import": lambda w: w[2].update({"more": ["f", [], None]}),
     "one export less": lambda w: w[3].pop(next(iter(w[3]))),
