@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Behaves", "Behaviour", "Search", "behaviour"]
 
-_LONGEST = 24
+_LONGEST = 48
 _EXACT = 64
 """Amounts of fuel up to which each is a behaviour of its own; beyond, so many steps to each doubling."""
 _SUSPECTS = 3
@@ -111,7 +111,7 @@ class Search:
         self._known = set(known)
         self._seen: set[tuple[Any, ...]] = set()
         self._largest = largest
-        self._pool: dict[str, list[Step]] = {}
+        self._pool: dict[str, list[tuple[int, Step]]] = {}
         self._beginnings: list[Case] = []
         self._best: dict[str, tuple[float, Step]] = {}
         self._turn = 0
@@ -190,7 +190,8 @@ class Search:
         pool = self._pool.setdefault(step.function, [])
         if len(pool) >= _POOL:
             pool.pop(0)
-        pool.append(step)
+        subject = self.target.subjects.get(step.function)
+        pool.append((1 if subject is None else subject.size(step.arguments), step))
         if len(case.steps) > 1:
             self._beginnings.append(case)
             del self._beginnings[:-_POOL]
@@ -273,9 +274,7 @@ class Search:
                 return self._mutated(rng, subject, best[1])
         pool = self._pool.get(subject.name)
         if pool and chance < 0.6:
-            # What was found late is near what is not found yet.
-            at = len(pool) - 1 - int(len(pool) * rng.random() ** 2)
-            return self._mutated(rng, subject, pool[at])
+            return self._mutated(rng, subject, _picked(rng, pool))
         size = min(self._largest, int(2 ** (rng.random() * rng.random() * 13)))
         return [None if shape is None else shape.random(rng, size) for shape in subject.shapes]
 
@@ -289,6 +288,13 @@ class Search:
             elif shape is None:
                 arguments[place] = None
         return arguments
+
+
+def _picked(rng: random.Random, pool: list[tuple[int, Step]]) -> Step:
+    """Return one of the kept calls: rather a late one, near what is not found yet, and rather a small one."""
+    last = len(pool) - 1
+    one, two = pool[last - int(last * rng.random() ** 2)], pool[last - int(last * rng.random() ** 2)]
+    return (one if one[0] <= two[0] or rng.random() < 0.2 else two)[1]
 
 
 def score_of(goal: str, reply: Reply, size: int) -> float:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["Items", "Octets", "Text"]
 
 
+_DISTINCT = 24
+"""Items of a long value that are made; the rest are these again."""
+
+
 class Series(ABC):
     """What texts, bytes and lists share: ``join`` makes one of items, and slices are of its kind."""
 
@@ -42,7 +46,9 @@ class Series(ABC):
             unit = [self.item(rng, 4) for _ in range(1 + int(rng.random() * 3))]
             return self.join((unit * (length // len(unit) + 1))[:length])
         each = max(1, size // max(1, length))
-        return self.join([self.item(rng, each) for _ in range(length)])
+        if length <= _DISTINCT:
+            return self.join([self.item(rng, each) for _ in range(length)])
+        return self.join(rng.choices([self.item(rng, each) for _ in range(_DISTINCT)], k=length))
 
     def mutate(self, rng: Random, value: Any) -> Any:
         length = len(value)
@@ -139,7 +145,7 @@ class Text(Series):
             return "".join(SNIPPETS[int(rng.random() * len(SNIPPETS))] for _ in range(1 + int(rng.random() * 4)))[:size]
         if chance < 0.5:
             alphabet = [self.item(rng, 1) for _ in range(1 + int(rng.random() * 4))]
-            return "".join(alphabet[int(rng.random() * len(alphabet))] for _ in range(_length(rng, size)))
+            return "".join(rng.choices(alphabet, k=_length(rng, size)))
         return super().random(rng, size)  # type: ignore[no-any-return]
 
     def size(self, value: str) -> int:

@@ -209,7 +209,7 @@ class Target:
             words, stdin = case.steps[0].arguments
             options["args"] = ("program", *(word.replace("\0", "") for word in words))
             options["stdio"] = replace(runtime.policy.stdio, stdin=bytes(stdin))
-        sandbox = runtime.sandbox(self.artifact, measured=runtime is not self.runtime, **options)
+        sandbox = runtime.sandbox(self.artifact, **options)
         if self._initialize and not (first is not None and (first.program or first.name == "_initialize")):
             try:
                 sandbox.call("_initialize")

@@ -69,6 +69,7 @@ class Workshop:
         runtime = Aegis(plan.policy)
         self.target = _target(runtime, plan.data, plan)
         self.oracles = list(oracles_of(plan, self.target))
+        self._cases: dict[Any, Case] = {}
         self.target.detailed = any(isinstance(oracle, Predicate) for oracle in self.oracles)
 
     def search(self, known: Sequence[str], corpus: Sequence[Any]) -> Search:
@@ -83,9 +84,19 @@ class Workshop:
         """Yield the cases that plain data tells, those that mean nothing here left out."""
         for one in told:
             with contextlib.suppress(ValueError, KeyError, TypeError, AegisError):
-                case = read_case(self.target, one)
+                case = self._read(one)
                 if case.steps:
                     yield case
+
+    def _read(self, told: Any) -> Case:
+        """Return a case, read once: the chunks of a campaign start from much the same ones."""
+        key = tuple((name, *texts) for name, texts in told["steps"]), tuple(told["answers"])
+        case = self._cases.get(key)
+        if case is None:
+            if len(self._cases) >= _KEPT:
+                self._cases.clear()
+            case = self._cases[key] = read_case(self.target, told)
+        return case
 
     def told(self, batch: Batch) -> dict[str, Any]:
         """Return a batch as plain data."""
@@ -184,6 +195,7 @@ def _smallest(shop: Workshop, told: Any, until: float) -> Any:
     return told
 
 
+_KEPT = 1024
 _SMALL, _TRIES, _SECONDS = 4, 200, 3.0
 
 

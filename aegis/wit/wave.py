@@ -42,6 +42,7 @@ _SPACE = re.compile(r"(?:[ \t\n\r]+|//[^\n]*)*")
 _LABEL = re.compile(r"%?[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _CALL = re.compile(r"\s*([^\s(]+)\s*\((.*)\)\s*\Z", re.DOTALL)
+_PLAIN = re.compile(r'[^"\\\n\ud800-\udfff]+')
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "'": "'", '"': '"', "\\": "\\"}
 _UNICODE = re.compile(r"u\{([0-9A-Fa-f]{1,6})\}")
 _RANGES = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
@@ -241,7 +242,11 @@ class _Reader:
         self.at += 1
         parts = []
         while not self.peek('"'):
-            parts.append(self.quoted('"'))
+            if plain := _PLAIN.match(self.text, self.at):
+                parts.append(plain[0])
+                self.at = plain.end()
+            else:
+                parts.append(self.quoted('"'))
         self.eat('"')
         return "".join(parts)
 

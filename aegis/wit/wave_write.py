@@ -80,15 +80,15 @@ def _fewest_digits(value: float) -> float:
 
 
 def _escaped(text: str, quote: str) -> str:
-    parts = []
-    for char in text:
+    if text.isprintable() and quote not in text and "\\" not in text:
+        return text
+    made: dict[str, int | str | None] = {quote: f"\\{quote}"}
+    for char in set(text):
         if char in _UNESCAPES:
-            parts.append(_UNESCAPES[char])
-        elif char == quote:
-            parts.append(f"\\{char}")
-        else:
-            parts.append(char if char.isprintable() else f"\\u{{{ord(char):x}}}")
-    return "".join(parts)
+            made[char] = _UNESCAPES[char]
+        elif not char.isprintable():
+            made[char] = f"\\u{{{ord(char):x}}}"
+    return text.translate(str.maketrans(made))
 
 
 def _label(name: str) -> str:
