@@ -1,0 +1,115 @@
+"""The part of scripts/bench that is about fuzzing: seconds a case, against what one would write by hand.
+
+Ours is a whole campaign with the usual oracles, generation, novelty and the start of its processes included. Theirs is
+a loop that calls the same function with values of the same generator in a fresh wasmtime-py store a case, under the
+same limits of fuel and memory, and judges nothing but traps; and a loop that starts a process a case.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["PARTS"]
+
+ROOT = Path(__file__).resolve().parent.parent
+GUEST = ROOT / "guests" / "buggy" / "clean" / "words.wat"
+FUNCTION = "commas"
+RUNS = 60_000
+PROCESS = """
+import sys, wasmtime
+from wasmtime import component
+engine = wasmtime.Engine()
+store = wasmtime.Store(engine)
+guest = component.Component(engine, open(sys.argv[1]).read())
+instance = component.Linker(engine).instantiate(store, guest)
+instance.get_func(store, sys.argv[2])(store, sys.argv[3])
+"""
+
+
+class Row(NamedTuple):
+    """As in scripts/bench: what, ours, theirs (seconds a case), the ratio, the gate, whether it was met."""
+
+    what: str
+    ours: float
+    theirs: float
+    ratio: float
+    gate: str
+    met: bool | None
+
+
+def fuzzing(rounds: int) -> list[Row]:
+    """A small component, on all cores and on one, against a fresh store and a fresh process a case."""
+    jobs = os.cpu_count() or 1
+    store = min(_stores(2000) for _ in range(rounds))
+    several, one = (min(_campaign(n) for _ in range(max(1, rounds // 3))) for n in (jobs, 1))
+    store = min(store, *(_stores(2000) for _ in range(rounds)))
+    process = _processes(10)
+    return [
+        _row(f"fuzzing: a case, {jobs} processes, against a fresh store", several, store, 5),
+        _row("fuzzing: a case, one process, against a fresh store", one, store, None),
+        _row(f"fuzzing: a case, {jobs} processes, against a fresh process", several, process, 100),
+    ]
+
+
+def _row(what: str, ours: float, theirs: float, least: float | None) -> Row:
+    ratio = theirs / ours
+    if least is None:
+        return Row(what, ours, theirs, ratio, "", None)
+    return Row(what, ours, theirs, ratio, f">= {least:g}x faster", ratio >= least)
+
+
+def _campaign(jobs: int) -> float:
+    from aegis.engine.artifact import read_file
+    from aegis.fuzz.campaign import Campaign
+    from aegis.fuzz.work import Plan
+    from aegis.limits import Limits
+    from aegis.policy import Policy
+
+    plan = Plan(data=read_file(GUEST, Limits()), name=str(GUEST), policy=Policy())
+    campaign = Campaign(plan, runs=RUNS, jobs=jobs)
+    for _ in campaign.run():
+        pass
+    assert not campaign.result.findings, campaign.result.findings
+    return campaign.result.seconds / campaign.result.cases
+
+
+def _texts(count: int) -> list[str]:
+    from aegis.fuzz.generate import shape_of
+
+    rng, shape = random.Random(0), shape_of("string")
+    return [shape.random(rng, int(2 ** (rng.random() * rng.random() * 13))) for _ in range(count)]
+
+
+def _stores(count: int) -> float:
+    import wasmtime
+    from wasmtime import component
+
+    config = wasmtime.Config()
+    config.consume_fuel = True
+    engine = wasmtime.Engine(config)
+    guest = component.Component(engine, GUEST.read_text())
+    linker: Any = component.Linker(engine)
+    started = time.perf_counter()
+    for text in _texts(count):
+        with wasmtime.Store(engine) as store:
+            store.set_limits(memory_size=64 << 20, table_elements=10_000, instances=64, tables=16, memories=10)
+            store.set_fuel(1_000_000_000)
+            linker.instantiate(store, guest).get_func(store, FUNCTION)(store, text)
+    return (time.perf_counter() - started) / count
+
+
+def _processes(count: int) -> float:
+    started = time.perf_counter()
+    for text in _texts(count):
+        word = text.replace("\0", "")[:100]
+        subprocess.run([sys.executable, "-I", "-c", PROCESS, str(GUEST), FUNCTION, word], check=True)
+    return (time.perf_counter() - started) / count
+
+
+PARTS = (fuzzing,)
