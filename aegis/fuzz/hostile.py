@@ -6,6 +6,7 @@ too: 0 is their own answer, anything else an error that they may give, or an ext
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,6 +35,7 @@ _ERRNOS = 76
 _KEPT = frozenset({"wasi:io/poll", "wasi:cli/exit", "wasi:clocks/monotonic-clock", "wasi:random/random",
                    "wasi:random/insecure", "wasi:random/insecure-seed"})  # fmt: skip
 """What a host may not answer otherwise without breaking what the interface promises."""
+_LITERAL = re.compile(r"-?[0-9.]+|'[^']*'|inf|nan")
 _KEPT_CORE = frozenset({"proc_exit", "sched_yield"})
 
 
@@ -101,13 +103,18 @@ class _Chosen:
         return self.shape.random(Random(number), _SIZE)
 
     def _seeds(self) -> list[int]:
-        """Return the seeds of distinct small values, those with the shortest text first."""
+        """Return the seeds of distinct small values: one of each form first, then those with the shortest text."""
         if self._notable is None:
             found: dict[str, int] = {}
             for seed in range(256):
                 found.setdefault(repr(self.shape.random(Random(seed), 4)), seed)
             simplest = repr(self.shape.simplest())
-            texts = sorted((text for text in found if text != simplest), key=lambda text: (len(text), text))
+            rank: dict[str, int] = {}
+            turns = {}
+            for text in sorted((text for text in found if text != simplest), key=lambda text: (len(text), text)):
+                form = _LITERAL.sub("", text)
+                turns[text] = rank[form] = rank.get(form, -1) + 1
+            texts = sorted(turns, key=lambda text: (turns[text], len(text), text))
             self._notable = [found[text] for text in texts[: NOTABLE - 1]] or [0]
         return self._notable
 

@@ -181,7 +181,8 @@ def test_a_corpus_keeps_behaviours_and_findings_and_replays_them_first(tmp_path:
 
 def test_lines_of_a_corpus_that_mean_nothing_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text(
-        '{"no": 1}\n[1]\nnonsense\n["sig", {"steps": [["largest", ["[1]"]]], "answers": []}, 2]\n["x", {"steps": [["gone", []]], "answers": []}, 1]\n'
+        '{"no": 1}\n[1]\nnonsense\n["sig", {"steps": [["largest", ["[1]"]]], "answers": []}, 2]\n'
+        '["x", {"steps": [["gone", []]], "answers": []}, 1]\n'
     )
     corpus = Corpus(tmp_path)
     assert corpus.skipped == 1

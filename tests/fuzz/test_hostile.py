@@ -1,0 +1,208 @@
+"""The host in a campaign: what nobody provides is answered by a plan, and with faults so is what the host provides."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aegis import Aegis, Err, PolicyError
+from aegis.fuzz.case import Case, Step
+from aegis.fuzz.hostile import NOTABLE, Answers, numbers
+from aegis.fuzz.target import Target
+from aegis.wit.types import Function, List
+from tests.guests.catalogue import built, source
+
+RUNTIME = Aegis(cache=False)
+HANDLES = """(component
+  (import "acme:kv/store@0.1.0" (instance $store
+    (export "bucket" (type $bucket (sub resource)))
+    (export "[constructor]bucket" (func (param "name" string) (result (own $bucket))))
+    (export "[method]bucket.count" (func (param "self" (borrow $bucket)) (result u32)))
+    (export "find" (func (param "n" u32) (result (option (own $bucket)))))))
+  (core module $memory (memory (export "memory") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
+  (core instance $memory (instantiate $memory))
+  (core func $new (canon lower (func $store "[constructor]bucket") (memory (core memory $memory "memory"))))
+  (core func $count (canon lower (func $store "[method]bucket.count")))
+  (core func $find (canon lower (func $store "find") (memory (core memory $memory "memory"))))
+  (core module $m
+    (import "" "memory" (memory 1))
+    (import "" "new" (func $new (param i32 i32) (result i32)))
+    (import "" "count" (func $count (param i32) (result i32)))
+    (import "" "find" (func $find (param i32 i32)))
+    (func (export "made") (result i32) (call $count (call $new (i32.const 0) (i32.const 0))))
+    (func (export "found") (result i32) (call $find (i32.const 7) (i32.const 16))
+      (if (result i32) (i32.load8_u (i32.const 16))
+        (then (call $count (i32.load (i32.const 20)))) (else (i32.const -1)))))
+  (core instance $m (instantiate $m (with "" (instance (export "memory" (memory $memory "memory"))
+    (export "new" (func $new)) (export "count" (func $count)) (export "find" (func $find))))))
+  (func (export "made") (result u32) (canon lift (core func $m "made")))
+  (func (export "found") (result u32) (canon lift (core func $m "found"))))"""
+
+
+def _call(target: Target, name: str, *plan: int) -> Any:
+    return target.run(Case((Step(name, ()),), plan)).replies[-1]
+
+
+# -- what nobody provides ----------------------------------------------------------------------------------
+
+
+def test_a_plan_says_what_imports_answer_and_the_last_number_serves_the_rest() -> None:
+    """Oracle: equal numbers give equal answers, 0 the simplest."""
+    target = Target(RUNTIME, RUNTIME.load_file(source("buggy/unchecked-host")))
+    assert _call_price(target, ()).value == _call_price(target, (0,)).value
+    assert target.answered(Case((Step("price", (3,)),) * 3, (1, 0))) == [
+        "get -> err(0)",
+    ]  # the first answer ends the case
+    told = target.answered(Case((Step("price", (3,)),) * 3, (0,)))
+    assert told == ["get -> ok(0)"] * 3
+
+
+def _call_price(target: Target, plan: tuple[int, ...]) -> Any:
+    return target.run(Case((Step("price", (3,)),), plan)).replies[-1]
+
+
+def test_resources_that_a_host_gives_answer_their_methods_too() -> None:
+    target = Target(RUNTIME, RUNTIME.load_wat(HANDLES))
+    assert _call(target, "made", 0).value == 0
+    assert {_call(target, "made", n).value for n in range(1, 8)} - {0}
+    assert _call(target, "found", 0).value == 2**32 - 1
+    assert any(_call(target, "found", n, 0).value == 0 for n in range(1, 8))
+
+
+def test_low_numbers_are_the_notable_answers_of_a_type() -> None:
+    target = Target(RUNTIME, RUNTIME.load_file(source("shop")))
+    told = {target.answered(Case((Step("total", (["x"],)),), (n,)))[0] for n in range(12)}
+    assert {"acme:shop/prices@1.2.0#get -> err(unknown)"} < told
+    assert len(told) > 6
+
+
+@pytest.mark.parametrize("hostile", [False, True])
+def test_plans_at_random_are_short_and_mostly_end_in_peace(hostile: bool) -> None:
+    rng = random.Random(3)
+    plans = [numbers(rng, hostile=hostile) for _ in range(400)]
+    assert all(1 <= len(plan) <= 32 for plan in plans)
+    assert any(0 < number < NOTABLE for plan in plans for number in plan)
+    assert any(number >= NOTABLE for plan in plans for number in plan)
+    if hostile:
+        assert sum(plan[-1] == 0 for plan in plans) > 250
+
+
+# -- faults of the host's own ----------------------------------------------------------------------------------
+
+
+def test_a_fault_is_answered_in_the_place_of_the_hosts_own_function() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def faults(module: str, name: str, of: Any, answer: Any) -> Any:
+        asked.append((module.partition("@")[0], name))
+        if name == "create-tcp-socket":
+            raise Err(of.result.err.python.NEW_SOCKET_LIMIT)
+        return answer()
+
+    artifact = RUNTIME.load_file(source("buggy/denied-socket"))
+    with RUNTIME.sandbox(artifact, faults=faults) as sandbox:
+        assert sandbox.call("reaches", 80) is False
+    assert asked == [("wasi:sockets/tcp-create-socket", "create-tcp-socket")]
+
+
+def test_methods_of_the_hosts_resources_are_asked_for_too() -> None:
+    def faults(module: str, name: str, of: Any, answer: Any) -> Any:
+        asked.append(name)
+        return answer()
+
+    asked: list[str] = []
+    artifact = RUNTIME.load_file(source("buggy/denied-socket"))
+    with RUNTIME.sandbox(artifact, faults=faults) as sandbox:
+        sandbox.run("reaches", 80)
+    assert "[method]tcp-socket.start-connect" in asked
+
+
+def test_core_modules_have_their_preview1_calls_answered_too() -> None:
+    """Oracle: without a fault the module writes; with one it is told errno 29, and writes nothing."""
+    artifact = RUNTIME.load_file(source("hello"))
+    for code, written in ((None, b"hello"), (29, b"")):
+
+        def faults(module: str, name: str, of: Any, answer: Any, code: int | None = code) -> Any:
+            return answer() if code is None else code
+
+        with RUNTIME.sandbox(artifact, faults=faults) as sandbox:
+            sandbox.run("_start")
+            assert sandbox.stdout.startswith(written)
+            assert bool(sandbox.stdout) == bool(written)
+
+
+def test_what_a_fault_returns_is_checked_as_any_host_function_is() -> None:
+    artifact = RUNTIME.load_file(source("buggy/denied-socket"))
+    with RUNTIME.sandbox(artifact, faults=lambda *_: "nonsense") as sandbox:
+        assert sandbox.run("reaches", 80).status == "host-error"
+
+
+def test_faults_are_refused_where_they_cannot_be_injected() -> None:
+    artifact = RUNTIME.load_file(source("add"))
+    with pytest.raises(PolicyError, match="in process"):
+        RUNTIME.sandbox(artifact, faults=lambda *_: None, isolate=True)
+
+
+def test_a_hostile_host_makes_a_program_meet_errors_that_it_never_met() -> None:
+    """Oracle: every answer is an error or value of the function's type, and the plan 0 is the host's own behaviour."""
+    target = Target(RUNTIME, RUNTIME.load_file(built("cat-component")), hostile=True)
+    program = next(iter(target.subjects))
+    step = Step(program, (["-"], b"text"))
+    plain = target.run(Case((step,), (0,))).replies[-1]
+    assert plain.status in ("returned", "exited")
+    statuses = set()
+    told: list[str] = []
+    rng = random.Random(1)
+    for _ in range(60):
+        case = Case((step,), numbers(rng, hostile=True))
+        statuses.add(target.run(case, told=told).replies[-1].status)
+        assert not {"host-error", "internal-error"} & statuses
+    assert any("err(" in line for line in told)
+
+
+def test_what_an_interface_promises_is_kept_by_a_hostile_host() -> None:
+    """Oracle: whatever the plan says, polling is the host's own, for no other answer names what was asked for."""
+    answers = Answers(RUNTIME.load_file(built("cat-component")), hostile=True)
+    answers.plan([5])
+    assert answers.faults is not None
+    polled = Function((("in", List("u32")),), List("u32"))
+    assert answers.faults("wasi:io/poll@0.2.6", "poll", polled, lambda: [0]) == [0]
+    assert answers.faults("wasi:cli/environment@0.2.6", "get-arguments", polled, lambda: [0]) != [0]
+
+
+# -- programs ----------------------------------------------------------------------------------------------------
+
+
+def test_a_program_is_given_arguments_and_input(tmp_path: Path) -> None:
+    text = """(module
+      (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
+      (memory (export "memory") 1)
+      (func (export "_start") (drop (call $sizes (i32.const 0) (i32.const 4)))
+        (if (i32.eq (i32.load (i32.const 0)) (i32.const 3)) (then unreachable))))"""
+    target = Target(RUNTIME, RUNTIME.load_wat(text))
+    assert target.subjects["_start"].program
+    for words, status in ((["a"], "returned"), (["a", "b"], "trap")):
+        assert target.run(Case((Step("_start", (words, b"")),))).replies[-1].status == status
+
+
+def test_what_a_toolchain_exports_for_itself_is_left_out_unless_it_is_named() -> None:
+    text = """(module (func (export "cabi_realloc") (param i32) (result i32) (local.get 0))
+      (func (export "__wasm_call_ctors")) (func (export "f")))"""
+    artifact = RUNTIME.load_wat(text)
+    usual = Target(RUNTIME, artifact)
+    assert set(usual.subjects) == {"f"}
+    assert set(usual.left_out) == {"cabi_realloc", "__wasm_call_ctors"}
+    assert set(Target(RUNTIME, artifact, functions=("*",)).subjects) == {"f", "cabi_realloc", "__wasm_call_ctors"}
+    assert set(Target(RUNTIME, artifact, functions=("cabi_realloc",)).subjects) == {"cabi_realloc"}
+
+
+def test_a_reactor_is_initialised_before_its_functions_are_called() -> None:
+    text = """(module (global $ready (mut i32) (i32.const 0))
+      (func (export "_initialize") (global.set $ready (i32.const 1)))
+      (func (export "f") (if (i32.eqz (global.get $ready)) (then unreachable))))"""
+    target = Target(RUNTIME, RUNTIME.load_wat(text))
+    assert target.run(Case((Step("f", ()),))).replies[-1].status == "returned"

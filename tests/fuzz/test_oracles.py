@@ -1,0 +1,143 @@
+"""Oracles, each shown a guest that it should object to and one that it should not."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aegis import Aegis, FilesystemCapability, RandomCapability
+from aegis.fuzz.case import Case, Given, Step
+from aegis.fuzz.oracles import Deterministic, HostUntouched, NoLimit, NoTrap, Oracle, RoundTrip, Steady
+from aegis.fuzz.shrink import shrunk
+from aegis.fuzz.target import DROP, Target
+from tests.guests.catalogue import source
+
+RUNTIME = Aegis(cache=False)
+LEAKS = """(module (memory (export "memory") 1) (global $next (mut i32) (i32.const 0))
+  (func $take (param $n i32)
+    (global.set $next (i32.add (global.get $next) (local.get $n)))
+    (if (i32.gt_u (global.get $next) (i32.shl (memory.size) (i32.const 16)))
+      (then (drop (memory.grow (i32.const 1))))))
+  (func (export "leaks") (param $x i32) (call $take (i32.const {})))
+  (func (export "keeps") (param $x i32)))"""
+RANDOM = """(module (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "shuffles") (param $n i32) (result i32)
+    (drop (call $random (i32.const 0) (i32.const 1)))
+    (local.set $n (i32.load8_u (i32.const 0)))
+    (loop $more (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+      (br_if $more (i32.gt_s (local.get $n) (i32.const 0))))
+    (i32.const 7))
+  (func (export "guesses") (param $n i32) (result i32)
+    (drop (call $random (i32.const 0) (i32.const 4))) (i32.load (i32.const 0))))"""
+
+
+def _judge(oracle: Oracle, target: Target, *steps: Step) -> Any:
+    return oracle.judge(target, target.run(Case(steps)))
+
+
+def _wat(text: str, **policy: Any) -> Target:
+    runtime = Aegis(cache=False, **policy) if policy else RUNTIME
+    return Target(runtime, runtime.load_wat(text))
+
+
+def test_the_usual_oracles_have_names_and_sentences() -> None:
+    for oracle in (NoTrap(), NoLimit(), Deterministic(), Steady(), HostUntouched(), RoundTrip("a", "b")):
+        assert oracle.name == oracle.name.lower()
+        assert oracle.sentence.endswith(".")
+        assert oracle.thorough().name == oracle.name
+
+
+# -- growth ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "patient"), [(4096, False), (96, True)])
+def test_what_a_call_keeps_is_noticed_small_leaks_with_patience(size: int, patient: bool) -> None:
+    target, oracle = _wat(LEAKS.format(size)), Steady()
+    oracle.begin(0 if patient else 1)
+    found = _judge(oracle, target, Step("leaks", (5,)))
+    assert "its memory grew" in found.text
+    assert _judge(oracle, target, Step("keeps", (5,))) is None
+    assert shrunk(target, oracle, found).case == Case((Step("leaks", (0,)),))
+
+
+def test_a_resource_that_is_made_used_and_dropped_again_and_again_leaks_nothing() -> None:
+    target = Target(RUNTIME, RUNTIME.load_file(source("components/counter")))
+    make = next(name for name in target.subjects if "[constructor]" in name)
+    use = next(name for name, subject in target.subjects.items() if subject.takes[:1] != (None,) and subject.takes)
+    rest = tuple(None if shape is None else shape.simplest() for shape in target.subjects[use].shapes[1:])
+    once = Case((Step(make, (1,)), Step(use, (Given(0), *rest))))
+    assert target.tidy(once).steps[-1] == Step(DROP, (Given(0),))
+    assert _judge(Steady(thorough=True), target, *once.steps) is None
+
+
+# -- agreement ---------------------------------------------------------------------------------------------------
+
+
+def test_chance_may_change_what_a_call_costs_but_not_what_it_returns() -> None:
+    target = _wat(RANDOM)
+    assert _judge(Deterministic(), target, Step("shuffles", (1,))) is None
+    assert _judge(Deterministic(), target, Step("guesses", (1,))).text.startswith("guesses: result: ")
+
+
+def test_a_random_generator_that_the_policy_names_is_left_as_it_is() -> None:
+    target = _wat(RANDOM, random=RandomCapability(seed=9))
+    assert _judge(Deterministic(), target, Step("guesses", (1,))) is None
+
+
+# -- the host ----------------------------------------------------------------------------------------------------
+
+
+class Careless(Target):
+    """A target whose runs leave something behind on the host."""
+
+    left: Any = None
+
+    def run(self, *args: Any, **options: Any) -> Any:
+        if self.left is not None:
+            self.left()
+        return super().run(*args, **options)
+
+
+def _careless(policy: Aegis = RUNTIME) -> Careless:
+    return Careless(policy, policy.load_file(source("add")))
+
+
+def test_a_host_that_is_as_before_is_not_objected_to() -> None:
+    assert _judge(HostUntouched(), _careless(), Step("add", (1, 2))) is None
+
+
+def test_descriptors_and_threads_that_stay_are_noticed() -> None:
+    target, held, done = _careless(), [], threading.Event()
+    target.left = lambda: held.append(os.open(os.devnull, os.O_RDONLY))
+    try:
+        assert "descriptors of the host were" in _judge(HostUntouched(), target, Step("add", (1, 2))).text
+        target.left = lambda: threading.Thread(target=done.wait).start()
+        assert "threads of the host were" in _judge(HostUntouched(), target, Step("add", (1, 2))).text
+    finally:
+        done.set()
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def test_files_that_change_are_noticed_the_canaries_and_what_may_only_be_read(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("x")
+    runtime = Aegis(cache=False, filesystem=FilesystemCapability.read_only(str(tmp_path)))
+    target, oracle = _careless(runtime), HostUntouched()
+    target.left = lambda: (tmp_path / "data").write_text("y" * (1 + (tmp_path / "data").stat().st_size))
+    assert "files of the host changed" in _judge(oracle, target, Step("add", (1, 2))).text
+    target.left = lambda: (oracle._canaries / "new").mkdir() if not (oracle._canaries / "new").exists() else (
+        oracle._canaries / "new").rmdir()  # fmt: skip
+    assert "aegis-canary-" in _judge(oracle, target, Step("add", (1, 2))).text
+
+
+def test_the_canaries_go_with_their_oracle() -> None:
+    oracle = HostUntouched()
+    canaries = oracle._canaries
+    assert (canaries / "secret.txt").read_text() == "canary"
+    del oracle
+    assert not canaries.exists()
