@@ -20,6 +20,7 @@ _LONG = 4096
 _LONG_EVERY = 8
 _LONG_FUEL = 4000
 _LONG_SIZE = 64
+_SOME = 8
 
 
 class Steady:
@@ -35,7 +36,7 @@ class Steady:
 
     def __init__(self, *, thorough: bool = False) -> None:
         self._always = thorough
-        self._patient: set[str] | None = None
+        self._patient: set[tuple[str, bool]] | None = None
 
     def begin(self, chunk: int) -> None:
         """In each eighth chunk there is time for many calls."""
@@ -47,7 +48,7 @@ class Steady:
 
     def judge(self, target: Target, seen: Seen) -> Finding | None:
         last = seen.replies[-1]
-        if not seen.case.steps or last.error is not None or last.ended:
+        if not seen.case.steps or last.error is not None or last.ended or _program(target, seen):
             return None
         once = seen.case.closure(seen.last)
         step = once.steps[-1]
@@ -59,10 +60,12 @@ class Steady:
 
     def _may_be_patient(self, target: Target, step: Step, last: Reply) -> bool:
         subject = target.subjects.get(step.function)
-        if subject is None or (last.fuel or 0) > _LONG_FUEL or subject.size(step.arguments) > _LONG_SIZE:
+        size = 0 if subject is None else subject.size(step.arguments)
+        if (last.fuel or 0) > _LONG_FUEL or not 0 < size <= _LONG_SIZE:
             return False
-        if self._patient is not None and step.function not in self._patient:
-            self._patient.add(step.function)
+        kind = step.function, size >= _SOME  # what is leaked may be the argument: then nothing is lost of an empty one
+        if self._patient is not None and kind not in self._patient:
+            self._patient.add(kind)
             return True
         return self._always
 
@@ -74,6 +77,12 @@ class Steady:
             return None
         step = once.steps[-1]
         return Finding(self.name, f"{self.name} {step.function}", f"{printable(step.function)}: {told}", once, last)
+
+
+def _program(target: Target, seen: Seen) -> bool:
+    """Tell whether a whole program was run, which is done once in its life."""
+    subject = target.subjects.get(seen.step(seen.last))
+    return subject is not None and subject.program
 
 
 def _growth(replies: Sequence[Reply], steps: int, times: int) -> str | None:
