@@ -75,7 +75,7 @@ def read_step(target: Target, told: Sequence[Any]) -> Step:
     function, texts = told
     subject = target.subjects.get(function)
     if subject is None and function != DROP:
-        raise ValueError(f"{printable(str(function))} is not called in this campaign")
+        raise ValueError(f"{printable(str(function))} is no export that can be called")
     types = () if subject is None else subject.types
     if subject is not None and len(texts) != len(subject.shapes):
         raise ValueError(f"{printable(str(function))} takes {len(subject.shapes)} arguments")

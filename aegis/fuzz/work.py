@@ -57,6 +57,9 @@ class Plan:
     seed: int = 0
     buffers: bool = True
     """Whether an address and a length that a core function takes are one buffer, placed through its allocator."""
+    config: str = ""
+    flags: tuple[str, ...] = ()
+    """The policy file and the flags that made the policy, for the commands that show a finding."""
     others: tuple[tuple[str, bytes], ...] = ()
     """The files that oracles name."""
 
