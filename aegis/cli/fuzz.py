@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis.cli.options import limit_options, make_policy, policy_options
+from aegis.cli.progress import Live
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
 from aegis.errors import AegisError, PolicyError
-from aegis.limits import format_seconds, parse_count, parse_seconds
-from aegis.names import count, printable
+from aegis.limits import parse_count, parse_seconds
+from aegis.names import printable
 
 if TYPE_CHECKING:
-    from aegis.fuzz.campaign import Campaign, Progress
+    from aegis.fuzz.campaign import Campaign
     from aegis.fuzz.work import Plan
 
 __all__ = ["command"]
 
 _RUNS = 20_000
-_SHOWN_EVERY = 5.0
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,31 +41,58 @@ _SHOWN_EVERY = 5.0
 @click.option("--no-buffers", "numbers", is_flag=True, help="Give core functions numbers, no buffers that are placed.")
 @click.option("--find", "goal", type=click.Choice(["slow", "big", "chatty"]), help="Look for the worst input.")
 @click.option("--replay", metavar="FILE", help="Run one finding again, and tell whether it is still there.")
-@click.option("--call", "calls", multiple=True, metavar="CALL", help="Run one case of such calls, as findings tell them.")
+@click.option(
+    "--call", "calls", multiple=True, metavar="CALL", help="Run one case of such calls, as findings tell them."
+)
 @click.option("--answers", metavar="N,N…", help="With --call: the plan by which imports are answered.")
+@click.option("--host", is_flag=True, help="Attack Aegis itself, with hostile bytes; ARTIFACTs are what to start from.")
+@click.option(
+    "--source", "sources", multiple=True, metavar="NAME", help="With --host: smith, wit, mutate, flips, liar."
+)
 @policy_options
 @limit_options
-@click.argument("artifact", metavar="COMPONENT|MODULE")
-@click.pass_obj
-def command(face: Face, /, artifact: str, **options: Any) -> int:
+@click.argument("artifacts", nargs=-1, metavar="COMPONENT|MODULE")
+@click.pass_context
+def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, **options: Any) -> int:
     """Call the exports of a guest with all kinds of values, inside limits, and tell what it should not do.
 
     Imports that nothing provides are answered with values of their types. Exit 0: nothing found, 1: findings.
+    With --host it is Aegis that is attacked, and the artifacts, files or folders, are what hostile bytes are made from.
     """
     from aegis.fuzz.work import Plan
 
+    face: Face = context.obj
+    if host:
+        from aegis.cli.fuzz_host import attack
+
+        return attack(face, context, artifacts, options)
+    if options["sources"]:
+        raise click.UsageError("--source is one of --host's; guests are called as they are")
+    if len(artifacts) != 1:
+        raise click.UsageError("name one component or module; several are for --host")
+    artifact = artifacts[0]
     policy = make_policy(options["config"] or face.config, options, capture=True)
     plan = Plan(
         data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
         oracles=options["oracles"], hostile=options["hostile"], goal=options["goal"] or "", seed=options["seed"],
         buffers=not options["numbers"],
-        others=tuple(_others(options["oracles"], policy)),
+        others=tuple(_others(options["oracles"], policy)), config=options["config"] or face.config or "",
+        flags=tuple(_flags(context)),
     )  # fmt: skip
     if options["replay"] is not None:
         return _replayed(face, plan, options["replay"])
     if options["calls"]:
         return _called(face, plan, options["calls"], options["answers"])
     return _Fuzz(face, plan, options).go()
+
+
+def _flags(context: click.Context) -> Iterable[str]:
+    """Yield the words of the command line that made the policy, as one word each."""
+    for option in context.command.params:
+        name, value = option.name or "", context.params.get(option.name or "")
+        if name.startswith(("limit_", "allow_")) or name in ("isolate", "listen", "deny_net", "config_value"):
+            values = value if isinstance(value, tuple) else () if value is None else (value,)
+            yield from (f"{option.opts[0]}={one}" for one in values)
 
 
 def _others(oracles: Iterable[str], policy: Any) -> Iterable[tuple[str, bytes]]:
@@ -82,8 +107,6 @@ class _Fuzz:
 
     def __init__(self, face: Face, plan: Plan, options: dict[str, Any]) -> None:
         self.face, self.plan, self.options = face, plan, options
-        self.shown = 0.0
-        self.live = sys.stderr.isatty() and not face.quiet and not face.json
 
     def go(self) -> int:
         from aegis.fuzz.campaign import Campaign
@@ -99,11 +122,12 @@ class _Fuzz:
             executor=_dask(options["dask"]), corpus=Corpus(options["corpus"]) if options["corpus"] else None,
         )  # fmt: skip
         out = _folder(options["out"])
+        live = Live(self.face)
         try:
             for progress in campaign.run():
-                self.show(progress)
+                live.show(progress)
         finally:
-            self.clear()
+            live.clear()
         data = to_data(campaign.result, shop.target.artifact.kind, shop.target.left_out)
         try:
             if out is not None:
@@ -120,31 +144,6 @@ class _Fuzz:
         if given is None:
             return _RUNS if seconds is None else None
         return None if given == "none" else parse_count(given, "--runs")
-
-    def show(self, progress: Progress) -> None:
-        """Tell how far it is: in place on a terminal, else a line now and then."""
-        now = time.monotonic()
-        if self.face.quiet or self.face.json or now - self.shown < (0.1 if self.live else _SHOWN_EVERY):
-            return
-        if not self.shown and not self.live:
-            self.shown = now
-            return
-        self.shown = now
-        rate = progress.cases / progress.seconds if progress.seconds else 0
-        line = (
-            f"{format_seconds(progress.seconds)}: {count(progress.cases, 'case')} ({rate:,.0f} a second), "
-            f"{count(progress.behaviours, 'behaviour')}, {count(progress.findings, 'finding')}"
-        )
-        if self.live:
-            sys.stderr.write(f"\r\x1b[K{line}")
-            sys.stderr.flush()
-        else:
-            self.face.say(line)
-
-    def clear(self) -> None:
-        if self.live:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
 
 
 def _dask(address: str | None) -> Any:
@@ -180,7 +179,7 @@ def _write(folder: Path, data: dict[str, Any], campaign: Campaign, plan: Plan) -
     for finding in data["findings"]:
         name = file_name(finding)
         files[f"{name}.json"] = dump(finding, indent=2)
-        files[f"test_{name}.py"] = pytest_file(os.path.abspath(plan.name), finding)
+        files[f"test_{name}.py"] = pytest_file(os.path.abspath(plan.name), finding, plan.policy)
     try:
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
@@ -192,9 +191,10 @@ def _called(face: Face, plan: Plan, calls: Sequence[str], answers: str | None) -
     from aegis.fuzz.replay import called
 
     try:
-        numbers = [int(word) for word in (answers or "").split(",") if word.strip()]
-        if any(number < 0 for number in numbers):
-            raise ValueError("a plan of answers has no negative numbers")
+        words = [word.strip() for word in (answers or "").split(",") if word.strip()]
+        if not all(word.isdecimal() for word in words):
+            raise ValueError(f"--answers takes numbers with commas between them, such as 0,3, not {answers}")
+        numbers = [int(word) for word in words]
         found = called(plan, calls, numbers)
     except ValueError as error:
         if isinstance(error, AegisError):

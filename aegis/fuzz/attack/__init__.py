@@ -1,0 +1,12 @@
+"""Campaigns that attack Aegis itself, ``aegis fuzz --host``: hostile bytes, and what became of whoever took them.
+
+The oracle is one sentence: *any bytes end in a documented outcome within the deadline, and the worker lives.*
+
+    inputs, tools, seeds                  what an input is; wasm-tools; the artifacts that others are made from
+    smith, bytewise, lies, wat, liar      the sources: functions from a seed and a number to an input
+    sources                               their names
+    trial, watch                          one input, run; what it may not leave behind
+    work, campaign                        chunks in other processes; their supervisor, who knows which input killed one
+    shrink, kept                          findings made smaller, saved, run again
+    report                                what is told at the end
+"""

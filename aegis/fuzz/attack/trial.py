@@ -1,0 +1,276 @@
+"""One input, run: described, loaded, instantiated, called, all of it in worker processes; and how each phase ended.
+
+Documented are the errors that a phase may end with by the documentation of what it calls. Anything else is a fault of
+Aegis, and so is what takes longer than it may.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aegis.engine.accounts import available
+from aegis.engine.artifact import validate_artifact
+from aegis.engine.binary import ModuleInfo
+from aegis.engine.component.artifact import Component
+from aegis.engine.config import EngineConfig
+from aegis.engine.fit import check_fit
+from aegis.errors import (
+    AegisError,
+    ArtifactError,
+    CallError,
+    DeadlineExceeded,
+    GuestError,
+    HostError,
+    LinkError,
+    MemoryExceeded,
+    WorkerCrashed,
+)
+from aegis.fuzz.attack.blame import Fault, coarse, fault_of
+from aegis.fuzz.attack.inputs import Input
+from aegis.fuzz.attack.watch import Granted, Watch
+from aegis.fuzz.hostile import Answers
+from aegis.fuzz.target import EVERY, Subject, Target
+from aegis.limits import MIB, Limits
+from aegis.linking import unprovided
+from aegis.policy import FilesystemCapability, Isolation, NetworkCapability, Policy, StdioCapability
+from aegis.providers import unprovided_by_us
+from aegis.runtime import Aegis
+from aegis.wit.text import world_text
+from aegis.wit.types import Result
+from aegis.wit.values import Err
+from aegis.wit.wave import format_value
+
+if TYPE_CHECKING:
+    from aegis.sandbox import Sandbox
+
+__all__ = ["LIMITS", "Bench", "Bounds", "Verdict"]
+
+_Value = TypeVar("_Value")
+_STARTS, _CALLS = 3, 12
+"""Sandboxes of one input, and calls."""
+_DOCUMENTED: Mapping[str, tuple[type[BaseException], ...]] = {
+    "describe": (ArtifactError, LinkError, MemoryExceeded),
+    "load": (ArtifactError, DeadlineExceeded, MemoryExceeded),
+    "world": (),
+    "plan": (CallError,),
+    "instantiate": (ArtifactError, LinkError, GuestError),
+    "call": (GuestError, Err),
+    "show": (),
+    "drop": (GuestError,),
+    "close": (),
+}
+LIMITS = Limits().with_(
+    memory=16 * MIB, fuel=5_000_000, timeout=1.0, stdout=64 << 10, stderr=64 << 10, disk_written=MIB, host_calls=10_000,
+    host_bytes=8 * MIB,
+)  # fmt: skip
+"""What a guest of the attack may use: little, so that many are tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What a trial may take, in seconds and bytes."""
+
+    compile_time: float = 5.0
+    compile_memory: int = 512 * MIB
+    grace: float = 0.1
+    slack: float = 10.0
+    """How much later than it should something may end before it is late: other programs run here too."""
+    patience: float = 90.0
+    """After how long a process that runs one input hangs."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What came of one input: phases with how they ended, faults, and how long it took."""
+
+    endings: list[tuple[str, str, str]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Bench:
+    """Where inputs are run: runtimes, made once a process, whose guests run in worker processes."""
+
+    def __init__(self, bounds: Bounds | None = None, limits: Limits = LIMITS) -> None:
+        self.bounds, self.limits = bounds or Bounds(), limits
+        self.watch = Watch()
+        self.told: Callable[[str], None] = lambda phase: None
+        """Is told each phase as it begins."""
+        self._stack = ExitStack()
+        self._granted: tuple[Aegis, Granted] | None = None
+        options = Isolation(
+            workers=2, recycle=1000, compile_time=self.bounds.compile_time, compile_memory=self.bounds.compile_memory,
+            overhead=128 * MIB, grace=self.bounds.grace,
+        )  # fmt: skip
+        self.policy = Policy(
+            limits=limits,
+            isolation=options,
+            stdio=StdioCapability(stdin=b"line\n\0\xff", stdout="capture", stderr="capture"),
+        )
+        self.runtime = self._stack.enter_context(Aegis(self.policy, cache=False))
+
+    def close(self) -> None:
+        """End its workers."""
+        self._stack.close()
+
+    def run(self, one: Input) -> Verdict:
+        """Run one input; raise nothing that it does."""
+        trial = _Trial(self, one)
+        began = time.monotonic()
+        trial.go()
+        trial.verdict.seconds = time.monotonic() - began
+        return trial.verdict
+
+    def granted(self) -> tuple[Aegis, Granted]:
+        """Return a runtime with a folder and a network address granted, the folder made anew."""
+        if self._granted is None:
+            folder = Granted()
+            policy = replace(
+                self.policy, filesystem=FilesystemCapability.read_write(f"{folder.path}::/work"),
+                network=NetworkCapability(allow=["tcp://127.0.0.1:1", "udp://127.0.0.1:1"]),
+            )  # fmt: skip
+            self._granted = self._stack.enter_context(Aegis(policy, cache=False)), folder
+        self._granted[1].renew()
+        return self._granted
+
+
+class _Trial:
+    """One input on a bench."""
+
+    def __init__(self, bench: Bench, one: Input) -> None:
+        self.bench, self.input = bench, one
+        self.verdict = Verdict()
+        self.rng = Random(f"turn {one.turn}")
+        self.granted: Granted | None = None
+        self.runtime = bench.runtime
+
+    def go(self) -> None:
+        bounds, data = self.bench.bounds, self.input.data
+        self._phase("describe", bounds.compile_time, lambda: self._describe(data))
+        if self.input.turn % 4 == 3:
+            self.runtime, self.granted = self.bench.granted()
+        artifact = self._phase("load", bounds.compile_time, lambda: self.runtime.load(data, "the input"))
+        if artifact is None:
+            return
+        if isinstance(artifact, Component):
+            self._phase("world", 1.0, lambda: world_text(artifact.imports, artifact.exports))
+        target = self._phase("plan", 1.0, lambda: Target(self.runtime, artifact, functions=EVERY))
+        answers = self._phase("plan", 1.0, lambda: Answers(artifact)) if target is None else target.answers
+        if answers is not None:
+            self._exercise(artifact, target, answers)
+        if self.granted is not None and (changed := self.granted.escaped()):
+            self.verdict.faults.append(Fault(phase="call", kind="escape", type="", place="", text=changed))
+
+    # -- phases --------------------------------------------------------------------------------
+
+    def _phase(self, phase: str, allowed: float, work: Callable[[], _Value]) -> _Value | None:
+        """Do one thing; note how it ended, and what is wrong with that. Return its value, ``None`` for no good end."""
+        began, verdict = time.monotonic(), self.verdict
+        value: _Value | None = None
+        self.bench.told(phase)
+        try:
+            value = work()
+            verdict.endings.append((phase, "returned", ""))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            status = error.kind if isinstance(error, AegisError) else type(error).__name__
+            verdict.endings.append((phase, status, coarse(str(error))))
+            if not self._documented(phase, error):
+                verdict.faults.append(fault_of(phase, error))
+        took, most = time.monotonic() - began, allowed + self.bench.bounds.grace + self.bench.bounds.slack
+        if took > most:
+            text = f"{phase} took {took:.1f} s, and may take {allowed:.1f} s"
+            verdict.faults.append(Fault(phase=phase, kind="late", type="", place="", text=text))
+        return value
+
+    def _documented(self, phase: str, error: BaseException) -> bool:
+        if isinstance(error, (HostError, WorkerCrashed)):
+            return False
+        return isinstance(error, _DOCUMENTED[phase])
+
+    def _describe(self, data: bytes) -> None:
+        """Do what ``aegis inspect`` and ``aegis validate --strict`` do; a component is compiled for it, here."""
+        limits = self.bench.limits
+        if data[6:8] == b"\1\0" and self.input.turn % 3:
+            return
+        info = validate_artifact(data, limits, EngineConfig.from_limits(limits), "the input")
+        if isinstance(info, ModuleInfo):
+            for item in (*info.imports, *info.exports, *info.memories, *info.tables):
+                str(getattr(item, "type", item))
+            unprovided(info)
+            check_fit("module", info.memories, info.tables, limits, counted=available(), starts=info.has_start)
+        else:
+            unprovided_by_us(info)
+            world_text(info.imports, info.exports)
+            memories, tables = info.anatomy.memories(1 << 16), info.anatomy.tables(1 << 16)
+            check_fit("component", memories, tables, limits, counted=available(), starts=info.starts())
+
+    # -- the guest -----------------------------------------------------------------------------
+
+    def _exercise(self, artifact: Any, target: Target | None, answers: Answers) -> None:
+        """Call each export, in as many sandboxes as it takes, within bounds."""
+        subjects = [] if target is None else list(target.subjects.values())
+        timeout = self.bench.limits.timeout or 0.0
+        for _ in range(_STARTS):
+            plan = [0 if self.rng.random() < 0.5 else self.rng.getrandbits(16) for _ in range(4)]
+            sandbox = self._phase("instantiate", timeout, lambda plan=plan: self._sandbox(artifact, answers, plan))  # type: ignore[misc]
+            if sandbox is None:
+                return
+            subjects = self._calls(sandbox, subjects)
+            self._phase("close", timeout, sandbox.close)
+            if not subjects:
+                return
+
+    def _sandbox(self, artifact: Any, answers: Answers, plan: Sequence[int]) -> Sandbox:
+        return self.runtime.sandbox(
+            artifact, imports=answers.plan(plan), args=("program", "word", "\u20ac"), trap_missing=True
+        )
+
+    def _calls(self, sandbox: Sandbox, subjects: Sequence[Subject]) -> list[Subject]:
+        """Call what can be called until the sandbox takes no more; return what is left to call."""
+        held: dict[int | None, list[Any]] = {}
+        timeout = self.bench.limits.timeout or 0.0
+        for number, subject in enumerate(subjects[:_CALLS]):
+            arguments = self._arguments(subject, held)
+            if arguments is None:
+                continue
+            value = self._phase("call", timeout, lambda s=subject, a=arguments: sandbox.call(s.name, *a))  # type: ignore[misc]
+            if sandbox.state != "ready":
+                return list(subjects[number + 1 :])
+            if value is not None and subject.gives is not None:
+                held.setdefault(subject.gives, []).append(value)
+            elif value is not None and subject.type is not None:
+                self._phase("show", 1.0, lambda v=value, s=subject: _shown(v, s))  # type: ignore[misc]
+        for handle in (h for some in held.values() for h in some[::2]):
+            self._phase("drop", timeout, handle.drop)
+        return []
+
+    def _arguments(self, subject: Subject, held: dict[int | None, list[Any]]) -> list[Any] | None:
+        """Return arguments, ``None`` where a handle is needed that nothing gave."""
+        if subject.program:
+            return []
+        made: list[Any] = []
+        for place, shape in enumerate(subject.shapes):
+            if shape is not None:
+                made.append(shape.random(self.rng, 1 + int(2 ** (self.rng.random() * 9))))
+                continue
+            some = held.get(subject.takes[place])
+            if not some:
+                return None
+            made.append(some.pop() if place in subject.consumes else some[-1])
+        return made
+
+
+def _shown(value: Any, subject: Subject) -> str:
+    """Write a result as the command line does."""
+    assert subject.type is not None
+    result = subject.type.result
+    if isinstance(result, Result):
+        result = result.ok
+    return "" if result is None else format_value(value, result)
