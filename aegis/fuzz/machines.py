@@ -46,7 +46,8 @@ __all__ = ["Check", "Machine", "state_machine"]
 
 _BUDGET = 256
 _RECENT = 15
-"""A handle is drawn by its place from the end: what came before can then be left out without changing which it is."""
+"""A handle is drawn by its place from the end, where those are that were used last: what came between them, above all
+handles that nobody used, can then be left out without changing which it is."""
 _GOOD = (GuestExit, CapabilityDenied)
 """Ends of a guest that nobody objects to by default."""
 _ENDS = (*_GOOD, GuestTrap, LimitExceeded)
@@ -55,7 +56,8 @@ _ENDS = (*_GOOD, GuestTrap, LimitExceeded)
 class Machine(RuleBasedStateMachine):
     """The base of the machines that :func:`state_machine` makes. Subclass one of those for invariants of your own.
 
-    ``sandbox`` is this run's, ``api`` what its functions are attributes of, ``live`` the handles there are by resource.
+    ``sandbox`` is this run's, ``api`` what its functions are attributes of, ``live`` the handles there are by resource,
+    the one that was used last at the end.
     Hypothesis is not asked to explain failures: the lines that it would name are the host's, not the guest's.
     """
 
@@ -74,6 +76,7 @@ class Machine(RuleBasedStateMachine):
         """Whether the guest has ended: its remaining steps do nothing."""
         self.live: dict[str, list[Any]] = {}
         self._names: dict[int, str] = {}
+        self._used: set[int] = set()
         self._count: dict[str, int] = {}
         self._numbers: Sequence[int] = ()
         self._script = Script(typed=self.world.bindings is not None)
@@ -134,7 +137,10 @@ class Machine(RuleBasedStateMachine):
         except LookupError:  # not as many handles as it takes
             return
         for handles in self.live.values():
-            handles[:] = [handle for handle in handles if not any(handle is one for one in moved)]
+            recent = [handle for handle in used if any(handle is one for one in handles)]
+            rest = [handle for handle in handles if not any(handle is one for one in used)]
+            handles[:] = [*rest, *(h for n, h in enumerate(recent) if not any(h is o for o in (*moved, *recent[:n])))]
+        self._used.update(map(id, used))
         texts = [self._script.value(a, of, self._names) for a, of in zip(arguments, types, strict=True)]
         self._call(member, arguments, *self._bound(member, arguments, texts))
 
@@ -190,7 +196,8 @@ class Machine(RuleBasedStateMachine):
         for path, handle, own in found:
             name = self._new(snake(own.resource.name))
             self._script.lines.append(f"{name} = {whole}{path}" if whole else f"{name} = {text}")
-            self.live.setdefault(_key(own.resource), []).append(handle)
+            handles = self.live.setdefault(_key(own.resource), [])
+            handles.insert(sum(id(h) not in self._used for h in handles), handle)
             self._names[id(handle)] = name
 
     def _new(self, kind: str) -> str:
