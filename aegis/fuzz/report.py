@@ -82,7 +82,12 @@ def to_text(data: Mapping[str, Any]) -> str:
                 f"{data['goal']}: {_cut(format_step(one['step']))}: size {one['size']:,}, fuel "
                 f"{one['fuel']:,}, memory {one['memory']:,}, host calls {one['host_calls']:,}"
             )
-    lines += [f"left out: {name}: {reason}" for name, reason in data["left_out"].items()]
+    return "\n".join([*lines, *_closing(data)])
+
+
+def _closing(data: Mapping[str, Any]) -> list[str]:
+    """Return the lines about the campaign as a whole, the last of which has its figures."""
+    lines = [f"left out: {name}: {reason}" for name, reason in data["left_out"].items()]
     lines += [f"problem: {problem}" for problem in data["problems"]]
     endings = ", ".join(f"{status} {format_count(number)}" for status, number in data["statuses"].items())
     lines.append(
@@ -91,7 +96,7 @@ def to_text(data: Mapping[str, Any]) -> str:
         f"{count(data['behaviours'], 'behaviour')}, "
         f"{count(len(data['findings']), 'finding')}{'; interrupted' if data['interrupted'] else ''}"
     )
-    return "\n".join(lines)
+    return lines
 
 
 def _cut(text: str) -> str:
@@ -104,7 +109,7 @@ _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1b1f24; }}
-pre {{ background: #f4f5f7; padding: .7rem; overflow-x: auto; }}
+pre {{ background: #f4f5f7; padding: .7rem; white-space: pre-wrap; overflow-wrap: anywhere; }}
 table {{ border-collapse: collapse; }} td, th {{ padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; }}
 svg {{ background: #fbfbfc; border: 1px solid #ddd; }} .axis {{ font-size: 11px; fill: #555; }}
 .finding {{ border-left: 4px solid #c0392b; padding-left: 1rem; margin: 1.5rem 0; }}
@@ -128,7 +133,7 @@ def to_html(data: Mapping[str, Any], result: Result) -> str:
     """Return the report as one page, its plots drawn as SVG."""
     findings = "".join(_finding(finding) for finding in data["findings"]) or "<p>No findings.</p>"
     return _PAGE.format(
-        title=html.escape(f"aegis fuzz {data['artifact']}"), summary=html.escape(to_text({**data, "findings": []})),
+        title=html.escape(f"aegis fuzz {data['artifact']}"), summary="<br>".join(map(html.escape, _closing(data))),
         findings=findings, fuel=_scatter(result.points[-_POINTS:]), endings=_bars(data["statuses"]),
         line=_line(result.line),
     )  # fmt: skip

@@ -163,6 +163,8 @@ class Search:
     def _note(self, seen: Seen, number: int, batch: Batch) -> None:
         reply, step = seen.replies[number], seen.case.steps[number]
         declared = type(reply.value) is Err
+        if reply.status == "usage":  # a handle that no step gave: the guest was not asked
+            return
         status = "declared" if declared else reply.status
         batch.statuses[status] = batch.statuses.get(status, 0) + 1
         if reply.error is None and not self.goal:
