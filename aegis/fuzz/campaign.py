@@ -158,8 +158,8 @@ class Campaign:
         self.result.line.append((time.monotonic() - began, self.result.cases, len(self.result.behaviours)))
 
     def _submit(self, number: int, start: list[Any], known: list[str], until: float) -> Future[Any]:
-        plan = self.plan
-        return self._executor().submit(explore, plan, number, CHUNK, known, start, max(0.1, until - time.monotonic()))
+        ends = time.time() + until - time.monotonic()  # by the clock on the wall: another machine has no other of ours
+        return self._executor().submit(explore, self.plan, number, CHUNK, known, start, ends)
 
     def _broken(self, waiting: dict[int, list[Any]], tries: dict[int, int]) -> None:
         """A process died: make others, and have what was lost done again, isolated if it happens twice."""

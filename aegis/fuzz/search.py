@@ -31,6 +31,8 @@ _EXACT = 64
 _SUSPECTS = 3
 _POOL = 512
 _PAGE = 16
+_SHRINKING, _LEAST = 10.0, 2.0
+"""Seconds for making a finding smaller, and those that it has when the time of the campaign is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ class Search:
         self._beginnings: list[Case] = []
         self._best: dict[str, tuple[float, Step]] = {}
         self._turn = 0
+        self._until = float("inf")
         for case in corpus:
             self._keep(case)
 
@@ -124,6 +127,7 @@ class Search:
         """Run a chunk of so many calls; end early at ``until`` (monotonic)."""
         rng = random.Random(f"{self.seed}/{chunk}")
         batch = Batch(chunk)
+        self._until = until
         self._turn = rng.getrandbits(16)  # which cases the costly oracles are asked about
         for oracle in self.oracles:
             oracle.begin(chunk)
@@ -154,7 +158,8 @@ class Search:
         found = oracle.judge(self.target, seen)
         if found is not None and found.signature not in self._known:
             self._known.add(found.signature)
-            small = shrunk(self.target, oracle, found)
+            seconds = min(_SHRINKING, max(_LEAST, self._until - time.monotonic()))
+            small = shrunk(self.target, oracle, found, seconds=seconds)
             self._known.add(small.signature)
             batch.findings.append(small)
 

@@ -172,9 +172,12 @@ def prepare_process() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def explore(plan: Plan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], seconds: float) -> Any:
-    """Do one chunk and return it as plain data. A chunk with a negative number replays the corpus."""
-    return _on_a_thread(lambda: _explore(plan, chunk, cases, known, corpus, seconds))
+def explore(plan: Plan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], ends: float) -> Any:
+    """Do one chunk and return it as plain data. A chunk with a negative number replays the corpus.
+
+    ``ends`` is when it has to end, in seconds since the epoch.
+    """
+    return _on_a_thread(lambda: _explore(plan, chunk, cases, known, corpus, ends))
 
 
 def minimise(plan: Plan, entries: Sequence[Any]) -> list[Any]:
@@ -209,15 +212,17 @@ def _workshop(plan: Plan) -> Workshop:
     return _shop
 
 
-def _explore(plan: Plan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], seconds: float) -> Any:
+def _explore(plan: Plan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], ends: float) -> Any:
+    until = time.monotonic() + ends - time.time()
     shop = _workshop(plan)
     search = shop.search(known, corpus if chunk >= 0 else ())
     if chunk < 0:
         batch = Batch(chunk)
         for case in shop.cases(corpus):
-            search.again(case, batch)
+            if time.monotonic() < until:
+                search.again(case, batch)
     else:
-        batch = search.run(chunk, cases, time.monotonic() + seconds)
+        batch = search.run(chunk, cases, until)
     return shop.told(batch)
 
 
