@@ -3,10 +3,11 @@
 The oracle is one sentence: *any bytes end in a documented outcome within the deadline, and the worker lives.*
 
     inputs, tools, seeds                  what an input is; wasm-tools; the artifacts that others are made from
-    smith, bytewise, lies, wat, liar      the sources: functions from a seed and a number to an input
+    smith, bytewise, liar                 the sources: functions from a seed and a number to an input
+    lies, acting, wat                     what the liar tells: a component, its code, its types
     sources                               their names
-    trial, watch                          one input, run; what it may not leave behind
-    work, campaign                        chunks in other processes; their supervisor, who knows which input killed one
+    trial, blame, watch                   one input, run; what is wrong with it; what it may not leave behind
+    work, campaign, alone                 stretches in other processes; their supervisor; who killed one
     shrink, kept                          findings made smaller, saved, run again
     report                                what is told at the end
 """

@@ -1,0 +1,197 @@
+"""Lies as data, and the component that tells one: core code that does with the canonical ABI what it should not."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from aegis.fuzz.attack.acting import Act, Body, Lowered, Raw, key_of, lowered
+from aegis.fuzz.attack.wat import Types, core_signature, needed
+from aegis.wit.types import Function, Interface, Resource
+
+__all__ = ["AFTER", "ENCODINGS", "REALLOCS", "THING", "WASI", "Lie", "Told", "text_of"]
+
+THING = Resource("thing", key=1)
+"""The resource of its own."""
+WASI = (
+    "wasi:io/streams", "wasi:io/poll", "wasi:io/error", "wasi:filesystem/types", "wasi:filesystem/preopens",
+    "wasi:clocks/monotonic-clock", "wasi:clocks/wall-clock", "wasi:random/random", "wasi:cli/environment",
+    "wasi:cli/stdin", "wasi:cli/stdout", "wasi:cli/exit", "wasi:cli/terminal-stdout", "wasi:sockets/network",
+    "wasi:sockets/instance-network", "wasi:sockets/tcp", "wasi:sockets/tcp-create-socket", "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket", "wasi:sockets/ip-name-lookup", "wasi:http/types",
+    "wasi:http/outgoing-handler", "wasi:logging/logging", "wasi:config/store",
+)  # fmt: skip
+"""Interfaces of the host's that it may call."""
+REALLOCS = {
+    "bump": "(local.get 4)",
+    "zero": "(i32.const 0)",
+    "odd": "(i32.const 1025)",
+    "edge": "(i32.const 65535)",
+    "beyond": "(i32.const 0x7ffffff8)",
+    "last": "(i32.const -8)",
+    "same": "(local.get 0)",
+    "trap": "unreachable",
+    "loop": "(loop $l (br $l)) unreachable",
+    "grow": "(drop (memory.grow (i32.const 1))) (local.get 4)",
+}
+"""What its allocator does."""
+AFTER = {
+    "none": None, "nothing": "", "trap": "unreachable", "loop": "(loop $l (br $l))",
+    "call": "(drop (call $new (i32.const 1)))", "grow": "(drop (memory.grow (i32.const 1)))",
+}  # fmt: skip
+"""What is done after it returned, and when a thing is dropped."""
+ENCODINGS = ("utf8", "utf16", "latin1+utf16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One function that it exports: its type, what it does, and the raw values that it returns."""
+
+    function: Function
+    acts: tuple[Act, ...] = ()
+    returns: tuple[Raw, ...] = ()
+    after: str = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lie:
+    """A component that lies. ``host`` is the type of a function that it imports from nobody in particular."""
+
+    told: tuple[Told, ...]
+    host: Function
+    wasi: tuple[str, ...] = ()
+    memory: tuple[int, ...] = ()
+    """Its memory from address 0 on, as 32-bit words."""
+    pages: int = 1
+    realloc: str = "bump"
+    dtor: str = "nothing"
+    opens: bool = True
+    """Whether it first gets the handles that the host gives to whoever asks."""
+    careful: bool = False
+    """Whether it calls only what it has the handles for, with pointers that lie in memory."""
+    encoding: str = "utf8"
+
+
+def text_of(lie: Lie) -> str:
+    """Return the component of a lie as text."""
+    return "\n".join(("(component", *_Component(lie).lines(), ")"))
+
+
+class _Component:
+    """The parts of one component, in order: imports, memory, resource, lowered functions, code, exports."""
+
+    def __init__(self, lie: Lie) -> None:
+        self.lie = lie
+        self.imports: list[str] = []
+        self.lowered: list[Lowered] = []
+        self.definitions: list[str] = []
+        self.resources: dict[tuple[str, str], str] = {}
+
+    def lines(self) -> Iterator[str]:
+        for interface in needed(self.lie.wasi):
+            self._import(interface)
+        self._import(Interface("aegis:attack/host", {"call": self.lie.host}))
+        yield from self.imports
+        yield from self._memory()
+        thing = key_of(THING)
+        self._builtin("resource.new", "$thing", Lowered("$new", ["i32"], ["i32"], gives=thing))
+        self._builtin("resource.rep", "$thing", Lowered("$rep", ["i32"], ["i32"], takes=(thing,)))
+        self._builtin("resource.drop", "$thing", Lowered("$drop", ["i32"], [], takes=(thing,)))
+        for number, (key, reference) in enumerate(self.resources.items()):
+            self._builtin("resource.drop", reference, Lowered(f"$drop{number}", ["i32"], [], takes=(key,)))
+        yield from self.definitions
+        yield from self._code()
+        yield from self._exports()
+
+    def _import(self, interface: Interface) -> None:
+        """Import an interface of the host's, alias its resources, and lower its functions."""
+        number = len(self.imports)
+        types = Types("i", self.resources)
+        found = (of for of in interface.types.values() if isinstance(of, Resource) and of.owner == interface.name)
+        own = list({of.name: of for of in found}.values())  # some have several names
+        for resource in own:
+            types.declare(resource)
+        functions = [f'(export "{n}" (func{types.function(f)}))' for n, f in interface.functions.items()]
+        body = " ".join([*types.lines, *functions])
+        self.imports.append(f'(import "{interface.name}" (instance $w{number} {body}))')
+        for resource in own:
+            reference = f"$w{number}-{resource.name}"
+            self.imports.append(f'(alias export $w{number} "{resource.name}" (type {reference}))')
+            self.resources[interface.name, resource.name] = reference
+        for name, function in interface.functions.items():
+            made = lowered(f"$f{len(self.lowered)}", function)
+            self.lowered.append(made)
+            self.definitions.append(
+                f'(core func {made.name} (canon lower (func $w{number} "{name}") {self._options()}))'
+            )
+
+    def _builtin(self, what: str, of: str, made: Lowered) -> None:
+        """Let the code make, look into or drop a handle."""
+        self.lowered.append(made)
+        self.definitions.append(f"(core func {made.name} (canon {what} {of}))")
+
+    def _options(self) -> str:
+        return (
+            f'(memory (core memory $mem "memory")) (realloc (core func $mem "realloc")) '
+            f"string-encoding={self.lie.encoding}"
+        )
+
+    def _memory(self) -> Iterator[str]:
+        lie = self.lie
+        data = "".join(f"\\{byte:02x}" for byte in b"".join(struct.pack("<I", w & 0xFFFF_FFFF) for w in lie.memory))
+        dtor = AFTER[lie.dtor] if lie.dtor not in ("none", "call") else ""
+        yield f"""(core module $memory
+  (memory (export "memory") {lie.pages} 8) (global $at (mut i32) (i32.const 4096))
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) (local i32)
+    (local.set 4 (global.get $at))
+    (global.set $at (i32.add (global.get $at) (i32.and (i32.add (local.get 3) (i32.const 15)) (i32.const -8))))
+    {REALLOCS[lie.realloc]})
+  (func (export "dtor") (param i32) {dtor})
+  {f'(data (i32.const 0) "{data}")' if data else ""})"""
+        yield "(core instance $mem (instantiate $memory))"
+        yield '(type $thing (resource (rep i32) (dtor (core func $mem "dtor"))))'
+
+    def _code(self) -> Iterator[str]:
+        """Yield the module whose functions do and return what they should not, and its instance."""
+        wanted = [
+            f'(import "h" "{f.name}" (func {f.name} {_typed("param", f.params)} {_typed("result", f.results)}))'
+            for f in self.lowered
+        ]
+        bodies = [body for number, told in enumerate(self.lie.told) for body in self._bodies(number, told)]
+        yield '(core module $code (import "m" "memory" (memory 0))'
+        yield from (*wanted, *bodies, ")")
+        given = " ".join(f'(export "{f.name}" (func {f.name}))' for f in self.lowered)
+        yield (
+            f'(core instance $code (instantiate $code (with "m" (instance $mem)) (with "h" (instance {given}))))'
+        )  # fmt: skip
+
+    def _bodies(self, number: int, told: Told) -> Iterator[str]:
+        params, results = core_signature(told.function, lowered=False)
+        body = Body(self.lowered, careful=self.lie.careful)
+        if told.acts and self.lie.opens:
+            body.open()
+        for act in told.acts:
+            body.act(act)
+        code = " ".join(body.returning(results, told.returns))
+        yield f'(func (export "f{number}") {_typed("param", params)} {_typed("result", results)} {code})'
+        after = AFTER[told.after]
+        if after is not None:
+            yield f'(func (export "after{number}") {_typed("param", results)} {after})'
+
+    def _exports(self) -> Iterator[str]:
+        yield '(export $thing-out "thing" (type $thing))'
+        types = Types("e")
+        types.give(THING, "$thing-out")
+        functions = []
+        for number, told in enumerate(self.lie.told):
+            after = f'(post-return (core func $code "after{number}"))' if AFTER[told.after] is not None else ""
+            functions.append(
+                f'(func (export "f{number}"){types.function(told.function)} '
+                f'(canon lift (core func $code "f{number}") {self._options()} {after}))'
+            )
+        yield from (*types.lines, *functions)
+
+
+def _typed(what: str, kinds: Sequence[str]) -> str:
+    return f"({what} {' '.join(kinds)})" if kinds else ""
