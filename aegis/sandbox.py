@@ -329,6 +329,9 @@ class Sandbox:
         """
         self._live()
         mark = self._meter.mark()
+        door, before = self._door, self._door.refused
+        door.refused = ()
+        value, ended = None, None
         try:
             value = self.call(name, *args)
         except (CallError, SandboxStateError):
@@ -336,8 +339,13 @@ class Sandbox:
         except Err as declared:
             value = declared
         except AegisError as error:
-            return Outcome.from_error(error, usage=self._meter.since(mark), stdout=self.stdout, stderr=self.stderr)
-        return Outcome(value=value, usage=self._meter.since(mark), stdout=self.stdout, stderr=self.stderr)
+            ended = error
+        finally:
+            denials, door.refused = door.refused, before
+        used = self._meter.since(mark)
+        if ended is not None:
+            return Outcome.from_error(ended, usage=used, stdout=self.stdout, stderr=self.stderr, denials=denials)
+        return Outcome(value=value, usage=used, stdout=self.stdout, stderr=self.stderr, denials=denials)
 
     async def acall(self, name: str, *args: Any) -> Any:
         """Like :meth:`call`, on a guest thread; the event loop goes on meanwhile.

@@ -39,6 +39,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew)
 
 
+MOST_REFUSED = 16
+"""Denials of one call that are kept for its outcome; all are counted, and told to whoever listens."""
+
+
 class Door:
     """One sandbox's side of every host call. It implements :class:`aegis.values.CallScope`."""
 
@@ -52,6 +56,8 @@ class Door:
     serving: str | None = None
     host_seconds = 0.0
     listens = False
+    refused: tuple[Decision, ...] = ()
+    """The first denials of the call under way."""
     on_decision: Callable[[Decision], None] | None = None
     on_log: Callable[[str, str], None] | None = None
     observe_call: Callable[[str, str, float, BaseException | None], None] | None = None
@@ -219,6 +225,8 @@ class Door:
     def decided(self, decision: Decision) -> None:
         if not decision.allowed:
             self.denials += 1
+            if len(self.refused) < MOST_REFUSED:
+                self.refused += (decision,)
         if self.on_decision is not None:
             self.on_decision(decision)
 

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from aegis.engine.artifact import Module
 from aegis.engine.code import NativeCode
 from aegis.engine.config import engine_for
+from aegis.engine.door import MOST_REFUSED
 from aegis.engine.threads import run_on_guest_thread
 from aegis.errors import AegisError, AegisInternalError
 from aegis.isolation.closing import begin_closing, close_doors, close_for_compiling
@@ -117,7 +118,7 @@ class Session:
         self.signatures: dict[str, Signature] = {}
         self.handles: WorkerHandles | None = None
         self.sandbox: Sandbox | None = None
-        self.asked = 0
+        self.asked = self.told = 0
         self.artifact: Any = None
         self.layers: list[Any] = []
         self.operations: dict[str, Callable[..., Any]] = {
@@ -144,7 +145,7 @@ class Session:
         tier = WorkerTier(setup, self.descriptors, self._providers)
         self.sandbox = Sandbox(
             tier, imports=imports, args=setup.args, subscribers=(self.event,) if setup.observed else (),
-            measured=True, denied=self.denied if setup.denials and not setup.observed else None,
+            measured=True, denied=None if setup.observed else self.denied,
             trap_missing=setup.trap_missing,
         )  # fmt: skip
         if setup.policy.logging.enabled:
@@ -227,6 +228,7 @@ class Session:
     def handle(self, message: list[Any]) -> bool:
         """Serve one request; tell whether there may be another."""
         operation = self.operations[message[0]]
+        self.told = 0
         self._answer(lambda: operation(*message[1:]))
         return bool(message[0] != "finish")
 
@@ -356,7 +358,10 @@ class Session:
             self.channel.send(["custom", event.name, event.data])
 
     def denied(self, decision: Decision) -> None:
-        self.decided(*decision)
+        """Tell of a denial: of all if somebody hears of them, else of as many as an outcome keeps."""
+        self.told += 1
+        if self.setup.denials or self.told <= MOST_REFUSED:
+            self.decided(*decision)
 
     def decided(self, *fields: Any) -> None:
         self.channel.send(["decided", *fields])

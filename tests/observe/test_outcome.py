@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis import errors
-from aegis.errors import AegisError, GuestExit, GuestTrap
+from aegis.errors import AegisError, CapabilityDenied, GuestExit, GuestTrap, OutOfFuel
 from aegis.observe import Outcome, Usage
+from aegis.values import Decision
+from aegis.wit.declared import Err
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, AegisError)]
 
@@ -73,3 +75,77 @@ def test_guest_time_is_what_host_calls_leave() -> None:
     assert Usage(seconds=2.0, host_seconds=0.5).guest_seconds == 1.5
     assert Usage(seconds=0.1, host_seconds=0.5).guest_seconds == 0.0
     assert Usage(seconds=2.0).guest_seconds is None
+
+
+TRAP = Outcome.from_error(GuestTrap("the guest trapped: an unreachable instruction", code="unreachable"))
+FUEL = Outcome.from_error(OutOfFuel("out of fuel", limit="fuel"))
+CONNECT = Decision("network", "connect to", "tcp://10.0.0.5:80", False, "nothing allows it", "--allow-net ...")
+WRITE = Decision("filesystem", "write", "/etc/passwd", False, "read-only /")
+
+
+def test_an_outcome_answers_what_a_test_asks() -> None:
+    assert Outcome(value=5).returned()
+    assert Outcome(value=5).returned(5)
+    assert Outcome(value=Err("no")).returned(Err("no"))
+    assert Outcome().returned(None)
+    assert not Outcome(value=5).returned(None)
+    assert not TRAP.returned()
+    assert Outcome(status="exited").exited(0)
+    assert Outcome.from_error(GuestExit(3)).exited()
+    assert Outcome.from_error(GuestExit(3)).exited(3)
+    assert not Outcome.from_error(GuestExit(3)).exited(0)
+    assert not Outcome().exited()
+    assert TRAP.trapped()
+    assert TRAP.trapped("unreachable")
+    assert not TRAP.trapped("stack-overflow")
+    assert not FUEL.trapped()
+    assert FUEL.exceeded()
+    assert FUEL.exceeded("fuel")
+    assert not FUEL.exceeded("memory")
+    assert not TRAP.exceeded()
+    calls = Outcome.from_error(OutOfFuel("so many", limit="host_calls"))
+    assert calls.exceeded("host-calls")
+
+
+def test_what_was_denied_goes_by_a_capability_or_what_only_one_begins_with() -> None:
+    outcome = Outcome(denials=(CONNECT, WRITE))
+    assert outcome.denied()
+    assert outcome.denied("net")
+    assert outcome.denied("network", "10.0.0.5")
+    assert not outcome.denied("network", "10.0.0.6")
+    assert outcome.denied("file", "/etc")
+    assert not outcome.denied("random")
+    assert not Outcome().denied()
+    with pytest.raises(ValueError, match="'c' is more than one capability: clock, config"):
+        outcome.denied("c")
+    with pytest.raises(ValueError, match="'sockets' is no capability: clock, "):
+        outcome.denied("sockets")
+    fatal = Outcome.from_error(CapabilityDenied("no", capability="kv-store", target="secrets", remedy=""))
+    assert fatal.denied("kv", "secrets")
+    assert not fatal.denied("net")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "text"),
+    [
+        (Outcome(value=5).returned(5), "returned 5"),
+        (Outcome(value=6).returned(5), "not returned 5: it returned 6"),
+        (TRAP.returned(),
+         "not returned: it ended with trap: the guest trapped: an unreachable instruction (unreachable)"),
+        (Outcome(value=5).trapped("unreachable"), "not trapped with unreachable: it returned 5"),
+        (Outcome(status="exited").trapped(), "not trapped: it exited with 0"),
+        (FUEL.exceeded("memory"), "not exceeded memory: it ended with out-of-fuel: out of fuel"),
+        (FUEL.exited(3), "not exited with 3: it ended with out-of-fuel: out of fuel"),
+        (TRAP.exceeded(), "not exceeded a limit: it ended with trap: the guest trapped: an unreachable instruction "
+                          "(unreachable)"),
+        (FUEL.exited(), "not exited: it ended with out-of-fuel: out of fuel"),
+        (Outcome(denials=(WRITE,)).denied("net"),
+         "not denied network: it returned None; denied: filesystem write /etc/passwd"),
+        (Outcome(denials=(WRITE,)).denied("fi", "pass"), "denied filesystem pass"),
+        (Outcome(value="\x1b[31m" * 999).trapped(), None),
+    ],
+)  # fmt: skip
+def test_an_answer_says_what_happened_instead(verdict: object, text: str | None) -> None:
+    assert text is None or repr(verdict) == text
+    assert "\x1b" not in repr(verdict)
+    assert len(repr(verdict)) < 400
