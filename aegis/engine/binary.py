@@ -17,6 +17,7 @@ from aegis.names import printable
 from aegis.values import FuncType
 
 __all__ = [
+    "MOST_TYPES",
     "Export",
     "GlobalType",
     "Import",
@@ -26,6 +27,7 @@ __all__ = [
     "Reader",
     "TableType",
     "TagType",
+    "counted",
     "is_component",
     "is_module",
     "read_module",
@@ -41,6 +43,12 @@ MOST_ITEMS = 1_000_000
 """Items of a vector, as in the engine, so that reading costs no more than it would compile."""
 MOST_SECTIONS = 10_000
 """Sections, custom ones included, for the same reason."""
+MOST_TYPES = 10_000
+"""Different types of 100 000 functions took 16 s and 680 MB; large programs have 2 000."""
+MOST_NAMED = 200_000
+"""Imports, exports or globals: to read a million takes seconds, and large programs have some thousands."""
+MOST_VALUES = 1000
+"""Parameters or results of a function, as in the engine."""
 _VALUE_TYPES = {
     0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref", 0x6F: "externref",
 }  # fmt: skip
@@ -231,6 +239,7 @@ def read_within(data: bytes, start: int, end: int) -> ModuleInfo:
     info = ModuleInfo()
     types: list[FuncType] = []
     functions: list[int] = []
+    seen: set[int] = set()
     reader = Reader(data, start + 8, end)
     while reader.at < reader.end:
         number = reader.byte()
@@ -245,6 +254,9 @@ def read_within(data: bytes, start: int, end: int) -> ModuleInfo:
             continue
         if number >= len(SECTION_NAMES):
             raise Malformed(f"section {number} does not exist")
+        if number in seen:
+            raise Malformed(f"it has two {SECTION_NAMES[number]} sections")
+        seen.add(number)
         info.sections.append((SECTION_NAMES[number], size))
         _section(number, section, info, types, functions)
     info.functions = len(functions) - sum(i.kind == "func" for i in info.imports)
@@ -256,7 +268,7 @@ def _section(number: int, r: Reader, info: ModuleInfo, types: list[FuncType], fu
         case 1:
             _types(r, info, types)
         case 2:
-            for _ in range(r.count()):
+            for _ in range(counted(r, MOST_NAMED, "imports")):
                 _import(r, info, types, functions)
         case 3:
             functions.extend(r.leb() for _ in range(r.count()))
@@ -265,11 +277,11 @@ def _section(number: int, r: Reader, info: ModuleInfo, types: list[FuncType], fu
         case 5:
             info.memories.extend(_memory(r, info) for _ in range(r.count()))
         case 6:
-            for _ in range(r.count()):
+            for _ in range(counted(r, MOST_NAMED, "globals")):
                 info.globals.append(_global(r, info))
                 skip_constant(r)
         case 7:
-            for _ in range(r.count()):
+            for _ in range(counted(r, MOST_NAMED, "exports")):
                 _export(r, info, types, functions)
         case 8:
             info.has_start = True
@@ -277,6 +289,14 @@ def _section(number: int, r: Reader, info: ModuleInfo, types: list[FuncType], fu
             info.proposals.add("exceptions")
         case _:
             pass
+
+
+def counted(r: Reader, most: int, what: str) -> int:
+    """Return the length of a vector of ``what``; raise ``ArtifactError`` for more than ``most``."""
+    count = r.count()
+    if count > most:
+        raise ArtifactError(f"it has {count:,} {what}; Aegis compiles at most {most:,}")
+    return count
 
 
 def _value_type(r: Reader, info: ModuleInfo) -> str:
@@ -290,14 +310,14 @@ def _value_type(r: Reader, info: ModuleInfo) -> str:
 
 
 def _types(r: Reader, info: ModuleInfo, types: list[FuncType]) -> None:
-    for _ in range(r.count()):
+    for _ in range(counted(r, MOST_TYPES, "types")):
         form = r.byte()
         if form != 0x60:
             if form in (0x4E, 0x4F, 0x50, 0x5E, 0x5F):
                 raise ArtifactError(_refusal("gc"))
             raise Malformed(f"0x{form:02x} is not a type")
-        params = tuple(_value_type(r, info) for _ in range(r.count()))
-        results = tuple(_value_type(r, info) for _ in range(r.count()))
+        params = tuple(_value_type(r, info) for _ in range(counted(r, MOST_VALUES, "parameters of one function")))
+        results = tuple(_value_type(r, info) for _ in range(counted(r, MOST_VALUES, "results of one function")))
         types.append(FuncType(params, results))
 
 

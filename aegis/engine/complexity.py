@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from aegis.engine.binary import Malformed, Reader, skip_constant
+from aegis.engine.binary import MOST_TYPES, Malformed, Reader, counted, skip_constant
 from aegis.engine.effort import Body, Effort, Weights, effort
 from aegis.errors import ArtifactError
 from aegis.limits import Limits, format_bytes
@@ -22,8 +22,6 @@ LIMITS = ("functions", "function_size", "locals", "nesting", "complexity")
 """The limits that are kept here."""
 
 
-MOST_TYPES = 10_000
-"""Different types of 100 000 functions took 16 s and 680 MB; large programs have 2 000."""
 MOST_SEGMENTS = 10_000
 """Element segments: 30 000 took 2 s and 160 MB, in the square of their number."""
 MOST_ELEMENT_BYTES = 512 << 10
@@ -102,9 +100,7 @@ class _Walk:
                     self.data_segments(reader)
 
     def types(self, r: Reader) -> None:
-        count = r.count()
-        _most(count, MOST_TYPES, "types")
-        for _ in range(count):
+        for _ in range(counted(r, MOST_TYPES, "types")):
             r.byte()
             params = r.count()
             r.skip(params)
@@ -126,7 +122,7 @@ class _Walk:
             raise ArtifactError(
                 f"its element segments have {size:,} bytes; Aegis compiles at most {format_bytes(MOST_ELEMENT_BYTES)}"
             )
-        _most(r.count(), MOST_SEGMENTS, "element segments")
+        counted(r, MOST_SEGMENTS, "element segments")
 
     def data_segments(self, r: Reader) -> None:
         for _ in range(r.count()):
@@ -204,11 +200,6 @@ class _Walk:
 def _refusal(found: str, most: str, limit: str, the: str = "the limit of ") -> str:
     option = "--" + limit.replace("_", "-")
     return f"{found}, more than {the}{most}; raise it with {option} if you trust its origin"
-
-
-def _most(count: int, most: int, what: str) -> None:
-    if count > most:
-        raise ArtifactError(f"it has {count:,} {what}; Aegis compiles at most {most:,}")
 
 
 def _imported_functions(r: Reader) -> int:

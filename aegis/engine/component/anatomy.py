@@ -24,6 +24,9 @@ _MOST = 1 << 62
 _MOST_BYTES = 2 << 20
 """Bytes of types, instances, aliases, imports and exports, which are read here one by one and by the engine more
 slowly; those of large programs take some 100 KiB."""
+_MOST_DECLARED = 4 << 20
+"""Bytes of what all its modules declare, code and data apart, which are read here too; an interpreter has 200 KiB."""
+_CODE = ("element", "code", "data")
 _SORTS = {1: "func", 2: "value", 3: "type", 4: "component", 5: "instance"}
 SECTION_NAMES = (
     "custom", "core module", "core instance", "core type", "component", "instance", "alias", "type", "canonical",
@@ -46,6 +49,8 @@ class Anatomy:
         self.modules: list[ModuleInfo] = []
         self.module_sizes: list[int] = []
         self.components = 0
+        self.declared = 0
+        """Bytes of the modules' sections that are neither code nor data nor custom."""
         self.read = 0
         """Bytes of sections that are neither modules nor components nor custom."""
         self.imports: list[tuple[str, str]] = []
@@ -118,7 +123,8 @@ class _Walker:
             case 1:
                 self.modules.append(len(self.anatomy.modules))
                 self.anatomy.module_sizes.append(r.end - r.at)
-                self.anatomy.modules.append(read_within(self.data, r.at, r.end))
+                self.anatomy.modules.append(made := read_within(self.data, r.at, r.end))
+                self.declared(made)
             case 4:
                 if self.data[r.at : r.at + 4] != b"\0asm":
                     raise Malformed("what should be a component does not start as one")
@@ -131,6 +137,12 @@ class _Walker:
                 read |= {10: self.imported, 11: self.exported}
                 for _ in range(r.count()):
                     read[number](r)
+
+    def declared(self, module: ModuleInfo) -> None:
+        sizes = [size for name, size in module.sections if name not in _CODE and not name.startswith("custom")]
+        self.anatomy.declared += sum(sizes)
+        if self.anatomy.declared > _MOST_DECLARED:
+            raise Malformed(f"what its modules declare takes more than {_MOST_DECLARED:,} bytes")
 
     def charge(self, work: int) -> None:
         self.anatomy.read += work

@@ -45,6 +45,9 @@ DEEPEST = 100
 MOST_PARTS, MOST_PARTS_IN_ALL = 10_000, 200_000
 """Parts of one function's or named type's types, and of a world's: each costs the host, and a type that doubles
 with every level takes a hundred bytes to say."""
+_MOST_ITEMS = 10_000
+"""Imports, exports and members of interfaces: the engine counts from the first to tell the next, so 50 000 take a
+minute; large programs have some hundreds."""
 _ODD_ITEMS = {_COMPONENT: "component", _MODULE: "core module", _CORE_FUNC: "core function"}
 
 assert sorted(_SCALARS) == sorted(PRIMITIVES)
@@ -110,7 +113,7 @@ class _Reader:
         self.names: dict[Any, str] = {}
         self.everywhere: dict[Any, str] = {}
         self.where = ""
-        self.depth = self.parts = self.parts_before = 0
+        self.depth = self.parts = self.parts_before = self.items_read = 0
 
     def close(self) -> None:
         for native in self.natives:
@@ -139,6 +142,9 @@ class _Reader:
     def each(self, owner: Any, function: str) -> Iterator[tuple[str, _Item]]:
         """Yield each import or export with its name; an item is valid until the next."""
         count = _call(f"{function}_count", c_size_t, owner, self.engine)
+        self.items_read += count
+        if self.items_read > _MOST_ITEMS:
+            raise ArtifactError(f"it has more than {_MOST_ITEMS:,} imports, exports and members of interfaces")
         pointer, size, extern = c_void_p(), c_size_t(), c_void_p()
         nth = getattr(lib, f"{function}_nth")
         nth.restype, nth.argtypes = c_bool, [c_void_p, c_void_p, c_size_t, c_void_p, c_void_p, c_void_p]
