@@ -13,6 +13,13 @@ void *cabi_realloc(void *old, size_t old_size, size_t align, size_t new_size) {
     return new_size ? realloc(old, new_size) : (void *)align;
 }
 
+/* What cabi_realloc gave for arguments is the callee's; of nothing it gave nothing. */
+static void release(const void *given, size_t size) {
+    if (size) {
+        free((void *)given);
+    }
+}
+
 typedef struct {
     uint32_t bytes, words, lines;
 } counts_t;
@@ -29,6 +36,7 @@ counts_t *count(const char *text, size_t size) {
         counts.lines += text[n] == '\n';
         inside = !space;
     }
+    release(text, size);
     return &counts;
 }
 
@@ -50,6 +58,7 @@ reversed_t *reverse(char *text, size_t size) {
     for (size_t n = 0; n < size; n++) {
         if ((unsigned char)text[n] > 0x7f) {
             reversed = (reversed_t){.is_err = 1, .err = (uint32_t)n};
+            release(text, size);
             return &reversed;
         }
     }
@@ -62,11 +71,20 @@ reversed_t *reverse(char *text, size_t size) {
     return &reversed;
 }
 
+/* Called when the caller has read what reverse returned. */
+EXPORT("cabi_post_aegis:c-text/counting@1.0.0#reverse")
+void reverse_read(const reversed_t *result) {
+    if (!result->is_err) {
+        release(result->ok.text, result->ok.size);
+    }
+}
+
 EXPORT("aegis:c-text/counting@1.0.0#sum")
 int64_t sum(const int64_t *numbers, size_t count) {
     uint64_t total = 0;
     for (size_t n = 0; n < count; n++) {
         total += (uint64_t)numbers[n];
     }
+    release(numbers, count);
     return (int64_t)total;
 }

@@ -49,7 +49,7 @@ BUGGY: dict[str, tuple[str, Any]] = {
     "uninitialised": ("deterministic", [["checksum", ['""']]]),
     "unterminated": ("no-trap", [["quoted", ["b'\"'"]]]),
 }
-CLEAN = ["components/counter", "buggy/clean/ledger", "buggy/clean/words"]
+CLEAN = ["components/counter", "shop", "buggy/clean/ledger", "buggy/clean/words"]
 
 
 def _plan(path: Path, **options: Any) -> Plan:
