@@ -47,7 +47,7 @@ class ResponseOutparam:
     """The resource ``response-outparam``, which nobody but a server's caller makes."""
 
     @staticmethod
-    def set(param: object, response: object) -> None:
+    def set_(param: object, response: object) -> None:
         """Do nothing: no guest can hold one."""
 
 

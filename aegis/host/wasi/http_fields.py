@@ -42,7 +42,7 @@ class Fields:
     def has(self, name: str) -> bool:
         return bool(self.get(name))
 
-    def set(self, name: str, value: list[bytes]) -> None:
+    def set_(self, name: str, value: list[bytes]) -> None:
         key = self._changing(name)
         for item in value:
             _check_value(item)

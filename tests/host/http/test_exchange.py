@@ -196,7 +196,7 @@ def test_a_field_that_would_break_the_message_is_refused(name: str, value: bytes
     with Client() as client:
         fields = client.types.Fields()
         for attempt in (
-            lambda: fields.append(name, value), lambda: fields.set(name, [value]),
+            lambda: fields.append(name, value), lambda: fields.set_(name, [value]),
             lambda: client.types.Fields.from_list([(name, value)]),
         ):  # fmt: skip
             with pytest.raises(Err) as caught:
