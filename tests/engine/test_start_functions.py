@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aegis import Aegis, AegisError, Caller, HostError
+from aegis import Aegis, AegisError, Caller, GuestTrap, HostError
 from tests.isolation.isolated import PLACES, shared
 
 TRAPS = {
@@ -99,6 +99,24 @@ def test_a_sandbox_that_starts_cannot_be_used_yet(use: Any, place: str) -> None:
     box: Any = runtime.sandbox(imports={"env": {"f": lambda at: use(box) or 0}})
     with box, pytest.raises(AegisError, match=r"holds no module yet|is busy|is good only"):
         box.load(runtime.load_wat(STARTS % ""))
+
+
+REALLOC = """(component
+  (import "f" (func $f (result string)))
+  (core module $mem (memory (export "memory") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const -1)))
+  (core instance $l (instantiate $mem))
+  (core func $g (canon lower (func $f) (memory (core memory $l "memory")) (realloc (core func $l "realloc"))))
+  (core module $m (import "" "f" (func $g (param i32))) (func $s (call $g (i32.const 8))) (start $s))
+  (core instance $i (instantiate $m (with "" (instance (export "f" (func $g)))))))"""
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_component_whose_start_breaks_the_abi_has_trapped_and_not_run_out_of_memory(place: str) -> None:
+    """The engine says it in words that hold "memory", as it does where a memory does not fit."""
+    runtime = shared(place)
+    with pytest.raises(GuestTrap, match="beyond end of memory"):
+        runtime.sandbox(runtime.load_wat(REALLOC), imports={"f": lambda: "text"})
 
 
 def test_a_host_function_that_fails_under_a_start_function_is_told_as_ever() -> None:

@@ -74,8 +74,8 @@ class ComponentStore(Store):
         if error is not None and self.account is not None and self.account.unfit:
             return self._unfit(error, self.account)
         found = self.failed(error)
-        if not isinstance(found, GuestTrap) or found.code != "abi":
-            return found
+        if not isinstance(found, GuestTrap) or found.code != "abi" or found.frames:
+            return found  # with frames it was the guest's own start that failed, whatever words the engine has for it
         message = str(found)
         if "maximum concurrent" in message:
             return PoolExhausted()
