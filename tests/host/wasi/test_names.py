@@ -20,7 +20,8 @@ def classes() -> dict[str, type]:
     found = {}
     for item in pkgutil.iter_modules(aegis.host.wasi.__path__):
         module = import_module(f"aegis.host.wasi.{item.name}")
-        found |= {name: cls for name, cls in inspect.getmembers(module, inspect.isclass)}
+        made = inspect.getmembers(module, inspect.isclass)
+        found |= {name: cls for name, cls in made if cls.__module__ == module.__name__}
     return found
 
 
