@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 import signal
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ __all__ = ["Suspect", "deadly", "judged", "not_again"]
 
 _STARTS = 30.0
 """Seconds that a process has to start."""
+_LAST_WORDS = 5.0
 _OURS = re.compile(r'File "[^"]*[/\\](aegis[/\\][^"]+)\.py", line \d+ in (\S+)')
 
 
@@ -73,6 +75,9 @@ def _alone(attack: Attack, work: Any, what: Any, known: Sequence[str]) -> tuple[
             told: dict[str, Any] = here.recv()
             process.join(_STARTS)
             return told, None
+        if process.pid is not None:
+            os.kill(process.pid, signal.SIGABRT)  # so that it says where it is
+        process.join(_LAST_WORDS)
         process.kill()
         process.join()
         return {}, _fault(attack, process, "hung")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -145,10 +146,15 @@ class _Shown(Exception):
     """A lie shows the fault."""
 
 
-def simplest(seed: int, number: int, shows: Callable[[bytes], bool]) -> bytes | None:
+class _Late(BaseException):
+    """There is no more time: hypothesis lets this through."""
+
+
+def simplest(seed: int, number: int, shows: Callable[[bytes], bool], until: float) -> bytes | None:
     """Return the simplest component that shows what one of a block shows, ``None`` where it does not.
 
-    The block is drawn again as it was then; hypothesis shrinks what fails in it, which is that one.
+    What was found until then, on the monotonic clock, is what there is. The block is drawn again as it was then;
+    hypothesis shrinks what fails in it, which is that one.
     """
     wanted, best = number % _BLOCK, [b""]
     drawn = [0]
@@ -158,6 +164,8 @@ def simplest(seed: int, number: int, shows: Callable[[bytes], bool]) -> bytes | 
     @given(lies)
     def tried(lie: Lie) -> None:
         drawn[0] += 1
+        if time.monotonic() >= until:
+            raise _Late
         if drawn[0] <= wanted:
             return
         data = text_to_binary(text_of(lie))
@@ -165,6 +173,6 @@ def simplest(seed: int, number: int, shows: Callable[[bytes], bool]) -> bytes | 
             best[0] = data
             raise _Shown
 
-    with suppress(_Shown, HypothesisException):
+    with suppress(_Shown, _Late, HypothesisException):
         tried()
     return best[0] or None

@@ -54,7 +54,7 @@ def smaller(attack: Attack, finding: dict[str, Any], seconds: float) -> dict[str
 
     data = one.data
     if one.source == "liar":
-        data = _by_hypothesis(attack, finding, shows) or data
+        data = _by_hypothesis(attack, finding, shows, until - seconds / 3) or data
     if not kills and run(["validate", "--features", "all", "-"], data) is not None and data[4:8] == b"\1\0\0\0":
         data = _by_shrink(data, shows, until - seconds / 2) or data
     data = reduced(data, shows)
@@ -62,10 +62,12 @@ def smaller(attack: Attack, finding: dict[str, Any], seconds: float) -> dict[str
     return {**made, "number": finding["number"], "size_found": finding["size"]}
 
 
-def _by_hypothesis(attack: Attack, finding: dict[str, Any], shows: Callable[[bytes], bool]) -> bytes | None:
+def _by_hypothesis(
+    attack: Attack, finding: dict[str, Any], shows: Callable[[bytes], bool], until: float
+) -> bytes | None:
     from aegis.fuzz.attack.liar import simplest
 
-    return simplest(attack.seed, finding["number"], shows)
+    return simplest(attack.seed, finding["number"], shows, until)
 
 
 # -- wasm-tools shrink --------------------------------------------------------------------------------

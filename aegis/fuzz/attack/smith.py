@@ -112,7 +112,7 @@ def wit(seed: int, artifacts: Artifacts) -> Make:
         rng = chance(seed, "wit", number)
         options = _WORLDS[number % len(_WORLDS)]
         data = b""
-        for _ in range(2 * _TRIES):
+        for _ in range(_TRIES):
             made = _component(rng, options)
             data = made or data
             if made and _callable(made):
@@ -155,10 +155,13 @@ def mutate(seed: int, artifacts: Artifacts) -> Make:
         rng = chance(seed, "mutate", number)
         name, data, start, end = cores[int(rng.random() * len(cores))]
         core, times = data[start:end], 1 + int(rng.random() ** 2 * 4)
-        for _ in range(times):
+        for _ in range(times + _TRIES):
             core = run(["mutate", "--seed", str(rng.getrandbits(32)), "--fuel", "1000"], core) or core
+            times -= core != data[start:end]
+            if times <= 0:
+                break
         made = put_back(data, start, end, core)
-        return Input(source="mutate", number=number, data=made, label=f"mutant of {name}, {times} times")
+        return Input(source="mutate", number=number, data=made, label=f"mutant of {name}")
 
     return make
 

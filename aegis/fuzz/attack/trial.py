@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aegis.engine.accounts import available
-from aegis.engine.artifact import validate_artifact
+from aegis.engine.artifact import Module, validate_artifact
 from aegis.engine.binary import ModuleInfo
 from aegis.engine.component.artifact import Component
 from aegis.engine.config import EngineConfig
@@ -40,6 +40,7 @@ from aegis.linking import unprovided
 from aegis.policy import FilesystemCapability, Isolation, NetworkCapability, Policy, StdioCapability
 from aegis.providers import unprovided_by_us
 from aegis.runtime import Aegis
+from aegis.values import FuncType
 from aegis.wit.text import world_text
 from aegis.wit.types import Result
 from aegis.wit.values import Err
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["LIMITS", "Bench", "Bounds", "Verdict"]
 
 _Value = TypeVar("_Value")
+_NUMBERS = {"i32", "i64", "f32", "f64"}
 _STARTS, _CALLS = 3, 12
 """Sandboxes of one input, and calls."""
 _DOCUMENTED: Mapping[str, tuple[type[BaseException], ...]] = {
@@ -159,7 +161,7 @@ class _Trial:
             return
         if isinstance(artifact, Component):
             self._phase("world", 1.0, lambda: world_text(artifact.imports, artifact.exports))
-        target = self._phase("plan", 1.0, lambda: Target(self.runtime, artifact, functions=EVERY))
+        target = self._phase("plan", 1.0, lambda: self._target(artifact))
         answers = self._phase("plan", 1.0, lambda: Answers(artifact)) if target is None else target.answers
         if answers is not None:
             self._exercise(artifact, target, answers)
@@ -213,6 +215,16 @@ class _Trial:
 
     # -- the guest -----------------------------------------------------------------------------
 
+    def _target(self, artifact: Any) -> Target:
+        """Return what there is to call: what gives Python something that it can hold, with numbers as they are."""
+        functions: tuple[str, ...] = EVERY
+        if isinstance(artifact, Module):
+            kinds = {e.name: e.type.results for e in artifact.exports if isinstance(e.type, FuncType)}
+            functions = tuple(name for name, results in kinds.items() if set(results) <= _NUMBERS)
+            if not functions:
+                raise CallError("it exports no function of numbers")
+        return Target(self.runtime, artifact, functions=functions, buffers=False)
+
     def _exercise(self, artifact: Any, target: Target | None, answers: Answers) -> None:
         """Call each export, in as many sandboxes as it takes, within bounds."""
         subjects = [] if target is None else list(target.subjects.values())
@@ -264,7 +276,8 @@ class _Trial:
             if not some:
                 return None
             made.append(some.pop() if place in subject.consumes else some[-1])
-        return made
+        given = [id(one) for one, key in zip(made, subject.takes, strict=False) if key is not None]
+        return made if len(given) == len(set(given)) else None  # a handle that is given away is in one place only
 
 
 def _shown(value: Any, subject: Subject) -> str:

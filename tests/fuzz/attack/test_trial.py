@@ -1,0 +1,159 @@
+"""The oracle: any bytes end in a documented outcome within the deadline, and the worker lives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from aegis.engine.artifact import text_to_binary
+from aegis.errors import AegisInternalError, ArtifactError, HostError, WorkerCrashed
+from aegis.fuzz.attack import trial
+from aegis.fuzz.attack.blame import coarse, fault_of
+from aegis.fuzz.attack.inputs import Input
+from aegis.fuzz.attack.sources import SOURCES, source
+from aegis.fuzz.attack.trial import LIMITS, Bench, Bounds, Verdict
+from aegis.fuzz.attack.watch import Granted, Watch
+
+BOMB = "guests/build/hostile/compile-bomb.wasm"
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    made = Bench(Bounds(), LIMITS.with_(timeout=0.3))
+    yield made
+    made.close()
+
+
+def run(bench: Bench, text: str | bytes, number: int = 0) -> Verdict:
+    data = text if isinstance(text, bytes) else text_to_binary(text)
+    return bench.run(Input(source="test", number=number, data=data, label=""))
+
+
+def statuses(verdict: Verdict, phase: str) -> set[str]:
+    return {status for name, status, _ in verdict.endings if name == phase}
+
+
+GOOD = '(module (memory 1) (func (export "f") (param i32) (result i32) (local.get 0)))'
+CASES = {
+    "good": (GOOD, "call", "returned"),
+    "empty": (b"", "load", "refused"),
+    "garbage": (b"\0asm\1\0\0\0\xff\xff", "load", "refused"),
+    "invalid": ('(module (func (export "f") (result i32)))', "load", "refused"),
+    "trapping": ('(module (func (export "f") unreachable))', "call", "trap"),
+    "hanging": ('(module (func (export "f") (loop $l (br $l))))', "call", "out-of-fuel"),
+    "starting without end": ("(module (func $f (loop $l (br $l))) (start $f))", "instantiate", "out-of-fuel"),
+    "hungry": ("(module (memory 1000))", "instantiate", "memory-exceeded"),
+    "wanting a table": ('(module (import "env" "t" (table 1 funcref)))', "instantiate", "refused"),
+    "recursing": ('(module (func $f (export "f") (call $f)))', "call", "stack-exhausted"),
+    "asking": (
+        '(module (import "env" "h" (func $h (result f32))) (func (export "f") (drop (call $h))))', "call", "returned",
+    ),
+    "exiting": (
+        '(module (import "wasi_snapshot_preview1" "proc_exit" (func $e (param i32))) (memory (export "memory") 1)'
+        ' (func (export "_start") (call $e (i32.const 3))))', "call", "exited",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_whatever_a_guest_does_has_its_documented_label(bench: Bench, name: str) -> None:
+    text, phase, status = CASES[name]
+    verdict = run(bench, text)
+    assert statuses(verdict, phase) == {status}
+    assert not verdict.faults
+
+
+def test_what_is_granted_is_looked_into(bench: Bench) -> None:
+    verdict = run(bench, GOOD, number=3)
+    assert statuses(verdict, "call") == {"returned"}
+    granted = bench.granted()[1]
+    assert granted.escaped() == ""
+    (granted.path / "hello").write_text("a guest may")
+    assert granted.escaped() == ""
+    (granted.outside / "secret").write_text("a guest may not!")
+    assert granted.escaped() == "a guest changed what was not granted: secret"
+    granted.renew()
+    assert granted.escaped() == ""
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_short_campaign_of_each_source_finds_nothing(bench: Bench, name: str) -> None:
+    from aegis.fuzz.attack.seeds import built_in
+
+    make = source(name, 5, built_in())
+    for number in range(6):
+        verdict = bench.run(make(number))
+        assert not verdict.faults, (number, verdict.faults)
+        assert verdict.endings
+
+
+@pytest.mark.parametrize(
+    ("error", "signature"),
+    [
+        (KeyError("x"), "load undocumented KeyError"),
+        (ArtifactError("the input: 7 is odd"), "call undocumented ArtifactError: N is odd"),
+        (HostError("'x' raised KeyError: 3"), "call undocumented HostError: … raised KeyError: N"),
+        (AegisInternalError("the engine failed: at 0x1f"), "load internal AegisInternalError: the engine failed: at N"),
+        (WorkerCrashed("the worker died of signal 11", signal=11), "call crash WorkerCrashed(11)"),
+    ],
+)  # fmt: skip
+def test_what_no_documentation_lists_is_a_fault(bench: Bench, error: Exception, signature: str) -> None:
+    def fails() -> None:
+        raise error
+
+    verdict = Verdict()
+    of = trial._Trial(bench, Input(source="test", number=0, data=b"", label=""))
+    of.verdict = verdict
+    assert of._phase(signature.split()[0], 1.0, fails) is None
+    assert [fault.signature for fault in verdict.faults] == [signature]
+
+
+def test_what_ends_late_is_a_fault() -> None:
+    of = trial._Trial.__new__(trial._Trial)
+    of.verdict = Verdict()
+    of.bench = Bench.__new__(Bench)
+    of.bench.bounds, of.bench.told = Bounds(slack=-2.0), lambda phase: None
+    assert of._phase("call", 1.0, lambda: 7) == 7
+    assert [fault.signature for fault in of.verdict.faults] == ["call late"]
+
+
+def test_a_fault_knows_its_place() -> None:
+    from aegis.fuzz.buffers import read_buffer
+
+    try:
+        read_buffer("no buffer")
+    except ValueError as error:
+        fault = fault_of("load", error)
+    assert fault.signature == "load undocumented ValueError fuzz.buffers.read_buffer"
+    assert type(fault).of(fault.to_dict()) == fault
+
+
+def test_messages_of_one_class_are_the_same() -> None:
+    assert coarse("the input: function 7: 'x' at 0x1f") == coarse("the input: function 12: 'yy' at 0x2e0")
+    assert coarse("a") != coarse("b")
+
+
+def test_what_is_left_behind_each_time_is_a_fault_and_what_is_kept_once_is_not() -> None:
+    kept: list[int] = []
+    watch = Watch()
+    try:
+        for _ in range(12):
+            assert watch.left_behind(lambda: None) is None
+        kept += [os.dup(0) for _ in range(14)]
+        assert watch.left_behind(lambda: None) is None
+        kept += [os.dup(0) for _ in range(14)]
+        fault = watch.left_behind(lambda: kept.append(os.dup(0)))
+    finally:
+        for descriptor in kept:
+            os.close(descriptor)
+    assert fault is not None
+    assert fault.signature == "after left-behind descriptors"
+
+
+def test_a_granted_folder_is_as_new_each_time() -> None:
+    granted = Granted()
+    (granted.path / "folder" / "inner").unlink()
+    granted.renew()
+    assert (granted.path / "folder" / "inner").read_text() == "hello"
