@@ -9,6 +9,7 @@ from importlib import import_module
 import pytest
 
 import aegis.host.wasi
+from aegis.host.wasi.http_fields import fields_class
 from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Interface
 
@@ -22,7 +23,7 @@ def classes() -> dict[str, type]:
         module = import_module(f"aegis.host.wasi.{item.name}")
         made = inspect.getmembers(module, inspect.isclass)
         found |= {name: cls for name, cls in made if cls.__module__ == module.__name__}
-    return found
+    return found | {"Fields": fields_class(None)}  # type: ignore[arg-type]  # made anew for each sandbox
 
 
 def interface(name: str) -> Interface:
