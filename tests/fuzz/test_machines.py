@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -63,6 +64,14 @@ def _calls(failure: str) -> list[str]:
     return [line.partition("  #")[0] for line in failure.split("\n\n")[-1].splitlines()]
 
 
+def _renumbered(calls: list[str]) -> list[str]:
+    """The calls with the handle that the third is made on as the first: two that are made alike may change places."""
+    if calls[2].startswith("node_2."):
+        swapped = {"node_1": "node_2", "node_2": "node_1"}
+        return [*calls[:2], *(re.sub(r"node_\d", lambda m: swapped[m[0]], call) for call in calls[2:])]
+    return calls
+
+
 def _script(failure: str) -> str:
     return failure.partition("\n\n")[2]
 
@@ -75,7 +84,7 @@ def test_a_bug_in_a_sequence_is_found_made_minimal_and_told_as_python_that_shows
 ) -> None:
     """Oracle: what is told is the minimal sequence, and ends with the same trap when it is run."""
     failure = _failure(state_machine(runtime, source(f"buggy/{guest}"), API))
-    assert _calls(failure) == calls
+    assert _renumbered(_calls(failure)) == calls
     names: dict[str, Any] = {"runtime": runtime}
     with pytest.raises(GuestTrap, match="unreachable"):
         exec(_script(failure), names)
