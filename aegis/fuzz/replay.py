@@ -23,7 +23,9 @@ __all__ = ["again", "called", "replay"]
 def again(plan: Plan, finding: Mapping[str, Any]) -> str | None:
     """Run a finding's case under its oracle; return what the oracle objects to now, or ``None``."""
     hostile = bool(finding.get("hostile", plan.hostile))
-    shop = Workshop(replace(plan, oracles=(str(finding["oracle"]),), hostile=hostile, functions=EVERY))
+    buffers = not finding.get("numbers", not plan.buffers)
+    oracles = (str(finding["oracle"]),)
+    shop = Workshop(replace(plan, oracles=oracles, hostile=hostile, buffers=buffers, functions=EVERY))
     return _judged(shop.target, shop.oracles[0], read_case(shop.target, finding))
 
 

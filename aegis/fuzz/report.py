@@ -43,7 +43,7 @@ def to_data(result: Result, kind: str, left_out: Mapping[str, str]) -> dict[str,
 
 def _whole(plan: Plan, kind: str, finding: Mapping[str, Any]) -> dict[str, Any]:
     """Return a finding with what runs it again."""
-    found = {**finding, "hostile": plan.hostile}
+    found = {**finding, "hostile": plan.hostile, "numbers": not plan.buffers}
     return {**found, "command": command_of(plan.name, kind, found, plan.config, plan.flags)}
 
 

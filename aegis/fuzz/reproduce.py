@@ -51,6 +51,7 @@ def command_of(
         words += [f"--call {shlex.quote(format_step(step))}" for step in steps]
         words += [f"--answers {','.join(map(str, finding['answers']))}"] if any(finding["answers"]) else []
         words += ["--hostile-host"] if finding.get("hostile") else []
+        words += ["--no-buffers"] if finding.get("numbers") else []
         command = " ".join(words)
     if len(command) > _LONGEST:
         return f"{fuzz} --replay {file_name(finding)}.json  # written by --out DIR"
@@ -93,8 +94,7 @@ def pytest_file(artifact: str, finding: Mapping[str, Any], policy: Policy | None
     """Return a file for pytest that fails as long as the oracle objects to the finding's case, under ``policy``."""
     names, keywords = _keywords(policy or Policy())
     kept = {key: finding[key] for key in ("oracle", "signature", "steps", "answers")}
-    if finding.get("hostile"):
-        kept["hostile"] = 1
+    kept |= {name: 1 for name in ("hostile", "numbers") if finding.get(name)}
     text = str(finding["text"]).replace("\\", "\\\\").replace('"""', "'''")
     return _TEST.format(
         text=text, finding=json.dumps(kept, indent=4, ensure_ascii=True), name=file_name(finding), artifact=artifact,
@@ -115,7 +115,9 @@ def _keywords(policy: Policy) -> tuple[list[str], list[str]]:
             continue
         if isinstance(value, Limits):
             keywords += [
-                f"{name}={getattr(value, name)!r}" for name in LIMIT_NAMES if getattr(value, name) != getattr(other, name)
+                f"{name}={getattr(value, name)!r}"
+                for name in LIMIT_NAMES
+                if getattr(value, name) != getattr(other, name)
             ]
         elif field.name == "network":
             rules = {name: [str(rule) for rule in getattr(value, name)] for name in ("allow", "deny", "listen")}

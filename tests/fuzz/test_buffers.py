@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 
 from aegis import Aegis
 from aegis.errors import CallError
+from aegis.fuzz import replay
 from aegis.fuzz.buffers import Buffer, Place, layout, place
 from aegis.fuzz.case import Step
 from aegis.fuzz.portable import read_step, write_step
-from aegis.fuzz.reproduce import command_of
+from aegis.fuzz.reproduce import command_of, pytest_file
 from aegis.fuzz.strategies import from_export
 from aegis.fuzz.target import Target
 from tests.guests.catalogue import source
@@ -135,6 +136,19 @@ def test_a_step_with_a_buffer_is_text_that_is_read_back(runtime: Aegis) -> None:
             read_step(target, ["quoted", [wrong]])
     finding = {"oracle": "no-trap", "signature": "s", "steps": [told], "answers": []}
     assert command_of("m.wasm", "module", finding).startswith("aegis fuzz m.wasm ")
+
+
+def test_a_finding_of_numbers_is_replayed_with_numbers() -> None:
+    """Oracle: a command and a file of a campaign without buffers say so, and are read back."""
+    finding = {
+        "oracle": "deterministic", "signature": "s", "text": "t", "steps": [["quoted", ["1", "2"]]], "answers": [],
+        "numbers": True,
+    }  # fmt: skip
+    assert command_of("m.wasm", "module", finding).endswith(" --call 'quoted(1, 2)' --no-buffers")
+    assert '"numbers": 1' in pytest_file("m.wasm", finding)
+    assert replay(source("buggy/unterminated"), finding) is None
+    with pytest.raises(ValueError, match="takes 1 argument"):
+        replay(source("buggy/unterminated"), finding | {"numbers": False})
 
 
 @SETTINGS
