@@ -6,7 +6,10 @@ import multiprocessing
 import os
 import re
 import signal
+import tempfile
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +22,7 @@ __all__ = ["Suspect", "deadly", "judged", "not_again"]
 
 _STARTS = 30.0
 """Seconds that a process has to start."""
-_LAST_WORDS = 5.0
+_LAST_WORDS, _LOOK = 5.0, 0.1
 _OURS = re.compile(r'File "[^"]*[/\\](aegis[/\\][^"]+)\.py", line \d+ in (\S+)')
 
 
@@ -42,7 +45,8 @@ def judged(attack: Attack, suspect: Suspect, known: Sequence[str]) -> tuple[dict
 
 def deadly(attack: Attack, one: Input, signature: str) -> bool:
     """Tell whether an input kills, or hangs, a process of its own as it did before."""
-    _, fault = _alone(attack, alone_with, one, ())
+    with tempfile.TemporaryDirectory(prefix="aegis-attack-") as notes:
+        _, fault = _alone(replace(attack, notes=notes), alone_with, one, ())
     return fault is not None and fault.signature == signature
 
 
@@ -71,7 +75,7 @@ def _alone(attack: Attack, work: Any, what: Any, known: Sequence[str]) -> tuple[
     process.start()
     there.close()
     try:
-        if here.poll(attack.bounds.patience + _STARTS):
+        if _waited(here, attack, process.pid or 0):
             told: dict[str, Any] = here.recv()
             process.join(_STARTS)
             return told, None
@@ -89,6 +93,17 @@ def _alone(attack: Attack, work: Any, what: Any, known: Sequence[str]) -> tuple[
         if process.is_alive():
             process.kill()
         process.join()
+
+
+def _waited(pipe: Any, attack: Attack, pid: int) -> bool:
+    """Wait for a process that says what it runs; tell whether there is an answer, or an end, before it hangs."""
+    path, began = Path(attack.notes) / f"{pid}.note", time.monotonic()
+    while not pipe.poll(_LOOK):
+        note = read_note(path)
+        since, most = (began, _STARTS + attack.bounds.patience) if note is None else (note[4], attack.bounds.patience)
+        if time.monotonic() - since > most:
+            return False
+    return True
 
 
 def _fault(attack: Attack, process: Any, kind: str) -> Fault:

@@ -32,8 +32,8 @@ STRETCH = 20
 """Inputs of a stretch."""
 _LOOK = 0.2
 _FOREVER = 1e9
-_BREAKS = 50
-"""Processes that may die until the campaign gives up."""
+_BREAKS, _IN_VAIN = 200, 3
+"""Processes that may die until the campaign gives up, and how many one after another before they run anything."""
 _ENDS = 15.0
 """Seconds that stretches have to end after Ctrl-C."""
 _SHRINKING = 30.0
@@ -98,7 +98,7 @@ class Campaign:
         self._given = executor
         self._own: ProcessPoolExecutor | None = None
         self._again: deque[Stretch] = deque()
-        self._next, self._breaks = 0, 0
+        self._next, self._breaks, self._in_vain = 0, 0, 0
         self._suspects: list[Suspect] = []
 
     # -- running -------------------------------------------------------------------------------
@@ -184,8 +184,7 @@ class Campaign:
             note = read_note(path)
             if note is not None and time.monotonic() - note[4] > self.attack.bounds.patience:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(note[0], signal.SIGKILL)
-                path.unlink(missing_ok=True)
+                    os.kill(note[0], signal.SIGKILL)  # what it noted stays: it tells what hung
 
     def _broken(self, lost: list[Stretch]) -> None:
         """A process died: what ran then is run again alone, the rest as before."""
@@ -199,7 +198,8 @@ class Campaign:
         self._stop()
         for stretch in lost:
             self._split(stretch, running)
-        if self._breaks > _BREAKS:
+        self._in_vain = 0 if running else self._in_vain + 1
+        if self._breaks > _BREAKS or (self._given is None and self._in_vain >= _IN_VAIN):
             self.result.lost.append("the processes of the campaign die again and again; see what `aegis doctor` says")
 
     def _split(self, stretch: Stretch, running: dict[tuple[str, int], str]) -> None:

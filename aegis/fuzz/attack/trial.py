@@ -39,7 +39,7 @@ from aegis.limits import MIB, Limits
 from aegis.linking import unprovided
 from aegis.policy import FilesystemCapability, Isolation, NetworkCapability, Policy, StdioCapability
 from aegis.providers import unprovided_by_us
-from aegis.runtime import Aegis
+from aegis.runtime import Aegis, is_program
 from aegis.values import FuncType
 from aegis.wit.text import world_text
 from aegis.wit.types import Result
@@ -219,8 +219,8 @@ class _Trial:
         """Return what there is to call: what gives Python something that it can hold, with numbers as they are."""
         functions: tuple[str, ...] = EVERY
         if isinstance(artifact, Module):
-            kinds = {e.name: e.type.results for e in artifact.exports if isinstance(e.type, FuncType)}
-            functions = tuple(name for name, results in kinds.items() if set(results) <= _NUMBERS)
+            kinds = {e.name: e.type for e in artifact.exports if isinstance(e.type, FuncType)}
+            functions = tuple(name for name, of in kinds.items() if _callable(name, of))
             if not functions:
                 raise CallError("it exports no function of numbers")
         return Target(self.runtime, artifact, functions=functions, buffers=False)
@@ -278,6 +278,11 @@ class _Trial:
             made.append(some.pop() if place in subject.consumes else some[-1])
         given = [id(one) for one, key in zip(made, subject.takes, strict=False) if key is not None]
         return made if len(given) == len(set(given)) else None  # a handle that is given away is in one place only
+
+
+def _callable(name: str, of: FuncType) -> bool:
+    """Tell whether Python can call a core function; a program takes no arguments."""
+    return set(of.results) <= _NUMBERS and not (is_program(name) and of.params)
 
 
 def _shown(value: Any, subject: Subject) -> str:

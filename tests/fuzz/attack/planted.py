@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+import threading
 from collections.abc import Callable
 
 from aegis.engine import artifact
@@ -62,28 +62,30 @@ class Raises(Healthy):
 
 
 class Exits(Healthy):
-    """A process that ends at the byte 0x6f."""
+    """A process that ends at one input in twenty."""
 
-    def take(self, data: bytes) -> None:
-        if b"\x6f" in data[8:]:
-            os._exit(3)
+    def run(self, one: Input) -> Verdict:
+        self.told("load")
+        if one.number % 20 == 7:
+            self.end()
+        return super().run(one)
 
-
-class Killed(Healthy):
-    """A process that is killed at the byte 0x6f."""
-
-    def take(self, data: bytes) -> None:
-        if b"\x6f" in data[8:]:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def end(self) -> None:
+        os._exit(3)
 
 
-class Hangs(Healthy):
-    """A process that waits for ever at the byte 0x6f."""
+class Killed(Exits):
+    """A process that is killed."""
 
-    def take(self, data: bytes) -> None:
-        if b"\x6f" in data[8:]:
-            while True:
-                time.sleep(60)
+    def end(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Hangs(Exits):
+    """A process that waits for ever."""
+
+    def end(self) -> None:
+        threading.Event().wait()
 
 
 class Leaks(Healthy):
