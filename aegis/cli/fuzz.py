@@ -188,7 +188,7 @@ def _write(folder: Path, data: dict[str, Any], campaign: Campaign, plan: Plan) -
 
 
 def _called(face: Face, plan: Plan, calls: Sequence[str], answers: str | None) -> int:
-    from aegis.fuzz.replay import called
+    from aegis.fuzz.rerun import called
 
     try:
         words = [word.strip() for word in (answers or "").split(",") if word.strip()]
@@ -208,7 +208,7 @@ def _called(face: Face, plan: Plan, calls: Sequence[str], answers: str | None) -
 def _replayed(face: Face, plan: Plan, path: str) -> int:
     import json
 
-    from aegis.fuzz.replay import again
+    from aegis.fuzz.rerun import again
 
     try:
         told = json.loads(Path(path).read_text(encoding="utf-8"))

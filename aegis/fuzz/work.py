@@ -202,7 +202,7 @@ def _smallest(shop: Workshop, told: Any, until: float) -> Any:
 
 
 _KEPT = 1024
-_SMALL, _TRIES, _SECONDS = 4, 200, 3.0
+_SMALL, _TRIES, _SECONDS = 4, 200, 1.0
 
 
 def _workshop(plan: Plan) -> Workshop:

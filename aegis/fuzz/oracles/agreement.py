@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +14,9 @@ from aegis.wit.values import Err, Ok, ResourceHandle
 if TYPE_CHECKING:
     from aegis.fuzz.target import Target
     from aegis.runtime import Aegis
+
+_PAIRS = 12
+"""Values of one case that are taken there and back."""
 
 __all__ = ["Deterministic", "Differential", "RoundTrip", "alike", "same"]
 
@@ -110,25 +112,24 @@ class RoundTrip(Stateless):
         self.sentence = f"What {encode} makes of a value, {decode} makes into that value again."
 
     def judge(self, target: Target, seen: Seen) -> Finding | None:
-        number = next(self._made(seen), None)
-        if number is None:
+        made = [n for n in range(len(seen.replies)) if seen.step(n) == self.encode and seen.replies[n].good][-_PAIRS:]
+        if not made:
             return None
-        step = seen.case.steps[number]
-        back = target.run(Case((step, Step(self.decode, (_inside(seen.replies[number].value),))), seen.case.answers))
-        last = back.replies[-1]
-        if len(back.replies) < 2 or not last.good:
-            told = f"{self.decode} refuses what {self.encode} made: {printable(str(last.error or last.value), 200)}"
-        elif same(_inside(last.value), step.arguments[0]):
-            return None
-        else:
-            told = f"{self.decode}({self.encode}(x)) is {printable(repr(_inside(last.value)), 200)}"
-        return Finding(self.name, self.name, told, Case((step,), seen.case.answers), last)
+        steps = [s for n in made for s in (seen.case.steps[n], Step(self.decode, (_inside(seen.replies[n].value),)))]
+        back = target.run(Case(tuple(steps), seen.case.answers)).replies
+        for place, number in enumerate(made):
+            if len(back) < 2 * place + 2:  # it encodes no more, which is not what is asked here
+                return None
+            last, step = back[2 * place + 1], seen.case.steps[number]
+            if not last.good or not same(_inside(last.value), step.arguments[0]):
+                return self._found(seen, number, last)
+        return None
 
-    def _made(self, seen: Seen) -> Iterator[int]:
-        """Yield the steps that encoded something, the latest first."""
-        for number in range(seen.last, -1, -1):
-            if seen.step(number) == self.encode and seen.replies[number].good:
-                yield number
+    def _found(self, seen: Seen, number: int, last: Reply) -> Finding:
+        told = f"{self.decode}({self.encode}(x)) is {printable(repr(_inside(last.value)), 200)}"
+        if not last.good:
+            told = f"{self.decode} refuses what {self.encode} made: {printable(str(last.error or last.value), 200)}"
+        return Finding(self.name, self.name, told, Case((seen.case.steps[number],), seen.case.answers), last)
 
 
 def _inside(value: Any) -> Any:
