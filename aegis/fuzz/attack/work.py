@@ -57,7 +57,7 @@ class Note:
     """What this process runs, in a file: whoever finds it dead, or waits for it too long, knows which input it was."""
 
     def __init__(self, folder: str) -> None:
-        self.path = Path(folder) / f"{os.getpid()}.note" if folder else None
+        self.path = Path(folder) / f"{os.getpid()}.note" if os.path.isdir(folder) else None  # not on another machine
         self._file = -1 if self.path is None else os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._last: tuple[str, int] = "", -1
 
