@@ -24,7 +24,7 @@ from aegis.errors import AegisError
 from aegis.fuzz.attack.alone import Suspect, judged, not_again
 from aegis.fuzz.attack.shrink import smaller
 from aegis.fuzz.attack.work import STOP, Attack, Stretch, begin, explore, read_note
-from aegis.fuzz.campaign import Progress
+from aegis.fuzz.result import Progress
 
 __all__ = ["Campaign", "Result"]
 

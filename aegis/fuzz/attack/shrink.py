@@ -54,7 +54,8 @@ def smaller(attack: Attack, finding: dict[str, Any], seconds: float) -> dict[str
 
     data = one.data
     if one.source == "liar":
-        data = _by_hypothesis(attack, finding, shows, until - seconds / 3) or data
+        simple = _by_hypothesis(attack, finding, shows, until - seconds / 3)
+        data = min(data, simple or data, key=len)
     if not kills and run(["validate", "--features", "all", "-"], data) is not None and data[4:8] == b"\1\0\0\0":
         data = _by_shrink(data, shows, until - seconds / 2) or data
     data = reduced(data, shows)

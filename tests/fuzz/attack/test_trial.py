@@ -120,13 +120,13 @@ def test_what_ends_late_is_a_fault() -> None:
 
 
 def test_a_fault_knows_its_place() -> None:
-    from aegis.fuzz.buffers import read_buffer
+    from aegis.engine.digest import sha256_hex
 
     try:
-        read_buffer("no buffer")
-    except ValueError as error:
+        sha256_hex(7)  # type: ignore[arg-type]
+    except TypeError as error:
         fault = fault_of("load", error)
-    assert fault.signature == "load undocumented ValueError fuzz.buffers.read_buffer"
+    assert fault.signature == "load undocumented TypeError engine.digest.sha256_hex"
     assert type(fault).of(fault.to_dict()) == fault
 
 
