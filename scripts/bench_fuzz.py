@@ -67,7 +67,7 @@ def _row(what: str, ours: float, theirs: float, least: float | None) -> Row:
 def _campaign(jobs: int) -> float:
     from aegis.engine.artifact import read_file
     from aegis.fuzz.campaign import Campaign
-    from aegis.fuzz.work import Plan
+    from aegis.fuzz.plan import Plan
     from aegis.limits import Limits
     from aegis.policy import Policy
 
@@ -80,7 +80,7 @@ def _campaign(jobs: int) -> float:
 
 
 def _texts(count: int) -> list[str]:
-    from aegis.fuzz.generate import shape_of
+    from aegis.fuzz.values.generate import shape_of
 
     rng, shape = random.Random(0), shape_of("string")
     return [shape.random(rng, int(2 ** (rng.random() * rng.random() * 13))) for _ in range(count)]

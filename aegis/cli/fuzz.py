@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aegis.cli.cluster import dask_executor
 from aegis.cli.options import limit_options, make_policy, policy_options
 from aegis.cli.progress import Live
 from aegis.cli.render import Face
@@ -19,7 +20,7 @@ from aegis.names import printable
 
 if TYPE_CHECKING:
     from aegis.fuzz.campaign import Campaign
-    from aegis.fuzz.work import Plan
+    from aegis.fuzz.plan import Plan
 
 __all__ = ["command"]
 
@@ -59,7 +60,7 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     Imports that nothing provides are answered with values of their types. Exit 0: nothing found, 1: findings.
     With --host it is Aegis that is attacked, and the artifacts, files or folders, are what hostile bytes are made from.
     """
-    from aegis.fuzz.work import Plan
+    from aegis.fuzz.plan import Plan
 
     face: Face = context.obj
     if host:
@@ -119,7 +120,7 @@ class _Fuzz:
         seconds = None if options["seconds"] is None else parse_seconds(options["seconds"], "--time")
         campaign = Campaign(
             self.plan, runs=self.runs(seconds), seconds=seconds, jobs=options["jobs"] or os.cpu_count() or 1,
-            executor=_dask(options["dask"]), corpus=Corpus(options["corpus"]) if options["corpus"] else None,
+            executor=dask_executor(options["dask"]), corpus=Corpus(options["corpus"]) if options["corpus"] else None,
         )  # fmt: skip
         out = _folder(options["out"])
         live = Live(self.face)
@@ -144,19 +145,6 @@ class _Fuzz:
         if given is None:
             return _RUNS if seconds is None else None
         return None if given == "none" else parse_count(given, "--runs")
-
-
-def _dask(address: str | None) -> Any:
-    if address is None:
-        return None
-    try:
-        from distributed import Client
-    except ImportError:
-        raise PolicyError("--dask needs the extra dask: pip install 'aegis-wasm[dask]'") from None
-    try:
-        return Client(address, timeout=10).get_executor(retries=10, pure=False)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise PolicyError(f"no Dask scheduler answers at {printable(address)}: {printable(str(error), 200)}") from None
 
 
 def _folder(path: str | None) -> Path | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aegis.cli.cluster import dask_executor
 from aegis.cli.progress import Live
 from aegis.cli.render import Face
 from aegis.errors import PolicyError
@@ -57,7 +58,6 @@ def _refuse_what_means_nothing(context: click.Context, options: dict[str, Any]) 
 
 
 def _attacked(face: Face, artifacts: Sequence[str], sources: tuple[str, ...], options: dict[str, Any]) -> int:
-    from aegis.cli.fuzz import _dask
     from aegis.fuzz.attack.campaign import Campaign
     from aegis.fuzz.attack.kept import folder_of
     from aegis.fuzz.attack.report import to_data, to_text
@@ -70,7 +70,7 @@ def _attacked(face: Face, artifacts: Sequence[str], sources: tuple[str, ...], op
     seconds = None if options["seconds"] is None else parse_seconds(options["seconds"], "--time")
     campaign = Campaign(
         Attack(seed=options["seed"], sources=sources, artifacts=tuple(seeds)), runs=_runs(options["runs"], seconds),
-        seconds=seconds, jobs=options["jobs"] or os.cpu_count() or 1, executor=_dask(options["dask"]),
+        seconds=seconds, jobs=options["jobs"] or os.cpu_count() or 1, executor=dask_executor(options["dask"]),
     )  # fmt: skip
     live = Live(face, "outcome")
     try:

@@ -11,7 +11,7 @@ from aegis.limits import format_seconds
 from aegis.names import count
 
 if TYPE_CHECKING:
-    from aegis.fuzz.campaign import Progress
+    from aegis.fuzz.result import Progress
 
 __all__ = ["Live"]
 

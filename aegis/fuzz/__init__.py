@@ -3,12 +3,11 @@
 ``aegis fuzz`` is its command. From Python: :func:`replay` for a finding, :class:`~aegis.fuzz.campaign.Campaign` for
 whole campaigns, and for tests of one's own :mod:`~aegis.fuzz.strategies`, :mod:`~aegis.fuzz.machines` and the plugin.
 
-    edges, scalars, series, generate        values of types: made, changed, made simpler
-    buffers, bodies                         bytes in the memory of core modules
+    values                                  of types: made, changed, made simpler
     case, target, hostile, portable         what is done to a guest, what its host answers, both as text
     oracles, pairs                          what a guest should never do
     search, shrink                          cases, from what behaved in a new way; and smaller ones
-    work, campaign, corpus                  chunks in other processes, merged, kept
+    plan, work, campaign, result, corpus    chunks in other processes, merged, kept
     report, reproduce, rerun                what is told, and run again
     strategies, machines, members, script, aim       for hypothesis
     plugin, guests                          for pytest

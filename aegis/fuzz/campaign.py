@@ -10,14 +10,16 @@ import multiprocessing
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.corpus import Corpus
-from aegis.fuzz.work import Plan, explore, minimise, prepare_process
+from aegis.fuzz.plan import Plan
+from aegis.fuzz.result import Progress, Result
+from aegis.fuzz.work import explore, minimise, prepare_process
 
-__all__ = ["Campaign", "Progress", "Result"]
+__all__ = ["Campaign"]
 
 CHUNK = 1000
 """Calls in a chunk."""
@@ -29,35 +31,6 @@ _SENT = 64
 """Cases of the corpus that a chunk is given to start from."""
 _MINIMISED, _PARTS = 512, 8
 """Cases that are made smaller at the end, and in how many parts that is done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a campaign is."""
-
-    cases: int
-    seconds: float
-    findings: int
-    behaviours: int
-
-
-@dataclass(slots=True, kw_only=True)
-class Result:
-    """What came of a campaign; plain data throughout."""
-
-    plan: Plan
-    cases: int = 0
-    seconds: float = 0.0
-    chunks: list[int] = field(default_factory=list)
-    statuses: dict[str, int] = field(default_factory=dict)
-    findings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    behaviours: dict[str, list[Any]] = field(default_factory=dict)
-    points: list[tuple[str, int, int]] = field(default_factory=list)
-    line: list[tuple[float, int, int]] = field(default_factory=list)
-    """Seconds, cases, behaviours: the time line."""
-    interrupted: bool = False
-    lost: list[str] = field(default_factory=list)
-    """What went wrong with the campaign itself."""
 
 
 class Campaign:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aegis.errors import PolicyError
+from aegis.fuzz.result import Result
 from aegis.names import printable
-
-if TYPE_CHECKING:
-    from aegis.fuzz.campaign import Result
 
 __all__ = ["Corpus"]
 

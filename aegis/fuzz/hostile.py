@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aegis.fuzz.generate import Shape, Unfit, core_shape, shape_of
+from aegis.fuzz.values.generate import core_shape, shape_of
+from aegis.fuzz.values.shape import Shape, Unfit
 from aegis.names import printable
 from aegis.providers import wasi_binding
 from aegis.values import FuncType

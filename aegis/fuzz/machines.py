@@ -25,11 +25,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from aegis.engine.component.plan import interface_named
 from aegis.errors import AegisError, CapabilityDenied, ExportNotFound, GuestExit, GuestTrap, LimitExceeded
-from aegis.fuzz.generate import Unfit
 from aegis.fuzz.hostile import NOTABLE, Answers
 from aegis.fuzz.members import Check, Member, Pick, World
 from aegis.fuzz.script import Script, handles_in, replaced
 from aegis.fuzz.strategies import from_function
+from aegis.fuzz.values.shape import Unfit
 from aegis.names import near, printable
 from aegis.observe.outcome import Outcome
 from aegis.wit.naming import pascal, snake

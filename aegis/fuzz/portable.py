@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from aegis.fuzz.buffers import Buffer, BufferShape, read_buffer
 from aegis.fuzz.case import Case, Finding, Given, Step
 from aegis.fuzz.target import DROP
+from aegis.fuzz.values.buffers import Buffer, BufferShape, read_buffer
 from aegis.names import printable
 from aegis.wit.wave import format_value, parse_value
 

@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aegis.fuzz.campaign import Result
+from aegis.fuzz.plan import Plan
 from aegis.fuzz.portable import format_step
 from aegis.fuzz.reproduce import command_of
-from aegis.fuzz.work import Plan
+from aegis.fuzz.result import Result
 from aegis.limits import format_count, format_seconds
 from aegis.names import count
 

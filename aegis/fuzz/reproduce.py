@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from aegis.fuzz.buffers import is_buffer
 from aegis.fuzz.portable import format_step
+from aegis.fuzz.values.buffers import is_buffer
 from aegis.limits import LIMIT_NAMES, Limits
 from aegis.policy import Policy
 from aegis.runtime import is_program

@@ -11,9 +11,10 @@ from typing import Any
 from aegis.engine.artifact import read_file
 from aegis.fuzz.case import Case, Given
 from aegis.fuzz.oracles import Oracle
+from aegis.fuzz.plan import Plan
 from aegis.fuzz.portable import parse_step, read_case
 from aegis.fuzz.target import EVERY, Target
-from aegis.fuzz.work import Plan, Workshop
+from aegis.fuzz.work import Workshop
 from aegis.names import printable
 from aegis.policy import Policy
 

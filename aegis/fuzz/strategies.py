@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from aegis.errors import ExportNotFound
-from aegis.fuzz.buffers import Buffer, Place, layout
-from aegis.fuzz.edges import CHARACTERS, FLOATS, LENGTHS, NANS, SINGLES, SNIPPETS, integers
-from aegis.fuzz.generate import Unfit
+from aegis.fuzz.values.buffers import Buffer, Place, layout
+from aegis.fuzz.values.edges import CHARACTERS, FLOATS, LENGTHS, NANS, SINGLES, SNIPPETS, integers
+from aegis.fuzz.values.shape import Unfit
 from aegis.names import near, printable
 from aegis.values import FuncType
 from aegis.wit.images import imaged, nullable
@@ -77,7 +77,7 @@ def from_type(of: WitType, overrides: Overrides | None = None, *, budget: int = 
     """Return values of a WIT type, as the engine takes them; named types without a Python class get one.
 
     ``of`` may be a name (``"u32"``), a type of generated bindings, or of a component's exports. ``budget`` is how many
-    characters, elements and parts a value has at most, about. Raise :class:`~aegis.fuzz.generate.Unfit` for
+    characters, elements and parts a value has at most, about. Raise :class:`~aegis.fuzz.values.generate.Unfit` for
     handles, which only a guest can give, naming the type, and for types whose every value is huge.
     """
     return _Making(overrides or {}).checked(imaged(of), budget)
@@ -115,7 +115,8 @@ def from_export(
     """Return argument lists for an export, by the name that :meth:`aegis.Sandbox.call` takes.
 
     Of a core function with ``buffers``, two ``i32`` that are an address and a length are one
-    :class:`~aegis.fuzz.buffers.Buffer`; :func:`aegis.fuzz.buffers.place` makes raw arguments of them in a sandbox.
+    :class:`~aegis.fuzz.values.buffers.Buffer`; :func:`aegis.fuzz.values.buffers.place` makes raw arguments of them in
+    a sandbox.
     Raise :class:`~aegis.errors.ExportNotFound`, and as :func:`from_function` does.
     """
     functions = _functions(artifact)

@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import AegisError, CallError, ExportNotFound, SandboxStateError
-from aegis.fuzz.buffers import Buffer, BufferShape, Place, layout
 from aegis.fuzz.case import Case, Given, Reply, Seen, Step
-from aegis.fuzz.generate import Shape, Unfit, core_shape, shape_of
 from aegis.fuzz.hostile import Answers
+from aegis.fuzz.values.buffers import Buffer, BufferShape, Place, layout
+from aegis.fuzz.values.generate import core_shape, shape_of
+from aegis.fuzz.values.shape import Shape, Unfit
 from aegis.names import near, printable
 from aegis.runtime import is_program
 from aegis.values import FuncType

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -26,42 +26,20 @@ from aegis.fuzz.oracles import (
     Steady,
 )
 from aegis.fuzz.pairs import round_trips
+from aegis.fuzz.plan import Plan
 from aegis.fuzz.portable import Told, read_case, write_case
 from aegis.fuzz.search import Batch, Behaves, Search
 from aegis.fuzz.shrink import shrunk
 from aegis.fuzz.target import Target
-from aegis.policy import Policy
 from aegis.runtime import Aegis
 
-__all__ = ["Plan", "Workshop", "explore", "minimise", "oracles_of", "prepare_process"]
+__all__ = ["Workshop", "explore", "minimise", "oracles_of", "prepare_process"]
 
 ORACLES: dict[str, Callable[[], Oracle]] = {
     "no-trap": NoTrap, "no-limit": NoLimit, "deterministic": Deterministic, "steady": Steady, "scales": Scales,
     "host-untouched": HostUntouched,
 }  # fmt: skip
 """What a campaign asks if it is not told otherwise; round trips besides, where names and types suggest them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a campaign does, as every process of it knows it."""
-
-    data: bytes
-    name: str
-    policy: Policy
-    functions: tuple[str, ...] = ()
-    oracles: tuple[str, ...] = ()
-    """Names; none are the usual ones. ``round-trip:A,B``, ``differential:FILE`` and ``module:function`` besides."""
-    hostile: bool = False
-    goal: str = ""
-    seed: int = 0
-    buffers: bool = True
-    """Whether an address and a length that a core function takes are one buffer, placed through its allocator."""
-    config: str = ""
-    flags: tuple[str, ...] = ()
-    """The policy file and the flags that made the policy, for the commands that show a finding."""
-    others: tuple[tuple[str, bytes], ...] = ()
-    """The files that oracles name."""
 
 
 class Workshop:

@@ -18,13 +18,15 @@ from aegis import Aegis
 from aegis.engine.artifact import read_file
 from aegis.errors import AegisError, CallError, ExportNotFound, PolicyError
 from aegis.fuzz import replay
-from aegis.fuzz.campaign import Campaign, Result
+from aegis.fuzz.campaign import Campaign
 from aegis.fuzz.case import Case, Given, Step
 from aegis.fuzz.corpus import Corpus
+from aegis.fuzz.plan import Plan
 from aegis.fuzz.portable import read_step, write_step
 from aegis.fuzz.report import to_data, to_html, to_text
+from aegis.fuzz.result import Result
 from aegis.fuzz.target import Target
-from aegis.fuzz.work import Plan, Workshop
+from aegis.fuzz.work import Workshop
 from aegis.limits import Limits
 from aegis.policy import Policy
 from tests.cli.command import aegis as command

@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = """
 import json, os, signal, sys
 from distributed import LocalCluster
-from aegis.cli.fuzz import _dask
+from aegis.cli.cluster import dask_executor
 from aegis.engine.artifact import read_file
 from aegis.fuzz.campaign import Campaign
-from aegis.fuzz.work import Plan
+from aegis.fuzz.plan import Plan
 from aegis.limits import Limits
 from aegis.policy import Policy
 
@@ -36,7 +36,7 @@ def campaign(executor):
 if __name__ == "__main__":
     alone = campaign(None)
     cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
-    print(json.dumps([alone, campaign(_dask(cluster.scheduler_address))]))
+    print(json.dumps([alone, campaign(dask_executor(cluster.scheduler_address))]))
     sys.stdout.flush()
     os._exit(0)
 """
@@ -52,12 +52,12 @@ def test_a_cluster_does_what_one_process_does_though_a_worker_is_killed(tmp_path
     assert done.returncode == 0, done.stderr[-3000:]
     alone, cluster = json.loads(done.stdout.splitlines()[-1])
     assert cluster == alone
-    assert cluster[2] == list(range(18))
+    assert cluster[2] == list(range(9))
 
 
 def test_an_address_that_answers_nothing_is_said() -> None:
-    from aegis.cli.fuzz import _dask
+    from aegis.cli.cluster import dask_executor
     from aegis.errors import PolicyError
 
     with pytest.raises(PolicyError, match=r"^no Dask scheduler answers at tcp:"):
-        _dask("tcp://127.0.0.1:1")
+        dask_executor("tcp://127.0.0.1:1")

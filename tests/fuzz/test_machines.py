@@ -18,9 +18,9 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from aegis import Aegis, GuestTrap, Outcome
 from aegis.errors import ExportNotFound
-from aegis.fuzz.generate import Unfit
 from aegis.fuzz.machines import Machine, state_machine
 from aegis.fuzz.script import Script, handles_in, replaced
+from aegis.fuzz.values.shape import Unfit
 from aegis.wit.images import imaged
 from aegis.wit.types import List, Option, Own, Record, Resource, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok, Some

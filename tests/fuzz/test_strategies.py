@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from aegis import Aegis
 from aegis.errors import ExportNotFound
-from aegis.fuzz.generate import Unfit, shape_of
 from aegis.fuzz.strategies import (
     from_export,
     from_exports,
@@ -22,6 +21,8 @@ from aegis.fuzz.strategies import (
     from_signature,
     from_type,
 )
+from aegis.fuzz.values.generate import shape_of
+from aegis.fuzz.values.shape import Unfit
 from aegis.values import FuncType
 from aegis.wit.images import imaged
 from aegis.wit.types import (

@@ -5,13 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from aegis.fuzz.edges import LENGTHS, SNIPPETS
-from aegis.fuzz.scalars import Char
-
-if TYPE_CHECKING:
-    from aegis.fuzz.generate import Shape
+from aegis.fuzz.values.edges import LENGTHS, SNIPPETS
+from aegis.fuzz.values.scalars import Char
+from aegis.fuzz.values.shape import Shape
 
 __all__ = ["Items", "Octets", "Text"]
 

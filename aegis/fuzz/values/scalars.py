@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
-from aegis.fuzz.edges import CHARACTERS, FLOATS, SINGLES, integers
+from aegis.fuzz.values.edges import CHARACTERS, FLOATS, SINGLES, integers
 
 __all__ = ["Char", "Choice", "FlagSet", "Float", "Integer"]
 

@@ -17,8 +17,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import CallError
-from aegis.fuzz.bodies import Bodies
-from aegis.fuzz.series import Octets
+from aegis.fuzz.values.bodies import Bodies
+from aegis.fuzz.values.series import Octets
 from aegis.names import printable
 from aegis.values import FuncType
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
-from aegis.errors import CallError
-from aegis.fuzz.scalars import Char, Choice, FlagSet, Float, Integer
-from aegis.fuzz.series import Items, Octets, Text
+from aegis.fuzz.values.scalars import Char, Choice, FlagSet, Float, Integer
+from aegis.fuzz.values.series import Items, Octets, Text
+from aegis.fuzz.values.shape import Shape, Unfit
 from aegis.wit.images import nullable
 from aegis.wit.naming import snake
 from aegis.wit.types import (
@@ -35,34 +35,6 @@ from aegis.wit.values import Err, Ok, Some
 __all__ = ["Shape", "Unfit", "core_shape", "shape_of"]
 
 _DEEPEST = 6
-
-
-class Unfit(CallError):
-    """A type of which no value can be made here."""
-
-
-class Shape(Protocol):
-    """How values of one type are made, changed and made simpler."""
-
-    def simplest(self) -> Any:
-        """Return the value that nothing is simpler than."""
-        ...
-
-    def random(self, rng: Random, size: int) -> Any:
-        """Return any value, of about ``size`` characters, elements and parts at most."""
-        ...
-
-    def mutate(self, rng: Random, value: Any) -> Any:
-        """Return a neighbour of ``value``."""
-        ...
-
-    def simpler(self, value: Any) -> Iterator[Any]:
-        """Yield strictly simpler values, the most drastic first; taking one again and again ends."""
-        ...
-
-    def size(self, value: Any) -> int:
-        """Return how many characters, elements and parts it has, at least 1."""
-        ...
 
 
 def shape_of(of: WitType, overrides: Mapping[Any, Shape] | None = None, depth: int = 0) -> Shape:
