@@ -81,6 +81,8 @@ class Target:
         """Exports that cannot be generated arguments for, and why."""
         self.subjects = {s.name: s for s in self._subjects(functions)}
         self.answers = Answers(artifact, hostile=hostile)
+        self._spent = 0
+        """Host calls of the sandbox at hand before the step at hand."""
         self.detailed = False
         """Whether replies hold all that an outcome does, for oracles that look at it."""
         self._initialize = artifact.kind == "module" and artifact.export("_initialize") is not None  # type: ignore[union-attr]
@@ -183,6 +185,7 @@ class Target:
             replies.append(Reply(error=error))
             return seen
         with sandbox:
+            _, self._spent, _ = sandbox.tally()
             values: list[Any] = []
             for step in case.steps:
                 reply = self._perform(sandbox, step, values)
@@ -236,12 +239,12 @@ class Target:
                     return self._called(sandbox, name, raw)
             return self._called(sandbox, name, arguments)
         except Err as declared:
-            return Reply(declared, None, *sandbox.tally())
+            return self._reply(sandbox, declared, None)
         except (AttributeError, CallError, SandboxStateError) as error:
             # A handle that a step was to give, and did not: the case ends here, and nobody is to blame.
             return Reply(error=error if isinstance(error, AegisError) else CallError(f"no such handle: {error}"))
         except AegisError as error:
-            return Reply(None, error, *sandbox.tally())
+            return self._reply(sandbox, None, error)
 
     def _called(self, sandbox: Sandbox, name: str, arguments: Sequence[Any]) -> Reply:
         if self.detailed:
@@ -249,8 +252,12 @@ class Target:
             reply = Reply(outcome.value, outcome.error, *_used(outcome.usage))
             reply.status, reply.whole = outcome.status, outcome
             return reply
-        value = sandbox.call(name, *arguments)
-        return Reply(value, None, *sandbox.tally())
+        return self._reply(sandbox, sandbox.call(name, *arguments), None)
+
+    def _reply(self, sandbox: Sandbox, value: Any, error: AegisError | None) -> Reply:
+        fuel, calls, memory = sandbox.tally()
+        before, self._spent = self._spent, calls
+        return Reply(value, error, fuel, calls - before, memory)
 
 
 def _used(usage: Any) -> tuple[int | None, int, int]:

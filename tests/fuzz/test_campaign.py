@@ -356,3 +356,26 @@ def test_a_campaign_that_cannot_begin_is_one_clear_line(words: list[str], code: 
     assert (done.code, done.out) == (code, "")
     assert told in done.err
     assert done.err.count("\n") == 1
+
+
+# -- looking for the worst -------------------------------------------------------------------------------------------
+
+
+def _worst(name: str, goal: str, runs: int = 3000) -> dict[str, Any]:
+    result = _campaign(source(name), runs, goal=goal, oracles=("no-trap",))
+    return dict(to_data(result, "component", {})["best"][0])
+
+
+def test_the_slowest_input_for_its_size_is_looked_for() -> None:
+    """Oracle: looking for it finds more than twice the fuel for the size that the same campaign finds otherwise."""
+    slow, plain = _worst("buggy/quadratic", "slow"), _worst("buggy/quadratic", "")
+    assert slow["fuel"] / slow["size"] > 2 * plain["fuel"] / plain["size"]
+
+
+def test_the_chattiest_input_is_told_by_the_host_calls_of_one_call() -> None:
+    worst = _worst("shop", "chatty", 1000)
+    assert 0.9 < worst["host_calls"] / worst["size"] <= 1
+
+
+def test_the_input_that_takes_most_memory_is_looked_for() -> None:
+    assert _worst("buggy/leak", "big")["memory"] > 65536
