@@ -61,14 +61,15 @@ class Corpus:
             if kept is None or (told[2:3] or [0]) < (kept[2:3] or [0]):
                 best[told[0]] = told
         findings = {f["signature"]: f for f in (*self.findings, *result.findings.values())}
-        self._write(_FILE, list(best.values()))
         self._write(_FINDINGS, list(findings.values()))
+        self._write(_FILE, list(best.values()))
 
     def _write(self, name: str, entries: list[Any]) -> None:
         path = self.folder / name
+        scratch = path.with_suffix(f".{os.getpid()}")
         try:
-            scratch = path.with_suffix(f".{os.getpid()}")
             scratch.write_text("".join(f"{json.dumps(e, ensure_ascii=True)}\n" for e in entries), encoding="utf-8")
             scratch.replace(path)
         except OSError as error:
+            scratch.unlink(missing_ok=True)
             raise PolicyError(f"{printable(str(path))} cannot be written: {error.strerror or error}") from None

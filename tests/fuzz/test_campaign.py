@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -200,6 +201,22 @@ def test_a_corpus_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(PolicyError, match="cannot be written"):
         Corpus(tmp_path / "corpus")
+
+
+def test_a_disk_that_is_full_keeps_nobody_from_what_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, *_: Any, **__: Any) -> None:
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    campaign = Campaign(_plan(source("buggy/empty-list")), runs=1000, executor=Here(), corpus=Corpus(tmp_path))
+    monkeypatch.setattr(Path, "write_text", full)
+    for _ in campaign.run():
+        pass
+    assert len(campaign.result.findings) == 1
+    assert [problem.rpartition(": ")[2] for problem in campaign.result.lost] == ["No space left on device"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_corpus_that_is_a_file_is_said(tmp_path: Path) -> None:
