@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import seed as seeded
 from hypothesis import strategies as st
+from hypothesis.database import InMemoryExampleDatabase
 from hypothesis.errors import HypothesisException
 
 from aegis.engine.artifact import text_to_binary
 from aegis.fuzz.attack.acting import Act
-from aegis.fuzz.attack.inputs import Artifacts, Input, Make
+from aegis.fuzz.attack.inputs import Artifacts, Input, Make, chance
 from aegis.fuzz.attack.lies import AFTER, ENCODINGS, REALLOCS, THING, WASI, Lie, Told, text_of
 from aegis.wit.types import (
     PRIMITIVES,
@@ -33,11 +32,13 @@ from aegis.wit.types import (
     WitType,
 )
 
-__all__ = ["liar", "lies", "simplest"]
+__all__ = ["drawn", "liar", "lies", "simplest"]
 
-_BLOCK = 25
-"""Lies that are drawn together: the first ones of hypothesis are simple."""
-_SETTINGS: dict[str, Any] = {"database": None, "deadline": None, "suppress_health_check": list(HealthCheck)}
+_MOST = 1 << 16
+"""Random bytes for one lie."""
+_SETTINGS: dict[str, Any] = {
+    "deadline": None, "suppress_health_check": list(HealthCheck), "report_multiple_bugs": False,
+}  # fmt: skip
 _ODD = (
     0, 1, 2, 3, 4, 7, 8, 16, 17, 31, 32, 64, 127, 128, 255, 256, 1024, 4096, 0xD800, 0xDFFF, 0xFFFF, 0x10000, 0x10FFFF,
     0x110000, 65528, 65532, 65535, 65536, 65537, 0x7FFFFFFF, 0x80000000, 0x80000001, 0xFFFFFFF0, 0xFFFFFFFF,
@@ -83,7 +84,7 @@ _plain: st.SearchStrategy[Any] = st.one_of(
     _names(32, "b").map(lambda names: Flags("flags", names)),
 )
 _types = st.recursive(_plain, _wider, max_leaves=6)
-_results = st.none() | st.recursive(_plain | st.just(Own(THING)), _wider, max_leaves=6)
+_results = st.none() | _plain | st.just(Own(THING)) | st.recursive(_plain | st.just(Own(THING)), _wider, max_leaves=6)
 _params = st.recursive(_plain | st.just(Own(THING)), _wider, max_leaves=4) | st.just(Borrow(THING))
 
 
@@ -116,8 +117,7 @@ def liar(seed: int, artifacts: Artifacts) -> Make:
     """Return the source of components that break the canonical ABI."""
 
     def make(number: int) -> Input:
-        block = _drawn(seed, number // _BLOCK)
-        lie = block[number % _BLOCK % len(block)]
+        _, lie = drawn(seed, number)
         return Input(source="liar", number=number, data=text_to_binary(text_of(lie)), label=_label(lie))
 
     return make
@@ -127,19 +127,25 @@ def _label(lie: Lie) -> str:
     return f"liar: {len(lie.told)} functions, realloc {lie.realloc}, imports {', '.join(lie.wasi) or 'no WASI'}"
 
 
-@lru_cache(maxsize=4)
-def _drawn(seed: int, block: int) -> tuple[Lie, ...]:
-    """Return the lies of one block, the same for the same two."""
-    found: list[Lie] = []
+def drawn(seed: int, number: int) -> tuple[bytes, Lie]:
+    """Return random bytes and the lie that hypothesis makes of them: of nothing else, so that it is made again."""
+    rng, size = chance(seed, "liar", number), 512
+    while True:
+        choices = rng.randbytes(size)
+        _found.clear()
+        _keep.hypothesis.fuzz_one_input(choices)  # type: ignore[attr-defined]
+        if _found:
+            return choices, _found[0]
+        size = min(2 * size, _MOST)  # there were too few
 
-    @seeded(f"{seed}/{block}")
-    @settings(max_examples=_BLOCK, phases=[Phase.generate], **_SETTINGS)
-    @given(lies)
-    def draw(lie: Lie) -> None:
-        found.append(lie)
 
-    draw()
-    return tuple(found[:_BLOCK])
+_found: list[Lie] = []
+
+
+@settings(**_SETTINGS, database=None)
+@given(lies)
+def _keep(lie: Lie) -> None:
+    _found.append(lie)
 
 
 class _Shown(Exception):
@@ -151,28 +157,25 @@ class _Late(BaseException):
 
 
 def simplest(seed: int, number: int, shows: Callable[[bytes], bool], until: float) -> bytes | None:
-    """Return the simplest component that shows what one of a block shows, ``None`` where it does not.
+    """Return the simplest component that shows what one of the source shows, ``None`` where that does not.
 
-    What was found until then, on the monotonic clock, is what there is. The block is drawn again as it was then;
-    hypothesis shrinks what fails in it, which is that one.
+    What was found until then, on the monotonic clock, is what there is.
     """
-    wanted, best = number % _BLOCK, [b""]
-    drawn = [0]
+    best: list[bytes] = []
 
-    @seeded(f"{seed}/{number // _BLOCK}")
-    @settings(max_examples=_BLOCK, phases=[Phase.generate, Phase.shrink], report_multiple_bugs=False, **_SETTINGS)
+    @settings(**_SETTINGS, database=InMemoryExampleDatabase(), phases=[Phase.reuse, Phase.shrink])
     @given(lies)
     def tried(lie: Lie) -> None:
-        drawn[0] += 1
         if time.monotonic() >= until:
             raise _Late
-        if drawn[0] <= wanted:
-            return
         data = text_to_binary(text_of(lie))
         if shows(data):
-            best[0] = data
+            best.append(data)
             raise _Shown
 
+    choices, _ = drawn(seed, number)
+    with suppress(_Shown, _Late, HypothesisException):
+        tried.hypothesis.fuzz_one_input(choices)  # type: ignore[attr-defined]  # kept, where it shows it
     with suppress(_Shown, _Late, HypothesisException):
         tried()
-    return best[0] or None
+    return best[-1] if best else None
