@@ -18,6 +18,7 @@ from aegis.fuzz.attack.seeds import LARGEST, built_in, read_seeds
 from aegis.fuzz.attack.sources import SOURCES, checked, source
 from aegis.fuzz.attack.tools import run
 from aegis.runtime import Aegis
+from aegis.wit.types import children
 
 SEEDS = built_in()
 
@@ -82,8 +83,12 @@ def test_liars_are_valid_components_of_many_types() -> None:
         runtime.load(one.data)
     assert len({i.data for i in made}) > 45
     lies = [drawn(1, number)[1] for number in range(150)]
-    kinds = {type(told.function.result).__name__ for lie in lies for told in lie.told}
-    assert kinds >= {"str", "List", "Option", "Tuple", "Result", "Record", "Variant", "Enum", "Flags", "Own"}
+    functions = [told.function for lie in lies for told in lie.told]
+    found = [of for f in functions for of in (f.result, *(of for _, of in f.params))]
+    for of in found:  # which grows
+        found += [] if of is None else children(of)
+    kinds = {type(of).__name__ for of in found}
+    assert kinds >= {"str", "List", "Option", "Tuple", "Result", "Record", "Variant", "Enum", "Flags", "Own", "Borrow"}
     assert len({lie.realloc for lie in lies}) == 10
     assert len({name for lie in lies for name in lie.wasi}) > 15
 
