@@ -18,7 +18,7 @@ from aegis.names import near, printable
 from aegis.runtime import is_program
 from aegis.values import FuncType
 from aegis.wit.types import Borrow, Function, Interface, List, Own, Result, WitType
-from aegis.wit.values import Err
+from aegis.wit.values import Err, ResourceHandle
 
 if TYPE_CHECKING:
     from aegis.engine.artifact import Module
@@ -227,7 +227,10 @@ class Target:
         name, arguments = step
         try:
             if name == DROP:
-                values[arguments[0].step].drop()
+                handle = values[arguments[0].step]
+                if not isinstance(handle, ResourceHandle):
+                    raise CallError(f"step {arguments[0].step} gave no handle to drop")
+                handle.drop()
                 return Reply()
             subject = self.subjects[name]
             if subject.takes:
@@ -240,9 +243,9 @@ class Target:
             return self._called(sandbox, name, arguments)
         except Err as declared:
             return self._reply(sandbox, declared, None)
-        except (AttributeError, CallError, SandboxStateError) as error:
+        except (CallError, SandboxStateError) as error:
             # A handle that a step was to give, and did not: the case ends here, and nobody is to blame.
-            return Reply(error=error if isinstance(error, AegisError) else CallError(f"no such handle: {error}"))
+            return Reply(error=error)
         except AegisError as error:
             return self._reply(sandbox, None, error)
 
