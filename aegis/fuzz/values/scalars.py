@@ -19,13 +19,16 @@ class Integer:
     def __init__(self, low: int, high: int) -> None:
         self.low, self.high, self.edges = low, high, integers(low, high)
         self.bits = (high - low).bit_length()
+        self.ends = tuple({0, self.fit(1), self.fit(-1), low, high})
 
     def simplest(self) -> int:
         return 0
 
     def random(self, rng: Random, size: int) -> int:
         chance = rng.random()
-        if chance < 0.4:
+        if chance < 0.15:
+            return self.ends[int(rng.random() * len(self.ends))]
+        if chance < 0.45:
             return self.edges[int(rng.random() * len(self.edges))]
         if chance < 0.7:
             return self.fit(int(rng.random() * 256))
