@@ -15,6 +15,7 @@ from typing import Any
 
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.corpus import Corpus
+from aegis.fuzz.oracles.surroundings import clear_canaries
 from aegis.fuzz.plan import Plan
 from aegis.fuzz.result import Progress, Result
 from aegis.fuzz.work import explore, minimise, prepare_process
@@ -44,6 +45,8 @@ class Campaign:
         self.corpus = corpus
         self._given = executor
         self._own: Executor | None = None
+        self._numbers: set[int] = set()
+        """The processes of ours that there were."""
         self.result = Result(plan=plan)
 
     # -- running -------------------------------------------------------------------------------
@@ -132,7 +135,9 @@ class Campaign:
 
     def _submit(self, number: int, start: list[Any], known: list[str], until: float) -> Future[Any]:
         ends = time.time() + until - time.monotonic()  # by the clock on the wall: another machine has no other of ours
-        return self._executor().submit(explore, self.plan, number, CHUNK, known, start, ends)
+        future = self._executor().submit(explore, self.plan, number, CHUNK, known, start, ends)
+        self._numbers.update(getattr(self._own, "_processes", None) or ())
+        return future
 
     def _broken(self, waiting: dict[int, list[Any]], tries: dict[int, int]) -> None:
         """A process died: make others, and have what was lost done again, isolated if it happens twice."""
@@ -190,6 +195,8 @@ class Campaign:
             for process in list((getattr(own, "_processes", None) or {}).values()):
                 process.terminate()
             own.shutdown(wait=True, cancel_futures=True)
+            for number in self._numbers:
+                clear_canaries(number)
 
 
 def _weight(finding: dict[str, Any]) -> tuple[int, int, str]:

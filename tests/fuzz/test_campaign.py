@@ -151,6 +151,18 @@ def test_processes_that_always_die_end_the_campaign_with_what_it_has() -> None:
     assert result.findings
 
 
+def test_a_campaign_on_processes_leaves_nothing_in_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    campaign = Campaign(_plan(source("buggy/empty-list")), runs=1000, jobs=1)
+    for _ in campaign.run():
+        pass
+    assert campaign.result.findings
+    assert list(tmp_path.glob("aegis-*")) == []
+
+
 def test_ctrl_c_keeps_what_was_found() -> None:
     class Interrupted(Here):
         count = 0

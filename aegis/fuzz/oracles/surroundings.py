@@ -18,7 +18,7 @@ from aegis.names import printable
 if TYPE_CHECKING:
     from aegis.fuzz.target import Target
 
-__all__ = ["HostUntouched"]
+__all__ = ["HostUntouched", "clear_canaries"]
 
 _RUNS = 3
 """A difference must show in each of so many runs: other threads of this process open and close things too."""
@@ -40,7 +40,7 @@ class HostUntouched(Stateless):
     cost: ClassVar[int] = 2
 
     def __init__(self) -> None:
-        self._canaries = Path(tempfile.mkdtemp(prefix="aegis-canary-"))
+        self._canaries = Path(tempfile.mkdtemp(prefix=_prefix(os.getpid())))
         weakref.finalize(self, rmtree, self._canaries, ignore_errors=True)
         for name in ("secret.txt", "bin/tool", "empty/nothing"):
             path = self._canaries / name
@@ -84,6 +84,16 @@ class HostUntouched(Stateless):
             return ""
         grown, self._memory = now - self._memory, now
         return f"memory of the host grew by {grown:,} bytes"
+
+
+def clear_canaries(process: int) -> None:
+    """Remove the canaries of a process that was killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_prefix(process)}*"):
+        rmtree(folder, ignore_errors=True)
+
+
+def _prefix(process: int) -> str:
+    return f"aegis-canary-{process}-"
 
 
 def _tree(root: Path) -> Iterator[tuple[Path, tuple[object, ...]]]:
