@@ -1,0 +1,118 @@
+"""Every finding is a command line that shows it, whatever shell metacharacters its values have."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aegis.fuzz.campaign import Campaign
+from aegis.fuzz.plan import Plan
+from aegis.fuzz.report import to_data
+from aegis.fuzz.reproduce import command_of, pytest_file
+from aegis.limits import Limits
+from aegis.policy import Policy
+from tests.cli.command import COMMAND
+from tests.cli.command import aegis as command
+from tests.fuzz.test_campaign import Here
+from tests.guests.catalogue import source
+
+ARGUMENT = """(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 16))
+    (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (if (i32.gt_u (i32.load8_u (i32.const 64)) (i32.const 127)) (then unreachable))))"""
+
+
+def _shell(line: str) -> int:
+    """Run a line as a shell does that knows ``aegis``."""
+    program = f'aegis() {{ {shlex.join(COMMAND)} "$@"; }}\n{line}\n'
+    return subprocess.run(["sh", "-c", program], capture_output=True, timeout=120, check=False).returncode
+
+
+def _found(path: Path, runs: int = 6000, **options: Any) -> dict[str, Any]:
+    plan = Plan(data=path.read_bytes() if path.suffix == ".wasm" else _binary(path), name=str(path), **options)
+    campaign = Campaign(plan, runs=runs, executor=Here())
+    for _ in campaign.run():
+        pass
+    kind = "module" if b"(module" in path.read_bytes() else "component"
+    (finding,) = to_data(campaign.result, kind, {})["findings"]
+    return dict(finding)
+
+
+def _binary(path: Path) -> bytes:
+    from aegis.engine.artifact import read_file
+
+    return read_file(path, Limits())
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("empty-list", 134), ("code-point", 134), ("unchecked-host", 1), ("wrong-state", 1), ("leak", 1)]
+)
+def test_the_command_of_a_finding_shows_it_again(name: str, code: int) -> None:
+    finding = _found(source(f"buggy/{name}"), policy=Policy())
+    assert _shell(finding["command"]) == code
+
+
+def test_a_program_is_given_its_input_by_the_command(tmp_path: Path) -> None:
+    path = tmp_path / "it's a program.wat"
+    path.write_text(ARGUMENT)
+    finding = _found(path, 300, policy=Policy())
+    assert "printf" in finding["command"]
+    assert _shell(finding["command"]) == 134
+
+
+def test_the_command_has_the_policy_under_which_it_was_found(tmp_path: Path) -> None:
+    path = source("buggy/clean/words")
+    done = command("fuzz", "--fuel-limit", "300", "--runs", "1000", "--jobs", "1", "--out", tmp_path, path)
+    line = next(line.strip() for line in done.out.splitlines() if line.startswith("  aegis run"))
+    assert (done.code, _shell(line)) == (1, 152)
+    (test,) = tmp_path.glob("test_*.py")
+    assert ", fuel=300)" in test.read_text()
+
+
+def test_a_test_has_what_of_a_policy_is_not_as_usual() -> None:
+    """Oracle: what is written evaluates to the policy."""
+    import aegis
+
+    policy = Policy.from_keywords(
+        fuel=7, network=aegis.NetworkCapability(allow=["tcp://10.0.0.1:80", "https://*.example.com"]),
+        random=aegis.RandomCapability(seed=3), clock=aegis.ClockCapability.parse("coarse:1ms"),
+        environment=aegis.EnvironmentCapability.parse("A=b"), isolation=aegis.Isolation(recycle=3),
+    )  # fmt: skip
+    told = {"oracle": "no-trap", "signature": "s", "steps": [["f", []]], "answers": [], "text": 'say """no"""\\'}
+    text = pytest_file("x.wasm", told, policy)
+    keywords = text.partition("FINDING, ")[2].partition(")\n    assert")[0]
+    assert eval(f"Policy.from_keywords({keywords})", {**vars(aegis), "Policy": Policy}) == policy
+    compile(text, "test_it.py", "exec")
+
+
+def test_what_is_too_long_for_a_command_line_is_replayed_from_its_file() -> None:
+    finding = {
+        "oracle": "steady", "signature": "s", "steps": [["f", [f"[{'1, ' * 60_000}1]"]]], "answers": [], "text": "t",
+    }  # fmt: skip
+    assert "--replay steady_f_" in command_of("x.wasm", "component", finding)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--call", "price(0)", "--answers", "1"], 1, "no-trap: price ended as trap"),
+        (["--call", "price(0)", "--answers", "0"], 0, "nothing to object to"),
+        (["--call", "price(0"], 2, "is no call: write NAME(ARGUMENT, …)"),
+        (["--call", "price()"], 2, "price takes 1 argument"),
+        (["--call", "prize(0)"], 2, "prize is no export that can be called"),
+        (["--call", "price(0)", "--answers", "-1"], 2, "--answers takes numbers"),
+        (["--call", "price(#3)"], 2, "is given what a later call returns"),
+        (["--call", 'price("x")'], 2, "expected"),
+    ],
+)
+def test_one_case_is_run_from_the_command_line(words: list[str], code: int, told: str) -> None:
+    done = command("fuzz", "--oracle", "no-trap", *words, source("buggy/unchecked-host"))
+    assert done.code == code, done.err
+    assert told in (done.out if code < 2 else done.err)
