@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
+from aegis.errors import GuestTrap
 from aegis.fuzz.values.generate import core_shape, shape_of
 from aegis.fuzz.values.shape import Shape, Unfit
 from aegis.names import printable
@@ -18,8 +19,8 @@ from aegis.providers import wasi_binding
 from aegis.values import FuncType
 from aegis.wit.match import unversioned
 from aegis.wit.naming import pascal, snake
-from aegis.wit.types import Function, Interface, Own, Resource, Result, Variant, WitType
-from aegis.wit.values import Err, Ok
+from aegis.wit.types import Borrow, Function, Interface, Own, Resource, Result, Variant, WitType
+from aegis.wit.values import Err
 from aegis.wit.wave import format_value
 
 if TYPE_CHECKING:
@@ -173,6 +174,8 @@ class Answers:
 
     def _of_component(self, component: Any) -> None:
         wanted = {n: i for n, i in component.imports.items() if wasi_binding(n) is None}
+        ours = [i for n, i in component.imports.items() if n not in wanted and isinstance(i, Interface)]
+        self._provided = {of.key for item in ours for of in item.types.values() if isinstance(of, Resource)}
         for item in wanted.values():
             if isinstance(item, Interface):
                 self._resources(component, item)
@@ -190,7 +193,7 @@ class Answers:
     def _resources(self, component: Any, item: Interface) -> None:
         """Make a class for each resource of an interface, whose objects answer its methods."""
         for name, of in item.types.items():
-            if isinstance(of, Resource):
+            if isinstance(of, Resource) and of.key not in self._provided:
                 self._classes[of.key] = type(pascal(name), (_Thing,), {"__doc__": f"Stands for a {name} of the host."})
         for name, function in item.functions.items():
             kind, mark, rest = name.partition("]")
@@ -204,14 +207,18 @@ class Answers:
         """Provide a resource of the world's own, by its name, as one class."""
         if resource in self._made:
             return
-        body: dict[str, Any] = {}
+        cls = type(pascal(resource), (_Thing,), {})
+        for function in own.values():
+            for of in (*(of for _, of in function.params), function.result):
+                if isinstance(of, (Own, Borrow)) and of.resource.name == resource:
+                    self._classes[of.resource.key] = cls
         for name, function in own.items():
             kind, _, rest = name.partition("]")
             owner, _, method = rest.partition(".")
             if owner == resource and method:
                 answer = self._answer(name, component.imaged(function))
-                body[snake(method)] = staticmethod(answer) if kind == "[static" else answer
-        self._made[resource] = type(pascal(resource), (_Thing,), body)
+                setattr(cls, snake(method), staticmethod(answer) if kind == "[static" else answer)
+        self._made[resource] = cls
 
     def _implementation(self, component: Any, interface: str, item: Interface) -> Any:
         body: dict[str, Any] = {}
@@ -230,13 +237,13 @@ class Answers:
         def answer(*_: Any) -> Any:
             number = self.now.next()
             if chosen is None:
-                return None if result is None else _Thing()
+                if result is None:
+                    return None
+                raise GuestTrap(f"nothing can stand for what {printable(name)} gives", code="missing-import")
             value = chosen.value(number)
             self.now.tell(name, value, result)
-            if isinstance(result, Result):
-                if isinstance(value, Err):
-                    raise value
-                return value.value if isinstance(value, Ok) else value
+            if isinstance(result, Result) and isinstance(value, Err):
+                raise value
             return value
 
         return answer
@@ -313,7 +320,9 @@ class _Handles(dict[Any, Any]):
         return isinstance(key, Own)
 
     def __getitem__(self, key: Any) -> Any:
-        return _Fresh(self.classes.get(key.resource.key, _Thing))
+        if key.resource.key not in self.classes:
+            raise Unfit(f"{printable(key.resource.name)} is a resource of the host's own, or of nobody's")
+        return _Fresh(self.classes[key.resource.key])
 
 
 def _chosen(of: WitType, classes: Mapping[int, type]) -> _Chosen | None:

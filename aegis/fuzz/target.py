@@ -130,9 +130,15 @@ class Target:
                 yield name
 
     def _subject(self, name: str) -> Subject:
-        if is_program(name):
+        if is_program(name) and self._takes_nothing(name):
             return Subject(name, tuple(shape_of(of, self._overrides) for of in PROGRAM), program=True)
         return self._module(name) if self.artifact.kind == "module" else self._component(name)
+
+    def _takes_nothing(self, name: str) -> bool:
+        """Tell whether an export has no parameters; a program's has none, whatever its name is."""
+        if self.artifact.kind == "module":
+            return not self.artifact.signature(name).params  # type: ignore[union-attr]
+        return not _function(self.artifact.exports, name).params  # type: ignore[arg-type]
 
     def _module(self, name: str) -> Subject:
         module: Any = self.artifact

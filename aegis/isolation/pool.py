@@ -359,6 +359,8 @@ class Pool:
         with self._lock:
             while kept := self._used.get(line):
                 worker = kept.pop()
+                if not kept:
+                    del self._used[line]
                 if worker.waits():
                     return worker
                 worker.discard()

@@ -215,9 +215,7 @@ def test_a_corpus_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         Corpus(tmp_path / "corpus")
 
 
-def test_a_disk_that_is_full_keeps_nobody_from_what_was_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_is_full_keeps_nobody_from_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Path, *_: Any, **__: Any) -> None:
         self.touch()
         raise OSError(errno.ENOSPC, "No space left on device")

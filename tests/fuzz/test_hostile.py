@@ -73,6 +73,36 @@ def test_resources_that_a_host_gives_answer_their_methods_too() -> None:
     assert any(_call(target, "found", n, 0).value == 0 for n in range(1, 8))
 
 
+def test_a_result_inside_a_result_is_answered_as_it_is() -> None:
+    """Oracle: whatever the number, the answer is of the function's type, so that no host function is to blame."""
+    text = """(component
+      (import "acme:deep/host@0.1.0" (instance $host
+        (export "ask" (func (result (result (result u8 (error u8)) (error u16)))))))
+      (core module $memory (memory (export "memory") 1))
+      (core instance $memory (instantiate $memory))
+      (core func $ask (canon lower (func $host "ask") (memory (core memory $memory "memory"))))
+      (core module $m (import "" "ask" (func $ask (param i32))) (func (export "f") (call $ask (i32.const 16))))
+      (core instance $m (instantiate $m (with "" (instance (export "ask" (func $ask))))))
+      (func (export "f") (canon lift (core func $m "f"))))"""
+    target = Target(RUNTIME, RUNTIME.load_wat(text))
+    assert {_call(target, "f", n).status for n in range(80)} == {"returned"}
+
+
+def test_a_resource_of_wasis_own_is_nothing_that_can_be_made_up() -> None:
+    text = """(component
+      (import "wasi:io/poll@0.2.3" (instance $poll (export "pollable" (type (sub resource)))))
+      (alias export $poll "pollable" (type $pollable))
+      (import "acme:timers/timers@0.1.0" (instance $timers
+        (alias outer 1 $pollable (type $p)) (export "pollable" (type $own (eq $p)))
+        (export "soon" (func (result (own $own))))))
+      (core func $soon (canon lower (func $timers "soon")))
+      (core module $m (import "" "soon" (func $soon (result i32))) (func (export "f") (drop (call $soon))))
+      (core instance $m (instantiate $m (with "" (instance (export "soon" (func $soon))))))
+      (func (export "f") (canon lift (core func $m "f"))))"""
+    reply = _call(Target(RUNTIME, RUNTIME.load_wat(text)), "f", 0)
+    assert (reply.status, reply.error.code) == ("trap", "missing-import")
+
+
 def test_low_numbers_are_the_notable_answers_of_a_type() -> None:
     target = Target(RUNTIME, RUNTIME.load_file(source("shop")))
     told = {target.answered(Case((Step("total", (["x"],)),), (n,)))[0] for n in range(12)}

@@ -114,6 +114,18 @@ def test_a_recycled_worker_has_no_more_descriptors_than_at_first() -> None:
     assert counts[-1] <= counts[1]
 
 
+def test_an_artifact_whose_kept_workers_are_all_in_use_is_in_nobodys_way() -> None:
+    text = '(module (func (export "n") (result i32) (i32.const {})))'
+    with Aegis(isolation={"recycle": 5, "workers": 1}, cache=False) as runtime:
+        modules = [runtime.load_wat(text.format(n)) for n in range(3)]
+        runtime.sandbox(modules[0]).close()
+        with runtime.sandbox(modules[0]) as first:  # takes the only worker that was kept for it
+            for n in (1, 2):
+                with runtime.sandbox(modules[n]) as other:
+                    assert other.call("n") == n
+            assert first.call("n") == 0
+
+
 def test_a_worker_is_recycled_for_its_own_artifact_alone() -> None:
     with Aegis(isolation={"recycle": 5, "workers": 4}, cache=False) as runtime:
         one, other = runtime.load_wat(COUNTER), runtime.load_wat(COUNTER.replace("hello", "hallo"))
