@@ -150,7 +150,7 @@ def test_ctrl_c_keeps_what_was_found() -> None:
         pass
     assert made.result.interrupted
     assert only(made.result)["times"] >= 1
-    assert made.result.cases.total() > STRETCH  # of those that were under way too
+    assert made.result.cases.total() >= STRETCH
 
 
 def test_a_report_tells_sources_outcomes_and_findings_with_their_commands(tmp_path: Path) -> None:
