@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, AegisError, Caller, GuestTrap, HostError
+from aegis.engine import trampoline
+from aegis.engine.door import Door
+from aegis.engine.native import lib
+from aegis.limits import Limits
 from tests.isolation.isolated import PLACES, shared
 
 TRAPS = {
@@ -134,3 +138,21 @@ def test_memory_that_is_out_of_bounds_under_a_start_function_is_a_fault() -> Non
     with runtime.sandbox(runtime.load_wat(text), imports={"env": {"f": lambda at: 7}}) as sandbox:
         assert sandbox.call("got") == 7
         assert sandbox.stdout == b""
+
+
+def test_nothing_escapes_from_a_host_call_of_a_start_function() -> None:
+    """Oracle: whatever is raised where nothing should be is kept for the caller, and the engine is told of a trap."""
+    door, surprise = Door(Limits()), RuntimeError("nobody expected this")
+
+    def serve(*_: int) -> int | None:
+        assert door.caller == 7
+        raise surprise
+
+    number = trampoline.take_slot((door, print, "env", "f"))
+    try:
+        answer = trampoline._noting(serve)(number, 7, 0, 0)
+    finally:
+        trampoline.free_slots([number])
+    assert answer
+    assert (door.failure, door.caller) == (surprise, None)
+    lib.wasm_trap_delete(answer)
