@@ -20,7 +20,7 @@ __all__ = ["PARTS"]
 ROOT = Path(__file__).resolve().parent.parent
 GUEST = ROOT / "guests" / "buggy" / "clean" / "words.wat"
 FUNCTION = "commas"
-RUNS = 60_000
+RUNS = 240_000
 PROCESS = """
 import sys, wasmtime
 from wasmtime import component
