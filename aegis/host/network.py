@@ -2,7 +2,7 @@
 
 This is the only place that opens a socket or asks a resolver. What is dialled is an address that was judged,
 never a name: a name is looked up here, once, its answers are judged one by one, and the sandbox remembers
-which name an address came from, so that a rule for the name covers the connection that follows.
+which name an address came from (:mod:`aegis.host.judge`), so that a rule for the name covers what follows.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from aegis.errors import QuotaExceeded
+from aegis.host.judge import NetworkJudge
 from aegis.host.nowhere import Nowhere
 from aegis.limits import Limits, format_bytes
 from aegis.names import printable
 from aegis.policy.network import NetworkCapability, NetworkVerdict
-from aegis.policy.patterns import plain_host
 from aegis.values import CallScope, Decision
 
 __all__ = ["Lookup", "Network", "Resolver", "shown"]
 
 Resolver = Callable[[str], list[str]]
-"""Gives the addresses of a name, in order of preference; raises ``socket.gaierror``."""
+"""Gives the addresses of a name, in order of preference, and may add the names that it is an alias of, which are judged
+too; raises ``socket.gaierror``."""
 
 _LOOKUPS = 4
-_ADDRESSES_KEPT, _NAMES_KEPT = 4096, 16
 
 
 def shown(host: str, port: int) -> str:
@@ -37,9 +37,15 @@ def shown(host: str, port: int) -> str:
 
 
 def system_resolver(name: str) -> list[str]:
-    """Ask the system, as any program would."""
-    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+    """Ask the system, as any program would; the canonical name, which ends a chain of CNAMEs, comes last."""
+    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_CANONNAME)
+    answers = [str(entry[4][0]).partition("%")[0] for entry in found]
+    return list(dict.fromkeys([*answers, *(entry[3] for entry in found if entry[3])]))
+
+
+def _remedy(verdict: NetworkVerdict, flag: str) -> str:
+    """Return the flag that would grant what was denied; none overrides a rule that denies."""
+    return "" if verdict or verdict.rule.startswith("deny ") else flag
 
 
 class Closing(Protocol):
@@ -61,7 +67,7 @@ class Network:
         self._capability = capability or NetworkCapability()
         self.limits, self.scope = limits, scope
         self.resolver = resolver
-        self._names: dict[str, dict[str, None]] = {}
+        self._judge = NetworkJudge(self._capability)
         self._open: set[socket.socket] = set()
         self._lookups: set[Lookup] = set()
         self._connections = self._bytes = 0
@@ -76,62 +82,62 @@ class Network:
 
     def may_connect(self, scheme: str, host: str, port: int) -> bool:
         """Judge reaching the address ``host``, by itself or by a name that it was found under; record it."""
-        verdict = self._judged(scheme, host, port)
-        return self._told("connect to", scheme, host, port, bool(verdict), verdict.rule, "--allow-net")
-
-    def _judged(self, scheme: str, host: str, port: int) -> NetworkVerdict:
-        verdict = self._capability.decide(scheme, host, port)
-        for name in () if verdict else self._names.get(host, ()):
-            verdict = self._capability.decide(scheme, name, port, address=host)
-            if verdict:
-                break
-        return verdict
+        return self._told("connect to", scheme, host, port, self._judge.connect(scheme, host, port), "--allow-net")
 
     def may_listen(self, scheme: str, host: str, port: int) -> bool:
         """Judge binding to, and listening at, an address; record it."""
-        verdict = self._capability.decide_listen(scheme, host, port)
-        return self._told("listen at", scheme, host, port, bool(verdict), verdict.rule, "--listen")
+        return self._told("listen at", scheme, host, port, self._judge.listen(scheme, host, port), "--listen")
 
-    def may_hear(self, host: str, port: int) -> bool:
-        """Judge a datagram that came in on a socket that no rule lets listen: its sender must be allowed."""
-        return bool(self._judged("udp", host, port))
+    def may_accept(self, scheme: str, host: str, port: int) -> bool:
+        """Judge a peer that reached a socket which a rule lets listen; record a denial."""
+        verdict = self._judge.accept(scheme, host, port)
+        return bool(verdict) or self._told("accept", scheme, host, port, verdict, "--listen")
+
+    def may_hear(self, host: str, port: int, *, listening: bool = False) -> bool:
+        """Judge the sender of a datagram: allowed, or not denied on a socket that a rule lets listen.
+
+        It is not recorded, since strangers choose how many there are.
+        """
+        judge = self._judge.accept if listening else self._judge.connect
+        return bool(judge("udp", host, port))
 
     def may_look_up(self, name: str) -> bool:
         """Judge looking up a name; record it."""
-        verdict = self._capability.decide_lookup(name)
+        verdict = self._judge.look_up(name)
         if not verdict or self.scope.listens:
             self.scope.decided(
                 Decision(
                     capability="network", action="look up", target=printable(name, 253), allowed=bool(verdict),
-                    rule=verdict.rule, remedy="" if verdict else f"--allow-net tcp://{printable(name, 253)}:PORT",
+                    rule=verdict.rule, remedy=_remedy(verdict, f"--allow-net tcp://{printable(name, 253)}:PORT"),
                 )
             )  # fmt: skip
         return bool(verdict)
 
     def may_request(self, scheme: str, host: str, port: int, method: str) -> bool:
         """Judge an HTTP request to a host, by name or address; record it."""
-        verdict = self._capability.decide(scheme, host, port, method=method)
-        return self._told("request", scheme, host, port, bool(verdict), verdict.rule, "--allow-net")
+        verdict = self._judge.request(scheme, host, port, method)
+        return self._told("request", scheme, host, port, verdict, "--allow-net")
 
-    def vetted(self, scheme: str, host: str, port: int, method: str, addresses: list[str]) -> list[str]:
+    def vetted(self, scheme: str, host: str, port: int, method: str, answers: list[str]) -> list[str]:
         """Return those of a name's addresses that may be dialled for a request; record one denial if none may."""
-        verdicts = [(a, self._capability.decide(scheme, host, port, address=a, method=method)) for a in addresses]
+        resolved = self._judge.resolved(host, answers)
+        verdicts = [(a, self._judge.dial(scheme, host, port, method, a)) for a in resolved]
         allowed = [address for address, verdict in verdicts if verdict]
-        if not allowed and verdicts:
-            address, verdict = verdicts[0]
-            self._told("connect to", scheme, address, port, False, verdict.rule, "--allow-net")
+        if not allowed and answers:
+            address, verdict = verdicts[0] if verdicts else (answers[0], self._judge.answer(host, answers[0]))
+            self._told("connect to", scheme, address, port, verdict, "--allow-net")
         return allowed
 
-    def _told(self, action: str, scheme: str, host: str, port: int, allowed: bool, rule: str, flag: str) -> bool:
-        if not allowed or self.scope.listens:
+    def _told(self, action: str, scheme: str, host: str, port: int, verdict: NetworkVerdict, flag: str) -> bool:
+        if not verdict or self.scope.listens:
             target = f"{scheme}://{printable(shown(host, port), 280)}"
             self.scope.decided(
                 Decision(
-                    capability="network", action=action, target=target, allowed=allowed, rule=rule,
-                    remedy="" if allowed else f"{flag} {target}",
+                    capability="network", action=action, target=target, allowed=bool(verdict), rule=verdict.rule,
+                    remedy=_remedy(verdict, f"{flag} {target}"),
                 )
             )  # fmt: skip
-        return allowed
+        return bool(verdict)
 
     # -- names ---------------------------------------------------------------------------------------
 
@@ -146,31 +152,18 @@ class Network:
     def answered(self, lookup: Lookup) -> list[str]:
         """Return the addresses of a finished lookup that the policy permits, and remember where they came from."""
         self._lookups.discard(lookup)
-        permitted = [a for a in lookup.addresses if self._capability.decide_answer(lookup.name, a)]
-        if lookup.addresses and not permitted:
-            verdict = self._capability.decide_answer(lookup.name, lookup.addresses[0])
+        resolved = self._judge.resolved(lookup.name, lookup.addresses)
+        found = self._judge.permitted(lookup.name, resolved, self.limits.resolver_answers)
+        if lookup.addresses and not found:
+            first = lookup.addresses[0]
+            verdict = self._judge.answer(lookup.name, first)
             self.scope.decided(
                 Decision(
                     capability="network", action="look up", target=printable(lookup.name, 253), allowed=False,
-                    rule=verdict.rule, remedy=f"--allow-net tcp://{shown(lookup.addresses[0], 0)[:-1]}PORT",
+                    rule=verdict.rule, remedy=_remedy(verdict, f"--allow-net tcp://{shown(first, 0)[:-1]}PORT"),
                 )
             )  # fmt: skip
-        # In the one notation that a socket's address is shown in, whatever the resolver's.
-        plain = dict.fromkeys(str(plain_host(address)) for address in permitted)
-        found = list(plain)[: self.limits.resolver_answers]
-        for address in found:
-            self._remember(address, lookup.name)
         return found
-
-    def _remember(self, address: str, name: str) -> None:
-        """Keep where an address came from: the latest addresses, and the latest names of each."""
-        names = self._names.pop(address, {})
-        names.pop(name, None)
-        self._names[address] = names
-        names[name] = None
-        for kept, most in ((names, _NAMES_KEPT), (self._names, _ADDRESSES_KEPT)):
-            if len(kept) > most:
-                del kept[next(iter(kept))]
 
     def forget(self, lookup: Lookup) -> None:
         """The guest gave a lookup up. It counts until its thread ends: given up, they would have no limit."""

@@ -39,8 +39,14 @@ class NetworkVerdict:
 class NetworkCapability:
     """What a guest may reach (``allow``, less ``deny``) and where it may ``listen``; empty is nothing.
 
-    Each takes patterns, or text that is parsed as one. In ``deny`` the port may be left out, and all
-    are meant; a denial of ``http`` or ``https`` is one of ``tcp`` too.
+    Each takes patterns, or text that is parsed as one. In ``deny`` the port may be left out, which means every port.
+
+    Deny wins over ``allow``. A denied *name* is denied as a whole, whatever scheme or port its rule has: the name is
+    not looked up, and an address that it is found to have is not reached, over any transport, until the sandbox ends.
+    A denied *IP, CIDR or class* is denied at the ports of its rule: ``udp`` over UDP; ``tcp`` over TCP, which carries
+    HTTP; ``http`` and ``https`` over TCP and over UDP, which carries HTTP/3; without a scheme over all of them. It
+    denies peers that connect, or send datagrams, to a listening guest too. ``deny`` does not restrict the addresses
+    at which the guest listens: those are named by ``listen``.
     """
 
     allow: tuple[NetworkPattern, ...]
@@ -110,13 +116,17 @@ class NetworkCapability:
         name = host_name(host)
         if name is None:
             return NetworkVerdict(False, f"'{printable(host, 80)}' is not a host name")
-        for rule in self.deny:
-            if rule.fits_name(name) and rule.scheme is None and rule.ports == (0, MOST_PORT):
-                return NetworkVerdict(False, f"deny {rule}")
+        denial = self.denial_of(name)
+        if denial is not None:
+            return NetworkVerdict(False, f"deny {denial}")
         for rule in self.allow:
             if rule.lets_look_up(name):
                 return NetworkVerdict(True, f"allow {rule}")
         return NetworkVerdict(False, f"nothing allows {name}")
+
+    def denial_of(self, name: str) -> NetworkPattern | None:
+        """Return the rule that denies a host name, which is normalised; ``None`` if none does."""
+        return next((rule for rule in self.deny if rule.fits_name(name)), None)
 
     def decide_answer(self, host: str, address: str) -> NetworkVerdict:
         """Judge an address that the name ``host`` has: may anything be reached there, at any port?"""
@@ -125,13 +135,25 @@ class NetworkCapability:
             return NetworkVerdict(False, f"'{printable(address, 80)}' is not an address of {printable(host, 80)}")
         carried = addresses.judged(found)
         for rule in self.deny:
-            if rule.scheme is None and rule.ports == (0, MOST_PORT) and _denies(rule, name, found, carried):
+            whole = rule.scheme is None and rule.ports == (0, MOST_PORT)
+            if rule.fits_name(name) or (whole and _denies_address(rule, found, carried)):
                 return NetworkVerdict(False, f"deny {rule}")
         public = addresses.address_class(carried) == "public"
         for rule in self.allow:
             if rule.fits_address(carried) or (public and rule.fits_name(name)):
                 return NetworkVerdict(True, f"allow {rule}")
         return NetworkVerdict(False, _closed(name, carried))
+
+    def decide_peer(self, scheme: str, address: str, port: int) -> NetworkVerdict:
+        """Judge a peer that reached a listening guest: ``deny`` keeps it away, ``listen`` has admitted the others."""
+        found = addresses.read_address(address)
+        if found is None:
+            return NetworkVerdict(False, f"'{printable(address, 80)}' is not an address")
+        carried = addresses.judged(found)
+        for rule in self.deny:
+            if rule.keeps_from(scheme, port) and _denies_address(rule, found, carried):
+                return NetworkVerdict(False, f"deny {rule}")
+        return NetworkVerdict(True, "listen")
 
     def decide_listen(self, scheme: str, host: str, port: int) -> NetworkVerdict:
         """Judge binding to, and listening at, the address ``host``. Only ``listen`` counts, not ``deny``."""
@@ -157,7 +179,8 @@ class NetworkCapability:
     ) -> NetworkVerdict:
         address = None if found is None else addresses.judged(found)
         for rule in self.deny:
-            if rule.keeps_from(scheme, port) and _denies(rule, name, found, address):
+            named = name is not None and rule.fits_name(name)
+            if named or (rule.keeps_from(scheme, port) and _denies_address(rule, found, address)):
                 return NetworkVerdict(False, f"deny {rule}")
         fitting = [rule for rule in self.allow if rule.fits_port(scheme, port) and rule.fits_method(method)]
         if address is None:
@@ -195,10 +218,8 @@ def _fault(scheme: str, port: int) -> str | None:
     return None if 0 <= port <= MOST_PORT else f"{port} is not a port"
 
 
-def _denies(rule: NetworkPattern, name: str | None, found: Address | None, address: Address | None) -> bool:
-    """Tell whether a rule denies the name, the address as it was given, or the one that it carries."""
-    if name is not None and rule.fits_name(name):
-        return True
+def _denies_address(rule: NetworkPattern, found: Address | None, address: Address | None) -> bool:
+    """Tell whether a rule names the address as it was given, or the one that it carries."""
     return any(a is not None and rule.fits_address(a) for a in (found, address))
 
 

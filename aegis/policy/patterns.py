@@ -20,6 +20,9 @@ IMPLIED_PORTS = {"tcp": None, "udp": None, "http": 80, "https": 443}
 MOST_PORT = 65535
 """The greatest port."""
 _COVERED = {"tcp": ("tcp", "http", "https"), "udp": ("udp",), "http": ("http",), "https": ("https",)}
+_HTTP_DENIED = ("tcp", "http", "https", "udp")
+_DENIED_WITH = {"tcp": _COVERED["tcp"], "udp": _COVERED["udp"], "http": _HTTP_DENIED, "https": _HTTP_DENIED}
+"""What a denial of each scheme covers: TCP carries HTTP/1 and HTTP/2, UDP carries HTTP/3 (RFC 9114)."""
 _OF_METHODS = ("http", "https")
 _METHOD = re.compile("[A-Z][A-Z-]{0,31}")
 _LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
@@ -115,12 +118,12 @@ class NetworkPattern:
         return self.method is None or self.method == method
 
     def keeps_from(self, scheme: str, port: int) -> bool:
-        """Tell whether the pattern, as a denial, is for this scheme and port.
+        """Tell whether the pattern, as a denial of an address, is for this scheme and port.
 
-        What is denied over ``https`` is denied over ``tcp`` too, which could carry it.
+        It covers every transport that can carry its own scheme.
         """
-        reached = self.fits_port(scheme, port)
-        return reached or (self.scheme in _COVERED[scheme] and self.ports[0] <= port <= self.ports[1])
+        covered = self.scheme is None or scheme in _DENIED_WITH[self.scheme]
+        return covered and self.ports[0] <= port <= self.ports[1]
 
     def lets_look_up(self, name: str) -> bool:
         """Tell whether the pattern, as an allowance, lets this host name, which is normalised, be looked up."""

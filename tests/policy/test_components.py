@@ -20,7 +20,7 @@ LOOKUPS: list[tuple[tuple[str, ...], tuple[str, ...], str, bool, str]] = [
     (("public:443",), (), "any.example", True, "allow public:443"),
     (("10.0.0.1:1",), (), "db.example", False, "nothing allows db.example"),
     (("*.example:1",), ("b.example",), "b.example", False, "deny b.example:*"),
-    (("*.example:1",), ("b.example:22",), "b.example", True, "allow *.example:1"),
+    (("*.example:1",), ("b.example:22",), "b.example", False, "deny b.example:22"),
     (("*.example:1",), (), "not a name", False, "'not a name' is not a host name"),
     ((), (), "a.example", False, "nothing allows a.example"),
 ]

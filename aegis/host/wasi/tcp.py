@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["TcpSocket"]
 
 _SECOND = 1_000_000_000
+_DENIED_AT_ONCE = 16
 _UNSPECIFIED = ("0.0.0.0", "::")
 
 
@@ -98,11 +99,20 @@ class TcpSocket(SocketBase):
         self._must(ErrorCode.INVALID_STATE, "listening")
         if self.network.full():
             raise refuse(ErrorCode.NEW_SOCKET_LIMIT)
-        accepted, _ = self.shared.socket.accept()
+        accepted = self._next_peer()
         self.network.adopt(accepted)
         self.network.connecting()
         client = TcpSocket(self.wasi, self.family, Shared(self.network, accepted))
         return client, *client._streams()
+
+    def _next_peer(self) -> socket.socket:
+        """Accept a connection; hang up on peers that a rule denies, so many at most before the call returns."""
+        for _ in range(_DENIED_AT_ONCE):
+            accepted, peer = self.shared.socket.accept()
+            if self.network.may_accept("tcp", str(peer[0]).partition("%")[0], int(peer[1])):
+                return accepted
+            accepted.close()
+        raise refuse(ErrorCode.WOULD_BLOCK)
 
     # -- connecting ----------------------------------------------------------------------------------
 

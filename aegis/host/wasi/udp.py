@@ -43,7 +43,7 @@ class UdpSocket(SocketBase):
         if self.state != "unbound":
             raise refuse(ErrorCode.INVALID_STATE)
         if port or host not in _UNSPECIFIED:
-            # A rule that lets it listen lets anybody send to it; without, only those that it may send to.
+            # With a rule that lets it listen, every peer that none denies may send to it; else those it may send to.
             if not self.network.may_listen("udp", host, port):
                 raise refuse(ErrorCode.ACCESS_DENIED)
             self.open_to_all = True
@@ -147,8 +147,8 @@ class IncomingDatagramStream(_Side):
 
     def _heard(self, host: str, port: int) -> bool:
         if self.remote is not None:
-            return (host, port) == self.remote[:2]
-        return self.owner.open_to_all or self.owner.network.may_hear(host, port)
+            return (host, port) == self.remote[:2] and self.owner.network.may_hear(host, port)
+        return self.owner.network.may_hear(host, port, listening=self.owner.open_to_all)
 
 
 class OutgoingDatagramStream(_Side):

@@ -44,10 +44,11 @@ class Client:
         tls: ssl.SSLContext | None = None,
         timeout: float = 20,
         resolver: Resolver | None = None,
+        deny: tuple[str, ...] = (),
         **limits: Any,
     ) -> None:
         made = Limits(timeout=timeout, **limits)
-        self.policy = Policy(limits=made, network=NetworkCapability(allow=allow))
+        self.policy = Policy(limits=made, network=NetworkCapability(allow=allow, deny=deny))
         self.door = Door(made)
         self.door.deadline = time.monotonic() + timeout
         self.decisions: list[Decision] = []

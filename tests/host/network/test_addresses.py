@@ -107,12 +107,13 @@ def test_what_lets_a_guest_reach_inside_does_not_let_it_tell_outside(rule: str, 
 def test_what_is_remembered_of_names_has_a_bound() -> None:
     with guest() as made:
         network = Network(NetworkCapability(allow=["*.example:1"]), made.wasi.limits, made.door)
+        judge = network._judge
         for n in range(5000):
-            network._remember(f"1.1.{n // 250}.{n % 250}", "a.example")
+            judge.permitted("a.example", [f"1.1.{n // 250}.{n % 250}"], 64)
         for n in range(100):
-            network._remember("8.8.8.8", f"n{n}.example")
-        assert len(network._names) == 4096
-        assert len(network._names["8.8.8.8"]) == 16
+            judge.permitted(f"n{n}.example", ["8.8.8.8"], 64)
+        assert len(judge._names) == 4096
+        assert len(judge._names["8.8.8.8"]) == 16
         assert not network.may_connect("tcp", "1.1.0.0", 1)
         assert network.may_connect("tcp", "8.8.8.8", 1)
         assert network.may_connect("tcp", "1.1.19.249", 1)
