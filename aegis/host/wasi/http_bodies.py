@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.host.http.faults import HttpFault
 from aegis.host.wasi.http_errors import error_code, failed
-from aegis.host.wasi.http_fields import Fields, received
+from aegis.host.wasi.http_fields import Fields, may_trail, received
 from aegis.host.wasi.io import CHUNK, Ended, InputStream, Interest, OutputStream, Pollable
 from aegis.wit.values import Err, Ok
 
@@ -55,6 +55,9 @@ class OutgoingBody:
         if this.length is not None and this.given != this.length:
             this.__drop__()
             raise Err(error_code(HttpFault("HTTP-request-body-size", this.given)))
+        if trailers is not None and not may_trail(trailers):
+            this.__drop__()
+            raise Err(error_code(HttpFault("HTTP-protocol-error")))
         this.ended, this.trailers = True, trailers
         if this.exchange is not None:
             this.exchange.end(this.last_fields())
@@ -224,7 +227,7 @@ class FutureTrailers:
         if self._exchange.error is not None and not self._exchange.finished:
             return Ok(Err(error_code(self._exchange.error)))
         trailers = self._exchange.trailers
-        return Ok(Ok(received(self._wasi, trailers) if trailers else None))
+        return Ok(Ok(received(self._wasi, trailers, trailers=True) if trailers else None))
 
     def ready(self) -> bool:
         try:
