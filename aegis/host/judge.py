@@ -18,7 +18,7 @@ __all__ = ["NetworkJudge"]
 _ADDRESSES_KEPT, _NAMES_KEPT = 4096, 16
 _DENIED_ADDRESSES = 16384
 _ANSWERS_JUDGED = 256
-"""Answers of one look-up that are judged: each costs a walk through the rules, and the name's owner sends any number."""
+"""Answers of one look-up that are judged: each costs a walk through the rules, and a name may have any number."""
 
 
 class NetworkJudge:

@@ -11,6 +11,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from aegis.host.http.faults import HttpFault
+from aegis.host.http.framing import SectionSizes
 from aegis.host.http.message import Fields, Head, Request
 from aegis.host.http.transport import Transport
 from aegis.host.network import Network
@@ -51,6 +52,7 @@ class Exchange:
         self._protocol: Any = None
         self._unsent = b""
         self._body = bytearray()
+        self._given = 0
         self._given_end: tuple[Fields | None] | None = None
         self._end_given = not request.has_body
         self._stopped: HttpFault | None = None
@@ -76,8 +78,11 @@ class Exchange:
             self._go(self._transport)
             self._overdue()
         except HttpFault as fault:
-            self.error = fault
-            self._release()
+            self._fail(fault)
+
+    def _fail(self, fault: HttpFault) -> None:
+        self.error = fault
+        self._release()
 
     def _go(self, transport: Transport) -> None:
         if self._protocol is None:
@@ -99,14 +104,15 @@ class Exchange:
         self._network.exchanges.discard(self)
 
     def _speak(self, protocol: str) -> Any:
-        field_bytes = self._network.limits.http_field_bytes or 1 << 20
+        limits = self._network.limits
+        sizes = SectionSizes(limits.http_fields, limits.http_field_bytes)
         if protocol == "h2":
             from aegis.host.http.http2 import Http2
 
-            return Http2(self._request, field_bytes)
+            return Http2(self._request, sizes)
         from aegis.host.http.http1 import Http1
 
-        return Http1(self._request, field_bytes)
+        return Http1(self._request, sizes)
 
     def _send_or_stop(self, transport: Transport) -> None:
         """Send on; a server that takes no more of the request may still have answered."""
@@ -174,21 +180,10 @@ class Exchange:
                 self._enter("between_bytes")
             elif self._protocol.ended:
                 self._end_seen = True
-                self._check(self._protocol.trailers, "trailer")
             elif self._protocol.head is not None and self._phase == "first_byte":
-                self._check(self._protocol.head.fields, "header")
                 self._enter("between_bytes")
             else:
                 return
-
-    def _check(self, fields: Fields | None, what: str) -> None:
-        limits = self._network.limits
-        if fields is None:
-            return
-        size = sum(len(name) + len(value) for name, value in fields)
-        many = limits.http_fields is not None and len(fields) > limits.http_fields
-        if many or (limits.http_field_bytes is not None and size > limits.http_field_bytes):
-            raise HttpFault(f"HTTP-response-{what}-section-size", size)
 
     def _enter(self, phase: str) -> None:
         self._phase, self._since = phase, time.monotonic()
@@ -216,12 +211,18 @@ class Exchange:
         return max(0, _MOST - len(self._body) - len(self._unsent))
 
     def give(self, data: bytes) -> None:
-        """Take a piece of the request's body."""
+        """Take a piece of the request's body. More than the length that was stated is never sent."""
+        self._given += len(data)
+        if self._request.length is not None and self._given > self._request.length:
+            self._fail(HttpFault("HTTP-request-body-size", self._given))
+            return
         self._body += data
         self.pump()
 
     def end(self, trailers: Fields | None) -> None:
-        """End the request's body."""
+        """End the request's body, which has the length that was stated or is given up with the connection."""
+        if self._request.length not in (None, self._given) and self.error is None:
+            self._fail(HttpFault("HTTP-request-body-size", self._given))
         if not self._end_given:
             self._end_given, self._given_end = True, (trailers,)
             self.pump()

@@ -1,16 +1,25 @@
-"""HTTP/2 on h2: one stream of one connection."""
+"""HTTP/2 on h2: one stream of one connection.
+
+h2 does not hold the length of a request's body against ``content-length``, and lets trailers replace what the head of a
+response stated: lengths are judged here, by the rules of :mod:`aegis.host.http.framing`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
+from collections.abc import Iterator
+from typing import Any
 
 import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
 import h2.settings
+import hyperframe.exceptions
 
 from aegis.host.http.faults import HttpFault
+from aegis.host.http.framing import LENGTH, SectionSizes, response_length
 from aegis.host.http.message import Fields, Head, Request
 
 __all__ = ["Http2"]
@@ -18,22 +27,28 @@ __all__ = ["Http2"]
 _FRAME_HEAD = 9
 _FRAME_MOST = 1 << 14
 _GOAWAY = 7
-_STATUSES = range(100, 1000)
+_Response = h2.events.ResponseReceived | h2.events.InformationalResponseReceived
+_FINAL_STATUSES = range(200, 1000)
 
 
 class Http2:
     """The client's side of one exchange."""
 
-    def __init__(self, request: Request, field_bytes: int) -> None:
+    def __init__(self, request: Request, sizes: SectionSizes) -> None:
+        self._method, self._sizes = request.method, sizes
+        self._expected: int | None = None
+        self._received = 0
         config = h2.config.H2Configuration(client_side=True, header_encoding=None)
         self._connection = h2.connection.H2Connection(config)
         self._connection.local_settings = h2.settings.Settings(
             client=True,
             initial_values={
                 h2.settings.SettingCodes.ENABLE_PUSH: 0,
-                h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: field_bytes,
+                h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: sizes.list_bytes,
             },
         )
+        # What is announced holds once the server has acknowledged it; the decoder must not wait for that.
+        self._connection.decoder.max_header_list_size = sizes.list_bytes
         self._connection.initiate_connection()
         self._stream = self._connection.get_next_available_stream_id()
         self.head: Head | None = None
@@ -51,10 +66,24 @@ class Http2:
             (b":authority", request.authority.encode()),
             (b":path", request.target.encode()),
         ]
-        try:
-            fields = [(name.lower(), value) for name, value in request.fields]
+        fields = [(name.lower(), value) for name, value in request.fields]
+        if request.length is not None:
+            fields.append((LENGTH, b"%d" % request.length))
+        with self._faults():
             self._connection.send_headers(self._stream, head + fields, end_stream=not request.has_body)
-        except h2.exceptions.ProtocolError:
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Raise what h2 refuses, of this side or of the server, as an ``HttpFault``."""
+        try:
+            yield
+        except h2.exceptions.StreamClosedError:
+            raise HttpFault("connection-terminated") from None
+        except h2.exceptions.DenialOfServiceError:
+            raise HttpFault(f"HTTP-response-{'header' if self.head is None else 'trailer'}-section-size") from None
+        except h2.exceptions.InvalidBodyLengthError as error:
+            raise HttpFault("HTTP-response-body-size", error.actual_length) from None
+        except (h2.exceptions.H2Error, hyperframe.exceptions.HyperframeError):
             raise HttpFault("HTTP-protocol-error") from None
 
     # -- sending -------------------------------------------------------------------------------------
@@ -71,10 +100,8 @@ class Http2:
         return 0 if self._waiting else max(0, min(65536, self._window()))
 
     def _window(self) -> int:
-        try:
+        with self._faults():
             return self._connection.local_flow_control_window(self._stream)
-        except h2.exceptions.StreamClosedError:
-            raise HttpFault("connection-terminated") from None
 
     def body(self, data: bytes) -> None:
         """Give a piece of the body."""
@@ -87,7 +114,7 @@ class Http2:
         self._push()
 
     def _push(self) -> None:
-        try:
+        with self._faults():
             while self._waiting:
                 size = min(len(self._waiting), self._window(), self._connection.max_outbound_frame_size)
                 if size <= 0:
@@ -101,10 +128,6 @@ class Http2:
                     self._connection.send_headers(self._stream, trailers, end_stream=True)
                 else:
                     self._connection.end_stream(self._stream)
-        except h2.exceptions.StreamClosedError:
-            raise HttpFault("connection-terminated") from None
-        except h2.exceptions.ProtocolError:
-            raise HttpFault("HTTP-protocol-error") from None
 
     # -- receiving -----------------------------------------------------------------------------------
 
@@ -114,12 +137,8 @@ class Http2:
             if not self._complete:
                 raise HttpFault("HTTP-response-incomplete")
             return
-        try:
+        with self._faults():
             events = self._connection.receive_data(self._without_farewells(data))
-        except h2.exceptions.DenialOfServiceError:
-            raise HttpFault("HTTP-response-header-section-size") from None
-        except h2.exceptions.ProtocolError:
-            raise HttpFault("HTTP-protocol-error") from None
         for event in events:
             self._event(event)
 
@@ -149,27 +168,53 @@ class Http2:
         return last >= self._stream and frame[13:17] == bytes(4)
 
     def _event(self, event: object) -> None:
-        if isinstance(event, h2.events.ResponseReceived):
-            fields = [(bytes(n), bytes(v)) for n, v in event.headers or ()]
-            status = next((v for n, v in fields if n == b":status"), b"")
-            if not status.isdigit() or int(status[:4]) not in _STATUSES:
+        if isinstance(event, h2.events.InformationalResponseReceived):
+            self._sizes.interim(self._judged(event)[1])
+        elif isinstance(event, h2.events.ResponseReceived):
+            status, fields = self._judged(event)
+            self._sizes.header(fields)
+            if status not in _FINAL_STATUSES:
                 raise HttpFault("HTTP-protocol-error")
-            self.head = Head(int(status), [(n, v) for n, v in fields if not n.startswith(b":")])
+            self.head = Head(status, fields)
         elif isinstance(event, h2.events.DataReceived):
-            if event.data:  # no bytes stand for the end, and a server may well send none
-                self._pieces.append(bytes(event.data))
-            unused = (event.flow_controlled_length or 0) - len(event.data or b"")
-            if unused:
-                self._connection.acknowledge_received_data(unused, self._stream)
+            self._data(event)
         elif isinstance(event, h2.events.TrailersReceived):
-            self.trailers = [(bytes(n), bytes(v)) for n, v in event.headers or ()]
+            trailers = _fields(event)
+            self._sizes.trailer(trailers)
+            self.trailers = trailers
         elif isinstance(event, h2.events.StreamEnded):
+            if self._expected not in (None, self._received):
+                raise HttpFault("HTTP-response-body-size", self._received)
             self._complete = True
             self._pieces.append(b"")
         elif isinstance(event, h2.events.StreamReset | h2.events.ConnectionTerminated):
             if not self._complete:
                 raise HttpFault("connection-terminated")
             self._unwanted = True  # the response is whole: what is left of the request is not wanted (RFC 9113, 8.1)
+
+    def _judged(
+        self, event: h2.events.ResponseReceived | h2.events.InformationalResponseReceived
+    ) -> tuple[int, Fields]:
+        """Return the status and the fields of a response, whose length from now on is the one that it states."""
+        fields = _fields(event)
+        status = next((value for name, value in fields if name == b":status"), b"")
+        if len(status) != 3 or not status.isdigit():
+            raise HttpFault("HTTP-protocol-error")
+        plain = [(name, value) for name, value in fields if not name.startswith(b":")]
+        self._expected = response_length(self._method, int(status), plain)
+        return int(status), plain
+
+    def _data(self, event: h2.events.DataReceived) -> None:
+        data = bytes(event.data or b"")
+        self._received += len(data)
+        if self._expected is not None and self._received > self._expected:
+            raise HttpFault("HTTP-response-body-size", self._received)
+        if data:  # no bytes stand for the end, and a server may well send none
+            self._pieces.append(data)
+        unused = (event.flow_controlled_length or 0) - len(data)
+        if unused:
+            with self._faults():
+                self._connection.acknowledge_received_data(unused, self._stream)
 
     def next(self) -> bytes | None:
         """Return a piece of the body, or ``None`` when more bytes must come, or the message has ended."""
@@ -184,4 +229,9 @@ class Http2:
     def consumed(self, count: int) -> None:
         """The guest took so much of the body: let the server send as much again."""
         if not self.ended:
-            self._connection.acknowledge_received_data(count, self._stream)
+            with self._faults():
+                self._connection.acknowledge_received_data(count, self._stream)
+
+
+def _fields(event: Any) -> Fields:
+    return [(bytes(name), bytes(value)) for name, value in event.headers or ()]

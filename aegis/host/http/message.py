@@ -1,4 +1,4 @@
-"""What the two protocols speak of: a request, the head of a response, fields."""
+"""The values that both protocols share: a request, the head of a response, fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ Fields = list[tuple[bytes, bytes]]
 
 
 class Request(NamedTuple):
-    """What is asked of a server."""
+    """What is asked of a server. ``fields`` has no field that frames the message: those are written from the rest.
+
+    ``length`` is the number of bytes in the body, ``None`` when it is not known before its end.
+    """
 
     method: str
     scheme: str
@@ -19,6 +22,7 @@ class Request(NamedTuple):
     target: str
     fields: Fields
     has_body: bool
+    length: int | None
 
 
 class Head(NamedTuple):

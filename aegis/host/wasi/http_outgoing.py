@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.bindings import wasi_http_types as types
 from aegis.host.http.exchange import Exchange, Timeouts, missing_library
 from aegis.host.http.faults import HttpFault
+from aegis.host.http.framing import stated_length, without_length
 from aegis.host.http.message import Request
 from aegis.host.network import shown
 from aegis.host.wasi.http_bodies import IncomingResponse, OutgoingBody, interest_of
@@ -28,12 +29,21 @@ _METHODS = {
     types.MethodDelete: "DELETE", types.MethodConnect: "CONNECT", types.MethodOptions: "OPTIONS",
     types.MethodTrace: "TRACE", types.MethodPatch: "PATCH",
 }  # fmt: skip
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,63}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
-_TARGET = re.compile(r"[\x21-\x7e]*")
+_TARGET = re.compile(r"[\x21\x22\x24-\x7e]*")  # no space, no control character, no fragment
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/?#\s]+)(?::([0-9]{1,5}))?")
 _PORTS = {"http": 80, "https": 443}
 _TARGET_MOST = 16384
+_HELD_TARGET_CHARACTERS, _HELD_AUTHORITY_CHARACTERS = 4 * _TARGET_MOST, 1024
+"""What a request keeps at most, before it is known whether it will be sent."""
+_WITH_CONTENT = ("POST", "PUT", "PATCH")
+"""Methods whose requests state a length even without a body (RFC 9110, 8.6)."""
 _SECOND = 1e9
+
+
+def _is(text: str, pattern: re.Pattern[str], most: int) -> bool:
+    return len(text) <= most and pattern.fullmatch(text) is not None
 
 
 class OutgoingRequest:
@@ -55,10 +65,11 @@ class OutgoingRequest:
         return self.outgoing
 
     def _length(self) -> int | None:
-        stated = self._headers.get("content-length")
-        if len(stated) != 1 or not stated[0].isdigit() or len(stated[0]) > 18:
+        """Return the length that the guest states; what is none is refused when the request is handled."""
+        try:
+            return stated_length(self._headers.items)
+        except HttpFault:
             return None
-        return int(stated[0])
 
     def method(self) -> Any:
         return self._method
@@ -72,7 +83,7 @@ class OutgoingRequest:
         return self._path
 
     def set_path_with_query(self, path_with_query: str | None) -> None:
-        if path_with_query is not None and not _TARGET.fullmatch(path_with_query):
+        if path_with_query is not None and not _is(path_with_query, _TARGET, _HELD_TARGET_CHARACTERS):
             raise Err(None)
         self._path = path_with_query
 
@@ -80,13 +91,15 @@ class OutgoingRequest:
         return self._scheme
 
     def set_scheme(self, scheme: Any) -> None:
+        if isinstance(scheme, types.SchemeOther) and not _SCHEME.fullmatch(scheme.value):
+            raise Err(None)
         self._scheme = scheme
 
     def authority(self) -> str | None:
         return self._authority
 
     def set_authority(self, authority: str | None) -> None:
-        if authority is not None and not _AUTHORITY.fullmatch(authority):
+        if authority is not None and not _is(authority, _AUTHORITY, _HELD_AUTHORITY_CHARACTERS):
             raise Err(None)
         self._authority = authority
 
@@ -113,15 +126,32 @@ class OutgoingRequest:
         method = self._method.value if isinstance(self._method, types.MethodOther) else _METHODS[type(self._method)]
         if method.upper() == "CONNECT":  # what would follow is no HTTP, and goes where no rule was asked about
             raise HttpFault("HTTP-request-method-invalid")
+        length, has_body = self._body_length(method)
+        fields, authority = without_length(self._headers.items), shown(host, port).removesuffix(f":{_PORTS[scheme]}")
+        return Request(method, scheme, authority, self._target(method), fields, has_body, length)
+
+    def _target(self, method: str) -> str:
+        """Return the path in origin form (RFC 9112, 3.2.1); ``*`` is for OPTIONS alone."""
         target = self._path or "/"
-        if not target.startswith("/") and target != "*":
+        if not target.startswith("/") and (target, method) != ("*", "OPTIONS"):
             target = f"/{target}"
         if len(target) > _TARGET_MOST:
             raise HttpFault("HTTP-request-URI-too-long")
-        body = self.outgoing
-        empty = body is None or (body.ended and not body.given and body.trailers is None and not body.length)
-        authority = shown(host, port).removesuffix(f":{_PORTS[scheme]}")
-        return Request(method, scheme, authority, target, list(self._headers.items), not empty)
+        return target
+
+    def _body_length(self, method: str) -> tuple[int | None, bool]:
+        """Return the length to state, ``None`` for none, and whether there is a body; refuse two that differ."""
+        stated, body = stated_length(self._headers.items), self.outgoing
+        known = 0 if body is None else body.given if body.ended else None
+        if stated is not None and known is not None and stated != known:
+            raise HttpFault("HTTP-request-body-size", known)
+        trailers = body is not None and body.trailers is not None
+        has_body = known != 0 or trailers
+        if has_body and method.upper() == "TRACE":  # RFC 9110, 9.3.8
+            raise HttpFault("HTTP-request-body-size", known)
+        if not has_body:
+            return (0 if stated == 0 or method in _WITH_CONTENT else None), False
+        return (known if stated is None and not trailers else stated), True
 
 
 class RequestOptions:

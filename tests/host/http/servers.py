@@ -15,7 +15,7 @@ import h2.connection
 import h2.events
 import trustme
 
-__all__ = ["AUTHORITY", "http2_answers", "http2_server", "raw_server", "server", "tls_context"]
+__all__ = ["AUTHORITY", "http2_answers", "http2_server", "raw_server", "server", "server_context", "tls_context"]
 
 AUTHORITY = trustme.CA()
 
@@ -27,7 +27,7 @@ def tls_context() -> ssl.SSLContext:
     return context
 
 
-def _server_context(*protocols: str) -> ssl.SSLContext:
+def server_context(*protocols: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     AUTHORITY.issue_cert("localhost", "127.0.0.1").configure_cert(context)
     if protocols:
@@ -85,7 +85,7 @@ def server(*, tls: bool = False, host: str = "127.0.0.1") -> Iterator[int]:
     """Serve HTTP/1.1; yield the port."""
     made = _Server((host, 0), _Handler)
     if tls:
-        made.socket = _server_context("http/1.1").wrap_socket(made.socket, server_side=True)
+        made.socket = server_context("http/1.1").wrap_socket(made.socket, server_side=True)
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
@@ -168,9 +168,9 @@ def http2_answers(answer: Callable[[socket.socket, Any, int], None]) -> Any:
                     answer(connection, protocol, event.stream_id or 1)
             connection.sendall(protocol.data_to_send())
 
-    return raw_server(serve, _server_context("h2"))
+    return raw_server(serve, server_context("h2"))
 
 
 def http2_server() -> Any:
     """Serve HTTP/2 over TLS; a context manager that gives the port."""
-    return raw_server(_serve_http2, _server_context("h2"))
+    return raw_server(_serve_http2, server_context("h2"))
