@@ -13,11 +13,11 @@ from aegis.policy import addresses
 from aegis.policy.network import NetworkCapability, NetworkVerdict
 from aegis.policy.patterns import host_name, plain_host, read_host
 
-__all__ = ["NetworkJudge"]
+__all__ = ["ANSWERS_JUDGED", "NetworkJudge"]
 
 _ADDRESSES_KEPT, _NAMES_KEPT = 4096, 16
 _DENIED_ADDRESSES = 16384
-_ANSWERS_JUDGED = 256
+ANSWERS_JUDGED = 64
 """Answers of one look-up that are judged: each costs a walk through the rules, and a name may have any number."""
 
 
@@ -99,7 +99,7 @@ class NetworkJudge:
         read = [(answer, addresses.read_address(answer)) for answer in answers]
         rule = self._denied_by([name, *(answer for answer, address in read if address is None)])
         if rule is None:
-            return [answer for answer, address in read if address is not None][:_ANSWERS_JUDGED]
+            return [answer for answer, address in read if address is not None]
         for _, address in read:
             if address is not None:
                 self._denied[addresses.judged(address)] = rule
@@ -118,7 +118,8 @@ class NetworkJudge:
 
         They are in the one notation that a socket's address is shown in, whatever the resolver's.
         """
-        allowed = [a for a in answers if self.answer(name, a)]
+        considered = answers if most is None else answers[: max(most, ANSWERS_JUDGED)]
+        allowed = [a for a in considered if self.answer(name, a)]
         found = list(dict.fromkeys(str(plain_host(address)) for address in allowed))[:most]
         for address in found:
             self._remember(address, name)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from aegis.errors import QuotaExceeded
-from aegis.host.judge import NetworkJudge
+from aegis.host.judge import ANSWERS_JUDGED, NetworkJudge
 from aegis.host.nowhere import Nowhere
 from aegis.limits import Limits, format_bytes
 from aegis.names import printable
@@ -120,7 +120,7 @@ class Network:
 
     def vetted(self, scheme: str, host: str, port: int, method: str, answers: list[str]) -> list[str]:
         """Return those of a name's addresses that may be dialled for a request; record one denial if none may."""
-        resolved = self._judge.resolved(host, answers)
+        resolved = self._judge.resolved(host, answers)[:ANSWERS_JUDGED]
         verdicts = [(a, self._judge.dial(scheme, host, port, method, a)) for a in resolved]
         allowed = [address for address, verdict in verdicts if verdict]
         if not allowed and answers:

@@ -7,7 +7,7 @@ address differs between versions of Python.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ def is_tunnel(network: Network) -> bool:
     return isinstance(network, IPv6Network) and any(network.subnet_of(tunnel) for tunnel in _tunnels())
 
 
+@lru_cache(maxsize=1024)
 def address_class(address: Address) -> str:
     """Return the class of a judged address: ``public``, or one of the closed ones, such as ``loopback``."""
     for name, networks in _table():

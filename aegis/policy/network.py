@@ -72,6 +72,9 @@ class NetworkCapability:
                 raise wrong(
                     str(pattern), "is 6to4 or Teredo, judged by the IPv4 addresses within; name those, or deny it"
                 )
+        for pattern in self.allow + self.deny:
+            if pattern.ports == (0, 0):
+                raise wrong(str(pattern), "names port 0, at which nothing is reached; write :* for every port")
         for pattern in self.listen:
             if pattern.kind in ("name", "beneath"):
                 raise wrong(

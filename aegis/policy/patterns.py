@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aegis.errors import PolicyError
 from aegis.names import printable
 from aegis.policy import addresses
+from aegis.policy.hostnames import HostNameError, ascii_form, checked_name
 
 if TYPE_CHECKING:
     from aegis.policy.addresses import Address, Network
@@ -25,10 +26,9 @@ _DENIED_WITH = {"tcp": _COVERED["tcp"], "udp": _COVERED["udp"], "http": _HTTP_DE
 """What a denial of each scheme covers: TCP carries HTTP/1 and HTTP/2, UDP carries HTTP/3 (RFC 9114)."""
 _OF_METHODS = ("http", "https")
 _METHOD = re.compile("[A-Z][A-Z-]{0,31}")
-_LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
-_MOST_NAME = 253
 _MOST_PATTERN = 1000
 _OWN_NAME = "localhost"
+_PATH = "has a path, which no pattern has; leave out what follows the host and the port"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +58,7 @@ class NetworkPattern:
         for text in (self.host, self.scheme or "", self.method or ""):
             if not isinstance(text, str):
                 raise PolicyError(f"network: a method, a scheme and a host are text, not {type(text).__name__}")
-        if self.scheme is not None and self.scheme not in IMPLIED_PORTS:
-            raise wrong(self.scheme, f"is not a scheme; use {', '.join(IMPLIED_PORTS)}, or none for all of them")
+        _check_scheme(self.scheme)
         if self.method is not None and (self.scheme not in _OF_METHODS or not _METHOD.fullmatch(self.method)):
             raise wrong(self.method, "is not the method of a rule for http or https; write GET https://a.example")
         if not isinstance(self.ports, tuple):
@@ -82,18 +81,12 @@ class NetworkPattern:
         if not _METHOD.fullmatch(method):
             method, rest = "", text
         scheme, rest = _split_scheme(rest)
+        _check_scheme(scheme)
         host, port = _split_port(rest, text)
         if not host:
             raise wrong(text, "names no host; write a name, *.name, an IP, a CIDR, public, private or local")
-        implied = IMPLIED_PORTS.get(scheme) if scheme else None
-        if port is not None:
-            ports = _ports(port, text)
-        elif any_port:
-            ports = (0, MOST_PORT)
-        elif implied is not None:
-            ports = (implied, implied)
-        else:
-            raise wrong(text, f"names no port; write {printable(text)}:443, a range such as :8000-8080, or :* for all")
+        _host(host)  # what is wrong with the host is said before a port is asked for
+        ports = _ports(port, text) if port is not None else _implied(scheme, text, any_port=any_port)
         return cls(method=method or None, scheme=scheme, host=host, ports=ports)
 
     def __str__(self) -> str:
@@ -159,6 +152,11 @@ def _is_range(ports: tuple[int, ...]) -> bool:
     return whole and 0 <= ports[0] <= ports[1] <= MOST_PORT
 
 
+def _check_scheme(scheme: str | None) -> None:
+    if scheme is not None and scheme not in IMPLIED_PORTS:
+        raise wrong(scheme, f"is not a scheme; use {', '.join(IMPLIED_PORTS)}, or none for all of them")
+
+
 def _split_scheme(text: str) -> tuple[str | None, str]:
     scheme, mark, rest = text.partition("://")
     return (scheme.lower(), rest) if mark else (None, text)
@@ -179,13 +177,30 @@ def _split_port(rest: str, text: str) -> tuple[str, str | None]:
     return host, port if colon else None
 
 
+def _implied(scheme: str | None, text: str, *, any_port: bool) -> tuple[int, int]:
+    """Return the ports of a pattern that names none."""
+    port = IMPLIED_PORTS.get(scheme) if scheme else None
+    if any_port:
+        return 0, MOST_PORT
+    if port is None:
+        raise wrong(text, f"names no port; write {printable(text)}:443, a range such as :8000-8080, or :* for all")
+    return port, port
+
+
 def _ports(port: str, text: str) -> tuple[int, int]:
     if port == "*":
         return 0, MOST_PORT
+    if "/" in port:
+        raise wrong(text, _PATH)
     low, mark, high = port.partition("-")
     if not _is_port(low) or (mark and not _is_port(high)):
         raise wrong(text, "ends in no port; write :443, a range such as :8000-8080, or :* for all")
-    return int(low), int(high if mark else low)
+    first, last = int(low), int(high if mark else low)
+    if max(first, last) > MOST_PORT:
+        raise wrong(text, f"names port {max(first, last)}; the greatest port is {MOST_PORT}")
+    if first > last:
+        raise wrong(text, f"has a range of ports that begins at its greater end; write :{last}-{first}")
+    return first, last
 
 
 def _is_port(text: str) -> bool:
@@ -225,7 +240,10 @@ def _cidr(text: str) -> Network:
 
     base, _, size = text.partition("/")
     if not size.isascii() or not size.isdigit():
-        raise wrong(text, "has a path, which no pattern has; leave out what follows the host and the port")
+        raise wrong(text, _PATH)
+    bits = 128 if ":" in base else 32
+    if len(size) > 3 or int(size) > bits:
+        raise wrong(text, f"has a prefix of more than {bits} bits; write it like 10.0.0.0/8 or [2001:db8::/32]")
     try:
         return addresses.plain_network(ip_network(f"{base}/{size}"))
     except ValueError:
@@ -249,8 +267,11 @@ def _single(text: str) -> Network:
 def _pattern_name(text: str, whole: str) -> str:
     if "*" in text:
         raise wrong(whole, "has a '*' that is not its whole first label; write *.example.com, or public for any host")
-    name = host_name(text)
-    if name is None:
+    try:
+        name = checked_name(text)
+    except HostNameError as error:
+        raise wrong(whole, str(error)) from None
+    if addresses.ends_in_number(name):
         raise wrong(whole, "is not a host; write a name, *.name, an IP, a CIDR, public, private or local")
     return name
 
@@ -272,23 +293,17 @@ def plain_host(text: str) -> str | None:
 
 
 def _ascii(text: str) -> str | None:
-    """Return a host in lower case, IDNA-normalised, without one trailing dot; ``None`` if it has no such form."""
-    if len(text) > _MOST_PATTERN:
-        return None
+    """Return a host in the form that is compared; ``None`` if it has none."""
     try:
-        name = text.encode("idna").decode("ascii").lower()
-    except UnicodeError:
+        return ascii_form(text)
+    except HostNameError:
         return None
-    return name.removesuffix(".")
 
 
 def host_name(text: str) -> str | None:
     """Return a host name, normalised, or ``None`` if ``text`` is none."""
-    name = _ascii(text)
-    if not name or len(name) > _MOST_NAME or addresses.ends_in_number(name):
+    try:
+        name = checked_name(text)
+    except HostNameError:
         return None
-    return name if all(_is_label(label) for label in name.split(".")) else None
-
-
-def _is_label(label: str) -> bool:
-    return 0 < len(label) <= 63 and set(label) <= _LABEL and not label.startswith("-") and not label.endswith("-")
+    return None if addresses.ends_in_number(name) else name

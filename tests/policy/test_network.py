@@ -57,6 +57,8 @@ BRACKETS = "has brackets that hold no IPv6 address; write [2001:db8::1]:443"
 NO_PORT = "ends in no port; write :443, a range such as :8000-8080, or :* for all"
 NO_HOST = "is not a host; write a name, *.name, an IP, a CIDR, public, private or local"
 STAR = "has a '*' that is not its whole first label; write *.example.com, or public for any host"
+LONG_PREFIX = "has a prefix of more than %d bits; write it like 10.0.0.0/8 or [2001:db8::/32]"
+COLONS = "has more than one colon; write an IPv6 address in brackets, such as [2001:db8::1]:443"
 NAMELESS = "names no host; write a name, *.name, an IP, a CIDR, public, private or local"
 
 
@@ -77,8 +79,11 @@ NAMELESS = "names no host; write a name, *.name, an IP, a CIDR, public, private 
         ("a:1-", f"'a:1-' {NO_PORT}"),
         ("a:-1", f"'a:-1' {NO_PORT}"),
         ("a:²", f"'a:²' {NO_PORT}"),
-        ("a:99999", "'99999-99999' is not a range of ports; the least is 0, the most 65535, lower first"),
-        ("a:9-1", "'9-1' is not a range of ports; the least is 0, the most 65535, lower first"),
+        ("a:99999", "'a:99999' names port 99999; the greatest port is 65535"),
+        ("a:65536", "'a:65536' names port 65536; the greatest port is 65535"),
+        ("a:1-65536", "'a:1-65536' names port 65536; the greatest port is 65535"),
+        ("a:9-1", "'a:9-1' has a range of ports that begins at its greater end; write :1-9"),
+        ("a:443/path", "'a:443/path' has a path, which no pattern has; leave out what follows the host and the port"),
         ("[x]:1", f"'[x]:1' {BRACKETS}"),
         ("[::1:1", f"'[::1:1' {BRACKETS}"),
         (
@@ -91,16 +96,30 @@ NAMELESS = "names no host; write a name, *.name, an IP, a CIDR, public, private 
         ("256.1.1.1:1", "'256.1.1.1' is not an address; write it like 192.0.2.1 or [2001:db8::1]"),
         ("1.2.3.4.5:1", "'1.2.3.4.5' is not an address; write it like 192.0.2.1 or [2001:db8::1]"),
         ("10.0.0.1/8:1", "'10.0.0.1/8' is an address within a network; write 10.0.0.0/8 for the network"),
-        ("10.0.0.0/33:1", "'10.0.0.0/33' is not a network; write it like 10.0.0.0/8 or [2001:db8::/32]"),
+        ("10.0.0.0/33:1", f"'10.0.0.0/33' {LONG_PREFIX % 32}"),
+        ("10.0.0.1/33", f"'10.0.0.1/33' {LONG_PREFIX % 32}"),
+        ("[2001:db8::]/129", f"'2001:db8::/129' {LONG_PREFIX % 128}"),
+        ("10.0.0.1/8", "'10.0.0.1/8' is an address within a network; write 10.0.0.0/8 for the network"),
+        ("10.0.0.x/8", "'10.0.0.x/8' is not a network; write it like 10.0.0.0/8 or [2001:db8::/32]"),
+        ("ftp://x", "'ftp' is not a scheme; use tcp, udp, http, https, or none for all of them"),
+        ("ftp://", "'ftp' is not a scheme; use tcp, udp, http, https, or none for all of them"),
+        ("tcp://:80", f"'tcp://:80' {NAMELESS}"),
+        ("*", f"'*' {STAR}"),
+        ("2001:db8::1", f"'2001:db8::1' {COLONS}"),
+        ("a\0b", "'a\\x00b' has U+0000, which no host name has"),
+        ("a b:1", "'a b' has ' ', which no host name has"),
+        ("a?b", "'a?b' has '?', which no host name has"),
         ("https://a/b", "'a/b' has a path, which no pattern has; leave out what follows the host and the port"),
         ("https://a/", "'a/' has a path, which no pattern has; leave out what follows the host and the port"),
-        ("https://u@h", f"'u@h' {NO_HOST}"),
-        ("a..b:1", f"'a..b' {NO_HOST}"),
-        ("-a:1", f"'-a' {NO_HOST}"),
-        ("a-:1", f"'a-' {NO_HOST}"),
-        (f"{'a.' * 130}b:1", f"'{'a.' * 40}… (261 characters)' {NO_HOST}"),
+        ("https://u@h", "'u@h' has '@', which no host name has"),
+        ("a..b:1", "'a..b' has an empty label; write one dot between two labels"),
+        (".:1", "'.' has an empty label; write one dot between two labels"),
+        ("-a:1", "'-a' has a label that begins or ends with '-'"),
+        ("a-", "'a-' has a label that begins or ends with '-'"),
+        (f"{'a' * 64}.b", f"'{'a' * 64}.b' has a label of more than 63 characters"),
+        (f"{'a.' * 130}b:1", f"'{'a.' * 40}… (261 characters)' is longer than 253 characters, which no host name is"),
         ("*.10:1", f"'*.10' {NO_HOST}"),
-        ("*.:1", f"'*.' {NO_HOST}"),
+        ("*.:1", "'*.' has an empty label; write one dot between two labels"),
         ("*:1", f"'*' {STAR}"),
         ("a*.b:1", f"'a*.b' {STAR}"),
         ("a.*.b:1", f"'a.*.b' {STAR}"),
@@ -119,7 +138,7 @@ def test_a_pattern_is_text() -> None:
 
 
 def test_an_over_long_host_is_none() -> None:
-    with pytest.raises(PolicyError, match="is not a host"):
+    with pytest.raises(PolicyError, match="is longer than 253 characters"):
         NetworkPattern(host="a" * 2000, ports=(1, 1))
 
 
@@ -159,8 +178,9 @@ PATTERNS = st.builds(
     host=HOSTS,
     ports=PORTS,
 )
-DENIALS = PATTERNS.filter(lambda pattern: pattern.method is None)
-GRANTS = PATTERNS.filter(lambda pattern: not pattern.is_tunnel())
+REACHING = PATTERNS.filter(lambda pattern: pattern.ports != (0, 0))
+DENIALS = REACHING.filter(lambda pattern: pattern.method is None)
+GRANTS = REACHING.filter(lambda pattern: not pattern.is_tunnel())
 
 
 @given(PATTERNS)
@@ -428,6 +448,13 @@ def test_a_capability_described() -> None:
 def test_rules_come_in_lists(value: object) -> None:
     with pytest.raises(PolicyError, match="allow is a list of patterns"):
         NetworkCapability(allow=value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rules", [{"allow": ["a:0"]}, {"deny": ["udp://10.0.0.0/8:0"]}])
+def test_nothing_is_reached_at_port_0(rules: dict[str, list[str]]) -> None:
+    with pytest.raises(PolicyError, match="names port 0, at which nothing is reached; write :\\* for every port"):
+        NetworkCapability(**rules)
+    assert NetworkCapability(listen=["127.0.0.1:0"]).decide_listen("tcp", "127.0.0.1", 0), "any free port"
 
 
 @pytest.mark.parametrize("text", ["localhost:80", "*.example.com:80"])
