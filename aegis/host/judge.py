@@ -74,6 +74,10 @@ class NetworkJudge:
         full = self._full(name)
         return self._capability.decide_lookup(name) if full is None else full
 
+    def is_closed(self, host: str) -> bool:
+        """Tell whether an address is one that a denied name was resolved to."""
+        return self._denial(host) is not None
+
     def _denial(self, host: str) -> NetworkVerdict | None:
         """Return the denial of an address that a denied name was resolved to."""
         if not self._denied:

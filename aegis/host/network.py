@@ -120,7 +120,7 @@ class Network:
 
     def vetted(self, scheme: str, host: str, port: int, method: str, answers: list[str]) -> list[str]:
         """Return those of a name's addresses that may be dialled for a request; record one denial if none may."""
-        resolved = self._judge.resolved(host, answers)[:ANSWERS_JUDGED]
+        resolved = self._resolved(host, answers)[:ANSWERS_JUDGED]
         verdicts = [(a, self._judge.dial(scheme, host, port, method, a)) for a in resolved]
         allowed = [address for address, verdict in verdicts if verdict]
         if not allowed and answers:
@@ -152,7 +152,7 @@ class Network:
     def answered(self, lookup: Lookup) -> list[str]:
         """Return the addresses of a finished lookup that the policy permits, and remember where they came from."""
         self._lookups.discard(lookup)
-        resolved = self._judge.resolved(lookup.name, lookup.addresses)
+        resolved = self._resolved(lookup.name, lookup.addresses)
         found = self._judge.permitted(lookup.name, resolved, self.limits.resolver_answers)
         if lookup.addresses and not found:
             first = lookup.addresses[0]
@@ -164,6 +164,16 @@ class Network:
                 )
             )  # fmt: skip
         return found
+
+    def _resolved(self, name: str, answers: list[str]) -> list[str]:
+        """Return the addresses of a name that no rule denies; hang up on those that one denies now."""
+        resolved = self._judge.resolved(name, answers)
+        if answers and not resolved:
+            for opened in self._open:
+                with contextlib.suppress(OSError):  # it is not connected, or no longer
+                    if self._judge.is_closed(str(opened.getpeername()[0]).partition("%")[0]):
+                        opened.shutdown(socket.SHUT_RDWR)
+        return resolved
 
     def forget(self, lookup: Lookup) -> None:
         """The guest gave a lookup up. It counts until its thread ends: given up, they would have no limit."""

@@ -148,7 +148,7 @@ class Http2:
         A server sends one when it wants no further stream on the connection (RFC 9113, 6.8); there is none.
         """
         self._partial += data
-        frames, at = b"", 0
+        frames, at = bytearray(), 0
         while len(self._partial) - at >= _FRAME_HEAD:
             size = int.from_bytes(self._partial[at : at + 3], "big")
             end = at + _FRAME_HEAD + min(size, _FRAME_MOST)  # what is larger is h2's to refuse
@@ -159,7 +159,7 @@ class Http2:
                 frames += frame
             at = end
         self._partial = self._partial[at:]
-        return frames
+        return bytes(frames)
 
     def _is_farewell(self, frame: bytes) -> bool:
         if frame[3] != _GOAWAY or len(frame) < _FRAME_HEAD + 8:

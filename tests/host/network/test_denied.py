@@ -15,7 +15,7 @@ from aegis.wit.values import Err
 from tests.host.http.client import Client, code
 from tests.host.http.servers import raw_server, server
 from tests.host.network.test_datagrams import heard_nothing, peer_socket, server_of
-from tests.host.network.wire import at, echo, guest, listen, look_up, names, tcp, udp
+from tests.host.network.wire import at, connect, echo, guest, listen, look_up, names, tcp, udp
 from tests.host.wasi.guest import Guest, refusal
 
 ALLOWED = ("public:*",)
@@ -205,6 +205,29 @@ def test_a_denied_name_behind_an_open_socket_is_heard_no_more() -> None:
         incoming.subscribe().block()
         assert incoming.receive(9) == []
         assert outgoing.check_send()
+
+
+@pytest.mark.parametrize("by_http", [False, True])
+def test_a_connection_to_what_turns_out_to_be_a_denied_names_address_is_hung_up(by_http: bool) -> None:
+    known = names(localhost=["127.0.0.1", "tracker.example"])
+    with (
+        raw_server(echo) as port,
+        guest(f"local:{port}", "public:*", deny=("tracker.example",), resolver=known) as made,
+    ):
+        opened, reading, writing = connect(made, port)
+        writing.blocking_write_and_flush(b"before")
+        assert reading.blocking_read(10) == b"before"
+        if by_http:
+            made.grants.network.vetted("http", "localhost", port, "GET", known("localhost"))
+        else:
+            assert refusal(look_up, made, "localhost") == "name-unresolvable"
+        assert refusal(writing.blocking_write_and_flush, b"after") in (
+            "StreamErrorClosed",
+            "StreamErrorLastOperationFailed",
+        )
+        assert refusal(reading.blocking_read, 10) == "StreamErrorClosed"
+        assert refusal(tcp(made).start_connect, None, at(port)) == "access-denied"
+        opened.__drop__()
 
 
 def test_a_guest_is_granted_by_the_rule_and_denied_by_the_denial_alone() -> None:
