@@ -11,6 +11,7 @@ import click
 from aegis.bindgen import MARK, generate
 from aegis.bindgen.check import NotRun
 from aegis.cli.render import Face
+from aegis.cli.words import FileCommand
 from aegis.errors import ArtifactError
 from aegis.names import count, printable
 from aegis.wit.tools import read_wit
@@ -22,7 +23,7 @@ _LARGE = 1 << 24
 """Bytes of a WIT file beyond which no place is looked for in it."""
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=FileCommand)
 @click.option("-w", "--world", metavar="NAME", help="The world to bind; may be left out where there is but one.")
 @click.option("-o", "--output", "folder", required=True, type=click.Path(), metavar="DIR", help="The package to write.")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 when DIR is not as it would be written.")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from aegis.cli.render import Face
+from aegis.cli.words import FileCommand
 from aegis.engine.accounts import available
 from aegis.engine.cache import default_folder
 from aegis.engine.config import EngineConfig, engine_for
@@ -31,7 +32,7 @@ class Check:
     text: str
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=FileCommand)
 @click.pass_obj
 def command(face: Face) -> int:
     """Check this system: the engine, the cache, the kernel's help. Exit 0 when guests can run safely."""

@@ -14,6 +14,7 @@ from aegis.cli.options import limit_options, make_policy, policy_options
 from aegis.cli.progress import Live
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
+from aegis.cli.words import FileCommand
 from aegis.errors import AegisError, PolicyError
 from aegis.limits import parse_count, parse_seconds
 from aegis.names import printable
@@ -27,7 +28,7 @@ __all__ = ["command"]
 _RUNS = 20_000
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=FileCommand)
 @click.option("--invoke", "functions", multiple=True, metavar="NAME", help="Fuzz this export; may be repeated. [all]")
 @click.option("--runs", metavar="N", help=f"So many calls; none: until --time. [{_RUNS}]")
 @click.option("--time", "seconds", metavar="TIME", help="So long, such as 60s or 1h.")
@@ -36,7 +37,7 @@ _RUNS = 20_000
 @click.option("--dask", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler (aegis-wasm[dask]).")
 @click.option("--corpus", metavar="DIR", help="Keep behaviours and findings there, and replay them first.")
 @click.option("--out", metavar="DIR", help="Write report.json, report.html, and each finding as JSON and for pytest.")
-@click.option("--policy", "config", metavar="FILE", help="Read the policy from FILE (aegis.toml).")
+@click.option("-c", "--config", "--policy", "config", metavar="FILE", help="Read the policy from FILE (aegis.toml).")
 @click.option("--oracle", "oracles", multiple=True, metavar="NAME", help="Ask this; may be repeated. [the usual ones]")
 @click.option("--hostile-host", "hostile", is_flag=True, help="Answer WASI's imports too, with extremes and errors.")
 @click.option("--no-buffers", "numbers", is_flag=True, help="Give core functions numbers, no buffers that are placed.")

@@ -8,6 +8,7 @@ import click
 
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
+from aegis.cli.words import FileCommand
 from aegis.engine.artifact import validate_artifact
 from aegis.engine.binary import ModuleInfo
 from aegis.engine.config import EngineConfig
@@ -33,7 +34,7 @@ _NEEDS = (
 )
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=FileCommand)
 @click.option("--exports", is_flag=True, help="Show what it exports.")
 @click.option("--imports", is_flag=True, help="Show what it imports.")
 @click.option("--memory", is_flag=True, help="Show its memories and tables.")

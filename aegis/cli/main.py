@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import click
 
 from aegis.cli.render import Face
+from aegis.cli.words import FORMATS, read_line
 from aegis.errors import AegisError, Cancelled
 
 __all__ = ["main"]
 
-_OPTIONAL = {"--allow-clock": "system", "--allow-random": "system", "--allow-logging": "info", "--isolate": "on"}
 _COMMANDS = {
     "run": "Run a module, with nothing granted but what you say.",
     "fuzz": "Look for what a guest does wrong, with all kinds of calls.",
@@ -26,6 +26,14 @@ _COMMANDS = {
 
 class Commands(click.Group):
     """Commands by name, each imported when it is asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        line = read_line(args, self.get_params(ctx), leading=True)
+        face: Face = ctx.obj
+        face.form = line.form or face.form
+        if line.fault:
+            raise click.UsageError(line.fault, ctx)
+        return super().parse_args(ctx, [*line.options, "--", *line.words] if args else args)
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -49,7 +57,7 @@ class Commands(click.Group):
     "-f",
     "--format",
     "form",
-    type=click.Choice(["human", "json", "json-compact"]),
+    type=click.Choice(FORMATS),
     default="human",
     help="How results are shown.",
 )
@@ -59,15 +67,16 @@ class Commands(click.Group):
 @click.pass_context
 def group(context: click.Context, config: str | None, form: str, verbose: int, quiet: bool) -> None:
     """Run untrusted WebAssembly: nothing granted by default, every limit on, every host call mediated."""
-    context.obj = Face(form=form, verbose=verbose, quiet=quiet, config=config)
+    face: Face = context.obj
+    face.form, face.verbose, face.quiet, face.config = form, verbose, quiet, config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. No exception leaves, and no traceback is shown unasked."""
-    words = _completed(list(sys.argv[1:] if arguments is None else arguments))
-    face = Face.guess(words)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    face = Face()
     try:
-        result = group.main(words, prog_name="aegis", standalone_mode=False)
+        result = group.main(words, prog_name="aegis", standalone_mode=False, obj=face)
         code = result if isinstance(result, int) else 0
         face.flush()
     except click.exceptions.Exit as stop:
@@ -88,12 +97,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         code = face.defect(error)
     return code
-
-
-def _completed(words: list[str]) -> list[str]:
-    """Give the options whose value is optional their default, so that the next word is not taken for it."""
-    end = words.index("--") if "--" in words else len(words)
-    return [f"{w}={_OPTIONAL[w]}" if w in _OPTIONAL and n < end else w for n, w in enumerate(words)]
 
 
 def _hang_up() -> int:

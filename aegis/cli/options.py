@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
+from aegis.cli.words import Implied
 from aegis.errors import PolicyError
 from aegis.policy import (
+    LOG_LEVELS,
     ClockCapability,
     ConfigCapability,
     EnvironmentCapability,
@@ -69,6 +71,9 @@ def policy_options(command: _Command) -> _Command:
     grants = [
         click.option(
             "--isolate",
+            cls=Implied,
+            implied="on",
+            known=("on", "strict"),
             metavar="[=strict]",
             type=click.Choice(["on", "strict"]),
             help="Run it in a worker process that the system confines; strict: only with every layer.",
@@ -76,9 +81,30 @@ def policy_options(command: _Command) -> _Command:
         click.option("--allow-read", multiple=True, metavar="HOST[::GUEST]", help="Let it read a file or directory."),
         click.option("--allow-write", multiple=True, metavar="HOST[::GUEST]", help="Let it read and write there."),
         click.option("--allow-env", multiple=True, metavar="NAME[=VALUE]", help="Pass or set a variable."),
-        click.option("--allow-clock", metavar="[=MODE]", help="system (default), coarse:1ms, fixed:INSTANT, deny."),
-        click.option("--allow-random", metavar="[=MODE]", help="system (default), seed:42, deny."),
-        click.option("--allow-logging", metavar="[=LEVEL]", help="Keep its log from LEVEL on (info)."),
+        click.option(
+            "--allow-clock",
+            cls=Implied,
+            implied="system",
+            known=("system", "coarse", "virtual", "deny"),
+            metavar="[=MODE]",
+            help="system (default), coarse:1ms, fixed:INSTANT, deny.",
+        ),
+        click.option(
+            "--allow-random",
+            cls=Implied,
+            implied="system",
+            known=("system", "deny"),
+            metavar="[=MODE]",
+            help="system (default), seed:42, deny.",
+        ),
+        click.option(
+            "--allow-logging",
+            cls=Implied,
+            implied="info",
+            known=LOG_LEVELS,
+            metavar="[=LEVEL]",
+            help="Keep its log from LEVEL on (info).",
+        ),
         click.option(
             "--allow-net",
             multiple=True,

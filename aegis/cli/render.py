@@ -29,20 +29,6 @@ class Face:
         self.quiet = quiet
         self.config = config
 
-    @classmethod
-    def guess(cls, words: list[str]) -> Face:
-        """Return the face for a failure that comes before the options are read."""
-        found = cls()
-        for n, word in enumerate(words):
-            if not word.startswith("-"):
-                break
-            value = word.partition("=")[2] or (words[n + 1] if n + 1 < len(words) else "")
-            if (word.startswith(("-f", "--format"))) and value in ("json", "json-compact"):
-                found.form = value
-            if word.startswith("-v"):
-                found.verbose += word.count("v")
-        return found
-
     @property
     def json(self) -> bool:
         return self.form != "human"

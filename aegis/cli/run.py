@@ -13,8 +13,9 @@ from aegis.cli.options import limit_options, make_policy, policy_options
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
 from aegis.cli.supervise import Stopped, leave, supervise
+from aegis.cli.words import FORMATS, RunCommand
 from aegis.engine import Module
-from aegis.errors import AegisError, ArtifactError, CallError, HostError, LimitExceeded, PolicyError
+from aegis.errors import AegisError, ArtifactError, CallError, ExportNotFound, HostError, LimitExceeded, PolicyError
 from aegis.names import count, printable
 from aegis.observe.outcome import Outcome
 from aegis.runtime import Aegis, ended, entry_point, is_program, prepare
@@ -29,7 +30,7 @@ __all__ = ["command"]
 _DENIALS_SHOWN = 5
 
 
-@click.command(context_settings={"allow_interspersed_args": False, "help_option_names": ["-h", "--help"]})
+@click.command(cls=RunCommand)
 @click.option("-e", "-f", "--function", metavar="NAME", help="Call this export, with ARGS by its signature.")
 @click.option("--invoke", metavar="CALL", help="Call a component's export, in WAVE: 'iface#func(1, \"x\")'.")
 @policy_options
@@ -39,25 +40,26 @@ _DENIALS_SHOWN = 5
 @click.option("--events", metavar="FILE|-", help="Write every event as a line of JSON.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write compiled code on disk.")
 @click.option("-c", "--config", metavar="FILE", help="Read the policy from FILE (aegis.toml).")
-@click.option("--format", "form", type=click.Choice(["human", "json", "json-compact"]), help="How the result is shown.")
 @click.argument("module")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def command(face: Face, /, module: str, args: tuple[str, ...], **options: Any) -> int:
-    """Run MODULE, a .wasm or .wat file or - for standard input. Guest arguments come after --.
+    """Run MODULE, a .wasm or .wat file or - for standard input, with ARGS.
+
+    Options may come before and after MODULE. Words without a dash and negative numbers after MODULE are the
+    guest's, and everything after -- is.
 
     Nothing is granted but what the options say. The exit code is the guest's own, or 124 at the
     deadline, 126 refused, 130 interrupted, 134 trapped, 137 out of memory, 152 out of fuel, 153 over
     another quota.
     """
-    face.form = options["form"] or face.form
     if options["invoke"] is not None and options["function"] is not None:
         raise click.UsageError("-e names a function and --invoke a whole call; give one of them")
     policy = make_policy(options["config"] or face.config, options, capture=face.json)
     if policy.logging.enabled:
         _show_log()
     with _Events(options["events"]) as events:
-        run = _Run(face, module, args[1:] if args[:1] == ("--",) else args, policy, options, events)
+        run = _Run(face, module, args, policy, options, events)
         return run.go()
 
 
@@ -94,7 +96,7 @@ class _Run:
         except Stopped as stop:
             return self.stopped(stop)
         except (PolicyError, CallError, ArtifactError) as error:
-            return self.face.failure(error, artifact=self.path)
+            return self.face.failure(_misread(error, self.options["function"]), artifact=self.path)
         except AegisError as error:
             outcome = Outcome.from_error(error)
         return self.tell(outcome, outcome.exit_code)
@@ -200,6 +202,14 @@ class _Run:
             layers=self.sandbox.layers if self.sandbox else (),
         )  # fmt: skip
         return replace(report, exit_code=code)
+
+
+def _misread(error: AegisError, function: str | None) -> AegisError:
+    """Return an error; that of a function called ``json`` says that ``-f`` is the format before the command only."""
+    if isinstance(error, ExportNotFound) and function in FORMATS:
+        hint = f"{error}; -f names a function here: the format is --format {function}"
+        return ExportNotFound(hint, name=error.name, near=error.near)
+    return error
 
 
 _FLAGS = {"memory": "--memory-limit", "fuel": "--fuel-limit", "timeout": "--timeout", "stack": "--stack-limit"}

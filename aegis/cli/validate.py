@@ -9,6 +9,7 @@ import click
 from aegis.cli.options import limit_options
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
+from aegis.cli.words import FileCommand
 from aegis.engine.accounts import available
 from aegis.engine.artifact import validate_artifact
 from aegis.engine.binary import ModuleInfo
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=FileCommand)
 @click.option("--strict", is_flag=True, help="Also refuse what `aegis run` could not run: missing imports, limits.")
 @limit_options
 @click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
