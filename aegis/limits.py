@@ -81,7 +81,11 @@ def parse_bytes(value: object, what: str = "size") -> int:
 
 
 def parse_seconds(value: object, what: str = "timeout") -> float:
-    """Parse a duration in seconds: a number, or text such as ``30s``, ``250ms``, ``5m`` or ``1h``."""
+    """Parse a duration: seconds as a number, a ``datetime.timedelta``, or text such as ``30s``, ``250ms`` or ``1h``."""
+    if not isinstance(value, (int, float, str)):
+        from datetime import timedelta  # a module that only such a duration needs, and then it is loaded
+
+        value = value.total_seconds() if isinstance(value, timedelta) else value
     quantity = _quantity(value, what, _TIME_UNITS, "30s")
     return quantity / 1e9 if isinstance(value, str) else float(quantity)
 

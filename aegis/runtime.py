@@ -31,6 +31,8 @@ from aegis.values import Decision
 from aegis.wit.declared import Err
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from aegis.engine.component.artifact import Component
     from aegis.isolation.tier import Isolated
     from aegis.policy import Isolation, NetworkCapability
@@ -211,8 +213,8 @@ class Builder:
         """Set the units of guest work for one call."""
         return self.with_limits(fuel=fuel)
 
-    def with_timeout(self, timeout: float | str | None) -> Builder:
-        """Set the wall-clock seconds for one call."""
+    def with_timeout(self, timeout: float | str | timedelta | None) -> Builder:
+        """Set the wall-clock time for one call: seconds, a ``datetime.timedelta``, or text such as ``"30s"``."""
         return self.with_limits(timeout=timeout)
 
     def with_filesystem(self, capability: FilesystemCapability) -> Builder:
@@ -260,6 +262,19 @@ class Builder:
         return Builder(
             self._policy, {**self._options, "subscribers": (*self._options.get("subscribers", ()), subscriber)}
         )
+
+    def with_event_subscriber(self, subscriber: Subscriber) -> Builder:
+        """Send every sandbox's events to ``subscriber`` too: another name of :meth:`with_subscriber`."""
+        return self.with_subscriber(subscriber)
+
+    def with_async_support(self, enabled: bool = True) -> Builder:
+        """Change nothing: every runtime has :meth:`aegis.Sandbox.acall` and asynchronous host functions.
+
+        Raise :class:`~aegis.errors.PolicyError` for ``False``, which cannot be had.
+        """
+        if enabled is not True:
+            raise PolicyError("async support is always on; leave with_async_support out")
+        return self
 
     def with_cache(self, cache: bool | str | os.PathLike[str]) -> Builder:
         """Keep compiled code there, or nowhere with ``False``."""

@@ -144,6 +144,10 @@ class Sandbox:
             self._start()
         return self
 
+    def load_module(self, module: Module | Component) -> Sandbox:
+        """Instantiate ``module``: another name of :meth:`load`."""
+        return self.load(module)
+
     def register_func(self, module: str, name: str, function: Callable[..., Any]) -> None:
         """Offer ``function`` as the import ``module.name``; before :meth:`load`."""
         if self._state != "empty":
@@ -420,7 +424,8 @@ class Sandbox:
                 return
             shown, wanted = self._signature(name)
             if len(args) != wanted:
-                raise CallError(f"{shown} takes {count(wanted, 'argument')}, not {len(args)}") from None
+                spread = "; write call(name, *arguments)" if len(args) == 1 and isinstance(args[0], tuple) else ""
+                raise CallError(f"{shown} takes {count(wanted, 'argument')}, not {len(args)}{spread}") from None
             raise CallError(f"{shown}: {error}") from None
         # A RecursionError is the caller's: there was no room to enter the guest at all.
         if not isinstance(error, (SandboxStateError, RecursionError, Err)) and self._state == "ready":

@@ -28,7 +28,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     {"isolation": ("isolation",)},
     {"runtime": ("runtime",)},
     {"fuzz": ("fuzz",)},
-    {"names": ("",)},  # aegis/__init__.py
+    {"names": ("", "prelude")},  # aegis/__init__.py
     {"cli": ("cli", "__main__")},
 ]
 

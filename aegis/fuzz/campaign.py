@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from aegis.errors import AegisError, PolicyError
@@ -19,6 +20,7 @@ from aegis.fuzz.oracles.surroundings import clear_canaries
 from aegis.fuzz.plan import Plan
 from aegis.fuzz.result import Progress, Result
 from aegis.fuzz.work import explore, minimise, prepare_process
+from aegis.limits import parse_seconds
 
 __all__ = ["Campaign"]
 
@@ -38,10 +40,11 @@ class Campaign:
     """Runs a plan: ``runs`` calls, for so many seconds, on an executor or ``jobs`` processes of its own."""
 
     def __init__(
-        self, plan: Plan, *, runs: int | None = 20_000, seconds: float | None = None, jobs: int = 1,
+        self, plan: Plan, *, runs: int | None = 20_000, seconds: float | str | timedelta | None = None, jobs: int = 1,
         executor: Executor | None = None, corpus: Corpus | None = None,
     ) -> None:  # fmt: skip
-        self.plan, self.runs, self.seconds, self.jobs = plan, runs, seconds, jobs
+        self.plan, self.runs, self.jobs = plan, runs, jobs
+        self.seconds = None if seconds is None else parse_seconds(seconds, "seconds")
         self.corpus = corpus
         self._given = executor
         self._own: Executor | None = None

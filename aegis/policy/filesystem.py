@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from aegis.errors import PolicyError
 
 __all__ = ["FilesystemCapability", "PathGrant", "guest_path", "split_grant"]
 
 _FORBIDDEN = ("/proc", "/sys", "/dev")
+GrantedPath: TypeAlias = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ class PathGrant:
     @classmethod
     def parse(cls, text: str | os.PathLike[str], *, write: bool = False, base: str | None = None) -> PathGrant:
         """Parse ``HOST`` or ``HOST::GUEST``; a relative host path starts at ``base``, or here."""
-        name = os.fspath(text)
+        name = os.fspath(text) if isinstance(text, os.PathLike) else text
         if not isinstance(name, str):
             raise PolicyError(f"filesystem: a path is text, not {type(name).__name__}")
         host, guest = split_grant(name)
@@ -123,17 +125,26 @@ class FilesystemCapability:
         object.__setattr__(self, "paths", _merged(paths))
 
     @classmethod
-    def read_only(cls, *paths: str | os.PathLike[str]) -> FilesystemCapability:
-        """Grant reading of each ``HOST`` or ``HOST::GUEST``."""
-        return cls(paths=tuple(PathGrant.parse(path) for path in paths))
+    def read_only(cls, *paths: GrantedPath | Iterable[GrantedPath]) -> FilesystemCapability:
+        """Grant reading of each ``HOST`` or ``HOST::GUEST``; a list stands for the paths in it."""
+        return cls(paths=tuple(PathGrant.parse(path) for path in _each(paths)))
 
     @classmethod
-    def read_write(cls, *paths: str | os.PathLike[str]) -> FilesystemCapability:
-        """Grant reading and writing of each ``HOST`` or ``HOST::GUEST``."""
-        return cls(paths=tuple(PathGrant.parse(path, write=True) for path in paths))
+    def read_write(cls, *paths: GrantedPath | Iterable[GrantedPath]) -> FilesystemCapability:
+        """Grant reading and writing of each ``HOST`` or ``HOST::GUEST``; a list stands for the paths in it."""
+        return cls(paths=tuple(PathGrant.parse(path, write=True) for path in _each(paths)))
 
     def __add__(self, other: FilesystemCapability) -> FilesystemCapability:
         return FilesystemCapability(paths=(*self.paths, *other.paths))
+
+
+def _each(paths: Iterable[GrantedPath | Iterable[GrantedPath]]) -> Iterator[GrantedPath]:
+    """Yield the paths of a call, those of a list one by one."""
+    for path in paths:
+        if isinstance(path, (str, bytes, os.PathLike)) or not isinstance(path, Iterable):
+            yield path  # type: ignore[misc]  # what is no path is refused where it is parsed
+        else:
+            yield from path
 
 
 def _merged(grants: tuple[PathGrant, ...]) -> tuple[PathGrant, ...]:
