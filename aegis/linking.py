@@ -14,7 +14,7 @@ from aegis.engine.abi import scalar_types
 from aegis.engine.binary import Import, ModuleInfo
 from aegis.errors import LinkError, MissingImport
 from aegis.hosting import prepared
-from aegis.names import count, printable
+from aegis.names import count, literal, printable
 from aegis.values import FuncType, HostFunction
 
 if TYPE_CHECKING:
@@ -156,6 +156,10 @@ def _bound(function: Callable[..., Any], caller: Caller) -> Callable[..., Any]:
     return partial(function, caller)
 
 
+_MOST_CHARACTERS = 200
+"""Characters of the names in a remedy; one that was cut would be of another import."""
+
+
 def _remedy(wanted: Import) -> str:
     module, name = wanted.module, wanted.name
     if module == "wasi_unstable":
@@ -164,7 +168,9 @@ def _remedy(wanted: Import) -> str:
         return f"there is no such function in {module}"
     if module.startswith("wasi:"):
         return "this is an import of WASI 0.2, which components have; build a component, or for wasm32-wasip1"
-    return f'provide it from Python: imports={{"{printable(module)}": {{"{printable(name)}": function}}}}'
+    if len(module) + len(name) > _MOST_CHARACTERS:
+        return "provide it from Python, with imports="
+    return f"provide it from Python: imports={{{literal(module)}: {{{literal(name)}: function}}}}"
 
 
 def _unlinked(missing: list[MissingImport]) -> LinkError:

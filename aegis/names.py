@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["count", "near", "printable"]
+__all__ = ["count", "literal", "near", "printable", "shell_word"]
 
 _KEPT = frozenset(map(chr, range(0x20, 0x7F))) - {"\\"}
+_UNSEEN = frozenset(
+    map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x2800, 0x3164, 0xFFA0))
+) | frozenset(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+"""Characters that ``str.isprintable`` accepts and a terminal draws as nothing: fillers and variation selectors."""
 
 
 def printable(text: str | bytes, limit: int = 200) -> str:
@@ -17,7 +21,7 @@ def printable(text: str | bytes, limit: int = 200) -> str:
     if isinstance(text, bytes):
         text = text[: limit * 4].decode("utf-8", "backslashreplace")
     cut = text[: limit + 1]
-    shown = "".join(c if c in _KEPT or (ord(c) > 0x7F and c.isprintable()) else _escape(c) for c in cut)
+    shown = "".join(c if _is_seen(c) else _escape(c) for c in cut)
     if len(cut) <= limit and len(shown) <= limit:
         return shown
     return f"{shown[:limit]}… ({len(text)} characters)"
@@ -25,6 +29,37 @@ def printable(text: str | bytes, limit: int = 200) -> str:
 
 def _escape(char: str) -> str:
     return char.encode("unicode_escape", "backslashreplace").decode("ascii") if char != "\\" else "\\\\"
+
+
+def literal(text: str) -> str:
+    """Return ``text`` as a literal of Python on one line, that shows and holds exactly these characters."""
+    inner = "".join('\\"' if c == '"' else c if _is_seen(c) else _escape(c) for c in text)
+    return f'"{inner}"'
+
+
+def shell_word(text: str) -> str:
+    """Return ``text`` as one word for a shell; where it has characters that cannot be seen, for bash, zsh and ksh.
+
+    Bytes that are no text, as :func:`os.fsdecode` keeps them, stay the same bytes. No shell can pass a NUL.
+    """
+    if all(_is_seen(c) or c == "\\" for c in text):
+        from shlex import quote
+
+        return quote(text)
+    return f"$'{''.join(map(_shell_char, text))}'"
+
+
+def _shell_char(char: str) -> str:
+    if _is_seen(char):
+        return "\\'" if char == "'" else char
+    if char == "\\":
+        return "\\\\"
+    lone = "surrogateescape" if "\udc80" <= char <= "\udcff" else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", lone))
+
+
+def _is_seen(char: str) -> bool:
+    return char in _KEPT or (ord(char) > 0x7F and char.isprintable() and char not in _UNSEEN)
 
 
 def near(name: str, known: Iterable[str], most: int = 3) -> list[str]:

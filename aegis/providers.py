@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aegis.engine.component.trampoline import ImportedFunction, undefined
 from aegis.errors import LinkError, MissingImport
 from aegis.hosting import prepared, takes_deadline
-from aegis.names import count, near, printable
+from aegis.names import count, literal, near, printable
 from aegis.wit.match import Mismatch, merged, track, unversioned
 from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Function, Interface, show
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Providers", "unprovided_by_us", "wasi_binding"]
 
+_MOST_CHARACTERS = 200
+"""Characters of a name in a remedy; one that was cut would be of another import."""
 _TRAP = "--trap-missing (trap_missing=True) has it trap when called"
 
 
@@ -335,7 +337,8 @@ def _remedy(name: str, item: Interface | Function) -> str:
     if name.startswith("wasi:") and "@0.3" in name:
         return "this is WASI 0.3, which Aegis does not run; build the component for WASI 0.2"
     given = "function" if isinstance(item, Function) else "implementation"
-    return f'provide it from Python: imports={{"{printable(name)}": {given}}}; or {_TRAP}'
+    shown = f"{{{literal(name)}: {given}}}" if len(name) <= _MOST_CHARACTERS else ""
+    return f"provide it from Python: imports={shown}; or {_TRAP}"
 
 
 def _unlinked(missing: list[MissingImport], faults: list[str]) -> LinkError:

@@ -72,7 +72,7 @@ class Sandbox:
         faults: Faults | None = None,
     ) -> None:
         self._tier = tier
-        self._door = Door(tier.policy.limits)
+        self._door = tier.door()
         self._fast: dict[str, Callable[..., Any]] = {}
         self._life = allocate_lock()
         if imports:
@@ -166,7 +166,7 @@ class Sandbox:
             self._retire("reset")
             self._state = "resetting"
             self._release()
-            self._door = Door(self._tier.policy.limits)
+            self._door = self._tier.door()
             self._memory = self._meter_made = self._guest = None
             self._end = None
             self._start()
@@ -279,7 +279,7 @@ class Sandbox:
     def _release(self) -> None:
         self._fast = {}
         if self._door is self._lost:
-            self._door = Door(self._tier.policy.limits)
+            self._door = self._tier.door()
         store, self._store = self._store, None
         if store is not None:
             if self._meter_made is not None:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis import host
 from aegis.engine.config import EngineConfig
+from aegis.engine.door import Door
 from aegis.engine.memory import LinearMemory
 from aegis.engine.plan import Plan, plan_for
 from aegis.engine.store import PoolExhausted, Store
 from aegis.linking import wants_host
 from aegis.observe.bus import EventBus, Subscriber
 from aegis.policy import Policy, StdioCapability
-from aegis.values import HostFunction
+from aegis.values import Decision, HostFunction
 
 if TYPE_CHECKING:
     from aegis.engine.artifact import Module
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from aegis.engine.component.artifact import Component
     from aegis.engine.component.plan import ComponentPlan
     from aegis.engine.component.store import ComponentStore
-    from aegis.engine.door import Door
     from aegis.providers import Providers
     from aegis.wit.values import ResourceHandle
 
@@ -57,6 +57,7 @@ class Place(Protocol):
     policy: Policy
     subscribers: tuple[Subscriber, ...]
 
+    def door(self) -> Door: ...
     def bus(self, subscribers: Sequence[Subscriber]) -> EventBus: ...
     def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers: ...
     def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> Any: ...
@@ -82,6 +83,19 @@ class Tier:
     def __init__(self, policy: Policy, subscribers: Sequence[Subscriber] = ()) -> None:
         self.policy = policy
         self.subscribers = tuple(subscribers)
+        self._explain: Callable[[Decision], Decision] | None = self.explained
+
+    def explained(self, decision: Decision) -> Decision:
+        """Return a decision with the option that would change it."""
+        from aegis.policy.remedies import explained
+
+        return explained(self.policy, decision)
+
+    def door(self) -> Door:
+        """Return the door of a new run; its decisions are explained by this policy."""
+        door = Door(self.policy.limits)
+        door.explain = self._explain
+        return door
 
     def bus(self, subscribers: Sequence[Subscriber]) -> EventBus:
         """Return the bus of a new run, to the runtime's subscribers and these."""

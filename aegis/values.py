@@ -57,9 +57,11 @@ class GuestMemory(Protocol):
 
 
 class Decision(NamedTuple):
-    """One answer of the policy: who asked is the run; here is what, which target, and by which rule.
+    """One answer of the policy: the action and target that a run asked for, the answer, and the rule behind it.
 
-    ``remedy`` is the flag that would change the answer, empty when it was allowed.
+    ``remedy`` is the option that would change the answer, quoted for a shell; it is empty when the request was allowed
+    and when no option would help. Where a host function makes a decision, ``target`` is the guest's text as it is and
+    ``remedy`` what would have to be granted; :func:`aegis.policy.remedies.explained` makes the decision that is shown.
     """
 
     capability: str

@@ -9,13 +9,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from aegis.cli.options import limit_options, make_policy, policy_options
+from aegis.cli.options import LIMIT_OPTIONS, limit_options, make_policy, policy_options
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
 from aegis.cli.supervise import Stopped, leave, supervise
 from aegis.cli.words import FORMATS, RunCommand
 from aegis.engine import Module
-from aegis.errors import AegisError, ArtifactError, CallError, ExportNotFound, HostError, LimitExceeded, PolicyError
+from aegis.errors import AegisError, ArtifactError, CallError, ExportNotFound, LimitExceeded, PolicyError
 from aegis.names import count, printable
 from aegis.observe.outcome import Outcome
 from aegis.runtime import Aegis, ended, entry_point, is_program, prepare
@@ -150,7 +150,7 @@ class _Run:
     def denied(self, decision: Decision) -> None:
         """Remember a denial with its remedy, each once and only so many."""
         if len(self.denials) <= _DENIALS_SHOWN:
-            remedy = f" — grant it with {decision.remedy}" if decision.remedy else ""
+            remedy = f" — grant it with {decision.remedy}" if decision.remedy else f": {decision.rule}"
             self.denials[f"denied: {decision.action} {decision.target} ({decision.capability}){remedy}"] = None
 
     # -- telling -------------------------------------------------------------------------------
@@ -212,21 +212,14 @@ def _misread(error: AegisError, function: str | None) -> AegisError:
     return error
 
 
-_FLAGS = {"memory": "--memory-limit", "fuel": "--fuel-limit", "timeout": "--timeout", "stack": "--stack-limit"}
-_SUFFIXED = ("stdout", "stderr")
+_FLAGS = {name: flag for flag, (name, _, _) in LIMIT_OPTIONS.items()}
+"""The option of each limit. An error of a worker may name anything else, which has none."""
 
 
 def _with_remedy(error: AegisError) -> str:
     """Return an error's line; a limit's with the option that raises it."""
-    if isinstance(error, LimitExceeded):
-        flag = (
-            _FLAGS.get(error.limit)
-            or f"--{error.limit.replace('_', '-')}{'-limit' if error.limit in _SUFFIXED else ''}"
-        )
-        return f"{error}; {flag} raises it"
-    if isinstance(error, HostError):
-        return f"{error}"
-    return str(error)
+    flag = _FLAGS.get(error.limit) if isinstance(error, LimitExceeded) else None
+    return str(error) if flag is None else f"{error}; {flag} raises it"
 
 
 def shown(value: Any) -> str:

@@ -58,6 +58,8 @@ class Door:
     listens = False
     refused: tuple[Decision, ...] = ()
     """The first denials of the call under way."""
+    explain: Callable[[Decision], Decision] | None = None
+    """Makes a decision fit to be shown; ``None`` in a worker, whose parent does that."""
     on_decision: Callable[[Decision], None] | None = None
     on_log: Callable[[str, str], None] | None = None
     observe_call: Callable[[str, str, float, BaseException | None], None] | None = None
@@ -223,10 +225,12 @@ class Door:
         return made
 
     def decided(self, decision: Decision) -> None:
-        if not decision.allowed:
-            self.denials += 1
-            if len(self.refused) < MOST_REFUSED:
-                self.refused += (decision,)
+        kept = not decision.allowed and len(self.refused) < MOST_REFUSED
+        self.denials += not decision.allowed
+        if self.explain is not None and (kept or self.on_decision is not None):
+            decision = self.explain(decision)
+        if kept:
+            self.refused += (decision,)
         if self.on_decision is not None:
             self.on_decision(decision)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from aegis.errors import CapabilityDenied
 from aegis.policy import ClockCapability
+from aegis.policy.remedies import denied_reading
 from aegis.values import CallScope
 
 __all__ = ["Clocks", "acquire_clocks"]
@@ -22,15 +22,15 @@ class Clocks:
 
     def realtime(self) -> int:
         """Nanoseconds since the Unix epoch."""
-        raise _denied()
+        raise denied_reading("clock")
 
     def monotonic(self) -> int:
         """Nanoseconds since some fixed moment of the run."""
-        raise _denied()
+        raise denied_reading("clock")
 
     def sleep(self, nanoseconds: int, scope: CallScope) -> None:
         """Let ``nanoseconds`` pass on both clocks, no further than the deadline."""
-        raise _denied()
+        raise denied_reading("clock")
 
     real = False
     """Whether waiting takes the host's time."""
@@ -74,13 +74,6 @@ class VirtualClocks(Clocks):
     def sleep(self, nanoseconds: int, scope: CallScope) -> None:
         scope.remaining()
         self._passed = min(self._passed + nanoseconds, (1 << 63) - 1)
-
-
-def _denied() -> CapabilityDenied:
-    return CapabilityDenied(
-        "denied: reading the clock — grant it with --allow-clock",
-        capability="clock", target="clock", remedy="--allow-clock",
-    )  # fmt: skip
 
 
 def acquire_clocks(capability: ClockCapability) -> Clocks:

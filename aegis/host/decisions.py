@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from aegis.errors import CapabilityDenied
 from aegis.names import printable
+from aegis.policy.remedies import leaves_its_grant
 from aegis.values import CallScope, Decision
 
 __all__ = ["Held", "decide", "joined", "narrower", "reading"]
@@ -39,15 +40,18 @@ def decide(scope: CallScope, action: str, held: Held, path: str, function: Calla
 
 
 def _record(scope: CallScope, action: str, held: Held, path: str, *, allowed: bool) -> None:
-    target = printable(path if path.startswith("/") else joined(held.label, path))
-    flag = "--allow-write" if action == "write" and not held.writable else "--allow-read"
+    target = path if path.startswith("/") else joined(held.label, path)
+    label = printable(held.label)
+    rule, wanted = f"{'read-write' if held.writable else 'read-only'} {label}", ""
+    if not allowed and leaves_its_grant(path):
+        rule = f"the path leaves {label}, where it was looked up; no option permits that"
+    elif not allowed and action == "write" and not held.writable:
+        wanted = target
+    elif not allowed:
+        rule = f"a link leads out of {label}, or the system forbids it; no option permits that"
     scope.decided(
-        Decision(
-            capability="filesystem", action=action, target=target, allowed=allowed,
-            rule=f"{'read-write' if held.writable else 'read-only'} {printable(held.label)}",
-            remedy="" if allowed else f"{flag} {printable(held.label) if flag == '--allow-write' else target}",
-        )
-    )  # fmt: skip
+        Decision(capability="filesystem", action=action, target=target, allowed=allowed, rule=rule, remedy=wanted)
+    )
 
 
 def reading(scope: CallScope, function: Callable[[], _Result]) -> _Result:
@@ -58,7 +62,7 @@ def reading(scope: CallScope, function: Callable[[], _Result]) -> _Result:
         scope.decided(
             Decision(
                 capability=denial.capability, action="read", target=denial.target, allowed=False,
-                rule=f"{denial.capability} deny", remedy=denial.remedy,
+                rule=f"{denial.capability} deny", remedy=denial.capability,
             )
         )  # fmt: skip
         raise

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from aegis.errors import CapabilityDenied
 from aegis.policy import RandomCapability
+from aegis.policy.remedies import denied_reading
 
 __all__ = ["PIECE", "acquire_random"]
 
@@ -43,10 +43,7 @@ class Seeded:
 
 
 def _denied(count: int) -> bytes:
-    raise CapabilityDenied(
-        "denied: random bytes — grant them with --allow-random",
-        capability="random", target="random", remedy="--allow-random",
-    )  # fmt: skip
+    raise denied_reading("random")
 
 
 def acquire_random(capability: RandomCapability) -> Callable[[int], bytes]:

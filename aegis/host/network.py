@@ -18,7 +18,6 @@ from aegis.errors import QuotaExceeded
 from aegis.host.judge import ANSWERS_JUDGED, NetworkJudge
 from aegis.host.nowhere import Nowhere
 from aegis.limits import Limits, format_bytes
-from aegis.names import printable
 from aegis.policy.network import NetworkCapability, NetworkVerdict
 from aegis.values import CallScope, Decision
 
@@ -41,11 +40,6 @@ def system_resolver(name: str) -> list[str]:
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_CANONNAME)
     answers = [str(entry[4][0]).partition("%")[0] for entry in found]
     return list(dict.fromkeys([*answers, *(entry[3] for entry in found if entry[3])]))
-
-
-def _remedy(verdict: NetworkVerdict, flag: str) -> str:
-    """Return the flag that would grant what was denied; none overrides a rule that denies."""
-    return "" if verdict or verdict.rule.startswith("deny ") else flag
 
 
 class Closing(Protocol):
@@ -82,16 +76,16 @@ class Network:
 
     def may_connect(self, scheme: str, host: str, port: int) -> bool:
         """Judge reaching the address ``host``, by itself or by a name that it was found under; record it."""
-        return self._told("connect to", scheme, host, port, self._judge.connect(scheme, host, port), "--allow-net")
+        return self._told("connect to", scheme, host, port, self._judge.connect(scheme, host, port))
 
     def may_listen(self, scheme: str, host: str, port: int) -> bool:
         """Judge binding to, and listening at, an address; record it."""
-        return self._told("listen at", scheme, host, port, self._judge.listen(scheme, host, port), "--listen")
+        return self._told("listen at", scheme, host, port, self._judge.listen(scheme, host, port))
 
     def may_accept(self, scheme: str, host: str, port: int) -> bool:
         """Judge a peer that reached a socket which a rule lets listen; record a denial."""
         verdict = self._judge.accept(scheme, host, port)
-        return bool(verdict) or self._told("accept", scheme, host, port, verdict, "--listen")
+        return bool(verdict) or self._told("accept", scheme, host, port, verdict)
 
     def may_hear(self, host: str, port: int, *, listening: bool = False) -> bool:
         """Judge the sender of a datagram: allowed, or not denied on a socket that a rule lets listen.
@@ -107,16 +101,15 @@ class Network:
         if not verdict or self.scope.listens:
             self.scope.decided(
                 Decision(
-                    capability="network", action="look up", target=printable(name, 253), allowed=bool(verdict),
-                    rule=verdict.rule, remedy=_remedy(verdict, f"--allow-net tcp://{printable(name, 253)}:PORT"),
+                    capability="network", action="look up", target=name, allowed=bool(verdict),
+                    rule=verdict.rule, remedy="" if verdict else f"tcp://{name}:*",
                 )
             )  # fmt: skip
         return bool(verdict)
 
     def may_request(self, scheme: str, host: str, port: int, method: str) -> bool:
         """Judge an HTTP request to a host, by name or address; record it."""
-        verdict = self._judge.request(scheme, host, port, method)
-        return self._told("request", scheme, host, port, verdict, "--allow-net")
+        return self._told("request", scheme, host, port, self._judge.request(scheme, host, port, method))
 
     def vetted(self, scheme: str, host: str, port: int, method: str, answers: list[str]) -> list[str]:
         """Return those of a name's addresses that may be dialled for a request; record one denial if none may."""
@@ -125,16 +118,16 @@ class Network:
         allowed = [address for address, verdict in verdicts if verdict]
         if not allowed and answers:
             address, verdict = verdicts[0] if verdicts else (answers[0], self._judge.answer(host, answers[0]))
-            self._told("connect to", scheme, address, port, verdict, "--allow-net")
+            self._told("connect to", scheme, address, port, verdict)
         return allowed
 
-    def _told(self, action: str, scheme: str, host: str, port: int, verdict: NetworkVerdict, flag: str) -> bool:
+    def _told(self, action: str, scheme: str, host: str, port: int, verdict: NetworkVerdict) -> bool:
         if not verdict or self.scope.listens:
-            target = f"{scheme}://{printable(shown(host, port), 280)}"
+            target = f"{scheme}://{shown(host, port)}"
             self.scope.decided(
                 Decision(
                     capability="network", action=action, target=target, allowed=bool(verdict), rule=verdict.rule,
-                    remedy=_remedy(verdict, f"{flag} {target}"),
+                    remedy="" if verdict else target,
                 )
             )  # fmt: skip
         return bool(verdict)
@@ -159,8 +152,8 @@ class Network:
             verdict = self._judge.answer(lookup.name, first)
             self.scope.decided(
                 Decision(
-                    capability="network", action="look up", target=printable(lookup.name, 253), allowed=False,
-                    rule=verdict.rule, remedy=_remedy(verdict, f"--allow-net tcp://{shown(first, 0)[:-1]}PORT"),
+                    capability="network", action="look up", target=lookup.name, allowed=False,
+                    rule=verdict.rule, remedy=f"tcp://{shown(first, 0)[:-1]}*",
                 )
             )  # fmt: skip
         return found

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from aegis import errors
-from aegis.errors import AegisError, Frame, GuestExit, MemoryExceeded, MissingImport
+from aegis.errors import AegisError, Frame, GuestExit, LinkError, MemoryExceeded, MissingImport
 from aegis.isolation.wire import Broken
 from aegis.names import printable
+from aegis.policy.remedies import denied_reading
 
 __all__ = ["from_plain", "out_of_memory", "to_plain"]
 
@@ -22,7 +23,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "ArtifactNotFound": (),
     "LinkError": ("missing",),
     "GuestTrap": ("code", "frames"),
-    "CapabilityDenied": ("capability", "target", "remedy"),
+    "CapabilityDenied": ("capability",),
     "LimitExceeded": ("limit", "used", "allowed"),
     "OutOfFuel": ("limit", "used", "allowed"),
     "DeadlineExceeded": ("limit", "used", "allowed"),
@@ -73,6 +74,10 @@ def from_plain(data: Any) -> AegisError:
         message = "".join(c if c.isprintable() else printable(c) for c in message)
         if name == "GuestExit":
             return GuestExit(_index(given["code"]))
+        if name == "CapabilityDenied":
+            return denied_reading(given["capability"])
+        if name == "LinkError":
+            return LinkError("the worker found imports that nothing provides", missing=given["missing"])
         made: AegisError = getattr(errors, name)(message, **given)
         return made
     except (TypeError, ValueError, KeyError, AttributeError):
@@ -110,11 +115,12 @@ def _index(value: Any) -> int:
 
 
 def _missing(value: Any) -> tuple[MissingImport, ...]:
-    return tuple(MissingImport(*map(_text, item)) for item in value[:4096])
+    """Return what a worker says is missing. The remedy is the parent's to know, and it linked everything before."""
+    return tuple(MissingImport(_text(m), _text(n), _text(t), "") for m, n, t, _ in value[:4096])
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "source": _optional_text, "line": _number, "name": _text, "near": lambda value: [_text(v) for v in value[:64]],
     "state": _text, "missing": _missing, "code": _code, "frames": _frames, "capability": _text, "target": _text,
-    "remedy": _text, "limit": _text, "used": _number, "allowed": _number, "phase": _text,
+    "limit": _text, "used": _number, "allowed": _number, "phase": _text,
 }  # fmt: skip

@@ -81,11 +81,16 @@ def observed(message: list[Any]) -> tuple[str, str, float, Kind | None]:
 
 
 def decision(message: list[Any]) -> Decision:
-    """Return what is told of a decision about a grant."""
+    """Return what is told of a decision about a grant.
+
+    Target and remedy are the guest's text; the door explains them as it does those of a guest in this process.
+    """
     capability, action, target, allowed, rule, remedy = _fields(message, 6)
     if type(allowed) is not bool:
         raise Broken("a decision that decides nothing")
-    return Decision(text(capability), text(action), text(target), allowed, text(rule), text(remedy))
+    if type(target) is not str or type(remedy) is not str:
+        raise Broken("a decision about something other than text")
+    return Decision(text(capability), text(action), target[:_LONGEST], allowed, text(rule), remedy[:_LONGEST])
 
 
 def line(message: list[Any]) -> tuple[str, str]:

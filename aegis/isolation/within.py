@@ -24,6 +24,7 @@ class WorkerTier(InProcess):
 
     def __init__(self, setup: Setup, descriptors: Sequence[int], providers: Callable[[Any], Providers]) -> None:
         super().__init__(setup.policy, setup.config, setup.config)
+        self._explain = None  # the parent does that, and would not believe it
         self._setup, self._descriptors, self._providers = setup, descriptors, providers
 
     def engine_of(self, artifact: Artifact, *, watched: bool = False, pooled: bool = True) -> EngineConfig:

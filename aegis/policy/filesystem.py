@@ -142,7 +142,7 @@ def _each(paths: Iterable[GrantedPath | Iterable[GrantedPath]]) -> Iterator[Gran
     """Yield the paths of a call, those of a list one by one."""
     for path in paths:
         if isinstance(path, (str, bytes, os.PathLike)) or not isinstance(path, Iterable):
-            yield path  # type: ignore[misc]  # what is no path is refused where it is parsed
+            yield path  # what is no path is refused where it is parsed
         else:
             yield from path
 

@@ -21,6 +21,7 @@ from aegis.host import acquire
 from aegis.host.preview1 import MODULE, preview1_functions
 from aegis.host.preview1.abi import ALL_RIGHTS, SIGNATURES, Errno
 from aegis.policy import FilesystemCapability, PathGrant, Policy
+from aegis.policy.remedies import explained
 from aegis.values import Decision, MemoryFault
 
 PAGES = 4
@@ -61,7 +62,8 @@ class Scope:
     LONGEST = 0.05
     listens = True
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.policy = policy or Policy()
         self.decisions: list[Decision] = []
         self.lines: list[tuple[str, str]] = []
         self.waits: list[float | None] = []
@@ -78,7 +80,7 @@ class Scope:
         return readable, writable
 
     def decided(self, decision: Decision) -> None:
-        self.decisions.append(decision)
+        self.decisions.append(explained(self.policy, decision))
 
     def logged(self, level: str, message: str) -> None:
         self.lines.append((level, message))
@@ -328,7 +330,7 @@ class Ours(Driver):
             grants = tuple(PathGrant(host=str(r), guest=n, write=True) for r, n in zip(roots, names, strict=False))
             capability = FilesystemCapability(paths=grants)
         self.policy = Policy.from_keywords(filesystem=capability, **policy)
-        self.scope = Scope()
+        self.scope = Scope(self.policy)
         self.memory = Memory()
         self.grants = acquire(self.policy, scope=self.scope)
         functions = preview1_functions(self.grants, self.memory, self.scope, self.policy.limits, SIGNATURES)

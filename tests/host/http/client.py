@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,6 +20,7 @@ from aegis.host.network import Resolver
 from aegis.host.wasi import Wasi
 from aegis.limits import Limits
 from aegis.policy import NetworkCapability, Policy
+from aegis.policy.remedies import explained
 from aegis.values import Decision
 from aegis.wit.values import Err
 from tests.host.http.servers import raw_server
@@ -53,6 +55,7 @@ class Client:
         self.door.deadline = time.monotonic() + timeout
         self.decisions: list[Decision] = []
         self.door.on_decision = self.decisions.append
+        self.door.explain = partial(explained, self.policy)
         self.grants = Grants(self.policy, (), self.door)
         self.grants.network.tls = tls
         if resolver is not None:

@@ -158,7 +158,7 @@ def test_ipv6_is_denied_and_granted_alike() -> None:
         port = server.getsockname()[1]
         with guest(f"tcp://127.0.0.1:{port}") as made:
             assert refusal(tcp(made, V6).start_connect, None, at6(port, 1)) == "access-denied"
-            assert made.denied == [f"--allow-net tcp://[::1]:{port}"]
+            assert made.denied == [f"--allow-net 'tcp://[::1]:{port}'"]
         with guest(f"tcp://[::1]:{port}") as made:
             opened = tcp(made, V6)
             opened.start_connect(None, at6(port, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import Any
 
 from aegis.engine.door import Door
@@ -12,6 +13,7 @@ from aegis.host.network import Resolver
 from aegis.host.wasi import Wasi
 from aegis.limits import Limits
 from aegis.policy import Policy
+from aegis.policy.remedies import explained
 from aegis.values import Decision
 from aegis.wit.values import Err
 
@@ -36,7 +38,9 @@ class Guest:
         self.door.listens = True
         self.decisions: list[Decision] = []
         self.door.on_decision = self.decisions.append
-        self.grants = Grants(Policy(limits=made, **policy), args, self.door)
+        granted = Policy(limits=made, **policy)
+        self.door.explain = partial(explained, granted)
+        self.grants = Grants(granted, args, self.door)
         if resolver is not None:
             self.grants.network.resolver = resolver
         self.wasi = Wasi(self.grants, self.door, made)

@@ -1,0 +1,119 @@
+"""The option that would change a denial, for a person to run.
+
+A denial is about text that a guest chose, and a worker that was taken over reports what it likes. So no option is made
+by joining text: what was denied is parsed as a path of a grant or as a network pattern, the option is built from that
+value, in the host's terms, and quoted for a shell. Where no option would help there is none.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from dataclasses import replace
+
+from aegis.errors import CapabilityDenied, PolicyError
+from aegis.names import printable, shell_word
+from aegis.policy.filesystem import FilesystemCapability, PathGrant
+from aegis.policy.policy import Policy
+from aegis.values import Decision
+
+__all__ = ["denied_reading", "explained", "leaves_its_grant"]
+
+_MOST_CHARACTERS = 300
+_READINGS = {"clock": "reading the clock", "random": "reading random bytes"}
+
+
+def explained(policy: Policy, decision: Decision) -> Decision:
+    """Return a decision as it may be shown: its target escaped, its remedy an option of the command line or empty.
+
+    The host states in ``remedy`` what would have to be granted, in the guest's terms: a path, a network pattern or the
+    name of a capability.
+    """
+    remedy = ""
+    if not decision.allowed and decision.remedy and decision.capability in _REMEDIES:
+        remedy = _REMEDIES[decision.capability](policy, decision)
+    return decision._replace(target=printable(decision.target, _MOST_CHARACTERS), remedy=remedy)
+
+
+def denied_reading(capability: str) -> CapabilityDenied:
+    """Return the error of a guest that reads a clock or random bytes which the policy denies."""
+    what, remedy = _READINGS.get(capability), f"--allow-{capability}"
+    if what is None:
+        return CapabilityDenied("denied", capability=printable(capability), target="", remedy="")
+    return CapabilityDenied(
+        f"denied: {what} — grant it with {remedy}", capability=capability, target=capability, remedy=remedy
+    )
+
+
+def leaves_its_grant(path: str) -> bool:
+    """Tell whether a path, as it is written, leads out of the directory that it is looked up in."""
+    depth = 0
+    for part in path.split("/"):
+        depth += {"..": -1, "": 0, ".": 0}.get(part, 1)
+        if depth < 0:
+            return True
+    return path.startswith("/")
+
+
+def _filesystem(policy: Policy, decision: Decision) -> str:
+    """Widen the read-only grant that covers the path; a path that may be written and was denied leads elsewhere."""
+    grant = _covering(policy.filesystem, decision.remedy)
+    if grant is None or grant.write or decision.action != "write":
+        return ""
+    wider = replace(grant, write=True)
+    try:
+        _ = policy.filesystem + FilesystemCapability(paths=(wider,))
+    except PolicyError:
+        return ""  # another grant forbids it, such as a read-only one beneath
+    for text in (wider.guest, f"{wider.host}::{wider.guest}"):
+        if _reads_as(text, wider):
+            return _option("--allow-write", text)
+    return ""
+
+
+def _covering(granted: FilesystemCapability, path: str) -> PathGrant | None:
+    """Return the grant with the longest guest path that holds ``path``."""
+    path = posixpath.normpath(path)
+    holds = [grant for grant in granted.paths if _holds(grant.guest, path)]
+    return max(holds, key=lambda grant: len(grant.guest), default=None)
+
+
+def _holds(folder: str, path: str) -> bool:
+    if folder == ".":
+        return not path.startswith(("/", ".."))
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _reads_as(text: str, grant: PathGrant) -> bool:
+    try:
+        return PathGrant.parse(text, write=True) == grant
+    except PolicyError:
+        return False
+
+
+def _network(policy: Policy, decision: Decision) -> str:
+    """Allow the one host or address; a name such as ``public``, which a pattern reads as a class, gets no option."""
+    from aegis.policy.patterns import NetworkPattern
+
+    if decision.rule.startswith("deny "):
+        return ""
+    try:
+        pattern = NetworkPattern.parse(decision.remedy)
+    except PolicyError:
+        return ""
+    if pattern.method is not None or pattern.kind not in ("name", "network") or "/" in pattern.host:
+        return ""
+    return _option("--listen" if decision.action == "listen at" else "--allow-net", str(pattern))
+
+
+def _reading(policy: Policy, decision: Decision) -> str:
+    return f"--allow-{decision.capability}"
+
+
+def _option(flag: str, value: str) -> str:
+    return f"{flag}{'=' if value.startswith('-') else ' '}{shell_word(value)}"
+
+
+_REMEDIES: dict[str, Callable[[Policy, Decision], str]] = {
+    "filesystem": _filesystem, "network": _network, "clock": _reading, "random": _reading,
+}  # fmt: skip
