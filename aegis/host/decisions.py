@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from aegis.errors import CapabilityDenied
+from aegis.host.filesystem import Directory
 from aegis.names import printable
 from aegis.policy.remedies import leaves_its_grant
 from aegis.values import CallScope, Decision
@@ -24,6 +25,8 @@ class Held(Protocol):
     def label(self) -> str: ...
     @property
     def writable(self) -> bool: ...
+    @property
+    def directory(self) -> Directory: ...
 
 
 def decide(scope: CallScope, action: str, held: Held, path: str, function: Callable[[], _Result]) -> _Result:
@@ -45,13 +48,22 @@ def _record(scope: CallScope, action: str, held: Held, path: str, *, allowed: bo
     rule, wanted = f"{'read-write' if held.writable else 'read-only'} {label}", ""
     if not allowed and leaves_its_grant(path):
         rule = f"the path leaves {label}, where it was looked up; no option permits that"
-    elif not allowed and action == "write" and not held.writable:
+    elif not allowed and action == "write" and not held.writable and not _leads_out(held, path):
         wanted = target
     elif not allowed:
         rule = f"a link leads out of {label}, or the system forbids it; no option permits that"
     scope.decided(
         Decision(capability="filesystem", action=action, target=target, allowed=allowed, rule=rule, remedy=wanted)
     )
+
+
+def _leads_out(held: Held, path: str) -> bool:
+    """Tell whether a link in the path leads out of its grant: one that writes would not help then."""
+    try:
+        held.directory.stat(path, follow=True)
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return False
 
 
 def reading(scope: CallScope, function: Callable[[], _Result]) -> _Result:
