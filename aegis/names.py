@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["count", "literal", "near", "printable", "shell_word"]
+__all__ = ["count", "is_seen", "literal", "near", "printable", "shell_word", "visible"]
 
 _KEPT = frozenset(map(chr, range(0x20, 0x7F))) - {"\\"}
 _UNSEEN = frozenset(
@@ -21,7 +21,7 @@ def printable(text: str | bytes, limit: int = 200) -> str:
     if isinstance(text, bytes):
         text = text[: limit * 4].decode("utf-8", "backslashreplace")
     cut = text[: limit + 1]
-    shown = "".join(c if _is_seen(c) else _escape(c) for c in cut)
+    shown = "".join(c if is_seen(c) else _escape(c) for c in cut)
     if len(cut) <= limit and len(shown) <= limit:
         return shown
     return f"{shown[:limit]}… ({len(text)} characters)"
@@ -33,16 +33,19 @@ def _escape(char: str) -> str:
 
 def literal(text: str) -> str:
     """Return ``text`` as a literal of Python on one line, that shows and holds exactly these characters."""
-    inner = "".join('\\"' if c == '"' else c if _is_seen(c) else _escape(c) for c in text)
+    inner = "".join('\\"' if c == '"' else c if is_seen(c) else _escape(c) for c in text)
     return f'"{inner}"'
 
 
 def shell_word(text: str) -> str:
     """Return ``text`` as one word for a shell; where it has characters that cannot be seen, for bash, zsh and ksh.
 
-    Bytes that are no text, as :func:`os.fsdecode` keeps them, stay the same bytes. No shell can pass a NUL.
+    Bytes that are no text, as :func:`os.fsdecode` keeps them, stay the same bytes. Raise ``ValueError`` for a NUL,
+    which no word of a command line can hold.
     """
-    if all(_is_seen(c) or c == "\\" for c in text):
+    if "\0" in text:
+        raise ValueError("a word of a command line holds no NUL")
+    if all(is_seen(c) or c == "\\" for c in text):
         from shlex import quote
 
         return quote(text)
@@ -50,7 +53,7 @@ def shell_word(text: str) -> str:
 
 
 def _shell_char(char: str) -> str:
-    if _is_seen(char):
+    if is_seen(char):
         return "\\'" if char == "'" else char
     if char == "\\":
         return "\\\\"
@@ -58,7 +61,18 @@ def _shell_char(char: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", lone))
 
 
-def _is_seen(char: str) -> bool:
+def visible(text: str) -> str:
+    """Return ``text`` on one line without control, invisible or direction-changing characters.
+
+    A backslash stays as it is, so text that was escaped before passes unchanged.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if is_seen(c) or c == "\\" else _escape(c) for c in text)
+
+
+def is_seen(char: str) -> bool:
+    """Tell whether a terminal draws a character, and does nothing else; a backslash does not count."""
     return char in _KEPT or (ord(char) > 0x7F and char.isprintable() and char not in _UNSEEN)
 
 

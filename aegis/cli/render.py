@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from aegis.errors import AegisError
-from aegis.names import printable
+from aegis.names import printable, visible
 
 if TYPE_CHECKING:
     import click
@@ -50,11 +50,11 @@ class Face:
 
     def tell_report(self, report: ExecutionReport) -> None:
         """Print a run's report beside the result, for people."""
-        _stderr(report.to_text())
+        _stderr(_shown(report.to_text()))
 
     def _print(self, text: str) -> None:
         if text:
-            sys.stdout.write(text + "\n")
+            _write(sys.stdout, _shown(text) + "\n")
 
     def flush(self) -> None:
         """Deliver what was printed; a full disk or a closed pipe is known only now."""
@@ -65,11 +65,11 @@ class Face:
     def say(self, text: str) -> None:
         """Print a line for people, unless they asked for quiet or for JSON."""
         if not self.quiet and not self.json:
-            _stderr(text)
+            _stderr(visible(text))
 
     def complain(self, text: str) -> None:
         """Print the one line of a failure."""
-        _stderr(f"error: {text}")
+        _stderr(f"error: {visible(text)}")
 
     def failure(self, error: AegisError, **fields: Any) -> int:
         """Tell of an error of ours, return its exit code."""
@@ -119,9 +119,22 @@ class Face:
         return code
 
 
+def _shown(text: str) -> str:
+    """Return lines without anything that a terminal obeys, whoever wrote it."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write text; what the stream's encoding lacks is escaped."""
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:
+        stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
+
+
 def _stderr(text: str) -> None:
     try:
-        sys.stderr.write(text + "\n")
+        _write(sys.stderr, text + "\n")
         sys.stderr.flush()
     except OSError:
         pass  # nobody can be told that nobody can be told

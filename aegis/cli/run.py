@@ -112,7 +112,7 @@ class _Run:
         self.module = module = runtime.load(read_artifact(self.path, limits), self.path)
         if self.policy.network is not None and module.kind == "module":
             self.face.say("note: a core module has no network; --allow-net and --deny-net matter for components")
-        self.function = name = self.options["invoke"] or self.function or entry_point(module)
+        self.function = name = self.chosen(module)
         program = os.path.basename(self.path)
         arguments = (program, *self.args) if is_program(name) else (program,)
         self.sandbox = sandbox = runtime.sandbox(
@@ -122,6 +122,13 @@ class _Run:
         if isinstance(module, Module):
             return self.run_module(sandbox, module, name)
         return self.run_component(sandbox, module, name)
+
+    def chosen(self, module: Module | Component) -> str:
+        """Return what to call; an export's name may be empty."""
+        for name in (self.options["invoke"], self.function):
+            if name is not None:
+                return str(name)
+        return entry_point(module)
 
     def run_module(self, sandbox: Sandbox, module: Module, name: str) -> Outcome:
         if self.options["invoke"] is not None:

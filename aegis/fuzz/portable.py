@@ -90,6 +90,9 @@ def read_step(target: Target, told: Sequence[Any]) -> Step:
 
 def parse_step(target: Target, text: str) -> Step:
     """Return the step that a text such as ``[method]file.read(#0, 7)`` tells; raise ``CallError`` or ``ValueError``."""
+    for name in sorted(target.subjects, key=len, reverse=True):
+        if text.startswith(f"{name}(") and text.endswith(")"):  # a name may hold brackets and spaces of its own
+            return read_step(target, [name, list(_split(text[len(name) + 1 : -1]))])
     found = _CALL.match(text)
     if found is None:
         raise ValueError(f"{printable(text)} is no call: write NAME(ARGUMENT, …)")

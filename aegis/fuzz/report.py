@@ -12,7 +12,7 @@ from aegis.fuzz.portable import format_step
 from aegis.fuzz.reproduce import command_of
 from aegis.fuzz.result import Result
 from aegis.limits import format_count, format_seconds
-from aegis.names import count
+from aegis.names import count, printable, visible
 
 __all__ = ["to_data", "to_html", "to_text"]
 
@@ -71,15 +71,15 @@ def to_text(data: Mapping[str, Any]) -> str:
     """Return the report for people, each finding with its command."""
     lines = []
     for finding in data["findings"]:
-        lines += [f"finding: {finding['oracle']}: {finding['text']}", f"  {finding['command']}"]
+        lines += [f"finding: {visible(finding['oracle'])}: {visible(finding['text'])}", f"  {finding['command']}"]
         if len(finding["steps"]) > 1:
-            lines += [f"  #{n} = {_cut(format_step(step))}" for n, step in enumerate(finding["steps"])]
-        lines += [f"  imports: {answer}" for answer in finding["answered"]] if any(finding["answers"]) else []
-        lines += [f"  {frame}" for frame in finding["frames"][:5]]
+            lines += [f"  #{n} = {_step(step)}" for n, step in enumerate(finding["steps"])]
+        lines += [f"  imports: {visible(answer)}" for answer in finding["answered"]] if any(finding["answers"]) else []
+        lines += [f"  {visible(frame)}" for frame in finding["frames"][:5]]
     if data["goal"]:
         for one in data["best"][:_BEST]:
             lines.append(
-                f"{data['goal']}: {_cut(format_step(one['step']))}: size {one['size']:,}, fuel "
+                f"{data['goal']}: {_step(one['step'])}: size {one['size']:,}, fuel "
                 f"{one['fuel']:,}, memory {one['memory']:,}, host calls {one['host_calls']:,}"
             )
     return "\n".join([*lines, *_closing(data)])
@@ -87,8 +87,8 @@ def to_text(data: Mapping[str, Any]) -> str:
 
 def _closing(data: Mapping[str, Any]) -> list[str]:
     """Return the lines about the campaign as a whole, the last of which has its figures."""
-    lines = [f"left out: {name}: {reason}" for name, reason in data["left_out"].items()]
-    lines += [f"problem: {problem}" for problem in data["problems"]]
+    lines = [f"left out: {printable(name)}: {visible(reason)}" for name, reason in data["left_out"].items()]
+    lines += [f"problem: {visible(problem)}" for problem in data["problems"]]
     endings = ", ".join(f"{status} {format_count(number)}" for status, number in data["statuses"].items())
     lines.append(
         f"{count(data['cases'], 'case')} in {format_seconds(data['seconds'])} "
@@ -99,7 +99,10 @@ def _closing(data: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _cut(text: str) -> str:
+def _step(step: Sequence[Any]) -> str:
+    """Return a call for people: its name escaped, its arguments as the text that they are, cut."""
+    function, arguments = step
+    text = format_step([printable(function), list(map(visible, arguments))])
     return text if len(text) < _SHOWN else text[:_SHOWN] + "…"
 
 
@@ -133,22 +136,27 @@ def to_html(data: Mapping[str, Any], result: Result) -> str:
     """Return the report as one page, its plots drawn as SVG."""
     findings = "".join(_finding(finding) for finding in data["findings"]) or "<p>No findings.</p>"
     return _PAGE.format(
-        title=html.escape(f"aegis fuzz {data['artifact']}"), summary="<br>".join(map(html.escape, _closing(data))),
+        title=_html(f"aegis fuzz {data['artifact']}"), summary="<br>".join(map(_html, _closing(data))),
         findings=findings, fuel=_scatter(result.points[-_POINTS:]), endings=_bars(data["statuses"]),
         line=_line(result.line),
     )  # fmt: skip
 
 
 def _finding(finding: Mapping[str, Any]) -> str:
-    calls = "\n".join(map(format_step, finding["steps"]))
-    answers = "\n".join(finding["answered"]) if any(finding["answers"]) else ""
-    frames = "\n".join(finding["frames"])
+    calls = "\n".join(_html(format_step(step)) for step in finding["steps"])
+    answers = "\n".join(map(_html, finding["answered"])) if any(finding["answers"]) else ""
+    frames = "\n".join(map(_html, finding["frames"]))
     return (
-        f'<div class="finding"><h3>{html.escape(finding["oracle"])}</h3><p>{html.escape(finding["text"])}</p>'
-        f"<pre>{html.escape(calls)}</pre><pre>{html.escape(finding['command'])}</pre>"
-        f"{f'<p>Its imports answered:</p><pre>{html.escape(answers)}</pre>' if answers else ''}"
-        f"{f'<pre>{html.escape(frames)}</pre>' if frames else ''}</div>"
+        f'<div class="finding"><h3>{_html(finding["oracle"])}</h3><p>{_html(finding["text"])}</p>'
+        f"<pre>{calls}</pre><pre>{_html(finding['command'])}</pre>"
+        f"{f'<p>Its imports answered:</p><pre>{answers}</pre>' if answers else ''}"
+        f"{f'<pre>{frames}</pre>' if frames else ''}</div>"
     )
+
+
+def _html(text: str) -> str:
+    """Return one line of text for HTML, without characters that change how the page around it is read."""
+    return html.escape(visible(text))
 
 
 def _scatter(points: Sequence[tuple[str, int, int]]) -> str:
@@ -159,11 +167,11 @@ def _scatter(points: Sequence[tuple[str, int, int]]) -> str:
     up = _scale([fuel for _, _, fuel in points], _HEIGHT - _EDGE, 10)
     dots = "".join(
         f'<circle cx="{across(size):.1f}" cy="{up(fuel):.1f}" r="2.5" fill="{_COLOURS[names.index(name) % 8]}" '
-        f'fill-opacity=".6"><title>{html.escape(name)}: size {size:,}, fuel {fuel:,}</title></circle>'
+        f'fill-opacity=".6"><title>{_html(name)}: size {size:,}, fuel {fuel:,}</title></circle>'
         for name, size, fuel in points
     )
     legend = " ".join(
-        f'<span style="color:{_COLOURS[n % 8]}">&#9679; {html.escape(name)}</span>' for n, name in enumerate(names[:24])
+        f'<span style="color:{_COLOURS[n % 8]}">&#9679; {_html(name)}</span>' for n, name in enumerate(names[:24])
     )
     return f"{_svg(dots, 'size', 'fuel (both logarithmic)')}<p>{legend}</p>"
 
@@ -199,7 +207,7 @@ def _svg(inside: str, across: str, up: str) -> str:
 def _bars(statuses: Mapping[str, int]) -> str:
     most = max(statuses.values(), default=1)
     rows = "".join(
-        f'<tr><td>{html.escape(status)}</td><td style="min-width:20rem"><div style="background:#1f77b4;height:1rem;'
+        f'<tr><td>{_html(status)}</td><td style="min-width:20rem"><div style="background:#1f77b4;height:1rem;'
         f'width:{max(0.3, number / most * 100):.1f}%"></div></td><td>{number:,}</td></tr>'
         for status, number in statuses.items()
     )

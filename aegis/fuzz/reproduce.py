@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from aegis.fuzz.portable import format_step
 from aegis.fuzz.values.buffers import is_buffer
 from aegis.limits import LIMIT_NAMES, Limits
+from aegis.names import literal, shell_word
 from aegis.policy import Policy
 from aegis.runtime import is_program
 from aegis.wit.types import List
@@ -29,42 +28,53 @@ def command_of(
     """Return the command line that shows a finding.
 
     One call that traps, or runs into a limit, is ``aegis run``. What takes more calls, answers of imports or another
-    oracle is ``aegis fuzz`` with its calls; one that is too long for a command line, with its file. ``config`` and
-    ``flags`` are those under which it was found.
+    oracle is ``aegis fuzz`` with its calls; one that is too long for a command line, or has a name that no command line
+    can hold, with its file. ``config`` and ``flags`` are those under which it was found.
     """
     steps = finding["steps"]
-    given = "".join(f" {shlex.quote(flag)}" for flag in flags)
-    run = f"aegis{f' -c {shlex.quote(config)}' if config else ''} run{given}"
-    fuzz = f"aegis fuzz{f' --policy {shlex.quote(config)}' if config else ''}{given} {shlex.quote(artifact)}"
+    given = "".join(f" {shell_word(flag)}" for flag in flags)
+    file = shell_word(artifact if artifact == "-" or not artifact.startswith("-") else f"./{artifact}")
+    fuzz = f"aegis fuzz{f' --policy {shell_word(config)}' if config else ''}{given} {file}"
     single = len(steps) == 1 and not any(finding["answers"]) and not any(map(is_buffer, steps[0][1]))
-    if single and finding["oracle"] in ("no-trap", "no-limit"):
-        function, texts = steps[0]
-        if is_program(function):
-            command = _program(run, artifact, texts)
-        elif kind == "component":
-            command = f"{run} --invoke {shlex.quote(format_step(steps[0]))} {shlex.quote(artifact)}"
+    try:
+        if single and finding["oracle"] in ("no-trap", "no-limit"):
+            run = f"aegis{f' -c {shell_word(config)}' if config else ''} run{given}"
+            command = _run(run, file, kind, *steps[0])
         else:
-            words = [run, "-e", shlex.quote(function), shlex.quote(artifact), *(["--"] if texts else [])]
-            command = " ".join([*words, *map(shlex.quote, texts)])
-    else:
-        words = [f"{fuzz} --oracle {shlex.quote(finding['oracle'])}"]
-        words += [f"--call {shlex.quote(format_step(step))}" for step in steps]
-        words += [f"--answers {','.join(map(str, finding['answers']))}"] if any(finding["answers"]) else []
-        words += ["--hostile-host"] if finding.get("hostile") else []
-        words += ["--no-buffers"] if finding.get("numbers") else []
-        command = " ".join(words)
-    if len(command) > _LONGEST:
+            command = _fuzz(fuzz, finding)
+    except ValueError:  # a NUL, in a name or an argument
+        command = ""
+    if not command or len(command) > _LONGEST:
         return f"{fuzz} --replay {file_name(finding)}.json  # written by --out DIR"
     return command
 
 
-def _program(run: str, artifact: str, texts: Sequence[str]) -> str:
+def _run(run: str, file: str, kind: str, function: str, texts: Sequence[str]) -> str:
+    if is_program(function):
+        return _program(run, file, texts)
+    if kind == "component":
+        return f"{run} --invoke {shell_word(format_step([function, texts]))} {file}"
+    name = f"--function={shell_word(function)}" if function.startswith("-") else f"-e {shell_word(function)}"
+    return " ".join([run, name, file, *(["--"] if texts else []), *map(shell_word, texts)])
+
+
+def _fuzz(fuzz: str, finding: Mapping[str, Any]) -> str:
+    words = [f"{fuzz} --oracle {shell_word(finding['oracle'])}"]
+    words += [f"--call {shell_word(format_step(step))}" for step in finding["steps"]]
+    words += [f"--answers {','.join(map(str, finding['answers']))}"] if any(finding["answers"]) else []
+    words += ["--hostile-host"] if finding.get("hostile") else []
+    words += ["--no-buffers"] if finding.get("numbers") else []
+    return " ".join(words)
+
+
+def _program(run: str, file: str, texts: Sequence[str]) -> str:
     words = parse_value(texts[0], List("string"))
     stdin = bytes(parse_value(texts[1], List("u8")))
-    shown = "".join(chr(b) if chr(b).isalnum() or b == 32 else f"\\{b:03o}" for b in stdin)
-    given = f"printf {shlex.quote(shown)} | " if stdin else ""
-    command = f"{given}{run} {'--stdin inherit ' if stdin else ''}{shlex.quote(artifact)}"
-    return " ".join([command, *(["--", *map(shlex.quote, words)] if words else [])])
+    # A printf of any shell reads three octal digits; letters beyond ASCII would be written in the terminal's encoding.
+    shown = "".join(chr(b) if (chr(b).isascii() and chr(b).isalnum()) or b == 32 else f"\\{b:03o}" for b in stdin)
+    given = f"printf {shell_word(shown)} | " if stdin else ""
+    command = f"{given}{run} {'--stdin inherit ' if stdin else ''}{file}"
+    return " ".join([command, *(["--", *map(shell_word, words)] if words else [])])
 
 
 def file_name(finding: Mapping[str, Any]) -> str:
@@ -77,7 +87,7 @@ def file_name(finding: Mapping[str, Any]) -> str:
     return f"{words}_{sha256(finding['signature'].encode()).hexdigest()[:8]}"
 
 
-_TEST = '''"""Found by aegis fuzz: {text}"""
+_TEST = """{text}
 
 {imports}from aegis.fuzz import replay
 
@@ -87,7 +97,7 @@ FINDING = {finding}
 def test_{name}() -> None:
     found = replay({artifact!r}, FINDING{policy})
     assert found is None, found
-'''
+"""
 
 
 def pytest_file(artifact: str, finding: Mapping[str, Any], policy: Policy | None = None) -> str:
@@ -95,12 +105,28 @@ def pytest_file(artifact: str, finding: Mapping[str, Any], policy: Policy | None
     names, keywords = _keywords(policy or Policy())
     kept = {key: finding[key] for key in ("oracle", "signature", "steps", "answers")}
     kept |= {name: 1 for name in ("hostile", "numbers") if finding.get(name)}
-    text = str(finding["text"]).replace("\\", "\\\\").replace('"""', "'''")
     return _TEST.format(
-        text=text, finding=json.dumps(kept, indent=4, ensure_ascii=True), name=file_name(finding), artifact=artifact,
+        text=literal(f"Found by aegis fuzz: {finding['text']}"), finding=_python(kept), name=file_name(finding),
+        artifact=artifact,
         policy="".join(f", {one}" for one in keywords),
         imports=f"from aegis import {', '.join(names)}\n" if names else "",
     )  # fmt: skip
+
+
+def _python(value: Any, margin: str = "") -> str:
+    """Return plain data as Python, its strings with everything escaped that a terminal or a parser could trip over."""
+    inner = f"{margin}    "
+    if isinstance(value, str):
+        return literal(value)
+    if isinstance(value, dict):
+        lines = [f"{inner}{literal(key)}: {_python(item, inner)},\n" for key, item in value.items()]
+        return f"{{\n{''.join(lines)}{margin}}}"
+    if isinstance(value, (list, tuple)) and value:
+        return f"[\n{''.join(f'{inner}{_python(item, inner)},{chr(10)}' for item in value)}{margin}]"
+    return repr(list(value) if isinstance(value, tuple) else value)
+
+
+_LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
 
 def _keywords(policy: Policy) -> tuple[list[str], list[str]]:
@@ -125,5 +151,5 @@ def _keywords(policy: Policy) -> tuple[list[str], list[str]]:
             keywords.append(f"network=NetworkCapability({text})")
         else:
             keywords.append(f"{field.name}={value!r}")
-    names = sorted(set(re.findall(r"\b([A-Z]\w+)\(", " ".join(keywords))))
+    names = sorted(set(re.findall(r"\b([A-Z]\w+)\(", _LITERAL.sub("", " ".join(keywords)))))
     return names, keywords

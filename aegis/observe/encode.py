@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["TEXT_LIMIT", "cut", "dump", "plain", "visible"]
+__all__ = ["TEXT_LIMIT", "cut", "dump", "plain"]
 
 TEXT_LIMIT = 4096
 """Characters of one string in an event; a longer one is cut and ends in an ellipsis."""
@@ -17,16 +17,6 @@ _ITEMS = 1000
 def cut(text: str, limit: int = TEXT_LIMIT) -> str:
     """Return ``text`` of at most ``limit`` characters, the last one an ellipsis where it was cut."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
-
-def visible(text: str) -> str:
-    """Return ``text`` on one line without control, invisible or direction-changing characters.
-
-    A backslash stays as it is, so text that was escaped before passes unchanged.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def plain(value: object) -> Any:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.limits import format_bytes, format_count, format_seconds
-from aegis.names import count
-from aegis.observe.encode import dump, plain, visible
+from aegis.names import count, visible
+from aegis.observe.encode import dump, plain
 from aegis.observe.outcome import Usage
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -16,12 +15,12 @@ from aegis.fuzz.attack.blame import Fault
 from aegis.fuzz.attack.inputs import Input
 from aegis.fuzz.attack.work import Attack, input_of, workshop
 from aegis.limits import MIB
-from aegis.names import printable
+from aegis.names import literal, printable, shell_word
 
 __all__ = ["command_of", "file_name", "folder_of", "replay", "save"]
 
 _LARGEST = 64 * MIB
-_TEST = '''"""Found by aegis fuzz --host: {text}"""
+_TEST = """{text}
 
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from aegis.fuzz.attack.kept import replay
 def test_{name}() -> None:
     found = replay(Path(__file__).with_name("{file}.wasm"))
     assert not found, found
-'''
+"""
 
 
 def file_name(finding: Mapping[str, Any]) -> str:
@@ -44,7 +43,7 @@ def command_of(finding: Mapping[str, Any], folder: str | None) -> str:
     """Return the command line that shows a finding; without a folder, that which makes it again."""
     if folder is None:
         return f"aegis fuzz --host --out DIR --seed {finding['seed']} --source {finding['source']}  # saves its input"
-    return f"aegis fuzz --host --replay {shlex.quote(str(Path(folder) / file_name(finding)))}.wasm"
+    return f"aegis fuzz --host --replay {shell_word(str(Path(folder) / file_name(finding)))}.wasm"
 
 
 def folder_of(path: str) -> Path:
@@ -64,7 +63,7 @@ def save(folder: Path, finding: Mapping[str, Any]) -> None:
     """Write a finding's input, what is known of it, and its test. Raise ``PolicyError`` where that fails."""
     name = file_name(finding)
     known = {key: value for key, value in finding.items() if key != "data"}
-    text = printable(finding["text"], 300).replace("\\", "\\\\").replace('"""', "'''")
+    text = literal(f"Found by aegis fuzz --host: {printable(finding['text'], 300)}")
     try:
         (folder / f"{name}.wasm").write_bytes(input_of(finding).data)
         (folder / f"{name}.json").write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
