@@ -13,6 +13,7 @@ from aegis.errors import LinkError
 from aegis.exports import Exports, Namespace, lifted, namespace
 from aegis.names import printable
 from aegis.wit.naming import pascal
+from aegis.wit.results import outcome_value
 from aegis.wit.types import Function, Interface, show
 from aegis.wit.values import ResourceHandle
 
@@ -120,6 +121,10 @@ class ComponentGuest:
         """Return the type of an export, with the Python classes of its values."""
         found: Function = self._plan.entry(name).function
         return found
+
+    def outcome_value(self, name: Any, returned: Any) -> Any:
+        """Return what an outcome has for a value that an export returned."""
+        return outcome_value(self.function(name).result, returned)
 
     def signature(self, name: Any) -> tuple[str, int]:
         """Return an export's signature for messages, and how many arguments it takes."""

@@ -338,6 +338,8 @@ class Sandbox:
         value, ended = None, None
         try:
             value = self.call(name, *args)
+            if self._guest is not None:
+                value = self._guest.outcome_value(name, value)
         except (CallError, SandboxStateError):
             raise
         except Err as declared:
@@ -426,7 +428,8 @@ class Sandbox:
             if len(args) != wanted:
                 spread = "; write call(name, *arguments)" if len(args) == 1 and isinstance(args[0], tuple) else ""
                 raise CallError(f"{shown} takes {count(wanted, 'argument')}, not {len(args)}{spread}") from None
-            raise CallError(f"{shown}: {error}") from None
+            message = str(error)  # a worker has said the signature already
+            raise CallError(message if message.startswith(f"{shown}: ") else f"{shown}: {message}") from None
         # A RecursionError is the caller's: there was no room to enter the guest at all.
         if not isinstance(error, (SandboxStateError, RecursionError, Err)) and self._state == "ready":
             self._state = "poisoned"

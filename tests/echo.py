@@ -7,9 +7,11 @@ a result. The guest in between copies nothing itself: the canonical ABI does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from aegis.wit.types import Enum, Flags, List, Option, Record, Result, Tuple, Variant, WitType
 
-__all__ = ["echo_component", "flat", "own_echo_component"]
+__all__ = ["echo_component", "echo_many_component", "flat", "own_echo_component"]
 
 _CORE = {"s64": "i64", "u64": "i64", "f32": "f32", "f64": "f64"}
 _MAX_PARAMS = 16
@@ -248,48 +250,78 @@ _REALLOC = """(func $realloc (export "realloc")
 
 
 def echo_component(of: WitType) -> str:
-    """Return the text of a component whose export ``echo`` gives its argument to the import ``echo``."""
+    """Return the text of a component whose export ``echo-back`` gives its argument to the import ``echo``."""
+    return _echo_components({"": of})
+
+
+def echo_many_component(types: Sequence[WitType]) -> str:
+    """Return the text of one component whose exports ``echo-back-0``, … give theirs to the imports ``echo-0``, …"""
+    return _echo_components({f"-{n}": of for n, of in enumerate(types)})
+
+
+def _echo_components(wanted: Mapping[str, WitType]) -> str:
     types = _Types()
-    name = types.of(of)
-    cores = flat(of)
-    params = cores if len(cores) <= _MAX_PARAMS else ["i32"]
-    pointed = len(cores) > 1
-    imported = [*params, "i32"] if pointed else params
-    result = "" if not cores else f"(result {'i32' if pointed else cores[0]})"
-    import_result = "" if pointed else result
-    gets = " ".join(f"(local.get {n})" for n in range(len(params)))
-    body = (
-        f"{gets} (call $echo)"
-        if not pointed
-        else (
-            f"(local.set {len(params)} (call $realloc (i32.const 0) (i32.const 0) (i32.const 8) (i32.const 65536))) "
-            f"{gets} (local.get {len(params)}) (call $echo) (local.get {len(params)})"
-        )
-    )
-    newline = "\n"
-    reset = "reset" if pointed or cores[0] == "i32" else f"reset-{cores[0]}"
-    return f"""(component
-{newline.join(types.lines)}
-  (import "echo" (func $echo (param "x" {name}) (result {name})))
-  (core module $memory
+    names = {end: types.of(of) for end, of in wanted.items()}
+    cores = {end: flat(of) for end, of in wanted.items()}
+    imports = [
+        f'  (import "echo{end}" (func $echo{end} (param "x" {name}) (result {name})))' for end, name in names.items()
+    ]
+    lines = [
+        "(component", *types.lines, *imports, _MEMORY, *map(_lowered, wanted), "  (core module $shim",
+        *(_shim_import(end, core) for end, core in cores.items()),
+        '    (import "h" "realloc" (func $realloc (param i32 i32 i32 i32) (result i32)))',
+        *(_shim(end, core) for end, core in cores.items()), "  )",
+        '  (core instance $shim (instantiate $shim (with "h" (instance',
+        *(f'    (export "echo{end}" (func $lowered{end}))' for end in wanted),
+        '    (export "realloc" (func $memory "realloc"))))))',
+        *(_lifted(end, names[end], core) for end, core in cores.items()), ")",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+_MEMORY = f"""  (core module $memory
     (memory (export "memory") 4)
     (global $next (mut i32) (i32.const 1024))
     {_REALLOC}
-    (func (export "reset") (param i32) (global.set $next (i32.const 1024)))
+    (func (export "reset-i32") (param i32) (global.set $next (i32.const 1024)))
     (func (export "reset-i64") (param i64) (global.set $next (i32.const 1024)))
     (func (export "reset-f32") (param f32) (global.set $next (i32.const 1024)))
     (func (export "reset-f64") (param f64) (global.set $next (i32.const 1024))))
-  (core instance $memory (instantiate $memory))
-  (core func $lowered (canon lower (func $echo)
-    (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
-  (core module $shim
-    (import "h" "echo" (func $echo (param {" ".join(imported)}) {import_result}))
-    (import "h" "realloc" (func $realloc (param i32 i32 i32 i32) (result i32)))
-    (func (export "echo") (param {" ".join(params)}) {result} (local i32) {body}))
-  (core instance $shim (instantiate $shim (with "h" (instance
-    (export "echo" (func $lowered)) (export "realloc" (func $memory "realloc"))))))
-  (func (export "echo-back") (param "x" {name}) (result {name})
-    (canon lift (core func $shim "echo")
+  (core instance $memory (instantiate $memory))"""
+
+
+def _lowered(end: str) -> str:
+    return f"""  (core func $lowered{end} (canon lower (func $echo{end})
+    (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))"""
+
+
+def _passed(cores: list[str]) -> tuple[list[str], str, bool]:
+    """Return how a function passes its argument and result: parameters, result, whether that is in memory."""
+    params = cores if len(cores) <= _MAX_PARAMS else ["i32"]
+    pointed = len(cores) > 1
+    return params, "" if not cores else f"(result {'i32' if pointed else cores[0]})", pointed
+
+
+def _shim_import(end: str, cores: list[str]) -> str:
+    params, result, pointed = _passed(cores)
+    imported = " ".join([*params, "i32"] if pointed else params)
+    return f'    (import "h" "echo{end}" (func $echo{end} (param {imported}) {"" if pointed else result}))'
+
+
+def _shim(end: str, cores: list[str]) -> str:
+    params, result, pointed = _passed(cores)
+    gets = " ".join(f"(local.get {n})" for n in range(len(params)))
+    body = f"{gets} (call $echo{end})"
+    if pointed:
+        at = len(params)
+        space = "(call $realloc (i32.const 0) (i32.const 0) (i32.const 8) (i32.const 65536))"
+        body = f"(local.set {at} {space}) {gets} (local.get {at}) (call $echo{end}) (local.get {at})"
+    return f'    (func (export "echo{end}") (param {" ".join(params)}) {result} (local i32) {body})'
+
+
+def _lifted(end: str, name: str, cores: list[str]) -> str:
+    reset = "i32" if len(cores) > 1 else cores[0]
+    return f"""  (func (export "echo-back{end}") (param "x" {name}) (result {name})
+    (canon lift (core func $shim "echo{end}")
       (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))
-      (post-return (core func $memory "{reset}"))))
-)"""
+      (post-return (core func $memory "reset-{reset}"))))"""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aegis.engine.component.plan import find_export
 from aegis.errors import CallError
 from aegis.names import count, printable
+from aegis.wit.results import as_result
 from aegis.wit.types import Function, Result, show
-from aegis.wit.values import Err, Ok
 
 if TYPE_CHECKING:
     from aegis.engine.component.artifact import Component
@@ -53,9 +53,7 @@ class Invocation(NamedTuple):
         of = self.function.result
         if of is None:
             return None
-        if isinstance(of, Result) and not isinstance(value, Err):
-            value = Ok(value)
-        return format_value(value, of)
+        return format_value(as_result(value) if isinstance(of, Result) else value, of)
 
 
 def _resolved(component: Component, name: str) -> tuple[str, Function]:

@@ -6,17 +6,20 @@ and range for free, so a value is never cut silently (F6).
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Any
 
 from aegis.errors import CallError
 from aegis.names import printable
 from aegis.values import FuncType
 
-__all__ = ["SLOT", "coerce", "index_of", "scalar_types", "view_name"]
+__all__ = ["SLOT", "coerce", "coerced", "index_of", "scalar_types", "view_name"]
 
 SLOT = 16
 _FORMATS = {"i32": ("i", 4), "i64": ("q", 2), "f32": ("f", 4), "f64": ("d", 2)}
 _BITS = {"i32": 32, "i64": 64}
+_SINGLE = Struct("<f")
+LARGEST_SINGLE = 3.4028234663852886e38
 scalar_types = frozenset(_FORMATS)
 """The value types that cross between Python and a guest."""
 
@@ -36,10 +39,22 @@ def formats(signature: FuncType) -> tuple[str, ...]:
     return tuple(dict.fromkeys(view_name(t) for t in (*signature.params, *signature.results)))
 
 
+def coerced(value_type: str, value: str, otherwise: str) -> str:
+    """Return the expression that stores ``value`` in its view, or ``otherwise``, which judges what the view cannot.
+
+    A view of floats takes whatever Python can turn into a float, and makes a large number an infinite f32.
+    """
+    if value_type in _BITS:
+        return value
+    fits = f" and -{LARGEST_SINGLE} <= {value} <= {LARGEST_SINGLE}" if value_type == "f32" else ""
+    return f"{value} if {value}.__class__ is float{fits} else {otherwise}"
+
+
 def coerce(value_type: str, value: Any, what: str) -> int | float:
     """Return ``value`` as the view of ``value_type`` takes it.
 
-    Integers are welcome signed or unsigned, within the type's width; ``int`` where a float is meant.
+    Integers are accepted signed or unsigned, within the type's width, and an ``int`` in place of a float. An f32 is
+    rounded, and never made infinite.
     Raise :class:`~aegis.errors.CallError` for anything else, naming ``what``.
     """
     if value_type in _BITS:
@@ -53,9 +68,10 @@ def coerce(value_type: str, value: Any, what: str) -> int | float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise CallError(f"{what} must be a number for {value_type}, not {_name(value)}")
     try:
-        return float(value)
+        number = float(value)
+        return float(_SINGLE.unpack(_SINGLE.pack(number))[0]) if value_type == "f32" else number
     except OverflowError:
-        raise CallError(f"{what}: the integer is out of range for {value_type}") from None
+        raise CallError(f"{what}: the number is out of range for {value_type}") from None
 
 
 def _name(value: object) -> str:

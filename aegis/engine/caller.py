@@ -12,7 +12,7 @@ from collections.abc import Callable
 from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aegis.engine.abi import SLOT, coerce, formats, index_of, view_name
+from aegis.engine.abi import SLOT, coerce, coerced, formats, index_of, view_name
 from aegis.engine.native import lib, number, pointer
 from aegis.engine.threads import DIRECT, NESTED, where
 from aegis.engine.ticker import ticker
@@ -157,8 +157,9 @@ _made: dict[tuple[FuncType, int], Callable[..., Any]] = {}
 def _compile(signature: FuncType, style: int) -> Callable[..., Any]:
     params = signature.params
     targets = [f"v{view_name(t)}[{index_of(t, n)}]" for n, t in enumerate(params)]
-    plain = [f"{target} = a{n}" for n, target in enumerate(targets)]
-    checked = [f"{target} = coerce({params[n]!r}, a{n}, 'argument {n + 1}')" for n, target in enumerate(targets)]
+    checks = [f"coerce({t!r}, a{n}, 'argument {n + 1}')" for n, t in enumerate(params)]
+    plain = [f"{target} = {coerced(params[n], f'a{n}', checks[n])}" for n, target in enumerate(targets)]
+    checked = [f"{target} = {check}" for target, check in zip(targets, checks, strict=True)]
     inner = _CALL.format(result=_result(signature.results))
     if params:
         inner = _LOWER.format(plain=_indent(plain, 16), checked=_indent(checked, 16)) + inner

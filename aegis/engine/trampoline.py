@@ -20,7 +20,7 @@ from collections.abc import Callable
 from ctypes import c_char, c_char_p, c_size_t, c_void_p
 from typing import Any
 
-from aegis.engine.abi import SLOT, coerce, formats, index_of, view_name
+from aegis.engine.abi import SLOT, coerce, coerced, formats, index_of, view_name
 from aegis.engine.door import Door
 from aegis.engine.native import lib, number
 from aegis.errors import CallError, HostError
@@ -178,10 +178,13 @@ def _store(results: tuple[str, ...]) -> str:
         return "        if result is not None:\n            refuse_result(door, module, name, result)"
     if len(results) == 1:
         target = f"v{view_name(results[0])}[0]"
+        lowered = f"lower({results[0]!r}, result, door, module, name)"
+        if results[0].startswith("f"):
+            return f"        {target} = {coerced(results[0], 'result', lowered)}"
         return (
             f"        try:\n            {target} = result\n"
             f"        except (TypeError, ValueError, OverflowError):\n"
-            f"            {target} = lower({results[0]!r}, result, door, module, name)"
+            f"            {target} = {lowered}"
         )
     lines = [f"        result = several({len(results)}, result, door, module, name)"]
     for n, t in enumerate(results):

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from aegis.errors import AegisError, Frame, GuestExit, GuestTrap, LimitExceeded
 from aegis.observe.outcome import Outcome, Usage
-from aegis.wit.values import Err
 
 __all__ = ["Case", "Finding", "Given", "Reply", "Seen", "Step", "signature_of"]
 
@@ -88,16 +87,17 @@ def _moved(step: Step, by: int) -> Step:
 class Reply:
     """How one step ended and what it used: an :class:`~aegis.Outcome` that is made where somebody wants one."""
 
-    __slots__ = ("error", "fuel", "host_calls", "memory", "status", "value", "whole")
+    __slots__ = ("declared", "error", "fuel", "host_calls", "memory", "status", "value", "whole")
 
     def __init__(
         self, value: Any = None, error: AegisError | None = None, fuel: int | None = None, host_calls: int = 0,
-        memory: int = 0,
+        memory: int = 0, *, declared: bool = False,
     ) -> None:  # fmt: skip
         ended = isinstance(error, GuestExit) and error.code == 0
         self.status = "returned" if error is None else error.kind
         self.value, self.error = value, None if ended else error
         self.fuel, self.host_calls, self.memory = fuel, host_calls, memory
+        self.declared = declared
         self.whole: Outcome | None = None
 
     @property
@@ -108,7 +108,7 @@ class Reply:
     @property
     def good(self) -> bool:
         """Whether it returned, and no declared error."""
-        return self.error is None and not isinstance(self.value, Err)
+        return self.error is None and not self.declared
 
     @property
     def outcome(self) -> Outcome:

@@ -33,6 +33,7 @@ from aegis.fuzz.values.shape import Unfit
 from aegis.names import near, printable
 from aegis.observe.outcome import Outcome
 from aegis.wit.naming import pascal, snake
+from aegis.wit.results import outcome_value
 from aegis.wit.types import Borrow, Function, Interface, Own, Resource, Result, WitType, children
 from aegis.wit.values import Err
 
@@ -181,7 +182,8 @@ class Machine(RuleBasedStateMachine):
             raise
         else:
             self._kept(value, member.type.result, text)
-            self._judged(member.name, arguments, Outcome(value=value, usage=self.sandbox.usage))
+            told = outcome_value(member.type.result, value)
+            self._judged(member.name, arguments, Outcome(value=told, usage=self.sandbox.usage))
 
     def _kept(self, value: Any, of: WitType | None, text: str) -> None:
         """Keep the handles that a call returned, and give them names."""

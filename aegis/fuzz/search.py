@@ -17,7 +17,6 @@ from aegis.fuzz.oracles import Scales
 from aegis.fuzz.oracles.base import Stateless
 from aegis.fuzz.shrink import shrunk
 from aegis.fuzz.target import DROP, Subject
-from aegis.wit.values import Err
 
 if TYPE_CHECKING:
     from aegis.fuzz.oracles import Oracle
@@ -73,7 +72,7 @@ class Batch:
 
 def behaviour(function: str, reply: Reply) -> str:
     """Return what tells one way of behaving from another: how a call ended, and what it used, coarsely."""
-    declared = " declared" if isinstance(reply.value, Err) else ""
+    declared = " declared" if reply.declared else ""
     used = f"{_rung(reply.fuel or 0)} {_rung(reply.host_calls)} {reply.memory >> _PAGE}"
     return f"{function} {signature_of(reply)} {used}{declared}"
 
@@ -167,7 +166,7 @@ class Search:
 
     def _note(self, seen: Seen, number: int, batch: Batch) -> None:
         reply, step = seen.replies[number], seen.case.steps[number]
-        declared = type(reply.value) is Err
+        declared = reply.declared
         if reply.status == "usage":  # a handle that no step gave: the guest was not asked
             return
         status = "declared" if declared else reply.status

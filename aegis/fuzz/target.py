@@ -17,6 +17,7 @@ from aegis.fuzz.values.shape import Shape, Unfit
 from aegis.names import near, printable
 from aegis.runtime import is_program
 from aegis.values import FuncType
+from aegis.wit.results import is_declared, outcome_value
 from aegis.wit.types import Borrow, Function, Interface, List, Own, Result, WitType
 from aegis.wit.values import Err, ResourceHandle
 
@@ -248,7 +249,7 @@ class Target:
                     return self._called(sandbox, name, raw)
             return self._called(sandbox, name, arguments)
         except Err as declared:
-            return self._reply(sandbox, declared, None)
+            return self._reply(sandbox, declared, None, declared=True)
         except (CallError, SandboxStateError) as error:
             # A handle that a step was to give, and did not: the case ends here, and nobody is to blame.
             return Reply(error=error)
@@ -258,15 +259,20 @@ class Target:
     def _called(self, sandbox: Sandbox, name: str, arguments: Sequence[Any]) -> Reply:
         if self.detailed:
             outcome = sandbox.run(name, *arguments)
-            reply = Reply(outcome.value, outcome.error, *_used(outcome.usage))
+            declared = is_declared(self._result_of(name), outcome.value)
+            reply = Reply(outcome.value, outcome.error, *_used(outcome.usage), declared=declared)
             reply.status, reply.whole = outcome.status, outcome
             return reply
-        return self._reply(sandbox, sandbox.call(name, *arguments), None)
+        return self._reply(sandbox, outcome_value(self._result_of(name), sandbox.call(name, *arguments)), None)
 
-    def _reply(self, sandbox: Sandbox, value: Any, error: AegisError | None) -> Reply:
+    def _result_of(self, name: str) -> WitType | None:
+        function = self.subjects[name].type
+        return None if function is None else function.result
+
+    def _reply(self, sandbox: Sandbox, value: Any, error: AegisError | None, *, declared: bool = False) -> Reply:
         fuel, calls, memory = sandbox.tally()
         before, self._spent = self._spent, calls
-        return Reply(value, error, fuel, calls - before, memory)
+        return Reply(value, error, fuel, calls - before, memory, declared=declared)
 
 
 def _used(usage: Any) -> tuple[int | None, int, int]:

@@ -1,7 +1,8 @@
 """WIT values as plain data and back, by their types: one pair of closures a type, made once.
 
-Packing is lenient: a value that does not fit its type goes over as it is, if it is plain, and whoever lowers it
-says what is wrong. Unpacking believes nothing: what came from a worker is of its type, or it is no answer.
+Packing takes what lowering takes in process without a second look (:mod:`aegis.engine.convert.lower`), so a value
+means the same in both tiers. Of a primitive it checks the class only: the range is checked where it is unpacked.
+Unpacking believes nothing: what came from a worker is of its type, or it is no answer.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any, Protocol
 
+from aegis.engine.convert.scalars import exact, octets, single
+from aegis.engine.convert.shape import Unfit, as_list, as_tuple
 from aegis.isolation.wire import Broken
 from aegis.wit.images import nullable
 from aegis.wit.naming import snake
@@ -34,6 +37,8 @@ __all__ = ["Handles", "Signature", "is_single", "packer", "unpacker"]
 
 Convert = Callable[[Any], Any]
 _SINGLE = Struct("<f")
+_CLASSES: dict[str, type] = {"bool": bool, "f32": float, "f64": float, "char": str, "string": str}
+"""The class of a primitive's values; of all others it is ``int``."""
 _BITS = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
 
 
@@ -69,12 +74,13 @@ class Signature:
             u(value) for u, value in zip(unpacks, _items(values, len(unpacks)), strict=True)
         ]
         of = function.result
-        self.pack_result: Convert = _nothing if of is None else packer(of, handles)
+        self.pack_result: Convert = _pack_none if of is None else packer(of, handles)
         self.unpack_result: Convert = _no_value if of is None else unpacker(of, handles)
 
 
-def _nothing(value: Any) -> Any:
-    return value
+def _pack_none(value: Any) -> None:
+    if value is not None:
+        raise Unfit
 
 
 def _no_value(value: Any) -> None:
@@ -86,20 +92,23 @@ def _no_value(value: Any) -> None:
 
 
 def packer(of: WitType, handles: Handles) -> Convert:
-    """Return what makes plain data of a value; it raises what Python raises where the value is of another shape."""
+    """Return what makes plain data of a value.
+
+    It raises ``Unfit``, or what Python raises, where the value is of another shape.
+    """
     match of:
-        case "f32" | "f64":
-            return _pack_float
         case str():
-            return _nothing
+            return _pack_primitive(of)
         case List("u8"):
             return _pack_bytes
+        case List(str(element)):
+            return _pack_primitives(element)
         case List(element):
             inner = packer(element, handles)
-            return _nothing if inner is _nothing else lambda values: [inner(value) for value in values]
+            return lambda values: [inner(value) for value in as_list(values)]
         case Tuple(elements):
             parts = [packer(e, handles) for e in elements]
-            return lambda values: [p(v) for p, v in zip(parts, values, strict=True)]
+            return lambda values: [p(v) for p, v in zip(parts, as_tuple(values), strict=True)]
         case Option(element):
             return _pack_option(packer(element, handles), nullable(element))
         case Result():
@@ -110,45 +119,91 @@ def packer(of: WitType, handles: Handles) -> Convert:
         case Variant():
             return _pack_variant(of, handles)
         case Enum():
-            cases = {case: n for n, case in enumerate(of.cases)}
-            return lambda value: cases[value.value]
+            return _pack_enum(of)
         case Flags():
-            return lambda value: value.value
+            return _pack_flags(of)
         case Own(resource):
             return lambda value: handles.number(value, resource, own=True)
         case Borrow(resource):
             return lambda value: handles.number(value, resource, own=False)
 
 
-def _pack_float(value: Any) -> Any:
-    if value.__class__ is float:
-        return value
-    number = float(value)
-    return number if number == value else value
+def _pack_primitive(of: str) -> Convert:
+    if of == "f32":
+        return single
+    kind = _CLASSES.get(of, int)
+
+    def pack(value: Any) -> Any:
+        if value.__class__ is kind:
+            return value
+        if of != "f64":
+            raise Unfit
+        return exact(value)
+
+    return pack
+
+
+def _pack_primitives(of: str) -> Convert:
+    """Return what packs a list of primitives: as it is, if all are of the class that they should be."""
+    kinds = {_CLASSES.get(of, int)}
+    each = _pack_primitive(of)
+
+    def pack(values: Any) -> Any:
+        items = as_list(values)
+        return items if of != "f32" and kinds.issuperset(map(type, items)) else [each(item) for item in items]
+
+    return pack
 
 
 def _pack_bytes(value: Any) -> Any:
     if value.__class__ is bytes or value.__class__ is bytearray:
         return value
-    return memoryview(value).cast("B")
+    if value.__class__ is memoryview and value.format == "B" and value.ndim == 1 and value.contiguous:
+        return value
+    return octets(value)
+
+
+def _pack_enum(of: Enum) -> Convert:
+    assert of.python is not None
+    numbers = {of.python(case): n for n, case in enumerate(of.cases)}
+    return lambda value: numbers[value]
+
+
+def _pack_flags(of: Flags) -> Convert:
+    kind = of.python
+
+    def pack(value: Any) -> Any:
+        if value.__class__ is not kind:
+            raise Unfit
+        return value.value
+
+    return pack
 
 
 def _pack_option(inner: Convert, wrapped: bool) -> Convert:
-    if wrapped:
-        return lambda value: None if value is None else [inner(value.value)]
-    return lambda value: None if value is None else [inner(value)]
+    if not wrapped:
+        return lambda value: None if value is None else [inner(value)]
+
+    def pack(value: Any) -> Any:
+        if value is None:
+            return None
+        if value.__class__ is not Some:
+            raise Unfit
+        return [inner(value.value)]
+
+    return pack
 
 
 def _pack_result(of: Result, handles: Handles) -> Convert:
-    good = _nothing if of.ok is None else packer(of.ok, handles)
-    bad = _nothing if of.err is None else packer(of.err, handles)
+    good = _pack_none if of.ok is None else packer(of.ok, handles)
+    bad = _pack_none if of.err is None else packer(of.err, handles)
 
     def pack(value: Any) -> list[Any]:
-        if isinstance(value, Ok):
+        if value.__class__ is Ok:
             return [0, good(value.value)]
         if isinstance(value, Err):
             return [1, bad(value.value)]
-        raise TypeError("neither Ok nor Err")
+        raise Unfit
 
     return pack
 

@@ -12,8 +12,8 @@ from aegis.isolation.serving import UNFIT
 from aegis.isolation.wire import Broken
 from aegis.providers import Providers
 from aegis.values import HostFunction
-from aegis.wit.types import Function, Resource, Result
-from aegis.wit.values import Err, ResourceHandle
+from aegis.wit.types import Function, Resource
+from aegis.wit.values import ResourceHandle
 
 if TYPE_CHECKING:
     from aegis.engine.component.artifact import Component
@@ -146,7 +146,6 @@ class RemoteProviders(Providers):
 
 def _component_function(function: ImportedFunction, number: int, handles: WorkerHandles) -> Callable[..., Any]:
     signature = Signature(function.type, handles)
-    fallible = isinstance(function.type.result, Result)
 
     def call(*values: Any) -> Any:
         answer = handles.ask(number, signature.pack(values))
@@ -154,8 +153,6 @@ def _component_function(function: ImportedFunction, number: int, handles: Worker
             answer = signature.unpack_result(answer)
         except Broken:
             answer = signature.unpack_result(handles.ask(UNFIT, []))
-        if fallible and isinstance(answer, Err):
-            raise answer
         return answer
 
     return call

@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aegis.engine.component.trampoline import ImportedFunction, refit
+from aegis.engine.convert.shape import Unfit
 from aegis.engine.trampoline import fit_result
 from aegis.errors import AegisError, CallError, HostError
 from aegis.isolation.codec import Signature, is_single
 from aegis.isolation.faults import to_plain
 from aegis.isolation.wire import Broken
 from aegis.values import HostFunction
+from aegis.wit.results import as_result
 from aegis.wit.types import Result
-from aegis.wit.values import Err, Ok
+from aegis.wit.values import Err
 
 if TYPE_CHECKING:
     from aegis.engine.door import Door
@@ -144,7 +146,7 @@ class ComponentFunctions(HostFunctions):
             raise HostError(f"host function {function} broke its type: {odd}") from None
         except AegisError:
             raise
-        except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, Unfit):
             return self._fitted(door)
 
     def _fitted(self, door: Door) -> Any:
@@ -166,7 +168,7 @@ class ComponentFunctions(HostFunctions):
             result = door.settled(called(*arguments), str(function))
         except Err as declared:
             return declared
-        return result if isinstance(result, (Ok, Err)) else Ok(result)
+        return as_result(result)
 
     def _signature(self, number: int) -> Signature:
         made = self._signatures.get(number)

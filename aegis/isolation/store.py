@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.engine.abi import coerce
 from aegis.engine.caller import Elsewhere
 from aegis.engine.classify import own_failure
-from aegis.engine.convert.shape import fit_arguments
+from aegis.engine.convert.shape import Unfit, fit_arguments
 from aegis.engine.threads import MAIN, NESTED, where
 from aegis.engine.ticker import ticker
 from aegis.errors import AegisError, CallError, SandboxStateError, WorkerCrashed
@@ -22,8 +22,9 @@ from aegis.isolation.faults import from_plain, out_of_memory
 from aegis.isolation.serving import DEEP, UNFIT, are_of
 from aegis.isolation.wire import Broken, Gone, Late
 from aegis.values import FuncType, MemoryFault
+from aegis.wit.results import unwrap
 from aegis.wit.types import Result
-from aegis.wit.values import Err, ResourceHandle
+from aegis.wit.values import ResourceHandle
 
 if TYPE_CHECKING:
     from aegis.engine.door import Door
@@ -219,11 +220,7 @@ class IsolatedStore:
         finally:
             self.handles.settle((), mark)
         found = self._understood(lambda: signature.unpack_result(value))
-        if not isinstance(function.result, Result):
-            return found
-        if isinstance(found, Err):
-            raise found
-        return found.value
+        return unwrap(found) if isinstance(function.result, Result) else found
 
     def _handles(self) -> ParentHandles:
         assert self.handles is not None
@@ -494,7 +491,7 @@ def _packed(signature: Signature, values: Sequence[Any]) -> list[Any]:
         return signature.pack(values)
     except AegisError:
         raise
-    except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
+    except (TypeError, ValueError, AttributeError, KeyError, OverflowError, Unfit):
         raise _Unfit from None
 
 

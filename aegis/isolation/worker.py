@@ -14,6 +14,7 @@ import pickle
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
 from aegis.engine.artifact import Module
@@ -35,8 +36,8 @@ from aegis.isolation.within import WorkerTier
 from aegis.policy import Policy
 from aegis.sandbox import Sandbox
 from aegis.values import Decision, MemoryFault
+from aegis.wit.results import attempt
 from aegis.wit.types import Result
-from aegis.wit.values import Err, Ok
 
 __all__ = ["Session", "main"]
 
@@ -272,14 +273,8 @@ class Session:
             arguments = signature.unpack(values)
         except Broken:
             raise _Unfit from None
-        fallible = isinstance(signature.function.result, Result)
-        try:
-            value = self.sandbox.call(name, *arguments)
-        except Err as declared:
-            if not fallible:
-                raise
-            value = declared
-        return signature.pack_result(Ok(value) if fallible and not isinstance(value, Err) else value)
+        call = partial(self.sandbox.call, name, *arguments)
+        return signature.pack_result(attempt(call) if isinstance(signature.function.result, Result) else call())
 
     def _signature(self, name: str) -> Signature:
         made = self.signatures.get(name)
@@ -354,8 +349,6 @@ class Session:
             self.channel.send(["called", event.module, event.name, event.seconds, event.error])
         elif name == "CapabilityChecked":
             self.decided(event.capability, event.action, event.target, event.allowed, event.rule, event.remedy)
-        elif name == "Custom":
-            self.channel.send(["custom", event.name, event.data])
 
     def denied(self, decision: Decision) -> None:
         """Tell of a denial: of all if somebody hears of them, else of as many as an outcome keeps."""

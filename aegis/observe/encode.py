@@ -23,8 +23,10 @@ def plain(value: object) -> Any:
     """Return ``value`` as data that JSON can hold, detached from the original and bounded.
 
     Strings are cut at :data:`TEXT_LIMIT`, at most 1000 items are kept over all levels, eight levels
-    deep. A float that JSON lacks becomes ``"nan"``, ``"inf"`` or ``"-inf"``; bytes become text; an
-    object of another type becomes its type's name, because its ``repr`` is the embedder's secret.
+    deep. A float that JSON lacks becomes ``"nan"``, ``"inf"`` or ``"-inf"``; bytes become text;
+    ``Ok(x)``, ``Err(x)`` and ``Some(x)`` become ``{"ok": x}``, ``{"err": x}`` and ``{"some": x}``. An object of
+    another type becomes its type's name, because its ``repr`` is the embedder's secret; so does one that
+    raises while it is read.
     """
     return _Plain().convert(value, _DEPTH)
 
@@ -39,6 +41,12 @@ class _Plain:
         self.text = 4 * TEXT_LIMIT
 
     def convert(self, value: object, depth: int) -> Any:
+        try:
+            return self.converted(value, depth)
+        except Exception:  # an embedder's class may do anything when it is asked for its value
+            return f"<{type(value).__name__}>"
+
+    def converted(self, value: object, depth: int) -> Any:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int):
@@ -64,6 +72,9 @@ class _Plain:
             return {self.key(key): self.convert(item, depth - 1) for key, item in pairs}
         if isinstance(value, (list, tuple, set, frozenset)):
             return [self.convert(item, depth - 1) for item in self.take(value)]
+        case = getattr(type(value), "__wit_case__", None)
+        if isinstance(case, str):
+            return {case: self.convert(value.value, depth - 1)}  # type: ignore[attr-defined]
         return f"<{type(value).__name__}>"
 
     def key(self, key: object) -> str:

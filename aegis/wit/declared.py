@@ -18,6 +18,8 @@ class Err(Exception, Generic[T]):
     """
 
     __match_args__ = ("value",)
+    __wit_case__ = "err"
+    """Its name in JSON (:func:`aegis.observe.encode.plain`)."""
 
     def __init__(self, value: T = None) -> None:  # type: ignore[assignment]
         super().__init__(value)

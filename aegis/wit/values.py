@@ -19,12 +19,16 @@ S = TypeVar("S", bound="ResourceHandle")
 class Some(Generic[T]):
     """A present ``option`` whose payload could itself be ``None``: ``option<option<T>>``."""
 
+    __wit_case__ = "some"
+
     value: T
 
 
 @dataclass(frozen=True, slots=True)
 class Ok(Generic[T]):
     """The good case of a ``result`` that is not the whole result of a function."""
+
+    __wit_case__ = "ok"
 
     value: T
 

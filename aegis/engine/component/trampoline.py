@@ -26,6 +26,7 @@ from aegis.engine.native import lib, pointer, windows
 from aegis.errors import CallError, GuestTrap, HostError
 from aegis.names import printable
 from aegis.wit.naming import snake
+from aegis.wit.results import as_result
 from aegis.wit.types import Function, Result
 from aegis.wit.values import Err, Ok
 
@@ -248,10 +249,8 @@ def _refit(function: ImportedFunction) -> Callable[[Any, Door], Any]:
             raise HostError(
                 f"host function {function} returned {type(result).__name__}, but it has no result; return None"
             )
-        if isinstance(of, Result) and not isinstance(result, (Ok, Err)):
-            result = Ok(result)
         try:
-            return fit(of, result, "its result")
+            return fit(of, as_result(result) if isinstance(of, Result) else result, "its result")
         except CallError as error:
             raise HostError(f"host function {function} broke its type: {error}") from None
 

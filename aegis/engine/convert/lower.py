@@ -115,7 +115,7 @@ class _Source:
         self.count = 0
         self.scope: dict[str, Any] = {
             **scalar_scope(), "Ok": Ok, "Err": Err, "Some": Some, "Unfit": Unfit, "as_tuple": as_tuple,
-            "Arena": Arena, "HEADER": address_of(b"") - id(b""),
+            "Arena": Arena, "HEADER": address_of(b"") - id(b""), "encode": str.encode,
         }  # fmt: skip
 
     # -- text ----------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class _Source:
 
     def primitive(self, of: str, value: str, at: Place) -> None:
         if of == "string":
-            self.say(f"s = {value}.encode()")
+            self.say(f"s = encode({value})")  # str's own: an object's `encode` could return anything
             self.say("keep.append(s)")
             self.say("n = len(s)")
             self.say("door.bytes_left -= n")
@@ -318,14 +318,17 @@ def _enum_words(of: Enum) -> dict[Any, tuple[int, int]]:
 
 def _flag_blocks(of: Flags) -> Callable[[Any], tuple[int, bytes]]:
     """Return what gives, for a Python flag, how many names are set and the words of them all."""
+    cls = of.python
     words = [b"".join(part.to_bytes(8, "little") for part in name_words(name)) for name in of.names]
     known: dict[int, tuple[int, bytes]] = {}
 
     def block(value: Any) -> tuple[int, bytes]:
+        if value.__class__ is not cls:
+            raise Unfit
         bits = value.value
         found = known.get(bits)
         if found is None:
-            if bits.__class__ is not int or not 0 <= bits < 1 << len(words):
+            if not 0 <= bits < 1 << len(words):
                 raise Unfit
             parts = [word for n, word in enumerate(words) if bits >> n & 1]
             if len(known) >= _FLAGS_KEPT:

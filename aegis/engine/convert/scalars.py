@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from struct import Struct
 from typing import Any
 
 from aegis.engine.convert.layout import Arena, layout_of
 
-__all__ = ["bad_bool", "bad_char", "exact", "octets_of", "single"]
+__all__ = ["NO_LISTS", "bad_bool", "bad_char", "exact", "octets", "octets_of", "single"]
 
-_LARGEST = 3.4028234663852886e38
+NO_LISTS = (str, Mapping, set, frozenset)
+"""Classes of iterables that are never taken for a list: text, and collections without an order or with keys."""
+_SINGLE = Struct("<f")
 
 
 def bad_bool(value: object) -> int:
@@ -34,26 +38,22 @@ def exact(value: Any) -> float:
 
 
 def single(value: Any) -> float:
-    """Return a number for an f32: rounded as floats are, but never made infinite."""
-    made = exact(value)
-    if made - made == 0 and not -_LARGEST <= made <= _LARGEST:
-        raise ValueError("the number is out of range for f32")
-    if isinstance(value, int) and abs(value) > 1 << 24 and not _is_single(value):
+    """Return the f32 nearest to a number; an integer only if it is one exactly, and never an infinity for a number."""
+    try:
+        made: float = _SINGLE.unpack(_SINGLE.pack(exact(value)))[0]
+    except OverflowError:
+        raise ValueError("the number is out of range for f32") from None
+    if isinstance(value, int) and int(made) != value:
         raise ValueError("the integer has no exact f32")
     return made
-
-
-def _is_single(value: int) -> bool:
-    size = abs(value)
-    return size % (1 << max(0, size.bit_length() - 24)) == 0
 
 
 _OCTET = layout_of("u8")
 
 
 def octets_of(value: Any, keep: list[Any], door: Any) -> tuple[int, int]:
-    """Lower ``list<u8>`` from ``bytes`` or what is like them."""
-    data = value if value.__class__ is bytes else _bytes(value)
+    """Lower ``list<u8>`` from ``bytes``, another buffer, or a sequence of integers."""
+    data = value if value.__class__ is bytes else octets(value)
     count = len(data)
     if not count:
         return 0, 0
@@ -64,13 +64,13 @@ def octets_of(value: Any, keep: list[Any], door: Any) -> tuple[int, int]:
     return count, arena.base
 
 
-def _bytes(value: Any) -> bytes:
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value)
-    if isinstance(value, (str, int)):
-        raise TypeError(f"{type(value).__name__} is not bytes")
+def octets(value: Any) -> bytes:
+    """Return a buffer, or a sequence of integers, as bytes; raise ``TypeError`` or ``ValueError`` for others."""
     try:
         with memoryview(value) as view:
             return view.tobytes()
     except TypeError:
+        # An iterator is left alone: what reads the arguments a second time would find it empty.
+        if isinstance(value, NO_LISTS) or not hasattr(value, "__len__"):
+            raise
         return bytes(list(value))

@@ -6,10 +6,10 @@ record, names for an enum or flags, ``(case, payload)`` or a case's name for a v
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from aegis.engine.convert.scalars import exact, single
+from aegis.engine.convert.scalars import NO_LISTS, exact, single
 from aegis.errors import CallError
 from aegis.names import near, printable
 from aegis.wit.images import nullable
@@ -41,10 +41,20 @@ class Unfit(Exception):
 
 
 def as_list(values: Any) -> Sequence[Any]:
-    """Return a sequence for a list; what is text, or has no order, is refused."""
+    """Return a sequence for a list; raise ``Unfit`` for text, bytes and what has no order.
+
+    An iterator is refused as well: values that do not fit are read a second time, when it would be empty.
+    """
     if values.__class__ is list or values.__class__ is tuple:
         return values
-    if isinstance(values, (str, bytes, bytearray, Mapping, set, frozenset)) or not isinstance(values, Iterable):
+    if isinstance(values, Iterator):
+        raise Unfit
+    return _gathered(values)
+
+
+def _gathered(values: Any) -> Sequence[Any]:
+    """Return the items of a list, an iterator's too."""
+    if isinstance(values, (*NO_LISTS, bytes, bytearray)) or not isinstance(values, Iterable):
         raise Unfit
     return list(values)
 
@@ -133,7 +143,7 @@ def _integer(of: str, value: Any, where: str) -> int:
 
 def _octets(of: WitType, value: Any, where: str) -> bytes:
     try:
-        if not isinstance(value, (str, int)):
+        if not isinstance(value, (*NO_LISTS, int)):
             return bytes(value)
     except (TypeError, ValueError):
         pass
@@ -142,7 +152,7 @@ def _octets(of: WitType, value: Any, where: str) -> bytes:
 
 def _sequence(of: WitType, value: Any, where: str) -> Sequence[Any]:
     try:
-        return as_list(value)
+        return _gathered(value)
     except Unfit:
         _wrong(where, of, "a list" if isinstance(of, List) else "a tuple", value)
 
@@ -226,6 +236,8 @@ def _enum(of: Enum, value: Any, where: str) -> Any:
 def _flags(of: Flags, value: Any, where: str) -> Any:
     assert of.python is not None
     if isinstance(value, of.python):
+        if not 0 <= value.value < 1 << len(of.names):
+            raise CallError(f"{where}: the flags {of.name} have no bits {value.value:#x}; they have {len(of.names)}")
         return value
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
         made = of.python(0)
