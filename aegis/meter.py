@@ -169,7 +169,7 @@ class Meter:
     def _called(self, module: str, name: str, seconds: float, error: BaseException | None) -> None:
         from aegis.observe.events import HostFunctionCalled
 
-        kind = None if error is None else getattr(error, "kind", "host-error")
+        kind = None if error is None else error.kind if isinstance(error, AegisError) else "host-error"
         self._bus.emit(HostFunctionCalled, module=module, name=name, seconds=seconds, ok=error is None, error=kind)
 
     def _decided(self, decision: Decision) -> None:
@@ -195,13 +195,17 @@ class Meter:
         )  # fmt: skip
 
     @contextmanager
-    def observing(self, name: str, arguments: int) -> Iterator[None]:
-        """Tell of one call: its start, its fuel, its error, its end."""
+    def observing(self, export: object, arguments: int) -> Iterator[None]:
+        """Tell of one call: its start, its fuel, its error, its end.
+
+        ``export`` is the name of the function, or a name with the table of its bindings.
+        """
         if not self._bus.active:
             yield
             return
         from aegis.observe.events import ErrorRaised, ExecutionStarted
 
+        name = str(export)
         self._bus.emit(ExecutionStarted, function=name, arguments=arguments)
         mark = self.mark()
         try:

@@ -376,6 +376,7 @@ class Sandbox:
         store = self._live()
         if not self._observed:
             return self._enter(store, name, args)
+        self._bus.refuse_subscribers()
         store.plan.entry(name)
         if store.entered_here():
             return self._enter(store, name, args)
@@ -395,6 +396,7 @@ class Sandbox:
         return function(*args)
 
     def _supervised(self, function: Callable[[], Any]) -> Any:
+        self._bus.refuse_subscribers()
         return supervise(function, self._door, self._cancel_now, self._leave)
 
     def _cancel_now(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import IO, TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from aegis.values import Decision, FuncType
 
 if TYPE_CHECKING:
     from aegis.engine.component.artifact import Component
+    from aegis.observe.bus import Failure
 
 __all__ = ["command"]
 
@@ -175,6 +177,7 @@ class _Run:
         return code
 
     def tell(self, outcome: Outcome, code: int) -> int:
+        code = self.recorded(code)
         if self.face.json:
             self.face.report(self.report(outcome, code))
             return code
@@ -200,6 +203,14 @@ class _Run:
         self.face.complain(f"the guest's {name} {why}; give it somewhere that takes all of it")
         return code or 125
 
+    def recorded(self, code: int) -> int:
+        """Return the exit code; an audit log that is incomplete makes it another than 0."""
+        lost = self.events.lost(() if self.sandbox is None else self.sandbox.events.failures)
+        if lost is None:
+            return code
+        self.face.complain(lost)
+        return code or 125
+
     def report(self, outcome: Outcome, code: int) -> Any:
         from aegis.observe.report import ExecutionReport
 
@@ -207,6 +218,8 @@ class _Run:
             outcome, artifact=self.path, digest=self.module.digest if self.module else None, function=self.function,
             granted=self.policy.describe(), limits=asdict(self.policy.limits),
             layers=self.sandbox.layers if self.sandbox else (),
+            subscribers_failed=len(self.sandbox.events.failures) if self.sandbox else 0,
+            events_lost=self.sandbox.events.lost if self.sandbox else 0,
         )  # fmt: skip
         return replace(report, exit_code=code)
 
@@ -265,8 +278,12 @@ class _Events:
 
     def __enter__(self) -> _Events:
         if self._target is not None:
+            import warnings
+
+            from aegis.observe.bus import SubscriberWarning
             from aegis.observe.subscribers import JsonLinesWriter
 
+            warnings.simplefilter("ignore", SubscriberWarning)  # the run reports it as an error, see lost()
             self.subscribers = (JsonLinesWriter(self._open(self._target)),)
         return self
 
@@ -282,9 +299,27 @@ class _Events:
             raise PolicyError(f"--events: {target!r} cannot be written: {(reason or 'error').lower()}") from None
         return self._stream
 
+    def lost(self, failures: Sequence[Failure]) -> str | None:
+        """Return the error line for events that could not be written, ``None`` if all were."""
+        error: BaseException | None = None
+        since = "the last events"
+        if failures:
+            error, since = failures[0].error, f"events from number {failures[0].event.seq} on"
+        elif self._stream is not None:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError) as raised:
+                error = raised
+        if error is None:
+            return None
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        return f"--events: {self._target!r} cannot be written: {printable(reason, 200).lower()}; {since} are missing"
+
     def close(self) -> None:
+        """Close the file; an error that its last bytes meet was reported by :meth:`lost`."""
         if self._stream is not None:
-            self._stream.close()
+            with suppress(OSError):
+                self._stream.close()
 
     def __exit__(self, *exception: object) -> None:
         self.close()

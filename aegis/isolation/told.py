@@ -6,6 +6,7 @@ import math
 from struct import error
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aegis.errors import AegisError
 from aegis.isolation.setup import ACCOUNT
 from aegis.isolation.wire import Broken
 from aegis.names import printable
@@ -29,12 +30,12 @@ class Used(NamedTuple):
     stderr: int
 
 
-class Kind(Exception):
+class Kind(AegisError):
     """Stands for a host function's error in events: its kind."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.kind = kind
+        self.kind = kind  # type: ignore[misc]
 
 
 def account(raw: Any, door: Door, fuel: int, memory: int | None) -> Used:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from aegis.observe.bus import EventBus as EventBus
     from aegis.observe.bus import Failure as Failure
     from aegis.observe.bus import Subscriber as Subscriber
+    from aegis.observe.bus import SubscriberWarning as SubscriberWarning
     from aegis.observe.events import EVENTS as EVENTS
     from aegis.observe.events import CapabilityChecked as CapabilityChecked
     from aegis.observe.events import Custom as Custom
@@ -55,6 +56,7 @@ _HOMES = {
     "ModuleLoaded": "events",
     "Outcome": "outcome",
     "Subscriber": "bus",
+    "SubscriberWarning": "bus",
     "Usage": "outcome",
     "fold": "metrics",
 }
@@ -81,6 +83,7 @@ __all__ = [
     "ModuleLoaded",
     "Outcome",
     "Subscriber",
+    "SubscriberWarning",
     "Usage",
     "fold",
 ]

@@ -4,6 +4,9 @@ Each names its ``kind`` and carries ``ts`` (seconds since the Unix epoch), ``run
 identifier) and ``seq`` (from 1, without gaps, in the order of delivery); the bus fills in the three.
 Strings are cut at 4096 characters when an event is made, so that a guest cannot fill its observer's
 memory, and escaped when it is written.
+
+Fields are plain data of the types that they declare: an object of a subclass is replaced by its plain value, and any
+other raises ``TypeError`` when the event is made. So no event fails to be written as JSON.
 """
 
 from __future__ import annotations
@@ -41,9 +44,12 @@ class Event:
     seq: int = 0
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
+        for name, kinds in _kinds_of(type(self)):
             value = getattr(self, name)
-            if isinstance(value, str) and len(value) > TEXT_LIMIT:
+            if value.__class__ not in kinds:
+                value = _plain_field(type(self), name, kinds, value)
+                object.__setattr__(self, name, value)
+            if value.__class__ is str and len(value) > TEXT_LIMIT:
                 object.__setattr__(self, name, cut(value))
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,12 +57,46 @@ class Event:
         data: dict[str, Any] = {"ts": self.ts, "run": self.run, "seq": self.seq, "kind": self.kind}
         for item in fields(self)[3:]:
             value = getattr(self, item.name)
-            data[item.name] = plain(value) if isinstance(value, float) else value
+            data[item.name] = value if value.__class__ is str else plain(value)
         return data
 
     def to_json(self) -> str:
         """Return one line of ASCII JSON, without its newline."""
         return dump(self.to_dict())
+
+
+_FIELDS = {
+    "str": (str,), "int": (int,), "float": (float,), "bool": (bool,), "str | None": (str, type(None)),
+    "int | None": (int, type(None)), "Mapping[str, Any]": (dict,),
+}  # fmt: skip
+"""The classes of a field's values, by its annotation."""
+
+
+_kinds: dict[type, tuple[tuple[str, tuple[type, ...]], ...]] = {}
+
+
+def _kinds_of(event: type[Event]) -> tuple[tuple[str, tuple[type, ...]], ...]:
+    """Return the fields of an event class that are checked, with the classes that their values have."""
+    found = _kinds.get(event)
+    if found is None:
+        found = _kinds[event] = tuple(
+            (item.name, _FIELDS[str(item.type)]) for item in fields(event) if str(item.type) in _FIELDS
+        )
+    return found
+
+
+def _plain_field(event: type[Event], name: str, kinds: tuple[type, ...], value: Any) -> Any:
+    """Return a field's value as plain data: of a subclass the value of its base class, an ``int`` as a ``float``."""
+    kind = kinds[0]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            return float("inf") if value > 0 else float("-inf")
+    if not isinstance(value, kind) or isinstance(value, bool):
+        expected = " or ".join("None" if k is type(None) else k.__name__ for k in kinds)
+        raise TypeError(f"{event.__name__}: {name} must be {expected}, not {type(value).__name__}")
+    return kind.__str__(value) if kind is str else kind(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +218,11 @@ class GuestLogged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Custom(Event):
-    """An event of the embedder's own. ``data`` is kept as a bounded copy in JSON's terms."""
+    """An event of the embedder's own. ``data`` is kept as a bounded copy in JSON's terms.
+
+    Whatever it holds becomes plain data (:func:`aegis.observe.encode.plain`): at most eight levels and 1000 items, so
+    that a cycle ends; a set becomes a list, bytes become text, an object becomes the name of its type.
+    """
 
     kind: ClassVar[str] = "custom"
 
@@ -186,8 +230,11 @@ class Custom(Event):
     data: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.data, Mapping):
+            raise TypeError(f"Custom: data must be a mapping, not {type(self.data).__name__}")
+        data = plain(self.data)
+        object.__setattr__(self, "data", data if data.__class__ is dict else {"data": data})
         Event.__post_init__(self)
-        object.__setattr__(self, "data", plain(dict(self.data)))
 
 
 EVENTS: Mapping[str, type[Event]] = {

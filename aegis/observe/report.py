@@ -65,6 +65,10 @@ class ExecutionReport:
     """The limits in force by name; ``None`` marks one that was lifted."""
     layers: tuple[tuple[str, bool, str], ...] = ()
     """Of an isolated run, each layer of its worker's confinement: its name, whether it was there, what or why not."""
+    subscribers_failed: int = 0
+    """Event subscribers that raised and got no more events: their records of the run are incomplete."""
+    events_lost: int = 0
+    """Events that no subscriber got, because one did not return, or caused too many."""
 
     @classmethod
     def of(
@@ -77,8 +81,13 @@ class ExecutionReport:
         granted: Sequence[str] = (),
         limits: Mapping[str, float | None] | None = None,
         layers: Sequence[tuple[str, bool, str]] = (),
+        subscribers_failed: int = 0,
+        events_lost: int = 0,
     ) -> ExecutionReport:
-        """Return the report of ``outcome``; ``granted`` is ``policy.describe()``, ``layers`` the sandbox's."""
+        """Return the report of ``outcome``; ``granted`` is ``policy.describe()``, ``layers`` the sandbox's.
+
+        ``subscribers_failed`` is ``len(sandbox.events.failures)``, ``events_lost`` is ``sandbox.events.lost``.
+        """
         return cls(
             status=outcome.status,
             exit_code=outcome.exit_code,
@@ -87,12 +96,14 @@ class ExecutionReport:
             usage=outcome.usage,
             stdout=outcome.stdout,
             stderr=outcome.stderr,
-            artifact=artifact,
+            artifact=None if artifact is None else str(artifact),
             digest=digest,
-            function=function,
+            function=None if function is None else str(function),
             granted=tuple(granted),
             limits=dict(limits or {}),
             layers=tuple(layers),
+            subscribers_failed=subscribers_failed,
+            events_lost=events_lost,
         )
 
     @property
@@ -114,6 +125,8 @@ class ExecutionReport:
             "granted": list(self.granted),
             "limits": dict(self.limits),
             "lifted": list(self.lifted),
+            "subscribers_failed": self.subscribers_failed,
+            "events_lost": self.events_lost,
             "isolation": [{"layer": name, "active": on, "detail": text} for name, on, text in self.layers],
             **_output("stdout", self.stdout),
             **_output("stderr", self.stderr),
@@ -154,6 +167,10 @@ class ExecutionReport:
             lines.insert(1, ("fuel", self._of(format_count(usage.fuel), "fuel", format_count)))
         if usage.denials:
             lines.append(("denied", count(usage.denials, "request")))
+        if self.subscribers_failed:
+            lines.append(("events", f"incomplete: {count(self.subscribers_failed, 'subscriber')} failed"))
+        if self.events_lost:
+            lines.append(("events", f"incomplete: {count(self.events_lost, 'event')} lost"))
         return lines
 
     def _of(self, used: str, limit: str, show: Any) -> str:
