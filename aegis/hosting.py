@@ -52,15 +52,6 @@ def prepared(function: Callable[..., Any], name: str, door: Door) -> Callable[..
         result = function(*values, deadline=door.remaining()) if timed else function(*values)
         if awaited:
             result = door.settled(result, name)
-        if timed:
-            _in_time(door, name)
         return result
 
     return host_function
-
-
-def _in_time(door: Door, name: str) -> None:
-    """A host function that took all the time that there was has ended the call, whatever it returned."""
-    before, door.serving = door.serving, name
-    door.remaining()
-    door.serving = before

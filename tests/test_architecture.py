@@ -71,6 +71,7 @@ EXCEPTIONS: dict[str, tuple[str, set[str]]] = {
     "engine/convert/lower.py": ("the source of a converter is made from a type alone", {"exec"}),
     "engine/door.py": ("waits for descriptors that the host opened, and for a cancellation", {"select"}),
     "engine/native.py": ("finds the library that the wasmtime package carries", {"os.listdir", "os.path.exists"}),
+    "engine/signals.py": ("keeps the engine's own signal handlers installed", {"signal"}),
     "engine/trampoline.py": ("the source of a callback is made from a signature alone", {"exec"}),
     "observe/bus.py": ("an event says when it happened; no guest sees it", {"time.time"}),
     "wit/tools.py": ("runs wasm-tools on the WIT that a developer names, at development time only", {"subprocess"}),

@@ -8,12 +8,14 @@ is on this path.
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable
 from threading import get_ident, main_thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.engine.abi import SLOT, coerce, coerced, formats, index_of, view_name
 from aegis.engine.native import lib, number, pointer
+from aegis.engine.signals import NEAR, secure
 from aegis.engine.threads import DIRECT, NESTED, where
 from aegis.engine.ticker import ticker
 from aegis.errors import StackExhausted
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
         def busy(self) -> Exception: ...
 
 
-__all__ = ["CallFrame", "Elsewhere", "Entry", "Style", "bind", "compile_caller", "room_for_callbacks"]
+__all__ = ["IN_TIME", "CallFrame", "Elsewhere", "Entry", "Style", "bind", "compile_caller", "room_for_callbacks"]
 
 _EXTERN = 32
 _MAIN_THREAD = main_thread().ident
@@ -115,6 +117,7 @@ _SOURCE = """
 def make(store, frame, failed, arm, Elsewhere, where, ticker, set_fuel, invoke, get_ident, room):
     take, give = store.token.pop, store.token.append
     context, fuel, trapped, trap = store.context, store.fuel, store.trap_pointer, store.trap
+    door = store.door
     func, args, count = frame.func, frame.args, frame.count
     {views}
     def call({params}):
@@ -131,6 +134,8 @@ _OUTER = """
             raise store.busy() from None
         {enter}
         try:
+            if now() - door.left > NEAR:
+                secure()
             if ticker.now != store.armed:
                 arm()
             set_fuel(context, fuel)
@@ -149,8 +154,16 @@ _CALL = """
             error = invoke(context, func, args, count, trapped)
             if error is not None or trap[0]:
                 raise failed(error)
-            return {result}
+            value = {result}
+{in_time}
+            return value
 """
+IN_TIME = """
+            door.left = left = now()
+            if left >= door.deadline or door.stop is not None:
+                raise door.overdue() or door.timeout()
+"""
+"""Closes each passage: a result that came too late is no result, whatever made it late."""
 _made: dict[tuple[FuncType, int], Callable[..., Any]] = {}
 
 
@@ -160,7 +173,7 @@ def _compile(signature: FuncType, style: int) -> Callable[..., Any]:
     checks = [f"coerce({t!r}, a{n}, 'argument {n + 1}')" for n, t in enumerate(params)]
     plain = [f"{target} = {coerced(params[n], f'a{n}', checks[n])}" for n, target in enumerate(targets)]
     checked = [f"{target} = {check}" for target, check in zip(targets, checks, strict=True)]
-    inner = _CALL.format(result=_result(signature.results))
+    inner = _CALL.format(result=_result(signature.results), in_time=IN_TIME)
     if params:
         inner = _LOWER.format(plain=_indent(plain, 16), checked=_indent(checked, 16)) + inner
     views = "; ".join(f"v{name} = frame.views[{name!r}]" for name in formats(signature)) or "pass"
@@ -183,6 +196,7 @@ def around(style: int, params: str, inner: str, views: str, scope: dict[str, Any
             leave=f"where.mode = {DIRECT}; store.owner = 0" if nesting else "",
             inner=inner,
         )
+    scope |= {"now": time.monotonic, "NEAR": NEAR, "secure": secure}
     exec(_SOURCE.format(views=views, params=params, body=body), scope)
     return scope["make"]  # type: ignore[no-any-return]
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from aegis.engine import accounts
 from aegis.engine.native import lib
+from aegis.engine.signals import recording
 from aegis.errors import AegisInternalError, PolicyError
 from aegis.limits import MAX_STACK, MIN_STACK, Limits
 
@@ -109,7 +110,7 @@ class Engine:
             setter = lib.wasmtime_config_parallel_compilation_set
             setter.argtypes, setter.restype = _SWITCH
             setter(native, False)
-        self.pointer: int = lib.wasm_engine_new_with_config(native)
+        self.pointer: int = recording(lambda: lib.wasm_engine_new_with_config(native), lib.loaded())
         if not self.pointer:
             raise AegisInternalError("the engine refused its configuration")
 

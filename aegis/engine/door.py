@@ -51,6 +51,8 @@ class Door:
     look_at = _UNLIMITED
     """When so few bytes are left, it is time to look at the time."""
     deadline = math.inf
+    left = 0.0
+    """When the guest last returned to its caller (``time.monotonic``)."""
     stop: AegisError | None = None
     failure: BaseException | None = None
     serving: str | None = None
@@ -99,6 +101,13 @@ class Door:
         if self.stop is None and time.monotonic() >= self.deadline:
             self.stop = self.timeout()
         return self.stop
+
+    def late(self, name: str) -> AegisError:
+        """Return why the call ends although its host function ``name`` returned: in time is part of the answer."""
+        before, self.serving = self.serving, name
+        reason = self.overdue() or self.timeout()
+        self.serving = before
+        return reason
 
     def timeout(self) -> DeadlineExceeded:
         allowed = self.limits.timeout or 0.0

@@ -223,6 +223,11 @@ class Library:
         self._releasing = ctypes.CDLL(self.path)
         self._holding = ctypes.PyDLL(self.path)
 
+    def loaded(self) -> ctypes.CDLL:
+        """Return the library itself, opened."""
+        library: ctypes.CDLL = self._releasing
+        return library
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             if name in ("_releasing", "_holding"):

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from aegis.engine.native import lib
+from aegis.engine.signals import secure_at_tick
 
 __all__ = ["TICK", "Ticker", "ticker"]
 
@@ -72,6 +73,8 @@ class Ticker:
             self.now = time.monotonic()
             for engine in tuple(self._engines):
                 lib.wasmtime_engine_increment_epoch(engine)
+            if self._in_calls():
+                secure_at_tick()
             for act in self.at_tick:
                 act()
             quiet += 1
@@ -79,13 +82,17 @@ class Ticker:
                 quiet = 0
                 self._rest()
 
+    def _in_calls(self) -> bool:
+        """Tell whether a store is in a call."""
+        return not all(tuple(self.tokens.values()))
+
     def _rest(self) -> None:
         # A call takes its token and then reads `now`; here `now` goes first and the tokens are read
         # after. Whichever comes first, one of the two sees the other.
         with self._lock:
             self._wake.clear()
             self.now = math.nan
-            if not all(tuple(self.tokens.values())):
+            if self._in_calls():
                 self.now = time.monotonic()
                 self._wake.set()
 

@@ -1,10 +1,10 @@
 """The trampoline: every call from a guest into the host comes through here.
 
 In this order: budget, deadline, event (start), lift, policy, call, validate the result, lower, event
-(complete). Lifting is reading the typed view; the policy is the function itself, which holds the grants
-of one sandbox and nothing else. ``BaseException`` is caught around everything, for what leaves a native
-callback is lost or fatal (F8 to F10); the exception goes to the sandbox's own slot, and the guest gets a
-trap, never a value.
+(complete), deadline again: what a host function answers too late does not reach the guest. Lifting is reading the
+typed view; the policy is the function itself, which holds the grants of one sandbox and nothing else.
+``BaseException`` is caught around everything, for what leaves a native callback is lost or fatal (F8 to F10); the
+exception goes to the sandbox's own slot, and the guest gets a trap, never a value.
 
 A trampoline is compiled once for a signature and shared by every sandbox in the process. Which
 function of which sandbox is meant comes from the engine as a number, an index into :data:`slots`.
@@ -23,7 +23,8 @@ from typing import Any
 from aegis.engine.abi import SLOT, coerce, coerced, formats, index_of, view_name
 from aegis.engine.door import Door
 from aegis.engine.native import lib, number
-from aegis.errors import CallError, HostError
+from aegis.engine.signals import NEAR, secure_after
+from aegis.errors import CallError, GuestExit, HostError
 from aegis.limits import Limits
 from aegis.values import FuncType, HostFunction
 
@@ -116,8 +117,9 @@ _SOURCE = """
 def trampoline(env, caller, address, count):
     try:
         door, function, module, name = slots[env]
+        entered = now()
         left = door.calls_left
-        if left <= 0 or door.stop is not None:
+        if left <= 0 or door.stop is not None or entered >= door.deadline:
             raise door.refused_call()
         door.calls_left = left - 1
         try:
@@ -125,6 +127,11 @@ def trampoline(env, caller, address, count):
         except KeyError:
             {views} = new_views(address)
 {call}
+        ended = now()
+        if door.stop is not None or ended >= door.deadline:
+            raise door.late(module + "." + name)
+        if ended - entered > NEAR:
+            secure(module + "." + name)
     except BaseException as error:
         return fail(env, error)
 """
@@ -166,6 +173,7 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
     scope = {
         "slots": slots, "views": views, "new_views": new_views, "fail": _fail, "clock": time.perf_counter,
         "observe": _observe, "lower": _lower, "refuse_result": _refuse_result, "several": _several,
+        "now": time.monotonic, "NEAR": NEAR, "secure": secure_after,
     }  # fmt: skip
     exec(_SOURCE.format(views=target, call=body), scope)
     made = scope["trampoline"]
@@ -237,6 +245,8 @@ def _fail(env: int, error: BaseException) -> int | None:
     """Keep the exception for the caller and answer with a trap. Nothing may escape from here."""
     try:
         door, _, module, name = slots[env]
+        if isinstance(error, GuestExit):
+            error = door.overdue() or error  # an exit that comes too late is no success
         if door.failure is None:
             door.failure = error
             if not isinstance(error, HostError):

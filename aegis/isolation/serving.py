@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,10 @@ class HostFunctions:
             if door.calls_left < 0:
                 raise Broken("more host calls than it may make")
         try:
-            return False, self.serve_host_function(door, number, values)
+            answer = self.serve_host_function(door, number, values)
+            if door.stop is not None or time.monotonic() >= door.deadline:
+                raise door.late(self.label(number))
+            return False, answer
         except Broken:
             raise
         except BaseException as error:

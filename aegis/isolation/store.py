@@ -15,7 +15,7 @@ from aegis.engine.classify import own_failure
 from aegis.engine.convert.shape import Unfit, fit_arguments
 from aegis.engine.threads import MAIN, NESTED, where
 from aegis.engine.ticker import ticker
-from aegis.errors import AegisError, CallError, SandboxStateError, WorkerCrashed
+from aegis.errors import AegisError, CallError, GuestExit, SandboxStateError, WorkerCrashed
 from aegis.isolation import told
 from aegis.isolation.codec import Signature
 from aegis.isolation.faults import from_plain, out_of_memory
@@ -198,6 +198,7 @@ class IsolatedStore:
         found: Any = [value] if len(signature.results) == 1 else value if signature.results else []
         if not are_of(signature.results, found) or (not signature.results and value is not None):
             raise self._died(Broken("a result of other types than the export's"))
+        self._in_time()
         return tuple(value) if isinstance(value, list) else value
 
     def _component_call(self, name: str, signature: Signature, values: Sequence[Any]) -> Any:
@@ -220,7 +221,14 @@ class IsolatedStore:
         finally:
             self.handles.settle((), mark)
         found = self._understood(lambda: signature.unpack_result(value))
+        self._in_time()
         return unwrap(found) if isinstance(function.result, Result) else found
+
+    def _in_time(self) -> None:
+        """Refuse a result that came after the deadline, whatever the worker thought of the time."""
+        reason = self.door.overdue()
+        if reason is not None:
+            raise reason
 
     def _handles(self) -> ParentHandles:
         assert self.handles is not None
@@ -293,6 +301,8 @@ class IsolatedStore:
             raise MemoryFault(self._understood(lambda: told.text(value)))
         failure = own_failure(self.door)
         error = self._understood(lambda: from_plain(value))
+        if isinstance(error, GuestExit):
+            self._in_time()
         raise failure if failure is not None and failure is not self.door.stop else error
 
     def _reply(self, until: float) -> Any:

@@ -363,7 +363,7 @@ ends(box.call, "bad")
         "GuestTrap",
     ),
     Killer(
-        "a Python handler of SIGSEGV and SIGFPE",
+        "a Python handler of SIGFPE installed before the engine",
         """
 signal.signal(signal.SIGFPE, lambda *_: print("python saw it"))
 box = made()

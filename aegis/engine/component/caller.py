@@ -8,7 +8,7 @@ from functools import lru_cache
 from struct import error as struct_error
 from typing import Any
 
-from aegis.engine.caller import around, make_closure
+from aegis.engine.caller import IN_TIME, around, make_closure
 from aegis.engine.convert.keys import images_of
 from aegis.engine.convert.layout import SLOT, Arena
 from aegis.engine.convert.lift import result_lifting_of
@@ -101,7 +101,9 @@ _CALL = """
 """
 _SCALAR_RESULT = """
             {words}, = unpack(result)
-            return {value}
+            value = {value}
+{in_time}
+            return value
 """
 _RESULT = """
             try:
@@ -113,6 +115,7 @@ _RESULT = """
             {settle}
             if door.bytes_left < 0:
                 raise door.overdrawn()
+{in_time}
             return value
 """
 
@@ -129,21 +132,20 @@ def _maker(function: Function, images: tuple[type[Any], ...], style: int) -> Cal
     settle = "handles.settle(mark)" if handles else ""
     scope: dict[str, Any] = {}
     if function.result is None:
-        inner += f"\n            {settle}\n" if settle else ""
+        inner += f"\n            {settle}\n{IN_TIME}" if settle else IN_TIME
     else:
         lifting = result_lifting_of(function.result, images_of((function.result,)))
         scope |= lifting.scope
         scope["unpack"] = lifting.unpack_from
         form = _SCALAR_RESULT if lifting.plain and not handles else _RESULT
-        inner += form.format(words=", ".join(lifting.words), value=lifting.expressions[0], settle=settle)
+        inner += form.format(
+            words=", ".join(lifting.words), value=lifting.expressions[0], settle=settle, in_time=IN_TIME
+        )
     scope |= {
         "UNFIT": _UNFIT, "CallError": CallError, "fit_arguments": fit_arguments, "function": function,
         "free": lib.wasmtime_component_val_delete,
     }  # fmt: skip
-    views = (
-        "lower, door, result = frame.lower, store.door, frame.result; "
-        "result_pointer, results = frame.result_pointer, frame.results"
-    )
+    views = "lower, result = frame.lower, frame.result; result_pointer, results = frame.result_pointer, frame.results"
     return around(style, ", ".join(names), inner, views, scope)
 
 

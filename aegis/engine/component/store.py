@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aegis.engine.caller import Style, around, make_closure
+from aegis.engine.caller import IN_TIME, Style, around, make_closure
 from aegis.engine.classify import Evidence, classify_component
 from aegis.engine.component.caller import ComponentEntry, ComponentFrame, bind_component
 from aegis.engine.component.handles import Handles
@@ -129,10 +129,13 @@ class _DropFrame:
     func = args = count = None
 
 
-_DROP = """
+_DROP = (
+    """
             error = invoke(context, pointer(handle._native))
             if error is not None:
                 raise failed(error)
             handle._owner.forget(handle)
 """
+    + IN_TIME
+)
 _DROPPERS = [around(style, "handle", _DROP, "pass", {"pointer": pointer}) for style in range(3)]

@@ -1,8 +1,8 @@
 """The trampoline of components: every call from a component into the host comes through here.
 
 In this order, as for modules: budget, deadline, event (start), lift, policy, call, validate the result,
-lower, event (complete). One native callback serves a whole linker; what it does for a function is compiled
-when that function is first called, for a component imports far more than it uses.
+lower, event (complete), deadline again. One native callback serves a whole linker; what it does for a function is
+compiled when that function is first called, for a component imports far more than it uses.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from aegis.engine.convert.lower import result_lowering_of, scalar_expression, sc
 from aegis.engine.convert.shape import Unfit, fit
 from aegis.engine.door import Door
 from aegis.engine.native import lib, pointer, windows
-from aegis.errors import CallError, GuestTrap, HostError
+from aegis.engine.signals import NEAR, secure_after
+from aegis.errors import CallError, GuestExit, GuestTrap, HostError
 from aegis.names import printable
 from aegis.wit.naming import snake
 from aegis.wit.results import as_result
@@ -96,6 +97,8 @@ def _fail(context: int, functions: Sequence[ImportedFunction], number: int, erro
     """Keep the exception for the caller and answer with an error. Nothing may escape from here."""
     try:
         door = sides[context].door
+        if isinstance(error, GuestExit):
+            error = door.overdue() or error  # an exit that comes too late is no success
         if door.failure is None:
             door.failure = error
             if not isinstance(error, HostError):
@@ -107,7 +110,11 @@ def _fail(context: int, functions: Sequence[ImportedFunction], number: int, erro
 
 def _drop(number: int, context: int, rep: int) -> int | None:
     try:
-        sides[context].door.handles.dropped(rep)
+        door = sides[context].door
+        door.handles.dropped(rep)
+        if door.stop is not None or time.monotonic() >= door.deadline:
+            raise door.late("a resource's drop")
+        secure_after("a resource's drop")
         return None
     except BaseException as error:
         try:
@@ -126,8 +133,9 @@ destructor = _DESTRUCTOR(_drop)
 _SOURCE = """
 def body(side, arguments, results):
     door = side.door
+    entered = now()
     left = door.calls_left
-    if left <= 0 or door.stop is not None:
+    if left <= 0 or door.stop is not None or entered >= door.deadline:
         raise door.refused_call()
     door.calls_left = left - 1
 {lift}
@@ -136,6 +144,13 @@ def body(side, arguments, results):
     else:
         {call}
 {lower}
+{in_time}
+    if now() - entered > NEAR:
+        secure(str(function))
+"""
+_IN_TIME = """
+    if door.stop is not None or now() >= door.deadline:
+        raise door.late(str(function))
 """
 
 
@@ -147,6 +162,7 @@ def _compile(function: ImportedFunction, index: int) -> Callable[[HostSide, int,
     scope |= {
         "windows": windows, "observed": _observed(function), "Err": Err, "Ok": Ok, "unpack": lifting.unpack_from,
         "window": windows[lifting.size], "function": function,
+        "now": time.monotonic, "NEAR": NEAR, "secure": secure_after,
     }  # fmt: skip
     names = [f"a{n}" for n in range(len(types))]
     lift = []
@@ -163,7 +179,7 @@ def _compile(function: ImportedFunction, index: int) -> Callable[[HostSide, int,
         call = f"try: {call}\n        except Err as error: result = error"
     source = _SOURCE.format(
         lift="\n".join(lift), call=call, target=target, values="".join(f"{v}, " for v in values),
-        lower=_lower(function, scope),
+        lower=_lower(function, scope), in_time="" if "lower" in scope else _IN_TIME,
     )  # fmt: skip
     exec(source, scope)
     made: Callable[[HostSide, int, int], None] = scope["body"]
@@ -199,7 +215,7 @@ def _lowering(function: ImportedFunction) -> Callable[[Any, int, Door], None]:
     lowering = result_lowering_of(of, images_of((of,)))
     refit = _refit(function)
     free: list[tuple[Arena, Callable[..., None], Any]] = []
-    clone = lib.wasmtime_component_val_clone
+    clone, now = lib.wasmtime_component_val_clone, time.monotonic
 
     def lower(result: Any, results: int, door: Door) -> None:
         try:
@@ -219,6 +235,8 @@ def _lowering(function: ImportedFunction) -> Callable[[Any, int, Door], None]:
             write(refit(result, door), keep, door)
         if door.bytes_left < 0:
             raise door.overdrawn()
+        if door.stop is not None or now() >= door.deadline:
+            raise door.late(str(function))
         clone(source, pointer(results))
         if len(handles.loans) > mark:
             handles.settle(mark)

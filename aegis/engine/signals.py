@@ -1,0 +1,157 @@
+"""The engine's signal handlers, by which a guest's bad access becomes a trap, and whether they are still installed.
+
+Theory of operation. The engine compiles bounds checks, ``unreachable`` and integer division into instructions that
+fault. Its handlers of SIGSEGV, SIGILL and SIGFPE turn such a fault into a trap; it installs them once, with the first
+engine of the process. Whatever replaces one of them later makes the next trap kill the process (``SIG_DFL``,
+``SIG_IGN``, ``faulthandler``) or repeat the faulting instruction for ever (a Python handler, which only sets a flag
+and returns), past every deadline (F30, F45).
+
+So before a guest runs, and before it goes on after a host call, :func:`secure` compares the installed handlers with
+the engine's and reinstalls those that were replaced. Asking the kernel takes one system call a signal, some 0.2 µs
+each through :mod:`ctypes`. Callers therefore skip it when the guest was left less than :data:`NEAR` seconds ago:
+replacing a handler takes longer than that. What another thread replaces during a call, the ticker reinstalls.
+
+A handler in native code that belongs neither to Python nor to the engine may serve another runtime in this process
+(a JVM, a crash reporter), which breaks without it: such a handler stays, and the call is refused.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from ctypes import c_char, c_char_p, c_int, c_void_p
+from typing import Any
+
+from aegis.errors import HostError, SandboxStateError
+
+__all__ = ["NEAR", "recording", "secure", "secure_after", "secure_at_tick"]
+
+NEAR = 3e-7
+"""Seconds; less than Python code needs to reach the system call that replaces a handler, and to return."""
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGSEGV", "SIGILL", "SIGFPE", "SIGBUS") if hasattr(signal, name)]
+_STRUCT_BYTES = 256  # struct sigaction has 152 bytes on Linux and 16 on macOS; nothing here looks inside
+_DEFAULT, _IGNORE = None, 1  # ctypes reads the null pointer as None
+
+
+class _Location(ctypes.Structure):
+    """``Dl_info``."""
+
+    _fields_ = (("file", c_char_p), ("base", c_void_p), ("symbol", c_char_p), ("address", c_void_p))
+
+
+class _Handler:
+    """One handler of the engine: its signal, its address, and the ``struct sigaction`` that reinstalls it."""
+
+    __slots__ = ("action", "address", "name", "number")
+
+    def __init__(self, signum: signal.Signals, address: int) -> None:
+        self.name, self.address = signum.name, address
+        self.number = c_int.from_param(signum.value)
+        self.action = (c_char * _STRUCT_BYTES)()
+        _library().sigaction(self.number, None, self.action)
+
+    def reinstall(self) -> None:
+        _library().sigaction(self.number, self.action, None)
+
+
+_handlers: list[_Handler] = []
+"""Empty before the first engine, and where the engine uses no signals (Windows, macOS)."""
+_logged: set[str] = set()
+"""Names of the signals whose replacement was logged."""
+
+
+def _library() -> Any:
+    return ctypes.PyDLL(None)
+
+
+def _question() -> Callable[[Any], int | None]:
+    """Return the function that tells the handler of a signal: its address, ``None`` for default, 1 for ignored."""
+    ask: Any = ctypes.pythonapi.PyOS_getsig
+    ask.restype, ask.argtypes = c_void_p, None
+    return ask  # type: ignore[no-any-return]
+
+
+_installed = _question()
+
+
+def recording(make_engine: Callable[[], int], library: ctypes.CDLL) -> int:
+    """Return what ``make_engine`` returns, and record the signal handlers that it installed.
+
+    Where the process used the engine's ``library`` before Aegis did, its handlers are known by their address.
+    """
+    if _handlers or sys.platform == "win32":
+        return make_engine()
+    before = {signum: _installed(c_int.from_param(signum.value)) for signum in _SIGNALS}
+    made = make_engine()
+    engine = _base_of(ctypes.cast(library.wasm_engine_delete, c_void_p).value)
+    for signum, old in before.items():
+        address = _installed(c_int.from_param(signum.value))
+        if address is not None and address != _IGNORE and (address != old or _base_of(address) == engine):
+            _handlers.append(_Handler(signum, address))
+    return made
+
+
+def _base_of(address: int | None) -> int | None:
+    """Return where the library is loaded that holds ``address``, ``None`` if none does."""
+    found = _Location()
+    if not _library().dladdr(c_void_p(address), ctypes.byref(found)):
+        return None
+    base: int | None = found.base
+    return base
+
+
+def secure() -> None:
+    """Reinstall the engine's handlers where they were replaced.
+
+    Raise :class:`~aegis.errors.SandboxStateError` for a handler that belongs to another runtime.
+    """
+    replaced = []
+    for handler in _handlers:
+        installed = _installed(handler.number)
+        if installed != handler.address:
+            _refuse_foreign(handler, installed)
+            handler.reinstall()
+            replaced.append(handler.name)
+    if replaced:
+        _log(replaced)
+
+
+def _refuse_foreign(handler: _Handler, installed: int | None) -> None:
+    python = _base_of(ctypes.cast(ctypes.pythonapi.PyOS_getsig, c_void_p).value)
+    if installed not in (_DEFAULT, _IGNORE) and _base_of(installed) != python:
+        raise SandboxStateError(
+            f"native code replaced the engine's handler of {handler.name}, which turns a guest's fault into a trap: "
+            "install it before the first sandbox is made, or run guests in workers (isolation)",
+            state="signals",
+        )
+
+
+def _log(names: list[str]) -> None:
+    """Log a replacement once for each signal. Raising a warning could end the call that it is about."""
+    new = [name for name in names if name not in _logged]
+    if new:
+        _logged.update(new)
+        from logging import getLogger  # costs start-up time that no other run needs
+
+        getLogger("aegis").warning(
+            "the engine's handlers of %s were replaced and are installed again, for a guest's trap needs them: "
+            "install handlers of your own, and enable faulthandler, before the first sandbox is made", ", ".join(new),
+        )  # fmt: skip
+
+
+def secure_after(name: str) -> None:
+    """Do the same after the host function ``name``; a handler of another runtime is that function's doing."""
+    try:
+        secure()
+    except SandboxStateError as error:
+        raise HostError(f"after the host function {name}: {error}") from None
+
+
+def secure_at_tick() -> None:
+    """Do the same during a call; a handler of another runtime is left to the next :func:`secure`."""
+    with suppress(SandboxStateError):
+        secure()

@@ -1,0 +1,213 @@
+"""A guest's fault stays a trap when the application replaces the signal handlers that the engine installed.
+
+Each row runs in a process of its own, for a trap used to end that process, or to repeat for ever. Oracle: every one of
+three traps is reported as a trap, whatever was replaced, and when.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.security.test_host_killers import said
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the engine uses no signals there")
+
+FAULTS = """
+import logging
+logging.getLogger("aegis").addHandler(logging.NullHandler())
+FAULTS = '''(module (import "env" "f" (func $f (param i32) (result i32))) (memory (export "memory") 1)
+  (func (export "one") (result i32) i32.const 1)
+  (func (export "hosted") (result i32) (drop (call $f (i32.const 0))) (i32.load (i32.const 99999999)))
+  (func (export "access") (result i32) (i32.load (i32.const 99999999)))
+  (func (export "unreachable") unreachable)
+  (func (export "division") (param i32) (result i32) (i32.div_s (i32.const 1) (local.get 0))))'''
+ALONE = FAULTS.replace('(import "env" "f" (func $f (param i32) (result i32)))', "").replace(
+    "(drop (call $f (i32.const 0)))", "")
+library = ctypes.CDLL(None)
+NATIVE = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: None)
+SIGNALS = (signal.SIGSEGV, signal.SIGILL, signal.SIGFPE)
+
+def all_traps(text, call=lambda box, *a: box.call(*a)):
+    box = made(text, None if text is ALONE else lambda x: x)
+    box.call("one")
+    for name, *given in (("access",), ("unreachable",), ("division", 0)):
+        box.reset()
+        box.call("one")
+        replace()
+        try:
+            call(box, name, *given)
+        except AegisError as error:
+            print(type(error).__name__, getattr(error, "code", ""))
+        else:
+            print("returned")
+
+def everywhere():
+    all_traps(ALONE)
+    all_traps(FAULTS)
+    async def main():
+        async def acall(box, *a):
+            return await box.acall(*a)
+        box = made(ALONE)
+        await box.acall("one")
+        replace()
+        try:
+            await box.acall("access")
+        except AegisError as error:
+            print(type(error).__name__, error.code)
+    asyncio.run(main())
+    thread = threading.Thread(target=lambda: all_traps(ALONE))
+    REPLACE_HERE or thread.start() or thread.join()
+REPLACE_HERE = False
+"""
+TRAPS = "GuestTrap memory-out-of-bounds\nGuestTrap unreachable\nGuestTrap integer-division-by-zero\n"
+ALL = TRAPS * 2 + "GuestTrap memory-out-of-bounds\n"
+REPLACEMENTS = {
+    "a Python function": "[signal.signal(number, lambda *_: None) for number in SIGNALS]",
+    "SIG_DFL": "[signal.signal(number, signal.SIG_DFL) for number in SIGNALS]",
+    "SIG_IGN": "[signal.signal(number, signal.SIG_IGN) for number in SIGNALS]",
+    "SIG_DFL of one signal": "[signal.signal(number, signal.SIG_DFL) for number in SIGNALS[1:2]]",
+    "the handler that Python says was there": "[signal.signal(n, signal.getsignal(n)) for n in SIGNALS]",
+    "faulthandler, disabled": "faulthandler.disable()",
+    "faulthandler, disabled and enabled": "(faulthandler.disable(), faulthandler.enable())",
+    "sigaction in C, default": "[library.signal(int(number), None) for number in SIGNALS]",
+    "a wake-up descriptor": "(signal.set_wakeup_fd(WAKE, warn_on_full_buffer=False),"
+    " [signal.signal(n, lambda *_: None) for n in SIGNALS])",
+}
+
+
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    done = said(FAULTS + program)
+    assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}"
+    assert "Fatal Python error" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize("how", REPLACEMENTS)
+def test_a_fault_is_a_trap_though_the_handlers_were_replaced_after_the_engine(how: str) -> None:
+    program = f"""
+WAKE = os.pipe()[1]
+os.set_blocking(WAKE, False)
+REPLACE_HERE = True
+def replace():
+    {REPLACEMENTS[how]}
+everywhere()
+"""
+    assert run(program).stdout == ALL
+
+
+@pytest.mark.parametrize("how", ["faulthandler, disabled and enabled", "sigaction in C, default"])
+def test_a_fault_is_a_trap_on_another_thread_that_replaced_the_handlers(how: str) -> None:
+    program = f"""
+def replace():
+    {REPLACEMENTS[how]}
+everywhere()
+"""
+    assert run(program).stdout == ALL + TRAPS
+
+
+@pytest.mark.parametrize("how", ["faulthandler, disabled and enabled", "sigaction in C, default"])
+@pytest.mark.parametrize("kind", ["core", "component"])
+def test_a_fault_is_a_trap_though_the_host_call_before_it_replaced_the_handlers(how: str, kind: str) -> None:
+    component = """(component
+  (import "f" (func $f))
+  (core module $m (import "" "f" (func $f)) (memory 1)
+    (func (export "hosted") (call $f) (drop (i32.load (i32.const 99999999)))))
+  (core func $f (canon lower (func $f)))
+  (core instance $n (instantiate $m (with "" (instance (export "f" (func $f))))))
+  (func (export "hosted") (canon lift (core func $n "hosted"))))"""
+    program = f"""
+def replace(x=None):
+    {REPLACEMENTS[how]}
+    return x
+if {kind!r} == "core":
+    ends(made(FAULTS, replace).call, "hosted")
+else:
+    ends(made({component!r}, component={{"f": replace}}).call, "hosted")
+"""
+    assert run(program).stdout == "GuestTrap\n"
+
+
+def test_a_python_handler_installed_during_a_call_does_not_keep_a_fault_from_being_a_trap() -> None:
+    """The main thread installs it while the guest is between two checks; the ticker sees that."""
+    program = """
+go, installed = threading.Event(), threading.Event()
+def f(x):
+    go.set()
+    installed.wait(20)
+    return x
+box = made(FAULTS, f)
+thread = threading.Thread(target=lambda: ends(box.call, "hosted"))
+thread.start()
+go.wait()
+for number in SIGNALS:
+    signal.signal(number, lambda *_: None)
+installed.set()
+thread.join()
+"""
+    assert run(program).stdout == "GuestTrap\n"
+
+
+def test_a_native_handler_of_another_runtime_stays_and_the_call_is_refused() -> None:
+    program = """
+box = made(ALONE)
+box.call("one")
+library.signal(int(signal.SIGSEGV), NATIVE)
+for _ in range(2):
+    try:
+        box.call("access")
+    except SandboxStateError as error:
+        print(error.state, "SIGSEGV" in str(error), "isolation" in str(error), box.state)
+library.signal(int(signal.SIGSEGV), None)
+ends(box.call, "access")
+"""
+    assert run(program).stdout == "signals True True ready\n" * 2 + "GuestTrap\n"
+
+
+def test_a_host_function_that_installs_a_native_handler_is_to_blame() -> None:
+    program = """
+def f(x):
+    library.signal(int(signal.SIGSEGV), NATIVE)
+    return x
+box = made(FAULTS, f)
+try:
+    box.call("hosted")
+except HostError as error:
+    print("env.f" in str(error), "SIGSEGV" in str(error), box.state)
+"""
+    assert run(program).stdout == "True True poisoned\n"
+
+
+def test_the_application_is_told_once_that_its_handlers_were_replaced() -> None:
+    program = """
+logging.getLogger("aegis").handlers[:] = [logging.StreamHandler(sys.stdout)]
+box = made(ALONE)
+for _ in range(3):
+    box.call("one")
+    signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+    box.call("one")
+"""
+    (line,) = run(program).stdout.splitlines()
+    assert "SIGSEGV" in line
+    assert "before the first sandbox" in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
+@pytest.mark.parametrize("how", ["a Python function", "SIG_DFL", "SIG_IGN", "sigaction in C, default"])
+def test_a_worker_has_handlers_of_its_own(how: str) -> None:
+    program = f"""
+def made(text, f=None, **policy):
+    return runtime.sandbox(runtime.load_wat(text), imports=None if f is None else {{"env": {{"f": f}}}})
+def replace():
+    {REPLACEMENTS[how]}
+runtime = Aegis(cache=False, isolation=True)
+all_traps(ALONE)
+runtime.close()
+replace()
+runtime = Aegis(cache=False, isolation=True)
+all_traps(ALONE)
+runtime.close()
+"""
+    assert run(program).stdout == TRAPS * 2
