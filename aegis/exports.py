@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aegis.engine.component.plan import interface_named
@@ -107,29 +107,35 @@ def namespace(sandbox: Callee, full: str, item: Interface, table: Interface | No
     for name in item.functions:
         if not name.startswith("["):
             members[snake(name)] = _caller(sandbox, named(name))
-    for resource in _resources(item):
-        members[pascal(resource)] = _handle_class(sandbox, resource, item, named)
+    for resource, functions in _resources(item).items():
+        members[pascal(resource)] = _handle_class(sandbox, resource, functions, named)
     return Namespace(full or "the world", members)
 
 
-def _resources(item: Interface) -> list[str]:
-    found = dict.fromkeys(n.partition("]")[2].partition(".")[0] for n in item.functions if n.startswith("["))
-    return list(found)
+def _resources(item: Interface) -> dict[str, list[str]]:
+    """Return the names of the functions of each resource; one pass, for a guest chooses how many there are."""
+    found: dict[str, list[str]] = {}
+    for name in item.functions:
+        if name.startswith("["):
+            found.setdefault(name.partition("]")[2].partition(".")[0], []).append(name)
+    return found
 
 
-def _handle_class(sandbox: Callee, resource: str, item: Interface, named: Callable[[str], Any]) -> type[ResourceHandle]:
+def _handle_class(
+    sandbox: Callee, resource: str, functions: Sequence[str], named: Callable[[str], Any]
+) -> type[ResourceHandle]:
     """Return the class of one resource's handles in one sandbox: its constructor, statics and methods."""
     body: dict[str, Any] = {"__slots__": (), "_sandbox": sandbox, "__doc__": f"A handle of {resource} in a guest."}
     constructor = f"[constructor]{resource}"
-    if constructor in item.functions:
+    if constructor in functions:
         make = named(constructor)
         body["__new__"] = lambda cls, *args: _made(cls, args) if _internal(args) else sandbox.call(make, *args)
     else:
         body["__new__"] = lambda cls, *args: _made(cls, args) if _internal(args) else _no_constructor(resource)
-    for name in item.functions:
+    for name in functions:
         kind, _, rest = name.partition("]")
-        owner, _, own = rest.partition(".")
-        if owner == resource and own:
+        own = rest.partition(".")[2]
+        if own:
             call = _caller(sandbox, named(name))
             body[snake(own)] = staticmethod(call) if kind == "[static" else call
     body["__init__"] = lambda self, *args: None

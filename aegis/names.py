@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 __all__ = ["count", "is_seen", "literal", "near", "printable", "shell_word", "visible"]
 
@@ -76,11 +77,25 @@ def is_seen(char: str) -> bool:
     return char in _KEPT or (ord(char) > 0x7F and char.isprintable() and char not in _UNSEEN)
 
 
+_MAX_NAMES_SCANNED, _MAX_NAMES_COMPARED = 4096, 256
+_MAX_NAME_CHARACTERS = 100
+
+
 def near(name: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Return up to ``most`` of ``known`` that look like ``name``, best first."""
+    """Return up to ``most`` of ``known`` that look like ``name``, best first.
+
+    A guest chooses how many names there are, how long they are and how alike. Comparing two names takes time
+    proportional to the product of their lengths, so this looks at the first 4,096 names, compares 256 whose length is
+    similar, and leaves out names of more than 100 characters.
+    """
     import difflib  # costs a start-up millisecond that only failures need
 
-    return difflib.get_close_matches(name, list(known), n=most, cutoff=0.6)
+    if len(name) > _MAX_NAME_CHARACTERS:
+        return []
+    # The ratio of 0.6 needs so many characters in common that the shorter has 3/7 of the longer's length at least.
+    low, high = len(name) * 3 // 7, min(_MAX_NAME_CHARACTERS, len(name) * 7 // 3 + 1)
+    similar = (one for one in islice(known, _MAX_NAMES_SCANNED) if low <= len(one) <= high)
+    return difflib.get_close_matches(name, list(islice(similar, _MAX_NAMES_COMPARED)), n=most, cutoff=0.6)
 
 
 def count(number: int, noun: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,3 +56,30 @@ def test_near_names() -> None:
 @pytest.mark.parametrize(("number", "text"), [(0, "0 files"), (1, "1 file"), (2000, "2,000 files")])
 def test_a_number_with_its_noun(number: int, text: str) -> None:
     assert count(number, "file") == text
+
+
+# -- suggestions ------------------------------------------------------------------------------------------
+
+
+def test_a_suggestion_names_what_was_meant() -> None:
+    assert near("transfrom", ["other", "transform", "transmit"], 1) == ["transform"]
+    assert near("wasi:cli/rum", ["wasi:cli/run@0.2.0", "wasi:cli/run"]) == ["wasi:cli/run", "wasi:cli/run@0.2.0"]
+    assert near("nothing-like-it", ["a", "b"]) == []
+
+
+@pytest.mark.parametrize("size", [10, 10_000])
+def test_a_suggestion_compares_a_bounded_number_of_names_of_bounded_length(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+
+    class Counting(difflib.SequenceMatcher[str]):
+        def set_seq1(self, a: Sequence[str]) -> None:
+            compared.append(str(a))
+            super().set_seq1(a)
+
+    monkeypatch.setattr(difflib, "SequenceMatcher", Counting)
+    names = (f"{n:06}".ljust(size, "a") for n in range(195_000))
+    near("000001" + "a" * (size - 6), names)
+    assert len(compared) <= 257  # the matcher begins with an empty one
+    assert all(len(name) <= 100 for name in compared)
