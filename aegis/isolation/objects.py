@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from aegis.engine.component.release import drop_object, release
 from aegis.errors import CallError, QuotaExceeded
 from aegis.isolation.wire import Broken
-from aegis.wit.types import Resource
+from aegis.wit.types import Resource, WitType
 from aegis.wit.values import ResourceHandle
 
 __all__ = ["ParentHandles"]
@@ -25,6 +27,8 @@ class ParentHandles:
         self._keys: dict[int, int] = {}
         """Which resource each object was given for."""
         self._lent: dict[int, None] = {}
+        self.taken: list[Any] = []
+        """Objects that the guest gave up in the message that is being read now."""
         self.next = 1
         """The number of the next object that is handed out."""
 
@@ -67,7 +71,11 @@ class ParentHandles:
             return made
         if self._keys.get(number) != resource.key or (own and number in self._lent):
             raise Broken("an object that the guest does not hold")
-        return self._pop(number) if own else self.objects[number]
+        if not own:
+            return self.objects[number]
+        value = self._pop(number)
+        self.taken.append(value)
+        return value
 
     def _pop(self, number: int) -> Any:
         del self._keys[number]
@@ -100,9 +108,12 @@ class ParentHandles:
         """The guest dropped an object: tell it, if it wants to know."""
         if type(number) is not int or number not in self._keys or number in self._lent:
             raise Broken("an object dropped that the guest does not hold")
-        drop = getattr(self._pop(number), "__drop__", None)
-        if drop is not None:
-            drop()
+        drop_object(self._pop(number))
+
+    def discard(self, first: int, of: WitType | None, value: Any) -> None:
+        """Release a host function's result that did not reach the guest, with its numbers from ``first`` on."""
+        self.withdraw(first)
+        release(of, value, self._imported)
 
     def forget(self, handle: ResourceHandle) -> None:
         """A handle of the guest's resource was dropped."""
@@ -113,6 +124,9 @@ class ParentHandles:
         """Drop what the guest still held, as the sandbox ends; return what objects raised at that."""
         failures: list[BaseException] = []
         self._lent.clear()
+        for value in self.taken:
+            with suppress(Exception):
+                drop_object(value)
         while self.objects:
             try:
                 self.drop_object(next(reversed(self.objects)))

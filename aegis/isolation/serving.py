@@ -134,20 +134,40 @@ class ComponentFunctions(HostFunctions):
             self.handles.drop_object(values[0] if values else None)
             return None
         if number == UNFIT:
-            return self._fitted(door)
+            return self._refitted(door)
         function, signature = self._wanted[number], self._signature(number)
         arguments = signature.unpack(values)
+        self.handles.taken.clear()
         self._latest = None
         door.serving = str(function)
         result = self._result(function, number, arguments, door)
         door.serving = None
         if function.type.result is None and result is not None:
             refit(function, result, door)
-        self._latest = number, result, self.handles.next
+        first = self.handles.next
+        self._latest = number, result, first
+        return self._released(lambda: self._packed(signature, result, door), number, result, first)
+
+    def _refitted(self, door: Door) -> Any:
+        if self._latest is None:
+            raise Broken("complaints about an answer that was not given")
+        return self._released(lambda: self._fitted(door), *self._latest)
+
+    def _released(self, pack: Callable[[], Any], number: int, result: Any, first: int) -> Any:
+        """Return a result for the wire; one that cannot pass is released."""
+        assert self.handles is not None
+        function = self._wanted[number]
+        try:
+            return pack()
+        except BaseException as error:
+            self.handles.discard(first, function.type.result, result)
+            if isinstance(error, CallError):
+                raise HostError(f"host function {function} broke its type: {error}") from None
+            raise
+
+    def _packed(self, signature: Signature, result: Any, door: Door) -> Any:
         try:
             return signature.pack_result(result)
-        except CallError as odd:
-            raise HostError(f"host function {function} broke its type: {odd}") from None
         except AegisError:
             raise
         except (TypeError, ValueError, AttributeError, KeyError, OverflowError, Unfit):
@@ -155,8 +175,8 @@ class ComponentFunctions(HostFunctions):
 
     def _fitted(self, door: Door) -> Any:
         """Return the latest answer made fit, which went over as it was; or raise what is wrong with it."""
-        if self._latest is None or self.handles is None:
-            raise Broken("complaints about an answer that was not given")
+        assert self._latest is not None
+        assert self.handles is not None
         number, result, first = self._latest
         self._latest = None
         self.handles.withdraw(first)

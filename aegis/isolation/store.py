@@ -221,6 +221,7 @@ class IsolatedStore:
         finally:
             self.handles.settle((), mark)
         found = self._understood(lambda: signature.unpack_result(value))
+        self.handles.taken.clear()
         self._in_time()
         return unwrap(found) if isinstance(function.result, Result) else found
 

@@ -109,12 +109,16 @@ _RESULT = """
             try:
                 {words}, = unpack(result)
                 value = {value}
+            except BaseException:
+                door.handles.release_taken()
+                raise
             finally:
                 free(result_pointer)
                 result[0] = 0
             {settle}
             if door.bytes_left < 0:
                 raise door.overdrawn()
+            door.handles.taken.clear()
 {in_time}
             return value
 """

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from contextlib import suppress
 from ctypes import c_void_p
-from types import CoroutineType
 from typing import Any, NamedTuple
 
+from aegis.engine.component.release import drop_object, release
 from aegis.engine.convert.shape import Unfit
 from aegis.engine.native import lib, pointer, take_error
 from aegis.errors import AegisInternalError, CallError, QuotaExceeded
 from aegis.names import printable
+from aegis.wit.types import WitType
 from aegis.wit.values import ResourceHandle
 
 __all__ = ["FIRST_TYPE", "Handles"]
@@ -55,6 +57,8 @@ class Handles:
         self.objects: dict[int, Any] = {}
         self.held = 0
         self.loans: list[_Loan] = []
+        self.taken: list[Any] = []
+        """Objects that the guest gave up in the values that are being lifted now."""
         self._classes = classes
         self._next = 1
         self._out = c_void_p()
@@ -90,13 +94,7 @@ class Handles:
 
     def dropped(self, rep: int) -> None:
         """The guest dropped an object of ours: tell it, if it wants to know."""
-        value = self.objects.pop(rep, None)
-        drop = getattr(value, "__drop__", None)
-        if drop is not None:
-            left = drop()
-            if isinstance(left, CoroutineType):
-                left.close()
-                raise TypeError(f"{type(value).__name__}.__drop__ is asynchronous, and nobody awaits it")
+        drop_object(self.objects.pop(rep, None))
 
     def lift_borrow(self, native: int, key: int) -> Any:
         """Return the object of a borrowed handle, consuming the handle."""
@@ -109,8 +107,21 @@ class Handles:
             kept = _any_clone(native)
             self.held += 1
             return self._classes(key)(kept, key, self)
-        rep = self._rep(native)
-        return self.objects.pop(rep)
+        value = self.objects.pop(self._rep(native))
+        self.taken.append(value)
+        return value
+
+    def release_taken(self) -> None:
+        """Drop what the guest gave up and nobody received, for the rest of the values could not be lifted."""
+        taken, self.taken = self.taken, []
+        for value in taken:
+            with suppress(Exception):
+                drop_object(value)
+
+    def withdraw(self, mark: int, of: WitType, value: Any) -> None:
+        """Release a host function's result that did not reach the guest: the handles since ``mark``, the objects."""
+        self.take_back(mark)
+        release(of, value, self.imported)
 
     def _rep(self, native: int) -> int:
         error = _any_to_host(self.context, native, self._out_pointer)

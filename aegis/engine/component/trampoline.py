@@ -16,6 +16,7 @@ from struct import Struct
 from struct import error as struct_error
 from typing import Any, NamedTuple
 
+from aegis.engine.component.release import owns
 from aegis.engine.convert.keys import images_of
 from aegis.engine.convert.layout import FORMATS, KINDS, SLOT, Arena
 from aegis.engine.convert.lift import lifting_of
@@ -28,7 +29,7 @@ from aegis.errors import CallError, GuestExit, GuestTrap, HostError
 from aegis.names import printable
 from aegis.wit.naming import snake
 from aegis.wit.results import as_result
-from aegis.wit.types import Function, Result
+from aegis.wit.types import Function, Result, WitType
 from aegis.wit.values import Err, Ok
 
 __all__ = ["HostSide", "ImportedFunction", "callback_for", "destructor", "refit", "sides", "undefined"]
@@ -171,6 +172,9 @@ def _compile(function: ImportedFunction, index: int) -> Callable[[HostSide, int,
         lift += [f"    {name} = {expression}" for name, expression in zip(names, lifting.expressions, strict=True)]
     if not lifting.plain:
         lift.append("    if door.bytes_left < 0: raise door.overdrawn()")
+    if _takes_objects(types):
+        lift = ["    try:", *(f"    {line}" for line in lift), "    except BaseException:",
+                "        door.handles.release_taken()", "        raise", "    door.handles.taken.clear()"]  # fmt: skip
     method = function.method
     target = f"a0.{method}" if method else f"side.functions[{index}]"
     values = names[1:] if method else names
@@ -184,6 +188,14 @@ def _compile(function: ImportedFunction, index: int) -> Callable[[HostSide, int,
     exec(source, scope)
     made: Callable[[HostSide, int, int], None] = scope["body"]
     return made
+
+
+def _takes_objects(types: Sequence[WitType]) -> bool:
+    """Tell whether lifting ``types`` may take objects from the guest. Any own handle may: a world's are not known."""
+    return any(owns(of, _EVERY_KEY) for of in types)
+
+
+_EVERY_KEY = 1 << 32
 
 
 def _lower(function: ImportedFunction, scope: dict[str, Any]) -> str:
@@ -213,7 +225,7 @@ def _lowering(function: ImportedFunction) -> Callable[[Any, int, Door], None]:
     of = function.type.result
     assert of is not None
     lowering = result_lowering_of(of, images_of((of,)))
-    refit = _refit(function)
+    settled, fitted = _settling(function), _fitting(function)
     free: list[tuple[Arena, Callable[..., None], Any]] = []
     clone, now = lib.wasmtime_component_val_clone, time.monotonic
 
@@ -227,16 +239,23 @@ def _lowering(function: ImportedFunction) -> Callable[[Any, int, Door], None]:
         handles = door.handles
         mark = len(handles.loans)
         try:
-            write(result, keep, door)
-        except CallError as error:
-            raise HostError(f"host function {function} broke its type: {error}") from None
-        except _UNFIT:
-            handles.take_back(mark)
-            write(refit(result, door), keep, door)
-        if door.bytes_left < 0:
-            raise door.overdrawn()
-        if door.stop is not None or now() >= door.deadline:
-            raise door.late(str(function))
+            try:
+                write(result, keep, door)
+            except CallError:
+                raise
+            except _UNFIT:
+                handles.take_back(mark)
+                result = settled(result, door)
+                write(fitted(result), keep, door)
+            if door.bytes_left < 0:
+                raise door.overdrawn()
+            if door.stop is not None or now() >= door.deadline:
+                raise door.late(str(function))
+        except BaseException as error:
+            handles.withdraw(mark, of, result)
+            if isinstance(error, CallError):
+                raise HostError(f"host function {function} broke its type: {error}") from None
+            raise
         clone(source, pointer(results))
         if len(handles.loans) > mark:
             handles.settle(mark)
@@ -252,15 +271,30 @@ def refit(function: ImportedFunction, result: Any, door: Door) -> Any:
 
 def _refit(function: ImportedFunction) -> Callable[[Any, Door], Any]:
     """Return what makes a result fit that did not, or says what is wrong with it."""
+    settled, fitted = _settling(function), _fitting(function)
+    return lambda result, door: fitted(settled(result, door))
+
+
+def _settling(function: ImportedFunction) -> Callable[[Any, Door], Any]:
+    """Return what awaits a result that is to be awaited."""
+    fallible, name = isinstance(function.type.result, Result), str(function)
+
+    def settled(result: Any, door: Door) -> Any:
+        try:
+            return door.settled(result, name)
+        except Err as declared:
+            if not fallible:
+                raise
+            return declared
+
+    return settled
+
+
+def _fitting(function: ImportedFunction) -> Callable[[Any], Any]:
+    """Return what makes a settled result of its type; it raises ``HostError`` for one that cannot be."""
     of = function.type.result
 
-    def refit(result: Any, door: Door) -> Any:
-        try:
-            result = door.settled(result, str(function))
-        except Err as declared:
-            if not isinstance(of, Result):
-                raise
-            result = declared
+    def fitted(result: Any) -> Any:
         if of is None:
             if result is None:
                 return None
@@ -272,7 +306,7 @@ def _refit(function: ImportedFunction) -> Callable[[Any, Door], Any]:
         except CallError as error:
             raise HostError(f"host function {function} broke its type: {error}") from None
 
-    return refit
+    return fitted
 
 
 def _observed(function: ImportedFunction) -> Callable[[HostSide, Callable[..., Any], tuple[Any, ...]], Any]:

@@ -1,0 +1,86 @@
+"""Objects that a host function made for a guest, and that did not reach it: they are released.
+
+A host function that returns an ``own`` handle has given its object away. When the handle table is full, the result is
+not of its type, or the deadline has passed, no guest will ever drop that handle, so Aegis does, as the guest would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from types import CoroutineType
+from typing import Any
+
+from aegis.wit.naming import snake
+from aegis.wit.types import List, Option, Own, Record, Result, Tuple, Variant, WitType, children
+from aegis.wit.values import Err, Ok, ResourceHandle, Some
+
+__all__ = ["drop_object", "owns", "release"]
+
+
+def owns(of: WitType, imported: int) -> bool:
+    """Tell whether a value of type ``of`` can hold an owned handle of one of the ``imported`` host resources."""
+    if isinstance(of, Own):
+        return of.resource.key < imported
+    return any(owns(inner, imported) for inner in children(of))
+
+
+def drop_object(value: Any) -> None:
+    """Tell an object that its guest dropped it, if it has ``__drop__``. Raise ``TypeError`` for an asynchronous one."""
+    drop = getattr(value, "__drop__", None)
+    if drop is not None:
+        left = drop()
+        if isinstance(left, CoroutineType):
+            left.close()
+            raise TypeError(f"{type(value).__name__}.__drop__ is asynchronous, and nobody awaits it")
+
+
+def release(of: WitType | None, value: Any, imported: int) -> None:
+    """Drop every host object that ``value`` would have given to the guest; what they raise is lost."""
+    if of is not None and owns(of, imported):
+        for made in _objects(of, value, imported):
+            with suppress(Exception):
+                drop_object(made)
+
+
+def _objects(of: WitType, value: Any, imported: int) -> Iterator[Any]:
+    """Yield the objects behind owned handles in ``value``, which may be of another shape than ``of``."""
+    match of:
+        case Own(resource):
+            if resource.key < imported and value is not None and not isinstance(value, ResourceHandle):
+                yield value
+        case List(element):
+            for item in value if isinstance(value, Sequence) else ():
+                yield from _objects(element, item, imported)
+        case Tuple(elements):
+            for inner, item in zip(elements, value if isinstance(value, Sequence) else (), strict=False):
+                yield from _objects(inner, item, imported)
+        case Option(element):
+            yield from _objects(element, value.value if isinstance(value, Some) else value, imported)
+        case Result():
+            yield from _of_result(of, value, imported)
+        case Record():
+            for name, inner in of.fields:
+                yield from _objects(inner, _field(value, name), imported)
+        case Variant():
+            yield from _of_variant(of, value, imported)
+
+
+def _of_result(of: Result, value: Any, imported: int) -> Iterator[Any]:
+    inner = of.err if isinstance(value, Err) else of.ok
+    if inner is not None:
+        yield from _objects(inner, value.value if isinstance(value, (Ok, Err)) else value, imported)
+
+
+def _of_variant(of: Variant, value: Any, imported: int) -> Iterator[Any]:
+    for (name, inner), made in zip(of.cases, of.python or (), strict=False):
+        if inner is not None and isinstance(value, made):
+            yield from _objects(inner, getattr(value, "value", None), imported)
+        elif inner is not None and isinstance(value, tuple) and value[:1] == (name,) and len(value) == 2:
+            yield from _objects(inner, value[1], imported)
+
+
+def _field(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return value.get(name, value.get(snake(name)))
+    return getattr(value, snake(name), None)
