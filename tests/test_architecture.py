@@ -20,7 +20,7 @@ PACKAGE = ROOT / "aegis"
 # Floor by floor: a room's modules import only from floors below its own, and from their own room.
 # Rooms on one floor are siblings, which do not know each other.
 FLOORS: list[dict[str, tuple[str, ...]]] = [
-    {"values": ("errors", "names", "values", "limits")},
+    {"values": ("errors", "memo", "names", "values", "limits")},
     {"policy": ("policy",), "observe": ("observe",), "wit": ("wit",)},
     {"bindgen": ("bindgen",), "bindings": ("bindings",)},
     {"host": ("host",), "engine": ("engine",)},

@@ -19,6 +19,7 @@ from aegis.engine.signals import NEAR, secure
 from aegis.engine.threads import DIRECT, NESTED, where
 from aegis.engine.ticker import ticker
 from aegis.errors import StackExhausted
+from aegis.memo import memoised
 from aegis.values import FuncType
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["IN_TIME", "CallFrame", "Elsewhere", "Entry", "Style", "bind", "compile_caller", "room_for_callbacks"]
 
 _EXTERN = 32
+_MOST_TYPES_KEPT = 4096
+"""Parameters and results of signatures whose closures are kept for the process."""
 _MAIN_THREAD = main_thread().ident
 
 
@@ -164,7 +167,6 @@ IN_TIME = """
                 raise door.overdue() or door.timeout()
 """
 """Closes each passage: a result that came too late is no result, whatever made it late."""
-_made: dict[tuple[FuncType, int], Callable[..., Any]] = {}
 
 
 def _compile(signature: FuncType, style: int) -> Callable[..., Any]:
@@ -248,13 +250,10 @@ def _room_inside() -> None:
 _ROOMS = (None, _one, room_for_callbacks, _room_inside)
 
 
+@memoised(_MOST_TYPES_KEPT, lambda signature, _: 1 + len(signature.params) + len(signature.results))
 def compile_caller(signature: FuncType, style: int) -> Callable[..., Any]:
-    """Return what makes closures of ``style`` for functions of ``signature``, compiled the first time."""
-    key = (signature, style)
-    make = _made.get(key)
-    if make is None:
-        make = _made[key] = _compile(signature, style)
-    return make
+    """Return what makes closures of ``style`` for functions of ``signature``."""
+    return _compile(signature, style)
 
 
 def bind(store: Callee, frame: CallFrame, style: int) -> Callable[..., Any]:

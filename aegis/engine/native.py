@@ -128,6 +128,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any] | None]] = {
     "wasmtime_global_set": (_P, [_P, _P, _P]),
     "wasm_valtype_new": (_P, [c_uint8]),
     "wasm_functype_new": (_P, [_P, _P]),
+    "wasm_functype_delete": (None, [_P]),
     "wasm_valtype_vec_new": (None, [_P, c_size_t, _P]),
     "wasmtime_trap_new": (_P, None),
     "wasmtime_trap_code": (c_uint8, [_P, _P]),
@@ -268,13 +269,16 @@ def _copier() -> Any:
 
 _copy = _copier()
 _WINDOW = 1024
+_WINDOWS_KEPT = 4096
 
 
 class _Windows(dict[int, Any]):
     """For a size, what opens a view of exactly so many bytes at an address; a third of a copy's price."""
 
     def __missing__(self, size: int) -> Any:
-        made = self[size] = (c_char * size).from_address
+        made = (c_char * size).from_address
+        if len(self) < _WINDOWS_KEPT:  # a guest chooses the sizes
+            self[size] = made
         return made
 
 

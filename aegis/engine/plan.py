@@ -78,11 +78,13 @@ class BasePlan:
 class Plan(BasePlan):
     """What stores of one module need."""
 
-    __slots__ = ("artifact",)
+    __slots__ = ("artifact", "native_types")
 
     def __init__(self, module: Module, config: EngineConfig, limits: Limits) -> None:
         super().__init__(module, config, limits, module.info.memories, module.info.tables)
         self.artifact = module
+        self.native_types: dict[FuncType, Any] = {}
+        """The engine's images of the imports' types, made by the first store."""
 
     def entry(self, name: str) -> Entry:
         """Return what calling the export ``name`` needs; raise ``CallError`` when it cannot be called."""

@@ -79,22 +79,24 @@ _instance_new = lib.wasmtime_instance_new
 _export_get = lib.wasmtime_instance_export_get
 
 _workspaces: list[_Workspace] = []
-_functypes: dict[tuple[int, FuncType], c_void_p] = {}
 _VALUE_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 _VALUE_CTYPES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "f32": ctypes.c_float, "f64": ctypes.c_double}
 
 
-def _native_type(engine: int, signature: FuncType) -> c_void_p:
-    """Return one engine's image of ``signature``: the first use of a type binds it to that engine."""
-    made = _functypes.get((engine, signature))
-    if made is None:
+class _NativeType:
+    """The engine's image of a signature; freed with the last plan that refers to it."""
+
+    __slots__ = ("pointer",)
+
+    def __init__(self, signature: FuncType) -> None:
         vectors = []
         for types in (signature.params, signature.results):
             pointers = (c_void_p * max(len(types), 1))(*(lib.wasm_valtype_new(_VALUE_KINDS[t]) for t in types))
             vectors.append(_new_vector(len(types), pointers))
-        pointer = lib.wasm_functype_new(*(ctypes.byref(v) for v in vectors))
-        made = _functypes[engine, signature] = c_void_p(pointer)
-    return made
+        self.pointer = c_void_p(lib.wasm_functype_new(*(ctypes.byref(v) for v in vectors)))
+
+    def __del__(self) -> None:
+        lib.wasm_functype_delete(self.pointer)
 
 
 def _new_vector(count: int, pointers: Any) -> Any:
@@ -233,12 +235,18 @@ class Store:
         base = ctypes.addressof(array)
         self._slots = slots_taken = []
         starting = self.plan.artifact.starts()
+        self._callbacks: dict[FuncType, Any] = {}
+        types = self.plan.native_types
         for n, function in enumerate(functions):
             slot = take_slot((self.door, function.call, function.module, function.name))
             slots_taken.append(slot)
             callback = host_callback(function.type, observed=observed, starting=starting)
-            signature = _native_type(self.plan.engine, function.type)
-            lib.wasmtime_func_new_unchecked(self.context, signature, callback, slot, None, base + n * _EXTERN + 8)
+            self._callbacks[function.type] = callback  # the engine calls it as long as the store lives
+            native = types.get(function.type)
+            if native is None:
+                native = types[function.type] = _NativeType(function.type)
+            at = base + n * _EXTERN + 8
+            lib.wasmtime_func_new_unchecked(self.context, native.pointer, callback, slot, None, at)
         return array
 
     def _refused(self, error: int | None) -> BaseException:

@@ -26,6 +26,7 @@ from aegis.engine.native import lib, number
 from aegis.engine.signals import NEAR, secure_after
 from aegis.errors import CallError, GuestExit, HostError
 from aegis.limits import Limits
+from aegis.memo import Memo
 from aegis.values import FuncType, HostFunction
 
 __all__ = ["Slot", "fit_result", "free_slots", "host_callback", "slots", "take_slot"]
@@ -34,7 +35,9 @@ __all__ = ["Slot", "fit_result", "free_slots", "host_callback", "slots", "take_s
 _trap_new = lib.wasmtime_trap_new
 _TEXT, _LENGTH = c_char_p.from_param(b"host"), number(4)
 _CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
-_VIEWS_KEPT = 512
+_VIEWS_KEPT = 128
+_MOST_TYPES_KEPT = 2048
+"""Parameters and results of signatures whose trampolines are kept for the process, each with its views."""
 
 Slot = tuple[Door, Callable[..., Any], str, str]
 """Whose call it is, the function, and the import's module and name."""
@@ -50,7 +53,7 @@ slots: list[Slot] = [_VACANT]
 """Slots by number; what a number that is not taken means is refused. Zero never is taken."""
 _free: list[int] = []
 _lock = threading.Lock()
-_compiled: dict[tuple[FuncType, bool, bool], Any] = {}
+_compiled: Memo[Any] = Memo(_MOST_TYPES_KEPT)
 
 
 def _renew() -> None:
@@ -82,18 +85,18 @@ def free_slots(numbers: list[int]) -> None:
 
 
 def host_callback(signature: FuncType, *, observed: bool, starting: bool = False) -> Any:
-    """Return the native callback for functions of ``signature``, kept for the process's life.
+    """Return the native callback for functions of ``signature``; whoever has it called keeps it.
 
     ``observed`` adds what events and host time cost: two readings of the clock a call. ``starting`` is for modules
     with a start function, which calls the host before there is an instance: then the door knows the caller.
     """
     key = (signature, observed, starting)
-    try:
-        return _compiled[key]
-    except KeyError:
-        # Two threads may both make one; the first that is kept serves both.
-        made = _compile(signature, observed)
-        return _compiled.setdefault(key, _CALLBACK(_noting(made) if starting else made))
+    made = _compiled.entries.get(key)
+    if made is None:
+        serve = _compile(signature, observed)
+        made = _CALLBACK(_noting(serve) if starting else serve)
+        made = _compiled.keep(key, made, 1 + len(signature.params) + len(signature.results))
+    return made
 
 
 def _noting(serve: Callable[..., int | None]) -> Callable[..., int | None]:

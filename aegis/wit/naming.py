@@ -16,10 +16,13 @@ A name that Python reserves, or that would hide what annotations need, gets an u
 from __future__ import annotations
 
 import keyword
-from functools import cache
+
+from aegis.memo import memoised
 
 __all__ = ["constant", "pascal", "snake"]
 
+_MOST_CHARACTERS_KEPT = 1 << 20
+"""Characters of names that each function keeps for the process, an entry taken for a hundred."""
 _TAKEN = frozenset(
     {
         "bool",
@@ -46,21 +49,21 @@ _TYPES = frozenset(
 )
 
 
-@cache
+@memoised(_MOST_CHARACTERS_KEPT, lambda name: 100 + len(name))
 def snake(name: str) -> str:
     """Return the Python name of a function, a field or a parameter."""
     made = name.replace("-", "_").lower()
     return f"{made}_" if keyword.iskeyword(made) or made in _TAKEN else made
 
 
-@cache
+@memoised(_MOST_CHARACTERS_KEPT, lambda name: 100 + len(name))
 def pascal(name: str) -> str:
     """Return the Python name of a type."""
     made = "".join(word[:1].upper() + word[1:].lower() for word in name.split("-"))
     return f"{made}_" if keyword.iskeyword(made) or made in _TYPES else made
 
 
-@cache
+@memoised(_MOST_CHARACTERS_KEPT, lambda name: 100 + len(name))
 def constant(name: str) -> str:
     """Return the Python name of a case of an enum, or of a flag."""
     made = name.replace("-", "_").upper()

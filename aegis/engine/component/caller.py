@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from struct import error as struct_error
 from typing import Any
 
 from aegis.engine.caller import IN_TIME, around, make_closure
-from aegis.engine.convert.keys import images_of
+from aegis.engine.convert.keys import MOST_PARTS_KEPT, images_of, parts_of
 from aegis.engine.convert.layout import SLOT, Arena
 from aegis.engine.convert.lift import result_lifting_of
 from aegis.engine.convert.lower import Lowering, lowering_of
 from aegis.engine.convert.shape import Unfit, fit_arguments
 from aegis.engine.native import lib, number, pointer
 from aegis.errors import CallError
+from aegis.memo import memoised
 from aegis.wit.types import Borrow, Function, Own, WitType, children
 
 __all__ = ["ComponentEntry", "ComponentFrame", "bind_component"]
@@ -124,7 +124,7 @@ _RESULT = """
 """
 
 
-@lru_cache(maxsize=4096)
+@memoised(MOST_PARTS_KEPT, lambda function, *_: 1 + parts_of(*(of for _, of in function.params), function.result))
 def _maker(function: Function, images: tuple[type[Any], ...], style: int) -> Callable[..., Any]:
     del images
     types = tuple(t for _, t in function.params)

@@ -36,7 +36,17 @@ Typing = Callable[[str, str, Function], Function]
 class ComponentPlan(BasePlan):
     """Ready arguments for stores of ``component``; ``typed`` gives its functions their images."""
 
-    __slots__ = ("__weakref__", "_callback", "_linker", "_types", "artifact", "functions", "linker", "typed")
+    __slots__ = (
+        "__weakref__",
+        "_callback",
+        "_indices",
+        "_linker",
+        "_types",
+        "artifact",
+        "functions",
+        "linker",
+        "typed",
+    )
 
     def __init__(self, component: Component, config: EngineConfig, limits: Limits, typed: Typing) -> None:
         memories = component.anatomy.memories(limits.memories or 1 << 16)
@@ -46,6 +56,7 @@ class ComponentPlan(BasePlan):
         self.typed = typed
         self.functions: list[ImportedFunction] = []
         self._types: list[int] = []
+        self._indices: list[int] = []
         self._linker: int | None = lib.wasmtime_component_linker_new(self.engine)
         self.linker = pointer(self._linker or 0)
         if component.world.imports or component.world.imported:
@@ -59,6 +70,8 @@ class ComponentPlan(BasePlan):
             lib.wasmtime_component_linker_delete(linker)
             for native in self._types:
                 lib.wasmtime_component_resource_type_delete(native)
+            for native in self._indices:
+                lib.wasmtime_component_export_index_delete(native)
 
     # -- imports -------------------------------------------------------------------------------
 
@@ -124,7 +137,9 @@ class ComponentPlan(BasePlan):
     def _index(self, interface: str, function: str) -> int:
         outer = self._export_index(None, interface) if interface else None
         try:
-            return self._export_index(outer, function)
+            found = self._export_index(outer, function)
+            self._indices.append(found)  # its entry uses it
+            return found
         finally:
             if outer is not None:
                 lib.wasmtime_component_export_index_delete(outer)
@@ -134,7 +149,7 @@ class ComponentPlan(BasePlan):
         found = lib.wasmtime_component_get_export_index(self.code.pointer, outer, raw, len(raw))
         if found is None:
             raise CallError(f"the export {printable(name)!r} is a type, nothing that can be called")
-        return int(found)  # kept as long as the process: a plan is made once a component
+        return int(found)
 
 
 def imported_functions(component: Component, typed: Typing) -> list[ImportedFunction]:

@@ -7,12 +7,28 @@ from typing import Any
 
 from aegis.wit.types import Enum, Flags, Record, Variant, WitType, children
 
-__all__ = ["images_of"]
+__all__ = ["MOST_PARTS_KEPT", "images_of", "parts_of"]
+
+MOST_PARTS_KEPT = 8192
+"""Parts of types whose converters are kept for the process, in each cache; a part takes some 300 bytes."""
 
 
 def images_of(types: tuple[WitType, ...]) -> tuple[type[Any], ...]:
     """Return every Python class in ``types``, in order."""
     return tuple(cls for of in types for cls in _walk(of))
+
+
+def parts_of(*types: WitType | tuple[WitType, ...] | None) -> int:
+    """Return of how many parts ``types`` are made together."""
+    found, left = 0, list(types)
+    while left:
+        of = left.pop()
+        if isinstance(of, tuple):
+            left += of
+        elif of is not None:
+            found += 1
+            left += children(of)
+    return found
 
 
 def _walk(of: WitType) -> Iterator[type[Any]]:

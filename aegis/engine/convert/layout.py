@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from functools import cache
 from struct import pack_into
 from typing import NamedTuple
 
+from aegis.engine.convert.keys import MOST_PARTS_KEPT, parts_of
 from aegis.errors import AegisInternalError
+from aegis.memo import memoised
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
 
-__all__ = ["ENTRY", "FORMATS", "KINDS", "SLOT", "Arena", "Layout", "address_of", "layout_of", "name_words"]
+__all__ = ["ENTRY", "FORMATS", "KINDS", "SLOT", "Arena", "Layout", "address_of", "layout_of"]
 
 SLOT = 32
 """Bytes of ``wasmtime_component_val_t``: the kind at 0, the content at 8."""
@@ -51,36 +52,26 @@ def _check_header() -> None:
 _check_header()
 
 
-_names: dict[str, tuple[bytes, int, int]] = {}
-
-
-def name_words(name: str) -> tuple[int, int]:
-    """Return length and address of a name's bytes, which are kept for the process's life."""
-    found = _names.get(name)
-    if found is None:
-        data = name.encode()
-        found = _names.setdefault(name, (data, len(data), address_of(data)))
-    return found[1], found[2]
-
-
 class Layout(NamedTuple):
     """One type's fixed bytes: its slot, its extension, and the pointers in them.
 
     ``pointers`` are (in the extension?, offset, target in the extension). ``parts`` are the offsets of what
-    is inside: for each part its slot and its extension, both in this extension.
+    is inside: for each part its slot and its extension, both in this extension. ``names`` holds the bytes that the
+    extension points to.
     """
 
     slot: bytes
     extension: bytes
     pointers: tuple[tuple[bool, int, int], ...]
     parts: tuple[tuple[int, int], ...]
+    names: tuple[bytes, ...] = ()
 
 
 def _kind(of: WitType) -> int:
     return KINDS[of if isinstance(of, str) else type(of)]
 
 
-@cache
+@memoised(MOST_PARTS_KEPT, parts_of)
 def layout_of(of: WitType) -> Layout:
     """Return the layout of a type."""
     slot = bytearray(SLOT)
@@ -109,12 +100,13 @@ def _inline(slot: bytearray, types: list[WitType], names: list[str] | None) -> L
         return Layout(bytes(slot), b"", (), ())
     stride = SLOT if names is None else ENTRY
     extension = bytearray(stride * len(types))
-    for n, name in enumerate(names or ()):
-        pack_into("QQ", extension, n * ENTRY, *name_words(name))
+    kept = [name.encode() for name in names or ()]
+    for n, data in enumerate(kept):
+        pack_into("QQ", extension, n * ENTRY, len(data), address_of(data))
     places = [n * stride + (stride - SLOT) for n in range(len(types))]
     pointers = [(False, 16, 0)]
-    parts = _place(extension, pointers, types, places)
-    return Layout(bytes(slot), bytes(extension), tuple(pointers), tuple(parts))
+    parts = _place(extension, pointers, types, places, kept)
+    return Layout(bytes(slot), bytes(extension), tuple(pointers), tuple(parts), tuple(kept))
 
 
 def _boxed(slot: bytearray, types: list[WitType | None]) -> Layout:
@@ -122,12 +114,17 @@ def _boxed(slot: bytearray, types: list[WitType | None]) -> Layout:
     extension = bytearray(SLOT * len(types))
     pointers: list[tuple[bool, int, int]] = []
     places = [n * SLOT for n in range(len(types))]
-    parts = _place(extension, pointers, [t or "bool" for t in types], places)
-    return Layout(bytes(slot), bytes(extension), tuple(pointers), tuple(parts))
+    kept: list[bytes] = []
+    parts = _place(extension, pointers, [t or "bool" for t in types], places, kept)
+    return Layout(bytes(slot), bytes(extension), tuple(pointers), tuple(parts), tuple(kept))
 
 
 def _place(
-    extension: bytearray, pointers: list[tuple[bool, int, int]], types: list[WitType], places: list[int]
+    extension: bytearray,
+    pointers: list[tuple[bool, int, int]],
+    types: list[WitType],
+    places: list[int],
+    names: list[bytes],
 ) -> list[tuple[int, int]]:
     parts = []
     for at, of in zip(places, types, strict=True):
@@ -135,6 +132,7 @@ def _place(
         extension[at : at + SLOT] = inner.slot
         start = len(extension)
         extension += inner.extension
+        names += inner.names
         for deep, offset, target in inner.pointers:
             pointers.append((True, (start if deep else at) + offset, start + target))
         parts.append((at, start))

@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from ctypes import c_char
-from functools import lru_cache
 from struct import Struct
 from typing import Any, NamedTuple, NoReturn
 
+from aegis.engine.convert.keys import MOST_PARTS_KEPT, parts_of
 from aegis.engine.convert.layout import FORMATS, SLOT, layout_of
 from aegis.engine.native import peek, windows
+from aegis.memo import memoised
 from aegis.wit.images import nullable
 from aegis.wit.naming import constant
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
@@ -66,7 +67,7 @@ def _content(of: WitType) -> tuple[str, int]:
     return _CONTENT[of if isinstance(of, str) else type(of)]
 
 
-@lru_cache(maxsize=4096)
+@memoised(MOST_PARTS_KEPT, lambda types, _: 1 + parts_of(types))
 def lifting_of(types: tuple[WitType, ...], images: tuple[type[Any], ...]) -> Lifting:
     """Return the lifting of ``types`` from consecutive slots; ``images`` as for lowering."""
     del images
@@ -82,7 +83,7 @@ def lifting_of(types: tuple[WitType, ...], images: tuple[type[Any], ...]) -> Lif
     return Lifting(SLOT * len(types), Struct(form).unpack_from, tuple(expressions), tuple(words), source.scope, plain)
 
 
-@lru_cache(maxsize=4096)
+@memoised(MOST_PARTS_KEPT, lambda of, _: 1 + parts_of(of))
 def result_lifting_of(of: WitType, images: tuple[type[Any], ...]) -> Lifting:
     """Return the lifting of a function's result: of a ``result`` the good payload, or the bad one raised."""
     if not isinstance(of, Result):

@@ -7,13 +7,15 @@ whoever runs the source then asks :mod:`~aegis.engine.convert.shape` what was wr
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
-from functools import cache, lru_cache
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
-from aegis.engine.convert.layout import FORMATS, SLOT, Arena, Layout, address_of, layout_of, name_words
+from aegis.engine.convert.keys import MOST_PARTS_KEPT, parts_of
+from aegis.engine.convert.layout import FORMATS, SLOT, Arena, Layout, address_of, layout_of
 from aegis.engine.convert.scalars import bad_bool, bad_char, exact, octets_of, single
 from aegis.engine.convert.shape import Unfit, as_list, as_tuple
+from aegis.memo import memoised
 from aegis.wit.images import nullable
 from aegis.wit.naming import snake
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
@@ -59,7 +61,7 @@ class Lowering(NamedTuple):
     scalar: bool
 
 
-@lru_cache(maxsize=4096)
+@memoised(MOST_PARTS_KEPT, lambda types, _: 1 + parts_of(types))
 def lowering_of(types: tuple[WitType, ...], images: tuple[type[Any], ...]) -> Lowering:
     """Return the lowering of ``types``, in consecutive slots; ``images`` are all their Python classes.
 
@@ -75,7 +77,7 @@ def lowering_of(types: tuple[WitType, ...], images: tuple[type[Any], ...]) -> Lo
     return Lowering(whole, SLOT, make, all(isinstance(t, str) and t != "string" for t in types))
 
 
-@lru_cache(maxsize=4096)
+@memoised(MOST_PARTS_KEPT, lambda of, _: 1 + parts_of(of))
 def result_lowering_of(of: WitType, images: tuple[type[Any], ...]) -> Lowering:
     """Return the lowering of a host function's result: of a ``result``, what is not ``Err`` is the good payload."""
     if not isinstance(of, Result):
@@ -129,6 +131,17 @@ class _Source:
         made = f"k{self.count}"
         self.scope[made] = value
         return made
+
+    def words_of(self, names: Sequence[str]) -> list[tuple[int, int]]:
+        """Return length and address of each name's bytes, which the source keeps."""
+        kept = [name.encode() for name in names]
+        self.name(kept)
+        return [(len(data), address_of(data)) for data in kept]
+
+    def enum(self, of: Enum) -> dict[Any, tuple[int, int]]:
+        """Return the words of each case, by the member of the Python enum."""
+        assert of.python is not None
+        return dict(zip(map(of.python, of.cases), self.words_of(of.cases), strict=True))
 
     def fresh(self, expression: str) -> str:
         """Assign an expression to a variable of its own, unless it is one."""
@@ -191,7 +204,7 @@ class _Source:
             case Variant():
                 self.variant(of, self.fresh(value), at, ext)
             case Enum():
-                self.words(at, f"{self.name(_enum_words(of))}[{value}]")
+                self.words(at, f"{self.name(self.enum(of))}[{value}]")
             case Flags():
                 self.flags(of, value, at, ext)
             case Own(resource):
@@ -290,7 +303,8 @@ class _Source:
 
     def variant(self, of: Variant, value: str, at: Place, ext: Place) -> None:
         classes = of.python or ()
-        table = {cls: (*name_words(name), n) for n, (cls, (name, _)) in enumerate(zip(classes, of.cases, strict=True))}
+        words = self.words_of([name for name, _ in of.cases])
+        table = {cls: (*words[n], n) for n, cls in enumerate(classes)}
         self.say(f"n, p, k = {self.name(table)}[{value}.__class__]")
         self.put("Q", at, 8, "n")
         self.put("Q", at, 16, "p")
@@ -305,21 +319,15 @@ class _Source:
                 word = "elif"
 
     def flags(self, of: Flags, value: str, at: Place, ext: Place) -> None:
-        self.say(f"n, s = {self.name(_flag_blocks(of))}({value})")
+        self.say(f"n, s = {self.name(_flag_blocks(of, self.words_of(of.names)))}({value})")
         self.put("Q", at, 8, "n")
         self.say(f"{self.view('B')}[{ext.text()}:{ext.text()}+(n<<4)] = s")
 
 
-def _enum_words(of: Enum) -> dict[Any, tuple[int, int]]:
-    """Return the words of each case, by the member of the Python enum."""
-    assert of.python is not None
-    return {of.python(name): name_words(name) for name in of.cases}
-
-
-def _flag_blocks(of: Flags) -> Callable[[Any], tuple[int, bytes]]:
+def _flag_blocks(of: Flags, names: list[tuple[int, int]]) -> Callable[[Any], tuple[int, bytes]]:
     """Return what gives, for a Python flag, how many names are set and the words of them all."""
     cls = of.python
-    words = [b"".join(part.to_bytes(8, "little") for part in name_words(name)) for name in of.names]
+    words = [b"".join(part.to_bytes(8, "little") for part in name) for name in names]
     known: dict[int, tuple[int, bytes]] = {}
 
     def block(value: Any) -> tuple[int, bytes]:

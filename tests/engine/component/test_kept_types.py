@@ -1,0 +1,124 @@
+"""Converters that are made for a guest's types are freed with its artifacts; what is kept is bounded by weight.
+
+Oracle: the Python classes of a component's types, which every converter of theirs refers to, die with the component.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+from aegis import Aegis
+from aegis.engine import caller, trampoline
+from aegis.engine.component.caller import _maker
+from aegis.engine.convert.keys import MOST_PARTS_KEPT, parts_of
+from aegis.engine.convert.layout import layout_of
+from aegis.engine.convert.lift import lifting_of, result_lifting_of
+from aegis.engine.convert.lower import lowering_of, result_lowering_of
+from aegis.engine.native import windows
+from aegis.memo import Memo, memoised
+from aegis.wit.naming import constant, pascal, snake
+from aegis.wit.types import Enum, Function, List, Record, Variant, WitType
+from tests.echo import echo_component
+
+CACHES: list[Any] = [
+    lowering_of, result_lowering_of, lifting_of, result_lifting_of, layout_of, _maker, caller.compile_caller, snake,
+    pascal, constant,
+]  # fmt: skip
+
+
+def memos() -> list[Memo[Any]]:
+    return [cache.memo for cache in CACHES] + [trampoline._compiled]
+
+
+def of_many_parts(number: int, parts: int) -> WitType:
+    """Return a type that no other number has, of about so many parts."""
+    inner = Record(f"inner-{number}", tuple((f"f{n}-of{number}", "u32") for n in range(parts // 4)))
+    case = Variant(f"v-{number}", tuple((f"c{n}-of{number}", None if n % 2 else "u8") for n in range(parts // 4)))
+    names = Enum(f"e-{number}", tuple(f"e{n}-of{number}" for n in range(10)))
+    return Record(f"r-{number}", (("a", List(inner)), ("b", inner), ("c", case), ("d", names)))
+
+
+def classes_of(function: Function) -> list[weakref.ref[type[Any]]]:
+    of = function.params[0][1]
+    assert isinstance(of, Record)
+    assert of.python is not None
+    return [weakref.ref(of.python)]
+
+
+def played(number: int, parts: int) -> list[weakref.ref[type[Any]]]:
+    """Echo a value of a large type of its own, through each direction of conversion, and forget the component."""
+    runtime = Aegis(cache=False, pooled=False)
+    component = runtime.load_wat(echo_component(of_many_parts(number, parts)))
+    with runtime.sandbox(component, imports={"echo": lambda x: x}) as sandbox:
+        assert sandbox._guest is not None
+        of = sandbox._guest.function("echo-back")
+        inner = {f"f{n}-of{number}": n for n in range(parts // 4)}
+        value = {"a": [inner], "b": inner, "c": (f"c0-of{number}", 1), "d": f"e1-of{number}"}
+        sandbox.call("echo-back", value)
+        return classes_of(of)
+
+
+@pytest.mark.parametrize(("parts", "artifacts"), [(700, 24), (6000, 3)])
+def test_converters_of_many_artifacts_are_freed_with_them(parts: int, artifacts: int) -> None:
+    classes = [made for number in range(artifacts) for made in played(number * 10_000 + parts, parts)]
+    gc.collect()
+    alive = sum(made() is not None for made in classes)
+    assert alive * parts <= MOST_PARTS_KEPT + parts
+    assert all(memo.weight <= memo.most for memo in memos())
+
+
+def test_signatures_of_core_functions_are_bounded_by_their_parameters() -> None:
+    runtime = Aegis(cache=False, pooled=False)
+    for number in range(6):
+        kinds = [" ".join(("i32", "i64", "f32", "f64")[(number * 40 + n) >> 2 * k & 3] for k in range(60))
+                 for n in range(40)]  # fmt: skip
+        imports = " ".join(f'(import "e" "f{n}" (func (param {k})))' for n, k in enumerate(kinds))
+        exports = " ".join(f'(func (export "g{n}") (param {k}))' for n, k in enumerate(kinds))
+        module = runtime.load_wat(f"(module {imports} {exports})")
+        functions = {f"f{n}": lambda *_: None for n in range(40)}
+        with runtime.sandbox(module, imports={"e": functions}) as sandbox:
+            for n, k in enumerate(kinds):
+                sandbox.call(f"g{n}", *(1 if kind[0] == "i" else 1.0 for kind in k.split()))
+    assert all(memo.weight <= memo.most for memo in memos())
+    assert all(len(memo.entries) <= memo.most for memo in memos())
+
+
+def test_windows_of_sizes_that_a_guest_chooses_are_bounded() -> None:
+    before = dict(windows)
+    try:
+        for size in range(100_000, 110_000):
+            assert windows[size] is not None
+        assert len(windows) <= 4096
+    finally:
+        windows.clear()
+        windows.update(before)
+
+
+def test_a_memo_that_is_full_is_cleared_and_what_is_heavy_is_not_kept() -> None:
+    made: list[int] = []
+
+    @memoised(80, lambda n: n)
+    def double(n: int) -> int:
+        made.append(n)
+        return 2 * n
+
+    memo: Memo[int] = double.memo  # type: ignore[attr-defined]
+    assert [double(n) for n in (10, 10, 11, 11)] == [20, 20, 22, 22]
+    assert made == [10, 11, 11]
+    for n in range(1, 10):
+        double(n)
+        assert memo.weight == sum(n for (n,) in memo.entries)  # type: ignore[misc]
+        assert memo.weight <= 80
+    for _ in range(80):
+        double(10)
+        double(9)
+    assert memo.weight <= 80
+
+
+def test_parts_are_counted_through_every_type() -> None:
+    assert parts_of(of_many_parts(1, 400)) == 1 + 1 + 101 + 101 + 51 + 1
+    assert parts_of(("u8", List("u8")), None) == 3
