@@ -136,6 +136,7 @@ class Session:
         if self.artifact is None:
             self.artifact = self._module() if setup.kind == "module" else self._component()
             self._load_code()
+            gc.freeze()  # what lasts as long as the worker: a sandbox is collected with the next one
         if setup.kind == "module":
             numbered = {(i.module, i.name): n for n, i in enumerate(setup.shape.imports)}
             for module, name in setup.remote:
@@ -151,7 +152,6 @@ class Session:
         )  # fmt: skip
         if setup.policy.logging.enabled:
             _forward_log(self.log)
-        gc.freeze()
 
     def _module(self) -> Module:
         return Module(b"", self.setup.shape, self.setup.digest, None, self.setup.policy.limits)

@@ -17,6 +17,7 @@ from aegis.isolation import pool as pools
 from aegis.isolation.closing import _reported
 from aegis.isolation.confine import LAYERS, Layer, available
 from aegis.policy.isolation import Isolation
+from tests.echo import echo_many_component
 
 COUNTER = """(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -101,6 +102,25 @@ def test_a_recycled_worker_calls_the_functions_of_its_present_sandbox() -> None:
                 seen.append((sandbox.call("run"), _pid(sandbox)))
     assert [value for value, _ in seen] == [0, 1, 2]
     assert len({pid for _, pid in seen}) == 1
+
+
+def test_a_recycled_worker_holds_no_more_memory_after_many_sandboxes() -> None:
+    imports = {f"echo-{n}": lambda x: x for n in range(30)}
+    with Aegis(isolation={"recycle": 200}, cache=False) as runtime:
+        component = runtime.load_wat(echo_many_component(["u32"] * 30))
+        with runtime.sandbox(component, imports=imports) as box:
+            sizes = {}
+            for number in range(100):
+                assert box.call("echo-back-0", number) == number
+                sizes[number] = _data_bytes(_pid(box))
+                box.reset()
+    assert sizes[99] - sizes[10] < 4 << 20
+
+
+def _data_bytes(pid: int) -> int:
+    """Return how much private memory a process has."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmData:")[2].split()[0]) << 10
 
 
 def test_a_recycled_worker_has_no_more_descriptors_than_at_first() -> None:
