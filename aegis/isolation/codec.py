@@ -92,9 +92,9 @@ def _no_value(value: Any) -> None:
 
 
 def packer(of: WitType, handles: Handles) -> Convert:
-    """Return what makes plain data of a value.
+    """Return the function that turns a value into plain data.
 
-    It raises ``Unfit``, or what Python raises, where the value is of another shape.
+    It raises ``Unfit``, or an error of Python's own, for a value of another shape.
     """
     match of:
         case str():
@@ -144,7 +144,7 @@ def _pack_primitive(of: str) -> Convert:
 
 
 def _pack_primitives(of: str) -> Convert:
-    """Return what packs a list of primitives: as it is, if all are of the class that they should be."""
+    """Return the function that packs a list of primitives: unchanged, if all items are of the right class."""
     kinds = {_CLASSES.get(of, int)}
     each = _pack_primitive(of)
 

@@ -10,6 +10,7 @@ import os
 import random
 import re
 import struct
+from array import array
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -29,7 +30,7 @@ from tests.wit.misfits import ODD, Make, distorted
 from tests.wit.strategies import typed_values
 
 pytestmark = only_where_there_are_workers
-EXAMPLES = int(os.environ.get("AEGIS_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("AEGIS_EXAMPLES", "10"))
 """Components of the property test, each with 20 types, and 6 values of each."""
 TYPES, VALUES = 20, 6
 _ADDRESS = re.compile("0x[0-9a-f]+")
@@ -143,7 +144,7 @@ def _positions(of: str) -> list[WitType]:
 
 
 def _placed(of: WitType, make: Make) -> Make:
-    """Return what puts a value at the position that ``_positions`` means."""
+    """Return a function that makes a value of type ``of`` with the value of ``make`` at its position."""
     match of:
         case List(List()):
             return lambda: [[], [make(), make()]]
@@ -291,6 +292,21 @@ def test_an_iterator_is_read_once_although_another_argument_has_to_be_made_fit(p
         assert box.call(name, iter([1, 2, 3]), "green") == 3
         with pytest.raises(CallError):
             box.call(name, iter([1, 2**40]), "green")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_number_is_never_taken_for_so_many_zero_bytes(place: str) -> None:
+    class Three:
+        def __index__(self) -> int:
+            return 3
+
+    aegis = runtime(place)
+    with aegis.sandbox(aegis.load_wat(echo_component(List("u8"))), imports={"echo": lambda x: x}) as box:
+        for number in (Three(), 3, True):
+            with pytest.raises(CallError, match="expected bytes for list<u8>"):
+                box.call("echo-back", number)
+        for octets in (b"\1\2", [1, 2], (1, 2), iter([1, 2]), (n for n in (1, 2)), array("H", [513]), range(1, 3)):
+            assert box.call("echo-back", octets) == b"\1\2"
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -38,9 +38,10 @@ from aegis.observe import (
 )
 from aegis.wit.types import Function, Interface
 from tests.cli.command import aegis as command
-from tests.echo import echo_component
+from tests.echo import echo_component, own_echo_component
 from tests.guests.catalogue import GUESTS
 from tests.isolation.isolated import PLACES, runtime
+from tests.observe.test_events import SAMPLES
 
 MODULE = """(module (import "env" "f" (func $f (param i32) (result i32))) (memory (export "memory") 1)
   (func (export "go") (param i32) (result i32) (drop (memory.grow (i32.const 1))) (call $f (local.get 0)))
@@ -123,8 +124,25 @@ def test_programs_and_calls_of_the_command_are_recorded(tmp_path: Path, isolatio
         assert {"module_loaded", "execution_started", "execution_completed"} <= set(kinds)
 
 
-def test_every_kind_of_event_is_in_this_file_or_needs_a_grant() -> None:
-    assert set(EVENTS) == BASIC | {"host_function_called", "error", "capability_checked", "guest_logged"}
+@pytest.mark.parametrize("isolation", [(), ("--isolate",)], ids=PLACES)
+def test_a_call_of_a_component_by_the_command_is_recorded(tmp_path: Path, isolation: tuple[str, ...]) -> None:
+    file, log = tmp_path / "echo.wat", tmp_path / "events"
+    file.write_text(own_echo_component("u32"))
+    assert command("run", *isolation, "--events", log, "--invoke", "echo-back(7)", file).out == "7\n"
+    started = [json.loads(line) for line in log.read_text().splitlines() if "execution_started" in line]
+    assert [line["function"] for line in started] == ["echo-back"]
+
+
+def test_every_kind_of_event_passes_through_every_subscriber() -> None:
+    stream = io.StringIO()
+    writer, seen, metrics = JsonLinesWriter(stream), CollectingSubscriber(), MetricsSubscriber()
+    bus = EventBus("r", [writer, seen, metrics])
+    for event, fields in SAMPLES.items():
+        bus.emit(event, **fields)  # type: ignore[arg-type]
+    assert bus.failures == []
+    kinds = [json.loads(line)["kind"] for line in stream.getvalue().splitlines()]
+    assert sorted(kinds) == sorted(EVENTS) == sorted(event.kind for event in seen)
+    assert (metrics.metrics.executions, metrics.metrics.logs, metrics.metrics.denials) == (1, 1, 1)
 
 
 # -- what events hold ---------------------------------------------------------------------------------

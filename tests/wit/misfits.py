@@ -90,7 +90,7 @@ ODD: tuple[Make, ...] = (
 
 
 def distorted(of: WitType, value: Any, odd: float, draw: random.Random) -> Make:
-    """Return what makes ``value``, an image of ``of``, spelt in another way or with parts that may not fit.
+    """Return a function that makes ``value``, an image of ``of``, spelt in another way or with parts that may not fit.
 
     ``odd`` is the chance of each part to be something else.
     """

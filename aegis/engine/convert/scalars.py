@@ -70,7 +70,7 @@ def octets(value: Any) -> bytes:
         with memoryview(value) as view:
             return view.tobytes()
     except TypeError:
-        # An iterator is left alone: what reads the arguments a second time would find it empty.
+        # An iterator is not read here: arguments are read a second time when one of them has to be made fit.
         if isinstance(value, NO_LISTS) or not hasattr(value, "__len__"):
             raise
         return bytes(list(value))

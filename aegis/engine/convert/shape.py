@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from aegis.engine.convert.scalars import NO_LISTS, exact, single
+from aegis.engine.convert.scalars import NO_LISTS, exact, octets, single
 from aegis.errors import CallError
 from aegis.names import near, printable
 from aegis.wit.images import nullable
@@ -143,11 +143,11 @@ def _integer(of: str, value: Any, where: str) -> int:
 
 def _octets(of: WitType, value: Any, where: str) -> bytes:
     try:
-        if not isinstance(value, (*NO_LISTS, int)):
-            return bytes(value)
+        if not isinstance(value, Iterator):
+            return bytes(value) if hasattr(type(value), "__bytes__") else octets(value)
+        return bytes(list(value))
     except (TypeError, ValueError):
-        pass
-    _wrong(where, of, "bytes", value)
+        _wrong(where, of, "bytes", value)
 
 
 def _sequence(of: WitType, value: Any, where: str) -> Sequence[Any]:
