@@ -45,10 +45,11 @@ class NetworkCapability:
     not looked up, and an address that it is found to have, as the target of an alias, is not reached over any transport
     until the sandbox ends; connections to it are closed. An address that no look-up connects with the name stays as
     the other rules have it: deny it by IP or CIDR too.
+
     A denied *IP, CIDR or class* is denied at the ports of its rule: ``udp`` over UDP; ``tcp`` over TCP, which carries
     HTTP; ``http`` and ``https`` over TCP and over UDP, which carries HTTP/3; without a scheme over all of them. It
-    denies peers that connect, or send datagrams, to a listening guest too. ``deny`` does not restrict the addresses
-    at which the guest listens: those are named by ``listen``.
+    keeps such peers from connecting, or sending datagrams, to a listening guest too. ``deny`` does not restrict the
+    addresses at which the guest listens: those are named by ``listen``.
     """
 
     allow: tuple[NetworkPattern, ...]

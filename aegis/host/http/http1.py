@@ -123,8 +123,8 @@ class Http1:
             if isinstance(event, h11.Response):
                 self._sizes.header(fields)
                 self.head = Head(event.status_code, _fields(event))
-        if self.head is not None:
-            self._receive(bytes(self._head_bytes)) if self._head_bytes else None
+        if self.head is not None and self._head_bytes:  # no bytes would mean the end of the connection
+            self._receive(bytes(self._head_bytes))
             self._head_bytes.clear()
 
     def _next_section(self) -> bytes | None:

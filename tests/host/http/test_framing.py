@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import http.server
+import re
+import socket
+import threading
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aegis.bindings import wasi_http_types as types
 from aegis.host.http.faults import HttpFault
@@ -247,6 +253,36 @@ def test_a_method_in_another_case_is_another_method(method: str) -> None:
     assert recorded.raw == b""
 
 
+def test_a_server_that_ignores_the_body_of_a_get_does_not_take_it_for_a_request() -> None:
+    """The rule allows GET alone; the body is a whole POST, and the server reads none."""
+    methods: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            methods.append(self.command)
+            self.send_response(204)
+            self.end_headers()
+
+        do_POST = do_GET
+
+        def log_message(self, *words: Any) -> None:
+            """Say nothing."""
+
+    def serve(connection: socket.socket) -> None:
+        Handler(connection, ("127.0.0.1", 0), None)  # type: ignore[arg-type]
+        over.set()
+
+    over = threading.Event()
+    smuggled = b"POST /admin HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
+    with raw_server(serve) as port, Client(f"GET http://127.0.0.1:{port}") as client:
+        request = client.request(f"http://127.0.0.1:{port}/", headers={"content-length": b"%d" % len(smuggled)})
+        attempt(client, request, smuggled)
+        over.wait(20)
+    assert methods == ["GET"]
+
+
 def test_a_trace_has_no_body() -> None:
     with Client("http://a.example") as client:
         assert attempt(client, client.request("http://a.example/", types.MethodTrace()), b"x") == "HttpRequestBodySize"
@@ -363,6 +399,19 @@ def test_a_response_that_two_readers_would_read_differently_is_an_error_code(raw
 def test_a_length_is_one_to_eighteen_digits(value: bytes, length: int) -> None:
     assert stated_length([(b"Content-LENGTH", value)]) == length
     assert stated_length([(b"x", value)]) is None
+
+
+@given(st.lists(st.binary(max_size=20) | st.from_regex(rb"[ +-]?[0-9]{1,20}", fullmatch=True), max_size=3))
+def test_no_other_form_is_a_length(values: list[bytes]) -> None:
+    """For all values: a length is read if there is one value, of digits alone, and it is that number."""
+    fields = [(b"content-length", value) for value in values]
+    if not values:
+        assert stated_length(fields) is None
+    elif len(values) == 1 and re.fullmatch(rb"[0-9]{1,18}", values[0]):
+        assert stated_length(fields) == int(values[0])
+    else:
+        with pytest.raises(HttpFault):
+            stated_length(fields)
 
 
 def test_a_response_without_a_body_may_state_the_length_of_another() -> None:
