@@ -22,10 +22,10 @@ ANSWERS_JUDGED = 64
 
 
 class NetworkJudge:
-    """Judge what one sandbox asks of the network.
+    """Judge each use of the network by one sandbox.
 
-    ``_names`` may forget: to forget an allowed name closes what it had opened. ``_denied`` may not, so that when it is
-    full, no further name is looked up.
+    ``_names`` drops its oldest entries, since a forgotten name only closes addresses. ``_denied`` drops none: when it
+    is full, no further name is looked up.
     """
 
     def __init__(self, capability: NetworkCapability) -> None:

@@ -2,7 +2,7 @@
 
 This is the only place that opens a socket or asks a resolver. What is dialled is an address that was judged,
 never a name: a name is looked up here, once, its answers are judged one by one, and the sandbox remembers
-which name an address came from (:mod:`aegis.host.judge`), so that a rule for the name covers what follows.
+which name an address came from (:mod:`aegis.host.judge`), so that a rule for the name covers the connection.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Host names in the one form in which they are compared, resolved and verified: ASCII, lower case, no trailing dot.
 
 A label in other characters becomes an A-label by IDNA 2008 (RFC 5891, 5892), once its case and width are mapped as
-UTS 46 does. The codec of the standard library is of IDNA 2003, which turns ``ß`` into ``ss`` and drops what cannot be
-seen, so that a pattern would name a host of somebody else. Where the two read a label differently, it is refused, and
-the error gives the A-label to write instead.
+UTS 46 does. The codec of the standard library is of IDNA 2003, which turns ``ß`` into ``ss`` and drops
+invisible characters, so that a pattern would name another host. A label that the two read differently is rejected; the
+error gives the A-label to write instead.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def ascii_form(text: str) -> str:
 
 
 def checked_name(text: str) -> str:
-    """Return a host name in its ASCII form; raise ``HostNameError`` for what is none."""
+    """Return a host name in its ASCII form; raise ``HostNameError`` if the text is none."""
     name = ascii_form(text)
     if len(name) > _MOST_NAME:
         raise HostNameError(f"is longer than {_MOST_NAME} characters, which no host name is")
@@ -71,7 +71,7 @@ def _check(label: str) -> None:
 def _is_a_label(label: str) -> bool:
     """Tell whether a label encodes characters of a name, in the one way in which they are encoded.
 
-    It may encode what :func:`_ascii_label` refuses for being ambiguous: this spelling is not.
+    It may encode characters that :func:`_ascii_label` rejects as ambiguous: this spelling is not ambiguous.
     """
     encoded = label[len(_PREFIX) :].encode("ascii")
     try:

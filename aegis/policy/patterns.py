@@ -23,7 +23,7 @@ MOST_PORT = 65535
 _COVERED = {"tcp": ("tcp", "http", "https"), "udp": ("udp",), "http": ("http",), "https": ("https",)}
 _HTTP_DENIED = ("tcp", "http", "https", "udp")
 _DENIED_WITH = {"tcp": _COVERED["tcp"], "udp": _COVERED["udp"], "http": _HTTP_DENIED, "https": _HTTP_DENIED}
-"""What a denial of each scheme covers: TCP carries HTTP/1 and HTTP/2, UDP carries HTTP/3 (RFC 9114)."""
+"""The schemes that a denial of each scheme covers: TCP carries HTTP/1 and HTTP/2, UDP carries HTTP/3 (RFC 9114)."""
 _OF_METHODS = ("http", "https")
 _METHOD = re.compile("[A-Z][A-Z-]{0,31}")
 _MOST_PATTERN = 1000
@@ -85,7 +85,7 @@ class NetworkPattern:
         host, port = _split_port(rest, text)
         if not host:
             raise wrong(text, "names no host; write a name, *.name, an IP, a CIDR, public, private or local")
-        _host(host)  # what is wrong with the host is said before a port is asked for
+        _host(host)  # a fault of the host is reported before a missing port
         ports = _ports(port, text) if port is not None else _implied(scheme, text, any_port=any_port)
         return cls(method=method or None, scheme=scheme, host=host, ports=ports)
 

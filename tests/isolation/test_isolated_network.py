@@ -21,7 +21,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
 
 
 def said(place: str, strict: bool, guest: str, *words: str, allow: list[str], deny: list[str] | None = None) -> bytes:
-    """Return what a guest prints under a policy."""
+    """Run a guest under a policy; return its output."""
     network = NetworkCapability(allow=allow, deny=deny or [])
     isolation: dict[str, Any] = {"compile_time": "300s", "strict": strict}
     limits: dict[str, Any] = {"host_bytes": None, "fuel": None, "timeout": "60s"}
@@ -60,7 +60,7 @@ def test_a_name_that_a_rule_denies_for_one_transport_is_reached_by_none(place: s
         (OK + b"Content-Length: 2\r\n", b"refused: ErrorCode_HttpProtocolError\n"),
     ],
 )
-def test_what_a_response_may_say_is_decided_before_the_guest_gets_it(
+def test_a_response_beyond_the_rules_is_an_error_before_the_guest_gets_it(
     place: str, strict: bool, head: bytes, expected: bytes
 ) -> None:
     with raw_server(answering(head + b"\r\nhi")) as port:

@@ -1,4 +1,4 @@
-"""A host name has one ASCII form, by IDNA 2008; what would name another host by IDNA 2003 is refused."""
+"""A host name has one ASCII form, by IDNA 2008; a spelling that IDNA 2003 reads differently is rejected."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_pattern_and_a_guest_name_the_same_host_by_the_same_spelling(text: str
 
 
 @pytest.mark.parametrize(("text", "message"), DIFFERENT)
-def test_what_two_readers_would_take_for_two_names_is_refused_wherever_it_is_written(text: str, message: str) -> None:
+def test_a_spelling_that_two_readers_take_for_two_names_is_rejected_everywhere(text: str, message: str) -> None:
     for pattern in (f"tcp://{text}:1", f"*.{text}"):
         if text:
             with pytest.raises(PolicyError) as caught:

@@ -168,7 +168,7 @@ NETWORKS = st.tuples(ADDRESSES, st.integers(0, 128)).map(
     lambda pair: str(ip_network((pair[0], min(pair[1], pair[0].max_prefixlen)), strict=False))
 )
 HOSTS = st.one_of(NAMES, NAMES.map("*.{}".format), ADDRESSES.map(str), NETWORKS, st.sampled_from(addresses.CLASSES))
-PORTS = st.tuples(st.integers(0, 65535), st.integers(0, 65535)).map(lambda pair: (min(pair), max(pair)))
+PORTS = st.tuples(st.integers(0, 65535), st.integers(1, 65535)).map(lambda pair: (min(pair), max(pair)))
 PATTERNS = st.builds(
     NetworkPattern, scheme=st.sampled_from([None, "tcp", "udp", "http", "https"]), host=HOSTS, ports=PORTS
 ) | st.builds(
@@ -178,9 +178,8 @@ PATTERNS = st.builds(
     host=HOSTS,
     ports=PORTS,
 )
-REACHING = PATTERNS.filter(lambda pattern: pattern.ports != (0, 0))
-DENIALS = REACHING.filter(lambda pattern: pattern.method is None)
-GRANTS = REACHING.filter(lambda pattern: not pattern.is_tunnel())
+DENIALS = PATTERNS.filter(lambda pattern: pattern.method is None)
+GRANTS = PATTERNS.filter(lambda pattern: not pattern.is_tunnel())
 
 
 @given(PATTERNS)

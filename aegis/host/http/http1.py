@@ -1,7 +1,7 @@
 """HTTP/1.1 on h11: a state machine that turns events into bytes and back.
 
-h11 bounds what is incomplete, not what has come, and merges equal values of ``content-length``. Header sections are
-therefore cut off the bytes, counted and judged here before h11 reads them.
+h11 limits the size of an incomplete event, not of a complete one, and merges equal values of ``content-length``. This
+module therefore cuts header sections off the bytes, counts and checks them, before h11 reads them.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def _fields(event: Any) -> Fields:
 
 
 def _raw_fields(section: bytes) -> Fields:
-    """Return the fields of a section as they were sent; h11 refuses what is no field."""
+    """Return the fields of a section as they were sent; h11 rejects lines that are not fields."""
     lines = section.split(b"\n")[1:]
     parts = (line.partition(b":") for line in lines if line.strip())
     return [(name, value.strip(b" \t\r")) for name, _, value in parts]

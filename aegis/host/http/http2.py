@@ -1,7 +1,7 @@
 """HTTP/2 on h2: one stream of one connection.
 
-h2 does not hold the length of a request's body against ``content-length``, and lets trailers replace what the head of a
-response stated: lengths are judged here, by the rules of :mod:`aegis.host.http.framing`.
+h2 does not compare the body of a request with its ``content-length``, and trailers replace the length that the head of
+a response stated. This module therefore checks lengths itself, by the rules of :mod:`aegis.host.http.framing`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Http2:
                 h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: sizes.list_bytes,
             },
         )
-        # What is announced holds once the server has acknowledged it; the decoder must not wait for that.
+        # h2 applies a setting when the server has acknowledged it; a hostile server never does.
         self._connection.decoder.max_header_list_size = sizes.list_bytes
         self._connection.initiate_connection()
         self._stream = self._connection.get_next_available_stream_id()
@@ -74,7 +74,7 @@ class Http2:
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
-        """Raise what h2 refuses, of this side or of the server, as an ``HttpFault``."""
+        """Translate the errors of h2, caused by this side or by the server, to ``HttpFault``."""
         try:
             yield
         except h2.exceptions.StreamClosedError:

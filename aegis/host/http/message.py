@@ -11,7 +11,7 @@ Fields = list[tuple[bytes, bytes]]
 
 
 class Request(NamedTuple):
-    """What is asked of a server. ``fields`` has no field that frames the message: those are written from the rest.
+    """A request. ``fields`` has no field that frames the message: Aegis writes those from the rest.
 
     ``length`` is the number of bytes in the body, ``None`` when it is not known before its end.
     """

@@ -124,7 +124,7 @@ class Fields:
 
 
 def checked_name(name: str) -> tuple[bytes, bytes]:
-    """Return a name in lower case and as it was given; refuse what is no token, or belongs to the connection."""
+    """Return a name in lower case and as it was given; reject any other than tokens, and fields of the connection."""
     raw = name.encode()
     if not raw or not set(raw) <= _TOKEN:
         raise Err(HeaderErrorInvalidSyntax())

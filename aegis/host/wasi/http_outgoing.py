@@ -36,7 +36,7 @@ _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/?#\s]+)(?::([0-9]{1,5}))?
 _PORTS = {"http": 80, "https": 443}
 _TARGET_MOST = 16384
 _HELD_TARGET_CHARACTERS, _HELD_AUTHORITY_CHARACTERS = 4 * _TARGET_MOST, 1024
-"""What a request keeps at most, before it is known whether it will be sent."""
+"""Characters that a request keeps at most, before the guest sends it."""
 _WITH_CONTENT = ("POST", "PUT", "PATCH")
 """Methods whose requests state a length even without a body (RFC 9110, 8.6)."""
 _SECOND = 1e9
@@ -65,7 +65,7 @@ class OutgoingRequest:
         return self.outgoing
 
     def _length(self) -> int | None:
-        """Return the length that the guest states; what is none is refused when the request is handled."""
+        """Return the length that the guest states; ``handle`` rejects a request that states none validly."""
         try:
             return stated_length(self._headers.items)
         except HttpFault:

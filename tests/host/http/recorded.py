@@ -89,7 +89,7 @@ def _read_http1(recorded: Recorded) -> bool:
 
 @contextlib.contextmanager
 def recording(protocol: str) -> Iterator[tuple[str, int, Recorded]]:
-    """Serve one request; yield the scheme, the port and what is recorded."""
+    """Serve one request; yield the scheme, the port and the record."""
     recorded = Recorded()
     context = server_context("h2") if protocol == "h2" else None
     serve = (_record_http2 if protocol == "h2" else _record_http1)(recorded)

@@ -1,4 +1,4 @@
-"""The work that a call on ``fields`` makes is bounded by the limits, not by what the guest passes."""
+"""The work that a call on ``fields`` makes is bounded by the limits, not by the size of the arguments."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_names_compare_without_regard_to_the_case_of_ascii_letters_alone() -> No
         assert fields.entries() == []
 
 
-def test_what_is_refused_changes_nothing() -> None:
+def test_a_call_that_fails_changes_no_field() -> None:
     with Client(http_fields=3, http_field_bytes=100) as client:
         fields = client.types.Fields.from_list([("a", b"1"), ("b", b"2")])
         before = fields.entries()

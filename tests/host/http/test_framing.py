@@ -124,7 +124,7 @@ def test_a_length_that_is_not_the_bodys_is_an_error_code_and_reaches_no_server(
 
 @every_protocol
 def test_a_body_beyond_its_length_sends_no_byte_too_many(protocol: str) -> None:
-    """The guest goes on after the error: what it writes then is dropped, and the request never ends."""
+    """The guest goes on after the error: its writes are dropped, and the request never ends."""
     with (
         recording(protocol) as (scheme, port, recorded),
         Client(f"local:{port}", tls=tls_context()) as client,
@@ -323,7 +323,7 @@ def test_a_response_has_the_one_length_that_it_states(
     ):
         scheme = "https" if protocol == "h2" else "http"
         request = client.request(f"{scheme}://localhost:{port}/", METHODS[method])
-        if not ending or (ending, protocol) == ("long", "http/1.1"):  # what follows in HTTP/1.1 is never read
+        if not ending or (ending, protocol) == ("long", "http/1.1"):  # HTTP/1.1: later bytes are not read
             answer = client.send(request)
             assert answer.body == (body or b"")[: int(lengths[0])]
             return

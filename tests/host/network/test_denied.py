@@ -71,7 +71,7 @@ def test_a_denied_name_denies_an_address_that_it_shares_with_an_allowed_one() ->
         assert refusal(look_up, made, "a.example") == "name-unresolvable", "nor is it given again"
 
 
-def test_what_one_transport_resolves_the_others_are_denied() -> None:
+def test_an_address_that_one_transport_finds_denied_is_denied_to_the_others() -> None:
     """HTTP finds out that the address is a denied name's; sockets may not reach it then, and the other way round."""
     with server() as port:
         rules = {"allow": (f"local:{port}",), "deny": ("https://tracker.example",)}
@@ -158,7 +158,7 @@ def test_the_systems_resolver_gives_the_canonical_name(monkeypatch: pytest.Monke
         ("udp://1.1.1.1", {"udp"}),
     ],
 )
-def test_a_denied_address_is_denied_over_what_can_carry_its_scheme(denied: str, closed: set[str]) -> None:
+def test_a_denied_address_is_denied_over_each_carrier_of_its_scheme(denied: str, closed: set[str]) -> None:
     with guest(*ALLOWED, "a.example:*", deny=(denied,), resolver=names(a_example=["1.1.1.1"])) as made:
         assert {scheme for scheme, _ in set(TRANSPORTS) - set(reached(made, "1.1.1.1"))} == closed
         if closed == {"tcp", "udp", "http", "https"}:
@@ -208,7 +208,7 @@ def test_a_denied_name_behind_an_open_socket_is_heard_no_more() -> None:
 
 
 @pytest.mark.parametrize("by_http", [False, True])
-def test_a_connection_to_what_turns_out_to_be_a_denied_names_address_is_hung_up(by_http: bool) -> None:
+def test_a_connection_is_hung_up_when_its_address_turns_out_to_be_a_denied_names(by_http: bool) -> None:
     known = names(localhost=["127.0.0.1", "tracker.example"])
     with (
         raw_server(echo) as port,
