@@ -64,6 +64,8 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     from aegis.fuzz.plan import Plan
 
     face: Face = context.obj
+    if options["config"] is not None:
+        face.config = options["config"]
     if host:
         from aegis.cli.fuzz_host import attack
 
@@ -73,12 +75,12 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     if len(artifacts) != 1:
         raise click.UsageError("name one component or module; several are for --host")
     artifact = artifacts[0]
-    policy = make_policy(options["config"] or face.config, options, capture=True)
+    policy = make_policy(face.config, options, capture=True)
     plan = Plan(
         data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
         oracles=options["oracles"], hostile=options["hostile"], goal=options["goal"] or "", seed=options["seed"],
         buffers=not options["numbers"],
-        others=tuple(_others(options["oracles"], policy)), config=options["config"] or face.config or "",
+        others=tuple(_others(options["oracles"], policy)), config=face.config or "",
         flags=tuple(_flags(context)),
     )  # fmt: skip
     if options["replay"] is not None:

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
+from aegis.cli.source import read_pipe
 from aegis.cli.words import Implied
 from aegis.errors import PolicyError
+from aegis.names import printable
 from aegis.policy import (
     LOG_LEVELS,
     ClockCapability,
@@ -25,6 +27,8 @@ from aegis.policy import (
 
 __all__ = ["LIMIT_OPTIONS", "limit_options", "make_policy", "policy_options"]
 
+_LARGEST_POLICY = 1 << 20
+"""Bytes that are read of a policy in a pipe."""
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 LIMIT_OPTIONS = {
@@ -129,7 +133,7 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
     ``capture`` keeps the guest's output for the report instead of passing it through. Raise
     :class:`~aegis.errors.PolicyError` for what means nothing.
     """
-    policy = _read(config) if config else Policy()
+    policy = Policy() if config is None else _read(config)
     limits = {n[6:]: None if v == "none" else v for n, v in options.items() if n.startswith("limit_") and v is not None}
     mode = "capture" if capture else "inherit"
     return replace(
@@ -146,9 +150,14 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
 
 
 def _read(config: str) -> Policy:
-    from aegis.policy import load_policy
+    from aegis.policy import load_policy, parse_policy
 
-    return load_policy(config)
+    if not config:
+        raise PolicyError("--config: an empty name is no file; name a policy file, such as aegis.toml")
+    piped = read_pipe(config, _LARGEST_POLICY)
+    if piped is None:
+        return load_policy(config)
+    return parse_policy(piped.decode("utf-8", "replace"), source=printable(config))
 
 
 def _filesystem(options: dict[str, Any]) -> FilesystemCapability:

@@ -110,11 +110,14 @@ class Face:
         return self._plain("internal-error", "aegis", text, 125)
 
     def _plain(self, kind: str, blame: str, message: str, code: int) -> int:
-        if self.json:
-            error = {"kind": kind, "blame": blame, "message": message}
+        if not self.json:
+            self.complain(message)
+            return code
+        error = {"kind": kind, "blame": blame, "message": message}
+        try:
             self._print(self.document({"status": kind, "exit_code": code, "error": error}))
             self.flush()
-        else:
+        except OSError:
             self.complain(message)
         return code
 

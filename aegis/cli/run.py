@@ -55,9 +55,11 @@ def command(face: Face, /, module: str, args: tuple[str, ...], **options: Any) -
     deadline, 126 refused, 130 interrupted, 134 trapped, 137 out of memory, 152 out of fuel, 153 over
     another quota.
     """
+    if options["config"] is not None:
+        face.config = options["config"]
     if options["invoke"] is not None and options["function"] is not None:
         raise click.UsageError("-e names a function and --invoke a whole call; give one of them")
-    policy = make_policy(options["config"] or face.config, options, capture=face.json)
+    policy = make_policy(face.config, options, capture=face.json)
     if policy.logging.enabled:
         _show_log()
     with _Events(options["events"]) as events:

@@ -35,6 +35,8 @@ class Told:
     """What the imports answered by that plan."""
     status: str = ""
     frames: list[str] = field(default_factory=list)
+    answers_imports: bool = False
+    """Whether the artifact imports functions that only a campaign answers."""
     command: str = ""
 
     @classmethod
@@ -46,6 +48,7 @@ class Told:
             oracle=found.oracle, signature=found.signature, text=printable(found.text, 1000),
             steps=[write_step(target, step) for step in found.case.steps], answers=list(found.case.answers),
             answered=target.answered(found.case), status="" if reply is None else reply.status, frames=frames[:16],
+            answers_imports=target.answers.any,
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:

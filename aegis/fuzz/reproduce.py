@@ -27,15 +27,16 @@ def command_of(
 ) -> str:
     """Return the command line that shows a finding.
 
-    One call that traps, or runs into a limit, is ``aegis run``. What takes more calls, answers of imports or another
-    oracle is ``aegis fuzz`` with its calls; one that is too long for a command line, or has a name that no command line
-    can hold, with its file. ``config`` and ``flags`` are those under which it was found.
+    One call that traps, or runs into a limit, is ``aegis run``. More calls, another oracle, and an artifact whose
+    imports only a campaign answers need ``aegis fuzz`` with the calls; what is too long for a command line, or has a
+    name that none can hold, its file. ``config`` and ``flags`` are those under which it was found.
     """
     steps = finding["steps"]
     given = "".join(f" {shell_word(flag)}" for flag in flags)
     file = shell_word(artifact if artifact == "-" or not artifact.startswith("-") else f"./{artifact}")
     fuzz = f"aegis fuzz{f' --policy {shell_word(config)}' if config else ''}{given} {file}"
-    single = len(steps) == 1 and not any(finding["answers"]) and not any(map(is_buffer, steps[0][1]))
+    answered = any(finding["answers"]) or bool(finding.get("answers_imports"))
+    single = len(steps) == 1 and not answered and not any(map(is_buffer, steps[0][1]))
     try:
         if single and finding["oracle"] in ("no-trap", "no-limit"):
             run = f"aegis{f' -c {shell_word(config)}' if config else ''} run{given}"

@@ -46,7 +46,7 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
     if len(data) > _MOST_BYTES:
         raise PolicyError("is larger than 1 MiB, which no policy is", source=name)
     try:
-        text = data.decode()
+        text = data.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise PolicyError("is not UTF-8 text", source=name, line=line) from None

@@ -1,0 +1,153 @@
+"""Whatever the command is given, it answers with one clear line and the documented exit code, as JSON when asked to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import COMMAND, aegis, guest
+
+HELLO = str(guest("hello"))
+FILES = ("run", "validate", "inspect", "fuzz")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of things that are no module and no policy."""
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path
+
+
+ARTIFACTS = [
+    ("empty", 126, "is empty, not a WebAssembly module"),
+    ("folder", 126, "is a directory, not a WebAssembly module"),
+    ("pipe", 127, "is a pipe that nothing writes to"),
+    ("/dev/zero", 126, "more than the limit of 32 MiB"),
+    ("", 127, "the name of the file is empty"),
+    ("missing", 127, "no such file"),
+]
+
+
+@pytest.mark.parametrize("command", FILES)
+@pytest.mark.parametrize(("name", "code", "says"), ARTIFACTS)
+def test_what_is_no_module_gets_one_line_from_every_command(
+    command: str, name: str, code: int, says: str, folder: Path
+) -> None:
+    ended = aegis(command, name, cwd=folder)
+    assert (ended.code, ended.out) == (code, "")
+    assert ended.err.startswith("error: ")
+    assert says in ended.err
+    assert ended.err.count("\n") == 1
+    document = aegis("-f", "json", command, name, cwd=folder).document
+    assert says in str(document)
+
+
+def test_a_pipe_with_a_writer_is_read_as_a_file(folder: Path) -> None:
+    from tests.cli.test_inspect import binary
+
+    data = binary(guest("hello"))
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as pipe:
+        pipe.write(data)
+    done = subprocess.run(
+        [*COMMAND, "run", f"/dev/fd/{reading}"], pass_fds=[reading], capture_output=True, timeout=60, check=False
+    )
+    os.close(reading)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"hello, world\n", b"")
+
+
+POLICIES = [
+    (b"\xff\xfe\x00binary", "is not UTF-8 text"),
+    (b"[limits]\nfuel = 1\nfuel = 2\n", "policy:3: not valid TOML"),
+    (b"[limits]\nfuel = nan\n", "policy:2: fuel: the number is not finite"),
+    (b"limits = 1\n", "policy:1: 'limits' is a table, not a number"),
+    (b"[capabilities]\nfilesystem = 3\n", "policy:2: 'filesystem' is a table"),
+    (b"[capabilities.filesystem]\npaths = 'x'\n", "policy:2: paths is a list"),
+    (b"[limits]\nmemory = [1]\n", "policy:2: memory: expected a quantity"),
+    (b"#" * (1 << 21), "is larger than 1 MiB"),
+    (b"a = " + b"[" * 20_000, "is nested deeper than any policy"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), POLICIES, ids=lambda value: "")
+def test_a_bad_policy_file_gets_one_line_with_its_place(text: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / "policy").write_bytes(text)
+    ended = aegis("-c", "policy", "run", HELLO, cwd=tmp_path)
+    assert (ended.code, ended.out) == (125, "")
+    assert says in ended.err
+    assert ended.err.count("\n") == 1
+    assert aegis("-f", "json", "-c", "policy", "run", HELLO, cwd=tmp_path).document["exit_code"] == 125
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        ("folder", 125, "cannot be read: is a directory"),
+        ("pipe", 127, "is a pipe that nothing writes to"),
+        ("/dev/zero", 125, "is larger than 1 MiB"),
+        ("", 125, "an empty name is no file"),
+    ],
+)
+def test_what_is_no_policy_file_is_told(name: str, code: int, says: str, folder: Path) -> None:
+    for words in (["-c", name, "run"], ["run", "-c", name], ["run", HELLO, f"--config={name}"]):
+        ended = aegis(*words, *([] if HELLO in words else [HELLO]), cwd=folder)
+        assert ended.code == code
+        assert says in ended.err
+        assert ended.err.count("\n") == 1
+
+
+def test_a_byte_order_mark_is_no_part_of_a_policy(tmp_path: Path) -> None:
+    (tmp_path / "policy").write_bytes(b"\xef\xbb\xbf[limits]\nfuel = 1\n")
+    assert aegis("-c", "policy", "run", HELLO, cwd=tmp_path).code == 152
+
+
+LIMITS = [
+    "0", "-1", "inf", "-inf", "nan", "9223372036854775808", "1e400", "", " ", "0x10", "1,5", "\u0661", "NONE", "1 2",
+    "1kbit", "--", "9" * 400,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("flag", ["--memory-limit", "--timeout", "--fuel-limit", "--stack-limit"])
+@pytest.mark.parametrize("value", LIMITS)
+def test_a_limit_that_means_nothing_gets_one_line(flag: str, value: str) -> None:
+    ended = aegis("run", f"{flag}={value}", HELLO)
+    assert (ended.code, ended.out) == (125, "")
+    assert ended.err.startswith(f"error: {flag.removeprefix('--').removesuffix('-limit')}: ")
+    assert ended.err.count("\n") == 1
+    assert len(ended.err) < 400
+
+
+@pytest.mark.parametrize("value", ["1gIb", "1GIB", "64mb", "1e6", "1_000_000", " 1MiB ", "none"])
+def test_units_are_read_in_any_case(value: str) -> None:
+    assert aegis("run", f"--memory-limit={value}", HELLO).code == 0
+
+
+@pytest.mark.parametrize("form", ["human", "json"])
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["run", HELLO], 125),
+        (["run", HELLO, "--bogus"], 2),
+        (["frobnicate"], 2),
+        (["run", "missing"], 127),
+        (["validate", HELLO], 125),
+        (["inspect", "--all", HELLO], 125),
+        (["doctor"], 125),
+        (["run", "--help"], 125),
+        (["--version"], 125),
+    ],
+)
+@pytest.mark.parametrize("out", ["/dev/full", "read-only"])
+def test_an_output_that_takes_nothing_is_told_on_stderr(out: str, words: list[str], code: int, form: str) -> None:
+    with open("/dev/full", "wb") if out == "/dev/full" else open("/dev/null", "rb") as stdout:
+        done = subprocess.run(
+            [*COMMAND, "-f", form, *words], stdout=stdout, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    assert done.returncode == code
+    assert done.stderr.startswith(b"error: ")
+    assert done.stderr.count(b"\n") == 1
