@@ -10,7 +10,9 @@ from aegis.wit.types import Enum, Flags, Record, Variant, WitType, children
 __all__ = ["MOST_PARTS_KEPT", "images_of", "parts_of"]
 
 MOST_PARTS_KEPT = 8192
-"""Parts of types whose converters are kept for the process, in each cache; a part takes some 300 bytes."""
+"""Parts of types whose converters are kept for the process, in each cache; a part takes some 800 bytes."""
+_CLASS = 15
+"""Parts that a Python class counts for, a dataclass of some 12 KB."""
 
 
 def images_of(types: tuple[WitType, ...]) -> tuple[type[Any], ...]:
@@ -19,16 +21,29 @@ def images_of(types: tuple[WitType, ...]) -> tuple[type[Any], ...]:
 
 
 def parts_of(*types: WitType | tuple[WitType, ...] | None) -> int:
-    """Return of how many parts ``types`` are made together."""
+    """Return the weight of ``types`` together: their parts, names of cases and flags, and Python classes."""
     found, left = 0, list(types)
     while left:
         of = left.pop()
         if isinstance(of, tuple):
             left += of
         elif of is not None:
-            found += 1
+            found += 1 + _beside(of)
             left += children(of)
     return found
+
+
+def _beside(of: WitType) -> int:
+    match of:
+        case Record():
+            return _CLASS
+        case Variant():
+            return (1 + _CLASS) * len(of.cases)
+        case Enum():
+            return _CLASS + len(of.cases)
+        case Flags():
+            return _CLASS + len(of.names)
+    return 0
 
 
 def _walk(of: WitType) -> Iterator[type[Any]]:
