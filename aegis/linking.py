@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from aegis.handles import Caller
 
 __all__ = [
-    "HOST_MODULES", "Faults", "Functions", "collect", "faulty", "link", "unprovided", "wants_host", "with_caller",
+    "HOST_MODULES", "Faults", "Functions", "collect", "faulty", "link", "require_imports", "unprovided", "wants_host",
+    "with_caller",
 ]  # fmt: skip
 
 HOST_MODULES = frozenset({"wasi_snapshot_preview1", "aegis"})
@@ -148,6 +149,13 @@ def unprovided(info: ModuleInfo) -> list[MissingImport]:
             remedy = _remedy(wanted) if served is None else f"its type is {served}; rebuild the module against it"
         missing.append(MissingImport(printable(wanted.module), printable(wanted.name), str(signature), remedy))
     return missing
+
+
+def require_imports(info: ModuleInfo) -> None:
+    """Raise ``LinkError`` for imports that Aegis does not serve, of a module that nobody else provides for."""
+    missing = unprovided(info)
+    if missing:
+        raise _unlinked(missing)
 
 
 def _bound(function: Callable[..., Any], caller: Caller) -> Callable[..., Any]:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from aegis.engine.artifact import Module, admit_artifact, compile_artifact, read_file, text_to_binary
+from aegis.engine.artifact import Module, admit_artifact, read_file, text_to_binary
 from aegis.engine.cache import Cache
 from aegis.engine.config import EngineConfig
+from aegis.engine.plan import callable_export
 from aegis.errors import ArtifactError, ExportNotFound, GuestError, GuestExit, PolicyError
 from aegis.linking import Faults
 from aegis.names import near, printable
@@ -29,6 +30,7 @@ from aegis.sandbox import Sandbox
 from aegis.tier import InProcess
 from aegis.values import Decision
 from aegis.wit.declared import Err
+from aegis.wit.match import unversioned
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from aegis.isolation.tier import Isolated
     from aegis.policy import Isolation, NetworkCapability
 
-__all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "run"]
+__all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "require_entry", "run"]
 
 
 class Aegis:
@@ -95,8 +97,17 @@ class Aegis:
         """
         return self._compile(read_file(path, self.policy.limits), printable(os.fspath(path)))
 
-    def load(self, data: bytes | bytearray | memoryview, name: str = "the module") -> Module | Component:
+    def load(
+        self,
+        data: bytes | bytearray | memoryview,
+        name: str = "the module",
+        *,
+        check: Callable[[Module | Component], None] | None = None,
+    ) -> Module | Component:
         """Compile a binary module, called ``name`` in errors. Text is not taken for one (F38).
+
+        ``check`` is called before the module is compiled, and refuses it by raising; of a component it sees the
+        anatomy only, for types are known once it is compiled.
 
         Compiling cannot be interrupted: ``timeout`` does not hold for it. What it costs is bounded by the limits
         ``module_size``, ``functions``, ``function_size``, ``locals``, ``nesting`` and ``complexity``, which are
@@ -106,17 +117,22 @@ class Aegis:
         """
         if isinstance(data, str):
             raise ArtifactError("a module is bytes; load text with load_wat()")
-        return self._compile(bytes(data), printable(name))
+        return self._compile(bytes(data), printable(name), check)
 
     def load_wat(self, text: str) -> Module | Component:
         """Compile a module from WebAssembly text."""
         return self._compile(text_to_binary(text), "the module")
 
-    def _compile(self, data: bytes, what: str) -> Module | Component:
-        if self.policy.isolation is None:
-            return compile_artifact(data, self.policy.limits, self._tier.engine_of, self._cache, what)
+    def _compile(
+        self, data: bytes, what: str, check: Callable[[Module | Component], None] | None = None
+    ) -> Module | Component:
         artifact = admit_artifact(data, self.policy.limits, self._cache, what)
-        self._workers().prepare(artifact, what)
+        if check is not None:
+            check(artifact)
+        if self.policy.isolation is None:
+            artifact.prepare(self._tier.engine_of, what)
+        else:
+            self._workers().prepare(artifact, what)
         return artifact
 
     def close(self) -> None:
@@ -301,7 +317,8 @@ def run(
     ``keywords`` are those of :meth:`aegis.Policy.from_keywords`.
     """
     runtime = Aegis(policy, pooled=False, exact_memory=True, **keywords)
-    module = runtime.load_file(path)
+    data = read_file(path, runtime.policy.limits)
+    module = runtime.load(data, os.fspath(path), check=lambda artifact: require_entry(artifact, function))
     name = os.path.basename(os.fspath(path))
     try:
         with runtime.sandbox(module, args=(name, *args)) as sandbox:
@@ -337,7 +354,10 @@ def ended(function: str, outcome: Outcome) -> Outcome:
 
 def entry_point(artifact: Module | Component) -> str:
     """Return the export that a program starts with: ``_start``, ``wasi:cli/run``, ``main``, or its only function."""
-    functions = _callables(artifact)
+    return _entry_among(_callables(artifact), artifact.kind)
+
+
+def _entry_among(functions: list[str], kind: str) -> str:
     for name in functions:
         if name == "_start" or (name.startswith(f"{_COMMAND}@") and name.endswith("#run")):
             return name
@@ -346,9 +366,9 @@ def entry_point(artifact: Module | Component) -> str:
     if len(functions) == 1:
         return functions[0]
     shown = ", ".join(printable(n, 80) for n in functions[:8]) or "nothing callable"
-    start, how = ("_start", "-e") if artifact.kind == "module" else (_COMMAND, "--invoke")
+    start, how = ("_start", "-e") if kind == "module" else (_COMMAND, "--invoke")
     raise ExportNotFound(
-        f"the {artifact.kind} has no {start} to run; name a function with {how}: it exports {shown}",
+        f"the {kind} has no {start} to run; name a function with {how}: it exports {shown}",
         name=start, near=near(start, functions),
     )  # fmt: skip
 
@@ -357,3 +377,28 @@ def _callables(artifact: Module | Component) -> list[str]:
     if isinstance(artifact, Module):
         return [e.name for e in artifact.exports if e.kind == "func"]
     return artifact.callables()
+
+
+def require_entry(artifact: Module | Component, function: str | None = None) -> None:
+    """Raise ``ExportNotFound`` for an artifact whose bytes tell that it does not export ``function``.
+
+    Without one, it must be a program. This needs no compiled code. Which functions an exported interface has is known
+    once a component is compiled; one that exports interfaces may pass here and still lack the function.
+    """
+    if isinstance(artifact, Module):
+        callable_export(artifact, entry_point(artifact) if function is None else function)
+        return
+    functions = [name for name, sort in artifact.anatomy.exports if sort == "func"]
+    interfaces = [name for name, sort in artifact.anatomy.exports if sort == "instance"]
+    owner = (function or "").rpartition("#")[0]
+    known = owner in interfaces or owner in map(unversioned, interfaces) if owner else bool(interfaces)
+    if known or (function is not None and function in functions):
+        return
+    if function is None:
+        _entry_among(functions, artifact.kind)
+        return
+    shown = ", ".join(printable(n, 80) for n in (interfaces + functions)[:8]) or "nothing callable"
+    raise ExportNotFound(
+        f"the component exports no function {printable(function)!r}; it exports {shown}",
+        name=function, near=near(function, functions),
+    )  # fmt: skip

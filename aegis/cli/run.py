@@ -16,10 +16,20 @@ from aegis.cli.source import read_artifact
 from aegis.cli.supervise import Stopped, leave, supervise
 from aegis.cli.words import FORMATS, RunCommand
 from aegis.engine import Module
-from aegis.errors import AegisError, ArtifactError, CallError, ExportNotFound, LimitExceeded, PolicyError
+from aegis.errors import (
+    AegisError,
+    ArtifactError,
+    CallError,
+    DeadlineExceeded,
+    ExportNotFound,
+    LimitExceeded,
+    PolicyError,
+)
+from aegis.limits import format_seconds
+from aegis.linking import require_imports
 from aegis.names import count, printable
 from aegis.observe.outcome import Outcome
-from aegis.runtime import Aegis, ended, entry_point, is_program, prepare
+from aegis.runtime import Aegis, ended, entry_point, is_program, prepare, require_entry
 from aegis.sandbox import Sandbox
 from aegis.values import Decision, FuncType
 
@@ -92,6 +102,8 @@ class _Run:
         self.sandbox: Sandbox | None = None
         self.function: str | None = options["function"]
         self.denials: dict[str, None] = {}
+        self.compiling = False
+        """Whether the artifact was admitted; until ``module`` is set it is being compiled."""
 
     def go(self) -> int:
         """Run it, tell of it, return the exit code."""
@@ -113,7 +125,7 @@ class _Run:
         """Load and run, on a guest thread."""
         limits = self.policy.limits
         runtime = Aegis(self.policy, cache=not self.options["no_cache"], pooled=False, exact_memory=True)
-        self.module = module = runtime.load(read_artifact(self.path, limits), self.path)
+        self.module = module = runtime.load(read_artifact(self.path, limits), self.path, check=self.check)
         if self.policy.network is not None and module.kind == "module":
             self.face.say("note: a core module has no network; --allow-net and --deny-net matter for components")
         self.function = name = self.chosen(module)
@@ -134,9 +146,19 @@ class _Run:
                 return str(name)
         return entry_point(module)
 
-    def run_module(self, sandbox: Sandbox, module: Module, name: str) -> Outcome:
-        if self.options["invoke"] is not None:
+    def check(self, artifact: Module | Component) -> None:
+        """Refuse, before it is compiled, what cannot be run."""
+        call = self.options["invoke"]
+        if call is not None and artifact.kind == "module":
             raise ArtifactError("--invoke calls a component's export; use -e for a core module")
+        from aegis.wit.wave import parse_call
+
+        require_entry(artifact, self.function if call is None else parse_call(call).target)
+        if isinstance(artifact, Module) and not self.options["trap_missing"]:
+            require_imports(artifact.info)
+        self.compiling = True
+
+    def run_module(self, sandbox: Sandbox, module: Module, name: str) -> Outcome:
         call = () if name == "_start" else convert(name, module, self.args)
         with sandbox:
             sandbox.load(module)
@@ -169,7 +191,14 @@ class _Run:
     def stopped(self, stop: Stopped) -> int:
         """The run was stopped from outside. Report what is known; leave a stuck thread behind."""
         usage = None if self.sandbox is None or stop.stuck else self.sandbox.usage
-        outcome = Outcome.from_error(stop.error, usage=usage)
+        error = stop.error
+        if isinstance(error, DeadlineExceeded) and self.compiling and self.module is None:
+            allowed = error.allowed or 0.0
+            error = DeadlineExceeded(
+                f"deadline exceeded while compiling ({format_seconds(allowed)}): the guest never started",
+                limit="timeout", allowed=allowed,
+            )  # fmt: skip
+        outcome = Outcome.from_error(error, usage=usage)
         try:
             code = self.tell(outcome, stop.code)
         finally:

@@ -234,7 +234,8 @@ def _ask(
     except Late:
         allowed = options.compile_time or 0.0
         raise DeadlineExceeded(
-            f"{what}: compiling took longer than {format_seconds(allowed)}; raise compile_time if you trust its origin",
+            f"{what}: deadline exceeded while compiling ({format_seconds(allowed)}), the guest never started: "
+            "raise it with compile_time if you trust its origin",
             limit="compile_time", allowed=allowed,
         ) from None  # fmt: skip
     if kind == "fail":
@@ -272,7 +273,10 @@ def _died(worker: Worker, options: Isolation, what: str, reason: Broken) -> Aegi
     if crash.signal == signal.SIGXCPU:
         allowed = options.compile_time or 0.0
         return DeadlineExceeded(
-            f"{what}: compiling took longer than {format_seconds(allowed)}", limit="compile_time", allowed=allowed
+            f"{what}: deadline exceeded while compiling ({format_seconds(allowed)}), the guest never started: "
+            "raise it with compile_time if you trust its origin",
+            limit="compile_time",
+            allowed=allowed,
         )
     if options.compile_memory is not None and (
         worker.starved(crash) or crash.signal in (signal.SIGKILL, signal.SIGSEGV)
