@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from aegis.isolation.confine import Begun, Confinement, Layer, Unavailable, asse
 from aegis.isolation.setup import Brief, Compile, Setup
 from aegis.policy.network import NetworkCapability
 
-__all__ = ["begin_closing", "close_doors", "close_for_compiling", "prepare_filters"]
+__all__ = ["begin_closing", "close_doors", "close_for_compiling", "close_imports", "prepare_filters"]
 
 _FILES_BESIDE = 64
 _FILE_BYTES = 1 << 40  # the policy's own quota is exact; files in memory count here too
@@ -62,7 +63,22 @@ def close_doors(setup: Setup, descriptors: Sequence[int], begun: Begun) -> list[
         bind_ports=_ports(network, "listen"),
         keep_fds=opened,
     )
-    return _reported(confine(wanted, skip=setup.skip, begun=begun), strict=setup.strict)
+    layers = _reported(confine(wanted, skip=setup.skip, begun=begun), strict=setup.strict)
+    close_imports()
+    return layers
+
+
+class _NoImports:
+    """Refuses imports after confinement: what is not loaded yet cannot be read, and the attempt tells host paths."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        raise ModuleNotFoundError(f"the module {name} was not imported before the worker was confined", name=name)
+
+
+def close_imports() -> None:
+    """Let no import of this process look for a file any more."""
+    sys.meta_path[:] = [_NoImports]  # type: ignore[list-item]
 
 
 def close_for_compiling(wanted: Compile, begun: Begun) -> list[Any]:

@@ -48,13 +48,19 @@ def out_of_memory() -> MemoryExceeded:
     )  # fmt: skip
 
 
+def _without_paths(error: BaseException) -> str:
+    """Return an unexpected error for messages. The text of an ``OSError`` may hold a path of the host."""
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    return f"{type(error).__name__}: {text}"
+
+
 def to_plain(error: BaseException) -> list[Any]:
     """Return an error's class, message and fields."""
     if isinstance(error, MemoryError):
         error = out_of_memory()
     name = next((c.__name__ for c in type(error).__mro__ if c.__name__ in _FIELDS), None)
     if name is None:
-        return ["AegisInternalError", printable(f"{type(error).__name__}: {error}", _LONGEST), {}]
+        return ["AegisInternalError", printable(_without_paths(error), _LONGEST), {}]
     message = getattr(error, "reason", None) or str(error)
     return [name, str(message)[:_LONGEST], {field: _plain(getattr(error, field)) for field in _FIELDS[name]}]
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aegis.engine.config import EngineConfig
+from aegis.errors import AegisInternalError
 from aegis.host import offers
 from aegis.host.preopens import Preopen, acquire_filesystem
 from aegis.host.stdio import acquire_stdio
@@ -22,6 +23,7 @@ from aegis.isolation.setup import Brief, Folder, Setup, pack
 from aegis.isolation.store import IsolatedStore, RemoteMemory
 from aegis.isolation.zygote import PACKET
 from aegis.linking import wants_host
+from aegis.names import printable
 from aegis.observe.bus import Subscriber
 from aegis.policy import Policy
 from aegis.policy.isolation import Isolation
@@ -318,34 +320,46 @@ def _served(component: Component, providers: Providers) -> set[tuple[str, str]]:
 
 
 def _modules(artifact: Artifact, policy: Policy) -> tuple[str, ...]:
-    """Return what a worker must import before it can import no more."""
+    """Return the modules that a worker must import before it is confined; afterwards it can import no more."""
     wanted: dict[str, None] = {}
     if artifact.kind == "component":
         wanted["aegis.guest"] = wanted["aegis.engine.component.store"] = None
-        for name in artifact.world.imports:  # type: ignore[attr-defined]
+        world = artifact.world  # type: ignore[attr-defined]
+        for name in (*world.imports, *world.exports):  # exports get their types from the same bindings
+            if name.startswith("wasi:"):
+                wanted["aegis.host.wasi"] = None  # knows which interfaces have bindings
             binding = wasi_binding(name)
             if binding is not None:
-                wanted[binding] = wanted["aegis.host.wasi"] = None
+                wanted[binding] = None
                 wanted.update(dict.fromkeys(_host_modules(name)))
     if policy.network is not None:
         wanted.update(dict.fromkeys(("aegis.host.network", "ssl", "h11", "h2.connection", "certifi")))
     return tuple(wanted)
 
 
+_HOST_MODULES = {
+    "io": ("aegis.host.wasi.io",),
+    "clocks": ("aegis.host.wasi.clocks", "aegis.host.clocks"),
+    "random": ("aegis.host.wasi.random", "aegis.host.entropy"),
+    "cli": ("aegis.host.wasi.cli",),
+    "filesystem": ("aegis.host.wasi.filesystem",),
+    "sockets": ("aegis.host.wasi.sockets", "aegis.host.network"),
+    "http": (
+        "aegis.host.wasi.http", "aegis.host.wasi.http_outgoing", "aegis.host.network", "aegis.host.http.exchange",
+        "aegis.host.http.http1", "aegis.host.http.http2",
+    ),
+    "logging": ("aegis.host.wasi.small",),
+    "config": ("aegis.host.wasi.small",),
+}  # fmt: skip
+"""What serves the interfaces of each WASI package."""
+
+
 def _host_modules(interface: str) -> tuple[str, ...]:
     package = interface.partition("/")[0].partition(":")[2]
-    return {
-        "io": ("aegis.host.wasi.io",),
-        "clocks": ("aegis.host.wasi.clocks", "aegis.host.clocks"),
-        "random": ("aegis.host.wasi.random", "aegis.host.entropy"),
-        "cli": ("aegis.host.wasi.cli",),
-        "filesystem": ("aegis.host.wasi.filesystem",),
-        "sockets": ("aegis.host.wasi.sockets", "aegis.host.network"),
-        "http": (
-            "aegis.host.wasi.http", "aegis.host.wasi.http_outgoing", "aegis.host.network", "aegis.host.http.exchange",
-            "aegis.host.http.http1", "aegis.host.http.http2",
-        ),
-    }.get(package, ("aegis.host.wasi.small",))  # fmt: skip
+    found = _HOST_MODULES.get(package)
+    if found is None:
+        raise AegisInternalError(f"no module is known to serve {printable(interface)} in a worker")
+    return found
 
 
 def _without_secrets(policy: Policy) -> Policy:
