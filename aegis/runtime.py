@@ -72,6 +72,10 @@ class Aegis:
         plain = EngineConfig.from_limits(limits)
         config = EngineConfig.from_limits(limits, pooled=True) if pooled else plain
         self._tier = InProcess(self.policy, config, plain, subscribers, exact=exact_memory)
+        if self.policy.filesystem.paths:
+            from aegis.protection import protected_from_grants
+
+            self._tier.protected = protected_from_grants(self._cache)
         self._isolated: Isolated | None = None
         if self.policy.isolation is not None:
             self._workers()
@@ -156,6 +160,7 @@ class Aegis:
             options = self.policy.isolation or Isolation()
             tier = self._tier
             self._isolated = Isolated(self.policy, tier.plain, options, self._cache, tier.subscribers, exact=tier.exact)
+            self._isolated.protected = tier.protected
         return self._isolated
 
     # -- sandboxes -----------------------------------------------------------------------------

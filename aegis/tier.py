@@ -84,6 +84,8 @@ class Tier:
         self.policy = policy
         self.subscribers = tuple(subscribers)
         self._explain: Callable[[Decision], Decision] | None = self.explained
+        self.protected: tuple[host.Protected, ...] = ()
+        """Host files that no grant of its sandboxes may let a guest reach."""
 
     def explained(self, decision: Decision) -> Decision:
         """Return a decision with the option that would change it."""
@@ -107,7 +109,7 @@ class Tier:
 
     def acquire(self, owner: Owner) -> host.Grants:
         """Return the grants of one sandbox."""
-        return host.acquire(self.policy_of(owner), args=owner._args, scope=owner._door)
+        return host.acquire(self.policy_of(owner), args=owner._args, scope=owner._door, protected=self.protected)
 
     def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
         """Return who provides what ``component`` imports; raise ``LinkError`` for what nobody does."""

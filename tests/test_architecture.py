@@ -24,7 +24,20 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     {"policy": ("policy",), "observe": ("observe",), "wit": ("wit",)},
     {"bindgen": ("bindgen",), "bindings": ("bindings",)},
     {"host": ("host",), "engine": ("engine",)},
-    {"composition": ("exports", "guest", "handles", "hosting", "linking", "meter", "providers", "sandbox", "tier")},
+    {
+        "composition": (
+            "exports",
+            "guest",
+            "handles",
+            "hosting",
+            "linking",
+            "meter",
+            "protection",
+            "providers",
+            "sandbox",
+            "tier",
+        )
+    },
     {"isolation": ("isolation",)},
     {"runtime": ("runtime",)},
     {"fuzz": ("fuzz",)},
@@ -61,8 +74,8 @@ EXCEPTIONS: dict[str, tuple[str, set[str]]] = {
     "engine/cache.py": (
         "the compile cache: a private folder of the user's, its key, its files",
         {
-            "open", "os.chmod", "os.environ", "os.link", "os.listdir", "os.lstat", "os.makedirs", "os.open",
-            "os.replace", "os.stat", "os.unlink", "os.urandom", "os.path.expanduser",
+            "fcntl", "os.access", "os.environ", "os.listdir", "os.open", "os.replace", "os.stat", "os.unlink",
+            "os.urandom",
         },
     ),
     "engine/caller.py": ("the source of a call path is made from a signature alone", {"exec"}),
@@ -71,9 +84,14 @@ EXCEPTIONS: dict[str, tuple[str, set[str]]] = {
     "engine/convert/lower.py": ("the source of a converter is made from a type alone", {"exec"}),
     "engine/door.py": ("waits for descriptors that the host opened, and for a cancellation", {"select"}),
     "engine/native.py": ("finds the library that the wasmtime package carries", {"os.listdir", "os.path.exists"}),
+    "engine/private_folder.py": (
+        "opens the folder of the compile cache, and examines each directory on the way to it",
+        {"os.mkdir", "os.open", "os.readlink", "os.stat"},
+    ),
     "engine/signals.py": ("keeps the engine's own signal handlers installed", {"signal"}),
     "engine/trampoline.py": ("the source of a callback is made from a signature alone", {"exec"}),
     "observe/bus.py": ("an event says when it happened; no guest sees it", {"time.time"}),
+    "protection.py": ("finds the folders that Python imports from, which no grant may reach", {"os.path.isdir"}),
     "wit/tools.py": ("runs wasm-tools on the WIT that a developer names, at development time only", {"subprocess"}),
     "policy/file.py": ("load_policy reads the file that the embedder names", {"open"}),
 }  # fmt: skip

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -14,11 +12,12 @@ import click
 from aegis.cli.render import Face
 from aegis.cli.words import FileCommand
 from aegis.engine.accounts import available
-from aegis.engine.cache import default_folder
+from aegis.engine.cache import Cache
 from aegis.engine.config import EngineConfig, engine_for
 from aegis.engine.native import MAJOR, lib, library_version
 from aegis.errors import AegisError
 from aegis.limits import Limits
+from aegis.names import count
 
 __all__ = ["command"]
 
@@ -66,19 +65,15 @@ def _engine() -> Iterator[Check]:
 
 
 def _cache() -> Iterator[Check]:
-    folder = default_folder()
-    if not os.path.exists(folder):
-        yield Check("cache", "ok", f"{folder} will be made at the first run")
+    cache = Cache()
+    try:
+        entries = cache.entries()
+    except OSError as error:
+        reason = str(error) if error.errno is None else f"{error.strerror}: {cache.folder}"
+        yield Check("cache", "warning", f"nothing is cached: {reason}; correct that, or set XDG_CACHE_HOME")
         return
-    status = os.lstat(folder)
-    if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
-        yield Check("cache", "warning", f"{folder} is not this user's folder; nothing is cached")
-    elif status.st_mode & 0o077:
-        yield Check("cache", "warning", f"{folder} can be entered by others; the next run makes it private")
-    elif not os.access(folder, os.W_OK):
-        yield Check("cache", "warning", f"{folder} cannot be written; nothing is cached")
-    else:
-        yield Check("cache", "ok", f"{folder}, {max(0, len(os.listdir(folder)) - 1)} entries")
+    text = "will be made at the first run" if entries is None else f"holds {count(entries, 'file')}"
+    yield Check("cache", "ok", f"{cache.folder} {text}")
 
 
 def _paths() -> Iterator[Check]:

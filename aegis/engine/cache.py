@@ -1,12 +1,17 @@
-"""Compiled code on disk. A cache that is wrong in any way is as good as none: the code is built again.
+"""Compiled code on disk. An entry that is wrong in any way counts as absent: the code is compiled again.
 
-Deserialising altered bytes can run anything (the table "What kills the host"), so an entry counts only if
-a keyed digest over all of it is right, and key and entries lie in a directory that only this user can
-enter. Entries are written to a temporary name and renamed, so nobody ever reads half of one.
+Loading altered code can run anything (the table "What kills the host"), so an entry counts only if a keyed digest
+over all of it is right, and the key and the entries lie in a folder that nobody else can change or replace
+(:mod:`aegis.engine.private_folder`). Entries are written to a temporary name and renamed, so a reader never sees
+half of one. Everything is opened from the folder's descriptor, without following links.
 
 Large code lies in a file of its own, which the engine maps instead of reading it. A digest over it would cost
-more than everything else: its entry seals the file's identity instead (device, inode, size, times of change),
-and no byte of a file changes without its change time, which nobody can set back.
+more than everything else: its entry authenticates the file's identity instead (device, inode, size, times of
+change). No byte of a file changes, and no further name is given to it, without a new change time, which no system
+call can set.
+
+The name of an entry is a digest of all that decides what runs: the artifact's bytes, the engine's version, the
+machine, the configuration and the limits of compiling. The keyed digest covers the name.
 """
 
 from __future__ import annotations
@@ -19,192 +24,220 @@ import sys
 # Both are what hashlib and hmac give; those two load the system's cryptography besides.
 from _blake2 import blake2b
 from _operator import _compare_digest as compare_digest
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from aegis.engine.digest import sha256_hex
 from aegis.engine.native import lib
+from aegis.engine.private_folder import NotPrivate, open_private
 
 __all__ = ["Cache", "default_folder"]
 
-_MAGIC = b"aegis-code-1\n"
-_STAMP = b"aegis-file-1\n"
+_MAGIC = b"aegis-code-2\n"
+_STAMP = b"aegis-file-2\n"
 _MAPPED = 1 << 20
 _TAG = 32
 _KEY = "key"
 _ENTRIES_KEPT = 512
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
-def default_folder() -> str:
-    """Return the user's cache folder for compiled code; it need not exist."""
-    home = os.path.expanduser("~")
-    if sys.platform == "darwin":
-        base = os.path.join(home, "Library", "Caches")
-    elif sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
+def default_folder() -> str | None:
+    """Return the user's cache folder for compiled code, which need not exist; ``None`` if the user has no home.
+
+    ``XDG_CACHE_HOME`` and ``HOME`` count only if they are absolute, as the XDG Base Directory Specification asks: a
+    relative one would make the folder part of whatever directory the process was started in.
+    """
+    base = None if sys.platform == "darwin" else _absolute(os.environ.get("XDG_CACHE_HOME"))
+    if base is None:
+        home = _absolute(os.environ.get("HOME")) or _home_of_user()
+        if home is None:
+            return None
+        base = os.path.join(home, "Library", "Caches") if sys.platform == "darwin" else os.path.join(home, ".cache")
     return os.path.join(base, "aegis", "code")
 
 
+def _absolute(path: str | None) -> str | None:
+    return path if path and os.path.isabs(path) else None
+
+
+def _home_of_user() -> str | None:
+    """Return the home directory that the user database names."""
+    try:
+        import pwd
+
+        return _absolute(pwd.getpwuid(os.geteuid()).pw_dir)
+    except (ImportError, KeyError):
+        return None
+
+
 class Cache:
-    """A folder of compiled modules; every method answers "nothing" rather than fail."""
+    """A folder of compiled code; a method that finds anything wrong returns ``None`` or does nothing.
+
+    ``folder`` is the absolute path, ``None`` if there is no place for a cache.
+    """
 
     def __init__(self, folder: str | None = None) -> None:
-        self.folder = folder or default_folder()
-        self._secret: bytes | None = None
+        self.folder = os.path.abspath(folder) if folder else default_folder()
 
     def name(self, digest: str, fingerprint: str) -> str:
-        """Return the entry's file name: the wasm's digest, the engine's version, the configuration."""
+        """Return the entry's file name for an artifact's digest and a configuration."""
         machine = os.uname().machine if hasattr(os, "uname") else ""
         return sha256_hex(f"{digest} {lib.version} {sys.platform} {machine} {fingerprint}".encode())
 
     def get(self, name: str) -> bytes | None:
         """Return the code kept under ``name`` if it is untouched."""
         try:
-            secret = self._key()
-            with open(os.path.join(self.folder, name), "rb") as file:
-                data = file.read()
+            with self._opened() as folder:
+                data, secret = _read(folder, name), _read_key(folder)
         except OSError:
             return None
-        body = data[len(_MAGIC) + _TAG :]
-        tag = data[len(_MAGIC) : len(_MAGIC) + _TAG]
-        if data[: len(_MAGIC)] != _MAGIC or not compare_digest(tag, _seal(secret, name, body)):
-            return None
-        return body
+        return _unsealed(_MAGIC, secret, name, data)
 
-    def mapped(self, name: str) -> str | None:
-        """Return the path of the code kept under ``name`` in a file of its own, if it is untouched."""
-        path = os.path.join(self.folder, f"{name}.code")
+    def mapped(self, name: str) -> int | None:
+        """Open the code kept under ``name`` in a file of its own, if it is untouched; the caller closes it."""
         try:
-            secret = self._key()
-            with open(os.path.join(self.folder, name), "rb") as file:
-                data = file.read(4096)
-            stamp = _stamp(path)
+            with self._opened() as folder:
+                data, secret = _read(folder, name, 4096), _read_key(folder)
+                stamp = _unsealed(_STAMP, secret, name, data)
+                if stamp is None:
+                    return None
+                code = os.open(f"{name}.code", _READ, dir_fd=folder)
         except OSError:
             return None
-        if data[: len(_STAMP)] != _STAMP or not compare_digest(data[len(_STAMP) :], _seal(secret, name, stamp)):
+        if not compare_digest(stamp, _stamp(os.fstat(code))):
+            os.close(code)
             return None
-        return path
+        return code
 
     def put(self, name: str, code: bytes) -> None:
         """Keep ``code`` under ``name``; a full disk or a read-only folder is no error."""
-        if len(code) < _MAPPED:
-            self._write(name, code, lambda secret: _MAGIC + _seal(secret, name, code))
-            return
-        self._write(f"{name}.code", code, lambda secret: b"")
-        with contextlib.suppress(OSError):
-            stamp = _stamp(os.path.join(self.folder, f"{name}.code"))
-            self._write(name, b"", lambda secret: _STAMP + _seal(secret, name, stamp))
-
-    def _write(self, name: str, code: bytes, head: Callable[[bytes], bytes]) -> None:
-        temporary = None
-        try:
-            secret = self._key()
-            descriptor, temporary = _new_file(self.folder)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(head(secret))
-                file.write(code)
-            os.replace(temporary, os.path.join(self.folder, name))
-            temporary = None
-            self._prune()
-        except OSError:
-            pass
-        finally:
-            if temporary is not None:
-                _remove(temporary)
+        with contextlib.suppress(OSError), self._opened(create=True) as folder:
+            secret = _read_key(folder) or _make_key(folder)
+            if len(code) >= _MAPPED:
+                self._write(folder, f"{name}.code", code)
+                code, magic = _stamp(os.stat(f"{name}.code", dir_fd=folder, follow_symlinks=False)), _STAMP
+            else:
+                magic = _MAGIC
+            self._write(folder, name, magic + _seal(magic, secret, name, code) + code)
+            _prune(folder)
 
     def drop(self, name: str) -> None:
         """Forget an entry that turned out to be of no use."""
-        _remove(os.path.join(self.folder, name))
-        _remove(os.path.join(self.folder, f"{name}.code"))
+        with contextlib.suppress(OSError), self._opened() as folder:
+            _remove(folder, name)
+            _remove(folder, f"{name}.code")
 
-    def _key(self) -> bytes:
-        """Return the secret, made at first use; raise ``OSError`` when the folder is not ours alone."""
-        if self._secret is None:
-            _private_folder(self.folder)
-            path = os.path.join(self.folder, _KEY)
-            secret = _read_key(path)
-            if len(secret) != _TAG:
-                secret = _make_key(self.folder, path)
-            self._secret = secret
-        return self._secret
+    def entries(self) -> int | None:
+        """Return the number of files kept, ``None`` while there is no folder; raise ``OSError`` for one of no use."""
+        try:
+            with self._opened() as folder:
+                if not os.access(".", os.W_OK, dir_fd=folder):
+                    raise PermissionError(f"{self.folder} cannot be written")
+                return len([name for name in os.listdir(folder) if name != _KEY])
+        except FileNotFoundError:
+            return None
 
-    def _prune(self) -> None:
-        """Keep the newest entries only, so that the folder stays bounded."""
-        names = [n for n in os.listdir(self.folder) if n != _KEY]
-        if len(names) > _ENTRIES_KEPT:
-            paths = sorted((os.path.join(self.folder, n) for n in names), key=lambda p: os.stat(p).st_mtime)
-            for path in paths[: len(names) - _ENTRIES_KEPT]:
-                _remove(path)
+    @contextlib.contextmanager
+    def _opened(self, *, create: bool = False) -> Iterator[int]:
+        if self.folder is None:
+            raise NotPrivate("this user has no home directory")
+        folder = open_private(self.folder, create=create)
+        try:
+            yield folder
+        finally:
+            os.close(folder)
+
+    @staticmethod
+    def _write(folder: int, name: str, data: bytes) -> None:
+        with _new_file(folder, data) as temporary:
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def _stamp(path: str) -> bytes:
-    """Return what identifies a file and the last change of it."""
-    status = os.lstat(path)
+def _prune(folder: int) -> None:
+    """Keep the newest entries only, so that the folder stays bounded."""
+    names = [n for n in os.listdir(folder) if n != _KEY]
+    if len(names) > _ENTRIES_KEPT:
+        names.sort(key=lambda n: os.stat(n, dir_fd=folder, follow_symlinks=False).st_mtime)
+        for name in names[: len(names) - _ENTRIES_KEPT]:
+            _remove(folder, name)
+
+
+def _stamp(status: os.stat_result) -> bytes:
+    """Return what identifies a file and its last change."""
     if not stat.S_ISREG(status.st_mode):
-        raise FileNotFoundError(path)
+        return b""
     identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return repr(identity).encode()
 
 
-def _seal(secret: bytes, name: str, code: bytes) -> bytes:
-    return blake2b(code, key=secret, digest_size=_TAG, person=bytes.fromhex(name)[:16]).digest()
+def _seal(magic: bytes, secret: bytes, name: str, body: bytes) -> bytes:
+    digest = blake2b(magic, key=secret, digest_size=_TAG)
+    digest.update(bytes.fromhex(name))
+    digest.update(body)
+    return digest.digest()
 
 
-def _private_folder(path: str) -> None:
-    os.makedirs(path, mode=0o700, exist_ok=True)
-    status = os.lstat(path)
-    if not stat.S_ISDIR(status.st_mode):
-        raise NotADirectoryError(path)
-    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o077):
-        if status.st_uid != os.getuid():
-            raise PermissionError(path)
-        os.chmod(path, 0o700)
+def _unsealed(magic: bytes, secret: bytes, name: str, data: bytes) -> bytes | None:
+    """Return what an entry holds, if it is of this kind and its keyed digest is right."""
+    tag, body = data[len(magic) : len(magic) + _TAG], data[len(magic) + _TAG :]
+    if not secret or not data.startswith(magic) or not compare_digest(tag, _seal(magic, secret, name, body)):
+        return None
+    return body
 
 
-def _read_key(path: str) -> bytes:
+def _read(folder: int, name: str, most: int = -1) -> bytes:
+    with os.fdopen(os.open(name, _READ, dir_fd=folder), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise FileNotFoundError(name)
+        return file.read(most)
+
+
+def _read_key(folder: int) -> bytes:
+    """Return the secret, or nothing if there is none that only this user can know.
+
+    A key with a second name may be known wherever that name is granted, so it does not count.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0))
+        descriptor = os.open(_KEY, _READ, dir_fd=folder)
     except FileNotFoundError:
         return b""
     try:
         status = os.fstat(descriptor)
-        if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o077):
+        ours = status.st_uid == os.geteuid() and not status.st_mode & 0o077 and status.st_nlink == 1
+        if not ours or not stat.S_ISREG(status.st_mode) or status.st_size != _TAG:
             return b""
-        return os.read(descriptor, _TAG + 1)
+        return os.read(descriptor, _TAG)
     finally:
         os.close(descriptor)
 
 
-def _make_key(folder: str, path: str) -> bytes:
-    """Write a new secret. Of two processes that meet here one wins, and both use the winner's."""
-    descriptor, temporary = _new_file(folder)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(_TAG))
-        if _read_key(path):
-            os.replace(temporary, path)
-        else:
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                if not _read_key(path):
-                    os.replace(temporary, path)
-    finally:
-        _remove(temporary)
-    secret = _read_key(path)
-    if len(secret) != _TAG:
-        raise OSError("the cache's key cannot be made")
+def _make_key(folder: int) -> bytes:
+    """Write a new secret. Of two processes that come here at once, the second uses the first one's."""
+    import fcntl
+
+    fcntl.flock(folder, fcntl.LOCK_EX)  # released when the folder is closed
+    secret = _read_key(folder)
+    if not secret:
+        secret = os.urandom(_TAG)
+        with _new_file(folder, secret) as temporary:
+            os.replace(temporary, _KEY, src_dir_fd=folder, dst_dir_fd=folder)
     return secret
 
 
-def _new_file(folder: str) -> tuple[int, str]:
-    """Make an empty private file under a name that nobody else has."""
-    path = os.path.join(folder, f"tmp-{os.getpid()}-{os.urandom(8).hex()}")
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-    return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o600), path
+@contextlib.contextmanager
+def _new_file(folder: int, data: bytes) -> Iterator[str]:
+    """Make a private file under a new name, which is removed unless it was renamed."""
+    name = f"tmp-{os.getpid()}-{os.urandom(8).hex()}"
+    descriptor = os.open(name, _NEW, 0o600, dir_fd=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        yield name
+    finally:
+        _remove(folder, name)
 
 
-def _remove(path: str) -> None:
+def _remove(folder: int, name: str) -> None:
     with contextlib.suppress(OSError):
-        os.unlink(path)
+        os.unlink(name, dir_fd=folder)

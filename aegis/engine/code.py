@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ __all__ = ["Artifact", "NativeCode", "UnfitForPool", "first_line"]
 
 _MOST_MEMORIES = 1 << 16
 _POOL = "pooling allocator requirements"
+_OPEN_FILES = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
 
 
 class UnfitForPool(Exception):
@@ -140,16 +142,21 @@ class Artifact:
 
     def _kept(self, engine: Engine, cache: Cache, name: str) -> NativeCode | None:
         """Return the code that the cache has, mapped from its own file or read."""
-        path = cache.mapped(name)
-        if path is not None:
-            return self._load_file(engine, path)
+        descriptor = cache.mapped(name)
+        if descriptor is not None:
+            try:
+                return self._load_file(engine, descriptor)
+            finally:
+                os.close(descriptor)
         kept = cache.get(name)
         return self._load(engine, kept) if kept is not None else None
 
-    def _load_file(self, engine: Engine, path: str) -> NativeCode | None:
+    def _load_file(self, engine: Engine, descriptor: int) -> NativeCode | None:
+        """Load code from an open file. The engine wants a path, and this one names what was opened, whatever the
+        file's own name leads to by now."""
         out = c_void_p()
         load = getattr(lib, f"wasmtime_{self.kind}_deserialize_file")
-        error = load(engine.pointer, os.fsencode(path), ctypes.byref(out))
+        error = load(engine.pointer, f"{_OPEN_FILES}/{descriptor}".encode(), ctypes.byref(out))
         if error is not None:
             take_error(error)
             return None

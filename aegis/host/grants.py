@@ -18,6 +18,7 @@ from aegis.host.filesystem import DiskQuota
 from aegis.host.holdings import Holdings
 from aegis.host.logs import GuestLog
 from aegis.host.preopens import Preopen, acquire_filesystem
+from aegis.host.protected import Protected
 from aegis.host.stdio import Stdio, acquire_stdio
 from aegis.policy import EnvironmentCapability, Policy
 from aegis.values import CallScope
@@ -31,8 +32,9 @@ __all__ = ["Grants", "acquire", "environment_of"]
 class Grants:
     """What one sandbox holds. Closing it closes every descriptor."""
 
-    def __init__(self, policy: Policy, args: Sequence[str], scope: CallScope) -> None:
+    def __init__(self, policy: Policy, args: Sequence[str], scope: CallScope, protected: Sequence[Protected]) -> None:
         self.policy = policy
+        self._protected = tuple(protected)
         self.scope = scope
         self.args = tuple(_argument(a) for a in args)
         self._closers: list[Callable[[], None]] = []
@@ -47,7 +49,7 @@ class Grants:
     @cached_property
     def preopens(self) -> list[Preopen]:
         """The granted directories, open."""
-        preopens = acquire_filesystem(self.policy.filesystem)
+        preopens = acquire_filesystem(self.policy.filesystem, self._protected)
         self._closers += [p.directory.close for p in preopens]
         return preopens
 
@@ -123,9 +125,17 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def acquire(policy: Policy, *, args: Sequence[str] = (), scope: CallScope) -> Grants:
+def acquire(
+    policy: Policy,
+    *,
+    args: Sequence[str] = (),
+    scope: CallScope,
+    protected: Sequence[Protected] = (),
+) -> Grants:
     """Return the grants that ``policy`` states, for one sandbox whose calls are ``scope``'s.
+
+    No grant may give the guest what is ``protected``.
 
     Raise :class:`~aegis.errors.PolicyError` for an argument that no program can get.
     """
-    return Grants(policy, args, scope)
+    return Grants(policy, args, scope, protected)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from aegis.errors import PolicyError
 from aegis.host.filesystem import STATE_TREES, Directory, GrantedFile, is_state
+from aegis.host.protected import Protected, refuse_reachable
 from aegis.policy import FilesystemCapability, PathGrant
 
 __all__ = ["Preopen", "acquire_filesystem"]
@@ -34,11 +35,12 @@ class _Found:
     mode: int
 
 
-def acquire_filesystem(capability: FilesystemCapability) -> list[Preopen]:
+def acquire_filesystem(capability: FilesystemCapability, protected: Sequence[Protected] = ()) -> list[Preopen]:
     """Open everything that was granted: directories in the order of the grants, then folders of single files.
 
     Raise :class:`~aegis.errors.PolicyError` for a path that does not exist, that is neither a directory nor
-    a regular file, that leads into the host's own state, or that a grant for writing makes a lie of.
+    a regular file, that leads into the host's own state or to what is ``protected``, or that a grant for writing makes
+    a lie of.
     """
     if not capability.paths:
         return []
@@ -51,9 +53,10 @@ def acquire_filesystem(capability: FilesystemCapability) -> list[Preopen]:
         for one in found:
             if stat.S_ISDIR(one.mode):
                 preopens[one.grant.guest] = Preopen(one.grant.guest, _open_directory(one))
+                refuse_reachable(one.grant, preopens[one.grant.guest].directory.descriptor, None, protected)
         for one in found:
             if stat.S_ISREG(one.mode):
-                _add_file(one, preopens)
+                _add_file(one, preopens, protected)
     except BaseException:
         for preopen in preopens.values():
             preopen.directory.close()
@@ -100,7 +103,7 @@ def _open_directory(found: _Found) -> Directory:
         raise _unusable(found.grant, error) from None
 
 
-def _add_file(found: _Found, preopens: dict[str, Preopen]) -> None:
+def _add_file(found: _Found, preopens: dict[str, Preopen], protected: Sequence[Protected]) -> None:
     """Show a file in its guest folder: one that is granted and holds it anyway, or one of files granted singly."""
     grant = found.grant
     folder, name = os.path.split(grant.guest)
@@ -108,6 +111,11 @@ def _add_file(found: _Found, preopens: dict[str, Preopen]) -> None:
     host, real_name = os.path.split(found.real)
     try:
         parent = os.open(host, _DIRECTORY)
+        try:
+            refuse_reachable(grant, parent, real_name, protected)
+        except BaseException:
+            os.close(parent)
+            raise
         preopen = preopens.get(folder)
         if preopen is None:
             preopen = preopens[folder] = Preopen(folder, Directory(os.dup(parent), writable=False, only={}))

@@ -78,7 +78,7 @@ class _NoImports:
 
 def close_imports() -> None:
     """Let no import of this process look for a file any more."""
-    sys.meta_path[:] = [_NoImports]  # type: ignore[list-item]
+    sys.meta_path[:] = [_NoImports]
 
 
 def close_for_compiling(wanted: Compile, begun: Begun) -> list[Any]:

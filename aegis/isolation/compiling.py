@@ -136,10 +136,8 @@ def _kept(artifact: Artifact, config: EngineConfig, cache: Cache) -> Code | None
         return None
     try:
         plain = decode(told)
-        path = cache.mapped(name)
-        if path is not None:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        else:
+        descriptor = cache.mapped(name)
+        if descriptor is None:
             code = cache.get(name)
             if code is None:
                 return None

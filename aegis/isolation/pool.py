@@ -159,7 +159,7 @@ class Zygote:
             "-I",
             "-c",
             _START.format(far.fileno(), stack),
-            json.dumps([entry or os.getcwd() for entry in sys.path]),
+            json.dumps([os.path.abspath(entry) for entry in sys.path]),
         ]
         try:
             self._process = subprocess.Popen(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.engine.config import EngineConfig
 from aegis.errors import AegisInternalError
-from aegis.host import offers
+from aegis.host import Protected, offers
 from aegis.host.preopens import Preopen, acquire_filesystem
 from aegis.host.stdio import acquire_stdio
 from aegis.isolation.compiling import Code, code_for
@@ -140,7 +140,7 @@ class Isolated(Tier):
         artifact, policy = plan.artifact, self.policy_of(owner)
         parcel = _Parcel(self.prepare(artifact, f"the {artifact.kind}", plan.config).descriptor)
         try:
-            parcel.fill(policy, owner)
+            parcel.fill(policy, owner, self.protected)
             line = self._line(artifact, plan, parcel)
             worker = self.pool.take_used(line) or self._fresh(artifact)
             farewell = line is not None or parcel.inherits
@@ -221,9 +221,9 @@ class _Parcel:
         self.descriptors.append(descriptor)
         return len(self.descriptors) - 1
 
-    def fill(self, policy: Policy, owner: Owner) -> None:
+    def fill(self, policy: Policy, owner: Owner, protected: Sequence[Protected]) -> None:
         """Open what was granted; raise ``PolicyError`` for what cannot be."""
-        self._preopens = acquire_filesystem(policy.filesystem)
+        self._preopens = acquire_filesystem(policy.filesystem, protected)
         self.folders = [self._folder(preopen) for preopen in self._preopens]
         stdio = policy.stdio
         if isinstance(stdio.stdin, str) and stdio.stdin != "empty":

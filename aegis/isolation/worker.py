@@ -174,8 +174,7 @@ class Session:
 
     def _load_code(self) -> None:
         engine = engine_for(self.setup.config)
-        path = f"/proc/self/fd/{self.descriptors[self.setup.code]}"
-        code: NativeCode | None = self.artifact._load_file(engine, path)
+        code: NativeCode | None = self.artifact._load_file(engine, self.descriptors[self.setup.code])
         if code is None:
             raise AegisInternalError("the compiled code is of another engine")
         self.artifact._codes[self.setup.config] = code

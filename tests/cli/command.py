@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 GUESTS = ROOT / "guests"
-COMMAND = [sys.executable, "-c", "from aegis.cli import main; main()"]
+COMMAND = [sys.executable, "-P", "-c", "from aegis.cli import main; main()"]
 SECONDS = 60
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from aegis.engine.artifact import text_to_binary
 from aegis.isolation.confine import LAYERS
 from tests.cli.command import aegis, guest
@@ -47,6 +49,21 @@ def test_strict_refuses_what_could_not_run() -> None:
     assert "env.log" in strict.err
     assert aegis("validate", "--strict", guest("hello")).code == 0
     assert aegis("validate", "--strict", guest("hostile/memory-initial")).code == 137
+
+
+def test_doctor_says_why_nothing_is_cached_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "shared" / "cache"))
+    aegis("run", guest("hello"))
+    (line,) = (line for line in aegis("doctor").out.splitlines() if " cache " in line)
+    assert line.startswith("warning")
+    assert f"{tmp_path / 'shared'} can be written by other users" in line
+    assert "set XDG_CACHE_HOME" in line
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
+    assert "will be made at the first run" in aegis("doctor").out
+    aegis("run", guest("hello"))
+    assert f"{tmp_path / 'mine' / 'aegis' / 'code'} holds 1 file" in aegis("doctor").out
 
 
 def test_doctor_finds_this_system_fit() -> None:

@@ -1,14 +1,16 @@
-"""The compile cache: whatever is wrong with it, the code is built again and nobody is told."""
+"""The compile cache: an entry, key or folder with anything wrong is not used, and the code is compiled again."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from aegis import Aegis
-from aegis.engine.cache import Cache
+from aegis.engine.cache import Cache, default_folder
+from aegis.engine.private_folder import NotPrivate, open_private
 from tests.guests.catalogue import source
 
 
@@ -120,3 +122,181 @@ def test_without_a_cache_nothing_is_written(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("HOME", str(tmp_path))
     Aegis(cache=False).load_file(source("add"))
     assert list(tmp_path.iterdir()) == []
+
+
+# -- who else could change the folder --------------------------------------------------------------
+
+as_root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give files away")
+SOMEBODY = 12345
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
+def test_no_directory_above_the_cache_may_be_written_by_others(tmp_path: Path, mode: int) -> None:
+    above = tmp_path / "above"
+    above.mkdir()
+    above.chmod(mode)
+    assert not loaded(above / "between" / "code")
+    assert list(above.iterdir()) == []
+    with pytest.raises(NotPrivate, match="above can be written by other users"):
+        open_private(str(above / "between" / "code"), create=True)
+    above.chmod(mode | 0o1000)  # sticky: others can make files, and cannot replace those of this user
+    assert not loaded(above / "between" / "code")
+    assert loaded(above / "between" / "code")
+
+
+@as_root
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_no_directory_above_the_cache_may_be_of_another_user(tmp_path: Path, depth: int) -> None:
+    """A command that root starts with the HOME of another user has no cache there."""
+    folder = tmp_path / "home" / "cache" / "code"
+    folder.mkdir(parents=True)
+    os.chown([folder, *folder.parents][depth], SOMEBODY, SOMEBODY)
+    assert not loaded(folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_link_above_the_cache_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real" / "deeper").mkdir(parents=True)
+    for n, target in enumerate((tmp_path / "real", "real", "./real/deeper/..", tmp_path / "real" / ".." / "real")):
+        (tmp_path / f"link{n}").symlink_to(target)
+        assert loaded(tmp_path / f"link{n}" / "code") == (n > 0)
+    assert (tmp_path / "real" / "code" / "key").exists()
+
+
+@as_root
+def test_a_link_of_another_user_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    os.chown(tmp_path / "link", SOMEBODY, SOMEBODY, follow_symlinks=False)
+    with pytest.raises(NotPrivate, match="symbolic link of another user"):
+        open_private(str(tmp_path / "link" / "code"), create=True)
+
+
+def test_what_a_link_leads_through_is_examined_too(tmp_path: Path) -> None:
+    (tmp_path / "open" / "real").mkdir(parents=True)
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "link").symlink_to("open/real")
+    with pytest.raises(NotPrivate, match="open can be written by other users"):
+        open_private(str(tmp_path / "link" / "code"), create=True)
+
+
+@pytest.mark.parametrize("target", ["self", "first", "/dev/null"])
+def test_links_that_lead_nowhere_end(tmp_path: Path, target: str) -> None:
+    (tmp_path / "self").symlink_to(target)
+    (tmp_path / "first").symlink_to("self")
+    assert not loaded(tmp_path / "self" / "code")
+
+
+def test_a_directory_that_is_replaced_while_the_cache_is_open_changes_nothing(tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path / "a" / "code"))
+    name = "ab" * 32
+    cache.put(name, b"code")
+    with cache._opened() as folder:
+        (tmp_path / "a").rename(tmp_path / "b")
+        (tmp_path / "a" / "code").mkdir(parents=True)
+        (tmp_path / "a" / "code" / name).write_bytes(b"planted")
+        assert os.stat(name, dir_fd=folder).st_ino == (tmp_path / "b" / "code" / name).stat().st_ino
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "directory", "hard link"])
+@pytest.mark.parametrize("name", ["key", "entry"])
+def test_what_is_no_plain_file_is_not_read(tmp_path: Path, name: str, kind: str) -> None:
+    folder = tmp_path / "code"
+    assert not loaded(folder)
+    path = folder / "key" if name == "key" else entries(folder)[0]
+    aside = path.rename(tmp_path / "aside")
+    if kind == "fifo":
+        os.mkfifo(path, 0o600)
+    elif kind == "link":
+        path.symlink_to(aside)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        os.link(aside, path)
+    # An entry's own digest tells that it is whole, however many names it has.
+    assert loaded(folder) == (name == "entry" and kind == "hard link")
+
+
+def test_large_code_that_gets_another_name_is_not_mapped(tmp_path: Path) -> None:
+    """Whoever writes to it under that name would write to code that runs."""
+    cache, name = Cache(str(tmp_path / "code")), "ab" * 32
+    cache.put(name, bytes(2 << 20))
+    mapped = cache.mapped(name)
+    assert mapped is not None
+    os.close(mapped)
+    os.link(tmp_path / "code" / f"{name}.code", tmp_path / "other")
+    assert cache.mapped(name) is None
+
+
+def test_the_two_kinds_of_entry_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    cache, name = Cache(str(tmp_path / "code")), "ab" * 32
+    cache.put(name, bytes(2 << 20))
+    entry = tmp_path / "code" / name
+    entry.write_bytes(entry.read_bytes().replace(b"aegis-file-2", b"aegis-code-2"))
+    assert cache.get(name) is None
+
+
+# -- where it is ------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have other places")
+@pytest.mark.parametrize(
+    ("xdg", "home", "expected"),
+    [
+        ("/x/cache", "/h", "/x/cache"),
+        ("", "/h", "/h/.cache"),
+        (None, "/h", "/h/.cache"),
+        (".cache", "/h", "/h/.cache"),
+        ("../cache", "/h", "/h/.cache"),
+        ("~/cache", "/h", "/h/.cache"),
+        ("", ".", None),
+        ("", "", None),
+        (None, None, None),
+    ],
+)
+def test_only_absolute_variables_say_where_the_cache_is(
+    monkeypatch: pytest.MonkeyPatch, xdg: str | None, home: str | None, expected: str | None
+) -> None:
+    """``None`` is the home directory that the user database has."""
+    for name, value in (("XDG_CACHE_HOME", xdg), ("HOME", home)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    if expected is None:
+        import pwd
+
+        expected = f"{pwd.getpwuid(os.geteuid()).pw_dir}/.cache"
+    assert default_folder() == f"{expected}/aegis/code"
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pwd
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.delenv("HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert default_folder() is None
+    cache = Cache()
+    cache.put("ab" * 32, b"code")
+    assert cache.get("ab" * 32) is None
+
+
+def test_a_folder_that_no_path_can_name_is_no_error() -> None:
+    cache = Cache("/tmp/a\0b")
+    cache.put("ab" * 32, b"code")
+    assert cache.get("ab" * 32) is None
+    assert cache.mapped("ab" * 32) is None
+
+
+def test_processes_that_make_the_key_at_once_use_the_same(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    folder = str(tmp_path / "code")
+    names = [f"{n:064x}" for n in range(16)]
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda name: Cache(folder).put(name, b"code"), names))
+    assert [Cache(folder).get(name) for name in names] == [b"code"] * 16

@@ -113,6 +113,20 @@ def move_out(order: dict[str, Any]) -> None:
 
 
 @attack
+def plant(order: dict[str, Any]) -> str:
+    """Make a file as a later run would find it, by its path or from a granted directory."""
+    root = order["granted"][0] if order.get("beneath") else None
+    descriptor = os.open(order["path"], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=root)
+    os.write(descriptor, b"code")
+    return "planted"
+
+
+@attack
+def give_another_name(order: dict[str, Any]) -> None:
+    os.link(order["path"], order["to"])
+
+
+@attack
 def write_relative(order: dict[str, Any]) -> list[str]:
     name = f"planted-{os.getpid()}"
     with open(name, "w", encoding="utf-8") as file:
