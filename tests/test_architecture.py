@@ -83,7 +83,10 @@ EXCEPTIONS: dict[str, tuple[str, set[str]]] = {
     "engine/convert/lift.py": ("the source of a converter is made from a type alone", {"exec"}),
     "engine/convert/lower.py": ("the source of a converter is made from a type alone", {"exec"}),
     "engine/door.py": ("waits for descriptors that the host opened, and for a cancellation", {"select"}),
-    "engine/native.py": ("finds the library that the wasmtime package carries", {"os.listdir", "os.path.exists"}),
+    "engine/native.py": (
+        "finds the library that the wasmtime package carries, and reads its version",
+        {"mmap", "open", "os.listdir", "os.path.exists"},
+    ),
     "engine/private_folder.py": (
         "opens the folder of the compile cache, and examines each directory on the way to it",
         {"os.mkdir", "os.open", "os.readlink", "os.stat"},

@@ -6,15 +6,17 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import click
 
 from aegis.cli.render import Face
 from aegis.cli.words import FileCommand
 from aegis.engine.accounts import available
+from aegis.engine.advisories import TABLE_DATE, engine_facts
 from aegis.engine.cache import Cache
 from aegis.engine.config import EngineConfig, engine_for
-from aegis.engine.native import MAJOR, lib, library_version
+from aegis.engine.native import MAJOR, lib
 from aegis.errors import AegisError
 from aegis.limits import Limits
 from aegis.names import count
@@ -39,10 +41,22 @@ def command(face: Face) -> int:
     code = 125 if any(check.level == "failure" for check in checks) else 0
     lines = [f"{check.level:<8} {check.name:<14} {check.text}" for check in checks]
     face.result(
-        {"status": "ok" if code == 0 else "failure", "exit_code": code, "checks": list(map(asdict, checks))},
+        {
+            "status": "ok" if code == 0 else "failure",
+            "exit_code": code,
+            "engine": _facts(),
+            "checks": list(map(asdict, checks)),
+        },
         "\n".join(lines),
     )
     return code
+
+
+def _facts() -> dict[str, Any] | None:
+    try:
+        return engine_facts().to_dict()
+    except (AegisError, OSError):  # the check called engine says so
+        return None
 
 
 def _guarded(look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
@@ -59,9 +73,16 @@ def _python() -> Iterator[Check]:
 
 
 def _engine() -> Iterator[Check]:
-    version = library_version()
+    facts = engine_facts()
     engine_for(EngineConfig.from_limits(Limits()))
-    yield Check("engine", "ok", f"wasmtime {version}, tested with {MAJOR}: {lib.path}")
+    yield Check("engine", "ok", f"{facts}, tested with {MAJOR}: {lib.path}")
+    reachable = len(facts.reachable)
+    text = f"{len(facts.findings)} known that this version lacks a fix for, {reachable or 'none'} reachable here"
+    yield Check("advisories", "warning" if reachable else "ok", f"{text} (table of {TABLE_DATE})")
+    for finding in facts.findings:
+        one = finding.advisory
+        text = f"{one.title}, fixed in {one.fixed_in}; reachable here: {finding.reason}"
+        yield Check(one.id, "warning" if finding.reachable else "ok", text)
 
 
 def _cache() -> Iterator[Check]:

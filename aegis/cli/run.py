@@ -112,7 +112,8 @@ class _Run:
         except Stopped as stop:
             return self.stopped(stop)
         except (PolicyError, CallError, ArtifactError) as error:
-            return self.face.failure(_misread(error, self.options["function"]), artifact=self.path)
+            error = _misread(error, self.options["function"])
+            return self.face.failure(error, artifact=self.path, engine=_engine() if self.face.json else None)
         except AegisError as error:
             outcome = Outcome.from_error(error)
         return self.tell(outcome, outcome.exit_code)
@@ -248,11 +249,21 @@ class _Run:
         report = ExecutionReport.of(
             outcome, artifact=self.path, digest=self.module.digest if self.module else None, function=self.function,
             granted=self.policy.describe(), limits=asdict(self.policy.limits),
-            layers=self.sandbox.layers if self.sandbox else (),
+            layers=self.sandbox.layers if self.sandbox else (), engine=_engine(),
             subscribers_failed=len(self.sandbox.events.failures) if self.sandbox else 0,
             events_lost=self.sandbox.events.lost if self.sandbox else 0,
         )  # fmt: skip
         return replace(report, exit_code=code)
+
+
+def _engine() -> dict[str, Any] | None:
+    """Return the engine's versions and advisories for the report, nothing where there is no engine."""
+    from aegis.engine.advisories import engine_facts
+
+    try:
+        return engine_facts().to_dict()
+    except (AegisError, OSError):
+        return None
 
 
 def _misread(error: AegisError, function: str | None) -> AegisError:

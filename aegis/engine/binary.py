@@ -18,6 +18,7 @@ from aegis.values import FuncType
 
 __all__ = [
     "MOST_TYPES",
+    "NO_EXTERNREF",
     "Export",
     "GlobalType",
     "Import",
@@ -50,8 +51,13 @@ MOST_NAMED = 200_000
 MOST_VALUES = 1000
 """Parameters or results of a function, as in the engine."""
 _VALUE_TYPES = {
-    0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref", 0x6F: "externref",
+    0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref",
 }  # fmt: skip
+_EXTERNREF = 0x6F
+NO_EXTERNREF = (
+    "it uses externref, or another reference that needs a garbage-collected heap, which Aegis does not admit; "
+    "build it without (funcref is admitted)"
+)
 _PROPOSALS = {
     0x69: "exceptions", 0x68: "stack-switching", 0x6E: "gc", 0x6D: "gc", 0x6C: "gc", 0x6B: "gc", 0x6A: "gc",
     0x71: "gc", 0x72: "gc", 0x73: "gc", 0x74: "exceptions", 0x63: "function-references", 0x64: "function-references",
@@ -301,6 +307,8 @@ def counted(r: Reader, most: int, what: str) -> int:
 
 def _value_type(r: Reader, info: ModuleInfo) -> str:
     code = r.byte()
+    if code == _EXTERNREF:
+        raise ArtifactError(NO_EXTERNREF)
     if code in _PROPOSALS:
         info.proposals.add(_PROPOSALS[code])
         raise ArtifactError(_refusal(_PROPOSALS[code]))

@@ -12,7 +12,7 @@ from ctypes import c_void_p
 from typing import Any, ClassVar
 
 from aegis.engine.accounts import available
-from aegis.engine.binary import MemoryType
+from aegis.engine.binary import NO_EXTERNREF, MemoryType
 from aegis.engine.cache import Cache
 from aegis.engine.complexity import bound, bounds
 from aegis.engine.config import Engine, EngineConfig, engine_for, serial_engine
@@ -26,6 +26,7 @@ __all__ = ["Artifact", "NativeCode", "UnfitForPool", "first_line"]
 
 _MOST_MEMORIES = 1 << 16
 _POOL = "pooling allocator requirements"
+_GC_TYPES = "gc types are disallowed"
 _OPEN_FILES = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
 
 
@@ -208,6 +209,8 @@ class Artifact:
 
 def first_line(message: str) -> str:
     """The engine's message ends with a chain of causes; the innermost says what is wrong."""
+    if _GC_TYPES in message:
+        return NO_EXTERNREF
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     causes = [line.partition(":")[2].strip() if line[:1].isdigit() else line for line in lines if line != "Caused by:"]
     return printable("; ".join(dict.fromkeys(causes)), 300)

@@ -77,7 +77,7 @@ class EngineConfig:
     def fingerprint(self) -> str:
         """Return what makes compiled code of this configuration different from another's."""
         images = " no-images" if self.counted else ""
-        return f"stack={self.stack} on={','.join(ADMITTED)} off={','.join(REFUSED)} fuel epoch{images} v1"
+        return f"stack={self.stack} on={','.join(ADMITTED)} off={','.join(REFUSED)} no-gc fuel epoch{images} v2"
 
 
 def _can_pool(limits: Limits) -> bool:
@@ -129,6 +129,9 @@ def _apply(native: int, config: EngineConfig) -> None:
     for name in REFUSED:
         if name != "component_model_async":
             switch(f"wasm_{name}", False)
+    # With it off, externref is rejected too. An externref table or global alone makes the engine reserve a
+    # garbage-collected heap of 4 GiB for the store, with all code that can be wrong about one.
+    switch("gc_support", False)
     switch("shared_memory", False)
     switch("consume_fuel", True)
     switch("epoch_interruption", True)

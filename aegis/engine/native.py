@@ -16,6 +16,7 @@ import ctypes
 import os
 import sys
 from ctypes import c_char, c_char_p, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
+from functools import cache
 from typing import Any
 
 from aegis.errors import AegisError, AegisInternalError
@@ -23,6 +24,7 @@ from aegis.errors import AegisError, AegisInternalError
 __all__ = [
     "MAJOR",
     "Unavailable",
+    "built_version",
     "lib",
     "library_version",
     "number",
@@ -198,12 +200,37 @@ def _library_path(folder: str) -> str:
 
 
 def library_version() -> str:
-    """Return the version of the installed engine, such as ``50.0.1``, without importing it."""
+    """Return the version of the installed Python package, such as ``50.0.1``, without importing it."""
     parent = os.path.dirname(_package_folder())
     for name in os.listdir(parent):
         if name.startswith("wasmtime-") and name.endswith(".dist-info"):
             return name[len("wasmtime-") : -len(".dist-info")]
     return "unknown"
+
+
+@cache
+def built_version() -> str | None:
+    """Return the version that the library itself was built as, ``None`` if it does not say.
+
+    The Python package has a version of its own: wasmtime-py 50.0.1 carries wasmtime 50.0.0. The C interface has no
+    function for it, so it is taken from the text of the library's message about its own bugs.
+    """
+    import mmap
+    import re
+
+    with (
+        open(_library_path(_package_folder()), "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image,
+    ):
+        end = image.find(_BUG_MESSAGE)
+        before = image[max(0, end - _VERSION_BYTES) : max(0, end)]
+    found = re.search(rb"version: (\d+\.\d+\.\d+)\Z", before)
+    version = found[1].decode() if found else None
+    return version if version is not None and version.startswith(f"{MAJOR}.") else None
+
+
+_VERSION_BYTES = 32
+_BUG_MESSAGE = b"\n\nThis is a bug in Wasmtime"
 
 
 class Library:

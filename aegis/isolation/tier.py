@@ -55,6 +55,10 @@ class Isolated(Tier):
     ) -> None:  # fmt: skip
         super().__init__(policy, subscribers)
         self.config, self.options, self._cache = config, options, cache
+        if options.strict:
+            from aegis.engine.advisories import refuse_reachable
+
+            refuse_reachable()
         self.exact = exact or bool(subscribers)
         brief = Brief.of(policy, options.without)
         if len(pickle.dumps(brief)) > PACKET // 2:  # it goes in one packet; a policy of many rules goes with each setup

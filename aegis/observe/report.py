@@ -69,6 +69,8 @@ class ExecutionReport:
     """Event subscribers that raised and got no more events: their records of the run are incomplete."""
     events_lost: int = 0
     """Events that no subscriber got, because one did not return, or caused too many."""
+    engine: Mapping[str, Any] | None = None
+    """The engine's versions and the published advisories that it lacks a fix for, if the caller gave them."""
 
     @classmethod
     def of(
@@ -83,10 +85,12 @@ class ExecutionReport:
         layers: Sequence[tuple[str, bool, str]] = (),
         subscribers_failed: int = 0,
         events_lost: int = 0,
+        engine: Mapping[str, Any] | None = None,
     ) -> ExecutionReport:
         """Return the report of ``outcome``; ``granted`` is ``policy.describe()``, ``layers`` the sandbox's.
 
-        ``subscribers_failed`` is ``len(sandbox.events.failures)``, ``events_lost`` is ``sandbox.events.lost``.
+        ``subscribers_failed`` is ``len(sandbox.events.failures)``, ``events_lost`` is ``sandbox.events.lost``, and
+        ``engine`` is :func:`aegis.engine.advisories.engine_facts` as a dictionary.
         """
         return cls(
             status=outcome.status,
@@ -104,6 +108,7 @@ class ExecutionReport:
             layers=tuple(layers),
             subscribers_failed=subscribers_failed,
             events_lost=events_lost,
+            engine=engine,
         )
 
     @property
@@ -128,6 +133,7 @@ class ExecutionReport:
             "subscribers_failed": self.subscribers_failed,
             "events_lost": self.events_lost,
             "isolation": [{"layer": name, "active": on, "detail": text} for name, on, text in self.layers],
+            "engine": None if self.engine is None else dict(self.engine),
             **_output("stdout", self.stdout),
             **_output("stderr", self.stderr),
         }
@@ -182,7 +188,16 @@ class ExecutionReport:
         lines = [("granted" if n == 0 else "", visible(line)) for n, line in enumerate(granted)]
         if self.lifted:
             lines.append(("lifted", ", ".join(self.lifted)))
-        return lines + self._isolation()
+        return lines + self._isolation() + self._engine()
+
+    def _engine(self) -> list[tuple[str, str]]:
+        if self.engine is None:
+            return []
+        known = self.engine["advisories"]
+        reachable = [one["id"] for one in known if one["reachable"]]
+        shown = f"reachable here: {', '.join(reachable)}" if reachable else "none reachable here"
+        version = self.engine["version"] or self.engine["package"]
+        return [("engine", f"{self.engine['name']} {version}, advisories: {len(known)}, {shown}")]
 
     def _isolation(self) -> list[tuple[str, str]]:
         if not self.layers:

@@ -17,7 +17,7 @@ import pytest
 
 from aegis import Aegis
 from aegis.engine.artifact import read_file
-from aegis.errors import AegisError, CallError, ExportNotFound, PolicyError
+from aegis.errors import AegisError, ArtifactError, CallError, ExportNotFound, PolicyError
 from aegis.fuzz import replay
 from aegis.fuzz.campaign import Campaign
 from aegis.fuzz.case import Case, Given, Step
@@ -297,7 +297,7 @@ def test_an_export_that_there_is_not_is_said_and_so_is_nothing_to_call() -> None
         Workshop(_plan(source("buggy/overflow"), functions=("midpiont",)))
     with pytest.raises(CallError, match="exports no function"):
         Workshop(Plan(data=_binary("(component)"), name="empty", policy=Policy()))
-    with pytest.raises(CallError, match="externref"):
+    with pytest.raises(ArtifactError, match="externref"):
         Workshop(Plan(data=_binary('(module (func (export "f") (param externref)))'), name="refs", policy=Policy()))
 
 

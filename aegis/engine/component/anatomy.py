@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from aegis.engine.binary import Malformed, MemoryType, ModuleInfo, Reader, TableType, read_within
-from aegis.engine.component.needs import TypeSpace
+from aegis.engine.component.needs import HANDLES, TypeSpace
 from aegis.errors import ArtifactError
 from aegis.names import printable
 
@@ -58,6 +58,8 @@ class Anatomy:
         self.sections: list[tuple[str, int]] = []
         self.needs: list[tuple[str, str]] = []
         """Imports and exports that need what Aegis does not run, with what that is."""
+        self.lends_many = False
+        """Whether a component in it offers another one a function that may take a list of borrowed handles."""
         self.totals = Totals(0, {})
 
     def memories(self, most: int) -> list[MemoryType]:
@@ -83,7 +85,9 @@ def read_component(data: bytes) -> Anatomy:
     """Read the structure of a component; raise :class:`~aegis.errors.ArtifactError` when it is malformed."""
     anatomy = Anatomy()
     try:
-        anatomy.totals = _Walker(anatomy, data, None, 0).walk(8, len(data))
+        outermost = _Walker(anatomy, data, None, 0)
+        anatomy.totals = outermost.walk(8, len(data))
+        anatomy.lends_many = anatomy.components > 0 and outermost.lends_many()
     except Malformed as error:
         raise ArtifactError(f"not a valid WebAssembly component: {error}") from None
     return anatomy
@@ -99,6 +103,8 @@ class _Walker:
         self.modules: list[int | None] = []
         self.components: list[Totals | None] = []
         self.types: TypeSpace = TypeSpace(outer.types if outer else None)
+        self.lifted: list[int] = []
+        self.inner: list[_Walker] = []
         self.instances = 0
         self.made: dict[int, int] = {}
 
@@ -131,12 +137,39 @@ class _Walker:
                 self.anatomy.components += 1
                 inner = _Walker(self.anatomy, self.data, self, self.depth + 1)
                 self.components.append(inner.walk(r.at + 8, r.end))
+                self.inner.append(inner)
+            case 8:
+                self.charge(r.end - r.at)
+                self.canonical(r)
             case 2 | 5 | 6 | 7 | 10 | 11:
                 self.charge(r.end - r.at)
                 read = {2: self.core_instance, 5: self.instance, 6: self.alias, 7: self.types.define}
                 read |= {10: self.imported, 11: self.exported}
                 for _ in range(r.count()):
                     read[number](r)
+
+    def canonical(self, r: Reader) -> None:
+        """Note the types of lifted functions. What is not known here is asynchronous, and the engine rejects it."""
+        for _ in range(r.count()):
+            kind = r.byte()
+            if kind in (0x00, 0x01):
+                r.byte()
+                r.leb()
+                for _ in range(r.count()):
+                    option = r.byte()
+                    if option > 0x02 and option != 0x06:
+                        r.leb()
+                if kind == 0x00:
+                    self.lifted.append(r.leb())
+            elif kind in (0x02, 0x03, 0x04):
+                r.leb()
+            else:
+                return
+
+    def lends_many(self) -> bool:
+        """Tell whether a function that is lifted here or in a component within may take a list of borrowed handles."""
+        own = any(map(self.types.passes_many_borrows, self.lifted))
+        return own or any(inner.lends_many() for inner in self.inner)
 
     def declared(self, module: ModuleInfo) -> None:
         sizes = [size for name, size in module.sections if name not in _CODE and not name.startswith("custom")]
@@ -228,7 +261,7 @@ class _Walker:
         elif sort == "component":
             self.components.append(None)
         elif sort == "type":
-            self.types.add(frozenset())
+            self.types.add_unknown()
 
     def extern_name(self, r: Reader) -> str:
         form = r.byte()
@@ -261,6 +294,9 @@ class _Walker:
         if r.byte():
             described, needs = self.types.extern(r)
             sort = described if sort == "unknown" else sort
+        if sort == "type":
+            needs |= self.types.of(index) & HANDLES
+            self.types.exported |= needs
         if sort == "core module":
             self.modules.append(self.modules[index] if index < len(self.modules) else None)
         elif sort == "component":
@@ -272,5 +308,5 @@ class _Walker:
             self.told(f"the export {printable(name, 120)}", needs)
 
     def told(self, what: str, needs: frozenset[str]) -> None:
-        if needs:
-            self.anatomy.needs.append((what, ", ".join(sorted(needs))))
+        if needs - HANDLES:
+            self.anatomy.needs.append((what, ", ".join(sorted(needs - HANDLES))))

@@ -1,7 +1,11 @@
-"""Which types of a component need asynchronous features: enough of the type section to name the culprit.
+"""Which types of a component need asynchronous features, or pass handles in a way that costs the host memory.
 
 Only features are read, not types: what runs is reflected by the engine. A type whose encoding is not known
 here is passed over by raising :class:`~aegis.engine.binary.Malformed`, and the component is refused.
+
+Between two components of one artifact the engine keeps a record on the host for every borrowed handle that is passed,
+without a limit (GHSA-6fr9-xmw9-5352, not fixed in wasmtime 50.0.0). Only a list holds many, and a list of lists
+that share their elements holds many more than the guest has memory.
 
 Component model, Binary.md, "Type Definitions".
 """
@@ -10,9 +14,14 @@ from __future__ import annotations
 
 from aegis.engine.binary import Malformed, Reader
 
-__all__ = ["TypeSpace"]
+__all__ = ["BORROWS", "HANDLES", "MANY_BORROWS", "TypeSpace"]
 
 _NOTHING: frozenset[str] = frozenset()
+BORROWS = "a borrowed handle"
+MANY_BORROWS = "a list of borrowed handles"
+_UNKNOWN = "a type of another component"
+HANDLES = frozenset({BORROWS, MANY_BORROWS, _UNKNOWN})
+"""What is said of types besides the features that they need."""
 _DEEPEST = 100
 
 
@@ -24,12 +33,23 @@ class TypeSpace:
             raise Malformed(f"types are nested deeper than {_DEEPEST}")
         self.outer, self.depth = outer, depth
         self.needs: list[frozenset[str]] = []
+        self.exported: set[str] = set() if outer is None else outer.exported
+        """What is said of the types that any component or interface of the artifact exports by name."""
 
     def add(self, needs: frozenset[str]) -> None:
         self.needs.append(needs)
 
     def of(self, index: int) -> frozenset[str]:
         return self.needs[index] if index < len(self.needs) else _NOTHING
+
+    def add_unknown(self) -> None:
+        """Add a type that another component or interface exports; :attr:`exported` tells what it may hold."""
+        self.needs.append(frozenset({_UNKNOWN}))
+
+    def passes_many_borrows(self, index: int) -> bool:
+        """Tell whether a function type may hold a list of borrowed handles."""
+        needs = self.of(index)
+        return MANY_BORROWS in needs or (_UNKNOWN in needs and BORROWS in self.exported)
 
     def alias_outer(self, count: int, index: int) -> None:
         owner: TypeSpace | None = self
@@ -92,7 +112,10 @@ class TypeSpace:
                 return self.labelled(r)
             case 0x71:
                 return self.variant(r)
-            case 0x70 | 0x6B:
+            case 0x70:
+                needs = self.value(r)
+                return needs | {MANY_BORROWS} if BORROWS in needs else needs
+            case 0x6B:
                 return self.value(r)
             case 0x67:
                 needs = self.value(r)
@@ -106,9 +129,12 @@ class TypeSpace:
                 return _NOTHING
             case 0x6A:
                 return self.maybe(r) | self.maybe(r)
-            case 0x69 | 0x68:
+            case 0x69:
                 r.leb()
                 return _NOTHING
+            case 0x68:
+                r.leb()
+                return frozenset({BORROWS})
             case 0x66 | 0x65:
                 return self.maybe(r) | {"streams" if form == 0x66 else "futures"}
             case 0x63:
@@ -152,6 +178,7 @@ class TypeSpace:
         sort, needs = self.extern(r)
         if sort == "type":
             self.add(needs)
+            self.exported |= needs
         return needs
 
     def extern_name(self, r: Reader) -> None:
@@ -175,7 +202,7 @@ class TypeSpace:
         r.leb()
         r.name()
         if sort == 3:
-            self.add(_NOTHING)
+            self.add_unknown()
 
     def extern(self, r: Reader) -> tuple[str, frozenset[str]]:
         """Read the description of an import or export: its sort, and what it needs."""

@@ -138,3 +138,36 @@ def test_a_memory_does_not_move_as_it_grows() -> None:
     before = address()
     made.exports(store)["grow"](store)  # type: ignore[operator]
     assert address() == before
+
+
+COLLECTED = """
+import sys
+from ctypes import c_bool, c_void_p
+from wasmtime import Config, Engine, Instance, Module, Store
+from wasmtime import _ffi as ffi
+
+def size():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmSize")) >> 10
+
+def grown(body, on):
+    config = Config()
+    ffi.wasmtime_config_gc_support_set(config.ptr(), on)
+    engine = Engine(config)
+    module = Module(engine, f"(module (memory 1) {body})")
+    store, before = Store(engine), size()
+    Instance(store, module, [])
+    return size() - before
+
+print(*(grown(body, True) for body in ("", "(table 1 funcref)", "(table 1 externref)")))
+"""
+
+
+def test_externref_in_a_table_alone_reserves_a_collected_heap() -> None:
+    """F48: 4 GiB besides the memory's own, which is why Aegis keeps garbage-collected types off."""
+    if sys.platform != "linux":
+        pytest.skip("address space is measured on Linux")
+    done = subprocess.run([sys.executable, "-c", COLLECTED], capture_output=True, text=True, timeout=60, check=True)
+    nothing, functions, table = map(int, done.stdout.split())
+    assert functions <= nothing + 1000
+    assert table >= functions + 4000, done.stdout

@@ -1,0 +1,327 @@
+"""What is published against the installed engine is known, judged for the configuration, and said."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+import aegis
+from aegis import Aegis
+from aegis.engine import advisories
+from aegis.engine.advisories import ADVISORIES, TABLE_DATE, Advisory, engine_facts
+from aegis.engine.artifact import text_to_binary, validate_artifact
+from aegis.engine.config import ADMITTED, REFUSED, EngineConfig
+from aegis.engine.native import MAJOR, built_version, library_version
+from aegis.errors import ArtifactError, PolicyError
+from aegis.limits import Limits
+from tests.cli.command import aegis as command
+from tests.guests.catalogue import source
+from tests.isolation.isolated import isolated, only_where_there_are_workers
+
+PLANTED = Advisory(
+    id="GHSA-test-test-test", title="a defect for tests", published="2026-01-01", fixed_in="51.0.0", needs=frozenset()
+)
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+
+def test_every_advisory_is_whole_and_of_the_supported_series() -> None:
+    assert len({one.id for one in ADVISORIES}) == len(ADVISORIES)
+    for one in ADVISORIES:
+        assert re.fullmatch(r"GHSA(-[23456789cfghjmpqrvwx]{4}){3}", one.id), one
+        assert date.fromisoformat(one.published) <= date.fromisoformat(TABLE_DATE)
+        assert one.fixed_in.startswith(f"{MAJOR}.")
+        assert one.needs
+        assert one.needs <= advisories._NOT_USED.keys()
+
+
+@pytest.mark.parametrize(
+    ("version", "known"), [("50.0.0", 14), ("50.0.1", 9), ("50.0.2", 1), ("50.0.3", 0), ("50.0.10", 0), ("50.1.0", 0)]
+)
+def test_an_advisory_counts_until_the_version_that_fixes_it(version: str, known: int) -> None:
+    assert len(engine_facts(version=version).findings) == known
+
+
+def test_a_library_that_does_not_say_its_version_has_every_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advisories, "built_version", lambda: None)
+    facts = engine_facts()
+    assert len(facts.findings) == len(ADVISORIES)
+    assert "does not say" in str(facts)
+
+
+def test_the_librarys_own_version_is_found_besides_the_packages() -> None:
+    """They differ: wasmtime-py 50.0.1 carries wasmtime 50.0.0."""
+    built = built_version()
+    assert built is not None
+    assert re.fullmatch(rf"{MAJOR}\.\d+\.\d+", built)
+    assert library_version().split(".")[0] == str(MAJOR)
+
+
+# -- what can be reached ---------------------------------------------------------------------------
+
+
+def test_a_guest_reaches_none_of_them_in_the_configuration_that_aegis_has() -> None:
+    facts = engine_facts(version=f"{MAJOR}.0.0")
+    assert [finding.advisory.id for finding in facts.reachable] == []
+    assert all(finding.reason.startswith("no, because ") for finding in facts.findings)
+
+
+@pytest.mark.parametrize(
+    ("proposal", "reached"),
+    [
+        ("gc", {"GHSA-43j2-gcp4-m22g", "GHSA-3982-jqvv-277m"}),
+        ("exceptions", {"GHSA-43j2-gcp4-m22g", "GHSA-3982-jqvv-277m"}),
+        ("function_references", {"GHSA-43j2-gcp4-m22g", "GHSA-3982-jqvv-277m"}),
+        ("component_model_async", {"GHSA-xrvr-8678-5wp8"}),
+        ("memory64", set()),
+        ("relaxed_simd", set()),
+    ],
+)
+def test_a_proposal_that_is_switched_on_makes_its_advisories_reachable(proposal: str, reached: set[str]) -> None:
+    facts = engine_facts((*ADMITTED, proposal), version=f"{MAJOR}.0.0")
+    assert {finding.advisory.id for finding in facts.reachable} == reached
+    assert all(finding.reason.startswith("yes, ") for finding in facts.reachable)
+
+
+def test_on_windows_the_escape_by_a_drive_is_still_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    (finding,) = (f for f in engine_facts(version="50.0.2").findings)
+    assert finding.advisory.id == "GHSA-f2pq-268w-886c"
+    assert not finding.reachable
+
+
+NEVER_CALLED = {
+    "native-wasi": ("wasmtime_linker_define_wasi", "wasmtime_context_set_wasi", "wasi_config_", "add_wasip2"),
+    "native-http": ("add_wasi_http",),
+    "host-made-types": ("wasmtime_struct_type_new", "wasmtime_array_type_new"),
+    "gc-heap-reservation": ("gc_heap_reservation",),
+    "module-export-lookup": ("get_module_export",),
+}
+
+
+@pytest.mark.parametrize(("need", "functions"), NEVER_CALLED.items())
+def test_what_is_said_not_to_be_used_is_named_nowhere(need: str, functions: tuple[str, ...]) -> None:
+    assert need in advisories._NOT_USED
+    for path in Path(aegis.__file__).parent.rglob("*.py"):
+        if path.name != "advisories.py":
+            text = path.read_text(encoding="utf-8")
+            assert not any(function in text for function in functions), path
+
+
+LENDING = """(component
+  (component $shop
+    (type $own (resource (rep i32)))
+    (core func $new (canon resource.new $own))
+    (core module $m
+      (import "" "new" (func $new (param i32) (result i32))) (memory (export "mem") 1)
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))
+      (func (export "make") (result i32) (call $new (i32.const 1)))
+      (func (export "take") (param i32 i32)) (func (export "one") (param i32)))
+    (core instance $i (instantiate $m (with "" (instance (export "new" (func $new))))))
+    (export $r "r" (type $own))
+    {shared}
+    (func (export "make") (result (own $r)) (canon lift (core func $i "make")))
+    (func (export "take") {parameter}
+      (canon lift (core func $i "{core}") (memory (core memory $i "mem")) (realloc (core func $i "realloc")))))
+  (component $user
+    (import "r" (type $r (sub resource)))
+    (import "make" (func $make (result (own $r))))
+    (core func $make (canon lower (func $make)))
+    (core module $m (import "" "make" (func $make (result i32))) (func (export "run") (drop (call $make))))
+    (core instance $i (instantiate $m (with "" (instance (export "make" (func $make))))))
+    (func (export "run") (canon lift (core func $i "run"))))
+  (instance $s (instantiate $shop))
+  (alias export $s "r" (type $r))
+  (instance $u (instantiate $user (with "r" (type $r)) (with "make" (func $s "make"))))
+  (export "run" (func $u "run")))"""
+
+
+@pytest.mark.parametrize(
+    ("parameter", "rejected"),
+    [
+        ('(param "l" (list (borrow $r)))', True),
+        ('(param "l" (list (list (borrow $r))))', True),
+        ('(param "l" (list (tuple u32 (borrow $r))))', True),
+        ('(param "l" (list (option (borrow $r))))', True),
+        ('(param "l" (list (own $r)))', False),
+        ('(param "l" (list u8))', False),
+        ('(param "l" (borrow $r))', False),
+    ],
+)
+def test_lists_of_borrowed_handles_are_not_lent_between_the_parts_of_a_component(
+    parameter: str, rejected: bool
+) -> None:
+    """GHSA-6fr9-xmw9-5352: a list of lists in 2 MiB of guest memory made the host keep gigabytes."""
+    core = "one" if parameter == '(param "l" (borrow $r))' else "take"
+    text = LENDING.replace("{parameter}", parameter).replace("{core}", core).replace("{shared}", "")
+    runtime = Aegis(cache=False)
+    if rejected:
+        with pytest.raises(ArtifactError, match="takes a list of borrowed handles"):
+            runtime.load_wat(text)
+        return
+    with runtime.sandbox(runtime.load_wat(text)) as sandbox:
+        assert sandbox.call("run") is None
+
+
+def test_a_list_of_borrowed_handles_that_comes_by_an_alias_is_rejected_too() -> None:
+    text = LENDING.replace("{shared}", '(type $b (list (borrow $r))) (export $x "x" (type $b))')
+    text = text.replace("{parameter}", '(param "l" $x)').replace("{core}", "take")
+    with pytest.raises(ArtifactError, match="takes a list of borrowed handles"):
+        Aegis(cache=False).load_wat(text)
+
+
+def test_a_component_without_parts_takes_lists_of_borrowed_handles_from_its_host_and_gives_them() -> None:
+    """As ``wasi:io/poll`` does: what the host is given counts against its limits."""
+    Aegis(cache=False).load_wat("""(component
+        (import "a" (instance $a (export "r" (type $r (sub resource)))
+            (export "poll" (func (param "l" (list (borrow $r))) (result (list u32)))))))""")
+
+
+REFERENCES = {
+    "a table": "(table 4 externref)",
+    "an imported table": '(import "e" "t" (table 4 externref))',
+    "a global": "(global (mut externref) (ref.null extern))",
+    "an imported global": '(import "e" "g" (global externref))',
+    "a parameter": "(func (param externref))",
+    "a result": "(func (result externref) unreachable)",
+    "an imported function": '(import "e" "f" (func (param externref)))',
+    "a type alone": "(type (func (param externref)))",
+    "a local": "(func (local externref))",
+    "a null": "(func (drop (ref.null extern)))",
+    "a block": "(func (drop (block (result externref) (ref.null extern))))",
+    "a select": "(func (drop (select (result externref) (ref.null extern) (ref.null extern) (i32.const 1))))",
+    "elements": "(table 4 externref) (elem (table 0) (i32.const 0) externref (ref.null extern))",
+    "passive elements": "(elem externref (ref.null extern))",
+}
+OTHERS = {
+    "struct": "(type $s (struct)) (func (drop (struct.new $s)))",
+    "array": "(type $a (array i8)) (func (drop (array.new_default $a (i32.const 9))))",
+    "i31": "(func (drop (ref.i31 (i32.const 1))))",
+    "anyref": "(func (local anyref))",
+    "eqref": "(table 4 eqref)",
+    "null references": "(global nullexternref (ref.null noextern))",
+    "exception": "(tag) (func (throw 0))",
+    "exnref": "(func (local exnref))",
+    "typed reference": "(type $f (func)) (func (param (ref $f)))",
+    "conversion": "(func (param anyref) (drop (extern.convert_any (local.get 0))))",
+}
+
+
+@pytest.mark.parametrize("body", REFERENCES.values(), ids=REFERENCES.keys())
+def test_externref_is_rejected_wherever_it_stands(body: str) -> None:
+    """In a table or a global alone it makes the engine keep a garbage-collected heap for the store."""
+    data = text_to_binary(f"(module {body})")
+    for pooled in (True, False):
+        with pytest.raises(ArtifactError, match="it uses externref, or another reference"):
+            Aegis(cache=False, pooled=pooled).load(data)
+    with pytest.raises(ArtifactError, match="externref"):
+        Aegis(cache=False).load_wat(f"(component (core module {body}))")
+    with pytest.raises(ArtifactError, match="externref"):
+        validate_artifact(data, Limits(), EngineConfig.from_limits(Limits()))
+
+
+@pytest.mark.parametrize("body", OTHERS.values(), ids=OTHERS.keys())
+def test_every_type_that_needs_a_collected_heap_is_rejected(body: str) -> None:
+    with pytest.raises(ArtifactError):
+        Aegis(cache=False).load_wat(f"(module {body})")
+    with pytest.raises(ArtifactError):
+        Aegis(cache=False).load_wat(f"(component (core module {body}))")
+
+
+@only_where_there_are_workers
+def test_externref_is_rejected_in_a_compile_worker_too() -> None:
+    with isolated() as runtime:
+        for body in (REFERENCES["a local"], REFERENCES["a table"], OTHERS["i31"]):
+            with pytest.raises(ArtifactError):
+                runtime.load_wat(f"(module {body})")
+
+
+def test_functions_in_tables_and_globals_work_as_before() -> None:
+    runtime = Aegis(cache=False)
+    module = runtime.load_wat("""(module
+        (table 2 funcref) (elem (i32.const 0) func $seven) (global (mut funcref) (ref.null func))
+        (func $seven (result i32) i32.const 7)
+        (func (export "f") (result i32)
+            (global.set 0 (ref.func $seven)) (drop (table.grow (global.get 0) (i32.const 1)))
+            (call_indirect (result i32) (i32.const 2))))""")
+    with runtime.sandbox(module) as sandbox:
+        assert sandbox.call("f") == 7
+
+
+def test_every_proposal_is_either_on_or_off() -> None:
+    assert not set(ADMITTED) & set(REFUSED)
+    assert set(REFUSED) >= advisories._GC_PROPOSALS
+
+
+# -- who says it -----------------------------------------------------------------------------------
+
+
+def test_doctor_and_the_report_name_the_versions_and_every_advisory() -> None:
+    facts = engine_facts()
+    text = command("doctor").out
+    assert f"wasmtime {facts.version} (wasmtime-py {facts.package})" in text
+    for finding in facts.findings:
+        assert f"{finding.advisory.id} " in text
+    assert text.count("reachable here: no, because") == len(facts.findings)
+    assert command("-f", "json", "doctor").document["engine"] == facts.to_dict()
+    for words in (["run", source("hello")], ["run", "-e", "nothing", source("add")]):
+        engine = command("-f", "json", *words).document["engine"]
+        assert engine == facts.to_dict()
+        assert engine["version"] == built_version()
+        assert engine["package"] == f"wasmtime-py {library_version()}"
+    assert "none reachable here" in command("run", "--metrics", source("hello")).err
+
+
+@only_where_there_are_workers
+def test_strict_isolation_refuses_an_engine_with_a_defect_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advisories, "ADVISORIES", (*ADVISORIES, PLANTED))
+    with pytest.raises(PolicyError) as refused:
+        Aegis(isolation="strict")
+    assert "strict, and wasmtime" in str(refused.value)
+    assert f"{PLANTED.id} (a defect for tests), fixed in 51.0.0" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    for isolation in (True, None):
+        with (
+            Aegis(isolation=isolation, cache=False) as runtime,
+            runtime.sandbox(runtime.load_file(source("add"))) as box,
+        ):
+            assert box.call("add", 2, 3) == 5
+    monkeypatch.setattr(advisories, "ADVISORIES", (replace(PLANTED, needs=frozenset({"native-wasi"})),))
+    Aegis(isolation="strict").close()
+
+
+PLANTING = """
+import sys
+from aegis.engine import advisories
+from tests.engine.test_advisories import PLANTED
+advisories.ADVISORIES = (PLANTED,)
+from aegis.cli import main
+sys.exit(main())
+"""
+
+
+@only_where_there_are_workers
+def test_the_command_refuses_it_in_one_line_and_doctor_warns() -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", PLANTING, *words], capture_output=True, text=True, timeout=60, check=False,
+            cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+
+    guest = str(source("hello"))
+    strict = run("run", "--isolate=strict", guest)
+    assert (strict.returncode, strict.stdout) == (125, "")
+    assert strict.stderr.count("\n") == 1
+    assert PLANTED.id in strict.stderr
+    assert run("run", "--isolate", guest).stdout == "hello, world\n"
+    doctor = run("doctor")
+    assert doctor.returncode == 0
+    assert re.search(rf"^warning +{PLANTED.id} .*reachable here: yes", doctor.stdout, re.MULTILINE)
+    assert f"reachable here: {PLANTED.id}" in run("run", "--metrics", guest).stderr
