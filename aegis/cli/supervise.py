@@ -43,7 +43,9 @@ def supervise(work: Callable[[], Any], cancel: Callable[[], None], timeout: floa
     Raise :class:`Stopped` when the run did not end by itself within ``timeout`` seconds.
     """
     started = time.monotonic()
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = signal.getsignal(signal.SIGTERM)
+    if before != signal.SIG_IGN:  # whoever started this command with the signal ignored meant it
+        signal.signal(signal.SIGTERM, _terminate)
     job = run_on_guest_thread(work)
     try:
         ended = job.wait(None if timeout is None else max(0.0, started + timeout - time.monotonic()))

@@ -63,6 +63,9 @@ def main(descriptor: int, stack: int) -> None:
     """Serve on the control socket ``descriptor``; ``stack`` is the guests' stack, for a ready engine."""
     control = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Where SIGCHLD is ignored, which exec passes on, the kernel discards the statuses of workers that ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     _import_all()
     script = _warm(stack)
     gc.collect()

@@ -187,7 +187,7 @@ PROPERTY = """
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-calm = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+calm = settings(suppress_health_check=list(HealthCheck), max_examples=20, deadline=None)
 
 @pytest.mark.guest("guest.wat", fuel=100_000)
 @calm

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from aegis import (
     Aegis,
@@ -48,7 +48,7 @@ def aegis(request: pytest.FixtureRequest) -> Aegis:
 # -- values ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(typed_values())
 def test_every_kind_of_value_goes_through_the_worker_and_back(pair: tuple[WitType, Any]) -> None:
     of, value = pair

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis import Aegis, AegisError, ArtifactError, DeadlineExceeded, MemoryExceeded, WorkerCrashed
@@ -326,7 +326,7 @@ def test_a_world_of_other_names_than_the_bytes_have_is_a_breach(name: str) -> No
     breached(COMPONENT, answering(["done", lie, []]))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 200), PLAIN), min_size=1, max_size=3))
 def test_a_mutated_world_can_be_used_or_is_refused(changes: list[tuple[int, Any]]) -> None:
     """What is accepted has a Python image and a text for every type, and says itself again."""

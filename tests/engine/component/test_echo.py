@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis import Aegis, Bound, Err, Ok, Some
@@ -14,7 +14,7 @@ from tests.echo import echo_component, own_echo_component
 from tests.wit.strategies import same, typed_values
 
 RUNTIME = Aegis(cache=False, pooled=False)
-SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(max_examples=60)
 
 
 def echoed(of: WitType, value: Any, *, bound: bool) -> tuple[list[Any], Any]:

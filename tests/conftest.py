@@ -1,0 +1,69 @@
+"""What every test may rely on: signals as at a login shell, and property tests that do not depend on the load.
+
+Environment: ``CI`` makes property tests deterministic, and ``AEGIS_EXAMPLES=10`` runs ten times as many examples.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+PROFILE = "aegis"
+IGNORED_BY_SHELLS = ("SIGQUIT", "SIGHUP", "SIGTERM", "SIGCHLD", "SIGUSR1", "SIGUSR2")
+
+
+def _deterministic() -> bool:
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+# How long an example takes says how busy the machine is. What is too large says the same: a slow draw counts as one.
+settings.register_profile(
+    PROFILE, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    derandomize=_deterministic(),
+)  # fmt: skip
+settings.load_profile(PROFILE)
+
+
+def restore_signals() -> None:
+    """Undo what a parent did to the signals, so that this process's children have them as usual.
+
+    A shell without job control starts background commands with SIGINT and SIGQUIT ignored, nohup with SIGHUP, some
+    daemons with SIGCHLD; a parent may also block signals. All of it passes through fork and exec. A signal with a
+    handler, however, has its default action after exec. So here an ignored one gets a handler that does nothing, which
+    keeps this process safe from it, but for SIGINT, whose usual handler some tests raise it for.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in IGNORED_BY_SHELLS:
+        number = getattr(signal, name)
+        if signal.getsignal(number) == signal.SIG_IGN:
+            # With a handler, SIGCHLD no longer makes the kernel discard the statuses of children.
+            signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else _nothing)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    pass
+
+
+if os.name == "posix":
+    restore_signals()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Multiply the examples of property tests by ``AEGIS_EXAMPLES``."""
+    times = float(os.environ.get("AEGIS_EXAMPLES") or 1)
+    if times == 1:
+        return
+    seen = set()
+    for item in items:
+        function = getattr(item, "obj", None)
+        chosen = getattr(function, "_hypothesis_internal_use_settings", None)
+        if function is not None and chosen is not None and function not in seen:
+            seen.add(function)  # once for all parameters of a test
+            more = settings(chosen, max_examples=max(1, round(chosen.max_examples * times)))
+            function._hypothesis_internal_use_settings = more
