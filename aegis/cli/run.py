@@ -112,8 +112,8 @@ class _Run:
         except Stopped as stop:
             return self.stopped(stop)
         except (PolicyError, CallError, ArtifactError) as error:
-            error = _misread(error, self.options["function"])
-            return self.face.failure(error, artifact=self.path, engine=_engine() if self.face.json else None)
+            engine = _engine() if self.face.json else None
+            return self.face.failure(_misread(error, self.options["function"]), artifact=self.path, engine=engine)
         except AegisError as error:
             outcome = Outcome.from_error(error)
         return self.tell(outcome, outcome.exit_code)
