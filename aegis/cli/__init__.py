@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+import sys
+from typing import NoReturn, TextIO
+
+from aegis.descriptors import occupy_standard
 
 __all__ = ["main"]
 
@@ -13,7 +16,23 @@ def main() -> NoReturn:
     It ends without the interpreter's own farewell, which takes longer than a small guest's run and
     would wait for threads that have nothing to say any more.
     """
+    _complete_streams()  # before anything is opened
     from aegis.cli.main import main as run
     from aegis.cli.supervise import leave
 
     leave(run())
+
+
+def _complete_streams() -> None:
+    """Give the process the standard streams that it was started without: they are empty, and swallow everything."""
+    occupy_standard()
+    if sys.stdin is None:
+        sys.stdin = _stream(0, "r")
+    if sys.stdout is None:
+        sys.stdout = _stream(1, "w")
+    if sys.stderr is None:
+        sys.stderr = _stream(2, "w")
+
+
+def _stream(descriptor: int, mode: str) -> TextIO:
+    return open(descriptor, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # type: ignore[return-value]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from ctypes import c_void_p
 from typing import Any, ClassVar
 
+from aegis.descriptors import standard_reserved
 from aegis.engine.accounts import available
 from aegis.engine.binary import NO_EXTERNREF, MemoryType
 from aegis.engine.cache import Cache
@@ -108,7 +109,8 @@ class Artifact:
                 code = self._codes.get(config)
                 if code is None:
                     started = time.perf_counter()
-                    code = self._codes[config] = self._build(config)
+                    with standard_reserved():
+                        code = self._codes[config] = self._build(config)
                     self.seconds = time.perf_counter() - started
         return code
 

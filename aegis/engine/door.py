@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from aegis.descriptors import standard_reserved
 from aegis.errors import AegisError, Cancelled, DeadlineExceeded, QuotaExceeded
 from aegis.limits import Limits, format_seconds
 from aegis.values import Decision
@@ -227,7 +228,8 @@ class Door:
         )
 
     def _new_pipe(self) -> tuple[int, int]:
-        made = os.pipe()
+        with standard_reserved():
+            made = os.pipe()
         os.set_blocking(made[1], False)
         with _waking:
             self._wake_pipe = made

@@ -13,6 +13,7 @@ from ctypes import c_uint64, c_void_p
 from threading import get_ident
 from typing import Any
 
+from aegis.descriptors import standard_reserved
 from aegis.engine.accounts import Account
 from aegis.engine.binary import PAGE, GlobalType
 from aegis.engine.caller import Elsewhere, Style, bind, room_for_callbacks
@@ -179,7 +180,8 @@ class Store:
                 memory.attach(self.find_memory)
             self.arm()
             _set_fuel(context, plan.fuel)
-            error = self._instantiate(functions, observed) if self._calls_python else self._instantiate_alone()
+            with standard_reserved():  # the engine keeps initial memories in files of its own
+                error = self._instantiate(functions, observed) if self._calls_python else self._instantiate_alone()
             if error is not None or space.trap[0]:
                 raise self._refused(error)
             self._instantiated = True

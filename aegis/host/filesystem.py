@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
+from aegis.descriptors import above_standard
 from aegis.errors import QuotaExceeded
 from aegis.host.beneath import Identity, Place, depth_beneath, identity, locate
 from aegis.limits import format_bytes
@@ -92,7 +93,7 @@ class Directory:
         top: Identity | None = None,
         only: dict[str, GrantedFile] | None = None,
     ) -> None:
-        self.descriptor = descriptor
+        self.descriptor = descriptor = above_standard(descriptor)
         self.writable = writable
         self.top = top or identity(os.fstat(descriptor))
         self.only = only
@@ -227,7 +228,9 @@ class Directory:
 
     def _subdirectory(self, place: Place) -> Directory:
         if self.only is not None:
-            files = {name: GrantedFile(os.dup(f.parent), f.name, f.writable) for name, f in self.only.items()}
+            files = {
+                name: GrantedFile(above_standard(os.dup(f.parent)), f.name, f.writable) for name, f in self.only.items()
+            }
             return Directory(os.dup(self.descriptor), writable=False, only=files)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(place.name, flags, dir_fd=place.parent)
@@ -350,4 +353,4 @@ def _checked(descriptor: int) -> int:
     if not stat.S_ISREG(status.st_mode) or is_state(status):
         os.close(descriptor)
         raise _error(errno.EACCES)
-    return descriptor
+    return above_standard(descriptor)

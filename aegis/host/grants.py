@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from aegis.descriptors import standard_reserved
 from aegis.errors import PolicyError
 from aegis.host.clocks import Clocks, acquire_clocks
 from aegis.host.entropy import acquire_random
@@ -42,14 +43,16 @@ class Grants:
     @cached_property
     def stdio(self) -> Stdio:
         """The standard streams."""
-        stdio = acquire_stdio(self.policy.stdio, self.policy.limits, self.scope)
+        with standard_reserved():
+            stdio = acquire_stdio(self.policy.stdio, self.policy.limits, self.scope)
         self._closers.append(stdio.close)
         return stdio
 
     @cached_property
     def preopens(self) -> list[Preopen]:
         """The granted directories, open."""
-        preopens = acquire_filesystem(self.policy.filesystem, self._protected)
+        with standard_reserved():
+            preopens = acquire_filesystem(self.policy.filesystem, self._protected)
         self._closers += [p.directory.close for p in preopens]
         return preopens
 

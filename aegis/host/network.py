@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
+from aegis.descriptors import above_standard, socket_above_standard
 from aegis.errors import QuotaExceeded
 from aegis.host.judge import ANSWERS_JUDGED, NetworkJudge
 from aegis.host.nowhere import Nowhere
@@ -185,7 +186,7 @@ class Network:
         capability = self._capability
         if not capability.allow and not capability.listen:
             return self.adopt(cast(socket.socket, Nowhere(family, kind)))
-        return self.adopt(socket.socket(family, kind))
+        return self.adopt(socket_above_standard(socket.socket(family, kind)))
 
     def full(self) -> bool:
         """Tell whether all sockets that may be open are."""
@@ -245,7 +246,7 @@ class Lookup:
         self.addresses: list[str] = []
         self.error: OSError | None = None
         self.done = False
-        self.descriptor, self._writing = os.pipe()
+        self.descriptor, self._writing = map(above_standard, os.pipe())
         thread = threading.Thread(target=self._run, args=(network.resolver,), name="aegis-resolver", daemon=True)
         thread.start()
 

@@ -12,6 +12,8 @@ import socket
 import sys
 from typing import Any, NoReturn
 
+from aegis.descriptors import standard_reserved
+
 __all__ = ["Nowhere"]
 
 _FIRST_PORT = 49152
@@ -32,7 +34,8 @@ class Nowhere:
     def fileno(self) -> int:
         """Return a descriptor that may be written, and to which nothing ever comes."""
         if self._silence is None:
-            self._silence = os.pipe()
+            with standard_reserved():
+                self._silence = os.pipe()
         return self._silence[1]
 
     def setblocking(self, flag: bool) -> None:

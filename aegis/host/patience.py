@@ -9,6 +9,7 @@ from heapq import merge
 from itertools import islice
 from typing import Any, TypeVar
 
+from aegis.descriptors import above_standard
 from aegis.values import CallScope
 
 __all__ = ["in_order", "synced"]
@@ -26,10 +27,10 @@ def synced(descriptor: int, scope: CallScope, *, data: bool = False) -> None:
     descriptor of its own, and the call waits for the thread; a thread that is given up ends by itself, later.
     """
     sync = getattr(os, "fdatasync", os.fsync) if data else os.fsync
-    own = os.dup(descriptor)
+    own = above_standard(os.dup(descriptor))
     failures: list[OSError] = []
     try:
-        reading, writing = os.pipe()
+        reading, writing = map(above_standard, os.pipe())
     except OSError:
         os.close(own)
         raise

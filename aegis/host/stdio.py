@@ -6,7 +6,10 @@ import errno
 import io
 import os
 import stat
+import weakref
+from contextlib import suppress
 
+from aegis.descriptors import can_read, can_write, inherited
 from aegis.errors import OutputExceeded, PolicyError
 from aegis.limits import Limits, format_bytes
 from aegis.policy import StdioCapability
@@ -25,7 +28,8 @@ class Input:
         self._scope = scope
         self._bytes = io.BytesIO(source) if isinstance(source, bytes) else None
         self.descriptor = source if isinstance(source, int) else None
-        self._owned = owned
+        # A sandbox may be dropped without being closed.
+        self._close = weakref.finalize(self, os.close, source) if owned and isinstance(source, int) else None
 
     def read(self, count: int) -> bytes:
         """Return up to ``count`` bytes, none at the end; wait for them no longer than the deadline."""
@@ -35,12 +39,16 @@ class Input:
         self._scope.wait(read=(self.descriptor,))
         return os.read(self.descriptor, min(count, _PIECE))
 
+    def awaited(self) -> int | None:
+        """Return the descriptor that becomes readable when a read would not wait; ``None`` if it would not now."""
+        return self.descriptor
+
     def is_terminal(self) -> bool:
         return self.descriptor is not None and os.isatty(self.descriptor)
 
     def close(self) -> None:
-        if self._owned and self.descriptor is not None:
-            os.close(self.descriptor)
+        if self._close is not None:
+            self._close()
 
 
 class Output:
@@ -51,8 +59,8 @@ class Output:
         self.written = 0
         self.failure: OSError | None = None
         """Why something could not be delivered. The guest was told, but may not have cared."""
+        self.scope = scope
         self._kept = bytearray()
-        self._scope = scope
 
     def write(self, data: bytes) -> int:
         """Take ``data``; what fits the limit is delivered, then ``OutputExceeded`` is raised."""
@@ -74,15 +82,27 @@ class Output:
             return len(data)
         if self.mode == "discard":
             return len(data)
-        done = 0
         try:
-            while done < len(data):
-                self._scope.wait(write=(self.descriptor,))
-                done += os.write(self.descriptor, data[done : done + _PIPE_ATOMIC])
+            return self.send(data)
         except OSError as error:
             self.failure = self.failure or error
             raise
+
+    def send(self, data: bytes) -> int:
+        """Write all of ``data`` to the host's stream, waiting no longer than the deadline."""
+        if not can_write(self.descriptor):  # poll(2) would never say that it is ready
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        done = 0
+        while done < len(data):
+            self.scope.wait(write=(self.descriptor,))
+            # The stream may be non-blocking, and another process may have filled it since it was ready.
+            with suppress(BlockingIOError):
+                done += os.write(self.descriptor, data[done : done + _PIPE_ATOMIC])
         return done
+
+    def awaited(self) -> int | None:
+        """Return the descriptor that becomes writable when a write would not wait; ``None`` if it never waits."""
+        return self.descriptor if self.mode == "inherit" and can_write(self.descriptor) else None
 
     def captured(self) -> bytes:
         return bytes(self._kept)
@@ -124,9 +144,15 @@ def acquire_stdio(capability: StdioCapability, limits: Limits, scope: CallScope)
     """Open what ``capability`` names. Raise ``PolicyError`` for an input file that cannot be read."""
     return Stdio(
         _acquire_input(capability, scope),
-        Output("stdout", capability.stdout, 1, limits.stdout, scope),
-        Output("stderr", capability.stderr, 2, limits.stderr, scope),
+        _acquire_output("stdout", capability.stdout, 1, limits.stdout, scope),
+        _acquire_output("stderr", capability.stderr, 2, limits.stderr, scope),
     )
+
+
+def _acquire_output(name: str, mode: str, number: int, limit: int | None, scope: CallScope) -> Output:
+    if mode == "inherit" and inherited(number) is None:
+        mode = "discard"
+    return Output(name, mode, number, limit, scope)
 
 
 def _acquire_input(capability: StdioCapability, scope: CallScope) -> Input:
@@ -134,7 +160,7 @@ def _acquire_input(capability: StdioCapability, scope: CallScope) -> Input:
     if isinstance(source, bytes):
         return Input(source, scope)
     if source == "inherit":
-        return Input(0, scope) if _is_open(0) else Input(b"", scope)
+        return Input(0, scope) if inherited(0) is not None and can_read(0) else Input(b"", scope)
     if source == "empty":
         return Input(b"", scope)
     path = source.removeprefix("file:")
@@ -147,13 +173,3 @@ def _acquire_input(capability: StdioCapability, scope: CallScope) -> Input:
         os.close(descriptor)
         raise PolicyError(f"stdin: {path!r} is a directory; name a file")
     return Input(descriptor, scope, owned=True)
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError as error:
-        if error.errno == errno.EBADF:
-            return False
-        raise
-    return True

@@ -26,6 +26,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from aegis.descriptors import standard_reserved
+
 __all__ = [
     "LARGE",
     "LOOK",
@@ -112,7 +114,10 @@ class Region:
             raise Broken("shared memory that was let go of")
         if self._view is None:
             access = mmap.PROT_READ | (mmap.PROT_WRITE if self._write else 0)
-            self._map = mmap.mmap(self.descriptor, self.size, flags=mmap.MAP_SHARED, prot=access, offset=self._offset)
+            with standard_reserved():  # the mapping keeps a copy of the descriptor
+                self._map = mmap.mmap(
+                    self.descriptor, self.size, flags=mmap.MAP_SHARED, prot=access, offset=self._offset
+                )
             self._view = memoryview(self._map)
         return self._view
 

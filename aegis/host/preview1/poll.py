@@ -9,7 +9,6 @@ from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Refused, Rights
 from aegis.host.preview1.context import Context
 from aegis.host.preview1.table import OpenDirectory, OpenFile, Stream
-from aegis.host.stdio import Input
 
 __all__ = ["Poll"]
 
@@ -80,8 +79,7 @@ class Poll(Context):
 
     @staticmethod
     def _stream(userdata: int, kind: int, entry: Stream, waiters: list[_Waiter], ready: list[bytes]) -> None:
-        source = entry.source
-        descriptor = source.descriptor if isinstance(source, Input) or source.mode == "inherit" else None
+        descriptor = entry.source.awaited()
         if descriptor is None:
             ready.append(_event(userdata, kind, count=1))
         else:

@@ -35,11 +35,11 @@ class _Stdin(InputStream):
         return data
 
     def ready(self) -> bool:
-        descriptor = self._source.descriptor
+        descriptor = self._source.awaited()
         return descriptor is None or bool(self.wasi.scope.wait(0, read=(descriptor,))[0])
 
     def interest(self) -> Interest:
-        descriptor = self._source.descriptor
+        descriptor = self._source.awaited()
         return Interest() if descriptor is None else Interest(read=(descriptor,))
 
 
@@ -49,9 +49,10 @@ class _Stdout(OutputStream):
         self._sink = sink
 
     def room(self) -> int:
-        if self._sink.mode != "inherit":
+        descriptor = self._sink.awaited()
+        if descriptor is None:
             return CHUNK
-        return _ATOMIC if self.wasi.scope.wait(0, write=(self._sink.descriptor,))[1] else 0
+        return _ATOMIC if self.wasi.scope.wait(0, write=(descriptor,))[1] else 0
 
     def give(self, data: bytes) -> None:
         try:
@@ -62,7 +63,8 @@ class _Stdout(OutputStream):
             raise Failed(IoError(f"{self._sink.name}: {os.strerror(error.errno or 0)}")) from None
 
     def interest(self) -> Interest:
-        return Interest(write=(self._sink.descriptor,)) if self._sink.mode == "inherit" else Interest()
+        descriptor = self._sink.awaited()
+        return Interest() if descriptor is None else Interest(write=(descriptor,))
 
 
 class TerminalInput:

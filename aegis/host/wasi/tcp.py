@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from aegis.bindings.wasi_sockets_network import ErrorCode, IpAddressFamily
 from aegis.bindings.wasi_sockets_tcp import ShutdownType
+from aegis.descriptors import socket_above_standard
 from aegis.host.wasi.io import CHUNK, Ended, Failed, InputStream, Interest, OutputStream
 from aegis.host.wasi.socket_address import answering, endpoint_of, failed, refuse, wit_address
 from aegis.host.wasi.socket_base import Shared, SocketBase, new_socket
@@ -99,7 +100,7 @@ class TcpSocket(SocketBase):
         self._must(ErrorCode.INVALID_STATE, "listening")
         if self.network.full():
             raise refuse(ErrorCode.NEW_SOCKET_LIMIT)
-        accepted = self._next_peer()
+        accepted = socket_above_standard(self._next_peer())
         self.network.adopt(accepted)
         self.network.connecting()
         client = TcpSocket(self.wasi, self.family, Shared(self.network, accepted))
