@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aegis.descriptors import standard_reserved
 from aegis.engine.code import Artifact
 from aegis.engine.complexity import bounds
 from aegis.engine.component.anatomy import read_component
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["Code", "code_for", "compile_here"]
 
 _PIECE = 1 << 20
+_REAPING = 2.0
+"""Seconds for a killed worker to let go of its files."""
 _LINKED = ("func", "instance")
 
 
@@ -98,7 +101,8 @@ def code_for(
             made = artifact.isolated.get(config)
             if made is None:
                 started = time.perf_counter()
-                made = _code(artifact, config, pool, options, cache, what)
+                with standard_reserved():
+                    made = _code(artifact, config, pool, options, cache, what)
                 artifact.isolated[config] = made
                 artifact.seconds = artifact.seconds or time.perf_counter() - started
     return made
@@ -199,7 +203,7 @@ def _believed(artifact: Artifact, told: Any, code: int) -> Any:
 
 def _seal_when_alone(descriptor: int, what: str) -> None:
     """Seal the code once the process that wrote it is gone, and with it whatever it had mapped."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + _REAPING
     while True:
         try:
             seal(descriptor, SEAL_ALL)

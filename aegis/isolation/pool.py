@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import atexit
 import contextlib
 import json
@@ -20,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from aegis.descriptors import above_standard, standard_reserved
 from aegis.errors import AegisError, WorkerCrashed
 from aegis.isolation.setup import Brief
 from aegis.isolation.wire import LOOK, Broken, Channel, Region, seal
@@ -36,7 +38,14 @@ _START = (
 _PASSED = ("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LANG", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED")
 _SAID = 65536
 _PATIENCE = 10.0
+"""Seconds for the fork server to start, or to make a worker."""
+_DYING = 0.05
+"""Seconds within which a process that closed its sockets because it dies is dead."""
+_REAPING = 2.0
+"""Seconds for a killed process to end, and for the fork server to tell how."""
 _NEVER_AGAIN = 1 << 40
+_ROOM = socket.CMSG_SPACE(struct.calcsize("i"))
+"""For one descriptor. socket.recv_fds() of some versions of Python ignores its flags, and would wait."""
 
 
 class Unsupported(AegisError):
@@ -50,6 +59,10 @@ class Worker:
     """One worker process: where it is talked to, where it is cancelled, and how it ended."""
 
     def __init__(self, server: Zygote, brief: bytes) -> None:
+        with standard_reserved():
+            self._make(server, brief)
+
+    def _make(self, server: Zygote, brief: bytes) -> None:
         self._server = server
         near, far = socket.socketpair()
         near_cancel, far_cancel = socket.socketpair()
@@ -70,12 +83,14 @@ class Worker:
         self.channel = Channel(near, *Region.pair(self.shared, REGION, parent=True))
         self.served = 0
         self._status: int | None = None
+        self._hung_up = False
         self._closed = False
 
     @property
     def pid(self) -> int:
         """The number of the process; 0 for one that could not be made."""
-        return self._server.number(self._birth)
+        self._server.born(self._birth)
+        return self._birth.pid
 
     def waits(self) -> bool:
         """Tell whether it is there, with nothing said and nothing to say."""
@@ -94,17 +109,23 @@ class Worker:
             self.cancel_socket.send(b"c")
 
     def kill(self) -> None:
-        """End the process at once."""
-        self._server.kill(self.pid)
+        """End the process at once, whatever it does."""
+        if self.pid:
+            self._birth.kill()
 
     def crashed(self) -> WorkerCrashed:
-        """Return how the worker died, which it did or will at once."""
+        """Kill the worker unless it is dead or dies by itself at this moment, and return how it died."""
         if not self.pid:
             return WorkerCrashed("no worker process could be made: the system has no room for one more", signal=0)
         if self._status is None:
+            self._hung_up = not self._birth.ends_within(_DYING)
+            self._birth.kill()
+            self._birth.ends_within(_REAPING)
             self._status = self._server.status(self.pid)
         status, said = self._status, self.said()
         number = os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else 0
+        if self._hung_up and number == signal.SIGKILL:
+            return WorkerCrashed("the worker process closed its connection and went on: it was killed", signal=0)
         if number:
             text = f"the worker process died of signal {number} ({_signal_name(number)})"
         elif status is None:
@@ -129,14 +150,12 @@ class Worker:
         """Kill it and let go of everything; a second time does nothing."""
         if not self._closed:
             self._closed = True
-            if self._server._owner == os.getpid():
-                self.kill()
+            self._server.dismiss(self._birth, told=self._status is not None)
             self.channel.close()
             self.cancel_socket.close()
             os.close(self._said)
             os.close(self.shared)
             self._said = -1
-            self._server.forget(self.pid if self._status is None else 0)
 
 
 def _signal_name(number: int) -> str:
@@ -146,10 +165,58 @@ def _signal_name(number: int) -> str:
         return "unknown"
 
 
+class Birth:
+    """A process that the fork server was asked for: its number once it is told, 0 where none could be made."""
+
+    def __init__(self) -> None:
+        self.told = self.unwanted = False
+        self.pid = 0
+        self._handle = -1
+
+    def note(self, pid: int, handle: int) -> None:
+        """Take over what the fork server told."""
+        self.pid, self._handle, self.told = pid, handle, True
+        if self.unwanted:
+            self.unwanted = False
+            self.dismiss()
+
+    def kill(self) -> None:
+        """End the process at once. A process descriptor never means another process."""
+        with contextlib.suppress(OSError):
+            if self._handle >= 0:
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            elif self.pid and not self.unwanted:  # this process had no room for one more descriptor
+                os.kill(self.pid, signal.SIGKILL)
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for the end of the process; tell whether it came."""
+        if self._handle < 0:
+            return False
+        poller = select.poll()
+        poller.register(self._handle, select.POLLIN)
+        return bool(poller.poll(seconds * 1000))
+
+    def dismiss(self) -> None:
+        """End the process as soon as it is known, and forget it."""
+        self.kill()
+        self.unwanted = True
+        self.close()
+
+    def close(self) -> None:
+        """Close the process descriptor."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+
 class Zygote:
     """The fork server's process. One is enough for a process; it is started before its first worker."""
 
     def __init__(self, stack: int) -> None:
+        with standard_reserved():
+            self._launch(stack)
+
+    def _launch(self, stack: int) -> None:
         if sys.platform != "linux" or not hasattr(os, "pidfd_open") or not hasattr(os, "memfd_create"):
             raise Unsupported("isolation needs Linux 5.3 or later; run without --isolate, or in a virtual machine")
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -176,7 +243,7 @@ class Zygote:
         # The system keeps the time of what is sent; what is received is asked for without waiting.
         near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(_PATIENCE), 0))
         self._lock = threading.RLock()  # the collector may end a worker in the middle of anything
-        self._births: deque[list[int]] = deque()
+        self._births: deque[Birth] = deque()
         """Workers whose numbers the server did not tell yet, in the order of asking."""
         self._ended: dict[int, int] = {}
         self._forgotten: set[int] = set()
@@ -188,12 +255,9 @@ class Zygote:
         """Whether workers can be had of it, in this process."""
         return self._owner == os.getpid() and self._control.fileno() >= 0 and self._process.poll() is None
 
-    def fork(self, descriptors: tuple[int, int, int], brief: bytes) -> list[int]:
-        """Ask for a worker that is told ``brief``, and return what :meth:`number` takes.
-
-        Raise :class:`Unsupported` when none can be had.
-        """
-        birth: list[int] = []
+    def fork(self, descriptors: tuple[int, int, int], brief: bytes) -> Birth:
+        """Ask for a worker that is told ``brief``; raise :class:`Unsupported` when none can be had."""
+        birth = Birth()
         with self._lock:
             try:
                 socket.send_fds(self._control, [b"F" + brief], list(descriptors))
@@ -202,15 +266,18 @@ class Zygote:
             self._births.append(birth)
         return birth
 
-    def number(self, birth: list[int]) -> int:
-        """Return the number of the process that was asked for, 0 where none could be made."""
-        self._wait(lambda: bool(birth))
-        return birth[0] if birth else 0
+    def born(self, birth: Birth) -> None:
+        """Wait until the server told which process it made."""
+        self._wait(lambda: birth.told, _PATIENCE)
 
-    def _note(self, message: bytes) -> None:
+    def _note(self, message: bytes, descriptors: list[int]) -> None:
         """Remember what the server told."""
         if message[:1] == b"P":
-            self._births.popleft().append(int(FORKED.unpack(message)[1]))
+            handle = above_standard(descriptors[0]) if descriptors else -1
+            birth, pid = self._births.popleft(), int(FORKED.unpack(message)[1])
+            birth.note(pid, handle)
+            if birth.unwanted and pid:
+                self._forgotten.add(pid)
             return
         _, pid, status = ENDED.unpack(message)
         if pid in self._forgotten:
@@ -226,21 +293,18 @@ class Zygote:
                 self._imported.update(wanted)
                 self._control.send(b"I" + " ".join(wanted).encode())
 
-    def kill(self, pid: int) -> None:
-        """End a worker. Its number is not given to another process before the server reaped it."""
-        with self._lock, contextlib.suppress(OSError):
-            self._control.send(struct.pack("<cI", b"K", pid))
-
     def status(self, pid: int) -> int | None:
-        """Wait for the end of a worker that is dying, and return its status; ``None`` if it does not die."""
-        self._wait(lambda: pid in self._ended)
+        """Return the status of a worker that died; ``None`` if the server does not tell it."""
+        self._wait(lambda: pid in self._ended, _REAPING)
         with self._lock:
             return self._ended.pop(pid, None)
 
-    def _wait(self, happened: Callable[[], bool]) -> None:
-        """Take what the server tells until something happened, the server ended, or patience does. Nobody waits
-        for the lock meanwhile."""
-        until = time.monotonic() + _PATIENCE
+    def _wait(self, happened: Callable[[], bool], seconds: float) -> None:
+        """Take what the server tells until something happened, the server ended, or time is up.
+
+        The lock is free meanwhile.
+        """
+        until = time.monotonic() + seconds
         while not happened() and time.monotonic() < until:
             with contextlib.suppress(OSError, ValueError):
                 poller = select.poll()
@@ -253,25 +317,30 @@ class Zygote:
     def _drain(self) -> bool:
         """Take what the server told by now; return whether it is there."""
         try:
-            while message := self._control.recv(PACKET, socket.MSG_DONTWAIT):
-                self._note(message)
+            while (received := self._control.recvmsg(PACKET, _ROOM, socket.MSG_DONTWAIT))[0]:
+                self._note(received[0], [number for _, _, raw in received[1] for number in array.array("i", raw)])
         except BlockingIOError:
             return True
         except OSError:
             pass
         return False
 
-    def forget(self, pid: int) -> None:
-        """Nobody will ask how this worker ended."""
+    def dismiss(self, birth: Birth, *, told: bool) -> None:
+        """End a worker whose end interests nobody; ``told``: how it ended was asked already."""
+        if self._owner != os.getpid():
+            birth.close()
+            return
         with self._lock:
-            if pid and self._ended.pop(pid, None) is None:
-                self._forgotten.add(pid)
             self._drain()
+            birth.dismiss()
+            if birth.pid and not told and self._ended.pop(birth.pid, None) is None:
+                self._forgotten.add(birth.pid)
 
     def close(self) -> None:
-        """End the server, and with it every worker."""
+        """End the server, and with it every worker: the kernel kills those when their parent ends."""
         self._control.close()
         if self._owner == os.getpid():
+            self._process.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_PATIENCE)
 

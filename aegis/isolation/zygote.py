@@ -3,10 +3,11 @@
 It is started by ``exec``, never forked from the application, so no lock of another thread is held in it.
 On its control socket it gets requests of a byte each, and answers in messages of one packet:
 
-    F  a brief, with three descriptors: fork a worker    ->  P pid, 0 if that cannot be
-    K  and a pid: end that worker                        ->  nothing
+    F  a brief, with three descriptors: fork a worker    ->  P pid, with a descriptor of the process; or P 0
     I  and names of modules: import them                 ->  nothing
     (a worker ended)                                     ->  E pid status
+
+The parent kills a worker by its process descriptor, without this server.
 
 It never runs a guest or compiles: the engine's own threads would not survive the fork. When its socket ends,
 so does it, and every worker with it.
@@ -29,6 +30,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from aegis.descriptors import occupy_standard
+
 if TYPE_CHECKING:
     from aegis.isolation.rehearsal import Script
 
@@ -37,7 +40,6 @@ __all__ = ["ENDED", "FORKED", "PACKET", "main"]
 PACKET = 4096
 FORKED = struct.Struct("<cI")
 ENDED = struct.Struct("<cIi")
-_PID = struct.Struct("<I")
 _ROOMS = ("aegis", "aegis.engine", "aegis.host", "aegis.observe", "aegis.policy", "aegis.wit", "aegis.isolation")
 _NOT_NOW = frozenset(
     {
@@ -61,6 +63,7 @@ _PARENT_DIES = 1  # PR_SET_PDEATHSIG
 
 def main(descriptor: int, stack: int) -> None:
     """Serve on the control socket ``descriptor``; ``stack`` is the guests' stack, for a ready engine."""
+    occupy_standard()
     control = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Where SIGCHLD is ignored, which exec passes on, the kernel discards the statuses of workers that ended.
@@ -169,9 +172,7 @@ class _Zygote:
         if data[:1] == b"F" and len(descriptors) == 3:
             self.fork(descriptors, data[1:])
             return True
-        elif data[:1] == b"K":
-            self.end(_PID.unpack_from(data, 1)[0])
-        elif data[:1] == b"I":
+        if data[:1] == b"I":
             for name in data[1:].decode().split():
                 with contextlib.suppress(ImportError):
                     importlib.import_module(name)
@@ -196,12 +197,7 @@ class _Zygote:
         child = os.pidfd_open(pid)
         self.children[child] = pid
         self.poller.register(child, select.POLLIN)
-        self.control.send(FORKED.pack(b"P", pid))
-
-    def end(self, pid: int) -> None:
-        for descriptor, child in self.children.items():
-            if child == pid:
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        socket.send_fds(self.control, [FORKED.pack(b"P", pid)], [child])
 
     def reap(self, descriptor: int) -> None:
         """A worker ended: tell how."""

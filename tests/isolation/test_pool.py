@@ -337,7 +337,7 @@ def test_a_worker_that_could_not_be_made_is_a_crash_that_says_so() -> None:
         worker = runtime._isolated.pool._warm[0]  # type: ignore[union-attr]
         os.kill(worker.pid, signal.SIGKILL)
         _gone(worker.pid)
-        worker._birth[:] = [0]
+        worker._birth.pid = 0
         crash = worker.crashed()
         assert isinstance(crash, WorkerCrashed)
         assert "no worker process could be made" in str(crash)
