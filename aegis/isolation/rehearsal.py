@@ -43,7 +43,7 @@ def script_of(artifact: Artifact, config: EngineConfig, function: str) -> Script
     setup = Setup(
         policy=_KNOWN, config=config, kind="module", digest=artifact.digest,
         shape=artifact.info,  # type: ignore[attr-defined]
-        code=0, shared=1,
+        code=0, shared=1, stdout="capture",
     )  # fmt: skip
     return Script(pack(setup, _KNOWN), code, Region.new(REGION), function)
 

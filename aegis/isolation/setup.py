@@ -73,9 +73,13 @@ class Setup:
     """The descriptor of the compiled code."""
     shared: int
     folders: tuple[Folder, ...] = ()
-    stdin: int | None = None
-    stdout: int | None = None
-    stderr: int | None = None
+    stdin: bool = False
+    """Whether the parent reads stdin for the guest; if not, it is what the policy says, or empty."""
+    stdout: str = "discard"
+    stderr: str = "discard"
+    """What the parent does with the output: ``capture``, ``inherit`` or ``discard``."""
+    terminals: tuple[bool, bool, bool] = (False, False, False)
+    """Which of stdin, stdout and stderr are terminals."""
     args: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     """What the policy passes on of the parent's environment, which a worker has not."""

@@ -15,9 +15,19 @@ from aegis.engine.classify import own_failure
 from aegis.engine.convert.shape import Unfit, fit_arguments
 from aegis.engine.threads import MAIN, NESTED, where
 from aegis.engine.ticker import ticker
-from aegis.errors import AegisError, CallError, GuestExit, SandboxStateError, WorkerCrashed
+from aegis.errors import (
+    AegisError,
+    CallError,
+    Cancelled,
+    DeadlineExceeded,
+    GuestExit,
+    OutputExceeded,
+    SandboxStateError,
+    WorkerCrashed,
+)
 from aegis.isolation import told
 from aegis.isolation.codec import Signature
+from aegis.isolation.delivery import STREAM_MESSAGES, Delivery
 from aegis.isolation.faults import from_plain, out_of_memory
 from aegis.isolation.serving import DEEP, UNFIT, are_of
 from aegis.isolation.wire import Broken, Gone, Late
@@ -35,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["IsolatedStore", "RemoteMemory"]
 
 _CLOSING = 1.0
+_SETTLING, _SETTLING_MOST = 1.0, 30.0
+"""Seconds that a worker has at least, and at most, to get ready."""
 _DEEPEST = 40
 """Host calls inside one another. Each is a dozen frames of Python, and its stack must never end in our own code."""
 _UNLIMITED = 1 << 62
@@ -47,11 +59,11 @@ class IsolatedStore:
     owner = 0
 
     def __init__(
-        self, worker: Worker, plan: Any, door: Door, host: HostFunctions, end: Callable[[Worker, bool], None], *,
-        farewell: bool = True,
+        self, worker: Worker, plan: Any, door: Door, host: HostFunctions, end: Callable[[Worker, bool], None],
+        delivery: Delivery, *, farewell: bool = True,
     ) -> None:  # fmt: skip
         self.worker, self.plan, self.door = worker, plan, door
-        self.host = host
+        self.host, self.delivery = host, delivery
         self.handles: ParentHandles | None = host.handles
         self.token: list[None] = [None]
         self.alone = not host.any
@@ -63,26 +75,33 @@ class IsolatedStore:
         self._fuel = plan.limits.fuel or _UNLIMITED
         self._memory = 0
         self.written = {1: 0, 2: 0}
-        self.undelivered: tuple[str, OSError] | None = None
         self._signatures: dict[str, Signature] = {}
         self._grace = 0.1
         self._farewell = farewell
+        self._settling = False
+        """Whether the worker is still getting ready."""
         self._depth = 0
         self._crash: AegisError = WorkerCrashed("the worker process is gone", signal=0)
 
     # -- life ----------------------------------------------------------------------------------
 
-    def begin(self, setup: bytes, descriptors: Sequence[int], grace: float, patience: float) -> None:
-        """Hand the setup over and wait until the guest is instantiated, its start function included."""
+    def begin(self, setup: bytes, descriptors: Sequence[int], grace: float) -> None:
+        """Hand the setup over and wait until the guest is instantiated, its start function included.
+
+        The worker has as long to get ready as a call may take, within bounds. The guest's own time begins after that.
+        """
         self._grace = grace
         self.token.pop()
         try:
             self.arm()
-            answer = self._ask(["setup", setup], descriptors, extra=patience)
+            self._settling = True
+            answer = self._ask(["setup", setup], descriptors)
             self.layers = self._understood(lambda: told.layers(answer))
         except BaseException:
             self._let_go(clean=False)
             raise
+        finally:
+            self._settling = False
         self.token.append(None)
 
     @property
@@ -90,7 +109,7 @@ class IsolatedStore:
         return self._closed
 
     def close(self) -> None:
-        """End the sandbox in the worker, and the worker or its duty; a farewell tells what was not delivered."""
+        """End the sandbox, and its worker unless that can serve another sandbox."""
         if self._closed:
             return
         clean = False
@@ -100,7 +119,7 @@ class IsolatedStore:
         try:
             until = time.monotonic() + _CLOSING
             self.worker.channel.send(["finish"], until=until)
-            clean, self.undelivered = told.farewell(self._reply(until))
+            clean = told.farewell(self._reply(until))
         except (Broken, Late):
             pass
         self._let_go(clean=clean)
@@ -245,34 +264,43 @@ class IsolatedStore:
 
     # -- messages --------------------------------------------------------------------------------
 
-    def _ask(self, message: list[Any], descriptors: Sequence[int] = (), *, extra: float = 0.0, mark: int = 0) -> Any:
+    def _ask(self, message: list[Any], descriptors: Sequence[int] = (), *, mark: int = 0) -> Any:
         """As :meth:`_converse`, for what is of its types for certain: whoever denies that is not believed."""
         try:
-            return self._converse(message, descriptors, extra=extra, mark=mark)
+            return self._converse(message, descriptors, mark=mark)
         except _Unfit:
             raise self._died(Broken("arguments refused that fit")) from None
 
-    def _converse(
-        self, message: list[Any], descriptors: Sequence[int] = (), *, extra: float = 0.0, mark: int = 0
-    ) -> Any:
+    def _converse(self, message: list[Any], descriptors: Sequence[int] = (), *, mark: int = 0) -> Any:
         """Ask the worker for something and serve what it asks meanwhile; return its answer or raise what it says."""
         if self._closed:
             raise SandboxStateError("the sandbox is closed", state="closed")
-        until = self.door.deadline + self._grace + extra
+        until = self._until()
         try:
             self._say(message, descriptors, until)
+            if self._settling and self.worker.pid:  # the fork server may just have been started
+                self.arm()
+                until = self._until()
             while True:
                 reply = self._next(until)
-                if self._served(reply):
+                if reply == ["settled"] and self._settling:
+                    self._settling = False
+                    self.arm()
+                    until = self._until()
+                    continue
+                if self._served(reply, until):
                     until = self._pressed(until)
                     continue
                 kind, value, account, taken = reply
                 self._note(account, taken, mark)
+                self.delivery.forget()
                 break
         except Late:
             raise self._killed() from None
         except Broken as reason:
             raise self._died(reason) from None
+        except OutputExceeded as error:
+            raise self._overrun(error) from None
         return self._told(message[0], kind, value)
 
     def _say(self, message: list[Any], descriptors: Sequence[int], until: float) -> None:
@@ -280,6 +308,13 @@ class IsolatedStore:
             self.worker.channel.send(message, descriptors, until=until)
         except TypeError:
             raise _Unfit from None  # it is not plain data, so it is not of its type
+
+    def _until(self) -> float:
+        """Return when the worker is killed if it has not answered."""
+        end = self.door.deadline
+        if self._settling:
+            end = min(max(end, self.armed + _SETTLING), self.armed + _SETTLING_MOST)
+        return end + self._grace
 
     def _pressed(self, until: float) -> float:
         """Return until when to listen to a worker that talks and does not answer; raise :class:`Late` by then."""
@@ -319,6 +354,9 @@ class IsolatedStore:
     def _next(self, until: float) -> Any:
         """Return the next message. A cancellation that is not answered in time is :class:`Late` too."""
         channel, door = self.worker.channel, self.door
+        while self.delivery.pending and not self.delivery.wait(channel, until):
+            if door.stop is not None or time.monotonic() >= until:
+                break
         try:
             return channel.recv(until, lambda: door.stop is not None)
         except Late:
@@ -326,11 +364,13 @@ class IsolatedStore:
                 raise
         return channel.recv(min(until, time.monotonic() + self._grace))
 
-    def _served(self, message: Any) -> bool:
+    def _served(self, message: Any, until: float) -> bool:
         """Serve a message that is no answer; tell whether it was one to serve."""
         kind = message[0] if isinstance(message, list) and message else None
         if kind == "host":
             self._host(message)
+        elif type(kind) is str and kind in STREAM_MESSAGES:
+            self._stream(message, until)
         elif kind == "called":
             call = told.observed(message)
             if self.door.observe_call is not None:
@@ -344,6 +384,12 @@ class IsolatedStore:
         else:
             raise Broken("a message of unknown kind")
         return True
+
+    def _stream(self, message: list[Any], until: float) -> None:
+        try:
+            self.delivery.serve(message, self.worker.channel, until)
+        except (DeadlineExceeded, Cancelled):
+            raise Late from None  # the stream did not take the output in time
 
     def _host(self, message: list[Any]) -> None:
         """Call one of the embedder's functions, on this thread, and answer what came of it."""
@@ -390,8 +436,16 @@ class IsolatedStore:
         except Broken as reason:
             raise self._died(reason) from None
 
+    def _overrun(self, error: AegisError) -> AegisError:
+        """The worker went past a limit that is enforced here."""
+        self._let_go(clean=False)
+        self._crash = error
+        return error
+
     def _killed(self) -> AegisError:
         """The worker did not end its call in time."""
+        self.worker.kill()
+        self.delivery.last_words(self.worker.channel)
         self._let_go(clean=False)
         stop = self.door.overdue()
         self._crash = stop if stop is not None else self.door.timeout()
@@ -401,8 +455,11 @@ class IsolatedStore:
         """The worker is gone, or not to be understood, which is as bad."""
         if self._closed:
             return self._crash  # it was found out in a call inside this one
-        self.worker.kill()
+        if not isinstance(reason, Gone):
+            self.worker.kill()
         crash = self.worker.crashed()
+        if isinstance(reason, Gone):
+            self.delivery.last_words(self.worker.channel)
         if self.door.stop is not None:
             return self.door.stop
         if crash.signal == 9 and not isinstance(reason, Gone):

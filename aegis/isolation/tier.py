@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from aegis.descriptors import standard_reserved
 from aegis.engine.config import EngineConfig
 from aegis.errors import AegisInternalError
 from aegis.host import Protected, offers
 from aegis.host.preopens import Preopen, acquire_filesystem
-from aegis.host.stdio import acquire_stdio
+from aegis.host.stdio import Stdio, acquire_stdio
 from aegis.isolation.compiling import Code, code_for
+from aegis.isolation.delivery import Delivery
 from aegis.isolation.objects import ParentHandles
 from aegis.isolation.plans import ComponentOutline, ModuleOutline
 from aegis.isolation.pool import Pool, Worker
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
     from aegis.wit.values import ResourceHandle
 
 __all__ = ["Isolated"]
-
-_SETTLING = 5.0
-"""Seconds that a worker has to get ready, beside the guest's own start."""
-_STATES = 1 << 26
 
 
 class Isolated(Tier):
@@ -141,22 +137,33 @@ class Isolated(Tier):
     def _begin(
         self, owner: Owner, plan: Any, host: HostFunctions, remote: tuple[tuple[str, str], ...], observed: bool
     ) -> IsolatedStore:
+        with standard_reserved():
+            return self._begun(owner, plan, host, remote, observed)
+
+    def _begun(
+        self, owner: Owner, plan: Any, host: HostFunctions, remote: tuple[tuple[str, str], ...], observed: bool
+    ) -> IsolatedStore:
         artifact, policy = plan.artifact, self.policy_of(owner)
         parcel = _Parcel(self.prepare(artifact, f"the {artifact.kind}", plan.config).descriptor)
+        stdio: Stdio | None = None
         try:
-            parcel.fill(policy, owner, self.protected)
+            parcel.fill(policy, self.protected)
+            stdio = acquire_stdio(policy.stdio, policy.limits, owner._door)
             line = self._line(artifact, plan, parcel)
             worker = self.pool.take_used(line) or self._fresh(artifact)
-            farewell = line is not None or parcel.inherits
-            store = IsolatedStore(worker, plan, owner._door, host, self._ender(line), farewell=farewell)
-            setup = self._setup(owner, plan, policy, parcel, worker, remote, observed)
-            store.begin(pack(setup, self.known), parcel.descriptors, self.options.grace, _SETTLING)
+            delivery = Delivery(stdio)
+            store = IsolatedStore(
+                worker, plan, owner._door, host, self._ender(line), delivery, farewell=line is not None
+            )
+            setup = self._setup(owner, plan, policy, parcel, delivery, worker, remote, observed)
+            store.begin(pack(setup, self.known), parcel.descriptors, self.options.grace)
         except BaseException:
-            parcel.close_output()
+            if stdio is not None:
+                stdio.close()
             raise
         finally:
             parcel.close()
-        owner._grants = _Grants(store, parcel, host)
+        owner._grants = _Grants(store, stdio, host)
         return store
 
     def _fresh(self, artifact: Artifact) -> Worker:
@@ -181,16 +188,18 @@ class Isolated(Tier):
         return end
 
     def _setup(
-        self, owner: Owner, plan: Any, policy: Policy, parcel: _Parcel, worker: Worker,
+        self, owner: Owner, plan: Any, policy: Policy, parcel: _Parcel, delivery: Delivery, worker: Worker,
         remote: tuple[tuple[str, str], ...], observed: bool,
     ) -> Setup:  # fmt: skip
         artifact = plan.artifact
         module = artifact.kind == "module"
+        stdio = delivery.stdio
         return Setup(
             policy=_without_secrets(policy), config=plan.config, kind=artifact.kind, digest=artifact.digest,
             shape=artifact.info if module else (artifact.anatomy, artifact.world),
-            code=0, shared=parcel.add(worker.shared), folders=tuple(parcel.folders), stdin=parcel.stdin,
-            stdout=parcel.stdout, stderr=parcel.stderr, args=owner._args, environment=tuple(_environment(policy)),
+            code=0, shared=parcel.add(worker.shared), folders=tuple(parcel.folders),
+            stdin=stdio.stdin.descriptor is not None, stdout=stdio.stdout.mode, stderr=stdio.stderr.mode,
+            terminals=delivery.terminals(), args=owner._args, environment=tuple(_environment(policy)),
             remote=remote, observed=observed and owner._bus.active, denials=owner._denied is not None,
             trap_missing=owner._trap_missing, data_bytes=self._data_bytes(policy), strict=self.options.strict,
             skip=self.options.without,
@@ -210,44 +219,17 @@ class _Parcel:
     def __init__(self, code: int) -> None:
         self.descriptors = [code]
         self.folders: list[Folder] = []
-        self.stdin: int | None = None
-        self.stdout: int | None = None
-        self.stderr: int | None = None
-        self.output: dict[int, int] = {}
-        self.inherits = False
-        """Whether the guest writes to the parent's own output."""
         self._preopens: list[Preopen] = []
-        self._owned: list[int] = []
-        self._closers: list[Callable[[], Any]] = []
 
     def add(self, descriptor: int) -> int:
         """Put a descriptor in, and return its place."""
         self.descriptors.append(descriptor)
         return len(self.descriptors) - 1
 
-    def fill(self, policy: Policy, owner: Owner, protected: Sequence[Protected]) -> None:
+    def fill(self, policy: Policy, protected: Sequence[Protected]) -> None:
         """Open what was granted; raise ``PolicyError`` for what cannot be."""
         self._preopens = acquire_filesystem(policy.filesystem, protected)
         self.folders = [self._folder(preopen) for preopen in self._preopens]
-        stdio = policy.stdio
-        if isinstance(stdio.stdin, str) and stdio.stdin != "empty":
-            opened = acquire_stdio(stdio, policy.limits, owner._door).stdin
-            if opened.descriptor is not None:
-                self.stdin = self.add(opened.descriptor)
-                if opened.descriptor != 0:
-                    self._owned.append(opened.descriptor)
-        self.stdout = self._output(1, stdio.stdout)
-        self.stderr = self._output(2, stdio.stderr)
-
-    def _output(self, number: int, mode: str) -> int | None:
-        if mode == "discard":
-            return None
-        if mode == "inherit":
-            self.inherits = True
-            return self.add(number)
-        self.output[number] = kept = os.memfd_create("aegis-output", os.MFD_CLOEXEC)
-        self._closers.append(weakref.finalize(self, os.close, kept))  # a sandbox may be forgotten
-        return self.add(kept)
 
     def _folder(self, preopen: Preopen) -> Folder:
         directory = preopen.directory
@@ -262,49 +244,38 @@ class _Parcel:
         """Close what the worker has its own copies of now."""
         for preopen in self._preopens:
             preopen.directory.close()
-        for descriptor in self._owned:
-            os.close(descriptor)
-        self._preopens, self._owned = [], []
-
-    def close_output(self) -> None:
-        """Close what captures output."""
-        self.output = {}
-        for close in self._closers:
-            close()
+        self._preopens = []
 
 
 class _Grants:
     """What a sandbox's meter asks of its grants, where those are in a worker."""
 
-    def __init__(self, store: IsolatedStore, parcel: _Parcel, host: HostFunctions) -> None:
-        self._store, self._parcel, self._host = store, parcel, host
+    def __init__(self, store: IsolatedStore, stdio: Stdio, host: HostFunctions) -> None:
+        self._store, self._stdio, self._host = store, stdio, host
         self.stdio = self
 
     def written(self, stream: int) -> int:
-        """Bytes that the guest wrote to stdout (1) or stderr (2), as far as the worker told."""
-        return max(self._store.written[stream], len(self._captured(stream)))
+        """Bytes that the guest wrote to stdout (1) or stderr (2); of discarded output only the worker knows."""
+        output = self._stdio.stdout if stream == 1 else self._stdio.stderr
+        return self._store.written[stream] if output.mode == "discard" else output.written
 
     def stdout_bytes(self) -> bytes:
         """What was captured of stdout, whatever became of the worker."""
-        return self._captured(1)
+        return self._stdio.stdout_bytes()
 
     def stderr_bytes(self) -> bytes:
         """What was captured of stderr, whatever became of the worker."""
-        return self._captured(2)
-
-    def _captured(self, stream: int) -> bytes:
-        descriptor = self._parcel.output.get(stream)
-        return b"" if descriptor is None else os.pread(descriptor, _STATES, 0)
+        return self._stdio.stderr_bytes()
 
     def failure(self) -> tuple[str, OSError] | None:
         """The stream whose output could not be delivered, and why."""
-        return self._store.undelivered
+        return self._stdio.failure()
 
     def close(self) -> None:
-        """Close what captured, and let the embedder's objects know that the guest holds them no more."""
+        """Close stdin, and let the embedder's objects know that the guest holds them no more."""
         if self._host.handles is not None:
             self._host.handles.close()
-        self._parcel.close_output()
+        self._stdio.close()
 
 
 def _in_the_worker(*_: Any) -> Any:

@@ -12,6 +12,7 @@ from aegis.host.filesystem import Directory, GrantedFile
 from aegis.host.preopens import Preopen
 from aegis.host.stdio import Input, Output, Stdio
 from aegis.isolation.setup import Folder, Setup
+from aegis.isolation.streams import RemoteInput, RemoteOutput, RemoteStreams
 from aegis.providers import Providers
 from aegis.tier import InProcess, Owner
 from aegis.values import CallScope
@@ -22,10 +23,14 @@ __all__ = ["WorkerTier"]
 class WorkerTier(InProcess):
     """Runs a guest here, in the worker, on what the parent handed over."""
 
-    def __init__(self, setup: Setup, descriptors: Sequence[int], providers: Callable[[Any], Providers]) -> None:
+    def __init__(
+        self, setup: Setup, descriptors: Sequence[int], providers: Callable[[Any], Providers],
+        streams: Callable[[CallScope], RemoteStreams],
+    ) -> None:  # fmt: skip
         super().__init__(setup.policy, setup.config, setup.config)
         self._explain = None  # the parent does that, and would not believe it
         self._setup, self._descriptors, self._providers = setup, descriptors, providers
+        self._streams = streams
 
     def engine_of(self, artifact: Artifact, *, watched: bool = False, pooled: bool = True) -> EngineConfig:
         """Return the kind of engine that the parent chose: its code is what came."""
@@ -45,20 +50,22 @@ class WorkerTier(InProcess):
 
     def _stdio(self, scope: CallScope) -> Stdio:
         setup, limits = self._setup, self.policy.limits
-        stdin = setup.policy.stdio.stdin
-        source: bytes | int = stdin if isinstance(stdin, bytes) else b""
-        if setup.stdin is not None:
-            source = self._descriptors[setup.stdin]
+        streams = self._streams(scope)
+        given = setup.policy.stdio.stdin
+        stdin: Input = Input(given if isinstance(given, bytes) else b"", scope)
+        if setup.stdin:
+            stdin = RemoteInput(streams, scope, terminal=setup.terminals[0])
         return Stdio(
-            Input(source, scope),
-            self._output("stdout", setup.stdout, limits.stdout, scope),
-            self._output("stderr", setup.stderr, limits.stderr, scope),
+            stdin,
+            self._output(1, setup.stdout, limits.stdout, streams, scope),
+            self._output(2, setup.stderr, limits.stderr, streams, scope),
         )
 
-    def _output(self, name: str, place: int | None, limit: int | None, scope: CallScope) -> Output:
-        if place is None:
-            return Output(name, "discard", -1, limit, scope)
-        return Output(name, "inherit", self._descriptors[place], limit, scope)
+    def _output(self, number: int, mode: str, limit: int | None, streams: RemoteStreams, scope: CallScope) -> Output:
+        if mode == "discard":
+            return Output("stdout" if number == 1 else "stderr", mode, -1, limit, scope)
+        terminal = self._setup.terminals[number]
+        return RemoteOutput(number, mode, limit, scope, streams, terminal=terminal)
 
     def _preopen(self, folder: Folder) -> Preopen:
         only = None

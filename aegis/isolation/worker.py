@@ -31,11 +31,12 @@ from aegis.isolation.pool import REGION
 from aegis.isolation.rehearsal import Script, rehearse
 from aegis.isolation.remote import RemoteProviders, WorkerHandles, core_function
 from aegis.isolation.setup import ACCOUNT, Brief, Compile, Setup, unpack
+from aegis.isolation.streams import NOTICES, RemoteStreams
 from aegis.isolation.wire import Broken, Channel, Region
 from aegis.isolation.within import WorkerTier
 from aegis.policy import Policy
 from aegis.sandbox import Sandbox
-from aegis.values import Decision, MemoryFault
+from aegis.values import CallScope, Decision, MemoryFault
 from aegis.wit.results import attempt
 from aegis.wit.types import Result
 
@@ -54,7 +55,9 @@ def main(conversation: int, cancel: int, said: int, brief: bytes, script: Script
     nothing = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1):
         os.dup2(nothing, number)
+    os.close(nothing)
     os.dup2(said, 2)
+    os.close(said)
     end = socket.socket(fileno=conversation)
     told: Brief = pickle.loads(brief)
     begun = begin_closing(told)
@@ -119,6 +122,7 @@ class Session:
         self.signatures: dict[str, Signature] = {}
         self.handles: WorkerHandles | None = None
         self.sandbox: Sandbox | None = None
+        self.streams: RemoteStreams | None = None
         self.asked = self.told = 0
         self.artifact: Any = None
         self.layers: list[Any] = []
@@ -144,7 +148,7 @@ class Session:
         else:
             self.handles = WorkerHandles(self.artifact.world)
             self.handles.ask = self.ask
-        tier = WorkerTier(setup, self.descriptors, self._providers)
+        tier = WorkerTier(setup, self.descriptors, self._providers, self._made_streams)
         self.sandbox = Sandbox(
             tier, imports=imports, args=setup.args, subscribers=(self.event,) if setup.observed else (),
             measured=True, denied=None if setup.observed else self.denied,
@@ -168,6 +172,10 @@ class Session:
         assert self.handles is not None
         return RemoteProviders(component, self.setup.remote, self.handles)
 
+    def _made_streams(self, scope: CallScope) -> RemoteStreams:
+        self.streams = RemoteStreams(self.channel, scope, self.handle)
+        return self.streams
+
     def _core(self, number: int) -> Callable[..., Any]:
         wanted = self.setup.shape.imports[number]
         return core_function(wanted, number, self.ask).call
@@ -190,6 +198,7 @@ class Session:
     def serve_all(self) -> None:
         """Serve one sandbox after the other, as long as the parent has one."""
         while True:
+            self.channel.send(["settled"])
             self._answer(self._begin)
             while self.handle(self.channel.recv()):
                 pass
@@ -217,7 +226,7 @@ class Session:
         """Let go of a sandbox that ended, and of what it was given."""
         assert self.sandbox is not None
         self.sandbox.close()
-        self.sandbox = self.handles = None
+        self.sandbox = self.handles = self.streams = None
         self.signatures = {}
         self.asked = 0
         for descriptor in self.descriptors:
@@ -226,7 +235,11 @@ class Session:
         gc.collect()
 
     def handle(self, message: list[Any]) -> bool:
-        """Serve one request; tell whether there may be another."""
+        """Serve one message; tell whether there may be another."""
+        if message[0] in NOTICES:
+            if self.streams is not None:
+                self.streams.note(message)
+            return True
         operation = self.operations[message[0]]
         self.told = 0
         self._answer(lambda: operation(*message[1:]))
@@ -244,6 +257,8 @@ class Session:
         except BaseException as error:
             answer = ["fail", to_plain(error)]
         taken = [] if self.handles is None else self.handles.consumed()
+        if self.streams is not None:
+            self.streams.forget()
         self.channel.send([*answer, self.account(), taken])
 
     def account(self) -> bytes:
@@ -316,11 +331,8 @@ class Session:
             handle.drop()
             self.handles.kept.pop(number, None)
 
-    def finish(self) -> Any:
-        """End the sandbox; return what could not be delivered of its output."""
-        assert self.sandbox is not None
-        lost = self.sandbox.undelivered
-        return None if lost is None else [lost[0], lost[1].errno]
+    def finish(self) -> None:
+        """End the sandbox."""
 
     # -- what is asked of the parent -------------------------------------------------------------
 

@@ -187,6 +187,7 @@ CONDITIONS: list[tuple[str, tuple[int, ...], int]] = [
     ("prlimit64", (0, 3, 1 << 32, 0), DENIED),
     ("prlimit64", (1, 3, 0, 0x1000), DENIED),
     ("fcntl", (5, 3), ALLOW),  # F_GETFL
+    ("fcntl", (5, 4), DENIED),  # F_SETFL: O_APPEND and O_NONBLOCK belong to an open file, not to a process
     ("fcntl", (5, 1030), ALLOW),  # F_DUPFD_CLOEXEC
     ("fcntl", (5, 8, 1), DENIED),  # F_SETOWN: signals to others
     ("fcntl", (5, 10), DENIED),  # F_SETSIG

@@ -83,7 +83,7 @@ _MSG_FASTOPEN = 0x20000000  # connects without connect(2), which is where Landlo
 _THREAD = 0x003D0F00  # VM|FS|FILES|SIGHAND|THREAD|SYSVSEM|SETTLS|PARENT_SETTID|CHILD_CLEARTID
 _CLONE_DETACHED = 0x00400000  # musl sets it, and the kernel ignores it
 _CLONE: Rule = ((Where(0, (_THREAD,), ~_CLONE_DETACHED & 0xFFFFFFFF), Where(0, (0,), upper=True)),)
-_FCNTL: Rule = ((Where(1, (0, 1, 2, 3, 4, 1030, 1033, 1034)),),)  # DUPFD, GETFD to SETFL, DUPFD_CLOEXEC, seals
+_FCNTL: Rule = ((Where(1, (0, 1, 2, 3, 1030, 1033, 1034)),),)  # DUPFD, GETFD, SETFD, GETFL, DUPFD_CLOEXEC, seals
 _IOCTL: Rule = ((Where(1, (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)),),)  # TCGETS, FIONREAD, FIONBIO, FIO(N)CLEX
 _PRCTL: Rule = ((Where(0, (15, 16)),),)  # PR_SET_NAME, PR_GET_NAME: names of threads
 _PRLIMIT: Rule = ((Where(0, (0,)), Where(2, (_NULL,)), Where(2, (_NULL,), upper=True)),)  # reads, does not set
