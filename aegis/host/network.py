@@ -7,7 +7,6 @@ which name an address came from (:mod:`aegis.host.judge`), so that a rule for th
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
@@ -18,29 +17,20 @@ from aegis.descriptors import above_standard, socket_above_standard
 from aegis.errors import QuotaExceeded
 from aegis.host.judge import ANSWERS_JUDGED, NetworkJudge
 from aegis.host.nowhere import Nowhere
+from aegis.host.resolving import Resolver, resolvers, system_resolver
 from aegis.limits import Limits, format_bytes
 from aegis.policy.network import NetworkCapability, NetworkVerdict
 from aegis.values import CallScope, Decision
 
-__all__ = ["Lookup", "Network", "Resolver", "shown"]
+__all__ = ["LOOKUPS_AT_ONCE", "Lookup", "Network", "Resolver", "shown", "withheld_decision"]
 
-Resolver = Callable[[str], list[str]]
-"""Gives the addresses of a name, in order of preference, and may add the names that it is an alias of, which are judged
-too; raises ``socket.gaierror``."""
-
-_LOOKUPS = 4
+LOOKUPS_AT_ONCE = 4
+"""Names that one sandbox may be looking up at the same time."""
 
 
 def shown(host: str, port: int) -> str:
     """Return an address and port as a pattern spells them."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def system_resolver(name: str) -> list[str]:
-    """Ask the system, as any program would; the canonical name, which ends a chain of CNAMEs, comes last."""
-    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_CANONNAME)
-    answers = [str(entry[4][0]).partition("%")[0] for entry in found]
-    return list(dict.fromkeys([*answers, *(entry[3] for entry in found if entry[3])]))
 
 
 class Closing(Protocol):
@@ -58,10 +48,12 @@ class Network:
         limits: Limits,
         scope: CallScope,
         resolver: Resolver = system_resolver,
+        begin: Callable[[str], Lookup] | None = None,
     ) -> None:
         self._capability = capability or NetworkCapability()
         self.limits, self.scope = limits, scope
         self.resolver = resolver
+        self._begin = begin or (lambda name: SystemLookup(self.resolver, name))
         self._judge = NetworkJudge(self._capability)
         self._open: set[socket.socket] = set()
         self._lookups: set[Lookup] = set()
@@ -137,9 +129,9 @@ class Network:
 
     def look_up(self, name: str) -> Lookup:
         """Begin to look up a name that may be looked up; raise ``OSError`` when too many are under way."""
-        if self.full() or len(self._lookups) >= _LOOKUPS:
+        if self.full() or len(self._lookups) >= LOOKUPS_AT_ONCE:
             raise OSError("too many names are being looked up")
-        lookup = Lookup(self, name)
+        lookup = self._begin(name)
         self._lookups.add(lookup)
         return lookup
 
@@ -149,14 +141,7 @@ class Network:
         resolved = self._resolved(lookup.name, lookup.addresses)
         found = self._judge.permitted(lookup.name, resolved, self.limits.resolver_answers)
         if lookup.addresses and not found:
-            first = lookup.addresses[0]
-            verdict = self._judge.answer(lookup.name, first)
-            self.scope.decided(
-                Decision(
-                    capability="network", action="look up", target=lookup.name, allowed=False,
-                    rule=verdict.rule, remedy=f"tcp://{shown(first, 0)[:-1]}*",
-                )
-            )  # fmt: skip
+            self.scope.decided(withheld_decision(self._judge, lookup.name, lookup.addresses[0]))
         return found
 
     def _resolved(self, name: str, answers: list[str]) -> list[str]:
@@ -170,7 +155,7 @@ class Network:
         return resolved
 
     def forget(self, lookup: Lookup) -> None:
-        """The guest gave a lookup up. It counts until its thread ends: given up, they would have no limit."""
+        """Close a look-up that the guest gave up. One that a resolver thread is busy with counts until it is answered."""
         lookup.close()
         self._settle()
 
@@ -235,34 +220,70 @@ class Network:
             self._lookups.pop().close()
 
 
-class Lookup:
-    """A name being looked up on a thread of its own, for the system's resolver cannot be interrupted.
+class Lookup(Protocol):
+    """A name that is being looked up."""
 
-    ``descriptor`` becomes readable when it is done. A thread that is given up ends by itself, later.
-    """
+    name: str
+    addresses: list[str]
+    error: OSError | None
+    withheld: bool
+    """Whether the name has addresses and the policy lets none of them be known."""
+    descriptor: int
+    """Becomes readable when the look-up is done, and perhaps before; negative once it was closed."""
 
-    def __init__(self, network: Network, name: str) -> None:
+    @property
+    def done(self) -> bool:
+        """Whether it was answered, or withdrawn before it was asked."""
+        ...
+
+    def close(self) -> None:
+        """Stop waiting for the answer, and release the descriptor."""
+        ...
+
+
+class SystemLookup:
+    """A name that the system's resolver looks up, on a thread of :data:`~aegis.host.resolving.resolvers`."""
+
+    withheld = False
+
+    def __init__(self, resolver: Resolver, name: str) -> None:
         self.name = name
         self.addresses: list[str] = []
         self.error: OSError | None = None
         self.done = False
+        self._lock = threading.RLock()
         self.descriptor, self._writing = map(above_standard, os.pipe())
-        thread = threading.Thread(target=self._run, args=(network.resolver,), name="aegis-resolver", daemon=True)
-        thread.start()
-
-    def _run(self, resolver: Resolver) -> None:
         try:
-            self.addresses = resolver(self.name)
-        except OSError as error:
-            self.error = error
-        except Exception:
-            self.error = socket.gaierror(socket.EAI_FAIL, "the resolver failed")
-        self.done = True
-        with contextlib.suppress(OSError):
-            os.close(self._writing)
+            self._question = resolvers.ask(name, resolver, self._answered)
+        except OSError:
+            self._close_pipe()
+            raise
+
+    def _answered(self, addresses: list[str], error: OSError | None) -> None:
+        with self._lock:
+            self.addresses, self.error, self.done = addresses, error, True
+            writing, self._writing = self._writing, -1
+            if writing >= 0:
+                os.close(writing)
 
     def close(self) -> None:
-        """Let go of the descriptor."""
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        """Release both ends of the pipe at once: a look-up that is given up costs no descriptor."""
+        if resolvers.withdraw(self._question):
+            self.done = True
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
+        with self._lock:
+            ends = self.descriptor, self._writing
+            self.descriptor = self._writing = -1
+        for end in ends:
+            if end >= 0:
+                os.close(end)
+
+
+def withheld_decision(judge: NetworkJudge, name: str, address: str) -> Decision:
+    """Return the denial of a name whose addresses, of which ``address`` is the first, may not be known."""
+    return Decision(
+        capability="network", action="look up", target=name, allowed=False, rule=judge.answer(name, address).rule,
+        remedy=f"tcp://{shown(address, 0)[:-1]}*",
+    )  # fmt: skip

@@ -90,6 +90,8 @@ class Transport:
             return
         self._lookup = None
         self._network.forget(lookup)
+        if lookup.withheld:
+            raise HttpFault("destination-IP-prohibited")
         if lookup.error is not None or not lookup.addresses:
             raise HttpFault("DNS-error", ("the name does not resolve", None))
         self._addresses = self._network.vetted(self._scheme, self._host, self._port, self._method, lookup.addresses)

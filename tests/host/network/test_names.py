@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from aegis.bindings.wasi_sockets_network import IpAddressIpv4, IpAddressIpv6
 from aegis.errors import DeadlineExceeded
 from aegis.host.network import Network
+from aegis.host.resolving import RESOLVER_THREADS, ResolverPool, resolvers
 from aegis.limits import Limits
 from aegis.policy import NetworkCapability
 from tests.host.http.servers import raw_server
@@ -253,12 +255,109 @@ def test_no_descriptor_is_left_of_a_lookup(dropped: bool, waiting: Waiting) -> N
     before = descriptors()
     with guest("*.example:*", resolver=waiting) as made:
         stream = begin(made)
+        assert not descriptors() <= before
         if dropped:
             stream.__drop__()
-        assert not descriptors() <= before
+            assert descriptors() <= before
+    assert descriptors() <= before
     waiting.go.set()
     ended()
     assert descriptors() <= before
+
+
+# -- the threads that wait for the resolver ------------------------------------------------------------
+
+
+def resolver_threads() -> int:
+    return sum(thread.name == "aegis-resolver" for thread in threading.enumerate())
+
+
+def test_the_look_ups_of_many_sandboxes_share_a_bounded_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, go = threading.Semaphore(0), threading.Event()
+
+    def slow(name: str, *_: Any, **__: Any) -> list[Any]:
+        asked.release()
+        go.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    before = descriptors()
+    with contextlib.ExitStack() as opened:
+        opened.callback(ended)
+        opened.callback(go.set)
+        for _ in range(100):
+            with guest("*.example:*") as made:
+                for n in range(4):
+                    begin(made, f"a{n}.example")
+            assert descriptors() <= before
+        for _ in range(RESOLVER_THREADS):
+            assert asked.acquire(timeout=20)
+        assert resolver_threads() == RESOLVER_THREADS
+        assert not asked.acquire(blocking=False)
+        assert not resolvers._line
+
+
+def test_a_look_up_waits_in_line_until_a_thread_is_free(waiting: Waiting) -> None:
+    with contextlib.ExitStack() as opened:
+        busy = [opened.enter_context(guest("*.example:*", resolver=waiting)) for _ in range(RESOLVER_THREADS // 4)]
+        for made in busy:
+            for n in range(4):
+                begin(made, f"a{n}.example")
+        last = opened.enter_context(guest("*.example:*", resolver=names(late_example=["1.1.1.1"])))
+        stream = begin(last, "late.example")
+        assert refusal(stream.resolve_next_address) == "would-block"
+        waiting.go.set()
+        stream.subscribe().block()
+        assert stream.resolve_next_address() == IpAddressIpv4((1, 1, 1, 1))
+
+
+def test_a_look_up_that_waits_in_line_ends_at_the_deadline(waiting: Waiting) -> None:
+    with contextlib.ExitStack() as opened:
+        for _ in range(RESOLVER_THREADS // 4):
+            made = opened.enter_context(guest("*.example:*", resolver=waiting))
+            for n in range(4):
+                begin(made, f"a{n}.example")
+        last = opened.enter_context(guest("*.example:*", resolver=names(late_example=["1.1.1.1"]), timeout=0.2))
+        with pytest.raises(DeadlineExceeded):
+            begin(last, "late.example").subscribe().block()
+
+
+def test_a_look_up_that_leaves_the_line_is_never_asked_and_no_longer_counts(waiting: Waiting) -> None:
+    with contextlib.ExitStack() as opened:
+        for _ in range(RESOLVER_THREADS // 4):
+            made = opened.enter_context(guest("*.example:*", resolver=waiting))
+            for n in range(4):
+                begin(made, f"a{n}.example")
+        asked: list[str] = []
+        last = opened.enter_context(guest("*.example:*", resolver=lambda n: asked.append(n) or ["1.1.1.1"]))  # type: ignore[func-returns-value]
+        for n in range(20):
+            begin(last, f"b{n}.example").__drop__()
+        stream = begin(last, "kept.example")
+        waiting.go.set()
+        stream.subscribe().block()
+        assert asked == ["kept.example"]
+
+
+def test_a_fork_of_the_process_has_resolver_threads_of_its_own() -> None:
+    pool, stuck, answers = ResolverPool(1), threading.Event(), queue.Queue[list[str]]()
+    pool.ask("a.example", lambda name: stuck.wait() and [], lambda found, error: None)  # type: ignore[arg-type, return-value]
+    pool.reset()
+    pool.ask("b.example", lambda name: ["1.1.1.1"], lambda found, error: answers.put(found))
+    assert answers.get(timeout=20) == ["1.1.1.1"]
+    stuck.set()
+
+
+def test_without_a_thread_to_answer_it_a_look_up_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = descriptors()
+    with guest("*.example:*", resolver=names(a_example=["1.1.1.1"])) as made:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            assert refusal(begin, made) == "new-socket-limit"
+        assert descriptors() <= before
+        assert len(look_up(made, "a.example")) == 1
 
 
 def test_a_network_asks_the_resolver_that_it_was_given() -> None:
