@@ -19,6 +19,7 @@ from functools import cache
 from aegis.descriptors import above_standard
 from aegis.errors import QuotaExceeded
 from aegis.host.beneath import Identity, Place, depth_beneath, identity, locate
+from aegis.host.times import set_times
 from aegis.limits import format_bytes
 
 __all__ = ["STATE_TREES", "Directory", "DiskQuota", "GrantedFile", "is_state"]
@@ -295,7 +296,7 @@ class Directory:
             status = os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
             if place.slash and not stat.S_ISDIR(status.st_mode):
                 raise _error(errno.ENOTDIR)
-            os.utime(place.name, ns=times(status), dir_fd=place.parent, follow_symlinks=False)
+            set_times(place.parent, times(status), place.name)
 
 
 def locate_entry(directory: Directory, path: str, *, follow: bool = False) -> Place:

@@ -155,7 +155,7 @@ class Network:
         return resolved
 
     def forget(self, lookup: Lookup) -> None:
-        """Close a look-up that the guest gave up. One that a resolver thread is busy with counts until it is answered."""
+        """Close a look-up that the guest gave up. One that occupies a resolver thread counts until it is answered."""
         lookup.close()
         self._settle()
 

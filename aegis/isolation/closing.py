@@ -18,8 +18,6 @@ __all__ = ["begin_closing", "close_doors", "close_for_compiling", "close_imports
 _FILES_BESIDE = 64
 _FILE_BYTES = 1 << 40  # the policy's own quota is exact; files in memory count here too
 _PORTS_LISTED = 64
-_DNS = 53
-_RESOLVER = ("/etc", "/run/systemd/resolve", "/run/resolvconf", "/usr/share/zoneinfo")
 
 
 def prepare_filters() -> None:
@@ -49,7 +47,7 @@ def close_doors(setup: Setup, descriptors: Sequence[int], begun: Begun) -> list[
     opened = _open()
     beside = (limits.open_files or 4096) + 3 * (limits.sockets or 256) + _FILES_BESIDE
     if network is not None:
-        _open_roots()
+        _read_roots()
     wanted = Confinement(
         data_bytes=_data_bytes(setup.data_bytes),
         cpu_seconds=None,
@@ -57,7 +55,6 @@ def close_doors(setup: Setup, descriptors: Sequence[int], begun: Begun) -> list[
         file_bytes=_FILE_BYTES,
         read_fds=readers,
         write_fds=writers,
-        read_paths=(*_RESOLVER, *_certificates()) if network is not None else (),
         network=network is not None,
         connect_ports=_ports(network, "allow"),
         bind_ports=_ports(network, "listen"),
@@ -138,27 +135,18 @@ def _ports(network: NetworkCapability | None, rules: str) -> tuple[int, ...] | N
     if network is None:
         return ()
     found: set[int] = set()
-    names = False
     for rule in getattr(network, rules):
-        names = names or rule.kind in ("name", "beneath", "class")
         low, high = rule.ports
         if high - low >= _PORTS_LISTED or len(found) > _PORTS_LISTED:
             return None
         if rule.scheme != "udp":
             found.update(range(low, high + 1))
-    return tuple(sorted(found | ({_DNS} if names and rules == "allow" else set())))
+    return tuple(sorted(found))
 
 
-def _open_roots() -> None:
-    """Read the roots of trust now: later their files are out of reach."""
+def _read_roots() -> None:
+    """Read the roots of trust: a confined worker cannot open their files."""
     with contextlib.suppress(ImportError, OSError):
         from aegis.host.http.transport import roots
 
         roots()
-
-
-def _certificates() -> tuple[str, ...]:
-    import ssl
-
-    paths = ssl.get_default_verify_paths()
-    return tuple(p for p in (paths.cafile, paths.capath) if p)

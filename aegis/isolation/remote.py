@@ -1,7 +1,10 @@
-"""In a worker: what stands for the embedder's functions and objects, which live in the parent."""
+"""In a worker: stand-ins for what lives in the parent: the embedder's functions and objects, and the resolver."""
 
 from __future__ import annotations
 
+import os
+import socket
+import stat
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,7 +12,7 @@ from aegis.engine.component.trampoline import ImportedFunction
 from aegis.errors import CallError
 from aegis.isolation.codec import Signature
 from aegis.isolation.serving import UNFIT
-from aegis.isolation.wire import Broken
+from aegis.isolation.wire import Broken, decode
 from aegis.providers import Providers
 from aegis.values import HostFunction
 from aegis.wit.types import Function, Resource
@@ -21,7 +24,9 @@ if TYPE_CHECKING:
     from aegis.engine.door import Door
     from aegis.host.wasi import Wasi
 
-__all__ = ["Ask", "HostObject", "RemoteProviders", "WorkerHandles", "core_function"]
+__all__ = ["Ask", "HostObject", "RemoteLookups", "RemoteProviders", "RemoteTimes", "WorkerHandles", "core_function"]
+
+_PACKET_BYTES = 1 << 17
 
 
 class Ask(Protocol):
@@ -156,3 +161,99 @@ def _component_function(function: ImportedFunction, number: int, handles: Worker
         return answer
 
     return call
+
+
+class RemoteLookups:
+    """Look-ups by the parent. ``ask`` sends a number and a name; answers come as packets on ``descriptor``."""
+
+    def __init__(self, descriptor: int, ask: Callable[[int, str], None]) -> None:
+        self.descriptor, self._ask = descriptor, ask
+        self._open: dict[int, RemoteLookup] = {}
+        self._next = 0
+
+    def begin(self, name: str) -> RemoteLookup:
+        """Ask for a name; the guest goes on meanwhile."""
+        number, self._next = self._next, self._next + 1
+        lookup = self._open[number] = RemoteLookup(self, name)
+        self._ask(number, name)
+        return lookup
+
+    def receive(self) -> None:
+        """Take the answers that have come, for whichever look-up."""
+        while True:
+            try:
+                packet = os.read(self.descriptor, _PACKET_BYTES)
+            except BlockingIOError:
+                return
+            if not packet:  # the parent closed its end: the sandbox is about to end
+                while self._open:
+                    self._open.popitem()[1].answer([], False, socket.EAI_FAIL)
+                return
+            number, addresses, withheld, failed = decode(packet)
+            self._open.pop(number).answer(addresses, withheld, failed)
+
+
+class RemoteLookup:
+    """A name that the parent looks up. All look-ups of a sandbox share one descriptor, so readable is not done."""
+
+    def __init__(self, lookups: RemoteLookups, name: str) -> None:
+        self._lookups, self.name = lookups, name
+        self.addresses: list[str] = []
+        self.error: OSError | None = None
+        self.withheld = False
+        self.descriptor = lookups.descriptor
+        self._done = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer has come."""
+        if not self._done:
+            self._lookups.receive()
+        return self._done
+
+    def answer(self, addresses: list[str], withheld: bool, failed: int | None) -> None:
+        """Take the answer."""
+        self.addresses, self.withheld = addresses, withheld
+        self.error = None if failed is None else socket.gaierror(failed, "the look-up failed")
+        self._done = True
+
+    def close(self) -> None:
+        """Stop waiting. The parent still answers, and until then the look-up counts."""
+        self.descriptor = -1
+
+
+class RemoteTimes:
+    """Times of files, set by the parent. ``ask`` sends a name and the times, after the descriptor went by the
+    socket ``descriptor``."""
+
+    def __init__(self, descriptor: int, ask: Callable[[str | None, tuple[int, int]], int | None]) -> None:
+        self._descriptor, self._ask = descriptor, ask
+
+    def __call__(self, descriptor: int, times: tuple[int, int], name: str | None) -> None:
+        """Set the times of an open file or directory, or of a name in a directory; raise ``OSError``."""
+        if name is None and stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            name = "."
+        if name is not None:
+            self._send(descriptor, times, name)
+            return
+        writable = _open_for_writing(descriptor)
+        try:
+            self._send(writable, times, None)
+        finally:
+            os.close(writable)
+
+    def _send(self, descriptor: int, times: tuple[int, int], name: str | None) -> None:
+        with socket.socket(fileno=os.dup(self._descriptor)) as end:
+            socket.send_fds(end, [b"t"], [descriptor])
+        failed = self._ask(name, times)
+        if failed is not None:
+            raise OSError(failed, os.strerror(failed))
+
+
+def _open_for_writing(descriptor: int) -> int:
+    """Return a descriptor of the same open file that shows the parent that this process may write it."""
+    import fcntl
+
+    if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+        return os.dup(descriptor)
+    return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)

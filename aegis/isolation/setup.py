@@ -37,7 +37,7 @@ class Brief:
         """Return what there is to tell of the sandboxes under ``policy``."""
         paths, network = policy.filesystem.paths, policy.network
         return cls(
-            reads=bool(paths) or network is not None, writes=any(path.write for path in paths),
+            reads=bool(paths), writes=any(path.write for path in paths),
             network=network is not None, listens=network is not None and bool(network.listen), skip=skip,
             known=replace(
                 policy, filesystem=FilesystemCapability(), environment=EnvironmentCapability(), imports=(),
@@ -80,6 +80,10 @@ class Setup:
     """What the parent does with the output: ``capture``, ``inherit`` or ``discard``."""
     terminals: tuple[bool, bool, bool] = (False, False, False)
     """Which of stdin, stdout and stderr are terminals."""
+    resolver: int | None = None
+    """The descriptor on which the parent answers look-ups."""
+    times: int | None = None
+    """The descriptor by which the parent gets files whose times are to be set."""
     args: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     """What the policy passes on of the parent's environment, which a worker has not."""

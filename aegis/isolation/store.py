@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from aegis.engine.door import Door
     from aegis.isolation.objects import ParentHandles
     from aegis.isolation.pool import Worker
+    from aegis.isolation.services import Services
     from aegis.isolation.serving import HostFunctions
 
 __all__ = ["IsolatedStore", "RemoteMemory"]
@@ -60,10 +61,10 @@ class IsolatedStore:
 
     def __init__(
         self, worker: Worker, plan: Any, door: Door, host: HostFunctions, end: Callable[[Worker, bool], None],
-        delivery: Delivery, *, farewell: bool = True,
+        delivery: Delivery, services: Services, *, farewell: bool = True,
     ) -> None:  # fmt: skip
         self.worker, self.plan, self.door = worker, plan, door
-        self.host, self.delivery = host, delivery
+        self.host, self.delivery, self._services = host, delivery, services
         self.handles: ParentHandles | None = host.handles
         self.token: list[None] = [None]
         self.alone = not host.any
@@ -126,6 +127,7 @@ class IsolatedStore:
 
     def _let_go(self, *, clean: bool) -> None:
         self._closed = True
+        self._services.close()
         found = self._ended.detach()
         if found is not None:
             _, end, arguments, _ = found
@@ -283,6 +285,7 @@ class IsolatedStore:
                 until = self._until()
             while True:
                 reply = self._next(until)
+                self._services.record(self.door)
                 if reply == ["settled"] and self._settling:
                     self._settling = False
                     self.arm()
@@ -379,6 +382,10 @@ class IsolatedStore:
             self.door.decided(told.decision(message))
         elif kind == "log":
             self._log(*told.line(message))
+        elif kind == "resolve":
+            self._services.resolve(message, self.door)
+        elif kind == "times":
+            self._set_times(message)
         elif kind in ("done", "fail", "fault", "unfit") and len(message) == 4:
             return False
         else:
@@ -413,6 +420,13 @@ class IsolatedStore:
 
     def _answer(self, mine: int, failed: bool, answer: Any) -> None:
         self.worker.channel.send(["answer", mine, failed, answer], until=self.door.deadline + self._grace)
+
+    def _set_times(self, message: list[Any]) -> None:
+        self.door.calls_left -= 1
+        if self.door.calls_left < 0:
+            raise Broken("more files changed than host calls")
+        mine, failed = self._services.set_times(message)
+        self._answer(mine, False, failed)
 
     def _log(self, level: str, line: str) -> None:
         import logging

@@ -18,6 +18,7 @@ from aegis.isolation.delivery import Delivery
 from aegis.isolation.objects import ParentHandles
 from aegis.isolation.plans import ComponentOutline, ModuleOutline
 from aegis.isolation.pool import Pool, Worker
+from aegis.isolation.services import Services
 from aegis.isolation.serving import ComponentFunctions, HostFunctions, ModuleFunctions
 from aegis.isolation.setup import Brief, Folder, Setup, pack
 from aegis.isolation.store import IsolatedStore, RemoteMemory
@@ -146,20 +147,23 @@ class Isolated(Tier):
         artifact, policy = plan.artifact, self.policy_of(owner)
         parcel = _Parcel(self.prepare(artifact, f"the {artifact.kind}", plan.config).descriptor)
         stdio: Stdio | None = None
+        services: Services | None = None
         try:
             parcel.fill(policy, self.protected)
+            services = parcel.serve(policy)
             stdio = acquire_stdio(policy.stdio, policy.limits, owner._door)
             line = self._line(artifact, plan, parcel)
             worker = self.pool.take_used(line) or self._fresh(artifact)
             delivery = Delivery(stdio)
             store = IsolatedStore(
-                worker, plan, owner._door, host, self._ender(line), delivery, farewell=line is not None
+                worker, plan, owner._door, host, self._ender(line), delivery, services, farewell=line is not None
             )
             setup = self._setup(owner, plan, policy, parcel, delivery, worker, remote, observed)
             store.begin(pack(setup, self.known), parcel.descriptors, self.options.grace)
         except BaseException:
-            if stdio is not None:
-                stdio.close()
+            for held in (stdio, services):
+                if held is not None:
+                    held.close()
             raise
         finally:
             parcel.close()
@@ -199,7 +203,8 @@ class Isolated(Tier):
             shape=artifact.info if module else (artifact.anatomy, artifact.world),
             code=0, shared=parcel.add(worker.shared), folders=tuple(parcel.folders),
             stdin=stdio.stdin.descriptor is not None, stdout=stdio.stdout.mode, stderr=stdio.stderr.mode,
-            terminals=delivery.terminals(), args=owner._args, environment=tuple(_environment(policy)),
+            terminals=delivery.terminals(), resolver=parcel.resolver, times=parcel.times,
+            args=owner._args, environment=tuple(_environment(policy)),
             remote=remote, observed=observed and owner._bus.active, denials=owner._denied is not None,
             trap_missing=owner._trap_missing, data_bytes=self._data_bytes(policy), strict=self.options.strict,
             skip=self.options.without,
@@ -219,7 +224,10 @@ class _Parcel:
     def __init__(self, code: int) -> None:
         self.descriptors = [code]
         self.folders: list[Folder] = []
+        self.resolver: int | None = None
+        self.times: int | None = None
         self._preopens: list[Preopen] = []
+        self._services: Services | None = None
 
     def add(self, descriptor: int) -> int:
         """Put a descriptor in, and return its place."""
@@ -230,6 +238,15 @@ class _Parcel:
         """Open what was granted; raise ``PolicyError`` for what cannot be."""
         self._preopens = acquire_filesystem(policy.filesystem, protected)
         self.folders = [self._folder(preopen) for preopen in self._preopens]
+
+    def serve(self, policy: Policy) -> Services:
+        """Return what the parent does for the worker, and put in the sockets that it takes."""
+        made = self._services = Services(policy, self._preopens)
+        if made.lookups is not None:
+            self.resolver = self.add(made.lookups.worker_end.fileno())
+        if made.times is not None:
+            self.times = self.add(made.times.worker_end.fileno())
+        return made
 
     def _folder(self, preopen: Preopen) -> Folder:
         directory = preopen.directory
@@ -244,6 +261,8 @@ class _Parcel:
         """Close what the worker has its own copies of now."""
         for preopen in self._preopens:
             preopen.directory.close()
+        if self._services is not None:
+            self._services.handed_over()
         self._preopens = []
 
 

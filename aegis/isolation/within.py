@@ -9,8 +9,11 @@ from aegis import host
 from aegis.engine.code import Artifact
 from aegis.engine.config import EngineConfig
 from aegis.host.filesystem import Directory, GrantedFile
+from aegis.host.network import Network
 from aegis.host.preopens import Preopen
 from aegis.host.stdio import Input, Output, Stdio
+from aegis.host.times import use
+from aegis.isolation.remote import RemoteLookups, RemoteTimes
 from aegis.isolation.setup import Folder, Setup
 from aegis.isolation.streams import RemoteInput, RemoteOutput, RemoteStreams
 from aegis.providers import Providers
@@ -25,12 +28,13 @@ class WorkerTier(InProcess):
 
     def __init__(
         self, setup: Setup, descriptors: Sequence[int], providers: Callable[[Any], Providers],
-        streams: Callable[[CallScope], RemoteStreams],
+        streams: Callable[[CallScope], RemoteStreams], resolve: Callable[[int, str], None],
+        set_times: Callable[[str | None, tuple[int, int]], int | None],
     ) -> None:  # fmt: skip
         super().__init__(setup.policy, setup.config, setup.config)
         self._explain = None  # the parent does that, and would not believe it
         self._setup, self._descriptors, self._providers = setup, descriptors, providers
-        self._streams = streams
+        self._streams, self._resolve, self._set_times = streams, resolve, set_times
 
     def engine_of(self, artifact: Artifact, *, watched: bool = False, pooled: bool = True) -> EngineConfig:
         """Return the kind of engine that the parent chose: its code is what came."""
@@ -46,7 +50,17 @@ class WorkerTier(InProcess):
         vars(grants)["stdio"] = self._stdio(owner._door)
         vars(grants)["preopens"] = [self._preopen(folder) for folder in self._setup.folders]
         vars(grants)["environment"] = list(self._setup.environment)
+        if self._setup.resolver is not None:
+            vars(grants)["network"] = self._network(self._setup.resolver, grants)
+        if self._setup.times is not None:
+            use(RemoteTimes(self._descriptors[self._setup.times], self._set_times))
         return grants
+
+    def _network(self, resolver: int, grants: host.Grants) -> Network:
+        lookups = RemoteLookups(self._descriptors[resolver], self._resolve)
+        network = Network(self.policy.network, self.policy.limits, grants.scope, begin=lookups.begin)
+        grants.on_close(network.close)
+        return network
 
     def _stdio(self, scope: CallScope) -> Stdio:
         setup, limits = self._setup, self.policy.limits

@@ -148,7 +148,9 @@ class Session:
         else:
             self.handles = WorkerHandles(self.artifact.world)
             self.handles.ask = self.ask
-        tier = WorkerTier(setup, self.descriptors, self._providers, self._made_streams)
+        tier = WorkerTier(
+            setup, self.descriptors, self._providers, self._made_streams, self.resolve, self.set_times
+        )
         self.sandbox = Sandbox(
             tier, imports=imports, args=setup.args, subscribers=(self.event,) if setup.observed else (),
             measured=True, denied=None if setup.observed else self.denied,
@@ -338,10 +340,15 @@ class Session:
 
     def ask(self, number: int, values: list[Any]) -> Any:
         """Have the parent call a host function; serve what it asks meanwhile."""
-        assert self.sandbox is not None
         self.asked += 1
-        mine, channel, door = self.asked, self.channel, self.sandbox._door
-        channel.send(["host", mine, number, values])
+        mine = self.asked
+        self.channel.send(["host", mine, number, values])
+        return self._wait_for_answer(mine)
+
+    def _wait_for_answer(self, mine: int) -> Any:
+        """Return the answer to the request ``mine``, and serve what the parent asks until it comes."""
+        assert self.sandbox is not None
+        channel, door = self.channel, self.sandbox._door
         while True:
             if not channel.waiting():
                 door.wait(read=(channel.fileno(),))
@@ -352,6 +359,17 @@ class Session:
                 if message[2]:
                     raise from_plain(message[3])
                 return message[3]
+
+    def set_times(self, name: str | None, times: tuple[int, int]) -> int | None:
+        """Have the parent set times of a file; return the error number of a failure."""
+        self.asked += 1
+        self.channel.send(["times", self.asked, name, *times])
+        failed: int | None = self._wait_for_answer(self.asked)
+        return failed
+
+    def resolve(self, number: int, name: str) -> None:
+        """Have the parent look a name up, and do not wait for the answer."""
+        self.channel.send(["resolve", number, name])
 
     def event(self, event: Any) -> None:
         """Tell the parent of what happened in here; it tells of the rest itself."""

@@ -25,6 +25,7 @@ from typing import Any
 from aegis.isolation.confine import Confinement, confine
 from aegis.isolation.confine.bpf import ALLOW, Assembler, fail
 from aegis.isolation.confine.kernel import libc, prctl
+from aegis.isolation.wire import decode
 
 ATTACKS: dict[str, Callable[[dict[str, Any]], Any]] = {}
 PARENT = os.getppid()
@@ -36,6 +37,19 @@ NUMBERS = {  # x86-64, aarch64
     "open_by_handle_at": (304, 265), "chroot": (161, 51), "setns": (308, 268), "tkill": (200, 130),
     "personality": (135, 92), "execveat": (322, 281), "tgkill": (234, 131), "no_such_call": (9999, 9999),
     "rt_sigqueueinfo": (129, 138), "init_module": (175, 105), "socketpair": (53, 199), "memfd_secret": (447, 447),
+    # by path, where Landlock has no right for it
+    "access": (21, None), "faccessat": (269, 48), "faccessat2": (439, 439), "stat": (4, None), "lstat": (6, None),
+    "statx": (332, 291), "statfs": (137, 43), "readlink": (89, None), "chdir": (80, 49), "truncate": (76, 45),
+    "utimensat": (280, 88), "futimesat": (261, None), "utime": (132, None), "utimes": (235, None),
+    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "chown": (92, None), "fchown": (93, 55),
+    "lchown": (94, None), "fchownat": (260, 54), "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7),
+    "getxattr": (191, 8), "lgetxattr": (192, 9), "listxattr": (194, 11), "llistxattr": (195, 12),
+    "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "mknod": (133, None),
+    "mknodat": (259, 33), "inotify_init1": (294, 26), "inotify_add_watch": (254, 27), "fanotify_init": (300, 262),
+    "fanotify_mark": (301, 263), "name_to_handle_at": (303, 264), "pivot_root": (155, 41), "umount2": (166, 39),
+    "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430), "fspick": (433, 433),
+    "mount_setattr": (442, 442), "quotactl": (179, 60), "quotactl_fd": (443, 443), "swapon": (167, 224),
+    "acct": (163, 89), "fchdir": (81, 50), "creat": (85, None), "fstatfs": (138, 44),
     "landlock_create_ruleset": (444, 444), "seccomp": (317, 277), "capset": (126, 91), "setuid": (105, 146),
 }  # fmt: skip
 
@@ -96,7 +110,6 @@ def change_beneath(order: dict[str, Any]) -> list[str]:
     os.rename("file", "sub/moved", src_dir_fd=root, dst_dir_fd=root)
     os.link("sub/moved", "linked", src_dir_fd=root, dst_dir_fd=root)
     os.symlink("linked", "pointer", dir_fd=root)
-    os.utime("linked", ns=(1, 2), dir_fd=root, follow_symlinks=False)
     os.unlink("sub/moved", dir_fd=root)
     os.rmdir("sub", dir_fd=root)
     return sorted(os.listdir(root))
@@ -133,6 +146,163 @@ def write_relative(order: dict[str, Any]) -> list[str]:
         file.write("x")
     os.unlink(name)
     return ["written"]
+
+
+WAYS: dict[str, Callable[[str], Any]] = {
+    "open": lambda path: os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)),
+    "write": lambda path: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)),
+    "list": lambda path: os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY)),
+    "hold": lambda path: os.close(os.open(path, os.O_PATH | os.O_NOFOLLOW)),
+    "stat": os.stat,
+    "lstat": os.lstat,
+    "readlink": os.readlink,
+    "access": lambda path: call("access", path.encode(), 0) if X86 else os.stat(path),
+    "faccessat": lambda path: call("faccessat", -100, path.encode(), 0),
+    "statx": lambda path: call("statx", -100, path.encode(), 0, 0xFFF, ctypes.create_string_buffer(256)),
+    "statfs": os.statvfs,
+    "getxattr": lambda path: os.listxattr(path),
+}
+
+
+@attack
+def reach(order: dict[str, Any]) -> dict[str, list[str]]:
+    """Return which ways of reaching which paths succeed."""
+    return {path: found for path in order["paths"] if (found := [way for way in WAYS if succeeds(WAYS[way], path)])}
+
+
+def succeeds(function: Callable[..., Any], *arguments: Any) -> bool:
+    """Tell whether a call raises no ``OSError``."""
+    try:
+        function(*arguments)
+    except OSError:
+        return False
+    return True
+
+
+AT_CWD = -100
+TIMES = struct.pack("=4q", 1, 0, 2, 0)
+BY_PATH: dict[str, Callable[[bytes], tuple[Any, ...]]] = {
+    "utimensat": lambda path: (AT_CWD, path, TIMES, 0),
+    "futimesat": lambda path: (AT_CWD, path, TIMES),
+    "utimes": lambda path: (path, TIMES),
+    "utime": lambda path: (path, TIMES),
+    "chmod": lambda path: (path, 0o600),
+    "fchmodat": lambda path: (AT_CWD, path, 0o600),
+    "chown": lambda path: (path, os.geteuid(), os.getegid()),
+    "lchown": lambda path: (path, os.geteuid(), os.getegid()),
+    "fchownat": lambda path: (AT_CWD, path, os.geteuid(), os.getegid(), 0),
+    "truncate": lambda path: (path, 3),
+    "setxattr": lambda path: (path, b"user.aegis", b"1", 1, 0),
+    "lsetxattr": lambda path: (path, b"user.aegis", b"1", 1, 0),
+    "getxattr": lambda path: (path, b"user.aegis", ctypes.create_string_buffer(8), 8),
+    "listxattr": lambda path: (path, ctypes.create_string_buffer(99), 99),
+    "removexattr": lambda path: (path, b"user.aegis"),
+    "inotify_init1": lambda path: (0,),
+    "name_to_handle_at": lambda path: (AT_CWD, path, struct.pack("=Ii128x", 128, 0), bytes(4), 0),
+    "open_tree": lambda path: (AT_CWD, path, 0),
+    "mknodat": lambda path: (AT_CWD, path + b".fifo", 0o10600, 0),
+    "chdir": lambda path: (os.path.dirname(path),),
+}
+"""System calls that change, or look at, what a path names; none of them is Landlock's to judge but the last few."""
+
+
+@attack
+def calls_by_path(order: dict[str, Any]) -> list[str]:
+    """Make each of these calls with a path outside every grant, and return which succeed."""
+    path = order["path"].encode()
+    return [
+        name
+        for name, arguments in BY_PATH.items()
+        if NUMBERS[name][0 if X86 else 1] is not None and succeeds(call, name, *arguments(path))
+    ]
+
+
+@attack
+def time_of_open_file(order: dict[str, Any]) -> None:
+    """Set the times of a file that was opened for reading, by its descriptor."""
+    descriptor = os.open(order["path"], os.O_RDONLY)
+    os.utime(descriptor, ns=(1, 2))
+
+
+@attack
+def have_times_set(order: dict[str, Any]) -> int | None:
+    """Have the parent set the times of a file, or of a name in a directory, which this process merely holds."""
+    session, name = order["session"], order.get("name")
+    flags = {"hold": os.O_PATH, "read": os.O_RDONLY, "write": os.O_WRONLY}[order.get("open", "hold")]
+    descriptors = [os.open(order["path"], flags) for _ in range(order.get("count", 1))]
+    if descriptors:
+        with socket.socket(fileno=os.dup(session.descriptors[session.setup.times])) as end:
+            socket.send_fds(end, [b"t"], descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return session.set_times(name, tuple(order.get("times", (1, 2))))  # type: ignore[no-any-return]
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+
+@attack
+def look_up(order: dict[str, Any]) -> dict[str, Any]:
+    """Look a name up as the host's own code does."""
+    network = order["session"].sandbox._grants.network
+    lookup = network.look_up(order["name"])
+    while not lookup.done:
+        network.scope.wait(read=(lookup.descriptor,))
+    error, withheld = lookup.error, lookup.withheld
+    return {"found": network.answered(lookup), "error": error and error.errno, "withheld": withheld}
+
+
+@attack
+def ask_for_names(order: dict[str, Any]) -> list[Any]:
+    """Have the parent look names up, whatever the policy says, and return the packets that come back."""
+    session = order["session"]
+    for number, name in order["names"]:
+        session.resolve(number, name)
+    descriptor = session.descriptors[session.setup.resolver]
+    packets = []
+    for _ in range(order["answers"]):
+        session.sandbox._door.wait(20, read=(descriptor,))
+        packets.append(decode(os.read(descriptor, 1 << 17)))
+    return packets
+
+
+@attack
+def resolve_blindly(order: dict[str, Any]) -> None:
+    """Ask for a name without a socket on which the answer could come."""
+    order["session"].resolve(1, order["name"])
+
+
+@attack
+def known_roots(order: dict[str, Any]) -> int:
+    """Return how many roots of trust this process verifies servers by."""
+    from aegis.host.http.transport import roots
+
+    return int(roots().cert_store_stats()["x509_ca"])
+
+
+@attack
+def begin_look_ups(order: dict[str, Any]) -> None:
+    """Ask for names, and do not wait for the answers."""
+    for name in order["names"]:
+        order["session"].sandbox._grants.network.look_up(name)
+
+
+@attack
+def connect_held_sockets(order: dict[str, Any]) -> list[str]:
+    """Connect or bind each socket that the worker holds to a path, or send to one; return which could be."""
+    found = []
+    for held in [d for d in range(3, 100) if succeeds(os.fstat, d)]:
+        try:
+            end = socket.socket(fileno=os.dup(held))
+        except OSError:
+            continue
+        with end:
+            for way in ("connect", "bind"):
+                if succeeds(getattr(end, way), order["path"] + ("" if way == "connect" else ".bound")):
+                    found.append(f"{way} {held}")
+            if end.type != socket.SOCK_STREAM:
+                succeeds(end.sendto, b"x", order["path"])
+    return found
 
 
 # -- other processes, and the kernel ------------------------------------------------------------------

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from aegis.isolation import worker
-from tests.isolation.takeover import compile_and_hang
+from tests.isolation.taken_streams import compile_and_hang
 
 worker._compile = compile_and_hang  # type: ignore[assignment]

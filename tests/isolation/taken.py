@@ -23,7 +23,7 @@ GUEST = """(module
 """A guest with an export for each attack. Each says a word when the attack is over."""
 
 
-def take_over(module: str = "tests.isolation.takeover") -> None:
+def take_over(module: str = "tests.isolation.taken_streams") -> None:
     """Have the fork servers of this process import ``module``."""
     from aegis.isolation.pool import Zygote
 

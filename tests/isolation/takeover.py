@@ -1,133 +1,59 @@
-"""Hostile Python inside a real worker. The fork server imports this module, so that its workers are taken over.
+"""Hostile Python in a real worker, after it was confined: as if the guest had taken the process over.
 
-A call of an export with the name of an attack performs the attack, confined as the worker is, before the guest is
-called. What came of it goes to the guest's stderr as a line of JSON. :mod:`.taken` starts such applications.
+The fork server imports this module, so every worker made after that has one more request: to run an attack of
+:mod:`tests.isolation.attacks`. Everything else about the worker is the real thing.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import select
-import stat
-import struct
-import termios
-import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from aegis import Aegis, Sandbox
 from aegis.isolation import worker
+from aegis.isolation.pool import zygote
+from tests.isolation.attacks import outcome
 
-ATTACKS: dict[str, Callable[[Any], Any]] = {}
-JUNK = b"junk of a worker that was taken over"
-TIOCSTI = 0x5412
-_call, _compile = worker.Session.call, worker._compile
+__all__ = ["Captive", "captive"]
 
-
-def attack(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Make ``function`` one of the attacks, by its name."""
-    ATTACKS[function.__name__] = function
-    return function
+_session_init = worker.Session.__init__
 
 
-def tried(action: Callable[[], Any]) -> Any:
-    """Return what an action gave, or the number of its error."""
-    try:
-        result = action()
-    except OSError as error:
-        return {"errno": error.errno}
-    return result.hex() if isinstance(result, bytes) else result
+def _init(self: worker.Session, *arguments: Any) -> None:
+    _session_init(self, *arguments)
+
+    def attack(name: str, order: dict[str, Any]) -> dict[str, Any]:
+        return outcome({"attack": name, "descriptors": self.descriptors, "session": self, **order})
+
+    self.operations["attack"] = attack
 
 
-def open_descriptors() -> list[int]:
-    """Return every open descriptor: /proc cannot be listed in here."""
-    found = []
-    for number in range(4096):
-        try:
-            os.fstat(number)
-        except OSError:
-            continue
-        found.append(number)
-    return found
+worker.Session.__init__ = _init  # type: ignore[method-assign]
 
 
-@attack
-def descriptors(session: Any) -> dict[str, Any]:
-    """Do with each open descriptor whatever could change what stands behind it."""
-    conversation = session.channel.fileno()
-    return {str(number): abuse(number, talks=number == conversation) for number in open_descriptors()}
+class Captive:
+    """A sandbox whose worker makes attacks when asked."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+
+    def __call__(self, name: str, /, **order: Any) -> Any:
+        """Return what came of an attack: its value, or an error number or name."""
+        found = self.sandbox._store.request("attack", name, order)  # type: ignore[union-attr]
+        return found["value"] if "value" in found else OSError(found.get("errno"), str(found))
 
 
-def abuse(number: int, *, talks: bool) -> dict[str, Any]:
-    """Abuse one descriptor; on the conversation with the parent only what leaves its bytes alone."""
-    status = os.fstat(number)
-    found: dict[str, Any] = {
-        "file": [status.st_dev, status.st_ino],
-        "kind": stat.S_IFMT(status.st_mode),
-        "flags": tried(lambda: fcntl.fcntl(number, fcntl.F_GETFL)),
-        "set flags": tried(lambda: fcntl.fcntl(number, fcntl.F_SETFL, os.O_NONBLOCK)),
-        "own": tried(lambda: fcntl.fcntl(number, fcntl.F_SETOWN, os.getpid())),
-        "terminal": tried(lambda: fcntl.ioctl(number, TIOCSTI, b"x")),
-        "set terminal": tried(lambda: fcntl.ioctl(number, termios.TCSETS, bytes(60))),
-        "window": tried(lambda: fcntl.ioctl(number, termios.TIOCSWINSZ, struct.pack("HHHH", 1, 1, 1, 1))),
-        "truncate": tried(lambda: os.ftruncate(number, 0)),
-        "seek": tried(lambda: os.lseek(number, 0, os.SEEK_SET)),
-        "reopen": tried(lambda: os.open(f"/proc/self/fd/{number}", os.O_RDWR)),
-    }
-    if not talks:
-        found["pwrite"] = tried(lambda: os.pwrite(number, JUNK, 0))
-        found["write"] = tried(lambda: os.write(number, JUNK)) if can(number, select.POLLOUT) else None
-        found["read"] = tried(lambda: os.read(number, 100)) if can(number, select.POLLIN) else None
-    return found
+GUEST = """(module
+  (import "wasi_snapshot_preview1" "fd_close" (func (param i32) (result i32))) (memory (export "memory") 1))"""
 
 
-def can(number: int, events: int) -> bool:
-    """Tell whether an action on a descriptor would not wait."""
-    poller = select.poll()
-    poller.register(number, events)
-    return bool(poller.poll(0))
-
-
-@attack
-def flood(session: Any) -> None:
-    """Write more than the limit, past the worker's own count."""
-    for _ in range(64):
-        session.channel.send(["out", 1, b"x" * 8192, False])
-
-
-@attack
-def ask_for_input(session: Any) -> None:
-    """Ask for standard input, granted or not."""
-    session.channel.send(["in", 65536])
-
-
-@attack
-def hang(session: Any) -> None:
-    """Close the conversation and go on."""
-    session.channel.socket.close()
-    threading.Event().wait()
-
-
-@attack
-def die(session: Any) -> None:
-    """Write, and die at once."""
-    session.channel.send(["out", 1, b"last words\n", False])
-    os.abort()
-
-
-def call(session: Any, name: str, values: list[Any]) -> Any:
-    """Stand for ``Session.call``."""
-    if name in ATTACKS:
-        report = ATTACKS[name](session)
-        session.channel.send(["out", 2, json.dumps(report).encode() + b"\n", False])
-    return _call(session, name, values)
-
-
-def compile_and_hang(channel: Any, *_: Any) -> None:
-    """Stand for the work of a compile worker: hang up, and go on."""
-    channel.socket.close()
-    threading.Event().wait()
-
-
-worker.Session.call = call  # type: ignore[method-assign, assignment]
+@contextmanager
+def captive(text: str = GUEST, imports: Any = None, subscribers: Any = (), **policy: Any) -> Iterator[Captive]:
+    """Yield a captive worker that runs the guest ``text`` under ``policy``, confined by every layer."""
+    strict = {"strict": True, "workers": 0, **policy.pop("isolation", {})}
+    options = {"cache": False, "pooled": False, "timeout": "20s", **policy}
+    with Aegis(isolation=strict, **options) as runtime:
+        zygote(runtime._isolated.pool._stack).load(["tests.isolation.takeover"])  # type: ignore[union-attr]
+        with runtime.sandbox(runtime.load_wat(text), imports=imports, subscribers=subscribers) as sandbox:
+            yield Captive(sandbox)

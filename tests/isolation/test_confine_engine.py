@@ -17,7 +17,7 @@ import pytest
 
 import aegis
 from aegis.engine.cache import default_folder
-from aegis.isolation.confine import LAYERS, RESOLVER_PATHS
+from aegis.isolation.confine import LAYERS
 from tests.guests.catalogue import built
 from tests.isolation.confined import Ended, attack
 
@@ -109,7 +109,7 @@ def served(server: socketserver.BaseServer) -> Iterator[int]:
         thread.join()
 
 
-def test_a_guest_with_a_network_connects_sends_and_resolves_names() -> None:
+def test_a_guest_with_a_network_connects_and_sends() -> None:
     guests = {"py-net": built("py-net")}
     aegis.Aegis(pooled=False, fuel=None).load_file(guests["py-net"])  # compiled here, once: 18 MB take seconds
     with (
@@ -118,7 +118,7 @@ def test_a_guest_with_a_network_connects_sends_and_resolves_names() -> None:
         served(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo)) as other,
     ):
         commands = [
-            ["client", "localhost", str(tcp)],
+            ["client", "127.0.0.1", str(tcp)],
             ["bulk", "127.0.0.1", str(tcp), "1000000"],
             ["datagram", "127.0.0.1", str(udp)],
             ["client", "127.0.0.1", str(other)],
@@ -131,7 +131,7 @@ def test_a_guest_with_a_network_connects_sends_and_resolves_names() -> None:
             grant=[default_folder()],
             cache=default_folder(),
             allow=["tcp://local:*", "udp://local:*"],
-            wanted={"network": True, "connect_ports": [tcp], "read_paths": list(RESOLVER_PATHS), "file_bytes": None},
+            wanted={"network": True, "connect_ports": [tcp], "file_bytes": None},
         )
     assert ended.value[:3] == ["got b'ping'", "intact True", "got b'ping'"]
     if ended.layers["landlock-net"].active:

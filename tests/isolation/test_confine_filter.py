@@ -71,7 +71,7 @@ def test_what_the_engine_needs_is_allowed(machine: str, name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(ATTACKS) - {"clone3", "no_such_call", "tgkill"}))
 def test_what_nobody_needs_is_denied(machine: str, name: str) -> None:
     for wanted in (Confinement(), NETWORK, Confinement(write_fds=(5,), read_fds=(6,), network=True)):
-        assert verdict(wanted, machine, name) == DENIED
+        assert verdict(wanted, machine, name) in (DENIED, None)
 
 
 def test_programs_are_started_on_neither_machine() -> None:
@@ -139,8 +139,8 @@ FLAGS = 0x80800  # SOCK_NONBLOCK | SOCK_CLOEXEC
         ((INET, 1 | FLAGS, 6), ALLOW),
         ((INET6, 2 | 0x800, 17), ALLOW),
         ((INET | 1 << 32, 1, 0), ALLOW),  # the kernel takes an int: the same call
-        ((NETLINK, 3 | 0x80000, 0), ALLOW),
-        ((NETLINK, 2, 0), ALLOW),
+        ((NETLINK, 3 | 0x80000, 0), DENIED),  # which addresses the machine has
+        ((NETLINK, 2, 0), DENIED),
         ((UNIX, 1, 0), DENIED),
         ((UNIX, 2, 0), DENIED),
         ((INET, 3, 0), DENIED),  # raw
@@ -216,7 +216,6 @@ READS, WRITES = (
 )
 GRANTS: list[tuple[Any, bool, bool, bool, bool]] = [
     ({}, False, False, False, False),
-    ({"read_paths": ("/etc",)}, True, False, False, False),
     ({"read_fds": (5,)}, True, False, False, False),
     ({"write_fds": (5,)}, True, True, False, False),
     ({"network": True}, False, False, True, False),

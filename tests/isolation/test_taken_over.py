@@ -1,154 +1,335 @@
-"""A worker that was taken over holds nothing of its parent's streams, and cannot write or read beyond its grants.
+"""A worker that was taken over: hostile Python in real workers, confined by every layer.
 
-The attacks are hostile Python in real workers, confined as those are (:mod:`.takeover`).
+``reach`` tries every way to reach a path that a system call offers. What it finds is compared exactly: a worker with a
+grant can open what the grant names, and a worker without one cannot even look.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
+import errno
+import gc
 import os
-import pty
-import subprocess
-import termios
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.guests.catalogue import ROOT
-from tests.isolation.isolated import only_where_there_are_workers
-from tests.isolation.taken import COMMAND, GUEST, application
-from tests.isolation.takeover import JUNK
+import aegis as package
+from aegis import FilesystemCapability, NetworkCapability, WorkerCrashed
+from aegis.host.http.transport import roots
+from aegis.host.resolving import resolvers
+from tests.isolation.confined import all_but, attack
+from tests.isolation.takeover import captive
 
-pytestmark = only_where_there_are_workers
-ISOLATE = pytest.mark.parametrize("how", ["--isolate", "--isolate=strict"])
-BEFORE = b"what stood in the log before\n"
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers need Linux")
+
+NETWORK = NetworkCapability(allow=["tcp://*.example:80", "https://public.example", "public:443"])
+TIME = 2 * 10**18
+LOOKS = {"hold", "stat", "lstat"}
+ELSEWHERE = [
+    "/", ".", "..", "/etc", "/etc/passwd", "/etc/shadow", "/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs",
+    "/etc/ssl/certs/ca-certificates.crt", "/run", "/run/systemd/resolve", "/usr/share/zoneinfo", "/root", "/home",
+    "/proc", "/proc/self", "/proc/self/maps", "/proc/self/environ", "/proc/self/mem", "/proc/self/fd", "/proc/cpuinfo",
+    "/proc/net/tcp", "/sys", "/sys/kernel", "/dev", "/dev/null", "/dev/zero", "/dev/tty", "/dev/ptmx", "/dev/shm",
+    "/tmp", "/var", "/var/log", sys.prefix, sys.executable, os.path.dirname(package.__file__),
+    os.path.dirname(pytest.__file__), os.getcwd(),
+]  # fmt: skip
 
 
 @pytest.fixture
-def guest(tmp_path: Path) -> Path:
-    path = tmp_path / "guest.wat"
-    path.write_text(GUEST)
-    return path
+def tree(tmp_path: Path) -> Path:
+    """Two directories with a file in each, and a secret beside them."""
+    (tmp_path / "secret").write_text("secret")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("text")
+        (tmp_path / name / "link").symlink_to("file")
+    os.utime(tmp_path / "secret", ns=(10**18, 10**18))
+    return tmp_path
 
 
-def identity(descriptor: int) -> list[int]:
-    status = os.fstat(descriptor)
-    return [status.st_dev, status.st_ino]
+def sockets_and_files() -> int:
+    """Return how many descriptors this process holds, those of memory left out: artifacts keep their code in it."""
+    gc.collect()
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+    return sum(not link.startswith("/memfd:") for link in links)
 
 
-def attacked(guest: Path, name: str, *options: str, **streams: Any) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [*COMMAND, "run", *options, "-e", name, str(guest)], cwd=ROOT, timeout=60, check=False, **streams
+def elsewhere(tree: Path) -> list[str]:
+    parent = f"/proc/{os.getpid()}"
+    return [*ELSEWHERE, parent, f"{parent}/environ", f"{parent}/cwd", f"{parent}/maps", str(tree), str(tree / "secret")]
+
+
+# -- what a worker can open ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [{}, {"network": NETWORK}], ids=["nothing", "network"])
+def test_a_worker_without_a_file_grant_opens_nothing_and_sees_no_path(policy: dict[str, Any], tree: Path) -> None:
+    with captive(**policy) as attacker:
+        found = attacker("reach", paths=[*elsewhere(tree), str(tree / "one"), str(tree / "one" / "file")])
+        assert attacker("read_file", path="/etc/passwd").errno == errno.EPERM
+    root = {"stat", "lstat"}  # its own root directory, which is empty, deleted and nobody else's
+    assert {path: set(ways) for path, ways in found.items()} == {"/": root, ".": root, "..": root}
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("network", [None, NETWORK], ids=["", "network"])
+def test_a_worker_opens_exactly_what_its_file_grants_name(
+    tree: Path, write: bool, network: NetworkCapability | None
+) -> None:
+    host = f"{tree / 'one'}::/data"
+    granted = FilesystemCapability.read_write(host) if write else FilesystemCapability.read_only(host)
+    paths = [*elsewhere(tree), str(tree / "two"), str(tree / "two" / "file")]
+    inside = [str(tree / "one"), str(tree / "one" / "file")]
+    with captive(filesystem=granted, network=network) as attacker:
+        found = attacker("reach", paths=[*paths, *inside])
+    assert set(found.pop(inside[0])) == LOOKS | {"open", "list"}
+    assert set(found.pop(inside[1])) == LOOKS | {"open"} | ({"write"} if write else set())
+    # Of other paths it can see that they exist, which SECURITY.md says; it opens none and lists none.
+    assert all(set(ways) <= LOOKS for ways in found.values())
+
+
+def test_a_worker_opens_a_file_that_is_granted_alone_and_nothing_beside_it(tree: Path) -> None:
+    granted = FilesystemCapability.read_only(f"{tree / 'one' / 'file'}::/data/file")
+    paths = [str(tree / "one"), str(tree / "one" / "link"), str(tree / "one" / "file"), *elsewhere(tree)]
+    with captive(filesystem=granted) as attacker:
+        found = attacker("reach", paths=paths)
+    opened = {path for path, ways in found.items() if not set(ways) <= LOOKS}
+    assert opened == {str(tree / "one" / "file"), str(tree / "one" / "link")}
+
+
+def test_the_descriptors_of_a_worker_with_a_network_lead_to_no_file(tree: Path) -> None:
+    with captive(network=NETWORK) as attacker:
+        assert attacker("reach", paths=[f"/proc/self/fd/{n}" for n in range(30)]) == {}
+
+
+def test_a_worker_read_every_root_of_trust_before_its_doors_closed() -> None:
+    here = roots().cert_store_stats()["x509_ca"]
+    with captive(network=NETWORK) as attacker:
+        assert attacker("known_roots") == here
+
+
+# -- system calls by path --------------------------------------------------------------------------------
+
+
+def test_outside_a_sandbox_the_calls_by_path_work(tree: Path) -> None:
+    free = attack("calls_by_path", skip=all_but(), path=str(tree / "secret"))
+    assert {"utimensat", "fchmodat", "truncate", "inotify_init1", "chdir"} <= set(free.value)
+
+
+@pytest.mark.parametrize("kind", ["nothing", "network", "read", "write", "both"])
+def test_no_system_call_by_path_reaches_a_file_outside_the_grants(kind: str, tree: Path) -> None:
+    grants = {
+        "read": FilesystemCapability.read_only(f"{tree / 'one'}::/one"),
+        "write": FilesystemCapability.read_write(f"{tree / 'one'}::/one"),
+        "both": FilesystemCapability.read_only(f"{tree / 'one'}::/one")
+        + FilesystemCapability.read_write(f"{tree / 'two'}::/two"),
+    }
+    policy: dict[str, Any] = {"network": NETWORK} if kind == "network" else {}
+    if kind in grants:
+        policy["filesystem"] = grants[kind]
+    before = (tree / "secret").stat()
+    with captive(**policy) as attacker:
+        assert attacker("calls_by_path", path=str(tree / "secret")) == []
+        assert attacker("calls_by_path", path=str(tree / "one" / "file")) == []
+    assert (tree / "secret").stat() == before
+
+
+def test_a_read_only_grant_changes_no_times_even_beside_a_grant_for_writing(tree: Path) -> None:
+    both = FilesystemCapability.read_only(f"{tree / 'one'}::/one") + FilesystemCapability.read_write(
+        f"{tree / 'two'}::/two"
     )
+    before = (tree / "one" / "file").stat().st_mtime_ns
+    with captive(filesystem=both) as attacker:
+        assert attacker("time_of_open_file", path=str(tree / "one" / "file")).errno == errno.EPERM
+    assert (tree / "one" / "file").stat().st_mtime_ns == before
 
 
-def skip_if_refused(done: subprocess.CompletedProcess[bytes]) -> None:
-    if b"this system lacks" in (done.stderr or b""):
-        pytest.skip(done.stderr.decode())
+LIES: list[dict[str, Any]] = [
+    {"path": "secret"},  # held, not open
+    {"path": "one/file", "open": "read"},  # granted for reading
+    {"path": "two/file", "open": "read"},  # granted for writing, and not open for it
+    {"path": ".", "name": "secret"},
+    {"path": "one", "name": "file"},
+    {"path": "one", "name": "."},
+    {"path": "two", "name": ".."},
+    {"path": "two", "name": "../secret"},
+    {"path": "two", "name": ""},
+    {"path": "two", "name": "/etc/hostname"},
+    {"path": "two", "name": "fi\0le"},
+    {"path": "/etc", "name": "hostname"},
+    {"path": "two", "name": "file", "count": 0},
+    {"path": "two", "name": "file", "count": 3},
+    {"path": "two", "name": "file", "times": (1 << 70, 1)},
+    {"path": "two", "name": 5},
+]
 
 
-@ISOLATE
-def test_no_open_file_of_the_parents_streams_is_within_reach_of_a_worker(guest: Path, tmp_path: Path, how: str) -> None:
-    """Its stdin is a terminal with a line typed, its stdout a log that is appended to, its stderr a pipe."""
-    controller, terminal = pty.openpty()
-    os.write(controller, b"typed by a person\n")
-    settings = termios.tcgetattr(terminal)
-    log = os.open(tmp_path / "log", os.O_RDWR | os.O_APPEND | os.O_CREAT)
-    os.write(log, BEFORE)
-    flags = [fcntl.fcntl(each, fcntl.F_GETFL) for each in (terminal, log)]
-    try:
-        done = attacked(
-            guest, "descriptors", how, "--stdin", "inherit", stdin=terminal, stdout=log, stderr=subprocess.PIPE
-        )
-        skip_if_refused(done)
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stderr)
-        mine = {tuple(identity(each)) for each in (terminal, log, controller)}
-        assert not mine & {tuple(each["file"]) for each in found.values()}
-        assert [fcntl.fcntl(each, fcntl.F_GETFL) for each in (terminal, log)] == flags
-        assert (tmp_path / "log").read_bytes() == BEFORE + b"guest\n"
-        assert termios.tcgetattr(terminal) == settings
-        assert os.read(terminal, 100) == b"typed by a person\n", "nobody read what the guest did not ask for"
-    finally:
-        for each in (controller, terminal, log):
-            os.close(each)
+def test_a_file_granted_alone_lends_no_times_to_its_siblings(tree: Path) -> None:
+    granted = FilesystemCapability.read_write(f"{tree / 'two' / 'file'}::/data/file")
+    before = (tree / "two" / "link").lstat().st_mtime_ns
+    with captive(filesystem=granted) as attacker:
+        order = {"path": str(tree / "two"), "times": (TIME, TIME)}
+        assert attacker("have_times_set", name="file", **order) is None
+        with pytest.raises(WorkerCrashed, match="broke the protocol"):
+            attacker("have_times_set", name="link", **order)
+    assert (tree / "two" / "file").stat().st_mtime_ns == TIME
+    assert (tree / "two" / "link").lstat().st_mtime_ns == before
 
 
-@ISOLATE
-def test_a_worker_can_change_the_flags_of_no_descriptor(guest: Path, how: str) -> None:
-    done = attacked(guest, "descriptors", how, stdin=subprocess.DEVNULL, capture_output=True)
-    skip_if_refused(done)
-    found = json.loads(done.stderr)
-    assert found
-    for number, each in found.items():
-        assert "errno" in each["set flags"], (number, each)
-        assert "errno" in each["own"], (number, each)
-        assert "errno" in each["terminal"], (number, each)
-        assert "errno" in each["window"], (number, each)
-
-
-@ISOLATE
-def test_a_file_granted_for_reading_cannot_be_opened_anew_for_writing(guest: Path, tmp_path: Path, how: str) -> None:
-    granted = tmp_path / "granted"
-    granted.mkdir()
-    (granted / "file").write_bytes(BEFORE)
-    done = attacked(
-        guest, "descriptors", how, "--allow-read", f"{granted / 'file'}::/in/file",
-        "--allow-read", f"{granted}::/all", stdin=subprocess.DEVNULL, capture_output=True,
-    )  # fmt: skip
-    skip_if_refused(done)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stderr)
-    theirs = [each for each in found.values() if each["file"] == [granted.stat().st_dev, granted.stat().st_ino]]
-    assert theirs
-    assert all("errno" in each["reopen"] and "errno" in each["write"] for each in theirs if each["write"] is not None)
-    assert (granted / "file").read_bytes() == BEFORE
-    assert sorted(granted.iterdir()) == [granted / "file"]
-
-
-def test_standard_input_is_not_read_for_a_worker_without_the_grant(guest: Path) -> None:
-    reading, writing = os.pipe()
-    os.write(writing, b"not for the guest")
-    try:
-        done = attacked(guest, "ask_for_input", "--isolate", stdin=reading, capture_output=True)
-        assert done.returncode == 134
-        assert b"broke the protocol" in done.stderr
-        os.set_blocking(reading, False)
-        assert os.read(reading, 100) == b"not for the guest"
-    finally:
-        os.close(reading)
-        os.close(writing)
-
-
-@pytest.mark.parametrize("mode", ["inherit", "capture"])
-def test_a_worker_that_writes_past_the_limit_is_stopped_by_its_parent(mode: str) -> None:
-    code = (
-        "a = Aegis(isolation=True, cache=False, stdout=100_000)\n"
-        f"box = a.sandbox(a.load_wat(GUEST), stdio=StdioCapability(stdout={mode!r}, stderr='capture'))\n"
-        "outcome = box.run('flood')\n"
-        "import sys; sys.stderr.write(f'{outcome.status} {outcome.usage.stdout} {len(box.stdout)}\\n')\n"
+@pytest.mark.parametrize("lie", LIES, ids=str)
+def test_the_parent_sets_no_times_for_a_worker_that_lies(lie: dict[str, Any], tree: Path) -> None:
+    both = FilesystemCapability.read_only(f"{tree / 'one'}::/one") + FilesystemCapability.read_write(
+        f"{tree / 'two'}::/two"
     )
-    done = application(code)
-    assert done.stderr == f"output-exceeded 100000 {100_000 if mode == 'capture' else 0}\n", done.stdout[-500:]
-    assert done.stdout == ("" if mode == "capture" else "x" * 100_000)
+    paths = [tree, *tree.rglob("*")]
+    before = {path: path.lstat().st_mtime_ns for path in paths}
+    held_before = sockets_and_files()
+    with captive(filesystem=both) as attacker, pytest.raises(WorkerCrashed, match="broke the protocol"):
+        attacker("have_times_set", **{**lie, "path": str(tree / lie["path"])})
+    assert {path: path.lstat().st_mtime_ns for path in paths} == before
+    assert sockets_and_files() == held_before
 
 
-def test_what_a_worker_wrote_before_it_died_arrives(guest: Path) -> None:
-    done = attacked(guest, "die", "--isolate", stdin=subprocess.DEVNULL, capture_output=True)
-    assert done.returncode == 134
-    assert done.stdout == b"last words\n"
-    assert b"SIGABRT" in done.stderr
+@pytest.mark.parametrize(
+    ("path", "name", "mode"),
+    [("two", "file", "hold"), ("two", "link", "hold"), ("two", ".", "hold"), ("two/file", None, "write")],
+)
+def test_the_parent_sets_times_beneath_a_grant_for_writing(path: str, name: str | None, mode: str, tree: Path) -> None:
+    with captive(filesystem=FilesystemCapability.read_write(f"{tree / 'two'}::/two")) as attacker:
+        order = {"path": str(tree / path), "name": name, "open": mode, "times": (3 * 10**18, 2 * 10**18)}
+        assert attacker("have_times_set", **order) is None
+        assert attacker("have_times_set", **{**order, "name": "absent"}) == errno.ENOENT if name else True
+    assert (tree / path / (name or "")).lstat().st_mtime_ns == 2 * 10**18
 
 
-def test_captured_output_stays_as_it_was_written(guest: Path) -> None:
-    """What is captured is kept by the parent: no file of it is within reach of the worker."""
-    code = (
-        "a = Aegis(isolation=True, cache=False)\n"
-        "with a.sandbox(a.load_wat(GUEST)) as box:\n"
-        "    box.call('honest'); box.call('descriptors'); print(box.stdout)\n"
-    )
-    done = application(code)
-    assert done.stdout == "b'guest\\nguest\\n'\n", done.stderr
-    assert JUNK.decode() not in done.stdout
+def test_a_worker_without_a_grant_for_writing_has_nobody_to_set_times(tree: Path) -> None:
+    granted = FilesystemCapability.read_only(f"{tree / 'one'}::/one")
+    with captive(filesystem=granted) as attacker, pytest.raises(WorkerCrashed, match="broke the protocol"):
+        attacker("have_times_set", path=str(tree / "one"), count=0)
+
+
+# -- sockets that a worker holds ---------------------------------------------------------------------------
+
+
+def test_the_sockets_that_a_worker_holds_reach_no_other_socket(tree: Path) -> None:
+    path = str(tree / "server")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(path)
+        os.chmod(path, 0o777)
+        policy = {"filesystem": FilesystemCapability.read_write(f"{tree}::/all"), "network": NETWORK}
+        with captive(**policy) as attacker:
+            assert attacker("connect_held_sockets", path=path) == []
+        with pytest.raises(BlockingIOError):
+            server.recv(1, socket.MSG_DONTWAIT)
+
+
+# -- names -------------------------------------------------------------------------------------------------
+
+
+class Names:
+    """Stands in for the system's resolver."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.known = {"db.example": ["93.184.216.34"], "inner.example": ["10.0.0.7"], "public.test": ["1.1.1.1"]}
+        self.go = threading.Event()
+        self.go.set()
+
+    def __call__(self, name: str, *_: Any, **__: Any) -> list[Any]:
+        self.asked.append(name)
+        self.go.wait()
+        if name not in self.known:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in self.known[name]]
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    made = Names()
+    monkeypatch.setattr(socket, "getaddrinfo", made)
+    yield made
+    made.go.set()
+
+
+def test_a_worker_has_names_looked_up_by_its_parent(names: Names) -> None:
+    with captive(network=NETWORK) as attacker:
+        assert attacker("look_up", name="db.example") == {"found": ["93.184.216.34"], "error": None, "withheld": False}
+        assert attacker("look_up", name="absent.example")["error"] == socket.EAI_NONAME
+    assert names.asked == ["db.example", "absent.example"]
+
+
+def test_a_name_that_the_policy_does_not_allow_is_never_asked_for(names: Names) -> None:
+    rules = NetworkCapability(allow=["tcp://*.example:80"], deny=["bad.example"])
+    asked = ["evil.test", "bad.example", "BAD.EXAMPLE.", "127.0.0.1", "localhost", "a b.example", "x.example\n", ""]
+    with captive(network=rules) as attacker:
+        answers = attacker("ask_for_names", names=list(enumerate(asked)), answers=len(asked))
+    assert answers == [[number, [], True, None] for number in range(len(asked))]
+    assert names.asked == []
+
+
+def test_an_address_that_the_policy_withholds_is_not_told_to_the_worker(names: Names) -> None:
+    events: list[Any] = []
+    with captive(network=NETWORK, subscribers=[events.append]) as attacker:
+        assert attacker("ask_for_names", names=[(1, "inner.example")], answers=1) == [[1, [], True, None]]
+        assert attacker("look_up", name="inner.example") == {"found": [], "error": None, "withheld": True}
+    assert names.asked == ["inner.example"] * 2
+    denied = [event.rule for event in events if event.kind == "capability_checked" and not event.allowed]
+    assert len(denied) == 2
+    assert all("10.0.0.7 is a private address" in rule for rule in denied)
+
+
+MALFORMED = [
+    [(1, "a.example"), (1, "b.example")],  # one number for two names
+    [(n, f"a{n}.example") for n in range(5)],  # more at once than may be
+    [(-1, "a.example")],
+    [(1 << 60, "a.example")],
+    [("1", "a.example")],
+    [(1, 5)],
+    [(1, "a" * 300 + ".example")],
+]
+
+
+@pytest.mark.parametrize("asked", MALFORMED, ids=str)
+def test_a_worker_cannot_flood_its_parent_with_names(asked: list[Any], names: Names) -> None:
+    names.go.clear()
+    with captive(network=NETWORK) as attacker, pytest.raises(WorkerCrashed, match="broke the protocol"):
+        attacker("ask_for_names", names=asked, answers=9)
+    names.go.set()
+    assert len(names.asked) <= 4
+
+
+def test_look_ups_of_a_worker_count_as_host_calls(names: Names) -> None:
+    with captive(network=NETWORK, host_calls=3) as attacker, pytest.raises(WorkerCrashed, match="than host calls"):
+        attacker("ask_for_names", names=[(n, "evil.test") for n in range(9)], answers=9)
+
+
+def test_a_worker_without_a_network_has_nobody_to_look_names_up(names: Names) -> None:
+    with captive() as attacker, pytest.raises(WorkerCrashed, match="a look-up without a network"):
+        attacker("resolve_blindly", name="db.example")
+    assert names.asked == []
+
+
+def test_a_sandbox_that_ends_leaves_its_names_in_nobodys_line(names: Names) -> None:
+    names.go.clear()
+    before = sockets_and_files()
+    for _ in range(4):
+        with captive(network=NETWORK) as attacker:
+            attacker("begin_look_ups", names=[f"a{n}.example" for n in range(4)])
+    assert len(resolvers._line) == 0
+    assert sockets_and_files() == before
+    names.go.set()
+
+
+def test_a_look_up_by_the_parent_ends_at_the_deadline_of_the_call(names: Names) -> None:
+    names.go.clear()
+    with captive(network=NETWORK, timeout=0.3) as attacker, pytest.raises(package.DeadlineExceeded):
+        attacker("look_up", name="db.example")

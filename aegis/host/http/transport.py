@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import ssl
 import time
@@ -25,17 +26,45 @@ _TURNS = 16
 def roots() -> ssl.SSLContext:
     """Return a context that verifies by the system's roots, or by certifi's where the system has none.
 
+    It holds every root: OpenSSL would look into the system's folder at each connection, which a confined worker cannot.
     It is not the standard library's default one, which writes every key to a file where the environment says so.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_default_certs()
-    if not context.cert_store_stats()["x509_ca"] and not ssl.get_default_verify_paths().capath:
+    paths = ssl.get_default_verify_paths()
+    if os.name == "posix":
+        known = _load_file(context, paths.cafile) if paths.cafile else b""
+        for path in _hashed(paths.capath):
+            _load_file(context, path, known)
+    if not context.cert_store_stats()["x509_ca"]:
+        context.load_default_certs()  # Windows keeps its roots elsewhere
+    if not context.cert_store_stats()["x509_ca"]:
         try:
             import certifi
         except ImportError:
             return context
         context.load_verify_locations(certifi.where())
     return context
+
+
+def _hashed(folder: str | None) -> list[str]:
+    """Return the files of a folder of certificates that OpenSSL would open there: ``<hash>.<number>``."""
+    try:
+        names = os.listdir(folder) if folder else []
+    except OSError:
+        return []
+    return [os.path.join(folder or "", name) for name in sorted(names) if re.fullmatch(r"[0-9a-f]{8}\.[0-9]+", name)]
+
+
+def _load_file(context: ssl.SSLContext, path: str, known: bytes = b"") -> bytes:
+    """Load a file of certificates and return its bytes; leave out one that cannot be read, or is in ``known``."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+        if data.strip() not in known:
+            context.load_verify_locations(cafile=path)
+    except OSError:  # ssl.SSLError among them: the file holds no certificate
+        return b""
+    return data
 
 
 class Transport:

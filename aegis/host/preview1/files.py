@@ -14,6 +14,7 @@ from aegis.host.preview1.context import Context
 from aegis.host.preview1.table import OpenDirectory, OpenFile, Stream
 from aegis.host.preview1.times import new_times
 from aegis.host.stdio import Input, Output
+from aegis.host.times import set_times
 
 __all__ = ["Files"]
 
@@ -185,7 +186,7 @@ class Files(Context):
             if not entry.writable:
                 raise Refused(Errno.PERM)
             descriptor = entry.descriptor
-        os.utime(descriptor, ns=times(os.fstat(descriptor)))
+        set_times(descriptor, times(os.fstat(descriptor)))
 
     def fd_allocate(self, fd: int, offset: int, length: int) -> None:
         entry = self._writable(fd, Rights.FD_ALLOCATE)

@@ -30,6 +30,7 @@ from aegis.host.decisions import decide, narrower
 from aegis.host.filesystem import Directory
 from aegis.host.identity import file_identity
 from aegis.host.patience import in_order, synced
+from aegis.host.times import set_times
 from aegis.host.wasi.clocks import datetime_of, nanoseconds_of
 from aegis.host.wasi.errors import answering
 from aegis.host.wasi.files import (
@@ -242,7 +243,7 @@ class Descriptor:
         if not self._target.writable or not self._flags & (_WRITE | _MUTATE):
             raise _refuse(errno.EPERM)
         times = self._times(data_access_timestamp, data_modification_timestamp)
-        os.utime(self._number(), ns=times(os.fstat(self._number())))
+        set_times(self._number(), times(os.fstat(self._number())))
 
     @answering
     def set_times_at(

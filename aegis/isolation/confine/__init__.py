@@ -38,7 +38,6 @@ from aegis.policy.isolation import LAYERS
 
 __all__ = [
     "LAYERS",
-    "RESOLVER_PATHS",
     "Begun",
     "Confinement",
     "Layer",
@@ -63,13 +62,6 @@ _STEPS: dict[str, Callable[[Confinement, Situation], str]] = {
     "rlimits": limit_resources,
     "seccomp": filter_calls,
 }
-
-RESOLVER_PATHS = (
-    "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/services",
-    "/etc/protocols",
-)  # fmt: skip
-"""What getaddrinfo(3) reads: further paths for a worker that resolves names."""
-
 
 _EARLY = ("private-tmp", "oom-score", "namespaces")
 

@@ -55,7 +55,7 @@ def handled(version: int) -> int:
 
 
 def restrict_files(wanted: Confinement, here: Situation) -> str:
-    """Leave the granted descriptors and paths, and what lies beneath them."""
+    """Leave the granted descriptors and what lies beneath them."""
     version = abi()
     with _ruleset(handled(version), 0, 0, version) as ruleset:
         rules = 0
@@ -63,8 +63,6 @@ def restrict_files(wanted: Confinement, here: Situation) -> str:
             for descriptor in descriptors:
                 _beneath(ruleset, descriptor, access & handled(version))
                 rules += 1
-        for path in wanted.read_paths:
-            rules += _beneath_path(ruleset, path)
         _restrict(ruleset)
     here.alone("are not restricted")
     return f"ABI {version}: of files and directories {rules} granted, the rest cannot be opened"
@@ -129,18 +127,6 @@ def _beneath(ruleset: int, descriptor: int, access: int) -> None:
     if access:
         rule = Struct(struct.pack("=Qi", access, descriptor), 12)
         syscall("landlock_add_rule", ruleset, _PATH_BENEATH, rule, 0)
-
-
-def _beneath_path(ruleset: int, path: str) -> bool:
-    try:
-        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
-        return False  # missing, or not for this user
-    try:
-        _beneath(ruleset, descriptor, READ)
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def _restrict(ruleset: int) -> None:

@@ -31,8 +31,6 @@ class Confinement:
     """Open directories and files granted for reading, with everything beneath them."""
     write_fds: tuple[int, ...] = ()
     """Open directories and files granted for reading and writing, with everything beneath them."""
-    read_paths: tuple[str, ...] = ()
-    """Further paths that may be read, with everything beneath them; missing ones are skipped."""
     network: bool = False
     """Whether any network is granted."""
     connect_ports: tuple[int, ...] | None = None
@@ -50,7 +48,7 @@ class Confinement:
     @property
     def reads(self) -> bool:
         """Whether anything may be opened at all."""
-        return bool(self.read_fds or self.write_fds or self.read_paths)
+        return bool(self.read_fds or self.write_fds)
 
 
 class Layer(NamedTuple):

@@ -125,6 +125,7 @@ def leave_directories(wanted: Confinement, here: Situation) -> str:
     path = private_directory()
     try:
         os.chdir(path)
+        os.chmod(path, 0o711)  # another user may come to make it its root
     finally:
         os.rmdir(path)
     return "the working directory is private, empty and deleted"
@@ -220,10 +221,10 @@ def _map_user(user: int, group: int) -> None:
 
 # -- privileges ---------------------------------------------------------------------------------------
 
-_NO_NEW_PRIVS, _GET_PDEATHSIG, _SET_PDEATHSIG, _CAPBSET_DROP, _AMBIENT = 38, 2, 1, 24, 47
+_NO_NEW_PRIVS, _GET_PDEATHSIG, _SET_PDEATHSIG, _CAPBSET_DROP, _AMBIENT, _SET_KEEPCAPS = 38, 2, 1, 24, 47, 8
 _AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
-_DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER = 1, 2, 3
+_DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER, _SYS_CHROOT = 1, 2, 3, 18
 _CAPABILITIES = 64
 
 
@@ -240,12 +241,33 @@ def drop_privileges(wanted: Confinement, here: Situation) -> str:
     became = ""
     if os.geteuid() == 0 and not wanted.read_fds and not wanted.write_fds and not here.own_users:
         became = _preserving_death(lambda: _become_nobody(here))
+    # After the user namespace, which a process with a root of its own may not make, and before the capabilities go.
+    root = ", an empty directory as its root" if not wanted.reads and _empty_root(here) else ""
     if not here.bounded:
         _bound(keeps)
     _preserving_death(lambda: _capabilities(keeps))
+    prctl(_SET_KEEPCAPS, 0)
     here.alone("keep their capabilities")
     kept = f"capabilities over files only ({len(keeps)})" if keeps else "no capabilities"
-    return f"{became or f'user {os.geteuid()}'}, {kept}"
+    return f"{became or f'user {os.geteuid()}'}, {kept}{root}"
+
+
+def _empty_root(here: Situation) -> bool:
+    """Make the working directory the root, where it is the empty one of ``private-tmp``; return whether it is now.
+
+    Landlock has no right for looking at a path (stat(2), readlink(2), access(2), ``O_PATH``), so a worker that opens
+    no files gets a root beneath which there is nothing to look at. With files granted it would be no barrier: from
+    a directory that is open outside the root, ``..`` leads up to the real one.
+    """
+    try:
+        if os.stat(".").st_nlink:
+            return False  # it was not deleted: something may lie beneath it
+        if not here.own_users:
+            _capabilities((_SYS_CHROOT,))
+        os.chroot(".")
+    except OSError:
+        return False
+    return True
 
 
 def bound_capabilities(wanted: Confinement, here: Situation) -> None:
@@ -266,6 +288,7 @@ def _file_capabilities(wanted: Confinement) -> tuple[int, ...]:
 
 def _become_nobody(here: Situation) -> str:
     try:
+        prctl(_SET_KEEPCAPS, 1)  # for the change of the root, where there is no user namespace that gives the right
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
