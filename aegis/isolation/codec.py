@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from aegis.engine.convert.scalars import exact, octets, single
 from aegis.engine.convert.shape import Unfit, as_list, as_tuple
 from aegis.isolation.wire import Broken
+from aegis.limits import Limits
 from aegis.wit.images import nullable
 from aegis.wit.naming import snake
 from aegis.wit.types import (
@@ -33,9 +34,16 @@ from aegis.wit.types import (
 )
 from aegis.wit.values import Err, Ok, Some
 
-__all__ = ["Handles", "Signature", "is_single", "packer", "unpacker"]
+__all__ = ["Handles", "Signature", "is_single", "message_budget", "packer", "unpacker"]
 
 Convert = Callable[[Any], Any]
+_PLAIN_FACTOR = 3
+"""Plain data takes up to so many times what ``host_bytes`` was charged for the same value in the worker: an option of a
+byte is charged a slot of 32 bytes there, and is a list of one here."""
+_ENVELOPE_BYTES = 1 << 20
+"""What a message may take beside the values of a call: its account, names, an error."""
+_UNLIMITED_BYTES = 2 << 30
+"""What a message may take where the embedder lifted ``host_bytes``."""
 _SINGLE = Struct("<f")
 _CLASSES: dict[str, type] = {"bool": bool, "f32": float, "f64": float, "char": str, "string": str}
 """The class of a primitive's values; of all others it is ``int``."""
@@ -52,6 +60,13 @@ class Handles(Protocol):
     def meant(self, number: int, resource: Resource, *, own: bool) -> Any:
         """Return the handle or object that a number means; raise :class:`Broken` when there is none."""
         ...
+
+
+def message_budget(limits: Limits, more: int = 0) -> int:
+    """Return how many bytes of the parent's memory one message of a worker may take, ``more`` for what was asked."""
+    if limits.host_bytes is None:
+        return _UNLIMITED_BYTES + more
+    return _PLAIN_FACTOR * limits.host_bytes + _ENVELOPE_BYTES + more
 
 
 class Signature:

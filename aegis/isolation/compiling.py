@@ -30,7 +30,7 @@ from aegis.isolation.faults import from_plain
 from aegis.isolation.setup import Compile
 from aegis.isolation.wire import SEAL_ALL, Broken, Gone, Late, decode, encode, seal
 from aegis.isolation.worlds import world_from_plain, world_to_plain
-from aegis.limits import format_bytes, format_seconds
+from aegis.limits import MIB, format_bytes, format_seconds
 from aegis.wit.types import Function
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ __all__ = ["Code", "code_for", "compile_here"]
 _PIECE = 1 << 20
 _REAPING = 2.0
 """Seconds for a killed worker to let go of its files."""
+_WORLD_BYTES, _WORLD_FACTOR = 64 * MIB, 16
+"""What the answer of a compile worker may take of the parent's memory: so much, and so many bytes for each of the
+artifact's, whose names and types it holds."""
 _LINKED = ("func", "instance")
 
 
@@ -231,6 +234,7 @@ def _ask(
     )
     until = None if options.compile_time is None else time.monotonic() + options.compile_time
     try:
+        worker.channel.budget = _WORLD_BYTES + _WORLD_FACTOR * len(artifact._data)
         worker.channel.send(["compile", pickle.dumps(wanted)], files)
         kind, value = _answer(worker.channel.recv(until))
     except Late:

@@ -26,7 +26,7 @@ from aegis.errors import (
     WorkerCrashed,
 )
 from aegis.isolation import told
-from aegis.isolation.codec import Signature
+from aegis.isolation.codec import Signature, message_budget
 from aegis.isolation.delivery import STREAM_MESSAGES, Delivery
 from aegis.isolation.faults import from_plain, out_of_memory
 from aegis.isolation.serving import DEEP, UNFIT, are_of
@@ -278,12 +278,15 @@ class IsolatedStore:
         if self._closed:
             raise SandboxStateError("the sandbox is closed", state="closed")
         until = self._until()
+        more = max(message[3], 0) if message[0] == "read" else 0  # the embedder asked for so many bytes
+        budget = message_budget(self.plan.limits, more)
         try:
             self._say(message, descriptors, until)
             if self._settling and self.worker.pid:  # the fork server may just have been started
                 self.arm()
                 until = self._until()
             while True:
+                self.worker.channel.budget = budget  # a call inside this one has one of its own
                 reply = self._next(until)
                 self._services.record(self.door)
                 if reply == ["settled"] and self._settling:

@@ -20,6 +20,7 @@ import array
 import contextlib
 import mmap
 import os
+import re
 import socket
 import struct
 import time
@@ -48,7 +49,6 @@ LARGE = 1 << 14
 _MOST_FRAME = 1 << 28
 _MOST_FDS = 250
 _DEEPEST = 200
-_MOST_VALUES = 1 << 24
 _LONGEST_INT = 32
 _PIECE = 1 << 16
 _I64 = struct.Struct("<cq")
@@ -239,15 +239,18 @@ _PUT: dict[type, Callable[[Any, bytearray, Region | None], None]] = {
 
 def decode(
     data: bytes | bytearray | memoryview, region: Region | None = None, *, views: bool = False,
-    late: Callable[[], bool] | None = None,
+    late: Callable[[], bool] | None = None, budget: int | None = None,
 ) -> Any:  # fmt: skip
     """Return the value that ``data`` is; with ``views``, large bytes as views of ``region``, which change.
 
-    Raise :class:`Broken` for anything else, :class:`Late` when ``late``, which is asked now and then, says so.
+    ``budget`` is how many bytes of memory the value may take as Python's objects. Raise :class:`Broken` when it takes
+    more, before it does, and for anything that is no value; :class:`Late` when ``late``, which is asked now and then,
+    says so.
     """
-    reader = _Reader(data, region, views, late)
+    reader = _Reader(data, region, views, late, budget)
     try:
         value = reader.value(0)
+        reader.charge(0)
     except (struct.error, IndexError, UnicodeDecodeError, OverflowError, RecursionError) as error:
         raise Broken(f"a frame that cannot be read: {error}") from None
     if reader.at != len(data):
@@ -256,12 +259,19 @@ def decode(
 
 
 class _Reader:
-    """A cursor over one frame."""
+    """A cursor over one frame.
 
-    def __init__(self, data: Any, region: Region | None, views: bool, late: Callable[[], bool] | None) -> None:
+    Each value is charged what CPython needs for it, before it is made: a few bytes of a frame can stand for an object
+    of a hundred. Numbers are charged one by one and looked at in bulk, so they can overdraw by what one piece takes.
+    """
+
+    def __init__(
+        self, data: Any, region: Region | None, views: bool, late: Callable[[], bool] | None, budget: int | None
+    ) -> None:
         self.data, self.at, self.region, self.views = data, 0, region, views
         self.late, self.next_look = late, _PIECE if late is not None else len(data) + 1
-        self.values_left = _MOST_VALUES
+        self.budget = budget
+        self.left = _UNLIMITED if budget is None else budget
         self.shared_left = 0 if region is None else region.size
 
     def value(self, depth: int) -> Any:
@@ -270,10 +280,12 @@ class _Reader:
         if kind == 0x69:
             value = _Q.unpack_from(self.data, self.at)[0]
             self.at += 8
+            self.left -= _INT_BYTES
             return value
         if kind == 0x73:
-            return str(self.take(), "utf-8", "surrogatepass")
+            return self.text()
         if kind == 0x64:
+            self.left -= _FLOAT_BYTES
             number = _D.unpack_from(self.data, self.at)[0]
             self.at += 8
             return number
@@ -284,22 +296,22 @@ class _Reader:
     def many(self, depth: int) -> list[Any]:
         if depth > _DEEPEST:
             raise Broken("values nested too deep")
-        value, inner, left = self.value, depth + 1, self.members(1)
-        if left <= _PIECE:
-            return [value(inner) for _ in range(left)]
-        found: list[Any] = []
-        while left:
-            self.look()
-            piece = min(left, _PIECE)
-            found += [value(inner) for _ in range(piece)]
-            left -= piece
+        value, inner, count = self.value, depth + 1, self.members(_LIST_BYTES, _PLACE_BYTES)
+        # Its size is known, so nothing is kept for growth, which would double what a short list takes.
+        found: list[Any] = [None] * count
+        for start in range(0, count, _PIECE):
+            if start:
+                self.look()
+            self.charge(0)
+            end = min(start + _PIECE, count)
+            found[start:end] = [value(inner) for _ in range(start, end)]
         return found
 
     def mapping(self, depth: int) -> dict[str, Any]:
         if depth > _DEEPEST:
             raise Broken("values nested too deep")
         found = {}
-        for _ in range(self.members(2)):
+        for _ in range(self.members(_MAP_BYTES, _ENTRY_BYTES)):
             if self.at >= self.next_look:
                 self.look()
             key = self.key()
@@ -318,7 +330,7 @@ class _Reader:
         if kind in (0x74, 0x66):
             return kind == 0x74
         if kind == 0x62:
-            return bytes(self.take())
+            return self.raw()
         if kind == 0x49:
             return self.long()
         if kind == 0x42:
@@ -336,12 +348,15 @@ class _Reader:
         self.shared_left -= length
         if self.shared_left < 0:
             raise Broken("more of shared memory than there is")
+        if not self.views:
+            self.charge(_BYTES_BYTES + length)
         return view if self.views else bytes(view)
 
     def long(self) -> int:
         raw = self.take()
         if len(raw) > _LONGEST_INT and not self.views:
             raise Broken("a number of absurd size")
+        self.charge(_INT_BYTES + 2 * len(raw))
         return int.from_bytes(raw, "little", signed=True)
 
     def key(self) -> str:
@@ -357,12 +372,34 @@ class _Reader:
             raise Broken("more values than there are bytes")
         return number
 
-    def members(self, each: int) -> int:
-        """Return how many follow, of ``each`` values: what they take here is many times what they take on the wire."""
+    def charge(self, count: int) -> None:
+        """Take ``count`` bytes from the budget; raise :class:`Broken` when it is overdrawn."""
+        self.left -= count
+        if self.left < 0:
+            raise Broken(f"a message that takes more memory than it may ({self.budget:,} bytes)")
+
+    def text(self) -> str:
+        data = self.take()
+        self.left -= _TEXT_BYTES + len(data)
+        if self.left < 0:
+            self.charge(0)
+        raw = bytes(data)
+        if raw.isascii():
+            return str(raw, "ascii")
+        # One wide character makes all of them as wide.
+        width = 4 if _FOUR_BYTES.search(raw) else 2 if _TWO_BYTES.search(raw) else 1
+        self.charge(max(0, width * len(raw.translate(None, _CONTINUATIONS)) - len(raw)))
+        return str(raw, "utf-8", "surrogatepass")
+
+    def raw(self) -> bytes:
+        data = self.take()
+        self.charge(_BYTES_BYTES + len(data))
+        return bytes(data)
+
+    def members(self, empty: int, each: int) -> int:
+        """Return how many follow, and charge for a container of so many."""
         number = self.count()
-        self.values_left -= number * each
-        if self.values_left < 0:
-            raise Broken("more values than one message may have")
+        self.charge(empty + each * number)
         if self.at >= self.next_look:
             self.look()
         return number
@@ -371,6 +408,16 @@ class _Reader:
         length = self.count()
         at, self.at = self.at, self.at + length
         return self.data[at : self.at]
+
+
+_UNLIMITED = 1 << 62
+# What CPython takes on 64 bits, with the allocator's and the collector's headers; none takes less since 3.11.
+_INT_BYTES, _FLOAT_BYTES, _BYTES_BYTES, _TEXT_BYTES = 32, 24, 48, 80
+_LIST_BYTES, _PLACE_BYTES = 64, 8
+_MAP_BYTES, _ENTRY_BYTES = 64, 128
+"""A dictionary doubles when it is two thirds full, and has both sizes while it does."""
+_TWO_BYTES, _FOUR_BYTES = re.compile(rb"[\xc4-\xff]"), re.compile(rb"[\xf0-\xff]")
+_CONTINUATIONS = bytes(range(0x80, 0xC0))
 
 
 # -- frames -----------------------------------------------------------------------------------------
@@ -383,6 +430,9 @@ class Channel:
     what its parent wrote; the parent copies, for a worker could change it under its hands. With ``patient`` false
     receiving looks up every :data:`LOOK` seconds, so that it can be given up.
     """
+
+    budget: int | None = None
+    """How many bytes of memory a value that is received may take; ``None``: as many as it wants."""
 
     def __init__(
         self, end: socket.socket, outgoing: Region | None = None, incoming: Region | None = None, *,
@@ -442,7 +492,7 @@ class Channel:
         while True:
             if len(buffer) >= 4:
                 size = _FRAME.unpack_from(buffer)[0]
-                if size > _MOST_FRAME:
+                if size > _MOST_FRAME or (self.budget is not None and size > self.budget):
                     raise Broken(f"a frame of {size:,} bytes")
                 if len(buffer) >= size + 4:
                     return self._take(size, _late(until, stopped) if size > _PIECE else None)
@@ -454,10 +504,13 @@ class Channel:
         buffer = self._buffer
         if len(buffer) == size + 4:
             self._buffer = bytearray()
-            return decode(memoryview(buffer)[4:], self.incoming, views=self._views, late=late)
+            return self._decoded(memoryview(buffer)[4:], late)
         frame = bytes(memoryview(buffer)[4 : size + 4])
         del buffer[: size + 4]
-        return decode(frame, self.incoming, views=self._views, late=late)
+        return self._decoded(frame, late)
+
+    def _decoded(self, frame: bytes | memoryview, late: Callable[[], bool] | None) -> Any:
+        return decode(frame, self.incoming, views=self._views, late=late, budget=self.budget)
 
     def waiting(self) -> bool:
         """Tell whether a whole value, or a part of one, was received already."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,11 @@ from typing import Any
 import pytest
 
 from aegis import AegisError, DeadlineExceeded, WorkerCrashed
-from aegis.isolation.wire import LARGE, Broken, Channel, Late, Region, decode
+from aegis.engine.convert.layout import SLOT, layout_of
+from aegis.isolation.codec import message_budget
+from aegis.isolation.wire import LARGE, Broken, Channel, Late, Region, decode, encode
+from aegis.limits import Limits
+from aegis.wit.types import List, Option, Result, Tuple, WitType
 from tests.isolation.isolated import only_where_there_are_workers
 from tests.isolation.liar import Peer, done, host, lying, said
 
@@ -129,7 +136,7 @@ def test_reading_a_heavy_message_ends_at_the_deadline(name: str) -> None:
     with pytest.raises(Late):
         decode(HEAVY[name], late=lambda: bool(asked.append(1) or len(asked) > 3))
     assert len(asked) == 4
-    sandbox, _ = lying(TEXT, said(frame(HEAVY[name])), {"env": {"f": lambda: 1}}, timeout="50ms")
+    sandbox, _ = lying(TEXT, said(frame(HEAVY[name])), {"env": {"f": lambda: 1}}, timeout="50ms", host_bytes="1GiB")
     with sandbox, pytest.raises(DeadlineExceeded):
         sandbox.call("go")
 
@@ -145,10 +152,120 @@ def test_reading_a_heavy_message_ends_by_cancelling_it() -> None:
         sender.join()
 
 
-def test_keys_count_as_values() -> None:
-    many = (1 << 23) + 1
-    with pytest.raises(Broken, match="more values"):
-        decode(struct.pack("<cI", b"m", many) + b"s\0\0\0\0n" * many)
+# -- what takes much memory -------------------------------------------------------------------------
+
+COUNT = 5000
+
+
+def listed(item: bytes) -> bytes:
+    return struct.pack("<cI", b"l", COUNT) + item * COUNT
+
+
+COSTLY = {
+    "empty mappings": listed(b"m\0\0\0\0"),
+    "empty lists": listed(b"l\0\0\0\0"),
+    "lists of one": listed(b"l\1\0\0\0n"),
+    "mappings of one": listed(b"m\1\0\0\0s\1\0\0\0an"),
+    "one mapping": struct.pack("<cI", b"m", COUNT) + b"".join(b"s\4\0\0\0%04dn" % n for n in range(COUNT)),
+    "numbers": listed(b"i" + b"\x7f" * 8),
+    "floats": listed(b"d" + b"\x7f" * 8),
+    "long numbers": listed(b"I\x20\0\0\0" + b"\x7f" * 32),
+    "short texts": listed(b"s\2\0\0\0ab"),
+    "accented texts": listed(b"s\4\0\0\0ab" + "é".encode()),
+    "wide texts": listed(b"s\4\0\0\0" + "\U0001f600".encode()),
+    "a text with one wide character": struct.pack("<cI", b"s", 100_004) + b"a" * 100_000 + "\U0001f600".encode(),
+    "a text with one character of two bytes": struct.pack("<cI", b"s", 100_002) + b"a" * 100_000 + "Ā".encode(),
+    "short bytes": listed(b"b\2\0\0\0ab"),
+    "lists in lists": listed(b"l\1\0\0\0" * 50 + b"n"),
+}
+
+
+def memory(read: Callable[[], Any]) -> tuple[int, int]:
+    """Return how many bytes what ``read`` returns takes, and how many were taken at the peak."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        kept = read()
+        taken = tracemalloc.get_traced_memory()
+        del kept
+        return taken
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_message_is_charged_the_memory_that_its_values_take(name: str) -> None:
+    data = COSTLY[name]
+    taken, _ = memory(lambda: decode(data))
+    with pytest.raises(Broken, match="takes more memory than it may"):
+        decode(data, budget=int(taken * 0.9))
+    assert decode(data, budget=3 * taken) == decode(data)
+
+
+@pytest.mark.parametrize("name", sorted(set(COSTLY) - {"numbers", "floats"}))  # those are looked at in bulk
+def test_a_message_over_its_budget_takes_little_more_than_the_budget(name: str) -> None:
+    data, budget = COSTLY[name], 50_000
+
+    def read() -> None:
+        with pytest.raises(Broken, match="takes more memory than it may"):
+            decode(data, budget=budget)
+
+    assert memory(read)[1] < budget + 250_000  # of the test's own
+
+
+def test_shared_memory_counts_when_it_is_copied() -> None:
+    descriptor = Region.new(1 << 20)
+    try:
+        mine, theirs = Region.pair(descriptor, 1 << 20, parent=True), Region.pair(descriptor, 1 << 20, parent=False)
+        data = encode(bytes(100_000), theirs[0])
+        with pytest.raises(Broken, match="takes more memory than it may"):
+            decode(data, mine[1], budget=50_000)
+        assert decode(data, mine[1], budget=150_000) == bytes(100_000)
+        for region in (*mine, *theirs):
+            region.close()
+    finally:
+        os.close(descriptor)
+
+
+def test_a_frame_larger_than_its_budget_is_not_received() -> None:
+    with a_pair() as (channel, far):
+        channel.budget = 1000
+        far.sendall(struct.pack("<I", 1001))
+        with pytest.raises(Broken, match="1,001 bytes"):
+            channel.recv(time.monotonic() + 20)
+
+
+@pytest.mark.parametrize("name", ["empty mappings", "lists of one", "short texts"])
+@pytest.mark.parametrize("begin", ["call", "start"])
+def test_a_worker_whose_message_takes_more_than_host_bytes_allow_is_ended(name: str, begin: str) -> None:
+    item = {"empty mappings": b"m\0\0\0\0", "lists of one": b"l\1\0\0\0n", "short texts": b"s\1\0\0\0a"}[name]
+    raw = frame(struct.pack("<cI", b"l", 60_000) + item * 60_000)
+    script = said(raw)
+    begins = script if begin == "start" else None
+
+    def run() -> None:
+        sandbox, _ = lying(TEXT, script, {"env": {"f": lambda: 1}}, begins=begins, host_bytes=4096)
+        with sandbox:
+            sandbox.call("go")
+
+    with pytest.raises(WorkerCrashed, match="takes more memory than it may"):
+        run()
+
+
+ELEMENTS: list[tuple[WitType, Any]] = [
+    (Option("u8"), [5]), (Option(Option("u8")), [[5]]), (Tuple(("u8",)), [5]), (Tuple(("u8", "u64")), [5, 1 << 60]),
+    (Tuple(("f64",)), [1.5]), (Tuple((Tuple((Tuple(("u8",)),)),)), [[[5]]]), (List("u8"), b""), (List("u16"), []),
+    ("string", ""), ("char", "\U0001f600"), (Result("u8", None), [0, 5]), (Option(Tuple((Option("u8"),))), [[[5]]]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("of", "plain"), ELEMENTS, ids=lambda part: str(part)[:60])
+def test_a_list_that_host_bytes_allow_fits_a_message(of: WitType, plain: Any) -> None:
+    """What a guest may return in process, a worker may send."""
+    count = 2000
+    charged = count * (SLOT + len(layout_of(of).extension))
+    budget = message_budget(Limits(host_bytes=charged)) - message_budget(Limits(host_bytes=1))
+    decode(encode([plain] * count), budget=budget + 100)
 
 
 # -- descriptors --------------------------------------------------------------------------------------
