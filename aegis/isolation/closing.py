@@ -10,6 +10,7 @@ from typing import Any
 
 from aegis.errors import PolicyError
 from aegis.isolation.confine import Begun, Confinement, Layer, Unavailable, assemble_filter, confine
+from aegis.isolation.confine.model import MAX_PORT_RULES
 from aegis.isolation.setup import Brief, Compile, Setup
 from aegis.policy.network import NetworkCapability
 
@@ -17,7 +18,6 @@ __all__ = ["begin_closing", "close_doors", "close_for_compiling", "close_imports
 
 _FILES_BESIDE = 64
 _FILE_BYTES = 1 << 40  # the policy's own quota is exact; files in memory count here too
-_PORTS_LISTED = 64
 
 
 def prepare_filters() -> None:
@@ -131,16 +131,15 @@ def _open() -> tuple[int, ...]:
 
 
 def _ports(network: NetworkCapability | None, rules: str) -> tuple[int, ...] | None:
-    """Return the TCP ports that rules of this kind name, ``None`` where they are too many to list."""
+    """Return the TCP ports that rules of this kind name, ``None`` where they are more than the kernel is told."""
     if network is None:
         return ()
     found: set[int] = set()
     for rule in getattr(network, rules):
-        low, high = rule.ports
-        if high - low >= _PORTS_LISTED or len(found) > _PORTS_LISTED:
-            return None
         if rule.scheme != "udp":
-            found.update(range(low, high + 1))
+            found.update(range(rule.ports[0], rule.ports[1] + 1))
+            if len(found) > MAX_PORT_RULES:
+                return None
     return tuple(sorted(found))
 
 

@@ -24,7 +24,7 @@ from aegis import FilesystemCapability, NetworkCapability, WorkerCrashed
 from aegis.host.http.transport import roots
 from aegis.host.resolving import resolvers
 from tests.isolation.confined import all_but, attack
-from tests.isolation.takeover import captive
+from tests.isolation.takeover import Captive, captive
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers need Linux")
 
@@ -230,6 +230,53 @@ def test_the_sockets_that_a_worker_holds_reach_no_other_socket(tree: Path) -> No
             assert attacker("connect_held_sockets", path=path) == []
         with pytest.raises(BlockingIOError):
             server.recv(1, socket.MSG_DONTWAIT)
+
+
+# -- ports -------------------------------------------------------------------------------------------------
+
+
+def ports_of(attacker: Captive) -> str:
+    """Return what the layer of ports says."""
+    return next(detail for name, _, detail in attacker.sandbox.layers if name == "landlock-net")
+
+
+@pytest.mark.parametrize("count", [1, 65, 101, 4096])
+def test_the_kernel_keeps_the_ports_of_a_rule_of_thousands(count: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        low, high = (port, port + count - 1) if port + count < 65535 else (port - count + 1, port)
+        other = low - 1 if low > 1024 else high + 1
+        with captive(network=NetworkCapability(allow=[f"tcp://127.0.0.0/8:{low}-{high}"])) as attacker:
+            assert f"{count} TCP port" in ports_of(attacker)
+            assert attacker("connect", port=port) == "connected"
+            assert attacker("connect", port=other).errno == errno.EACCES
+
+
+def test_more_ports_than_the_kernel_is_told_are_said_to_be_open() -> None:
+    for rules in (["tcp://127.0.0.1:1-4097"], ["tcp://127.0.0.1:*"], ["127.0.0.1:1-4000", "127.0.0.1:8000-8100"]):
+        with captive(network=NetworkCapability(allow=rules)) as attacker:
+            assert "any TCP port (the policy names more than 4,096) may be connected to" in ports_of(attacker)
+
+
+@pytest.mark.parametrize("rule", ["udp://127.0.0.1:*", "udp://127.0.0.1:1-60000"])
+def test_ports_of_datagrams_open_no_tcp_port(rule: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with captive(network=NetworkCapability(allow=[rule])) as attacker:
+            assert "no TCP port may be connected to" in ports_of(attacker)
+            assert attacker("connect", port=port).errno == errno.EACCES
+
+
+def test_overlapping_rules_count_their_ports_once() -> None:
+    rules = [f"tcp://127.0.0.{n}:8000-11999" for n in range(1, 20)]
+    with captive(network=NetworkCapability(allow=rules, listen=["tcp://127.0.0.1:9000-9099"])) as attacker:
+        assert "4000 TCP ports may be connected to, 100 TCP ports may be bound" in ports_of(attacker)
+
+
+def test_a_name_opens_no_port_for_a_resolver() -> None:
+    with captive(network=NETWORK) as attacker:
+        assert "2 TCP ports may be connected to, no TCP port may be bound" in ports_of(attacker)
+        assert attacker("connect", port=53).errno == errno.EACCES
 
 
 # -- names -------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from aegis.isolation.confine.kernel import Struct, syscall
-from aegis.isolation.confine.model import Confinement, Situation, Unavailable, describe
+from aegis.isolation.confine.model import MAX_PORT_RULES, Confinement, Situation, Unavailable, describe
 
 __all__ = ["FILE_RIGHTS", "READ", "WRITE", "abi", "handled", "restrict_files", "restrict_net"]
 
@@ -107,7 +107,11 @@ def _merged(ports: dict[int, tuple[int, ...]]) -> dict[int, int]:
 
 def _count(ports: Iterable[int] | None) -> str:
     chosen = None if ports is None else len(set(ports))
-    return {None: "any TCP port", 0: "no TCP port", 1: "1 TCP port"}.get(chosen, f"{chosen} TCP ports")
+    return {
+        None: f"any TCP port (the policy names more than {MAX_PORT_RULES:,})",
+        0: "no TCP port",
+        1: "1 TCP port",
+    }.get(chosen, f"{chosen} TCP ports")
 
 
 @contextlib.contextmanager

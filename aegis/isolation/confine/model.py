@@ -7,7 +7,10 @@ import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Confinement", "Layer", "Situation", "Unavailable", "describe"]
+__all__ = ["MAX_PORT_RULES", "Confinement", "Layer", "Situation", "Unavailable", "describe"]
+
+MAX_PORT_RULES = 4096
+"""TCP ports to connect to, and to bind, that the kernel is told one by one: a rule takes some 12 microseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,7 @@ class Confinement:
     network: bool = False
     """Whether any network is granted."""
     connect_ports: tuple[int, ...] | None = None
-    """TCP ports that may be connected to, when there is a network; ``None``: any."""
+    """TCP ports that may be connected to, when there is a network; ``None``: any, for they are more than that."""
     bind_ports: tuple[int, ...] | None = ()
     """TCP ports that may be bound, when there is a network; ``None``: any."""
     threads: bool = True
