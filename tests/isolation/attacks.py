@@ -156,6 +156,8 @@ WAYS: dict[str, Callable[[str], Any]] = {
     "stat": os.stat,
     "lstat": os.lstat,
     "readlink": os.readlink,
+    "readlinkat": lambda path: os.readlink(path, dir_fd=0),
+    "statat": lambda path: os.stat(path, dir_fd=0, follow_symlinks=False),
     "access": lambda path: call("access", path.encode(), 0) if X86 else os.stat(path),
     "faccessat": lambda path: call("faccessat", -100, path.encode(), 0),
     "statx": lambda path: call("statx", -100, path.encode(), 0, 0xFFF, ctypes.create_string_buffer(256)),

@@ -1,0 +1,116 @@
+"""What SECURITY.md says in figures and names is what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from aegis.host.network import LOOKUPS_AT_ONCE
+from aegis.host.resolving import RESOLVER_THREADS
+from aegis.isolation import compiling
+from aegis.isolation.codec import message_budget
+from aegis.isolation.confine import Confinement
+from aegis.isolation.confine.filter import allowed
+from aegis.isolation.confine.model import MAX_PORT_RULES
+from aegis.limits import MIB, Limits
+from aegis.policy.isolation import FIELDS, LAYERS, Isolation
+
+TEXT = (Path(__file__).resolve().parents[1] / ".github" / "SECURITY.md").read_text(encoding="utf-8")
+FLAT = " ".join(TEXT.split())
+NOTHING = Confinement()
+EVERYTHING = Confinement(read_fds=(3,), write_fds=(4,), network=True, bind_ports=(80,))
+
+
+def table(heading: str) -> list[list[str]]:
+    """Return the cells of the table whose first heading is ``heading``."""
+    lines = TEXT.split(f"\n| {heading} |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def figures(pattern: str) -> list[int]:
+    """Return the numbers in the one passage that ``pattern`` fits; each of its groups is a number."""
+    found = re.findall(pattern, FLAT)
+    assert len(found) == 1, f"{pattern}: {len(found)} times in SECURITY.md"
+    groups = found[0] if isinstance(found[0], tuple) else (found[0],)
+    return [int(group.replace(",", "")) for group in groups]
+
+
+def row(name: str) -> str:
+    """Return what the table of layers says of one."""
+    return next(cells[1] for cells in table("layer") if cells[0] == f"`{name}`")
+
+
+def test_the_layers_are_those_of_a_worker_in_their_order() -> None:
+    assert tuple(cells[0].strip("`") for cells in table("layer")) == LAYERS
+
+
+def test_the_number_of_system_calls_is_that_of_the_filter() -> None:
+    fewest, most = figures(r"all but (\d+) system calls, (\d+) with every grant")
+    assert fewest == len(allowed(NOTHING, 1))
+    assert most == len(allowed(EVERYTHING, 1))
+
+
+def test_the_system_calls_that_are_named_as_refused_are_in_no_filter() -> None:
+    named = re.findall(r"no `(\w+)`", row("seccomp"))
+    assert {"execve", "fork", "ptrace", "kill", "io_uring_setup", "bpf"} == set(named)
+    assert not set(named) & set(allowed(EVERYTHING, 1))
+
+
+@pytest.mark.parametrize(
+    ("call", "condition", "without", "granted"),
+    [
+        ("openat", "only with granted files", Confinement(network=True, bind_ports=(80,)), Confinement(read_fds=(3,))),
+        ("socket", "only with a network", Confinement(read_fds=(3,), write_fds=(4,)), Confinement(network=True)),
+    ],
+)
+def test_a_system_call_that_needs_a_grant_is_in_no_other_filter(
+    call: str, condition: str, without: Confinement, granted: Confinement
+) -> None:
+    assert f"`{call}` {condition}" in row("seccomp")
+    assert call not in allowed(without, 1)
+    assert call in allowed(granted, 1)
+
+
+def test_no_filter_has_a_call_that_changes_what_a_file_says_of_itself() -> None:
+    assert "no call that changes owners, modes, times or attributes of a file" in row("seccomp")
+    changing = re.compile(r"f?utimes?(at)?|utimensat|.*(chmod|chown|setxattr|removexattr|setattr).*")
+    assert not [name for name in allowed(EVERYTHING, 1) if changing.fullmatch(name)]
+
+
+def test_the_ports_that_the_kernel_keeps_are_as_many_as_is_said() -> None:
+    assert figures(r"up to ([\d,]+) to connect to and ([\d,]+) to bind") == [MAX_PORT_RULES] * 2
+
+
+def test_look_ups_are_bounded_as_is_said() -> None:
+    assert figures(r"takes at most (\d+) names of a sandbox at the same time") == [LOOKUPS_AT_ONCE]
+    assert figures(r"uses at most (\d+) threads of your process") == [RESOLVER_THREADS]
+
+
+def test_a_message_of_a_worker_takes_no_more_memory_than_is_said() -> None:
+    times, mib = figures(r"at most (\d+) times `host_bytes` and (\d+) MiB of memory for its values")
+    for host_bytes in (4096, 64 * MIB):
+        assert message_budget(Limits(host_bytes=host_bytes)) == times * host_bytes + mib * MIB
+    assert figures(r"a worker that compiles, (\d+) MiB and (\d+) times the size of the artifact") == [
+        compiling._WORLD_BYTES // MIB,
+        compiling._WORLD_FACTOR,
+    ]
+
+
+def test_default_limits_are_those_that_are_named() -> None:
+    assert figures(r"killed after `grace` \((\d+) ms\)") == [round(Isolation().grace * 1000)]
+    assert figures(r"worst whole module of (\d+) MiB") == [(Limits().module_size or 0) // MIB]
+
+
+def test_the_settings_of_isolation_that_are_named_exist() -> None:
+    named = set(re.findall(r"`(grace|compile_\w+|recycle|without|overhead|workers|strict)`", TEXT))
+    assert {"grace", "compile_time", "compile_memory", "recycle"} <= named <= set(FIELDS)
+
+
+def test_each_kind_of_grant_says_what_a_worker_opens() -> None:
+    assert [cells[:2] for cells in table("the policy grants")] == [
+        ["nothing", "nothing"],
+        ["a network", "nothing"],
+        ["files or directories", "those, and what lies beneath them"],
+    ]
