@@ -7,6 +7,7 @@ which name an address came from (:mod:`aegis.host.judge`), so that a rule for th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -138,11 +139,18 @@ class Network:
     def answered(self, lookup: Lookup) -> list[str]:
         """Return the addresses of a finished lookup that the policy permits, and remember where they came from."""
         self._lookups.discard(lookup)
+        if lookup.withheld:
+            self.close_withheld(lookup)
+            return []
         resolved = self._resolved(lookup.name, lookup.addresses)
         found = self._judge.permitted(lookup.name, resolved, self.limits.resolver_answers)
         if lookup.addresses and not found:
             self.scope.decided(withheld_decision(self._judge, lookup.name, lookup.addresses[0]))
         return found
+
+    def close_withheld(self, lookup: Lookup) -> None:
+        """Close the addresses of a look-up whose answers were withheld, as far as they are known."""
+        self._resolved(lookup.name, lookup.addresses)
 
     def _resolved(self, name: str, answers: list[str]) -> list[str]:
         """Return the addresses of a name that no rule denies; hang up on those that one denies now."""
@@ -227,7 +235,7 @@ class Lookup(Protocol):
     addresses: list[str]
     error: OSError | None
     withheld: bool
-    """Whether the name has addresses and the policy lets none of them be known."""
+    """Whether the name has addresses and the guest may know none. Then ``addresses`` has those that a rule closes."""
     descriptor: int
     """Becomes readable when the look-up is done, and perhaps before; negative once it was closed."""
 

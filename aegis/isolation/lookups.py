@@ -15,10 +15,10 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from aegis.host.judge import NetworkJudge
 from aegis.host.network import LOOKUPS_AT_ONCE, withheld_decision
 from aegis.host.resolving import Question, resolvers, system_resolver
 from aegis.isolation.wire import Broken, encode
-from aegis.names import printable
 from aegis.policy.patterns import host_name
 from aegis.values import Decision
 
@@ -39,7 +39,7 @@ class LookupService:
     """The look-ups of one sandbox. ``worker_end`` is the worker's end of the socket, until it was handed over."""
 
     def __init__(self, capability: NetworkCapability, limits: Limits) -> None:
-        self._capability, self._limits = capability, limits
+        self._judge, self._limits = NetworkJudge(capability), limits
         self._asked: dict[int, Question | None] = {}
         self._withheld: list[Decision] = []
         self._lock = threading.RLock()  # the garbage collector may close a sandbox at any point
@@ -55,12 +55,12 @@ class LookupService:
         door.calls_left -= 1
         if door.calls_left < 0:
             raise Broken("more look-ups than host calls")
-        host, verdict = host_name(name), self._capability.decide_lookup(name)
+        with self._lock:
+            host, verdict = host_name(name), self._judge.look_up(name)
         if host is None or not verdict:
             door.decided(
                 Decision(
-                    capability="network", action="look up", target=printable(name, _MAX_NAME_CHARACTERS), allowed=False,
-                    rule=verdict.rule, remedy="",
+                    capability="network", action="look up", target=name, allowed=False, rule=verdict.rule, remedy="",
                 )
             )  # fmt: skip
             self._send(number, [], withheld=True)
@@ -87,18 +87,24 @@ class LookupService:
             raise Broken("a look-up out of bounds")
         return number, name
 
-    def _answered(self, number: int, name: str, addresses: list[str], error: OSError | None) -> None:
-        """Send what the policy lets the guest know; on a resolver thread."""
-        permitted = [a for a in addresses if self._capability.decide_answer(name, a)]
-        withheld = bool(addresses) and not permitted
+    def _answered(self, number: int, name: str, answers: list[str], error: OSError | None) -> None:
+        """Send what the policy lets the guest know; on a resolver thread.
+
+        Of a name that is an alias of a denied one the worker gets all answers, marked as withheld: its own sockets
+        must keep away from those addresses.
+        """
         most = self._limits.resolver_answers
         with self._lock:
             # First, for the worker may ask for the next name as soon as it has this answer.
             self._asked.pop(number, None)
+            resolved = self._judge.resolved(name, answers)
+            sent = [a for a in resolved if self._judge.answer(name, a)][:most]
+            withheld = bool(answers) and not sent
             if withheld:
-                self._withheld.append(withheld_decision(self._capability, name, addresses[0]))
+                self._withheld.append(withheld_decision(self._judge, name, answers[0]))
+                sent = [] if resolved else answers
         failed = None if error is None else error.errno or socket.EAI_FAIL
-        self._send(number, permitted[: _MAX_ANSWERS if most is None else min(most, _MAX_ANSWERS)], withheld, failed)
+        self._send(number, sent[:_MAX_ANSWERS], withheld, failed)
 
     def _send(self, number: int, addresses: list[str], withheld: bool, failed: int | None = None) -> None:
         packet = encode([number, addresses, withheld, failed])

@@ -148,9 +148,7 @@ class Session:
         else:
             self.handles = WorkerHandles(self.artifact.world)
             self.handles.ask = self.ask
-        tier = WorkerTier(
-            setup, self.descriptors, self._providers, self._made_streams, self.resolve, self.set_times
-        )
+        tier = WorkerTier(setup, self.descriptors, self._providers, self._made_streams, self.resolve, self.set_times)
         self.sandbox = Sandbox(
             tier, imports=imports, args=setup.args, subscribers=(self.event,) if setup.observed else (),
             measured=True, denied=None if setup.observed else self.denied,

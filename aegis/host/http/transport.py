@@ -120,6 +120,7 @@ class Transport:
         self._lookup = None
         self._network.forget(lookup)
         if lookup.withheld:
+            self._network.close_withheld(lookup)
             raise HttpFault("destination-IP-prohibited")
         if lookup.error is not None or not lookup.addresses:
             raise HttpFault("DNS-error", ("the name does not resolve", None))
