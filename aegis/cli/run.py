@@ -184,8 +184,15 @@ class _Run:
     def denied(self, decision: Decision) -> None:
         """Remember a denial with its remedy, each once and only so many."""
         if len(self.denials) <= _DENIALS_SHOWN:
-            remedy = f" — grant it with {decision.remedy}" if decision.remedy else f": {decision.rule}"
-            self.denials[f"denied: {decision.action} {decision.target} ({decision.capability}){remedy}"] = None
+            why = f" — grant it with {decision.remedy}" if decision.remedy else f": {self.why(decision)}"
+            self.denials[f"denied: {decision.action} {decision.target} ({decision.capability}){why}"] = None
+
+    def why(self, decision: Decision) -> str:
+        """Return why no option helps, in words of this process: a worker that was taken over makes up a rule."""
+        network = self.policy.network
+        rules = () if network is None else tuple(f"deny {rule}" for rule in network.deny)
+        known = decision.capability == "filesystem" or decision.rule in rules
+        return decision.rule if known else "no option permits that"
 
     # -- telling -------------------------------------------------------------------------------
 

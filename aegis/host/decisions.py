@@ -44,14 +44,9 @@ def decide(scope: CallScope, action: str, held: Held, path: str, function: Calla
 
 def _record(scope: CallScope, action: str, held: Held, path: str, *, allowed: bool) -> None:
     target = path if path.startswith("/") else joined(held.label, path)
-    label = printable(held.label)
-    rule, wanted = f"{'read-write' if held.writable else 'read-only'} {label}", ""
-    if not allowed and leaves_its_grant(path):
-        rule = f"the path leaves {label}, where it was looked up; no option permits that"
-    elif not allowed and action == "write" and not held.writable and not _leads_out(held, path):
-        wanted = target
-    elif not allowed:
-        rule = f"a link leads out of {label}, or the system forbids it; no option permits that"
+    rule = f"{'read-write' if held.writable else 'read-only'} {printable(held.label)}"
+    helps = not allowed and action == "write" and not held.writable
+    wanted = target if helps and not leaves_its_grant(path) and not _leads_out(held, path) else ""
     scope.decided(
         Decision(capability="filesystem", action=action, target=target, allowed=allowed, rule=rule, remedy=wanted)
     )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Kind", "Used", "account", "decision", "farewell", "layers", "line", "observed", "text"]
 
 _LONGEST = 4096
+_CAPABILITIES = ("filesystem", "network", "clock", "random")
+_ACTIONS = ("open", "read", "write", "look at", "connect to", "listen at", "look up", "request")
 _MOST_BYTES = 1 << 48
 
 
@@ -89,9 +91,11 @@ def decision(message: list[Any]) -> Decision:
     capability, action, target, allowed, rule, remedy = _fields(message, 6)
     if type(allowed) is not bool:
         raise Broken("a decision that decides nothing")
+    if capability not in _CAPABILITIES or action not in _ACTIONS:
+        raise Broken("a decision about nothing that Aegis decides")
     if type(target) is not str or type(remedy) is not str:
         raise Broken("a decision about something other than text")
-    return Decision(text(capability), text(action), target[:_LONGEST], allowed, text(rule), remedy[:_LONGEST])
+    return Decision(capability, action, target[:_LONGEST], allowed, text(rule), remedy[:_LONGEST])
 
 
 def line(message: list[Any]) -> tuple[str, str]:

@@ -143,7 +143,8 @@ class HostFunctionCalled(Event):
 class CapabilityChecked(Event):
     """The policy answered: what was asked of which target, by which rule, and what would change it.
 
-    ``remedy`` is the flag of the command line that would allow it, empty when it was allowed.
+    ``remedy`` is the option of the command line that would allow it, quoted for a shell; it is empty when the request
+    was allowed and when no option would help.
     """
 
     kind: ClassVar[str] = "capability_checked"

@@ -29,10 +29,12 @@ def explained(policy: Policy, decision: Decision) -> Decision:
     The host states in ``remedy`` what would have to be granted, in the guest's terms: a path, a network pattern or the
     name of a capability.
     """
-    remedy = ""
+    remedy, rule = "", decision.rule
     if not decision.allowed and decision.remedy and decision.capability in _REMEDIES:
         remedy = _REMEDIES[decision.capability](policy, decision)
-    return decision._replace(target=printable(decision.target, _MOST_CHARACTERS), remedy=remedy)
+    if not decision.allowed and decision.capability == "filesystem" and not remedy:
+        rule = f"{_why(policy.filesystem, decision.target)}; no option permits that"
+    return decision._replace(target=printable(decision.target, _MOST_CHARACTERS), rule=rule, remedy=remedy)
 
 
 def denied_reading(capability: str) -> CapabilityDenied:
@@ -71,16 +73,27 @@ def _filesystem(policy: Policy, decision: Decision) -> str:
     return ""
 
 
+def _why(granted: FilesystemCapability, target: str) -> str:
+    """Return why a request for a path was denied that no grant would allow."""
+    holds = [grant.guest for grant in granted.paths if _holds(grant.guest, target)]
+    if not holds:
+        return "no grant holds this path"
+    guest = max(holds, key=len)
+    if leaves_its_grant(target if guest == "." else target[len(guest) :].lstrip("/")):
+        return f"the path leaves {printable(guest)}"
+    return f"the path or a link in it leads out of {printable(guest)}, or another grant or the system forbids it"
+
+
 def _covering(granted: FilesystemCapability, path: str) -> PathGrant | None:
     """Return the grant with the longest guest path that holds ``path``."""
     path = posixpath.normpath(path)
-    holds = [grant for grant in granted.paths if _holds(grant.guest, path)]
+    holds = [grant for grant in granted.paths if _holds(grant.guest, path) and not leaves_its_grant(path.lstrip("/"))]
     return max(holds, key=lambda grant: len(grant.guest), default=None)
 
 
 def _holds(folder: str, path: str) -> bool:
     if folder == ".":
-        return not path.startswith(("/", ".."))
+        return not path.startswith("/")
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 

