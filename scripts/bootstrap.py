@@ -1,6 +1,6 @@
-"""Make the checkout's own environment: .venv with the package and some of its extras.
+"""Make an environment of the checkout's own, .venv or another, with the package and some of its extras.
 
-    python -I scripts/bootstrap.py ROOT EXTRAS CHECKSUM
+    python -I scripts/bootstrap.py ROOT EXTRAS CHECKSUM [NAME]
 
 It is called by scripts/bootstrap when no stamp for CHECKSUM is there, with the oldest Python that the
 project supports or a later one, and uses the standard library alone. Two at once take turns (a lock
@@ -29,11 +29,11 @@ class Failed(Exception):
     """What went wrong, in a line that says what to do."""
 
 
-def main(root: Path, extras: str, checksum: str) -> None:
-    """Leave a .venv at ``root`` that has ``extras``, and its stamp."""
-    venv = root / ".venv"
+def main(root: Path, extras: str, checksum: str, name: str = ".venv") -> None:
+    """Leave an environment called ``name`` at ``root`` that has ``extras``, and its stamp."""
+    venv = root / name
     stamp = venv / (f"{STAMP}-{extras}" if extras else STAMP)
-    with locked(root / ".venv.lock"):
+    with locked(root / f"{name}.lock"):
         if usable(venv) and stamped(stamp, checksum):
             return  # whoever held the lock made it
         if not usable(venv):
@@ -51,7 +51,7 @@ def locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another run that prepares .venv")
+            say(f"waiting for another run that prepares {path.name.removesuffix('.lock')}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -79,9 +79,9 @@ def create(venv: Path) -> None:
     """Make an empty environment in the place of none, a broken or an unfinished one of ours."""
     if venv.is_symlink() or (venv.exists() and not (venv / MARK).exists()):
         raise Failed(f"{venv} is not usable, and these scripts did not make it: move it away and try again")
-    say(f"preparing .venv with Python {sys.version.split()[0]}; this is done once")
+    say(f"preparing {venv.name} with Python {sys.version.split()[0]}; this is done once")
     # Each step is one rename, so that a kill at any moment leaves what the next run knows to be ours.
-    old, new = venv.with_name(".venv.old"), venv.with_name(".venv.new")
+    old, new = venv.with_name(f"{venv.name}.old"), venv.with_name(f"{venv.name}.new")
     for leftover in (old, new):
         shutil.rmtree(leftover, ignore_errors=True)
     if venv.exists():
@@ -128,7 +128,7 @@ def say(text: str) -> None:
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]).resolve(), sys.argv[2], sys.argv[3])
+        main(Path(sys.argv[1]).resolve(), *sys.argv[2:])
     except (Failed, OSError) as problem:
         say(re.sub(r"^\[Errno \d+\] ", "", str(problem)))
         sys.exit(1)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ("aegis", "bootstrap", "bootstrap.py")
+SCRIPTS = ("aegis", "bootstrap", "bootstrap.py", "test")
 PYPROJECT = """\
 [build-system]
 requires = []
@@ -225,3 +225,27 @@ def test_a_machine_without_python_gets_a_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (125, "")
     assert "needs Python 3.11 or later" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("failing", "code"), [(False, 0), (True, 1)])
+def test_the_tests_run_on_each_python_that_is_found(tmp_path: Path, failing: bool, code: int) -> None:
+    """The closing line, which CI reads, has the sum, and says what failed."""
+    folder, found = checkout(tmp_path / "checkout"), tmp_path / "found"
+    closing = "1 failed, 4 passed in 0.1s" if failing else "4 passed, 1 skipped in 0.1s"
+    (folder / "pytest.py").write_text(f"print('...'); print({closing!r}); raise SystemExit({int(failing)})\n")
+    found.mkdir()
+    here = f"3.{sys.version_info.minor}"
+    for version in ("3.11", "3.12", "3.13", "3.14"):
+        runs = f'exec "{sys.executable}" "$@"' if version == here else "exit 127"
+        (found / f"python{version}").write_text(f"#!/bin/sh\n{runs}\n")
+        (found / f"python{version}").chmod(0o755)
+    done = subprocess.run(
+        [folder / "scripts" / "test", "--pythons", "-k", "nothing"], cwd=tmp_path, capture_output=True, text=True,
+        env={**ENV, "PATH": f"{found}:{os.environ['PATH']}"}, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    failure = f", FAILED: Python {here}" if failing else ""
+    assert done.stdout.splitlines()[-1] == f"4 passed on Python {here}{failure}"
+    assert (folder / f".venv-{here}" / "bin" / "python").exists()
+    assert not (folder / ".venv").exists()
+    assert done.stderr.count("is not installed, and left out") == 3
