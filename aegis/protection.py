@@ -44,8 +44,8 @@ def _imported() -> Iterator[Protected]:
     remedy = "grant a subdirectory, or grant it for reading only"
     for entry in dict.fromkeys(map(os.path.abspath, sys.path)):
         if os.path.isdir(entry):
-            yield Protected(path=entry, reason=_CODE, inside=False, remedy=remedy)
+            yield Protected(path=entry, reason=_CODE, inside=False, fixed=True, remedy=remedy)
         for package in _PACKAGES:
             folder = os.path.join(entry, package)
             if os.path.isdir(folder):
-                yield Protected(path=folder, reason=_CODE, remedy=remedy)
+                yield Protected(path=folder, reason=_CODE, fixed=True, remedy=remedy)

@@ -48,11 +48,15 @@ def supervise(work: Callable[[], Any], cancel: Callable[[], None], timeout: floa
         signal.signal(signal.SIGTERM, _terminate)
     job = run_on_guest_thread(work)
     try:
-        ended = job.wait(None if timeout is None else max(0.0, started + timeout - time.monotonic()))
-    except KeyboardInterrupt:
-        raise _stop(job, cancel, Cancelled("interrupted"), 130) from None
-    except Terminated:
-        raise _stop(job, cancel, Cancelled("terminated"), 143) from None
+        try:
+            ended = job.wait(None if timeout is None else max(0.0, started + timeout - time.monotonic()))
+        except KeyboardInterrupt:
+            raise _stop(job, cancel, Cancelled("interrupted"), 130) from None
+        except Terminated:
+            raise _stop(job, cancel, Cancelled("terminated"), 143) from None
+    except (KeyboardInterrupt, Terminated) as second:  # another signal, before the first one was answered
+        code, word = (143, "terminated") if isinstance(second, Terminated) else (130, "interrupted")
+        raise Stopped(Cancelled(word), code, stuck=True) from None
     finally:
         signal.signal(signal.SIGTERM, before)
     if not ended:

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from aegis.errors import PolicyError
@@ -28,13 +29,15 @@ class Protected:
     """A host file or directory that guests must not change. It need not exist yet.
 
     ``reason`` completes "…, which is". Unless it is ``readable``, grants that only read are refused too. ``inside``
-    also refuses a grant that lies within a protected directory. ``remedy`` says what to grant instead.
+    also refuses a grant that lies within a protected directory. ``remedy`` says what to grant instead. What is
+    ``fixed`` stays where it is while this process runs, so it is looked up once.
     """
 
     path: str
     reason: str
     readable: bool = True
     inside: bool = True
+    fixed: bool = False
     remedy: str = "grant a directory that has nothing to do with it"
 
 
@@ -55,7 +58,7 @@ def refuse_reachable(grant: PathGrant, parent: int, name: str | None, protected:
         return
     above = set(_ancestors(parent))
     own = identity(os.stat(name or ".", dir_fd=parent, follow_symlinks=False))
-    traced = [_traced(one.path) for one in asked]
+    traced = [_traced_once(one.path) if one.fixed else _traced(one.path) for one in asked]
     devices = {device for trace in traced for device, _ in trace.crossed}
     mounted = set(mounted_beneath(parent, devices)) if name is None else set()
     for one, trace in zip(asked, traced, strict=True):
@@ -83,6 +86,11 @@ def _ancestors(descriptor: int) -> Iterator[Identity]:
             return
         before = found
         yield found
+
+
+@cache
+def _traced_once(path: str) -> _Traced:
+    return _traced(path)
 
 
 def _traced(path: str) -> _Traced:

@@ -53,6 +53,20 @@ def test_a_spinning_guest_ends_at_a_signal(tmp_path_factory: pytest.TempPathFact
     assert took < 2.0  # a quarter of a second on a machine that does nothing else
 
 
+def test_two_signals_at_once_end_the_command_as_one_does(tmp_path: Path) -> None:
+    """Both are pending when Python looks, so the second arrives while the first is being answered."""
+    (tmp_path / "spin.wat").write_text(SPINS)
+    with started("run", "--fuel-limit=none", "--timeout=50s", tmp_path / "spin.wat") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGSTOP)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+            process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode in (130, 143)
+    assert b"Traceback" not in err
+
+
 def test_the_deadline_ends_a_compiler_that_does_not() -> None:
     bomb = built("hostile/compile-bomb")
     before = time.monotonic()
