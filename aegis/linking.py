@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.engine import Module
 from aegis.engine.abi import scalar_types
 from aegis.engine.binary import Import, ModuleInfo
+from aegis.engine.missing import MissingFunction
 from aegis.errors import LinkError, MissingImport
 from aegis.hosting import prepared
 from aegis.names import count, literal, printable
@@ -90,17 +91,21 @@ def faulty(functions: Sequence[HostFunction], faults: Faults) -> list[HostFuncti
 
 
 def link(
-    module: Module, own: Functions, host: Sequence[HostFunction], caller: Caller, door: Door
-) -> list[HostFunction]:
+    module: Module, own: Functions, host: Sequence[HostFunction], caller: Caller, door: Door,
+    *, trap_missing: bool = False,
+) -> list[HostFunction]:  # fmt: skip
     """Return a function for each import of ``module``, in its order.
 
-    Raise :class:`~aegis.errors.LinkError` listing every import that has none.
+    With ``trap_missing`` a function that nothing provides traps when it is called.
+    Raise :class:`~aegis.errors.LinkError` listing every other import that has none.
     """
     offered = {(f.module, f.name): f for f in host}
     linked: list[HostFunction] = []
     missing: list[MissingImport] = []
     for wanted in module.info.imports:
         found = _find(wanted, own, offered, caller, door)
+        if isinstance(found, str) and trap_missing and _can_trap(wanted):
+            found = _missing(wanted)
         if isinstance(found, str):
             missing.append(MissingImport(printable(wanted.module), printable(wanted.name), str(wanted.type), found))
         else:
@@ -108,6 +113,18 @@ def link(
     if missing:
         raise _unlinked(missing)
     return linked
+
+
+def _can_trap(wanted: Import) -> bool:
+    """Tell whether a function can stand for an import: the engine makes those of numbers only."""
+    signature = wanted.type
+    return isinstance(signature, FuncType) and {*signature.params, *signature.results} <= set(scalar_types)
+
+
+def _missing(wanted: Import) -> HostFunction:
+    assert isinstance(wanted.type, FuncType)
+    trap = MissingFunction(f"{wanted.module}.{wanted.name}")
+    return HostFunction(module=wanted.module, name=wanted.name, type=wanted.type, call=trap)
 
 
 def _find(
@@ -133,12 +150,12 @@ def _find(
     return _remedy(wanted)
 
 
-def unprovided(info: ModuleInfo) -> list[MissingImport]:
-    """Return the imports that Aegis does not serve by itself, each with its remedy."""
+def unprovided(imports: Sequence[Import]) -> list[MissingImport]:
+    """Return those of ``imports`` that Aegis does not serve by itself, each with its remedy."""
     from aegis.host import offers
 
     missing = []
-    for wanted in info.imports:
+    for wanted in imports:
         signature = wanted.type
         if not isinstance(signature, FuncType):
             remedy = f"Aegis provides functions only; build the module with a {wanted.kind} of its own"
@@ -151,9 +168,10 @@ def unprovided(info: ModuleInfo) -> list[MissingImport]:
     return missing
 
 
-def require_imports(info: ModuleInfo) -> None:
-    """Raise ``LinkError`` for imports that Aegis does not serve, of a module that nobody else provides for."""
-    missing = unprovided(info)
+def require_imports(info: ModuleInfo, *, trap_missing: bool = False) -> None:
+    """Raise ``LinkError`` for imports that Aegis does not serve, of a module that no embedder provides for."""
+    left = [wanted for wanted in info.imports if not (trap_missing and _can_trap(wanted))]
+    missing = unprovided(left)
     if missing:
         raise _unlinked(missing)
 
@@ -176,9 +194,10 @@ def _remedy(wanted: Import) -> str:
         return f"there is no such function in {module}"
     if module.startswith("wasi:"):
         return "this is an import of WASI 0.2, which components have; build a component, or for wasm32-wasip1"
-    if len(module) + len(name) > _MOST_CHARACTERS:
-        return "provide it from Python, with imports="
-    return f"provide it from Python: imports={{{literal(module)}: {{{literal(name)}: function}}}}"
+    given = "with imports="
+    if len(module) + len(name) <= _MOST_CHARACTERS:
+        given = f"imports={{{literal(module)}: {{{literal(name)}: function}}}}"
+    return f"provide it from Python: {given}; or --trap-missing (trap_missing=True) has it trap when called"
 
 
 def _unlinked(missing: list[MissingImport]) -> LinkError:

@@ -58,6 +58,7 @@ class Providers:
         trap_missing: bool = False,
     ) -> None:
         self._component = component
+        self._trap_missing = trap_missing
         self._objects: dict[str, _Object] = {}
         self._free: dict[str, _Object] = {}
         faults: list[str] = []
@@ -81,12 +82,30 @@ class Providers:
 
     @property
     def key(self) -> tuple[tuple[str, int], ...]:
-        """What tells plans apart: which interfaces have classes of whose making."""
+        """What tells plans apart: which interfaces have classes of whose making, and whether what is missing traps."""
         made = [*self._objects.items(), *self._free.items()]
-        return tuple(sorted((name, id(one.table)) for name, one in made if one.table is not None))
+        classes = sorted((name, id(one.table)) for name, one in made if one.table is not None)
+        return (*classes, ("", int(self._trap_missing)))
 
     def typed(self, interface: str, name: str, function: Function) -> Function:
         """Return a function of ``interface`` with the Python classes of its bindings."""
+        if self.lacks(interface, name, function):
+            return self._component.imaged(function)
+        return self._typed(interface, name, function)
+
+    def lacks(self, interface: str, name: str, function: Function) -> bool:
+        """Tell whether a function is to trap: nothing provides it, and that is what the embedder asked for."""
+        if not self._trap_missing or interface in self._objects or (not interface and name in self._free):
+            return False
+        if not interface or wasi_binding(interface) is None:
+            return _place(name)[0] != "method" or bool(interface)
+        try:
+            self._typed(interface, name, function)
+        except LinkError:
+            return True
+        return False
+
+    def _typed(self, interface: str, name: str, function: Function) -> Function:
         table = self._table(interface) if interface else self._free[name].table if name in self._free else None
         if table is None:
             return self._component.imaged(function)
@@ -128,7 +147,7 @@ class Providers:
     def _offered(
         self, made: list[Callable[..., Any]], n: int, function: ImportedFunction, wasi: Callable[[], Wasi]
     ) -> Callable[..., Any]:
-        if wasi_binding(function.interface) is None:
+        if function.missing or wasi_binding(function.interface) is None:
             return undefined(function)
 
         def first(*values: Any) -> Any:
@@ -177,7 +196,7 @@ class Providers:
         found = []
         for member, function in item.functions.items():
             try:
-                self.typed(name, member, function)
+                self._typed(name, member, function)
             except LinkError as error:
                 found.append(str(error))
         return found

@@ -181,12 +181,11 @@ class Aegis:
     ) -> Sandbox:
         """Return a new sandbox, with ``module`` instantiated in it if one is given.
 
-        ``imports`` are a module's host functions by module and name, or a component's interfaces with the
-        objects that implement them (what it imports and nobody provides traps when called, with
-        ``trap_missing``); ``args`` the program's arguments (its name
-        first), ``stdio`` replaces the policy's, ``measured`` has host time counted although nobody
-        subscribed, and the memory of components (see ``exact_memory``). ``denied`` is told of each request that
-        the policy denied, cheaper than an event.
+        ``imports`` are a module's host functions by module and name, or a component's interfaces with the objects that
+        implement them. With ``trap_missing`` a function that nothing provides traps when it is called; memories,
+        globals and tables cannot be left out. ``args`` are the program's arguments (its name first), ``stdio`` replaces
+        the policy's, ``measured`` has host time counted although nobody subscribed, and the memory of components (see
+        ``exact_memory``). ``denied`` is told of each request that the policy denied, cheaper than an event.
         ``faults`` is asked instead of each host function, the host's own included, as ``faults(module, name, type,
         answer)``: it returns ``answer()``, or raises or returns something else of that type. It is for tests of how a
         guest bears its host, and in process only.

@@ -220,7 +220,8 @@ class Sandbox:
         elif module.info.imports:
             self._memory = self._tier.memory(self._door)
             own = {**collect(self._imports), **(self._functions or {})}
-            functions = link(module, own, self._tier.offered(self, module, self._memory), Caller(self), self._door)
+            offered = self._tier.offered(self, module, self._memory)
+            functions = link(module, own, offered, Caller(self), self._door, trap_missing=self._trap_missing)
         elif self._imports:
             collect(self._imports)
         if self._faults is not None:

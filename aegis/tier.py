@@ -167,7 +167,9 @@ class InProcess(Tier):
         if plan is None:
             while len(component.plans) >= _PLANS_KEPT:
                 component.plans.pop(next(iter(component.plans)))  # its sandboxes hold it as long as they need it
-            plan = component.plans[key] = ComponentPlan(component, config, self.policy.limits, providers.typed)
+            plan = component.plans[key] = ComponentPlan(
+                component, config, self.policy.limits, providers.typed, providers.lacks
+            )
         return plan
 
     # -- what one sandbox gets -----------------------------------------------------------------

@@ -102,7 +102,7 @@ def needs(info: ModuleInfo) -> list[dict[str, str]]:
     ]
     if any(i.module == "aegis" for i in info.imports):
         found.append({"what": "log", "grant": "--allow-logging; without, its lines are dropped"})
-    for missing in unprovided(info):
+    for missing in unprovided(info.imports):
         found.append({"what": f"{missing.module}.{missing.name}", "grant": missing.remedy})
     return found
 

@@ -155,8 +155,8 @@ class _Run:
         from aegis.wit.wave import parse_call
 
         require_entry(artifact, self.function if call is None else parse_call(call).target)
-        if isinstance(artifact, Module) and not self.options["trap_missing"]:
-            require_imports(artifact.info)
+        if isinstance(artifact, Module):
+            require_imports(artifact.info, trap_missing=self.options["trap_missing"])
         self.compiling = True
 
     def run_module(self, sandbox: Sandbox, module: Module, name: str) -> Outcome:

@@ -49,7 +49,7 @@ def _check(path: str, limits: Limits, *, strict: bool) -> dict[str, Any]:
     try:
         data = read_artifact(path, limits)
         info = validate_artifact(data, limits, EngineConfig.from_limits(limits), name)
-        missing = unprovided(info) if isinstance(info, ModuleInfo) else unprovided_by_us(info)
+        missing = unprovided(info.imports) if isinstance(info, ModuleInfo) else unprovided_by_us(info)
         if strict:
             _refuse(name, info, missing, limits)
     except AegisError as error:

@@ -51,7 +51,7 @@ class ComponentOutline:
 
     def __init__(self, component: Component, limits: Limits, providers: Providers, config: EngineConfig) -> None:
         self.artifact, self.limits, self.typed, self.config = component, limits, providers.typed, config
-        self.functions = imported_functions(component, providers.typed)
+        self.functions = imported_functions(component, providers.typed, providers.lacks)
         self._entries: dict[Any, _Entry] = {}
 
     def entry(self, name: Any) -> _Entry:

@@ -105,8 +105,10 @@ class RemoteProviders(Providers):
     ``served`` names interfaces (with an empty second part) and the world's own functions that the parent serves.
     """
 
-    def __init__(self, component: Component, served: Sequence[tuple[str, str]], handles: WorkerHandles) -> None:
-        self._component = component
+    def __init__(
+        self, component: Component, served: Sequence[tuple[str, str]], handles: WorkerHandles, *, trap_missing: bool
+    ) -> None:
+        self._component, self._trap_missing = component, trap_missing
         self._objects, self._free = {}, {}
         self._served = frozenset(served)
         self._handles = handles
@@ -115,6 +117,11 @@ class RemoteProviders(Providers):
         if ((interface, "") if interface else ("", name)) in self._served:
             return self._component.imaged(function)
         return super().typed(interface, name, function)
+
+    def lacks(self, interface: str, name: str, function: Function) -> bool:
+        if ((interface, "") if interface else ("", name)) in self._served:
+            return False
+        return super().lacks(interface, name, function)
 
     def functions(
         self, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi], door: Door

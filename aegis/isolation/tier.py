@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.descriptors import standard_reserved
 from aegis.engine.config import EngineConfig
+from aegis.engine.missing import MissingFunction
 from aegis.errors import AegisInternalError
 from aegis.host import Protected, offers
 from aegis.host.preopens import Preopen, acquire_filesystem
@@ -111,7 +112,7 @@ class Isolated(Tier):
         self, owner: Owner, plan: Any, functions: Sequence[HostFunction], memory: Any, *, observed: bool
     ) -> Any:
         """Instantiate a module in a worker."""
-        own = [None if function.call is _in_the_worker else function for function in functions]
+        own = [function if _is_embedders(function.call) else None for function in functions]
         remote = tuple((function.module, function.name) for function in own if function is not None)
         store = self._begin(owner, plan, ModuleFunctions(own), remote, observed)
         if memory is not None:
@@ -299,6 +300,11 @@ class _Grants:
 
 def _in_the_worker(*_: Any) -> Any:
     """Stands for a function of the host's own."""
+
+
+def _is_embedders(function: Callable[..., Any]) -> bool:
+    """Tell whether a function is the embedder's; the worker has the host's, and what traps for lack of one."""
+    return function is not _in_the_worker and not isinstance(function, MissingFunction)
 
 
 def _served(component: Component, providers: Providers) -> set[tuple[str, str]]:

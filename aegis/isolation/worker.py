@@ -170,7 +170,8 @@ class Session:
 
     def _providers(self, component: Any) -> RemoteProviders:
         assert self.handles is not None
-        return RemoteProviders(component, self.setup.remote, self.handles)
+        setup = self.setup
+        return RemoteProviders(component, setup.remote, self.handles, trap_missing=setup.trap_missing)
 
     def _made_streams(self, scope: CallScope) -> RemoteStreams:
         self.streams = RemoteStreams(self.channel, scope, self.handle)

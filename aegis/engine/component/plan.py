@@ -31,6 +31,12 @@ __all__ = [
 
 Typing = Callable[[str, str, Function], Function]
 """Gives a function of an interface (first name) its Python classes."""
+Lacking = Callable[[str, str, Function], bool]
+"""Tells whether a function of an interface is to trap, for nothing provides it."""
+
+
+def _nothing_lacks(interface: str, name: str, function: Function) -> bool:
+    return False
 
 
 class ComponentPlan(BasePlan):
@@ -48,7 +54,10 @@ class ComponentPlan(BasePlan):
         "typed",
     )
 
-    def __init__(self, component: Component, config: EngineConfig, limits: Limits, typed: Typing) -> None:
+    def __init__(
+        self, component: Component, config: EngineConfig, limits: Limits, typed: Typing,
+        lacking: Lacking = _nothing_lacks,
+    ) -> None:  # fmt: skip
         memories = component.anatomy.memories(limits.memories or 1 << 16)
         tables = component.anatomy.tables(limits.tables or 1 << 16)
         super().__init__(component, config, limits, memories, tables)
@@ -60,7 +69,7 @@ class ComponentPlan(BasePlan):
         self._linker: int | None = lib.wasmtime_component_linker_new(self.engine)
         self.linker = pointer(self._linker or 0)
         if component.world.imports or component.world.imported:
-            self.functions = imported_functions(component, typed)
+            self.functions = imported_functions(component, typed, lacking)
             self._callback = callback_for(self.functions)
             self._define()
 
@@ -152,15 +161,16 @@ class ComponentPlan(BasePlan):
         return int(found)
 
 
-def imported_functions(component: Component, typed: Typing) -> list[ImportedFunction]:
+def imported_functions(
+    component: Component, typed: Typing, lacking: Lacking = _nothing_lacks
+) -> list[ImportedFunction]:
     """Return the functions that a component imports, in its order, with the Python classes that ``typed`` gives."""
     found = []
     for name, item in component.world.imports.items():
-        if isinstance(item, Function):
-            found.append(ImportedFunction("", name, typed("", name, item)))
-            continue
-        for member, function in item.functions.items():
-            found.append(ImportedFunction(name, member, typed(name, member, function)))
+        interface, functions = ("", {name: item}) if isinstance(item, Function) else (name, item.functions)
+        for member, function in functions.items():
+            missing = lacking(interface, member, function)
+            found.append(ImportedFunction(interface, member, typed(interface, member, function), missing))
     return found
 
 

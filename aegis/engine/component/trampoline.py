@@ -23,10 +23,10 @@ from aegis.engine.convert.lift import lifting_of
 from aegis.engine.convert.lower import result_lowering_of, scalar_expression, scalar_scope
 from aegis.engine.convert.shape import Unfit, fit
 from aegis.engine.door import Door
+from aegis.engine.missing import MissingFunction
 from aegis.engine.native import lib, pointer, windows
 from aegis.engine.signals import NEAR, secure_after
-from aegis.errors import CallError, GuestExit, GuestTrap, HostError
-from aegis.names import printable
+from aegis.errors import CallError, GuestExit, HostError
 from aegis.wit.naming import snake
 from aegis.wit.results import as_result
 from aegis.wit.types import Function, Result, WitType
@@ -54,16 +54,22 @@ sides: dict[int, HostSide] = {}
 
 
 class ImportedFunction(NamedTuple):
-    """A function that a component imports: its interface (empty for the world's own), name and type."""
+    """A function that a component imports: its interface (empty for the world's own), name and type.
+
+    ``missing`` tells that nothing provides it, and that it is to trap when it is called.
+    """
 
     interface: str
     name: str
     type: Function
+    missing: bool = False
 
     @property
     def method(self) -> str | None:
-        """The Python name of the method, if it is one: it is called on the object itself."""
-        return snake(self.name.partition(".")[2]) if self.name.startswith("[method]") else None
+        """The Python name of the method, if it is one that an object has: it is called on the object itself."""
+        if self.missing or not self.name.startswith("[method]"):
+            return None
+        return snake(self.name.partition(".")[2])
 
     def __str__(self) -> str:
         return f"{self.interface}#{self.name}" if self.interface else self.name
@@ -344,10 +350,4 @@ def _observed(function: ImportedFunction) -> Callable[[HostSide, Callable[..., A
 
 def undefined(function: ImportedFunction) -> Callable[..., Any]:
     """Return what stands for an import that nothing provides, where that was asked for: it traps."""
-
-    def trap(*_: Any) -> Any:
-        raise GuestTrap(
-            f"the guest called {printable(str(function), 160)}, which nothing provides", code="missing-import"
-        )
-
-    return trap
+    return MissingFunction(str(function))

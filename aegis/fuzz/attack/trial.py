@@ -209,7 +209,7 @@ class _Trial:
         if isinstance(info, ModuleInfo):
             for item in (*info.imports, *info.exports, *info.memories, *info.tables):
                 str(getattr(item, "type", item))
-            unprovided(info)
+            unprovided(info.imports)
             check_fit("module", info.memories, info.tables, limits, counted=available(), starts=info.has_start)
         else:
             unprovided_by_us(info)
