@@ -14,7 +14,8 @@ __all__ = ["protected_from_grants"]
 _CACHE = "the cache of compiled code, which decides what later runs execute"
 _ELSEWHERE = "grant a subdirectory, or give the cache another place with XDG_CACHE_HOME"
 _OFF = f"{_ELSEWHERE}, or switch it off with --no-cache or cache=False"
-_CODE = "a folder that Python imports code from"
+_CODE = "code that Aegis runs on: a guest could write what the next run executes"
+_READING = "grant a subdirectory that holds no code, or grant it for reading only"
 _PACKAGES = ("aegis", "wasmtime")
 
 
@@ -37,15 +38,18 @@ def protected_from_grants(cache: Cache | None) -> tuple[Protected, ...]:
 
 
 def _imported() -> Iterator[Protected]:
-    """Yield the folders of Python's modules; of Aegis and the engine also what lies in them.
+    """Yield the code that Aegis runs on: the interpreter, the folders of Python's modules, Aegis and the engine.
 
-    A program often keeps its data in a folder beside its modules, so what lies in another folder may be granted.
+    A program often keeps its data in a folder beside its modules, so what lies in such a folder may be granted; what
+    lies in the packages of Aegis and the engine, in the standard library or in a virtual environment may not.
     """
-    remedy = "grant a subdirectory, or grant it for reading only"
-    for entry in dict.fromkeys(map(os.path.abspath, sys.path)):
-        if os.path.isdir(entry):
-            yield Protected(path=entry, reason=_CODE, inside=False, fixed=True, remedy=remedy)
-        for package in _PACKAGES:
-            folder = os.path.join(entry, package)
-            if os.path.isdir(folder):
-                yield Protected(path=folder, reason=_CODE, fixed=True, remedy=remedy)
+    entries = list(dict.fromkeys(map(os.path.abspath, sys.path)))
+    whole = [os.path.join(entry, package) for entry in entries for package in _PACKAGES]
+    whole += [os.path.dirname(os.path.abspath(os.__file__))]
+    whole += [entry for entry in entries if os.path.basename(entry) in ("site-packages", "dist-packages")]
+    if sys.prefix != sys.base_prefix:
+        whole.append(sys.prefix)  # a virtual environment; another prefix may be /usr, which holds more than code
+    for path in filter(os.path.isdir, dict.fromkeys(whole)):
+        yield Protected(path=path, reason=_CODE, fixed=True, remedy=_READING)
+    for path in filter(os.path.exists, (*entries, sys.prefix, sys.base_prefix, sys.executable)):
+        yield Protected(path=path, reason=_CODE, inside=False, fixed=True, remedy=_READING)

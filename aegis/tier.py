@@ -85,7 +85,7 @@ class Tier:
         self.subscribers = tuple(subscribers)
         self._explain: Callable[[Decision], Decision] | None = self.explained
         self.protected: tuple[host.Protected, ...] = ()
-        """Host files that no grant of its sandboxes may let a guest reach."""
+        """Host files that no grant of its sandboxes may let a guest reach, beside those that the policy names."""
 
     def explained(self, decision: Decision) -> Decision:
         """Return a decision with the option that would change it."""

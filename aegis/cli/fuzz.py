@@ -11,6 +11,7 @@ import click
 
 from aegis.cli.cluster import dask_executor
 from aegis.cli.options import limit_options, make_policy, policy_options
+from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.progress import Live
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
@@ -76,6 +77,7 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
         raise click.UsageError("name one component or module; several are for --host")
     artifact = artifacts[0]
     policy = make_policy(face.config, options, capture=True)
+    refuse_shared_files(policy, {f"--{name}": options[name] for name in ("out", "corpus", "replay")})
     plan = Plan(
         data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
         oracles=options["oracles"], hostile=options["hostile"], goal=options["goal"] or "", seed=options["seed"],

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from aegis.cli.options import LIMIT_OPTIONS, limit_options, make_policy, policy_options
+from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
 from aegis.cli.supervise import Stopped, leave, supervise
@@ -70,6 +71,7 @@ def command(face: Face, /, module: str, args: tuple[str, ...], **options: Any) -
     if options["invoke"] is not None and options["function"] is not None:
         raise click.UsageError("-e names a function and --invoke a whole call; give one of them")
     policy = make_policy(face.config, options, capture=face.json)
+    refuse_shared_files(policy, {"--events": None if options["events"] == "-" else options["events"]})
     if policy.logging.enabled:
         _show_log()
     with _Events(options["events"]) as events:

@@ -15,14 +15,13 @@ import sys
 from collections.abc import Callable
 from types import TracebackType
 
-__all__ = ["Identity", "Place", "depth_beneath", "identity", "locate", "open_directory"]
+__all__ = ["MAX_LINKS", "Identity", "Place", "identity", "locate", "open_directory"]
 
-_MAX_LINKS = 40  # what Linux allows, path_resolution(7)
+MAX_LINKS = 40  # what Linux allows, path_resolution(7)
 _OPENAT2 = 437  # the same number on every Linux architecture of today
 _RESOLVE = 0x08 | 0x02  # RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _ATTEMPTS = 16
-_DEEPEST = 1024
 
 Identity = tuple[int, int]
 """Which file or directory it is: its device and inode."""
@@ -60,7 +59,7 @@ def locate(root: int, path: str, *, follow: bool) -> Place:
     if not path:
         raise _error(errno.ENOENT)
     slash = path.endswith("/")
-    for _ in range(_MAX_LINKS + 1):
+    for _ in range(MAX_LINKS + 1):
         if path.startswith("/"):
             raise _error(errno.EPERM)
         parts = [part for part in path.split("/") if part]
@@ -91,14 +90,6 @@ def _link(place: Place) -> str | None:
 def identity(status: os.stat_result) -> Identity:
     """Return which file or directory ``status`` is of."""
     return status.st_dev, status.st_ino
-
-
-def depth_beneath(top: Identity, directory: int) -> int:
-    """Return how many steps up from the open ``directory`` the one called ``top`` lies; ``EPERM`` if nowhere near."""
-    for steps in range(_DEEPEST):
-        if identity(os.stat("../" * steps or ".", dir_fd=directory)) == top:
-            return steps
-    raise _error(errno.EPERM)
 
 
 # -- directories --------------------------------------------------------------------------------
@@ -160,7 +151,7 @@ def _by_walk(root: int, parts: list[str]) -> int:
                     raise
                 target = _target(part, here, error)
             links += 1
-            if links > _MAX_LINKS:
+            if links > MAX_LINKS:
                 raise _error(errno.ELOOP)
             if target.startswith("/"):
                 raise _error(errno.EPERM)

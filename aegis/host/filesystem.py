@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 
 from aegis.descriptors import above_standard
 from aegis.errors import QuotaExceeded
-from aegis.host.beneath import Identity, Place, depth_beneath, identity, locate
-from aegis.host.times import set_times
+from aegis.host.beneath import Place, locate
+from aegis.host.moves import climbs, refuse_moving, refuse_second_name
+from aegis.host.utime import set_times
 from aegis.limits import format_bytes
 
-__all__ = ["STATE_TREES", "Directory", "DiskQuota", "GrantedFile", "is_state"]
+__all__ = ["STATE_TREES", "Directory", "DiskQuota", "Opened", "is_state"]
 
 _PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC if hasattr(os, "O_NOFOLLOW") else 0
 STATE_TREES = ("/proc", "/sys", "/dev")
@@ -53,13 +52,34 @@ class DiskQuota:
         self.used = used
 
 
-@dataclass(frozen=True, slots=True)
-class GrantedFile:
-    """A file granted alone: its open parent directory and its name there."""
+class Opened:
+    """The descriptors that were opened for one sandbox's files. Those still open are closed with the sandbox.
 
-    parent: int
-    name: str
-    writable: bool
+    A guest's handle may be lost before anything names it, at a full table of handles for example. So a descriptor is
+    kept here from the moment it is open, and closed through here, at most once.
+    """
+
+    __slots__ = ("_descriptors",)
+
+    def __init__(self) -> None:
+        self._descriptors: set[int] = set()
+
+    def keep(self, descriptor: int) -> int:
+        """Add an open descriptor, moved above the standard streams, and return it."""
+        descriptor = above_standard(descriptor)
+        self._descriptors.add(descriptor)
+        return descriptor
+
+    def close(self, descriptor: int) -> None:
+        """Close a descriptor that is kept here; do nothing for any other, such as one that was closed already."""
+        if descriptor in self._descriptors:
+            self._descriptors.remove(descriptor)
+            os.close(descriptor)
+
+    def close_all(self) -> None:
+        """Close everything that is still open."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
 
 @cache
@@ -78,66 +98,35 @@ def is_state(status: os.stat_result) -> bool:
 
 
 class Directory:
-    """An open directory of the host, with everything beneath it.
+    """An open directory of the host, with everything beneath it. ``opened`` keeps what is opened through it."""
 
-    ``top`` is the granted directory that it lies beneath, by default itself: a link that a guest makes may
-    not point above. ``only`` narrows the directory to some of its names.
-    """
+    __slots__ = ("descriptor", "opened", "writable")
 
-    __slots__ = ("descriptor", "only", "top", "writable")
-
-    def __init__(
-        self,
-        descriptor: int,
-        *,
-        writable: bool,
-        top: Identity | None = None,
-        only: dict[str, GrantedFile] | None = None,
-    ) -> None:
-        self.descriptor = descriptor = above_standard(descriptor)
-        self.writable = writable
-        self.top = top or identity(os.fstat(descriptor))
-        self.only = only
+    def __init__(self, descriptor: int, *, writable: bool, opened: Opened) -> None:
+        self.descriptor, self.writable, self.opened = descriptor, writable, opened
 
     def close(self) -> None:
-        """Close the descriptor, and those of the files in a narrowed directory; a second time does nothing."""
+        """Close the descriptor; a second time does nothing."""
         descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-            for file in (self.only or {}).values():
-                os.close(file.parent)
-
-    def _locate(self, path: str, *, follow: bool) -> Place:
-        if self.only is None:
-            return locate(self.descriptor, path, follow=follow)
-        if path.startswith("/"):
-            raise _error(errno.EPERM)
-        parts = [part for part in path.split("/") if part not in ("", ".")]
-        if not path or (parts and parts[-1] == ".."):
-            raise _error(errno.EPERM if path else errno.ENOENT)
-        if not parts:
-            return Place(self.descriptor, ".", False, owned=False)
-        file = self.only.get(parts[0])
-        if file is None or len(parts) > 1:
-            raise _error(errno.ENOENT if file is None else errno.ENOTDIR)
-        return Place(file.parent, file.name, path.endswith("/"), owned=False)
+        self.opened.close(descriptor)
 
     def _changing(self) -> None:
-        if not self.writable or self.only is not None:
+        if not self.writable:
             raise _error(errno.EPERM)
 
     def may_write(self, path: str) -> bool:
         """Tell whether the file at ``path`` may be written by this grant."""
-        if self.only is None:
-            return self.writable
-        file = self.only.get(next((p for p in path.split("/") if p not in ("", ".")), ""))
-        return file is not None and file.writable
+        return self.writable
 
     # -- looking -------------------------------------------------------------------------------
 
+    def status(self) -> os.stat_result:
+        """Return the status of the directory itself."""
+        return os.fstat(self.descriptor)
+
     def stat(self, path: str, *, follow: bool) -> os.stat_result:
         """Return the status of what ``path`` names."""
-        with self._locate(path, follow=follow) as place:
+        with locate(self.descriptor, path, follow=follow) as place:
             status = os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
             if place.slash and not stat.S_ISDIR(status.st_mode):
                 raise _error(errno.ENOTDIR)
@@ -145,7 +134,7 @@ class Directory:
 
     def readlink(self, path: str) -> str:
         """Return what a link says. An absolute one stays the host's secret: ``EPERM``."""
-        with self._locate(path, follow=False) as place:
+        with locate(self.descriptor, path, follow=False) as place:
             if place.slash or place.name == ".":
                 status = os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
                 raise _error(errno.EINVAL if stat.S_ISDIR(status.st_mode) else errno.ENOTDIR)
@@ -159,11 +148,6 @@ class Directory:
 
         What goes away meanwhile is left out.
         """
-        if self.only is not None:
-            for name in list(self.only):
-                with contextlib.suppress(OSError):
-                    yield name, self.stat(name, follow=False)
-            return
         listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor)
         try:
             with os.scandir(listed) as found:
@@ -173,11 +157,10 @@ class Directory:
         finally:
             os.close(listed)
 
-    def shows(self, name: str, parent: int, other: str) -> bool:
-        """Tell whether ``name`` here is the file that the open directory ``parent`` calls ``other``."""
+    def shows(self, name: str, status: os.stat_result) -> bool:
+        """Tell whether ``name`` here is the file that ``status`` is of."""
         try:
-            mine = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
-            return os.path.samestat(mine, os.stat(other, dir_fd=parent, follow_symlinks=False))
+            return os.path.samestat(os.stat(name, dir_fd=self.descriptor, follow_symlinks=False), status)
         except OSError:
             return False
 
@@ -195,7 +178,8 @@ class Directory:
         if (write or create or truncate) and not self.may_write(path):
             raise _error(errno.EPERM)
         follow = follow and not (create and exclusive)
-        with self._locate(path, follow=follow) if not create else locate_entry(self, path, follow=follow) as place:
+        located = locate_entry(self, path, follow=follow) if create else locate(self.descriptor, path, follow=follow)
+        with located as place:
             if create and place.slash:
                 raise _error(errno.EEXIST if exclusive and place.name == "." else errno.EISDIR)
             status = _status(place)
@@ -215,7 +199,7 @@ class Directory:
                 raise _error(errno.ENOTDIR)
             if not stat.S_ISREG(status.st_mode):
                 raise _error(errno.EACCES)
-            return _open_file(place, read=read, write=write, truncate=truncate, sync=sync)
+            return self.opened.keep(_open_file(place, read=read, write=write, truncate=truncate, sync=sync))
 
     def _create(
         self, place: Place, *, read: bool, write: bool, create: bool, directory: bool, exclusive: bool, sync: int
@@ -225,17 +209,12 @@ class Directory:
         self._changing()
         flags = _PLAIN | os.O_CREAT | sync | (os.O_EXCL if exclusive else 0)
         flags |= os.O_RDWR if read and write else os.O_WRONLY if write else os.O_RDONLY
-        return _checked(os.open(place.name, flags, _NEW_FILE, dir_fd=place.parent))
+        return self.opened.keep(_checked(os.open(place.name, flags, _NEW_FILE, dir_fd=place.parent)))
 
     def _subdirectory(self, place: Place) -> Directory:
-        if self.only is not None:
-            files = {
-                name: GrantedFile(above_standard(os.dup(f.parent)), f.name, f.writable) for name, f in self.only.items()
-            }
-            return Directory(os.dup(self.descriptor), writable=False, only=files)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(place.name, flags, dir_fd=place.parent)
-        return Directory(descriptor, writable=self.writable, top=self.top)
+        return Directory(self.opened.keep(descriptor), writable=self.writable, opened=self.opened)
 
     # -- changing ------------------------------------------------------------------------------
 
@@ -254,29 +233,47 @@ class Directory:
     def unlink(self, path: str) -> None:
         """Remove a file or a link."""
         self._changing()
-        with self._locate(_inside(path), follow=False) as place:
+        with locate(self.descriptor, _inside(path), follow=False) as place:
             os.unlink(_name(place, errno.EISDIR), dir_fd=place.parent)
 
     def symlink(self, target: str, path: str) -> None:
-        """Make a link that says ``target``; one that points above the preopen is refused (``EPERM``)."""
+        """Make a link that says ``target``, which is refused (``EPERM``) if it is absolute or has a ``..``.
+
+        Such a link would mean another place after it, or a directory above it, was moved. Without it, whatever a
+        guest makes and moves leads to something beside it or further down.
+        """
         self._changing()
         if target.startswith("/"):
             raise _error(errno.EPERM)
-        with self._locate(_inside(path), follow=False) as place:
-            climbs = _climbs(target)
-            if climbs and climbs > depth_beneath(self.top, place.parent):
+        with locate(self.descriptor, _inside(path), follow=False) as place:
+            if climbs(target):
                 raise _error(errno.EPERM if _status(place) is None else errno.EEXIST)
             os.symlink(target, place.name, dir_fd=place.parent)
 
     def link(self, path: str, other: Directory, new_path: str) -> None:
-        """Make a hard link to the file at ``path`` as ``new_path`` in ``other``; links are not followed."""
+        """Make a hard link to the file at ``path`` as ``new_path`` in ``other``; links are not followed.
+
+        A symbolic link that leads away from where it stands gets no second name (``EPERM``), as in :meth:`rename`.
+        """
         self._changing()
         other._changing()
-        with self._locate(_inside(path), follow=False) as old, other._locate(_inside(new_path), follow=False) as new:
+        with (
+            locate(self.descriptor, _inside(path), follow=False) as old,
+            locate(other.descriptor, _inside(new_path), follow=False) as new,
+        ):
+            refuse_second_name(old)
             os.link(old.name, new.name, src_dir_fd=old.parent, dst_dir_fd=new.parent, follow_symlinks=False)
 
-    def rename(self, path: str, other: Directory, new_path: str) -> None:
-        """Move what ``path`` names to ``new_path`` in ``other``."""
+    def rename(self, path: str, other: Directory, new_path: str, *, look: Callable[[], object] = lambda: None) -> None:
+        """Move what ``path`` names to ``new_path`` in ``other``.
+
+        A symbolic link that the embedder left may lead away: its target is absolute, or climbs by ``..``. Moved, it
+        would lead to another place, under a name of the guest's choice, for whoever follows it on the host. So it
+        stays where it is (``EPERM``), and so does a directory that is moved to another parent and has such a link in
+        it, unless the link leads no further than that directory. Looking for such links takes time in proportion to
+        the tree; ``look`` is called now and then meanwhile, to look at the deadline. A new name in the same parent
+        changes what no link in a directory means, so that is not looked into.
+        """
         self._changing()
         other._changing()
         with locate_entry(self, path) as old, locate_entry(other, new_path) as new:
@@ -286,34 +283,32 @@ class Directory:
                 status = os.stat(old.name, dir_fd=old.parent, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode):
                     raise _error(errno.ENOTDIR)
+            refuse_moving(old, new, look)
             os.rename(old.name, new.name, src_dir_fd=old.parent, dst_dir_fd=new.parent)
 
-    def utime(self, path: str, times: Callable[[os.stat_result], tuple[int, int]], *, follow: bool) -> None:
-        """Set access and modification times, in nanoseconds, to what ``times`` makes of the status."""
+    def utime(self, path: str, times: Callable[[os.stat_result], tuple[int, int]], *, follow: bool) -> os.stat_result:
+        """Set access and modification times, in nanoseconds, to what ``times`` makes of the status.
+
+        Return the status afterwards.
+        """
         if not self.may_write(path):
             raise _error(errno.EPERM)
-        with self._locate(path, follow=follow) as place:
+        with locate(self.descriptor, path, follow=follow) as place:
             status = os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
             if place.slash and not stat.S_ISDIR(status.st_mode):
                 raise _error(errno.ENOTDIR)
             set_times(place.parent, times(status), place.name)
+            return os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
 
 
 def locate_entry(directory: Directory, path: str, *, follow: bool = False) -> Place:
     """Find the directory entry that ``path`` names, a link itself even when a slash follows it."""
     stripped = path.rstrip("/")
     if not stripped or stripped == path:
-        return directory._locate(path, follow=follow)
-    place = directory._locate(stripped, follow=False)
+        return locate(directory.descriptor, path, follow=follow)
+    place = locate(directory.descriptor, stripped, follow=False)
     place.slash = True
     return place
-
-
-def _climbs(target: str) -> float:
-    """Return how far up a link may lead: no end of it when ``..`` follows a name, for that may be a link itself."""
-    parts = [part for part in target.split("/") if part not in ("", ".")]
-    leading = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
-    return math.inf if ".." in parts[leading:] else leading
 
 
 def _inside(path: str) -> str:

@@ -15,12 +15,14 @@ from aegis.descriptors import standard_reserved
 from aegis.errors import PolicyError
 from aegis.host.clocks import Clocks, acquire_clocks
 from aegis.host.entropy import acquire_random
-from aegis.host.filesystem import DiskQuota
+from aegis.host.filesystem import DiskQuota, Opened
 from aegis.host.holdings import Holdings
+from aegis.host.identity import FileNumbers
 from aegis.host.logs import GuestLog
-from aegis.host.preopens import Preopen, acquire_filesystem
-from aegis.host.protected import Protected
+from aegis.host.preopens import Preopen, acquire_filesystem, check_filesystem
+from aegis.host.protected import Protected, protected_by
 from aegis.host.stdio import Stdio, acquire_stdio
+from aegis.host.times import FileTimes, beginning
 from aegis.policy import EnvironmentCapability, Policy
 from aegis.values import CallScope
 
@@ -33,17 +35,22 @@ __all__ = ["Grants", "acquire", "environment_of"]
 class Grants:
     """What one sandbox holds. Closing it closes every descriptor."""
 
-    def __init__(self, policy: Policy, args: Sequence[str], scope: CallScope, protected: Sequence[Protected]) -> None:
+    def __init__(
+        self, policy: Policy, args: Sequence[str], scope: CallScope, protected: Sequence[Protected] = ()
+    ) -> None:
         self.policy = policy
-        self._protected = tuple(protected)
         self.scope = scope
         self.args = tuple(_argument(a) for a in args)
+        self._protected = tuple(protected)
+        self._began = beginning()
         self._closers: list[Callable[[], None]] = []
 
     @cached_property
     def stdio(self) -> Stdio:
         """The standard streams."""
         with standard_reserved():
+            if self.policy.stdio.stdin_file is not None:  # a guest may have put a link in its place
+                check_filesystem(self.policy.filesystem, protected_by(self.policy))
             stdio = acquire_stdio(self.policy.stdio, self.policy.limits, self.scope)
         self._closers.append(stdio.close)
         return stdio
@@ -51,10 +58,28 @@ class Grants:
     @cached_property
     def preopens(self) -> list[Preopen]:
         """The granted directories, open."""
+        if not self.policy.filesystem.paths:
+            return []
+        protected = (*self._protected, *protected_by(self.policy))
         with standard_reserved():
-            preopens = acquire_filesystem(self.policy.filesystem, self._protected)
-        self._closers += [p.directory.close for p in preopens]
-        return preopens
+            return acquire_filesystem(self.policy.filesystem, protected, self.opened)
+
+    @cached_property
+    def opened(self) -> Opened:
+        """The descriptors of granted files and directories, and of those that the guest opened."""
+        opened = Opened()
+        self._closers.append(opened.close_all)
+        return opened
+
+    @cached_property
+    def numbers(self) -> FileNumbers:
+        """The inode numbers that the guest sees."""
+        return FileNumbers(self.holdings)
+
+    @cached_property
+    def times(self) -> FileTimes:
+        """The times of files that the guest sees."""
+        return FileTimes(self.clocks, self.holdings, self._began)
 
     @cached_property
     def disk(self) -> DiskQuota:
@@ -129,16 +154,11 @@ def _is_unicode(text: str) -> bool:
 
 
 def acquire(
-    policy: Policy,
-    *,
-    args: Sequence[str] = (),
-    scope: CallScope,
-    protected: Sequence[Protected] = (),
+    policy: Policy, *, args: Sequence[str] = (), scope: CallScope, protected: Sequence[Protected] = ()
 ) -> Grants:
     """Return the grants that ``policy`` states, for one sandbox whose calls are ``scope``'s.
 
-    No grant may give the guest what is ``protected``.
-
+    No grant may give the guest what is ``protected``, nor what :func:`~aegis.host.protected.protected_by` lists.
     Raise :class:`~aegis.errors.PolicyError` for an argument that no program can get.
     """
     return Grants(policy, args, scope, protected)

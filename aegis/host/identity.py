@@ -1,17 +1,35 @@
-"""Numbers that tell two files apart and say nothing of the host's own numbers."""
+"""Inode numbers for guests: which names are the same file, and nothing else.
+
+A host's inode numbers tell about its file system, and differ from run to run. A hash of them would tell the same to
+whoever tries them all, and a secret key in the hash would be entropy that nobody granted. So files are numbered in
+the order in which a sandbox first sees them.
+"""
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-__all__ = ["file_identity"]
+if TYPE_CHECKING:
+    from aegis.host.holdings import Holdings
+
+__all__ = ["FileNumbers"]
+
+_ENTRY_BYTES = 200
 
 
-def file_identity(status: os.stat_result) -> tuple[int, int]:
-    """Return two 64-bit numbers, equal for two names of one file."""
-    from hashlib import blake2b
+class FileNumbers:
+    """The numbers that one sandbox has given, from 1 on. They count as kept for the guest."""
 
-    raw = status.st_dev.to_bytes(8, "little", signed=False) + status.st_ino.to_bytes(8, "little")
-    digest = blake2b(raw, digest_size=8, person=b"aegis inode").digest()
-    more = blake2b(raw, digest_size=8, person=b"aegis inode 2").digest()
-    return int.from_bytes(digest, "little"), int.from_bytes(more, "little")
+    def __init__(self, holdings: Holdings) -> None:
+        self._holding = holdings.hold()
+        self._numbers: dict[int, int] = {}
+
+    def of(self, status: os.stat_result) -> int:
+        """Return the number of the file that ``status`` is of; hard links of one file have the same."""
+        key = status.st_dev << 64 | status.st_ino
+        number = self._numbers.get(key)
+        if number is None:
+            self._holding.add(_ENTRY_BYTES)
+            number = self._numbers[key] = len(self._numbers) + 1
+        return number

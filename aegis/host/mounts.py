@@ -1,43 +1,100 @@
-"""What is mounted beneath a directory: a bind mount is a way into another directory that no path shows."""
+"""Directories that are mounted in a second place, and what lies above them in the first.
+
+A bind mount shows part of a file system elsewhere. The way up from there, ``..``, does not pass the directories that
+hold the same part in the file system itself, so whoever may write one of those changes what the mount shows.
+``/proc/self/mountinfo`` says which part a mount shows; proc_pid_mountinfo(5).
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from aegis.host.beneath import Identity, identity
 
-__all__ = ["mounted_beneath"]
-
-_MOUNTS = "/proc/self/mountinfo"
-_DEVICE, _POINT = 2, 4  # the fields of proc_pid_mountinfo(5), from 0
+__all__ = ["Mounts"]
 
 
-def mounted_beneath(descriptor: int, devices: Collection[int]) -> Iterator[Identity]:
-    """Yield each directory or file that is mounted beneath an open directory, of file systems among ``devices``.
+class _Mount(NamedTuple):
+    device: str
+    root: str
+    """The directory of the file system that is shown."""
+    point: str
 
-    Others are not looked at, for a network file system may not answer. Where there is no list of mounts, as on
-    macOS, which has no bind mounts, nothing is found.
-    """
+
+class Mounts:
+    """What is mounted: which directories hold one that is mounted a second time, and which lie beneath one."""
+
+    def __init__(self, mounts: Sequence[_Mount] = ()) -> None:
+        self._mounts = mounts
+        self._hidden = dict(_hidden(mounts))
+
+    @classmethod
+    def read(cls) -> Mounts:
+        """Return the mounts as they are now; none where the system does not tell."""
+        try:
+            with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+                mounts = [_parse(line) for line in file]
+        except OSError:
+            return cls()
+        return cls(mounts)
+
+    def above(self, found: Iterable[Identity]) -> frozenset[Identity]:
+        """Return ``found`` with everything that also holds one of them."""
+        found = frozenset(found)
+        if not self._hidden:
+            return found
+        return found.union(*(self._hidden[one] for one in found & self._hidden.keys()))
+
+    def beneath(self, folder: str, among: frozenset[Identity]) -> frozenset[Identity]:
+        """Return which of ``among`` are mounted beneath ``folder``, a way to them that no other path shows.
+
+        File systems that hold none of them are not looked at, for one on a network may not answer.
+        """
+        devices = {f"{os.major(device)}:{os.minor(device)}" for device, _ in among}
+        inside = folder.rstrip("/") + "/"
+        points = [mount.point for mount in self._mounts if mount.device in devices and mount.point.startswith(inside)]
+        return among & {_identity(point) for point in points}
+
+
+def _parse(line: str) -> _Mount:
+    fields = line.split(" ")
+    return _Mount(fields[2], _unescaped(fields[3]), _unescaped(fields[4]))
+
+
+def _unescaped(text: str) -> str:
+    return text if "\\" not in text else re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+
+
+def _hidden(mounts: Sequence[_Mount]) -> Iterator[tuple[Identity, frozenset[Identity]]]:
+    for mount in mounts:
+        if mount.root == "/":  # a whole file system
+            continue
+        for other in mounts:
+            if mount.device == other.device and mount.root != other.root and _holds(other.root, mount.root):
+                chain = _chain(other.point, os.path.relpath(mount.root, other.root))
+                if chain and chain[-1] == _identity(mount.point):
+                    yield chain[-1], frozenset(chain[:-1])
+                    break
+
+
+def _holds(folder: str, path: str) -> bool:
+    return os.path.commonpath((folder, path)) == folder
+
+
+def _chain(point: str, relative: str) -> list[Identity]:
+    """Return the identities from ``point`` down to ``relative``; nothing if that is not to be seen there."""
+    paths = [point]
+    for part in relative.split("/"):
+        paths.append(os.path.join(paths[-1], part))
+    found = [_identity(path) for path in paths]
+    return [one for one in found if one is not None] if None not in found else []
+
+
+def _identity(path: str) -> Identity | None:
     try:
-        here = os.readlink(f"/proc/self/fd/{descriptor}")
-        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as file:
-            mounts = [line.split(" ") for line in file]
-    except OSError:
-        return
-    inside = here.rstrip("/") + "/"
-    for fields in mounts:
-        point = _plain(fields[_POINT])
-        major, _, minor = fields[_DEVICE].partition(":")
-        if point.startswith(inside) and os.makedev(int(major), int(minor)) in devices:
-            try:
-                yield identity(os.stat(point, follow_symlinks=False))
-            except OSError:  # unmounted meanwhile, or hidden by another mount
-                continue
-
-
-def _plain(escaped: str) -> str:
-    """Return a mount point as it is: the kernel writes space, tab, newline and backslash as octal numbers."""
-    for octal, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        escaped = escaped.replace(octal, character)
-    return escaped
+        return identity(os.stat(path, follow_symlinks=False))
+    except (OSError, ValueError):
+        return None

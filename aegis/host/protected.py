@@ -1,36 +1,37 @@
-"""Host files that no guest may reach by a grant, because a later run reads, obeys or executes them.
+"""Host files that no guest may reach by a grant, because the next run would read, obey or execute them.
 
-Paths prove nothing here, for links and bind mounts give one directory many of them. Directories are compared by
-device and inode: those that hold the grant, those on the way to the protected path, those mounted beneath the grant.
+A guest that may write the directory of such a file can replace it, or put a symbolic link in its place. So the file
+is refused together with the grant: when grants are acquired, and by the command before it opens anything. The
+artifact itself may lie beneath a grant: its bytes are untrusted in any case.
 """
 
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aegis.errors import PolicyError
-from aegis.host.beneath import Identity, identity
-from aegis.host.mounts import mounted_beneath
-from aegis.policy import PathGrant
+from aegis.host.walk import HostPath, walk
 
-__all__ = ["Protected", "refuse_reachable"]
+if TYPE_CHECKING:
+    from aegis.host.beneath import Identity
+    from aegis.host.mounts import Mounts
+    from aegis.policy import PathGrant, Policy
 
-_MAX_DEPTH = 1024
-_MAX_LINKS = 40  # path_resolution(7)
+__all__ = ["Protected", "protected_by", "refuse_reachable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protected:
     """A host file or directory that guests must not change. It need not exist yet.
 
-    ``reason`` completes "…, which is". Unless it is ``readable``, grants that only read are refused too. ``inside``
-    also refuses a grant that lies within a protected directory. ``remedy`` says what to grant instead. What is
-    ``fixed`` stays where it is while this process runs, so it is looked up once.
+    ``reason`` completes "…, which is": ``the policy file: a guest could write its own next policy``. Unless it is
+    ``readable``, grants that only read are refused too. ``inside`` also refuses a grant that lies within a
+    protected directory. A ``fixed`` path leads to the same file as long as this process lives, and is traced once.
+    ``remedy`` says what to grant instead.
     """
 
     path: str
@@ -42,77 +43,86 @@ class Protected:
 
 
 class _Traced(NamedTuple):
-    """Every directory that decides where a protected path leads, and which file it is, if it exists."""
+    """What decides where a protected path leads, and which file it is, if it exists."""
 
     crossed: frozenset[Identity]
     identity: Identity | None
 
 
-def refuse_reachable(grant: PathGrant, parent: int, name: str | None, protected: Sequence[Protected]) -> None:
-    """Raise :class:`~aegis.errors.PolicyError` if a grant lets a guest change, or reach, what is protected.
+def protected_by(policy: Policy) -> tuple[Protected, ...]:
+    """Return what a policy makes Aegis read or execute."""
+    found = [
+        Protected(path=path, reason="the policy file: a guest could write its own next policy")
+        for path in policy.sources
+    ]
+    stdin = policy.stdio.stdin_file
+    if stdin is not None:
+        found.append(Protected(path=stdin, reason="the guest's standard input: a guest could choose what is opened"))
+    for _, provider in policy.imports:
+        found += _provider(provider.partition(":")[0].partition(".")[0])
+    return tuple(found)
 
-    ``parent`` is the granted directory, open, or the one that holds the granted file ``name``.
-    """
-    asked = [one for one in protected if grant.write or not one.readable]
-    if not asked:
+
+def _provider(module: str) -> Iterable[Protected]:
+    """Yield the files of the top-level Python ``module``, which [imports] executes in this process."""
+    from importlib.util import find_spec
+
+    reason = f"code of the provider {module!r}: a guest could write what the next run executes"
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):
         return
-    above = set(_ancestors(parent))
-    own = identity(os.stat(name or ".", dir_fd=parent, follow_symlinks=False))
-    traced = [_traced_once(one.path) if one.fixed else _traced(one.path) for one in asked]
-    devices = {device for trace in traced for device, _ in trace.crossed}
-    mounted = set(mounted_beneath(parent, devices)) if name is None else set()
-    for one, trace in zip(asked, traced, strict=True):
-        if own in trace.crossed:
-            raise _refused(grant, one, "is" if own == trace.identity else "holds")
-        if mounted & trace.crossed:
-            raise _refused(grant, one, "has a mount that leads to")
-        if one.inside and trace.identity in above:
-            raise _refused(grant, one, "lies in")
+    if spec is None:
+        return
+    folders = list(spec.submodule_search_locations or ())
+    if not folders and spec.origin is not None:
+        yield Protected(path=spec.origin, reason=reason)
+        # Python prefers a compiled file there to the source.
+        folders = [os.path.join(os.path.dirname(spec.origin), "__pycache__")]
+    for folder in folders:
+        yield Protected(path=folder, reason=reason)
 
 
-def _refused(grant: PathGrant, one: Protected, how: str) -> PolicyError:
+def refuse_reachable(
+    found: Sequence[tuple[PathGrant, HostPath]], protected: Iterable[Protected], mounts: Mounts
+) -> None:
+    """Raise :class:`~aegis.errors.PolicyError` when a grant lets a guest change, or reach, what is protected."""
+    if not found:
+        return
+    writes = any(grant.write for grant, _ in found)
+    for one in protected:
+        if not one.readable or writes:
+            traced = _traced_code(one.path) if one.fixed else _traced(one.path)
+            for grant, place in found:
+                if grant.write or not one.readable:
+                    _refuse(one, traced, grant, place, mounts)
+
+
+def _refuse(one: Protected, traced: _Traced, grant: PathGrant, place: HostPath, mounts: Mounts) -> None:
     verb = "writing" if grant.write else "reading"
-    return PolicyError(
+    if place.identity in mounts.above(traced.crossed):
+        how = "is" if place.identity == traced.identity else "holds"
+    elif one.inside and traced.identity in mounts.above(place.above):
+        how = "lies in"
+    elif place.name == "." and mounts.beneath(place.real, traced.crossed):
+        how = "has a mount that leads to"
+    else:
+        return
+    raise PolicyError(
         f"filesystem: {grant.host!r}, granted for {verb}, {how} {one.path!r}, which is {one.reason}; {one.remedy}"
     )
 
 
-def _ancestors(descriptor: int) -> Iterator[Identity]:
-    """Yield the open directory and each one above it, up to the root directory."""
-    before = None
-    for steps in range(_MAX_DEPTH):
-        found = identity(os.stat("../" * steps or ".", dir_fd=descriptor))
-        if found == before:
-            return
-        before = found
-        yield found
-
-
 @cache
-def _traced_once(path: str) -> _Traced:
+def _traced_code(path: str) -> _Traced:
+    """Trace code once: it does not move while it runs."""
     return _traced(path)
 
 
 def _traced(path: str) -> _Traced:
-    """Follow the absolute ``path`` and the links on its way; stop where it does not exist."""
-    here, todo, links = "/", [part for part in reversed(path.split("/")) if part], 0
-    status = os.stat(here)
-    crossed = {identity(status)}
-    while todo:
-        part = todo.pop()
-        below = os.path.dirname(here) if part == ".." else os.path.join(here, part)
-        try:
-            status = os.stat(below, follow_symlinks=False)
-            target = os.readlink(below) if stat.S_ISLNK(status.st_mode) else None
-        except OSError:
-            return _Traced(frozenset(crossed), None)
-        if target is None:
-            here = below
-            crossed.add(identity(status))
-            continue
-        links += 1
-        if links > _MAX_LINKS:
-            return _Traced(frozenset(crossed), None)
-        here = "/" if target.startswith("/") else here
-        todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
-    return _Traced(frozenset(crossed), identity(status))
+    try:
+        place = walk(os.path.abspath(path), must_exist=False)
+    except (OSError, ValueError):  # whoever opens it says why it cannot be opened
+        return _Traced(frozenset(), None)
+    place.close()
+    return _Traced(place.crossed, place.identity)

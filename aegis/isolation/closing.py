@@ -114,14 +114,10 @@ def _granted(setup: Setup, descriptors: Sequence[int]) -> tuple[tuple[int, ...],
     readers: list[int] = []
     writers: list[int] = []
     for folder in setup.folders:
-        if folder.only is None:
+        if folder.descriptor is not None:
             (writers if folder.writable else readers).append(descriptors[folder.descriptor])
-            continue
-        for parent, name, writable in folder.only.values():
-            # Landlock knows a file by a descriptor of its own.
-            with contextlib.suppress(OSError):
-                opened = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptors[parent])
-                (writers if writable else readers).append(opened)
+        for number, writable in folder.files.values():
+            (writers if writable else readers).append(descriptors[number])
     return tuple(readers), tuple(writers)
 
 

@@ -40,7 +40,7 @@ class Brief:
             reads=bool(paths), writes=any(path.write for path in paths),
             network=network is not None, listens=network is not None and bool(network.listen), skip=skip,
             known=replace(
-                policy, filesystem=FilesystemCapability(), environment=EnvironmentCapability(), imports=(),
+                policy, sources=(), filesystem=FilesystemCapability(), environment=EnvironmentCapability(), imports=(),
                 stdio=StdioCapability(),
             ),
         )  # fmt: skip
@@ -48,15 +48,16 @@ class Brief:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """A granted directory: its name for the guest, and the descriptors of it and of files granted singly.
+    """A granted directory, or a folder of files granted singly: its name for the guest, and its descriptors.
 
-    Descriptors are numbers in the list that comes with the message.
+    Descriptors are numbers in the list that comes with the message. A folder of single files has none of its own:
+    ``files`` has one for each, and whether it may be written.
     """
 
     guest: str
-    descriptor: int
+    descriptor: int | None
     writable: bool
-    only: dict[str, tuple[int, str, bool]] | None = None
+    files: dict[str, tuple[int, bool]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,10 @@ from aegis.engine.config import EngineConfig
 from aegis.engine.missing import MissingFunction
 from aegis.errors import AegisInternalError
 from aegis.host import Protected, offers
+from aegis.host.filesystem import Opened
 from aegis.host.preopens import Preopen, acquire_filesystem
+from aegis.host.protected import protected_by
+from aegis.host.single import SingleFiles
 from aegis.host.stdio import Stdio, acquire_stdio
 from aegis.isolation.compiling import Code, code_for
 from aegis.isolation.delivery import Delivery
@@ -227,6 +230,7 @@ class _Parcel:
         self.folders: list[Folder] = []
         self.resolver: int | None = None
         self.times: int | None = None
+        self._opened = Opened()
         self._preopens: list[Preopen] = []
         self._services: Services | None = None
 
@@ -237,8 +241,10 @@ class _Parcel:
 
     def fill(self, policy: Policy, protected: Sequence[Protected]) -> None:
         """Open what was granted; raise ``PolicyError`` for what cannot be."""
-        self._preopens = acquire_filesystem(policy.filesystem, protected)
-        self.folders = [self._folder(preopen) for preopen in self._preopens]
+        if policy.filesystem.paths:
+            protected = (*protected, *protected_by(policy))
+            self._preopens = acquire_filesystem(policy.filesystem, protected, self._opened)
+            self.folders = [self._folder(preopen) for preopen in self._preopens]
 
     def serve(self, policy: Policy) -> Services:
         """Return what the parent does for the worker, and put in the sockets that it takes."""
@@ -251,17 +257,14 @@ class _Parcel:
 
     def _folder(self, preopen: Preopen) -> Folder:
         directory = preopen.directory
-        only = None
-        if directory.only is not None:
-            only = {name: (self.add(f.parent), f.name, f.writable) for name, f in directory.only.items()}
-        return Folder(
-            guest=preopen.guest, descriptor=self.add(directory.descriptor), writable=directory.writable, only=only
-        )
+        if isinstance(directory, SingleFiles):
+            files = {name: (self.add(file.descriptor), file.writable) for name, file in directory.files.items()}
+            return Folder(guest=preopen.guest, descriptor=None, writable=False, files=files)
+        return Folder(guest=preopen.guest, descriptor=self.add(directory.descriptor), writable=directory.writable)
 
     def close(self) -> None:
         """Close what the worker has its own copies of now."""
-        for preopen in self._preopens:
-            preopen.directory.close()
+        self._opened.close_all()
         if self._services is not None:
             self._services.handed_over()
         self._preopens = []
@@ -369,8 +372,9 @@ def _without_secrets(policy: Policy) -> Policy:
     stdin = policy.stdio.stdin if isinstance(policy.stdio.stdin, bytes) else "empty"
     stdio = StdioCapability(stdin=stdin, stdout=policy.stdio.stdout, stderr=policy.stdio.stderr)
     return replace(
-        policy, filesystem=FilesystemCapability(), environment=EnvironmentCapability(), imports=(), stdio=stdio
-    )
+        policy, sources=(), filesystem=FilesystemCapability(), environment=EnvironmentCapability(), imports=(),
+        stdio=stdio,
+    )  # fmt: skip
 
 
 def _environment(policy: Policy) -> list[tuple[str, str]]:

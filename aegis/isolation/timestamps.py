@@ -5,8 +5,7 @@ granted, or are granted for reading. So it may not, and sends the parent what it
 The descriptor is no proof of anything by itself; the parent asks the kernel:
 
 * a file that is open for writing lies beneath a grant for writing, for Landlock let the worker open it;
-* a directory lies beneath such a grant if a walk upwards, by ``..``, meets the directory that was granted;
-* a file that is granted alone is known by its directory and name.
+* a directory lies beneath such a grant if a walk upwards, by ``..``, meets the directory that was granted.
 """
 
 from __future__ import annotations
@@ -17,16 +16,17 @@ import os
 import socket
 import stat
 import weakref
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from aegis.host.beneath import depth_beneath, identity
+from aegis.host.beneath import Identity, identity
 from aegis.host.preopens import Preopen
 from aegis.isolation.wire import Broken
 
 __all__ = ["TimeService"]
 
 _MAX_NAME_BYTES = 255
+_MAX_DEPTH = 1024
 _O_PATH = getattr(os, "O_PATH", 0)
 
 
@@ -35,9 +35,7 @@ class TimeService:
 
     def __init__(self, preopens: Iterable[Preopen]) -> None:
         directories = [preopen.directory for preopen in preopens]
-        alone = [file for each in directories for file in (each.only or {}).values() if file.writable]
         self._directories = {identity(os.fstat(each.descriptor)) for each in directories if each.writable}
-        self._files = {(identity(os.fstat(file.parent)), file.name) for file in alone}
         self._socket, self.worker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
         self._closer = weakref.finalize(self, _close, self._socket, self.worker_end)
@@ -87,10 +85,8 @@ class TimeService:
             raise Broken("times of something that is no name")
         if len(os.fsencode(name)) > _MAX_NAME_BYTES:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        status = os.fstat(descriptor)
-        if (identity(status), name) in self._files:
-            return
-        if not stat.S_ISDIR(status.st_mode) or not any(_is_beneath(descriptor, top) for top in self._directories):
+        is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        if not is_directory or not _is_beneath(descriptor, self._directories):
             raise Broken("times of something that was not granted for writing")
 
     def close(self) -> None:
@@ -98,12 +94,17 @@ class TimeService:
         self._closer()
 
 
-def _is_beneath(descriptor: int, top: tuple[int, int]) -> bool:
-    try:
-        depth_beneath(top, descriptor)
-    except OSError:
-        return False
-    return True
+def _is_beneath(descriptor: int, directories: Collection[Identity]) -> bool:
+    """Tell whether an open directory is one of ``directories``, or lies beneath one."""
+    before = None
+    for steps in range(_MAX_DEPTH):
+        found = identity(os.stat("../" * steps or ".", dir_fd=descriptor))
+        if found in directories:
+            return True
+        if found == before:  # the root directory is its own parent
+            return False
+        before = found
+    return False
 
 
 def _close(*ends: socket.socket) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 from aegis import host
 from aegis.engine.code import Artifact
 from aegis.engine.config import EngineConfig
-from aegis.host.filesystem import Directory, GrantedFile
+from aegis.host.filesystem import Directory, Opened
 from aegis.host.network import Network
 from aegis.host.preopens import Preopen
+from aegis.host.single import GrantedFile, SingleFiles
 from aegis.host.stdio import Input, Output, Stdio
-from aegis.host.times import use
+from aegis.host.utime import use
 from aegis.isolation.remote import RemoteLookups, RemoteTimes
 from aegis.isolation.setup import Folder, Setup
 from aegis.isolation.streams import RemoteInput, RemoteOutput, RemoteStreams
@@ -48,7 +49,9 @@ class WorkerTier(InProcess):
         """Return grants made of what came with the setup."""
         grants = host.acquire(self.policy, args=owner._args, scope=owner._door)
         vars(grants)["stdio"] = self._stdio(owner._door)
-        vars(grants)["preopens"] = [self._preopen(folder) for folder in self._setup.folders]
+        vars(grants)["preopens"] = [
+            self._preopen(number, folder, grants.opened) for number, folder in enumerate(self._setup.folders)
+        ]
         vars(grants)["environment"] = list(self._setup.environment)
         if self._setup.resolver is not None:
             vars(grants)["network"] = self._network(self._setup.resolver, grants)
@@ -81,12 +84,10 @@ class WorkerTier(InProcess):
         terminal = self._setup.terminals[number]
         return RemoteOutput(number, mode, limit, scope, streams, terminal=terminal)
 
-    def _preopen(self, folder: Folder) -> Preopen:
-        only = None
-        if folder.only is not None:
-            only = {
-                name: GrantedFile(self._descriptors[parent], real, writable)
-                for name, (parent, real, writable) in folder.only.items()
-            }
-        directory = Directory(self._descriptors[folder.descriptor], writable=folder.writable, only=only)
-        return Preopen(folder.guest, directory)
+    def _preopen(self, number: int, folder: Folder, opened: Opened) -> Preopen:
+        """Return what the guest finds; ``opened`` does not keep descriptors that the session closes."""
+        if folder.descriptor is not None:
+            directory = Directory(self._descriptors[folder.descriptor], writable=folder.writable, opened=opened)
+            return Preopen(folder.guest, directory)
+        files = {name: GrantedFile(self._descriptors[n], writable) for name, (n, writable) in folder.files.items()}
+        return Preopen(folder.guest, SingleFiles(number=number, opened=opened, files=files))

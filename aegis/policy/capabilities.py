@@ -271,6 +271,12 @@ class StdioCapability:
             if getattr(self, name) not in ("capture", "inherit", "discard"):
                 raise PolicyError(f"stdio: {name} {getattr(self, name)!r} is neither capture, inherit nor discard")
 
+    @property
+    def stdin_file(self) -> str | None:
+        """The path of the file that stdin is read from; ``None`` for any other stdin."""
+        named = isinstance(self.stdin, str) and self.stdin.startswith("file:")
+        return self.stdin[5:] if named else None  # type: ignore[return-value]
+
     def resolved(self, base: str) -> StdioCapability:
         """Return this with a relative stdin file made absolute from ``base``."""
         if isinstance(self.stdin, str) and self.stdin.startswith("file:"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aegis.errors import PolicyError
@@ -50,7 +51,8 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise PolicyError("is not UTF-8 text", source=name, line=line) from None
-    return parse_policy(text, base=os.path.dirname(os.path.abspath(name)), source=name)
+    policy = parse_policy(text, base=os.path.dirname(os.path.abspath(name)), source=name)
+    return replace(policy, sources=(os.path.abspath(name),))
 
 
 def parse_policy(text: str, *, base: str | None = None, source: str = "policy") -> Policy:

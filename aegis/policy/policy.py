@@ -47,6 +47,8 @@ class Policy:
     """How guests are kept in processes of their own; ``None``: they run in this one."""
     imports: tuple[tuple[str, str], ...] = ()
     """Providers by the interface that they implement: ``module:name`` of Python, of the embedder's own."""
+    sources: tuple[str, ...] = field(default=(), compare=False)
+    """The files that the policy was read from, which no grant may let a guest change."""
 
     def __post_init__(self) -> None:
         for name, expected in _TYPES.items():

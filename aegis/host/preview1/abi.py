@@ -7,7 +7,6 @@ import os
 import stat
 from struct import Struct
 
-from aegis.host.identity import file_identity
 from aegis.values import FuncType
 
 __all__ = ["CIOVEC_MOST", "ERRNO_OF", "SIGNATURES", "Errno", "Fdflags", "Refused", "Rights", "filestat", "filetype"]
@@ -169,15 +168,9 @@ def filetype(mode: int) -> int:
     return _TYPES.get(stat.S_IFMT(mode), UNKNOWN)
 
 
-def inode(status: os.stat_result) -> int:
-    """Return a number that tells two files apart and says nothing of the host's own numbers."""
-    return file_identity(status)[0]
-
-
-def filestat(status: os.stat_result) -> bytes:
-    """Return the ``filestat`` of a POSIX status."""
-    times = (max(0, t) for t in (status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns))
-    return FILESTAT.pack(1, inode(status), filetype(status.st_mode), status.st_nlink, status.st_size, *times)
+def filestat(status: os.stat_result, inode: int, times: tuple[int, int, int]) -> bytes:
+    """Return the ``filestat`` of a POSIX status, with the inode number and the times that the guest is to see."""
+    return FILESTAT.pack(1, inode, filetype(status.st_mode), status.st_nlink, status.st_size, *times)
 
 
 def _signatures() -> dict[str, FuncType]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from aegis.host.grants import Grants
+from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import ALL_RIGHTS, CIOVEC_MOST, DIRECTORY_RIGHTS, TWO_U32, U32, U64, Errno, Refused
 from aegis.host.preview1.table import STREAM_READ, STREAM_WRITE, OpenDirectory, Stream, Table
 from aegis.limits import Limits
@@ -42,6 +45,10 @@ class Context:
             )
         self.grants.on_close(table.close_all)
         return table
+
+    def filestat(self, status: os.stat_result) -> bytes:
+        """Return a ``filestat`` with this guest's inode number and times."""
+        return abi.filestat(status, self.grants.numbers.of(status), self.grants.times.shown(status))
 
     # -- memory --------------------------------------------------------------------------------
 

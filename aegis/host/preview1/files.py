@@ -14,7 +14,7 @@ from aegis.host.preview1.context import Context
 from aegis.host.preview1.table import OpenDirectory, OpenFile, Stream
 from aegis.host.preview1.times import new_times
 from aegis.host.stdio import Input, Output
-from aegis.host.times import set_times
+from aegis.host.utime import set_times
 
 __all__ = ["Files"]
 
@@ -154,8 +154,8 @@ class Files(Context):
         if isinstance(entry, Stream):
             self.memory.write(out, abi.FILESTAT.pack(0, 0, self._type(entry), 0, 0, 0, 0, 0))
             return
-        status = os.fstat(entry.descriptor if isinstance(entry, OpenFile) else entry.directory.descriptor)
-        self.memory.write(out, abi.filestat(status))
+        status = os.fstat(entry.descriptor) if isinstance(entry, OpenFile) else entry.directory.status()
+        self.memory.write(out, self.filestat(status))
 
     def fd_filestat_set_size(self, fd: int, size: int) -> None:
         entry = self._writable(fd, Rights.FD_FILESTAT_SET_SIZE)
@@ -187,6 +187,7 @@ class Files(Context):
                 raise Refused(Errno.PERM)
             descriptor = entry.descriptor
         set_times(descriptor, times(os.fstat(descriptor)))
+        self.grants.times.were_set(os.fstat(descriptor), times)
 
     def fd_allocate(self, fd: int, offset: int, length: int) -> None:
         entry = self._writable(fd, Rights.FD_ALLOCATE)
@@ -260,18 +261,20 @@ class Files(Context):
         self.put_u32(out, len(data))
 
     def _list(self, entry: OpenDirectory) -> list[tuple[bytes, int, int]]:
-        own = abi.inode(os.fstat(entry.directory.descriptor))
+        numbers = self.grants.numbers
+        own = numbers.of(entry.directory.status())
         entry.listing, entry.holding = [], None
         entry.holding = self.grants.holdings.hold()
         # What lies above a directory is none of the guest's business.
         listing = [(b".", abi.DIRECTORY, own), (b"..", abi.DIRECTORY, own)]
-        for record in in_order(self._records(entry), self.scope, itemgetter(0)):  # in order, so that a run repeats
+        # In order, so that a run repeats: inode numbers are given in the order of this listing.
+        for name, status in in_order(self._records(entry), self.scope, itemgetter(0)):
             if not len(listing) % _LOOK_EVERY:
                 self.scope.remaining()
-            listing.append(record)
+            listing.append((name, abi.filetype(status.st_mode), numbers.of(status)))
         return listing
 
-    def _records(self, entry: OpenDirectory) -> Iterator[tuple[bytes, int, int]]:
+    def _records(self, entry: OpenDirectory) -> Iterator[tuple[bytes, os.stat_result]]:
         holding = entry.holding
         for n, (name, status) in enumerate(entry.directory.entries()):
             if not n % _LOOK_EVERY:
@@ -279,4 +282,4 @@ class Files(Context):
             if holding is not None:
                 holding.add(_ENTRY + len(name))
             with contextlib.suppress(UnicodeEncodeError):  # a name that is not Unicode cannot be named in WASI
-                yield name.encode(), abi.filetype(status.st_mode), abi.inode(status)
+                yield name.encode(), status

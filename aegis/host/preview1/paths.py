@@ -53,7 +53,7 @@ class Paths(Context):
         added: OpenDirectory | OpenFile
         if isinstance(opened, int):
             writable = entry.directory.may_write(path)
-            added = OpenFile(opened, base & abi.FILE_RIGHTS, writable, fdflags, 0, inheriting)
+            added = OpenFile(entry.directory.opened, opened, base & abi.FILE_RIGHTS, writable, fdflags, 0, inheriting)
         else:
             added = OpenDirectory(opened, base & abi.DIRECTORY_RIGHTS, inheriting, joined(entry.label, path))
         self._hand_out(added, out)
@@ -72,7 +72,7 @@ class Paths(Context):
         entry = self.table.directory(fd, Rights.PATH_FILESTAT_GET)
         follow = _follow(lookup)
         status = self._decide("look at", entry, path, lambda: entry.directory.stat(path, follow=follow))
-        self.memory.write(out, abi.filestat(status))
+        self.memory.write(out, self.filestat(status))
 
     def path_filestat_set_times(
         self, fd: int, lookup: int, path_at: int, length: int, atim: int, mtim: int, flags: int
@@ -81,7 +81,8 @@ class Paths(Context):
         path = self.path(path_at, length)
         entry = self.table.directory(fd, Rights.PATH_FILESTAT_SET_TIMES)
         follow = _follow(lookup)
-        self._decide("write", entry, path, lambda: entry.directory.utime(path, times, follow=follow))
+        after = self._decide("write", entry, path, lambda: entry.directory.utime(path, times, follow=follow))
+        self.grants.times.were_set(after, times)
 
     def path_create_directory(self, fd: int, path_at: int, length: int) -> None:
         path = self.path(path_at, length)
@@ -132,8 +133,9 @@ class Paths(Context):
         source = self.table.directory(fd, Rights.PATH_RENAME_SOURCE)
         target = self.table.directory(new_fd, Rights.PATH_RENAME_TARGET)
         self._decide(
-            "write", *narrower(source, old, target, new), lambda: source.directory.rename(old, target.directory, new)
-        )
+            "write", *narrower(source, old, target, new),
+            lambda: source.directory.rename(old, target.directory, new, look=self.scope.remaining),
+        )  # fmt: skip
 
     def _decide(self, action: str, entry: OpenDirectory, path: str, function: Callable[[], _Result]) -> _Result:
         """Do it, and record whether the grant covered it."""

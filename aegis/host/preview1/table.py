@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from aegis.host.filesystem import Directory
+from aegis.host.filesystem import Directory, Opened
 from aegis.host.holdings import Holding
 from aegis.host.preview1.abi import Errno, Refused, Rights
 from aegis.host.stdio import Input, Output
@@ -25,8 +24,9 @@ class Stream:
 
 @dataclass(slots=True)
 class OpenFile:
-    """A regular file. ``writable`` tells that its grant writes, however it was opened."""
+    """A regular file, kept open by ``opened``. ``writable`` tells that its grant writes, however it was opened."""
 
+    opened: Opened
     descriptor: int
     rights: int
     writable: bool = False
@@ -140,7 +140,7 @@ class Table:
     def _release(self, entry: Entry) -> None:
         if isinstance(entry, OpenFile):
             self._counted -= 1
-            os.close(entry.descriptor)
+            entry.opened.close(entry.descriptor)
         elif isinstance(entry, OpenDirectory):
             if entry.name is None:
                 self._counted -= 1

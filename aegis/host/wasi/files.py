@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aegis.bindings.wasi_filesystem_types import DirectoryEntry
+    from aegis.host.filesystem import Opened
     from aegis.host.holdings import Holding
     from aegis.host.wasi import Wasi
 
@@ -45,9 +46,13 @@ class OpenFile:
     ``writable`` tells that its grant writes, however it was opened.
     """
 
-    def __init__(self, descriptor: int, writable: bool, files: OpenFiles) -> None:
+    def __init__(self, opened: Opened, descriptor: int, writable: bool, files: OpenFiles) -> None:
         self.descriptor, self.writable = descriptor, writable
-        self._files, self._users = files, 1
+        self._opened, self._files, self._users = opened, files, 1
+
+    def status(self) -> os.stat_result:
+        """Return the file's status."""
+        return os.fstat(self.descriptor)
 
     def use(self) -> OpenFile:
         """Count one more user."""
@@ -59,7 +64,7 @@ class OpenFile:
         self._users -= 1
         if not self._users:
             descriptor, self.descriptor = self.descriptor, -1
-            os.close(descriptor)
+            self._opened.close(descriptor)
             self._files.release()
 
 

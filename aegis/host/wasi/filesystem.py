@@ -28,9 +28,9 @@ from aegis.bindings.wasi_filesystem_types import (
 )
 from aegis.host.decisions import decide, narrower
 from aegis.host.filesystem import Directory
-from aegis.host.identity import file_identity
 from aegis.host.patience import in_order, synced
-from aegis.host.times import set_times
+from aegis.host.times import NewTimes
+from aegis.host.utime import set_times
 from aegis.host.wasi.clocks import datetime_of, nanoseconds_of
 from aegis.host.wasi.errors import answering
 from aegis.host.wasi.files import (
@@ -88,11 +88,6 @@ def _offset(offset: int) -> int:
     return offset
 
 
-def _stat(status: os.stat_result) -> DescriptorStat:
-    times = (datetime_of(t) for t in (status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns))
-    return DescriptorStat(_kind(status), status.st_nlink, status.st_size, *times)
-
-
 def _kind(status: os.stat_result) -> DescriptorType:
     return _KINDS.get(stat.S_IFMT(status.st_mode), DescriptorType.UNKNOWN)
 
@@ -147,6 +142,14 @@ class Descriptor:
     def _number(self) -> int:
         return self._target.descriptor
 
+    def _shown(self, status: os.stat_result) -> DescriptorStat:
+        times = map(datetime_of, self._wasi.grants.times.shown(status))
+        return DescriptorStat(_kind(status), status.st_nlink, status.st_size, *times)
+
+    def _hash(self, status: os.stat_result) -> MetadataHashValue:
+        """The same for all names of one file; adapters of preview 1 make the inode number of the lower half."""
+        return MetadataHashValue(self._wasi.grants.numbers.of(status), 0)
+
     def _changing(self) -> Directory:
         directory = self.directory
         if _MUTATE not in self._flags:
@@ -159,26 +162,26 @@ class Descriptor:
 
     @answering
     def get_type(self) -> DescriptorType:
-        return _kind(os.fstat(self._number()))
+        return _kind(self._target.status())
 
     @answering
     def stat(self) -> DescriptorStat:
-        return _stat(os.fstat(self._number()))
+        return self._shown(self._target.status())
 
     def is_same_object(self, other: Descriptor) -> bool:
-        return os.path.samestat(os.fstat(self._number()), os.fstat(other._number()))
+        return os.path.samestat(self._target.status(), other._target.status())
 
     @answering
     def metadata_hash(self) -> MetadataHashValue:
-        return MetadataHashValue(*file_identity(os.fstat(self._number())))
+        return self._hash(self._target.status())
 
     @answering
     def metadata_hash_at(self, path_flags: PathFlags, path: str) -> MetadataHashValue:
-        return MetadataHashValue(*file_identity(self._look(path_flags, path)))
+        return self._hash(self._look(path_flags, path))
 
     @answering
     def stat_at(self, path_flags: PathFlags, path: str) -> DescriptorStat:
-        return _stat(self._look(path_flags, path))
+        return self._shown(self._look(path_flags, path))
 
     def _look(self, path_flags: PathFlags, path: str) -> os.stat_result:
         directory, path = self.directory, _path(path)
@@ -221,11 +224,15 @@ class Descriptor:
 
     @answering
     def sync(self) -> None:
-        synced(self._number(), self._wasi.scope)
+        self._sync(data=False)
 
     @answering
     def sync_data(self) -> None:
-        synced(self._number(), self._wasi.scope, data=True)
+        self._sync(data=True)
+
+    def _sync(self, *, data: bool) -> None:
+        if self._number() >= 0:  # the folder of files granted alone is nowhere on a disk
+            synced(self._number(), self._wasi.scope, data=data)
 
     @answering
     def advise(self, offset: int, length: int, advice: Advice) -> None:
@@ -244,6 +251,7 @@ class Descriptor:
             raise _refuse(errno.EPERM)
         times = self._times(data_access_timestamp, data_modification_timestamp)
         set_times(self._number(), times(os.fstat(self._number())))
+        self._wasi.grants.times.were_set(os.fstat(self._number()), times)
 
     @answering
     def set_times_at(
@@ -253,20 +261,23 @@ class Descriptor:
         path = _path(path)
         times = self._times(data_access_timestamp, data_modification_timestamp)
         follow = _follows(path_flags)
-        decide(self._wasi.scope, "write", self, path, lambda: self._changing().utime(path, times, follow=follow))
+        after = decide(
+            self._wasi.scope, "write", self, path, lambda: self._changing().utime(path, times, follow=follow)
+        )
+        self._wasi.grants.times.were_set(after, times)
 
-    def _times(self, access: NewTimestamp, change: NewTimestamp) -> Callable[[os.stat_result], tuple[int, int]]:
+    def _times(self, access: NewTimestamp, change: NewTimestamp) -> NewTimes:
         now = self._wasi.grants.clocks.realtime() if NewTimestampNow() in (access, change) else 0
 
-        def chosen(wanted: NewTimestamp, old: int) -> int:
+        def chosen(wanted: NewTimestamp) -> int | None:
             if isinstance(wanted, NewTimestampTimestamp):
                 nanoseconds = nanoseconds_of(wanted.value)
                 if nanoseconds > _LAST:
                     raise _refuse(errno.EOVERFLOW)
                 return nanoseconds
-            return now if isinstance(wanted, NewTimestampNow) else old
+            return now if isinstance(wanted, NewTimestampNow) else None
 
-        return lambda status: (chosen(access, status.st_atime_ns), chosen(change, status.st_mtime_ns))
+        return NewTimes(chosen(access), chosen(change))
 
     # -- opening -----------------------------------------------------------------------------------
 
@@ -300,7 +311,7 @@ class Descriptor:
         if isinstance(opened, Directory):
             return Descriptor(self._wasi, self._files, opened, _READ | (_MUTATE & self._flags), label)
         granted = flags & (_READ | _WRITE | _SYNCS)
-        file = OpenFile(opened, self.directory.may_write(path), self._files)
+        file = OpenFile(self.directory.opened, opened, self.directory.may_write(path), self._files)
         return Descriptor(self._wasi, self._files, file, granted or _READ, label)
 
     @answering
@@ -370,7 +381,11 @@ class Descriptor:
     @answering
     def rename_at(self, old_path: str, new_descriptor: Descriptor, new_path: str) -> None:
         old, new = _path(old_path), _path(new_path)
-        self._between(new_descriptor, old, new, lambda: self._changing().rename(old, new_descriptor._changing(), new))
+        look = self._wasi.scope.remaining
+        self._between(
+            new_descriptor, old, new,
+            lambda: self._changing().rename(old, new_descriptor._changing(), new, look=look),
+        )  # fmt: skip
 
     def _between(self, other: Descriptor, old: str, new: str, function: Callable[[], object]) -> None:
         decide(self._wasi.scope, "write", *narrower(self, old, other, new), function)
