@@ -143,7 +143,9 @@ class Meter:
         return grants.stdio.stdout_bytes() if stream == 1 else grants.stdio.stderr_bytes()
 
     def keep_output(self, grants: Grants) -> None:
-        """Remember the output of grants that are about to be closed."""
+        """Remember the output of grants that are about to be closed; there is none if no stream was ever acquired."""
+        if "stdio" not in vars(grants):
+            return
         stdio = grants.stdio
         self._output = {1: stdio.stdout_bytes(), 2: stdio.stderr_bytes()}
         self._count = {1: stdio.written(1), 2: stdio.written(2)}

@@ -63,13 +63,14 @@ class FileTimes:
 
     def shown(self, status: os.stat_result) -> tuple[int, int, int]:
         """Return the times of access, modification and status change, in nanoseconds since the epoch."""
-        access, change, other = (
-            self._one(status, kind, max(0, real))
-            for kind, real in enumerate((status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns))
-        )
+        real = (status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns)
+        stamp = 0
+        if not self._clocks.real and max(real) >= self._start:
+            stamp = self._clocks.stamp()  # one for all three: they may be of one change
+        access, change, other = (self._one(status, kind, max(0, t), stamp) for kind, t in enumerate(real))
         return access, change, other
 
-    def _one(self, status: os.stat_result, kind: int, real: int) -> int:
+    def _one(self, status: os.stat_result, kind: int, real: int, stamp: int) -> int:
         clocks = self._clocks
         if clocks.real and clocks.resolution == 1:
             return real
@@ -80,7 +81,7 @@ class FileTimes:
             return real - real % clocks.resolution
         if real < self._start:
             return real - real % _SECOND
-        return self._keep(status, kind, real, clocks.stamp())
+        return self._keep(status, kind, real, stamp)
 
     def _keep(self, status: os.stat_result, kind: int, real: int, shown: int) -> int:
         key = (*identity(status), kind)

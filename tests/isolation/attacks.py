@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import encodings.idna  # noqa: F401 (behind Landlock nothing can be imported)
+import errno
 import json
 import mmap
 import os
@@ -137,6 +138,44 @@ def plant(order: dict[str, Any]) -> str:
 @attack
 def give_another_name(order: dict[str, Any]) -> None:
     os.link(order["path"], order["to"])
+
+
+@attack
+def plant_link(order: dict[str, Any]) -> None:
+    """Put a symbolic link in the place of what is there, which no check of Aegis stands before."""
+    root = order["granted"][0]
+    try:
+        os.rmdir(order["name"], dir_fd=root)
+    except NotADirectoryError:
+        os.unlink(order["name"], dir_fd=root)
+    except FileNotFoundError:
+        pass
+    os.symlink(order["target"], order["name"], dir_fd=root)
+
+
+@attack
+def look_around_a_file(order: dict[str, Any]) -> dict[str, Any]:
+    """What the descriptor of one file gives beside that file."""
+    descriptor = order["granted"][0]
+    ways: dict[str, Callable[[], Any]] = {
+        "listing": lambda: os.listdir(descriptor),
+        "listing above": lambda: os.listdir(f"/proc/self/fd/{descriptor}/.."),
+        "parent": lambda: os.open("..", os.O_RDONLY, dir_fd=descriptor),
+        "parent's status": lambda: os.stat("..", dir_fd=descriptor).st_nlink,
+        "sibling": lambda: os.open("sibling", os.O_RDONLY, dir_fd=descriptor),
+        "sibling by name": lambda: os.open(order["sibling"], os.O_RDONLY),
+        "folder by name": lambda: os.listdir(os.path.dirname(order["sibling"])),
+        "reopened for writing": lambda: os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY),
+        "written": lambda: os.pwrite(descriptor, b"changed", 0),
+        "cut": lambda: os.ftruncate(descriptor, 0),
+    }
+    found: dict[str, Any] = {"contents": os.pread(descriptor, 100, 0).decode()}
+    for name, way in ways.items():
+        try:
+            found[name] = way()
+        except OSError as error:
+            found[name] = errno.errorcode[error.errno or 0]
+    return found
 
 
 @attack
@@ -616,7 +655,7 @@ def main() -> None:
         call("personality", order["personality"])
     if order.get("dies_with_parent"):
         prctl(1, int(signal.SIGKILL))
-    granted = [os.open(path, os.O_RDONLY) for path in order.get("grant", ())]
+    granted = [os.open(path, order.get("mode", os.O_RDONLY)) for path in order.get("grant", ())]
     order["granted"] = granted
     if order.get("inherit"):
         order["inherited"] = os.open(order["inherit"], os.O_RDONLY)
