@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
-__all__ = ["count", "is_seen", "literal", "near", "printable", "shell_word", "visible"]
+__all__ = ["count", "is_seen", "literal", "near", "printable", "quoted", "shell_word", "visible"]
 
 _KEPT = frozenset(map(chr, range(0x20, 0x7F))) - {"\\"}
 _UNSEEN = frozenset(
@@ -26,6 +26,11 @@ def printable(text: str | bytes, limit: int = 200) -> str:
     if len(cut) <= limit and len(shown) <= limit:
         return shown
     return f"{shown[:limit]}… ({len(text)} characters)"
+
+
+def quoted(path: str, limit: int = 300) -> str:
+    """Return a host path in quotes for a message, cut at ``limit`` characters."""
+    return repr(path) if len(path) <= limit else f"{path[:limit]!r}… ({len(path)} characters)"
 
 
 def _escape(char: str) -> str:

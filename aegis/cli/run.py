@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -28,7 +29,7 @@ from aegis.errors import (
 )
 from aegis.limits import format_seconds
 from aegis.linking import require_imports
-from aegis.names import count, printable
+from aegis.names import count, printable, quoted
 from aegis.observe.outcome import Outcome
 from aegis.runtime import Aegis, ended, entry_point, is_program, prepare, require_entry
 from aegis.sandbox import Sandbox
@@ -343,11 +344,14 @@ class _Events:
             import sys
 
             return sys.stderr
+        # A FIFO that nobody reads would hold up the command before its deadline counts: without waiting it is an error.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
         try:
-            self._stream = open(target, "w", encoding="utf-8")  # noqa: SIM115 - closed on exit
+            descriptor = os.open(target, flags, 0o666)
+            os.set_blocking(descriptor, True)
+            self._stream = open(descriptor, "w", encoding="utf-8")  # noqa: SIM115 - closed on exit
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise PolicyError(f"--events: {target!r} cannot be written: {(reason or 'error').lower()}") from None
+            raise PolicyError(_unwritable(target, error)) from None
         return self._stream
 
     def lost(self, failures: Sequence[Failure]) -> str | None:
@@ -374,3 +378,13 @@ class _Events:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _unwritable(target: str, error: OSError | ValueError) -> str:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    remedy = "name a file that this user can write"
+    if isinstance(error, OSError) and error.errno == errno.ENXIO:
+        reason, remedy = "no process reads there", "start its reader first"
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "name one where there is room"
+    return f"--events: {quoted(target)} cannot be written: {(reason or 'error').lower()}; {remedy}"

@@ -9,6 +9,7 @@ turned out to be granted for writing; and what is opened in the end is opened fr
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -21,6 +22,7 @@ from aegis.host.mounts import Mounts
 from aegis.host.protected import Protected, refuse_reachable
 from aegis.host.single import GrantedFile, SingleFiles
 from aegis.host.walk import FollowedLink, HostPath, walk
+from aegis.names import quoted
 from aegis.policy import FilesystemCapability, PathGrant
 
 __all__ = ["Preopen", "acquire_filesystem", "check_filesystem"]
@@ -28,6 +30,12 @@ __all__ = ["Preopen", "acquire_filesystem", "check_filesystem"]
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _FILE |= getattr(os, "O_CLOEXEC", 0)
+
+
+_REMEDIES = {
+    errno.ENOENT: "create it first", errno.EACCES: "let this user open it", errno.EPERM: "let this user open it",
+    errno.EROFS: "grant it for reading", errno.ETXTBSY: "grant it for reading",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +115,13 @@ def _look(grant: PathGrant, stack: contextlib.ExitStack) -> _Found:
     tree = next((t for t in STATE_TREES if os.path.commonpath((place.real, t)) == t), None)
     if tree is not None or is_state(status):
         raise PolicyError(
-            f"filesystem: {grant.host!r} leads to {tree or 'a mount of /proc, /sys or /dev'}, the host's own state; "
-            "grant a copy"
+            f"filesystem: {quoted(grant.host)} leads to {tree or 'a mount of /proc, /sys or /dev'}, the host's own "
+            "state; grant a copy"
         )
     if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
-        raise PolicyError(f"filesystem: {grant.host!r} is neither a directory nor a regular file; grant one of those")
+        raise PolicyError(
+            f"filesystem: {quoted(grant.host)} is neither a directory nor a regular file; grant one of those"
+        )
     return _Found(grant, place, status)
 
 
@@ -129,8 +139,8 @@ def _refuse_links(found: Sequence[_Found], mounts: Mounts) -> None:
 
 def _planted(grant: PathGrant, link: FollowedLink, writer: PathGrant) -> PolicyError:
     return PolicyError(
-        f"filesystem: {grant.host!r} is not granted: its component {link.name!r} is a symbolic link in "
-        f"{link.folder!r}, where a guest may have left it, for {writer.host!r} is granted for writing; "
+        f"filesystem: {quoted(grant.host)} is not granted: its component {link.name!r} is a symbolic link in "
+        f"{quoted(link.folder)}, where a guest may have left it, for {quoted(writer.host)} is granted for writing; "
         "replace the link by a directory, or grant its target by a path of its own"
     )
 
@@ -142,8 +152,8 @@ def _check_promises(found: Sequence[_Found], mounts: Mounts) -> None:
         for writer in found:
             if writer.grant.write and not reader.grant.write and writer.place.identity in above:
                 raise PolicyError(
-                    f"filesystem: {reader.grant.host!r} is granted read-only, but {writer.grant.host!r}, granted for "
-                    "writing, leads to it or holds it; grant the writing to a directory beside it"
+                    f"filesystem: {quoted(reader.grant.host)} is granted read-only, but {quoted(writer.grant.host)}, "
+                    "granted for writing, leads to it or holds it; grant the writing to a directory beside it"
                 )
 
 
@@ -168,7 +178,8 @@ def _add_file(found: _Found, preopens: dict[str, Preopen], opened: Opened) -> No
         directory.files[name] = GrantedFile(opened.keep(_open_file(found)), grant.write)
     elif directory.writable < grant.write or not directory.shows(name, found.status):
         raise PolicyError(
-            f"filesystem: the guest directory {folder!r} is granted already; give {grant.host!r} another name with '::'"
+            f"filesystem: the guest directory {quoted(folder)} is granted already; give {quoted(grant.host)} "
+            "another name with '::'"
         )
 
 
@@ -181,13 +192,13 @@ def _open_file(found: _Found) -> int:
         raise _unusable(found.grant, error) from None
     if not os.path.samestat(os.fstat(descriptor), found.status):
         os.close(descriptor)
-        raise PolicyError(f"filesystem: {found.grant.host!r} was replaced while it was opened; try again")
+        raise PolicyError(f"filesystem: {quoted(found.grant.host)} was replaced while it was opened; try again")
     return descriptor
 
 
 def _unusable(grant: PathGrant, error: OSError) -> PolicyError:
     reason = (error.strerror or "error").lower()
-    remedy = "create it first, or leave the grant out"
-    if not isinstance(error, FileNotFoundError):
-        remedy = "make it accessible, or leave the grant out"
-    return PolicyError(f"filesystem: {grant.host!r} cannot be granted: {reason}; {remedy}")
+    remedy = _REMEDIES.get(error.errno or 0, "name another")
+    return PolicyError(
+        f"filesystem: {quoted(grant.host)} cannot be granted: {reason}; {remedy}, or leave the grant out"
+    )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aegis.errors import PolicyError
 from aegis.host.walk import HostPath, walk
+from aegis.names import quoted
 
 if TYPE_CHECKING:
     from aegis.host.beneath import Identity
@@ -109,7 +110,8 @@ def _refuse(one: Protected, traced: _Traced, grant: PathGrant, place: HostPath, 
     else:
         return
     raise PolicyError(
-        f"filesystem: {grant.host!r}, granted for {verb}, {how} {one.path!r}, which is {one.reason}; {one.remedy}"
+        f"filesystem: {quoted(grant.host)}, granted for {verb}, {how} {quoted(one.path)}, which is {one.reason}; "
+        f"{one.remedy}"
     )
 
 

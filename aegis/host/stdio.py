@@ -12,6 +12,7 @@ from contextlib import suppress
 from aegis.descriptors import can_read, can_write, inherited
 from aegis.errors import OutputExceeded, PolicyError
 from aegis.limits import Limits, format_bytes
+from aegis.names import quoted
 from aegis.policy import StdioCapability
 from aegis.values import CallScope
 
@@ -168,8 +169,10 @@ def _acquire_input(capability: StdioCapability, scope: CallScope) -> Input:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise PolicyError(f"stdin: {path!r} cannot be read: {(reason or 'error').lower()}") from None
+        raise PolicyError(
+            f"stdin: {quoted(path)} cannot be read: {(reason or 'error').lower()}; name a file that this user can read"
+        ) from None
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise PolicyError(f"stdin: {path!r} is a directory; name a file")
+        raise PolicyError(f"stdin: {quoted(path)} is a directory; name a file")
     return Input(descriptor, scope, owned=True)
