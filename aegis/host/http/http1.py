@@ -56,7 +56,7 @@ class Http1:
     def _send(self, event: Any, **parts: Any) -> bytes:
         try:
             return bytes(self._connection.send(event(**parts)) or b"")
-        except h11.LocalProtocolError as error:
+        except h11.ProtocolError as error:
             code = "HTTP-request-body-size" if "Content-Length" in str(error) else "HTTP-protocol-error"
             raise HttpFault(code) from None
 
@@ -99,13 +99,13 @@ class Http1:
     def _receive(self, data: bytes) -> None:
         try:
             self._connection.receive_data(data)
-        except h11.RemoteProtocolError as error:
+        except h11.ProtocolError as error:
             raise self._fault(error) from None
 
     def _event(self) -> Any:
         try:
             return self._connection.next_event()
-        except h11.RemoteProtocolError as error:
+        except h11.ProtocolError as error:
             raise self._fault(error) from None
 
     def _read_heads(self) -> None:
