@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aegis.engine.component.plan import interface_named
-from aegis.errors import ExportNotFound
-from aegis.names import near, printable
+from aegis.errors import CallError, ExportNotFound
+from aegis.names import count, near, printable
 from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Function, Interface
 from aegis.wit.values import ResourceHandle
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         def _drop_handle(self, handle: ResourceHandle) -> None: ...
 
 
-__all__ = ["BoundName", "Exports", "Namespace", "namespace"]
+__all__ = ["BoundName", "Exports", "Namespace", "arguments_error", "namespace"]
 
 
 class BoundName(NamedTuple):
@@ -167,3 +167,12 @@ def lifted(cls: type[ResourceHandle]) -> Callable[[Any, int, Any], ResourceHandl
 
 def _no_constructor(resource: str) -> Any:
     raise TypeError(f"the resource {printable(resource)} has no constructor; the guest's functions return it")
+
+
+def arguments_error(signature: str, wanted: int, args: Sequence[Any], error: Exception) -> CallError:
+    """Return the error of a call whose arguments do not fit the export's ``signature``, which takes ``wanted``."""
+    if len(args) != wanted:
+        spread = "; write call(name, *arguments)" if len(args) == 1 and isinstance(args[0], tuple) else ""
+        return CallError(f"{signature} takes {count(wanted, 'argument')}, not {len(args)}{spread}")
+    message = str(error)  # a worker has said the signature already
+    return CallError(message if message.startswith(f"{signature}: ") else f"{signature}: {message}")

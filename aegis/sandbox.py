@@ -21,7 +21,7 @@ from aegis.errors import AegisError, CallError, ExportNotFound, GuestExit, Sandb
 from aegis.handles import Caller, Globals, Memory
 from aegis.linking import Faults, Functions, checked, collect, faulty, link
 from aegis.meter import Meter
-from aegis.names import count, printable
+from aegis.names import printable
 from aegis.observe.bus import SILENT, EventBus, Subscriber
 from aegis.observe.outcome import Outcome, Usage
 from aegis.values import Decision, HostFunction
@@ -428,11 +428,9 @@ class Sandbox:
             if isinstance(error, ExportNotFound) or self._state != "ready":
                 return
             shown, wanted = self._signature(name)
-            if len(args) != wanted:
-                spread = "; write call(name, *arguments)" if len(args) == 1 and isinstance(args[0], tuple) else ""
-                raise CallError(f"{shown} takes {count(wanted, 'argument')}, not {len(args)}{spread}") from None
-            message = str(error)  # a worker has said the signature already
-            raise CallError(message if message.startswith(f"{shown}: ") else f"{shown}: {message}") from None
+            from aegis.exports import arguments_error  # only failures and components need that module
+
+            raise arguments_error(shown, wanted, args, error) from None
         # A RecursionError is the caller's: there was no room to enter the guest at all.
         if not isinstance(error, (SandboxStateError, RecursionError, Err)) and self._state == "ready":
             self._state = "poisoned"

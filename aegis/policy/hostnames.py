@@ -99,6 +99,8 @@ def _ascii_label(label: str, place: int, labels: list[str]) -> str:
             raise HostNameError(f"has {_shown(character)}, which IDNA 2003 and 2008 read differently; {meant}")
         if unicodedata.category(character) == "Cf" or _INVISIBLE.match(character):
             raise HostNameError(f"has {_shown(character)}, which cannot be seen; leave it out")
+    if _by_idna_2003(label) not in (None, mapped):
+        raise HostNameError(f"is read differently by IDNA 2003 and 2008; {meant}")
     if mapped.isascii():
         if "." in mapped:
             raise HostNameError("has a character that stands for a dot; write the dot")
@@ -128,6 +130,16 @@ def _is_letter(character: str) -> bool:
 def _mapped(text: str) -> str:
     folded = unicodedata.normalize("NFKC", text).casefold()
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", folded).casefold())
+
+
+def _by_idna_2003(label: str) -> str | None:
+    """Return what IDNA 2003 maps a label to, by the tables of Unicode 3.2; ``None`` for one that it rejects."""
+    from encodings.idna import nameprep  # only names that are not in ASCII need it
+
+    try:
+        return nameprep(label)
+    except UnicodeError:
+        return None
 
 
 def _name_with(label: str, place: int, labels: list[str]) -> str:
