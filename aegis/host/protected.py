@@ -29,10 +29,10 @@ __all__ = ["Protected", "protected_by", "refuse_reachable"]
 class Protected:
     """A host file or directory that guests must not change. It need not exist yet.
 
-    ``reason`` completes "…, which is": ``the policy file: a guest could write its own next policy``. Unless it is
-    ``readable``, grants that only read are refused too. ``inside`` also refuses a grant that lies within a
-    protected directory. A ``fixed`` path leads to the same file as long as this process lives, and is traced once.
-    ``remedy`` says what to grant instead.
+    ``reason`` follows "which is" in the message: ``the policy file: a guest could write its own next policy``.
+    Unless it is ``readable``, grants that only read are refused too. ``inside`` also refuses a grant that lies
+    within a protected directory. A ``fixed`` path leads to the same file as long as this process lives, and is
+    traced once. ``remedy`` says what to grant instead.
     """
 
     path: str
@@ -51,7 +51,12 @@ class _Traced(NamedTuple):
 
 
 def protected_by(policy: Policy) -> tuple[Protected, ...]:
-    """Return what a policy makes Aegis read or execute."""
+    """Return what a policy makes Aegis read or execute.
+
+    Guests may read all of it, so there is nothing to protect from a policy that grants no writing.
+    """
+    if not any(grant.write for grant in policy.filesystem.paths):
+        return ()
     found = [
         Protected(path=path, reason="the policy file: a guest could write its own next policy")
         for path in policy.sources
@@ -61,7 +66,22 @@ def protected_by(policy: Policy) -> tuple[Protected, ...]:
         found.append(Protected(path=stdin, reason="the guest's standard input: a guest could choose what is opened"))
     for _, provider in policy.imports:
         found += _provider(provider.partition(":")[0].partition(".")[0])
+    if policy.network is not None:
+        found += _network_files()
     return tuple(found)
+
+
+def _network_files() -> Iterable[Protected]:
+    """Yield the files that decide whom a name stands for, and which certificates are believed."""
+    import ssl
+
+    roots = ssl.get_default_verify_paths()
+    named = (os.environ.get(roots.openssl_cafile_env), os.environ.get(roots.openssl_capath_env))
+    reason = "what the network's names and certificates are checked by: a guest could choose whom the next run trusts"
+    paths = (*named, roots.cafile, roots.capath, "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf")
+    for path in dict.fromkeys(paths):
+        if path:
+            yield Protected(path=path, reason=reason)
 
 
 def _provider(module: str) -> Iterable[Protected]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from aegis import Aegis, FilesystemCapability, Policy, StdioCapability
+from aegis import Aegis, FilesystemCapability, NetworkCapability, Policy, StdioCapability
 from aegis.errors import PolicyError
 from aegis.host import acquire
 from aegis.host.preview1.abi import Errno
@@ -354,6 +354,20 @@ def test_a_provider_that_a_policy_names_is_no_file_that_a_guest_may_write(
     for path in (data, data / "__pycache__", data / "planted_provider.py"):
         assert "provider 'planted_provider'" in refusal(grants((path, "/d/x", True)), imports=imports)
     works(grants((data / "cache", "/cache", True)), 1)
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_no_guest_writes_the_certificates_that_its_connections_are_checked_by(
+    data: Path, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = {"network": NetworkCapability(allow=["https://a.example"])}
+    monkeypatch.setenv(variable, str(data / "roots"))
+    assert "certificates" in refusal(grants((data, "/data", True)), **network)
+    assert "certificates" in refusal(grants((Path("/etc"), "/etc", True)), **network)
+    works(grants((data, "/data", True)), 1)
+    monkeypatch.delenv(variable)
+    with Preview1("in-process", grants((data, "/data", True)), **network) as made:
+        assert made.fd_prestat_get(FIRST)[0] == 0
 
 
 @pytest.mark.parametrize("place", PLACES)
