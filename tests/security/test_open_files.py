@@ -102,7 +102,7 @@ def test_no_descriptor_is_left_whichever_way_a_handle_got_lost(
     capability = grants((folder / "in", "/in", True), (folder / "alone", "/alone/alone", False))
     policy = {"fuel": 10**6} if ending is out_of_fuel else {}
     runs = RUNS if ending is flood else RUNS // 5
-    with runtime(place, filesystem=capability, handles=20, open_files=12, **policy) as aegis:
+    with runtime(place, filesystem=capability, handles=20, **policy) as aegis:
         counts = []
         for _ in range(WARM_UP + runs):
             run(aegis, kind, place, ending)
