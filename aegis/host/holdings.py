@@ -10,7 +10,7 @@ arguments and results of a call, both ways      ``host_bytes``: a list's element
 copies by preview 1 and :class:`aegis.Caller`   ``host_bytes``, before they are made
 handles                                         ``handles``, the host's and the guest's together
 listings of directories, open or streamed       ``host_bytes`` at once (here), ``open_files`` in number
-files that were seen: numbers, new times        ``host_bytes`` at once (here): 200 to 800 bytes each
+files that were seen: numbers, new times        ``host_bytes`` at once (here): 150 to 900 bytes each
 bodies gathered before their request is sent    ``host_bytes`` at once (here), 64 KiB each
 HTTP exchanges under way                        ``http_requests``, and 64 KiB each way of each
 responses that came, and were not read          ``connections`` and ``network_bytes``: 64 KiB of body, and fields

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FileNumbers"]
 
-_ENTRY_BYTES = 200
+_ENTRY_BYTES = 150
 
 
 class FileNumbers:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["FileTimes", "NewTimes", "beginning"]
 
 _SECOND = 1_000_000_000
-_ENTRY_BYTES = 300
+_ENTRY_BYTES = 250
 _ACCESS, _CHANGE = 0, 1
 
 
