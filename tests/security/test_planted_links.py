@@ -399,3 +399,14 @@ def test_a_policy_says_which_files_it_was_read_from_and_is_equal_to_one_that_was
 def test_the_artifact_may_lie_where_the_guest_writes(data: Path) -> None:
     (data / "app.wat").write_bytes(guest("hello").read_bytes())
     assert aegis("run", "--allow-write", ".", "app.wat", cwd=data).code == 0
+
+
+def test_modules_in_the_working_directory_are_not_imported_by_the_command(data: Path) -> None:
+    """Where ``--allow-write .`` is common, and what is imported late would be what the guest wrote."""
+    (data / "app.wat").write_bytes(guest("hello").read_bytes())
+    for name in ("difflib", "click", "json"):
+        (data / f"{name}.py").write_text("import sys\nsys.stderr.write('planted')\n")
+    command = [sys.executable, "-m", "aegis", "run", "--allow-write", ".", "-f", "helo", "app.wat"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=data, timeout=60)
+    assert done.returncode == 127
+    assert "planted" not in done.stderr
