@@ -344,7 +344,7 @@ class _Events:
             import sys
 
             return sys.stderr
-        # A FIFO that nobody reads would hold up the command before its deadline counts: without waiting it is an error.
+        # A FIFO without a reader would hold up the command before its deadline counts: without waiting it is an error.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
         try:
             descriptor = os.open(target, flags, 0o666)
@@ -384,7 +384,7 @@ def _unwritable(target: str, error: OSError | ValueError) -> str:
     reason = error.strerror if isinstance(error, OSError) else str(error)
     remedy = "name a file that this user can write"
     if isinstance(error, OSError) and error.errno == errno.ENXIO:
-        reason, remedy = "no process reads there", "start its reader first"
+        reason, remedy = "no process reads from it", "start its reader first"
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "name one where there is room"
     return f"--events: {quoted(target)} cannot be written: {(reason or 'error').lower()}; {remedy}"

@@ -268,7 +268,7 @@ class Directory:
         """Move what ``path`` names to ``new_path`` in ``other``.
 
         A symbolic link that the embedder left may lead away: its target is absolute, or climbs by ``..``. Moved, it
-        would lead to another place, under a name of the guest's choice, for whoever follows it on the host. So it
+        would lead to another place, under a name of the guest's choice, for a program of the host that follows it. It
         stays where it is (``EPERM``), and so does a directory that is moved to another parent and has such a link in
         it, unless the link leads no further than that directory. Looking for such links takes time in proportion to
         the tree; ``look`` is called now and then meanwhile, to look at the deadline. A new name in the same parent

@@ -1,8 +1,8 @@
 """Inode numbers for guests: which names are the same file, and nothing else.
 
-A host's inode numbers tell about its file system, and differ from run to run. A hash of them would tell the same to
-whoever tries them all, and a secret key in the hash would be entropy that nobody granted. So files are numbered in
-the order in which a sandbox first sees them.
+A host's inode numbers tell about its file system, and differ from run to run. A hash of them would tell the same
+to a guest that tries them all, and a secret key in the hash would be entropy that no policy granted. So files are
+numbered in the order in which a sandbox first sees them.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def _traced_code(path: str) -> _Traced:
 def _traced(path: str) -> _Traced:
     try:
         place = walk(os.path.abspath(path), must_exist=False)
-    except (OSError, ValueError):  # whoever opens it says why it cannot be opened
+    except (OSError, ValueError):  # opening it will say why it cannot be opened
         return _Traced(frozenset(), None)
     place.close()
     return _Traced(place.crossed, place.identity)

@@ -151,7 +151,7 @@ def test_a_descriptor_is_closed_once_however_often_it_is_asked_for() -> None:
     os.close(again)
 
 
-def test_what_nobody_was_told_of_is_closed_with_the_grants(folder: Path) -> None:
+def test_a_descriptor_without_a_handle_is_closed_with_the_grants(folder: Path) -> None:
     """As after a full table of handles: the descriptor is open, and nothing names it."""
     guest = Ours(capability=grants((folder / "in", "/in", True), (folder / "alone", "/alone/alone", True)))
     before = descriptors()
