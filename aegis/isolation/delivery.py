@@ -10,7 +10,7 @@ import errno
 import os
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["STREAM_MESSAGES", "Delivery"]
 
+Say = Callable[[list[Any]], None]
+"""Sends a message to the worker; raises :class:`Late` if that does not take it."""
 STREAM_MESSAGES = frozenset({"out", "in", "watch"})
 _MAX_READ = 1 << 16
 _LAST_WORDS = 0.2
@@ -61,7 +63,7 @@ class Delivery:
 
     # -- messages ------------------------------------------------------------------------------
 
-    def serve(self, message: list[Any], channel: Channel, until: float) -> None:
+    def serve(self, message: list[Any], say: Say) -> None:
         """Serve one of :data:`STREAM_MESSAGES`; raise :class:`Broken` for one that cannot be meant.
 
         ``OutputExceeded`` says that the worker sent more than the limit. ``DeadlineExceeded`` and ``Cancelled`` say
@@ -69,20 +71,20 @@ class Delivery:
         """
         match message:
             case ["out", int(stream), bytes(data), bool(confirm)] if type(stream) is int and stream in (1, 2):
-                self._deliver(stream, data, confirm, channel, until)
+                self._deliver(stream, data, confirm, say)
             case ["in", int(count)] if self._may_read and type(count) is int and 0 < count <= _MAX_READ:
                 self._wanted, self._watched = count, False
             case ["watch"] if self._may_read:
-                self._watch(channel, until)
+                self._watch(say)
             case _:
                 raise Broken("a message about standard streams that cannot be meant")
 
-    def _deliver(self, stream: int, data: bytes, confirm: bool, channel: Channel, until: float) -> None:
+    def _deliver(self, stream: int, data: bytes, confirm: bool, say: Say) -> None:
         number = self._write(stream, data)
         if confirm:
-            channel.send(["took", number], until=until)
+            say(["took", number])
         elif number:
-            channel.send(["lost", stream], until=until)
+            say(["lost", stream])
 
     def _write(self, stream: int, data: bytes) -> int:
         """Write to a stream, and return the error number, 0 for success."""
@@ -96,10 +98,10 @@ class Delivery:
             raise
         return 0
 
-    def _watch(self, channel: Channel, until: float) -> None:
+    def _watch(self, say: Say) -> None:
         ready = bool(_ready((self._descriptor,), 0))
         self._watched = not ready
-        channel.send(["ready", ready], until=until)
+        say(["ready", ready])
 
     @property
     def _descriptor(self) -> int:
@@ -109,7 +111,7 @@ class Delivery:
 
     # -- stdin ---------------------------------------------------------------------------------
 
-    def wait(self, channel: Channel, until: float) -> bool:
+    def wait(self, channel: Channel, say: Say) -> bool:
         """Wait for stdin, at most :data:`LOOK` seconds, and serve it; tell whether the worker has a message instead."""
         if channel.waiting():
             return True
@@ -117,13 +119,13 @@ class Delivery:
         if channel.fileno() in ready:
             return True
         if self._descriptor in ready and self._wanted:
-            self._read(channel, until)
+            self._read(say)
         elif self._descriptor in ready:
             self._watched = False
-            channel.send(["ready", True], until=until)
+            say(["ready", True])
         return False
 
-    def _read(self, channel: Channel, until: float) -> None:
+    def _read(self, say: Say) -> None:
         data, number = b"", 0
         try:
             data = os.read(self._descriptor, self._wanted)
@@ -132,7 +134,7 @@ class Delivery:
         except OSError as error:
             number = error.errno or errno.EIO
         self._wanted = 0
-        channel.send(["bytes", data, number], until=until)
+        say(["bytes", data, number])
 
     # -- the end -------------------------------------------------------------------------------
 

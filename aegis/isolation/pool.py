@@ -64,22 +64,22 @@ class Worker:
 
     def _make(self, server: Zygote, brief: bytes) -> None:
         self._server = server
-        near, far = socket.socketpair()
-        near_cancel, far_cancel = socket.socketpair()
-        self._said = os.memfd_create("aegis-stderr", os.MFD_CLOEXEC)
-        try:
+        with contextlib.ExitStack() as undo:
+            try:
+                near, far = (undo.enter_context(end) for end in socket.socketpair())
+                near_cancel, far_cancel = (undo.enter_context(end) for end in socket.socketpair())
+                self._said = os.memfd_create("aegis-stderr", os.MFD_CLOEXEC)
+                undo.callback(os.close, self._said)
+                self.shared = Region.new(REGION)
+                undo.callback(os.close, self.shared)
+            except OSError as error:  # no room for more descriptors
+                raise Unsupported(f"no worker process can be started: {error.strerror}") from None
             self._birth = server.fork((far.fileno(), far_cancel.fileno(), self._said), brief)
-        except BaseException:
-            for end in (near, near_cancel):
-                end.close()
-            os.close(self._said)
-            raise
-        finally:
-            far.close()
-            far_cancel.close()
+            undo.pop_all()
+        far.close()
+        far_cancel.close()
         self.cancel_socket = near_cancel
         near_cancel.setblocking(False)
-        self.shared = Region.new(REGION)
         self.channel = Channel(near, *Region.pair(self.shared, REGION, parent=True))
         self.served = 0
         self._status: int | None = None

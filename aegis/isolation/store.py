@@ -311,7 +311,7 @@ class IsolatedStore:
 
     def _say(self, message: list[Any], descriptors: Sequence[int], until: float) -> None:
         try:
-            self.worker.channel.send(message, descriptors, until=until)
+            self.worker.channel.send(message, descriptors, until=until, stopped=self._stopped)
         except TypeError:
             raise _Unfit from None  # it is not plain data, so it is not of its type
 
@@ -360,11 +360,11 @@ class IsolatedStore:
     def _next(self, until: float) -> Any:
         """Return the next message. A cancellation that is not answered in time is :class:`Late` too."""
         channel, door = self.worker.channel, self.door
-        while self.delivery.pending and not self.delivery.wait(channel, until):
+        while self.delivery.pending and not self.delivery.wait(channel, self._sayer(until)):
             if door.stop is not None or time.monotonic() >= until:
                 break
         try:
-            return channel.recv(until, lambda: door.stop is not None)
+            return channel.recv(until, self._stopped)
         except Late:
             if door.stop is None or time.monotonic() >= until:
                 raise
@@ -397,9 +397,16 @@ class IsolatedStore:
 
     def _stream(self, message: list[Any], until: float) -> None:
         try:
-            self.delivery.serve(message, self.worker.channel, until)
+            self.delivery.serve(message, self._sayer(until))
         except (DeadlineExceeded, Cancelled):
             raise Late from None  # the stream did not take the output in time
+
+    def _sayer(self, until: float) -> Callable[[list[Any]], None]:
+        """Return what sends to the worker, no longer than the call lasts: a worker need not read what it is sent."""
+        return lambda message: self.worker.channel.send(message, until=until, stopped=self._stopped)
+
+    def _stopped(self) -> bool:
+        return self.door.stop is not None
 
     def _host(self, message: list[Any]) -> None:
         """Call one of the embedder's functions, on this thread, and answer what came of it."""
@@ -422,7 +429,7 @@ class IsolatedStore:
             self._depth -= 1
 
     def _answer(self, mine: int, failed: bool, answer: Any) -> None:
-        self.worker.channel.send(["answer", mine, failed, answer], until=self.door.deadline + self._grace)
+        self._sayer(self.door.deadline + self._grace)(["answer", mine, failed, answer])
 
     def _set_times(self, message: list[Any]) -> None:
         self.door.calls_left -= 1

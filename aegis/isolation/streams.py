@@ -14,6 +14,7 @@ first write of each stream is confirmed, and the first after a loss, so that the
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,8 @@ class RemoteStreams:
 
     def __init__(self, channel: Channel, scope: CallScope, handle: Callable[[list[Any]], Any]) -> None:
         self.channel, self._scope, self._handle = channel, scope, handle
+        self._poller = select.poll()
+        self._poller.register(channel.fileno(), select.POLLIN | select.POLLOUT)
         self.ready = False
         """Whether the parent said that stdin is ready, and nothing was read since."""
         self.watched = False
@@ -55,7 +58,8 @@ class RemoteStreams:
 
     def keep(self, stream: int, data: bytes) -> None:
         """Have the parent keep ``data``, which cannot fail."""
-        self._scope.wait(write=(self.channel.fileno(),))
+        if not self._now() & select.POLLOUT:
+            self._scope.wait(write=(self.channel.fileno(),))
         self.channel.send(["out", stream, data, False])
 
     def write(self, stream: int, data: bytes) -> None:
@@ -73,13 +77,18 @@ class RemoteStreams:
         """Wait until the parent takes more, and hear its notices."""
         number = self.channel.fileno()
         while True:
-            while self.channel.waiting():
+            events = self._now()
+            if self.channel.waiting() or events & ~select.POLLOUT:
                 self._handle(self.channel.recv())
-            readable, writable = self._scope.wait(read=(number,), write=(number,))
-            if readable:
-                self._handle(self.channel.recv())
-            elif writable:
+            elif events:
                 return
+            else:
+                self._scope.wait(read=(number,), write=(number,))
+
+    def _now(self) -> int:
+        """Return what the conversation is ready for, without the cost of a wait."""
+        found = self._poller.poll(0)
+        return found[0][1] if found else 0
 
     def read(self, count: int) -> bytes:
         """Return up to ``count`` bytes of stdin, none at its end."""

@@ -450,9 +450,13 @@ class Channel:
         """Return the descriptor to wait for."""
         return self.socket.fileno()
 
-    def send(self, message: Any, descriptors: Sequence[int] = (), *, until: float | None = None) -> None:
+    def send(
+        self, message: Any, descriptors: Sequence[int] = (), *, until: float | None = None,
+        stopped: Callable[[], bool] | None = None,
+    ) -> None:  # fmt: skip
         """Send one value, and open descriptors with it. Raise ``TypeError`` for what is not plain, before
-        anything is sent; :class:`Broken` when the other side is gone, :class:`Late` at ``until`` (monotonic).
+        anything is sent; :class:`Broken` when the other side is gone, :class:`Late` at ``until`` (monotonic),
+        or when ``stopped`` says so, which is asked whenever the other side takes nothing.
         With descriptors nothing goes through shared memory: who gets those does not have it yet.
         """
         region = None if descriptors else self.outgoing
@@ -462,15 +466,16 @@ class Channel:
         if len(body) > _MOST_FRAME:
             raise TypeError(f"{len(body):,} bytes are more than one message may have")
         data = _FRAME.pack(len(body)) + body
-        sent = self._put(data, descriptors, until)
+        late = _late(until, stopped)
+        sent = self._put(data, descriptors, late)
         if sent < len(data):
             rest = memoryview(data)[sent:]
             while rest:
                 if until is not None and time.monotonic() >= until:
                     raise Late
-                rest = rest[self._put(rest, (), until) :]
+                rest = rest[self._put(rest, (), late) :]
 
-    def _put(self, data: Any, descriptors: Sequence[int], until: float | None) -> int:
+    def _put(self, data: Any, descriptors: Sequence[int], late: Callable[[], bool]) -> int:
         while True:
             try:
                 if descriptors:
@@ -478,7 +483,7 @@ class Channel:
                     return self.socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
                 return self.socket.send(data, _NOSIGNAL)
             except BlockingIOError:
-                if until is not None and time.monotonic() >= until:
+                if late():
                     raise Late from None
             except OSError as error:
                 raise Gone(f"the other side is gone: {error.strerror}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pytest
 from aegis import DeadlineExceeded
 from aegis.isolation import pool
 from tests.isolation.isolated import isolated, only_where_there_are_workers
+from tests.isolation.liar import Peer, lying
 from tests.isolation.taken import application
 from tests.isolation.test_worker_ends import stopped, wait_for
 
@@ -147,3 +149,59 @@ def test_the_end_of_a_fork_server_does_not_wait_for_it() -> None:
     with within(0.1):
         server.close()
     assert server._process.returncode == -signal.SIGKILL
+
+
+def test_a_worker_that_does_not_read_its_answers_is_given_up_when_the_call_is_cancelled() -> None:
+    """Without a deadline nothing else would end the wait for it."""
+    asked = threading.Event()
+
+    def asks(peer: Peer, message: Any) -> None:
+        for _ in range(100_000):
+            if asked.is_set():
+                return
+            peer.send(["out", 1, b"x", True])
+
+    sandbox, liar = lying(TEXT, asks, timeout=None)
+    ends: list[Any] = []
+    thread = threading.Thread(target=lambda: ends.append(sandbox.run("f")))
+    thread.start()
+    wait_for(lambda: len(sandbox.stdout) > 100)
+    sandbox.cancel()
+    thread.join(10)
+    asked.set()
+    assert not thread.is_alive()
+    assert ends[0].status == "interrupted"
+    sandbox.close()
+    assert liar.shared == -1
+
+
+FEW = """
+import resource, os, gc
+a = Aegis(isolation={'workers': 0}, cache=False)
+module = a.load_wat(GUEST)
+with a.sandbox(module) as box: box.call('honest')
+used, limits = len(os.listdir('/proc/self/fd')), resource.getrlimit(resource.RLIMIT_NOFILE)
+for free in range(14):
+    filling = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
+    try:
+        while True: filling.append(os.dup(0))
+    except OSError: pass
+    for _ in range(free): os.close(filling.pop())
+    try:
+        with a.sandbox(module) as box: box.call('honest'); said = box.stdout.decode().strip()
+    except AegisError as error: said = type(error).__name__
+    for each in filling: os.close(each)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    gc.collect()
+    assert len(os.listdir('/proc/self/fd')) <= used, free
+    print(said)
+"""
+
+
+def test_too_few_descriptors_for_a_worker_are_an_error_that_says_so_and_leave_nothing() -> None:
+    done = application(FEW)
+    said = done.stdout.splitlines()
+    assert len(said) == 14, done.stderr
+    assert (said[0], said[-1]) == ("Unsupported", "guest")
+    assert set(said) == {"Unsupported", "guest"}
