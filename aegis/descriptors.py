@@ -16,13 +16,14 @@ import contextlib
 import fcntl
 import os
 import socket
+import stat
 import sys
 import threading
 from types import TracebackType
 
 __all__ = [
     "above_standard", "can_read", "can_write", "inherited", "occupy_standard", "socket_above_standard",
-    "standard_reserved",
+    "standard_reserved", "unblocked",
 ]  # fmt: skip
 
 _STANDARD = (0, 1, 2)
@@ -80,6 +81,23 @@ def can_read(descriptor: int) -> bool:
 def can_write(descriptor: int) -> bool:
     """Tell whether a descriptor was opened for writing."""
     return _access(descriptor) in (os.O_WRONLY, os.O_RDWR)
+
+
+def unblocked(descriptor: int, access: int) -> int | None:
+    """Open the pipe or terminal behind ``descriptor`` anew, non-blocking; ``None`` where that cannot be.
+
+    O_NONBLOCK belongs to the open file, which other processes may share, and which it would break for them. ``access``
+    is ``os.O_RDONLY`` or ``os.O_WRONLY``; ``descriptor`` must permit it itself.
+    """
+    if not (can_read if access == os.O_RDONLY else can_write)(descriptor):
+        return None
+    if not stat.S_ISFIFO(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+        return None  # a file opened anew would have a position of its own
+    try:
+        opened = os.open(f"/proc/self/fd/{descriptor}", access | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    return above_standard(opened)
 
 
 def _access(descriptor: int) -> int:

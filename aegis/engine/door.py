@@ -12,6 +12,7 @@ import os
 import select
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -74,6 +75,8 @@ class Door:
     """The resources of a component's store; set by the store."""
     _wake_up: threading.Event | None = None
     _wake_pipe: tuple[int, int] | None = None
+    _forgotten: Callable[[], object]
+    """Closes the pipe."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -231,6 +234,7 @@ class Door:
         with standard_reserved():
             made = os.pipe()
         os.set_blocking(made[1], False)
+        self._forgotten = weakref.finalize(self, _close_all, made)  # a sandbox may be dropped without being closed
         with _waking:
             self._wake_pipe = made
         return made
@@ -254,6 +258,10 @@ class Door:
         if self._wake_pipe is None:
             return
         with _waking:
-            pipe, self._wake_pipe = self._wake_pipe, None
-            for descriptor in pipe or ():
-                os.close(descriptor)
+            self._wake_pipe = None
+            self._forgotten()
+
+
+def _close_all(descriptors: tuple[int, ...]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -7,9 +7,9 @@ import io
 import os
 import stat
 import weakref
-from contextlib import suppress
+from collections.abc import Callable
 
-from aegis.descriptors import can_read, can_write, inherited
+from aegis.descriptors import can_read, can_write, inherited, unblocked
 from aegis.errors import OutputExceeded, PolicyError
 from aegis.limits import Limits, format_bytes
 from aegis.names import quoted
@@ -19,6 +19,8 @@ from aegis.values import CallScope
 __all__ = ["Input", "Output", "Stdio", "acquire_stdio"]
 
 _PIECE = 65536
+_AGAIN = 0.01
+"""Seconds until another attempt at a write that was refused."""
 _PIPE_ATOMIC = 4096  # the least that POSIX lets a writable pipe take at once is 512; Linux and macOS take this
 
 
@@ -29,8 +31,20 @@ class Input:
         self._scope = scope
         self._bytes = io.BytesIO(source) if isinstance(source, bytes) else None
         self.descriptor = source if isinstance(source, int) else None
-        # A sandbox may be dropped without being closed.
-        self._close = weakref.finalize(self, os.close, source) if owned and isinstance(source, int) else None
+        self._close: Callable[[], object] = _nothing
+        if owned and isinstance(source, int):
+            self._own(source)
+
+    def _own(self, descriptor: int) -> None:
+        self._close()
+        self.descriptor = descriptor
+        self._close = weakref.finalize(self, os.close, descriptor)  # a sandbox may be dropped without being closed
+
+    def unblock(self) -> None:
+        """Never block in a read, whoever else reads from the same pipe or terminal."""
+        own = None if self.descriptor is None else unblocked(self.descriptor, os.O_RDONLY)
+        if own is not None:
+            self._own(own)
 
     def read(self, count: int) -> bytes:
         """Return up to ``count`` bytes, none at the end; wait for them no longer than the deadline."""
@@ -48,8 +62,7 @@ class Input:
         return self.descriptor is not None and os.isatty(self.descriptor)
 
     def close(self) -> None:
-        if self._close is not None:
-            self._close()
+        self._close()
 
 
 class Output:
@@ -62,6 +75,18 @@ class Output:
         """Why something could not be delivered. The guest was told, but may not have cared."""
         self.scope = scope
         self._kept = bytearray()
+        self._close: Callable[[], object] = _nothing
+
+    def unblock(self) -> None:
+        """Never block in a write, whoever else writes to the same pipe or terminal."""
+        own = unblocked(self.descriptor, os.O_WRONLY) if self.mode == "inherit" else None
+        if own is not None:
+            self.descriptor = own
+            self._close = weakref.finalize(self, os.close, own)
+
+    def close(self) -> None:
+        """Close what :meth:`unblock` opened."""
+        self._close()
 
     def write(self, data: bytes) -> int:
         """Take ``data``; what fits the limit is delivered, then ``OutputExceeded`` is raised."""
@@ -96,9 +121,10 @@ class Output:
         done = 0
         while done < len(data):
             self.scope.wait(write=(self.descriptor,))
-            # The stream may be non-blocking, and another process may have filled it since it was ready.
-            with suppress(BlockingIOError):
+            try:
                 done += os.write(self.descriptor, data[done : done + _PIPE_ATOMIC])
+            except BlockingIOError:  # another process was faster; or a terminal is stopped, for which it is "ready"
+                self.scope.wait(_AGAIN)
         return done
 
     def awaited(self) -> int | None:
@@ -137,8 +163,18 @@ class Stdio:
                 return output.name, output.failure
         return None
 
+    def unblock(self) -> None:
+        """Have no read and no write block, even where other processes use the same pipes and terminals."""
+        for stream in (self.stdin, self.stdout, self.stderr):
+            stream.unblock()
+
     def close(self) -> None:
-        self.stdin.close()
+        for stream in (self.stdin, self.stdout, self.stderr):
+            stream.close()
+
+
+def _nothing() -> None:
+    """Close nothing."""
 
 
 def acquire_stdio(capability: StdioCapability, limits: Limits, scope: CallScope) -> Stdio:

@@ -36,6 +36,7 @@ class Delivery:
 
     def __init__(self, stdio: Stdio) -> None:
         self.stdio = stdio
+        stdio.unblock()  # a worker that waits can be killed, but this process must not block
         self._wanted = 0
         """How many bytes of stdin the guest waits for."""
         self._watched = False
@@ -168,7 +169,10 @@ class _Hurry:
     def wait(
         self, seconds: float | None = None, *, read: Sequence[int] = (), write: Sequence[int] = ()
     ) -> tuple[list[int], list[int]]:
-        """Wait for descriptors to be writable."""
+        """Wait for descriptors to be writable, or for ``seconds``."""
+        if not write:
+            time.sleep(min(seconds or 0, self.remaining()))
+            return [], []
         poller = select.poll()
         for descriptor in write:
             poller.register(descriptor, select.POLLOUT)

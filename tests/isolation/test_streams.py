@@ -6,6 +6,8 @@ import fcntl
 import os
 import pty
 import subprocess
+import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -162,7 +164,7 @@ def test_a_slow_reader_gets_everything_from_a_stream_that_does_not_block(tmp_pat
 @HOW
 def test_a_flood_that_nobody_reads_ends_at_the_deadline(tmp_path: Path, how: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
-    process = start(tmp_path, FLOODS, *how, "--timeout", "1s", stdout=writing, stderr=subprocess.PIPE)
+    process = start(tmp_path, FLOODS, *how, "--timeout", "4s", stdout=writing, stderr=subprocess.PIPE)
     assert process.wait(SECONDS) == 124
     assert not fcntl.fcntl(writing, fcntl.F_GETFL) & os.O_NONBLOCK
     os.close(writing)
@@ -205,3 +207,52 @@ def test_a_cancelled_wait_for_stdin_ends_and_a_file_is_closed_with_its_sandbox(t
     aegis._isolated.pool.close()  # type: ignore[union-attr]
     assert len(os.listdir("/proc/self/fd")) <= before
     os.close(keeper)
+
+
+STOPPED = """
+import sys, time
+a = Aegis(isolation=True, cache=False, timeout='1s')
+box = a.sandbox(a.load_wat(sys.argv[1]), stdio=StdioCapability(stdout='inherit', stderr='capture'))
+started = time.monotonic()
+outcome = box.run('_start')
+print(outcome.status, time.monotonic() - started < 4, file=sys.stderr)
+"""
+
+
+def test_a_terminal_that_is_stopped_does_not_hold_up_the_parent_past_the_deadline(tmp_path: Path) -> None:
+    """poll(2) says that it can be written, and a write would wait until a person presses Ctrl-Q."""
+    controller, terminal = pty.openpty()
+    termios.tcflow(terminal, termios.TCOOFF)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", f"from aegis import *{STOPPED}", FLOODS], stdin=subprocess.DEVNULL,
+            stdout=terminal, stderr=subprocess.PIPE, cwd=ROOT, timeout=SECONDS, check=False,
+        )  # fmt: skip
+        assert done.stderr == b"timeout True\n"
+        assert not fcntl.fcntl(terminal, fcntl.F_GETFL) & os.O_NONBLOCK
+    finally:
+        termios.tcflow(terminal, termios.TCOON)
+        os.close(controller)
+        os.close(terminal)
+
+
+def test_sandboxes_with_inherited_streams_leave_no_descriptor_behind(tmp_path: Path) -> None:
+    code = """
+from aegis import *; import os, sys, gc
+a = Aegis(isolation=True, cache=False); module = a.load_wat(sys.argv[1])
+stdio = StdioCapability(stdin='inherit', stdout='inherit', stderr='inherit')
+def count():
+    gc.collect(); return len(os.listdir('/proc/self/fd'))
+def once():
+    with a.sandbox(module, stdio=stdio) as box: box.call('_start')
+once(); before = count()
+for _ in range(5): once()
+a.sandbox(module, stdio=stdio).call('_start')
+sys.exit(count() > before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, READS_FOUR], input=b"x" * 100, capture_output=True, cwd=ROOT, timeout=SECONDS,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b"x" * 28
