@@ -30,6 +30,12 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def born(aegis: Any) -> None:
+    """Wait until the fork server told of every warm worker: with its answer comes a descriptor."""
+    for worker in aegis._isolated.pool._warm:
+        assert worker.pid
+
+
 def children(pid: int | str = "self") -> set[int]:
     """Return the processes below one, however far."""
     found: set[int] = set()
@@ -102,6 +108,7 @@ def test_runs_of_every_ending_leave_nothing_behind(monkeypatch: Any, tmp_path: P
     for n in range(WARM_UP):
         ENDINGS[n % len(ENDINGS)](aegis)
     gc.collect()
+    born(aegis)
     before = descriptors(), len(threading.enumerate()), len(children()), len(aegis._isolated.pool)  # type: ignore[union-attr]
     memory = resident()
     for n in range(RUNS):
@@ -123,10 +130,12 @@ def test_a_sandbox_that_was_dropped_without_closing_leaves_nothing_either() -> N
     aegis = isolated(timeout="30s", fuel=None, isolation={"workers": 1})
     is_not_closed(aegis)
     gc.collect()
+    born(aegis)
     before = descriptors()
     for _ in range(3):
         is_not_closed(aegis)
     gc.collect()
+    born(aegis)
     try:
         assert descriptors() <= before
     finally:
