@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli.command import COMMAND, aegis, guest
+from aegis.cli.main import main
+from tests.cli.command import COMMAND, Ended, aegis, guest
 
 HELLO = str(guest("hello"))
 FILES = ("run", "validate", "inspect", "fuzz")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run the command in this process, in the test's folder; what it refuses never reaches a guest."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> Ended:
+        code = main(words)
+        return Ended(code, *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture
@@ -36,14 +50,14 @@ ARTIFACTS = [
 @pytest.mark.parametrize("command", FILES)
 @pytest.mark.parametrize(("name", "code", "says"), ARTIFACTS)
 def test_what_is_no_module_gets_one_line_from_every_command(
-    command: str, name: str, code: int, says: str, folder: Path
+    command: str, name: str, code: int, says: str, folder: Path, here: Callable[..., Ended]
 ) -> None:
-    ended = aegis(command, name, cwd=folder)
+    ended = here(command, name)
     assert (ended.code, ended.out) == (code, "")
     assert ended.err.startswith("error: ")
     assert says in ended.err
     assert ended.err.count("\n") == 1
-    document = aegis("-f", "json", command, name, cwd=folder).document
+    document = here("-f", "json", command, name).document
     assert says in str(document)
 
 
@@ -75,13 +89,15 @@ POLICIES = [
 
 
 @pytest.mark.parametrize(("text", "says"), POLICIES, ids=lambda value: "")
-def test_a_bad_policy_file_gets_one_line_with_its_place(text: bytes, says: str, tmp_path: Path) -> None:
+def test_a_bad_policy_file_gets_one_line_with_its_place(
+    text: bytes, says: str, tmp_path: Path, here: Callable[..., Ended]
+) -> None:
     (tmp_path / "policy").write_bytes(text)
-    ended = aegis("-c", "policy", "run", HELLO, cwd=tmp_path)
+    ended = here("-c", "policy", "run", HELLO)
     assert (ended.code, ended.out) == (125, "")
     assert says in ended.err
     assert ended.err.count("\n") == 1
-    assert aegis("-f", "json", "-c", "policy", "run", HELLO, cwd=tmp_path).document["exit_code"] == 125
+    assert here("-f", "json", "-c", "policy", "run", HELLO).document["exit_code"] == 125
 
 
 @pytest.mark.parametrize(
@@ -93,9 +109,11 @@ def test_a_bad_policy_file_gets_one_line_with_its_place(text: bytes, says: str, 
         ("", 125, "an empty name is no file"),
     ],
 )
-def test_what_is_no_policy_file_is_told(name: str, code: int, says: str, folder: Path) -> None:
+def test_what_is_no_policy_file_is_told(
+    name: str, code: int, says: str, folder: Path, here: Callable[..., Ended]
+) -> None:
     for words in (["-c", name, "run"], ["run", "-c", name], ["run", HELLO, f"--config={name}"]):
-        ended = aegis(*words, *([] if HELLO in words else [HELLO]), cwd=folder)
+        ended = here(*words, *([] if HELLO in words else [HELLO]))
         assert ended.code == code
         assert says in ended.err
         assert ended.err.count("\n") == 1
@@ -114,8 +132,8 @@ LIMITS = [
 
 @pytest.mark.parametrize("flag", ["--memory-limit", "--timeout", "--fuel-limit", "--stack-limit"])
 @pytest.mark.parametrize("value", LIMITS)
-def test_a_limit_that_means_nothing_gets_one_line(flag: str, value: str) -> None:
-    ended = aegis("run", f"{flag}={value}", HELLO)
+def test_a_limit_that_means_nothing_gets_one_line(flag: str, value: str, here: Callable[..., Ended]) -> None:
+    ended = here("run", f"{flag}={value}", HELLO)
     assert (ended.code, ended.out) == (125, "")
     assert ended.err.startswith(f"error: {flag.removeprefix('--').removesuffix('-limit')}: ")
     assert ended.err.count("\n") == 1
@@ -123,8 +141,8 @@ def test_a_limit_that_means_nothing_gets_one_line(flag: str, value: str) -> None
 
 
 @pytest.mark.parametrize("value", ["1gIb", "1GIB", "64mb", "1e6", "1_000_000", " 1MiB ", "none"])
-def test_units_are_read_in_any_case(value: str) -> None:
-    assert aegis("run", f"--memory-limit={value}", HELLO).code == 0
+def test_units_are_read_in_any_case(value: str, here: Callable[..., Ended]) -> None:
+    assert here("validate", "--strict", f"--memory-limit={value}", HELLO).code == 0
 
 
 @pytest.mark.parametrize("form", ["human", "json"])

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from aegis.cli.main import main
 from aegis.engine.artifact import text_to_binary
 from aegis.names import is_seen
 from tests.cli.command import COMMAND, ROOT
@@ -82,9 +83,13 @@ SHOWING = [
 
 @pytest.mark.parametrize("form", ["human", "json", "json-compact"])
 @pytest.mark.parametrize("words", SHOWING, ids=lambda words: repr(" ".join(words)))
-def test_no_command_prints_what_a_terminal_obeys(words: tuple[str, ...], form: str, folder: Path) -> None:
-    done = run("-f", form, words[0], "m.wasm", *words[1:], cwd=folder)
-    out, err = harmless(done.stdout, words), harmless(done.stderr, words)
+def test_no_command_prints_what_a_terminal_obeys(
+    words: tuple[str, ...], form: str, folder: Path, monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(folder)
+    main(["-f", form, words[0], "m.wasm", *words[1:]])
+    out, err = (harmless(stream, words) for stream in capfdbinary.readouterr())
     assert "a defect of aegis" not in out + err
     assert "Traceback" not in err
     assert not any(line.startswith("error: forged") for line in (out + err).splitlines())
