@@ -17,6 +17,7 @@ from aegis.policy.network import NetworkCapability
 __all__ = ["begin_closing", "close_doors", "close_for_compiling", "close_imports", "prepare_filters"]
 
 _FILES_BESIDE = 64
+_MOST_DATA_BYTES = (1 << 63) - 1  # a larger number is no limit of the system's
 _FILE_BYTES = 1 << 40  # the policy's own quota is exact; files in memory count here too
 
 
@@ -107,7 +108,7 @@ def _data_bytes(more: int | None) -> int | None:
         for line in file:
             if line.startswith("VmData:"):
                 have = int(line.split()[1]) << 10
-    return have + more
+    return min(have + more, _MOST_DATA_BYTES)
 
 
 def _granted(setup: Setup, descriptors: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
