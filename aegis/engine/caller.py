@@ -189,7 +189,7 @@ def around(style: int, params: str, inner: str, views: str, scope: dict[str, Any
     """
     nesting = style == Style.NESTING
     if style == Style.INNER:
-        body = "        room()" + inner.replace("\n    ", "\n")
+        body = "        room()\n        secure()" + inner.replace("\n    ", "\n")
     else:
         body = _OUTER.format(
             elsewhere=f"get_ident() != {_MAIN_THREAD}" if style == Style.MAIN_ALONE else f"where.mode != {DIRECT}",

@@ -21,6 +21,7 @@ from aegis.engine.classify import Evidence, classify
 from aegis.engine.door import Door
 from aegis.engine.memory import LinearMemory
 from aegis.engine.native import lib, number, pointer, take_error
+from aegis.engine.signals import secure
 from aegis.engine.threads import DIRECT, MAIN, NESTED, where
 from aegis.engine.ticker import TICK, ticker
 from aegis.engine.trampoline import free_slots, host_callback, slots, take_slot
@@ -180,6 +181,8 @@ class Store:
                 memory.attach(self.find_memory)
             self.arm()
             _set_fuel(context, plan.fuel)
+            if self._calls_python or plan.artifact.starts():
+                secure()
             with standard_reserved():  # the engine keeps initial memories in files of its own
                 error = self._instantiate(functions, observed) if self._calls_python else self._instantiate_alone()
             if error is not None or space.trap[0]:

@@ -130,6 +130,25 @@ else:
     assert run(program).stdout == "GuestTrap\n"
 
 
+def test_a_fault_of_a_start_function_or_of_an_inner_call_is_a_trap_too() -> None:
+    program = """
+replace = lambda: [library.signal(int(number), None) for number in SIGNALS]
+made(ALONE).call("one")
+starts = '''(module (memory 1) (func $s (drop (i32.load (i32.const 99999999)))) (start $s))'''
+replace()
+ends(made, starts)
+hosted = starts.replace("(memory", '(import "env" "f" (func (param i32) (result i32))) (memory')
+replace()
+ends(made, hosted, lambda x: x)
+@with_caller
+def f(caller, x):
+    replace()
+    return caller.call("access")
+ends(made(FAULTS, f).call, "hosted")
+"""
+    assert run(program).stdout == "GuestTrap\n" * 3
+
+
 def test_a_python_handler_installed_during_a_call_does_not_keep_a_fault_from_being_a_trap() -> None:
     """The main thread installs it while the guest is between two checks; the ticker sees that."""
     program = """
