@@ -128,6 +128,8 @@ def make(store, frame, failed, arm, Elsewhere, where, ticker, set_fuel, invoke, 
     return call
 """
 _OUTER = """
+        if now() - door.left > NEAR:
+            secure()
         if {elsewhere}:
             raise Elsewhere
         {room}
@@ -137,8 +139,6 @@ _OUTER = """
             raise store.busy() from None
         {enter}
         try:
-            if now() - door.left > NEAR:
-                secure()
             if ticker.now != store.armed:
                 arm()
             set_fuel(context, fuel)
