@@ -10,6 +10,7 @@ deadline reach it. A supervised call costs two thread switches, some 10 to 50 µ
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 import threading
@@ -24,6 +25,7 @@ __all__ = ["DIRECT", "MAIN", "NESTED", "SMALL", "Job", "run_on_guest_thread", "s
 UNKNOWN, DIRECT, MAIN, NESTED, SMALL = range(5)
 STACK = MAX_STACK + 6 * MIB
 _ENOUGH = MAX_STACK + 2 * MIB
+_SIGNAL_CHECK_SECONDS = 0.2
 _IDLE_KEPT = 8
 
 
@@ -129,7 +131,15 @@ class Job:
 
     def wait(self, seconds: float | None) -> bool:
         """Wait for the end, at most ``seconds``; tell whether it came. Signals interrupt the wait."""
-        return self._done.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+        until = math.inf if seconds is None else time.monotonic() + seconds
+        left = math.inf if seconds is None else seconds
+        # The kernel may give a signal to another thread, as it does to a process that continues after SIGSTOP. That
+        # does not interrupt this wait, but Python's handler runs at its next instruction.
+        while not self._done.acquire(timeout=max(0.0, min(left, _SIGNAL_CHECK_SECONDS))):
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+        return True
 
     def outcome(self) -> Any:
         """Return what the function returned, or raise what it raised."""
