@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.cli.command import COMMAND, ROOT, guest
 from tests.cli.test_signals import SPINS
+from tests.conftest import IGNORED_BY_SHELLS
 
 TESTS = Path(__file__).parent
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
@@ -110,9 +111,8 @@ def test_children_of_tests_have_all_signals_whatever_the_tests_parent_did() -> N
     with badly_started("-c", f"import tests.conftest; {shows}") as restored:
         blocked, ignored = restored.communicate(timeout=60)[0].split()
     assert int(blocked, 16) == 0
-    # Python ignores these two in every process, its children's included where they are Python too.
-    allowed = (1 << signal.SIGPIPE - 1) | (1 << signal.SIGXFSZ - 1)
-    assert int(ignored, 16) & ~allowed == 0
+    for name in ("SIGINT", *IGNORED_BY_SHELLS):
+        assert not int(ignored, 16) & 1 << getattr(signal, name) - 1, name
 
 
 @posix
