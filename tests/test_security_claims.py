@@ -112,5 +112,6 @@ def test_each_kind_of_grant_says_what_a_worker_opens() -> None:
     assert [cells[:2] for cells in table("the policy grants")] == [
         ["nothing", "nothing"],
         ["a network", "nothing"],
-        ["files or directories", "those, and what lies beneath them"],
+        ["one directory", "that directory and what lies beneath it"],
+        ["a file alone, or several directories", "those, and what lies beneath them"],
     ]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aegis.errors import PolicyError
+from aegis.host.filesystem import is_state
 from aegis.isolation.confine import Begun, Confinement, Layer, Unavailable, assemble_filter, confine
 from aegis.isolation.confine.model import MAX_PORT_RULES
 from aegis.isolation.setup import Brief, Compile, Setup
@@ -116,6 +117,7 @@ def _granted(setup: Setup, descriptors: Sequence[int]) -> tuple[tuple[int, ...],
     writers: list[int] = []
     for folder in setup.folders:
         if folder.descriptor is not None:
+            is_state(os.fstat(descriptors[folder.descriptor]))  # once, for it looks at paths that will be out of reach
             (writers if folder.writable else readers).append(descriptors[folder.descriptor])
         for number, writable in folder.files.values():
             (writers if writable else readers).append(descriptors[number])

@@ -240,27 +240,8 @@ class RemoteTimes:
         """Set the times of an open file or directory, or of a name in a directory; raise ``OSError``."""
         if name is None and stat.S_ISDIR(os.fstat(descriptor).st_mode):
             name = "."
-        if name is not None:
-            self._send(descriptor, times, name)
-            return
-        writable = _open_for_writing(descriptor)
-        try:
-            self._send(writable, times, None)
-        finally:
-            os.close(writable)
-
-    def _send(self, descriptor: int, times: tuple[int, int], name: str | None) -> None:
         with socket.socket(fileno=os.dup(self._descriptor)) as end:
             socket.send_fds(end, [b"t"], [descriptor])
         failed = self._ask(name, times)
         if failed is not None:
             raise OSError(failed, os.strerror(failed))
-
-
-def _open_for_writing(descriptor: int) -> int:
-    """Return a descriptor of the same open file that shows the parent that this process may write it."""
-    import fcntl
-
-    if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
-        return os.dup(descriptor)
-    return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)

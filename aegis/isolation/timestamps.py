@@ -4,7 +4,8 @@ Landlock has no right for utimensat(2): a worker that may make the call could ch
 granted, or are granted for reading. So it may not, and sends the parent what it wants changed as an open descriptor.
 The descriptor is no proof of anything by itself; the parent asks the kernel:
 
-* a file that is open for writing lies beneath a grant for writing, for Landlock let the worker open it;
+* a file that is open for writing lies beneath a grant for writing, for Landlock let the worker open it; of one that is
+  open for reading a name must be found beneath such a grant;
 * a directory lies beneath such a grant if a walk upwards, by ``..``, meets the directory that was granted.
 """
 
@@ -76,17 +77,35 @@ class TimeService:
 
     def _check_file(self, descriptor: int) -> None:
         flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-        writes = flags & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR) and not flags & _O_PATH
-        if not writes or not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Broken("times of a file that is not open for writing")
+        if flags & _O_PATH or not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Broken("times of something that is no open file")
+        if flags & os.O_ACCMODE == os.O_RDONLY and not self._is_named(descriptor):
+            raise Broken("times of a file that was not granted for writing")
+
+    def _is_named(self, descriptor: int) -> bool:
+        """Tell whether a grant for writing has a name for an open file. The path is a hint; the names are checked."""
+        try:
+            folder, _, name = os.readlink(f"/proc/self/fd/{descriptor}").rpartition("/")
+            parent = os.open(folder or "/", _O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            return identity(found) == identity(os.fstat(descriptor)) and self._is_granted(parent)
+        except OSError:
+            return False
+        finally:
+            os.close(parent)
+
+    def _is_granted(self, directory: int) -> bool:
+        return stat.S_ISDIR(os.fstat(directory).st_mode) and _is_beneath(directory, self._directories)
 
     def _check_entry(self, descriptor: int, name: Any) -> None:
         if type(name) is not str or not name or name == ".." or "/" in name or "\0" in name:
             raise Broken("times of something that is no name")
         if len(os.fsencode(name)) > _MAX_NAME_BYTES:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
-        if not is_directory or not _is_beneath(descriptor, self._directories):
+        if not self._is_granted(descriptor):
             raise Broken("times of something that was not granted for writing")
 
     def close(self) -> None:

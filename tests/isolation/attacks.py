@@ -279,6 +279,15 @@ def have_times_set(order: dict[str, Any]) -> int | None:
     return session.set_times(name, tuple(order.get("times", (1, 2))))  # type: ignore[no-any-return]
 
 
+@attack
+def climb(order: dict[str, Any]) -> list[str]:
+    """List what lies above a granted directory, from its descriptor."""
+    session = order["session"]
+    held = session.descriptors[session.setup.folders[order["folder"]].descriptor]
+    above = os.open("../" * 40, os.O_RDONLY, dir_fd=held)
+    return sorted(os.listdir(above))
+
+
 # -- names ----------------------------------------------------------------------------------------
 
 

@@ -71,7 +71,7 @@ def component(order: dict[str, Any]) -> dict[str, Any]:
 @attack
 def guest(order: dict[str, Any]) -> dict[str, Any]:
     """Run a built guest, read before the confinement; its tree is granted by the policy and by the confinement."""
-    policy = {"filesystem": FilesystemCapability.read_write(f"{order['tree']}::.")} if "tree" in order else {}
+    policy = {"filesystem": FilesystemCapability.read_write(f"{here(order['tree'])}::.")} if "tree" in order else {}
     engine = runtime(stdio=StdioCapability(stdin=b"from stdin"), **policy)
     loaded = engine.load(GUESTS[order["guest"]])
     with engine.sandbox(loaded, args=("guest", *order["words"])) as sandbox:
@@ -79,10 +79,15 @@ def guest(order: dict[str, Any]) -> dict[str, Any]:
     return {"code": outcome.exit_code, "stdout": outcome.stdout.decode(), "status": outcome.status}
 
 
+def here(path: str) -> str:
+    """Return where a granted directory is now: the only one that is granted became the root."""
+    return path if os.path.isdir(path) else "/"
+
+
 @attack
 def network_guest(order: dict[str, Any]) -> list[str]:
     """Run a guest once a command, with the network that the policy grants, and return what each printed."""
-    engine = runtime(network=NetworkCapability(allow=order["allow"]), fuel=None, cache=order["cache"])
+    engine = runtime(network=NetworkCapability(allow=order["allow"]), fuel=None, cache=here(order["cache"]))
     loaded = engine.load(GUESTS[order["guest"]])
     printed = []
     for words in order["commands"]:

@@ -68,6 +68,7 @@ MESSAGES: list[Any] = [
     host(1, 0, [1 << 31, 1.0]), host(1, 0, [True, 1.0]), host(1, 0, [1, 1]), host(1, 0, [1, 1e300]), host(1, 0, {}),
     host(1, 0, [1, 0.1]), host(1, True, [1, 1.0]), host(1, -1, [1]), host(1, -1, []), host(1, -2, []),
     host(1, 0, [1, 1.0], 5), host(1, None, [1, 1.0]), ["answer", 1, False, 3], ["setup", b""], ["custom", "x", 1],
+    ["resolve"], ["resolve", 1, "a.example"], ["resolve", "x", []], ["times"], ["times", 1, "x", 1, 1], ["times", 1] * 3,
     ["called"], ["called", "m", "n", "x", None], ["called", "m", "n", math.inf, None], ["called", "m", 5, 0.1, None],
     ["called", "m", "n", math.nan, None], ["called", "m", "n", -1.0, []], ["decided"], ["decided", 1, 2, 3, 4, 5, 6],
     ["decided", "a", "b", "c", "yes", "d", "e"], ["log"], ["log", [], "x"], ["log", {}, {}], ["log", "info", 1 << 99],

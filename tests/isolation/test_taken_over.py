@@ -53,6 +53,13 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _fork_server() -> None:
+    """Start the fork server, whose socket stays open, before descriptors are counted."""
+    with captive():
+        pass
+
+
 def sockets_and_files() -> int:
     """Return how many descriptors this process holds, those of memory left out: artifacts keep their code in it."""
     gc.collect()
@@ -86,17 +93,32 @@ def test_a_worker_without_a_file_grant_opens_nothing_and_sees_no_path(policy: di
 
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("network", [None, NETWORK], ids=["", "network"])
-def test_a_worker_opens_exactly_what_its_file_grants_name(
+def test_a_worker_with_one_directory_reaches_that_directory_and_sees_no_other_path(
     tree: Path, write: bool, network: NetworkCapability | None
 ) -> None:
     host = f"{tree / 'one'}::/data"
     granted = FilesystemCapability.read_write(host) if write else FilesystemCapability.read_only(host)
-    paths = [*elsewhere(tree), str(tree / "two"), str(tree / "two" / "file")]
-    inside = [str(tree / "one"), str(tree / "one" / "file")]
+    inside = ["/", ".", "..", "/file", "/link", "../file"]
     with captive(filesystem=granted, network=network) as attacker:
-        found = attacker("reach", paths=[*paths, *inside])
+        found = attacker("reach", paths=[*elsewhere(tree), str(tree / "one"), *inside])
+        assert attacker("climb", folder=0) == sorted(os.listdir(tree / "one"))
+    assert set(found) == set(inside)
+    assert all(set(ways) - LOOKS <= {"open", "list", "write"} for ways in found.values())
+    assert ("write" in found["/file"]) == write
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_worker_with_several_grants_opens_exactly_what_they_name(tree: Path, write: bool) -> None:
+    host = f"{tree / 'one'}::/data"
+    granted = FilesystemCapability.read_write(host) if write else FilesystemCapability.read_only(host)
+    granted += FilesystemCapability.read_only(f"{tree / 'two' / 'file'}::/file")
+    inside = [str(tree / "one"), str(tree / "one" / "file"), str(tree / "two" / "file")]
+    with captive(filesystem=granted, network=NETWORK) as attacker:
+        found = attacker("reach", paths=[*elsewhere(tree), str(tree / "two"), *inside])
+        assert attacker("climb", folder=0).errno == errno.EACCES
     assert set(found.pop(inside[0])) - LOOKS == {"open", "list"}
     assert set(found.pop(inside[1])) - LOOKS == {"open"} | ({"write"} if write else set())
+    assert set(found.pop(inside[2])) - LOOKS == {"open"}
     assert "readlinkat" not in found.get(f"/proc/{os.getpid()}/cwd", ())
     # Of other paths it can see that they exist, which SECURITY.md says; it opens none and lists none.
     assert all(set(ways) <= LOOKS for ways in found.values())
@@ -161,7 +183,8 @@ def test_a_read_only_grant_changes_no_times_even_beside_a_grant_for_writing(tree
 LIES: list[dict[str, Any]] = [
     {"path": "secret"},  # held, not open
     {"path": "one/file", "open": "read"},  # granted for reading
-    {"path": "two/file", "open": "read"},  # granted for writing, and not open for it
+    {"path": "two/file"},  # granted for writing, and not open at all
+    {"path": "one", "open": "read"},  # a directory without a name
     {"path": ".", "name": "secret"},
     {"path": "one", "name": "file"},
     {"path": "one", "name": "."},
@@ -206,10 +229,19 @@ def test_the_parent_sets_no_times_for_a_worker_that_lies(lie: dict[str, Any], tr
 
 @pytest.mark.parametrize(
     ("path", "name", "mode"),
-    [("two", "file", "hold"), ("two", "link", "hold"), ("two", ".", "hold"), ("two/file", None, "write")],
+    [
+        ("two", "file", "hold"),
+        ("two", "link", "hold"),
+        ("two", ".", "hold"),
+        ("two/file", None, "write"),
+        ("two/file", None, "read"),
+    ],
 )
 def test_the_parent_sets_times_beneath_a_grant_for_writing(path: str, name: str | None, mode: str, tree: Path) -> None:
-    with captive(filesystem=FilesystemCapability.read_write(f"{tree / 'two'}::/two")) as attacker:
+    both = FilesystemCapability.read_only(f"{tree / 'one'}::/one") + FilesystemCapability.read_write(
+        f"{tree / 'two'}::/two"
+    )
+    with captive(filesystem=both) as attacker:
         order = {"path": str(tree / path), "name": name, "open": mode, "times": (3 * 10**18, 2 * 10**18)}
         assert attacker("have_times_set", **order) is None
         assert attacker("have_times_set", **{**order, "name": "absent"}) == errno.ENOENT if name else True
@@ -219,7 +251,7 @@ def test_the_parent_sets_times_beneath_a_grant_for_writing(path: str, name: str 
 def test_a_worker_without_a_grant_for_writing_has_nobody_to_set_times(tree: Path) -> None:
     granted = FilesystemCapability.read_only(f"{tree / 'one'}::/one")
     with captive(filesystem=granted) as attacker, pytest.raises(WorkerCrashed, match="broke the protocol"):
-        attacker("have_times_set", path=str(tree / "one"), count=0)
+        attacker("have_times_set", path="/", count=0)
 
 
 # -- sockets that a worker holds ---------------------------------------------------------------------------
@@ -232,7 +264,7 @@ def test_the_sockets_that_a_worker_holds_reach_no_other_socket(tree: Path) -> No
         os.chmod(path, 0o777)
         policy = {"filesystem": FilesystemCapability.read_write(f"{tree}::/all"), "network": NETWORK}
         with captive(**policy) as attacker:
-            assert attacker("connect_held_sockets", path=path) == []
+            assert attacker("connect_held_sockets", path="/server") == []
         with pytest.raises(BlockingIOError):
             server.recv(1, socket.MSG_DONTWAIT)
 

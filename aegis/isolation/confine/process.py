@@ -242,7 +242,7 @@ def drop_privileges(wanted: Confinement, here: Situation) -> str:
     if os.geteuid() == 0 and not wanted.read_fds and not wanted.write_fds and not here.own_users:
         became = _preserving_death(lambda: _become_nobody(here))
     # After the user namespace, which a process with a root of its own may not make, and before the capabilities go.
-    root = ", an empty directory as its root" if not wanted.reads and _empty_root(here) else ""
+    root = _own_root(wanted, here)
     if not here.bounded:
         _bound(keeps)
     _preserving_death(lambda: _capabilities(keeps))
@@ -252,22 +252,26 @@ def drop_privileges(wanted: Confinement, here: Situation) -> str:
     return f"{became or f'user {os.geteuid()}'}, {kept}{root}"
 
 
-def _empty_root(here: Situation) -> bool:
-    """Make the working directory the root, where it is the empty one of ``private-tmp``; return whether it is now.
+def _own_root(wanted: Confinement, here: Situation) -> str:
+    """Make a directory the root, beneath which there is nothing that was not granted; say which one it is.
 
-    Landlock has no right for looking at a path (stat(2), readlink(2), access(2), ``O_PATH``), so a worker that opens
-    no files gets a root beneath which there is nothing to look at. With files granted it would be no barrier: from
-    a directory that is open outside the root, ``..`` leads up to the real one.
+    Landlock has no right for looking at a path (stat(2), readlink(2), ``O_PATH``). Without directories the root is the
+    working directory, empty and deleted; with one granted directory it is that one. With several it would be no
+    barrier: from a directory that is open outside the root, ``..`` leads up to the real one.
     """
+    granted = (*wanted.read_fds, *wanted.write_fds)
+    folders = [descriptor for descriptor in granted if stat.S_ISDIR(os.fstat(descriptor).st_mode)]
     try:
-        if os.stat(".").st_nlink:
-            return False  # it was not deleted: something may lie beneath it
-        if not here.own_users:
+        if len(folders) > 1 or (not folders and os.stat(".").st_nlink):
+            return ""  # a working directory that was not deleted may have something beneath it
+        if folders:
+            os.fchdir(folders[0])
+        elif not granted and not here.own_users:
             _capabilities((_SYS_CHROOT,))
         os.chroot(".")
     except OSError:
-        return False
-    return True
+        return ""
+    return ", the granted directory as its root" if folders else ", an empty directory as its root"
 
 
 def bound_capabilities(wanted: Confinement, here: Situation) -> None:
