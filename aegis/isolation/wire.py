@@ -383,13 +383,19 @@ class _Reader:
         self.left -= _TEXT_BYTES + len(data)
         if self.left < 0:
             self.charge(0)
+        if len(data) > _PIECE:
+            return self.long_text(data)
         raw = bytes(data)
         if raw.isascii():
             return str(raw, "ascii")
-        # One wide character makes all of them as wide.
-        width = 4 if _FOUR_BYTES.search(raw) else 2 if _TWO_BYTES.search(raw) else 1
-        self.charge(max(0, width * len(raw.translate(None, _CONTINUATIONS)) - len(raw)))
+        self.charge(max(0, _width(raw) * len(raw.translate(None, _CONTINUATIONS)) - len(raw)))
         return str(raw, "utf-8", "surrogatepass")
+
+    def long_text(self, data: Any) -> str:
+        """Return a long text. Nothing of its length is made before it is charged, not even a copy of the bytes."""
+        if not all(bytes(data[at : at + _PIECE]).isascii() for at in range(0, len(data), _PIECE)):
+            self.charge((_width(data) - 1) * len(data))
+        return str(data, "utf-8", "surrogatepass")
 
     def raw(self) -> bytes:
         data = self.take()
@@ -418,6 +424,11 @@ _MAP_BYTES, _ENTRY_BYTES = 64, 128
 """A dictionary doubles when it is two thirds full, and has both sizes while it does."""
 _TWO_BYTES, _FOUR_BYTES = re.compile(rb"[\xc4-\xff]"), re.compile(rb"[\xf0-\xff]")
 _CONTINUATIONS = bytes(range(0x80, 0xC0))
+
+
+def _width(raw: Any) -> int:
+    """Return how many bytes Python takes for each character of this UTF-8: as many as the widest of them needs."""
+    return 4 if _FOUR_BYTES.search(raw) else 2 if _TWO_BYTES.search(raw) else 1
 
 
 # -- frames -----------------------------------------------------------------------------------------
