@@ -72,7 +72,7 @@ MESSAGES: list[Any] = [
     ["times", 1] * 3,
     ["called"], ["called", "m", "n", "x", None], ["called", "m", "n", math.inf, None], ["called", "m", 5, 0.1, None],
     ["called", "m", "n", math.nan, None], ["called", "m", "n", -1.0, []], ["decided"], ["decided", 1, 2, 3, 4, 5, 6],
-    ["decided", "a", "b", "c", "yes", "d", "e"], ["log"], ["log", [], "x"], ["log", {}, {}], ["log", "info", 1 << 99],
+    ["decided", "filesystem", "read", "c", "yes", "d", "e"], ["decided", "a", "read", "c", True, "d", "e"], ["log"], ["log", [], "x"], ["log", {}, {}], ["log", "info", 1 << 99],
     ["done"], ["done", 1], ["done", 1, GOOD], done(1, b"", []), done(1, "x", []), done(1, GOOD, 5), done("x"),
     done([1]), done(1 << 31), done(True), done(1.0), done(None), done(1, GOOD, [], 1), done({}), fail(None), fail(5),
     fail(["X", "m", {}]), fail(["GuestTrap", 5, {}]), fail(["GuestTrap", "m", {"code": [], "frames": 5}]),
@@ -187,7 +187,7 @@ def test_a_worker_that_goes_at_once_or_while_its_host_call_is_served_has_crashed
 # -- floods ---------------------------------------------------------------------------------------
 
 EVENTS = [
-    ["called", "m", "n", 0.1, None], ["decided", "a", "b", "c", True, "d", "e"], ["log", "info", "x"],
+    ["called", "m", "n", 0.1, None], ["decided", "filesystem", "read", "c", True, "d", "e"], ["log", "info", "x"],
 ]  # fmt: skip
 
 

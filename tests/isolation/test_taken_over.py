@@ -205,10 +205,10 @@ def test_a_file_granted_alone_lends_no_times_to_its_siblings(tree: Path) -> None
     granted = FilesystemCapability.read_write(f"{tree / 'two' / 'file'}::/data/file")
     before = (tree / "two" / "link").lstat().st_mtime_ns
     with captive(filesystem=granted) as attacker:
-        order = {"path": str(tree / "two"), "times": (TIME, TIME)}
-        assert attacker("have_times_set", name="file", **order) is None
+        order = {"path": str(tree / "two" / "file"), "times": (TIME, TIME)}
+        assert attacker("have_times_set", open="write", **order) is None
         with pytest.raises(WorkerCrashed, match="broke the protocol"):
-            attacker("have_times_set", name="link", **order)
+            attacker("have_times_set", name="link", **{**order, "path": str(tree / "two")})
     assert (tree / "two" / "file").stat().st_mtime_ns == TIME
     assert (tree / "two" / "link").lstat().st_mtime_ns == before
 

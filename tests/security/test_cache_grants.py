@@ -76,9 +76,12 @@ def test_the_cache_is_not_granted_under_any_name(place: str, write: bool, used: 
         with pytest.raises(PolicyError) as refused:
             opened(place, path, cache=used, write=write)
         text = str(refused.value)
+        assert "\n" not in text
+        if write and name == "a link to its parent":  # which lies where the guest could change it
+            assert "symbolic link" in text
+            continue
         assert "the cache of compiled code" in text, name
         assert "XDG_CACHE_HOME" in text
-        assert "\n" not in text
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -233,9 +236,9 @@ def test_a_folder_of_pythons_modules_is_granted_for_reading_only(
     assert opened("in-process", modules) == 0
     monkeypatch.syspath_prepend(str(modules))
     for place in PLACES:
-        with pytest.raises(PolicyError, match="Python imports code from; grant a subdirectory"):
+        with pytest.raises(PolicyError, match=r"code that Aegis runs on.*; grant a subdirectory"):
             opened(place, modules)
-        with pytest.raises(PolicyError, match="Python imports code"):
+        with pytest.raises(PolicyError, match="code that Aegis runs on"):
             opened(place, tmp_path)
         assert opened(place, modules, write=False, create=False) == 0
         assert opened(place, data) == 0
@@ -246,20 +249,19 @@ def test_nothing_in_the_package_itself_is_granted_for_writing() -> None:
 
     package = Path(aegis.__file__).parent
     for path in (package, package / "host", package / "host" / "wasi"):
-        with pytest.raises(PolicyError, match="Python imports code"):
+        with pytest.raises(PolicyError, match="code that Aegis runs on"):
             opened("in-process", path, create=False)
         assert opened("in-process", path, write=False, create=False) == 44
 
 
-def test_the_folder_of_the_process_counts_where_python_imports_from_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [["-m", "aegis"], ["-P", "-m", "aegis"]])
+def test_the_working_directory_may_be_granted_since_the_command_imports_nothing_from_it(
+    tmp_path: Path, flags: list[str]
+) -> None:
     (tmp_path / "guest.wat").write_text(WRITES)
     words = ["run", "--no-cache", "-e", "opened", "--allow-write", ".::/g", "guest.wat", "1"]
-    as_module = [sys.executable, "-m", "aegis", *words]
-    done = subprocess.run(as_module, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 125
-    assert "Python imports code" in done.stderr
-    safe = [sys.executable, "-P", "-m", "aegis", *words]
-    done = subprocess.run(safe, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, *flags, *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
 
 

@@ -352,7 +352,8 @@ def test_a_provider_that_a_policy_names_is_no_file_that_a_guest_may_write(
     monkeypatch.syspath_prepend(str(data))
     imports = (("a:b/c", "planted_provider:Store"),)
     for path in (data, data / "__pycache__", data / "planted_provider.py"):
-        assert "provider 'planted_provider'" in refusal(grants((path, "/d/x", True)), imports=imports)
+        refused = refusal(grants((path, "/d/x", True)), imports=imports)
+        assert "provider 'planted_provider'" in refused or (path == data and "code that Aegis runs on" in refused)
     works(grants((data / "cache", "/cache", True)), 1)
 
 

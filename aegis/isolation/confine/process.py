@@ -255,23 +255,23 @@ def drop_privileges(wanted: Confinement, here: Situation) -> str:
 def _own_root(wanted: Confinement, here: Situation) -> str:
     """Make a directory the root, beneath which there is nothing that was not granted; say which one it is.
 
-    Landlock has no right for looking at a path (stat(2), readlink(2), ``O_PATH``). Without directories the root is the
+    Landlock has no right for looking at a path (stat(2), readlink(2), ``O_PATH``). Without files the root is the
     working directory, empty and deleted; with one granted directory it is that one. With several it would be no
-    barrier: from a directory that is open outside the root, ``..`` leads up to the real one.
+    barrier: from a directory that is open outside the root, ``..`` leads up to the real one. A file granted alone is
+    opened anew through ``/proc``, so there it stays the real one too.
     """
     granted = (*wanted.read_fds, *wanted.write_fds)
-    folders = [descriptor for descriptor in granted if stat.S_ISDIR(os.fstat(descriptor).st_mode)]
     try:
-        if len(folders) > 1 or (not folders and os.stat(".").st_nlink):
+        if len(granted) > 1 or (not granted and os.stat(".").st_nlink):
             return ""  # a working directory that was not deleted may have something beneath it
-        if folders:
-            os.fchdir(folders[0])
-        elif not granted and not here.own_users:
+        if granted:
+            os.fchdir(granted[0])  # fails for a file
+        elif not here.own_users:
             _capabilities((_SYS_CHROOT,))
         os.chroot(".")
     except OSError:
         return ""
-    return ", the granted directory as its root" if folders else ", an empty directory as its root"
+    return ", the granted directory as its root" if granted else ", an empty directory as its root"
 
 
 def bound_capabilities(wanted: Confinement, here: Situation) -> None:
