@@ -29,6 +29,7 @@ from aegis.isolation import told
 from aegis.isolation.codec import Signature, message_budget
 from aegis.isolation.delivery import STREAM_MESSAGES, Delivery
 from aegis.isolation.faults import from_plain, out_of_memory
+from aegis.isolation.memory import RemoteMemory
 from aegis.isolation.serving import DEEP, UNFIT, are_of
 from aegis.isolation.wire import Broken, Gone, Late
 from aegis.values import FuncType, MemoryFault
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from aegis.isolation.services import Services
     from aegis.isolation.serving import HostFunctions
 
-__all__ = ["IsolatedStore", "RemoteMemory"]
+__all__ = ["IsolatedStore"]
 
 _CLOSING = 1.0
 _SETTLING, _SETTLING_MOST = 1.0, 30.0
@@ -537,44 +538,11 @@ class IsolatedStore:
         self.request("set", name, number)
 
 
-class RemoteMemory:
-    """A guest's memory in a worker; implements :class:`aegis.values.GuestMemory`."""
-
-    def __init__(self, store: IsolatedStore | None, *, charged: bool) -> None:
-        self.store, self._charged = store, charged
-
-    def _ask(self, wanted: Callable[[Any], bool], *message: Any) -> Any:
-        if self.store is None or self.store.closed:
-            raise SandboxStateError("the sandbox is closed; its memory is gone", state="closed")
-        answer = self.store.request(*message)
-        if not wanted(answer):
-            raise self.store._died(Broken(f"something that is no answer to {message[0]}"))
-        return answer
-
-    def size(self) -> int:
-        """Return the present size in bytes, 0 when the guest exports no memory."""
-        return int(self._ask(_is_size, "size", self._charged))
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return a copy of ``length`` bytes at ``offset``."""
-        return bytes(
-            self._ask(lambda got: type(got) is bytes and len(got) == length, "read", self._charged, offset, length)
-        )
-
-    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Copy ``data`` to ``offset``."""
-        self._ask(lambda got: got is None, "write", self._charged, offset, data)
-
-
 class _Unfit(Exception):
     """The worker says that the arguments are not of the function's types."""
 
 
 _LEVELS = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40, "critical": 50}
-
-
-def _is_size(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 48
 
 
 def _packed(signature: Signature, values: Sequence[Any]) -> list[Any]:

@@ -19,13 +19,14 @@ from aegis.host.single import SingleFiles
 from aegis.host.stdio import Stdio, acquire_stdio
 from aegis.isolation.compiling import Code, code_for
 from aegis.isolation.delivery import Delivery
+from aegis.isolation.memory import RemoteMemory
 from aegis.isolation.objects import ParentHandles
 from aegis.isolation.plans import ComponentOutline, ModuleOutline
 from aegis.isolation.pool import Pool, Worker
 from aegis.isolation.services import Services
 from aegis.isolation.serving import ComponentFunctions, HostFunctions, ModuleFunctions
 from aegis.isolation.setup import Brief, Folder, Setup, pack
-from aegis.isolation.store import IsolatedStore, RemoteMemory
+from aegis.isolation.store import IsolatedStore
 from aegis.isolation.zygote import PACKET
 from aegis.linking import wants_host
 from aegis.names import printable

@@ -1,0 +1,47 @@
+"""In the parent: the memory of a guest that runs in a worker, read and written by messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from aegis.errors import SandboxStateError
+from aegis.isolation.wire import Broken
+
+if TYPE_CHECKING:
+    from aegis.isolation.store import IsolatedStore
+
+__all__ = ["RemoteMemory"]
+
+
+class RemoteMemory:
+    """A guest's memory in a worker; implements :class:`aegis.values.GuestMemory`."""
+
+    def __init__(self, store: IsolatedStore | None, *, charged: bool) -> None:
+        self.store, self._charged = store, charged
+
+    def _ask(self, wanted: Callable[[Any], bool], *message: Any) -> Any:
+        if self.store is None or self.store.closed:
+            raise SandboxStateError("the sandbox is closed; its memory is gone", state="closed")
+        answer = self.store.request(*message)
+        if not wanted(answer):
+            raise self.store._died(Broken(f"something that is no answer to {message[0]}"))
+        return answer
+
+    def size(self) -> int:
+        """Return the present size in bytes, 0 when the guest exports no memory."""
+        return int(self._ask(_is_size, "size", self._charged))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return a copy of ``length`` bytes at ``offset``."""
+        return bytes(
+            self._ask(lambda got: type(got) is bytes and len(got) == length, "read", self._charged, offset, length)
+        )
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy ``data`` to ``offset``."""
+        self._ask(lambda got: got is None, "write", self._charged, offset, data)
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 48
