@@ -114,9 +114,9 @@ class Classes:
 
     def flags(self, name: str, of: TypeDef, body: Flags) -> str:
         """Return the class of flags."""
-        self.expressions.scope.module("enum")
+        base = self.expressions.wrapper("BitFlags")
         members = [self.member(of, flag, f"{constant(flag)} = 1 << {n}") for n, flag in enumerate(body.names)]
-        return documented(f"class {name}(enum.Flag):", self.doc(of), members)
+        return documented(f"class {name}({base}):", self.doc(of), members)
 
     def table(self, of: TypeDef) -> str:
         """Return the constant that holds a type's table."""

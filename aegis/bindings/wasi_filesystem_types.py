@@ -24,7 +24,7 @@ from aegis.wit.types import (
     Tuple,
     Variant,
 )
-from aegis.wit.values import Err
+from aegis.wit.values import BitFlags, Err
 
 __all__ = [
     "ADVICE",
@@ -86,7 +86,7 @@ class DescriptorType(enum.Enum):
     SOCKET = "socket"
 
 
-class DescriptorFlags(enum.Flag):
+class DescriptorFlags(BitFlags):
     """The flags ``descriptor-flags``."""
 
     READ = 1 << 0
@@ -97,13 +97,13 @@ class DescriptorFlags(enum.Flag):
     MUTATE_DIRECTORY = 1 << 5
 
 
-class PathFlags(enum.Flag):
+class PathFlags(BitFlags):
     """The flags ``path-flags``."""
 
     SYMLINK_FOLLOW = 1 << 0
 
 
-class OpenFlags(enum.Flag):
+class OpenFlags(BitFlags):
     """The flags ``open-flags``."""
 
     CREATE = 1 << 0

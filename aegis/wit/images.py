@@ -6,6 +6,7 @@ import enum
 from dataclasses import make_dataclass, replace
 from typing import Any
 
+from aegis.wit.flags import BitFlags
 from aegis.wit.naming import constant, pascal, snake
 from aegis.wit.types import (
     Borrow,
@@ -69,7 +70,7 @@ def _named(of: Record | Variant | Enum | Flags, known: dict[WitType, WitType]) -
         members = {constant(name): name for name in of.cases}
         return replace(of, python=enum.Enum(pascal(of.name), members))  # type: ignore[arg-type]
     bits = {constant(name): 1 << n for n, name in enumerate(of.names)}
-    return replace(of, python=enum.Flag(pascal(of.name), bits))  # type: ignore[arg-type]
+    return replace(of, python=BitFlags(pascal(of.name), bits))  # type: ignore[arg-type, call-arg]
 
 
 def _dataclass(name: str, fields: list[str]) -> type[Any]:

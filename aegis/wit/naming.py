@@ -45,7 +45,7 @@ _TAKEN = frozenset(
 _TYPES = frozenset(
     {"Any", "Borrow", "Enum", "Err", "False", "Flag", "Function", "Interface", "List", "None", "Ok", "Option", "Own"}
     | {"Protocol", "Record", "Resource", "ResourceHandle", "Result", "Sandbox", "Some", "True", "Tuple", "Variant"}
-    | {"Flags"}
+    | {"BitFlags", "Flags"}
 )
 
 

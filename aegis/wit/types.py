@@ -82,7 +82,7 @@ class Enum:
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """Flags. ``python`` is an ``enum.Flag`` whose members have the bits 1, 2, 4, … in order."""
+    """Flags. ``python`` is a :class:`~aegis.wit.flags.BitFlags` whose members have the bits 1, 2, 4, … in order."""
 
     name: str
     names: tuple[str, ...]

@@ -7,9 +7,10 @@ from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from aegis.wit.declared import Err as Err
+from aegis.wit.flags import BitFlags as BitFlags
 from aegis.wit.types import Interface
 
-__all__ = ["Bound", "Err", "Ok", "ResourceHandle", "Some"]
+__all__ = ["BitFlags", "Bound", "Err", "Ok", "ResourceHandle", "Some"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound="ResourceHandle")

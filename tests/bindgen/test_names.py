@@ -48,6 +48,14 @@ def test_a_field_may_have_any_name_that_python_uses(tmp_path: Path, monkeypatch:
     assert all(field.default is dataclasses.MISSING for field in dataclasses.fields(record))
 
 
+def test_flags_may_have_the_name_of_their_base_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "package a:b; interface i { flags bit-flags { a, b } f: func() -> bit-flags; } world w { import i; }"
+    package(tmp_path / "named_flags", bindings(tmp_path, text))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = import_module("named_flags.a_b_i").BitFlags_
+    assert [member.name for member in made] == ["A", "B"]
+
+
 def test_a_type_that_others_use_is_defined_once(tmp_path: Path) -> None:
     made = bindings(tmp_path, KEYVALUE)
     assert sum(text.count("class Entry:") for text in made.values()) == 1

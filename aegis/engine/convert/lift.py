@@ -18,6 +18,7 @@ from aegis.engine.convert.keys import MOST_PARTS_KEPT, parts_of
 from aegis.engine.convert.layout import FORMATS, SLOT, layout_of
 from aegis.engine.native import peek, windows
 from aegis.memo import memoised
+from aegis.wit.flags import COMBINATIONS_KEPT
 from aegis.wit.images import nullable
 from aegis.wit.naming import constant
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
@@ -308,7 +309,7 @@ def _flags_reader(of: Flags) -> Callable[[int, int], Any]:
         found = known.get(value)
         if found is None:
             found = cls(value)
-            if len(known) < 1024:
+            if len(known) < COMBINATIONS_KEPT:
                 known[value] = found
         return found
 

@@ -16,6 +16,7 @@ from aegis.engine.convert.layout import FORMATS, SLOT, Arena, Layout, address_of
 from aegis.engine.convert.scalars import bad_bool, bad_char, exact, octets_of, single
 from aegis.engine.convert.shape import Unfit, as_list, as_tuple
 from aegis.memo import memoised
+from aegis.wit.flags import COMBINATIONS_KEPT
 from aegis.wit.images import nullable
 from aegis.wit.naming import snake
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
@@ -25,7 +26,6 @@ __all__ = ["Lowering", "lowering_of", "result_lowering_of", "scalar_expression",
 
 _SHIFT = {"B": 0, "b": 0, "H": 1, "h": 1, "I": 2, "i": 2, "f": 2, "Q": 3, "q": 3, "d": 3}
 _LARGEST = 3.4028234663852886e38
-_FLAGS_KEPT = 1024
 
 
 class Place(NamedTuple):
@@ -339,7 +339,7 @@ def _flag_blocks(of: Flags, names: list[tuple[int, int]]) -> Callable[[Any], tup
             if not 0 <= bits < 1 << len(words):
                 raise Unfit
             parts = [word for n, word in enumerate(words) if bits >> n & 1]
-            if len(known) >= _FLAGS_KEPT:
+            if len(known) >= COMBINATIONS_KEPT:
                 known.clear()
             found = known[bits] = len(parts), b"".join(parts)
         return found

@@ -25,7 +25,7 @@ from aegis.wit.types import (
     Tuple,
     Variant,
 )
-from aegis.wit.values import Some
+from aegis.wit.values import BitFlags, Some
 
 __all__ = [
     "A1",
@@ -76,7 +76,7 @@ class Type(enum.Enum):
     VALUE = "value"
 
 
-class Flags_(enum.Flag):
+class Flags_(BitFlags):
     """The flags ``flags``."""
 
     IMPORT = 1 << 0

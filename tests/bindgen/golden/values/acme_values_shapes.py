@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from aegis.wit.types import Enum, Flags, Function, Interface, List, Option, Record, Result, Tuple, Variant
-from aegis.wit.values import Err, Ok, Some
+from aegis.wit.values import BitFlags, Err, Ok, Some
 
 __all__ = [
     "ALL",
@@ -58,7 +58,7 @@ Maybe: TypeAlias = Size | None
 Outcome: TypeAlias = Ok[Size] | Err[str]
 
 
-class Permissions(enum.Flag):
+class Permissions(BitFlags):
     """The flags ``permissions``."""
 
     READ = 1 << 0

@@ -1,0 +1,107 @@
+"""Flags that a guest chooses do not stay in the embedder's memory, wherever the guest runs.
+
+Oracle: the number of values in the class's table, which is bounded however many values were converted.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aegis.bindgen import generate
+from aegis.engine.convert.lift import _flags_reader
+from aegis.engine.convert.lower import _flag_blocks
+from aegis.isolation.codec import unpacker
+from aegis.wit.flags import COMBINATIONS_KEPT, BitFlags
+from aegis.wit.images import imaged
+from aegis.wit.tools import read_wit
+from aegis.wit.types import Flags, List, Record
+from tests.bindgen.support import package
+from tests.echo import echo_component
+from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
+
+NAMES = tuple(f"f{n}" for n in range(18))
+BITS = Flags("bits", NAMES)
+CALLS, VALUES = 50, 4_000
+"""200,000 distinct values in all, of the 262,144 that there are."""
+
+
+def distinct(number: int) -> int:
+    """Return a different integer of 18 bits for each number below 2**18."""
+    return number * 2_654_435_761 & 0x3_FFFF
+
+
+def kept(of: Any) -> int:
+    """Return how many combinations a class keeps."""
+    return len(of._value2member_map_) - len(of.__members__)
+
+
+@only_where_there_are_workers
+@pytest.mark.parametrize("place", PLACES)
+def test_ever_different_flags_of_a_guest_do_not_grow_their_class(place: str) -> None:
+    heard: list[Any] = []
+
+    def echo(values: list[Any]) -> list[Any]:
+        heard[:] = [values[0], values[-1]]
+        return values
+
+    made = runtime(place, timeout="120s", host_bytes=None)
+    with made.sandbox(made.load_wat(echo_component(List(BITS))), imports={"echo": echo}) as sandbox:
+        first = sandbox.call("echo-back", [["f0", "f1"], ["f17"]])
+        cls = type(first[0])
+        assert first == [cls(3), cls["F17"]]
+        assert first[1] is cls["F17"]
+        for call in range(CALLS):
+            bits = [distinct(number) for number in range(call * VALUES, (call + 1) * VALUES)]
+            returned = sandbox.call("echo-back", [cls(value) for value in bits])
+            assert [value.value for value in returned] == bits
+            assert heard == [returned[0], returned[-1]]
+        again = sandbox.call("echo-back", [cls(3), cls(distinct(7)), cls(distinct(CALLS * VALUES - 1))])
+    assert kept(cls) <= COMBINATIONS_KEPT
+    assert type(again[0]) is cls
+    assert again == [first[0], cls(distinct(7)), returned[-1]]
+
+
+@only_where_there_are_workers
+@pytest.mark.parametrize("place", PLACES)
+def test_flags_inside_records_of_guests_do_not_grow_their_class(place: str) -> None:
+    made = runtime(place, timeout="120s", host_bytes=None)
+    component = made.load_wat(echo_component(List(Record("entry", (("mode", BITS),)))))
+    with made.sandbox(component, imports={"echo": lambda values: values}) as sandbox:
+        entry = type(sandbox.call("echo-back", [{"mode": ["f0"]}])[0])
+        cls = type(sandbox.call("echo-back", [{"mode": ["f0"]}])[0].mode)
+        values = [entry(cls(distinct(number))) for number in range(2_000)]
+        assert sandbox.call("echo-back", values) == values
+    assert kept(cls) <= COMBINATIONS_KEPT
+
+
+def test_flags_of_generated_bindings_keep_a_bounded_number_of_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        f"package a:b; interface i {{ flags bits {{ {', '.join(NAMES)} }} f: func() -> bits; }} world w {{ import i; }}"
+    )
+    (tmp_path / "bits.wit").write_text(text)
+    package(tmp_path / "kept_bits", generate(read_wit(str(tmp_path / "bits.wit"))))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made: Any = import_module("kept_bits.a_b_i")
+    assert issubclass(made.Bits, BitFlags)
+    unpack = unpacker(made.BITS, None)  # type: ignore[arg-type]  # no handle is in it
+    for number in range(CALLS * VALUES):
+        unpack(distinct(number))
+    assert kept(made.Bits) <= COMBINATIONS_KEPT
+
+
+def test_converters_of_flags_keep_a_bounded_number_of_values() -> None:
+    of = imaged(BITS)
+    assert isinstance(of, Flags)
+    assert of.python is not None
+    read, block = _flags_reader(of), _flag_blocks(of, [(0, 0)] * len(NAMES))
+    for number in range(4 * COMBINATIONS_KEPT):
+        block(of.python(distinct(number)))
+    for function in (read, block):
+        tables = [cell.cell_contents for cell in function.__closure__ or () if isinstance(cell.cell_contents, dict)]
+        assert all(len(table) <= COMBINATIONS_KEPT for table in tables)
