@@ -155,7 +155,8 @@ class EventBus:
 def _warn(text: str) -> None:
     """Warn; where warnings are errors, log instead, for a run goes on whatever its observers do."""
     try:
-        warnings.warn(text, SubscriberWarning, stacklevel=2)
+        # Without a registry: that of a module would keep the text of every run, part of which a guest can choose.
+        warnings.warn_explicit(text, SubscriberWarning, __file__, _warn.__code__.co_firstlineno, __name__)
     except SubscriberWarning:
         import logging
 

@@ -6,7 +6,9 @@ import asyncio
 import io
 import json
 import logging
+import sys
 import threading
+import warnings
 from collections import UserDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -289,6 +291,16 @@ def test_a_subscriber_that_fails_is_reported_once_and_the_run_goes_on(place: str
     report = ExecutionReport.of(outcome, subscribers_failed=len(box.events.failures))
     assert report.to_dict()["subscribers_failed"] == 1
     assert "incomplete: 1 subscriber failed" in report.to_text()
+
+
+def test_the_text_of_a_warning_of_a_failing_subscriber_is_not_kept() -> None:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("default")
+        for number in range(20):
+            EventBus(f"run-{number}", [exits]).emit(Custom, name="a")
+    assert [warning.category for warning in warned] == [SubscriberWarning] * 20
+    kept = vars(sys.modules[EventBus.__module__]).get("__warningregistry__", {})
+    assert not any(SubscriberWarning in key for key in kept if isinstance(key, tuple))
 
 
 def test_where_warnings_are_errors_a_failing_subscriber_is_logged(caplog: pytest.LogCaptureFixture) -> None:
