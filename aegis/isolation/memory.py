@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from aegis.errors import SandboxStateError
+from aegis.errors import AegisError, SandboxStateError
 from aegis.isolation.wire import Broken
 
-if TYPE_CHECKING:
-    from aegis.isolation.store import IsolatedStore
-
 __all__ = ["RemoteMemory"]
+
+
+class Conversation(Protocol):
+    """The store of the guest: where its worker is asked."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def request(self, *message: Any) -> Any:
+        """Ask the worker and return its answer."""
+
+    def worker_failed(self, reason: Exception) -> AegisError:
+        """End a worker that gave an impossible answer; return the error of the call."""
 
 
 class RemoteMemory:
     """A guest's memory in a worker; implements :class:`aegis.values.GuestMemory`."""
 
-    def __init__(self, store: IsolatedStore | None, *, charged: bool) -> None:
+    def __init__(self, store: Conversation | None, *, charged: bool) -> None:
         self.store, self._charged = store, charged
 
     def _ask(self, wanted: Callable[[Any], bool], *message: Any) -> Any:
@@ -25,7 +35,7 @@ class RemoteMemory:
             raise SandboxStateError("the sandbox is closed; its memory is gone", state="closed")
         answer = self.store.request(*message)
         if not wanted(answer):
-            raise self.store._died(Broken(f"something that is no answer to {message[0]}"))
+            raise self.store.worker_failed(Broken(f"something that is no answer to {message[0]}"))
         return answer
 
     def size(self) -> int:

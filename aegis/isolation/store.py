@@ -219,7 +219,7 @@ class IsolatedStore:
         value = self._ask(["call", name, given])
         found: Any = [value] if len(signature.results) == 1 else value if signature.results else []
         if not are_of(signature.results, found) or (not signature.results and value is not None):
-            raise self._died(Broken("a result of other types than the export's"))
+            raise self.worker_failed(Broken("a result of other types than the export's"))
         self._in_time()
         return tuple(value) if isinstance(value, list) else value
 
@@ -272,7 +272,7 @@ class IsolatedStore:
         try:
             return self._converse(message, descriptors, mark=mark)
         except _Unfit:
-            raise self._died(Broken("arguments refused that fit")) from None
+            raise self.worker_failed(Broken("arguments refused that fit")) from None
 
     def _converse(self, message: list[Any], descriptors: Sequence[int] = (), *, mark: int = 0) -> Any:
         """Ask the worker for something and serve what it asks meanwhile; return its answer or raise what it says."""
@@ -305,7 +305,7 @@ class IsolatedStore:
         except Late:
             raise self._killed() from None
         except Broken as reason:
-            raise self._died(reason) from None
+            raise self.worker_failed(reason) from None
         except OutputExceeded as error:
             raise self._overrun(error) from None
         return self._told(message[0], kind, value)
@@ -340,7 +340,7 @@ class IsolatedStore:
             raise _Unfit
         if kind == "fault":
             if asked not in ("read", "write"):
-                raise self._died(Broken("a memory's fault where there is no memory"))
+                raise self.worker_failed(Broken("a memory's fault where there is no memory"))
             raise MemoryFault(self._understood(lambda: told.text(value)))
         failure = own_failure(self.door)
         error = self._understood(lambda: from_plain(value))
@@ -459,7 +459,7 @@ class IsolatedStore:
         try:
             return read()
         except Broken as reason:
-            raise self._died(reason) from None
+            raise self.worker_failed(reason) from None
 
     def _overrun(self, error: AegisError) -> AegisError:
         """The worker went past a limit that is enforced here."""
@@ -476,8 +476,8 @@ class IsolatedStore:
         self._crash = stop if stop is not None else self.door.timeout()
         return self._crash
 
-    def _died(self, reason: Exception) -> AegisError:
-        """The worker is gone, or not to be understood, which is as bad."""
+    def worker_failed(self, reason: Exception) -> AegisError:
+        """End a worker that died or gave an impossible answer; return the error of the call."""
         if self._closed:
             return self._crash  # it was found out in a call inside this one
         if not isinstance(reason, Gone):
@@ -530,7 +530,7 @@ class IsolatedStore:
         """Return the value of an exported global."""
         value = self.request("get", name)
         if not are_of([kind.value], [value]):
-            raise self._died(Broken("a global of another type"))
+            raise self.worker_failed(Broken("a global of another type"))
         return value  # type: ignore[no-any-return]
 
     def global_set(self, name: str, kind: Any, number: int | float) -> None:
