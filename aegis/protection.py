@@ -40,8 +40,8 @@ def protected_from_grants(cache: Cache | None) -> tuple[Protected, ...]:
 def _imported() -> Iterator[Protected]:
     """Yield the code that Aegis runs on: the interpreter, the folders of Python's modules, Aegis and the engine.
 
-    A program often keeps its data in a folder beside its modules, so what lies in such a folder may be granted; what
-    lies in the packages of Aegis and the engine, in the standard library or in a virtual environment may not.
+    A program often keeps its data in a folder beside its modules, so what lies in such a folder may be granted. What
+    lies in a package that is imported, in the standard library or in a virtual environment may not.
     """
     entries = list(dict.fromkeys(map(os.path.abspath, sys.path)))
     whole = [os.path.join(entry, package) for entry in entries for package in _PACKAGES]
@@ -49,7 +49,18 @@ def _imported() -> Iterator[Protected]:
     whole += [entry for entry in entries if os.path.basename(entry) in ("site-packages", "dist-packages")]
     if sys.prefix != sys.base_prefix:
         whole.append(sys.prefix)  # a virtual environment; another prefix may be /usr, which holds more than code
+    above = tuple(folder + os.sep for folder in whole)
+    whole += [folder for folder in _packages() if not folder.startswith(above)]
     for path in filter(os.path.isdir, dict.fromkeys(whole)):
         yield Protected(path=path, reason=_CODE, fixed=True, remedy=_READING)
     for path in filter(os.path.exists, (*entries, sys.prefix, sys.base_prefix, sys.executable)):
         yield Protected(path=path, reason=_CODE, inside=False, fixed=True, remedy=_READING)
+
+
+def _packages() -> Iterator[str]:
+    """Yield the folders of the top-level packages that this process has imported."""
+    for name, module in list(sys.modules.items()):
+        if "." not in name:
+            for folder in getattr(module, "__path__", None) or ():
+                if isinstance(folder, str):
+                    yield os.path.abspath(folder)

@@ -291,7 +291,7 @@ _FLAGS = {name: flag for flag, (name, _, _) in LIMIT_OPTIONS.items()}
 def _with_remedy(error: AegisError) -> str:
     """Return an error's line; a limit's with the option that raises it."""
     flag = _FLAGS.get(error.limit) if isinstance(error, LimitExceeded) else None
-    return str(error) if flag is None else f"{error}; {flag} raises it"
+    return str(error) if flag is None or flag in str(error) else f"{error}; {flag} raises it"
 
 
 def shown(value: Any) -> str:

@@ -45,10 +45,10 @@ class NativeCode:
         self.pointer: int | None = pointer
         self.kind = kind
 
-    def __del__(self) -> None:
+    def __del__(self, library: Any = lib) -> None:  # at exit the module may be gone
         pointer, self.pointer = self.pointer, None
         if pointer is not None:
-            getattr(lib, f"wasmtime_{self.kind}_delete")(pointer)
+            getattr(library, f"wasmtime_{self.kind}_delete")(pointer)
 
 
 class Artifact:

@@ -97,8 +97,8 @@ class _NativeType:
             vectors.append(_new_vector(len(types), pointers))
         self.pointer = c_void_p(lib.wasm_functype_new(*(ctypes.byref(v) for v in vectors)))
 
-    def __del__(self) -> None:
-        lib.wasm_functype_delete(self.pointer)
+    def __del__(self, library: Any = lib) -> None:  # at exit the module may be gone
+        library.wasm_functype_delete(self.pointer)
 
 
 def _new_vector(count: int, pointers: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -242,6 +243,22 @@ def test_a_folder_of_pythons_modules_is_granted_for_reading_only(
             opened(place, tmp_path)
         assert opened(place, modules, write=False, create=False) == 0
         assert opened(place, data) == 0
+
+
+def test_a_package_that_was_imported_is_granted_for_reading_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imported_before" / "data").mkdir(parents=True)
+    (tmp_path / "not_imported").mkdir()
+    (tmp_path / "imported_before" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("imported_before")
+    for place in PLACES:
+        for path in (tmp_path / "imported_before", tmp_path / "imported_before" / "data"):
+            with pytest.raises(PolicyError, match="code that Aegis runs on"):
+                opened(place, path)
+            assert opened(place, path, write=False, create=False) == 44
+        assert opened(place, tmp_path / "not_imported") == 0
 
 
 def test_nothing_in_the_package_itself_is_granted_for_writing() -> None:

@@ -73,14 +73,14 @@ class ComponentPlan(BasePlan):
             self._callback = callback_for(self.functions)
             self._define()
 
-    def __del__(self) -> None:
+    def __del__(self, library: Any = lib) -> None:  # at exit the module may be gone
         linker, self._linker = getattr(self, "_linker", None), None
         if linker is not None:
-            lib.wasmtime_component_linker_delete(linker)
+            library.wasmtime_component_linker_delete(linker)
             for native in self._types:
-                lib.wasmtime_component_resource_type_delete(native)
+                library.wasmtime_component_resource_type_delete(native)
             for native in self._indices:
-                lib.wasmtime_component_export_index_delete(native)
+                library.wasmtime_component_export_index_delete(native)
 
     # -- imports -------------------------------------------------------------------------------
 
