@@ -36,6 +36,11 @@ class Script(NamedTuple):
     shared: int
     function: str
 
+    def close(self) -> None:
+        """Close the descriptors. Every worker has them from the fork server, so they are a way to other workers."""
+        os.close(self.code)
+        os.close(self.shared)
+
 
 def script_of(artifact: Artifact, config: EngineConfig, function: str) -> Script:
     """Return the script of a sandbox of ``artifact`` in which ``function`` is called; made in the fork server."""
@@ -69,6 +74,5 @@ def rehearse(script: Script) -> None:
         session.serve_all()
     parent.close()
     worker.close()
-    for descriptor in (script.code, script.shared):
-        os.close(descriptor)
+    os.close(descriptors[setup.shared])  # a session keeps it for the next sandbox
     where.mode, ticker.now = before, math.nan

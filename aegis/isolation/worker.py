@@ -63,6 +63,7 @@ def main(conversation: int, cancel: int, said: int, brief: bytes, script: Script
     begun = begin_closing(told)
     if not _awaited(end):
         rehearse(script)
+    script.close()
     channel = Channel(end, views=True, patient=True)
     try:
         message, descriptors = channel.recv_with(_MOST_FDS)

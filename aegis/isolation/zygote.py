@@ -149,7 +149,7 @@ class _Zygote:
         self.children: dict[int, int] = {}
         """Process descriptors of workers, with their pids."""
         self.engine = _open_descriptors() - {control.fileno()}
-        """What the engine opened for itself, and the three standard streams."""
+        """What the engine opened for itself, what the rehearsal needs, and the three standard streams."""
         self.poller = select.poll()
         self.poller.register(control, select.POLLIN)
 
@@ -234,7 +234,16 @@ def _become_worker(zygote: _Zygote, descriptors: list[int], brief: bytes, parent
 
 
 def _open_descriptors() -> set[int]:
-    return {int(name) for name in os.listdir("/proc/self/fd")}
+    """Return what is open. The listing names its own descriptor too, whose number is free again after it."""
+    return {number for number in map(int, os.listdir("/proc/self/fd")) if _is_open(number)}
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.get_inheritable(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def _close_others(kept: set[int]) -> None:
