@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import encodings.idna  # noqa: F401 (behind Landlock nothing can be imported)
 import errno
+import fcntl
 import json
 import mmap
 import os
@@ -30,6 +31,7 @@ from aegis.isolation.wire import decode
 
 ATTACKS: dict[str, Callable[[dict[str, Any]], Any]] = {}
 PARENT = os.getppid()
+GET_SEALS = 1034
 X86 = platform.machine() == "x86_64"
 NUMBERS = {  # x86-64, aarch64
     "ptrace": (101, 117), "unshare": (272, 97), "io_uring_setup": (425, 425), "bpf": (321, 280), "mount": (165, 40),
@@ -52,6 +54,10 @@ NUMBERS = {  # x86-64, aarch64
     "mount_setattr": (442, 442), "quotactl": (179, 60), "quotactl_fd": (443, 443), "swapon": (167, 224),
     "acct": (163, 89), "fchdir": (81, 50), "creat": (85, None), "fstatfs": (138, 44),
     "landlock_create_ruleset": (444, 444), "seccomp": (317, 277), "capset": (126, 91), "setuid": (105, 146),
+}
+ITS_OWN = {  # calls that a worker may make for itself
+    "clock_gettime": (228, 113), "clock_getres": (229, 114), "clock_nanosleep": (230, 115),
+    "sched_getaffinity": (204, 123),
 }  # fmt: skip
 
 
@@ -63,7 +69,7 @@ def attack(function: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any
 
 def call(name: str, *arguments: Any) -> int:
     """Make a system call, whatever the C library thinks of it."""
-    number = NUMBERS[name][0 if X86 else 1]
+    number = {**NUMBERS, **ITS_OWN}[name][0 if X86 else 1]
     libc.syscall.restype = ctypes.c_long
     result = libc.syscall(number, *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
     if result < 0:
@@ -74,6 +80,50 @@ def call(name: str, *arguments: Any) -> int:
 @attack
 def nothing(order: dict[str, Any]) -> str:
     return "alive"
+
+
+# -- what is held -----------------------------------------------------------------------------------
+
+
+@attack
+def held(order: dict[str, Any]) -> list[dict[str, int]]:
+    """Tell of every open descriptor which file it is of, what may be done with it, and what seals it has."""
+    found = []
+    for number in range(1024):
+        try:
+            status, flags = os.fstat(number), fcntl.fcntl(number, fcntl.F_GETFL)
+        except OSError:
+            continue
+        seals = libc.fcntl(number, GET_SEALS)
+        known = {"number": number, "device": status.st_dev, "inode": status.st_ino, "mode": status.st_mode}
+        found.append({**known, "access": flags & os.O_ACCMODE, "seals": max(seals, 0)})
+    return found
+
+
+@attack
+def time_others(order: dict[str, Any]) -> dict[str, Any]:
+    """Ask for the processor time, and for the processors, of each process; return what was told."""
+    told: dict[str, Any] = {}
+    for process in order["processes"]:
+        room = ctypes.create_string_buffer(1024)
+        for kind in (0, 1, 2, 4, 5, 6):  # profile, virtual, scheduler; of a process and of a thread
+            clock = (~process << 3 | kind) & 0xFFFFFFFF
+            for name in ("clock_gettime", "clock_getres"):
+                told[f"{name} {process} {kind}"] = tried(lambda n=name, c=clock: call(n, c, ctypes.byref(room)))
+            waits = (clock, 0, ctypes.create_string_buffer(16), None)
+            told[f"clock_nanosleep {process} {kind}"] = tried(lambda w=waits: call("clock_nanosleep", *w))
+        told[f"sched_getaffinity {process}"] = tried(
+            lambda p=process, r=room: call("sched_getaffinity", p, 1024, ctypes.byref(r))
+        )
+    return {name: value for name, value in told.items() if value not in (-errno.EPERM, -errno.ENOSYS)}
+
+
+def tried(action: Callable[[], int]) -> int:
+    """Return what an action gave, or its error number, negative."""
+    try:
+        return action()
+    except OSError as error:
+        return -(error.errno or 0)
 
 
 # -- files ----------------------------------------------------------------------------------------

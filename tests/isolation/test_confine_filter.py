@@ -201,6 +201,15 @@ CONDITIONS: list[tuple[str, tuple[int, ...], int]] = [
     ("setsockopt", (5, 6, 31), DENIED),  # TCP_ULP
     ("setsockopt", (5, 0, 64), DENIED),  # IPT_SO_SET_REPLACE
     ("setsockopt", (5, 41, 64), DENIED),
+    ("clock_gettime", (1,), ALLOW),
+    ("clock_gettime", (11,), ALLOW),  # CLOCK_TAI
+    ("clock_gettime", (-6,), DENIED),  # the processor time of a process
+    ("clock_gettime", ((~1 << 3) | 2,), DENIED),
+    ("clock_getres", ((~1 << 3) | 6,), DENIED),
+    ("clock_nanosleep", (1, 1), ALLOW),
+    ("clock_nanosleep", ((~1 << 3) | 2, 0), DENIED),
+    ("sched_getaffinity", (0, 128), ALLOW),
+    ("sched_getaffinity", (1, 128), UNKNOWN),
 ]
 
 

@@ -7,9 +7,11 @@ grant can open what the grant names, and a worker without one cannot even look.
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import os
 import socket
+import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -252,6 +254,37 @@ def test_a_worker_without_a_grant_for_writing_has_nobody_to_set_times(tree: Path
     granted = FilesystemCapability.read_only(f"{tree / 'one'}::/one")
     with captive(filesystem=granted) as attacker, pytest.raises(WorkerCrashed, match="broke the protocol"):
         attacker("have_times_set", path="/", count=0)
+
+
+# -- what is of other processes ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2], ids=["cold", "warm"])
+def test_no_two_workers_hold_a_file_that_either_may_change(workers: int) -> None:
+    isolation = {"isolation": {"workers": workers}}
+    with captive(**isolation) as one, captive(**isolation) as other:
+        theirs, ours = ({(d["device"], d["inode"]) for d in changeable(each("held"))} for each in (one, other))
+        assert theirs & ours == set()
+
+
+def changeable(held: list[dict[str, int]]) -> list[dict[str, int]]:
+    """Return the files that may be written: no device, for that is ``/dev/null``, and none that is sealed."""
+    sealed = fcntl.F_SEAL_WRITE
+    return [
+        d for d in held if d["access"] != os.O_RDONLY and not d["seals"] & sealed and not stat.S_ISCHR(d["mode"])
+    ]  # fmt: skip
+
+
+def test_a_worker_holds_no_descriptor_of_another_process() -> None:
+    with captive() as one, captive() as two, captive() as three:
+        for each in (one, two, three):
+            kinds = {d["number"]: stat.S_IFMT(d["mode"]) for d in each("held")}
+            assert set(kinds.values()) <= {stat.S_IFREG, stat.S_IFCHR, stat.S_IFSOCK}, kinds
+
+
+def test_a_worker_learns_neither_the_time_nor_the_processors_of_another_process() -> None:
+    with captive() as attacker:
+        assert attacker("time_others", processes=[1, os.getpid(), os.getppid(), 1 << 21]) == {}
 
 
 # -- sockets that a worker holds ---------------------------------------------------------------------------

@@ -47,9 +47,9 @@ _DESCRIPTORS = (
     "poll ppoll select pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2"
 )
 _SOCKETS_HELD = "recvfrom recvmsg shutdown getsockname getpeername getsockopt"
-_THREADS = "futex set_robust_list rseq sched_yield sched_getaffinity getcpu exit exit_group restart_syscall"
+_THREADS = "futex set_robust_list rseq sched_yield getcpu exit exit_group restart_syscall"
 _SIGNALS = "rt_sigaction rt_sigprocmask rt_sigreturn rt_sigtimedwait sigaltstack"
-_TIME = "clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday"
+_TIME = "nanosleep gettimeofday"
 _IDENTITY = "getpid gettid getppid getuid geteuid getgid getegid getrusage sysinfo uname getcwd getrandom"
 
 # -- what files need, besides descriptors ---------------------------------------------------------
@@ -80,6 +80,11 @@ _CLONE_DETACHED = 0x00400000  # musl sets it, and the kernel ignores it
 _CLONE: Rule = ((Where(0, (_THREAD,), ~_CLONE_DETACHED & 0xFFFFFFFF), Where(0, (0,), upper=True)),)
 _FCNTL: Rule = ((Where(1, (0, 1, 2, 3, 1030, 1033, 1034)),),)  # DUPFD, GETFD, SETFD, GETFL, DUPFD_CLOEXEC, seals
 _IOCTL: Rule = ((Where(1, (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)),),)  # TCGETS, FIONREAD, FIONBIO, FIO(N)CLEX
+# A negative clock is the processor time of a process, of any on the machine: the kernel asks for no permission.
+_CLOCK: Rule = ((Where(0, (0,), 0xFFFFFFF0),),)
+_ITSELF: Rule = ((Where(0, (0,)),),)
+_MISSING = frozenset({"sched_getaffinity"})
+"""Calls that fail with ENOSYS when their arguments are refused: pthread_getattr_np(3) then does without."""
 _PRCTL: Rule = ((Where(0, (15, 16)),),)  # PR_SET_NAME, PR_GET_NAME: names of threads
 _PRLIMIT: Rule = ((Where(0, (0,)), Where(2, (_NULL,)), Where(2, (_NULL,), upper=True)),)  # reads, does not set
 
@@ -93,6 +98,10 @@ def allowed(wanted: Confinement, process: int) -> dict[str, Rule]:
         plain = f"{plain} {_WRITING}"
     rules: dict[str, Rule] = {
         "tgkill": ((Where(0, (process,)),),),  # abort(3)
+        "clock_gettime": _CLOCK,
+        "clock_getres": _CLOCK,
+        "clock_nanosleep": _CLOCK,
+        "sched_getaffinity": _ITSELF,
         "fcntl": _FCNTL,
         "ioctl": _IOCTL,
         "prctl": _PRCTL,
@@ -119,23 +128,25 @@ def program(rules: Mapping[str, Rule], machine: str) -> bytes:
     column = MACHINES.index(machine)
     code = Assembler()
     code.load(_ARCH)
-    code.jump_equal(AUDIT_ARCH[machine], otherwise="kill")
+    code.jump_equal(AUDIT_ARCH[machine], then="this machine")
+    code.ret(KILL)
+    code.label("this machine")
     code.load(_NUMBER)
     if machine == "x86_64":
-        code.jump_at_least(_X32, then="kill")
+        code.jump_at_least(_X32, otherwise="this ABI")
+        code.ret(KILL)
+        code.label("this ABI")
     code.jump_greater(NEWEST, then="unknown")
-    code.jump_equal(_known("clone3", column), then="unknown")  # its flags lie behind a pointer; clone's do not
+    code.jump_equal(_known("clone3", column), otherwise="known")  # its flags lie behind a pointer; clone's do not
+    code.label("unknown")
+    code.ret(fail(errno.ENOSYS))
+    code.label("known")
     unconditional = [name for name, rule in rules.items() if rule is _ANY]
     for name, rule in rules.items():
         if rule is not _ANY:
             _conditional(code, _known(name, column), name, rule)
     _search(code, _ranges(number for name in unconditional if (number := NUMBERS[name][column]) is not None))
-    for label, verdict in {
-        "deny": fail(errno.EPERM),
-        "allow": ALLOW,
-        "unknown": fail(errno.ENOSYS),
-        "kill": KILL,
-    }.items():
+    for label, verdict in {"deny": fail(errno.EPERM), "allow": ALLOW}.items():
         code.label(label)
         code.ret(verdict)
     return code.assemble()
@@ -192,5 +203,5 @@ def _conditional(code: Assembler, number: int, name: str, rule: Rule) -> None:
             code.label(met)
         code.ret(ALLOW)
         code.label(f"{name} way {way + 1}")
-    code.ret(fail(errno.EPERM))
+    code.ret(fail(errno.ENOSYS if name in _MISSING else errno.EPERM))
     code.label(f"{name} past")
