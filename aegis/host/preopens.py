@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aegis.errors import PolicyError
+from aegis.host.beneath import Identity
 from aegis.host.filesystem import STATE_TREES, Directory, Opened, is_state
 from aegis.host.mounts import Mounts
 from aegis.host.protected import Protected, refuse_reachable
@@ -130,11 +131,18 @@ def _refuse_links(found: Sequence[_Found], mounts: Mounts) -> None:
 
     A guest may have left the link there, so it says where the guest wants to go.
     """
-    writers = {one.place.identity: one.grant for one in found if one.grant.write}
+    writers = [one for one in found if one.grant.write]
     for one in found:
         for link in one.place.links:
-            for where in mounts.above(link.above) & writers.keys():
-                raise _planted(one.grant, link, writers[where])
+            for writer in writers:
+                if _holds(writer, link.above, mounts):
+                    raise _planted(one.grant, link, writer.grant)
+
+
+def _holds(directory: _Found, inside: frozenset[Identity], mounts: Mounts) -> bool:
+    """Tell whether a granted directory leads to what is ``inside`` these, by its names or by a mount beneath it."""
+    above = mounts.above(inside)
+    return directory.place.identity in above or bool(mounts.beneath(directory.place.real, above))
 
 
 def _planted(grant: PathGrant, link: FollowedLink, writer: PathGrant) -> PolicyError:
@@ -148,9 +156,8 @@ def _planted(grant: PathGrant, link: FollowedLink, writer: PathGrant) -> PolicyE
 def _check_promises(found: Sequence[_Found], mounts: Mounts) -> None:
     """Refuse a read-only grant within one that writes; the policy knew only names, here they are files."""
     for reader in found:
-        above = mounts.above(reader.place.above)
         for writer in found:
-            if writer.grant.write and not reader.grant.write and writer.place.identity in above:
+            if writer.grant.write and not reader.grant.write and _holds(writer, reader.place.above, mounts):
                 raise PolicyError(
                     f"filesystem: {quoted(reader.grant.host)} is granted read-only, but {quoted(writer.grant.host)}, "
                     "granted for writing, leads to it or holds it; grant the writing to a directory beside it"

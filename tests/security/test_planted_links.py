@@ -219,6 +219,39 @@ for inner in ("whole/cache", "part/cache"):
     assert [("'cache' is a symbolic link" in line) for line in done.stdout.splitlines()] == [True, True]
 
 
+def test_a_directory_mounted_beneath_a_writable_grant_is_written_by_its_guests(data: Path) -> None:
+    """A link planted by way of the mount is not followed, and what is granted for reading stays as it is."""
+    (data.parent / "other" / "sub").mkdir(parents=True)
+    (data.parent / "other" / "link").symlink_to(data.parent / "secret")
+    script = f"""
+from aegis import FilesystemCapability
+from aegis.errors import PolicyError
+from aegis.host.preopens import acquire_filesystem
+import ctypes
+root = {str(data.parent)!r}
+if ctypes.CDLL(None).mount(f"{{root}}/other".encode(), f"{{root}}/data/cache".encode(), None, 4096, None):
+    raise SystemExit(77)
+writing = FilesystemCapability.read_write(f"{{root}}/data::/d")
+for inner in (FilesystemCapability.read_write(f"{{root}}/other/link::/in"),
+              FilesystemCapability.read_only(f"{{root}}/other/link::/in"),
+              FilesystemCapability.read_only(f"{{root}}/other/sub::/in")):
+    try:
+        acquire_filesystem(writing + inner)
+    except PolicyError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        ["unshare", "-m", sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("this user may not mount")
+    assert done.stderr == ""
+    planted, again, promise = done.stdout.splitlines()
+    assert "'link' is a symbolic link" in planted
+    assert "'link' is a symbolic link" in again
+    assert "is granted read-only, but" in promise
+
+
 # -- links that are moved -------------------------------------------------------------------------
 
 MOVES: dict[str, Callable[[Preview1], int]] = {
