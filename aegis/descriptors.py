@@ -22,8 +22,8 @@ import threading
 from types import TracebackType
 
 __all__ = [
-    "above_standard", "can_read", "can_write", "inherited", "occupy_standard", "socket_above_standard",
-    "standard_reserved", "unblocked",
+    "above_standard", "can_read", "can_write", "inherited", "is_socket", "occupy_standard",
+    "socket_above_standard", "socket_pair", "standard_reserved", "unblocked",
 ]  # fmt: skip
 
 _STANDARD = (0, 1, 2)
@@ -56,6 +56,17 @@ def socket_above_standard(opened: socket.socket) -> socket.socket:
     moved = socket.socket(fileno=above_standard(opened.detach()))
     moved.settimeout(timeout)
     return moved
+
+
+def socket_pair(kind: int = socket.SOCK_STREAM) -> tuple[socket.socket, socket.socket]:
+    """Return two connected sockets that block, whatever :func:`socket.setdefaulttimeout` the application chose.
+
+    A default timeout makes both ends non-blocking, and with them the copies in other processes.
+    """
+    ends = socket.socketpair(socket.AF_UNIX, kind)
+    for end in ends:
+        end.settimeout(None)
+    return ends
 
 
 def inherited(number: int) -> int | None:
@@ -98,6 +109,14 @@ def unblocked(descriptor: int, access: int) -> int | None:
     except OSError:
         return None
     return above_standard(opened)
+
+
+def is_socket(descriptor: int) -> bool:
+    """Tell whether a descriptor is a socket."""
+    try:
+        return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
 
 
 def _access(descriptor: int) -> int:

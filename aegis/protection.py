@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from aegis.engine.cache import Cache
 from aegis.host import Protected
 
-__all__ = ["protected_from_grants"]
+__all__ = ["import_folders", "protected_from_grants"]
 
 _CACHE = "the cache of compiled code, which decides what later runs execute"
 _ELSEWHERE = "grant a subdirectory, or give the cache another place with XDG_CACHE_HOME"
@@ -37,13 +38,25 @@ def protected_from_grants(cache: Cache | None) -> tuple[Protected, ...]:
     return tuple(found)
 
 
+def import_folders() -> list[str]:
+    """Return the absolute paths that Python imports from; what is not text, Python ignores too.
+
+    A relative one is left out where the working directory was deleted: nothing can be imported from there.
+    """
+    found: dict[str, None] = {}
+    for entry in filter(lambda entry: isinstance(entry, str | os.PathLike), sys.path):
+        with contextlib.suppress(FileNotFoundError):
+            found[os.path.abspath(os.fsdecode(entry))] = None
+    return list(found)
+
+
 def _imported() -> Iterator[Protected]:
     """Yield the code that Aegis runs on: the interpreter, the folders of Python's modules, Aegis and the engine.
 
     A program often keeps its data in a folder beside its modules, so what lies in such a folder may be granted. What
     lies in a package that is imported, in the standard library or in a virtual environment may not.
     """
-    entries = list(dict.fromkeys(map(os.path.abspath, sys.path)))
+    entries = import_folders()
     whole = [os.path.join(entry, package) for entry in entries for package in _PACKAGES]
     whole += [os.path.dirname(os.path.abspath(os.__file__))]
     whole += [entry for entry in entries if os.path.basename(entry) in ("site-packages", "dist-packages")]
@@ -53,7 +66,7 @@ def _imported() -> Iterator[Protected]:
     whole += [folder for folder in _packages() if not folder.startswith(above)]
     for path in filter(os.path.isdir, dict.fromkeys(whole)):
         yield Protected(path=path, reason=_CODE, fixed=True, remedy=_READING)
-    for path in filter(os.path.exists, (*entries, sys.prefix, sys.base_prefix, sys.executable)):
+    for path in filter(os.path.exists, (*entries, sys.prefix, sys.base_prefix, sys.executable or sys.prefix)):
         yield Protected(path=path, reason=_CODE, inside=False, fixed=True, remedy=_READING)
 
 

@@ -9,8 +9,9 @@ import stat
 import weakref
 from collections.abc import Callable
 
-from aegis.descriptors import can_read, can_write, inherited, unblocked
+from aegis.descriptors import can_read, can_write, inherited, is_socket, unblocked
 from aegis.errors import OutputExceeded, PolicyError
+from aegis.host.sending import send_now
 from aegis.limits import Limits, format_bytes
 from aegis.names import quoted
 from aegis.policy import StdioCapability
@@ -119,10 +120,12 @@ class Output:
         if not can_write(self.descriptor):  # poll(2) would never say that it is ready
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         done = 0
+        # A socket may be ready and have less room than this, and a write would wait for the rest.
+        write = send_now if is_socket(self.descriptor) else os.write
         while done < len(data):
             self.scope.wait(write=(self.descriptor,))
             try:
-                done += os.write(self.descriptor, data[done : done + _PIPE_ATOMIC])
+                done += write(self.descriptor, data[done : done + _PIPE_ATOMIC])
             except BlockingIOError:  # another process was faster; or a terminal is stopped, for which it is "ready"
                 self.scope.wait(_AGAIN)
         return done

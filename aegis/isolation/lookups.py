@@ -15,6 +15,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from aegis.descriptors import socket_pair
 from aegis.host.judge import NetworkJudge
 from aegis.host.network import LOOKUPS_AT_ONCE, withheld_decision
 from aegis.host.resolving import Question, resolvers, system_resolver
@@ -44,7 +45,7 @@ class LookupService:
         self._withheld: list[Decision] = []
         self._lock = threading.RLock()  # the garbage collector may close a sandbox at any point
         # Not datagrams: a socket of those could be connected to any other socket that has a path.
-        self._socket, self.worker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket, self.worker_end = socket_pair(socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)  # a worker that does not read loses answers, and holds up nobody
         self.worker_end.setblocking(False)
         self._closer = weakref.finalize(self, _close, self._socket, self.worker_end)

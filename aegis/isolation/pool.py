@@ -21,12 +21,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from aegis.descriptors import above_standard, standard_reserved
+from aegis.descriptors import above_standard, socket_pair, standard_reserved
 from aegis.errors import AegisError, WorkerCrashed
 from aegis.isolation.setup import Brief
 from aegis.isolation.wire import LOOK, Broken, Channel, Region, seal
 from aegis.isolation.zygote import ENDED, FORKED, PACKET
 from aegis.limits import MIB
+from aegis.protection import import_folders
 
 __all__ = ["Pool", "Unsupported", "Worker", "zygote"]
 
@@ -66,8 +67,8 @@ class Worker:
         self._server = server
         with contextlib.ExitStack() as undo:
             try:
-                near, far = (undo.enter_context(end) for end in socket.socketpair())
-                near_cancel, far_cancel = (undo.enter_context(end) for end in socket.socketpair())
+                near, far = (undo.enter_context(end) for end in socket_pair())
+                near_cancel, far_cancel = (undo.enter_context(end) for end in socket_pair())
                 self._said = os.memfd_create("aegis-stderr", os.MFD_CLOEXEC)
                 undo.callback(os.close, self._said)
                 self.shared = Region.new(REGION)
@@ -219,14 +220,16 @@ class Zygote:
     def _launch(self, stack: int) -> None:
         if sys.platform != "linux" or not hasattr(os, "pidfd_open") or not hasattr(os, "memfd_create"):
             raise Unsupported("isolation needs Linux 5.3 or later; run without --isolate, or in a virtual machine")
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if not sys.executable:
+            raise Unsupported("isolation needs the path of the Python interpreter; set sys.executable to it")
+        near, far = socket_pair(socket.SOCK_SEQPACKET)
         environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
         command = [
             sys.executable,
             "-I",
             "-c",
             _START.format(far.fileno(), stack),
-            json.dumps([os.path.abspath(entry) for entry in sys.path]),
+            json.dumps(import_folders()),
         ]
         try:
             self._process = subprocess.Popen(

@@ -20,6 +20,7 @@ import weakref
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from aegis.descriptors import socket_pair
 from aegis.host.beneath import Identity, identity
 from aegis.host.preopens import Preopen
 from aegis.isolation.wire import Broken
@@ -37,7 +38,7 @@ class TimeService:
     def __init__(self, preopens: Iterable[Preopen]) -> None:
         directories = [preopen.directory for preopen in preopens]
         self._directories = {identity(os.fstat(each.descriptor)) for each in directories if each.writable}
-        self._socket, self.worker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket, self.worker_end = socket_pair(socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
         self._closer = weakref.finalize(self, _close, self._socket, self.worker_end)
 

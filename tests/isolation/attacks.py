@@ -21,6 +21,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ NUMBERS = {  # x86-64, aarch64
     "mount_setattr": (442, 442), "quotactl": (179, 60), "quotactl_fd": (443, 443), "swapon": (167, 224),
     "acct": (163, 89), "fchdir": (81, 50), "creat": (85, None), "fstatfs": (138, 44),
     "landlock_create_ruleset": (444, 444), "seccomp": (317, 277), "capset": (126, 91), "setuid": (105, 146),
-}
+}  # fmt: skip
 ITS_OWN = {  # calls that a worker may make for itself
     "clock_gettime": (228, 113), "clock_getres": (229, 114), "clock_nanosleep": (230, 115),
     "sched_getaffinity": (204, 123),
@@ -104,17 +105,14 @@ def held(order: dict[str, Any]) -> list[dict[str, int]]:
 def time_others(order: dict[str, Any]) -> dict[str, Any]:
     """Ask for the processor time, and for the processors, of each process; return what was told."""
     told: dict[str, Any] = {}
+    room, now = ctypes.create_string_buffer(1024), ctypes.create_string_buffer(16)
     for process in order["processes"]:
-        room = ctypes.create_string_buffer(1024)
+        calls = [("sched_getaffinity", process, 1024, room)]
         for kind in (0, 1, 2, 4, 5, 6):  # profile, virtual, scheduler; of a process and of a thread
             clock = (~process << 3 | kind) & 0xFFFFFFFF
-            for name in ("clock_gettime", "clock_getres"):
-                told[f"{name} {process} {kind}"] = tried(lambda n=name, c=clock: call(n, c, ctypes.byref(room)))
-            waits = (clock, 0, ctypes.create_string_buffer(16), None)
-            told[f"clock_nanosleep {process} {kind}"] = tried(lambda w=waits: call("clock_nanosleep", *w))
-        told[f"sched_getaffinity {process}"] = tried(
-            lambda p=process, r=room: call("sched_getaffinity", p, 1024, ctypes.byref(r))
-        )
+            calls += [("clock_gettime", clock, room), ("clock_getres", clock, room)]
+            calls += [("clock_nanosleep", clock, 0, now, None)]
+        told |= {str(one[:2]): tried(partial(call, *one)) for one in calls}
     return {name: value for name, value in told.items() if value not in (-errno.EPERM, -errno.ENOSYS)}
 
 

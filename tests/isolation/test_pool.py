@@ -355,3 +355,53 @@ def test_an_abort_for_want_of_memory_is_told_apart_from_others() -> None:
         os.write(worker._said, b"memory allocation of 4096 bytes failed\n")
         assert worker.starved(abort)
         assert not worker.starved(kill)
+
+
+@pytest.mark.parametrize("workers", [0, 1], ids=["cold", "warm"])
+def test_a_default_timeout_of_the_applications_sockets_does_not_reach_workers(workers: int) -> None:
+    code = f"""
+import socket, tempfile; socket.setdefaulttimeout(0.01)
+from aegis import *
+folder = tempfile.mkdtemp()
+granted = FilesystemCapability.read_write(folder)
+network = NetworkCapability(allow=["tcp://localhost:1"])
+for options in ({{}}, {{"filesystem": granted, "network": network}}):
+    with Aegis(isolation={{"workers": {workers}}}, cache=False, **options) as runtime:
+        module = runtime.load_wat('(module (func (export "f") (result i32) i32.const 7))')
+        with runtime.sandbox(module) as box:
+            print(box.call("f"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("7\n7\n", "")
+
+
+@pytest.mark.parametrize(
+    "oddity",
+    [
+        "sys.path.append(b'/tmp')", "sys.path.append(None)", "sys.path.append(pathlib.Path('/'))",
+        "os.chdir(folder); os.rmdir(folder); sys.path.insert(0, '')",
+    ],
+)  # fmt: skip
+def test_a_search_path_that_python_accepts_is_accepted(oddity: str) -> None:
+    code = f"""
+import os, pathlib, sys, tempfile
+folder, granted = tempfile.mkdtemp(), tempfile.mkdtemp()
+{oddity}
+from aegis import *
+for isolation in (False, True):
+    with Aegis(isolation=isolation, cache=False, filesystem=FilesystemCapability.read_write(granted)) as runtime:
+        module = runtime.load_wat({COUNTER!r})
+        with runtime.sandbox(module) as box:
+            print(box.call("count"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("1\n1\n", "")
+
+
+@pytest.mark.parametrize("executable", [None, ""])
+def test_an_interpreter_that_does_not_know_its_path_is_one_clear_line(
+    executable: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    with pytest.raises(pools.Unsupported, match=r"set sys\.executable"):
+        pools.Zygote(1 << 19)

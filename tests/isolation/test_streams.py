@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import socket
 import subprocess
 import sys
 import termios
@@ -234,6 +235,22 @@ def test_a_terminal_that_is_stopped_does_not_hold_up_the_parent_past_the_deadlin
         termios.tcflow(terminal, termios.TCOON)
         os.close(controller)
         os.close(terminal)
+
+
+@pytest.mark.parametrize("isolation", [False, True], ids=["in-process", "isolated"])
+def test_a_socket_that_takes_less_than_a_write_does_not_hold_up_the_parent(isolation: bool) -> None:
+    """poll(2) says that it can be written, and a blocking write would wait for a reader to take the rest."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as output:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2304)
+        output.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2304)
+        output.connect(server.getsockname())
+        code = "from aegis import *" + STOPPED.replace("isolation=True", f"isolation={isolation}")
+        done = subprocess.run(
+            [sys.executable, "-c", code, FLOODS], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE,
+            cwd=ROOT, timeout=SECONDS, check=False,
+        )  # fmt: skip
+        assert done.stderr == b"timeout True\n"
+        assert not fcntl.fcntl(output, fcntl.F_GETFL) & os.O_NONBLOCK
 
 
 def test_sandboxes_with_inherited_streams_leave_no_descriptor_behind(tmp_path: Path) -> None:
