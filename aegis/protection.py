@@ -58,6 +58,7 @@ def _imported() -> Iterator[Protected]:
     """
     entries = import_folders()
     whole = [os.path.join(entry, package) for entry in entries for package in _PACKAGES]
+    whole += [os.path.join(entry, "__pycache__") for entry in entries]  # Python prefers what is there to the source
     whole += [os.path.dirname(os.path.abspath(os.__file__))]
     whole += [entry for entry in entries if os.path.basename(entry) in ("site-packages", "dist-packages")]
     if sys.prefix != sys.base_prefix:
@@ -66,6 +67,9 @@ def _imported() -> Iterator[Protected]:
     whole += [folder for folder in _packages() if not folder.startswith(above)]
     for path in filter(os.path.isdir, dict.fromkeys(whole)):
         yield Protected(path=path, reason=_CODE, fixed=True, remedy=_READING)
+    user = _user_site()
+    if user is not None:
+        yield Protected(path=user, reason=_CODE, remedy=_READING)
     for path in filter(os.path.exists, (*entries, sys.prefix, sys.base_prefix, sys.executable or sys.prefix)):
         yield Protected(path=path, reason=_CODE, inside=False, fixed=True, remedy=_READING)
 
@@ -77,3 +81,9 @@ def _packages() -> Iterator[str]:
             for folder in getattr(module, "__path__", None) or ():
                 if isinstance(folder, str):
                     yield os.path.abspath(folder)
+
+
+def _user_site() -> str | None:
+    """Return the folder from which Python imports at its start, once it exists; ``None`` where it is switched off."""
+    site = sys.modules.get("site")
+    return getattr(site, "USER_SITE", None) if getattr(site, "ENABLE_USER_SITE", False) else None

@@ -261,6 +261,27 @@ def test_a_package_that_was_imported_is_granted_for_reading_only(
         assert opened(place, tmp_path / "not_imported") == 0
 
 
+def test_where_python_will_find_modules_at_its_next_start_is_granted_for_reading_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiled files of a folder of modules, and the user's own folder of packages, made by the guest."""
+    modules, local = tmp_path / "modules", tmp_path / ".local"
+    (modules / "__pycache__").mkdir(parents=True)
+    (local / "share").mkdir(parents=True)
+    assert opened("in-process", local) == 0
+    monkeypatch.syspath_prepend(str(modules))
+    monkeypatch.setattr("site.ENABLE_USER_SITE", True)
+    monkeypatch.setattr("site.USER_SITE", str(local / "lib" / "python3" / "site-packages"))
+    for place in PLACES:
+        for folder in (modules / "__pycache__", local):
+            with pytest.raises(PolicyError, match=r"code that Aegis runs on.*; grant a subdirectory"):
+                opened(place, folder, create=False)
+            opened(place, folder, write=False, create=False)
+        assert opened(place, local / "share") == 0
+    monkeypatch.setattr("site.ENABLE_USER_SITE", False)
+    assert opened("in-process", local) == 0
+
+
 def test_nothing_in_the_package_itself_is_granted_for_writing() -> None:
     import aegis
 
