@@ -249,3 +249,40 @@ def test_the_tests_run_on_each_python_that_is_found(tmp_path: Path, failing: boo
     assert (folder / f".venv-{here}" / "bin" / "python").exists()
     assert not (folder / ".venv").exists()
     assert done.stderr.count("is not installed, and left out") == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code", "closing"),
+    [
+        ("11 passed, 2 skipped in 0.1s", "4 passed in 0.1s", 0, "15 passed, 0 failed, 2 skipped"),
+        ("11 passed in 0.1s", "1 failed, 4 passed, 1 xfailed in 0.1s", 1, "15 passed, 1 failed, 1 xfailed"),
+        ("2 failed, 9 passed, 1 error in 0.1s", "\x1b[32m4 passed\x1b[0m in 0.1s", 1, "13 passed, 3 failed"),
+        ("11 passed in 0.1s", "Killed", 1, "11 passed, 1 failed"),
+        ("=== 11 passed, 3 warnings in 61.20s (0:01:01) ===", "=== 4 passed in 0.1s ===", 0, "15 passed, 0 failed"),
+    ],
+)
+def test_the_last_line_of_the_tests_is_the_sum_of_their_steps(
+    tmp_path: Path, first: str, second: str, code: int, closing: str
+) -> None:
+    folder = checkout(tmp_path / "checkout")
+    pytest_says = f"""
+import sys
+line = {second!r} if sys.argv[1] == "tests/fuzz" else {first!r}
+print("...")
+print(line)
+raise SystemExit(int("failed" in line or "Killed" in line))
+"""
+    (folder / "pytest.py").write_text(pytest_says)
+    (folder / "coverage.py").write_text(
+        "import runpy, sys\nif sys.argv[1] == 'run':\n    sys.argv[:4] = ['pytest']\n"
+        "    runpy.run_module('pytest', run_name='__main__')\n"
+    )
+    for tool in ("ruff", "mypy"):
+        (folder / f"{tool}.py").touch()
+    for script in ("guests", "regen"):
+        (folder / "scripts" / script).touch()
+    done = subprocess.run(
+        [folder / "scripts" / "test"], cwd=tmp_path, capture_output=True, text=True, env=ENV, timeout=300, check=False
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (code, closing), done.stderr
+    assert ("FAILED" in done.stderr) == bool(code)
