@@ -124,7 +124,8 @@ def _look_ahead(line: Line, option: Implied, name: str, rest: Sequence[str]) -> 
 
 
 def _unknown(name: str, options: Mapping[str, click.Option], line: Line) -> str:
-    alike = near(name[:80], options, 1) if name.startswith("--") else []
+    longer = [option for option in options if option.startswith(name)] if len(name) > 3 else []
+    alike = (longer if len(longer) == 1 else near(name[:80], options, 1)) if name.startswith("--") else []
     hint = f"; did you mean {alike[0]}?" if alike else ""
     kind = "options of the guest" if line.guest else "names that begin with -"
     place = f"; put {kind} after --" if line.words else ""

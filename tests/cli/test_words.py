@@ -81,6 +81,7 @@ def test_every_command_takes_its_options_after_the_file(name: str) -> None:
     [
         (["-2", "m.wasm"], "no such option: -2"),
         (["m.wasm", "--memory-limi", "1MB"], "did you mean --memory-limit?"),
+        (["m.wasm", "--memory", "1MB"], "did you mean --memory-limit?"),
         (["m.wasm", "--time", "1s"], "no such option: --time"),
         (["m.wasm", "-e", "--", "2"], "-e needs a value"),
         (["m.wasm", "--timeout"], "--timeout needs a value"),
