@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
+from aegis.names import printable
+
 __all__ = [
     "AegisError",
     "AegisInternalError",
@@ -86,7 +88,7 @@ class PolicyError(AegisError, ValueError):
         self.reason = message
         self.source = source
         self.line = line
-        where = source or ""
+        where = printable(source, 400) if source else ""
         if line is not None:
             where = f"{where or 'policy'}:{line}"
         super().__init__(f"{where}: {message}" if where else message)

@@ -10,8 +10,7 @@ import click
 
 from aegis.cli.source import read_pipe
 from aegis.cli.words import Implied
-from aegis.errors import PolicyError
-from aegis.names import printable
+from aegis.errors import ArtifactNotFound, PolicyError
 from aegis.policy import (
     LOG_LEVELS,
     ClockCapability,
@@ -27,8 +26,6 @@ from aegis.policy import (
 
 __all__ = ["LIMIT_OPTIONS", "limit_options", "make_policy", "policy_options"]
 
-_LARGEST_POLICY = 1 << 20
-"""Bytes that are read of a policy in a pipe."""
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 LIMIT_OPTIONS = {
@@ -150,14 +147,15 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
 
 
 def _read(config: str) -> Policy:
-    from aegis.policy import load_policy, parse_policy
+    from aegis.policy.file import MAX_POLICY_BYTES, decode_policy, load_policy
 
     if not config:
         raise PolicyError("--config: an empty name is no file; name a policy file, such as aegis.toml")
-    piped = read_pipe(config, _LARGEST_POLICY)
-    if piped is None:
-        return load_policy(config)
-    return parse_policy(piped.decode("utf-8", "replace"), source=printable(config))
+    try:
+        piped = read_pipe(config, MAX_POLICY_BYTES + 1)
+    except ArtifactNotFound:
+        raise PolicyError("is a pipe that nothing writes to; name a policy file", source=config) from None
+    return load_policy(config) if piped is None else decode_policy(piped, source=config)
 
 
 def _filesystem(options: dict[str, Any]) -> FilesystemCapability:

@@ -24,11 +24,11 @@ from aegis.policy.policy import Policy, unknown
 if TYPE_CHECKING:
     from aegis.policy.isolation import Isolation
 
-__all__ = ["load_policy", "parse_policy"]
+__all__ = ["MAX_POLICY_BYTES", "decode_policy", "load_policy", "parse_policy"]
 
 _SPELLINGS = {"memory_bytes": "memory", "timeout_seconds": "timeout"}
 _EXAMPLES = {"memory": "64MiB", "timeout": "30s"}
-_MOST_BYTES = 1 << 20
+MAX_POLICY_BYTES = 1 << 20
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
@@ -39,20 +39,25 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
     name = os.fspath(path)
     try:
         with open(name, "rb") as file:
-            data = file.read(_MOST_BYTES + 1)
+            data = file.read(MAX_POLICY_BYTES + 1)
     except OSError as error:
         raise PolicyError(
             f"cannot be read: {(error.strerror or 'error').lower()}; name a policy file", source=name
         ) from None
-    if len(data) > _MOST_BYTES:
-        raise PolicyError("is larger than 1 MiB, which no policy is", source=name)
+    policy = decode_policy(data, base=os.path.dirname(os.path.abspath(name)), source=name)
+    return replace(policy, sources=(os.path.abspath(name),))
+
+
+def decode_policy(data: bytes, *, base: str | None = None, source: str) -> Policy:
+    """Parse the bytes of a policy file. Bytes beyond the size limit are an error: a policy is never cut short."""
+    if len(data) > MAX_POLICY_BYTES:
+        raise PolicyError("is larger than 1 MiB, which no policy is", source=source)
     try:
         text = data.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise PolicyError("is not UTF-8 text", source=name, line=line) from None
-    policy = parse_policy(text, base=os.path.dirname(os.path.abspath(name)), source=name)
-    return replace(policy, sources=(os.path.abspath(name),))
+        raise PolicyError("is not UTF-8 text", source=source, line=line) from None
+    return parse_policy(text, base=base, source=source)
 
 
 def parse_policy(text: str, *, base: str | None = None, source: str = "policy") -> Policy:

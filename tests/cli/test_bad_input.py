@@ -104,7 +104,7 @@ def test_a_bad_policy_file_gets_one_line_with_its_place(
     ("name", "code", "says"),
     [
         ("folder", 125, "cannot be read: is a directory"),
-        ("pipe", 127, "is a pipe that nothing writes to"),
+        ("pipe", 125, "is a pipe that nothing writes to"),
         ("/dev/zero", 125, "is larger than 1 MiB"),
         ("", 125, "an empty name is no file"),
     ],
