@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -24,6 +26,19 @@ _COMMANDS = {
 }
 
 
+class _HungUp(Exception):
+    """Nothing reads the output any more."""
+
+
+@contextmanager
+def _own_broken_pipes() -> Iterator[None]:
+    """Let a broken pipe leave as an exception of Aegis: click would end the process with 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise _HungUp from None
+
+
 class Commands(click.Group):
     """Commands by name, each imported when it is asked for."""
 
@@ -34,6 +49,14 @@ class Commands(click.Group):
         if line.fault:
             raise click.UsageError(line.fault, ctx)
         return super().parse_args(ctx, [*line.options, "--", *line.words] if args else args)
+
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
+        with _own_broken_pipes():
+            return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _own_broken_pipes():
+            return super().invoke(ctx)
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -90,10 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = face.failure(error)
     except (KeyboardInterrupt, click.Abort):
         code = face.failure(Cancelled("interrupted"))
-    except BrokenPipeError:
+    except (BrokenPipeError, _HungUp):
         code = _hang_up()
     except OSError as error:
-        code = face.output_failed(error)
+        code = face.system_error(error)
     except Exception as error:
         code = face.defect(error)
     return code

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from aegis.errors import AegisError
-from aegis.names import printable, visible
+from aegis.names import printable, quoted, visible
 
 if TYPE_CHECKING:
     import click
@@ -28,6 +29,7 @@ class Face:
         self.verbose = verbose
         self.quiet = quiet
         self.config = config
+        self._undelivered: OSError | None = None
 
     @property
     def json(self) -> bool:
@@ -54,11 +56,22 @@ class Face:
 
     def _print(self, text: str) -> None:
         if text:
-            _write(sys.stdout, _shown(text) + "\n")
+            with self._delivering():
+                _write(sys.stdout, _shown(text) + "\n")
 
     def flush(self) -> None:
         """Deliver what was printed; a full disk or a closed pipe is known only now."""
-        sys.stdout.flush()
+        with self._delivering():
+            sys.stdout.flush()
+
+    @contextmanager
+    def _delivering(self) -> Iterator[None]:
+        """Remember an error of stdout, which is reported otherwise than one of a file."""
+        try:
+            yield
+        except OSError as error:
+            self._undelivered = error
+            raise
 
     # -- everything else -----------------------------------------------------------------------
 
@@ -93,11 +106,15 @@ class Face:
         hint = f" (see '{context.command_path} --help')" if context is not None else ""
         return self._plain("usage", "embedder", printable(error.format_message(), 500) + hint, error.exit_code)
 
-    def output_failed(self, error: OSError) -> int:
-        """Tell that a result could not be delivered; stdout is given up so that nothing repeats at exit."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        self.complain(f"the output cannot be written: {error.strerror or error}")
-        return 125
+    def system_error(self, error: OSError) -> int:
+        """Report an error of the system. After one of stdout, stdout is given up, so that nothing repeats at exit."""
+        reason = printable(str(error.strerror or error), 200).lower()
+        if self._undelivered is error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            self.complain(f"the output cannot be written: {reason}")
+            return 125
+        where = f"{quoted(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""
+        return self._plain("system-error", "embedder", f"{where}{reason}", 125)
 
     def defect(self, error: Exception) -> int:
         """Tell of what should never happen."""
