@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -12,8 +13,8 @@ from aegis.bindgen import MARK, generate
 from aegis.bindgen.check import NotRun
 from aegis.cli.render import Face
 from aegis.cli.words import FileCommand
-from aegis.errors import ArtifactError
-from aegis.names import count, printable
+from aegis.errors import AegisError, ArtifactError, PolicyError
+from aegis.names import count, printable, quoted
 from aegis.wit.tools import read_wit
 from aegis.wit.where import locate
 
@@ -25,7 +26,7 @@ _LARGE = 1 << 24
 
 @click.command(cls=FileCommand)
 @click.option("-w", "--world", metavar="NAME", help="The world to bind; may be left out where there is but one.")
-@click.option("-o", "--output", "folder", required=True, type=click.Path(), metavar="DIR", help="The package to write.")
+@click.option("-o", "--output", "folder", required=True, metavar="DIR", help="The package to write.")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 when DIR is not as it would be written.")
 @click.option("--features", multiple=True, metavar="NAME", help="Keep @unstable items of this feature; * keeps all.")
 @click.argument("wit", metavar="WIT|COMPONENT")
@@ -35,14 +36,21 @@ def command(face: Face, /, wit: str, world: str | None, folder: str, check: bool
 
     WIT is a file, a folder with its deps/, or a component.
     """
+    if not folder:
+        raise PolicyError("--output: an empty name is no directory; name the package to write")
     document = read_wit(wit, features=features)
     try:
         sources = generate(document, world)
     except NotRun as error:
         raise _placed(wit, error) from error
-    changes = compare(folder, sources)
-    if not check:
-        write(folder, sources, changes)
+    try:
+        changes = compare(folder, sources)
+        if not check:
+            write(folder, sources, changes)
+    except AegisError:
+        raise
+    except (OSError, ValueError) as error:  # a ValueError for a name that no path can be
+        raise _unwritable(folder, error) from None
     face.result(
         {"folder": folder, "files": list(sources), "check": check, **changes._asdict()},
         "" if face.quiet and not check else _text(printable(folder), sources, changes, check),
@@ -90,11 +98,22 @@ def write(folder: str, sources: Mapping[str, str], changes: Changes) -> None:
 def _made(folder: str) -> list[str]:
     """Return the names of the files in a folder that are of our making."""
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    return [n for n in names if n.endswith(".py") and (_read(os.path.join(folder, n)) or "").startswith(MARK)]
+    files = [n for n in names if n.endswith(".py") and os.path.isfile(os.path.join(folder, n))]
+    return [n for n in files if (_read(os.path.join(folder, n)) or "").startswith(MARK)]
+
+
+def _unwritable(folder: str, error: OSError | ValueError) -> PolicyError:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    name = error.filename if isinstance(error, OSError) and isinstance(error.filename, str) else folder
+    remedy = "name a directory that this user can write"
+    return PolicyError(f"--output: {quoted(name)} cannot be written: {(reason or 'error').lower()}; {remedy}")
 
 
 def _read(path: str) -> str | None:
+    """Return the text of a file, ``None`` where there is none; what is no regular file is not of bindgen's making."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ArtifactError(f"{printable(path)} is not of bindgen's making; choose another DIR")
         with open(path, encoding="utf-8", errors="replace", newline="") as file:
             return file.read()
     except FileNotFoundError:
@@ -112,7 +131,7 @@ def _text(folder: str, sources: Mapping[str, str], changes: Changes, check: bool
 def _placed(wit: str, error: NotRun) -> ArtifactError:
     """Return the error with the place of its item in the text, if it came from text."""
     for path in _texts(wit):
-        if os.path.getsize(path) <= _LARGE:
+        if os.path.isfile(path) and os.path.getsize(path) <= _LARGE:
             found = locate(_read(path) or "", error.owner, error.item)
             if found is not None:
                 return ArtifactError(f"{printable(path, 400)}:{found[0]}:{found[1]}: {error}")

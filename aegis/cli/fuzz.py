@@ -14,7 +14,7 @@ from aegis.cli.options import limit_options, make_policy, policy_options
 from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.progress import Live
 from aegis.cli.render import Face
-from aegis.cli.source import read_artifact
+from aegis.cli.source import read_artifact, read_bounded
 from aegis.cli.words import FileCommand
 from aegis.errors import AegisError, PolicyError
 from aegis.limits import parse_count, parse_seconds
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _RUNS = 20_000
+_MAX_FINDING_BYTES = 64 << 20
 
 
 @click.command(cls=FileCommand)
@@ -67,6 +68,9 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     face: Face = context.obj
     if options["config"] is not None:
         face.config = options["config"]
+    for name in ("out", "corpus", "replay"):
+        if options[name] == "":
+            raise PolicyError(f"--{name}: the name is empty; name a {'file' if name == 'replay' else 'directory'}")
     if host:
         from aegis.cli.fuzz_host import attack
 
@@ -86,7 +90,7 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
         flags=tuple(_flags(context)),
     )  # fmt: skip
     if options["replay"] is not None:
-        return _replayed(face, plan, options["replay"])
+        return _replayed(face, plan, options["replay"], options["oracles"])
     if options["calls"]:
         return _called(face, plan, options["calls"], options["answers"])
     return _Fuzz(face, plan, options).go()
@@ -164,6 +168,7 @@ def _folder(path: str | None) -> Path | None:
 
 
 def _write(folder: Path, data: dict[str, Any], campaign: Campaign, plan: Plan) -> None:
+    from aegis.fuzz.files import write_regular
     from aegis.fuzz.report import to_html
     from aegis.fuzz.reproduce import file_name, pytest_file
     from aegis.observe.encode import dump
@@ -175,9 +180,9 @@ def _write(folder: Path, data: dict[str, Any], campaign: Campaign, plan: Plan) -
         files[f"test_{name}.py"] = pytest_file(os.path.abspath(plan.name), finding, plan.policy)
     try:
         for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
+            write_regular(folder / name, text)
     except OSError as error:
-        raise PolicyError(f"{folder} cannot be written: {error.strerror or error}") from None
+        raise PolicyError(f"{printable(str(folder / name))} cannot be written: {error.strerror or error}") from None
 
 
 def _called(face: Face, plan: Plan, calls: Sequence[str], answers: str | None) -> int:
@@ -198,17 +203,24 @@ def _called(face: Face, plan: Plan, calls: Sequence[str], answers: str | None) -
     return int(bool(found))
 
 
-def _replayed(face: Face, plan: Plan, path: str) -> int:
+def _replayed(face: Face, plan: Plan, path: str, oracles: Sequence[str]) -> int:
     import json
 
     from aegis.fuzz.rerun import again
+    from aegis.fuzz.work import is_code
 
     try:
-        told = json.loads(Path(path).read_text(encoding="utf-8"))
+        told = json.loads(read_bounded(path, _MAX_FINDING_BYTES))
+        oracle = str(told["oracle"])
+        if is_code(oracle) and oracle not in oracles:  # a file of findings does not choose what Python imports
+            raise PolicyError(
+                f"{printable(path)} names an oracle that is Python code, {printable(oracle)}; if you trust it, name it"
+                " too, with --oracle"
+            )
         found = again(plan, told)
     except OSError as error:
         raise PolicyError(f"{printable(path)} cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, AegisError):
             raise
         raise PolicyError(f"{printable(path)} is no finding of aegis fuzz: {printable(str(error), 200)}") from None

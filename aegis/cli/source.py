@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -11,7 +12,7 @@ from aegis.errors import ArtifactNotFound
 from aegis.limits import Limits
 from aegis.names import printable
 
-__all__ = ["read_artifact", "read_pipe"]
+__all__ = ["read_artifact", "read_bounded", "read_pipe"]
 
 
 def read_artifact(path: str, limits: Limits) -> bytes:
@@ -23,6 +24,21 @@ def read_artifact(path: str, limits: Limits) -> bytes:
         raise ArtifactNotFound("the name of the file is empty; name a module, or - for standard input")
     piped = read_pipe(path, most)
     return read_file(path, limits) if piped is None else piped
+
+
+def read_bounded(path: str, most: int) -> bytes:
+    """Return what is in a file or a pipe, a device included, of ``most`` bytes at most.
+
+    Raise ``OSError`` for what cannot be read, and :class:`~aegis.errors.ArtifactNotFound` for a pipe that nothing
+    writes to.
+    """
+    data = read_pipe(path, most + 1)
+    if data is None:
+        with open(path, "rb") as file:
+            data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"larger than {most:,} bytes")
+    return data
 
 
 def read_pipe(path: str, most: int) -> bytes | None:

@@ -71,7 +71,7 @@ class Campaign:
                 self._minimised()
         except KeyboardInterrupt:
             self.result.interrupted = True
-        except BrokenExecutor as error:
+        except (BrokenExecutor, BrokenPipeError) as error:
             self.result.lost.append(f"the corpus was not made smaller: {error}")
         finally:
             self.result.seconds = time.monotonic() - began
@@ -106,9 +106,11 @@ class Campaign:
         waiting = dict(chunks)
         tries: dict[int, int] = {}
         while waiting:
-            futures = {self._submit(n, start, known, until): n for n, start in waiting.items()}
-            pending = set(futures)
+            futures: dict[Future[Any], int] = {}
             try:
+                for number, start in waiting.items():
+                    futures[self._submit(number, start, known, until)] = number
+                pending = set(futures)
                 while pending:
                     ended, pending = wait(pending, timeout=_LOOK)
                     for future in ended:
@@ -116,12 +118,12 @@ class Campaign:
                         done[number] = future.result()
                         waiting.pop(number)
                     yield self._progress(began, done.values())
-            except BrokenExecutor:
+            except (BrokenExecutor, BrokenPipeError):  # a pipe to a process that ended before it took its work
                 self._broken(waiting, tries)
             except AegisError as error:
                 self.result.lost.append(str(error))
             except KeyboardInterrupt:
-                for future in pending:
+                for future in futures:
                     future.cancel()
                 self._merge_all(chunks, done, began)
                 raise

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aegis.errors import PolicyError
+from aegis.fuzz.files import read_regular, write_regular
 from aegis.fuzz.result import Result
 from aegis.names import printable
 
@@ -16,6 +17,7 @@ __all__ = ["Corpus"]
 _FILE = "corpus.jsonl"
 _FINDINGS = "findings.jsonl"
 _MOST = 20_000
+_MOST_BYTES = 1 << 30
 
 
 class Corpus:
@@ -27,25 +29,29 @@ class Corpus:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             probe = self.folder / ".writable"
-            probe.write_bytes(b"")
+            write_regular(probe, b"")
             probe.unlink()
         except OSError as error:
-            raise PolicyError(f"the corpus {self.folder} cannot be written: {error.strerror or error}") from None
-        self.entries = [e for e in self._read(_FILE) if isinstance(e, list) and len(e) >= 2 and isinstance(e[1], dict)]
-        self.findings = [e for e in self._read(_FINDINGS) if isinstance(e, dict) and "steps" in e and "answers" in e]
+            raise PolicyError(
+                f"the corpus {printable(str(self.folder))} cannot be written: {error.strerror or error}"
+            ) from None
+        self.entries = [e for e in self._read(_FILE) if _is_entry(e)]
+        self.findings = [e for e in self._read(_FINDINGS) if _is_finding(e)]
 
     def _read(self, name: str) -> list[Any]:
         try:
-            lines = (self.folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = read_regular(self.folder / name, _MOST_BYTES).decode("utf-8", "replace").splitlines()
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise PolicyError(f"the corpus {self.folder} cannot be read: {error.strerror or error}") from None
+            raise PolicyError(
+                f"the corpus {printable(str(self.folder))} cannot be read: {error.strerror or error}"
+            ) from None
         found = []
         for line in lines[:_MOST]:
             try:
                 found.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 self.skipped += 1
         return found
 
@@ -68,8 +74,20 @@ class Corpus:
         path = self.folder / name
         scratch = path.with_suffix(f".{os.getpid()}")
         try:
-            scratch.write_text("".join(f"{json.dumps(e, ensure_ascii=True)}\n" for e in entries), encoding="utf-8")
+            write_regular(scratch, "".join(f"{json.dumps(e, ensure_ascii=True)}\n" for e in entries))
             scratch.replace(path)
         except OSError as error:
             scratch.unlink(missing_ok=True)
             raise PolicyError(f"{printable(str(path))} cannot be written: {error.strerror or error}") from None
+
+
+def _is_entry(told: Any) -> bool:
+    """Tell whether a line is a behaviour: its name, a case, and the case's size."""
+    return (
+        isinstance(told, list) and len(told) >= 2 and isinstance(told[0], str) and isinstance(told[1], dict)
+        and all(isinstance(size, (int, float)) for size in told[2:3])
+    )  # fmt: skip
+
+
+def _is_finding(told: Any) -> bool:
+    return isinstance(told, dict) and isinstance(told.get("signature"), str) and {"steps", "answers"} <= told.keys()

@@ -31,6 +31,7 @@ from aegis.fuzz.portable import Told, read_case, write_case
 from aegis.fuzz.search import Batch, Behaves, Search
 from aegis.fuzz.shrink import shrunk
 from aegis.fuzz.target import Target
+from aegis.names import printable
 from aegis.runtime import Aegis
 
 __all__ = ["Workshop", "explore", "minimise", "oracles_of", "prepare_process"]
@@ -107,7 +108,7 @@ def oracles_of(plan: Plan, target: Target) -> Sequence[Oracle]:
 
 
 def _oracle(name: str, plan: Plan, target: Target) -> Oracle:
-    kind, mark, rest = name.partition(":")
+    kind, _, rest = name.partition(":")
     if name in ORACLES:
         return ORACLES[name]()
     if kind == "round-trip" and rest.count(",") == 1:
@@ -121,7 +122,7 @@ def _oracle(name: str, plan: Plan, target: Target) -> Oracle:
         if data is None:
             raise PolicyError(f"oracle {name}: name the other component, as differential:FILE")
         return Differential(_target(target.runtime, data, replace(plan, name=rest)))
-    if mark:
+    if is_code(name):
         return Predicate(name, _predicate(name, kind, rest))
     raise PolicyError(
         f"there is no oracle {name!r}; there are {', '.join(ORACLES)}, round-trip:A,B, differential:FILE, and "
@@ -129,13 +130,19 @@ def _oracle(name: str, plan: Plan, target: Target) -> Oracle:
     )
 
 
+def is_code(name: str) -> bool:
+    """Tell whether an oracle is a function of Python, which its name would have imported and run."""
+    kind, mark, _ = name.partition(":")
+    return bool(mark) and kind not in ("round-trip", "differential")
+
+
 def _predicate(name: str, module: str, function: str) -> Callable[..., Any]:
     try:
         found = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise PolicyError(f"oracle {name}: {error}") from None
+    except (ImportError, AttributeError, ValueError, TypeError) as error:  # the last two for names such as :f and .a:f
+        raise PolicyError(f"oracle {printable(name)}: {printable(str(error))}") from None
     if not callable(found):
-        raise PolicyError(f"oracle {name} is no function")
+        raise PolicyError(f"oracle {printable(name)} is no function")
     return found  # type: ignore[no-any-return]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -36,10 +38,48 @@ def read_wit(path: str, *, features: Sequence[str] = ()) -> Document:
     """
     from dataclasses import replace
 
+    _executable()  # that it is missing comes before anything that is wrong with the files
+    _require_files(path)
     gates = ["--all-features"] if "*" in features else [f"--features={name}" for name in features]
     found = read_document(_json(_wit(path, "--json", *gates)))
     first = re.search(r"^package ([^\s;{]+);", _wit(path, "--no-docs", *gates), re.MULTILINE)
     return replace(found, main=first[1] if first else "")
+
+
+def _require_files(path: str) -> None:
+    """Raise ``ArtifactNotFound`` for a path that cannot be read to its end.
+
+    wasm-tools would wait for a pipe, and read a device until the memory is full. It reads the input twice, so a pipe
+    that has a writer is of no use either.
+    """
+    if not path:
+        raise ArtifactNotFound("the name of the file is empty; name WIT text, a folder of it, or a component")
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise ArtifactNotFound(f"{printable(path)}: no such file") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ArtifactNotFound(f"{printable(path)}: cannot be read: {reason}") from None
+    for name in [path] if not stat.S_ISDIR(mode) else _entries(path):
+        if not os.path.isfile(name) and not os.path.isdir(name):
+            remedy = "name WIT text, a folder of it, or a component"
+            raise ArtifactNotFound(f"{printable(name)} is neither a regular file nor a directory; {remedy}")
+
+
+def _entries(folder: str) -> Iterator[str]:
+    """Yield the files that wasm-tools reads in a folder: its own, those of ``deps``, and of each folder in there."""
+    deps = os.path.join(folder, "deps")
+    try:
+        folders = [folder, deps, *(os.path.join(deps, name) for name in _listed(deps))]
+    except OSError as error:
+        raise ArtifactNotFound(f"{printable(folder)}: cannot be read: {error.strerror}") from None
+    for name in folders:
+        yield from (os.path.join(name, file) for file in _listed(name) if file.endswith((".wit", ".wat", ".wasm")))
+
+
+def _listed(folder: str) -> list[str]:
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
 
 
 def _json(text: str) -> Any:
@@ -82,6 +122,4 @@ def _refused(path: str, said: str) -> ArtifactError:
     for pattern, remedy in _REMEDIES:
         if pattern.search(message):
             message += f"; {remedy}"
-    if "No such file or directory" in message:
-        return ArtifactNotFound(f"there is no file {printable(path)}")
     return ArtifactError(f"{printable(place['place'] if place else path, 400)}: {printable(message, 600)}")

