@@ -279,6 +279,10 @@ class Builder:
 
     def with_subscriber(self, subscriber: Subscriber) -> Builder:
         """Send every sandbox's events to ``subscriber`` too."""
+        if not callable(subscriber):
+            raise PolicyError(
+                f"a subscriber is called with each event, and {type(subscriber).__name__} cannot be called"
+            )
         return Builder(
             self._policy, {**self._options, "subscribers": (*self._options.get("subscribers", ()), subscriber)}
         )

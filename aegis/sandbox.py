@@ -131,10 +131,11 @@ class Sandbox:
     def load(self, module: Module | Component) -> Sandbox:
         """Instantiate ``module``, running its start function under the call limits. Return the sandbox.
 
-        Raise :class:`~aegis.errors.LinkError` for imports that nothing provides,
-        :class:`~aegis.errors.PolicyError` for a grant that cannot be acquired, and what the start
-        function ended with.
+        Raise :class:`~aegis.errors.LinkError` for imports that nothing provides, :class:`~aegis.errors.PolicyError`
+        for a grant that cannot be acquired, and what the start function ended with.
         """
+        if getattr(module, "kind", None) not in ("module", "component"):
+            raise CallError(f"load takes an artifact, not {type(module).__name__}; write load(runtime.load_file(path))")
         with self._changing("load it"):
             if self._state != "empty":
                 raise SandboxStateError(f"the sandbox is {self._state}; a sandbox runs one module", state=self._state)

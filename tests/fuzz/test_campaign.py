@@ -216,12 +216,12 @@ def test_a_corpus_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_keeps_nobody_from_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, *_: Any, **__: Any) -> None:
-        self.touch()
+    def full(path: Path, *_: Any) -> None:
+        path.touch()
         raise OSError(errno.ENOSPC, "No space left on device")
 
     campaign = Campaign(_plan(source("buggy/empty-list")), runs=1000, executor=Here(), corpus=Corpus(tmp_path))
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr("aegis.fuzz.corpus.write_regular", full)
     for _ in campaign.run():
         pass
     assert len(campaign.result.findings) == 1
