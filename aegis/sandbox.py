@@ -114,7 +114,7 @@ class Sandbox:
     _grants: host.Grants | None = None
     _memory: LinearMemory | None = None
     _meter_made: Meter | None = None
-    _end: BaseException | None = None
+    _end: type[BaseException] | None = None  # not the error: its traceback would keep the guest's data in a cycle
     _lost: Door | None = None
     _state = "empty"
     _layers: tuple[tuple[str, bool, str], ...] = ()
@@ -201,7 +201,7 @@ class Sandbox:
         except BaseException as error:
             self._release()
             self._state = "poisoned"
-            self._end = error
+            self._end = type(error)
             raise
 
     def __enter__(self) -> Sandbox:
@@ -435,7 +435,7 @@ class Sandbox:
         # A RecursionError is the caller's: there was no room to enter the guest at all.
         if not isinstance(error, (SandboxStateError, RecursionError, Err)) and self._state == "ready":
             self._state = "poisoned"
-            self._end = error
+            self._end = type(error)
             self._fast = {}
 
     def _signature(self, name: Any) -> tuple[str, int]:
@@ -495,11 +495,12 @@ class Sandbox:
         store = self._store
         if self._state == "ready" and store is not None:
             return store
-        if self._state == "poisoned" and isinstance(self._end, WorkerCrashed):
+        end = self._end
+        if self._state == "poisoned" and end is not None and issubclass(end, WorkerCrashed):
             self.reset()  # nothing of the guest is left that a fresh one could be mistaken for
             return self._live()
-        if self._state == "poisoned":
-            how = "has exited" if isinstance(self._end, GuestExit) else f"ended with {type(self._end).__name__}"
+        if self._state == "poisoned" and end is not None:
+            how = "has exited" if issubclass(end, GuestExit) else f"ended with {end.__name__}"
             raise SandboxStateError(
                 f"the sandbox is poisoned: its guest {how}; reset() starts a fresh one", state="poisoned"
             )

@@ -89,6 +89,10 @@ class Output:
         """Close what :meth:`unblock` opened."""
         self._close()
 
+    def enough(self) -> int | None:
+        """Return how many bytes of one write fill the limit and show that it is exceeded; ``None`` without one."""
+        return None if self.limit is None else max(self.limit - self.written, 0) + 1
+
     def write(self, data: bytes) -> int:
         """Take ``data``; what fits the limit is delivered, then ``OutputExceeded`` is raised."""
         room = len(data) if self.limit is None else self.limit - self.written

@@ -66,14 +66,15 @@ class Context:
             raise Refused(Errno.INVAL)
         return list(TWO_U32.iter_unpack(self.memory.read(offset, 8 * count)))
 
-    def gather(self, offset: int, count: int) -> bytes:
-        """Return the bytes of all buffers of a vectored write."""
+    def gather(self, offset: int, count: int, most: int | None = None) -> bytes:
+        """Return the bytes of all buffers of a vectored write, ``most`` of them at the most."""
         pairs = self.vectors(offset, count)
-        if len(pairs) == 1:
+        if len(pairs) == 1 and (most is None or pairs[0][1] <= most):
             return self.memory.read(*pairs[0])
         self._within(pairs)
         # Buffers may overlap, 1024 of them. One memory's worth is written, and the guest is told how much.
-        room = self.memory.size()
+        size = self.memory.size()
+        room = size if most is None else min(size, most)
         parts: list[bytes] = []
         for address, length in pairs:
             parts.append(self.memory.read(address, min(length, room)))

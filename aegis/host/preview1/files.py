@@ -72,11 +72,11 @@ class Files(Context):
         entry = self.table.get(fd)
         if isinstance(entry, OpenDirectory) or not entry.rights & Rights.FD_WRITE:
             raise Refused(Errno.NOTCAPABLE if not isinstance(entry, OpenDirectory) else Errno.BADF)
-        data = self.gather(iovs, count)
         if isinstance(entry, Stream):
             assert isinstance(entry.source, Output)
-            written = entry.source.write(data)
+            written = entry.source.write(self.gather(iovs, count, entry.source.enough()))
         else:
+            data = self.gather(iovs, count)
             if entry.flags & Fdflags.APPEND:
                 entry.position = os.fstat(entry.descriptor).st_size
             written = self._write_at(entry.descriptor, data, entry.position)

@@ -1,0 +1,76 @@
+"""A failed call leaves nothing large that only Python's garbage collector frees: it may not run for a long time.
+
+Oracle: with the collector off, objects that hold the guest's data are gone once the error and the sandbox are.
+"""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+
+from aegis.errors import HostError, OutputExceeded
+from tests.isolation.isolated import runtime
+
+MIB = 1 << 20
+WRITES = """(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 400)
+  (func $all (param $fd i32) (result i32)
+    (i32.store (i32.const 0) (i32.const 16))
+    (i32.store (i32.const 4) (i32.const 20000000))
+    (call $write (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8)))
+  (func (export "write") (param $fd i32) (result i32) (call $all (local.get $fd)))
+  (func (export "beyond") (result i32)
+    (i32.store (i32.const 0) (i32.const 16))
+    (i32.store (i32.const 4) (i32.const -16))
+    (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))"""
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+    gc.enable()
+
+
+def fails(x: int) -> int:
+    data = bytes(20 * MIB)
+    raise ValueError(len(data))
+
+
+@pytest.mark.parametrize("name", ["call", "start"])
+def test_a_failed_call_leaves_no_data_of_its_frames_to_the_garbage_collector(name: str, uncollected: None) -> None:
+    text = """(module (import "env" "f" (func $f (param i32) (result i32)))
+      (func $go (drop (call $f (i32.const 0)))) """
+    text += '(export "go" (func $go)))' if name == "call" else "(start $go))"
+    with runtime("in-process") as box:
+        module = box.load_wat(text)
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(3):
+            sandbox = box.sandbox(imports={"env": {"f": fails}})
+            with sandbox, pytest.raises(HostError):
+                sandbox.load(module).call("go")
+        assert tracemalloc.get_traced_memory()[0] - before < 10 * MIB
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_no_more_is_read_of_a_write_than_its_stream_may_take(stream: int, uncollected: None) -> None:
+    with runtime("in-process", fuel=None) as box, box.sandbox(box.load_wat(WRITES)) as sandbox:
+        before = tracemalloc.get_traced_memory()[0]
+        outcome = sandbox.run("write", stream)
+        assert isinstance(outcome.error, OutputExceeded)
+        assert len(outcome.stdout + outcome.stderr) == outcome.error.allowed
+        assert tracemalloc.get_traced_memory()[1] - before < 6 * MIB
+
+
+def test_a_write_from_beyond_the_memory_is_refused_before_its_size_is_held_against_the_stream() -> None:
+    fault = 21  # EFAULT of preview 1
+    with runtime("in-process", fuel=None) as box, box.sandbox(box.load_wat(WRITES)) as sandbox:
+        outcome = sandbox.run("beyond")
+        assert (outcome.value, outcome.stdout) == (fault, b"")
