@@ -35,10 +35,14 @@ CLOCK = """(component
   (instance $clock (instantiate $c (with "now" (func $now))))
   (export "wasi:clocks/monotonic-clock@0.2.0" (instance $clock)))"""
 RANDOM = CLOCK.replace("resolution", "get-random-u64").replace("clocks/monotonic-clock", "random/random")
+STREAMS = CLOCK.replace("resolution", "of-its-own").replace("clocks/monotonic-clock", "io/streams")
+RENAMED = CLOCK.replace("result u64", "result s32").replace("i64", "i32")
 EXPORTS = {
     "wasi:cli/run": (PROGRAM, "wasi:cli/run@0.2.0#run", None),
     "wasi:clocks": (CLOCK, "wasi:clocks/monotonic-clock@0.2.0#resolution", 7),
     "wasi:random": (RANDOM, "wasi:random/random@0.2.0#get-random-u64", 7),
+    "a function that WASI's interface lacks": (STREAMS, "wasi:io/streams@0.2.0#of-its-own", 7),
+    "a function of another type than WASI's": (RENAMED, "wasi:clocks/monotonic-clock@0.2.0#resolution", 7),
 }
 
 

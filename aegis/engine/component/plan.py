@@ -186,7 +186,12 @@ def typed_export(component: Component, name: Any, typed: Typing) -> tuple[str, s
     """Return what an export's name means, as :func:`find_export`, with the Python classes of its values."""
     table = getattr(name, "table", None)
     interface, function, of = find_export(component.world.exports, str(name))
-    return interface, function, typed(interface, function, of) if table is None else _stated(of, name, table)
+    if table is not None:
+        return interface, function, _stated(of, name, table)
+    try:
+        return interface, function, typed(interface, function, of)
+    except LinkError:  # the guest's own interface, though a known one has its name
+        return interface, function, component.imaged(of)
 
 
 def check_export(component: Component, interface: str, function: str, table: Interface) -> None:
