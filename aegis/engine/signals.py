@@ -6,10 +6,14 @@ engine of the process. Whatever replaces one of them later makes the next trap k
 ``SIG_IGN``, ``faulthandler``) or repeat the faulting instruction for ever (a Python handler, which only sets a flag
 and returns), past every deadline (F30, F45).
 
-So before a guest runs, and before it goes on after a host call, :func:`secure` compares the installed handlers with
-the engine's and reinstalls those that were replaced. Asking the kernel takes one system call a signal, some 0.2 µs
-each through :mod:`ctypes`. Callers therefore skip it when the guest was left less than :data:`NEAR` seconds ago:
-replacing a handler takes longer than that. What another thread replaces during a call, the ticker reinstalls.
+A thread that blocks one of these signals has no handler of it either: the kernel kills the process for a fault there
+(sigprocmask(2)). Servers block all signals in threads of theirs, and what such a thread starts inherits that.
+
+So before a guest runs, and before it goes on after a host call, :func:`secure` unblocks the signals in its thread,
+compares the installed handlers with the engine's, and reinstalls those that were replaced. Asking the kernel takes one
+system call a signal and one for the mask, some 0.2 µs each through :mod:`ctypes`. Callers therefore skip it when the
+guest was left less than :data:`NEAR` seconds ago: replacing a handler takes longer than that. What another thread
+replaces during a call, the ticker reinstalls.
 
 A handler in native code that belongs neither to Python nor to the engine may serve another runtime in this process
 (a JVM, a crash reporter), which breaks without it: such a handler stays, and the call is refused.
@@ -58,8 +62,28 @@ class _Handler:
         _library().sigaction(self.number, self.action, None)
 
 
+class _Unblocking:
+    """Unblocks the signals of the engine's handlers in the calling thread."""
+
+    __slots__ = ("_function", "_how", "_set")
+
+    def __init__(self) -> None:
+        library = _library()
+        self._function = library.pthread_sigmask
+        self._how = c_int.from_param(signal.SIG_UNBLOCK)
+        self._set = (c_char * _STRUCT_BYTES)()
+        library.sigemptyset(self._set)
+        for signum in _SIGNALS:
+            library.sigaddset(self._set, signum.value)
+
+    def __call__(self) -> None:
+        self._function(self._how, self._set, None)
+
+
 _handlers: list[_Handler] = []
 """Empty before the first engine, and where the engine uses no signals (Windows, macOS)."""
+_unblocking: list[_Unblocking] = []
+"""One, as soon as there are handlers."""
 _logged: set[str] = set()
 """Names of the signals whose replacement was logged."""
 
@@ -92,6 +116,8 @@ def recording(make_engine: Callable[[], int], library: ctypes.CDLL) -> int:
         address = _installed(c_int.from_param(signum.value))
         if address is not None and address != _IGNORE and (address != old or _base_of(address) == engine):
             _handlers.append(_Handler(signum, address))
+    if _handlers:
+        _unblocking.append(_Unblocking())
     return made
 
 
@@ -105,10 +131,12 @@ def _base_of(address: int | None) -> int | None:
 
 
 def secure() -> None:
-    """Reinstall the engine's handlers where they were replaced.
+    """Reinstall the engine's handlers where they were replaced, and unblock their signals in this thread.
 
     Raise :class:`~aegis.errors.SandboxStateError` for a handler that belongs to another runtime.
     """
+    for unblock in _unblocking:
+        unblock()
     replaced = []
     for handler in _handlers:
         installed = _installed(handler.number)

@@ -213,6 +213,45 @@ for _ in range(3):
     assert "before the first sandbox" in line
 
 
+@pytest.mark.parametrize("signals", ["SIGNALS", "signal.valid_signals()"])
+@pytest.mark.parametrize("where", ["main thread", "thread of the application"])
+@pytest.mark.parametrize("first", ["blocked, then used", "used, then blocked"])
+def test_a_fault_is_a_trap_in_a_thread_that_blocks_its_signal(signals: str, where: str, first: str) -> None:
+    """Servers block signals in their threads; for a fault of a thread that does, the kernel kills the process."""
+    program = f"""
+def replace():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signals})
+def main():
+    {"replace()" if first == "blocked, then used" else ""}
+    everywhere()
+if {where!r} == "main thread":
+    main()
+else:
+    threading.stack_size(16 << 20)
+    thread = threading.Thread(target=main)
+    thread.start()
+    thread.join()
+"""
+    assert run(program).stdout == ALL + TRAPS
+
+
+@pytest.mark.parametrize("kind", ["start function", "host call", "inner call"])
+def test_a_fault_is_a_trap_though_its_signal_was_blocked_on_the_way(kind: str) -> None:
+    program = f"""
+@with_caller
+def f(caller, x):
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    return x if {kind!r} == "host call" else caller.call("access")
+starts = '''(module (memory 1) (func $s (drop (i32.load (i32.const 99999999)))) (start $s))'''
+if {kind!r} == "start function":
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    ends(made, starts)
+else:
+    ends(made(FAULTS, f).call, "hosted")
+"""
+    assert run(program).stdout == "GuestTrap\n"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
 @pytest.mark.parametrize("how", ["a Python function", "SIG_DFL", "SIG_IGN", "sigaction in C, default"])
 def test_a_worker_has_handlers_of_its_own(how: str) -> None:
