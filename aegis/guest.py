@@ -114,7 +114,9 @@ class ComponentGuest:
             for name, item in self._component.world.exports.items():
                 if isinstance(item, Interface) and any(getattr(t, "key", None) == key for t in item.types.values()):
                     self._adopt(item, self.exports()[name])
-            made = self._classes.setdefault(key, ResourceHandle)
+            # Of a resource without functions, or of the world's own, there is no class.
+            own = {"__slots__": (), "_sandbox": self._owner, "__doc__": ResourceHandle.__doc__}
+            made = self._classes.setdefault(key, type("ResourceHandle", (ResourceHandle,), own))
         return made
 
     def function(self, name: Any) -> Function:
