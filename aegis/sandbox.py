@@ -24,6 +24,7 @@ from aegis.meter import Meter
 from aegis.names import printable
 from aegis.observe.bus import SILENT, EventBus, Subscriber
 from aegis.observe.outcome import Outcome, Usage
+from aegis.tier import release
 from aegis.values import Decision, HostFunction
 from aegis.wit.declared import Err
 
@@ -291,7 +292,7 @@ class Sandbox:
         grants, self._grants = self._grants, None
         if grants is not None:
             self._meter.keep_output(grants)
-        _free(None, grants, self._door)
+        release(None, grants, self._door)
 
     def _retire(self, verb: str) -> None:
         """Make sure that nobody is in the guest, and that nobody enters it any more."""
@@ -418,7 +419,7 @@ class Sandbox:
             self._meter.keep_output(grants)
         self._store = self._grants = None
         self._lost, self._state = door, "abandoned"
-        job.afterwards(lambda _: _free(store, grants, door))
+        job.afterwards(lambda _: release(store, grants, door))
 
     def _failed(self, name: str, args: tuple[Any, ...], error: BaseException) -> None:
         """Say the signature with arguments that do not fit; otherwise the instance has ended.
@@ -586,16 +587,3 @@ class Sandbox:
 
 def _changed(verb: str) -> SandboxStateError:
     return SandboxStateError(f"the sandbox is busy: another thread changes it; {verb} after that", state="busy")
-
-
-def _free(store: Store | None, grants: host.Grants | None, door: Door) -> None:
-    """Give back what a run held: native memory, the objects that its guest had handles of, descriptors."""
-    if store is not None and store.take_token():
-        store.close()
-    try:
-        if door.handles is not None:
-            door.handles.close()
-    finally:
-        if grants is not None:
-            grants.close()
-        door.close()

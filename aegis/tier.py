@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aegis.providers import Providers
     from aegis.wit.values import ResourceHandle
 
-__all__ = ["InProcess", "Owner", "Place", "Tier"]
+__all__ = ["InProcess", "Owner", "Place", "Tier", "release"]
 
 _PLANS_KEPT = 32
 
@@ -223,3 +223,16 @@ def _run_name() -> str:
     global _runs
     _runs += 1
     return f"{_PROCESS}-{_runs}"
+
+
+def release(store: Store | None, grants: host.Grants | None, door: Door) -> None:
+    """Give back what a run held: native memory, the objects that its guest had handles of, descriptors."""
+    if store is not None and store.take_token():
+        store.close()
+    try:
+        if door.handles is not None:
+            door.handles.close()
+    finally:
+        if grants is not None:
+            grants.close()
+        door.close()

@@ -108,7 +108,7 @@ def test_without_that_the_same_artifact_is_refused(place: str, name: str) -> Non
         ('(module (import "env" "m" (memory 1)))', "build the module with a memory of its own"),
         ('(module (import "env" "g" (global i32)))', "build the module with a global of its own"),
         ('(module (import "env" "t" (table 1 funcref)))', "build the module with a table of its own"),
-        ('(module (import "env" "f" (func (param externref))))', "externref cannot be provided"),
+        ('(module (import "env" "f" (func (param funcref))))', "funcref cannot be provided"),
     ],
 )
 def test_what_is_no_function_of_numbers_cannot_be_left_out(place: str, text: str, said: str) -> None:
