@@ -25,7 +25,7 @@ from aegis.engine.signals import secure
 from aegis.engine.threads import DIRECT, MAIN, NESTED, where
 from aegis.engine.ticker import TICK, ticker
 from aegis.engine.trampoline import free_slots, host_callback, slots, take_slot
-from aegis.errors import AegisInternalError, MemoryExceeded, SandboxStateError
+from aegis.errors import AegisInternalError, HostError, MemoryExceeded, SandboxStateError
 from aegis.limits import format_bytes
 from aegis.names import printable
 from aegis.values import FuncType, HostFunction
@@ -410,7 +410,10 @@ class Store:
         """Return why the call ended, from what the engine left behind."""
         trap = self.trap[0]
         self.trap[0] = 0
-        return classify(error, trap, self._evidence())
+        try:
+            return classify(error, trap, self._evidence())
+        except (RecursionError, ctypes.ArgumentError):  # the latter is how ctypes wraps the former
+            return HostError("the caller's stack has no room left to find out how the call ended: call from less deep")
 
     def _evidence(self) -> Evidence:
         if not self._instantiated:

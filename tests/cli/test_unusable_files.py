@@ -276,7 +276,10 @@ for name in ("closed", "read-only", "closed-folder"):
     except PolicyError as error:
         print(error)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+    # That user cannot write what coverage would measure.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=env)
     lines = done.stdout.splitlines()
     assert (len(lines), done.stderr) == (3, "")
     for name, line in zip(("closed", "read-only", "closed-folder"), lines, strict=True):

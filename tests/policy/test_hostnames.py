@@ -170,6 +170,16 @@ def test_a_name_is_that_of_idna_2008(text: str, name: str) -> None:
     assert idna.encode(text, uts46=True).decode().removesuffix(".") == name
 
 
+@pytest.mark.parametrize("text", ["\u33ff", "a\u33ff.example"])
+def test_a_character_that_idna_2003_maps_otherwise_by_its_older_tables_is_refused(text: str) -> None:
+    with pytest.raises(HostNameError, match="read differently by IDNA 2003 and 2008"):
+        checked_name(text)
+
+
+def test_a_peer_without_an_address_is_kept_away() -> None:
+    assert not NetworkCapability().decide_peer("tcp", "no address", 1)
+
+
 # -- policies of any size ------------------------------------------------------------------------------
 
 

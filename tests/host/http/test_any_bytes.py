@@ -68,7 +68,7 @@ LINES = st.sampled_from(
         b": \r\n",
     ]
 )  # fmt: skip
-many = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def use(made: Http1 | Http2, pieces: list[bytes]) -> None:
