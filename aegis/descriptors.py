@@ -128,12 +128,21 @@ def _access(descriptor: int) -> int:
 
 def standard_reserved() -> contextlib.AbstractContextManager[None]:
     """Keep closed numbers of 0, 1 and 2 from being given out in this process until the block is left."""
-    return _NOTHING if not _reservation.users and all(map(_is_open, _STANDARD)) else _reservation
+    if not _reservation.users:
+        try:  # this is on the way of every sandbox, so each question is asked without a function of ours around it
+            _inheritable(0), _inheritable(1), _inheritable(2)
+        except OSError:
+            return _reservation
+        return _NOTHING
+    return _reservation
+
+
+_inheritable = os.get_inheritable  # the cheapest question about a descriptor: fcntl(2) F_GETFD
 
 
 def _is_open(descriptor: int) -> bool:
     try:
-        os.get_inheritable(descriptor)  # the cheapest question: fcntl(2) F_GETFD
+        _inheritable(descriptor)
     except OSError:
         return False
     return True

@@ -171,7 +171,7 @@ def _log(names: list[str]) -> None:
         )  # fmt: skip
 
 
-def secure_after(name: str) -> None:
+def secure_after(name: object) -> None:
     """Do the same after the host function ``name``; a handler of another runtime is that function's doing."""
     try:
         secure()

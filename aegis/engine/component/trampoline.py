@@ -140,20 +140,21 @@ destructor = _DESTRUCTOR(_drop)
 _SOURCE = """
 def body(side, arguments, results):
     door = side.door
-    entered = now()
     left = door.calls_left
-    if left <= 0 or door.stop is not None or entered >= door.deadline:
+    if left <= 0 or door.stop is not None or now() >= door.deadline:
         raise door.refused_call()
     door.calls_left = left - 1
 {lift}
+    started = now()
     if side.observed:
         result = observed(side, {target}, ({values}))
     else:
         {call}
+    took = now() - started
 {lower}
 {in_time}
-    if now() - entered > NEAR:
-        secure(str(function))
+    if took > NEAR:
+        secure(function)
 """
 _IN_TIME = """
     if door.stop is not None or now() >= door.deadline:
