@@ -15,11 +15,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import socket
 import stat
 import sys
 import threading
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 __all__ = [
     "above_standard", "can_read", "can_write", "inherited", "is_socket", "occupy_standard",
@@ -53,17 +56,20 @@ def socket_above_standard(opened: socket.socket) -> socket.socket:
     if opened.fileno() > 2:
         return opened
     timeout = opened.gettimeout()
-    moved = socket.socket(fileno=above_standard(opened.detach()))
+    moved = type(opened)(fileno=above_standard(opened.detach()))
     moved.settimeout(timeout)
     return moved
 
 
-def socket_pair(kind: int = socket.SOCK_STREAM) -> tuple[socket.socket, socket.socket]:
+def socket_pair(*, packets: bool = False) -> tuple[socket.socket, socket.socket]:
     """Return two connected sockets that block, whatever :func:`socket.setdefaulttimeout` the application chose.
 
-    A default timeout makes both ends non-blocking, and with them the copies in other processes.
+    A default timeout makes both ends non-blocking, and with them the copies in other processes. With ``packets`` what
+    is sent at once is received at once.
     """
-    ends = socket.socketpair(socket.AF_UNIX, kind)
+    import socket  # costs start-up time that only isolated runs need
+
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET if packets else socket.SOCK_STREAM)
     for end in ends:
         end.settimeout(None)
     return ends

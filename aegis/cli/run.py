@@ -155,9 +155,12 @@ class _Run:
         call = self.options["invoke"]
         if call is not None and artifact.kind == "module":
             raise ArtifactError("--invoke calls a component's export; use -e for a core module")
-        from aegis.wit.wave import parse_call
+        name = self.function
+        if call is not None:
+            from aegis.wit.wave import parse_call
 
-        require_entry(artifact, self.function if call is None else parse_call(call).target)
+            name = parse_call(call).target
+        require_entry(artifact, name)
         if isinstance(artifact, Module):
             require_imports(artifact.info, trap_missing=self.options["trap_missing"])
         self.compiling = True

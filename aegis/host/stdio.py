@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from aegis.descriptors import can_read, can_write, inherited, is_socket, unblocked
 from aegis.errors import OutputExceeded, PolicyError
-from aegis.host.sending import send_now
 from aegis.limits import Limits, format_bytes
 from aegis.names import quoted
 from aegis.policy import StdioCapability
@@ -125,7 +124,9 @@ class Output:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         done = 0
         # A socket may be ready and have less room than this, and a write would wait for the rest.
-        write = send_now if is_socket(self.descriptor) else os.write
+        write: Callable[[int, bytes], int] = os.write
+        if is_socket(self.descriptor):
+            from aegis.host.sending import send_now as write  # costs start-up time that no other stream needs
         while done < len(data):
             self.scope.wait(write=(self.descriptor,))
             try:

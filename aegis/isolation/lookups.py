@@ -45,7 +45,7 @@ class LookupService:
         self._withheld: list[Decision] = []
         self._lock = threading.RLock()  # the garbage collector may close a sandbox at any point
         # Not datagrams: a socket of those could be connected to any other socket that has a path.
-        self._socket, self.worker_end = socket_pair(socket.SOCK_SEQPACKET)
+        self._socket, self.worker_end = socket_pair(packets=True)
         self._socket.setblocking(False)  # a worker that does not read loses answers, and holds up nobody
         self.worker_end.setblocking(False)
         self._closer = weakref.finalize(self, _close, self._socket, self.worker_end)

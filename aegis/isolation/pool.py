@@ -222,7 +222,7 @@ class Zygote:
             raise Unsupported("isolation needs Linux 5.3 or later; run without --isolate, or in a virtual machine")
         if not sys.executable:
             raise Unsupported("isolation needs the path of the Python interpreter; set sys.executable to it")
-        near, far = socket_pair(socket.SOCK_SEQPACKET)
+        near, far = socket_pair(packets=True)
         environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
         command = [
             sys.executable,

@@ -38,7 +38,7 @@ class TimeService:
     def __init__(self, preopens: Iterable[Preopen]) -> None:
         directories = [preopen.directory for preopen in preopens]
         self._directories = {identity(os.fstat(each.descriptor)) for each in directories if each.writable}
-        self._socket, self.worker_end = socket_pair(socket.SOCK_SEQPACKET)
+        self._socket, self.worker_end = socket_pair(packets=True)
         self._socket.setblocking(False)
         self._closer = weakref.finalize(self, _close, self._socket, self.worker_end)
 
