@@ -30,7 +30,6 @@ from aegis.sandbox import Sandbox
 from aegis.tier import InProcess
 from aegis.values import Decision
 from aegis.wit.declared import Err
-from aegis.wit.match import unversioned
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -396,6 +395,8 @@ def require_entry(artifact: Module | Component, function: str | None = None) -> 
     if isinstance(artifact, Module):
         callable_export(artifact, entry_point(artifact) if function is None else function)
         return
+    from aegis.wit.match import unversioned  # costs start-up time that only components need
+
     functions = [name for name, sort in artifact.anatomy.exports if sort == "func"]
     interfaces = [name for name, sort in artifact.anatomy.exports if sort == "instance"]
     owner = (function or "").rpartition("#")[0]
