@@ -9,10 +9,10 @@ from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.engine.abi import coerce, scalar_types
-from aegis.engine.binary import GlobalType
 from aegis.errors import CallError, SandboxStateError
 from aegis.names import near, printable
 from aegis.values import MemoryFault
+from aegis.wasm.binary import GlobalType
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

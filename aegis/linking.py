@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.engine import Module
 from aegis.engine.abi import scalar_types
-from aegis.engine.binary import Import, ModuleInfo
 from aegis.engine.missing import MissingFunction
 from aegis.errors import LinkError, MissingImport
 from aegis.hosting import prepared
 from aegis.names import count, literal, printable
 from aegis.values import FuncType, HostFunction
+from aegis.wasm.binary import Import, ModuleInfo
 
 if TYPE_CHECKING:
     from aegis.engine.door import Door

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "aegis"
 # Rooms on one floor are siblings, which do not know each other.
 FLOORS: list[dict[str, tuple[str, ...]]] = [
     {"values": ("descriptors", "errors", "memo", "names", "values", "limits")},
-    {"policy": ("policy",), "observe": ("observe",), "wit": ("wit",)},
+    {"policy": ("policy",), "observe": ("observe",), "wasm": ("wasm",), "wit": ("wit",)},
     {"bindgen": ("bindgen",), "bindings": ("bindings",)},
     {"host": ("host",), "engine": ("engine",)},
     {

@@ -10,13 +10,13 @@ from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
 from aegis.cli.words import FileCommand
 from aegis.engine.artifact import validate_artifact
-from aegis.engine.binary import ModuleInfo
 from aegis.engine.config import EngineConfig
-from aegis.engine.digest import sha256_hex
 from aegis.errors import ArtifactError
 from aegis.limits import Limits, format_bytes
 from aegis.linking import unprovided
 from aegis.names import count, printable
+from aegis.wasm.binary import ModuleInfo
+from aegis.wasm.digest import sha256_hex
 
 __all__ = ["command"]
 

@@ -12,14 +12,14 @@ from aegis.cli.source import read_artifact
 from aegis.cli.words import FileCommand
 from aegis.engine.accounts import available
 from aegis.engine.artifact import validate_artifact
-from aegis.engine.binary import ModuleInfo
 from aegis.engine.config import EngineConfig
-from aegis.engine.fit import check_fit
 from aegis.errors import AegisError, MissingImport
 from aegis.limits import Limits, format_bytes
 from aegis.linking import unprovided
 from aegis.names import count, printable
 from aegis.providers import unprovided_by_us
+from aegis.wasm.binary import ModuleInfo
+from aegis.wasm.fit import check_fit
 
 if TYPE_CHECKING:
     from aegis.engine.component.artifact import Component

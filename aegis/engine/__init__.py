@@ -7,6 +7,6 @@ with ``abi``, ``memory`` and ``door`` between them; ``ticker`` and ``threads`` k
 """
 
 from aegis.engine.artifact import Module as Module
-from aegis.engine.binary import read_module as inspect_binary
+from aegis.wasm.binary import read_module as inspect_binary
 
 __all__ = ["Module", "inspect_binary"]

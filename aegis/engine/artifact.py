@@ -11,21 +11,21 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from aegis.engine.binary import Export, Import, MemoryType, ModuleInfo, is_component, is_module, read_module
 from aegis.engine.cache import Cache
 from aegis.engine.code import Artifact, first_line
-from aegis.engine.complexity import bound
 from aegis.engine.config import EngineConfig, engine_for
-from aegis.engine.digest import sha256_hex
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
 from aegis.errors import ArtifactError, ArtifactNotFound
 from aegis.limits import Limits, format_bytes
 from aegis.names import printable
 from aegis.values import FuncType
+from aegis.wasm.admission import bound
+from aegis.wasm.binary import Export, Import, MemoryType, ModuleInfo, is_component, is_module, read_module
+from aegis.wasm.digest import sha256_hex
 
 if TYPE_CHECKING:
-    from aegis.engine.component.anatomy import Anatomy
     from aegis.engine.component.artifact import Component
+    from aegis.wasm.anatomy import Anatomy
 
 __all__ = ["Module", "admit", "admit_artifact", "compile_artifact", "read_file", "text_to_binary", "validate_artifact"]
 

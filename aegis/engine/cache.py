@@ -26,9 +26,9 @@ from _blake2 import blake2b
 from _operator import _compare_digest as compare_digest
 from collections.abc import Iterator
 
-from aegis.engine.digest import sha256_hex
 from aegis.engine.native import lib
 from aegis.engine.private_folder import NotPrivate, open_private
+from aegis.wasm.digest import sha256_hex
 
 __all__ = ["Cache", "default_folder"]
 

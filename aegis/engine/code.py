@@ -13,15 +13,15 @@ from typing import Any, ClassVar
 
 from aegis.descriptors import standard_reserved
 from aegis.engine.accounts import available
-from aegis.engine.binary import NO_EXTERNREF, MemoryType
 from aegis.engine.cache import Cache
-from aegis.engine.complexity import bound, bounds
 from aegis.engine.config import Engine, EngineConfig, engine_for, serial_engine
-from aegis.engine.fit import capped_exactly
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
 from aegis.errors import AegisInternalError, ArtifactError
 from aegis.limits import Limits
 from aegis.names import printable
+from aegis.wasm.admission import bound, bounds
+from aegis.wasm.binary import NO_EXTERNREF, MemoryType
+from aegis.wasm.fit import capped_exactly
 
 __all__ = ["Artifact", "NativeCode", "UnfitForPool", "first_line"]
 

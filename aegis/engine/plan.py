@@ -12,17 +12,17 @@ from typing import Any
 
 from aegis.engine.abi import scalar_types
 from aegis.engine.artifact import Module
-from aegis.engine.binary import MemoryType, TableType
 from aegis.engine.caller import Entry
 from aegis.engine.code import Artifact, NativeCode
 from aegis.engine.config import EngineConfig
-from aegis.engine.fit import check_fit, table_cap_at_rest
 from aegis.engine.native import number, pointer
 from aegis.engine.ticker import TICK, ticker
 from aegis.errors import CallError, ExportNotFound
 from aegis.limits import Limits
 from aegis.names import near, printable
 from aegis.values import FuncType
+from aegis.wasm.binary import MemoryType, TableType
+from aegis.wasm.fit import check_fit, table_cap_at_rest
 
 __all__ = ["BasePlan", "Plan", "callable_export", "plan_for"]
 

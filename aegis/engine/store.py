@@ -15,7 +15,6 @@ from typing import Any
 
 from aegis.descriptors import standard_reserved
 from aegis.engine.accounts import Account
-from aegis.engine.binary import PAGE, GlobalType
 from aegis.engine.caller import Elsewhere, Style, bind, room_for_callbacks
 from aegis.engine.classify import Evidence, classify
 from aegis.engine.door import Door
@@ -29,6 +28,7 @@ from aegis.errors import AegisInternalError, HostError, MemoryExceeded, SandboxS
 from aegis.limits import format_bytes
 from aegis.names import printable
 from aegis.values import FuncType, HostFunction
+from aegis.wasm.binary import PAGE, GlobalType
 
 __all__ = ["PoolExhausted", "Store"]
 

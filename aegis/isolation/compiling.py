@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aegis.descriptors import standard_reserved
 from aegis.engine.code import Artifact
-from aegis.engine.complexity import bounds
-from aegis.engine.component.anatomy import read_component
 from aegis.engine.component.artifact import Component
 from aegis.engine.config import EngineConfig
 from aegis.errors import (
@@ -31,6 +29,8 @@ from aegis.isolation.setup import Compile
 from aegis.isolation.wire import SEAL_ALL, Broken, Gone, Late, decode, encode, seal
 from aegis.isolation.worlds import world_from_plain, world_to_plain
 from aegis.limits import MIB, format_bytes, format_seconds
+from aegis.wasm.admission import bounds
+from aegis.wasm.anatomy import read_component
 from aegis.wit.types import Function
 
 if TYPE_CHECKING:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, ClassVar
 
-from aegis.engine.binary import MemoryType
 from aegis.engine.cache import Cache
 from aegis.engine.code import Artifact
-from aegis.engine.component.anatomy import Anatomy, read_component
 from aegis.engine.component.reflect import World, reflect
 from aegis.engine.config import EngineConfig
 from aegis.errors import ArtifactError, MemoryExceeded
 from aegis.limits import Limits
+from aegis.wasm.anatomy import Anatomy, read_component
+from aegis.wasm.binary import MemoryType
 from aegis.wit.images import imaged_function
 from aegis.wit.types import Function, Interface
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from aegis.engine.binary import Malformed
-from aegis.engine.complexity import sections
 from aegis.fuzz.attack.inputs import Artifacts, Input, Make, chance
+from aegis.wasm.admission import sections
+from aegis.wasm.binary import Malformed
 
 __all__ = ["flips", "leb", "put_back", "whole_sections"]
 

@@ -7,12 +7,12 @@ from functools import cache
 from random import Random
 
 from aegis.engine.artifact import text_to_binary
-from aegis.engine.binary import is_component
-from aegis.engine.component.anatomy import read_component
 from aegis.errors import ArtifactError
 from aegis.fuzz.attack.bytewise import put_back, whole_sections
 from aegis.fuzz.attack.inputs import Artifacts, Input, Make, chance
 from aegis.fuzz.attack.tools import run, said, scratch
+from aegis.wasm.anatomy import read_component
+from aegis.wasm.binary import is_component
 
 __all__ = ["mutate", "smith", "wit"]
 

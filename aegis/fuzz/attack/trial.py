@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aegis.engine.accounts import available
 from aegis.engine.artifact import Module, validate_artifact
-from aegis.engine.binary import ModuleInfo
 from aegis.engine.component.artifact import Component
 from aegis.engine.config import EngineConfig
-from aegis.engine.fit import check_fit
 from aegis.errors import (
     AegisError,
     ArtifactError,
@@ -42,6 +40,8 @@ from aegis.policy import FilesystemCapability, Isolation, NetworkCapability, Pol
 from aegis.providers import unprovided_by_us
 from aegis.runtime import Aegis, is_program
 from aegis.values import FuncType
+from aegis.wasm.binary import ModuleInfo
+from aegis.wasm.fit import check_fit
 from aegis.wit.text import world_text
 from aegis.wit.types import Result
 from aegis.wit.values import Err

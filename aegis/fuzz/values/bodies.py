@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from aegis.engine.binary import Malformed, Reader
-from aegis.engine.complexity import sections
-from aegis.engine.instructions import REACHES, Table, runs
+from aegis.wasm.admission import sections
+from aegis.wasm.binary import Malformed, Reader
+from aegis.wasm.instructions import REACHES, Table, runs
 
 if TYPE_CHECKING:
     from aegis.engine.artifact import Module

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable
 
 from aegis.engine import artifact
-from aegis.engine.digest import sha256_hex
 from aegis.fuzz.attack.blame import fault_of
 from aegis.fuzz.attack.inputs import Input
 from aegis.fuzz.attack.trial import Bench, Bounds, Verdict
 from aegis.fuzz.attack.watch import Watch
+from aegis.wasm.digest import sha256_hex
 
 
 class Forgetful(Bench):

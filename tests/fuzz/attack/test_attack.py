@@ -47,7 +47,7 @@ def test_an_undocumented_error_is_found_shrunk_and_told_once(tmp_path: Path) -> 
     result = campaign("Raises", runs=100)
     finding = only(result)
     assert result.cases.total() == 100
-    assert finding["signature"] == "load undocumented TypeError engine.digest.sha256_hex"
+    assert finding["signature"] == "load undocumented TypeError wasm.digest.sha256_hex"
     assert finding["times"] > 1
     assert finding["again"]
     assert finding["size"] == 9 < finding["size_found"]

@@ -9,7 +9,6 @@ from collections import Counter
 import pytest
 
 from aegis.engine.artifact import text_to_binary
-from aegis.engine.binary import is_component, is_module
 from aegis.errors import ArtifactError, PolicyError
 from aegis.fuzz.attack.bytewise import leb, put_back, whole_sections
 from aegis.fuzz.attack.inputs import Make
@@ -18,6 +17,7 @@ from aegis.fuzz.attack.seeds import LARGEST, built_in, read_seeds
 from aegis.fuzz.attack.sources import SOURCES, checked, source
 from aegis.fuzz.attack.tools import run
 from aegis.runtime import Aegis
+from aegis.wasm.binary import is_component, is_module
 from aegis.wit.types import children
 
 SEEDS = built_in()

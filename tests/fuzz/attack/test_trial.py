@@ -120,13 +120,13 @@ def test_what_ends_late_is_a_fault() -> None:
 
 
 def test_a_fault_knows_its_place() -> None:
-    from aegis.engine.digest import sha256_hex
+    from aegis.wasm.digest import sha256_hex
 
     try:
         sha256_hex(7)  # type: ignore[arg-type]
     except TypeError as error:
         fault = fault_of("load", error)
-    assert fault.signature == "load undocumented TypeError engine.digest.sha256_hex"
+    assert fault.signature == "load undocumented TypeError wasm.digest.sha256_hex"
     assert type(fault).of(fault.to_dict()) == fault
 
 

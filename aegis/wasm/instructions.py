@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from aegis.engine.binary import Malformed, Reader
+from aegis.wasm.binary import Malformed, Reader
 
 __all__ = ["ACCESSES", "BRANCHES", "BR_TABLE", "REACHES", "Table", "runs"]
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from aegis.engine.binary import MOST_TYPES, Malformed, Reader, counted, skip_constant
-from aegis.engine.effort import Body, Effort, Weights, effort
 from aegis.errors import ArtifactError
 from aegis.limits import Limits, format_bytes
 from aegis.names import printable
+from aegis.wasm.binary import MOST_TYPES, Malformed, Reader, counted, skip_constant
+from aegis.wasm.cost import Body, Effort, Weights, effort
 
 __all__ = ["LIMITS", "bound", "bounds"]
 

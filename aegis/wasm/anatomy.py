@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aegis.engine.binary import Malformed, MemoryType, ModuleInfo, Reader, TableType, read_within
-from aegis.engine.component.needs import HANDLES, TypeSpace
 from aegis.errors import ArtifactError
 from aegis.names import printable
+from aegis.wasm.binary import Malformed, MemoryType, ModuleInfo, Reader, TableType, read_within
+from aegis.wasm.needs import HANDLES, TypeSpace
 
 __all__ = ["Anatomy", "Totals", "read_component"]
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from aegis import Aegis, Limits
 from aegis.engine import code
 from aegis.engine.artifact import admit, text_to_binary
-from aegis.engine.binary import Reader
-from aegis.engine.complexity import LIMITS, bound, sections
-from aegis.engine.effort import Body, Effort, Weights, exact, rough
-from aegis.engine.instructions import ACCESSES, BRANCHES, runs
 from aegis.errors import ArtifactError
+from aegis.wasm.admission import LIMITS, bound, sections
+from aegis.wasm.binary import Reader
+from aegis.wasm.cost import Body, Effort, Weights, exact, rough
+from aegis.wasm.instructions import ACCESSES, BRANCHES, runs
 from tests.guests.catalogue import GUESTS, source
 
 DEFAULT = Limits()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aegis.engine.binary import PAGE, MemoryType, TableType
 from aegis.errors import AegisError, MemoryExceeded
 from aegis.limits import Limits, format_bytes
+from aegis.wasm.binary import PAGE, MemoryType, TableType
 
 __all__ = ["capped_exactly", "check_fit", "table_cap_at_rest"]
 

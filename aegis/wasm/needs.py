@@ -1,7 +1,7 @@
 """Which types of a component need asynchronous features, or pass handles in a way that costs the host memory.
 
 Only features are read, not types: what runs is reflected by the engine. A type whose encoding is not known
-here is passed over by raising :class:`~aegis.engine.binary.Malformed`, and the component is refused.
+here is passed over by raising :class:`~aegis.wasm.binary.Malformed`, and the component is refused.
 
 Between two components of one artifact the engine keeps a record on the host for every borrowed handle that is passed,
 without a limit (GHSA-6fr9-xmw9-5352, not fixed in wasmtime 50.0.0). Only a list holds many, and a list of lists
@@ -12,7 +12,7 @@ Component model, Binary.md, "Type Definitions".
 
 from __future__ import annotations
 
-from aegis.engine.binary import Malformed, Reader
+from aegis.wasm.binary import Malformed, Reader
 
 __all__ = ["BORROWS", "HANDLES", "MANY_BORROWS", "TypeSpace"]
 

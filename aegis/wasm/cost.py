@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aegis.engine.binary import Malformed, Reader
-from aegis.engine.instructions import ACCESSES, BRANCHES, Table, runs
-from aegis.engine.lives import Lives
+from aegis.wasm.binary import Malformed, Reader
+from aegis.wasm.instructions import ACCESSES, BRANCHES, Table, runs
+from aegis.wasm.lives import Lives
 
 __all__ = ["Body", "Effort", "Weights", "effort", "exact", "rough"]
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from aegis import Aegis, Limits
 from aegis.engine.artifact import text_to_binary, validate_artifact
-from aegis.engine.binary import read_module
 from aegis.engine.config import ADMITTED, REFUSED, EngineConfig
 from aegis.errors import AegisError, ArtifactError, ArtifactNotFound, PolicyError
+from aegis.wasm.binary import read_module
 from tests.guests.catalogue import GUESTS, source
 
 LIMITS = Limits()

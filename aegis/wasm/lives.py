@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from aegis.engine.binary import Reader
+from aegis.wasm.binary import Reader
 
 __all__ = ["Lives"]
 

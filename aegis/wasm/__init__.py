@@ -1,0 +1,1 @@
+"""WebAssembly binaries as data: modules, components, and what bounds them before anything compiles. No engine."""
