@@ -24,6 +24,7 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     {"policy": ("policy",), "observe": ("observe",), "wasm": ("wasm",), "wit": ("wit",)},
     {"bindgen": ("bindgen",), "bindings": ("bindings",)},
     {"host": ("host",), "engine": ("engine",)},
+    {"component": ("component",)},
     {
         "composition": (
             "exports",
