@@ -141,7 +141,7 @@ def flat(of: WitType) -> tuple[str, ...]:
 
 
 def core_type(of: Function, *, lowered: bool) -> FuncType:
-    """Return the core signature of a function, as it is lifted or as it is lowered ("Flattening", ``flatten_functype``)."""
+    """Return the core signature of a function, lifted or lowered (``flatten_functype``)."""
     params = tuple(core for _, t in of.params for core in flat(t))
     results = () if of.result is None else flat(of.result)
     if len(params) > MAX_FLAT_PARAMS:
