@@ -41,7 +41,10 @@ if TYPE_CHECKING:
         def busy(self) -> Exception: ...
 
 
-__all__ = ["IN_TIME", "CallFrame", "Elsewhere", "Entry", "Style", "bind", "compile_caller", "room_for_callbacks"]
+__all__ = [
+    "IN_TIME", "CallFrame", "Elsewhere", "Entry", "Style", "around_text", "bind", "compile_caller", "passage_names",
+    "room_for_callbacks",
+]  # fmt: skip
 
 _EXTERN = 32
 _MOST_TYPES_KEPT = 4096
@@ -183,9 +186,21 @@ def _compile(signature: FuncType, style: int) -> Callable[..., Any]:
 
 
 def around(style: int, params: str, inner: str, views: str, scope: dict[str, Any]) -> Callable[..., Any]:
-    """Return what makes closures of ``style``: the passage into the guest, around what is done inside.
+    """Return what makes closures of ``style``, with the names of ``scope`` (see :func:`around_text`)."""
+    scope |= passage_names()
+    exec(around_text(style, params, inner, views), scope)
+    return scope["make"]  # type: ignore[no-any-return]
 
-    ``inner`` lowers, calls and lifts, ``views`` names what it needs of its frame, ``scope`` the rest.
+
+def passage_names() -> dict[str, Any]:
+    """Return the names that the text of a passage uses."""
+    return {"now": time.monotonic, "NEAR": NEAR, "secure": secure}
+
+
+def around_text(style: int, params: str, inner: str, views: str) -> str:
+    """Return the text of ``make``, which makes closures of ``style``: the passage into the guest, around ``inner``.
+
+    ``inner`` lowers, calls and lifts, indented by twelve; ``views`` names what it needs of its frame.
     """
     nesting = style == Style.NESTING
     if style == Style.INNER:
@@ -198,9 +213,7 @@ def around(style: int, params: str, inner: str, views: str, scope: dict[str, Any
             leave=f"where.mode = {DIRECT}; store.owner = 0" if nesting else "",
             inner=inner,
         )
-    scope |= {"now": time.monotonic, "NEAR": NEAR, "secure": secure}
-    exec(_SOURCE.format(views=views, params=params, body=body), scope)
-    return scope["make"]  # type: ignore[no-any-return]
+    return _SOURCE.format(views=views, params=params, body=body)
 
 
 def _indent(lines: list[str], spaces: int) -> str:

@@ -28,7 +28,7 @@ from aegis.errors import (
 from aegis.limits import Limits, format_bytes
 from aegis.names import printable
 
-__all__ = ["Evidence", "classify", "classify_component", "own_failure"]
+__all__ = ["Evidence", "classify", "own_failure", "refused_growth"]
 
 TRAP_CODES = (
     "stack-overflow", "memory-out-of-bounds", "heap-misaligned", "table-out-of-bounds", "indirect-call-to-null",
@@ -84,50 +84,6 @@ def classify(error: int | None, trap: int | None, evidence: Evidence) -> BaseExc
     return _from_code(code, message, frames, evidence)
 
 
-_COMPONENT_TRAPS = (
-    ("all fuel consumed", "out-of-fuel"),
-    ("wasm trap: interrupt", "interrupt"),
-    ("call stack exhausted", "stack-overflow"),
-    ("out of bounds memory access", "memory-out-of-bounds"),
-    ("undefined element: out of bounds table access", "table-out-of-bounds"),
-    ("uninitialized element", "indirect-call-to-null"),
-    ("indirect call type mismatch", "bad-signature"),
-    ("integer overflow", "integer-overflow"),
-    ("integer divide by zero", "integer-division-by-zero"),
-    ("invalid conversion to integer", "bad-conversion-to-integer"),
-    ("`unreachable` instruction executed", "unreachable"),
-    ("cannot enter component instance", "cannot-enter-instance"),
-    ("cannot leave component instance", "cannot-leave-instance"),
-)
-
-
-def classify_component(error: int | None, evidence: Evidence) -> BaseException:
-    """Return the exception that ended a call into a component, freeing ``error``.
-
-    A component's trap has no code, only a message (F11): this is the one place where a message decides, and
-    what is not known is a breach of the canonical ABI, which only a guest commits.
-    """
-    message = ""
-    frames: tuple[Frame, ...] = ()
-    if error is not None:
-        frames = _frames_of(lib.wasmtime_error_wasm_trace, error)
-        message = take_error(error)
-    ours = own_failure(evidence.door)
-    if ours is not None:
-        return ours
-    for text, code in _COMPONENT_TRAPS:
-        if text in message:
-            return _from_code(code, message, frames, evidence)
-    causes = [line.strip() for line in message.splitlines() if line.strip()]
-    reason = printable(
-        causes[-1].partition(": ")[2] if causes and causes[-1][:1].isdigit() else causes[-1] if causes else ""
-    )
-    # An allocator that was refused memory gives the canonical ABI a pointer to nowhere.
-    refused = _refused_growth("unreachable", evidence) if "realloc" in reason else None
-    text = f"the guest trapped: {reason or 'for no known reason'}{_where(frames)}"
-    return refused or GuestTrap(text, code="abi", frames=frames)
-
-
 def own_failure(door: Door) -> BaseException | None:
     """Take what a host function raised, or why the call was stopped; ``None`` when neither is so."""
     failure, door.failure = door.failure, None
@@ -158,12 +114,12 @@ def _from_code(code: str | None, message: str, frames: tuple[Frame, ...], eviden
             )
         case None:
             return AegisInternalError(f"the engine failed: {printable(message, 400)}")
-    return _refused_growth(code, evidence) or GuestTrap(
+    return refused_growth(code, evidence) or GuestTrap(
         f"the guest trapped: {_TEXTS.get(code, code.replace('-', ' '))}{_where(frames)}", code=code, frames=frames
     )
 
 
-def _refused_growth(code: str, evidence: Evidence) -> AegisError | None:
+def refused_growth(code: str, evidence: Evidence) -> AegisError | None:
     """A refused growth is told only to the guest (F28); full to the last page, a trap is its answer."""
     if code not in ("unreachable", "memory-out-of-bounds", "table-out-of-bounds"):
         return None

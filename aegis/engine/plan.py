@@ -38,7 +38,7 @@ class BasePlan:
     """
 
     __slots__ = (
-        "bounded", "code", "code_pointer", "config", "counted", "engine", "engine_pointer", "entries", "fuel",
+        "bounded", "calls_python", "code", "code_pointer", "config", "counted", "engine", "engine_pointer", "entries", "fuel",
         "limiter", "limiter_at_rest", "limits", "memory_cap", "table_cap", "ticks", "ticks_number",
     )  # fmt: skip
 
@@ -68,6 +68,8 @@ class BasePlan:
         self.entries: dict[str, Any] = {}
         self.bounded = limits.fuel is not None and limits.timeout is not None and not self.counted
         """Whether a guest without host functions ends by itself, and calls nobody."""
+        self.calls_python = self.counted
+        """Whether Python runs during calls even of a guest without host functions."""
 
     def _limiter(self) -> tuple[Any, ...]:
         limits = self.limits

@@ -30,7 +30,7 @@ from aegis.names import printable
 from aegis.values import FuncType, HostFunction
 from aegis.wasm.binary import PAGE, GlobalType
 
-__all__ = ["PoolExhausted", "Store"]
+__all__ = ["NativeType", "PoolExhausted", "Store"]
 
 _EXTERN = 32
 
@@ -85,7 +85,7 @@ _VALUE_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 _VALUE_CTYPES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "f32": ctypes.c_float, "f64": ctypes.c_double}
 
 
-class _NativeType:
+class NativeType:
     """The engine's image of a signature; freed with the last plan that refers to it."""
 
     __slots__ = ("pointer",)
@@ -171,8 +171,8 @@ class Store:
         token = self.token
         ticker.tokens[id(token)] = token
         try:
-            if functions or not plan.bounded:
-                self._calls_python = bool(functions) or plan.counted
+            if functions or plan.calls_python or not plan.bounded:
+                self._calls_python = bool(functions) or plan.calls_python
                 self._watch()
                 if plan.counted:
                     self.account = Account(plan.limits.memory, door)
@@ -249,7 +249,7 @@ class Store:
             self._callbacks[function.type] = callback  # the engine calls it as long as the store lives
             native = types.get(function.type)
             if native is None:
-                native = types[function.type] = _NativeType(function.type)
+                native = types[function.type] = NativeType(function.type)
             at = base + n * _EXTERN + 8
             lib.wasmtime_func_new_unchecked(self.context, native.pointer, callback, slot, None, at)
         return array

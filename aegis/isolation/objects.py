@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from aegis.engine.component.release import drop_object, release
+from aegis.component.release import drop_object, release
 from aegis.errors import CallError, QuotaExceeded
 from aegis.isolation.wire import Broken
 from aegis.wit.types import Resource, WitType

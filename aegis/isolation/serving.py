@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aegis.engine.component.trampoline import ImportedFunction, refit
-from aegis.engine.convert.shape import Unfit
+from aegis.component.fit import Unfit
 from aegis.engine.trampoline import fit_result
 from aegis.errors import AegisError, CallError, HostError
 from aegis.isolation.codec import Signature, is_single

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.engine.abi import coerce
 from aegis.engine.caller import Elsewhere
 from aegis.engine.classify import own_failure
-from aegis.engine.convert.shape import Unfit, fit_arguments
+from aegis.component.fit import Unfit, fit_arguments
 from aegis.engine.threads import MAIN, NESTED, where
 from aegis.engine.ticker import ticker
 from aegis.errors import (

@@ -231,7 +231,7 @@ def _dummy(folder: Path, wit: str) -> bytes:
 @given(typed_values())
 def test_plain_python_for_a_value_is_taken_for_it(typed: tuple[WitType, Any]) -> None:
     """Oracle: what is told, evaluated and made fit for the type, is the value."""
-    from aegis.engine.convert.shape import fit
+    from aegis.component.fit import fit
 
     of, value = typed
     script = Script(typed=False)

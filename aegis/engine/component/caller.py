@@ -8,11 +8,11 @@ from struct import error as struct_error
 from typing import Any
 
 from aegis.engine.caller import IN_TIME, around, make_closure
-from aegis.engine.convert.keys import MOST_PARTS_KEPT, images_of, parts_of
+from aegis.component.keys import MOST_PARTS_KEPT, images_of, parts_of
 from aegis.engine.convert.layout import SLOT, Arena
 from aegis.engine.convert.lift import result_lifting_of
 from aegis.engine.convert.lower import Lowering, lowering_of
-from aegis.engine.convert.shape import Unfit, fit_arguments
+from aegis.component.fit import Unfit, fit_arguments
 from aegis.engine.native import lib, number, pointer
 from aegis.errors import CallError
 from aegis.memo import memoised

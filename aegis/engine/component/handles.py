@@ -13,8 +13,8 @@ from contextlib import suppress
 from ctypes import c_void_p
 from typing import Any, NamedTuple
 
-from aegis.engine.component.release import drop_object, release
-from aegis.engine.convert.shape import Unfit
+from aegis.component.release import drop_object, release
+from aegis.component.fit import Unfit
 from aegis.engine.native import lib, pointer, take_error
 from aegis.errors import AegisInternalError, CallError, QuotaExceeded
 from aegis.names import printable

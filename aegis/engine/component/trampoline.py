@@ -16,12 +16,12 @@ from struct import Struct
 from struct import error as struct_error
 from typing import Any, NamedTuple
 
-from aegis.engine.component.release import owns
-from aegis.engine.convert.keys import images_of
+from aegis.component.release import owns
+from aegis.component.keys import images_of
 from aegis.engine.convert.layout import FORMATS, KINDS, SLOT, Arena
 from aegis.engine.convert.lift import lifting_of
 from aegis.engine.convert.lower import result_lowering_of, scalar_expression, scalar_scope
-from aegis.engine.convert.shape import Unfit, fit
+from aegis.component.fit import Unfit, fit
 from aegis.engine.door import Door
 from aegis.engine.missing import MissingFunction
 from aegis.engine.native import lib, pointer, windows

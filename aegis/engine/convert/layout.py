@@ -11,7 +11,7 @@ from array import array
 from struct import pack_into
 from typing import NamedTuple
 
-from aegis.engine.convert.keys import MOST_PARTS_KEPT, parts_of
+from aegis.component.keys import MOST_PARTS_KEPT, parts_of
 from aegis.errors import AegisInternalError
 from aegis.memo import memoised
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType

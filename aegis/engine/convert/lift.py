@@ -14,7 +14,7 @@ from ctypes import c_char
 from struct import Struct
 from typing import Any, NamedTuple, NoReturn
 
-from aegis.engine.convert.keys import MOST_PARTS_KEPT, parts_of
+from aegis.component.keys import MOST_PARTS_KEPT, parts_of
 from aegis.engine.convert.layout import FORMATS, SLOT, layout_of
 from aegis.engine.native import peek, windows
 from aegis.memo import memoised

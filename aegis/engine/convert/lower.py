@@ -1,7 +1,7 @@
 """Lowering: source that writes Python values into an arena, in the engine's form.
 
 The source is optimistic. A view refuses what is out of range, an attribute that is not there raises, and
-whoever runs the source then asks :mod:`~aegis.engine.convert.shape` what was wrong. Nothing is ever cut.
+whoever runs the source then asks :mod:`~aegis.component.fit` what was wrong. Nothing is ever cut.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from aegis.engine.convert.keys import MOST_PARTS_KEPT, parts_of
+from aegis.component.keys import MOST_PARTS_KEPT, parts_of
 from aegis.engine.convert.layout import FORMATS, SLOT, Arena, Layout, address_of, layout_of
-from aegis.engine.convert.scalars import bad_bool, bad_char, exact, octets_of, single
-from aegis.engine.convert.shape import Unfit, as_list, as_tuple
+from aegis.component.scalars import bad_bool, bad_char, exact, octets_of, single
+from aegis.component.fit import Unfit, as_list, as_tuple
 from aegis.memo import memoised
 from aegis.wit.flags import COMBINATIONS_KEPT
 from aegis.wit.images import nullable

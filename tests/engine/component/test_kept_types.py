@@ -14,7 +14,7 @@ import pytest
 from aegis import Aegis
 from aegis.engine import caller, trampoline
 from aegis.engine.component.caller import _maker
-from aegis.engine.convert.keys import MOST_PARTS_KEPT, parts_of
+from aegis.component.keys import MOST_PARTS_KEPT, parts_of
 from aegis.engine.convert.layout import layout_of
 from aegis.engine.convert.lift import lifting_of, result_lifting_of
 from aegis.engine.convert.lower import lowering_of, result_lowering_of

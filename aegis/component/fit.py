@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from aegis.engine.convert.scalars import NO_LISTS, exact, octets, single
+from aegis.component.scalars import NO_LISTS, exact, octets, single
 from aegis.errors import CallError
 from aegis.names import near, printable
 from aegis.wit.images import nullable

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from struct import Struct
 from typing import Any
 
-from aegis.engine.convert.layout import Arena, layout_of
-
-__all__ = ["NO_LISTS", "bad_bool", "bad_char", "exact", "octets", "octets_of", "single"]
+__all__ = ["NO_LISTS", "bad_bool", "bad_char", "exact", "octets", "scalar", "scalar_names", "single"]
 
 NO_LISTS = (str, Mapping, set, frozenset)
 """Classes of iterables that are never taken for a list: text, and collections without an order or with keys."""
@@ -48,22 +46,6 @@ def single(value: Any) -> float:
     return made
 
 
-_OCTET = layout_of("u8")
-
-
-def octets_of(value: Any, keep: list[Any], door: Any) -> tuple[int, int]:
-    """Lower ``list<u8>`` from ``bytes``, another buffer, or a sequence of integers."""
-    data = value if value.__class__ is bytes else octets(value)
-    count = len(data)
-    if not count:
-        return 0, 0
-    door.charge(count)
-    arena = Arena(_OCTET, count)
-    arena.buffer[8::32] = data
-    keep.append(arena)
-    return count, arena.base
-
-
 def octets(value: Any) -> bytes:
     """Return a buffer, or a sequence of integers, as bytes; raise ``TypeError`` or ``ValueError`` for others."""
     try:
@@ -74,3 +56,24 @@ def octets(value: Any) -> bytes:
         if isinstance(value, NO_LISTS) or not hasattr(value, "__len__"):
             raise
         return bytes(list(value))
+
+
+_LARGEST_SINGLE = 3.4028234663852886e38
+
+
+def scalar(of: str, x: str) -> str:
+    """Return the expression that makes of the variable ``x`` a number that a view of ``of`` checks, or refuses."""
+    if of == "bool":
+        return f"(1 if {x} is True else 0 if {x} is False else bad_bool({x}))"
+    if of == "char":
+        return f"(ord({x}) if {x}.__class__ is str and not '\\ud800' <= {x} <= '\\udfff' else bad_char({x}))"
+    if of == "f64":
+        return f"({x} if {x}.__class__ is float else exact({x}))"
+    if of == "f32":
+        return f"({x} if {x}.__class__ is float and -{_LARGEST_SINGLE} <= {x} <= {_LARGEST_SINGLE} else single({x}))"
+    return x
+
+
+def scalar_names() -> dict[str, Any]:
+    """Return the names that :func:`scalar` uses."""
+    return {"exact": exact, "single": single, "bad_bool": bad_bool, "bad_char": bad_char}

@@ -1,0 +1,295 @@
+"""Linking: what creating a store of one component needs, worked out once, and the instantiation of its core modules.
+
+A plan belongs to a component under given limits and bindings, and serves every sandbox of it: what a host function
+does comes from the store that calls it, not from the plan.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aegis.component.abi import core_type
+from aegis.component.artifact import Component
+from aegis.component.call import Callee, ComponentEntry
+from aegis.component.program import CoreExport, CoreItem, Imported, Lifted, Lowered, Options
+from aegis.component.state import EXTERN, ComponentState
+from aegis.component.trampoline import SLOT_BITS, Body, guest_body, host_body, native_callback, resource_body
+from aegis.component.world import (
+    ImportedFunction,
+    Lacking,
+    Typing,
+    check_export,
+    imported_functions,
+    nothing_lacks,
+    typed_export,
+)
+from aegis.engine.config import EngineConfig
+from aegis.engine.native import lib, number, pointer
+from aegis.engine.plan import BasePlan
+from aegis.engine.store import NativeType
+from aegis.errors import AegisInternalError, CallError
+from aegis.limits import Limits
+from aegis.names import printable
+from aegis.values import FuncType
+from aegis.wit.types import Borrow, Function, Interface, Own, WitType, children
+
+__all__ = ["ComponentPlan", "ContextPlan", "LinkSpace"]
+
+_func_new, _export_get = lib.wasmtime_func_new_unchecked, lib.wasmtime_instance_export_get
+_instance_new = lib.wasmtime_instance_new
+_INSTANCE = 16
+_SPACES_KEPT = 16
+_RESOURCE_TYPES = {
+    "new": FuncType(("i32",), ("i32",)), "rep": FuncType(("i32",), ("i32",)), "drop": FuncType(("i32",), ()),
+}  # fmt: skip
+
+
+class ContextPlan(NamedTuple):
+    """The canonical options of one component instance; ``raw``: for values of another component instance."""
+
+    instance: int
+    options: Options
+    raw: bool
+
+
+class _Step(NamedTuple):
+    """The instantiation of one core module: the offset of its imports in the space for all, and their kinds."""
+
+    number: int
+    offset: int
+    count: int
+    functions: tuple[tuple[int, int], ...]
+    """Imports that are trampolines: their places among the imports, and their numbers."""
+    exports: tuple[tuple[int, CoreExport], ...]
+
+
+class LinkSpace:
+    """Native space for linking one store: all imports, all core instances, and the arguments that point to them."""
+
+    __slots__ = ("_imports", "base", "instances", "steps")
+
+    def __init__(self, plan: ComponentPlan) -> None:
+        total = sum(step.count for step in plan.linking)
+        self._imports = (ctypes.c_char * (EXTERN * max(1, total)))()
+        self.instances = (ctypes.c_char * (_INSTANCE * max(1, len(plan.linking))))()
+        self.base = ctypes.addressof(self.instances)
+        start = ctypes.addressof(self._imports)
+        self.steps = [self._arguments(plan, step, start + EXTERN * step.offset) for step in plan.linking]
+
+    def _arguments(self, plan: ComponentPlan, step: _Step, at: int) -> tuple[Any, ...]:
+        functions = [(plan.native_type(k), k, at + EXTERN * n + 8) for n, k in step.functions]
+        exports = []
+        for n, item in step.exports:
+            raw, length = plan.raw_names[item.name]
+            exports.append((pointer(self.base + _INSTANCE * item.step), raw, length, pointer(at + EXTERN * n), item))
+        code = plan.code.parts[plan.program.steps[step.number].module].pointer or 0
+        return functions, exports, pointer(code), pointer(at), number(step.count), pointer(
+            self.base + _INSTANCE * step.number
+        )  # fmt: skip
+
+
+class ComponentPlan(BasePlan):
+    """Ready arguments for stores of ``component``; ``typed`` gives its functions the Python classes of their values."""
+
+    __slots__ = (
+        "__weakref__", "_bodies", "_native_types", "_spaces", "artifact", "callback", "callees", "calls_python", "contexts",
+        "functions", "hosted", "homes", "keys", "linking", "memory_exports", "numbers", "program", "raw_names",
+        "trampoline_contexts", "typed",
+    )  # fmt: skip
+
+    def __init__(
+        self, component: Component, config: EngineConfig, limits: Limits, typed: Typing,
+        lacking: Lacking = nothing_lacks,
+    ) -> None:  # fmt: skip
+        memories = component.anatomy.memories(limits.memories or 1 << 16)
+        tables = component.anatomy.tables(limits.tables or 1 << 16)
+        super().__init__(component, config, limits, memories, tables)
+        self.artifact, self.typed = component, typed
+        self.program = program = component.program
+        self.functions = imported_functions(component, typed, lacking)
+        self.calls_python = bool(program.trampolines) or self.counted
+        self.hosted = tuple(of.instance is None for of in program.resources)
+        self.homes = tuple(of.instance for of in program.resources)
+        self.numbers, self.keys = _numbered(component)
+        self.contexts: list[ContextPlan] = []
+        self.callees: list[Callee] = []
+        self.raw_names: dict[str, tuple[Any, Any]] = _Names()
+        self.memory_exports = component.memory_exports
+        self.linking = list(self._link())
+        self._native_types: dict[FuncType, NativeType] = {}
+        self._spaces: list[LinkSpace] = []
+        self._bodies: list[Body | None] = [None] * len(program.trampolines)
+        self.callback = native_callback(self._bodies, self._body, self._called)
+
+    def _link(self) -> Any:
+        offset = 0
+        for n, step in enumerate(self.program.steps):
+            functions = tuple((place, item) for place, item in enumerate(step.imports) if isinstance(item, int))
+            exports = tuple((place, item) for place, item in enumerate(step.imports) if isinstance(item, CoreExport))
+            yield _Step(n, offset, len(step.imports), functions, exports)
+            offset += len(step.imports)
+
+    # -- native space --------------------------------------------------------------------------
+
+    def take_space(self) -> LinkSpace:
+        """Return space for linking, that of an ended store if there is one."""
+        try:
+            return self._spaces.pop()
+        except IndexError:
+            return LinkSpace(self)
+
+    def give_back(self, space: LinkSpace) -> None:
+        """Keep the space of an ended store for the next one."""
+        if len(self._spaces) < _SPACES_KEPT:
+            self._spaces.append(space)
+
+    def native_type(self, trampoline: int) -> Any:
+        """Return the engine's image of a trampoline's type."""
+        of = self.program.trampolines[trampoline]
+        signature = core_type(of.function.type, lowered=True) if isinstance(of, Lowered) else _RESOURCE_TYPES[of.operation]
+        made = self._native_types.get(signature)
+        if made is None:
+            made = self._native_types[signature] = NativeType(signature)
+        return made.pointer
+
+    def make_function(self, state: ComponentState, trampoline: int, target: int) -> None:
+        """Write the ``wasmtime_func_t`` of a trampoline of one store to the address ``target``."""
+        env = state.slot << SLOT_BITS | trampoline
+        _func_new(state.context, self.native_type(trampoline), self.callback, env, None, target)
+
+    def vanished(self, name: str) -> BaseException:
+        """Return the error for an export that the engine does not find."""
+        return AegisInternalError(f"the core export {printable(name)!r} vanished")
+
+    # -- trampolines ---------------------------------------------------------------------------
+
+    def context(self, instance: int, options: Options, *, raw: bool) -> int:
+        """Return the index of a context; equal ones are one."""
+        wanted = ContextPlan(instance, options._replace(post_return=None), raw)
+        if wanted in self.contexts:
+            return self.contexts.index(wanted)
+        self.contexts.append(wanted)
+        return len(self.contexts) - 1
+
+    def _body(self, trampoline: int) -> Body:
+        of = self.program.trampolines[trampoline]
+        if not isinstance(of, Lowered):
+            return resource_body(of, self)
+        if isinstance(of.function, Lifted):
+            lifted = of.function
+            callee = Callee(
+                lifted, lifted.type, self.context(lifted.instance, lifted.options, raw=True), None, raw=True
+            )
+            self.callees.append(callee)
+            context = self.context(of.instance, of.options, raw=True)
+            return guest_body(of, context, len(self.callees) - 1, self.entering(lifted.instance, of.instance))
+        index = self._index(of.function)
+        context = self.context(of.instance, of.options, raw=False)
+        return host_body(self.functions[index], index, of, context, self.numbers)
+
+    def _index(self, function: Imported) -> int:
+        for n, known in enumerate(self.functions):
+            if known.interface == function.interface and known.name == function.name:
+                return n
+        raise AegisInternalError(f"the component has no import {printable(function.name)!r}")
+
+    def _called(self, trampoline: int) -> str:
+        of = self.program.trampolines[trampoline]
+        if isinstance(of, Lowered) and isinstance(of.function, Imported):
+            return str(self.functions[self._index(of.function)])
+        return f"resource.{of.operation}" if not isinstance(of, Lowered) else "a function of another component"
+
+    def entering(self, instance: int, caller: int | None) -> tuple[int, ...]:
+        """Return the instances that a call enters (CanonicalABI.md, ``entering_set``)."""
+        inside = set(self._around(caller))
+        return tuple(n for n in self._around(instance) if n not in inside)
+
+    def _around(self, instance: int | None) -> list[int]:
+        found = []
+        while instance is not None:
+            found.append(instance)
+            instance = self.program.parents[instance]
+        return found
+
+    # -- exports -------------------------------------------------------------------------------
+
+    def entry(self, name: Any) -> ComponentEntry:
+        """Return what calling the export ``name`` needs; raise ``CallError`` when it cannot be called.
+
+        ``name`` is a function of the world, or ``interface#function``; the interface's version may be left
+        out where it is plain which is meant. With an attribute ``table``, its values are of the classes there.
+        """
+        made: ComponentEntry | None = self.entries.get(name)
+        if made is None:
+            interface, function, typed = typed_export(self.artifact, name, self.typed)
+            made = self.entries[name] = ComponentEntry(str(name), self._callee(interface, function, typed))
+        return made
+
+    def _callee(self, interface: str, function: str, typed: Function) -> Callee:
+        owner: Any = self.program.exports.get(interface, {}) if interface else self.program.exports
+        lifted = owner.get(function) if isinstance(owner, Mapping) else None
+        if not isinstance(lifted, Lifted):
+            raise CallError(
+                f"the export {printable(f'{interface}#{function}' if interface else function)!r} is no function of the "
+                "component's own: it exports again what the host provides"
+            )
+        context = self.context(lifted.instance, lifted.options, raw=False)
+        return Callee(lifted, typed, context, self.numbers, raw=False)
+
+    def check(self, interface: str, function: str, table: Interface) -> None:
+        """Raise ``LinkError`` unless an exported function is of the type that bindings say."""
+        check_export(self.artifact, interface, function, table)
+
+
+class _Names(dict[str, tuple[Any, Any]]):
+    """Names as arguments of the engine's functions: the bytes and their length."""
+
+    def __missing__(self, name: str) -> tuple[Any, Any]:
+        raw = name.encode()
+        made = self[name] = ctypes.c_char_p.from_param(raw), number(len(raw))
+        return made
+
+
+def _numbered(component: Component) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the program's number of each resource of the world by its key, and the key of each number.
+
+    Both descriptions of the same functions are walked in step. A resource in no function's type is never passed.
+    """
+    world, program = component.world, component.program
+    numbers = [-1] * len(world.resources)
+    keys = [-1] * len(program.resources)
+    for ours, theirs in _pairs(component):
+        stack: list[tuple[Any, Any]] = [*zip(_types(ours), _types(theirs), strict=True)]
+        while stack:
+            a, b = stack.pop()
+            if isinstance(a, (Own, Borrow)):
+                numbers[a.resource.key], keys[b.resource.key] = b.resource.key, a.resource.key
+            stack += zip(children(a), children(b), strict=True)
+    return tuple(numbers), tuple(keys)
+
+
+def _types(of: Function) -> Sequence[WitType]:
+    return [*(t for _, t in of.params), *(() if of.result is None else (of.result,))]
+
+
+def _pairs(component: Component) -> Any:
+    """Yield the world's type of each imported and exported function, with the program's."""
+    program, world = component.program, component.world
+    imported = {(f.interface, f.name): f.type for f in program.imported}
+    for name, item in world.imports.items():
+        functions = {name: item} if isinstance(item, Function) else item.functions
+        for member, function in functions.items():
+            known = imported.get(("" if isinstance(item, Function) else name, member))
+            if known is not None:
+                yield function, known
+    for name, item in world.exports.items():
+        exported = program.exports.get(name)
+        if isinstance(item, Function):
+            if not isinstance(exported, Mapping) and exported is not None:
+                yield item, exported.type
+            continue
+        for member, function in item.functions.items():
+            if isinstance(exported, Mapping) and member in exported:
+                yield function, exported[member].type

@@ -1,0 +1,490 @@
+"""Lowering: source that writes values as core values and into linear memory (CanonicalABI.md, "Storing").
+
+It works in two phases. The first converts and checks everything on the host's side: numbers are packed, strings are
+encoded, lists become blocks of bytes. A value that does not fit fails there, before the guest was asked for anything,
+and can be made fit and tried again. The second phase asks the guest's realloc for space and copies the blocks, in the
+specification's order of reallocations: a list before the strings and lists in it.
+
+A block with addresses in it has *holes* until the second phase: a hole is the offset of a pointer and a length in its
+block, the function that places the data behind them, and the data.
+
+The source uses ``cx``, the context of the call (:class:`~aegis.component.state.Context`).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from functools import cache
+from struct import Struct
+from typing import Any, TypeAlias
+
+from aegis.component.abi import FORMATS, align_up, case_types, discriminant_size, flat, has_pointers, layout, parts
+from aegis.component.abi import payload_offset as payload_at
+from aegis.component.fit import Unfit, as_list, as_tuple
+from aegis.component.keys import images_of
+from aegis.component.scalars import exact, octets, scalar, scalar_names, single
+from aegis.component.source import Source
+from aegis.component.strings import PLACERS, RAW_PLACERS, encode_text
+from aegis.component.traps import unaligned
+from aegis.wit.images import nullable
+from aegis.wit.naming import snake
+from aegis.wit.types import (
+    Borrow,
+    Enum,
+    Flags,
+    List,
+    Option,
+    Own,
+    Record,
+    Result,
+    Variant,
+    WitType,
+)
+from aegis.wit.values import Err, Ok, Some
+
+__all__ = ["Lower", "fill", "store_at"]
+
+_PIECE, _NUMBERS = 1 << 12, 1 << 16
+"""Elements that are converted between two looks at the deadline: of any type, and of numbers."""
+_DEEP = 12
+"""Options and the like in each other in one function; CPython allows some ninety levels of indentation."""
+_INTEGERS = {1: "B", 2: "H", 4: "I"}
+_SLOT = 16
+"""Bytes of ``wasmtime_val_raw_t``."""
+_SIZES = {"b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "f": 4, "q": 8, "Q": 8, "d": 8}
+_RANGES = {"s8": (-128, 127), "u8": (0, 255), "s16": (-32768, 32767), "u16": (0, 65535)}
+_PAIR = Struct("<II").pack_into
+_NUMERIC = frozenset(FORMATS) - {"bool", "char"}
+
+Hole: TypeAlias = "tuple[int, Callable[[Any, Any], tuple[int, int]], Any]"
+
+
+class Lower(Source):
+    """Source that lowers: :attr:`lines` is the first phase, :attr:`later` the second."""
+
+    def __init__(self, encoding: str, **options: Any) -> None:
+        super().__init__(encoding, **options)
+        self.later: list[str] = []
+        self.formats: dict[str, None] = {}
+        self._conditional: list[str] | None = None
+        """Blocks that only some cases of the variant around have; ``None`` outside of variants."""
+        self.uses(**scalar_names(), encode=encode_text, Unfit=Unfit, unfit=_unfit)
+
+    # -- core values ------------------------------------------------------------------------------
+
+    def put(self, form: str, slot: int, expression: str) -> None:
+        """Write a core value through the view of its format."""
+        self.say(f"{self.view(form)}[{slot * _SLOT // _SIZES[form]}] = {expression}")
+
+    def view(self, form: str) -> str:
+        """Return the name of the view of core values that has the format ``form``."""
+        self.formats[form] = None
+        return f"v{form}"
+
+    def flat_value(self, of: WitType, value: str, slot: int) -> int:
+        """Write ``value``, an expression, to core values from ``slot`` on; return the slot behind it."""
+        match of:
+            case "string" | List():
+                self._flat_block(of, value, slot)
+                return slot + 2
+            case str():
+                form, expression = self._core_scalar(of, value)
+                self.put(form, slot, expression)
+                return slot + 1
+            case Own() | Borrow() | Enum() | Flags():
+                self.put("I", slot, self._small(of, value))
+                return slot + 1
+        cases = case_types(of)
+        if cases is not None:
+            self._flat_cases(of, self.variable(value), slot)
+            return slot + len(flat(of))
+        for part, item in self._parts(of, value):
+            slot = self.flat_value(part, item, slot)
+        return slot
+
+    def _flat_block(self, of: WitType, value: str, slot: int) -> None:
+        """Convert a string or list now; place it, and write its address and length, in the second phase."""
+        block, address = self.fresh("b"), slot * _SLOT // 4
+        place, expression = self._block(of, value)
+        self.say(f"{block} = {expression}")
+        view = self.view("I")
+        lines = [f"{view}[{address}], {view}[{address + 4}] = {place}(cx, {block})"]
+        if self._conditional is not None:  # only some cases of a variant have it
+            self._conditional.append(block)
+            lines = [f"if {block} is not None:", f"    {lines[0]}"]
+        self.later += lines
+
+    def _flat_cases(self, of: WitType, value: str, slot: int) -> None:
+        outer = self._conditional
+        self._conditional = mine = []
+        before = len(self.lines)
+        count = len(flat(of))
+        for number, (condition, payload, inner) in enumerate(self._cases(of, value)):
+            self.say(f"{'elif' if number else 'if'} {condition}:")
+            self.indent += 1
+            self.put("I", slot, str(number))
+            # Slots that the payload does not fill are zero, and so are the higher halves of those it fills in part.
+            for n in range(slot + 1, slot + count):
+                self.put("Q", n, "0")
+            if inner is not None:
+                self.flat_value(inner, payload, slot + 1)
+            self.indent -= 1
+        self.say(f"else: unfit({value})")
+        if mine:
+            self.lines.insert(before, "    " * self.indent + " = ".join([*mine, "None"]))
+        if outer is not None:
+            outer += mine
+        self._conditional = outer
+
+    def _core_scalar(self, of: str, value: str) -> tuple[str, str]:
+        """Return the format of the whole core value, and the expression that it takes."""
+        if of in _RANGES:
+            low, high = _RANGES[of]
+            x = self.variable(value)
+            return "i" if low else "I", f"{x} if {low} <= {x} <= {high} else unfit({x})"
+        form = "I" if of == "bool" else FORMATS[of]
+        return form, scalar(of, self.variable(value) if of in ("bool", "char", "f32", "f64") else value)
+
+    # -- small values, cases, parts ---------------------------------------------------------------
+
+    def _small(self, of: WitType, value: str) -> str:
+        """Return the integer of a handle, an enum or flags."""
+        match of:
+            case Own(resource):
+                return self.variable_of(f"cx.lower_own({self.number(resource)}, {value})")
+            case Borrow(resource):
+                return self.variable_of(f"cx.lower_borrow({self.number(resource)}, {value})")
+        if self.raw:
+            return value
+        assert isinstance(of, (Enum, Flags))
+        assert of.python is not None
+        if isinstance(of, Enum):
+            return f"{self.name({of.python(case): n for n, case in enumerate(of.cases)})}[{value}]"
+        x = self.variable(value)
+        bits = self.fresh()
+        self.say(f"{bits} = {x}._value_ if {x}.__class__ is {self.name(of.python)} else unfit({x})")
+        self.say(f"if not 0 <= {bits} <= {(1 << len(of.names)) - 1}: unfit({x})")
+        return bits
+
+    def variable_of(self, expression: str) -> str:
+        """Evaluate an expression that has an effect, now."""
+        made = self.fresh("h")
+        self.say(f"{made} = {expression}")
+        return made
+
+    def _parts(self, of: WitType, value: str) -> list[tuple[WitType, str]]:
+        """Return the fields of a record or the elements of a tuple, each with its expression."""
+        if isinstance(of, Record) and not self.raw:
+            x = self.variable(value)
+            return [(t, f"{x}.{snake(name)}") for name, t in of.fields]
+        types = parts(of)
+        names = [self.fresh() for _ in types]
+        x = self.variable(value)
+        if not self.raw:
+            self.uses(as_tuple=as_tuple)
+            x = f"{x} if {x}.__class__ is tuple else as_tuple({x})"
+        self.say(f"{', '.join(names)}, = {x}")
+        return list(zip(types, names, strict=True))
+
+    def _cases(self, of: WitType, x: str) -> list[tuple[str, str, WitType | None]]:
+        """Return for each case the condition that ``x`` is of it, the payload's expression, and the payload's type."""
+        types = case_types(of) or ()
+        if self.raw:
+            return [(f"{x}[0] == {n}", f"{x}[1]", t) for n, t in enumerate(types)]
+        match of:
+            case Option(element):
+                if nullable(element):
+                    self.uses(Some=Some)
+                    return [(f"{x} is None", "", None), (f"{x}.__class__ is Some", f"{x}.value", element)]
+                return [(f"{x} is None", "", None), ("True", x, element)]
+            case Result(ok, err):
+                self.uses(Ok=Ok, Err=Err)
+                bad = f"isinstance({x}, Err)"
+                return [
+                    (f"{x}.__class__ is Ok{self._no_payload(ok, x)}", f"{x}.value", ok),
+                    (f"{bad}{self._no_payload(err, x)}", f"{x}.value", err),
+                ]
+        assert isinstance(of, Variant)
+        assert of.python is not None
+        return [
+            (f"{x}.__class__ is {self.name(cls)}", f"{x}.value", t) for cls, t in zip(of.python, types, strict=True)
+        ]
+
+    @staticmethod
+    def _no_payload(of: WitType | None, x: str) -> str:
+        return f" and {x}.value is None" if of is None else ""
+
+    # -- blocks: what a pointer points to ---------------------------------------------------------
+
+    def _block(self, of: WitType, value: str) -> tuple[str, str]:
+        """Return the name of the function that places a block, and the expression that makes one of ``value``."""
+        if of == "string":
+            place = self._place_text()
+            return place, value if self.raw else f"encode({value})"
+        assert isinstance(of, List)
+        element = of.element
+        if element == "u8":
+            self.uses(place_bytes=_place_bytes, bytes_of=_bytes_of)
+            return "place_bytes", f"bytes_of(cx, {value})"
+        self.uses(place_list=_place_list)
+        if isinstance(element, str) and element in _NUMERIC:
+            return "place_list", f"{self.name(_numbers(element))}(cx, {value})"
+        made = self.helper(("list", of, images_of((of,))), "cx, values", lambda: self._elements(element))
+        if has_pointers(element):
+            self.uses(place_list=_place_list, place_filled=_place_filled)
+            return "place_filled", f"{made}(cx, {value})"
+        return "place_list", f"{made}(cx, {value})"
+
+    def _place_text(self) -> str:
+        self.uses(place_text=(RAW_PLACERS if self.raw else PLACERS)[self.encoding])
+        return "place_text"
+
+    def _elements(self, element: WitType) -> None:
+        """Write the first phase of a list: its elements packed one after the other, their holes in a list."""
+        of, holes = layout(element), has_pointers(element)
+        self.uses(as_list=as_list, sized=_sized)
+        self.say("values = as_list(values)")
+        self.say(f"block = sized(cx, len(values), {of.size})")
+        if holes:
+            self.say("holes = []")
+        self.say("at = 0; look = cx.door.look_at_time")
+        self.say("for x in values:")
+        self.indent = 2
+        self.say(f"if not at % {_PIECE * of.size}: look()")
+        self._pack_into("block", "at", element, "x")
+        self.say(f"at += {of.size}")
+        self.indent = 1
+        self.say(f"return block, {of.align}, len(values){', holes' if holes else ''}")
+
+    # -- linear memory ----------------------------------------------------------------------------
+
+    def packed(self, of: WitType, value: str) -> None:
+        """Convert ``value`` to the variable ``block``, with its holes in ``holes``."""
+        self.say(f"block = bytearray({layout(of).size}); holes = []")
+        self._pack_into("block", "0", of, value)
+
+    def _pack_into(self, block: str, at: str, of: WitType, value: str) -> None:
+        leaves = self.leaves(of, value, at, 0, 0)
+        pack = self.name(Struct(self._format(of)).pack_into)
+        self.say(f"{pack}({block}, {at}, {', '.join(leaves)})")
+
+    def _format(self, of: WitType) -> str:
+        at, form = 0, "<"
+        for code, offset, size in self._shape(of, 0, 0):
+            form += f"{offset - at}x" if offset > at else ""
+            form += code
+            at = offset + size
+        return form
+
+    def _shape(self, of: WitType, at: int, depth: int) -> list[tuple[str, int, int]]:
+        """Return format, offset and size of each leaf that :meth:`leaves` gives."""
+        match of:
+            case "string" | List():
+                return [("8x", at, 8)]
+            case str():
+                return [(FORMATS[of], at, layout(of).size)]
+            case Own() | Borrow():
+                return [("I", at, 4)]
+            case Enum() | Flags():
+                size = layout(of).size
+                return [(_INTEGERS[size], at, size)]
+        cases = case_types(of)
+        if cases is not None:
+            size = discriminant_size(len(cases))
+            found = [(_INTEGERS[size], at, size)]
+            payloads = [t for t in cases if t is not None]
+            if len(payloads) == 1 and depth < _DEEP:
+                return found + self._shape(payloads[0], at + payload_at(of), depth + 1)
+            if payloads:
+                most = max(layout(t).size for t in payloads)
+                found.append((f"{most}s", at + payload_at(of), most))
+            return found
+        found = []
+        for part in parts(of):
+            inner = layout(part)
+            at = align_up(at, inner.align)
+            found += self._shape(part, at, depth)
+            at += inner.size
+        return found
+
+    def leaves(self, of: WitType, value: str, base: str, at: int, depth: int) -> list[str]:
+        """Return the expressions of a value's leaves, for a block that lies at ``base`` plus ``at``."""
+        match of:
+            case "string" | List():
+                place, expression = self._block(of, value)
+                self.say(f"holes.append(({self._offset(base, at)}, {place}, {expression}))")
+                return []
+            case str():
+                return [scalar(of, self.variable(value) if of in ("bool", "char", "f32", "f64") else value)]
+            case Own() | Borrow() | Enum() | Flags():
+                return [self._small(of, value)]
+        cases = case_types(of)
+        if cases is None:
+            return self._part_leaves(of, value, base, at, depth)
+        payloads = [t for t in cases if t is not None]
+        if len(payloads) == 1 and depth < _DEEP:
+            return self._case_leaves(of, self.variable(value), base, at + payload_at(of), depth)
+        if not payloads:
+            return self._case_leaves(of, self.variable(value), base, at, depth)
+        number, payload = self.fresh("d"), self.fresh("s")
+        packer = self.helper(("case", of, images_of((of,))), "cx, x, holes, at", lambda: self._case_packer(of))
+        # Without pointers in it there are no holes to tell of.
+        holes = "holes" if has_pointers(of) else "None"
+        self.say(f"{number}, {payload} = {packer}(cx, {value}, {holes}, {self._offset(base, at + payload_at(of))})")
+        return [number, payload]
+
+    @staticmethod
+    def _offset(base: str, at: int) -> str:
+        return str(int(base) + at) if base.isdigit() else f"{base} + {at}" if at else base
+
+    def _part_leaves(self, of: WitType, value: str, base: str, at: int, depth: int) -> list[str]:
+        found = []
+        for part, item in self._parts(of, value):
+            inner = layout(part)
+            at = align_up(at, inner.align)
+            found += self.leaves(part, item, base, at, depth)
+            at += inner.size
+        return found
+
+    def _case_leaves(self, of: WitType, x: str, base: str, at: int, depth: int) -> list[str]:
+        """Write a variant of one kind of payload: the discriminant, and the payload's leaves or zeros."""
+        payload_type = next((t for t in case_types(of) or () if t is not None), None)
+        shape = [] if payload_type is None else self._shape(payload_type, 0, depth + 1)
+        shape = [s for s in shape if s[0] != "8x"]
+        names = [self.fresh("d"), *(self.fresh("s") for _ in shape)]
+        zeros = ["b''" if form.endswith("s") else "0" for form, _, _ in shape]
+        for number, (condition, payload, inner) in enumerate(self._cases(of, x)):
+            self.say(f"{'elif' if number else 'if'} {condition}:")
+            self.indent += 1
+            given = zeros if inner is None else self.leaves(inner, payload, base, at, depth + 1)
+            self.say(f"{', '.join(names)}, = {', '.join([str(number), *given])},")
+            self.indent -= 1
+        self.say(f"else: unfit({x})")
+        return names
+
+    def _case_packer(self, of: WitType) -> None:
+        """Write the body of a function that returns a case's number and the bytes of its payload."""
+        for condition, payload, inner, number in ((*case, number) for number, case in enumerate(self._cases(of, "x"))):
+            self.say(f"if {condition}:")
+            self.indent += 1
+            if inner is None:
+                self.say(f"return {number}, b''")
+            else:
+                leaves = self.leaves(inner, payload, "at", 0, 0)
+                self.say(f"return {number}, {self.name(Struct(self._format(inner)).pack)}({', '.join(leaves)})")
+            self.indent -= 1
+        self.say("unfit(x)")
+
+    # -- a host function's result -----------------------------------------------------------------
+
+    def bare_result(self, of: Result, value: str) -> str:
+        """Return the variable of a whole result, where anything but ``Ok`` and ``Err`` is the good payload."""
+        self.uses(Ok=Ok, Err=Err)
+        x = self.variable(value)
+        made = self.fresh()
+        self.say(f"{made} = {x} if {x}.__class__ is Ok or isinstance({x}, Err) else Ok({x})")
+        return made
+
+
+# -- what the source calls -------------------------------------------------------------------------
+
+
+def _unfit(value: object) -> Any:
+    raise Unfit
+
+
+def _sized(cx: Any, count: int, size: int) -> bytearray:
+    """Return the block of a list, empty yet, if the guest's memory could hold it."""
+    cx.door.lower(count * size)
+    return bytearray(count * size)
+
+
+def _bytes_of(cx: Any, value: Any) -> Any:
+    """Return a buffer or a sequence of integers as bytes, not copied if it is a buffer already."""
+    if value.__class__ is not bytes:
+        try:
+            view = memoryview(value)
+        except TypeError:
+            value = octets(value)
+        else:
+            value = view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
+    if len(value) > 4096:
+        cx.door.lower(len(value))
+    return value
+
+
+def _place_bytes(cx: Any, data: Any) -> tuple[int, int]:
+    size = len(data)
+    at = cx.realloc(1, size)
+    cx.memory.view[at : at + size] = data
+    cx.door.charge(size)
+    return at, size
+
+
+def _place_list(cx: Any, block: tuple[Any, int, int]) -> tuple[int, int]:
+    data, align, count = block
+    size = len(data)
+    at = cx.realloc(align, size)
+    cx.memory.view[at : at + size] = data
+    cx.door.charge(size)
+    return at, count
+
+
+def _place_filled(cx: Any, block: tuple[bytearray, int, int, list[Hole]]) -> tuple[int, int]:
+    data, align, count, holes = block
+    size = len(data)
+    at = cx.realloc(align, size)
+    fill(cx, data, holes)
+    cx.memory.view[at : at + size] = data
+    cx.door.charge(size)
+    return at, count
+
+
+def fill(cx: Any, block: bytearray, holes: list[Hole]) -> None:
+    """Place what a block points to, in order, and write the addresses and lengths into it."""
+    for offset, place, data in holes:
+        _PAIR(block, offset, *place(cx, data))
+
+
+def store_at(cx: Any, at: int, align: int, block: bytearray, holes: list[Hole]) -> None:
+    """Store a block at an address that the guest gave (CanonicalABI.md, ``lower_flat_values``)."""
+    size = len(block)
+    if at & (align - 1):
+        raise unaligned()
+    memory = cx.memory
+    if at + size > len(memory.view):
+        memory.need(at + size)
+    if holes:
+        fill(cx, block, holes)
+    memory.view[at : at + size] = block
+
+
+@cache
+def _numbers(of: str) -> Callable[[Any, Any], tuple[Any, int, int]]:
+    """Return the first phase of a list of numbers: an array's bytes, its alignment, its length."""
+    form, size = FORMATS[of], layout(of).size
+    fit = {"f32": single, "f64": exact}.get(of)
+
+    def block(cx: Any, values: Any) -> tuple[Any, int, int]:
+        same = values.__class__ is array and values.typecode == form
+        if not same:
+            values = as_list(values)
+        cx.door.lower(len(values) * size)
+        if same:
+            packed = array(form, values)
+        else:
+            if fit is not None and (of == "f32" or set(map(type, values)) - {float}):
+                values = list(map(fit, values))
+            packed = array(form, values) if len(values) <= _NUMBERS else _in_pieces(cx, form, values)
+        return memoryview(packed).cast("B") if packed else b"", size, len(packed)
+
+    return block
+
+
+def _in_pieces(cx: Any, form: str, values: Sequence[Any]) -> Any:
+    packed = array(form)
+    for start in range(0, len(values), _NUMBERS):
+        packed.extend(values[start : start + _NUMBERS])
+        cx.door.look_at_time()
+    return packed

@@ -1,0 +1,283 @@
+"""The run-time state of one instantiated component: core instances, memories, and the contexts of conversions.
+
+Raw pointers: the context and the handles of core items belong to the engine and live as long as the store; buffers
+that the engine fills are kept by the objects here. A view of linear memory is made of the engine's base address and
+its present size. Memories never move (``memory_may_move`` is off) and never shrink, so a view stays valid until the
+store is deleted; :meth:`ComponentState.close` drops every view before that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from aegis.component.call import ComponentFrame, bind_guest
+from aegis.component.handles import Entry
+from aegis.component.program import CoreExport, CoreItem
+from aegis.component.traps import trap
+from aegis.engine.native import lib, number, pointer, view
+
+if TYPE_CHECKING:
+    from aegis.component.handles import Handles, Instance
+    from aegis.component.link import ContextPlan
+    from aegis.engine.door import Door
+    from aegis.wit.values import ResourceHandle
+
+__all__ = ["EXTERN", "ComponentState", "Context", "GuestContext", "Memory"]
+
+EXTERN = 32
+"""Bytes of ``wasmtime_extern_t``: the kind at 0, the item at 8."""
+_INSTANCE = 16
+"""Bytes of ``wasmtime_instance_t``."""
+_export_get = lib.wasmtime_instance_export_get
+_invoke = lib.wasmtime_func_call_unchecked
+_memory_data, _memory_size = lib.wasmtime_memory_data, lib.wasmtime_memory_data_size
+_FOUR, _ONE = number(4), number(1)
+_NOTHING = memoryview(b"")
+
+
+class Memory:
+    """A linear memory: a view of its bytes, as far as they were looked at."""
+
+    __slots__ = ("_context", "_item", "view")
+
+    def __init__(self, context: Any, item: Any) -> None:
+        self._context, self._item = context, item
+        self.view = _NOTHING
+
+    def need(self, end: int) -> memoryview:
+        """Return a view of at least ``end`` bytes; trap if the memory has fewer."""
+        if end > len(self.view):
+            size = self.size()
+            if end > size:
+                raise trap(f"out-of-bounds memory access: up to {end:,} of {size:,} bytes")
+            self.view = view(_memory_data(self._context, self._item), size)
+        return self.view
+
+    def size(self) -> int:
+        """Return the memory's present size in bytes."""
+        return int(_memory_size(self._context, self._item))
+
+
+class Context:
+    """How values of one set of canonical options cross between the host and one component instance."""
+
+    __slots__ = ("door", "handles", "instance", "memory", "realloc", "reallocate", "task")
+
+    memory: Memory
+    realloc: Callable[[int, int], int]
+    """Take alignment and size in bytes; return an address in :attr:`memory` whose range is checked."""
+    reallocate: Callable[[int, int, int, int], int]
+    """Likewise, with the address and size that a range had, before the alignment."""
+
+    def __init__(self, state: ComponentState, instance: Instance) -> None:
+        self.door, self.handles, self.instance = state.door, state.handles, instance
+        self.task: list[int] = [0]
+
+    def lift_own(self, resource: int, index: int) -> Any:
+        """Return what the guest gave up."""
+        return self.handles.lift_own(self.instance, resource, index)
+
+    def lift_borrow(self, resource: int, index: int) -> Any:
+        """Return what the guest lends."""
+        return self.handles.lift_borrow(self.instance, resource, index)
+
+    def lower_own(self, resource: int, value: Any) -> int:
+        """Give the guest a resource."""
+        return self.handles.lower_own(self.instance, resource, value)
+
+    def lower_borrow(self, resource: int, value: Any) -> int:
+        """Lend the guest a resource for the call under way."""
+        return self.handles.lower_borrow(self.instance, resource, value, self.task)
+
+
+class GuestContext(Context):
+    """The same for values that pass from one component instance to another: resources pass as representations."""
+
+    __slots__ = ()
+
+    def lift_own(self, resource: int, index: int) -> Any:
+        return self.handles.take(self.instance, resource, index)
+
+    def lower_own(self, resource: int, value: Any) -> int:
+        return self.handles.add(self.instance, Entry(resource, value, True))
+
+    def lower_borrow(self, resource: int, value: Any) -> int:
+        handles = self.handles
+        home = handles.homes[resource]
+        if home is not None and self.instance is handles.instances[home]:
+            return int(value)
+        index = handles.put_borrowed(self.instance, resource, value, self.task)
+        handles.undo.clear()
+        return index
+
+
+class ComponentState:
+    """Everything of one store that trampolines and calls need. It does not refer to the store, which owns it."""
+
+    slot = 0
+    """The number by which trampolines find this state."""
+    steps_done = 0
+    """How many core instances exist."""
+
+    def __init__(self, store: Any, plan: Any, handles: Handles, space: Any) -> None:
+        self.plan, self.handles = plan, handles
+        self.door: Door = store.door
+        self.context, self.trap_pointer, self.trap = store.context, store.trap_pointer, store.trap
+        self.functions: Any = ()
+        self.observed = False
+        self.contexts: list[Context | None] = [None] * len(plan.contexts)
+        self.callees: list[Callable[..., Any] | None] = [None] * len(plan.callees)
+        self._store = weakref.ref(store)
+        self._base: int = space.base  # the store keeps the space
+        self._items: dict[CoreItem, tuple[Any, Any]] = {}
+        self._memories: dict[CoreExport, Memory] = {}
+
+    # -- core items ----------------------------------------------------------------------------
+
+    def instance_pointer(self, step: int) -> Any:
+        """Return where the core instance that ``step`` makes is, or will be."""
+        return pointer(self._base + _INSTANCE * step)
+
+    def fetch(self, item: CoreExport, target: int) -> None:
+        """Write the ``wasmtime_extern_t`` of an exported item to the address ``target``."""
+        raw, length = self.plan.raw_names[item.name]
+        if not _export_get(self.context, self.instance_pointer(item.step), raw, length, pointer(target)):
+            raise self.plan.vanished(item.name)
+
+    def item(self, item: CoreItem) -> Any:
+        """Return the address of a core item, as the engine's functions take it."""
+        found = self._items.get(item)
+        if found is None:
+            held = (ctypes.c_char * EXTERN)()
+            target = ctypes.addressof(held)
+            if isinstance(item, int):
+                self.plan.make_function(self, item, target + 8)
+            else:
+                self.fetch(item, target)
+            found = self._items[item] = (pointer(target + 8), held)
+        return found[0]
+
+    def memory(self, item: CoreExport) -> Memory:
+        """Return a linear memory."""
+        found = self._memories.get(item)
+        if found is None:
+            found = self._memories[item] = Memory(self.context, self.item(item))
+        return found
+
+    def memory_sizes(self) -> list[int]:
+        """Return the sizes of the memories in bytes, one for each that an instance defines and exports."""
+        return [self.memory(item).size() for item in self.plan.memory_exports if item.step < self.steps_done]
+
+    # -- contexts ------------------------------------------------------------------------------
+
+    def new_context(self, index: int) -> Context:
+        """Make the context with this index."""
+        wanted: ContextPlan = self.plan.contexts[index]
+        while len(self.contexts) <= index:  # the plan learns of contexts as trampolines are written
+            self.contexts.append(None)
+        made = (GuestContext if wanted.raw else Context)(self, self.handles.instances[wanted.instance])
+        if wanted.options.memory is not None:
+            made.memory = self.memory(wanted.options.memory)
+        if wanted.options.realloc is not None:
+            made.realloc, made.reallocate = self._realloc(wanted.options.realloc, made)
+        self.contexts[index] = made
+        return made
+
+    def _realloc(self, item: CoreItem, cx: Context) -> tuple[Any, Any]:
+        """Return what calls a guest's realloc, and checks the range that it returns.
+
+        The call is unchecked: the plan compared the function's type with (i32, i32, i32, i32) -> i32. While it runs,
+        the instance may not call out (CanonicalABI.md, ``reallocate``).
+        """
+        buffer = (ctypes.c_char * 64)()
+        words = memoryview(buffer).cast("B").cast("I")
+        function, arguments = self.item(item), pointer(ctypes.addressof(buffer))
+        context, trapped, trapping, failed = self.context, self.trap_pointer, self.trap, self.failed
+        instance, memory = cx.instance, cx.memory
+
+        def reallocate(old: int, old_size: int, align: int, size: int) -> int:
+            words[0], words[4], words[8], words[12] = old, old_size, align, size
+            instance.may_leave = False
+            error = _invoke(context, function, arguments, _FOUR, trapped)
+            if error is not None or trapping[0]:
+                raise failed(error)
+            instance.may_leave = True
+            at = words[0]
+            if at & (align - 1):
+                raise trap("realloc returned an address that is not aligned")
+            if at + size > len(memory.view) and at + size > memory.size():
+                raise self.realloc_out_of_bounds()
+            memory.need(at + size)
+            return at
+
+        def realloc(align: int, size: int) -> int:
+            words[0] = words[4] = 0
+            words[8], words[12] = align, size
+            instance.may_leave = False
+            error = _invoke(context, function, arguments, _FOUR, trapped)
+            if error is not None or trapping[0]:
+                raise failed(error)
+            instance.may_leave = True
+            at = words[0]
+            if at & (align - 1):
+                raise trap("realloc returned an address that is not aligned")
+            end = at + size
+            if end > len(memory.view):
+                if end > memory.size():
+                    raise self.realloc_out_of_bounds()
+                memory.need(end)
+            return at
+
+        return realloc, reallocate
+
+    # -- calls between instances ----------------------------------------------------------------
+
+    def new_callee(self, index: int) -> Callable[..., Any]:
+        """Return what calls the lifted function with this index for another component instance."""
+        while len(self.callees) <= index:
+            self.callees.append(None)
+        frame = ComponentFrame(self.plan.callees[index]).bind(self)
+        made = self.callees[index] = bind_guest(self, frame)
+        return made
+
+    def destroy(self, destructor: CoreItem, rep: int) -> None:
+        """Run a destructor, whose type the plan compared with (i32) -> ()."""
+        words = (ctypes.c_uint32 * 4)(rep)
+        error = _invoke(self.context, self.item(destructor), pointer(ctypes.addressof(words)), _ONE, self.trap_pointer)
+        if error is not None or self.trap[0]:
+            raise self.failed(error)
+
+    def drop_handle(self, handle: ResourceHandle) -> None:
+        """Drop a handle of the guest's resource that the embedder holds."""
+        resource = self.plan.numbers[handle._type]
+        destructor = self.plan.program.resources[resource].destructor
+        rep, handle._native = handle._native, None
+        self.handles.forget(handle)
+        if destructor is not None:
+            self.destroy(destructor, rep)
+
+    # -- failures ------------------------------------------------------------------------------
+
+    def failed(self, error: int | None) -> BaseException:
+        """Return why a core call ended, from the engine's error or trap."""
+        store = self._store()
+        assert store is not None  # it is entered
+        return store.failed(error)  # type: ignore[no-any-return]
+
+    def realloc_out_of_bounds(self) -> BaseException:
+        """Return the trap for an address beyond the memory: an allocator that was refused memory gives such a one."""
+        store = self._store()
+        assert store is not None
+        refused: BaseException | None = store.refused_growth()
+        return refused or trap("realloc returned an address beyond its memory")
+
+    def close(self) -> None:
+        """Drop every view of the guest's memory: the store is deleted next."""
+        for memory in self._memories.values():
+            memory.view = _NOTHING
+        self.contexts = []
+        self.callees = []
+        self._items.clear()

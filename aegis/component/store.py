@@ -1,0 +1,150 @@
+"""A store of one component: its core instances, its handles, its budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aegis.component.call import ComponentEntry, ComponentFrame, bind_component
+from aegis.component.handles import Handles
+from aegis.component.state import ComponentState
+from aegis.component.trampoline import SLOT_BITS
+from aegis.engine.caller import IN_TIME, Style, around, make_closure
+from aegis.engine.classify import Evidence, refused_growth
+from aegis.engine.native import lib
+from aegis.engine.store import Store
+from aegis.engine.threads import DIRECT, MAIN, where
+from aegis.engine.trampoline import free_slots, take_slot
+from aegis.errors import AegisError, SandboxStateError
+from aegis.wit.values import ResourceHandle
+
+__all__ = ["ComponentStore"]
+
+_func_new, _export_get = lib.wasmtime_func_new_unchecked, lib.wasmtime_instance_export_get
+_instance_new = lib.wasmtime_instance_new
+
+
+class ComponentStore(Store):
+    """One instance of a component. ``functions`` are callables, in the order of the plan's functions.
+
+    ``classes`` gives the Python class of handles of the guest's resource with a key.
+    """
+
+    handles: Handles
+    state: ComponentState
+    _space: Any = None
+
+    def __init__(
+        self,
+        plan: Any,
+        door: Any,
+        functions: Sequence[Callable[..., Any]] = (),
+        *,
+        observed: bool = False,
+        classes: Callable[[int], Callable[..., ResourceHandle]] = lambda key: ResourceHandle,
+    ) -> None:
+        self._handle_classes = classes
+        super().__init__(plan, door, functions, None, observed=observed)
+
+    def _instantiate_alone(self) -> int | None:
+        return self._link((), False)
+
+    def _instantiate(self, functions: Sequence[Any], observed: bool) -> int | None:
+        with self._below():
+            return self._link(functions, observed)
+
+    def _link(self, functions: Sequence[Any], observed: bool) -> int | None:
+        """Instantiate the core modules in order; return the engine's error, if there is one."""
+        plan = self.plan
+        self.handles = self.door.handles = Handles(plan, self._handle_classes)
+        self._space = space = plan.take_space()
+        self.state = state = ComponentState(self, plan, self.handles, space)
+        state.functions, state.observed = functions, observed
+        if plan.program.trampolines:
+            state.slot = take_slot((self.door, state, "", ""))
+        base, callback, context = state.slot << SLOT_BITS, plan.callback, self.context
+        trapped, trap = self.trap_pointer, self.trap
+        for made, exports, code, imports, count, instance in space.steps:
+            for native, number, target in made:
+                _func_new(context, native, callback, base | number, None, target)
+            for owner, raw, length, target, item in exports:
+                if not _export_get(context, owner, raw, length, target):
+                    raise plan.vanished(item.name)
+            error: int | None = _instance_new(context, code, imports, count, instance, trapped)
+            if error is not None or trap[0]:
+                return error
+            state.steps_done += 1
+        return None
+
+    # -- failures ------------------------------------------------------------------------------
+
+    def _evidence(self) -> Evidence:
+        return Evidence(self.door, self.plan.limits, self.account, self._memory_full, lambda: None)
+
+    def _memory_full(self) -> int | None:
+        cap = self.plan.memory_cap
+        if cap is None:
+            return None
+        return next((size for size in self.state.memory_sizes() if size + 65536 > cap), None)
+
+    def refused_growth(self) -> AegisError | None:
+        """Return the error for a guest that was refused memory; ``None`` if it was not."""
+        return refused_growth("unreachable", self._evidence())
+
+    # -- calls ---------------------------------------------------------------------------------
+
+    def _bound(self, entry: ComponentEntry, frame: ComponentFrame, style: int) -> Callable[..., Any]:
+        if style == Style.INNER:
+            raise SandboxStateError(
+                "a component cannot be entered while a call into it is under way, not even by its host functions",
+                state="busy",
+            )
+        return bind_component(self, frame.bind(self.state), style)
+
+    def dropper(self) -> Callable[[ResourceHandle], None] | None:
+        """Return what drops a handle from the current thread, or ``None`` if it may not run guests."""
+        mode = where.mode or where.settle()
+        if mode not in (MAIN, DIRECT) or (mode == MAIN and not self.alone):
+            return None
+        style = Style.MAIN_ALONE if mode == MAIN else Style.NESTING if self._calls_python else Style.ALONE
+        if style != Style.MAIN_ALONE and self.alone:
+            with self.held():
+                self._watch()
+        made: Callable[[ResourceHandle], None] = make_closure(_DROPPERS[style], self, _DropFrame, style, None)
+        return made
+
+    def _ended(self) -> None:
+        state = getattr(self, "state", None)
+        if state is None:
+            return
+        state.close()
+        if state.slot:
+            free_slots([state.slot])
+
+    def close(self) -> None:
+        """Free the store, and keep its native space for the next one."""
+        super().close()
+        space, self._space = self._space, None
+        if space is not None:
+            self.plan.give_back(space)
+
+    def memory_size(self) -> int:
+        """Bytes that its memories have; one that no module exports counts with its initial size."""
+        if self.account is not None:
+            return self.account.used
+        return sum(self.state.memory_sizes()) + self.plan.artifact.hidden_memory  # type: ignore[no-any-return]
+
+
+class _DropFrame:
+    """Stands for a frame where none is needed."""
+
+    func = args = count = None
+
+
+_DROP = (
+    """
+            store.state.drop_handle(handle)
+"""
+    + IN_TIME
+)
+_DROPPERS = [around(style, "handle", _DROP, "pass", {}) for style in range(3)]

@@ -1,0 +1,218 @@
+"""Strings in linear memory, in the three encodings of the canonical ABI (CanonicalABI.md, "Loading" and "Storing").
+
+Lifting takes an address and a length in code units, of which the highest bit tells UTF-16 in ``latin1+utf16``.
+Lowering takes text that was encoded before anything was allocated. The order and the sizes of the reallocations are
+the specification's. A string that the host passes counts as UTF-8 there; one that comes from another component has
+the encoding and the number of code units that it had there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aegis.component.traps import trap, unaligned
+
+__all__ = ["LOADERS", "PLACERS", "RAW_LOADERS", "RAW_PLACERS", "Text", "encode_text"]
+
+_TAG = 1 << 31
+_MAX_STRING_BYTES = (1 << 31) - 1
+_SHORT = 64
+"""Bytes of a string that the cost of the value around it covers."""
+
+
+def load_utf8(cx: Any, at: int, size: int) -> str:
+    """Read UTF-8."""
+    memory = cx.memory
+    view, end = memory.view, at + size
+    if end > len(view):
+        view = memory.need(end)
+    door = cx.door
+    door.bytes_left = left = door.bytes_left - size
+    if left < door.look_at:
+        door.look()
+    if size > _SHORT:
+        return _long_utf8(door, view[at:end], size)
+    try:
+        return str(view[at:end], "utf-8")
+    except UnicodeDecodeError:
+        raise trap("a string is not valid UTF-8") from None
+
+
+def _long_utf8(door: Any, view: memoryview, size: int) -> str:
+    door.hold(size)
+    try:
+        return str(view, "ascii")
+    except UnicodeDecodeError:
+        pass
+    door.hold(3 * size)  # one character beyond the first plane makes all of them four bytes wide
+    try:
+        return str(view, "utf-8")
+    except UnicodeDecodeError:
+        raise trap("a string is not valid UTF-8") from None
+
+
+def load_utf16(cx: Any, at: int, units: int) -> str:
+    """Read UTF-16, little-endian."""
+    size = 2 * units
+    if size > _MAX_STRING_BYTES:
+        raise trap("a string is too long")
+    if at & 1:
+        raise unaligned()
+    view = cx.memory.need(at + size)
+    cx.door.charge(size)
+    cx.door.hold(2 * size)
+    try:
+        return str(view[at : at + size], "utf-16-le")
+    except UnicodeDecodeError:
+        raise trap("a string is not valid UTF-16") from None
+
+
+def load_latin1_or_utf16(cx: Any, at: int, tagged: int) -> str:
+    """Read Latin-1, or UTF-16 if the highest bit of the length says so."""
+    if tagged & _TAG:
+        return load_utf16(cx, at, tagged ^ _TAG)
+    if at & 1:
+        raise unaligned()
+    view = cx.memory.need(at + tagged)
+    cx.door.charge(tagged)
+    cx.door.hold(tagged)
+    return str(view[at : at + tagged], "latin-1")
+
+
+LOADERS = {"utf8": load_utf8, "utf16": load_utf16, "latin1+utf16": load_latin1_or_utf16}
+
+
+class Text:
+    """A string on its way from one component to another: with the encoding and the code units that it had."""
+
+    __slots__ = ("encoding", "text", "units")
+
+    def __init__(self, text: str, encoding: str, units: int) -> None:
+        self.text, self.encoding, self.units = text, encoding, units
+
+
+def _raw_utf8(cx: Any, at: int, size: int) -> Text:
+    return Text(load_utf8(cx, at, size), "utf8", size)
+
+
+def _raw_utf16(cx: Any, at: int, units: int) -> Text:
+    return Text(load_utf16(cx, at, units), "utf16", units)
+
+
+def _raw_latin1_or_utf16(cx: Any, at: int, tagged: int) -> Text:
+    text = load_latin1_or_utf16(cx, at, tagged)
+    # Told apart from text whose encoding its component always uses: that was chosen for this text.
+    return Text(text, "latin1", tagged) if not tagged & _TAG else Text(text, "compact-utf16", tagged ^ _TAG)
+
+
+RAW_LOADERS = {"utf8": _raw_utf8, "utf16": _raw_utf16, "latin1+utf16": _raw_latin1_or_utf16}
+
+
+# -- lowering -------------------------------------------------------------------------------------
+
+
+def encode_text(value: Any) -> bytes:
+    """Return the UTF-8 of a string; raise ``TypeError`` or ``ValueError`` for what no component's string can be."""
+    return str.encode(value)
+
+
+def place_utf8(cx: Any, data: bytes) -> tuple[int, int]:
+    """Copy UTF-8 into memory that the guest's realloc gives; return its address and length."""
+    size = len(data)
+    at = cx.realloc(1, size)
+    cx.memory.view[at : at + size] = data
+    return at, size
+
+
+def place_utf16(cx: Any, data: bytes) -> tuple[int, int]:
+    """As UTF-16: worst-case space first, then what was needed (``store_utf8_to_utf16``)."""
+    return _utf16(cx, str(data, "utf-8"), 2 * len(data))
+
+
+def _utf16(cx: Any, text: str, worst: int) -> tuple[int, int]:
+    encoded = text.encode("utf-16-le")
+    size = len(encoded)
+    at = cx.realloc(2, worst)
+    cx.memory.view[at : at + size] = encoded
+    if size < worst:
+        at = cx.reallocate(at, worst, 2, size)
+    return at, size >> 1
+
+
+def place_latin1_or_utf16(cx: Any, data: bytes) -> tuple[int, int]:
+    """As Latin-1 if that can hold it, else as UTF-16 (``store_string_to_latin1_or_utf16``)."""
+    return _latin1_or_utf16(cx, str(data, "utf-8"), len(data))
+
+
+def _latin1_or_utf16(cx: Any, text: str, units: int) -> tuple[int, int]:
+    at = cx.realloc(2, units)
+    try:
+        encoded = text.encode("latin-1")
+    except UnicodeEncodeError:
+        return _inflated(cx, text, at, units)
+    size = len(encoded)
+    cx.memory.view[at : at + size] = encoded
+    if size < units:
+        at = cx.reallocate(at, units, 2, size)
+    return at, size
+
+
+def _inflated(cx: Any, text: str, at: int, units: int) -> tuple[int, int]:
+    encoded = text.encode("utf-16-le")
+    worst, size = 2 * units, len(encoded)
+    at = cx.reallocate(at, units, 2, worst)
+    cx.memory.view[at : at + size] = encoded
+    if size < worst:
+        at = cx.reallocate(at, worst, 2, size)
+    return at, size >> 1 | _TAG
+
+
+PLACERS = {"utf8": place_utf8, "utf16": place_utf16, "latin1+utf16": place_latin1_or_utf16}
+
+
+def _place_raw_utf8(cx: Any, value: Text) -> tuple[int, int]:
+    data = value.text.encode()
+    if value.encoding == "utf8":
+        return place_utf8(cx, data)
+    units, size = value.units, len(data)
+    at = cx.realloc(1, units)
+    if value.text.isascii():
+        cx.memory.view[at : at + size] = data
+        return at, units
+    worst = units * (2 if value.encoding == "latin1" else 3)
+    at = cx.reallocate(at, units, 1, worst)
+    cx.memory.view[at : at + size] = data
+    if worst > size:
+        at = cx.reallocate(at, worst, 1, size)
+    return at, size
+
+
+def _place_raw_utf16(cx: Any, value: Text) -> tuple[int, int]:
+    return _utf16(cx, value.text, 2 * value.units)
+
+
+def _place_raw_latin1_or_utf16(cx: Any, value: Text) -> tuple[int, int]:
+    if value.encoding == "latin1":
+        data = value.text.encode("latin-1")
+        at = cx.realloc(2, value.units)
+        cx.memory.view[at : at + len(data)] = data
+        return at, value.units
+    if value.encoding != "compact-utf16":
+        return _latin1_or_utf16(cx, value.text, value.units)
+    return _deflated(cx, value)
+
+
+def _deflated(cx: Any, value: Text) -> tuple[int, int]:
+    """Store what was UTF-16 by choice, and so probably has to be (``store_probably_utf16_to_latin1_or_utf16``)."""
+    encoded = value.text.encode("utf-16-le")
+    at = cx.realloc(2, len(encoded))
+    try:
+        narrow = value.text.encode("latin-1")
+    except UnicodeEncodeError:
+        cx.memory.view[at : at + len(encoded)] = encoded
+        return at, value.units | _TAG
+    cx.memory.view[at : at + len(narrow)] = narrow
+    return cx.reallocate(at, len(encoded), 1, len(narrow)), len(narrow)
+
+
+RAW_PLACERS = {"utf8": _place_raw_utf8, "utf16": _place_raw_utf16, "latin1+utf16": _place_raw_latin1_or_utf16}

@@ -1,0 +1,475 @@
+"""The component's side of the trampoline: every call from a component instance out of it comes through here.
+
+For a function of the host, in this order, as for modules: budget, deadline, event (start), lift, policy, call,
+validate the result, lower, event (complete), deadline again. One native callback serves all trampolines of a plan: the
+number that it is given says which store calls and which trampoline. The code of a trampoline is written when it is
+first called, for a component imports far more than it uses.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from ctypes import c_char, c_char_p, c_size_t, c_void_p
+from functools import partial
+from struct import Struct
+from struct import error as struct_error
+from typing import Any
+
+from aegis.component.abi import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, flat, has_handles, layout
+from aegis.component.call import has_borrows, numbering
+from aegis.component.fit import Unfit, fit
+from aegis.component.handles import Entry
+from aegis.component.lift import Lift
+from aegis.component.lower import Lower, store_at
+from aegis.component.program import Lowered, ResourceFunction
+from aegis.component.release import drop_object, owns
+from aegis.component.traps import cannot_enter, cannot_leave, unaligned
+from aegis.component.world import ImportedFunction
+from aegis.engine.door import Door
+from aegis.engine.missing import MissingFunction
+from aegis.engine.native import lib, number
+from aegis.engine.signals import NEAR, secure_after
+from aegis.engine.trampoline import slots
+from aegis.errors import CallError, GuestExit, HostError
+from aegis.wit.results import as_result
+from aegis.wit.types import Function, Result, Tuple, WitType
+from aegis.wit.values import Err, Ok
+
+__all__ = ["SLOT_BITS", "Body", "guest_body", "host_body", "native_callback", "refit", "resource_body", "undefined"]
+
+Body = Callable[[Any, int], None]
+"""Serves a trampoline: takes the state of the component that calls, and the address of the core values."""
+
+SLOT_BITS = 16
+"""The lowest bits of the number that the engine passes on: which trampoline. The others: which store."""
+_MASK = (1 << SLOT_BITS) - 1
+_SLOT = 16
+_VIEWS_KEPT = 128
+_trap_new = lib.wasmtime_trap_new
+_TEXT, _LENGTH = c_char_p.from_param(b"host"), number(4)
+_CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
+_UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError, struct_error, Unfit)
+
+
+def native_callback(bodies: list[Body | None], make: Callable[[int], Body], named: Callable[[int], str]) -> Any:
+    """Return the native callback of a plan. ``make`` writes the body of a trampoline, ``named`` names it in errors."""
+
+    def trampoline(env: int, caller: int, address: int, count: int) -> int | None:
+        try:
+            which = env & _MASK
+            body = bodies[which]
+            if body is None:
+                body = bodies[which] = make(which)
+            body(slots[env >> SLOT_BITS][1], address)
+            return None
+        except BaseException as error:
+            return _fail(env, named, error)
+
+    return _CALLBACK(trampoline)
+
+
+def _fail(env: int, named: Callable[[int], str], error: BaseException) -> int | None:
+    """Keep the exception for the caller and answer with a trap. Nothing may escape from here."""
+    try:
+        door = slots[env >> SLOT_BITS][0]
+        if isinstance(error, GuestExit):
+            error = door.overdue() or error  # an exit that comes too late is no success
+        if door.failure is None:
+            door.failure = error
+            if not isinstance(error, HostError):
+                door.serving = named(env & _MASK)
+    except BaseException:
+        pass
+    return _trap_new(_TEXT, _LENGTH)  # type: ignore[no-any-return]
+
+
+# -- functions of the host -------------------------------------------------------------------------
+
+_HOST = """
+def body(state, address):
+    door = state.door
+    left = door.calls_left
+    if left <= 0 or door.stop is not None or now() >= door.deadline:
+        raise door.refused_call()
+    door.calls_left = left - 1
+    cx = state.contexts[{context}] or state.new_context({context})
+    if not cx.instance.may_leave:
+        raise cannot_leave()
+    try:
+        {views}= views[address]
+    except KeyError:
+        {views}= new_views(address)
+{lift}
+    started = now()
+    if state.observed:
+        result = observed(state, {target}, ({values}))
+    else:
+        {call}
+    took = now() - started
+{ended}
+{lower}
+{store}
+    if took > NEAR:
+        secure(function)
+"""
+
+
+def host_body(function: ImportedFunction, index: int, lowered: Lowered, context: int, numbers: Sequence[int]) -> Body:
+    """Write what a call of an imported function does. ``index`` is its place among the host's functions."""
+    types = tuple(t for _, t in function.type.params)
+    result = function.type.result
+    numbered = numbering((*types, *(() if result is None else (result,))), numbers)
+    lift = Lift(lowered.options.encoding, numbers=numbered)
+    lines, names, pointed = _lift_arguments(lift, types, result)
+    lower = Lower(lowered.options.encoding, numbers=numbered, beside=lift)
+    method = function.method
+    target = f"{names[0]}.{method}" if method else f"state.functions[{index}]"
+    values = names[1:] if method else names
+    call = f"result = {target}({', '.join(values)})"
+    if isinstance(result, Result):
+        call = f"try: {call}\n        except Err as error: result = error"
+    first, store = _lower_result(function, lower, pointed)
+    ended = ""
+    if any(map(has_borrows, types)):
+        lines.insert(0, "lent = len(cx.handles.lent)")
+        ended = "cx.handles.unlend(lent)"
+    lift.uses(
+        observed=_observed(function), Err=Err, Ok=Ok, function=function, now=time.monotonic, NEAR=NEAR,
+        secure=secure_after, cannot_leave=cannot_leave, unaligned=unaligned, UNFIT=_UNFIT, CallError=CallError,
+        broken=_broken,
+    )  # fmt: skip
+    text = _HOST.format(
+        context=context, views=_views(lift, lower, types, pointed), lift=_indented(lines), target=target,
+        values="".join(f"{v}, " for v in values), call=call, ended=textwrap.indent(ended, "    "),
+        lower=textwrap.indent(first, "    "), store=textwrap.indent(store, "    "),
+    )  # fmt: skip
+    return lift.module(text)["body"]  # type: ignore[no-any-return]
+
+
+def _indented(lines: Sequence[str]) -> str:
+    return textwrap.indent("\n".join(lines), "    ")
+
+
+def _views(lift: Lift, lower: Lower, types: Sequence[WitType], pointed: bool) -> str:
+    """Bind what opens views of the core values at an address; return their names, each with a comma.
+
+    Calls from one depth of the guest's stack have the same address, so few are kept.
+    """
+    count = sum(len(flat(t)) for t in types)
+    size = _SLOT * max(1, (1 if count > MAX_FLAT_PARAMS else count) + pointed)
+    array, formats, views = c_char * size, list(lower.formats), {}  # type: ignore[var-annotated]
+
+    def new_views(address: int) -> tuple[memoryview, ...]:
+        if len(views) >= _VIEWS_KEPT:
+            views.clear()
+        block = memoryview(array.from_address(address)).cast("B")
+        made = views[address] = (block, *(block.cast(f) for f in formats))  # type: ignore[call-overload]
+        return made
+
+    lift.uses(views=views, new_views=new_views)
+    return "".join(f"{name}, " for name in ("frame", *(f"v{f}" for f in formats)))
+
+
+_FORMAT_SIZES = {"b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "f": 4, "q": 8, "Q": 8, "d": 8}
+
+
+def _lift_arguments(
+    lift: Lift, types: tuple[WitType, ...], result: WitType | None
+) -> tuple[list[str], list[str], bool]:
+    """Return the lines that read the arguments, their variables, and whether the result goes to an address."""
+    pointed = result is not None and len(flat(result)) > MAX_FLAT_RESULTS
+    spilled = sum(len(flat(t)) for t in types) > MAX_FLAT_PARAMS
+    formats = ["I"] if spilled else [form for t in types for form in lift.flat_formats(t)]
+    words = [lift.fresh("w") for _ in formats]
+    all_words, all_formats = [*words, *(["ret"] if pointed else [])], [*formats, *(["I"] if pointed else [])]
+    lines = []
+    if all_words:
+        form = "<" + "".join(f"{f}{_SLOT - _FORMAT_SIZES[f]}x" for f in all_formats)
+        unpack = lift.name(Struct(form[: form.rindex(all_formats[-1]) + 1]).unpack_from)
+        lines.append(f"{', '.join(all_words)}, = {unpack}(frame)")
+    plain = all(isinstance(t, str) and t != "string" for t in types)
+    reading: list[str] = [] if plain else ["door.value_left = door.value_limit"]
+    names = [f"a{n}" for n in range(len(types))]
+    if spilled:
+        whole = Tuple(types)
+        unpack, leaves = lift.unpacked(whole, f"memory.view, {words[0]}", "unpack_from")
+        size, align = layout(whole).size, layout(whole).align
+        reading += [
+            "memory = cx.memory",
+            f"if {words[0]} & {align - 1}: raise unaligned()",
+            f"if {words[0]} + {size} > len(memory.view): memory.need({words[0]} + {size})",
+            f"{', '.join(leaves)}, = {unpack}",
+        ]
+        values = [lift.value(t, leaves) for t in types]
+    else:
+        values = [lift.flat_value(t, words) for t in types]
+    reading += [f"{name} = {value}" for name, value in zip(names, values, strict=True)]
+    if any(owns(t, _EVERY_KEY) for t in types):
+        reading = ["try:", *(f"    {line}" for line in reading), "except BaseException:",
+                   "    cx.handles.release_taken()", "    raise", "cx.handles.taken.clear()"]  # fmt: skip
+    return lines + reading, names, pointed
+
+
+_EVERY_KEY = 1 << 32
+_IN_TIME = """if door.stop is not None or now() >= door.deadline:
+    raise door.late(str(function))
+"""
+_RESULT = """try:
+{first}except CallError as wrong:
+    raise broken(function, wrong) from None
+except UNFIT:
+    result = fitted(settled(result, door))
+{again}{in_time}"""
+_RESULT_HANDLES = """try:
+    try:
+{first}    except CallError:
+        raise
+    except UNFIT:
+        cx.handles.take_back()
+        result = settled(result, door)
+        result = fitted(result)
+{again}{in_time}except BaseException as wrong:
+    cx.handles.withdraw({type}, result, {every})
+    if isinstance(wrong, CallError): raise broken(function, wrong) from None
+    raise
+"""
+
+
+def _lower_result(function: ImportedFunction, lower: Lower, pointed: bool) -> tuple[str, str]:
+    """Return the text that converts and checks the result, and the text that gives it to the guest."""
+    of = function.type.result
+    lower.uses(refit=_refit(function), settled=_settling(function), fitted=_fitting(function), store_at=store_at)
+    if of is None:
+        return f"if result is not None: refit(result, door)\n{_IN_TIME}", ""
+    value = lower.bare_result(of, "result") if isinstance(of, Result) else "result"
+    store = ""
+    if pointed:
+        lower.packed(of, value)
+        store = f"store_at(cx, ret, {layout(of).align}, block, holes)\n"
+    else:
+        lower.flat_value(of, value, 0)
+    lines = "\n".join(lower.lines) + "\n"
+    one, two = textwrap.indent(lines, "    "), textwrap.indent(lines, "        ")
+    if not has_handles(of):
+        return _RESULT.format(first=one, again=one, in_time=_IN_TIME), store
+    text = _RESULT_HANDLES.format(
+        first=two, again=two, in_time=textwrap.indent(_IN_TIME, "    "), type=lower.name(of), every=_EVERY_KEY
+    )
+    return text, store + "cx.handles.lowered()\n"
+
+
+def _broken(function: ImportedFunction, wrong: CallError) -> HostError:
+    return HostError(f"host function {function} broke its type: {wrong}")
+
+
+def refit(function: ImportedFunction, result: Any, door: Door) -> Any:
+    """Return a host function's result made fit; raise ``HostError`` that says what is wrong with it."""
+    return _refit(function)(result, door)
+
+
+def _refit(function: ImportedFunction) -> Callable[[Any, Door], Any]:
+    """Return what makes a result fit that did not, or says what is wrong with it."""
+    settled, fitted = _settling(function), _fitting(function)
+    return lambda result, door: fitted(settled(result, door))
+
+
+def _settling(function: ImportedFunction) -> Callable[[Any, Door], Any]:
+    """Return what awaits a result that is to be awaited."""
+    fallible, name = isinstance(function.type.result, Result), str(function)
+
+    def settled(result: Any, door: Door) -> Any:
+        try:
+            return door.settled(result, name)
+        except Err as declared:
+            if not fallible:
+                raise
+            return declared
+
+    return settled
+
+
+def _fitting(function: ImportedFunction) -> Callable[[Any], Any]:
+    """Return what makes a settled result of its type; it raises ``HostError`` for one that cannot be."""
+    of = function.type.result
+
+    def fitted(result: Any) -> Any:
+        if of is None:
+            if result is None:
+                return None
+            raise HostError(
+                f"host function {function} returned {type(result).__name__}, but it has no result; return None"
+            )
+        try:
+            return fit(of, as_result(result) if isinstance(of, Result) else result, "its result")
+        except CallError as error:
+            raise _broken(function, error) from None
+
+    return fitted
+
+
+def _observed(function: ImportedFunction) -> Callable[[Any, Callable[..., Any], tuple[Any, ...]], Any]:
+    """Return what calls a host function with the clock running, and reports the call."""
+    module, name = function.interface or "(world)", function.name
+    fallible = isinstance(function.type.result, Result)
+
+    def observed(state: Any, call: Callable[..., Any], values: tuple[Any, ...]) -> Any:
+        door = state.door
+        door.serving = str(function)
+        started = time.perf_counter()
+        error: BaseException | None = None
+        try:
+            if door.faults is not None:
+                return door.faults(module, name, function.type, partial(call, *values))
+            return call(*values)
+        except Err as declared:
+            if not fallible:
+                error = declared
+                raise
+            return declared
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            door.host_seconds += seconds
+            if door.observe_call is not None:
+                door.observe_call(module, name, seconds, error)
+            if error is None:
+                door.serving = None
+
+    return observed
+
+
+def undefined(function: ImportedFunction) -> Callable[..., Any]:
+    """Return the function for an import that nothing provides, where that was asked for: it traps."""
+    return MissingFunction(str(function))
+
+
+# -- from one component instance to another --------------------------------------------------------
+
+_GUEST = """
+def body(state, address):
+    cx = state.contexts[{context}] or state.new_context({context})
+    if not cx.instance.may_leave:
+        raise cannot_leave()
+    try:
+        {views}= views[address]
+    except KeyError:
+        {views}= new_views(address)
+    door = state.door
+    instances = state.handles.instances
+    for entered in {entering}:
+        if not instances[entered].may_enter: raise cannot_enter()
+    for entered in {entering}: instances[entered].may_enter = False
+{lift}
+    callee = state.callees[{callee}] or state.new_callee({callee})
+    result = callee({values})
+    for entered in {entering}: instances[entered].may_enter = True
+{ended}
+{lower}
+{store}
+"""
+
+
+def guest_body(lowered: Lowered, context: int, callee: int, entering: tuple[int, ...]) -> Body:
+    """Write what a call from one component instance into another does; ``entering`` are the instances it enters."""
+    of = lowered.function.type
+    types, result = tuple(t for _, t in of.params), of.result
+    numbered = numbering((*types, *(() if result is None else (result,))), None)
+    lift = Lift(lowered.options.encoding, raw=True, numbers=numbered)
+    lines, names, pointed = _lift_arguments(lift, types, result)
+    lower = Lower(lowered.options.encoding, raw=True, numbers=numbered, beside=lift)
+    store = ""
+    if result is not None:
+        if pointed:
+            lower.packed(result, "result")
+            store = f"store_at(cx, ret, {layout(result).align}, block, holes)"
+        else:
+            lower.flat_value(result, "result", 0)
+    ended = ""
+    if any(map(has_borrows, types)):
+        lines.insert(0, "lent = len(cx.handles.lent)")
+        ended = "cx.handles.unlend(lent)"
+    lift.uses(cannot_leave=cannot_leave, cannot_enter=cannot_enter, unaligned=unaligned, store_at=store_at)
+    text = _GUEST.format(
+        context=context, views=_views(lift, lower, types, pointed), entering=entering, lift=_indented(lines),
+        callee=callee, values=", ".join(names), ended=textwrap.indent(ended, "    "),
+        lower=_indented(lower.lines), store=textwrap.indent(store, "    "),
+    )  # fmt: skip
+    return lift.module(text)["body"]  # type: ignore[no-any-return]
+
+
+# -- resources -------------------------------------------------------------------------------------
+
+
+def resource_body(function: ResourceFunction, state_plan: Any) -> Body:
+    """Return what a resource's canonical function does (CanonicalABI.md, ``canon resource.*``)."""
+    resource, home = function.resource, function.instance
+    if function.operation == "drop":
+        return _drop_body(resource, home, state_plan)
+    words = _Words()
+
+    def new(state: Any, address: int) -> None:
+        handles = state.handles
+        instance = handles.instances[home]
+        if not instance.may_leave:
+            raise cannot_leave()
+        view = words[address]
+        view[0] = handles.add(instance, Entry(resource, view[0], True))
+
+    def rep(state: Any, address: int) -> None:
+        view = words[address]
+        view[0] = state.handles.instances[home].get(view[0], resource).rep
+
+    return new if function.operation == "new" else rep
+
+
+class _Words(dict[int, memoryview]):
+    """Views of one core value as an unsigned i32, by address."""
+
+    def __missing__(self, address: int) -> memoryview:
+        if len(self) >= _VIEWS_KEPT:
+            self.clear()
+        array = c_char * 4
+        made = self[address] = memoryview(array.from_address(address)).cast("B").cast("I")
+        return made
+
+
+def _drop_body(resource: int, home: int, plan: Any) -> Body:
+    of = plan.program.resources[resource]
+    words = _Words()
+    entering = () if of.instance is None else plan.entering(of.instance, home)
+
+    def drop(state: Any, address: int) -> None:
+        handles = state.handles
+        instances = handles.instances
+        if not instances[home].may_leave:
+            raise cannot_leave()
+        entry = handles.drop(instances[home], resource, words[address][0])
+        if not entry.own:
+            return
+        if of.instance is None:
+            _drop_object(state, entry.rep)
+            return
+        for entered in entering:
+            if not instances[entered].may_enter:
+                raise cannot_enter()
+        if of.destructor is not None:
+            for entered in entering:
+                instances[entered].may_enter = False
+            state.destroy(of.destructor, entry.rep)
+            for entered in entering:
+                instances[entered].may_enter = True
+
+    return drop
+
+
+def _drop_object(state: Any, value: Any) -> None:
+    door = state.door
+    drop_object(value)
+    if door.stop is not None or time.monotonic() >= door.deadline:
+        raise door.late("a resource's drop")
+    secure_after("a resource's drop")
