@@ -9,9 +9,12 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from aegis.engine.component.reflect import DEEPEST, MOST_PARTS, MOST_PARTS_IN_ALL, World
+from aegis.engine.component.reflect import World
 from aegis.isolation.wire import Broken
 from aegis.wit.types import (
+    MAX_TYPE_DEPTH,
+    MAX_TYPE_PARTS,
+    MAX_TYPE_PARTS_IN_ALL,
     PRIMITIVES,
     Borrow,
     Enum,
@@ -131,10 +134,10 @@ class _Hearer:
     """
 
     def __init__(self, types: list[Any], resources: list[Any], imports: Any, exports: Any) -> None:
-        if len(types) > MOST_PARTS_IN_ALL or type(imports) is not dict or type(exports) is not dict:
+        if len(types) > MAX_TYPE_PARTS_IN_ALL or type(imports) is not dict or type(exports) is not dict:
             raise Broken("a world that cannot be read")
         self.imports, self.exports = imports, exports
-        self.names_left, self.parts_left = _MOST_NAMES, MOST_PARTS_IN_ALL
+        self.names_left, self.parts_left = _MOST_NAMES, MAX_TYPE_PARTS_IN_ALL
         self.resources = [self.told_resource(n, *told) for n, told in enumerate(resources)]
         self.types: list[WitType] = []
         self.sizes: list[_Size] = []
@@ -202,7 +205,7 @@ class _Hearer:
             1 + max((s.depth for s in inside), default=0), 1 + sum(s.parts for s in inside),
             lends or any(s.lends for s in inside),
         )  # fmt: skip
-        if size.depth > DEEPEST + 2 or size.parts > MOST_PARTS + 1:
+        if size.depth > MAX_TYPE_DEPTH + 2 or size.parts > MAX_TYPE_PARTS + 1:
             raise Broken("types that are nested too deep, or of too many parts")
         return size
 

@@ -1,10 +1,8 @@
-"""What a component is made of, read from its bytes before the compiler sees them.
+"""What a component is made of, told from its definitions before the compiler sees it.
 
 Its nested modules and components, how often each is instantiated (instantiation is static, so memories and
 instances can be counted, and a bomb of nested instantiations refused), what it imports and exports by name,
 and which of that needs asynchronous features. Types are left to the engine's reflection.
-
-Component model, Binary.md. Every count is bounded by the bytes that are left.
 """
 
 from __future__ import annotations
@@ -13,33 +11,33 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from aegis.errors import ArtifactError
-from aegis.names import printable
-from aegis.wasm.binary import Malformed, MemoryType, ModuleInfo, Reader, TableType, read_within
-from aegis.wasm.needs import HANDLES, TypeSpace
+from aegis.wasm.binary import Malformed, MemoryType, ModuleInfo, TableType
+from aegis.wasm.component import charged, decode_component
+from aegis.wasm.definitions import (
+    Alias,
+    ComponentBinary,
+    ComponentDefinition,
+    CoreInstance,
+    ExportDefinition,
+    ImportDefinition,
+    Instance,
+    ModuleDefinition,
+)
+from aegis.wasm.needs import find_needs
 
-__all__ = ["Anatomy", "Totals", "read_component"]
+__all__ = ["Anatomy", "Totals", "anatomy_of", "count_instances", "read_component"]
 
-_DEEPEST = 64
 _MOST = 1 << 62
-_MOST_BYTES = 2 << 20
-"""Bytes of types, instances, aliases, imports and exports, which are read here one by one and by the engine more
-slowly; those of large programs take some 100 KiB."""
-_MOST_DECLARED = 4 << 20
-"""Bytes of what all its modules declare, code and data apart, which are read here too; an interpreter has 200 KiB."""
-_CODE = ("element", "code", "data")
-_SORTS = {1: "func", 2: "value", 3: "type", 4: "component", 5: "instance"}
-SECTION_NAMES = (
-    "custom", "core module", "core instance", "core type", "component", "instance", "alias", "type", "canonical",
-    "start", "import", "export", "value",
-)  # fmt: skip
 
 
 class Totals(NamedTuple):
-    """What one instantiation makes: core instances, and how often each module is instantiated."""
+    """What one instantiation makes: core instances, how often each module is instantiated, component instances."""
 
     instances: int
     modules: dict[int, int]
     """By the index in :attr:`Anatomy.modules` of the whole component."""
+    components: int = 1
+    """Component instances, its own among them."""
 
 
 class Anatomy:
@@ -49,10 +47,6 @@ class Anatomy:
         self.modules: list[ModuleInfo] = []
         self.module_sizes: list[int] = []
         self.components = 0
-        self.declared = 0
-        """Bytes of the modules' sections that are neither code nor data nor custom."""
-        self.read = 0
-        """Bytes of sections that are neither modules nor components nor custom."""
         self.imports: list[tuple[str, str]] = []
         self.exports: list[tuple[str, str]] = []
         self.sections: list[tuple[str, int]] = []
@@ -83,230 +77,100 @@ class Anatomy:
 
 def read_component(data: bytes) -> Anatomy:
     """Read the structure of a component; raise :class:`~aegis.errors.ArtifactError` when it is malformed."""
+    return anatomy_of(decode_component(data))
+
+
+def anatomy_of(binary: ComponentBinary) -> Anatomy:
+    """Return the structure of a decoded component; raise :class:`~aegis.errors.ArtifactError` likewise."""
     anatomy = Anatomy()
-    try:
-        outermost = _Walker(anatomy, data, None, 0)
-        anatomy.totals = outermost.walk(8, len(data))
-        anatomy.lends_many = anatomy.components > 0 and outermost.lends_many()
-    except Malformed as error:
-        raise ArtifactError(f"not a valid WebAssembly component: {error}") from None
+    anatomy.modules = [module.info for module in binary.modules]
+    anatomy.module_sizes = [module.end - module.start for module in binary.modules]
+    anatomy.components = binary.components
+    anatomy.sections = list(binary.sections)
+    for definition in binary.root.definitions:
+        if isinstance(definition, ImportDefinition):
+            anatomy.imports.append((definition.name, definition.extern.sort))
+        elif isinstance(definition, ExportDefinition):
+            anatomy.exports.append((definition.name, definition.sort))
+    anatomy.totals = count_instances(binary)
+    anatomy.needs, anatomy.lends_many = find_needs(binary.root, nested=binary.components > 0)
     return anatomy
 
 
-class _Walker:
-    """One component's index spaces."""
+def count_instances(binary: ComponentBinary) -> Totals:
+    """Count what one instantiation makes, in linear time; components that are passed as arguments count as nothing.
 
-    def __init__(self, anatomy: Anatomy, data: bytes, outer: _Walker | None, depth: int) -> None:
-        if depth > _DEEPEST:
-            raise Malformed(f"components are nested deeper than {_DEEPEST}")
-        self.anatomy, self.data, self.outer, self.depth = anatomy, data, outer, depth
+    Raise :class:`~aegis.errors.ArtifactError` when even counting takes too long.
+    """
+    try:
+        return _Counter(binary.size, None).count(binary.root)
+    except Malformed as error:
+        raise ArtifactError(f"not a valid WebAssembly component: {error}") from None
+
+
+class _Counter:
+    """One component's index spaces of modules and components; ``outers[0]`` is itself."""
+
+    def __init__(self, size: int, outer: _Counter | None) -> None:
+        self.outers: tuple[_Counter, ...] = (self, *(outer.outers if outer else ()))
         self.modules: list[int | None] = []
         self.components: list[Totals | None] = []
-        self.types: TypeSpace = TypeSpace(outer.types if outer else None)
-        self.lifted: list[int] = []
-        self.inner: list[_Walker] = []
-        self.instances = 0
+        self.size = size
+        self.instances, self.made_components = 0, 1
         self.made: dict[int, int] = {}
 
-    def walk(self, start: int, end: int) -> Totals:
-        reader = Reader(self.data, start, end)
-        while reader.at < reader.end:
-            number, size = reader.byte(), reader.leb()
-            begin = reader.at
-            reader.skip(size)
-            if number >= len(SECTION_NAMES):
-                raise Malformed(f"section {number} does not exist")
-            self.charge(8)
-            section = Reader(self.data, begin, begin + size)
-            if not self.depth:
-                label = f"custom {section.name()!r}" if number == 0 else SECTION_NAMES[number]
-                self.anatomy.sections.append((label, size))
-            self.section(number, section)
-        return Totals(self.instances, self.made)
+    def count(self, component: ComponentDefinition) -> Totals:
+        for definition in component.definitions:
+            match definition:
+                case ModuleDefinition(module):
+                    self.modules.append(module)
+                case ComponentDefinition():
+                    inner = _Counter(self.size, self)
+                    self.components.append(inner.count(definition))
+                    self.size = inner.size
+                case CoreInstance(int() as index, _):
+                    self.core_instance(index)
+                case Instance(int() as index, _):
+                    self.instance(index)
+                case Alias("outer", _, index, _, count):
+                    self.outer(definition.sort, count, index)
+                case Alias(_, sort):
+                    self.add(sort)
+                case ImportDefinition(_, extern):
+                    self.add(extern.sort)
+                case ExportDefinition(_, sort, int() as index):
+                    self.outer(sort, 0, index)
+        return Totals(self.instances, self.made, self.made_components)
 
-    def section(self, number: int, r: Reader) -> None:
-        match number:
-            case 1:
-                self.modules.append(len(self.anatomy.modules))
-                self.anatomy.module_sizes.append(r.end - r.at)
-                self.anatomy.modules.append(made := read_within(self.data, r.at, r.end))
-                self.declared(made)
-            case 4:
-                if self.data[r.at : r.at + 4] != b"\0asm":
-                    raise Malformed("what should be a component does not start as one")
-                self.anatomy.components += 1
-                inner = _Walker(self.anatomy, self.data, self, self.depth + 1)
-                self.components.append(inner.walk(r.at + 8, r.end))
-                self.inner.append(inner)
-            case 8:
-                self.charge(r.end - r.at)
-                self.canonical(r)
-            case 2 | 5 | 6 | 7 | 10 | 11:
-                self.charge(r.end - r.at)
-                read = {2: self.core_instance, 5: self.instance, 6: self.alias, 7: self.types.define}
-                read |= {10: self.imported, 11: self.exported}
-                for _ in range(r.count()):
-                    read[number](r)
+    def core_instance(self, index: int) -> None:
+        self.instances = min(self.instances + 1, _MOST)
+        module = self.modules[index] if index < len(self.modules) else None
+        if module is not None:
+            self.made[module] = min(self.made.get(module, 0) + 1, _MOST)
 
-    def canonical(self, r: Reader) -> None:
-        """Note the types of lifted functions. What is not known here is asynchronous, and the engine rejects it."""
-        for _ in range(r.count()):
-            kind = r.byte()
-            if kind in (0x00, 0x01):
-                r.byte()
-                r.leb()
-                for _ in range(r.count()):
-                    option = r.byte()
-                    if option > 0x02 and option != 0x06:
-                        r.leb()
-                if kind == 0x00:
-                    self.lifted.append(r.leb())
-            elif kind in (0x02, 0x03, 0x04):
-                r.leb()
-            else:
-                return
+    def instance(self, index: int) -> None:
+        made = self.components[index] if index < len(self.components) else None
+        if made is None:
+            return
+        self.instances = min(self.instances + made.instances, _MOST)
+        self.made_components = min(self.made_components + made.components, _MOST)
+        self.size = charged(self.size + len(made.modules))
+        for module, times in made.modules.items():
+            self.made[module] = min(self.made.get(module, 0) + times, _MOST)
 
-    def lends_many(self) -> bool:
-        """Tell whether a function that is lifted here or in a component within may take a list of borrowed handles."""
-        own = any(map(self.types.passes_many_borrows, self.lifted))
-        return own or any(inner.lends_many() for inner in self.inner)
-
-    def declared(self, module: ModuleInfo) -> None:
-        sizes = [size for name, size in module.sections if name not in _CODE and not name.startswith("custom")]
-        self.anatomy.declared += sum(sizes)
-        if self.anatomy.declared > _MOST_DECLARED:
-            raise Malformed(f"what its modules declare takes more than {_MOST_DECLARED:,} bytes")
-
-    def charge(self, work: int) -> None:
-        self.anatomy.read += work
-        if self.anatomy.read > _MOST_BYTES:
-            raise Malformed(f"its types, instances and names take more than {_MOST_BYTES:,} bytes")
-
-    # -- what is made --------------------------------------------------------------------------
-
-    def core_instance(self, r: Reader) -> None:
-        if r.byte() == 0:
-            index = r.leb()
-            for _ in range(r.count()):
-                r.name()
-                r.byte()
-                r.leb()
-            self.instances = min(self.instances + 1, _MOST)
-            module = self.modules[index] if index < len(self.modules) else None
-            if module is not None:
-                self.made[module] = min(self.made.get(module, 0) + 1, _MOST)
-        else:
-            for _ in range(r.count()):
-                r.name()
-                r.byte()
-                r.leb()
-
-    def instance(self, r: Reader) -> None:
-        if r.byte() == 0:
-            index = r.leb()
-            for _ in range(r.count()):
-                r.name()
-                self.sort(r)
-                r.leb()
-            made = self.components[index] if index < len(self.components) else None
-            if made is not None:
-                self.instances = min(self.instances + made.instances, _MOST)
-                self.charge(len(made.modules))
-                for module, times in made.modules.items():
-                    self.made[module] = min(self.made.get(module, 0) + times, _MOST)
-        else:
-            for _ in range(r.count()):
-                self.extern_name(r)
-                self.sort(r)
-                r.leb()
-
-    # -- index spaces --------------------------------------------------------------------------
-
-    def sort(self, r: Reader) -> str:
-        code = r.byte()
-        if code == 0:
-            return "core module" if r.byte() == 0x11 else "core"
-        return _SORTS.get(code, "unknown")
-
-    def alias(self, r: Reader) -> None:
-        sort = self.sort(r)
-        target = r.byte()
-        if target in (0, 1):
-            r.leb()
-            r.name()
-            self.add(sort)
-        else:
-            count, index = r.leb(), r.leb()
-            self.alias_outer(sort, count, index)
-
-    def alias_outer(self, sort: str, count: int, index: int) -> None:
-        owner: _Walker | None = self
-        for _ in range(min(count, _DEEPEST + 1)):
-            owner = owner.outer if owner else None
+    def outer(self, sort: str, count: int, index: int) -> None:
+        """Add a module or component that a scope further out has, or that is exported here."""
+        owner = self.outers[count] if count < len(self.outers) else None
         if sort == "core module":
-            known = owner.modules if owner else []
-            self.modules.append(known[index] if index < len(known) else None)
+            modules = owner.modules if owner else []
+            self.modules.append(modules[index] if index < len(modules) else None)
         elif sort == "component":
-            made = owner.components if owner else []
-            self.components.append(made[index] if index < len(made) else None)
-        elif sort == "type":
-            self.types.alias_outer(count, index)
-        else:
-            self.add(sort)
+            components = owner.components if owner else []
+            self.components.append(components[index] if index < len(components) else None)
 
     def add(self, sort: str) -> None:
-        """Count an item of which only its kind is known."""
+        """Add an item of which only the sort is known."""
         if sort == "core module":
             self.modules.append(None)
         elif sort == "component":
             self.components.append(None)
-        elif sort == "type":
-            self.types.add_unknown()
-
-    def extern_name(self, r: Reader) -> str:
-        form = r.byte()
-        name = r.name()
-        if form == 2:
-            for _ in range(r.count()):
-                r.byte()
-                r.name()
-        return name
-
-    def imported(self, r: Reader) -> None:
-        name = self.extern_name(r)
-        sort, needs = self.types.extern(r)
-        self.add_described(sort, needs)
-        if not self.depth:
-            self.anatomy.imports.append((name, sort))
-            self.told(f"the import {printable(name, 120)}", needs)
-
-    def add_described(self, sort: str, needs: frozenset[str]) -> None:
-        if sort == "type":
-            self.types.add(needs)
-        else:
-            self.add(sort)
-
-    def exported(self, r: Reader) -> None:
-        name = self.extern_name(r)
-        sort = self.sort(r)
-        index = r.leb()
-        needs: frozenset[str] = frozenset()
-        if r.byte():
-            described, needs = self.types.extern(r)
-            sort = described if sort == "unknown" else sort
-        if sort == "type":
-            needs |= self.types.of(index) & HANDLES
-            self.types.exported |= needs
-        if sort == "core module":
-            self.modules.append(self.modules[index] if index < len(self.modules) else None)
-        elif sort == "component":
-            self.components.append(self.components[index] if index < len(self.components) else None)
-        else:
-            self.add_described(sort, needs)
-        if not self.depth:
-            self.anatomy.exports.append((name, sort))
-            self.told(f"the export {printable(name, 120)}", needs)
-
-    def told(self, what: str, needs: frozenset[str]) -> None:
-        if needs - HANDLES:
-            self.anatomy.needs.append((what, ", ".join(sorted(needs - HANDLES))))

@@ -18,8 +18,10 @@ from aegis.values import FuncType
 
 __all__ = [
     "MOST_TYPES",
+    "MOST_VALUES",
     "NO_EXTERNREF",
     "Export",
+    "ExternType",
     "GlobalType",
     "Import",
     "Malformed",
@@ -29,11 +31,13 @@ __all__ = [
     "TableType",
     "TagType",
     "counted",
+    "gc_refusal",
     "is_component",
     "is_module",
     "read_module",
     "read_within",
     "skip_constant",
+    "value_type",
 ]
 
 MAGIC = b"\0asm"
@@ -305,7 +309,8 @@ def counted(r: Reader, most: int, what: str) -> int:
     return count
 
 
-def _value_type(r: Reader, info: ModuleInfo) -> str:
+def value_type(r: Reader, info: ModuleInfo) -> str:
+    """Read a core value type; raise ``ArtifactError`` for one of a proposal that Aegis does not admit."""
     code = r.byte()
     if code == _EXTERNREF:
         raise ArtifactError(NO_EXTERNREF)
@@ -322,15 +327,20 @@ def _types(r: Reader, info: ModuleInfo, types: list[FuncType]) -> None:
         form = r.byte()
         if form != 0x60:
             if form in (0x4E, 0x4F, 0x50, 0x5E, 0x5F):
-                raise ArtifactError(_refusal("gc"))
+                raise ArtifactError(gc_refusal())
             raise Malformed(f"0x{form:02x} is not a type")
-        params = tuple(_value_type(r, info) for _ in range(counted(r, MOST_VALUES, "parameters of one function")))
-        results = tuple(_value_type(r, info) for _ in range(counted(r, MOST_VALUES, "results of one function")))
+        params = tuple(value_type(r, info) for _ in range(counted(r, MOST_VALUES, "parameters of one function")))
+        results = tuple(value_type(r, info) for _ in range(counted(r, MOST_VALUES, "results of one function")))
         types.append(FuncType(params, results))
 
 
 def _refusal(proposal: str) -> str:
     return f"the module needs the WebAssembly proposal {proposal!r}, which Aegis does not admit; build it without"
+
+
+def gc_refusal() -> str:
+    """Return the reason why a core type of the garbage collection proposal is rejected."""
+    return _refusal("gc")
 
 
 def _limits(r: Reader) -> tuple[int, int, int | None]:
@@ -355,7 +365,7 @@ def _table(r: Reader, info: ModuleInfo, *, define: bool = False) -> TableType:
     if define and code == 0x40:
         raise ArtifactError(_refusal("function-references"))
     r.at -= 1
-    element = _value_type(r, info)
+    element = value_type(r, info)
     flags, minimum, maximum = _limits(r)
     if flags & 6:
         raise ArtifactError(_refusal("memory64" if flags & 4 else "threads"))
@@ -363,7 +373,7 @@ def _table(r: Reader, info: ModuleInfo, *, define: bool = False) -> TableType:
 
 
 def _global(r: Reader, info: ModuleInfo) -> GlobalType:
-    value = _value_type(r, info)
+    value = value_type(r, info)
     return GlobalType(value, r.byte() == 1)
 
 
@@ -430,7 +440,7 @@ def skip_constant(r: Reader) -> None:
             case 0x23 | 0xD2:
                 r.leb()
             case 0xD0:
-                _value_type(r, ModuleInfo())
+                value_type(r, ModuleInfo())
             case 0xFD:
                 if r.leb() != 12:
                     raise Malformed("a constant expression holds another instruction")

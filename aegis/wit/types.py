@@ -13,12 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 __all__ = [
-    "PRIMITIVES", "Borrow", "Enum", "Flags", "Function", "Interface", "List", "Option", "Own", "Record", "Resource",
-    "Result", "Tuple", "Variant", "WitType", "children", "show",
+    "MAX_TYPE_DEPTH", "MAX_TYPE_PARTS", "MAX_TYPE_PARTS_IN_ALL", "PRIMITIVES", "Borrow", "Enum", "Flags", "Function",
+    "Interface", "List", "Option", "Own", "Record", "Resource", "Result", "Tuple", "Variant", "WitType", "children",
+    "show",
 ]  # fmt: skip
 
 PRIMITIVES = ("bool", "s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64", "f32", "f64", "char", "string")
 """The types that are not made of others."""
+MAX_TYPE_DEPTH = 100
+MAX_TYPE_PARTS, MAX_TYPE_PARTS_IN_ALL = 10_000, 200_000
+"""Parts of the types of one function or named type, and of those of a component: each costs the host, and a type that
+doubles with every level takes a hundred bytes to say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,9 @@ from aegis.engine.native import lib, peek
 from aegis.errors import AegisInternalError, ArtifactError
 from aegis.names import printable
 from aegis.wit.types import (
+    MAX_TYPE_DEPTH,
+    MAX_TYPE_PARTS,
+    MAX_TYPE_PARTS_IN_ALL,
     PRIMITIVES,
     Borrow,
     Enum,
@@ -33,7 +36,7 @@ from aegis.wit.types import (
     WitType,
 )
 
-__all__ = ["DEEPEST", "MOST_PARTS", "MOST_PARTS_IN_ALL", "World", "reflect"]
+__all__ = ["World", "reflect"]
 
 _COMPONENT, _INSTANCE, _MODULE, _FUNC, _RESOURCE, _CORE_FUNC, _TYPE = range(7)
 _SCALARS = ("bool", "s8", "s16", "s32", "s64", "u8", "u16", "u32", "u64", "f32", "f64", "char", "string")
@@ -41,10 +44,6 @@ _LIST, _RECORD, _TUPLE, _VARIANT, _ENUM, _OPTION, _RESULT, _FLAGS, _OWN, _BORROW
     13, 26
 )
 _REFUSED = {_FUTURE: "a future", _STREAM: "a stream", _CONTEXT: "an error-context"}
-DEEPEST = 100
-MOST_PARTS, MOST_PARTS_IN_ALL = 10_000, 200_000
-"""Parts of one function's or named type's types, and of a world's: each costs the host, and a type that doubles
-with every level takes a hundred bytes to say."""
 _MOST_ITEMS = 10_000
 """Imports, exports and members of interfaces: the engine counts from the first to tell the next, so 50 000 take a
 minute; large programs have some hundreds."""
@@ -221,16 +220,16 @@ class _Reader:
     def type(self, of: _ValType, name: str = "", owner: str = "") -> WitType:
         kind, native = of.kind, of.of
         self.parts += 1
-        if self.parts - self.parts_before > MOST_PARTS:
-            raise ArtifactError(f"{self.where} has types of more than {MOST_PARTS} parts")
-        if self.parts > MOST_PARTS_IN_ALL:
-            raise ArtifactError(f"the functions of the component have types of more than {MOST_PARTS_IN_ALL} parts")
+        if self.parts - self.parts_before > MAX_TYPE_PARTS:
+            raise ArtifactError(f"{self.where} has types of more than {MAX_TYPE_PARTS} parts")
+        if self.parts > MAX_TYPE_PARTS_IN_ALL:
+            raise ArtifactError(f"the functions of the component have types of more than {MAX_TYPE_PARTS_IN_ALL} parts")
         if kind < len(_SCALARS):
             return _SCALARS[kind]
         if kind in _REFUSED or kind > _CONTEXT:
             raise ArtifactError(f"{self.where} needs {_REFUSED.get(kind, 'a kind of type')}, which Aegis does not run")
-        if self.depth > DEEPEST:
-            raise ArtifactError(f"{self.where} has types nested deeper than {DEEPEST}")
+        if self.depth > MAX_TYPE_DEPTH:
+            raise ArtifactError(f"{self.where} has types nested deeper than {MAX_TYPE_DEPTH}")
         self.depth += 1
         try:
             return self.compound(kind, native, name, owner)
