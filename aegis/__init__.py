@@ -47,8 +47,8 @@ from aegis.errors import StackExhausted as StackExhausted
 from aegis.errors import WorkerCrashed as WorkerCrashed
 
 if TYPE_CHECKING:
+    from aegis.component.artifact import Component as Component
     from aegis.engine import Module as Module
-    from aegis.engine.component.artifact import Component as Component
     from aegis.handles import Caller as Caller
     from aegis.limits import Limits as Limits
     from aegis.linking import with_caller as with_caller
@@ -87,7 +87,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "aegis.engine": ("Module",),
-    "aegis.engine.component.artifact": ("Component",),
+    "aegis.component.artifact": ("Component",),
     "aegis.handles": ("Caller",),
     "aegis.limits": ("Limits",),
     "aegis.linking": ("with_caller",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from aegis.engine.component.plan import interface_named
+from aegis.component.world import interface_named
 from aegis.errors import CallError, ExportNotFound
 from aegis.names import count, near, printable
 from aegis.wit.naming import pascal, snake

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aegis.engine.component.artifact import Component
-from aegis.engine.component.plan import interface_named
-from aegis.engine.component.store import ComponentStore
+from aegis.component.artifact import Component
+from aegis.component.store import ComponentStore
+from aegis.component.world import interface_named
 from aegis.engine.store import PoolExhausted
 from aegis.errors import LinkError
 from aegis.exports import Exports, Namespace, lifted, namespace

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aegis.engine.component.trampoline import ImportedFunction, undefined
+from aegis.component.world import ImportedFunction
+from aegis.engine.missing import MissingFunction
 from aegis.errors import LinkError, MissingImport
 from aegis.hosting import prepared, takes_deadline
 from aegis.names import count, literal, near, printable
@@ -22,7 +23,7 @@ from aegis.wit.types import Function, Interface, show
 from aegis.wit.values import Bound
 
 if TYPE_CHECKING:
-    from aegis.engine.component.artifact import Component
+    from aegis.component.artifact import Component
     from aegis.engine.door import Door
     from aegis.host.wasi import Wasi
 
@@ -148,7 +149,7 @@ class Providers:
         self, made: list[Callable[..., Any]], n: int, function: ImportedFunction, wasi: Callable[[], Wasi]
     ) -> Callable[..., Any]:
         if function.missing or wasi_binding(function.interface) is None:
-            return undefined(function)
+            return MissingFunction(str(function))
 
         def first(*values: Any) -> Any:
             implementation = wasi().implementation(unversioned(function.interface))

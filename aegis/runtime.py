@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from aegis.engine.artifact import Module, admit_artifact, read_file, text_to_binary
+from aegis.artifacts import admit_artifact
+from aegis.engine.artifact import Module, read_file, text_to_binary
 from aegis.engine.cache import Cache
 from aegis.engine.config import EngineConfig
 from aegis.engine.plan import callable_export
@@ -34,7 +35,7 @@ from aegis.wit.declared import Err
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from aegis.engine.component.artifact import Component
+    from aegis.component.artifact import Component
     from aegis.isolation.tier import Isolated
     from aegis.policy import Isolation, NetworkCapability
 

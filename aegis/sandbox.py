@@ -29,7 +29,7 @@ from aegis.values import Decision, HostFunction
 from aegis.wit.declared import Err
 
 if TYPE_CHECKING:
-    from aegis.engine.component.artifact import Component
+    from aegis.component.artifact import Component
     from aegis.exports import Exports
     from aegis.guest import ComponentGuest
     from aegis.host.wasi import Wasi

@@ -23,11 +23,11 @@ from aegis.policy import Policy, StdioCapability
 from aegis.values import Decision, HostFunction
 
 if TYPE_CHECKING:
+    from aegis.component.artifact import Component
+    from aegis.component.link import ComponentPlan
+    from aegis.component.store import ComponentStore
     from aegis.engine.artifact import Module
     from aegis.engine.code import Artifact
-    from aegis.engine.component.artifact import Component
-    from aegis.engine.component.plan import ComponentPlan
-    from aegis.engine.component.store import ComponentStore
     from aegis.providers import Providers
     from aegis.wit.values import ResourceHandle
 
@@ -159,7 +159,7 @@ class InProcess(Tier):
         self, component: Component, providers: Providers, *, watched: bool = False, pooled: bool = True
     ) -> ComponentPlan:
         """Return what stores of ``component`` under these providers need, likewise."""
-        from aegis.engine.component.plan import ComponentPlan
+        from aegis.component.link import ComponentPlan
 
         config = self.engine_of(component, watched=watched, pooled=pooled)
         key = (config, self.policy.limits, providers.key)
@@ -209,7 +209,7 @@ class InProcess(Tier):
         classes: Callable[[int], Callable[..., ResourceHandle]],
     ) -> ComponentStore:  # fmt: skip
         """Instantiate a component; raise ``PoolExhausted`` when the pool has no slot."""
-        from aegis.engine.component.store import ComponentStore
+        from aegis.component.store import ComponentStore
 
         return ComponentStore(plan, owner._door, functions, observed=observed, classes=classes)
 

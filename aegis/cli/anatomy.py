@@ -13,7 +13,7 @@ from aegis.wit.types import Function, Interface, Resource, show
 
 if TYPE_CHECKING:
     from aegis.cli.render import Face
-    from aegis.engine.component.artifact import Component
+    from aegis.component.artifact import Component
 
 __all__ = ["describe_component", "show_component"]
 

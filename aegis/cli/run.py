@@ -36,7 +36,7 @@ from aegis.sandbox import Sandbox
 from aegis.values import Decision, FuncType
 
 if TYPE_CHECKING:
-    from aegis.engine.component.artifact import Component
+    from aegis.component.artifact import Component
     from aegis.observe.bus import Failure
 
 __all__ = ["command"]

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aegis.artifacts import validate_artifact
 from aegis.cli.options import limit_options
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
 from aegis.cli.words import FileCommand
 from aegis.engine.accounts import available
-from aegis.engine.artifact import validate_artifact
 from aegis.engine.config import EngineConfig
 from aegis.errors import AegisError, MissingImport
 from aegis.limits import Limits, format_bytes
@@ -22,7 +22,7 @@ from aegis.wasm.binary import ModuleInfo
 from aegis.wasm.fit import check_fit
 
 if TYPE_CHECKING:
-    from aegis.engine.component.artifact import Component
+    from aegis.component.artifact import Component
 
 __all__ = ["command"]
 

@@ -65,7 +65,7 @@ class Callee:
 
 
 def numbering(types: Iterable[WitType], numbers: Sequence[int] | None) -> tuple[tuple[int, int], ...]:
-    """Return the keys of the resources in ``types``, each with its number; the same number if ``numbers`` is ``None``."""
+    """Return the keys of the resources in ``types`` with their numbers, which are the keys if ``numbers`` is ``None``."""
     found: dict[int, int] = {}
     left = list(types)
     while left:
@@ -125,7 +125,7 @@ class ComponentFrame:
         """Look up in a store what the function needs."""
         callee = self.callee
         self.func = state.item(callee.lifted.core)
-        self.cx = state.contexts[callee.context] or state.new_context(callee.context)
+        self.cx = state.contexts[callee.context]
         post = callee.lifted.options.post_return
         self.post = None if post is None else state.item(post)
         return self
@@ -264,7 +264,8 @@ def _make(
             ending += "if value.__class__ is Declared: raise Err(value.payload)\n"
     if owns and not raw:
         inside = textwrap.indent(ending, "    ")
-        ending = f"try:\n{inside}except BaseException:\n    cx.handles.release_taken()\n    raise\ncx.handles.taken.clear()\n"
+        ending = f"try:\n{inside}except BaseException:\n    cx.handles.release_taken()\n    raise\n"
+        ending += "cx.handles.taken.clear()\n"
     body += ending + "return value\n"
     views = "; ".join(["cx, post = frame.cx, frame.post", *(f"v{f} = frame.views[{f!r}]" for f in lower.formats)])
     if style is None:

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 from aegis.component.abi import core_type
 from aegis.component.artifact import Component
 from aegis.component.call import Callee, ComponentEntry
-from aegis.component.program import CoreExport, CoreItem, Imported, Lifted, Lowered, Options
+from aegis.component.program import CoreExport, Imported, Lifted, Lowered, Options
 from aegis.component.state import EXTERN, ComponentState
 from aegis.component.trampoline import SLOT_BITS, Body, guest_body, host_body, native_callback, resource_body
 from aegis.component.world import (
-    ImportedFunction,
     Lacking,
     Typing,
     check_export,
@@ -25,6 +24,7 @@ from aegis.component.world import (
     nothing_lacks,
     typed_export,
 )
+from aegis.engine.code import NativeCode
 from aegis.engine.config import EngineConfig
 from aegis.engine.native import lib, number, pointer
 from aegis.engine.plan import BasePlan
@@ -59,7 +59,7 @@ class _Step(NamedTuple):
 
     number: int
     offset: int
-    count: int
+    size: int
     functions: tuple[tuple[int, int], ...]
     """Imports that are trampolines: their places among the imports, and their numbers."""
     exports: tuple[tuple[int, CoreExport], ...]
@@ -71,7 +71,7 @@ class LinkSpace:
     __slots__ = ("_imports", "base", "instances", "steps")
 
     def __init__(self, plan: ComponentPlan) -> None:
-        total = sum(step.count for step in plan.linking)
+        total = sum(step.size for step in plan.linking)
         self._imports = (ctypes.c_char * (EXTERN * max(1, total)))()
         self.instances = (ctypes.c_char * (_INSTANCE * max(1, len(plan.linking))))()
         self.base = ctypes.addressof(self.instances)
@@ -84,8 +84,8 @@ class LinkSpace:
         for n, item in step.exports:
             raw, length = plan.raw_names[item.name]
             exports.append((pointer(self.base + _INSTANCE * item.step), raw, length, pointer(at + EXTERN * n), item))
-        code = plan.code.parts[plan.program.steps[step.number].module].pointer or 0
-        return functions, exports, pointer(code), pointer(at), number(step.count), pointer(
+        code = plan.parts[plan.program.steps[step.number].module].pointer or 0
+        return functions, exports, pointer(code), pointer(at), number(step.size), pointer(
             self.base + _INSTANCE * step.number
         )  # fmt: skip
 
@@ -94,9 +94,27 @@ class ComponentPlan(BasePlan):
     """Ready arguments for stores of ``component``; ``typed`` gives its functions the Python classes of their values."""
 
     __slots__ = (
-        "__weakref__", "_bodies", "_native_types", "_spaces", "artifact", "callback", "callees", "calls_python", "contexts",
-        "functions", "hosted", "homes", "keys", "linking", "memory_exports", "numbers", "program", "raw_names",
-        "trampoline_contexts", "typed",
+        "__weakref__",
+        "_bodies",
+        "_native_types",
+        "_spaces",
+        "artifact",
+        "callback",
+        "callees",
+        "calls_python",
+        "contexts",
+        "functions",
+        "homes",
+        "hosted",
+        "keys",
+        "linking",
+        "memory_exports",
+        "numbers",
+        "parts",
+        "program",
+        "raw_names",
+        "trampoline_contexts",
+        "typed",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +125,7 @@ class ComponentPlan(BasePlan):
         tables = component.anatomy.tables(limits.tables or 1 << 16)
         super().__init__(component, config, limits, memories, tables)
         self.artifact, self.typed = component, typed
+        self.parts: dict[int, NativeCode] = component.code(config).parts
         self.program = program = component.program
         self.functions = imported_functions(component, typed, lacking)
         self.calls_python = bool(program.trampolines) or self.counted
@@ -148,7 +167,9 @@ class ComponentPlan(BasePlan):
     def native_type(self, trampoline: int) -> Any:
         """Return the engine's image of a trampoline's type."""
         of = self.program.trampolines[trampoline]
-        signature = core_type(of.function.type, lowered=True) if isinstance(of, Lowered) else _RESOURCE_TYPES[of.operation]
+        signature = (
+            core_type(of.function.type, lowered=True) if isinstance(of, Lowered) else _RESOURCE_TYPES[of.operation]
+        )
         made = self._native_types.get(signature)
         if made is None:
             made = self._native_types[signature] = NativeType(signature)

@@ -117,7 +117,8 @@ class Lower(Source):
 
     def _flat_cases(self, of: WitType, value: str, slot: int) -> None:
         outer = self._conditional
-        self._conditional = mine = []
+        mine: list[str] = []
+        self._conditional = mine
         before = len(self.lines)
         count = len(flat(of))
         for number, (condition, payload, inner) in enumerate(self._cases(of, value)):

@@ -114,6 +114,18 @@ class GuestContext(Context):
         return index
 
 
+class _Made(dict[int, Any]):
+    """What is made when it is first asked for, by its number in the plan."""
+
+    def __init__(self, make: Callable[[int], Any]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, index: int) -> Any:
+        made = self[index] = self._make(index)
+        return made
+
+
 class ComponentState:
     """Everything of one store that trampolines and calls need. It does not refer to the store, which owns it."""
 
@@ -128,8 +140,8 @@ class ComponentState:
         self.context, self.trap_pointer, self.trap = store.context, store.trap_pointer, store.trap
         self.functions: Any = ()
         self.observed = False
-        self.contexts: list[Context | None] = [None] * len(plan.contexts)
-        self.callees: list[Callable[..., Any] | None] = [None] * len(plan.callees)
+        self.contexts: dict[int, Context] = _Made(self._new_context)
+        self.callees: dict[int, Callable[..., Any]] = _Made(self._new_callee)
         self._store = weakref.ref(store)
         self._base: int = space.base  # the store keeps the space
         self._items: dict[CoreItem, tuple[Any, Any]] = {}
@@ -173,17 +185,13 @@ class ComponentState:
 
     # -- contexts ------------------------------------------------------------------------------
 
-    def new_context(self, index: int) -> Context:
-        """Make the context with this index."""
+    def _new_context(self, index: int) -> Context:
         wanted: ContextPlan = self.plan.contexts[index]
-        while len(self.contexts) <= index:  # the plan learns of contexts as trampolines are written
-            self.contexts.append(None)
         made = (GuestContext if wanted.raw else Context)(self, self.handles.instances[wanted.instance])
         if wanted.options.memory is not None:
             made.memory = self.memory(wanted.options.memory)
         if wanted.options.realloc is not None:
             made.realloc, made.reallocate = self._realloc(wanted.options.realloc, made)
-        self.contexts[index] = made
         return made
 
     def _realloc(self, item: CoreItem, cx: Context) -> tuple[Any, Any]:
@@ -235,13 +243,9 @@ class ComponentState:
 
     # -- calls between instances ----------------------------------------------------------------
 
-    def new_callee(self, index: int) -> Callable[..., Any]:
-        """Return what calls the lifted function with this index for another component instance."""
-        while len(self.callees) <= index:
-            self.callees.append(None)
-        frame = ComponentFrame(self.plan.callees[index]).bind(self)
-        made = self.callees[index] = bind_guest(self, frame)
-        return made
+    def _new_callee(self, index: int) -> Callable[..., Any]:
+        """Return what calls a lifted function for another component instance."""
+        return bind_guest(self, ComponentFrame(self.plan.callees[index]).bind(self))
 
     def destroy(self, destructor: CoreItem, rep: int) -> None:
         """Run a destructor, whose type the plan compared with (i32) -> ()."""
@@ -278,6 +282,6 @@ class ComponentState:
         """Drop every view of the guest's memory: the store is deleted next."""
         for memory in self._memories.values():
             memory.view = _NOTHING
-        self.contexts = []
-        self.callees = []
+        self.contexts.clear()
+        self.callees.clear()
         self._items.clear()

@@ -29,16 +29,15 @@ from aegis.component.release import drop_object, owns
 from aegis.component.traps import cannot_enter, cannot_leave, unaligned
 from aegis.component.world import ImportedFunction
 from aegis.engine.door import Door
-from aegis.engine.missing import MissingFunction
 from aegis.engine.native import lib, number
 from aegis.engine.signals import NEAR, secure_after
 from aegis.engine.trampoline import slots
 from aegis.errors import CallError, GuestExit, HostError
 from aegis.wit.results import as_result
-from aegis.wit.types import Function, Result, Tuple, WitType
+from aegis.wit.types import Result, Tuple, WitType
 from aegis.wit.values import Err, Ok
 
-__all__ = ["SLOT_BITS", "Body", "guest_body", "host_body", "native_callback", "refit", "resource_body", "undefined"]
+__all__ = ["SLOT_BITS", "Body", "guest_body", "host_body", "native_callback", "refit", "resource_body"]
 
 Body = Callable[[Any, int], None]
 """Serves a trampoline: takes the state of the component that calls, and the address of the core values."""
@@ -95,7 +94,7 @@ def body(state, address):
     if left <= 0 or door.stop is not None or now() >= door.deadline:
         raise door.refused_call()
     door.calls_left = left - 1
-    cx = state.contexts[{context}] or state.new_context({context})
+    cx = state.contexts[{context}]
     if not cx.instance.may_leave:
         raise cannot_leave()
     try:
@@ -343,16 +342,11 @@ def _observed(function: ImportedFunction) -> Callable[[Any, Callable[..., Any], 
     return observed
 
 
-def undefined(function: ImportedFunction) -> Callable[..., Any]:
-    """Return the function for an import that nothing provides, where that was asked for: it traps."""
-    return MissingFunction(str(function))
-
-
 # -- from one component instance to another --------------------------------------------------------
 
 _GUEST = """
 def body(state, address):
-    cx = state.contexts[{context}] or state.new_context({context})
+    cx = state.contexts[{context}]
     if not cx.instance.may_leave:
         raise cannot_leave()
     try:
@@ -365,7 +359,7 @@ def body(state, address):
         if not instances[entered].may_enter: raise cannot_enter()
     for entered in {entering}: instances[entered].may_enter = False
 {lift}
-    callee = state.callees[{callee}] or state.new_callee({callee})
+    callee = state.callees[{callee}]
     result = callee({values})
     for entered in {entering}: instances[entered].may_enter = True
 {ended}

@@ -55,9 +55,7 @@ class ImportedFunction(NamedTuple):
         return f"{self.interface}#{self.name}" if self.interface else self.name
 
 
-def imported_functions(
-    component: Component, typed: Typing, lacking: Lacking = nothing_lacks
-) -> list[ImportedFunction]:
+def imported_functions(component: Component, typed: Typing, lacking: Lacking = nothing_lacks) -> list[ImportedFunction]:
     """Return the functions that a component imports, in its order, with the Python classes that ``typed`` gives."""
     found = []
     for name, item in component.world.imports.items():

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aegis.engine.cache import Cache
 from aegis.engine.code import Artifact, first_line
@@ -20,14 +19,9 @@ from aegis.limits import Limits, format_bytes
 from aegis.names import printable
 from aegis.values import FuncType
 from aegis.wasm.admission import bound
-from aegis.wasm.binary import Export, Import, MemoryType, ModuleInfo, is_component, is_module, read_module
-from aegis.wasm.digest import sha256_hex
+from aegis.wasm.binary import Export, Import, MemoryType, ModuleInfo, is_module, read_module
 
-if TYPE_CHECKING:
-    from aegis.engine.component.artifact import Component
-    from aegis.wasm.anatomy import Anatomy
-
-__all__ = ["Module", "admit", "admit_artifact", "compile_artifact", "read_file", "text_to_binary", "validate_artifact"]
+__all__ = ["Module", "admit_module", "admit_size", "read_file", "text_to_binary", "validate_module"]
 
 
 class Module(Artifact):
@@ -84,22 +78,7 @@ class Module(Artifact):
         return f"<aegis module {self.digest[:12]} of {format_bytes(self.size)}>"
 
 
-def admit(data: bytes, limits: Limits, what: str) -> ModuleInfo | Anatomy:
-    """Check size, magic and types of ``data``, called ``what`` in errors; return what it says of itself."""
-    _admit_size(data, limits, what)
-    if is_component(data):
-        from aegis.engine.component.artifact import admit_component
-
-        return admit_component(data, limits, what)
-    if not is_module(data):
-        raise ArtifactError(f"{what} is not a WebAssembly module: {_looks_like(data)}")
-    try:
-        return read_module(data)
-    except ArtifactError as error:
-        raise ArtifactError(f"{what}: {error}") from None
-
-
-def _admit_size(data: bytes, limits: Limits, what: str) -> None:
+def admit_size(data: bytes, limits: Limits, what: str) -> None:
     if limits.module_size is not None and len(data) > limits.module_size:
         least = "at least " if len(data) == limits.module_size + 1 else ""
         raise ArtifactError(
@@ -120,45 +99,18 @@ def _looks_like(data: bytes) -> str:
     return "it does not start with the magic bytes \\0asm"
 
 
-def compile_artifact(
-    data: bytes,
-    limits: Limits,
-    choose: Callable[[Artifact], EngineConfig],
-    cache: Cache | None,
-    what: str = "the module",
-) -> Module | Component:
-    """Admit and compile a binary module or component for the engine that ``choose`` says for it.
-
-    It is compiled without the pool if it does not fit in there.
-
-    Raise :class:`~aegis.errors.ArtifactError` with the reason.
-    """
-    artifact = admit_artifact(data, limits, cache, what)
-    artifact.prepare(choose, what)
-    return artifact
+def admit_module(data: bytes, what: str) -> ModuleInfo:
+    """Check magic and types of ``data``, called ``what`` in errors; return what the module says of itself."""
+    if not is_module(data):
+        raise ArtifactError(f"{what} is not a WebAssembly module: {_looks_like(data)}")
+    try:
+        return read_module(data)
+    except ArtifactError as error:
+        raise ArtifactError(f"{what}: {error}") from None
 
 
-def admit_artifact(data: bytes, limits: Limits, cache: Cache | None, what: str) -> Module | Component:
-    """Return a module or component that is admitted, but not compiled."""
-    admitted = admit(data, limits, what)
-    if isinstance(admitted, ModuleInfo):
-        return Module(data, admitted, sha256_hex(data), cache, limits)
-    from aegis.engine.component.artifact import Component
-
-    return Component(data, admitted, sha256_hex(data), cache, limits)
-
-
-def validate_artifact(
-    data: bytes, limits: Limits, config: EngineConfig, what: str = "the module"
-) -> ModuleInfo | Component:
-    """Admit and validate a binary module without compiling it; a component is compiled, for its types."""
-    admitted = admit(data, limits, what)
-    if not isinstance(admitted, ModuleInfo):
-        from aegis.engine.component.artifact import Component
-
-        component = Component(data, admitted, sha256_hex(data), None, limits)
-        component.prepare(lambda _: config, what)
-        return component
+def validate_module(data: bytes, info: ModuleInfo, limits: Limits, config: EngineConfig, what: str) -> ModuleInfo:
+    """Validate a binary module that is admitted, without compiling it; return ``info``."""
     error = lib.wasmtime_module_validate(engine_for(config).pointer, data, len(data))
     if error is not None:
         raise ArtifactError(f"{what}: not a module that Aegis admits: {first_line(take_error(error))}")
@@ -166,7 +118,7 @@ def validate_artifact(
         bound(data, limits)
     except ArtifactError as refused:
         raise ArtifactError(f"{what}: {refused}") from None
-    return admitted
+    return info
 
 
 def text_to_binary(text: str | bytes, what: str = "the module") -> bytes:
@@ -195,7 +147,6 @@ def read_file(path: str | os.PathLike[str], limits: Limits) -> bytes:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ArtifactNotFound(f"{what}: cannot be read: {reason}") from None
     if name.endswith(".wat"):
-        if limits.module_size is not None and len(data) > limits.module_size:
-            admit(data, limits, what)
+        admit_size(data, limits, what)
         return text_to_binary(data, what)
     return data

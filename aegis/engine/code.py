@@ -167,13 +167,24 @@ class Artifact:
 
     def _compile(self, engine: Engine) -> NativeCode:
         if not self._codes:
-            bound(self._data, self._limits)
+            self._bound()
         serial = serial_engine(engine.config)
         if serial is None:
             return self._compiled(engine)
         made = self._compiled(serial)
         assert made.pointer is not None
         return self._load(engine, self._serialise(made.pointer)) or self._unloadable(engine)
+
+    def _bound(self) -> None:
+        """Reject code that would take the compiler too long; raise ``ArtifactError``."""
+        bound(self._data, self._limits)
+
+    def validate(self) -> None:
+        """Have the engine validate it without compiling; raise ``ArtifactError``."""
+        data, config = self._data, EngineConfig.from_limits(self._limits)
+        error = lib.wasmtime_module_validate(engine_for(config).pointer, data, len(data))
+        if error is not None:
+            raise ArtifactError(f"not a {self.kind} that Aegis admits: {first_line(take_error(error))}")
 
     @staticmethod
     def _unloadable(engine: Engine) -> NativeCode:

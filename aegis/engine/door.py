@@ -141,6 +141,24 @@ class Door:
         if count > self.bytes_left:
             self.charge(count)
 
+    value_left = value_limit = _UNLIMITED
+    lower_left = _UNLIMITED
+
+    def begin(self) -> None: ...
+
+    def hold(self, count: int) -> None:
+        self.value_left -= count
+
+    def lower(self, count: int) -> None: ...
+
+    def look_at_time(self) -> None:
+        reason = self.overdue()
+        if reason is not None:
+            raise reason
+
+    def look(self) -> None:
+        self._look()
+
     def _look(self) -> None:
         """Copying much takes long, and no epoch stops it."""
         if self.bytes_left < 0:

@@ -38,7 +38,8 @@ class BasePlan:
     """
 
     __slots__ = (
-        "bounded", "calls_python", "code", "code_pointer", "config", "counted", "engine", "engine_pointer", "entries", "fuel",
+        "bounded", "calls_python", "code", "code_pointer", "config", "counted", "engine", "engine_pointer",
+        "entries", "fuel",
         "limiter", "limiter_at_rest", "limits", "memory_cap", "table_cap", "ticks", "ticks_number",
     )  # fmt: skip
 

@@ -24,8 +24,8 @@ from aegis.wit.values import Err
 from aegis.wit.wave import format_value
 
 if TYPE_CHECKING:
+    from aegis.component.artifact import Component
     from aegis.engine.artifact import Module
-    from aegis.engine.component.artifact import Component
 
 __all__ = ["NOTABLE", "Answers", "Plan", "numbers"]
 

@@ -23,7 +23,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from aegis.engine.component.plan import interface_named
+from aegis.component.world import interface_named
 from aegis.errors import AegisError, CapabilityDenied, ExportNotFound, GuestExit, GuestTrap, LimitExceeded
 from aegis.fuzz.hostile import NOTABLE, Answers
 from aegis.fuzz.members import Check, Member, Pick, World
@@ -40,7 +40,7 @@ from aegis.wit.values import Err
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from aegis.engine.component.artifact import Component
+    from aegis.component.artifact import Component
     from aegis.runtime import Aegis
 
 __all__ = ["Check", "Machine", "state_machine"]

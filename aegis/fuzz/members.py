@@ -16,7 +16,7 @@ from aegis.wit.types import Borrow, Function, Own
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from aegis.engine.component.artifact import Component
+    from aegis.component.artifact import Component
     from aegis.runtime import Aegis
     from aegis.sandbox import Sandbox
 

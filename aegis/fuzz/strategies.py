@@ -52,8 +52,8 @@ from aegis.wit.types import (
 from aegis.wit.values import Err, Ok, Some
 
 if TYPE_CHECKING:
+    from aegis.component.artifact import Component
     from aegis.engine.artifact import Module
-    from aegis.engine.component.artifact import Component
 
 __all__ = ["from_export", "from_exports", "from_function", "from_interface", "from_signature", "from_type"]
 

@@ -22,8 +22,8 @@ from aegis.wit.types import Borrow, Function, Interface, List, Own, Result, WitT
 from aegis.wit.values import Err, ResourceHandle
 
 if TYPE_CHECKING:
+    from aegis.component.artifact import Component
     from aegis.engine.artifact import Module
-    from aegis.engine.component.artifact import Component
     from aegis.runtime import Aegis
     from aegis.sandbox import Sandbox
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any, Protocol
 
-from aegis.component.scalars import exact, octets, single
 from aegis.component.fit import Unfit, as_list, as_tuple
+from aegis.component.scalars import exact, octets, single
 from aegis.isolation.wire import Broken
 from aegis.limits import Limits
 from aegis.wit.images import nullable

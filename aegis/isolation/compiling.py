@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aegis.component.artifact import Component
+from aegis.component.worlds import BadWorld, world_from_plain, world_to_plain
 from aegis.descriptors import standard_reserved
 from aegis.engine.code import Artifact
-from aegis.engine.component.artifact import Component
 from aegis.engine.config import EngineConfig
 from aegis.errors import (
     AegisError,
@@ -27,7 +28,6 @@ from aegis.errors import (
 from aegis.isolation.faults import from_plain
 from aegis.isolation.setup import Compile
 from aegis.isolation.wire import SEAL_ALL, Broken, Gone, Late, decode, encode, seal
-from aegis.isolation.worlds import world_from_plain, world_to_plain
 from aegis.limits import MIB, format_bytes, format_seconds
 from aegis.wasm.admission import bounds
 from aegis.wasm.anatomy import read_component
@@ -149,7 +149,7 @@ def _kept(artifact: Artifact, config: EngineConfig, cache: Cache) -> Code | None
             if code is None:
                 return None
             descriptor = _sealed(code)
-        return Code(descriptor, None if plain is None else world_from_plain(plain))
+        return Code(descriptor, None if plain is None else _world(plain))
     except (OSError, Broken):
         return None
 
@@ -193,7 +193,7 @@ def _believed(artifact: Artifact, told: Any, code: int) -> Any:
         if told is not None:
             raise Broken("a module with a world")
         return None
-    world, anatomy = world_from_plain(told), artifact.anatomy  # type: ignore[attr-defined]
+    world, anatomy = _world(told), artifact.anatomy  # type: ignore[attr-defined]
     for items, named in ((world.imports, anatomy.imports), (world.exports, anatomy.exports)):
         found = {(name, "func" if isinstance(item, Function) else "instance") for name, item in items.items()}
         types = {
@@ -202,6 +202,14 @@ def _believed(artifact: Artifact, told: Any, code: int) -> Any:
         if {(name, sort) for name, sort in found if name not in types} != {n for n in named if n[1] in _LINKED}:
             raise Broken("a world of other names than the component has")
     return world
+
+
+def _world(plain: Any) -> Any:
+    """Return the world that a worker says; raise :class:`Broken` for what cannot be one."""
+    try:
+        return world_from_plain(plain)
+    except BadWorld as reason:
+        raise Broken(str(reason)) from None
 
 
 def _seal_when_alone(descriptor: int, what: str) -> None:

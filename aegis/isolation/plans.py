@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aegis.engine.component.plan import check_export, imported_functions, typed_export
+from aegis.component.world import check_export, imported_functions, typed_export
 from aegis.engine.config import EngineConfig
 from aegis.engine.plan import callable_export
 from aegis.isolation.codec import Signature
@@ -12,8 +12,8 @@ from aegis.limits import Limits
 from aegis.values import FuncType
 
 if TYPE_CHECKING:
+    from aegis.component.artifact import Component
     from aegis.engine.artifact import Module
-    from aegis.engine.component.artifact import Component
     from aegis.isolation.objects import ParentHandles
     from aegis.providers import Providers
     from aegis.wit.types import Function, Interface

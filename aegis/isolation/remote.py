@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aegis.engine.component.trampoline import ImportedFunction
+from aegis.component.world import ImportedFunction
 from aegis.errors import CallError
 from aegis.isolation.codec import Signature
 from aegis.isolation.serving import UNFIT
@@ -19,9 +19,9 @@ from aegis.wit.types import Function, Resource
 from aegis.wit.values import ResourceHandle
 
 if TYPE_CHECKING:
-    from aegis.engine.component.artifact import Component
-    from aegis.engine.component.reflect import World
+    from aegis.component.artifact import Component
     from aegis.engine.door import Door
+    from aegis.engine.reflect import World
     from aegis.host.wasi import Wasi
 
 __all__ = ["Ask", "HostObject", "RemoteLookups", "RemoteProviders", "RemoteTimes", "WorkerHandles", "core_function"]

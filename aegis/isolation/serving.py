@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aegis.engine.component.trampoline import ImportedFunction, refit
 from aegis.component.fit import Unfit
+from aegis.component.trampoline import refit
+from aegis.component.world import ImportedFunction
 from aegis.engine.trampoline import fit_result
 from aegis.errors import AegisError, CallError, HostError
 from aegis.isolation.codec import Signature, is_single

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from aegis.component.fit import Unfit, fit_arguments
 from aegis.engine.abi import coerce
 from aegis.engine.caller import Elsewhere
 from aegis.engine.classify import own_failure
-from aegis.component.fit import Unfit, fit_arguments
 from aegis.engine.threads import MAIN, NESTED, where
 from aegis.engine.ticker import ticker
 from aegis.errors import (

@@ -39,10 +39,10 @@ from aegis.values import HostFunction
 from aegis.wit.types import Interface
 
 if TYPE_CHECKING:
+    from aegis.component.artifact import Component
     from aegis.engine.artifact import Module
     from aegis.engine.cache import Cache
     from aegis.engine.code import Artifact
-    from aegis.engine.component.artifact import Component
     from aegis.wit.values import ResourceHandle
 
 __all__ = ["Isolated"]
@@ -327,7 +327,7 @@ def _modules(artifact: Artifact, policy: Policy) -> tuple[str, ...]:
     """Return the modules that a worker must import before it is confined; afterwards it can import no more."""
     wanted: dict[str, None] = {}
     if artifact.kind == "component":
-        wanted["aegis.guest"] = wanted["aegis.engine.component.store"] = None
+        wanted["aegis.guest"] = wanted["aegis.component.store"] = None
         world = artifact.world  # type: ignore[attr-defined]
         for name in (*world.imports, *world.exports):  # exports get their types from the same bindings
             if name.startswith("wasi:"):

@@ -162,7 +162,7 @@ class Session:
         return Module(b"", self.setup.shape, self.setup.digest, None, self.setup.policy.limits)
 
     def _component(self) -> Any:
-        from aegis.engine.component.artifact import Component
+        from aegis.component.artifact import Component
 
         anatomy, world = self.setup.shape
         made = Component(b"", anatomy, self.setup.digest, None, self.setup.policy.limits)

@@ -112,7 +112,8 @@ def _warm(stack: int) -> Script:
     """
     from itertools import product
 
-    from aegis.engine.artifact import compile_artifact, text_to_binary
+    from aegis.artifacts import compile_artifact
+    from aegis.engine.artifact import text_to_binary
     from aegis.engine.caller import Style, compile_caller
     from aegis.engine.config import EngineConfig, compile_on_one_thread, engine_for
     from aegis.engine.threads import DIRECT, where

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from aegis import Aegis, AegisError, ArtifactError, DeadlineExceeded, MemoryExceeded, WorkerCrashed
 from aegis.isolation.wire import Broken, encode
-from aegis.isolation.worlds import world_from_plain, world_to_plain
+from aegis.component.worlds import world_from_plain, world_to_plain
 from tests.guests.catalogue import GUESTS
 from tests.isolation.isolated import isolated, only_where_there_are_workers, runtime
 from tests.isolation.liar import Liar, Peer

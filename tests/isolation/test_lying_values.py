@@ -15,7 +15,7 @@ from aegis.isolation import told
 from aegis.isolation.codec import packer, unpacker
 from aegis.isolation.faults import from_plain
 from aegis.isolation.wire import Broken, decode, encode
-from aegis.isolation.worlds import world_from_plain
+from aegis.component.worlds import world_from_plain
 from aegis.limits import Limits
 from aegis.wit.types import WitType
 from tests.engine.component.test_host_resources import COMPONENT as OWNERS

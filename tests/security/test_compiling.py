@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, Limits
-from aegis.engine.artifact import validate_artifact
+from aegis.artifacts import validate_artifact
 from aegis.engine.config import EngineConfig
 from aegis.errors import ArtifactError
 from tests.cli.command import aegis

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import pytest
 
 from aegis import Aegis, ArtifactError, Limits
-from aegis.engine.artifact import admit
+from aegis.artifacts import admit
 
 CORE, COMPONENT = b"\0asm\1\0\0\0", b"\0asm\x0d\0\1\0"
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis import Aegis, Limits
-from aegis.engine.artifact import text_to_binary, validate_artifact
+from aegis.artifacts import validate_artifact
+from aegis.engine.artifact import text_to_binary
 from aegis.engine.config import ADMITTED, REFUSED, EngineConfig
 from aegis.errors import AegisError, ArtifactError, ArtifactNotFound, PolicyError
 from aegis.wasm.binary import read_module

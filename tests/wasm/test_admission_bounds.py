@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from aegis import Aegis, Limits
 from aegis.engine import code
-from aegis.engine.artifact import admit, text_to_binary
+from aegis.artifacts import admit
+from aegis.engine.artifact import text_to_binary
 from aegis.errors import ArtifactError
 from aegis.wasm.admission import LIMITS, bound, sections
 from aegis.wasm.binary import Reader

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from aegis.artifacts import validate_artifact
+from aegis.component.artifact import Component
 from aegis.engine.accounts import available
-from aegis.engine.artifact import Module, validate_artifact
-from aegis.engine.component.artifact import Component
+from aegis.engine.artifact import Module
 from aegis.engine.config import EngineConfig
 from aegis.errors import (
     AegisError,

@@ -5,12 +5,12 @@ Types are lists that begin with a letter; equal types of one world are told once
 
 from __future__ import annotations
 
+import marshal
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from aegis.engine.component.reflect import World
-from aegis.isolation.wire import Broken
+from aegis.engine.reflect import World
 from aegis.wit.types import (
     MAX_TYPE_DEPTH,
     MAX_TYPE_PARTS,
@@ -32,7 +32,7 @@ from aegis.wit.types import (
     WitType,
 )
 
-__all__ = ["world_from_plain", "world_to_plain"]
+__all__ = ["BadWorld", "world_from_bytes", "world_from_plain", "world_to_bytes", "world_to_plain"]
 
 _WORD = "[A-Za-z][0-9A-Za-z]*(?:-[0-9A-Za-z]+)*"
 _LABEL = re.compile(_WORD)
@@ -40,6 +40,20 @@ _MEMBER = re.compile(rf"{_WORD}|\[constructor\]{_WORD}|\[(?:method|static)\]{_WO
 _MOST_FLAGS = 32
 _MOST_NAMES = 1 << 19
 """More than fit into the bytes of names that a component may have."""
+
+
+class BadWorld(Exception):
+    """The data is not a world that reflection could have found."""
+
+
+def world_to_bytes(world: World) -> bytes:
+    """Return ``world`` for the cache, whose entries are authenticated."""
+    return marshal.dumps(world_to_plain(world))
+
+
+def world_from_bytes(data: bytes) -> World:
+    """Return the world of a cache's entry; raise :class:`BadWorld` for one of another form."""
+    return world_from_plain(marshal.loads(data))
 
 
 def world_to_plain(world: World) -> list[Any]:
@@ -108,12 +122,12 @@ class _Teller:
 
 
 def world_from_plain(data: Any) -> World:
-    """Return the world that ``data`` says; raise :class:`Broken` for anything that reflection would not have found."""
+    """Return the world that ``data`` says; raise :class:`BadWorld` for one that reflection would not have found."""
     try:
         types, resources, imports, exports, imported = data
         return _Hearer(types, resources, imports, exports).world(imported)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError):
-        raise Broken("a world that cannot be read") from None
+        raise BadWorld("a world that cannot be read") from None
 
 
 class _Size(NamedTuple):
@@ -135,7 +149,7 @@ class _Hearer:
 
     def __init__(self, types: list[Any], resources: list[Any], imports: Any, exports: Any) -> None:
         if len(types) > MAX_TYPE_PARTS_IN_ALL or type(imports) is not dict or type(exports) is not dict:
-            raise Broken("a world that cannot be read")
+            raise BadWorld("a world that cannot be read")
         self.imports, self.exports = imports, exports
         self.names_left, self.parts_left = _MOST_NAMES, MAX_TYPE_PARTS_IN_ALL
         self.resources = [self.told_resource(n, *told) for n, told in enumerate(resources)]
@@ -150,7 +164,7 @@ class _Hearer:
 
     def world(self, imported: Any) -> World:
         if type(imported) is not int or not 0 <= imported <= len(self.resources):
-            raise Broken("a world without its number of imported resources")
+            raise BadWorld("a world without its number of imported resources")
         return World(self.items(self.imports), self.items(self.exports), self.resources, imported)
 
     # -- items ---------------------------------------------------------------------------------
@@ -168,7 +182,7 @@ class _Hearer:
                     {self.named(member, _MEMBER): self.function(f) for member, f in functions.items()},
                     {self.named(member): self.type_item(t) for member, t in types.items()},
                 )
-        raise Broken("neither a function nor an interface")
+        raise BadWorld("neither a function nor an interface")
 
     def type_item(self, told: Any) -> WitType | Resource:
         match told:
@@ -187,7 +201,7 @@ class _Hearer:
             return Function(given)
         of = self.type(result)
         if self.inside[-1].lends:
-            raise Broken("a function that returns what was lent to it")
+            raise BadWorld("a function that returns what was lent to it")
         self.charge()
         return Function(given, of)
 
@@ -196,7 +210,7 @@ class _Hearer:
         self.parts_left -= sum(size.parts for size in self.inside)
         self.weighed()
         if self.parts_left < 0:
-            raise Broken("a world of too many types")
+            raise BadWorld("a world of too many types")
 
     def weighed(self, lends: bool = False) -> _Size:
         """Return the size of the type at hand, and begin another."""
@@ -206,7 +220,7 @@ class _Hearer:
             lends or any(s.lends for s in inside),
         )  # fmt: skip
         if size.depth > MAX_TYPE_DEPTH + 2 or size.parts > MAX_TYPE_PARTS + 1:
-            raise Broken("types that are nested too deep, or of too many parts")
+            raise BadWorld("types that are nested too deep, or of too many parts")
         return size
 
     # -- types ---------------------------------------------------------------------------------
@@ -217,17 +231,17 @@ class _Hearer:
     def type(self, told: Any) -> WitType:
         if isinstance(told, str):
             if told not in PRIMITIVES:
-                raise Broken("a type of unknown name")
+                raise BadWorld("a type of unknown name")
             self.inside.append(_LEAF)
             return told
         if type(told) is not int or told < 0:
-            raise Broken("a type without number")
+            raise BadWorld("a type without number")
         self.inside.append(self.sizes[told])
         return self.types[told]
 
     def resource(self, key: Any) -> Resource:
         if type(key) is not int or key < 0:
-            raise Broken("a resource without number")
+            raise BadWorld("a resource without number")
         return self.resources[key]
 
     def made(self, told: Any) -> WitType:
@@ -246,7 +260,7 @@ class _Hearer:
                 return Borrow(self.resource(key))
             case [str(kind), name, owner, [_, *_] as parts]:
                 return self.made_named(kind, self.named(name), self.owner(owner), parts)
-        raise Broken("a type of unknown kind")
+        raise BadWorld("a type of unknown kind")
 
     def made_named(self, kind: str, name: str, owner: str | None, parts: list[Any]) -> WitType:
         if kind == "R":
@@ -262,14 +276,14 @@ class _Hearer:
         if kind == "E":
             return Enum(name, labels, owner=owner)
         if kind != "F" or len(labels) > _MOST_FLAGS:
-            raise Broken("a type of unknown kind")
+            raise BadWorld("a type of unknown kind")
         return Flags(name, labels, owner=owner)
 
     # -- names ---------------------------------------------------------------------------------
 
     def told_resource(self, number: int, name: Any, key: Any, owner: Any) -> Resource:
         if type(key) is not int or key != number:
-            raise Broken("a resource of another number")
+            raise BadWorld("a resource of another number")
         top = owner == "" and (name in self.imports or name in self.exports)
         return Resource(name if top else self.named(name), number, owner=self.owner(owner))
 
@@ -277,16 +291,16 @@ class _Hearer:
         """Return a name that the component model allows (Explainer.md, "Import and Export Definitions")."""
         self.names_left -= 1
         if type(name) is not str or self.names_left < 0 or form.fullmatch(name) is None:
-            raise Broken("something other than a name")
+            raise BadWorld("something other than a name")
         return name
 
     def owner(self, value: Any) -> str | None:
         if value is None or (type(value) is str and (not value or value in self.imports or value in self.exports)):
             return value
-        raise Broken("an owner that there is not")
+        raise BadWorld("an owner that there is not")
 
 
 def _distinct(names: Sequence[str]) -> None:
-    """Raise :class:`Broken` for names that the component model, and Python, take for one."""
+    """Raise :class:`BadWorld` for names that the component model, and Python, take for one."""
     if len(set(map(str.lower, names))) != len(names):
-        raise Broken("one name twice")
+        raise BadWorld("one name twice")

@@ -1,0 +1,241 @@
+"""From bytes to a component: its plan, its world, and the code of its core modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, ClassVar
+
+from aegis.component.plan import plan
+from aegis.component.program import CoreExport, Program
+from aegis.component.skeleton import skeleton
+from aegis.component.worlds import BadWorld, world_from_bytes, world_to_bytes
+from aegis.engine.cache import Cache
+from aegis.engine.code import Artifact, NativeCode
+from aegis.engine.config import EngineConfig, engine_for
+from aegis.engine.validator import World, validate_skeleton
+from aegis.errors import ArtifactError, MemoryExceeded
+from aegis.limits import Limits
+from aegis.wasm.admission import bound, bounds
+from aegis.wasm.anatomy import Anatomy, anatomy_of
+from aegis.wasm.binary import MemoryType
+from aegis.wasm.component import decode_component
+from aegis.wasm.digest import sha256_hex
+from aegis.wit.images import imaged_function
+from aegis.wit.types import Function, Interface
+
+__all__ = ["Component", "ComponentCode", "CoreModule", "admit_component"]
+
+_RECORD = "component record 1"
+
+
+class CoreModule(Artifact):
+    """A core module that a component embeds and instantiates."""
+
+    kind: ClassVar[str] = "module"
+
+    def __init__(self, component: bytes, start: int, end: int, cache: Cache | None, limits: Limits) -> None:
+        self._span = component, start, end
+        super().__init__(b"", "", cache, limits)
+        self.size = end - start
+
+    @property
+    def _data(self) -> bytes:
+        component, start, end = self._span
+        return component[start:end]
+
+    @_data.setter
+    def _data(self, data: bytes) -> None:
+        """The bytes are the component's."""
+
+    @property
+    def digest(self) -> str:
+        if not self._digest:
+            self._digest = sha256_hex(self._data)
+        return self._digest
+
+    @digest.setter
+    def digest(self, digest: str) -> None:
+        self._digest = digest
+
+    def _bound(self) -> None:
+        """The component was bounded as a whole."""
+
+
+class ComponentCode:
+    """The code of a component for one engine: that of each core module that it instantiates, by the module's number."""
+
+    __slots__ = ("engine", "parts")
+
+    pointer = 0
+
+    def __init__(self, engine: int, parts: dict[int, NativeCode]) -> None:
+        self.engine, self.parts = engine, parts
+
+
+class Component(Artifact):
+    """A compiled component, shared by any number of sandboxes and threads."""
+
+    kind: ClassVar[str] = "component"
+    plain: ClassVar[bool] = False
+
+    def __init__(
+        self, data: bytes, anatomy: Anatomy, program: Program, digest: str, cache: Cache | None, limits: Limits
+    ) -> None:
+        super().__init__(data, digest, cache, limits)
+        self.anatomy, self.program = anatomy, program
+        self.plans: dict[Any, Any] = {}  # the plans' own, kept here so that they go with the component
+        self._world: World | None = None
+        self._images: dict[Any, Any] = {}
+        used = dict.fromkeys(step.module for step in program.steps)
+        self.modules = {n: CoreModule(data, *program.modules[n], cache, limits) for n in used}
+        """Core modules that are instantiated, by number."""
+
+    @property
+    def world(self) -> World:
+        """What it imports and exports, with full types."""
+        if self._world is None:
+            with self._lock:
+                if self._world is None:
+                    self._world = self._kept_world() or self._validated()
+        return self._world
+
+    def _validated(self) -> World:
+        """Have the engine validate the component without its code, and the modules that nothing instantiates."""
+        bound(self._data, self._limits)
+        world = validate_skeleton(skeleton(self._data))
+        unused = [span for n, span in enumerate(self.program.modules) if n not in self.modules]
+        for start, end in unused:
+            CoreModule(self._data, start, end, None, self._limits).validate()
+        if self._cache is not None:
+            self._cache.put(self._record_name(self._cache), world_to_bytes(world))
+        return world
+
+    def _kept_world(self) -> World | None:
+        """Return the world that the cache has. That it is there says that the component was found valid."""
+        kept = None if self._cache is None else self._cache.get(self._record_name(self._cache))
+        try:
+            return None if kept is None else world_from_bytes(kept)
+        except BadWorld:
+            return None
+
+    def _record_name(self, cache: Cache) -> str:
+        return cache.name(self.digest, f"{_RECORD} {bounds(self._limits)}")
+
+    def code(self, config: EngineConfig) -> ComponentCode:  # type: ignore[override]
+        return super().code(config)  # type: ignore[return-value]
+
+    def _build(self, config: EngineConfig) -> ComponentCode:  # type: ignore[override]
+        """Compile the core modules, those apart that other components have too."""
+        _ = self.world
+        parts: dict[int, NativeCode] = {}
+        made: dict[str, NativeCode] = {}
+        for number, module in self.modules.items():
+            key = module.digest
+            parts[number] = made[key] if key in made else made.setdefault(key, module.code(config))
+        self.cached = all(module.cached for module in self.modules.values())
+        return ComponentCode(engine_for(config).pointer, parts)
+
+    @property
+    def imports(self) -> dict[str, Interface | Function]:
+        """Imported interfaces and functions, by name."""
+        return self.world.imports
+
+    @property
+    def exports(self) -> dict[str, Interface | Function]:
+        """Exported interfaces and functions, by name."""
+        return self.world.exports
+
+    def callables(self) -> list[str]:
+        """Return the names under which its exported functions are called."""
+        found: list[str] = []
+        for name, item in self.exports.items():
+            found += [name] if isinstance(item, Function) else [f"{name}#{member}" for member in item.functions]
+        return found
+
+    def imaged(self, function: Function) -> Function:
+        """Return a function of this component with Python classes for its types, the same for the same type."""
+        with self._lock:
+            return imaged_function(function, self._images)
+
+    def memories(self, most: int) -> list[MemoryType]:
+        return self.anatomy.memories(most)
+
+    @cached_property
+    def memory_exports(self) -> tuple[CoreExport, ...]:
+        """One export for each memory that a core instance defines and exports."""
+        found = []
+        for n, step in enumerate(self.program.steps):
+            info = self.anatomy.modules[step.module]
+            imported = sum(i.kind == "memory" for i in info.imports)
+            by_index = {index: name for name, index in reversed(info.memory_exports) if index >= imported}
+            found += [CoreExport(n, name, "memory") for name in by_index.values()]
+        return tuple(found)
+
+    @cached_property
+    def hidden_memory(self) -> int:
+        """Bytes that memories which no module exports begin with."""
+        total = 0
+        for step in self.program.steps:
+            info = self.anatomy.modules[step.module]
+            shown = {index for _, index in info.memory_exports}
+            imported = sum(i.kind == "memory" for i in info.imports)
+            own = enumerate(info.memories)
+            total += sum(m.minimum * m.page_size for n, m in own if n >= imported and n not in shown)
+        return total
+
+    def starts(self) -> bool:
+        return any(self.anatomy.modules[n].has_start for n in self.modules)
+
+    def hides_growth(self) -> bool:
+        """Tell whether a memory that no module exports can grow."""
+        for n in self.modules:
+            info = self.anatomy.modules[n]
+            shown = {index for _, index in info.memory_exports}
+            imported = sum(i.kind == "memory" for i in info.imports)
+            if any(m.minimum != m.maximum for i, m in enumerate(info.memories) if i >= imported and i not in shown):
+                return True
+        return False
+
+    def prepare(self, choose: Callable[[Artifact], EngineConfig], what: str) -> None:
+        """Validate, reflect and compile: a component whose world nothing can link is rejected here."""
+        try:
+            _ = self.world
+        except ArtifactError as error:
+            raise ArtifactError(f"{what}: {error}") from None
+        super().prepare(choose, what)
+
+    def __repr__(self) -> str:
+        return f"<aegis component {self.digest[:12]} of {self.size:,} bytes>"
+
+
+def admit_component(data: bytes, limits: Limits, what: str) -> tuple[Anatomy, Program]:
+    """Check the structure of a component, called ``what`` in errors, and plan it, before anything compiles it.
+
+    Raise :class:`~aegis.errors.ArtifactError`, or ``MemoryExceeded`` when it makes more instances than it may.
+    """
+    try:
+        binary = decode_component(data)
+        anatomy = anatomy_of(binary)
+    except ArtifactError as error:
+        raise ArtifactError(f"{what}: {error}") from None
+    if anatomy.needs:
+        culprit, needs = anatomy.needs[0]
+        more = f" (and {len(anatomy.needs) - 1} more)" if len(anatomy.needs) > 1 else ""
+        raise ArtifactError(f"{what}: {culprit}{more} needs {needs}, which are of WASI 0.3 and Aegis does not run")
+    if anatomy.lends_many:
+        raise ArtifactError(
+            f"{what}: a component in it offers another one a function that takes a list of borrowed handles, for which "
+            "the engine would keep memory on the host without a limit; pass them one by one, or pass own handles"
+        )
+    made = anatomy.totals.instances
+    if limits.instances is not None and made > limits.instances:
+        raise MemoryExceeded(
+            f"{what}: the component makes {made:,} core instances, and the limit is {limits.instances:,}; "
+            "raise it with --instances",
+            limit="instances", phase="initial", used=made, allowed=limits.instances,
+        )  # fmt: skip
+    try:
+        return anatomy, plan(binary)
+    except ArtifactError as error:
+        raise ArtifactError(f"{what}: {error}") from None
