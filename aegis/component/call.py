@@ -65,7 +65,7 @@ class Callee:
 
 
 def numbering(types: Iterable[WitType], numbers: Sequence[int] | None) -> tuple[tuple[int, int], ...]:
-    """Return the keys of the resources in ``types`` with their numbers, which are the keys if ``numbers`` is ``None``."""
+    """Return the resources in ``types``: the key and the number of each, which are the same without ``numbers``."""
     found: dict[int, int] = {}
     left = list(types)
     while left:

@@ -186,7 +186,7 @@ class Handles:
         return index
 
     def lower_borrow(self, instance: Instance, resource: int, value: Any, task: list[int]) -> int:
-        """Put a handle that lives for the call into a table; an instance gets its own resource as the representation."""
+        """Put a handle that lives for the call into a table; of its own resource an instance gets the integer."""
         if self.hosted[resource]:
             rep = _host_object(value)
         else:
@@ -242,7 +242,7 @@ class Handles:
     # -- dropping ------------------------------------------------------------------------------
 
     def drop(self, instance: Instance, resource: int, index: int) -> Entry:
-        """Remove a handle that its instance drops (``resource.drop``), and return it; the caller runs the destructor."""
+        """Remove a handle that its instance drops (``resource.drop``); return it, for the caller to destroy."""
         entry = instance.get(index, resource)
         if entry.lends:
             raise trap("a handle was dropped while it is lent")

@@ -40,7 +40,7 @@ _MOST_TYPES_KEPT = 2048
 """Parameters and results of signatures whose trampolines are kept for the process, each with its views."""
 
 Slot = tuple[Door, Any, str, str]
-"""Whose call it is, the function, and the import's module and name; of a component, its state in place of a function."""
+"""Whose call it is, the function, and the import's module and name. Of a component: its state for the function."""
 
 
 def _gone() -> None:
