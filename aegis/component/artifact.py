@@ -188,14 +188,7 @@ class Component(Artifact):
         return any(self.anatomy.modules[n].has_start for n in self.modules)
 
     def hides_growth(self) -> bool:
-        """Tell whether a memory that no module exports can grow."""
-        for n in self.modules:
-            info = self.anatomy.modules[n]
-            shown = {index for _, index in info.memory_exports}
-            imported = sum(i.kind == "memory" for i in info.imports)
-            if any(m.minimum != m.maximum for i, m in enumerate(info.memories) if i >= imported and i not in shown):
-                return True
-        return False
+        return any(m.minimum != m.maximum for m in self.anatomy.memories(1 << 16))
 
     def prepare(self, choose: Callable[[Artifact], EngineConfig], what: str) -> None:
         """Validate, reflect and compile: a component whose world nothing can link is rejected here."""
