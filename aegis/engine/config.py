@@ -19,7 +19,10 @@ from aegis.engine.signals import recording
 from aegis.errors import AegisInternalError, PolicyError
 from aegis.limits import MAX_STACK, MIN_STACK, Limits
 
-__all__ = ["ADMITTED", "REFUSED", "Engine", "EngineConfig", "compile_on_one_thread", "engine_for"]
+__all__ = [
+    "ADMITTED", "REFUSED", "Engine", "EngineConfig", "compile_on_one_thread", "engine_for", "make_engine", "switch",
+    "switch_proposals",
+]  # fmt: skip
 
 ADMITTED = (
     "bulk_memory",
@@ -99,43 +102,54 @@ class Engine:
 
     def __init__(self, config: EngineConfig, *, parallel: bool = True) -> None:
         self.config = config
-        if not faulthandler.is_enabled() and sys.__stderr__ is not None:
-            # Enabled later, it would take over the signal that turns a guest's bad access into a
-            # trap (F30); enabled once, a later call changes nothing.
-            with contextlib.suppress(ValueError, OSError):
-                faulthandler.enable(sys.__stderr__)
         native = lib.wasm_config_new()
         _apply(native, config)
         if _one_thread or not parallel:
-            setter = lib.wasmtime_config_parallel_compilation_set
-            setter.argtypes, setter.restype = _SWITCH
-            setter(native, False)
-        self.pointer: int = recording(lambda: lib.wasm_engine_new_with_config(native), lib.loaded())
-        if not self.pointer:
-            raise AegisInternalError("the engine refused its configuration")
+            switch(native, "parallel_compilation", False)
+        self.pointer = make_engine(native)
+
+
+def make_engine(native: int) -> int:
+    """Return a native engine of a native configuration, which it takes."""
+    if not faulthandler.is_enabled() and sys.__stderr__ is not None:
+        # Enabled later, it would take over the signal that turns a guest's bad access into a
+        # trap (F30); enabled once, a later call changes nothing.
+        with contextlib.suppress(ValueError, OSError):
+            faulthandler.enable(sys.__stderr__)
+    pointer = recording(lambda: lib.wasm_engine_new_with_config(native), lib.loaded())
+    if not pointer:
+        raise AegisInternalError("the engine refused its configuration")
+    return pointer
+
+
+def switch(native: int, name: str, on: bool) -> None:
+    """Turn a feature of a native configuration on or off."""
+    setter = getattr(lib, f"wasmtime_config_{name}_set")
+    setter.argtypes, setter.restype = _SWITCH
+    setter(native, on)
+
+
+def switch_proposals(native: int, *, component_async: bool = False) -> None:
+    """Turn each proposal of a native configuration on or off; ``component_async`` is for engines that only validate."""
+    for name in ADMITTED:
+        switch(native, f"wasm_{name}", True)
+    switch(native, "wasm_component_model_async", component_async)
+    if not component_async:
+        switch(native, "concurrency_support", False)  # F1: with async on, this aborts
+    for name in REFUSED:
+        if name != "component_model_async":
+            switch(native, f"wasm_{name}", False)
+    # With it off, externref is rejected too. An externref table or global alone makes the engine reserve a
+    # garbage-collected heap of 4 GiB for the store, with all code that can be wrong about one.
+    switch(native, "gc_support", False)
+    switch(native, "shared_memory", False)
 
 
 def _apply(native: int, config: EngineConfig) -> None:
-    def switch(name: str, on: bool) -> None:
-        setter = getattr(lib, f"wasmtime_config_{name}_set")
-        setter.argtypes, setter.restype = _SWITCH
-        setter(native, on)
-
-    for name in ADMITTED:
-        switch(f"wasm_{name}", True)
-    # F1: both of these together, in this order; concurrency off alone aborts.
-    switch("wasm_component_model_async", False)
-    switch("concurrency_support", False)
-    for name in REFUSED:
-        if name != "component_model_async":
-            switch(f"wasm_{name}", False)
-    # With it off, externref is rejected too. An externref table or global alone makes the engine reserve a
-    # garbage-collected heap of 4 GiB for the store, with all code that can be wrong about one.
-    switch("gc_support", False)
-    switch("shared_memory", False)
-    switch("consume_fuel", True)
-    switch("epoch_interruption", True)
-    switch("memory_may_move", False)  # the base address of a memory then holds for its life
+    switch_proposals(native)
+    switch(native, "consume_fuel", True)
+    switch(native, "epoch_interruption", True)
+    switch(native, "memory_may_move", False)  # the base address of a memory then holds for its life
     lib.wasmtime_config_max_wasm_stack_set(native, config.stack)
     if config.pooled:
         _apply_pool(native)

@@ -67,6 +67,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any] | None]] = {
     "wasmtime_config_host_memory_creator_set": (None, [_P, _P]),
     "wasmtime_config_strategy_set": (None, [_P, c_uint8]),
     "wasmtime_config_cranelift_opt_level_set": (None, [_P, c_uint8]),
+    "wasmtime_config_cranelift_regalloc_algorithm_set": (None, [_P, c_uint8]),
     "wasmtime_pooling_allocation_config_new": (_P, []),
     "wasmtime_pooling_allocation_config_delete": (None, [_P]),
     "wasmtime_pooling_allocation_strategy_set": (None, [_P, _P]),

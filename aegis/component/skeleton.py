@@ -1,0 +1,143 @@
+"""Makes a component without code of a component: the engine validates it, and reads its types.
+
+The engine has no call that validates a component without compiling it. So each core module is replaced by one of the
+same imports and exports whose functions do nothing but trap; everything else, custom sections included, stays byte for
+byte. Each real module is validated when it is compiled. Together that is the validation of the whole component.
+
+Source: the core specification, section 5 (binary format); Binary.md, "Component Definitions".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from aegis.values import FuncType
+from aegis.wasm.binary import ExternType, GlobalType, MemoryType, ModuleInfo, Reader, TableType
+from aegis.wasm.component import PREAMBLE, decode_component
+from aegis.wasm.definitions import ComponentBinary, CoreModule
+
+__all__ = ["module_skeleton", "skeleton"]
+
+_KINDS = ("func", "table", "memory", "global")
+_VALUES = {"i32": 0x7F, "i64": 0x7E, "f32": 0x7D, "f64": 0x7C, "v128": 0x7B, "funcref": 0x70}
+_CONSTANTS = {
+    "i32": b"\x41\0", "i64": b"\x42\0", "f32": b"\x43" + bytes(4), "f64": b"\x44" + bytes(8),
+    "v128": b"\xfd\x0c" + bytes(16), "funcref": b"\xd0\x70",
+}  # fmt: skip
+"""Instructions that give a value of each type."""
+_TRAPS = b"\x03\0\0\x0b"
+"""A function body of three bytes: no locals, ``unreachable``, ``end``."""
+_END = b"\x0b"
+
+
+def skeleton(data: bytes, binary: ComponentBinary | None = None) -> bytes:
+    """Return ``data``, a component, without the code of its core modules.
+
+    ``binary`` is what it was decoded to, if it was. Raise ``ArtifactError`` as decoding does.
+    """
+    binary = binary or decode_component(data)
+    return b"".join(_component(data, 0, len(data), iter(binary.modules)))
+
+
+def _component(data: bytes, start: int, end: int, modules: Iterator[CoreModule]) -> list[bytes]:
+    """Return the pieces of a component, whose sections are known to be whole; ``modules`` are those still to come."""
+    pieces = [PREAMBLE]
+    reader = Reader(data, start + 8, end)
+    while reader.at < end:
+        head = reader.at
+        number, size = reader.byte(), reader.leb()
+        begin = reader.at
+        reader.skip(size)
+        if number == 1:
+            pieces.append(_section(1, module_skeleton(next(modules).info)))
+        elif number == 4:
+            inner = _component(data, begin, reader.at, modules)
+            pieces += [b"\x04", _leb(sum(map(len, inner))), *inner]
+        else:
+            pieces.append(data[head : reader.at])
+    return pieces
+
+
+def module_skeleton(info: ModuleInfo) -> bytes:
+    """Return a core module of the same imports and exports; exports of one type are one and the same item."""
+    types: dict[FuncType, int] = {}
+    imports = [_name(i.module) + _name(i.name) + _extern(i.kind, i.type, types) for i in info.imports]
+    imported = {kind: sum(i.kind == kind for i in info.imports) for kind in _KINDS}
+    made: dict[str, dict[ExternType, int]] = {kind: {} for kind in _KINDS}
+    exports = []
+    for export in info.exports:
+        of_kind = made[export.kind]
+        index = imported[export.kind] + of_kind.setdefault(export.type, len(of_kind))
+        exports.append(_name(export.name) + bytes([_KINDS.index(export.kind)]) + _leb(index))
+    defined: dict[str, list[bytes]] = {
+        kind: [_ENCODE[kind](of, types) + _initial(of) for of in made[kind]] for kind in _KINDS
+    }
+    sections = (
+        (1, [_function(of) for of in types]), (2, imports), (3, defined["func"]), (4, defined["table"]),
+        (5, defined["memory"]), (6, defined["global"]), (7, exports), (10, [_TRAPS] * len(defined["func"])),
+    )  # fmt: skip
+    return b"\0asm\1\0\0\0" + b"".join([_section(number, _vector(items)) for number, items in sections if items])
+
+
+def _initial(of: ExternType) -> bytes:
+    return _CONSTANTS[of.value] + _END if isinstance(of, GlobalType) else b""
+
+
+def _extern(kind: str, of: ExternType, types: dict[FuncType, int]) -> bytes:
+    return bytes([_KINDS.index(kind)]) + _ENCODE[kind](of, types)
+
+
+def _type_index(of: ExternType, types: dict[FuncType, int]) -> bytes:
+    assert isinstance(of, FuncType)
+    return _leb(types.setdefault(of, len(types)))
+
+
+def _table(of: ExternType, _: object) -> bytes:
+    assert isinstance(of, TableType)
+    return bytes([_VALUES[of.element]]) + _limits(of.minimum, of.maximum)
+
+
+def _memory(of: ExternType, _: object) -> bytes:
+    assert isinstance(of, MemoryType)
+    return _limits(of.minimum, of.maximum)
+
+
+def _global(of: ExternType, _: object) -> bytes:
+    assert isinstance(of, GlobalType)
+    return bytes([_VALUES[of.value], of.mutable])
+
+
+_ENCODE: dict[str, Callable[[ExternType, dict[FuncType, int]], bytes]] = {
+    "func": _type_index, "table": _table, "memory": _memory, "global": _global,
+}  # fmt: skip
+
+
+def _limits(minimum: int, maximum: int | None) -> bytes:
+    return b"\0" + _leb(minimum) if maximum is None else b"\1" + _leb(minimum) + _leb(maximum)
+
+
+def _function(of: FuncType) -> bytes:
+    return b"\x60" + b"".join([_leb(len(part)) + bytes([_VALUES[value] for value in part]) for part in of])
+
+
+def _leb(value: int) -> bytes:
+    """Encode an unsigned integer (5.2.2)."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _name(text: str) -> bytes:
+    encoded = text.encode()
+    return _leb(len(encoded)) + encoded
+
+
+def _vector(items: list[bytes]) -> bytes:
+    return _leb(len(items)) + b"".join(items)
+
+
+def _section(number: int, content: bytes) -> bytes:
+    return bytes([number]) + _leb(len(content)) + content
