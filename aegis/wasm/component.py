@@ -81,8 +81,8 @@ _BUILTINS = {
     0x26: ("thread.index", ""), 0x27: ("thread.new-indirect", "ii"), 0x28: ("thread.resume-later", ""),
     0x29: ("thread.suspend", "f"), 0x2A: ("thread.suspend-then-resume", "f"), 0x2B: ("thread.yield-then-resume", "f"),
     0x2C: ("thread.suspend-then-promote", "f"), 0x2D: ("thread.yield-then-promote", "f"),
-    0x40: ("thread.spawn-ref", "fi"), 0x41: ("thread.spawn-indirect", "fii"),
-    0x42: ("thread.available-parallelism", "f"),
+    0x2E: ("stream.forward", "t"), 0x2F: ("future.forward", "t"), 0x40: ("thread.spawn-ref", "fi"),
+    0x41: ("thread.spawn-indirect", "fii"), 0x42: ("thread.available-parallelism", "f"),
 }  # fmt: skip
 """Canonical built-ins and their immediates: a type index (t), a result list (r), a core value type (v), options (o),
 a flag (f), an index (i)."""

@@ -102,6 +102,9 @@ def admit_component(data: bytes, limits: Limits, what: str) -> Anatomy:
         culprit, needs = anatomy.needs[0]
         more = f" (and {len(anatomy.needs) - 1} more)" if len(anatomy.needs) > 1 else ""
         raise ArtifactError(f"{what}: {culprit}{more} needs {needs}, which are of WASI 0.3 and Aegis does not run")
+    if anatomy.features:
+        needs = ", ".join(anatomy.features)
+        raise ArtifactError(f"{what}: it needs {needs}, which are of WASI 0.3 and Aegis does not run")
     if anatomy.lends_many:
         raise ArtifactError(
             f"{what}: a component in it offers another one a function that takes a list of borrowed handles, for which "
