@@ -191,7 +191,7 @@ class _Planner:
     def host_instance(self, of: OpenType, interface: str) -> dict[str, Item]:
         if of.type.kind != "instance":
             raise invalid("an instance has the type of a component")
-        self.spend(len(of.type.declarations))
+        self.spend(8 * len(of.type.declarations))
         scope = Scope(of.scope)
         exports: dict[str, Item] = {}
         for declaration in of.type.declarations:
