@@ -34,6 +34,8 @@ class CoreModule(Artifact):
 
     kind: ClassVar[str] = "module"
 
+    _digest = ""
+
     def __init__(self, component: bytes, start: int, end: int, cache: Cache | None, limits: Limits) -> None:
         self._span = component, start, end
         super().__init__(b"", "", cache, limits)
@@ -216,6 +218,9 @@ def admit_component(data: bytes, limits: Limits, what: str) -> tuple[Anatomy, Pr
         culprit, needs = anatomy.needs[0]
         more = f" (and {len(anatomy.needs) - 1} more)" if len(anatomy.needs) > 1 else ""
         raise ArtifactError(f"{what}: {culprit}{more} needs {needs}, which are of WASI 0.3 and Aegis does not run")
+    if anatomy.features:
+        needs = ", ".join(anatomy.features)
+        raise ArtifactError(f"{what}: it needs {needs}, which are of WASI 0.3 and Aegis does not run")
     if anatomy.lends_many:
         raise ArtifactError(
             f"{what}: a component in it offers another one a function that takes a list of borrowed handles, for which "

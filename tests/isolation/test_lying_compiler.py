@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis import Aegis, AegisError, ArtifactError, DeadlineExceeded, MemoryExceeded, WorkerCrashed
-from aegis.isolation.wire import Broken, encode
 from aegis.component.worlds import world_from_plain, world_to_plain
+from aegis.isolation.wire import Broken, encode
 from tests.guests.catalogue import GUESTS
 from tests.isolation.isolated import isolated, only_where_there_are_workers, runtime
 from tests.isolation.liar import Liar, Peer

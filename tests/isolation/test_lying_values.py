@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis import AegisError, WorkerCrashed
+from aegis.component.worlds import world_from_plain
 from aegis.engine.door import Door
 from aegis.isolation import told
 from aegis.isolation.codec import packer, unpacker
 from aegis.isolation.faults import from_plain
 from aegis.isolation.wire import Broken, decode, encode
-from aegis.component.worlds import world_from_plain
 from aegis.limits import Limits
 from aegis.wit.types import WitType
 from tests.engine.component.test_host_resources import COMPONENT as OWNERS
