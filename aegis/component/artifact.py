@@ -7,16 +7,16 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from aegis.component.plan import plan
-from aegis.component.program import CoreExport, Program
+from aegis.component.program import CoreExport
+from aegis.component.record import Record, keep_record, kept_record
 from aegis.component.skeleton import skeleton
-from aegis.component.worlds import BadWorld, world_from_bytes, world_to_bytes
 from aegis.engine.cache import Cache
 from aegis.engine.code import Artifact, NativeCode
 from aegis.engine.config import EngineConfig, engine_for
 from aegis.engine.validator import World, validate_skeleton
 from aegis.errors import ArtifactError, MemoryExceeded
 from aegis.limits import Limits
-from aegis.wasm.admission import bound, bounds
+from aegis.wasm.admission import bound
 from aegis.wasm.anatomy import Anatomy, anatomy_of
 from aegis.wasm.binary import MemoryType
 from aegis.wasm.component import decode_component
@@ -25,8 +25,6 @@ from aegis.wit.images import imaged_function
 from aegis.wit.types import Function, Interface
 
 __all__ = ["Component", "ComponentCode", "CoreModule", "admit_component"]
-
-_RECORD = "component record 1"
 
 
 class CoreModule(Artifact):
@@ -81,16 +79,13 @@ class Component(Artifact):
     kind: ClassVar[str] = "component"
     plain: ClassVar[bool] = False
 
-    def __init__(
-        self, data: bytes, anatomy: Anatomy, program: Program, digest: str, cache: Cache | None, limits: Limits
-    ) -> None:
+    def __init__(self, data: bytes, record: Record, digest: str, cache: Cache | None, limits: Limits) -> None:
         super().__init__(data, digest, cache, limits)
-        self.anatomy, self.program = anatomy, program
+        self.anatomy, self.program, self._world = record
         self.plans: dict[Any, Any] = {}  # the plans' own, kept here so that they go with the component
-        self._world: World | None = None
         self._images: dict[Any, Any] = {}
-        used = dict.fromkeys(step.module for step in program.steps)
-        self.modules = {n: CoreModule(data, *program.modules[n], cache, limits) for n in used}
+        used = dict.fromkeys(step.module for step in self.program.steps)
+        self.modules = {n: CoreModule(data, *self.program.modules[n], cache, limits) for n in used}
         """Core modules that are instantiated, by number."""
 
     @property
@@ -99,7 +94,7 @@ class Component(Artifact):
         if self._world is None:
             with self._lock:
                 if self._world is None:
-                    self._world = self._kept_world() or self._validated()
+                    self._world = self._validated()
         return self._world
 
     def _validated(self) -> World:
@@ -110,22 +105,8 @@ class Component(Artifact):
         for start, end in unused:
             CoreModule(self._data, start, end, None, self._limits).validate()
         if self._cache is not None:
-            self._cache.put(self._record_name(self._cache), world_to_bytes(world))
+            keep_record(self._cache, self.digest, self._limits, Record(self.anatomy, self.program, world))
         return world
-
-    def _kept_world(self) -> World | None:
-        """Return the world that the cache has. That it is there says that the component was found valid."""
-        kept = None if self._cache is None else self._cache.get(self._record_name(self._cache))
-        try:
-            return None if kept is None else world_from_bytes(kept)
-        except BadWorld:
-            return None
-
-    def _record_name(self, cache: Cache) -> str:
-        return cache.name(self.digest, f"{_RECORD} {bounds(self._limits)}")
-
-    def code(self, config: EngineConfig) -> ComponentCode:  # type: ignore[override]
-        return super().code(config)  # type: ignore[return-value]
 
     def _build(self, config: EngineConfig) -> ComponentCode:  # type: ignore[override]
         """Compile the core modules, those apart that other components have too."""
@@ -204,16 +185,32 @@ class Component(Artifact):
         return f"<aegis component {self.digest[:12]} of {self.size:,} bytes>"
 
 
-def admit_component(data: bytes, limits: Limits, what: str) -> tuple[Anatomy, Program]:
+def admit_component(data: bytes, digest: str, limits: Limits, cache: Cache | None, what: str) -> Record:
     """Check the structure of a component, called ``what`` in errors, and plan it, before anything compiles it.
 
     Raise :class:`~aegis.errors.ArtifactError`, or ``MemoryExceeded`` when it makes more instances than it may.
     """
+    record = None if cache is None else kept_record(cache, digest, limits)
     try:
-        binary = decode_component(data)
-        anatomy = anatomy_of(binary)
+        binary = None if record is not None else decode_component(data)
+        anatomy = anatomy_of(binary) if binary is not None else record.anatomy  # type: ignore[union-attr]
     except ArtifactError as error:
         raise ArtifactError(f"{what}: {error}") from None
+    _check_features(anatomy, what)
+    made = anatomy.totals.instances
+    if limits.instances is not None and made > limits.instances:
+        raise MemoryExceeded(
+            f"{what}: the component makes {made:,} core instances, and the limit is {limits.instances:,}; "
+            "raise it with --instances",
+            limit="instances", phase="initial", used=made, allowed=limits.instances,
+        )  # fmt: skip
+    try:
+        return record or Record(anatomy, plan(binary), None)  # type: ignore[arg-type]
+    except ArtifactError as error:
+        raise ArtifactError(f"{what}: {error}") from None
+
+
+def _check_features(anatomy: Anatomy, what: str) -> None:
     if anatomy.needs:
         culprit, needs = anatomy.needs[0]
         more = f" (and {len(anatomy.needs) - 1} more)" if len(anatomy.needs) > 1 else ""
@@ -226,14 +223,3 @@ def admit_component(data: bytes, limits: Limits, what: str) -> tuple[Anatomy, Pr
             f"{what}: a component in it offers another one a function that takes a list of borrowed handles, for which "
             "the engine would keep memory on the host without a limit; pass them one by one, or pass own handles"
         )
-    made = anatomy.totals.instances
-    if limits.instances is not None and made > limits.instances:
-        raise MemoryExceeded(
-            f"{what}: the component makes {made:,} core instances, and the limit is {limits.instances:,}; "
-            "raise it with --instances",
-            limit="instances", phase="initial", used=made, allowed=limits.instances,
-        )  # fmt: skip
-    try:
-        return anatomy, plan(binary)
-    except ArtifactError as error:
-        raise ArtifactError(f"{what}: {error}") from None
