@@ -44,7 +44,7 @@ class Live:
             sys.stderr.write(f"\r\x1b[K{line}")
             sys.stderr.flush()
         else:
-            self.face.say(line)
+            sys.stderr.write(f"{line}\n")
 
     def clear(self) -> None:
         """Take the line away: what comes now is the result."""
