@@ -44,7 +44,7 @@ class Live:
             sys.stderr.write(f"\r\x1b[K{line}")
             sys.stderr.flush()
         else:
-            sys.stderr.write(f"{line}\n")
+            self.face.say(line)
 
     def clear(self) -> None:
         """Take the line away: what comes now is the result."""
