@@ -37,7 +37,8 @@ def admit_artifact(data: bytes, limits: Limits, cache: Cache | None, what: str) 
     if is_component(data):
         from aegis.component.artifact import Component, admit_component
 
-        return Component(data, *admit_component(data, limits, what), sha256_hex(data), cache, limits)
+        digest = sha256_hex(data)
+        return Component(data, admit_component(data, digest, limits, cache, what), digest, cache, limits)
     return Module(data, admit_module(data, what), sha256_hex(data), cache, limits)
 
 

@@ -375,8 +375,9 @@ def test_nothing_is_known_of_a_store_when_its_address_is_free_again(
     runtime: Aegis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another thread's store may have that address at once, and must not lose its own host to this one's end."""
-    from aegis.engine import store as stores
     from aegis.engine.component.trampoline import sides
+
+    from aegis.engine import store as stores
 
     known: list[bool] = []
     delete = stores._store_delete

@@ -82,6 +82,18 @@ def _weight(of: WitType) -> int:
 @memoised(_MOST_PARTS_KEPT, _weight)
 def layout(of: WitType) -> Layout:
     """Return size and alignment of a type ("Alignment", "Element Size")."""
+    return _layout(of, {})
+
+
+def _layout(of: WitType, known: dict[int, Layout]) -> Layout:
+    """Do so with the layouts of its parts by identity: to hash each part costs as much as all of its own parts."""
+    found = known.get(id(of))
+    if found is None:
+        found = known[id(of)] = _new_layout(of, known)
+    return found
+
+
+def _new_layout(of: WitType, known: dict[int, Layout]) -> Layout:
     match of:
         case "string" | List():
             return Layout(8, 4)
@@ -99,13 +111,14 @@ def layout(of: WitType) -> Layout:
             return Layout(size, size)
     cases = case_types(of)
     if cases is not None:
-        payloads = [layout(t) for t in cases if t is not None]
-        align = max([discriminant_size(len(cases)), *(p.align for p in payloads)])
-        size = payload_offset(of) + max([0, *(p.size for p in payloads)])
-        return Layout(align_up(size, align), align)
+        payloads = [_layout(t, known) for t in cases if t is not None]
+        discriminant = discriminant_size(len(cases))
+        offset = align_up(discriminant, max([1, *(p.align for p in payloads)]))
+        align = max([discriminant, *(p.align for p in payloads)])
+        return Layout(align_up(offset + max([0, *(p.size for p in payloads)]), align), align)
     at, align = 0, 1
     for part in parts(of):
-        inner = layout(part)
+        inner = _layout(part, known)
         at, align = align_up(at, inner.align) + inner.size, max(align, inner.align)
     return Layout(align_up(at, align), align)
 
@@ -120,6 +133,17 @@ def payload_offset(of: WitType) -> int:
 @memoised(_MOST_PARTS_KEPT, _weight)
 def flat(of: WitType) -> tuple[str, ...]:
     """Return the core types that a value is passed as ("Flattening")."""
+    return _flat(of, {})
+
+
+def _flat(of: WitType, known: dict[int, tuple[str, ...]]) -> tuple[str, ...]:
+    found = known.get(id(of))
+    if found is None:
+        found = known[id(of)] = _new_flat(of, known)
+    return found
+
+
+def _new_flat(of: WitType, known: dict[int, tuple[str, ...]]) -> tuple[str, ...]:
     match of:
         case "string" | List():
             return ("i32", "i32")
@@ -129,10 +153,10 @@ def flat(of: WitType) -> tuple[str, ...]:
             return ("i32",)
     cases = case_types(of)
     if cases is None:
-        return tuple(core for part in parts(of) for core in flat(part))
+        return tuple(core for part in parts(of) for core in _flat(part, known))
     joined: list[str] = []
     for case in cases:
-        for n, core in enumerate(() if case is None else flat(case)):
+        for n, core in enumerate(() if case is None else _flat(case, known)):
             if n == len(joined):
                 joined.append(core)
             elif joined[n] != core:

@@ -8,16 +8,16 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from aegis.component.plan import plan
-from aegis.component.program import CoreExport, Program
+from aegis.component.program import CoreExport
+from aegis.component.record import Record, keep_record, kept_record
 from aegis.component.skeleton import skeleton
-from aegis.component.worlds import BadWorld, world_from_bytes, world_to_bytes
 from aegis.engine.cache import Cache
 from aegis.engine.code import Artifact, NativeCode
 from aegis.engine.config import EngineConfig, engine_for
 from aegis.engine.validator import World, validate_skeleton
 from aegis.errors import ArtifactError, MemoryExceeded
 from aegis.limits import Limits
-from aegis.wasm.admission import bound, bounds
+from aegis.wasm.admission import bound
 from aegis.wasm.anatomy import Anatomy, anatomy_of
 from aegis.wasm.binary import MemoryType
 from aegis.wasm.component import decode_component
@@ -27,13 +27,13 @@ from aegis.wit.types import Function, Interface
 
 __all__ = ["Component", "ComponentCode", "CoreModule", "admit_component"]
 
-_RECORD = "component record 1"
-
 
 class CoreModule(Artifact):
     """A core module that a component embeds and instantiates."""
 
     kind: ClassVar[str] = "module"
+
+    _digest = ""
 
     def __init__(self, component: bytes, start: int, end: int, cache: Cache | None, limits: Limits) -> None:
         self._span = component, start, end
@@ -80,19 +80,16 @@ class Component(Artifact):
     kind: ClassVar[str] = "component"
     plain: ClassVar[bool] = False
 
-    def __init__(
-        self, data: bytes, anatomy: Anatomy, program: Program, digest: str, cache: Cache | None, limits: Limits
-    ) -> None:
+    def __init__(self, data: bytes, record: Record, digest: str, cache: Cache | None, limits: Limits) -> None:
         super().__init__(data, digest, cache, limits)
-        self.anatomy, self.program = anatomy, program
+        self.anatomy, self.program, self._world = record
         self.plans: dict[Any, Any] = {}  # the plans' own, kept here so that they go with the component
         self.told: World | None = None
         """The world as a worker told it that validated the component: good for sandboxes in workers alone."""
-        self._world: World | None = None
         self._world_lock = threading.Lock()
         self._images: dict[Any, Any] = {}
-        used = dict.fromkeys(step.module for step in program.steps)
-        self.modules = {n: CoreModule(data, *program.modules[n], cache, limits) for n in used}
+        used = dict.fromkeys(step.module for step in self.program.steps)
+        self.modules = {n: CoreModule(data, *self.program.modules[n], cache, limits) for n in used}
         """Core modules that are instantiated, by number."""
 
     @property
@@ -101,11 +98,11 @@ class Component(Artifact):
         return self._world or self.told or self.validated()
 
     def validated(self) -> World:
-        """Return the world that this process found when it validated the component, or the cache has from one."""
+        """Return the world that this process found when it validated the component, or one that kept its record."""
         if self._world is None:
             with self._world_lock:
                 if self._world is None:
-                    self._world = self._kept_world() or self._validate()
+                    self._world = self._validate()
         return self._world
 
     def _validate(self) -> World:
@@ -116,22 +113,8 @@ class Component(Artifact):
         for start, end in unused:
             CoreModule(self._data, start, end, None, self._limits).validate()
         if self._cache is not None:
-            self._cache.put(self._record_name(self._cache), world_to_bytes(world))
+            keep_record(self._cache, self.digest, self._limits, Record(self.anatomy, self.program, world))
         return world
-
-    def _kept_world(self) -> World | None:
-        """Return the world that the cache has. That it is there says that the component was found valid."""
-        kept = None if self._cache is None else self._cache.get(self._record_name(self._cache))
-        try:
-            return None if kept is None else world_from_bytes(kept)
-        except BadWorld:
-            return None
-
-    def _record_name(self, cache: Cache) -> str:
-        return cache.name(self.digest, f"{_RECORD} {bounds(self._limits)}")
-
-    def code(self, config: EngineConfig) -> ComponentCode:  # type: ignore[override]
-        return super().code(config)  # type: ignore[return-value]
 
     def _build(self, config: EngineConfig) -> ComponentCode:  # type: ignore[override]
         """Compile the core modules, those apart that other components have too."""
@@ -196,14 +179,7 @@ class Component(Artifact):
         return any(self.anatomy.modules[n].has_start for n in self.modules)
 
     def hides_growth(self) -> bool:
-        """Tell whether a memory that no module exports can grow."""
-        for n in self.modules:
-            info = self.anatomy.modules[n]
-            shown = {index for _, index in info.memory_exports}
-            imported = sum(i.kind == "memory" for i in info.imports)
-            if any(m.minimum != m.maximum for i, m in enumerate(info.memories) if i >= imported and i not in shown):
-                return True
-        return False
+        return any(m.minimum != m.maximum for m in self.anatomy.memories(1 << 16))
 
     def prepare(self, choose: Callable[[Artifact], EngineConfig], what: str) -> None:
         """Validate, reflect and compile: a component whose world nothing can link is rejected here."""
@@ -217,25 +193,18 @@ class Component(Artifact):
         return f"<aegis component {self.digest[:12]} of {self.size:,} bytes>"
 
 
-def admit_component(data: bytes, limits: Limits, what: str) -> tuple[Anatomy, Program]:
+def admit_component(data: bytes, digest: str, limits: Limits, cache: Cache | None, what: str) -> Record:
     """Check the structure of a component, called ``what`` in errors, and plan it, before anything compiles it.
 
     Raise :class:`~aegis.errors.ArtifactError`, or ``MemoryExceeded`` when it makes more instances than it may.
     """
+    record = None if cache is None else kept_record(cache, digest, limits)
     try:
-        binary = decode_component(data)
-        anatomy = anatomy_of(binary)
+        binary = None if record is not None else decode_component(data)
+        anatomy = anatomy_of(binary) if binary is not None else record.anatomy  # type: ignore[union-attr]
     except ArtifactError as error:
         raise ArtifactError(f"{what}: {error}") from None
-    if anatomy.needs:
-        culprit, needs = anatomy.needs[0]
-        more = f" (and {len(anatomy.needs) - 1} more)" if len(anatomy.needs) > 1 else ""
-        raise ArtifactError(f"{what}: {culprit}{more} needs {needs}, which are of WASI 0.3 and Aegis does not run")
-    if anatomy.lends_many:
-        raise ArtifactError(
-            f"{what}: a component in it offers another one a function that takes a list of borrowed handles, for which "
-            "the engine would keep memory on the host without a limit; pass them one by one, or pass own handles"
-        )
+    _check_features(anatomy, what)
     made = anatomy.totals.instances
     if limits.instances is not None and made > limits.instances:
         raise MemoryExceeded(
@@ -244,6 +213,21 @@ def admit_component(data: bytes, limits: Limits, what: str) -> tuple[Anatomy, Pr
             limit="instances", phase="initial", used=made, allowed=limits.instances,
         )  # fmt: skip
     try:
-        return anatomy, plan(binary)
+        return record or Record(anatomy, plan(binary), None)  # type: ignore[arg-type]
     except ArtifactError as error:
         raise ArtifactError(f"{what}: {error}") from None
+
+
+def _check_features(anatomy: Anatomy, what: str) -> None:
+    if anatomy.needs:
+        culprit, needs = anatomy.needs[0]
+        more = f" (and {len(anatomy.needs) - 1} more)" if len(anatomy.needs) > 1 else ""
+        raise ArtifactError(f"{what}: {culprit}{more} needs {needs}, which are of WASI 0.3 and Aegis does not run")
+    if anatomy.features:
+        needs = ", ".join(anatomy.features)
+        raise ArtifactError(f"{what}: it needs {needs}, which are of WASI 0.3 and Aegis does not run")
+    if anatomy.lends_many:
+        raise ArtifactError(
+            f"{what}: a component in it offers another one a function that takes a list of borrowed handles, for which "
+            "the engine would keep memory on the host without a limit; pass them one by one, or pass own handles"
+        )

@@ -22,6 +22,9 @@ from aegis.wit.values import ResourceHandle
 __all__ = ["Entry", "Handles", "Instance"]
 
 
+_TWICE = "the handle is given away in a call that uses it twice"
+
+
 class Entry:
     """One handle in a table; ``task`` counts the borrowed handles of the call that a borrowed one belongs to."""
 
@@ -83,6 +86,10 @@ class Handles:
         """Handles that were put into tables for the values that are being lowered now."""
         self.moved: list[ResourceHandle] = []
         """Handles of the embedder's that move into the guest with the values that are being lowered now."""
+        self.shown: list[ResourceHandle] = []
+        """Handles of the embedder's that are lent to the guest with them."""
+        self.passing: dict[int, Any] = {}
+        """The host's objects on their way from one component instance to another, by identity."""
         self.taken: list[Any] = []
         """Objects that the guest gave up in the values that are being lifted now."""
         self._classes = classes
@@ -93,8 +100,8 @@ class Handles:
         """Refuse one more handle when all that may be held are."""
         if self.limit is not None and self.used >= self.limit:
             raise QuotaExceeded(
-                f"handle limit exceeded ({self.used + 1:,}/{self.limit:,}): raise it with handles or --handles",
-                limit="handles", used=self.used + 1, allowed=self.limit,
+                f"handle limit exceeded ({self.used:,}/{self.limit:,}): raise it with handles or --handles",
+                limit="handles", used=self.used, allowed=self.limit,
             )  # fmt: skip
 
     def many(self, number: int) -> None:
@@ -178,6 +185,8 @@ class Handles:
             rep = _host_object(value)
         else:
             rep = self._checked(value, resource)._native
+            if value in self.shown:
+                raise CallError(_TWICE)
             self.moved.append(value)
             self.used -= 1
         entry = Entry(resource, rep, True)
@@ -191,6 +200,7 @@ class Handles:
             rep = _host_object(value)
         else:
             rep = self._checked(value, resource)._native
+            self.shown.append(value)
             if instance is self.instances[self.homes[resource] or 0]:
                 return int(rep)
         return self.put_borrowed(instance, resource, rep, task)
@@ -213,12 +223,13 @@ class Handles:
         if value._type != self.keys[resource]:
             raise CallError("the handle is of another resource type")
         if value in self.moved:
-            raise CallError("the handle is given away in a call that uses it twice")
+            raise CallError(_TWICE)
         return value
 
     def lowered(self) -> None:
         """The values reached the guest: their handles are its own now."""
         self.undo.clear()
+        self.shown.clear()
         if self.moved:
             for handle in self.moved:
                 handle._native = None
@@ -233,6 +244,7 @@ class Handles:
                 entry.task[0] -= 1
         self.used += len(self.moved)
         self.moved.clear()
+        self.shown.clear()
 
     def withdraw(self, of: WitType, value: Any, imported: int) -> None:
         """Release a host function's result that did not reach the guest: its handles, and its objects."""
@@ -259,10 +271,12 @@ class Handles:
     def close(self) -> None:
         """Drop what is left, as the sandbox ends. What objects raise is lost, but for what nobody may catch."""
         grave: BaseException | None = None
-        while self.objects:
-            entry, _ = self.objects.popitem()
+        left = [*self.passing.values(), *(entry.rep for entry in self.objects)]
+        self.passing.clear()
+        self.objects.clear()
+        while left:
             try:
-                drop_object(entry.rep)
+                drop_object(left.pop())
             except Exception:
                 continue  # there is no call any more that could fail by it
             except BaseException as error:

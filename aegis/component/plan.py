@@ -28,7 +28,7 @@ from aegis.component.program import (
     ResourceType,
     Trampoline,
 )
-from aegis.component.scopes import FunctionNode, Item, OpenType, ResourceNode, Scope, invalid, name_type
+from aegis.component.scopes import FunctionNode, Item, OpenType, ResourceNode, Scope, invalid, name_type, not_run
 from aegis.component.signatures import check_signatures
 from aegis.errors import ArtifactError
 from aegis.names import printable
@@ -174,35 +174,30 @@ class _Planner:
 
     def host(self, scope: Scope, name: str, extern: Extern, interface: str = "") -> object:
         """Return what the host provides for an import of the root, or for an export of an imported instance."""
-        where = f"the import {printable(interface or name, 120)}" + (f", {printable(name, 80)}," if interface else "")
-        match extern.sort:
-            case "type":
-                if extern.type is None:
-                    return self.resource(name, None, None)
-                return _bound_type(scope, extern)
-            case "func":
-                made = _Function(scope.at(scope.types, _index(extern), "type", FunctionNode), interface, name)
-                self.imported.append(made)
-                return made
-            case "instance" if not interface:
-                return self.host_instance(scope.at(scope.types, _index(extern), "type", OpenType), name)
-            case "instance":
-                raise ArtifactError(f"{where} is an instance, which an interface of WIT does not hold")
-        raise ArtifactError(f"{where} is a {extern.sort}, which Aegis cannot provide")
+        if extern.sort == "type":
+            return self.resource(name, None, None) if extern.type is None else _bound_type(scope, extern)
+        if extern.sort == "func":
+            made = _Function(scope.at(scope.types, _index(extern), "type", FunctionNode), interface, name)
+            self.imported.append(made)
+            return made
+        if interface:
+            odd = f"{'an' if extern.sort == 'instance' else 'a'} {extern.sort}"
+            where = f"the import {printable(interface, 120)}, {printable(name, 80)}, is {odd}"
+            raise ArtifactError(f"{where}, which an interface of WIT does not hold")
+        if extern.sort == "instance":
+            return self.host_instance(scope.at(scope.types, _index(extern), "type", OpenType), name)
+        raise ArtifactError(f"the import {printable(name, 120)} is a {extern.sort}, which Aegis cannot provide")
 
     def host_instance(self, of: OpenType, interface: str) -> dict[str, Item]:
         if of.type.kind != "instance":
             raise invalid("an instance has the type of a component")
-        self.spend(len(of.type.declarations))
+        self.spend(8 * len(of.type.declarations))
         scope = Scope(of.scope)
         exports: dict[str, Item] = {}
         for declaration in of.type.declarations:
             match declaration:
                 case TypeDefinition(definition):
                     scope.types.append(scope.define(definition))
-                case Alias("export"):
-                    space = scope.types if declaration.sort == "type" else scope.instances
-                    space.append(scope.exported(declaration))
                 case Alias("outer", "type"):
                     outer = scope.outer(declaration.levels)
                     scope.types.append(outer.at(outer.types, declaration.item, "type", object))
@@ -396,7 +391,7 @@ class _ComponentInstance(Scope):
     def builtin(self, definition: Builtin) -> None:
         family, _, operation = definition.name.partition(".")
         if family != "resource":
-            raise ArtifactError(f"it uses {definition.name}, which is of WASI 0.3 and Aegis does not run")
+            raise not_run(f"canonical built-ins such as {definition.name}")
         assert isinstance(definition.type, int)
         resource = self.get("type", definition.type, ResourceNode)
         made = self.planner.trampoline(ResourceFunction(operation, resource.key, self.number))
@@ -404,7 +399,7 @@ class _ComponentInstance(Scope):
 
     def options(self, of: CanonicalOptions) -> Options:
         if of.is_async or of.callback is not None:
-            raise ArtifactError("it lifts or lowers functions as async, which is of WASI 0.3 and Aegis does not run")
+            raise not_run("functions that are lifted or lowered as async")
         if of.gc or of.core_type is not None:
             raise ArtifactError("it lifts or lowers functions with garbage-collected values, which Aegis does not run")
         memory = None if of.memory is None else self.core_at("memory", of.memory)

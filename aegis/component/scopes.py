@@ -27,6 +27,7 @@ from aegis.wasm.definitions import (
 from aegis.wit.types import (
     MAX_TYPE_DEPTH,
     MAX_TYPE_PARTS,
+    PRIMITIVES,
     Borrow,
     Enum,
     Flags,
@@ -42,7 +43,7 @@ from aegis.wit.types import (
     WitType,
 )
 
-__all__ = ["FunctionNode", "Item", "OpenType", "ResourceNode", "Scope", "TypeNode", "invalid"]
+__all__ = ["FunctionNode", "Item", "OpenType", "ResourceNode", "Scope", "TypeNode", "invalid", "name_type", "not_run"]
 
 _T = TypeVar("_T")
 
@@ -71,7 +72,7 @@ class TypeNode:
     ``count`` is the number of parts that it has as a tree, itself included, no larger than one more than the limit.
     """
 
-    __slots__ = ("count", "depth", "kind", "labels", "made", "missing", "name", "parts", "resource")
+    __slots__ = ("count", "depth", "kind", "labels", "made", "name", "parts", "resource")
 
     def __init__(
         self,
@@ -80,7 +81,6 @@ class TypeNode:
         *,
         labels: tuple[str, ...] = (),
         resource: ResourceNode | None = None,
-        missing: str = "",
     ) -> None:
         self.kind, self.parts, self.labels, self.resource = kind, parts, labels, resource
         self.name = ""
@@ -90,8 +90,6 @@ class TypeNode:
         own = [part for part in parts if part is not None]
         self.count = min(1 + sum([part.count for part in own]), MAX_TYPE_PARTS + 1)
         self.depth = 1 + max([part.depth for part in own], default=0)
-        self.missing: str = missing or next((part.missing for part in own if part.missing), "")
-        """The feature that the type needs and Aegis does not run."""
 
     def wit(self) -> WitType:
         """Return the type as a value, of which equal parts that were stated once are one object."""
@@ -128,27 +126,33 @@ _MAKERS: dict[str, Callable[[TypeNode], WitType]] = {
 
 
 def _primitive(name: str) -> TypeNode:
-    node = TypeNode(name, missing="error contexts" if name == "error-context" else "")
+    node = TypeNode(name)
     node.depth, node.made = 0, name
     return node
 
 
-_PRIMITIVES = {
-    name: _primitive(name)
-    for name in (
-        "bool", "s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64", "f32", "f64", "char", "string", "error-context",
-    )
-}  # fmt: skip
-_MISSING = {"stream": "streams", "future": "futures", "map": "maps"}
+_PRIMITIVES = {name: _primitive(name) for name in PRIMITIVES}
+_NOT_RUN = {"stream": "streams", "future": "futures", "map": "maps"}
+
+
+def not_run(feature: str) -> ArtifactError:
+    """Return the error for a component that uses ``feature``, a plural."""
+    return ArtifactError(f"it uses {feature}, which are of WASI 0.3 and Aegis does not run")
+
+
+def _primitive_node(name: str) -> TypeNode:
+    if name == "error-context":
+        raise not_run("error contexts")
+    return _PRIMITIVES[name]
 
 
 class FunctionNode:
     """A component function's type."""
 
-    __slots__ = ("is_async", "made", "params", "result")
+    __slots__ = ("made", "params", "result")
 
-    def __init__(self, params: tuple[tuple[str, TypeNode], ...], result: TypeNode | None, is_async: bool) -> None:
-        self.params, self.result, self.is_async = params, result, is_async
+    def __init__(self, params: tuple[tuple[str, TypeNode], ...], result: TypeNode | None) -> None:
+        self.params, self.result = params, result
         self.made: Function | None = None
 
     def count(self) -> int:
@@ -160,7 +164,7 @@ class FunctionNode:
         return [node for _, node in self.params] + ([] if self.result is None else [self.result])
 
     def wit(self, where: str) -> Function:
-        """Return the type as a value; raise ``ArtifactError`` for a function, called ``where``, that cannot run."""
+        """Return the type as a value; raise ``ArtifactError`` for one beyond the limits, called ``where``."""
         if self.made is None:
             self._check(where)
             params = tuple([(name, node.wit()) for name, node in self.params])
@@ -168,13 +172,9 @@ class FunctionNode:
         return self.made
 
     def _check(self, where: str) -> None:
-        if self.is_async:
-            raise ArtifactError(f"{where} is an async function of WASI 0.3, which Aegis does not run")
         if self.count() > MAX_TYPE_PARTS:
             raise ArtifactError(f"{where} has types of more than {MAX_TYPE_PARTS} parts")
         for node in self.nodes():
-            if node.missing:
-                raise ArtifactError(f"{where} needs {node.missing}, which Aegis does not run")
             if node.depth > MAX_TYPE_DEPTH + 1:
                 raise ArtifactError(f"{where} has types nested deeper than {MAX_TYPE_DEPTH}")
 
@@ -230,7 +230,7 @@ class Scope:
     def value(self, of: ValueType) -> TypeNode:
         """Return the value type of an index or the name of a primitive."""
         if isinstance(of, str):
-            return _PRIMITIVES[of]
+            return _primitive_node(of)
         return self.at(self.types, of, "type", TypeNode)
 
     def values(self, of: Iterable[ValueType | None]) -> tuple[TypeNode | None, ...]:
@@ -245,15 +245,18 @@ class Scope:
                 parts = self.values([part for _, part in members]) if kind in ("record", "variant") else ()
                 return TypeNode(kind, parts, labels=labels)
             case CompoundType("primitive", (str() as name,)):
-                return _PRIMITIVES[name]
-            case CompoundType(kind, parts_of, length):
-                missing = _MISSING.get(kind, "") if length is None else "lists of fixed length"
-                return TypeNode(kind, self.values(parts_of), missing=missing)
+                return _primitive_node(name)
+            case CompoundType(kind, _, length) if kind in _NOT_RUN or length is not None:
+                raise not_run(_NOT_RUN.get(kind, "lists of fixed length"))
+            case CompoundType(kind, parts_of):
+                return TypeNode(kind, self.values(parts_of))
             case HandleType(kind, resource):
                 return TypeNode(kind, resource=self.at(self.types, resource, "type", ResourceNode))
             case FunctionType(params, result, is_async):
+                if is_async:
+                    raise not_run("async functions")
                 result_node = None if result is None else self.value(result)
-                return FunctionNode(tuple([(name, self.value(t)) for name, t in params]), result_node, is_async)
+                return FunctionNode(tuple([(name, self.value(t)) for name, t in params]), result_node)
             case ScopeType():
                 return OpenType(of, self)
             case ResourceRep():

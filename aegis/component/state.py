@@ -99,9 +99,15 @@ class GuestContext(Context):
     __slots__ = ()
 
     def lift_own(self, resource: int, index: int) -> Any:
-        return self.handles.take(self.instance, resource, index)
+        handles = self.handles
+        rep = handles.take(self.instance, resource, index)
+        if handles.hosted[resource]:
+            handles.passing[id(rep)] = rep
+        return rep
 
     def lower_own(self, resource: int, value: Any) -> int:
+        if self.handles.hosted[resource]:
+            self.handles.passing.pop(id(value), None)
         return self.handles.add(self.instance, Entry(resource, value, True))
 
     def lower_borrow(self, resource: int, value: Any) -> int:

@@ -5,7 +5,6 @@ Types are lists that begin with a letter; equal types of one world are told once
 
 from __future__ import annotations
 
-import marshal
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -32,7 +31,7 @@ from aegis.wit.types import (
     WitType,
 )
 
-__all__ = ["BadWorld", "world_from_bytes", "world_from_plain", "world_to_bytes", "world_to_plain"]
+__all__ = ["BadWorld", "world_from_plain", "world_to_plain"]
 
 _WORD = "[A-Za-z][0-9A-Za-z]*(?:-[0-9A-Za-z]+)*"
 _LABEL = re.compile(_WORD)
@@ -44,16 +43,6 @@ _MOST_NAMES = 1 << 19
 
 class BadWorld(Exception):
     """The data is not a world that reflection could have found."""
-
-
-def world_to_bytes(world: World) -> bytes:
-    """Return ``world`` for the cache, whose entries are authenticated."""
-    return marshal.dumps(world_to_plain(world))
-
-
-def world_from_bytes(data: bytes) -> World:
-    """Return the world of a cache's entry; raise :class:`BadWorld` for one of another form."""
-    return world_from_plain(marshal.loads(data))
 
 
 def world_to_plain(world: World) -> list[Any]:

@@ -89,7 +89,7 @@ class Artifact:
         return True
 
     def hides_growth(self) -> bool:
-        """Tell whether a memory can grow that nobody outside can look at."""
+        """Tell whether a memory can grow whose refused growth and peak only counting shows."""
         return True
 
     def counted(self, limits: Limits, *, watched: bool) -> bool:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from aegis.component.record import Record
 from aegis.descriptors import standard_reserved
 from aegis.engine.code import Artifact
 from aegis.engine.config import EngineConfig
@@ -54,7 +55,7 @@ class Code:
         """Return what a worker must know of ``artifact`` besides its code, pickled once."""
         if self._shape is None:
             module = artifact.kind == "module"
-            told = artifact.info if module else (artifact.anatomy, artifact.program, self.world)
+            told = artifact.info if module else Record(artifact.anatomy, artifact.program, self.world)
             self._shape = pickle.dumps(told, pickle.HIGHEST_PROTOCOL)
         return self._shape
 

@@ -65,7 +65,8 @@ def compile_here(wanted: Compile, descriptors: Sequence[int]) -> Any:
     else:
         from aegis.component.artifact import Component, admit_component
 
-        component = Component(data, *admit_component(data, wanted.limits, "the component"), "", None, wanted.limits)
+        record = admit_component(data, "", wanted.limits, None, "the component")
+        component = Component(data, record, "", None, wanted.limits)
         told, parts = world_to_plain(component.validated()), component.modules
     for number, descriptor in wanted.modules:
         part = parts[number]

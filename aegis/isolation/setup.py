@@ -69,7 +69,7 @@ class Setup:
     kind: str
     digest: str
     shape: bytes
-    """The module's ``ModuleInfo``, or the component's ``Anatomy``, ``Program`` and ``World``, pickled."""
+    """The module's ``ModuleInfo``, or the component's :class:`~aegis.component.record.Record`, pickled."""
     code: tuple[tuple[int, int], ...]
     """Core modules by number (a module has 0), each with the descriptor of its compiled code."""
     shared: int

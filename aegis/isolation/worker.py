@@ -167,9 +167,7 @@ class Session:
             return module
         from aegis.component.artifact import Component, ComponentCode
 
-        anatomy, program, world = shape
-        component = Component(b"", anatomy, program, setup.digest, None, limits)
-        component.told = world
+        component = Component(b"", shape, setup.digest, None, limits)
         loaded: dict[int, NativeCode] = {}
         parts = {
             number: loaded.get(place) or loaded.setdefault(place, self._code(component.modules[number], engine, place))

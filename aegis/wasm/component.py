@@ -54,7 +54,8 @@ PREAMBLE = b"\0asm\x0d\0\1\0"
 _MAX_COMPONENT_DEPTH = 64
 _MAX_BYTES = 2 << 20
 """Bytes of types, instances, aliases, imports and exports, which are read here one by one and by the engine more
-slowly; those of large programs take some 100 KiB."""
+slowly, each item and section counted for 8 bytes more; those of large programs take some 200 KiB."""
+_ITEM_BYTES = 8
 _MAX_DECLARED_BYTES = 4 << 20
 """Bytes of the declarations of all modules, code and data apart, which are read here too; an interpreter has
 200 KiB."""
@@ -81,8 +82,8 @@ _BUILTINS = {
     0x26: ("thread.index", ""), 0x27: ("thread.new-indirect", "ii"), 0x28: ("thread.resume-later", ""),
     0x29: ("thread.suspend", "f"), 0x2A: ("thread.suspend-then-resume", "f"), 0x2B: ("thread.yield-then-resume", "f"),
     0x2C: ("thread.suspend-then-promote", "f"), 0x2D: ("thread.yield-then-promote", "f"),
-    0x40: ("thread.spawn-ref", "fi"), 0x41: ("thread.spawn-indirect", "fii"),
-    0x42: ("thread.available-parallelism", "f"),
+    0x2E: ("stream.forward", "t"), 0x2F: ("future.forward", "t"), 0x40: ("thread.spawn-ref", "fi"),
+    0x41: ("thread.spawn-indirect", "fii"), 0x42: ("thread.available-parallelism", "f"),
 }  # fmt: skip
 """Canonical built-ins and their immediates: a type index (t), a result list (r), a core value type (v), options (o),
 a flag (f), an index (i)."""
@@ -111,6 +112,21 @@ def charged(size: int) -> int:
     return size
 
 
+class _Section(Reader):
+    """A section's content, whose items are charged to the decoder: an item can be one byte, and is many here."""
+
+    __slots__ = ("decoder",)
+
+    def __init__(self, decoder: _Decoder, at: int, end: int) -> None:
+        super().__init__(decoder.data, at, end)
+        self.decoder = decoder
+
+    def count(self) -> int:
+        count = super().count()
+        self.decoder.charge(count * _ITEM_BYTES)
+        return count
+
+
 class _Decoder:
     """Decodes one artifact; counts its work."""
 
@@ -127,29 +143,32 @@ class _Decoder:
             raise Malformed(f"components are nested deeper than {_MAX_COMPONENT_DEPTH}")
         found: list[Definition] = []
         before = self.size
-        inner = 0  # bytes of components within, which are charged to themselves
+        inner = 0  # of components within, which count on their own
         reader = Reader(self.data, start + 8, end)
         while reader.at < reader.end:
             number, length = reader.byte(), reader.leb()
-            section = Reader(self.data, reader.at, reader.at + length)
+            section = _Section(self, reader.at, reader.at + length)
             reader.skip(length)
             if number >= len(SECTION_NAMES):
                 raise Malformed(f"section {number} does not exist")
-            self.size = charged(self.size + 8)
+            self.charge(_ITEM_BYTES)
             label = f"custom {section.name()!r}" if number == 0 else SECTION_NAMES[number]
             if not depth:
                 self.sections.append((label, length))
             if number == 4:
                 self.components += 1
-                made = self.component(section.at, section.end, depth + 1)
-                found.append(made)
-                inner += made.size
+                outside = self.size
+                found.append(self.component(section.at, section.end, depth + 1))
+                inner += self.size - outside
             elif number == 1:
                 found.append(self.module(section))
             elif number:
-                self.size = charged(self.size + length)
+                self.charge(length)
                 self.items(number, section, found)
-        return ComponentDefinition(tuple(found), self.size - before)
+        return ComponentDefinition(tuple(found), self.size - before - inner)
+
+    def charge(self, size: int) -> None:
+        self.size = charged(self.size + size)
 
     def module(self, section: Reader) -> ModuleDefinition:
         made = CoreModule(section.at, section.end, read_within(self.data, section.at, section.end))

@@ -233,7 +233,10 @@ class ExportDefinition(NamedTuple):
 
 
 class ComponentDefinition(NamedTuple):
-    """A component: its definitions, and how many bytes of types, instances and names state them."""
+    """A component: its definitions, and how much states them, in the unit of :attr:`ComponentBinary.size`.
+
+    Components within count on their own.
+    """
 
     definitions: tuple[Definition, ...]
     size: int
@@ -271,6 +274,6 @@ class ComponentBinary(NamedTuple):
     sections: tuple[tuple[str, int], ...]
     """The root's sections with their sizes in bytes; a custom one with its name."""
     size: int
-    """Bytes of sections that are neither modules nor components nor custom, and 8 for each section."""
+    """Bytes of sections that are neither modules nor components nor custom, and 8 for each section and item."""
     declared: int
     """Bytes of the modules' sections that are neither code nor data nor custom."""

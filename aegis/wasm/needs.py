@@ -17,6 +17,8 @@ from aegis.names import printable
 from aegis.wasm.definitions import (
     Alias,
     AnyType,
+    Builtin,
+    CanonicalOptions,
     ComponentDefinition,
     CompoundType,
     ExportDefinition,
@@ -26,6 +28,7 @@ from aegis.wasm.definitions import (
     ImportDefinition,
     LabelledType,
     Lift,
+    Lower,
     ScopeType,
     TypeDefinition,
     ValueType,
@@ -48,11 +51,13 @@ _FEATURES = {
 class Needs(NamedTuple):
     """Imports and exports that need features which Aegis does not run, with these features.
 
+    ``features`` are those that any definition needs, whether or not something that is imported or exported does.
     ``lends_many`` tells whether a component within offers another one a function that may take a list of borrowed
     handles.
     """
 
     missing: list[tuple[str, str]]
+    features: list[str]
     lends_many: bool
 
 
@@ -60,7 +65,7 @@ def find_needs(root: ComponentDefinition, *, nested: bool) -> Needs:
     """Return what a component needs; ``nested`` tells whether there are components within it."""
     reader = _Component(None, [])
     reader.read(root)
-    return Needs(reader.missing, nested and reader.lends_many())
+    return Needs(reader.missing, sorted(reader.types.features), nested and reader.lends_many())
 
 
 class _TypeSpace:
@@ -71,6 +76,8 @@ class _TypeSpace:
         self.needs: list[frozenset[str]] = []
         self.exported: set[str] = set() if outer is None else outer.exported
         """What is said of the types that any component or interface of the artifact exports by name."""
+        self.features: set[str] = set() if outer is None else outer.features
+        """What any definition of the artifact needs."""
 
     def of(self, index: int) -> frozenset[str]:
         return self.needs[index] if index < len(self.needs) else _NOTHING
@@ -79,6 +86,14 @@ class _TypeSpace:
         """Tell whether a function type may hold a list of borrowed handles."""
         needs = self.of(index)
         return _MANY_BORROWS in needs or (_UNKNOWN in needs and _BORROWS in self.exported)
+
+    def add(self, of: AnyType) -> frozenset[str]:
+        """Add a type definition; return what it needs."""
+        needs = self.definition(of)
+        self.needs.append(needs)
+        if needs:
+            self.features |= needs - _HANDLES
+        return needs
 
     def alias(self, definition: Alias) -> None:
         """Add a type that another scope exports; :attr:`exported` tells what it may hold."""
@@ -124,8 +139,7 @@ class _TypeSpace:
         for declaration in of.declarations:
             match declaration:
                 case TypeDefinition(definition):
-                    inner.needs.append(found := inner.definition(definition))
-                    needs |= found
+                    needs |= inner.add(definition)
                 case Alias():
                     inner.alias(declaration)
                 case ImportDefinition(_, extern) | ExportDefinition(_, _, _, Extern() as extern):
@@ -158,9 +172,14 @@ class _Component:
                 case Alias():
                     types.alias(definition)
                 case TypeDefinition(of):
-                    types.needs.append(types.definition(of))
-                case Lift():
-                    self.lifted.append(definition.type)
+                    types.add(of)
+                case Lift(_, options, of_type):
+                    self.lifted.append(of_type)
+                    self.options(options)
+                case Lower(_, options):
+                    self.options(options)
+                case Builtin(name) if not name.startswith("resource."):
+                    types.features.add(f"built-ins such as {name}")
                 case ImportDefinition(name, extern):
                     self.imported(name, extern)
                 case ExportDefinition(name, sort, index, extern):
@@ -173,6 +192,10 @@ class _Component:
         """Tell whether a function that is lifted here or in a component within may take a list of borrowed handles."""
         own = any(map(self.types.passes_many_borrows, self.lifted))
         return own or any(inner.lends_many() for inner in self.inner)
+
+    def options(self, options: CanonicalOptions) -> None:
+        if options.is_async or options.callback is not None:
+            self.types.features.add("async lifts and lowers")
 
     def imported(self, name: str, extern: Extern) -> None:
         needs = self.types.value(extern.type)

@@ -13,9 +13,9 @@ import pytest
 
 import aegis
 from aegis import Aegis
+from aegis.artifacts import validate_artifact
 from aegis.engine import advisories
 from aegis.engine.advisories import ADVISORIES, TABLE_DATE, Advisory, engine_facts
-from aegis.artifacts import validate_artifact
 from aegis.engine.artifact import text_to_binary
 from aegis.engine.config import ADMITTED, REFUSED, EngineConfig
 from aegis.engine.native import MAJOR, built_version, library_version

@@ -119,7 +119,7 @@ REALLOC = """(component
 def test_a_component_whose_start_breaks_the_abi_has_trapped_and_not_run_out_of_memory(place: str) -> None:
     """The engine says it in words that hold "memory", as it does where a memory does not fit."""
     runtime = shared(place)
-    with pytest.raises(GuestTrap, match="beyond end of memory"):
+    with pytest.raises(GuestTrap, match="beyond its memory"):
         runtime.sandbox(runtime.load_wat(REALLOC), imports={"f": lambda: "text"})
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis import Aegis, Limits
-from aegis.engine import code
 from aegis.artifacts import admit
+from aegis.engine import code
 from aegis.engine.artifact import text_to_binary
 from aegis.errors import ArtifactError
 from aegis.wasm.admission import LIMITS, bound, sections

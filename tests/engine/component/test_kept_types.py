@@ -10,14 +10,14 @@ import weakref
 from typing import Any
 
 import pytest
-
-from aegis import Aegis
-from aegis.engine import caller, trampoline
 from aegis.engine.component.caller import _maker
-from aegis.component.keys import MOST_PARTS_KEPT, parts_of
 from aegis.engine.convert.layout import layout_of
 from aegis.engine.convert.lift import lifting_of, result_lifting_of
 from aegis.engine.convert.lower import lowering_of, result_lowering_of
+
+from aegis import Aegis
+from aegis.component.keys import MOST_PARTS_KEPT, parts_of
+from aegis.engine import caller, trampoline
 from aegis.engine.native import windows
 from aegis.memo import Memo, memoised
 from aegis.wit.naming import constant, pascal, snake
