@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from aegis import AegisError, DeadlineExceeded, WorkerCrashed
-from aegis.engine.convert.layout import SLOT, layout_of
+from aegis.component.lift import value_bytes
 from aegis.isolation.codec import message_budget
 from aegis.isolation.wire import LARGE, Broken, Channel, Late, Region, decode, encode
 from aegis.limits import Limits
@@ -263,7 +263,7 @@ ELEMENTS: list[tuple[WitType, Any]] = [
 def test_a_list_that_host_bytes_allow_fits_a_message(of: WitType, plain: Any) -> None:
     """What a guest may return in process, a worker may send."""
     count = 2000
-    charged = count * (SLOT + len(layout_of(of).extension))
+    charged = count * value_bytes(of)
     budget = message_budget(Limits(host_bytes=charged)) - message_budget(Limits(host_bytes=1))
     decode(encode([plain] * count), budget=budget + 100)
 
