@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 from aegis.component.world import check_export, imported_functions, typed_export
 from aegis.engine.config import EngineConfig
 from aegis.engine.plan import callable_export
-from aegis.isolation.codec import Signature
 from aegis.limits import Limits
 from aegis.values import FuncType
+from aegis.wit.types import Interface
 
 if TYPE_CHECKING:
     from aegis.component.artifact import Component
     from aegis.engine.artifact import Module
-    from aegis.isolation.objects import ParentHandles
     from aegis.providers import Providers
-    from aegis.wit.types import Function, Interface
+    from aegis.wit.types import Function
 
 __all__ = ["ComponentOutline", "ModuleOutline"]
 
@@ -44,14 +43,27 @@ class _Entry:
         self.name, self.function = name, function
 
 
+def _names(interface: str, function: str) -> tuple[str, str]:
+    """Return what is named where the parent says what its embedder serves."""
+    return (interface, "") if interface else ("", function)
+
+
 class ComponentOutline:
-    """A component's imports and exports with the Python classes of their values, limits, and kind of engine."""
+    """A component's imports and exports with the Python classes of their values, limits, and kind of engine.
+
+    It serves every sandbox whose embedder provides the same: ``remote`` names the interfaces (with an empty second
+    part) and the world's own functions that the embedder serves, and ``served`` has the numbers of their functions.
+    """
 
     counted = False
 
     def __init__(self, component: Component, limits: Limits, providers: Providers, config: EngineConfig) -> None:
         self.artifact, self.limits, self.typed, self.config = component, limits, providers.typed, config
         self.functions = imported_functions(component, providers.typed, providers.lacks)
+        imports = component.world.imports.items()
+        self.remote = tuple(_names(name if isinstance(i, Interface) else "", name) for name, i in imports
+                            if providers.serves(name))  # fmt: skip
+        self.served = frozenset(n for n, f in enumerate(self.functions) if _names(f.interface, f.name) in self.remote)
         self._entries: dict[Any, _Entry] = {}
 
     def entry(self, name: Any) -> _Entry:
@@ -65,7 +77,3 @@ class ComponentOutline:
     def check(self, interface: str, function: str, table: Interface) -> None:
         """Raise ``LinkError`` unless an exported function is of the type that bindings say."""
         check_export(self.artifact, interface, function, table)
-
-    def signatures(self, handles: ParentHandles) -> list[Signature]:
-        """Return how the values of each imported function pass."""
-        return [Signature(function.type, handles) for function in self.functions]

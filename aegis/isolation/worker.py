@@ -159,7 +159,7 @@ class Session:
     def _loaded(self) -> Any:
         """Return the artifact, with its code, of what the parent knows of it."""
         setup = self.setup
-        config, limits, shape = setup.config, setup.policy.limits, pickle.loads(setup.shape)
+        config, limits, shape = setup.config, setup.policy.limits, self._shape()
         engine = engine_for(config)
         if setup.kind == "module":
             module = Module(b"", shape, setup.digest, None, limits)
@@ -175,6 +175,14 @@ class Session:
         }
         component._codes[config] = ComponentCode(engine.pointer, parts)  # type: ignore[assignment]
         return component
+
+    def _shape(self) -> Any:
+        shape = self.setup.shape
+        if not isinstance(shape, bytes):
+            # The position in the file is every worker's, so it is read without one.
+            descriptor = self.descriptors[shape]
+            shape = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        return pickle.loads(shape)
 
     def _code(self, module: Artifact, engine: Engine, place: int) -> NativeCode:
         code = module._load_file(engine, self.descriptors[place])
