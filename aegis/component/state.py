@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.component.call import ComponentFrame, bind_guest
 from aegis.component.handles import Entry
-from aegis.component.program import CoreExport, CoreItem
+from aegis.component.program import CoreExport, CoreItem, Options
 from aegis.component.traps import trap
 from aegis.engine.native import lib, number, pointer, view
 
@@ -64,7 +64,7 @@ class Memory:
 class Context:
     """How values of one set of canonical options cross between the host and one component instance."""
 
-    __slots__ = ("door", "handles", "instance", "memory", "realloc", "reallocate", "task")
+    __slots__ = ("_options", "_state", "door", "handles", "instance", "memory", "realloc", "reallocate", "task")
 
     memory: Memory
     realloc: Callable[[int, int], int]
@@ -72,9 +72,22 @@ class Context:
     reallocate: Callable[[int, int, int, int], int]
     """Likewise, with the address and size that a range had, before the alignment."""
 
-    def __init__(self, state: ComponentState, instance: Instance) -> None:
+    def __init__(self, state: ComponentState, instance: Instance, options: Options) -> None:
+        self._state, self._options = state, options
         self.door, self.handles, self.instance = state.door, state.handles, instance
         self.task: list[int] = [0]
+
+    def __getattr__(self, name: str) -> Any:
+        """Look up the memory or the realloc when a value first needs it: calls of numbers need neither."""
+        if name == "memory":
+            assert self._options.memory is not None
+            self.memory = self._state.memory(self._options.memory)
+        elif name in ("realloc", "reallocate"):
+            assert self._options.realloc is not None
+            self.realloc, self.reallocate = self._state.realloc(self._options.realloc, self)
+        else:
+            raise AttributeError(name)
+        return getattr(self, name)
 
     def lift_own(self, resource: int, index: int) -> Any:
         """Return what the guest gave up."""
@@ -193,14 +206,11 @@ class ComponentState:
 
     def _new_context(self, index: int) -> Context:
         wanted: ContextPlan = self.plan.contexts[index]
-        made = (GuestContext if wanted.raw else Context)(self, self.handles.instances[wanted.instance])
-        if wanted.options.memory is not None:
-            made.memory = self.memory(wanted.options.memory)
-        if wanted.options.realloc is not None:
-            made.realloc, made.reallocate = self._realloc(wanted.options.realloc, made)
-        return made
+        return (GuestContext if wanted.raw else Context)(
+            self, self.handles.instances[wanted.instance], wanted.options
+        )
 
-    def _realloc(self, item: CoreItem, cx: Context) -> tuple[Any, Any]:
+    def realloc(self, item: CoreItem, cx: Context) -> tuple[Any, Any]:
         """Return what calls a guest's realloc, and checks the range that it returns.
 
         The call is unchecked: the plan compared the function's type with (i32, i32, i32, i32) -> i32. While it runs,
