@@ -3,15 +3,22 @@
 ``echo: func(x: T) -> T`` is exported, and what it gets goes through the imported function of the same type:
 so a value is lowered as an argument, lifted as a host's parameter, lowered as a host's result, and lifted as
 a result. The guest in between copies nothing itself: the canonical ABI does.
+
+:func:`logging_echo_component` makes guests of several parameters and of any string encoding, which also write down each
+call of their ``realloc`` and post-return function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from aegis.wit.types import Enum, Flags, List, Option, Record, Result, Tuple, Variant, WitType
 
-__all__ = ["echo_component", "echo_many_component", "flat", "own_echo_component"]
+__all__ = [
+    "Manner", "echo_component", "echo_many_component", "echoed_type", "flat", "logging_echo_component",
+    "own_echo_component", "size_of",
+]  # fmt: skip
 
 _CORE = {"s64": "i64", "u64": "i64", "f32": "f32", "f64": "f64"}
 _MAX_PARAMS = 16
@@ -325,3 +332,139 @@ def _lifted(end: str, name: str, cores: list[str]) -> str:
     (canon lift (core func $shim "echo{end}")
       (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))
       (post-return (core func $memory "reset-{reset}"))))"""
+
+
+# -- guests that write down what is asked of them ------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How a guest of :func:`logging_echo_component` is made.
+
+    ``through`` has the values go through the import ``echo``; without it the guest stores its result itself. ``odd`` has
+    ``realloc`` return addresses that are aligned to what it was asked for and to no more.
+    """
+
+    through: bool = False
+    encoding: str = "utf8"
+    post_return: bool = True
+    odd: bool = False
+
+
+def echoed_type(params: Sequence[WitType]) -> WitType:
+    """Return the type of that which an echo of parameters of these types returns: the one, or a tuple."""
+    return params[0] if len(params) == 1 else Tuple(tuple(params))
+
+
+def size_of(of: WitType) -> int:
+    """Return how many bytes a value takes in memory."""
+    return _size(of)
+
+
+def logging_echo_component(params: Sequence[WitType], manner: Manner) -> str:
+    """Return the text of a component whose export ``echo-back`` returns its arguments, and ``log`` its log.
+
+    The log is a ``list<u32>`` of four numbers an entry: the arguments of a call of ``realloc``, or 0xFFFFFFFE and zeros
+    where the function was entered, or 0xFFFFFFFF, the argument and zeros where the post-return function was.
+    """
+    types = _Types()
+    names = [types.of(of) for of in params]
+    of = echoed_type(params)
+    result = names[0] if len(params) == 1 else types.add(f"(tuple {' '.join(names)})")
+    listed = types.add("(list u32)")
+    signature = " ".join(f'(param "p{n}" {name})' for n, name in enumerate(names)) + f" (result {result})"
+    cores = flat(of)
+    options = f"""string-encoding={manner.encoding} (memory (core memory $memory "memory"))
+      (realloc (core func $memory "realloc"))"""
+    reset = "i32" if len(cores) > 1 else cores[0]
+    post = f'(post-return (core func $memory "reset-{reset}"))' if manner.post_return else ""
+    imported = lowered = linked = ""
+    if manner.through:
+        imported = f'  (import "echo" (func $echo {signature}))'
+        lowered = f"  (core func $lowered (canon lower (func $echo) {options}))"
+        linked = '(export "echo" (func $lowered))'
+    lines = [
+        "(component", *types.lines, imported, _logging_memory(odd=manner.odd), lowered, "  (core module $shim",
+        *_logging_shim(of, cores, through=manner.through), "  )",
+        '  (core instance $shim (instantiate $shim (with "h" (instance',
+        f'    (export "memory" (memory $memory "memory")) (export "alloc" (func $memory "alloc")) {linked}',
+        '    (export "entered" (func $memory "entered"))))))',
+        f'  (func (export "echo-back") {signature} (canon lift (core func $shim "echo") {options} {post}))',
+        f'  (func (export "log") (result {listed})',
+        '    (canon lift (core func $memory "log") (memory (core memory $memory "memory"))))', ")",
+    ]  # fmt: skip
+    return "\n".join(filter(None, lines))
+
+
+def _logging_shim(of: WitType, cores: list[str], *, through: bool) -> list[str]:
+    params, result, pointed = _passed(cores)
+    gets = [f"(local.get {n})" for n in range(len(params))]
+    at = len(params)
+    space = f"(local.set {at} (call $alloc (i32.const 8) (i32.const {_size(of)})))"
+    imported = ""
+    if through:
+        taken = " ".join([*params, "i32"] if pointed else params)
+        imported = f'    (import "h" "echo" (func $echo (param {taken}) {"" if pointed else result}))'
+        body = f"{' '.join(gets)} (call $echo)"
+        if pointed:
+            body = f"{space} {' '.join(gets)} (local.get {at}) (call $echo) (local.get {at})"
+    elif not pointed or len(cores) > _MAX_PARAMS:
+        body = gets[0]
+    else:
+        # The base of a store is the local $at, and a name stands for the local that the space is in.
+        body = f"{space} {' '.join(_store(of, gets, 0))} (local.get {at})"
+    return [
+        imported,
+        '    (import "h" "memory" (memory 1))',
+        '    (import "h" "alloc" (func $alloc (param i32 i32) (result i32)))',
+        '    (import "h" "entered" (func $entered))',
+        f'    (func (export "echo") (param {" ".join(params)}) {result} (local $at i32) (call $entered) {body})',
+    ]
+
+
+def _logging_memory(*, odd: bool) -> str:
+    """A module with the memory, its allocator and its log, which lies between 1,024 and 65,536."""
+    kinds = {"i32": "(local.get 0)", "i64": "(i32.const 0)", "f32": "(i32.const 0)", "f64": "(i32.const 0)"}
+    resets = "\n".join(
+        f"""    (func (export "reset-{kind}") (param {kind})
+      (call $note (i32.const -1) {shown} (i32.const 0) (i32.const 0))
+      (global.set $next (i32.const 65536)))"""
+        for kind, shown in kinds.items()
+    )
+    return f"""  (core module $memory
+    (memory (export "memory") 8)
+    (global $next (mut i32) (i32.const 65536))
+    (global $log (mut i32) (i32.const 1024))
+    (func $note (param i32 i32 i32 i32)
+      (if (i32.ge_u (global.get $log) (i32.const 65536)) (then return))
+      (i32.store (global.get $log) (local.get 0))
+      (i32.store offset=4 (global.get $log) (local.get 1))
+      (i32.store offset=8 (global.get $log) (local.get 2))
+      (i32.store offset=12 (global.get $log) (local.get 3))
+      (global.set $log (i32.add (global.get $log) (i32.const 16))))
+    (func $alloc (export "alloc") (param $align i32) (param $size i32) (result i32) (local $at i32) (local $twice i32)
+      (local.set $twice (i32.shl (local.get $align) (i32.const 1)))
+      (local.set $at (i32.and
+        (i32.add (global.get $next) (i32.sub (local.get $twice) (i32.const 1)))
+        (i32.sub (i32.const 0) (local.get $twice))))
+      {"(local.set $at (i32.add (local.get $at) (local.get $align)))" if odd else ""}
+      (global.set $next (i32.add (local.get $at) (local.get $size)))
+      (block $enough (loop $grow
+        (br_if $enough (i32.le_u (global.get $next) (i32.mul (memory.size) (i32.const 65536))))
+        (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then (unreachable)))
+        (br $grow)))
+      (local.get $at))
+    (func (export "realloc") (param $old i32) (param $size i32) (param $align i32) (param $new i32) (result i32)
+      (local $at i32)
+      (call $note (local.get $old) (local.get $size) (local.get $align) (local.get $new))
+      (local.set $at (call $alloc (local.get $align) (local.get $new)))
+      (memory.copy (local.get $at) (local.get $old)
+        (select (local.get $size) (local.get $new) (i32.lt_u (local.get $size) (local.get $new))))
+      (local.get $at))
+    (func (export "entered") (call $note (i32.const -2) (i32.const 0) (i32.const 0) (i32.const 0)))
+    (func (export "log") (result i32)
+      (i32.store (i32.const 16) (i32.const 1024))
+      (i32.store (i32.const 20) (i32.shr_u (i32.sub (global.get $log) (i32.const 1024)) (i32.const 2)))
+      (i32.const 16))
+{resets})
+  (core instance $memory (instantiate $memory))"""

@@ -1,0 +1,136 @@
+"""The same component in Aegis, with the interface that the oracle has: neutral values, outcomes, host functions.
+
+It uses the public interface alone: bindings by :meth:`aegis.Sandbox.bind`, imports by :class:`aegis.Bound`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from aegis import Aegis, Bound, CallError, GuestTrap, OutOfFuel, Some, StackExhausted
+from aegis.wit.images import imaged_function
+from aegis.wit.naming import snake
+from aegis.wit.types import Enum, Flags, Function, Interface, List, Option, Record, Result, Tuple, Variant, WitType
+from aegis.wit.values import Err, Ok
+from tests.component.oracle import Outcome, Returned, Trapped
+
+__all__ = ["RUNTIME", "Guest", "agree", "from_image", "to_image"]
+
+RUNTIME = Aegis(cache=False, pooled=False, timeout="60s")
+
+_CORE_ENDS = {OutOfFuel: "out-of-fuel", StackExhausted: "stack-overflow"}
+
+
+class Guest:
+    """One sandbox around a component whose exports and imports have the stated types."""
+
+    def __init__(
+        self,
+        source: str,
+        exports: Mapping[str, Function],
+        imports: Mapping[str, tuple[Function, Callable[..., Any]]] | None = None,
+        runtime: Aegis = RUNTIME,
+    ) -> None:
+        self._types = {name: imaged_function(of, {}) for name, of in exports.items()}
+        providers = {name: _provider(name, of, function) for name, (of, function) in (imports or {}).items()}
+        self.sandbox = runtime.sandbox(runtime.load_wat(source), imports=providers)
+        self._bound = self.sandbox.bind(Interface("", self._types))
+
+    def call(self, name: str, *arguments: Any) -> Outcome:
+        """Call an export with neutral values."""
+        of = self._types[name]
+        given = [to_image(t, value) for (_, t), value in zip(of.params, arguments, strict=True)]
+        try:
+            returned = getattr(self._bound, snake(name))(*given)
+        except (GuestTrap, OutOfFuel, StackExhausted) as error:
+            return Trapped(error.code if isinstance(error, GuestTrap) else _CORE_ENDS[type(error)], str(error))
+        except Err as declared:
+            returned = declared
+        else:
+            returned = Ok(returned) if isinstance(of.result, Result) else returned
+        return Returned(None if of.result is None else from_image(of.result, returned))
+
+    def close(self) -> None:
+        """End the sandbox."""
+        self.sandbox.close()
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _provider(name: str, stated: Function, function: Callable[..., Any]) -> Bound:
+    of = imaged_function(stated, {})
+
+    def called(*arguments: Any) -> Any:
+        given = (from_image(t, value) for (_, t), value in zip(of.params, arguments, strict=True))
+        returned = function(*given)
+        return None if of.result is None else to_image(of.result, returned)
+
+    return Bound(Interface("", {name: of}), called)
+
+
+def to_image(of: WitType, value: Any) -> Any:
+    """Return a neutral value as Aegis takes it for ``of``, whose named types have their classes."""
+    match of:
+        case List(element):
+            return value if element == "u8" else [to_image(element, item) for item in value]
+        case Tuple(elements):
+            return tuple(to_image(t, item) for t, item in zip(elements, value, strict=True))
+        case Option(element):
+            if value is None:
+                return None
+            inner = to_image(element, value.value)
+            return Some(inner) if isinstance(element, Option) else inner
+        case Result(ok, err):
+            payload = ok if isinstance(value, Ok) else err
+            return type(value)(None if payload is None else to_image(payload, value.value))
+        case Record(fields=fields, python=python):
+            assert python is not None
+            return python(*(to_image(t, value[name]) for name, t in fields))
+        case Variant(cases=cases, python=classes):
+            assert classes is not None
+            name, inner = value
+            number = [case for case, _ in cases].index(name)
+            payload = cases[number][1]
+            return classes[number](*([] if payload is None else [to_image(payload, inner)]))
+        case Enum(python=python):
+            assert python is not None
+            return python(value)
+        case Flags(names=names, python=python):
+            assert python is not None
+            return python(sum(1 << n for n, name in enumerate(names) if name in value))
+    return value
+
+
+def from_image(of: WitType, value: Any) -> Any:
+    """Return the neutral value of an image."""
+    match of:
+        case List(element):
+            return value if element == "u8" else [from_image(element, item) for item in value]
+        case Tuple(elements):
+            return tuple(from_image(t, item) for t, item in zip(elements, value, strict=True))
+        case Option(element):
+            if value is None:
+                return None
+            return Some(from_image(element, value.value if isinstance(element, Option) else value))
+        case Result(ok, err):
+            payload = ok if isinstance(value, Ok) else err
+            return type(value)(None if payload is None else from_image(payload, value.value))
+        case Record(fields=fields):
+            return {name: from_image(t, getattr(value, snake(name))) for name, t in fields}
+        case Variant(cases=cases, python=classes):
+            assert classes is not None
+            name, payload = cases[classes.index(type(value))]
+            return name, None if payload is None else from_image(payload, value.value)
+        case Enum():
+            return value.value
+        case Flags(names=names):
+            return frozenset(name for n, name in enumerate(names) if value.value >> n & 1)
+    return value
