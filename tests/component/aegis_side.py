@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from aegis import Aegis, Bound, CallError, GuestTrap, OutOfFuel, Some, StackExhausted
+from aegis import Aegis, Bound, GuestTrap, OutOfFuel, Some, StackExhausted
 from aegis.wit.images import imaged_function
 from aegis.wit.naming import snake
 from aegis.wit.types import Enum, Flags, Function, Interface, List, Option, Record, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok
 from tests.component.oracle import Outcome, Returned, Trapped
 
-__all__ = ["RUNTIME", "Guest", "agree", "from_image", "to_image"]
+__all__ = ["RUNTIME", "Guest", "from_image", "to_image"]
 
 RUNTIME = Aegis(cache=False, pooled=False, timeout="60s")
 
