@@ -341,8 +341,8 @@ def _lifted(end: str, name: str, cores: list[str]) -> str:
 class Manner:
     """How a guest of :func:`logging_echo_component` is made.
 
-    ``through`` has the values go through the import ``echo``; without it the guest stores its result itself. ``odd`` has
-    ``realloc`` return addresses that are aligned to what it was asked for and to no more.
+    ``through`` has the values go through the import ``echo``; without it the guest stores its result itself. ``odd``
+    has ``realloc`` return addresses that are aligned to what it was asked for and to no more.
     """
 
     through: bool = False

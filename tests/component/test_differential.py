@@ -1,7 +1,7 @@
 """Values cross a component's boundary in Aegis as they do in the engine's own component runtime.
 
-Oracle: wasmtime-py's component classes on the same component and the same value. Both give the same results, hand the same
-arguments to host functions, and ask the guest's ``realloc`` for the same memory in the same order.
+Oracle: wasmtime-py's component classes on the same component and the same value. Both give the same results, hand the
+same arguments to host functions, and ask the guest's ``realloc`` for the same memory in the same order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from aegis.wit.types import Enum, Flags, Function, List, Option, Record, Result, Tuple, Variant, WitType, show
 from aegis.wit.values import Err, Ok, Some
 from tests.component import aegis_side
-from tests.component.oracle import Native, Outcome, Returned
+from tests.component.oracle import Native, Returned
 from tests.component.strategies import TEXTS, any_types, neutral
 from tests.echo import Manner, echoed_type, logging_echo_component
 from tests.wit.strategies import same
@@ -31,9 +31,7 @@ MANNERS = st.builds(
 )
 
 
-def both(
-    params: Sequence[WitType], manner: Manner, calls: Sequence[Sequence[Any]]
-) -> list[tuple[list[Any], list[Any]]]:
+def both(params: Sequence[WitType], manner: Manner, calls: Sequence[Sequence[Any]]) -> tuple[list[Any], list[Any]]:
     """Return the outcomes of the calls in Aegis and in the oracle, each with the host's arguments and the log."""
     text = logging_echo_component(params, manner)
     of = Function(tuple((f"p{n}", t) for n, t in enumerate(params)), echoed_type(params))
