@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from aegis.wit.types import Enum, Flags, List, Option, Record, Result, Tuple, Variant, WitType
 
 __all__ = [
-    "Manner", "echo_component", "echo_many_component", "echoed_type", "flat", "logging_echo_component",
-    "own_echo_component", "size_of",
+    "Manner", "TypeSection", "align_of", "case_bytes", "echo_component", "echo_many_component", "echoed_type", "flat",
+    "logging_echo_component", "own_echo_component", "payload_offset", "size_of",
 ]  # fmt: skip
 
 _CORE = {"s64": "i64", "u64": "i64", "f32": "f32", "f64": "f64"}
@@ -57,7 +57,7 @@ def _joined(cases: list[list[str]]) -> list[str]:
     return joined
 
 
-class _Types:
+class TypeSection:
     """Component type definitions, one line a type that is not a primitive."""
 
     def __init__(self) -> None:
@@ -101,7 +101,8 @@ class _Types:
         raise AssertionError(of)
 
 
-def _align(of: WitType) -> int:
+def align_of(of: WitType) -> int:
+    """Return what the address of a value in memory is a multiple of (CanonicalABI.md, "Alignment")."""
     match of:
         case "bool" | "s8" | "u8":
             return 1
@@ -114,13 +115,14 @@ def _align(of: WitType) -> int:
         case Flags(names=names):
             return 1 if len(names) <= 8 else 2 if len(names) <= 16 else 4
         case Enum(cases=cases):
-            return _case_bytes(len(cases))
+            return case_bytes(len(cases))
     return (
-        max(_align(t) for t in _parts(of)) if not _cases(of) else max(_case_bytes(len(_cases(of))), _payload_align(of))
+        max(align_of(t) for t in _parts(of)) if not _cases(of) else max(case_bytes(len(_cases(of))), _payload_align(of))
     )
 
 
-def _case_bytes(count: int) -> int:
+def case_bytes(count: int) -> int:
+    """Return how many bytes the number of one of so many cases takes in memory."""
     return 1 if count <= 1 << 8 else 2 if count <= 1 << 16 else 4
 
 
@@ -140,7 +142,7 @@ def _parts(of: WitType) -> list[WitType]:
 
 
 def _payload_align(of: WitType) -> int:
-    return max([1, *(_align(t) for t in _cases(of) if t is not None)])
+    return max([1, *(align_of(t) for t in _cases(of) if t is not None)])
 
 
 def _up(at: int, align: int) -> int:
@@ -153,18 +155,19 @@ def _size(of: WitType) -> int:
         case "string" | List():
             return 8
         case str() | Enum() | Flags():
-            return _align(of)
+            return align_of(of)
     if _cases(of):
-        at = _payload_at(of) + max([0, *(_size(t) for t in _cases(of) if t is not None)])
-        return _up(at, _align(of))
+        at = payload_offset(of) + max([0, *(_size(t) for t in _cases(of) if t is not None)])
+        return _up(at, align_of(of))
     at = 0
     for part in _parts(of):
-        at = _up(at, _align(part)) + _size(part)
-    return _up(at, _align(of))
+        at = _up(at, align_of(part)) + _size(part)
+    return _up(at, align_of(of))
 
 
-def _payload_at(of: WitType) -> int:
-    return _up(_case_bytes(len(_cases(of))), _payload_align(of))
+def payload_offset(of: WitType) -> int:
+    """Return how far into a variant, an option or a result its payload lies."""
+    return _up(case_bytes(len(_cases(of))), _payload_align(of))
 
 
 _STORES = {"s64": "i64.store", "u64": "i64.store", "f32": "f32.store", "f64": "f64.store", "string": "i32.store"}
@@ -176,7 +179,7 @@ def _store(of: WitType, values: list[str], at: int) -> list[str]:
         case "string" | List():
             return [f"(i32.store offset={at + 4 * n} (local.get $at) {value})" for n, value in enumerate(values)]
         case str() | Enum() | Flags():
-            width = _align(of)
+            width = align_of(of)
             small = {1: "i32.store8", 2: "i32.store16", 4: "i32.store"}
             code = _STORES.get(of) if isinstance(of, str) else None
             return [f"({code or small[width]} offset={at} (local.get $at) {values[0]})"]
@@ -186,14 +189,14 @@ def _store(of: WitType, values: list[str], at: int) -> list[str]:
     inside = taken = 0
     for part in _parts(of):
         count = len(flat(part))
-        inside = _up(inside, _align(part))
+        inside = _up(inside, align_of(part))
         lines += _store(part, values[taken : taken + count], at + inside)
         inside, taken = inside + _size(part), taken + count
     return lines
 
 
 def _store_case(of: WitType, values: list[str], at: int) -> list[str]:
-    width = {1: "i32.store8", 2: "i32.store16", 4: "i32.store"}[_case_bytes(len(_cases(of)))]
+    width = {1: "i32.store8", 2: "i32.store16", 4: "i32.store"}[case_bytes(len(_cases(of)))]
     lines = [f"({width} offset={at} (local.get $at) {values[0]})"]
     joined = flat(of)[1:]
     for number, payload in enumerate(_cases(of)):
@@ -201,7 +204,7 @@ def _store_case(of: WitType, values: list[str], at: int) -> list[str]:
             continue
         own = flat(payload)
         given = [_unjoin(values[n + 1], joined[n], core) for n, core in enumerate(own)]
-        inner = " ".join(_store(payload, given, at + _payload_at(of)))
+        inner = " ".join(_store(payload, given, at + payload_offset(of)))
         lines.append(f"(if (i32.eq {values[0]} (i32.const {number})) (then {inner}))")
     return lines
 
@@ -216,7 +219,7 @@ def _unjoin(value: str, joined: str, core: str) -> str:
 
 def own_echo_component(of: WitType) -> str:
     """Return the text of a component whose export ``echo-back`` returns its argument, all by itself."""
-    types = _Types()
+    types = TypeSection()
     name = types.of(of)
     cores = flat(of)
     params = cores if len(cores) <= _MAX_PARAMS else ["i32"]
@@ -267,7 +270,7 @@ def echo_many_component(types: Sequence[WitType]) -> str:
 
 
 def _echo_components(wanted: Mapping[str, WitType]) -> str:
-    types = _Types()
+    types = TypeSection()
     names = {end: types.of(of) for end, of in wanted.items()}
     cores = {end: flat(of) for end, of in wanted.items()}
     imports = [
@@ -367,7 +370,7 @@ def logging_echo_component(params: Sequence[WitType], manner: Manner) -> str:
     The log is a ``list<u32>`` of four numbers an entry: the arguments of a call of ``realloc``, or 0xFFFFFFFE and zeros
     where the function was entered, or 0xFFFFFFFF, the argument and zeros where the post-return function was.
     """
-    types = _Types()
+    types = TypeSection()
     names = [types.of(of) for of in params]
     of = echoed_type(params)
     result = names[0] if len(params) == 1 else types.add(f"(tuple {' '.join(names)})")

@@ -14,13 +14,19 @@ from aegis.wit.images import imaged_function
 from aegis.wit.naming import snake
 from aegis.wit.types import Enum, Flags, Function, Interface, List, Option, Record, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok
-from tests.component.oracle import Outcome, Returned, Trapped
+from tests.component.oracle import ABI, CODES, Outcome, Returned, Trapped
 
-__all__ = ["RUNTIME", "Guest", "from_image", "to_image"]
+__all__ = ["RUNTIME", "Guest", "from_image", "to_image", "trapped"]
 
 RUNTIME = Aegis(cache=False, pooled=False, timeout="60s")
 
 _CORE_ENDS = {OutOfFuel: "out-of-fuel", StackExhausted: "stack-overflow"}
+
+
+def trapped(error: GuestTrap | OutOfFuel | StackExhausted) -> Trapped:
+    """Return the outcome for a trap; a code that core WebAssembly does not have is a breach of the canonical ABI."""
+    code = error.code if isinstance(error, GuestTrap) else _CORE_ENDS[type(error)]
+    return Trapped(code if code in CODES else ABI, str(error))
 
 
 class Guest:
@@ -45,12 +51,16 @@ class Guest:
         try:
             returned = getattr(self._bound, snake(name))(*given)
         except (GuestTrap, OutOfFuel, StackExhausted) as error:
-            return Trapped(error.code if isinstance(error, GuestTrap) else _CORE_ENDS[type(error)], str(error))
+            return trapped(error)
         except Err as declared:
             returned = declared
         else:
             returned = Ok(returned) if isinstance(of.result, Result) else returned
         return Returned(None if of.result is None else from_image(of.result, returned))
+
+    def reset(self) -> None:
+        """Begin anew with a fresh instance."""
+        self.sandbox.reset()
 
     def close(self) -> None:
         """End the sandbox."""

@@ -7,9 +7,10 @@ a name and a payload for a variant, a name for an enum, a ``frozenset`` of names
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import wasmtime
@@ -18,8 +19,9 @@ from wasmtime import component as native
 from wasmtime.component import _types as types
 
 from aegis.wit.values import Err, Ok, Some
+from tests.wit.strategies import same
 
-__all__ = ["ABI", "HostResource", "Native", "Outcome", "Rep", "Returned", "Trapped", "start_native"]
+__all__ = ["ABI", "CODES", "HostResource", "Native", "Outcome", "Rep", "Returned", "Trapped", "agree", "start_native"]
 
 ABI = "abi"
 """The code of a trap for which core WebAssembly has none: a breach of the canonical ABI."""
@@ -49,6 +51,17 @@ class Trapped:
 Outcome: TypeAlias = "Returned | Trapped"
 
 
+def agree(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
+    """Tell whether two series of outcomes and values are the same: NaN is equal to itself, and -0.0 not to 0.0."""
+    return len(ours) == len(theirs) and all(map(_alike, ours, theirs))
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if isinstance(a, Returned) and isinstance(b, Returned):
+        return same(a.value, b.value)
+    return a == b if isinstance(a, Trapped) else same(a, b)
+
+
 @dataclass(frozen=True, slots=True)
 class HostResource:
     """A resource type that the host defines: the engine tells such types apart by their number."""
@@ -65,7 +78,7 @@ class Rep:
     rep: int
 
 
-_CODES = {
+_WORDS = {
     "all fuel consumed by WebAssembly": "out-of-fuel",
     "call stack exhausted": "stack-overflow",
     "cannot enter component instance": "cannot-enter-instance",
@@ -80,12 +93,13 @@ _CODES = {
     "wasm `unreachable` instruction executed": "unreachable",
 }
 """Trap codes by the engine's words; every other trap of a component is a breach of the canonical ABI."""
+CODES = frozenset(_WORDS.values())
 
 
 def _trapped(error: wasmtime.WasmtimeError) -> Trapped:
     message = str(error)
     _, marked, reason = message.rpartition("wasm trap: ")
-    return Trapped(_CODES.get(reason.strip(), ABI) if marked else ABI, message)
+    return Trapped(_WORDS.get(reason.strip(), ABI) if marked else ABI, message)
 
 
 def _engine() -> wasmtime.Engine:
@@ -97,6 +111,11 @@ def _engine() -> wasmtime.Engine:
 
 
 ENGINE = _engine()
+
+
+@lru_cache(maxsize=8)
+def _compiled(source: str | bytes) -> native.Component:
+    return native.Component(ENGINE, source)
 
 
 @contextmanager
@@ -122,7 +141,7 @@ class Native:
     """
 
     def __init__(self, source: str | bytes, imports: Mapping[str, Any] | None = None) -> None:
-        self._component = native.Component(ENGINE, source)
+        self._component = _compiled(source)
         self._linker = native.Linker(ENGINE)
         self.store = wasmtime.Store(ENGINE)
         with self._linker.root() as root:

@@ -1,0 +1,212 @@
+"""A guest that breaks the canonical ABI, or seems to, ends in Aegis as it ends in the engine.
+
+Oracle: wasmtime-py's component classes on the same component and the same numbers. A trap in one is a trap in the
+other, and where the engine takes a number that looks wrong (a bool of 2, flags that do not exist, the upper half of a
+joined value), Aegis makes the same value of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from aegis.wit.types import Enum, Flags, Function, List, Option, Record, Result, Tuple, Variant, WitType, show
+from aegis.wit.values import Some
+from tests.component import aegis_side
+from tests.component.liars import MEMORY_BYTES, flat_images, images, lifting_liar, lowering_liar
+from tests.component.oracle import Native, Outcome, Trapped, agree
+from tests.component.strategies import TEXTS, any_types
+from tests.component.test_differential import ENCODINGS
+from tests.echo import flat
+
+PRIMITIVE_LIES: list[WitType] = [
+    "bool", "s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64", "char", Flags("f", ("a", "b", "c")),
+    Flags("f", tuple(f"f{n}" for n in range(9))), Flags("f", tuple(f"f{n}" for n in range(32))),
+    Enum("e", ("a", "b", "c")), Enum("e", tuple(f"c{n}" for n in range(257))), Result(), Option("u8"),
+    Variant("v", (("a", "u8"), ("b", "u64"), ("c", "f32"))), Variant("v", (("a", "f32"), ("b", "s16"), ("c", None))),
+]  # fmt: skip
+
+
+class Pair:
+    """A component that lies, in Aegis and in the engine; a new instance of each for each call."""
+
+    def __init__(self, text: str, exports: dict[str, Function], imports: dict[str, tuple[Function, Any]]) -> None:
+        self._text = text
+        self.seen: tuple[list[Any], list[Any]] = ([], [])
+        functions = [
+            {name: _noting(seen, of, function) for name, (of, function) in imports.items()} for seen in self.seen
+        ]
+        self._theirs = functions[1]
+        self._guest = aegis_side.Guest(
+            text, exports, {name: (of, functions[0][name]) for name, (of, _) in imports.items()}
+        )
+
+    def calls(self, *calls: tuple[str, *tuple[Any, ...]]) -> tuple[list[Outcome], list[Outcome]]:
+        """Return the outcomes of calls on one instance, up to the first trap."""
+        self._guest.reset()
+        oracle = Native(self._text, self._theirs)
+        for seen in self.seen:
+            seen.clear()
+        return _until_trap(self._guest.call, calls), _until_trap(oracle.call, calls)
+
+    def __enter__(self) -> Pair:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._guest.close()
+
+
+def _noting(seen: list[Any], of: Function, function: Callable[..., Any]) -> Callable[..., Any]:
+    def noted(*arguments: Any) -> Any:
+        seen.append(arguments)
+        return function(*arguments)
+
+    return noted
+
+
+def _until_trap(call: Callable[..., Outcome], calls: Any) -> list[Outcome]:
+    ends: list[Outcome] = []
+    for name, *arguments in calls:
+        ends.append(call(name, *arguments))
+        if isinstance(ends[-1], Trapped):
+            break
+    return ends
+
+
+def lifting(of: WitType, encoding: str = "utf8") -> Pair:
+    image = Function((("image", List("u8")),), of)
+    taker = Function((("x", of),))
+    exports = {"as-result": image, "as-argument": Function(image.params)}
+    return Pair(lifting_liar(of, encoding), exports, {"take": (taker, lambda x: None)})
+
+
+def check(pair: Pair, *calls: Any) -> list[Outcome]:
+    ours, theirs = pair.calls(*calls)
+    assert agree(ours, theirs), calls
+    assert agree(*pair.seen), calls
+    return ours
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_any_memory_image_is_the_same_value_or_a_trap(data: st.DataObject) -> None:
+    of = data.draw(any_types(4))
+    result = images(of) if len(flat(of)) > 1 else flat_images(of)
+    argument = images(of) if len(flat(of)) > 16 else flat_images(of)
+    with lifting(of, data.draw(st.sampled_from(ENCODINGS))) as pair:
+        for _ in range(3):
+            (end,) = check(pair, ("as-result", data.draw(result)))
+            event(type(end).__name__)
+            check(pair, ("as-argument", data.draw(argument)))
+
+
+NUMBERS = (
+    0, 1, 2, 3, 0x7F, 0x80, 0xFF, 0x100, 0x101, 0x7FFF, 0x8000, 0xFFFF, 0x1_0000, 0xD7FF, 0xD800, 0xDFFF, 0xE000,
+    0x10_FFFF, 0x11_0000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFE, 0xFFFF_FFFF, 0x1_0000_0000, 2**63, 2**64 - 1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("of", PRIMITIVE_LIES, ids=lambda of: show(of)[:40])
+def test_any_number_is_the_same_value_or_a_trap(of: WitType) -> None:
+    width = max(8 * len(flat(of)), 8)
+    with lifting(of) as pair:
+        for number in NUMBERS:
+            for image in (number | number << 64, number << 8 | 1, number << 64 | 1):
+                octets = (image & (1 << 8 * width) - 1).to_bytes(width, "little")
+                check(pair, ("as-result", octets))
+                check(pair, ("as-argument", octets))
+
+
+POINTERS = (0, 1, 2, 4, 8, MEMORY_BYTES - 8, MEMORY_BYTES - 1, MEMORY_BYTES, MEMORY_BYTES + 8, 0x8000_0000, 0xFFFF_FFF8,
+            0xFFFF_FFFF)  # fmt: skip
+LENGTHS = (0, 1, 2, 4, 7, 8, 0x1FFF, 0x2000, 0xFFFF, 0x0FFF_FFFF, 0x1000_0000, 0x1FFF_FFFF, 0x2000_0000, 0x4000_0000,
+           0x7FFF_FFFF, 0x8000_0000, 0x8000_0001, 0x8000_0004, 0x8000_8000, 0xC000_0000, 0xFFFF_FFFF)  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_string_anywhere_of_any_length_is_the_same_or_a_trap(encoding: str) -> None:
+    with lifting("string", encoding) as pair:
+        _grid(pair, (n for n in LENGTHS if n not in (0x1FFF, 0x2000, 0xFFFF)))
+
+
+ELEMENTS: list[WitType] = [
+    "u8", "bool", "u16", "char", "u64", "f32", "string", List("u8"), Tuple(("u8", "u64")), Option("u16"),
+    Enum("e", ("a",)), Flags("f", tuple(f"f{n}" for n in range(9))), Record("r", (("a", "u8"), ("b", "u16"))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("element", ELEMENTS, ids=show)
+def test_a_list_anywhere_of_any_length_is_the_same_or_a_trap(element: WitType) -> None:
+    with lifting(List(element)) as pair:
+        _grid(pair, (n for n in LENGTHS if n not in (0x1FFF, 0xFFFF) and (n != 0x2000 or element in ("u8", "u64"))))
+
+
+def _grid(pair: Pair, lengths: Iterable[int]) -> None:
+    for length in lengths:
+        for pointer in POINTERS:
+            check(pair, ("as-result", pointer.to_bytes(4, "little") + length.to_bytes(4, "little")))
+            check(pair, ("as-argument", pointer.to_bytes(8, "little") + length.to_bytes(8, "little")))
+
+
+@settings(max_examples=80)
+@given(
+    st.lists(st.binary(max_size=24) | TEXTS.map(str.encode) | TEXTS.map(lambda t: t.encode("utf-16-le")), min_size=1)
+)
+def test_any_bytes_are_the_same_string_or_a_trap(pieces: list[bytes]) -> None:
+    octets = b"".join(pieces)
+    for encoding in ENCODINGS:
+        for length in {len(octets), len(octets) // 2, len(octets) // 2 | 0x8000_0000}:
+            with texts(encoding) as pair:
+                check(pair, ("text", octets, length))
+
+
+def texts(encoding: str) -> Pair:
+    """A guest that returns bytes as a string of some length."""
+    text = f"""(component
+      (type $octets (list u8))
+      (core module $m
+        (memory (export "memory") 1)
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+        (func (export "text") (param i32 i32 i32) (result i32)
+          (i32.store (i32.const 0) (local.get 0)) (i32.store (i32.const 4) (local.get 2)) (i32.const 0)))
+      (core instance $m (instantiate $m))
+      (func (export "text") (param "octets" $octets) (param "length" u32) (result string)
+        (canon lift (core func $m "text") string-encoding={encoding}
+          (memory (core memory $m "memory")) (realloc (core func $m "realloc")))))"""
+    return Pair(text, {"text": Function((("octets", List("u8")), ("length", "u32")), "string")}, {})
+
+
+# -- realloc and result areas that lie -----------------------------------------------------------------
+
+LOWERED: list[tuple[WitType, Any]] = [
+    ("string", "text é"), ("string", ""), ("string", "é€ and more"), (List("u8"), b"bytes"), (List("u8"), b""),
+    (List("u16"), [1, 2]), (List("u64"), [1, 2]), (List("string"), ["a", "bc"]), (List(List("u32")), [[1], []]),
+    (Tuple(("u64",) * 17), tuple(range(17))), (Tuple(("u8", "string")), (1, "a")), (Option("u64"), Some(1)),
+    (Record("r", tuple((f"f{n}", "u8") for n in range(20))), {f"f{n}": n for n in range(20)}),
+]  # fmt: skip
+AIMS = ((0, 0, 0), (1, 1, 1), (2, 2, 2), (4, 4, 4), (1024, 1, 1025), (1024, MEMORY_BYTES - 1, 0), (1024, 1030, 1028),
+        *((n,) * 3 for n in POINTERS[5:]), (1024, 0xFFFF_FFFF, 0), (MEMORY_BYTES - 2,) * 3,
+        (MEMORY_BYTES - 6,) * 3)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("of", "value", "encoding"),
+    [(of, value, encoding) for of, value in LOWERED for encoding in (ENCODINGS if "string" in show(of) else ("utf8",))],
+    ids=lambda x: repr(x)[:30],
+)
+def test_memory_anywhere_for_a_value_is_taken_or_a_trap(of: WitType, value: Any, encoding: str) -> None:
+    exports = {
+        "aim": Function(tuple((name, "u32") for name in "abcd")), "count": Function((), "u32"),
+        "fetch": Function((("at", "u32"),)), "take": Function((("x", of),)),
+    }  # fmt: skip
+    with Pair(lowering_liar(of, encoding), exports, {"give": (Function((), of), lambda: value)}) as pair:
+        for aims in AIMS:
+            aim = ("aim", *aims, 2048)
+            check(pair, aim, ("take", value), ("count",))
+            check(pair, aim, ("fetch", 16), ("count",))
+        for at in (1, 2, 4, *POINTERS[5:]):
+            check(pair, ("fetch", at), ("count",))
