@@ -17,7 +17,7 @@ from aegis.wit.types import Enum, Flags, List, Option, Record, Result, Tuple, Va
 
 __all__ = [
     "Manner", "TypeSection", "align_of", "case_bytes", "echo_component", "echo_many_component", "echoed_type", "flat",
-    "logging_echo_component", "own_echo_component", "payload_offset", "size_of",
+    "logging_echo_component", "logging_echo_lines", "own_echo_component", "payload_offset", "signature_of", "size_of",
 ]  # fmt: skip
 
 _CORE = {"s64": "i64", "u64": "i64", "f32": "f32", "f64": "f64"}
@@ -66,6 +66,10 @@ class TypeSection:
     def add(self, text: str) -> str:
         self.lines.append(f"  (type $t{len(self.lines)} {text})")
         return f"$t{len(self.lines) - 1}"
+
+    def imported(self) -> list[str]:
+        """Return the names of the types that were given a name."""
+        return [f"t{n}" for n, line in enumerate(self.lines) if line.startswith("  (import ")]
 
     def named(self, text: str) -> str:
         """Define a record, variant, enum or flags: such a type has to be exported, or imported, by a name."""
@@ -370,12 +374,22 @@ def logging_echo_component(params: Sequence[WitType], manner: Manner) -> str:
     The log is a ``list<u32>`` of four numbers an entry: the arguments of a call of ``realloc``, or 0xFFFFFFFE and zeros
     where the function was entered, or 0xFFFFFFFF, the argument and zeros where the post-return function was.
     """
-    types = TypeSection()
+    return "\n".join(["(component", *logging_echo_lines(params, manner), ")"])
+
+
+def signature_of(params: Sequence[WitType], types: TypeSection) -> tuple[str, str]:
+    """Return the signature of an echo of these types and the name of a log's type, which ``types`` then defines."""
     names = [types.of(of) for of in params]
-    of = echoed_type(params)
     result = names[0] if len(params) == 1 else types.add(f"(tuple {' '.join(names)})")
-    listed = types.add("(list u32)")
-    signature = " ".join(f'(param "p{n}" {name})' for n, name in enumerate(names)) + f" (result {result})"
+    given = " ".join(f'(param "p{n}" {name})' for n, name in enumerate(names))
+    return f"{given} (result {result})", types.add("(list u32)")
+
+
+def logging_echo_lines(params: Sequence[WitType], manner: Manner) -> list[str]:
+    """Return the definitions of such a component, without the parentheses around them."""
+    types = TypeSection()
+    signature, listed = signature_of(params, types)
+    of = echoed_type(params)
     cores = flat(of)
     options = f"""string-encoding={manner.encoding} (memory (core memory $memory "memory"))
       (realloc (core func $memory "realloc"))"""
@@ -387,16 +401,16 @@ def logging_echo_component(params: Sequence[WitType], manner: Manner) -> str:
         lowered = f"  (core func $lowered (canon lower (func $echo) {options}))"
         linked = '(export "echo" (func $lowered))'
     lines = [
-        "(component", *types.lines, imported, _logging_memory(odd=manner.odd), lowered, "  (core module $shim",
+        *types.lines, imported, _logging_memory(odd=manner.odd), lowered, "  (core module $shim",
         *_logging_shim(of, cores, through=manner.through), "  )",
         '  (core instance $shim (instantiate $shim (with "h" (instance',
         f'    (export "memory" (memory $memory "memory")) (export "alloc" (func $memory "alloc")) {linked}',
         '    (export "entered" (func $memory "entered"))))))',
         f'  (func (export "echo-back") {signature} (canon lift (core func $shim "echo") {options} {post}))',
         f'  (func (export "log") (result {listed})',
-        '    (canon lift (core func $memory "log") (memory (core memory $memory "memory"))))', ")",
+        '    (canon lift (core func $memory "log") (memory (core memory $memory "memory"))))',
     ]  # fmt: skip
-    return "\n".join(filter(None, lines))
+    return list(filter(None, lines))
 
 
 def _logging_shim(of: WitType, cores: list[str], *, through: bool) -> list[str]:

@@ -13,14 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aegis.wit.types import Enum, Flags, Function, List, Option, Record, Result, Tuple, Variant, WitType, show
+from aegis.wit.types import Enum, Flags, List, Option, Record, Result, Tuple, Variant, WitType, show
 from aegis.wit.values import Err, Ok, Some
-from tests.component import aegis_side
-from tests.component.oracle import Native, Returned, agree
+from tests.component.oracle import Outcome, Returned, agree
+from tests.component.pairs import ENCODINGS, echo_pair
 from tests.component.strategies import TEXTS, any_types, neutral
-from tests.echo import Manner, echoed_type, logging_echo_component
+from tests.echo import Manner, logging_echo_component
 
-ENCODINGS = ("utf8", "utf16", "latin1+utf16")
 MANNERS = st.builds(
     Manner,
     through=st.booleans(),
@@ -30,30 +29,11 @@ MANNERS = st.builds(
 )
 
 
-def both(params: Sequence[WitType], manner: Manner, calls: Sequence[Sequence[Any]]) -> tuple[list[Any], list[Any]]:
-    """Return the outcomes of the calls in Aegis and in the oracle, each with the host's arguments and the log."""
+def echoed(params: Sequence[WitType], manner: Manner, calls: Sequence[Sequence[Any]]) -> list[Outcome]:
+    """Return the outcomes of the calls and of ``log``, on which both sides agree."""
     text = logging_echo_component(params, manner)
-    of = Function(tuple((f"p{n}", t) for n, t in enumerate(params)), echoed_type(params))
-    ours: list[Any] = []
-    theirs: list[Any] = []
-
-    def echo(seen: list[Any]) -> Any:
-        def function(*arguments: Any) -> Any:
-            seen.append(arguments)
-            return arguments[0] if len(params) == 1 else arguments
-
-        return function
-
-    exports = {"echo-back": of, "log": Function((), List("u32"))}
-    imports = {"echo": (of, echo(ours))} if manner.through else {}
-    oracle = Native(text, {"echo": echo(theirs)} if manner.through else {})
-    with aegis_side.Guest(text, exports, imports) as guest:
-        for arguments in calls:
-            ours.append(guest.call("echo-back", *arguments))
-            theirs.append(oracle.call("echo-back", *arguments))
-        ours.append(guest.call("log"))
-        theirs.append(oracle.call("log"))
-    return ours, theirs
+    with echo_pair(text, params, ["log"], hosted=manner.through) as pair:
+        return pair.check(*(("echo-back", *arguments) for arguments in calls), ("log",))
 
 
 @st.composite
@@ -67,18 +47,23 @@ def echoes(draw: st.DrawFn) -> tuple[list[WitType], list[list[Any]]]:
 @given(echoes(), MANNERS)
 def test_values_of_any_type_cross_as_in_the_engine(case: tuple[list[WitType], list[list[Any]]], manner: Manner) -> None:
     params, calls = case
-    ours, theirs = both(params, manner, calls)
-    assert agree(ours, theirs)
+    echoed(params, manner, calls)
 
 
-@settings(max_examples=60)
-@given(st.lists(TEXTS, max_size=6), st.sampled_from(ENCODINGS), st.booleans())
-def test_texts_cross_in_every_encoding_with_the_same_reallocs(texts: list[str], encoding: str, odd: bool) -> None:
-    calls = [[text, texts, {"a": 1, "b": text}] for text in texts or [""]]
-    params = ["string", List("string"), Record("r", (("a", "u8"), ("b", "string")))]
-    ours, theirs = both(params, Manner(through=True, encoding=encoding, odd=odd), calls)
-    assert agree(ours, theirs)
-    assert ours[:2] == [tuple(calls[0]), Returned(tuple(calls[0]))]
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_texts_cross_in_every_encoding_with_the_same_reallocs(encoding: str) -> None:
+    params: list[WitType] = ["string", List("string"), Record("r", (("a", "u8"), ("b", "string")))]
+    text = logging_echo_component(params, Manner(through=True, encoding=encoding, odd=True))
+    with echo_pair(text, params, ["log"], hosted=True) as pair:
+
+        @settings(max_examples=60)
+        @given(st.lists(TEXTS, min_size=1, max_size=6))
+        def check(texts: list[str]) -> None:
+            calls = [(text, texts, {"a": 1, "b": text}) for text in texts]
+            ends = pair.check(*(("echo-back", *call) for call in calls), ("log",))
+            assert ends[:-1] == [Returned(call) for call in calls]
+
+        check()
 
 
 _NAMES = [f"n{n}" for n in range(300)]
@@ -116,9 +101,8 @@ WIDE: dict[str, tuple[WitType, list[Any]]] = {
 @pytest.mark.parametrize("through", [False, True], ids=["by itself", "through an import"])
 def test_wide_and_nested_types_cross_as_in_the_engine(name: str, through: bool) -> None:
     of, values = WIDE[name]
-    ours, theirs = both([of], Manner(through=through), [[value] for value in values])
-    assert agree(ours, theirs)
-    assert [end for end in ours if isinstance(end, Returned)][:-1] == [Returned(value) for value in values]
+    ends = echoed([of], Manner(through=through), [[value] for value in values])
+    assert ends[:-1] == [Returned(value) for value in values]
 
 
 # One type for each core type and each width in memory, and those of two and three core values.
@@ -141,7 +125,5 @@ def test_payloads_of_every_pair_of_core_types_are_joined_as_in_the_engine(first:
     ]
     for which in ([params[0]], [params[1]], params):
         chosen = [call if len(which) == 3 else [call[params.index(which[0])]] for call in calls]
-        ours, theirs = both(which, Manner(), chosen)
-        assert agree(ours, theirs)
-        expected = [Returned(tuple(call) if len(which) == 3 else call[0]) for call in chosen]
-        assert agree(ours[: len(expected)], expected)
+        ends = echoed(which, Manner(), chosen)
+        assert agree(ends[:-1], [Returned(tuple(call) if len(which) == 3 else call[0]) for call in chosen])

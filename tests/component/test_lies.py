@@ -7,7 +7,7 @@ joined value), Aegis makes the same value of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -16,11 +16,9 @@ from hypothesis import strategies as st
 
 from aegis.wit.types import Enum, Flags, Function, List, Option, Record, Result, Tuple, Variant, WitType, show
 from aegis.wit.values import Some
-from tests.component import aegis_side
 from tests.component.liars import MEMORY_BYTES, flat_images, images, lifting_liar, lowering_liar
-from tests.component.oracle import Native, Outcome, Trapped, agree
+from tests.component.pairs import ENCODINGS, Pair
 from tests.component.strategies import TEXTS, any_types
-from tests.component.test_differential import ENCODINGS
 from tests.echo import flat
 
 PRIMITIVE_LIES: list[WitType] = [
@@ -31,64 +29,11 @@ PRIMITIVE_LIES: list[WitType] = [
 ]  # fmt: skip
 
 
-class Pair:
-    """A component that lies, in Aegis and in the engine; a new instance of each for each call."""
-
-    def __init__(self, text: str, exports: dict[str, Function], imports: dict[str, tuple[Function, Any]]) -> None:
-        self._text = text
-        self.seen: tuple[list[Any], list[Any]] = ([], [])
-        functions = [
-            {name: _noting(seen, of, function) for name, (of, function) in imports.items()} for seen in self.seen
-        ]
-        self._theirs = functions[1]
-        self._guest = aegis_side.Guest(
-            text, exports, {name: (of, functions[0][name]) for name, (of, _) in imports.items()}
-        )
-
-    def calls(self, *calls: tuple[str, *tuple[Any, ...]]) -> tuple[list[Outcome], list[Outcome]]:
-        """Return the outcomes of calls on one instance, up to the first trap."""
-        self._guest.reset()
-        oracle = Native(self._text, self._theirs)
-        for seen in self.seen:
-            seen.clear()
-        return _until_trap(self._guest.call, calls), _until_trap(oracle.call, calls)
-
-    def __enter__(self) -> Pair:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._guest.close()
-
-
-def _noting(seen: list[Any], of: Function, function: Callable[..., Any]) -> Callable[..., Any]:
-    def noted(*arguments: Any) -> Any:
-        seen.append(arguments)
-        return function(*arguments)
-
-    return noted
-
-
-def _until_trap(call: Callable[..., Outcome], calls: Any) -> list[Outcome]:
-    ends: list[Outcome] = []
-    for name, *arguments in calls:
-        ends.append(call(name, *arguments))
-        if isinstance(ends[-1], Trapped):
-            break
-    return ends
-
-
 def lifting(of: WitType, encoding: str = "utf8") -> Pair:
     image = Function((("image", List("u8")),), of)
     taker = Function((("x", of),))
     exports = {"as-result": image, "as-argument": Function(image.params)}
     return Pair(lifting_liar(of, encoding), exports, {"take": (taker, lambda x: None)})
-
-
-def check(pair: Pair, *calls: Any) -> list[Outcome]:
-    ours, theirs = pair.calls(*calls)
-    assert agree(ours, theirs), calls
-    assert agree(*pair.seen), calls
-    return ours
 
 
 @settings(max_examples=60)
@@ -99,9 +44,9 @@ def test_any_memory_image_is_the_same_value_or_a_trap(data: st.DataObject) -> No
     argument = images(of) if len(flat(of)) > 16 else flat_images(of)
     with lifting(of, data.draw(st.sampled_from(ENCODINGS))) as pair:
         for _ in range(3):
-            (end,) = check(pair, ("as-result", data.draw(result)))
+            (end,) = pair.check(("as-result", data.draw(result)))
             event(type(end).__name__)
-            check(pair, ("as-argument", data.draw(argument)))
+            pair.check(("as-argument", data.draw(argument)))
 
 
 NUMBERS = (
@@ -117,8 +62,8 @@ def test_any_number_is_the_same_value_or_a_trap(of: WitType) -> None:
         for number in NUMBERS:
             for image in (number | number << 64, number << 8 | 1, number << 64 | 1):
                 octets = (image & (1 << 8 * width) - 1).to_bytes(width, "little")
-                check(pair, ("as-result", octets))
-                check(pair, ("as-argument", octets))
+                pair.check(("as-result", octets))
+                pair.check(("as-argument", octets))
 
 
 POINTERS = (0, 1, 2, 4, 8, MEMORY_BYTES - 8, MEMORY_BYTES - 1, MEMORY_BYTES, MEMORY_BYTES + 8, 0x8000_0000, 0xFFFF_FFF8,
@@ -148,8 +93,8 @@ def test_a_list_anywhere_of_any_length_is_the_same_or_a_trap(element: WitType) -
 def _grid(pair: Pair, lengths: Iterable[int]) -> None:
     for length in lengths:
         for pointer in POINTERS:
-            check(pair, ("as-result", pointer.to_bytes(4, "little") + length.to_bytes(4, "little")))
-            check(pair, ("as-argument", pointer.to_bytes(8, "little") + length.to_bytes(8, "little")))
+            pair.check(("as-result", pointer.to_bytes(4, "little") + length.to_bytes(4, "little")))
+            pair.check(("as-argument", pointer.to_bytes(8, "little") + length.to_bytes(8, "little")))
 
 
 @settings(max_examples=80)
@@ -161,7 +106,7 @@ def test_any_bytes_are_the_same_string_or_a_trap(pieces: list[bytes]) -> None:
     for encoding in ENCODINGS:
         for length in {len(octets), len(octets) // 2, len(octets) // 2 | 0x8000_0000}:
             with texts(encoding) as pair:
-                check(pair, ("text", octets, length))
+                pair.check(("text", octets, length))
 
 
 def texts(encoding: str) -> Pair:
@@ -206,7 +151,7 @@ def test_memory_anywhere_for_a_value_is_taken_or_a_trap(of: WitType, value: Any,
     with Pair(lowering_liar(of, encoding), exports, {"give": (Function((), of), lambda: value)}) as pair:
         for aims in AIMS:
             aim = ("aim", *aims, 2048)
-            check(pair, aim, ("take", value), ("count",))
-            check(pair, aim, ("fetch", 16), ("count",))
+            pair.check(aim, ("take", value), ("count",))
+            pair.check(aim, ("fetch", 16), ("count",))
         for at in (1, 2, 4, *POINTERS[5:]):
-            check(pair, ("fetch", at), ("count",))
+            pair.check(("fetch", at), ("count",))

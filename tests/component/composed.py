@@ -1,0 +1,41 @@
+"""Components that hold others which call each other: text made from types, as in ``tests/echo.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aegis.wit.types import WitType
+from tests.echo import Manner, TypeSection, logging_echo_lines, signature_of
+
+__all__ = ["chain_component"]
+
+
+def _nested(name: str, lines: Sequence[str]) -> list[str]:
+    return [f"  (component ${name}", *lines, "  )"]
+
+
+def _with_types(types: TypeSection) -> str:
+    return " ".join(f'(with "{name}" (type ${name}))' for name in types.imported())
+
+
+def chain_component(params: Sequence[WitType], manners: Sequence[Manner]) -> str:
+    """Return the text of a component of as many components as there are ``manners``, each of which calls the next.
+
+    The export ``echo-back`` is that of the first, ``log-0``, ``log-1`` … are the logs of all. If the last is made to
+    let values through, they go to the import ``echo``.
+    """
+    types = TypeSection()
+    signature, _ = signature_of(params, types)
+    last = len(manners) - 1
+    lines = ["(component", *types.lines]
+    if manners[last].through:
+        lines.append(f'  (import "echo" (func $echo {signature}))')
+    for n, manner in enumerate(manners):
+        lines += _nested(f"c{n}", logging_echo_lines(params, manner))
+    for n in range(last, -1, -1):
+        target = f'(func $i{n + 1} "echo-back")' if n < last else "(func $echo)"
+        echo = f'(with "echo" {target})' if manners[n].through else ""
+        lines.append(f"  (instance $i{n} (instantiate $c{n} {_with_types(types)} {echo}))")
+    lines.append('  (export "echo-back" (func $i0 "echo-back"))')
+    lines += [f'  (export "log-{n}" (func $i{n} "log"))' for n in range(last + 1)]
+    return "\n".join([*lines, ")"])
