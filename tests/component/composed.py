@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aegis.wit.types import WitType
+from aegis.wit.types import List, WitType
+from tests.component.liars import forwarder_lines, lifting_liar_lines
 from tests.echo import Manner, TypeSection, logging_echo_lines, signature_of
 
-__all__ = ["chain_component"]
+__all__ = ["chain_component", "lying_chain_component"]
 
 
 def _nested(name: str, lines: Sequence[str]) -> list[str]:
@@ -39,3 +40,26 @@ def chain_component(params: Sequence[WitType], manners: Sequence[Manner]) -> str
     lines.append('  (export "echo-back" (func $i0 "echo-back"))')
     lines += [f'  (export "log-{n}" (func $i{n} "log"))' for n in range(last + 1)]
     return "\n".join([*lines, ")"])
+
+
+def lying_chain_component(of: WitType, liar: str, listener: str) -> str:
+    """Return a component with the exports of a lifting liar, whose lies another component hears before the host does.
+
+    The arguments are the string encodings of the liar and of the others. What the liar hands to ``take`` goes through a
+    component to the host's import, and what it returns goes through one to the caller.
+    """
+    types = TypeSection()
+    name = types.of(of)
+    given = _with_types(types)
+    return "\n".join([
+        "(component", *types.lines,
+        f'  (import "take" (func $take (param "x" {name})))',
+        *_nested("sink", forwarder_lines("take", of, None, listener)),
+        *_nested("liar", lifting_liar_lines(of, liar)),
+        *_nested("front", forwarder_lines("as-result", List("u8"), of, listener)),
+        f'  (instance $sink (instantiate $sink {given} (with "take" (func $take))))',
+        f'  (instance $liar (instantiate $liar {given} (with "take" (func $sink "take"))))',
+        f'  (instance $front (instantiate $front {given} (with "as-result" (func $liar "as-result"))))',
+        '  (export "as-result" (func $front "as-result"))',
+        '  (export "as-argument" (func $liar "as-argument"))', ")",
+    ])  # fmt: skip

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from aegis.wit.types import Enum, Flags, List, Option, Record, Result, Tuple, Variant, WitType
 from tests.echo import TypeSection, align_of, case_bytes, flat, payload_offset, size_of
 
-__all__ = ["MEMORY_BYTES", "flat_images", "images", "lifting_liar", "lowering_liar"]
+__all__ = [
+    "MEMORY_BYTES",
+    "flat_images",
+    "forwarder_lines",
+    "images",
+    "lifting_liar",
+    "lifting_liar_lines",
+    "lowering_liar",
+]
 
 MEMORY_BYTES = 65536
 
@@ -48,6 +56,11 @@ def lifting_liar(of: WitType, encoding: str = "utf8") -> str:
     value; ``as-argument(image)`` hands the same to the import ``take(x: of)``. An image has a part of eight bytes for
     each core value where values are passed flat.
     """
+    return "\n".join(["(component", *lifting_liar_lines(of, encoding), ")"])
+
+
+def lifting_liar_lines(of: WitType, encoding: str) -> list[str]:
+    """Return the definitions of such a component, without the parentheses around them."""
     types = TypeSection()
     name, octets = types.of(of), types.of(List("u8"))
     cores = flat(of)
@@ -56,10 +69,9 @@ def lifting_liar(of: WitType, encoding: str = "utf8") -> str:
     given = "(local.get 0)" if len(cores) > 16 else loads
     params = "i32" if len(cores) > 16 else " ".join(cores)
     result, returned = ("i32", "(local.get 0)") if len(cores) > 1 else (cores[0], loads)
-    newline = "\n"
-    return f"""(component
-{newline.join(types.lines)}
-  (import "take" (func $take (param "x" {name})))
+    return [
+        *types.lines,
+        f"""  (import "take" (func $take (param "x" {name})))
   (core module $memory {_MEMORY})
   (core instance $m (instantiate $memory))
   (core func $take (canon lower (func $take) {options}))
@@ -70,9 +82,10 @@ def lifting_liar(of: WitType, encoding: str = "utf8") -> str:
     (func (export "as-argument") (param i32 i32) {given} (call $take)))
   (core instance $i (instantiate $liar (with "m" (instance
     (export "memory" (memory $m "memory")) (export "take" (func $take))))))
-  (func (export "as-result") (param "image" {octets}) (result {name})
+  (func (export "as-result") (param "x" {octets}) (result {name})
     (canon lift (core func $i "as-result") {options}))
-  (func (export "as-argument") (param "image" {octets}) (canon lift (core func $i "as-argument") {options})))"""
+  (func (export "as-argument") (param "x" {octets}) (canon lift (core func $i "as-argument") {options}))""",
+    ]
 
 
 def lowering_liar(of: WitType, encoding: str = "utf8") -> str:
@@ -122,6 +135,35 @@ def lowering_liar(of: WitType, encoding: str = "utf8") -> str:
   (func (export "count") (result u32) (canon lift (core func $m "count")))
   (func (export "fetch") (param "at" u32) (canon lift (core func $i "fetch")))
   (func (export "take") (param "x" {name}) (canon lift (core func $i "take") {options})))"""
+
+
+def forwarder_lines(function: str, param: WitType, result: WitType | None, encoding: str) -> list[str]:
+    """Return the definitions of a component whose export hands its argument to the import of the same name."""
+    types = TypeSection()
+    # The result's types come first, so that they have the names that they have in the other components.
+    returns = "" if result is None else f" (result {types.of(result)})"
+    signature = f'(param "x" {types.of(param)}){returns}'
+    options = _OPTIONS.format(encoding=encoding)
+    params = flat(param) if len(flat(param)) <= 16 else ["i32"]
+    results = [] if result is None else flat(result)
+    given = " ".join(f"(local.get {n})" for n in range(len(params)))
+    imported, returned, call = " ".join(params), " ".join(results), f"{given} (call $f)"
+    if len(results) > 1:
+        imported, returned = f"{imported} i32", "i32"
+        call = f"{given} (i32.const 16) (call $f) (i32.const 16)"
+    came = "" if len(results) > 1 else returned
+    return [
+        *types.lines,
+        f"""  (import "{function}" (func $f {signature}))
+  (core module $memory {_MEMORY})
+  (core instance $m (instantiate $memory))
+  (core func $f (canon lower (func $f) {options}))
+  (core module $forward
+    (import "m" "f" (func $f (param {imported}) (result {came})))
+    (func (export "f") (param {" ".join(params)}) (result {returned}) {call}))
+  (core instance $i (instantiate $forward (with "m" (instance (export "f" (func $f))))))
+  (func (export "{function}") {signature} (canon lift (core func $i "f") {options}))""",
+    ]
 
 
 # -- memory images --------------------------------------------------------------------------------------

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from aegis.wit.types import List, WitType
-from tests.component.composed import chain_component
+from aegis.wit.types import Function, List, Record, WitType, show
+from tests.component.composed import chain_component, lying_chain_component
+from tests.component.liars import flat_images, images
 from tests.component.oracle import Returned
 from tests.component.pairs import ENCODINGS, Pair, echo_pair
-from tests.component.strategies import TEXTS
+from tests.component.strategies import TEXTS, any_types
 from tests.component.test_differential import echoes
-from tests.echo import Manner
+from tests.component.test_lies import LENGTHS, POINTERS
+from tests.echo import Manner, flat
 
 
 def chained(params: Sequence[WitType], manners: Sequence[Manner]) -> Pair:
@@ -65,3 +67,39 @@ def test_texts_pass_between_components_of_any_two_encodings(outer: str, inner: s
             assert ends[:-2] == [Returned(call) for call in calls]
 
         check()
+
+
+def lying(of: WitType, liar: str, listener: str) -> Pair:
+    image = (("x", List("u8")),)
+    exports = {"as-result": Function(image, of), "as-argument": Function(image)}
+    return Pair(lying_chain_component(of, liar, listener), exports, {"take": (Function((("x", of),)), lambda x: None)})
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_a_lie_to_another_component_is_the_same_value_or_a_trap(data: st.DataObject) -> None:
+    of = data.draw(any_types(3))
+    result = images(of) if len(flat(of)) > 1 else flat_images(of)
+    argument = images(of) if len(flat(of)) > 16 else flat_images(of)
+    with lying(of, data.draw(st.sampled_from(ENCODINGS)), data.draw(st.sampled_from(ENCODINGS))) as pair:
+        for _ in range(3):
+            (end,) = pair.check(("as-result", data.draw(result)))
+            event(type(end).__name__)
+            pair.check(("as-argument", data.draw(argument)))
+
+
+@pytest.mark.parametrize("liar", ENCODINGS)
+@pytest.mark.parametrize("listener", ENCODINGS)
+def test_a_string_anywhere_is_the_same_to_another_component_or_a_trap(liar: str, listener: str) -> None:
+    with lying("string", liar, listener) as pair:
+        for length in LENGTHS:
+            for pointer in POINTERS:
+                pair.check(("as-result", pointer.to_bytes(4, "little") + length.to_bytes(4, "little")))
+
+
+@pytest.mark.parametrize("element", ["u8", "u16", "u64", "string", Record("r", (("a", "u8"), ("b", "u16")))], ids=show)
+def test_a_list_anywhere_is_the_same_to_another_component_or_a_trap(element: WitType) -> None:
+    with lying(List(element), "utf8", "utf8") as pair:
+        for length in (n for n in LENGTHS if n < 0x1000 or n > 0xFFFF):
+            for pointer in POINTERS:
+                pair.check(("as-result", pointer.to_bytes(4, "little") + length.to_bytes(4, "little")))

@@ -30,7 +30,7 @@ PRIMITIVE_LIES: list[WitType] = [
 
 
 def lifting(of: WitType, encoding: str = "utf8") -> Pair:
-    image = Function((("image", List("u8")),), of)
+    image = Function((("x", List("u8")),), of)
     taker = Function((("x", of),))
     exports = {"as-result": image, "as-argument": Function(image.params)}
     return Pair(lifting_liar(of, encoding), exports, {"take": (taker, lambda x: None)})
