@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aegis.wit.types import List, WitType
-from tests.component.liars import forwarder_lines, lifting_liar_lines
+from tests.component.liars import forwarder_lines, lifting_liar_lines, lowering_liar_lines
 from tests.echo import Manner, TypeSection, logging_echo_lines, signature_of
 
-__all__ = ["chain_component", "lying_chain_component"]
+__all__ = ["aimed_chain_component", "chain_component", "lying_chain_component"]
 
 
 def _nested(name: str, lines: Sequence[str]) -> list[str]:
@@ -62,4 +62,24 @@ def lying_chain_component(of: WitType, liar: str, listener: str) -> str:
         f'  (instance $front (instantiate $front {given} (with "as-result" (func $liar "as-result"))))',
         '  (export "as-result" (func $front "as-result"))',
         '  (export "as-argument" (func $liar "as-argument"))', ")",
+    ])  # fmt: skip
+
+
+def aimed_chain_component(of: WitType, caller: str, liar: str) -> str:
+    """Return a component with the exports of a lowering liar, whose argument comes to it through another component.
+
+    The string encodings are those of the caller inside and of the liar.
+    """
+    types = TypeSection()
+    name = types.of(of)
+    given = _with_types(types)
+    return "\n".join([
+        "(component", *types.lines,
+        f'  (import "give" (func $give (result {name})))',
+        *_nested("liar", lowering_liar_lines(of, liar)),
+        *_nested("caller", forwarder_lines("take", of, None, caller)),
+        f'  (instance $liar (instantiate $liar {given} (with "give" (func $give))))',
+        f'  (instance $caller (instantiate $caller {given} (with "take" (func $liar "take"))))',
+        '  (export "take" (func $caller "take"))',
+        *(f'  (export "{function}" (func $liar "{function}"))' for function in ("aim", "count", "fetch")), ")",
     ])  # fmt: skip

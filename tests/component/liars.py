@@ -22,6 +22,7 @@ __all__ = [
     "lifting_liar",
     "lifting_liar_lines",
     "lowering_liar",
+    "lowering_liar_lines",
 ]
 
 MEMORY_BYTES = 65536
@@ -95,6 +96,11 @@ def lowering_liar(of: WitType, encoding: str = "utf8") -> str:
     ``take(x: of)`` is given a value, ``fetch(at)`` has the import ``give`` return one to ``at``, and ``count`` returns
     how often ``realloc`` was called.
     """
+    return "\n".join(["(component", *lowering_liar_lines(of, encoding), ")"])
+
+
+def lowering_liar_lines(of: WitType, encoding: str) -> list[str]:
+    """Return the definitions of such a component, without the parentheses around them."""
     types = TypeSection()
     name = types.of(of)
     cores = flat(of)
@@ -104,10 +110,9 @@ def lowering_liar(of: WitType, encoding: str = "utf8") -> str:
     gives = "(param i32)" if pointed else f"(result {cores[0]})"
     fetch = "(call $give (local.get 0))" if pointed else "(drop (call $give))"
     globals_ = "\n".join(f"    (global $p{n} (mut i32) (i32.const 1024))" for n in range(4))
-    newline = "\n"
-    return f"""(component
-{newline.join(types.lines)}
-  (import "give" (func $give (result {name})))
+    return [
+        *types.lines,
+        f"""  (import "give" (func $give (result {name})))
   (core module $memory
     (memory (export "memory") 1)
     (global $count (mut i32) (i32.const 0))
@@ -134,7 +139,8 @@ def lowering_liar(of: WitType, encoding: str = "utf8") -> str:
     (canon lift (core func $m "aim")))
   (func (export "count") (result u32) (canon lift (core func $m "count")))
   (func (export "fetch") (param "at" u32) (canon lift (core func $i "fetch")))
-  (func (export "take") (param "x" {name}) (canon lift (core func $i "take") {options})))"""
+  (func (export "take") (param "x" {name}) (canon lift (core func $i "take") {options}))""",
+    ]
 
 
 def forwarder_lines(function: str, param: WitType, result: WitType | None, encoding: str) -> list[str]:

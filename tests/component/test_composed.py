@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +11,13 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from aegis.wit.types import Function, List, Record, WitType, show
-from tests.component.composed import chain_component, lying_chain_component
+from tests.component.composed import aimed_chain_component, chain_component, lying_chain_component
 from tests.component.liars import flat_images, images
 from tests.component.oracle import Returned
 from tests.component.pairs import ENCODINGS, Pair, echo_pair
 from tests.component.strategies import TEXTS, any_types
 from tests.component.test_differential import echoes
-from tests.component.test_lies import LENGTHS, POINTERS
+from tests.component.test_lies import AIMS, LENGTHS, LOWERED, POINTERS, aimed_exports
 from tests.echo import Manner, flat
 
 
@@ -103,3 +104,14 @@ def test_a_list_anywhere_is_the_same_to_another_component_or_a_trap(element: Wit
         for length in (n for n in LENGTHS if n < 0x1000 or n > 0xFFFF):
             for pointer in POINTERS:
                 pair.check(("as-result", pointer.to_bytes(4, "little") + length.to_bytes(4, "little")))
+
+
+@pytest.mark.parametrize(("of", "value"), LOWERED, ids=lambda x: repr(x)[:30])
+def test_memory_anywhere_for_a_value_of_another_component_is_taken_or_a_trap(of: WitType, value: Any) -> None:
+    pairs = itertools.product(ENCODINGS, ENCODINGS) if "string" in show(of) else [("utf8", "utf8")]
+    exports = aimed_exports(of)
+    for caller, liar in pairs:
+        text = aimed_chain_component(of, caller, liar)
+        with Pair(text, exports, {"give": (Function((), of), lambda: value)}) as pair:
+            for aims in AIMS:
+                pair.check(("aim", *aims, 2048), ("take", value), ("count",))

@@ -138,17 +138,21 @@ AIMS = ((0, 0, 0), (1, 1, 1), (2, 2, 2), (4, 4, 4), (1024, 1, 1025), (1024, MEMO
         (MEMORY_BYTES - 6,) * 3)  # fmt: skip
 
 
+def aimed_exports(of: WitType) -> dict[str, Function]:
+    """Return the types of a lowering liar's exports."""
+    return {
+        "aim": Function(tuple((name, "u32") for name in "abcd")), "count": Function((), "u32"),
+        "fetch": Function((("at", "u32"),)), "take": Function((("x", of),)),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("of", "value", "encoding"),
     [(of, value, encoding) for of, value in LOWERED for encoding in (ENCODINGS if "string" in show(of) else ("utf8",))],
     ids=lambda x: repr(x)[:30],
 )
 def test_memory_anywhere_for_a_value_is_taken_or_a_trap(of: WitType, value: Any, encoding: str) -> None:
-    exports = {
-        "aim": Function(tuple((name, "u32") for name in "abcd")), "count": Function((), "u32"),
-        "fetch": Function((("at", "u32"),)), "take": Function((("x", of),)),
-    }  # fmt: skip
-    with Pair(lowering_liar(of, encoding), exports, {"give": (Function((), of), lambda: value)}) as pair:
+    with Pair(lowering_liar(of, encoding), aimed_exports(of), {"give": (Function((), of), lambda: value)}) as pair:
         for aims in AIMS:
             aim = ("aim", *aims, 2048)
             pair.check(aim, ("take", value), ("count",))
