@@ -13,9 +13,9 @@ from typing import Any
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from aegis import GuestTrap
+from aegis import CallError, GuestTrap
 from tests.component.aegis_side import RUNTIME, trapped
-from tests.component.oracle import HostResource, Native, Outcome, Rep, Returned, Trapped
+from tests.component.oracle import ABI, HostResource, Native, Outcome, Rep, Returned, Trapped
 from tests.component.resource_guests import ALONE, BETWEEN, DIRECT
 
 H = 1
@@ -54,6 +54,8 @@ class Ours:
             returned = self.sandbox.call(name, *arguments)
         except GuestTrap as error:
             return trapped(error)
+        except CallError as error:
+            return Trapped(ABI, str(error))  # the caller's fault, for which the engine has no other end
         return Returned(returned.rep if isinstance(returned, Thing) else returned)
 
     def drop(self, handle: Any) -> Outcome:
