@@ -103,8 +103,12 @@ def _trapped(error: wasmtime.WasmtimeError) -> Trapped:
 
 
 def _engine() -> wasmtime.Engine:
-    """Return an engine without component-model async, whose support makes some synchronous calls trap."""
+    """Return an engine without component-model async, whose support makes some synchronous calls trap.
+
+    Names of imports that say what they implement are on, as in Aegis.
+    """
     config = wasmtime.Config()
+    ffi.wasmtime_config_wasm_component_model_implements_set(config.ptr(), True)
     ffi.wasmtime_config_wasm_component_model_async_set(config.ptr(), False)
     ffi.wasmtime_config_concurrency_support_set(config.ptr(), False)
     return wasmtime.Engine(config)
@@ -137,15 +141,20 @@ def _tagged() -> Iterator[None]:
 class Native:
     """One instance of a component in the engine, with host functions over neutral values.
 
-    ``imports`` holds functions and :class:`HostResource` by name, and mappings of those for instances.
+    ``imports`` holds functions and :class:`HostResource` by name, and mappings of those for instances. With
+    ``trap_missing`` a function that they lack traps when it is called.
     """
 
-    def __init__(self, source: str | bytes, imports: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, source: str | bytes, imports: Mapping[str, Any] | None = None, *, trap_missing: bool = False
+    ) -> None:
         self._component = _compiled(source)
         self._linker = native.Linker(ENGINE)
         self.store = wasmtime.Store(ENGINE)
         with self._linker.root() as root:
             self._define(root, imports or {}, self._component.type.imports(ENGINE))
+        if trap_missing:
+            self._linker.define_unknown_imports_as_traps(self._component)
         with _tagged():
             self._instance = self._linker.instantiate(self.store, self._component)
 
@@ -177,6 +186,10 @@ class Native:
                 return _trapped(error)
         of = signature.result
         return Returned(None if of is None else from_native(self.store, of, returned))
+
+    def params_of(self, name: str) -> list[types.ValType]:
+        """Return the types of the parameters of an export."""
+        return [of for _, of in self._function(name).type(self.store).params]
 
     def drop(self, handle: native.ResourceAny) -> Outcome:
         """Drop a handle that the host owns."""
