@@ -19,6 +19,7 @@ from wasmtime.component import _types as types
 
 from aegis import ArtifactError, GuestTrap, Ok
 from aegis.fuzz.attack.smith import wit
+from aegis.wit.images import imaged_function
 from aegis.wit.match import merged
 from aegis.wit.tools import read_wit
 from aegis.wit.types import (
@@ -79,7 +80,7 @@ def same_items(component: Any, path: Path) -> None:
             ours, theirs = functions_of(item), functions_of(stated[name])
             assert ours.keys() == theirs.keys(), name
             for function in ours:
-                merged(ours[function], theirs[function])
+                merged(ours[function], imaged_function(theirs[function], {}))
 
 
 def functions_of(item: Interface | Function) -> dict[str, Function]:
