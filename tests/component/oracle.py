@@ -212,7 +212,8 @@ class Native:
 
 
 def start_native(source: str | bytes, imports: Mapping[str, Any] | None = None) -> Native | Trapped:
-    """Return an instance, or the trap that ended its start."""
+    """Return an instance, or the trap that ended its start; raise ``WasmtimeError`` for what is no component."""
+    _compiled(source)
     try:
         return Native(source, imports)
     except wasmtime.WasmtimeError as error:
