@@ -6,10 +6,10 @@ It uses the public interface alone: bindings by :meth:`aegis.Sandbox.bind`, impo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any
+from types import SimpleNamespace, TracebackType
+from typing import Any, TypeVar
 
-from aegis import Aegis, Bound, GuestTrap, OutOfFuel, Some, StackExhausted
+from aegis import Aegis, Bound, Component, GuestTrap, OutOfFuel, Some, StackExhausted
 from aegis.wit.images import imaged_function
 from aegis.wit.naming import snake
 from aegis.wit.types import Enum, Flags, Function, Interface, List, Option, Record, Result, Tuple, Variant, WitType
@@ -20,6 +20,7 @@ __all__ = ["RUNTIME", "Guest", "from_image", "to_image", "trapped"]
 
 RUNTIME = Aegis(cache=False, pooled=False, timeout="60s")
 
+T = TypeVar("T")
 _CORE_ENDS = {OutOfFuel: "out-of-fuel", StackExhausted: "stack-overflow"}
 
 
@@ -30,26 +31,34 @@ def trapped(error: GuestTrap | OutOfFuel | StackExhausted) -> Trapped:
 
 
 class Guest:
-    """One sandbox around a component whose exports and imports have the stated types."""
+    """One sandbox around a component whose exports and imports have the stated types.
+
+    A name is that of a function, or of an instance and a function with ``#`` between. ``source`` may be a component
+    that was loaded already.
+    """
 
     def __init__(
         self,
-        source: str,
+        source: str | Component,
         exports: Mapping[str, Function],
         imports: Mapping[str, tuple[Function, Callable[..., Any]]] | None = None,
         runtime: Aegis = RUNTIME,
     ) -> None:
+        component = runtime.load_wat(source) if isinstance(source, str) else source
         self._types = {name: imaged_function(of, {}) for name, of in exports.items()}
-        providers = {name: _provider(name, of, function) for name, (of, function) in (imports or {}).items()}
-        self.sandbox = runtime.sandbox(runtime.load_wat(source), imports=providers)
-        self._bound = self.sandbox.bind(Interface("", self._types))
+        self.sandbox = runtime.sandbox(component, imports=_providers(imports or {}))
+        self._bound = {
+            instance: self.sandbox.bind(Interface(instance, functions))
+            for instance, functions in _by_instance(self._types).items()
+        }
 
     def call(self, name: str, *arguments: Any) -> Outcome:
         """Call an export with neutral values."""
         of = self._types[name]
         given = [to_image(t, value) for (_, t), value in zip(of.params, arguments, strict=True)]
         try:
-            returned = getattr(self._bound, snake(name))(*given)
+            instance, function = _split(name)
+            returned = getattr(self._bound[instance], snake(function))(*given)
         except (GuestTrap, OutOfFuel, StackExhausted) as error:
             return trapped(error)
         except Err as declared:
@@ -75,15 +84,39 @@ class Guest:
         self.close()
 
 
-def _provider(name: str, stated: Function, function: Callable[..., Any]) -> Bound:
-    of = imaged_function(stated, {})
+def _split(name: str) -> tuple[str, str]:
+    instance, _, function = name.rpartition("#")
+    return instance, function
 
+
+def _by_instance(items: Mapping[str, T]) -> dict[str, dict[str, T]]:
+    found: dict[str, dict[str, T]] = {}
+    for name, item in items.items():
+        instance, function = _split(name)
+        found.setdefault(instance, {})[function] = item
+    return found
+
+
+def _providers(imports: Mapping[str, tuple[Function, Callable[..., Any]]]) -> dict[str, Bound]:
+    made = {}
+    for instance, items in _by_instance(imports).items():
+        types = {name: imaged_function(of, {}) for name, (of, _) in items.items()}
+        called = {name: _over_images(types[name], function) for name, (_, function) in items.items()}
+        if instance:
+            implementation = SimpleNamespace(**{snake(name): function for name, function in called.items()})
+            made[instance] = Bound(Interface(instance, types), implementation)
+        else:
+            made.update({name: Bound(Interface("", {name: types[name]}), called[name]) for name in items})
+    return made
+
+
+def _over_images(of: Function, function: Callable[..., Any]) -> Callable[..., Any]:
     def called(*arguments: Any) -> Any:
         given = (from_image(t, value) for (_, t), value in zip(of.params, arguments, strict=True))
         returned = function(*given)
         return None if of.result is None else to_image(of.result, returned)
 
-    return Bound(Interface("", {name: of}), called)
+    return called
 
 
 def to_image(of: WitType, value: Any) -> Any:

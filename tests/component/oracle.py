@@ -141,18 +141,26 @@ def _tagged() -> Iterator[None]:
 class Native:
     """One instance of a component in the engine, with host functions over neutral values.
 
-    ``imports`` holds functions and :class:`HostResource` by name, and mappings of those for instances. With
-    ``trap_missing`` a function that they lack traps when it is called.
+    ``imports`` holds functions and :class:`HostResource` by name, ``instance#name`` for those of an instance. With
+    ``trap_missing`` a function that they lack traps when it is called; with ``wasi`` the engine provides its own.
     """
 
     def __init__(
-        self, source: str | bytes, imports: Mapping[str, Any] | None = None, *, trap_missing: bool = False
+        self,
+        source: str | bytes,
+        imports: Mapping[str, Any] | None = None,
+        *,
+        trap_missing: bool = False,
+        wasi: bool = False,
     ) -> None:
         self._component = _compiled(source)
         self._linker = native.Linker(ENGINE)
         self.store = wasmtime.Store(ENGINE)
+        if wasi:
+            self._linker.add_wasip2()
+            self.store.set_wasi(wasmtime.WasiConfig())
         with self._linker.root() as root:
-            self._define(root, imports or {}, self._component.type.imports(ENGINE))
+            self._define(root, _nested(imports or {}), self._component.type.imports(ENGINE))
         if trap_missing:
             self._linker.define_unknown_imports_as_traps(self._component)
         with _tagged():
@@ -218,6 +226,15 @@ def start_native(source: str | bytes, imports: Mapping[str, Any] | None = None) 
         return Native(source, imports)
     except wasmtime.WasmtimeError as error:
         return _trapped(error)
+
+
+def _nested(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the items with those named ``instance#function`` under their instance."""
+    made: dict[str, Any] = {}
+    for name, item in items.items():
+        instance, _, inner = name.rpartition("#")
+        (made.setdefault(instance, {}) if instance else made)[inner] = item
+    return made
 
 
 def _host_function(signature: types.FuncType, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from aegis.wit.types import Function, List, WitType
@@ -18,21 +19,29 @@ LOG = Function((), List("u32"))
 
 
 class Pair:
-    """A component with exports and imports of the stated types, in Aegis and in the engine."""
+    """A component, text or a file, with exports and imports of the stated types, in Aegis and in the engine.
+
+    With ``wasi`` the engine's own WASI is there for the oracle, which grants nothing.
+    """
 
     def __init__(
         self,
-        text: str,
+        source: str | Path,
         exports: Mapping[str, Function],
         imports: Mapping[str, tuple[Function, Callable[..., Any]]] | None = None,
+        *,
+        wasi: bool = False,
     ) -> None:
-        self._text = text
+        self._text = source if isinstance(source, str) else source.read_bytes()
+        self._wasi = wasi
         self._seen: tuple[list[Any], list[Any]] = ([], [])
         wanted = imports or {}
         ours, self._theirs = (
             {name: _noting(seen, function) for name, (_, function) in wanted.items()} for seen in self._seen
         )
-        self._guest = aegis_side.Guest(text, exports, {name: (of, ours[name]) for name, (of, _) in wanted.items()})
+        provided = {name: (of, ours[name]) for name, (of, _) in wanted.items()}
+        loaded = source if isinstance(source, str) else aegis_side.RUNTIME.load_file(source)
+        self._guest = aegis_side.Guest(loaded, exports, provided)
         self._used = False
 
     def check(self, *calls: Sequence[Any]) -> list[Outcome]:
@@ -43,7 +52,7 @@ class Pair:
         if self._used:
             self._guest.reset()
         self._used = True
-        oracle = Native(self._text, self._theirs)
+        oracle = Native(self._text, self._theirs, wasi=self._wasi)
         for seen in self._seen:
             seen.clear()
         ours, theirs = _until_trap(self._guest.call, calls), _until_trap(oracle.call, calls)
