@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 from hypothesis import strategies as st
 
-from aegis.wit.types import Enum, Flags, List, Option, Record, Result, Tuple, Variant, WitType
+from aegis.wit.types import Enum, Flags, Function, List, Option, Record, Result, Tuple, Variant, WitType
+from aegis.wit.values import Some
 from tests.echo import TypeSection, align_of, case_bytes, flat, payload_offset, size_of
 
 __all__ = [
+    "AIMS",
+    "LENGTHS",
+    "LOWERED",
     "MEMORY_BYTES",
+    "POINTERS",
+    "aimed_exports",
     "flat_images",
     "forwarder_lines",
     "images",
@@ -278,3 +285,29 @@ def _joined(payloads: Sequence[WitType | None], of: WitType) -> st.SearchStrateg
 def flat_images(of: WitType) -> st.SearchStrategy[bytes]:
     """What ``as-argument`` takes, and ``as-result`` for a type of one core value."""
     return words(of).map(lambda given: b"".join((word & 2**64 - 1).to_bytes(8, "little") for word in given))
+
+
+# -- what a guest says of addresses and lengths -------------------------------------------------------
+
+POINTERS = (0, 1, 2, 4, 8, MEMORY_BYTES - 8, MEMORY_BYTES - 1, MEMORY_BYTES, MEMORY_BYTES + 8, 0x8000_0000, 0xFFFF_FFF8,
+            0xFFFF_FFFF)  # fmt: skip
+LENGTHS = (0, 1, 2, 4, 7, 8, 0x1FFF, 0x2000, 0xFFFF, 0x0FFF_FFFF, 0x1000_0000, 0x1FFF_FFFF, 0x2000_0000, 0x4000_0000,
+           0x7FFF_FFFF, 0x8000_0000, 0x8000_0001, 0x8000_0004, 0x8000_8000, 0xC000_0000, 0xFFFF_FFFF)  # fmt: skip
+
+LOWERED: list[tuple[WitType, Any]] = [
+    ("string", "text é"), ("string", ""), ("string", "é€ and more"), (List("u8"), b"bytes"), (List("u8"), b""),
+    (List("u16"), [1, 2]), (List("u64"), [1, 2]), (List("string"), ["a", "bc"]), (List(List("u32")), [[1], []]),
+    (Tuple(("u64",) * 17), tuple(range(17))), (Tuple(("u8", "string")), (1, "a")), (Option("u64"), Some(1)),
+    (Record("r", tuple((f"f{n}", "u8") for n in range(20))), {f"f{n}": n for n in range(20)}),
+]  # fmt: skip
+AIMS = ((0, 0, 0), (1, 1, 1), (2, 2, 2), (4, 4, 4), (1024, 1, 1025), (1024, MEMORY_BYTES - 1, 0), (1024, 1030, 1028),
+        *((n,) * 3 for n in POINTERS[5:]), (1024, 0xFFFF_FFFF, 0), (MEMORY_BYTES - 2,) * 3,
+        (MEMORY_BYTES - 6,) * 3)  # fmt: skip
+
+
+def aimed_exports(of: WitType) -> dict[str, Function]:
+    """Return the types of a lowering liar's exports."""
+    return {
+        "aim": Function(tuple((name, "u32") for name in "abcd")), "count": Function((), "u32"),
+        "fetch": Function((("at", "u32"),)), "take": Function((("x", of),)),
+    }  # fmt: skip

@@ -11,7 +11,7 @@ from aegis.wit.types import PRIMITIVES, Enum, Flags, List, Option, Record, Resul
 from aegis.wit.values import Err, Ok, Some
 from tests.wit.strategies import NAMES
 
-__all__ = ["TEXTS", "any_types", "neutral"]
+__all__ = ["TEXTS", "any_types", "echoes", "neutral"]
 
 _PLAIN: st.SearchStrategy[WitType] = st.sampled_from(PRIMITIVES)
 # Sizes around those where flags and enums take another byte, besides small ones.
@@ -121,3 +121,11 @@ def _payload(of: WitType | None) -> st.SearchStrategy[Any]:
 
 def _several(types: Sequence[WitType]) -> st.SearchStrategy[list[Any]]:
     return st.tuples(*map(neutral, types)).map(list)
+
+
+@st.composite
+def echoes(draw: st.DrawFn) -> tuple[list[WitType], list[list[Any]]]:
+    """The types of an echo's parameters, and arguments for some calls of it."""
+    params = draw(st.lists(any_types(5), min_size=1, max_size=3))
+    calls = draw(st.lists(st.tuples(*map(neutral, params)).map(list), min_size=1, max_size=3))
+    return params, calls

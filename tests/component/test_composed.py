@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 
 from aegis.wit.types import Function, List, Record, WitType, show
 from tests.component.composed import aimed_chain_component, chain_component, lying_chain_component
-from tests.component.liars import flat_images, images
+from tests.component.liars import AIMS, LENGTHS, LOWERED, POINTERS, aimed_exports, flat_images, images
 from tests.component.oracle import Returned
 from tests.component.pairs import ENCODINGS, Pair, echo_pair
-from tests.component.strategies import TEXTS, any_types
-from tests.component.test_differential import echoes
-from tests.component.test_lies import AIMS, LENGTHS, LOWERED, POINTERS, aimed_exports
+from tests.component.strategies import TEXTS, any_types, echoes
 from tests.echo import Manner, flat
 
 

@@ -17,7 +17,7 @@ from aegis.wit.types import Enum, Flags, List, Option, Record, Result, Tuple, Va
 from aegis.wit.values import Err, Ok, Some
 from tests.component.oracle import Outcome, Returned, agree
 from tests.component.pairs import ENCODINGS, echo_pair
-from tests.component.strategies import TEXTS, any_types, neutral
+from tests.component.strategies import TEXTS, echoes
 from tests.echo import Manner, logging_echo_component
 
 MANNERS = st.builds(
@@ -34,13 +34,6 @@ def echoed(params: Sequence[WitType], manner: Manner, calls: Sequence[Sequence[A
     text = logging_echo_component(params, manner)
     with echo_pair(text, params, ["log"], hosted=manner.through) as pair:
         return pair.check(*(("echo-back", *arguments) for arguments in calls), ("log",))
-
-
-@st.composite
-def echoes(draw: st.DrawFn) -> tuple[list[WitType], list[list[Any]]]:
-    params = draw(st.lists(any_types(5), min_size=1, max_size=3))
-    calls = draw(st.lists(st.tuples(*map(neutral, params)).map(list), min_size=1, max_size=3))
-    return params, calls
 
 
 @settings(max_examples=100)

@@ -15,8 +15,17 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from aegis.wit.types import Enum, Flags, Function, List, Option, Record, Result, Tuple, Variant, WitType, show
-from aegis.wit.values import Some
-from tests.component.liars import MEMORY_BYTES, flat_images, images, lifting_liar, lowering_liar
+from tests.component.liars import (
+    AIMS,
+    LENGTHS,
+    LOWERED,
+    POINTERS,
+    aimed_exports,
+    flat_images,
+    images,
+    lifting_liar,
+    lowering_liar,
+)
 from tests.component.pairs import ENCODINGS, Pair
 from tests.component.strategies import TEXTS, any_types
 from tests.echo import flat
@@ -64,12 +73,6 @@ def test_any_number_is_the_same_value_or_a_trap(of: WitType) -> None:
                 octets = (image & (1 << 8 * width) - 1).to_bytes(width, "little")
                 pair.check(("as-result", octets))
                 pair.check(("as-argument", octets))
-
-
-POINTERS = (0, 1, 2, 4, 8, MEMORY_BYTES - 8, MEMORY_BYTES - 1, MEMORY_BYTES, MEMORY_BYTES + 8, 0x8000_0000, 0xFFFF_FFF8,
-            0xFFFF_FFFF)  # fmt: skip
-LENGTHS = (0, 1, 2, 4, 7, 8, 0x1FFF, 0x2000, 0xFFFF, 0x0FFF_FFFF, 0x1000_0000, 0x1FFF_FFFF, 0x2000_0000, 0x4000_0000,
-           0x7FFF_FFFF, 0x8000_0000, 0x8000_0001, 0x8000_0004, 0x8000_8000, 0xC000_0000, 0xFFFF_FFFF)  # fmt: skip
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -126,24 +129,6 @@ def texts(encoding: str) -> Pair:
 
 
 # -- realloc and result areas that lie -----------------------------------------------------------------
-
-LOWERED: list[tuple[WitType, Any]] = [
-    ("string", "text é"), ("string", ""), ("string", "é€ and more"), (List("u8"), b"bytes"), (List("u8"), b""),
-    (List("u16"), [1, 2]), (List("u64"), [1, 2]), (List("string"), ["a", "bc"]), (List(List("u32")), [[1], []]),
-    (Tuple(("u64",) * 17), tuple(range(17))), (Tuple(("u8", "string")), (1, "a")), (Option("u64"), Some(1)),
-    (Record("r", tuple((f"f{n}", "u8") for n in range(20))), {f"f{n}": n for n in range(20)}),
-]  # fmt: skip
-AIMS = ((0, 0, 0), (1, 1, 1), (2, 2, 2), (4, 4, 4), (1024, 1, 1025), (1024, MEMORY_BYTES - 1, 0), (1024, 1030, 1028),
-        *((n,) * 3 for n in POINTERS[5:]), (1024, 0xFFFF_FFFF, 0), (MEMORY_BYTES - 2,) * 3,
-        (MEMORY_BYTES - 6,) * 3)  # fmt: skip
-
-
-def aimed_exports(of: WitType) -> dict[str, Function]:
-    """Return the types of a lowering liar's exports."""
-    return {
-        "aim": Function(tuple((name, "u32") for name in "abcd")), "count": Function((), "u32"),
-        "fetch": Function((("at", "u32"),)), "take": Function((("x", of),)),
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ Oracle: the engine on the same guest; where a guest is too large to be compiled 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aegis import Aegis, Component
 from aegis.wit.types import Enum, Flags, Function, List, Option, Record, Result, Tuple, Variant
-from aegis.wit.values import Err, Ok
+from aegis.wit.values import Err, Ok, Some
 from tests.component import aegis_side
 from tests.component.oracle import Returned, agree
 from tests.component.pairs import Pair
@@ -146,3 +146,55 @@ def test_javascript_hands_each_value_to_the_host_and_back(javascript: Any, name:
         assert agree(host.seen, [values])
 
     check()
+
+
+class Store:
+    """The store that py-kv imports: buckets that keep what they are given."""
+
+    class Bucket:
+        def __init__(self, name: str) -> None:
+            self.name = name
+            self.held: dict[str, Any] = {}
+
+        def get(self, key: str) -> bytes | None:
+            return self.held[key].value if key in self.held else None
+
+        def set_(self, entry: Any) -> None:
+            Store.seen.append((self.name, entry.key, entry.value, entry.ttl))
+            self.held[entry.key] = entry
+
+        def drop_(self) -> None:
+            """Do nothing."""
+
+        @staticmethod
+        def open_all(names: list[str]) -> list[Any]:
+            return [Store.Bucket(name) for name in names]
+
+    seen: ClassVar[list[Any]] = []
+
+    def scan(self, of: Any) -> None:
+        raise NotImplementedError
+
+    def merge(self, into: Any, taken: Any) -> None:
+        raise NotImplementedError
+
+
+def test_python_hands_its_entries_to_the_hosts_resource_and_back() -> None:
+    runtime = Aegis(pooled=False, fuel=None, timeout="60s")
+    component = runtime.load_file(built("py-kv"))
+    ttls = st.sampled_from((None, Some(None), Some(0), Some(2**32 - 1)))
+    with runtime.sandbox(component, imports={"acme:kv/store": Store(), "tell": lambda how, what: None}) as sandbox:
+        store = sandbox.exports["acme:kv/store"]
+
+        @settings(max_examples=30)
+        @given(TEXTS, st.dictionaries(TEXTS.filter(bool), st.tuples(st.binary(max_size=300), ttls), max_size=4))
+        def check(name: str, entries: dict[str, tuple[bytes, Any]]) -> None:
+            Store.seen.clear()
+            with store.Bucket(name) as bucket:
+                for key, (value, ttl) in entries.items():
+                    bucket.set_({"key": key, "value": value, "ttl": ttl})
+                assert Store.seen == [(name, key, *entry) for key, entry in entries.items()]
+                assert {key: bucket.get(key) for key in entries} == {key: value for key, (value, _) in entries.items()}
+                assert bucket.get("") is None
+
+        check()
