@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, ClassVar
@@ -83,6 +84,9 @@ class Component(Artifact):
         super().__init__(data, digest, cache, limits)
         self.anatomy, self.program, self._world = record
         self.plans: dict[Any, Any] = {}  # the plans' own, kept here so that they go with the component
+        self.told: World | None = None
+        """The world as a worker told it that validated the component: good for sandboxes in workers alone."""
+        self._world_lock = threading.Lock()
         self._images: dict[Any, Any] = {}
         used = dict.fromkeys(step.module for step in self.program.steps)
         self.modules = {n: CoreModule(data, *self.program.modules[n], cache, limits) for n in used}
@@ -91,13 +95,17 @@ class Component(Artifact):
     @property
     def world(self) -> World:
         """What it imports and exports, with full types."""
+        return self._world or self.told or self.validated()
+
+    def validated(self) -> World:
+        """Return the world that this process found when it validated the component, or one that kept its record."""
         if self._world is None:
-            with self._lock:
+            with self._world_lock:
                 if self._world is None:
-                    self._world = self._validated()
+                    self._world = self._validate()
         return self._world
 
-    def _validated(self) -> World:
+    def _validate(self) -> World:
         """Have the engine validate the component without its code, and the modules that nothing instantiates."""
         bound(self._data, self._limits)
         world = validate_skeleton(skeleton(self._data))
@@ -110,7 +118,7 @@ class Component(Artifact):
 
     def _build(self, config: EngineConfig) -> ComponentCode:  # type: ignore[override]
         """Compile the core modules, those apart that other components have too."""
-        _ = self.world
+        self.validated()
         parts: dict[int, NativeCode] = {}
         made: dict[str, NativeCode] = {}
         for number, module in self.modules.items():
@@ -176,7 +184,7 @@ class Component(Artifact):
     def prepare(self, choose: Callable[[Artifact], EngineConfig], what: str) -> None:
         """Validate, reflect and compile: a component whose world nothing can link is rejected here."""
         try:
-            _ = self.world
+            self.validated()
         except ArtifactError as error:
             raise ArtifactError(f"{what}: {error}") from None
         super().prepare(choose, what)

@@ -9,12 +9,10 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from aegis.component.artifact import Component
 from aegis.component.worlds import BadWorld, world_from_plain, world_to_plain
-from aegis.descriptors import standard_reserved
 from aegis.engine.code import Artifact
 from aegis.engine.config import EngineConfig
 from aegis.errors import (
@@ -26,41 +24,26 @@ from aegis.errors import (
     WorkerCrashed,
 )
 from aegis.isolation.faults import from_plain
+from aegis.isolation.sealed import SealedFile, new_file, sealed_copy
 from aegis.isolation.setup import Compile
-from aegis.isolation.wire import SEAL_ALL, Broken, Gone, Late, decode, encode, seal
+from aegis.isolation.wire import SEAL_ALL, Broken, Gone, Late, seal
 from aegis.limits import MIB, format_bytes, format_seconds
-from aegis.wasm.admission import bounds
-from aegis.wasm.anatomy import read_component
 from aegis.wit.types import Function
 
 if TYPE_CHECKING:
-    from aegis.engine.cache import Cache
+    from aegis.engine.reflect import World
     from aegis.isolation.pool import Pool, Worker
     from aegis.policy.isolation import Isolation
 
-__all__ = ["Code", "code_for", "compile_here"]
+__all__ = ["Compiled", "Compiler", "believed_world", "compile_here"]
 
 _PIECE = 1 << 20
 _REAPING = 2.0
 """Seconds for a killed worker to let go of its files."""
 _WORLD_BYTES, _WORLD_FACTOR = 64 * MIB, 16
-"""What the answer of a compile worker may take of the parent's memory: so much, and so many bytes for each of the
+"""Bytes of the parent's memory that the answer of a compile worker may take: so many, and so many for each of the
 artifact's, whose names and types it holds."""
 _LINKED = ("func", "instance")
-
-
-class Code:
-    """Compiled code in a sealed file in memory, and the world of a component."""
-
-    __slots__ = ("descriptor", "world")
-
-    def __init__(self, descriptor: int, world: Any) -> None:
-        self.descriptor, self.world = descriptor, world
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at exit the module may be gone
-        if self.descriptor >= 0:
-            close(self.descriptor)
-            self.descriptor = -1
 
 
 # -- in the worker --------------------------------------------------------------------------------
@@ -72,189 +55,186 @@ class _Bare(Artifact):
     kind: ClassVar[str] = "module"
 
 
-def compile_here(wanted: Compile, descriptors: list[int]) -> Any:
-    """Compile what is in one descriptor into another; return the component's world, told plainly."""
+def compile_here(wanted: Compile, descriptors: Sequence[int]) -> Any:
+    """Compile core modules of what is in one descriptor into others; return the component's world, told plainly."""
     data = os.pread(descriptors[wanted.data], os.fstat(descriptors[wanted.data]).st_size, 0)
-    artifact: Artifact
+    told: Any = None
+    parts: dict[int, Any] = {}
     if wanted.kind == "module":
-        artifact = _Bare(data, "", None, wanted.limits)
+        parts[0] = _Bare(data, "", None, wanted.limits)
     else:
-        artifact = Component(data, read_component(data), "", None, wanted.limits)
-    code = artifact._serialise(artifact.code(wanted.config).pointer or 0)
-    out = descriptors[wanted.code]
-    for at in range(0, len(code), _PIECE):
-        os.pwrite(out, code[at : at + _PIECE], at)
-    return world_to_plain(artifact.world) if isinstance(artifact, Component) else None
+        from aegis.component.artifact import Component, admit_component
+
+        record = admit_component(data, "", wanted.limits, None, "the component")
+        component = Component(data, record, "", None, wanted.limits)
+        told, parts = world_to_plain(component.validated()), component.modules
+    for number, descriptor in wanted.modules:
+        part = parts[number]
+        code = part._serialise(part.code(wanted.config).pointer or 0)
+        part._codes.clear()
+        for at in range(0, len(code), _PIECE):
+            os.pwrite(descriptors[descriptor], code[at : at + _PIECE], at)
+    return told
 
 
 # -- in the parent --------------------------------------------------------------------------------
 
 
-def code_for(
-    artifact: Artifact, config: EngineConfig, pool: Pool, options: Isolation, cache: Cache | None, what: str
-) -> Code:
-    """Return the code of an artifact for workers: from its own, from the cache, or compiled in a worker.
+class Compiled(NamedTuple):
+    """What a compile worker made: a file for each module that was asked for, and a component's world."""
 
-    Raise :class:`~aegis.errors.ArtifactError`; ``DeadlineExceeded`` and ``MemoryExceeded`` where compiling takes
-    more than it may; ``WorkerCrashed`` where the worker died, or answered what cannot be true.
+    files: list[SealedFile]
+    told: Any
+    """The world as it was told, in plain data."""
+    world: World | None
+
+
+class Compiler:
+    """Has one artifact compiled for engines of ``config`` in workers, a fresh one each time.
+
+    All of them together have ``compile_time``. ``what`` is the artifact's name in errors.
     """
-    made: Code | None = artifact.isolated.get(config)
-    if made is None:
-        with artifact._lock:
-            made = artifact.isolated.get(config)
-            if made is None:
-                started = time.perf_counter()
-                with standard_reserved():
-                    made = _code(artifact, config, pool, options, cache, what)
-                artifact.isolated[config] = made
-                artifact.seconds = artifact.seconds or time.perf_counter() - started
-    return made
 
+    def __init__(self, config: EngineConfig, pool: Pool, options: Isolation, what: str) -> None:
+        self.what = what
+        self._config, self._pool, self._options = config, pool, options
+        allowed = options.compile_time
+        self._until = None if allowed is None else time.monotonic() + allowed
 
-def _code(
-    artifact: Artifact, config: EngineConfig, pool: Pool, options: Isolation, cache: Cache | None, what: str
-) -> Code:
-    for other, native in artifact._codes.items():
-        if other.fingerprint() == config.fingerprint() and native.pointer is not None:
-            world = None if artifact.kind == "module" else artifact.world  # type: ignore[attr-defined]
-            return Code(_sealed(artifact._serialise(native.pointer)), world)
-    kept = None if cache is None else _kept(artifact, config, cache)
-    if kept is not None:
-        artifact.cached = True
-        return kept
-    made, told = _compiled(artifact, config, pool, options, what)
-    if cache is not None:
-        name, world = _names(artifact, config, cache)
-        cache.put(world, bytes(encode(told)))
-        cache.put(name, os.pread(made.descriptor, os.fstat(made.descriptor).st_size, 0))
-    return made
+    def compiled(self, artifact: Artifact, modules: Sequence[int]) -> Compiled:
+        """Have the modules with these numbers compiled; a module has the number 0. A component is validated besides.
 
-
-def _names(artifact: Artifact, config: EngineConfig, cache: Cache) -> tuple[str, str]:
-    """Return the names of the code and of the world: apart from what this process compiled, and would load."""
-    mark = f"{config.fingerprint()} {bounds(artifact._limits)} isolated v1"
-    return cache.name(artifact.digest, mark), cache.name(artifact.digest, f"{mark} world")
-
-
-def _kept(artifact: Artifact, config: EngineConfig, cache: Cache) -> Code | None:
-    name, world = _names(artifact, config, cache)
-    told = cache.get(world)
-    if told is None:
-        return None
-    try:
-        plain = decode(told)
-        descriptor = cache.mapped(name)
-        if descriptor is None:
-            code = cache.get(name)
-            if code is None:
-                return None
-            descriptor = _sealed(code)
-        return Code(descriptor, None if plain is None else _world(plain))
-    except (OSError, Broken):
-        return None
-
-
-def _sealed(code: bytes) -> int:
-    from aegis.isolation.pool import sealed_copy
-
-    return sealed_copy(code)
-
-
-def _compiled(artifact: Artifact, config: EngineConfig, pool: Pool, options: Isolation, what: str) -> tuple[Code, Any]:
-    data = _sealed(artifact._data)
-    out = os.memfd_create("aegis-code", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    worker = pool.take()
-    try:
+        The worker sees the bytes of ``artifact`` and nothing else.
+        """
+        data = sealed_copy(artifact._data)
+        files = [SealedFile(new_file()) for _ in modules]
+        worker = self._pool.take()
         try:
-            told = _ask(worker, artifact, config, options, (data, out), what)
-            world = _believed(artifact, told, out)
-        except Broken as reason:
-            raise _died(worker, options, what, reason) from None
+            try:
+                told = self._ask(worker, artifact, data, modules, files)
+                world = self._believed(artifact, told, files)
+            except Broken as reason:
+                raise self._died(worker, reason) from None
         finally:
             worker.discard()
-            os.close(data)
-            pool.refill()
-        _seal_when_alone(out, what)
-    except BaseException:
-        os.close(out)
-        raise
-    return Code(out, world), told
+            self._pool.refill()
+        for file in files:
+            self._seal_when_alone(file.descriptor)
+        return Compiled(files, told, world)
 
+    def _ask(
+        self, worker: Worker, artifact: Artifact, data: SealedFile, modules: Sequence[int], files: Sequence[SealedFile]
+    ) -> Any:
+        options = self._options
+        wanted = Compile(
+            kind=artifact.kind,
+            config=self._config,
+            limits=artifact._limits,
+            data=0,
+            modules=tuple((number, place) for place, number in enumerate(modules, 1)),
+            data_bytes=options.compile_memory,
+            seconds=options.compile_time,
+            skip=options.without,
+        )
+        try:
+            worker.channel.budget = _WORLD_BYTES + _WORLD_FACTOR * artifact.size
+            descriptors = [data.descriptor, *(file.descriptor for file in files)]
+            worker.channel.send(["compile", pickle.dumps(wanted)], descriptors)
+            kind, value = _answer(worker.channel.recv(self._until))
+        except Late:
+            raise self._late() from None
+        if kind == "fail":
+            raise self._failed(from_plain(value))
+        return value
 
-def _believed(artifact: Artifact, told: Any, code: int) -> Any:
-    """Return the world that a worker tells, if it can be the artifact's; raise :class:`Broken` for any other.
+    def _late(self) -> DeadlineExceeded:
+        allowed = self._options.compile_time or 0.0
+        return DeadlineExceeded(
+            f"{self.what}: deadline exceeded while compiling ({format_seconds(allowed)}), the guest never started: "
+            "raise it with compile_time if you trust its origin",
+            limit="compile_time", allowed=allowed,
+        )  # fmt: skip
 
-    The worker read what may have taken it over: its code goes nowhere but to other workers, and of its words the
-    names are held against the bytes, and the types against what the engine admits.
-    """
-    if not os.fstat(code).st_size:
-        raise Broken("no code")
-    if artifact.kind == "module":
+    @staticmethod
+    def _believed(artifact: Artifact, told: Any, files: Sequence[SealedFile]) -> World | None:
+        """Return the world that a worker tells, if it can be the artifact's; raise :class:`Broken` for any other.
+
+        The worker read what may have taken it over: its code goes nowhere but to other workers, and of its words the
+        names are held against the bytes, and the types against what the engine admits.
+        """
+        if not all(os.fstat(file.descriptor).st_size for file in files):
+            raise Broken("no code")
+        if artifact.kind == "component":
+            return believed_world(artifact, told)
         if told is not None:
             raise Broken("a module with a world")
         return None
-    world, anatomy = _world(told), artifact.anatomy  # type: ignore[attr-defined]
+
+    def _seal_when_alone(self, descriptor: int) -> None:
+        """Seal the code once the process that wrote it is gone, and with it whatever it had mapped."""
+        until = time.monotonic() + _REAPING
+        while True:
+            try:
+                seal(descriptor, SEAL_ALL)
+                return
+            except PermissionError:
+                raise self._breach("it sealed what was not its own") from None
+            except OSError:
+                if time.monotonic() > until:
+                    raise self._breach("somebody still writes to its code") from None
+                time.sleep(0.001)
+
+    # -- failures ------------------------------------------------------------------------------
+
+    def _failed(self, error: AegisError) -> AegisError:
+        """Return why compiling failed; raise :class:`Broken` for what compiling does not fail with, a guest's exit
+        say."""
+        if isinstance(error, ArtifactError):
+            return ArtifactError(f"{self.what}: {error}")
+        if isinstance(error, MemoryExceeded) and error.limit == "overhead" and self._options.compile_memory is not None:
+            return self._too_large(self._options.compile_memory)
+        if not isinstance(error, MemoryExceeded | DeadlineExceeded | AegisInternalError):
+            raise Broken(f"compiling that ended as {error.kind}")
+        return error
+
+    def _breach(self, reason: object) -> WorkerCrashed:
+        return WorkerCrashed(
+            f"{self.what}: the worker process that compiled it broke the protocol: {reason}", signal=0
+        )  # fmt: skip
+
+    def _died(self, worker: Worker, reason: Broken) -> AegisError:
+        """Return why a compiling worker died, or that it is not to be understood."""
+        if not isinstance(reason, Gone):
+            return self._breach(reason)
+        crash = worker.crashed()
+        if crash.signal == signal.SIGXCPU:
+            return self._late()
+        memory = self._options.compile_memory
+        if memory is not None and (worker.starved(crash) or crash.signal in (signal.SIGKILL, signal.SIGSEGV)):
+            return self._too_large(memory)
+        return crash
+
+    def _too_large(self, allowed: int) -> MemoryExceeded:
+        return MemoryExceeded(
+            f"{self.what}: compiling took more than {format_bytes(allowed)} of memory; "
+            "raise compile_memory if you trust its origin",
+            limit="compile_memory", phase="compile", allowed=allowed,
+        )  # fmt: skip
+
+
+def believed_world(component: Any, told: Any) -> World:
+    """Return the world that a worker tells; raise :class:`Broken` for what cannot be one, or not the component's."""
+    try:
+        world = world_from_plain(told)
+    except BadWorld as reason:
+        raise Broken(str(reason)) from None
+    anatomy = component.anatomy
     for items, named in ((world.imports, anatomy.imports), (world.exports, anatomy.exports)):
         found = {(name, "func" if isinstance(item, Function) else "instance") for name, item in items.items()}
-        types = {
-            name for name, sort in named if sort == "type"
-        }  # of a function or an instance they are reflected as it
+        types = {name for name, sort in named if sort == "type"}  # of a function or an instance, reflected as it
         if {(name, sort) for name, sort in found if name not in types} != {n for n in named if n[1] in _LINKED}:
             raise Broken("a world of other names than the component has")
     return world
-
-
-def _world(plain: Any) -> Any:
-    """Return the world that a worker says; raise :class:`Broken` for what cannot be one."""
-    try:
-        return world_from_plain(plain)
-    except BadWorld as reason:
-        raise Broken(str(reason)) from None
-
-
-def _seal_when_alone(descriptor: int, what: str) -> None:
-    """Seal the code once the process that wrote it is gone, and with it whatever it had mapped."""
-    until = time.monotonic() + _REAPING
-    while True:
-        try:
-            seal(descriptor, SEAL_ALL)
-            return
-        except PermissionError:
-            raise _breach(what, "it sealed what was not its own") from None
-        except OSError:
-            if time.monotonic() > until:
-                raise _breach(what, "somebody still writes to its code") from None
-            time.sleep(0.001)
-
-
-def _ask(
-    worker: Worker, artifact: Artifact, config: EngineConfig, options: Isolation, files: tuple[int, int], what: str
-) -> Any:
-    wanted = Compile(
-        kind=artifact.kind,
-        config=config,
-        limits=artifact._limits,
-        data=0,
-        code=1,
-        data_bytes=options.compile_memory,
-        seconds=options.compile_time,
-        skip=options.without,
-    )
-    until = None if options.compile_time is None else time.monotonic() + options.compile_time
-    try:
-        worker.channel.budget = _WORLD_BYTES + _WORLD_FACTOR * len(artifact._data)
-        worker.channel.send(["compile", pickle.dumps(wanted)], files)
-        kind, value = _answer(worker.channel.recv(until))
-    except Late:
-        allowed = options.compile_time or 0.0
-        raise DeadlineExceeded(
-            f"{what}: deadline exceeded while compiling ({format_seconds(allowed)}), the guest never started: "
-            "raise it with compile_time if you trust its origin",
-            limit="compile_time", allowed=allowed,
-        ) from None  # fmt: skip
-    if kind == "fail":
-        raise _failed(from_plain(value), options, what)
-    return value
 
 
 def _answer(reply: Any) -> tuple[str, Any]:
@@ -262,46 +242,3 @@ def _answer(reply: Any) -> tuple[str, Any]:
     if type(reply) is not list or len(reply) != 3 or reply[0] not in ("done", "fail") or type(reply[2]) is not list:
         raise Broken("something other than an answer")
     return reply[0], reply[1]
-
-
-def _failed(error: AegisError, options: Isolation, what: str) -> AegisError:
-    """Return why compiling failed; raise :class:`Broken` for what compiling does not fail with, a guest's exit say."""
-    if isinstance(error, ArtifactError):
-        return ArtifactError(f"{what}: {error}")
-    if isinstance(error, MemoryExceeded) and error.limit == "overhead" and options.compile_memory is not None:
-        return _too_large(options.compile_memory, what)
-    if not isinstance(error, MemoryExceeded | DeadlineExceeded | AegisInternalError):
-        raise Broken(f"compiling that ended as {error.kind}")
-    return error
-
-
-def _breach(what: str, reason: object) -> WorkerCrashed:
-    return WorkerCrashed(f"{what}: the worker process that compiled it broke the protocol: {reason}", signal=0)
-
-
-def _died(worker: Worker, options: Isolation, what: str, reason: Broken) -> AegisError:
-    """Return why a compiling worker died, or that it is not to be understood."""
-    if not isinstance(reason, Gone):
-        return _breach(what, reason)
-    crash = worker.crashed()
-    if crash.signal == signal.SIGXCPU:
-        allowed = options.compile_time or 0.0
-        return DeadlineExceeded(
-            f"{what}: deadline exceeded while compiling ({format_seconds(allowed)}), the guest never started: "
-            "raise it with compile_time if you trust its origin",
-            limit="compile_time",
-            allowed=allowed,
-        )
-    if options.compile_memory is not None and (
-        worker.starved(crash) or crash.signal in (signal.SIGKILL, signal.SIGSEGV)
-    ):
-        return _too_large(options.compile_memory, what)
-    return crash
-
-
-def _too_large(allowed: int, what: str) -> MemoryExceeded:
-    return MemoryExceeded(
-        f"{what}: compiling took more than {format_bytes(allowed)} of memory; "
-        "raise compile_memory if you trust its origin",
-        limit="compile_memory", phase="compile", allowed=allowed,
-    )  # fmt: skip

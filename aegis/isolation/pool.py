@@ -483,17 +483,6 @@ def _discard_all(warm: list[Worker], used: dict[str, list[Worker]]) -> None:
     used.clear()
 
 
-def sealed_copy(data: bytes) -> int:
-    """Return a descriptor of a file in memory that holds ``data`` and cannot be changed."""
-    from aegis.isolation.wire import SEAL_ALL
-
-    descriptor = os.memfd_create("aegis-code", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    with os.fdopen(os.dup(descriptor), "wb") as file:
-        file.write(data)
-    seal(descriptor, SEAL_ALL)
-    return descriptor
-
-
 def expect(message: Any, kind: str) -> Any:
     """Return what a message of this kind says; raise :class:`Broken` for another."""
     if not isinstance(message, list) or not message or message[0] != kind:

@@ -10,62 +10,81 @@ import math
 import os
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aegis.engine.code import Artifact
 from aegis.engine.config import EngineConfig
 from aegis.engine.threads import DIRECT, where
 from aegis.engine.ticker import ticker
-from aegis.isolation.pool import REGION, sealed_copy
+from aegis.isolation.code import Code, own_code
+from aegis.isolation.pool import REGION
 from aegis.isolation.setup import Setup, pack, unpack
-from aegis.isolation.wire import Broken, Channel, Region
+from aegis.isolation.wire import MAX_DESCRIPTORS, Broken, Channel, Region
 from aegis.policy import Policy
 
-__all__ = ["Script", "rehearse", "script_of"]
-
+__all__ = ["Scene", "Script", "rehearse", "scene_of", "script_of"]
 
 _KNOWN = Policy()
 
 
-class Script(NamedTuple):
-    """What the parent would say, and the descriptors that it would hand over."""
+class Scene(NamedTuple):
+    """One sandbox with one call: what the parent would say, and the code that it would hand over."""
 
     setup: bytes
-    code: int
+    code: Code
+    call: list[Any]
+
+
+class Script(NamedTuple):
+    """What workers play, and the shared memory for it."""
+
+    scenes: tuple[Scene, ...]
     shared: int
-    function: str
 
     def close(self) -> None:
         """Close the descriptors. Every worker has them from the fork server, so they are a way to other workers."""
-        os.close(self.code)
+        for scene in self.scenes:
+            for file in scene.code.distinct:
+                file.close()
         os.close(self.shared)
 
 
-def script_of(artifact: Artifact, config: EngineConfig, function: str) -> Script:
-    """Return the script of a sandbox of ``artifact`` in which ``function`` is called; made in the fork server."""
-    code = sealed_copy(artifact._serialise(artifact.code(config).pointer or 0))
+def script_of(scenes: Sequence[Scene]) -> Script:
+    """Return the script of these scenes; made in the fork server."""
+    return Script(tuple(scenes), Region.new(REGION))
+
+
+def scene_of(artifact: Artifact, config: EngineConfig, function: str, *values: Any) -> Scene:
+    """Return the scene of a sandbox of ``artifact``, compiled in this process, in which ``function`` is called."""
+    code = own_code(artifact, config)
     setup = Setup(
-        policy=_KNOWN, config=config, kind="module", digest=artifact.digest,
-        shape=artifact.info,  # type: ignore[attr-defined]
-        code=0, shared=1, stdout="capture",
+        policy=_KNOWN, config=config, kind=artifact.kind, digest=artifact.digest, shape=code.shape(artifact),
+        code=code.places, shared=len(code.distinct), stdout="capture",
     )  # fmt: skip
-    return Script(pack(setup, _KNOWN), code, Region.new(REGION), function)
+    return Scene(pack(setup, _KNOWN), code, ["call", function, list(values)])
 
 
 def rehearse(script: Script) -> None:
     """Play it, in a worker's only thread: everything but the closing of doors."""
+    before, where.mode, ticker.now = where.mode, DIRECT, time.monotonic()
+    for scene in script.scenes:
+        _play(scene, script.shared)
+    where.mode, ticker.now = before, math.nan
+
+
+def _play(scene: Scene, shared: int) -> None:
     from aegis.isolation.worker import Session
 
     parent, worker = socket.socketpair()
-    before, where.mode, ticker.now = where.mode, DIRECT, time.monotonic()
     mine = Channel(parent)
-    mine.send(["setup", script.setup], (script.code, script.shared))
-    for message in (["call", script.function, []], ["finish"]):
+    mine.send(["setup", scene.setup], [*(file.descriptor for file in scene.code.distinct), shared])
+    for message in (scene.call, ["finish"]):
         mine.send(message)
     parent.shutdown(socket.SHUT_WR)
     channel = Channel(worker, views=True, patient=True)
-    message, descriptors = channel.recv_with(2)
+    message, descriptors = channel.recv_with(MAX_DESCRIPTORS)
     setup = unpack(message[1], _KNOWN)
     assert isinstance(setup, Setup)
     session = Session(channel, setup, descriptors, _KNOWN)
@@ -75,4 +94,3 @@ def rehearse(script: Script) -> None:
     parent.close()
     worker.close()
     os.close(descriptors[setup.shared])  # a session keeps it for the next sandbox
-    where.mode, ticker.now = before, math.nan

@@ -68,10 +68,10 @@ class Setup:
     config: EngineConfig
     kind: str
     digest: str
-    shape: Any
-    """The module's ``ModuleInfo``, or the component's ``Anatomy`` and ``World``."""
-    code: int
-    """The descriptor of the compiled code."""
+    shape: bytes
+    """The module's ``ModuleInfo``, or the component's :class:`~aegis.component.record.Record`, pickled."""
+    code: tuple[tuple[int, int], ...]
+    """Core modules by number (a module has 0), each with the descriptor of its compiled code."""
     shared: int
     folders: tuple[Folder, ...] = ()
     stdin: bool = False
@@ -139,13 +139,14 @@ def unpack(data: Any, known: Policy) -> Setup | Compile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compile:
-    """One artifact to be compiled; its bytes and what becomes of them are descriptors."""
+    """Core modules to be compiled; the artifact's bytes, and what becomes of them, are descriptors."""
 
     kind: str
     config: EngineConfig
     limits: Limits
     data: int
-    code: int
+    modules: tuple[tuple[int, int], ...]
+    """The number of each module, with the descriptor for its code."""
     data_bytes: int | None
     seconds: float | None
     skip: tuple[str, ...] = ()

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from aegis.descriptors import standard_reserved
 from aegis.engine.config import EngineConfig
 from aegis.engine.missing import MissingFunction
-from aegis.errors import AegisInternalError
+from aegis.errors import AegisInternalError, PolicyError
 from aegis.host import Protected, offers
 from aegis.host.filesystem import Opened
 from aegis.host.preopens import Preopen, acquire_filesystem
 from aegis.host.protected import protected_by
 from aegis.host.single import SingleFiles
 from aegis.host.stdio import Stdio, acquire_stdio
-from aegis.isolation.compiling import Code, code_for
+from aegis.isolation.code import Code, code_for
 from aegis.isolation.delivery import Delivery
 from aegis.isolation.memory import RemoteMemory
 from aegis.isolation.objects import ParentHandles
@@ -27,6 +27,7 @@ from aegis.isolation.services import Services
 from aegis.isolation.serving import ComponentFunctions, HostFunctions, ModuleFunctions
 from aegis.isolation.setup import Brief, Folder, Setup, pack
 from aegis.isolation.store import IsolatedStore
+from aegis.isolation.wire import MAX_DESCRIPTORS
 from aegis.isolation.zygote import PACKET
 from aegis.linking import wants_host
 from aegis.names import printable
@@ -78,8 +79,8 @@ class Isolated(Tier):
     def prepare(self, artifact: Artifact, what: str, config: EngineConfig | None = None) -> Code:
         """Return an artifact's code for workers, compiled in one if need be; a component then knows its world."""
         code = code_for(artifact, config or self.engine_of(artifact), self.pool, self.options, self._cache, what)
-        if artifact.kind == "component" and artifact._world is None:  # type: ignore[attr-defined]
-            artifact._world = code.world  # type: ignore[attr-defined]
+        if artifact.kind == "component":
+            artifact.told = code.world  # type: ignore[attr-defined]
         return code
 
     def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> Any:
@@ -150,7 +151,7 @@ class Isolated(Tier):
         self, owner: Owner, plan: Any, host: HostFunctions, remote: tuple[tuple[str, str], ...], observed: bool
     ) -> IsolatedStore:
         artifact, policy = plan.artifact, self.policy_of(owner)
-        parcel = _Parcel(self.prepare(artifact, f"the {artifact.kind}", plan.config).descriptor)
+        parcel = _Parcel(self.prepare(artifact, f"the {artifact.kind}", plan.config))
         stdio: Stdio | None = None
         services: Services | None = None
         try:
@@ -164,6 +165,7 @@ class Isolated(Tier):
                 worker, plan, owner._door, host, self._ender(line), delivery, services, farewell=line is not None
             )
             setup = self._setup(owner, plan, policy, parcel, delivery, worker, remote, observed)
+            parcel.check()
             store.begin(pack(setup, self.known), parcel.descriptors, self.options.grace)
         except BaseException:
             for held in (stdio, services):
@@ -201,12 +203,10 @@ class Isolated(Tier):
         remote: tuple[tuple[str, str], ...], observed: bool,
     ) -> Setup:  # fmt: skip
         artifact = plan.artifact
-        module = artifact.kind == "module"
         stdio = delivery.stdio
         return Setup(
             policy=_without_secrets(policy), config=plan.config, kind=artifact.kind, digest=artifact.digest,
-            shape=artifact.info if module else (artifact.anatomy, artifact.world),
-            code=0, shared=parcel.add(worker.shared), folders=tuple(parcel.folders),
+            shape=parcel.code.shape(artifact), code=parcel.code.places, shared=parcel.add(worker.shared), folders=tuple(parcel.folders),
             stdin=stdio.stdin.descriptor is not None, stdout=stdio.stdout.mode, stderr=stdio.stderr.mode,
             terminals=delivery.terminals(), resolver=parcel.resolver, times=parcel.times,
             args=owner._args, environment=tuple(_environment(policy)),
@@ -226,8 +226,9 @@ class Isolated(Tier):
 class _Parcel:
     """The descriptors that go to a worker, and which of them means what."""
 
-    def __init__(self, code: int) -> None:
-        self.descriptors = [code]
+    def __init__(self, code: Code) -> None:
+        self.code = code
+        self.descriptors = [file.descriptor for file in code.distinct]
         self.folders: list[Folder] = []
         self.resolver: int | None = None
         self.times: int | None = None
@@ -239,6 +240,14 @@ class _Parcel:
         """Put a descriptor in, and return its place."""
         self.descriptors.append(descriptor)
         return len(self.descriptors) - 1
+
+    def check(self) -> None:
+        """Raise ``PolicyError`` for more descriptors than a worker takes."""
+        if len(self.descriptors) > MAX_DESCRIPTORS:
+            raise PolicyError(
+                f"a worker process would be handed {len(self.descriptors):,} open files (of code, of grants), and takes "
+                f"{MAX_DESCRIPTORS}: grant directories instead of single files"
+            )
 
     def fill(self, policy: Policy, protected: Sequence[Protected]) -> None:
         """Open what was granted; raise ``PolicyError`` for what cannot be."""

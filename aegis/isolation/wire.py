@@ -32,6 +32,7 @@ from aegis.descriptors import standard_reserved
 __all__ = [
     "LARGE",
     "LOOK",
+    "MAX_DESCRIPTORS",
     "SEAL_ALL",
     "SEAL_SIZE",
     "Broken",
@@ -44,10 +45,11 @@ __all__ = [
     "seal",
 ]
 
+MAX_DESCRIPTORS = 200
+"""Descriptors that one message carries; Linux takes 253 (``SCM_MAX_FD``)."""
 LARGE = 1 << 14
 """Bytes from which on a value goes through shared memory."""
 _MOST_FRAME = 1 << 28
-_MOST_FDS = 250
 _DEEPEST = 200
 _LONGEST_INT = 32
 _PIECE = 1 << 16
@@ -490,7 +492,7 @@ class Channel:
         while True:
             try:
                 if descriptors:
-                    rights = array.array("i", descriptors[:_MOST_FDS])
+                    rights = array.array("i", descriptors)
                     return self.socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
                 return self.socket.send(data, _NOSIGNAL)
             except BlockingIOError:

@@ -18,8 +18,8 @@ from functools import partial
 from typing import Any, NoReturn
 
 from aegis.engine.artifact import Module
-from aegis.engine.code import NativeCode
-from aegis.engine.config import engine_for
+from aegis.engine.code import Artifact, NativeCode
+from aegis.engine.config import Engine, engine_for
 from aegis.engine.door import MOST_REFUSED
 from aegis.engine.threads import run_on_guest_thread
 from aegis.errors import AegisError, AegisInternalError
@@ -32,7 +32,7 @@ from aegis.isolation.rehearsal import Script, rehearse
 from aegis.isolation.remote import RemoteProviders, WorkerHandles, core_function
 from aegis.isolation.setup import ACCOUNT, Brief, Compile, Setup, unpack
 from aegis.isolation.streams import NOTICES, RemoteStreams
-from aegis.isolation.wire import Broken, Channel, Region
+from aegis.isolation.wire import MAX_DESCRIPTORS, Broken, Channel, Region
 from aegis.isolation.within import WorkerTier
 from aegis.policy import Policy
 from aegis.sandbox import Sandbox
@@ -42,7 +42,6 @@ from aegis.wit.types import Result
 
 __all__ = ["Session", "main"]
 
-_MOST_FDS = 200
 _UNUSED = ACCOUNT.pack(1 << 62, 1 << 62, *[0] * 8)
 """The account of a sandbox that there is not."""
 
@@ -66,7 +65,7 @@ def main(conversation: int, cancel: int, said: int, brief: bytes, script: Script
     script.close()
     channel = Channel(end, views=True, patient=True)
     try:
-        message, descriptors = channel.recv_with(_MOST_FDS)
+        message, descriptors = channel.recv_with(MAX_DESCRIPTORS)
     except Broken:
         os._exit(0)
     wanted = unpack(message[1], told.known)
@@ -139,11 +138,10 @@ class Session:
         setup = self.setup
         imports: dict[str, dict[str, Any]] = {}
         if self.artifact is None:
-            self.artifact = self._module() if setup.kind == "module" else self._component()
-            self._load_code()
+            self.artifact = self._loaded()
             gc.freeze()  # what lasts as long as the worker: a sandbox is collected with the next one
         if setup.kind == "module":
-            numbered = {(i.module, i.name): n for n, i in enumerate(setup.shape.imports)}
+            numbered = {(i.module, i.name): n for n, i in enumerate(self.artifact.imports)}
             for module, name in setup.remote:
                 imports.setdefault(module, {})[name] = self._core(numbered[module, name])
         else:
@@ -158,16 +156,31 @@ class Session:
         if setup.policy.logging.enabled:
             _forward_log(self.log)
 
-    def _module(self) -> Module:
-        return Module(b"", self.setup.shape, self.setup.digest, None, self.setup.policy.limits)
+    def _loaded(self) -> Any:
+        """Return the artifact, with its code, of what the parent knows of it."""
+        setup = self.setup
+        config, limits, shape = setup.config, setup.policy.limits, pickle.loads(setup.shape)
+        engine = engine_for(config)
+        if setup.kind == "module":
+            module = Module(b"", shape, setup.digest, None, limits)
+            module._codes[config] = self._code(module, engine, setup.code[0][1])
+            return module
+        from aegis.component.artifact import Component, ComponentCode
 
-    def _component(self) -> Any:
-        from aegis.component.artifact import Component
+        component = Component(b"", shape, setup.digest, None, limits)
+        loaded: dict[int, NativeCode] = {}
+        parts = {
+            number: loaded.get(place) or loaded.setdefault(place, self._code(component.modules[number], engine, place))
+            for number, place in setup.code
+        }
+        component._codes[config] = ComponentCode(engine.pointer, parts)  # type: ignore[assignment]
+        return component
 
-        anatomy, world = self.setup.shape
-        made = Component(b"", anatomy, self.setup.digest, None, self.setup.policy.limits)
-        made._world = world
-        return made
+    def _code(self, module: Artifact, engine: Engine, place: int) -> NativeCode:
+        code = module._load_file(engine, self.descriptors[place])
+        if code is None:
+            raise AegisInternalError("the compiled code is of another engine")
+        return code
 
     def _providers(self, component: Any) -> RemoteProviders:
         assert self.handles is not None
@@ -179,15 +192,8 @@ class Session:
         return self.streams
 
     def _core(self, number: int) -> Callable[..., Any]:
-        wanted = self.setup.shape.imports[number]
+        wanted = self.artifact.imports[number]
         return core_function(wanted, number, self.ask).call
-
-    def _load_code(self) -> None:
-        engine = engine_for(self.setup.config)
-        code: NativeCode | None = self.artifact._load_file(engine, self.descriptors[self.setup.code])
-        if code is None:
-            raise AegisInternalError("the compiled code is of another engine")
-        self.artifact._codes[self.setup.config] = code
 
     def cancel(self) -> None:
         """End the call under way; from the main thread."""
@@ -205,7 +211,7 @@ class Session:
             while self.handle(self.channel.recv()):
                 pass
             self._clear()
-            message, descriptors = self.channel.recv_with(_MOST_FDS)
+            message, descriptors = self.channel.recv_with(MAX_DESCRIPTORS)
             following = unpack(message[1], self._known)
             assert isinstance(following, Setup)
             self.setup, self.descriptors = following, descriptors

@@ -40,7 +40,10 @@ __all__ = ["ENDED", "FORKED", "PACKET", "main"]
 PACKET = 4096
 FORKED = struct.Struct("<cI")
 ENDED = struct.Struct("<cIi")
-_ROOMS = ("aegis", "aegis.engine", "aegis.host", "aegis.observe", "aegis.policy", "aegis.wit", "aegis.isolation")
+_ROOMS = (
+    "aegis", "aegis.component", "aegis.engine", "aegis.host", "aegis.isolation", "aegis.observe", "aegis.policy",
+    "aegis.wasm", "aegis.wit",
+)  # fmt: skip
 _NOT_NOW = frozenset(
     {
         "aegis.__main__",
@@ -99,9 +102,13 @@ _MODULE = """(module
   (memory (export "memory") 1)
   (func (export "run") (result i32) (call $write (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 8))))"""
 _COMPONENT = """(component
-  (core module $m (memory (export "memory") 1) (func (export "run") (result i32) i32.const 0))
+  (core module $m (memory (export "memory") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+    (func (export "run") (param i32 i32) (result i32)
+      (i32.store (i32.const 8) (local.get 0)) (i32.store (i32.const 12) (local.get 1)) i32.const 8))
   (core instance $m (instantiate $m))
-  (func (export "run") (result string) (canon lift (core func $m "run") (memory (core memory $m "memory")))))"""
+  (func (export "run") (param "data" (list u8)) (result (list u8))
+    (canon lift (core func $m "run") (memory (core memory $m "memory")) (realloc (core func $m "realloc")))))"""
 
 
 def _warm(stack: int) -> Script:
@@ -119,7 +126,7 @@ def _warm(stack: int) -> Script:
     from aegis.engine.threads import DIRECT, where
     from aegis.engine.ticker import ticker
     from aegis.isolation.closing import prepare_filters
-    from aegis.isolation.rehearsal import script_of
+    from aegis.isolation.rehearsal import scene_of, script_of
     from aegis.limits import Limits
     from aegis.policy import Policy
     from aegis.sandbox import Sandbox
@@ -132,16 +139,16 @@ def _warm(stack: int) -> Script:
     module, component = (
         compile_artifact(text_to_binary(text), Limits(), lambda _: config, None) for text in (_MODULE, _COMPONENT)
     )
-    for artifact in (module, component):
+    for artifact, values in ((module, ()), (component, (b"x",))):
         with Sandbox(InProcess(Policy(), config, config), artifact, measured=True) as sandbox:
-            sandbox.call("run")
+            sandbox.call("run", *values)
     engine_for(config.with_count())
     prepare_filters()
     for parameters, result in product(range(4), ("", "i32", "i64", "f64")):
         for style in (Style.ALONE, Style.NESTING):
             compile_caller(FuncType((result or "i32",) * parameters, (result,) if result else ()), style)
     where.mode, ticker.now = before, math.nan
-    return script_of(module, config, "run")
+    return script_of((scene_of(component, config, "run", b"x"), scene_of(module, config, "run")))
 
 
 class _Zygote:

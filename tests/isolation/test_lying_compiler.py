@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis import Aegis, AegisError, ArtifactError, DeadlineExceeded, MemoryExceeded, WorkerCrashed
-from aegis.component.worlds import world_from_plain, world_to_plain
+from aegis.component.worlds import BadWorld, world_from_plain, world_to_plain
 from aegis.isolation.wire import Broken, encode
+from tests.echo import echo_component
 from tests.guests.catalogue import GUESTS
 from tests.isolation.isolated import isolated, only_where_there_are_workers, runtime
 from tests.isolation.liar import Liar, Peer
@@ -29,13 +30,15 @@ from tests.isolation.test_lying_worker import RAW
 pytestmark = only_where_there_are_workers
 MODULE = '(module (func (export "go") (result i32) i32.const 7))'
 COMPONENT = (GUESTS / "components" / "counter.wat").read_text()
+MODULES = 3
+"""Core modules of the component."""
 HERE: Aegis = runtime("in-process")
 TRUE: list[Any] = world_to_plain(HERE.load_wat(COMPONENT).world)  # type: ignore[union-attr]
 Speech = Callable[[Peer, Sequence[int]], None]
 
 
 class LyingCompiler(Liar):
-    """Is handed an artifact, and the file for its code; ``speak`` says and writes what it likes."""
+    """Is handed an artifact, and a file for each module's code; ``speak`` says and writes what it likes."""
 
     def __init__(self, speak: Speech) -> None:
         self._speech = speak
@@ -54,11 +57,17 @@ class LyingCompiler(Liar):
             self._peer.socket.shutdown(socket.SHUT_RDWR)
 
 
+def write(descriptors: Sequence[int], code: bytes = b"code") -> None:
+    """Write the same code for each module; the first descriptor is the artifact's."""
+    for descriptor in descriptors[1:]:
+        os.pwrite(descriptor, code, 0)
+
+
 def answering(*messages: Any, code: bytes = b"code") -> Speech:
     """Return what writes ``code`` and says these messages; bytes go as they are."""
 
     def speak(peer: Peer, descriptors: Sequence[int]) -> None:
-        os.pwrite(descriptors[1], code, 0)
+        write(descriptors, code)
         for each in messages:
             if isinstance(each, bytes):
                 peer.socket.sendall(each)
@@ -189,13 +198,13 @@ def test_descriptors_that_a_compiler_sends_are_not_taken() -> None:
     whole = bytes(encode(["done", TRUE, []]))
 
     def speak(peer: Peer, descriptors: Sequence[int]) -> None:
-        os.pwrite(descriptors[1], b"code", 0)
+        write(descriptors)
         with open(os.devnull) as file:
             socket.send_fds(peer.socket, [struct.pack("<I", len(whole)) + whole], [file.fileno()] * 200)
 
     before = len(os.listdir("/proc/self/fd"))
     component = loaded(COMPONENT, speak)
-    assert len(os.listdir("/proc/self/fd")) <= before + 1, "the code's alone"
+    assert len(os.listdir("/proc/self/fd")) <= before + MODULES, "the code's alone"
     assert component.world == HERE.load_wat(COMPONENT).world  # type: ignore[union-attr]
 
 
@@ -207,16 +216,27 @@ def test_no_code_is_a_breach() -> None:
     breached(COMPONENT, answering(["done", TRUE, []], code=b""))
 
 
-def test_a_file_for_code_that_cannot_be_sealed_is_a_breach_and_found_at_once() -> None:
+@pytest.mark.parametrize("lacking", range(1, MODULES + 1))
+def test_a_module_without_code_among_others_is_a_breach(lacking: int) -> None:
+    def speak(peer: Peer, descriptors: Sequence[int]) -> None:
+        assert len(descriptors) == MODULES + 1
+        write([*descriptors[:lacking], *descriptors[lacking + 1 :]])
+        peer.send(["done", TRUE, []])
+
+    breached(COMPONENT, speak)
+
+
+@pytest.mark.parametrize("place", [1, 2, MODULES])
+def test_a_file_for_code_that_cannot_be_sealed_is_a_breach_and_found_at_once(place: int) -> None:
     import fcntl
 
     def speak(peer: Peer, descriptors: Sequence[int]) -> None:
-        os.pwrite(descriptors[1], b"code", 0)
-        fcntl.fcntl(descriptors[1], 1033, 1)  # F_ADD_SEALS, F_SEAL_SEAL
-        peer.send(["done", None, []])
+        write(descriptors)
+        fcntl.fcntl(descriptors[place], 1033, 1)  # F_ADD_SEALS, F_SEAL_SEAL
+        peer.send(["done", TRUE, []])
 
     started = time.monotonic()
-    breached(MODULE, speak)
+    breached(COMPONENT, speak)
     assert time.monotonic() - started < 4
 
 
@@ -293,7 +313,7 @@ WRONG: dict[str, list[Any]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_world_that_cannot_be_is_refused(name: str) -> None:
     started = time.monotonic()
-    with pytest.raises(Broken):
+    with pytest.raises(BadWorld):
         world_from_plain(WRONG[name])
     assert time.monotonic() - started < 5
 
@@ -337,7 +357,7 @@ def test_a_mutated_world_can_be_used_or_is_refused(changes: list[tuple[int, Any]
         holder[key] = value
     try:
         found = world_from_plain(lie)
-    except Broken:
+    except BadWorld:
         return
     from aegis.wit.images import imaged_function
     from aegis.wit.types import Function, show
@@ -372,3 +392,33 @@ def test_code_that_a_lying_compiler_made_up_harms_its_own_workers_alone() -> Non
     module = loaded_by(aegis, MODULE, answering(["done", None, []], code=bytes(range(256)) * 16))
     with pytest.raises(AegisError):
         aegis.sandbox(module)
+
+
+# -- what the embedder's own process makes of it --------------------------------------------------------
+
+TEXTS = echo_component("string")
+
+
+@pytest.mark.parametrize("lie", ["u64", ["l", "u8"], ["t", ["u8"] * 16], ["V", "v", None, [["a", "u64"]]]], ids=str)
+def test_types_that_a_compiler_made_up_are_not_those_of_a_run_in_process(lie: Any) -> None:
+    """Who runs a component validates it itself: its values are of the types that its bytes have."""
+    told: list[Any] = world_to_plain(HERE.load_wat(TEXTS).world)  # type: ignore[union-attr]
+    of = lie
+    if isinstance(lie, list):
+        told[0].append(lie)
+        of = len(told[0]) - 1
+    for items in (told[2], told[3]):
+        for function in items.values():
+            function[1:] = [[["x", of]], of]
+    aegis = isolated(isolation={"workers": 0})
+    component = loaded_by(aegis, TEXTS, answering(["done", told, []]))
+    assert component.world != HERE.load_wat(TEXTS).world  # type: ignore[union-attr]
+    heard: list[Any] = []
+
+    def echo(value: Any) -> Any:
+        heard.append(value)
+        return value
+
+    with aegis.sandbox(component, imports={"echo": echo}, isolate=False) as sandbox:
+        assert sandbox.call("echo-back", "true to its type") == "true to its type"
+    assert heard == ["true to its type"]
