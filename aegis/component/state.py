@@ -35,7 +35,7 @@ _export_get = lib.wasmtime_instance_export_get
 _invoke = lib.wasmtime_func_call_unchecked
 _memory_data, _memory_size = lib.wasmtime_memory_data, lib.wasmtime_memory_data_size
 _FOUR, _ONE = number(4), number(1)
-_NOTHING = memoryview(b"")
+_NOTHING = memoryview(bytearray())  # writable, for blocks of no bytes are placed too
 
 
 class Memory:
