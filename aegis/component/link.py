@@ -15,7 +15,7 @@ from aegis.component.artifact import Component
 from aegis.component.call import Callee, ComponentEntry
 from aegis.component.program import CoreExport, Imported, Lifted, Lowered, Options
 from aegis.component.state import EXTERN, ComponentState
-from aegis.component.trampoline import SLOT_BITS, Body, guest_body, host_body, native_callback, resource_body
+from aegis.component.trampoline import SLOT_BITS, Body, guest_body, host_body, native_callback, refused_body, resource_body
 from aegis.component.world import (
     Lacking,
     Typing,
@@ -200,6 +200,8 @@ class ComponentPlan(BasePlan):
             return resource_body(of, self)
         if isinstance(of.function, Lifted):
             lifted = of.function
+            if lifted.instance == of.instance:
+                return refused_body
             callee = Callee(
                 lifted, lifted.type, self.context(lifted.instance, lifted.options, raw=True), None, raw=True
             )

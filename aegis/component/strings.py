@@ -212,7 +212,10 @@ def _deflated(cx: Any, value: Text) -> tuple[int, int]:
         cx.memory.view[at : at + len(encoded)] = encoded
         return at, value.units | _TAG
     cx.memory.view[at : at + len(narrow)] = narrow
-    return cx.reallocate(at, len(encoded), 1, len(narrow)), len(narrow)
+    at = cx.reallocate(at, len(encoded), 1, len(narrow))
+    if at & 1:
+        raise unaligned()
+    return at, len(narrow)
 
 
 RAW_PLACERS = {"utf8": _place_raw_utf8, "utf16": _place_raw_utf16, "latin1+utf16": _place_raw_latin1_or_utf16}

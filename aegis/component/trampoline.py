@@ -37,7 +37,7 @@ from aegis.wit.results import as_result
 from aegis.wit.types import Result, Tuple, WitType
 from aegis.wit.values import Err, Ok
 
-__all__ = ["SLOT_BITS", "Body", "guest_body", "host_body", "native_callback", "refit", "resource_body"]
+__all__ = ["SLOT_BITS", "Body", "guest_body", "host_body", "native_callback", "refit", "refused_body", "resource_body"]
 
 Body = Callable[[Any, int], None]
 """Serves a trampoline: takes the state of the component that calls, and the address of the core values."""
@@ -366,6 +366,11 @@ def body(state, address):
 {lower}
 {store}
 """
+
+
+def refused_body(state: Any, address: int) -> None:
+    """Trap for a call of an instance's own function, which it lifted and lowered: it was entered before."""
+    raise cannot_enter()
 
 
 def guest_body(lowered: Lowered, context: int, callee: int, entering: tuple[int, ...]) -> Body:

@@ -59,6 +59,10 @@ def agree(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
 def _alike(a: Any, b: Any) -> bool:
     if isinstance(a, Returned) and isinstance(b, Returned):
         return same(a.value, b.value)
+    if isinstance(a, Trapped) and isinstance(b, Trapped) and {a.code, b.code} == {"abi", "memory-out-of-bounds"}:
+        # Space that another component's realloc gave for arguments in memory: Aegis checks it, the engine's adapter
+        # stores into it and traps there.
+        return True
     return a == b if isinstance(a, Trapped) else same(a, b)
 
 
