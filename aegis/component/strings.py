@@ -121,6 +121,7 @@ def place_utf8(cx: Any, data: bytes) -> tuple[int, int]:
     size = len(data)
     at = cx.realloc(1, size)
     cx.memory.view[at : at + size] = data
+    cx.door.charge(size)
     return at, size
 
 
@@ -134,6 +135,7 @@ def _utf16(cx: Any, text: str, worst: int) -> tuple[int, int]:
     size = len(encoded)
     at = cx.realloc(2, worst)
     cx.memory.view[at : at + size] = encoded
+    cx.door.charge(size)
     if size < worst:
         at = cx.reallocate(at, worst, 2, size)
     return at, size >> 1
@@ -152,6 +154,7 @@ def _latin1_or_utf16(cx: Any, text: str, units: int) -> tuple[int, int]:
         return _inflated(cx, text, at, units)
     size = len(encoded)
     cx.memory.view[at : at + size] = encoded
+    cx.door.charge(size)
     if size < units:
         at = cx.reallocate(at, units, 2, size)
     return at, size
@@ -162,6 +165,7 @@ def _inflated(cx: Any, text: str, at: int, units: int) -> tuple[int, int]:
     worst, size = 2 * units, len(encoded)
     at = cx.reallocate(at, units, 2, worst)
     cx.memory.view[at : at + size] = encoded
+    cx.door.charge(size)
     if size < worst:
         at = cx.reallocate(at, worst, 2, size)
     return at, size >> 1 | _TAG

@@ -194,7 +194,7 @@ def around(style: int, params: str, inner: str, views: str, scope: dict[str, Any
 
 def passage_names() -> dict[str, Any]:
     """Return the names that the text of a passage uses."""
-    return {"now": time.monotonic, "NEAR": NEAR, "secure": secure}
+    return {"now": time.monotonic, "NEAR": NEAR, "secure": secure, "MAIN_THREAD": _MAIN_THREAD}
 
 
 def around_text(style: int, params: str, inner: str, views: str) -> str:
@@ -207,7 +207,7 @@ def around_text(style: int, params: str, inner: str, views: str) -> str:
         body = "        room()\n        secure()" + inner.replace("\n    ", "\n")
     else:
         body = _OUTER.format(
-            elsewhere=f"get_ident() != {_MAIN_THREAD}" if style == Style.MAIN_ALONE else f"where.mode != {DIRECT}",
+            elsewhere="get_ident() != MAIN_THREAD" if style == Style.MAIN_ALONE else f"where.mode != {DIRECT}",
             room="" if style == Style.MAIN_ALONE else "room()",
             enter=f"where.mode = {NESTED}; store.owner = get_ident()" if nesting else "",
             leave=f"where.mode = {DIRECT}; store.owner = 0" if nesting else "",
