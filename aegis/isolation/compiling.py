@@ -28,7 +28,7 @@ from aegis.isolation.faults import from_plain
 from aegis.isolation.setup import Compile
 from aegis.isolation.wire import SEAL_ALL, Broken, Gone, Late, decode, encode, seal
 from aegis.isolation.worlds import world_from_plain, world_to_plain
-from aegis.limits import MIB, format_bytes, format_seconds
+from aegis.limits import MIB, TRUSTED, format_seconds
 from aegis.wasm.admission import bounds
 from aegis.wasm.anatomy import read_component
 from aegis.wit.types import Function
@@ -238,12 +238,7 @@ def _ask(
         worker.channel.send(["compile", pickle.dumps(wanted)], files)
         kind, value = _answer(worker.channel.recv(until))
     except Late:
-        allowed = options.compile_time or 0.0
-        raise DeadlineExceeded(
-            f"{what}: deadline exceeded while compiling ({format_seconds(allowed)}), the guest never started: "
-            "raise it with compile_time if you trust its origin",
-            limit="compile_time", allowed=allowed,
-        ) from None  # fmt: skip
+        raise _too_long(options, what) from None
     if kind == "fail":
         raise _failed(from_plain(value), options, what)
     return value
@@ -277,13 +272,7 @@ def _died(worker: Worker, options: Isolation, what: str, reason: Broken) -> Aegi
         return _breach(what, reason)
     crash = worker.crashed()
     if crash.signal == signal.SIGXCPU:
-        allowed = options.compile_time or 0.0
-        return DeadlineExceeded(
-            f"{what}: deadline exceeded while compiling ({format_seconds(allowed)}), the guest never started: "
-            "raise it with compile_time if you trust its origin",
-            limit="compile_time",
-            allowed=allowed,
-        )
+        return _too_long(options, what)
     if options.compile_memory is not None and (
         worker.starved(crash) or crash.signal in (signal.SIGKILL, signal.SIGSEGV)
     ):
@@ -291,9 +280,19 @@ def _died(worker: Worker, options: Isolation, what: str, reason: Broken) -> Aegi
     return crash
 
 
+def _too_long(options: Isolation, what: str) -> DeadlineExceeded:
+    allowed = options.compile_time or 0.0
+    shown = format_seconds(allowed)
+    return DeadlineExceeded(
+        f"{what}: deadline exceeded ({shown}/{shown} of compiling), the guest never started: "
+        f"raise it with compile_time of isolation{TRUSTED}",
+        limit="compile_time", used=allowed, allowed=allowed,
+    )  # fmt: skip
+
+
 def _too_large(allowed: int, what: str) -> MemoryExceeded:
     return MemoryExceeded(
-        f"{what}: compiling took more than {format_bytes(allowed)} of memory; "
-        "raise compile_memory if you trust its origin",
-        limit="compile_memory", phase="compile", allowed=allowed,
+        f"{what}: compile-memory limit exceeded ({allowed:,}/{allowed:,} bytes), the guest never started: "
+        f"raise it with compile_memory of isolation{TRUSTED}",
+        limit="compile_memory", phase="compile", used=allowed, allowed=allowed,
     )  # fmt: skip

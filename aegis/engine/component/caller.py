@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from struct import error as struct_error
 from typing import Any
 
-from aegis.engine.caller import IN_TIME, around, make_closure
+from aegis.engine.caller import IN_TIME, Style, around, make_closure
 from aegis.engine.convert.keys import MOST_PARTS_KEPT, images_of, parts_of
 from aegis.engine.convert.layout import SLOT, Arena
 from aegis.engine.convert.lift import result_lifting_of
@@ -106,6 +106,7 @@ _SCALAR_RESULT = """
             return value
 """
 _RESULT = """
+            door.value_left = door.value_limit
             try:
                 {words}, = unpack(result)
                 value = {value}
@@ -131,7 +132,8 @@ def _maker(function: Function, images: tuple[type[Any], ...], style: int) -> Cal
     names = [f"a{n}" for n in range(len(types))]
     handles = _has_handles(types)
     values = "".join(f"{name}, " for name in names)
-    inner = (_LOWER_HANDLES if handles else _LOWER).format(values=values) if types else ""
+    inner = "" if style in (Style.NESTING, Style.INNER) else "\n            begin()"
+    inner += (_LOWER_HANDLES if handles else _LOWER).format(values=values) if types else ""
     inner += _CALL
     settle = "handles.settle(mark)" if handles else ""
     scope: dict[str, Any] = {}

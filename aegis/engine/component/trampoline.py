@@ -175,6 +175,7 @@ def _compile(function: ImportedFunction, index: int) -> Callable[[HostSide, int,
     names = [f"a{n}" for n in range(len(types))]
     lift = []
     if types:
+        lift.append("    door.value_left = door.value_limit")
         lift.append(f"    {', '.join(lifting.words)}, = unpack(window(arguments))")
         lift += [f"    {name} = {expression}" for name, expression in zip(names, lifting.expressions, strict=True)]
     if not lifting.plain:

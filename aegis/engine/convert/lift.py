@@ -2,7 +2,7 @@
 
 It copies the bytes of one value at a time and unpacks them; it never holds a view of memory that is not
 ours. What a value copies out of the guest is charged to ``host_bytes`` before it is copied, and what Python makes
-of it must fit in there too: an element of a list counts with all its parts, as in lowering. Long lists are read
+of it to ``value_bytes``: an element of a list counts with all its parts, as in lowering. Long lists are read
 in pieces, with a look at the deadline between them.
 """
 
@@ -106,14 +106,16 @@ def _text(address: int, size: int, door: Any) -> str:
     if size > 1024:
         return _long_text(address, size, door)
     door.bytes_left -= size
+    door.hold(size)
     return windows[size](address).raw.decode()  # type: ignore[no-any-return]
 
 
 def _long_text(address: int, size: int, door: Any) -> str:
     door.charge(size)
+    door.hold(size)
     raw = peek(address, size)
     if size > _WINDOW and not raw.isascii():
-        door.afford(size * (4 if _ASTRAL.search(raw) else 2))  # one such character makes all of them as wide
+        door.hold(size * (3 if _ASTRAL.search(raw) else 1))  # one such character makes all of them as wide
     return raw.decode()
 
 
@@ -124,7 +126,8 @@ def _in_pieces(
     read: Callable[[int, int, Any], list[Any]], count: int, address: int, door: Any, cost: int, piece: int = _PIECE
 ) -> list[Any]:
     """Read a long list, each element of which takes ``cost`` bytes of ours: never more at once than a piece."""
-    door.afford(count * cost)
+    door.hold(count * cost)  # all of it must fit, or none is read
+    door.value_left += count * cost  # each piece takes its own
     made: list[Any] = []
     for at in range(0, count, piece):
         made += read(min(piece, count - at), address + at * SLOT, door)
@@ -260,7 +263,8 @@ class _Source:
         lines = [
             *bound,
             f"if n > {_PIECE}: return in_pieces(f{self.count + 1}, n, p, door, {cost})",
-            f"door.charge(n * {cost})",
+            f"door.charge(n * {SLOT})",
+            f"door.hold(n * {cost})",
             f"return [{value} for {', '.join(words)}, in {each}(peek(p, n * {SLOT}))] if n else []",
         ]
         return self.function("n, p, door", lines)
@@ -270,6 +274,7 @@ def _octets(count: int, address: int, door: Any) -> bytes:
     if not count:
         return b""
     door.charge(count)
+    door.hold(count)
     size = count * SLOT
     window = windows[size] if size <= _WINDOW else (c_char * size).from_address
     octets = window(address)[8::SLOT]
@@ -288,6 +293,7 @@ def _numbers(form: str) -> Callable[[int, int, Any], list[Any]]:
         if not count:
             return []
         door.charge(count * size)
+        door.hold(count * cost)
         view = memoryview(peek(address, count * SLOT)).cast(form)  # type: ignore[call-overload]
         return view[first::step].tolist()  # type: ignore[no-any-return]
 
