@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from struct import error as struct_error
 from typing import Any
 
-from aegis.component.abi import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, core_type, flat, has_handles, layout
+from aegis.component.abi import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, core_type, flat, has_handles, has_pointers, layout
 from aegis.component.fit import Unfit, fit_arguments
 from aegis.component.keys import images_of, parts_of
 from aegis.component.lift import Lift
 from aegis.component.lower import Lower, fill
 from aegis.component.program import Lifted
 from aegis.component.traps import trap, unaligned
-from aegis.engine.caller import IN_TIME, around_text, make_closure, passage_names
+from aegis.engine.caller import IN_TIME, Style, around_text, make_closure, passage_names
 from aegis.engine.native import lib, number, pointer
 from aegis.errors import CallError
 from aegis.memo import memoised
@@ -256,7 +256,10 @@ def _make(
     borrows = any(map(has_borrows, types))
     owns = function.result is not None and has_handles(function.result)
     plain = all(isinstance(t, str) and t != "string" for t in (*types, *([function.result] if function.result else ())))
-    body = "" if plain or raw else "door.begin()\n"
+    # A guest that calls Python starts its budget in the passage.
+    body = "" if plain or raw or style == Style.NESTING else "begin()\n"
+    if any(map(has_pointers, types)):
+        body += "door.lower_left = door.lower_limit\n"
     if borrows:
         body += "outer = cx.task; cx.task = task = [0]\n"
     body += _lowered(lower, names, handles=any(map(has_handles, types)), raw=raw)

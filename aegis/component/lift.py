@@ -320,9 +320,9 @@ class Lift(Source):
         listed = f"[{value} for {', '.join(names)}, in {each}({{}})]"
         self.say(f"if n <= {_PIECE}: return {listed.format('v')}")
         step = _PIECE * of.size
-        self.say("made = []; look = cx.door.look_at_time")
+        self.say("made = []; check_time = cx.door.check_time")
         self.say(f"for at in range(0, n * {of.size}, {step}):")
-        self.say(f"    made += {listed.format(f'v[at : at + {step}]')}; look()")
+        self.say(f"    made += {listed.format(f'v[at : at + {step}]')}; check_time()")
         self.say("return made")
 
     # -- flat values ------------------------------------------------------------------------------
@@ -485,7 +485,7 @@ def _number_loader(form: str) -> Callable[[Any, int, int], list[Any]]:
         made: list[Any] = []
         for start in range(0, count, _NUMBERS):
             made += view[start : start + _NUMBERS].tolist()
-            cx.door.look_at_time()
+            cx.door.check_time()
         return made
 
     return load

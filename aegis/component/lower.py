@@ -131,7 +131,7 @@ class Lower(Source):
             f"size = len({block}); at = realloc(1, size)",
             f"memory.view[at : at + size] = {block}; vI[{address}] = at; vI[{address + 4}] = size",
             "door.bytes_left = left = door.bytes_left - size",
-            "if left < door.look_at: door.look()",
+            "if left < door.check_below: door.check()",
         ]
 
     def _flat_cases(self, of: WitType, value: str, slot: int) -> None:
@@ -272,10 +272,10 @@ class Lower(Source):
         self.say(f"block = sized(cx, len(values), {of.size})")
         if holes:
             self.say("holes = []")
-        self.say("at = 0; look = cx.door.look_at_time")
+        self.say("at = 0; check_time = cx.door.check_time")
         self.say("for x in values:")
         self.indent = 2
-        self.say(f"if not at % {_PIECE * of.size}: look()")
+        self.say(f"if not at % {_PIECE * of.size}: check_time()")
         self._pack_into("block", "at", element, "x")
         self.say(f"at += {of.size}")
         self.indent = 1
@@ -291,10 +291,10 @@ class Lower(Source):
             self.say("texts = list(map(encode, values)); cx.door.lower(sum(map(len, texts)))")
             self.say(f"return block, {of.align}, len(values), range(0, len(block), {of.size}), texts")
             return
-        self.say("offsets = []; texts = []; at = 0; look = cx.door.look_at_time")
+        self.say("offsets = []; texts = []; at = 0; check_time = cx.door.check_time")
         self.say("for x in values:")
         self.indent, self._gathers = 2, True
-        self.say(f"if not at % {_PIECE * of.size}: look()")
+        self.say(f"if not at % {_PIECE * of.size}: check_time()")
         self._pack_into("block", "at", element, "x")
         self.say(f"at += {of.size}")
         self.indent, self._gathers = 1, False
@@ -568,5 +568,5 @@ def _in_pieces(cx: Any, form: str, values: Sequence[Any]) -> Any:
     packed = array(form)
     for start in range(0, len(values), _NUMBERS):
         packed.extend(values[start : start + _NUMBERS])
-        cx.door.look_at_time()
+        cx.door.check_time()
     return packed

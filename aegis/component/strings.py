@@ -28,8 +28,8 @@ def load_utf8(cx: Any, at: int, size: int) -> str:
         view = memory.need(end)
     door = cx.door
     door.bytes_left = left = door.bytes_left - size
-    if left < door.look_at:
-        door.look()
+    if left < door.check_below:
+        door.check()
     if size > _SHORT:
         return _long_utf8(door, view[at:end], size)
     try:

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 from aegis.component.world import check_export, imported_functions, typed_export
 from aegis.engine.config import EngineConfig
 from aegis.engine.plan import callable_export
-from aegis.isolation.codec import Signature
 from aegis.limits import Limits
 from aegis.values import FuncType
 
 if TYPE_CHECKING:
     from aegis.component.artifact import Component
     from aegis.engine.artifact import Module
-    from aegis.isolation.objects import ParentHandles
     from aegis.providers import Providers
     from aegis.wit.types import Function, Interface
 
@@ -65,7 +63,3 @@ class ComponentOutline:
     def check(self, interface: str, function: str, table: Interface) -> None:
         """Raise ``LinkError`` unless an exported function is of the type that bindings say."""
         check_export(self.artifact, interface, function, table)
-
-    def signatures(self, handles: ParentHandles) -> list[Signature]:
-        """Return how the values of each imported function pass."""
-        return [Signature(function.type, handles) for function in self.functions]

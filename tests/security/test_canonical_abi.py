@@ -178,7 +178,7 @@ def test_a_huge_result_is_refused_by_its_bytes() -> None:
     text = liar("$l", body, types="(type $l (list u8))").replace(
         '(memory (export "memory") 1)', '(memory (export "memory") 100)'
     )
-    runtime = Aegis(cache=False, pooled=False, host_bytes="1MiB")
+    runtime = Aegis(cache=False, pooled=False, value_bytes="1MiB")
     for maker in (RUNTIME, runtime):
         with maker.sandbox(maker.load_wat(text)) as sandbox, pytest.raises((GuestTrap, QuotaExceeded)):
             sandbox.call("lie")
