@@ -170,7 +170,7 @@ class Limits:
     stderr: int | None = 256 * KIB
     """Bytes written to stderr (host)."""
     handles: int | None = 4096
-    """Resource handles that a component holds of the host's, and the host of the component's (engine)."""
+    """Resource handles that a component's instances hold, and those of its resources that the host holds (engine)."""
     open_files: int | None = 64
     """Files and directories open at once, preopens not counted (host)."""
     sockets: int | None = 16

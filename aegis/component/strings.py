@@ -8,6 +8,7 @@ the encoding and the number of code units that it had there.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from aegis.component.traps import trap, unaligned
@@ -16,6 +17,7 @@ __all__ = ["LOADERS", "PLACERS", "RAW_LOADERS", "RAW_PLACERS", "Text", "encode_t
 
 _TAG = 1 << 31
 _MAX_STRING_BYTES = (1 << 31) - 1
+_ASTRAL = re.compile(rb"[\xf0-\xf4]")
 _SHORT = 64
 """Bytes of a string that the cost of the value around it covers."""
 
@@ -44,7 +46,8 @@ def _long_utf8(door: Any, view: memoryview, size: int) -> str:
         return str(view, "ascii")
     except UnicodeDecodeError:
         pass
-    door.hold(3 * size)  # one character beyond the first plane makes all of them four bytes wide
+    # One character beyond Latin makes all of them two bytes wide in Python, one beyond the first plane four.
+    door.hold((3 if _ASTRAL.search(view) else 1) * size)
     try:
         return str(view, "utf-8")
     except UnicodeDecodeError:
