@@ -128,7 +128,8 @@ class Caller:
     def read(self, offset: int, length: int) -> bytes:
         """Return a copy of ``length`` bytes of the guest's memory; charged to ``host_bytes``.
 
-        Raise :class:`~aegis.values.MemoryFault` when they do not lie inside.
+        Raise :class:`~aegis.values.MemoryFault` when they do not lie inside, and
+        :class:`~aegis.errors.QuotaExceeded` when they are more than ``value_bytes``.
         """
         return self._memory().read(offset, length)
 

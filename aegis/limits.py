@@ -1,7 +1,7 @@
 """Limits: what one sandbox may use, with their units. Every one is on by default.
 
 A limit of ``None`` is lifted; it has to be written out, and the report then says so. Nothing here
-enforces anything: each field's comment names the module that does.
+enforces anything: each field's comment names the module that does, and :func:`exceeded` words its error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from aegis.names import near, printable
 
 __all__ = [
     "LIMIT_NAMES",
+    "TRUSTED",
     "Limits",
+    "exceeded",
+    "flag_of",
     "format_bytes",
     "format_count",
     "format_seconds",
@@ -125,8 +128,9 @@ def format_count(number: float) -> str:
 class Limits:
     """What one sandbox may use; each field takes ``None`` to lift that limit.
 
-    ``fuel`` and ``timeout`` are for one call, re-armed before the start function and before each
-    call; every other limit is for the life of the sandbox (``reset`` starts a new one).
+    ``fuel``, ``timeout`` and ``host_bytes`` are for one call of the embedder's, the calls inside it included; they
+    start anew with instantiation and with each call. ``value_bytes`` is for one value. Every other limit is for the
+    life of the sandbox (``reset`` starts a new one).
     """
 
     memory: int | None = 64 * MIB
@@ -166,7 +170,7 @@ class Limits:
     stderr: int | None = 256 * KIB
     """Bytes written to stderr (host)."""
     handles: int | None = 4096
-    """Resource handles that a component holds of the host's, and the host of the component's (engine)."""
+    """Resource handles that a component's instances hold, and those of its resources that the host holds (engine)."""
     open_files: int | None = 64
     """Files and directories open at once, preopens not counted (host)."""
     sockets: int | None = 16
@@ -187,10 +191,13 @@ class Limits:
     """Bytes written to, or allocated in, granted files (host)."""
     host_calls: int | None = 1_000_000
     """Calls from the guest into the host (engine)."""
-    host_bytes: int | None = 64 * MIB
-    """Bytes copied between guest memory and the host, lists at what their elements take there (engine).
+    host_bytes: int | None = GIB
+    """Bytes copied between guest memory and the host in one call, both ways together (engine)."""
+    value_bytes: int | None = 64 * MIB
+    """Bytes that one value may make the host hold: the arguments of one call together, its result, or one read of
+    guest memory, at what Python needs for them (engine).
 
-    What the host keeps for the guest at one time, such as listings of directories, must fit in as many (host).
+    What the host keeps for the guest from call to call, such as listings of directories, must fit in as many (host).
     """
 
     def __post_init__(self) -> None:
@@ -242,6 +249,7 @@ _PARSERS: dict[str, Callable[[object, str], float | int]] = {
     "disk_written": parse_bytes,
     "host_calls": parse_count,
     "host_bytes": parse_bytes,
+    "value_bytes": parse_bytes,
 }
 _RANGES: dict[str, tuple[float, float]] = {
     "stack": (MIN_STACK, MAX_STACK),
@@ -269,3 +277,59 @@ def parse_limit(name: str, value: object) -> int | float | None:
         show = format_bytes if parse is parse_bytes else format_seconds if parse is parse_seconds else format_count
         raise PolicyError(f"{name}: {show(parsed)} is out of range; the least is {show(low)}, the most {show(high)}")
     return parsed
+
+
+_FLAGS = {
+    "memory": "--memory-limit", "fuel": "--fuel-limit", "stack": "--stack-limit", "stdout": "--stdout-limit",
+    "stderr": "--stderr-limit",
+}  # fmt: skip
+"""The options that are not called as their limit."""
+_WORDS = {
+    "memory": ("memory limit", "bytes"),
+    "fuel": ("fuel limit", "units in one call"),
+    "timeout": ("deadline", "in one call"),
+    "stack": ("stack limit", "bytes"),
+    "table_elements": ("table-element limit", "elements"),
+    "memories": ("memory-count limit", "memories"),
+    "tables": ("table limit", "tables"),
+    "instances": ("instance limit", "core instances"),
+    "module_size": ("module-size limit", "bytes"),
+    "functions": ("function limit", "functions"),
+    "function_size": ("function-size limit", "bytes of code"),
+    "locals": ("local limit", "locals"),
+    "nesting": ("nesting limit", "blocks"),
+    "complexity": ("complexity limit", "µs on one core"),
+    "stdout": ("stdout limit", "bytes"),
+    "stderr": ("stderr limit", "bytes"),
+    "handles": ("handle limit", "handles"),
+    "connections": ("connection limit", "connections"),
+    "network_bytes": ("network-byte limit", "bytes"),
+    "http_fields": ("HTTP-field limit", "fields of one message"),
+    "http_field_bytes": ("HTTP-field-byte limit", "bytes of one message's fields"),
+    "disk_written": ("disk-write limit", "bytes"),
+    "host_calls": ("host-call limit", "calls"),
+    "host_bytes": ("host-byte limit", "bytes in one call"),
+    "value_bytes": ("value-byte limit", "bytes in one value"),
+}
+"""How errors call each limit, and what it counts; of the others the guest is told, with an error code of its own."""
+
+TRUSTED = " if you trust its origin"
+"""The condition under which a limit on what is compiled may be raised."""
+
+
+def flag_of(name: str) -> str:
+    """Return the option of the command line that sets the limit ``name``."""
+    return _FLAGS.get(name) or "--" + name.replace("_", "-")
+
+
+def exceeded(
+    name: str, used: float, allowed: float | None, *, unit: str = "", after: str = "", remedy: str = ""
+) -> str:
+    """Return the message of an exceeded limit: what happened (used/limit): the keyword and the option that raise it.
+
+    ``unit`` says in other words what was counted, ``after`` more of what happened; ``remedy`` follows the option.
+    """
+    label, usual = _WORDS[name]
+    show = format_seconds if name == "timeout" else format_count
+    numbers = f"{show(used)}/{show(allowed or 0)} {unit or usual}"
+    return f"{label} exceeded ({numbers}){after}: raise it with {name} or {flag_of(name)}{remedy}"

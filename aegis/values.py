@@ -48,7 +48,7 @@ class GuestMemory(Protocol):
     """Bounded, copying access to the guest's memory during a host call. Offsets and lengths in bytes.
 
     Every method raises :class:`MemoryFault` for a range that is not wholly inside, and charges the
-    bytes it copies to the limit ``host_bytes``.
+    bytes it copies to the limit ``host_bytes``. One read is one value: it may not be larger than ``value_bytes``.
     """
 
     def size(self) -> int: ...

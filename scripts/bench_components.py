@@ -106,7 +106,7 @@ def values(rounds: int) -> list[Row]:
         ("list<u8>, 64 KiB", List("u8"), b"x" * 65536, b"x" * 65536, 10, 9),
         ("list<u8>, 1 MiB", List("u8"), b"x" * (1 << 20), b"x" * (1 << 20), 1, 9),
     ]
-    runtime = aegis.Aegis(cache=False, host_bytes=None, fuel="1e15", timeout="5m")
+    runtime = aegis.Aegis(cache=False, value_bytes=None, fuel="1e15", timeout="5m")
     rows = []
     for label, of, mine, theirs, count, least in cases:
         wat = own_echo_component(of)
@@ -230,9 +230,7 @@ def file_copy(rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "in").write_bytes(bytes(size))
         files = aegis.FilesystemCapability.read_write(f"{folder}::/d")
-        runtime = aegis.Aegis(
-            cache=False, pooled=False, filesystem=files, fuel=None, timeout="5m", host_bytes=None, disk_written=None
-        )
+        runtime = aegis.Aegis(cache=False, pooled=False, filesystem=files, fuel=None, timeout="5m", disk_written=None)
         ours = runtime.load_file(path)
         start = next(name for name in ours.callables() if "cli/run" in name)  # type: ignore[union-attr]
         theirs = native.Component.from_file(engine, str(path))

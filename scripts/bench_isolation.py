@@ -80,9 +80,9 @@ def _runtime(**keywords: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _both(text: str, host_bytes: Any = "64MiB", **keywords: Any) -> Iterator[tuple[Any, Any]]:
+def _both(text: str, value_bytes: Any = "64MiB", **keywords: Any) -> Iterator[tuple[Any, Any]]:
     """One sandbox isolated and one in process, of the same text."""
-    ours, theirs = _runtime(isolation=True, host_bytes=host_bytes), _runtime(host_bytes=host_bytes)
+    ours, theirs = _runtime(isolation=True, value_bytes=value_bytes), _runtime(value_bytes=value_bytes)
     with (
         ours.sandbox(ours.load_wat(text), **keywords) as isolated,
         theirs.sandbox(theirs.load_wat(text), **keywords) as inside,
@@ -225,7 +225,7 @@ def _lists(data: bytes, rounds: int) -> list[Row]:
     A result is smaller: the engine lets no guest return 16 MiB as a list (its fuel for host calls is 128 MiB).
     """
     rows = []
-    with _both(LISTS, host_bytes=None) as (ours, theirs):
+    with _both(LISTS, value_bytes=None) as (ours, theirs):
         assert ours.call("take", data) == LARGE
         for what, name, value in (("16 MiB, list<u8> in", "take", data), ("2 MiB, list<u8> out", "give", LARGE // 8)):
             pair = _in_turns(

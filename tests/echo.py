@@ -3,15 +3,22 @@
 ``echo: func(x: T) -> T`` is exported, and what it gets goes through the imported function of the same type:
 so a value is lowered as an argument, lifted as a host's parameter, lowered as a host's result, and lifted as
 a result. The guest in between copies nothing itself: the canonical ABI does.
+
+:func:`logging_echo_component` makes guests of several parameters and of any string encoding, which also write down each
+call of their ``realloc`` and post-return function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from aegis.wit.types import Enum, Flags, List, Option, Record, Result, Tuple, Variant, WitType
 
-__all__ = ["echo_component", "echo_many_component", "flat", "own_echo_component"]
+__all__ = [
+    "Manner", "TypeSection", "align_of", "case_bytes", "echo_component", "echo_many_component", "echoed_type", "flat",
+    "logging_echo_component", "logging_echo_lines", "own_echo_component", "payload_offset", "signature_of", "size_of",
+]  # fmt: skip
 
 _CORE = {"s64": "i64", "u64": "i64", "f32": "f32", "f64": "f64"}
 _MAX_PARAMS = 16
@@ -50,7 +57,7 @@ def _joined(cases: list[list[str]]) -> list[str]:
     return joined
 
 
-class _Types:
+class TypeSection:
     """Component type definitions, one line a type that is not a primitive."""
 
     def __init__(self) -> None:
@@ -59,6 +66,10 @@ class _Types:
     def add(self, text: str) -> str:
         self.lines.append(f"  (type $t{len(self.lines)} {text})")
         return f"$t{len(self.lines) - 1}"
+
+    def imported(self) -> list[str]:
+        """Return the names of the types that were given a name."""
+        return [f"t{n}" for n, line in enumerate(self.lines) if line.startswith("  (import ")]
 
     def named(self, text: str) -> str:
         """Define a record, variant, enum or flags: such a type has to be exported, or imported, by a name."""
@@ -94,7 +105,8 @@ class _Types:
         raise AssertionError(of)
 
 
-def _align(of: WitType) -> int:
+def align_of(of: WitType) -> int:
+    """Return what the address of a value in memory is a multiple of (CanonicalABI.md, "Alignment")."""
     match of:
         case "bool" | "s8" | "u8":
             return 1
@@ -107,13 +119,14 @@ def _align(of: WitType) -> int:
         case Flags(names=names):
             return 1 if len(names) <= 8 else 2 if len(names) <= 16 else 4
         case Enum(cases=cases):
-            return _case_bytes(len(cases))
+            return case_bytes(len(cases))
     return (
-        max(_align(t) for t in _parts(of)) if not _cases(of) else max(_case_bytes(len(_cases(of))), _payload_align(of))
+        max(align_of(t) for t in _parts(of)) if not _cases(of) else max(case_bytes(len(_cases(of))), _payload_align(of))
     )
 
 
-def _case_bytes(count: int) -> int:
+def case_bytes(count: int) -> int:
+    """Return how many bytes the number of one of so many cases takes in memory."""
     return 1 if count <= 1 << 8 else 2 if count <= 1 << 16 else 4
 
 
@@ -133,7 +146,7 @@ def _parts(of: WitType) -> list[WitType]:
 
 
 def _payload_align(of: WitType) -> int:
-    return max([1, *(_align(t) for t in _cases(of) if t is not None)])
+    return max([1, *(align_of(t) for t in _cases(of) if t is not None)])
 
 
 def _up(at: int, align: int) -> int:
@@ -146,18 +159,19 @@ def _size(of: WitType) -> int:
         case "string" | List():
             return 8
         case str() | Enum() | Flags():
-            return _align(of)
+            return align_of(of)
     if _cases(of):
-        at = _payload_at(of) + max([0, *(_size(t) for t in _cases(of) if t is not None)])
-        return _up(at, _align(of))
+        at = payload_offset(of) + max([0, *(_size(t) for t in _cases(of) if t is not None)])
+        return _up(at, align_of(of))
     at = 0
     for part in _parts(of):
-        at = _up(at, _align(part)) + _size(part)
-    return _up(at, _align(of))
+        at = _up(at, align_of(part)) + _size(part)
+    return _up(at, align_of(of))
 
 
-def _payload_at(of: WitType) -> int:
-    return _up(_case_bytes(len(_cases(of))), _payload_align(of))
+def payload_offset(of: WitType) -> int:
+    """Return how far into a variant, an option or a result its payload lies."""
+    return _up(case_bytes(len(_cases(of))), _payload_align(of))
 
 
 _STORES = {"s64": "i64.store", "u64": "i64.store", "f32": "f32.store", "f64": "f64.store", "string": "i32.store"}
@@ -169,7 +183,7 @@ def _store(of: WitType, values: list[str], at: int) -> list[str]:
         case "string" | List():
             return [f"(i32.store offset={at + 4 * n} (local.get $at) {value})" for n, value in enumerate(values)]
         case str() | Enum() | Flags():
-            width = _align(of)
+            width = align_of(of)
             small = {1: "i32.store8", 2: "i32.store16", 4: "i32.store"}
             code = _STORES.get(of) if isinstance(of, str) else None
             return [f"({code or small[width]} offset={at} (local.get $at) {values[0]})"]
@@ -179,14 +193,14 @@ def _store(of: WitType, values: list[str], at: int) -> list[str]:
     inside = taken = 0
     for part in _parts(of):
         count = len(flat(part))
-        inside = _up(inside, _align(part))
+        inside = _up(inside, align_of(part))
         lines += _store(part, values[taken : taken + count], at + inside)
         inside, taken = inside + _size(part), taken + count
     return lines
 
 
 def _store_case(of: WitType, values: list[str], at: int) -> list[str]:
-    width = {1: "i32.store8", 2: "i32.store16", 4: "i32.store"}[_case_bytes(len(_cases(of)))]
+    width = {1: "i32.store8", 2: "i32.store16", 4: "i32.store"}[case_bytes(len(_cases(of)))]
     lines = [f"({width} offset={at} (local.get $at) {values[0]})"]
     joined = flat(of)[1:]
     for number, payload in enumerate(_cases(of)):
@@ -194,7 +208,7 @@ def _store_case(of: WitType, values: list[str], at: int) -> list[str]:
             continue
         own = flat(payload)
         given = [_unjoin(values[n + 1], joined[n], core) for n, core in enumerate(own)]
-        inner = " ".join(_store(payload, given, at + _payload_at(of)))
+        inner = " ".join(_store(payload, given, at + payload_offset(of)))
         lines.append(f"(if (i32.eq {values[0]} (i32.const {number})) (then {inner}))")
     return lines
 
@@ -209,7 +223,7 @@ def _unjoin(value: str, joined: str, core: str) -> str:
 
 def own_echo_component(of: WitType) -> str:
     """Return the text of a component whose export ``echo-back`` returns its argument, all by itself."""
-    types = _Types()
+    types = TypeSection()
     name = types.of(of)
     cores = flat(of)
     params = cores if len(cores) <= _MAX_PARAMS else ["i32"]
@@ -260,7 +274,7 @@ def echo_many_component(types: Sequence[WitType]) -> str:
 
 
 def _echo_components(wanted: Mapping[str, WitType]) -> str:
-    types = _Types()
+    types = TypeSection()
     names = {end: types.of(of) for end, of in wanted.items()}
     cores = {end: flat(of) for end, of in wanted.items()}
     imports = [
@@ -325,3 +339,149 @@ def _lifted(end: str, name: str, cores: list[str]) -> str:
     (canon lift (core func $shim "echo{end}")
       (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))
       (post-return (core func $memory "reset-{reset}"))))"""
+
+
+# -- guests that write down what is asked of them ------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How a guest of :func:`logging_echo_component` is made.
+
+    ``through`` has the values go through the import ``echo``; without it the guest stores its result itself. ``odd``
+    has ``realloc`` return addresses that are aligned to what it was asked for and to no more.
+    """
+
+    through: bool = False
+    encoding: str = "utf8"
+    post_return: bool = True
+    odd: bool = False
+
+
+def echoed_type(params: Sequence[WitType]) -> WitType:
+    """Return the type of that which an echo of parameters of these types returns: the one, or a tuple."""
+    return params[0] if len(params) == 1 else Tuple(tuple(params))
+
+
+def size_of(of: WitType) -> int:
+    """Return how many bytes a value takes in memory."""
+    return _size(of)
+
+
+def logging_echo_component(params: Sequence[WitType], manner: Manner) -> str:
+    """Return the text of a component whose export ``echo-back`` returns its arguments, and ``log`` its log.
+
+    The log is a ``list<u32>`` of four numbers an entry: the arguments of a call of ``realloc``, or 0xFFFFFFFE and zeros
+    where the function was entered, or 0xFFFFFFFF, the argument and zeros where the post-return function was.
+    """
+    return "\n".join(["(component", *logging_echo_lines(params, manner), ")"])
+
+
+def signature_of(params: Sequence[WitType], types: TypeSection) -> tuple[str, str]:
+    """Return the signature of an echo of these types and the name of a log's type, which ``types`` then defines."""
+    names = [types.of(of) for of in params]
+    result = names[0] if len(params) == 1 else types.add(f"(tuple {' '.join(names)})")
+    given = " ".join(f'(param "p{n}" {name})' for n, name in enumerate(names))
+    return f"{given} (result {result})", types.add("(list u32)")
+
+
+def logging_echo_lines(params: Sequence[WitType], manner: Manner) -> list[str]:
+    """Return the definitions of such a component, without the parentheses around them."""
+    types = TypeSection()
+    signature, listed = signature_of(params, types)
+    of = echoed_type(params)
+    cores = flat(of)
+    options = f"""string-encoding={manner.encoding} (memory (core memory $memory "memory"))
+      (realloc (core func $memory "realloc"))"""
+    reset = "i32" if len(cores) > 1 else cores[0]
+    post = f'(post-return (core func $memory "reset-{reset}"))' if manner.post_return else ""
+    imported = lowered = linked = ""
+    if manner.through:
+        imported = f'  (import "echo" (func $echo {signature}))'
+        lowered = f"  (core func $lowered (canon lower (func $echo) {options}))"
+        linked = '(export "echo" (func $lowered))'
+    lines = [
+        *types.lines, imported, _logging_memory(odd=manner.odd), lowered, "  (core module $shim",
+        *_logging_shim(of, cores, through=manner.through), "  )",
+        '  (core instance $shim (instantiate $shim (with "h" (instance',
+        f'    (export "memory" (memory $memory "memory")) (export "alloc" (func $memory "alloc")) {linked}',
+        '    (export "entered" (func $memory "entered"))))))',
+        f'  (func (export "echo-back") {signature} (canon lift (core func $shim "echo") {options} {post}))',
+        f'  (func (export "log") (result {listed})',
+        '    (canon lift (core func $memory "log") (memory (core memory $memory "memory"))))',
+    ]  # fmt: skip
+    return list(filter(None, lines))
+
+
+def _logging_shim(of: WitType, cores: list[str], *, through: bool) -> list[str]:
+    params, result, pointed = _passed(cores)
+    gets = [f"(local.get {n})" for n in range(len(params))]
+    at = len(params)
+    space = f"(local.set {at} (call $alloc (i32.const 8) (i32.const {_size(of)})))"
+    imported = ""
+    if through:
+        taken = " ".join([*params, "i32"] if pointed else params)
+        imported = f'    (import "h" "echo" (func $echo (param {taken}) {"" if pointed else result}))'
+        body = f"{' '.join(gets)} (call $echo)"
+        if pointed:
+            body = f"{space} {' '.join(gets)} (local.get {at}) (call $echo) (local.get {at})"
+    elif not pointed or len(cores) > _MAX_PARAMS:
+        body = gets[0]
+    else:
+        # The base of a store is the local $at, and a name stands for the local that the space is in.
+        body = f"{space} {' '.join(_store(of, gets, 0))} (local.get {at})"
+    return [
+        imported,
+        '    (import "h" "memory" (memory 1))',
+        '    (import "h" "alloc" (func $alloc (param i32 i32) (result i32)))',
+        '    (import "h" "entered" (func $entered))',
+        f'    (func (export "echo") (param {" ".join(params)}) {result} (local $at i32) (call $entered) {body})',
+    ]
+
+
+def _logging_memory(*, odd: bool) -> str:
+    """A module with the memory, its allocator and its log, which lies between 1,024 and 65,536."""
+    kinds = {"i32": "(local.get 0)", "i64": "(i32.const 0)", "f32": "(i32.const 0)", "f64": "(i32.const 0)"}
+    resets = "\n".join(
+        f"""    (func (export "reset-{kind}") (param {kind})
+      (call $note (i32.const -1) {shown} (i32.const 0) (i32.const 0))
+      (global.set $next (i32.const 65536)))"""
+        for kind, shown in kinds.items()
+    )
+    return f"""  (core module $memory
+    (memory (export "memory") 8)
+    (global $next (mut i32) (i32.const 65536))
+    (global $log (mut i32) (i32.const 1024))
+    (func $note (param i32 i32 i32 i32)
+      (if (i32.ge_u (global.get $log) (i32.const 65536)) (then return))
+      (i32.store (global.get $log) (local.get 0))
+      (i32.store offset=4 (global.get $log) (local.get 1))
+      (i32.store offset=8 (global.get $log) (local.get 2))
+      (i32.store offset=12 (global.get $log) (local.get 3))
+      (global.set $log (i32.add (global.get $log) (i32.const 16))))
+    (func $alloc (export "alloc") (param $align i32) (param $size i32) (result i32) (local $at i32) (local $twice i32)
+      (local.set $twice (i32.shl (local.get $align) (i32.const 1)))
+      (local.set $at (i32.and
+        (i32.add (global.get $next) (i32.sub (local.get $twice) (i32.const 1)))
+        (i32.sub (i32.const 0) (local.get $twice))))
+      {"(local.set $at (i32.add (local.get $at) (local.get $align)))" if odd else ""}
+      (global.set $next (i32.add (local.get $at) (local.get $size)))
+      (block $enough (loop $grow
+        (br_if $enough (i32.le_u (global.get $next) (i32.mul (memory.size) (i32.const 65536))))
+        (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then (unreachable)))
+        (br $grow)))
+      (local.get $at))
+    (func (export "realloc") (param $old i32) (param $size i32) (param $align i32) (param $new i32) (result i32)
+      (local $at i32)
+      (call $note (local.get $old) (local.get $size) (local.get $align) (local.get $new))
+      (local.set $at (call $alloc (local.get $align) (local.get $new)))
+      (memory.copy (local.get $at) (local.get $old)
+        (select (local.get $size) (local.get $new) (i32.lt_u (local.get $size) (local.get $new))))
+      (local.get $at))
+    (func (export "entered") (call $note (i32.const -2) (i32.const 0) (i32.const 0) (i32.const 0)))
+    (func (export "log") (result i32)
+      (i32.store (i32.const 16) (i32.const 1024))
+      (i32.store (i32.const 20) (i32.shr_u (i32.sub (global.get $log) (i32.const 1024)) (i32.const 2)))
+      (i32.const 16))
+{resets})
+  (core instance $memory (instantiate $memory))"""

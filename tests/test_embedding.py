@@ -372,11 +372,11 @@ def test_limits_of_host_calls_and_bytes() -> None:
     def log(guest: aegis.Caller, pointer: int, length: int) -> None:
         guest.read(0, 100)
 
-    with sandboxed(Aegis(cache=False, host_bytes=150), log=log) as sandbox:
-        sandbox.call("greet")
-        with pytest.raises(QuotaExceeded) as caught:
-            sandbox.call("greet")
-        assert caught.value.limit == "host_bytes"
+    for limits in ({"host_bytes": 99}, {"value_bytes": 99}):
+        with sandboxed(Aegis(cache=False, **limits), log=log) as sandbox:
+            with pytest.raises(QuotaExceeded) as caught:
+                sandbox.call("greet")
+            assert (caught.value.limit, caught.value.used, caught.value.allowed) == (*limits, 100, 99)
 
 
 def test_output_is_captured_up_to_its_limit() -> None:
@@ -391,7 +391,7 @@ def test_output_is_captured_up_to_its_limit() -> None:
 
 
 def test_lifted_limits_and_nonsense() -> None:
-    runtime = Aegis(cache=False, fuel=None, timeout=None, host_calls=None, host_bytes=None)
+    runtime = Aegis(cache=False, fuel=None, timeout=None, host_calls=None, host_bytes=None, value_bytes=None)
     with sandboxed(runtime) as sandbox:
         assert sandbox.call("add", 1, 2) == 3
         assert sandbox.usage.fuel is None

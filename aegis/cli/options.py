@@ -56,7 +56,8 @@ LIMIT_OPTIONS = {
     "--http-field-bytes": ("http_field_bytes", "64KiB", "Bytes of one HTTP message's fields."),
     "--disk-written": ("disk_written", "64MiB", "Bytes written to granted files."),
     "--host-calls": ("host_calls", "1000000", "Calls into the host."),
-    "--host-bytes": ("host_bytes", "64MiB", "Bytes copied between guest and host."),
+    "--host-bytes": ("host_bytes", "1GiB", "Bytes copied between guest and host in one call."),
+    "--value-bytes": ("value_bytes", "64MiB", "Bytes that one value may make the host hold."),
 }
 
 

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from aegis.cli.options import LIMIT_OPTIONS, limit_options, make_policy, policy_options
+from aegis.cli.options import limit_options, make_policy, policy_options
 from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
@@ -27,7 +27,7 @@ from aegis.errors import (
     LimitExceeded,
     PolicyError,
 )
-from aegis.limits import format_seconds
+from aegis.limits import LIMIT_NAMES, exceeded, flag_of
 from aegis.linking import require_imports
 from aegis.names import count, printable, quoted
 from aegis.observe.outcome import Outcome
@@ -208,10 +208,9 @@ class _Run:
         error = stop.error
         if isinstance(error, DeadlineExceeded) and self.compiling and self.module is None:
             allowed = error.allowed or 0.0
-            error = DeadlineExceeded(
-                f"deadline exceeded while compiling ({format_seconds(allowed)}): the guest never started",
-                limit="timeout", allowed=allowed,
-            )  # fmt: skip
+            after = " while compiling, the guest never started"
+            message = exceeded("timeout", allowed, allowed, unit="in one run", after=after)
+            error = DeadlineExceeded(message, limit="timeout", used=allowed, allowed=allowed)
         outcome = Outcome.from_error(error, usage=usage)
         try:
             code = self.tell(outcome, stop.code)
@@ -287,14 +286,11 @@ def _misread(error: AegisError, function: str | None) -> AegisError:
     return error
 
 
-_FLAGS = {name: flag for flag, (name, _, _) in LIMIT_OPTIONS.items()}
-"""The option of each limit. An error of a worker may name anything else, which has none."""
-
-
 def _with_remedy(error: AegisError) -> str:
-    """Return an error's line; a limit's with the option that raises it."""
-    flag = _FLAGS.get(error.limit) if isinstance(error, LimitExceeded) else None
-    return str(error) if flag is None or flag in str(error) else f"{error}; {flag} raises it"
+    """Return an error's line; a limit's with the option that raises it, which a worker's own text may leave out."""
+    if not isinstance(error, LimitExceeded) or error.limit not in LIMIT_NAMES or flag_of(error.limit) in str(error):
+        return str(error)
+    return f"{error}: raise it with {error.limit} or {flag_of(error.limit)}"
 
 
 def shown(value: Any) -> str:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from aegis.engine.threads import Job, run_on_guest_thread
 from aegis.errors import AegisError, Cancelled, DeadlineExceeded
-from aegis.limits import format_seconds
+from aegis.limits import exceeded
 
 __all__ = ["GRACE", "Stopped", "leave", "supervise"]
 
@@ -65,7 +65,7 @@ def supervise(work: Callable[[], Any], cancel: Callable[[], None], timeout: floa
             return job.outcome()
         allowed = timeout or 0.0
         error = DeadlineExceeded(
-            f"the run reached its deadline of {format_seconds(allowed)}", limit="timeout", allowed=allowed
+            exceeded("timeout", allowed, allowed, unit="in one run"), limit="timeout", used=allowed, allowed=allowed
         )
         raise _stop(job, cancel, error, error.exit_code)
     return job.outcome()

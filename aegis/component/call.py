@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from struct import error as struct_error
 from typing import Any
 
-from aegis.component.abi import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, core_type, flat, has_handles, layout
+from aegis.component.abi import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, core_type, flat, has_handles, has_pointers, layout
 from aegis.component.fit import Unfit, fit_arguments
 from aegis.component.keys import images_of, parts_of
 from aegis.component.lift import Lift
 from aegis.component.lower import Lower, fill
 from aegis.component.program import Lifted
 from aegis.component.traps import trap, unaligned
-from aegis.engine.caller import IN_TIME, around_text, make_closure, passage_names
+from aegis.engine.caller import IN_TIME, Style, around_text, make_closure, passage_names
 from aegis.engine.native import lib, number, pointer
 from aegis.errors import CallError
 from aegis.memo import memoised
@@ -44,12 +44,14 @@ def has_borrows(of: WitType) -> bool:
 class Callee:
     """A lifted function under one plan: where its code is, and the context of its values."""
 
-    __slots__ = ("context", "function", "lifted", "numbers", "raw", "slots")
+    __slots__ = ("context", "entering", "function", "lifted", "numbers", "raw", "slots")
 
     def __init__(
         self, lifted: Lifted, function: Function, context: int, numbers: Sequence[int] | None, *, raw: bool
     ) -> None:
         self.lifted, self.function, self.context, self.numbers, self.raw = lifted, function, context, numbers, raw
+        self.entering: tuple[int, ...] = ()
+        """Component instances that the host enters by the call, where one of them could be entered again."""
         signature = core_type(function, lowered=False)
         self.slots = max(len(signature.params), len(signature.results), 1)
 
@@ -60,8 +62,9 @@ class Callee:
             types.append(self.function.result)
         encoding, post = self.lifted.options.encoding, self.lifted.options.post_return is not None
         return _maker(
-            self.function, images_of(tuple(types)), style, encoding, post, self.raw, numbering(types, self.numbers)
-        )
+            self.function, images_of(tuple(types)), style, encoding, post, self.raw, numbering(types, self.numbers),
+            self.entering,
+        )  # fmt: skip
 
 
 def numbering(types: Iterable[WitType], numbers: Sequence[int] | None) -> tuple[tuple[int, int], ...]:
@@ -147,7 +150,7 @@ def _indented(lines: list[str], levels: int) -> str:
 @memoised(_MAKERS_KEPT, lambda function, *_: 1 + parts_of(*(t for _, t in function.params), function.result))
 def _maker(
     function: Function, images: tuple[type[Any], ...], style: int | None, encoding: str, post: bool, raw: bool,
-    numbers: tuple[tuple[int, int], ...],
+    numbers: tuple[tuple[int, int], ...], entering: tuple[int, ...],
 ) -> Callable[..., Any]:  # fmt: skip
     del images
     lower = Lower(encoding, raw=raw, numbers=numbers)
@@ -158,7 +161,7 @@ def _maker(
         UNFIT=_UNFIT, CallError=CallError, fit_arguments=fit_arguments, function=function, abi_trap=trap,
         unaligned=unaligned, Err=Err, ONE=_ONE if function.result is not None else _NONE,
     )  # fmt: skip
-    return _make(function, lower, reading, post=post, raw=raw, style=style)
+    return _make(function, lower, reading, post=post, raw=raw, style=style, entering=entering)
 
 
 def _lower_arguments(function: Function, lower: Lower) -> None:
@@ -198,7 +201,7 @@ def _lift_result(function: Function, lift: Lift, lower: Lower) -> list[str]:
         return [*lines, f"value = {lift.flat_value(of, [word])}"]
     size, align = layout(of).size, layout(of).align
     unpack, names = lift.unpacked(of, "memory.view, at", "unpack_from")
-    lines.append(f"at = {lower.view('I')}[0]; memory = cx.memory")
+    lines.append(f"at = {lower.view('I')}[0]")
     if align > 1:
         lines.append(f"if at & {align - 1}: raise unaligned()")
     return [
@@ -226,12 +229,14 @@ _INVOKE = """error = invoke(context, func, args, count, trapped)
 if error is not None or trap[0]:
     raise failed(error)
 """
-_POST = """cx.instance.may_leave = False
+_POST = """instance.may_leave = False
 error = invoke(context, post, args, ONE, trapped)
 if error is not None or trap[0]:
     raise failed(error)
-cx.instance.may_leave = True
+instance.may_leave = True
 """
+_ENTER = "instances = cx.handles.instances\nfor entered in {}: instances[entered].may_enter = False\n"
+_LEAVE = "for entered in {}: instances[entered].may_enter = True\n"
 _BARE = """
 def make(state, frame, failed, invoke):
     context, trapped, trap, door = state.context, state.trap_pointer, state.trap, state.door
@@ -244,21 +249,27 @@ def make(state, frame, failed, invoke):
 
 
 def _make(
-    function: Function, lower: Lower, reading: list[str], *, post: bool, raw: bool, style: int | None
-) -> Callable[..., Any]:
+    function: Function, lower: Lower, reading: list[str], *, post: bool, raw: bool, style: int | None,
+    entering: tuple[int, ...],
+) -> Callable[..., Any]:  # fmt: skip
     types = [t for _, t in function.params]
     names = [f"a{n}" for n in range(len(types))]
     borrows = any(map(has_borrows, types))
     owns = function.result is not None and has_handles(function.result)
     plain = all(isinstance(t, str) and t != "string" for t in (*types, *([function.result] if function.result else ())))
-    body = "" if plain or raw else "door.begin()\n"
+    # A guest that calls Python starts its budget in the passage.
+    body = "" if plain or raw or style == Style.NESTING else "begin()\n"
+    if any(map(has_pointers, types)):
+        body += "door.lower_left = door.lower_limit\n"
     if borrows:
         body += "outer = cx.task; cx.task = task = [0]\n"
-    body += _lowered(lower, names, handles=any(map(has_handles, types)), raw=raw) + _INVOKE
+    body += _lowered(lower, names, handles=any(map(has_handles, types)), raw=raw)
+    body += (_ENTER.format(entering) if entering else "") + _INVOKE
     ending = _indented(reading, 0)
     if borrows:
         ending += "cx.task = outer\nif task[0]: raise abi_trap('borrow handles still remain at the end of the call')\n"
     ending += _POST if post else ""
+    ending += _LEAVE.format(entering) if entering else ""
     if not raw:
         ending += textwrap.dedent(IN_TIME)
         if isinstance(function.result, Result):
@@ -269,6 +280,9 @@ def _make(
         ending += "cx.handles.taken.clear()\n"
     body += ending + "return value\n"
     views = "; ".join(["cx, post = frame.cx, frame.post", *(f"v{f} = frame.views[{f!r}]" for f in lower.formats)])
+    views += "; instance = cx.instance" if post else ""
+    views += "; memory = cx.memory" if "memory." in body else ""
+    views += "; realloc = cx.realloc" if " realloc(" in body else ""
     if style is None:
         text = _BARE.format(views=views, params=", ".join(names), body=textwrap.indent(body, "        "))
         return lower.module(text)["make"]  # type: ignore[no-any-return]

@@ -25,6 +25,7 @@ from aegis.component.abi import (
     parts,
     payload_offset,
 )
+from aegis.component.construct import constructor
 from aegis.component.keys import images_of
 from aegis.component.source import Source
 from aegis.component.strings import LOADERS, RAW_LOADERS
@@ -219,7 +220,7 @@ class Lift(Source):
 
     def _build(self, of: WitType, values: list[str]) -> str:
         if isinstance(of, Record) and not self.raw:
-            return f"{self.name(of.python)}({', '.join(values)})"
+            return f"{self.name(constructor(of.python))}({', '.join(values)})"
         return f"({''.join(f'{v}, ' for v in values)})"
 
     def _case(self, of: WitType, cases: Sequence[WitType | None], leaves: list[str], depth: int) -> str:
@@ -268,16 +269,16 @@ class Lift(Source):
             case Option(element):
                 if not number:
                     return "None"
-                self.uses(Some=Some)
-                return f"Some({payload})" if nullable(element) else f"{payload}"
+                self.uses(make_some=_SOME)
+                return f"make_some({payload})" if nullable(element) else f"{payload}"
             case Result():
-                self.uses(Ok=Ok, Err=Err)
-                return f"{'Err' if number else 'Ok'}({payload})"
+                self.uses(make_ok=_OK, Err=Err)
+                return f"{'Err' if number else 'make_ok'}({payload})"
         assert isinstance(of, Variant)
         if payload is None:
             return self.name(self._plain_case(of, number))
         assert of.python is not None
-        return f"{self.name(of.python[number])}({payload})"
+        return f"{self.name(constructor(of.python[number]))}({payload})"
 
     def _payloads(self, of: WitType, cases: Sequence[WitType | None]) -> str:
         """Return a function that reads a variant, given the bytes of its payload."""
@@ -321,9 +322,9 @@ class Lift(Source):
         listed = f"[{value} for {', '.join(names)}, in {each}({{}})]"
         self.say(f"if n <= {_PIECE}: return {listed.format('v')}")
         step = _PIECE * of.size
-        self.say("made = []; look = cx.door.look_at_time")
+        self.say("made = []; check_time = cx.door.check_time")
         self.say(f"for at in range(0, n * {of.size}, {step}):")
-        self.say(f"    made += {listed.format(f'v[at : at + {step}]')}; look()")
+        self.say(f"    made += {listed.format(f'v[at : at + {step}]')}; check_time()")
         self.say("return made")
 
     # -- flat values ------------------------------------------------------------------------------
@@ -497,12 +498,13 @@ def _number_loader(form: str) -> Callable[[Any, int, int], list[Any]]:
         made: list[Any] = []
         for start in range(0, count, _NUMBERS):
             made += view[start : start + _NUMBERS].tolist()
-            cx.door.look_at_time()
+            cx.door.check_time()
         return made
 
     return load
 
 
+_OK, _SOME = constructor(Ok), constructor(Some)
 _F32, _I32, _F64, _I64 = (Struct(f"<{form}") for form in "fIdQ")
 
 

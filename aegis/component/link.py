@@ -15,7 +15,15 @@ from aegis.component.artifact import Component
 from aegis.component.call import Callee, ComponentEntry
 from aegis.component.program import CoreExport, Imported, Lifted, Lowered, Options
 from aegis.component.state import EXTERN, ComponentState
-from aegis.component.trampoline import SLOT_BITS, Body, guest_body, host_body, native_callback, resource_body
+from aegis.component.trampoline import (
+    SLOT_BITS,
+    Body,
+    guest_body,
+    host_body,
+    native_callback,
+    refused_body,
+    resource_body,
+)
 from aegis.component.world import (
     Lacking,
     Typing,
@@ -117,6 +125,8 @@ class ComponentPlan(BasePlan):
         "typed",
     )  # fmt: skip
 
+    own_instances = 4
+
     def __init__(
         self, component: Component, config: EngineConfig, limits: Limits, typed: Typing,
         lacking: Lacking = nothing_lacks,
@@ -200,6 +210,8 @@ class ComponentPlan(BasePlan):
             return resource_body(of, self)
         if isinstance(of.function, Lifted):
             lifted = of.function
+            if lifted.instance == of.instance:
+                return refused_body
             callee = Callee(
                 lifted, lifted.type, self.context(lifted.instance, lifted.options, raw=True), None, raw=True
             )
@@ -257,7 +269,10 @@ class ComponentPlan(BasePlan):
                 "component's own: it exports again what the host provides"
             )
         context = self.context(lifted.instance, lifted.options, raw=False)
-        return Callee(lifted, typed, context, self.numbers, raw=False)
+        callee = Callee(lifted, typed, context, self.numbers, raw=False)
+        if any(isinstance(of, Lowered) and isinstance(of.function, Lifted) for of in self.program.trampolines):
+            callee.entering = self.entering(lifted.instance, None)
+        return callee
 
     def check(self, interface: str, function: str, table: Interface) -> None:
         """Raise ``LinkError`` unless an exported function is of the type that bindings say."""

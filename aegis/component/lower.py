@@ -38,6 +38,7 @@ from aegis.wit.types import (
     Own,
     Record,
     Result,
+    Tuple,
     Variant,
     WitType,
 )
@@ -49,6 +50,8 @@ _PIECE, _NUMBERS = 1 << 12, 1 << 16
 """Elements that are converted between two looks at the deadline: of any type, and of numbers."""
 _DEEP = 12
 """Options and the like in each other in one function; CPython allows some ninety levels of indentation."""
+_SHORT_BYTES = 4096
+"""Bytes of a string or ``list<u8>`` that fit into any guest's memory, and are not counted before they are placed."""
 _INTEGERS = {1: "B", 2: "H", 4: "I"}
 _SLOT = 16
 """Bytes of ``wasmtime_val_raw_t``."""
@@ -67,9 +70,11 @@ class Lower(Source):
         super().__init__(encoding, **options)
         self.later: list[str] = []
         self.formats: dict[str, None] = {}
+        self._gathers = False
+        """Whether strings are gathered, to be placed all at once."""
         self._conditional: list[str] | None = None
         """Blocks that only some cases of the variant around have; ``None`` outside of variants."""
-        self.uses(**scalar_names(), encode=encode_text, Unfit=Unfit, unfit=_unfit)
+        self.uses(**scalar_names(), encode=encode_text, text_of=_text_of, Unfit=Unfit, unfit=_unfit)
 
     # -- core values ------------------------------------------------------------------------------
 
@@ -106,14 +111,28 @@ class Lower(Source):
     def _flat_block(self, of: WitType, value: str, slot: int) -> None:
         """Convert a string or list now; place it, and write its address and length, in the second phase."""
         block, address = self.fresh("b"), slot * _SLOT // 4
-        place, expression = self._block(of, value)
-        self.say(f"{block} = {expression}")
         view = self.view("I")
-        lines = [f"{view}[{address}], {view}[{address + 4}] = {place}(cx, {block})"]
+        if of == "string" and self.encoding == "utf8" and not self.raw:
+            lines = self._flat_text(block, value, address)
+        else:
+            place, expression = self._block(of, value)
+            self.say(f"{block} = {expression}")
+            lines = [f"{view}[{address}], {view}[{address + 4}] = {place}(cx, {block})"]
         if self._conditional is not None:  # only some cases of a variant have it
             self._conditional.append(block)
-            lines = [f"if {block} is not None:", f"    {lines[0]}"]
+            lines = [f"if {block} is not None:", *(f"    {line}" for line in lines)]
         self.later += lines
+
+    def _flat_text(self, block: str, value: str, address: int) -> list[str]:
+        """Write what :func:`~aegis.component.strings.place_utf8` does, of which a call would cost as much."""
+        self.say(f"{block} = encode({value})")
+        self.say(f"if len({block}) > {_SHORT_BYTES}: door.lower(len({block}))")
+        return [
+            f"size = len({block}); at = realloc(1, size)",
+            f"memory.view[at : at + size] = {block}; vI[{address}] = at; vI[{address + 4}] = size",
+            "door.bytes_left = left = door.bytes_left - size",
+            "if left < door.check_below: door.check()",
+        ]
 
     def _flat_cases(self, of: WitType, value: str, slot: int) -> None:
         outer = self._conditional
@@ -222,7 +241,7 @@ class Lower(Source):
         """Return the name of the function that places a block, and the expression that makes one of ``value``."""
         if of == "string":
             place = self._place_text()
-            return place, value if self.raw else f"encode({value})"
+            return place, value if self.raw else f"text_of(cx, {value})"
         assert isinstance(of, List)
         element = of.element
         if element == "u8":
@@ -231,6 +250,10 @@ class Lower(Source):
         self.uses(place_list=_place_list)
         if isinstance(element, str) and element in _NUMERIC:
             return "place_list", f"{self.name(_numbers(element))}(cx, {value})"
+        if self.encoding == "utf8" and not self.raw and _has_only_texts(element):
+            self.uses(place_texts=_place_texts)
+            made = self.helper(("texts", of, images_of((of,))), "cx, values", lambda: self._texts(element))
+            return "place_texts", f"{made}(cx, {value})"
         made = self.helper(("list", of, images_of((of,))), "cx, values", lambda: self._elements(element))
         if has_pointers(element):
             self.uses(place_list=_place_list, place_filled=_place_filled)
@@ -249,14 +272,34 @@ class Lower(Source):
         self.say(f"block = sized(cx, len(values), {of.size})")
         if holes:
             self.say("holes = []")
-        self.say("at = 0; look = cx.door.look_at_time")
+        self.say("at = 0; check_time = cx.door.check_time")
         self.say("for x in values:")
         self.indent = 2
-        self.say(f"if not at % {_PIECE * of.size}: look()")
+        self.say(f"if not at % {_PIECE * of.size}: check_time()")
         self._pack_into("block", "at", element, "x")
         self.say(f"at += {of.size}")
         self.indent = 1
         self.say(f"return block, {of.align}, len(values){', holes' if holes else ''}")
+
+    def _texts(self, element: WitType) -> None:
+        """Write the first phase of a list whose elements point to strings only: these are placed all at once."""
+        self.uses(as_list=as_list, sized=_sized)
+        of = layout(element)
+        self.say("values = as_list(values)")
+        self.say(f"block = sized(cx, len(values), {of.size})")
+        if element == "string":
+            self.say("texts = list(map(encode, values)); cx.door.lower(sum(map(len, texts)))")
+            self.say(f"return block, {of.align}, len(values), range(0, len(block), {of.size}), texts")
+            return
+        self.say("offsets = []; texts = []; at = 0; check_time = cx.door.check_time")
+        self.say("for x in values:")
+        self.indent, self._gathers = 2, True
+        self.say(f"if not at % {_PIECE * of.size}: check_time()")
+        self._pack_into("block", "at", element, "x")
+        self.say(f"at += {of.size}")
+        self.indent, self._gathers = 1, False
+        self.say("cx.door.lower(sum(map(len, texts)))")
+        self.say(f"return block, {of.align}, len(values), offsets, texts")
 
     # -- linear memory ----------------------------------------------------------------------------
 
@@ -312,6 +355,9 @@ class Lower(Source):
     def leaves(self, of: WitType, value: str, base: str, at: int, depth: int) -> list[str]:
         """Return the expressions of a value's leaves, for a block that lies at ``base`` plus ``at``."""
         match of:
+            case "string" if self._gathers:
+                self.say(f"offsets.append({self._offset(base, at)}); texts.append(encode({value}))")
+                return []
             case "string" | List():
                 place, expression = self._block(of, value)
                 self.say(f"holes.append(({self._offset(base, at)}, {place}, {expression}))")
@@ -395,6 +441,13 @@ def _unfit(value: object) -> Any:
     raise Unfit
 
 
+def _text_of(cx: Any, value: Any) -> bytes:
+    data = encode_text(value)
+    if len(data) > _SHORT_BYTES:
+        cx.door.lower(len(data))
+    return data
+
+
 def _sized(cx: Any, count: int, size: int) -> bytearray:
     """Return the block of a list, empty yet, if the guest's memory could hold it."""
     cx.door.lower(count * size)
@@ -410,7 +463,7 @@ def _bytes_of(cx: Any, value: Any) -> Any:
             value = octets(value)
         else:
             value = view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
-    if len(value) > 4096:
+    if len(value) > _SHORT_BYTES:
         cx.door.lower(len(value))
     return value
 
@@ -439,6 +492,34 @@ def _place_filled(cx: Any, block: tuple[bytearray, int, int, list[Hole]]) -> tup
     fill(cx, data, holes)
     cx.memory.view[at : at + size] = data
     cx.door.charge(size)
+    return at, count
+
+
+def _has_only_texts(of: WitType) -> bool:
+    """Tell whether a value's pointers are those of strings, each of which is always there."""
+    return of == "string" or (
+        has_pointers(of)
+        and isinstance(of, (Record, Tuple))
+        and all(_has_only_texts(part) or not has_pointers(part) for part in parts(of))
+    )
+
+
+def _place_texts(cx: Any, block: tuple[bytearray, int, int, Sequence[int], list[bytes]]) -> tuple[int, int]:
+    data, align, count, offsets, texts = block
+    size, sizes = len(data), list(map(len, texts))
+    at = cx.realloc(align, size)
+    addresses = cx.realloc_many(1, sizes)
+    cx.door.charge(size + sum(sizes))
+    view = cx.memory.view
+    if offsets.__class__ is range:
+        words = memoryview(data).cast("I")
+        words[::2], words[1::2] = array("I", addresses), array("I", sizes)
+    else:
+        for offset, address, length in zip(offsets, addresses, sizes, strict=True):
+            _PAIR(data, offset, address, length)
+    for address, length, text in zip(addresses, sizes, texts, strict=True):
+        view[address : address + length] = text
+    view[at : at + size] = data
     return at, count
 
 
@@ -487,5 +568,5 @@ def _in_pieces(cx: Any, form: str, values: Sequence[Any]) -> Any:
     packed = array(form)
     for start in range(0, len(values), _NUMBERS):
         packed.extend(values[start : start + _NUMBERS])
-        cx.door.look_at_time()
+        cx.door.check_time()
     return packed

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from array import array
 from collections.abc import Callable
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 from aegis.component.call import ComponentFrame, bind_guest
 from aegis.component.handles import Entry
-from aegis.component.program import CoreExport, CoreItem
+from aegis.component.program import CoreExport, CoreItem, Options
+from aegis.component.shims import BATCH, realloc_batch
 from aegis.component.traps import trap
-from aegis.engine.native import lib, number, pointer, view
+from aegis.engine.native import lib, number, pointer, take_error, view
 
 if TYPE_CHECKING:
     from aegis.component.handles import Handles, Instance
@@ -29,13 +32,13 @@ __all__ = ["EXTERN", "ComponentState", "Context", "GuestContext", "Memory"]
 
 EXTERN = 32
 """Bytes of ``wasmtime_extern_t``: the kind at 0, the item at 8."""
-_INSTANCE = 16
-"""Bytes of ``wasmtime_instance_t``."""
+_INSTANCE, _FUNC, _SLOT = 16, 16, 16
+"""Bytes of ``wasmtime_instance_t``, of ``wasmtime_func_t`` and of ``wasmtime_val_raw_t``."""
 _export_get = lib.wasmtime_instance_export_get
-_invoke = lib.wasmtime_func_call_unchecked
+_invoke, _instance_new = lib.wasmtime_func_call_unchecked, lib.wasmtime_instance_new
 _memory_data, _memory_size = lib.wasmtime_memory_data, lib.wasmtime_memory_data_size
 _FOUR, _ONE = number(4), number(1)
-_NOTHING = memoryview(b"")
+_NOTHING = memoryview(bytearray())  # writable, for blocks of no bytes are placed too
 
 
 class Memory:
@@ -64,17 +67,37 @@ class Memory:
 class Context:
     """How values of one set of canonical options cross between the host and one component instance."""
 
-    __slots__ = ("door", "handles", "instance", "memory", "realloc", "reallocate", "task")
+    __slots__ = (
+        "_options", "_state", "door", "handles", "instance", "memory", "realloc", "realloc_many", "reallocate", "task",
+    )  # fmt: skip
 
     memory: Memory
     realloc: Callable[[int, int], int]
     """Take alignment and size in bytes; return an address in :attr:`memory` whose range is checked."""
     reallocate: Callable[[int, int, int, int], int]
     """Likewise, with the address and size that a range had, before the alignment."""
+    realloc_many: Callable[[int, list[int]], list[int]]
+    """Likewise, for many sizes at once."""
 
-    def __init__(self, state: ComponentState, instance: Instance) -> None:
+    def __init__(self, state: ComponentState, instance: Instance, options: Options) -> None:
+        self._state, self._options = state, options
         self.door, self.handles, self.instance = state.door, state.handles, instance
         self.task: list[int] = [0]
+
+    def __getattr__(self, name: str) -> Any:
+        """Look up the memory or the realloc when a value first needs it: calls of numbers need neither."""
+        if name == "memory":
+            assert self._options.memory is not None
+            self.memory = self._state.memory(self._options.memory)
+        elif name in ("realloc", "reallocate"):
+            assert self._options.realloc is not None
+            self.realloc, self.reallocate = self._state.realloc(self._options.realloc, self)
+        elif name == "realloc_many":
+            assert self._options.realloc is not None
+            self.realloc_many = self._state.realloc_many(self._options.realloc, self)
+        else:
+            raise AttributeError(name)
+        return getattr(self, name)
 
     def lift_own(self, resource: int, index: int) -> Any:
         """Return what the guest gave up."""
@@ -152,6 +175,7 @@ class ComponentState:
         self._base: int = space.base  # the store keeps the space
         self._items: dict[CoreItem, tuple[Any, Any]] = {}
         self._memories: dict[CoreExport, Memory] = {}
+        self._batches: list[Any] = []
 
     # -- core items ----------------------------------------------------------------------------
 
@@ -193,14 +217,9 @@ class ComponentState:
 
     def _new_context(self, index: int) -> Context:
         wanted: ContextPlan = self.plan.contexts[index]
-        made = (GuestContext if wanted.raw else Context)(self, self.handles.instances[wanted.instance])
-        if wanted.options.memory is not None:
-            made.memory = self.memory(wanted.options.memory)
-        if wanted.options.realloc is not None:
-            made.realloc, made.reallocate = self._realloc(wanted.options.realloc, made)
-        return made
+        return (GuestContext if wanted.raw else Context)(self, self.handles.instances[wanted.instance], wanted.options)
 
-    def _realloc(self, item: CoreItem, cx: Context) -> tuple[Any, Any]:
+    def realloc(self, item: CoreItem, cx: Context) -> tuple[Any, Any]:
         """Return what calls a guest's realloc, and checks the range that it returns.
 
         The call is unchecked: the plan compared the function's type with (i32, i32, i32, i32) -> i32. While it runs,
@@ -246,6 +265,65 @@ class ComponentState:
             return at
 
         return realloc, reallocate
+
+    def realloc_many(self, item: CoreItem, cx: Context) -> Callable[[int, list[int]], list[int]]:
+        """Return what calls a guest's realloc for many sizes, some at a time, by a module of ours.
+
+        The module's import has realloc's type, which the engine checks as it instantiates it; its export is called
+        unchecked, with as many values as the module says.
+        """
+        values = (ctypes.c_char * (_SLOT * (BATCH + 1)))()
+        words = memoryview(values).cast("B").cast("I")
+        arguments, count = pointer(ctypes.addressof(values)), number(BATCH + 1)
+        context, trapped, trapping, failed = self.context, self.trap_pointer, self.trap, self.failed
+        instance, memory, realloc = cx.instance, cx.memory, cx.realloc
+        function = self._batch(item)
+
+        def many(align: int, sizes: list[int]) -> list[int]:
+            found: list[int] = []
+            full = 0 if function is None else len(sizes) - len(sizes) % BATCH
+            instance.may_leave = False
+            for at in range(0, full, BATCH):
+                words[0] = align
+                words[4::4] = array("I", sizes[at : at + BATCH])
+                error = _invoke(context, function, arguments, count, trapped)
+                if error is not None or trapping[0]:
+                    raise failed(error)
+                found += words[: 4 * BATCH : 4].tolist()
+            instance.may_leave = True
+            if full:
+                self._check_ranges(memory, align, found, sizes)
+            found += [realloc(align, size) for size in sizes[full:]]
+            return found
+
+        return many
+
+    def _check_ranges(self, memory: Memory, align: int, addresses: list[int], sizes: list[int]) -> None:
+        if align > 1 and any(at & (align - 1) for at in addresses):
+            raise trap("realloc returned an address that is not aligned")
+        end = max(map(add, addresses, sizes))
+        if end > len(memory.view):
+            if end > memory.size():
+                raise self.realloc_out_of_bounds()
+            memory.need(end)
+
+    def _batch(self, item: CoreItem) -> Any:
+        """Instantiate the module of batched reallocations with a guest's realloc; return its function."""
+        held = (ctypes.c_char * (EXTERN + _INSTANCE + EXTERN))()
+        base = ctypes.addressof(held)
+        made, result = pointer(base + EXTERN), pointer(base + EXTERN + _INSTANCE)
+        source = self.item(item)
+        ctypes.memmove(base + 8, source, _FUNC)
+        code = realloc_batch(self.plan.engine).pointer or 0
+        error = _instance_new(self.context, pointer(code), pointer(base), _ONE, made, self.trap_pointer)
+        if error is not None:  # the store may have no more instances: then each call is one of its own
+            take_error(error)
+            return None
+        raw, length = self.plan.raw_names["go"]
+        if not _export_get(self.context, made, raw, length, result):
+            raise self.plan.vanished("go")
+        self._batches.append(held)
+        return pointer(base + EXTERN + _INSTANCE + 8)
 
     # -- calls between instances ----------------------------------------------------------------
 

@@ -8,6 +8,7 @@ the encoding and the number of code units that it had there.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from aegis.component.traps import trap, unaligned
@@ -16,6 +17,7 @@ __all__ = ["LOADERS", "PLACERS", "RAW_LOADERS", "RAW_PLACERS", "Text", "encode_t
 
 _TAG = 1 << 31
 _MAX_STRING_BYTES = (1 << 31) - 1
+_ASTRAL = re.compile(rb"[\xf0-\xf4]")
 _SHORT = 64
 """Bytes of a string that the cost of the value around it covers."""
 
@@ -28,8 +30,8 @@ def load_utf8(cx: Any, at: int, size: int) -> str:
         view = memory.need(end)
     door = cx.door
     door.bytes_left = left = door.bytes_left - size
-    if left < door.look_at:
-        door.look()
+    if left < door.check_below:
+        door.check()
     if size > _SHORT:
         return _long_utf8(door, view[at:end], size)
     try:
@@ -44,7 +46,8 @@ def _long_utf8(door: Any, view: memoryview, size: int) -> str:
         return str(view, "ascii")
     except UnicodeDecodeError:
         pass
-    door.hold(3 * size)  # one character beyond the first plane makes all of them four bytes wide
+    # One character beyond Latin makes all of them two bytes wide in Python, one beyond the first plane four.
+    door.hold((3 if _ASTRAL.search(view) else 1) * size)
     try:
         return str(view, "utf-8")
     except UnicodeDecodeError:
@@ -121,6 +124,7 @@ def place_utf8(cx: Any, data: bytes) -> tuple[int, int]:
     size = len(data)
     at = cx.realloc(1, size)
     cx.memory.view[at : at + size] = data
+    cx.door.charge(size)
     return at, size
 
 
@@ -134,6 +138,7 @@ def _utf16(cx: Any, text: str, worst: int) -> tuple[int, int]:
     size = len(encoded)
     at = cx.realloc(2, worst)
     cx.memory.view[at : at + size] = encoded
+    cx.door.charge(size)
     if size < worst:
         at = cx.reallocate(at, worst, 2, size)
     return at, size >> 1
@@ -152,6 +157,7 @@ def _latin1_or_utf16(cx: Any, text: str, units: int) -> tuple[int, int]:
         return _inflated(cx, text, at, units)
     size = len(encoded)
     cx.memory.view[at : at + size] = encoded
+    cx.door.charge(size)
     if size < units:
         at = cx.reallocate(at, units, 2, size)
     return at, size
@@ -162,6 +168,7 @@ def _inflated(cx: Any, text: str, at: int, units: int) -> tuple[int, int]:
     worst, size = 2 * units, len(encoded)
     at = cx.reallocate(at, units, 2, worst)
     cx.memory.view[at : at + size] = encoded
+    cx.door.charge(size)
     if size < worst:
         at = cx.reallocate(at, worst, 2, size)
     return at, size >> 1 | _TAG
@@ -212,7 +219,10 @@ def _deflated(cx: Any, value: Text) -> tuple[int, int]:
         cx.memory.view[at : at + len(encoded)] = encoded
         return at, value.units | _TAG
     cx.memory.view[at : at + len(narrow)] = narrow
-    return cx.reallocate(at, len(encoded), 1, len(narrow)), len(narrow)
+    at = cx.reallocate(at, len(encoded), 1, len(narrow))
+    if at & 1:
+        raise unaligned()
+    return at, len(narrow)
 
 
 RAW_PLACERS = {"utf8": _place_raw_utf8, "utf16": _place_raw_utf16, "latin1+utf16": _place_raw_latin1_or_utf16}

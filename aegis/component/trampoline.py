@@ -18,7 +18,7 @@ from struct import Struct
 from struct import error as struct_error
 from typing import Any
 
-from aegis.component.abi import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, flat, has_handles, layout
+from aegis.component.abi import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, flat, has_handles, has_pointers, layout
 from aegis.component.call import has_borrows, numbering
 from aegis.component.fit import Unfit, fit
 from aegis.component.handles import Entry
@@ -37,7 +37,7 @@ from aegis.wit.results import as_result
 from aegis.wit.types import Result, Tuple, WitType
 from aegis.wit.values import Err, Ok
 
-__all__ = ["SLOT_BITS", "Body", "guest_body", "host_body", "native_callback", "refit", "resource_body"]
+__all__ = ["SLOT_BITS", "Body", "guest_body", "host_body", "native_callback", "refit", "refused_body", "resource_body"]
 
 Body = Callable[[Any, int], None]
 """Serves a trampoline: takes the state of the component that calls, and the address of the core values."""
@@ -243,6 +243,8 @@ def _lower_result(function: ImportedFunction, lower: Lower, pointed: bool) -> tu
     lower.uses(refit=_refit(function), settled=_settling(function), fitted=_fitting(function), store_at=store_at)
     if of is None:
         return f"if result is not None: refit(result, door)\n{_IN_TIME}", ""
+    if has_pointers(of):
+        lower.say("door.lower_left = door.lower_limit")
     value = lower.bare_result(of, "result") if isinstance(of, Result) else "result"
     store = ""
     if pointed:
@@ -368,6 +370,11 @@ def body(state, address):
 """
 
 
+def refused_body(state: Any, address: int) -> None:
+    """Trap for a call of an instance's own function, which it lifted and lowered: it was entered before."""
+    raise cannot_enter()
+
+
 def guest_body(lowered: Lowered, context: int, callee: int, entering: tuple[int, ...]) -> Body:
     """Write what a call from one component instance into another does; ``entering`` are the instances it enters."""
     of = lowered.function.type
@@ -378,6 +385,7 @@ def guest_body(lowered: Lowered, context: int, callee: int, entering: tuple[int,
     lower = Lower(lowered.options.encoding, raw=True, numbers=numbered, beside=lift)
     store = ""
     if result is not None:
+        lower.say("door.lower_left = door.lower_limit")
         if pointed:
             lower.packed(result, "result")
             store = f"store_at(cx, ret, {layout(result).align}, block, holes)"

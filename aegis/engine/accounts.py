@@ -21,7 +21,7 @@ from aegis.engine.door import Door
 from aegis.engine.native import lib
 from aegis.engine.threads import where
 from aegis.errors import MemoryExceeded
-from aegis.limits import format_bytes
+from aegis.limits import exceeded
 
 __all__ = ["Account", "available", "install"]
 
@@ -107,9 +107,10 @@ class Account:
         """A refusal costs about what a host call costs, and so there may be as many; then the next tick ends it."""
         self._patience -= 1
         if self._patience < 0 and self._door.stop is None:
+            times = self._door.limits.host_calls or 0
+            after = f" {times:,} times, as often as the guest may call the host"
             self._door.stop = MemoryExceeded(
-                f"the guest asked {self._door.limits.host_calls:,} times for more memory than its limit of "
-                f"{format_bytes(self.limit)} admits, as often as it may call the host",
+                exceeded("memory", self.used, self.limit, after=after),
                 limit="memory", phase="grown", used=self.used, allowed=self.limit,
             )  # fmt: skip
 

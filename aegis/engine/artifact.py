@@ -15,7 +15,7 @@ from aegis.engine.code import Artifact, first_line
 from aegis.engine.config import EngineConfig, engine_for
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
 from aegis.errors import ArtifactError, ArtifactNotFound
-from aegis.limits import Limits, format_bytes
+from aegis.limits import TRUSTED, Limits, exceeded, format_bytes
 from aegis.names import printable
 from aegis.values import FuncType
 from aegis.wasm.admission import bound
@@ -80,11 +80,10 @@ class Module(Artifact):
 
 def admit_size(data: bytes, limits: Limits, what: str) -> None:
     if limits.module_size is not None and len(data) > limits.module_size:
-        least = "at least " if len(data) == limits.module_size + 1 else ""
-        raise ArtifactError(
-            f"{what} has {least}{len(data):,} bytes, more than the limit "
-            f"of {format_bytes(limits.module_size)}; raise it with --module-size if you trust its origin"
-        )
+        size = len(data)
+        unit = "bytes, or more" if size == limits.module_size + 1 else ""  # a file is read no further
+        message = exceeded("module_size", size, limits.module_size, unit=unit, remedy=TRUSTED)
+        raise ArtifactError(f"{what}: {message}")
     if not data:
         raise ArtifactError(f"{what} is empty, not a WebAssembly module")
 

@@ -1,13 +1,14 @@
 """The raw call path from the host into a guest: one closure an export, written for its signature (D4).
 
 A closure does, in this order: is this thread right, is there room to be called back, is the sandbox free,
-arm the deadline, arm the fuel, lower the arguments, call, look at the trap, lift the result. Nothing else
-is on this path.
+start the budget of bytes (where the guest can call the host), arm the deadline, arm the fuel, lower the arguments,
+call, look at the trap, lift the result. Nothing else is on this path.
 """
 
 from __future__ import annotations
 
 import ctypes
+import sys
 import time
 from collections.abc import Callable
 from threading import get_ident, main_thread
@@ -124,6 +125,7 @@ def make(store, frame, failed, arm, Elsewhere, where, ticker, set_fuel, invoke, 
     take, give = store.token.pop, store.token.append
     context, fuel, trapped, trap = store.context, store.fuel, store.trap_pointer, store.trap
     door = store.door
+    begin = door.begin
     func, args, count = frame.func, frame.args, frame.count
     {views}
     def call({params}):
@@ -142,6 +144,7 @@ _OUTER = """
             raise store.busy() from None
         {enter}
         try:
+            {begin}
             if ticker.now != store.armed:
                 arm()
             set_fuel(context, fuel)
@@ -194,7 +197,7 @@ def around(style: int, params: str, inner: str, views: str, scope: dict[str, Any
 
 def passage_names() -> dict[str, Any]:
     """Return the names that the text of a passage uses."""
-    return {"now": time.monotonic, "NEAR": NEAR, "secure": secure}
+    return {"now": time.monotonic, "NEAR": NEAR, "secure": secure, "MAIN_THREAD": _MAIN_THREAD}
 
 
 def around_text(style: int, params: str, inner: str, views: str) -> str:
@@ -207,9 +210,10 @@ def around_text(style: int, params: str, inner: str, views: str) -> str:
         body = "        room()\n        secure()" + inner.replace("\n    ", "\n")
     else:
         body = _OUTER.format(
-            elsewhere=f"get_ident() != {_MAIN_THREAD}" if style == Style.MAIN_ALONE else f"where.mode != {DIRECT}",
+            elsewhere="get_ident() != MAIN_THREAD" if style == Style.MAIN_ALONE else f"where.mode != {DIRECT}",
             room="" if style == Style.MAIN_ALONE else "room()",
             enter=f"where.mode = {NESTED}; store.owner = get_ident()" if nesting else "",
+            begin="begin()" if nesting else "",
             leave=f"where.mode = {DIRECT}; store.owner = 0" if nesting else "",
             inner=inner,
         )
@@ -257,7 +261,12 @@ def _room_inside() -> None:
     try:
         _four()
     except RecursionError:
-        raise StackExhausted("calls between guest and host are nested too deeply", limit="stack") from None
+        most = sys.getrecursionlimit()
+        raise StackExhausted(
+            f"Python's recursion limit exceeded ({most:,}/{most:,} frames) by calls between guest and host inside one "
+            "another: nest fewer, or raise it with sys.setrecursionlimit",
+            limit="stack",
+        ) from None
 
 
 _ROOMS = (None, _one, room_for_callbacks, _room_inside)

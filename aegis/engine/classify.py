@@ -25,7 +25,7 @@ from aegis.errors import (
     OutOfFuel,
     StackExhausted,
 )
-from aegis.limits import Limits, format_bytes
+from aegis.limits import Limits, exceeded
 from aegis.names import printable
 
 __all__ = ["Evidence", "classify", "own_failure", "refused_growth"]
@@ -102,16 +102,14 @@ def _from_code(code: str | None, message: str, frames: tuple[Frame, ...], eviden
     limits = evidence.limits
     match code:
         case "out-of-fuel":
-            return OutOfFuel(
-                f"the guest used up its fuel of {limits.fuel:,}", limit="fuel", used=limits.fuel, allowed=limits.fuel
-            )
+            fuel = limits.fuel or 0
+            return OutOfFuel(exceeded("fuel", fuel, fuel), limit="fuel", used=fuel, allowed=fuel)
         case "interrupt":
             return evidence.door.timeout()
         case "stack-overflow":
             allowed = limits.stack
-            return StackExhausted(
-                f"the guest recursed beyond its stack of {format_bytes(allowed)}", limit="stack", allowed=allowed
-            )
+            message = exceeded("stack", allowed, allowed, after=" by recursion")
+            return StackExhausted(message, limit="stack", used=allowed, allowed=allowed)
         case None:
             return AegisInternalError(f"the engine failed: {printable(message, 400)}")
     return refused_growth(code, evidence) or GuestTrap(
@@ -126,24 +124,18 @@ def refused_growth(code: str, evidence: Evidence) -> AegisError | None:
     limits, account = evidence.limits, evidence.account
     if account is not None:
         if limits.memory is not None and account.refused:
-            return MemoryExceeded(
-                f"the guest was refused {format_bytes(account.refused)} of memory beyond the "
-                f"{format_bytes(account.used)} that it has, by its limit of {format_bytes(limits.memory)}, and trapped",
-                limit="memory", phase="grown", used=account.used, allowed=limits.memory,
-            )  # fmt: skip
+            unit = f"bytes, {account.refused:,} more were refused"
+            return _trapped("memory", account.used, limits.memory, unit)
     elif limits.memory is not None and (used := evidence.memory_full()) is not None:
-        return MemoryExceeded(
-            f"the guest grew its memory to {format_bytes(used)}, all that its limit "
-            f"of {format_bytes(limits.memory)} admits, and trapped",
-            limit="memory", phase="grown", used=used, allowed=limits.memory,
-        )  # fmt: skip
+        return _trapped("memory", used, limits.memory, "bytes, no page more is admitted")
     if limits.table_elements is not None and (used := evidence.table_full()) is not None:
-        return MemoryExceeded(
-            f"the guest grew its tables to {used:,} elements, all that its limit "
-            f"of {limits.table_elements:,} admits, and trapped",
-            limit="table_elements", phase="grown", used=used, allowed=limits.table_elements,
-        )  # fmt: skip
+        return _trapped("table_elements", used, limits.table_elements, "elements, no more are admitted")
     return None
+
+
+def _trapped(limit: str, used: int, allowed: int, unit: str) -> MemoryExceeded:
+    message = exceeded(limit, used, allowed, unit=unit, after=" and the guest trapped")
+    return MemoryExceeded(message, limit=limit, phase="grown", used=used, allowed=allowed)
 
 
 def _where(frames: tuple[Frame, ...]) -> str:

@@ -18,15 +18,17 @@ from contextlib import suppress
 from typing import Any
 
 from aegis.descriptors import standard_reserved
-from aegis.errors import AegisError, Cancelled, DeadlineExceeded, QuotaExceeded
-from aegis.limits import Limits, format_seconds
+from aegis.errors import AegisError, CallError, Cancelled, DeadlineExceeded, QuotaExceeded
+from aegis.limits import Limits, exceeded
 from aegis.values import Decision
 
 __all__ = ["Door"]
 
 _UNLIMITED = 1 << 62
-_LOOK = 1 << 17
-"""Bytes that may be copied between two looks at the deadline: some hundred microseconds of converting."""
+_DEADLINE_CHECK_BYTES = 1 << 17
+"""Bytes that may be copied between two checks of the deadline: some hundred microseconds of converting."""
+_MEMORY_BYTES = 1 << 32
+"""Bytes of the largest linear memory."""
 _waking = threading.Lock()
 """Held while a wake-up pipe is made, written or closed: a descriptor that was closed may be somebody else's."""
 
@@ -34,7 +36,9 @@ _waking = threading.Lock()
 def _renew() -> None:
     """In a forked child: nobody is left to release what another thread held."""
     global _waking
-    _waking = threading.Lock()
+    _MEMORY_BYTES = 1 << 32
+"""Bytes of the largest linear memory."""
+_waking = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -46,12 +50,15 @@ MOST_REFUSED = 16
 
 
 class Door:
-    """One sandbox's side of every host call. It implements :class:`aegis.values.CallScope`."""
+    """One sandbox's side of every host call. It implements :class:`aegis.values.CallScope`.
+
+    Two budgets are in bytes. ``host_bytes`` is for one call of the embedder's: :meth:`begin` starts it anew, the calls
+    inside it share it, and :meth:`charge` takes from it. ``value_bytes`` is for one value, the arguments of one call
+    together or its result: ``door.value_left = door.value_limit`` starts it anew, and :meth:`hold` takes from it.
+    """
 
     # Class attributes are the state of a new door: making one stores only what differs.
     bytes_in = bytes_out = denials = 0
-    look_at = _UNLIMITED
-    """When so few bytes are left, it is time to look at the time."""
     deadline = math.inf
     left = 0.0
     """When the guest last returned to its caller (``time.monotonic``)."""
@@ -83,7 +90,23 @@ class Door:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.calls_left = _UNLIMITED if limits.host_calls is None else limits.host_calls
-        self.bytes_left = _UNLIMITED if limits.host_bytes is None else limits.host_bytes
+        self.bytes_limit = _UNLIMITED if limits.host_bytes is None else limits.host_bytes
+        self.value_limit = _UNLIMITED if limits.value_bytes is None else limits.value_bytes
+        self.lower_left = self.lower_limit = _MEMORY_BYTES if limits.memory is None else limits.memory
+        """Bytes that the value being lowered may still take in the guest's memory."""
+        self.first_check = max(self.bytes_limit - _DEADLINE_CHECK_BYTES, 0)
+        self.bytes_left, self.check_below = self.bytes_limit, self.first_check
+        """Bytes that may still be copied in this call; the deadline is checked once fewer than the latter are left."""
+        self.value_left = self.value_limit
+        """Bytes that the value being converted may still make the host hold."""
+
+    def begin(self) -> None:
+        """Start the budget of a call that the embedder makes; a call inside a host function shares it.
+
+        A guest without host functions copies nothing, and its calls need not do this.
+        """
+        self.bytes_left = self.bytes_limit
+        self.check_below = self.first_check
 
     # -- what ends a call ----------------------------------------------------------------------
 
@@ -118,67 +141,63 @@ class Door:
     def timeout(self) -> DeadlineExceeded:
         allowed = self.limits.timeout or 0.0
         inside = f" in the host call {self.serving}" if self.serving else ""
-        return DeadlineExceeded(
-            f"the call reached its deadline of {format_seconds(allowed)}{inside}", limit="timeout", allowed=allowed
-        )
+        message = exceeded("timeout", allowed, allowed, after=inside)
+        return DeadlineExceeded(message, limit="timeout", used=allowed, allowed=allowed)
 
     def refused_call(self) -> AegisError:
         """Return why this host call may not happen."""
         reason = self.overdue()
-        if reason is not None:
-            return reason
-        allowed = self.limits.host_calls
-        return QuotaExceeded(
-            f"the guest made {allowed:,} host calls, all it may", limit="host_calls", used=allowed, allowed=allowed
-        )
+        return reason if reason is not None else self._quota("host_calls", self.limits.host_calls or 0)
+
+    def _quota(self, name: str, used: int) -> QuotaExceeded:
+        allowed: int | None = getattr(self.limits, name)
+        return QuotaExceeded(exceeded(name, used, allowed), limit=name, used=used, allowed=allowed)
 
     def charge(self, count: int) -> None:
-        """Take ``count`` bytes from what may be copied between guest and host; now and then look at the time."""
+        """Take ``count`` bytes from what may be copied in this call; now and then check the deadline."""
         self.bytes_left = left = self.bytes_left - count
-        if left < self.look_at:
-            self._look()
+        if left < self.check_below:
+            self.check()
 
-    def afford(self, count: int) -> None:
-        """Refuse what would take ``count`` bytes of the host's memory if that is more than may still be copied."""
-        if count > self.bytes_left:
-            self.charge(count)
-
-    value_left = value_limit = _UNLIMITED
-    lower_left = _UNLIMITED
-
-    def begin(self) -> None: ...
-
-    def hold(self, count: int) -> None:
-        self.value_left -= count
-
-    def lower(self, count: int) -> None: ...
-
-    def look_at_time(self) -> None:
+    def check(self) -> None:
+        """Copying much takes long, and no epoch stops it."""
+        if self.bytes_left < 0:
+            raise self.overdrawn()
+        self.check_below = max(self.bytes_left - _DEADLINE_CHECK_BYTES, 0)
         reason = self.overdue()
         if reason is not None:
             raise reason
 
-    def look(self) -> None:
-        self._look()
+    def lower(self, count: int) -> None:
+        """Reject an argument or result of more bytes than the guest's memory may have; nothing is allocated for it."""
+        self.lower_left = left = self.lower_left - count
+        if left < 0:
+            used, allowed = self.lower_limit - left, self.lower_limit
+            raise CallError(
+                f"the value is larger than the guest's memory may be ({used:,}/{allowed:,} bytes): "
+                "raise it with memory or --memory-limit"
+            )
 
-    def _look(self) -> None:
-        """Copying much takes long, and no epoch stops it."""
-        if self.bytes_left < 0:
-            raise self.overdrawn()
-        self.look_at = max(self.bytes_left - _LOOK, 0)
+    def check_time(self) -> None:
+        """Raise if the call must end now: converting much takes long, and no epoch stops it."""
         reason = self.overdue()
         if reason is not None:
             raise reason
 
     def overdrawn(self) -> QuotaExceeded:
         """Return why no more bytes may be copied; what the last copy wanted is given back."""
-        allowed = self.limits.host_bytes
-        used = (allowed or 0) - self.bytes_left
+        used = self.bytes_limit - self.bytes_left
         self.bytes_left = 0
-        return QuotaExceeded(
-            f"the guest copied {allowed:,} bytes through host calls, all it may",
-            limit="host_bytes", used=used, allowed=allowed,
-        )  # fmt: skip
+        return self._quota("host_bytes", used)
+
+    def hold(self, count: int) -> None:
+        """Take ``count`` bytes from what the value being converted may make the host hold; before they are allocated.
+
+        Raise ``QuotaExceeded`` when that is more than ``value_bytes`` with what it holds already.
+        """
+        self.value_left = left = self.value_left - count
+        if left < 0:
+            raise self._quota("value_bytes", self.value_limit - left)
 
     # -- CallScope ------------------------------------------------------------------------------
 

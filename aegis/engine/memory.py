@@ -26,8 +26,8 @@ _EMPTY = memoryview(b"")
 class LinearMemory:
     """One memory of a live instance; offsets and lengths in bytes.
 
-    It implements :class:`aegis.values.GuestMemory`. Copies are charged to ``host_bytes`` when a
-    ``door`` is given; an embedder's own reading between calls is not.
+    It implements :class:`aegis.values.GuestMemory`. Where a ``door`` is given, copies are charged to ``host_bytes``,
+    and one read is one value, which ``value_bytes`` bounds; an embedder's own reading and writing is neither.
     """
 
     _view: memoryview | None = _EMPTY
@@ -75,6 +75,9 @@ class LinearMemory:
         memory = self._range(offset, length)
         door = self._door
         if door is not None:
+            if length > door.value_limit:
+                door.value_left = door.value_limit
+                door.hold(length)
             door.charge(length)
             door.bytes_in += length
         return memory[offset : offset + length].tobytes()

@@ -332,4 +332,4 @@ def view(address: int, size: int) -> memoryview:
     """Return a writable view of exactly ``size`` bytes of native memory at ``address``."""
     if not address and size:
         raise AegisInternalError("the engine gave a null pointer")
-    return memoryview((c_char * size).from_address(address)).cast("B")
+    return memoryview(windows[size](address)).cast("B")

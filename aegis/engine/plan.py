@@ -72,9 +72,13 @@ class BasePlan:
         self.calls_python = self.counted
         """Whether Python runs during calls even of a guest without host functions."""
 
+    own_instances = 0
+    """Instances of modules of ours that a store may make besides those of the guest."""
+
     def _limiter(self) -> tuple[Any, ...]:
         limits = self.limits
-        caps = (self.memory_cap, self.table_cap, limits.instances, limits.tables, limits.memories)
+        instances = None if limits.instances is None else limits.instances + self.own_instances
+        caps = (self.memory_cap, self.table_cap, instances, limits.tables, limits.memories)
         return tuple(number(-1 if cap is None else cap) for cap in caps)
 
 

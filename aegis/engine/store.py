@@ -25,7 +25,7 @@ from aegis.engine.threads import DIRECT, MAIN, NESTED, where
 from aegis.engine.ticker import TICK, ticker
 from aegis.engine.trampoline import free_slots, host_callback, slots, take_slot
 from aegis.errors import AegisInternalError, HostError, MemoryExceeded, SandboxStateError
-from aegis.limits import format_bytes
+from aegis.limits import exceeded
 from aegis.names import printable
 from aegis.values import FuncType, HostFunction
 from aegis.wasm.binary import PAGE, GlobalType
@@ -263,12 +263,8 @@ class Store:
             if "maximum concurrent" in message:
                 raise PoolExhausted
             if "memory" in message or "resource limit" in message or "mmap" in message:
-                return MemoryExceeded(
-                    f"the module does not fit its limits: {printable(message)}",
-                    limit="memory",
-                    phase="initial",
-                    allowed=self.plan.limits.memory,
-                )
+                used = sum(memory.minimum for memory in self.plan.artifact.info.memories) * PAGE
+                return self._starved(used, printable(message))
             return AegisInternalError(f"instantiation failed: {printable(message, 400)}")
         return self.failed(error)
 
@@ -276,12 +272,20 @@ class Store:
         """Say which memory could not be made, after those before it."""
         take_error(error)
         wanted, limit = account.used + account.unfit, self.plan.limits.memory
-        what = f"the {self.plan.artifact.kind}'s memories, {format_bytes(wanted)} at its start,"
         if account.starved:
-            text = f"{what} do not fit this process: the system gives it no more address space"
-        else:
-            text = f"{what} exceed the limit of {format_bytes(limit or 0)}"
+            return self._starved(wanted, "the system has no address space left")
+        text = exceeded("memory", wanted, limit, unit=f"bytes that the {self.plan.artifact.kind} begins with")
         return MemoryExceeded(text, limit="memory", phase="initial", used=wanted, allowed=limit)
+
+    def _starved(self, used: int, reason: str) -> MemoryExceeded:
+        """The limit admits what the process cannot have."""
+        limit, kind = self.plan.limits.memory, self.plan.artifact.kind
+        allowed = "no limit" if limit is None else f"{limit:,}"
+        text = (
+            f"the process cannot have the memory that the {kind} begins with ({used:,}/{allowed} bytes), although "
+            f"memory and --memory-limit admit it: give the process more memory ({reason})"
+        )
+        return MemoryExceeded(text, limit="memory", phase="initial", used=used, allowed=limit)
 
     def take_token(self) -> bool:
         """Take the token, so that nobody enters until it is given back, if ever; tell whether it was free."""

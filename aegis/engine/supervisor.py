@@ -10,7 +10,7 @@ from typing import Any
 from aegis.engine.door import Door
 from aegis.engine.threads import Job, run_on_guest_thread
 from aegis.errors import DeadlineExceeded
-from aegis.limits import format_seconds
+from aegis.limits import exceeded
 from aegis.names import printable
 
 __all__ = ["GRACE", "Abandoned", "abandoned", "host_function", "spans", "supervise"]
@@ -69,12 +69,9 @@ def spans(job: Job, cancel: Callable[[], None]) -> Iterator[float]:
 def abandoned(door: Door, where: str | None) -> Abandoned:
     """Return why a call was given up: it is past its deadline, and ``where`` does not return."""
     allowed = door.limits.timeout or 0.0
-    inside = f": the host function {printable(where)} does not return" if where else ""
-    return Abandoned(
-        f"the call reached its deadline of {format_seconds(allowed)}{inside}; its sandbox is abandoned",
-        limit="timeout",
-        allowed=allowed,
-    )
+    inside = f", the host function {printable(where)} does not return" if where else ""
+    message = exceeded("timeout", allowed, allowed, after=f"{inside}; its sandbox is abandoned")
+    return Abandoned(message, limit="timeout", used=allowed, allowed=allowed)
 
 
 def host_function(thread: int) -> str | None:

@@ -19,7 +19,7 @@ from aegis.errors import QuotaExceeded
 from aegis.host.beneath import Place, locate
 from aegis.host.moves import climbs, refuse_moving, refuse_second_name
 from aegis.host.utime import set_times
-from aegis.limits import format_bytes
+from aegis.limits import exceeded
 
 __all__ = ["STATE_TREES", "Directory", "DiskQuota", "Opened", "is_state"]
 
@@ -46,9 +46,8 @@ class DiskQuota:
         used = self.used + count
         if self.allowed is not None and used > self.allowed:
             raise QuotaExceeded(
-                f"the guest would write more than {format_bytes(self.allowed)} to disk, all it may",
-                limit="disk_written", used=used, allowed=self.allowed,
-            )  # fmt: skip
+                exceeded("disk_written", used, self.allowed), limit="disk_written", used=used, allowed=self.allowed
+            )
         self.used = used
 
 

@@ -89,7 +89,7 @@ class Grants:
     @cached_property
     def holdings(self) -> Holdings:
         """What may be kept for the guest from call to call."""
-        return Holdings(self.policy.limits.host_bytes)
+        return Holdings(self.policy.limits.value_bytes)
 
     @cached_property
     def network(self) -> Network:

@@ -5,23 +5,23 @@ What a guest makes the host hold, and who bounds it (limits in ``code``):
 ==============================================  ====================================================================
 what                                            bound
 ==============================================  ====================================================================
-arguments and results of a call, both ways      ``host_bytes``: a list's elements with all their parts, before they
+arguments and results of a call, both ways      ``value_bytes``: a list's elements with all their parts, before they
                                                 are made; long ones in pieces, with a look at the deadline
-copies by preview 1 and :class:`aegis.Caller`   ``host_bytes``, before they are made
+one read by preview 1 or :class:`aegis.Caller`  ``value_bytes``; what preview 1 writes passes in pieces of 1 MiB
 handles                                         ``handles``, the host's and the guest's together
-listings of directories, open or streamed       ``host_bytes`` at once (here), ``open_files`` in number
-files that were seen: numbers, new times        ``host_bytes`` at once (here): 150 to 900 bytes each
-bodies gathered before their request is sent    ``host_bytes`` at once (here), 64 KiB each
+listings of directories, open or streamed       ``value_bytes`` at once (here), ``open_files`` in number
+files that were seen: numbers, new times        ``value_bytes`` at once (here): 150 to 900 bytes each
+bodies gathered before their request is sent    ``value_bytes`` at once (here), 64 KiB each
 HTTP exchanges under way                        ``http_requests``, and 64 KiB each way of each
 responses that came, and were not read          ``connections`` and ``network_bytes``: 64 KiB of body, and fields
 HTTP fields                                     ``http_fields``, ``http_field_bytes`` of a message; what a guest gave
-                                                of them came through ``host_bytes``, copies share it
+                                                of them were values, copies share them
 TCP                                             ``sockets``: 64 KiB unsent of each
 datagrams                                       16 of 64 KiB in a call, none kept
 names being looked up, and their addresses      ``sockets``, ``resolver_answers``
 captured output                                 ``stdout``, ``stderr``
-log lines                                       4,096 characters each; the text came through ``host_bytes``
-random bytes                                    ``host_bytes``, in pieces of 64 KiB
+log lines                                       4,096 characters each; the text was a value
+random bytes                                    ``value_bytes``, in pieces of 64 KiB
 polls                                           65,536 subscriptions; pollables are handles
 error messages, traps, frames                   cut: 32 frames of 80 characters, texts of 200 to 400
 linear memory, tables                           ``memory``, ``table_elements`` (:mod:`aegis.wasm.fit`, ``accounts``)
@@ -31,7 +31,7 @@ linear memory, tables                           ``memory``, ``table_elements`` (
 from __future__ import annotations
 
 from aegis.errors import QuotaExceeded
-from aegis.limits import format_bytes
+from aegis.limits import exceeded
 
 __all__ = ["Holding", "Holdings"]
 
@@ -61,10 +61,8 @@ class Holding:
         owner = self._owner
         used = owner.used + count
         if owner.allowed is not None and used > owner.allowed:
-            raise QuotaExceeded(
-                f"the guest would have the host keep more than {format_bytes(owner.allowed)} for it, all it may",
-                limit="host_bytes", used=used, allowed=owner.allowed,
-            )  # fmt: skip
+            message = exceeded("value_bytes", used, owner.allowed, unit="bytes kept for the guest")
+            raise QuotaExceeded(message, limit="value_bytes", used=used, allowed=owner.allowed)
         owner.used = used
         self._count += count
 

@@ -19,7 +19,7 @@ from aegis.errors import QuotaExceeded
 from aegis.host.judge import ANSWERS_JUDGED, NetworkJudge
 from aegis.host.nowhere import Nowhere
 from aegis.host.resolving import Resolver, resolvers, system_resolver
-from aegis.limits import Limits, format_bytes
+from aegis.limits import Limits, exceeded
 from aegis.policy.network import NetworkCapability, NetworkVerdict
 from aegis.values import CallScope, Decision
 
@@ -203,20 +203,16 @@ class Network:
         self._connections += 1
         limit = self.limits.connections
         if limit is not None and self._connections > limit:
-            raise QuotaExceeded(
-                f"the guest made {limit:,} connections, all it may",
-                limit="connections", used=self._connections, allowed=limit,
-            )  # fmt: skip
+            used = self._connections
+            raise QuotaExceeded(exceeded("connections", used, limit), limit="connections", used=used, allowed=limit)
 
     def charge(self, count: int) -> None:
         """Count bytes that went over the network; raise ``QuotaExceeded`` when those are too many."""
         self._bytes += count
         limit = self.limits.network_bytes
         if limit is not None and self._bytes > limit:
-            raise QuotaExceeded(
-                f"the guest sent and received more than {format_bytes(limit)}, all it may",
-                limit="network_bytes", used=self._bytes, allowed=limit,
-            )  # fmt: skip
+            used = self._bytes
+            raise QuotaExceeded(exceeded("network_bytes", used, limit), limit="network_bytes", used=used, allowed=limit)
 
     def close(self) -> None:
         """Close everything."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from aegis.descriptors import can_read, can_write, inherited, is_socket, unblocked
 from aegis.errors import OutputExceeded, PolicyError
-from aegis.limits import Limits, format_bytes
+from aegis.limits import Limits, exceeded
 from aegis.names import quoted
 from aegis.policy import StdioCapability
 from aegis.values import CallScope
@@ -99,11 +99,8 @@ class Output:
         count = self._deliver(taken)
         self.written += count
         if room < len(data):
-            assert self.limit is not None
-            raise OutputExceeded(
-                f"the guest wrote more than {format_bytes(self.limit)} to {self.name}, all it may",
-                limit=self.name, used=self.written + len(data) - count, allowed=self.limit,
-            )  # fmt: skip
+            used = self.written + len(data) - count
+            raise OutputExceeded(exceeded(self.name, used, self.limit), limit=self.name, used=used, allowed=self.limit)
         return count
 
     def _deliver(self, data: bytes) -> int:

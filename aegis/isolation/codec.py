@@ -3,6 +3,9 @@
 Packing takes what lowering takes in process without a second look (:mod:`aegis.engine.convert.lower`), so a value
 means the same in both tiers. Of a primitive it checks the class only: the range is checked where it is unpacked.
 Unpacking believes nothing: what came from a worker is of its type, or it is no answer.
+
+Both count what Python needs for the value (:mod:`aegis.wit.sizes`) against ``value_bytes`` before they make it: the
+sender, so that nothing is sent which the receiver could not hold, and the receiver, for a worker may not count.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from aegis.isolation.wire import Broken
 from aegis.limits import Limits
 from aegis.wit.images import nullable
 from aegis.wit.naming import snake
+from aegis.wit.sizes import ERR_BYTES, OK_BYTES, SOME_BYTES, case_bytes, element_bytes, fixed_bytes
 from aegis.wit.types import (
     Borrow,
     Enum,
@@ -38,12 +42,12 @@ __all__ = ["Handles", "Signature", "is_single", "message_budget", "packer", "unp
 
 Convert = Callable[[Any], Any]
 _PLAIN_FACTOR = 3
-"""Plain data takes up to so many times what ``host_bytes`` was charged for the same value in the worker: an option of a
-byte is charged a slot of 32 bytes there, and is a list of one here."""
+"""Plain data takes up to so many times what its value takes: a case of an enum is a reference to an object that is
+there already, and an integer here."""
 _ENVELOPE_BYTES = 1 << 20
 """What a message may take beside the values of a call: its account, names, an error."""
 _UNLIMITED_BYTES = 2 << 30
-"""What a message may take where the embedder lifted ``host_bytes``."""
+"""What a message may take where the embedder lifted ``value_bytes``."""
 _SINGLE = Struct("<f")
 _CLASSES: dict[str, type] = {"bool": bool, "f32": float, "f64": float, "char": str, "string": str}
 """The class of a primitive's values; of all others it is ``int``."""
@@ -62,35 +66,57 @@ class Handles(Protocol):
         ...
 
 
+class Budget(Protocol):
+    """What counts the bytes of a value: a sandbox's door."""
+
+    value_left: int
+    value_limit: int
+
+    def hold(self, count: int) -> None:
+        """Count bytes about to be allocated; raise ``QuotaExceeded`` when the value takes too many."""
+        ...
+
+
 def message_budget(limits: Limits, more: int = 0) -> int:
     """Return how many bytes of the parent's memory one message of a worker may take, ``more`` for what was asked."""
-    if limits.host_bytes is None:
+    if limits.value_bytes is None:
         return _UNLIMITED_BYTES + more
-    return _PLAIN_FACTOR * limits.host_bytes + _ENVELOPE_BYTES + more
+    return _PLAIN_FACTOR * limits.value_bytes + _ENVELOPE_BYTES + more
 
 
 class Signature:
     """How the values of one function pass: its parameters together, and its result.
 
-    A function's ``result`` passes as ``[0, good]`` or ``[1, declared error]``.
+    A function's ``result`` passes as ``[0, good]`` or ``[1, declared error]``. The parameters together are one value
+    for ``budget``, and the result is one.
     """
 
     __slots__ = ("function", "pack", "pack_result", "unpack", "unpack_result")
 
-    def __init__(self, function: Function, handles: Handles) -> None:
+    def __init__(self, function: Function, handles: Handles, budget: Budget) -> None:
         self.function = function
         types = [of for _, of in function.params]
-        packs = [packer(of, handles) for of in types]
-        unpacks = [unpacker(of, handles) for of in types]
-        self.pack: Callable[[Any], list[Any]] = lambda values: [
-            p(value) for p, value in zip(packs, values, strict=True)
-        ]
-        self.unpack: Callable[[Any], list[Any]] = lambda values: [
-            u(value) for u, value in zip(unpacks, _items(values, len(unpacks)), strict=True)
-        ]
+        packs = [packer(of, handles, budget) for of in types]
+        unpacks = [unpacker(of, handles, budget) for of in types]
         of = function.result
-        self.pack_result: Convert = _pack_none if of is None else packer(of, handles)
-        self.unpack_result: Convert = _no_value if of is None else unpacker(of, handles)
+        self.pack: Callable[[Any], list[Any]] = _one_value(
+            budget, lambda values: [p(value) for p, value in zip(packs, values, strict=True)]
+        )
+        self.unpack: Callable[[Any], list[Any]] = _one_value(
+            budget, lambda values: [u(v) for u, v in zip(unpacks, _items(values, len(unpacks)), strict=True)]
+        )
+        self.pack_result = _pack_none if of is None else _one_value(budget, packer(of, handles, budget))
+        self.unpack_result = _no_value if of is None else _one_value(budget, unpacker(of, handles, budget))
+
+
+def _one_value(budget: Budget, convert: Convert) -> Convert:
+    """Return what converts with all that one value may take."""
+
+    def whole(value: Any) -> Any:
+        budget.value_left = budget.value_limit
+        return convert(value)
+
+    return whole
 
 
 def _pack_none(value: Any) -> None:
@@ -106,33 +132,33 @@ def _no_value(value: Any) -> None:
 # -- packing ----------------------------------------------------------------------------------------
 
 
-def packer(of: WitType, handles: Handles) -> Convert:
+def packer(of: WitType, handles: Handles, budget: Budget) -> Convert:
     """Return the function that turns a value into plain data.
 
-    It raises ``Unfit``, or an error of Python's own, for a value of another shape.
+    It raises ``Unfit``, or an error of Python's own, for a value of another shape. What a value of the type takes
+    whatever it is, is counted by what the value is a part of.
     """
     match of:
+        case "string":
+            return _pack_text(budget)
         case str():
             return _pack_primitive(of)
         case List("u8"):
-            return _pack_bytes
-        case List(str(element)):
-            return _pack_primitives(element)
+            return _pack_bytes(budget)
         case List(element):
-            inner = packer(element, handles)
-            return lambda values: [inner(value) for value in as_list(values)]
+            return _pack_list(element, packer(element, handles, budget), budget)
         case Tuple(elements):
-            parts = [packer(e, handles) for e in elements]
+            parts = [packer(e, handles, budget) for e in elements]
             return lambda values: [p(v) for p, v in zip(parts, as_tuple(values), strict=True)]
         case Option(element):
-            return _pack_option(packer(element, handles), nullable(element))
+            return _pack_option(element, packer(element, handles, budget), budget)
         case Result():
-            return _pack_result(of, handles)
+            return _pack_result(of, handles, budget)
         case Record():
-            fields = [(snake(name), packer(t, handles)) for name, t in of.fields]
+            fields = [(snake(name), packer(t, handles, budget)) for name, t in of.fields]
             return lambda value: [p(getattr(value, name)) for name, p in fields]
         case Variant():
-            return _pack_variant(of, handles)
+            return _pack_variant(of, handles, budget)
         case Enum():
             return _pack_enum(of)
         case Flags():
@@ -158,24 +184,54 @@ def _pack_primitive(of: str) -> Convert:
     return pack
 
 
-def _pack_primitives(of: str) -> Convert:
-    """Return the function that packs a list of primitives: unchanged, if all items are of the right class."""
-    kinds = {_CLASSES.get(of, int)}
-    each = _pack_primitive(of)
-
-    def pack(values: Any) -> Any:
-        items = as_list(values)
-        return items if of != "f32" and kinds.issuperset(map(type, items)) else [each(item) for item in items]
+def _pack_text(budget: Budget) -> Convert:
+    def pack(value: Any) -> str:
+        if value.__class__ is not str:
+            raise Unfit
+        budget.hold(_content_bytes(value))
+        return value
 
     return pack
 
 
-def _pack_bytes(value: Any) -> Any:
-    if value.__class__ is bytes or value.__class__ is bytearray:
+def _content_bytes(text: str) -> int:
+    """Return what the characters of a text take: all are as wide as the widest."""
+    return len(text) if text.isascii() else str.__sizeof__(text)
+
+
+def _pack_list(of: WitType, each: Convert, budget: Budget) -> Convert:
+    """Return the function that packs a list: unchanged, if all items are primitives of the right class."""
+    size = element_bytes(of)
+    kinds = {_CLASSES.get(of, int)} if isinstance(of, str) and of != "f32" else set()
+
+    def pack(values: Any) -> Any:
+        items = as_list(values)
+        budget.hold(len(items) * size)
+        if not kinds.issuperset(map(type, items)):
+            return [each(item) for item in items]
+        if of == "string":
+            budget.hold(sum(map(_content_bytes, items)))
+        return items
+
+    return pack
+
+
+def _pack_bytes(budget: Budget) -> Convert:
+    def pack(value: Any) -> Any:
+        if not _is_flat(value):
+            if hasattr(value, "__len__"):
+                budget.hold(len(value))
+            return octets(value)
+        budget.hold(len(value))
         return value
-    if value.__class__ is memoryview and value.format == "B" and value.ndim == 1 and value.contiguous:
-        return value
-    return octets(value)
+
+    return pack
+
+
+def _is_flat(value: Any) -> bool:
+    if value.__class__ is memoryview:
+        return value.format == "B" and value.ndim == 1 and bool(value.contiguous)
+    return value.__class__ is bytes or value.__class__ is bytearray
 
 
 def _pack_enum(of: Enum) -> Convert:
@@ -195,42 +251,54 @@ def _pack_flags(of: Flags) -> Convert:
     return pack
 
 
-def _pack_option(inner: Convert, wrapped: bool) -> Convert:
-    if not wrapped:
-        return lambda value: None if value is None else [inner(value)]
+def _pack_option(of: WitType, inner: Convert, budget: Budget) -> Convert:
+    size, wrapped = SOME_BYTES + fixed_bytes(of), nullable(of)
 
     def pack(value: Any) -> Any:
         if value is None:
             return None
-        if value.__class__ is not Some:
-            raise Unfit
-        return [inner(value.value)]
+        if wrapped:
+            if value.__class__ is not Some:
+                raise Unfit
+            value = value.value
+        budget.hold(size)
+        return [inner(value)]
 
     return pack
 
 
-def _pack_result(of: Result, handles: Handles) -> Convert:
-    good = _pack_none if of.ok is None else packer(of.ok, handles)
-    bad = _pack_none if of.err is None else packer(of.err, handles)
+def _pack_result(of: Result, handles: Handles, budget: Budget) -> Convert:
+    ok_bytes, err_bytes = _result_bytes(of)
+    good = _pack_none if of.ok is None else packer(of.ok, handles, budget)
+    bad = _pack_none if of.err is None else packer(of.err, handles, budget)
 
     def pack(value: Any) -> list[Any]:
         if value.__class__ is Ok:
+            budget.hold(ok_bytes)
             return [0, good(value.value)]
         if isinstance(value, Err):
+            budget.hold(err_bytes)
             return [1, bad(value.value)]
         raise Unfit
 
     return pack
 
 
-def _pack_variant(of: Variant, handles: Handles) -> Convert:
+def _result_bytes(of: Result) -> tuple[int, int]:
+    """Return what the good case and the bad case take."""
+    ok, err = (0 if payload is None else fixed_bytes(payload) for payload in (of.ok, of.err))
+    return OK_BYTES + ok, ERR_BYTES + err
+
+
+def _pack_variant(of: Variant, handles: Handles, budget: Budget) -> Convert:
     cases = {
-        cls: (n, None if payload is None else packer(payload, handles))
+        cls: (n, case_bytes(payload), None if payload is None else packer(payload, handles, budget))
         for n, (cls, (_, payload)) in enumerate(zip(of.python or (), of.cases, strict=True))
     }
 
     def pack(value: Any) -> list[Any]:
-        number, inner = cases[value.__class__]
+        number, size, inner = cases[value.__class__]
+        budget.hold(size)
         return [number] if inner is None else [number, inner(value.value)]
 
     return pack
@@ -239,27 +307,28 @@ def _pack_variant(of: Variant, handles: Handles) -> Convert:
 # -- unpacking --------------------------------------------------------------------------------------
 
 
-def unpacker(of: WitType, handles: Handles) -> Convert:
+def unpacker(of: WitType, handles: Handles, budget: Budget) -> Convert:
     """Return what makes a value of plain data; it raises :class:`Broken` for what is not of the type."""
     match of:
+        case "string":
+            return _unpack_string(budget)
         case str():
             return _unpack_primitive(of)
         case List("u8"):
-            return _unpack_bytes
+            return _unpack_bytes(budget)
         case List(element):
-            inner = unpacker(element, handles)
-            return lambda data: [inner(item) for item in _items(data)]
+            return _unpack_list(element, unpacker(element, handles, budget), budget)
         case Tuple(elements):
-            parts = [unpacker(e, handles) for e in elements]
+            parts = [unpacker(e, handles, budget) for e in elements]
             return lambda data: tuple(p(item) for p, item in zip(parts, _items(data, len(parts)), strict=True))
         case Option(element):
-            return _unpack_option(unpacker(element, handles), nullable(element))
+            return _unpack_option(element, unpacker(element, handles, budget), budget)
         case Result():
-            return _unpack_result(of, handles)
+            return _unpack_result(of, handles, budget)
         case Record():
-            return _unpack_record(of, handles)
+            return _unpack_record(of, handles, budget)
         case Variant():
-            return _unpack_variant(of, handles)
+            return _unpack_variant(of, handles, budget)
         case Enum():
             return _unpack_enum(of)
         case Flags():
@@ -288,8 +357,8 @@ def _unpack_primitive(of: str) -> Convert:
     if bits is not None:
         low, above = (0, 1 << bits) if of[0] == "u" else (-(1 << (bits - 1)), 1 << (bits - 1))
         return lambda data: _whole(data, low, above)
-    if of in ("string", "char"):
-        return _unpack_char if of == "char" else _unpack_text
+    if of == "char":
+        return _unpack_char
     kind: Any = {"bool": bool}.get(of, float)
 
     def unpack(data: Any) -> Any:
@@ -306,6 +375,26 @@ def is_single(value: float) -> bool:
         return value != value or _SINGLE.unpack(_SINGLE.pack(value))[0] == value
     except OverflowError:
         return False
+
+
+def _unpack_list(of: WitType, each: Convert, budget: Budget) -> Convert:
+    size = element_bytes(of)
+
+    def unpack(data: Any) -> list[Any]:
+        items = _items(data)
+        budget.hold(len(items) * size)
+        return [each(item) for item in items]
+
+    return unpack
+
+
+def _unpack_string(budget: Budget) -> Convert:
+    def unpack(data: Any) -> str:
+        text = _unpack_text(data)
+        budget.hold(_content_bytes(text))
+        return text
+
+    return unpack
 
 
 def _unpack_text(data: Any) -> str:
@@ -329,49 +418,63 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _unpack_bytes(data: Any) -> Any:
-    if data.__class__ is not bytes and data.__class__ is not memoryview:
-        raise Broken("something other than the bytes that were due")
-    return data
+def _unpack_bytes(budget: Budget) -> Convert:
+    def unpack(data: Any) -> Any:
+        if data.__class__ is not bytes and data.__class__ is not memoryview:
+            raise Broken("something other than the bytes that were due")
+        budget.hold(len(data))
+        return data
+
+    return unpack
 
 
-def _unpack_option(inner: Convert, wrapped: bool) -> Convert:
+def _unpack_option(of: WitType, inner: Convert, budget: Budget) -> Convert:
+    size, wrapped = SOME_BYTES + fixed_bytes(of), nullable(of)
+
     def unpack(data: Any) -> Any:
         if data is None:
             return None
-        value = inner(_items(data, 1)[0])
+        item = _items(data, 1)[0]
+        budget.hold(size)
+        value = inner(item)
         return Some(value) if wrapped else value
 
     return unpack
 
 
-def _unpack_result(of: Result, handles: Handles) -> Convert:
-    good = _no_value if of.ok is None else unpacker(of.ok, handles)
-    bad = _no_value if of.err is None else unpacker(of.err, handles)
+def _unpack_result(of: Result, handles: Handles, budget: Budget) -> Convert:
+    ok_bytes, err_bytes = _result_bytes(of)
+    good = _no_value if of.ok is None else unpacker(of.ok, handles, budget)
+    bad = _no_value if of.err is None else unpacker(of.err, handles, budget)
 
     def unpack(data: Any) -> Any:
         which, value = _items(data, 2)
-        return Err(bad(value)) if _whole(which, 0, 2) else Ok(good(value))
+        if _whole(which, 0, 2):
+            budget.hold(err_bytes)
+            return Err(bad(value))
+        budget.hold(ok_bytes)
+        return Ok(good(value))
 
     return unpack
 
 
-def _unpack_record(of: Record, handles: Handles) -> Convert:
-    parts = [unpacker(t, handles) for _, t in of.fields]
+def _unpack_record(of: Record, handles: Handles, budget: Budget) -> Convert:
+    parts = [unpacker(t, handles, budget) for _, t in of.fields]
     image = of.python
     assert image is not None
     return lambda data: image(*(p(item) for p, item in zip(parts, _items(data, len(parts)), strict=True)))
 
 
-def _unpack_variant(of: Variant, handles: Handles) -> Convert:
+def _unpack_variant(of: Variant, handles: Handles, budget: Budget) -> Convert:
     cases = [
-        (cls, None if payload is None else unpacker(payload, handles))
+        (cls, case_bytes(payload), None if payload is None else unpacker(payload, handles, budget))
         for cls, (_, payload) in zip(of.python or (), of.cases, strict=True)
     ]
 
     def unpack(data: Any) -> Any:
         items = _items(data)
-        cls, inner = cases[_whole(items[0] if items else None, 0, len(cases))]
+        cls, size, inner = cases[_whole(items[0] if items else None, 0, len(cases))]
+        budget.hold(size)
         if inner is None:
             _items(data, 1)
             return cls()

@@ -39,12 +39,13 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 _LONGEST = 8192
 
 
-def out_of_memory() -> MemoryExceeded:
-    """Return the error of a worker that got no more memory."""
+def out_of_memory(allowed: int | None = None) -> MemoryExceeded:
+    """Return the error of a worker that got no more memory; ``allowed`` are the bytes that it may have, if known."""
+    amount = "" if allowed is None else f" ({allowed:,}/{allowed:,} bytes)"
     return MemoryExceeded(
-        "the worker process needed more memory than memory, host_bytes and isolation's overhead allow together; "
-        "raise overhead if you trust the guest's origin",
-        limit="overhead", phase="grown",
+        f"worker-memory limit exceeded{amount}: raise it with overhead of isolation, or with value_bytes or "
+        "--value-bytes, if you trust the guest's origin",
+        limit="overhead", phase="grown", used=allowed, allowed=allowed,
     )  # fmt: skip
 
 

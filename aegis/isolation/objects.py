@@ -9,6 +9,7 @@ from typing import Any
 from aegis.component.release import drop_object, release
 from aegis.errors import CallError, QuotaExceeded
 from aegis.isolation.wire import Broken
+from aegis.limits import exceeded
 from aegis.wit.types import Resource, WitType
 from aegis.wit.values import ResourceHandle
 
@@ -47,9 +48,8 @@ class ParentHandles:
     def _count(self) -> None:
         used = len(self.objects) + len(self.held)
         if self._limit is not None and used >= self._limit:
-            raise QuotaExceeded(
-                f"the guest holds {used:,} handles, all it may", limit="handles", used=used, allowed=self._limit
-            )
+            message = exceeded("handles", used, self._limit)
+            raise QuotaExceeded(message, limit="handles", used=used, allowed=self._limit)
 
     def _checked(self, value: Any, key: int) -> int:
         if not isinstance(value, ResourceHandle):

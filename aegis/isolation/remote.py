@@ -131,6 +131,7 @@ class RemoteProviders(Providers):
     def functions(
         self, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi], door: Door
     ) -> list[Callable[..., Any]]:
+        self._door = door
         self._methods(wanted)
         return super().functions(wanted, wasi, door)
 
@@ -141,7 +142,7 @@ class RemoteProviders(Providers):
         self, made: list[Callable[..., Any]], n: int, function: ImportedFunction, wasi: Callable[[], Wasi]
     ) -> Callable[..., Any]:
         if self._is_served(function):
-            return _component_function(function, n, self._handles)
+            return _component_function(function, n, self._handles, self._door)
         return super()._offered(made, n, function, wasi)
 
     def _is_served(self, function: ImportedFunction) -> bool:
@@ -155,14 +156,16 @@ class RemoteProviders(Providers):
                 resource = function.type.params[0][1]
                 key = resource.resource.key  # type: ignore[union-attr]
                 bodies.setdefault(key, {"__slots__": ()})[function.method] = _component_function(
-                    function, n, self._handles
+                    function, n, self._handles, self._door
                 )
         for key, body in bodies.items():
             self._handles.classes[key] = type("HostObject", (HostObject,), body)
 
 
-def _component_function(function: ImportedFunction, number: int, handles: WorkerHandles) -> Callable[..., Any]:
-    signature = Signature(function.type, handles)
+def _component_function(
+    function: ImportedFunction, number: int, handles: WorkerHandles, door: Door
+) -> Callable[..., Any]:
+    signature = Signature(function.type, handles, door)
 
     def call(*values: Any) -> Any:
         answer = handles.ask(number, signature.pack(values))

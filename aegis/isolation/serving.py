@@ -136,7 +136,7 @@ class ComponentFunctions(HostFunctions):
             return None
         if number == UNFIT:
             return self._refitted(door)
-        function, signature = self._wanted[number], self._signature(number)
+        function, signature = self._wanted[number], self._signature(number, door)
         arguments = signature.unpack(values)
         self.handles.taken.clear()
         self._latest = None
@@ -181,7 +181,7 @@ class ComponentFunctions(HostFunctions):
         number, result, first = self._latest
         self._latest = None
         self.handles.withdraw(first)
-        return self._signature(number).pack_result(refit(self._wanted[number], result, door))
+        return self._signature(number, door).pack_result(refit(self._wanted[number], result, door))
 
     def _result(self, function: ImportedFunction, number: int, arguments: list[Any], door: Door) -> Any:
         called = self._functions[number]
@@ -195,11 +195,11 @@ class ComponentFunctions(HostFunctions):
             return declared
         return as_result(result)
 
-    def _signature(self, number: int) -> Signature:
+    def _signature(self, number: int, door: Door) -> Signature:
         made = self._signatures.get(number)
         if made is None:
             assert self.handles is not None
-            made = self._signatures[number] = Signature(self._wanted[number].type, self.handles)
+            made = self._signatures[number] = Signature(self._wanted[number].type, self.handles, door)
         return made
 
     def label(self, number: int) -> str:

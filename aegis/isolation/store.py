@@ -21,6 +21,8 @@ from aegis.errors import (
     Cancelled,
     DeadlineExceeded,
     GuestExit,
+    LimitExceeded,
+    MemoryExceeded,
     OutputExceeded,
     SandboxStateError,
     WorkerCrashed,
@@ -62,7 +64,7 @@ class IsolatedStore:
 
     def __init__(
         self, worker: Worker, plan: Any, door: Door, host: HostFunctions, end: Callable[[Worker, bool], None],
-        delivery: Delivery, services: Services, *, farewell: bool = True,
+        delivery: Delivery, services: Services, *, data_bytes: int | None = None, farewell: bool = True,
     ) -> None:  # fmt: skip
         self.worker, self.plan, self.door = worker, plan, door
         self.host, self.delivery, self._services = host, delivery, services
@@ -79,7 +81,7 @@ class IsolatedStore:
         self.written = {1: 0, 2: 0}
         self._signatures: dict[str, Signature] = {}
         self._grace = 0.1
-        self._farewell = farewell
+        self._farewell, self._data_bytes = farewell, data_bytes
         self._settling = False
         """Whether the worker is still getting ready."""
         self._depth = 0
@@ -171,6 +173,7 @@ class IsolatedStore:
         timeout = self.plan.limits.timeout
         ticker.awake()
         self.armed = time.monotonic()
+        self.door.begin()
         self.door.deadline = float("inf") if timeout is None else self.armed + timeout
 
     def closure_here(self, name: Any) -> Callable[..., Any] | None:
@@ -207,7 +210,7 @@ class IsolatedStore:
         entry = self.plan.entry(name)
         if self.handles is None:
             return lambda values: self._core_call(name, entry, values)
-        signature = Signature(entry.function, self.handles)
+        signature = Signature(entry.function, self.handles, self.door)
         whole = entry.name
         return lambda values: self._component_call(whole, signature, values)
 
@@ -231,10 +234,11 @@ class IsolatedStore:
         _check_count(values, function.params)
         try:
             try:
-                value = self._converse(["call", name, _packed(signature, values)], mark=mark)
+                value = self._converse(["call", name, self._packed(signature, values)], mark=mark)
             except _Unfit:
                 self._understood(lambda: self._handles().withdraw(first))
-                value = self._ask(["call", name, signature.pack(fit_arguments(function, values))], mark=mark)
+                fitted = fit_arguments(function, values)
+                value = self._ask(["call", name, self._packed(signature, fitted)], mark=mark)
         except CallError:
             # The guest was not entered: what was to be its own is the caller's still.
             self.handles.settle((), mark)
@@ -246,6 +250,22 @@ class IsolatedStore:
         self.handles.taken.clear()
         self._in_time()
         return unwrap(found) if isinstance(function.result, Result) else found
+
+    def _packed(self, signature: Signature, values: Sequence[Any]) -> list[Any]:
+        """Return arguments as plain data; raise ``_Unfit`` where they are of another shape than their types.
+
+        What cannot be sent, because it is too large for instance, gives the guest no object.
+        """
+        first = self._handles().next
+        try:
+            return signature.pack(values)
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, Unfit) as error:
+            if isinstance(error, AegisError):
+                raise
+            raise _Unfit from None
+        except LimitExceeded:
+            self._understood(lambda: self._handles().withdraw(first))
+            raise
 
     def _in_time(self) -> None:
         """Refuse a result that came after the deadline, whatever the worker thought of the time."""
@@ -344,6 +364,8 @@ class IsolatedStore:
             raise MemoryFault(self._understood(lambda: told.text(value)))
         failure = own_failure(self.door)
         error = self._understood(lambda: from_plain(value))
+        if isinstance(error, MemoryExceeded) and error.limit == "overhead":
+            error = out_of_memory(self._data_bytes)  # the worker does not know how much it may have
         if isinstance(error, GuestExit):
             self._in_time()
         raise failure if failure is not None and failure is not self.door.stop else error
@@ -491,7 +513,7 @@ class IsolatedStore:
             crash = WorkerCrashed(f"the worker process broke the protocol: {reason}", signal=0)
         starved = self.worker.starved(crash)
         self._let_go(clean=False)
-        self._crash = out_of_memory() if starved else crash
+        self._crash = out_of_memory(self._data_bytes) if starved else crash
         return self._crash
 
     # -- what the instance holds -------------------------------------------------------------------
@@ -543,16 +565,6 @@ class _Unfit(Exception):
 
 
 _LEVELS = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40, "critical": 50}
-
-
-def _packed(signature: Signature, values: Sequence[Any]) -> list[Any]:
-    """Return arguments as plain data; raise ``_Unfit`` where they are of another shape than their types."""
-    try:
-        return signature.pack(values)
-    except AegisError:
-        raise
-    except (TypeError, ValueError, AttributeError, KeyError, OverflowError, Unfit):
-        raise _Unfit from None
 
 
 def _check_count(values: Sequence[Any], wanted: Sequence[Any]) -> None:

@@ -48,6 +48,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Isolated"]
 
+_VALUE_FORMS = 4
+"""Times that a worker may hold ``value_bytes``: while a value passes it is there as objects, as plain data and as a
+message, up to 3.2 times its size as measured, beside what the host keeps for the guest. ``host_bytes`` does not count:
+what is copied in the course of a call is not held at the same time."""
+
 
 class Isolated(Tier):
     """Guests in worker processes, as ``options`` say. Its pool is warm from the start."""
@@ -162,8 +167,9 @@ class Isolated(Tier):
             worker = self.pool.take_used(line) or self._fresh(artifact)
             delivery = Delivery(stdio)
             store = IsolatedStore(
-                worker, plan, owner._door, host, self._ender(line), delivery, services, farewell=line is not None
-            )
+                worker, plan, owner._door, host, self._ender(line), delivery, services,
+                data_bytes=self._data_bytes(policy), farewell=line is not None,
+            )  # fmt: skip
             setup = self._setup(owner, plan, policy, parcel, delivery, worker, remote, observed)
             parcel.check()
             store.begin(pack(setup, self.known), parcel.descriptors, self.options.grace)
@@ -218,10 +224,11 @@ class Isolated(Tier):
         )  # fmt: skip
 
     def _data_bytes(self, policy: Policy) -> int | None:
+        """Return what a worker's private memory may be: the guest's, a value in all its forms, and the rest."""
         limits = policy.limits
-        if limits.memory is None or limits.host_bytes is None:
+        if limits.memory is None or limits.value_bytes is None:
             return None
-        return limits.memory + limits.host_bytes + self.options.overhead
+        return limits.memory + _VALUE_FORMS * limits.value_bytes + self.options.overhead
 
 
 class _Parcel:

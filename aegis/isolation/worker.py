@@ -315,7 +315,7 @@ class Session:
             assert self.sandbox is not None
             assert self.sandbox._guest is not None
             function = self.sandbox._guest.function(name)
-            made = self.signatures[name] = Signature(function, self.handles)
+            made = self.signatures[name] = Signature(function, self.handles, self.sandbox._door)
         return made
 
     def _memory(self, charged: bool) -> Any:

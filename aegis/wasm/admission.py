@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from aegis.errors import ArtifactError
-from aegis.limits import Limits, format_bytes
+from aegis.limits import TRUSTED, Limits, exceeded, format_bytes
 from aegis.names import printable
 from aegis.wasm.binary import MOST_TYPES, Malformed, Reader, counted, skip_constant
 from aegis.wasm.cost import Body, Effort, Weights, effort
@@ -113,7 +113,7 @@ class _Walk:
         self.functions += count
         most = self.limits.functions
         if most is not None and self.functions > most:
-            raise ArtifactError(_refusal(f"it has {self.functions:,} functions", f"{most:,}", "functions"))
+            raise _refusal("functions", self.functions, most)
         return [r.leb() for _ in range(count)]
 
     def elements(self, r: Reader) -> None:
@@ -161,34 +161,27 @@ class _Walk:
         r.skip(size)
         most = self.limits.function_size
         if most is not None and size > most:
-            raise ArtifactError(
-                _refusal(f"{self.called(index)} has {size:,} bytes of code", format_bytes(most), "function_size")
-            )
+            raise _refusal("function_size", size, most, f"bytes of code in {self.called(index)}")
         head = Reader(r.data, start, r.at)
         for _ in range(head.count()):
             count += head.leb()
             head.byte()
         if self.limits.locals is not None and count > self.limits.locals:
-            raise ArtifactError(
-                _refusal(f"{self.called(index)} has {count:,} locals", f"{self.limits.locals:,}", "locals")
-            )
+            raise _refusal("locals", count, self.limits.locals, f"locals in {self.called(index)}")
         return Body(head.at, r.at, size, count)
 
     def judge(self, index: int, found: Effort) -> None:
         self.microseconds += found.microseconds
         nesting, most = self.limits.nesting, self.limits.complexity
         if nesting is not None and found.depth > nesting:
-            what = f"{self.called(index)} nests {found.depth:,} blocks"
-            raise ArtifactError(_refusal(what, f"{nesting:,}", "nesting"))
+            raise _refusal("nesting", found.depth, nesting, f"blocks inside one another in {self.called(index)}")
         if most is None:
             return
         if found.microseconds > most // ONE_FUNCTION:
-            what = f"compiling {self.called(index)} is estimated at {found.microseconds:,} (µs on one core)"
-            part = f"{most // ONE_FUNCTION:,} for one function, a {ONE_FUNCTION}th of the limit of {most:,}"
-            raise ArtifactError(_refusal(what, part, "complexity", ""))
+            unit = f"µs on one core for {self.called(index)}, which may have a {ONE_FUNCTION}th of {most:,}"
+            raise _refusal("complexity", found.microseconds, most // ONE_FUNCTION, unit)
         if self.microseconds > most:
-            what = f"compiling it is estimated at more than {self.microseconds:,} (µs on one core)"
-            raise ArtifactError(_refusal(what, f"{most:,}", "complexity"))
+            raise _refusal("complexity", self.microseconds, most, "µs on one core, or more")
 
     def called(self, index: int) -> str:
         """Name a function for an error: its index among all, and its name if there is one."""
@@ -197,9 +190,8 @@ class _Walk:
         return f"function {number}" + (f" '{printable(name, 60)}'" if name else "")
 
 
-def _refusal(found: str, most: str, limit: str, the: str = "the limit of ") -> str:
-    option = "--" + limit.replace("_", "-")
-    return f"{found}, more than {the}{most}; raise it with {option} if you trust its origin"
+def _refusal(limit: str, used: int, allowed: int, unit: str = "") -> ArtifactError:
+    return ArtifactError(exceeded(limit, used, allowed, unit=unit, remedy=TRUSTED))
 
 
 def _imported_functions(r: Reader) -> int:

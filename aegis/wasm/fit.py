@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aegis.errors import AegisError, MemoryExceeded
-from aegis.limits import Limits, format_bytes
+from aegis.limits import Limits, exceeded
 from aegis.wasm.binary import PAGE, MemoryType, TableType
 
 __all__ = ["capped_exactly", "check_fit", "table_cap_at_rest"]
@@ -92,13 +92,8 @@ def _check_counts(what: str, memories: int, tables: int, limits: Limits) -> None
     for limit, used in (("memories", memories), ("tables", tables)):
         allowed = getattr(limits, limit)
         if allowed is not None and used > allowed:
-            raise MemoryExceeded(
-                f"the {what} has {used:,} {limit}, and the limit is {allowed:,}",
-                limit=limit,
-                phase="initial",
-                used=used,
-                allowed=allowed,
-            )
+            message = exceeded(limit, used, allowed, unit=f"{limit} of the {what}")
+            raise MemoryExceeded(message, limit=limit, phase="initial", used=used, allowed=allowed)
 
 
 def _share(total: int, sizes: list[tuple[int, int]]) -> int | None:
@@ -124,20 +119,18 @@ def _reach(cap: int, sizes: list[tuple[int, int]]) -> int:
 def _memory_too_large(what: str, memories: Sequence[MemoryType], allowed: int) -> AegisError:
     used = _initial(memories)
     if used > allowed:
-        text = f"the {what}'s initial memory of {format_bytes(used)} exceeds the limit of {format_bytes(allowed)}"
+        text = exceeded("memory", used, allowed, unit=f"bytes that the {what} begins with")
     else:
-        text = (
-            f"the {what}'s {len(memories)} memories could grow beyond the limit of {format_bytes(allowed)} together; "
-        )
-        text += "declare maximums, or raise --memory-limit"
+        unit = f"bytes; the {what}'s {len(memories)} memories could grow beyond the limit together"
+        text = exceeded("memory", used, allowed, unit=unit, remedy=", or declare maximums")
     return MemoryExceeded(text, limit="memory", phase="initial", used=used, allowed=allowed)
 
 
 def _tables_too_large(what: str, tables: Sequence[TableType], allowed: int) -> AegisError:
     used = sum(t.minimum for t in tables)
     if used > allowed:
-        text = f"the {what}'s initial tables of {used:,} elements exceed the limit of {allowed:,}"
+        text = exceeded("table_elements", used, allowed, unit=f"elements that the {what} begins with")
     else:
-        text = f"the {what}'s {len(tables)} tables could grow beyond the limit of {allowed:,} elements together; "
-        text += "declare maximums, or raise --table-elements"
+        unit = f"elements; the {what}'s {len(tables)} tables could grow beyond the limit together"
+        text = exceeded("table_elements", used, allowed, unit=unit, remedy=", or declare maximums")
     return MemoryExceeded(text, limit="table_elements", phase="initial", used=used, allowed=allowed)

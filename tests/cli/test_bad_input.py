@@ -41,7 +41,7 @@ ARTIFACTS = [
     ("empty", 126, "is empty, not a WebAssembly module"),
     ("folder", 126, "is a directory, not a WebAssembly module"),
     ("pipe", 127, "is a pipe that nothing writes to"),
-    ("/dev/zero", 126, "more than the limit of 32 MiB"),
+    ("/dev/zero", 126, "(33,554,433/33,554,432 bytes, or more): raise it with module_size or --module-size"),
     ("", 127, "the name of the file is empty"),
     ("missing", 127, "no such file"),
 ]

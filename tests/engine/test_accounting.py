@@ -116,7 +116,7 @@ def test_whoever_observes_sees_what_is_not_exported(
 
 def test_a_trap_after_a_refusal_is_the_limits(sandboxes: Callable[..., Sandbox]) -> None:
     sandbox = sandboxes(module(["1", "1"]))
-    with pytest.raises(MemoryExceeded, match=r"refused 6.25 MiB of memory beyond the 128 KiB") as caught:
+    with pytest.raises(MemoryExceeded, match=r"\(131,072/6,553,600 bytes, 6,553,600 more were refused\)") as caught:
         sandbox.call("need0", 100)
     error = caught.value
     assert (error.limit, error.phase, error.used, error.allowed) == ("memory", "grown", 2 * PAGE, 100 * PAGE)
@@ -268,7 +268,7 @@ def test_a_system_that_gives_no_address_space_is_told_from_a_limit(monkeypatch: 
     runtime = Aegis(cache=False)
     artifact = runtime.load_wat(module(["1", "1"]))
     monkeypatch.setattr(accounts, "_take", lambda capacity, guard: None)
-    with pytest.raises(MemoryExceeded, match="no more address space") as caught:
+    with pytest.raises(MemoryExceeded, match="the system has no address space left") as caught:
         runtime.sandbox(artifact)
     assert caught.value.phase == "initial"
 
@@ -302,7 +302,7 @@ def test_a_large_table_that_cannot_grow_leaves_the_rest_to_the_one_that_can() ->
             assert [sandbox.call("grow", 20), sandbox.call("grow", 19), sandbox.call("grow", 1)] == [-1, 1, -1]
     with pytest.raises(MemoryExceeded, match="could grow beyond the limit"):
         runtime.sandbox(runtime.load_wat(text.format(start="(func $s) (start $s)")))
-    with pytest.raises(MemoryExceeded, match="101 elements exceed"):
+    with pytest.raises(MemoryExceeded, match=r"\(101/100 elements that the module begins with\)"):
         runtime.sandbox(runtime.load_wat(text.format(start="").replace("80 80", "100 100")))
 
 
@@ -310,7 +310,7 @@ def test_a_guest_that_never_stops_asking_is_stopped() -> None:
     text = module(["1", "1"], start='(func (export "ask") (loop $l (drop (memory.grow 0 (i32.const 999))) (br $l)))')
     runtime = Aegis(cache=False, memory=100 * PAGE, fuel=None, host_calls=1000)
     with runtime.sandbox(runtime.load_wat(text)) as sandbox:
-        with pytest.raises(MemoryExceeded, match="asked 1,000 times for more memory") as caught:
+        with pytest.raises(MemoryExceeded, match="1,000 times, as often as the guest may call the host") as caught:
             sandbox.call("ask")
         assert caught.value.phase == "grown"
 

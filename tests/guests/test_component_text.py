@@ -120,7 +120,7 @@ def test_a_read_of_everything_gives_a_chunk() -> None:
 
 
 def test_many_empty_strings_count_as_what_they_cost() -> None:
-    few = Aegis(cache=False, pooled=False, host_bytes="1MiB")
+    few = Aegis(cache=False, pooled=False, value_bytes="1MiB")
     assert run("component-results", "empties", runtime=few).status == "quota-exceeded"
 
 

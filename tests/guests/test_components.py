@@ -148,7 +148,7 @@ def echo_server() -> Any:
 
 
 def network(*allow: str, listen: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {"network": NetworkCapability(allow=allow, listen=listen), "host_bytes": None}
+    return {"network": NetworkCapability(allow=allow, listen=listen)}
 
 
 def test_a_connection_needs_its_rule() -> None:

@@ -25,7 +25,7 @@ def test_parts_are_counted_together_and_given_back() -> None:
     one.add(60)
     with pytest.raises(QuotaExceeded) as caught:
         two.add(41)
-    assert (caught.value.limit, caught.value.used, caught.value.allowed) == ("host_bytes", 101, 100)
+    assert (caught.value.limit, caught.value.used, caught.value.allowed) == ("value_bytes", 101, 100)
     two.add(40)
     two.clear()
     two.add(30)
@@ -42,14 +42,14 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_listings_of_directories_are_kept_within_host_bytes(tree: Path) -> None:
+def test_listings_of_directories_are_kept_within_value_bytes(tree: Path) -> None:
     grant = FilesystemCapability.read_only(f"{tree}::/in")
-    with Guest(filesystem=grant, limits={"host_bytes": 25_000}) as guest:
+    with Guest(filesystem=grant, limits={"value_bytes": 25_000}) as guest:
         [(directory, _)] = guest.of("wasi:filesystem/preopens").get_directories()
         listings = [directory.read_directory() for _ in range(2)]
         with pytest.raises(QuotaExceeded) as caught:
             directory.read_directory()
-        assert caught.value.limit == "host_bytes"
+        assert caught.value.limit == "value_bytes"
         listings.pop().__drop__()
         assert directory.read_directory().read_directory_entry() is not None
         while listings[0].read_directory_entry() is not None:
@@ -58,8 +58,8 @@ def test_listings_of_directories_are_kept_within_host_bytes(tree: Path) -> None:
         assert guest.grants.holdings.used == 0
 
 
-def test_listings_of_preview_1_are_kept_within_host_bytes_until_they_are_replaced_or_closed(tree: Path) -> None:
-    guest = Ours(tree, host_bytes=33_000)
+def test_listings_of_preview_1_are_kept_within_value_bytes_until_they_are_replaced_or_closed(tree: Path) -> None:
+    guest = Ours(tree, value_bytes=33_000)
     try:
         held = guest.grants.holdings
         folders = [guest.opened(".", 2, ALL_RIGHTS & ~Rights.FD_WRITE) for _ in range(3)]
@@ -79,8 +79,8 @@ def test_listings_of_preview_1_are_kept_within_host_bytes_until_they_are_replace
     assert held.used == first - once
 
 
-def test_a_request_that_is_not_sent_keeps_no_more_than_host_bytes() -> None:
-    with Client(host_bytes=3 * CHUNK + 1) as client:
+def test_a_request_that_is_not_sent_keeps_no_more_than_value_bytes() -> None:
+    with Client(value_bytes=3 * CHUNK + 1) as client:
         bodies: list[Any] = []
         for _ in range(3):
             body = client.request("http://a.example/").body()

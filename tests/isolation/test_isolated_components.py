@@ -261,7 +261,7 @@ def test_a_connection_on_loopback_needs_its_rule(place: str) -> None:
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        policy = {"host_bytes": None, "fuel": None, "timeout": "60s"}
+        policy = {"fuel": None, "timeout": "60s"}
         denied = connecting(place, port, **policy)
         assert denied.stdout.startswith(b"refused: ")
         allowed = connecting(place, port, network=NetworkCapability(allow=[f"tcp://127.0.0.1:{port}"]), **policy)

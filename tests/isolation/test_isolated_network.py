@@ -24,7 +24,7 @@ def said(place: str, strict: bool, guest: str, *words: str, allow: list[str], de
     """Run a guest under a policy; return its output."""
     network = NetworkCapability(allow=allow, deny=deny or [])
     isolation: dict[str, Any] = {"compile_time": "300s", "strict": strict}
-    limits: dict[str, Any] = {"host_bytes": None, "fuel": None, "timeout": "60s"}
+    limits: dict[str, Any] = {"fuel": None, "timeout": "60s"}
     aegis = runtime(place, cache=True, isolation=isolation, network=network, **limits)
     component = aegis.load_file(built(guest))
     with aegis.sandbox(component, args=(guest, *words)) as box:

@@ -14,7 +14,9 @@ import pytest
 from aegis.bindgen import generate
 from aegis.component.lift import Lift
 from aegis.component.lower import Lower
+from aegis.engine.door import Door
 from aegis.isolation.codec import unpacker
+from aegis.limits import Limits
 from aegis.wit.flags import COMBINATIONS_KEPT, BitFlags
 from aegis.wit.images import imaged
 from aegis.wit.tools import read_wit
@@ -48,7 +50,7 @@ def test_ever_different_flags_of_a_guest_do_not_grow_their_class(place: str) -> 
         heard[:] = [values[0], values[-1]]
         return values
 
-    made = runtime(place, timeout="120s", host_bytes=None)
+    made = runtime(place, timeout="120s", value_bytes=None)
     with made.sandbox(made.load_wat(echo_component(List(BITS))), imports={"echo": echo}) as sandbox:
         first = sandbox.call("echo-back", [["f0", "f1"], ["f17"]])
         cls = type(first[0])
@@ -68,7 +70,7 @@ def test_ever_different_flags_of_a_guest_do_not_grow_their_class(place: str) -> 
 @only_where_there_are_workers
 @pytest.mark.parametrize("place", PLACES)
 def test_flags_inside_records_of_guests_do_not_grow_their_class(place: str) -> None:
-    made = runtime(place, timeout="120s", host_bytes=None)
+    made = runtime(place, timeout="120s", value_bytes=None)
     component = made.load_wat(echo_component(List(Record("entry", (("mode", BITS),)))))
     with made.sandbox(component, imports={"echo": lambda values: values}) as sandbox:
         entry = type(sandbox.call("echo-back", [{"mode": ["f0"]}])[0])
@@ -89,7 +91,7 @@ def test_flags_of_generated_bindings_keep_a_bounded_number_of_values(
     monkeypatch.syspath_prepend(str(tmp_path))
     made: Any = import_module("kept_bits.a_b_i")
     assert issubclass(made.Bits, BitFlags)
-    unpack = unpacker(made.BITS, None)  # type: ignore[arg-type]  # no handle is in it
+    unpack = unpacker(made.BITS, None, Door(Limits()))  # type: ignore[arg-type]  # no handle is in it
     for number in range(CALLS * VALUES):
         unpack(distinct(number))
     assert kept(made.Bits) <= COMBINATIONS_KEPT

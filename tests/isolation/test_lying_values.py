@@ -29,6 +29,7 @@ from tests.wit.strategies import same, typed_values
 pytestmark = only_where_there_are_workers
 SOME = settings(max_examples=150, deadline=None)
 NO_HANDLES: Any = None
+BUDGET = Door(Limits())
 ERRORS = ["GuestTrap", "LinkError", "GuestExit", "OutOfFuel", "MemoryExceeded", "CapabilityDenied"]
 FIELDS = ("code", "frames", "missing", "limit", "used", "allowed", "phase", "target", "remedy")
 PLAIN: st.SearchStrategy[Any] = st.recursive(
@@ -119,8 +120,8 @@ def test_the_same_handle_is_not_given_out_twice() -> None:
 @given(typed_values())
 def test_every_value_of_a_type_passes_as_itself(pair: tuple[WitType, Any]) -> None:
     of, value = pair
-    plain = decode(encode(packer(of, NO_HANDLES)(value)))
-    assert same(unpacker(of, NO_HANDLES)(plain), value)
+    plain = decode(encode(packer(of, NO_HANDLES, BUDGET)(value)))
+    assert same(unpacker(of, NO_HANDLES, BUDGET)(plain), value)
 
 
 @SOME
@@ -129,10 +130,10 @@ def test_plain_data_is_a_value_of_the_type_or_is_refused(pair: tuple[WitType, An
     """What is accepted packs to what it was made of: nothing of another type comes through."""
     of, _ = pair
     try:
-        value = unpacker(of, NO_HANDLES)(plain)
+        value = unpacker(of, NO_HANDLES, BUDGET)(plain)
     except Broken:
         return
-    assert repr(decode(encode(packer(of, NO_HANDLES)(value)))) == repr(plain)
+    assert repr(decode(encode(packer(of, NO_HANDLES, BUDGET)(value)))) == repr(plain)
 
 
 @SOME

@@ -173,12 +173,15 @@ def test_a_post_return_is_a_part_of_the_call(name: str, error: type[AegisError])
         assert sandbox.state == "poisoned"
 
 
-def test_a_huge_result_is_refused_by_its_bytes() -> None:
+def test_a_huge_result_is_rejected_by_its_bytes() -> None:
     body = pair(0, 4 << 20)
     text = liar("$l", body, types="(type $l (list u8))").replace(
         '(memory (export "memory") 1)', '(memory (export "memory") 100)'
     )
-    runtime = Aegis(cache=False, pooled=False, host_bytes="1MiB")
-    for maker in (RUNTIME, runtime):
-        with maker.sandbox(maker.load_wat(text)) as sandbox, pytest.raises((GuestTrap, QuotaExceeded)):
+    runtime = Aegis(cache=False, pooled=False, value_bytes="1MiB")
+    with RUNTIME.sandbox(RUNTIME.load_wat(text)) as sandbox:
+        assert len(sandbox.call("lie")) == 4 << 20
+    with runtime.sandbox(runtime.load_wat(text)) as sandbox:
+        with pytest.raises(QuotaExceeded) as caught:
             sandbox.call("lie")
+        assert (caught.value.limit, caught.value.used, caught.value.allowed) == ("value_bytes", 4 << 20, 1 << 20)

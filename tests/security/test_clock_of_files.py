@@ -155,8 +155,8 @@ def test_the_time_from_which_on_changes_belong_to_a_sandbox_is_in_whole_seconds(
     assert now - 3 * SECOND <= beginning() <= time.time_ns() - 2 * SECOND
 
 
-def test_what_is_remembered_of_times_is_bounded_by_host_bytes(folder: Path) -> None:
-    guest = Ours(folder, host_bytes=5_000)
+def test_what_is_remembered_of_times_is_bounded_by_value_bytes(folder: Path) -> None:
+    guest = Ours(folder, value_bytes=5_000)
 
     def flood() -> Iterator[int]:
         for n in itertools.count():
@@ -166,7 +166,7 @@ def test_what_is_remembered_of_times_is_bounded_by_host_bytes(folder: Path) -> N
 
     with pytest.raises(QuotaExceeded) as caught:
         list(flood())
-    assert caught.value.limit == "host_bytes"
+    assert caught.value.limit == "value_bytes"
     guest.close()
 
 
@@ -238,8 +238,8 @@ def test_the_same_inode_on_another_device_is_another_file(folder: Path) -> None:
     guest.close()
 
 
-def test_numbers_are_counted_against_host_bytes(folder: Path) -> None:
-    guest = Ours(folder, host_bytes=5_000)
+def test_numbers_are_counted_against_value_bytes(folder: Path) -> None:
+    guest = Ours(folder, value_bytes=5_000)
 
     def flood() -> Iterator[int]:
         for n in itertools.count():

@@ -25,10 +25,10 @@ KINDS: dict[str, Callable[..., bytes]] = MAKER["KINDS"]
 RUNTIME = Aegis(cache=False, pooled=False)
 
 REFUSALS = {
-    "functions": "it has 200,000 functions, more than the limit of 100,000; raise it with --functions",
-    "function": "function 0 has 3,999,998 bytes of code, more than the limit of 1 MiB; raise it with --function-size",
+    "functions": "function limit exceeded (200,000/100,000 functions): raise it with functions or --functions",
+    "function": "function-size limit exceeded (3,999,998/1,048,576 bytes of code in function 0): raise it with ",
     "locals": "--function-size",
-    "nesting": "function 0 nests 50,000 blocks, more than the limit of 10,000; raise it with --nesting",
+    "nesting": "nesting limit exceeded (50,000/10,000 blocks inside one another in function 0): raise it with ",
     "elements": "its element segments have 3,000,006 bytes; Aegis compiles at most 512 KiB",
     "segments": "it has 100,000 element segments; Aegis compiles at most 10,000",
     "types": "it has 100,001 types; Aegis compiles at most 10,000",
@@ -45,24 +45,26 @@ def test_each_class_of_bomb_is_refused_before_it_is_compiled(kind: str) -> None:
     with pytest.raises(ArtifactError) as caught:
         RUNTIME.load(data)
     assert time.process_time() - before < 5  # the smallest of them takes a compiler longer
-    assert REFUSALS.get(kind, "compiling function 0 is estimated at") in str(caught.value)
+    assert REFUSALS.get(
+        kind, "µs on one core for function 0, which may have a 20th of 100,000,000): raise it with "
+    ) in str(caught.value)
 
 
 def test_the_published_bomb_is_refused() -> None:
     published = runpy.run_path(str(GUESTS / "hostile" / "compile-bomb" / "make.py"))["module"]()
-    with pytest.raises(ArtifactError, match="raise it with --complexity if you trust"):
+    with pytest.raises(ArtifactError, match="raise it with complexity or --complexity if you trust"):
         RUNTIME.load(published)
 
 
 def test_more_locals_than_the_limit_are_refused_by_their_declaration() -> None:
-    with pytest.raises(ArtifactError, match=r"function 0 has 30,001 locals, more than the limit of 20,000"):
+    with pytest.raises(ArtifactError, match=r"local limit exceeded \(30,001/20,000 locals in function 0\)"):
         RUNTIME.load(MAKER["module"](MAKER["body"](b"", 30_000)))
-    with pytest.raises(ArtifactError, match=r"function 0 has 4,294,967,296 locals"):
+    with pytest.raises(ArtifactError, match=r"4,294,967,296/20,000 locals in function 0"):
         RUNTIME.load(MAKER["module"](MAKER["body"](b"", (1 << 32) - 1)))
 
 
 def test_many_functions_below_the_limit_of_one_are_refused_together() -> None:
-    with pytest.raises(ArtifactError, match=r"compiling it is estimated at more than 10[0-9],[0-9]{3},[0-9]{3} \(µs"):
+    with pytest.raises(ArtifactError, match=r"\(10[0-9],[0-9]{3},[0-9]{3}/100,000,000 µs on one core, or more"):
         RUNTIME.load(KINDS["growing"](3000, 65))
 
 
@@ -89,7 +91,7 @@ def test_the_command_refuses_with_its_own_ending(tmp_path: Any) -> None:
     assert (ended.code, ended.document["status"]) == (126, "refused")
     path.write_bytes(KINDS["loops"](100))
     ended = aegis("run", "--no-cache", "--complexity=10k", "-e", "run", path, "0")
-    assert (ended.code, "raise it with --complexity" in ended.err) == (126, True)
+    assert (ended.code, "or --complexity" in ended.err) == (126, True)
     assert aegis("run", "--no-cache", "--complexity=none", "-e", "run", path, "0").code == 0
 
 

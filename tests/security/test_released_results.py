@@ -180,7 +180,7 @@ GIVES = """(component
 
 def test_objects_that_the_guest_gave_up_are_released_when_the_other_arguments_cannot_be_read() -> None:
     things = type("Things", (), {"open": lambda self: Thing(), "give": lambda self, x, s: None})()
-    made = runtime("in-process", host_bytes=100_000)
+    made = runtime("in-process", value_bytes=100_000)
     sandbox = made.sandbox(made.load_wat(GIVES), imports={"test:things/things": things})
     with sandbox, pytest.raises(QuotaExceeded):
         sandbox.call("go")

@@ -307,8 +307,8 @@ def test_a_lying_workers_errors_carry_no_option() -> None:
 
 def test_a_limit_that_no_option_raises_names_none() -> None:
     assert _with_remedy(LimitExceeded("over", limit="overhead")) == "over"
-    assert _with_remedy(LimitExceeded("over", limit="host_bytes")) == "over; --host-bytes raises it"
-    assert _with_remedy(LimitExceeded("over", limit="stdout")) == "over; --stdout-limit raises it"
+    assert _with_remedy(LimitExceeded("over", limit="host_bytes")) == "over: raise it with host_bytes or --host-bytes"
+    assert _with_remedy(LimitExceeded("over", limit="stdout")) == "over: raise it with stdout or --stdout-limit"
 
 
 @LINUX

@@ -71,7 +71,7 @@ _DOCUMENTED: Mapping[str, tuple[type[BaseException], ...]] = {
 }
 LIMITS = Limits().with_(
     memory=16 * MIB, fuel=5_000_000, timeout=1.0, stdout=64 << 10, stderr=64 << 10, disk_written=MIB, host_calls=10_000,
-    host_bytes=8 * MIB,
+    host_bytes=8 * MIB, value_bytes=8 * MIB,
 )  # fmt: skip
 """What a guest of the attack may use: little, so that many are tried."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from aegis.host.grants import Grants
 from aegis.host.preview1 import abi
@@ -14,6 +15,7 @@ from aegis.values import CallScope, GuestMemory
 __all__ = ["Context"]
 
 _PATH_MOST = 4096
+_PIECE_BYTES = 1 << 20
 
 
 class Context:
@@ -24,6 +26,8 @@ class Context:
         self.memory = memory
         self.scope = scope
         self.limits = limits
+        self.piece = min(_PIECE_BYTES, limits.value_bytes or _PIECE_BYTES)
+        """Bytes of the guest's that the host holds at once."""
         self._table: Table | None = None
 
     @property
@@ -66,20 +70,34 @@ class Context:
             raise Refused(Errno.INVAL)
         return list(TWO_U32.iter_unpack(self.memory.read(offset, 8 * count)))
 
-    def gather(self, offset: int, count: int, most: int | None = None) -> bytes:
-        """Return the bytes of all buffers of a vectored write, ``most`` of them at the most."""
+    def gather(self, offset: int, count: int, most: int | None = None) -> tuple[int, Iterator[bytes]]:
+        """Return how many bytes a vectored write has, ``most`` of them at the most, and the bytes in pieces.
+
+        The host never holds more than a piece, however much the guest writes at once.
+        """
         pairs = self.vectors(offset, count)
-        if len(pairs) == 1 and (most is None or pairs[0][1] <= most):
-            return self.memory.read(*pairs[0])
-        self._within(pairs)
+        if len(pairs) == 1 and pairs[0][1] <= self.piece and (most is None or pairs[0][1] <= most):
+            return pairs[0][1], iter((self.memory.read(*pairs[0]),))
+        total = self.room(pairs)
         # Buffers may overlap, 1024 of them. One memory's worth is written, and the guest is told how much.
-        size = self.memory.size()
-        room = size if most is None else min(size, most)
+        size = min(total, self.memory.size(), total if most is None else most)
+        return size, self._pieces(pairs, size)
+
+    def _pieces(self, pairs: list[tuple[int, int]], left: int) -> Iterator[bytes]:
+        """Yield the first ``left`` bytes of the buffers, short ones together and long ones in parts."""
         parts: list[bytes] = []
+        room = self.piece
         for address, length in pairs:
-            parts.append(self.memory.read(address, min(length, room)))
-            room -= len(parts[-1])
-        return b"".join(parts)
+            end = address + min(length, left)
+            left -= end - address
+            while address < end:
+                parts.append(self.memory.read(address, min(end - address, room)))
+                address += len(parts[-1])
+                room -= len(parts[-1])
+                if not room:
+                    yield b"".join(parts)
+                    parts, room = [], self.piece
+        yield b"".join(parts)
 
     def scatter(self, pairs: list[tuple[int, int]], data: bytes) -> None:
         """Put ``data`` into the buffers of a vectored read, in order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 
 from aegis.host.patience import in_order, synced
@@ -19,18 +19,10 @@ from aegis.host.utime import set_times
 __all__ = ["Files"]
 
 _SYNCS = Fdflags.DSYNC | Fdflags.RSYNC | Fdflags.SYNC
-_PIECE = 1 << 20
 _LOOK_EVERY = 1024
 _MAX_OFFSET = (1 << 63) - 1
 _ENTRY = 200
 """Bytes of memory that an entry of a listing takes beside its name."""
-
-
-def read_at(descriptor: int, count: int, offset: int) -> bytes:
-    """Read up to ``count`` bytes at ``offset``, at most a piece, so that a call stays short."""
-    if offset > _MAX_OFFSET:
-        raise Refused(Errno.INVAL)
-    return os.pread(descriptor, min(count, _PIECE), offset)
 
 
 class Files(Context):
@@ -46,9 +38,9 @@ class Files(Context):
         room = self.room(pairs)
         if isinstance(entry, Stream):
             assert isinstance(entry.source, Input)
-            data = entry.source.read(room) if room else b""
+            data = entry.source.read(min(room, self.piece)) if room else b""
         else:
-            data = read_at(entry.descriptor, room, entry.position)
+            data = self._read_at(entry.descriptor, room, entry.position)
         self.scatter(pairs, data)
         if isinstance(entry, OpenFile):
             entry.position += len(data)
@@ -57,9 +49,15 @@ class Files(Context):
     def fd_pread(self, fd: int, iovs: int, count: int, offset: int, out: int) -> None:
         entry = self._data(fd, Rights.FD_READ)
         pairs = self.vectors(iovs, count)
-        data = read_at(entry.descriptor, self.room(pairs), offset)
+        data = self._read_at(entry.descriptor, self.room(pairs), offset)
         self.scatter(pairs, data)
         self.put_u32(out, len(data))
+
+    def _read_at(self, descriptor: int, count: int, offset: int) -> bytes:
+        """Read up to ``count`` bytes at ``offset``, at most a piece, so that a call stays short."""
+        if offset > _MAX_OFFSET:
+            raise Refused(Errno.INVAL)
+        return os.pread(descriptor, min(count, self.piece), offset)
 
     def _data(self, fd: int, right: int) -> OpenFile:
         """Return the file for a positioned access, which a stream cannot have."""
@@ -74,29 +72,33 @@ class Files(Context):
             raise Refused(Errno.NOTCAPABLE if not isinstance(entry, OpenDirectory) else Errno.BADF)
         if isinstance(entry, Stream):
             assert isinstance(entry.source, Output)
-            written = entry.source.write(self.gather(iovs, count, entry.source.enough()))
+            written = sum(map(entry.source.write, self.gather(iovs, count, entry.source.enough())[1]))
         else:
-            data = self.gather(iovs, count)
+            size, pieces = self.gather(iovs, count)
             if entry.flags & Fdflags.APPEND:
                 entry.position = os.fstat(entry.descriptor).st_size
-            written = self._write_at(entry.descriptor, data, entry.position)
+            written = self._write_at(entry.descriptor, size, pieces, entry.position)
             entry.position += written
         self.put_u32(out, written)
 
     def fd_pwrite(self, fd: int, iovs: int, count: int, offset: int, out: int) -> None:
         entry = self._data(fd, Rights.FD_WRITE)
-        data = self.gather(iovs, count)
-        self.put_u32(out, self._write_at(entry.descriptor, data, offset))
+        size, pieces = self.gather(iovs, count)
+        self.put_u32(out, self._write_at(entry.descriptor, size, pieces, offset))
 
-    def _write_at(self, descriptor: int, data: bytes, offset: int) -> int:
+    def _write_at(self, descriptor: int, size: int, pieces: Iterable[bytes], offset: int) -> int:
+        """Write the ``size`` bytes of ``pieces``; they count as written to disk before the first is."""
         if offset > _MAX_OFFSET:
             raise Refused(Errno.INVAL)
-        self.grants.disk.charge(len(data))
-        done = 0
-        while done < len(data):
-            self.scope.remaining()
-            done += os.pwrite(descriptor, data[done : done + _PIECE], offset + done)
-        return done
+        self.grants.disk.charge(size)
+        end = offset
+        for data in pieces:
+            done = 0
+            while done < len(data):
+                self.scope.remaining()
+                done += os.pwrite(descriptor, data[done:] if done else data, end + done)
+            end += done
+        return end - offset
 
     def fd_seek(self, fd: int, offset: int, whence: int, out: int) -> None:
         if isinstance(self.table.get(fd), Stream):

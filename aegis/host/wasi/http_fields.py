@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aegis.bindings.wasi_http_types import HeaderErrorForbidden, HeaderErrorImmutable, HeaderErrorInvalidSyntax
 from aegis.errors import QuotaExceeded
-from aegis.limits import format_bytes
+from aegis.limits import exceeded
 from aegis.wit.values import Err
 
 if TYPE_CHECKING:
@@ -111,16 +111,13 @@ class Fields:
         """Raise ``QuotaExceeded`` when so many fields, or bytes of them, are more than one message may have."""
         limits = self._wasi.limits
         if limits.http_fields is not None and count > limits.http_fields:
-            raise QuotaExceeded(
-                f"HTTP field limit exceeded ({count:,}/{limits.http_fields:,} fields): raise it with --http-fields",
-                limit="http_fields", used=count, allowed=limits.http_fields,
-            )  # fmt: skip
+            raise _too_many("http_fields", count, limits.http_fields)
         if limits.http_field_bytes is not None and size > limits.http_field_bytes:
-            used = f"{format_bytes(size)}/{format_bytes(limits.http_field_bytes)}"
-            raise QuotaExceeded(
-                f"HTTP field size limit exceeded ({used}): raise it with --http-field-bytes",
-                limit="http_field_bytes", used=size, allowed=limits.http_field_bytes,
-            )  # fmt: skip
+            raise _too_many("http_field_bytes", size, limits.http_field_bytes)
+
+
+def _too_many(limit: str, used: int, allowed: int) -> QuotaExceeded:
+    return QuotaExceeded(exceeded(limit, used, allowed), limit=limit, used=used, allowed=allowed)
 
 
 def checked_name(name: str) -> tuple[bytes, bytes]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aegis.errors import QuotaExceeded
 from aegis.host.decisions import reading
 from aegis.host.entropy import PIECE
+from aegis.limits import exceeded
 
 if TYPE_CHECKING:
     from aegis.host.wasi import Wasi
@@ -24,12 +25,10 @@ class _Random:
         self._wasi = wasi
 
     def _bytes(self, count: int) -> bytes:
-        most = self._wasi.limits.host_bytes or _MOST
+        most = self._wasi.limits.value_bytes or _MOST
         if count > most:
-            raise QuotaExceeded(
-                f"the guest asked for {count:,} random bytes, more than may pass through host calls",
-                limit="host_bytes", used=count, allowed=most,
-            )  # fmt: skip
+            message = exceeded("value_bytes", count, most)
+            raise QuotaExceeded(message, limit="value_bytes", used=count, allowed=most)
         return reading(self._wasi.scope, lambda: b"".join(self._pieces(count)))
 
     def _pieces(self, count: int) -> Iterator[bytes]:

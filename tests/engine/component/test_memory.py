@@ -195,7 +195,7 @@ def test_the_command_and_the_one_liner_report_a_refused_growth(tmp_path: Path) -
     path.write_text(component(["1"]))
     done = command("run", "--no-cache", "--memory-limit", "1MiB", "--invoke", "need0(20)", path)
     assert done.code == 137
-    assert "refused 1.25 MiB of memory" in done.err
+    assert "(65,536/1,048,576 bytes, 1,310,720 more were refused)" in done.err
     outcome = aegis.run(path, 20, function="need0", memory="1MiB")
     assert (outcome.status, outcome.usage.peak_memory) == ("memory-exceeded", PAGE)
 

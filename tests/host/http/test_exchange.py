@@ -44,7 +44,7 @@ def test_an_allowed_name_that_is_private_is_not_dialled() -> None:
 @pytest.mark.parametrize("stated", [False, True], ids=["chunked", "stated"])
 def test_ten_megabytes_go_both_ways(tls: bool, stated: bool) -> None:
     data = bytes(range(256)) * 40_000
-    with server(tls=tls) as port, Client(f"local:{port}", tls=tls_context(), host_bytes=None) as client:
+    with server(tls=tls) as port, Client(f"local:{port}", tls=tls_context()) as client:
         headers = {"content-length": str(len(data)).encode()} if stated else {}
         url = f"{'https' if tls else 'http'}://localhost:{port}/"
         answer = client.send(client.request(url, types.MethodPost(), headers), data)

@@ -216,7 +216,7 @@ def test_a_status_that_is_none_is_an_error_code(status: str) -> None:
 
 def test_ten_megabytes_go_both_ways_over_http_2() -> None:
     data = bytes(range(256)) * 40_000
-    with http2_server() as port, Client(f"local:{port}", tls=tls_context(), host_bytes=None) as client:
+    with http2_server() as port, Client(f"local:{port}", tls=tls_context()) as client:
         answer = client.send(client.request(f"https://localhost:{port}/", types.MethodPost()), data)
         assert answer.body == data
         assert answer.trailers == [("x-trailer", b"done")]

@@ -158,11 +158,11 @@ def test_denied_randomness_tells_its_remedy() -> None:
 @pytest.mark.parametrize("interface", ["random", "insecure"])
 @pytest.mark.parametrize(("limit", "most"), [(100, 100), (None, 64 << 20)])
 def test_so_many_bytes_at_once_and_no_more(interface: str, limit: int | None, most: int) -> None:
-    with Guest(limits={"host_bytes": limit}, random=RandomCapability.parse("system")) as guest:
+    with Guest(limits={"value_bytes": limit}, random=RandomCapability.parse("system")) as guest:
         source = guest.of(f"wasi:random/{interface}")
         call = source.get_random_bytes if interface == "random" else source.get_insecure_random_bytes
         assert len(call(100)) == 100
         for count in (most + 1, 2**64 - 1):
             with pytest.raises(QuotaExceeded) as caught:
                 call(count)
-            assert (caught.value.limit, caught.value.allowed) == ("host_bytes", most)
+            assert (caught.value.limit, caught.value.allowed) == ("value_bytes", most)

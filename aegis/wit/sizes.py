@@ -1,0 +1,57 @@
+"""What CPython needs for the Python image of a WIT value, in bytes: what ``value_bytes`` counts.
+
+Sizes are those of CPython 3.11 on 64 bits, with the allocator's and the collector's headers, rounded up. A value is
+counted in parts: what each value of its type takes (:func:`fixed_bytes`), and what depends on the value: the elements
+of a list, the characters of a string, and the payload of an option, result or variant.
+"""
+
+from __future__ import annotations
+
+from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
+
+__all__ = ["ERR_BYTES", "OK_BYTES", "PLACE_BYTES", "SOME_BYTES", "case_bytes", "element_bytes", "fixed_bytes"]
+
+PLACE_BYTES = 8
+"""A reference, in a list or an object."""
+SOME_BYTES = 40
+"""``Some``, and an option's payload that needs none: so it is never counted as less than a third of its plain data."""
+OK_BYTES, ERR_BYTES = 48, 336
+"""``Ok``, and ``Err``, which is an exception."""
+_PRIMITIVE_BYTES = {"bool": 0, "s64": 40, "u64": 40, "f32": 24, "f64": 24, "char": 80, "string": 56}
+_INT_BYTES = 32
+_BYTES_BYTES, _LIST_BYTES = 40, 64
+_TUPLE_BYTES, _OBJECT_BYTES = 40, 32
+_ENUM_BYTES = 8  # a case is one object for all; here it is an integer while it passes between processes
+_FLAGS_BYTES = 144
+_HANDLE_BYTES = 128
+
+
+def element_bytes(of: WitType) -> int:
+    """Return what one more element of type ``of`` adds to a list."""
+    return PLACE_BYTES + fixed_bytes(of)
+
+
+def case_bytes(payload: WitType | None) -> int:
+    """Return what a case of a variant takes."""
+    return _OBJECT_BYTES + (0 if payload is None else element_bytes(payload))
+
+
+def fixed_bytes(of: WitType) -> int:
+    """Return what every value of type ``of`` takes, whatever it is."""
+    match of:
+        case str():
+            return _PRIMITIVE_BYTES.get(of, _INT_BYTES)
+        case List(element):
+            return _BYTES_BYTES if element == "u8" else _LIST_BYTES
+        case Record():
+            return _OBJECT_BYTES + sum(element_bytes(field) for _, field in of.fields)
+        case Tuple(elements):
+            return _TUPLE_BYTES + sum(map(element_bytes, elements))
+        case Option() | Result() | Variant():
+            return 0
+        case Enum():
+            return _ENUM_BYTES
+        case Flags():
+            return _FLAGS_BYTES
+        case Own() | Borrow():
+            return _HANDLE_BYTES

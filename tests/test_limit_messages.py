@@ -1,0 +1,242 @@
+"""Every limit's error says what happened, how much was used of how much, and the keyword and option that raise it.
+
+Oracle: the form ``… exceeded (used/limit …) …: raise it with KEYWORD or --OPTION …``, with the numbers of the error's
+own fields. Each limit is met by a guest, or by the object that keeps it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import aegis
+from aegis import Aegis, FilesystemCapability
+from aegis.cli.options import LIMIT_OPTIONS
+from aegis.errors import AegisError, ArtifactError, LimitExceeded
+from aegis.host.holdings import Holdings
+from aegis.host.network import Network
+from aegis.isolation.compiling import _too_large, _too_long
+from aegis.isolation.faults import out_of_memory
+from aegis.isolation.objects import ParentHandles
+from aegis.limits import LIMIT_NAMES, Limits, exceeded, flag_of, format_count, format_seconds, parse_limit
+from aegis.policy import Isolation
+from aegis.wit.types import Resource
+from tests.host.http.client import Client
+from tests.host.wasi.guest import Guest
+from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
+
+IN_BAND = {"open_files", "sockets", "resolver_answers", "http_requests"}
+"""Limits of which the guest is told by an error code, or by getting less: nothing is raised."""
+OF_COMPONENTS = {"instances"}
+
+HOST = """(module (import "env" "f" (func $f (param i32))) (memory (export "memory") 2)
+  (func (export "run") (call $f (i32.const 100)) (call $f (i32.const 100))))"""
+SPIN = '(module (func (export "run") (loop $again (br $again))))'
+DEEP = '(module (func $run (export "run") (result i32) (i32.add (i32.const 1) (call $run))))'
+GROWS = """(module (memory (export "memory") 1)
+  (func (export "run") (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))))"""
+TABLE = """(module (table (export "t") 10 funcref)
+  (func (export "run") (if (i32.eq (table.grow (ref.null func) (i32.const 1)) (i32.const -1)) (then unreachable))
+    (drop (table.get (i32.const 99)))))"""
+WRITES = """(module (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1) (data (i32.const 0) "\\10\\00\\00\\00\\0a\\00\\00\\00")
+  (func (export "run") (drop (call $write (i32.const {fd}) (i32.const 0) (i32.const 1) (i32.const 8)))))"""
+OPENS = """(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1) (data (i32.const 0) "\\10\\00\\00\\00\\0a\\00\\00\\00f")
+  (func (export "run")
+    (if (call $open (i32.const 3) (i32.const 0) (i32.const 8) (i32.const 1) (i32.const 1) (i64.const 64) (i64.const 0)
+      (i32.const 0) (i32.const 12)) (then unreachable))
+    (drop (call $write (i32.load (i32.const 12)) (i32.const 0) (i32.const 1) (i32.const 20)))))"""
+NESTED = "(module (func (block (block (block)))))"
+
+
+@aegis.with_caller
+def reads(guest: aegis.Caller, length: int) -> None:
+    guest.read(0, length)
+
+
+GUESTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "fuel": (SPIN, {"fuel": 1000}),
+    "timeout": (SPIN, {"fuel": None, "timeout": "50ms"}),
+    "stack": (DEEP, {}),
+    "memory": (GROWS, {"memory": "64KiB"}),
+    "memory of a component": (
+        "(component (core module $m (memory 2)) (core instance (instantiate $m)))", {"memory": 1},
+    ),
+    "memory at the start": ("(module (memory 2))", {"memory": "64KiB"}),
+    "memories that could grow": ("(module (memory 1) (memory 1) (memory 1 1))", {"memory": "128KiB"}),
+    "table_elements": (TABLE, {"table_elements": 10}),
+    "table_elements at the start": ("(module (table 11 funcref))", {"table_elements": 10}),
+    "tables that could grow": (
+        "(module (table 1 funcref) (table 1 funcref) (table 9 9 funcref))", {"table_elements": 10},
+    ),
+    "memories": ("(module (memory 1) (memory 1) (memory 1))", {"memories": 2}),
+    "tables": ("(module (table 1 funcref) (table 1 funcref))", {"tables": 1}),
+    "module_size": ('(module (func (export "a longer name than that")))', {"module_size": 30}),
+    "functions": ("(module (func) (func))", {"functions": 1}),
+    "function_size": (NESTED, {"function_size": 3}),
+    "locals": ("(module (func (local i32 i64)))", {"locals": 1}),
+    "nesting": (NESTED, {"nesting": 2}),
+    "complexity": (NESTED, {"complexity": 20}),
+    "complexity of many": ("(module " + "(func) " * 200 + ")", {"complexity": 2000}),
+    "stdout": (WRITES.format(fd=1), {"stdout": 9}),
+    "stderr": (WRITES.format(fd=2), {"stderr": 9}),
+    "disk_written": (OPENS, {"disk_written": 9}),
+    "host_calls": (HOST, {"host_calls": 1}),
+    "host_bytes": (HOST, {"host_bytes": 150}),
+    "value_bytes": (HOST, {"value_bytes": 99}),
+}  # fmt: skip
+
+
+def held() -> None:
+    Holdings(100).hold().add(101)
+
+
+def connections() -> None:
+    network = Network(None, Limits(connections=1), None)  # type: ignore[arg-type]
+    network.connecting()
+    network.connecting()
+
+
+def handles() -> None:
+    parent = ParentHandles(1, 1, lambda key: None)  # type: ignore[arg-type, return-value]
+    for _ in range(2):
+        parent.number(object(), Resource("thing", 0), own=True)
+
+
+def fields(**limits: Any) -> Callable[[], None]:
+    def call() -> None:
+        with Client(**limits) as client:
+            client.types.Fields.from_list([("name", b"value"), ("other", b"value")])
+
+    return call
+
+
+def random() -> None:
+    with Guest(limits={"value_bytes": 10}) as guest:
+        guest.of("wasi:random/random").get_random_bytes(11)
+
+
+KEEPERS: dict[str, Callable[[], None]] = {
+    "value_bytes that are kept": held,
+    "value_bytes of random bytes": random,
+    "connections": connections,
+    "network_bytes": lambda: Network(None, Limits(network_bytes=10), None).charge(11),  # type: ignore[arg-type]
+    "handles": handles,
+    "http_fields": fields(http_fields=1),
+    "http_field_bytes": fields(http_field_bytes=15),
+}
+
+
+def limit_of(case: str) -> str:
+    """Return the limit that a case is about: its first word, but for two that tell why."""
+    if case.endswith("could grow"):
+        return "memory" if case.startswith("memories") else "table_elements"
+    return case.split()[0]
+
+
+def check(error: AegisError, name: str) -> None:
+    """Check the message of an error about the limit ``name``."""
+    message = str(error)
+    form = rf"[^()]*exceeded \(([^/()]+)/([^ ()]+)( s| ms)? [^()]*\)[^:]*: raise it with {name} or {flag_of(name)}\b.*"
+    found = re.fullmatch(form, message)
+    assert found is not None, message
+    if not isinstance(error, LimitExceeded):
+        assert isinstance(error, ArtifactError)  # refused before compiling: it has no fields
+        assert message.endswith(" if you trust its origin")
+        return
+    assert error.limit == name
+    assert error.used is not None
+    assert error.allowed is not None
+    show = format_seconds if name == "timeout" else format_count
+    assert f"({show(error.used)}/{show(error.allowed)} " in message
+
+
+def how_it_ended(place: str, text: str, folder: Any, **limits: Any) -> AegisError:
+    filesystem = FilesystemCapability.read_write(f"{folder}::/") if text is OPENS else FilesystemCapability()
+    imports = {"env": {"f": reads}} if text is HOST else None
+    with pytest.raises(AegisError) as caught, runtime(place, filesystem=filesystem, **limits) as made:
+        made.sandbox(made.load_wat(text), imports=imports).call("run")
+    return caught.value
+
+
+@only_where_there_are_workers
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("case", GUESTS)
+def test_a_guest_that_meets_a_limit_is_told_of_by_its_keyword_and_option(case: str, place: str, tmp_path: Any) -> None:
+    text, limits = GUESTS[case]
+    check(how_it_ended(place, text, tmp_path, **limits), limit_of(case))
+
+
+@pytest.mark.parametrize("case", KEEPERS)
+def test_what_meets_a_limit_of_the_host_is_told_of_by_its_keyword_and_option(case: str) -> None:
+    with pytest.raises(LimitExceeded) as caught:
+        KEEPERS[case]()
+    check(caught.value, limit_of(case))
+
+
+def test_every_limit_is_met_here_or_told_in_band() -> None:
+    met = {limit_of(case) for case in (*GUESTS, *KEEPERS)}
+    assert met | IN_BAND | OF_COMPONENTS == set(LIMIT_NAMES)
+    assert not met & (IN_BAND | OF_COMPONENTS)
+
+
+@pytest.mark.parametrize("name", sorted(set(LIMIT_NAMES) - IN_BAND))
+def test_each_limit_that_is_raised_has_words(name: str) -> None:
+    check(LimitExceeded(exceeded(name, 11, 10), limit=name, used=11, allowed=10), name)
+
+
+def test_the_message_of_a_limit_says_it_in_one_form() -> None:
+    assert exceeded("host_bytes", (1 << 30) + 1, 1 << 30) == (
+        "host-byte limit exceeded (1,073,741,825/1,073,741,824 bytes in one call): "
+        "raise it with host_bytes or --host-bytes"
+    )
+    assert exceeded("timeout", 30.0, 30.0, after=" in the host call env.f") == (
+        "deadline exceeded (30 s/30 s in one call) in the host call env.f: raise it with timeout or --timeout"
+    )
+    assert exceeded("locals", 2, None, unit="locals in it", remedy=" if you trust it") == (
+        "local limit exceeded (2/0 locals in it): raise it with locals or --locals if you trust it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "keyword", "used"),
+    [
+        (out_of_memory(1000), "overhead", "(1,000/1,000 bytes)"),
+        (_too_large(1000, "the module"), "compile_memory", "(1,000/1,000 bytes)"),
+        (_too_long(Isolation(compile_time=2), "the module"), "compile_time", "(2 s/2 s of compiling)"),
+    ],
+)
+def test_a_limit_of_isolation_is_told_of_by_its_keyword(error: LimitExceeded, keyword: str, used: str) -> None:
+    assert error.limit == keyword
+    assert error.used == error.allowed is not None
+    assert re.search(rf"exceeded {re.escape(used)}.*: raise it with {keyword} of isolation\b", str(error))
+
+
+def test_the_options_of_the_command_are_those_that_errors_name() -> None:
+    assert {flag: name for flag, (name, _, _) in LIMIT_OPTIONS.items()} == {flag_of(n): n for n in LIMIT_NAMES}
+
+
+def test_the_defaults_that_the_command_shows_are_those_of_the_library() -> None:
+    shown = {name: parse_limit(name, default) for name, default, _ in LIMIT_OPTIONS.values()}
+    assert shown == {name: getattr(Limits(), name) for name in LIMIT_NAMES}
+
+
+def test_a_deadline_inside_a_host_call_names_the_call() -> None:
+    made = Aegis(cache=False, pooled=False, timeout="50ms")
+    text = '(module (import "env" "slow" (func $slow)) (func (export "run") (call $slow)))'
+
+    def slow() -> None:
+        while True:
+            sandbox._door.remaining()
+
+    sandbox = made.sandbox(made.load_wat(text), imports={"env": {"slow": slow}})
+    with sandbox, pytest.raises(LimitExceeded) as caught:
+        sandbox.call("run")
+    check(caught.value, "timeout")
