@@ -27,7 +27,7 @@ from aegis.isolation.faults import from_plain
 from aegis.isolation.sealed import SealedFile, new_file, sealed_copy
 from aegis.isolation.setup import Compile
 from aegis.isolation.wire import SEAL_ALL, Broken, Gone, Late, seal
-from aegis.limits import MIB, format_seconds
+from aegis.limits import MIB, format_bytes, format_seconds
 from aegis.wit.types import Function
 
 if TYPE_CHECKING:
