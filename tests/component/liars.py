@@ -52,6 +52,8 @@ _MEMORY = f"""(memory (export "memory") 1)
     (func $realloc (export "realloc") (param i32 i32 i32 i32) (result i32) (local $at i32)
       (local.set $at (i32.and (i32.add (global.get $next) (i32.const 15)) (i32.const -16)))
       (global.set $next (i32.add (local.get $at) (local.get 3)))
+      (memory.copy (local.get $at) (local.get 0)
+        (select (local.get 1) (local.get 3) (i32.lt_u (local.get 1) (local.get 3))))
       (local.get $at))"""
 
 _OPTIONS = 'string-encoding={encoding} (memory (core memory $m "memory")) (realloc (core func $m "realloc"))'
