@@ -79,11 +79,14 @@ class NetworkJudge:
         return self._denial(host) is not None
 
     def _denial(self, host: str) -> NetworkVerdict | None:
-        """Return the denial of an address that a denied name was resolved to."""
-        if not self._denied:
-            return None
+        """Return the denial of an address that a denied name was resolved to, or that is no host's."""
         found = read_host(host)
-        rule = None if found is None else self._denied.get(addresses.judged(found))
+        if found is None:
+            return None
+        address = addresses.judged(found)
+        if address.is_unspecified:  # whatever rule it is within: Linux connects it to loopback
+            return NetworkVerdict(False, f"deny {found}: it is the address of no host, and leads to loopback")
+        rule = self._denied.get(address)
         return None if rule is None else NetworkVerdict(False, rule)
 
     def _full(self, host: str) -> NetworkVerdict | None:
