@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from aegis.host.sockets import Purpose
+from aegis.names import printable
 from aegis.policy import addresses
 from aegis.policy.network import NetworkCapability, NetworkVerdict
 from aegis.policy.patterns import host_name, plain_host, read_host
@@ -59,6 +61,22 @@ class NetworkJudge:
         if denied is not None:
             return denied
         return self._capability.decide(scheme, name, port, address=address, method=method)
+
+    def reach(self, purpose: Purpose, address: str, port: int) -> NetworkVerdict:
+        """Judge a connection to ``address`` by what it is said to be for, whoever says it.
+
+        An HTTP request to a name may go to the addresses that this sandbox resolved the name to, and to no others.
+        """
+        if purpose.name:
+            scheme, host, method = purpose.scheme, purpose.name, purpose.method or ""
+            found = read_host(host)
+            name = host_name(host)
+            if found is not None and found == addresses.read_address(address):
+                return self.request(scheme, host, port, method)
+            if name is None or name not in self._names.get(address, ()):
+                return NetworkVerdict(False, f"'{printable(address, 80)}' is not an address of {printable(host, 80)}")
+            return self.dial(scheme, name, port, method, address)
+        return self.connect(purpose.scheme, address, port)
 
     def accept(self, scheme: str, host: str, port: int) -> NetworkVerdict:
         """Judge a peer that reached a socket which listens."""
