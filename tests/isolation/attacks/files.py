@@ -211,3 +211,31 @@ def climb(order: dict[str, Any]) -> list[str]:
     held = session.descriptors[session.setup.folders[order["folder"]].descriptor]
     above = os.open("../" * 40, os.O_RDONLY, dir_fd=held)
     return sorted(os.listdir(above))
+
+
+@attack
+def status(order: dict[str, Any]) -> dict[str, Any]:
+    """Tell what the status of a granted directory and of names in it says, and of everything else that is held."""
+    session = order["session"]
+    granted = [session.descriptors[folder.descriptor] for folder in session.setup.folders]
+    born = ctypes.create_string_buffer(256)
+    found: dict[str, Any] = {"granted": [], "held": [], "born": []}
+    for number in range(200):
+        if not succeeds(os.fstat, number):
+            continue
+        if number not in granted:
+            found["held"].append(list(os.fstat(number)[:3]))
+            continue
+        found["granted"].append(fields(os.fstat(number)))
+        found["granted"] += [fields(os.stat(name, dir_fd=number)) for name in order["names"]]
+    for number, name, flags in ((granted[0] if granted else 0, b"", 0x1000), (AT_CWD, b".", 0)):
+        try:
+            found["born"].append(call("statx", number, name, flags, 0x800, born))  # STATX_BTIME
+        except OSError as error:
+            found["born"].append(error.errno)
+    return found
+
+
+def fields(status: os.stat_result) -> list[int]:
+    """Return what tells one file from another, and when it changed."""
+    return [status.st_ino, status.st_dev, status.st_nlink, status.st_uid, status.st_mtime_ns, status.st_ctime_ns]

@@ -11,6 +11,7 @@ import resource
 import struct
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,9 @@ def environment(order: dict[str, Any]) -> dict[str, bool]:
         "c": any(libc.getenv(name) is not None for name in names),
         "kernel": b"swordfish" in initial,
     }
+
+
+@attack
+def clock_and_chance(order: dict[str, Any]) -> dict[str, Any]:
+    """Read the machine's clock and its randomness."""
+    return {"now": time.time(), "chance": os.urandom(16).hex()}
