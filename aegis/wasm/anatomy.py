@@ -55,6 +55,8 @@ class Anatomy:
         """Bytes of sections that are neither modules nor components nor custom."""
         self.imports: list[tuple[str, str]] = []
         self.exports: list[tuple[str, str]] = []
+        self.functions: dict[str, tuple[str, ...]] = {}
+        """The functions of each exported instance that is made in the component itself, by the export's name."""
         self.sections: list[tuple[str, int]] = []
         self.needs: list[tuple[str, str]] = []
         """Imports and exports that need what Aegis does not run, with what that is."""
@@ -93,6 +95,14 @@ def read_component(data: bytes) -> Anatomy:
     return anatomy
 
 
+_Names = tuple[str, ...] | None
+"""Names of functions, ``None`` where only their user knows them."""
+
+
+def _known(items: list[_Names], index: int) -> _Names:
+    return items[index] if index < len(items) else None
+
+
 class _Walker:
     """One component's index spaces."""
 
@@ -102,6 +112,12 @@ class _Walker:
         self.anatomy, self.data, self.outer, self.depth = anatomy, data, outer, depth
         self.modules: list[int | None] = []
         self.components: list[Totals | None] = []
+        self.offered: list[_Names] = []
+        """The functions that each of :attr:`components` exports."""
+        self.members: list[_Names] = []
+        """The functions of each component instance."""
+        self.offers: list[str] = []
+        """The functions that this component exports."""
         self.types: TypeSpace = TypeSpace(outer.types if outer else None)
         self.lifted: list[int] = []
         self.inner: list[_Walker] = []
@@ -137,6 +153,7 @@ class _Walker:
                 self.anatomy.components += 1
                 inner = _Walker(self.anatomy, self.data, self, self.depth + 1)
                 self.components.append(inner.walk(r.at + 8, r.end))
+                self.offered.append(tuple(inner.offers))
                 self.inner.append(inner)
             case 8:
                 self.charge(r.end - r.at)
@@ -208,6 +225,7 @@ class _Walker:
                 r.name()
                 self.sort(r)
                 r.leb()
+            self.members.append(_known(self.offered, index))
             made = self.components[index] if index < len(self.components) else None
             if made is not None:
                 self.instances = min(self.instances + made.instances, _MOST)
@@ -215,10 +233,13 @@ class _Walker:
                 for module, times in made.modules.items():
                     self.made[module] = min(self.made.get(module, 0) + times, _MOST)
         else:
+            functions = []
             for _ in range(r.count()):
-                self.extern_name(r)
-                self.sort(r)
+                name = self.extern_name(r)
+                if self.sort(r) == "func":
+                    functions.append(name)
                 r.leb()
+            self.members.append(tuple(functions))
 
     # -- index spaces --------------------------------------------------------------------------
 
@@ -249,6 +270,7 @@ class _Walker:
         elif sort == "component":
             made = owner.components if owner else []
             self.components.append(made[index] if index < len(made) else None)
+            self.offered.append(_known(owner.offered, index) if owner else None)
         elif sort == "type":
             self.types.alias_outer(count, index)
         else:
@@ -260,6 +282,9 @@ class _Walker:
             self.modules.append(None)
         elif sort == "component":
             self.components.append(None)
+            self.offered.append(None)
+        elif sort == "instance":
+            self.members.append(None)
         elif sort == "type":
             self.types.add_unknown()
 
@@ -301,10 +326,17 @@ class _Walker:
             self.modules.append(self.modules[index] if index < len(self.modules) else None)
         elif sort == "component":
             self.components.append(self.components[index] if index < len(self.components) else None)
+            self.offered.append(_known(self.offered, index))
+        elif sort == "instance":
+            self.members.append(_known(self.members, index))
         else:
             self.add_described(sort, needs)
+        if sort == "func":
+            self.offers.append(name)
         if not self.depth:
             self.anatomy.exports.append((name, sort))
+            if sort == "instance" and (functions := self.members[-1]) is not None:
+                self.anatomy.functions[name] = functions
             self.told(f"the export {printable(name, 120)}", needs)
 
     def told(self, what: str, needs: frozenset[str]) -> None:
