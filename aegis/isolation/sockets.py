@@ -103,6 +103,8 @@ class SocketService:
         self._next = self._connections = self._bytes = 0
         self._socket, self.worker_end = socket_pair(packets=True)
         self._socket.setblocking(False)
+        # The system counts descriptors that were sent and not taken, for all of this user's processes together.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
         self._closer = weakref.finalize(self, _close, self._made, self._socket, self.worker_end)
 
     def serve(self, message: list[Any], door: Door) -> Any:
