@@ -111,11 +111,12 @@ def allowed(wanted: Confinement, process: int) -> dict[str, Rule]:
         "prctl": _PRCTL,
         "prlimit64": _PRLIMIT,
         "sendto": _SENDTO,
-        "sendmsg": _SENDMSG,
         "getsockopt": _GETSOCKOPT,
     }
     if wanted.threads:
         rules["clone"] = _CLONE
+    if wanted.write_fds:
+        rules["sendmsg"] = _SENDMSG  # hands the parent a file whose times are to be set
     if wanted.network:
         rules["setsockopt"] = _SETSOCKOPT
         if wanted.listens:
