@@ -100,6 +100,7 @@ class SocketService:
         self.lock = threading.RLock()  # look-ups end on other threads, and the collector may close a sandbox anywhere
         self._limits = limits
         self._made: dict[int, _Made] = {}
+        self._denied: list[Decision] = []
         self._next = self._connections = self._bytes = 0
         self._socket, self.worker_end = socket_pair(packets=True)
         self._socket.setblocking(False)
@@ -108,7 +109,7 @@ class SocketService:
         self._closer = weakref.finalize(self, _close, self._made, self._socket, self.worker_end)
 
     def serve(self, message: list[Any], door: Door) -> Any:
-        """Do what a worker asks for, and return the answer: plain data, an error number for what the system refuses.
+        """Do what a worker asks for and return the answer: plain data, an error number for what the system refuses.
 
         Raise :class:`Broken` for what no worker asks.
         """
@@ -116,17 +117,21 @@ class SocketService:
         serve, count = _VERBS.get(verb, (None, 0)) if type(verb) is str else (None, 0)
         if serve is None or len(words) != count:
             raise Broken("a request about sockets that cannot be read")
-        with self.lock, standard_reserved():
-            try:
-                return serve(self, door, *words)
-            except OSError as error:
-                return error.errno or errno.EIO
-            except OverflowError:  # of IPv6's flow information
-                return errno.EINVAL
+        try:
+            with self.lock, standard_reserved():
+                return serve(self, *words)
+        except OSError as error:
+            return error.errno or errno.EIO
+        except OverflowError:  # of IPv6's flow information
+            return errno.EINVAL
+        finally:
+            denied, self._denied = self._denied, []
+            for decision in denied:  # without the lock: whoever is told may take any time
+                door.decided(decision)
 
     # -- making and closing ------------------------------------------------------------------------
 
-    def _open(self, door: Door, family: Any, kind: Any) -> Any:
+    def _open(self, family: Any, kind: Any) -> Any:
         """Make a socket; return its number in a list."""
         if family not in (socket.AF_INET, socket.AF_INET6) or kind not in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
             raise Broken("a socket of a kind that no guest has")
@@ -142,7 +147,7 @@ class SocketService:
             raise Broken("sockets that it does not take") from None
         return [number]
 
-    def _close_one(self, door: Door, number: Any) -> None:
+    def _close_one(self, number: Any) -> None:
         made = self._known(number)
         with contextlib.suppress(OSError):  # the worker may have kept a copy, which nothing could hang up later
             made.socket.shutdown(socket.SHUT_RDWR)
@@ -156,52 +161,52 @@ class SocketService:
 
     # -- what is judged ----------------------------------------------------------------------------
 
-    def _bind(self, door: Door, number: Any, address: Any) -> int:
+    def _bind(self, number: Any, address: Any) -> int:
         made = self._known(number)
         host, port, where = _address(made, address)
         # A client may ask for any free port of its own; what others can reach needs a rule.
         if port or host not in _UNSPECIFIED:
             scheme = "tcp" if made.kind == socket.SOCK_STREAM else "udp"
-            if not self._permitted(door, "listen at", scheme, host, port, self.judge.listen(scheme, host, port)):
+            if not self._permitted("listen at", scheme, host, port, self.judge.listen(scheme, host, port)):
                 return errno.EACCES
             made.open_to_all = True
         made.socket.bind(where)
         return 0
 
-    def _listen(self, door: Door, number: Any, backlog: Any) -> int:
+    def _listen(self, number: Any, backlog: Any) -> int:
         made = self._known(number, socket.SOCK_STREAM)
         if type(backlog) is not int or not 0 < backlog <= _MAX_BACKLOG:
             raise Broken("a backlog out of bounds")
         name = made.socket.getsockname()
         host, port = str(name[0]).partition("%")[0], int(name[1])
-        if not self._permitted(door, "listen at", "tcp", host, port, self.judge.listen("tcp", host, port)):
+        if not self._permitted("listen at", "tcp", host, port, self.judge.listen("tcp", host, port)):
             return errno.EACCES
         made.socket.listen(backlog)
         return 0
 
-    def _connect(self, door: Door, number: Any, scheme: Any, name: Any, method: Any, address: Any) -> int:
+    def _connect(self, number: Any, scheme: Any, name: Any, method: Any, address: Any) -> int:
         made = self._known(number, socket.SOCK_STREAM)
         host, port, where = _address(made, address)
         purpose = _purpose(scheme, name, method)
         self._connections += 1
         if self._limits.connections is not None and self._connections > self._limits.connections:
             raise Broken("more connections than it may make")
-        if not self._permitted(door, "connect to", purpose.scheme, host, port, self.judge.reach(purpose, host, port)):
+        if not self._permitted("connect to", purpose.scheme, host, port, self.judge.reach(purpose, host, port)):
             return errno.EACCES
         return made.socket.connect_ex(where)
 
-    def _send(self, door: Door, number: Any, data: Any, address: Any) -> int:
+    def _send(self, number: Any, data: Any, address: Any) -> int:
         made = self._known(number, socket.SOCK_DGRAM)
         host, port, where = _address(made, address)
         if type(data) is not bytes or len(data) > LARGEST_DATAGRAM:
             raise Broken("a datagram that cannot be sent")
-        if not self._permitted(door, "connect to", "udp", host, port, self.judge.connect("udp", host, port)):
+        if not self._permitted("connect to", "udp", host, port, self.judge.connect("udp", host, port)):
             return errno.EACCES
         self._charge(len(data))
         made.socket.sendto(data, where)
         return 0
 
-    def _receive(self, door: Door, number: Any) -> Any:
+    def _receive(self, number: Any) -> Any:
         """Return size, sender and data of the next datagram; no sender and no data where the guest may hear neither."""
         made = self._known(number, socket.SOCK_DGRAM)
         data, sender = made.socket.recvfrom(_RECEIVED)
@@ -211,11 +216,11 @@ class SocketService:
             return [len(data), None, None]
         return [len(data), list(sender), data]
 
-    def _permitted(self, door: Door, action: str, scheme: str, host: str, port: int, verdict: NetworkVerdict) -> bool:
+    def _permitted(self, action: str, scheme: str, host: str, port: int, verdict: NetworkVerdict) -> bool:
         """Tell whether a verdict permits. A denial is recorded; an honest worker, which judged before, meets none."""
         if not verdict:
             target = f"{scheme}://{shown(host, port)}"
-            door.decided(
+            self._denied.append(
                 Decision(
                     capability="network", action=action, target=target, allowed=False, rule=verdict.rule,
                     remedy=target,
@@ -231,15 +236,15 @@ class SocketService:
 
     # -- what needs no judging ---------------------------------------------------------------------
 
-    def _name(self, door: Door, number: Any) -> list[Any]:
+    def _name(self, number: Any) -> list[Any]:
         return list(self._known(number, socket.SOCK_DGRAM).socket.getsockname())
 
-    def _get(self, door: Door, number: Any, level: Any, option: Any) -> list[int]:
+    def _get(self, number: Any, level: Any, option: Any) -> list[int]:
         if [level, option] not in _OPTIONS:
             raise Broken("an option that no guest has")
         return [self._known(number, socket.SOCK_DGRAM).socket.getsockopt(level, option)]
 
-    def _set(self, door: Door, number: Any, level: Any, option: Any, value: Any) -> int:
+    def _set(self, number: Any, level: Any, option: Any, value: Any) -> int:
         if [level, option] not in _OPTIONS or type(value) is not int or not 0 <= value <= _MAX_OPTION:
             raise Broken("an option that no guest sets")
         self._known(number, socket.SOCK_DGRAM).socket.setsockopt(level, option, value)
