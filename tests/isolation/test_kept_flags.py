@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from aegis.bindgen import generate
 from aegis.engine.convert.lift import _flags_reader
 from aegis.engine.convert.lower import _flag_blocks
+
+from aegis.bindgen import generate
 from aegis.engine.door import Door
 from aegis.isolation.codec import unpacker
 from aegis.limits import Limits
