@@ -41,7 +41,7 @@ class ComponentGuest:
         self._owner, self._tier, self._component = owner, tier, component
         self._providers = tier.providers(component, imports, trap_missing=trap_missing)
         self._plan = tier.component_plan(component, self._providers, watched=owner._observed)
-        self.counted = self._plan.counted
+        self.calls_python = self._plan.calls_python
         self._made: dict[str, Any] = {}
         self._classes: dict[int, Callable[..., ResourceHandle]] = {}
         self._wasi: Wasi | None = None

@@ -390,25 +390,34 @@ def _callables(artifact: Module | Component) -> list[str]:
 def require_entry(artifact: Module | Component, function: str | None = None) -> None:
     """Raise ``ExportNotFound`` for an artifact whose bytes tell that it does not export ``function``.
 
-    Without one, it must be a program. This needs no compiled code. Which functions an exported interface has is known
-    once a component is compiled; one that exports interfaces may pass here and still lack the function.
+    Without one, it must be a program. This needs no compiled code. An export that is described with less than it has
+    may pass and still lack the function.
     """
     if isinstance(artifact, Module):
         callable_export(artifact, entry_point(artifact) if function is None else function)
         return
-    from aegis.wit.match import unversioned  # costs start-up time that only components need
-
-    functions = [name for name, sort in artifact.anatomy.exports if sort == "func"]
-    interfaces = [name for name, sort in artifact.anatomy.exports if sort == "instance"]
-    owner = (function or "").rpartition("#")[0]
-    known = owner in interfaces or owner in map(unversioned, interfaces) if owner else bool(interfaces)
-    if known or (function is not None and function in functions):
+    exports = artifact.program.exports
+    members = {name: tuple(item) for name, item in exports.items() if isinstance(item, Mapping)}
+    functions = [name for name in exports if name not in members]
+    if function is not None and (function in functions or _may_have(members, function)):
         return
+    for name, known in members.items():
+        functions += [f"{name}#{member}" for member in known]
     if function is None:
         _entry_among(functions, artifact.kind)
         return
-    shown = ", ".join(printable(n, 80) for n in (interfaces + functions)[:8]) or "nothing callable"
+    alike = near(function, functions)
+    shown = ", ".join(printable(n, 80) for n in functions[:8]) or "nothing callable"
+    hint = f"did you mean {' or '.join(printable(n, 120) for n in alike)}?" if alike else f"it exports {shown}"
     raise ExportNotFound(
-        f"the component exports no function {printable(function)!r}; it exports {shown}",
-        name=function, near=near(function, functions),
+        f"the component exports no function {printable(function)!r}; {hint}", name=function, near=alike
     )  # fmt: skip
+
+
+def _may_have(members: Mapping[str, tuple[str, ...]], function: str) -> bool:
+    """Tell whether an interface may have the function: one that is named, or any where none is."""
+    from aegis.wit.match import unversioned  # costs start-up time that only components need
+
+    owner, mark, name = function.rpartition("#")
+    meant = [known for full, known in members.items() if not mark or owner in (full, unversioned(full))]
+    return any(known is None or name in known for known in meant)

@@ -251,12 +251,14 @@ class Sandbox:
         module = self._loaded()
         guest = self._guest
         if guest is not None:
-            return self._supervised_if_it_runs(guest.new_store, functions, observed=self._observed, calls=guest.counted)
+            return self._supervised_if_it_runs(
+                guest.new_store, functions, observed=self._observed, calls=guest.calls_python
+            )
         plan = self._tier.plan(module, watched=self._observed)
-        if not module.info.has_start and not plan.counted:
+        if not module.info.has_start and not plan.calls_python:
             return self._new_store(plan, functions)
         make = lambda f, observed: self._new_store(plan, f)  # noqa: E731 - as a component's
-        return self._supervised_if_it_runs(make, functions, observed=False, calls=plan.counted)
+        return self._supervised_if_it_runs(make, functions, observed=False, calls=plan.calls_python)
 
     def _supervised_if_it_runs(
         self, make: Callable[..., Store], functions: Sequence[Any], *, observed: bool, calls: bool

@@ -5,6 +5,7 @@ Sizes are in bytes of linear memory. Types are :mod:`aegis.wit.types`.
 
 from __future__ import annotations
 
+from aegis.component.keys import parts_of
 from aegis.memo import memoised
 from aegis.values import FuncType
 from aegis.wit.types import (
@@ -36,7 +37,8 @@ FORMATS = {
 """Formats of :mod:`struct` for primitives in linear memory."""
 _SIZES = {"b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "f": 4, "q": 8, "Q": 8, "d": 8}
 _CORE = {"s64": "i64", "u64": "i64", "f32": "f32", "f64": "f64"}
-_MOST_PARTS_KEPT = 16384
+_PARTS_KEPT = 4096
+"""Parts of types, with their Python classes, whose layouts are kept for the process."""
 
 
 class Layout:
@@ -75,11 +77,7 @@ def parts(of: WitType) -> tuple[WitType, ...]:
     return tuple(t for _, t in of.fields) if isinstance(of, Record) else of.elements  # type: ignore[union-attr]
 
 
-def _weight(of: WitType) -> int:
-    return 1 + sum(map(_weight, children(of)))
-
-
-@memoised(_MOST_PARTS_KEPT, _weight)
+@memoised(_PARTS_KEPT, parts_of)
 def layout(of: WitType) -> Layout:
     """Return size and alignment of a type ("Alignment", "Element Size")."""
     return _layout(of, {})
@@ -130,7 +128,7 @@ def payload_offset(of: WitType) -> int:
     return align_up(discriminant_size(len(cases)), align)
 
 
-@memoised(_MOST_PARTS_KEPT, _weight)
+@memoised(_PARTS_KEPT, parts_of)
 def flat(of: WitType) -> tuple[str, ...]:
     """Return the core types that a value is passed as ("Flattening")."""
     return _flat(of, {})

@@ -27,11 +27,14 @@ from aegis.memo import memoised
 from aegis.wit.types import Borrow, Function, Own, Result, Tuple, WitType, children
 from aegis.wit.values import Err
 
-__all__ = ["Callee", "ComponentEntry", "ComponentFrame", "bind_component", "bind_guest", "has_borrows", "numbering"]
+__all__ = [
+    "MAKER_PARTS_KEPT", "Callee", "ComponentEntry", "ComponentFrame", "bind_component", "bind_guest", "has_borrows",
+    "numbering",
+]  # fmt: skip
 
 _SLOT = 16
 _UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError, struct_error, Unfit)
-_MAKERS_KEPT = 16384
+MAKER_PARTS_KEPT = 8192
 """Parts of types of functions whose makers are kept for the process."""
 _invoke = lib.wasmtime_func_call_unchecked
 
@@ -147,7 +150,7 @@ def _indented(lines: list[str], levels: int) -> str:
     return "".join("    " * levels + line + "\n" for line in lines)
 
 
-@memoised(_MAKERS_KEPT, lambda function, *_: 1 + parts_of(*(t for _, t in function.params), function.result))
+@memoised(MAKER_PARTS_KEPT, lambda function, *_: 1 + parts_of(*(t for _, t in function.params), function.result))
 def _maker(
     function: Function, images: tuple[type[Any], ...], style: int | None, encoding: str, post: bool, raw: bool,
     numbers: tuple[tuple[int, int], ...], entering: tuple[int, ...],

@@ -7,10 +7,8 @@ from typing import Any
 
 from aegis.wit.types import Enum, Flags, Record, Variant, WitType, children
 
-__all__ = ["MOST_PARTS_KEPT", "images_of", "parts_of"]
+__all__ = ["images_of", "parts_of"]
 
-MOST_PARTS_KEPT = 8192
-"""Parts of types whose converters are kept for the process, in each cache; a part takes some 800 bytes."""
 _CLASS = 15
 """Parts that a Python class counts for, a dataclass of some 12 KB."""
 

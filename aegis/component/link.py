@@ -135,7 +135,7 @@ class ComponentPlan(BasePlan):
         tables = component.anatomy.tables(limits.tables or 1 << 16)
         super().__init__(component, config, limits, memories, tables)
         self.artifact, self.typed = component, typed
-        self.parts: dict[int, NativeCode] = component.code(config).parts
+        self.parts: dict[int, NativeCode] = component.code(config).parts  # type: ignore[attr-defined]
         self.program = program = component.program
         self.functions = imported_functions(component, typed, lacking)
         self.calls_python = bool(program.trampolines) or self.counted

@@ -79,6 +79,7 @@ class Module(Artifact):
 
 
 def admit_size(data: bytes, limits: Limits, what: str) -> None:
+    """Check how many bytes an artifact, called ``what`` in errors, has; raise ``ArtifactError``."""
     if limits.module_size is not None and len(data) > limits.module_size:
         size = len(data)
         unit = "bytes, or more" if size == limits.module_size + 1 else ""  # a file is read no further

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from aegis.host.sockets import Purpose
+from aegis.names import printable
 from aegis.policy import addresses
 from aegis.policy.network import NetworkCapability, NetworkVerdict
 from aegis.policy.patterns import host_name, plain_host, read_host
@@ -60,6 +62,22 @@ class NetworkJudge:
             return denied
         return self._capability.decide(scheme, name, port, address=address, method=method)
 
+    def reach(self, purpose: Purpose, address: str, port: int) -> NetworkVerdict:
+        """Judge a connection to ``address`` by what it is said to be for, whoever says it.
+
+        An HTTP request to a name may go to the addresses that this sandbox resolved the name to, and to no others.
+        """
+        if purpose.name:
+            scheme, host, method = purpose.scheme, purpose.name, purpose.method or ""
+            found = read_host(host)
+            name = host_name(host)
+            if found is not None and found == addresses.read_address(address):
+                return self.request(scheme, host, port, method)
+            if name is None or name not in self._names.get(address, ()):
+                return NetworkVerdict(False, f"'{printable(address, 80)}' is not an address of {printable(host, 80)}")
+            return self.dial(scheme, name, port, method, address)
+        return self.connect(purpose.scheme, address, port)
+
     def accept(self, scheme: str, host: str, port: int) -> NetworkVerdict:
         """Judge a peer that reached a socket which listens."""
         denied = self._denial(host)
@@ -79,11 +97,14 @@ class NetworkJudge:
         return self._denial(host) is not None
 
     def _denial(self, host: str) -> NetworkVerdict | None:
-        """Return the denial of an address that a denied name was resolved to."""
-        if not self._denied:
-            return None
+        """Return the denial of an address that a denied name was resolved to, or that is no host's."""
         found = read_host(host)
-        rule = None if found is None else self._denied.get(addresses.judged(found))
+        if found is None:
+            return None
+        address = addresses.judged(found)
+        if address.is_unspecified:  # whatever rule it is within: Linux connects it to loopback
+            return NetworkVerdict(False, f"deny {found}: it is the address of no host, and leads to loopback")
+        rule = self._denied.get(address)
         return None if rule is None else NetworkVerdict(False, rule)
 
     def _full(self, host: str) -> NetworkVerdict | None:

@@ -1,6 +1,6 @@
 """The network of one sandbox: sockets, names, and the policy between them and the world.
 
-This is the only place that opens a socket or asks a resolver. What is dialled is an address that was judged,
+Every socket and every question to a resolver passes through here. What is dialled is an address that was judged,
 never a name: a name is looked up here, once, its answers are judged one by one, and the sandbox remembers
 which name an address came from (:mod:`aegis.host.judge`), so that a rule for the name covers the connection.
 """
@@ -14,11 +14,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from aegis.descriptors import above_standard, socket_above_standard
+from aegis.descriptors import above_standard
 from aegis.errors import QuotaExceeded
 from aegis.host.judge import ANSWERS_JUDGED, NetworkJudge
 from aegis.host.nowhere import Nowhere
 from aegis.host.resolving import Resolver, resolvers, system_resolver
+from aegis.host.sockets import OWN, Address, Opener, Purpose, SystemSockets
 from aegis.limits import Limits, exceeded
 from aegis.policy.network import NetworkCapability, NetworkVerdict
 from aegis.values import CallScope, Decision
@@ -50,9 +51,12 @@ class Network:
         scope: CallScope,
         resolver: Resolver = system_resolver,
         begin: Callable[[str], Lookup] | None = None,
+        opener: Opener | None = None,
     ) -> None:
         self._capability = capability or NetworkCapability()
         self.limits, self.scope = limits, scope
+        self._reaches = bool(self._capability.allow or self._capability.listen)
+        self._opener = opener if opener is not None and self._reaches else SystemSockets()
         self.resolver = resolver
         self._begin = begin or (lambda name: SystemLookup(self.resolver, name))
         self._judge = NetworkJudge(self._capability)
@@ -176,10 +180,9 @@ class Network:
         """Return a new non-blocking socket, ``None`` when all that may be open are."""
         if self.full():
             return None
-        capability = self._capability
-        if not capability.allow and not capability.listen:
+        if not self._reaches:
             return self.adopt(cast(socket.socket, Nowhere(family, kind)))
-        return self.adopt(socket_above_standard(socket.socket(family, kind)))
+        return self.adopt(self._opener.open(family, kind))
 
     def full(self) -> bool:
         """Tell whether all sockets that may be open are."""
@@ -196,7 +199,40 @@ class Network:
     def close_socket(self, opened: socket.socket) -> None:
         """Close a socket."""
         self._open.discard(opened)
-        opened.close()
+        self._opener.close(opened)
+
+    def bind(self, opened: socket.socket, address: Address) -> None:
+        """Bind a socket to a local address that was judged."""
+        self._opener.bind(opened, address)
+
+    def listen(self, opened: socket.socket, backlog: int) -> None:
+        """Have a bound socket listen, which was judged."""
+        self._opener.listen(opened, backlog)
+
+    def connect(self, opened: socket.socket, address: Address, purpose: Purpose = OWN) -> int:
+        """Begin to connect to an address that was judged; return the error number of the attempt."""
+        return self._opener.connect(opened, address, purpose)
+
+    def send_datagram(self, opened: socket.socket, data: bytes, address: Address) -> None:
+        """Send a datagram to an address that was judged."""
+        self.charge(len(data))
+        self._opener.send(opened, data, address)
+
+    def receive_datagram(self, opened: socket.socket, *, listening: bool = False) -> tuple[bytes, Address] | None:
+        """Return the next datagram and its sender, ``None`` in place of one that the guest may not hear.
+
+        Raise ``BlockingIOError`` when none has come. What is dropped counts as received too.
+        """
+        size, sender, data = self._opener.receive(opened)
+        self.charge(size)
+        if data is None:
+            return None
+        host, port = str(sender[0]).partition("%")[0], int(sender[1])
+        return (data, sender) if self.may_hear(host, port, listening=listening) else None
+
+    def room(self, opened: socket.socket) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the descriptors to read, and those to write, that are ready when a socket has room to send."""
+        return self._opener.room(opened)
 
     def connecting(self) -> None:
         """Count one more connection; raise ``QuotaExceeded`` when that is one too many."""

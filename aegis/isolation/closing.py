@@ -11,9 +11,7 @@ from typing import Any
 from aegis.errors import PolicyError
 from aegis.host.filesystem import is_state
 from aegis.isolation.confine import Begun, Confinement, Layer, Unavailable, assemble_filter, confine
-from aegis.isolation.confine.model import MAX_PORT_RULES
 from aegis.isolation.setup import Brief, Compile, Setup
-from aegis.policy.network import NetworkCapability
 
 __all__ = ["begin_closing", "close_doors", "close_for_compiling", "close_imports", "prepare_filters"]
 
@@ -38,7 +36,7 @@ def begin_closing(brief: Brief) -> Begun:
 def _expected(brief: Brief) -> Confinement:
     return Confinement(
         read_fds=(0,) if brief.reads else (), write_fds=(0,) if brief.writes else (), network=brief.network,
-        bind_ports=(0,) if brief.listens else (),
+        listens=brief.listens,
     )  # fmt: skip
 
 
@@ -58,8 +56,7 @@ def close_doors(setup: Setup, descriptors: Sequence[int], begun: Begun) -> list[
         read_fds=readers,
         write_fds=writers,
         network=network is not None,
-        connect_ports=_ports(network, "allow"),
-        bind_ports=_ports(network, "listen"),
+        listens=network is not None and bool(network.listen),
         keep_fds=opened,
     )
     layers = _reported(confine(wanted, skip=setup.skip, begun=begun), strict=setup.strict)
@@ -127,19 +124,6 @@ def _granted(setup: Setup, descriptors: Sequence[int]) -> tuple[tuple[int, ...],
 def _open() -> tuple[int, ...]:
     """Return every descriptor that is open: each came from the parent, or the engine opened it for itself."""
     return tuple(int(name) for name in os.listdir("/proc/self/fd"))
-
-
-def _ports(network: NetworkCapability | None, rules: str) -> tuple[int, ...] | None:
-    """Return the TCP ports that rules of this kind name, ``None`` where they are more than the kernel is told."""
-    if network is None:
-        return ()
-    found: set[int] = set()
-    for rule in getattr(network, rules):
-        if rule.scheme != "udp":
-            found.update(range(rule.ports[0], rule.ports[1] + 1))
-            if len(found) > MAX_PORT_RULES:
-                return None
-    return tuple(sorted(found))
 
 
 def _read_roots() -> None:

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aegis.descriptors import socket_pair
-from aegis.host.judge import NetworkJudge
 from aegis.host.network import LOOKUPS_AT_ONCE, withheld_decision
 from aegis.host.resolving import Question, resolvers, system_resolver
 from aegis.isolation.wire import Broken, encode
@@ -25,8 +23,8 @@ from aegis.values import Decision
 
 if TYPE_CHECKING:
     from aegis.engine.door import Door
+    from aegis.isolation.sockets import SocketService
     from aegis.limits import Limits
-    from aegis.policy.network import NetworkCapability
 
 __all__ = ["LookupService"]
 
@@ -39,11 +37,11 @@ _LAST_NUMBER = 1 << 53
 class LookupService:
     """The look-ups of one sandbox. ``worker_end`` is the worker's end of the socket, until it was handed over."""
 
-    def __init__(self, capability: NetworkCapability, limits: Limits) -> None:
-        self._judge, self._limits = NetworkJudge(capability), limits
+    def __init__(self, sockets: SocketService, limits: Limits) -> None:
+        self._sockets, self._limits = sockets, limits
+        self._judge, self._lock = sockets.judge, sockets.lock
         self._asked: dict[int, Question | None] = {}
         self._withheld: list[Decision] = []
-        self._lock = threading.RLock()  # the garbage collector may close a sandbox at any point
         # Not datagrams: a socket of those could be connected to any other socket that has a path.
         self._socket, self.worker_end = socket_pair(packets=True)
         self._socket.setblocking(False)  # a worker that does not read loses answers, and holds up nobody
@@ -89,21 +87,23 @@ class LookupService:
         return number, name
 
     def _answered(self, number: int, name: str, answers: list[str], error: OSError | None) -> None:
-        """Send what the policy lets the guest know; on a resolver thread.
+        """Send what the policy lets the guest know, and open it to the guest's sockets; on a resolver thread.
 
-        Of a name that is an alias of a denied one the worker gets all answers, marked as withheld: its own sockets
-        must keep away from those addresses.
+        Of a name that is an alias of a denied one, a worker that accepts connections gets the addresses all the same,
+        marked as withheld: it has to turn away peers that connect from them.
         """
         most = self._limits.resolver_answers
         with self._lock:
             # First, for the worker may ask for the next name as soon as it has this answer.
             self._asked.pop(number, None)
             resolved = self._judge.resolved(name, answers)
-            sent = [a for a in resolved if self._judge.answer(name, a)][:most]
+            sent = self._judge.permitted(name, resolved, most)
             withheld = bool(answers) and not sent
             if withheld:
                 self._withheld.append(withheld_decision(self._judge, name, answers[0]))
-                sent = [] if resolved else answers
+            if answers and not resolved:
+                self._sockets.hang_up()
+                sent = answers if self._sockets.listens else []
         failed = None if error is None else error.errno or socket.EAI_FAIL
         self._send(number, sent[:_MAX_ANSWERS], withheld, failed)
 

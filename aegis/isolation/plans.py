@@ -23,8 +23,8 @@ __all__ = ["ComponentOutline", "ModuleOutline"]
 class ModuleOutline:
     """A module's exports and limits, and the kind of engine that its worker is to have."""
 
-    counted = False
-    """Whether memory is counted here: it is the worker that does."""
+    calls_python = False
+    """Whether Python runs during calls here: in the worker it may."""
 
     def __init__(self, module: Module, limits: Limits, config: EngineConfig) -> None:
         self.artifact, self.limits, self.config = module, limits, config
@@ -55,7 +55,7 @@ class ComponentOutline:
     part) and the world's own functions that the embedder serves, and ``served`` has the numbers of their functions.
     """
 
-    counted = False
+    calls_python = False
 
     def __init__(self, component: Component, limits: Limits, providers: Providers, config: EngineConfig) -> None:
         self.artifact, self.limits, self.typed, self.config = component, limits, providers.typed, config

@@ -84,7 +84,7 @@ class Worker:
         self.channel = Channel(near, *Region.pair(self.shared, REGION, parent=True))
         self.served = 0
         self._status: int | None = None
-        self._hung_up = False
+        self._killed = self._hung_up = False
         self._closed = False
 
     @property
@@ -112,6 +112,7 @@ class Worker:
     def kill(self) -> None:
         """End the process at once, whatever it does."""
         if self.pid:
+            self._killed = True
             self._birth.kill()
 
     def crashed(self) -> WorkerCrashed:
@@ -119,7 +120,8 @@ class Worker:
         if not self.pid:
             return WorkerCrashed("no worker process could be made: the system has no room for one more", signal=0)
         if self._status is None:
-            self._hung_up = not self._birth.ends_within(_DYING)
+            # One that was killed here did not hang up, however long the kernel takes to end it.
+            self._hung_up = not self._birth.ends_within(_DYING) and not self._killed
             self._birth.kill()
             self._birth.ends_within(_REAPING)
             self._status = self._server.status(self.pid)

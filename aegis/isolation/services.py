@@ -12,27 +12,37 @@ if TYPE_CHECKING:
     from aegis.engine.door import Door
     from aegis.host.preopens import Preopen
     from aegis.isolation.lookups import LookupService
+    from aegis.isolation.sockets import SocketService
     from aegis.policy import Policy
 
 __all__ = ["Services"]
 
 
 class Services:
-    """Look-ups where a network is granted, and times of files where ``preopens`` grant writing."""
+    """Look-ups and sockets where a network is granted, and times of files where ``preopens`` grant writing."""
 
     def __init__(self, policy: Policy, preopens: Sequence[Preopen]) -> None:
         self.lookups: LookupService | None = None
+        self.sockets: SocketService | None = None
         self.times = TimeService(preopens) if any(path.write for path in policy.filesystem.paths) else None
         if policy.network is not None:
             from aegis.isolation.lookups import LookupService  # loads what only a network needs
+            from aegis.isolation.sockets import SocketService
 
-            self.lookups = LookupService(policy.network, policy.limits)
+            self.sockets = SocketService(policy.network, policy.limits)
+            self.lookups = LookupService(self.sockets, policy.limits)
 
     def resolve(self, message: list[Any], door: Door) -> None:
         """Serve a look-up; raise :class:`Broken` where no network is granted."""
         if self.lookups is None:
             raise Broken("a look-up without a network")
         self.lookups.serve(message, door)
+
+    def direct_socket(self, message: list[Any], door: Door) -> tuple[int | None, Any]:
+        """Serve a request about a socket; return its number, ``None`` where no answer is due, and the answer."""
+        if self.sockets is None or len(message) < 3 or not (message[1] is None or type(message[1]) is int):
+            raise Broken("a socket without a network")
+        return message[1], self.sockets.serve(message[2:], door)
 
     def set_times(self, message: list[Any]) -> tuple[int, int | None]:
         """Serve a request to set times; return its number and the error number of a failure."""
@@ -48,12 +58,12 @@ class Services:
 
     def handed_over(self) -> None:
         """Close the worker's ends: it has its own copies now."""
-        for service in (self.lookups, self.times):
+        for service in (self.lookups, self.sockets, self.times):
             if service is not None:
                 service.worker_end.close()
 
     def close(self) -> None:
         """Stop serving."""
-        for service in (self.lookups, self.times):
+        for service in (self.lookups, self.sockets, self.times):
             if service is not None:
                 service.close()

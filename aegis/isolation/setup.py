@@ -84,6 +84,8 @@ class Setup:
     """Which of stdin, stdout and stderr are terminals."""
     resolver: int | None = None
     """The descriptor on which the parent answers look-ups."""
+    sockets: int | None = None
+    """The descriptor on which the parent hands over sockets."""
     times: int | None = None
     """The descriptor by which the parent gets files whose times are to be set."""
     args: tuple[str, ...] = ()

@@ -410,6 +410,8 @@ class IsolatedStore:
             self._log(*told.line(message))
         elif kind == "resolve":
             self._services.resolve(message, self.door)
+        elif kind == "socket":
+            self._socket(message)
         elif kind == "times":
             self._set_times(message)
         elif kind in ("done", "fail", "fault", "unfit") and len(message) == 4:
@@ -453,6 +455,11 @@ class IsolatedStore:
 
     def _answer(self, mine: int, failed: bool, answer: Any) -> None:
         self._sayer(self.door.deadline + self._grace)(["answer", mine, failed, answer])
+
+    def _socket(self, message: list[Any]) -> None:
+        mine, answer = self._services.direct_socket(message, self.door)
+        if mine is not None:
+            self._answer(mine, False, answer)
 
     def _set_times(self, message: list[Any]) -> None:
         self.door.calls_left -= 1

@@ -215,7 +215,7 @@ class Isolated(Tier):
             shape=parcel.shape(artifact), code=parcel.code.places, shared=parcel.add(worker.shared),
             folders=tuple(parcel.folders),
             stdin=stdio.stdin.descriptor is not None, stdout=stdio.stdout.mode, stderr=stdio.stderr.mode,
-            terminals=delivery.terminals(), resolver=parcel.resolver, times=parcel.times,
+            terminals=delivery.terminals(), resolver=parcel.resolver, sockets=parcel.sockets, times=parcel.times,
             args=owner._args, environment=tuple(_environment(policy)),
             remote=remote, observed=observed and owner._bus.active, denials=owner._denied is not None,
             trap_missing=owner._trap_missing, data_bytes=self._data_bytes(policy), strict=self.options.strict,
@@ -239,6 +239,7 @@ class _Parcel:
         self.descriptors = [file.descriptor for file in code.distinct]
         self.folders: list[Folder] = []
         self.resolver: int | None = None
+        self.sockets: int | None = None
         self.times: int | None = None
         self._opened = Opened()
         self._preopens: list[Preopen] = []
@@ -274,6 +275,8 @@ class _Parcel:
         made = self._services = Services(policy, self._preopens)
         if made.lookups is not None:
             self.resolver = self.add(made.lookups.worker_end.fileno())
+        if made.sockets is not None:
+            self.sockets = self.add(made.sockets.worker_end.fileno())
         if made.times is not None:
             self.times = self.add(made.times.worker_end.fileno())
         return made

@@ -19,7 +19,7 @@ __all__ = ["Kind", "Used", "account", "decision", "farewell", "layers", "line", 
 
 _LONGEST = 4096
 _CAPABILITIES = ("filesystem", "network", "clock", "random")
-_ACTIONS = ("open", "read", "write", "look at", "connect to", "listen at", "look up", "request")
+_ACTIONS = ("open", "read", "write", "look at", "connect to", "listen at", "look up", "request", "accept")
 _MOST_BYTES = 1 << 48
 
 

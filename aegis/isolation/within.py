@@ -30,12 +30,14 @@ class WorkerTier(InProcess):
     def __init__(
         self, setup: Setup, descriptors: Sequence[int], providers: Callable[[Any], Providers],
         streams: Callable[[CallScope], RemoteStreams], resolve: Callable[[int, str], None],
+        ask: Callable[..., Any], tell: Callable[..., None],
         set_times: Callable[[str | None, tuple[int, int]], int | None],
     ) -> None:  # fmt: skip
         super().__init__(setup.policy, setup.config, setup.config)
         self._explain = None  # the parent does that, and would not believe it
         self._setup, self._descriptors, self._providers = setup, descriptors, providers
         self._streams, self._resolve, self._set_times = streams, resolve, set_times
+        self._ask_sockets, self._tell_sockets = ask, tell
 
     def engine_of(self, artifact: Artifact, *, watched: bool = False, pooled: bool = True) -> EngineConfig:
         """Return the kind of engine that the parent chose: its code is what came."""
@@ -60,8 +62,13 @@ class WorkerTier(InProcess):
         return grants
 
     def _network(self, resolver: int, grants: host.Grants) -> Network:
+        from aegis.isolation.remote_sockets import RemoteSockets  # loads what only a network needs
+
+        assert self._setup.sockets is not None
         lookups = RemoteLookups(self._descriptors[resolver], self._resolve)
-        network = Network(self.policy.network, self.policy.limits, grants.scope, begin=lookups.begin)
+        sockets = RemoteSockets(self._descriptors[self._setup.sockets], self._ask_sockets, self._tell_sockets)
+        policy = self.policy
+        network = Network(policy.network, policy.limits, grants.scope, begin=lookups.begin, opener=sockets)
         grants.on_close(network.close)
         return network
 

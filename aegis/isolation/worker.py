@@ -126,6 +126,8 @@ class Session:
         self.asked = self.told = 0
         self.artifact: Any = None
         self.layers: list[Any] = []
+        self._ends = False
+        """Whether the parent ended the sandbox, and listens to nothing more of it."""
         self.operations: dict[str, Callable[..., Any]] = {
             "call": self.call, "read": self.read, "write": self.write, "size": self.size, "get": self.get,
             "set": self.set, "drop": self.drop, "finish": self.finish,
@@ -147,7 +149,11 @@ class Session:
         else:
             self.handles = WorkerHandles(self.artifact.world)
             self.handles.ask = self.ask
-        tier = WorkerTier(setup, self.descriptors, self._providers, self._made_streams, self.resolve, self.set_times)
+        self._ends = False
+        tier = WorkerTier(
+            setup, self.descriptors, self._providers, self._made_streams, self.resolve, self.ask_sockets,
+            self.tell_sockets, self.set_times,
+        )  # fmt: skip
         self.sandbox = Sandbox(
             tier, imports=imports, args=setup.args, subscribers=(self.event,) if setup.observed else (),
             measured=True, denied=None if setup.observed else self.denied,
@@ -351,6 +357,7 @@ class Session:
 
     def finish(self) -> None:
         """End the sandbox."""
+        self._ends = True
 
     # -- what is asked of the parent -------------------------------------------------------------
 
@@ -382,6 +389,17 @@ class Session:
         self.channel.send(["times", self.asked, name, *times])
         failed: int | None = self._wait_for_answer(self.asked)
         return failed
+
+    def ask_sockets(self, verb: str, *words: Any) -> Any:
+        """Have the parent do something with a socket; return its answer."""
+        self.asked += 1
+        self.channel.send(["socket", self.asked, verb, *words])
+        return self._wait_for_answer(self.asked)
+
+    def tell_sockets(self, verb: str, *words: Any) -> None:
+        """Tell the parent what became of a socket. With the sandbox it closes them all by itself."""
+        if not self._ends:
+            self.channel.send(["socket", None, verb, *words])
 
     def resolve(self, number: int, name: str) -> None:
         """Have the parent look a name up, and do not wait for the answer."""

@@ -32,10 +32,30 @@ MODULES = {
 }  # fmt: skip
 COMPONENT = """(component (core module $m (func (export "f") (result i32)))
   (core instance $i (instantiate $m)) (func (export "f") (canon lift (core func $i "f"))) %s)"""
+LIFTED = '(func $f (canon lift (core func $i "f")))'
+INLINE = COMPONENT % f'{LIFTED} (instance $x (export "f" (func $f))) (export "a:b/c@1.0.0" (instance $x))'
+NESTED = (
+    COMPONENT
+    % f"""{LIFTED}
+  (component $shim (import "f" (func $f)) (export "f" (func $f)))
+  (instance $x (instantiate $shim (with "f" (func $f)))) (export "a:b/c@1.0.0" (instance $x)) %s"""
+)
+IMPORTED = """(component (import "a:b/c@1.0.0" (instance $x (export "f" (func))))
+  (core module $m (func (export "f") (result i32))) (export "c:d/e" (instance $x)))"""
 COMPONENTS = {
     "no program": (COMPONENT % '(func (export "g") (canon lift (core func $i "f")))', [], 127, "no wasi:cli/run"),
     "no such export": (COMPONENT % "", ["-e", "h"], 127, "exports no function 'h'"),
     "no such interface": (COMPONENT % "", ["--invoke", "a:b/c#f()"], 127, "exports no function 'a:b/c#f'"),
+    "no such function of an interface": (INLINE, ["--invoke", "a:b/c#g()"], 127, "exports no function 'a:b/c#g'"),
+    "none of an interface by its version": (INLINE, ["--invoke", "a:b/c@1.0.0#g()"], 127, "a:b/c@1.0.0#g"),
+    "none of an interface of a component within": (NESTED % "", ["--invoke", "a:b/c@1.0.0#g()"], 127, "a:b/c@1.0.0#g"),
+    "none of an interface named alone": (NESTED % "", ["-e", "g"], 127, "exports no function 'g'"),
+    "no program among interfaces": (
+        NESTED % '(func (export "g") (canon lift (core func $i "f")))',
+        [],
+        127,
+        "no wasi:",
+    ),
 }
 ROWS = {**{f"module: {name}": row for name, row in MODULES.items()},
         **{f"component: {name}": row for name, row in COMPONENTS.items()}}  # fmt: skip
@@ -50,10 +70,19 @@ def test_what_cannot_be_run_is_said_before_it_is_compiled(name: str, isolate: li
     assert (ended.code, said in ended.err) == (code, True), ended.err
 
 
-@pytest.mark.parametrize(("text", "options"), [(f"(module {INVALID})", []), (COMPONENT % "", [])])
+RUNNABLE = [
+    (f"(module {INVALID})", ["-e", "f"]),
+    (COMPONENT % "", ["-e", "f"]),
+    (INLINE, ["--invoke", "a:b/c#f()"]),
+    (NESTED % "", ["--invoke", "a:b/c@1.0.0#f()"]),
+    (IMPORTED, ["--invoke", "c:d/e#anything()"]),  # what another component provides is known once it is compiled
+]
+
+
+@pytest.mark.parametrize(("text", "options"), RUNNABLE)
 def test_what_can_be_run_is_compiled(text: str, options: list[str], tmp_path: Path) -> None:
     (tmp_path / "guest.wat").write_text(text)
-    ended = aegis("run", "--no-cache", "-e", "f", *options, tmp_path / "guest.wat")
+    ended = aegis("run", "--no-cache", *options, tmp_path / "guest.wat")
     assert ended.code == 126
     assert "that Aegis admits" in ended.err
 

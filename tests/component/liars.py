@@ -52,7 +52,12 @@ _MEMORY = f"""(memory (export "memory") 1)
     (func $realloc (export "realloc") (param i32 i32 i32 i32) (result i32) (local $at i32)
       (local.set $at (i32.and (i32.add (global.get $next) (i32.const 15)) (i32.const -16)))
       (global.set $next (i32.add (local.get $at) (local.get 3)))
+      (memory.copy (local.get $at) (local.get 0)
+        (select (local.get 1) (local.get 3) (i32.lt_u (local.get 1) (local.get 3))))
       (local.get $at))"""
+
+# For what a lie may make of 64 KiB, so that the realloc of the component that hears it never fails.
+_AMPLE_MEMORY = _MEMORY.replace('"memory") 1)', '"memory") 64)')
 
 _OPTIONS = 'string-encoding={encoding} (memory (core memory $m "memory")) (realloc (core func $m "realloc"))'
 
@@ -168,7 +173,7 @@ def forwarder_lines(function: str, param: WitType, result: WitType | None, encod
     return [
         *types.lines,
         f"""  (import "{function}" (func $f {signature}))
-  (core module $memory {_MEMORY})
+  (core module $memory {_AMPLE_MEMORY})
   (core instance $m (instantiate $memory))
   (core func $f (canon lower (func $f) {options}))
   (core module $forward

@@ -228,9 +228,11 @@ def run(side: Any, program: list[tuple[Any, ...]]) -> list[Any]:
             made = end.value if isinstance(end.value, list) else [end.value]
             held.setdefault("g" if name[0] == "g" else name[-1], []).extend(made)
             end = Returned(len(made))
-        ends.append((end, tuple(side.log)))
         if not isinstance(end, Returned):
+            # What becomes of the host's values that such a call took is not the guest's to see.
+            ends.append((end, [entry for entry in side.log if entry[0] != "dropped"]))
             break
+        ends.append((end, tuple(side.log)))
     return ends
 
 

@@ -187,7 +187,7 @@ def test_a_server_needs_its_rule() -> None:
             replies.append(connection.recv(100))
 
     policy = network(listen=(f"tcp://127.0.0.1:{port}",))
-    runtime = Aegis(pooled=False, fuel=None, timeout="30s", **policy)
+    runtime = Aegis(pooled=False, fuel=None, timeout="300s", **policy)  # it compiles anew for whoever watches
     component = runtime.load_file(catalogue.built("py-net"))
     watcher = Watcher("listening", talk)
     with runtime.sandbox(

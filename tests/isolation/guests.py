@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 import aegis
-from aegis import Aegis, FilesystemCapability, NetworkCapability, Outcome, StdioCapability
+from aegis import Aegis, FilesystemCapability, Outcome, StdioCapability
 from aegis.isolation.confine import LAYERS, Confinement, confine
 from aegis.runtime import entry_point
 from tests.isolation.attacks import attack, main
@@ -82,19 +82,6 @@ def guest(order: dict[str, Any]) -> dict[str, Any]:
 def here(path: str) -> str:
     """Return where a granted directory is now: the only one that is granted became the root."""
     return path if os.path.isdir(path) else "/"
-
-
-@attack
-def network_guest(order: dict[str, Any]) -> list[str]:
-    """Run a guest once a command, with the network that the policy grants, and return what each printed."""
-    engine = runtime(network=NetworkCapability(allow=order["allow"]), fuel=None, cache=here(order["cache"]))
-    loaded = engine.load(GUESTS[order["guest"]])
-    printed = []
-    for words in order["commands"]:
-        with engine.sandbox(loaded, args=("guest", *words)) as sandbox:
-            outcome: Outcome = sandbox.run(entry_point(loaded))
-        printed.append((outcome.stdout + outcome.stderr).decode().strip() or outcome.status)
-    return printed
 
 
 @attack

@@ -1,8 +1,17 @@
-"""A compile worker that was taken over hangs up and goes on. The fork server imports this module (:mod:`.taken`)."""
+"""A compile worker that was taken over hangs up and goes on. The fork server imports this module (:mod:`.takeover`)."""
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 from aegis.isolation import worker
-from tests.isolation.taken_streams import compile_and_hang
+
+
+def compile_and_hang(channel: Any, *_: Any) -> None:
+    """Stand for the work of a compile worker: hang up, and go on."""
+    channel.socket.close()
+    threading.Event().wait()
+
 
 worker._compile = compile_and_hang  # type: ignore[assignment]

@@ -1,35 +1,74 @@
 """Hostile Python in a real worker, after it was confined: as if the guest had taken the process over.
 
-The fork server imports this module, so every worker made after that has one more request: to run an attack of
-:mod:`tests.isolation.attacks`. Everything else about the worker is the real thing.
+The fork server imports this module, so its workers make the attacks of :mod:`tests.isolation.attacks`. Everything else
+about them is the real thing. An attack is made when
+
+* the parent asks for it, with an order (:func:`captive`): for tests that have the sandbox in their own process;
+* the guest's export with the name of an attack is called, before it runs (:func:`application`, :data:`COMMAND`): for
+  tests of applications and of the command. What came of it goes to the guest's stderr as a line of JSON.
+
+``python -m tests.isolation.takeover`` stands for ``aegis``.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from aegis import Aegis, PolicyError, Sandbox
 from aegis.isolation import worker
-from aegis.isolation.pool import zygote
-from tests.isolation.attacks import outcome
+from aegis.isolation.pool import Zygote, zygote
+from tests.isolation.attacks import ATTACKS, outcome
 
-__all__ = ["Captive", "captive"]
+__all__ = ["COMMAND", "EXPORTS", "GUEST", "Captive", "application", "captive", "take_over"]
 
-_session_init = worker.Session.__init__
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-m", "tests.isolation.takeover"]
+EXPORTS = ("descriptors", "flood", "ask_for_input", "hang", "die", "held", "honest")
+GUEST = """(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\\10\\00\\00\\00\\06\\00\\00\\00")
+  (data (i32.const 16) "guest\\0a")
+  (func $say (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+""" + "".join(f'  (func (export "{name}") (call $say))\n' for name in EXPORTS) + ")"  # fmt: skip
+"""A guest with an export for each of these attacks, and one for none. Each says a word when the attack is over."""
+
+
+# -- in the worker ---------------------------------------------------------------------------------------
+
+_session_init, _session_call = worker.Session.__init__, worker.Session.call
+
+
+def _attacked(session: worker.Session, name: str, order: dict[str, Any]) -> dict[str, Any]:
+    return outcome({"attack": name, "descriptors": session.descriptors, "session": session, **order})
 
 
 def _init(self: worker.Session, *arguments: Any) -> None:
+    """Stand for ``Session.__init__``: the parent may ask for an attack."""
     _session_init(self, *arguments)
+    self.operations["attack"] = lambda name, order: _attacked(self, name, order)
 
-    def attack(name: str, order: dict[str, Any]) -> dict[str, Any]:
-        return outcome({"attack": name, "descriptors": self.descriptors, "session": self, **order})
 
-    self.operations["attack"] = attack
+def _call(self: worker.Session, name: str, values: list[Any]) -> Any:
+    """Stand for ``Session.call``: an export may be an attack's."""
+    if name in ATTACKS:
+        report = _attacked(self, name, {})
+        self.channel.send(["out", 2, json.dumps(report).encode() + b"\n", False])
+    return _session_call(self, name, values)
 
 
 worker.Session.__init__ = _init  # type: ignore[method-assign]
+worker.Session.call = _call  # type: ignore[method-assign]
+
+
+# -- a sandbox in this process ------------------------------------------------------------------------------
 
 
 class Captive:
@@ -44,12 +83,12 @@ class Captive:
         return found["value"] if "value" in found else OSError(found.get("errno"), str(found))
 
 
-GUEST = """(module
+_PLAIN = """(module
   (import "wasi_snapshot_preview1" "fd_close" (func (param i32) (result i32))) (memory (export "memory") 1))"""
 
 
 @contextmanager
-def captive(text: str = GUEST, imports: Any = None, subscribers: Any = (), **policy: Any) -> Iterator[Captive]:
+def captive(text: str = _PLAIN, imports: Any = None, subscribers: Any = (), **policy: Any) -> Iterator[Captive]:
     """Yield a captive worker that runs the guest ``text`` under ``policy``, confined by every layer."""
     strict = {"strict": True, "workers": 0, **policy.pop("isolation", {})}
     options = {"cache": False, "pooled": False, "timeout": "20s", **policy}
@@ -69,3 +108,35 @@ def _strict_or_skipped(runtime: Aegis, text: str, imports: Any, subscribers: Any
         if "isolation: strict" in str(error):
             pytest.skip(str(error))
         raise
+
+
+# -- applications and commands --------------------------------------------------------------------------------
+
+
+def take_over(module: str = "tests.isolation.takeover") -> None:
+    """Have the fork servers of this process import ``module``."""
+    launch = Zygote._launch
+
+    def launched(self: Zygote, stack: int) -> None:
+        launch(self, stack)
+        self.load([module])
+
+    Zygote._launch = launched  # type: ignore[method-assign]
+
+
+def application(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run code in an application whose workers are taken over."""
+    whole = f"from tests.isolation.takeover import *\ntake_over()\nfrom aegis import *\n{code}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", whole], capture_output=True, text=True, timeout=60, env=environment, cwd=ROOT,
+        check=False, **options,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    take_over()
+    from aegis.cli import main as command
+
+    sys.argv[0] = "aegis"
+    command()

@@ -36,7 +36,7 @@ class Pair(NamedTuple):
         return f"{self.layer}-{self.name}-{self.order.get('name', '')}".strip("-")
 
 
-NETWORK = {"network": True, "connect_ports": None, "bind_ports": None}
+NETWORK = {"network": True, "listens": True}
 INET, INET6, UNIX, NETLINK, PACKET = 2, 10, 1, 16, 17
 STREAM, DGRAM, RAW = 1, 2, 3
 
@@ -58,6 +58,8 @@ PAIRS = [
     Pair("seccomp", "raise_limit", "ValueError"),
     Pair("seccomp", "open_socket", errno.EPERM, {"socket": [INET, STREAM, 0]}),
     Pair("seccomp", "open_socket", errno.EPERM, {"socket": [UNIX, STREAM, 0], "wanted": NETWORK, "name": "unix"}),
+    Pair("seccomp", "open_socket", errno.EPERM, {"socket": [INET, STREAM, 0], "wanted": NETWORK, "name": "tcp"}),
+    Pair("seccomp", "open_socket", errno.EPERM, {"socket": [INET6, DGRAM, 0], "wanted": NETWORK, "name": "udp"}),
     Pair("seccomp", "open_socket", errno.EPERM, {"socket": [INET, STREAM, 262], "wanted": NETWORK, "name": "mptcp"}),
     Pair("seccomp", "open_socket", errno.EPERM, {"socket": [NETLINK, RAW, 4], "wanted": NETWORK, "name": "diag"}),
     Pair("seccomp", "attach_filter", errno.EPERM, {"wanted": NETWORK}),
@@ -195,42 +197,32 @@ def listener() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def test_no_port_is_connected_to_that_is_not_granted(listener: int) -> None:
-    order = {"port": listener, "wanted": {"network": True, "connect_ports": [listener + 1]}}
+@pytest.mark.parametrize("wanted", [{}, NETWORK], ids=["nothing", "network"])
+def test_a_worker_connects_to_no_port_itself(listener: int, wanted: dict[str, Any]) -> None:
+    order = {"port": listener, "wanted": wanted}
     assert attack("connect", skip=all_but(), **order).value == "connected"
     assert attack("connect", skip=all_but("landlock-net"), **order).needs("landlock-net").failure == errno.EACCES
-    assert attack("connect", **order).failure == errno.EACCES
+    alone = attack("connect", skip=all_but("namespaces"), **order).needs("namespaces")
+    assert alone.failure in (errno.ENETUNREACH, errno.ECONNREFUSED)
+    assert attack("connect", **order).failure == errno.EPERM
 
 
-@pytest.mark.parametrize("ports", [None, "granted"])
-def test_a_granted_port_is_connected_to_under_all_layers(listener: int, ports: str | None) -> None:
-    wanted = {"network": True, "connect_ports": [listener] if ports else None}
-    assert attack("connect", port=listener, wanted=wanted).value == "connected"
-
-
-def test_a_connection_without_connect_is_no_way_past_the_ports(listener: int) -> None:
-    order = {"port": listener, "wanted": {"network": True, "connect_ports": []}}
+def test_a_connection_without_connect_is_no_way_out(listener: int) -> None:
+    order = {"port": listener, "wanted": NETWORK}
     free = attack("connect_fast", skip=all_but(), **order)
     if free.failure is not None:
         pytest.skip("the kernel sends no data with the first segment")
     assert attack("connect_fast", skip=all_but("seccomp"), **order).needs("seccomp").failure == errno.EPERM
 
 
-def test_without_a_network_the_machine_is_out_of_reach(listener: int) -> None:
-    assert attack("connect", skip=all_but(), port=listener).value == "connected"
-    alone = attack("connect", skip=all_but("namespaces"), port=listener).needs("namespaces")
-    assert alone.failure in (errno.ENETUNREACH, errno.ECONNREFUSED)
-    assert attack("connect", port=listener).failure == errno.EPERM
-
-
-def test_ports_are_bound_by_grant_alone() -> None:
+@pytest.mark.parametrize("wanted", [{}, NETWORK], ids=["nothing", "network"])
+def test_a_worker_binds_no_port_itself(wanted: dict[str, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    order = {"port": port, "wanted": {"network": True, "bind_ports": []}}
+    order = {"port": port, "wanted": wanted}
     assert attack("bind", skip=all_but(), **order).value == "bound"
     assert attack("bind", skip=all_but("landlock-net"), **order).needs("landlock-net").failure == errno.EACCES
-    assert attack("bind", skip=all_but("seccomp"), **order).needs("seccomp").failure == errno.EPERM  # listen
-    assert attack("bind", port=port, wanted={"network": True, "bind_ports": [port]}).value == "bound"
+    assert attack("bind", **order).failure == errno.EPERM
 
 
 def test_abstract_sockets_of_others_are_out_of_reach() -> None:
@@ -246,10 +238,15 @@ def test_abstract_sockets_of_others_are_out_of_reach() -> None:
         assert scoped.failure == errno.EPERM
 
 
-def test_datagrams_are_sent_under_all_layers_and_no_name_is_resolved_by_the_worker_itself() -> None:
+def test_no_name_is_resolved_by_a_worker_itself() -> None:
     assert attack("resolve", skip=all_but()).value >= 1
     assert attack("resolve", wanted=NETWORK).failure is not None
-    assert attack("use_sockets", wanted=NETWORK).value == "to myself"
+
+
+def test_a_worker_does_not_learn_who_its_parent_is_from_their_sockets() -> None:
+    told = attack("peers", own=True, skip=all_but()).value
+    assert "SO_PEERCRED" in told
+    assert attack("peers", own=True, skip=all_but("seccomp")).needs("seccomp").failure == errno.EPERM  # socketpair
 
 
 # -- what was inherited ---------------------------------------------------------------------------------

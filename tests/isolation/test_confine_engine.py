@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-import socketserver
 import statistics
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import aegis
-from aegis.engine.cache import default_folder
 from aegis.isolation.confine import LAYERS
 from tests.guests.catalogue import built
 from tests.isolation.confined import Ended, attack
@@ -84,58 +79,6 @@ def test_a_directory_that_only_the_policy_grants_is_out_of_reach(tmp_path: Path)
 
 def test_sandboxes_run_on_many_threads() -> None:
     assert run("many_threads").value == 8
-
-
-class Echo(socketserver.BaseRequestHandler):
-    """Sends back what it gets, of a stream or a datagram."""
-
-    def handle(self) -> None:
-        if isinstance(self.request, tuple):
-            data, answering = self.request
-            answering.sendto(data, self.client_address)
-            return
-        while data := self.request.recv(65536):
-            self.request.sendall(data)
-
-
-@contextmanager
-def served(server: socketserver.BaseServer) -> Iterator[int]:
-    """Serve on a thread; yield the port."""
-    with server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
-
-
-def test_a_guest_with_a_network_connects_and_sends() -> None:
-    guests = {"py-net": built("py-net")}
-    aegis.Aegis(pooled=False, fuel=None).load_file(guests["py-net"])  # compiled here, once: 18 MB take seconds
-    with (
-        served(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo)) as tcp,
-        served(socketserver.UDPServer(("127.0.0.1", 0), Echo)) as udp,
-        served(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo)) as other,
-    ):
-        commands = [
-            ["client", "127.0.0.1", str(tcp)],
-            ["bulk", "127.0.0.1", str(tcp), "1000000"],
-            ["datagram", "127.0.0.1", str(udp)],
-            ["client", "127.0.0.1", str(other)],
-        ]
-        ended = run(
-            "network_guest",
-            guests,
-            guest="py-net",
-            commands=commands,
-            grant=[default_folder()],
-            cache=default_folder(),
-            allow=["tcp://local:*", "udp://local:*"],
-            wanted={"network": True, "connect_ports": [tcp], "file_bytes": None},
-        )
-    assert ended.value[:3] == ["got b'ping'", "intact True", "got b'ping'"]
-    if ended.layers["landlock-net"].active:
-        assert "got" not in ended.value[3]
 
 
 def test_memory_in_total_is_a_refusal_to_the_guest() -> None:

@@ -26,9 +26,9 @@ from aegis import (
     SandboxStateError,
 )
 from aegis.wit.types import Function, Interface, Result, WitType
+from tests.component.test_host_resources import COMPONENT as OWNERS
+from tests.component.test_host_resources import Thing
 from tests.echo import echo_component
-from tests.engine.component.test_host_resources import COMPONENT as OWNERS
-from tests.engine.component.test_host_resources import Thing
 from tests.guests.catalogue import GUESTS, built
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime, shared
 from tests.security.test_components import HANDLES, Things

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -20,9 +25,12 @@ TOO_LARGE = b"refused: ErrorCode_HttpResponseHeaderSectionSize\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
 
 
-def said(place: str, strict: bool, guest: str, *words: str, allow: list[str], deny: list[str] | None = None) -> bytes:
+def said(
+    place: str, strict: bool, guest: str, *words: str, allow: Sequence[str] = (), deny: Sequence[str] = (),
+    listen: Sequence[str] = (),
+) -> bytes:  # fmt: skip
     """Run a guest under a policy; return its output."""
-    network = NetworkCapability(allow=allow, deny=deny or [])
+    network = NetworkCapability(allow=allow, deny=deny, listen=listen)
     isolation: dict[str, Any] = {"compile_time": "300s", "strict": strict}
     limits: dict[str, Any] = {"fuel": None, "timeout": "60s"}
     aegis = runtime(place, cache=True, isolation=isolation, network=network, **limits)
@@ -72,3 +80,81 @@ def test_a_response_beyond_the_rules_is_an_error_before_the_guest_gets_it(
 def test_a_host_that_idna_2003_and_2008_read_differently_is_not_asked(place: str, strict: bool) -> None:
     printed = said(place, strict, "py-http", "get", "http://fa\u00df.invalid/", allow=["public:80"])
     assert printed == b"refused: ErrorCode_HttpRequestUriInvalid\n"
+
+
+@contextmanager
+def datagrams_echoed() -> Iterator[int]:
+    """Send datagrams back to whoever sent them; yield the port."""
+
+    class Echo(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            data, answering = self.request
+            answering.sendto(data, self.client_address)
+
+    with socketserver.UDPServer(("127.0.0.1", 0), Echo) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def echo(connection: socket.socket) -> None:
+    while data := connection.recv(65536):
+        connection.sendall(data)
+
+
+@every_place
+def test_a_guest_reaches_by_either_transport_what_it_is_granted_and_nothing_else(place: str, strict: bool) -> None:
+    with raw_server(echo) as tcp, datagrams_echoed() as udp:
+        words = {"client": ("client", "127.0.0.1", str(tcp)), "datagram": ("datagram", "127.0.0.1", str(udp))}
+        for name, rule in (("client", f"tcp://127.0.0.1:{tcp}"), ("datagram", f"udp://127.0.0.1:{udp}")):
+            assert said(place, strict, "py-net", *words[name], allow=[rule]) == b"got b'ping'\n"
+            other = "datagram" if name == "client" else "client"
+            assert said(place, strict, "py-net", *words[other], allow=[rule]).startswith(b"refused: ")
+        bulk = said(place, strict, "py-net", "bulk", "127.0.0.1", str(tcp), "1000000", allow=[f"tcp://127.0.0.1:{tcp}"])
+        assert bulk == b"intact True\n"
+
+
+@every_place
+@pytest.mark.parametrize("deny", [[], ["127.0.0.2"]])
+def test_a_guest_that_listens_is_reached_by_peers_that_no_rule_denies(
+    place: str, strict: bool, deny: list[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    answers: list[bytes] = []
+    stopped = threading.Event()
+
+    def call(host: str) -> None:
+        while not stopped.wait(0.01):  # until the server is there
+            with socket.socket() as client:
+                client.bind((host, 0))
+                if not client.connect_ex(("127.0.0.1", port)):
+                    try:
+                        client.sendall(b"hello")
+                        answers.append(client.recv(100))
+                    except ConnectionError:  # it was hung up on before it was read
+                        answers.append(b"")
+                    return
+
+    def peers() -> None:
+        for host in ("127.0.0.2", "127.0.0.1") if deny else ("127.0.0.2",):
+            call(host)
+
+    thread = threading.Thread(target=peers)
+    thread.start()
+    try:
+        listen = [f"tcp://127.0.0.1:{port}"]
+        printed = said(place, strict, "py-net", "server", "127.0.0.1", str(port), listen=listen, deny=deny)
+    finally:
+        stopped.set()
+        thread.join()
+    assert printed == f"listening at {port}\nserved\n".encode()
+    assert answers == ([b"", b"HELLO"] if deny else [b"HELLO"])
+
+
+@every_place
+def test_a_guest_listens_at_no_address_without_a_rule_for_it(place: str, strict: bool) -> None:
+    printed = said(place, strict, "py-net", "server", "127.0.0.1", "0", allow=["local:*"], listen=["tcp://127.0.0.2:*"])
+    assert printed.startswith(b"refused: ")

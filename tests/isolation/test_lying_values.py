@@ -18,8 +18,8 @@ from aegis.isolation.faults import from_plain
 from aegis.isolation.wire import Broken, decode, encode
 from aegis.limits import Limits
 from aegis.wit.types import WitType
-from tests.engine.component.test_host_resources import COMPONENT as OWNERS
-from tests.engine.component.test_host_resources import Thing
+from tests.component.test_host_resources import COMPONENT as OWNERS
+from tests.component.test_host_resources import Thing
 from tests.guests.catalogue import GUESTS
 from tests.isolation.isolated import only_where_there_are_workers
 from tests.isolation.liar import Peer, done, host, lying, said

@@ -12,14 +12,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 600
-COMPONENT = "tests/engine/component"
+COMPONENT = "tests/component"
 SUITES = {
     "a sandbox": ["tests/test_sandbox.py"],
     "embedding": ["tests/test_embedding.py"],
     "deadlines": ["tests/test_deadlines.py"],
     "values and handles": [
         f"{COMPONENT}/test_echo.py",
-        f"{COMPONENT}/test_resources.py",
+        f"{COMPONENT}/test_guest_resources.py",
         f"{COMPONENT}/test_imported_resources.py",
         f"{COMPONENT}/test_world_resources.py",
         f"{COMPONENT}/test_host_resources.py",

@@ -17,7 +17,7 @@ from aegis import DeadlineExceeded
 from aegis.isolation import pool
 from tests.isolation.isolated import isolated, only_where_there_are_workers
 from tests.isolation.liar import Peer, lying
-from tests.isolation.taken import application
+from tests.isolation.takeover import application
 from tests.isolation.test_worker_ends import stopped, wait_for
 
 pytestmark = only_where_there_are_workers

@@ -8,14 +8,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import gc
 import os
-import socket
 import stat
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +19,9 @@ import pytest
 import aegis as package
 from aegis import FilesystemCapability, NetworkCapability, WorkerCrashed
 from aegis.host.http.transport import roots
-from aegis.host.resolving import resolvers
 from tests.isolation.confined import all_but, attack
-from tests.isolation.takeover import Captive, captive
+from tests.isolation.names import sockets_and_files
+from tests.isolation.takeover import captive
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers need Linux")
 
@@ -60,16 +55,6 @@ def _fork_server() -> None:
     """Start the fork server, whose socket stays open, before descriptors are counted."""
     with captive():
         pass
-
-
-def sockets_and_files() -> int:
-    """Return how many descriptors this process holds, those of memory left out: artifacts keep their code in it."""
-    gc.collect()
-    links = []
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):
-            links.append(os.readlink(f"/proc/self/fd/{name}"))
-    return sum(not link.startswith("/memfd:") for link in links)
 
 
 def elsewhere(tree: Path) -> list[str]:
@@ -285,168 +270,3 @@ def test_a_worker_holds_no_descriptor_of_another_process() -> None:
 def test_a_worker_learns_neither_the_time_nor_the_processors_of_another_process() -> None:
     with captive() as attacker:
         assert attacker("time_others", processes=[1, os.getpid(), os.getppid(), 1 << 21]) == {}
-
-
-# -- sockets that a worker holds ---------------------------------------------------------------------------
-
-
-def test_the_sockets_that_a_worker_holds_reach_no_other_socket(tree: Path) -> None:
-    path = str(tree / "server")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
-        server.bind(path)
-        os.chmod(path, 0o777)
-        policy = {"filesystem": FilesystemCapability.read_write(f"{tree}::/all"), "network": NETWORK}
-        with captive(**policy) as attacker:
-            assert attacker("connect_held_sockets", path="/server") == []
-        with pytest.raises(BlockingIOError):
-            server.recv(1, socket.MSG_DONTWAIT)
-
-
-# -- ports -------------------------------------------------------------------------------------------------
-
-
-def ports_of(attacker: Captive) -> str:
-    """Return what the layer of ports says."""
-    return next(detail for name, _, detail in attacker.sandbox.layers if name == "landlock-net")
-
-
-@pytest.mark.parametrize("count", [1, 65, 101, 4096])
-def test_the_kernel_keeps_the_ports_of_a_rule_of_thousands(count: int) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        low, high = (port, port + count - 1) if port + count < 65535 else (port - count + 1, port)
-        other = low - 1 if low > 1024 else high + 1
-        with captive(network=NetworkCapability(allow=[f"tcp://127.0.0.0/8:{low}-{high}"])) as attacker:
-            assert f"{count} TCP port" in ports_of(attacker)
-            assert attacker("connect", port=port) == "connected"
-            assert attacker("connect", port=other).errno == errno.EACCES
-
-
-def test_more_ports_than_the_kernel_is_told_are_said_to_be_open() -> None:
-    for rules in (["tcp://127.0.0.1:1-4097"], ["tcp://127.0.0.1:*"], ["127.0.0.1:1-4000", "127.0.0.1:8000-8100"]):
-        with captive(network=NetworkCapability(allow=rules)) as attacker:
-            assert "any TCP port (the policy names more than 4,096) may be connected to" in ports_of(attacker)
-
-
-@pytest.mark.parametrize("rule", ["udp://127.0.0.1:*", "udp://127.0.0.1:1-60000"])
-def test_ports_of_datagrams_open_no_tcp_port(rule: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        with captive(network=NetworkCapability(allow=[rule])) as attacker:
-            assert "no TCP port may be connected to" in ports_of(attacker)
-            assert attacker("connect", port=port).errno == errno.EACCES
-
-
-def test_overlapping_rules_count_their_ports_once() -> None:
-    rules = [f"tcp://127.0.0.{n}:8000-11999" for n in range(1, 20)]
-    with captive(network=NetworkCapability(allow=rules, listen=["tcp://127.0.0.1:9000-9099"])) as attacker:
-        assert "4000 TCP ports may be connected to, 100 TCP ports may be bound" in ports_of(attacker)
-
-
-def test_a_name_opens_no_port_for_a_resolver() -> None:
-    with captive(network=NETWORK) as attacker:
-        assert "2 TCP ports may be connected to, no TCP port may be bound" in ports_of(attacker)
-        assert attacker("connect", port=53).errno == errno.EACCES
-
-
-# -- names -------------------------------------------------------------------------------------------------
-
-
-class Names:
-    """Stands in for the system's resolver."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.known = {"db.example": ["93.184.216.34"], "inner.example": ["10.0.0.7"], "public.test": ["1.1.1.1"]}
-        self.go = threading.Event()
-        self.go.set()
-
-    def __call__(self, name: str, *_: Any, **__: Any) -> list[Any]:
-        self.asked.append(name)
-        self.go.wait()
-        if name not in self.known:
-            raise socket.gaierror(socket.EAI_NONAME, "unknown")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in self.known[name]]
-
-
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
-    made = Names()
-    monkeypatch.setattr(socket, "getaddrinfo", made)
-    yield made
-    made.go.set()
-
-
-def test_a_worker_has_names_looked_up_by_its_parent(names: Names) -> None:
-    with captive(network=NETWORK) as attacker:
-        assert attacker("look_up", name="db.example") == {"found": ["93.184.216.34"], "error": None, "withheld": False}
-        assert attacker("look_up", name="absent.example")["error"] == socket.EAI_NONAME
-    assert names.asked == ["db.example", "absent.example"]
-
-
-def test_a_name_that_the_policy_does_not_allow_is_never_asked_for(names: Names) -> None:
-    rules = NetworkCapability(allow=["tcp://*.example:80"], deny=["bad.example"])
-    asked = ["evil.test", "bad.example", "BAD.EXAMPLE.", "127.0.0.1", "localhost", "a b.example", "x.example\n", ""]
-    with captive(network=rules) as attacker:
-        answers = attacker("ask_for_names", names=list(enumerate(asked)), answers=len(asked))
-    assert answers == [[number, [], True, None] for number in range(len(asked))]
-    assert names.asked == []
-
-
-def test_an_address_that_the_policy_withholds_is_not_told_to_the_worker(names: Names) -> None:
-    events: list[Any] = []
-    with captive(network=NETWORK, subscribers=[events.append]) as attacker:
-        assert attacker("ask_for_names", names=[(1, "inner.example")], answers=1) == [[1, [], True, None]]
-        assert attacker("look_up", name="inner.example") == {"found": [], "error": None, "withheld": True}
-    assert names.asked == ["inner.example"] * 2
-    denied = [event.rule for event in events if event.kind == "capability_checked" and not event.allowed]
-    assert len(denied) == 2
-    assert all("10.0.0.7 is a private address" in rule for rule in denied)
-
-
-MALFORMED = [
-    [(1, "a.example"), (1, "b.example")],  # one number for two names
-    [(n, f"a{n}.example") for n in range(5)],  # more at once than may be
-    [(-1, "a.example")],
-    [(1 << 60, "a.example")],
-    [("1", "a.example")],
-    [(1, 5)],
-    [(1, "a" * 300 + ".example")],
-]
-
-
-@pytest.mark.parametrize("asked", MALFORMED, ids=str)
-def test_a_worker_cannot_flood_its_parent_with_names(asked: list[Any], names: Names) -> None:
-    names.go.clear()
-    with captive(network=NETWORK) as attacker, pytest.raises(WorkerCrashed, match="broke the protocol"):
-        attacker("ask_for_names", names=asked, answers=9)
-    names.go.set()
-    assert len(names.asked) <= 4
-
-
-def test_look_ups_of_a_worker_count_as_host_calls(names: Names) -> None:
-    with captive(network=NETWORK, host_calls=3) as attacker, pytest.raises(WorkerCrashed, match="than host calls"):
-        attacker("ask_for_names", names=[(n, "evil.test") for n in range(9)], answers=9)
-
-
-def test_a_worker_without_a_network_has_nobody_to_look_names_up(names: Names) -> None:
-    with captive() as attacker, pytest.raises(WorkerCrashed, match="a look-up without a network"):
-        attacker("resolve_blindly", name="db.example")
-    assert names.asked == []
-
-
-def test_a_sandbox_that_ends_leaves_its_names_in_nobodys_line(names: Names) -> None:
-    names.go.clear()
-    before = sockets_and_files()
-    for _ in range(4):
-        with captive(network=NETWORK) as attacker:
-            attacker("begin_look_ups", names=[f"a{n}.example" for n in range(4)])
-    assert len(resolvers._line) == 0
-    assert sockets_and_files() == before
-    names.go.set()
-
-
-def test_a_look_up_by_the_parent_ends_at_the_deadline_of_the_call(names: Names) -> None:
-    names.go.clear()
-    with captive(network=NETWORK, timeout=0.3) as attacker, pytest.raises(package.DeadlineExceeded):
-        attacker("look_up", name="db.example")

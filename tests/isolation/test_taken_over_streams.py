@@ -1,6 +1,6 @@
 """A worker that was taken over holds nothing of its parent's streams, and cannot write or read beyond its grants.
 
-The attacks are hostile Python in real workers, confined as those are (:mod:`.taken_streams`).
+The attacks are hostile Python in real workers, confined as those are (:mod:`.takeover`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from tests.guests.catalogue import ROOT
+from tests.isolation.attacks.streams import JUNK
 from tests.isolation.isolated import only_where_there_are_workers
-from tests.isolation.taken import COMMAND, GUEST, application
-from tests.isolation.taken_streams import JUNK
+from tests.isolation.takeover import COMMAND, GUEST, application
 
 pytestmark = only_where_there_are_workers
 ISOLATE = pytest.mark.parametrize("how", ["--isolate", "--isolate=strict"])
@@ -64,7 +64,7 @@ def test_no_open_file_of_the_parents_streams_is_within_reach_of_a_worker(guest: 
         )
         skip_if_refused(done)
         assert done.returncode == 0, done.stderr
-        found = json.loads(done.stderr)
+        found = json.loads(done.stderr)["value"]
         mine = {tuple(identity(each)) for each in (terminal, log, controller)}
         assert not mine & {tuple(each["file"]) for each in found.values()}
         assert [fcntl.fcntl(each, fcntl.F_GETFL) for each in (terminal, log)] == flags
@@ -80,7 +80,7 @@ def test_no_open_file_of_the_parents_streams_is_within_reach_of_a_worker(guest: 
 def test_a_worker_can_change_the_flags_of_no_descriptor(guest: Path, how: str) -> None:
     done = attacked(guest, "descriptors", how, stdin=subprocess.DEVNULL, capture_output=True)
     skip_if_refused(done)
-    found = json.loads(done.stderr)
+    found = json.loads(done.stderr)["value"]
     assert found
     for number, each in found.items():
         assert "errno" in each["set flags"], (number, each)
@@ -100,7 +100,7 @@ def test_a_file_granted_for_reading_cannot_be_opened_anew_for_writing(guest: Pat
     )  # fmt: skip
     skip_if_refused(done)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stderr)
+    found = json.loads(done.stderr)["value"]
     theirs = [each for each in found.values() if each["file"] == [granted.stat().st_dev, granted.stat().st_ino]]
     assert theirs
     assert all("errno" in each["reopen"] and "errno" in each["write"] for each in theirs if each["write"] is not None)

@@ -252,7 +252,8 @@ def test_nothing_is_left_behind() -> None:
 
     def once() -> None:
         for name, function, policy, status, _ in HARMLESS:
-            assert run(name, function, **policy).status == status
+            # None of these ends by its deadline, however little of the machine it gets.
+            assert run(name, function, **{"timeout": None, **policy}).status == status, (name, function)
 
     once()
     once()

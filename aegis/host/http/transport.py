@@ -13,6 +13,7 @@ from functools import cache
 from aegis.host.http.faults import HttpFault
 from aegis.host.http.message import Request
 from aegis.host.network import Lookup, Network
+from aegis.host.sockets import Purpose
 from aegis.policy.addresses import read_address
 
 __all__ = ["Transport", "roots"]
@@ -143,7 +144,8 @@ class Transport:
             raise HttpFault("connection-limit-reached")
         self._network.connecting()
         self._dialled = time.monotonic()
-        number = self._socket.connect_ex((address, self._port))
+        purpose = Purpose(self._scheme, self._host, self._method)
+        number = self._network.connect(self._socket, (address, self._port), purpose)
         if number in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
             self.state = "connecting"
         else:

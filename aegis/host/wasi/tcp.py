@@ -62,7 +62,7 @@ class TcpSocket(SocketBase):
             raise refuse(ErrorCode.ACCESS_DENIED)
         with contextlib.suppress(OSError):
             self.shared.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.shared.socket.bind(endpoint.system())
+        self.network.bind(self.shared.socket, endpoint.system())
         self.state = "bind-started"
 
     @answering
@@ -75,7 +75,7 @@ class TcpSocket(SocketBase):
         self._must(ErrorCode.INVALID_STATE, "bound")
         if not self.network.may_listen("tcp", *self._name()):
             raise refuse(ErrorCode.ACCESS_DENIED)
-        self.shared.socket.listen(self._backlog)
+        self.network.listen(self.shared.socket, self._backlog)
         self.state = "listen-started"
 
     @answering
@@ -93,7 +93,7 @@ class TcpSocket(SocketBase):
         self._must(ErrorCode.INVALID_STATE, "unbound", "bind-started", "bound", "listen-started", "listening")
         self._backlog = min(value, 4096)
         if self.state == "listening":
-            self.shared.socket.listen(self._backlog)
+            self.network.listen(self.shared.socket, self._backlog)
 
     @answering
     def accept(self) -> tuple[TcpSocket, InputStream, OutputStream]:
@@ -127,7 +127,7 @@ class TcpSocket(SocketBase):
         if not self.network.may_connect("tcp", host, port):
             raise refuse(ErrorCode.ACCESS_DENIED)
         self.network.connecting()
-        number = self.shared.socket.connect_ex(endpoint.system())
+        number = self.network.connect(self.shared.socket, endpoint.system())
         if number not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
             self.state = "closed"
             raise OSError(number, os.strerror(number))

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from aegis.bindings.wasi_sockets_network import ErrorCode, IpAddressFamily
 from aegis.bindings.wasi_sockets_udp import IncomingDatagram, OutgoingDatagram
 from aegis.errors import GuestTrap
+from aegis.host.sockets import LARGEST_DATAGRAM
 from aegis.host.wasi.io import Interest, Pollable
 from aegis.host.wasi.socket_address import answering, endpoint_of, refuse, wit_address
 from aegis.host.wasi.socket_base import Shared, SocketBase, new_socket
 from aegis.wit.values import Err
 
 if TYPE_CHECKING:
+    from aegis.host.sockets import Address
     from aegis.host.wasi import Wasi
     from aegis.host.wasi.socket_address import Endpoint, IpSocketAddress
 
@@ -22,7 +24,6 @@ __all__ = ["UdpSocket"]
 
 _UNSPECIFIED = ("0.0.0.0", "::")
 _AT_ONCE = 16
-_LARGEST = 65507
 
 
 class UdpSocket(SocketBase):
@@ -47,7 +48,7 @@ class UdpSocket(SocketBase):
             if not self.network.may_listen("udp", host, port):
                 raise refuse(ErrorCode.ACCESS_DENIED)
             self.open_to_all = True
-        self.shared.socket.bind(endpoint.system())
+        self.network.bind(self.shared.socket, endpoint.system())
         self.state = "bind-started"
 
     @answering
@@ -137,18 +138,22 @@ class IncomingDatagramStream(_Side):
                 break
             with contextlib.suppress(ConnectionError):
                 try:
-                    data, sender = self.shared.socket.recvfrom(65536)
+                    came = self._next()
                 except BlockingIOError:
                     break
-                self.owner.network.charge(len(data))
-                if self._heard(str(sender[0]).partition("%")[0], int(sender[1])):
+                if came is not None:
+                    data, sender = came
                     found.append(IncomingDatagram(data, wit_address(sender, self.owner.family)))
         return found
 
-    def _heard(self, host: str, port: int) -> bool:
-        if self.remote is not None:
-            return (host, port) == self.remote[:2] and self.owner.network.may_hear(host, port)
-        return self.owner.network.may_hear(host, port, listening=self.owner.open_to_all)
+    def _next(self) -> tuple[bytes, Address] | None:
+        """Return the next datagram and its sender, ``None`` in place of one from a stranger."""
+        listening = self.remote is None and self.owner.open_to_all
+        came = self.owner.network.receive_datagram(self.shared.socket, listening=listening)
+        if came is None or self.remote is None:
+            return came
+        host, port = came[1][:2]
+        return came if (str(host).partition("%")[0], port) == self.remote[:2] else None
 
 
 class OutgoingDatagramStream(_Side):
@@ -159,7 +164,7 @@ class OutgoingDatagramStream(_Side):
         self._permit = 0
 
     def interest(self) -> Interest:
-        return Interest(write=(self.shared.number(),))
+        return Interest(*self.owner.network.room(self.shared.socket))
 
     @answering
     def check_send(self) -> int:
@@ -189,7 +194,7 @@ class OutgoingDatagramStream(_Side):
 
     @answering
     def _send_to(self, data: bytes, target: Endpoint) -> None:
-        self.shared.socket.sendto(data, target.system())
+        self.owner.network.send_datagram(self.shared.socket, data, target.system())
 
     def _send(self, datagram: OutgoingDatagram) -> None:
         target = self.remote
@@ -200,9 +205,8 @@ class OutgoingDatagramStream(_Side):
             target = given
         if target is None:
             raise refuse(ErrorCode.INVALID_ARGUMENT)
-        if len(datagram.data) > _LARGEST:
+        if len(datagram.data) > LARGEST_DATAGRAM:
             raise refuse(ErrorCode.DATAGRAM_TOO_LARGE)
         if not self.owner.network.may_connect("udp", *target[:2]):
             raise refuse(ErrorCode.ACCESS_DENIED)
-        self.owner.network.charge(len(datagram.data))
         self._send_to(datagram.data, target)

@@ -71,20 +71,16 @@ class Begun:
 
     def __init__(self, expected: Confinement, skip: Container[str] = ()) -> None:
         self._here = Situation(other_threads())
-        self._network = expected.network
         # Where there is a network, the environment says where its roots of trust are, until they are read.
         early = _EARLY if expected.network else (*_EARLY, "environment")
         self._layers = {name: _applied(name, expected, self._here) for name in early if name not in skip}
         if "unprivileged" not in skip and sys.platform == "linux":
             bound_capabilities(expected, self._here)
 
-    def resume(self, wanted: Confinement) -> tuple[dict[str, Layer], Situation]:
+    def resume(self) -> tuple[dict[str, Layer], Situation]:
         """Return the layers that need not be applied again, and how the process is."""
         self._here.other_threads = other_threads()
-        layers = dict(self._layers)
-        if wanted.network != self._network:
-            layers.pop("namespaces", None)
-        return layers, self._here
+        return dict(self._layers), self._here
 
 
 def confine(wanted: Confinement, *, skip: Container[str] = (), begun: Begun | None = None) -> list[Layer]:
@@ -94,7 +90,7 @@ def confine(wanted: Confinement, *, skip: Container[str] = (), begun: Begun | No
     refuses is reported with the reason; it raises nothing. Python objects that own a descriptor which is closed here
     must be gone or never be finalised: another file may have its number then.
     """
-    done, here = ({}, Situation(other_threads())) if begun is None else begun.resume(wanted)
+    done, here = ({}, Situation(other_threads())) if begun is None else begun.resume()
     return [
         Layer(name, False, "left out on request") if name in skip else done.get(name) or _applied(name, wanted, here)
         for name in LAYERS

@@ -46,7 +46,7 @@ _DESCRIPTORS = (
     "fstat newfstatat fsync fdatasync ftruncate fadvise64 pipe pipe2 eventfd2 "
     "poll ppoll select pselect6 epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2"
 )
-_SOCKETS_HELD = "recvfrom recvmsg shutdown getsockname getpeername getsockopt"
+_SOCKETS_HELD = "recvfrom recvmsg shutdown getsockname getpeername"
 _THREADS = "futex set_robust_list rseq sched_yield getcpu exit exit_group restart_syscall"
 _SIGNALS = "rt_sigaction rt_sigprocmask rt_sigreturn rt_sigtimedwait sigaltstack"
 _TIME = "nanosleep gettimeofday"
@@ -58,22 +58,26 @@ _READING = "open openat openat2 readlinkat getdents64"
 # No utimensat: Landlock has no right for it either. The parent sets times.
 _WRITING = "mkdir mkdirat unlink unlinkat rmdir rename renameat renameat2 link linkat symlink symlinkat fallocate"
 
-# -- what a network needs, besides sockets ---------------------------------------------------------
-_CONNECTING = "connect bind recvmmsg"
-_LISTENING = "listen accept accept4"
-
-_NONBLOCK_CLOEXEC = 0x80800
-_INET, _STREAM_DGRAM = (2, 10), (1, 2)
-_TCP_UDP = (0, 6, 17)  # no MPTCP, SCTP or ICMP: Landlock sees TCP alone
-# No netlink: getaddrinfo needs it to read which addresses the machine has, and the parent looks names up.
-_SOCKET: Rule = ((Where(0, _INET), Where(1, _STREAM_DGRAM, ~_NONBLOCK_CLOEXEC & 0xFFFFFFFF), Where(2, _TCP_UDP)),)
-_SETSOCKOPT: Rule = (
-    (Where(1, (1,)), Where(2, (2, 6, 7, 8, 9))),  # SO_REUSEADDR, BROADCAST, SNDBUF, RCVBUF, KEEPALIVE
-    (Where(1, (6,)), Where(2, (1, 4, 5, 6, 18))),  # TCP_NODELAY, KEEPIDLE, KEEPINTVL, KEEPCNT, USER_TIMEOUT
-    (Where(1, (0,)), Where(2, (2, 10, 11))),  # IP_TTL, MTU_DISCOVER, RECVERR
-    (Where(1, (41,)), Where(2, (16, 23, 25, 26))),  # IPV6_UNICAST_HOPS, MTU_DISCOVER, RECVERR, V6ONLY
+# Not SO_PEERCRED and its kin: of the sockets that lead to the parent they tell its process, users and groups.
+_GETSOCKOPT: Rule = (
+    (Where(1, (1,)), Where(2, (3, 4, 7, 8, 9, 38, 39))),  # SO_TYPE, ERROR, SNDBUF, RCVBUF, KEEPALIVE, PROTOCOL, DOMAIN
+    (Where(1, (6,)), Where(2, (4, 5, 6))),  # TCP_KEEPIDLE, KEEPINTVL, KEEPCNT
+    (Where(1, (0,)), Where(2, (2,))),  # IP_TTL
+    (Where(1, (41,)), Where(2, (16,))),  # IPV6_UNICAST_HOPS
 )
-_MSG_FASTOPEN = 0x20000000  # connects without connect(2), which is where Landlock looks
+
+# -- what a network needs, besides the sockets that the parent hands over --------------------------
+# No socket, connect, bind or listen: the parent makes those calls, for what a pointer names cannot be examined here.
+_ACCEPTING = "accept accept4"
+_SETSOCKOPT: Rule = (
+    (Where(1, (1,)), Where(2, (2, 7, 8, 9))),  # SO_REUSEADDR, SNDBUF, RCVBUF, KEEPALIVE
+    (Where(1, (6,)), Where(2, (1, 4, 5, 6))),  # TCP_NODELAY, KEEPIDLE, KEEPINTVL, KEEPCNT
+    (Where(1, (0,)), Where(2, (2,))),  # IP_TTL
+    (Where(1, (41,)), Where(2, (16, 26))),  # IPV6_UNICAST_HOPS, V6ONLY
+)
+_MSG_FASTOPEN = 0x20000000  # connects without connect(2)
+_SENDTO: Rule = ((Where(3, (0,), _MSG_FASTOPEN), Where(4, (_NULL,)), Where(4, (_NULL,), upper=True)),)  # to no address
+_SENDMSG: Rule = ((Where(2, (0,), _MSG_FASTOPEN),),)
 
 _THREAD = 0x003D0F00  # VM|FS|FILES|SIGHAND|THREAD|SYSVSEM|SETTLS|PARENT_SETTID|CHILD_CLEARTID
 _CLONE_DETACHED = 0x00400000  # musl sets it, and the kernel ignores it
@@ -106,21 +110,18 @@ def allowed(wanted: Confinement, process: int) -> dict[str, Rule]:
         "ioctl": _IOCTL,
         "prctl": _PRCTL,
         "prlimit64": _PRLIMIT,
-        "sendto": _sending(3),
-        "sendmsg": _sending(2),
+        "sendto": _SENDTO,
+        "getsockopt": _GETSOCKOPT,
     }
     if wanted.threads:
         rules["clone"] = _CLONE
+    if wanted.write_fds:
+        rules["sendmsg"] = _SENDMSG  # hands the parent a file whose times are to be set
     if wanted.network:
-        plain = f"{plain} {_CONNECTING}"
-        rules |= {"socket": _SOCKET, "setsockopt": _SETSOCKOPT, "sendmmsg": _sending(3)}
-        if wanted.bind_ports is None or wanted.bind_ports:
-            plain = f"{plain} {_LISTENING}"
+        rules["setsockopt"] = _SETSOCKOPT
+        if wanted.listens:
+            plain = f"{plain} {_ACCEPTING}"
     return {**rules, **dict.fromkeys(plain.split(), _ANY)}
-
-
-def _sending(flags: int) -> Rule:
-    return ((Where(flags, (0,), _MSG_FASTOPEN),),)
 
 
 def program(rules: Mapping[str, Rule], machine: str) -> bytes:

@@ -1,7 +1,7 @@
-"""Landlock: which files the process may still reach, and whom beyond itself. landlock(7).
+"""Landlock: which files the process may still reach, and no one beyond itself. landlock(7).
 
 A rule names an open descriptor, never a path that could meanwhile mean something else. What is open
-already stays usable; every later open, and every connect or bind of TCP, is looked at.
+already stays usable; every later open is looked at, and every connect or bind of TCP refused.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from aegis.isolation.confine.kernel import Struct, syscall
-from aegis.isolation.confine.model import MAX_PORT_RULES, Confinement, Situation, Unavailable, describe
+from aegis.isolation.confine.model import Confinement, Situation, Unavailable, describe
 
 __all__ = ["FILE_RIGHTS", "READ", "WRITE", "abi", "handled", "restrict_files", "restrict_net"]
 
@@ -34,7 +34,7 @@ _LAST_BIT_NOW = 15
 _NET_SINCE, _SCOPE_SINCE = 4, 6
 _BIND_TCP, _CONNECT_TCP = 1, 2
 _SCOPE_ABSTRACT_UNIX, _SCOPE_SIGNAL = 1, 2
-_VERSION, _PATH_BENEATH, _NET_PORT = 1, 1, 2
+_VERSION, _PATH_BENEATH = 1, 1
 
 
 def abi() -> int:
@@ -69,49 +69,22 @@ def restrict_files(wanted: Confinement, here: Situation) -> str:
 
 
 def restrict_net(wanted: Confinement, here: Situation) -> str:
-    """Leave the granted TCP ports; no abstract socket and no process outside is reached."""
+    """Leave no TCP port to connect to or to bind, no abstract socket and no process outside.
+
+    What a network is granted for is connected by the parent, which judges addresses; a port rule could not.
+    """
     version = abi()
     if version < _NET_SINCE:
         raise Unavailable(f"the kernel's Landlock is ABI {version}; ports need 4 (Linux 6.7)")
     scope = _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL if version >= _SCOPE_SINCE else 0
-    ports = {right: chosen for right, chosen in _ports(wanted).items() if chosen is not None}
-    if ports or scope:
-        # A ruleset that says nothing of REFER denies it: moving between granted directories needs it from each.
-        with _ruleset(REFER, sum(ports), scope, version) as ruleset:
-            for descriptor in wanted.write_fds:
-                _beneath(ruleset, descriptor, REFER)
-            for port, access in _merged(ports).items():
-                syscall("landlock_add_rule", ruleset, _NET_PORT, Struct(struct.pack("=QQ", access, port), 16), 0)
-            _restrict(ruleset)
+    # A ruleset that says nothing of REFER denies it: moving between granted directories needs it from each.
+    with _ruleset(REFER, _CONNECT_TCP | _BIND_TCP, scope, version) as ruleset:
+        for descriptor in wanted.write_fds:
+            _beneath(ruleset, descriptor, REFER)
+        _restrict(ruleset)
     here.alone("are not restricted")
-    words = {_CONNECT_TCP: "connected to", _BIND_TCP: "bound"}
-    texts = [f"{_count(chosen)} may be {words[right]}" for right, chosen in _ports(wanted).items()]
     scoped = "signals and abstract sockets stay inside" if scope else "signals and abstract sockets need ABI 6"
-    return f"ABI {version}: {', '.join(texts)}; {scoped}"
-
-
-def _ports(wanted: Confinement) -> dict[int, tuple[int, ...] | None]:
-    """Return the ports by the right to use them; ``None`` is any."""
-    if not wanted.network:
-        return {_CONNECT_TCP: (), _BIND_TCP: ()}
-    return {_CONNECT_TCP: wanted.connect_ports, _BIND_TCP: wanted.bind_ports}
-
-
-def _merged(ports: dict[int, tuple[int, ...]]) -> dict[int, int]:
-    rights: dict[int, int] = {}
-    for right, chosen in ports.items():
-        for port in chosen:
-            rights[port] = rights.get(port, 0) | right
-    return rights
-
-
-def _count(ports: Iterable[int] | None) -> str:
-    chosen = None if ports is None else len(set(ports))
-    return {
-        None: f"any TCP port (the policy names more than {MAX_PORT_RULES:,})",
-        0: "no TCP port",
-        1: "1 TCP port",
-    }.get(chosen, f"{chosen} TCP ports")
+    return f"ABI {version}: no TCP port may be connected to or bound; {scoped}"
 
 
 @contextlib.contextmanager

@@ -7,10 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["MAX_PORT_RULES", "Confinement", "Layer", "Situation", "Unavailable", "describe"]
-
-MAX_PORT_RULES = 4096
-"""TCP ports to connect to, and to bind, that the kernel is told one by one: a rule takes some 12 microseconds."""
+__all__ = ["Confinement", "Layer", "Situation", "Unavailable", "describe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +32,9 @@ class Confinement:
     write_fds: tuple[int, ...] = ()
     """Open directories and files granted for reading and writing, with everything beneath them."""
     network: bool = False
-    """Whether any network is granted."""
-    connect_ports: tuple[int, ...] | None = None
-    """TCP ports that may be connected to, when there is a network; ``None``: any, for they are more than that."""
-    bind_ports: tuple[int, ...] | None = ()
-    """TCP ports that may be bound, when there is a network; ``None``: any."""
+    """Whether the parent hands over sockets, which it made and connects. The process makes and connects none itself."""
+    listens: bool = False
+    """Whether connections may be accepted on such a socket."""
     threads: bool = True
     """Whether threads may start."""
 

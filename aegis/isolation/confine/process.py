@@ -181,9 +181,8 @@ _NEWUTS, _NEWIPC, _NEWUSER, _NEWNET = 0x04000000, 0x08000000, 0x10000000, 0x4000
 
 
 def enter_namespaces(wanted: Confinement, here: Situation) -> str:
-    """Leave the machine's network (unless one is granted), its System V IPC and its host name."""
-    flags = _NEWIPC | _NEWUTS | (0 if wanted.network else _NEWNET)
-    names = "ipc, uts" if wanted.network else "net, ipc, uts"
+    """Leave the machine's network, its System V IPC and its host name. Sockets that are handed over stay outside."""
+    flags = _NEWIPC | _NEWUTS | _NEWNET
     try:
         _unshare(flags)
     except OSError as error:
@@ -193,7 +192,7 @@ def enter_namespaces(wanted: Confinement, here: Situation) -> str:
         if os.geteuid() == 0 and (wanted.read_fds or wanted.write_fds):
             raise Unavailable(f"{describe(error)}; in a user namespace root would lose files of others") from None
         _enter_users(flags, here)
-    return f"own {names}{', user' if here.own_users else ''}"
+    return f"own net, ipc, uts{', user' if here.own_users else ''}"
 
 
 def _enter_users(flags: int, here: Situation) -> None:

@@ -65,8 +65,7 @@ def _assembled(wanted: Confinement, architecture: str) -> tuple[bytes, int]:
 
 def _essence(wanted: Confinement) -> Confinement:
     """Return what the filter depends on."""
-    listens = wanted.bind_ports is None or bool(wanted.bind_ports)
     return Confinement(
         read_fds=(0,) if wanted.reads else (), write_fds=(0,) if wanted.write_fds else (), network=wanted.network,
-        bind_ports=(0,) if listens else (), threads=wanted.threads,
+        listens=wanted.listens, threads=wanted.threads,
     )  # fmt: skip

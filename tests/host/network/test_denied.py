@@ -240,3 +240,21 @@ def test_a_guest_is_granted_by_the_rule_and_denied_by_the_denial_alone() -> None
                 else:
                     assert look_up(made, "localhost")
                     tcp(made).start_connect(None, at(port))
+
+
+UNSPECIFIED = ["0.0.0.0", "0", "0x0.0", "[::]", "[::ffff:0.0.0.0]", "zero.example"]
+
+
+@pytest.mark.parametrize("spelling", UNSPECIFIED)
+def test_an_unspecified_address_is_no_way_to_loopback(spelling: str) -> None:
+    """Linux connects 0.0.0.0 to 127.0.0.1, which may be denied where 0.0.0.0/0 is allowed."""
+    rules = ("0.0.0.0/0:*", "[::]/0:*", "zero.example:*")
+    known = names(zero_example=["0.0.0.0"])
+    with server() as port:
+        for deny in (("local",), ()):
+            with Client(*rules, deny=deny, resolver=known) as client, pytest.raises(Err) as caught:
+                client.send(client.request(f"http://{spelling}:{port}/"))
+            assert code(caught) in ("HttpRequestDenied", "DestinationIpProhibited")
+            assert [d.remedy for d in client.decisions if not d.allowed] == [""], "no option permits it"
+        with Client(*rules) as client:
+            assert client.send(client.request(f"http://127.0.0.1:{port}/")).status == 200

@@ -10,13 +10,12 @@ import weakref
 from typing import Any
 
 import pytest
-from aegis.engine.component.caller import _maker
-from aegis.engine.convert.layout import layout_of
-from aegis.engine.convert.lift import lifting_of, result_lifting_of
-from aegis.engine.convert.lower import lowering_of, result_lowering_of
 
 from aegis import Aegis
-from aegis.component.keys import MOST_PARTS_KEPT, parts_of
+from aegis.component import source
+from aegis.component.abi import flat, layout
+from aegis.component.call import MAKER_PARTS_KEPT, _maker
+from aegis.component.keys import parts_of
 from aegis.engine import caller, trampoline
 from aegis.engine.native import windows
 from aegis.memo import Memo, memoised
@@ -25,13 +24,12 @@ from aegis.wit.types import Enum, Function, List, Record, Variant, WitType
 from tests.echo import echo_component
 
 CACHES: list[Any] = [
-    lowering_of, result_lowering_of, lifting_of, result_lifting_of, layout_of, _maker, caller.compile_caller, snake,
-    pascal, constant,
+    layout, flat, _maker, caller.compile_caller, snake, pascal, constant,
 ]  # fmt: skip
 
 
 def memos() -> list[Memo[Any]]:
-    return [cache.memo for cache in CACHES] + [trampoline._compiled]
+    return [cache.memo for cache in CACHES] + [trampoline._compiled, source._compiled]
 
 
 def of_many_parts(number: int, parts: int) -> WitType:
@@ -72,8 +70,8 @@ def test_converters_of_many_artifacts_are_freed_with_them(parts: int, artifacts:
     gc.collect()
     alive = max(sum(made() is not None for made in classes[nth::2]) for nth in (0, 1))
     weight = parts_of(of_many_parts(0, parts))
-    assert alive * weight <= MOST_PARTS_KEPT
-    assert alive == 0 or weight <= MOST_PARTS_KEPT // 8
+    assert alive * weight <= MAKER_PARTS_KEPT
+    assert alive == 0 or weight <= MAKER_PARTS_KEPT // 8
     assert all(memo.weight <= memo.most for memo in memos())
 
 

@@ -1,0 +1,3 @@
+from tests.isolation.attacks import main
+
+main()

@@ -1,0 +1,112 @@
+"""Attacks on the standard streams and the conversation of a worker. They need its session."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import stat
+import struct
+import termios
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from tests.isolation.attacks.registry import attack
+
+__all__ = ["JUNK"]
+
+JUNK = b"junk of a worker that was taken over"
+TIOCSTI = 0x5412
+
+
+def told(action: Callable[[], Any]) -> Any:
+    """Return what an action gave, or the number of its error in a mapping."""
+    try:
+        result = action()
+    except OSError as error:
+        return {"errno": error.errno}
+    return result.hex() if isinstance(result, bytes) else result
+
+
+def open_descriptors() -> list[int]:
+    """Return every open descriptor: /proc cannot be listed in here."""
+    found = []
+    for number in range(4096):
+        try:
+            os.fstat(number)
+        except OSError:
+            continue
+        found.append(number)
+    return found
+
+
+@attack
+def descriptors(order: dict[str, Any]) -> dict[str, Any]:
+    """Do with each open descriptor whatever could change what stands behind it."""
+    conversation = order["session"].channel.fileno()
+    return {str(number): abuse(number, talks=number == conversation) for number in open_descriptors()}
+
+
+def abuse(number: int, *, talks: bool) -> dict[str, Any]:
+    """Abuse one descriptor; on the conversation with the parent only what leaves its bytes alone."""
+    status = os.fstat(number)
+    found: dict[str, Any] = {
+        "file": [status.st_dev, status.st_ino],
+        "kind": stat.S_IFMT(status.st_mode),
+        "flags": told(lambda: fcntl.fcntl(number, fcntl.F_GETFL)),
+        "set flags": told(lambda: fcntl.fcntl(number, fcntl.F_SETFL, os.O_NONBLOCK)),
+        "own": told(lambda: fcntl.fcntl(number, fcntl.F_SETOWN, os.getpid())),
+        "terminal": told(lambda: fcntl.ioctl(number, TIOCSTI, b"x")),
+        "set terminal": told(lambda: fcntl.ioctl(number, termios.TCSETS, bytes(60))),
+        "window": told(lambda: fcntl.ioctl(number, termios.TIOCSWINSZ, struct.pack("HHHH", 1, 1, 1, 1))),
+        "truncate": told(lambda: os.ftruncate(number, 0)),
+        "seek": told(lambda: os.lseek(number, 0, os.SEEK_SET)),
+        "reopen": told(lambda: os.open(f"/proc/self/fd/{number}", os.O_RDWR)),
+    }
+    if not talks:
+        found["pwrite"] = told(lambda: os.pwrite(number, JUNK, 0))
+        found["write"] = told(lambda: os.write(number, JUNK)) if can(number, select.POLLOUT) else None
+        found["read"] = told(lambda: os.read(number, 100)) if can(number, select.POLLIN) else None
+    return found
+
+
+def can(number: int, events: int) -> bool:
+    """Tell whether an action on a descriptor would not wait."""
+    poller = select.poll()
+    poller.register(number, events)
+    return bool(poller.poll(0))
+
+
+@attack
+def flood(order: dict[str, Any]) -> None:
+    """Write more than the limit, past the worker's own count."""
+    for _ in range(64):
+        order["session"].channel.send(["out", 1, b"x" * 8192, False])
+
+
+@attack
+def ask_for_input(order: dict[str, Any]) -> None:
+    """Ask for standard input, granted or not."""
+    order["session"].channel.send(["in", 65536])
+
+
+@attack
+def hang(order: dict[str, Any]) -> None:
+    """Close the conversation and go on."""
+    order["session"].channel.socket.close()
+    threading.Event().wait()
+
+
+@attack
+def die(order: dict[str, Any]) -> None:
+    """Write, and die at once."""
+    order["session"].channel.send(["out", 1, b"last words\n", False])
+    os.abort()
+
+
+@attack
+def say(order: dict[str, Any]) -> None:
+    """Send messages of one's own to the parent."""
+    for message in order["messages"]:
+        order["session"].channel.send(message)
