@@ -13,6 +13,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aegis.component.record import Record
@@ -35,8 +36,8 @@ __all__ = ["MAX_MODULES", "Code", "code_for", "own_code"]
 MAX_MODULES = 128
 """Core modules of one component: each is a descriptor, and one message carries 200, those of grants among them."""
 _APART_BYTES = 32 << 10
-"""Size from which a module has a compile worker of its own where there is a cache: an adapter of preview 1 has more, and
-the modules that every linker writes anew have less."""
+"""Size from which a module has a compile worker of its own where there is a cache: an adapter of preview 1 has more,
+and the modules that every linker writes anew have less."""
 
 
 class Code:
@@ -103,7 +104,7 @@ class _Search:
         """Return the whole code."""
         artifact: Any = self._artifact
         parts: Mapping[int, Artifact] = {0: artifact} if artifact.kind == "module" else artifact.modules
-        numbers = {part.digest: number for number, part in reversed(parts.items())}
+        numbers = {part.digest: number for number, part in reversed(list(parts.items()))}
         if len(numbers) > MAX_MODULES:
             raise ArtifactError(
                 f"{self._what}: the component has {len(numbers):,} core modules, and a worker process takes "
@@ -151,10 +152,8 @@ class _Search:
         self._world = self._artifact._world or self._artifact.told  # type: ignore[attr-defined]
         if self._world is None and self._cache is not None:
             told = self._cache.get(self._world_name(self._cache))
-            try:
+            with suppress(Broken):
                 self._world = None if told is None else believed_world(self._artifact, decode(told))
-            except Broken:
-                pass
         return self._world is not None
 
     # -- names in the cache --------------------------------------------------------------------

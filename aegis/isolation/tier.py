@@ -212,7 +212,8 @@ class Isolated(Tier):
         stdio = delivery.stdio
         return Setup(
             policy=_without_secrets(policy), config=plan.config, kind=artifact.kind, digest=artifact.digest,
-            shape=parcel.code.shape(artifact), code=parcel.code.places, shared=parcel.add(worker.shared), folders=tuple(parcel.folders),
+            shape=parcel.code.shape(artifact), code=parcel.code.places, shared=parcel.add(worker.shared),
+            folders=tuple(parcel.folders),
             stdin=stdio.stdin.descriptor is not None, stdout=stdio.stdout.mode, stderr=stdio.stderr.mode,
             terminals=delivery.terminals(), resolver=parcel.resolver, sockets=parcel.sockets, times=parcel.times,
             args=owner._args, environment=tuple(_environment(policy)),
@@ -253,8 +254,8 @@ class _Parcel:
         """Raise ``PolicyError`` for more descriptors than a worker takes."""
         if len(self.descriptors) > MAX_DESCRIPTORS:
             raise PolicyError(
-                f"a worker process would be handed {len(self.descriptors):,} open files (of code, of grants), and takes "
-                f"{MAX_DESCRIPTORS}: grant directories instead of single files"
+                f"a worker process would be handed {len(self.descriptors):,} open files (of code, of grants), and "
+                f"takes {MAX_DESCRIPTORS}: grant directories instead of single files"
             )
 
     def fill(self, policy: Policy, protected: Sequence[Protected]) -> None:
