@@ -83,10 +83,14 @@ class Providers:
 
     @property
     def key(self) -> tuple[tuple[str, int], ...]:
-        """What tells plans apart: which interfaces have classes of whose making, and whether what is missing traps."""
+        """What tells plans apart: what is provided, of which bindings, and whether what is missing traps."""
         made = [*self._objects.items(), *self._free.items()]
-        classes = sorted((name, id(one.table)) for name, one in made if one.table is not None)
-        return (*classes, ("", int(self._trap_missing)))
+        provided = sorted((name, 0 if one.table is None else id(one.table)) for name, one in made)
+        return (*provided, ("", int(self._trap_missing)))
+
+    def serves(self, name: str) -> bool:
+        """Tell whether the embedder provides an imported interface, or a function of the world's own."""
+        return name in self._objects or name in self._free
 
     def typed(self, interface: str, name: str, function: Function) -> Function:
         """Return a function of ``interface`` with the Python classes of its bindings."""

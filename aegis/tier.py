@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["InProcess", "Owner", "Place", "Tier", "release"]
 
-_PLANS_KEPT = 32
-
 
 class Owner(Protocol):
     """What a tier may know of the sandbox that it makes a store for."""
@@ -162,15 +160,11 @@ class InProcess(Tier):
         from aegis.component.link import ComponentPlan
 
         config = self.engine_of(component, watched=watched, pooled=pooled)
-        key = (config, self.policy.limits, providers.key)
-        plan: ComponentPlan | None = component.plans.get(key)
-        if plan is None:
-            while len(component.plans) >= _PLANS_KEPT:
-                component.plans.pop(next(iter(component.plans)))  # its sandboxes hold it as long as they need it
-            plan = component.plans[key] = ComponentPlan(
-                component, config, self.policy.limits, providers.typed, providers.lacks
-            )
-        return plan
+        make = lambda: ComponentPlan(  # noqa: E731
+            component, config, self.policy.limits, providers.typed, providers.lacks
+        )
+        made: ComponentPlan = component.planned((config, self.policy.limits, providers.key), make)
+        return made
 
     # -- what one sandbox gets -----------------------------------------------------------------
 

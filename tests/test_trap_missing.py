@@ -118,6 +118,38 @@ def test_what_is_no_function_of_numbers_cannot_be_left_out(place: str, text: str
     assert len(caught.value.missing) == 1
 
 
+class Clock:
+    """Serves all that the component asks of its clock."""
+
+    def now(self) -> int:
+        return 5
+
+    def resolution(self) -> int:
+        return 1
+
+    def now_in_another_zone(self, zone: str) -> int:
+        return 7
+
+
+@pytest.mark.parametrize("recycle", [0, 8])
+@every_place
+@pytest.mark.parametrize("first", [True, False], ids=["provided first", "missing first"])
+def test_what_one_sandbox_is_provided_with_is_not_what_another_of_the_artifact_has(
+    place: str, first: bool, recycle: int
+) -> None:
+    """Not even where one worker serves both."""
+    made = runtime(place, isolation={"workers": 1, "recycle": recycle})
+    component = made.load_wat(UNSTABLE)
+    for provided in (first, not first, first):
+        imports = {"wasi:clocks/monotonic-clock@0.2.0": Clock()} if provided else {}
+        with made.sandbox(component, imports=imports, trap_missing=True) as sandbox:
+            if provided:
+                assert (sandbox.call("fine"), sandbox.call("zone")) == (5, 7)
+            else:
+                with pytest.raises(GuestTrap, match="now-in-another-zone"):
+                    sandbox.call("zone")
+
+
 @pytest.mark.parametrize("isolate", [[], ["--isolate"]], ids=["in-process", "isolated"])
 def test_the_command_runs_a_module_whose_missing_functions_trap(isolate: list[str], tmp_path: Path) -> None:
     (tmp_path / "as.wat").write_text(ASSEMBLYSCRIPT.replace('(import "env" "given" (func $given (result i64)))', "")

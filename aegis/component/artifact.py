@@ -27,6 +27,8 @@ from aegis.wit.types import Function, Interface
 
 __all__ = ["Component", "ComponentCode", "CoreModule", "admit_component"]
 
+_PLANS_KEPT = 32
+
 
 class CoreModule(Artifact):
     """A core module that a component embeds and instantiates."""
@@ -91,6 +93,15 @@ class Component(Artifact):
         used = dict.fromkeys(step.module for step in self.program.steps)
         self.modules = {n: CoreModule(data, *self.program.modules[n], cache, limits) for n in used}
         """Core modules that are instantiated, by number."""
+
+    def planned(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return the plan that is kept under ``key``, of what ``make`` makes the first time."""
+        found = self.plans.get(key)
+        if found is None:
+            while len(self.plans) >= _PLANS_KEPT:
+                self.plans.pop(next(iter(self.plans)), None)  # its sandboxes hold it as long as they need it
+            found = self.plans[key] = make()
+        return found
 
     @property
     def world(self) -> World:

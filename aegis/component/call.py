@@ -193,6 +193,7 @@ def _lift_result(function: Function, lift: Lift, lower: Lower) -> list[str]:
     of = function.result
     if of is None:
         return ["value = None"]
+    lift.outward = not lift.raw
     if isinstance(of, Result) and not lift.raw:
         lift.top = of
     plain = isinstance(of, str) and of != "string"

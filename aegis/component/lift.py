@@ -101,6 +101,8 @@ class Lift(Source):
     :class:`Declared`."""
 
     top: Result | None = None
+    outward = False
+    """Whether the values leave the guest for the caller of an exported function, who may want bytes elsewhere."""
 
     # -- leaves in linear memory ------------------------------------------------------------------
 
@@ -302,7 +304,7 @@ class Lift(Source):
     def _list(self, of: List) -> str:
         element = of.element
         if element == "u8":
-            self.uses(load_bytes=_load_bytes)
+            self.uses(load_bytes=_load_outward if self.outward else _load_bytes)
             return "load_bytes"
         if isinstance(element, str) and element in _NUMERIC:
             return self.name(_number_loader(FORMATS[element]))
@@ -472,6 +474,17 @@ def _load_bytes(cx: Any, at: int, count: int) -> bytes:
     door.hold(count)
     door.charge(count)
     return bytes(view[at:end])
+
+
+def _load_outward(cx: Any, at: int, count: int) -> Any:
+    memory = cx.memory
+    view, end = memory.view, at + count
+    if end > len(view):
+        view = memory.need(end)
+    door = cx.door
+    door.hold(count)
+    door.charge(count)
+    return door.keep(view[at:end])
 
 
 def _number_loader(form: str) -> Callable[[Any, int, int], list[Any]]:

@@ -80,6 +80,8 @@ class Door:
     """Asked instead of each host function, which it may call or not: a test's way to have the host fail."""
     caller: int | None = None
     """The engine's view of the instance that makes a host call, noted while there is no other way to its memory."""
+    keep: Callable[[memoryview], Any] = bytes
+    """Copies the bytes of a list in an exported function's result; a worker copies them to where its parent reads."""
     handles: Any = None
     """The resources of a component's store; set by the store."""
     _wake_up: threading.Event | None = None

@@ -35,9 +35,11 @@ __all__ = ["MAX_MODULES", "Code", "code_for", "own_code"]
 
 MAX_MODULES = 128
 """Core modules of one component: each is a descriptor, and one message carries 200, those of grants among them."""
+_INLINE_BYTES = 8 << 10
+"""What a worker must know of an artifact goes with the setup up to this size, and in a file of its own beyond."""
 _APART_BYTES = 32 << 10
-"""Size from which a module has a compile worker of its own where there is a cache: an adapter of preview 1 has more,
-and the modules that every linker writes anew have less."""
+"""Size from which a module has a compile worker of its own where there is a cache: adapters of preview 1 have more,
+and modules that a linker writes anew for each component have less."""
 
 
 class Code:
@@ -50,14 +52,15 @@ class Code:
         self.distinct = tuple(dict.fromkeys(files.values()))
         self.places = tuple((number, self.distinct.index(file)) for number, file in files.items())
         """The number of each module, with the place of its file."""
-        self._shape: bytes | None = None
+        self._shape: bytes | SealedFile | None = None
 
-    def shape(self, artifact: Any) -> bytes:
-        """Return what a worker must know of ``artifact`` besides its code, pickled once."""
+    def shape(self, artifact: Any) -> bytes | SealedFile:
+        """Return what a worker must know of ``artifact`` besides its code, pickled once; in a file if it is much."""
         if self._shape is None:
             module = artifact.kind == "module"
-            told = artifact.info if module else Record(artifact.anatomy, artifact.program, self.world)
-            self._shape = pickle.dumps(told, pickle.HIGHEST_PROTOCOL)
+            told = artifact.info if module else Record(artifact.anatomy.for_running(), artifact.program, self.world)
+            data = pickle.dumps(told, pickle.HIGHEST_PROTOCOL)
+            self._shape = data if len(data) <= _INLINE_BYTES else sealed_copy(data)
         return self._shape
 
 
@@ -104,7 +107,7 @@ class _Search:
         """Return the whole code."""
         artifact: Any = self._artifact
         parts: Mapping[int, Artifact] = {0: artifact} if artifact.kind == "module" else artifact.modules
-        numbers = {part.digest: number for number, part in reversed(list(parts.items()))}
+        numbers = {part.digest: number for number, part in reversed([*parts.items()])}
         if len(numbers) > MAX_MODULES:
             raise ArtifactError(
                 f"{self._what}: the component has {len(numbers):,} core modules, and a worker process takes "

@@ -27,7 +27,7 @@ from aegis.isolation.faults import from_plain
 from aegis.isolation.sealed import SealedFile, new_file, sealed_copy
 from aegis.isolation.setup import Compile
 from aegis.isolation.wire import SEAL_ALL, Broken, Gone, Late, seal
-from aegis.limits import MIB, format_seconds
+from aegis.limits import MIB, TRUSTED, format_seconds
 from aegis.wit.types import Function
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Compiler:
         if isinstance(error, ArtifactError):
             return ArtifactError(f"{self.what}: {error}")
         if isinstance(error, MemoryExceeded) and error.limit == "overhead" and self._options.compile_memory is not None:
-            return self._too_large(self._options.compile_memory)
+            return too_large(self._options.compile_memory, self.what)
         if not isinstance(error, MemoryExceeded | DeadlineExceeded | AegisInternalError):
             raise Broken(f"compiling that ended as {error.kind}")
         return error

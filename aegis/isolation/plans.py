@@ -9,12 +9,13 @@ from aegis.engine.config import EngineConfig
 from aegis.engine.plan import callable_export
 from aegis.limits import Limits
 from aegis.values import FuncType
+from aegis.wit.types import Interface
 
 if TYPE_CHECKING:
     from aegis.component.artifact import Component
     from aegis.engine.artifact import Module
     from aegis.providers import Providers
-    from aegis.wit.types import Function, Interface
+    from aegis.wit.types import Function
 
 __all__ = ["ComponentOutline", "ModuleOutline"]
 
@@ -42,14 +43,27 @@ class _Entry:
         self.name, self.function = name, function
 
 
+def _names(interface: str, function: str) -> tuple[str, str]:
+    """Return what is named where the parent says what its embedder serves."""
+    return (interface, "") if interface else ("", function)
+
+
 class ComponentOutline:
-    """A component's imports and exports with the Python classes of their values, limits, and kind of engine."""
+    """A component's imports and exports with the Python classes of their values, limits, and kind of engine.
+
+    It serves every sandbox whose embedder provides the same: ``remote`` names the interfaces (with an empty second
+    part) and the world's own functions that the embedder serves, and ``served`` has the numbers of their functions.
+    """
 
     calls_python = False
 
     def __init__(self, component: Component, limits: Limits, providers: Providers, config: EngineConfig) -> None:
         self.artifact, self.limits, self.typed, self.config = component, limits, providers.typed, config
         self.functions = imported_functions(component, providers.typed, providers.lacks)
+        imports = component.world.imports.items()
+        self.remote = tuple(_names(name if isinstance(i, Interface) else "", name) for name, i in imports
+                            if providers.serves(name))  # fmt: skip
+        self.served = frozenset(n for n, f in enumerate(self.functions) if _names(f.interface, f.name) in self.remote)
         self._entries: dict[Any, _Entry] = {}
 
     def entry(self, name: Any) -> _Entry:

@@ -59,9 +59,11 @@ def script_of(scenes: Sequence[Scene]) -> Script:
 def scene_of(artifact: Artifact, config: EngineConfig, function: str, *values: Any) -> Scene:
     """Return the scene of a sandbox of ``artifact``, compiled in this process, in which ``function`` is called."""
     code = own_code(artifact, config)
+    shape = code.shape(artifact)
+    assert isinstance(shape, bytes)  # it is small
     setup = Setup(
-        policy=_KNOWN, config=config, kind=artifact.kind, digest=artifact.digest, shape=code.shape(artifact),
-        code=code.places, shared=len(code.distinct), stdout="capture",
+        policy=_KNOWN, config=config, kind=artifact.kind, digest=artifact.digest, shape=shape, code=code.places,
+        shared=len(code.distinct), stdout="capture",
     )  # fmt: skip
     return Scene(pack(setup, _KNOWN), code, ["call", function, list(values)])
 

@@ -113,6 +113,11 @@ class RemoteProviders(Providers):
         self._served = frozenset(served)
         self._handles = handles
 
+    @property
+    def key(self) -> tuple[tuple[str, int], ...]:
+        """What tells plans apart: what the parent serves, and whether what is missing traps."""
+        return (*((f"{interface}#{name}", 0) for interface, name in sorted(self._served)), *super().key)
+
     def typed(self, interface: str, name: str, function: Function) -> Function:
         if ((interface, "") if interface else ("", name)) in self._served:
             return self._component.imaged(function)

@@ -68,8 +68,9 @@ class Setup:
     config: EngineConfig
     kind: str
     digest: str
-    shape: bytes
-    """The module's ``ModuleInfo``, or the component's :class:`~aegis.component.record.Record`, pickled."""
+    shape: bytes | int
+    """The module's ``ModuleInfo``, or the component's :class:`~aegis.component.record.Record`, pickled; or the
+    descriptor of a file that holds it."""
     code: tuple[tuple[int, int], ...]
     """Core modules by number (a module has 0), each with the descriptor of its compiled code."""
     shared: int

@@ -25,7 +25,7 @@ from aegis.values import CallScope
 __all__ = ["NOTICES", "RemoteInput", "RemoteOutput", "RemoteStreams"]
 
 NOTICES = frozenset({"ready", "lost"})
-_PIECE = LARGE // 2  # larger bytes go through the shared region, which the next message overwrites
+_PIECE = LARGE // 2
 
 
 class RemoteStreams:
@@ -60,13 +60,13 @@ class RemoteStreams:
         """Have the parent keep ``data``, which cannot fail."""
         if not self._now() & select.POLLOUT:
             self._scope.wait(write=(self.channel.fileno(),))
-        self.channel.send(["out", stream, data, False])
+        self.channel.send(["out", stream, data, False], notice=True)
 
     def write(self, stream: int, data: bytes) -> None:
         """Have the parent deliver ``data``; raise the error of the stream, if it is known to have one."""
         self._room()
         confirm = stream not in self.confirmed
-        self.channel.send(["out", stream, data, confirm])
+        self.channel.send(["out", stream, data, confirm], notice=True)
         if confirm:
             (number,) = self._answer("took")
             if number:
@@ -92,7 +92,7 @@ class RemoteStreams:
 
     def read(self, count: int) -> bytes:
         """Return up to ``count`` bytes of stdin, none at its end."""
-        self.channel.send(["in", count])
+        self.channel.send(["in", count], notice=True)
         data, number = self._answer("bytes")
         self.forget()
         if number:
@@ -104,7 +104,7 @@ class RemoteStreams:
         while self.watched and self.channel.waiting():
             self._handle(self.channel.recv())
         if not self.ready and not self.watched:
-            self.channel.send(["watch"])
+            self.channel.send(["watch"], notice=True)
             self.note(["ready", *self._answer("ready")])
         return None if self.ready else self.channel.fileno()
 

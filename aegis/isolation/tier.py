@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +37,13 @@ from aegis.policy.isolation import Isolation
 from aegis.providers import Providers, wasi_binding
 from aegis.tier import Owner, Tier
 from aegis.values import HostFunction
-from aegis.wit.types import Interface
 
 if TYPE_CHECKING:
     from aegis.component.artifact import Component
     from aegis.engine.artifact import Module
     from aegis.engine.cache import Cache
     from aegis.engine.code import Artifact
+    from aegis.engine.reflect import World
     from aegis.wit.values import ResourceHandle
 
 __all__ = ["Isolated"]
@@ -92,12 +92,17 @@ class Isolated(Tier):
         """Return what calling into a module needs to know."""
         return ModuleOutline(module, self.policy.limits, self.engine_of(module, watched=watched))
 
+    def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
+        """Return who provides what ``component`` imports; raise ``LinkError`` for what nobody does."""
+        return _Embedders(component, imports, self.policy.imports, trap_missing=trap_missing)
+
     def component_plan(
         self, component: Component, providers: Providers, *, watched: bool = False, pooled: bool = True
     ) -> Any:
         """Return what calling into a component needs to know."""
         config = self.engine_of(component, watched=watched)
-        return ComponentOutline(component, self.policy.limits, providers, config)
+        make = lambda: ComponentOutline(component, self.policy.limits, providers, config)  # noqa: E731
+        return component.planned(("isolated", config, self.policy.limits, providers.key), make)
 
     # -- what one sandbox gets -----------------------------------------------------------------
 
@@ -136,13 +141,8 @@ class Isolated(Tier):
         """Instantiate a component in a worker."""
         component = plan.artifact
         handles = ParentHandles(component.world.imported, self.policy.limits.handles, classes)
-        provided = plan.typed.__self__
-        remote = _served(component, provided)
-        served = {
-            n for n, f in enumerate(plan.functions) if ((f.interface, "") if f.interface else ("", f.name)) in remote
-        }
-        host = ComponentFunctions(plan.functions, functions, handles, served)
-        return self._begin(owner, plan, host, tuple(remote), observed)
+        host = ComponentFunctions(plan.functions, functions, handles, plan.served)
+        return self._begin(owner, plan, host, plan.remote, observed)
 
     # -- handing over --------------------------------------------------------------------------
 
@@ -212,7 +212,7 @@ class Isolated(Tier):
         stdio = delivery.stdio
         return Setup(
             policy=_without_secrets(policy), config=plan.config, kind=artifact.kind, digest=artifact.digest,
-            shape=parcel.code.shape(artifact), code=parcel.code.places, shared=parcel.add(worker.shared),
+            shape=parcel.shape(artifact), code=parcel.code.places, shared=parcel.add(worker.shared),
             folders=tuple(parcel.folders),
             stdin=stdio.stdin.descriptor is not None, stdout=stdio.stdout.mode, stderr=stdio.stderr.mode,
             terminals=delivery.terminals(), resolver=parcel.resolver, sockets=parcel.sockets, times=parcel.times,
@@ -250,12 +250,17 @@ class _Parcel:
         self.descriptors.append(descriptor)
         return len(self.descriptors) - 1
 
+    def shape(self, artifact: Artifact) -> bytes | int:
+        """Return what the worker must know of the artifact, or the place of the file that holds it."""
+        shape = self.code.shape(artifact)
+        return shape if isinstance(shape, bytes) else self.add(shape.descriptor)
+
     def check(self) -> None:
         """Raise ``PolicyError`` for more descriptors than a worker takes."""
         if len(self.descriptors) > MAX_DESCRIPTORS:
             raise PolicyError(
-                f"a worker process would be handed {len(self.descriptors):,} open files (of code, of grants), and "
-                f"takes {MAX_DESCRIPTORS}: grant directories instead of single files"
+                f"isolation: more open files for a worker process than it takes ({len(self.descriptors):,}/"
+                f"{MAX_DESCRIPTORS}, those of code and of grants): grant directories instead of single files"
             )
 
     def fill(self, policy: Policy, protected: Sequence[Protected]) -> None:
@@ -331,33 +336,34 @@ def _is_embedders(function: Callable[..., Any]) -> bool:
     return function is not _in_the_worker and not isinstance(function, MissingFunction)
 
 
-def _served(component: Component, providers: Providers) -> set[tuple[str, str]]:
-    """Return which imports the embedder serves: interfaces, with an empty second part, and functions."""
-    found = set()
-    for name, item in component.world.imports.items():
-        if isinstance(item, Interface):
-            if name in providers._objects:
-                found.add((name, ""))
-        elif name in providers._free:
-            found.add(("", name))
-    return found
+class _Embedders(Providers):
+    """Calls what the embedder provides; the worker has the host's own functions."""
+
+    def _offered(self, *_: Any) -> Callable[..., Any]:
+        return _in_the_worker
 
 
 def _modules(artifact: Artifact, policy: Policy) -> tuple[str, ...]:
     """Return the modules that a worker must import before it is confined; afterwards it can import no more."""
-    wanted: dict[str, None] = {}
+    wanted: tuple[str, ...] = ()
     if artifact.kind == "component":
-        wanted["aegis.guest"] = wanted["aegis.component.store"] = None
-        world = artifact.world  # type: ignore[attr-defined]
-        for name in (*world.imports, *world.exports):  # exports get their types from the same bindings
-            if name.startswith("wasi:"):
-                wanted["aegis.host.wasi"] = None  # knows which interfaces have bindings
-            binding = wasi_binding(name)
-            if binding is not None:
-                wanted[binding] = None
-                wanted.update(dict.fromkeys(_host_modules(name)))
+        component: Any = artifact
+        wanted = component.planned("modules", lambda: _modules_of(component.world))
     if policy.network is not None:
-        wanted.update(dict.fromkeys(("aegis.host.network", "ssl", "h11", "h2.connection", "certifi")))
+        wanted += ("aegis.host.network", "ssl", "h11", "h2.connection", "certifi")
+    return wanted
+
+
+def _modules_of(world: World) -> tuple[str, ...]:
+    """Return the modules that running a component of this world needs."""
+    wanted = {"aegis.guest": None, "aegis.component.store": None}
+    for name in (*world.imports, *world.exports):  # exports get their types from the same bindings
+        if name.startswith("wasi:"):
+            wanted["aegis.host.wasi"] = None  # knows which interfaces have bindings
+        binding = wasi_binding(name)
+        if binding is not None:
+            wanted[binding] = None
+            wanted.update(dict.fromkeys(_host_modules(name)))
     return tuple(wanted)
 
 

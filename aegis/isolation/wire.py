@@ -6,7 +6,7 @@ A frame is its length (32 bits, little-endian), then one value. A value is a byt
     i       an integer of 64 bits, signed          I  its length (32 bits), then any integer, signed
     d       a float of 64 bits
     s b     text in UTF-8, bytes: length (32 bits), then as many bytes
-    B       bytes in the sender's region of shared memory: offset and length (64 bits each)
+    S B     the same in the sender's region of shared memory: offset and length (64 bits each)
     l       a list: how many (32 bits), then the values
     m       a mapping: how many (32 bits), then a text and a value for each
 
@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aegis.descriptors import standard_reserved
+from aegis.errors import AegisInternalError
 
 __all__ = [
     "LARGE",
@@ -84,7 +85,9 @@ class Region:
         self._map: mmap.mmap | None = None
         self._view: memoryview | None = None
         self._closed = False
-        self.used = 0
+        self._used = 0
+        self._kept: dict[int, tuple[memoryview, int]] = {}
+        """Views that :meth:`keep` returned, by their identity, with their offsets."""
 
     @staticmethod
     def new(size: int) -> int:
@@ -124,13 +127,36 @@ class Region:
         return self._view
 
     def put(self, data: Any, length: int) -> int | None:
-        """Copy ``data`` in and return its offset, ``None`` when there is no room."""
-        at = self.used
+        """Return the offset of ``data``, which is copied in unless it is kept here; ``None`` when there is no room."""
+        kept = self._kept.get(id(data))
+        if kept is not None:
+            return kept[1]
+        if data.__class__ is memoryview and data.obj is self._map:
+            raise AegisInternalError("shared memory was used again before its content was sent")
+        at = self._used
         if at + length > self.size:
             return None
         self.view()[at : at + length] = data
-        self.used = (at + length + 63) & ~63
+        self._used = (at + length + 63) & ~63
         return at
+
+    def keep(self, data: memoryview) -> bytes | memoryview:
+        """Return a copy of ``data`` that the next message can send without another: a view of this region.
+
+        It is bytes if it is small, or where there is no room.
+        """
+        length = len(data)
+        at = self.put(data, length) if length >= LARGE else None
+        if at is None:
+            return bytes(data)
+        view = self.view()[at : at + length]
+        self._kept[id(view)] = view, at
+        return view
+
+    def reuse(self) -> None:
+        """Fill the region from its beginning again: the message that refers to it was made."""
+        self._used = 0
+        self._kept.clear()
 
     def get(self, offset: int, length: int) -> memoryview:
         """Return a view of a part; raise :class:`Broken` when it does not lie inside."""
@@ -142,6 +168,7 @@ class Region:
         """Unmap it; views that are still out keep the mapping, which goes with them. The descriptor stays open."""
         view, mapped = self._view, self._map
         self._view = self._map = None
+        self._kept.clear()
         self._closed = True
         with contextlib.suppress(BufferError):
             if view is not None:
@@ -195,18 +222,20 @@ def _put_int(value: int, out: bytearray, region: Region | None) -> None:
 
 def _put_str(value: str, out: bytearray, region: Region | None) -> None:
     raw = value.encode("utf-8", "surrogatepass")
-    out += _LEN.pack(b"s", len(raw))
-    out += raw
+    _put_block(raw, len(raw), b"sS", out, region)
 
 
 def _put_bytes(value: Any, out: bytearray, region: Region | None) -> None:
-    length = len(value)
+    _put_block(value, len(value), b"bB", out, region)
+
+
+def _put_block(value: Any, length: int, kinds: bytes, out: bytearray, region: Region | None) -> None:
     if length >= LARGE and region is not None:
         at = region.put(value, length)
         if at is not None:
-            out += _BLOB.pack(b"B", at, length)
+            out += _BLOB.pack(kinds[1:], at, length)
             return
-    out += _LEN.pack(b"b", length)
+    out += _LEN.pack(kinds[:1], length)
     out += value
 
 
@@ -336,12 +365,14 @@ class _Reader:
         if kind == 0x49:
             return self.long()
         if kind == 0x42:
-            return self.shared()
+            return self.shared_bytes()
+        if kind == 0x53:
+            return self.shared_text()
         if kind == 0x6D:
             return self.mapping(depth)
         raise Broken(f"a value of unknown kind {kind}")
 
-    def shared(self) -> bytes | memoryview:
+    def shared(self) -> memoryview:
         offset, length = _UU.unpack_from(self.data, self.at)
         self.at += 16
         if self.region is None:
@@ -350,9 +381,20 @@ class _Reader:
         self.shared_left -= length
         if self.shared_left < 0:
             raise Broken("more of shared memory than there is")
-        if not self.views:
-            self.charge(_BYTES_BYTES + length)
-        return view if self.views else bytes(view)
+        return view
+
+    def shared_bytes(self) -> bytes | memoryview:
+        view = self.shared()
+        if self.views:
+            return view
+        self.charge(_BYTES_BYTES + len(view))
+        return bytes(view)
+
+    def shared_text(self) -> str:
+        """Return a text. It is copied before it is looked at: the other side could change it meanwhile."""
+        view = self.shared()
+        self.charge(_TEXT_BYTES + len(view))
+        return self.long_text(view if self.views else bytes(view))
 
     def long(self) -> int:
         raw = self.take()
@@ -465,17 +507,20 @@ class Channel:
 
     def send(
         self, message: Any, descriptors: Sequence[int] = (), *, until: float | None = None,
-        stopped: Callable[[], bool] | None = None,
+        stopped: Callable[[], bool] | None = None, notice: bool = False,
     ) -> None:  # fmt: skip
         """Send one value, and open descriptors with it. Raise ``TypeError`` for what is not plain, before
         anything is sent; :class:`Broken` when the other side is gone, :class:`Late` at ``until`` (monotonic),
         or when ``stopped`` says so, which is asked whenever the other side takes nothing.
-        With descriptors nothing goes through shared memory: who gets those does not have it yet.
+        With descriptors nothing goes through shared memory: who gets those does not have it yet. Nor does a ``notice``,
+        which the other side may not have read when this side sends the next message.
         """
-        region = None if descriptors else self.outgoing
-        if region is not None:
-            region.used = 0
-        body = encode(message, region)
+        region = None if descriptors or notice else self.outgoing
+        try:
+            body = encode(message, region)
+        finally:
+            if region is not None:
+                region.reuse()
         if len(body) > _MOST_FRAME:
             raise TypeError(f"{len(body):,} bytes are more than one message may have")
         data = _FRAME.pack(len(body)) + body

@@ -159,13 +159,15 @@ class Session:
             measured=True, denied=None if setup.observed else self.denied,
             trap_missing=setup.trap_missing,
         )  # fmt: skip
+        assert self.channel.outgoing is not None
+        self.sandbox._door.keep = self.channel.outgoing.keep
         if setup.policy.logging.enabled:
             _forward_log(self.log)
 
     def _loaded(self) -> Any:
         """Return the artifact, with its code, of what the parent knows of it."""
         setup = self.setup
-        config, limits, shape = setup.config, setup.policy.limits, pickle.loads(setup.shape)
+        config, limits, shape = setup.config, setup.policy.limits, self._shape()
         engine = engine_for(config)
         if setup.kind == "module":
             module = Module(b"", shape, setup.digest, None, limits)
@@ -181,6 +183,14 @@ class Session:
         }
         component._codes[config] = ComponentCode(engine.pointer, parts)  # type: ignore[assignment]
         return component
+
+    def _shape(self) -> Any:
+        shape = self.setup.shape
+        if not isinstance(shape, bytes):
+            # The position in the file is every worker's, so it is read without one.
+            descriptor = self.descriptors[shape]
+            shape = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        return pickle.loads(shape)
 
     def _code(self, module: Artifact, engine: Engine, place: int) -> NativeCode:
         code = module._load_file(engine, self.descriptors[place])
@@ -212,7 +222,7 @@ class Session:
     def serve_all(self) -> None:
         """Serve one sandbox after the other, as long as the parent has one."""
         while True:
-            self.channel.send(["settled"])
+            self.channel.send(["settled"], notice=True)
             self._answer(self._begin)
             while self.handle(self.channel.recv()):
                 pass
@@ -393,13 +403,13 @@ class Session:
 
     def resolve(self, number: int, name: str) -> None:
         """Have the parent look a name up, and do not wait for the answer."""
-        self.channel.send(["resolve", number, name])
+        self.channel.send(["resolve", number, name], notice=True)
 
     def event(self, event: Any) -> None:
         """Tell the parent of what happened in here; it tells of the rest itself."""
         name = type(event).__name__
         if name == "HostFunctionCalled":
-            self.channel.send(["called", event.module, event.name, event.seconds, event.error])
+            self.channel.send(["called", event.module, event.name, event.seconds, event.error], notice=True)
         elif name == "CapabilityChecked":
             self.decided(event.capability, event.action, event.target, event.allowed, event.rule, event.remedy)
 
@@ -410,10 +420,10 @@ class Session:
             self.decided(*decision)
 
     def decided(self, *fields: Any) -> None:
-        self.channel.send(["decided", *fields])
+        self.channel.send(["decided", *fields], notice=True)
 
     def log(self, level: str, text: str) -> None:
-        self.channel.send(["log", level, text])
+        self.channel.send(["log", level, text], notice=True)
 
 
 class _Unfit(Exception):

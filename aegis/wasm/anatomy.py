@@ -66,6 +66,18 @@ class Anatomy:
         """Return the tables of one instance, likewise."""
         return self._each(lambda m: [*m.tables[sum(i.kind == "table" for i in m.imports) :]], most)
 
+    def for_running(self) -> Anatomy:
+        """Return the part that running a component needs: its memories and tables, and whether modules start."""
+        made = Anatomy()
+        made.totals = self.totals
+        for module in self.modules:
+            info = ModuleInfo()
+            info.imports = [i for i in module.imports if i.kind in ("memory", "table")]
+            info.memories, info.tables, info.memory_exports = module.memories, module.tables, module.memory_exports
+            info.has_start = module.has_start
+            made.modules.append(info)
+        return made
+
     def _each(self, own: Callable[[ModuleInfo], list], most: int) -> list:  # type: ignore[type-arg]
         found = []
         for index, times in self.totals.modules.items():

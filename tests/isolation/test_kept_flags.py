@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aegis.engine.convert.lift import _flags_reader
-from aegis.engine.convert.lower import _flag_blocks
 
 from aegis.bindgen import generate
+from aegis.component.lift import Lift
+from aegis.component.lower import Lower
 from aegis.engine.door import Door
 from aegis.isolation.codec import unpacker
 from aegis.limits import Limits
@@ -101,9 +101,20 @@ def test_converters_of_flags_keep_a_bounded_number_of_values() -> None:
     of = imaged(BITS)
     assert isinstance(of, Flags)
     assert of.python is not None
-    read, block = _flags_reader(of), _flag_blocks(of, [(0, 0)] * len(NAMES))
+    lift, lower = Lift("utf8"), Lower("utf8")
+    read = lift.module(f"def convert(w): return {lift.value(of, ['w'])}")
+    lower.packed(of, "value")
+    body = "\n    ".join([*lower.lines, "return block"])
+    write = lower.module(f"def convert(cx, value):\n    {body}")
     for number in range(4 * COMBINATIONS_KEPT):
-        block(of.python(distinct(number)))
-    for function in (read, block):
-        tables = [cell.cell_contents for cell in function.__closure__ or () if isinstance(cell.cell_contents, dict)]
-        assert all(len(table) <= COMBINATIONS_KEPT for table in tables)
+        bits = distinct(number)
+        value = read["convert"](bits)
+        assert (type(value), value.value) == (of.python, bits)
+        assert write["convert"](None, value) == bits.to_bytes(4, "little")
+    assert tables(read)
+    assert all(len(table) <= COMBINATIONS_KEPT for table in tables(read) + tables(write))
+
+
+def tables(scope: dict[str, Any]) -> list[dict[Any, Any]]:
+    """Return the mappings that a converter has made for itself."""
+    return [known for name, known in scope.items() if isinstance(known, dict) and name != "__builtins__"]

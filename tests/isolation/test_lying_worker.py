@@ -33,8 +33,8 @@ def listed(*items: bytes) -> bytes:
     return struct.pack("<cI", b"l", len(items)) + b"".join(items)
 
 
-def part(offset: int, length: int) -> bytes:
-    return struct.pack("<cQQ", b"B", offset, length)
+def part(offset: int, length: int, kind: bytes = b"B") -> bytes:
+    return struct.pack("<cQQ", kind, offset, length)
 
 
 REGION = 256 << 20
@@ -55,6 +55,10 @@ RAW: dict[str, bytes] = {
     "memory before the region's end": frame(part(REGION - 1, 2)),
     "memory beyond all": frame(part((1 << 64) - 1, (1 << 64) - 1)),
     "the same memory many times": frame(listed(*[part(0, REGION)] * 1000)),
+    "a text before the region's end": frame(part(REGION - 1, 2, b"S")),
+    "a text beyond all": frame(part((1 << 64) - 1, (1 << 64) - 1, b"S")),
+    "the same text many times": frame(listed(*[part(0, REGION, b"S")] * 1000)),
+    "a key beyond all": frame(struct.pack("<cI", b"m", 1) + part(1 << 40, 1, b"S") + b"n"),
 }
 
 
