@@ -37,7 +37,7 @@ from aegis.wit.types import (
     Variant,
     WitType,
 )
-from tests.component.inputs import component, components, mutant, part, rearranged, vec
+from tests.component.inputs import component, components, leb, mutant, part, rearranged, vec
 from tests.echo import echo_component, own_echo_component
 from tests.wit.strategies import wit_types
 
@@ -337,6 +337,23 @@ NOT_RUN = {
 def test_what_aegis_does_not_run_is_refused_by_name(what: str) -> None:
     text, message = NOT_RUN[what]
     assert message in refusal(text)
+
+
+def test_nested_instances_of_any_depth_are_refused_even_without_a_name() -> None:
+    """Each type has an instance of the type before twice: whoever opened them all would not come to an end."""
+    types = [b"\x42\0"] + [
+        b"\x42" + vec(b"\2\3\2\1" + leb(n), *[b"\4\0\1" + name + b"\5\0" for name in (b"a", b"b")]) for n in range(2000)
+    ]
+    for name in (b"\1i", b"\0"):
+        data = PREAMBLE + part(7, vec(*types)) + part(10, vec(b"\0" + name + b"\5" + leb(2000)))
+        with pytest.raises(ArtifactError, match=", a, is an instance, which an interface of WIT does not hold"):
+            plan(decode_component(data))
+
+
+def test_an_alias_in_an_imported_type_names_an_instance_of_that_type() -> None:
+    data = PREAMBLE + part(7, vec(b"\x42" + vec(b"\2\3\0\0\1t"))) + part(10, vec(b"\0\1i\5\0"))
+    with pytest.raises(ArtifactError, match="instance 0 does not exist"):
+        plan(decode_component(data))
 
 
 def test_values_and_start_functions_of_components_are_refused() -> None:
