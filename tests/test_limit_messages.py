@@ -18,11 +18,10 @@ from aegis.cli.options import LIMIT_OPTIONS
 from aegis.errors import AegisError, ArtifactError, LimitExceeded
 from aegis.host.holdings import Holdings
 from aegis.host.network import Network
-from aegis.isolation.compiling import _too_large, _too_long
+from aegis.isolation.compiling import too_large, too_long
 from aegis.isolation.faults import out_of_memory
 from aegis.isolation.objects import ParentHandles
 from aegis.limits import LIMIT_NAMES, Limits, exceeded, flag_of, format_count, format_seconds, parse_limit
-from aegis.policy import Isolation
 from aegis.wit.types import Resource
 from tests.host.http.client import Client
 from tests.host.wasi.guest import Guest
@@ -209,8 +208,8 @@ def test_the_message_of_a_limit_says_it_in_one_form() -> None:
     ("error", "keyword", "used"),
     [
         (out_of_memory(1000), "overhead", "(1,000/1,000 bytes)"),
-        (_too_large(1000, "the module"), "compile_memory", "(1,000/1,000 bytes)"),
-        (_too_long(Isolation(compile_time=2), "the module"), "compile_time", "(2 s/2 s of compiling)"),
+        (too_large(1000, "the module"), "compile_memory", "(1,000/1,000 bytes)"),
+        (too_long(2, "the module"), "compile_time", "(2 s/2 s of compiling)"),
     ],
 )
 def test_a_limit_of_isolation_is_told_of_by_its_keyword(error: LimitExceeded, keyword: str, used: str) -> None:

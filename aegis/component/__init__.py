@@ -3,7 +3,9 @@
 ``program``
     the data: all that instantiation does, worked out from the bytes, as a flat list of steps.
 ``plan``
-    makes a program of a component.
+    makes a program of a component, with ``scopes`` (its types) and ``signatures`` (what is called unchecked).
+``stored``
+    programs as bytes, to be kept in the cache.
 ``skeleton``
     the component without its code, for the engine to validate and reflect.
 ``abi``

@@ -63,7 +63,7 @@ MAX_STEPS = 20_000
 """Core instances; the limit ``instances`` of a policy is 64 until it is raised."""
 MAX_COMPONENT_INSTANCES = 10_000
 MAX_TRAMPOLINES = 10_000
-"""Each costs the engine or the host about a millisecond at first; large programs have 300."""
+"""Each costs the engine or the host up to a millisecond at first; large programs have 300."""
 MAX_CORE_IMPORTS = 200_000
 """Imports of all core instances together; large programs have 5,000."""
 MAX_WORK_BYTES = 4 << 20
@@ -73,10 +73,14 @@ MAX_WORK_BYTES = 4 << 20
 def plan(binary: ComponentBinary) -> Program:
     """Return all that instantiating a component does; raise ``ArtifactError`` if it is invalid or beyond the limits."""
     totals = count_instances(binary)
-    planner = _Planner(binary)
-    planner.bound("core instances", totals.instances, MAX_STEPS)
-    planner.bound("component instances", totals.components, MAX_COMPONENT_INSTANCES)
-    return planner.run()
+    _bound("core instances", totals.instances, MAX_STEPS)
+    _bound("component instances", totals.components, MAX_COMPONENT_INSTANCES)
+    return _Planner(binary).run()
+
+
+def _bound(what: str, count: int, most: int) -> None:
+    if count > most:
+        raise ArtifactError(f"instantiating it makes more than {most:,} {what}")
 
 
 class _Function:
@@ -130,10 +134,6 @@ class _Planner:
         self.work = self.core_imports = self.parts = 0
         self._export_types: dict[int, dict[tuple[str, str], ExternType]] = {}
 
-    def bound(self, what: str, count: int, most: int) -> None:
-        if count > most:
-            raise ArtifactError(f"instantiating it makes more than {most:,} {what}")
-
     def spend(self, size: int) -> None:
         """Count work in bytes of definitions."""
         self.work += size
@@ -162,7 +162,7 @@ class _Planner:
 
     def trampoline(self, made: tuple[_Function, Options, int] | ResourceFunction) -> int:
         self.lowered.append(made)
-        self.bound("trampolines", len(self.lowered), MAX_TRAMPOLINES)
+        _bound("trampolines", len(self.lowered), MAX_TRAMPOLINES)
         return len(self.lowered) - 1
 
     def resource(self, name: str, instance: int | None, destructor: CoreItem | None) -> ResourceNode:
@@ -172,15 +172,15 @@ class _Planner:
 
     # -- imports of the root -------------------------------------------------------------------
 
-    def host(self, scope: Scope, name: str, extern: Extern, interface: str = "") -> object:
+    def host(self, scope: Scope, name: str, extern: Extern, interface: str | None = None) -> object:
         """Return what the host provides for an import of the root, or for an export of an imported instance."""
         if extern.sort == "type":
             return self.resource(name, None, None) if extern.type is None else _bound_type(scope, extern)
         if extern.sort == "func":
-            made = _Function(scope.at(scope.types, _index(extern), "type", FunctionNode), interface, name)
+            made = _Function(scope.at(scope.types, _index(extern), "type", FunctionNode), interface or "", name)
             self.imported.append(made)
             return made
-        if interface:
+        if interface is not None:
             odd = f"{'an' if extern.sort == 'instance' else 'a'} {extern.sort}"
             where = f"the import {printable(interface, 120)}, {printable(name, 80)}, is {odd}"
             raise ArtifactError(f"{where}, which an interface of WIT does not hold")
@@ -198,6 +198,8 @@ class _Planner:
             match declaration:
                 case TypeDefinition(definition):
                     scope.types.append(scope.define(definition))
+                case Alias("export"):
+                    scope.types.append(scope.exported(declaration))  # raises: the scope has no instances
                 case Alias("outer", "type"):
                     outer = scope.outer(declaration.levels)
                     scope.types.append(outer.at(outer.types, declaration.item, "type", object))
@@ -299,7 +301,7 @@ class _ComponentInstance(Scope):
         self.planner, self.arguments = planner, arguments
         self.number = len(planner.parents)
         planner.parents.append(parent)
-        planner.bound("component instances", len(planner.parents), MAX_COMPONENT_INSTANCES)
+        _bound("component instances", len(planner.parents), MAX_COMPONENT_INSTANCES)
         self.exports: dict[str, Item] = {}
         self.spaces: dict[str, list[object]] = {
             "func": [], "type": self.types, "component": [], "instance": self.instances, "core module": [],
@@ -346,7 +348,7 @@ class _ComponentInstance(Scope):
         given = {name: self.core_at(sort, index) for name, sort, index in items}
         wanted = planner.binary.modules[module].info.imports
         planner.core_imports += len(wanted)
-        planner.bound("imports of core instances", planner.core_imports, MAX_CORE_IMPORTS)
+        _bound("imports of core instances", planner.core_imports, MAX_CORE_IMPORTS)
         imports: list[CoreItem] = []
         for one in wanted:
             if one.module not in given:
@@ -354,7 +356,7 @@ class _ComponentInstance(Scope):
             imports.append(self.core_export(given[one.module], one.name, one.kind))
         self.core["instance"].append(len(planner.steps))
         planner.steps.append(CoreStep(module, tuple(imports), self.number))
-        planner.bound("core instances", len(planner.steps), MAX_STEPS)
+        _bound("core instances", len(planner.steps), MAX_STEPS)
 
     def core_export(self, instance: int | dict[str, tuple[str, CoreItem]], name: str, kind: str) -> CoreItem:
         if isinstance(instance, dict):

@@ -132,6 +132,7 @@ def _primitive(name: str) -> TypeNode:
 
 
 _PRIMITIVES = {name: _primitive(name) for name in PRIMITIVES}
+_NAMED = ("record", "variant", "enum", "flags")
 _NOT_RUN = {"stream": "streams", "future": "futures", "map": "maps"}
 
 
@@ -265,6 +266,9 @@ class Scope:
 
 
 def name_type(item: object, name: str) -> None:
-    """Give a type that is exported or imported under ``name`` that name, if it has none."""
-    if isinstance(item, (TypeNode, ResourceNode)) and not item.name:
+    """Give a resource, record, variant, enum or flags type that is exported or imported under ``name`` that name.
+
+    The first name stays. Other types have none; the primitives are shared by all plans.
+    """
+    if (isinstance(item, ResourceNode) or (isinstance(item, TypeNode) and item.kind in _NAMED)) and not item.name:
         item.name = name

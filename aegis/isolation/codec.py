@@ -20,7 +20,7 @@ from aegis.isolation.wire import Broken
 from aegis.limits import Limits
 from aegis.wit.images import nullable
 from aegis.wit.naming import snake
-from aegis.wit.sizes import ERR_BYTES, OK_BYTES, SOME_BYTES, case_bytes, element_bytes, fixed_bytes
+from aegis.wit.sizes import ERR_BYTES, OK_BYTES, SOME_BYTES, case_bytes, element_bytes, fixed_bytes, text_bytes
 from aegis.wit.types import (
     Borrow,
     Enum,
@@ -49,6 +49,7 @@ _ENVELOPE_BYTES = 1 << 20
 _UNLIMITED_BYTES = 2 << 30
 """What a message may take where the embedder lifted ``value_bytes``."""
 _SINGLE = Struct("<f")
+_TEXTS = frozenset({str})
 _CLASSES: dict[str, type] = {"bool": bool, "f32": float, "f64": float, "char": str, "string": str}
 """The class of a primitive's values; of all others it is ``int``."""
 _BITS = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
@@ -188,15 +189,10 @@ def _pack_text(budget: Budget) -> Convert:
     def pack(value: Any) -> str:
         if value.__class__ is not str:
             raise Unfit
-        budget.hold(_content_bytes(value))
+        budget.hold(len(value) if value.isascii() else text_bytes((value,)))
         return value
 
     return pack
-
-
-def _content_bytes(text: str) -> int:
-    """Return what the characters of a text take: all are as wide as the widest."""
-    return len(text) if text.isascii() else str.__sizeof__(text)
 
 
 def _pack_list(of: WitType, each: Convert, budget: Budget) -> Convert:
@@ -210,7 +206,7 @@ def _pack_list(of: WitType, each: Convert, budget: Budget) -> Convert:
         if not kinds.issuperset(map(type, items)):
             return [each(item) for item in items]
         if of == "string":
-            budget.hold(sum(map(_content_bytes, items)))
+            budget.hold(text_bytes(items))
         return items
 
     return pack
@@ -316,6 +312,8 @@ def unpacker(of: WitType, handles: Handles, budget: Budget) -> Convert:
             return _unpack_primitive(of)
         case List("u8"):
             return _unpack_bytes(budget)
+        case List("string"):
+            return _unpack_texts(budget)
         case List(element):
             return _unpack_list(element, unpacker(element, handles, budget), budget)
         case Tuple(elements):
@@ -391,8 +389,22 @@ def _unpack_list(of: WitType, each: Convert, budget: Budget) -> Convert:
 def _unpack_string(budget: Budget) -> Convert:
     def unpack(data: Any) -> str:
         text = _unpack_text(data)
-        budget.hold(_content_bytes(text))
+        budget.hold(len(text) if text.isascii() else text_bytes((text,)))
         return text
+
+    return unpack
+
+
+def _unpack_texts(budget: Budget) -> Convert:
+    size = element_bytes("string")
+
+    def unpack(data: Any) -> list[str]:
+        items = _items(data)
+        budget.hold(len(items) * size)
+        if not _TEXTS.issuperset(map(type, items)):
+            raise Broken("something other than the texts that were due")
+        budget.hold(text_bytes(items))
+        return items if all(map(str.isascii, items)) else [_unpack_text(item) for item in items]
 
     return unpack
 

@@ -27,7 +27,7 @@ from aegis.isolation.faults import from_plain
 from aegis.isolation.sealed import SealedFile, new_file, sealed_copy
 from aegis.isolation.setup import Compile
 from aegis.isolation.wire import SEAL_ALL, Broken, Gone, Late, seal
-from aegis.limits import MIB, format_bytes, format_seconds
+from aegis.limits import MIB, TRUSTED, format_seconds
 from aegis.wit.types import Function
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from aegis.isolation.pool import Pool, Worker
     from aegis.policy.isolation import Isolation
 
-__all__ = ["Compiled", "Compiler", "believed_world", "compile_here"]
+__all__ = ["Compiled", "Compiler", "believed_world", "compile_here", "too_large", "too_long"]
 
 _PIECE = 1 << 20
 _REAPING = 2.0
@@ -142,18 +142,10 @@ class Compiler:
             worker.channel.send(["compile", pickle.dumps(wanted)], descriptors)
             kind, value = _answer(worker.channel.recv(self._until))
         except Late:
-            raise self._late() from None
+            raise too_long(self._options.compile_time or 0.0, self.what) from None
         if kind == "fail":
             raise self._failed(from_plain(value))
         return value
-
-    def _late(self) -> DeadlineExceeded:
-        allowed = self._options.compile_time or 0.0
-        return DeadlineExceeded(
-            f"{self.what}: deadline exceeded while compiling ({format_seconds(allowed)}), the guest never started: "
-            "raise it with compile_time if you trust its origin",
-            limit="compile_time", allowed=allowed,
-        )  # fmt: skip
 
     @staticmethod
     def _believed(artifact: Artifact, told: Any, files: Sequence[SealedFile]) -> World | None:
@@ -192,7 +184,7 @@ class Compiler:
         if isinstance(error, ArtifactError):
             return ArtifactError(f"{self.what}: {error}")
         if isinstance(error, MemoryExceeded) and error.limit == "overhead" and self._options.compile_memory is not None:
-            return self._too_large(self._options.compile_memory)
+            return too_large(self._options.compile_memory, self.what)
         if not isinstance(error, MemoryExceeded | DeadlineExceeded | AegisInternalError):
             raise Broken(f"compiling that ended as {error.kind}")
         return error
@@ -208,18 +200,30 @@ class Compiler:
             return self._breach(reason)
         crash = worker.crashed()
         if crash.signal == signal.SIGXCPU:
-            return self._late()
+            return too_long(self._options.compile_time or 0.0, self.what)
         memory = self._options.compile_memory
         if memory is not None and (worker.starved(crash) or crash.signal in (signal.SIGKILL, signal.SIGSEGV)):
-            return self._too_large(memory)
+            return too_large(memory, self.what)
         return crash
 
-    def _too_large(self, allowed: int) -> MemoryExceeded:
-        return MemoryExceeded(
-            f"{self.what}: compiling took more than {format_bytes(allowed)} of memory; "
-            "raise compile_memory if you trust its origin",
-            limit="compile_memory", phase="compile", allowed=allowed,
-        )  # fmt: skip
+
+def too_long(allowed: float, what: str) -> DeadlineExceeded:
+    """Return the error for an artifact, called ``what``, that took all its time to compile."""
+    shown = format_seconds(allowed)
+    return DeadlineExceeded(
+        f"{what}: deadline exceeded ({shown}/{shown} of compiling), the guest never started: "
+        f"raise it with compile_time of isolation{TRUSTED}",
+        limit="compile_time", used=allowed, allowed=allowed,
+    )  # fmt: skip
+
+
+def too_large(allowed: int, what: str) -> MemoryExceeded:
+    """Return the error for an artifact, called ``what``, that took all its memory to compile."""
+    return MemoryExceeded(
+        f"{what}: compile-memory limit exceeded ({allowed:,}/{allowed:,} bytes), the guest never started: "
+        f"raise it with compile_memory of isolation{TRUSTED}",
+        limit="compile_memory", phase="compile", used=allowed, allowed=allowed,
+    )  # fmt: skip
 
 
 def believed_world(component: Any, told: Any) -> World:

@@ -7,9 +7,13 @@ of a list, the characters of a string, and the payload of an option, result or v
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
 
-__all__ = ["ERR_BYTES", "OK_BYTES", "PLACE_BYTES", "SOME_BYTES", "case_bytes", "element_bytes", "fixed_bytes"]
+__all__ = [
+    "ERR_BYTES", "OK_BYTES", "PLACE_BYTES", "SOME_BYTES", "case_bytes", "element_bytes", "fixed_bytes", "text_bytes",
+]  # fmt: skip
 
 PLACE_BYTES = 8
 """A reference, in a list or an object."""
@@ -23,12 +27,18 @@ _BYTES_BYTES, _LIST_BYTES = 40, 64
 _TUPLE_BYTES, _OBJECT_BYTES = 40, 32
 _ENUM_BYTES = 8  # a case is one object for all; here it is an integer while it passes between processes
 _FLAGS_BYTES = 144
+_EMPTY_TEXT_BYTES = str.__sizeof__("")
 _HANDLE_BYTES = 128
 
 
 def element_bytes(of: WitType) -> int:
     """Return what one more element of type ``of`` adds to a list."""
     return PLACE_BYTES + fixed_bytes(of)
+
+
+def text_bytes(texts: Sequence[str]) -> int:
+    """Return what the characters of texts take together: those of one are all as wide as its widest."""
+    return sum(map(str.__sizeof__, texts)) - _EMPTY_TEXT_BYTES * len(texts)
 
 
 def case_bytes(payload: WitType | None) -> int:

@@ -97,6 +97,37 @@ def test_realloc_and_post_return_may_not_leave(where: str, name: str) -> None:
     check(leaving(body), exports, calls, imports)
 
 
+_FRONT = """(component $front
+      (import "take" (func $take (param "x" string)))
+      (core module $m (memory (export "memory") 1)
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
+      (core instance $m (instantiate $m))
+      (core func $take (canon lower (func $take) (memory (core memory $m "memory"))))
+      (core module $n
+        (import "" "take" (func $take (param i32 i32)))
+        (func (export "take") (param i32 i32) (call $take (local.get 0) (local.get 1))))
+      (core instance $n (instantiate $n (with "" (instance (export "take" (func $take))))))
+      (func (export "take") (param "x" string)
+        (canon lift (core func $n "take") (memory (core memory $m "memory")) (realloc (core func $m "realloc")))))"""
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_nor_may_a_realloc_that_another_component_calls(name: str) -> None:
+    body, end = BODIES[name]
+    text = f"""(component
+      (import "out" (func $out))
+      (import "text" (func $text (result string)))
+      {leaving(body).replace("(component", "(component $inner", 1)}
+      {_FRONT}
+      (instance $i (instantiate $inner (with "out" (func $out)) (with "text" (func $text))))
+      (instance $f (instantiate $front (with "take" (func $i "take"))))
+      (export "make" (func $i "make"))
+      (export "take" (func $f "take")))"""
+    exports = {"make": Function((), "u32"), "take": TAKES_TEXT}
+    imports = {"out": (NOTHING, lambda: None), "text": (TEXT, lambda: "text")}
+    check(text, exports, [("make", Returned(1)), ("take", "text", end)], imports)
+
+
 # -- destructors, start functions, reentrance ---------------------------------------------------------
 
 

@@ -289,12 +289,12 @@ def test_what_a_host_function_gives_to_a_worker_is_bounded_too() -> None:
 @only_where_there_are_workers
 def test_values_of_nearly_value_bytes_pass_both_ways() -> None:
     """The worker may have enough memory for them, and its messages are not refused."""
-    with runtime("isolated", value_bytes="8MiB", memory="16MiB", fuel=None, timeout="60s") as made:
+    with runtime("isolated", value_bytes="4MiB", memory="8MiB", fuel=None, timeout="60s") as made:
         for of, value in (
-            (List("u32"), list(range(1000, 180_000))),
-            (List("string"), [f"{n}" for n in range(100_000)]),
-            (List(Option("u8")), [n % 256 for n in range(90_000)]),
-            (List(Tuple(("u32", "bool"))), [(1000 + n, True) for n in range(75_000)]),
+            (List("u32"), list(range(1000, 90_000))),
+            (List("string"), [f"{n}" for n in range(50_000)]),
+            (List(Option("u8")), [n % 256 for n in range(45_000)]),
+            (List(Tuple(("u32", "bool"))), [(1000 + n, True) for n in range(37_000)]),
         ):
             with made.sandbox(made.load_wat(echo_component(of)), imports={"echo": lambda x: x}) as sandbox:
                 assert sandbox.call("echo-back", value) == value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from aegis.host.grants import Grants
 from aegis.host.preview1 import abi
@@ -70,14 +70,16 @@ class Context:
             raise Refused(Errno.INVAL)
         return list(TWO_U32.iter_unpack(self.memory.read(offset, 8 * count)))
 
-    def gather(self, offset: int, count: int, most: int | None = None) -> tuple[int, Iterator[bytes]]:
+    def gather(self, offset: int, count: int, most: int | None = None) -> tuple[int, Iterable[bytes]]:
         """Return how many bytes a vectored write has, ``most`` of them at the most, and the bytes in pieces.
 
         The host never holds more than a piece, however much the guest writes at once.
         """
         pairs = self.vectors(offset, count)
-        if len(pairs) == 1 and pairs[0][1] <= self.piece and (most is None or pairs[0][1] <= most):
-            return pairs[0][1], iter((self.memory.read(*pairs[0]),))
+        if count == 1:
+            address, length = pairs[0]
+            if length <= self.piece and (most is None or length <= most):
+                return length, (self.memory.read(address, length),)
         total = self.room(pairs)
         # Buffers may overlap, 1024 of them. One memory's worth is written, and the guest is told how much.
         size = min(total, self.memory.size(), total if most is None else most)

@@ -72,7 +72,9 @@ class Files(Context):
             raise Refused(Errno.NOTCAPABLE if not isinstance(entry, OpenDirectory) else Errno.BADF)
         if isinstance(entry, Stream):
             assert isinstance(entry.source, Output)
-            written = sum(map(entry.source.write, self.gather(iovs, count, entry.source.enough())[1]))
+            written = 0
+            for data in self.gather(iovs, count, entry.source.enough())[1]:
+                written += entry.source.write(data)
         else:
             size, pieces = self.gather(iovs, count)
             if entry.flags & Fdflags.APPEND:

@@ -1,0 +1,139 @@
+"""The plan of a component and the world that the engine reads of it are of one mind.
+
+Oracle: for each component that both admit, imported functions are the same and in the same order; functions that the
+world imports and exports have the same types in the plan; and two resource types are one in the plan if and only if
+they are in the world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pytest
+
+from aegis.component.plan import plan
+from aegis.component.program import Imported, Lifted, Program
+from aegis.component.skeleton import skeleton
+from aegis.engine.validator import World, validate_skeleton
+from aegis.errors import ArtifactError
+from aegis.wasm.anatomy import anatomy_of
+from aegis.wasm.component import decode_component
+from aegis.wit.types import (
+    Borrow,
+    Enum,
+    Flags,
+    Function,
+    List,
+    Option,
+    Own,
+    Record,
+    Result,
+    Tuple,
+    Variant,
+    WitType,
+)
+from tests.component.inputs import BUILT, component, components
+
+
+class Resources:
+    """Which number of a plan each resource type of a world has, and back."""
+
+    def __init__(self) -> None:
+        self.planned: dict[int, int] = {}
+        self.reflected: dict[int, int] = {}
+
+    def same(self, world: int, planned: int) -> bool:
+        known = self.planned.setdefault(world, planned), self.reflected.setdefault(planned, world)
+        return known == (planned, world)
+
+
+def alike(world: WitType | None, planned: WitType | None, resources: Resources) -> bool:
+    match world, planned:
+        case (List(a), List(b)) | (Option(a), Option(b)):
+            return alike(a, b, resources)
+        case Tuple(ours), Tuple(theirs):
+            return len(ours) == len(theirs) and all(alike(a, b, resources) for a, b in zip(ours, theirs, strict=True))
+        case Result(a, b), Result(c, d):
+            return alike(a, c, resources) and alike(b, d, resources)
+        case (Record(_, first), Record(_, second)) | (Variant(_, first), Variant(_, second)):
+            labels = [name for name, _ in first] == [name for name, _ in second]
+            return labels and all(alike(a, b, resources) for (_, a), (_, b) in zip(first, second, strict=True))
+        case (Enum(_, labels), Enum(_, others)) | (Flags(_, labels), Flags(_, others)):
+            return labels == others
+        case (Own(a), Own(b)) | (Borrow(a), Borrow(b)):
+            return resources.same(a.key, b.key)
+    return world == planned
+
+
+def functions_alike(world: Function, planned: Function, resources: Resources) -> bool:
+    names = [name for name, _ in world.params] == [name for name, _ in planned.params]
+    pairs = zip(world.params, planned.params, strict=True)
+    return (
+        names
+        and all(alike(a, b, resources) for (_, a), (_, b) in pairs)
+        and alike(world.result, planned.result, resources)
+    )
+
+
+def compare(world: World, program: Program, types: Collection[str] = ()) -> None:
+    """Compare a world with a plan; ``types`` are exports that are types, which the world takes for what they type."""
+    resources = Resources()
+    imported = {
+        (name if isinstance(item, Function) else (name, member)): function
+        for name, item in world.imports.items()
+        for member, function in ({"": item} if isinstance(item, Function) else item.functions).items()
+    }
+    planned = {(i.name if not i.interface else (i.interface, i.name)): i.type for i in program.imported}
+    assert list(planned) == list(imported)
+    for name, function in imported.items():
+        assert functions_alike(function, planned[name], resources), name
+    assert not set(program.exports) & set(types)
+    for name, item in world.exports.items():
+        if name in types:
+            continue
+        found = program.exports[name]
+        if isinstance(item, Function):
+            assert isinstance(found, (Lifted, Imported))
+            assert functions_alike(item, found.type, resources), name
+            continue
+        for member, function in item.functions.items():
+            assert functions_alike(function, found[member].type, resources), (name, member)  # type: ignore[index]
+
+
+def test_plan_and_world_agree_on_every_component_at_hand() -> None:
+    compared = 0
+    for data in components().values():
+        try:
+            binary = decode_component(data)
+            world = validate_skeleton(skeleton(data, binary))
+        except ArtifactError:
+            continue
+        anatomy = anatomy_of(binary)
+        if anatomy.features:
+            continue  # of WASI 0.3, which is valid and not planned
+        compare(world, plan(binary), [name for name, sort in anatomy.exports if sort == "type"])
+        compared += 1
+    assert compared > 50
+
+
+@pytest.mark.parametrize("path", BUILT, ids=lambda p: p.stem)
+def test_plan_and_world_agree_on_programs(path) -> None:  # type: ignore[no-untyped-def]
+    data = path.read_bytes()
+    binary = decode_component(data)
+    compare(validate_skeleton(skeleton(data, binary)), plan(binary))
+
+
+def test_the_comparison_sees_a_resource_type_that_is_another() -> None:
+    text = """(component
+      (import "a" (type $a (sub resource))) (import "b" (type $b (sub resource)))
+      (import "f" (func (param "x" (own $a)) (param "y" (own {second})))))"""
+    worlds, plans = [], []
+    for second in ("$a", "$b"):
+        data, binary = component(text.replace("{second}", second))
+        worlds.append(validate_skeleton(skeleton(data, binary)))
+        plans.append(plan(binary))
+    for world, program in zip(worlds, plans, strict=True):
+        compare(world, program)
+    for world, program in zip(worlds, reversed(plans), strict=True):
+        with pytest.raises(AssertionError):
+            compare(world, program)

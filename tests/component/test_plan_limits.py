@@ -1,0 +1,191 @@
+"""Bombs: instantiations, types and work that a few bytes state are refused at once; at the limits, plans are made.
+
+Oracle: a refusal names the limit and takes less than a second of this process, however often the bomb doubles. Plans
+at the limits take some tenths of a second.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from aegis.component.plan import MAX_COMPONENT_INSTANCES, MAX_STEPS, MAX_TRAMPOLINES, plan
+from aegis.component.skeleton import skeleton
+from aegis.engine.artifact import text_to_binary
+from aegis.engine.validator import validate_skeleton
+from aegis.errors import ArtifactError
+from aegis.wasm.component import PREAMBLE, decode_component
+from aegis.wit.types import MAX_TYPE_DEPTH, MAX_TYPE_PARTS, MAX_TYPE_PARTS_IN_ALL
+from tests.component.inputs import leb, part, vec
+
+SECOND = 5.0  # of processor time; generous, for a quarter of it is another test's cache misses
+
+
+def refusal(data: bytes) -> str:
+    binary = decode_component(data)
+    started = time.process_time()
+    with pytest.raises(ArtifactError) as caught:
+        plan(binary)
+    assert time.process_time() - started < SECOND
+    return str(caught.value)
+
+
+def levels(count: int, innermost: str) -> bytes:
+    """Return a component whose instance doubles at each level."""
+    text = f"(component $c0 {innermost})"
+    for n in range(1, count + 1):
+        text = f"(component $c{n} {text} (instance (instantiate $c{n - 1})) (instance (instantiate $c{n - 1})))"
+    return text_to_binary(text)
+
+
+CORE = "(core module $m) (core instance (instantiate $m))"
+
+
+@pytest.mark.parametrize("count", [15, 30, 60])
+def test_doubling_core_instances_are_counted_before_they_are_made(count: int) -> None:
+    assert refusal(levels(count, CORE)) == f"instantiating it makes more than {MAX_STEPS:,} core instances"
+
+
+@pytest.mark.parametrize("count", [14, 30, 60])
+def test_doubling_component_instances_are_counted_before_they_are_made(count: int) -> None:
+    said = refusal(levels(count, ""))
+    assert said == f"instantiating it makes more than {MAX_COMPONENT_INSTANCES:,} component instances"
+
+
+def test_a_billion_steps_are_refused_in_milliseconds() -> None:
+    binary = decode_component(levels(30, CORE))
+    fastest = 1.0
+    for _ in range(5):
+        started = time.process_time()
+        with pytest.raises(ArtifactError):
+            plan(binary)
+        fastest = min(fastest, time.process_time() - started)
+    assert fastest < 0.01
+
+
+def passed_along(count: int, innermost: str) -> bytes:
+    """Return a component whose instance doubles at each level, by a component that instantiates its argument twice."""
+    text = f"(component (component $k0 {innermost})"
+    for n in range(1, count + 1):
+        text += f"""
+          (component $w{n} (import "c" (component $c)) (instance (instantiate $c)) (instance (instantiate $c)))
+          (component $k{n} (alias outer 1 $k{n - 1} (component $p)) (alias outer 1 $w{n} (component $w))
+            (instance (instantiate $w (with "c" (component $p)))))"""
+    return text_to_binary(f"{text} (instance (instantiate $k{count})))")
+
+
+@pytest.mark.parametrize("innermost", [CORE, ""])
+def test_what_arguments_hide_from_counting_is_stopped_at_the_limit(innermost: str) -> None:
+    assert "instantiating it makes more than" in refusal(passed_along(40, innermost))
+
+
+def test_component_instances_may_be_nested_to_any_depth() -> None:
+    count = 5000
+    text = "".join(
+        f"(component $c{n + 1} (alias outer 1 $c{n} (component $p)) (instance (instantiate $p)))" for n in range(count)
+    )
+    data = text_to_binary(f"(component (component $c0) {text} (instance (instantiate $c{count})))")
+    program = plan(decode_component(data))
+    assert program.parents == (None, *range(count + 1))
+
+
+def test_plans_at_the_limits_are_made() -> None:
+    core = f"(component $a (core module $m) {'(core instance (instantiate $m))' * 200})"
+    data = text_to_binary(f"(component {core} {'(instance (instantiate $a))' * (MAX_STEPS // 200)})")
+    assert len(plan(decode_component(data)).steps) == MAX_STEPS
+    assert skeleton(data)
+    over = text_to_binary(f"(component {core} {'(instance (instantiate $a))' * (MAX_STEPS // 200 + 1)})")
+    assert "core instances" in refusal(over)
+    lowered = "(core func (canon lower (func $f)))"
+    many = f'(component (import "f" (func $f)) {lowered * MAX_TRAMPOLINES})'
+    assert len(plan(decode_component(text_to_binary(many))).trampolines) == MAX_TRAMPOLINES
+    said = refusal(text_to_binary(many[:-1] + lowered + ")"))
+    assert said == f"instantiating it makes more than {MAX_TRAMPOLINES:,} trampolines"
+
+
+def test_imports_of_all_core_instances_are_counted() -> None:
+    module = PREAMBLE.replace(b"\x0d\0\1", b"\1\0\0") + part(1, vec(b"\x60\0\0"))
+    given = module + part(3, vec(b"\0")) + part(7, vec(b"\1b\0\0")) + part(10, vec(b"\3\0\0\x0b"))
+    taking = module + part(2, vec(*[b"\1a\1b\0\0"] * 50_000))
+    made = [b"\0\0\0"] + [b"\0\1" + vec(b"\1a\x12\0")] * 100
+    said = refusal(PREAMBLE + part(1, given) + part(1, taking) + part(2, vec(*made)))
+    assert said == "instantiating it makes more than 200,000 imports of core instances"
+
+
+def test_definitions_are_counted_each_time_they_are_run() -> None:
+    inner = PREAMBLE + part(7, vec(*[b"\x7d"] * 10_000))
+    data = PREAMBLE + part(4, inner) + part(5, vec(*[b"\0\0\0"] * 100))
+    assert "more than 4,194,304 bytes of definitions" in refusal(data)
+
+
+def test_imported_instances_are_counted_by_what_their_type_declares() -> None:
+    of = part(7, vec(b"\x42" + vec(*[b"\1\x7d"] * 1000)))
+    imports = part(10, vec(*[b"\0" + leb(len(name)) + name + b"\5\0" for name in (b"a%d" % n for n in range(9_000))]))
+    assert "more than 4,194,304 bytes of definitions" in refusal(PREAMBLE + of + imports)
+
+
+# -- types -------------------------------------------------------------------------------------------------------------
+
+
+def doubled(count: int, of: str = "(tuple {0} {0})") -> str:
+    return "(type $t0 (tuple u8))" + "".join(f"(type $t{n + 1} {of.format(f'$t{n}')})" for n in range(count))
+
+
+@pytest.mark.parametrize("count", [13, 30, 95])
+@pytest.mark.parametrize("of", ["(tuple {0} {0})", "(result {0} (error {0}))", "(tuple {0} (list {0}))"])
+def test_types_that_double_are_counted_and_not_built(count: int, of: str) -> None:
+    data = text_to_binary(f'(component {doubled(count, of)} (import "f" (func (param "x" $t{count}))))')
+    assert refusal(data) == f"the import f has types of more than {MAX_TYPE_PARTS} parts"
+
+
+def test_types_that_double_and_that_no_function_has_cost_nothing() -> None:
+    program = plan(decode_component(text_to_binary(f"(component {doubled(95)})")))
+    assert program.imported == ()
+
+
+def test_every_function_and_trampoline_is_counted() -> None:
+    parts = 3 * 2**11 - 1  # of $t11
+    libc = """(core module $m (memory (export "m") 1) (func (export "f") (param i32))
+      (func (export "r") (param i32 i32 i32 i32) (result i32) unreachable)) (core instance $m (instantiate $m))"""
+    lift = '(canon lift (core func $m "f") (memory (core memory $m "m")) (realloc (core func $m "r")))'
+    lower = '(core func (canon lower (func $f) (memory (core memory $m "m"))))'
+    fits = MAX_TYPE_PARTS_IN_ALL // parts - 1  # and the function itself
+    text = f'(component {doubled(11)} {libc} (func $f (param "x" $t11) {lift}) (export "f" (func $f)) {lower * fits})'
+    assert len(plan(decode_component(text_to_binary(text))).trampolines) == fits
+    said = refusal(text_to_binary(text[:-1] + lower + ")"))
+    assert said == "the functions of the component have types of more than 200000 parts"
+    several = "".join(f'(import "f{n}" (func (param "x" $t11)))' for n in range(fits + 2))
+    assert refusal(text_to_binary(f"(component {doubled(11)} {several})")) == said
+
+
+def test_types_are_as_deep_as_the_engine_admits() -> None:
+    deepest = 0
+    for depth in range(MAX_TYPE_DEPTH - 10, MAX_TYPE_DEPTH + 10):
+        types = "(type $t0 (list u8))" + "".join(f"(type $t{n} (list $t{n - 1}))" for n in range(1, depth))
+        data = text_to_binary(f'(component {types} (import "f" (func (param "x" $t{depth - 1}))))')
+        try:
+            validate_skeleton(skeleton(data))
+        except ArtifactError:
+            continue
+        plan(decode_component(data))
+        deepest = depth
+    assert deepest > MAX_TYPE_DEPTH - 10
+    types = "(type $t0 (list u8))" + "".join(f"(type $t{n} (list $t{n - 1}))" for n in range(1, 200))
+    data = text_to_binary(f'(component {types} (import "f" (func (param "x" $t199))))')
+    assert refusal(data) == f"the import f has types nested deeper than {MAX_TYPE_DEPTH}"
+
+
+def test_wide_and_deep_types_are_compared_in_linear_time() -> None:
+    text = "(component "
+    for function in range(20):
+        text += f"(type $t{function}x0 (tuple {'u8 ' * (50 + function)}))"
+        for n in range(1, 90):
+            text += f"(type $t{function}x{n} (tuple {'u8 ' * 90} $t{function}x{n - 1}))"
+        text += f'(import "f{function}" (func $f{function} (param "x" $t{function}x89)))'
+    text += '(core module $m (memory (export "m") 1)) (core instance $m (instantiate $m))'
+    text += '(core func (canon lower (func $f0) (memory (core memory $m "m"))))'
+    binary = decode_component(text_to_binary(text + ")"))
+    started = time.process_time()
+    plan(binary)
+    assert time.process_time() - started < SECOND

@@ -1,0 +1,108 @@
+"""What is counted and told of a component before it is planned."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from aegis.engine.artifact import text_to_binary
+from aegis.wasm.anatomy import Anatomy, anatomy_of, count_instances, read_component
+from aegis.wasm.component import decode_component
+
+
+def anatomy(text: str) -> Anatomy:
+    return read_component(text_to_binary(text))
+
+
+TREE = """(component
+  (core module $m (memory 1 4) (table 2 funcref))
+  (component $leaf (alias outer 1 $m (core module $m))
+    (core instance (instantiate $m)) (core instance (instantiate $m)))
+  (component $twice (alias outer 1 $leaf (component $leaf))
+    (instance (instantiate $leaf)) (instance (instantiate $leaf)))
+  (instance (instantiate $twice)) (instance (instantiate $leaf)) (core instance (instantiate $m))
+  (import "f" (func)) (import "i" (instance)) (export "m" (core module $m)))"""
+
+
+def test_instances_are_counted_as_often_as_they_are_made() -> None:
+    found = anatomy(TREE)
+    assert found.totals.instances == 2 * 2 + 2 + 1
+    assert found.totals.modules == {0: 7}
+    assert found.totals.components == 1 + (1 + 2) + 1
+    assert len(found.memories(100)) == len(found.tables(100)) == 7
+    assert len(found.memories(3)) == 4
+    assert found.imports == [("f", "func"), ("i", "instance")]
+    assert found.exports == [("m", "core module")]
+    assert found.components == 2
+
+
+def test_doubling_instances_are_counted_without_end() -> None:
+    text = "(component $c0 (core module $m) (core instance (instantiate $m)))"
+    for n in range(1, 64):
+        text = f"(component $c{n} {text} (instance (instantiate $c{n - 1})) (instance (instantiate $c{n - 1})))"
+    totals = count_instances(decode_component(text_to_binary(text)))
+    assert totals.instances == totals.components == 1 << 62
+
+
+def test_a_component_or_module_that_is_not_known_counts_as_nothing() -> None:
+    text = """(component
+      (component $c (import "c" (component $c)) (import "m" (core module $m)) (instance (instantiate $c))
+        (core instance (instantiate $m)))
+      (import "i" (instance $i (export "c" (component)))) (alias export $i "c" (component $d))
+      (instance (instantiate $d)))"""
+    assert anatomy(text).totals == (0, {}, 1)
+
+
+FEATURES: list[tuple[str, list[str]]] = [
+    ("(type (stream u8))", ["streams"]),
+    ("(type (list (future)))", ["futures"]),
+    ("(type (instance (type (map u8 u8))))", ["maps"]),
+    ("(type (component (type (func async))))", ["async functions"]),
+    ("(component (type (list u8 3)))", ["lists of fixed length"]),
+    ("(component (component (type (list error-context))))", ["error contexts"]),
+    ("(core func (canon task.cancel)) (core func (canon waitable-set.new))", ["built-ins such as task.cancel",
+                                                                         "built-ins such as waitable-set.new"]),
+    ('(import "f" (func $f)) (core func (canon lower (func $f) async))', ["async lifts and lowers"]),
+    ('(type $r (resource (rep i32))) (core func (canon resource.drop $r)) (type (list string))', []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "features"), FEATURES)
+def test_what_aegis_does_not_run_is_told_wherever_it_is_defined(text: str, features: list[str]) -> None:
+    found = anatomy(f"(component {text})")
+    assert found.features == features
+    assert found.needs == []
+
+
+def test_imports_and_exports_that_need_it_are_named() -> None:
+    found = anatomy('(component (type $s (stream u8)) (import "f" (func (param "x" $s))) (export "t" (type $s)))')
+    assert found.needs == [("the import f", "streams")]
+    assert found.features == ["streams"]
+
+
+LENDING = """(component
+  (import "r" (type $r (sub resource)))
+  (component $c (import "r" (type $r (sub resource))) (core module $m (memory (export "m") 1)
+      (func (export "f") (param i32 i32)) (func (export "r") (param i32 i32 i32 i32) (result i32) unreachable))
+    (core instance $m (instantiate $m))
+    (func (export "f") (param "x" (list {0})) (canon lift (core func $m "f") (memory (core memory $m "m"))
+      (realloc (core func $m "r"))))))"""
+
+
+@pytest.mark.parametrize(("of", "many"), [("(borrow $r)", True), ("(own $r)", False), ("u8", False)])
+def test_components_that_lend_many_handles_are_told(of: str, many: bool) -> None:
+    assert anatomy(LENDING.replace("{0}", of)).lends_many is many
+
+
+def test_core_types_may_stand_in_component_types() -> None:
+    text = '(component (type (component (core type (func (param i32))) (import "f" (func)) (export "f" (func)))))'
+    assert anatomy(text).needs == []
+
+
+def test_the_anatomy_goes_to_workers_without_the_definitions() -> None:
+    binary = decode_component(text_to_binary(TREE))
+    found: Any = pickle.loads(pickle.dumps(anatomy_of(binary)))
+    assert found.totals == anatomy_of(binary).totals
+    assert not any(value is binary for value in vars(found).values())
