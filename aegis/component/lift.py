@@ -32,6 +32,7 @@ from aegis.component.strings import LOADERS, RAW_LOADERS
 from aegis.component.traps import bad_case, trap, unaligned
 from aegis.wit.flags import COMBINATIONS_KEPT
 from aegis.wit.images import nullable
+from aegis.wit.sizes import ERR_BYTES, OK_BYTES, SOME_BYTES, case_bytes, element_bytes, fixed_bytes
 from aegis.wit.types import (
     Borrow,
     Enum,
@@ -61,26 +62,29 @@ _NUMERIC = frozenset(FORMATS) - {"bool", "char"}
 
 
 def value_bytes(of: WitType) -> int:
-    """Return about how many bytes a value takes as Python objects, besides what its strings and lists hold."""
+    """Return the most that an element of type ``of`` takes in a list, besides what its strings and lists hold.
+
+    An ``Err`` is an exception, and counted as such when it is made.
+    """
+    return element_bytes(of) + _most_beyond(of)
+
+
+def _most_beyond(of: WitType) -> int:
+    """Return the most that a value takes beyond what every value of its type does."""
     match of:
-        case "string":
-            return 120
-        case "bool":
-            return 8
-        case "char":
-            return 60
-        case str():
-            return 40
-        case List():
-            return 72
-        case Enum():
-            return 8
-        case Flags() | Own() | Borrow():
-            return 64
-    cases = case_types(of)
-    if cases is not None:
-        return 64 + max([0, *(value_bytes(t) for t in cases if t is not None)])
-    return 64 + sum(map(value_bytes, parts(of)))
+        case Option(element):
+            return SOME_BYTES + _most(element)
+        case Result(ok, err):
+            return OK_BYTES + max(_most(ok), _most(err))
+        case Variant():
+            return max(case_bytes(t) + (0 if t is None else _most_beyond(t)) for _, t in of.cases)
+        case Record() | Tuple():
+            return sum(map(_most_beyond, parts(of)))
+    return 0
+
+
+def _most(of: WitType | None) -> int:
+    return 0 if of is None else fixed_bytes(of) + _most_beyond(of)
 
 
 def _depth(of: WitType) -> int:
@@ -273,7 +277,9 @@ class Lift(Source):
                 return f"make_some({payload})" if nullable(element) else f"{payload}"
             case Result():
                 self.uses(make_ok=_OK, Err=Err)
-                return f"{'Err' if number else 'make_ok'}({payload})"
+                if number:
+                    return f"(cx.door.hold({ERR_BYTES - OK_BYTES}) or Err({payload}))"
+                return f"make_ok({payload})"
         assert isinstance(of, Variant)
         if payload is None:
             return self.name(self._plain_case(of, number))
@@ -307,7 +313,7 @@ class Lift(Source):
             self.uses(load_bytes=_load_outward if self.outward else _load_bytes)
             return "load_bytes"
         if isinstance(element, str) and element in _NUMERIC:
-            return self.name(_number_loader(FORMATS[element]))
+            return self.name(_number_loader(element))
         return self.helper(("list", of, images_of((of,))), "cx, p, n", lambda: self._elements(element))
 
     def _elements(self, element: WitType) -> None:
@@ -487,9 +493,9 @@ def _load_outward(cx: Any, at: int, count: int) -> Any:
     return door.keep(view[at:end])
 
 
-def _number_loader(form: str) -> Callable[[Any, int, int], list[Any]]:
+def _number_loader(of: str) -> Callable[[Any, int, int], list[Any]]:
+    form, cost = FORMATS[of], element_bytes(of)
     size = Struct(form).size
-    cost = 40  # a place in the list, and a number
 
     def load(cx: Any, at: int, count: int) -> list[Any]:
         view = _range_of(cx, at, count, size, size, cost).cast(form)  # type: ignore[call-overload]
