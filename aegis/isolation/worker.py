@@ -399,7 +399,7 @@ class Session:
     def tell_sockets(self, verb: str, *words: Any) -> None:
         """Tell the parent what became of a socket. With the sandbox it closes them all by itself."""
         if not self._ends:
-            self.channel.send(["socket", None, verb, *words])
+            self.channel.send(["socket", None, verb, *words], notice=True)
 
     def resolve(self, number: int, name: str) -> None:
         """Have the parent look a name up, and do not wait for the answer."""
