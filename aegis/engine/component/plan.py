@@ -8,7 +8,7 @@ names that the component asks for (F4).
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import c_void_p
 from typing import Any
 
@@ -26,7 +26,8 @@ from aegis.wit.match import Mismatch, merged, unversioned
 from aegis.wit.types import Function, Interface, Resource
 
 __all__ = [
-    "ComponentPlan", "check_export", "find_export", "imported_functions", "interface_named", "typed_export",
+    "ComponentPlan", "check_export", "find_export", "imported_functions", "interface_named", "no_such_function",
+    "typed_export",
 ]  # fmt: skip
 
 Typing = Callable[[str, str, Function], Function]
@@ -238,7 +239,11 @@ def _not_found(exports: Mapping[str, Interface | Function], name: object) -> Exp
     known = []
     for owner, item in exports.items():
         known += [owner] if isinstance(item, Function) else [f"{owner}#{member}" for member in item.functions]
-    shown = str(name)
+    return no_such_function(known, str(name))
+
+
+def no_such_function(known: Sequence[str], shown: str) -> ExportNotFound:
+    """Return the error of asking for the function ``shown`` of a component that exports those in ``known``."""
     alike = near(shown, known)
     if not alike:
         members = near(shown.rpartition("#")[2], dict.fromkeys(k.rpartition("#")[2] for k in known))
