@@ -43,6 +43,8 @@ from aegis.wit.types import Result
 __all__ = ["Session", "main"]
 
 _MOST_FDS = 200
+_TRUSTED = 1 << 62
+"""What a message of the parent may take: it counted what it sends."""
 _UNUSED = ACCOUNT.pack(1 << 62, 1 << 62, *[0] * 8)
 """The account of a sandbox that there is not."""
 
@@ -65,6 +67,7 @@ def main(conversation: int, cancel: int, said: int, brief: bytes, script: Script
         rehearse(script)
     script.close()
     channel = Channel(end, views=True, patient=True)
+    channel.budget = _TRUSTED
     try:
         message, descriptors = channel.recv_with(_MOST_FDS)
     except Broken:
