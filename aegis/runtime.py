@@ -406,12 +406,9 @@ def require_entry(artifact: Module | Component, function: str | None = None) -> 
     if function is None:
         _entry_among(functions, artifact.kind)
         return
-    alike = near(function, functions)
-    shown = ", ".join(printable(n, 80) for n in functions[:8]) or "nothing callable"
-    hint = f"did you mean {' or '.join(printable(n, 120) for n in alike)}?" if alike else f"it exports {shown}"
-    raise ExportNotFound(
-        f"the component exports no function {printable(function)!r}; {hint}", name=function, near=alike
-    )  # fmt: skip
+    from aegis.component.world import no_such_function  # costs start-up time that only this error needs
+
+    raise no_such_function(functions, function)
 
 
 def _may_have(members: Mapping[str, tuple[str, ...]], function: str) -> bool:

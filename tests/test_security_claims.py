@@ -89,9 +89,9 @@ def test_look_ups_are_bounded_as_is_said() -> None:
 
 
 def test_a_message_of_a_worker_takes_no_more_memory_than_is_said() -> None:
-    times, mib = figures(r"at most (\d+) times `host_bytes` and (\d+) MiB of memory for its values")
-    for host_bytes in (4096, 64 * MIB):
-        assert message_budget(Limits(host_bytes=host_bytes)) == times * host_bytes + mib * MIB
+    times, mib = figures(r"at most (\d+) times `value_bytes` and (\d+) MiB of memory for its values")
+    for value_bytes in (4096, 64 * MIB):
+        assert message_budget(Limits(value_bytes=value_bytes)) == times * value_bytes + mib * MIB
     assert figures(r"a worker that compiles, (\d+) MiB and (\d+) times the size of the artifact") == [
         compiling._WORLD_BYTES // MIB,
         compiling._WORLD_FACTOR,

@@ -326,11 +326,13 @@ class Lift(Source):
         self.say(f"v = range_of(cx, p, n, {of.size}, {of.align}, {value_bytes(element)})")
         value = self.value(element, list(names))
         listed = f"[{value} for {', '.join(names)}, in {each}({{}})]"
-        self.say(f"if n <= {_PIECE}: return {listed.format('v')}")
+        # A copy: the iterator exports its buffer, and an exception in the expression keeps the iterator. The garbage
+        # collector of CPython before 3.13 crashes on a memoryview that is still exported.
+        self.say(f"if n <= {_PIECE}: return {listed.format('bytes(v)')}")
         step = _PIECE * of.size
         self.say("made = []; check_time = cx.door.check_time")
         self.say(f"for at in range(0, n * {of.size}, {step}):")
-        self.say(f"    made += {listed.format(f'v[at : at + {step}]')}; check_time()")
+        self.say(f"    made += {listed.format(f'bytes(v[at : at + {step}])')}; check_time()")
         self.say("return made")
 
     # -- flat values ------------------------------------------------------------------------------

@@ -264,10 +264,8 @@ class ComponentPlan(BasePlan):
         owner: Any = self.program.exports.get(interface, {}) if interface else self.program.exports
         lifted = owner.get(function) if isinstance(owner, Mapping) else None
         if not isinstance(lifted, Lifted):
-            raise CallError(
-                f"the export {printable(f'{interface}#{function}' if interface else function)!r} is no function of the "
-                "component's own: it exports again what the host provides"
-            )
+            name = f"{interface}#{function}" if interface else function
+            raise CallError(f"the export {printable(name)!r} is a type, nothing that can be called")
         context = self.context(lifted.instance, lifted.options, raw=False)
         callee = Callee(lifted, typed, context, self.numbers, raw=False)
         if any(isinstance(of, Lowered) and isinstance(of.function, Lifted) for of in self.program.trampolines):

@@ -5,7 +5,7 @@ It asks the world alone, so it serves the parent of an isolated sandbox too, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis.errors import ExportNotFound, LinkError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ImportedFunction", "Lacking", "Typing", "check_export", "find_export", "imported_functions", "interface_named",
-    "nothing_lacks", "typed_export",
+    "no_such_function", "nothing_lacks", "typed_export",
 ]  # fmt: skip
 
 Typing = Callable[[str, str, Function], Function]
@@ -125,7 +125,11 @@ def _not_found(exports: Mapping[str, Interface | Function], name: object) -> Exp
     known = []
     for owner, item in exports.items():
         known += [owner] if isinstance(item, Function) else [f"{owner}#{member}" for member in item.functions]
-    shown = str(name)
+    return no_such_function(known, str(name))
+
+
+def no_such_function(known: Sequence[str], shown: str) -> ExportNotFound:
+    """Return the error for the function ``shown`` of a component that exports those in ``known``."""
     alike = near(shown, known)
     if not alike:
         members = near(shown.rpartition("#")[2], dict.fromkeys(k.rpartition("#")[2] for k in known))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from aegis.engine import accounts
 from aegis.engine.native import lib
-from aegis.engine.signals import recording
+from aegis.engine.signals import installed_by, recording
 from aegis.errors import AegisInternalError, PolicyError
 from aegis.limits import MAX_STACK, MIN_STACK, Limits
 
@@ -111,9 +111,10 @@ class Engine:
 
 def make_engine(native: int) -> int:
     """Return a native engine of a native configuration, which it takes."""
-    if not faulthandler.is_enabled() and sys.__stderr__ is not None:
+    if not faulthandler.is_enabled() and sys.__stderr__ is not None and not installed_by(lib.loaded()):
         # Enabled later, it would take over the signal that turns a guest's bad access into a
-        # trap (F30); enabled once, a later call changes nothing.
+        # trap (F30); enabled once, a later call changes nothing. Where the application has made an engine of its own
+        # from the same library, it is later already.
         with contextlib.suppress(ValueError, OSError):
             faulthandler.enable(sys.__stderr__)
     pointer = recording(lambda: lib.wasm_engine_new_with_config(native), lib.loaded())

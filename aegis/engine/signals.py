@@ -31,7 +31,7 @@ from typing import Any
 
 from aegis.errors import HostError, SandboxStateError
 
-__all__ = ["NEAR", "recording", "secure", "secure_after", "secure_at_tick"]
+__all__ = ["NEAR", "installed_by", "recording", "secure", "secure_after", "secure_at_tick"]
 
 NEAR = 3e-7
 """Seconds; less than Python code needs to reach the system call that replaces a handler, and to return."""
@@ -119,6 +119,15 @@ def recording(make_engine: Callable[[], int], library: ctypes.CDLL) -> int:
     if _handlers:
         _unblocking.append(_Unblocking())
     return made
+
+
+def installed_by(library: ctypes.CDLL) -> bool:
+    """Tell whether the engine's ``library`` has installed handlers before Aegis made an engine."""
+    if sys.platform == "win32":
+        return False
+    engine = _base_of(ctypes.cast(library.wasm_engine_delete, c_void_p).value)
+    found = [_installed(c_int.from_param(signum.value)) for signum in _SIGNALS]
+    return any(address not in (_DEFAULT, _IGNORE) and _base_of(address) == engine for address in found)
 
 
 def _base_of(address: int | None) -> int | None:

@@ -84,7 +84,10 @@ class _Made:
             self._pollers.pop().close()
 
     def close(self) -> None:
+        """Close it, and end its connection: a worker may have kept a copy, which nothing could hang up later."""
         self._close_pollers()
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
 
 
@@ -148,9 +151,7 @@ class SocketService:
         return [number]
 
     def _close_one(self, number: Any) -> None:
-        made = self._known(number)
-        with contextlib.suppress(OSError):  # the worker may have kept a copy, which nothing could hang up later
-            made.socket.shutdown(socket.SHUT_RDWR)
+        self._known(number)
         self._made.pop(number).close()
 
     def _known(self, number: Any, kind: int | None = None) -> _Made:
@@ -259,7 +260,7 @@ class SocketService:
                         made.socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close every socket; the worker's copies last as long as it does."""
+        """Close every socket."""
         with self.lock:
             self._closer()
 

@@ -26,7 +26,10 @@ __all__ = [
 
 MAX_DESCRIPTORS = 200
 """Descriptors that one message carries; Linux takes 253 (``SCM_MAX_FD``)."""
-_MOST_FRAME = 1 << 28
+_MOST_FRAME = (1 << 32) - 1
+"""Bytes of a frame that its length can say."""
+_FRAME_WITHOUT_BUDGET = 1 << 28
+"""Bytes of a frame that is received where nothing says how large a value may be."""
 _PIECE = 1 << 16
 _FRAME = struct.Struct("<I")
 
@@ -160,7 +163,8 @@ class Channel:
     """
 
     budget: int | None = None
-    """How many bytes of memory a value that is received may take; ``None``: as many as it wants."""
+    """How many bytes of memory a value that is received may take, and how many its frame may have; ``None``: as many
+    as it wants, in a frame of 256 MiB."""
 
     def __init__(
         self, end: socket.socket, outgoing: Region | None = None, incoming: Region | None = None, *,
@@ -228,7 +232,7 @@ class Channel:
         while True:
             if len(buffer) >= 4:
                 size = _FRAME.unpack_from(buffer)[0]
-                if size > _MOST_FRAME or (self.budget is not None and size > self.budget):
+                if size > (_FRAME_WITHOUT_BUDGET if self.budget is None else self.budget):
                     raise Broken(f"a frame of {size:,} bytes")
                 if len(buffer) >= size + 4:
                     return self._take(size, _late(until, stopped) if size > _PIECE else None)

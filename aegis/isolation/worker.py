@@ -42,6 +42,8 @@ from aegis.wit.types import Result
 
 __all__ = ["Session", "main"]
 
+_TRUSTED = 1 << 62
+"""What a message of the parent may take: it counted what it sends."""
 _UNUSED = ACCOUNT.pack(1 << 62, 1 << 62, *[0] * 8)
 """The account of a sandbox that there is not."""
 
@@ -64,6 +66,7 @@ def main(conversation: int, cancel: int, said: int, brief: bytes, script: Script
         rehearse(script)
     script.close()
     channel = Channel(end, views=True, patient=True)
+    channel.budget = _TRUSTED
     try:
         message, descriptors = channel.recv_with(MAX_DESCRIPTORS)
     except Broken:

@@ -74,8 +74,8 @@ worker.Session.call = _call  # type: ignore[method-assign]
 class Captive:
     """A sandbox whose worker makes attacks when asked."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
-        self.sandbox = sandbox
+    def __init__(self, sandbox: Sandbox, runtime: Aegis, artifact: Any) -> None:
+        self.sandbox, self.runtime, self.artifact = sandbox, runtime, artifact
 
     def __call__(self, name: str, /, **order: Any) -> Any:
         """Return what came of an attack: its value, or an error number or name."""
@@ -94,16 +94,17 @@ def captive(text: str = _PLAIN, imports: Any = None, subscribers: Any = (), **po
     options = {"cache": False, "pooled": False, "timeout": "20s", **policy}
     with Aegis(isolation=strict, **options) as runtime:
         zygote(runtime._isolated.pool._stack).load(["tests.isolation.takeover"])  # type: ignore[union-attr]
-        with _strict_or_skipped(runtime, text, imports, subscribers) as sandbox:
-            yield Captive(sandbox)
+        artifact = runtime.load_wat(text)
+        with _strict_or_skipped(runtime, artifact, imports, subscribers) as sandbox:
+            yield Captive(sandbox, runtime, artifact)
 
 
-def _strict_or_skipped(runtime: Aegis, text: str, imports: Any, subscribers: Any) -> Sandbox:
+def _strict_or_skipped(runtime: Aegis, artifact: Any, imports: Any, subscribers: Any) -> Sandbox:
     """Return a sandbox that every layer confines; skip the test where this system lacks one."""
     import pytest  # not in the fork server, whose memory every worker shares
 
     try:
-        return runtime.sandbox(runtime.load_wat(text), imports=imports, subscribers=subscribers)
+        return runtime.sandbox(artifact, imports=imports, subscribers=subscribers)
     except PolicyError as error:
         if "isolation: strict" in str(error):
             pytest.skip(str(error))

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from aegis import AegisError, DeadlineExceeded, WorkerCrashed
+from aegis.isolation import wire
 from aegis.isolation.wire import LARGE, Broken, Channel, Late, Region, decode, encode
 from tests.isolation.isolated import only_where_there_are_workers
 from tests.isolation.liar import Peer, done, host, lying, said
@@ -229,6 +230,19 @@ def test_a_frame_larger_than_its_budget_is_not_received() -> None:
         far.sendall(struct.pack("<I", 1001))
         with pytest.raises(Broken, match="1,001 bytes"):
             channel.recv(time.monotonic() + 20)
+
+
+def test_a_frame_may_be_as_large_as_its_budget_and_has_a_bound_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "_FRAME_WITHOUT_BUDGET", 1000)
+    for budget, received in ((5000, True), (None, False)):
+        with a_pair() as (channel, far):
+            channel.budget = budget
+            far.sendall(frame(b"s\xb8\x0b\0\0" + b"a" * 3000))
+            if received:
+                assert channel.recv(time.monotonic() + 20) == "a" * 3000
+            else:
+                with pytest.raises(Broken, match="a frame of 3,005 bytes"):
+                    channel.recv(time.monotonic() + 20)
 
 
 @pytest.mark.parametrize("name", ["empty mappings", "lists of one", "short texts"])

@@ -114,6 +114,12 @@ def test_a_worker_reads_the_machines_clock_though_its_guest_has_another() -> Non
         assert attacker("clock_and_chance")["chance"] != found["chance"]
 
 
+def test_a_worker_learns_the_kernels_release_but_not_the_machines_name() -> None:
+    with captive() as attacker:
+        assert attacker("machine") == ["worker", "worker", "worker", os.uname().release]
+    assert os.uname().nodename != "worker", "the name of the machine is as it was"
+
+
 # -- what it says -------------------------------------------------------------------------------------------
 
 

@@ -269,3 +269,19 @@ all_traps(ALONE)
 runtime.close()
 """
     assert run(program).stdout == TRAPS * 2
+
+
+def test_an_engine_that_the_application_made_before_leaves_traps_traps() -> None:
+    """Enabling ``faulthandler`` after that engine would replace its handlers, and Aegis would record the wrong ones."""
+    code = """
+import wasmtime
+wasmtime.Engine()
+import aegis
+TEXT = '(module (memory 1) (func (export "f") unreachable) (func (export "g") (drop (i32.load (i32.const -1)))))'
+with (runtime := aegis.Aegis(cache=False)).sandbox(runtime.load_wat(TEXT)) as sandbox:
+    print(sandbox.run("f").error.code)
+    sandbox.reset()
+    print(sandbox.run("g").error.code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["unreachable", "memory-out-of-bounds"]), done.stderr

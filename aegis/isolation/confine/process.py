@@ -177,6 +177,7 @@ def _processes(wanted: Confinement, here: Situation) -> int | None:
 
 # -- namespaces ---------------------------------------------------------------------------------------
 
+_NAME = b"worker"
 _NEWUTS, _NEWIPC, _NEWUSER, _NEWNET = 0x04000000, 0x08000000, 0x10000000, 0x40000000
 
 
@@ -192,6 +193,8 @@ def enter_namespaces(wanted: Confinement, here: Situation) -> str:
         if os.geteuid() == 0 and (wanted.read_fds or wanted.write_fds):
             raise Unavailable(f"{describe(error)}; in a user namespace root would lose files of others") from None
         _enter_users(flags, here)
+    for rename in (libc.sethostname, libc.setdomainname):  # the namespace began with the machine's names
+        rename(_NAME, len(_NAME))
     return f"own net, ipc, uts{', user' if here.own_users else ''}"
 
 

@@ -8,6 +8,7 @@ import fcntl
 import mmap
 import os
 import resource
+import socket
 import struct
 import sys
 import threading
@@ -248,3 +249,12 @@ def environment(order: dict[str, Any]) -> dict[str, bool]:
 def clock_and_chance(order: dict[str, Any]) -> dict[str, Any]:
     """Read the machine's clock and its randomness."""
     return {"now": time.time(), "chance": os.urandom(16).hex()}
+
+
+@attack
+def machine(order: dict[str, Any]) -> list[str]:
+    """Tell what the kernel says of the machine: its name and that of its domain, its release."""
+    told = ctypes.create_string_buffer(6 * 65)  # struct utsname
+    libc.uname(told)
+    _, name, release, _, _, domain = (told.raw[n : n + 65].partition(b"\0")[0].decode() for n in range(0, 390, 65))
+    return [name, socket.gethostname(), domain, release]
