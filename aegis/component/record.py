@@ -1,8 +1,8 @@
 """All that is known of a component besides its code, kept in the cache: its structure, its program, its world.
 
 An entry exists only for a component that the engine found valid under the same limits of compiling. Reading one saves
-decoding, planning and validating. Entries are pickled: the cache authenticates them, and what it authenticates it
-also runs (:mod:`aegis.engine.cache`).
+decoding, planning and validating. An entry without a world is of a component that only a worker validated. Entries are
+pickled: the cache authenticates them, and what it authenticates it also runs (:mod:`aegis.engine.cache`).
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ class Artifact:
                 return self._load(engine, self._serialise(code.pointer)) or self._compile(engine)
         if self._cache is None:
             return self._compile(engine)
-        name = self._cache.name(self.digest, f"{config.fingerprint()} {bounds(self._limits)}")
+        name = self.name_in(self._cache, config)
         loaded = self._kept(engine, self._cache, name)
         if loaded is not None:
             self.cached = True
@@ -142,6 +142,10 @@ class Artifact:
         if made.pointer is not None:
             self._cache.put(name, self._serialise(made.pointer))
         return made
+
+    def name_in(self, cache: Cache, config: EngineConfig) -> str:
+        """Return the name under which a cache has the code that a process compiled for itself."""
+        return cache.name(self.digest, f"{config.fingerprint()} {bounds(self._limits)}")
 
     def _kept(self, engine: Engine, cache: Cache, name: str) -> NativeCode | None:
         """Return the code that the cache has, mapped from its own file or read."""

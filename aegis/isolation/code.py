@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aegis.component.record import Record
+from aegis.component.record import Record, keep_record
 from aegis.descriptors import standard_reserved
 from aegis.engine.code import Artifact
 from aegis.engine.config import EngineConfig
@@ -101,6 +101,7 @@ class _Search:
         self._mark = f"{config.fingerprint()} {bounds(artifact._limits)} isolated v2"
         self._made: dict[str, SealedFile] = {}
         """Files by the digest of their module."""
+        self._from_cache = 0
         self._world: Any = None
 
     def code(self) -> Code:
@@ -118,21 +119,24 @@ class _Search:
         apart = [number for number in missing if self._apart(parts[number])]
         beside = [number for number in missing if number not in apart]
         if artifact.kind == "component" and (beside or not known):
-            self._compile_component(parts, beside)
+            self._compile_component(artifact, parts, beside)
         for number in apart:
             self._compile_alone(parts[number])
-        artifact.cached = self._cache is not None and known and not missing
+        artifact.cached = artifact.cached or (known and not missing and self._from_cache == len(numbers))
         return Code({number: self._made[part.digest] for number, part in parts.items()}, self._world)
 
     # -- what there is already -----------------------------------------------------------------
 
     def _found(self, part: Artifact) -> bool:
-        found = self._own(part) or self._kept(part)
+        found = self._loaded(part)
+        if found is None:
+            found = self._kept(part) or self._own(part)
+            self._from_cache += found is not None
         if found is not None:
             self._made[part.digest] = found
         return found is not None
 
-    def _own(self, part: Artifact) -> SealedFile | None:
+    def _loaded(self, part: Artifact) -> SealedFile | None:
         """Return the code that this process compiled and has loaded."""
         for other, native in part._codes.items():
             if other.fingerprint() == self._config.fingerprint() and native.pointer is not None:
@@ -148,6 +152,18 @@ class _Search:
         if descriptor is not None:
             return SealedFile(descriptor)
         code = self._cache.get(name)
+        return None if code is None else sealed_copy(code)
+
+    def _own(self, part: Artifact) -> SealedFile | None:
+        """Return a copy of the code that the cache has of a process that compiled it for itself.
+
+        A worker does not get that file, for such processes run what is in it.
+        """
+        if self._cache is None:
+            return None
+        name = part.name_in(self._cache, self._config)
+        descriptor = self._cache.mapped(name)
+        code = self._cache.get(name) if descriptor is None else SealedFile(descriptor).read()
         return None if code is None else sealed_copy(code)
 
     def _known_world(self) -> bool:
@@ -175,14 +191,19 @@ class _Search:
 
     # -- compiling -----------------------------------------------------------------------------
 
-    def _compile_component(self, parts: Mapping[int, Artifact], numbers: Sequence[int]) -> None:
+    def _compile_component(self, component: Any, parts: Mapping[int, Artifact], numbers: Sequence[int]) -> None:
         """Have a worker validate the component, tell its world, and compile some of its modules."""
-        answer = self._compiled(self._artifact, numbers)
+        answer = self._compiled(component, numbers)
         self._world = answer.world
         for number, file in zip(numbers, answer.files, strict=True):
             self._keep(parts[number], file)
         if self._cache is not None:
             self._cache.put(self._world_name(self._cache), bytes(encode(answer.told)))
+            if component._world is None:
+                keep_record(
+                    self._cache, component.digest, component._limits,
+                    Record(component.anatomy, component.program, None),
+                )  # fmt: skip
 
     def _compile_alone(self, part: Artifact) -> None:
         """Have a worker compile one module that sees nothing else."""
