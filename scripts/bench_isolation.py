@@ -39,12 +39,18 @@ LISTS = """(component
     (func (export "give") (param $n i32) (result i32)
       (i32.store (i32.const 0) (i32.const 65536))
       (i32.store (i32.const 4) (local.get $n))
+      (i32.const 0))
+    (func (export "echo") (param $at i32) (param $n i32) (result i32)
+      (i32.store (i32.const 0) (local.get $at))
+      (i32.store (i32.const 4) (local.get $n))
       (i32.const 0)))
   (core instance $i (instantiate $m))
   (func (export "take") (param "data" (list u8)) (result u32)
     (canon lift (core func $i "take") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
   (func (export "give") (param "n" u32) (result (list u8))
-    (canon lift (core func $i "give") (memory (core memory $i "memory")))))"""
+    (canon lift (core func $i "give") (memory (core memory $i "memory"))))
+  (func (export "echo") (param "data" (list u8)) (result (list u8))
+    (canon lift (core func $i "echo") (memory (core memory $i "memory")) (realloc (core func $i "realloc")))))"""
 FIRST = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
@@ -220,20 +226,24 @@ def _times_a_copy(what: str, pair: tuple[float, float]) -> Row:
 
 
 def _lists(data: bytes, rounds: int) -> list[Row]:
-    """Bytes as list<u8>, a parameter and a result, against the same in process.
-
-    A result is smaller: the engine lets no guest return 16 MiB as a list (its fuel for host calls is 128 MiB).
-    """
+    """Bytes as list<u8>, a parameter, a result, and both, against the same in process."""
     rows = []
     with _both(LISTS, value_bytes=None) as (ours, theirs):
         assert ours.call("take", data) == LARGE
-        for what, name, value in (("16 MiB, list<u8> in", "take", data), ("2 MiB, list<u8> out", "give", LARGE // 8)):
+        for what, name, value, most in (
+            ("16 MiB, list<u8> in", "take", data, None), ("16 MiB, list<u8> out", "give", LARGE, None),
+            ("10 MB, list<u8> in and out", "echo", data[:10_000_000], 4),
+            ("1 MiB, likewise", "echo", data[: 1 << 20], None),
+            ("64 KiB, likewise", "echo", data[: 1 << 16], None), ("16 bytes, likewise", "echo", data[:16], None),
+        ):  # fmt: skip
+            count = 3 if name != "echo" or len(value) > 1 << 20 else 50  # type: ignore[arg-type]
             pair = _in_turns(
-                lambda name=name, value=value: _per_call(lambda: ours.call(name, value), 3),  # type: ignore[misc]
-                lambda name=name, value=value: _per_call(lambda: theirs.call(name, value), 3),  # type: ignore[misc]
+                lambda name=name, value=value, count=count: _per_call(lambda: ours.call(name, value), count),  # type: ignore[misc]
+                lambda name=name, value=value, count=count: _per_call(lambda: theirs.call(name, value), count),  # type: ignore[misc]
                 rounds,
             )
-            rows.append(_row(f"{what}, against in process", *pair))
+            gate, met = ("", None) if most is None else (f"<= {most}x the time", pair[0] <= most * pair[1])
+            rows.append(_row(f"{what}, against in process", *pair, gate, met))
     return rows
 
 
