@@ -1,6 +1,6 @@
 """WIT values as plain data and back, by their types: one pair of closures a type, made once.
 
-Packing takes what lowering takes in process without a second look (:mod:`aegis.engine.convert.lower`), so a value
+Packing takes what lowering takes in process without a second look (:mod:`aegis.component.lower`), so a value
 means the same in both tiers. Of a primitive it checks the class only: the range is checked where it is unpacked.
 Unpacking believes nothing: what came from a worker is of its type, or it is no answer.
 
