@@ -16,7 +16,7 @@ from aegis.engine.code import Artifact, NativeCode
 from aegis.engine.config import EngineConfig, engine_for
 from aegis.engine.validator import World, validate_skeleton
 from aegis.errors import ArtifactError, MemoryExceeded
-from aegis.limits import Limits
+from aegis.limits import Limits, exceeded
 from aegis.wasm.admission import bound
 from aegis.wasm.anatomy import Anatomy, anatomy_of
 from aegis.wasm.binary import MemoryType
@@ -219,8 +219,7 @@ def admit_component(data: bytes, digest: str, limits: Limits, cache: Cache | Non
     made = anatomy.totals.instances
     if limits.instances is not None and made > limits.instances:
         raise MemoryExceeded(
-            f"{what}: the component makes {made:,} core instances, and the limit is {limits.instances:,}; "
-            "raise it with --instances",
+            f"{what}: {exceeded('instances', made, limits.instances)}",
             limit="instances", phase="initial", used=made, allowed=limits.instances,
         )  # fmt: skip
     try:

@@ -32,6 +32,7 @@ from aegis.component.strings import LOADERS, RAW_LOADERS
 from aegis.component.traps import bad_case, trap, unaligned
 from aegis.wit.flags import COMBINATIONS_KEPT
 from aegis.wit.images import nullable
+from aegis.wit.sizes import element_bytes, largest_bytes
 from aegis.wit.types import (
     Borrow,
     Enum,
@@ -44,11 +45,10 @@ from aegis.wit.types import (
     Tuple,
     Variant,
     WitType,
-    children,
 )
 from aegis.wit.values import Err, Ok, Some
 
-__all__ = ["Declared", "Lift", "value_bytes"]
+__all__ = ["Declared", "Lift"]
 
 _PIECE, _NUMBERS = 1 << 12, 1 << 16
 """Elements that are read between two looks at the deadline: of any type, and of numbers, which are quick."""
@@ -58,33 +58,6 @@ _BITS = {"b": 8, "B": 8, "h": 16, "H": 16, "i": 32, "I": 32, "q": 64, "Q": 64}
 _INTEGERS = {1: "B", 2: "H", 4: "I"}
 _SLOT_FORMATS = {"i32": "I", "i64": "Q", "f32": "f", "f64": "d"}
 _NUMERIC = frozenset(FORMATS) - {"bool", "char"}
-
-
-def value_bytes(of: WitType) -> int:
-    """Return about how many bytes a value takes as Python objects, besides what its strings and lists hold."""
-    match of:
-        case "string":
-            return 120
-        case "bool":
-            return 8
-        case "char":
-            return 60
-        case str():
-            return 40
-        case List():
-            return 72
-        case Enum():
-            return 8
-        case Flags() | Own() | Borrow():
-            return 64
-    cases = case_types(of)
-    if cases is not None:
-        return 64 + max([0, *(value_bytes(t) for t in cases if t is not None)])
-    return 64 + sum(map(value_bytes, parts(of)))
-
-
-def _depth(of: WitType) -> int:
-    return 1 + max([0, *map(_depth, children(of))])
 
 
 class Declared:
@@ -307,7 +280,7 @@ class Lift(Source):
             self.uses(load_bytes=_load_outward if self.outward else _load_bytes)
             return "load_bytes"
         if isinstance(element, str) and element in _NUMERIC:
-            return self.name(_number_loader(FORMATS[element]))
+            return self.name(_number_loader(element))
         return self.helper(("list", of, images_of((of,))), "cx, p, n", lambda: self._elements(element))
 
     def _elements(self, element: WitType) -> None:
@@ -317,7 +290,7 @@ class Lift(Source):
         self.uses(range_of=_range_of)
         if isinstance(element, (Own, Borrow)):
             self.say("cx.handles.many(n)")
-        self.say(f"v = range_of(cx, p, n, {of.size}, {of.align}, {value_bytes(element)})")
+        self.say(f"v = range_of(cx, p, n, {of.size}, {of.align}, {largest_bytes(element)})")
         value = self.value(element, list(names))
         listed = f"[{value} for {', '.join(names)}, in {each}({{}})]"
         # A copy: the iterator exports its buffer, and an exception in the expression keeps the iterator. The garbage
@@ -489,9 +462,9 @@ def _load_outward(cx: Any, at: int, count: int) -> Any:
     return door.keep(view[at:end])
 
 
-def _number_loader(form: str) -> Callable[[Any, int, int], list[Any]]:
+def _number_loader(of: str) -> Callable[[Any, int, int], list[Any]]:
+    form, cost = FORMATS[of], element_bytes(of)
     size = Struct(form).size
-    cost = 40  # a place in the list, and a number
 
     def load(cx: Any, at: int, count: int) -> list[Any]:
         view = _range_of(cx, at, count, size, size, cost).cast(form)  # type: ignore[call-overload]

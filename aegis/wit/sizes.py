@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
 
 __all__ = [
-    "ERR_BYTES", "OK_BYTES", "PLACE_BYTES", "SOME_BYTES", "case_bytes", "element_bytes", "fixed_bytes", "text_bytes",
+    "ERR_BYTES", "OK_BYTES", "PLACE_BYTES", "SHORT_TEXT_BYTES", "SOME_BYTES", "case_bytes", "element_bytes",
+    "fixed_bytes", "largest_bytes", "text_bytes",
 ]  # fmt: skip
 
+SHORT_TEXT_BYTES = 64
+"""Bytes of a string's text that are counted with the value around it."""
 PLACE_BYTES = 8
 """A reference, in a list or an object."""
 SOME_BYTES = 40
@@ -44,6 +47,28 @@ def text_bytes(texts: Sequence[str]) -> int:
 def case_bytes(payload: WitType | None) -> int:
     """Return what a case of a variant takes."""
     return _OBJECT_BYTES + (0 if payload is None else element_bytes(payload))
+
+
+def largest_bytes(of: WitType) -> int:
+    """Return the most that a value of type ``of`` takes in a list, besides long texts and the elements of its lists.
+
+    A string counts with :data:`SHORT_TEXT_BYTES` of text.
+    """
+    match of:
+        case "string":
+            return element_bytes(of) + SHORT_TEXT_BYTES
+        case Option(element):
+            return PLACE_BYTES + SOME_BYTES + largest_bytes(element)
+        case Result(ok, err):
+            good, bad = (0 if t is None else largest_bytes(t) for t in (ok, err))
+            return PLACE_BYTES + max(OK_BYTES + good, ERR_BYTES + bad)
+        case Variant():
+            return PLACE_BYTES + _OBJECT_BYTES + max(0 if t is None else largest_bytes(t) for _, t in of.cases)
+        case Record():
+            return PLACE_BYTES + _OBJECT_BYTES + sum(largest_bytes(field) for _, field in of.fields)
+        case Tuple(elements):
+            return PLACE_BYTES + _TUPLE_BYTES + sum(map(largest_bytes, elements))
+    return element_bytes(of)
 
 
 def fixed_bytes(of: WitType) -> int:

@@ -140,7 +140,7 @@ def test_lists_of_lists_are_read_under_the_deadline_too() -> None:
             sandbox.call("f")
 
 
-@pytest.mark.parametrize(("of", "size"), [("u32", 40), ("f64", 40), ("bool", 8), ("string", 120), ("(option u8)", 104)])
+@pytest.mark.parametrize(("of", "size"), [("u32", 40), ("f64", 32), ("bool", 8), ("string", 128), ("(option u8)", 88)])
 def test_what_python_makes_of_a_list_must_fit_into_value_bytes(of: str, size: int) -> None:
     count = 100_000
     for budget, fits in ((count * size, True), (count * size - 1, False)):
