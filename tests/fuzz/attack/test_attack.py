@@ -100,7 +100,8 @@ def test_a_reader_that_forgets_a_byte_is_found_in_aegis_itself() -> None:
     work._shop = None
     signatures = {finding["signature"] for finding in told["findings"]}
     assert {s for s in signatures if "KeyError" in s} == {
-        "describe undocumented KeyError engine.artifact.admit_module", "load undocumented KeyError engine.artifact.admit_module",
+        "describe undocumented KeyError engine.artifact.admit_module",
+        "load undocumented KeyError engine.artifact.admit_module",
     }  # fmt: skip
 
 
