@@ -32,7 +32,7 @@ from aegis.component.strings import LOADERS, RAW_LOADERS
 from aegis.component.traps import bad_case, trap, unaligned
 from aegis.wit.flags import COMBINATIONS_KEPT
 from aegis.wit.images import nullable
-from aegis.wit.sizes import element_bytes, largest_bytes
+from aegis.wit.sizes import ERR_BYTES, OK_BYTES, element_bytes, largest_bytes
 from aegis.wit.types import (
     Borrow,
     Enum,
@@ -246,7 +246,9 @@ class Lift(Source):
                 return f"make_some({payload})" if nullable(element) else f"{payload}"
             case Result():
                 self.uses(make_ok=_OK, Err=Err)
-                return f"{'Err' if number else 'make_ok'}({payload})"
+                if number:
+                    return f"(cx.door.hold({ERR_BYTES - OK_BYTES}) or Err({payload}))"
+                return f"make_ok({payload})"
         assert isinstance(of, Variant)
         if payload is None:
             return self.name(self._plain_case(of, number))

@@ -50,25 +50,34 @@ def case_bytes(payload: WitType | None) -> int:
 
 
 def largest_bytes(of: WitType) -> int:
-    """Return the most that a value of type ``of`` takes in a list, besides long texts and the elements of its lists.
+    """Return the most that an element of type ``of`` takes in a list, besides long texts and what its lists hold.
 
-    A string counts with :data:`SHORT_TEXT_BYTES` of text.
+    A string counts with :data:`SHORT_TEXT_BYTES` of text. An ``Err`` is counted as ``Ok``: whoever makes one counts
+    the rest of the exception that it is.
     """
+    return element_bytes(of) + _most_beyond(of)
+
+
+def _most_beyond(of: WitType) -> int:
+    """Return the most that a value takes beyond what every value of its type does."""
     match of:
         case "string":
-            return element_bytes(of) + SHORT_TEXT_BYTES
+            return SHORT_TEXT_BYTES
         case Option(element):
-            return PLACE_BYTES + SOME_BYTES + largest_bytes(element)
+            return SOME_BYTES + _most(element)
         case Result(ok, err):
-            good, bad = (0 if t is None else largest_bytes(t) for t in (ok, err))
-            return PLACE_BYTES + max(OK_BYTES + good, ERR_BYTES + bad)
+            return OK_BYTES + max(_most(ok), _most(err))
         case Variant():
-            return PLACE_BYTES + _OBJECT_BYTES + max(0 if t is None else largest_bytes(t) for _, t in of.cases)
+            return max(case_bytes(t) + (0 if t is None else _most_beyond(t)) for _, t in of.cases)
         case Record():
-            return PLACE_BYTES + _OBJECT_BYTES + sum(largest_bytes(field) for _, field in of.fields)
+            return sum(_most_beyond(field) for _, field in of.fields)
         case Tuple(elements):
-            return PLACE_BYTES + _TUPLE_BYTES + sum(map(largest_bytes, elements))
-    return element_bytes(of)
+            return sum(map(_most_beyond, elements))
+    return 0
+
+
+def _most(of: WitType | None) -> int:
+    return 0 if of is None else fixed_bytes(of) + _most_beyond(of)
 
 
 def fixed_bytes(of: WitType) -> int:

@@ -140,7 +140,13 @@ def test_lists_of_lists_are_read_under_the_deadline_too() -> None:
             sandbox.call("f")
 
 
-@pytest.mark.parametrize(("of", "size"), [("u32", 40), ("f64", 32), ("bool", 8), ("string", 128), ("(option u8)", 88)])
+SIZES = [
+    ("u32", 40), ("s64", 48), ("f64", 32), ("bool", 8), ("string", 128), ("(option u8)", 80), ("(result u8)", 88),
+    ("(tuple u32 bool)", 96), ("(result (tuple u8 (option u8)) (error u8))", 216),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("of", "size"), SIZES)
 def test_what_python_makes_of_a_list_must_fit_into_value_bytes(of: str, size: int) -> None:
     count = 100_000
     for budget, fits in ((count * size, True), (count * size - 1, False)):
@@ -153,6 +159,23 @@ def test_what_python_makes_of_a_list_must_fit_into_value_bytes(of: str, size: in
                     sandbox.call("f")
                 assert caught.value.limit == "value_bytes"
                 assert caught.value.used == count * size
+
+
+def test_an_error_in_a_list_is_counted_as_the_exception_that_it_is() -> None:
+    count, good, bad = 1000, 56, 344
+    for errors in (0, 1, count):
+        used = (count - errors) * good + errors * bad
+        for budget, fits in ((used, True), (used - 1, False)):
+            runtime = Aegis(cache=False, pooled=False, memory="64MiB", value_bytes=budget)
+            with runtime.sandbox(runtime.load_wat(lists("(result)", count))) as sandbox:
+                sandbox.call("fill", 64, 1, errors)
+                if fits:
+                    assert [type(value).__name__ for value in sandbox.call("f")] == [
+                        "Err" if n < errors else "Ok" for n in range(count)
+                    ]
+                else:
+                    with pytest.raises(QuotaExceeded):
+                        sandbox.call("f")
 
 
 @pytest.mark.parametrize(("tail", "width"), [("", 1), ("é", 2), ("😀", 4)])
