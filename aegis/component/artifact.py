@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from aegis.component.plan import plan
 from aegis.component.program import CoreExport
-from aegis.component.record import Record, keep_record, kept_record
+from aegis.component.record import KeptCode, Record, keep_record, kept_record
 from aegis.component.skeleton import skeleton
 from aegis.engine.cache import Cache
 from aegis.engine.code import Artifact, NativeCode
@@ -90,6 +90,7 @@ class Component(Artifact):
         """The world as a worker told it that validated the component: good for sandboxes in workers alone."""
         self._world_lock = threading.Lock()
         self._images: dict[Any, Any] = {}
+        self.kept_code = None if cache is None else KeptCode(cache, digest)
         used = dict.fromkeys(step.module for step in self.program.steps)
         self.modules = {n: CoreModule(data, *self.program.modules[n], cache, limits) for n in used}
         """Core modules that are instantiated, by number."""
