@@ -194,8 +194,9 @@ class Limits:
     host_bytes: int | None = GIB
     """Bytes copied between guest memory and the host in one call, both ways together (engine)."""
     value_bytes: int | None = 64 * MIB
-    """Bytes that one value may make the host hold: the arguments of one call together, its result, or one read of
-    guest memory, at what Python needs for them (engine).
+    """Bytes that one value may make the host hold, at what Python needs for it: a result, the arguments of one host
+    call, one read of guest memory; of an isolated sandbox the arguments of a call too, which pass through a process
+    that holds them (engine).
 
     What the host keeps for the guest from call to call, such as listings of directories, must fit in as many (host).
     """

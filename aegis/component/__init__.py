@@ -1,15 +1,15 @@
 """The component model on core instances: a component is planned, linked and called with core WebAssembly alone.
 
-``program``
-    the data: all that instantiation does, worked out from the bytes, as a flat list of steps.
-``plan``
-    makes a program of a component, with ``scopes`` (its types) and ``signatures`` (what is called unchecked).
-``stored``
-    programs as bytes, to be kept in the cache.
-``skeleton``
-    the component without its code, for the engine to validate and reflect.
-``abi``
-    sizes, alignments and core types of WIT types (CanonicalABI.md).
-``lift``, ``lower``
-    write the code that reads values from linear memory and writes them there.
+From bytes to a plan: ``plan`` resolves all instantiation, with ``scopes`` (types) and ``signatures`` (of what is
+called unchecked), into a ``program``, a flat list of steps. ``skeleton`` is the component without its code, for the
+engine to validate and reflect; ``world`` finds what the result imports and exports. ``artifact`` holds all of it with
+the code of the core modules, ``record`` keeps it in the cache.
+
+From a plan to a run: ``link`` is what stores of one component share, ``store`` one instance with its budgets, ``state``
+its core instances, memories and contexts, ``handles`` its resources. ``call`` writes the way into a component,
+``trampoline`` the way out, from one instance to another too.
+
+Values: ``abi`` has sizes, alignments and core types (CanonicalABI.md); ``lift`` and ``lower`` write the source that
+reads and writes linear memory, a ``source`` each, with ``strings``, ``scalars`` and ``construct``; ``fit`` makes a
+plainer value fit its type, or says what is wrong with it; ``shims`` are core modules of ours that save transitions.
 """

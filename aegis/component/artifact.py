@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 
 from aegis.component.plan import plan
 from aegis.component.program import CoreExport
-from aegis.component.record import Record, keep_record, kept_record
+from aegis.component.record import KeptCode, Record, keep_record, kept_record
 from aegis.component.skeleton import skeleton
 from aegis.engine.cache import Cache
 from aegis.engine.code import Artifact, NativeCode
 from aegis.engine.config import EngineConfig, engine_for
 from aegis.engine.validator import World, validate_skeleton
 from aegis.errors import ArtifactError, MemoryExceeded
-from aegis.limits import Limits
+from aegis.limits import Limits, exceeded
 from aegis.wasm.admission import bound
 from aegis.wasm.anatomy import Anatomy, anatomy_of
 from aegis.wasm.binary import MemoryType
@@ -90,6 +90,7 @@ class Component(Artifact):
         """The world as a worker told it that validated the component: good for sandboxes in workers alone."""
         self._world_lock = threading.Lock()
         self._images: dict[Any, Any] = {}
+        self.kept_code = None if cache is None else KeptCode(cache, digest)
         used = dict.fromkeys(step.module for step in self.program.steps)
         self.modules = {n: CoreModule(data, *self.program.modules[n], cache, limits) for n in used}
         """Core modules that are instantiated, by number."""
@@ -219,8 +220,7 @@ def admit_component(data: bytes, digest: str, limits: Limits, cache: Cache | Non
     made = anatomy.totals.instances
     if limits.instances is not None and made > limits.instances:
         raise MemoryExceeded(
-            f"{what}: the component makes {made:,} core instances, and the limit is {limits.instances:,}; "
-            "raise it with --instances",
+            f"{what}: {exceeded('instances', made, limits.instances)}",
             limit="instances", phase="initial", used=made, allowed=limits.instances,
         )  # fmt: skip
     try:

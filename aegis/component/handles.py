@@ -16,6 +16,7 @@ from aegis.component.fit import Unfit
 from aegis.component.release import drop_object, release
 from aegis.component.traps import trap
 from aegis.errors import CallError, QuotaExceeded
+from aegis.limits import exceeded
 from aegis.wit.types import WitType
 from aegis.wit.values import ResourceHandle
 
@@ -100,16 +101,14 @@ class Handles:
         """Refuse one more handle when all that may be held are."""
         if self.limit is not None and self.used >= self.limit:
             raise QuotaExceeded(
-                f"handle limit exceeded ({self.used:,}/{self.limit:,}): raise it with handles or --handles",
-                limit="handles", used=self.used, allowed=self.limit,
-            )  # fmt: skip
+                exceeded("handles", self.used, self.limit), limit="handles", used=self.used, allowed=self.limit
+            )
 
     def many(self, number: int) -> None:
         """Refuse a list of more handles than may be held."""
         if self.limit is not None and number > self.limit:
             raise QuotaExceeded(
-                f"handle limit exceeded, by handles passed at once ({number:,}/{self.limit:,}): "
-                "raise it with handles or --handles",
+                exceeded("handles", number, self.limit, after=" by handles passed at once"),
                 limit="handles", used=number, allowed=self.limit,
             )  # fmt: skip
 

@@ -32,7 +32,7 @@ from aegis.component.strings import LOADERS, RAW_LOADERS
 from aegis.component.traps import bad_case, trap, unaligned
 from aegis.wit.flags import COMBINATIONS_KEPT
 from aegis.wit.images import nullable
-from aegis.wit.sizes import ERR_BYTES, OK_BYTES, SOME_BYTES, case_bytes, element_bytes, fixed_bytes
+from aegis.wit.sizes import ERR_BYTES, OK_BYTES, element_bytes, largest_bytes
 from aegis.wit.types import (
     Borrow,
     Enum,
@@ -45,11 +45,10 @@ from aegis.wit.types import (
     Tuple,
     Variant,
     WitType,
-    children,
 )
 from aegis.wit.values import Err, Ok, Some
 
-__all__ = ["Declared", "Lift", "value_bytes"]
+__all__ = ["Declared", "Lift"]
 
 _PIECE, _NUMBERS = 1 << 12, 1 << 16
 """Elements that are read between two looks at the deadline: of any type, and of numbers, which are quick."""
@@ -59,36 +58,6 @@ _BITS = {"b": 8, "B": 8, "h": 16, "H": 16, "i": 32, "I": 32, "q": 64, "Q": 64}
 _INTEGERS = {1: "B", 2: "H", 4: "I"}
 _SLOT_FORMATS = {"i32": "I", "i64": "Q", "f32": "f", "f64": "d"}
 _NUMERIC = frozenset(FORMATS) - {"bool", "char"}
-
-
-def value_bytes(of: WitType) -> int:
-    """Return the most that an element of type ``of`` takes in a list, besides what its strings and lists hold.
-
-    An ``Err`` is an exception, and counted as such when it is made.
-    """
-    return element_bytes(of) + _most_beyond(of)
-
-
-def _most_beyond(of: WitType) -> int:
-    """Return the most that a value takes beyond what every value of its type does."""
-    match of:
-        case Option(element):
-            return SOME_BYTES + _most(element)
-        case Result(ok, err):
-            return OK_BYTES + max(_most(ok), _most(err))
-        case Variant():
-            return max(case_bytes(t) + (0 if t is None else _most_beyond(t)) for _, t in of.cases)
-        case Record() | Tuple():
-            return sum(map(_most_beyond, parts(of)))
-    return 0
-
-
-def _most(of: WitType | None) -> int:
-    return 0 if of is None else fixed_bytes(of) + _most_beyond(of)
-
-
-def _depth(of: WitType) -> int:
-    return 1 + max([0, *map(_depth, children(of))])
 
 
 class Declared:
@@ -323,7 +292,7 @@ class Lift(Source):
         self.uses(range_of=_range_of)
         if isinstance(element, (Own, Borrow)):
             self.say("cx.handles.many(n)")
-        self.say(f"v = range_of(cx, p, n, {of.size}, {of.align}, {value_bytes(element)})")
+        self.say(f"v = range_of(cx, p, n, {of.size}, {of.align}, {largest_bytes(element)})")
         value = self.value(element, list(names))
         listed = f"[{value} for {', '.join(names)}, in {each}({{}})]"
         # A copy: the iterator exports its buffer, and an exception in the expression keeps the iterator. The garbage

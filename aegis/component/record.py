@@ -7,19 +7,23 @@ pickled: the cache authenticates them, and what it authenticates it also runs (:
 
 from __future__ import annotations
 
+import marshal
 import pickle
 import sys
 from typing import NamedTuple
 
 from aegis.component.program import Program
+from aegis.component.source import offer_code, take_new_code
 from aegis.engine.cache import Cache
 from aegis.engine.reflect import World
 from aegis.limits import Limits
 from aegis.wasm.admission import bounds
 from aegis.wasm.anatomy import Anatomy
 
-__all__ = ["Record", "keep_record", "kept_record"]
+__all__ = ["KeptCode", "Record", "keep_record", "kept_record"]
 
+_MOST_KEPT = 4096
+"""Texts whose code is kept with one component."""
 _FORMAT = 1
 """Changes with the classes that a record consists of."""
 
@@ -48,6 +52,23 @@ def kept_record(cache: Cache, digest: str, limits: Limits) -> Record | None:
         return None
 
 
+class KeptCode:
+    """The generated code of one component in the cache: offered when it is loaded, and added to as it is used."""
+
+    def __init__(self, cache: Cache, digest: str) -> None:
+        self._cache = cache
+        self._name = cache.name(digest, f"component code {_FORMAT} {sys.implementation.cache_tag}")
+        kept = cache.get(self._name)
+        self._code: dict[bytes, bytes] = {} if kept is None else marshal.loads(kept)
+        offer_code(self._code)
+
+    def add(self) -> None:
+        """Keep what was compiled meanwhile too, of whichever component."""
+        new = take_new_code()
+        if new and len(self._code) + len(new) <= _MOST_KEPT:
+            self._code.update(new)
+            self._cache.put(self._name, marshal.dumps(self._code))
+
+
 def _name(cache: Cache, digest: str, limits: Limits) -> str:
-    python = ".".join(map(str, sys.version_info[:2]))
-    return cache.name(digest, f"component record {_FORMAT} python {python} {bounds(limits)}")
+    return cache.name(digest, f"component record {_FORMAT} {sys.implementation.cache_tag} {bounds(limits)}")

@@ -7,6 +7,10 @@ different components, or of another process that kept the code, share one compil
 
 from __future__ import annotations
 
+import marshal
+
+# What hashlib gives; that one loads the system's cryptography besides.
+from _blake2 import blake2b
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import count
 from types import CodeType
@@ -15,20 +19,48 @@ from typing import Any
 from aegis.memo import Memo
 from aegis.wit.types import Resource
 
-__all__ = ["ENCODINGS", "Source", "code_of"]
+__all__ = ["ENCODINGS", "Source", "code_of", "offer_code", "take_new_code"]
 
 ENCODINGS = ("utf8", "utf16", "latin1+utf16")
 _CODE_BYTES_KEPT = 8 << 20
 """Characters of source whose compiled code is kept for the process; code takes about as many bytes."""
+_MOST_NEW, _MOST_OFFERED = 2048, 16384
+"""Texts whose code waits to be kept in the cache, and of which the cache's code waits to be used."""
 _compiled: Memo[CodeType] = Memo(_CODE_BYTES_KEPT)
+
+
+_offered: dict[bytes, bytes] = {}
+"""Code that the cache had, marshalled, by the digest of its text; what was taken is gone."""
+_new: dict[bytes, CodeType] = {}
+"""Code that was compiled since somebody last asked for it, by the digest of its text."""
 
 
 def code_of(text: str) -> CodeType:
     """Return the compiled code of a module's text."""
     made = _compiled.entries.get(text)
     if made is None:
-        made = _compiled.keep(text, compile(text, "<aegis converter>", "exec"), len(text))
+        digest = blake2b(text.encode(), digest_size=16).digest()
+        kept = _offered.pop(digest, None)
+        if kept is not None:
+            made = marshal.loads(kept)
+        else:
+            made = compile(text, "<aegis converter>", "exec")
+            if len(_new) < _MOST_NEW:
+                _new[digest] = made
+        made = _compiled.keep(text, made, len(text))
     return made
+
+
+def offer_code(kept: dict[bytes, bytes]) -> None:
+    """Offer code that an earlier process compiled; the caller knows that it is unaltered."""
+    if len(_offered) + len(kept) <= _MOST_OFFERED:
+        _offered.update(kept)
+
+
+def take_new_code() -> dict[bytes, bytes]:
+    """Return the code that was compiled since the last time, marshalled."""
+    taken = {digest: marshal.dumps(_new.pop(digest)) for digest in list(_new)}
+    return taken
 
 
 class Source:

@@ -127,6 +127,8 @@ class ComponentStore(Store):
         space, self._space = self._space, None
         if space is not None:
             self.plan.give_back(space)
+            if self.plan.artifact.kept_code is not None:
+                self.plan.artifact.kept_code.add()
 
     def memory_size(self) -> int:
         """Bytes that its memories have; one that no module exports counts with its initial size."""

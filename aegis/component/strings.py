@@ -12,14 +12,13 @@ import re
 from typing import Any
 
 from aegis.component.traps import trap, unaligned
+from aegis.wit.sizes import SHORT_TEXT_BYTES
 
 __all__ = ["LOADERS", "PLACERS", "RAW_LOADERS", "RAW_PLACERS", "Text", "encode_text"]
 
 _TAG = 1 << 31
 _MAX_STRING_BYTES = (1 << 31) - 1
 _ASTRAL = re.compile(rb"[\xf0-\xf4]")
-_SHORT = 64
-"""Bytes of a string that the cost of the value around it covers."""
 
 
 def load_utf8(cx: Any, at: int, size: int) -> str:
@@ -32,7 +31,7 @@ def load_utf8(cx: Any, at: int, size: int) -> str:
     door.bytes_left = left = door.bytes_left - size
     if left < door.check_below:
         door.check()
-    if size > _SHORT:
+    if size > SHORT_TEXT_BYTES:
         return _long_utf8(door, view[at:end], size)
     try:
         return str(view[at:end], "utf-8")

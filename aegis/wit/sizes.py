@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
 
 __all__ = [
-    "ERR_BYTES", "OK_BYTES", "PLACE_BYTES", "SOME_BYTES", "case_bytes", "element_bytes", "fixed_bytes", "text_bytes",
+    "ERR_BYTES", "OK_BYTES", "PLACE_BYTES", "SHORT_TEXT_BYTES", "SOME_BYTES", "case_bytes", "element_bytes",
+    "fixed_bytes", "largest_bytes", "text_bytes",
 ]  # fmt: skip
 
+SHORT_TEXT_BYTES = 64
+"""Bytes of a string's text that are counted with the value around it."""
 PLACE_BYTES = 8
 """A reference, in a list or an object."""
 SOME_BYTES = 40
@@ -44,6 +47,37 @@ def text_bytes(texts: Sequence[str]) -> int:
 def case_bytes(payload: WitType | None) -> int:
     """Return what a case of a variant takes."""
     return _OBJECT_BYTES + (0 if payload is None else element_bytes(payload))
+
+
+def largest_bytes(of: WitType) -> int:
+    """Return the most that an element of type ``of`` takes in a list, besides long texts and what its lists hold.
+
+    A string counts with :data:`SHORT_TEXT_BYTES` of text. An ``Err`` is counted as ``Ok``: whoever makes one counts
+    the rest of the exception that it is.
+    """
+    return element_bytes(of) + _most_beyond(of)
+
+
+def _most_beyond(of: WitType) -> int:
+    """Return the most that a value takes beyond what every value of its type does."""
+    match of:
+        case "string":
+            return SHORT_TEXT_BYTES
+        case Option(element):
+            return SOME_BYTES + _most(element)
+        case Result(ok, err):
+            return OK_BYTES + max(_most(ok), _most(err))
+        case Variant():
+            return max(case_bytes(t) + (0 if t is None else _most_beyond(t)) for _, t in of.cases)
+        case Record():
+            return sum(_most_beyond(field) for _, field in of.fields)
+        case Tuple(elements):
+            return sum(map(_most_beyond, elements))
+    return 0
+
+
+def _most(of: WitType | None) -> int:
+    return 0 if of is None else fixed_bytes(of) + _most_beyond(of)
 
 
 def fixed_bytes(of: WitType) -> int:

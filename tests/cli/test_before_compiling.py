@@ -30,7 +30,7 @@ MODULES = {
         "no such function",
     ),
 }  # fmt: skip
-COMPONENT = """(component (core module $m (func (export "f") (result i32)))
+COMPONENT = """(component (core module $m (func (export "f") i32.const 1))
   (core instance $i (instantiate $m)) (func (export "f") (canon lift (core func $i "f"))) %s)"""
 LIFTED = '(func $f (canon lift (core func $i "f")))'
 INLINE = COMPONENT % f'{LIFTED} (instance $x (export "f" (func $f))) (export "a:b/c@1.0.0" (instance $x))'
@@ -41,7 +41,7 @@ NESTED = (
   (instance $x (instantiate $shim (with "f" (func $f)))) (export "a:b/c@1.0.0" (instance $x)) %s"""
 )
 IMPORTED = """(component (import "a:b/c@1.0.0" (instance $x (export "f" (func))))
-  (core module $m (func (export "f") (result i32))) (export "c:d/e" (instance $x)))"""
+  (core module $m (func (export "f") i32.const 1)) (export "c:d/e" (instance $x)))"""
 COMPONENTS = {
     "no program": (COMPONENT % '(func (export "g") (canon lift (core func $i "f")))', [], 127, "no wasi:cli/run"),
     "no such export": (COMPONENT % "", ["-e", "h"], 127, "exports no function 'h'"),
@@ -75,7 +75,7 @@ RUNNABLE = [
     (COMPONENT % "", ["-e", "f"]),
     (INLINE, ["--invoke", "a:b/c#f()"]),
     (NESTED % "", ["--invoke", "a:b/c@1.0.0#f()"]),
-    (IMPORTED, ["--invoke", "c:d/e#anything()"]),  # what another component provides is known once it is compiled
+    (IMPORTED, ["--invoke", "c:d/e#f()"]),
 ]
 
 

@@ -82,7 +82,7 @@ ENDINGS: list[tuple[str, str, tuple[Any, ...], str, int]] = [
     ("component-handles", "dropped", (), "trap", 134),
     ("component-handles", "dropped-twice", (), "trap", 134),
     ("component-handles", "foreign", (), "trap", 134),
-    ("component-handles", "flood", (), "trap", 134),
+    ("component-handles", "flood", (), "quota-exceeded", 153),
     ("component-poll", "poll", (3,), "returned", 0),
     ("component-poll", "poll", (5000,), "quota-exceeded", 153),
     ("component-poll", "flood", (), "quota-exceeded", 153),
@@ -94,8 +94,8 @@ ENDINGS: list[tuple[str, str, tuple[Any, ...], str, int]] = [
     ("component-types/component-types-named", "other#g", (), "usage", 2),
     ("component-start", "any", (), "trap", 134),
     ("component-start/component-start-spin", "any", (), "out-of-fuel", 152),
-    ("component-results", "bytes", (), "trap", 134),
-    ("component-results", "repeated", (), "trap", 134),
+    ("component-results", "bytes", (), "returned", 0),
+    ("component-results", "repeated", (), "quota-exceeded", 153),
 ]
 
 
