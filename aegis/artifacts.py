@@ -20,19 +20,14 @@ from aegis.wasm.digest import sha256_hex
 if TYPE_CHECKING:
     from aegis.component.artifact import Component
 
-__all__ = ["admit", "admit_artifact", "compile_artifact", "validate_artifact"]
-
-
-def admit(data: bytes, limits: Limits, what: str = "the module") -> None:
-    """Check size, magic and structure of ``data``, called ``what`` in errors.
-
-    Raise :class:`~aegis.errors.ArtifactError`, or ``MemoryExceeded`` for a component of too many instances.
-    """
-    admit_artifact(data, limits, None, what)
+__all__ = ["admit_artifact", "compile_artifact", "validate_artifact"]
 
 
 def admit_artifact(data: bytes, limits: Limits, cache: Cache | None, what: str) -> Module | Component:
-    """Return a module or component that is admitted, but not compiled."""
+    """Check size, magic and structure of ``data``, called ``what`` in errors; return what is not compiled yet.
+
+    Raise :class:`~aegis.errors.ArtifactError`, or ``MemoryExceeded`` for a component of too many instances.
+    """
     admit_size(data, limits, what)
     if is_component(data):
         from aegis.component.artifact import Component, admit_component

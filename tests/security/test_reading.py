@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import pytest
 
 from aegis import Aegis, ArtifactError, Limits
-from aegis.artifacts import admit
+from aegis.artifacts import admit_artifact
 
 CORE, COMPONENT = b"\0asm\1\0\0\0", b"\0asm\x0d\0\1\0"
 
@@ -51,14 +51,14 @@ BOMBS = {
 def test_a_module_that_says_too_much_of_itself_is_refused_by_its_count(what: str) -> None:
     before = time.process_time()
     with pytest.raises(ArtifactError, match=rf"^m: .*it has {what}"):
-        admit(CORE + BOMBS[what], Limits(), "m")
+        admit_artifact(CORE + BOMBS[what], Limits(), None, "m")
     assert time.process_time() - before < 3
 
 
 def test_what_the_modules_of_a_component_declare_is_counted_together() -> None:
     module = CORE + section(1, 1, TYPE) + section(2, 1, name("env") + name("f" * 200_000) + b"\0\0")
     with pytest.raises(ArtifactError, match="what its modules declare takes more than 4,194,304 bytes"):
-        admit(COMPONENT + (b"\x01" + leb(len(module)) + module) * 30, Limits(), "c")
+        admit_artifact(COMPONENT + (b"\x01" + leb(len(module)) + module) * 30, Limits(), None, "c")
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["imports", "members"])
@@ -79,5 +79,5 @@ def test_large_programs_are_read() -> None:
     """A hundred thousand names, ten thousand types and a thousand parameters are still admitted."""
     types = section(1, 10_000, [b"\x60" + leb(1000) + b"\x7f" * 1000 + leb(1000) + b"\x7e" * 1000, TYPE * 9_999])
     exports = section(7, 100_000, [name(f"{n}") + b"\0\0" for n in range(100_000)])
-    found = admit(CORE + types + section(2, 1, b"\0\0\0\1") + exports, Limits(), "m")
+    found = admit_artifact(CORE + types + section(2, 1, b"\0\0\0\1") + exports, Limits(), None, "m")
     assert len(found.exports) == 100_000

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis import Aegis, Limits
-from aegis.artifacts import admit
+from aegis.artifacts import admit_artifact
 from aegis.engine import code
 from aegis.engine.artifact import text_to_binary
 from aegis.errors import ArtifactError
@@ -210,7 +210,7 @@ def test_any_bytes_are_measured_or_refused(data: st.DataObject, seed: bytes) -> 
         at = data.draw(st.integers(8, len(raw) - 1))
         raw[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
     with contextlib.suppress(ArtifactError):
-        admit(bytes(raw), DEFAULT, "the module")
+        admit_artifact(bytes(raw), DEFAULT, None, "the module")
     with contextlib.suppress(ArtifactError):
         bound(bytes(raw), DEFAULT)
 
