@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -220,6 +221,7 @@ def unprovided_by_us(component: Component) -> list[MissingImport]:
     return missing
 
 
+@lru_cache(256)
 def wasi_binding(interface: str) -> str | None:
     """Return the module of the bindings by which Aegis serves ``interface`` itself, ``None`` if it does not."""
     if not interface.startswith("wasi:"):

@@ -257,7 +257,7 @@ def test_a_destructor_that_does_not_return_is_named() -> None:
             made.__class__.__drop__ = lambda self: go.wait(60)
             return made
 
-    runtime = Aegis(cache=False, timeout="100ms")
+    runtime = Aegis(cache=False, timeout="2s")  # on a busy machine the call takes a while to come to the drop
     sandbox = runtime.sandbox(runtime.load_wat(HANDLES), imports={"test:things/things": Slow()})
     try:
         with pytest.raises(Abandoned, match="a resource's drop does not return"):

@@ -24,9 +24,10 @@ from aegis.errors import (
     CallError,
     DeadlineExceeded,
     ExportNotFound,
+    LimitExceeded,
     PolicyError,
 )
-from aegis.limits import exceeded
+from aegis.limits import LIMIT_NAMES, exceeded, flag_of
 from aegis.linking import require_imports
 from aegis.names import count, printable, quoted
 from aegis.observe.outcome import Outcome
@@ -225,7 +226,7 @@ class _Run:
             self.face.report(self.report(outcome, code))
             return code
         if outcome.error is not None and outcome.status != "exited":
-            self.face.complain(str(outcome.error))
+            self.face.complain(_with_remedy(outcome.error))
         elif outcome.value is not None:
             self.face.result({}, outcome.value if isinstance(outcome.value, str) else shown(outcome.value))
         for line in list(self.denials)[:_DENIALS_SHOWN]:
@@ -283,6 +284,13 @@ def _misread(error: AegisError, function: str | None) -> AegisError:
         hint = f"{error}; -f names a function here: the format is --format {function}"
         return ExportNotFound(hint, name=error.name, near=error.near)
     return error
+
+
+def _with_remedy(error: AegisError) -> str:
+    """Return an error's line; a limit's with the option that raises it, which a worker's own text may leave out."""
+    if not isinstance(error, LimitExceeded) or error.limit not in LIMIT_NAMES or flag_of(error.limit) in str(error):
+        return str(error)
+    return f"{error}: raise it with {error.limit} or {flag_of(error.limit)}"
 
 
 def shown(value: Any) -> str:

@@ -232,7 +232,9 @@ class ComponentPlan(BasePlan):
         of = self.program.trampolines[trampoline]
         if isinstance(of, Lowered) and isinstance(of.function, Imported):
             return str(self.functions[self._index(of.function)])
-        return f"resource.{of.operation}" if not isinstance(of, Lowered) else "a function of another component"
+        if isinstance(of, Lowered):
+            return "a function of another component"
+        return "a resource's drop" if of.operation == "drop" else f"resource.{of.operation}"
 
     def entering(self, instance: int, caller: int | None) -> tuple[int, ...]:
         """Return the instances that a call enters (CanonicalABI.md, ``entering_set``)."""

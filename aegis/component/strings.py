@@ -12,12 +12,13 @@ import re
 from typing import Any
 
 from aegis.component.traps import trap, unaligned
-from aegis.wit.sizes import SHORT_TEXT_BYTES
 
 __all__ = ["LOADERS", "PLACERS", "RAW_LOADERS", "RAW_PLACERS", "Text", "encode_text"]
 
 _TAG = 1 << 31
 _MAX_STRING_BYTES = (1 << 31) - 1
+_SHORT_BYTES = 64
+"""Bytes of a string that counts as if all its characters were of one byte: what it takes beyond that is little."""
 _ASTRAL = re.compile(rb"[\xf0-\xf4]")
 
 
@@ -31,8 +32,11 @@ def load_utf8(cx: Any, at: int, size: int) -> str:
     door.bytes_left = left = door.bytes_left - size
     if left < door.check_below:
         door.check()
-    if size > SHORT_TEXT_BYTES:
+    if size > _SHORT_BYTES:
         return _long_utf8(door, view[at:end], size)
+    door.value_left = left = door.value_left - size
+    if left < 0:
+        door.hold(0)
     try:
         return str(view[at:end], "utf-8")
     except UnicodeDecodeError:

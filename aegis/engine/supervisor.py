@@ -79,13 +79,11 @@ def host_function(thread: int) -> str | None:
     frame: FrameType | None = sys._current_frames().get(thread)
     while frame is not None:
         name = frame.f_code.co_name
+        if name == "trampoline" and "named" in frame.f_locals:  # a component's: aegis.component.trampoline
+            return str(frame.f_locals["named"](frame.f_locals["which"]))
         if name == "trampoline" and "slots" in frame.f_globals:
             return f"{frame.f_locals.get('module', '?')}.{frame.f_locals.get('name', '?')}"
-        if name == "trampoline" and "sides" in frame.f_globals:
-            return str(frame.f_locals["functions"][frame.f_locals["number"] - 1])
         if name == "serve_host_function" and "HostFunctions" in frame.f_globals:
             return str(frame.f_locals["label"])
-        if name == "_drop" and "sides" in frame.f_globals:
-            return "a resource's drop"
         frame = frame.f_back
     return None

@@ -166,16 +166,23 @@ class Machine(RuleBasedStateMachine):
         return handle
 
     def _call(self, member: Member, arguments: Sequence[Any], function: Callable[..., Any], text: str) -> None:
+        # The judgement comes after the handlers: hypothesis tells failures apart by their contexts too, and where in
+        # Aegis a guest's end was noticed makes no difference.
+        outcome = self._ended(member, arguments, function, text)
+        self._judged(member.name, arguments, outcome)
+
+    def _ended(self, member: Member, arguments: Sequence[Any], function: Callable[..., Any], text: str) -> Outcome:
+        """Call, write the call down, and return how it ended."""
         try:
             value = function(*(arguments[1:] if member.method else arguments))
         except Err as declared:
             self._script.need("contextlib", "suppress")
             self._script.need("aegis", "Err")
             self._script.lines += ["with suppress(Err):", f"    {text}  # {_comment(declared)}"]
-            self._judged(member.name, arguments, Outcome(value=declared, usage=self.sandbox.usage))
+            return Outcome(value=declared, usage=self.sandbox.usage)
         except _ENDS as error:
             self._script.lines.append(f"{text}  # {error.kind}: {_comment(error)}")
-            self._judged(member.name, arguments, Outcome.from_error(error, usage=self.sandbox.usage))
+            return Outcome.from_error(error, usage=self.sandbox.usage)
         except AegisError as error:
             self._script.lines.append(f"{text}  # {error.kind}: {_comment(error)}")
             error.add_note(self.script())
@@ -183,7 +190,7 @@ class Machine(RuleBasedStateMachine):
         else:
             self._kept(value, member.type.result, text)
             told = outcome_value(member.type.result, value)
-            self._judged(member.name, arguments, Outcome(value=told, usage=self.sandbox.usage))
+            return Outcome(value=told, usage=self.sandbox.usage)
 
     def _kept(self, value: Any, of: WitType | None, text: str) -> None:
         """Keep the handles that a call returned, and give them names."""

@@ -74,6 +74,7 @@ def main(descriptor: int, stack: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     _import_all()
     script = _warm(stack)
+    _leave_directories()
     gc.collect()
     gc.freeze()
     _Zygote(control, script).serve()
@@ -95,6 +96,14 @@ def _import_all() -> None:
                 waiting.append(found.name)
             else:
                 importlib.import_module(found.name)
+
+
+def _leave_directories() -> None:
+    """Enter an empty directory for all workers; where none can be made, each of them says so itself."""
+    from aegis.isolation.confine import enter_empty_directory
+
+    with contextlib.suppress(OSError):
+        enter_empty_directory()
 
 
 _MODULE = """(module

@@ -2,9 +2,8 @@
 
 Only features are read, not types: what runs is reflected by the engine.
 
-Between two components of one artifact the engine keeps a record on the host for every borrowed handle that is passed,
-without a limit (GHSA-6fr9-xmw9-5352, not fixed in wasmtime 50.0.0). Only a list holds many, and a list of lists
-that share their elements holds many more than the guest has memory.
+Between two components of one artifact every borrowed handle that is passed costs the host memory. Only a list holds
+many, and a list of lists that share their elements holds many more than the guest has memory.
 
 Component model, Binary.md, "Type Definitions".
 """

@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
 
 __all__ = [
-    "ERR_BYTES", "OK_BYTES", "PLACE_BYTES", "SHORT_TEXT_BYTES", "SOME_BYTES", "case_bytes", "element_bytes",
+    "ERR_BYTES", "OK_BYTES", "PLACE_BYTES", "SOME_BYTES", "case_bytes", "element_bytes",
     "fixed_bytes", "largest_bytes", "text_bytes",
 ]  # fmt: skip
 
-SHORT_TEXT_BYTES = 64
-"""Bytes of a string's text that are counted with the value around it."""
 PLACE_BYTES = 8
 """A reference, in a list or an object."""
 SOME_BYTES = 40
@@ -50,10 +48,9 @@ def case_bytes(payload: WitType | None) -> int:
 
 
 def largest_bytes(of: WitType) -> int:
-    """Return the most that an element of type ``of`` takes in a list, besides long texts and what its lists hold.
+    """Return the most that an element of type ``of`` takes in a list, besides its texts and what its lists hold.
 
-    A string counts with :data:`SHORT_TEXT_BYTES` of text. An ``Err`` is counted as ``Ok``: whoever makes one counts
-    the rest of the exception that it is.
+    An ``Err`` is counted as ``Ok``: whoever makes one counts the rest of the exception that it is.
     """
     return element_bytes(of) + _most_beyond(of)
 
@@ -61,8 +58,6 @@ def largest_bytes(of: WitType) -> int:
 def _most_beyond(of: WitType) -> int:
     """Return the most that a value takes beyond what every value of its type does."""
     match of:
-        case "string":
-            return SHORT_TEXT_BYTES
         case Option(element):
             return SOME_BYTES + _most(element)
         case Result(ok, err):

@@ -141,7 +141,7 @@ def test_lists_of_lists_are_read_under_the_deadline_too() -> None:
 
 
 SIZES = [
-    ("u32", 40), ("s64", 48), ("f64", 32), ("bool", 8), ("string", 128), ("(option u8)", 80), ("(result u8)", 88),
+    ("u32", 40), ("s64", 48), ("f64", 32), ("bool", 8), ("string", 64), ("(option u8)", 80), ("(result u8)", 88),
     ("(tuple u32 bool)", 96), ("(result (tuple u8 (option u8)) (error u8))", 216),
 ]  # fmt: skip
 

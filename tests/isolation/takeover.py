@@ -26,7 +26,7 @@ from aegis.isolation import worker
 from aegis.isolation.pool import Zygote, zygote
 from tests.isolation.attacks import ATTACKS, outcome
 
-__all__ = ["COMMAND", "EXPORTS", "GUEST", "Captive", "application", "captive", "take_over"]
+__all__ = ["COMMAND", "EXPORTS", "GUEST", "Captive", "application", "captive", "environment", "take_over"]
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "tests.isolation.takeover"]
@@ -125,12 +125,16 @@ def take_over(module: str = "tests.isolation.takeover") -> None:
     Zygote._launch = launched  # type: ignore[method-assign]
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of a process that imports these tests, from this interpreter's places."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+
+
 def application(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run code in an application whose workers are taken over."""
     whole = f"from tests.isolation.takeover import *\ntake_over()\nfrom aegis import *\n{code}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-c", whole], capture_output=True, text=True, timeout=60, env=environment, cwd=ROOT,
+        [sys.executable, "-c", whole], capture_output=True, text=True, timeout=60, env=environment(), cwd=ROOT,
         check=False, **options,
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aegis import Aegis, AegisError, Sandbox
+from aegis.isolation.pool import zygote
 from tests.isolation import test_worker_ends
 from tests.isolation.isolated import isolated, only_where_there_are_workers
 from tests.isolation.test_worker_ends import box, wait_for
@@ -140,3 +141,13 @@ def test_a_sandbox_that_was_dropped_without_closing_leaves_nothing_either() -> N
         assert descriptors() <= before
     finally:
         aegis.close()
+
+
+def test_a_worker_makes_no_directory_that_it_would_leave_behind_if_it_was_killed() -> None:
+    """All work in the one that their fork server entered and deleted before the first of them."""
+    aegis = isolated(timeout="30s", isolation={"workers": 0})
+    zygote(aegis._isolated.pool._stack).load(["tests.isolation.homeless"])  # type: ignore[union-attr]
+    with box(aegis) as sandbox:
+        layers = {name: (active, detail) for name, active, detail in sandbox.layers}
+    assert layers["private-tmp"] == (True, "the working directory is private, empty and deleted")
+    aegis.close()

@@ -20,7 +20,7 @@ import pytest
 
 from aegis import FilesystemCapability, NetworkCapability, WorkerCrashed
 from tests.guests.catalogue import ROOT
-from tests.isolation.takeover import captive
+from tests.isolation.takeover import captive, environment
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers need Linux")
 
@@ -209,10 +209,9 @@ def test_no_worker_holds_a_socket_of_the_fork_server_whatever_streams_the_parent
     tmp_path: Path, redirections: str
 ) -> None:
     report = tmp_path / "report"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         ["sh", "-c", f'exec "$@" {redirections}', "sh", sys.executable, "-c", HELD, str(report)],
-        stdin=subprocess.DEVNULL, capture_output=True, timeout=60, env=environment, cwd=ROOT, check=False,
+        stdin=subprocess.DEVNULL, capture_output=True, timeout=60, env=environment(), cwd=ROOT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(report.read_text())

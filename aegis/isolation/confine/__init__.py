@@ -25,6 +25,7 @@ from aegis.isolation.confine.process import (
     clear_environment,
     close_descriptors,
     drop_privileges,
+    enter_empty_directory,
     enter_namespaces,
     forbid_dumps,
     forbid_privileges,
@@ -45,6 +46,7 @@ __all__ = [
     "assemble_filter",
     "available",
     "confine",
+    "enter_empty_directory",
     "private_directory",
 ]
 

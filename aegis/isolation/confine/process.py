@@ -23,6 +23,7 @@ __all__ = [
     "clear_environment",
     "close_descriptors",
     "drop_privileges",
+    "enter_empty_directory",
     "enter_namespaces",
     "forbid_dumps",
     "forbid_privileges",
@@ -121,14 +122,24 @@ def private_directory() -> str:
 
 
 def leave_directories(wanted: Confinement, here: Situation) -> str:
-    """Work in a directory of the process's own that is deleted already: empty for ever, nothing to clean up."""
+    """Work in a directory that is deleted already: empty for ever, nothing to clean up.
+
+    A fork server entered one for all its workers. None of them can put anything there, and one that made a directory of
+    its own would leave it behind if it was killed just then.
+    """
+    if os.stat(".").st_nlink:
+        enter_empty_directory()
+    return "the working directory is private, empty and deleted"
+
+
+def enter_empty_directory() -> None:
+    """Make a directory, enter and delete it."""
     path = private_directory()
     try:
         os.chdir(path)
         os.chmod(path, 0o711)  # another user may come to make it its root
     finally:
         os.rmdir(path)
-    return "the working directory is private, empty and deleted"
 
 
 # -- limits -------------------------------------------------------------------------------------------
