@@ -56,9 +56,12 @@ class _Bare(Artifact):
 
 
 def compile_here(wanted: Compile, descriptors: Sequence[int]) -> Any:
-    """Compile core modules of what is in one descriptor into others; return the component's world, told plainly."""
+    """Compile core modules of what is in one descriptor into another.
+
+    Return, of a component, its world, told plainly, and the length of each module's code.
+    """
     data = os.pread(descriptors[wanted.data], os.fstat(descriptors[wanted.data]).st_size, 0)
-    told: Any = None
+    world: Any = None
     parts: dict[int, Any] = {}
     if wanted.kind == "module":
         parts[0] = _Bare(data, "", None, wanted.limits)
@@ -67,14 +70,16 @@ def compile_here(wanted: Compile, descriptors: Sequence[int]) -> Any:
 
         record = admit_component(data, "", wanted.limits, None, "the component")
         component = Component(data, record, "", None, wanted.limits)
-        told, parts = world_to_plain(component.validated()), component.modules
-    for number, descriptor in wanted.modules:
+        world, parts = world_to_plain(component.validated()), component.modules
+    lengths: list[int] = []
+    for number in wanted.modules:
         part = parts[number]
         code = part._serialise(part.code(wanted.config).pointer or 0)
         part._codes.clear()
         for at in range(0, len(code), _PIECE):
-            os.pwrite(descriptors[descriptor], code[at : at + _PIECE], at)
-    return told
+            os.pwrite(descriptors[wanted.code], code[at : at + _PIECE], sum(lengths) + at)
+        lengths.append(len(code))
+    return None if wanted.kind == "module" else [world, lengths]
 
 
 # -- in the parent --------------------------------------------------------------------------------
@@ -85,7 +90,7 @@ class Compiled(NamedTuple):
 
     files: list[SealedFile]
     told: Any
-    """The world as it was told, in plain data."""
+    """The world in plain data, as it was told."""
     world: World | None
 
 
@@ -104,42 +109,39 @@ class Compiler:
     def compiled(self, artifact: Artifact, modules: Sequence[int]) -> Compiled:
         """Have the modules with these numbers compiled; a module has the number 0. A component is validated besides.
 
-        The worker sees the bytes of ``artifact`` and nothing else.
+        The worker sees the bytes of ``artifact`` and nothing else. All code goes to one file, for the system bounds
+        what a worker writes file by file (RLIMIT_FSIZE).
         """
-        data = sealed_copy(artifact._data)
-        files = [SealedFile(new_file()) for _ in modules]
+        data, code = sealed_copy(artifact._data), SealedFile(new_file())
         worker = self._pool.take()
         try:
             try:
-                told = self._ask(worker, artifact, data, modules, files)
-                world = self._believed(artifact, told, files)
+                told = self._ask(worker, artifact, modules, (data.descriptor, code.descriptor))
+                plain, world, lengths = self._believed(artifact, told, code, len(modules))
             except Broken as reason:
                 raise self._died(worker, reason) from None
         finally:
             worker.discard()
             self._pool.refill()
-        for file in files:
-            self._seal_when_alone(file.descriptor)
-        return Compiled(files, told, world)
+        self._seal_when_alone(code.descriptor)
+        return Compiled(code.split(lengths), plain, world)
 
-    def _ask(
-        self, worker: Worker, artifact: Artifact, data: SealedFile, modules: Sequence[int], files: Sequence[SealedFile]
-    ) -> Any:
+    def _ask(self, worker: Worker, artifact: Artifact, modules: Sequence[int], files: tuple[int, int]) -> Any:
         options = self._options
         wanted = Compile(
             kind=artifact.kind,
             config=self._config,
             limits=artifact._limits,
             data=0,
-            modules=tuple((number, place) for place, number in enumerate(modules, 1)),
+            code=1,
+            modules=tuple(modules),
             data_bytes=options.compile_memory,
             seconds=options.compile_time,
             skip=options.without,
         )
         try:
             worker.channel.budget = _WORLD_BYTES + _WORLD_FACTOR * artifact.size
-            descriptors = [data.descriptor, *(file.descriptor for file in files)]
-            worker.channel.send(["compile", pickle.dumps(wanted)], descriptors)
+            worker.channel.send(["compile", pickle.dumps(wanted)], files)
             kind, value = _answer(worker.channel.recv(self._until))
         except Late:
             raise too_long(self._options.compile_time or 0.0, self.what) from None
@@ -148,19 +150,24 @@ class Compiler:
         return value
 
     @staticmethod
-    def _believed(artifact: Artifact, told: Any, files: Sequence[SealedFile]) -> World | None:
-        """Return the world that a worker tells, if it can be the artifact's; raise :class:`Broken` for any other.
+    def _believed(artifact: Artifact, told: Any, code: SealedFile, count: int) -> tuple[Any, World | None, list[int]]:
+        """Return the world that a worker tells, plainly and as such, and the length of each of ``count`` modules' code.
 
-        The worker read what may have taken it over: its code goes nowhere but to other workers, and of its words the
-        names are held against the bytes, and the types against what the engine admits.
+        Raise :class:`Broken` for what cannot be the artifact's. The worker read what may have taken it over: its code
+        goes nowhere but to other workers, and of its words the names are held against the bytes, and the types against
+        what the engine admits.
         """
-        if not all(os.fstat(file.descriptor).st_size for file in files):
-            raise Broken("no code")
+        plain, world, lengths = None, None, [code.size()]
         if artifact.kind == "component":
-            return believed_world(artifact, told)
-        if told is not None:
+            plain, lengths = _pair(told)
+            world = believed_world(artifact, plain)
+        elif told is not None:
             raise Broken("a module with a world")
-        return None
+        if not all(type(length) is int and length > 0 for length in lengths) or sum(lengths) != code.size():
+            raise Broken("no code, or code of another length than it says")
+        if len(lengths) != count:
+            raise Broken("code of more or fewer modules than were wanted")
+        return plain, world, lengths
 
     def _seal_when_alone(self, descriptor: int) -> None:
         """Seal the code once the process that wrote it is gone, and with it whatever it had mapped."""
@@ -239,6 +246,13 @@ def believed_world(component: Any, told: Any) -> World:
         if {(name, sort) for name, sort in found if name not in types} != {n for n in named if n[1] in _LINKED}:
             raise Broken("a world of other names than the component has")
     return world
+
+
+def _pair(told: Any) -> tuple[Any, list[Any]]:
+    """Return the parts of what is told of a component; raise :class:`Broken` for anything else."""
+    if type(told) is not list or len(told) != 2 or type(told[1]) is not list:
+        raise Broken("a component without a world")
+    return told[0], told[1]
 
 
 def _answer(reply: Any) -> tuple[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aegis.isolation.wire import SEAL_ALL, seal
 
@@ -18,9 +18,26 @@ class SealedFile:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
 
+    def size(self) -> int:
+        """Return its length."""
+        return os.fstat(self.descriptor).st_size
+
     def read(self) -> bytes:
         """Return its content."""
-        return os.pread(self.descriptor, os.fstat(self.descriptor).st_size, 0)
+        return os.pread(self.descriptor, self.size(), 0)
+
+    def split(self, lengths: Sequence[int]) -> list[SealedFile]:
+        """Return a sealed file for each part of a sealed one that consists of parts of these lengths."""
+        if len(lengths) == 1:
+            return [self]
+        parts, at = [], 0
+        for length in lengths:
+            part, end = SealedFile(new_file()), at + length
+            while at < end:
+                at += os.sendfile(part.descriptor, self.descriptor, at, end - at)
+            seal(part.descriptor, SEAL_ALL)
+            parts.append(part)
+        return parts
 
     def close(self, close: Callable[[int], None] = os.close) -> None:
         """Close it; a second time does nothing."""

@@ -148,8 +148,10 @@ class Compile:
     config: EngineConfig
     limits: Limits
     data: int
-    modules: tuple[tuple[int, int], ...]
-    """The number of each module, with the descriptor for its code."""
+    code: int
+    """The file for the code of all modules, one after the other."""
+    modules: tuple[int, ...]
+    """The numbers of the modules; a module has the number 0."""
     data_bytes: int | None
     seconds: float | None
     skip: tuple[str, ...] = ()

@@ -32,13 +32,14 @@ MODULE = '(module (func (export "go") (result i32) i32.const 7))'
 COMPONENT = (GUESTS / "components" / "counter.wat").read_text()
 MODULES = 3
 """Core modules of the component."""
+CODE = b"code" * MODULES
 HERE: Aegis = runtime("in-process")
 TRUE: list[Any] = world_to_plain(HERE.load_wat(COMPONENT).world)  # type: ignore[union-attr]
 Speech = Callable[[Peer, Sequence[int]], None]
 
 
 class LyingCompiler(Liar):
-    """Is handed an artifact, and a file for each module's code; ``speak`` says and writes what it likes."""
+    """Is handed an artifact, and the file for its code; ``speak`` says and writes what it likes."""
 
     def __init__(self, speak: Speech) -> None:
         self._speech = speak
@@ -57,17 +58,11 @@ class LyingCompiler(Liar):
             self._peer.socket.shutdown(socket.SHUT_RDWR)
 
 
-def write(descriptors: Sequence[int], code: bytes = b"code") -> None:
-    """Write the same code for each module; the first descriptor is the artifact's."""
-    for descriptor in descriptors[1:]:
-        os.pwrite(descriptor, code, 0)
-
-
-def answering(*messages: Any, code: bytes = b"code") -> Speech:
+def answering(*messages: Any, code: bytes = CODE) -> Speech:
     """Return what writes ``code`` and says these messages; bytes go as they are."""
 
     def speak(peer: Peer, descriptors: Sequence[int]) -> None:
-        write(descriptors, code)
+        os.pwrite(descriptors[1], code, 0)
         for each in messages:
             if isinstance(each, bytes):
                 peer.socket.sendall(each)
@@ -75,6 +70,11 @@ def answering(*messages: Any, code: bytes = b"code") -> Speech:
                 peer.send(each)
 
     return speak
+
+
+def told(world: Any, *lengths: int) -> list[Any]:
+    """Return the answer that a component has this world, and code of these lengths."""
+    return ["done", [world, list(lengths or [4] * MODULES)], []]
 
 
 def loaded(text: str, speak: Speech, **isolation: Any) -> Any:
@@ -140,6 +140,8 @@ def test_answers_that_mean_nothing_are_a_breach(number: int) -> None:
 
 def test_a_component_without_a_world_and_a_module_with_one_are_a_breach() -> None:
     breached(COMPONENT, answering(["done", None, []]))
+    breached(COMPONENT, answering(["done", TRUE, []]))
+    breached(MODULE, answering(told(TRUE)))
     breached(MODULE, answering(["done", TRUE, []]))
 
 
@@ -167,7 +169,7 @@ def test_what_a_compiler_may_say_is_believed_and_shown_escaped() -> None:
 
 
 def test_a_compiler_that_goes_in_the_middle_of_its_answer_has_crashed() -> None:
-    whole = bytes(encode(["done", TRUE, []]))
+    whole = bytes(encode(told(TRUE)))
     for cut in (0, 3, 4, 5, len(whole) // 2, len(whole) + 3):
 
         def speak(peer: Peer, descriptors: Sequence[int], cut: int = cut) -> None:
@@ -195,10 +197,10 @@ def test_a_compiler_that_says_nothing_or_trickles_ends_at_its_deadline() -> None
 
 
 def test_descriptors_that_a_compiler_sends_are_not_taken() -> None:
-    whole = bytes(encode(["done", TRUE, []]))
+    whole = bytes(encode(told(TRUE)))
 
     def speak(peer: Peer, descriptors: Sequence[int]) -> None:
-        write(descriptors)
+        os.pwrite(descriptors[1], CODE, 0)
         with open(os.devnull) as file:
             socket.send_fds(peer.socket, [struct.pack("<I", len(whole)) + whole], [file.fileno()] * 200)
 
@@ -213,30 +215,31 @@ def test_descriptors_that_a_compiler_sends_are_not_taken() -> None:
 
 def test_no_code_is_a_breach() -> None:
     breached(MODULE, answering(["done", None, []], code=b""))
-    breached(COMPONENT, answering(["done", TRUE, []], code=b""))
+    breached(COMPONENT, answering(told(TRUE), code=b""))
 
 
-@pytest.mark.parametrize("lacking", range(1, MODULES + 1))
-def test_a_module_without_code_among_others_is_a_breach(lacking: int) -> None:
-    def speak(peer: Peer, descriptors: Sequence[int]) -> None:
-        assert len(descriptors) == MODULES + 1
-        write([*descriptors[:lacking], *descriptors[lacking + 1 :]])
-        peer.send(["done", TRUE, []])
-
-    breached(COMPONENT, speak)
+LENGTHS: list[Any] = [
+    [], [4], [4, 4], [4, 4, 4, 4], [12, 0, 0], [4, 4, 5], [4, 4, 3], [16, -8, 4], [4, 4, 4.0], [4, 7, True],
+    [4, 4, "4"], [4, 4, None], [1 << 62, 1 << 62, 4], [[4], 4, 4], {}, None, "444", 12, [1] * 12,
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("place", [1, 2, MODULES])
-def test_a_file_for_code_that_cannot_be_sealed_is_a_breach_and_found_at_once(place: int) -> None:
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_code_of_other_lengths_than_it_has_is_a_breach(lengths: Any) -> None:
+    breached(COMPONENT, answering(["done", [TRUE, lengths], []]))
+
+
+@pytest.mark.parametrize("text", [MODULE, COMPONENT], ids=["a module", "a component"])
+def test_a_file_for_code_that_cannot_be_sealed_is_a_breach_and_found_at_once(text: str) -> None:
     import fcntl
 
     def speak(peer: Peer, descriptors: Sequence[int]) -> None:
-        write(descriptors)
-        fcntl.fcntl(descriptors[place], 1033, 1)  # F_ADD_SEALS, F_SEAL_SEAL
-        peer.send(["done", TRUE, []])
+        os.pwrite(descriptors[1], CODE, 0)
+        fcntl.fcntl(descriptors[1], 1033, 1)  # F_ADD_SEALS, F_SEAL_SEAL
+        peer.send(["done", None, []] if text is MODULE else told(TRUE))
 
     started = time.monotonic()
-    breached(COMPONENT, speak)
+    breached(text, speak)
     assert time.monotonic() - started < 4
 
 
@@ -320,7 +323,7 @@ def test_a_world_that_cannot_be_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a type nested 100 000 deep", "a type of 2^60 parts", "a handle of no resource"])
 def test_a_world_that_cannot_be_is_a_breach(name: str) -> None:
-    breached(COMPONENT, answering(["done", WRONG[name], []]))
+    breached(COMPONENT, answering(told(WRONG[name])))
 
 
 def test_a_component_that_exports_types_alone_is_what_it_says() -> None:
@@ -343,7 +346,7 @@ OTHERS: dict[str, Callable[[list[Any]], Any]] = {
 def test_a_world_of_other_names_than_the_bytes_have_is_a_breach(name: str) -> None:
     lie = world_to_plain(HERE.load_wat(COMPONENT).world)  # type: ignore[union-attr]
     OTHERS[name](lie)
-    breached(COMPONENT, answering(["done", lie, []]))
+    breached(COMPONENT, answering(told(lie)))
 
 
 @settings(max_examples=150)
@@ -402,16 +405,16 @@ TEXTS = echo_component("string")
 @pytest.mark.parametrize("lie", ["u64", ["l", "u8"], ["t", ["u8"] * 16], ["V", "v", None, [["a", "u64"]]]], ids=str)
 def test_types_that_a_compiler_made_up_are_not_those_of_a_run_in_process(lie: Any) -> None:
     """Who runs a component validates it itself: its values are of the types that its bytes have."""
-    told: list[Any] = world_to_plain(HERE.load_wat(TEXTS).world)  # type: ignore[union-attr]
+    world: list[Any] = world_to_plain(HERE.load_wat(TEXTS).world)  # type: ignore[union-attr]
     of = lie
     if isinstance(lie, list):
-        told[0].append(lie)
-        of = len(told[0]) - 1
-    for items in (told[2], told[3]):
+        world[0].append(lie)
+        of = len(world[0]) - 1
+    for items in (world[2], world[3]):
         for function in items.values():
             function[1:] = [[["x", of]], of]
     aegis = isolated(isolation={"workers": 0})
-    component = loaded_by(aegis, TEXTS, answering(["done", told, []]))
+    component = loaded_by(aegis, TEXTS, answering(told(world, 6, 6)))
     assert component.world != HERE.load_wat(TEXTS).world  # type: ignore[union-attr]
     heard: list[Any] = []
 

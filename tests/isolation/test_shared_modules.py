@@ -191,13 +191,12 @@ def compilers(aegis: Aegis, *speeches: Callable[[Peer, Sequence[int]], None]) ->
     return liars
 
 
-def garbage(told: Any) -> Callable[[Peer, Sequence[int]], None]:
+def garbage(world: Any, modules: int = 1) -> Callable[[Peer, Sequence[int]], None]:
     """Return what answers with code that is none."""
 
     def speak(peer: Peer, descriptors: Sequence[int]) -> None:
-        for descriptor in descriptors[1:]:
-            os.pwrite(descriptor, bytes(range(256)) * 16, 0)
-        peer.send(["done", told, []])
+        os.pwrite(descriptors[1], bytes(range(256)) * 16 * modules, 0)
+        peer.send(["done", None if world is None else [world, [4096] * modules], []])
 
     return speak
 
@@ -213,7 +212,7 @@ def test_a_worker_that_compiles_for_every_component_sees_that_module_alone(spy: 
 
     world = world_to_plain(runtime("in-process").load_wat(text).world)  # type: ignore[union-attr]
     aegis = isolated()
-    compilers(aegis, garbage(world), speak)
+    compilers(aegis, garbage(world, 2), speak)
     aegis.load_wat(text)
     assert [len(data) > _APART_BYTES for data in seen] == [True]
     assert seen[0] == runtime("in-process").load_wat(f"(module {SHARED})").binary
@@ -223,7 +222,7 @@ def test_code_that_was_made_beside_other_modules_serves_that_component_alone(spy
     evil, good = component(module(666), SMALL), component(SMALL, module(1))
     world = world_to_plain(runtime("in-process").load_wat(evil).world)  # type: ignore[union-attr]
     aegis = isolated()
-    compilers(aegis, garbage(world))
+    compilers(aegis, garbage(world, 2))
     aegis.load_wat(evil)
     with pytest.raises(AegisError):
         values(isolated(), evil)  # it comes from the cache, for it is what its own bytes made

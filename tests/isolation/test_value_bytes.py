@@ -292,7 +292,7 @@ def test_values_of_nearly_value_bytes_pass_both_ways() -> None:
     with runtime("isolated", value_bytes="4MiB", memory="8MiB", fuel=None, timeout="60s") as made:
         for of, value in (
             (List("u32"), list(range(1000, 90_000))),
-            (List("string"), [f"{n}" for n in range(50_000)]),
+            (List("string"), [f"{n}" for n in range(30_000)]),
             (List(Option("u8")), [n % 256 for n in range(45_000)]),
             (List(Tuple(("u32", "bool"))), [(1000 + n, True) for n in range(37_000)]),
         ):
