@@ -371,24 +371,24 @@ def test_five_hundred_on_one_loop_whatever_their_hosts_raise(runtime: Aegis, kin
     assert (len(pool._queue), pool._away) == (0, 0)
 
 
-def test_nothing_is_known_of_a_store_when_its_address_is_free_again(
+def test_a_store_is_not_found_by_its_number_any_more_when_it_is_deleted(
     runtime: Aegis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another thread's store may have that address at once, and must not lose its own host to this one's end."""
-    from aegis.engine.component.trampoline import sides
-
+    """Another thread's store may have the number at once, and must not lose its own host to this one's end."""
     from aegis.engine import store as stores
+    from aegis.engine.trampoline import slots
 
     known: list[bool] = []
     delete = stores._store_delete
 
     def watched(native: Any) -> None:
-        known.append(address in sides)
+        known.append(slots[number][1] is state)
         delete(native)
 
     sandbox = runtime.sandbox(runtime.load_wat(COMPONENT), imports={"test:api/api": Host(0)})
-    address = sandbox._store._address  # type: ignore[union-attr]
-    assert address in sides
+    state: Any = sandbox._store.state  # type: ignore[union-attr]
+    number = state.slot
+    assert slots[number][1] is state
     monkeypatch.setattr(stores, "_store_delete", watched)
     sandbox.close()
     assert known[0] is False
