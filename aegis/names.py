@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import Any
 
-__all__ = ["count", "is_seen", "literal", "near", "printable", "quoted", "shell_word", "visible"]
+__all__ = ["count", "is_seen", "literal", "near", "printable", "quoted", "shell_word", "shown", "visible"]
 
 _KEPT = frozenset(map(chr, range(0x20, 0x7F))) - {"\\"}
 _UNSEEN = frozenset(
@@ -26,6 +27,17 @@ def printable(text: str | bytes, limit: int = 200) -> str:
     if len(cut) <= limit and len(shown) <= limit:
         return shown
     return f"{shown[:limit]}… ({len(text)} characters)"
+
+
+def shown(value: object, limit: int, text: Callable[[Any], str] = repr) -> str:
+    """Return a value that is not ours as text for a message, cut at ``limit``.
+
+    To make its text is to run code of its class, which may raise, and Python refuses integers of thousands of digits.
+    """
+    try:
+        return printable(text(value), limit)
+    except Exception:
+        return f"({type(value).__name__} without a text)"
 
 
 def quoted(path: str, limit: int = 300) -> str:

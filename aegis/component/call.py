@@ -20,7 +20,7 @@ from aegis.component.lift import Lift
 from aegis.component.lower import Lower, fill
 from aegis.component.program import Lifted
 from aegis.component.traps import trap, unaligned
-from aegis.engine.caller import IN_TIME, Style, around_text, make_closure, passage_names
+from aegis.engine.caller import IN_TIME, Style, around_text, make_closure, passage_names, room_inside
 from aegis.engine.native import lib, number, pointer
 from aegis.errors import CallError
 from aegis.memo import memoised
@@ -246,6 +246,7 @@ def make(state, frame, failed, invoke):
     func, args, count = frame.func, frame.args, frame.count
     {views}
     def call({params}):
+        room()
 {body}
     return call
 """
@@ -287,6 +288,7 @@ def _make(
     views += "; memory = cx.memory" if "memory." in body else ""
     views += "; realloc = cx.realloc" if " realloc(" in body else ""
     if style is None:
+        lower.uses(room=room_inside)
         text = _BARE.format(views=views, params=", ".join(names), body=textwrap.indent(body, "        "))
         return lower.module(text)["make"]  # type: ignore[no-any-return]
     text = around_text(style, ", ".join(names), "\n" + textwrap.indent(body, "            "), views)

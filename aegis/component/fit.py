@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from aegis.component.scalars import NO_LISTS, exact, octets, single
 from aegis.errors import CallError
-from aegis.names import near, printable
+from aegis.names import near, shown
 from aegis.wit.images import nullable
 from aegis.wit.naming import constant, snake
 from aegis.wit.types import (
@@ -103,8 +103,8 @@ def fit(of: WitType, value: Any, where: str) -> Any:
 
 
 def _wrong(where: str, of: WitType, expected: str, value: object) -> NoReturn:
-    shown = "" if isinstance(value, (dict, list, tuple, bytes)) else f" {printable(repr(value), 60)}"
-    raise CallError(f"{where}: expected {expected} for {show(of)}, not {type(value).__name__}{shown}")
+    text = "" if isinstance(value, (dict, list, tuple, bytes)) else f" {shown(value, 60)}"
+    raise CallError(f"{where}: expected {expected} for {show(of)}, not {type(value).__name__}{text}")
 
 
 def _primitive(of: str, value: Any, where: str) -> Any:
@@ -137,7 +137,7 @@ def _integer(of: str, value: Any, where: str) -> int:
     bits = _RANGES[of]
     low, high = (0, (1 << bits) - 1) if of[0] == "u" else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
     if not low <= number <= high:
-        raise CallError(f"{where}: {printable(str(number), 40)} is out of range for {of}: {low} to {high}")
+        raise CallError(f"{where}: {shown(number, 40)} is out of range for {of}: {low} to {high}")
     return number
 
 
@@ -204,7 +204,7 @@ def _fields(of: Record, where: str, odd: list[Any], missing: list[str]) -> NoRet
         parts.append(f"lacks {', '.join(missing)}")
     for key in odd[:5]:
         alike = near(str(key), [name for name, _ in of.fields], 1)
-        parts.append(f"has no field {printable(str(key), 40)!r}{f'; did you mean {alike[0]}?' if alike else ''}")
+        parts.append(f"has no field {shown(key, 40, str)!r}{f'; did you mean {alike[0]}?' if alike else ''}")
     raise CallError(f"{where}: the record {of.name} {' and '.join(parts)}")
 
 

@@ -54,6 +54,7 @@ _PIECE, _NUMBERS = 1 << 12, 1 << 16
 """Elements that are read between two looks at the deadline: of any type, and of numbers, which are quick."""
 _DEEP = 12
 """Levels of types in one expression; CPython parses no more than some ninety parentheses in each other."""
+_MANY_CASES = 64
 _BITS = {"b": 8, "B": 8, "h": 16, "H": 16, "i": 32, "I": 32, "q": 64, "Q": 64}
 _INTEGERS = {1: "B", 2: "H", 4: "I"}
 _SLOT_FORMATS = {"i32": "I", "i64": "Q", "f32": "f", "f64": "d"}
@@ -209,10 +210,23 @@ class Lift(Source):
         self.uses(bad_case=bad_case)
         if sum(p is not None for p in payloads) <= 1 and len(payloads) > 3:
             return self._few_payloads(of, discriminant, payloads)
+        if len(payloads) > _MANY_CASES:
+            made = self._halves(of, discriminant, payloads, 0, len(payloads))
+            return f"({made} if {discriminant} < {len(payloads)} else bad_case())"
         made = "bad_case()"
         for number in reversed(range(len(payloads))):
             made = f"{self.wrapped(of, number, payloads[number])} if {discriminant} == {number} else {made}"
         return f"({made})"
+
+    def _halves(
+        self, of: WitType, discriminant: str, payloads: Sequence[str | None], first: int, behind: int
+    ) -> str:  # fmt: skip
+        """Choose one of many cases by halves: a chain of them would be too deep for CPython's compiler."""
+        if behind - first == 1:
+            return self.wrapped(of, first, payloads[first])
+        middle = (first + behind) // 2
+        low = self._halves(of, discriminant, payloads, first, middle)
+        return f"({low} if {discriminant} < {middle} else {self._halves(of, discriminant, payloads, middle, behind)})"
 
     def _few_payloads(self, of: WitType, discriminant: str, payloads: Sequence[str | None]) -> str:
         """Look up cases without a payload, of which there can be hundreds."""

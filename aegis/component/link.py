@@ -182,7 +182,8 @@ class ComponentPlan(BasePlan):
         )
         made = self._native_types.get(signature)
         if made is None:
-            made = self._native_types[signature] = NativeType(signature)
+            # Of two threads that both make one, the second gets the first one's: what is replaced would be freed.
+            made = self._native_types.setdefault(signature, NativeType(signature))
         return made.pointer
 
     def make_function(self, state: ComponentState, trampoline: int, target: int) -> None:
@@ -199,10 +200,9 @@ class ComponentPlan(BasePlan):
     def context(self, instance: int, options: Options, *, raw: bool) -> int:
         """Return the index of a context; equal ones are one."""
         wanted = ContextPlan(instance, options._replace(post_return=None), raw)
-        if wanted in self.contexts:
-            return self.contexts.index(wanted)
-        self.contexts.append(wanted)
-        return len(self.contexts) - 1
+        if wanted not in self.contexts:
+            self.contexts.append(wanted)
+        return self.contexts.index(wanted)  # another thread may have appended one too, so it need not be the last
 
     def _body(self, trampoline: int) -> Body:
         of = self.program.trampolines[trampoline]
@@ -216,8 +216,9 @@ class ComponentPlan(BasePlan):
                 lifted, lifted.type, self.context(lifted.instance, lifted.options, raw=True), None, raw=True
             )
             self.callees.append(callee)
+            place = self.callees.index(callee)  # not the last one, if another thread appended its own
             context = self.context(of.instance, of.options, raw=True)
-            return guest_body(of, context, len(self.callees) - 1, self.entering(lifted.instance, of.instance))
+            return guest_body(of, context, place, self.entering(lifted.instance, of.instance))
         index = self._index(of.function)
         context = self.context(of.instance, of.options, raw=False)
         return host_body(self.functions[index], index, of, context, self.numbers)

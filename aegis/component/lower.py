@@ -14,7 +14,7 @@ The source uses ``cx``, the context of the call (:class:`~aegis.component.state.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from struct import Struct
 from typing import Any, TypeAlias
@@ -50,6 +50,7 @@ _PIECE, _NUMBERS = 1 << 12, 1 << 16
 """Elements that are converted between two looks at the deadline: of any type, and of numbers."""
 _DEEP = 12
 """Options and the like in each other in one function; CPython allows some ninety levels of indentation."""
+_MANY_CASES = 64
 _SHORT_BYTES = 4096
 """Bytes of a string or ``list<u8>`` that fit into any guest's memory, and are not counted before they are placed."""
 _INTEGERS = {1: "B", 2: "H", 4: "I"}
@@ -140,22 +141,40 @@ class Lower(Source):
         self._conditional = mine
         before = len(self.lines)
         count = len(flat(of))
-        for number, (condition, payload, inner) in enumerate(self._cases(of, value)):
-            self.say(f"{'elif' if number else 'if'} {condition}:")
-            self.indent += 1
+        for number, payload, inner in self._each_case(of, value):
             self.put("I", slot, str(number))
             # Slots that the payload does not fill are zero, and so are the higher halves of those it fills in part.
             for n in range(slot + 1, slot + count):
                 self.put("Q", n, "0")
             if inner is not None:
                 self.flat_value(inner, payload, slot + 1)
-            self.indent -= 1
-        self.say(f"else: unfit({value})")
         if mine:
             self.lines.insert(before, "    " * self.indent + " = ".join([*mine, "None"]))
         if outer is not None:
             outer += mine
         self._conditional = outer
+
+    def _each_case(self, of: WitType, x: str) -> Iterator[tuple[int, str, WitType | None]]:
+        """Yield number, payload and its type of each case, for the caller to write what is done for it.
+
+        Many cases are written as statements beside each other, each of which leaves a loop: CPython compiles an
+        ``elif`` as an ``if`` in the one before, and has no room for thousands in each other.
+        """
+        cases = self._cases(of, x)
+        many = len(cases) > _MANY_CASES
+        if many:
+            self.say("while True:")
+            self.indent += 1
+        for number, (condition, payload, inner) in enumerate(cases):
+            self.say(f"{'elif' if number and not many else 'if'} {condition}:")
+            self.indent += 1
+            yield number, payload, inner
+            if many:
+                self.say("break")
+            self.indent -= 1
+        self.say(f"unfit({x})" if many else f"else: unfit({x})")
+        if many:
+            self.indent -= 1
 
     def _core_scalar(self, of: str, value: str) -> tuple[str, str]:
         """Return the format of the whole core value, and the expression that it takes."""
@@ -401,13 +420,9 @@ class Lower(Source):
         shape = [s for s in shape if s[0] != "8x"]
         names = [self.fresh("d"), *(self.fresh("s") for _ in shape)]
         zeros = ["b''" if form.endswith("s") else "0" for form, _, _ in shape]
-        for number, (condition, payload, inner) in enumerate(self._cases(of, x)):
-            self.say(f"{'elif' if number else 'if'} {condition}:")
-            self.indent += 1
+        for number, payload, inner in self._each_case(of, x):
             given = zeros if inner is None else self.leaves(inner, payload, base, at, depth + 1)
             self.say(f"{', '.join(names)}, = {', '.join([str(number), *given])},")
-            self.indent -= 1
-        self.say(f"else: unfit({x})")
         return names
 
     def _case_packer(self, of: WitType) -> None:

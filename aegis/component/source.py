@@ -59,7 +59,11 @@ def offer_code(kept: dict[bytes, bytes]) -> None:
 
 def take_new_code() -> dict[bytes, bytes]:
     """Return the code that was compiled since the last time, marshalled."""
-    taken = {digest: marshal.dumps(_new.pop(digest)) for digest in list(_new)}
+    taken = {}
+    for digest in list(_new):
+        code = _new.pop(digest, None)
+        if code is not None:  # or else another thread took it
+            taken[digest] = marshal.dumps(code)
     return taken
 
 

@@ -20,6 +20,7 @@ from aegis.component.handles import Entry
 from aegis.component.program import CoreExport, CoreItem, Options
 from aegis.component.shims import BATCH, realloc_batch
 from aegis.component.traps import trap
+from aegis.engine.caller import room_inside
 from aegis.engine.native import lib, number, pointer, take_error, view
 
 if TYPE_CHECKING:
@@ -232,6 +233,7 @@ class ComponentState:
         instance, memory = cx.instance, cx.memory
 
         def reallocate(old: int, old_size: int, align: int, size: int) -> int:
+            room_inside()
             words[0], words[4], words[8], words[12] = old, old_size, align, size
             instance.may_leave = False
             error = _invoke(context, function, arguments, _FOUR, trapped)
@@ -247,6 +249,7 @@ class ComponentState:
             return at
 
         def realloc(align: int, size: int) -> int:
+            room_inside()
             words[0] = words[4] = 0
             words[8], words[12] = align, size
             instance.may_leave = False
@@ -280,6 +283,7 @@ class ComponentState:
         function = self._batch(item)
 
         def many(align: int, sizes: list[int]) -> list[int]:
+            room_inside()
             found: list[int] = []
             full = 0 if function is None else len(sizes) - len(sizes) % BATCH
             instance.may_leave = False
@@ -333,6 +337,7 @@ class ComponentState:
 
     def destroy(self, destructor: CoreItem, rep: int) -> None:
         """Run a destructor, whose type the plan compared with (i32) -> ()."""
+        room_inside()
         words = (ctypes.c_uint32 * 4)(rep)
         error = _invoke(self.context, self.item(destructor), pointer(ctypes.addressof(words)), _ONE, self.trap_pointer)
         if error is not None or self.trap[0]:

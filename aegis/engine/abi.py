@@ -10,7 +10,7 @@ from struct import Struct
 from typing import Any
 
 from aegis.errors import CallError
-from aegis.names import printable
+from aegis.names import shown
 from aegis.values import FuncType
 
 __all__ = ["SLOT", "coerce", "coerced", "index_of", "scalar_types", "view_name"]
@@ -63,7 +63,7 @@ def coerce(value_type: str, value: Any, what: str) -> int | float:
             raise CallError(f"{what} must be an integer for {value_type}, not {_name(value)}")
         number = value.__index__()
         if not -(1 << (bits - 1)) <= number < 1 << bits:
-            raise CallError(f"{what}: {printable(str(number), 40)} is out of range for {value_type}")
+            raise CallError(f"{what}: {shown(number, 40)} is out of range for {value_type}")
         return int(number - (1 << bits) if number >= 1 << (bits - 1) else number)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise CallError(f"{what} must be a number for {value_type}, not {_name(value)}")
@@ -75,8 +75,4 @@ def coerce(value_type: str, value: Any, what: str) -> int | float:
 
 
 def _name(value: object) -> str:
-    return (
-        f"{type(value).__name__} {printable(repr(value), 40)}"
-        if isinstance(value, str | float)
-        else type(value).__name__
-    )
+    return f"{type(value).__name__} {shown(value, 40)}" if isinstance(value, str | float) else type(value).__name__

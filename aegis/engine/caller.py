@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IN_TIME", "CallFrame", "Elsewhere", "Entry", "Style", "around_text", "bind", "compile_caller", "passage_names",
-    "room_for_callbacks",
+    "room_for_callbacks", "room_inside",
 ]  # fmt: skip
 
 _EXTERN = 32
@@ -256,8 +256,8 @@ def room_for_callbacks() -> None:
     _four()
 
 
-def _room_inside() -> None:
-    """The same for a call inside a host function, where the guest chose how deep it is."""
+def room_inside() -> None:
+    """The same for a call inside a host call, or of a component's realloc, where the guest chose how deep it is."""
     try:
         _four()
     except RecursionError:
@@ -269,7 +269,7 @@ def _room_inside() -> None:
         ) from None
 
 
-_ROOMS = (None, _one, room_for_callbacks, _room_inside)
+_ROOMS = (None, _one, room_for_callbacks, room_inside)
 
 
 @memoised(_MOST_TYPES_KEPT, lambda signature, _: 1 + len(signature.params) + len(signature.results))

@@ -26,7 +26,7 @@ from aegis.errors import (
     StackExhausted,
 )
 from aegis.limits import Limits, exceeded
-from aegis.names import printable
+from aegis.names import printable, shown
 
 __all__ = ["Evidence", "classify", "own_failure", "refused_growth"]
 
@@ -93,7 +93,7 @@ def own_failure(door: Door) -> BaseException | None:
     # A loop that waits for the call would be ended by what no one may catch; a thread's caller knows best.
     if isinstance(failure, AegisError) or not (isinstance(failure, Exception) or where.loop is not None):
         return failure
-    wrapped = HostError(f"host function {serving or '?'} raised {type(failure).__name__}: {printable(str(failure))}")
+    wrapped = HostError(f"host function {serving or '?'} raised {type(failure).__name__}: {shown(failure, 200, str)}")
     wrapped.__cause__ = failure
     return wrapped
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import marshal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from aegis.component import source
 from tests.echo import echo_component
 
 PROGRAM = """
@@ -53,3 +57,18 @@ def test_altered_entries_count_as_absent(damage: bytes, tmp_path: Path) -> None:
         if entry.name != "key":
             entry.write_bytes(entry.read_bytes()[:-1] + damage)
     assert lines(tmp_path)[0] == "['one', 'two']"
+
+
+def test_code_that_two_threads_take_at_once_is_taken_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_new", {bytes([n]): compile(str(n), "", "eval") for n in range(4)})
+    meanwhile: list[dict[bytes, bytes]] = []
+
+    def dumps(code: Any) -> bytes:
+        if not meanwhile:
+            meanwhile.append({})
+            meanwhile[0] = source.take_new_code()
+        return marshal.dumps(code)
+
+    monkeypatch.setattr(source, "marshal", SimpleNamespace(dumps=dumps))
+    taken = source.take_new_code()
+    assert sorted([*taken, *meanwhile[0]]) == [bytes([n]) for n in range(4)]
