@@ -428,7 +428,9 @@ class Sandbox:
 
         After anything but a return it is in an unknown state.
         """
-        if isinstance(error, TypeError):
+        # A host function may have raised what is otherwise said before the guest is entered.
+        spent = getattr(self._store, "spent", False)
+        if isinstance(error, TypeError) and not spent:
             if isinstance(error, ExportNotFound) or self._state != "ready":
                 return
             shown, wanted = self._signature(name)
@@ -436,7 +438,8 @@ class Sandbox:
 
             raise arguments_error(shown, wanted, args, error) from None
         # A RecursionError is the caller's: there was no room to enter the guest at all.
-        if not isinstance(error, (SandboxStateError, RecursionError, Err)) and self._state == "ready":
+        entered = spent or not isinstance(error, (SandboxStateError, RecursionError, Err))
+        if entered and self._state == "ready":
             self._state = "poisoned"
             self._end = type(error)
             self._fast = {}

@@ -240,6 +240,12 @@ instance.may_leave = True
 """
 _ENTER = "instances = cx.handles.instances\nfor entered in {}: instances[entered].may_enter = False\n"
 _LEAVE = "for entered in {}: instances[entered].may_enter = True\n"
+_SPENT = """try:
+{}except RecursionError:
+    store.spent = True
+    raise
+"""
+"""Without room before the guest was entered nothing has happened; later the guest is in an unknown state."""
 _BARE = """
 def make(state, frame, failed, invoke):
     context, trapped, trap, door = state.context, state.trap_pointer, state.trap, state.door
@@ -268,7 +274,7 @@ def _make(
     if borrows:
         body += "outer = cx.task; cx.task = task = [0]\n"
     body += _lowered(lower, names, handles=any(map(has_handles, types)), raw=raw)
-    body += (_ENTER.format(entering) if entering else "") + _INVOKE
+    inside = _indented(lower.later, 0) + (_ENTER.format(entering) if entering else "") + _INVOKE
     ending = _indented(reading, 0)
     if borrows:
         ending += "cx.task = outer\nif task[0]: raise abi_trap('borrow handles still remain at the end of the call')\n"
@@ -279,10 +285,11 @@ def _make(
         if isinstance(function.result, Result):
             ending += "if value.__class__ is Declared: raise Err(value.payload)\n"
     if owns and not raw:
-        inside = textwrap.indent(ending, "    ")
-        ending = f"try:\n{inside}except BaseException:\n    cx.handles.release_taken()\n    raise\n"
+        guarded = textwrap.indent(ending, "    ")
+        ending = f"try:\n{guarded}except BaseException:\n    cx.handles.release_taken()\n    raise\n"
         ending += "cx.handles.taken.clear()\n"
-    body += ending + "return value\n"
+    inside += ending + "return value\n"
+    body += inside if raw else _SPENT.format(textwrap.indent(inside, "    "))
     views = "; ".join(["cx, post = frame.cx, frame.post", *(f"v{f} = frame.views[{f!r}]" for f in lower.formats)])
     views += "; instance = cx.instance" if post else ""
     views += "; memory = cx.memory" if "memory." in body else ""
@@ -297,12 +304,10 @@ def _make(
 
 
 def _lowered(lower: Lower, names: list[str], *, handles: bool, raw: bool) -> str:
-    """Return the text of both phases of lowering."""
-    first, later = lower.lines, _indented(lower.later, 0)
-    if not first:
-        return later
-    if raw:
-        return _indented(first, 0) + later
+    """Return the text of the first phase of lowering."""
+    first = lower.lines
+    if not first or raw:
+        return _indented(first, 0)
     parameters = "".join(f"{name}, " for name in names)
     take_back = "    cx.handles.take_back()\n" if handles else ""
     if len(first) > _MANY_LINES:
@@ -314,7 +319,7 @@ def _lowered(lower: Lower, names: list[str], *, handles: bool, raw: bool) -> str
     if handles:
         inside = textwrap.indent(text, "    ")
         text = f"try:\n{inside}except BaseException:\n    cx.handles.take_back()\n    raise\ncx.handles.lowered()\n"
-    return text + later
+    return text
 
 
 def bind_component(store: Any, frame: ComponentFrame, style: int) -> Callable[..., Any]:

@@ -298,7 +298,8 @@ class Lower(Source):
         self._pack_into("block", "at", element, "x")
         self.say(f"at += {of.size}")
         self.indent = 1
-        self.say(f"return block, {of.align}, len(values){', holes' if holes else ''}")
+        self.say("if at != len(block): unfit(values)")  # another thread, or an element, changed the list meanwhile
+        self.say(f"return block, {of.align}, at // {of.size}{', holes' if holes else ''}")
 
     def _texts(self, element: WitType) -> None:
         """Write the first phase of a list whose elements point to strings only: these are placed all at once."""
@@ -308,7 +309,8 @@ class Lower(Source):
         self.say(f"block = sized(cx, len(values), {of.size})")
         if element == "string":
             self.say("texts = list(map(encode, values)); cx.door.lower(sum(map(len, texts)))")
-            self.say(f"return block, {of.align}, len(values), range(0, len(block), {of.size}), texts")
+            self.say(f"if len(texts) * {of.size} != len(block): unfit(values)")
+            self.say(f"return block, {of.align}, len(texts), range(0, len(block), {of.size}), texts")
             return
         self.say("offsets = []; texts = []; at = 0; check_time = cx.door.check_time")
         self.say("for x in values:")
@@ -317,8 +319,9 @@ class Lower(Source):
         self._pack_into("block", "at", element, "x")
         self.say(f"at += {of.size}")
         self.indent, self._gathers = 1, False
+        self.say("if at != len(block): unfit(values)")
         self.say("cx.door.lower(sum(map(len, texts)))")
-        self.say(f"return block, {of.align}, len(values), offsets, texts")
+        self.say(f"return block, {of.align}, at // {of.size}, offsets, texts")
 
     # -- linear memory ----------------------------------------------------------------------------
 
@@ -573,7 +576,10 @@ def _numbers(of: str) -> Callable[[Any, Any], tuple[Any, int, int]]:
         else:
             if fit is not None and (of == "f32" or set(map(type, values)) - {float}):
                 values = list(map(fit, values))
-            packed = array(form, values) if len(values) <= _NUMBERS else _in_pieces(cx, form, values)
+            try:
+                packed = array(form, values) if len(values) <= _NUMBERS else _in_pieces(cx, form, values)
+            except IndexError:  # the list became shorter meanwhile, by another thread or a number's __index__
+                raise Unfit from None
         return memoryview(packed).cast("B") if packed else b"", size, len(packed)
 
     return block

@@ -144,6 +144,8 @@ class Store:
     _slots: Sequence[int] = ()
     _frames: tuple[Any, ...] = ()
     _pointer: Any = None
+    spent = False
+    """Whether a call ended otherwise than by returning: the guest is in an unknown state, whatever it was."""
     _instantiated = False
     """Until it is, the engine aborts when it is asked for an export, and what is in its place is another store's."""
 
@@ -412,6 +414,7 @@ class Store:
 
     def failed(self, error: int | None) -> BaseException:
         """Return why the call ended, from what the engine left behind."""
+        self.spent = True
         trap = self.trap[0]
         self.trap[0] = 0
         try:
