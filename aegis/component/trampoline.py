@@ -190,7 +190,8 @@ def _lift_arguments(
         unpack = lift.name(Struct(form[: form.rindex(all_formats[-1]) + 1]).unpack_from)
         lines.append(f"{', '.join(all_words)}, = {unpack}(frame)")
     plain = all(isinstance(t, str) and t != "string" for t in types)
-    reading: list[str] = [] if plain else ["door.value_left = door.value_limit"]
+    # Values between instances share one allowance: those of an outer call are alive while an inner one is made.
+    reading: list[str] = [] if plain or lift.raw else ["door.value_left = door.value_limit"]
     names = [f"a{n}" for n in range(len(types))]
     if spilled:
         whole = Tuple(types)
@@ -356,6 +357,7 @@ def body(state, address):
     except KeyError:
         {views}= new_views(address)
     door = state.door
+    allowed = door.value_left
     instances = state.handles.instances
     for entered in {entering}:
         if not instances[entered].may_enter: raise cannot_enter()
@@ -367,6 +369,7 @@ def body(state, address):
 {ended}
 {lower}
 {store}
+    door.value_left = allowed
 """
 
 

@@ -109,6 +109,7 @@ class Door:
         """
         self.bytes_left = self.bytes_limit
         self.check_below = self.first_check
+        self.value_left = self.value_limit
 
     # -- what ends a call ----------------------------------------------------------------------
 
