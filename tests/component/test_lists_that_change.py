@@ -1,4 +1,4 @@
-"""A list that changes while it is converted is passed as it was, or as it is when it is read again, never with a wrong length.
+"""A list that changes while it is converted is passed as it was, or read again, never with a wrong length.
 
 The guest returns the length that it was given and the number of bytes for which its realloc was asked.
 """
