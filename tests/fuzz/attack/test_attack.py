@@ -90,8 +90,9 @@ def test_what_is_left_behind_is_found_with_its_input() -> None:
 def test_a_reader_that_forgets_a_byte_is_found_in_aegis_itself() -> None:
     told = explore(attack("Forgetful"), Stretch("flips", 0, 8), (), float("inf"))
     # In this process, whose reader is put right again.
-    from aegis.engine import artifact, binary
+    from aegis.engine import artifact
     from aegis.fuzz.attack import work
+    from aegis.wasm import binary
 
     artifact.read_module = binary.read_module
     assert work._shop is not None
