@@ -312,7 +312,7 @@ _WORDS = {
     "host_bytes": ("host-byte limit", "bytes in one call"),
     "value_bytes": ("value-byte limit", "bytes in one value"),
 }
-"""How errors call each limit, and what it counts; of the others the guest is told, with an error code of its own."""
+"""Label and unit of each limit in errors. The other limits raise none: the guest gets an error code, or less."""
 
 TRUSTED = " if you trust its origin"
 """The condition under which a limit on what is compiled may be raised."""
@@ -326,9 +326,9 @@ def flag_of(name: str) -> str:
 def exceeded(
     name: str, used: float, allowed: float | None, *, unit: str = "", after: str = "", remedy: str = ""
 ) -> str:
-    """Return the message of an exceeded limit: what happened (used/limit): the keyword and the option that raise it.
+    """Return the message of an exceeded limit, ``… exceeded (used/limit): raise it with keyword or option``.
 
-    ``unit`` says in other words what was counted, ``after`` more of what happened; ``remedy`` follows the option.
+    ``unit`` replaces the usual unit, ``after`` follows the numbers, and ``remedy`` the option.
     """
     label, usual = _WORDS[name]
     show = format_seconds if name == "timeout" else format_count

@@ -143,6 +143,12 @@ def test_every_limit_is_on_by_default() -> None:
     assert all(parse_limit(name, getattr(Limits(), name)) == getattr(Limits(), name) for name in LIMIT_NAMES)
 
 
+def test_bytes_through_host_calls_are_for_one_call_and_bytes_of_one_value_are_fewer() -> None:
+    assert (Limits().host_bytes, Limits().value_bytes) == (1 << 30, 64 << 20)
+    made = Limits(host_bytes="2GiB", value_bytes="1.5MiB")  # type: ignore[arg-type]
+    assert (made.host_bytes, made.value_bytes) == (2 << 30, 3 << 19)
+
+
 def test_limits_parse_text_and_keep_their_types() -> None:
     limits = Limits(memory="1MiB", timeout=5, fuel=1e6)  # type: ignore[arg-type]
     assert (limits.memory, limits.timeout, limits.fuel) == (1 << 20, 5.0, 1_000_000)

@@ -1,8 +1,8 @@
-"""What CPython needs for the Python image of a WIT value, in bytes: what ``value_bytes`` counts.
+"""Sizes of the Python images of WIT values, in bytes: the unit of ``value_bytes``.
 
-Sizes are those of CPython 3.11 on 64 bits, with the allocator's and the collector's headers, rounded up. A value is
-counted in parts: what each value of its type takes (:func:`fixed_bytes`), and what depends on the value: the elements
-of a list, the characters of a string, and the payload of an option, result or variant.
+They are those of CPython 3.11 on 64 bits, with the allocator's and the collector's headers, rounded up. A value is
+counted in two parts: a fixed one, the same for each value of the type (:func:`fixed_bytes`), and a variable one: the
+elements of a list, the characters of a string, and the payload of an option, result or variant.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _HANDLE_BYTES = 128
 
 
 def element_bytes(of: WitType) -> int:
-    """Return what one more element of type ``of`` adds to a list."""
+    """Return the bytes that one more element of type ``of`` adds to a list, its variable part left out."""
     return PLACE_BYTES + fixed_bytes(of)
 
 
 def text_bytes(texts: Sequence[str]) -> int:
-    """Return what the characters of texts take together: those of one are all as wide as its widest."""
+    """Return the bytes of the characters of all ``texts``; those of one text are all as wide as its widest."""
     return sum(map(str.__sizeof__, texts)) - _EMPTY_TEXT_BYTES * len(texts)
 
 
 def case_bytes(payload: WitType | None) -> int:
-    """Return what a case of a variant takes."""
+    """Return the bytes of a variant's case with this ``payload``, its variable part left out."""
     return _OBJECT_BYTES + (0 if payload is None else element_bytes(payload))
 
 
@@ -76,7 +76,7 @@ def _most(of: WitType | None) -> int:
 
 
 def fixed_bytes(of: WitType) -> int:
-    """Return what every value of type ``of`` takes, whatever it is."""
+    """Return the bytes of the fixed part of each value of type ``of``."""
     match of:
         case str():
             return _PRIMITIVE_BYTES.get(of, _INT_BYTES)
