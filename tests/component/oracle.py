@@ -8,7 +8,6 @@ a name and a payload for a variant, a name for an enum, a ``frozenset`` of names
 from __future__ import annotations
 
 import faulthandler
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,12 +104,7 @@ CODES = frozenset(_WORDS.values())
 def _trapped(error: wasmtime.WasmtimeError) -> Trapped:
     message = str(error)
     _, marked, reason = message.rpartition("wasm trap: ")
-    code = _WORDS.get(reason.strip(), ABI) if marked else ABI
-    if code == "memory-out-of-bounds" and re.search(r"^ +0: .* - <unknown>!", message, re.MULTILINE):
-        # The engine's code between two components, the only module here without a name, writes to addresses that a
-        # guest's realloc returned, and leaves it to the memory's bounds to trap.
-        code = ABI
-    return Trapped(code, message)
+    return Trapped(_WORDS.get(reason.strip(), ABI) if marked else ABI, message)
 
 
 def _engine() -> wasmtime.Engine:

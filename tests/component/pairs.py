@@ -8,7 +8,7 @@ from typing import Any
 
 from aegis.wit.types import Function, List, WitType
 from tests.component import aegis_side
-from tests.component.oracle import Native, Outcome, Trapped, agree
+from tests.component.oracle import ABI, Native, Outcome, Trapped, agree
 from tests.echo import echoed_type
 
 __all__ = ["ENCODINGS", "LOG", "Pair", "echo_pair", "echo_type"]
@@ -21,7 +21,8 @@ LOG = Function((), List("u32"))
 class Pair:
     """A component, text or a file, with exports and imports of the stated types, in Aegis and in the engine.
 
-    With ``wasi`` the engine's own WASI is there for the oracle, which grants nothing.
+    With ``wasi`` the engine's own WASI is there for the oracle, which grants nothing. Without ``coded`` a trap is the
+    same as any other.
     """
 
     def __init__(
@@ -31,9 +32,10 @@ class Pair:
         imports: Mapping[str, tuple[Function, Callable[..., Any]]] | None = None,
         *,
         wasi: bool = False,
+        coded: bool = True,
     ) -> None:
         self._text = source if isinstance(source, str) else source.read_bytes()
-        self._wasi = wasi
+        self._wasi, self._coded = wasi, coded
         self._seen: tuple[list[Any], list[Any]] = ([], [])
         wanted = imports or {}
         ours, self._theirs = (
@@ -56,6 +58,8 @@ class Pair:
         for seen in self._seen:
             seen.clear()
         ours, theirs = _until_trap(self._guest.call, calls), _until_trap(oracle.call, calls)
+        if not self._coded:
+            ours, theirs = ([Trapped(ABI) if isinstance(e, Trapped) else e for e in ends] for ends in (ours, theirs))
         assert agree(ours, theirs), calls
         assert agree(*self._seen), calls
         return ours
