@@ -20,7 +20,7 @@ __all__ = ["LinearMemory"]
 Handle = tuple[Any, Any]
 """A store's context and the address of a ``wasmtime_memory_t`` in it, as ready arguments."""
 
-_EMPTY = memoryview(b"")
+_EMPTY = memoryview(bytearray())  # writable, for blocks of no bytes are written too
 
 
 class LinearMemory:
