@@ -74,13 +74,16 @@ def _attacked(face: Face, artifacts: Sequence[str], sources: tuple[str, ...], op
     )  # fmt: skip
     live = Live(face, "outcome")
     try:
+        saved: set[str] = set()
         for progress in campaign.run():
             live.show(progress)
+            if folder is not None:
+                _save(folder, campaign, saved)
     finally:
         live.clear()
     result = campaign.result
     if folder is not None:
-        _save(folder, campaign)
+        _save(folder, campaign, set())  # again, for they are smaller now
     data = to_data(result, left_out, None if folder is None else str(folder))
     face.result(data, to_text(data))
     if result.lost:
@@ -94,14 +97,19 @@ def _runs(given: str | None, seconds: float | None) -> int | None:
     return None if given == "none" else parse_count(given, "--runs")
 
 
-def _save(folder: Path, campaign: Campaign) -> None:
+def _save(folder: Path, campaign: Campaign, saved: set[str]) -> None:
+    """Save the findings that are not among ``saved``: as they are found, so that a killed attack loses none."""
     from aegis.fuzz.attack.kept import save
 
-    for finding in campaign.result.findings.values():
+    for signature, finding in campaign.result.findings.items():
+        if signature in saved:
+            continue
+        saved.add(signature)
         try:
             save(folder, {**finding, "seed": campaign.attack.seed})
         except PolicyError as error:  # what was found is told all the same
-            campaign.result.lost.append(str(error))
+            if str(error) not in campaign.result.lost:
+                campaign.result.lost.append(str(error))
 
 
 def _replayed(face: Face, path: str) -> int:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from aegis.cli.main import main
+from aegis.fuzz.attack.blame import Fault
+from aegis.fuzz.attack.campaign import Campaign
+from aegis.fuzz.attack.work import Input, finding_of
+from aegis.fuzz.result import Progress
 from tests.cli.command import aegis
 
 
@@ -23,6 +28,19 @@ def test_a_short_campaign_finds_nothing_and_says_what_it_saw(tmp_path: Path) -> 
     assert set(told["sources"]) == {"flips", "mutate"}
     assert told["distinct_outcomes"] > 3
     assert told["seeds"] == 5
+
+
+def test_a_finding_is_saved_while_the_attack_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Input(source="flips", number=3, data=b"\0asm\1\0\0\0", label="flips")
+    fault = Fault(phase="load", kind="undocumented", type="TypeError", place="nowhere", text="a text")
+
+    def run(campaign: Campaign) -> Iterator[Progress]:
+        campaign.result.found(finding_of(one, fault, again=False, times=1))
+        yield Progress(1, 1.0, 1, 1)
+        assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".py", ".wasm"]
+
+    monkeypatch.setattr(Campaign, "run", run)
+    assert main(["-q", "fuzz", "--host", "--out", str(tmp_path)]) == 1
 
 
 def test_a_saved_input_is_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
