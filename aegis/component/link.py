@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from aegis.component.abi import core_type
 from aegis.component.artifact import Component
 from aegis.component.call import Callee, ComponentEntry
-from aegis.component.program import CoreExport, Imported, Lifted, Lowered, Options
+from aegis.component.program import ContextPlan, CoreExport, Imported, Lifted, Lowered, Options
 from aegis.component.state import EXTERN, ComponentState
 from aegis.component.trampoline import (
     SLOT_BITS,
@@ -43,7 +43,7 @@ from aegis.names import printable
 from aegis.values import FuncType
 from aegis.wit.types import Borrow, Function, Interface, Own, WitType, children
 
-__all__ = ["ComponentPlan", "ContextPlan", "LinkSpace"]
+__all__ = ["ComponentPlan", "LinkSpace"]
 
 _func_new, _export_get = lib.wasmtime_func_new_unchecked, lib.wasmtime_instance_export_get
 _instance_new = lib.wasmtime_instance_new
@@ -52,14 +52,6 @@ _SPACES_KEPT = 16
 _RESOURCE_TYPES = {
     "new": FuncType(("i32",), ("i32",)), "rep": FuncType(("i32",), ("i32",)), "drop": FuncType(("i32",), ()),
 }  # fmt: skip
-
-
-class ContextPlan(NamedTuple):
-    """The canonical options of one component instance; ``raw``: for values of another component instance."""
-
-    instance: int
-    options: Options
-    raw: bool
 
 
 class _Step(NamedTuple):

@@ -18,8 +18,8 @@ from typing import NamedTuple, TypeAlias
 from aegis.wit.types import Function
 
 __all__ = [
-    "CoreExport", "CoreItem", "CoreStep", "Imported", "Lifted", "Lowered", "Options", "Program", "ResourceFunction",
-    "ResourceType", "Trampoline",
+    "ContextPlan", "CoreExport", "CoreItem", "CoreStep", "Imported", "Lifted", "Lowered", "Options", "Program",
+    "ResourceFunction", "ResourceType", "Trampoline",
 ]  # fmt: skip
 
 
@@ -45,6 +45,14 @@ class Options(NamedTuple):
     memory: CoreExport | None = None
     realloc: CoreItem | None = None
     post_return: CoreItem | None = None
+
+
+class ContextPlan(NamedTuple):
+    """The canonical options of one component instance; ``raw``: for values of another component instance."""
+
+    instance: int
+    options: Options
+    raw: bool
 
 
 class Imported(NamedTuple):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.component.call import ComponentFrame, bind_guest
 from aegis.component.handles import Entry
-from aegis.component.program import CoreExport, CoreItem, Options
+from aegis.component.program import ContextPlan, CoreExport, CoreItem, Options
 from aegis.component.shims import BATCH, realloc_batch
 from aegis.component.traps import trap
 from aegis.engine.caller import room_inside
@@ -25,7 +25,6 @@ from aegis.engine.native import lib, number, pointer, take_error, view
 
 if TYPE_CHECKING:
     from aegis.component.handles import Handles, Instance
-    from aegis.component.link import ContextPlan
     from aegis.engine.door import Door
     from aegis.wit.values import ResourceHandle
 
