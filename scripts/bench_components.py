@@ -99,9 +99,9 @@ def values(rounds: int) -> list[Row]:
         ("list<record> of 1000", List(record), [fields] * 1000, [theirs_record] * 1000, 20, 40),
         ("list<u32> of 10000", List("u32"), list(range(10000)), list(range(10000)), 20, 65),
         ("list<string> of 1000", List("string"), ["some text"] * 1000, ["some text"] * 1000, 20, None),
-        ("list<u8>, 1 KiB", List("u8"), b"x" * 1024, b"x" * 1024, 300, 400),
-        ("list<u8>, 64 KiB", List("u8"), b"x" * 65536, b"x" * 65536, 10, 10_000),
-        ("list<u8>, 1 MiB", List("u8"), b"x" * (1 << 20), b"x" * (1 << 20), 10, 12_000),
+        ("list<u8>, 1 KiB", List("u8"), b"x" * 1024, b"x" * 1024, 1000, 400),
+        ("list<u8>, 64 KiB", List("u8"), b"x" * 65536, b"x" * 65536, 200, 10_000),
+        ("list<u8>, 1 MiB", List("u8"), b"x" * (1 << 20), b"x" * (1 << 20), 30, 12_000),
     ]
     runtime = aegis.Aegis(cache=False, value_bytes=None, fuel="1e15", timeout="5m")
     rows = []
