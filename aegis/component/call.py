@@ -14,10 +14,11 @@ from struct import error as struct_error
 from typing import Any
 
 from aegis.component.abi import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, core_type, flat, has_handles, has_pointers, layout
+from aegis.component.blocks import fill
 from aegis.component.fit import Unfit, fit_arguments
 from aegis.component.keys import images_of, parts_of
 from aegis.component.lift import Lift
-from aegis.component.lower import Lower, fill
+from aegis.component.lower import Lower
 from aegis.component.program import Lifted
 from aegis.component.traps import trap, unaligned
 from aegis.engine.caller import IN_TIME, Style, around_text, make_closure, passage_names, room_inside

@@ -13,20 +13,29 @@ The source uses ``cx``, the context of the call (:class:`~aegis.component.state.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator
 from struct import Struct
-from typing import Any, TypeAlias
+from typing import Any
 
 from aegis.component.abi import FORMATS, align_up, case_types, discriminant_size, flat, has_pointers, layout, parts
 from aegis.component.abi import payload_offset as payload_at
+from aegis.component.blocks import (
+    SHORT_BYTES,
+    bytes_of,
+    numbers,
+    place_bytes,
+    place_filled,
+    place_list,
+    place_texts,
+    sized,
+    text_of,
+    unfit,
+)
 from aegis.component.fit import Unfit, as_list, as_tuple
 from aegis.component.keys import images_of
-from aegis.component.scalars import exact, octets, scalar, scalar_names, single
+from aegis.component.scalars import scalar, scalar_names
 from aegis.component.source import Source
 from aegis.component.strings import PLACERS, RAW_PLACERS, encode_text
-from aegis.component.traps import unaligned
 from aegis.wit.images import nullable
 from aegis.wit.naming import snake
 from aegis.wit.types import (
@@ -44,24 +53,19 @@ from aegis.wit.types import (
 )
 from aegis.wit.values import Err, Ok, Some
 
-__all__ = ["Lower", "fill", "store_at"]
+__all__ = ["Lower"]
 
-_PIECE, _NUMBERS = 1 << 12, 1 << 16
-"""Elements that are converted between two looks at the deadline: of any type, and of numbers."""
+_PIECE = 1 << 12
+"""Elements that are converted between two looks at the deadline."""
 _DEEP = 12
 """Options and the like in each other in one function; CPython allows some ninety levels of indentation."""
 _MANY_CASES = 64
-_SHORT_BYTES = 4096
-"""Bytes of a string or ``list<u8>`` that fit into any guest's memory, and are not counted before they are placed."""
 _INTEGERS = {1: "B", 2: "H", 4: "I"}
 _SLOT = 16
 """Bytes of ``wasmtime_val_raw_t``."""
 _SIZES = {"b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "f": 4, "q": 8, "Q": 8, "d": 8}
 _RANGES = {"s8": (-128, 127), "u8": (0, 255), "s16": (-32768, 32767), "u16": (0, 65535)}
-_PAIR = Struct("<II").pack_into
 _NUMERIC = frozenset(FORMATS) - {"bool", "char"}
-
-Hole: TypeAlias = "tuple[int, Callable[[Any, Any], tuple[int, int]], Any]"
 
 
 class Lower(Source):
@@ -75,7 +79,7 @@ class Lower(Source):
         """Whether strings are gathered, to be placed all at once."""
         self._conditional: list[str] | None = None
         """Blocks that only some cases of the variant around have; ``None`` outside of variants."""
-        self.uses(**scalar_names(), encode=encode_text, text_of=_text_of, Unfit=Unfit, unfit=_unfit)
+        self.uses(**scalar_names(), encode=encode_text, text_of=text_of, Unfit=Unfit, unfit=unfit)
 
     # -- core values ------------------------------------------------------------------------------
 
@@ -127,7 +131,7 @@ class Lower(Source):
     def _flat_text(self, block: str, value: str, address: int) -> list[str]:
         """Write what :func:`~aegis.component.strings.place_utf8` does, of which a call would cost as much."""
         self.say(f"{block} = encode({value})")
-        self.say(f"if len({block}) > {_SHORT_BYTES}: door.lower(len({block}))")
+        self.say(f"if len({block}) > {SHORT_BYTES}: door.lower(len({block}))")
         return [
             f"size = len({block}); at = realloc(1, size)",
             f"memory.view[at : at + size] = {block}; vI[{address}] = at; vI[{address + 4}] = size",
@@ -264,18 +268,18 @@ class Lower(Source):
         assert isinstance(of, List)
         element = of.element
         if element == "u8":
-            self.uses(place_bytes=_place_bytes, bytes_of=_bytes_of)
+            self.uses(place_bytes=place_bytes, bytes_of=bytes_of)
             return "place_bytes", f"bytes_of(cx, {value})"
-        self.uses(place_list=_place_list)
+        self.uses(place_list=place_list)
         if isinstance(element, str) and element in _NUMERIC:
-            return "place_list", f"{self.name(_numbers(element))}(cx, {value})"
+            return "place_list", f"{self.name(numbers(element))}(cx, {value})"
         if self.encoding == "utf8" and not self.raw and _has_only_texts(element):
-            self.uses(place_texts=_place_texts)
+            self.uses(place_texts=place_texts)
             made = self.helper(("texts", of, images_of((of,))), "cx, values", lambda: self._texts(element))
             return "place_texts", f"{made}(cx, {value})"
         made = self.helper(("list", of, images_of((of,))), "cx, values", lambda: self._elements(element))
         if has_pointers(element):
-            self.uses(place_list=_place_list, place_filled=_place_filled)
+            self.uses(place_list=place_list, place_filled=place_filled)
             return "place_filled", f"{made}(cx, {value})"
         return "place_list", f"{made}(cx, {value})"
 
@@ -286,7 +290,7 @@ class Lower(Source):
     def _elements(self, element: WitType) -> None:
         """Write the first phase of a list: its elements packed one after the other, their holes in a list."""
         of, holes = layout(element), has_pointers(element)
-        self.uses(as_list=as_list, sized=_sized)
+        self.uses(as_list=as_list, sized=sized)
         self.say("values = as_list(values)")
         self.say(f"block = sized(cx, len(values), {of.size})")
         if holes:
@@ -303,7 +307,7 @@ class Lower(Source):
 
     def _texts(self, element: WitType) -> None:
         """Write the first phase of a list whose elements point to strings only: these are placed all at once."""
-        self.uses(as_list=as_list, sized=_sized)
+        self.uses(as_list=as_list, sized=sized)
         of = layout(element)
         self.say("values = as_list(values)")
         self.say(f"block = sized(cx, len(values), {of.size})")
@@ -452,67 +456,6 @@ class Lower(Source):
         return made
 
 
-# -- what the source calls -------------------------------------------------------------------------
-
-
-def _unfit(value: object) -> Any:
-    raise Unfit
-
-
-def _text_of(cx: Any, value: Any) -> bytes:
-    data = encode_text(value)
-    if len(data) > _SHORT_BYTES:
-        cx.door.lower(len(data))
-    return data
-
-
-def _sized(cx: Any, count: int, size: int) -> bytearray:
-    """Return the block of a list, empty yet, if the guest's memory could hold it."""
-    cx.door.lower(count * size)
-    return bytearray(count * size)
-
-
-def _bytes_of(cx: Any, value: Any) -> Any:
-    """Return a buffer or a sequence of integers as bytes, not copied if it is a buffer already."""
-    if value.__class__ is not bytes:
-        try:
-            view = memoryview(value)
-        except TypeError:
-            value = octets(value)
-        else:
-            value = view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
-    if len(value) > _SHORT_BYTES:
-        cx.door.lower(len(value))
-    return value
-
-
-def _place_bytes(cx: Any, data: Any) -> tuple[int, int]:
-    size = len(data)
-    at = cx.realloc(1, size)
-    cx.memory.view[at : at + size] = data
-    cx.door.charge(size)
-    return at, size
-
-
-def _place_list(cx: Any, block: tuple[Any, int, int]) -> tuple[int, int]:
-    data, align, count = block
-    size = len(data)
-    at = cx.realloc(align, size)
-    cx.memory.view[at : at + size] = data
-    cx.door.charge(size)
-    return at, count
-
-
-def _place_filled(cx: Any, block: tuple[bytearray, int, int, list[Hole]]) -> tuple[int, int]:
-    data, align, count, holes = block
-    size = len(data)
-    at = cx.realloc(align, size)
-    fill(cx, data, holes)
-    cx.memory.view[at : at + size] = data
-    cx.door.charge(size)
-    return at, count
-
-
 def _has_only_texts(of: WitType) -> bool:
     """Tell whether a value's pointers are those of strings, each of which is always there."""
     return of == "string" or (
@@ -520,74 +463,3 @@ def _has_only_texts(of: WitType) -> bool:
         and isinstance(of, (Record, Tuple))
         and all(_has_only_texts(part) or not has_pointers(part) for part in parts(of))
     )
-
-
-def _place_texts(cx: Any, block: tuple[bytearray, int, int, Sequence[int], list[bytes]]) -> tuple[int, int]:
-    data, align, count, offsets, texts = block
-    size, sizes = len(data), list(map(len, texts))
-    at = cx.realloc(align, size)
-    addresses = cx.realloc_many(1, sizes)
-    cx.door.charge(size + sum(sizes))
-    view = cx.memory.view
-    if offsets.__class__ is range:
-        words = memoryview(data).cast("I")
-        words[::2], words[1::2] = array("I", addresses), array("I", sizes)
-    else:
-        for offset, address, length in zip(offsets, addresses, sizes, strict=True):
-            _PAIR(data, offset, address, length)
-    for address, length, text in zip(addresses, sizes, texts, strict=True):
-        view[address : address + length] = text
-    view[at : at + size] = data
-    return at, count
-
-
-def fill(cx: Any, block: bytearray, holes: list[Hole]) -> None:
-    """Place what a block points to, in order, and write the addresses and lengths into it."""
-    for offset, place, data in holes:
-        _PAIR(block, offset, *place(cx, data))
-
-
-def store_at(cx: Any, at: int, align: int, block: bytearray, holes: list[Hole]) -> None:
-    """Store a block at an address that the guest gave (CanonicalABI.md, ``lower_flat_values``)."""
-    size = len(block)
-    if at & (align - 1):
-        raise unaligned()
-    memory = cx.memory
-    if at + size > len(memory.view):
-        memory.need(at + size)
-    if holes:
-        fill(cx, block, holes)
-    memory.view[at : at + size] = block
-
-
-@cache
-def _numbers(of: str) -> Callable[[Any, Any], tuple[Any, int, int]]:
-    """Return the first phase of a list of numbers: an array's bytes, its alignment, its length."""
-    form, size = FORMATS[of], layout(of).size
-    fit = {"f32": single, "f64": exact}.get(of)
-
-    def block(cx: Any, values: Any) -> tuple[Any, int, int]:
-        same = values.__class__ is array and values.typecode == form
-        if not same:
-            values = as_list(values)
-        cx.door.lower(len(values) * size)
-        if same:
-            packed = array(form, values)
-        else:
-            if fit is not None and (of == "f32" or set(map(type, values)) - {float}):
-                values = list(map(fit, values))
-            try:
-                packed = array(form, values) if len(values) <= _NUMBERS else _in_pieces(cx, form, values)
-            except IndexError:  # the list became shorter meanwhile, by another thread or a number's __index__
-                raise Unfit from None
-        return memoryview(packed).cast("B") if packed else b"", size, len(packed)
-
-    return block
-
-
-def _in_pieces(cx: Any, form: str, values: Sequence[Any]) -> Any:
-    packed = array(form)
-    for start in range(0, len(values), _NUMBERS):
-        packed.extend(values[start : start + _NUMBERS])
-        cx.door.check_time()
-    return packed
