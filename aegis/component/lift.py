@@ -11,7 +11,7 @@ The expressions use ``cx``, the context of the call (:class:`~aegis.component.st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from struct import Struct
 from typing import Any
 
@@ -77,6 +77,21 @@ class Lift(Source):
     top: Result | None = None
     outward = False
     """Whether the values leave the guest for the caller of an exported function, who may want bytes elsewhere."""
+    cx = "cx"
+    """The variable that has the context, where the expression is evaluated."""
+    staged: Iterator[int] | None = None
+    """Where the strings and lists of the value are, in its order, if not where their pointers say
+    (:mod:`aegis.component.fused`)."""
+
+    def helper(self, key: Hashable, parameters: str, write: Callable[[], None]) -> str:
+        outer, self.cx = self.cx, "cx"
+        try:
+            return super().helper(key, parameters, write)
+        finally:
+            self.cx = outer
+
+    def _pointer(self, leaf: str) -> str:
+        return leaf if self.staged is None else str(next(self.staged))
 
     # -- leaves in linear memory ------------------------------------------------------------------
 
@@ -138,11 +153,12 @@ class Lift(Source):
             case str():
                 return self._primitive(of, leaves)
             case List():
-                return f"{self._list(of)}(cx, {leaves.pop(0)}, {leaves.pop(0)})"
+                pointer = self._pointer(leaves.pop(0))
+                return f"{self._list(of)}({self.cx}, {pointer}, {leaves.pop(0)})"
             case Own(resource):
-                return f"cx.lift_own({self.number(resource)}, {leaves.pop(0)})"
+                return f"{self.cx}.lift_own({self.number(resource)}, {leaves.pop(0)})"
             case Borrow(resource):
-                return f"cx.lift_borrow({self.number(resource)}, {leaves.pop(0)})"
+                return f"{self.cx}.lift_borrow({self.number(resource)}, {leaves.pop(0)})"
             case Enum():
                 return self._enum(of, leaves.pop(0))
             case Flags():
@@ -164,14 +180,14 @@ class Lift(Source):
         def write() -> None:
             self.say(f"return {self.value(of, list(names))}")
 
-        return (
-            f"{self.helper(('value', of, images_of((of,))), ', '.join(['cx', *names]), write)}(cx, {', '.join(mine)})"
-        )
+        made = self.helper(("value", of, images_of((of,))), ", ".join(["cx", *names]), write)
+        return f"{made}({self.cx}, {', '.join(mine)})"
 
     def _primitive(self, of: str, leaves: list[str]) -> str:
         if of == "string":
             self.uses(load_string=(RAW_LOADERS if self.raw else LOADERS)[self.encoding])
-            return f"load_string(cx, {leaves.pop(0)}, {leaves.pop(0)})"
+            pointer = self._pointer(leaves.pop(0))
+            return f"load_string({self.cx}, {pointer}, {leaves.pop(0)})"
         leaf = leaves.pop(0)
         if of == "bool":
             return f"({leaf} != 0)"
@@ -201,7 +217,7 @@ class Lift(Source):
         discriminant = leaves.pop(0)
         payloads = [t for t in cases if t is not None]
         if len(payloads) > 1:
-            return f"{self._payloads(of, cases)}(cx, {discriminant}, {leaves.pop(0)})"
+            return f"{self._payloads(of, cases)}({self.cx}, {discriminant}, {leaves.pop(0)})"
         inner = self.value(payloads[0], leaves, depth) if payloads else "None"
         return self.choose(of, discriminant, [inner if t is not None else None for t in cases])
 
@@ -261,7 +277,7 @@ class Lift(Source):
             case Result():
                 self.uses(make_ok=_OK, Err=Err)
                 if number:
-                    return f"(cx.door.hold({ERR_BYTES - OK_BYTES}) or Err({payload}))"
+                    return f"({self.cx}.door.hold({ERR_BYTES - OK_BYTES}) or Err({payload}))"
                 return f"make_ok({payload})"
         assert isinstance(of, Variant)
         if payload is None:
@@ -286,7 +302,9 @@ class Lift(Source):
                 self.indent -= 1
             self.say("bad_case()")
 
-        return self.helper(("payloads", of, images_of((of,))), "cx, d, b", write)
+        # Where pieces have places of their own, no two values are read alike.
+        key = ("payloads", of, images_of((of,))) if self.staged is None else self.fresh()
+        return self.helper(key, "cx, d, b", write)
 
     # -- lists ------------------------------------------------------------------------------------
 
@@ -403,7 +421,7 @@ class Lift(Source):
             self.say(f"return {self.flat_value(of, list(names))}")
 
         reader = self.helper(("flat", of, images_of((of,))), ", ".join(["cx", *names]), write)
-        return f"{reader}(cx, {', '.join(mine)})"
+        return f"{reader}({self.cx}, {', '.join(mine)})"
 
 
 # -- what the source calls -------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
 from aegis.component.abi import FORMATS, align_up, case_types, discriminant_size, flat, has_pointers, layout, parts
 from aegis.component.abi import payload_offset as payload_at
@@ -53,7 +53,7 @@ from aegis.wit.types import (
 )
 from aegis.wit.values import Err, Ok, Some
 
-__all__ = ["Lower"]
+__all__ = ["FlatBlock", "Lower"]
 
 _PIECE = 1 << 12
 """Elements that are converted between two looks at the deadline."""
@@ -68,12 +68,25 @@ _RANGES = {"s8": (-128, 127), "u8": (0, 255), "s16": (-32768, 32767), "u16": (0,
 _NUMERIC = frozenset(FORMATS) - {"bool", "char"}
 
 
+class FlatBlock(NamedTuple):
+    """A string or list among flat values: the variable that has it, the core value that is its address, its type.
+
+    ``optional``: the variable is ``None`` where the value is of another case.
+    """
+
+    name: str
+    slot: int
+    of: WitType
+    optional: bool
+
+
 class Lower(Source):
     """Source that lowers: :attr:`lines` is the first phase, :attr:`later` the second."""
 
     def __init__(self, encoding: str, **options: Any) -> None:
         super().__init__(encoding, **options)
         self.later: list[str] = []
+        self.blocks: list[FlatBlock] = []
         self.formats: dict[str, None] = {}
         self._gathers = False
         """Whether strings are gathered, to be placed all at once."""
@@ -123,6 +136,7 @@ class Lower(Source):
             place, expression = self._block(of, value)
             self.say(f"{block} = {expression}")
             lines = [f"{view}[{address}], {view}[{address + 4}] = {place}(cx, {block})"]
+        self.blocks.append(FlatBlock(block, slot, of, self._conditional is not None))
         if self._conditional is not None:  # only some cases of a variant have it
             self._conditional.append(block)
             lines = [f"if {block} is not None:", *(f"    {line}" for line in lines)]

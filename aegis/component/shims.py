@@ -15,7 +15,7 @@ from aegis.engine.code import NativeCode
 from aegis.engine.native import lib, take_error
 from aegis.errors import AegisInternalError
 
-__all__ = ["BATCH", "batch_module", "realloc_batch"]
+__all__ = ["BATCH", "batch_module", "compiled", "realloc_batch"]
 
 BATCH = 16
 _I32 = 0x7F
@@ -50,9 +50,14 @@ def realloc_batch(engine: int) -> NativeCode:
         with _lock:
             found = _made.get(engine)
             if found is None:
-                out, data = c_void_p(), batch_module()
-                error = lib.wasmtime_module_new(engine, data, len(data), ctypes.byref(out))
-                if error is not None:
-                    raise AegisInternalError(f"the module of batched reallocations is invalid: {take_error(error)}")
-                found = _made[engine] = NativeCode(engine, out.value or 0, "module")
+                found = _made[engine] = compiled(engine, batch_module(), "the module of batched reallocations")
     return found
+
+
+def compiled(engine: int, data: bytes, name: str) -> NativeCode:
+    """Compile a module of ours."""
+    out = c_void_p()
+    error = lib.wasmtime_module_new(engine, data, len(data), ctypes.byref(out))
+    if error is not None:
+        raise AegisInternalError(f"{name} is invalid: {take_error(error)}")
+    return NativeCode(engine, out.value or 0, "module")

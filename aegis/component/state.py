@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import add
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from aegis.engine.native import lib, number, pointer, take_error, view
 
 if TYPE_CHECKING:
     from aegis.component.handles import Handles, Instance
+    from aegis.engine.code import NativeCode
     from aegis.engine.door import Door
     from aegis.wit.values import ResourceHandle
 
@@ -32,8 +33,8 @@ __all__ = ["EXTERN", "ComponentState", "Context", "GuestContext", "Memory"]
 
 EXTERN = 32
 """Bytes of ``wasmtime_extern_t``: the kind at 0, the item at 8."""
-_INSTANCE, _FUNC, _SLOT = 16, 16, 16
-"""Bytes of ``wasmtime_instance_t``, of ``wasmtime_func_t`` and of ``wasmtime_val_raw_t``."""
+_INSTANCE, _SLOT = 16, 16
+"""Bytes of ``wasmtime_instance_t`` and of ``wasmtime_val_raw_t``."""
 _export_get = lib.wasmtime_instance_export_get
 _invoke, _instance_new = lib.wasmtime_func_call_unchecked, lib.wasmtime_instance_new
 _memory_data, _memory_size = lib.wasmtime_memory_data, lib.wasmtime_memory_data_size
@@ -175,7 +176,8 @@ class ComponentState:
         self._base: int = space.base  # the store keeps the space
         self._items: dict[CoreItem, tuple[Any, Any]] = {}
         self._memories: dict[CoreExport, Memory] = {}
-        self._batches: list[Any] = []
+        self._owned: list[Any] = []
+        """Native space of instances of modules of ours, and their code."""
 
     # -- core items ----------------------------------------------------------------------------
 
@@ -312,21 +314,36 @@ class ComponentState:
 
     def _batch(self, item: CoreItem) -> Any:
         """Instantiate the module of batched reallocations with a guest's realloc; return its function."""
-        held = (ctypes.c_char * (EXTERN + _INSTANCE + EXTERN))()
+        found = self.own_instance(realloc_batch(self.plan.engine), [item], ("go",))
+        return None if found is None else found[0]
+
+    def own_instance(self, code: NativeCode, items: Sequence[CoreItem], names: Sequence[str]) -> list[Any] | None:
+        """Instantiate a module of ours, whose imports are ``items`` in their order; return its exports ``names``.
+
+        Return ``None`` if the store may have no more instances. The engine compares the types of the imports.
+        """
+        made, given = _INSTANCE, max(1, len(items)) * EXTERN
+        held = (ctypes.c_char * (made + given + len(names) * EXTERN))()
         base = ctypes.addressof(held)
-        made, result = pointer(base + EXTERN), pointer(base + EXTERN + _INSTANCE)
-        source = self.item(item)
-        ctypes.memmove(base + 8, source, _FUNC)
-        code = realloc_batch(self.plan.engine).pointer or 0
-        error = _instance_new(self.context, pointer(code), pointer(base), _ONE, made, self.trap_pointer)
-        if error is not None:  # the store may have no more instances: then each call is one of its own
+        for place, item in enumerate(items):
+            self.item(item)
+            ctypes.memmove(base + made + place * EXTERN, self._items[item][1], EXTERN)
+        instance, imports = pointer(base), pointer(base + made)
+        error = _instance_new(
+            self.context, pointer(code.pointer or 0), imports, number(len(items)), instance, self.trap_pointer
+        )
+        if error is not None:
             take_error(error)
             return None
-        raw, length = self.plan.raw_names["go"]
-        if not _export_get(self.context, made, raw, length, result):
-            raise self.plan.vanished("go")
-        self._batches.append(held)
-        return pointer(base + EXTERN + _INSTANCE + 8)
+        found = []
+        for place, name in enumerate(names):
+            target = base + made + given + place * EXTERN
+            raw, length = self.plan.raw_names[name]
+            if not _export_get(self.context, instance, raw, length, pointer(target)):
+                raise self.plan.vanished(name)
+            found.append(pointer(target + 8))
+        self._owned.append((code, held))
+        return found
 
     # -- calls between instances ----------------------------------------------------------------
 

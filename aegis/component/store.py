@@ -16,12 +16,14 @@ from aegis.engine.store import Store
 from aegis.engine.threads import DIRECT, MAIN, where
 from aegis.engine.trampoline import free_slots, take_slot
 from aegis.errors import AegisError, SandboxStateError
+from aegis.limits import KIB
 from aegis.wit.values import ResourceHandle
 
 __all__ = ["ComponentStore"]
 
 _func_new, _export_get = lib.wasmtime_func_new_unchecked, lib.wasmtime_instance_export_get
 _instance_new = lib.wasmtime_instance_new
+_STACK_TO_FUSE = 128 * KIB
 
 
 class ComponentStore(Store):
@@ -92,6 +94,18 @@ class ComponentStore(Store):
         return refused_growth("unreachable", self._evidence())
 
     # -- calls ---------------------------------------------------------------------------------
+
+    @property
+    def fuses(self) -> bool:
+        """Whether functions that are called often get modules of their own.
+
+        Not with fuel, which would depend on how often; and the vectors take some of the guest's stack.
+        """
+        return self.plan.limits.fuel is None and self.plan.limits.stack >= _STACK_TO_FUSE
+
+    def replace(self, name: str, style: int, closure: Callable[..., Any]) -> None:
+        """Let ``closure`` be what calls a function from now on."""
+        self._closures[name, style] = closure
 
     def _bound(self, entry: ComponentEntry, frame: ComponentFrame, style: int) -> Callable[..., Any]:
         if style == Style.INNER:

@@ -20,11 +20,12 @@ from typing import Any
 
 from aegis.component.abi import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, flat, has_handles, has_pointers, layout
 from aegis.component.blocks import store_at
-from aegis.component.call import has_borrows, numbering
+from aegis.component.call import numbering
 from aegis.component.fit import Unfit, fit
 from aegis.component.handles import Entry
 from aegis.component.lift import Lift
 from aegis.component.lower import Lower
+from aegis.component.passage import has_borrows
 from aegis.component.program import Lowered, ResourceFunction
 from aegis.component.release import drop_object, owns
 from aegis.component.traps import cannot_enter, cannot_leave, unaligned

@@ -62,28 +62,23 @@ class _Handler:
         _library().sigaction(self.number, self.action, None)
 
 
-class _Unblocking:
-    """Unblocks the signals of the engine's handlers in the calling thread."""
+def _unblocking() -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Return the function that unblocks the signals of the engine's handlers in the calling thread, with arguments."""
+    library, signals = _library(), (c_char * _STRUCT_BYTES)()
+    library.sigemptyset(signals)
+    for signum in _SIGNALS:
+        library.sigaddset(signals, signum.value)
+    return library.pthread_sigmask, (c_int.from_param(signal.SIG_UNBLOCK), signals, None)
 
-    __slots__ = ("_function", "_how", "_set")
 
-    def __init__(self) -> None:
-        library = _library()
-        self._function = library.pthread_sigmask
-        self._how = c_int.from_param(signal.SIG_UNBLOCK)
-        self._set = (c_char * _STRUCT_BYTES)()
-        library.sigemptyset(self._set)
-        for signum in _SIGNALS:
-            library.sigaddset(self._set, signum.value)
-
-    def __call__(self) -> None:
-        self._function(self._how, self._set, None)
+def _nothing() -> None:
+    """Stands for unblocking where there are no handlers."""
 
 
 _handlers: list[_Handler] = []
 """Empty before the first engine, and where the engine uses no signals (Windows, macOS)."""
-_unblocking: list[_Unblocking] = []
-"""One, as soon as there are handlers."""
+_watched: tuple[Callable[..., Any], tuple[Any, ...], list[Any], list[int | None]] = (_nothing, (), [], [])
+"""What :func:`secure` calls, and the signals and addresses of the handlers: a call of a sandbox waits for it."""
 _logged: set[str] = set()
 """Names of the signals whose replacement was logged."""
 
@@ -117,7 +112,8 @@ def recording(make_engine: Callable[[], int], library: ctypes.CDLL) -> int:
         if address is not None and address != _IGNORE and (address != old or _base_of(address) == engine):
             _handlers.append(_Handler(signum, address))
     if _handlers:
-        _unblocking.append(_Unblocking())
+        global _watched
+        _watched = (*_unblocking(), [h.number for h in _handlers], [h.address for h in _handlers])
     return made
 
 
@@ -144,8 +140,13 @@ def secure() -> None:
 
     Raise :class:`~aegis.errors.SandboxStateError` for a handler that belongs to another runtime.
     """
-    for unblock in _unblocking:
-        unblock()
+    unblock, arguments, numbers, addresses = _watched
+    unblock(*arguments)
+    if list(map(_installed, numbers)) != addresses:
+        _reinstall()
+
+
+def _reinstall() -> None:
     replaced = []
     for handler in _handlers:
         installed = _installed(handler.number)

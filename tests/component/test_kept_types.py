@@ -14,8 +14,8 @@ import pytest
 from aegis import Aegis
 from aegis.component import source
 from aegis.component.abi import flat, layout
-from aegis.component.call import MAKER_PARTS_KEPT, _maker
 from aegis.component.keys import parts_of
+from aegis.component.passage import MAKER_PARTS_KEPT, passage
 from aegis.engine import caller, trampoline
 from aegis.engine.native import windows
 from aegis.memo import Memo, memoised
@@ -24,7 +24,7 @@ from aegis.wit.types import Enum, Function, List, Record, Variant, WitType
 from tests.echo import echo_component
 
 CACHES: list[Any] = [
-    layout, flat, _maker, caller.compile_caller, snake, pascal, constant,
+    layout, flat, passage, caller.compile_caller, snake, pascal, constant,
 ]  # fmt: skip
 
 

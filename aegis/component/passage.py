@@ -1,0 +1,415 @@
+"""Source of the calls into a component: lower the arguments, call, lift the result, call post-return ("canon lift").
+
+A call is written in one of three ways. The plain one enters the guest for each of these steps; the counting one does
+the same, and has itself replaced once it was called often; the fused one, which replaces it, enters the guest once
+(:mod:`aegis.component.fused`), and goes the plain way with values that are too large for that.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from itertools import count
+from struct import error as struct_error
+from typing import Any, NamedTuple
+
+from aegis.component.abi import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, core_type, flat, has_handles, has_pointers, layout
+from aegis.component.blocks import fill
+from aegis.component.fit import Unfit, fit_arguments
+from aegis.component.fused import SLOT, VECTOR, Block, Shape, misplaced, pieces
+from aegis.component.keys import parts_of
+from aegis.component.lift import Lift
+from aegis.component.lower import FlatBlock, Lower
+from aegis.component.traps import trap, unaligned
+from aegis.engine.caller import IN_TIME, Style, around_text, passage_names, room_inside
+from aegis.engine.native import number
+from aegis.errors import CallError
+from aegis.memo import memoised
+from aegis.wit.types import Borrow, Function, List, Result, Tuple, WitType, children
+from aegis.wit.values import Err
+
+__all__ = ["MAKER_PARTS_KEPT", "Passage", "Way", "has_borrows", "passage"]
+
+MAKER_PARTS_KEPT = 8192
+"""Parts of types of functions whose makers are kept for the process."""
+_CALLS_COUNTED = 256
+"""Calls after which a function is worth a module of its own: compiling that takes as long as some thousand calls save,
+once for a process, and instantiating it as long as twenty."""
+_UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError, struct_error, Unfit)
+_ONE, _NONE = number(1), number(0)
+_MANY_LINES = 12
+"""Lines of the first phase from which they are not written twice."""
+_ABSENT = 0xFFFF_FFFF
+"""The size of a block that a fused module need not place."""
+
+
+class Way(Enum):
+    """How a call is written."""
+
+    PLAIN = auto()
+    COUNTING = auto()
+    FUSED = auto()
+
+
+class Passage(NamedTuple):
+    """What makes the closures of a function, and what a fused module for it looks like, if one helps."""
+
+    make: Callable[..., Any]
+    shape: Shape | None
+
+
+def has_borrows(of: WitType) -> bool:
+    """Tell whether a value can hold borrowed handles."""
+    return isinstance(of, Borrow) or any(map(has_borrows, children(of)))
+
+
+@memoised(MAKER_PARTS_KEPT, lambda function, *_: 1 + parts_of(*(t for _, t in function.params), function.result))
+def passage(
+    function: Function, images: tuple[type[Any], ...], style: int | None, encoding: str, post: bool, raw: bool,
+    numbers: tuple[tuple[int, int], ...], entering: tuple[int, ...], way: Way,
+) -> Passage:  # fmt: skip
+    """Write a function's call; ``style`` is ``None`` for one from another component instance.
+
+    ``images`` are the Python classes of its types, ``numbers`` the resources in them, ``entering`` the component
+    instances that it enters, where one of them could be entered again.
+    """
+    del images
+    lower = Lower(encoding, raw=raw, numbers=numbers)
+    _lower_arguments(function, lower)
+    shape = None if raw or way is Way.PLAIN else _shape(function, lower, post)
+    if shape is None:
+        way = Way.PLAIN
+    else:
+        lower.view("I")
+    reading = _lift_result(function, Lift(encoding, raw=raw, numbers=numbers, beside=lower), lower)
+    staged: list[str] = []
+    if way is Way.FUSED and shape is not None and shape.size:
+        staged = _lift_staged(function, Lift(encoding, raw=raw, numbers=numbers, beside=lower), shape)
+    lower.uses(
+        UNFIT=_UNFIT, CallError=CallError, fit_arguments=fit_arguments, function=function, abi_trap=trap,
+        unaligned=unaligned, Err=Err, ONE=_ONE if function.result is not None else _NONE, misplaced=misplaced,
+    )  # fmt: skip
+    text = _Text(function, lower, reading, staged, shape if way is Way.FUSED else None, post, raw, style, entering)
+    return Passage(text.compiled(way), shape)
+
+
+# -- its parts -------------------------------------------------------------------------------------
+
+
+def _lower_arguments(function: Function, lower: Lower) -> None:
+    """Write both phases of lowering the parameters ``a0``, ``a1``, …"""
+    types = tuple(t for _, t in function.params)
+    if not _spilled(types):
+        slot = 0
+        for n, of in enumerate(types):
+            slot = lower.flat_value(of, f"a{n}", slot)
+        return
+    whole = Tuple(types)
+    size, view = layout(whole).size, lower.view("I")
+    lower.uses(fill=fill)
+    lower.say(f"whole = ({''.join(f'a{n}, ' for n in range(len(types)))})")
+    lower.packed(whole, "whole")
+    lower.later += [
+        f"at = cx.realloc({layout(whole).align}, {size})",
+        "fill(cx, block, holes)",
+        f"cx.memory.view[at : at + {size}] = block",
+        f"{view}[0] = at",
+    ]
+
+
+def _spilled(types: Sequence[WitType]) -> bool:
+    return sum(len(flat(t)) for t in types) > MAX_FLAT_PARAMS
+
+
+def _in_memory(function: Function) -> bool:
+    return function.result is not None and len(flat(function.result)) > MAX_FLAT_RESULTS
+
+
+def _prepared(function: Function, lift: Lift) -> list[str]:
+    """Tell a lift what it reads; return the lines before its value."""
+    of = function.result
+    lift.outward = not lift.raw
+    if isinstance(of, Result) and not lift.raw:
+        lift.top = of
+    plain = isinstance(of, str) and of != "string"
+    return [] if plain else ["door.value_left = door.value_limit"]
+
+
+def _lift_result(function: Function, lift: Lift, lower: Lower) -> list[str]:
+    """Return the lines that read the result into ``value``."""
+    of = function.result
+    if of is None:
+        return ["value = None"]
+    lines = _prepared(function, lift)
+    if not _in_memory(function):
+        word = lift.fresh("w")
+        lines.append(f"{word} = {lower.view(lift.flat_formats(of)[0])}[0]")
+        return [*lines, f"value = {lift.flat_value(of, [word])}"]
+    size, align = layout(of).size, layout(of).align
+    unpack, names = lift.unpacked(of, "memory.view, at", "unpack_from")
+    lines.append(f"at = {lower.view('I')}[0]")
+    if align > 1:
+        lines.append(f"if at & {align - 1}: raise unaligned()")
+    return [
+        *lines,
+        f"if at + {size} > len(memory.view): memory.need(at + {size})",
+        f"{', '.join(names)}, = {unpack}",
+        f"value = {lift.value(of, list(names))}",
+    ]
+
+
+def _lift_staged(function: Function, lift: Lift, shape: Shape) -> list[str]:
+    """Return the lines that read a result in memory from the vectors of a fused module into ``value``."""
+    of = function.result
+    assert of is not None
+    lines = _prepared(function, lift)
+    lift.cx, lift.staged = "stage", (shape.piece_at(n) for n in count())
+    unpack, names = lift.unpacked(of, f"stage.view, {2 * SLOT}", "unpack_from")
+    return [*lines, f"{', '.join(names)}, = {unpack}", f"value = {lift.value(of, list(names))}"]
+
+
+def _shape(function: Function, lower: Lower, post: bool) -> Shape | None:
+    """Return what a fused module for a function looks like; ``None`` if it would save nothing."""
+    signature, types = core_type(function, lowered=False), tuple(t for _, t in function.params)
+    placed = [_block(b, signature.params, lower.encoding) for b in lower.blocks]
+    blocks = () if _spilled(types) or len(placed) > 4 or None in placed else tuple(b for b in placed if b is not None)
+    result = signature.results[0] if signature.results else None
+    if not _in_memory(function):
+        shape = Shape(signature.params, result, blocks, 0, 1, (), post)
+    else:
+        assert function.result is not None
+        read, of = pieces(function.result, lower.encoding), layout(function.result)
+        if read is None or not post:
+            shape = Shape(signature.params, result, blocks, 0, 1, (), False)
+        else:
+            shape = Shape(signature.params, result, blocks, of.size, of.align, read, True)
+    return shape if shape.blocks or shape.post else None
+
+
+def _block(of: FlatBlock, params: Sequence[str], encoding: str) -> Block | None:
+    """Return what a fused module needs of an argument; ``None`` for one with pointers in it, or placed otherwise."""
+    if of.of == "string" and encoding != "utf8":
+        return None
+    if isinstance(of.of, List):
+        if has_pointers(of.of.element):
+            return None
+        return Block(of.slot, params[of.slot], layout(of.of.element).align)
+    return Block(of.slot, params[of.slot], 1)
+
+
+# -- the whole -------------------------------------------------------------------------------------
+
+_CHECKED = """try:
+{first}except CallError: raise
+except UNFIT:
+{take_back}    {names}= fit_arguments(function, ({names}))
+{again}"""
+_LOOP = """for fitted in (False, True):
+    try:
+{first}        break
+    except CallError: raise
+    except UNFIT:
+        if fitted: raise
+{take_back}        {names}= fit_arguments(function, ({names}))
+"""
+_INVOKE = """error = invoke(context, func, args, count, trapped)
+if error is not None or trap[0]:
+    raise failed(error)
+"""
+_POST = """instance.may_leave = False
+error = invoke(context, post, args, ONE, trapped)
+if error is not None or trap[0]:
+    raise failed(error)
+instance.may_leave = True
+"""
+_FUSED = """instance.may_leave = leaving
+error = invoke(context, func, args, count, trapped)
+if error is not None or trap[0]:
+    raise failed(error)
+instance.may_leave = True
+status = vI[4]
+if status > 1: raise misplaced(state, status)
+"""
+_COUNTED = """nonlocal calls_left, replaced
+if replaced: raise Elsewhere
+calls_left -= 1
+"""
+_REPLACED = """if calls_left < 0:
+    calls_left, replaced = FOREVER, fuse()
+"""
+_ENTER = "instances = cx.handles.instances\nfor entered in {}: instances[entered].may_enter = False\n"
+_LEAVE = "for entered in {}: instances[entered].may_enter = True\n"
+_SPENT = """try:
+{}except RecursionError:
+    store.spent = True
+    raise
+"""
+"""Without room before the guest was entered nothing has happened; later the guest is in an unknown state."""
+_BARE = """
+def make(state, frame, failed, invoke):
+    context, trapped, trap, door = state.context, state.trap_pointer, state.trap, state.door
+    func, args, count = frame.func, frame.args, frame.count
+    {views}
+    def call({params}):
+        room()
+{body}
+    return call
+"""
+
+
+def _indented(lines: Sequence[str], levels: int) -> str:
+    return "".join("    " * levels + line + "\n" for line in lines)
+
+
+class _Text(NamedTuple):
+    """The parts of a call, to be put together."""
+
+    function: Function
+    lower: Lower
+    reading: list[str]
+    staged: list[str]
+    shape: Shape | None
+    post: bool
+    raw: bool
+    style: int | None
+    entering: tuple[int, ...]
+
+    def compiled(self, way: Way) -> Callable[..., Any]:
+        """Return what makes closures."""
+        body = self._body(way)
+        names = ", ".join(f"a{n}" for n in range(len(self.function.params)))
+        views = self._views(body, way)
+        if self.style is None:
+            self.lower.uses(room=room_inside)
+            text = _BARE.format(views=views, params=names, body=textwrap.indent(body, "        "))
+        else:
+            text = around_text(self.style, names, "\n" + textwrap.indent(body, "            "), views)
+            self.lower.uses(**passage_names(), FOREVER=1 << 62)
+        return self.lower.module(text)["make"]  # type: ignore[no-any-return]
+
+    def _views(self, body: str, way: Way) -> str:
+        """Return the line that looks up what the body uses."""
+        views = [
+            "cx, post = frame.cx, frame.post",
+            *(f"v{f} = frame.views[{f!r}]" for f in self.lower.formats),
+        ]
+        if "instance." in body:
+            views.append("instance = cx.instance")
+        if "memory." in body:
+            views.append("memory = cx.memory")
+        if " realloc(" in body:
+            views.append("realloc = cx.realloc")
+        if way is Way.COUNTING:
+            views.append(f"fuse = frame.fuse; calls_left = {_CALLS_COUNTED}; replaced = False")
+        if way is Way.FUSED:
+            views.append(
+                "state = store.state; leaving = frame.leaving; stage = frame.stage; block_view = frame.views['B']"
+            )
+        return "; ".join(views)
+
+    def _body(self, way: Way) -> str:
+        function, lower = self.function, self.lower
+        types = [t for _, t in function.params]
+        every = (*types, *([function.result] if function.result is not None else ()))
+        plain = all(isinstance(t, str) and t != "string" for t in every)
+        # A guest that calls Python starts its budget in the passage.
+        body = _COUNTED if way is Way.COUNTING else ""
+        body += "" if plain or self.raw or self.style == Style.NESTING else "begin()\n"
+        if any(map(has_pointers, types)):
+            body += "door.lower_left = door.lower_limit\n"
+        if any(map(has_borrows, types)):
+            body += "outer = cx.task; cx.task = task = [0]\n"
+        names = [f"a{n}" for n in range(len(types))]
+        body += _lowered(lower, names, handles=any(map(has_handles, types)), raw=self.raw)
+        inside = self._entered() + self._ended()
+        if way is Way.COUNTING:
+            inside += _REPLACED
+        inside += "return value\n"
+        return body + (inside if self.raw else _SPENT.format(textwrap.indent(inside, "    ")))
+
+    def _entered(self) -> str:
+        """Return the second phase of lowering, and the call."""
+        later = _indented(self.lower.later, 0)
+        enter = _ENTER.format(self.entering) if self.entering else ""
+        if self.shape is None:
+            return later + enter + _INVOKE
+        return (_staged(self.lower, self.shape, later) if self.shape.blocks else later) + enter + _FUSED
+
+    def _ended(self) -> str:
+        """Return what follows the call, until the result is given to the caller."""
+        function = self.function
+        returned = _POST if self.post else ""
+        if any(has_borrows(t) for _, t in function.params):
+            returned = (
+                "cx.task = outer\nif task[0]: raise abi_trap('borrow handles still remain at the end of the call')\n"
+                + returned
+            )
+        ending = _indented(self.reading, 0)
+        if self.shape is None or not self.shape.post:
+            ending += returned
+        elif self.staged:
+            ordinary = textwrap.indent(ending, "    ")
+            ending = f"if status:\n{ordinary}else:\n{_indented(self.staged, 1)}"
+            ending += _unless_done(returned)
+        else:
+            ending += _unless_done(returned)
+        ending += _LEAVE.format(self.entering) if self.entering else ""
+        if not self.raw:
+            ending += textwrap.dedent(IN_TIME)
+            if isinstance(function.result, Result):
+                ending += "if value.__class__ is Declared: raise Err(value.payload)\n"
+        if function.result is not None and has_handles(function.result) and not self.raw:
+            guarded = textwrap.indent(ending, "    ")
+            ending = f"try:\n{guarded}except BaseException:\n    cx.handles.release_taken()\n    raise\n"
+            ending += "cx.handles.taken.clear()\n"
+        return ending
+
+
+def _unless_done(returned: str) -> str:
+    """Return the text that calls post-return if the fused module has not."""
+    before, post, _ = returned.partition(_POST)
+    return before + "if status:\n" + textwrap.indent(post, "    ")
+
+
+def _staged(lower: Lower, shape: Shape, later: str) -> str:
+    """Return the text that hands blocks to a fused module, or places them if one is too large for it."""
+    most = shape.block_vectors * VECTOR
+    sizes, fits, lines = [], [], ["size = 0"] if len(lower.blocks) > 1 or lower.blocks[0].optional else []
+    total = "size += n" if lines else "size = n"
+    for n, block in enumerate(lower.blocks):
+        bytes_like = block.of == "string" or (isinstance(block.of, List) and block.of.element == "u8")
+        data, length = (block.name, f"len({block.name})") if bytes_like else (f"{block.name}[0]", f"{block.name}[2]")
+        at, size, slot = shape.block_at(n), f"vI[{4 * shape.size_slot(n)}]", 4 * (block.slot + 1)
+        sizes.append(size)
+        fits.append(f"{block.name} is None or len({data}) <= {most}" if block.optional else f"len({data}) <= {most}")
+        given = [
+            f"{size} = n = len({data}); {total}",
+            f"block_view[{at} : {at} + n] = {data}; vI[{slot}] = {'n' if bytes_like else length}",
+        ]
+        if block.optional:
+            given = [f"if {block.name} is None: {size} = {_ABSENT}", "else:", *(f"    {line}" for line in given)]
+        lines += given
+    lines += ["door.bytes_left = left = door.bytes_left - size", "if left < door.check_below: door.check()"]
+    condition = " and ".join(f"({one})" for one in fits)
+    ordinary = textwrap.indent(later, "    ") + f"    {' = '.join(sizes)} = {_ABSENT}\n"
+    return f"if {condition}:\n{_indented(lines, 1)}else:\n{ordinary}"
+
+
+def _lowered(lower: Lower, names: list[str], *, handles: bool, raw: bool) -> str:
+    """Return the text of the first phase of lowering."""
+    first = lower.lines
+    if not first or raw:
+        return _indented(first, 0)
+    parameters = "".join(f"{name}, " for name in names)
+    take_back = "    cx.handles.take_back()\n" if handles else ""
+    if len(first) > _MANY_LINES:
+        text = _LOOP.format(first=_indented(first, 2), names=parameters, take_back=textwrap.indent(take_back, "    "))
+    else:
+        text = _CHECKED.format(
+            first=_indented(first, 1), again=_indented(first, 1), names=parameters, take_back=take_back
+        )
+    if handles:
+        inside = textwrap.indent(text, "    ")
+        text = f"try:\n{inside}except BaseException:\n    cx.handles.take_back()\n    raise\ncx.handles.lowered()\n"
+    return text
