@@ -34,10 +34,12 @@ Hole: TypeAlias = "tuple[int, Callable[[Any, Any], tuple[int, int]], Any]"
 
 
 def unfit(value: object) -> Any:
+    """Raise :class:`~aegis.component.fit.Unfit`: the value is not of its type."""
     raise Unfit
 
 
 def text_of(cx: Any, value: Any) -> bytes:
+    """Return the UTF-8 of a string, if the guest's memory could hold it."""
     data = encode_text(value)
     if len(data) > SHORT_BYTES:
         cx.door.lower(len(data))
@@ -65,6 +67,7 @@ def bytes_of(cx: Any, value: Any) -> Any:
 
 
 def place_bytes(cx: Any, data: Any) -> tuple[int, int]:
+    """Place a ``list<u8>``."""
     size = len(data)
     at = cx.realloc(1, size)
     cx.memory.view[at : at + size] = data
@@ -73,6 +76,7 @@ def place_bytes(cx: Any, data: Any) -> tuple[int, int]:
 
 
 def place_list(cx: Any, block: tuple[Any, int, int]) -> tuple[int, int]:
+    """Place a list without pointers: its bytes, its alignment, its length."""
     data, align, count = block
     size = len(data)
     at = cx.realloc(align, size)
@@ -82,6 +86,7 @@ def place_list(cx: Any, block: tuple[Any, int, int]) -> tuple[int, int]:
 
 
 def place_filled(cx: Any, block: tuple[bytearray, int, int, list[Hole]]) -> tuple[int, int]:
+    """Place a list and all that its elements point to: bytes, alignment, length, holes."""
     data, align, count, holes = block
     size = len(data)
     at = cx.realloc(align, size)
@@ -92,6 +97,7 @@ def place_filled(cx: Any, block: tuple[bytearray, int, int, list[Hole]]) -> tupl
 
 
 def place_texts(cx: Any, block: tuple[bytearray, int, int, Sequence[int], list[bytes]]) -> tuple[int, int]:
+    """Place a list whose elements point to strings only; their addresses come from as few entries as possible."""
     data, align, count, offsets, texts = block
     size, sizes = len(data), list(map(len, texts))
     at = cx.realloc(align, size)

@@ -21,7 +21,7 @@ from aegis.engine.caller import make_closure
 from aegis.engine.native import lib, number, pointer
 from aegis.wit.types import Borrow, Function, Own, WitType, children
 
-__all__ = ["Callee", "ComponentEntry", "ComponentFrame", "bind_component", "bind_guest", "numbering"]
+__all__ = ["Callee", "ComponentEntry", "ComponentFrame", "bind_component", "bind_fused", "bind_guest", "numbering"]
 
 _invoke = lib.wasmtime_func_call_unchecked
 
@@ -151,15 +151,21 @@ def bind_component(store: Any, frame: ComponentFrame, style: int) -> Callable[..
 
 def _fuse(store: Any, frame: ComponentFrame, style: int) -> bool:
     """Have a store call a function through a fused module from now on; tell whether it does."""
+    made = bind_fused(store, frame, style)
+    if made is not None:
+        assert frame.entry is not None
+        store.replace(frame.entry.name, style, made)
+    return made is not None
+
+
+def bind_fused(store: Any, frame: ComponentFrame, style: int) -> Callable[..., Any] | None:
+    """Return the closure that calls the function in ``frame`` through a fused module; ``None`` without one."""
     assert frame.entry is not None
-    passage = frame.entry.passage(style, Way.FUSED)
-    assert passage.shape is not None
-    leaving = fuse(store.state, frame.callee.lifted, frame.cx.instance, passage.shape)
-    if leaving is None:
-        return False
-    made = make_closure(passage.make, store, FusedFrame(frame, passage.shape, leaving), style, _invoke)
-    store.replace(frame.entry.name, style, made)
-    return True
+    make, shape = frame.entry.passage(style, Way.FUSED)
+    leaving = None if shape is None else fuse(store.state, frame.callee.lifted, frame.cx.instance, shape)
+    if shape is None or leaving is None:
+        return None
+    return make_closure(make, store, FusedFrame(frame, shape, leaving), style, _invoke)
 
 
 def bind_guest(state: Any, frame: ComponentFrame) -> Callable[..., Any]:

@@ -20,6 +20,8 @@ from tests.component.pairs import ENCODINGS, echo_pair
 from tests.component.strategies import TEXTS, echoes
 from tests.echo import Manner, logging_echo_component
 
+pytestmark = pytest.mark.usefixtures("entries")
+
 MANNERS = st.builds(
     Manner,
     through=st.booleans(),

@@ -30,6 +30,8 @@ from tests.component.pairs import ENCODINGS, Pair
 from tests.component.strategies import TEXTS, any_types
 from tests.echo import flat
 
+pytestmark = pytest.mark.usefixtures("entries")
+
 PRIMITIVE_LIES: list[WitType] = [
     "bool", "s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64", "char", Flags("f", ("a", "b", "c")),
     Flags("f", tuple(f"f{n}" for n in range(9))), Flags("f", tuple(f"f{n}" for n in range(32))),

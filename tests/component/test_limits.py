@@ -9,6 +9,8 @@ import pytest
 
 from aegis import Aegis, Cancelled, DeadlineExceeded, HostError, OutOfFuel, QuotaExceeded, SandboxStateError
 
+pytestmark = pytest.mark.usefixtures("entries")
+
 SPINNER = """(component
   (import "f" (func $f))
   (core func $f (canon lower (func $f)))
