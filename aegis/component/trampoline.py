@@ -109,11 +109,11 @@ def body(state, address):
         result = observed(state, {target}, ({values}))
     else:
         {call}
-    took = now() - started
+    returned = now()
 {ended}
 {lower}
 {store}
-    if took > NEAR:
+    if returned - started > NEAR:
         secure(function)
 """
 
@@ -216,7 +216,7 @@ def _lift_arguments(
 
 
 _EVERY_KEY = 1 << 32
-_IN_TIME = """if door.stop is not None or now() >= door.deadline:
+_IN_TIME = """if door.stop is not None or {} >= door.deadline:
     raise door.late(str(function))
 """
 _RESULT = """try:
@@ -224,6 +224,7 @@ _RESULT = """try:
     raise broken(function, wrong) from None
 except UNFIT:
     result = fitted(settled(result, door))
+    returned = now()
 {again}{in_time}"""
 _RESULT_HANDLES = """try:
     try:
@@ -245,7 +246,9 @@ def _lower_result(function: ImportedFunction, lower: Lower, pointed: bool) -> tu
     of = function.type.result
     lower.uses(refit=_refit(function), settled=_settling(function), fitted=_fitting(function), store_at=store_at)
     if of is None:
-        return f"if result is not None: refit(result, door)\n{_IN_TIME}", ""
+        return f"if result is not None: refit(result, door)\n{_IN_TIME.format('now()')}", ""
+    # Lowering can take long, but not that of a number.
+    in_time = _IN_TIME.format("returned" if isinstance(of, str) and of != "string" else "now()")
     if has_pointers(of):
         lower.say("door.lower_left = door.lower_limit")
     value = lower.bare_result(of, "result") if isinstance(of, Result) else "result"
@@ -258,9 +261,9 @@ def _lower_result(function: ImportedFunction, lower: Lower, pointed: bool) -> tu
     lines = "\n".join(lower.lines) + "\n"
     one, two = textwrap.indent(lines, "    "), textwrap.indent(lines, "        ")
     if not has_handles(of):
-        return _RESULT.format(first=one, again=one, in_time=_IN_TIME), store
+        return _RESULT.format(first=one, again=one, in_time=in_time), store
     text = _RESULT_HANDLES.format(
-        first=two, again=two, in_time=textwrap.indent(_IN_TIME, "    "), type=lower.name(of), every=_EVERY_KEY
+        first=two, again=two, in_time=textwrap.indent(in_time, "    "), type=lower.name(of), every=_EVERY_KEY
     )
     return text, store + "cx.handles.lowered()\n"
 
