@@ -237,8 +237,3 @@ def _check_features(anatomy: Anatomy, what: str) -> None:
     if anatomy.features:
         needs = ", ".join(anatomy.features)
         raise ArtifactError(f"{what}: it needs {needs}, which are of WASI 0.3 and Aegis does not run")
-    if anatomy.lends_many:
-        raise ArtifactError(
-            f"{what}: a component in it offers another one a function that takes a list of borrowed handles, which "
-            "Aegis does not run; pass them one by one, or pass own handles"
-        )

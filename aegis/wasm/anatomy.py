@@ -54,8 +54,6 @@ class Anatomy:
         """Imports and exports that need what Aegis does not run, with what that is."""
         self.features: list[str] = []
         """All that it needs and Aegis does not run, in anything that it defines."""
-        self.lends_many = False
-        """Whether a component in it offers another one a function that may take a list of borrowed handles."""
         self.totals = Totals(0, {})
 
     def memories(self, most: int) -> list[MemoryType]:
@@ -107,7 +105,7 @@ def anatomy_of(binary: ComponentBinary) -> Anatomy:
         elif isinstance(definition, ExportDefinition):
             anatomy.exports.append((definition.name, definition.sort))
     anatomy.totals = count_instances(binary)
-    anatomy.needs, anatomy.features, anatomy.lends_many = find_needs(binary.root, nested=binary.components > 0)
+    anatomy.needs, anatomy.features = find_needs(binary.root)
     return anatomy
 
 

@@ -23,7 +23,6 @@ from aegis.wasm.definitions import (
     ExportDefinition,
     Extern,
     FunctionType,
-    HandleType,
     ImportDefinition,
     LabelledType,
     Lift,
@@ -36,11 +35,6 @@ from aegis.wasm.definitions import (
 __all__ = ["Needs", "find_needs"]
 
 _NOTHING: frozenset[str] = frozenset()
-_BORROWS = "a borrowed handle"
-_MANY_BORROWS = "a list of borrowed handles"
-_UNKNOWN = "a type of another component"
-_HANDLES = frozenset({_BORROWS, _MANY_BORROWS, _UNKNOWN})
-"""What is said of types besides the features that they need."""
 _FEATURES = {
     "stream": frozenset({"streams"}), "future": frozenset({"futures"}), "map": frozenset({"maps"}),
     "error-context": frozenset({"error contexts"}),
@@ -51,20 +45,17 @@ class Needs(NamedTuple):
     """Imports and exports that need features which Aegis does not run, with these features.
 
     ``features`` are those that any definition needs, whether or not something that is imported or exported does.
-    ``lends_many`` tells whether a component within offers another one a function that may take a list of borrowed
-    handles.
     """
 
     missing: list[tuple[str, str]]
     features: list[str]
-    lends_many: bool
 
 
-def find_needs(root: ComponentDefinition, *, nested: bool) -> Needs:
-    """Return what a component needs; ``nested`` tells whether there are components within it."""
+def find_needs(root: ComponentDefinition) -> Needs:
+    """Return what a component needs."""
     reader = _Component(None, [])
     reader.read(root)
-    return Needs(reader.missing, sorted(reader.types.features), nested and reader.lends_many())
+    return Needs(reader.missing, sorted(reader.types.features))
 
 
 class _TypeSpace:
@@ -73,33 +64,25 @@ class _TypeSpace:
     def __init__(self, outer: _TypeSpace | None = None) -> None:
         self.outers: tuple[_TypeSpace, ...] = (self, *(outer.outers if outer else ()))
         self.needs: list[frozenset[str]] = []
-        self.exported: set[str] = set() if outer is None else outer.exported
-        """What is said of the types that any component or interface of the artifact exports by name."""
         self.features: set[str] = set() if outer is None else outer.features
         """What any definition of the artifact needs."""
 
     def of(self, index: int) -> frozenset[str]:
         return self.needs[index] if index < len(self.needs) else _NOTHING
 
-    def passes_many_borrows(self, index: int) -> bool:
-        """Tell whether a function type may hold a list of borrowed handles."""
-        needs = self.of(index)
-        return _MANY_BORROWS in needs or (_UNKNOWN in needs and _BORROWS in self.exported)
-
     def add(self, of: AnyType) -> frozenset[str]:
         """Add a type definition; return what it needs."""
         needs = self.definition(of)
         self.needs.append(needs)
-        if needs:
-            self.features |= needs - _HANDLES
+        self.features |= needs
         return needs
 
     def alias(self, definition: Alias) -> None:
-        """Add a type that another scope exports; :attr:`exported` tells what it may hold."""
+        """Add a type that another scope defines."""
         if definition.sort != "type":
             return
         if definition.target != "outer":
-            self.needs.append(frozenset({_UNKNOWN}))
+            self.needs.append(_NOTHING)
             return
         reached = self.outers[definition.levels] if definition.levels < len(self.outers) else None
         self.needs.append(reached.of(definition.item) if reached else _NOTHING)
@@ -115,8 +98,6 @@ class _TypeSpace:
                 return _NOTHING.union(*[self.value(part) for _, part in members])
             case CompoundType(kind, parts, length):
                 return self.compound(kind, _NOTHING.union(*[self.value(part) for part in parts]), length)
-            case HandleType(kind):
-                return frozenset({_BORROWS}) if kind == "borrow" else _NOTHING
             case FunctionType(params, result, is_async):
                 needs = _NOTHING.union(self.value(result), *[self.value(part) for _, part in params])
                 return needs | {"async functions"} if is_async else needs
@@ -127,9 +108,7 @@ class _TypeSpace:
     def compound(self, kind: str, needs: frozenset[str], length: int | None) -> frozenset[str]:
         if kind != "list":
             return needs | _FEATURES.get(kind, _NOTHING)
-        if length is not None:
-            return needs | {"lists of fixed length"}
-        return needs | {_MANY_BORROWS} if _BORROWS in needs else needs
+        return needs if length is None else needs | {"lists of fixed length"}
 
     def scope(self, of: ScopeType) -> frozenset[str]:
         """Read a component or instance type: declarations in a scope of their own."""
@@ -150,19 +129,16 @@ class _TypeSpace:
         needs = self.value(extern.type)
         if extern.sort == "type":
             self.needs.append(needs)
-            self.exported |= needs
         return needs
 
 
 class _Component:
-    """One component's types, and those of its lifted functions."""
+    """One component's types."""
 
     def __init__(self, outer: _TypeSpace | None, missing: list[tuple[str, str]]) -> None:
         self.types = _TypeSpace(outer)
         self.root = outer is None
         self.missing = missing
-        self.lifted: list[int] = []
-        self.inner: list[_Component] = []
 
     def read(self, component: ComponentDefinition) -> None:
         types = self.types
@@ -172,10 +148,7 @@ class _Component:
                     types.alias(definition)
                 case TypeDefinition(of):
                     types.add(of)
-                case Lift(_, options, of_type):
-                    self.lifted.append(of_type)
-                    self.options(options)
-                case Lower(_, options):
+                case Lift(_, options, _) | Lower(_, options):
                     self.options(options)
                 case Builtin(name) if not name.startswith("resource."):
                     types.features.add(f"built-ins such as {name}")
@@ -184,13 +157,7 @@ class _Component:
                 case ExportDefinition(name, sort, index, extern):
                     self.exported(name, sort, index, extern)
                 case ComponentDefinition():
-                    self.inner.append(within := _Component(types, self.missing))
-                    within.read(definition)
-
-    def lends_many(self) -> bool:
-        """Tell whether a function that is lifted here or in a component within may take a list of borrowed handles."""
-        own = any(map(self.types.passes_many_borrows, self.lifted))
-        return own or any(inner.lends_many() for inner in self.inner)
+                    _Component(types, self.missing).read(definition)
 
     def options(self, options: CanonicalOptions) -> None:
         if options.is_async or options.callback is not None:
@@ -205,11 +172,9 @@ class _Component:
     def exported(self, name: str, sort: str, index: int | None, extern: Extern | None) -> None:
         needs = self.types.value(extern.type) if extern is not None else _NOTHING
         if sort == "type":
-            needs |= self.types.of(index or 0) & _HANDLES
-            self.types.exported |= needs
             self.types.needs.append(needs)
         self.told(f"the export {printable(name, 120)}", needs)
 
     def told(self, what: str, needs: frozenset[str]) -> None:
-        if self.root and needs - _HANDLES:
-            self.missing.append((what, ", ".join(sorted(needs - _HANDLES))))
+        if self.root and needs:
+            self.missing.append((what, ", ".join(sorted(needs))))

@@ -19,11 +19,11 @@ from aegis.engine.advisories import ADVISORIES, TABLE_DATE, Advisory, engine_fac
 from aegis.engine.artifact import text_to_binary
 from aegis.engine.config import ADMITTED, REFUSED, EngineConfig
 from aegis.engine.native import MAJOR, built_version, library_version
-from aegis.errors import ArtifactError, PolicyError
+from aegis.errors import ArtifactError, PolicyError, QuotaExceeded
 from aegis.limits import Limits
 from tests.cli.command import aegis as command
 from tests.guests.catalogue import source
-from tests.isolation.isolated import isolated, only_where_there_are_workers
+from tests.isolation.isolated import PLACES, isolated, only_where_there_are_workers, runtime
 
 PLANTED = Advisory(
     id="GHSA-test-test-test", title="a defect for tests", published="2026-01-01", fixed_in="51.0.0", needs=frozenset()
@@ -122,60 +122,66 @@ LENDING = """(component
     (core func $new (canon resource.new $own))
     (core module $m
       (import "" "new" (func $new (param i32) (result i32))) (memory (export "mem") 1)
-      (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))
-      (func (export "make") (result i32) (call $new (i32.const 1)))
-      (func (export "take") (param i32 i32)) (func (export "one") (param i32)))
+      (global $next (mut i32) (i32.const 16))
+      (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+        (global.set $next (i32.add (global.get $next) (local.get 3)))
+        (global.set $next (i32.and (i32.add (global.get $next) (i32.const 15)) (i32.const -16)))
+        (i32.and (i32.sub (global.get $next) (local.get 3)) (i32.const -4)))
+      (func (export "make") (result i32) (call $new (i32.const 7)))
+      (func (export "take") (param i32 i32) (result i32) (i32.load (local.get 0))))
     (core instance $i (instantiate $m (with "" (instance (export "new" (func $new))))))
     (export $r "r" (type $own))
-    {shared}
     (func (export "make") (result (own $r)) (canon lift (core func $i "make")))
-    (func (export "take") {parameter}
-      (canon lift (core func $i "{core}") (memory (core memory $i "mem")) (realloc (core func $i "realloc")))))
+    (func (export "take") (param "l" {0}) (result u32)
+      (canon lift (core func $i "take") (memory (core memory $i "mem")) (realloc (core func $i "realloc")))))
   (component $user
     (import "r" (type $r (sub resource)))
     (import "make" (func $make (result (own $r))))
+    (import "take" (func $take (param "l" {0}) (result u32)))
+    (core module $store (memory (export "mem") 32))
+    (core instance $store (instantiate $store))
     (core func $make (canon lower (func $make)))
-    (core module $m (import "" "make" (func $make (result i32))) (func (export "run") (drop (call $make))))
-    (core instance $i (instantiate $m (with "" (instance (export "make" (func $make))))))
-    (func (export "run") (canon lift (core func $i "run"))))
+    (core func $take (canon lower (func $take) (memory (core memory $store "mem"))))
+    (core module $m
+      (import "" "make" (func $make (result i32))) (import "" "mem" (memory 1))
+      (import "" "take" (func $take (param i32 i32) (result i32)))
+      (func (export "run") (param $outer i32) (param $inner i32) (result i32) (local $n i32) (local $h i32)
+        (local.set $h (call $make))
+        (loop $again  ;; handles from 1 MiB on, and before them as many lists that are all the same
+          (i32.store offset=0x100000 (i32.shl (local.get $n) (i32.const 2)) (local.get $h))
+          (i32.store offset=0 (i32.shl (local.get $n) (i32.const 3)) (i32.const 0x100000))
+          (i32.store offset=4 (i32.shl (local.get $n) (i32.const 3)) (local.get $inner))
+          (local.set $n (i32.add (local.get $n) (i32.const 1)))
+          (br_if $again (i32.lt_u (local.get $n) (i32.const 0x20000))))
+        (call $take (i32.const {1}) (local.get $outer))))
+    (core instance $i (instantiate $m (with "" (instance
+      (export "make" (func $make)) (export "take" (func $take)) (export "mem" (memory $store "mem"))))))
+    (func (export "run") (param "outer" u32) (param "inner" u32) (result u32) (canon lift (core func $i "run"))))
   (instance $s (instantiate $shop))
   (alias export $s "r" (type $r))
-  (instance $u (instantiate $user (with "r" (type $r)) (with "make" (func $s "make"))))
+  (instance $u (instantiate $user (with "r" (type $r)) (with "make" (func $s "make")) (with "take" (func $s "take"))))
   (export "run" (func $u "run")))"""
 
 
-@pytest.mark.parametrize(
-    ("parameter", "rejected"),
-    [
-        ('(param "l" (list (borrow $r)))', True),
-        ('(param "l" (list (list (borrow $r))))', True),
-        ('(param "l" (list (tuple u32 (borrow $r))))', True),
-        ('(param "l" (list (option (borrow $r))))', True),
-        ('(param "l" (list (own $r)))', False),
-        ('(param "l" (list u8))', False),
-        ('(param "l" (borrow $r))', False),
-    ],
-)
-def test_lists_of_borrowed_handles_are_not_lent_between_the_parts_of_a_component(
-    parameter: str, rejected: bool
-) -> None:
+def test_lists_of_borrowed_handles_pass_between_the_parts_of_a_component() -> None:
+    """As composed programs pass those of ``wasi:io/poll``; the owner of a resource gets its representation."""
+    made = Aegis(cache=False)
+    with made.sandbox(made.load_wat(LENDING.format("(list (borrow $r))", 0x100000))) as sandbox:
+        assert sandbox.call("run", 3, 0) == 7
+    with made.sandbox(made.load_wat(LENDING.format("(list (list (borrow $r)))", 0))) as sandbox:
+        assert sandbox.call("run", 2, 3) == 36
+
+
+@only_where_there_are_workers
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("inner", "limit"), [(0x20000, "handles"), (4000, "value_bytes"), (0, "value_bytes")])
+def test_lists_of_lists_of_borrowed_handles_keep_no_more_than_a_value_may(inner: int, limit: str, place: str) -> None:
     """GHSA-6fr9-xmw9-5352: a list of lists in 2 MiB of guest memory made the host keep gigabytes."""
-    core = "one" if parameter == '(param "l" (borrow $r))' else "take"
-    text = LENDING.replace("{parameter}", parameter).replace("{core}", core).replace("{shared}", "")
-    runtime = Aegis(cache=False)
-    if rejected:
-        with pytest.raises(ArtifactError, match="takes a list of borrowed handles"):
-            runtime.load_wat(text)
-        return
-    with runtime.sandbox(runtime.load_wat(text)) as sandbox:
-        assert sandbox.call("run") is None
-
-
-def test_a_list_of_borrowed_handles_that_comes_by_an_alias_is_rejected_too() -> None:
-    text = LENDING.replace("{shared}", '(type $b (list (borrow $r))) (export $x "x" (type $b))')
-    text = text.replace("{parameter}", '(param "l" $x)').replace("{core}", "take")
-    with pytest.raises(ArtifactError, match="takes a list of borrowed handles"):
-        Aegis(cache=False).load_wat(text)
+    text = LENDING.format("(list (list (borrow $r)))", 0)
+    with runtime(place, value_bytes="64MiB" if inner else "4MiB") as made, made.sandbox(made.load_wat(text)) as sandbox:
+        with pytest.raises(QuotaExceeded) as caught:
+            sandbox.call("run", 0x20000, inner)
+        assert caught.value.limit == limit
 
 
 def test_a_component_without_parts_takes_lists_of_borrowed_handles_from_its_host_and_gives_them() -> None:

@@ -82,20 +82,6 @@ def test_imports_and_exports_that_need_it_are_named() -> None:
     assert found.features == ["streams"]
 
 
-LENDING = """(component
-  (import "r" (type $r (sub resource)))
-  (component $c (import "r" (type $r (sub resource))) (core module $m (memory (export "m") 1)
-      (func (export "f") (param i32 i32)) (func (export "r") (param i32 i32 i32 i32) (result i32) unreachable))
-    (core instance $m (instantiate $m))
-    (func (export "f") (param "x" (list {0})) (canon lift (core func $m "f") (memory (core memory $m "m"))
-      (realloc (core func $m "r"))))))"""
-
-
-@pytest.mark.parametrize(("of", "many"), [("(borrow $r)", True), ("(own $r)", False), ("u8", False)])
-def test_components_that_lend_many_handles_are_told(of: str, many: bool) -> None:
-    assert anatomy(LENDING.replace("{0}", of)).lends_many is many
-
-
 def test_core_types_may_stand_in_component_types() -> None:
     text = '(component (type (component (core type (func (param i32))) (import "f" (func)) (export "f" (func)))))'
     assert anatomy(text).needs == []
