@@ -28,7 +28,7 @@ from aegis.component.abi import (
 from aegis.component.construct import constructor
 from aegis.component.keys import images_of
 from aegis.component.source import Source
-from aegis.component.strings import LOADERS, RAW_LOADERS
+from aegis.component.strings import LOADERS, RAW_LOADERS, load_many_utf8
 from aegis.component.traps import bad_case, trap, unaligned
 from aegis.wit.flags import COMBINATIONS_KEPT
 from aegis.wit.images import nullable
@@ -315,6 +315,9 @@ class Lift(Source):
             return "load_bytes"
         if isinstance(element, str) and element in _NUMERIC:
             return self.name(_number_loader(element))
+        if element == "string" and self.encoding == "utf8" and not self.raw:
+            self.uses(load_texts=_load_texts)
+            return "load_texts"
         return self.helper(("list", of, images_of((of,))), "cx, p, n", lambda: self._elements(element))
 
     def _elements(self, element: WitType) -> None:
@@ -511,6 +514,19 @@ def _number_loader(of: str) -> Callable[[Any, int, int], list[Any]]:
         return made
 
     return load
+
+
+def _load_texts(cx: Any, at: int, count: int) -> list[str]:
+    words = _range_of(cx, at, count, 8, 4, largest_bytes("string")).cast("I")
+    if not count:
+        return []
+    if count <= _PIECE:
+        return load_many_utf8(cx, words.tolist())
+    made: list[str] = []
+    for start in range(0, 2 * count, 2 * _PIECE):
+        made += load_many_utf8(cx, words[start : start + 2 * _PIECE].tolist())
+        cx.door.check_time()
+    return made
 
 
 _OK, _SOME = constructor(Ok), constructor(Some)

@@ -9,16 +9,19 @@ the encoding and the number of code units that it had there.
 from __future__ import annotations
 
 import re
+from operator import add
 from typing import Any
 
 from aegis.component.traps import trap, unaligned
 
-__all__ = ["LOADERS", "PLACERS", "RAW_LOADERS", "RAW_PLACERS", "Text", "encode_text"]
+__all__ = ["LOADERS", "PLACERS", "RAW_LOADERS", "RAW_PLACERS", "Text", "encode_text", "load_many_utf8"]
 
 _TAG = 1 << 31
 _MAX_STRING_BYTES = (1 << 31) - 1
 _SHORT_BYTES = 64
 """Bytes of a string that counts as if all its characters were of one byte: what it takes beyond that is little."""
+_SPREAD = 1 << 20
+"""Bytes that may lie between strings that are read together; no more than twice as many as they have themselves."""
 _ASTRAL = re.compile(rb"[\xf0-\xf4]")
 
 
@@ -41,6 +44,27 @@ def load_utf8(cx: Any, at: int, size: int) -> str:
         return str(view[at:end], "utf-8")
     except UnicodeDecodeError:
         raise trap("a string is not valid UTF-8") from None
+
+
+def load_many_utf8(cx: Any, words: list[int]) -> list[str]:
+    """Read strings in UTF-8, given the address and the length of each, one after the other."""
+    starts, sizes = words[::2], words[1::2]
+    ends = list(map(add, starts, sizes))
+    view = cx.memory.need(max(ends))
+    door, total = cx.door, sum(sizes)
+    full = starts if all(sizes) else [start for start, size in zip(starts, sizes, strict=True) if size]
+    low, high = min(full, default=0), max(ends)
+    if 0 < total <= door.value_left and high - low - total <= min(2 * total, _SPREAD):
+        # What a guest allocated in a row lies close together: where all of it is ASCII, each string is a part of it.
+        try:
+            together = str(view[low:high], "ascii")
+        except UnicodeDecodeError:
+            pass
+        else:
+            door.charge(total)
+            door.hold(total)
+            return [together[start - low : end - low] for start, end in zip(starts, ends, strict=True)]
+    return [load_utf8(cx, start, size) for start, size in zip(starts, sizes, strict=True)]
 
 
 def _long_utf8(door: Any, view: memoryview, size: int) -> str:

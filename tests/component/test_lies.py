@@ -146,3 +146,24 @@ def test_memory_anywhere_for_a_value_is_taken_or_a_trap(of: WitType, value: Any,
             pair.check(aim, ("fetch", 16), ("count",))
         for at in (1, 2, 4, *POINTERS[5:]):
             pair.check(("fetch", at), ("count",))
+
+
+_IMAGE = 4096
+"""Where the liar's realloc puts the first image."""
+_NEAR = st.tuples(st.integers(0, 80), st.integers(0, 40))
+_FAR = st.tuples(st.sampled_from(POINTERS), st.sampled_from(LENGTHS))
+
+
+@settings(max_examples=150)
+@given(st.lists(_NEAR | _FAR, max_size=6), st.binary(max_size=120) | st.text("ab é€", max_size=60).map(str.encode))
+def test_strings_of_a_list_anywhere_are_the_same_or_a_trap(places: list[tuple[int, int]], octets: bytes) -> None:
+    """Beside each other, over each other, far from each other, of bytes that are no text."""
+    words = _IMAGE + 8
+    texts = words + 8 * len(places)
+    numbers = [words, len(places)]
+    for at, size in places:
+        numbers += [texts + at if at <= 80 else at, size]
+    with lifting(List("string")) as pair:
+        image = b"".join((n & 0xFFFF_FFFF).to_bytes(4, "little") for n in numbers) + octets
+        (end,) = pair.check(("as-result", image))
+        event(type(end).__name__)
