@@ -268,7 +268,7 @@ def _make(
     owns = function.result is not None and has_handles(function.result)
     plain = all(isinstance(t, str) and t != "string" for t in (*types, *([function.result] if function.result else ())))
     # A guest that calls Python starts its budget in the passage.
-    body = "" if plain or raw or style == Style.NESTING else "begin()\n"
+    body = "" if plain or raw or style in Style.NESTINGS else "begin()\n"
     if any(map(has_pointers, types)):
         body += "door.lower_left = door.lower_limit\n"
     if borrows:
@@ -325,7 +325,7 @@ def _lowered(lower: Lower, names: list[str], *, handles: bool, raw: bool) -> str
 def bind_component(store: Any, frame: ComponentFrame, style: int) -> Callable[..., Any]:
     """Return the closure that calls the function in ``frame``; it takes the parameters by position."""
     assert frame.entry is not None
-    return make_closure(frame.entry.maker(style), store, frame, style, _invoke)
+    return make_closure(frame.entry.maker(style | store.plan.metered), store, frame, style, _invoke)
 
 
 def bind_guest(state: Any, frame: ComponentFrame) -> Callable[..., Any]:

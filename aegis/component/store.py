@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from aegis.component.call import ComponentEntry, ComponentFrame, bind_component
@@ -110,7 +111,9 @@ class ComponentStore(Store):
         if style != Style.MAIN_ALONE and self.alone:
             with self.held():
                 self._watch()
-        made: Callable[[ResourceHandle], None] = make_closure(_DROPPERS[style], self, _DropFrame, style, None)
+        made: Callable[[ResourceHandle], None] = make_closure(
+            _dropper(style | self.plan.metered), self, _DropFrame, style, None
+        )
         return made
 
     def _ended(self) -> None:
@@ -149,4 +152,9 @@ _DROP = (
 """
     + IN_TIME
 )
-_DROPPERS = [around(style, "handle", _DROP, "pass", {}) for style in range(3)]
+
+
+@cache
+def _dropper(style: int) -> Callable[..., Any]:
+    """Return what makes closures of ``style`` that drop a handle."""
+    return around(style, "handle", _DROP, "pass", {})

@@ -53,7 +53,6 @@ _SETTLING, _SETTLING_MOST = 1.0, 30.0
 """Seconds that a worker has at least, and at most, to get ready."""
 _DEEPEST = 40
 """Host calls inside one another. Each is a dozen frames of Python, and its stack must never end in our own code."""
-_UNLIMITED = 1 << 62
 
 
 class IsolatedStore:
@@ -76,7 +75,7 @@ class IsolatedStore:
         ticker.tokens[id(self.token)] = self.token
         self._ended = weakref.finalize(self, _end, end, worker, id(self.token), clean=False)
         self._closed = False
-        self._fuel = plan.limits.fuel or _UNLIMITED
+        self._fuel = plan.limits.fuel or 0
         self._memory = 0
         self.written = {1: 0, 2: 0}
         self._signatures: dict[str, Signature] = {}
@@ -477,7 +476,7 @@ class IsolatedStore:
     def _note(self, account: Any, taken: Any, mark: int) -> None:
         """Take over the counters that the worker tells, and which handles the guest took."""
         limits = self.plan.limits
-        used = told.account(account, self.door, limits.fuel or _UNLIMITED, limits.memory)
+        used = told.account(account, self.door, limits.fuel or 0, limits.memory)
         self._fuel, self._memory, self.written[1], self.written[2] = used
         if type(taken) is not list:
             raise Broken("handles that cannot be read")
@@ -550,6 +549,7 @@ class IsolatedStore:
         return RemoteMemory(self, charged=False)
 
     def fuel_left(self) -> int:
+        """Return what is left of the latest call's fuel; 0 where it is not counted."""
         return self._fuel
 
     def memory_size(self) -> int:
