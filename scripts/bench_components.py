@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["PARTS"]
+__all__ = ["PARTS", "native_engine"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,7 +44,7 @@ def _in_turns(ours: Callable[[], object], theirs: Callable[[], object], count: i
     return min(a for a, _ in pairs), min(b for _, b in pairs)
 
 
-def _native() -> tuple[Any, Any]:
+def native_engine() -> tuple[Any, Any]:
     """Return wasmtime-py and an engine that does what 46 to 49 did by default (without it, 50 traps some calls)."""
     import wasmtime
     from wasmtime import _ffi as ffi
@@ -73,7 +73,7 @@ def values(rounds: int) -> list[Row]:
     from aegis.wit.types import Enum, Flags, List, Option, Record, Result, Tuple, Variant
     from tests.echo import own_echo_component
 
-    wasmtime, engine = _native()
+    wasmtime, engine = native_engine()
     from wasmtime import component as native
 
     fields = {"a": 1, "b": -2, "c": 2.5, "d": True, "e": 7, "f": "text"}
@@ -179,7 +179,7 @@ def component_callbacks(rounds: int) -> list[Row]:
 def _callbacks(rounds: int) -> list[Row]:
     import aegis
 
-    wasmtime, engine = _native()
+    wasmtime, engine = native_engine()
     from wasmtime import component as native
 
     count = 20_000
@@ -224,7 +224,7 @@ def _byte_callback(rounds: int) -> Row:
     """A component that calls a Python function with 64 KiB."""
     import aegis
 
-    wasmtime, engine = _native()
+    wasmtime, engine = native_engine()
     from wasmtime import component as native
 
     runtime = aegis.Aegis(cache=False, fuel="1e15", timeout="5m", host_calls=None, host_bytes=None)
@@ -249,7 +249,7 @@ def component_life(rounds: int) -> list[Row]:
     import aegis
     from tests.echo import own_echo_component
 
-    wasmtime, engine = _native()
+    wasmtime, engine = native_engine()
     from wasmtime import component as native
 
     runtime = aegis.Aegis(cache=False)
@@ -291,7 +291,7 @@ def file_copy(rounds: int) -> list[Row]:
     """A C program that copies a file in pieces of 64 KiB through ``wasi:filesystem``, against native WASI."""
     import aegis
 
-    wasmtime, engine = _native()
+    wasmtime, engine = native_engine()
     from wasmtime import component as native
 
     path = ROOT / "guests" / "build" / "cat-component.wasm"
