@@ -103,7 +103,7 @@ def values(rounds: int) -> list[Row]:
         ("list<u8>, 64 KiB", List("u8"), b"x" * 65536, b"x" * 65536, 200, 10_000),
         ("list<u8>, 1 MiB", List("u8"), b"x" * (1 << 20), b"x" * (1 << 20), 30, 12_000),
     ]
-    runtime = aegis.Aegis(cache=False, value_bytes=None, fuel="1e15", timeout="5m")
+    runtime = aegis.Aegis(cache=False, value_bytes=None, timeout="5m")
     rows = []
     for label, of, mine, theirs, count, least in cases:
         wat = own_echo_component(of)
@@ -151,7 +151,7 @@ def large_values(rounds: int) -> list[Row]:
     for label, size, count, gate in (("1 MiB", 1 << 20, 50, 3.0), ("256 MiB", 1 << 28, 1, None)):
         data, target = bytes(size), bytearray(size)
         runtime = aegis.Aegis(
-            cache=False, pooled=False, memory="1GiB", host_bytes=None, value_bytes="1GiB", fuel="1e15", timeout="5m"
+            cache=False, pooled=False, memory="1GiB", host_bytes=None, value_bytes="1GiB", timeout="5m"
         )
         with runtime.sandbox(runtime.load_wat(own_echo_component(List("u8")))) as sandbox:
 
@@ -183,7 +183,7 @@ def _callbacks(rounds: int) -> list[Row]:
     from wasmtime import component as native
 
     count = 20_000
-    runtime = aegis.Aegis(cache=False, fuel="1e15", timeout="5m", host_calls=None)
+    runtime = aegis.Aegis(cache=False, timeout="5m", host_calls=None)
     store = wasmtime.Store(engine)
     linker = native.Linker(engine)
     with linker.root() as root:
@@ -227,7 +227,7 @@ def _byte_callback(rounds: int) -> Row:
     wasmtime, engine = native_engine()
     from wasmtime import component as native
 
-    runtime = aegis.Aegis(cache=False, fuel="1e15", timeout="5m", host_calls=None, host_bytes=None)
+    runtime = aegis.Aegis(cache=False, timeout="5m", host_calls=None, host_bytes=None)
     store = wasmtime.Store(engine)
     linker = native.Linker(engine)
     with linker.root() as root:
@@ -299,7 +299,7 @@ def file_copy(rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "in").write_bytes(bytes(size))
         files = aegis.FilesystemCapability.read_write(f"{folder}::/d")
-        runtime = aegis.Aegis(cache=False, pooled=False, filesystem=files, fuel=None, timeout="5m", disk_written=None)
+        runtime = aegis.Aegis(cache=False, pooled=False, filesystem=files, timeout="5m", disk_written=None)
         ours = runtime.load_file(path)
         start = next(name for name in ours.callables() if "cli/run" in name)  # type: ignore[union-attr]
         theirs = native.Component.from_file(engine, str(path))
