@@ -1,6 +1,7 @@
-"""Limits: what one sandbox may use, with their units. Every one is on by default.
+"""Limits: what one sandbox may use, with their units. Every one but ``fuel`` is on by default.
 
-A limit of ``None`` is lifted; it has to be written out, and the report then says so. Nothing here
+A limit of ``None`` is lifted; it has to be written out, and the report then says so. ``fuel`` is off until a number
+is given, for counting it costs compute time, and the deadline bounds that already. Nothing here
 enforces anything: each field's comment names the module that does, and :func:`exceeded` words its error.
 """
 
@@ -126,7 +127,7 @@ def format_count(number: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one sandbox may use; each field takes ``None`` to lift that limit.
+    """What one sandbox may use; each field takes ``None`` to lift that limit, and ``fuel`` is ``None`` by default.
 
     ``fuel``, ``timeout`` and ``host_bytes`` are for one call of the embedder's, the calls inside it included; they
     start anew with instantiation and with each call. ``value_bytes`` is for one value. Every other limit is for the
@@ -135,10 +136,15 @@ class Limits:
 
     memory: int | None = 64 * MIB
     """Bytes of all linear memories together, initial and grown, exactly (engine)."""
-    fuel: int | None = 1_000_000_000
-    """Units of guest work for one call, about one an instruction (engine)."""
+    fuel: int | None = None
+    """Units of guest work for one call, about one an instruction; ``None`` does not count them (engine).
+
+    The same call burns the same fuel on every machine, so it makes the end of a run repeatable, which ``timeout`` does
+    not. Counting takes some 10 to 40 % more of a guest's compute time.
+    """
     timeout: float | None = 30.0
-    """Wall-clock seconds for one call, host calls included (engine, and every wait in host)."""
+    """Wall-clock seconds for one call, host calls included, and so the most of its processor time (engine, and every
+    wait in host)."""
     stack: int = 512 * KIB
     """Bytes of guest stack, 16 KiB to 2 MiB; it cannot be lifted (engine)."""
     table_elements: int | None = 10_000
@@ -217,8 +223,8 @@ class Limits:
         return replace(self, **changes)  # type: ignore[arg-type]
 
     def lifted(self) -> tuple[str, ...]:
-        """Return the names of the limits that are off."""
-        return tuple(f.name for f in fields(self) if getattr(self, f.name) is None)
+        """Return the names of the limits that are on by default, and off here."""
+        return tuple(f.name for f in fields(self) if getattr(self, f.name) is None and f.default is not None)
 
 
 _PARSERS: dict[str, Callable[[object, str], float | int]] = {

@@ -265,10 +265,10 @@ class Sandbox:
     ) -> Store:
         """Instantiate what runs guest code by that: it wants a thread it may run on.
 
-        On the main thread that is so where no Python code can run meanwhile, and fuel and time are limited.
+        On the main thread that is so where no Python code can run meanwhile, and time is limited.
         """
         limits = self._tier.policy.limits
-        alone = not functions and not calls and limits.fuel is not None and limits.timeout is not None
+        alone = not functions and not calls and limits.timeout is not None
         if where.settle() != DIRECT and not (alone and where.mode == MAIN):
             return self._supervised(lambda: make(functions, observed=observed))  # type: ignore[no-any-return]
         return make(functions, observed=observed)

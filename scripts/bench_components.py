@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["PARTS"]
+__all__ = ["PARTS", "native_engine"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,7 +44,7 @@ def _in_turns(ours: Callable[[], object], theirs: Callable[[], object], count: i
     return min(a for a, _ in pairs), min(b for _, b in pairs)
 
 
-def _native() -> tuple[Any, Any]:
+def native_engine() -> tuple[Any, Any]:
     """Return wasmtime-py and an engine that does what 46 to 49 did by default (without it, 50 traps some calls)."""
     import wasmtime
     from wasmtime import _ffi as ffi
@@ -73,7 +73,7 @@ def values(rounds: int) -> list[Row]:
     from aegis.wit.types import Enum, Flags, List, Option, Record, Result, Tuple, Variant
     from tests.echo import own_echo_component
 
-    wasmtime, engine = _native()
+    wasmtime, engine = native_engine()
     from wasmtime import component as native
 
     fields = {"a": 1, "b": -2, "c": 2.5, "d": True, "e": 7, "f": "text"}
@@ -103,7 +103,7 @@ def values(rounds: int) -> list[Row]:
         ("list<u8>, 64 KiB", List("u8"), b"x" * 65536, b"x" * 65536, 200, 10_000),
         ("list<u8>, 1 MiB", List("u8"), b"x" * (1 << 20), b"x" * (1 << 20), 30, 12_000),
     ]
-    runtime = aegis.Aegis(cache=False, value_bytes=None, fuel="1e15", timeout="5m")
+    runtime = aegis.Aegis(cache=False, value_bytes=None, timeout="5m")
     rows = []
     for label, of, mine, theirs, count, least in cases:
         wat = own_echo_component(of)
@@ -151,7 +151,7 @@ def large_values(rounds: int) -> list[Row]:
     for label, size, count, gate in (("1 MiB", 1 << 20, 50, 3.0), ("256 MiB", 1 << 28, 1, None)):
         data, target = bytes(size), bytearray(size)
         runtime = aegis.Aegis(
-            cache=False, pooled=False, memory="1GiB", host_bytes=None, value_bytes="1GiB", fuel="1e15", timeout="5m"
+            cache=False, pooled=False, memory="1GiB", host_bytes=None, value_bytes="1GiB", timeout="5m"
         )
         with runtime.sandbox(runtime.load_wat(own_echo_component(List("u8")))) as sandbox:
 
@@ -179,11 +179,11 @@ def component_callbacks(rounds: int) -> list[Row]:
 def _callbacks(rounds: int) -> list[Row]:
     import aegis
 
-    wasmtime, engine = _native()
+    wasmtime, engine = native_engine()
     from wasmtime import component as native
 
     count = 20_000
-    runtime = aegis.Aegis(cache=False, fuel="1e15", timeout="5m", host_calls=None)
+    runtime = aegis.Aegis(cache=False, timeout="5m", host_calls=None)
     store = wasmtime.Store(engine)
     linker = native.Linker(engine)
     with linker.root() as root:
@@ -224,10 +224,10 @@ def _byte_callback(rounds: int) -> Row:
     """A component that calls a Python function with 64 KiB."""
     import aegis
 
-    wasmtime, engine = _native()
+    wasmtime, engine = native_engine()
     from wasmtime import component as native
 
-    runtime = aegis.Aegis(cache=False, fuel="1e15", timeout="5m", host_calls=None, host_bytes=None)
+    runtime = aegis.Aegis(cache=False, timeout="5m", host_calls=None, host_bytes=None)
     store = wasmtime.Store(engine)
     linker = native.Linker(engine)
     with linker.root() as root:
@@ -249,7 +249,7 @@ def component_life(rounds: int) -> list[Row]:
     import aegis
     from tests.echo import own_echo_component
 
-    wasmtime, engine = _native()
+    wasmtime, engine = native_engine()
     from wasmtime import component as native
 
     runtime = aegis.Aegis(cache=False)
@@ -291,7 +291,7 @@ def file_copy(rounds: int) -> list[Row]:
     """A C program that copies a file in pieces of 64 KiB through ``wasi:filesystem``, against native WASI."""
     import aegis
 
-    wasmtime, engine = _native()
+    wasmtime, engine = native_engine()
     from wasmtime import component as native
 
     path = ROOT / "guests" / "build" / "cat-component.wasm"
@@ -299,7 +299,7 @@ def file_copy(rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "in").write_bytes(bytes(size))
         files = aegis.FilesystemCapability.read_write(f"{folder}::/d")
-        runtime = aegis.Aegis(cache=False, pooled=False, filesystem=files, fuel=None, timeout="5m", disk_written=None)
+        runtime = aegis.Aegis(cache=False, pooled=False, filesystem=files, timeout="5m", disk_written=None)
         ours = runtime.load_file(path)
         start = next(name for name in ours.callables() if "cli/run" in name)  # type: ignore[union-attr]
         theirs = native.Component.from_file(engine, str(path))

@@ -82,7 +82,7 @@ def _row(what: str, ours: float, theirs: float, gate: str = "", met: bool | None
 def _runtime(**keywords: Any) -> Any:
     import aegis
 
-    return aegis.Aegis(cache=False, **{"fuel": "1e15", "timeout": "5m", "host_calls": None, **keywords})
+    return aegis.Aegis(cache=False, **{"timeout": "5m", "host_calls": None, **keywords})
 
 
 @contextlib.contextmanager

@@ -61,7 +61,7 @@ def _small(where: str, rounds: int) -> list[Row]:
     import aegis
 
     rows = []
-    exact, plain = (aegis.Aegis(cache=False, exact_memory=e, fuel="1e15", timeout="5m") for e in (True, False))
+    exact, plain = (aegis.Aegis(cache=False, exact_memory=e, timeout="5m") for e in (True, False))
     one, other = exact.load_wat(SIEVE), plain.load_wat(SIEVE)
 
     def life(runtime: aegis.Aegis, component: object) -> Callable[[], object]:

@@ -45,7 +45,7 @@ def threads(rounds: int) -> list[Row]:
     """Two sandboxes computing on two threads, against native code that releases the lock as they do."""
     import aegis
 
-    runtime = aegis.Aegis(fuel="1e15", timeout="5m")
+    runtime = aegis.Aegis(timeout="5m")
     module = runtime.load_file(ROOT / "guests" / "build" / "bench.wasm")
     boxes = [runtime.sandbox(module) for _ in range(2)]
     block = bytes(64 << 20)
@@ -90,7 +90,7 @@ def _spinning() -> Iterator[Waiting]:
     import aegis
 
     entered = threading.Event()
-    runtime = aegis.Aegis(fuel=None, timeout="60s")
+    runtime = aegis.Aegis(timeout="60s")
     with runtime.sandbox(runtime.load_wat(SPIN), imports={"env": {"f": entered.set}}) as box:
         yield lambda: entered.wait() and None, lambda: box.call("go"), box.cancel
 

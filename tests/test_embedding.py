@@ -484,12 +484,13 @@ def test_tasks_and_their_cancelling(runtime: Aegis) -> None:
 # -- events and usage -----------------------------------------------------------------------------
 
 
-def test_events_in_order_with_their_fields(runtime: Aegis) -> None:
+def test_events_in_order_with_their_fields() -> None:
     seen = CollectingSubscriber()
 
     def broken(event: object) -> None:
         raise RuntimeError("an observer's own")
 
+    runtime = Aegis(cache=False, fuel=1_000_000)
     module = runtime.load_wat(CALLS)
     imports = {"env": {"f": plus, "log": print}}
     with runtime.sandbox(module, imports=imports, subscribers=[broken, seen]) as sandbox:
@@ -507,7 +508,8 @@ def test_events_in_order_with_their_fields(runtime: Aegis) -> None:
     assert dict(metrics.outcomes) == {"returned": 1, "trap": 1}
 
 
-def test_usage_of_a_run(runtime: Aegis) -> None:
+def test_usage_of_a_run() -> None:
+    runtime = Aegis(cache=False, fuel=1_000_000)
     with runtime.sandbox(runtime.load_wat(CALLS), imports={"env": {"f": plus, "log": print}}, measured=True) as sandbox:
         outcome = sandbox.run("add", 1, 2)
         assert outcome.value == 3

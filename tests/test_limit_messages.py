@@ -239,7 +239,8 @@ def test_the_options_of_the_command_are_those_that_errors_name() -> None:
 
 
 def test_the_defaults_that_the_command_shows_are_those_of_the_library() -> None:
-    shown = {name: parse_limit(name, default) for name, default, _ in LIMIT_OPTIONS.values()}
+    given = {name: None if default == "none" else default for name, default, _ in LIMIT_OPTIONS.values()}
+    shown = {name: parse_limit(name, default) for name, default in given.items()}
     assert shown == {name: getattr(Limits(), name) for name in LIMIT_NAMES}
 
 

@@ -604,7 +604,7 @@ def test_acall_returns_raises_and_is_cancelled(aegis: Aegis, module: Module) -> 
 
 
 def test_the_events_of_a_run_come_in_order() -> None:
-    aegis = Aegis(cache=False, pooled=False)
+    aegis = Aegis(cache=False, pooled=False, fuel=1_000_000)
     collected = CollectingSubscriber()
     module = aegis.load_wat(TEXT)
     with made(aegis, module, identity, subscribers=[collected]) as sandbox:

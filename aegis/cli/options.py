@@ -30,7 +30,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 LIMIT_OPTIONS = {
     "--memory-limit": ("memory", "64MiB", "Linear memory, all together."),
-    "--fuel-limit": ("fuel", "1e9", "Guest work for the call, about one unit an instruction."),
+    "--fuel-limit": ("fuel", "none", "Guest work for the call, such as 1e9; about one unit an instruction."),
     "--timeout": ("timeout", "30s", "Wall-clock time of the run, loading included."),
     "--stack-limit": ("stack", "512KiB", "Guest stack."),
     "--module-size": ("module_size", "32MiB", "Size of the module file."),

@@ -146,7 +146,7 @@ def bind_component(store: Any, frame: ComponentFrame, style: int) -> Callable[..
     way = Way.COUNTING if store.fuses else Way.PLAIN
     if way is Way.COUNTING:
         frame.fuse = partial(_fuse, store, frame, style)
-    return make_closure(frame.entry.passage(style, way).make, store, frame, style, _invoke)
+    return make_closure(frame.entry.passage(style | store.plan.metered, way).make, store, frame, style, _invoke)
 
 
 def _fuse(store: Any, frame: ComponentFrame, style: int) -> bool:
@@ -161,7 +161,7 @@ def _fuse(store: Any, frame: ComponentFrame, style: int) -> bool:
 def bind_fused(store: Any, frame: ComponentFrame, style: int) -> Callable[..., Any] | None:
     """Return the closure that calls the function in ``frame`` through a fused module; ``None`` without one."""
     assert frame.entry is not None
-    make, shape = frame.entry.passage(style, Way.FUSED)
+    make, shape = frame.entry.passage(style | store.plan.metered, Way.FUSED)
     leaving = None if shape is None else fuse(store.state, frame.callee.lifted, frame.cx.instance, shape)
     if shape is None or leaving is None:
         return None

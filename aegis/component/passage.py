@@ -315,7 +315,7 @@ class _Text(NamedTuple):
         plain = all(isinstance(t, str) and t != "string" for t in every)
         # A guest that calls Python starts its budget in the passage.
         body = _COUNTED if way is Way.COUNTING else ""
-        body += "" if plain or self.raw or self.style == Style.NESTING else "begin()\n"
+        body += "" if plain or self.raw or self.style in Style.NESTINGS else "begin()\n"
         if any(map(has_pointers, types)):
             body += "door.lower_left = door.lower_limit\n"
         if any(map(has_borrows, types)):

@@ -24,7 +24,7 @@ __all__ = ["KeptCode", "Record", "keep_record", "kept_record"]
 
 _MOST_KEPT = 4096
 """Texts whose code is kept with one component."""
-_FORMAT = 1
+_FORMAT = 2
 """Changes with the classes that a record consists of."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from aegis.component.call import ComponentEntry, ComponentFrame, bind_component
@@ -101,7 +102,7 @@ class ComponentStore(Store):
 
         Not with fuel, which would depend on how often; and the vectors take some of the guest's stack.
         """
-        return self.plan.limits.fuel is None and self.plan.limits.stack >= _STACK_TO_FUSE
+        return not self.plan.metered and self.plan.limits.stack >= _STACK_TO_FUSE
 
     def replace(self, name: str, style: int, closure: Callable[..., Any]) -> None:
         """Let ``closure`` be what calls a function from now on."""
@@ -124,7 +125,9 @@ class ComponentStore(Store):
         if style != Style.MAIN_ALONE and self.alone:
             with self.held():
                 self._watch()
-        made: Callable[[ResourceHandle], None] = make_closure(_DROPPERS[style], self, _DropFrame, style, None)
+        made: Callable[[ResourceHandle], None] = make_closure(
+            _dropper(style | self.plan.metered), self, _DropFrame, style, None
+        )
         return made
 
     def _ended(self) -> None:
@@ -163,4 +166,9 @@ _DROP = (
 """
     + IN_TIME
 )
-_DROPPERS = [around(style, "handle", _DROP, "pass", {}) for style in range(3)]
+
+
+@cache
+def _dropper(style: int) -> Callable[..., Any]:
+    """Return what makes closures of ``style`` that drop a handle."""
+    return around(style, "handle", _DROP, "pass", {})

@@ -1,8 +1,8 @@
 """The raw call path from the host into a guest: one closure an export, written for its signature (D4).
 
 A closure does, in this order: is this thread right, is there room to be called back, is the sandbox free,
-start the budget of bytes (where the guest can call the host), arm the deadline, arm the fuel, lower the arguments,
-call, look at the trap, lift the result. Nothing else is on this path.
+start the budget of bytes (where the guest can call the host), arm the deadline, arm the fuel (where it is counted),
+lower the arguments, call, look at the trap, lift the result. Nothing else is on this path.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         armed: float
         owner: int
         door: Any
+        plan: Any
         token: list[None]
         context: Any
         fuel: Any
@@ -68,7 +69,7 @@ class Entry:
         self.raw_name = name.encode()
         self.name_length = number(len(self.raw_name))
         self._free: list[CallFrame] = []
-        self._makers: list[Callable[..., Any] | None] = [None] * 4
+        self._makers: list[Callable[..., Any] | None] = [None] * (2 * Style.METERED)
 
     def take_frame(self) -> CallFrame:
         """Return a frame, one that an ended store gave back if there is one."""
@@ -115,9 +116,12 @@ class Style:
     ``MAIN_ALONE``: on the main thread, for a guest that cannot call into Python; the engine's own epoch
     deadline ends it. ``ALONE``: on another thread, same guest. ``NESTING``: a guest with host functions,
     which may call back into guests. ``INNER``: the call inside a host function of the same sandbox.
+    ``METERED`` is added to any of them where fuel is counted: each call then begins with all of it.
     """
 
     MAIN_ALONE, ALONE, NESTING, INNER = range(4)
+    METERED = 4
+    NESTINGS = (NESTING, NESTING + METERED)
 
 
 _SOURCE = """
@@ -147,7 +151,7 @@ _OUTER = """
             {begin}
             if ticker.now != store.armed:
                 arm()
-            set_fuel(context, fuel)
+            {refuel}
 {inner}
         finally:
             {leave}
@@ -205,6 +209,7 @@ def around_text(style: int, params: str, inner: str, views: str) -> str:
 
     ``inner`` lowers, calls and lifts, indented by twelve; ``views`` names what it needs of its frame.
     """
+    metered, style = style & Style.METERED, style % Style.METERED
     nesting = style == Style.NESTING
     if style == Style.INNER:
         body = "        room()\n        secure()" + inner.replace("\n    ", "\n")
@@ -214,6 +219,7 @@ def around_text(style: int, params: str, inner: str, views: str) -> str:
             room="" if style == Style.MAIN_ALONE else "room()",
             enter=f"where.mode = {NESTED}; store.owner = get_ident()" if nesting else "",
             begin="begin()" if nesting else "",
+            refuel="set_fuel(context, fuel)" if metered else "",
             leave=f"where.mode = {DIRECT}; store.owner = 0" if nesting else "",
             inner=inner,
         )
@@ -280,7 +286,7 @@ def compile_caller(signature: FuncType, style: int) -> Callable[..., Any]:
 
 def bind(store: Callee, frame: CallFrame, style: int) -> Callable[..., Any]:
     """Return the closure that calls the function in ``frame``; it takes the parameters by position."""
-    return make_closure(frame.entry.maker(style), store, frame, style, _invoke)
+    return make_closure(frame.entry.maker(style | store.plan.metered), store, frame, style, _invoke)
 
 
 def make_closure(make: Callable[..., Any], store: Any, frame: Any, style: int, invoke: Any) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ import faulthandler
 import os
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aegis.engine import accounts
 from aegis.engine.native import lib
@@ -51,12 +51,16 @@ class EngineConfig:
 
     ``stack`` is in bytes; ``pooled`` keeps memories ready for reuse, which makes creating a sandbox
     several times cheaper and costs address space, never resident memory. ``counted`` has the bytes of a
-    store's memories counted in total (:mod:`aegis.engine.accounts`), without a pool.
+    store's memories counted in total (:mod:`aegis.engine.accounts`), without a pool. ``fuel`` has guest code count its
+    instructions, and ``epochs`` has it look for the end of its time: both cost compute time (F46). Code without
+    ``epochs`` is ended only with its process, so it runs in workers alone.
     """
 
     stack: int
     pooled: bool = False
     counted: bool = False
+    fuel: bool = False
+    epochs: bool = True
 
     def __post_init__(self) -> None:
         if not MIN_STACK <= self.stack <= MAX_STACK:
@@ -65,22 +69,25 @@ class EngineConfig:
     @classmethod
     def from_limits(cls, limits: Limits, *, pooled: bool = False) -> EngineConfig:
         """Return the configuration that these limits need."""
-        if not pooled or not _can_pool(limits):
-            return cls(stack=limits.stack)
-        return cls(stack=limits.stack, pooled=True)
+        return cls(stack=limits.stack, pooled=pooled and _can_pool(limits), fuel=limits.fuel is not None)
 
     def without_pool(self) -> EngineConfig:
         """Return the same configuration for an engine that has no pool."""
-        return EngineConfig(stack=self.stack, counted=self.counted)
+        return replace(self, pooled=False)
 
     def with_count(self) -> EngineConfig:
         """Return the same configuration for an engine that counts memory in total."""
-        return EngineConfig(stack=self.stack, counted=True)
+        return replace(self, pooled=False, counted=True)
+
+    def for_workers(self) -> EngineConfig:
+        """Return the same configuration for workers: without fuel, the end of the process is what ends the guest."""
+        return replace(self, pooled=False, epochs=self.fuel)
 
     def fingerprint(self) -> str:
         """Return what makes compiled code of this configuration different from another's."""
+        checks = f"{' fuel' if self.fuel else ''}{' epoch' if self.epochs else ''}"
         images = " no-images" if self.counted else ""
-        return f"stack={self.stack} on={','.join(ADMITTED)} off={','.join(REFUSED)} no-gc fuel epoch{images} v2"
+        return f"stack={self.stack} on={','.join(ADMITTED)} off={','.join(REFUSED)} no-gc{checks}{images} v2"
 
 
 def _can_pool(limits: Limits) -> bool:
@@ -148,8 +155,8 @@ def switch_proposals(native: int, *, component_async: bool = False) -> None:
 
 def _apply(native: int, config: EngineConfig) -> None:
     switch_proposals(native)
-    switch(native, "consume_fuel", True)
-    switch(native, "epoch_interruption", True)
+    switch(native, "consume_fuel", config.fuel)
+    switch(native, "epoch_interruption", config.epochs)
     switch(native, "memory_may_move", False)  # the base address of a memory then holds for its life
     lib.wasmtime_config_max_wasm_stack_set(native, config.stack)
     if config.pooled:

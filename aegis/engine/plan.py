@@ -12,12 +12,12 @@ from typing import Any
 
 from aegis.engine.abi import scalar_types
 from aegis.engine.artifact import Module
-from aegis.engine.caller import Entry
+from aegis.engine.caller import Entry, Style
 from aegis.engine.code import Artifact, NativeCode
 from aegis.engine.config import EngineConfig
 from aegis.engine.native import number, pointer
 from aegis.engine.ticker import TICK, ticker
-from aegis.errors import CallError, ExportNotFound
+from aegis.errors import AegisInternalError, CallError, ExportNotFound
 from aegis.limits import Limits
 from aegis.names import near, printable
 from aegis.values import FuncType
@@ -26,7 +26,6 @@ from aegis.wasm.fit import check_fit, table_cap_at_rest
 
 __all__ = ["BasePlan", "Plan", "callable_export", "plan_for"]
 
-_UNLIMITED = 1 << 62
 _FOREVER_TICKS = 1 << 40
 
 
@@ -40,13 +39,15 @@ class BasePlan:
     __slots__ = (
         "bounded", "calls_python", "code", "code_pointer", "config", "counted", "engine", "engine_pointer",
         "entries", "fuel",
-        "limiter", "limiter_at_rest", "limits", "memory_cap", "table_cap", "ticks", "ticks_number",
+        "limiter", "limiter_at_rest", "limits", "memory_cap", "metered", "table_cap", "ticks", "ticks_number",
     )  # fmt: skip
 
     def __init__(
         self, artifact: Artifact, config: EngineConfig, limits: Limits,
         memories: Sequence[MemoryType], tables: Sequence[TableType],
     ) -> None:  # fmt: skip
+        if config.fuel != (limits.fuel is not None):
+            raise AegisInternalError("the engine counts fuel that is not limited, or does not count what is")
         self.config, self.limits = config, limits
         self.counted = config.counted
         self.memory_cap, self.table_cap = check_fit(
@@ -55,11 +56,14 @@ class BasePlan:
         self.code: NativeCode = artifact.code(config)  # compiled code outlives every store that runs it
         self.code_pointer = pointer(self.code.pointer or 0)
         self.engine = self.code.engine
-        ticker.attend(self.engine)
+        if config.epochs:
+            ticker.attend(self.engine)
         self.engine_pointer = pointer(self.engine)
         self.ticks = _FOREVER_TICKS if limits.timeout is None else math.ceil(limits.timeout / TICK) + 1
         self.ticks_number = number(self.ticks)
-        self.fuel = number(limits.fuel or _UNLIMITED)
+        self.fuel = None if limits.fuel is None else number(limits.fuel)
+        """The fuel of one call; ``None`` where it is not counted, and there the engine has none to be set."""
+        self.metered = 0 if limits.fuel is None else Style.METERED
         self.limiter = self._limiter()
         self.limiter_at_rest: tuple[Any, ...] | None = None
         rest = table_cap_at_rest(tables, limits)
@@ -67,8 +71,8 @@ class BasePlan:
             self.table_cap = rest
             self.limiter_at_rest = self._limiter()
         self.entries: dict[str, Any] = {}
-        self.bounded = limits.fuel is not None and limits.timeout is not None and not self.counted
-        """Whether a guest without host functions ends by itself, and calls nobody."""
+        self.bounded = limits.timeout is not None and config.epochs and not self.counted
+        """Whether the engine ends a guest without host functions, and that calls no Python."""
         self.calls_python = self.counted
         """Whether Python runs during calls even of a guest without host functions."""
 

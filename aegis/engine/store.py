@@ -182,7 +182,8 @@ class Store:
                 self.memory = memory
                 memory.attach(self.find_memory)
             self.arm()
-            _set_fuel(context, plan.fuel)
+            if plan.fuel is not None:
+                _set_fuel(context, plan.fuel)
             if self._calls_python or plan.artifact.starts():
                 secure()
             with standard_reserved():  # the engine keeps initial memories in files of its own
@@ -200,7 +201,9 @@ class Store:
 
     def _watch(self) -> None:
         """Let a callback of ours decide at each tick. Needed wherever a host function can be running."""
-        if not self._epoch_slot:
+        if not self.plan.config.epochs:
+            self.alone = False
+        elif not self._epoch_slot:
             self._epoch_slot = take_slot((self.door, _nothing, "", ""))
             lib.wasmtime_store_epoch_deadline_callback(self._pointer, _epoch_callback, self._epoch_slot, None)
             _set_epoch(self.context, _ONE)
@@ -444,6 +447,9 @@ class Store:
             ticker.advance(self.plan.engine, self.plan.ticks + 1)
 
     def fuel_left(self) -> int:
+        """Return what is left of the latest call's fuel; 0 where it is not counted, for there the engine has none."""
+        if self.fuel is None:
+            return 0
         value = c_uint64()
         lib.wasmtime_context_get_fuel(self.context, ctypes.byref(value))
         return value.value

@@ -22,6 +22,8 @@ TICK = 0.01
 """Seconds between two ticks: how late an epoch deadline or a cancellation may be noticed."""
 
 _REST_AFTER = 100
+_MOST = 1 << 20
+"""Epochs at one tick: about three hours, for a process that was stopped."""
 
 
 class Ticker:
@@ -39,6 +41,7 @@ class Ticker:
 
     def _reset(self) -> None:
         self.now = math.nan
+        self._part = 0.0
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -70,9 +73,10 @@ class Ticker:
         while True:
             self._wake.wait()
             time.sleep(TICK)
-            self.now = time.monotonic()
+            before, self.now = self.now, time.monotonic()
+            ticks = self._due(self.now - before)
             for engine in tuple(self._engines):
-                lib.wasmtime_engine_increment_epoch(engine)
+                self.advance(engine, ticks)
             if self._in_calls():
                 secure_at_tick()
             for act in self.at_tick:
@@ -81,6 +85,15 @@ class Ticker:
             if quiet >= _REST_AFTER:
                 quiet = 0
                 self._rest()
+
+    def _due(self, seconds: float) -> int:
+        """Return how many epochs have passed in so many seconds, and carry the rest over.
+
+        Other threads that keep the interpreter busy have this one wake up late, and a deadline is a time, not a
+        number of wake-ups.
+        """
+        whole, self._part = divmod(self._part + seconds / TICK, 1.0)
+        return min(int(whole), _MOST)
 
     def _in_calls(self) -> bool:
         """Tell whether a store is in a call."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aegis.fuzz.plan import Plan
+from aegis.fuzz.plan import FUEL, Plan
 from aegis.fuzz.portable import format_step
 from aegis.fuzz.reproduce import command_of
 from aegis.fuzz.result import Result
@@ -44,7 +44,10 @@ def to_data(result: Result, kind: str, left_out: Mapping[str, str]) -> dict[str,
 def _whole(plan: Plan, kind: str, finding: Mapping[str, Any]) -> dict[str, Any]:
     """Return a finding with what runs it again."""
     found = {**finding, "hostile": plan.hostile, "numbers": not plan.buffers}
-    return {**found, "command": command_of(plan.name, kind, found, plan.config, plan.flags)}
+    flags = plan.flags
+    if plan.own_fuel and found["oracle"] == "no-limit":  # without it `aegis run` would go on until the deadline
+        flags += (f"--fuel-limit={FUEL}",)
+    return {**found, "command": command_of(plan.name, kind, found, plan.config, flags)}
 
 
 def best(result: Result) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from aegis.fuzz.plan import with_fuel
 from aegis.fuzz.portable import format_step
 from aegis.fuzz.values.buffers import is_buffer
 from aegis.limits import LIMIT_NAMES, Limits
@@ -103,7 +104,7 @@ def test_{name}() -> None:
 
 def pytest_file(artifact: str, finding: Mapping[str, Any], policy: Policy | None = None) -> str:
     """Return a file for pytest that fails as long as the oracle objects to the finding's case, under ``policy``."""
-    names, keywords = _keywords(policy or Policy())
+    names, keywords = _keywords(with_fuel(policy or Policy()))
     kept = {key: finding[key] for key in ("oracle", "signature", "steps", "answers")}
     kept |= {name: 1 for name in ("hostile", "numbers") if finding.get(name)}
     return _TEST.format(
@@ -135,7 +136,7 @@ def _keywords(policy: Policy) -> tuple[list[str], list[str]]:
 
     Standard streams are left out: a campaign gives and captures them itself.
     """
-    usual, keywords = Policy(), []
+    usual, keywords = with_fuel(Policy()), []
     for field in fields(policy):
         value, other = getattr(policy, field.name), getattr(usual, field.name)
         if value == other or field.name == "stdio":

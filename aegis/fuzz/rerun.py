@@ -49,6 +49,7 @@ def _judged(target: Target, oracle: Oracle, case: Case) -> str | None:
 def replay(artifact: str | os.PathLike[str], finding: Mapping[str, Any], **policy: Any) -> str | None:
     """Run a finding of ``aegis fuzz`` again on the file ``artifact``; keywords are those of :class:`aegis.Aegis`.
 
+    Without a limit of fuel it runs under that of a campaign, 1e9.
     Return what its oracle objects to, or ``None`` when it objects no longer.
     """
     path = Path(artifact)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from aegis.component.world import check_export, imported_functions, typed_export
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from aegis.providers import Providers
     from aegis.wit.types import Function
 
-__all__ = ["ComponentOutline", "ModuleOutline"]
+__all__ = ["ComponentOutline", "ModuleOutline", "check_count"]
 
 
 class ModuleOutline:
@@ -32,6 +33,12 @@ class ModuleOutline:
     def entry(self, name: str) -> FuncType:
         """Return the type of an export; raise ``CallError`` when it cannot be called."""
         return callable_export(self.artifact, name)
+
+
+def check_count(values: Sequence[Any], wanted: Sequence[Any]) -> None:
+    """Raise ``TypeError`` for more or fewer arguments than parameters."""
+    if len(values) != len(wanted):
+        raise TypeError(f"{len(wanted)} arguments, not {len(values)}")
 
 
 class _Entry:

@@ -31,7 +31,10 @@ from aegis.isolation import told
 from aegis.isolation.codec import Signature, message_budget
 from aegis.isolation.delivery import STREAM_MESSAGES, Delivery
 from aegis.isolation.faults import from_plain, out_of_memory
+from aegis.isolation.late import forget_account, left_account
 from aegis.isolation.memory import RemoteMemory
+from aegis.isolation.plans import check_count
+from aegis.isolation.pool import REGION
 from aegis.isolation.serving import DEEP, UNFIT, are_of
 from aegis.isolation.wire import Broken, Gone, Late
 from aegis.values import FuncType, MemoryFault
@@ -53,7 +56,6 @@ _SETTLING, _SETTLING_MOST = 1.0, 30.0
 """Seconds that a worker has at least, and at most, to get ready."""
 _DEEPEST = 40
 """Host calls inside one another. Each is a dozen frames of Python, and its stack must never end in our own code."""
-_UNLIMITED = 1 << 62
 
 
 class IsolatedStore:
@@ -76,7 +78,7 @@ class IsolatedStore:
         ticker.tokens[id(self.token)] = self.token
         self._ended = weakref.finalize(self, _end, end, worker, id(self.token), clean=False)
         self._closed = False
-        self._fuel = plan.limits.fuel or _UNLIMITED
+        self._fuel = plan.limits.fuel or 0
         self._memory = 0
         self.written = {1: 0, 2: 0}
         self._signatures: dict[str, Signature] = {}
@@ -95,6 +97,8 @@ class IsolatedStore:
         The worker has as long to get ready as a call may take, within bounds. The guest's own time begins after that.
         """
         self._grace = grace
+        if self.worker.served:
+            forget_account(self.worker.shared, REGION)
         self.token.pop()
         try:
             self.arm()
@@ -215,7 +219,7 @@ class IsolatedStore:
         return lambda values: self._component_call(whole, signature, values)
 
     def _core_call(self, name: str, signature: FuncType, values: Sequence[Any]) -> Any:
-        _check_count(values, signature.params)
+        check_count(values, signature.params)
         given = [
             coerce(k, v, f"argument {n}") for n, (k, v) in enumerate(zip(signature.params, values, strict=True), 1)
         ]
@@ -231,7 +235,7 @@ class IsolatedStore:
         assert self.handles is not None
         mark, first = self.handles.lent, self.handles.next
         function = signature.function
-        _check_count(values, function.params)
+        check_count(values, function.params)
         try:
             try:
                 value = self._converse(["call", name, self._packed(signature, values)], mark=mark)
@@ -476,13 +480,23 @@ class IsolatedStore:
 
     def _note(self, account: Any, taken: Any, mark: int) -> None:
         """Take over the counters that the worker tells, and which handles the guest took."""
-        limits = self.plan.limits
-        used = told.account(account, self.door, limits.fuel or _UNLIMITED, limits.memory)
-        self._fuel, self._memory, self.written[1], self.written[2] = used
+        self._count(account)
         if type(taken) is not list:
             raise Broken("handles that cannot be read")
         if self.handles is not None:
             self.handles.settle(taken, mark)
+
+    def _count(self, account: Any) -> None:
+        limits = self.plan.limits
+        used = told.account(account, self.door, limits.fuel or 0, limits.memory)
+        self._fuel, self._memory, self.written[1], self.written[2] = used
+
+    def _left(self) -> bool:
+        """Take over the counters that a worker left which told no more; tell whether it ended its late call itself."""
+        account, ended = left_account(self.worker.shared, REGION)
+        if account is not None:
+            self._count(account)
+        return ended
 
     def _understood(self, read: Callable[[], Any]) -> Any:
         try:
@@ -491,7 +505,7 @@ class IsolatedStore:
             raise self.worker_failed(reason) from None
 
     def _overrun(self, error: AegisError) -> AegisError:
-        """The worker went past a limit that is enforced here."""
+        """End the worker, which went past a limit; return ``error``, in which every later request ends too."""
         self._let_go(clean=False)
         self._crash = error
         return error
@@ -499,11 +513,9 @@ class IsolatedStore:
     def _killed(self) -> AegisError:
         """The worker did not end its call in time."""
         self.worker.kill()
+        self._left()
         self.delivery.last_words(self.worker.channel)
-        self._let_go(clean=False)
-        stop = self.door.overdue()
-        self._crash = stop if stop is not None else self.door.timeout()
-        return self._crash
+        return self._overrun(self.door.overdue() or self.door.timeout())
 
     def worker_failed(self, reason: Exception) -> AegisError:
         """End a worker that died or gave an impossible answer; return the error of the call."""
@@ -514,8 +526,10 @@ class IsolatedStore:
         crash = self.worker.crashed()
         if isinstance(reason, Gone):
             self.delivery.last_words(self.worker.channel)
+            if self._left() and self.door.stop is None:
+                self.door.stop = self.door.timeout()
         if self.door.stop is not None:
-            return self.door.stop
+            return self._overrun(self.door.stop)
         if crash.signal == 9 and not isinstance(reason, Gone):
             crash = WorkerCrashed(f"the worker process broke the protocol: {reason}", signal=0)
         starved = self.worker.starved(crash)
@@ -550,6 +564,7 @@ class IsolatedStore:
         return RemoteMemory(self, charged=False)
 
     def fuel_left(self) -> int:
+        """Return what is left of the latest call's fuel; 0 where it is not counted."""
         return self._fuel
 
     def memory_size(self) -> int:
@@ -572,11 +587,6 @@ class _Unfit(Exception):
 
 
 _LEVELS = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40, "critical": 50}
-
-
-def _check_count(values: Sequence[Any], wanted: Sequence[Any]) -> None:
-    if len(values) != len(wanted):
-        raise TypeError(f"{len(wanted)} arguments, not {len(values)}")
 
 
 def _end(end: Callable[[Worker, bool], None], worker: Worker, token: int, *, clean: bool) -> None:

@@ -62,7 +62,7 @@ class Isolated(Tier):
         subscribers: Sequence[Subscriber] = (), *, exact: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(policy, subscribers)
-        self.config, self.options, self._cache = config, options, cache
+        self.config, self.options, self._cache = config.for_workers(), options, cache
         if options.strict:
             from aegis.engine.advisories import refuse_reachable
 

@@ -20,7 +20,7 @@ from aegis.errors import AegisInternalError
 from aegis.isolation.encoding import LARGE, Broken, Late, decode, encode
 
 __all__ = [
-    "LARGE", "LOOK", "MAX_DESCRIPTORS", "SEAL_ALL", "SEAL_SIZE", "Broken", "Channel", "Gone", "Late", "Region",
+    "LARGE", "LOOK", "MAX_DESCRIPTORS", "PAGE", "SEAL_ALL", "SEAL_SIZE", "Broken", "Channel", "Gone", "Late", "Region",
     "decode", "encode", "seal",
 ]  # fmt: skip
 
@@ -30,6 +30,8 @@ _MOST_FRAME = (1 << 32) - 1
 """Bytes of a frame that its length can say."""
 _FRAME_WITHOUT_BUDGET = 1 << 28
 """Bytes of a frame that is received where nothing says how large a value may be."""
+PAGE = mmap.PAGESIZE
+"""Bytes of a shared file after its two regions."""
 _PIECE = 1 << 16
 _FRAME = struct.Struct("<I")
 
@@ -52,13 +54,13 @@ class Region:
 
     @staticmethod
     def new(size: int) -> int:
-        """Make the file for two regions of ``size``, and return its descriptor.
+        """Make the file for two regions of ``size`` and a page, and return its descriptor.
 
         Nobody can change its length, so nobody can make the other side crash by cutting it.
         """
         descriptor = os.memfd_create("aegis", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            os.ftruncate(descriptor, 2 * size)
+            os.ftruncate(descriptor, 2 * size + PAGE)
             seal(descriptor, SEAL_SIZE)
         except BaseException:
             os.close(descriptor)

@@ -22,11 +22,13 @@ from aegis.engine.code import Artifact, NativeCode
 from aegis.engine.config import Engine, engine_for
 from aegis.engine.door import MOST_REFUSED
 from aegis.engine.threads import run_on_guest_thread
+from aegis.engine.ticker import ticker
 from aegis.errors import AegisError, AegisInternalError
 from aegis.isolation.closing import begin_closing, close_doors, close_for_compiling
 from aegis.isolation.codec import Signature
 from aegis.isolation.confine import Begun
 from aegis.isolation.faults import from_plain, to_plain
+from aegis.isolation.late import LateCalls
 from aegis.isolation.pool import REGION
 from aegis.isolation.rehearsal import Script, rehearse
 from aegis.isolation.remote import RemoteProviders, WorkerHandles, core_function
@@ -106,6 +108,7 @@ def _run(session: Session, begun: Begun, cancel: int) -> NoReturn:
         session.layers = close_doors(session.setup, session.descriptors, begun)
     except BaseException as error:
         session.refuse(error)
+    ticker.at_tick.append(session.late.look)
     ended = run_on_guest_thread(session.serve_all, lambda job: os._exit(0 if job.error is None else 71))
     listener = socket.socket(fileno=cancel)
     while listener.recv(1):
@@ -122,6 +125,7 @@ class Session:
         self._known = known
         self._shared = descriptors[setup.shared]
         channel.outgoing, channel.incoming = Region.pair(self._shared, REGION, parent=False)
+        self.late = LateCalls(self._shared, REGION, self.account)
         self.signatures: dict[str, Signature] = {}
         self.handles: WorkerHandles | None = None
         self.sandbox: Sandbox | None = None
@@ -225,6 +229,8 @@ class Session:
     def serve_all(self) -> None:
         """Serve one sandbox after the other, as long as the parent has one."""
         while True:
+            assert self.sandbox is not None
+            self.late.begin(self.sandbox, endless=not self.setup.config.epochs)
             self.channel.send(["settled"], notice=True)
             self._answer(self._begin)
             while self.handle(self.channel.recv()):
@@ -241,7 +247,8 @@ class Session:
 
     def _begin(self) -> Any:
         assert self.sandbox is not None
-        self.sandbox.load(self.artifact)
+        with self.late:
+            self.sandbox.load(self.artifact)
         return self.layers
 
     def refuse(self, error: BaseException) -> NoReturn:
@@ -252,6 +259,7 @@ class Session:
     def _clear(self) -> None:
         """Let go of a sandbox that ended, and of what it was given."""
         assert self.sandbox is not None
+        self.late.end()
         self.sandbox.close()
         self.sandbox = self.handles = self.streams = None
         self.signatures = {}
@@ -306,6 +314,10 @@ class Session:
     # -- what is asked -------------------------------------------------------------------------
 
     def call(self, name: str, values: list[Any]) -> Any:
+        with self.late:
+            return self._called(name, values)
+
+    def _called(self, name: str, values: list[Any]) -> Any:
         assert self.sandbox is not None
         if self.handles is None:
             return self.sandbox.call(name, *values)
@@ -355,7 +367,8 @@ class Session:
         assert self.handles is not None
         handle = self.handles.kept.get(number)
         if handle is not None:
-            handle.drop()
+            with self.late:
+                handle.drop()
             self.handles.kept.pop(number, None)
 
     def finish(self) -> None:

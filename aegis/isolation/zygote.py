@@ -143,7 +143,7 @@ def _warm(stack: int) -> Script:
     from aegis.values import FuncType
 
     compile_on_one_thread()
-    config = EngineConfig(stack=stack)
+    config = EngineConfig(stack=stack).for_workers()
     before, where.mode, ticker.now = where.mode, DIRECT, time.monotonic()
     module, component = (
         compile_artifact(text_to_binary(text), Limits(), lambda _: config, None) for text in (_MODULE, _COMPONENT)
@@ -152,6 +152,8 @@ def _warm(stack: int) -> Script:
         with Sandbox(InProcess(Policy(), config, config), artifact, measured=True) as sandbox:
             sandbox.call("run", *values)
     engine_for(config.with_count())
+    metered = EngineConfig(stack=stack, fuel=True).for_workers()
+    engine_for(metered), engine_for(metered.with_count())
     prepare_filters()
     for parameters, result in product(range(4), ("", "i32", "i64", "f64")):
         for style in (Style.ALONE, Style.NESTING):

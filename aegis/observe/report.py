@@ -62,7 +62,7 @@ class ExecutionReport:
     granted: tuple[str, ...] = ()
     """A line a grant, as the policy describes itself."""
     limits: Mapping[str, float | None] = field(default_factory=dict)
-    """The limits in force by name; ``None`` marks one that was lifted."""
+    """The limits in force by name; ``None`` marks one that is off."""
     layers: tuple[tuple[str, bool, str], ...] = ()
     """Of an isolated run, each layer of its worker's confinement: its name, whether it was there, what or why not."""
     subscribers_failed: int = 0
@@ -113,8 +113,8 @@ class ExecutionReport:
 
     @property
     def lifted(self) -> tuple[str, ...]:
-        """The names of the limits that were off."""
-        return tuple(name for name, value in self.limits.items() if value is None)
+        """The names of the limits that are on by default, and were off."""
+        return tuple(name for name, value in self.limits.items() if value is None and name != "fuel")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON data. Output that is not UTF-8 comes as ``…_base64`` instead."""
@@ -171,6 +171,8 @@ class ExecutionReport:
         ]
         if usage.fuel is not None:
             lines.insert(1, ("fuel", self._of(format_count(usage.fuel), "fuel", format_count)))
+        elif self.limits.get("fuel", 0) is None:
+            lines.insert(1, ("fuel", "not counted"))
         if usage.denials:
             lines.append(("denied", count(usage.denials, "request")))
         if self.subscribers_failed:

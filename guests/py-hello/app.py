@@ -19,8 +19,16 @@ class Run(exports.Run):
             print(sys.stdin.read().upper(), end="")
         if sys.argv[1:2] == ["clock"]:
             print(time.time() < 10, len(os.urandom(8)))
+        if sys.argv[1:2] == ["loop"]:
+            print(self.loop(int(sys.argv[2])))
         if sys.argv[1:2] == ["fail"]:
             raise SystemExit(3)
+
+    def loop(self, turns):
+        total = 0
+        for number in range(turns):
+            total = (total * 31 + number) & 0xFFFFFF
+        return total
 
     def cat(self, names):
         for name in names:

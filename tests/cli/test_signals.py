@@ -53,6 +53,26 @@ def test_a_spinning_guest_ends_at_a_signal(tmp_path_factory: pytest.TempPathFact
     assert took < 2.0  # a quarter of a second on a machine that does nothing else
 
 
+@pytest.mark.parametrize(
+    "options", [(), ("--isolate",), ("--fuel-limit=1e18",)], ids=lambda o: o[0] if o else "default"
+)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_guest_that_calls_nobody_ends_at_a_signal(
+    tmp_path: Path, options: tuple[str, ...], number: int, code: int
+) -> None:
+    """In a program such a guest runs on the main thread, and Ctrl-C waits for its end. The command answers at once."""
+    path = tmp_path / "spin.wat"
+    path.write_text('(module (func (export "_start") (loop $for_ever (br $for_ever))))')
+    with started("run", "--events=-", "--timeout=500s", *options, path) as process:
+        assert process.stderr is not None
+        assert any(b"execution_started" in line for line in iter(process.stderr.readline, b""))
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert b"error: " in err
+    assert b"Traceback" not in err
+
+
 def test_two_signals_at_once_end_the_command_as_one_does(tmp_path: Path) -> None:
     """Both are pending when Python looks, so the second arrives while the first is being answered."""
     (tmp_path / "spin.wat").write_text(SPINS)

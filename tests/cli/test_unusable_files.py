@@ -96,7 +96,7 @@ def test_events_that_found_no_room_are_told_of_after_the_run(here: Path) -> None
         assert done.code == 125
         assert done.err == (
             "error: --events: '/dev/full' cannot be written: no space left on device;"
-            " events from number 6 on are missing\n"
+            " events from number 5 on are missing\n"
         )
     assert (done.document["status"], done.document["exit_code"]) == ("returned", 125)
 

@@ -239,7 +239,8 @@ def destroying(body: str) -> str:
     ids=["traps", "spins", "calls a host function that fails"],
 )
 def test_a_destructor_that_fails_ends_its_guest(body: str, error: type[AegisError]) -> None:
-    with RUNTIME.sandbox(RUNTIME.load_wat(destroying(body)), imports={"f": lambda: 1 // 0}) as sandbox:
+    runtime = Aegis(cache=False, pooled=False, fuel=1_000_000)
+    with runtime.sandbox(runtime.load_wat(destroying(body)), imports={"f": lambda: 1 // 0}) as sandbox:
         thing = sandbox.exports["test:things/things"].make()
         with pytest.raises(error):
             thing.drop()

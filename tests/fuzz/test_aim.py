@@ -49,7 +49,7 @@ def _most(runtime: Aegis, module: Any, *, aimed: bool) -> int:
 
 def test_a_search_that_aims_finds_slower_inputs_than_one_that_does_not() -> None:
     """Oracle: of as many cases, the slowest input is found by the search that aims at it, and not by the other."""
-    with Aegis(cache=False) as runtime:
+    with Aegis(cache=False, fuel=1_000_000) as runtime:
         module: Any = runtime.load_wat(SLOW)
         with runtime.sandbox(module) as sandbox:
             slowest = sandbox.run("f", 37, 91, 142, 203).usage.fuel

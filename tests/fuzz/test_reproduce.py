@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aegis.fuzz import replay
 from aegis.fuzz.campaign import Campaign
-from aegis.fuzz.plan import Plan
-from aegis.fuzz.report import to_data
+from aegis.fuzz.plan import FUEL, Plan
+from aegis.fuzz.report import _whole, to_data
 from aegis.fuzz.reproduce import command_of, pytest_file
 from aegis.limits import Limits
 from aegis.policy import Policy
@@ -116,3 +118,27 @@ def test_one_case_is_run_from_the_command_line(words: list[str], code: int, told
     done = command("fuzz", "--oracle", "no-trap", *words, source("buggy/unchecked-host"))
     assert done.code == code, done.err
     assert told in (done.out if code < 2 else done.err)
+
+
+def test_a_campaign_counts_fuel_and_its_commands_say_so_where_it_matters() -> None:
+    """Oracle: whoever runs a finding again has the same limit of fuel, which by default no other command has."""
+    told = {"signature": "s", "steps": [["f", []]], "answers": [], "text": "t"}
+    own = Plan(data=b"", name="x.wasm", policy=Policy())
+    assert own.policy.limits == Limits(fuel=FUEL)
+    assert replace(own, goal="slow").own_fuel
+    assert "--fuel-limit=1000000000" in _whole(own, "module", {**told, "oracle": "no-limit"})["command"]
+    assert "fuel" not in _whole(own, "module", {**told, "oracle": "no-trap"})["command"]
+    given = Plan(data=b"", name="x.wasm", policy=Policy(limits=Limits(fuel=7)), flags=("--fuel-limit=7",))
+    assert given.policy.limits.fuel == 7
+    for oracle in ("no-limit", "no-trap"):
+        command = _whole(given, "module", {**told, "oracle": oracle})["command"]
+        assert command.count("--fuel-limit") == command.count("--fuel-limit=7") == 1
+    assert ", fuel=" not in pytest_file("x.wasm", {**told, "oracle": "no-limit"}, Policy())
+
+
+def test_a_finding_that_ran_out_of_fuel_is_still_there_when_it_is_replayed_without_a_policy(tmp_path: Path) -> None:
+    path = tmp_path / "endless.wat"
+    path.write_text('(module (func (export "f") (loop $again (br $again))))')
+    told = {"oracle": "no-limit", "signature": "s", "steps": [["f", []]], "answers": [], "text": "t"}
+    for policy in ({}, {"fuel": 1000}, {"fuel": None}):
+        assert "fuel" in (replay(path, told, **policy) or "")

@@ -12,6 +12,7 @@ from aegis.cli.wave import Invocation
 from tests.guests.catalogue import GUESTS, source
 
 RUNTIME = Aegis(cache=False, pooled=False, timeout="20s")
+FUELLED = Aegis(cache=False, pooled=False, timeout="20s", fuel=100_000_000)
 VALUES = source("components/values")
 LIE = re.compile(r'\(func \(export "([a-z0-9-]+)"\) \(result \S+\) \(canon')
 LIES = LIE.findall(source("hostile/component-lies").read_text())
@@ -105,7 +106,7 @@ ENDINGS: list[tuple[str, str, tuple[Any, ...], str, int]] = [
 def test_each_attack_ends_as_documented(
     name: str, function: str, args: tuple[Any, ...], status: str, code: int
 ) -> None:
-    outcome = run(name, function, *args)
+    outcome = run(name, function, *args, runtime=FUELLED)
     assert (outcome.status, outcome.exit_code) == (status, code), outcome.error
 
 

@@ -277,7 +277,7 @@ def test_only_what_is_granted_of_the_environment_is_there(place: str, monkeypatc
 def test_an_outcome_counts_the_same_in_both_places() -> None:
     counted = []
     for place in PLACES:
-        with made(runtime(place)) as box:
+        with made(runtime(place, fuel=100_000)) as box:
             box.call("grow", 2)
             usage = box.run("host", 1).usage
             counted.append((usage.fuel, usage.host_calls, usage.peak_memory, usage.denials, usage.bytes_in))

@@ -49,6 +49,8 @@ def component(*modules: str) -> str:
 
 SHARED = module(7, 2 * _APART_BYTES)
 SMALL = module(8)
+COUNTED = {"fuel": 1_000_000}
+"""With it code is the same for both places; without fuel that for workers has no epoch checks."""
 
 
 class Spy:
@@ -86,7 +88,11 @@ def values(aegis: Aegis, text: str, **options: Any) -> list[int]:
 
 
 def isolated(**options: Any) -> Aegis:
-    return runtime("isolated", **{"cache": True, "isolation": {"workers": 0}, **options})
+    return runtime("isolated", **{"cache": True, "isolation": {"workers": 0}, **COUNTED, **options})
+
+
+def in_process(**options: Any) -> Aegis:
+    return runtime("in-process", **{"cache": True, **COUNTED, **options})
 
 
 # -- compiled once ---------------------------------------------------------------------------------------
@@ -125,7 +131,7 @@ def test_without_a_cache_one_worker_compiles_all(spy: Spy) -> None:
 
 
 def test_code_that_the_parent_compiled_serves_its_workers(spy: Spy) -> None:
-    aegis = runtime("in-process", cache=False)
+    aegis = in_process(cache=False)
     loaded = aegis.load_wat(component(SHARED, SMALL))
     with aegis.sandbox(loaded, isolate=True) as sandbox:
         assert (sandbox.call("f0"), sandbox.call("f1")) == (7, 8)
@@ -134,7 +140,7 @@ def test_code_that_the_parent_compiled_serves_its_workers(spy: Spy) -> None:
 
 @pytest.mark.parametrize("text", [component(SHARED, SMALL), f"(module {SHARED})", f"(module {SMALL})"])
 def test_code_that_another_process_compiled_for_itself_serves_workers(spy: Spy, text: str) -> None:
-    runtime("in-process", cache=True).load_wat(text)
+    in_process().load_wat(text)
     aegis = isolated()
     loaded = aegis.load_wat(text)
     assert loaded.cached
@@ -144,20 +150,33 @@ def test_code_that_another_process_compiled_for_itself_serves_workers(spy: Spy, 
 
 
 def test_the_parents_code_serves_module_by_module(spy: Spy) -> None:
-    runtime("in-process", cache=True).load_wat(component(SHARED, SMALL))
+    in_process().load_wat(component(SHARED, SMALL))
     assert values(isolated(), component(module(1), SMALL, SHARED)) == [1, 8, 7]
     assert spy.take() == [("component", 1)], "of the three modules two were there"
 
 
-def test_code_of_other_settings_serves_nobody(spy: Spy) -> None:
-    runtime("in-process", cache=True).load_wat(component(SHARED))
-    assert values(isolated(stack="256KiB"), component(SHARED)) == [7]
+@pytest.mark.parametrize(("own", "other"), [
+    ({}, {"stack": "256KiB"}), ({}, {"fuel": None}), ({"fuel": None}, {}), ({"fuel": None}, {"fuel": None}),
+])  # fmt: skip
+def test_code_of_other_settings_serves_nobody(spy: Spy, own: dict[str, Any], other: dict[str, Any]) -> None:
+    """Without fuel, code for workers is of other settings than code for this process."""
+    in_process(**own).load_wat(component(SHARED))
+    assert values(isolated(**other), component(SHARED)) == [7]
     assert ("module", 1) in spy.take()
+
+
+def test_workers_keep_code_with_fuel_and_without_it_apart(spy: Spy) -> None:
+    for options in ({}, {"fuel": None}):
+        assert values(isolated(**options), component(SHARED)) == [7]
+        assert spy.take() == [("component", 0), ("module", 1)]
+    for options in ({}, {"fuel": None}):
+        assert values(isolated(**options), component(SHARED)) == [7]
+    assert spy.take() == []
 
 
 def test_the_file_of_the_parents_code_is_not_given_to_workers(spy: Spy) -> None:
     """The parent maps it: who could write to it would write into the parent."""
-    runtime("in-process", cache=True).load_wat(component(module(7, 2 << 20)))
+    in_process().load_wat(component(module(7, 2 << 20)))
     aegis = isolated()
     loaded: Any = aegis.load_wat(component(module(7, 2 << 20)))
     assert spy.take() == []
@@ -170,11 +189,11 @@ def test_the_file_of_the_parents_code_is_not_given_to_workers(spy: Spy) -> None:
 def test_the_parent_does_not_run_what_a_worker_compiled(spy: Spy) -> None:
     values(isolated(), component(SHARED, SMALL))
     spy.take()
-    aegis = runtime("in-process", cache=True)
+    aegis = in_process()
     loaded: Any = aegis.load_wat(component(SHARED, SMALL))
     assert not loaded.cached
     assert not any(module.cached for module in loaded.modules.values())
-    again: Any = runtime("in-process", cache=True).load_wat(component(SHARED, SMALL))
+    again: Any = in_process().load_wat(component(SHARED, SMALL))
     assert again.cached, "as it does what it compiled itself"
 
 

@@ -58,7 +58,7 @@ class Watched:
         self.stream = io.StringIO()
         self.seen, self.metrics = CollectingSubscriber(), MetricsSubscriber()
         subscribers = (JsonLinesWriter(self.stream), self.seen, self.metrics)
-        aegis = runtime(place, **more)
+        aegis = runtime(place, **{"fuel": 1_000_000, **more})
         self.box = aegis.sandbox(aegis.load_wat(text), imports=imports, subscribers=subscribers)
 
     def close(self) -> set[str]:

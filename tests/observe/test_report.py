@@ -47,6 +47,17 @@ def test_a_success_for_people() -> None:
     ]
 
 
+def test_fuel_that_was_not_counted_is_said_and_is_no_limit_that_was_lifted() -> None:
+    report = ExecutionReport.of(
+        Outcome(usage=Usage(seconds=0.5)), limits={"fuel": None, "timeout": 30.0, "memory": None}
+    )
+    lines = report.to_text().split("\n")
+    assert lines[1:4] == ["time      500 ms of 30 s", "fuel      not counted", "memory    0 bytes"]
+    assert lines[-1] == "lifted    memory"
+    data = report.to_dict()
+    assert (data["usage"]["fuel"], data["limits"]["fuel"], data["lifted"]) == (None, None, ["memory"])
+
+
 def test_what_was_not_measured_is_not_shown() -> None:
     assert ExecutionReport.of(Outcome()).to_text().split("\n") == [
         "status    returned, exit code 0",

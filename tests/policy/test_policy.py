@@ -34,7 +34,7 @@ def test_a_policy_cannot_be_changed() -> None:
 
 def test_a_policy_says_what_it_grants() -> None:
     policy = Policy(
-        limits=Limits(fuel=None),
+        limits=Limits(fuel=None, timeout=None),
         filesystem=FilesystemCapability.read_only("/a::in") + FilesystemCapability.read_write("/b::out"),
         environment=EnvironmentCapability(set=(("A", "secret"),), pass_=("B",)),
         clock=ClockCapability(mode="system"),
@@ -53,7 +53,7 @@ def test_a_policy_says_what_it_grants() -> None:
         "logging from info",
         "standard input",
         "network https://a",
-        "no limit on fuel",
+        "no limit on timeout",
     ]
 
 

@@ -11,6 +11,7 @@ import pytest
 from aegis import Aegis, AegisError, GuestTrap, OutOfFuel, QuotaExceeded, SandboxStateError
 
 RUNTIME = Aegis(cache=False, pooled=False, timeout="20s")
+FUELLED = Aegis(cache=False, pooled=False, timeout="20s", fuel=10_000_000)
 
 
 def liar(result: str, body: str, *, types: str = "", realloc: str = "(i32.const 4096)") -> str:
@@ -127,7 +128,7 @@ REALLOCS = {
 
 @pytest.mark.parametrize("name", REALLOCS)
 def test_a_realloc_that_lies_hurts_only_its_guest(name: str) -> None:
-    with RUNTIME.sandbox(RUNTIME.load_wat(taker(REALLOCS[name]))) as sandbox:
+    with FUELLED.sandbox(FUELLED.load_wat(taker(REALLOCS[name]))) as sandbox:
         with pytest.raises(OutOfFuel if name == "for ever" else GuestTrap):
             sandbox.call("take", "x" * 100)
         assert sandbox.state == "poisoned"
@@ -167,7 +168,7 @@ def test_nothing_leaves_from_a_realloc_or_a_post_return(name: str, arguments: li
 
 @pytest.mark.parametrize(("name", "error"), [("trap", GuestTrap), ("spin", OutOfFuel)])
 def test_a_post_return_is_a_part_of_the_call(name: str, error: type[AegisError]) -> None:
-    with RUNTIME.sandbox(RUNTIME.load_wat(LEAVING), imports={"out": lambda: None}) as sandbox:
+    with FUELLED.sandbox(FUELLED.load_wat(LEAVING), imports={"out": lambda: None}) as sandbox:
         with pytest.raises(error):
             sandbox.call(name)
         assert sandbox.state == "poisoned"

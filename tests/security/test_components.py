@@ -204,10 +204,11 @@ def test_memories_of_a_component_count_together() -> None:
 
 
 def test_a_start_that_traps_or_spins_ends() -> None:
+    runtime = Aegis(cache=False, pooled=False, fuel=1_000_000)
     for start, error in (("unreachable", GuestTrap), ("(loop $again (br $again))", OutOfFuel)):
         text = f"(component (core module $m (func $s {start}) (start $s)) (core instance (instantiate $m)))"
         with pytest.raises(error):
-            RUNTIME.sandbox(RUNTIME.load_wat(text))
+            runtime.sandbox(runtime.load_wat(text))
 
 
 ASYNC = [

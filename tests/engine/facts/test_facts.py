@@ -48,6 +48,19 @@ def test_f17_without_a_deadline_an_epoch_traps_at_once() -> None:
         go(store)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("setting", ["consume_fuel", "epoch_interruption"])
+def test_code_with_checks_and_code_without_them_are_not_loaded_for_one_another(setting: str) -> None:
+    """The names of code in a cache keep them apart too."""
+    configs = Config(), Config()
+    setattr(configs[1], setting, True)
+    engines = [Engine(config) for config in configs]
+    for one, other in (engines, engines[::-1]):
+        code = Module(one, '(module (func (export "go")))').serialize()
+        assert Module.deserialize(one, code)
+        with pytest.raises(WasmtimeError):
+            Module.deserialize(other, code)
+
+
 def test_f28_the_limit_is_for_each_memory_and_a_refused_growth_is_told_to_the_guest_alone() -> None:
     text = '(module (memory 10) (memory 10) (func (export "grow") (result i32) (memory.grow 0 (i32.const 7))))'
     store, made = instance(text, memory_size=16 * 65536)

@@ -1,0 +1,190 @@
+"""A late call in a worker: its counters are believed as far as they can be true, and only a late call ends a worker."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import pytest
+
+from aegis import Cancelled, DeadlineExceeded
+from aegis.engine.threads import run_on_guest_thread
+from aegis.isolation import late
+from aegis.isolation.late import LateCalls, forget_account, left_account
+from aegis.isolation.pool import REGION
+from aegis.isolation.setup import ACCOUNT
+from aegis.isolation.wire import PAGE, Region
+from tests.isolation.isolated import isolated, only_where_there_are_workers, runtime
+from tests.isolation.liar import Peer, account, lying
+
+pytestmark = only_where_there_are_workers
+
+TEXT = """(module (memory (export "memory") 1) (func (export "f") (result i32) i32.const 5)
+  (func (export "spin") (loop $again (br $again))))"""
+SIZE = 1 << 16
+
+
+def silent(peer: Peer, message: Any) -> None:
+    """Answer nothing."""
+
+
+# -- in the parent ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"\xff" * ACCOUNT.size, b"\x7f" * ACCOUNT.size, os.urandom(ACCOUNT.size),
+        account(calls=-(1 << 60), memory=1 << 60, fuel=-5, seconds=float("nan"), taken=-1, stdout=-7),
+    ],
+    ids=["ones", "large", "noise", "out of range"],
+)  # fmt: skip
+@pytest.mark.parametrize("ends", [b"", b"e", b"\xff"])
+def test_a_page_of_lies_gives_no_more_than_the_limits(page: bytes, ends: bytes) -> None:
+    sandbox, liar = lying(TEXT, silent, timeout="200ms", memory="1MiB", fuel=1000, isolation={"grace": "10ms"})
+    with sandbox:
+        os.pwrite(liar.shared, page + ends, 2 * REGION)
+        outcome = sandbox.run("f")
+        used = outcome.usage
+        assert type(outcome.error) is DeadlineExceeded
+        assert used.fuel is not None
+        assert 0 <= used.fuel <= 1000
+        assert 0 <= used.peak_memory <= 1 << 20
+        assert 0 <= used.host_calls <= 1_000_001
+        assert used.stdout >= 0
+        assert used.stderr >= 0
+
+
+def test_a_worker_that_leaves_and_says_that_it_was_late_is_believed_no_more_than_one_that_says_so_in_words() -> None:
+    def leave(peer: Peer, message: Any) -> None:
+        os.pwrite(liar.shared, account() + b"e", 2 * REGION)
+        raise OSError
+
+    sandbox, liar = lying(TEXT, leave, timeout="60s")
+    with sandbox:
+        error = sandbox.run("f").error
+        assert isinstance(error, DeadlineExceeded)
+        assert sandbox.state == "poisoned"
+
+
+def test_what_a_worker_left_of_one_sandbox_is_nothing_of_the_next() -> None:
+    shared = Region.new(SIZE)
+    try:
+        assert left_account(shared, SIZE) == (None, False)
+        os.pwrite(shared, account(memory=7) + b"e", 2 * SIZE)
+        assert left_account(shared, SIZE) == (account(memory=7), True)
+        forget_account(shared, SIZE)
+        assert left_account(shared, SIZE) == (None, False)
+        assert os.fstat(shared).st_size == 2 * SIZE + PAGE
+    finally:
+        os.close(shared)
+
+
+# -- in the worker ---------------------------------------------------------------------------------------
+
+
+class Ended(BaseException):
+    """Stands for the end of the process."""
+
+
+class Watched:
+    """The watch of a sandbox in this process, with a sandbox whose calls are watched."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, text: str, **options: Any) -> None:
+        def end(code: int) -> None:
+            raise Ended
+
+        monkeypatch.setattr(late.os, "_exit", end)
+        self.shared = Region.new(SIZE)
+        self.calls = LateCalls(self.shared, SIZE, lambda: account(memory=1))
+        made = runtime("in-process", timeout="60s")
+        self.sandbox = made.sandbox(made.load_wat(text), **options)
+
+    def look(self, times: int) -> bool:
+        """Look as the clock does; tell whether the process was ended."""
+        try:
+            for _ in range(times):
+                self.calls.look()
+        except Ended:
+            return True
+        return False
+
+    def close(self) -> None:
+        self.calls.end()
+        self.sandbox.close()
+        os.close(self.shared)
+
+
+def in_a_call(watched: Watched, function: str, *, endless: bool) -> Any:
+    """Start a call on a guest thread, and return its job once the guest is entered."""
+
+    def call() -> Any:
+        watched.calls.begin(watched.sandbox, endless=endless)
+        with watched.calls:
+            return watched.sandbox.call(function)
+
+    job = run_on_guest_thread(call)
+    while not watched.sandbox._store.in_call():  # type: ignore[union-attr]
+        pass
+    return job
+
+
+@pytest.mark.parametrize("endless", [True, False])
+def test_only_a_late_call_of_a_guest_that_nothing_else_stops_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, endless: bool
+) -> None:
+    watched = Watched(monkeypatch, TEXT)
+    job = in_a_call(watched, "spin", endless=endless)
+    assert not watched.look(5), "it is in time"
+    assert left_account(watched.shared, SIZE) == (None, False)
+    watched.sandbox._door.stop = Cancelled("stopped")
+    assert not watched.look(1), "it may be about to answer"
+    assert left_account(watched.shared, SIZE) == (account(memory=1), False)
+    # Without epochs nothing has ended the guest by the second tick; with them it has ended, or is about to.
+    if endless:
+        ended = watched.look(1)
+        assert ended or not watched.sandbox._store.in_call()  # type: ignore[union-attr]
+    else:
+        assert not watched.look(5)
+    assert job.wait(30)
+    assert not watched.look(5), "no call is under way"
+    watched.close()
+
+
+def test_a_late_host_function_is_left_to_end_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def f() -> None:
+        entered.set()
+        leave.wait(30)
+
+    text = '(module (import "env" "f" (func $f)) (func (export "calls") (call $f)))'
+    watched = Watched(monkeypatch, text, imports={"env": {"f": f}})
+    job = in_a_call(watched, "calls", endless=True)
+    assert entered.wait(30)
+    watched.sandbox._door.stop = Cancelled("stopped")
+    assert not watched.look(10)
+    assert left_account(watched.shared, SIZE) == (account(memory=1), False)
+    leave.set()
+    assert job.wait(30)
+    assert isinstance(job.error, Cancelled)
+    watched.close()
+
+
+# -- both ------------------------------------------------------------------------------------------------
+
+
+def test_workers_go_on_after_one_that_ended_its_late_call() -> None:
+    """The pool replaces it, sandboxes made later are not late, and an idle sandbox past its deadline is not either."""
+    aegis = isolated(timeout="150ms", isolation={"workers": 1, "recycle": 5, "grace": "20s"})
+    module = aegis.load_wat(TEXT)
+    for _ in range(3):
+        with aegis.sandbox(module) as sandbox:
+            assert sandbox.call("f") == 5
+        with aegis.sandbox(module) as sandbox:
+            assert isinstance(sandbox.run("spin").error, DeadlineExceeded)
+            sandbox.reset()
+            assert sandbox.call("f") == 5
+            assert len(sandbox.memory.read(0, 65536)) == 65536
+    aegis.close()
