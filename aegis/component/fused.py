@@ -55,16 +55,22 @@ that is not aligned, or beyond the memory."""
 _MAY_NOT_LEAVE, _MAY_LEAVE, _HAS_LEFT = range(3)
 """The phases of a call, in the global ``phase``: realloc and post-return may not call out of the component."""
 _MOST_PIECES, _DEEPEST = 4, 8
-_VECTORS = 64
+_VECTORS, _FEW = 64, 16
+"""How many vectors arguments have together, and a result: each takes time whether or not it is used. Strings and lists
+that are not always there, such as an error's text, share fewer."""
 _SHAPES_KEPT = 256
 
 
 class Block(NamedTuple):
-    """A string or list among the arguments: which core value is its address, of what type, aligned how."""
+    """A string or list among the arguments: which core value is its address, of what type, aligned how.
+
+    ``optional``: it belongs to a case of a variant.
+    """
 
     slot: int
     core: str
     align: int
+    optional: bool
 
 
 class Piece(NamedTuple):
@@ -93,12 +99,12 @@ class Shape(NamedTuple):
     @property
     def block_vectors(self) -> int:
         """How many vectors each argument has."""
-        return _VECTORS // max(1, len(self.blocks))
+        return (_FEW if all(b.optional for b in self.blocks) else _VECTORS) // max(1, len(self.blocks))
 
     @property
     def piece_vectors(self) -> int:
         """How many vectors each string or list of the result has."""
-        return _VECTORS // max(1, len(self.pieces))
+        return (_FEW if all(p.cases for p in self.pieces) else _VECTORS) // max(1, len(self.pieces))
 
     @property
     def fixed_vectors(self) -> int:

@@ -194,8 +194,8 @@ def _block(of: FlatBlock, params: Sequence[str], encoding: str) -> Block | None:
     if isinstance(of.of, List):
         if has_pointers(of.of.element):
             return None
-        return Block(of.slot, params[of.slot], layout(of.of.element).align)
-    return Block(of.slot, params[of.slot], 1)
+        return Block(of.slot, params[of.slot], layout(of.of.element).align, of.optional)
+    return Block(of.slot, params[of.slot], 1, of.optional)
 
 
 # -- the whole -------------------------------------------------------------------------------------
@@ -375,22 +375,23 @@ def _unless_done(returned: str) -> str:
 def _staged(lower: Lower, shape: Shape, later: str) -> str:
     """Return the text that hands blocks to a fused module, or places them if one is too large for it."""
     most = shape.block_vectors * VECTOR
-    sizes, fits, lines = [], [], ["size = 0"] if len(lower.blocks) > 1 or lower.blocks[0].optional else []
-    total = "size += n" if lines else "size = n"
+    sizes, fits, lines = [], [], []
     for n, block in enumerate(lower.blocks):
         bytes_like = block.of == "string" or (isinstance(block.of, List) and block.of.element == "u8")
-        data, length = (block.name, f"len({block.name})") if bytes_like else (f"{block.name}[0]", f"{block.name}[2]")
+        data = block.name if bytes_like else f"{block.name}[0]"
+        length = "size" if bytes_like else f"{block.name}[2]"
         at, size, slot = shape.block_at(n), f"vI[{4 * shape.size_slot(n)}]", 4 * (block.slot + 1)
         sizes.append(size)
         fits.append(f"{block.name} is None or len({data}) <= {most}" if block.optional else f"len({data}) <= {most}")
         given = [
-            f"{size} = n = len({data}); {total}",
-            f"block_view[{at} : {at} + n] = {data}; vI[{slot}] = {'n' if bytes_like else length}",
+            f"{size} = size = len({data}); vI[{slot}] = {length}",
+            f"block_view[{at} : {at} + size] = {data}",
+            "door.bytes_left = left = door.bytes_left - size",
+            "if left < door.check_below: door.check()",
         ]
         if block.optional:
             given = [f"if {block.name} is None: {size} = {_ABSENT}", "else:", *(f"    {line}" for line in given)]
         lines += given
-    lines += ["door.bytes_left = left = door.bytes_left - size", "if left < door.check_below: door.check()"]
     condition = " and ".join(f"({one})" for one in fits)
     ordinary = textwrap.indent(later, "    ") + f"    {' = '.join(sizes)} = {_ABSENT}\n"
     return f"if {condition}:\n{_indented(lines, 1)}else:\n{ordinary}"
