@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from weakref import ref
 
 from aegis.component.artifact import Component
 from aegis.component.store import ComponentStore
@@ -18,7 +19,9 @@ from aegis.wit.types import Function, Interface, show
 from aegis.wit.values import ResourceHandle
 
 if TYPE_CHECKING:
+    from aegis.component.link import ComponentPlan
     from aegis.host.wasi import Wasi
+    from aegis.providers import Providers
     from aegis.tier import Owner as Owned
     from aegis.tier import Place
 
@@ -32,6 +35,15 @@ if TYPE_CHECKING:
 __all__ = ["ComponentGuest"]
 
 
+class _Prepared(NamedTuple):
+    """What sandboxes of a component in one tier share to which the embedder provides nothing."""
+
+    tier: ref[Place]
+    watched: bool
+    providers: Providers
+    plan: ComponentPlan
+
+
 class ComponentGuest:
     """One component in one sandbox."""
 
@@ -39,8 +51,16 @@ class ComponentGuest:
         self, owner: Owner, tier: Place, component: Component, imports: Mapping[str, Any], trap_missing: bool
     ) -> None:
         self._owner, self._tier, self._component = owner, tier, component
-        self._providers = tier.providers(component, imports, trap_missing=trap_missing)
-        self._plan = tier.component_plan(component, self._providers, watched=owner._observed)
+        watched, asks = owner._observed, bool(imports) or trap_missing or bool(tier.policy.imports)
+        latest = None if asks else component.latest
+        if latest is None or latest.tier() is not tier or latest.watched is not watched:
+            providers = tier.providers(component, imports, trap_missing=trap_missing)
+            latest = _Prepared(
+                ref(tier), watched, providers, tier.component_plan(component, providers, watched=watched)
+            )
+            if not asks:
+                component.latest = latest
+        self._providers, self._plan = latest.providers, latest.plan
         self.calls_python = self._plan.calls_python
         self._made: dict[str, Any] = {}
         self._classes: dict[int, Callable[..., ResourceHandle]] = {}

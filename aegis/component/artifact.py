@@ -81,6 +81,8 @@ class Component(Artifact):
 
     kind: ClassVar[str] = "component"
     plain: ClassVar[bool] = False
+    latest: Any = None
+    """What the latest sandbox without imports of the embedder's was made from, kept for the next."""
 
     def __init__(self, data: bytes, record: Record, digest: str, cache: Cache | None, limits: Limits) -> None:
         super().__init__(data, digest, cache, limits)
