@@ -9,22 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from bench_rows import Row
 
 __all__ = ["PARTS", "native_engine"]
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-class Row(NamedTuple):
-    """As in scripts/bench: what, ours, theirs (seconds), the ratio, the gate, whether it was met."""
-
-    what: str
-    ours: float
-    theirs: float
-    ratio: float
-    gate: str
-    met: bool | None
 
 
 def _faster(what: str, ours: float, theirs: float, least: float | None) -> Row:

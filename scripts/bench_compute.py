@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from bench_rows import Row
 
 __all__ = ["PARTS"]
 
@@ -25,17 +27,6 @@ TIERS = (
     ("compute with fuel", {"fuel": "1e15"}, None, None),
 )  # fmt: skip
 """A name, what differs from the default policy, and the most that each row and their median may be."""
-
-
-class Row(NamedTuple):
-    """As in scripts/bench: what, ours, theirs (seconds), the ratio, the gate, whether it was met."""
-
-    what: str
-    ours: float
-    theirs: float
-    ratio: float
-    gate: str
-    met: bool | None
 
 
 def _row(what: str, ours: float, theirs: float, most: float | None) -> Row:

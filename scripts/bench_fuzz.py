@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from bench_rows import Row
 
 __all__ = ["PARTS"]
 
@@ -30,17 +32,6 @@ guest = component.Component(engine, open(sys.argv[1]).read())
 instance = component.Linker(engine).instantiate(store, guest)
 instance.get_func(store, sys.argv[2])(store, sys.argv[3])
 """
-
-
-class Row(NamedTuple):
-    """As in scripts/bench: what, ours, theirs (seconds a case), the ratio, the gate, whether it was met."""
-
-    what: str
-    ours: float
-    theirs: float
-    ratio: float
-    gate: str
-    met: bool | None
 
 
 def fuzzing(rounds: int) -> list[Row]:

@@ -15,7 +15,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from bench_rows import Row
 
 __all__ = ["PARTS"]
 
@@ -61,18 +63,6 @@ with runtime.sandbox(runtime.load_wat(sys.argv[3])) as sandbox:
     sandbox.call("add", 2, 3)
     print(time.perf_counter() - started)
 """
-
-
-class Row(NamedTuple):
-    """As in scripts/bench: what, ours, theirs, the ratio, the gate, whether it was met; and the unit of both."""
-
-    what: str
-    ours: float
-    theirs: float
-    ratio: float
-    gate: str
-    met: bool | None
-    unit: str = "s"
 
 
 def _row(what: str, ours: float, theirs: float, gate: str = "", met: bool | None = None, unit: str = "s") -> Row:

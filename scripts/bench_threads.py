@@ -17,7 +17,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from bench_rows import Row
 
 __all__ = ["PARTS"]
 
@@ -28,17 +30,6 @@ PROMPT = 0.050
 SPIN = """(module (import "env" "f" (func $f)) (func (export "go") (call $f) (loop $l (br $l))))"""
 HOSTED = """(module (import "env" "f" (func $f (param i32) (result i32)))
   (func (export "go") (param i32) (result i32) (call $f (local.get 0))))"""
-
-
-class Row(NamedTuple):
-    """As in scripts/bench: what, ours, theirs (seconds), the ratio, the gate, whether it was met."""
-
-    what: str
-    ours: float
-    theirs: float
-    ratio: float
-    gate: str
-    met: bool | None
 
 
 def threads(rounds: int) -> list[Row]:

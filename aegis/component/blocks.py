@@ -20,7 +20,7 @@ from aegis.component.strings import encode_text
 from aegis.component.traps import unaligned
 
 __all__ = [
-    "SHORT_BYTES", "Hole", "bytes_of", "fill", "numbers", "place_bytes", "place_filled", "place_list", "place_texts",
+    "SHORT_BYTES", "Hole", "bytes_of", "fill", "numbers", "place_filled", "place_list", "place_texts",
     "sized", "store_at", "text_of", "unfit",
 ]  # fmt: skip
 
@@ -64,15 +64,6 @@ def bytes_of(cx: Any, value: Any) -> Any:
     if len(value) > SHORT_BYTES:
         cx.door.lower(len(value))
     return value
-
-
-def place_bytes(cx: Any, data: Any) -> tuple[int, int]:
-    """Place a ``list<u8>``."""
-    size = len(data)
-    at = cx.realloc(1, size)
-    cx.memory.view[at : at + size] = data
-    cx.door.charge(size)
-    return at, size
 
 
 def place_list(cx: Any, block: tuple[Any, int, int]) -> tuple[int, int]:

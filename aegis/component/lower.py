@@ -23,7 +23,6 @@ from aegis.component.blocks import (
     SHORT_BYTES,
     bytes_of,
     numbers,
-    place_bytes,
     place_filled,
     place_list,
     place_texts,
@@ -35,7 +34,7 @@ from aegis.component.fit import Unfit, as_list, as_tuple
 from aegis.component.keys import images_of
 from aegis.component.scalars import scalar, scalar_names
 from aegis.component.source import Source
-from aegis.component.strings import PLACERS, RAW_PLACERS, encode_text
+from aegis.component.strings import PLACERS, RAW_PLACERS, encode_text, place_bytes
 from aegis.wit.images import nullable
 from aegis.wit.naming import snake
 from aegis.wit.types import (
@@ -143,7 +142,7 @@ class Lower(Source):
         self.later += lines
 
     def _flat_text(self, block: str, value: str, address: int) -> list[str]:
-        """Write what :func:`~aegis.component.strings.place_utf8` does, of which a call would cost as much."""
+        """Write what :func:`~aegis.component.strings.place_bytes` does, of which a call would cost as much."""
         self.say(f"{block} = encode({value})")
         self.say(f"if len({block}) > {SHORT_BYTES}: door.lower(len({block}))")
         return [

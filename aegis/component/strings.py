@@ -14,7 +14,7 @@ from typing import Any
 
 from aegis.component.traps import trap, unaligned
 
-__all__ = ["LOADERS", "PLACERS", "RAW_LOADERS", "RAW_PLACERS", "Text", "encode_text", "load_many_utf8"]
+__all__ = ["LOADERS", "PLACERS", "RAW_LOADERS", "RAW_PLACERS", "Text", "encode_text", "load_many_utf8", "place_bytes"]
 
 _TAG = 1 << 31
 _MAX_STRING_BYTES = (1 << 31) - 1
@@ -146,8 +146,8 @@ def encode_text(value: Any) -> bytes:
     return str.encode(value)
 
 
-def place_utf8(cx: Any, data: bytes) -> tuple[int, int]:
-    """Copy UTF-8 into memory that the guest's realloc gives; return its address and length."""
+def place_bytes(cx: Any, data: Any) -> tuple[int, int]:
+    """Copy bytes, of UTF-8 or of a ``list<u8>``, into memory that the guest's realloc gives: address and length."""
     size = len(data)
     at = cx.realloc(1, size)
     cx.memory.view[at : at + size] = data
@@ -201,13 +201,13 @@ def _inflated(cx: Any, text: str, at: int, units: int) -> tuple[int, int]:
     return at, size >> 1 | _TAG
 
 
-PLACERS = {"utf8": place_utf8, "utf16": place_utf16, "latin1+utf16": place_latin1_or_utf16}
+PLACERS = {"utf8": place_bytes, "utf16": place_utf16, "latin1+utf16": place_latin1_or_utf16}
 
 
 def _place_raw_utf8(cx: Any, value: Text) -> tuple[int, int]:
     data = value.text.encode()
     if value.encoding == "utf8":
-        return place_utf8(cx, data)
+        return place_bytes(cx, data)
     units, size = value.units, len(data)
     at = cx.realloc(1, units)
     if value.text.isascii():
