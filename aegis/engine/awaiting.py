@@ -7,6 +7,7 @@ thread waits at the door, so that the deadline and a cancellation end the wait; 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 
 from aegis.engine.door import Door
 from aegis.engine.pool import pool
-from aegis.engine.supervisor import GRACE, abandoned, host_function, spans
+from aegis.engine.supervisor import abandoned, host_function, spans, time_left
 from aegis.engine.threads import Job, where
 from aegis.errors import HostError
 
@@ -165,7 +166,7 @@ async def supervise_on_loop(
     job = pool.submit(call, finished, at_once=nested)
     over = False
     try:
-        over = await _ended(job, ended, door.limits.timeout) or await _stopped(job, cancel, ended)
+        over = await _ended(job, ended, door) or await _stopped(job, cancel, ended)
     except asyncio.CancelledError:
         over = job.claim() or await _stopped(job, cancel, ended)
         raise
@@ -178,15 +179,13 @@ async def supervise_on_loop(
     return job.outcome()
 
 
-async def _ended(job: Job, ended: asyncio.Future[None], timeout: float | None) -> bool:
+async def _ended(job: Job, ended: asyncio.Future[None], door: Door) -> bool:
     """Wait for the end, until the call is past its deadline; time in the queue does not count."""
-    if timeout is None:
-        await asyncio.wait([ended])
-    else:
-        left = timeout + GRACE
-        while left > 0 and not ended.done():
-            await asyncio.wait([ended], timeout=min(left, threading.TIMEOUT_MAX))
-            left = timeout + GRACE - (0.0 if job.started is None else time.monotonic() - job.started)
+    while not ended.done():
+        left = time_left(door, time.monotonic() if job.started is None else job.started)
+        if left <= 0:
+            break
+        await asyncio.wait([ended], timeout=None if left == math.inf else min(left, threading.TIMEOUT_MAX))
     return ended.done()
 
 

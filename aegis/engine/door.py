@@ -62,6 +62,8 @@ class Door:
     # Class attributes are the state of a new door: making one stores only what differs.
     bytes_in = bytes_out = denials = 0
     deadline = math.inf
+    ready_by = 0.0
+    """Until when a worker may get ready before the call's own time begins (``time.monotonic``)."""
     left = 0.0
     """When the guest last returned to its caller (``time.monotonic``)."""
     stop: AegisError | None = None

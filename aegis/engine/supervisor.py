@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -13,7 +15,7 @@ from aegis.errors import DeadlineExceeded
 from aegis.limits import exceeded
 from aegis.names import printable
 
-__all__ = ["GRACE", "Abandoned", "abandoned", "host_function", "spans", "supervise"]
+__all__ = ["GRACE", "Abandoned", "abandoned", "host_function", "spans", "supervise", "time_left"]
 
 GRACE = 0.1
 """Seconds that a guest thread has to end after its deadline, and again once it was cancelled."""
@@ -34,11 +36,13 @@ def supervise(function: Callable[[], Any], door: Door, cancel: Callable[[], None
     A signal handler that raises in the caller cancels the call first. When the call does not end in
     time, ``leave`` takes the job over and :class:`Abandoned` names the host function that is stuck.
     """
-    timeout = door.limits.timeout
+    started = time.monotonic()
     job = run_on_guest_thread(function)
     ended = False
     try:
-        ended = job.wait(None if timeout is None else timeout + GRACE) or _stopped(job, cancel)
+        while not ended and (left := time_left(door, started)) > 0:
+            ended = job.wait(None if left == math.inf else left)
+        ended = ended or _stopped(job, cancel)
     except BaseException:
         ended = _stopped(job, cancel)
         job.error = None
@@ -50,6 +54,18 @@ def supervise(function: Callable[[], Any], door: Door, cancel: Callable[[], None
     if not ended:
         raise abandoned(door, where)
     return job.outcome()
+
+
+def time_left(door: Door, started: float) -> float:
+    """Return how many seconds a call that began at ``started`` may still take, until it is stopped from outside.
+
+    Its own deadline is later than it was at first where a worker had to get ready before.
+    """
+    timeout = door.limits.timeout
+    if timeout is None:
+        return math.inf
+    own = door.deadline if door.deadline != math.inf else 0.0
+    return max(started + timeout, own, door.ready_by) + GRACE - time.monotonic()
 
 
 def _stopped(job: Job, cancel: Callable[[], None]) -> bool:

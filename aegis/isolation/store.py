@@ -341,10 +341,10 @@ class IsolatedStore:
             raise _Unfit from None  # it is not plain data, so it is not of its type
 
     def _until(self) -> float:
-        """Return when the worker is killed if it has not answered."""
+        """Return when the worker is killed if it has not answered, and tell it to those who wait for the call."""
         end = self.door.deadline
         if self._settling:
-            end = min(max(end, self.armed + _SETTLING), self.armed + _SETTLING_MOST)
+            self.door.ready_by = end = min(max(end, self.armed + _SETTLING), self.armed + _SETTLING_MOST)
         return end + self._grace
 
     def _pressed(self, until: float) -> float:
