@@ -19,6 +19,7 @@ from aegis.component.passage import Passage, Way, passage
 from aegis.component.program import Lifted
 from aegis.engine.caller import make_closure
 from aegis.engine.native import lib, number, pointer
+from aegis.errors import AegisError
 from aegis.wit.types import Borrow, Function, Own, WitType, children
 
 __all__ = ["Callee", "ComponentEntry", "ComponentFrame", "bind_component", "bind_fused", "bind_guest", "numbering"]
@@ -150,8 +151,14 @@ def bind_component(store: Any, frame: ComponentFrame, style: int) -> Callable[..
 
 
 def _fuse(store: Any, frame: ComponentFrame, style: int) -> bool:
-    """Have a store call a function through a fused module from now on; tell whether it does."""
-    made = bind_fused(store, frame, style)
+    """Have a store call a function through a fused module from now on; tell whether it does.
+
+    The call that asks for it has returned: what is wrong with the module must not take its result.
+    """
+    try:
+        made = bind_fused(store, frame, style)
+    except AegisError:
+        return False
     if made is not None:
         assert frame.entry is not None
         store.replace(frame.entry.name, style, made)

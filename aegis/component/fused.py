@@ -18,7 +18,6 @@ after it); the vectors of the result's fixed part; the vectors of each string or
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,12 +31,10 @@ from aegis.component.abi import (
     parts,
     payload_offset,
 )
-from aegis.component.shims import compiled
+from aegis.component.shims import OwnModule
 from aegis.component.traps import trap
 from aegis.engine.artifact import text_to_binary
-from aegis.engine.code import NativeCode
 from aegis.engine.native import lib
-from aegis.memo import memoised
 from aegis.wit.types import List, Record, Tuple, WitType, children
 
 if TYPE_CHECKING:
@@ -336,23 +333,14 @@ def _piece(shape: Shape, n: int, piece: Piece) -> list[str]:
 # -- compiled, and in a store ----------------------------------------------------------------------
 
 
-@memoised(_SHAPES_KEPT, lambda shape: 1)
-def _binary(shape: Shape) -> bytes:
-    return text_to_binary(module_text(shape), "a fused module")
+_modules: dict[Shape, OwnModule] = {}
 
 
-_made: dict[tuple[int, Shape], NativeCode] = {}
-_lock = threading.Lock()
-
-
-def _code(engine: int, shape: Shape) -> NativeCode | None:
-    """Return a module's code for an engine, which lives as long as the process; ``None`` once there are too many."""
-    found = _made.get((engine, shape))
-    if found is None and len(_made) < _SHAPES_KEPT:
-        with _lock:
-            found = _made.get((engine, shape))
-            if found is None:
-                found = _made[engine, shape] = compiled(engine, _binary(shape), "a fused module")
+def _module(shape: Shape) -> OwnModule | None:
+    """Return the module of a shape; ``None`` once the process has as many as it keeps."""
+    found = _modules.get(shape)
+    if found is None and len(_modules) < _SHAPES_KEPT:
+        found = _modules.setdefault(shape, OwnModule(text_to_binary(module_text(shape), "a fused module")))
     return found
 
 
@@ -410,11 +398,10 @@ def misplaced(state: ComponentState, status: int) -> BaseException:
 
 def fuse(state: ComponentState, lifted: Lifted, instance: Instance, shape: Shape) -> FusedCall | None:
     """Instantiate a fused module for a lifted function; ``None`` if the store may have no more instances."""
-    code = _code(state.plan.engine, shape)
-    options = lifted.options
+    module, options = _module(shape), lifted.options
     items = [lifted.core, *([options.realloc] if shape.blocks else ()), *([options.post_return] if shape.post else ())]
     items += [options.memory] if shape.blocks or shape.size else []
-    if code is None or None in items:
+    if module is None or None in items:
         return None
-    found = state.own_instance(code, items, ("go", "phase"))
+    found = state.own_instance(module.code(state.plan.config), items, ("go", "phase"))
     return None if found is None else FusedCall(state, instance, *found)

@@ -7,20 +7,16 @@ and results, so the module has no memory, which would count towards the guest's 
 
 from __future__ import annotations
 
-import ctypes
-import threading
-from ctypes import c_void_p
+from typing import ClassVar
 
-from aegis.engine.code import NativeCode
-from aegis.engine.native import lib, take_error
-from aegis.errors import AegisInternalError
+from aegis.engine.code import Artifact, NativeCode
+from aegis.engine.config import EngineConfig
+from aegis.limits import Limits
 
-__all__ = ["BATCH", "batch_module", "compiled", "realloc_batch"]
+__all__ = ["BATCH", "OwnModule", "batch_module", "realloc_batch"]
 
 BATCH = 16
 _I32 = 0x7F
-_made: dict[int, NativeCode] = {}
-_lock = threading.Lock()
 
 
 def batch_module() -> bytes:
@@ -43,21 +39,21 @@ def _leb(value: int) -> bytes:
     return bytes([value]) if value < 128 else bytes([value & 127 | 128, value >> 7])
 
 
-def realloc_batch(engine: int) -> NativeCode:
-    """Return the module's code for an engine, which lives as long as the process."""
-    found = _made.get(engine)
-    if found is None:
-        with _lock:
-            found = _made.get(engine)
-            if found is None:
-                found = _made[engine] = compiled(engine, batch_module(), "the module of batched reallocations")
-    return found
+class OwnModule(Artifact):
+    """A core module of ours, compiled as guests are: a forked process, for one, cannot use the engine's threads."""
+
+    kind: ClassVar[str] = "module"
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data, "", None, Limits())
+
+    def _bound(self) -> None:
+        """Compiling it takes no longer than it should."""
 
 
-def compiled(engine: int, data: bytes, name: str) -> NativeCode:
-    """Compile a module of ours."""
-    out = c_void_p()
-    error = lib.wasmtime_module_new(engine, data, len(data), ctypes.byref(out))
-    if error is not None:
-        raise AegisInternalError(f"{name} is invalid: {take_error(error)}")
-    return NativeCode(engine, out.value or 0, "module")
+_batch = OwnModule(batch_module())
+
+
+def realloc_batch(config: EngineConfig) -> NativeCode:
+    """Return the code of the module of batched reallocations, for engines of ``config``."""
+    return _batch.code(config)

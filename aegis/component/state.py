@@ -314,7 +314,7 @@ class ComponentState:
 
     def _batch(self, item: CoreItem) -> Any:
         """Instantiate the module of batched reallocations with a guest's realloc; return its function."""
-        found = self.own_instance(realloc_batch(self.plan.engine), [item], ("go",))
+        found = self.own_instance(realloc_batch(self.plan.config), [item], ("go",))
         return None if found is None else found[0]
 
     def own_instance(self, code: NativeCode, items: Sequence[CoreItem], names: Sequence[str]) -> list[Any] | None:

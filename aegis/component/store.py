@@ -100,9 +100,11 @@ class ComponentStore(Store):
     def fuses(self) -> bool:
         """Whether functions that are called often get modules of their own.
 
-        Not with fuel, which would depend on how often; and the vectors take some of the guest's stack.
+        Not with fuel, which would depend on how often; not with a small stack, for the vectors take some of it; and not
+        in workers, which have little memory to compile in, and whose calls take long for other reasons.
         """
-        return not self.plan.metered and self.plan.limits.stack >= _STACK_TO_FUSE
+        plan = self.plan
+        return not plan.metered and plan.config.epochs and plan.limits.stack >= _STACK_TO_FUSE
 
     def replace(self, name: str, style: int, closure: Callable[..., Any]) -> None:
         """Let ``closure`` be what calls a function from now on."""

@@ -6,7 +6,11 @@ Oracle: the same function called step by step, in a sandbox that does not fuse. 
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -237,6 +241,35 @@ def test_a_guest_that_does_not_return_is_ended_by_its_deadline() -> None:
     )
     ends = ended(runtime(timeout="200ms"), text, ("echo-back", "text"))
     assert [of for of, _ in ends] == [DeadlineExceeded, DeadlineExceeded]
+
+
+FORKED = """
+import os, sys
+from aegis import Aegis
+from aegis.wit.types import List
+from tests.component.hot import fused_at_once, is_fused
+from tests.echo import own_echo_component
+runtime = Aegis(cache=False)
+text, many = (runtime.load_wat(own_echo_component(of)) for of in ("string", List("string")))
+for component, value in ((text, "text"), (many, ["text"])):
+    with runtime.sandbox(component) as sandbox:
+        sandbox.call("echo-back", value)
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+with fused_at_once(), runtime.sandbox(text) as sandbox:
+    assert sandbox.call("echo-back", "text") == "text"
+    assert is_fused(sandbox)
+with runtime.sandbox(many) as sandbox:
+    assert sandbox.call("echo-back", ["text"] * 40) == ["text"] * 40
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes fork on POSIX")
+def test_a_forked_process_compiles_modules_of_ours_too() -> None:
+    """The threads that the engine compiles on do not exist there; to wait for them would be for ever."""
+    root = Path(__file__).resolve().parent.parent.parent
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], cwd=root, timeout=60, check=False)
+    assert done.returncode == 0
 
 
 # -- what is fused, and the text -------------------------------------------------------------------------
