@@ -102,8 +102,8 @@ class ComponentFrame:
 
     __slots__ = ("args", "buffer", "callee", "count", "cx", "entry", "func", "fuse", "post", "views")
 
-    fuse: Callable[[], bool]
-    """Replaces the function's closure by one of a fused module; set where the closure counts."""
+    fuse: Callable[[], bool] | None
+    """Replaces the function's closure by one of a fused module, where the closure counts its calls."""
 
     def __init__(self, callee: Callee, entry: ComponentEntry | None = None, slots: int = 0) -> None:
         self.callee, self.entry = callee, entry
@@ -125,9 +125,7 @@ class ComponentFrame:
 
     def forget(self) -> None:
         """Let go of a store's own."""
-        self.func = self.cx = self.post = None
-        if hasattr(self, "fuse"):
-            del self.fuse
+        self.func = self.cx = self.post = self.fuse = None
 
 
 class FusedFrame(ComponentFrame):
