@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ _MAX_FINDING_BYTES = 64 << 20
     "--source", "sources", multiple=True, metavar="NAME", help="With --host: smith, wit, mutate, flips, liar."
 )
 @policy_options
-@limit_options
+@partial(limit_options, fuel="1e9")
 @click.argument("artifacts", nargs=-1, metavar="COMPONENT|MODULE")
 @click.pass_context
 def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, **options: Any) -> int:
@@ -80,6 +81,10 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     if len(artifacts) != 1:
         raise click.UsageError("name one component or module; several are for --host")
     artifact = artifacts[0]
+    if options["limit_fuel"] == "none":
+        raise PolicyError(
+            "--fuel-limit: a campaign counts fuel, so that it can be repeated; give a number, such as 1e9"
+        )
     policy = make_policy(face.config, options, capture=True)
     refuse_shared_files(policy, {f"--{name}": options[name] for name in ("out", "corpus", "replay")})
     plan = Plan(

@@ -61,10 +61,11 @@ LIMIT_OPTIONS = {
 }
 
 
-def limit_options(command: _Command) -> _Command:
-    """Add an option for each limit; ``none`` lifts one."""
+def limit_options(command: _Command, **defaults: str) -> _Command:
+    """Add an option for each limit; ``none`` lifts one. ``defaults`` are those that differ for this command."""
     for flag, (name, default, text) in reversed(LIMIT_OPTIONS.items()):
-        command = click.option(flag, f"limit_{name}", metavar="LIMIT", help=f"{text} [{default}]")(command)
+        shown = f"{text} [{defaults.get(name, default)}]"
+        command = click.option(flag, f"limit_{name}", metavar="LIMIT", help=shown)(command)
     return command
 
 

@@ -121,7 +121,14 @@ def _oracle(name: str, plan: Plan, target: Target) -> Oracle:
         data = dict(plan.others).get(rest)
         if data is None:
             raise PolicyError(f"oracle {name}: name the other component, as differential:FILE")
-        return Differential(_target(target.runtime, data, replace(plan, name=rest)))
+        other = _target(target.runtime, data, replace(plan, name=rest))
+        lacking = [function for function in target.subjects if function not in other.subjects]
+        if lacking:
+            raise PolicyError(
+                f"oracle {name}: it does not export {', '.join(map(printable, lacking[:4]))}; "
+                "compare components of one world"
+            )
+        return Differential(other)
     if is_code(name):
         return Predicate(name, _predicate(name, kind, rest))
     raise PolicyError(

@@ -272,6 +272,23 @@ def test_two_components_of_one_world_are_compared() -> None:
     assert finding["steps"] == [["f", ["65536"]]]
 
 
+def test_a_component_of_another_world_is_not_compared() -> None:
+    text = """(component (core module $m (func (export "f")))
+      (core instance $m (instantiate $m)) (func (export "{}") (canon lift (core func $m "f"))))"""
+    plan = Plan(
+        data=_binary(text.format("f")), name="one", policy=Policy(), oracles=("differential:two",),
+        others=(("two", _binary(text.format("g"))),),
+    )  # fmt: skip
+    with pytest.raises(PolicyError, match=r"oracle differential:two: it does not export f; compare components of one"):
+        Workshop(plan)
+
+
+def test_a_campaign_without_fuel_is_refused_for_it_could_not_be_repeated() -> None:
+    done = command("fuzz", "--fuel-limit=none", str(source("buggy/overflow")))
+    assert done.code == 125
+    assert "give a number, such as 1e9" in done.err
+
+
 def _binary(text: str) -> bytes:
     from aegis.engine.artifact import text_to_binary
 
