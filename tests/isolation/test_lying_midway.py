@@ -196,7 +196,7 @@ def test_a_message_is_charged_the_memory_that_its_values_take(name: str) -> None
     taken, _ = memory(lambda: decode(data))
     with pytest.raises(Broken, match="takes more memory than it may"):
         decode(data, budget=int(taken * 0.9))
-    assert decode(data, budget=3 * taken) == decode(data)
+    assert decode(data, budget=4 * taken) == decode(data)  # a text takes eight bytes less since Python 3.12
 
 
 @pytest.mark.parametrize("name", sorted(set(COSTLY) - {"numbers", "floats"}))  # those are looked at in bulk
