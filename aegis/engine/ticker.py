@@ -63,7 +63,8 @@ class Ticker:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="aegis-ticker", daemon=True)
                 self._thread.start()
-            self._wake.set()
+            if not self._wake.is_set():  # setting it takes a lock, which a signal's handler that raises may leave held
+                self._wake.set()
         return now
 
     def advance(self, engine: int, ticks: int) -> None:
