@@ -147,6 +147,9 @@ _OUTER = """
             take()
         except IndexError:
             raise store.busy() from None
+        except BaseException:  # a signal's handler raised as soon as the token was taken
+            give(None)
+            raise
         {enter}
         try:
             {begin}
