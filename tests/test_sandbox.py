@@ -690,3 +690,31 @@ def test_a_cancelled_call_is_told_as_such(aegis: Aegis, module: Module) -> None:
         with pytest.raises(Cancelled):
             sandbox.call("spin")
         assert sandbox.state == "poisoned"
+
+
+class Interrupted(list[None]):
+    """A token, after whose taking a signal's handler may raise."""
+
+    raises = False
+
+    def pop(self, *at: Any) -> None:
+        super().pop(*at)
+        if self.raises:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("bound", [True, False], ids=["as a call begins", "as a function is bound"])
+def test_a_signal_as_the_guest_is_taken_leaves_it_free(bound: bool) -> None:
+    runtime = Aegis(cache=False)
+    with runtime.sandbox(runtime.load_wat('(module (func (export "f") (result i32) (i32.const 5)))')) as sandbox:
+        store: Any = sandbox._store
+        token = store.token = Interrupted(store.token)
+        if bound:
+            assert sandbox.call("f") == 5
+        token.raises = True
+        with pytest.raises(KeyboardInterrupt):
+            sandbox.call("f")
+        assert token == [None]
+        token.raises = False
+        sandbox.reset()
+        assert sandbox.call("f") == 5

@@ -34,6 +34,7 @@ from aegis.component.abi import (
 from aegis.component.shims import OwnModule
 from aegis.component.traps import trap
 from aegis.engine.artifact import text_to_binary
+from aegis.engine.classify import OWN_MODULE
 from aegis.engine.native import lib
 from aegis.wit.types import List, Record, Tuple, WitType, children
 
@@ -195,7 +196,7 @@ def module_text(shape: Shape) -> str:
     if shape.blocks or shape.size:
         imports.append('(import "" "memory" (memory 0))')
     lines = [
-        "(module",
+        f"(module ${OWN_MODULE}",
         *imports,
         f'(global $phase (export "phase") (mut i32) (i32.const {_MAY_NOT_LEAVE}))',
         f'(func (export "go"){params}{sizes}{given} (result {returned} i32{" v128" * len(read)})',

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from aegis.engine.classify import OWN_MODULE
 from aegis.engine.code import Artifact, NativeCode
 from aegis.engine.config import EngineConfig
 from aegis.limits import Limits
@@ -31,6 +32,7 @@ def batch_module() -> bytes:
         (3, b"\1\1"),
         (7, b"\1\2go\0\1"),
         (10, b"\1" + _leb(len(body)) + body),
+        (0, b"\4name\0" + _leb(len(OWN_MODULE) + 1) + _leb(len(OWN_MODULE)) + OWN_MODULE.encode()),
     )
     return b"\0asm\1\0\0\0" + b"".join(bytes([n]) + _leb(len(data)) + data for n, data in sections)
 

@@ -50,14 +50,14 @@ def load_many_utf8(cx: Any, words: list[int]) -> list[str]:
     """Read strings in UTF-8, given the address and the length of each, one after the other."""
     starts, sizes = words[::2], words[1::2]
     ends = list(map(add, starts, sizes))
-    view = cx.memory.need(max(ends))
-    door, total = cx.door, sum(sizes)
+    memory, door, total = cx.memory, cx.door, sum(sizes)
     full = starts if all(sizes) else [start for start, size in zip(starts, sizes, strict=True) if size]
     low, high = min(full, default=0), max(ends)
-    if 0 < total <= door.value_left and high - low - total <= min(2 * total, _SPREAD):
+    paid = 0 < total <= min(door.value_left, door.bytes_left)
+    if paid and high - low - total <= min(2 * total, _SPREAD) and (high <= len(memory.view) or high <= memory.size()):
         # What a guest allocated in a row lies close together: where all of it is ASCII, each string is a part of it.
         try:
-            together = str(view[low:high], "ascii")
+            together = str(memory.need(high)[low:high], "ascii")
         except UnicodeDecodeError:
             pass
         else:

@@ -18,7 +18,7 @@ from aegis.engine.abi import SLOT, coerce, coerced, formats, index_of, view_name
 from aegis.engine.native import lib, number, pointer
 from aegis.engine.signals import NEAR, secure
 from aegis.engine.threads import DIRECT, NESTED, where
-from aegis.engine.ticker import ticker
+from aegis.engine.ticker import TICK, ticker
 from aegis.errors import StackExhausted
 from aegis.memo import memoised
 from aegis.values import FuncType
@@ -137,7 +137,8 @@ def make(store, frame, failed, arm, Elsewhere, where, ticker, set_fuel, invoke, 
     return call
 """
 _OUTER = """
-        if now() - door.left > NEAR:
+        begun = now()
+        if begun - door.left > NEAR:
             secure()
         if {elsewhere}:
             raise Elsewhere
@@ -146,10 +147,13 @@ _OUTER = """
             take()
         except IndexError:
             raise store.busy() from None
+        except BaseException:  # a signal's handler raised as soon as the token was taken
+            give(None)
+            raise
         {enter}
         try:
             {begin}
-            if ticker.now != store.armed:
+            if ticker.now != store.armed or begun - store.armed > TICK:
                 arm()
             {refuel}
 {inner}
@@ -201,7 +205,7 @@ def around(style: int, params: str, inner: str, views: str, scope: dict[str, Any
 
 def passage_names() -> dict[str, Any]:
     """Return the names that the text of a passage uses."""
-    return {"now": time.monotonic, "NEAR": NEAR, "secure": secure, "MAIN_THREAD": _MAIN_THREAD}
+    return {"now": time.monotonic, "NEAR": NEAR, "secure": secure, "TICK": TICK, "MAIN_THREAD": _MAIN_THREAD}
 
 
 def around_text(style: int, params: str, inner: str, views: str) -> str:

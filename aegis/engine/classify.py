@@ -28,7 +28,7 @@ from aegis.errors import (
 from aegis.limits import Limits, exceeded
 from aegis.names import printable, shown
 
-__all__ = ["Evidence", "classify", "own_failure", "refused_growth"]
+__all__ = ["OWN_MODULE", "Evidence", "classify", "own_failure", "refused_growth"]
 
 TRAP_CODES = (
     "stack-overflow", "memory-out-of-bounds", "heap-misaligned", "table-out-of-bounds", "indirect-call-to-null",
@@ -49,6 +49,8 @@ _TEXTS = {
     "cannot-leave-instance": "it called out while it may not leave, from a realloc or a post-return",
 }
 _FRAMES_KEPT = 32
+OWN_MODULE = "aegis:between"
+"""The name of modules of ours, between the host and the guest: their frames are none of the guest's."""
 
 
 class Evidence:
@@ -169,9 +171,17 @@ def _frames_of(trace: Callable[[int, Any], None], failure: int) -> tuple[Frame, 
     trace(failure, ctypes.byref(vector))
     try:
         pointers = (c_void_p * min(vector.size, _FRAMES_KEPT)).from_address(vector.data) if vector.size else ()
-        return tuple(_frame(pointer) for pointer in pointers)
+        return tuple(_frame(pointer) for pointer in pointers if not _is_own(pointer))
     finally:
         lib.wasm_frame_vec_delete(ctypes.byref(vector))
+
+
+def _is_own(pointer: int) -> bool:
+    name = lib.wasmtime_frame_module_name(pointer)
+    if not name:
+        return False
+    raw = ByteVec.from_address(name)
+    return raw.size == len(OWN_MODULE) and bool(ctypes.string_at(raw.data, raw.size) == OWN_MODULE.encode())
 
 
 def _frame(pointer: int) -> Frame:

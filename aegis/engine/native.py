@@ -115,6 +115,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any] | None]] = {
     "wasm_frame_func_index": (c_uint32, [_P]),
     "wasm_frame_module_offset": (c_size_t, [_P]),
     "wasmtime_frame_func_name": (_P, [_P]),
+    "wasmtime_frame_module_name": (_P, [_P]),
     "wasmtime_error_new": (_P, None),
     "wasmtime_error_message": (None, [_P, _P]),
     "wasmtime_error_delete": (None, [_P]),

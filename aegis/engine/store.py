@@ -298,6 +298,9 @@ class Store:
             self.token.pop()
         except IndexError:
             return False
+        except BaseException:  # a signal's handler raised as soon as the token was taken
+            self.token.append(None)
+            raise
         return True
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from aegis.errors import DeadlineExceeded
 from aegis.limits import exceeded
 from aegis.names import printable
 
-__all__ = ["GRACE", "Abandoned", "abandoned", "host_function", "spans", "supervise", "time_left"]
+__all__ = ["GRACE", "Abandoned", "abandoned", "host_function", "in_guest", "spans", "supervise", "time_left"]
 
 GRACE = 0.1
 """Seconds that a guest thread has to end after its deadline, and again once it was cancelled."""
@@ -96,10 +96,21 @@ def host_function(thread: int) -> str | None:
     while frame is not None:
         name = frame.f_code.co_name
         if name == "trampoline" and "named" in frame.f_locals:  # a component's: aegis.component.trampoline
-            return str(frame.f_locals["named"](frame.f_locals["which"]))
+            return str(frame.f_locals["named"](frame.f_locals.get("which", 0)))
         if name == "trampoline" and "slots" in frame.f_globals:
             return f"{frame.f_locals.get('module', '?')}.{frame.f_locals.get('name', '?')}"
         if name == "serve_host_function" and "HostFunctions" in frame.f_globals:
             return str(frame.f_locals["label"])
         frame = frame.f_back
     return None
+
+
+_ENTERING = frozenset({"invoke", "_invoke", "_instance_new"})
+"""Names of the engine's functions that enter a guest, where they are called."""
+
+
+def in_guest(thread: int) -> bool:
+    """Tell whether ``thread`` runs a guest now, and no host function, be it within a host call: of a call inside it,
+    or of a realloc for its result."""
+    frame = sys._current_frames().get(thread)
+    return frame is not None and not _ENTERING.isdisjoint((*frame.f_code.co_freevars, *frame.f_code.co_names))

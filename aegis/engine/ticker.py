@@ -43,7 +43,7 @@ class Ticker:
         self.now = math.nan
         self._part = 0.0
         self._wake = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may make calls
         self._thread: threading.Thread | None = None
 
     def attend(self, engine: int) -> None:
@@ -51,16 +51,20 @@ class Ticker:
         self._engines.add(engine)
 
     def awake(self) -> float:
-        """Return the time of the latest tick, and see to it that there will be a next one."""
+        """Return the time of the latest tick, and see to it that there will be a next one.
+
+        The clock's thread waits for code that keeps the interpreter busy, longer than a tick takes: then this ticks.
+        """
         now = self.now
-        if now == now:
+        if now == now and time.monotonic() - now <= TICK:
             return now
         with self._lock:
-            self.now = now = time.monotonic()
+            now = self._tick()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="aegis-ticker", daemon=True)
                 self._thread.start()
-            self._wake.set()
+            if not self._wake.is_set():  # setting it takes a lock, which a signal's handler that raises may leave held
+                self._wake.set()
         return now
 
     def advance(self, engine: int, ticks: int) -> None:
@@ -73,10 +77,7 @@ class Ticker:
         while True:
             self._wake.wait()
             time.sleep(TICK)
-            before, self.now = self.now, time.monotonic()
-            ticks = self._due(self.now - before)
-            for engine in tuple(self._engines):
-                self.advance(engine, ticks)
+            self._tick()
             if self._in_calls():
                 secure_at_tick()
             for act in self.at_tick:
@@ -85,6 +86,15 @@ class Ticker:
             if quiet >= _REST_AFTER:
                 quiet = 0
                 self._rest()
+
+    def _tick(self) -> float:
+        """Return the time, and advance the epochs by what passed since the latest tick."""
+        with self._lock:
+            before, self.now = self.now, time.monotonic()
+            ticks = self._due(self.now - before) if before == before else 0
+            for engine in tuple(self._engines):
+                self.advance(engine, ticks)
+            return self.now
 
     def _due(self, seconds: float) -> int:
         """Return how many epochs have passed in so many seconds, and carry the rest over.

@@ -151,6 +151,9 @@ class IsolatedStore:
             self.token.pop()
         except IndexError:
             return False
+        except BaseException:  # a signal's handler raised as soon as the token was taken
+            self.token.append(None)
+            raise
         return True
 
     def in_call(self) -> bool:
@@ -487,8 +490,7 @@ class IsolatedStore:
             self.handles.settle(taken, mark)
 
     def _count(self, account: Any) -> None:
-        limits = self.plan.limits
-        used = told.account(account, self.door, limits.fuel or 0, limits.memory)
+        used = told.account(account, self.door, self.plan.limits.fuel or 0, self.plan.limits.memory)
         self._fuel, self._memory, self.written[1], self.written[2] = used
 
     def _left(self) -> bool:

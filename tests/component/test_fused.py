@@ -235,6 +235,29 @@ def test_a_lie_ends_a_call_as_ever(lie: str) -> None:
     assert issubclass(ends[0][0], GuestTrap) or "stack" in ends[0][1]
 
 
+@pytest.mark.parametrize("lie", ["realloc traps", "post-return traps"])
+def test_the_frames_of_a_trap_are_the_guests(lie: str) -> None:
+    frames = []
+    for way in (nullcontext(), fused_at_once()):
+        with way, RUNTIME.sandbox(RUNTIME.load_wat(own_echo_component("string").replace(*LIES[lie]))) as sandbox:
+            with pytest.raises(GuestTrap) as caught:
+                sandbox.call("echo-back", "text")
+            frames.append(caught.value.frames)
+    assert frames[0] == frames[1]
+    assert len(frames[0]) == 1
+
+
+def test_the_frames_of_a_trap_in_one_of_many_reallocations_are_the_guests() -> None:
+    old, _ = LIES["realloc traps"]
+    odd = "(if (i32.eq (local.get $align) (i32.const 1)) (then (unreachable))) "
+    text = own_echo_component(List("string"))
+    assert old in text
+    text = text.replace(old, odd + old, 1)
+    with RUNTIME.sandbox(RUNTIME.load_wat(text)) as sandbox, pytest.raises(GuestTrap) as caught:
+        sandbox.call("echo-back", ["text"] * 20)
+    assert len(caught.value.frames) == 1
+
+
 def test_a_guest_that_does_not_return_is_ended_by_its_deadline() -> None:
     text = own_echo_component("string").replace(
         "(global.set $next (i32.const 1024)))", "(loop $for-ever (br $for-ever)))"

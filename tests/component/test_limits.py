@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import tracemalloc
 
 import pytest
 
-from aegis import Aegis, Cancelled, DeadlineExceeded, HostError, OutOfFuel, QuotaExceeded, SandboxStateError
+from aegis import Aegis, Cancelled, DeadlineExceeded, GuestTrap, HostError, OutOfFuel, QuotaExceeded, SandboxStateError
 
 pytestmark = pytest.mark.usefixtures("entries")
 
@@ -194,3 +195,45 @@ def test_one_wide_character_makes_a_whole_string_wide(tail: str, width: int) -> 
             else:
                 with pytest.raises(QuotaExceeded):
                     sandbox.call("f")
+
+
+def texts(*ranges: tuple[int, int]) -> str:
+    """Return a component whose ``f`` returns strings at these addresses of these lengths, in 16 MiB of "x"."""
+    stores = " ".join(
+        f"(i32.store (i32.const {16 + 4 * n}) (i32.const {word}))"
+        for n, word in enumerate((24, len(ranges), *(word for pair in ranges for word in pair)))
+    )
+    return f"""(component
+      (core module $m (memory (export "memory") 256)
+        (func (export "f") (result i32)
+          (memory.fill (i32.const 4096) (i32.const 120) (i32.const {(256 << 16) - 4096})) {stores} (i32.const 16)))
+      (core instance $m (instantiate $m))
+      (func (export "f") (result (list string)) (canon lift (core func $m "f") (memory (core memory $m "memory")))))"""
+
+
+def test_strings_that_are_read_together_take_nothing_before_they_are_paid_for() -> None:
+    """Oracle: ``tracemalloc``."""
+    runtime = Aegis(cache=False, pooled=False, memory="64MiB", host_bytes="1MiB")
+    with runtime.sandbox(runtime.load_wat(texts((4096, 5 << 20), (6 << 20, 5 << 20)))) as sandbox:
+        tracemalloc.start()
+        try:
+            with pytest.raises(QuotaExceeded):
+                sandbox.call("f")
+            assert tracemalloc.get_traced_memory()[1] < 2 << 20
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("ranges", "ends"),
+    [
+        ([(4096, 5000), (256 << 16, 1)], QuotaExceeded), ([(256 << 16, 1), (4096, 5000)], GuestTrap),
+        ([(4096, 1), ((256 << 16) + 1, 0)], GuestTrap), ([(4096, 5000), (-1, 0)], QuotaExceeded),
+    ],
+)  # fmt: skip
+def test_the_first_string_that_cannot_be_read_is_the_one_that_ends_a_call(
+    ranges: list[tuple[int, int]], ends: type[Exception]
+) -> None:
+    runtime = Aegis(cache=False, pooled=False, memory="64MiB", host_bytes="2KiB")
+    with runtime.sandbox(runtime.load_wat(texts(*ranges))) as sandbox, pytest.raises(ends):
+        sandbox.call("f")

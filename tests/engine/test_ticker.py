@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from itertools import accumulate
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aegis import Aegis
 from aegis.engine import ticker as module
+from aegis.engine.threads import run_on_guest_thread
 from aegis.engine.ticker import TICK, Ticker
 
 
@@ -31,3 +36,26 @@ def test_each_wake_up_in_time_is_an_epoch() -> None:
 
 def test_a_process_that_was_stopped_for_days_goes_on_at_once() -> None:
     assert Ticker()._due(30 * 86400.0) == module._MOST
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the C library's usleep")
+@pytest.mark.parametrize("imports", [None, {"env": {"f": lambda: None}}], ids=["alone", "with a host function"])
+def test_a_call_has_all_its_time_after_code_that_kept_the_interpreter_busy(imports: object) -> None:
+    """Oracle: the time of a call begins with it, although the clock's thread could not run for longer than that."""
+    keep_busy = ctypes.PyDLL(None).usleep  # does not let go of the interpreter
+    imported = '(import "env" "f" (func))' if imports else ""
+    runtime = Aegis(cache=False, timeout="50ms")
+    module = runtime.load_wat(f'(module {imported} (func (export "five") (result i32) (i32.const 5)))')
+
+    def calls() -> None:
+        with runtime.sandbox(module, imports=imports) as sandbox:
+            for _ in range(3):
+                assert sandbox.call("five") == 5
+                keep_busy(200_000)
+
+    if imports is None:
+        calls()  # on the main thread only a guest without host functions is called at once
+    else:
+        job = run_on_guest_thread(calls)
+        assert job.wait(60)
+        job.outcome()

@@ -175,6 +175,36 @@ def test_a_late_host_function_is_left_to_end_its_call(monkeypatch: pytest.Monkey
 # -- both ------------------------------------------------------------------------------------------------
 
 
+CALLS_INSIDE = """(module (import "env" "f" (func $f)) (func (export "go") (call $f))
+  (func (export "spin") (loop $again (br $again))))"""
+ENDLESS_REALLOC = """(component
+  (import "text" (func $text (result string)))
+  (core module $memory (memory (export "memory") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (loop $again (br $again)) (unreachable)))
+  (core instance $memory (instantiate $memory))
+  (core func $text (canon lower (func $text)
+    (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+  (core module $m (import "" "text" (func $text (param i32))) (func (export "go") (call $text (i32.const 16))))
+  (core instance $m (instantiate $m (with "" (instance (export "text" (func $text))))))
+  (func (export "go") (canon lift (core func $m "go"))))"""
+
+
+@pytest.mark.parametrize("text", [CALLS_INSIDE, ENDLESS_REALLOC], ids=["a call inside", "a realloc for its result"])
+def test_a_guest_that_does_not_return_within_a_host_call_is_not_waited_for(text: str) -> None:
+    aegis = isolated(timeout="150ms", isolation={"grace": "30s"})
+    inner: list[Any] = []
+    imports: Any = (
+        {"text": lambda: "text"} if text is ENDLESS_REALLOC else {"env": {"f": lambda: inner[0].call("spin")}}
+    )
+    with aegis.sandbox(aegis.load_wat(text), imports=imports) as sandbox:
+        inner.append(sandbox)
+        job = run_on_guest_thread(lambda: sandbox.run("go").error)
+        assert job.wait(20)
+        assert type(job.outcome()) is DeadlineExceeded
+        assert sandbox.state == "poisoned"
+    aegis.close()
+
+
 def test_workers_go_on_after_one_that_ended_its_late_call() -> None:
     """The pool replaces it, sandboxes made later are not late, and an idle sandbox past its deadline is not either."""
     aegis = isolated(timeout="150ms", isolation={"workers": 1, "recycle": 5, "grace": "20s"})
