@@ -25,7 +25,7 @@ from aegis.limits import parse_seconds
 __all__ = ["Campaign"]
 
 CHUNK = 1000
-"""Calls in a chunk."""
+"""Calls in a chunk, at most."""
 ROUND = 8
 """Chunks in a round, however many of them run at once."""
 _FOREVER = 1e9
@@ -95,6 +95,10 @@ class Campaign:
     def _chunks_left(self, chunk: int) -> int:
         return ROUND if self.runs is None else -(-self.runs // CHUNK) - chunk
 
+    def _calls_in(self, chunk: int) -> int:
+        """Return the calls of a chunk: the last one has what is left of all."""
+        return CHUNK if self.runs is None or chunk < 0 else min(CHUNK, self.runs - chunk * CHUNK)
+
     def _start(self) -> list[Any]:
         """Return the calls that the chunks of a round start from: the latest to behave in a new way."""
         return [told[1] for told in list(self.result.behaviours.values())[-_SENT:]]
@@ -140,7 +144,7 @@ class Campaign:
 
     def _submit(self, number: int, start: list[Any], known: list[str], until: float) -> Future[Any]:
         ends = time.time() + until - time.monotonic()  # by the clock on the wall: another machine has no other of ours
-        future = self._executor().submit(explore, self.plan, number, CHUNK, known, start, ends)
+        future = self._executor().submit(explore, self.plan, number, self._calls_in(number), known, start, ends)
         self._numbers.update(getattr(self._own, "_processes", None) or ())
         return future
 

@@ -272,6 +272,15 @@ def test_two_components_of_one_world_are_compared() -> None:
     assert finding["steps"] == [["f", ["65536"]]]
 
 
+@pytest.mark.parametrize("runs", [1, 60, 1100])
+def test_a_campaign_makes_little_more_calls_than_it_is_told(runs: int) -> None:
+    """A case that has begun is finished, and has a few calls."""
+    campaign = Campaign(_plan(source("buggy/overflow")), runs=runs, executor=Here())
+    for _ in campaign.run():
+        pass
+    assert runs <= campaign.result.cases < runs + 100
+
+
 def test_a_component_of_another_world_is_not_compared() -> None:
     text = """(component (core module $m (func (export "f")))
       (core instance $m (instantiate $m)) (func (export "{}") (canon lift (core func $m "f"))))"""
