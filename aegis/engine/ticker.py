@@ -59,13 +59,14 @@ class Ticker:
         if now == now and time.monotonic() - now <= TICK:
             return now
         with self._lock:
-            now = self._tick()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="aegis-ticker", daemon=True)
-                self._thread.start()
-            if not self._wake.is_set():  # setting it takes a lock, which a signal's handler that raises may leave held
+            # Otherwise there is a thread, or none is wanted: setting the event takes a lock besides, which a signal's
+            # handler that raises may leave held.
+            if self.now != self.now:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="aegis-ticker", daemon=True)
+                    self._thread.start()
                 self._wake.set()
-        return now
+            return self._tick()
 
     def advance(self, engine: int, ticks: int) -> None:
         """Advance one engine's epoch by ``ticks`` at once."""
