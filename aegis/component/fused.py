@@ -10,6 +10,9 @@ one result, so that they lie side by side among the core values that the host wr
 therefore has no memory, which would count towards the guest's limits. What does not fit into the vectors, or is
 not as it should be, is left to the ordinary way: the module returns before post-return, and says so.
 
+The host lifts the result when post-return has run. Where a result cannot be lifted, and post-return would have trapped
+as well, its trap is what the call ends with; step by step it is the other error. Both end the guest.
+
 Parameters: the core values of the lifted function; for each block its size in bytes, or -1 where it is in place
 already; the vectors of each block. Results: what the lifted function returned; a status (:data:`_DONE` and those
 after it); the vectors of the result's fixed part; the vectors of each string or list in it.
