@@ -178,7 +178,7 @@ class Stuck:
 @every_kind
 def test_a_host_function_that_does_not_return_is_named(kind: str) -> None:
     stuck = Stuck()
-    sandbox = box(kind, stuck, "100ms")
+    sandbox = box(kind, stuck, "500ms")
     try:
         before = time.monotonic()
         with pytest.raises(Abandoned, match=f"the host function {NAMES[kind]} does not return; its sandbox is abandon"):

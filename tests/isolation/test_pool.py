@@ -383,6 +383,8 @@ for options in ({{}}, {{"filesystem": granted, "network": network}}):
     ],
 )  # fmt: skip
 def test_a_search_path_that_python_accepts_is_accepted(oddity: str) -> None:
+    if "rmdir" in oddity and sys.version_info[:3] == (3, 13, 0):
+        pytest.skip("this CPython cannot import socket, nor much else, where its search path leads nowhere")
     code = f"""
 import os, pathlib, sys, tempfile
 folder, granted = tempfile.mkdtemp(), tempfile.mkdtemp()
