@@ -11,6 +11,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from operator import le
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,9 @@ def children(pid: int | str = "self") -> set[int]:
     """Return the processes below one, however far."""
     found: set[int] = set()
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found |= {child, *children(child)}
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            for child in map(int, task.read_text().split()):
+                found |= {child, *children(child)}
     return found
 
 
