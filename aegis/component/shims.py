@@ -1,4 +1,4 @@
-"""Core modules of ours that save transitions between the host and a guest. They are trusted code, and small.
+"""Core modules of Aegis that save transitions between the host and a guest. They are trusted code, and small.
 
 ``realloc_batch``: sixteen calls of a guest's realloc in one entry. A list of strings needs one for each string, and an
 entry from Python costs some hundred times what a call within WebAssembly does. Sizes and addresses pass as parameters
@@ -42,7 +42,7 @@ def _leb(value: int) -> bytes:
 
 
 class OwnModule(Artifact):
-    """A core module of ours, compiled as guests are: a forked process, for one, cannot use the engine's threads."""
+    """A core module of Aegis, compiled as guests are: a forked process, for one, cannot use the engine's threads."""
 
     kind: ClassVar[str] = "module"
 

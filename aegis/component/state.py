@@ -177,7 +177,7 @@ class ComponentState:
         self._items: dict[CoreItem, tuple[Any, Any]] = {}
         self._memories: dict[CoreExport, Memory] = {}
         self._owned: list[Any] = []
-        """Native space of instances of modules of ours, and their code."""
+        """Native space of instances of modules of Aegis, and their code."""
 
     # -- core items ----------------------------------------------------------------------------
 
@@ -271,7 +271,7 @@ class ComponentState:
         return realloc, reallocate
 
     def realloc_many(self, item: CoreItem, cx: Context) -> Callable[[int, list[int]], list[int]]:
-        """Return what calls a guest's realloc for many sizes, some at a time, by a module of ours.
+        """Return what calls a guest's realloc for many sizes, some at a time, by a module of Aegis.
 
         The module's import has realloc's type, which the engine checks as it instantiates it; its export is called
         unchecked, with as many values as the module says.
@@ -318,7 +318,7 @@ class ComponentState:
         return None if found is None else found[0]
 
     def own_instance(self, code: NativeCode, items: Sequence[CoreItem], names: Sequence[str]) -> list[Any] | None:
-        """Instantiate a module of ours, whose imports are ``items`` in their order; return its exports ``names``.
+        """Instantiate a module of Aegis, whose imports are ``items`` in their order; return its exports ``names``.
 
         Return ``None`` if the store may have no more instances. The engine compares the types of the imports.
         """

@@ -50,7 +50,7 @@ _TEXTS = {
 }
 _FRAMES_KEPT = 32
 OWN_MODULE = "aegis:between"
-"""The name of modules of ours, between the host and the guest: their frames are none of the guest's."""
+"""The name of modules of Aegis, between the host and the guest: their frames are none of the guest's."""
 
 
 class Evidence:

@@ -77,7 +77,7 @@ class BasePlan:
         """Whether Python runs during calls even of a guest without host functions."""
 
     own_instances = 0
-    """Instances of modules of ours that a store may make besides those of the guest."""
+    """Instances of modules of Aegis that a store may make besides those of the guest."""
 
     def _limiter(self) -> tuple[Any, ...]:
         limits = self.limits
