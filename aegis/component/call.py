@@ -136,7 +136,7 @@ class FusedFrame(ComponentFrame):
     def __init__(self, frame: ComponentFrame, shape: Shape, leaving: FusedCall) -> None:
         super().__init__(frame.callee, frame.entry, shape.slots)
         self.func, self.cx, self.post, self.leaving = leaving.function, frame.cx, frame.post, leaving
-        self.stage = Stage(self.cx, self.views["B"])
+        self.stage = Stage(self.cx, self.buffer, self.views["B"])
 
 
 def bind_component(store: Any, frame: ComponentFrame, style: int) -> Callable[..., Any]:

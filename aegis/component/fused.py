@@ -356,10 +356,10 @@ _VALUE_BYTES = 32
 class Stage:
     """The vectors of a result, as the context from which it is lifted: its memory is the core values."""
 
-    __slots__ = ("door", "handles", "lift_borrow", "lift_own", "memory", "view")
+    __slots__ = ("buffer", "door", "handles", "lift_borrow", "lift_own", "memory", "view")
 
-    def __init__(self, cx: Context, view: memoryview) -> None:
-        self.door, self.handles, self.view = cx.door, cx.handles, view
+    def __init__(self, cx: Context, buffer: Any, view: memoryview) -> None:
+        self.door, self.handles, self.buffer, self.view = cx.door, cx.handles, buffer, view
         self.lift_own, self.lift_borrow = cx.lift_own, cx.lift_borrow
         self.memory = self
 

@@ -28,7 +28,7 @@ from aegis.component.abi import (
 from aegis.component.construct import constructor
 from aegis.component.keys import images_of
 from aegis.component.source import Source
-from aegis.component.strings import LOADERS, RAW_LOADERS, load_many_utf8
+from aegis.component.strings import LOADERS, RAW_LOADERS, load_many_utf8, load_staged
 from aegis.component.traps import bad_case, trap, unaligned
 from aegis.wit.flags import COMBINATIONS_KEPT
 from aegis.wit.images import nullable
@@ -184,6 +184,9 @@ class Lift(Source):
         return f"{made}({self.cx}, {', '.join(mine)})"
 
     def _primitive(self, of: str, leaves: list[str]) -> str:
+        if of == "string" and self.staged is not None:
+            self.uses(load_staged=load_staged)
+            return f"load_staged({self.cx}, {self._pointer(leaves.pop(0))}, {leaves.pop(0)})"
         if of == "string":
             self.uses(load_string=(RAW_LOADERS if self.raw else LOADERS)[self.encoding])
             pointer = self._pointer(leaves.pop(0))

@@ -165,6 +165,8 @@ def _lift_staged(function: Function, lift: Lift, shape: Shape) -> list[str]:
     assert of is not None
     lines = _prepared(function, lift)
     lift.cx, lift.staged = "stage", (shape.piece_at(n) for n in count())
+    if of == "string" or isinstance(of, List):
+        return [*lines, f"value = {lift.value(of, ['0', f'vI[{2 * SLOT // 4 + 1}]'])}"]
     unpack, names = lift.unpacked(of, f"stage.view, {2 * SLOT}", "unpack_from")
     return [*lines, f"{', '.join(names)}, = {unpack}", f"value = {lift.value(of, list(names))}"]
 
