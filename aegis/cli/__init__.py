@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn, TextIO
 
 from aegis.descriptors import occupy_standard
+from aegis.lean import NoReturn, TextIO
 
 __all__ = ["main"]
 

@@ -6,13 +6,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import click
 
 from aegis.cli.render import Face
 from aegis.cli.words import FORMATS, read_line
 from aegis.errors import AegisError, Cancelled
+from aegis.lean import Any
 
 __all__ = ["main"]
 

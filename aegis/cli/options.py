@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, TypeVar
 
 import click
 
 from aegis.cli.source import read_pipe
 from aegis.cli.words import Implied
 from aegis.errors import ArtifactNotFound, PolicyError
+from aegis.lean import Any, TypeVar, replace
 from aegis.policy import (
     LOG_LEVELS,
     ClockCapability,

@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
 
 from aegis.errors import AegisError
+from aegis.lean import TYPE_CHECKING, Any, TextIO
 from aegis.names import printable, quoted, visible
 
 if TYPE_CHECKING:

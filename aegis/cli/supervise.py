@@ -14,10 +14,10 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NoReturn
 
 from aegis.engine.threads import Job, run_on_guest_thread
 from aegis.errors import AegisError, Cancelled, DeadlineExceeded
+from aegis.lean import Any, NoReturn
 from aegis.limits import exceeded
 
 __all__ = ["GRACE", "Stopped", "leave", "supervise"]

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import click
 
+from aegis.lean import TYPE_CHECKING, Any, dataclass, field
 from aegis.names import near, printable
 
 if TYPE_CHECKING:

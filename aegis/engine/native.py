@@ -17,9 +17,9 @@ import os
 import sys
 from ctypes import c_char, c_char_p, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
 from functools import cache
-from typing import Any
 
 from aegis.errors import AegisError, AegisInternalError
+from aegis.lean import Any
 
 __all__ = [
     "MAJOR",

@@ -27,9 +27,9 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from ctypes import c_char, c_char_p, c_int, c_void_p
-from typing import Any
 
 from aegis.errors import HostError, SandboxStateError
+from aegis.lean import Any
 
 __all__ = ["NEAR", "installed_by", "recording", "secure", "secure_after", "secure_at_tick"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from aegis.descriptors import standard_reserved
 from aegis.errors import PolicyError
@@ -19,15 +18,16 @@ from aegis.host.filesystem import DiskQuota, Opened
 from aegis.host.holdings import Holdings
 from aegis.host.identity import FileNumbers
 from aegis.host.logs import GuestLog
-from aegis.host.preopens import Preopen, acquire_filesystem, check_filesystem
-from aegis.host.protected import Protected, protected_by
 from aegis.host.stdio import Stdio, acquire_stdio
 from aegis.host.times import FileTimes, beginning
+from aegis.lean import TYPE_CHECKING
 from aegis.policy import EnvironmentCapability, Policy
 from aegis.values import CallScope
 
 if TYPE_CHECKING:
     from aegis.host.network import Network
+    from aegis.host.preopens import Preopen
+    from aegis.host.protected import Protected
 
 __all__ = ["Grants", "acquire", "environment_of"]
 
@@ -50,6 +50,9 @@ class Grants:
         """The standard streams."""
         with standard_reserved():
             if self.policy.stdio.stdin_file is not None:  # a guest may have put a link in its place
+                from aegis.host.preopens import check_filesystem
+                from aegis.host.protected import protected_by
+
                 check_filesystem(self.policy.filesystem, protected_by(self.policy))
             stdio = acquire_stdio(self.policy.stdio, self.policy.limits, self.scope)
         self._closers.append(stdio.close)
@@ -60,6 +63,9 @@ class Grants:
         """The granted directories, open."""
         if not self.policy.filesystem.paths:
             return []
+        from aegis.host.preopens import acquire_filesystem
+        from aegis.host.protected import protected_by
+
         protected = (*self._protected, *protected_by(self.policy))
         with standard_reserved():
             return acquire_filesystem(self.policy.filesystem, protected, self.opened)

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
 from itertools import islice
-from typing import Any, TypeVar
 
 from aegis.descriptors import above_standard
+from aegis.lean import Any, TypeVar
 from aegis.values import CallScope
 
 __all__ = ["in_order", "synced"]

@@ -7,7 +7,8 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeAlias
+
+from aegis.lean import TYPE_CHECKING, NamedTuple, ParamSpec, TypeAlias
 
 if TYPE_CHECKING:
     from aegis.observe.events import Event

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from operator import and_
-from typing import Any
 
 from aegis.host.grants import Grants
 from aegis.host.preview1.abi import ERRNO_OF, SIGNATURES, SIGNED, Errno, Refused
@@ -17,6 +16,7 @@ from aegis.host.preview1.files import Files
 from aegis.host.preview1.paths import Paths
 from aegis.host.preview1.poll import Poll
 from aegis.host.preview1.system import System
+from aegis.lean import Any
 from aegis.limits import Limits
 from aegis.values import CallScope, GuestMemory, HostFunction, MemoryFault
 
