@@ -2,8 +2,8 @@
 
 The house, from the ground up; a module imports only from floors below its own:
 
-    descriptors, errors, names,
-    memo, values, limits              values, with the standard library alone
+    descriptors, errors, names, lean,
+    records, memo, values, limits     values, with the standard library alone
     policy, observe, wit              what may be granted; what happened; what an interface is: pure data
     bindgen, bindings                 from WIT to Python source; what it made of WASI 0.2
     host                              the only place with ambient authority: files, sockets, clocks, entropy

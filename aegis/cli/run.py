@@ -6,8 +6,6 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
-from typing import IO, TYPE_CHECKING, Any
 
 from aegis.cli.options import make_policy
 from aegis.cli.own_files import refuse_shared_files
@@ -25,6 +23,7 @@ from aegis.errors import (
     LimitExceeded,
     PolicyError,
 )
+from aegis.lean import IO, TYPE_CHECKING, Any, replace
 from aegis.limits import LIMIT_NAMES, exceeded, flag_of
 from aegis.linking import require_imports
 from aegis.names import count, printable, quoted
@@ -232,6 +231,8 @@ class _Run:
         return code or 125
 
     def report(self, outcome: Outcome, code: int) -> Any:
+        from dataclasses import asdict
+
         from aegis.observe.report import ExecutionReport
 
         report = ExecutionReport.of(
