@@ -1,17 +1,17 @@
-"""Dataclasses and named tuples that are made quickly: nothing is compiled before the first instance is.
+"""Dataclasses and named tuples that are made quickly: their classes compile nothing.
 
 A class made by :func:`dataclass` is a dataclass to the standard library too: ``dataclasses.fields``, ``replace``,
-``asdict``, ``copy.replace`` and ``inspect.signature`` work on it, as do pickles. Its ``__init__`` is compiled by the
-first call, and is then the same code as a dataclass has. Everything else is shared by all classes and reads fields by
-name. It knows the options and kinds of fields that Aegis uses, and bases that it made itself.
+``asdict``, ``copy.replace`` and ``inspect.signature`` work on it, as do pickles. Its ``__init__`` is compiled once it
+has a few instances, and is then the same code as a dataclass has. Everything else is shared by all classes and reads
+fields by name. It knows the options and kinds of fields that Aegis uses, and bases that it made itself.
 
 Type checkers see the standard library's: :mod:`aegis.lean` says why.
 """
 
 from __future__ import annotations
 
-from collections import namedtuple
-from collections.abc import Callable
+from _collections import _tuplegetter  # type: ignore[import-not-found]
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from types import GenericAlias
 
@@ -24,6 +24,8 @@ __all__ = ["Field", "Generic", "NamedTuple", "Protocol", "cast", "dataclass", "f
 
 _OWN = "__lean_fields__"
 _set = object.__setattr__
+_FIRST = 3
+"""Instances that are made without a compiled ``__init__``."""
 
 
 class _Missing:
@@ -149,10 +151,27 @@ def _inherited(cls: type) -> dict[str, Field]:
 
 
 def _initialiser(cls: type, known: dict[str, Field], *, frozen: bool) -> Callable[..., None]:
-    """Return an ``__init__`` that compiles the real one at its first call, and gives its place to it."""
+    """Return an ``__init__`` for the first instances; then it compiles the real one and gives its place to it.
+
+    Many classes have one or two instances in a run, for which compiling takes longer than going through the fields.
+    """
+    after: Callable[..., None] | None = getattr(cls, "__post_init__", None)
+    required = {name for name, one in known.items() if one.default is one.default_factory is MISSING}
+    plain = all(one.init for one in known.values())
+    left = _FIRST if plain else 0
 
     def __init__(self: object, *values: object, **named: object) -> None:
-        _compile_init(cls, known, frozen=frozen)(self, *values, **named)
+        nonlocal left
+        left -= 1
+        if left < 0 or values or not required <= named.keys() <= known.keys():
+            _compile_init(cls, known, frozen=frozen)(self, *values, **named)  # which also words what is wrong
+            return
+        for name, one in known.items():
+            factory: Any = one.default_factory
+            value = named[name] if name in named else one.default if factory is MISSING else factory()
+            _set(self, name, value)
+        if after is not None:
+            after(self)
 
     __init__.__qualname__ = f"{cls.__qualname__}.__init__"
     return __init__
@@ -282,17 +301,65 @@ class _Signature:
 class _TupleMaker(type):
     """Makes a named tuple of the class that names its fields by annotations."""
 
-    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, object]) -> type:
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
         if not bases:
             return super().__new__(mcs, name, bases, namespace)
-        names: Any = namespace.get("__annotations__", {})
-        defaults = [namespace[n] for n in names if n in namespace]
-        module: Any = namespace["__module__"]
-        made: type = namedtuple(name, names, defaults=defaults, module=module)  # type: ignore[misc]
-        for key, value in namespace.items():
-            if key not in names and key != "__module__":
-                setattr(made, key, value)
+        names = tuple(namespace.get("__annotations__", ()))
+        defaults = {n: namespace[n] for n in names if n in namespace}
+        kept = {key: value for key, value in namespace.items() if key not in names}
+        own = {n: _tuplegetter(at, None) for at, n in enumerate(names)}
+        own |= {"__slots__": (), "_fields": names, "_field_defaults": defaults, "__match_args__": names}
+        return type(name, (_Tuple,), {**own, "__new__": _constructor(name, names, defaults), **kept})
+
+
+def _constructor(name: str, names: tuple[str, ...], defaults: dict[str, object]) -> Callable[..., Any]:
+    """Return a ``__new__`` that compiles the real one at its first call, and gives its place to it."""
+
+    def __new__(cls: type, *values: object, **named: object) -> object:
+        owner = next(base for base in cls.__mro__ if "_field_defaults" in base.__dict__)
+        parameters = ", ".join(f"{n}=_default_{n}" if n in defaults else n for n in names)
+        scope: dict[str, Any] = {f"_default_{n}": value for n, value in defaults.items()} | {"_make": tuple.__new__}
+        items = "".join(f"{n}, " for n in names)
+        exec(f"def __new__(_cls, {parameters}):\n    return _make(_cls, ({items}))", scope)
+        made = scope["__new__"]
+        made.__qualname__, made.__module__ = f"{name}.__new__", owner.__module__
+        owner.__new__ = staticmethod(made)  # type: ignore[method-assign]
+        return made(cls, *values, **named)
+
+    return __new__
+
+
+class _Tuple(tuple[Any, ...] if TYPE_CHECKING else tuple):  # type: ignore[misc]
+    """What all named tuples share; as ``collections.namedtuple`` makes it."""
+
+    __slots__ = ()
+    _fields: tuple[str, ...] = ()
+    _field_defaults: dict[str, Any] = {}  # noqa: RUF012 - a class variable of named tuples
+
+    @classmethod
+    def _make(cls, values: Iterable[Any]) -> _Tuple:
+        made = tuple.__new__(cls, values)
+        if len(made) != len(cls._fields):
+            raise TypeError(f"Expected {len(cls._fields)} arguments, got {len(made)}")
         return made
+
+    def _replace(self, /, **changes: Any) -> _Tuple:
+        made = self._make(map(changes.pop, self._fields, self))
+        if changes:
+            raise ValueError(f"Got unexpected field names: {list(changes)!r}")
+        return made
+
+    __replace__ = _replace
+
+    def _asdict(self) -> dict[str, Any]:
+        return dict(zip(self._fields, self, strict=True))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in zip(self._fields, self, strict=True))
+        return f"{self.__class__.__name__}({shown})"
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return tuple(self)
 
 
 class NamedTuple(metaclass=_TupleMaker):

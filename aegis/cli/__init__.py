@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from aegis.descriptors import occupy_standard
@@ -17,6 +18,7 @@ def main() -> NoReturn:
     would wait for threads that have nothing to say any more.
     """
     _complete_streams()  # before anything is opened
+    gc.disable()  # until everything is imported: a tenth of a start goes into looking for garbage in it
     from aegis.cli.main import main as run
     from aegis.cli.supervise import leave
 

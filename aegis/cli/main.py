@@ -7,6 +7,7 @@ is one wording for each.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     face = Face()
     try:
         run = plain_run(words, face)
+        if not gc.isenabled():  # all that was imported stays
+            gc.freeze()
+            gc.enable()
         code = _by_click(words, face) if run is None else run()
         face.flush()
     except Misuse as error:
