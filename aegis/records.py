@@ -29,7 +29,10 @@ _FIRST = 3
 
 
 class _Missing:
-    """Stands for a default that a field has not."""
+    """Stands for a default that a field has not, or that its factory makes."""
+
+    def __repr__(self) -> str:
+        return "<factory>"
 
 
 MISSING = _Missing()

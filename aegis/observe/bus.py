@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -155,6 +154,8 @@ class EventBus:
 
 def _warn(text: str) -> None:
     """Warn; where warnings are errors, log instead, for a run goes on whatever its observers do."""
+    import warnings
+
     try:
         # Without a registry: that of a module would keep the text of every run, part of which a guest can choose.
         warnings.warn_explicit(text, SubscriberWarning, __file__, _warn.__code__.co_firstlineno, __name__)
