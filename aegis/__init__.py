@@ -2,8 +2,8 @@
 
 The house, from the ground up; a module imports only from floors below its own:
 
-    descriptors, errors, names,
-    memo, values, limits              values, with the standard library alone
+    descriptors, errors, names, lean,
+    records, memo, values, limits     values, with the standard library alone
     policy, observe, wit              what may be granted; what happened; what an interface is: pure data
     bindgen, bindings                 from WIT to Python source; what it made of WASI 0.2
     host                              the only place with ambient authority: files, sockets, clocks, entropy
@@ -18,37 +18,38 @@ The house, from the ground up; a module imports only from floors below its own:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from aegis.errors import AegisError as AegisError
-from aegis.errors import AegisInternalError as AegisInternalError
-from aegis.errors import ArtifactError as ArtifactError
-from aegis.errors import ArtifactNotFound as ArtifactNotFound
-from aegis.errors import CallError as CallError
-from aegis.errors import Cancelled as Cancelled
-from aegis.errors import CapabilityDenied as CapabilityDenied
-from aegis.errors import DeadlineExceeded as DeadlineExceeded
-from aegis.errors import ExportNotFound as ExportNotFound
-from aegis.errors import Frame as Frame
-from aegis.errors import GuestError as GuestError
-from aegis.errors import GuestExit as GuestExit
-from aegis.errors import GuestTrap as GuestTrap
-from aegis.errors import HostError as HostError
-from aegis.errors import LimitExceeded as LimitExceeded
-from aegis.errors import LinkError as LinkError
-from aegis.errors import MemoryExceeded as MemoryExceeded
-from aegis.errors import MissingImport as MissingImport
-from aegis.errors import OutOfFuel as OutOfFuel
-from aegis.errors import OutputExceeded as OutputExceeded
-from aegis.errors import PolicyError as PolicyError
-from aegis.errors import QuotaExceeded as QuotaExceeded
-from aegis.errors import SandboxStateError as SandboxStateError
-from aegis.errors import StackExhausted as StackExhausted
-from aegis.errors import WorkerCrashed as WorkerCrashed
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from aegis.component.artifact import Component as Component
     from aegis.engine import Module as Module
+    from aegis.errors import AegisError as AegisError
+    from aegis.errors import AegisInternalError as AegisInternalError
+    from aegis.errors import ArtifactError as ArtifactError
+    from aegis.errors import ArtifactNotFound as ArtifactNotFound
+    from aegis.errors import CallError as CallError
+    from aegis.errors import Cancelled as Cancelled
+    from aegis.errors import CapabilityDenied as CapabilityDenied
+    from aegis.errors import DeadlineExceeded as DeadlineExceeded
+    from aegis.errors import ExportNotFound as ExportNotFound
+    from aegis.errors import Frame as Frame
+    from aegis.errors import GuestError as GuestError
+    from aegis.errors import GuestExit as GuestExit
+    from aegis.errors import GuestTrap as GuestTrap
+    from aegis.errors import HostError as HostError
+    from aegis.errors import LimitExceeded as LimitExceeded
+    from aegis.errors import LinkError as LinkError
+    from aegis.errors import MemoryExceeded as MemoryExceeded
+    from aegis.errors import MissingImport as MissingImport
+    from aegis.errors import OutOfFuel as OutOfFuel
+    from aegis.errors import OutputExceeded as OutputExceeded
+    from aegis.errors import PolicyError as PolicyError
+    from aegis.errors import QuotaExceeded as QuotaExceeded
+    from aegis.errors import SandboxStateError as SandboxStateError
+    from aegis.errors import StackExhausted as StackExhausted
+    from aegis.errors import WorkerCrashed as WorkerCrashed
     from aegis.handles import Caller as Caller
     from aegis.limits import Limits as Limits
     from aegis.linking import with_caller as with_caller
@@ -88,6 +89,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "aegis.engine": ("Module",),
     "aegis.component.artifact": ("Component",),
+    "aegis.errors": (
+        "AegisError", "AegisInternalError", "ArtifactError", "ArtifactNotFound", "CallError", "Cancelled",
+        "CapabilityDenied", "DeadlineExceeded", "ExportNotFound", "Frame", "GuestError", "GuestExit", "GuestTrap",
+        "HostError", "LimitExceeded", "LinkError", "MemoryExceeded", "MissingImport", "OutOfFuel", "OutputExceeded",
+        "PolicyError", "QuotaExceeded", "SandboxStateError", "StackExhausted", "WorkerCrashed",
+    ),
     "aegis.handles": ("Caller",),
     "aegis.limits": ("Limits",),
     "aegis.linking": ("with_caller",),
@@ -122,12 +129,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load the expensive names at their first use: ``import aegis`` alone opens no library."""
+    """Load a name at its first use: ``import aegis`` alone loads nothing."""
     home = _HOME.get(name)
-    if home is None:
+    if home is None and name != "errors":
         raise AttributeError(f"module 'aegis' has no attribute {name!r}")
     from importlib import import_module
 
+    if home is None:
+        return import_module("aegis.errors")
     value = globals()[name] = getattr(import_module(home), name)
     return value
 

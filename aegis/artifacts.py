@@ -7,12 +7,12 @@ reaches the compiler that a cheaper check can reject.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from aegis.engine.artifact import Module, admit_module, admit_size, validate_module
 from aegis.engine.cache import Cache
 from aegis.engine.code import Artifact
 from aegis.engine.config import EngineConfig
+from aegis.lean import TYPE_CHECKING
 from aegis.limits import Limits
 from aegis.wasm.binary import ModuleInfo, is_component
 from aegis.wasm.digest import sha256_hex

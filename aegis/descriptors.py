@@ -19,7 +19,8 @@ import stat
 import sys
 import threading
 from types import TracebackType
-from typing import TYPE_CHECKING
+
+from aegis.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import socket

@@ -17,8 +17,8 @@ Messages may hold text that a guest wrote. They are cut and escaped where they a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
 
+from aegis.lean import ClassVar, NamedTuple
 from aegis.names import printable
 
 __all__ = [

@@ -6,10 +6,10 @@ Each goes through the sandbox at every use, so nothing here outlives what it ref
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.engine.abi import coerce, scalar_types
 from aegis.errors import CallError, SandboxStateError
+from aegis.lean import TYPE_CHECKING, Any, Protocol
 from aegis.names import near, printable
 from aegis.values import MemoryFault
 from aegis.wasm.binary import GlobalType

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+
+from aegis.lean import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from types import CodeType

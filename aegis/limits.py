@@ -7,11 +7,10 @@ enforces anything: each field's comment names the module that does, and :func:`e
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
 
 from aegis.errors import PolicyError
+from aegis.lean import dataclass, fields, replace
 from aegis.names import near, printable
 
 __all__ = [
@@ -46,13 +45,15 @@ _TIME_UNITS = {
 }  # fmt: skip
 """In nanoseconds, so that a quantity as it is written is exact."""
 _COUNT_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
-_QUANTITY = re.compile(r"\s*([0-9]+(?:_[0-9]+)*)(?:\.([0-9]+))?(?:[eE][+]?([0-9]{1,2}))?\s*([A-Za-z]*)\s*", re.ASCII)
+_QUANTITY = r"(?a:\s*([0-9]+(?:_[0-9]+)*)(?:\.([0-9]+))?(?:[eE][+]?([0-9]{1,2}))?\s*([A-Za-z]*)\s*)"
 _MOST_CHARACTERS = 40
 _HUGE = 1 << 256
 
 
 def _read(text: str, what: str, units: Mapping[str, int], example: str) -> float | int:
     """Read a quantity exactly: an ``int`` if it is whole in the smallest unit."""
+    import re  # numbers do without
+
     match = re.fullmatch(_QUANTITY, text.replace("µ", "u").replace("\u03bc", "u"))
     if match is None or len(text) > _MOST_CHARACTERS:
         raise PolicyError(f"{what}: '{printable(text, 60)}' is not a quantity; write it like {example}")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from aegis.engine import Module
 from aegis.engine.abi import scalar_types
 from aegis.engine.missing import MissingFunction
 from aegis.errors import LinkError, MissingImport
 from aegis.hosting import prepared
+from aegis.lean import TYPE_CHECKING, Any
 from aegis.names import count, literal, printable
 from aegis.values import FuncType, HostFunction
 from aegis.wasm.binary import Import, ModuleInfo

@@ -7,7 +7,8 @@ with the artifact that uses it, and is freed with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, ParamSpec, TypeVar
+
+from aegis.lean import Any, Generic, ParamSpec, TypeVar
 
 __all__ = ["Memo", "memoised"]
 

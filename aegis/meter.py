@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from operator import sub
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aegis.errors import AegisError, SandboxStateError
+from aegis.lean import TYPE_CHECKING, NamedTuple, Protocol
 from aegis.observe.outcome import Outcome, Usage
 from aegis.values import Decision
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Any
+
+from aegis.lean import Any
 
 __all__ = ["count", "is_seen", "literal", "near", "printable", "quoted", "shell_word", "shown", "visible"]
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 from aegis.engine.cache import Cache
-from aegis.host import Protected
+from aegis.host.protected import Protected
 
 __all__ = ["import_folders", "protected_from_grants"]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 from aegis.artifacts import admit_artifact
 from aegis.engine.artifact import Module, read_file, text_to_binary
@@ -13,6 +11,7 @@ from aegis.engine.cache import Cache
 from aegis.engine.config import EngineConfig
 from aegis.engine.plan import callable_export
 from aegis.errors import ArtifactError, ExportNotFound, GuestError, GuestExit, PolicyError
+from aegis.lean import TYPE_CHECKING, Any, replace
 from aegis.linking import Faults
 from aegis.names import near, printable
 from aegis.observe.bus import Subscriber

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock as allocate_lock
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
 
 from aegis import host
 from aegis.engine import Module
@@ -19,6 +18,7 @@ from aegis.engine.supervisor import supervise
 from aegis.engine.threads import DIRECT, MAIN, Job, where
 from aegis.errors import AegisError, CallError, ExportNotFound, GuestExit, SandboxStateError, WorkerCrashed
 from aegis.handles import Caller, Globals, Memory
+from aegis.lean import TYPE_CHECKING, Any
 from aegis.linking import Faults, Functions, checked, collect, faulty, link
 from aegis.meter import Meter
 from aegis.names import printable

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis import host
 from aegis.engine.config import EngineConfig
@@ -17,6 +15,7 @@ from aegis.engine.door import Door
 from aegis.engine.memory import LinearMemory
 from aegis.engine.plan import Plan, plan_for
 from aegis.engine.store import PoolExhausted, Store
+from aegis.lean import TYPE_CHECKING, Any, Protocol, replace
 from aegis.linking import wants_host
 from aegis.observe.bus import EventBus, Subscriber
 from aegis.policy import Policy, StdioCapability
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from aegis.component.store import ComponentStore
     from aegis.engine.artifact import Module
     from aegis.engine.code import Artifact
+    from aegis.host.protected import Protected
     from aegis.providers import Providers
     from aegis.wit.values import ResourceHandle
 
@@ -82,7 +82,7 @@ class Tier:
         self.policy = policy
         self.subscribers = tuple(subscribers)
         self._explain: Callable[[Decision], Decision] | None = self.explained
-        self.protected: tuple[host.Protected, ...] = ()
+        self.protected: tuple[Protected, ...] = ()
         """Host files that no grant of its sandboxes may let a guest reach, beside those that the policy names."""
 
     def explained(self, decision: Decision) -> Decision:

@@ -10,7 +10,8 @@ here, :class:`GuestMemory` and :class:`CallScope`; the engine implements them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+
+from aegis.lean import Any, NamedTuple, Protocol
 
 __all__ = ["CallScope", "Decision", "FuncType", "GuestMemory", "HostFunction", "MemoryFault"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from typing import NoReturn, TextIO
 
 from aegis.descriptors import occupy_standard
+from aegis.lean import NoReturn, TextIO
 
 __all__ = ["main"]
 
@@ -17,6 +18,7 @@ def main() -> NoReturn:
     would wait for threads that have nothing to say any more.
     """
     _complete_streams()  # before anything is opened
+    gc.disable()  # until everything is imported: a tenth of a start goes into looking for garbage in it
     from aegis.cli.main import main as run
     from aegis.cli.supervise import leave
 

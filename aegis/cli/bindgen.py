@@ -11,8 +11,8 @@ import click
 
 from aegis.bindgen import MARK, generate
 from aegis.bindgen.check import NotRun
+from aegis.cli.clicks import FileCommand
 from aegis.cli.render import Face
-from aegis.cli.words import FileCommand
 from aegis.errors import AegisError, ArtifactError, PolicyError
 from aegis.names import count, printable, quoted
 from aegis.wit.tools import read_wit

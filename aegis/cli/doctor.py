@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
+from aegis.cli.clicks import FileCommand
 from aegis.cli.render import Face
-from aegis.cli.words import FileCommand
 from aegis.engine.accounts import available
 from aegis.engine.advisories import TABLE_DATE, engine_facts
 from aegis.engine.cache import Cache

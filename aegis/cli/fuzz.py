@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aegis.cli.clicks import FileCommand, limit_options, policy_options
 from aegis.cli.cluster import dask_executor
-from aegis.cli.options import limit_options, make_policy, policy_options
+from aegis.cli.options import make_policy
 from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.progress import Live
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact, read_bounded
-from aegis.cli.words import FileCommand
 from aegis.errors import AegisError, PolicyError
 from aegis.limits import parse_count, parse_seconds
 from aegis.names import printable

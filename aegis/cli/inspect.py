@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from aegis.artifacts import validate_artifact
+from aegis.cli.clicks import FileCommand
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
-from aegis.cli.words import FileCommand
 from aegis.engine.config import EngineConfig
 from aegis.errors import ArtifactError
 from aegis.limits import Limits, format_bytes

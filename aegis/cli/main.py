@@ -1,97 +1,27 @@
-"""The group of commands, and the one place where an exception becomes a line and an exit code."""
+"""From words to an exit code, and the one place where an exception becomes a line.
+
+A plain ``aegis run`` is read here, by the table that click's own command is made from. click, which takes longer to
+import than a small guest to run, reads everything else: other commands, help, and lines with a mistake, so that there
+is one wording for each.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import click
-
+from aegis.cli.options import GROUP, RUN, shared
 from aegis.cli.render import Face
-from aegis.cli.words import FORMATS, read_line
+from aegis.cli.words import Misuse, read_line
 from aegis.errors import AegisError, Cancelled
 
-__all__ = ["main"]
-
-_COMMANDS = {
-    "run": "Run a module, with nothing granted but what you say.",
-    "fuzz": "Look for what a guest does wrong, with all kinds of calls.",
-    "validate": "Check that modules are valid and admitted.",
-    "inspect": "Show what a module imports, exports and would need.",
-    "bindgen": "Write typed Python for a WIT world.",
-    "doctor": "Check that this system can run guests safely.",
-}
+__all__ = ["main", "plain_run"]
 
 
 class _HungUp(Exception):
     """Nothing reads the output any more."""
-
-
-@contextmanager
-def _own_broken_pipes() -> Iterator[None]:
-    """Let a broken pipe leave as an exception of Aegis: click would end the process with 1."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise _HungUp from None
-
-
-class Commands(click.Group):
-    """Commands by name, each imported when it is asked for."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        line = read_line(args, self.get_params(ctx), leading=True)
-        face: Face = ctx.obj
-        face.form = line.form or face.form
-        if line.fault:
-            raise click.UsageError(line.fault, ctx)
-        return super().parse_args(ctx, [*line.options, "--", *line.words] if args else args)
-
-    def make_context(self, *args: Any, **settings: Any) -> click.Context:
-        with _own_broken_pipes():
-            return super().make_context(*args, **settings)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with _own_broken_pipes():
-            return super().invoke(ctx)
-
-    def list_commands(self, context: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
-            return None
-        from importlib import import_module
-
-        command: click.Command = import_module(f"aegis.cli.{name}").command
-        return command
-
-    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-c", "--config", type=click.Path(), metavar="FILE", help="Read the policy from FILE (aegis.toml).")
-@click.option(
-    "-f",
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    default="human",
-    help="How results are shown.",
-)
-@click.option("-v", "--verbose", count=True, help="Say more; twice, show a defect's traceback.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")
-@click.version_option(package_name="aegis-wasm", prog_name="aegis", message="%(prog)s %(version)s")
-@click.pass_context
-def group(context: click.Context, config: str | None, form: str, verbose: int, quiet: bool) -> None:
-    """Run untrusted WebAssembly: nothing granted by default, every limit on, every host call mediated."""
-    face: Face = context.obj
-    face.form, face.verbose, face.quiet, face.config = form, verbose, quiet, config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,19 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     face = Face()
     try:
-        result = group.main(words, prog_name="aegis", standalone_mode=False, obj=face)
-        code = result if isinstance(result, int) else 0
+        run = plain_run(words, face)
+        if not gc.isenabled():  # all that was imported stays
+            gc.freeze()
+            gc.enable()
+        code = _by_click(words, face) if run is None else run()
         face.flush()
-    except click.exceptions.Exit as stop:
-        code = stop.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        code = 2
-    except click.ClickException as error:
-        code = face.usage_error(error)
+    except Misuse as error:
+        code = face.usage_error(str(error), 2, None)
     except AegisError as error:
         code = face.failure(error)
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         code = face.failure(Cancelled("interrupted"))
     except (BrokenPipeError, _HungUp):
         code = _hang_up()
@@ -120,6 +48,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         code = face.defect(error)
     return code
+
+
+def plain_run(words: Sequence[str], face: Face) -> Callable[[], int] | None:
+    """Return what runs the guest that a line names, ``None`` for a line that click is to read.
+
+    ``face`` gets the options of the line that are its own.
+    """
+    before = read_line(words, GROUP, leading=True)
+    if before.fault or before.words[:1] != ["run"]:
+        return None
+    known = (*RUN, *shared(short=False))
+    line = read_line(before.words[1:], known, guest=True)
+    common, options = before.values(GROUP), line.values(known)
+    if line.fault or not line.words or common is None or options is None:
+        return None
+    for name in ("form", "verbose", "quiet"):
+        setattr(face, name, options.pop(name) or common[name])
+    face.config = common["config"]
+    from aegis.cli.run import run
+
+    module, *args = line.words
+    return lambda: run(face, module, tuple(args), options)
+
+
+def _by_click(words: Sequence[str], face: Face) -> int:
+    from aegis.cli.commands import HungUp, run_command
+
+    try:
+        return run_command(words, face)
+    except HungUp:
+        raise _HungUp from None
 
 
 def _hang_up() -> int:

@@ -1,16 +1,17 @@
-"""The options that make a policy: the file first, the flags on top."""
+"""The options of the command line as a table, and the policy that they make: the file first, the flags on top.
+
+click makes its commands from this table (:mod:`aegis.cli.clicks`), and ``aegis run`` reads its line by it without
+click.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, TypeVar
-
-import click
 
 from aegis.cli.source import read_pipe
-from aegis.cli.words import Implied
+from aegis.cli.words import FORMATS, Misuse, Option, Sort
 from aegis.errors import ArtifactNotFound, PolicyError
+from aegis.lean import Any, replace
 from aegis.policy import (
     LOG_LEVELS,
     ClockCapability,
@@ -24,9 +25,7 @@ from aegis.policy import (
     StdioCapability,
 )
 
-__all__ = ["LIMIT_OPTIONS", "limit_options", "make_policy", "policy_options"]
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
+__all__ = ["GRANTS", "GROUP", "LIMIT_OPTIONS", "RUN", "limits", "make_policy", "shared"]
 
 LIMIT_OPTIONS = {
     "--memory-limit": ("memory", "64MiB", "Linear memory, all together."),
@@ -61,69 +60,77 @@ LIMIT_OPTIONS = {
 }
 
 
-def limit_options(command: _Command, **defaults: str) -> _Command:
-    """Add an option for each limit; ``none`` lifts one. ``defaults`` are those that differ for this command."""
-    for flag, (name, default, text) in reversed(LIMIT_OPTIONS.items()):
-        shown = f"{text} [{defaults.get(name, default)}]"
-        command = click.option(flag, f"limit_{name}", metavar="LIMIT", help=shown)(command)
-    return command
+def limits(**defaults: str) -> tuple[Option, ...]:
+    """Return an option for each limit; ``none`` lifts one. ``defaults`` are those that differ for a command."""
+    return tuple(
+        Option((flag, f"limit_{name}"), f"{text} [{defaults.get(name, default)}]", metavar="LIMIT")
+        for flag, (name, default, text) in LIMIT_OPTIONS.items()
+    )
 
 
-def policy_options(command: _Command) -> _Command:
-    """Add an option for each grant."""
-    grants = [
-        click.option(
-            "--isolate",
-            cls=Implied,
-            implied="on",
-            known=("on", "strict"),
-            metavar="[=strict]",
-            type=click.Choice(["on", "strict"]),
-            help="Run it in a worker process that the system confines; strict: only with every layer.",
-        ),
-        click.option("--allow-read", multiple=True, metavar="HOST[::GUEST]", help="Let it read a file or directory."),
-        click.option("--allow-write", multiple=True, metavar="HOST[::GUEST]", help="Let it read and write there."),
-        click.option("--allow-env", multiple=True, metavar="NAME[=VALUE]", help="Pass or set a variable."),
-        click.option(
-            "--allow-clock",
-            cls=Implied,
-            implied="system",
-            known=("system", "coarse", "virtual", "deny"),
-            metavar="[=MODE]",
-            help="system (default), coarse:1ms, fixed:INSTANT, deny.",
-        ),
-        click.option(
-            "--allow-random",
-            cls=Implied,
-            implied="system",
-            known=("system", "deny"),
-            metavar="[=MODE]",
-            help="system (default), seed:42, deny.",
-        ),
-        click.option(
-            "--allow-logging",
-            cls=Implied,
-            implied="info",
-            known=LOG_LEVELS,
-            metavar="[=LEVEL]",
-            help="Keep its log from LEVEL on (info).",
-        ),
-        click.option(
-            "--allow-net",
-            multiple=True,
-            metavar="PATTERN",
-            help="Let a component reach https://HOST, GET https://HOST, tcp://IP:PORT … (names may be looked up).",
-        ),
-        click.option("--listen", multiple=True, metavar="PATTERN", help="Let it listen at tcp://127.0.0.1:8080 …"),
-        click.option("--deny-net", multiple=True, metavar="PATTERN", help="Deny wins over --allow-net."),
-        click.option("--config-value", multiple=True, metavar="KEY=VALUE", help="A value of wasi:config/store."),
-        click.option(
-            "--stdin", "stdin", multiple=True, metavar="inherit|empty|FILE", help="Its standard input. [empty]"
-        ),
-    ]
-    for grant in reversed(grants):
-        command = grant(command)
-    return command
+GRANTS = (
+    Option(
+        ("--isolate",), "Run it in a worker process that the system confines; strict: only with every layer.",
+        Sort.IMPLIED, "[=strict]", choices=("on", "strict"), implied="on", known=("on", "strict"),
+    ),
+    Option(("--allow-read",), "Let it read a file or directory.", Sort.EACH, "HOST[::GUEST]"),
+    Option(("--allow-write",), "Let it read and write there.", Sort.EACH, "HOST[::GUEST]"),
+    Option(("--allow-env",), "Pass or set a variable.", Sort.EACH, "NAME[=VALUE]"),
+    Option(
+        ("--allow-clock",), "system (default), coarse:1ms, fixed:INSTANT, deny.", Sort.IMPLIED, "[=MODE]",
+        implied="system", known=("system", "coarse", "virtual", "deny"),
+    ),
+    Option(
+        ("--allow-random",), "system (default), seed:42, deny.", Sort.IMPLIED, "[=MODE]", implied="system",
+        known=("system", "deny"),
+    ),
+    Option(
+        ("--allow-logging",), "Keep its log from LEVEL on (info).", Sort.IMPLIED, "[=LEVEL]", implied="info",
+        known=LOG_LEVELS,
+    ),
+    Option(
+        ("--allow-net",),
+        "Let a component reach https://HOST, GET https://HOST, tcp://IP:PORT … (names may be looked up).",
+        Sort.EACH, "PATTERN",
+    ),
+    Option(("--listen",), "Let it listen at tcp://127.0.0.1:8080 …", Sort.EACH, "PATTERN"),
+    Option(("--deny-net",), "Deny wins over --allow-net.", Sort.EACH, "PATTERN"),
+    Option(("--config-value",), "A value of wasi:config/store.", Sort.EACH, "KEY=VALUE"),
+    Option(("--stdin",), "Its standard input. [empty]", Sort.EACH, "inherit|empty|FILE"),
+)  # fmt: skip
+"""The options that grant something, of every command that runs guests."""
+
+_VERBOSE = Option(("-v", "--verbose"), "Say more; twice, show a defect's traceback.", Sort.COUNT)
+_QUIET = Option(("-q", "--quiet"), "Say nothing but results and errors.", Sort.FLAG)
+_CONFIG = Option(("-c", "--config"), "Read the policy from FILE (aegis.toml).", metavar="FILE")
+
+GROUP = (
+    _CONFIG,
+    Option(("-f", "--format", "form"), "How results are shown.", choices=FORMATS, default="human"),
+    _VERBOSE,
+    _QUIET,
+)
+"""The options before the name of a command."""
+
+
+def shared(*, short: bool) -> tuple[Option, ...]:
+    """Return the options that every command takes after its name too; ``short``: ``-f`` is the format."""
+    names = ("-f", "--format", "form") if short else ("--format", "form")
+    return (Option(names, "How the result is shown.", choices=FORMATS), _VERBOSE, _QUIET)
+
+
+RUN = (
+    Option(("-e", "-f", "--function"), "Call this export, with ARGS by its signature.", metavar="NAME"),
+    Option(("--invoke",), "Call a component's export, in WAVE: 'iface#func(1, \"x\")'.", metavar="CALL"),
+    *GRANTS,
+    *limits(),
+    Option(("--trap-missing",), "Let imports that nothing provides trap when called.", Sort.FLAG),
+    Option(("--metrics",), "Print a report of what the run used.", Sort.FLAG),
+    Option(("--events",), "Write every event as a line of JSON.", metavar="FILE|-"),
+    Option(("--no-cache",), "Neither read nor write compiled code on disk.", Sort.FLAG),
+    _CONFIG,
+)
+"""The options of ``aegis run`` alone; it has the shared ones too."""
 
 
 def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -> Policy:
@@ -204,7 +211,7 @@ def _network(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:
 
 def _stdin(given: tuple[str, ...]) -> str:
     if len(given) > 1:
-        raise click.UsageError(f"--stdin is given {len(given)} times; a guest has one standard input")
+        raise Misuse(f"--stdin is given {len(given)} times; a guest has one standard input")
     if not given:
         return "empty"
     if not given[0]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from aegis.host.preopens import check_filesystem
-from aegis.host.protected import Protected, protected_by
+from aegis.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aegis.policy import Policy
@@ -29,6 +27,9 @@ def refuse_shared_files(policy: Policy, named: Mapping[str, str | None]) -> None
     """
     if not policy.filesystem.paths:
         return
+    from aegis.host.preopens import check_filesystem
+    from aegis.host.protected import Protected, protected_by
+
     protected = [
         Protected(path=path, reason=_REASONS[option], inside=option == "--corpus")
         for option, path in named.items()

@@ -6,14 +6,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
 
 from aegis.errors import AegisError
+from aegis.lean import TYPE_CHECKING, Any, TextIO
 from aegis.names import printable, quoted, visible
 
 if TYPE_CHECKING:
-    import click
-
     from aegis.observe.report import ExecutionReport
 
 __all__ = ["Face"]
@@ -100,11 +98,10 @@ class Face:
             self.complain(str(error))
         return outcome.exit_code
 
-    def usage_error(self, error: click.ClickException) -> int:
-        """Tell of a command line that means nothing."""
-        context = getattr(error, "ctx", None)
-        hint = f" (see '{context.command_path} --help')" if context is not None else ""
-        return self._plain("usage", "embedder", printable(error.format_message(), 500) + hint, error.exit_code)
+    def usage_error(self, message: str, code: int, command: str | None) -> int:
+        """Report a command line that means nothing; ``command`` is the one whose help says more."""
+        hint = f" (see '{command} --help')" if command is not None else ""
+        return self._plain("usage", "embedder", printable(message, 500) + hint, code)
 
     def system_error(self, error: OSError) -> int:
         """Report an error of the system. After one of stdout, stdout is given up, so that nothing repeats at exit."""

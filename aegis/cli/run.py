@@ -1,4 +1,4 @@
-"""``aegis run``."""
+"""``aegis run``, once its line is read: with or without click."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
-from typing import IO, TYPE_CHECKING, Any
 
-import click
-
-from aegis.cli.options import limit_options, make_policy, policy_options
+from aegis.cli.options import make_policy
 from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
 from aegis.cli.supervise import Stopped, leave, supervise
-from aegis.cli.words import FORMATS, RunCommand
+from aegis.cli.words import FORMATS, Misuse
 from aegis.engine import Module
 from aegis.errors import (
     AegisError,
@@ -27,6 +23,7 @@ from aegis.errors import (
     LimitExceeded,
     PolicyError,
 )
+from aegis.lean import IO, TYPE_CHECKING, Any, replace
 from aegis.limits import LIMIT_NAMES, exceeded, flag_of
 from aegis.linking import require_imports
 from aegis.names import count, printable, quoted
@@ -39,45 +36,23 @@ if TYPE_CHECKING:
     from aegis.component.artifact import Component
     from aegis.observe.bus import Failure
 
-__all__ = ["command"]
+__all__ = ["run"]
 
 _DENIALS_SHOWN = 5
 
 
-@click.command(cls=RunCommand)
-@click.option("-e", "-f", "--function", metavar="NAME", help="Call this export, with ARGS by its signature.")
-@click.option("--invoke", metavar="CALL", help="Call a component's export, in WAVE: 'iface#func(1, \"x\")'.")
-@policy_options
-@limit_options
-@click.option("--trap-missing", is_flag=True, help="Let imports that nothing provides trap when called.")
-@click.option("--metrics", is_flag=True, help="Print a report of what the run used.")
-@click.option("--events", metavar="FILE|-", help="Write every event as a line of JSON.")
-@click.option("--no-cache", is_flag=True, help="Neither read nor write compiled code on disk.")
-@click.option("-c", "--config", metavar="FILE", help="Read the policy from FILE (aegis.toml).")
-@click.argument("module")
-@click.argument("args", nargs=-1, type=click.UNPROCESSED)
-@click.pass_obj
-def command(face: Face, /, module: str, args: tuple[str, ...], **options: Any) -> int:
-    """Run MODULE, a .wasm or .wat file or - for standard input, with ARGS.
-
-    Options may come before and after MODULE. Words without a dash and negative numbers after MODULE are the
-    guest's, and everything after -- is.
-
-    Nothing is granted but what the options say. The exit code is the guest's own, or 124 at the
-    deadline, 126 refused, 130 interrupted, 134 trapped, 137 out of memory, 152 out of fuel, 153 over
-    another quota.
-    """
+def run(face: Face, module: str, args: tuple[str, ...], options: dict[str, Any]) -> int:
+    """Run what the command line names, and return the exit code."""
     if options["config"] is not None:
         face.config = options["config"]
     if options["invoke"] is not None and options["function"] is not None:
-        raise click.UsageError("-e names a function and --invoke a whole call; give one of them")
+        raise Misuse("-e names a function and --invoke a whole call; give one of them")
     policy = make_policy(face.config, options, capture=face.json)
     refuse_shared_files(policy, {"--events": None if options["events"] == "-" else options["events"]})
     if policy.logging.enabled:
         _show_log()
     with _Events(options["events"]) as events:
-        run = _Run(face, module, args, policy, options, events)
-        return run.go()
+        return _Run(face, module, args, policy, options, events).go()
 
 
 def _show_log() -> None:
@@ -256,6 +231,8 @@ class _Run:
         return code or 125
 
     def report(self, outcome: Outcome, code: int) -> Any:
+        from dataclasses import asdict
+
         from aegis.observe.report import ExecutionReport
 
         report = ExecutionReport.of(

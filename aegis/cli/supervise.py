@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NoReturn
 
 from aegis.engine.threads import Job, run_on_guest_thread
 from aegis.errors import AegisError, Cancelled, DeadlineExceeded
+from aegis.lean import TYPE_CHECKING, Any, NoReturn
 from aegis.limits import exceeded
+
+if TYPE_CHECKING:
+    import signal
+else:  # what the module signal wraps, without its enumerations, which a start would wait for
+    import _signal as signal
 
 __all__ = ["GRACE", "Stopped", "leave", "supervise"]
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis.artifacts import validate_artifact
-from aegis.cli.options import limit_options
+from aegis.cli.clicks import FileCommand, limit_options
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
-from aegis.cli.words import FileCommand
 from aegis.engine.accounts import available
 from aegis.engine.config import EngineConfig
 from aegis.errors import AegisError, MissingImport

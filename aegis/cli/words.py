@@ -3,34 +3,67 @@
 One rule serves every command. Options are recognised anywhere before ``--``. A word that is no option is the file,
 or, after the file, an argument. What follows ``--`` is never an option. click alone would read ``--isolate x.wasm`` as
 an option with its value, ``-2`` as an option, and ``-e -- 2`` as a function called ``--``.
+
+Nothing here needs click: ``aegis run`` reads its line with this alone.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
-import click
-
+from aegis.lean import Any, NamedTuple, dataclass, field
 from aegis.names import near, printable
 
-if TYPE_CHECKING:
-    from aegis.cli.render import Face
-
-__all__ = ["FORMATS", "FileCommand", "Implied", "Line", "RunCommand", "read_line", "shared_options"]
+__all__ = ["FORMATS", "Line", "Misuse", "Option", "Sort", "read_line"]
 
 FORMATS = ("human", "json", "json-compact")
 
 
-class Implied(click.Option):
-    """An option whose value follows ``=`` or is left out; then it is ``implied``."""
+class Misuse(Exception):
+    """The command line means nothing, which only its values tell."""
 
-    def __init__(self, *names: Any, implied: str, known: Sequence[str] = (), **settings: Any) -> None:
-        super().__init__(*names, **settings)
-        self.implied = implied
-        self.known = tuple(known)
+
+class Sort:
+    """The sorts of options, by what is said with them."""
+
+    FLAG = "flag"
+    """Nothing."""
+    COUNT = "count"
+    """Nothing, and how often."""
+    VALUE = "value"
+    """A value, that of the last time."""
+    EACH = "each"
+    """A value each time."""
+    IMPLIED = "implied"
+    """A value after ``=``, or none; then it is ``implied``."""
+
+
+class Option(NamedTuple):
+    """One option of a command: what it is called, what is said with it, and its line in the help."""
+
+    names: tuple[str, ...]
+    """As it is written, and last, without dashes, the name of its value if that is another."""
+    help: str = ""
+    sort: str = Sort.VALUE
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    """The values that there are, where not any text is one."""
+    default: str | None = None
+    implied: str = ""
+    known: tuple[str, ...] = ()
+    """Values of an option with an implied one, to tell them from the name of a file."""
+
+    @property
+    def dest(self) -> str:
+        """The name of its value."""
+        last = self.names[-1]
+        return last if not last.startswith("-") else last.lstrip("-").replace("-", "_")
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing is said with it."""
+        return self.sort in (Sort.FLAG, Sort.COUNT)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +71,8 @@ class Line:
     """A command line, sorted: options as click takes them, then everything else."""
 
     options: list[str] = field(default_factory=list)
+    given: list[tuple[Option, str]] = field(default_factory=list)
+    """The same options, each with its value."""
     words: list[str] = field(default_factory=list)
     guest: bool = False
     """Whether words after the first are a guest's."""
@@ -49,16 +84,37 @@ class Line:
     def wrong(self, fault: str) -> None:
         self.fault = self.fault or fault
 
+    def add(self, option: Option, value: str, *words: str) -> None:
+        self.given.append((option, value))
+        self.options += words
 
-def read_line(
-    words: Sequence[str], params: Iterable[click.Parameter], *, guest: bool = False, leading: bool = False
-) -> Line:
-    """Sort ``words`` by the options among ``params``.
+    def values(self, options: Iterable[Option]) -> dict[str, Any] | None:
+        """Return the value of each of ``options`` as click does, ``None`` where one is not among its choices."""
+        found: dict[str, Any] = {option.dest: _UNSAID.get(option.sort, option.default) for option in options}
+        for option, value in self.given:
+            if option.choices and value not in option.choices:
+                return None
+            if option.sort == Sort.FLAG:
+                found[option.dest] = True
+            elif option.sort == Sort.COUNT:
+                found[option.dest] += 1
+            elif option.sort == Sort.EACH:
+                found[option.dest] += (value,)
+            else:
+                found[option.dest] = value
+        return found
+
+
+_UNSAID: dict[str, Any] = {Sort.FLAG: False, Sort.COUNT: 0, Sort.EACH: ()}
+
+
+def read_line(words: Sequence[str], known: Iterable[Option], *, guest: bool = False, leading: bool = False) -> Line:
+    """Sort ``words`` by the options that are known.
 
     With ``guest`` the words after the first are a guest's, negative numbers included. With ``leading`` options end at
     the first word.
     """
-    options = {name: param for param in params if isinstance(param, click.Option) for name in param.opts}
+    options = {name: option for option in known for name in option.names if name.startswith("-")}
     line = Line(guest=guest)
     rest = list(words)
     while rest:
@@ -79,61 +135,58 @@ def read_line(
     return line
 
 
-def _cluster(line: Line, options: Mapping[str, click.Option], word: str, rest: list[str]) -> None:
+def _cluster(line: Line, options: Mapping[str, Option], word: str, rest: list[str]) -> None:
     """Read short options written together: flags, the last of which may be an option with its value."""
     for at in range(1, len(word)):
         option = options.get(f"-{word[at]}")
-        if option is None or not _is_flag(option):
+        if option is None or not option.bare:
             value = word[at + 1 :]
             name = f"-{word[at]}" if option is not None else word if at == 1 else f"-{word[at:]}"
             _take(line, options, name, value or None, rest)
             return
-        line.options.append(f"-{word[at]}")
+        line.add(option, "", f"-{word[at]}")
 
 
-def _take(line: Line, options: Mapping[str, click.Option], name: str, value: str | None, rest: list[str]) -> None:
+def _take(line: Line, options: Mapping[str, Option], name: str, value: str | None, rest: list[str]) -> None:
     """Add one option, with its value from the same word or from the next."""
     option = options.get(name)
     if option is None:
         line.wrong(_unknown(name, options, line))
         return
-    if isinstance(option, Implied):
+    if option.sort == Sort.IMPLIED:
         if value is None:
             _look_ahead(line, option, name, rest)
-        line.options.append(f"{name}={option.implied if value is None else value}")
+            value = option.implied
+        line.add(option, value, f"{name}={value}")
         return
-    if _is_flag(option):
+    if option.bare:
         if value is not None:
             line.wrong(f"{name} takes no value")
-        line.options.append(name)
+        line.add(option, "", name)
         return
     if value is None:
         if not rest or rest[0] == "--":
             line.wrong(f"{name} needs a value")
             return
         value = rest.pop(0)
-    if option.name == "form" and value in FORMATS:
+    if option.dest == "form" and value in FORMATS:
         line.form = value
-    line.options += [name, value] if not name.startswith("--") else [f"{name}={value}"]
+    line.add(option, value, *([f"{name}={value}"] if name.startswith("--") else [name, value]))
 
 
-def _look_ahead(line: Line, option: Implied, name: str, rest: Sequence[str]) -> None:
+def _look_ahead(line: Line, option: Option, name: str, rest: Sequence[str]) -> None:
     """Refuse ``--isolate strict x.wasm``, where the value would be taken for the file."""
     if not line.words and rest and rest[0] in option.known and not os.path.exists(rest[0]):
         line.wrong(f"there is no file {rest[0]!r}; the value of {name} follows an equals sign: {name}={rest[0]}")
 
 
-def _unknown(name: str, options: Mapping[str, click.Option], line: Line) -> str:
+def _unknown(name: str, options: Mapping[str, Option], line: Line) -> str:
     longer = [option for option in options if option.startswith(name)] if len(name) > 3 else []
     alike = (longer if len(longer) == 1 else near(name[:80], options, 1)) if name.startswith("--") else []
     hint = f"; did you mean {alike[0]}?" if alike else ""
     kind = "options of the guest" if line.guest else "names that begin with -"
     place = f"; put {kind} after --" if line.words else ""
     return f"no such option: {printable(name, 80)}{hint}{place}"
-
-
-def _is_flag(option: click.Option) -> bool:
-    return bool(option.is_flag or option.count) and not isinstance(option, Implied)
 
 
 def _is_number(word: str) -> bool:
@@ -148,55 +201,3 @@ def _is_number(word: str) -> bool:
             continue
         return True
     return False
-
-
-def shared_options(*, short: bool) -> list[click.Option]:
-    """Return the options that every command takes after its name too; ``short``: ``-f`` is the format."""
-
-    def told(context: click.Context, option: click.Parameter, value: Any) -> None:
-        face: Face = context.obj
-        if value:
-            setattr(face, option.name or "", value)
-
-    names = ["-f", "--format"] if short else ["--format"]
-    return [
-        click.Option(
-            [*names, "form"], type=click.Choice(FORMATS), expose_value=False, callback=told,
-            help="How the result is shown.",
-        ),
-        click.Option(
-            ["-v", "--verbose"], count=True, expose_value=False, callback=told,
-            help="Say more; twice, show a defect's traceback.",
-        ),
-        click.Option(
-            ["-q", "--quiet"], is_flag=True, expose_value=False, callback=told,
-            help="Say nothing but results and errors.",
-        ),
-    ]  # fmt: skip
-
-
-class FileCommand(click.Command):
-    """A command that takes files: its options may come before and after them."""
-
-    guest = False
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        settings.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
-        super().__init__(*args, **settings)
-        taken = {name for param in self.params for name in param.opts}
-        self.params += shared_options(short="-f" not in taken)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        line = read_line(args, self.get_params(ctx), guest=self.guest)
-        if line.form and ctx.obj is not None:
-            ctx.obj.form = line.form
-        asked = {"-h", "--help"} & set(line.options)
-        if line.fault and not asked:
-            raise click.UsageError(line.fault, ctx)
-        return super().parse_args(ctx, [*line.options, "--", *line.words])
-
-
-class RunCommand(FileCommand):
-    """The command whose words after the file are the guest's."""
-
-    guest = True

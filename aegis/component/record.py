@@ -17,8 +17,8 @@ from aegis.component.source import offer_code, take_new_code
 from aegis.engine.cache import Cache
 from aegis.engine.reflect import World
 from aegis.limits import Limits
-from aegis.wasm.admission import bounds
 from aegis.wasm.anatomy import Anatomy
+from aegis.wasm.bounds import bounds
 
 __all__ = ["KeptCode", "Record", "keep_record", "kept_record"]
 

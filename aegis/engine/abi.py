@@ -7,9 +7,9 @@ and range for free, so a value is never cut silently (F6).
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any
 
 from aegis.errors import CallError
+from aegis.lean import Any
 from aegis.names import shown
 from aegis.values import FuncType
 

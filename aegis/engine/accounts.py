@@ -15,12 +15,12 @@ import ctypes
 import sys
 from ctypes import c_int, c_size_t, c_void_p
 from functools import cache
-from typing import Any
 
 from aegis.engine.door import Door
 from aegis.engine.native import lib
 from aegis.engine.threads import where
 from aegis.errors import MemoryExceeded
+from aegis.lean import Any
 from aegis.limits import exceeded
 
 __all__ = ["Account", "available", "install"]

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Any
 
 from aegis.engine.cache import Cache
 from aegis.engine.code import Artifact, first_line
 from aegis.engine.config import EngineConfig, engine_for
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
 from aegis.errors import ArtifactError, ArtifactNotFound
+from aegis.lean import Any
 from aegis.limits import TRUSTED, Limits, exceeded, format_bytes
 from aegis.names import printable
 from aegis.values import FuncType
-from aegis.wasm.admission import bound
 from aegis.wasm.binary import Export, Import, MemoryType, ModuleInfo, is_module, read_module
 
 __all__ = ["Module", "admit_module", "admit_size", "read_file", "text_to_binary", "validate_module"]
@@ -111,6 +110,8 @@ def admit_module(data: bytes, what: str) -> ModuleInfo:
 
 def validate_module(data: bytes, info: ModuleInfo, limits: Limits, config: EngineConfig, what: str) -> ModuleInfo:
     """Validate a binary module that is admitted, without compiling it; return ``info``."""
+    from aegis.wasm.admission import bound
+
     error = lib.wasmtime_module_validate(engine_for(config).pointer, data, len(data))
     if error is not None:
         raise ArtifactError(f"{what}: not a module that Aegis admits: {first_line(take_error(error))}")

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from threading import get_ident, main_thread
-from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.engine.abi import SLOT, coerce, coerced, formats, index_of, view_name
 from aegis.engine.native import lib, number, pointer
@@ -20,6 +19,7 @@ from aegis.engine.signals import NEAR, secure
 from aegis.engine.threads import DIRECT, NESTED, where
 from aegis.engine.ticker import TICK, ticker
 from aegis.errors import StackExhausted
+from aegis.lean import TYPE_CHECKING, Any, Protocol
 from aegis.memo import memoised
 from aegis.values import FuncType
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from ctypes import c_uint8, c_void_p
-from typing import Any
 
 from aegis.engine.accounts import Account
 from aegis.engine.door import Door
@@ -25,6 +24,7 @@ from aegis.errors import (
     OutOfFuel,
     StackExhausted,
 )
+from aegis.lean import Any
 from aegis.limits import Limits, exceeded
 from aegis.names import printable, shown
 

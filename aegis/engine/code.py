@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from ctypes import c_void_p
-from typing import Any, ClassVar
 
 from aegis.descriptors import standard_reserved
 from aegis.engine.accounts import available
@@ -17,10 +16,11 @@ from aegis.engine.cache import Cache
 from aegis.engine.config import Engine, EngineConfig, engine_for, serial_engine
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
 from aegis.errors import AegisInternalError, ArtifactError
+from aegis.lean import Any, ClassVar
 from aegis.limits import Limits
 from aegis.names import printable
-from aegis.wasm.admission import bound, bounds
 from aegis.wasm.binary import NO_EXTERNREF, MemoryType
+from aegis.wasm.bounds import bounds
 from aegis.wasm.fit import capped_exactly
 
 __all__ = ["Artifact", "NativeCode", "UnfitForPool", "first_line"]
@@ -181,6 +181,8 @@ class Artifact:
 
     def _bound(self) -> None:
         """Reject code that would take the compiler too long; raise ``ArtifactError``."""
+        from aegis.wasm.admission import bound  # code from the cache does without
+
         bound(self._data, self._limits)
 
     def validate(self) -> None:

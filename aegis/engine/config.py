@@ -11,12 +11,12 @@ import faulthandler
 import os
 import sys
 import threading
-from dataclasses import dataclass, replace
 
 from aegis.engine import accounts
 from aegis.engine.native import lib
 from aegis.engine.signals import installed_by, recording
 from aegis.errors import AegisInternalError, PolicyError
+from aegis.lean import dataclass, replace
 from aegis.limits import MAX_STACK, MIN_STACK, Limits
 
 __all__ = [

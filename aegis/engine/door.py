@@ -15,10 +15,10 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 
 from aegis.descriptors import standard_reserved
 from aegis.errors import AegisError, CallError, Cancelled, DeadlineExceeded, QuotaExceeded
+from aegis.lean import Any
 from aegis.limits import Limits, exceeded
 from aegis.values import Decision
 

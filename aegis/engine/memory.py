@@ -8,11 +8,11 @@ asks the engine again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from aegis.engine.door import Door
 from aegis.engine.native import lib, view
 from aegis.errors import SandboxStateError
+from aegis.lean import Any
 from aegis.values import MemoryFault
 
 __all__ = ["LinearMemory"]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
-
 from aegis.errors import GuestTrap
+from aegis.lean import Any, NoReturn
 from aegis.names import printable
 
 __all__ = ["MissingFunction"]

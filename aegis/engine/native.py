@@ -17,9 +17,9 @@ import os
 import sys
 from ctypes import c_char, c_char_p, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
 from functools import cache
-from typing import Any
 
 from aegis.errors import AegisError, AegisInternalError
+from aegis.lean import Any
 
 __all__ = [
     "MAJOR",
@@ -141,9 +141,9 @@ _HOLDS_LOCK = frozenset(
 
 
 def _package_folder() -> str:
-    from importlib.util import find_spec
-
-    spec = find_spec("wasmtime")
+    # importlib.util would do this, and is itself as long to import as the search takes.
+    specs = (finder.find_spec("wasmtime", None) for finder in sys.meta_path)
+    spec = next(filter(None, specs), None)
     places = list(spec.submodule_search_locations or ()) if spec else []
     if not places:
         raise Unavailable("the engine is not installed; run: pip install 'wasmtime>=50,<51'")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from aegis.engine.abi import scalar_types
 from aegis.engine.artifact import Module
@@ -18,6 +17,7 @@ from aegis.engine.config import EngineConfig
 from aegis.engine.native import number, pointer
 from aegis.engine.ticker import TICK, ticker
 from aegis.errors import AegisInternalError, CallError, ExportNotFound
+from aegis.lean import Any
 from aegis.limits import Limits
 from aegis.names import near, printable
 from aegis.values import FuncType

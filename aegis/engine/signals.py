@@ -22,21 +22,27 @@ A handler in native code that belongs neither to Python nor to the engine may se
 from __future__ import annotations
 
 import ctypes
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from ctypes import c_char, c_char_p, c_int, c_void_p
-from typing import Any
 
 from aegis.errors import HostError, SandboxStateError
+from aegis.lean import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import signal
+else:  # what the module signal wraps, without its enumerations, which cost more of a start than all of this module
+    import _signal as signal
 
 __all__ = ["NEAR", "installed_by", "recording", "secure", "secure_after", "secure_at_tick"]
 
 NEAR = 3e-7
 """Seconds; less than Python code needs to reach the system call that replaces a handler, and to return."""
 
-_SIGNALS = [getattr(signal, name) for name in ("SIGSEGV", "SIGILL", "SIGFPE", "SIGBUS") if hasattr(signal, name)]
+_SIGNALS = {
+    name: int(getattr(signal, name)) for name in ("SIGSEGV", "SIGILL", "SIGFPE", "SIGBUS") if hasattr(signal, name)
+}
 _STRUCT_BYTES = 256  # struct sigaction has 152 bytes on Linux and 16 on macOS; nothing here looks inside
 _DEFAULT, _IGNORE = None, 1  # ctypes reads the null pointer as None
 
@@ -52,9 +58,9 @@ class _Handler:
 
     __slots__ = ("action", "address", "name", "number")
 
-    def __init__(self, signum: signal.Signals, address: int) -> None:
-        self.name, self.address = signum.name, address
-        self.number = c_int.from_param(signum.value)
+    def __init__(self, name: str, address: int) -> None:
+        self.name, self.address = name, address
+        self.number = c_int.from_param(_SIGNALS[name])
         self.action = (c_char * _STRUCT_BYTES)()
         _library().sigaction(self.number, None, self.action)
 
@@ -66,9 +72,9 @@ def _unblocking() -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """Return the function that unblocks the signals of the engine's handlers in the calling thread, with arguments."""
     library, signals = _library(), (c_char * _STRUCT_BYTES)()
     library.sigemptyset(signals)
-    for signum in _SIGNALS:
-        library.sigaddset(signals, signum.value)
-    return library.pthread_sigmask, (c_int.from_param(signal.SIG_UNBLOCK), signals, None)
+    for signum in _SIGNALS.values():
+        library.sigaddset(signals, signum)
+    return library.pthread_sigmask, (c_int.from_param(int(signal.SIG_UNBLOCK)), signals, None)
 
 
 def _nothing() -> None:
@@ -104,13 +110,13 @@ def recording(make_engine: Callable[[], int], library: ctypes.CDLL) -> int:
     """
     if _handlers or sys.platform == "win32":
         return make_engine()
-    before = {signum: _installed(c_int.from_param(signum.value)) for signum in _SIGNALS}
+    before = {name: _installed(c_int.from_param(signum)) for name, signum in _SIGNALS.items()}
     made = make_engine()
     engine = _base_of(ctypes.cast(library.wasm_engine_delete, c_void_p).value)
-    for signum, old in before.items():
-        address = _installed(c_int.from_param(signum.value))
+    for name, old in before.items():
+        address = _installed(c_int.from_param(_SIGNALS[name]))
         if address is not None and address != _IGNORE and (address != old or _base_of(address) == engine):
-            _handlers.append(_Handler(signum, address))
+            _handlers.append(_Handler(name, address))
     if _handlers:
         global _watched
         _watched = (*_unblocking(), [h.number for h in _handlers], [h.address for h in _handlers])
@@ -122,7 +128,7 @@ def installed_by(library: ctypes.CDLL) -> bool:
     if sys.platform == "win32":
         return False
     engine = _base_of(ctypes.cast(library.wasm_engine_delete, c_void_p).value)
-    found = [_installed(c_int.from_param(signum.value)) for signum in _SIGNALS]
+    found = [_installed(c_int.from_param(signum)) for signum in _SIGNALS.values()]
     return any(address not in (_DEFAULT, _IGNORE) and _base_of(address) == engine for address in found)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import c_uint64, c_void_p
 from threading import get_ident
-from typing import Any
 
 from aegis.descriptors import standard_reserved
 from aegis.engine.accounts import Account
@@ -25,6 +24,7 @@ from aegis.engine.threads import DIRECT, MAIN, NESTED, where
 from aegis.engine.ticker import TICK, ticker
 from aegis.engine.trampoline import free_slots, host_callback, slots, take_slot
 from aegis.errors import AegisInternalError, HostError, MemoryExceeded, SandboxStateError
+from aegis.lean import Any
 from aegis.limits import exceeded
 from aegis.names import printable
 from aegis.values import FuncType, HostFunction

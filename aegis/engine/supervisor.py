@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
 
 from aegis.engine.door import Door
 from aegis.engine.threads import Job, run_on_guest_thread
 from aegis.errors import DeadlineExceeded
+from aegis.lean import Any
 from aegis.limits import exceeded
 from aegis.names import printable
 

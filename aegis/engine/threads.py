@@ -16,8 +16,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
+from aegis.lean import Any
 from aegis.limits import MAX_STACK, MIB
 
 __all__ = ["DIRECT", "MAIN", "NESTED", "SMALL", "Job", "run_on_guest_thread", "start", "where"]

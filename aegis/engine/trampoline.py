@@ -18,13 +18,13 @@ import threading
 import time
 from collections.abc import Callable
 from ctypes import c_char, c_char_p, c_size_t, c_void_p
-from typing import Any
 
 from aegis.engine.abi import SLOT, coerce, coerced, formats, index_of, view_name
 from aegis.engine.door import Door
 from aegis.engine.native import lib, number
 from aegis.engine.signals import NEAR, secure_after
 from aegis.errors import CallError, GuestExit, HostError
+from aegis.lean import Any
 from aegis.limits import Limits
 from aegis.memo import Memo
 from aegis.values import FuncType, HostFunction

@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping
 
 from aegis.host.grants import Grants as Grants
 from aegis.host.grants import acquire as acquire
-from aegis.host.protected import Protected as Protected
 from aegis.limits import Limits
 from aegis.values import CallScope, FuncType, GuestMemory, HostFunction
 
-__all__ = ["Grants", "Protected", "acquire", "host_functions", "offers"]
+__all__ = ["Grants", "acquire", "host_functions", "offers"]
 
 _LOG = FuncType(("i32", "i32", "i32"), ())
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Protocol, TypeVar
 
 from aegis.errors import CapabilityDenied
 from aegis.host.filesystem import Directory
+from aegis.lean import Protocol, TypeVar
 from aegis.names import printable
 from aegis.policy.remedies import leaves_its_grant
 from aegis.values import CallScope, Decision

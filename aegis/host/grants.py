@@ -1,7 +1,8 @@
 """The grants of one sandbox: live authority, acquired from a policy, closed with the sandbox.
 
 Each is acquired when it is first used: a guest that asks for nothing costs nothing, and a grant that
-cannot be acquired is an error before the guest runs only if the guest could use it.
+cannot be acquired is an error before the guest runs only if the guest could use it. The module of a grant is loaded
+as late, so that a guest waits for no module that serves others.
 """
 
 from __future__ import annotations
@@ -9,25 +10,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from aegis.descriptors import standard_reserved
 from aegis.errors import PolicyError
-from aegis.host.clocks import Clocks, acquire_clocks
-from aegis.host.entropy import acquire_random
-from aegis.host.filesystem import DiskQuota, Opened
-from aegis.host.holdings import Holdings
-from aegis.host.identity import FileNumbers
-from aegis.host.logs import GuestLog
-from aegis.host.preopens import Preopen, acquire_filesystem, check_filesystem
-from aegis.host.protected import Protected, protected_by
-from aegis.host.stdio import Stdio, acquire_stdio
 from aegis.host.times import FileTimes, beginning
+from aegis.lean import TYPE_CHECKING
 from aegis.policy import EnvironmentCapability, Policy
 from aegis.values import CallScope
 
 if TYPE_CHECKING:
+    from aegis.host.clocks import Clocks
+    from aegis.host.filesystem import DiskQuota, Opened
+    from aegis.host.holdings import Holdings
+    from aegis.host.identity import FileNumbers
+    from aegis.host.logs import GuestLog
     from aegis.host.network import Network
+    from aegis.host.preopens import Preopen
+    from aegis.host.protected import Protected
+    from aegis.host.stdio import Stdio
 
 __all__ = ["Grants", "acquire", "environment_of"]
 
@@ -48,8 +48,13 @@ class Grants:
     @cached_property
     def stdio(self) -> Stdio:
         """The standard streams."""
+        from aegis.host.stdio import acquire_stdio
+
         with standard_reserved():
             if self.policy.stdio.stdin_file is not None:  # a guest may have put a link in its place
+                from aegis.host.preopens import check_filesystem
+                from aegis.host.protected import protected_by
+
                 check_filesystem(self.policy.filesystem, protected_by(self.policy))
             stdio = acquire_stdio(self.policy.stdio, self.policy.limits, self.scope)
         self._closers.append(stdio.close)
@@ -60,6 +65,9 @@ class Grants:
         """The granted directories, open."""
         if not self.policy.filesystem.paths:
             return []
+        from aegis.host.preopens import acquire_filesystem
+        from aegis.host.protected import protected_by
+
         protected = (*self._protected, *protected_by(self.policy))
         with standard_reserved():
             return acquire_filesystem(self.policy.filesystem, protected, self.opened)
@@ -67,6 +75,8 @@ class Grants:
     @cached_property
     def opened(self) -> Opened:
         """The descriptors of granted files and directories, and of those that the guest opened."""
+        from aegis.host.filesystem import Opened
+
         opened = Opened()
         self._closers.append(opened.close_all)
         return opened
@@ -74,6 +84,8 @@ class Grants:
     @cached_property
     def numbers(self) -> FileNumbers:
         """The inode numbers that the guest sees."""
+        from aegis.host.identity import FileNumbers
+
         return FileNumbers(self.holdings)
 
     @cached_property
@@ -84,11 +96,15 @@ class Grants:
     @cached_property
     def disk(self) -> DiskQuota:
         """What may still be written to disk."""
+        from aegis.host.filesystem import DiskQuota
+
         return DiskQuota(self.policy.limits.disk_written)
 
     @cached_property
     def holdings(self) -> Holdings:
         """What may be kept for the guest from call to call."""
+        from aegis.host.holdings import Holdings
+
         return Holdings(self.policy.limits.value_bytes)
 
     @cached_property
@@ -103,16 +119,22 @@ class Grants:
     @cached_property
     def clocks(self) -> Clocks:
         """The clocks."""
+        from aegis.host.clocks import acquire_clocks
+
         return acquire_clocks(self.policy.clock)
 
     @cached_property
     def random(self) -> Callable[[int], bytes]:
         """The source of random bytes."""
+        from aegis.host.entropy import acquire_random
+
         return acquire_random(self.policy.random)
 
     @cached_property
     def log(self) -> GuestLog:
         """The log."""
+        from aegis.host.logs import GuestLog
+
         return GuestLog(self.policy.logging, self.scope)
 
     @cached_property

@@ -8,7 +8,8 @@ numbered in the order in which a sandbox first sees them.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+
+from aegis.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aegis.host.holdings import Holdings

@@ -8,11 +8,10 @@ hold the same part in the file system itself, so whoever may write one of those 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from aegis.host.beneath import Identity, identity
+from aegis.lean import NamedTuple
 
 __all__ = ["Mounts"]
 
@@ -65,7 +64,11 @@ def _parse(line: str) -> _Mount:
 
 
 def _unescaped(text: str) -> str:
-    return text if "\\" not in text else re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+    if "\\" not in text:
+        return text
+    import re
+
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
 def _hidden(mounts: Sequence[_Mount]) -> Iterator[tuple[Identity, frozenset[Identity]]]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from heapq import merge
 from itertools import islice
-from typing import Any, TypeVar
 
 from aegis.descriptors import above_standard
+from aegis.lean import Any, TypeVar
 from aegis.values import CallScope
 
 __all__ = ["in_order", "synced"]
@@ -71,4 +70,8 @@ def in_order(values: Iterable[_Value], scope: CallScope, key: Callable[[_Value],
     while run := sorted(islice(rest, _RUN), key=key):
         scope.remaining()
         runs.append(run)
-    return merge(*runs, key=key) if len(runs) > 1 else iter(runs[0] if runs else ())
+    if len(runs) < 2:
+        return iter(runs[0] if runs else ())
+    from heapq import merge
+
+    return merge(*runs, key=key)

@@ -14,7 +14,6 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from aegis.errors import PolicyError
 from aegis.host.beneath import Identity
@@ -23,6 +22,7 @@ from aegis.host.mounts import Mounts
 from aegis.host.protected import Protected, refuse_reachable
 from aegis.host.single import GrantedFile, SingleFiles
 from aegis.host.walk import FollowedLink, HostPath, walk
+from aegis.lean import dataclass
 from aegis.names import quoted
 from aegis.policy import FilesystemCapability, PathGrant
 

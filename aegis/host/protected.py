@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
 
 from aegis.errors import PolicyError
 from aegis.host.walk import HostPath, walk
+from aegis.lean import TYPE_CHECKING, NamedTuple, dataclass
 from aegis.names import quoted
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from aegis.host.filesystem import Directory, Opened
 from aegis.host.utime import set_times
+from aegis.lean import dataclass
 
 __all__ = ["GrantedFile", "SingleFiles"]
 

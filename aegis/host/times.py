@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from aegis.host.beneath import identity
+from aegis.lean import TYPE_CHECKING, dataclass
 
 if TYPE_CHECKING:
     from aegis.host.clocks import Clocks

@@ -11,9 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass, field
 
 from aegis.host.beneath import MAX_LINKS, Identity, identity
+from aegis.lean import dataclass, field
 
 __all__ = ["FollowedLink", "HostPath", "walk"]
 

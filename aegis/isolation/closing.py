@@ -6,12 +6,12 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from aegis.errors import PolicyError
 from aegis.host.filesystem import is_state
 from aegis.isolation.confine import Begun, Confinement, Layer, Unavailable, assemble_filter, confine
 from aegis.isolation.setup import Brief, Compile, Setup
+from aegis.lean import Any
 
 __all__ = ["begin_closing", "close_doors", "close_for_compiling", "close_imports", "prepare_filters"]
 

@@ -14,7 +14,6 @@ import pickle
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from aegis.component.record import Record, keep_record
 from aegis.descriptors import standard_reserved
@@ -24,7 +23,8 @@ from aegis.errors import ArtifactError
 from aegis.isolation.compiling import Compiled, Compiler, believed_world
 from aegis.isolation.sealed import SealedFile, sealed_copy
 from aegis.isolation.wire import Broken, decode, encode
-from aegis.wasm.admission import bounds
+from aegis.lean import TYPE_CHECKING, Any
+from aegis.wasm.bounds import bounds
 
 if TYPE_CHECKING:
     from aegis.engine.cache import Cache

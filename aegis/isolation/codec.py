@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct
-from typing import Any, Protocol
 
 from aegis.component.fit import Unfit, as_list, as_tuple
 from aegis.component.scalars import exact, octets, single
 from aegis.isolation.wire import Broken
+from aegis.lean import Any, Protocol
 from aegis.limits import Limits
 from aegis.wit.images import nullable
 from aegis.wit.naming import snake

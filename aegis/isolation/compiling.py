@@ -10,7 +10,6 @@ import pickle
 import signal
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from aegis.component.worlds import BadWorld, world_from_plain, world_to_plain
 from aegis.engine.code import Artifact
@@ -27,6 +26,7 @@ from aegis.isolation.faults import from_plain
 from aegis.isolation.sealed import SealedFile, new_file, sealed_copy
 from aegis.isolation.setup import Compile
 from aegis.isolation.wire import SEAL_ALL, Broken, Gone, Late, seal
+from aegis.lean import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from aegis.limits import MIB, TRUSTED, format_seconds
 from aegis.wit.types import Function
 

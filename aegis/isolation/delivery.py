@@ -12,11 +12,11 @@ import select
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from aegis.errors import AegisError, Cancelled, DeadlineExceeded
 from aegis.host.stdio import Stdio
 from aegis.isolation.wire import LOOK, Broken, Channel, Late
+from aegis.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aegis.values import Decision

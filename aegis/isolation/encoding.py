@@ -19,7 +19,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+
+from aegis.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aegis.isolation.wire import Region

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from aegis import errors
 from aegis.errors import AegisError, Frame, GuestExit, LinkError, MemoryExceeded, MissingImport
 from aegis.isolation.wire import Broken
+from aegis.lean import Any
 from aegis.names import printable
 from aegis.policy.remedies import denied_reading
 

@@ -14,11 +14,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from aegis.engine.supervisor import host_function, in_guest
 from aegis.isolation.setup import ACCOUNT
 from aegis.isolation.wire import PAGE, Region
+from aegis.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aegis.sandbox import Sandbox

@@ -12,12 +12,12 @@ import contextlib
 import socket
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from aegis.descriptors import socket_pair
 from aegis.host.network import LOOKUPS_AT_ONCE, withheld_decision
 from aegis.host.resolving import Question, resolvers, system_resolver
 from aegis.isolation.wire import Broken, encode
+from aegis.lean import TYPE_CHECKING, Any
 from aegis.policy.patterns import host_name
 from aegis.values import Decision
 

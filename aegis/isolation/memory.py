@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from aegis.errors import AegisError, SandboxStateError
 from aegis.isolation.wire import Broken
+from aegis.lean import Any, Protocol
 
 __all__ = ["RemoteMemory"]
 

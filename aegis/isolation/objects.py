@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from aegis.component.release import drop_object, release
 from aegis.errors import CallError, QuotaExceeded
 from aegis.isolation.wire import Broken
+from aegis.lean import Any
 from aegis.limits import exceeded
 from aegis.wit.types import Resource, WitType
 from aegis.wit.values import ResourceHandle

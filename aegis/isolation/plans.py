@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from aegis.component.world import check_export, imported_functions, typed_export
 from aegis.engine.config import EngineConfig
 from aegis.engine.plan import callable_export
+from aegis.lean import TYPE_CHECKING, Any
 from aegis.limits import Limits
 from aegis.values import FuncType
 from aegis.wit.types import Interface

@@ -19,13 +19,13 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from aegis.descriptors import above_standard, socket_pair, standard_reserved
 from aegis.errors import AegisError, WorkerCrashed
 from aegis.isolation.setup import Brief
 from aegis.isolation.wire import LOOK, Broken, Channel, Region
 from aegis.isolation.zygote import ENDED, FORKED, PACKET
+from aegis.lean import Any
 from aegis.limits import MIB
 from aegis.protection import import_folders
 

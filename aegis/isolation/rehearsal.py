@@ -12,7 +12,6 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
 
 from aegis.engine.code import Artifact
 from aegis.engine.config import EngineConfig
@@ -22,6 +21,7 @@ from aegis.isolation.code import Code, own_code
 from aegis.isolation.pool import REGION
 from aegis.isolation.setup import Setup, pack, unpack
 from aegis.isolation.wire import MAX_DESCRIPTORS, Broken, Channel, Region
+from aegis.lean import Any, NamedTuple
 from aegis.policy import Policy
 
 __all__ = ["Scene", "Script", "rehearse", "scene_of", "script_of"]

@@ -6,13 +6,13 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.component.world import ImportedFunction
 from aegis.errors import CallError
 from aegis.isolation.codec import Signature
 from aegis.isolation.serving import UNFIT
 from aegis.isolation.wire import Broken, decode
+from aegis.lean import TYPE_CHECKING, Any, Protocol
 from aegis.providers import Providers
 from aegis.values import HostFunction
 from aegis.wit.types import Function, Resource

@@ -7,10 +7,10 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
 
 from aegis.host.sockets import OWN, Address, Datagram, Purpose
 from aegis.isolation.sockets import SOCKET_NUMBER
+from aegis.lean import Any, cast
 
 __all__ = ["RemoteSockets"]
 

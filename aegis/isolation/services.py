@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from aegis.isolation.timestamps import TimeService
 from aegis.isolation.wire import Broken
+from aegis.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aegis.engine.door import Door

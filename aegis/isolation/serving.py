@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from aegis.component.fit import Unfit
 from aegis.component.trampoline import refit
@@ -14,6 +13,7 @@ from aegis.errors import AegisError, CallError, HostError
 from aegis.isolation.codec import Signature, is_single
 from aegis.isolation.faults import to_plain
 from aegis.isolation.wire import Broken
+from aegis.lean import TYPE_CHECKING, Any
 from aegis.values import HostFunction
 from aegis.wit.results import as_result
 from aegis.wit.types import Result

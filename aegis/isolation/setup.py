@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import pickle
-from dataclasses import dataclass, field, replace
 from struct import Struct
-from typing import Any
 
 from aegis.engine.config import EngineConfig
+from aegis.lean import Any, dataclass, field, replace
 from aegis.limits import Limits
 from aegis.policy import EnvironmentCapability, FilesystemCapability, Policy, StdioCapability
 

@@ -22,13 +22,13 @@ import threading
 import weakref
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any
 
 from aegis.descriptors import socket_above_standard, socket_pair, standard_reserved
 from aegis.host.judge import NetworkJudge
 from aegis.host.network import shown
 from aegis.host.sockets import LARGEST_DATAGRAM, Address, Purpose
 from aegis.isolation.wire import Broken
+from aegis.lean import TYPE_CHECKING, Any
 from aegis.values import Decision
 
 if TYPE_CHECKING:

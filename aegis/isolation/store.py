@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
 
 from aegis.component.fit import Unfit, fit_arguments
 from aegis.engine.abi import coerce
@@ -37,6 +36,7 @@ from aegis.isolation.plans import check_count
 from aegis.isolation.pool import REGION
 from aegis.isolation.serving import DEEP, UNFIT, are_of
 from aegis.isolation.wire import Broken, Gone, Late
+from aegis.lean import TYPE_CHECKING, Any
 from aegis.values import FuncType, MemoryFault
 from aegis.wit.results import unwrap
 from aegis.wit.types import Result

@@ -16,10 +16,10 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable
-from typing import Any
 
 from aegis.host.stdio import Input, Output
 from aegis.isolation.wire import LARGE, Broken, Channel
+from aegis.lean import Any
 from aegis.values import CallScope
 
 __all__ = ["NOTICES", "RemoteInput", "RemoteOutput", "RemoteStreams"]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 from aegis.descriptors import standard_reserved
 from aegis.engine.config import EngineConfig
 from aegis.engine.missing import MissingFunction
 from aegis.errors import AegisInternalError, PolicyError
-from aegis.host import Protected, offers
+from aegis.host import offers
 from aegis.host.filesystem import Opened
 from aegis.host.preopens import Preopen, acquire_filesystem
 from aegis.host.protected import protected_by
@@ -29,6 +27,7 @@ from aegis.isolation.setup import Brief, Folder, Setup, pack
 from aegis.isolation.store import IsolatedStore
 from aegis.isolation.wire import MAX_DESCRIPTORS
 from aegis.isolation.zygote import PACKET
+from aegis.lean import TYPE_CHECKING, Any, replace
 from aegis.linking import wants_host
 from aegis.names import printable
 from aegis.observe.bus import Subscriber
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from aegis.engine.cache import Cache
     from aegis.engine.code import Artifact
     from aegis.engine.reflect import World
+    from aegis.host.protected import Protected
     from aegis.wit.values import ResourceHandle
 
 __all__ = ["Isolated"]

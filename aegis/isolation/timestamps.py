@@ -18,12 +18,12 @@ import socket
 import stat
 import weakref
 from collections.abc import Collection, Iterable
-from typing import Any
 
 from aegis.descriptors import socket_pair
 from aegis.host.beneath import Identity, identity
 from aegis.host.preopens import Preopen
 from aegis.isolation.wire import Broken
+from aegis.lean import Any
 
 __all__ = ["TimeService"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from struct import error
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis.errors import AegisError
 from aegis.isolation.setup import ACCOUNT
 from aegis.isolation.wire import Broken
+from aegis.lean import TYPE_CHECKING, Any, NamedTuple
 from aegis.names import printable
 from aegis.values import Decision
 

@@ -13,11 +13,11 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from aegis.descriptors import standard_reserved
 from aegis.errors import AegisInternalError
 from aegis.isolation.encoding import LARGE, Broken, Late, decode, encode
+from aegis.lean import Any
 
 __all__ = [
     "LARGE", "LOOK", "MAX_DESCRIPTORS", "PAGE", "SEAL_ALL", "SEAL_SIZE", "Broken", "Channel", "Gone", "Late", "Region",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from aegis import host
 from aegis.engine.code import Artifact
@@ -17,6 +16,7 @@ from aegis.host.utime import use
 from aegis.isolation.remote import RemoteLookups, RemoteTimes
 from aegis.isolation.setup import Folder, Setup
 from aegis.isolation.streams import RemoteInput, RemoteOutput, RemoteStreams
+from aegis.lean import Any
 from aegis.providers import Providers
 from aegis.tier import InProcess, Owner
 from aegis.values import CallScope

@@ -15,7 +15,6 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, NoReturn
 
 from aegis.engine.artifact import Module
 from aegis.engine.code import Artifact, NativeCode
@@ -36,6 +35,7 @@ from aegis.isolation.setup import ACCOUNT, Brief, Compile, Setup, unpack
 from aegis.isolation.streams import NOTICES, RemoteStreams
 from aegis.isolation.wire import MAX_DESCRIPTORS, Broken, Channel, Region
 from aegis.isolation.within import WorkerTier
+from aegis.lean import Any, NoReturn
 from aegis.policy import Policy
 from aegis.sandbox import Sandbox
 from aegis.values import CallScope, Decision, MemoryFault

@@ -28,9 +28,9 @@ import socket
 import struct
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from aegis.descriptors import occupy_standard
+from aegis.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aegis.isolation.rehearsal import Script

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeAlias
+
+from aegis.lean import TYPE_CHECKING, NamedTuple, ParamSpec, TypeAlias
 
 if TYPE_CHECKING:
     from aegis.observe.events import Event
@@ -154,6 +154,8 @@ class EventBus:
 
 def _warn(text: str) -> None:
     """Warn; where warnings are errors, log instead, for a run goes on whatever its observers do."""
+    import warnings
+
     try:
         # Without a registry: that of a module would keep the text of every run, part of which a guest can choose.
         warnings.warn_explicit(text, SubscriberWarning, __file__, _warn.__code__.co_firstlineno, __name__)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
 from aegis.errors import AegisError, CapabilityDenied, GuestExit, GuestTrap, LimitExceeded
+from aegis.lean import Any, dataclass, field
 from aegis.names import printable
 from aegis.values import Decision
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+from aegis.lean import TYPE_CHECKING, Any
 from aegis.policy.capabilities import LOG_LEVELS as LOG_LEVELS
 from aegis.policy.capabilities import ClockCapability as ClockCapability
 from aegis.policy.capabilities import ConfigCapability as ConfigCapability

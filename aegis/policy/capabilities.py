@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from aegis.errors import PolicyError
+from aegis.lean import Any, dataclass
 from aegis.limits import parse_seconds
 
 __all__ = [

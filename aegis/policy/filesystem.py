@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from aegis.errors import PolicyError
+from aegis.lean import TypeAlias, dataclass, field
 
 __all__ = ["FilesystemCapability", "PathGrant", "guest_path", "split_grant"]
 

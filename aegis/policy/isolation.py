@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
-from typing import Any
 
 from aegis.errors import PolicyError
+from aegis.lean import Any, dataclass, fields
 from aegis.limits import (
     GIB,
     MIB,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
 
 from aegis.errors import PolicyError
+from aegis.lean import TYPE_CHECKING, Any, dataclass, field, fields
 from aegis.limits import LIMIT_NAMES, Limits
 from aegis.names import near
 from aegis.policy.capabilities import (

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
-from dataclasses import replace
 
 from aegis.errors import CapabilityDenied, PolicyError
+from aegis.lean import replace
 from aegis.names import printable, shell_word
 from aegis.policy.filesystem import FilesystemCapability, PathGrant
 from aegis.policy.policy import Policy

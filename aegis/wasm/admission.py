@@ -16,11 +16,7 @@ from aegis.names import printable
 from aegis.wasm.binary import MOST_TYPES, Malformed, Reader, counted, skip_constant
 from aegis.wasm.cost import Body, Effort, Weights, effort
 
-__all__ = ["LIMITS", "bound", "bounds"]
-
-LIMITS = ("functions", "function_size", "locals", "nesting", "complexity")
-"""The limits that are kept here."""
-
+__all__ = ["bound"]
 
 MOST_SEGMENTS = 10_000
 """Element segments: 30 000 took 2 s and 160 MB, in the square of their number."""
@@ -41,11 +37,6 @@ def bound(data: bytes, limits: Limits) -> None:
             walk.module(start, end)
     except Malformed as error:
         raise ArtifactError(f"not valid WebAssembly: {error}") from None
-
-
-def bounds(limits: Limits) -> str:
-    """Return the limits that :func:`bound` keeps, for the name of code in the cache: under others it is walked anew."""
-    return " ".join(f"{name}={getattr(limits, name)}" for name in LIMITS)
 
 
 def core_modules(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:

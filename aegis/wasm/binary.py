@@ -10,9 +10,8 @@ so a lying length costs nothing.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from aegis.errors import ArtifactError
+from aegis.lean import NamedTuple
 from aegis.names import printable
 from aegis.values import FuncType
 

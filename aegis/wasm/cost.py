@@ -10,8 +10,8 @@ code can take three times as long, and is bounded by its size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from aegis.lean import NamedTuple
 from aegis.wasm.binary import Malformed, Reader
 from aegis.wasm.instructions import ACCESSES, BRANCHES, Table, runs
 from aegis.wasm.lives import Lives

@@ -6,7 +6,8 @@ The interpreter carries an implementation of its own; above a megabyte the syste
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+
+from aegis.lean import Any
 
 __all__ = ["sha256_hex"]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from aegis.lean import NamedTuple
 from aegis.wasm.binary import Malformed, Reader
 
 __all__ = ["ACCESSES", "BRANCHES", "BR_TABLE", "REACHES", "Table", "runs"]

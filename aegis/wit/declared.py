@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from aegis.lean import Generic, TypeVar
 
 __all__ = ["Err"]
 

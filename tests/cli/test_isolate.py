@@ -265,7 +265,7 @@ def test_the_policy_file_isolates_and_a_flag_makes_it_strict(tmp_path: Path, str
 )
 def test_a_flag_adds_to_the_file_and_loosens_nothing(tmp_path: Path, text: str, flags: list[str], strict: bool) -> None:
     from aegis.cli.options import make_policy
-    from aegis.cli.run import command
+    from aegis.cli.run_command import command
 
     (tmp_path / "aegis.toml").write_text(text)
     options = command.make_context("run", [*flags, "guest.wasm"]).params

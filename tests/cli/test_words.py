@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from aegis.cli.main import group
+from aegis.cli.clicks import described
+from aegis.cli.commands import group
 from aegis.cli.words import Line, read_line
 from tests.cli.command import aegis, guest
 
@@ -25,7 +26,7 @@ def command(name: str) -> click.Command:
 def read(*words: str, name: str = "run") -> Line:
     """Sort the words of a command."""
     found = command(name)
-    return read_line(words, found.get_params(click.Context(found)), guest=name == "run")
+    return read_line(words, described(found.get_params(click.Context(found))), guest=name == "run")
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from aegis.artifacts import admit_artifact
 from aegis.engine import code
 from aegis.engine.artifact import text_to_binary
 from aegis.errors import ArtifactError
-from aegis.wasm.admission import LIMITS, bound, sections
+from aegis.wasm.admission import bound, sections
 from aegis.wasm.binary import Reader
+from aegis.wasm.bounds import LIMITS
 from aegis.wasm.cost import Body, Effort, Weights, exact, rough
 from aegis.wasm.instructions import ACCESSES, BRANCHES, runs
 from tests.guests.catalogue import GUESTS, source

@@ -1,24 +1,24 @@
 """WASI preview 1, complete and mediated: every function on the providers of this package's parents.
 
 ``abi`` holds numbers and layouts, ``table`` the guest's descriptors, ``files``, ``paths``, ``poll`` and
-``system`` the functions. What a function raises becomes the number that the guest is answered with;
-only the end of the run passes through.
+``system`` the functions, of which a guest loads the modules whose functions it imports. What a function raises becomes
+the number that the guest is answered with; only the end of the run passes through.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from operator import and_
-from typing import Any
 
-from aegis.host.grants import Grants
 from aegis.host.preview1.abi import ERRNO_OF, SIGNATURES, SIGNED, Errno, Refused
-from aegis.host.preview1.files import Files
-from aegis.host.preview1.paths import Paths
-from aegis.host.preview1.poll import Poll
-from aegis.host.preview1.system import System
+from aegis.lean import TYPE_CHECKING, Any
 from aegis.limits import Limits
 from aegis.values import CallScope, GuestMemory, HostFunction, MemoryFault
+
+if TYPE_CHECKING:
+    from aegis.host.grants import Grants
+    from aegis.host.preview1.context import Context
 
 __all__ = ["MODULE", "preview1_functions"]
 
@@ -26,19 +26,40 @@ MODULE = "wasi_snapshot_preview1"
 _MASKS = {"i32": 0xFFFF_FFFF, "i64": 0xFFFF_FFFF_FFFF_FFFF}
 
 
-class Preview1(Files, Paths, Poll, System):
-    """All functions of one guest's preview 1."""
+@cache
+def _parts(kinds: frozenset[str]) -> type[Context]:
+    """Return a class with the functions of these kinds, each the first word of their names."""
+    parts: list[type[Context]] = []
+    if "fd" in kinds:
+        from aegis.host.preview1.files import Files
+
+        parts.append(Files)
+    if "path" in kinds:
+        from aegis.host.preview1.paths import Paths
+
+        parts.append(Paths)
+    if "poll" in kinds:
+        from aegis.host.preview1.poll import Poll
+
+        parts.append(Poll)
+    if kinds - {"fd", "path", "poll"}:
+        from aegis.host.preview1.system import System
+
+        parts.append(System)
+    return type("Preview1", tuple(parts), {})
 
 
 def preview1_functions(
     grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, names: Iterable[str]
 ) -> list[HostFunction]:
     """Return the functions called ``names``; one that preview 1 lacks is left out."""
-    guest = Preview1(grants, memory, scope, limits)
+    known = [name for name in names if name in SIGNATURES]
+    if not known:
+        return []
+    guest = _parts(frozenset(name.partition("_")[0] for name in known))(grants, memory, scope, limits)
     return [
         HostFunction(module=MODULE, name=name, type=SIGNATURES[name], call=_answering(name, getattr(guest, name)))
-        for name in names
-        if name in SIGNATURES
+        for name in known
     ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
 
 from aegis.host.decisions import decide, joined, narrower
 from aegis.host.preview1 import abi
@@ -12,6 +11,7 @@ from aegis.host.preview1.abi import Errno, Fdflags, Refused, Rights
 from aegis.host.preview1.context import Context
 from aegis.host.preview1.table import OpenDirectory, OpenFile
 from aegis.host.preview1.times import new_times
+from aegis.lean import TypeVar
 
 __all__ = ["Paths"]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import NamedTuple
 
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Refused, Rights
 from aegis.host.preview1.context import Context
 from aegis.host.preview1.table import OpenDirectory, OpenFile, Stream
+from aegis.lean import NamedTuple
 
 __all__ = ["Poll"]
 

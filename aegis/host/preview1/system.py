@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import NoReturn
 
 from aegis.errors import GuestExit
 from aegis.host.decisions import reading
 from aegis.host.entropy import PIECE
 from aegis.host.preview1.abi import U32, Errno, Refused
 from aegis.host.preview1.context import Context
+from aegis.lean import NoReturn
 
 __all__ = ["System"]
 

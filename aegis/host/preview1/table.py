@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypeVar
-
-from aegis.host.filesystem import Directory, Opened
-from aegis.host.holdings import Holding
 from aegis.host.preview1.abi import Errno, Refused, Rights
-from aegis.host.stdio import Input, Output
+from aegis.lean import TYPE_CHECKING, TypeVar, dataclass, field
+
+if TYPE_CHECKING:
+    from aegis.host.filesystem import Directory, Opened
+    from aegis.host.holdings import Holding
+    from aegis.host.stdio import Input, Output
 
 __all__ = ["Entry", "OpenDirectory", "OpenFile", "Stream", "Table"]
 

@@ -6,7 +6,8 @@ A jump names labels; no label means the next instruction. Jumps go forward, 255 
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+
+from aegis.lean import NamedTuple
 
 __all__ = ["ALLOW", "KILL", "LONGEST", "Assembler", "fail"]
 

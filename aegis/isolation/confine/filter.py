@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from aegis.isolation.confine.bpf import ALLOW, KILL, Assembler, fail
 from aegis.isolation.confine.kernel import MACHINES
 from aegis.isolation.confine.model import Confinement
 from aegis.isolation.confine.numbers import NEWEST, NUMBERS
+from aegis.lean import NamedTuple
 
 __all__ = ["AUDIT_ARCH", "Rule", "Where", "allowed", "program"]
 

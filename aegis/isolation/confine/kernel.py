@@ -7,10 +7,10 @@ import os
 import sys
 from ctypes import c_long, c_ulong
 from functools import cache
-from typing import Any
 
 from aegis.isolation.confine.model import Unavailable
 from aegis.isolation.confine.numbers import NUMBERS
+from aegis.lean import Any
 
 __all__ = ["MACHINES", "Struct", "libc", "machine", "other_threads", "prctl", "syscall"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
-from typing import NamedTuple
+
+from aegis.lean import NamedTuple, dataclass
 
 __all__ = ["Confinement", "Layer", "Situation", "Unavailable", "describe"]
 

@@ -1,0 +1,105 @@
+"""The group of commands, as click has it: every command line but a plain ``aegis run`` comes here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from aegis.cli.clicks import described, with_options
+from aegis.cli.options import GROUP
+from aegis.cli.render import Face
+from aegis.cli.words import read_line
+
+__all__ = ["HungUp", "group", "run_command"]
+
+_COMMANDS = {
+    "run": "Run a module, with nothing granted but what you say.",
+    "fuzz": "Look for what a guest does wrong, with all kinds of calls.",
+    "validate": "Check that modules are valid and admitted.",
+    "inspect": "Show what a module imports, exports and would need.",
+    "bindgen": "Write typed Python for a WIT world.",
+    "doctor": "Check that this system can run guests safely.",
+}
+
+
+_MODULES = {"run": "aegis.cli.run_command"}
+"""The modules of commands that are not called as their command."""
+
+
+class HungUp(Exception):
+    """Nothing reads the output any more."""
+
+
+@contextmanager
+def _own_broken_pipes() -> Iterator[None]:
+    """Let a broken pipe leave as an exception of Aegis: click would end the process with 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise HungUp from None
+
+
+class Commands(click.Group):
+    """Commands by name, each imported when it is asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        line = read_line(args, described(self.get_params(ctx)), leading=True)
+        face: Face = ctx.obj
+        face.form = line.form or face.form
+        if line.fault:
+            raise click.UsageError(line.fault, ctx)
+        return super().parse_args(ctx, [*line.options, "--", *line.words] if args else args)
+
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
+        with _own_broken_pipes():
+            return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _own_broken_pipes():
+            return super().invoke(ctx)
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        from importlib import import_module
+
+        command: click.Command = import_module(_MODULES.get(name, f"aegis.cli.{name}")).command
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@with_options(GROUP)
+@click.version_option(package_name="aegis-wasm", prog_name="aegis", message="%(prog)s %(version)s")
+@click.pass_context
+def group(context: click.Context, config: str | None, form: str, verbose: int, quiet: bool) -> None:
+    """Run untrusted WebAssembly: nothing granted by default, every limit on, every host call mediated."""
+    face: Face = context.obj
+    face.form, face.verbose, face.quiet, face.config = form, verbose, quiet, config
+
+
+def run_command(words: Sequence[str], face: Face) -> int:
+    """Run the command that ``words`` name, and return its exit code."""
+    try:
+        result = group.main(list(words), prog_name="aegis", standalone_mode=False, obj=face)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        return face.usage_error(error.format_message(), error.exit_code, context and context.command_path)
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    face.flush()
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,121 @@
+"""A plain run starts without what it does not need, and reads its line as click would.
+
+Oracles: the interpreter's own list of imports; click's values for the same words.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aegis.cli.main import plain_run
+from aegis.cli.options import GROUP, RUN, shared
+from aegis.cli.render import Face
+from aegis.cli.run_command import command
+from aegis.cli.words import read_line
+from tests.cli.command import COMMAND, guest
+
+HEAVY = {
+    "asyncio", "click", "dataclasses", "enum", "hashlib", "inspect", "json", "logging", "pathlib", "pickle", "re",
+    "socket", "subprocess", "typing", "wasmtime",
+}  # fmt: skip
+
+
+def imported(*words: str) -> set[str]:
+    """Return what Python imports for a command, by its own account."""
+    python, *rest = COMMAND
+    ended = subprocess.run(
+        [python, "-X", "importtime", *rest, *words], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd(), "COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""},
+    )  # fmt: skip
+    return {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines() if line.startswith("import time:")}
+
+
+def at_birth() -> set[str]:
+    """Return what an interpreter of this environment imports by itself."""
+    code = "import sys; print(*sys.modules)"
+    return set(
+        subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+
+
+def test_a_cached_run_imports_nothing_heavy() -> None:
+    hello = str(guest("hello"))
+    imported("run", hello)
+    assert imported("run", hello) & HEAVY <= at_birth()
+
+
+def test_what_is_written_differently_is_imported_still() -> None:
+    assert "click" in imported("run", "--help")
+
+
+def test_the_package_alone_imports_nothing_of_its_own() -> None:
+    code = "import sys, aegis; print(*(n for n in sys.modules if n.startswith('aegis.')))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == []
+
+
+LINES = [
+    ["m.wasm"],
+    ["m.wasm", "a", "-2", "--", "--help", "-x"],
+    ["-e", "add", "m.wasm", "2", "3"],
+    ["-eadd", "m.wasm", "--function=sub"],
+    ["m.wasm", "--isolate"],
+    ["m.wasm", "--isolate=strict", "--isolate=on"],
+    ["--allow-read", "a", "--allow-read=b::/c", "--allow-write", "", "m.wasm"],
+    ["m.wasm", "--allow-clock", "--allow-random=seed:1", "--allow-logging"],
+    ["m.wasm", "--memory-limit", "1MiB", "--memory-limit=2MiB", "--fuel-limit", "none"],
+    ["-qvv", "m.wasm", "--format", "json", "--metrics", "--no-cache", "--trap-missing"],
+    ["--", "-m.wasm", "--version"],
+    ["m.wasm", "--invoke", "f(1)", "--events", "-", "-c", "aegis.toml"],
+    ["m.wasm", "--config-value", "a=b", "--stdin", "inherit", "--stdin", "x", "--allow-env", "A=\udce9"],
+    ["m.wasm", "--allow-net", "tcp://127.0.0.1:1", "--deny-net", "private", "--listen", "tcp://127.0.0.1:*"],
+    ["-", "\u00fc", "a b", ""],
+]
+
+
+@pytest.mark.parametrize("words", LINES)
+def test_a_plain_line_means_what_click_reads(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr("aegis.cli.run.run", lambda *values: seen.append(values) or 0)
+    face, other = Face(), Face()
+    run = plain_run(["run", *words], face)
+    assert run is not None
+    run()
+    ((_, module, args, options),) = seen
+    context = command.make_context("run", list(words), obj=other)
+    theirs = dict(context.params)
+    assert (module, args) == (theirs.pop("module"), theirs.pop("args"))
+    assert options == theirs
+    assert (face.form, face.verbose, face.quiet) == (other.form, other.verbose, other.quiet)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [], ["run"], ["run", "--help"], ["--version"], ["run", "-h", "m.wasm"], ["run", "m.wasm", "--bogus"],
+        ["run", "m.wasm", "--format", "xml"], ["-f", "xml", "run", "m.wasm"], ["run", "--isolate=maybe", "m.wasm"],
+        ["validate", "m.wasm"], ["run", "m.wasm", "--timeout"], ["run", "m.wasm", "--metrics=1"], ["--bogus", "run"],
+    ],
+)  # fmt: skip
+def test_what_is_no_plain_run_is_clicks(words: list[str]) -> None:
+    assert plain_run(words, Face()) is None
+
+
+def test_every_option_is_one_of_clicks_with_the_same_names() -> None:
+    ours = {option.dest: {n for n in option.names if n.startswith("-")} for option in (*RUN, *shared(short=False))}
+    theirs = {param.name: set(param.opts) for param in command.params if param.param_type_name == "option"}
+    assert ours == theirs
+
+
+def test_options_before_the_command_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aegis.cli.run.run", lambda *_: 0)
+    face = Face()
+    assert plain_run(["-f", "json", "-v", "-c", "a.toml", "run", "m.wasm", "-v", "-q"], face) is not None
+    assert (face.form, face.config, face.quiet) == ("json", "a.toml", True)
+    line = read_line(["-c", "x", "run"], GROUP, leading=True)
+    assert line.values(GROUP) == {"config": "x", "form": "human", "verbose": 0, "quiet": False}
