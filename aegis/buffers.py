@@ -263,7 +263,9 @@ class Batch:
         if self.rows < 0:
             self.rows = len(self._out)
         elif len(self._out) != self.rows:
-            raise CallError(f"out has {count(len(self._out), 'row')}, and the columns have {self.rows:,}: make it equal")
+            raise CallError(
+                f"out has {count(len(self._out), 'row')}, and the columns have {self.rows:,}: make it equal"
+            )
 
     @property
     def row_bytes(self) -> int:

@@ -70,7 +70,9 @@ def _types(sandbox: Caller, name: Any) -> tuple[list[tuple[str, Scalar]], Scalar
                 f"{what} has {count(len(signature.results), 'result')}, and a call over columns takes one: "
                 "call it row by row"
             )
-        return [("", SCALARS[of]) for of in signature.params], SCALARS[signature.results[0]] if signature.results else None
+        return [("", SCALARS[of]) for of in signature.params], SCALARS[
+            signature.results[0]
+        ] if signature.results else None
     function = guest.function(name)
     what = sandbox._signature(name)[0]
     if len(function.params) > _MAX_FLAT_PARAMS:
@@ -86,7 +88,7 @@ def _scalar(of: WitType, what: str, where: str) -> Scalar:
     found = SCALARS.get(of) if isinstance(of, str) else None
     if found is None:
         raise CallError(
-            f"{what}: {printable(where, 80)} is a {printable(show(of), 80)}, and a call over columns takes numbers, bool "
-            "and char: call it row by row"
+            f"{what}: {printable(where, 80)} is a {printable(show(of), 80)}, and a call over columns takes numbers, "
+            "bool and char: call it row by row"
         )
     return found

@@ -29,7 +29,7 @@ from aegis.component.construct import constructor
 from aegis.component.keys import images_of
 from aegis.component.source import Source
 from aegis.component.strings import LOADERS, RAW_LOADERS, load_many_utf8
-from aegis.component.traps import bad_case, bad_char, trap, unaligned
+from aegis.component.traps import bad_case, bad_char, unaligned
 from aegis.wit.flags import COMBINATIONS_KEPT
 from aegis.wit.images import nullable
 from aegis.wit.sizes import ERR_BYTES, OK_BYTES, element_bytes, largest_bytes

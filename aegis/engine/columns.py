@@ -64,8 +64,12 @@ class Shape(NamedTuple):
 
     def most(self) -> int:
         """Return how many rows fit into the memory."""
-        widths = [of.width for of in self.params] + ([] if self.result is None else [self.result.width])
-        return min(_MOST_ROWS, (_MEMORY_BYTES - _HEADER - 8 * len(widths)) // max(1, sum(widths)))
+        padding = _HEADER + 8 * (len(self.params) + 1)
+        return min(_MOST_ROWS, (_MEMORY_BYTES - padding) // max(1, self.row_bytes()))
+
+    def row_bytes(self) -> int:
+        """Return how many bytes the arguments and the result of one row have."""
+        return sum(of.width for of in self.params) + (0 if self.result is None else self.result.width)
 
     def offsets(self) -> list[int]:
         """Return where each column begins, the results last."""
@@ -156,7 +160,7 @@ def _module(shape: Shape) -> OwnModule:
 # -- in a store ------------------------------------------------------------------------------------
 
 _EXTERN, _INSTANCE, _SLOT = 32, 16, 16
-_MEMORY_KIND = 3
+_MEMORY_KIND = b"\3"
 _ONE_INSTANCE, _ARGUMENTS = b"run", number(2)
 _invoke, _instance_new = lib.wasmtime_func_call_unchecked, lib.wasmtime_instance_new
 _export_get, _memory_new = lib.wasmtime_instance_export_get, lib.wasmtime_memory_new

@@ -98,7 +98,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any] | None]] = {
     "wasmtime_func_new_unchecked": (None, [_P, _P, _P, _P, _P, _P]),
     "wasmtime_func_call_unchecked": (_P, None),
     "wasmtime_memorytype_new": (
-        _P, [c_uint64, ctypes.c_bool, c_uint64, ctypes.c_bool, ctypes.c_bool, c_uint8, _P],
+        _P,
+        [c_uint64, ctypes.c_bool, c_uint64, ctypes.c_bool, ctypes.c_bool, c_uint8, _P],
     ),
     "wasmtime_memory_new": (_P, None),
     "wasmtime_memory_data": (_P, [_P, _P]),
