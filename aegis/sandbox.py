@@ -381,7 +381,7 @@ class Sandbox:
         store.plan.entry(name)
         if store.entered_here():
             return self._enter(store, name, args)
-        with self._meter.observing(name, len(args)):
+        with self._meter.observing(name, args):
             return self._enter(store, name, args)
 
     def _enter(self, store: Store, name: str, args: tuple[Any, ...]) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aegis.buffers import Batch, bad_element
+from aegis.engine.columns import Shape
 from aegis.errors import CallError
 from aegis.isolation.faults import to_plain
 from aegis.isolation.wire import Broken
@@ -97,12 +98,12 @@ def serve_rows(
 class RemoteBatch:
     """In a worker: the rows of a call, as :class:`~aegis.buffers.Batch` has them, in the parent."""
 
-    __slots__ = ("_ask", "_pending", "_tell", "begun", "done", "row_bytes", "rows")
+    __slots__ = ("_ask", "_pending", "_tell", "begun", "done", "params", "row_bytes", "rows")
 
     def __init__(
-        self, rows: int, row_bytes: int, ask: Callable[[int, bytes, int], Any], tell: Callable[[int, bytes], None]
+        self, rows: int, shape: Shape, ask: Callable[[int, bytes, int], Any], tell: Callable[[int, bytes], None]
     ) -> None:
-        self.rows, self.row_bytes = rows, row_bytes
+        self.rows, self.params, self.row_bytes = rows, shape.params, shape.row_bytes()
         self._ask, self._tell = ask, tell
         self._pending = b""
         self.done = 0

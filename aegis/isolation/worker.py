@@ -335,7 +335,7 @@ class Session:
         assert self.sandbox is not None
         store: Any = self.sandbox._live()
         function: Any = Rows(name)
-        batch = RemoteBatch(rows, store.plan.entry(function).shape.row_bytes(), self.ask_rows, self.tell_rows)
+        batch = RemoteBatch(rows, store.plan.entry(function).shape, self.ask_rows, self.tell_rows)
         try:
             with self.late:
                 self.sandbox.call(function, batch)
