@@ -65,6 +65,9 @@ def call_rows(store: IsolatedStore, name: str, batch: Batch) -> None:
     try:
         value = store.request("many", name, batch.rows)
         store.in_time()
+    except CallError:
+        store.spent = True  # an element that another thread changed; rows before it have run
+        raise
     finally:
         store.columns.pop()
     if value is not None or batch.done != batch.rows:

@@ -62,8 +62,7 @@ _DEEPEST = 40
 class IsolatedStore:
     """What :class:`aegis.engine.store.Store` is, for a guest in a worker. One call at a time."""
 
-    armed = 0.0
-    owner = 0
+    armed, owner, spent = 0.0, 0, False
 
     def __init__(
         self, worker: Worker, plan: Any, door: Door, host: HostFunctions, end: Callable[[Worker, bool], None],

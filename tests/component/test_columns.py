@@ -56,7 +56,13 @@ def opened(place: str, text: str, imports: Any = None, **policy: Any) -> Sandbox
 
 @cache
 def kept(place: str) -> Sandbox:
-    """Return a sandbox whose functions have no state, one for all examples."""
+    """Return a sandbox whose functions have no state, one for all examples; no test ends it by a trap."""
+    return opened(place, scalars_component())
+
+
+@cache
+def ended(place: str) -> Sandbox:
+    """Return one that tests end by traps."""
     return opened(place, scalars_component())
 
 
@@ -97,8 +103,8 @@ def test_an_argument_of_any_type_is_the_core_value_of_a_single_call(of: str, dat
 
 
 RAWS = st.sampled_from(
-    [0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x101, 0x7FFF, 0x8000, 0xFFFF, 0x1_0000, 0xD7FF, 0xD800, 0xDFFF, 0xE000, 0x10FFFF,
-     0x11_0000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0x7FC0_0000, 0x7F80_0000, 0x7FC1_2345]
+    [0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x101, 0x7FFF, 0x8000, 0xFFFF, 0x1_0000, 0xD7FF, 0xD800, 0xDFFF, 0xE000,
+     0x10FFFF, 0x11_0000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0x7FC0_0000, 0x7F80_0000, 0x7FC1_2345]
 ) | st.integers(0, 0xFFFF_FFFF)  # fmt: skip
 LONG_RAWS = RAWS | st.sampled_from([1 << 63, (1 << 64) - 1, 0x7FF8 << 48]) | st.integers(0, (1 << 64) - 1)
 
@@ -112,44 +118,33 @@ def test_a_result_of_any_type_is_checked_as_that_of_a_single_call(of: str, data:
     for place in PLACES:
         expected: list[Any] = []
         trapped = None
-        with opened_again(place) as box:
-            try:
-                for raw in raws:
-                    expected.append(as_element(of, box.call(f"make-{of}", raw)))
-            except GuestTrap as error:
-                trapped = error
-        with opened_again(place) as box:
-            if trapped is None:
-                found = box.call_many(f"make-{of}", [raws])
-            else:
-                with pytest.raises(GuestTrap) as caught:
-                    box.call_many(f"make-{of}", [raws])
-                assert str(caught.value) == f"in row {len(expected):,}: {trapped}"
-                assert caught.value.code == trapped.code
-                assert caught.value.row == len(expected)
-                found = caught.value.partial
+        box = afresh(place)
+        try:
+            for raw in raws:
+                expected.append(as_element(of, box.call(f"make-{of}", raw)))
+        except GuestTrap as error:
+            trapped = error
+        box = afresh(place)
+        if trapped is None:
+            found = box.call_many(f"make-{of}", [raws])
+        else:
+            with pytest.raises(GuestTrap) as caught:
+                box.call_many(f"make-{of}", [raws])
+            assert str(caught.value) == f"in row {len(expected):,}: {trapped}"
+            assert caught.value.code == trapped.code
+            assert caught.value.row == len(expected)
+            found = caught.value.partial
         assert found is not None
         assert found.typecode == SCALARS[of].code
         assert list(map(repr, found)) == list(map(repr, array(SCALARS[of].code, expected)))
 
 
-def opened_again(place: str) -> Sandbox:
-    """Return the kept sandbox, afresh if a trap ended it; leaving it closes nothing."""
-    box = kept(place)
+def afresh(place: str) -> Sandbox:
+    """Return the sandbox that tests end, reset if one has."""
+    box = ended(place)
     if box.state != "ready":
         box.reset()
-    return _Kept(box)  # type: ignore[return-value]
-
-
-class _Kept:
-    def __init__(self, box: Sandbox) -> None:
-        self._box = box
-
-    def __enter__(self) -> Sandbox:
-        return self._box
-
-    def __exit__(self, *_: object) -> None:
-        pass
+    return box
 
 
 def truths() -> Any:
@@ -189,7 +184,7 @@ def test_elements_of_another_sign_or_width_are_refused(name: str, code: str) -> 
     box = kept(PLACES[0])
     with pytest.raises(CallError, match=rf"column 1 \(x\) has elements of format '{code}'"):
         box.call_many(name, [array(code, [1])])
-    with pytest.raises(CallError, match=r"func\(raw: u32\) -> u8: out has elements of format 'b'"):
+    with pytest.raises(CallError, match=r"make-u8\(raw: u32\) -> u8: out has elements of format 'b'"):
         box.call_many("make-u8", [array("I", [1])], array("b", [0]))
 
 
@@ -202,12 +197,13 @@ COMPOUND = """(component
   (core instance $i (instantiate $m))
   (type $e (enum "a" "b")) (export $e2 "e" (type $e)) (type $f (flags "x")) (export $f2 "f" (type $f))
   (func (export "text") (param "t" string)
-    (canon lift (core func $i "text") (memory $i "memory") (realloc (func $i "realloc"))))
+    (canon lift (core func $i "text") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
   (func (export "enumerated") (param "t" $e2) (result u32) (canon lift (core func $i "one")))
   (func (export "flagged") (param "n" u32) (result $f2) (canon lift (core func $i "one")))
   (func (export "failing") (param "n" u32) (result (result)) (canon lift (core func $i "one")))
   (func (export "many") PARAMS
-    (canon lift (core func $i "spilled") (memory $i "memory") (realloc (func $i "realloc")))))""".replace(
+    (canon lift (core func $i "spilled")
+      (memory (core memory $i "memory")) (realloc (core func $i "realloc")))))""".replace(
     "PARAMS", " ".join(f'(param "p{n}" u32)' for n in range(17))
 )
 
@@ -217,7 +213,7 @@ COMPOUND = """(component
     [
         (
             "text",
-            r"parameter 't' is a string, and a call over columns takes numbers, bool and char: call it row by row",
+            "parameter 't' is a string, and a call over columns takes numbers, bool and char: call it row",
         ),
         ("enumerated", "parameter 't' is a e"),
         ("flagged", "the result is a f"),
@@ -257,21 +253,21 @@ POSTED = """(component
     (func (export "last") (result i64) (global.get $last)))
   (core instance $i (instantiate $m (with "" (instance (export "f" (func $f))))))
   (func (export "plain") (param "n" u32) (result u64)
-    (canon lift (core func $i "plain") (post-return (func $i "post"))))
+    (canon lift (core func $i "plain") (post-return (core func $i "post"))))
   (func (export "calling") (param "n" u32) (result u64)
-    (canon lift (core func $i "calling") (post-return (func $i "post"))))
+    (canon lift (core func $i "calling") (post-return (core func $i "post"))))
   (func (export "odd") (param "n" u32) (result u64)
-    (canon lift (core func $i "odd") (post-return (func $i "post"))))
+    (canon lift (core func $i "odd") (post-return (core func $i "post"))))
   (func (export "nothing") (param "n" u32)
-    (canon lift (core func $i "nothing") (post-return (func $i "post-nothing"))))
+    (canon lift (core func $i "nothing") (post-return (core func $i "post-nothing"))))
   (func (export "trapping") (param "n" u32) (result u64)
-    (canon lift (core func $i "plain") (post-return (func $i "post-trap"))))
+    (canon lift (core func $i "plain") (post-return (core func $i "post-trap"))))
   (func (export "trapping-after") (param "n" u32) (result u64)
-    (canon lift (core func $i "calling") (post-return (func $i "post-trap"))))
+    (canon lift (core func $i "calling") (post-return (core func $i "post-trap"))))
   (func (export "leaving") (param "n" u32) (result u64)
-    (canon lift (core func $i "plain") (post-return (func $i "post-call"))))
+    (canon lift (core func $i "plain") (post-return (core func $i "post-call"))))
   (func (export "leaving-after") (param "n" u32) (result u64)
-    (canon lift (core func $i "calling") (post-return (func $i "post-call"))))
+    (canon lift (core func $i "calling") (post-return (core func $i "post-call"))))
   (func (export "returned") (result u32) (canon lift (core func $i "returned")))
   (func (export "last") (result u64) (canon lift (core func $i "last"))))"""
 
