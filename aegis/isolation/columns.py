@@ -21,13 +21,13 @@ from aegis.isolation.wire import Broken
 if TYPE_CHECKING:
     from aegis.isolation.store import IsolatedStore
 
-__all__ = ["MOST_BYTES", "RemoteBatch", "call_rows", "serve_rows"]
+__all__ = ["MOST_BYTES", "Conversation", "RemoteBatch", "call_rows", "serve_rows"]
 
 MOST_BYTES = 1 << 19
 """Bytes of the rows in one piece, arguments and results; as many as the memory of the worker's loop has."""
 
 
-class _Conversation:
+class Conversation:
     """In the parent: a call under way, and the rows that the worker was given last."""
 
     __slots__ = ("batch", "lent", "over")
@@ -61,7 +61,7 @@ class _Conversation:
 def call_rows(store: IsolatedStore, name: str, batch: Batch) -> None:
     """Call the export ``name`` of a worker's guest for the rows of ``batch``."""
     batch.begun = True
-    store.columns.append(_Conversation(batch))
+    store.columns.append(Conversation(batch))
     try:
         value = store.request("many", name, batch.rows)
         store.in_time()
@@ -75,7 +75,7 @@ def call_rows(store: IsolatedStore, name: str, batch: Batch) -> None:
 
 
 def serve_rows(
-    conversations: Sequence[_Conversation], message: list[Any], answer: Callable[[int, bool, Any], None]
+    conversations: Sequence[Conversation], message: list[Any], answer: Callable[[int, bool, Any], None]
 ) -> None:
     """Take what a worker says of a call over columns, and ``answer`` with a number, whether it failed, and rows."""
     if len(message) != 5 or not conversations:
