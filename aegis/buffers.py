@@ -7,11 +7,11 @@ nobody can resize it meanwhile; other threads may change what it holds, and then
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from struct import pack_into
 from typing import Any, NamedTuple
 
 from aegis.errors import CallError
@@ -61,7 +61,7 @@ _FORMATS = {
 }  # fmt: skip
 """Format characters of :mod:`struct` and :mod:`array` that each family admits, if the elements have the width."""
 _NATIVE_ORDER = "@=<" if sys.byteorder == "little" else "@=>!"
-_ORDERS = "@=<>!"
+_ORDERS = frozenset("@=<>!")
 _UTF_32 = f"utf-32-{sys.byteorder[0]}e"
 _PIECE = 1 << 16
 """Elements that are looked at in one step."""
@@ -113,7 +113,7 @@ class _Column:
         what, of = self.what, self.of
         if view.ndim != 1:
             raise CallError(f"{what} has {count(view.ndim, 'dimension')}, and one is admitted: flatten it")
-        order, code = (view.format[0], view.format[1:]) if view.format[0] in _ORDERS else ("@", view.format)
+        order, code = ("@", view.format) if view.format[:1] not in _ORDERS else (view.format[:1], view.format[1:])
         if len(code) != 1 or code not in _FORMATS[of.family] or view.itemsize != of.width:
             given = f"elements of format {shown(view.format, 40)} and {count(view.itemsize, 'byte')}"
             raise CallError(f"{what} has {given}, and {of.name} takes those of an {_wanted(of)}")
@@ -152,19 +152,17 @@ class _Column:
 class _Out(_Column):
     """A buffer for results."""
 
-    __slots__ = ("_target",)
+    __slots__ = ("_buffer",)
 
     def __init__(self, buffer: Any, of: Scalar) -> None:
         super().__init__(buffer, of, "out")
-        self._target: Any = self._bytes
+        self._buffer = buffer
+        view = self.view
         try:
-            if self.view.readonly:
+            if view.readonly:
                 raise CallError(f"out is read-only: give a writable buffer, such as an {_wanted(of)}")
-            if self._target is None and self.view.c_contiguous:
-                # memoryview writes to formats such as '<i' only from views of the same format, which cannot be made.
-                self._target = memoryview((ctypes.c_char * self.view.nbytes).from_buffer(buffer)).cast("B")
-            elif self._target is None and self.view.format not in _FORMATS[of.family]:
-                raise CallError(f"out has gaps, and the format {shown(self.view.format, 40)}: give a contiguous buffer")
+            if self._bytes is None and not view.c_contiguous and len(view.format) > 1:
+                raise CallError(f"out has gaps, and elements of format {shown(view.format, 40)}: make it contiguous")
         except BaseException:
             self.release()
             raise
@@ -172,18 +170,14 @@ class _Out(_Column):
     def put(self, first: int, data: Any) -> None:
         """Store the bytes of elements from ``first`` on."""
         width = self.of.width
-        if self._target is not None:
-            self._target[first * width : first * width + len(data)] = data
+        if self._bytes is not None:
+            self._bytes[first * width : first * width + len(data)] = data
+        elif self.view.c_contiguous:
+            # memoryview writes to formats such as '<i' only from views of the same format, which cannot be made.
+            pack_into(f"{len(data)}s", self._buffer, first * width, bytes(data))
         else:
             number = len(data) // width
             self.view[first : first + number] = memoryview(data).cast("B").cast(self.view.format)  # type: ignore[call-overload]
-
-    def release(self) -> None:
-        if self._target is not None and self._target is not self._bytes:
-            with suppress(BufferError):
-                self._target.release()
-        self._target = None
-        super().release()
 
 
 def _wanted(of: Scalar) -> str:
