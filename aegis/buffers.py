@@ -92,7 +92,7 @@ class _Column:
         self.of, self.what = of, what
         try:
             self.view = view = memoryview(buffer)
-        except (TypeError, BufferError) as error:
+        except Exception as error:  # the exporter's own, such as NumPy's ValueError for dates
             reason = "" if isinstance(error, TypeError) else f" that gives no buffer ({shown(error, 200, str)})"
             raise CallError(
                 f"{what} must be an {_wanted(of)}, or a memoryview or NumPy array of such, "
