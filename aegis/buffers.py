@@ -179,6 +179,11 @@ class _Out(_Column):
             number = len(data) // width
             self.view[first : first + number] = memoryview(data).cast("B").cast(self.view.format)  # type: ignore[call-overload]
 
+    def release(self) -> None:
+        """Let the buffer be resized again; a thread that did not return writes to it no more."""
+        self._buffer = None
+        super().release()
+
 
 def _wanted(of: Scalar) -> str:
     alternative = {"integer": f" or array({of.code.upper()!r})", "bool": " of 0 and 1"}.get(of.family, "")

@@ -350,6 +350,42 @@ def test_fuel_is_one_measure_for_all_rows_and_ends_them_in_the_middle(place: str
         assert 0 < box.usage.fuel < 100_000
 
 
+def test_fuel_of_a_call_over_columns_depends_on_nothing_but_its_rows() -> None:
+    """Oracle: each other, in process and in a worker; however long an entry took."""
+    used = set()
+    for place in PLACES:
+        with opened(place, fuel=10_000_000) as box:
+            for _ in range(3):
+                box.call_many("add", [array("i", [1]) * 100_000] * 2)
+                used.add(box.usage.fuel)
+    assert len(used) == 1
+
+
+def test_a_host_function_that_does_not_return_leaves_the_rows_before_and_writes_no_more(place: str) -> None:
+    returns, stuck = threading.Event(), threading.Event()
+
+    def f(value: int) -> int:
+        if value == 100:
+            stuck.set()
+            returns.wait()
+        return value
+
+    numbers, out = array("i", range(1000)), array("i", [-1] * 1000)
+    box = opened(place, HOSTED, {"env": {"f": f}}, timeout="0.3s")
+    try:
+        with pytest.raises(DeadlineExceeded, match=r"in row \d+: .* does not return") as caught:
+            box.call_many("go", [numbers], out)
+    finally:
+        returns.set()
+    assert stuck.is_set()
+    assert caught.value.row is not None
+    kept = [n + 1 for n in range(caught.value.row)]
+    assert out.tolist() == kept + [-1] * (1000 - len(kept))
+    out.append(1)
+    box.close()
+    assert out.tolist() == [*kept, *[-1] * (1000 - len(kept)), 1]
+
+
 def test_a_deadline_ends_the_rows_in_the_middle(place: str) -> None:
     """Of a worker that is killed, the rows are kept that it told of; it tells of the first ones soon."""
     given_column = array("i", [1]) * 5000
@@ -563,6 +599,41 @@ def test_loops_are_kept_and_end_with_their_store(pooled: bool) -> None:
             assert len(box._store._stages._free) == 1  # type: ignore[union-attr]
             box.reset()
             assert box.call_many("next", [], rows=2).tolist() == [1, 2]
+
+
+def test_a_pool_without_room_for_the_loop_is_no_end_of_the_guest() -> None:
+    aegis = Aegis(pooled=True, cache=False)
+    module = aegis.load_wat('(module (func (export "same") (param i32) (result i32) (local.get 0)))')
+    boxes = []
+    while not boxes or boxes[-1]._store.plan.config.pooled:  # type: ignore[union-attr]
+        boxes.append(aegis.sandbox(module))
+    assert boxes[-1].call_many("same", [I2]) == I2, "without the pool there is room"
+    with pytest.raises(SandboxStateError, match=r"pool has no room .*close sandboxes.*pooled=False") as caught:
+        boxes[0].call_many("same", [I2])
+    assert caught.value.row is None
+    assert boxes[0].call("same", 5) == 5
+    boxes[1].close()
+    assert boxes[0].call_many("same", [I2]) == I2
+    for box in boxes:
+        box.close()
+
+
+def test_sandboxes_on_several_threads_share_the_code_of_a_loop_and_nothing_else() -> None:
+    aegis = Aegis(cache=False)
+    module = aegis.load_wat(MODULE)
+    found: dict[int, list[int]] = {}
+
+    def work(number: int) -> None:
+        with aegis.sandbox(module) as box:
+            columns = [array("i", range(20_000)), array("i", [number]) * 20_000]
+            found[number] = [sum(box.call_many("add", columns)) for _ in range(10)]
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {n: [sum(range(20_000)) + 20_000 * n] * 10 for n in range(4)}
 
 
 def test_a_store_whose_memories_are_counted_has_room_for_the_loop() -> None:

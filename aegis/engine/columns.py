@@ -31,8 +31,9 @@ from aegis.engine.classify import OWN_MODULE
 from aegis.engine.code import NativeCode
 from aegis.engine.native import lib, number, pointer, take_error, view
 from aegis.engine.own import OwnModule
-from aegis.errors import AegisInternalError, CallError
+from aegis.errors import AegisInternalError, CallError, SandboxStateError
 from aegis.memo import memoised
+from aegis.names import printable
 from aegis.values import FuncType, Rows
 
 __all__ = ["BAD_RESULT", "CALLING", "HAS_LEFT", "POST_RETURN", "ColumnEntry", "RowRules", "Shape", "Stages",
@@ -49,7 +50,7 @@ CALLING, POST_RETURN, HAS_LEFT = 0, 1, 2
 DONE, BAD_RESULT, LEFT = 0, 1, 2
 """What ``run`` returns: all rows are done; the row's result is no value of its type; the host ends the row."""
 _MOST_ROWS = 1 << 16
-_FIRST_ROWS = 256
+_FIRST_ROWS = 64
 _SHORT, _LONG = 0.002, 0.01
 """Seconds of an entry below which the next one has more rows, and above which it has fewer."""
 _PARTS_KEPT = 4096
@@ -210,7 +211,7 @@ class Stage:
             store.trap_pointer,
         )  # fmt: skip
         if error is not None:
-            raise AegisInternalError(f"the engine made no instance for rows: {take_error(error)}")
+            raise _no_instance(take_error(error))
         if not _export_get(store.context, pointer(base), _ONE_INSTANCE, number(3), pointer(found)):
             raise AegisInternalError("the loop over rows vanished")
         self.function, self.arguments = pointer(found + 8), pointer(found + _EXTERN)
@@ -229,6 +230,17 @@ class Stage:
             return b""
         width, at = self.results
         return self.memory.view[at : at + rows * width]
+
+
+def _no_instance(message: str) -> Exception:
+    """Return the error for a loop that the engine did not instantiate."""
+    if "maximum concurrent" in message:
+        return SandboxStateError(
+            "the engine's pool has no room for a call over columns: close sandboxes, or make the runtime without a "
+            "pool (pooled=False)",
+            state="pool",
+        )
+    return AegisInternalError(f"the engine made no instance for rows: {printable(message, 400)}")
 
 
 class Stages:
@@ -281,6 +293,7 @@ class RowRules(Protocol):
 def call_rows(store: Any, stage: Stage, batch: Batch, rules: RowRules | None = None) -> None:
     """Call the function for all rows; whatever ends it, the results of the rows before are in ``batch``."""
     batch.begun = True
+    metered = store.plan.metered  # an entry costs fuel, and how much a call costs must not depend on the time
     door, size, words = store.door, min(_FIRST_ROWS, stage.most), stage.memory.words
     while batch.done < batch.rows:
         rows = min(size, batch.rows - batch.done)
@@ -304,7 +317,7 @@ def call_rows(store: Any, stage: Stage, batch: Batch, rules: RowRules | None = N
         finally:
             batch.store(done, stage.taken(done))
         seconds = monotonic() - began
-        if seconds < _SHORT:
+        if metered or seconds < _SHORT:
             size = min(4 * size, stage.most)
         elif seconds > _LONG:
             size = max(1, size // 2)
