@@ -2,14 +2,15 @@
 
 The house, from the ground up; a module imports only from floors below its own:
 
-    descriptors, errors, names, lean,
-    records, memo, values, limits     values, with the standard library alone
+    descriptors, errors, names, lean, records,
+    memo, values, limits, buffers     values, with the standard library alone
     policy, observe, wit              what may be granted; what happened; what an interface is: pure data
     bindgen, bindings                 from WIT to Python source; what it made of WASI 0.2
     host                              the only place with ambient authority: files, sockets, clocks, entropy
     engine                            the only place that knows wasmtime
     hosting, linking, providers,
     guest, handles, exports, meter,
+    columns, instantiate,
     protection, tier, sandbox         one run of one guest
     isolation                         the same sandbox in a worker process
     runtime                           the shared, expensive part

@@ -18,8 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aegis.lean import ClassVar, NamedTuple
+from aegis.lean import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from aegis.names import printable
+
+if TYPE_CHECKING:
+    from array import array
 
 __all__ = [
     "AegisError",
@@ -68,8 +71,14 @@ class MissingImport(NamedTuple):
 
 
 class AegisError(Exception):
-    """The root of everything that Aegis raises on purpose."""
+    """The root of everything that Aegis raises on purpose.
 
+    Of a call over columns, ``row`` is the row under way, from 0, and ``partial`` an array of the results before it
+    where the caller gave no ``out``; both are ``None`` otherwise.
+    """
+
+    row: int | None = None
+    partial: array[Any] | None = None
     blame: ClassVar[str] = "aegis"
     kind: ClassVar[str] = "aegis-error"
     exit_code: ClassVar[int] = 125

@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from operator import sub
 
 from aegis.errors import AegisError, SandboxStateError
-from aegis.lean import TYPE_CHECKING, NamedTuple, Protocol
+from aegis.lean import TYPE_CHECKING, Any, NamedTuple, Protocol
 from aegis.observe.outcome import Outcome, Usage
-from aegis.values import Decision
+from aegis.values import Decision, Rows
 
 if TYPE_CHECKING:
     from aegis.engine.code import Artifact
@@ -197,8 +197,8 @@ class Meter:
         )  # fmt: skip
 
     @contextmanager
-    def observing(self, export: object, arguments: int) -> Iterator[None]:
-        """Tell of one call: its start, its fuel, its error, its end.
+    def observing(self, export: object, args: tuple[Any, ...]) -> Iterator[None]:
+        """Tell of one call: its start, its fuel, its error, its end. A call over columns is one.
 
         ``export`` is the name of the function, or a name with the table of its bindings.
         """
@@ -208,7 +208,9 @@ class Meter:
         from aegis.observe.events import ErrorRaised, ExecutionStarted
 
         name = str(export)
-        self._bus.emit(ExecutionStarted, function=name, arguments=arguments)
+        rows = args[0].rows if isinstance(export, Rows) else None
+        arguments = len(args) if rows is None else len(args[0].params)
+        self._bus.emit(ExecutionStarted, function=name, arguments=arguments, rows=rows)
         mark = self.mark()
         try:
             yield

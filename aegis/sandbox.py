@@ -12,12 +12,12 @@ from aegis.engine import Module
 from aegis.engine.caller import Elsewhere
 from aegis.engine.door import Door
 from aegis.engine.memory import LinearMemory
-from aegis.engine.plan import Plan
-from aegis.engine.store import PoolExhausted, Store
+from aegis.engine.store import Store
 from aegis.engine.supervisor import supervise
-from aegis.engine.threads import DIRECT, MAIN, Job, where
+from aegis.engine.threads import Job
 from aegis.errors import AegisError, CallError, ExportNotFound, GuestExit, SandboxStateError, WorkerCrashed
 from aegis.handles import Caller, Globals, Memory
+from aegis.instantiate import instantiate
 from aegis.lean import TYPE_CHECKING, Any
 from aegis.linking import Faults, Functions, checked, collect, faulty, link
 from aegis.meter import Meter
@@ -25,7 +25,7 @@ from aegis.names import printable
 from aegis.observe.bus import SILENT, EventBus, Subscriber
 from aegis.observe.outcome import Outcome, Usage
 from aegis.tier import release
-from aegis.values import Decision, HostFunction
+from aegis.values import Decision
 from aegis.wit.declared import Err
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class Sandbox:
                 functions = faulty(functions, self._faults)
         if self._observed or self._denied is not None:
             self._meter.watch(self._door, self._denied)
-        self._store = self._instantiate(functions)
+        self._store = instantiate(self, functions)
         self._state = "ready"
 
     def _acquired(self) -> host.Grants:
@@ -246,40 +246,6 @@ class Sandbox:
         from aegis.host.wasi import Wasi
 
         return Wasi(self._acquired(), self._door, self._tier.policy.limits)
-
-    def _instantiate(self, functions: Sequence[Any]) -> Store:
-        module = self._loaded()
-        guest = self._guest
-        if guest is not None:
-            return self._supervised_if_it_runs(
-                guest.new_store, functions, observed=self._observed, calls=guest.calls_python
-            )
-        plan = self._tier.plan(module, watched=self._observed)
-        if not module.info.has_start and not plan.calls_python:
-            return self._new_store(plan, functions)
-        make = lambda f, observed: self._new_store(plan, f)  # noqa: E731 - as a component's
-        return self._supervised_if_it_runs(make, functions, observed=False, calls=plan.calls_python)
-
-    def _supervised_if_it_runs(
-        self, make: Callable[..., Store], functions: Sequence[Any], *, observed: bool, calls: bool
-    ) -> Store:
-        """Instantiate what runs guest code by that: it wants a thread it may run on.
-
-        On the main thread that is so where no Python code can run meanwhile, and time is limited.
-        """
-        limits = self._tier.policy.limits
-        alone = not functions and not calls and limits.timeout is not None
-        if where.settle() != DIRECT and not (alone and where.mode == MAIN):
-            return self._supervised(lambda: make(functions, observed=observed))  # type: ignore[no-any-return]
-        return make(functions, observed=observed)
-
-    def _new_store(self, plan: Plan, functions: Sequence[HostFunction]) -> Store:
-        try:
-            made: Store = self._tier.module_store(self, plan, functions, self._memory, observed=self._observed)
-        except PoolExhausted:
-            plan = self._tier.plan(plan.artifact, pooled=False)
-            made = self._tier.module_store(self, plan, functions, self._memory, observed=self._observed)
-        return made
 
     def _release(self) -> None:
         self._fast = {}
@@ -330,6 +296,29 @@ class Sandbox:
         """Call the export ``name`` for its effects; its results are dropped."""
         self.call(name, *args)
 
+    def call_many(self, name: str, columns: Sequence[Any], out: Any = None, *, rows: int | None = None) -> Any:
+        """Call the export ``name`` once for each row of ``columns``, as one call with one deadline and one fuel.
+
+        The function has numbers, bools and characters as parameters, and at most one result. ``columns`` is a list of
+        one-dimensional buffers of equal length, one for each parameter: :class:`array.array`, memoryview, NumPy
+        arrays. Elements have the type's width in the machine's byte order: 4 bytes for i32 and 8 for i64, of either
+        sign; for a component, of the sign that its type says; a bool is a byte of 0 or 1, a character 4 bytes with its
+        code point. ``rows`` says how many rows there are where no column does.
+
+        Return the results: ``out``, a writable buffer of as many elements, which may be one of the columns; or a new
+        array without it; ``None`` for a function without a result. Bytes of columns and results count towards
+        ``host_bytes``.
+
+        Raise :class:`~aegis.errors.CallError` for buffers that do not fit, and then the guest was not entered. What
+        else ends the call is raised as by :meth:`call`: its ``row`` is the row under way, from 0, and the results of
+        the rows before it are in ``out``, or in the error's ``partial``::
+
+            sandbox.call_many("add", [array("i", [1, 2]), array("i", [3, 4])])  # array("i", [4, 6])
+        """
+        from aegis.columns import call_many  # few sandboxes make such calls
+
+        return call_many(self, name, columns, out, rows)
+
     def run(self, name: str, *args: Any) -> Outcome:
         """Call the export ``name`` and return how it ended; nothing that a guest does is raised.
 
@@ -370,6 +359,13 @@ class Sandbox:
 
         return await supervise_on_loop(lambda: self.call(name, *args), self._door, self._cancel_now, self._leave)
 
+    async def acall_many(self, name: str, columns: Sequence[Any], out: Any = None, *, rows: int | None = None) -> Any:
+        """Like :meth:`call_many`, on a guest thread, as :meth:`acall` does it."""
+        from aegis.engine.awaiting import supervise_on_loop
+
+        call = lambda: self.call_many(name, columns, out, rows=rows)  # noqa: E731 - one line of a coroutine
+        return await supervise_on_loop(call, self._door, self._cancel_now, self._leave)
+
     def cancel(self) -> None:
         """End the call under way, from any thread; without one, do nothing."""
         store = self._store
@@ -385,7 +381,7 @@ class Sandbox:
         store.plan.entry(name)
         if store.entered_here():
             return self._enter(store, name, args)
-        with self._meter.observing(name, len(args)):
+        with self._meter.observing(name, args):
             return self._enter(store, name, args)
 
     def _enter(self, store: Store, name: str, args: tuple[Any, ...]) -> Any:

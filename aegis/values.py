@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from aegis.lean import Any, NamedTuple, Protocol
 
-__all__ = ["CallScope", "Decision", "FuncType", "GuestMemory", "HostFunction", "MemoryFault"]
+__all__ = ["CallScope", "Decision", "FuncType", "GuestMemory", "HostFunction", "MemoryFault", "Rows"]
 
 
 class FuncType(NamedTuple):
@@ -24,6 +24,15 @@ class FuncType(NamedTuple):
 
     def __str__(self) -> str:
         return f"({', '.join(self.params)}) -> ({', '.join(self.results)})"
+
+
+class Rows(NamedTuple):
+    """Stands for an exported function, by its name, where its calls over columns are meant."""
+
+    function: Any
+
+    def __str__(self) -> str:
+        return str(self.function)
 
 
 class HostFunction(NamedTuple):

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "aegis"
 # Floor by floor: a room's modules import only from floors below its own, and from their own room.
 # Rooms on one floor are siblings, which do not know each other.
 FLOORS: list[dict[str, tuple[str, ...]]] = [
-    {"values": ("descriptors", "errors", "lean", "limits", "memo", "names", "records", "values")},
+    {"values": ("buffers", "descriptors", "errors", "lean", "limits", "memo", "names", "records", "values")},
     {"policy": ("policy",), "observe": ("observe",), "wasm": ("wasm",), "wit": ("wit",)},
     {"bindgen": ("bindgen",), "bindings": ("bindings",)},
     {"host": ("host",), "engine": ("engine",)},
@@ -28,10 +28,12 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     {
         "composition": (
             "artifacts",
+            "columns",
             "exports",
             "guest",
             "handles",
             "hosting",
+            "instantiate",
             "linking",
             "meter",
             "protection",

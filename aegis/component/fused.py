@@ -34,11 +34,11 @@ from aegis.component.abi import (
     parts,
     payload_offset,
 )
-from aegis.component.shims import OwnModule
 from aegis.component.traps import trap
 from aegis.engine.artifact import text_to_binary
 from aegis.engine.classify import OWN_MODULE
 from aegis.engine.native import lib
+from aegis.engine.own import OwnModule
 from aegis.wit.types import List, Record, Tuple, WitType, children
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from aegis.component.construct import constructor
 from aegis.component.keys import images_of
 from aegis.component.source import Source
 from aegis.component.strings import LOADERS, RAW_LOADERS, load_many_utf8, load_staged
-from aegis.component.traps import bad_case, trap, unaligned
+from aegis.component.traps import bad_case, bad_char, unaligned
 from aegis.wit.flags import COMBINATIONS_KEPT
 from aegis.wit.images import nullable
 from aegis.wit.sizes import ERR_BYTES, OK_BYTES, element_bytes, largest_bytes
@@ -435,7 +435,7 @@ class Lift(Source):
 
 def _char(code: int) -> str:
     if code >= 0x110000 or 0xD800 <= code < 0xE000:
-        raise trap("a char is no Unicode scalar value")
+        raise bad_char()
     return chr(code)
 
 

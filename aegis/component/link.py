@@ -40,7 +40,7 @@ from aegis.engine.store import NativeType
 from aegis.errors import AegisInternalError, CallError
 from aegis.limits import Limits
 from aegis.names import printable
-from aegis.values import FuncType
+from aegis.values import FuncType, Rows
 from aegis.wit.types import Borrow, Function, Interface, Own, WitType, children
 
 __all__ = ["ComponentPlan", "LinkSpace"]
@@ -243,16 +243,24 @@ class ComponentPlan(BasePlan):
 
     # -- exports -------------------------------------------------------------------------------
 
-    def entry(self, name: Any) -> ComponentEntry:
+    def entry(self, name: Any) -> Any:
         """Return what calling the export ``name`` needs; raise ``CallError`` when it cannot be called.
 
         ``name`` is a function of the world, or ``interface#function``; the interface's version may be left
         out where it is plain which is meant. With an attribute ``table``, its values are of the classes there.
+        :class:`~aegis.values.Rows` of a name stands for its calls over columns.
         """
-        made: ComponentEntry | None = self.entries.get(name)
+        made = self.entries.get(name)
         if made is None:
-            interface, function, typed = typed_export(self.artifact, name, self.typed)
-            made = self.entries[name] = ComponentEntry(str(name), self._callee(interface, function, typed))
+            asked = name.function if isinstance(name, Rows) else name
+            callee = self._callee(*typed_export(self.artifact, asked, self.typed))
+            if isinstance(name, Rows):
+                from aegis.component.columns import ComponentColumnEntry  # few sandboxes make such calls
+
+                made = ComponentColumnEntry(name, callee)
+            else:
+                made = ComponentEntry(str(name), callee)
+            self.entries[name] = made
         return made
 
     def _callee(self, interface: str, function: str, typed: Function) -> Callee:

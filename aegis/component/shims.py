@@ -7,14 +7,12 @@ and results, so the module has no memory, which would count towards the guest's 
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from aegis.engine.classify import OWN_MODULE
-from aegis.engine.code import Artifact, NativeCode
+from aegis.engine.code import NativeCode
 from aegis.engine.config import EngineConfig
-from aegis.limits import Limits
+from aegis.engine.own import OwnModule
 
-__all__ = ["BATCH", "OwnModule", "batch_module", "realloc_batch"]
+__all__ = ["BATCH", "batch_module", "realloc_batch"]
 
 BATCH = 16
 _I32 = 0x7F
@@ -39,18 +37,6 @@ def batch_module() -> bytes:
 
 def _leb(value: int) -> bytes:
     return bytes([value]) if value < 128 else bytes([value & 127 | 128, value >> 7])
-
-
-class OwnModule(Artifact):
-    """A core module of Aegis, compiled as guests are: a forked process, for one, cannot use the engine's threads."""
-
-    kind: ClassVar[str] = "module"
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data, "", None, Limits())
-
-    def _bound(self) -> None:
-        """Compiling it takes no longer than it should."""
 
 
 _batch = OwnModule(batch_module())

@@ -204,6 +204,11 @@ class ComponentState:
             found = self._items[item] = (pointer(target + 8), held)
         return found[0]
 
+    def extern(self, item: CoreItem) -> int:
+        """Return the address of the ``wasmtime_extern_t`` of a core item."""
+        self.item(item)
+        return ctypes.addressof(self._items[item][1])
+
     def memory(self, item: CoreExport) -> Memory:
         """Return a linear memory."""
         found = self._memories.get(item)
@@ -326,8 +331,7 @@ class ComponentState:
         held = (ctypes.c_char * (made + given + len(names) * EXTERN))()
         base = ctypes.addressof(held)
         for place, item in enumerate(items):
-            self.item(item)
-            ctypes.memmove(base + made + place * EXTERN, self._items[item][1], EXTERN)
+            ctypes.memmove(base + made + place * EXTERN, self.extern(item), EXTERN)
         instance, imports = pointer(base), pointer(base + made)
         error = _instance_new(
             self.context, pointer(code.pointer or 0), imports, number(len(items)), instance, self.trap_pointer

@@ -18,6 +18,7 @@ from aegis.engine.threads import DIRECT, MAIN, where
 from aegis.engine.trampoline import free_slots, take_slot
 from aegis.errors import AegisError, SandboxStateError
 from aegis.limits import KIB
+from aegis.values import Rows
 from aegis.wit.values import ResourceHandle
 
 __all__ = ["ComponentStore"]
@@ -116,6 +117,10 @@ class ComponentStore(Store):
                 "a component cannot be entered while a call into it is under way, not even by its host functions",
                 state="busy",
             )
+        if isinstance(entry.name, Rows):
+            from aegis.component.columns import bind_columns  # few sandboxes make such calls
+
+            return bind_columns(self, frame.bind(self.state), style)
         return bind_component(self, frame.bind(self.state), style)
 
     def dropper(self) -> Callable[[ResourceHandle], None] | None:

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from aegis.errors import GuestTrap
 
-__all__ = ["bad_case", "cannot_enter", "cannot_leave", "trap", "unaligned"]
+__all__ = ["bad_case", "bad_char", "cannot_enter", "cannot_leave", "trap", "unaligned"]
 
 
 def trap(reason: str) -> GuestTrap:
@@ -22,6 +22,11 @@ def unaligned(what: str = "pointer") -> GuestTrap:
 def bad_case(*_: object) -> NoReturn:
     """Trap for a discriminant that no case has (CanonicalABI.md, ``load_variant``)."""
     raise trap("invalid variant discriminant")
+
+
+def bad_char() -> GuestTrap:
+    """Return the trap for a number that is no character (CanonicalABI.md, ``convert_i32_to_char``)."""
+    return trap("a char is no Unicode scalar value")
 
 
 def cannot_leave() -> GuestTrap:

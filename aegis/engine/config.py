@@ -43,6 +43,8 @@ REFUSED = (
 escapes a limit (shared memory, F18) or lets two machines compute different results (relaxed SIMD)."""
 
 _POOL_SLOTS = 256
+_POOL_INSTANCES = 4 * _POOL_SLOTS
+"""A component has several, and Aegis adds some of its own. The pool only counts them: they need no slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ def _apply_pool(native: int) -> None:
         setter.argtypes, setter.restype = _NUMBER
         setter(pool, value)
 
-    pool_set("total_core_instances", _POOL_SLOTS)
+    pool_set("total_core_instances", _POOL_INSTANCES)
     pool_set("total_memories", _POOL_SLOTS)
     pool_set("total_tables", _POOL_SLOTS)
     pool_set("max_memories_per_module", 10)

@@ -97,6 +97,11 @@ _SIGNATURES: dict[str, tuple[Any, list[Any] | None]] = {
     "wasmtime_caller_export_get": (c_uint8, [_P, c_char_p, c_size_t, _P]),
     "wasmtime_func_new_unchecked": (None, [_P, _P, _P, _P, _P, _P]),
     "wasmtime_func_call_unchecked": (_P, None),
+    "wasmtime_memorytype_new": (
+        _P,
+        [c_uint64, ctypes.c_bool, c_uint64, ctypes.c_bool, ctypes.c_bool, c_uint8, _P],
+    ),
+    "wasmtime_memory_new": (_P, None),
     "wasmtime_memory_data": (_P, [_P, _P]),
     "wasmtime_memory_data_size": (c_size_t, [_P, _P]),
     "wasmtime_table_size": (c_uint64, [_P, _P]),

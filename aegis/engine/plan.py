@@ -20,7 +20,7 @@ from aegis.errors import AegisInternalError, CallError, ExportNotFound
 from aegis.lean import Any
 from aegis.limits import Limits
 from aegis.names import near, printable
-from aegis.values import FuncType
+from aegis.values import FuncType, Rows
 from aegis.wasm.binary import MemoryType, TableType
 from aegis.wasm.fit import check_fit, table_cap_at_rest
 
@@ -97,11 +97,17 @@ class Plan(BasePlan):
         self.native_types: dict[FuncType, Any] = {}
         """The engine's images of the imports' types, made by the first store."""
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: Any) -> Entry:
         """Return what calling the export ``name`` needs; raise ``CallError`` when it cannot be called."""
         made: Entry | None = self.entries.get(name)
         if made is None:
-            made = self.entries[name] = Entry(name, callable_export(self.artifact, name))
+            if isinstance(name, Rows):
+                from aegis.engine.columns import ColumnEntry  # few sandboxes make such calls
+
+                made = ColumnEntry(name, callable_export(self.artifact, name.function))
+            else:
+                made = Entry(name, callable_export(self.artifact, name))
+            self.entries[name] = made
         return made
 
 

@@ -24,11 +24,14 @@ from aegis.engine.threads import DIRECT, MAIN, NESTED, where
 from aegis.engine.ticker import TICK, ticker
 from aegis.engine.trampoline import free_slots, host_callback, slots, take_slot
 from aegis.errors import AegisInternalError, HostError, MemoryExceeded, SandboxStateError
-from aegis.lean import Any
+from aegis.lean import TYPE_CHECKING, Any
 from aegis.limits import exceeded
 from aegis.names import printable
 from aegis.values import FuncType, HostFunction
 from aegis.wasm.binary import PAGE, GlobalType
+
+if TYPE_CHECKING:
+    from aegis.engine.columns import Stages
 
 __all__ = ["NativeType", "PoolExhausted", "Store"]
 
@@ -68,6 +71,7 @@ def _unknown() -> int | None:
 
 
 _ONE, _NONE = number(1), number(0)
+_UNLIMITED = (number(-1),) * 5
 _pointer = c_void_p.from_param
 _error_new = lib.wasmtime_error_new
 _STOPPED = ctypes.c_char_p.from_param(b"stopped")
@@ -139,6 +143,9 @@ class Store:
     armed = math.inf
     memory: LinearMemory | None = None
     account: Account | None = None
+    _beside: Account | None = None
+    """The memories of Aegis in this store, where the engine asks for every memory."""
+    _stages: Stages | None = None
     _calls_python = False
     _epoch_slot = 0
     _slots: Sequence[int] = ()
@@ -312,10 +319,13 @@ class Store:
         if self.memory is not None:
             self.memory.detach()
         self._closures.clear()
+        if self._stages is not None:
+            self._stages.close()
         self._ended()
         _store_delete(native)  # from here on another store may have this one's address
-        if self.account is not None:
-            self.account.close()
+        for account in (self.account, self._beside):
+            if account is not None:
+                account.close()
         if self._slots or self._epoch_slot:
             free_slots([*self._slots, self._epoch_slot] if self._epoch_slot else list(self._slots))
         for frame in self._frames:
@@ -456,6 +466,34 @@ class Store:
         value = c_uint64()
         lib.wasmtime_context_get_fuel(self.context, ctypes.byref(value))
         return value.value
+
+    # -- what Aegis makes here -------------------------------------------------------------------
+
+    @contextmanager
+    def beside_limits(self) -> Iterator[None]:
+        """Let Aegis make instances and a memory of its own, which the guest's limits are not for.
+
+        Making them runs no code of the guest.
+        """
+        before = where.account
+        if self.account is not None:
+            self._beside = where.account = self._beside or Account(None, self.door)
+        _limiter(self._pointer, *_UNLIMITED)
+        try:
+            with standard_reserved():
+                yield
+        finally:
+            _limiter(self._pointer, *(self.plan.limiter_at_rest or self.plan.limiter))
+            where.account = before
+
+    def stages(self) -> Stages:
+        """Return the loops over rows of this store."""
+        made = self._stages
+        if made is None:
+            from aegis.engine.columns import Stages  # few sandboxes make such calls
+
+            made = self._stages = Stages()
+        return made
 
     # -- what the instance holds ------------------------------------------------------------------
 

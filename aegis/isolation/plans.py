@@ -9,7 +9,7 @@ from aegis.engine.config import EngineConfig
 from aegis.engine.plan import callable_export
 from aegis.lean import TYPE_CHECKING, Any
 from aegis.limits import Limits
-from aegis.values import FuncType
+from aegis.values import FuncType, Rows
 from aegis.wit.types import Interface
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ class ModuleOutline:
     def __init__(self, module: Module, limits: Limits, config: EngineConfig) -> None:
         self.artifact, self.limits, self.config = module, limits, config
 
-    def entry(self, name: str) -> FuncType:
+    def entry(self, name: Any) -> FuncType:
         """Return the type of an export; raise ``CallError`` when it cannot be called."""
-        return callable_export(self.artifact, name)
+        return callable_export(self.artifact, name.function if isinstance(name, Rows) else name)
 
 
 def check_count(values: Sequence[Any], wanted: Sequence[Any]) -> None:
@@ -77,7 +77,8 @@ class ComponentOutline:
         """Return an export; raise ``CallError`` when it cannot be called."""
         made = self._entries.get(name)
         if made is None:
-            interface, function, typed = typed_export(self.artifact, name, self.typed)
+            asked = name.function if isinstance(name, Rows) else name
+            interface, function, typed = typed_export(self.artifact, asked, self.typed)
             made = self._entries[name] = _Entry(f"{interface}#{function}" if interface else function, typed)
         return made
 

@@ -25,9 +25,10 @@ from aegis.errors import (
     OutputExceeded,
     SandboxStateError,
     WorkerCrashed,
-)
+)  # fmt: skip
 from aegis.isolation import told
 from aegis.isolation.codec import Signature, message_budget
+from aegis.isolation.columns import call_rows, serve_rows
 from aegis.isolation.delivery import STREAM_MESSAGES, Delivery
 from aegis.isolation.faults import from_plain, out_of_memory
 from aegis.isolation.late import forget_account, left_account
@@ -37,7 +38,7 @@ from aegis.isolation.pool import REGION
 from aegis.isolation.serving import DEEP, UNFIT, are_of
 from aegis.isolation.wire import Broken, Gone, Late
 from aegis.lean import TYPE_CHECKING, Any
-from aegis.values import FuncType, MemoryFault
+from aegis.values import FuncType, MemoryFault, Rows
 from aegis.wit.results import unwrap
 from aegis.wit.types import Result
 from aegis.wit.values import ResourceHandle
@@ -61,8 +62,7 @@ _DEEPEST = 40
 class IsolatedStore:
     """What :class:`aegis.engine.store.Store` is, for a guest in a worker. One call at a time."""
 
-    armed = 0.0
-    owner = 0
+    armed, owner, spent = 0.0, 0, False
 
     def __init__(
         self, worker: Worker, plan: Any, door: Door, host: HostFunctions, end: Callable[[Worker, bool], None],
@@ -87,6 +87,8 @@ class IsolatedStore:
         self._settling = False
         """Whether the worker is still getting ready."""
         self._depth = 0
+        self.columns: list[Any] = []
+        """Calls over columns under way, one inside another."""
         self._crash: AegisError = WorkerCrashed("the worker process is gone", signal=0)
 
     # -- life ----------------------------------------------------------------------------------
@@ -215,6 +217,9 @@ class IsolatedStore:
 
     def _caller(self, name: Any) -> Callable[[Sequence[Any]], Any]:
         entry = self.plan.entry(name)
+        if isinstance(name, Rows):
+            whole = str(name) if self.handles is None else entry.name
+            return lambda values: call_rows(self, whole, *values)
         if self.handles is None:
             return lambda values: self._core_call(name, entry, values)
         signature = Signature(entry.function, self.handles, self.door)
@@ -230,7 +235,7 @@ class IsolatedStore:
         found: Any = [value] if len(signature.results) == 1 else value if signature.results else []
         if not are_of(signature.results, found) or (not signature.results and value is not None):
             raise self.worker_failed(Broken("a result of other types than the export's"))
-        self._in_time()
+        self.in_time()
         return tuple(value) if isinstance(value, list) else value
 
     def _component_call(self, name: str, signature: Signature, values: Sequence[Any]) -> Any:
@@ -255,7 +260,7 @@ class IsolatedStore:
             self.handles.settle((), mark)
         found = self._understood(lambda: signature.unpack_result(value))
         self.handles.taken.clear()
-        self._in_time()
+        self.in_time()
         return unwrap(found) if isinstance(function.result, Result) else found
 
     def _packed(self, signature: Signature, values: Sequence[Any]) -> list[Any]:
@@ -274,7 +279,7 @@ class IsolatedStore:
             self._understood(lambda: self._handles().withdraw(first))
             raise
 
-    def _in_time(self) -> None:
+    def in_time(self) -> None:
         """Refuse a result that came after the deadline, whatever the worker thought of the time."""
         reason = self.door.overdue()
         if reason is not None:
@@ -374,7 +379,7 @@ class IsolatedStore:
         if isinstance(error, MemoryExceeded) and error.limit == "overhead":
             error = out_of_memory(self._data_bytes)  # the worker does not know how much it may have
         if isinstance(error, GuestExit):
-            self._in_time()
+            self.in_time()
         raise failure if failure is not None and failure is not self.door.stop else error
 
     def _reply(self, until: float) -> Any:
@@ -414,7 +419,10 @@ class IsolatedStore:
         elif kind == "decided":
             self.door.decided(told.decision(message))
         elif kind == "log":
-            self._log(*told.line(message))
+            said = told.log(message)
+            self.door.logged(*said)
+        elif kind == "rows":
+            serve_rows(self.columns, message, self._answer)
         elif kind == "resolve":
             self._services.resolve(message, self.door)
         elif kind == "socket":
@@ -474,12 +482,6 @@ class IsolatedStore:
             raise Broken("more files changed than host calls")
         mine, failed = self._services.set_times(message)
         self._answer(mine, False, failed)
-
-    def _log(self, level: str, line: str) -> None:
-        import logging
-
-        logging.getLogger("aegis.guest").log(_LEVELS.get(level, 20), "%s", line, extra={"guest_level": level})
-        self.door.logged(level, line)
 
     def _note(self, account: Any, taken: Any, mark: int) -> None:
         """Take over the counters that the worker tells, and which handles the guest took."""
@@ -586,9 +588,6 @@ class IsolatedStore:
 
 class _Unfit(Exception):
     """The worker says that the arguments are not of the function's types."""
-
-
-_LEVELS = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40, "critical": 50}
 
 
 def _end(end: Callable[[Worker, bool], None], worker: Worker, token: int, *, clean: bool) -> None:

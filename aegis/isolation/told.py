@@ -15,7 +15,7 @@ from aegis.values import Decision
 if TYPE_CHECKING:
     from aegis.engine.door import Door
 
-__all__ = ["Kind", "Used", "account", "decision", "farewell", "layers", "line", "observed", "text"]
+__all__ = ["Kind", "Used", "account", "decision", "farewell", "layers", "line", "log", "observed", "text"]
 
 _LONGEST = 4096
 _CAPABILITIES = ("filesystem", "network", "clock", "random")
@@ -102,6 +102,18 @@ def line(message: list[Any]) -> tuple[str, str]:
     """Return the level and the text of a line that the guest logged."""
     level, said = _fields(message, 2)
     return text(level, 32), text(said)
+
+
+def log(message: list[Any]) -> tuple[str, str]:
+    """Log a line of the guest in this process; return its level and its text."""
+    import logging
+
+    level, said = line(message)
+    logging.getLogger("aegis.guest").log(_LEVELS.get(level, 20), "%s", said, extra={"guest_level": level})
+    return level, said
+
+
+_LEVELS = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40, "critical": 50}
 
 
 def layers(value: Any) -> tuple[tuple[str, bool, str], ...]:

@@ -25,6 +25,7 @@ from aegis.engine.ticker import ticker
 from aegis.errors import AegisError, AegisInternalError
 from aegis.isolation.closing import begin_closing, close_doors, close_for_compiling
 from aegis.isolation.codec import Signature
+from aegis.isolation.columns import RemoteBatch
 from aegis.isolation.confine import Begun
 from aegis.isolation.faults import from_plain, to_plain
 from aegis.isolation.late import LateCalls
@@ -38,7 +39,7 @@ from aegis.isolation.within import WorkerTier
 from aegis.lean import Any, NoReturn
 from aegis.policy import Policy
 from aegis.sandbox import Sandbox
-from aegis.values import CallScope, Decision, MemoryFault
+from aegis.values import CallScope, Decision, MemoryFault, Rows
 from aegis.wit.results import attempt
 from aegis.wit.types import Result
 
@@ -137,7 +138,7 @@ class Session:
         """Whether the parent ended the sandbox, and listens to nothing more of it."""
         self.operations: dict[str, Callable[..., Any]] = {
             "call": self.call, "read": self.read, "write": self.write, "size": self.size, "get": self.get,
-            "set": self.set, "drop": self.drop, "finish": self.finish,
+            "set": self.set, "drop": self.drop, "finish": self.finish, "many": self.many,
         }  # fmt: skip
 
     # -- the sandbox ---------------------------------------------------------------------------
@@ -329,6 +330,18 @@ class Session:
         call = partial(self.sandbox.call, name, *arguments)
         return signature.pack_result(attempt(call) if isinstance(signature.function.result, Result) else call())
 
+    def many(self, name: str, rows: int) -> None:
+        """Call an export for the rows that the parent has."""
+        assert self.sandbox is not None
+        store: Any = self.sandbox._live()
+        function: Any = Rows(name)
+        batch = RemoteBatch(rows, store.plan.entry(function).shape, self.ask_rows, self.tell_rows)
+        try:
+            with self.late:
+                self.sandbox.call(function, batch)
+        finally:
+            batch.finish()
+
     def _signature(self, name: str) -> Signature:
         made = self.signatures.get(name)
         if made is None:
@@ -416,6 +429,16 @@ class Session:
         """Tell the parent what became of a socket. With the sandbox it closes them all by itself."""
         if not self._ends:
             self.channel.send(["socket", None, verb, *words], notice=True)
+
+    def ask_rows(self, done: int, results: bytes, wanted: int) -> Any:
+        """Tell the results so far of a call over columns; return the arguments of the next rows."""
+        self.asked += 1
+        self.channel.send(["rows", self.asked, done, results, wanted])
+        return self._wait_for_answer(self.asked)
+
+    def tell_rows(self, done: int, results: bytes) -> None:
+        """Tell the last results of a call over columns."""
+        self.channel.send(["rows", None, done, results, 0], notice=True)
 
     def resolve(self, number: int, name: str) -> None:
         """Have the parent look a name up, and do not wait for the answer."""

@@ -114,12 +114,16 @@ class ModuleLoaded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionStarted(Event):
-    """A call begins. ``function`` is the export (or the start function), ``arguments`` their count."""
+    """A call begins. ``function`` is the export (or the start function), ``arguments`` their count.
+
+    ``rows`` are the rows of a call over columns, which has an argument of every row in each column.
+    """
 
     kind: ClassVar[str] = "execution_started"
 
     function: str
     arguments: int = 0
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,7 @@ MESSAGES: list[Any] = [
     host(1, 0, [1, 1.0], 5), host(1, None, [1, 1.0]), ["answer", 1, False, 3], ["setup", b""], ["custom", "x", 1],
     ["resolve"], ["resolve", 1, "a.example"], ["resolve", "x", []], ["times"], ["times", 1, "x", 1, 1],
     ["times", 1] * 3,
+    ["rows"], ["rows", 1, 0, b"", 1], ["rows", None, 0, b"", 0],
     ["called"], ["called", "m", "n", "x", None], ["called", "m", "n", math.inf, None], ["called", "m", 5, 0.1, None],
     ["called", "m", "n", math.nan, None], ["called", "m", "n", -1.0, []], ["decided"], ["decided", 1, 2, 3, 4, 5, 6],
     ["decided", "filesystem", "read", "c", "yes", "d", "e"], ["decided", "a", "read", "c", True, "d", "e"],
