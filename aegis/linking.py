@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from aegis.handles import Caller
 
 __all__ = [
-    "HOST_MODULES", "Faults", "Functions", "collect", "faulty", "link", "require_imports", "unprovided", "wants_host",
-    "with_caller",
+    "HOST_MODULES", "Faults", "Functions", "collect", "faulty", "link", "require_imports", "served_by_host",
+    "unprovided", "wants_host", "with_caller",
 ]  # fmt: skip
 
 HOST_MODULES = frozenset({"wasi_snapshot_preview1", "aegis"})
@@ -75,6 +75,15 @@ def wants_host(module: Module) -> dict[tuple[str, str], FuncType]:
         for i in module.info.imports
         if i.module in HOST_MODULES and isinstance(i.type, FuncType)
     }
+
+
+def served_by_host(module: Module) -> Sequence[tuple[str, str]] | None:
+    """Return module and name of each import where Aegis serves them all, otherwise ``None``; found out once."""
+    found: Sequence[tuple[str, str]] | None = module.served
+    if found is None:
+        imports = module.info.imports
+        found = module.served = () if unprovided(imports) else tuple((i.module, i.name) for i in imports)
+    return found or None
 
 
 Faults = Callable[[str, str, Any, Callable[[], Any]], Any]

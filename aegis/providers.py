@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from aegis.component.world import ImportedFunction
 from aegis.engine.missing import MissingFunction
@@ -131,11 +131,13 @@ class Providers:
 
     def functions(
         self, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi], door: Door
-    ) -> list[Callable[..., Any]]:
+    ) -> Sequence[Callable[..., Any]] | Mapping[int, Callable[..., Any]]:
         """Return a callable for each of ``wanted``, behind one sandbox's ``door``.
 
         ``wasi`` gives that sandbox's WASI when it is needed.
         """
+        if self.deferred and not self._objects and not self._free:
+            return _Deferred(wanted, wasi)
         made: list[Callable[..., Any]] = []
         for n, function in enumerate(wanted):
             own = self._own(function)
@@ -157,11 +159,13 @@ class Providers:
             return MissingFunction(str(function))
 
         def first(*values: Any) -> Any:
-            implementation = wasi().implementation(unversioned(function.interface))
-            made[n] = found = _found(implementation, function.name)
+            made[n] = found = _of_host(function, wasi)
             return found(*values)
 
         return first
+
+    deferred: ClassVar[bool] = True
+    """Whether functions of the host are looked up when the guest calls them, where the embedder provides nothing."""
 
     # -- the embedder's objects ----------------------------------------------------------------
 
@@ -206,6 +210,29 @@ class Providers:
             except LinkError as error:
                 found.append(str(error))
         return found
+
+
+def _of_host(function: ImportedFunction, wasi: Callable[[], Wasi]) -> Callable[..., Any]:
+    return _found(wasi().implementation(unversioned(function.interface)), function.name)
+
+
+class _Deferred(dict[int, Callable[..., Any]]):
+    """Functions of the host by number, looked up when the guest calls them: it imports far more than it uses."""
+
+    __slots__ = ("_wanted", "_wasi")
+
+    def __init__(self, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi]) -> None:
+        self._wanted, self._wasi = wanted, wasi
+
+    def __bool__(self) -> bool:
+        """Tell that there are functions, though none was looked up yet."""
+        return bool(self._wanted)
+
+    def __missing__(self, number: int) -> Callable[..., Any]:
+        function = self._wanted[number]
+        lacking = function.missing or wasi_binding(function.interface) is None
+        made = self[number] = MissingFunction(str(function)) if lacking else _of_host(function, self._wasi)
+        return made
 
 
 def unprovided_by_us(component: Component) -> list[MissingImport]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from threading import Lock as allocate_lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from aegis.names import printable
 from aegis.observe.bus import SILENT, EventBus, Subscriber
 from aegis.observe.outcome import Outcome, Usage
 from aegis.tier import release
-from aegis.values import Decision, HostFunction
+from aegis.values import Decision
 from aegis.wit.declared import Err
 
 if TYPE_CHECKING:
@@ -137,13 +138,17 @@ class Sandbox:
         """
         if getattr(module, "kind", None) not in ("module", "component"):
             raise CallError(f"load takes an artifact, not {type(module).__name__}; write load(runtime.load_file(path))")
-        with self._changing("load it"):
+        if not self._life.acquire(False):
+            raise _changed("load it")
+        try:
             if self._state != "empty":
                 raise SandboxStateError(f"the sandbox is {self._state}; a sandbox runs one module", state=self._state)
             self._module = module
             if self._bus.active:
                 self._meter.loaded(module)
             self._start()
+        finally:
+            self._life.release()
         return self
 
     def load_module(self, module: Module | Component) -> Sandbox:
@@ -182,6 +187,7 @@ class Sandbox:
                 self._retire("close")
                 self._state = "closed"
                 self._release()
+                self._guest = None  # it refers to the sandbox
         finally:
             self._life.release()
 
@@ -213,17 +219,12 @@ class Sandbox:
 
     def _open(self) -> None:
         module = self._loaded()
-        functions: Sequence[Any] = ()
+        functions: Any = ()
         if module.kind == "component":
-            from aegis.guest import ComponentGuest
-
-            self._guest = guest = ComponentGuest(self, self._tier, module, self._imports, self._trap_missing)
+            self._guest = guest = _guest_class()(self, self._tier, module, self._imports, self._trap_missing)
             functions = guest.functions(self._wasi)
         elif module.info.imports:
-            self._memory = self._tier.memory(self._door)
-            own = {**collect(self._imports), **(self._functions or {})}
-            offered = self._tier.offered(self, module, self._memory)
-            functions = link(module, own, offered, Caller(self), self._door, trap_missing=self._trap_missing)
+            functions = self._linked(module)
         elif self._imports:
             collect(self._imports)
         if self._faults is not None:
@@ -234,6 +235,17 @@ class Sandbox:
             self._meter.watch(self._door, self._denied)
         self._store = self._instantiate(functions)
         self._state = "ready"
+
+    def _linked(self, module: Module) -> Any:
+        """Return what serves each import of a module."""
+        self._memory = memory = self._tier.memory(self._door)
+        if not self._imports and not self._functions and self._faults is None:
+            served = self._tier.served(self, module, memory)
+            if served is not None:
+                return served
+        own = {**collect(self._imports), **(self._functions or {})}
+        offered = self._tier.offered(self, module, memory)
+        return link(module, own, offered, Caller(self), self._door, trap_missing=self._trap_missing)
 
     def _acquired(self) -> host.Grants:
         """Return the grants of this sandbox, acquired at first use."""
@@ -247,7 +259,7 @@ class Sandbox:
 
         return Wasi(self._acquired(), self._door, self._tier.policy.limits)
 
-    def _instantiate(self, functions: Sequence[Any]) -> Store:
+    def _instantiate(self, functions: Any) -> Store:
         module = self._loaded()
         guest = self._guest
         if guest is not None:
@@ -261,7 +273,7 @@ class Sandbox:
         return self._supervised_if_it_runs(make, functions, observed=False, calls=plan.calls_python)
 
     def _supervised_if_it_runs(
-        self, make: Callable[..., Store], functions: Sequence[Any], *, observed: bool, calls: bool
+        self, make: Callable[..., Store], functions: Any, *, observed: bool, calls: bool
     ) -> Store:
         """Instantiate what runs guest code by that: it wants a thread it may run on.
 
@@ -273,7 +285,7 @@ class Sandbox:
             return self._supervised(lambda: make(functions, observed=observed))  # type: ignore[no-any-return]
         return make(functions, observed=observed)
 
-    def _new_store(self, plan: Plan, functions: Sequence[HostFunction]) -> Store:
+    def _new_store(self, plan: Plan, functions: Any) -> Store:
         try:
             made: Store = self._tier.module_store(self, plan, functions, self._memory, observed=self._observed)
         except PoolExhausted:
@@ -292,7 +304,7 @@ class Sandbox:
             self._layers = getattr(store, "layers", ())
             store.close()
         grants, self._grants = self._grants, None
-        if grants is not None:
+        if grants is not None and "stdio" in vars(grants):
             self._meter.keep_output(grants)
         release(None, grants, self._door)
 
@@ -338,13 +350,13 @@ class Sandbox:
         """
         self._live()
         mark = self._meter.mark()
-        door, before = self._door, self._door.refused
+        door, before, guest = self._door, self._door.refused, self._guest
         door.refused = ()
         value, ended = None, None
         try:
             value = self.call(name, *args)
-            if self._guest is not None:
-                value = self._guest.outcome_value(name, value)
+            if guest is not None:
+                value = guest.outcome_value(name, value)
         except (CallError, SandboxStateError):
             raise
         except Err as declared:
@@ -588,6 +600,13 @@ class Sandbox:
 
     def __repr__(self) -> str:
         return f"<aegis sandbox {self._state} of {self._module!r}>"
+
+
+@cache
+def _guest_class() -> type[ComponentGuest]:
+    from aegis.guest import ComponentGuest  # costs start-up time that only components need
+
+    return ComponentGuest
 
 
 def _changed(verb: str) -> SandboxStateError:

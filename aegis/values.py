@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["CallScope", "Decision", "FuncType", "GuestMemory", "HostFunction", "MemoryFault"]
+__all__ = ["CallScope", "Decision", "FuncType", "GuestMemory", "HostFunction", "ImportName", "MemoryFault"]
 
 
 class FuncType(NamedTuple):
@@ -23,6 +23,16 @@ class FuncType(NamedTuple):
 
     def __str__(self) -> str:
         return f"({', '.join(self.params)}) -> ({', '.join(self.results)})"
+
+
+class ImportName(NamedTuple):
+    """The module and the name of an import."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
 
 
 class HostFunction(NamedTuple):

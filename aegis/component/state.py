@@ -13,7 +13,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Sequence
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from aegis.component.call import ComponentFrame, bind_guest
 from aegis.component.handles import Entry
@@ -22,6 +22,7 @@ from aegis.component.shims import BATCH, realloc_batch
 from aegis.component.traps import trap
 from aegis.engine.caller import room_inside
 from aegis.engine.native import lib, number, pointer, take_error, view
+from aegis.errors import AegisInternalError
 
 if TYPE_CHECKING:
     from aegis.component.handles import Handles, Instance
@@ -155,6 +156,15 @@ class _Made(dict[int, Any]):
         made = self[index] = self._make(index)
         return made
 
+    def close(self) -> None:
+        """Forget what was made, and what makes it: that refers to this, and only the collector would free both."""
+        self.clear()
+        self._make = _nothing
+
+
+def _nothing(_: int) -> NoReturn:
+    raise AegisInternalError("the component's store is gone")
+
 
 class ComponentState:
     """Everything of one store that trampolines and calls need. It does not refer to the store, which owns it."""
@@ -170,8 +180,8 @@ class ComponentState:
         self.context, self.trap_pointer, self.trap = store.context, store.trap_pointer, store.trap
         self.functions: Any = ()
         self.observed = False
-        self.contexts: dict[int, Context] = _Made(self._new_context)
-        self.callees: dict[int, Callable[..., Any]] = _Made(self._new_callee)
+        self.contexts = _Made(self._new_context)
+        self.callees = _Made(self._new_callee)
         self._store = weakref.ref(store)
         self._base: int = space.base  # the store keeps the space
         self._items: dict[CoreItem, tuple[Any, Any]] = {}
@@ -387,6 +397,6 @@ class ComponentState:
         """Drop every view of the guest's memory: the store is deleted next."""
         for memory in self._memories.values():
             memory.view = _NOTHING
-        self.contexts.clear()
-        self.callees.clear()
+        self.contexts.close()
+        self.callees.close()
         self._items.clear()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from ctypes import c_uint64
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,6 @@ from aegis.engine.classify import Evidence, refused_growth
 from aegis.engine.native import lib
 from aegis.engine.store import Store
 from aegis.engine.threads import DIRECT, MAIN, where
-from aegis.engine.trampoline import free_slots, take_slot
 from aegis.errors import AegisError, SandboxStateError
 from aegis.limits import KIB
 from aegis.wit.values import ResourceHandle
@@ -24,6 +24,7 @@ __all__ = ["ComponentStore"]
 
 _func_new, _export_get = lib.wasmtime_func_new_unchecked, lib.wasmtime_instance_export_get
 _instance_new = lib.wasmtime_instance_new
+_number = c_uint64.from_param
 _STACK_TO_FUSE = 128 * KIB
 
 
@@ -41,7 +42,7 @@ class ComponentStore(Store):
         self,
         plan: Any,
         door: Any,
-        functions: Sequence[Callable[..., Any]] = (),
+        functions: Sequence[Callable[..., Any]] | Mapping[int, Callable[..., Any]] = (),
         *,
         observed: bool = False,
         classes: Callable[[int], Callable[..., ResourceHandle]] = lambda key: ResourceHandle,
@@ -52,11 +53,14 @@ class ComponentStore(Store):
     def _instantiate_alone(self) -> int | None:
         return self._link((), False)
 
-    def _instantiate(self, functions: Sequence[Any], observed: bool) -> int | None:
-        with self._below():
+    def _instantiate(self, functions: Any, observed: bool) -> int | None:
+        before = self._go_below()
+        try:
             return self._link(functions, observed)
+        finally:
+            self._come_back(before)
 
-    def _link(self, functions: Sequence[Any], observed: bool) -> int | None:
+    def _link(self, functions: Any, observed: bool) -> int | None:
         """Instantiate the core modules in order; return the engine's error, if there is one."""
         plan = self.plan
         self.handles = self.door.handles = Handles(plan, self._handle_classes)
@@ -64,12 +68,12 @@ class ComponentStore(Store):
         self.state = state = ComponentState(self, plan, self.handles, space)
         state.functions, state.observed = functions, observed
         if plan.program.trampolines:
-            state.slot = take_slot((self.door, state, "", ""))
+            state.slot = self._serve(state, ())
         base, callback, context = state.slot << SLOT_BITS, plan.callback, self.context
         trapped, trap = self.trap_pointer, self.trap
         for made, exports, code, imports, count, instance in space.steps:
             for native, number, target in made:
-                _func_new(context, native, callback, base | number, None, target)
+                _func_new(context, native, callback, _number(base | number), None, target)
             for owner, raw, length, target, item in exports:
                 if not _export_get(context, owner, raw, length, target):
                     raise plan.vanished(item.name)
@@ -137,8 +141,6 @@ class ComponentStore(Store):
         if state is None:
             return
         state.close()
-        if state.slot:
-            free_slots([state.slot])
 
     def close(self) -> None:
         """Free the store, and keep its native space for the next one."""

@@ -95,7 +95,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any] | None]] = {
     "wasmtime_instance_new": (_P, None),
     "wasmtime_instance_export_get": (c_uint8, None),
     "wasmtime_caller_export_get": (c_uint8, [_P, c_char_p, c_size_t, _P]),
-    "wasmtime_func_new_unchecked": (None, [_P, _P, _P, _P, _P, _P]),
+    "wasmtime_func_new_unchecked": (None, None),
     "wasmtime_func_call_unchecked": (_P, None),
     "wasmtime_memory_data": (_P, [_P, _P]),
     "wasmtime_memory_data_size": (c_size_t, [_P, _P]),

@@ -1,12 +1,14 @@
 """The only place with ambient authority: files, clocks, entropy, the environment, the streams.
 
 ``acquire`` turns a policy into the grants of one sandbox; ``host_functions`` is what a guest may import
-of us, bound to those grants. A provider is a module of its own; ``preview1`` sits on all of them.
+of us, bound to those grants, and ``host_calls`` the same for a guest that imports nothing else. A provider is a module
+of its own; ``preview1`` sits on all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from aegis.host.grants import Grants as Grants
 from aegis.host.grants import acquire as acquire
@@ -14,7 +16,7 @@ from aegis.host.protected import Protected as Protected
 from aegis.limits import Limits
 from aegis.values import CallScope, FuncType, GuestMemory, HostFunction
 
-__all__ = ["Grants", "Protected", "acquire", "host_functions", "offers"]
+__all__ = ["Grants", "Protected", "acquire", "host_calls", "host_functions", "offers"]
 
 _LOG = FuncType(("i32", "i32", "i32"), ())
 
@@ -32,6 +34,46 @@ def host_functions(
     if ("aegis", "log") in wanted:
         found.append(HostFunction(module="aegis", name="log", type=_LOG, call=_log(grants, memory)))
     return found
+
+
+def host_calls(
+    grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Sequence[tuple[str, str]]
+) -> Mapping[int, Callable[..., Any]]:
+    """Return what answers the imports ``wanted``, by their place there. All of them are such as :func:`offers` has."""
+    if any(module == "wasi_snapshot_preview1" for module, _ in wanted):
+        import aegis.host.preview1  # noqa: F401 - now, and not inside the guest's first host call
+    return _Calls(grants, memory, scope, limits, wanted)
+
+
+class _Calls(dict[int, Callable[..., Any]]):
+    """Functions of the host by the place of the import; made when the guest calls them, for it imports more."""
+
+    __slots__ = ("_bound", "_guest", "_wanted")
+
+    def __init__(
+        self, grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Sequence[tuple[str, str]]
+    ) -> None:
+        self._bound, self._wanted = (grants, memory, scope, limits), wanted
+        self._guest: Any = None
+
+    def __bool__(self) -> bool:
+        """Tell that there are functions, though none was made yet."""
+        return bool(self._wanted)
+
+    def __missing__(self, place: int) -> Callable[..., Any]:
+        module, name = self._wanted[place]
+        made: Callable[..., Any]
+        if module == "aegis":
+            made = _log(self._bound[0], self._bound[1])
+        else:
+            from aegis.host.preview1 import Preview1, answering
+
+            guest = self._guest
+            if guest is None:
+                guest = self._guest = Preview1(*self._bound)
+            made = answering(name, getattr(guest, name))
+        self[place] = made
+        return made
 
 
 def offers(module: str, name: str) -> FuncType | None:

@@ -20,7 +20,7 @@ from aegis.host.preview1.system import System
 from aegis.limits import Limits
 from aegis.values import CallScope, GuestMemory, HostFunction, MemoryFault
 
-__all__ = ["MODULE", "preview1_functions"]
+__all__ = ["MODULE", "Preview1", "answering", "preview1_functions"]
 
 MODULE = "wasi_snapshot_preview1"
 _MASKS = {"i32": 0xFFFF_FFFF, "i64": 0xFFFF_FFFF_FFFF_FFFF}
@@ -36,16 +36,22 @@ def preview1_functions(
     """Return the functions called ``names``; one that preview 1 lacks is left out."""
     guest = Preview1(grants, memory, scope, limits)
     return [
-        HostFunction(module=MODULE, name=name, type=SIGNATURES[name], call=_answering(name, getattr(guest, name)))
+        HostFunction(module=MODULE, name=name, type=SIGNATURES[name], call=answering(name, getattr(guest, name)))
         for name in names
         if name in SIGNATURES
     ]
 
 
-def _answering(name: str, method: Callable[..., None]) -> Callable[..., Any]:
+_masks = {
+    name: tuple(-1 if SIGNED.get(name) == n else _MASKS[t] for n, t in enumerate(signature.params))
+    for name, signature in SIGNATURES.items()
+}
+"""What turns the parameters of each function into numbers as the ABI means them."""
+
+
+def answering(name: str, method: Callable[..., None]) -> Callable[..., Any]:
     """Return ``method`` with numbers as the ABI means them, answering with an error number."""
-    params = SIGNATURES[name].params
-    masks = tuple(-1 if SIGNED.get(name) == n else _MASKS[t] for n, t in enumerate(params))
+    masks = _masks[name]
     if name == "proc_exit":
         return lambda code: method(code & 0xFFFF_FFFF)
 

@@ -52,6 +52,7 @@ class Wasi:
     def __init__(self, grants: Grants, scope: CallScope, limits: Limits) -> None:
         self.grants, self.scope, self.limits = grants, scope, limits
         self._made: dict[str, object] = {}
+        grants.on_close(self._made.clear)  # they refer to this, and only the collector would free both
 
     def implementation(self, interface: str) -> object:
         """Return what implements ``interface``, a name without its version."""
