@@ -322,9 +322,11 @@ def _place(name: str) -> tuple[str, str, str]:
 def _found(implementation: Any, name: str) -> Callable[..., Any]:
     """Return the callable that serves the function ``name`` of an interface; methods are called on objects."""
     kind, resource, own = _place(name)
+    if not kind:
+        return getattr(implementation, snake(own))  # type: ignore[no-any-return]
     if kind == "method":
         return _on_the_object
-    owner = getattr(implementation, pascal(resource)) if kind else implementation
+    owner = getattr(implementation, pascal(resource))
     return owner if kind == "constructor" else getattr(owner, snake(own))  # type: ignore[no-any-return]
 
 

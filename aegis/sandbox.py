@@ -19,8 +19,8 @@ from aegis.engine.store import PoolExhausted, Store
 from aegis.engine.supervisor import supervise
 from aegis.engine.threads import DIRECT, MAIN, Job, where
 from aegis.errors import AegisError, CallError, ExportNotFound, GuestExit, SandboxStateError, WorkerCrashed
-from aegis.handles import Caller, Globals, Memory
-from aegis.linking import Faults, Functions, checked, collect, faulty, link
+from aegis.handles import Globals, Memory
+from aegis.linking import Faults, Functions, checked, collect, faulty, linked
 from aegis.meter import Meter
 from aegis.names import printable
 from aegis.observe.bus import SILENT, EventBus, Subscriber
@@ -167,7 +167,9 @@ class Sandbox:
 
     def reset(self) -> None:
         """Start the module afresh: a new store, new grants, full budgets. Nothing of the old run stays."""
-        with self._changing("reset it"):
+        if not self._life.acquire(False):
+            raise _changed("reset it")
+        try:
             if self._state == "empty":
                 raise SandboxStateError(_NO_STORE, state="empty")
             self._retire("reset")
@@ -177,6 +179,8 @@ class Sandbox:
             self._memory = self._meter_made = self._guest = None
             self._end = None
             self._start()
+        finally:
+            self._life.release()
 
     def close(self) -> None:
         """Free the guest and its grants; a second close does nothing."""
@@ -188,16 +192,6 @@ class Sandbox:
                 self._state = "closed"
                 self._release()
                 self._guest = None  # it refers to the sandbox
-        finally:
-            self._life.release()
-
-    @contextmanager
-    def _changing(self, verb: str) -> Iterator[None]:
-        """Let one thread at a time change what the sandbox holds; whoever else comes is told it is busy."""
-        if not self._life.acquire(False):
-            raise _changed(verb)
-        try:
-            yield
         finally:
             self._life.release()
 
@@ -224,7 +218,8 @@ class Sandbox:
             self._guest = guest = _guest_class()(self, self._tier, module, self._imports, self._trap_missing)
             functions = guest.functions(self._wasi)
         elif module.info.imports:
-            functions = self._linked(module)
+            self._memory = self._tier.memory(self._door)
+            functions = linked(self, self._tier, module, self._memory)
         elif self._imports:
             collect(self._imports)
         if self._faults is not None:
@@ -235,17 +230,6 @@ class Sandbox:
             self._meter.watch(self._door, self._denied)
         self._store = self._instantiate(functions)
         self._state = "ready"
-
-    def _linked(self, module: Module) -> Any:
-        """Return what serves each import of a module."""
-        self._memory = memory = self._tier.memory(self._door)
-        if not self._imports and not self._functions and self._faults is None:
-            served = self._tier.served(self, module, memory)
-            if served is not None:
-                return served
-        own = {**collect(self._imports), **(self._functions or {})}
-        offered = self._tier.offered(self, module, memory)
-        return link(module, own, offered, Caller(self), self._door, trap_missing=self._trap_missing)
 
     def _acquired(self) -> host.Grants:
         """Return the grants of this sandbox, acquired at first use."""

@@ -286,17 +286,20 @@ class ComponentState:
         The module's import has realloc's type, which the engine checks as it instantiates it; its export is called
         unchecked, with as many values as the module says.
         """
-        values = (ctypes.c_char * (_SLOT * (BATCH + 1)))()
-        words = memoryview(values).cast("B").cast("I")
-        arguments, count = pointer(ctypes.addressof(values)), number(BATCH + 1)
+        batch: list[Any] = []
         context, trapped, trapping, failed = self.context, self.trap_pointer, self.trap, self.failed
         instance, memory, realloc = cx.instance, cx.memory, cx.realloc
-        function = self._batch(item)
 
         def many(align: int, sizes: list[int]) -> list[int]:
             room_inside()
             found: list[int] = []
-            full = 0 if function is None else len(sizes) - len(sizes) % BATCH
+            full = len(sizes) - len(sizes) % BATCH
+            if full:
+                if not batch:  # an instance that short lists, which are most, do without
+                    batch.extend(self._batch(item))
+                function, arguments, count, words = batch
+                if function is None:
+                    full = 0
             instance.may_leave = False
             for at in range(0, full, BATCH):
                 words[0] = align
@@ -322,10 +325,17 @@ class ComponentState:
                 raise self.realloc_out_of_bounds()
             memory.need(end)
 
-    def _batch(self, item: CoreItem) -> Any:
-        """Instantiate the module of batched reallocations with a guest's realloc; return its function."""
+    def _batch(self, item: CoreItem) -> tuple[Any, Any, Any, memoryview]:
+        """Instantiate the module of batched reallocations with a guest's realloc.
+
+        Return its function, or ``None`` where there may be no more instances; the address and the number of its
+        arguments; and the words there.
+        """
         found = self.own_instance(realloc_batch(self.plan.config), [item], ("go",))
-        return None if found is None else found[0]
+        values = (ctypes.c_char * (_SLOT * (BATCH + 1)))()
+        words = memoryview(values).cast("B").cast("I")
+        arguments = pointer(ctypes.addressof(values))  # which the words keep
+        return None if found is None else found[0], arguments, number(BATCH + 1), words
 
     def own_instance(self, code: NativeCode, items: Sequence[CoreItem], names: Sequence[str]) -> list[Any] | None:
         """Instantiate a module of Aegis, whose imports are ``items`` in their order; return its exports ``names``.
