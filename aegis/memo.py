@@ -7,9 +7,9 @@ with the artifact that uses it, and is freed with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-__all__ = ["Memo", "memoised"]
+__all__ = ["Memo", "lazily", "memoised"]
 
 _Key = ParamSpec("_Key")
 _Value = TypeVar("_Value")
@@ -37,6 +37,26 @@ class Memo(Generic[_Value]):
             self.weight = 0
         self.weight += weight
         return self.entries.setdefault(key, value)
+
+
+class lazily(Generic[_Value]):
+    """A property whose value is made when it is first asked for, and kept in the object's ``__dict__``.
+
+    As :class:`functools.cached_property` from Python 3.12 on; that of 3.11 takes a lock each time.
+    """
+
+    def __init__(self, make: Callable[[Any], _Value]) -> None:
+        self._make, self._name, self.__doc__ = make, make.__name__, make.__doc__
+
+    @overload
+    def __get__(self, owner: None, cls: type) -> lazily[_Value]: ...
+    @overload
+    def __get__(self, owner: object, cls: type) -> _Value: ...
+    def __get__(self, owner: object | None, cls: type) -> lazily[_Value] | _Value:
+        if owner is None:
+            return self
+        made = owner.__dict__[self._name] = self._make(owner)
+        return made
 
 
 def memoised(most: int, weigh: Callable[..., int]) -> Callable[[Callable[_Key, _Value]], Callable[_Key, _Value]]:

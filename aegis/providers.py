@@ -42,6 +42,10 @@ class _Object(NamedTuple):
     table: Interface | None
 
 
+_Finders = dict[int, Callable[[Callable[[], "Wasi"]], Callable[..., Any]]]
+"""What finds each function of the host, by its number."""
+
+
 class Providers:
     """The providers of one component's imports, for any number of its sandboxes.
 
@@ -63,6 +67,7 @@ class Providers:
         self._trap_missing = trap_missing
         self._objects: dict[str, _Object] = {}
         self._free: dict[str, _Object] = {}
+        self._finders: _Finders = {}
         faults: list[str] = []
         missing: list[MissingImport] = []
         by_policy = dict(named)
@@ -137,7 +142,7 @@ class Providers:
         ``wasi`` gives that sandbox's WASI when it is needed.
         """
         if self.deferred and not self._objects and not self._free:
-            return _Deferred(wanted, wasi)
+            return _Deferred(self._finders, wanted, wasi)
         made: list[Callable[..., Any]] = []
         for n, function in enumerate(wanted):
             own = self._own(function)
@@ -212,6 +217,17 @@ class Providers:
         return found
 
 
+def _finder(function: ImportedFunction) -> Callable[[Callable[[], Wasi]], Callable[..., Any]]:
+    """Return what finds a function of the host in the WASI of a sandbox."""
+    if function.missing or wasi_binding(function.interface) is None:
+        return lambda wasi: MissingFunction(str(function))
+    kind, _, own = _place(function.name)
+    if kind:
+        return lambda wasi: _of_host(function, wasi)
+    interface, attribute = unversioned(function.interface), snake(own)
+    return lambda wasi: getattr(wasi().implementation(interface), attribute)
+
+
 def _of_host(function: ImportedFunction, wasi: Callable[[], Wasi]) -> Callable[..., Any]:
     return _found(wasi().implementation(unversioned(function.interface)), function.name)
 
@@ -219,19 +235,20 @@ def _of_host(function: ImportedFunction, wasi: Callable[[], Wasi]) -> Callable[.
 class _Deferred(dict[int, Callable[..., Any]]):
     """Functions of the host by number, looked up when the guest calls them: it imports far more than it uses."""
 
-    __slots__ = ("_wanted", "_wasi")
+    __slots__ = ("_finders", "_wanted", "_wasi")
 
-    def __init__(self, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi]) -> None:
-        self._wanted, self._wasi = wanted, wasi
+    def __init__(self, finders: _Finders, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi]) -> None:
+        self._finders, self._wanted, self._wasi = finders, wanted, wasi
 
     def __bool__(self) -> bool:
         """Tell that there are functions, though none was looked up yet."""
         return bool(self._wanted)
 
     def __missing__(self, number: int) -> Callable[..., Any]:
-        function = self._wanted[number]
-        lacking = function.missing or wasi_binding(function.interface) is None
-        made = self[number] = MissingFunction(str(function)) if lacking else _of_host(function, self._wasi)
+        find = self._finders.get(number)
+        if find is None:
+            find = self._finders[number] = _finder(self._wanted[number])
+        made = self[number] = find(self._wasi)
         return made
 
 

@@ -83,11 +83,11 @@ class LinkSpace:
         exports = []
         for n, item in step.exports:
             raw, length = plan.raw_names[item.name]
-            exports.append((pointer(self.base + _INSTANCE * item.step), raw, length, pointer(at + EXTERN * n), item))
+            exports.append((pointer(self.base + _INSTANCE * item.step), raw, length, pointer(at + EXTERN * n)))
         code = plan.parts[plan.program.steps[step.number].module].pointer or 0
-        return functions, exports, pointer(code), pointer(at), number(step.size), pointer(
-            self.base + _INSTANCE * step.number
-        )  # fmt: skip
+        # As columns, for loops without Python code: a large component has thousands.
+        made, taken = ([*zip(*rows, strict=True)] or None for rows in (functions, exports))
+        return made, taken, pointer(code), pointer(at), number(step.size), pointer(self.base + _INSTANCE * step.number)
 
 
 class ComponentPlan(BasePlan):

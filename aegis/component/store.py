@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import c_uint64
 from functools import cache
+from itertools import repeat
 from typing import Any
 
 from aegis.component.call import ComponentEntry, ComponentFrame, bind_component
@@ -72,11 +73,14 @@ class ComponentStore(Store):
         base, callback, context = state.slot << SLOT_BITS, plan.callback, self.context
         trapped, trap = self.trap_pointer, self.trap
         for made, exports, code, imports, count, instance in space.steps:
-            for native, number, target in made:
-                _func_new(context, native, callback, _number(base | number), None, target)
-            for owner, raw, length, target, item in exports:
-                if not _export_get(context, owner, raw, length, target):
-                    raise plan.vanished(item.name)
+            if made is not None:  # for each function, func_new(context, type, callback, number, None, where to)
+                natives, numbers, targets = made
+                env = map(_number, map(base.__or__, numbers))
+                any(map(_func_new, repeat(context), natives, repeat(callback), env, repeat(None), targets))
+            if exports is not None and not all(map(_export_get, repeat(context), *exports)):
+                names = [item.name for _, item in plan.linking[state.steps_done].exports]
+                found = map(_export_get, repeat(context), *exports)
+                raise plan.vanished(next(name for name, one in zip(names, found, strict=True) if not one))
             error: int | None = _instance_new(context, code, imports, count, instance, trapped)
             if error is not None or trap[0]:
                 return error
@@ -129,8 +133,7 @@ class ComponentStore(Store):
             return None
         style = Style.MAIN_ALONE if mode == MAIN else Style.NESTING if self._calls_python else Style.ALONE
         if style != Style.MAIN_ALONE and self.alone:
-            with self.held():
-                self._watch()
+            self.watch()
         made: Callable[[ResourceHandle], None] = make_closure(
             _dropper(style | self.plan.metered), self, _DropFrame, style, None
         )

@@ -50,17 +50,15 @@ def _new_vector(count: int, pointers: Any) -> Any:
 class ImportSpace:
     """Native space for the imports of one store while it is instantiated, which copies them."""
 
-    __slots__ = ("_array", "at", "functions")
+    __slots__ = ("_array", "at", "targets")
 
     def __init__(self, imports: Imports) -> None:
-        count = len(imports.prepared)
+        count = len(imports.names)
         self._array = (ctypes.c_char * (_EXTERN * count))()  # zero is the kind of functions
         base = ctypes.addressof(self._array)
         self.at = pointer(base)
-        self.functions = [
-            (native, callback, n, pointer(base + n * _EXTERN + 8))
-            for n, (native, callback) in enumerate(imports.prepared)
-        ]
+        self.targets = [pointer(base + n * _EXTERN + 8) for n in range(count)]
+        """Where each function goes."""
 
 
 class Imports:
@@ -69,25 +67,26 @@ class Imports:
     Its stores keep it, for the engine calls the callbacks as long as they live.
     """
 
-    __slots__ = ("_callbacks", "_spaces", "_types", "count", "names", "prepared")
+    __slots__ = ("_kept", "_spaces", "_types", "callbacks", "count", "names", "natives")
 
     def __init__(self, info: ModuleInfo, *, observed: bool) -> None:
         self.names = tuple(ImportName(wanted.module, wanted.name) for wanted in info.imports)
         self.count = number(len(self.names))
         self._types: dict[FuncType, NativeType] = {}
-        self._callbacks = []
+        self._kept: list[Any] = []
         self._spaces: list[ImportSpace] = []
-        self.prepared: list[tuple[Any, Any]] = []
+        self.natives: list[Any] = []
+        self.callbacks: list[Any] = []
         """Of each import, in the module's order, the type and the callback as the engine takes them."""
         for wanted in info.imports:
             signature = wanted.type
             assert isinstance(signature, FuncType)  # linking refused all others
             callback = host_callback(signature, observed=observed, starting=info.has_start)
-            self._callbacks.append(callback)
+            self._kept.append(callback)
             if signature not in self._types:
                 self._types[signature] = NativeType(signature)
-            address = ctypes.cast(callback, c_void_p).value or 0
-            self.prepared.append((self._types[signature].pointer, pointer(address)))
+            self.natives.append(self._types[signature].pointer)
+            self.callbacks.append(pointer(ctypes.cast(callback, c_void_p).value or 0))
 
     def take_space(self) -> ImportSpace:
         """Return space for instantiating one store."""

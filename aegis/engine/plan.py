@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from ctypes import c_char_p
 from typing import Any
 
 from aegis.engine.abi import scalar_types
@@ -92,11 +93,14 @@ class BasePlan:
 class Plan(BasePlan):
     """What stores of one module need."""
 
-    __slots__ = ("_imports", "artifact")
+    __slots__ = ("_imports", "artifact", "memory_name")
 
     def __init__(self, module: Module, config: EngineConfig, limits: Limits) -> None:
         super().__init__(module, config, limits, module.info.memories, module.info.tables)
         self.artifact = module
+        raw = (module.memory_name or "").encode()
+        self.memory_name = c_char_p.from_param(raw), number(len(raw))
+        """The name of the memory that the guest shares with its host, and its length, as the engine takes them."""
         self._imports: dict[bool, Imports] = {}
 
     def imports(self, *, observed: bool) -> Imports:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ctypes import c_uint64, c_void_p
+from itertools import repeat
 from threading import get_ident
 from typing import Any
 
@@ -41,9 +42,9 @@ class PoolExhausted(Exception):
 
 
 class _Workspace:
-    """Native scratch space of one store, recycled: an instance, a trap, an export."""
+    """Native space of one store, recycled: its instance, a trap, the memory that it shares with its host."""
 
-    __slots__ = ("buffer", "extern", "extern_at", "instance", "trap", "trap_pointer")
+    __slots__ = ("buffer", "extern", "instance", "item", "trap", "trap_pointer")
 
     def __init__(self) -> None:
         self.buffer = (ctypes.c_char * 128)()
@@ -51,8 +52,7 @@ class _Workspace:
         self.instance = pointer(base)
         self.trap_pointer = pointer(base + 16)
         self.trap = memoryview(self.buffer).cast("B")[16:24].cast("Q")
-        self.extern = pointer(base + 32)
-        self.extern_at = base + 32
+        self.extern, self.item = pointer(base + 32), pointer(base + 40)
 
 
 def _taken() -> SandboxStateError:
@@ -73,6 +73,7 @@ _store_context = lib.wasmtime_store_context
 _store_delete = lib.wasmtime_store_delete
 _limiter = lib.wasmtime_store_limiter
 _set_fuel = lib.wasmtime_context_set_fuel
+_set_callback = lib.wasmtime_store_epoch_deadline_callback
 _set_epoch = lib.wasmtime_context_set_epoch_deadline
 _func_new = lib.wasmtime_func_new_unchecked
 _instance_new = lib.wasmtime_instance_new
@@ -176,6 +177,15 @@ class Store:
             raise
         self.token.append(None)
 
+    def watch(self) -> None:
+        """Let a callback decide at each tick, from the next call on: another thread than the main one makes it."""
+        if not self.take_token():
+            raise _taken()
+        try:
+            self._watch()
+        finally:
+            self.token.append(None)
+
     def _watch(self) -> None:
         """Let a callback of ours decide at each tick. Needed wherever a host function can be running."""
         if not self.plan.config.epochs:
@@ -183,7 +193,7 @@ class Store:
         elif not self._ticks:
             self._ticks = True
             slot = self.slot or self._serve((), ())
-            lib.wasmtime_store_epoch_deadline_callback(self._pointer, _epoch_callback, slot, None)
+            _set_callback(self._pointer, _epoch_callback, _number(slot), None)
             _set_epoch(self.context, _ONE)
             self.armed = math.inf
             self.alone = False
@@ -198,8 +208,9 @@ class Store:
         imports = self._imports = self.plan.imports(observed=observed)
         calls = functions if isinstance(functions, Mapping) else [function.call for function in functions]
         base, context, space = self._serve(calls, imports.names) << IMPORT_BITS, self.context, imports.take_space()
-        for native, callback, n, target in space.functions:
-            _func_new(context, native, callback, _number(base | n), None, target)
+        # For each import, func_new(context, type, callback, number, no finalizer, where to): it returns nothing.
+        numbers = map(_number, range(base, base + len(imports.names)))
+        any(map(_func_new, repeat(context), imports.natives, imports.callbacks, numbers, repeat(None), space.targets))
         before = self._go_below()
         try:
             error: int | None = _instance_new(
@@ -347,8 +358,7 @@ class Store:
             return self._closure(name, Style.MAIN_ALONE) if self.alone else None
         if mode == DIRECT:
             if self.alone:
-                with self.held():
-                    self._watch()
+                self.watch()
             return self._closure(name, Style.NESTING if self._calls_python else Style.ALONE)
         if mode == NESTED and self.owner == get_ident():
             return self._closure(name, Style.INNER)
@@ -439,9 +449,12 @@ class Store:
 
     def find_memory(self) -> tuple[Any, Any]:
         """Return the handle of the memory that the guest shares with its host."""
-        name = self.plan.artifact.memory_name
-        assert name is not None
-        return self.context, self._pointer_to(name)
+        name, space = self.plan.memory_name, self._workspace
+        if not self._instantiated:
+            return self.context, self._pointer_to(self.plan.artifact.memory_name)
+        if not _export_get(self.context, space.instance, *name, space.extern):
+            raise AegisInternalError("the exported memory vanished")
+        return self.context, space.item
 
     def _pointer_to(self, name: str) -> Any:
         """Return the address of the exported item ``name``, kept for the store's life."""

@@ -40,21 +40,21 @@ def host_calls(
     grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Sequence[tuple[str, str]]
 ) -> Mapping[int, Callable[..., Any]]:
     """Return what answers the imports ``wanted``, by their place there. All of them are such as :func:`offers` has."""
-    if any(module == "wasi_snapshot_preview1" for module, _ in wanted):
-        import aegis.host.preview1  # noqa: F401 - now, and not inside the guest's first host call
     return _Calls(grants, memory, scope, limits, wanted)
 
 
 class _Calls(dict[int, Callable[..., Any]]):
     """Functions of the host by the place of the import; made when the guest calls them, for it imports more."""
 
-    __slots__ = ("_bound", "_guest", "_wanted")
+    __slots__ = ("_answering", "_bound", "_guest", "_wanted")
 
     def __init__(
         self, grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Sequence[tuple[str, str]]
     ) -> None:
-        self._bound, self._wanted = (grants, memory, scope, limits), wanted
-        self._guest: Any = None
+        from aegis.host.preview1 import Preview1, answering  # now, and not inside the guest's first host call
+
+        self._bound, self._wanted, self._answering = (grants, memory), wanted, answering
+        self._guest: Any = Preview1(grants, memory, scope, limits)
 
     def __bool__(self) -> bool:
         """Tell that there are functions, though none was made yet."""
@@ -62,16 +62,7 @@ class _Calls(dict[int, Callable[..., Any]]):
 
     def __missing__(self, place: int) -> Callable[..., Any]:
         module, name = self._wanted[place]
-        made: Callable[..., Any]
-        if module == "aegis":
-            made = _log(self._bound[0], self._bound[1])
-        else:
-            from aegis.host.preview1 import Preview1, answering
-
-            guest = self._guest
-            if guest is None:
-                guest = self._guest = Preview1(*self._bound)
-            made = answering(name, getattr(guest, name))
+        made = _log(*self._bound) if module == "aegis" else self._answering(name, getattr(self._guest, name))
         self[place] = made
         return made
 

@@ -55,15 +55,33 @@ def answering(name: str, method: Callable[..., None]) -> Callable[..., Any]:
     if name == "proc_exit":
         return lambda code: method(code & 0xFFFF_FFFF)
 
+    if len(masks) == 2:  # most calls that programs make
+        first, second = masks
+
+        def two(a: int, b: int) -> int:
+            try:
+                method(a & first, b & second)
+            except _ANSWERED as error:
+                return _number(error)
+            return 0
+
+        return two
+
     def call(*args: int) -> int:
         try:
             method(*map(and_, args, masks))
-        except Refused as refusal:
-            return refusal.number
-        except MemoryFault:
-            return Errno.FAULT
-        except OSError as error:
-            return ERRNO_OF.get(error.errno, Errno.IO)
+        except _ANSWERED as error:
+            return _number(error)
         return 0
 
     return call
+
+
+_ANSWERED = (Refused, MemoryFault, OSError)
+
+
+def _number(error: BaseException) -> int:
+    """Return the number by which the guest is told of an error."""
+    if isinstance(error, Refused):
+        return error.number
+    return Errno.FAULT if isinstance(error, MemoryFault) else ERRNO_OF.get(getattr(error, "errno", None), Errno.IO)
