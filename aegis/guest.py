@@ -64,6 +64,8 @@ class ComponentGuest:
                 component.latest = latest
         self._providers, self._plan = latest.providers, latest.plan
         self.calls_python = self._plan.calls_python
+        self.starts = self._plan.starts or self._plan.counted
+        """Whether instantiating it may run code of the guest, or Python code that the engine calls."""
 
     _classes_made: dict[int, Callable[..., ResourceHandle]] | None = None
     _exports: dict[str, Any] | None = None

@@ -247,6 +247,8 @@ class Sandbox:
         module = self._loaded()
         guest = self._guest
         if guest is not None:
+            if not guest.starts:
+                return guest.new_store(functions, observed=self._observed)
             return self._supervised_if_it_runs(
                 guest.new_store, functions, observed=self._observed, calls=guest.calls_python
             )

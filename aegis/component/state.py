@@ -148,6 +148,8 @@ class GuestContext(Context):
 class _Made(dict[int, Any]):
     """What is made when it is first asked for, by its number in the plan."""
 
+    __slots__ = ("_make",)
+
     def __init__(self, make: Callable[[int], Any]) -> None:
         super().__init__()
         self._make = make
@@ -183,11 +185,16 @@ class ComponentState:
         self.contexts = _Made(self._new_context)
         self.callees = _Made(self._new_callee)
         self._store = weakref.ref(store)
-        self._base: int = space.base  # the store keeps the space
+        self._base: int = space.base  # while it is linked; the store keeps the space until then
         self._items: dict[CoreItem, tuple[Any, Any]] = {}
         self._memories: dict[CoreExport, Memory] = {}
         self._owned: list[Any] = []
         """Native space of instances of modules of Aegis, and their code."""
+
+    def settle(self, instances: Any) -> None:
+        """Linking is done: keep the core instances, and let go of the space that they were made in."""
+        self._kept = (ctypes.c_char * len(instances)).from_buffer_copy(instances)
+        self._base = ctypes.addressof(self._kept)
 
     # -- core items ----------------------------------------------------------------------------
 

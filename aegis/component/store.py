@@ -38,6 +38,7 @@ class ComponentStore(Store):
     handles: Handles
     state: ComponentState
     _space: Any = None
+    """Native space while the store is linked."""
 
     def __init__(
         self,
@@ -85,6 +86,9 @@ class ComponentStore(Store):
             if error is not None or trap[0]:
                 return error
             state.steps_done += 1
+        state.settle(space.instances)
+        plan.give_back(space)
+        self._space = None
         return None
 
     # -- failures ------------------------------------------------------------------------------
@@ -146,13 +150,14 @@ class ComponentStore(Store):
         state.close()
 
     def close(self) -> None:
-        """Free the store, and keep its native space for the next one."""
+        """Free the store."""
+        was_open = self._pointer is not None
         super().close()
         space, self._space = self._space, None
-        if space is not None:
+        if space is not None:  # linking failed
             self.plan.give_back(space)
-            if self.plan.artifact.kept_code is not None:
-                self.plan.artifact.kept_code.add()
+        if was_open and self.plan.artifact.kept_code is not None:
+            self.plan.artifact.kept_code.add()
 
     def memory_size(self) -> int:
         """Bytes that its memories have; one that no module exports counts with its initial size."""

@@ -8,6 +8,7 @@ of its own; ``preview1`` sits on all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from aegis.host.grants import Grants as Grants
@@ -43,6 +44,13 @@ def host_calls(
     return _Calls(grants, memory, scope, limits, wanted)
 
 
+@cache
+def _preview1() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    from aegis.host.preview1 import Preview1, answering
+
+    return Preview1, answering
+
+
 class _Calls(dict[int, Callable[..., Any]]):
     """Functions of the host by the place of the import; made when the guest calls them, for it imports more."""
 
@@ -51,10 +59,9 @@ class _Calls(dict[int, Callable[..., Any]]):
     def __init__(
         self, grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Sequence[tuple[str, str]]
     ) -> None:
-        from aegis.host.preview1 import Preview1, answering  # now, and not inside the guest's first host call
-
-        self._bound, self._wanted, self._answering = (grants, memory), wanted, answering
-        self._guest: Any = Preview1(grants, memory, scope, limits)
+        self._bound, self._wanted = (grants, memory), wanted
+        preview1, self._answering = _preview1()  # imported now, and not inside the guest's first host call
+        self._guest: Any = preview1(grants, memory, scope, limits)
 
     def __bool__(self) -> bool:
         """Tell that there are functions, though none was made yet."""
