@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ComponentGuest"]
 
+Functions = Sequence[Callable[..., Any]] | Mapping[int, Callable[..., Any]]
+
 
 class _Prepared(NamedTuple):
     """What sandboxes of a component in one tier share to which the embedder provides nothing."""
@@ -62,21 +64,41 @@ class ComponentGuest:
                 component.latest = latest
         self._providers, self._plan = latest.providers, latest.plan
         self.calls_python = self._plan.calls_python
-        self._made: dict[str, Any] = {}
-        self._classes: dict[int, Callable[..., ResourceHandle]] = {}
-        self._wasi: Wasi | None = None
+        self.starts = self._plan.starts or self._plan.counted
+        """Whether instantiating it may run code of the guest, or Python code that the engine calls."""
 
-    def functions(self, wasi: Callable[[], Wasi]) -> Sequence[Callable[..., Any]]:
-        """Return the providers' callables, in the order of the plan."""
+    _classes_made: dict[int, Callable[..., ResourceHandle]] | None = None
+    _exports: dict[str, Any] | None = None
+    _new_wasi: Callable[[], Wasi]
+    _wasi_made: Wasi | None = None
 
-        def once() -> Wasi:
-            if self._wasi is None:
-                self._wasi = wasi()
-            return self._wasi
+    @property
+    def _made(self) -> dict[str, Any]:
+        if self._exports is None:
+            self._exports = {}
+        return self._exports
 
-        return self._providers.functions(self._plan.functions, once, self._owner._door)
+    @property
+    def _classes(self) -> dict[int, Callable[..., ResourceHandle]]:
+        if self._classes_made is None:
+            self._classes_made = {}
+        return self._classes_made
 
-    def new_store(self, functions: Sequence[Callable[..., Any]], *, observed: bool) -> ComponentStore:
+    def functions(self, wasi: Callable[[], Wasi]) -> Functions:
+        """Return the providers' callables, by the numbers of the plan."""
+        wanted = self._plan.functions
+        if not wanted:
+            return ()
+        self._new_wasi = wasi
+        return self._providers.functions(wanted, self._wasi, self._owner._door)
+
+    def _wasi(self) -> Wasi:
+        made = self._wasi_made
+        if made is None:
+            made = self._wasi_made = self._new_wasi()
+        return made
+
+    def new_store(self, functions: Functions, *, observed: bool) -> ComponentStore:
         """Instantiate the component."""
         try:
             return self._made_by(functions, observed)
@@ -84,7 +106,7 @@ class ComponentGuest:
             self._plan = self._tier.component_plan(self._component, self._providers, pooled=False)
             return self._made_by(functions, observed)
 
-    def _made_by(self, functions: Sequence[Callable[..., Any]], observed: bool) -> ComponentStore:
+    def _made_by(self, functions: Functions, observed: bool) -> ComponentStore:
         made: ComponentStore = self._tier.component_store(
             self._owner, self._plan, functions, observed=observed, classes=self.handle_class
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from aegis.engine.store import PoolExhausted, Store
 from aegis.engine.threads import DIRECT, MAIN, where
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from aegis.engine.plan import Plan
     from aegis.guest import ComponentGuest
     from aegis.tier import Owner, Place
-    from aegis.values import HostFunction
 
     class Holder(Owner, Protocol):
         """What instantiating asks of the sandbox."""
@@ -29,10 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["instantiate"]
 
 
-def instantiate(sandbox: Holder, functions: Sequence[Any]) -> Store:
+def instantiate(sandbox: Holder, functions: Any) -> Store:
     """Return a store of the sandbox's module or component, linked with ``functions``."""
     module, guest = sandbox._loaded(), sandbox._guest
     if guest is not None:
+        if not guest.starts:
+            return guest.new_store(functions, observed=sandbox._observed)
         return _supervised_if_it_runs(
             sandbox, guest.new_store, functions, observed=sandbox._observed, calls=guest.calls_python
         )
@@ -44,7 +45,7 @@ def instantiate(sandbox: Holder, functions: Sequence[Any]) -> Store:
 
 
 def _supervised_if_it_runs(
-    sandbox: Holder, make: Callable[..., Store], functions: Sequence[Any], *, observed: bool, calls: bool
+    sandbox: Holder, make: Callable[..., Store], functions: Any, *, observed: bool, calls: bool
 ) -> Store:
     """Instantiate what runs guest code by that: it wants a thread it may run on.
 
@@ -57,7 +58,7 @@ def _supervised_if_it_runs(
     return make(functions, observed=observed)
 
 
-def _new_store(sandbox: Holder, plan: Plan, functions: Sequence[HostFunction]) -> Store:
+def _new_store(sandbox: Holder, plan: Plan, functions: Any) -> Store:
     tier = sandbox._tier
     try:
         made: Store = tier.module_store(sandbox, plan, functions, sandbox._memory, observed=sandbox._observed)

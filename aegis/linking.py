@@ -12,19 +12,35 @@ from aegis.engine import Module
 from aegis.engine.abi import scalar_types
 from aegis.engine.missing import MissingFunction
 from aegis.errors import LinkError, MissingImport
+from aegis.handles import Caller
 from aegis.hosting import prepared
-from aegis.lean import TYPE_CHECKING, Any
+from aegis.lean import TYPE_CHECKING, Any, Protocol
 from aegis.names import count, literal, printable
 from aegis.values import FuncType, HostFunction
 from aegis.wasm.binary import Import, ModuleInfo
 
 if TYPE_CHECKING:
     from aegis.engine.door import Door
-    from aegis.handles import Caller
+    from aegis.handles import Held
+    from aegis.tier import Owner
+
+    class Linking(Owner, Held, Protocol):
+        """What linking reads of a sandbox."""
+
+        _imports: Mapping[str, Any]
+        _functions: Functions | None
+        _faults: Faults | None
+
+    class Serving(Protocol):
+        """What linking asks of the sandbox's tier."""
+
+        def served(self, owner: Owner, module: Module, memory: Any) -> Any: ...
+        def offered(self, owner: Owner, module: Module, memory: Any) -> Sequence[HostFunction]: ...
+
 
 __all__ = [
-    "HOST_MODULES", "Faults", "Functions", "collect", "faulty", "link", "require_imports", "unprovided", "wants_host",
-    "with_caller",
+    "HOST_MODULES", "Faults", "Functions", "collect", "faulty", "link", "linked", "require_imports",
+    "served_by_host", "unprovided", "wants_host", "with_caller",
 ]  # fmt: skip
 
 HOST_MODULES = frozenset({"wasi_snapshot_preview1", "aegis"})
@@ -77,6 +93,15 @@ def wants_host(module: Module) -> dict[tuple[str, str], FuncType]:
     }
 
 
+def served_by_host(module: Module) -> Sequence[tuple[str, str]] | None:
+    """Return module and name of each import where Aegis serves them all, otherwise ``None``; found out once."""
+    found: Sequence[tuple[str, str]] | None = module.served
+    if found is None:
+        imports = module.info.imports
+        found = module.served = () if unprovided(imports) else tuple((i.module, i.name) for i in imports)
+    return found or None
+
+
 Faults = Callable[[str, str, Any, Callable[[], Any]], Any]
 """Answers host calls in the place of their functions: given module or interface, name, type, and what would answer."""
 
@@ -88,6 +113,17 @@ def faulty(functions: Sequence[HostFunction], faults: Faults) -> list[HostFuncti
         return lambda *values: faults(function.module, function.name, function.type, partial(function.call, *values))
 
     return [function._replace(call=asked(function)) for function in functions]
+
+
+def linked(owner: Linking, tier: Serving, module: Module, memory: Any) -> Any:
+    """Return what serves each import of ``module`` in the sandbox ``owner``: functions, or what has their calls."""
+    if not owner._imports and not owner._functions and owner._faults is None:
+        served = tier.served(owner, module, memory)
+        if served is not None:
+            return served
+    own = {**collect(owner._imports), **(owner._functions or {})}
+    offered = tier.offered(owner, module, memory)
+    return link(module, own, offered, Caller(owner), owner._door, trap_missing=owner._trap_missing)
 
 
 def link(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from aegis.lean import Any, Generic, ParamSpec, TypeVar
+from aegis.lean import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-__all__ = ["Memo", "memoised"]
+__all__ = ["Memo", "lazily", "memoised"]
 
 _Key = ParamSpec("_Key")
 _Value = TypeVar("_Value")
@@ -38,6 +38,26 @@ class Memo(Generic[_Value]):
             self.weight = 0
         self.weight += weight
         return self.entries.setdefault(key, value)
+
+
+if TYPE_CHECKING:
+    from functools import cached_property as lazily
+else:
+
+    class lazily:
+        """A property whose value is made when it is first asked for, and kept in the object's ``__dict__``.
+
+        As :class:`functools.cached_property` from Python 3.12 on; that of 3.11 takes a lock each time.
+        """
+
+        def __init__(self, make):
+            self._make, self._name, self.__doc__ = make, make.__name__, make.__doc__
+
+        def __get__(self, owner, cls):
+            if owner is None:
+                return self
+            made = owner.__dict__[self._name] = self._make(owner)
+            return made
 
 
 def memoised(most: int, weigh: Callable[..., int]) -> Callable[[Callable[_Key, _Value]], Callable[_Key, _Value]]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from operator import sub
+from weakref import proxy
 
 from aegis.errors import AegisError, SandboxStateError
 from aegis.lean import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -51,7 +52,7 @@ class Meter:
     __slots__ = ("_bus", "_count", "_fuel", "_latest", "_memory", "_output", "_sandbox", "_seconds", "undelivered")
 
     def __init__(self, sandbox: Metered) -> None:
-        self._sandbox = sandbox
+        self._sandbox: Metered = proxy(sandbox)  # which refers to this: nothing is left to the collector
         self._bus = sandbox._bus
         self._memory = 0
         self._seconds = 0.0

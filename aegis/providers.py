@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from aegis.component.world import ImportedFunction
 from aegis.engine.missing import MissingFunction
@@ -42,6 +42,10 @@ class _Object(NamedTuple):
     table: Interface | None
 
 
+_Finders = dict[int, Callable[[Callable[[], "Wasi"]], Callable[..., Any]]]
+"""What finds each function of the host, by its number."""
+
+
 class Providers:
     """The providers of one component's imports, for any number of its sandboxes.
 
@@ -63,6 +67,7 @@ class Providers:
         self._trap_missing = trap_missing
         self._objects: dict[str, _Object] = {}
         self._free: dict[str, _Object] = {}
+        self._finders: _Finders = {}
         faults: list[str] = []
         missing: list[MissingImport] = []
         by_policy = dict(named)
@@ -131,11 +136,13 @@ class Providers:
 
     def functions(
         self, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi], door: Door
-    ) -> list[Callable[..., Any]]:
+    ) -> Sequence[Callable[..., Any]] | Mapping[int, Callable[..., Any]]:
         """Return a callable for each of ``wanted``, behind one sandbox's ``door``.
 
         ``wasi`` gives that sandbox's WASI when it is needed.
         """
+        if self.deferred and not self._objects and not self._free:
+            return _Deferred(self._finders, wanted, wasi)
         made: list[Callable[..., Any]] = []
         for n, function in enumerate(wanted):
             own = self._own(function)
@@ -157,11 +164,13 @@ class Providers:
             return MissingFunction(str(function))
 
         def first(*values: Any) -> Any:
-            implementation = wasi().implementation(unversioned(function.interface))
-            made[n] = found = _found(implementation, function.name)
+            made[n] = found = _of_host(function, wasi)
             return found(*values)
 
         return first
+
+    deferred: ClassVar[bool] = True
+    """Whether functions of the host are looked up when the guest calls them, where the embedder provides nothing."""
 
     # -- the embedder's objects ----------------------------------------------------------------
 
@@ -206,6 +215,41 @@ class Providers:
             except LinkError as error:
                 found.append(str(error))
         return found
+
+
+def _finder(function: ImportedFunction) -> Callable[[Callable[[], Wasi]], Callable[..., Any]]:
+    """Return what finds a function of the host in the WASI of a sandbox."""
+    if function.missing or wasi_binding(function.interface) is None:
+        return lambda wasi: MissingFunction(str(function))
+    kind, _, own = _place(function.name)
+    if kind:
+        return lambda wasi: _of_host(function, wasi)
+    interface, attribute = unversioned(function.interface), snake(own)
+    return lambda wasi: getattr(wasi().implementation(interface), attribute)
+
+
+def _of_host(function: ImportedFunction, wasi: Callable[[], Wasi]) -> Callable[..., Any]:
+    return _found(wasi().implementation(unversioned(function.interface)), function.name)
+
+
+class _Deferred(dict[int, Callable[..., Any]]):
+    """Functions of the host by number, looked up when the guest calls them: it imports far more than it uses."""
+
+    __slots__ = ("_finders", "_wanted", "_wasi")
+
+    def __init__(self, finders: _Finders, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi]) -> None:
+        self._finders, self._wanted, self._wasi = finders, wanted, wasi
+
+    def __bool__(self) -> bool:
+        """Tell that there are functions, though none was looked up yet."""
+        return bool(self._wanted)
+
+    def __missing__(self, number: int) -> Callable[..., Any]:
+        find = self._finders.get(number)
+        if find is None:
+            find = self._finders[number] = _finder(self._wanted[number])
+        made = self[number] = find(self._wasi)
+        return made
 
 
 def unprovided_by_us(component: Component) -> list[MissingImport]:
@@ -295,9 +339,11 @@ def _place(name: str) -> tuple[str, str, str]:
 def _found(implementation: Any, name: str) -> Callable[..., Any]:
     """Return the callable that serves the function ``name`` of an interface; methods are called on objects."""
     kind, resource, own = _place(name)
+    if not kind:
+        return getattr(implementation, snake(own))  # type: ignore[no-any-return]
     if kind == "method":
         return _on_the_object
-    owner = getattr(implementation, pascal(resource)) if kind else implementation
+    owner = getattr(implementation, pascal(resource))
     return owner if kind == "constructor" else getattr(owner, snake(own))  # type: ignore[no-any-return]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from threading import Lock as allocate_lock
 from types import MappingProxyType
 
@@ -16,10 +17,10 @@ from aegis.engine.store import Store
 from aegis.engine.supervisor import supervise
 from aegis.engine.threads import Job
 from aegis.errors import AegisError, CallError, ExportNotFound, GuestExit, SandboxStateError, WorkerCrashed
-from aegis.handles import Caller, Globals, Memory
+from aegis.handles import Globals, Memory
 from aegis.instantiate import instantiate
 from aegis.lean import TYPE_CHECKING, Any
-from aegis.linking import Faults, Functions, checked, collect, faulty, link
+from aegis.linking import Faults, Functions, checked, collect, faulty, linked
 from aegis.meter import Meter
 from aegis.names import printable
 from aegis.observe.bus import SILENT, EventBus, Subscriber
@@ -137,13 +138,17 @@ class Sandbox:
         """
         if getattr(module, "kind", None) not in ("module", "component"):
             raise CallError(f"load takes an artifact, not {type(module).__name__}; write load(runtime.load_file(path))")
-        with self._changing("load it"):
+        if not self._life.acquire(False):
+            raise _changed("load it")
+        try:
             if self._state != "empty":
                 raise SandboxStateError(f"the sandbox is {self._state}; a sandbox runs one module", state=self._state)
             self._module = module
             if self._bus.active:
                 self._meter.loaded(module)
             self._start()
+        finally:
+            self._life.release()
         return self
 
     def load_module(self, module: Module | Component) -> Sandbox:
@@ -162,7 +167,9 @@ class Sandbox:
 
     def reset(self) -> None:
         """Start the module afresh: a new store, new grants, full budgets. Nothing of the old run stays."""
-        with self._changing("reset it"):
+        if not self._life.acquire(False):
+            raise _changed("reset it")
+        try:
             if self._state == "empty":
                 raise SandboxStateError(_NO_STORE, state="empty")
             self._retire("reset")
@@ -172,6 +179,8 @@ class Sandbox:
             self._memory = self._meter_made = self._guest = None
             self._end = None
             self._start()
+        finally:
+            self._life.release()
 
     def close(self) -> None:
         """Free the guest and its grants; a second close does nothing."""
@@ -182,16 +191,7 @@ class Sandbox:
                 self._retire("close")
                 self._state = "closed"
                 self._release()
-        finally:
-            self._life.release()
-
-    @contextmanager
-    def _changing(self, verb: str) -> Iterator[None]:
-        """Let one thread at a time change what the sandbox holds; whoever else comes is told it is busy."""
-        if not self._life.acquire(False):
-            raise _changed(verb)
-        try:
-            yield
+                self._guest = None  # it refers to the sandbox
         finally:
             self._life.release()
 
@@ -213,17 +213,13 @@ class Sandbox:
 
     def _open(self) -> None:
         module = self._loaded()
-        functions: Sequence[Any] = ()
+        functions: Any = ()
         if module.kind == "component":
-            from aegis.guest import ComponentGuest
-
-            self._guest = guest = ComponentGuest(self, self._tier, module, self._imports, self._trap_missing)
+            self._guest = guest = _guest_class()(self, self._tier, module, self._imports, self._trap_missing)
             functions = guest.functions(self._wasi)
         elif module.info.imports:
             self._memory = self._tier.memory(self._door)
-            own = {**collect(self._imports), **(self._functions or {})}
-            offered = self._tier.offered(self, module, self._memory)
-            functions = link(module, own, offered, Caller(self), self._door, trap_missing=self._trap_missing)
+            functions = linked(self, self._tier, module, self._memory)
         elif self._imports:
             collect(self._imports)
         if self._faults is not None:
@@ -258,7 +254,7 @@ class Sandbox:
             self._layers = getattr(store, "layers", ())
             store.close()
         grants, self._grants = self._grants, None
-        if grants is not None:
+        if grants is not None and "stdio" in vars(grants):
             self._meter.keep_output(grants)
         release(None, grants, self._door)
 
@@ -327,13 +323,13 @@ class Sandbox:
         """
         self._live()
         mark = self._meter.mark()
-        door, before = self._door, self._door.refused
+        door, before, guest = self._door, self._door.refused, self._guest
         door.refused = ()
         value, ended = None, None
         try:
             value = self.call(name, *args)
-            if self._guest is not None:
-                value = self._guest.outcome_value(name, value)
+            if guest is not None:
+                value = guest.outcome_value(name, value)
         except (CallError, SandboxStateError):
             raise
         except Err as declared:
@@ -584,6 +580,13 @@ class Sandbox:
 
     def __repr__(self) -> str:
         return f"<aegis sandbox {self._state} of {self._module!r}>"
+
+
+@cache
+def _guest_class() -> type[ComponentGuest]:
+    from aegis.guest import ComponentGuest  # costs start-up time that only components need
+
+    return ComponentGuest
 
 
 def _changed(verb: str) -> SandboxStateError:

@@ -16,7 +16,7 @@ from aegis.engine.memory import LinearMemory
 from aegis.engine.plan import Plan, plan_for
 from aegis.engine.store import PoolExhausted, Store
 from aegis.lean import TYPE_CHECKING, Any, Protocol, replace
-from aegis.linking import wants_host
+from aegis.linking import served_by_host, wants_host
 from aegis.observe.bus import EventBus, Subscriber
 from aegis.policy import Policy, StdioCapability
 from aegis.values import Decision, HostFunction
@@ -65,12 +65,13 @@ class Place(Protocol):
     def acquire(self, owner: Owner) -> host.Grants: ...
     def memory(self, door: Door) -> Any: ...
     def offered(self, owner: Owner, module: Module, memory: Any) -> Sequence[HostFunction]: ...
+    def served(self, owner: Owner, module: Module, memory: Any) -> Any: ...
     def plain_store(self, owner: Owner, module: Module) -> Any: ...
     def module_store(
         self, owner: Owner, plan: Any, functions: Sequence[HostFunction], memory: Any, *, observed: bool
     ) -> Any: ...
     def component_store(
-        self, owner: Owner, plan: Any, functions: Sequence[Callable[..., Any]], *, observed: bool,
+        self, owner: Owner, plan: Any, functions: Any, *, observed: bool,
         classes: Callable[[int], Callable[..., ResourceHandle]],
     ) -> Any: ...  # fmt: skip
 
@@ -179,6 +180,13 @@ class InProcess(Tier):
             return ()
         return host.host_functions(owner._acquired(), memory, owner._door, self.policy.limits, wanted)
 
+    def served(self, owner: Owner, module: Module, memory: LinearMemory) -> Mapping[int, Callable[..., Any]] | None:
+        """Return what answers the module's imports by their numbers, where the host serves all; otherwise ``None``."""
+        wanted = served_by_host(module)
+        if wanted is None:
+            return None
+        return host.host_calls(owner._acquired(), memory, owner._door, self.policy.limits, wanted)
+
     def plain_store(self, owner: Owner, module: Module) -> Store:
         """Instantiate a module that imports nothing and starts nothing, unobserved."""
         try:
@@ -190,7 +198,7 @@ class InProcess(Tier):
         self,
         owner: Owner,
         plan: Plan,
-        functions: Sequence[HostFunction],
+        functions: Sequence[HostFunction] | Mapping[int, Callable[..., Any]],
         memory: LinearMemory | None,
         *,
         observed: bool,
@@ -199,7 +207,7 @@ class InProcess(Tier):
         return Store(plan, owner._door, functions, memory, observed=observed)
 
     def component_store(
-        self, owner: Owner, plan: ComponentPlan, functions: Sequence[Callable[..., Any]], *, observed: bool,
+        self, owner: Owner, plan: ComponentPlan, functions: Any, *, observed: bool,
         classes: Callable[[int], Callable[..., ResourceHandle]],
     ) -> ComponentStore:  # fmt: skip
         """Instantiate a component; raise ``PoolExhausted`` when the pool has no slot."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from aegis.lean import Any, NamedTuple, Protocol
 
-__all__ = ["CallScope", "Decision", "FuncType", "GuestMemory", "HostFunction", "MemoryFault", "Rows"]
+__all__ = ["CallScope", "Decision", "FuncType", "GuestMemory", "HostFunction", "ImportName", "MemoryFault", "Rows"]
 
 
 class FuncType(NamedTuple):
@@ -33,6 +33,16 @@ class Rows(NamedTuple):
 
     def __str__(self) -> str:
         return str(self.function)
+
+
+class ImportName(NamedTuple):
+    """The module and the name of an import."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
 
 
 class HostFunction(NamedTuple):

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from aegis.component.fit import Unfit
 from aegis.component.release import drop_object, release
 from aegis.component.traps import trap
-from aegis.errors import CallError, QuotaExceeded
+from aegis.errors import AegisInternalError, CallError, QuotaExceeded
 from aegis.limits import exceeded
 from aegis.wit.types import WitType
 from aegis.wit.values import ResourceHandle
@@ -270,6 +270,10 @@ class Handles:
     def close(self) -> None:
         """Drop what is left, as the sandbox ends. What objects raise is lost, but for what nobody may catch."""
         grave: BaseException | None = None
+        # What refers to the sandbox goes now: otherwise only the collector would free both.
+        self._classes = _closed
+        for instance in self.instances:
+            instance.table = [None]
         left = [*self.passing.values(), *(entry.rep for entry in self.objects)]
         self.passing.clear()
         self.objects.clear()
@@ -282,6 +286,10 @@ class Handles:
                 grave = grave or error
         if grave is not None:
             raise grave
+
+
+def _closed(key: int) -> NoReturn:
+    raise AegisInternalError(f"a handle of resource {key} came from a guest whose sandbox has ended")
 
 
 def _host_object(value: Any) -> Any:

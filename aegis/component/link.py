@@ -34,9 +34,9 @@ from aegis.component.world import (
 )
 from aegis.engine.code import NativeCode
 from aegis.engine.config import EngineConfig
+from aegis.engine.imports import NativeType
 from aegis.engine.native import lib, number, pointer
 from aegis.engine.plan import BasePlan
-from aegis.engine.store import NativeType
 from aegis.errors import AegisInternalError, CallError
 from aegis.limits import Limits
 from aegis.names import printable
@@ -79,15 +79,15 @@ class LinkSpace:
         self.steps = [self._arguments(plan, step, start + EXTERN * step.offset) for step in plan.linking]
 
     def _arguments(self, plan: ComponentPlan, step: _Step, at: int) -> tuple[Any, ...]:
-        functions = [(plan.native_type(k), k, at + EXTERN * n + 8) for n, k in step.functions]
+        functions = [(plan.native_type(k), k, pointer(at + EXTERN * n + 8)) for n, k in step.functions]
         exports = []
         for n, item in step.exports:
             raw, length = plan.raw_names[item.name]
-            exports.append((pointer(self.base + _INSTANCE * item.step), raw, length, pointer(at + EXTERN * n), item))
+            exports.append((pointer(self.base + _INSTANCE * item.step), raw, length, pointer(at + EXTERN * n)))
         code = plan.parts[plan.program.steps[step.number].module].pointer or 0
-        return functions, exports, pointer(code), pointer(at), number(step.size), pointer(
-            self.base + _INSTANCE * step.number
-        )  # fmt: skip
+        # As columns, for loops without Python code: a large component has thousands.
+        made, taken = ([*zip(*rows, strict=True)] or None for rows in (functions, exports))
+        return made, taken, pointer(code), pointer(at), number(step.size), pointer(self.base + _INSTANCE * step.number)
 
 
 class ComponentPlan(BasePlan):
@@ -181,7 +181,7 @@ class ComponentPlan(BasePlan):
     def make_function(self, state: ComponentState, trampoline: int, target: int) -> None:
         """Write the ``wasmtime_func_t`` of a trampoline of one store to the address ``target``."""
         env = state.slot << SLOT_BITS | trampoline
-        _func_new(state.context, self.native_type(trampoline), self.callback, env, None, target)
+        _func_new(state.context, self.native_type(trampoline), self.callback, number(env), None, pointer(target))
 
     def vanished(self, name: str) -> BaseException:
         """Return the error for an export that the engine does not find."""

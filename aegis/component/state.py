@@ -13,7 +13,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Sequence
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from aegis.component.call import ComponentFrame, bind_guest
 from aegis.component.handles import Entry
@@ -22,6 +22,7 @@ from aegis.component.shims import BATCH, realloc_batch
 from aegis.component.traps import trap
 from aegis.engine.caller import room_inside
 from aegis.engine.native import lib, number, pointer, take_error, view
+from aegis.errors import AegisInternalError
 
 if TYPE_CHECKING:
     from aegis.component.handles import Handles, Instance
@@ -147,6 +148,8 @@ class GuestContext(Context):
 class _Made(dict[int, Any]):
     """What is made when it is first asked for, by its number in the plan."""
 
+    __slots__ = ("_make",)
+
     def __init__(self, make: Callable[[int], Any]) -> None:
         super().__init__()
         self._make = make
@@ -154,6 +157,15 @@ class _Made(dict[int, Any]):
     def __missing__(self, index: int) -> Any:
         made = self[index] = self._make(index)
         return made
+
+    def close(self) -> None:
+        """Forget what was made, and what makes it: that refers to this, and only the collector would free both."""
+        self.clear()
+        self._make = _nothing
+
+
+def _nothing(_: int) -> NoReturn:
+    raise AegisInternalError("the component's store is gone")
 
 
 class ComponentState:
@@ -170,14 +182,19 @@ class ComponentState:
         self.context, self.trap_pointer, self.trap = store.context, store.trap_pointer, store.trap
         self.functions: Any = ()
         self.observed = False
-        self.contexts: dict[int, Context] = _Made(self._new_context)
-        self.callees: dict[int, Callable[..., Any]] = _Made(self._new_callee)
+        self.contexts = _Made(self._new_context)
+        self.callees = _Made(self._new_callee)
         self._store = weakref.ref(store)
-        self._base: int = space.base  # the store keeps the space
+        self._base: int = space.base  # while it is linked; the store keeps the space until then
         self._items: dict[CoreItem, tuple[Any, Any]] = {}
         self._memories: dict[CoreExport, Memory] = {}
         self._owned: list[Any] = []
         """Native space of instances of modules of Aegis, and their code."""
+
+    def settle(self, instances: Any) -> None:
+        """Linking is done: keep the core instances, and let go of the space that they were made in."""
+        self._kept = (ctypes.c_char * len(instances)).from_buffer_copy(instances)
+        self._base = ctypes.addressof(self._kept)
 
     # -- core items ----------------------------------------------------------------------------
 
@@ -281,17 +298,20 @@ class ComponentState:
         The module's import has realloc's type, which the engine checks as it instantiates it; its export is called
         unchecked, with as many values as the module says.
         """
-        values = (ctypes.c_char * (_SLOT * (BATCH + 1)))()
-        words = memoryview(values).cast("B").cast("I")
-        arguments, count = pointer(ctypes.addressof(values)), number(BATCH + 1)
+        batch: list[Any] = []
         context, trapped, trapping, failed = self.context, self.trap_pointer, self.trap, self.failed
         instance, memory, realloc = cx.instance, cx.memory, cx.realloc
-        function = self._batch(item)
 
         def many(align: int, sizes: list[int]) -> list[int]:
             room_inside()
             found: list[int] = []
-            full = 0 if function is None else len(sizes) - len(sizes) % BATCH
+            full = len(sizes) - len(sizes) % BATCH
+            if full:
+                if not batch:  # an instance that short lists, which are most, do without
+                    batch.extend(self._batch(item))
+                function, arguments, count, words = batch
+                if function is None:
+                    full = 0
             instance.may_leave = False
             for at in range(0, full, BATCH):
                 words[0] = align
@@ -317,10 +337,17 @@ class ComponentState:
                 raise self.realloc_out_of_bounds()
             memory.need(end)
 
-    def _batch(self, item: CoreItem) -> Any:
-        """Instantiate the module of batched reallocations with a guest's realloc; return its function."""
+    def _batch(self, item: CoreItem) -> tuple[Any, Any, Any, memoryview]:
+        """Instantiate the module of batched reallocations with a guest's realloc.
+
+        Return its function, or ``None`` where there may be no more instances; the address and the number of its
+        arguments; and the words there.
+        """
         found = self.own_instance(realloc_batch(self.plan.config), [item], ("go",))
-        return None if found is None else found[0]
+        values = (ctypes.c_char * (_SLOT * (BATCH + 1)))()
+        words = memoryview(values).cast("B").cast("I")
+        arguments = pointer(ctypes.addressof(values))  # which the words keep
+        return None if found is None else found[0], arguments, number(BATCH + 1), words
 
     def own_instance(self, code: NativeCode, items: Sequence[CoreItem], names: Sequence[str]) -> list[Any] | None:
         """Instantiate a module of Aegis, whose imports are ``items`` in their order; return its exports ``names``.
@@ -391,6 +418,6 @@ class ComponentState:
         """Drop every view of the guest's memory: the store is deleted next."""
         for memory in self._memories.values():
             memory.view = _NOTHING
-        self.contexts.clear()
-        self.callees.clear()
+        self.contexts.close()
+        self.callees.close()
         self._items.clear()

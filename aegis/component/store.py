@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from ctypes import c_uint64
 from functools import cache
+from itertools import repeat
 from typing import Any
 
 from aegis.component.call import ComponentEntry, ComponentFrame, bind_component
@@ -15,7 +17,6 @@ from aegis.engine.classify import Evidence, refused_growth
 from aegis.engine.native import lib
 from aegis.engine.store import Store
 from aegis.engine.threads import DIRECT, MAIN, where
-from aegis.engine.trampoline import free_slots, take_slot
 from aegis.errors import AegisError, SandboxStateError
 from aegis.limits import KIB
 from aegis.values import Rows
@@ -25,6 +26,7 @@ __all__ = ["ComponentStore"]
 
 _func_new, _export_get = lib.wasmtime_func_new_unchecked, lib.wasmtime_instance_export_get
 _instance_new = lib.wasmtime_instance_new
+_number = c_uint64.from_param
 _STACK_TO_FUSE = 128 * KIB
 
 
@@ -37,12 +39,13 @@ class ComponentStore(Store):
     handles: Handles
     state: ComponentState
     _space: Any = None
+    """Native space while the store is linked."""
 
     def __init__(
         self,
         plan: Any,
         door: Any,
-        functions: Sequence[Callable[..., Any]] = (),
+        functions: Sequence[Callable[..., Any]] | Mapping[int, Callable[..., Any]] = (),
         *,
         observed: bool = False,
         classes: Callable[[int], Callable[..., ResourceHandle]] = lambda key: ResourceHandle,
@@ -53,11 +56,14 @@ class ComponentStore(Store):
     def _instantiate_alone(self) -> int | None:
         return self._link((), False)
 
-    def _instantiate(self, functions: Sequence[Any], observed: bool) -> int | None:
-        with self._below():
+    def _instantiate(self, functions: Any, observed: bool) -> int | None:
+        before = self._go_below()
+        try:
             return self._link(functions, observed)
+        finally:
+            self._come_back(before)
 
-    def _link(self, functions: Sequence[Any], observed: bool) -> int | None:
+    def _link(self, functions: Any, observed: bool) -> int | None:
         """Instantiate the core modules in order; return the engine's error, if there is one."""
         plan = self.plan
         self.handles = self.door.handles = Handles(plan, self._handle_classes)
@@ -65,19 +71,25 @@ class ComponentStore(Store):
         self.state = state = ComponentState(self, plan, self.handles, space)
         state.functions, state.observed = functions, observed
         if plan.program.trampolines:
-            state.slot = take_slot((self.door, state, "", ""))
+            state.slot = self._serve(state, ())
         base, callback, context = state.slot << SLOT_BITS, plan.callback, self.context
         trapped, trap = self.trap_pointer, self.trap
         for made, exports, code, imports, count, instance in space.steps:
-            for native, number, target in made:
-                _func_new(context, native, callback, base | number, None, target)
-            for owner, raw, length, target, item in exports:
-                if not _export_get(context, owner, raw, length, target):
-                    raise plan.vanished(item.name)
+            if made is not None:  # for each function, func_new(context, type, callback, number, None, where to)
+                natives, numbers, targets = made
+                env = map(_number, map(base.__or__, numbers))
+                any(map(_func_new, repeat(context), natives, repeat(callback), env, repeat(None), targets))
+            if exports is not None and not all(map(_export_get, repeat(context), *exports)):
+                names = [item.name for _, item in plan.linking[state.steps_done].exports]
+                found = map(_export_get, repeat(context), *exports)
+                raise plan.vanished(next(name for name, one in zip(names, found, strict=True) if not one))
             error: int | None = _instance_new(context, code, imports, count, instance, trapped)
             if error is not None or trap[0]:
                 return error
             state.steps_done += 1
+        state.settle(space.instances)
+        plan.give_back(space)
+        self._space = None
         return None
 
     # -- failures ------------------------------------------------------------------------------
@@ -130,8 +142,7 @@ class ComponentStore(Store):
             return None
         style = Style.MAIN_ALONE if mode == MAIN else Style.NESTING if self._calls_python else Style.ALONE
         if style != Style.MAIN_ALONE and self.alone:
-            with self.held():
-                self._watch()
+            self.watch()
         made: Callable[[ResourceHandle], None] = make_closure(
             _dropper(style | self.plan.metered), self, _DropFrame, style, None
         )
@@ -142,17 +153,16 @@ class ComponentStore(Store):
         if state is None:
             return
         state.close()
-        if state.slot:
-            free_slots([state.slot])
 
     def close(self) -> None:
-        """Free the store, and keep its native space for the next one."""
+        """Free the store."""
+        was_open = self._pointer is not None
         super().close()
         space, self._space = self._space, None
-        if space is not None:
+        if space is not None:  # linking failed
             self.plan.give_back(space)
-            if self.plan.artifact.kept_code is not None:
-                self.plan.artifact.kept_code.add()
+        if was_open and self.plan.artifact.kept_code is not None:
+            self.plan.artifact.kept_code.add()
 
     def memory_size(self) -> int:
         """Bytes that its memories have; one that no module exports counts with its initial size."""

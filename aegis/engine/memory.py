@@ -20,6 +20,7 @@ __all__ = ["LinearMemory"]
 Handle = tuple[Any, Any]
 """A store's context and the address of a ``wasmtime_memory_t`` in it, as ready arguments."""
 
+_data, _size = lib.wasmtime_memory_data, lib.wasmtime_memory_data_size
 _EMPTY = memoryview(bytearray())  # writable, for blocks of no bytes are written too
 
 
@@ -54,40 +55,42 @@ class LinearMemory:
             if self._find is None:
                 return 0
             self._handle = self._find()
-        return int(lib.wasmtime_memory_data_size(*self._handle))
-
-    def _range(self, offset: int, length: int) -> memoryview:
-        current = self._view
-        if current is None or offset < 0 or length < 0 or offset + length > len(current):
-            current = self._refresh(offset, length)
-        return current
+        size: int = _size(*self._handle)
+        return size
 
     def _refresh(self, offset: int, length: int) -> memoryview:
+        """Return a view that holds the range, of the memory's present size."""
         size = self.size()
         if offset < 0 or length < 0 or offset + length > size:
             raise MemoryFault(f"{length} bytes at {offset} do not lie within the {size} bytes of memory")
         if size and self._handle is not None:
-            self._view = view(lib.wasmtime_memory_data(*self._handle), size)
+            self._view = view(_data(*self._handle), size)
         return self._view or _EMPTY
 
     def read(self, offset: int, length: int) -> bytes:
         """Return a copy of ``length`` bytes at ``offset``."""
-        memory = self._range(offset, length)
-        door = self._door
+        memory, end, door = self._view, offset + length, self._door
+        if memory is None or offset < 0 or length < 0 or end > len(memory):
+            memory = self._refresh(offset, length)
         if door is not None:
             if length > door.value_limit:
                 door.value_left = door.value_limit
                 door.hold(length)
-            door.charge(length)
+            door.bytes_left = left = door.bytes_left - length  # as Door.charge does
+            if left < door.check_below:
+                door.check()
             door.bytes_in += length
-        return memory[offset : offset + length].tobytes()
+        return memory[offset:end].tobytes()
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Copy ``data`` to ``offset``."""
         length = len(data)
-        memory = self._range(offset, length)
-        door = self._door
+        memory, end, door = self._view, offset + length, self._door
+        if memory is None or offset < 0 or end > len(memory):
+            memory = self._refresh(offset, length)
         if door is not None:
-            door.charge(length)
+            door.bytes_left = left = door.bytes_left - length  # as Door.charge does
+            if left < door.check_below:
+                door.check()
             door.bytes_out += length
-        memory[offset : offset + length] = data
+        memory[offset:end] = data

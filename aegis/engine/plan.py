@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from ctypes import c_char_p
 
 from aegis.engine.abi import scalar_types
 from aegis.engine.artifact import Module
 from aegis.engine.caller import Entry, Style
 from aegis.engine.code import Artifact, NativeCode
 from aegis.engine.config import EngineConfig
+from aegis.engine.imports import Imports
 from aegis.engine.native import number, pointer
 from aegis.engine.ticker import TICK, ticker
 from aegis.errors import AegisInternalError, CallError, ExportNotFound
@@ -39,7 +41,7 @@ class BasePlan:
     __slots__ = (
         "bounded", "calls_python", "code", "code_pointer", "config", "counted", "engine", "engine_pointer",
         "entries", "fuel",
-        "limiter", "limiter_at_rest", "limits", "memory_cap", "metered", "table_cap", "ticks", "ticks_number",
+        "limiter", "limiter_at_rest", "limits", "memory_cap", "metered", "starts", "table_cap", "ticks", "ticks_number",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +51,8 @@ class BasePlan:
         if config.fuel != (limits.fuel is not None):
             raise AegisInternalError("the engine counts fuel that is not limited, or does not count what is")
         self.config, self.limits = config, limits
+        self.starts = artifact.starts()
+        """Whether instantiating it runs code of the guest."""
         self.counted = config.counted
         self.memory_cap, self.table_cap = check_fit(
             artifact.kind, memories, tables, limits, counted=self.counted, starts=artifact.starts()
@@ -89,13 +93,22 @@ class BasePlan:
 class Plan(BasePlan):
     """What stores of one module need."""
 
-    __slots__ = ("artifact", "native_types")
+    __slots__ = ("_imports", "artifact", "memory_name")
 
     def __init__(self, module: Module, config: EngineConfig, limits: Limits) -> None:
         super().__init__(module, config, limits, module.info.memories, module.info.tables)
         self.artifact = module
-        self.native_types: dict[FuncType, Any] = {}
-        """The engine's images of the imports' types, made by the first store."""
+        raw = (module.memory_name or "").encode()
+        self.memory_name = c_char_p.from_param(raw), number(len(raw))
+        """The name of the memory that the guest shares with its host, and its length, as the engine takes them."""
+        self._imports: dict[bool, Imports] = {}
+
+    def imports(self, *, observed: bool) -> Imports:
+        """Return what the host functions of a store need, ``observed`` or not."""
+        made = self._imports.get(observed)
+        if made is None:
+            made = self._imports[observed] = Imports(self.artifact.info, observed=observed)
+        return made
 
     def entry(self, name: Any) -> Entry:
         """Return what calling the export ``name`` needs; raise ``CallError`` when it cannot be called."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ctypes import c_uint64, c_void_p
+from itertools import repeat
 from threading import get_ident
 
 from aegis.descriptors import standard_reserved
@@ -17,23 +18,24 @@ from aegis.engine.accounts import Account
 from aegis.engine.caller import Elsewhere, Style, bind, room_for_callbacks
 from aegis.engine.classify import Evidence, classify
 from aegis.engine.door import Door
+from aegis.engine.imports import Imports
 from aegis.engine.memory import LinearMemory
 from aegis.engine.native import lib, number, pointer, take_error
 from aegis.engine.signals import secure
 from aegis.engine.threads import DIRECT, MAIN, NESTED, where
 from aegis.engine.ticker import TICK, ticker
-from aegis.engine.trampoline import free_slots, host_callback, slots, take_slot
+from aegis.engine.trampoline import IMPORT_BITS, free_slot, slots, take_slot
 from aegis.errors import AegisInternalError, HostError, MemoryExceeded, SandboxStateError
 from aegis.lean import TYPE_CHECKING, Any
 from aegis.limits import exceeded
 from aegis.names import printable
-from aegis.values import FuncType, HostFunction
+from aegis.values import ImportName
 from aegis.wasm.binary import PAGE, GlobalType
 
 if TYPE_CHECKING:
     from aegis.engine.columns import Stages
 
-__all__ = ["NativeType", "PoolExhausted", "Store"]
+__all__ = ["PoolExhausted", "Store"]
 
 _EXTERN = 32
 
@@ -43,9 +45,9 @@ class PoolExhausted(Exception):
 
 
 class _Workspace:
-    """Native scratch space of one store, recycled: an instance, a trap, an export."""
+    """Native space of one store, recycled: its instance, a trap, the memory that it shares with its host."""
 
-    __slots__ = ("buffer", "extern", "extern_at", "instance", "trap", "trap_pointer")
+    __slots__ = ("buffer", "extern", "instance", "item", "trap", "trap_pointer")
 
     def __init__(self) -> None:
         self.buffer = (ctypes.c_char * 128)()
@@ -53,16 +55,11 @@ class _Workspace:
         self.instance = pointer(base)
         self.trap_pointer = pointer(base + 16)
         self.trap = memoryview(self.buffer).cast("B")[16:24].cast("Q")
-        self.extern = pointer(base + 32)
-        self.extern_at = base + 32
+        self.extern, self.item = pointer(base + 32), pointer(base + 40)
 
 
 def _taken() -> SandboxStateError:
     return SandboxStateError("the sandbox is busy: another thread has a call under way in it", state="busy")
-
-
-def _nothing() -> None:
-    return None
 
 
 def _unknown() -> int | None:
@@ -80,38 +77,16 @@ _store_context = lib.wasmtime_store_context
 _store_delete = lib.wasmtime_store_delete
 _limiter = lib.wasmtime_store_limiter
 _set_fuel = lib.wasmtime_context_set_fuel
+_set_callback = lib.wasmtime_store_epoch_deadline_callback
 _set_epoch = lib.wasmtime_context_set_epoch_deadline
+_func_new = lib.wasmtime_func_new_unchecked
 _instance_new = lib.wasmtime_instance_new
+_number = c_uint64.from_param
 _export_get = lib.wasmtime_instance_export_get
 
 _workspaces: list[_Workspace] = []
 _VALUE_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 _VALUE_CTYPES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "f32": ctypes.c_float, "f64": ctypes.c_double}
-
-
-class NativeType:
-    """The engine's image of a signature; freed with the last plan that refers to it."""
-
-    __slots__ = ("pointer",)
-
-    def __init__(self, signature: FuncType) -> None:
-        vectors = []
-        for types in (signature.params, signature.results):
-            pointers = (c_void_p * max(len(types), 1))(*(lib.wasm_valtype_new(_VALUE_KINDS[t]) for t in types))
-            vectors.append(_new_vector(len(types), pointers))
-        self.pointer = c_void_p(lib.wasm_functype_new(*(ctypes.byref(v) for v in vectors)))
-
-    def __del__(self, library: Any = lib) -> None:  # at exit the module may be gone
-        library.wasm_functype_delete(self.pointer)
-
-
-def _new_vector(count: int, pointers: Any) -> Any:
-    """The engine takes the vector's memory over, so it has to come from the engine's allocator."""
-    from aegis.engine.native import ByteVec
-
-    vector = ByteVec()
-    lib.wasm_valtype_vec_new(ctypes.byref(vector), count, pointers)
-    return vector
 
 
 _EPOCH = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
@@ -146,9 +121,12 @@ class Store:
     _beside: Account | None = None
     """The memories of Aegis in this store, where the engine asks for every memory."""
     _stages: Stages | None = None
+    slot = 0
+    """The number by which what the engine calls back finds this store's door, and what serves its imports."""
     _calls_python = False
-    _epoch_slot = 0
-    _slots: Sequence[int] = ()
+    _ticks = False
+    """Whether a callback decides at each tick."""
+    _imports: Imports | None = None
     _frames: tuple[Any, ...] = ()
     _pointer: Any = None
     spent = False
@@ -160,7 +138,7 @@ class Store:
         self,
         plan: Any,
         door: Door,
-        functions: Sequence[Any] = (),
+        functions: Sequence[Any] | Mapping[int, Callable[..., Any]] = (),
         memory: LinearMemory | None = None,
         *,
         observed: bool = False,
@@ -191,7 +169,7 @@ class Store:
             self.arm()
             if plan.fuel is not None:
                 _set_fuel(context, plan.fuel)
-            if self._calls_python or plan.artifact.starts():
+            if plan.starts:  # nothing else runs code of the guest before the first call
                 secure()
             with standard_reserved():  # the engine keeps initial memories in files of its own
                 error = self._instantiate(functions, observed) if self._calls_python else self._instantiate_alone()
@@ -206,13 +184,23 @@ class Store:
             raise
         self.token.append(None)
 
+    def watch(self) -> None:
+        """Let a callback decide at each tick, from the next call on: another thread than the main one makes it."""
+        if not self.take_token():
+            raise _taken()
+        try:
+            self._watch()
+        finally:
+            self.token.append(None)
+
     def _watch(self) -> None:
         """Let a callback of ours decide at each tick. Needed wherever a host function can be running."""
         if not self.plan.config.epochs:
             self.alone = False
-        elif not self._epoch_slot:
-            self._epoch_slot = take_slot((self.door, _nothing, "", ""))
-            lib.wasmtime_store_epoch_deadline_callback(self._pointer, _epoch_callback, self._epoch_slot, None)
+        elif not self._ticks:
+            self._ticks = True
+            slot = self.slot or self._serve((), ())
+            _set_callback(self._pointer, _epoch_callback, _number(slot), None)
             _set_epoch(self.context, _ONE)
             self.armed = math.inf
             self.alone = False
@@ -223,48 +211,40 @@ class Store:
             self.context, plan.code_pointer, None, _NONE, space.instance, space.trap_pointer
         )
 
-    def _instantiate(self, functions: Sequence[Any], observed: bool) -> int | None:
-        imports = self._imports(functions, observed)
-        with self._below():
-            return _instance_new(  # type: ignore[no-any-return]
-                self.context,
-                self.plan.code_pointer,
-                imports,
-                number(len(functions)),
-                self._workspace.instance,
-                self.trap_pointer,
+    def _instantiate(self, functions: Any, observed: bool) -> int | None:
+        imports = self._imports = self.plan.imports(observed=observed)
+        calls = functions if isinstance(functions, Mapping) else [function.call for function in functions]
+        base, context, space = self._serve(calls, imports.names) << IMPORT_BITS, self.context, imports.take_space()
+        # For each import, func_new(context, type, callback, number, no finalizer, where to): it returns nothing.
+        numbers = map(_number, range(base, base + len(imports.names)))
+        any(map(_func_new, repeat(context), imports.natives, imports.callbacks, numbers, repeat(None), space.targets))
+        before = self._go_below()
+        try:
+            error: int | None = _instance_new(
+                context, self.plan.code_pointer, space.at, imports.count, self._workspace.instance, self.trap_pointer
             )
+        finally:
+            self._come_back(before)
+        imports.give_back(space)
+        return error
 
-    @contextmanager
-    def _below(self) -> Iterator[None]:
-        """A start function may call into Python, and what it calls must know that a guest is below."""
+    def _serve(self, functions: Any, names: Sequence[ImportName]) -> int:
+        """Let the store's number stand for these functions; return it."""
+        if self.slot:
+            slots[self.slot] = (self.door, functions, names)
+        else:
+            self.slot = take_slot((self.door, functions, names))
+        return self.slot
+
+    def _go_below(self) -> tuple[int, Any]:
+        """Note that a guest is below: a start function may call into Python. Return what was so before."""
         room_for_callbacks()
         before = where.mode, where.account
         where.mode, where.account, self.owner = NESTED, self.account, get_ident()
-        try:
-            yield
-        finally:
-            (where.mode, where.account), self.owner = before, 0
+        return before
 
-    def _imports(self, functions: Sequence[HostFunction], observed: bool) -> Any:
-        """Make the engine's image of each host function, in the order of the module's imports."""
-        array = (ctypes.c_char * (_EXTERN * len(functions)))()
-        base = ctypes.addressof(array)
-        self._slots = slots_taken = []
-        starting = self.plan.artifact.starts()
-        self._callbacks: dict[FuncType, Any] = {}
-        types = self.plan.native_types
-        for n, function in enumerate(functions):
-            slot = take_slot((self.door, function.call, function.module, function.name))
-            slots_taken.append(slot)
-            callback = host_callback(function.type, observed=observed, starting=starting)
-            self._callbacks[function.type] = callback  # the engine calls it as long as the store lives
-            native = types.get(function.type)
-            if native is None:
-                native = types[function.type] = NativeType(function.type)
-            at = base + n * _EXTERN + 8
-            lib.wasmtime_func_new_unchecked(self.context, native.pointer, callback, slot, None, at)
-        return array
+    def _come_back(self, before: tuple[int, Any]) -> None:
+        (where.mode, where.account), self.owner = before, 0
 
     def _refused(self, error: int | None) -> BaseException:
         """Why instantiation failed: the start function's end, or an engine limit with only a message."""
@@ -322,12 +302,13 @@ class Store:
         if self._stages is not None:
             self._stages.close()
         self._ended()
+        if self.slot:
+            free_slot(self.slot)
+            self.slot = 0
         _store_delete(native)  # from here on another store may have this one's address
         for account in (self.account, self._beside):
             if account is not None:
                 account.close()
-        if self._slots or self._epoch_slot:
-            free_slots([*self._slots, self._epoch_slot] if self._epoch_slot else list(self._slots))
         for frame in self._frames:
             frame.entry.give_back(frame)
         if len(_workspaces) < 64:
@@ -387,8 +368,7 @@ class Store:
             return self._closure(name, Style.MAIN_ALONE) if self.alone else None
         if mode == DIRECT:
             if self.alone:
-                with self.held():
-                    self._watch()
+                self.watch()
             return self._closure(name, Style.NESTING if self._calls_python else Style.ALONE)
         if mode == NESTED and self.owner == get_ident():
             return self._closure(name, Style.INNER)
@@ -507,9 +487,12 @@ class Store:
 
     def find_memory(self) -> tuple[Any, Any]:
         """Return the handle of the memory that the guest shares with its host."""
-        name = self.plan.artifact.memory_name
-        assert name is not None
-        return self.context, self._pointer_to(name)
+        name, space = self.plan.memory_name, self._workspace
+        if not self._instantiated:
+            return self.context, self._pointer_to(self.plan.artifact.memory_name)
+        if not _export_get(self.context, space.instance, *name, space.extern):
+            raise AegisInternalError("the exported memory vanished")
+        return self.context, space.item
 
     def _pointer_to(self, name: str) -> Any:
         """Return the address of the exported item ``name``, kept for the store's life."""

@@ -6,8 +6,8 @@ typed view; the policy is the function itself, which holds the grants of one san
 ``BaseException`` is caught around everything, for what leaves a native callback is lost or fatal (F8 to F10); the
 exception goes to the sandbox's own slot, and the guest gets a trap, never a value.
 
-A trampoline is compiled once for a signature and shared by every sandbox in the process. Which
-function of which sandbox is meant comes from the engine as a number, an index into :data:`slots`.
+A trampoline is compiled once for a signature and shared by every sandbox in the process. Which function of which
+sandbox is meant comes from the engine as a number: an index into :data:`slots`, and below it the import's number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from aegis.limits import Limits
 from aegis.memo import Memo
 from aegis.values import FuncType, HostFunction
 
-__all__ = ["Slot", "fit_result", "free_slots", "host_callback", "slots", "take_slot"]
+__all__ = ["IMPORT_BITS", "Slot", "fit_result", "free_slot", "host_callback", "slots", "take_slot"]
 
 # Bound and prepared now: a failing call may have no room to do it.
 _trap_new = lib.wasmtime_trap_new
@@ -39,15 +39,16 @@ _VIEWS_KEPT = 128
 _MOST_TYPES_KEPT = 2048
 """Parameters and results of signatures whose trampolines are kept for the process, each with its views."""
 
-Slot = tuple[Door, Any, str, str]
-"""Whose call it is, the function, and the import's module and name. Of a component: its state for the function."""
+IMPORT_BITS = 20
+"""The lowest bits of the number that the engine passes on: which import. No module has more; the engine's limit is a
+million. The others: which store."""
+_MASK = (1 << IMPORT_BITS) - 1
 
+Slot = tuple[Door, Any, Any]
+"""Of one store: its door, what answers its imports by their numbers, and their modules and names by their numbers. Of a
+component: its state in place of the functions, and no names."""
 
-def _gone() -> None:
-    """The function of a slot whose store is gone; its door lets nothing through."""
-
-
-_VACANT: Slot = (Door(Limits()), _gone, "", "")
+_VACANT: Slot = (Door(Limits()), (), ())  # its door lets nothing through
 _VACANT[0].calls_left = 0
 slots: list[Slot] = [_VACANT]
 """Slots by number; what a number that is not taken means is refused. Zero never is taken."""
@@ -67,21 +68,20 @@ os.register_at_fork(after_in_child=_renew) if hasattr(os, "register_at_fork") el
 
 def take_slot(slot: Slot) -> int:
     """Give ``slot`` a number, never zero."""
-    with _lock:
-        if _free:
-            number = _free.pop()
-            slots[number] = slot
-            return number
-        slots.append(slot)
-        return len(slots) - 1
+    try:
+        number = _free.pop()  # of two threads, each gets another one, or none
+    except IndexError:
+        with _lock:
+            slots.append(slot)
+            return len(slots) - 1
+    slots[number] = slot
+    return number
 
 
-def free_slots(numbers: list[int]) -> None:
-    """Forget slots whose store is gone."""
-    with _lock:
-        for number in numbers:
-            slots[number] = _VACANT
-        _free.extend(numbers)
+def free_slot(number: int) -> None:
+    """Forget the slot of a store that is going."""
+    slots[number] = _VACANT
+    _free.append(number)
 
 
 def host_callback(signature: FuncType, *, observed: bool, starting: bool = False) -> Any:
@@ -104,7 +104,7 @@ def _noting(serve: Callable[..., int | None]) -> Callable[..., int | None]:
 
     def trampoline(env: int, caller: int, address: int, count: int) -> int | None:
         try:
-            door = slots[env][0]
+            door = slots[env >> IMPORT_BITS][0]
             door.caller = caller
             try:
                 return serve(env, caller, address, count)
@@ -119,7 +119,7 @@ def _noting(serve: Callable[..., int | None]) -> Callable[..., int | None]:
 _SOURCE = """
 def trampoline(env, caller, address, count):
     try:
-        door, function, module, name = slots[env]
+        door, functions, names = slots[env >> BITS]
         entered = now()
         left = door.calls_left
         if left <= 0 or door.stop is not None or entered >= door.deadline:
@@ -132,21 +132,22 @@ def trampoline(env, caller, address, count):
 {call}
         ended = now()
         if door.stop is not None or ended >= door.deadline:
-            raise door.late(module + "." + name)
+            raise door.late(str(names[env & MASK]))
         if ended - entered > NEAR:
-            secure(module + "." + name)
+            secure(names[env & MASK])
     except BaseException as error:
         return fail(env, error)
 """
 _PLAIN = """
-        result = function({arguments})
+        result = functions[env & MASK]({arguments})
 {store}
 """
 _OBSERVED = """
+        module, name = names[env & MASK]
         door.serving = module + "." + name
         started = clock()
         try:
-            result = function({arguments})
+            result = functions[env & MASK]({arguments})
         except BaseException as error:
             observe(door, module, name, started, error)
             raise
@@ -176,7 +177,7 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
     scope = {
         "slots": slots, "views": views, "new_views": new_views, "fail": _fail, "clock": time.perf_counter,
         "observe": _observe, "lower": _lower, "refuse_result": _refuse_result, "several": _several,
-        "now": time.monotonic, "NEAR": NEAR, "secure": secure_after,
+        "now": time.monotonic, "NEAR": NEAR, "secure": secure_after, "BITS": IMPORT_BITS, "MASK": _MASK,
     }  # fmt: skip
     exec(_SOURCE.format(views=target, call=body), scope)
     made = scope["trampoline"]
@@ -186,10 +187,10 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
 
 def _store(results: tuple[str, ...]) -> str:
     if not results:
-        return "        if result is not None:\n            refuse_result(door, module, name, result)"
+        return "        if result is not None:\n            refuse_result(door, *names[env & MASK], result)"
     if len(results) == 1:
         target = f"v{view_name(results[0])}[0]"
-        lowered = f"lower({results[0]!r}, result, door, module, name)"
+        lowered = f"lower({results[0]!r}, result, door, *names[env & MASK])"
         if results[0].startswith("f"):
             return f"        {target} = {coerced(results[0], 'result', lowered)}"
         return (
@@ -197,9 +198,10 @@ def _store(results: tuple[str, ...]) -> str:
             f"        except (TypeError, ValueError, OverflowError):\n"
             f"            {target} = {lowered}"
         )
-    lines = [f"        result = several({len(results)}, result, door, module, name)"]
+    lines = [f"        result = several({len(results)}, result, door, *names[env & MASK])"]
     for n, t in enumerate(results):
-        lines.append(f"        v{view_name(t)}[{index_of(t, n)}] = lower({t!r}, result[{n}], door, module, name)")
+        lower = f"lower({t!r}, result[{n}], door, *names[env & MASK])"
+        lines.append(f"        v{view_name(t)}[{index_of(t, n)}] = {lower}")
     return "\n".join(lines)
 
 
@@ -247,13 +249,13 @@ def _observe(door: Door, module: str, name: str, started: float, error: BaseExce
 def _fail(env: int, error: BaseException) -> int | None:
     """Keep the exception for the caller and answer with a trap. Nothing may escape from here."""
     try:
-        door, _, module, name = slots[env]
+        door, _, names = slots[env >> IMPORT_BITS]
         if isinstance(error, GuestExit):
             error = door.overdue() or error  # an exit that comes too late is no success
         if door.failure is None:
             door.failure = error
             if not isinstance(error, HostError):
-                door.serving = f"{module}.{name}"
+                door.serving = str(names[env & _MASK])
     except BaseException:
         pass
     return _trap_new(_TEXT, _LENGTH)  # type: ignore[no-any-return]

@@ -1,20 +1,24 @@
 """The only place with ambient authority: files, clocks, entropy, the environment, the streams.
 
 ``acquire`` turns a policy into the grants of one sandbox; ``host_functions`` is what a guest may import
-of us, bound to those grants. A provider is a module of its own; ``preview1`` sits on all of them.
+of us, bound to those grants, and ``host_calls`` the same for a guest that imports nothing else. A provider is a module
+of its own; ``preview1`` sits on all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 from aegis.host.grants import Grants as Grants
 from aegis.host.grants import acquire as acquire
+from aegis.lean import Any
 from aegis.limits import Limits
 from aegis.values import CallScope, FuncType, GuestMemory, HostFunction
 
-__all__ = ["Grants", "acquire", "host_functions", "offers"]
+__all__ = ["Grants", "acquire", "host_calls", "host_functions", "offers"]
 
+_KEPT = 256
 _LOG = FuncType(("i32", "i32", "i32"), ())
 
 
@@ -31,6 +35,44 @@ def host_functions(
     if ("aegis", "log") in wanted:
         found.append(HostFunction(module="aegis", name="log", type=_LOG, call=_log(grants, memory)))
     return found
+
+
+def host_calls(
+    grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Sequence[tuple[str, str]]
+) -> Mapping[int, Callable[..., Any]]:
+    """Return what answers the imports ``wanted``, by their place there. All of them are such as :func:`offers` has."""
+    return _Calls(grants, memory, scope, limits, wanted)
+
+
+@lru_cache(_KEPT)
+def _preview1(wanted: Sequence[tuple[str, str]]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the class that has the functions of preview 1 among ``wanted``, and what makes host functions of them."""
+    from aegis.host.preview1 import answering, guest_class
+
+    return guest_class(tuple(name for module, name in wanted if module != "aegis")), answering
+
+
+class _Calls(dict[int, Callable[..., Any]]):
+    """Functions of the host by the place of the import; made when the guest calls them, for it imports more."""
+
+    __slots__ = ("_answering", "_bound", "_guest", "_wanted")
+
+    def __init__(
+        self, grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Sequence[tuple[str, str]]
+    ) -> None:
+        self._bound, self._wanted = (grants, memory), wanted
+        preview1, self._answering = _preview1(wanted)  # imported now, and not inside the guest's first host call
+        self._guest: Any = preview1(grants, memory, scope, limits)
+
+    def __bool__(self) -> bool:
+        """Tell that there are functions, though none was made yet."""
+        return bool(self._wanted)
+
+    def __missing__(self, place: int) -> Callable[..., Any]:
+        module, name = self._wanted[place]
+        made = _log(*self._bound) if module == "aegis" else self._answering(name, getattr(self._guest, name))
+        self[place] = made
+        return made
 
 
 def offers(module: str, name: str) -> FuncType | None:

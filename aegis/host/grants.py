@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from functools import cached_property
 
 from aegis.descriptors import standard_reserved
 from aegis.errors import PolicyError
 from aegis.host.times import FileTimes, beginning
 from aegis.lean import TYPE_CHECKING
+from aegis.memo import lazily
 from aegis.policy import EnvironmentCapability, Policy
 from aegis.values import CallScope
 
@@ -45,7 +45,7 @@ class Grants:
         self._began = beginning()
         self._closers: list[Callable[[], None]] = []
 
-    @cached_property
+    @lazily
     def stdio(self) -> Stdio:
         """The standard streams."""
         from aegis.host.stdio import acquire_stdio
@@ -60,7 +60,7 @@ class Grants:
         self._closers.append(stdio.close)
         return stdio
 
-    @cached_property
+    @lazily
     def preopens(self) -> list[Preopen]:
         """The granted directories, open."""
         if not self.policy.filesystem.paths:
@@ -72,7 +72,7 @@ class Grants:
         with standard_reserved():
             return acquire_filesystem(self.policy.filesystem, protected, self.opened)
 
-    @cached_property
+    @lazily
     def opened(self) -> Opened:
         """The descriptors of granted files and directories, and of those that the guest opened."""
         from aegis.host.filesystem import Opened
@@ -81,33 +81,33 @@ class Grants:
         self._closers.append(opened.close_all)
         return opened
 
-    @cached_property
+    @lazily
     def numbers(self) -> FileNumbers:
         """The inode numbers that the guest sees."""
         from aegis.host.identity import FileNumbers
 
         return FileNumbers(self.holdings)
 
-    @cached_property
+    @lazily
     def times(self) -> FileTimes:
         """The times of files that the guest sees."""
         return FileTimes(self.clocks, self.holdings, self._began)
 
-    @cached_property
+    @lazily
     def disk(self) -> DiskQuota:
         """What may still be written to disk."""
         from aegis.host.filesystem import DiskQuota
 
         return DiskQuota(self.policy.limits.disk_written)
 
-    @cached_property
+    @lazily
     def holdings(self) -> Holdings:
         """What may be kept for the guest from call to call."""
         from aegis.host.holdings import Holdings
 
         return Holdings(self.policy.limits.value_bytes)
 
-    @cached_property
+    @lazily
     def network(self) -> Network:
         """The network, closed but for what the policy opens."""
         from aegis.host.network import Network
@@ -116,28 +116,28 @@ class Grants:
         self._closers.append(network.close)
         return network
 
-    @cached_property
+    @lazily
     def clocks(self) -> Clocks:
         """The clocks."""
         from aegis.host.clocks import acquire_clocks
 
         return acquire_clocks(self.policy.clock)
 
-    @cached_property
+    @lazily
     def random(self) -> Callable[[int], bytes]:
         """The source of random bytes."""
         from aegis.host.entropy import acquire_random
 
         return acquire_random(self.policy.random)
 
-    @cached_property
+    @lazily
     def log(self) -> GuestLog:
         """The log."""
         from aegis.host.logs import GuestLog
 
         return GuestLog(self.policy.logging, self.scope)
 
-    @cached_property
+    @lazily
     def environment(self) -> list[tuple[str, str]]:
         """The variables, in order; one to pass on that the host lacks, or that is not Unicode, is left out."""
         return environment_of(self.policy.environment)

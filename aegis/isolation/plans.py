@@ -63,6 +63,8 @@ class ComponentOutline:
     """
 
     calls_python = False
+    starts = True
+    """Whether making a store takes as long as a guest's code may: a worker has to answer."""
 
     def __init__(self, component: Component, limits: Limits, providers: Providers, config: EngineConfig) -> None:
         self.artifact, self.limits, self.typed, self.config = component, limits, providers.typed, config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from aegis.component.world import ImportedFunction
 from aegis.errors import CallError
@@ -130,10 +130,12 @@ class RemoteProviders(Providers):
 
     def functions(
         self, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi], door: Door
-    ) -> list[Callable[..., Any]]:
+    ) -> Sequence[Callable[..., Any]] | Mapping[int, Callable[..., Any]]:
         self._door = door
         self._methods(wanted)
         return super().functions(wanted, wasi, door)
+
+    deferred = False
 
     def _own(self, function: ImportedFunction) -> Callable[..., Any] | None:
         return None

@@ -119,6 +119,9 @@ class Isolated(Tier):
                 found.append(HostFunction(*key, type=signature, call=_in_the_worker))
         return found
 
+    def served(self, owner: Owner, module: Module, memory: Any) -> None:
+        """Return ``None``: the worker serves what the host does."""
+
     def plain_store(self, owner: Owner, module: Module) -> Any:
         """Instantiate a module that imports nothing and starts nothing."""
         return self.module_store(owner, self.plan(module), (), None, observed=False)
@@ -338,6 +341,8 @@ def _is_embedders(function: Callable[..., Any]) -> bool:
 
 class _Embedders(Providers):
     """Calls what the embedder provides; the worker has the host's own functions."""
+
+    deferred = False
 
     def _offered(self, *_: Any) -> Callable[..., Any]:
         return _in_the_worker

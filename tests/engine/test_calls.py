@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from aegis import Aegis
 from aegis.engine.abi import coerce
 from aegis.errors import CallError, GuestTrap, HostError
+from aegis.values import ImportName
 
 TYPES = ("i32", "i64", "f32", "f64")
 VALUES: dict[str, Any] = {
@@ -168,11 +169,11 @@ def test_a_callback_that_nobody_owns_is_refused() -> None:
 
     callback = trampoline.host_callback(FuncType(), observed=False)
     space = (ctypes.c_char * 64)()
-    for number in (0, 1 << 40):
+    for number in (0, 7, 1 << 50):
         trap = callback(number, 0, ctypes.addressof(space), 0)
         assert trap
         lib.wasm_trap_delete(trap)
-    assert trampoline.slots[0][1]() is None  # type: ignore[func-returns-value]
+    assert (trampoline.slots[0][0].calls_left, *trampoline.slots[0][1:]) == (0, (), ())
 
 
 def test_the_first_failure_is_the_one_that_counts() -> None:
@@ -183,10 +184,11 @@ def test_the_first_failure_is_the_one_that_counts() -> None:
     from aegis.limits import Limits
 
     door = Door(Limits())
-    number = trampoline.take_slot((door, print, "env", "f"))
+    names = ImportName("env", "e"), ImportName("env", "f")
+    number = trampoline.take_slot((door, (print, print), names))
     first, second = ValueError("first"), ValueError("second")
     for error in (first, second):
-        lib.wasm_trap_delete(trampoline._fail(number, error))
-    trampoline.free_slots([number])
+        lib.wasm_trap_delete(trampoline._fail(number << trampoline.IMPORT_BITS | 1, error))
+    trampoline.free_slot(number)
     assert door.failure is first
     assert door.serving == "env.f"

@@ -15,6 +15,7 @@ from aegis.engine import trampoline
 from aegis.engine.door import Door
 from aegis.engine.native import lib
 from aegis.limits import Limits
+from aegis.values import ImportName
 from tests.isolation.isolated import PLACES, shared
 
 TRAPS = {
@@ -148,11 +149,11 @@ def test_nothing_escapes_from_a_host_call_of_a_start_function() -> None:
         assert door.caller == 7
         raise surprise
 
-    number = trampoline.take_slot((door, print, "env", "f"))
+    number = trampoline.take_slot((door, (print,), (ImportName("env", "f"),)))
     try:
-        answer = trampoline._noting(serve)(number, 7, 0, 0)
+        answer = trampoline._noting(serve)(number << trampoline.IMPORT_BITS, 7, 0, 0)
     finally:
-        trampoline.free_slots([number])
+        trampoline.free_slot(number)
     assert answer
     assert (door.failure, door.caller) == (surprise, None)
     lib.wasm_trap_delete(answer)

@@ -8,7 +8,7 @@ the number that the guest is answered with; only the end of the run passes throu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, lru_cache
 from operator import and_
 
 from aegis.host.preview1.abi import ERRNO_OF, SIGNATURES, SIGNED, Errno, Refused
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from aegis.host.grants import Grants
     from aegis.host.preview1.context import Context
 
-__all__ = ["MODULE", "preview1_functions"]
+__all__ = ["MODULE", "answering", "guest_class", "preview1_functions"]
 
 MODULE = "wasi_snapshot_preview1"
+_CLASSES_KEPT = 256
+"""Guests choose which functions they import, in which order."""
 _MASKS = {"i32": 0xFFFF_FFFF, "i64": 0xFFFF_FFFF_FFFF_FFFF}
 
 
@@ -49,6 +51,12 @@ def _parts(kinds: frozenset[str]) -> type[Context]:
     return type("Preview1", tuple(parts), {})
 
 
+@lru_cache(_CLASSES_KEPT)
+def guest_class(names: tuple[str, ...]) -> type[Context]:
+    """Return a class whose methods are the functions called ``names``, and others."""
+    return _parts(frozenset(name.partition("_")[0] for name in names))
+
+
 def preview1_functions(
     grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, names: Iterable[str]
 ) -> list[HostFunction]:
@@ -56,29 +64,53 @@ def preview1_functions(
     known = [name for name in names if name in SIGNATURES]
     if not known:
         return []
-    guest = _parts(frozenset(name.partition("_")[0] for name in known))(grants, memory, scope, limits)
+    guest = guest_class(tuple(known))(grants, memory, scope, limits)
     return [
-        HostFunction(module=MODULE, name=name, type=SIGNATURES[name], call=_answering(name, getattr(guest, name)))
+        HostFunction(module=MODULE, name=name, type=SIGNATURES[name], call=answering(name, getattr(guest, name)))
         for name in known
     ]
 
 
-def _answering(name: str, method: Callable[..., None]) -> Callable[..., Any]:
+_masks = {
+    name: tuple(-1 if SIGNED.get(name) == n else _MASKS[t] for n, t in enumerate(signature.params))
+    for name, signature in SIGNATURES.items()
+}
+"""What turns the parameters of each function into numbers as the ABI means them."""
+
+
+def answering(name: str, method: Callable[..., None]) -> Callable[..., Any]:
     """Return ``method`` with numbers as the ABI means them, answering with an error number."""
-    params = SIGNATURES[name].params
-    masks = tuple(-1 if SIGNED.get(name) == n else _MASKS[t] for n, t in enumerate(params))
+    masks = _masks[name]
     if name == "proc_exit":
         return lambda code: method(code & 0xFFFF_FFFF)
+
+    if len(masks) == 2:  # most calls that programs make
+        first, second = masks
+
+        def two(a: int, b: int) -> int:
+            try:
+                method(a & first, b & second)
+            except _ANSWERED as error:
+                return _number(error)
+            return 0
+
+        return two
 
     def call(*args: int) -> int:
         try:
             method(*map(and_, args, masks))
-        except Refused as refusal:
-            return refusal.number
-        except MemoryFault:
-            return Errno.FAULT
-        except OSError as error:
-            return ERRNO_OF.get(error.errno, Errno.IO)
+        except _ANSWERED as error:
+            return _number(error)
         return 0
 
     return call
+
+
+_ANSWERED = (Refused, MemoryFault, OSError)
+
+
+def _number(error: BaseException) -> int:
+    """Return the number by which the guest is told of an error."""
+    if isinstance(error, Refused):
+        return error.number
+    return Errno.FAULT if isinstance(error, MemoryFault) else ERRNO_OF.get(getattr(error, "errno", None), Errno.IO)

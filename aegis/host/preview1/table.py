@@ -148,8 +148,10 @@ class Table:
 
     def close_all(self) -> None:
         """Close everything, as the sandbox ends."""
-        for number in list(self._entries):
-            self.close(number)
+        entries, self._entries = self._entries, {}
+        for entry in entries.values():
+            if not isinstance(entry, Stream):
+                self._release(entry)
 
 
 STREAM_READ = Rights.FD_READ | Rights.POLL_FD_READWRITE | Rights.FD_FILESTAT_GET

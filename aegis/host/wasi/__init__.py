@@ -6,7 +6,8 @@ can wait, waits through the sandbox's scope, so the deadline and a cancellation 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -52,10 +53,18 @@ class Wasi:
     def __init__(self, grants: Grants, scope: CallScope, limits: Limits) -> None:
         self.grants, self.scope, self.limits = grants, scope, limits
         self._made: dict[str, object] = {}
+        grants.on_close(self._made.clear)  # they refer to this, and only the collector would free both
 
     def implementation(self, interface: str) -> object:
         """Return what implements ``interface``, a name without its version."""
         made = self._made.get(interface)
         if made is None:
-            made = self._made[interface] = import_module(_HOMES[interface]).implementation(interface, self)
+            made = self._made[interface] = _maker(interface)(interface, self)
         return made
+
+
+@cache
+def _maker(interface: str) -> Callable[[str, Wasi], object]:
+    """Return what makes the implementation of an interface that is served."""
+    made: Callable[[str, Wasi], object] = import_module(_HOMES[interface]).implementation
+    return made

@@ -1,0 +1,184 @@
+"""The part of scripts/bench that is about the life of sandboxes: create, run, close; and how many fit in memory.
+
+Guests that call the host run directly on a thread with a large stack; on the main thread their calls move to such a
+thread, which costs two thread switches, and is a row of its own. Where the guest prints, both sides keep the text:
+Aegis in the sandbox, wasmtime-py in a list.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench_components import _best, _faster, _on_a_thread, native_engine
+from bench_rows import Row
+
+__all__ = ["PARTS"]
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILT = ROOT / "guests" / "build"
+LIVE = 1000
+
+
+def sandboxes(rounds: int) -> list[Row]:
+    """Create, call and close: components without imports, and programs that print a line."""
+    rows = [*_small(rounds), *_on_a_thread(lambda: _programs("", rounds)), *_programs(" (main thread)", rounds)]
+    return [*rows, *_on_a_thread(lambda: _python(rounds))]
+
+
+def _turns(rounds: int, *timed: tuple[Callable[[], object], int]) -> list[float]:
+    """Take the best of each function, in turns."""
+    taken = [[_best(function, count) for function, count in timed] for _ in range(rounds)]
+    return [min(column) for column in zip(*taken, strict=True)]
+
+
+def _small(rounds: int) -> list[Row]:
+    import aegis
+    from tests.echo import own_echo_component
+
+    wasmtime, engine = native_engine()
+    from wasmtime import component as native
+
+    text = own_echo_component("u32")
+    theirs, linker = native.Component(engine, text), native.Linker(engine)
+
+    def ours(pooled: bool) -> Callable[[], object]:
+        runtime = aegis.Aegis(cache=False, pooled=pooled)
+        component = runtime.load_wat(text)
+
+        def life() -> None:
+            with runtime.sandbox(component) as sandbox:
+                sandbox.call("echo-back", 1)
+
+        return life
+
+    def other() -> None:
+        with wasmtime.Store(engine) as store:
+            function = linker.instantiate(store, theirs).get_func(store, "echo-back")
+            function(store, 1)
+            function.post_return(store)
+
+    plain, pooled, bare = _turns(rounds, (ours(False), 500), (ours(True), 500), (other, 300))
+    what = "component without imports: create + call + close"
+    return [_faster(what, plain, bare, 1.3), _faster(f"{what}, pooled", pooled, bare, 2.5)]
+
+
+def _ours(name: str, **options: Any) -> Callable[[], object]:
+    """Return what creates, runs and closes a sandbox of a guest that prints a line."""
+    import aegis
+
+    runtime = aegis.Aegis(**options)
+    artifact = runtime.load_file(BUILT / f"{name}.wasm")
+    start = aegis.runtime.entry_point(artifact)
+
+    def life() -> None:
+        with runtime.sandbox(artifact, args=("hello",)) as sandbox:
+            sandbox.call(start)
+
+    with runtime.sandbox(artifact, args=("hello",)) as sandbox:
+        sandbox.call(start)
+        assert sandbox.stdout.startswith(b"hello") or options
+    return life
+
+
+def _theirs(name: str, *, kept: bool) -> Callable[[], object]:
+    """Return the same in wasmtime-py with its own WASI, one linker for all; ``kept``: the output is."""
+    wasmtime, engine = native_engine()
+    from wasmtime import component as native
+
+    of_components = name != "hello"
+    made: Any = native.Component if of_components else wasmtime.Module
+    linker: Any = (native.Linker if of_components else wasmtime.Linker)(engine)
+    (linker.add_wasip2 if of_components else linker.define_wasi)()
+    guest = made.from_file(engine, str(BUILT / f"{name}.wasm"))
+    exports = list(guest.type.exports(engine)) if of_components else []
+    command = next((e for e in exports if "wasi:cli/run" in str(e)), "")
+
+    def life() -> None:
+        output: list[bytes] = []
+        wasi = wasmtime.WasiConfig()
+        wasi.argv = ["hello"]
+        if kept:
+            wasi.stdout_custom = lambda data: output.append(bytes(data)) or len(data)
+        with wasmtime.Store(engine) as store:
+            store.set_wasi(wasi)
+            instance = linker.instantiate(store, guest)
+            if of_components:
+                outer = instance.get_export_index(store, str(command))
+                instance.get_func(store, instance.get_export_index(store, "run", outer))(store)
+            else:
+                instance.exports(store)["_start"](store)
+
+    return life
+
+
+def _programs(where: str, rounds: int) -> list[Row]:
+    import aegis
+
+    rows = []
+    for name, what, gate in (("hello", "core", 4.0), ("hello-component", "component", 2.0)):
+        silent = aegis.StdioCapability(stdout="discard")
+        ours, quiet, kept, dropped = _turns(
+            rounds, (_ours(name), 300), (_ours(name, stdio=silent), 300), (_theirs(name, kept=True), 100),
+            (_theirs(name, kept=False), 100),
+        )  # fmt: skip
+        row = f"WASI hello from C, {what}: create + run + close"
+        rows.append(_faster(f"{row}{where}", ours, kept, None if where else gate))
+        rows.append(_faster(f"{row}, output discarded{where}", quiet, dropped, None))
+    return rows
+
+
+def _python(rounds: int) -> list[Row]:
+    if not (BUILT / "py-hello.wasm").exists():
+        return []
+    ours, theirs = _turns(rounds, (_ours("py-hello"), 10), (_theirs("py-hello", kept=True), 10))
+    return [_faster("componentize-py: create + run + close", ours, theirs, None)]
+
+
+# -- density ---------------------------------------------------------------------------------------
+
+
+def density(rounds: int) -> list[Row]:
+    """The memory of sandboxes that have run and stay open, each beyond the first."""
+    rows = []
+    for name, what, most in (("hello", "the C hello", 10), ("hello-component", "the C hello as a component", 20)):
+        size = _on_a_thread(lambda name=name: [_live(name)])[0].ours  # type: ignore[misc]
+        gate, met = f"<= {most} KiB", size <= most << 10
+        rows.append(
+            Row(f"a live sandbox of {what}, of {LIVE:,}", size, most << 10, size / (most << 10), gate, met, "KiB")
+        )
+    return rows
+
+
+def _live(name: str) -> Row:
+    import aegis
+
+    runtime = aegis.Aegis()
+    artifact = runtime.load_file(BUILT / f"{name}.wasm")
+    start = aegis.runtime.entry_point(artifact)
+
+    def run() -> Any:
+        sandbox = runtime.sandbox(artifact, args=("hello",))
+        sandbox.call(start)
+        return sandbox
+
+    first = [run() for _ in range(2)]
+    gc.collect()
+    before = _resident()
+    live = [run() for _ in range(LIVE)]
+    gc.collect()
+    size = (_resident() - before) / LIVE
+    for sandbox in (*live, *first):
+        sandbox.close()
+    return Row("", size, 0, 0)
+
+
+def _resident() -> int:
+    """Return the bytes of this process that are in memory, shared pages in part."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+
+
+PARTS = (sandboxes, density)
