@@ -405,7 +405,7 @@ def fuse(state: ComponentState, lifted: Lifted, instance: Instance, shape: Shape
     module, options = _module(shape), lifted.options
     items = [lifted.core, *([options.realloc] if shape.blocks else ()), *([options.post_return] if shape.post else ())]
     items += [options.memory] if shape.blocks or shape.size else []
-    if module is None or None in items:
+    if module is None or None in items or instance.linked:
         return None
     found = state.own_instance(module.code(state.plan.config), items, ("go", "phase"))
     return None if found is None else FusedCall(state, instance, *found)

@@ -41,6 +41,9 @@ class Instance:
 
     __slots__ = ("free", "may_enter", "may_leave", "table")
 
+    linked = False
+    """Whether adapters know the flags too (:mod:`aegis.component.adapters`)."""
+
     def __init__(self) -> None:
         self.table: list[Entry | None] = [None]
         self.free: list[int] = []
