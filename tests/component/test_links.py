@@ -1,71 +1,30 @@
 """Components inside one component call each other by adapters in WebAssembly, and nothing but the time shows that.
 
-Oracle: the same component whose calls pass through the host. ``test_composed.py`` and ``test_rules.py`` run in both ways
-besides, against the engine's own adapters.
+Oracle: the same component whose calls pass through the host. ``test_composed.py`` and ``test_rules.py`` run in both
+ways besides, against the engine's own adapters.
 """
 
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from aegis import Aegis, AegisError, Cancelled, DeadlineExceeded, GuestTrap, MemoryExceeded, StackExhausted
-from aegis.component.adapters import adapter_texts
-from aegis.wit.types import Enum, Flags, Function, List, Option, Record, Result, Tuple, Variant, WitType, show
-from tests.component.aegis_side import Guest
-from tests.component.composed import aimed_chain_component, chain_component, lying_chain_component
-from tests.component.hot import is_linked, unlinked
+from aegis.wit.types import Function, List, Tuple, WitType, show
+from tests.component.composed import aimed_chain_component, lying_chain_component
 from tests.component.liars import AIMS, LENGTHS, LOWERED, POINTERS, aimed_exports, flat_images, images
-from tests.component.oracle import Outcome
+from tests.component.linked import both
+from tests.component.oracle import Trapped
 from tests.component.pairs import ENCODINGS
 from tests.component.strategies import any_types
-from tests.echo import Manner, flat
+from tests.echo import flat
 
-RUNTIME = Aegis(cache=False, pooled=False, timeout="60s")
 PAIRS = list(itertools.product(ENCODINGS, ENCODINGS))
 IMAGE_AT = 4096
 """The address of the first realloc of the liar of ``liars.py``."""
-
-
-def ends(guest: Guest, *calls: tuple[Any, ...]) -> list[Outcome | str]:
-    """Make the calls, up to the first trap; return the outcomes, and the whole text of a trap."""
-    found: list[Outcome | str] = []
-    for name, *arguments in calls:
-        end = guest.call(name, *arguments)
-        message = getattr(end, "message", None)
-        found.append(end if message is None else f"{end.code}: {message}")  # type: ignore[union-attr]
-        if message is not None:
-            break
-    return found
-
-
-@contextmanager
-def both(text: str, exports: dict[str, Function], imports: Any = None) -> Iterator[Callable[..., list[Outcome | str]]]:
-    """Yield what makes calls on fresh instances in both ways, whose ends must be the same to the letter."""
-    component = RUNTIME.load_wat(text)
-    with Guest(component, exports, imports, RUNTIME) as linked:  # type: ignore[arg-type]
-        with unlinked():
-            other = Guest(RUNTIME.load_wat(text), exports, imports, RUNTIME)  # type: ignore[arg-type]
-        assert is_linked(linked.sandbox)
-        assert not is_linked(other.sandbox)
-
-        def check(*calls: tuple[Any, ...]) -> list[Outcome | str]:
-            linked.reset()
-            with unlinked():
-                other.reset()
-            mine = ends(linked, *calls)
-            assert mine == ends(other, *calls), calls
-            return mine
-
-        with other:
-            yield check
 
 
 def lie_exports(of: WitType) -> dict[str, Function]:
@@ -124,13 +83,15 @@ BAD: dict[str, list[bytes]] = {
     ],
     "utf16": [
         text.encode("utf-16-le", "surrogatepass")
-        for text in ("\ud800", "\udc00", "a\udbff", "\ud83da", "\ude00\ud83d", "x" * 20 + "\ud800", "\ud83d\ud83d\ude00")
+        for text in (
+            "\ud800", "\udc00", "a\udbff", "\ud83da", "\ude00\ud83d", "x" * 20 + "\ud800", "\ud83d\ud83d\ude00",
+        )
     ],
 }  # fmt: skip
 GOOD = [
-    "", "a", "abc", "abcd", "x" * 7, "x" * 8, "x" * 15, "x" * 16, "x" * 17, "x" * 33, "é", "aé", "éa" * 9, "x" * 16 + "é",
-    "é" * 17, "€", "x€", "€x" * 11, "😀", "x😀", "😀" * 9, "ÿ" * 16 + "Ā", "\x7f\x80", "\u07ff\u0800", "\uffff\U00010000",
-    "\U0010ffff", "\ud7ff\ue000", "a" * 40 + "😀" + "b" * 40, "\0",
+    "", "a", "abc", "abcd", "x" * 7, "x" * 8, "x" * 15, "x" * 16, "x" * 17, "x" * 33, "é", "aé", "éa" * 9,
+    "x" * 16 + "é", "é" * 17, "€", "x€", "€x" * 11, "😀", "x😀", "😀" * 9, "ÿ" * 16 + "Ā", "\x7f\x80", "\u07ff\u0800",
+    "\uffff\U00010000", "\U0010ffff", "\ud7ff\ue000", "a" * 40 + "😀" + "b" * 40, "\0",
 ]  # fmt: skip
 
 
@@ -147,7 +108,7 @@ def test_strings_good_and_bad_pass_as_through_the_host(liar: str, listener: str)
             # The liar's first realloc is for the image, and the string's bytes lie in it.
             at = IMAGE_AT + 8
             (end,) = check(("as-result", at.to_bytes(4, "little") + length.to_bytes(4, "little") + data))
-            trapped += isinstance(end, str)
+            trapped += isinstance(end, Trapped)
         assert trapped == len(BAD["utf8" if liar == "utf8" else "utf16"])
 
 
@@ -161,55 +122,12 @@ def test_memory_anywhere_for_a_value_ends_a_call_with_the_same_words(of: WitType
                 check(("aim", *aims, 2048), ("take", value), ("count",))
 
 
-# -- what adapters are, to the letter ---------------------------------------------------------------------
+ELEMENTS: list[WitType] = ["u8", "s16", "u64", "bool", "string", Tuple(("u32", "u64")), List("u16")]
 
 
-def two(function: str, callee: str, caller: str, *, options: str = "", lowering: str = "", types: str = "") -> str:
-    """Return a component of two: ``$b`` exports ``f``, of the type ``function``, and ``$a`` imports it and exports
-    ``go``. ``callee`` and ``caller`` are the fields of core modules that export a memory ``m`` and a ``realloc``."""
-    return f"""(component
-      {types}
-      (component $b {types}
-        (core module $m {callee})
-        (core instance $m (instantiate $m))
-        (func (export "f") {function} (canon lift (core func $m "f") {options})))
-      (component $a {types}
-        (import "f" (func $f {function}))
-        (core module $s (memory (export "m") 1)
-          (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
-        (core instance $s (instantiate $s))
-        (core func $f (canon lower (func $f) {lowering}))
-        (core module $m (import "" "m" (memory 1)) {caller})
-        (core instance $m (instantiate $m (with "" (instance (export "f" (func $f)) (export "m" (memory $s "m"))))))
-        (func (export "go") (param "x" u32) (result u32) (canon lift (core func $m "go"))))
-      (instance $b (instantiate $b))
-      (instance $a (instantiate $a (with "f" (func $b "f"))))
-      (export "go" (func $a "go")))"""
-
-
-GO = {"go": Function((("x", "u32"),), "u32")}
-_MEMORY = """(memory (export "m") 1)
-  (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))"""
-_INNER = '(memory (core memory $m "m")) (realloc (core func $m "realloc"))'
-_OUTER = '(memory (core memory $s "m")) (realloc (core func $s "realloc"))'
-NARROW = two(
-    '(param "x" u8) (param "y" char) (result bool)',
-    '(func (export "f") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))'
-    ' (func (export "post") (param i32))',
-    """(import "" "f" (func $f (param i32 i32) (result i32)))
-       (func (export "go") (param i32) (result i32) (call $f (local.get 0) (i32.const 0)))""",
-    options='(post-return (core func $m "post"))',
-)
-
-
-def test_the_text_of_an_adapter() -> None:
-    """Oracle: the text, read by a person: it is trusted code."""
-    component: Any = RUNTIME.load_wat(NARROW)
-    assert adapter_texts(component.program) == [
-        """(module $aegis:between
-(import "" "0" (func $g0 (param i32) (param i32) (result i32)))
-(import "" "1" (global $v1 (mut i32)))
-(import "" "2" (func $g2 (param i32)))
-(func (export "0") (param $p0 i32) (param $p1 i32) (result i32)
-)"""
-    ]
+@pytest.mark.parametrize("element", ELEMENTS, ids=show)
+def test_a_list_anywhere_ends_a_call_with_the_same_words(element: WitType) -> None:
+    of = List(element)
+    with both(lying_chain_component(of, "utf8", "utf8"), lie_exports(of), taken(of)) as check:
+        for length, pointer in itertools.product([n for n in LENGTHS if n < 0x1000 or n > 0xFFFF], POINTERS):
+            check(("as-result", pointer.to_bytes(4, "little") + length.to_bytes(4, "little")))
