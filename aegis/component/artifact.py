@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, ClassVar
 
+from aegis.component.adapters import links_of
 from aegis.component.plan import plan
 from aegis.component.program import CoreExport
 from aegis.component.record import KeptCode, Record, keep_record, kept_record
@@ -91,6 +92,8 @@ class Component(Artifact):
         self.told: World | None = None
         """The world as a worker told it that validated the component: good for sandboxes in workers alone."""
         self._world_lock = threading.Lock()
+        self.links: dict[EngineConfig, Any] = {}
+        """Of each configuration the calls between its instances, as :mod:`aegis.component.adapters` makes them."""
         self._images: dict[Any, Any] = {}
         self.kept_code = None if cache is None else KeptCode(cache, digest)
         used = dict.fromkeys(step.module for step in self.program.steps)
@@ -139,7 +142,13 @@ class Component(Artifact):
             key = module.digest
             parts[number] = made[key] if key in made else made.setdefault(key, module.code(config))
         self.cached = all(module.cached for module in self.modules.values())
+        self.links[config] = links_of(self, config)
         return ComponentCode(engine_for(config).pointer, parts)
+
+    @property
+    def kept_as(self) -> tuple[Cache | None, Limits]:
+        """Return where code is kept, and the limits of compiling it."""
+        return self._cache, self._limits
 
     @property
     def imports(self) -> dict[str, Interface | Function]:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from aegis.component.fit import Unfit
+from aegis.component.program import CoreExport
 from aegis.component.release import drop_object, release
 from aegis.component.traps import trap
 from aegis.errors import AegisInternalError, CallError, QuotaExceeded
@@ -40,6 +41,9 @@ class Instance:
     """The state of one component instance: its handle table, and whether it may be entered and left."""
 
     __slots__ = ("free", "may_enter", "may_leave", "table")
+
+    leave: CoreExport | None = None
+    """The global that says whether it may leave, if adapters know it too (:mod:`aegis.component.adapters`)."""
 
     def __init__(self) -> None:
         self.table: list[Entry | None] = [None]

@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aegis.component.abi import core_type
+from aegis.component.adapters import links_for
 from aegis.component.artifact import Component
 from aegis.component.call import Callee, ComponentEntry
+from aegis.component.entering import can_reenter, entering_set
 from aegis.component.program import ContextPlan, CoreExport, Imported, Lifted, Lowered, Options
 from aegis.component.state import EXTERN, ComponentState
 from aegis.component.trampoline import (
@@ -108,16 +110,20 @@ class ComponentPlan(BasePlan):
         "hosted",
         "keys",
         "linking",
+        "links",
         "memory_exports",
         "numbers",
         "parts",
         "program",
         "raw_names",
+        "reenters",
         "trampoline_contexts",
         "typed",
     )  # fmt: skip
 
-    own_instances = 4
+    @property
+    def own_instances(self) -> int:  # type: ignore[override]
+        return 4 + (0 if self.links is None else self.links.instances)
 
     def __init__(
         self, component: Component, config: EngineConfig, limits: Limits, typed: Typing,
@@ -125,10 +131,19 @@ class ComponentPlan(BasePlan):
     ) -> None:  # fmt: skip
         memories = component.anatomy.memories(limits.memories or 1 << 16)
         tables = component.anatomy.tables(limits.tables or 1 << 16)
+        component.code(config)
+        self.links = links_for(component, config)
         super().__init__(component, config, limits, memories, tables)
         self.artifact, self.typed = component, typed
         self.parts: dict[int, NativeCode] = component.code(config).parts  # type: ignore[attr-defined]
         self.program = program = component.program
+        self.memory_exports = component.memory_exports
+        if self.links is not None:
+            steps = self.links.steps
+            self.program = program = self.links.program
+            self.parts = {**self.parts, **self.links.parts}
+            self.memory_exports = tuple(item._replace(step=steps[item.step]) for item in self.memory_exports)
+        self.reenters = can_reenter(program)
         self.functions = imported_functions(component, typed, lacking)
         self.calls_python = bool(program.trampolines) or self.counted
         self.hosted = tuple(of.instance is None for of in program.resources)
@@ -137,7 +152,6 @@ class ComponentPlan(BasePlan):
         self.contexts: list[ContextPlan] = []
         self.callees: list[Callee] = []
         self.raw_names: dict[str, tuple[Any, Any]] = _Names()
-        self.memory_exports = component.memory_exports
         self.linking = list(self._link())
         self._native_types: dict[FuncType, NativeType] = {}
         self._spaces: list[LinkSpace] = []
@@ -231,15 +245,7 @@ class ComponentPlan(BasePlan):
 
     def entering(self, instance: int, caller: int | None) -> tuple[int, ...]:
         """Return the instances that a call enters (CanonicalABI.md, ``entering_set``)."""
-        inside = set(self._around(caller))
-        return tuple(n for n in self._around(instance) if n not in inside)
-
-    def _around(self, instance: int | None) -> list[int]:
-        found = []
-        while instance is not None:
-            found.append(instance)
-            instance = self.program.parents[instance]
-        return found
+        return entering_set(self.program, instance, caller)
 
     # -- exports -------------------------------------------------------------------------------
 
@@ -271,7 +277,7 @@ class ComponentPlan(BasePlan):
             raise CallError(f"the export {printable(name)!r} is a type, nothing that can be called")
         context = self.context(lifted.instance, lifted.options, raw=False)
         callee = Callee(lifted, typed, context, self.numbers, raw=False)
-        if any(isinstance(of, Lowered) and isinstance(of.function, Lifted) for of in self.program.trampolines):
+        if self.reenters:
             callee.entering = self.entering(lifted.instance, None)
         return callee
 

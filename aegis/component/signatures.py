@@ -18,7 +18,7 @@ from aegis.values import FuncType
 from aegis.wasm.binary import ExternType
 from aegis.wit.types import Function
 
-__all__ = ["check_signatures"]
+__all__ = ["check_signatures", "lifted_functions"]
 
 ExportTypes: TypeAlias = Callable[[int], dict[tuple[str, str], ExternType]]
 """Returns the types of a core module's exports by name and kind."""
@@ -34,7 +34,7 @@ def check_signatures(program: Program, export_types: ExportTypes) -> None:
     """Raise ``ArtifactError`` unless each core function has the signature with which a run calls it."""
     checker = _Checker(program, export_types)
     seen: set[int] = set()
-    for lifted in _lifted(program):
+    for lifted in lifted_functions(program):
         if id(lifted) not in seen:
             seen.add(id(lifted))
             checker.lifted(lifted)
@@ -46,7 +46,8 @@ def check_signatures(program: Program, export_types: ExportTypes) -> None:
             checker.function(resource.destructor, _DESTRUCTOR, "a destructor")
 
 
-def _lifted(program: Program) -> Iterator[Lifted]:
+def lifted_functions(program: Program) -> Iterator[Lifted]:
+    """Yield each function that is lifted, for a component instance or for the host, as often as it is."""
     for trampoline in program.trampolines:
         if isinstance(trampoline, Lowered) and isinstance(trampoline.function, Lifted):
             yield trampoline.function

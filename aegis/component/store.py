@@ -10,6 +10,7 @@ from typing import Any
 
 from aegis.component.call import ComponentEntry, ComponentFrame, bind_component
 from aegis.component.handles import Handles
+from aegis.component.linked import breach
 from aegis.component.state import ComponentState
 from aegis.component.trampoline import SLOT_BITS
 from aegis.engine.caller import IN_TIME, Style, around, make_closure
@@ -70,6 +71,8 @@ class ComponentStore(Store):
         self._space = space = plan.take_space()
         self.state = state = ComponentState(self, plan, self.handles, space)
         state.functions, state.observed = functions, observed
+        if plan.links is not None:
+            plan.links.attach(state)
         if plan.program.trampolines:
             state.slot = self._serve(state, ())
         base, callback, context = state.slot << SLOT_BITS, plan.callback, self.context
@@ -93,6 +96,13 @@ class ComponentStore(Store):
         return None
 
     # -- failures ------------------------------------------------------------------------------
+
+    def failed(self, error: int | None) -> BaseException:
+        links, found = self.plan.links, None
+        if links is not None and links.parts and self.trap[0] and self.door.failure is None:
+            found = breach(self.state)
+        ended = super().failed(error)
+        return ended if found is None else found
 
     def _evidence(self) -> Evidence:
         return Evidence(self.door, self.plan.limits, self.account, self._memory_full, lambda: None)
