@@ -42,10 +42,10 @@ from aegis.component.program import (
     Program,
     ResourceFunction,
 )
-from aegis.component.shims import OwnModule
 from aegis.engine.artifact import text_to_binary
 from aegis.engine.code import NativeCode, UnfitForPool
 from aegis.engine.config import EngineConfig
+from aegis.engine.own import OwnModule
 from aegis.errors import ArtifactError
 from aegis.wasm.digest import sha256_hex
 
