@@ -29,6 +29,7 @@ from aegis.engine.artifact import text_to_binary
 from aegis.engine.caller import IN_TIME, Entry, Style, around
 from aegis.engine.classify import OWN_MODULE
 from aegis.engine.code import NativeCode
+from aegis.engine.config import EngineConfig
 from aegis.engine.native import lib, number, pointer, take_error, view
 from aegis.engine.own import OwnModule
 from aegis.errors import AegisInternalError, CallError, SandboxStateError
@@ -37,7 +38,7 @@ from aegis.names import printable
 from aegis.values import FuncType, Rows
 
 __all__ = ["BAD_RESULT", "CALLING", "HAS_LEFT", "POST_RETURN", "ColumnEntry", "RowRules", "Shape", "Stages",
-           "call_rows", "column_closure", "module_text"]  # fmt: skip
+           "call_rows", "column_closure", "loop_code", "module_text"]  # fmt: skip
 
 _PAGES = 8
 _PAGE = 1 << 16
@@ -158,6 +159,11 @@ def _module(shape: Shape) -> OwnModule:
     return OwnModule(text_to_binary(module_text(shape), "a loop over rows"))
 
 
+def loop_code(shape: Shape, config: EngineConfig) -> NativeCode:
+    """Return the code of a shape's loop. Compiling takes milliseconds, so it is done before a call's time begins."""
+    return _module(shape).code(config)
+
+
 # -- in a store ------------------------------------------------------------------------------------
 
 _EXTERN, _INSTANCE, _SLOT = 32, 16, 16
@@ -192,14 +198,25 @@ class _Memory:
         self.words = self.view[:_HEADER].cast("I")
 
 
+class LoopEntry(Protocol):
+    """What a loop needs to know of its function."""
+
+    @property
+    def name(self) -> Any: ...
+    @property
+    def shape(self) -> Shape: ...
+    @property
+    def code(self) -> NativeCode: ...
+
+
 class Stage:
     """The loop over the rows of one function in a store, instantiated with one memory."""
 
     __slots__ = ("_held", "arguments", "code", "columns", "function", "memory", "most", "results", "words")
 
-    def __init__(self, store: Any, shape: Shape, memory: _Memory, functions: Sequence[int]) -> None:
-        self.memory, self.most = memory, shape.most()
-        self.code: NativeCode = _module(shape).code(store.plan.config)
+    def __init__(self, store: Any, entry: LoopEntry, memory: _Memory, functions: Sequence[int]) -> None:
+        shape = entry.shape
+        self.memory, self.most, self.code = memory, shape.most(), entry.code
         given = len(functions) + 1
         self._held = (ctypes.c_char * (_INSTANCE + _EXTERN * (given + 1) + 2 * _SLOT))()
         base = ctypes.addressof(self._held)
@@ -253,16 +270,16 @@ class Stages:
         self._made: dict[tuple[Any, int], Stage] = {}
 
     @contextmanager
-    def taken(self, store: Any, name: Any, shape: Shape, functions: Sequence[int]) -> Iterator[Stage]:
-        """Lend the loop of the function ``name``; ``functions`` are the addresses of what it imports."""
-        memory = self._free.pop() if self._free else None
+    def taken(self, store: Any, entry: LoopEntry, functions: Sequence[int]) -> Iterator[Stage]:
+        """Lend the loop of a function; ``functions`` are the addresses of what it imports."""
+        name, memory = entry.name, self._free.pop() if self._free else None
         try:
             stage = None if memory is None else self._made.get((name, id(memory)))
             if stage is None:
                 with store.beside_limits():
                     if memory is None:
                         memory = _Memory(store.context)
-                    stage = self._made[name, id(memory)] = Stage(store, shape, memory, functions)
+                    stage = self._made[name, id(memory)] = Stage(store, entry, memory, functions)
             yield stage
         finally:
             if memory is not None:
@@ -361,20 +378,21 @@ def column_closure(style: int, drive: Callable[[Any, Any, Batch], None]) -> Call
 
 def _drive(store: Any, frame: Any, batch: Batch) -> None:
     entry = frame.entry
-    with store.stages().taken(store, entry.name, entry.shape, [ctypes.addressof(frame.buffer)]) as stage:
+    with store.stages().taken(store, entry, [ctypes.addressof(frame.buffer)]) as stage:
         call_rows(store, stage, batch)
 
 
 class ColumnEntry(Entry):
     """An exported function of a module as a call over columns needs it."""
 
-    __slots__ = ("shape",)
+    __slots__ = ("code", "shape")
 
-    def __init__(self, name: Rows, signature: FuncType) -> None:
+    def __init__(self, name: Rows, signature: FuncType, config: EngineConfig) -> None:
         super().__init__(str(name), signature)
         self.name = name  # type: ignore[assignment]
         results = [SCALARS[of] for of in signature.results]
         self.shape = Shape(tuple(SCALARS[of] for of in signature.params), results[0] if results else None)
+        self.code = loop_code(self.shape, config)
 
     def maker(self, style: int) -> Callable[..., Any]:
         """Return what makes closures of ``style``."""
