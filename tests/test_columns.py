@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from aegis import (
     Aegis,
+    AegisError,
     CallError,
     Cancelled,
     CollectingSubscriber,
@@ -538,6 +539,63 @@ def test_a_sandbox_serves_one_call_over_columns_at_a_time(place: str) -> None:
         assert [getattr(e, "state", "") for e in errors] == ["busy"] * 2
         assert [getattr(e, "row", 0) for e in errors] == [None] * 2
         assert box.call("double", 4) == 8
+
+
+def test_calls_over_columns_without_end_inside_one_another_end_with_an_error(place: str) -> None:
+    def f(value: int) -> int:
+        return sum(box.call_many("go", [array("i", [value])]))
+
+    with opened(place, HOSTED, {"env": {"f": f}}) as box:
+        with pytest.raises((StackExhausted, HostError), match="in row 0: ") as caught:
+            box.call_many("go", [I2])
+        assert caught.value.partial == array("i")
+        assert box.state == "poisoned"
+
+
+CALLING = """(component
+  (import "f" (func $f (param "n" s32) (result s32)))
+  (core func $f (canon lower (func $f)))
+  (core module $m (import "" "f" (func $f (param i32) (result i32)))
+    (func (export "go") (param i32) (result i32) (i32.add (call $f (local.get 0)) (i32.const 1)))
+    (func (export "post") (param i32) (if (i32.ne (local.get 0) (i32.const 8)) (then (unreachable)))))
+  (core instance $i (instantiate $m (with "" (instance (export "f" (func $f))))))
+  (func (export "go") (param "n" s32) (result s32)
+    (canon lift (core func $i "go") (post-return (core func $i "post")))))"""
+
+
+@pytest.mark.parametrize("text", [HOSTED, CALLING], ids=["module", "component"])
+def test_at_the_edge_of_recursion_a_row_has_its_value_or_none(text: str) -> None:
+    """A callback that cannot be entered would answer with whatever lay on the stack."""
+    aegis = Aegis(cache=False, pooled=False)
+    module = aegis.load_wat(text)
+    imports: Any = {"env": {"f": lambda n: n}} if text is HOSTED else {"f": lambda n: n}
+    ends: list[Any] = []
+
+    def deep(levels: int, box: Sandbox) -> Any:
+        return deep(levels - 1, box) if levels else box.call_many("go", [array("i", [7, 7])]).tolist()
+
+    def edge() -> None:
+        with aegis.sandbox(module, imports=imports) as box:
+            box.call_many("go", [array("i", [7])])
+            for levels in range(sys.getrecursionlimit() - 120, sys.getrecursionlimit()):
+                try:
+                    ends.append(deep(levels, box))
+                except (AegisError, RecursionError) as error:
+                    ends.append(type(error))
+                if box.state != "ready":
+                    box.reset()
+
+    before = threading.stack_size(64 << 20)
+    try:
+        worker = threading.Thread(target=edge)
+        worker.start()
+    finally:
+        threading.stack_size(before)
+    worker.join()
+    assert len(ends) == 120
+    assert all(end == [8, 8] or end in (RecursionError, HostError, StackExhausted) for end in ends), ends
+    assert ends[0] == [8, 8]
+    assert RecursionError in ends
 
 
 # -- around it -------------------------------------------------------------------------------------

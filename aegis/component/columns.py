@@ -17,7 +17,7 @@ from aegis.buffers import SCALARS, Batch
 from aegis.component.call import Callee, ComponentFrame
 from aegis.component.traps import bad_char
 from aegis.engine.caller import make_closure
-from aegis.engine.columns import BAD_RESULT, CALLING, HAS_LEFT, Shape, Stage, call_rows, column_closure, loop_code
+from aegis.engine.columns import BAD_RESULT, CALLING, HAS_LEFT, Room, Shape, Stage, call_rows, column_closure, loop_code
 from aegis.engine.config import EngineConfig
 from aegis.engine.native import lib, number
 from aegis.values import Rows
@@ -127,11 +127,11 @@ class _Rules:
         return self._stage.memory.words[2:4].tobytes()
 
 
-def _drive(store: Any, frame: _Frame, batch: Batch) -> None:
+def _drive(store: Any, frame: _Frame, batch: Batch, room: Room) -> None:
     lifted, state = frame.callee.lifted, store.state
     items = [lifted.core, *([lifted.options.post_return] if frame.shape.post else ())]
     with store.stages().taken(store, frame.columns, [state.extern(item) for item in items]) as stage:
-        call_rows(store, stage, batch, _Rules(store, frame, stage))
+        call_rows(store, stage, batch, room, _Rules(store, frame, stage))
 
 
 def bind_columns(store: Any, frame: _Frame, style: int) -> Callable[..., Any]:

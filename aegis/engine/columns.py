@@ -37,7 +37,7 @@ from aegis.memo import memoised
 from aegis.names import printable
 from aegis.values import FuncType, Rows
 
-__all__ = ["BAD_RESULT", "CALLING", "HAS_LEFT", "POST_RETURN", "ColumnEntry", "RowRules", "Shape", "Stages",
+__all__ = ["BAD_RESULT", "CALLING", "HAS_LEFT", "POST_RETURN", "ColumnEntry", "Room", "RowRules", "Shape", "Stages",
            "call_rows", "column_closure", "loop_code", "module_text"]  # fmt: skip
 
 _PAGES = 8
@@ -55,6 +55,10 @@ _FIRST_ROWS = 64
 _SHORT, _LONG = 0.002, 0.01
 """Seconds of an entry below which the next one has more rows, and above which it has fewer."""
 _PARTS_KEPT = 4096
+
+
+Room = Callable[[], None] | None
+"""Raises at the limit of Python's recursion; ``None`` where the guest calls no Python."""
 
 
 class Shape(NamedTuple):
@@ -307,8 +311,13 @@ class RowRules(Protocol):
         """End an entry whose rows are done."""
 
 
-def call_rows(store: Any, stage: Stage, batch: Batch, rules: RowRules | None = None) -> None:
-    """Call the function for all rows; whatever ends it, the results of the rows before are in ``batch``."""
+def call_rows(store: Any, stage: Stage, batch: Batch, room: Room, rules: RowRules | None = None) -> None:
+    """Call the function for all rows; whatever ends it, the results of the rows before are in ``batch``.
+
+    ``room`` raises unless a native callback can be entered from where it is called.
+    """
+    if room is not None:
+        _room_below(room)
     batch.begun = True
     metered = store.plan.metered  # an entry costs fuel, and how much a call costs must not depend on the time
     door, size, words = store.door, min(_FIRST_ROWS, stage.most), stage.memory.words
@@ -340,6 +349,15 @@ def call_rows(store: Any, stage: Stage, batch: Batch, rules: RowRules | None = N
             size = max(1, size // 2)
 
 
+def _room_below(room: Callable[[], None]) -> None:
+    """Look for room two frames deeper: as deep as what enters the loop, and ends rows for it."""
+    _deeper(room)
+
+
+def _deeper(room: Callable[[], None]) -> None:
+    room()
+
+
 def _enter(store: Any, stage: Stage, first: int, rows: int) -> int:
     """Enter the loop at the row ``first``; return why it ended."""
     words = stage.words
@@ -364,22 +382,22 @@ def _enter_by_rules(store: Any, stage: Stage, rows: int, rules: RowRules) -> Non
 
 _PASSAGE = """
             {begin}
-            drive(store, frame, batch)
+            drive(store, frame, batch, room)
 """
 
 
 @memoised(256, lambda *_: 1)
-def column_closure(style: int, drive: Callable[[Any, Any, Batch], None]) -> Callable[..., Any]:
-    """Return what makes closures of ``style`` that take a batch and call ``drive`` with store, frame and batch."""
+def column_closure(style: int, drive: Callable[[Any, Any, Batch, Room], None]) -> Callable[..., Any]:
+    """Return what makes closures of ``style`` that take a batch and give it to ``drive``, with store and frame."""
     inner = style % Style.METERED == Style.INNER
     begin = "pass" if inner or style in Style.NESTINGS else "begin()"  # the passage does, or the outer call has
     return around(style, "batch", _PASSAGE.format(begin=begin) + IN_TIME, "pass", {"drive": drive})
 
 
-def _drive(store: Any, frame: Any, batch: Batch) -> None:
+def _drive(store: Any, frame: Any, batch: Batch, room: Room) -> None:
     entry = frame.entry
     with store.stages().taken(store, entry, [ctypes.addressof(frame.buffer)]) as stage:
-        call_rows(store, stage, batch)
+        call_rows(store, stage, batch, room)
 
 
 class ColumnEntry(Entry):
