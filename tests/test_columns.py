@@ -38,6 +38,7 @@ from aegis import (
     StackExhausted,
 )
 from aegis.buffers import SCALARS
+from aegis.engine import columns
 from tests.isolation.isolated import PLACES, runtime, shared
 
 CORE = ("i32", "i64", "f32", "f64")
@@ -398,6 +399,19 @@ def test_a_deadline_ends_the_rows_in_the_middle(place: str) -> None:
         assert caught.value.row is not None
         assert caught.value.row == 1000 if place == "in-process" else 1 <= caught.value.row <= 1000
         assert caught.value.partial.tolist() == [1] * caught.value.row
+
+
+def test_compiling_the_loop_is_not_the_time_of_the_guest(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = columns.loop_code
+    never = threading.Event()
+
+    def slowly(*args: Any) -> Any:
+        never.wait(0.5)
+        return compiled(*args)
+
+    monkeypatch.setattr(columns, "loop_code", slowly)
+    with opened("in-process", timeout="0.4s") as box:
+        assert box.call_many("add", [I2, I2]).tolist() == [2, 4]
 
 
 def test_a_deadline_is_one_for_all_rows(place: str) -> None:

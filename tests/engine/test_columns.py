@@ -55,7 +55,7 @@ ONE = '(module (memory (export "memory") 1) (func (export "same") (param i32) (r
 
 @pytest.mark.parametrize("pooled", [True, False])
 @pytest.mark.parametrize(
-    "limits", [{"memory": "64KiB", "memories": 1, "instances": 1, "tables": 0}, {"fuel": 10**6}, {}]
+    "limits", [{"memory": "64KiB", "memories": 1, "instances": 1, "tables": 1}, {"fuel": 10**6}, {}]
 )
 def test_the_loop_takes_nothing_of_the_guests_limits(pooled: bool, limits: dict[str, Any]) -> None:
     runtime = Aegis(cache=False, pooled=pooled, **limits)
