@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.buffers import SCALARS, Batch, Scalar
 from aegis.engine.plan import callable_export
-from aegis.errors import AegisError, CallError
+from aegis.errors import CallError
 from aegis.names import count, printable
 from aegis.values import Rows
 from aegis.wit.types import WitType, show
@@ -41,22 +41,10 @@ def call_many(sandbox: Caller, name: Any, columns: Sequence[Any], out: Any, rows
         sandbox.call(Rows(name), batch)
         return batch.out
     except BaseException as error:
-        _locate(error, batch)
+        batch.locate(error)
         raise
     finally:
         batch.close()
-
-
-def _locate(error: BaseException, batch: Batch) -> None:
-    """Say in an error which row was under way, and keep the results before it."""
-    row = batch.done
-    if not batch.begun:
-        return
-    if not isinstance(error, AegisError):
-        error.add_note(f"in row {row:,} of a call over columns")
-    else:
-        error.row, error.partial = row, batch.partial()
-        error.args = (f"in row {row:,}: {error}", *error.args[1:])
 
 
 def _types(sandbox: Caller, name: Any) -> tuple[list[tuple[str, Scalar]], Scalar | None]:

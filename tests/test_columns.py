@@ -656,6 +656,7 @@ def test_an_observer_hears_of_one_call_with_its_rows(place: str) -> None:
     started = [(e["function"], e["arguments"], e["rows"]) for e in told if e["kind"] == "execution_started"]
     assert started == [("add", 2, 2), ("div", 2, 2)]
     assert [e["status"] for e in told if e["kind"] == "execution_completed"] == ["returned", "trap"]
+    assert [e["message"][:10] for e in told if e["kind"] == "error"] == ["in row 1: "]
 
 
 @pytest.mark.parametrize("pooled", [True, False])
@@ -671,6 +672,31 @@ def test_loops_are_kept_and_end_with_their_store(pooled: bool) -> None:
             assert len(box._store._stages._free) == 1  # type: ignore[union-attr]
             box.reset()
             assert box.call_many("next", [], rows=2).tolist() == [1, 2]
+
+
+def test_sandboxes_one_after_the_other_call_over_columns(place: str) -> None:
+    """In workers: one that was recycled has the loop already, and nothing of the sandbox before."""
+    aegis = shared(place)
+    module = aegis.load_wat(MODULE)
+    for turn in range(6):
+        with aegis.sandbox(module) as box:
+            assert box.call_many("next", [], rows=3).tolist() == [1, 2, 3]
+            columns_of = [array("i", [turn] * 500), array("i", [1, 0] * 250)]
+            with pytest.raises(GuestTrap, match="in row 1: "):
+                box.call_many("div", columns_of)
+
+
+def test_a_thread_with_a_small_stack_has_its_rows_called_elsewhere(place: str) -> None:
+    found: list[Any] = []
+    before = threading.stack_size(256 << 10)
+    try:
+        with opened(place, HOSTED, {"env": {"f": lambda n: -n}}) as box:
+            thread = threading.Thread(target=lambda: found.append(box.call_many("go", [array("i", range(100))])))
+            thread.start()
+            thread.join()
+    finally:
+        threading.stack_size(before)
+    assert found == [array("i", [1 - n for n in range(100)])]
 
 
 def test_a_pool_without_room_for_the_loop_is_no_end_of_the_guest() -> None:

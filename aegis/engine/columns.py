@@ -382,7 +382,11 @@ def _enter_by_rules(store: Any, stage: Stage, rows: int, rules: RowRules) -> Non
 
 _PASSAGE = """
             {begin}
-            drive(store, frame, batch, room)
+            try:
+                drive(store, frame, batch, room)
+            except BaseException as error:
+                batch.locate(error)
+                raise
 """
 
 

@@ -83,13 +83,15 @@ def call_rows(store: IsolatedStore, name: str, batch: Batch) -> None:
     try:
         value = store.request("many", name, batch.rows)
         store.in_time()
-    except CallError:
-        store.spent = True  # an element that another thread changed; rows before it have run
+        if value is not None or batch.done != batch.rows:
+            raise store.worker_failed(Broken("the end of a call whose rows are not done"))
+    except BaseException as error:
+        if isinstance(error, CallError):
+            store.spent = True  # an element that another thread changed; rows before it have run
+        batch.locate(error)
         raise
     finally:
         calls.under_way.pop()
-    if value is not None or batch.done != batch.rows:
-        raise store.worker_failed(Broken("the end of a call whose rows are not done"))
 
 
 def _prepare(store: IsolatedStore, name: str) -> None:
@@ -149,6 +151,9 @@ class RemoteBatch:
         """Keep the results of so many rows until the next message."""
         self._pending = bytes(data)
         self.done += number
+
+    def locate(self, error: BaseException) -> None:
+        """Leave it to the parent to say which row was under way: it knows how many are done."""
 
     def finish(self) -> None:
         """Send the results that are left; this needs no answer."""
