@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from struct import pack_into
 from typing import Any, NamedTuple
@@ -193,16 +193,16 @@ def _wanted(of: Scalar) -> str:
 class Batch:
     """One call over columns: the arguments of its rows, and the results so far.
 
-    ``what`` says the function in messages; ``params`` are the names and types of its parameters. ``out`` is ``None``
-    or the buffer for results. Raise :class:`~aegis.errors.CallError` for buffers that do not fit. ``done`` are the rows
-    whose results are stored, the first ones; ``begun`` tells that the guest may have been entered.
+    ``what`` returns the function's signature, for messages; ``params`` are the names and types of its parameters.
+    ``out`` is ``None`` or the buffer for results. Raise :class:`~aegis.errors.CallError` for buffers that do not fit.
+    ``done`` are the rows whose results are stored, the first ones; ``begun`` tells that the guest may have been entered.
     """
 
     __slots__ = ("_columns", "_located", "_made", "_out", "begun", "done", "out", "params", "result", "rows")
 
     def __init__(
-        self, what: str, params: Sequence[tuple[str, Scalar]], result: Scalar | None, columns: Any, out: Any,
-        rows: int | None = None,
+        self, what: Callable[[], str], params: Sequence[tuple[str, Scalar]], result: Scalar | None,
+        columns: Any, out: Any, rows: int | None = None,
     ) -> None:  # fmt: skip
         self.params, self.result = tuple(of for _, of in params), result
         self._columns: list[_Column] = []
@@ -219,7 +219,7 @@ class Batch:
             self._take_out(out)
         except CallError as error:
             self.close()
-            raise CallError(f"{what}: {error}") from None
+            raise CallError(f"{what()}: {error}") from None
         except BaseException:
             self.close()
             raise

@@ -172,7 +172,7 @@ def loop_code(shape: Shape, config: EngineConfig) -> NativeCode:
 
 _EXTERN, _INSTANCE, _SLOT = 32, 16, 16
 _MEMORY_KIND = b"\3"
-_ONE_INSTANCE, _ARGUMENTS = b"run", number(2)
+_RUN, _RUN_LENGTH, _ARGUMENTS = b"run", number(3), number(2)
 _invoke, _instance_new = lib.wasmtime_func_call_unchecked, lib.wasmtime_instance_new
 _export_get, _memory_new = lib.wasmtime_instance_export_get, lib.wasmtime_memory_new
 
@@ -233,7 +233,7 @@ class Stage:
         )  # fmt: skip
         if error is not None:
             raise _no_instance(take_error(error))
-        if not _export_get(store.context, pointer(base), _ONE_INSTANCE, number(3), pointer(found)):
+        if not _export_get(store.context, pointer(base), _RUN, _RUN_LENGTH, pointer(found)):
             raise AegisInternalError("the loop over rows vanished")
         self.function, self.arguments = pointer(found + 8), pointer(found + _EXTERN)
         self.words = memoryview(self._held).cast("B")[-2 * _SLOT :].cast("I")

@@ -323,9 +323,10 @@ class Store:
             self._stages.close()
         self._ended()
         _store_delete(native)  # from here on another store may have this one's address
-        for account in (self.account, self._beside):
-            if account is not None:
-                account.close()
+        if self.account is not None:
+            self.account.close()
+            if self._beside is not None:
+                self._beside.close()
         if self._slots or self._epoch_slot:
             free_slots([*self._slots, self._epoch_slot] if self._epoch_slot else list(self._slots))
         for frame in self._frames:

@@ -213,11 +213,11 @@ COMPOUND = """(component
     [
         (
             "text",
-            "parameter 't' is a string, and a call over columns takes numbers, bool and char: call it row",
+            "its parameter 't' is of the type string, and a call over columns takes numbers, bool and char: call it row",
         ),
-        ("enumerated", "parameter 't' is a e"),
-        ("flagged", "the result is a f"),
-        ("failing", "the result is a result"),
+        ("enumerated", "its parameter 't' is of the type e"),
+        ("flagged", "its result is of the type f"),
+        ("failing", "its result is of the type result"),
         ("many", "has 17 parameters, and a call over columns admits 16"),
     ],
 )
