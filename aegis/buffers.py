@@ -195,7 +195,7 @@ class Batch:
 
     ``what`` returns the function's signature, for messages; ``params`` are the names and types of its parameters.
     ``out`` is ``None`` or the buffer for results. Raise :class:`~aegis.errors.CallError` for buffers that do not fit.
-    ``done`` are the rows whose results are stored, the first ones; ``begun`` tells that the guest may have been entered.
+    ``done`` are the rows whose results are stored, the first ones; ``begun`` tells that the guest may be entered.
     """
 
     __slots__ = ("_columns", "_located", "_made", "_out", "begun", "done", "out", "params", "result", "rows")

@@ -213,7 +213,7 @@ COMPOUND = """(component
     [
         (
             "text",
-            "its parameter 't' is of the type string, and a call over columns takes numbers, bool and char: call it row",
+            "its parameter 't' is of the type string, and a call over columns takes numbers, bool and char",
         ),
         ("enumerated", "its parameter 't' is of the type e"),
         ("flagged", "its result is of the type f"),
