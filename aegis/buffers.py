@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from struct import pack_into
 from typing import Any, NamedTuple
 
-from aegis.errors import CallError
+from aegis.errors import AegisError, CallError
 from aegis.names import count, shown
 
 __all__ = ["SCALARS", "Batch", "Scalar", "bad_element"]
@@ -193,16 +193,16 @@ def _wanted(of: Scalar) -> str:
 class Batch:
     """One call over columns: the arguments of its rows, and the results so far.
 
-    ``what`` says the function in messages; ``params`` are the names and types of its parameters. ``out`` is ``None``
-    or the buffer for results. Raise :class:`~aegis.errors.CallError` for buffers that do not fit. ``done`` are the rows
-    whose results are stored, the first ones; ``begun`` tells that the guest may have been entered.
+    ``what`` returns the function's signature, for messages; ``params`` are the names and types of its parameters.
+    ``out`` is ``None`` or the buffer for results. Raise :class:`~aegis.errors.CallError` for buffers that do not fit.
+    ``done`` are the rows whose results are stored, the first ones; ``begun`` tells that the guest may be entered.
     """
 
-    __slots__ = ("_columns", "_made", "_out", "begun", "done", "out", "params", "result", "rows")
+    __slots__ = ("_columns", "_located", "_made", "_out", "begun", "done", "out", "params", "result", "rows")
 
     def __init__(
-        self, what: str, params: Sequence[tuple[str, Scalar]], result: Scalar | None, columns: Any, out: Any,
-        rows: int | None = None,
+        self, what: Callable[[], str], params: Sequence[tuple[str, Scalar]], result: Scalar | None,
+        columns: Any, out: Any, rows: int | None = None,
     ) -> None:  # fmt: skip
         self.params, self.result = tuple(of for _, of in params), result
         self._columns: list[_Column] = []
@@ -210,6 +210,7 @@ class Batch:
         self._made: array[Any] | None = None
         self.done = 0
         self.begun = False
+        self._located: BaseException | None = None
         try:
             self._take_columns(params, columns)
             self.rows = self._count(rows, out)
@@ -218,7 +219,7 @@ class Batch:
             self._take_out(out)
         except CallError as error:
             self.close()
-            raise CallError(f"{what}: {error}") from None
+            raise CallError(f"{what()}: {error}") from None
         except BaseException:
             self.close()
             raise
@@ -293,12 +294,21 @@ class Batch:
             self._out.put(self.done, data)
         self.done += number
 
-    def partial(self) -> array[Any] | None:
-        """Return the results so far where the caller has no buffer that holds them."""
-        return None if self._made is None else self._made[: self.done]
+    def locate(self, error: BaseException) -> None:
+        """Say in what ended the call which row was under way, and keep the results before it; once for each error."""
+        if not self.begun or error is self._located:
+            return
+        self._located = error
+        if isinstance(error, AegisError):
+            error.row = self.done
+            error.partial = None if self._made is None else self._made[: self.done]
+            error.args = (f"in row {self.done:,}: {error}", *error.args[1:])
+        else:
+            error.add_note(f"in row {self.done:,} of a call over columns")
 
     def close(self) -> None:
         """Let the caller resize its buffers again."""
+        self._located = None
         for column in (*self._columns, self._out):
             if column is not None:
                 column.release()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.buffers import SCALARS, Batch, Scalar
 from aegis.engine.plan import callable_export
-from aegis.errors import AegisError, CallError
+from aegis.errors import CallError
 from aegis.names import count, printable
 from aegis.values import Rows
-from aegis.wit.types import WitType, show
+from aegis.wit.types import Function, show
 
 if TYPE_CHECKING:
     from aegis.guest import ComponentGuest
@@ -36,59 +36,42 @@ def call_many(sandbox: Caller, name: Any, columns: Sequence[Any], out: Any, rows
     """Call the export ``name`` once for each row; see :meth:`aegis.Sandbox.call_many`."""
     sandbox._live()
     params, result = _types(sandbox, name)
-    batch = Batch(sandbox._signature(name)[0], params, result, columns, out, rows)
+    batch = Batch(lambda: sandbox._signature(name)[0], params, result, columns, out, rows)
     try:
         sandbox.call(Rows(name), batch)
         return batch.out
     except BaseException as error:
-        _locate(error, batch)
+        batch.locate(error)
         raise
     finally:
         batch.close()
 
 
-def _locate(error: BaseException, batch: Batch) -> None:
-    """Say in an error which row was under way, and keep the results before it."""
-    row = batch.done
-    if not batch.begun:
-        return
-    if not isinstance(error, AegisError):
-        error.add_note(f"in row {row:,} of a call over columns")
-    else:
-        error.row, error.partial = row, batch.partial()
-        error.args = (f"in row {row:,}: {error}", *error.args[1:])
-
-
 def _types(sandbox: Caller, name: Any) -> tuple[list[tuple[str, Scalar]], Scalar | None]:
     """Return the names and types of the parameters, and the type of the result; raise ``CallError`` for others."""
     guest = sandbox._guest
-    if guest is None:
-        signature = callable_export(sandbox._loaded(), name)
-        what = f"{printable(name)}{signature}"
-        if len(signature.results) > 1:
-            raise CallError(
-                f"{what} has {count(len(signature.results), 'result')}, and a call over columns takes one: "
-                "call it row by row"
-            )
-        return [("", SCALARS[of]) for of in signature.params], SCALARS[
-            signature.results[0]
-        ] if signature.results else None
-    function = guest.function(name)
-    what = sandbox._signature(name)[0]
-    if len(function.params) > _MAX_FLAT_PARAMS:
-        raise CallError(
-            f"{what} has {count(len(function.params), 'parameter')}, and a call over columns admits "
-            f"{_MAX_FLAT_PARAMS}: call it row by row"
-        )
-    params = [(printable(given, 60), _scalar(of, what, f"parameter {given!r}")) for given, of in function.params]
-    return params, None if function.result is None else _scalar(function.result, what, "the result")
+    if guest is not None:
+        return _component_types(sandbox, name, guest.function(name))
+    signature = callable_export(sandbox._loaded(), name)
+    results = [SCALARS[of] for of in signature.results]
+    if len(results) > 1:
+        raise _refused(sandbox, name, f"has {count(len(results), 'result')}, and a call over columns takes one")
+    return [("", SCALARS[of]) for of in signature.params], results[0] if results else None
 
 
-def _scalar(of: WitType, what: str, where: str) -> Scalar:
-    found = SCALARS.get(of) if isinstance(of, str) else None
-    if found is None:
-        raise CallError(
-            f"{what}: {printable(where, 80)} is a {printable(show(of), 80)}, and a call over columns takes numbers, "
-            "bool and char: call it row by row"
-        )
-    return found
+def _component_types(sandbox: Caller, name: Any, of: Function) -> tuple[list[tuple[str, Scalar]], Scalar | None]:
+    """Do the same for a function of a component."""
+    if len(of.params) > _MAX_FLAT_PARAMS:
+        text = f"has {count(len(of.params), 'parameter')}, and a call over columns admits {_MAX_FLAT_PARAMS}"
+        raise _refused(sandbox, name, text)
+    for where, kind in (*((f"its parameter {given!r}", t) for given, t in of.params), ("its result", of.result)):
+        if kind is not None and not (isinstance(kind, str) and kind in SCALARS):
+            shown = f"{printable(where, 80)} is of the type {printable(show(kind), 80)}"
+            raise _refused(sandbox, name, f"{shown}, and a call over columns takes numbers, bool and char")
+    params = [(printable(given, 60), SCALARS[str(t)]) for given, t in of.params]
+    return params, None if of.result is None else SCALARS[str(of.result)]
+
+
+def _refused(sandbox: Caller, name: Any, why: str) -> CallError:
+    """Return the error for a function that cannot be called over columns."""
+    return CallError(f"{sandbox._signature(name)[0]}: {why}: call it row by row")

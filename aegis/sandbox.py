@@ -307,7 +307,8 @@ class Sandbox:
 
         Raise :class:`~aegis.errors.CallError` for buffers that do not fit, and then the guest was not entered. What
         else ends the call is raised as by :meth:`call`: its ``row`` is the row under way, from 0, and the results of
-        the rows before it are in ``out``, or in the error's ``partial``::
+        the rows before it are in ``out``, or in the error's ``partial``. A worker that had to be killed takes the
+        results of the last milliseconds with it, and ``row`` is the first one that is missing::
 
             sandbox.call_many("add", [array("i", [1, 2]), array("i", [3, 4])])  # array("i", [4, 6])
         """

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from aegis import (
     Aegis,
+    AegisError,
     CallError,
     Cancelled,
     CollectingSubscriber,
@@ -37,6 +38,7 @@ from aegis import (
     StackExhausted,
 )
 from aegis.buffers import SCALARS
+from aegis.engine import columns
 from tests.isolation.isolated import PLACES, runtime, shared
 
 CORE = ("i32", "i64", "f32", "f64")
@@ -278,7 +280,7 @@ def test_a_count_of_rows_that_is_none_is_refused(rows: Any, sandbox: Sandbox) ->
 
 
 def test_functions_that_columns_cannot_call_are_refused_by_name(sandbox: Sandbox) -> None:
-    with pytest.raises(CallError, match=r"two.* has 2 results, and a call over columns takes one"):
+    with pytest.raises(CallError, match=r"two.*: has 2 results, and a call over columns takes one"):
         sandbox.call_many("two", [], rows=1)
     with pytest.raises(CallError, match="no result, so there is nothing to put into out"):
         sandbox.call_many("take", [I2], array("i", [0, 0]))
@@ -397,6 +399,19 @@ def test_a_deadline_ends_the_rows_in_the_middle(place: str) -> None:
         assert caught.value.row is not None
         assert caught.value.row == 1000 if place == "in-process" else 1 <= caught.value.row <= 1000
         assert caught.value.partial.tolist() == [1] * caught.value.row
+
+
+def test_compiling_the_loop_is_not_the_time_of_the_guest(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = columns.loop_code
+    never = threading.Event()
+
+    def slowly(*args: Any) -> Any:
+        never.wait(0.5)
+        return compiled(*args)
+
+    monkeypatch.setattr(columns, "loop_code", slowly)
+    with opened("in-process", timeout="0.4s") as box:
+        assert box.call_many("add", [I2, I2]).tolist() == [2, 4]
 
 
 def test_a_deadline_is_one_for_all_rows(place: str) -> None:
@@ -540,6 +555,63 @@ def test_a_sandbox_serves_one_call_over_columns_at_a_time(place: str) -> None:
         assert box.call("double", 4) == 8
 
 
+def test_calls_over_columns_without_end_inside_one_another_end_with_an_error(place: str) -> None:
+    def f(value: int) -> int:
+        return sum(box.call_many("go", [array("i", [value])]))
+
+    with opened(place, HOSTED, {"env": {"f": f}}) as box:
+        with pytest.raises((StackExhausted, HostError), match="in row 0: ") as caught:
+            box.call_many("go", [I2])
+        assert caught.value.partial == array("i")
+        assert box.state == "poisoned"
+
+
+CALLING = """(component
+  (import "f" (func $f (param "n" s32) (result s32)))
+  (core func $f (canon lower (func $f)))
+  (core module $m (import "" "f" (func $f (param i32) (result i32)))
+    (func (export "go") (param i32) (result i32) (i32.add (call $f (local.get 0)) (i32.const 1)))
+    (func (export "post") (param i32) (if (i32.ne (local.get 0) (i32.const 8)) (then (unreachable)))))
+  (core instance $i (instantiate $m (with "" (instance (export "f" (func $f))))))
+  (func (export "go") (param "n" s32) (result s32)
+    (canon lift (core func $i "go") (post-return (core func $i "post")))))"""
+
+
+@pytest.mark.parametrize("text", [HOSTED, CALLING], ids=["module", "component"])
+def test_at_the_edge_of_recursion_a_row_has_its_value_or_none(text: str) -> None:
+    """A callback that cannot be entered would answer with whatever lay on the stack."""
+    aegis = Aegis(cache=False, pooled=False)
+    module = aegis.load_wat(text)
+    imports: Any = {"env": {"f": lambda n: n}} if text is HOSTED else {"f": lambda n: n}
+    ends: list[Any] = []
+
+    def deep(levels: int, box: Sandbox) -> Any:
+        return deep(levels - 1, box) if levels else box.call_many("go", [array("i", [7, 7])]).tolist()
+
+    def edge() -> None:
+        with aegis.sandbox(module, imports=imports) as box:
+            box.call_many("go", [array("i", [7])])
+            for levels in range(sys.getrecursionlimit() - 120, sys.getrecursionlimit()):
+                try:
+                    ends.append(deep(levels, box))
+                except (AegisError, RecursionError) as error:
+                    ends.append(type(error))
+                if box.state != "ready":
+                    box.reset()
+
+    before = threading.stack_size(64 << 20)
+    try:
+        worker = threading.Thread(target=edge)
+        worker.start()
+    finally:
+        threading.stack_size(before)
+    worker.join()
+    assert len(ends) == 120
+    assert all(end == [8, 8] or end in (RecursionError, HostError, StackExhausted) for end in ends), ends
+    assert ends[0] == [8, 8]
+    assert RecursionError in ends
+
+
 # -- around it -------------------------------------------------------------------------------------
 
 
@@ -584,6 +656,7 @@ def test_an_observer_hears_of_one_call_with_its_rows(place: str) -> None:
     started = [(e["function"], e["arguments"], e["rows"]) for e in told if e["kind"] == "execution_started"]
     assert started == [("add", 2, 2), ("div", 2, 2)]
     assert [e["status"] for e in told if e["kind"] == "execution_completed"] == ["returned", "trap"]
+    assert [e["message"][:10] for e in told if e["kind"] == "error"] == ["in row 1: "]
 
 
 @pytest.mark.parametrize("pooled", [True, False])
@@ -599,6 +672,31 @@ def test_loops_are_kept_and_end_with_their_store(pooled: bool) -> None:
             assert len(box._store._stages._free) == 1  # type: ignore[union-attr]
             box.reset()
             assert box.call_many("next", [], rows=2).tolist() == [1, 2]
+
+
+def test_sandboxes_one_after_the_other_call_over_columns(place: str) -> None:
+    """In workers: one that was recycled has the loop already, and nothing of the sandbox before."""
+    aegis = shared(place)
+    module = aegis.load_wat(MODULE)
+    for turn in range(6):
+        with aegis.sandbox(module) as box:
+            assert box.call_many("next", [], rows=3).tolist() == [1, 2, 3]
+            columns_of = [array("i", [turn] * 500), array("i", [1, 0] * 250)]
+            with pytest.raises(GuestTrap, match="in row 1: "):
+                box.call_many("div", columns_of)
+
+
+def test_a_thread_with_a_small_stack_has_its_rows_called_elsewhere(place: str) -> None:
+    found: list[Any] = []
+    before = threading.stack_size(256 << 10)
+    try:
+        with opened(place, HOSTED, {"env": {"f": lambda n: -n}}) as box:
+            thread = threading.Thread(target=lambda: found.append(box.call_many("go", [array("i", range(100))])))
+            thread.start()
+            thread.join()
+    finally:
+        threading.stack_size(before)
+    assert found == [array("i", [1 - n for n in range(100)])]
 
 
 def test_a_pool_without_room_for_the_loop_is_no_end_of_the_guest() -> None:

@@ -17,7 +17,8 @@ from aegis.buffers import SCALARS, Batch
 from aegis.component.call import Callee, ComponentFrame
 from aegis.component.traps import bad_char
 from aegis.engine.caller import make_closure
-from aegis.engine.columns import BAD_RESULT, CALLING, HAS_LEFT, Shape, Stage, call_rows, column_closure
+from aegis.engine.columns import BAD_RESULT, CALLING, HAS_LEFT, Room, Shape, Stage, call_rows, column_closure, loop_code
+from aegis.engine.config import EngineConfig
 from aegis.engine.native import lib, number
 from aegis.values import Rows
 from aegis.wit.types import Function
@@ -40,11 +41,12 @@ def shape_of(function: Function, *, post: bool) -> Shape:
 class ComponentColumnEntry:
     """One exported function of the world as a call over columns needs it."""
 
-    __slots__ = ("callee", "name", "shape")
+    __slots__ = ("callee", "code", "name", "shape")
 
-    def __init__(self, name: Rows, callee: Callee) -> None:
+    def __init__(self, name: Rows, callee: Callee, config: EngineConfig) -> None:
         self.name, self.callee = name, callee
         self.shape = shape_of(callee.function, post=callee.lifted.options.post_return is not None)
+        self.code = loop_code(self.shape, config)
 
     def take_frame(self) -> _Frame:
         """Return a frame."""
@@ -58,11 +60,11 @@ class ComponentColumnEntry:
 class _Frame(ComponentFrame):
     """The function in one store."""
 
-    __slots__ = ("shape",)
+    __slots__ = ("columns", "shape")
 
     def __init__(self, entry: ComponentColumnEntry) -> None:
         super().__init__(entry.callee, entry)  # type: ignore[arg-type]
-        self.shape = entry.shape
+        self.columns, self.shape = entry, entry.shape
 
 
 class _Leaving:
@@ -125,12 +127,11 @@ class _Rules:
         return self._stage.memory.words[2:4].tobytes()
 
 
-def _drive(store: Any, frame: _Frame, batch: Batch) -> None:
-    entry, lifted, state = frame.entry, frame.callee.lifted, store.state
-    assert entry is not None
+def _drive(store: Any, frame: _Frame, batch: Batch, room: Room) -> None:
+    lifted, state = frame.callee.lifted, store.state
     items = [lifted.core, *([lifted.options.post_return] if frame.shape.post else ())]
-    with store.stages().taken(store, entry.name, frame.shape, [state.extern(item) for item in items]) as stage:
-        call_rows(store, stage, batch, _Rules(store, frame, stage))
+    with store.stages().taken(store, frame.columns, [state.extern(item) for item in items]) as stage:
+        call_rows(store, stage, batch, room, _Rules(store, frame, stage))
 
 
 def bind_columns(store: Any, frame: _Frame, style: int) -> Callable[..., Any]:

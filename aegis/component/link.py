@@ -263,7 +263,7 @@ class ComponentPlan(BasePlan):
             if isinstance(name, Rows):
                 from aegis.component.columns import ComponentColumnEntry  # few sandboxes make such calls
 
-                made = ComponentColumnEntry(name, callee)
+                made = ComponentColumnEntry(name, callee, self.config)
             else:
                 made = ComponentEntry(str(name), callee)
             self.entries[name] = made

@@ -28,6 +28,7 @@ from aegis.engine.artifact import text_to_binary
 from aegis.engine.caller import IN_TIME, Entry, Style, around
 from aegis.engine.classify import OWN_MODULE
 from aegis.engine.code import NativeCode
+from aegis.engine.config import EngineConfig
 from aegis.engine.native import lib, number, pointer, take_error, view
 from aegis.engine.own import OwnModule
 from aegis.errors import AegisInternalError, CallError, SandboxStateError
@@ -36,8 +37,8 @@ from aegis.memo import memoised
 from aegis.names import printable
 from aegis.values import FuncType, Rows
 
-__all__ = ["BAD_RESULT", "CALLING", "HAS_LEFT", "POST_RETURN", "ColumnEntry", "RowRules", "Shape", "Stages",
-           "call_rows", "column_closure", "module_text"]  # fmt: skip
+__all__ = ["BAD_RESULT", "CALLING", "HAS_LEFT", "POST_RETURN", "ColumnEntry", "Room", "RowRules", "Shape", "Stages",
+           "call_rows", "column_closure", "loop_code", "module_text"]  # fmt: skip
 
 _PAGES = 8
 _PAGE = 1 << 16
@@ -54,6 +55,10 @@ _FIRST_ROWS = 64
 _SHORT, _LONG = 0.002, 0.01
 """Seconds of an entry below which the next one has more rows, and above which it has fewer."""
 _PARTS_KEPT = 4096
+
+
+Room = Callable[[], None] | None
+"""Raises at the limit of Python's recursion; ``None`` where the guest calls no Python."""
 
 
 class Shape(NamedTuple):
@@ -158,11 +163,16 @@ def _module(shape: Shape) -> OwnModule:
     return OwnModule(text_to_binary(module_text(shape), "a loop over rows"))
 
 
+def loop_code(shape: Shape, config: EngineConfig) -> NativeCode:
+    """Return the code of a shape's loop. Compiling takes milliseconds, so it is done before a call's time begins."""
+    return _module(shape).code(config)
+
+
 # -- in a store ------------------------------------------------------------------------------------
 
 _EXTERN, _INSTANCE, _SLOT = 32, 16, 16
 _MEMORY_KIND = b"\3"
-_ONE_INSTANCE, _ARGUMENTS = b"run", number(2)
+_RUN, _RUN_LENGTH, _ARGUMENTS = b"run", number(3), number(2)
 _invoke, _instance_new = lib.wasmtime_func_call_unchecked, lib.wasmtime_instance_new
 _export_get, _memory_new = lib.wasmtime_instance_export_get, lib.wasmtime_memory_new
 
@@ -192,14 +202,25 @@ class _Memory:
         self.words = self.view[:_HEADER].cast("I")
 
 
+class LoopEntry(Protocol):
+    """What a loop needs to know of its function."""
+
+    @property
+    def name(self) -> Any: ...
+    @property
+    def shape(self) -> Shape: ...
+    @property
+    def code(self) -> NativeCode: ...
+
+
 class Stage:
     """The loop over the rows of one function in a store, instantiated with one memory."""
 
     __slots__ = ("_held", "arguments", "code", "columns", "function", "memory", "most", "results", "words")
 
-    def __init__(self, store: Any, shape: Shape, memory: _Memory, functions: Sequence[int]) -> None:
-        self.memory, self.most = memory, shape.most()
-        self.code: NativeCode = _module(shape).code(store.plan.config)
+    def __init__(self, store: Any, entry: LoopEntry, memory: _Memory, functions: Sequence[int]) -> None:
+        shape = entry.shape
+        self.memory, self.most, self.code = memory, shape.most(), entry.code
         given = len(functions) + 1
         self._held = (ctypes.c_char * (_INSTANCE + _EXTERN * (given + 1) + 2 * _SLOT))()
         base = ctypes.addressof(self._held)
@@ -212,7 +233,7 @@ class Stage:
         )  # fmt: skip
         if error is not None:
             raise _no_instance(take_error(error))
-        if not _export_get(store.context, pointer(base), _ONE_INSTANCE, number(3), pointer(found)):
+        if not _export_get(store.context, pointer(base), _RUN, _RUN_LENGTH, pointer(found)):
             raise AegisInternalError("the loop over rows vanished")
         self.function, self.arguments = pointer(found + 8), pointer(found + _EXTERN)
         self.words = memoryview(self._held).cast("B")[-2 * _SLOT :].cast("I")
@@ -253,16 +274,16 @@ class Stages:
         self._made: dict[tuple[Any, int], Stage] = {}
 
     @contextmanager
-    def taken(self, store: Any, name: Any, shape: Shape, functions: Sequence[int]) -> Iterator[Stage]:
-        """Lend the loop of the function ``name``; ``functions`` are the addresses of what it imports."""
-        memory = self._free.pop() if self._free else None
+    def taken(self, store: Any, entry: LoopEntry, functions: Sequence[int]) -> Iterator[Stage]:
+        """Lend the loop of a function; ``functions`` are the addresses of what it imports."""
+        name, memory = entry.name, self._free.pop() if self._free else None
         try:
             stage = None if memory is None else self._made.get((name, id(memory)))
             if stage is None:
                 with store.beside_limits():
                     if memory is None:
                         memory = _Memory(store.context)
-                    stage = self._made[name, id(memory)] = Stage(store, shape, memory, functions)
+                    stage = self._made[name, id(memory)] = Stage(store, entry, memory, functions)
             yield stage
         finally:
             if memory is not None:
@@ -290,8 +311,13 @@ class RowRules(Protocol):
         """End an entry whose rows are done."""
 
 
-def call_rows(store: Any, stage: Stage, batch: Batch, rules: RowRules | None = None) -> None:
-    """Call the function for all rows; whatever ends it, the results of the rows before are in ``batch``."""
+def call_rows(store: Any, stage: Stage, batch: Batch, room: Room, rules: RowRules | None = None) -> None:
+    """Call the function for all rows; whatever ends it, the results of the rows before are in ``batch``.
+
+    ``room`` raises unless a native callback can be entered from where it is called.
+    """
+    if room is not None:
+        _room_below(room)
     batch.begun = True
     metered = store.plan.metered  # an entry costs fuel, and how much a call costs must not depend on the time
     door, size, words = store.door, min(_FIRST_ROWS, stage.most), stage.memory.words
@@ -323,6 +349,15 @@ def call_rows(store: Any, stage: Stage, batch: Batch, rules: RowRules | None = N
             size = max(1, size // 2)
 
 
+def _room_below(room: Callable[[], None]) -> None:
+    """Look for room two frames deeper: as deep as what enters the loop, and ends rows for it."""
+    _deeper(room)
+
+
+def _deeper(room: Callable[[], None]) -> None:
+    room()
+
+
 def _enter(store: Any, stage: Stage, first: int, rows: int) -> int:
     """Enter the loop at the row ``first``; return why it ended."""
     words = stage.words
@@ -347,34 +382,39 @@ def _enter_by_rules(store: Any, stage: Stage, rows: int, rules: RowRules) -> Non
 
 _PASSAGE = """
             {begin}
-            drive(store, frame, batch)
+            try:
+                drive(store, frame, batch, room)
+            except BaseException as error:
+                batch.locate(error)
+                raise
 """
 
 
 @memoised(256, lambda *_: 1)
-def column_closure(style: int, drive: Callable[[Any, Any, Batch], None]) -> Callable[..., Any]:
-    """Return what makes closures of ``style`` that take a batch and call ``drive`` with store, frame and batch."""
+def column_closure(style: int, drive: Callable[[Any, Any, Batch, Room], None]) -> Callable[..., Any]:
+    """Return what makes closures of ``style`` that take a batch and give it to ``drive``, with store and frame."""
     inner = style % Style.METERED == Style.INNER
     begin = "pass" if inner or style in Style.NESTINGS else "begin()"  # the passage does, or the outer call has
     return around(style, "batch", _PASSAGE.format(begin=begin) + IN_TIME, "pass", {"drive": drive})
 
 
-def _drive(store: Any, frame: Any, batch: Batch) -> None:
+def _drive(store: Any, frame: Any, batch: Batch, room: Room) -> None:
     entry = frame.entry
-    with store.stages().taken(store, entry.name, entry.shape, [ctypes.addressof(frame.buffer)]) as stage:
-        call_rows(store, stage, batch)
+    with store.stages().taken(store, entry, [ctypes.addressof(frame.buffer)]) as stage:
+        call_rows(store, stage, batch, room)
 
 
 class ColumnEntry(Entry):
     """An exported function of a module as a call over columns needs it."""
 
-    __slots__ = ("shape",)
+    __slots__ = ("code", "shape")
 
-    def __init__(self, name: Rows, signature: FuncType) -> None:
+    def __init__(self, name: Rows, signature: FuncType, config: EngineConfig) -> None:
         super().__init__(str(name), signature)
         self.name = name  # type: ignore[assignment]
         results = [SCALARS[of] for of in signature.results]
         self.shape = Shape(tuple(SCALARS[of] for of in signature.params), results[0] if results else None)
+        self.code = loop_code(self.shape, config)
 
     def maker(self, style: int) -> Callable[..., Any]:
         """Return what makes closures of ``style``."""

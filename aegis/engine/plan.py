@@ -117,7 +117,7 @@ class Plan(BasePlan):
             if isinstance(name, Rows):
                 from aegis.engine.columns import ColumnEntry  # few sandboxes make such calls
 
-                made = ColumnEntry(name, callable_export(self.artifact, name.function))
+                made = ColumnEntry(name, callable_export(self.artifact, name.function), self.config)
             else:
                 made = Entry(name, callable_export(self.artifact, name))
             self.entries[name] = made

@@ -306,9 +306,10 @@ class Store:
             free_slot(self.slot)
             self.slot = 0
         _store_delete(native)  # from here on another store may have this one's address
-        for account in (self.account, self._beside):
-            if account is not None:
-                account.close()
+        if self.account is not None:
+            self.account.close()
+            if self._beside is not None:
+                self._beside.close()
         for frame in self._frames:
             frame.entry.give_back(frame)
         if len(_workspaces) < 64:

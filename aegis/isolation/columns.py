@@ -1,6 +1,7 @@
 """Calls over columns into a worker: rows cross in pieces, which the worker asks for as it needs them.
 
-The parent asks for the call as it asks for any (``["many", name, rows]``). During it the worker sends
+Before a function's first call the parent has the worker compile its loop (``["loop", name]``). Then it asks for
+the call as it asks for any (``["many", name, rows]``). During it the worker sends
 ``["rows", number, done, results, wanted]``: how many rows are done, the results of those that are new, and how many
 rows it wants next. The parent answers with the bytes of each column. Without a number, and with nothing wanted, it is
 the end of the call, be it good or bad, and has no answer. So one piece is on its way at a time, the call has one
@@ -21,7 +22,7 @@ from aegis.isolation.wire import Broken
 if TYPE_CHECKING:
     from aegis.isolation.store import IsolatedStore
 
-__all__ = ["MOST_BYTES", "Conversation", "RemoteBatch", "call_rows", "serve_rows"]
+__all__ = ["MOST_BYTES", "ColumnCalls", "Conversation", "RemoteBatch", "call_rows", "serve_rows"]
 
 MOST_BYTES = 1 << 19
 """Bytes of the rows in one piece, arguments and results; as many as the memory of the worker's loop has."""
@@ -58,32 +59,60 @@ class Conversation:
         return given
 
 
+class ColumnCalls:
+    """In the parent: calls over columns under way in one sandbox, one inside another, and the loops that it has."""
+
+    __slots__ = ("loops", "under_way")
+
+    def __init__(self) -> None:
+        self.under_way: list[Conversation] = []
+        self.loops: set[str] = set()
+
+
 def call_rows(store: IsolatedStore, name: str, batch: Batch) -> None:
-    """Call the export ``name`` of a worker's guest for the rows of ``batch``."""
+    """Call the export ``name`` of a worker's guest for the rows of ``batch``.
+
+    Before the first such call the worker compiles the loop, which is not the guest's time.
+    """
+    calls = store.columns
+    if name not in calls.loops:
+        _prepare(store, name)
+        calls.loops.add(name)
     batch.begun = True
-    store.columns.append(Conversation(batch))
+    calls.under_way.append(Conversation(batch))
     try:
         value = store.request("many", name, batch.rows)
         store.in_time()
-    except CallError:
-        store.spent = True  # an element that another thread changed; rows before it have run
+        if value is not None or batch.done != batch.rows:
+            raise store.worker_failed(Broken("the end of a call whose rows are not done"))
+    except BaseException as error:
+        if isinstance(error, CallError):
+            store.spent = True  # an element that another thread changed; rows before it have run
+        batch.locate(error)
         raise
     finally:
-        store.columns.pop()
-    if value is not None or batch.done != batch.rows:
-        raise store.worker_failed(Broken("the end of a call whose rows are not done"))
+        calls.under_way.pop()
 
 
-def serve_rows(
-    conversations: Sequence[Conversation], message: list[Any], answer: Callable[[int, bool, Any], None]
-) -> None:
+def _prepare(store: IsolatedStore, name: str) -> None:
+    """Have the worker compile the loop; unless a call is under way it has as long as it has to get ready."""
+    store._settling = not store.entered_here()
+    try:
+        value = store.request("loop", name)
+    finally:
+        store._settling = False
+    if value is not None:
+        raise store.worker_failed(Broken("a value for a loop that was compiled"))
+
+
+def serve_rows(calls: ColumnCalls, message: list[Any], answer: Callable[[int, bool, Any], None]) -> None:
     """Take what a worker says of a call over columns, and ``answer`` with a number, whether it failed, and rows."""
-    if len(message) != 5 or not conversations:
+    if len(message) != 5 or not calls.under_way:
         raise Broken("rows where there is no call over columns")
     _, mine, done, results, wanted = message
     if type(done) is not int or type(results) is not bytes or type(wanted) is not int:
         raise Broken("rows that cannot be read")
-    conversation = conversations[-1]
+    conversation = calls.under_way[-1]
     conversation.take(done, results)
     if mine is None:
         conversation.over = True
@@ -122,6 +151,9 @@ class RemoteBatch:
         """Keep the results of so many rows until the next message."""
         self._pending = bytes(data)
         self.done += number
+
+    def locate(self, error: BaseException) -> None:
+        """Leave it to the parent to say which row was under way: it knows how many are done."""
 
     def finish(self) -> None:
         """Send the results that are left; this needs no answer."""

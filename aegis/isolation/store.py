@@ -28,7 +28,7 @@ from aegis.errors import (
 )  # fmt: skip
 from aegis.isolation import told
 from aegis.isolation.codec import Signature, message_budget
-from aegis.isolation.columns import call_rows, serve_rows
+from aegis.isolation.columns import ColumnCalls, call_rows, serve_rows
 from aegis.isolation.delivery import STREAM_MESSAGES, Delivery
 from aegis.isolation.faults import from_plain, out_of_memory
 from aegis.isolation.late import forget_account, left_account
@@ -87,8 +87,7 @@ class IsolatedStore:
         self._settling = False
         """Whether the worker is still getting ready."""
         self._depth = 0
-        self.columns: list[Any] = []
-        """Calls over columns under way, one inside another."""
+        self.columns = ColumnCalls()
         self._crash: AegisError = WorkerCrashed("the worker process is gone", signal=0)
 
     # -- life ----------------------------------------------------------------------------------

@@ -138,7 +138,8 @@ class Session:
         """Whether the parent ended the sandbox, and listens to nothing more of it."""
         self.operations: dict[str, Callable[..., Any]] = {
             "call": self.call, "read": self.read, "write": self.write, "size": self.size, "get": self.get,
-            "set": self.set, "drop": self.drop, "finish": self.finish, "many": self.many,
+            "set": self.set, "drop": self.drop, "finish": self.finish, "loop": self.loop,
+            "many": self.many,
         }  # fmt: skip
 
     # -- the sandbox ---------------------------------------------------------------------------
@@ -330,12 +331,20 @@ class Session:
         call = partial(self.sandbox.call, name, *arguments)
         return signature.pack_result(attempt(call) if isinstance(signature.function.result, Result) else call())
 
+    def loop(self, name: str) -> None:
+        """Compile what calls an export over columns."""
+        self._loop_of(name)
+
+    def _loop_of(self, name: str) -> Any:
+        assert self.sandbox is not None
+        store: Any = self.sandbox._live()
+        return store.plan.entry(Rows(name))
+
     def many(self, name: str, rows: int) -> None:
         """Call an export for the rows that the parent has."""
         assert self.sandbox is not None
-        store: Any = self.sandbox._live()
         function: Any = Rows(name)
-        batch = RemoteBatch(rows, store.plan.entry(function).shape, self.ask_rows, self.tell_rows)
+        batch = RemoteBatch(rows, self._loop_of(name).shape, self.ask_rows, self.tell_rows)
         try:
             with self.late:
                 self.sandbox.call(function, batch)

@@ -14,10 +14,10 @@ import pytest
 
 from aegis import CallError, DeadlineExceeded, GuestTrap, WorkerCrashed
 from aegis.buffers import SCALARS, Batch
-from aegis.isolation.columns import Conversation, serve_rows
+from aegis.isolation.columns import ColumnCalls, Conversation, serve_rows
 from aegis.isolation.wire import Broken
 from tests.isolation.isolated import only_where_there_are_workers
-from tests.isolation.liar import GOOD, Peer, Script, done, lying
+from tests.isolation.liar import GOOD, Peer, Script, done, lying, said
 
 pytestmark = only_where_there_are_workers
 TEXT = """(module
@@ -34,7 +34,7 @@ def rows(mine: Any, done_rows: Any, results: Any, wanted: Any) -> list[Any]:
 
 def speaking(*steps: Any) -> tuple[Script, list[Any]]:
     """Return a script that says one step to each message, and the list of the messages that it got."""
-    left, heard = list(steps), []
+    left, heard = [[done(None)], *steps], []  # at first, that the loop is compiled
 
     def script(peer: Peer, message: Any) -> None:
         heard.append(message if message[0] != "answer" else [*message[:3], [bytes(part) for part in message[3]]])
@@ -105,7 +105,7 @@ def test_a_lie_at_the_beginning_ends_the_worker(name: str) -> None:
     error, out, heard = ended_by(LIES[name])
     assert isinstance(error, WorkerCrashed)
     assert "protocol" in str(error)
-    assert heard == [["many", "add", ROWS]]
+    assert heard == [["loop", "add"], ["many", "add", ROWS]]
     assert out == array("i", [-1]) * ROWS
     assert error.row == 0
 
@@ -116,7 +116,7 @@ def test_a_lie_after_rows_ends_the_worker(name: str) -> None:
     assert isinstance(error, WorkerCrashed)
     assert "protocol" in str(error)
     column = array("i", range(100)).tobytes()
-    assert heard[1] == ["answer", 1, False, [column, column]]
+    assert heard[2] == ["answer", 1, False, [column, column]]
     assert out is not None
     kept = error.row
     assert kept is not None
@@ -138,12 +138,12 @@ def test_results_of_a_function_without_any_are_not_taken() -> None:
     assert isinstance(error, WorkerCrashed)
     error, _, heard = ended_by([rows(1, 0, b"", 10)], [rows(2, 10, bytes(79), 1)], name="next")
     assert isinstance(error, WorkerCrashed)
-    assert heard[1] == ["answer", 1, False, []]
+    assert heard[2] == ["answer", 1, False, []]
 
 
 def test_rows_are_nothing_outside_of_a_call_over_columns() -> None:
     for message in (rows(1, 0, b"", 1), rows(None, 0, b"", 0)):
-        script, _ = speaking([message])
+        script = said(message)
         sandbox, _ = lying(TEXT, script)
         with sandbox, pytest.raises(WorkerCrashed, match="protocol"):
             sandbox.call("add", 1, 2)
@@ -156,15 +156,25 @@ def _keep(answers: list[Any], *answer: Any) -> None:
 def test_values_that_their_type_does_not_have_are_not_results() -> None:
     """Of a component a bool is 0 or 1, and a char a code point."""
     for of, bad in (("bool", b"\2"), ("char", (0xD800).to_bytes(4, "little")), ("char", b"\xff\xff\xff\xff")):
-        batch = Batch("f", [], SCALARS[of], [], None, 4)
-        conversation = Conversation(batch)
+        batch = Batch(lambda: "f", [], SCALARS[of], [], None, 4)
+        calls = ColumnCalls()
+        calls.under_way.append(Conversation(batch))
         answers: list[Any] = []
         answer = partial(_keep, answers)
-        serve_rows([conversation], rows(1, 0, b"", 4), answer)
+        serve_rows(calls, rows(1, 0, b"", 4), answer)
         assert answers == [(1, False, [])]
         with pytest.raises(Broken, match="another type"):
-            serve_rows([conversation], rows(None, 1, bad, 0), answer)
+            serve_rows(calls, rows(None, 1, bad, 0), answer)
         assert batch.done == 0
+
+
+@pytest.mark.parametrize("answer", [done(0), done([]), rows(1, 0, b"", 1), ["settled"], ["unfit", None, GOOD, []]])
+def test_the_answer_to_a_wish_for_a_loop_is_nothing(answer: Any) -> None:
+    sandbox, _ = lying(TEXT, said(answer, ["what"]))
+    with sandbox:
+        with pytest.raises(WorkerCrashed) as caught:
+            sandbox.call_many("add", [array("i", [0]) * ROWS] * 2)
+        assert caught.value.row is None, "no row began"
 
 
 def test_a_worker_that_never_ends_its_rows_is_killed_at_the_deadline() -> None:
