@@ -1,4 +1,4 @@
-"""Functions of components that are called through fused modules at once, not after many calls."""
+"""The ways of a call: through fused modules at once, not after many calls; and between components through the host."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from aegis.component import call, store
+from aegis.component import call, link, store
 
-__all__ = ["fused_at_once", "is_fused"]
+__all__ = ["fused_at_once", "is_fused", "is_linked", "unlinked"]
 
 
 @contextmanager
@@ -28,3 +28,15 @@ def fused_at_once() -> Iterator[None]:
 def is_fused(sandbox: Any) -> bool:
     """Tell whether a sandbox calls a function through a fused module."""
     return bool(sandbox._store.state._owned)
+
+
+@contextmanager
+def unlinked() -> Iterator[None]:
+    """Have components that are used from now on call each other through the host."""
+    with mock.patch.object(link, "links_for", return_value=None):
+        yield
+
+
+def is_linked(sandbox: Any) -> bool:
+    """Tell whether any call between the components of a sandbox's component does not pass through the host."""
+    return sandbox._store.plan.links is not None

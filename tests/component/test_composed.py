@@ -18,6 +18,8 @@ from tests.component.pairs import ENCODINGS, Pair, echo_pair
 from tests.component.strategies import TEXTS, any_types, echoes
 from tests.echo import Manner, flat
 
+pytestmark = pytest.mark.usefixtures("ways")
+
 
 def chained(params: Sequence[WitType], manners: Sequence[Manner]) -> Pair:
     logs = [f"log-{n}" for n in range(len(manners))]

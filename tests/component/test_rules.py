@@ -15,7 +15,7 @@ from tests.component import aegis_side
 from tests.component.oracle import ABI, Native, Outcome, Returned, Trapped, start_native
 from tests.component.pairs import Pair
 
-pytestmark = pytest.mark.usefixtures("entries")
+pytestmark = pytest.mark.usefixtures("entries", "ways")
 
 LEAVES = Trapped("cannot-leave-instance")
 ENTERS = Trapped("cannot-enter-instance")
