@@ -182,8 +182,8 @@ def _collect(
 # -- the text of a module --------------------------------------------------------------------------
 
 
-def module_text(shape: Shape) -> str:
-    """Return a fused module as WebAssembly text."""
+def module_text(shape: Shape, *, shared: bool = False) -> str:
+    """Return a fused module as WebAssembly text; ``shared``: the phase is a global of the component instance's."""
     params = "".join(f" (param $p{n} {core})" for n, core in enumerate(shape.params))
     sizes = "".join(f" (param $n{n} i32)" for n in range(len(shape.blocks)))
     given = "".join(f" (param $b{n}.{v} v128)" for n in range(len(shape.blocks)) for v in range(shape.block_vectors))
@@ -198,10 +198,11 @@ def module_text(shape: Shape) -> str:
         imports.append(f'(import "" "post-return" (func $post{f" (param {shape.result})" if shape.result else ""}))')
     if shape.blocks or shape.size:
         imports.append('(import "" "memory" (memory 0))')
+    phase = f'(global $phase (export "phase") (mut i32) (i32.const {_MAY_NOT_LEAVE}))'
     lines = [
         f"(module ${OWN_MODULE}",
         *imports,
-        f'(global $phase (export "phase") (mut i32) (i32.const {_MAY_NOT_LEAVE}))',
+        '(import "" "phase" (global $phase (mut i32)))' if shared else phase,
         f'(func (export "go"){params}{sizes}{given} (result {returned} i32{" v128" * len(read)})',
         f"(local $value {returned}) (local $status i32) (local $at i32) (local $n i32) (local $last v128)",
         *(f"(local {name} v128)" for name in read),
@@ -216,7 +217,7 @@ def module_text(shape: Shape) -> str:
         f"(global.set $phase (i32.const {_MAY_NOT_LEAVE}))",
         *(_lifted(shape) if shape.size else ()),
         *([f"(call $post{' (local.get $value)' if shape.result else ''})"] if shape.post else ()),
-        ")",
+        f") (global.set $phase (i32.const {_MAY_LEAVE}))" if shared else ")",
         " ".join(["(local.get $value) (local.get $status)", *(f"(local.get {name})" for name in read)]),
         "))",
     ]
@@ -337,14 +338,15 @@ def _piece(shape: Shape, n: int, piece: Piece) -> list[str]:
 # -- compiled, and in a store ----------------------------------------------------------------------
 
 
-_modules: dict[Shape, OwnModule] = {}
+_modules: dict[tuple[Shape, bool], OwnModule] = {}
 
 
-def _module(shape: Shape) -> OwnModule | None:
+def _module(shape: Shape, shared: bool) -> OwnModule | None:
     """Return the module of a shape; ``None`` once the process has as many as it keeps."""
-    found = _modules.get(shape)
+    found = _modules.get((shape, shared))
     if found is None and len(_modules) < _SHAPES_KEPT:
-        found = _modules.setdefault(shape, OwnModule(text_to_binary(module_text(shape), "a fused module")))
+        made = OwnModule(text_to_binary(module_text(shape, shared=shared), "a fused module"))
+        found = _modules.setdefault((shape, shared), made)
     return found
 
 
@@ -372,6 +374,7 @@ class FusedCall:
     """A fused module in a store.
 
     It stands in ``may_leave`` of its component instance while a call is under way, and then finds out by the phase.
+    Where adapters know whether the instance may leave, the phase is the flag itself, and is never asked for here.
     """
 
     __slots__ = ("_context", "_instance", "_phase", "_value", "_word", "function")
@@ -383,6 +386,8 @@ class FusedCall:
 
     def __bool__(self) -> bool:
         """Tell whether the instance may leave; if so, the module leaves the rest of the call to the host."""
+        if self._phase is None:
+            return True
         value = ctypes.addressof(self._value)
         _global_get(self._context, self._phase, value)
         if self._word[0] != _MAY_LEAVE:
@@ -402,10 +407,12 @@ def misplaced(state: ComponentState, status: int) -> BaseException:
 
 def fuse(state: ComponentState, lifted: Lifted, instance: Instance, shape: Shape) -> FusedCall | None:
     """Instantiate a fused module for a lifted function; ``None`` if the store may have no more instances."""
-    module, options = _module(shape), lifted.options
+    module, options = _module(shape, instance.leave is not None), lifted.options
     items = [lifted.core, *([options.realloc] if shape.blocks else ()), *([options.post_return] if shape.post else ())]
     items += [options.memory] if shape.blocks or shape.size else []
-    if module is None or None in items or instance.linked:
+    if module is None or None in items:
         return None
-    found = state.own_instance(module.code(state.plan.config), items, ("go", "phase"))
-    return None if found is None else FusedCall(state, instance, *found)
+    shared = [] if instance.leave is None else [instance.leave]
+    items, names = items + shared, ("go",) if shared else ("go", "phase")
+    found = state.own_instance(module.code(state.plan.config), items, names)
+    return None if found is None else FusedCall(state, instance, found[0], found[1] if found[1:] else None)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from aegis.component.fit import Unfit
+from aegis.component.program import CoreExport
 from aegis.component.release import drop_object, release
 from aegis.component.traps import trap
 from aegis.errors import CallError, QuotaExceeded
@@ -41,8 +42,8 @@ class Instance:
 
     __slots__ = ("free", "may_enter", "may_leave", "table")
 
-    linked = False
-    """Whether adapters know the flags too (:mod:`aegis.component.adapters`)."""
+    leave: CoreExport | None = None
+    """The global that says whether it may leave, if adapters know it too (:mod:`aegis.component.adapters`)."""
 
     def __init__(self) -> None:
         self.table: list[Entry | None] = [None]

@@ -34,15 +34,13 @@ class LinkedInstance(Instance):
     The globals exist before the first guest runs, and are looked up when they are first asked for.
     """
 
-    __slots__ = ("_context", "_enter", "_found", "_held", "_leave", "_plain_enter", "_plain_leave", "_state", "_word")
-
-    linked = True
+    __slots__ = ("_context", "_enter", "_found", "_held", "_plain_enter", "_plain_leave", "_state", "_word", "leave")
 
     def __init__(self, state: ComponentState, number: int, leaves: bool, enters: bool) -> None:
         self.table, self.free = [None], []
         self._state, self._context = weakref.ref(state), state.context
         self._found: dict[CoreExport, Any] = {}
-        self._leave = CoreExport(0, f"leave-{number}", "global") if leaves else None
+        self.leave = CoreExport(0, f"leave-{number}", "global") if leaves else None
         self._enter = CoreExport(0, f"enter-{number}", "global") if enters else None
         self._plain_leave = self._plain_enter = True
         self._held = (ctypes.c_char * _VALUE_BYTES)()
@@ -61,19 +59,19 @@ class LinkedInstance(Instance):
         return bool(self._word[0])
 
     def _set(self, flag: CoreExport, value: bool) -> None:
-        self._word[0] = value
+        self._word[0] = 1 if value else 0
         _global_set(self._context, self._item(flag), ctypes.addressof(self._held))
 
     @property
     def may_leave(self) -> bool:
-        return self._plain_leave if self._leave is None else self._get(self._leave)
+        return self._plain_leave if self.leave is None else self._get(self.leave)
 
     @may_leave.setter
     def may_leave(self, value: bool) -> None:
-        if self._leave is None:
+        if self.leave is None:
             self._plain_leave = value
         else:
-            self._set(self._leave, value)
+            self._set(self.leave, value)
 
     @property
     def may_enter(self) -> bool:

@@ -12,7 +12,8 @@ import pytest
 
 from aegis.component import adapters
 from aegis.wit.types import Function
-from tests.component.linked import both
+from tests.component.hot import fused_at_once, is_fused, is_linked
+from tests.component.linked import RUNTIME, both
 from tests.component.oracle import Outcome, Returned, Trapped
 from tests.component.pairs import Pair
 
@@ -154,3 +155,17 @@ def test_a_component_is_not_entered_again_whichever_calls_pass_through_the_host(
     assert [ends_[-1] for ends_ in found[1:]] == [enters] * 3
     with Pair(_AROUND, exports) as pair:
         assert pair.check(*calls[0][:-1]) == found[0][:-1]
+
+
+def test_a_function_that_is_called_often_is_fused_beside_links() -> None:
+    """Oracle: the same call step by step. Its realloc and post-return may not leave, and the call in between does."""
+    leaver = _LEAVER.replace("{realloc}", "").replace("{post}", "")
+    text = f"""(component {_CALLED} {leaver} (instance $called (instantiate $called))
+      (instance $leaver (instantiate $leaver (with "f" (func $called "f")) (with "s" (func $called "s"))))
+      (export "take" (func $leaver "take")) (export "say" (func $leaver "say")))"""
+    with fused_at_once(), RUNTIME.sandbox(RUNTIME.load_wat(text)) as sandbox:
+        assert is_linked(sandbox)
+        for _ in range(3):
+            assert sandbox.call("take", "words") == 5
+            assert sandbox.call("say") == ""
+        assert is_fused(sandbox)
