@@ -64,6 +64,14 @@ def test_where_there_is_nothing_to_do_the_lifted_function_itself_is_imported() -
         assert sandbox.call("go", 0xFFFF_FFFF) == 0
 
 
+def test_a_component_whose_calls_are_all_linked_calls_no_python() -> None:
+    hosted = chain_component(["u32"], [Manner(through=True), Manner(through=True)])
+    for text, imports, calls in ((PLAIN, {}, False), (NARROW, {}, False), (hosted, {"echo": lambda x: x}, True)):
+        for way in (nullcontext, unlinked):
+            with way(), RUNTIME.sandbox(RUNTIME.load_wat(text), imports=imports) as sandbox:
+                assert sandbox._store._calls_python == (calls or way is unlinked)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("of", "given", "end"),
     [

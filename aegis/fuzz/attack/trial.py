@@ -195,8 +195,8 @@ class _Trial:
             if way != "linked":
                 unlink(component)
             trial = _Trial(self.bench, self.input)
-            trial.runtime, trial.told = runtime, (told := [])
-            ways.append(told)
+            trial.runtime, trial.told = runtime, []
+            ways.append(trial.told)
             target = trial._phase("plan", 1.0, partial(trial._target, component))
             if target is None:
                 return
