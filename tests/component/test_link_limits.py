@@ -66,7 +66,7 @@ LOOPS = {
 
 @pytest.mark.parametrize("name", LOOPS)
 def test_the_deadline_and_a_cancellation_end_calls_between_components(name: str) -> None:
-    runtime = Aegis(cache=False, pooled=False, timeout=0.2)
+    runtime = Aegis(cache=False, pooled=False, timeout=0.5)
     with runtime.sandbox(runtime.load_wat(LOOPS[name])) as sandbox:
         assert is_linked(sandbox)
         with pytest.raises(DeadlineExceeded):
