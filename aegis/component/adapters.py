@@ -17,7 +17,7 @@ they are. Each is kept only where it can matter:
   it. A component with such a call keeps the flag of every instance that a link enters.
 
 There are no links where fuel is counted, which adapters would burn, nor in workers, which have little memory to compile
-in. Values between instances take no memory of the host then, so neither ``host_bytes`` nor ``value_bytes`` counts them.
+in. What passes through a link takes no memory of the host, so neither ``host_bytes`` nor ``value_bytes`` counts it.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from aegis import (
     DeadlineExceeded,
     GuestTrap,
     MemoryExceeded,
+    QuotaExceeded,
     StackExhausted,
 )
 from tests.component.composed import chain_component
@@ -50,6 +51,17 @@ def test_modules_of_adapters_count_towards_no_limit() -> None:
                 assert sandbox._store.memory_size() == 2 << 16  # type: ignore[union-attr]
                 sandbox.reset()
                 assert is_linked(sandbox)
+
+
+@pytest.mark.parametrize("limit", ["host_bytes", "value_bytes"])
+def test_what_passes_through_a_link_takes_nothing_of_the_host(limit: str) -> None:
+    runtime = Aegis(cache=False, pooled=False, **{limit: 10_000})
+    with runtime.sandbox(runtime.load_wat(GROWING)) as sandbox:
+        assert sandbox.call("go", 65536) == 42
+    with unlinked(), runtime.sandbox(runtime.load_wat(GROWING)) as sandbox:
+        with pytest.raises(QuotaExceeded) as caught:
+            sandbox.call("go", 65536)
+        assert caught.value.limit == limit
 
 
 def forever(call: str) -> str:
