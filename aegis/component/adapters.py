@@ -17,7 +17,7 @@ they are. Each is kept only where it can matter:
   it. A component with such a call keeps the flag of every instance that a link enters.
 
 There are no links where fuel is counted, which adapters would burn, nor in workers, which have little memory to compile
-in. Values between instances take no memory of the host then, so neither ``host_bytes`` nor ``value_bytes`` counts them.
+in. What passes through a link takes no memory of the host, so neither ``host_bytes`` nor ``value_bytes`` counts it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from aegis.engine.cache import Cache
     from aegis.limits import Limits
 
-__all__ = ["Links", "adapter_texts", "links_for", "links_of"]
+__all__ = ["Links", "adapter_texts", "links_for", "links_of", "unlink"]
 
 _MOST_LINKS = 1_000
 
@@ -182,6 +182,13 @@ def adapter_texts(program: Program) -> list[str]:
 def links_for(component: Component, config: EngineConfig) -> Links | None:
     """Return the links of a component that was compiled for a configuration; ``None`` if it has none."""
     return component.links.get(config)
+
+
+def unlink(component: Component) -> None:
+    """Have the sandboxes that are made from now on call between the component's instances through the host."""
+    component.links.clear()
+    component.plans.clear()
+    component.latest = None
 
 
 def links_of(component: Component, config: EngineConfig) -> Links | None:

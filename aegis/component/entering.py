@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from aegis.component.abi import MAX_FLAT_PARAMS, flat, has_pointers
-from aegis.component.program import Lifted, Lowered, Program, ResourceFunction
+from aegis.component.program import CoreItem, Lifted, Lowered, Program, ResourceFunction
 from aegis.component.signatures import lifted_functions
 from aegis.wit.types import WitType
 
-__all__ = ["can_reenter", "entering_set", "restricted"]
+__all__ = ["can_reenter", "entering_set", "restricted", "uses_host"]
 
 
 def _around(program: Program, instance: int | None) -> list[int]:
@@ -48,6 +48,18 @@ def can_reenter(program: Program) -> bool:
     What an instance can call otherwise was complete before the instance was, so calls lead to ever earlier ones.
     """
     return any(inner != outer and outer in _around(program, inner) for inner, outer in _calls(program))
+
+
+def uses_host(program: Program) -> bool:
+    """Tell whether anything that runs can call a trampoline."""
+    items: list[CoreItem | None] = [item for step in program.steps for item in step.imports]
+    items += [resource.destructor for resource in program.resources]
+    for lifted in lifted_functions(program):
+        items += [lifted.core, lifted.options.realloc, lifted.options.post_return]
+    for of in program.trampolines:
+        if isinstance(of, Lowered):
+            items.append(of.options.realloc)
+    return any(isinstance(item, int) for item in items)
 
 
 def restricted(program: Program) -> set[int]:

@@ -14,7 +14,7 @@ from aegis.component.abi import core_type
 from aegis.component.adapters import links_for
 from aegis.component.artifact import Component
 from aegis.component.call import Callee, ComponentEntry
-from aegis.component.entering import can_reenter, entering_set
+from aegis.component.entering import can_reenter, entering_set, uses_host
 from aegis.component.program import ContextPlan, CoreExport, Imported, Lifted, Lowered, Options
 from aegis.component.state import EXTERN, ComponentState
 from aegis.component.trampoline import (
@@ -145,7 +145,7 @@ class ComponentPlan(BasePlan):
             self.memory_exports = tuple(item._replace(step=steps[item.step]) for item in self.memory_exports)
         self.reenters = can_reenter(program)
         self.functions = imported_functions(component, typed, lacking)
-        self.calls_python = bool(program.trampolines) or self.counted
+        self.calls_python = self.counted or bool(program.trampolines if self.links is None else uses_host(program))
         self.hosted = tuple(of.instance is None for of in program.resources)
         self.homes = tuple(of.instance for of in program.resources)
         self.numbers, self.keys = _numbered(component)

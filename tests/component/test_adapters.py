@@ -64,6 +64,14 @@ def test_where_there_is_nothing_to_do_the_lifted_function_itself_is_imported() -
         assert sandbox.call("go", 0xFFFF_FFFF) == 0
 
 
+def test_a_component_whose_calls_are_all_linked_calls_no_python() -> None:
+    hosted = chain_component(["u32"], [Manner(through=True), Manner(through=True)])
+    for text, imports, calls in ((PLAIN, {}, False), (NARROW, {}, False), (hosted, {"echo": lambda x: x}, True)):
+        for way in (nullcontext, unlinked):
+            with way(), RUNTIME.sandbox(RUNTIME.load_wat(text), imports=imports) as sandbox:
+                assert sandbox._store._calls_python == (calls or way is unlinked)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("of", "given", "end"),
     [
@@ -157,6 +165,47 @@ def test_the_adapters_of_one_component_are_bounded_together() -> None:
     with RUNTIME.sandbox(component) as sandbox:
         assert is_linked(sandbox)
         assert sandbox.call("go", 0) == 100 * 2
+
+
+def test_functions_with_handles_go_through_the_host_beside_linked_ones() -> None:
+    text = """(component
+      (component $b
+        (type $r0 (resource (rep i32)))
+        (export $r "r" (type $r0))
+        (core func $new (canon resource.new $r0)) (core func $rep (canon resource.rep $r0))
+        (core module $m (import "" "new" (func $new (param i32) (result i32)))
+          (func (export "make") (param i32) (result i32) (call $new (local.get 0)))
+          (func (export "value") (param i32) (result i32) (local.get 0))
+          (func (export "less") (param i32) (result i32) (i32.sub (local.get 0) (i32.const 1))))
+        (core instance $m (instantiate $m (with "" (instance (export "new" (func $new))))))
+        (func (export "make") (param "x" u32) (result (own $r)) (canon lift (core func $m "make")))
+        (func (export "value") (param "x" (borrow $r)) (result u32) (canon lift (core func $m "value")))
+        (func (export "less") (param "x" u8) (result u8) (canon lift (core func $m "less"))))
+      (component $a
+        (import "b" (instance $b (export "r" (type $r (sub resource)))
+          (export "make" (func (param "x" u32) (result (own $r))))
+          (export "value" (func (param "x" (borrow $r)) (result u32)))
+          (export "less" (func (param "x" u8) (result u8)))))
+        (alias export $b "r" (type $r))
+        (core func $make (canon lower (func $b "make"))) (core func $value (canon lower (func $b "value")))
+        (core func $less (canon lower (func $b "less"))) (core func $drop (canon resource.drop $r))
+        (core module $m
+          (import "" "make" (func $make (param i32) (result i32)))
+          (import "" "value" (func $value (param i32) (result i32)))
+          (import "" "less" (func $less (param i32) (result i32))) (import "" "drop" (func $drop (param i32)))
+          (func (export "go") (param i32) (result i32) (local $h i32) (local $v i32)
+            (local.set $h (call $make (call $less (local.get 0)))) (local.set $v (call $value (local.get $h)))
+            (call $drop (local.get $h)) (local.get $v)))
+        (core instance $m (instantiate $m (with "" (instance (export "make" (func $make)) (export "value" (func $value))
+          (export "less" (func $less)) (export "drop" (func $drop))))))
+        (func (export "go") (param "x" u32) (result u32) (canon lift (core func $m "go"))))
+      (instance $b (instantiate $b)) (instance $a (instantiate $a (with "b" (instance $b))))
+      (export "go" (func $a "go")))"""
+    component: Any = RUNTIME.load_wat(text)
+    (written,) = adapter_texts(component.program)
+    assert written.count("(export ") == 1
+    with both(text, GO) as check:
+        assert check(("go", 0), ("go", 0x107)) == [Returned(255), Returned(6)]
 
 
 def test_fuel_is_what_guests_burn() -> None:

@@ -18,6 +18,7 @@ from aegis import (
     DeadlineExceeded,
     GuestTrap,
     MemoryExceeded,
+    QuotaExceeded,
     StackExhausted,
 )
 from tests.component.composed import chain_component
@@ -52,6 +53,17 @@ def test_modules_of_adapters_count_towards_no_limit() -> None:
                 assert is_linked(sandbox)
 
 
+@pytest.mark.parametrize("limit", ["host_bytes", "value_bytes"])
+def test_what_passes_through_a_link_takes_nothing_of_the_host(limit: str) -> None:
+    runtime = Aegis(cache=False, pooled=False, **{limit: 10_000})
+    with runtime.sandbox(runtime.load_wat(GROWING)) as sandbox:
+        assert sandbox.call("go", 65536) == 42
+    with unlinked(), runtime.sandbox(runtime.load_wat(GROWING)) as sandbox:
+        with pytest.raises(QuotaExceeded) as caught:
+            sandbox.call("go", 65536)
+        assert caught.value.limit == limit
+
+
 def forever(call: str) -> str:
     return f"(loop $more (drop {call}) (br $more)) (i32.const 0)"
 
@@ -66,22 +78,23 @@ LOOPS = {
 
 @pytest.mark.parametrize("name", LOOPS)
 def test_the_deadline_and_a_cancellation_end_calls_between_components(name: str) -> None:
-    runtime = Aegis(cache=False, pooled=False, timeout=0.2)
+    runtime = Aegis(cache=False, pooled=False, timeout=0.5)
     with runtime.sandbox(runtime.load_wat(LOOPS[name])) as sandbox:
         assert is_linked(sandbox)
         with pytest.raises(DeadlineExceeded):
             sandbox.call("go", 1)
     with RUNTIME.sandbox(RUNTIME.load_wat(LOOPS[name])) as sandbox:
+        ended = threading.Event()
 
         def stop() -> None:
-            while not sandbox._store.in_call():  # type: ignore[union-attr]
-                pass
-            sandbox.cancel()
+            while not ended.wait(0.01):  # one that comes before the call has met nothing
+                sandbox.cancel()
 
         thread = threading.Thread(target=stop)
         thread.start()
         with pytest.raises(Cancelled):
             sandbox.call("go", 1)
+        ended.set()
         thread.join()
         assert sandbox.state == "poisoned"
 
@@ -91,15 +104,15 @@ def test_one_list_is_copied_under_the_deadline() -> None:
     of = "(list (tuple bool bool))"
     text = two(
         f'(param "x" {of}) (result u32)',
-        """(memory (export "m") 512)
+        """(memory (export "m") 128)
            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))
            (func (export "f") (param i32 i32) (result i32) (local.get 1))""",
         """(import "" "f" (func $f (param i32 i32) (result i32)))
            (func (export "go") (param i32) (result i32)
-             (loop $more (drop (call $f (i32.const 0) (i32.const 16000000))) (br $more)) (i32.const 0))""",
+             (loop $more (drop (call $f (i32.const 0) (i32.const 4000000))) (br $more)) (i32.const 0))""",
         options=INNER, lowering=OUTER,
-    ).replace('(core module $s (memory (export "m") 1)', '(core module $s (memory (export "m") 512)')  # fmt: skip
-    runtime = Aegis(cache=False, pooled=False, timeout=0.05)
+    ).replace('(core module $s (memory (export "m") 1)', '(core module $s (memory (export "m") 128)')  # fmt: skip
+    runtime = Aegis(cache=False, pooled=False, timeout=0.3)
     with runtime.sandbox(runtime.load_wat(text)) as sandbox:
         assert is_linked(sandbox)
         with pytest.raises(DeadlineExceeded):

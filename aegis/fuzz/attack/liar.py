@@ -15,7 +15,7 @@ from hypothesis.errors import HypothesisException
 from aegis.engine.artifact import text_to_binary
 from aegis.fuzz.attack.acting import Act
 from aegis.fuzz.attack.inputs import Artifacts, Input, Make, chance
-from aegis.fuzz.attack.lies import AFTER, ENCODINGS, REALLOCS, THING, WASI, Lie, Told, text_of
+from aegis.fuzz.attack.lies import AFTER, ENCODINGS, REALLOCS, THING, WASI, Lie, Listener, Told, text_of
 from aegis.wit.types import (
     PRIMITIVES,
     Borrow,
@@ -98,6 +98,10 @@ _told = st.builds(
     Told, function=_functions, acts=st.lists(_acts, max_size=12).map(tuple),
     returns=st.lists(_raw, max_size=4).map(tuple), after=st.sampled_from(list(AFTER)),
 )  # fmt: skip
+_listeners = st.builds(
+    Listener, returns=st.lists(_raw, max_size=4).map(tuple), after=st.sampled_from([n for n in AFTER if n != "call"]),
+    realloc=st.sampled_from(list(REALLOCS)), encoding=st.sampled_from(ENCODINGS),
+)  # fmt: skip
 lies: st.SearchStrategy[Lie] = st.builds(
     Lie, told=st.lists(_told, min_size=1, max_size=3).map(tuple),
     wasi=st.lists(st.sampled_from(WASI), max_size=3, unique=True).map(tuple),
@@ -105,7 +109,7 @@ lies: st.SearchStrategy[Lie] = st.builds(
     memory=st.lists(_words, max_size=48).map(tuple), pages=st.sampled_from((1, 1, 1, 0, 2, 8)),
     realloc=st.sampled_from(list(REALLOCS)), dtor=st.sampled_from(list(AFTER)), opens=st.booleans(),
     careful=st.booleans(),
-    encoding=st.sampled_from(ENCODINGS),
+    encoding=st.sampled_from(ENCODINGS), listener=st.none() | _listeners,
 )  # fmt: skip
 """Lies of all kinds."""
 

@@ -10,7 +10,7 @@ from aegis.fuzz.attack.acting import Act, Body, Lowered, Raw, key_of, lowered
 from aegis.fuzz.attack.wat import Types, core_signature, needed
 from aegis.wit.types import Function, Interface, Resource
 
-__all__ = ["AFTER", "ENCODINGS", "REALLOCS", "THING", "WASI", "Lie", "Told", "text_of"]
+__all__ = ["AFTER", "ENCODINGS", "REALLOCS", "THING", "WASI", "Lie", "Listener", "Told", "text_of"]
 
 THING = Resource("thing", key=1)
 """The resource of its own."""
@@ -55,8 +55,19 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """A component that a lie is told to inside the same component, and that lies itself."""
+
+    returns: tuple[Raw, ...] = ()
+    after: str = "none"
+    realloc: str = "bump"
+    encoding: str = "utf8"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lie:
-    """A component that lies. ``host`` is the type of a function that it imports from nobody in particular."""
+    """A component that lies. ``host`` is the type of a function that it imports from nobody in particular, or from
+    another component, the ``listener``, beside it."""
 
     told: tuple[Told, ...]
     host: Function
@@ -71,11 +82,65 @@ class Lie:
     careful: bool = False
     """Whether it calls only what it has the handles for, with pointers that lie in memory."""
     encoding: str = "utf8"
+    listener: Listener | None = None
+
+
+_HOST = "aegis:attack/host"
 
 
 def text_of(lie: Lie) -> str:
     """Return the component of a lie as text."""
-    return "\n".join(("(component", *_Component(lie).lines(), ")"))
+    made = _Component(lie)
+    lines = made.lines() if lie.listener is None else _composed(lie.listener, made)
+    return "\n".join(("(component", *lines, ")"))
+
+
+def _composed(listener: Listener, liar: _Component) -> Iterator[str]:
+    """Yield a component of two: what the liar hands to the host, the listener hears in its stead."""
+    inner = list(liar.lines())
+    yield from (line for line in liar.imports if _HOST not in line)
+    yield from ("(component $listener", *_listener_lines(listener, liar.lie.host), ")")
+    yield from ("(component $liar", *inner, ")", "(instance $listener (instantiate $listener))")
+    given = " ".join(f'(with "{name}" (instance {instance}))' for name, instance in liar.interfaces if name != _HOST)
+    yield f'(instance $liar (instantiate $liar {given} (with "{_HOST}" (instance $listener))))'
+    yield '(export "liar" (instance $liar))'
+
+
+def _listener_lines(listener: Listener, function: Function) -> Iterator[str]:
+    params, results = core_signature(function, lowered=False)
+    after = AFTER[listener.after]
+    yield from _memory_lines(listener.realloc, 1, "", "")
+    yield '(core module $code (import "m" "memory" (memory 0))'
+    code = " ".join(Body((), careful=False).returning(results, listener.returns))
+    yield f'(func (export "call") {_typed("param", params)} {_typed("result", results)} {code})'
+    if after is not None:
+        yield f'(func (export "after") {_typed("param", results)} {after})'
+    yield ')(core instance $code (instantiate $code (with "m" (instance $mem))))'
+    types = Types("i")
+    signature = types.function(function)
+    yield from types.lines
+    post = "" if after is None else '(post-return (core func $code "after"))'
+    options = _options(listener.encoding)
+    yield f'(func (export "call"){signature} (canon lift (core func $code "call") {options} {post}))'
+
+
+def _options(encoding: str) -> str:
+    return (
+        f'(memory (core memory $mem "memory")) (realloc (core func $mem "realloc")) string-encoding={encoding}'
+    )  # fmt: skip
+
+
+def _memory_lines(realloc: str, pages: int, data: str, dtor: str) -> Iterator[str]:
+    """Yield the module of a memory and its allocator, and its instance."""
+    yield f"""(core module $memory
+  (memory (export "memory") {pages} 8) (global $at (mut i32) (i32.const 4096))
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) (local i32)
+    (local.set 4 (global.get $at))
+    (global.set $at (i32.add (global.get $at) (i32.and (i32.add (local.get 3) (i32.const 15)) (i32.const -8))))
+    {REALLOCS[realloc]})
+  (func (export "dtor") (param i32) {dtor})
+  {f'(data (i32.const 0) "{data}")' if data else ""})"""
+    yield "(core instance $mem (instantiate $memory))"
 
 
 class _Component:
@@ -84,14 +149,18 @@ class _Component:
     def __init__(self, lie: Lie) -> None:
         self.lie = lie
         self.imports: list[str] = []
+        self.interfaces: list[tuple[str, str]] = []
+        """Imported interfaces, with what refers to each."""
         self.lowered: list[Lowered] = []
+        self.heard: set[str] = set()
+        """Names of the lowered functions of the host that is nobody in particular."""
         self.definitions: list[str] = []
         self.resources: dict[tuple[str, str], str] = {}
 
     def lines(self) -> Iterator[str]:
         for interface in needed(self.lie.wasi):
             self._import(interface)
-        self._import(Interface("aegis:attack/host", {"call": self.lie.host}))
+        self._import(Interface(_HOST, {"call": self.lie.host}))
         yield from self.imports
         yield from self._memory()
         thing = key_of(THING)
@@ -114,6 +183,7 @@ class _Component:
             types.declare(resource)
         functions = [f'(export "{n}" (func{types.function(f)}))' for n, f in interface.functions.items()]
         body = " ".join([*types.lines, *functions])
+        self.interfaces.append((interface.name, f"$w{number}"))
         self.imports.append(f'(import "{interface.name}" (instance $w{number} {body}))')
         for resource in own:
             reference = f"$w{number}-{resource.name}"
@@ -122,6 +192,8 @@ class _Component:
         for name, function in interface.functions.items():
             made = lowered(f"$f{len(self.lowered)}", function)
             self.lowered.append(made)
+            if interface.name == _HOST:
+                self.heard.add(made.name)
             self.definitions.append(
                 f'(core func {made.name} (canon lower (func $w{number} "{name}") {self._options()}))'
             )
@@ -132,24 +204,13 @@ class _Component:
         self.definitions.append(f"(core func {made.name} (canon {what} {of}))")
 
     def _options(self) -> str:
-        return (
-            f'(memory (core memory $mem "memory")) (realloc (core func $mem "realloc")) '
-            f"string-encoding={self.lie.encoding}"
-        )
+        return _options(self.lie.encoding)
 
     def _memory(self) -> Iterator[str]:
         lie = self.lie
         data = "".join(f"\\{byte:02x}" for byte in b"".join(struct.pack("<I", w & 0xFFFF_FFFF) for w in lie.memory))
         dtor = AFTER[lie.dtor] if lie.dtor not in ("none", "call") else ""
-        yield f"""(core module $memory
-  (memory (export "memory") {lie.pages} 8) (global $at (mut i32) (i32.const 4096))
-  (func (export "realloc") (param i32 i32 i32 i32) (result i32) (local i32)
-    (local.set 4 (global.get $at))
-    (global.set $at (i32.add (global.get $at) (i32.and (i32.add (local.get 3) (i32.const 15)) (i32.const -8))))
-    {REALLOCS[lie.realloc]})
-  (func (export "dtor") (param i32) {dtor})
-  {f'(data (i32.const 0) "{data}")' if data else ""})"""
-        yield "(core instance $mem (instantiate $memory))"
+        yield from _memory_lines(lie.realloc, lie.pages, data, dtor or "")
         yield '(type $thing (resource (rep i32) (dtor (core func $mem "dtor"))))'
 
     def _code(self) -> Iterator[str]:
@@ -168,7 +229,9 @@ class _Component:
 
     def _bodies(self, number: int, told: Told) -> Iterator[str]:
         params, results = core_signature(told.function, lowered=False)
-        body = Body(self.lowered, careful=self.lie.careful)
+        # Told to another component, the lie is all that there is to be heard.
+        functions = [f for f in self.lowered if f.name in self.heard] if self.lie.listener else self.lowered
+        body = Body(functions, careful=self.lie.careful)
         if told.acts and self.lie.opens:
             body.open()
         for act in told.acts:

@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aegis.artifacts import validate_artifact
+from aegis.component.adapters import unlink
 from aegis.component.artifact import Component
 from aegis.engine.accounts import available
 from aegis.engine.artifact import Module
@@ -69,6 +71,9 @@ _DOCUMENTED: Mapping[str, tuple[type[BaseException], ...]] = {
     "drop": (GuestError,),
     "close": (),
 }
+_ADDRESS = re.compile("0x[0-9a-f]+")
+_BOUNDS = ("timeout", "quota-exceeded", "memory-exceeded", "stack-exhausted")
+"""Ends by limits, which calls through the host reach sooner."""
 LIMITS = Limits().with_(
     memory=16 * MIB, fuel=5_000_000, timeout=1.0, stdout=64 << 10, stderr=64 << 10, disk_written=MIB, host_calls=10_000,
     host_bytes=8 * MIB, value_bytes=8 * MIB,
@@ -118,6 +123,9 @@ class Bench:
             stdio=StdioCapability(stdin=b"line\n\0\xff", stdout="capture", stderr="capture"),
         )
         self.runtime = self._stack.enter_context(Aegis(self.policy, cache=False))
+        here = replace(self.policy, isolation=None, limits=limits.with_(fuel=None, timeout=0.3))
+        self.linking = self._stack.enter_context(Aegis(here, cache=False))
+        """Runs guests in this process and without fuel: only so are there calls between instances without the host."""
 
     def close(self) -> None:
         """End its workers."""
@@ -147,6 +155,9 @@ class Bench:
 class _Trial:
     """One input on a bench."""
 
+    told: list[tuple[str, str]] | None = None
+    """How phases ended that did not return, and what calls gave that did: where it is compared with another trial."""
+
     def __init__(self, bench: Bench, one: Input) -> None:
         self.bench, self.input = bench, one
         self.verdict = Verdict()
@@ -168,8 +179,36 @@ class _Trial:
         answers = self._phase("plan", 1.0, lambda: Answers(artifact)) if target is None else target.answers
         if answers is not None:
             self._exercise(artifact, target, answers)
+        if self.input.source == "liar" and isinstance(artifact, Component):
+            self._compare(data)
         if self.granted is not None and (changed := self.granted.escaped()):
             self.verdict.faults.append(Fault(phase="call", kind="escape", type="", place="", text=changed))
+
+    def _compare(self, data: bytes) -> None:
+        """Run a component whose instances call each other here, by adapters and through the host: both end alike."""
+        runtime = self.bench.linking
+        component: Any = runtime.load(data, "the input")
+        if not any(component.links.values()):
+            return
+        ways: list[list[tuple[str, str]]] = []
+        for way in ("linked", "through the host"):
+            if way != "linked":
+                unlink(component)
+            trial = _Trial(self.bench, self.input)
+            trial.runtime, trial.told = runtime, []
+            ways.append(trial.told)
+            target = trial._phase("plan", 1.0, partial(trial._target, component))
+            if target is None:
+                return
+            trial._exercise(component, target, target.answers)
+            self.verdict.faults += trial.verdict.faults
+        for one, other in zip(*ways, strict=False):
+            if one[0] in _BOUNDS or other[0] in _BOUNDS:
+                return  # the host charges for what passes through it
+            if one != other:
+                text = f"linked it ended with {one}, and through the host with {other}"
+                self.verdict.faults.append(Fault(phase="call", kind="differs", type="", place="", text=text[:300]))
+                return
 
     # -- phases --------------------------------------------------------------------------------
 
@@ -181,11 +220,15 @@ class _Trial:
         try:
             value = work()
             verdict.endings.append((phase, "returned", ""))
+            if phase == "call" and self.told is not None:
+                self.told.append(("returned", _ADDRESS.sub("", repr(value))))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             status = error.kind if isinstance(error, AegisError) else type(error).__name__
             verdict.endings.append((phase, status, coarse(str(error))))
+            if self.told is not None:
+                self.told.append((status, ""))
             if not self._documented(phase, error):
                 verdict.faults.append(fault_of(phase, error))
         took, most = time.monotonic() - began, allowed + self.bench.bounds.grace + self.bench.bounds.slack

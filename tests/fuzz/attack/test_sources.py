@@ -83,6 +83,7 @@ def test_liars_are_valid_components_of_many_types() -> None:
         runtime.load(one.data)
     assert len({i.data for i in made}) > 45
     lies = [drawn(1, number)[1] for number in range(150)]
+    assert 30 < sum(lie.listener is not None for lie in lies) < 120
     functions = [told.function for lie in lies for told in lie.told]
     found = [of for f in functions for of in (f.result, *(of for _, of in f.params))]
     for of in found:  # which grows

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
+from unittest import mock
 
 import pytest
 
+from aegis.component.adapter_module import Module
 from aegis.engine.artifact import text_to_binary
 from aegis.errors import AegisInternalError, ArtifactError, HostError, WorkerCrashed
 from aegis.fuzz.attack import trial
+from aegis.fuzz.attack.acting import Act
 from aegis.fuzz.attack.blame import coarse, fault_of
 from aegis.fuzz.attack.inputs import Input
+from aegis.fuzz.attack.lies import Lie, Listener, Told, text_of
 from aegis.fuzz.attack.sources import SOURCES, source
 from aegis.fuzz.attack.trial import LIMITS, Bench, Bounds, Verdict
 from aegis.fuzz.attack.watch import Granted, Watch
+from aegis.wit.types import Function
 
 BOMB = "guests/build/hostile/compile-bomb.wasm"
 
@@ -157,3 +163,16 @@ def test_a_granted_folder_is_as_new_each_time() -> None:
     (granted.path / "folder" / "inner").unlink()
     granted.renew()
     assert (granted.path / "folder" / "inner").read_text() == "hello"
+
+
+def test_calls_between_components_are_compared_with_and_without_the_host(bench: Bench) -> None:
+    """Oracle: a fault is planted in the adapters, which then let a surrogate through, or do not."""
+    function = Function((("x", "char"),))
+    for code, listener in ((0xD800, Listener()), (0x61, Listener()), (0xD800, None)):
+        told = Told(function=Function(), acts=(Act(0, (("const", code),)),))
+        data = text_to_binary(text_of(Lie(told=(told,), host=function, careful=False, opens=False, listener=listener)))
+        for planted in (False, True):
+            with mock.patch.object(Module, "trap", return_value="nop") if planted else nullcontext():
+                verdict = bench.run(Input(source="liar", number=0, data=data, label=""))
+            wanted = planted and listener is not None and code == 0xD800
+            assert [fault.kind for fault in verdict.faults] == ["differs"] * wanted
