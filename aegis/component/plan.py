@@ -57,13 +57,19 @@ from aegis.wasm.definitions import (
 )
 from aegis.wit.types import MAX_TYPE_PARTS_IN_ALL
 
-__all__ = ["MAX_COMPONENT_INSTANCES", "MAX_CORE_IMPORTS", "MAX_STEPS", "MAX_TRAMPOLINES", "MAX_WORK_BYTES", "plan"]
+__all__ = [
+    "MAX_COMPONENT_INSTANCES", "MAX_CORE_IMPORTS", "MAX_CROSSED_MEMORIES", "MAX_STEPS", "MAX_TRAMPOLINES",
+    "MAX_WORK_BYTES", "plan",
+]  # fmt: skip
 
 MAX_STEPS = 20_000
 """Core instances; the limit ``instances`` of a policy is 64 until it is raised."""
 MAX_COMPONENT_INSTANCES = 10_000
 MAX_TRAMPOLINES = 10_000
 """Each costs the engine or the host up to a millisecond at first; large programs have 300."""
+MAX_CROSSED_MEMORIES = 100
+"""Memories between which values pass within a component: the engine, which makes a module for them, ends the
+process if that has more."""
 MAX_CORE_IMPORTS = 200_000
 """Imports of all core instances together; large programs have 5,000."""
 MAX_WORK_BYTES = 4 << 20
@@ -132,6 +138,7 @@ class _Planner:
         self.imported: list[_Function] = []
         self.parents: list[int | None] = []
         self.work = self.core_imports = self.parts = 0
+        self._crossed: set[CoreExport | None] = {None}
         self._export_types: dict[int, dict[tuple[str, str], ExternType]] = {}
 
     def spend(self, size: int) -> None:
@@ -163,6 +170,10 @@ class _Planner:
     def trampoline(self, made: tuple[_Function, Options, int] | ResourceFunction) -> int:
         self.lowered.append(made)
         _bound("trampolines", len(self.lowered), MAX_TRAMPOLINES)
+        if not isinstance(made, ResourceFunction) and made[0].options is not None:
+            self._crossed |= {made[0].options.memory, made[1].memory}
+            if len(self._crossed) - 1 > MAX_CROSSED_MEMORIES:
+                raise ArtifactError(f"values pass between more than {MAX_CROSSED_MEMORIES} of its memories")
         return len(self.lowered) - 1
 
     def resource(self, name: str, instance: int | None, destructor: CoreItem | None) -> ResourceNode:

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from aegis.component.plan import MAX_COMPONENT_INSTANCES, MAX_STEPS, MAX_TRAMPOLINES, plan
+from aegis.component.plan import MAX_COMPONENT_INSTANCES, MAX_CROSSED_MEMORIES, MAX_STEPS, MAX_TRAMPOLINES, plan
 from aegis.component.skeleton import skeleton
 from aegis.engine.artifact import text_to_binary
 from aegis.engine.validator import validate_skeleton
@@ -111,6 +111,31 @@ def test_imports_of_all_core_instances_are_counted() -> None:
     made = [b"\0\0\0"] + [b"\0\1" + vec(b"\1a\x12\0")] * 100
     said = refusal(PREAMBLE + part(1, given) + part(1, taking) + part(2, vec(*made)))
     assert said == "instantiating it makes more than 200,000 imports of core instances"
+
+
+def passing_text_to(count: int) -> bytes:
+    """Return a component with a part that calls ``count`` others, each with a memory of its own."""
+    allocate = '(func (export "r") (param i32 i32 i32 i32) (result i32) unreachable)'
+    takes = f"""(core module $m (memory (export "m") 1) {allocate} (func (export "f") (param i32 i32)))
+      (core instance $m (instantiate $m))
+      (func (export "f") (param "x" string)
+        (canon lift (core func $m "f") (memory (core memory $m "m")) (realloc (core func $m "r"))))"""
+    each = range(count)
+    return text_to_binary(f"""(component (component $b {takes})
+      (component $a {"".join(f'(import "f{n}" (func $f{n} (param "x" string)))' for n in each)}
+        (core module $mem (memory (export "m") 1)) (core instance $mem (instantiate $mem))
+        {"".join(f'(core func $l{n} (canon lower (func $f{n}) (memory (core memory $mem "m"))))' for n in each)}
+        (core module $m {"".join(f'(import "" "f{n}" (func (param i32 i32)))' for n in each)})
+        (core instance (instantiate $m (with "" (instance {"".join(f'(export "f{n}" (func $l{n}))' for n in each)})))))
+      {"".join(f"(instance $b{n} (instantiate $b))" for n in each)}
+      (instance (instantiate $a {"".join(f'(with "f{n}" (func $b{n} "f"))' for n in each)})))""")
+
+
+def test_memories_between_which_values_pass_are_as_many_as_the_engine_admits() -> None:
+    data = passing_text_to(MAX_CROSSED_MEMORIES - 1)
+    plan(decode_component(data))
+    validate_skeleton(skeleton(data))  # with one more it ends the process
+    assert refusal(passing_text_to(MAX_CROSSED_MEMORIES)) == "values pass between more than 100 of its memories"
 
 
 def test_definitions_are_counted_each_time_they_are_run() -> None:
