@@ -39,6 +39,7 @@ __all__ = ["MAX_MODULES", "Code", "code_for", "own_code"]
 
 MAX_MODULES = 128
 """Core modules of one component: each is a descriptor, and one message carries 200, those of grants among them."""
+_DIGEST_BYTES = 32
 _INLINE_BYTES = 8 << 10
 """What a worker must know of an artifact goes with the setup up to this size, and in a file of its own beyond."""
 _APART_BYTES = 32 << 10
@@ -119,6 +120,7 @@ class _Search:
         """Return the whole code."""
         artifact: Any = self._artifact
         parts: Mapping[int, Artifact] = {0: artifact} if artifact.kind == "module" else artifact.modules
+        self._take_digests(parts)
         numbers = {part.digest: number for number, part in reversed([*parts.items()])}
         if len(numbers) > MAX_MODULES:
             raise ArtifactError(
@@ -135,6 +137,21 @@ class _Search:
             self._compile_alone(parts[number])
         artifact.cached = artifact.cached or (known and not missing and self._from_cache == len(numbers))
         return Code({number: self._made[part.digest] for number, part in parts.items()}, self._world)
+
+    def _take_digests(self, parts: Mapping[int, Artifact]) -> None:
+        """Take the digests of a component's modules from the cache, under the component's own, or keep them there.
+
+        To work them out takes about as long as hashing the component, which was done already.
+        """
+        if self._cache is None or self._artifact.kind == "module":
+            return
+        name = self._cache.name(self._artifact.digest, f"digests of modules {sorted(parts)}")
+        kept = self._cache.get(name)
+        if kept is None:
+            self._cache.put(name, b"".join(bytes.fromhex(part.digest) for part in parts.values()))
+            return
+        for at, part in enumerate(parts.values()):
+            part.digest = kept[at * _DIGEST_BYTES : (at + 1) * _DIGEST_BYTES].hex()
 
     # -- what there is already -----------------------------------------------------------------
 

@@ -45,6 +45,7 @@ _HOST_MODULES = {
 
 
 def host_modules(interface: str) -> tuple[str, ...]:
+    """Return the modules that serve a WASI interface."""
     package = interface.partition("/")[0].partition(":")[2]
     found = _HOST_MODULES.get(package)
     if found is None:

@@ -147,7 +147,7 @@ def forget() -> None:
     held = [raw for pair in environment.items() for raw in pair if raw not in kept]
     environment.clear()
     environment.update(passed)
-    words = [*sys.orig_argv, *sys.argv]
+    words = [*sys.orig_argv[1:], *sys.argv[1:]]  # as the system gave them, each an object of its own
     _forget_wide(sys.argv[1:])
     for raw in held:
         if len(raw) >= _LEAST_CHARACTERS:
@@ -160,7 +160,7 @@ def forget() -> None:
 
 def _overwrite(text: str) -> None:
     """Overwrite the characters of a text that nothing will read any more."""
-    if len(text) < _LEAST_CHARACTERS or text is sys.intern(text):
+    if len(text) < _LEAST_CHARACTERS:
         return
     widest = max(map(ord, text))
     sample = "ab" if widest < 128 else "\xe9a" if widest < 256 else "\u0105a" if widest < 65536 else "\U0001f600a"

@@ -24,7 +24,7 @@ from aegis.errors import (
     OutputExceeded,
     SandboxStateError,
     WorkerCrashed,
-)  # fmt: skip
+)
 from aegis.isolation import told
 from aegis.isolation.budgets import message_budget
 from aegis.isolation.delivery import STREAM_MESSAGES, Delivery
@@ -480,7 +480,7 @@ class IsolatedStore:
     def _log(self, level: str, line: str) -> None:
         import logging
 
-        logging.getLogger("aegis.guest").log(_LEVELS.get(level, 20), "%s", line, extra={"guest_level": level})
+        logging.getLogger("aegis.guest").log(told.LEVELS.get(level, 20), "%s", line, extra={"guest_level": level})
         self.door.logged(level, line)
 
     def _note(self, account: Any, taken: Any, mark: int) -> None:
@@ -588,9 +588,6 @@ class IsolatedStore:
 
 class _Unfit(Exception):
     """The worker says that the arguments are not of the function's types."""
-
-
-_LEVELS = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40, "critical": 50}
 
 
 def _end(end: Callable[[Worker, bool], None], worker: Worker, token: int, *, clean: bool) -> None:

@@ -15,7 +15,10 @@ from aegis.values import Decision
 if TYPE_CHECKING:
     from aegis.engine.door import Door
 
-__all__ = ["Kind", "Used", "account", "decision", "farewell", "layers", "line", "observed", "text"]
+__all__ = ["LEVELS", "Kind", "Used", "account", "decision", "farewell", "layers", "line", "observed", "text"]
+
+LEVELS = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40, "critical": 50}
+"""Levels of a guest's log, as those of Python's."""
 
 _LONGEST = 4096
 _CAPABILITIES = ("filesystem", "network", "clock", "random")
