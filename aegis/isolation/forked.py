@@ -42,7 +42,13 @@ _waiting: list[Worker] = []
 
 
 def fork_worker() -> None:
-    """Fork the worker of this command, where that can be done; :func:`take_forked` returns it."""
+    """Fork the worker of this command, where that can be done; :func:`take_forked` returns it.
+
+    Where modules are looked for in the working directory, by the name "", CPython 3.13.0 asks where that is whenever a
+    module lacks an attribute, and fails in a worker, whose directory is deleted.
+    """
+    if "" in sys.path:
+        return
     if sys.platform == "linux" and hasattr(os, "pidfd_open") and threading.active_count() == 1:
         # Where it is ignored, which exec passes on, the kernel discards how children end.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
