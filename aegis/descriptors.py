@@ -23,10 +23,11 @@ from types import TracebackType
 from aegis.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import _socket
     import socket
 
 __all__ = [
-    "above_standard", "can_read", "can_write", "inherited", "is_socket", "occupy_standard",
+    "above_standard", "bare_socket_pair", "can_read", "can_write", "inherited", "is_socket", "occupy_standard",
     "socket_above_standard", "socket_pair", "standard_reserved", "unblocked",
 ]  # fmt: skip
 
@@ -62,18 +63,30 @@ def socket_above_standard(opened: socket.socket) -> socket.socket:
     return moved
 
 
-def socket_pair(*, packets: bool = False) -> tuple[socket.socket, socket.socket]:
-    """Return two connected sockets that block, whatever :func:`socket.setdefaulttimeout` the application chose.
+def bare_socket_pair(*, packets: bool = False) -> tuple[_socket.socket, _socket.socket]:
+    """Return what :func:`socket_pair` does, without the module socket, which costs a start more than the sockets.
 
-    A default timeout makes both ends non-blocking, and with them the copies in other processes. With ``packets`` what
-    is sent at once is received at once.
+    With ``packets`` what is sent at once is received at once.
     """
-    import socket  # costs start-up time that only isolated runs need
+    import _socket
 
-    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET if packets else socket.SOCK_STREAM)
+    ends = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET if packets else _socket.SOCK_STREAM)
     for end in ends:
         end.settimeout(None)
     return ends
+
+
+def socket_pair(*, packets: bool = False) -> tuple[socket.socket, socket.socket]:
+    """Return two connected sockets that block, whatever :func:`socket.setdefaulttimeout` the application chose.
+
+    A default timeout makes both ends non-blocking, and with them the copies in other processes.
+    """
+    import socket  # costs start-up time that only some isolated runs need
+
+    made = [socket.socket(fileno=end.detach()) for end in bare_socket_pair(packets=packets)]
+    for end in made:
+        end.settimeout(None)
+    return made[0], made[1]
 
 
 def inherited(number: int) -> int | None:

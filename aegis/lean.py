@@ -53,5 +53,26 @@ __all__ = [
     "dataclass",
     "field",
     "fields",
+    "late",
     "replace",
 ]
+
+
+class _Late:
+    """A module that is imported when one of its names is first used."""
+
+    def __init__(self, name: str) -> None:
+        self.__name = name
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(__import__(self.__name, fromlist=("",)), name)
+        self.__dict__[name] = value
+        return value
+
+
+def late(name: str) -> Any:
+    """Return a stand-in for a module that most runs do without; a type checker is to see the import.
+
+    Its names are those of the module at their first use.
+    """
+    return _Late(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def _row(what: str, ours: float, theirs: float, gate: str = "", met: bool | None
 def _runtime(**keywords: Any) -> Any:
     import aegis
 
-    return aegis.Aegis(cache=False, **{"timeout": "5m", "host_calls": None, **keywords})
+    return aegis.Aegis(**{"cache": False, "timeout": "5m", "host_calls": None, **keywords})
 
 
 @contextlib.contextmanager
@@ -192,6 +193,111 @@ def _over(what: str, pair: tuple[float, float], *, gated: bool = True) -> Row:
     return _row(f"{what}, {more * 1e6:.0f} us more", *pair, "<= 150 us more" * gated, more <= 150e-6 if gated else None)
 
 
+def isolation_pings(rounds: int) -> list[Row]:
+    """A call, against as many bytes there and back between two processes that do nothing else."""
+    near, far = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        near.close()
+        while said := far.recv(64):
+            far.send(said)
+        os._exit(0)
+    far.close()
+
+    def ping() -> None:
+        near.send(b"as many bytes as a call with two numbers")
+        near.recv(64)
+
+    runtime = _runtime(isolation=True)
+    try:
+        with runtime.sandbox(runtime.load_wat(ADD)) as sandbox:
+            pair = _in_turns(
+                lambda: _per_call(lambda: sandbox.call("add", 2, 3), 1000), lambda: _per_call(ping, 1000), 3 * rounds
+            )
+    finally:
+        near.close()
+        os.waitpid(child, 0)
+    return [_row("a call, against a ping-pong of two processes", *pair, "<= 2x the time", pair[0] <= 2 * pair[1])]
+
+
+# -- real guests -----------------------------------------------------------------------------------
+
+
+def isolation_python(rounds: int) -> list[Row]:
+    """An 18 MB component of Python's: the next sandbox in a worker that is used again, and the parent's part in it.
+
+    The parent's processor time for a sandbox is held against that for a C component of 50 KB with the same imports:
+    nothing in it may grow with the artifact.
+    """
+    large, small = ((ROOT / "guests" / "build" / f"{name}.wasm") for name in ("py-hello", "hello-component"))
+    if not large.exists() or not small.exists():
+        return []
+    inside, isolated, fresh = (
+        _runtime(cache=True, stdio=_captured(), **keywords)
+        for keywords in ({}, {"isolation": {"recycle": 1_000_000}}, {"isolation": {"recycle": 0}})
+    )
+    rows = []
+    pair = _in_turns(*(_timed(_program(runtime, large)) for runtime in (isolated, inside)), 2 * rounds)
+    rows.append(
+        _row(
+            "py-hello, create + run + close, recycled, against in process",
+            *pair,
+            "<= 3x the time",
+            pair[0] <= 3 * pair[1],
+        )
+    )
+    for what, runtime in ((", recycled", isolated), ("", fresh)):
+        sides = [_spent(_program(runtime, path)) for path in (large, small)]
+        pair = _in_turns(*sides, 2 * rounds)
+        rows.append(
+            _row(
+                f"the parent's part in it{what}, processor time, 18 MB against 50 KB",
+                *pair,
+                "<= 2x the time",
+                pair[0] <= 2 * pair[1],
+            )
+        )
+    return rows
+
+
+def _captured() -> Any:
+    import aegis
+
+    return aegis.StdioCapability(stdout="capture", stderr="capture")
+
+
+def _program(runtime: Any, path: Path) -> Callable[[], None]:
+    """Return what runs a program once in a sandbox of its own, after it was done twice."""
+    from aegis.runtime import entry_point
+
+    artifact = runtime.load_file(path)
+    name = entry_point(artifact)
+
+    def once() -> None:
+        with runtime.sandbox(artifact, args=(path.stem,)) as sandbox:
+            sandbox.run(name)
+
+    once()
+    once()
+    return once
+
+
+def _timed(function: Callable[[], None]) -> Callable[[], float]:
+    return lambda: _per_call(function, 5)
+
+
+def _spent(function: Callable[[], None]) -> Callable[[], float]:
+    """Return what measures the processor time of this process for one run."""
+
+    def spent() -> float:
+        started = time.process_time()
+        for _ in range(5):
+            function()
+        return (time.process_time() - started) / 5
+
+    return spent
+
+
 # -- large values ----------------------------------------------------------------------------------
 
 
@@ -278,4 +384,7 @@ def _proportional(pid: int) -> float:
     return 0.0
 
 
-PARTS = (isolation_life, isolation_start, isolation_calls, isolation_bytes, isolation_memory)
+PARTS = (
+    isolation_life, isolation_start, isolation_calls, isolation_pings, isolation_python, isolation_bytes,
+    isolation_memory,
+)  # fmt: skip

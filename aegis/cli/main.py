@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     face = Face()
     try:
+        if arguments is None and any(word.startswith("--isolate") for word in words):
+            _fork_ahead()
         run = plain_run(words, face)
         if not gc.isenabled():  # all that was imported stays
             gc.freeze()
@@ -48,6 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         code = face.defect(error)
     return code
+
+
+def _fork_ahead() -> None:
+    """Fork the run's worker, now that there is nothing yet that it should not have."""
+    from aegis.cli import run
+    from aegis.isolation.forked import fork_worker
+
+    del run  # loaded now, both have it: pages of memory that are written after the fork are copied
+    fork_worker()
 
 
 def plain_run(words: Sequence[str], face: Face) -> Callable[[], int] | None:

@@ -13,7 +13,7 @@ from aegis.isolation.confine import Begun, Confinement, Layer, Unavailable, asse
 from aegis.isolation.setup import Brief, Compile, Setup
 from aegis.lean import Any
 
-__all__ = ["begin_closing", "close_doors", "close_for_compiling", "close_imports", "prepare_filters"]
+__all__ = ["begin_closing", "close_doors", "close_for_compiling", "close_imports", "kept_imports", "prepare_filters"]
 
 _FILES_BESIDE = 64
 _MOST_DATA_BYTES = (1 << 63) - 1  # a larger number is no limit of the system's
@@ -72,9 +72,13 @@ class _NoImports:
         raise ModuleNotFoundError(f"the module {name} was not imported before the worker was confined", name=name)
 
 
+kept_imports: list[Any] = []
+"""Finders of modules that open nothing, which stay."""
+
+
 def close_imports() -> None:
     """Let no import of this process look for a file any more."""
-    sys.meta_path[:] = [_NoImports]
+    sys.meta_path[:] = [*kept_imports, _NoImports]
 
 
 def close_for_compiling(wanted: Compile, begun: Begun) -> list[Any]:

@@ -10,31 +10,36 @@ that was made beside other modules is kept for its component.
 
 from __future__ import annotations
 
-import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from aegis.component.record import Record, keep_record
 from aegis.descriptors import standard_reserved
 from aegis.engine.code import Artifact
 from aegis.engine.config import EngineConfig
-from aegis.errors import ArtifactError
-from aegis.isolation.compiling import Compiled, Compiler, believed_world
+from aegis.errors import AegisInternalError, ArtifactError
+from aegis.isolation.pickled import LATEST, dumps
 from aegis.isolation.sealed import SealedFile, sealed_copy
 from aegis.isolation.wire import Broken, decode, encode
-from aegis.lean import TYPE_CHECKING, Any
+from aegis.lean import TYPE_CHECKING, Any, late
 from aegis.wasm.bounds import bounds
 
 if TYPE_CHECKING:
+    from aegis.component import record
     from aegis.engine.cache import Cache
+    from aegis.isolation import compiling
+    from aegis.isolation.compiling import Compiled, Compiler
     from aegis.isolation.pool import Pool
     from aegis.policy.isolation import Isolation
+else:  # of components, and of what is not compiled yet
+    compiling = late("aegis.isolation.compiling")
+    record = late("aegis.component.record")
 
 __all__ = ["MAX_MODULES", "Code", "code_for", "own_code"]
 
 MAX_MODULES = 128
 """Core modules of one component: each is a descriptor, and one message carries 200, those of grants among them."""
+_DIGEST_BYTES = 32
 _INLINE_BYTES = 8 << 10
 """What a worker must know of an artifact goes with the setup up to this size, and in a file of its own beyond."""
 _APART_BYTES = 32 << 10
@@ -57,11 +62,12 @@ class Code:
     def shape(self, artifact: Any) -> bytes | SealedFile:
         """Return what a worker must know of ``artifact`` besides its code, pickled once; in a file if it is much."""
         if self._shape is None:
-            module = artifact.kind == "module"
-            told = artifact.info if module else Record(artifact.anatomy.for_running(), artifact.program, self.world)
-            data = pickle.dumps(told, pickle.HIGHEST_PROTOCOL)
+            data = dumps(artifact.info if artifact.kind == "module" else self._record(artifact), LATEST)
             self._shape = data if len(data) <= _INLINE_BYTES else sealed_copy(data)
         return self._shape
+
+    def _record(self, component: Any) -> record.Record:
+        return record.Record(component.anatomy.for_running(), component.program, self.world)
 
 
 def code_for(
@@ -78,8 +84,9 @@ def code_for(
             made = artifact.isolated.get(config)
             if made is None:
                 started = time.perf_counter()
+                compiler = lambda: compiling.Compiler(config, pool, options, what)  # noqa: E731
                 with standard_reserved():
-                    made = _Search(artifact, config, Compiler(config, pool, options, what), cache).code()
+                    made = _Search(artifact, config, compiler, cache, what).code()
                 artifact.isolated[config] = made
                 artifact.seconds = artifact.seconds or time.perf_counter() - started
     return made
@@ -87,17 +94,22 @@ def code_for(
 
 def own_code(artifact: Artifact, config: EngineConfig) -> Code:
     """Return, for workers, the code of an artifact that this process compiled, all of it."""
-    return _Search(artifact, config, None, None).code()
+    return _Search(artifact, config, _nothing_to_compile, None, f"the {artifact.kind}").code()
+
+
+def _nothing_to_compile() -> Compiler:
+    raise AegisInternalError("code of this process that is not there")
 
 
 class _Search:
-    """Finds or makes the code of one artifact; ``compiler`` is asked for what cannot be found."""
+    """Finds or makes the code of one artifact; ``compiler`` is made for what cannot be found."""
 
     def __init__(
-        self, artifact: Artifact, config: EngineConfig, compiler: Compiler | None, cache: Cache | None
+        self, artifact: Artifact, config: EngineConfig, compiler: Callable[[], Compiler], cache: Cache | None, what: str
     ) -> None:
-        self._artifact, self._config, self._compiler, self._cache = artifact, config, compiler, cache
-        self._what = f"the {artifact.kind}" if compiler is None else compiler.what
+        self._artifact, self._config, self._cache, self._what = artifact, config, cache, what
+        self._compiler = compiler
+        self._made_compiler: Compiler | None = None
         self._mark = f"{config.fingerprint()} {bounds(artifact._limits)} isolated v2"
         self._made: dict[str, SealedFile] = {}
         """Files by the digest of their module."""
@@ -108,6 +120,7 @@ class _Search:
         """Return the whole code."""
         artifact: Any = self._artifact
         parts: Mapping[int, Artifact] = {0: artifact} if artifact.kind == "module" else artifact.modules
+        self._take_digests(parts)
         numbers = {part.digest: number for number, part in reversed([*parts.items()])}
         if len(numbers) > MAX_MODULES:
             raise ArtifactError(
@@ -124,6 +137,21 @@ class _Search:
             self._compile_alone(parts[number])
         artifact.cached = artifact.cached or (known and not missing and self._from_cache == len(numbers))
         return Code({number: self._made[part.digest] for number, part in parts.items()}, self._world)
+
+    def _take_digests(self, parts: Mapping[int, Artifact]) -> None:
+        """Take the digests of a component's modules from the cache, under the component's own, or keep them there.
+
+        To work them out takes about as long as hashing the component, which was done already.
+        """
+        if self._cache is None or self._artifact.kind == "module":
+            return
+        name = self._cache.name(self._artifact.digest, f"digests of modules {sorted(parts)}")
+        kept = self._cache.get(name)
+        if kept is None:
+            self._cache.put(name, b"".join(bytes.fromhex(part.digest) for part in parts.values()))
+            return
+        for at, part in enumerate(parts.values()):
+            part.digest = kept[at * _DIGEST_BYTES : (at + 1) * _DIGEST_BYTES].hex()
 
     # -- what there is already -----------------------------------------------------------------
 
@@ -172,7 +200,7 @@ class _Search:
         if self._world is None and self._cache is not None:
             told = self._cache.get(self._world_name(self._cache))
             with suppress(Broken):
-                self._world = None if told is None else believed_world(self._artifact, decode(told))
+                self._world = None if told is None else compiling.believed_world(self._artifact, decode(told))
         return self._world is not None
 
     # -- names in the cache --------------------------------------------------------------------
@@ -200,9 +228,9 @@ class _Search:
         if self._cache is not None:
             self._cache.put(self._world_name(self._cache), bytes(encode(answer.told)))
             if component._world is None:
-                keep_record(
+                record.keep_record(
                     self._cache, component.digest, component._limits,
-                    Record(component.anatomy, component.program, None),
+                    record.Record(component.anatomy, component.program, None),
                 )  # fmt: skip
 
     def _compile_alone(self, part: Artifact) -> None:
@@ -210,8 +238,9 @@ class _Search:
         self._keep(part, self._compiled(part, (0,)).files[0])
 
     def _compiled(self, artifact: Artifact, numbers: Sequence[int]) -> Compiled:
-        assert self._compiler is not None  # own code is there
-        return self._compiler.compiled(artifact, numbers)
+        if self._made_compiler is None:
+            self._made_compiler = self._compiler()
+        return self._made_compiler.compiled(artifact, numbers)
 
     def _keep(self, part: Artifact, file: SealedFile) -> None:
         self._made[part.digest] = file

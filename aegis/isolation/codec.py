@@ -15,9 +15,10 @@ from struct import Struct
 
 from aegis.component.fit import Unfit, as_list, as_tuple
 from aegis.component.scalars import exact, octets, single
+from aegis.isolation.budgets import is_single as is_single
+from aegis.isolation.budgets import message_budget as message_budget
 from aegis.isolation.wire import Broken
 from aegis.lean import Any, Protocol
-from aegis.limits import Limits
 from aegis.wit.images import nullable
 from aegis.wit.naming import snake
 from aegis.wit.sizes import ERR_BYTES, OK_BYTES, SOME_BYTES, case_bytes, element_bytes, fixed_bytes, text_bytes
@@ -41,13 +42,6 @@ from aegis.wit.values import Err, Ok, Some
 __all__ = ["Handles", "Signature", "is_single", "message_budget", "packer", "unpacker"]
 
 Convert = Callable[[Any], Any]
-_PLAIN_FACTOR = 3
-"""Plain data takes up to so many times what its value takes: a case of an enum is a reference to an object that is
-there already, and an integer here."""
-_ENVELOPE_BYTES = 1 << 20
-"""What a message may take beside the values of a call: its account, names, an error."""
-_UNLIMITED_BYTES = 2 << 30
-"""What a message may take where the embedder lifted ``value_bytes``."""
 _SINGLE = Struct("<f")
 _TEXTS = frozenset({str})
 _CLASSES: dict[str, type] = {"bool": bool, "f32": float, "f64": float, "char": str, "string": str}
@@ -76,13 +70,6 @@ class Budget(Protocol):
     def hold(self, count: int) -> None:
         """Count bytes about to be allocated; raise ``QuotaExceeded`` when the value takes too many."""
         ...
-
-
-def message_budget(limits: Limits, more: int = 0) -> int:
-    """Return how many bytes of the parent's memory one message of a worker may take, ``more`` for what was asked."""
-    if limits.value_bytes is None:
-        return _UNLIMITED_BYTES + more
-    return _PLAIN_FACTOR * limits.value_bytes + _ENVELOPE_BYTES + more
 
 
 class Signature:
@@ -365,14 +352,6 @@ def _unpack_primitive(of: str) -> Convert:
         return data
 
     return unpack
-
-
-def is_single(value: float) -> bool:
-    """Tell whether a float of 64 bits is one of 32 bits."""
-    try:
-        return value != value or _SINGLE.unpack(_SINGLE.pack(value))[0] == value
-    except OverflowError:
-        return False
 
 
 def _unpack_list(of: WitType, each: Convert, budget: Budget) -> Convert:

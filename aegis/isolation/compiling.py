@@ -6,7 +6,6 @@ The parent never loads what such a worker made. It hands the code, sealed, to wo
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from aegis.errors import (
     WorkerCrashed,
 )
 from aegis.isolation.faults import from_plain
+from aegis.isolation.pickled import dumps
 from aegis.isolation.sealed import SealedFile, new_file, sealed_copy
 from aegis.isolation.setup import Compile
 from aegis.isolation.wire import SEAL_ALL, Broken, Gone, Late, seal
@@ -141,7 +141,7 @@ class Compiler:
         )
         try:
             worker.channel.budget = _WORLD_BYTES + _WORLD_FACTOR * artifact.size
-            worker.channel.send(["compile", pickle.dumps(wanted)], files)
+            worker.channel.send(["compile", dumps(wanted)], files)
             kind, value = _answer(worker.channel.recv(self._until))
         except Late:
             raise too_long(self._options.compile_time or 0.0, self.what) from None

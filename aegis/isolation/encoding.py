@@ -16,9 +16,9 @@ Lone surrogates pass, for who gets the text says what is wrong with it.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 from aegis.lean import TYPE_CHECKING, Any
 
@@ -330,10 +330,20 @@ _INT_BYTES, _FLOAT_BYTES, _BYTES_BYTES, _TEXT_BYTES = 32, 24, 48, 80
 _LIST_BYTES, _PLACE_BYTES = 64, 8
 _MAP_BYTES, _ENTRY_BYTES = 64, 128
 """A dictionary doubles when it is two thirds full, and has both sizes while it does."""
-_TWO_BYTES, _FOUR_BYTES = re.compile(rb"[\xc4-\xff]"), re.compile(rb"[\xf0-\xff]")
 _CONTINUATIONS = bytes(range(0x80, 0xC0))
 
 
 def _width(raw: Any) -> int:
     """Return how many bytes Python takes for each character of this UTF-8: as many as the widest of them needs."""
-    return 4 if _FOUR_BYTES.search(raw) else 2 if _TWO_BYTES.search(raw) else 1
+    if raw.__class__ is bytes and raw.isascii():
+        return 1
+    two, four = _wide()
+    return 4 if four.search(raw) else 2 if two.search(raw) else 1
+
+
+@cache
+def _wide() -> tuple[Any, Any]:
+    """Return what finds the first bytes of characters that take two bytes each, and four."""
+    import re  # texts of a plain run have none
+
+    return re.compile(rb"[\xc4-\xff]"), re.compile(rb"[\xf0-\xff]")

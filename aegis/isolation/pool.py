@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+import _socket
 import array
 import atexit
 import contextlib
-import json
 import os
-import pickle
 import select
-import signal
-import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -20,14 +16,20 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from aegis.descriptors import above_standard, socket_pair, standard_reserved
+from aegis.descriptors import above_standard, bare_socket_pair, standard_reserved
 from aegis.errors import AegisError, WorkerCrashed
+from aegis.isolation.packets import ENDED, FORKED, PACKET
+from aegis.isolation.pickled import dumps
+from aegis.isolation.reserve import PASSED
 from aegis.isolation.setup import Brief
 from aegis.isolation.wire import LOOK, Broken, Channel, Region
-from aegis.isolation.zygote import ENDED, FORKED, PACKET
-from aegis.lean import Any
+from aegis.lean import TYPE_CHECKING, Any, Protocol
 from aegis.limits import MIB
-from aegis.protection import import_folders
+
+if TYPE_CHECKING:
+    import signal
+else:  # what the module signal wraps, without its enumerations
+    import _signal as signal
 
 __all__ = ["Pool", "Unsupported", "Worker", "zygote"]
 
@@ -36,7 +38,7 @@ REGION = 256 * MIB
 _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from aegis.isolation.zygote import main; main({}, {})"
 )
-_PASSED = ("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "LANG", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED")
+BRIEF_SIZE_BYTES = 4
 _SAID = 65536
 _PATIENCE = 10.0
 """Seconds for the fork server to start, or to make a worker."""
@@ -45,7 +47,7 @@ _DYING = 0.05
 _REAPING = 2.0
 """Seconds for a killed process to end, and for the fork server to tell how."""
 _NEVER_AGAIN = 1 << 40
-_ROOM = socket.CMSG_SPACE(struct.calcsize("i"))
+_ROOM = _socket.CMSG_SPACE(struct.calcsize("i"))
 """For one descriptor. socket.recv_fds() of some versions of Python ignores its flags, and would wait."""
 
 
@@ -56,19 +58,32 @@ class Unsupported(AegisError):
     kind = "policy-error"
 
 
+class Server(Protocol):
+    """What makes workers: a fork server, or this process itself."""
+
+    @property
+    def alive(self) -> bool: ...
+    def fork(self, descriptors: tuple[int, int, int], brief: bytes) -> Birth: ...
+    def born(self, birth: Birth) -> None: ...
+    def status(self, pid: int) -> int | None: ...
+    def dismiss(self, birth: Birth, *, told: bool) -> None: ...
+
+
 class Worker:
     """One worker process: where it is talked to, where it is cancelled, and how it ended."""
 
-    def __init__(self, server: Zygote, brief: bytes) -> None:
+    def __init__(self, server: Server, brief: bytes) -> None:
         with standard_reserved():
             self._make(server, brief)
 
-    def _make(self, server: Zygote, brief: bytes) -> None:
+    def _make(self, server: Server, brief: bytes) -> None:
         self._server = server
         with contextlib.ExitStack() as undo:
             try:
-                near, far = (undo.enter_context(end) for end in socket_pair())
-                near_cancel, far_cancel = (undo.enter_context(end) for end in socket_pair())
+                near, far = bare_socket_pair()
+                undo.callback(near.close), undo.callback(far.close)
+                near_cancel, far_cancel = bare_socket_pair()
+                undo.callback(near_cancel.close), undo.callback(far_cancel.close)
                 self._said = os.memfd_create("aegis-stderr", os.MFD_CLOEXEC)
                 undo.callback(os.close, self._said)
                 self.shared = Region.new(REGION)
@@ -96,7 +111,7 @@ class Worker:
     def waits(self) -> bool:
         """Tell whether it is there, with nothing said and nothing to say."""
         try:
-            self.channel.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self.channel.socket.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
         except BlockingIOError:
             return self._server.alive
         except OSError:
@@ -163,7 +178,9 @@ class Worker:
 
 def _signal_name(number: int) -> str:
     try:
-        return signal.Signals(number).name
+        import signal as named
+
+        return named.Signals(number).name
     except ValueError:
         return "unknown"
 
@@ -220,12 +237,17 @@ class Zygote:
             self._launch(stack)
 
     def _launch(self, stack: int) -> None:
+        import json  # a command that forks its worker itself comes without both
+        import subprocess
+
+        from aegis.protection import import_folders
+
         if sys.platform != "linux" or not hasattr(os, "pidfd_open") or not hasattr(os, "memfd_create"):
             raise Unsupported("isolation needs Linux 5.3 or later; run without --isolate, or in a virtual machine")
         if not sys.executable:
             raise Unsupported("isolation needs the path of the Python interpreter; set sys.executable to it")
-        near, far = socket_pair(packets=True)
-        environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
+        near, far = bare_socket_pair(packets=True)
+        environment = {name: os.environ[name] for name in PASSED if name in os.environ}
         command = [
             sys.executable,
             "-I",
@@ -246,7 +268,7 @@ class Zygote:
             far.close()
         self._control = near
         # The system keeps the time of what is sent; what is received is asked for without waiting.
-        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(_PATIENCE), 0))
+        near.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, struct.pack("@ll", int(_PATIENCE), 0))
         self._lock = threading.RLock()  # the collector may end a worker in the middle of anything
         self._births: deque[Birth] = deque()
         """Workers whose numbers the server did not tell yet, in the order of asking."""
@@ -265,7 +287,8 @@ class Zygote:
         birth = Birth()
         with self._lock:
             try:
-                socket.send_fds(self._control, [b"F" + brief], list(descriptors))
+                rights = array.array("i", descriptors)
+                self._control.sendmsg([b"F" + brief], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
             except OSError as error:
                 raise Unsupported(f"no worker process can be started: {error}") from None
             self._births.append(birth)
@@ -322,7 +345,7 @@ class Zygote:
     def _drain(self) -> bool:
         """Take what the server told by now; return whether it is there."""
         try:
-            while (received := self._control.recvmsg(PACKET, _ROOM, socket.MSG_DONTWAIT))[0]:
+            while (received := self._control.recvmsg(PACKET, _ROOM, _socket.MSG_DONTWAIT))[0]:
                 self._note(received[0], [number for _, _, raw in received[1] for number in array.array("i", raw)])
         except BlockingIOError:
             return True
@@ -345,8 +368,10 @@ class Zygote:
         """End the server, and with it every worker: the kernel kills those when their parent ends."""
         self._control.close()
         if self._owner == os.getpid():
+            from subprocess import TimeoutExpired
+
             self._process.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            with contextlib.suppress(TimeoutExpired):
                 self._process.wait(_PATIENCE)
 
 
@@ -392,14 +417,17 @@ class Pool:
     Those are of one *line*, as its owner says: whatever sandbox of it comes next, the worker's doors fit.
     """
 
-    def __init__(self, stack: int, size: int, recycle: int, brief: Brief) -> None:
+    def __init__(self, stack: int, size: int, recycle: int, brief: Brief, first: Worker | None = None) -> None:
         self._stack, self._size, self._recycle = stack, size, recycle
-        self._brief = pickle.dumps(brief)
+        self._brief = dumps(brief)
         self._lock = threading.RLock()
         self._closed = False
         self._warm: list[Worker] = []
         self._used: dict[str, list[Worker]] = {}
         self._owner = os.getpid()
+        self._first = first
+        if first is not None:
+            first.channel.socket.sendall(len(self._brief).to_bytes(BRIEF_SIZE_BYTES, "little") + self._brief)
         # Before the collector ends what it refers to: a socket that it finds open is reported.
         weakref.finalize(self, _discard_all, self._warm, self._used)
         self.refill()
@@ -414,6 +442,11 @@ class Pool:
             made = Worker(zygote(self._stack), self._brief)
             with self._lock:
                 self._warm.append(made)
+
+    def take_first(self) -> Worker | None:
+        """Return the worker that this process forked itself, for the first sandbox."""
+        worker, self._first = self._first, None
+        return worker
 
     def take(self) -> Worker:
         """Return a fresh worker, a warm one if there is."""
@@ -476,6 +509,8 @@ class Pool:
         with self._lock:
             self._closed = True
             _discard_all(self._warm, self._used)
+            if self._first is not None:
+                self._first.discard()
 
 
 def _discard_all(warm: list[Worker], used: dict[str, list[Worker]]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aegis.isolation.timestamps import TimeService
 from aegis.isolation.wire import Broken
 from aegis.lean import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from aegis.host.preopens import Preopen
     from aegis.isolation.lookups import LookupService
     from aegis.isolation.sockets import SocketService
+    from aegis.isolation.timestamps import TimeService
     from aegis.policy import Policy
 
 __all__ = ["Services"]
@@ -24,7 +24,11 @@ class Services:
     def __init__(self, policy: Policy, preopens: Sequence[Preopen]) -> None:
         self.lookups: LookupService | None = None
         self.sockets: SocketService | None = None
-        self.times = TimeService(preopens) if any(path.write for path in policy.filesystem.paths) else None
+        self.times: TimeService | None = None
+        if any(path.write for path in policy.filesystem.paths):
+            from aegis.isolation.timestamps import TimeService
+
+            self.times = TimeService(preopens)
         if policy.network is not None:
             from aegis.isolation.lookups import LookupService  # loads what only a network needs
             from aegis.isolation.sockets import SocketService

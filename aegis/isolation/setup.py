@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import pickle
 from struct import Struct
 
 from aegis.engine.config import EngineConfig
+from aegis.isolation.pickled import LATEST, Pickler, Unpickler
 from aegis.lean import Any, dataclass, field, replace
 from aegis.limits import Limits
 from aegis.policy import EnvironmentCapability, FilesystemCapability, Policy, StdioCapability
@@ -105,11 +105,11 @@ class Setup:
 _SHARED = ("limits", "clock", "random", "logging", "network", "config", "isolation")
 
 
-class _Packer(pickle.Pickler):
+class _Packer(Pickler):
     """Names what the worker knows by its brief instead of sending it."""
 
     def __init__(self, file: io.BytesIO, known: Policy) -> None:
-        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        super().__init__(file, LATEST)
         parts = {name: getattr(known, name) for name in _SHARED}
         self._names = {id(part): name for name, part in parts.items() if part is not None}
 
@@ -117,7 +117,7 @@ class _Packer(pickle.Pickler):
         return self._names.get(id(value))
 
 
-class _Unpacker(pickle.Unpickler):
+class _Unpacker(Unpickler):
     def __init__(self, file: io.BytesIO, known: Policy) -> None:
         super().__init__(file)
         self._known = known

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import get_ident
 
-from aegis.component.fit import Unfit, fit_arguments
 from aegis.engine.abi import coerce
 from aegis.engine.caller import Elsewhere
 from aegis.engine.classify import own_failure
@@ -27,7 +26,7 @@ from aegis.errors import (
     WorkerCrashed,
 )  # fmt: skip
 from aegis.isolation import told
-from aegis.isolation.codec import Signature, message_budget
+from aegis.isolation.budgets import message_budget
 from aegis.isolation.columns import ColumnCalls, call_rows, serve_rows
 from aegis.isolation.delivery import STREAM_MESSAGES, Delivery
 from aegis.isolation.faults import from_plain, out_of_memory
@@ -37,24 +36,27 @@ from aegis.isolation.plans import check_count
 from aegis.isolation.pool import REGION
 from aegis.isolation.serving import DEEP, UNFIT, are_of
 from aegis.isolation.wire import Broken, Gone, Late
-from aegis.lean import TYPE_CHECKING, Any
+from aegis.lean import TYPE_CHECKING, Any, late
 from aegis.values import FuncType, MemoryFault, Rows
-from aegis.wit.results import unwrap
-from aegis.wit.types import Result
-from aegis.wit.values import ResourceHandle
 
 if TYPE_CHECKING:
+    from aegis.component import fit
     from aegis.engine.door import Door
+    from aegis.isolation import codec
     from aegis.isolation.objects import ParentHandles
     from aegis.isolation.pool import Worker
     from aegis.isolation.services import Services
     from aegis.isolation.serving import HostFunctions
+    from aegis.wit import results, types
+    from aegis.wit.values import ResourceHandle
+else:  # of components alone
+    fit, codec = late("aegis.component.fit"), late("aegis.isolation.codec")
+    results, types = late("aegis.wit.results"), late("aegis.wit.types")
 
 __all__ = ["IsolatedStore"]
 
-_CLOSING = 1.0
-_SETTLING, _SETTLING_MOST = 1.0, 30.0
-"""Seconds that a worker has at least, and at most, to get ready."""
+_CLOSING, _SETTLING, _SETTLING_MOST = 1.0, 1.0, 30.0
+"""Seconds that a worker has to end; and at least, and at most, to get ready."""
 _DEEPEST = 40
 """Host calls inside one another. Each is a dozen frames of Python, and its stack must never end in our own code."""
 
@@ -81,7 +83,7 @@ class IsolatedStore:
         self._fuel = plan.limits.fuel or 0
         self._memory = 0
         self.written = {1: 0, 2: 0}
-        self._signatures: dict[str, Signature] = {}
+        self._signatures: dict[str, codec.Signature] = {}
         self._grace = 0.1
         self._farewell, self._data_bytes = farewell, data_bytes
         self._settling = False
@@ -221,7 +223,7 @@ class IsolatedStore:
             return lambda values: call_rows(self, whole, *values)
         if self.handles is None:
             return lambda values: self._core_call(name, entry, values)
-        signature = Signature(entry.function, self.handles, self.door)
+        signature = codec.Signature(entry.function, self.handles, self.door)
         whole = entry.name
         return lambda values: self._component_call(whole, signature, values)
 
@@ -237,7 +239,7 @@ class IsolatedStore:
         self.in_time()
         return tuple(value) if isinstance(value, list) else value
 
-    def _component_call(self, name: str, signature: Signature, values: Sequence[Any]) -> Any:
+    def _component_call(self, name: str, signature: codec.Signature, values: Sequence[Any]) -> Any:
         """Call, and once more with arguments made fit where they are of another shape than their types."""
         assert self.handles is not None
         mark, first = self.handles.lent, self.handles.next
@@ -248,7 +250,7 @@ class IsolatedStore:
                 value = self._converse(["call", name, self._packed(signature, values)], mark=mark)
             except _Unfit:
                 self._understood(lambda: self._handles().withdraw(first))
-                fitted = fit_arguments(function, values)
+                fitted = fit.fit_arguments(function, values)
                 value = self._ask(["call", name, self._packed(signature, fitted)], mark=mark)
         except CallError:
             # The guest was not entered: what was to be its own is the caller's still.
@@ -260,9 +262,9 @@ class IsolatedStore:
         found = self._understood(lambda: signature.unpack_result(value))
         self.handles.taken.clear()
         self.in_time()
-        return unwrap(found) if isinstance(function.result, Result) else found
+        return results.unwrap(found) if isinstance(function.result, types.Result) else found
 
-    def _packed(self, signature: Signature, values: Sequence[Any]) -> list[Any]:
+    def _packed(self, signature: codec.Signature, values: Sequence[Any]) -> list[Any]:
         """Return arguments as plain data; raise ``_Unfit`` where they are of another shape than their types.
 
         What cannot be sent, because it is too large for instance, gives the guest no object.
@@ -270,7 +272,7 @@ class IsolatedStore:
         first = self._handles().next
         try:
             return signature.pack(values)
-        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, Unfit) as error:
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, fit.Unfit) as error:
             if isinstance(error, AegisError):
                 raise
             raise _Unfit from None

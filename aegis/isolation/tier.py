@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import pickle
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from aegis.descriptors import standard_reserved
 from aegis.engine.config import EngineConfig
 from aegis.engine.missing import MissingFunction
-from aegis.errors import AegisInternalError, PolicyError
+from aegis.errors import PolicyError
 from aegis.host import offers
-from aegis.host.filesystem import Opened
-from aegis.host.preopens import Preopen, acquire_filesystem
-from aegis.host.protected import protected_by
-from aegis.host.single import SingleFiles
 from aegis.host.stdio import Stdio, acquire_stdio
 from aegis.isolation.code import Code, code_for
 from aegis.isolation.delivery import Delivery
 from aegis.isolation.memory import RemoteMemory
-from aegis.isolation.objects import ParentHandles
-from aegis.isolation.plans import ComponentOutline, ModuleOutline
+from aegis.isolation.packets import PACKET
+from aegis.isolation.pickled import dumps
+from aegis.isolation.plans import ModuleOutline, in_the_worker
 from aegis.isolation.pool import Pool, Worker
 from aegis.isolation.services import Services
-from aegis.isolation.serving import ComponentFunctions, HostFunctions, ModuleFunctions
+from aegis.isolation.serving import HostFunctions, ModuleFunctions
 from aegis.isolation.setup import Brief, Folder, Setup, pack
 from aegis.isolation.store import IsolatedStore
 from aegis.isolation.wire import MAX_DESCRIPTORS
-from aegis.isolation.zygote import PACKET
-from aegis.lean import TYPE_CHECKING, Any, replace
+from aegis.lean import TYPE_CHECKING, Any, late, replace
 from aegis.linking import wants_host
-from aegis.names import printable
 from aegis.observe.bus import Subscriber
 from aegis.policy import Policy
 from aegis.policy.isolation import Isolation
-from aegis.providers import Providers, wasi_binding
 from aegis.tier import Owner, Tier
 from aegis.values import HostFunction
 
@@ -42,9 +36,17 @@ if TYPE_CHECKING:
     from aegis.engine.artifact import Module
     from aegis.engine.cache import Cache
     from aegis.engine.code import Artifact
-    from aegis.engine.reflect import World
+    from aegis.host.filesystem import Opened
+    from aegis.host.preopens import Preopen
     from aegis.host.protected import Protected
+    from aegis.isolation import component_modules, component_plans, component_serving, objects
+    from aegis.providers import Providers
     from aegis.wit.values import ResourceHandle
+else:  # of components alone
+    component_modules = late("aegis.isolation.component_modules")
+    component_plans = late("aegis.isolation.component_plans")
+    component_serving = late("aegis.isolation.component_serving")
+    objects = late("aegis.isolation.objects")
 
 __all__ = ["Isolated"]
 
@@ -69,10 +71,12 @@ class Isolated(Tier):
             refuse_reachable()
         self.exact = exact or bool(subscribers)
         brief = Brief.of(policy, options.without)
-        if len(pickle.dumps(brief)) > PACKET // 2:  # it goes in one packet; a policy of many rules goes with each setup
+        if len(dumps(brief)) > PACKET // 2:  # it goes in one packet; a policy of many rules goes with each setup
             brief = replace(brief, known=Policy())
         self.known = brief.known
-        self.pool = Pool(config.stack, options.workers, options.recycle, brief)
+        first = _forked()
+        workers, recycle = (options.workers, options.recycle) if first is None else (0, 0)
+        self.pool = Pool(config.stack, workers, recycle, brief, first)
 
     # -- artifacts and plans -------------------------------------------------------------------
 
@@ -94,14 +98,14 @@ class Isolated(Tier):
 
     def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
         """Return who provides what ``component`` imports; raise ``LinkError`` for what nobody does."""
-        return _Embedders(component, imports, self.policy.imports, trap_missing=trap_missing)
+        return component_plans.Embedders(component, imports, self.policy.imports, trap_missing=trap_missing)
 
     def component_plan(
         self, component: Component, providers: Providers, *, watched: bool = False, pooled: bool = True
     ) -> Any:
         """Return what calling into a component needs to know."""
         config = self.engine_of(component, watched=watched)
-        make = lambda: ComponentOutline(component, self.policy.limits, providers, config)  # noqa: E731
+        make = lambda: component_plans.ComponentOutline(component, self.policy.limits, providers, config)  # noqa: E731
         return component.planned(("isolated", config, self.policy.limits, providers.key), make)
 
     # -- what one sandbox gets -----------------------------------------------------------------
@@ -116,7 +120,7 @@ class Isolated(Tier):
         for key in wants_host(module):
             signature = offers(*key)
             if signature is not None:
-                found.append(HostFunction(*key, type=signature, call=_in_the_worker))
+                found.append(HostFunction(*key, type=signature, call=in_the_worker))
         return found
 
     def served(self, owner: Owner, module: Module, memory: Any) -> None:
@@ -143,8 +147,8 @@ class Isolated(Tier):
     ) -> Any:  # fmt: skip
         """Instantiate a component in a worker."""
         component = plan.artifact
-        handles = ParentHandles(component.world.imported, self.policy.limits.handles, classes)
-        host = ComponentFunctions(plan.functions, functions, handles, plan.served)
+        handles = objects.ParentHandles(component.world.imported, self.policy.limits.handles, classes)
+        host = component_serving.ComponentFunctions(plan.functions, functions, handles, plan.served)
         return self._begin(owner, plan, host, plan.remote, observed)
 
     # -- handing over --------------------------------------------------------------------------
@@ -188,6 +192,9 @@ class Isolated(Tier):
 
     def _fresh(self, artifact: Artifact) -> Worker:
         """Return a fresh worker, in which what the artifact needs of ours is imported already."""
+        first = self.pool.take_first()
+        if first is not None:
+            return first
         self.pool.load(_modules(artifact, self.policy))
         return self.pool.take()
 
@@ -234,6 +241,13 @@ class Isolated(Tier):
         return limits.memory + _VALUE_FORMS * limits.value_bytes + self.options.overhead
 
 
+def _forked() -> Worker | None:
+    """Return the worker that a command forked before it began, if this is one's."""
+    forked = sys.modules.get("aegis.isolation.forked")
+    worker: Worker | None = None if forked is None else forked.take_forked()
+    return worker
+
+
 class _Parcel:
     """The descriptors that go to a worker, and which of them means what."""
 
@@ -244,7 +258,7 @@ class _Parcel:
         self.resolver: int | None = None
         self.sockets: int | None = None
         self.times: int | None = None
-        self._opened = Opened()
+        self._opened: Opened | None = None
         self._preopens: list[Preopen] = []
         self._services: Services | None = None
 
@@ -269,6 +283,11 @@ class _Parcel:
     def fill(self, policy: Policy, protected: Sequence[Protected]) -> None:
         """Open what was granted; raise ``PolicyError`` for what cannot be."""
         if policy.filesystem.paths:
+            from aegis.host.filesystem import Opened
+            from aegis.host.preopens import acquire_filesystem
+            from aegis.host.protected import protected_by
+
+            self._opened = Opened()
             protected = (*protected, *protected_by(policy))
             self._preopens = acquire_filesystem(policy.filesystem, protected, self._opened)
             self.folders = [self._folder(preopen) for preopen in self._preopens]
@@ -286,6 +305,8 @@ class _Parcel:
 
     def _folder(self, preopen: Preopen) -> Folder:
         directory = preopen.directory
+        from aegis.host.single import SingleFiles
+
         if isinstance(directory, SingleFiles):
             files = {name: (self.add(file.descriptor), file.writable) for name, file in directory.files.items()}
             return Folder(guest=preopen.guest, descriptor=None, writable=False, files=files)
@@ -293,7 +314,8 @@ class _Parcel:
 
     def close(self) -> None:
         """Close what the worker has its own copies of now."""
-        self._opened.close_all()
+        if self._opened is not None:
+            self._opened.close_all()
         if self._services is not None:
             self._services.handed_over()
         self._preopens = []
@@ -330,22 +352,9 @@ class _Grants:
         self._stdio.close()
 
 
-def _in_the_worker(*_: Any) -> Any:
-    """Stands for a function of the host's own."""
-
-
 def _is_embedders(function: Callable[..., Any]) -> bool:
     """Tell whether a function is the embedder's; the worker has the host's, and what traps for lack of one."""
-    return function is not _in_the_worker and not isinstance(function, MissingFunction)
-
-
-class _Embedders(Providers):
-    """Calls what the embedder provides; the worker has the host's own functions."""
-
-    deferred = False
-
-    def _offered(self, *_: Any) -> Callable[..., Any]:
-        return _in_the_worker
+    return function is not in_the_worker and not isinstance(function, MissingFunction)
 
 
 def _modules(artifact: Artifact, policy: Policy) -> tuple[str, ...]:
@@ -353,48 +362,10 @@ def _modules(artifact: Artifact, policy: Policy) -> tuple[str, ...]:
     wanted: tuple[str, ...] = ()
     if artifact.kind == "component":
         component: Any = artifact
-        wanted = component.planned("modules", lambda: _modules_of(component.world))
+        wanted = component.planned("modules", lambda: component_modules.modules_of(component.world))
     if policy.network is not None:
         wanted += ("aegis.host.network", "ssl", "h11", "h2.connection", "certifi")
     return wanted
-
-
-def _modules_of(world: World) -> tuple[str, ...]:
-    """Return the modules that running a component of this world needs."""
-    wanted = {"aegis.guest": None, "aegis.component.store": None}
-    for name in (*world.imports, *world.exports):  # exports get their types from the same bindings
-        if name.startswith("wasi:"):
-            wanted["aegis.host.wasi"] = None  # knows which interfaces have bindings
-        binding = wasi_binding(name)
-        if binding is not None:
-            wanted[binding] = None
-            wanted.update(dict.fromkeys(_host_modules(name)))
-    return tuple(wanted)
-
-
-_HOST_MODULES = {
-    "io": ("aegis.host.wasi.io",),
-    "clocks": ("aegis.host.wasi.clocks", "aegis.host.clocks"),
-    "random": ("aegis.host.wasi.random", "aegis.host.entropy"),
-    "cli": ("aegis.host.wasi.cli",),
-    "filesystem": ("aegis.host.wasi.filesystem",),
-    "sockets": ("aegis.host.wasi.sockets", "aegis.host.network"),
-    "http": (
-        "aegis.host.wasi.http", "aegis.host.wasi.http_outgoing", "aegis.host.network", "aegis.host.http.exchange",
-        "aegis.host.http.http1", "aegis.host.http.http2",
-    ),
-    "logging": ("aegis.host.wasi.small",),
-    "config": ("aegis.host.wasi.small",),
-}  # fmt: skip
-"""What serves the interfaces of each WASI package."""
-
-
-def _host_modules(interface: str) -> tuple[str, ...]:
-    package = interface.partition("/")[0].partition(":")[2]
-    found = _HOST_MODULES.get(package)
-    if found is None:
-        raise AegisInternalError(f"no module is known to serve {printable(interface)} in a worker")
-    return found
 
 
 def _without_secrets(policy: Policy) -> Policy:

@@ -5,11 +5,11 @@ A frame is its length (32 bits, little-endian), then one value (:mod:`aegis.isol
 
 from __future__ import annotations
 
+import _socket
 import array
 import contextlib
 import mmap
 import os
-import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -169,16 +169,16 @@ class Channel:
     as it wants, in a frame of 256 MiB."""
 
     def __init__(
-        self, end: socket.socket, outgoing: Region | None = None, incoming: Region | None = None, *,
+        self, end: _socket.socket, outgoing: Region | None = None, incoming: Region | None = None, *,
         views: bool = False, patient: bool = False,
     ) -> None:  # fmt: skip
         self.socket, self.outgoing, self.incoming, self._views = end, outgoing, incoming, views
         self._buffer = bytearray()
         end.settimeout(None)
         # The system keeps the time: one call where a poll before it would make three.
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SPAN)
+        end.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, _SPAN)
         if not patient:
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SPAN)
+            end.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _SPAN)
 
     def fileno(self) -> int:
         """Return the descriptor to wait for."""
@@ -217,7 +217,7 @@ class Channel:
             try:
                 if descriptors:
                     rights = array.array("i", descriptors)
-                    return self.socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+                    return self.socket.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
                 return self.socket.send(data, _NOSIGNAL)
             except BlockingIOError:
                 if late():
@@ -274,13 +274,13 @@ class Channel:
 
     def recv_with(self, most: int) -> tuple[Any, list[int]]:
         """Return the next value and the descriptors that came with it; for the first message of a worker."""
-        data, descriptors, _, _ = socket.recv_fds(self.socket, _PIECE, most)
+        data, descriptors = _received(self.socket, most)
         if not data:
             for descriptor in descriptors:
                 os.close(descriptor)
             raise Gone("the other side is gone")
         self._buffer += data
-        return self.recv(), list(descriptors)
+        return self.recv(), descriptors
 
     def close(self) -> None:
         """Close this end and its regions."""
@@ -288,6 +288,16 @@ class Channel:
         for region in (self.outgoing, self.incoming):
             if region is not None:
                 region.close()
+
+
+def _received(end: _socket.socket, most: int) -> tuple[bytes, list[int]]:
+    """Return what came first, and at most so many descriptors with it."""
+    held = array.array("i")
+    data, ancillary, _, _ = end.recvmsg(_PIECE, _socket.CMSG_LEN(most * held.itemsize))
+    for level, kind, raw in ancillary:
+        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+            held.frombytes(raw[: len(raw) - len(raw) % held.itemsize])
+    return data, list(held)
 
 
 def _late(until: float | None, stopped: Callable[[], bool] | None) -> Callable[[], bool]:
@@ -298,4 +308,4 @@ def _late(until: float | None, stopped: Callable[[], bool] | None) -> Callable[[
 LOOK = 0.05
 """Seconds between two looks at what may end a wait."""
 _SPAN = struct.pack("@ll", 0, int(LOOK * 1_000_000))
-_NOSIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
+_NOSIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)

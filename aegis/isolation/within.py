@@ -7,19 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from aegis import host
 from aegis.engine.code import Artifact
 from aegis.engine.config import EngineConfig
-from aegis.host.filesystem import Directory, Opened
-from aegis.host.network import Network
-from aegis.host.preopens import Preopen
-from aegis.host.single import GrantedFile, SingleFiles
 from aegis.host.stdio import Input, Output, Stdio
-from aegis.host.utime import use
 from aegis.isolation.remote import RemoteLookups, RemoteTimes
 from aegis.isolation.setup import Folder, Setup
 from aegis.isolation.streams import RemoteInput, RemoteOutput, RemoteStreams
-from aegis.lean import Any
-from aegis.providers import Providers
+from aegis.lean import TYPE_CHECKING, Any
 from aegis.tier import InProcess, Owner
 from aegis.values import CallScope
+
+if TYPE_CHECKING:
+    from aegis.host.filesystem import Opened
+    from aegis.host.network import Network
+    from aegis.host.preopens import Preopen
+    from aegis.providers import Providers
 
 __all__ = ["WorkerTier"]
 
@@ -58,11 +58,14 @@ class WorkerTier(InProcess):
         if self._setup.resolver is not None:
             vars(grants)["network"] = self._network(self._setup.resolver, grants)
         if self._setup.times is not None:
+            from aegis.host.utime import use
+
             use(RemoteTimes(self._descriptors[self._setup.times], self._set_times))
         return grants
 
     def _network(self, resolver: int, grants: host.Grants) -> Network:
-        from aegis.isolation.remote_sockets import RemoteSockets  # loads what only a network needs
+        from aegis.host.network import Network  # loads what only a network needs
+        from aegis.isolation.remote_sockets import RemoteSockets
 
         assert self._setup.sockets is not None
         lookups = RemoteLookups(self._descriptors[resolver], self._resolve)
@@ -93,6 +96,10 @@ class WorkerTier(InProcess):
 
     def _preopen(self, number: int, folder: Folder, opened: Opened) -> Preopen:
         """Return what the guest finds; ``opened`` does not keep descriptors that the session closes."""
+        from aegis.host.filesystem import Directory
+        from aegis.host.preopens import Preopen
+        from aegis.host.single import GrantedFile, SingleFiles
+
         if folder.descriptor is not None:
             directory = Directory(self._descriptors[folder.descriptor], writable=folder.writable, opened=opened)
             return Preopen(folder.guest, directory)

@@ -6,12 +6,9 @@ which is the one that talks.
 
 from __future__ import annotations
 
+import _socket
 import gc
-import importlib
-import logging
 import os
-import pickle
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -23,25 +20,32 @@ from aegis.engine.door import MOST_REFUSED
 from aegis.engine.threads import run_on_guest_thread
 from aegis.engine.ticker import ticker
 from aegis.errors import AegisError, AegisInternalError
-from aegis.isolation.closing import begin_closing, close_doors, close_for_compiling
-from aegis.isolation.codec import Signature
+from aegis.isolation.closing import begin_closing, close_doors, close_for_compiling, kept_imports
 from aegis.isolation.columns import RemoteBatch
 from aegis.isolation.confine import Begun
 from aegis.isolation.faults import from_plain, to_plain
 from aegis.isolation.late import LateCalls
-from aegis.isolation.pool import REGION
-from aegis.isolation.rehearsal import Script, rehearse
-from aegis.isolation.remote import RemoteProviders, WorkerHandles, core_function
+from aegis.isolation.pickled import loads
+from aegis.isolation.pool import BRIEF_SIZE_BYTES, REGION
+from aegis.isolation.remote import core_function
 from aegis.isolation.setup import ACCOUNT, Brief, Compile, Setup, unpack
 from aegis.isolation.streams import NOTICES, RemoteStreams
 from aegis.isolation.wire import MAX_DESCRIPTORS, Broken, Channel, Region
 from aegis.isolation.within import WorkerTier
-from aegis.lean import Any, NoReturn
+from aegis.lean import TYPE_CHECKING, Any, NoReturn, late
 from aegis.policy import Policy
 from aegis.sandbox import Sandbox
 from aegis.values import CallScope, Decision, MemoryFault, Rows
-from aegis.wit.results import attempt
-from aegis.wit.types import Result
+
+if TYPE_CHECKING:
+    from aegis.isolation import codec, component_remote
+    from aegis.isolation.rehearsal import Script
+    from aegis.wit import results, types
+else:  # of components alone
+    codec = late("aegis.isolation.codec")
+    component_remote = late("aegis.isolation.component_remote")
+    results = late("aegis.wit.results")
+    types = late("aegis.wit.types")
 
 __all__ = ["Session", "main"]
 
@@ -51,10 +55,11 @@ _UNUSED = ACCOUNT.pack(1 << 62, 1 << 62, *[0] * 8)
 """The account of a sandbox that there is not."""
 
 
-def main(conversation: int, cancel: int, said: int, brief: bytes, script: Script) -> NoReturn:
+def main(conversation: int, cancel: int, said: int, brief: bytes | None, script: Script | None) -> NoReturn:
     """Serve on the socket ``conversation``; ``cancel`` is listened to, and ``said`` is standard error from now on.
 
-    Until there is something to serve, get ready for it.
+    Until there is something to serve, get ready for it. Without a ``brief`` it comes first on the
+    socket, after its size.
     """
     nothing = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1):
@@ -62,12 +67,18 @@ def main(conversation: int, cancel: int, said: int, brief: bytes, script: Script
     os.close(nothing)
     os.dup2(said, 2)
     os.close(said)
-    end = socket.socket(fileno=conversation)
-    told: Brief = pickle.loads(brief)
+    end = _socket.socket(fileno=conversation)
+    brief = _brief(end) if brief is None else brief
+    if not brief:  # nothing is to be run after all
+        os._exit(0)
+    told: Brief = loads(brief)
     begun = begin_closing(told)
-    if not _awaited(end):
-        rehearse(script)
-    script.close()
+    if script is not None:
+        if not _awaited(end):
+            from aegis.isolation.rehearsal import rehearse
+
+            rehearse(script)
+        script.close()
     channel = Channel(end, views=True, patient=True)
     channel.budget = _TRUSTED
     try:
@@ -80,10 +91,16 @@ def main(conversation: int, cancel: int, said: int, brief: bytes, script: Script
     _run(Session(channel, wanted, descriptors, told.known), begun, cancel)
 
 
-def _awaited(end: socket.socket) -> bool:
+def _brief(end: _socket.socket) -> bytes:
+    """Return the brief that comes first: that alone, for the message behind it has descriptors."""
+    size = int.from_bytes(end.recv(BRIEF_SIZE_BYTES, _socket.MSG_WAITALL), "little")
+    return end.recv(size, _socket.MSG_WAITALL) if size else b""
+
+
+def _awaited(end: _socket.socket) -> bool:
     """Tell whether somebody waits for this worker already."""
     try:
-        end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        end.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
     except BlockingIOError:
         return False
     return True
@@ -103,19 +120,36 @@ def _compile(channel: Channel, wanted: Compile, descriptors: list[int], begun: B
 
 def _run(session: Session, begun: Begun, cancel: int) -> NoReturn:
     try:
-        for name in session.setup.modules:
-            importlib.import_module(name)
+        if session.setup.kind == "component":
+            for finder in kept_imports:
+                finder.add_components()
+        for name in (*session.setup.modules, *_needed(session.setup)):
+            __import__(name)
         session.prepare()
         session.layers = close_doors(session.setup, session.descriptors, begun)
     except BaseException as error:
         session.refuse(error)
     ticker.at_tick.append(session.late.look)
     ended = run_on_guest_thread(session.serve_all, lambda job: os._exit(0 if job.error is None else 71))
-    listener = socket.socket(fileno=cancel)
+    listener = _socket.socket(fileno=cancel)
     while listener.recv(1):
         session.cancel()
     del ended
     os._exit(0)
+
+
+def _needed(setup: Setup) -> list[str]:
+    """Return the modules that what is granted needs, and that are imported while they still can be."""
+    found = []
+    if setup.folders:
+        found += ["aegis.host.preopens", "aegis.host.single"]
+    if setup.resolver is not None:
+        found += ["aegis.host.network", "aegis.isolation.remote_sockets"]
+    if setup.observed:
+        found.append("aegis.observe.events")
+    if setup.policy.logging.enabled:
+        found.append("logging")
+    return found
 
 
 class Session:
@@ -127,8 +161,8 @@ class Session:
         self._shared = descriptors[setup.shared]
         channel.outgoing, channel.incoming = Region.pair(self._shared, REGION, parent=False)
         self.late = LateCalls(self._shared, REGION, self.account)
-        self.signatures: dict[str, Signature] = {}
-        self.handles: WorkerHandles | None = None
+        self.signatures: dict[str, codec.Signature] = {}
+        self.handles: component_remote.WorkerHandles | None = None
         self.sandbox: Sandbox | None = None
         self.streams: RemoteStreams | None = None
         self.asked = self.told = 0
@@ -156,7 +190,7 @@ class Session:
             for module, name in setup.remote:
                 imports.setdefault(module, {})[name] = self._core(numbered[module, name])
         else:
-            self.handles = WorkerHandles(self.artifact.world)
+            self.handles = component_remote.WorkerHandles(self.artifact.world)
             self.handles.ask = self.ask
         self._ends = False
         tier = WorkerTier(
@@ -199,7 +233,7 @@ class Session:
             # The position in the file is every worker's, so it is read without one.
             descriptor = self.descriptors[shape]
             shape = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-        return pickle.loads(shape)
+        return loads(shape)
 
     def _code(self, module: Artifact, engine: Engine, place: int) -> NativeCode:
         code = module._load_file(engine, self.descriptors[place])
@@ -207,10 +241,10 @@ class Session:
             raise AegisInternalError("the compiled code is of another engine")
         return code
 
-    def _providers(self, component: Any) -> RemoteProviders:
+    def _providers(self, component: Any) -> component_remote.RemoteProviders:
         assert self.handles is not None
         setup = self.setup
-        return RemoteProviders(component, setup.remote, self.handles, trap_missing=setup.trap_missing)
+        return component_remote.RemoteProviders(component, setup.remote, self.handles, trap_missing=setup.trap_missing)
 
     def _made_streams(self, scope: CallScope) -> RemoteStreams:
         self.streams = RemoteStreams(self.channel, scope, self.handle)
@@ -329,7 +363,9 @@ class Session:
         except Broken:
             raise _Unfit from None
         call = partial(self.sandbox.call, name, *arguments)
-        return signature.pack_result(attempt(call) if isinstance(signature.function.result, Result) else call())
+        return signature.pack_result(
+            results.attempt(call) if isinstance(signature.function.result, types.Result) else call()
+        )
 
     def loop(self, name: str) -> None:
         """Compile what calls an export over columns."""
@@ -351,14 +387,14 @@ class Session:
         finally:
             batch.finish()
 
-    def _signature(self, name: str) -> Signature:
+    def _signature(self, name: str) -> codec.Signature:
         made = self.signatures.get(name)
         if made is None:
             assert self.handles is not None
             assert self.sandbox is not None
             assert self.sandbox._guest is not None
             function = self.sandbox._guest.function(name)
-            made = self.signatures[name] = Signature(function, self.handles, self.sandbox._door)
+            made = self.signatures[name] = codec.Signature(function, self.handles, self.sandbox._door)
         return made
 
     def _memory(self, charged: bool) -> Any:
@@ -479,6 +515,8 @@ class _Unfit(Exception):
 
 
 def _forward_log(tell: Callable[[str, str], None]) -> None:
+    import logging
+
     class Forward(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             with suppress(Broken):

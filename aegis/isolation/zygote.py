@@ -25,36 +25,23 @@ import pkgutil
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 
 from aegis.descriptors import occupy_standard
+from aegis.isolation.packets import ENDED, FORKED, PACKET
+from aegis.isolation.reserve import NOT_NOW
 from aegis.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aegis.isolation.rehearsal import Script
 
-__all__ = ["ENDED", "FORKED", "PACKET", "main"]
+__all__ = ["main"]
 
-PACKET = 4096
-FORKED = struct.Struct("<cI")
-ENDED = struct.Struct("<cIi")
 _ROOMS = (
     "aegis", "aegis.component", "aegis.engine", "aegis.host", "aegis.isolation", "aegis.observe", "aegis.policy",
     "aegis.wasm", "aegis.wit",
 )  # fmt: skip
-_NOT_NOW = frozenset(
-    {
-        "aegis.__main__",
-        "aegis.cli",
-        "aegis.bindgen",
-        "aegis.bindings",
-        "aegis.fuzz",
-        "aegis.host.wasi",
-        "aegis.host.http",
-    }
-)
 _BESIDE = (
     "base64", "contextlib", "datetime", "difflib", "encodings.ascii", "encodings.idna", "encodings.latin_1",
     "encodings.punycode", "encodings.raw_unicode_escape", "encodings.unicode_escape", "encodings.utf_16_le",
@@ -90,7 +77,7 @@ def _import_all() -> None:
     while waiting:
         package = importlib.import_module(waiting.pop())
         for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            if found.name in _NOT_NOW:
+            if found.name in NOT_NOW:
                 continue
             if found.ispkg:
                 waiting.append(found.name)

@@ -386,7 +386,7 @@ def test_a_signal_ends_the_command_and_every_process_of_it(
 ) -> None:
     with spinning(tmp_path) as process:
         below = descendants(process.pid)
-        assert len(below) >= 2  # the fork server and the guest's worker
+        assert below  # the guest's worker
         handles += map(os.pidfd_open, below)
         before = time.monotonic()
         process.send_signal(number)
@@ -409,7 +409,7 @@ def test_the_deadline_leaves_no_process(tmp_path: Path, handles: list[int]) -> N
 
 def test_a_worker_that_is_killed_is_told(tmp_path: Path) -> None:
     with spinning(tmp_path) as process:
-        for pid in descendants(process.pid)[1:]:
+        for pid in descendants(process.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         _, err = process.communicate(timeout=SECONDS)
