@@ -186,7 +186,7 @@ COMPONENTS = {
     "aegis.host.wasi", "aegis.providers",
 }  # fmt: skip
 NOT_IN_A_WORKER = {
-    "aegis.engine.awaiting", "aegis.host.protected", "aegis.isolation.confine.probe", "aegis.policy.network",
+    "aegis.columns", "aegis.engine.awaiting", "aegis.host.protected", "aegis.isolation.confine.probe", "aegis.policy.network",
     "aegis.policy.patterns", "aegis.protection", "aegis.wasm.admission", "dataclasses", "datetime", "hashlib",
     "importlib", "inspect", "json", "platform", "pwd", "shlex", "signal", "subprocess",
 }  # fmt: skip

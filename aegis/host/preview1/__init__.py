@@ -48,6 +48,10 @@ def _parts(kinds: frozenset[str]) -> type[Context]:
         from aegis.host.preview1.system import System
 
         parts.append(System)
+    if not parts:
+        from aegis.host.preview1.context import Context
+
+        parts.append(Context)
     return type("Preview1", tuple(parts), {})
 
 
