@@ -106,7 +106,8 @@ class _Views(dict[str, memoryview]):
         self._block = block
 
     def __missing__(self, form: str) -> memoryview:
-        made = self[form] = self._block.cast(form)  # type: ignore[call-overload]
+        made: memoryview = self._block.cast(form)  # type: ignore[call-overload]
+        self[form] = made
         return made
 
 
