@@ -11,7 +11,6 @@ from typing import Any
 
 from aegis.engine.door import Door
 from aegis.engine.threads import Job, run_on_guest_thread
-from aegis.engine.trampoline import IMPORT_BITS
 from aegis.errors import DeadlineExceeded
 from aegis.limits import exceeded
 from aegis.names import printable
@@ -99,8 +98,7 @@ def host_function(thread: int) -> str | None:
         if name == "trampoline" and "named" in frame.f_locals:  # a component's: aegis.component.trampoline
             return str(frame.f_locals["named"](frame.f_locals.get("which", 0)))
         if name == "trampoline" and "slots" in frame.f_globals:
-            names, number = frame.f_locals.get("names"), frame.f_locals["env"]
-            return str(names[number & (1 << IMPORT_BITS) - 1]) if names else "?"
+            return str(frame.f_locals.get("name", "?"))
         if name == "serve_host_function" and "HostFunctions" in frame.f_globals:
             return str(frame.f_locals["label"])
         frame = frame.f_back
