@@ -97,7 +97,7 @@ def host_function(thread: int) -> str | None:
         name = frame.f_code.co_name
         if name == "trampoline" and "named" in frame.f_locals:  # a component's: aegis.component.trampoline
             return str(frame.f_locals["named"](frame.f_locals.get("which", 0)))
-        if name == "trampoline" and "slots" in frame.f_globals:
+        if name == "trampoline" and "served" in frame.f_globals:
             return str(frame.f_locals.get("name", "?"))
         if name == "serve_host_function" and "HostFunctions" in frame.f_globals:
             return str(frame.f_locals["label"])
