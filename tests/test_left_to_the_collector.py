@@ -74,3 +74,50 @@ def test_a_write_from_beyond_the_memory_is_refused_before_its_size_is_held_again
     with runtime("in-process", fuel=None) as box, box.sandbox(box.load_wat(WRITES)) as sandbox:
         outcome = sandbox.run("beyond")
         assert (outcome.value, outcome.stdout) == (fault, b"")
+
+
+LIVES = {
+    "a module": ('(module (memory (export "memory") 1) (func (export "go")))', "go"),
+    "a module that calls the host": (WRITES, "beyond"),
+    "a component": ('(component (core module $m (func (export "go"))) (core instance $i (instantiate $m)) '
+                    '(func (export "go") (canon lift (core func $i "go"))))', "go"),
+    "a component that calls the host": ("""(component
+      (import "wasi:cli/stdout@0.2.0" (instance $out
+        (export "output-stream" (type (sub resource))) (export "get-stdout" (func (result (own 0))))))
+      (core func $get (canon lower (func $out "get-stdout")))
+      (core module $m (import "" "get" (func $get (result i32)))
+        (func (export "go") (drop (call $get)) (drop (call $get))))
+      (core instance $i (instantiate $m (with "" (instance (export "get" (func $get))))))
+      (func (export "go") (canon lift (core func $i "go"))))""", "go"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+@pytest.mark.parametrize("life", LIVES)
+def test_a_sandbox_that_ends_leaves_none_of_its_objects_to_the_collector(life: str, end: str) -> None:
+    """Oracle: with the collector off, ten lives leave less than a sandbox with its door and its meter would each."""
+    text, function = LIVES[life]
+
+    def live() -> None:
+        sandbox = box.sandbox(artifact)
+        outcome = sandbox.run(function)
+        assert outcome.ok, outcome.error
+        if end == "reset":
+            sandbox.reset()
+            assert sandbox.run(function).ok
+        sandbox.close()
+
+    with runtime("in-process", fuel=None) as box:
+        artifact = box.load_wat(text)
+        for _ in range(3):  # what is kept for the next sandbox is kept by now
+            live()
+        gc.collect()
+        gc.disable()
+        try:
+            before = len(gc.get_objects())
+            for _ in range(10):
+                live()
+            after = len(gc.get_objects())
+        finally:
+            gc.enable()
+    assert after - before < 30, f"{life}: {after - before} objects more after ten lives"

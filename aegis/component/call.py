@@ -97,6 +97,20 @@ class ComponentEntry:
             self._free.append(frame)
 
 
+class _Views(dict[str, memoryview]):
+    """Views of a frame by their format, made when a function's code first asks for them: each uses few."""
+
+    __slots__ = ("_block",)
+
+    def __init__(self, block: memoryview) -> None:
+        self._block = block
+
+    def __missing__(self, form: str) -> memoryview:
+        made: memoryview = self._block.cast(form)  # type: ignore[call-overload]
+        self[form] = made
+        return made
+
+
 class ComponentFrame:
     """Native space for one bound function: its core arguments and results."""
 
@@ -110,8 +124,7 @@ class ComponentFrame:
         slots = slots or callee.slots
         self.buffer = (ctypes.c_char * (SLOT * slots))()
         self.args, self.count = pointer(ctypes.addressof(self.buffer)), number(slots)
-        block = memoryview(self.buffer).cast("B")
-        self.views = {form: block.cast(form) for form in "bBhHiIqQfd"}  # type: ignore[call-overload]
+        self.views = _Views(memoryview(self.buffer).cast("B"))
         self.forget()
 
     def bind(self, state: Any) -> ComponentFrame:

@@ -36,11 +36,7 @@ _waking = threading.Lock()
 def _renew() -> None:
     """In a forked child: nobody is left to release what another thread held."""
     global _waking
-    _MEMORY_BYTES = 1 << 32
-
-
-"""Bytes of the largest linear memory."""
-_waking = threading.Lock()
+    _waking = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -10,7 +10,6 @@ from types import FrameType
 
 from aegis.engine.door import Door
 from aegis.engine.threads import Job, run_on_guest_thread
-from aegis.engine.trampoline import IMPORT_BITS
 from aegis.errors import DeadlineExceeded
 from aegis.lean import Any
 from aegis.limits import exceeded
@@ -98,9 +97,8 @@ def host_function(thread: int) -> str | None:
         name = frame.f_code.co_name
         if name == "trampoline" and "named" in frame.f_locals:  # a component's: aegis.component.trampoline
             return str(frame.f_locals["named"](frame.f_locals.get("which", 0)))
-        if name == "trampoline" and "slots" in frame.f_globals:
-            names, number = frame.f_locals.get("names"), frame.f_locals["env"]
-            return str(names[number & (1 << IMPORT_BITS) - 1]) if names else "?"
+        if name == "trampoline" and "served" in frame.f_globals:
+            return str(frame.f_locals.get("name", "?"))
         if name == "serve_host_function" and "HostFunctions" in frame.f_globals:
             return str(frame.f_locals["label"])
         frame = frame.f_back

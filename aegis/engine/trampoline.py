@@ -27,7 +27,7 @@ from aegis.errors import CallError, GuestExit, HostError
 from aegis.lean import Any
 from aegis.limits import Limits
 from aegis.memo import Memo
-from aegis.values import FuncType, HostFunction
+from aegis.values import FuncType, HostFunction, ImportName
 
 __all__ = ["IMPORT_BITS", "Slot", "fit_result", "free_slot", "host_callback", "slots", "take_slot"]
 
@@ -50,6 +50,7 @@ component: its state in place of the functions, and no names."""
 
 _VACANT: Slot = (Door(Limits()), (), ())  # its door lets nothing through
 _VACANT[0].calls_left = 0
+_NOBODY = _VACANT[0], None, ImportName("?", "?")
 slots: list[Slot] = [_VACANT]
 """Slots by number; what a number that is not taken means is refused. Zero never is taken."""
 _free: list[int] = []
@@ -66,6 +67,24 @@ def _renew() -> None:
 os.register_at_fork(after_in_child=_renew) if hasattr(os, "register_at_fork") else None
 
 
+_served: dict[int, tuple[Door, Any, ImportName]] = {}
+"""Door, function and name by the number that the engine passes on, from the guest's first call of an import on."""
+_called: dict[int, list[int]] = {}
+"""Of each store, the numbers in the former."""
+
+
+def _first(env: int) -> tuple[Door, Any, ImportName]:
+    """Return what serves a number that no guest has called yet."""
+    store = env >> IMPORT_BITS
+    door, functions, names = slots[store]
+    if not names:
+        return _NOBODY
+    called = env & _MASK
+    made = _served[env] = door, functions[called], names[called]
+    _called.setdefault(store, []).append(env)
+    return made
+
+
 def take_slot(slot: Slot) -> int:
     """Give ``slot`` a number, never zero."""
     try:
@@ -79,8 +98,10 @@ def take_slot(slot: Slot) -> int:
 
 
 def free_slot(number: int) -> None:
-    """Forget the slot of a store that is going."""
+    """Forget the slot of a store that is going, and what its guest called."""
     slots[number] = _VACANT
+    for env in _called.pop(number, ()):
+        _served.pop(env, None)
     _free.append(number)
 
 
@@ -119,7 +140,10 @@ def _noting(serve: Callable[..., int | None]) -> Callable[..., int | None]:
 _SOURCE = """
 def trampoline(env, caller, address, count):
     try:
-        door, functions, names = slots[env >> BITS]
+        try:
+            door, function, name = served[env]
+        except KeyError:
+            door, function, name = first(env)
         entered = now()
         left = door.calls_left
         if left <= 0 or door.stop is not None or entered >= door.deadline:
@@ -132,26 +156,25 @@ def trampoline(env, caller, address, count):
 {call}
         ended = now()
         if door.stop is not None or ended >= door.deadline:
-            raise door.late(str(names[env & MASK]))
+            raise door.late(str(name))
         if ended - entered > NEAR:
-            secure(names[env & MASK])
+            secure(name)
     except BaseException as error:
         return fail(env, error)
 """
 _PLAIN = """
-        result = functions[env & MASK]({arguments})
+        result = function({arguments})
 {store}
 """
 _OBSERVED = """
-        module, name = names[env & MASK]
-        door.serving = module + "." + name
+        door.serving = str(name)
         started = clock()
         try:
-            result = functions[env & MASK]({arguments})
+            result = function({arguments})
         except BaseException as error:
-            observe(door, module, name, started, error)
+            observe(door, name, started, error)
             raise
-        observe(door, module, name, started, None)
+        observe(door, name, started, None)
         door.serving = None
 {store}
 """
@@ -162,22 +185,24 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
     names = formats(signature)
     size = SLOT * max(len(signature.params), len(signature.results), 1)
     array = c_char * size
-    views: dict[int, tuple[memoryview, ...]] = {}
+    views: dict[int, Any] = {}
 
-    def new_views(address: int) -> tuple[memoryview, ...]:
+    def new_views(address: int) -> Any:
         if len(views) >= _VIEWS_KEPT:
             views.clear()
         block = memoryview(array.from_address(address)).cast("B")
-        made = views[address] = tuple(block.cast(f) for f in names)  # type: ignore[call-overload]
+        opened = tuple(block.cast(f) for f in names)  # type: ignore[call-overload]
+        made = views[address] = opened[0] if len(opened) == 1 else opened
         return made
 
     arguments = ", ".join(f"v{view_name(t)}[{index_of(t, n)}]" for n, t in enumerate(signature.params))
     body = (_OBSERVED if observed else _PLAIN).format(arguments=arguments, store=_store(signature.results))
-    target = "".join(f"v{name}, " for name in names) or "_none"
+    target = ", ".join(f"v{name}" for name in names) or "_none"
     scope = {
-        "slots": slots, "views": views, "new_views": new_views, "fail": _fail, "clock": time.perf_counter,
+        "served": _served, "first": _first, "views": views, "new_views": new_views, "fail": _fail,
+        "clock": time.perf_counter,
         "observe": _observe, "lower": _lower, "refuse_result": _refuse_result, "several": _several,
-        "now": time.monotonic, "NEAR": NEAR, "secure": secure_after, "BITS": IMPORT_BITS, "MASK": _MASK,
+        "now": time.monotonic, "NEAR": NEAR, "secure": secure_after,
     }  # fmt: skip
     exec(_SOURCE.format(views=target, call=body), scope)
     made = scope["trampoline"]
@@ -187,10 +212,10 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
 
 def _store(results: tuple[str, ...]) -> str:
     if not results:
-        return "        if result is not None:\n            refuse_result(door, *names[env & MASK], result)"
+        return "        if result is not None:\n            refuse_result(door, *name, result)"
     if len(results) == 1:
         target = f"v{view_name(results[0])}[0]"
-        lowered = f"lower({results[0]!r}, result, door, *names[env & MASK])"
+        lowered = f"lower({results[0]!r}, result, door, *name)"
         if results[0].startswith("f"):
             return f"        {target} = {coerced(results[0], 'result', lowered)}"
         return (
@@ -198,9 +223,9 @@ def _store(results: tuple[str, ...]) -> str:
             f"        except (TypeError, ValueError, OverflowError):\n"
             f"            {target} = {lowered}"
         )
-    lines = [f"        result = several({len(results)}, result, door, *names[env & MASK])"]
+    lines = [f"        result = several({len(results)}, result, door, *name)"]
     for n, t in enumerate(results):
-        lower = f"lower({t!r}, result[{n}], door, *names[env & MASK])"
+        lower = f"lower({t!r}, result[{n}], door, *name)"
         lines.append(f"        v{view_name(t)}[{index_of(t, n)}] = {lower}")
     return "\n".join(lines)
 
@@ -239,11 +264,11 @@ def _several(count: int, result: object, door: Door, module: str, name: str) -> 
     return result
 
 
-def _observe(door: Door, module: str, name: str, started: float, error: BaseException | None) -> None:
+def _observe(door: Door, name: ImportName, started: float, error: BaseException | None) -> None:
     seconds = time.perf_counter() - started
     door.host_seconds += seconds
     if door.observe_call is not None:
-        door.observe_call(module, name, seconds, error)
+        door.observe_call(*name, seconds, error)
 
 
 def _fail(env: int, error: BaseException) -> int | None:

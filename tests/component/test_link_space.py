@@ -1,0 +1,76 @@
+"""Linking of a component's core instances: the native space that it takes, and the threads that it needs."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from aegis import Aegis
+from aegis.engine import threads
+
+TWO = """(component
+  (import "f" (func $f (result u32)))
+  (core func $f (canon lower (func $f)))
+  (core module $a (import "" "f" (func $f (result i32))) (memory (export "m") 1)
+    (func (export "a") (result i32) (call $f)))
+  (core module $b (import "a" "a" (func $a (result i32))) {start}
+    (func (export "go") (result i32) (i32.add (call $a) (i32.const 1))))
+  (core instance $a (instantiate $a (with "" (instance (export "f" (func $f))))))
+  (core instance $b (instantiate $b (with "a" (instance $a))))
+  (func (export "go") (result u32) (canon lift (core func $b "go"))))"""
+STARTS = "(func $begin (drop (call $a))) (start $begin)"
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Aegis:
+    return Aegis(cache=False, pooled=False)
+
+
+def test_live_sandboxes_share_the_space_in_which_they_were_linked(runtime: Aegis) -> None:
+    """Oracle: a hundred live sandboxes of a component took one space in turns, and each calls its own instances."""
+    component = runtime.load_wat(TWO.format(start=""))
+    boxes = [runtime.sandbox(component, imports={"f": lambda n=n: n}) for n in range(100)]
+    plan: Any = boxes[0]._store.plan  # type: ignore[union-attr]
+    assert all(box._store.plan is plan and box._store._space is None for box in boxes)  # type: ignore[union-attr]
+    assert len(plan._spaces) == 1
+    assert [box.call("go") for box in boxes] == [n + 1 for n in range(100)]
+    for box in boxes:
+        box.close()
+
+
+def test_a_start_function_that_fails_gives_the_space_back(runtime: Aegis) -> None:
+    component = runtime.load_wat(TWO.format(start=STARTS))
+
+    def fails() -> int:
+        raise ValueError("not now")
+
+    for _ in range(3):
+        with pytest.raises(Exception, match="not now"):
+            runtime.sandbox(component, imports={"f": fails})
+    with runtime.sandbox(component, imports={"f": lambda: 4}) as sandbox:
+        assert sandbox.call("go") == 5
+        assert len(sandbox._store.plan._spaces) == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("start", "counted", "moves"), [("", False, False), (STARTS, False, True), ("", True, True)])
+def test_only_what_can_run_python_or_guest_code_is_instantiated_on_a_guest_thread(
+    start: str, counted: bool, moves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the main thread: a start function may call the host, and memories that are counted call Python."""
+    assert threading.current_thread() is threading.main_thread()
+    runtime = Aegis(cache=False, pooled=False, exact_memory=counted)
+    component = runtime.load_wat(TWO.format(start=start))
+    jobs: list[object] = []
+    begin = threads.start
+
+    def watched(job: Any) -> None:
+        jobs.append(job)
+        begin(job)
+
+    monkeypatch.setattr(threads, "start", watched)
+    with runtime.sandbox(component, imports={"f": lambda: 4}) as sandbox:
+        assert bool(jobs) is moves
+        assert sandbox.call("go") == 5
+        assert jobs
