@@ -187,8 +187,8 @@ COMPONENTS = {
 }  # fmt: skip
 NOT_IN_A_WORKER = {
     "aegis.columns", "aegis.engine.awaiting", "aegis.host.protected", "aegis.isolation.confine.probe",
-    "aegis.policy.network", "aegis.policy.patterns", "aegis.protection", "aegis.wasm.admission", "dataclasses", "datetime", "hashlib",
-    "importlib", "inspect", "json", "platform", "pwd", "shlex", "signal", "subprocess",
+    "aegis.policy.network", "aegis.policy.patterns", "aegis.protection", "aegis.wasm.admission", "dataclasses",
+    "datetime", "hashlib", "importlib", "inspect", "json", "platform", "pwd", "shlex", "signal", "subprocess",
 }  # fmt: skip
 """What the embedder's side does, a developer's mistake, or a worker that compiles."""
 
