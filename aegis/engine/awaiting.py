@@ -18,7 +18,7 @@ from typing import Any
 
 from aegis.engine.door import Door
 from aegis.engine.pool import pool
-from aegis.engine.supervisor import abandoned, host_function, spans, time_left
+from aegis.engine.supervisor import abandoned, expiring, host_function, spans, time_left
 from aegis.engine.threads import Job, where
 from aegis.errors import HostError
 
@@ -166,7 +166,7 @@ async def supervise_on_loop(
     job = pool.submit(call, finished, at_once=nested)
     over = False
     try:
-        over = await _ended(job, ended, door) or await _stopped(job, cancel, ended)
+        over = await _ended(job, ended, door) or await _stopped(job, expiring(door, cancel), ended)
     except asyncio.CancelledError:
         over = job.claim() or await _stopped(job, cancel, ended)
         raise

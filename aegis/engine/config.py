@@ -52,7 +52,7 @@ class EngineConfig:
     """What code generation depends on. Two equal configurations share one engine and its code.
 
     ``stack`` is in bytes; ``pooled`` keeps memories ready for reuse, which makes creating a sandbox
-    several times cheaper and costs address space, never resident memory. ``counted`` has the bytes of a
+    cheaper and costs address space, and some resident memory for each slot in use. ``counted`` has the bytes of a
     store's memories counted in total (:mod:`aegis.engine.accounts`), without a pool. ``fuel`` has guest code count its
     instructions, and ``epochs`` has it look for the end of its time: both cost compute time (F46). Code without
     ``epochs`` is ended only with its process, so it runs in workers alone.

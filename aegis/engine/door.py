@@ -126,6 +126,11 @@ class Door:
                 with suppress(BlockingIOError):  # full: whoever reads it is woken already
                     os.write(self._wake_pipe[1], b"x")
 
+    def expire(self) -> None:
+        """End the call under way as past its deadline: its caller has waited so long, and it may have begun late."""
+        if self.stop is None:
+            self.stop = self.timeout()
+
     def overdue(self) -> AegisError | None:
         """Return why the call must end now, or ``None``."""
         if self.stop is None and time.monotonic() >= self.deadline:

@@ -15,7 +15,17 @@ from aegis.lean import Any
 from aegis.limits import exceeded
 from aegis.names import printable
 
-__all__ = ["GRACE", "Abandoned", "abandoned", "host_function", "in_guest", "spans", "supervise", "time_left"]
+__all__ = [
+    "GRACE",
+    "Abandoned",
+    "abandoned",
+    "expiring",
+    "host_function",
+    "in_guest",
+    "spans",
+    "supervise",
+    "time_left",
+]
 
 GRACE = 0.1
 """Seconds that a guest thread has to end after its deadline, and again once it was cancelled."""
@@ -42,7 +52,7 @@ def supervise(function: Callable[[], Any], door: Door, cancel: Callable[[], None
     try:
         while not ended and (left := time_left(door, started)) > 0:
             ended = job.wait(None if left == math.inf else left)
-        ended = ended or _stopped(job, cancel)
+        ended = ended or _stopped(job, expiring(door, cancel))
     except BaseException:
         ended = _stopped(job, cancel)
         job.error = None
@@ -66,6 +76,16 @@ def time_left(door: Door, started: float) -> float:
         return math.inf
     own = door.deadline if door.deadline != math.inf else 0.0
     return max(started + timeout, own, door.ready_by) + GRACE - time.monotonic()
+
+
+def expiring(door: Door, cancel: Callable[[], None]) -> Callable[[], None]:
+    """Return what cancels a call that takes too long, so that it ends as past its deadline."""
+
+    def expire() -> None:
+        door.expire()
+        cancel()
+
+    return expire
 
 
 def _stopped(job: Job, cancel: Callable[[], None]) -> bool:

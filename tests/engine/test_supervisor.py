@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from aegis.engine.awaiting import supervise_on_loop
 from aegis.engine.door import Door
 from aegis.engine.supervisor import supervise, time_left
+from aegis.errors import DeadlineExceeded
 from aegis.limits import Limits
 
 
@@ -51,6 +53,23 @@ def test_a_call_past_its_deadline_is_cancelled_and_ends(supervised: Any) -> None
 
     with pytest.raises(Exception, match="deadline exceeded"):
         supervised(call, door, door.cancel)
+
+
+@pytest.mark.parametrize("supervised", [on_a_thread, on_a_loop])
+def test_a_call_that_got_no_turn_until_its_deadline_ends_as_past_it(supervised: Any) -> None:
+    door, begun = Door(Limits(timeout=0.05)), threading.Event()
+
+    def call() -> None:
+        begun.wait(60)  # the machine was busy with others
+        door.deadline = time.monotonic() + 60  # armed late
+        door.wait(60)
+
+    def cancel() -> None:
+        door.cancel()
+        begun.set()
+
+    with pytest.raises(DeadlineExceeded):
+        supervised(call, door, cancel)
 
 
 def test_the_time_left_is_that_of_the_latest_of_start_deadline_and_readiness() -> None:
