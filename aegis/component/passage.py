@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
-from enum import Enum, auto
+from enum import IntEnum, auto
 from itertools import count
 from struct import error as struct_error
 from typing import Any, NamedTuple
@@ -44,7 +44,7 @@ _ABSENT = 0xFFFF_FFFF
 """The size of a block that a fused module need not place."""
 
 
-class Way(Enum):
+class Way(IntEnum):
     """How a call is written."""
 
     PLAIN = auto()
