@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from aegis import Aegis, Limits
 from aegis.artifacts import admit_artifact
-from aegis.engine import code
 from aegis.engine.artifact import text_to_binary
 from aegis.errors import ArtifactError
+from aegis.wasm import admission
 from aegis.wasm.admission import bound, sections
 from aegis.wasm.binary import Reader
 from aegis.wasm.bounds import LIMITS
@@ -182,7 +182,7 @@ def test_what_is_cached_is_not_walked_again_but_under_other_limits(
     assert Aegis(cache=tmp_path / "c").load_wat(FIVE)
     with pytest.raises(ArtifactError, match="5/4 functions"):
         Aegis(cache=tmp_path / "c", functions=4).load_wat(FIVE)
-    monkeypatch.setattr(code, "bound", lambda *_: pytest.fail("walked again"))
+    monkeypatch.setattr(admission, "bound", lambda *_: pytest.fail("walked again"))
     assert Aegis(cache=tmp_path / "c").load_wat(FIVE).cached
     assert set(LIMITS) <= {*Limits.__slots__}
 
