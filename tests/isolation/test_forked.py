@@ -13,7 +13,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -37,9 +39,19 @@ WAITS = """(module
     (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))))"""
 
 
+@cache
+def compiled() -> None:
+    """Have the code of the guest that waits in the cache: compiling takes processes of its own."""
+    with TemporaryDirectory() as folder:
+        guest = Path(folder, "waits.wat")
+        guest.write_text(WAITS)
+        subprocess.run([*COMMAND, "run", "--isolate", str(guest)], env=environment(), capture_output=True, check=True)
+
+
 @contextmanager
 def waiting(tmp_path: Path, *words: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Yield a command whose guest waits for its input, and the process of its worker."""
+    compiled()
     (tmp_path / "waits.wat").write_text(WAITS)
     command = subprocess.Popen(
         [*COMMAND, "run", "--isolate", "--stdin", "inherit", *words, str(tmp_path / "waits.wat")],
@@ -94,6 +106,7 @@ def test_no_secret_of_the_command_is_in_the_memory_of_its_worker(tmp_path: Path)
 def test_the_worker_holds_no_open_file_of_the_command(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.set_inheritable(write, True)
+    compiled()
     (tmp_path / "waits.wat").write_text(WAITS)
     with subprocess.Popen(
         [*COMMAND, "run", "--isolate", "--stdin", "inherit", str(tmp_path / "waits.wat")], stdin=subprocess.PIPE,
