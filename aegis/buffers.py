@@ -63,6 +63,9 @@ _FORMATS = {
 _NATIVE_ORDER = "@=<" if sys.byteorder == "little" else "@=>!"
 _ORDERS = frozenset("@=<>!")
 _UTF_32 = f"utf-32-{sys.byteorder[0]}e"
+_MOST_ROWS = sys.maxsize
+_WRITTEN = frozenset("bBhHiIlLqQnNfd?")
+"""Formats that memoryview writes elements of."""
 _PIECE = 1 << 16
 """Elements that are looked at in one step."""
 
@@ -161,7 +164,7 @@ class _Out(_Column):
         try:
             if view.readonly:
                 raise CallError(f"out is read-only: give a writable buffer, such as an {_wanted(of)}")
-            if self._bytes is None and not view.c_contiguous and len(view.format) > 1:
+            if self._bytes is None and not view.c_contiguous and view.format not in _WRITTEN:
                 raise CallError(f"out has gaps, and elements of format {shown(view.format, 40)}: make it contiguous")
         except BaseException:
             self.release()
@@ -227,6 +230,7 @@ class Batch:
     def _take_columns(self, params: Sequence[tuple[str, Scalar]], columns: Any) -> None:
         if not isinstance(columns, list | tuple):
             raise CallError(f"columns must be a list of buffers, one for each parameter, not {type(columns).__name__}")
+        columns = tuple(columns)
         if len(columns) != len(params):
             raise CallError(f"it takes {count(len(params), 'column')}, one for each parameter, not {len(columns)}")
         for n, (buffer, (name, of)) in enumerate(zip(columns, params, strict=True), 1):
@@ -235,8 +239,8 @@ class Batch:
     def _count(self, rows: Any, out: Any) -> int:
         lengths = [(column.what, len(column)) for column in self._columns]
         if rows is not None:
-            if not isinstance(rows, int) or isinstance(rows, bool) or rows < 0:
-                raise CallError(f"rows must be a count of rows, not {shown(rows, 40)}")
+            if not isinstance(rows, int) or isinstance(rows, bool) or not 0 <= rows <= _MOST_ROWS:
+                raise CallError(f"rows must be a count of at most {_MOST_ROWS:,} rows, not {shown(rows, 40)}")
             lengths.insert(0, ("rows", rows))
         elif not lengths:
             if out is None:
@@ -257,7 +261,10 @@ class Batch:
             self.out = None
             return
         if out is None:
-            out = self._made = array(of.code, bytes(of.width)) * self.rows
+            try:
+                out = self._made = array(of.code, bytes(of.width)) * self.rows
+            except (MemoryError, OverflowError):
+                raise CallError(f"there is no memory for the results of {self.rows:,} rows: call for fewer") from None
         self.out = out
         self._out = _Out(out, of)
         if self.rows < 0:

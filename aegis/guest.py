@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from weakref import ref
+from weakref import WeakMethod, ref
 
 from aegis.component.artifact import Component
 from aegis.component.store import ComponentStore
@@ -44,6 +44,13 @@ class _Prepared(NamedTuple):
     watched: bool
     providers: Providers
     plan: ComponentPlan
+
+
+def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method without its object, which lives as long as its sandbox: what the store and the host have must not
+    keep alive a sandbox that is dropped without being closed."""
+    found = WeakMethod(method)
+    return lambda *values: found()(*values)  # type: ignore[misc]
 
 
 class ComponentGuest:
@@ -90,7 +97,7 @@ class ComponentGuest:
         if not wanted:
             return ()
         self._new_wasi = wasi
-        return self._providers.functions(wanted, self._wasi, self._owner._door)
+        return self._providers.functions(wanted, _weakly(self._wasi), self._owner._door)
 
     def _wasi(self) -> Wasi:
         made = self._wasi_made
@@ -108,7 +115,7 @@ class ComponentGuest:
 
     def _made_by(self, functions: Functions, observed: bool) -> ComponentStore:
         made: ComponentStore = self._tier.component_store(
-            self._owner, self._plan, functions, observed=observed, classes=self.handle_class
+            self._owner, self._plan, functions, observed=observed, classes=_weakly(self.handle_class)
         )
         return made
 

@@ -22,6 +22,7 @@ from aegis.wasm.binary import Import, ModuleInfo
 if TYPE_CHECKING:
     from aegis.engine.door import Door
     from aegis.handles import Held
+    from aegis.host import Wanted
     from aegis.tier import Owner
 
     class Linking(Owner, Held, Protocol):
@@ -93,13 +94,15 @@ def wants_host(module: Module) -> dict[tuple[str, str], FuncType]:
     }
 
 
-def served_by_host(module: Module) -> Sequence[tuple[str, str]] | None:
-    """Return module and name of each import where Aegis serves them all, otherwise ``None``; found out once."""
-    found: Sequence[tuple[str, str]] | None = module.served
-    if found is None:
+def served_by_host(module: Module) -> Wanted | None:
+    """Return what the module imports where Aegis serves it all, otherwise ``None``; found out once."""
+    if module.served is None:
+        from aegis.host import wanted_of
+
         imports = module.info.imports
-        found = module.served = () if unprovided(imports) else tuple((i.module, i.name) for i in imports)
-    return found or None
+        module.served = False if unprovided(imports) else wanted_of(tuple((i.module, i.name) for i in imports))
+    found: Wanted | None = module.served or None
+    return found
 
 
 Faults = Callable[[str, str, Any, Callable[[], Any]], Any]

@@ -10,6 +10,7 @@ Type checkers see the standard library's: :mod:`aegis.lean` says why.
 
 from __future__ import annotations
 
+import sys
 from _collections import _tuplegetter  # type: ignore[import-not-found]
 from collections.abc import Callable, Iterable
 from operator import attrgetter
@@ -301,6 +302,9 @@ class _Signature:
 # -- named tuples ----------------------------------------------------------------------------------
 
 
+_UNEXPECTED: type[Exception] = TypeError if sys.version_info >= (3, 13) else ValueError
+
+
 class _TupleMaker(type):
     """Makes a named tuple of the class that names its fields by annotations."""
 
@@ -349,7 +353,7 @@ class _Tuple(tuple[Any, ...] if TYPE_CHECKING else tuple):  # type: ignore[misc]
     def _replace(self, /, **changes: Any) -> _Tuple:
         made = self._make(map(changes.pop, self._fields, self))
         if changes:
-            raise ValueError(f"Got unexpected field names: {list(changes)!r}")
+            raise _UNEXPECTED(f"Got unexpected field names: {list(changes)!r}")
         return made
 
     __replace__ = _replace

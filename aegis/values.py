@@ -26,10 +26,19 @@ class FuncType(NamedTuple):
         return f"({', '.join(self.params)}) -> ({', '.join(self.results)})"
 
 
-class Rows(NamedTuple):
-    """Stands for an exported function, by its name, where its calls over columns are meant."""
+class Rows:
+    """Stands for an exported function, by its name, where its calls over columns are meant. It equals no other name."""
 
-    function: Any
+    __slots__ = ("function",)
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rows) and bool(self.function == other.function)
+
+    def __hash__(self) -> int:
+        return hash((Rows, self.function))
 
     def __str__(self) -> str:
         return str(self.function)

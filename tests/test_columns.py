@@ -28,6 +28,7 @@ from aegis import (
     Cancelled,
     CollectingSubscriber,
     DeadlineExceeded,
+    ExportNotFound,
     GuestExit,
     GuestTrap,
     HostError,
@@ -778,3 +779,59 @@ def test_recursion_deeper_than_the_stack_names_its_row(sandbox: Sandbox) -> None
     with pytest.raises(StackExhausted, match="in row 1: stack limit exceeded") as caught:
         sandbox.call_many("deep", [array("i", [0, 5, 0])])
     assert caught.value.partial == array("i", [0])
+
+
+def test_an_out_with_gaps_whose_format_cannot_be_written_is_refused_before_the_guest() -> None:
+    text = '(module (func (export "f") (param i32) (result i32) (local.get 0)))'
+    with Aegis(cache=False).sandbox(Aegis(cache=False).load_wat(text)) as sandbox:
+        for rows in (2**63, 2**200):
+            with pytest.raises(CallError, match="rows must be a count"):
+                sandbox.call_many("f", [array("i", [1])], rows=rows)
+        with pytest.raises(CallError):
+            sandbox.call_many("f", [array("i", [1, 2])], out=memoryview(array("u", "abcd"))[::2])
+        assert sandbox.call_many("f", [array("i", [1, 2])]) == array("i", [1, 2])
+
+
+def test_a_call_over_columns_has_no_name_that_another_call_could_have() -> None:
+    runtime = Aegis(cache=False)
+    with runtime.sandbox(runtime.load_wat('(module (func (export "f") (param i32) (result i32) (local.get 0)))')) as s:
+        s.call_many("f", [array("i", [1])])
+        with pytest.raises(ExportNotFound):
+            s.call(("f",), 5)
+        assert s.state == "ready"
+
+
+def test_views_of_the_rows_end_with_the_sandbox() -> None:
+    runtime = Aegis(cache=False)
+    text = '(module (func (export "f") (param i32) (result i32) (i32.div_u (i32.const 1) (local.get 0))))'
+    with runtime.sandbox(runtime.load_wat(text)) as sandbox, pytest.raises(GuestTrap) as caught:
+        sandbox.call_many("f", [array("i", [1, 0])])
+    frame = caught.value.__traceback__
+    found = []
+    while frame is not None:
+        if frame.tb_frame.f_code.co_name == "call_rows":
+            found += [value for value in frame.tb_frame.f_locals.values() if isinstance(value, memoryview)]
+        frame = frame.tb_next
+    assert found
+    for view in found:
+        with pytest.raises(ValueError, match="released"):
+            view[0]
+
+
+def test_compiling_needs_no_large_stack_of_the_caller() -> None:
+    text = '(module (func (export "f") (param i32 i32) (result i32) (local.get 1)))'
+    seen: list[Any] = []
+
+    def work() -> None:
+        runtime = Aegis(cache=False)
+        with runtime.sandbox(runtime.load_wat(text)) as sandbox:
+            seen.append(sandbox.call_many("f", [array("i", [1]), array("i", [2])]))
+
+    before = threading.stack_size(64 << 10)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    assert seen == [array("i", [2])]

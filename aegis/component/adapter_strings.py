@@ -84,7 +84,14 @@ class _Strings:
     def _to_utf8(self, source: str) -> list[str]:
         if source == "utf8":
             check = f"(call {self._checker()} (local.get $at) (local.get $n))"
-            return [check, self._allocate(1, "(local.get $n)"), self._move("(local.get $n)"), *_pair("(local.get $n)")]
+            long = f"(i32.lt_s (local.get $n) (i32.const 0)) if {self.module.trap('too long')} end"
+            return [
+                check,
+                long,
+                self._allocate(1, "(local.get $n)"),
+                self._move("(local.get $n)"),
+                *_pair("(local.get $n)"),
+            ]
         # ASCII takes as many bytes as there are code units; space for the worst case is asked for when that is known.
         worst = _WORST[source]
         unit = _SOURCE_UNITS[source]

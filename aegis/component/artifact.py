@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, ClassVar
@@ -15,6 +14,8 @@ from aegis.component.skeleton import skeleton
 from aegis.engine.cache import Cache
 from aegis.engine.code import Artifact, NativeCode
 from aegis.engine.config import EngineConfig, engine_for
+from aegis.engine.process_lock import ProcessLock
+from aegis.engine.threads import on_enough_stack
 from aegis.engine.validator import World, validate_skeleton
 from aegis.errors import ArtifactError, MemoryExceeded
 from aegis.limits import Limits, exceeded
@@ -91,7 +92,7 @@ class Component(Artifact):
         self.plans: dict[Any, Any] = {}  # the plans' own, kept here so that they go with the component
         self.told: World | None = None
         """The world as a worker told it that validated the component: good for sandboxes in workers alone."""
-        self._world_lock = threading.Lock()
+        self._world_lock = ProcessLock()
         self.links: dict[EngineConfig, Any] = {}
         """Of each configuration the calls between its instances, as :mod:`aegis.component.adapters` makes them."""
         self._images: dict[Any, Any] = {}
@@ -119,7 +120,7 @@ class Component(Artifact):
         if self._world is None:
             with self._world_lock:
                 if self._world is None:
-                    self._world = self._validate()
+                    self._world = on_enough_stack(self._validate)
         return self._world
 
     def _validate(self) -> World:

@@ -4,7 +4,8 @@ Only functions whose values are primitives of a fixed size are called so. Of "ca
 and lifting of numbers, which the loop does, and post-return, during which the instance may not call out. The loop
 says in its memory which of both runs; :class:`_Leaving` stands in ``may_leave`` of the component instance and reads it.
 Where the function called the host, conversions of the host call may have set ``may_leave`` themselves. So the loop then
-leaves the row's end to the host, and goes on with the next row.
+leaves the row's end to the host, and goes on with the next row. Where adapters read the flag too, it is a global
+(:mod:`aegis.component.linked`), which the loop sets itself.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ _invoke = lib.wasmtime_func_call_unchecked
 _ONE, _NONE = number(1), number(0)
 
 
-def shape_of(function: Function, *, post: bool) -> Shape:
+def shape_of(function: Function, *, post: bool, flagged: bool = False) -> Shape:
     """Return the shape of a function whose values are all primitives of a fixed size."""
     kinds = [SCALARS[str(of)] for _, of in function.params]
-    return Shape(tuple(kinds), None if function.result is None else SCALARS[str(function.result)], post)
+    return Shape(
+        tuple(kinds), None if function.result is None else SCALARS[str(function.result)], post, post and flagged
+    )
 
 
 class ComponentColumnEntry:
@@ -43,9 +46,9 @@ class ComponentColumnEntry:
 
     __slots__ = ("callee", "code", "name", "shape")
 
-    def __init__(self, name: Rows, callee: Callee, config: EngineConfig) -> None:
+    def __init__(self, name: Rows, callee: Callee, config: EngineConfig, *, flagged: bool = False) -> None:
         self.name, self.callee = name, callee
-        self.shape = shape_of(callee.function, post=callee.lifted.options.post_return is not None)
+        self.shape = shape_of(callee.function, post=callee.lifted.options.post_return is not None, flagged=flagged)
         self.code = loop_code(self.shape, config)
 
     def take_frame(self) -> _Frame:
@@ -92,7 +95,8 @@ class _Rules:
         self._store, self._frame, self._stage = store, frame, stage
         instances = frame.cx.handles.instances
         self._entering = [instances[n] for n in frame.callee.entering]
-        self._leaving = _Leaving(frame.cx.instance, stage.memory.words) if frame.shape.post else None
+        watched = frame.shape.post and not frame.shape.flagged
+        self._leaving = _Leaving(frame.cx.instance, stage.memory.words) if watched else None
 
     def enter(self) -> None:
         """Begin an entry. No code but the guest's runs between its rows, so its instances are entered once."""
@@ -130,6 +134,7 @@ class _Rules:
 def _drive(store: Any, frame: _Frame, batch: Batch, room: Room) -> None:
     lifted, state = frame.callee.lifted, store.state
     items = [lifted.core, *([lifted.options.post_return] if frame.shape.post else ())]
+    items += [frame.cx.instance.leave] if frame.shape.flagged else []
     with store.stages().taken(store, frame.columns, [state.extern(item) for item in items]) as stage:
         call_rows(store, stage, batch, room, _Rules(store, frame, stage))
 

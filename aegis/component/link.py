@@ -263,7 +263,8 @@ class ComponentPlan(BasePlan):
             if isinstance(name, Rows):
                 from aegis.component.columns import ComponentColumnEntry  # few sandboxes make such calls
 
-                made = ComponentColumnEntry(name, callee, self.config)
+                flagged = self.links is not None and callee.lifted.instance in self.links.leaves
+                made = ComponentColumnEntry(name, callee, self.config, flagged=flagged)
             else:
                 made = ComponentEntry(str(name), callee)
             self.entries[name] = made

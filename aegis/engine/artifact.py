@@ -13,6 +13,7 @@ from aegis.engine.cache import Cache
 from aegis.engine.code import Artifact, first_line
 from aegis.engine.config import EngineConfig, engine_for
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
+from aegis.engine.threads import on_enough_stack
 from aegis.errors import ArtifactError, ArtifactNotFound
 from aegis.lean import Any
 from aegis.limits import TRUSTED, Limits, exceeded, format_bytes
@@ -127,7 +128,7 @@ def text_to_binary(text: str | bytes, what: str = "the module") -> bytes:
     """Translate WebAssembly text to a binary. The size limit is the caller's to check on both."""
     raw = text.encode() if isinstance(text, str) else text
     out = ByteVec()
-    error = lib.wasmtime_wat2wasm(raw, len(raw), ctypes.byref(out))
+    error = on_enough_stack(lambda: lib.wasmtime_wat2wasm(raw, len(raw), ctypes.byref(out)))
     if error is not None:
         raise ArtifactError(f"{what}: not valid WebAssembly text: {first_line(take_error(error))}")
     return take_bytes(out)

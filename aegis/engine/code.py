@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from ctypes import c_void_p
@@ -15,6 +14,8 @@ from aegis.engine.accounts import available
 from aegis.engine.cache import Cache
 from aegis.engine.config import Engine, EngineConfig, engine_for, serial_engine
 from aegis.engine.native import ByteVec, lib, take_bytes, take_error
+from aegis.engine.process_lock import ProcessLock
+from aegis.engine.threads import on_enough_stack
 from aegis.errors import AegisInternalError, ArtifactError
 from aegis.lean import Any, ClassVar
 from aegis.limits import Limits
@@ -66,7 +67,7 @@ class Artifact:
         self._cache = cache
         self._limits = limits
         self._codes: dict[EngineConfig, NativeCode] = {}
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self.poolable = True
         self.isolated: dict[EngineConfig, Any] = {}  # the isolation tier's own, kept here so that it goes with it
         self.digest = digest
@@ -110,7 +111,7 @@ class Artifact:
                 if code is None:
                     started = time.perf_counter()
                     with standard_reserved():
-                        code = self._codes[config] = self._build(config)
+                        code = self._codes[config] = on_enough_stack(lambda: self._build(config))
                     self.seconds = time.perf_counter() - started
         return code
 

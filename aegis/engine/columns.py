@@ -62,11 +62,15 @@ Room = Callable[[], None] | None
 
 
 class Shape(NamedTuple):
-    """The types of a function as the loop sees it; ``post``: the loop calls post-return after each row."""
+    """The types of a function as the loop sees it; ``post``: the loop calls post-return after each row.
+
+    ``flagged``: whether the instance may leave is in a global, which the loop then sets.
+    """
 
     params: tuple[Scalar, ...]
     result: Scalar | None
     post: bool = False
+    flagged: bool = False
 
     def most(self) -> int:
         """Return how many rows fit into the memory."""
@@ -100,6 +104,7 @@ def module_text(shape: Shape) -> str:
         f"(module ${OWN_MODULE}",
         f'(import "" "call" (func $call (param{params}) (result {result})))',
         f'(import "" "post" (func $post (param {result})))' if shape.post else "",
+        '(import "" "leave" (global $leave (mut i32)))' if shape.flagged else "",
         f'(import "" "memory" (memory {_PAGES} {_PAGES}))',
         '(func (export "run") (param $row i32) (param $rows i32) (result i32)',
         f"(local $value {result})" if result else "",
@@ -149,6 +154,8 @@ def _returned(shape: Shape) -> list[str]:
     """Call post-return, or leave that to the host where the function called the host."""
     value = "" if shape.result is None else "(local.get $value)"
     keep = "" if shape.result is None else f"({shape.result.core}.store (i32.const {_VALUE_AT}) {value})"
+    if shape.flagged:
+        return ["(global.set $leave (i32.const 0))", f"(call $post {value})", "(global.set $leave (i32.const 1))"]
     phase = f"(i32.const {_PHASE_AT})"
     return [
         f"(if (i32.eq (i32.load {phase}) (i32.const {HAS_LEFT})) (then {keep} (return (i32.const {LEFT}))))",
@@ -201,6 +208,11 @@ class _Memory:
         self.view = view(lib.wasmtime_memory_data(context, item), _MEMORY_BYTES)
         self.words = self.view[:_HEADER].cast("I")
 
+    def close(self) -> None:
+        """Let go of the views: the store is deleted next, and an error's frames may hold them."""
+        self.words.release()
+        self.view.release()
+
 
 class LoopEntry(Protocol):
     """What a loop needs to know of its function."""
@@ -245,10 +257,10 @@ class Stage:
         """Return where the arguments of so many rows go."""
         return [self.memory.view[at : at + rows * width] for width, at in self.columns]
 
-    def taken(self, rows: int) -> Any:
+    def taken(self, rows: int) -> memoryview:
         """Return the results of the first ``rows`` rows."""
         if self.results is None:
-            return b""
+            return memoryview(b"")
         width, at = self.results
         return self.memory.view[at : at + rows * width]
 
@@ -291,6 +303,8 @@ class Stages:
 
     def close(self) -> None:
         """Forget the views of memories: their store is deleted next."""
+        for memory in self._free:  # no call is under way, so these are all
+            memory.close()
         self._free.clear()
         self._made.clear()
 
@@ -324,11 +338,15 @@ def call_rows(store: Any, stage: Stage, batch: Batch, room: Room, rules: RowRule
     while batch.done < batch.rows:
         rows = min(size, batch.rows - batch.done)
         door.charge(rows * batch.row_bytes)
+        targets = stage.targets(rows)
         try:
-            batch.load(batch.done, rows, stage.targets(rows))
+            batch.load(batch.done, rows, targets)
         except CallError:
             store.spent = True  # rows before these have run
             raise
+        finally:
+            for target in targets:
+                target.release()
         began = monotonic()
         done = words[0] = 0
         try:
@@ -341,7 +359,8 @@ def call_rows(store: Any, stage: Stage, batch: Batch, room: Room, rules: RowRule
             done = min(words[0], rows)
             raise
         finally:
-            batch.store(done, stage.taken(done))
+            with stage.taken(done) as results:
+                batch.store(done, results)
         seconds = monotonic() - began
         if metered or seconds < _SHORT:
             size = min(4 * size, stage.most)

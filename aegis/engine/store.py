@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from ctypes import c_uint64, c_void_p
 from itertools import repeat
 from threading import get_ident
+from weakref import ref
 
 from aegis.descriptors import standard_reserved
 from aegis.engine.accounts import Account
@@ -165,7 +166,8 @@ class Store:
                     self.account = Account(plan.limits.memory, door)
             if memory is not None and plan.artifact.memory_name is not None:
                 self.memory = memory
-                memory.attach(self.find_memory)
+                mine = ref(self)  # host functions have the memory, and live until the store is closed or collected
+                memory.attach(lambda: mine().find_memory())  # type: ignore[union-attr]
             self.arm()
             if plan.fuel is not None:
                 _set_fuel(context, plan.fuel)

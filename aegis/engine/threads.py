@@ -20,7 +20,7 @@ from collections.abc import Callable
 from aegis.lean import Any
 from aegis.limits import MAX_STACK, MIB
 
-__all__ = ["DIRECT", "MAIN", "NESTED", "SMALL", "Job", "run_on_guest_thread", "start", "where"]
+__all__ = ["DIRECT", "MAIN", "NESTED", "SMALL", "Job", "on_enough_stack", "run_on_guest_thread", "start", "where"]
 
 UNKNOWN, DIRECT, MAIN, NESTED, SMALL = range(5)
 STACK = MAX_STACK + 6 * MIB
@@ -190,6 +190,15 @@ class _Worker:
 
 _idle: list[_Worker] = []
 _start_lock = threading.Lock()
+
+
+def on_enough_stack(function: Callable[[], Any]) -> Any:
+    """Return what ``function`` does, run on a guest thread where this one's stack is too small for the compiler."""
+    if where.settle() != SMALL:
+        return function()
+    job = run_on_guest_thread(function)
+    job.wait(None)
+    return job.outcome()
 
 
 def run_on_guest_thread(function: Callable[[], Any], then: Callable[[Job], None] | None = None) -> Job:

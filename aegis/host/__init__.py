@@ -8,17 +8,16 @@ of its own; ``preview1`` sits on all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 
 from aegis.host.grants import Grants as Grants
 from aegis.host.grants import acquire as acquire
-from aegis.lean import Any
+from aegis.lean import Any, NamedTuple
 from aegis.limits import Limits
 from aegis.values import CallScope, FuncType, GuestMemory, HostFunction
 
-__all__ = ["Grants", "acquire", "host_calls", "host_functions", "offers"]
+__all__ = ["Grants", "Wanted", "acquire", "host_calls", "host_functions", "offers", "wanted_of"]
 
-_KEPT = 256
 _LOG = FuncType(("i32", "i32", "i32"), ())
 
 
@@ -37,19 +36,33 @@ def host_functions(
     return found
 
 
+class Wanted(NamedTuple):
+    """Imports of a guest that the host serves all: module and name of each, and the kinds of those of preview 1."""
+
+    names: Sequence[tuple[str, str]]
+    kinds: frozenset[str]
+
+
+def wanted_of(names: Sequence[tuple[str, str]]) -> Wanted:
+    """Return what a guest wants that imports ``names``, such as :func:`offers` has."""
+    from aegis.host.preview1 import kinds_of
+
+    return Wanted(names, kinds_of(name for module, name in names if module != "aegis"))
+
+
 def host_calls(
-    grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Sequence[tuple[str, str]]
+    grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Wanted
 ) -> Mapping[int, Callable[..., Any]]:
-    """Return what answers the imports ``wanted``, by their place there. All of them are such as :func:`offers` has."""
+    """Return what answers the imports that are wanted, by their place there."""
     return _Calls(grants, memory, scope, limits, wanted)
 
 
-@lru_cache(_KEPT)
-def _preview1(wanted: Sequence[tuple[str, str]]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the class that has the functions of preview 1 among ``wanted``, and what makes host functions of them."""
+@cache
+def _preview1(kinds: frozenset[str]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the class that has preview 1's functions of these kinds, and what makes host functions of them."""
     from aegis.host.preview1 import answering, guest_class
 
-    return guest_class(tuple(name for module, name in wanted if module != "aegis")), answering
+    return guest_class(kinds), answering
 
 
 class _Calls(dict[int, Callable[..., Any]]):
@@ -57,11 +70,9 @@ class _Calls(dict[int, Callable[..., Any]]):
 
     __slots__ = ("_answering", "_bound", "_guest", "_wanted")
 
-    def __init__(
-        self, grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Sequence[tuple[str, str]]
-    ) -> None:
-        self._bound, self._wanted = (grants, memory), wanted
-        preview1, self._answering = _preview1(wanted)  # imported now, and not inside the guest's first host call
+    def __init__(self, grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Wanted) -> None:
+        self._bound, self._wanted = (grants, memory), wanted.names
+        preview1, self._answering = _preview1(wanted.kinds)  # imported now, and not in the guest's first host call
         self._guest: Any = preview1(grants, memory, scope, limits)
 
     def __bool__(self) -> bool:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from aegis import Aegis, CallError, GuestTrap, HostError, Sandbox, SandboxStateError
 from aegis.buffers import SCALARS
+from aegis.component import columns
 from tests.isolation.isolated import PLACES, runtime, shared
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
@@ -383,3 +384,28 @@ def test_values_that_another_thread_changed_reach_no_guest(place: str) -> None:
         assert 64 <= caught.value.row == len(seen) <= 4000
         assert set(seen) == {0x41}
         assert box.state == "poisoned"
+
+
+def test_rows_of_an_instance_that_others_call_are_ended_by_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(columns._Rules, "left", lambda rules, status: left.append(status))
+    inner = """(component $b
+        (core module $m (memory (export "m") 1)
+          (global $calls (mut i32) (i32.const 0))
+          (func (export "f") (param i32) (result i32) (i32.add (local.get 0) (global.get $calls)))
+          (func (export "post") (param i32) (global.set $calls (i32.add (global.get $calls) (i32.const 1)))))
+        (core instance $m (instantiate $m))
+        (func (export "f") (param "x" u8) (result u8)
+          (canon lift (core func $m "f") (post-return (core func $m "post")))))"""
+    outer = """(component $a (import "f" (func $f (param "x" u8) (result u8)))
+        (core func $f (canon lower (func $f)))
+        (core module $m (import "" "f" (func $f (param i32) (result i32)))
+          (func (export "go") (param i32) (result i32) (call $f (local.get 0))) (func (export "post") (param i32)))
+        (core instance $m (instantiate $m (with "" (instance (export "f" (func $f))))))
+        (func (export "go") (param "x" u32) (result u32)
+          (canon lift (core func $m "go") (post-return (core func $m "post")))))"""
+    text = f"""(component {inner} {outer} (instance $b (instantiate $b))
+        (instance $a (instantiate $a (with "f" (func $b "f")))) (export "go" (func $a "go")))"""
+    with Aegis(cache=False).sandbox(Aegis(cache=False).load_wat(text)) as sandbox:
+        assert sandbox.call_many("go", [array("I", [5, 5, 5])]) == array("I", [5, 6, 7])
+    assert not left

@@ -8,7 +8,7 @@ the number that the guest is answered with; only the end of the run passes throu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cache, lru_cache
+from functools import cache
 from operator import and_
 
 from aegis.host.preview1.abi import ERRNO_OF, SIGNATURES, SIGNED, Errno, Refused
@@ -20,17 +20,20 @@ if TYPE_CHECKING:
     from aegis.host.grants import Grants
     from aegis.host.preview1.context import Context
 
-__all__ = ["MODULE", "answering", "guest_class", "preview1_functions"]
+__all__ = ["MODULE", "answering", "guest_class", "kinds_of", "preview1_functions"]
 
 MODULE = "wasi_snapshot_preview1"
-_CLASSES_KEPT = 256
-"""Guests choose which functions they import, in which order."""
 _MASKS = {"i32": 0xFFFF_FFFF, "i64": 0xFFFF_FFFF_FFFF_FFFF}
 
 
+def kinds_of(names: Iterable[str]) -> frozenset[str]:
+    """Return the kinds of the functions called ``names``, the first words of those that there are."""
+    return frozenset(name.partition("_")[0] for name in names if name in SIGNATURES)
+
+
 @cache
-def _parts(kinds: frozenset[str]) -> type[Context]:
-    """Return a class with the functions of these kinds, each the first word of their names."""
+def guest_class(kinds: frozenset[str]) -> type[Context]:
+    """Return a class with the functions of these kinds (:func:`kinds_of`)."""
     parts: list[type[Context]] = []
     if "fd" in kinds:
         from aegis.host.preview1.files import Files
@@ -55,12 +58,6 @@ def _parts(kinds: frozenset[str]) -> type[Context]:
     return type("Preview1", tuple(parts), {})
 
 
-@lru_cache(_CLASSES_KEPT)
-def guest_class(names: tuple[str, ...]) -> type[Context]:
-    """Return a class whose methods are the functions called ``names``, and others."""
-    return _parts(frozenset(name.partition("_")[0] for name in names))
-
-
 def preview1_functions(
     grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, names: Iterable[str]
 ) -> list[HostFunction]:
@@ -68,7 +65,7 @@ def preview1_functions(
     known = [name for name in names if name in SIGNATURES]
     if not known:
         return []
-    guest = guest_class(tuple(known))(grants, memory, scope, limits)
+    guest = guest_class(kinds_of(known))(grants, memory, scope, limits)
     return [
         HostFunction(module=MODULE, name=name, type=SIGNATURES[name], call=answering(name, getattr(guest, name)))
         for name in known
