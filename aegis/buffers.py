@@ -2,7 +2,7 @@
 
 A column holds one argument of every row, one element after the other, as the buffer protocol describes it. Elements
 are copied as bytes: no Python object is made for one. A buffer stays exported as long as the call may use it, so that
-nobody can resize it meanwhile; other threads may change what it holds, and then either value is the row's.
+it cannot be resized meanwhile; other threads may change what it holds, and then either value is the row's.
 """
 
 from __future__ import annotations

@@ -13,5 +13,5 @@ pass through the host, with ``entering`` (what can happen in them), ``adapter_mo
 
 Values: ``abi`` has sizes, alignments and core types (CanonicalABI.md); ``lift`` and ``lower`` write the source that
 reads and writes linear memory, a ``source`` each, with ``strings``, ``scalars`` and ``construct``; ``fit`` makes a
-plainer value fit its type, or says what is wrong with it; ``shims`` are core modules of ours that save transitions.
+plainer value fit its type, or says what is wrong with it; ``shims`` are core modules of Aegis that save transitions.
 """

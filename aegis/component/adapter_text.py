@@ -6,7 +6,7 @@ be entered, reads each value from the caller's core values or memory, checks it,
 likewise with the result in the other direction; then it calls post-return. It is trusted code: the memories, functions
 and globals that it uses are imports, whose types the engine compares, and it has no memory of its own.
 
-A breach of the canonical ABI is told by a number, in the global ``reason``, before the adapter traps.
+The number of a breach of the canonical ABI is written to the global ``reason`` before the adapter traps.
 
 Adapters check a value as they copy it, so of two breaches in one call the one that is found first can be another than
 step by step in the host. Values with handles, which need the tables of the host, have no adapters.

@@ -1,4 +1,4 @@
-"""A lock of this process alone: a forked child finds it free, whoever held it in the parent."""
+"""A lock of this process alone: a forked child finds it free, although a thread of the parent held it."""
 
 from __future__ import annotations
 

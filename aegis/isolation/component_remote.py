@@ -45,7 +45,7 @@ class WorkerHandles:
         self.kept: dict[int, ResourceHandle] = {}
         self.given: list[int] = []
         """Numbers that were used for ``own`` parameters in the call under way."""
-        self.ask: Ask = _nobody
+        self.ask: Ask = _no_parent
         self._next = 1
 
     def number(self, value: Any, resource: Resource, *, own: bool) -> int:
@@ -74,12 +74,12 @@ class WorkerHandles:
         return taken
 
 
-def _nobody(number: int, values: list[Any]) -> Any:
-    raise Broken("nobody to ask")
+def _no_parent(number: int, values: list[Any]) -> Any:
+    raise Broken("there is no parent to ask yet")
 
 
 class RemoteProviders(Providers):
-    """Who provides a component's imports in a worker: the parent, WASI here, or nobody.
+    """Who provides a component's imports in a worker: the parent, WASI here, or neither.
 
     ``served`` names interfaces (with an empty second part) and the world's own functions that the parent serves.
     """

@@ -111,7 +111,7 @@ _ANSWERED = (Refused, MemoryFault, OSError)
 
 
 def _number(error: BaseException) -> int:
-    """Return the number by which the guest is told of an error."""
+    """Return the number of an error for the guest."""
     if isinstance(error, Refused):
         return error.number
     return Errno.FAULT if isinstance(error, MemoryFault) else ERRNO_OF.get(getattr(error, "errno", None), Errno.IO)
