@@ -20,7 +20,10 @@ from collections.abc import Callable
 from aegis.lean import Any
 from aegis.limits import MAX_STACK, MIB
 
-__all__ = ["DIRECT", "MAIN", "NESTED", "SMALL", "Job", "on_enough_stack", "run_on_guest_thread", "start", "where"]
+__all__ = [
+    "DIRECT", "MAIN", "NESTED", "SMALL", "Job", "on_enough_stack", "run_on_guest_thread", "start", "start_thread",
+    "where",
+]  # fmt: skip
 
 UNKNOWN, DIRECT, MAIN, NESTED, SMALL = range(5)
 STACK = MAX_STACK + 6 * MIB
@@ -162,7 +165,7 @@ class _Worker:
         with _start_lock:
             before = threading.stack_size(STACK)
             try:
-                threading.Thread(target=self._loop, name="aegis-guest", daemon=True).start()
+                start_thread(threading.Thread(target=self._loop, name="aegis-guest", daemon=True))
             finally:
                 threading.stack_size(before)
 
@@ -206,6 +209,21 @@ def run_on_guest_thread(function: Callable[[], Any], then: Callable[[Job], None]
     job = Job(function, then)
     start(job)
     return job
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread; what a signal's handler raises meanwhile is raised as that.
+
+    ``Thread.start`` waits for the thread under a lock, in Python code. An exception that a handler raises there can
+    leave the lock free, and then becomes the context of a ``RuntimeError``.
+    """
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raised = error.__context__
+        if thread.ident is None or raised is None:
+            raise
+        raise raised from None
 
 
 def start(job: Job) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from aegis.engine.native import lib
 from aegis.engine.signals import secure_at_tick
+from aegis.engine.threads import start_thread
 
 __all__ = ["TICK", "Ticker", "ticker"]
 
@@ -64,7 +65,7 @@ class Ticker:
             if self.now != self.now:
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="aegis-ticker", daemon=True)
-                    self._thread.start()
+                    start_thread(self._thread)
                 self._wake.set()
             return self._tick()
 
