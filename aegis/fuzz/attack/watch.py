@@ -56,17 +56,18 @@ def _children() -> int:
 class Watch:
     """Compares what there is after a trial with the most there was before."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[], dict[str, int]] = counted) -> None:
         self.trials = 0
         self.most: dict[str, int] = {}
         self.began = 0
+        self._count = count
 
     def left_behind(self, again: Callable[[], object]) -> Fault | None:
         """Tell what the latest trial left behind; ``again`` runs it once more."""
         if not os.path.isdir("/proc/self/fd"):
             return None
         self.trials += 1
-        now = counted()
+        now = self._count()
         if self.trials <= _FIRST:
             self.most = {name: max(number, self.most.get(name, 0)) for name, number in now.items()}
             self.began = now["memory"]
@@ -80,10 +81,10 @@ class Watch:
 
     def _each_time(self, again: Callable[[], object]) -> Fault | None:
         """Run it again some times, and tell of what each of them added."""
-        before = _settled()
+        before = _settled(self._count)
         for _ in range(_AGAIN):
             again()
-        after = _settled()
+        after = _settled(self._count)
         self.most = {name: max(number, self.most[name]) for name, number in after.items()}
         for name, number in after.items():
             more = number - before[name]
@@ -96,13 +97,13 @@ def _fault(what: str, text: str) -> Fault:
     return Fault(phase="after", kind="left-behind", type=what, place="", text=text)
 
 
-def _settled() -> dict[str, int]:
+def _settled(count: Callable[[], dict[str, int]]) -> dict[str, int]:
     """Return what there is once it does not get less any more: workers need a moment to be gone."""
     gc.collect()
-    until, found = time.monotonic() + _SETTLES, counted()
+    until, found = time.monotonic() + _SETTLES, count()
     while time.monotonic() < until:
         time.sleep(0.02)
-        now = counted()
+        now = count()
         if all(now[name] >= found[name] for name in ("descriptors", "threads", "processes")):
             return now
         found = now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ from aegis.fuzz.attack.inputs import Input
 from aegis.fuzz.attack.lies import Lie, Listener, Told, text_of
 from aegis.fuzz.attack.sources import SOURCES, source
 from aegis.fuzz.attack.trial import LIMITS, Bench, Bounds, Verdict
-from aegis.fuzz.attack.watch import Granted, Watch
+from aegis.fuzz.attack.watch import Granted, Watch, counted
 from aegis.wit.types import Function
 
 BOMB = "guests/build/hostile/compile-bomb.wasm"
@@ -142,20 +143,32 @@ def test_messages_of_one_class_are_the_same() -> None:
 
 
 def test_what_is_left_behind_each_time_is_a_fault_and_what_is_kept_once_is_not() -> None:
-    kept: list[int] = []
-    watch = Watch()
-    try:
-        for _ in range(12):
-            assert watch.left_behind(lambda: None) is None
-        kept += [os.dup(0) for _ in range(14)]
+    """The counts are the test's own: collecting garbage closes what other tests of this process dropped."""
+    held = {"descriptors": 30, "threads": 1, "processes": 0, "memory": 1 << 20}
+
+    def keep(descriptors: int) -> None:
+        held["descriptors"] += descriptors
+
+    watch = Watch(lambda: dict(held))
+    for _ in range(12):
         assert watch.left_behind(lambda: None) is None
-        kept += [os.dup(0) for _ in range(14)]
-        fault = watch.left_behind(lambda: kept.append(os.dup(0)))
+    keep(14)
+    assert watch.left_behind(lambda: None) is None
+    keep(14)
+    fault = watch.left_behind(lambda: keep(1))
+    assert fault is not None
+    assert fault.signature == "after left-behind descriptors"
+
+
+def test_descriptors_of_this_process_are_counted() -> None:
+    gc.collect()
+    before = counted()["descriptors"]
+    kept = [os.dup(0) for _ in range(200)]
+    try:
+        assert counted()["descriptors"] > before + 100, "collected garbage gives back some, never a hundred"
     finally:
         for descriptor in kept:
             os.close(descriptor)
-    assert fault is not None
-    assert fault.signature == "after left-behind descriptors"
 
 
 def test_a_granted_folder_is_as_new_each_time() -> None:
