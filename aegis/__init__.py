@@ -2,19 +2,23 @@
 
 The house, from the ground up; a module imports only from floors below its own:
 
-    descriptors, errors, names, lean, records,
-    memo, values, limits, buffers     values, with the standard library alone
-    policy, observe, wit              what may be granted; what happened; what an interface is: pure data
-    bindgen, bindings                 from WIT to Python source; what it made of WASI 0.2
-    host                              the only place with ambient authority: files, sockets, clocks, entropy
-    engine                            the only place that knows wasmtime
-    hosting, linking, providers,
-    guest, handles, exports, meter,
-    columns, instantiate,
-    protection, tier, sandbox         one run of one guest
-    isolation                         the same sandbox in a worker process
-    runtime                           the shared, expensive part
-    cli                               the command line
+    errors, limits, text, values, support     the standard library alone
+    policy        what may be granted: pure data, and its TOML form
+    observe       events, outcomes, metrics and reports
+    wasm          WebAssembly binaries as data; no engine
+    wit           what an interface is: types, worlds, WAVE
+    bindgen       from WIT to Python source
+    bindings      generated: the interfaces of WASI
+    host          the only place with ambient authority: files, sockets, clocks, entropy, WASI
+    engine        the only place that knows wasmtime: core WebAssembly
+    component     the component model on core instances
+    sandbox       one run of one guest
+    isolation     the same sandbox in a worker process
+    runtime       Aegis: the shared, expensive part
+    fuzz          campaigns against a guest
+    testing       strategies, state machines and the pytest plugin
+    attack        campaigns against Aegis itself
+    cli           the command line
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from aegis.component.artifact import Component as Component
+    from aegis.component.planning.artifact import Component as Component
     from aegis.engine import Module as Module
     from aegis.errors import AegisError as AegisError
     from aegis.errors import AegisInternalError as AegisInternalError
@@ -51,9 +55,7 @@ if TYPE_CHECKING:
     from aegis.errors import SandboxStateError as SandboxStateError
     from aegis.errors import StackExhausted as StackExhausted
     from aegis.errors import WorkerCrashed as WorkerCrashed
-    from aegis.handles import Caller as Caller
     from aegis.limits import Limits as Limits
-    from aegis.linking import with_caller as with_caller
     from aegis.observe import CollectingSubscriber as CollectingSubscriber
     from aegis.observe import ExecutionReport as ExecutionReport
     from aegis.observe import JsonLinesWriter as JsonLinesWriter
@@ -77,7 +79,9 @@ if TYPE_CHECKING:
     from aegis.runtime import Aegis as Aegis
     from aegis.runtime import Builder as Builder
     from aegis.runtime import run as run
-    from aegis.sandbox import Sandbox as Sandbox
+    from aegis.sandbox.guest_state import Caller as Caller
+    from aegis.sandbox.link_module import with_caller as with_caller
+    from aegis.sandbox.sandbox import Sandbox as Sandbox
     from aegis.values import MemoryFault as MemoryFault
     from aegis.wit.values import Bound as Bound
     from aegis.wit.values import Err as Err
@@ -89,16 +93,16 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "aegis.engine": ("Module",),
-    "aegis.component.artifact": ("Component",),
+    "aegis.component.planning.artifact": ("Component",),
     "aegis.errors": (
         "AegisError", "AegisInternalError", "ArtifactError", "ArtifactNotFound", "CallError", "Cancelled",
         "CapabilityDenied", "DeadlineExceeded", "ExportNotFound", "Frame", "GuestError", "GuestExit", "GuestTrap",
         "HostError", "LimitExceeded", "LinkError", "MemoryExceeded", "MissingImport", "OutOfFuel", "OutputExceeded",
         "PolicyError", "QuotaExceeded", "SandboxStateError", "StackExhausted", "WorkerCrashed",
     ),
-    "aegis.handles": ("Caller",),
+    "aegis.sandbox.guest_state": ("Caller",),
     "aegis.limits": ("Limits",),
-    "aegis.linking": ("with_caller",),
+    "aegis.sandbox.link_module": ("with_caller",),
     "aegis.observe": (
         "CollectingSubscriber", "ExecutionReport", "JsonLinesWriter", "Metrics", "MetricsSubscriber", "Outcome",
         "Usage",
@@ -109,7 +113,7 @@ _HOMES = {
         "load_policy", "parse_policy",
     ),
     "aegis.runtime": ("Aegis", "Builder", "run"),
-    "aegis.sandbox": ("Sandbox",),
+    "aegis.sandbox.sandbox": ("Sandbox",),
     "aegis.values": ("MemoryFault",),
     "aegis.wit.values": ("Bound", "Err", "Ok", "ResourceHandle", "Some"),
 }  # fmt: skip

@@ -11,15 +11,15 @@ the metrics (design, D8). Three class variables tell a caller what to do without
     what ``aegis run`` exits with.
 
 Messages may hold text that a guest wrote. They are cut and escaped where they are made, with
-:func:`aegis.names.printable`, so that no terminal or log ever sees a raw control byte.
+:func:`aegis.text.printable`, so that no terminal or log ever sees a raw control byte.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aegis.lean import TYPE_CHECKING, Any, ClassVar, NamedTuple
-from aegis.names import printable
+from aegis.support.lean import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from aegis.text import printable
 
 if TYPE_CHECKING:
     from array import array

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from aegis.errors import PolicyError
-from aegis.lean import dataclass, fields, replace
-from aegis.names import near, printable
+from aegis.support.lean import dataclass, fields, replace
+from aegis.text import near, printable
 
 __all__ = [
     "LIMIT_NAMES",

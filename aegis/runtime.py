@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from aegis.artifacts import admit_artifact
-from aegis.engine.artifact import Module, read_file, text_to_binary
-from aegis.engine.cache import Cache
-from aegis.engine.config import EngineConfig
-from aegis.engine.plan import callable_export
+from aegis.engine.compile.artifact import Module, read_file, text_to_binary
+from aegis.engine.compile.cache import Cache
+from aegis.engine.compile.config import EngineConfig
+from aegis.engine.store.plan import callable_export
 from aegis.errors import ArtifactError, ExportNotFound, GuestError, GuestExit, PolicyError
-from aegis.lean import TYPE_CHECKING, Any, replace
-from aegis.linking import Faults
-from aegis.names import near, printable
 from aegis.observe.bus import Subscriber
 from aegis.observe.outcome import Outcome
 from aegis.policy import (
@@ -26,16 +22,20 @@ from aegis.policy import (
     RandomCapability,
     StdioCapability,
 )
-from aegis.sandbox import Sandbox
-from aegis.tier import InProcess
+from aegis.sandbox.artifacts import admit_artifact
+from aegis.sandbox.in_process import InProcess
+from aegis.sandbox.link_module import Faults
+from aegis.sandbox.sandbox import Sandbox
+from aegis.support.lean import TYPE_CHECKING, Any, replace
+from aegis.text import near, printable
 from aegis.values import Decision
 from aegis.wit.declared import Err
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from aegis.component.artifact import Component
-    from aegis.isolation.tier import Isolated
+    from aegis.component.planning.artifact import Component
+    from aegis.isolation.parent.backend import Isolated
     from aegis.policy import Isolation, NetworkCapability
 
 __all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "require_entry", "run"]
@@ -72,7 +72,7 @@ class Aegis:
         config = EngineConfig.from_limits(limits, pooled=True) if pooled else plain
         self._tier = InProcess(self.policy, config, plain, subscribers, exact=exact_memory)
         if self.policy.filesystem.paths:
-            from aegis.protection import protected_from_grants
+            from aegis.sandbox.protected_paths import protected_from_grants
 
             self._tier.protected = protected_from_grants(self._cache)
         self._isolated: Isolated | None = None
@@ -153,7 +153,7 @@ class Aegis:
     def _workers(self) -> Isolated:
         """Return the tier of isolated sandboxes; its workers are made ready now."""
         if self._isolated is None:
-            from aegis.isolation.tier import Isolated
+            from aegis.isolation.parent.backend import Isolated
             from aegis.policy import Isolation
 
             options = self.policy.isolation or Isolation()
@@ -405,7 +405,7 @@ def require_entry(artifact: Module | Component, function: str | None = None) -> 
     if function is None:
         _entry_among(functions, artifact.kind)
         return
-    from aegis.component.world import no_such_function  # costs start-up time that only this error needs
+    from aegis.component.planning.world import no_such_function  # costs start-up time that only this error needs
 
     raise no_such_function(functions, function)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aegis.lean import Any, NamedTuple, Protocol
+from aegis.support.lean import Any, NamedTuple, Protocol
 
 __all__ = ["CallScope", "Decision", "FuncType", "GuestMemory", "HostFunction", "ImportName", "MemoryFault", "Rows"]
 

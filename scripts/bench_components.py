@@ -64,7 +64,7 @@ def _on_a_thread(function: Callable[[], list[Row]]) -> list[Row]:
 def values(rounds: int) -> list[Row]:
     """A guest that returns its argument, for each kind of type."""
     import aegis
-    from aegis.component.fit import fit
+    from aegis.component.conversion.coerce import fit
     from aegis.wit.types import Enum, Flags, List, Option, Record, Result, Tuple, Variant
     from tests.echo import own_echo_component
 

@@ -56,7 +56,7 @@ def _row(what: str, ours: float, theirs: float, least: float | None) -> Row:
 
 
 def _campaign(jobs: int) -> float:
-    from aegis.engine.artifact import read_file
+    from aegis.engine.compile.artifact import read_file
     from aegis.fuzz.campaign import Campaign
     from aegis.fuzz.plan import Plan
     from aegis.limits import Limits

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, Err
-from aegis.engine.supervisor import Abandoned
+from aegis.engine.threads.supervisor import Abandoned
 from aegis.errors import CallError, Cancelled, DeadlineExceeded, HostError, LinkError, SandboxStateError
 from tests.security.test_components import HANDLES
 
@@ -396,7 +396,7 @@ def test_guests_that_wait_for_one_another_never_wait_for_a_turn_for_ever(
     runtime: Aegis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every turn is held by a guest whose host function blocks until the last of all has begun."""
-    from aegis.engine.pool import pool
+    from aegis.engine.threads.queue import pool
 
     monkeypatch.setattr(pool, "most", 2)
     many = 6
@@ -419,7 +419,7 @@ def test_a_guest_that_waits_for_a_guest_that_waits_does_not_wait_for_a_turn(
     runtime: Aegis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each call's host function makes the next call, deeper than there are turns, and none has patience to wait for."""
-    from aegis.engine import pool as pools
+    from aegis.engine.threads import queue as pools
 
     monkeypatch.setattr(pools.pool, "most", 2)
     monkeypatch.setattr(pools, "PATIENCE", 3600)
@@ -440,7 +440,7 @@ def test_a_guest_that_waits_for_a_guest_that_waits_does_not_wait_for_a_turn(
 
 
 def test_what_was_cancelled_before_its_first_step_is_not_left_unawaited() -> None:
-    from aegis.engine.awaiting import _Task
+    from aegis.engine.threads.event_loop import _Task
 
     async def main() -> None:
         for begun in (True, False):

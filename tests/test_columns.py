@@ -38,8 +38,8 @@ from aegis import (
     SandboxStateError,
     StackExhausted,
 )
-from aegis.buffers import SCALARS
-from aegis.engine import columns
+from aegis.engine.call import columns
+from aegis.support.buffers import SCALARS
 from tests.isolation.isolated import PLACES, runtime, shared
 
 CORE = ("i32", "i64", "f32", "f64")

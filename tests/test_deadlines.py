@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, Caller, FilesystemCapability, with_caller
-from aegis.engine.supervisor import Abandoned
+from aegis.engine.threads.supervisor import Abandoned
 from aegis.errors import DeadlineExceeded, LinkError, SandboxStateError
-from tests.host.wasi.guest import descriptors
+from tests.host.preview2.guest import descriptors
 
 CORE = """(module (import "env" "f" (func $f (param i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_prestat_get" (func $prestat (param i32 i32) (result i32)))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aegis.descriptors import above_standard, can_read, can_write, standard_reserved
+from aegis.support.descriptors import above_standard, can_read, can_write, standard_reserved
 from tests.guests.catalogue import ROOT
 from tests.isolation.isolated import only_where_there_are_workers
 
@@ -116,7 +116,7 @@ def test_a_process_that_closes_its_streams_itself_keeps_their_numbers(
 @only_where_there_are_workers
 def test_a_fork_server_has_nothing_but_dev_null_on_the_standard_numbers(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from aegis import Aegis; import aegis.isolation.pool as pool\n"
+        "import os, sys; from aegis import Aegis; import aegis.isolation.parent.pool as pool\n"
         "a = Aegis(isolation=True, cache=False)\n"
         "with a.sandbox(a.load_wat('(module (func (export \"f\")))')) as box:\n"
         "    box.call('f')\n"
@@ -133,7 +133,7 @@ def test_a_fork_server_has_nothing_but_dev_null_on_the_standard_numbers(tmp_path
 
 def test_what_was_opened_low_is_moved_and_stays_the_same_file(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from aegis.descriptors import above_standard\n"
+        "import os, sys; from aegis.support.descriptors import above_standard\n"
         "os.close(0); low = os.open(sys.argv[1], os.O_RDONLY); high = above_standard(low)\n"
         "assert (low, high > 2, os.get_inheritable(high)) == (0, True, False)\n"
         "try: os.fstat(0)\n"
@@ -162,7 +162,7 @@ def test_a_descriptor_above_the_streams_stays_where_it_is() -> None:
 
 RESERVES = """
 import os, threading
-from aegis.descriptors import inherited, standard_reserved
+from aegis.support.descriptors import inherited, standard_reserved
 os.close(0); os.close(1)
 inside, leave = threading.Event(), threading.Event()
 def hold():

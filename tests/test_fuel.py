@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, AegisError, Cancelled, DeadlineExceeded, GuestTrap, Limits, OutOfFuel, Policy
-from aegis.engine.config import EngineConfig
-from aegis.engine.plan import Plan
+from aegis.engine.compile.config import EngineConfig
+from aegis.engine.store.plan import Plan
 from aegis.errors import AegisInternalError
 from aegis.observe import CollectingSubscriber, FuelConsumed
 from tests.isolation.isolated import PLACES, runtime

@@ -11,7 +11,7 @@ import pytest
 
 import aegis
 from aegis import Aegis, Sandbox
-from aegis.engine.door import Door
+from aegis.engine.call.door import Door
 from aegis.errors import DeadlineExceeded, QuotaExceeded
 from aegis.limits import Limits
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime

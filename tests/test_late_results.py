@@ -14,7 +14,7 @@ import pytest
 
 from aegis.errors import Cancelled, DeadlineExceeded
 from aegis.observe.events import HostFunctionCalled
-from aegis.sandbox import Sandbox
+from aegis.sandbox.sandbox import Sandbox
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
 from tests.security.test_components import HANDLES, Things
 from tests.test_deadlines import COMPONENT, NAMES, Api

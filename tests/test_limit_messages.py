@@ -16,15 +16,15 @@ import aegis
 from aegis import Aegis, FilesystemCapability
 from aegis.cli.options import LIMIT_OPTIONS
 from aegis.errors import AegisError, ArtifactError, LimitExceeded
-from aegis.host.holdings import Holdings
-from aegis.host.network import Network
-from aegis.isolation.compiling import too_large, too_long
-from aegis.isolation.faults import out_of_memory
-from aegis.isolation.objects import ParentHandles
+from aegis.host.host_quota import Holdings
+from aegis.host.net.network import Network
+from aegis.isolation.parent.compiling import too_large, too_long
+from aegis.isolation.parent.handles import ParentHandles
+from aegis.isolation.protocol.errors import out_of_memory
 from aegis.limits import LIMIT_NAMES, Limits, exceeded, flag_of, format_count, format_seconds, parse_limit
 from aegis.wit.types import Resource
 from tests.host.http.client import Client
-from tests.host.wasi.guest import Guest
+from tests.host.preview2.guest import Guest
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
 
 IN_BAND = {"open_files", "sockets", "resolver_answers", "http_requests"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegis.names import count, near, printable
+from aegis.text import count, near, printable
 
 
 @pytest.mark.parametrize(

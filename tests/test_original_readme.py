@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from aegis.engine.artifact import text_to_binary
+from aegis.engine.compile.artifact import text_to_binary
 from aegis.prelude import *  # noqa: F403 - the example's first line
 from aegis.prelude import (
     Aegis,

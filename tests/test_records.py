@@ -1,4 +1,4 @@
-"""Classes of ``aegis.records`` are as the standard library makes them.
+"""Classes of ``aegis.support.records`` are as the standard library makes them.
 
 Oracle: the same class body, given to ``dataclasses.dataclass`` and to ``typing.NamedTuple``.
 """
@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from aegis import records
 from aegis.errors import Frame
 from aegis.limits import Limits
 from aegis.policy import Policy
+from aegis.support import records
 
 Make = Callable[..., Callable[[type], Any]]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from aegis.host.network import LOOKUPS_AT_ONCE
-from aegis.host.resolving import RESOLVER_THREADS
-from aegis.isolation import compiling
-from aegis.isolation.codec import message_budget
+from aegis.host.net.network import LOOKUPS_AT_ONCE
+from aegis.host.net.resolver import RESOLVER_THREADS
 from aegis.isolation.confine import Confinement
 from aegis.isolation.confine.filter import allowed
+from aegis.isolation.parent import compiling
+from aegis.isolation.protocol.wit_values import message_budget
 from aegis.limits import MIB, Limits
 from aegis.policy.isolation import FIELDS, LAYERS, Isolation
 

@@ -366,7 +366,7 @@ def test_five_hundred_on_one_loop_whatever_their_hosts_raise(runtime: Aegis, kin
         await asyncio.gather(*(one((Later if asynchronous else Host)(who)) for who in range(500)))
 
     asyncio.run(everybody())
-    from aegis.engine.pool import pool
+    from aegis.engine.threads.queue import pool
 
     assert (len(pool._queue), pool._away) == (0, 0)
 
@@ -375,8 +375,8 @@ def test_a_store_is_not_found_by_its_number_any_more_when_it_is_deleted(
     runtime: Aegis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another thread's store may have the number at once, and must not lose its own host to this one's end."""
-    from aegis.engine import store as stores
-    from aegis.engine.trampoline import slots
+    from aegis.engine.call.trampoline import slots
+    from aegis.engine.store import store as stores
 
     known: list[bool] = []
     delete = stores._store_delete

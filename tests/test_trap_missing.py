@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aegis.errors import GuestTrap, LinkError
-from aegis.sandbox import Sandbox
+from aegis.sandbox.sandbox import Sandbox
 from tests.cli.command import aegis
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aegis.errors import ArtifactError
-from aegis.names import printable
+from aegis.text import printable
 from aegis.wit.model import Document, FunctionDef, InterfaceDef, Item, TypeDef, Unsupported, WorldDef
 from aegis.wit.types import Resource, WitType, children
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import sys
 
-from aegis.descriptors import occupy_standard
-from aegis.lean import NoReturn, TextIO
+from aegis.support.descriptors import occupy_standard
+from aegis.support.lean import NoReturn, TextIO
 
 __all__ = ["main"]
 

@@ -14,9 +14,9 @@ from aegis.bindgen.check import NotRun
 from aegis.cli.clicks import FileCommand
 from aegis.cli.render import Face
 from aegis.errors import AegisError, ArtifactError, PolicyError
-from aegis.names import count, printable, quoted
+from aegis.text import count, printable, quoted
+from aegis.wit.positions import locate
 from aegis.wit.tools import read_wit
-from aegis.wit.where import locate
 
 __all__ = ["Changes", "command", "compare", "write"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aegis.errors import PolicyError
-from aegis.names import printable
+from aegis.text import printable
 
 __all__ = ["dask_executor"]
 

@@ -12,14 +12,14 @@ import click
 
 from aegis.cli.clicks import FileCommand
 from aegis.cli.render import Face
-from aegis.engine.accounts import available
-from aegis.engine.advisories import TABLE_DATE, engine_facts
-from aegis.engine.cache import Cache
-from aegis.engine.config import EngineConfig, engine_for
-from aegis.engine.native import MAJOR, lib
+from aegis.engine.compile.cache import Cache
+from aegis.engine.compile.config import EngineConfig, engine_for
+from aegis.engine.native.advisories import TABLE_DATE, engine_facts
+from aegis.engine.native.library import MAJOR, lib
+from aegis.engine.store.memory_accounting import available
 from aegis.errors import AegisError
 from aegis.limits import Limits
-from aegis.names import count
+from aegis.text import count
 
 __all__ = ["command"]
 
@@ -98,7 +98,7 @@ def _cache() -> Iterator[Check]:
 
 
 def _paths() -> Iterator[Check]:
-    from aegis.host.beneath import kernel_resolves
+    from aegis.host.files.beneath import kernel_resolves
 
     if sys.platform == "win32":
         yield Check("files", "warning", "this system has no handles beneath a directory; file grants are refused")

@@ -19,7 +19,7 @@ from aegis.cli.render import Face
 from aegis.cli.source import read_artifact, read_bounded
 from aegis.errors import AegisError, PolicyError
 from aegis.limits import parse_count, parse_seconds
-from aegis.names import printable
+from aegis.text import printable
 
 if TYPE_CHECKING:
     from aegis.fuzz.campaign import Campaign

@@ -16,7 +16,7 @@ from aegis.errors import PolicyError
 from aegis.limits import parse_count, parse_seconds
 
 if TYPE_CHECKING:
-    from aegis.fuzz.attack.campaign import Campaign
+    from aegis.attack.campaign import Campaign
 
 __all__ = ["attack"]
 
@@ -27,8 +27,8 @@ _OURS = frozenset({"runs", "seconds", "seed", "jobs", "dask", "corpus", "out", "
 
 def attack(face: Face, context: click.Context, artifacts: Sequence[str], options: dict[str, Any]) -> int:
     """Run a campaign against Aegis, or one of its findings again. Exit 0: nothing found, 1: findings."""
-    from aegis.fuzz.attack.sources import checked
-    from aegis.fuzz.attack.tools import available
+    from aegis.attack.sources import checked
+    from aegis.attack.tools import available
 
     _refuse_what_means_nothing(context, options)
     if options["replay"] is not None:
@@ -58,11 +58,11 @@ def _refuse_what_means_nothing(context: click.Context, options: dict[str, Any]) 
 
 
 def _attacked(face: Face, artifacts: Sequence[str], sources: tuple[str, ...], options: dict[str, Any]) -> int:
-    from aegis.fuzz.attack.campaign import Campaign
-    from aegis.fuzz.attack.kept import folder_of
-    from aegis.fuzz.attack.report import to_data, to_text
-    from aegis.fuzz.attack.seeds import built_in, read_seeds
-    from aegis.fuzz.attack.work import Attack
+    from aegis.attack.campaign import Campaign
+    from aegis.attack.report import to_data, to_text
+    from aegis.attack.seeds import built_in, read_seeds
+    from aegis.attack.store import folder_of
+    from aegis.attack.work import Attack
 
     seeds, left_out = read_seeds(artifacts) if artifacts else (built_in(), {})
     place = options["out"] or options["corpus"]
@@ -99,7 +99,7 @@ def _runs(given: str | None, seconds: float | None) -> int | None:
 
 def _save(folder: Path, campaign: Campaign, saved: set[str]) -> None:
     """Save the findings that are not among ``saved``: as they are found, so that a killed attack loses none."""
-    from aegis.fuzz.attack.kept import save
+    from aegis.attack.store import save
 
     for signature, finding in campaign.result.findings.items():
         if signature in saved:
@@ -113,7 +113,7 @@ def _save(folder: Path, campaign: Campaign, saved: set[str]) -> None:
 
 
 def _replayed(face: Face, path: str) -> int:
-    from aegis.fuzz.attack.kept import replay
+    from aegis.attack.store import replay
 
     found = replay(path)
     lines = [line for fault in found for line in (f"still there: {fault.text}", *(f"  {f}" for f in fault.frames[-5:]))]

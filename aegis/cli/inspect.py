@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from aegis.artifacts import validate_artifact
 from aegis.cli.clicks import FileCommand
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
-from aegis.engine.config import EngineConfig
+from aegis.engine.compile.config import EngineConfig
 from aegis.errors import ArtifactError
 from aegis.limits import Limits, format_bytes
-from aegis.linking import unprovided
-from aegis.names import count, printable
+from aegis.sandbox.artifacts import validate_artifact
+from aegis.sandbox.link_module import unprovided
+from aegis.text import count, printable
 from aegis.wasm.binary import ModuleInfo
 from aegis.wasm.digest import sha256_hex
 
@@ -48,7 +48,7 @@ def command(face: Face, /, module: str, exports: bool, imports: bool, memory: bo
     data = read_artifact(module, limits)
     info = validate_artifact(data, limits, EngineConfig.from_limits(limits), printable(module))
     if not isinstance(info, ModuleInfo):
-        from aegis.cli.anatomy import show_component
+        from aegis.cli.inspect_component import show_component
 
         chosen = {"imports": imports, "exports": exports, "memory": memory, "wit": wit, "all": everything}
         show_component(face, module, info, chosen)

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fork_ahead() -> None:
     """Fork the run's worker, now that there is nothing yet that it should not have."""
     from aegis.cli import run
-    from aegis.isolation.forked import fork_worker
+    from aegis.isolation.parent.forked import fork_worker
 
     del run  # loaded now, both have it: pages of memory that are written after the fork are copied
     fork_worker()

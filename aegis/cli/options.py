@@ -11,7 +11,6 @@ from collections.abc import Callable
 from aegis.cli.source import read_pipe
 from aegis.cli.words import FORMATS, Misuse, Option, Sort
 from aegis.errors import ArtifactNotFound, PolicyError
-from aegis.lean import Any, replace
 from aegis.policy import (
     LOG_LEVELS,
     ClockCapability,
@@ -24,6 +23,7 @@ from aegis.policy import (
     RandomCapability,
     StdioCapability,
 )
+from aegis.support.lean import Any, replace
 
 __all__ = ["GRANTS", "GROUP", "LIMIT_OPTIONS", "RUN", "limits", "make_policy", "shared"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aegis.lean import TYPE_CHECKING
+from aegis.support.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aegis.policy import Policy
@@ -27,8 +27,8 @@ def refuse_shared_files(policy: Policy, named: Mapping[str, str | None]) -> None
     """
     if not policy.filesystem.paths:
         return
-    from aegis.host.preopens import check_filesystem
-    from aegis.host.protected import Protected, protected_by
+    from aegis.host.files.preopens import check_filesystem
+    from aegis.host.files.protected import Protected, protected_by
 
     protected = [
         Protected(path=path, reason=_REASONS[option], inside=option == "--corpus")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aegis.cli.render import Face
 from aegis.limits import format_seconds
-from aegis.names import count
+from aegis.text import count
 
 if TYPE_CHECKING:
     from aegis.fuzz.result import Progress

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from aegis.errors import AegisError
-from aegis.lean import TYPE_CHECKING, Any, TextIO
-from aegis.names import printable, quoted, visible
+from aegis.support.lean import TYPE_CHECKING, Any, TextIO
+from aegis.text import printable, quoted, visible
 
 if TYPE_CHECKING:
     from aegis.observe.report import ExecutionReport

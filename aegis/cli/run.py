@@ -23,17 +23,17 @@ from aegis.errors import (
     LimitExceeded,
     PolicyError,
 )
-from aegis.lean import IO, TYPE_CHECKING, Any, replace
 from aegis.limits import LIMIT_NAMES, exceeded, flag_of
-from aegis.linking import require_imports
-from aegis.names import count, printable, quoted
 from aegis.observe.outcome import Outcome
 from aegis.runtime import Aegis, ended, entry_point, is_program, prepare, require_entry
-from aegis.sandbox import Sandbox
+from aegis.sandbox.link_module import require_imports
+from aegis.sandbox.sandbox import Sandbox
+from aegis.support.lean import IO, TYPE_CHECKING, Any, replace
+from aegis.text import count, printable, quoted
 from aegis.values import Decision, FuncType
 
 if TYPE_CHECKING:
-    from aegis.component.artifact import Component
+    from aegis.component.planning.artifact import Component
     from aegis.observe.bus import Failure
 
 __all__ = ["run"]
@@ -247,7 +247,7 @@ class _Run:
 
 def _engine() -> dict[str, Any] | None:
     """Return the engine's versions and advisories for the report, nothing where there is no engine."""
-    from aegis.engine.advisories import engine_facts
+    from aegis.engine.native.advisories import engine_facts
 
     try:
         return engine_facts().to_dict()

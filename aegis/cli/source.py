@@ -7,10 +7,10 @@ import os
 import stat
 import sys
 
-from aegis.engine.artifact import read_file
+from aegis.engine.compile.artifact import read_file
 from aegis.errors import ArtifactNotFound
 from aegis.limits import Limits
-from aegis.names import printable
+from aegis.text import printable
 
 __all__ = ["read_artifact", "read_bounded", "read_pipe"]
 

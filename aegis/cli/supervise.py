@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from aegis.engine.threads import Job, run_on_guest_thread
+from aegis.engine.threads.guest_thread import Job, run_on_guest_thread
 from aegis.errors import AegisError, Cancelled, DeadlineExceeded
-from aegis.lean import TYPE_CHECKING, Any, NoReturn
 from aegis.limits import exceeded
+from aegis.support.lean import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import signal

@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aegis.artifacts import validate_artifact
 from aegis.cli.clicks import FileCommand, limit_options
 from aegis.cli.render import Face
 from aegis.cli.source import read_artifact
-from aegis.engine.accounts import available
-from aegis.engine.config import EngineConfig
+from aegis.engine.compile.config import EngineConfig
+from aegis.engine.store.memory_accounting import available
 from aegis.errors import AegisError, MissingImport
 from aegis.limits import Limits, format_bytes
-from aegis.linking import unprovided
-from aegis.names import count, printable
-from aegis.providers import unprovided_by_us
+from aegis.sandbox.artifacts import validate_artifact
+from aegis.sandbox.link_component import unprovided_by_us
+from aegis.sandbox.link_module import unprovided
+from aegis.text import count, printable
 from aegis.wasm.binary import ModuleInfo
 from aegis.wasm.fit import check_fit
 
 if TYPE_CHECKING:
-    from aegis.component.artifact import Component
+    from aegis.component.planning.artifact import Component
 
 __all__ = ["command"]
 

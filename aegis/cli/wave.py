@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aegis.component.world import find_export
+from aegis.component.planning.world import find_export
 from aegis.errors import CallError
-from aegis.names import count, printable
+from aegis.text import count, printable
 from aegis.wit.results import as_result
 from aegis.wit.types import Function, Result, show
 
 if TYPE_CHECKING:
-    from aegis.component.artifact import Component
+    from aegis.component.planning.artifact import Component
 
 __all__ = ["Invocation"]
 

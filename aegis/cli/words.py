@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from aegis.lean import Any, NamedTuple, dataclass, field
-from aegis.names import near, printable
+from aegis.support.lean import Any, NamedTuple, dataclass, field
+from aegis.text import near, printable
 
 __all__ = ["FORMATS", "Line", "Misuse", "Option", "Sort", "read_line"]
 

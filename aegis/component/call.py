@@ -1,8 +1,8 @@
 """Calls into a component: one closure an exported function, written for its type (D4).
 
-The passage into the guest is that of core functions (:mod:`aegis.engine.caller`). In it: lower the arguments, call,
-lift the result, call post-return. The call is unchecked, for the plan compared the core function's type with the one
-that the function's type flattens to.
+The passage into the guest is that of core functions (:mod:`aegis.engine.call.caller`). In it: lower the arguments,
+call, lift the result, call post-return. The call is unchecked, for the plan compared the core function's type with
+the one that the function's type flattens to.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from aegis.component.abi import core_type
-from aegis.component.fused import SLOT, FusedCall, Shape, Stage, fuse
-from aegis.component.keys import images_of
+from aegis.component.conversion.layout import core_type
 from aegis.component.passage import Passage, Way, passage
-from aegis.component.program import Lifted
-from aegis.engine.caller import make_closure
-from aegis.engine.native import lib, number, pointer
+from aegis.component.planning.program import Lifted
+from aegis.component.planning.type_keys import images_of
+from aegis.component.shims.fused_calls import SLOT, FusedCall, Shape, Stage, fuse
+from aegis.engine.call.caller import make_closure
+from aegis.engine.native.library import lib, number, pointer
 from aegis.errors import AegisError
 from aegis.wit.types import Borrow, Function, Own, WitType, children
 

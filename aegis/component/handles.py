@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from aegis.component.fit import Unfit
-from aegis.component.program import CoreExport
+from aegis.component.conversion.coerce import Unfit
+from aegis.component.planning.program import CoreExport
 from aegis.component.release import drop_object, release
 from aegis.component.traps import trap
 from aegis.errors import AegisInternalError, CallError, QuotaExceeded
@@ -43,7 +43,7 @@ class Instance:
     __slots__ = ("free", "may_enter", "may_leave", "table")
 
     leave: CoreExport | None = None
-    """The global that says whether it may leave, if adapters know it too (:mod:`aegis.component.adapters`)."""
+    """The global that says whether it may leave, if adapters know it too (:mod:`aegis.component.shims.adapters`)."""
 
     def __init__(self) -> None:
         self.table: list[Entry | None] = [None]

@@ -10,12 +10,20 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from aegis.component.abi import core_type
-from aegis.component.adapters import links_for
-from aegis.component.artifact import Component
 from aegis.component.call import Callee, ComponentEntry
-from aegis.component.entering import can_reenter, entering_set, uses_host
-from aegis.component.program import ContextPlan, CoreExport, Imported, Lifted, Lowered, Options
+from aegis.component.conversion.layout import core_type
+from aegis.component.planning.artifact import Component
+from aegis.component.planning.program import ContextPlan, CoreExport, Imported, Lifted, Lowered, Options
+from aegis.component.planning.world import (
+    Lacking,
+    Typing,
+    check_export,
+    imported_functions,
+    nothing_lacks,
+    typed_export,
+)
+from aegis.component.shims.adapters import links_for
+from aegis.component.shims.entering import can_reenter, entering_set, uses_host
 from aegis.component.state import EXTERN, ComponentState
 from aegis.component.trampoline import (
     SLOT_BITS,
@@ -26,22 +34,14 @@ from aegis.component.trampoline import (
     refused_body,
     resource_body,
 )
-from aegis.component.world import (
-    Lacking,
-    Typing,
-    check_export,
-    imported_functions,
-    nothing_lacks,
-    typed_export,
-)
-from aegis.engine.code import NativeCode
-from aegis.engine.config import EngineConfig
-from aegis.engine.imports import NativeType
-from aegis.engine.native import lib, number, pointer
-from aegis.engine.plan import BasePlan
+from aegis.engine.compile.code import NativeCode
+from aegis.engine.compile.config import EngineConfig
+from aegis.engine.native.library import lib, number, pointer
+from aegis.engine.store.imports import NativeType
+from aegis.engine.store.plan import BasePlan
 from aegis.errors import AegisInternalError, CallError
 from aegis.limits import Limits
-from aegis.names import printable
+from aegis.text import printable
 from aegis.values import FuncType, Rows
 from aegis.wit.types import Borrow, Function, Interface, Own, WitType, children
 
@@ -261,7 +261,7 @@ class ComponentPlan(BasePlan):
             asked = name.function if isinstance(name, Rows) else name
             callee = self._callee(*typed_export(self.artifact, asked, self.typed))
             if isinstance(name, Rows):
-                from aegis.component.columns import ComponentColumnEntry  # few sandboxes make such calls
+                from aegis.component.shims.columns import ComponentColumnEntry  # few sandboxes make such calls
 
                 flagged = self.links is not None and callee.lifted.instance in self.links.leaves
                 made = ComponentColumnEntry(name, callee, self.config, flagged=flagged)

@@ -2,7 +2,7 @@
 
 A call is written in one of three ways. The plain one enters the guest for each of these steps; the counting one does
 the same, and has itself replaced once it was called often; the fused one, which replaces it, enters the guest once
-(:mod:`aegis.component.fused`), and goes the plain way with values that are too large for that.
+(:mod:`aegis.component.shims.fused_calls`), and goes the plain way with values that are too large for that.
 """
 
 from __future__ import annotations
@@ -14,18 +14,26 @@ from itertools import count
 from struct import error as struct_error
 from typing import Any, NamedTuple
 
-from aegis.component.abi import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, core_type, flat, has_handles, has_pointers, layout
-from aegis.component.blocks import fill
-from aegis.component.fit import Unfit, fit_arguments
-from aegis.component.fused import SLOT, VECTOR, Block, Shape, misplaced, pieces
-from aegis.component.keys import parts_of
-from aegis.component.lift import Lift
-from aegis.component.lower import FlatBlock, Lower
+from aegis.component.conversion.blocks import fill
+from aegis.component.conversion.coerce import Unfit, fit_arguments
+from aegis.component.conversion.layout import (
+    MAX_FLAT_PARAMS,
+    MAX_FLAT_RESULTS,
+    core_type,
+    flat,
+    has_handles,
+    has_pointers,
+    layout,
+)
+from aegis.component.conversion.lift import Lift
+from aegis.component.conversion.lower import FlatBlock, Lower
+from aegis.component.planning.type_keys import parts_of
+from aegis.component.shims.fused_calls import SLOT, VECTOR, Block, Shape, misplaced, pieces
 from aegis.component.traps import trap, unaligned
-from aegis.engine.caller import IN_TIME, Style, around_text, passage_names, room_inside
-from aegis.engine.native import number
+from aegis.engine.call.caller import IN_TIME, Style, around_text, passage_names, room_inside
+from aegis.engine.native.library import number
 from aegis.errors import CallError
-from aegis.memo import memoised
+from aegis.support.bounded_cache import memoised
 from aegis.wit.types import Borrow, Function, List, Result, Tuple, WitType, children
 from aegis.wit.values import Err
 

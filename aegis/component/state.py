@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from aegis.component.call import ComponentFrame, bind_guest
 from aegis.component.handles import Entry
-from aegis.component.program import ContextPlan, CoreExport, CoreItem, Options
-from aegis.component.shims import BATCH, realloc_batch
+from aegis.component.planning.program import ContextPlan, CoreExport, CoreItem, Options
+from aegis.component.shims.module import BATCH, realloc_batch
 from aegis.component.traps import trap
-from aegis.engine.caller import room_inside
-from aegis.engine.native import lib, number, pointer, take_error, view
+from aegis.engine.call.caller import room_inside
+from aegis.engine.native.library import lib, number, pointer, take_error, view
 from aegis.errors import AegisInternalError
 
 if TYPE_CHECKING:
     from aegis.component.handles import Handles, Instance
-    from aegis.engine.code import NativeCode
-    from aegis.engine.door import Door
+    from aegis.engine.call.door import Door
+    from aegis.engine.compile.code import NativeCode
     from aegis.wit.values import ResourceHandle
 
 __all__ = ["EXTERN", "ComponentState", "Context", "GuestContext", "Memory"]

@@ -10,14 +10,14 @@ from typing import Any
 
 from aegis.component.call import ComponentEntry, ComponentFrame, bind_component
 from aegis.component.handles import Handles
-from aegis.component.linked import breach
+from aegis.component.shims.linked import breach
 from aegis.component.state import ComponentState
 from aegis.component.trampoline import SLOT_BITS
-from aegis.engine.caller import IN_TIME, Style, around, make_closure
-from aegis.engine.classify import Evidence, refused_growth
-from aegis.engine.native import lib
-from aegis.engine.store import Store
-from aegis.engine.threads import DIRECT, MAIN, where
+from aegis.engine.call.caller import IN_TIME, Style, around, make_closure
+from aegis.engine.call.classify import Evidence, refused_growth
+from aegis.engine.native.library import lib
+from aegis.engine.store.store import Store
+from aegis.engine.threads.guest_thread import DIRECT, MAIN, where
 from aegis.errors import AegisError, SandboxStateError
 from aegis.limits import KIB
 from aegis.values import Rows
@@ -140,7 +140,7 @@ class ComponentStore(Store):
                 state="busy",
             )
         if isinstance(entry.name, Rows):
-            from aegis.component.columns import bind_columns  # few sandboxes make such calls
+            from aegis.component.shims.columns import bind_columns  # few sandboxes make such calls
 
             return bind_columns(self, frame.bind(self.state), style)
         return bind_component(self, frame.bind(self.state), style)

@@ -18,22 +18,23 @@ from struct import Struct
 from struct import error as struct_error
 from typing import Any
 
-from aegis.component.abi import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, flat, has_handles, has_pointers, layout
-from aegis.component.blocks import store_at
 from aegis.component.call import numbering
-from aegis.component.fit import Unfit, fit
+from aegis.component.conversion.blocks import store_at
+from aegis.component.conversion.coerce import Unfit, fit
+from aegis.component.conversion.layout import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, flat, has_handles, has_pointers, layout
+from aegis.component.conversion.lift import Lift
+from aegis.component.conversion.lower import Lower
 from aegis.component.handles import Entry
-from aegis.component.lift import Lift
-from aegis.component.lower import Lower
 from aegis.component.passage import has_borrows
-from aegis.component.program import Lowered, ResourceFunction
+from aegis.component.planning.program import Lowered, ResourceFunction
+from aegis.component.planning.world import ImportedFunction
 from aegis.component.release import drop_object, owns
 from aegis.component.traps import cannot_enter, cannot_leave, unaligned
-from aegis.component.world import ImportedFunction
-from aegis.engine.door import Door
-from aegis.engine.native import lib, number
-from aegis.engine.signals import NEAR, secure_after
-from aegis.engine.trampoline import slots
+from aegis.engine.call.door import Door
+from aegis.engine.call.trampoline import slots
+from aegis.engine.native.library import lib, number
+from aegis.engine.native.signals import NEAR, secure_after
+from aegis.engine.threads.await_result import await_result
 from aegis.errors import CallError, GuestExit, HostError
 from aegis.wit.results import as_result
 from aegis.wit.types import Result, Tuple, WitType
@@ -289,7 +290,7 @@ def _settling(function: ImportedFunction) -> Callable[[Any, Door], Any]:
 
     def settled(result: Any, door: Door) -> Any:
         try:
-            return door.settled(result, name)
+            return await_result(door, result, name)
         except Err as declared:
             if not fallible:
                 raise

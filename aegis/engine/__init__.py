@@ -6,7 +6,7 @@
 ``validator`` and ``reflect`` ask the engine about components, which it never runs.
 """
 
-from aegis.engine.artifact import Module as Module
+from aegis.engine.compile.artifact import Module as Module
 from aegis.wasm.binary import read_module as inspect_binary
 
 __all__ = ["Module", "inspect_binary"]

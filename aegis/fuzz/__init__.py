@@ -1,17 +1,14 @@
-"""The fuzz harness: calls a guest's exports, answers its imports, and tells what it should not have done.
+"""The fuzz harness: calls a guest's exports, answers its imports, and reports what a guest should not do.
 
 ``aegis fuzz`` is its command. From Python: :func:`replay` for a finding, :class:`~aegis.fuzz.campaign.Campaign` for
-whole campaigns, and for tests of one's own :mod:`~aegis.fuzz.strategies`, :mod:`~aegis.fuzz.machines` and the plugin.
+whole campaigns; :mod:`aegis.testing` has strategies and the pytest plugin.
 
-    values                                  of types: made, changed, made simpler
-    case, target, hostile, portable         what is done to a guest, what its host answers, both as text
-    oracles, pairs                          what a guest should never do
-    search, shrink                          cases, from what behaved in a new way; and smaller ones
+    values                                  values of types: generated, mutated, simplified
+    case, target, stubs, portable           calls to a guest, answers to its imports, and both as text
+    oracles, pairs                          rules that a guest must not break
+    search, shrink                          cases from new behaviour; and smaller ones
     plan, work, campaign, result, corpus    chunks in other processes, merged, kept
-    report, reproduce, rerun                what is told, and run again
-    strategies, machines, members, script, aim       for hypothesis
-    plugin, guests                          for pytest
-    attack                                  turned round, against Aegis itself: ``aegis fuzz --host``
+    report, reproduce, rerun                findings as reports and commands, and their replay
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 from aegis.errors import PolicyError
 from aegis.fuzz.files import read_regular, write_regular
 from aegis.fuzz.result import Result
-from aegis.names import printable
+from aegis.text import printable
 
 __all__ = ["Corpus"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.fuzz.case import Case, Finding, Given, Step
 from aegis.fuzz.target import DROP
 from aegis.fuzz.values.buffers import Buffer, BufferShape, read_buffer
-from aegis.names import printable
+from aegis.text import printable
 from aegis.wit.wave import format_value, parse_value
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from aegis.fuzz.portable import format_step
 from aegis.fuzz.reproduce import command_of
 from aegis.fuzz.result import Result
 from aegis.limits import format_count, format_seconds
-from aegis.names import count, printable, visible
+from aegis.text import count, printable, visible
 
 __all__ = ["to_data", "to_html", "to_text"]
 

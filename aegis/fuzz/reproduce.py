@@ -11,9 +11,9 @@ from aegis.fuzz.plan import with_fuel
 from aegis.fuzz.portable import format_step
 from aegis.fuzz.values.buffers import is_buffer
 from aegis.limits import LIMIT_NAMES, Limits
-from aegis.names import literal, shell_word
 from aegis.policy import Policy
 from aegis.runtime import is_program
+from aegis.text import literal, shell_word
 from aegis.wit.types import List
 from aegis.wit.wave import parse_value
 

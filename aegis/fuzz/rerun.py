@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aegis.engine.artifact import read_file
+from aegis.engine.compile.artifact import read_file
 from aegis.fuzz.case import Case, Given
 from aegis.fuzz.oracles import Oracle
 from aegis.fuzz.plan import Plan
 from aegis.fuzz.portable import parse_step, read_case
 from aegis.fuzz.target import EVERY, Target
 from aegis.fuzz.work import Workshop
-from aegis.names import printable
 from aegis.policy import Policy
+from aegis.text import printable
 
 __all__ = ["again", "called", "replay"]
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aegis.fuzz.case import Case, Finding, Given, Reply, Seen, Step, signature_of
-from aegis.fuzz.hostile import numbers
 from aegis.fuzz.oracles import Scales
 from aegis.fuzz.oracles.base import Stateless
 from aegis.fuzz.shrink import shrunk
+from aegis.fuzz.stubs import numbers
 from aegis.fuzz.target import DROP, Subject
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from aegis.fuzz.case import Case, Finding, Given, Step
-from aegis.fuzz.hostile import NOTABLE
+from aegis.fuzz.stubs import NOTABLE
 
 if TYPE_CHECKING:
     from aegis.fuzz.oracles import Oracle

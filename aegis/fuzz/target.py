@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.errors import AegisError, CallError, ExportNotFound, SandboxStateError
 from aegis.fuzz.case import Case, Given, Reply, Seen, Step
-from aegis.fuzz.hostile import Answers
+from aegis.fuzz.stubs import Answers
 from aegis.fuzz.values.buffers import Buffer, BufferShape, Place, layout
 from aegis.fuzz.values.generate import core_shape, shape_of
 from aegis.fuzz.values.shape import Shape, Unfit
-from aegis.names import near, printable
 from aegis.runtime import is_program
+from aegis.text import near, printable
 from aegis.values import FuncType
 from aegis.wit.results import is_declared, outcome_value
 from aegis.wit.types import Borrow, Function, Interface, List, Own, Result, WitType
 from aegis.wit.values import Err, ResourceHandle
 
 if TYPE_CHECKING:
-    from aegis.component.artifact import Component
-    from aegis.engine.artifact import Module
+    from aegis.component.planning.artifact import Component
+    from aegis.engine.compile.artifact import Module
     from aegis.runtime import Aegis
-    from aegis.sandbox import Sandbox
+    from aegis.sandbox.sandbox import Sandbox
 
 __all__ = ["DROP", "EVERY", "PROGRAM", "Subject", "Target"]
 

@@ -31,8 +31,8 @@ from aegis.fuzz.portable import Told, read_case, write_case
 from aegis.fuzz.search import Batch, Behaves, Search
 from aegis.fuzz.shrink import shrunk
 from aegis.fuzz.target import Target
-from aegis.names import printable
 from aegis.runtime import Aegis
+from aegis.text import printable
 
 __all__ = ["Workshop", "explore", "minimise", "oracles_of", "prepare_process"]
 

@@ -12,8 +12,8 @@ from functools import cache
 
 from aegis.host.grants import Grants as Grants
 from aegis.host.grants import acquire as acquire
-from aegis.lean import Any, NamedTuple
 from aegis.limits import Limits
+from aegis.support.lean import Any, NamedTuple
 from aegis.values import CallScope, FuncType, GuestMemory, HostFunction
 
 __all__ = ["Grants", "Wanted", "acquire", "host_calls", "host_functions", "offers", "wanted_of"]

@@ -10,23 +10,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from aegis.descriptors import standard_reserved
 from aegis.errors import PolicyError
-from aegis.host.times import FileTimes, beginning
-from aegis.lean import TYPE_CHECKING
-from aegis.memo import lazily
+from aegis.host.files.file_times import FileTimes, beginning
 from aegis.policy import EnvironmentCapability, Policy
+from aegis.support.bounded_cache import lazily
+from aegis.support.descriptors import standard_reserved
+from aegis.support.lean import TYPE_CHECKING
 from aegis.values import CallScope
 
 if TYPE_CHECKING:
     from aegis.host.clocks import Clocks
-    from aegis.host.filesystem import DiskQuota, Opened
-    from aegis.host.holdings import Holdings
-    from aegis.host.identity import FileNumbers
+    from aegis.host.files.directory import DiskQuota, Opened
+    from aegis.host.files.file_id import FileNumbers
+    from aegis.host.files.preopens import Preopen
+    from aegis.host.files.protected import Protected
+    from aegis.host.host_quota import Holdings
     from aegis.host.logs import GuestLog
-    from aegis.host.network import Network
-    from aegis.host.preopens import Preopen
-    from aegis.host.protected import Protected
+    from aegis.host.net.network import Network
     from aegis.host.stdio import Stdio
 
 __all__ = ["Grants", "acquire", "environment_of"]
@@ -52,8 +52,8 @@ class Grants:
 
         with standard_reserved():
             if self.policy.stdio.stdin_file is not None:  # a guest may have put a link in its place
-                from aegis.host.preopens import check_filesystem
-                from aegis.host.protected import protected_by
+                from aegis.host.files.preopens import check_filesystem
+                from aegis.host.files.protected import protected_by
 
                 check_filesystem(self.policy.filesystem, protected_by(self.policy))
             stdio = acquire_stdio(self.policy.stdio, self.policy.limits, self.scope)
@@ -65,8 +65,8 @@ class Grants:
         """The granted directories, open."""
         if not self.policy.filesystem.paths:
             return []
-        from aegis.host.preopens import acquire_filesystem
-        from aegis.host.protected import protected_by
+        from aegis.host.files.preopens import acquire_filesystem
+        from aegis.host.files.protected import protected_by
 
         protected = (*self._protected, *protected_by(self.policy))
         with standard_reserved():
@@ -75,7 +75,7 @@ class Grants:
     @lazily
     def opened(self) -> Opened:
         """The descriptors of granted files and directories, and of those that the guest opened."""
-        from aegis.host.filesystem import Opened
+        from aegis.host.files.directory import Opened
 
         opened = Opened()
         self._closers.append(opened.close_all)
@@ -84,7 +84,7 @@ class Grants:
     @lazily
     def numbers(self) -> FileNumbers:
         """The inode numbers that the guest sees."""
-        from aegis.host.identity import FileNumbers
+        from aegis.host.files.file_id import FileNumbers
 
         return FileNumbers(self.holdings)
 
@@ -96,21 +96,21 @@ class Grants:
     @lazily
     def disk(self) -> DiskQuota:
         """What may still be written to disk."""
-        from aegis.host.filesystem import DiskQuota
+        from aegis.host.files.directory import DiskQuota
 
         return DiskQuota(self.policy.limits.disk_written)
 
     @lazily
     def holdings(self) -> Holdings:
         """What may be kept for the guest from call to call."""
-        from aegis.host.holdings import Holdings
+        from aegis.host.host_quota import Holdings
 
         return Holdings(self.policy.limits.value_bytes)
 
     @lazily
     def network(self) -> Network:
         """The network, closed but for what the policy opens."""
-        from aegis.host.network import Network
+        from aegis.host.net.network import Network
 
         network = Network(self.policy.network, self.policy.limits, self.scope)
         self._closers.append(network.close)
@@ -180,7 +180,7 @@ def acquire(
 ) -> Grants:
     """Return the grants that ``policy`` states, for one sandbox whose calls are ``scope``'s.
 
-    No grant may give the guest what is ``protected``, nor what :func:`~aegis.host.protected.protected_by` lists.
+    No grant may give the guest what is ``protected``, nor what :func:`~aegis.host.files.protected.protected_by` lists.
     Raise :class:`~aegis.errors.PolicyError` for an argument that no program can get.
     """
     return Grants(policy, args, scope, protected)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aegis.names import printable
 from aegis.policy import LOG_LEVELS, LoggingCapability
+from aegis.text import printable
 from aegis.values import CallScope
 
 __all__ = ["MAX_LINE", "GuestLog"]

@@ -9,11 +9,11 @@ import stat
 import weakref
 from collections.abc import Callable
 
-from aegis.descriptors import can_read, can_write, inherited, is_socket, unblocked
 from aegis.errors import OutputExceeded, PolicyError
 from aegis.limits import Limits, exceeded
-from aegis.names import quoted
 from aegis.policy import StdioCapability
+from aegis.support.descriptors import can_read, can_write, inherited, is_socket, unblocked
+from aegis.text import quoted
 from aegis.values import CallScope
 
 __all__ = ["Input", "Output", "Stdio", "acquire_stdio"]
@@ -123,7 +123,7 @@ class Output:
         # A socket may be ready and have less room than this, and a write would wait for the rest.
         write: Callable[[int, bytes], int] = os.write
         if is_socket(self.descriptor):
-            from aegis.host.sending import send_now as write  # costs start-up time that no other stream needs
+            from aegis.host.net.sending import send_now as write  # costs start-up time that no other stream needs
         while done < len(data):
             self.scope.wait(write=(self.descriptor,))
             try:

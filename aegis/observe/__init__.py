@@ -6,7 +6,7 @@ use, because a run that nobody observes should not pay for the classes of its ev
 
 from __future__ import annotations
 
-from aegis.lean import TYPE_CHECKING, Any
+from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aegis.observe.bus import EventBus as EventBus

@@ -7,13 +7,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from aegis.lean import TYPE_CHECKING, NamedTuple, ParamSpec, TypeAlias
+from aegis.support.lean import TYPE_CHECKING, NamedTuple, ParamSpec, TypeAlias
 
 if TYPE_CHECKING:
     from aegis.observe.events import Event
 
 from aegis.errors import SandboxStateError
-from aegis.names import printable
+from aegis.text import printable
 
 __all__ = ["SILENT", "EventBus", "Failure", "Subscriber", "SubscriberWarning"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from aegis.errors import AegisError, CapabilityDenied, GuestExit, GuestTrap, LimitExceeded
-from aegis.lean import Any, dataclass, field
-from aegis.names import printable
+from aegis.support.lean import Any, dataclass, field
+from aegis.text import printable
 from aegis.values import Decision
 
 __all__ = ["Outcome", "Usage", "Verdict"]

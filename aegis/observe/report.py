@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.limits import format_bytes, format_count, format_seconds
-from aegis.names import count, visible
 from aegis.observe.encode import dump, plain
 from aegis.observe.outcome import Usage
+from aegis.text import count, visible
 
 if TYPE_CHECKING:
     from aegis.errors import AegisError
@@ -90,7 +90,7 @@ class ExecutionReport:
         """Return the report of ``outcome``; ``granted`` is ``policy.describe()``, ``layers`` the sandbox's.
 
         ``subscribers_failed`` is ``len(sandbox.events.failures)``, ``events_lost`` is ``sandbox.events.lost``, and
-        ``engine`` is :func:`aegis.engine.advisories.engine_facts` as a dictionary.
+        ``engine`` is :func:`aegis.engine.native.advisories.engine_facts` as a dictionary.
         """
         return cls(
             status=outcome.status,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from aegis.lean import TYPE_CHECKING, Any
 from aegis.policy.capabilities import LOG_LEVELS as LOG_LEVELS
 from aegis.policy.capabilities import ClockCapability as ClockCapability
 from aegis.policy.capabilities import ConfigCapability as ConfigCapability
@@ -13,6 +12,7 @@ from aegis.policy.capabilities import StdioCapability as StdioCapability
 from aegis.policy.filesystem import FilesystemCapability as FilesystemCapability
 from aegis.policy.filesystem import PathGrant as PathGrant
 from aegis.policy.policy import Policy as Policy
+from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aegis.policy.file import load_policy as load_policy

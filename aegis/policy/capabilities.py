@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Mapping
 
 from aegis.errors import PolicyError
-from aegis.lean import Any, dataclass
 from aegis.limits import parse_seconds
+from aegis.support.lean import Any, dataclass
 
 __all__ = [
     "LOG_LEVELS",

@@ -18,8 +18,8 @@ from aegis.policy.capabilities import (
     RandomCapability,
 )
 from aegis.policy.filesystem import FilesystemCapability, PathGrant, absolute, split_grant
-from aegis.policy.places import Path, line_of
 from aegis.policy.policy import Policy, unknown
+from aegis.policy.toml_lines import Path, line_of
 
 if TYPE_CHECKING:
     from aegis.policy.isolation import Isolation

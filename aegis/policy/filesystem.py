@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from aegis.errors import PolicyError
-from aegis.lean import TypeAlias, dataclass, field
+from aegis.support.lean import TypeAlias, dataclass, field
 
 __all__ = ["FilesystemCapability", "PathGrant", "guest_path", "split_grant"]
 

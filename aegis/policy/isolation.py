@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from aegis.errors import PolicyError
-from aegis.lean import Any, dataclass, fields
 from aegis.limits import (
     GIB,
     MIB,
@@ -16,7 +15,8 @@ from aegis.limits import (
     parse_count,
     parse_seconds,
 )
-from aegis.names import near
+from aegis.support.lean import Any, dataclass, fields
+from aegis.text import near
 
 __all__ = ["FIELDS", "LAYERS", "Isolation"]
 

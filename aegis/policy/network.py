@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aegis.errors import PolicyError
-from aegis.names import printable
 from aegis.policy import addresses
 from aegis.policy.patterns import IMPLIED_PORTS, MOST_PORT, NetworkPattern, host_name, read_host, wrong
+from aegis.text import printable
 
 if TYPE_CHECKING:
     from aegis.policy.addresses import Address

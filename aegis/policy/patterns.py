@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aegis.errors import PolicyError
-from aegis.names import printable
 from aegis.policy import addresses
 from aegis.policy.hostnames import HostNameError, ascii_form, checked_name
+from aegis.text import printable
 
 if TYPE_CHECKING:
     from aegis.policy.addresses import Address, Network

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from aegis.errors import PolicyError
-from aegis.lean import TYPE_CHECKING, Any, dataclass, field, fields
 from aegis.limits import LIMIT_NAMES, Limits
-from aegis.names import near
 from aegis.policy.capabilities import (
     ClockCapability,
     ConfigCapability,
@@ -17,6 +15,8 @@ from aegis.policy.capabilities import (
     StdioCapability,
 )
 from aegis.policy.filesystem import FilesystemCapability
+from aegis.support.lean import TYPE_CHECKING, Any, dataclass, field, fields
+from aegis.text import near
 
 if TYPE_CHECKING:
     from aegis.policy.isolation import Isolation

@@ -11,10 +11,10 @@ import posixpath
 from collections.abc import Callable
 
 from aegis.errors import CapabilityDenied, PolicyError
-from aegis.lean import replace
-from aegis.names import printable, shell_word
 from aegis.policy.filesystem import FilesystemCapability, PathGrant
 from aegis.policy.policy import Policy
+from aegis.support.lean import replace
+from aegis.text import printable, shell_word
 from aegis.values import Decision
 
 __all__ = ["denied_reading", "explained", "leaves_its_grant"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from aegis.errors import ArtifactError
 from aegis.limits import TRUSTED, Limits, exceeded, format_bytes
-from aegis.names import printable
+from aegis.text import printable
 from aegis.wasm.binary import MOST_TYPES, Malformed, Reader, counted, skip_constant
 from aegis.wasm.cost import Body, Effort, Weights, effort
 

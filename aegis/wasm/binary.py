@@ -11,8 +11,8 @@ so a lying length costs nothing.
 from __future__ import annotations
 
 from aegis.errors import ArtifactError
-from aegis.lean import NamedTuple
-from aegis.names import printable
+from aegis.support.lean import NamedTuple
+from aegis.text import printable
 from aegis.values import FuncType
 
 __all__ = [

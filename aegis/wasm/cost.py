@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aegis.lean import NamedTuple
+from aegis.support.lean import NamedTuple
 from aegis.wasm.binary import Malformed, Reader
 from aegis.wasm.instructions import ACCESSES, BRANCHES, Table, runs
-from aegis.wasm.lives import Lives
+from aegis.wasm.liveness import Lives
 
 __all__ = ["Body", "Effort", "Weights", "effort", "exact", "rough"]
 

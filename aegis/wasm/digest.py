@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aegis.lean import Any
+from aegis.support.lean import Any
 
 __all__ = ["sha256_hex"]
 

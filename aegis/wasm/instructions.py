@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from aegis.lean import NamedTuple
+from aegis.support.lean import NamedTuple
 from aegis.wasm.binary import Malformed, Reader
 
 __all__ = ["ACCESSES", "BRANCHES", "BR_TABLE", "REACHES", "Table", "runs"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aegis.lean import Generic, TypeVar
+from aegis.support.lean import Generic, TypeVar
 
 __all__ = ["Err"]
 

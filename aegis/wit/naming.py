@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import keyword
 
-from aegis.memo import memoised
+from aegis.support.bounded_cache import memoised
 
 __all__ = ["constant", "pascal", "snake"]
 

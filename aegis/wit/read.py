@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aegis.errors import ArtifactError
-from aegis.names import printable
+from aegis.text import printable
 from aegis.wit.model import (
     Document,
     FunctionDef,

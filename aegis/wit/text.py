@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from aegis.names import printable
+from aegis.text import printable
 from aegis.wit.types import (
     Borrow,
     Enum,

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from aegis.errors import AegisError, ArtifactError, ArtifactNotFound
-from aegis.names import printable
+from aegis.text import printable
 from aegis.wit.model import Document
 from aegis.wit.read import read_document
 

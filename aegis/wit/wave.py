@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from aegis.errors import CallError
-from aegis.names import count, printable
-from aegis.wit.images import nullable
+from aegis.text import count, printable
 from aegis.wit.naming import constant
+from aegis.wit.python_types import nullable
 from aegis.wit.types import (
     Borrow,
     Enum,

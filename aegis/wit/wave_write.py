@@ -7,9 +7,9 @@ import struct
 from typing import Any
 
 from aegis.errors import CallError
-from aegis.names import is_seen
-from aegis.wit.images import nullable
+from aegis.text import is_seen
 from aegis.wit.naming import snake
+from aegis.wit.python_types import nullable
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
 from aegis.wit.values import Ok, Some
 

@@ -99,7 +99,7 @@ def test_a_runtime_lets_the_embedder_check_before_it_compiles() -> None:
     def check(artifact: Any) -> None:
         raise LinkError(f"{artifact.kind} of {artifact.size} bytes")
 
-    from aegis.engine.artifact import text_to_binary
+    from aegis.engine.compile.artifact import text_to_binary
 
     with pytest.raises(LinkError, match="module of"):
         library.Aegis(cache=False).load(text_to_binary(f"(module {INVALID})"), check=check)
@@ -118,7 +118,7 @@ def test_a_deadline_while_compiling_says_that_the_guest_never_started(
         go.wait(20)
         raise ArtifactError("given up")
 
-    monkeypatch.setattr("aegis.engine.code.Artifact.prepare", prepare)
+    monkeypatch.setattr("aegis.engine.compile.code.Artifact.prepare", prepare)
 
     def work() -> None:
         with pytest.raises(ArtifactError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aegis.engine.artifact import text_to_binary
+from aegis.engine.compile.artifact import text_to_binary
 from aegis.isolation.confine import LAYERS
 from tests.cli.command import aegis, guest
 

@@ -264,7 +264,7 @@ import os, sys
 from pathlib import Path
 from aegis import FilesystemCapability
 from aegis.errors import PolicyError
-from aegis.host.preopens import acquire_filesystem
+from aegis.host.files.preopens import acquire_filesystem
 os.chdir({str(here)!r})
 if os.geteuid() == 0:
     os.setgroups([]); os.setresgid(*[65534] * 3); os.setresuid(*[65534] * 3)

@@ -10,8 +10,8 @@ from types import SimpleNamespace, TracebackType
 from typing import Any, TypeVar
 
 from aegis import Aegis, Bound, Component, GuestTrap, OutOfFuel, Some, StackExhausted
-from aegis.wit.images import imaged_function
 from aegis.wit.naming import snake
+from aegis.wit.python_types import imaged_function
 from aegis.wit.types import Enum, Flags, Function, Interface, List, Option, Record, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok
 from tests.component.oracle import ABI, CODES, Outcome, Returned, Trapped

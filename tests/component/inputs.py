@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from aegis.engine.artifact import text_to_binary
+from aegis.engine.compile.artifact import text_to_binary
 from aegis.errors import ArtifactError
 from aegis.wasm.admission import sections
-from aegis.wasm.anatomy import count_instances
 from aegis.wasm.binary import is_component
 from aegis.wasm.component import decode_component
 from aegis.wasm.definitions import ComponentBinary
+from aegis.wasm.structure import count_instances
 from tests.guests.catalogue import GUESTS
 
 __all__ = ["BUILT", "component", "components", "leb", "mutant", "part", "rearranged", "vec"]

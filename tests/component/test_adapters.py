@@ -16,9 +16,9 @@ from aegis import (
     Aegis,
     ArtifactError,
 )
-from aegis.component import adapters
-from aegis.component.adapters import adapter_texts
-from aegis.engine.code import Artifact
+from aegis.component.shims import adapters
+from aegis.component.shims.adapters import adapter_texts
+from aegis.engine.compile.code import Artifact
 from aegis.wit.types import Tuple, WitType
 from tests.component.composed import chain_component
 from tests.component.hot import is_linked, unlinked

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis import Aegis, CallError, GuestTrap, HostError, Sandbox, SandboxStateError
-from aegis.buffers import SCALARS
-from aegis.component import columns
+from aegis.component.shims import columns
+from aegis.support.buffers import SCALARS
 from tests.isolation.isolated import PLACES, runtime, shared
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from aegis import Aegis
-from aegis.component.plan import plan
-from aegis.engine.artifact import text_to_binary
+from aegis.component.planning.plan import plan
+from aegis.engine.compile.artifact import text_to_binary
 from aegis.wasm.component import decode_component
 
 CORE = """(core module $m (func (export "f"))) (core instance $i (instantiate $m))

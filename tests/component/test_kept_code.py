@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aegis.component import source
+from aegis.component.conversion import source
 from tests.echo import echo_component
 
 PROGRAM = """

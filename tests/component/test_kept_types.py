@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from aegis import Aegis
-from aegis.component import source
-from aegis.component.abi import flat, layout
-from aegis.component.keys import parts_of
+from aegis.component.conversion import source
+from aegis.component.conversion.layout import flat, layout
 from aegis.component.passage import MAKER_PARTS_KEPT, passage
-from aegis.engine import caller, trampoline
-from aegis.engine.native import windows
-from aegis.memo import Memo, memoised
+from aegis.component.planning.type_keys import parts_of
+from aegis.engine.call import caller, trampoline
+from aegis.engine.native.library import windows
+from aegis.support.bounded_cache import Memo, memoised
 from aegis.wit.naming import constant, pascal, snake
 from aegis.wit.types import Enum, Function, List, Record, Variant, WitType
 from tests.echo import echo_component

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aegis import Aegis
-from aegis.engine import threads
+from aegis.engine.threads import guest_thread
 
 TWO = """(component
   (import "f" (func $f (result u32)))
@@ -63,13 +63,13 @@ def test_only_what_can_run_python_or_guest_code_is_instantiated_on_a_guest_threa
     runtime = Aegis(cache=False, pooled=False, exact_memory=counted)
     component = runtime.load_wat(TWO.format(start=start))
     jobs: list[object] = []
-    begin = threads.start
+    begin = guest_thread.start
 
     def watched(job: Any) -> None:
         jobs.append(job)
         begin(job)
 
-    monkeypatch.setattr(threads, "start", watched)
+    monkeypatch.setattr(guest_thread, "start", watched)
     with runtime.sandbox(component, imports={"f": lambda: 4}) as sandbox:
         assert bool(jobs) is moves
         assert sandbox.call("go") == 5

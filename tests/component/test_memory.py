@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 
 import aegis
 from aegis import Aegis, GuestTrap, MemoryExceeded
-from aegis.engine import accounts
+from aegis.engine.store import memory_accounting
 from tests.cli.command import aegis as command
 
 PAGE = 65536
-pytestmark = pytest.mark.skipif(not accounts.available(), reason="memories are counted on 64-bit Linux and macOS")
+pytestmark = pytest.mark.skipif(
+    not memory_accounting.available(), reason="memories are counted on 64-bit Linux and macOS"
+)
 
 BODY = """(memory (export "m") {first}) {more}
     (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
@@ -99,22 +101,22 @@ def test_a_memory_that_does_not_fit_after_a_start_function_grew_another() -> Non
     here = runtime(150)
     with here.sandbox(here.load_wat(text)) as sandbox:
         assert [sandbox.call(f"size{n}") for n in range(3)] == [51, 52, 20]
-        known = len(accounts._regions)
+        known = len(memory_accounting._regions)
     here = runtime(110)
     with pytest.raises(MemoryExceeded) as caught:
         here.sandbox(here.load_wat(text))
     error = caught.value
     assert (error.limit, error.phase, error.used, error.allowed) == ("memory", "initial", 123 * PAGE, 110 * PAGE)
-    assert len(accounts._regions) == known - 3
+    assert len(memory_accounting._regions) == known - 3
 
 
 def test_a_start_function_that_traps_frees_what_was_made() -> None:
-    known = len(accounts._regions)
+    known = len(memory_accounting._regions)
     for need, expected in (("", GuestTrap), ("(drop (memory.grow (i32.const 200)))", MemoryExceeded)):
         here = runtime()
         with pytest.raises(expected):
             here.sandbox(here.load_wat(component(["1", "1"], more=f"(func $s {need} unreachable) (start $s)")))
-    assert len(accounts._regions) == known
+    assert len(memory_accounting._regions) == known
 
 
 def test_an_allocator_that_was_refused_memory_is_the_limits_end() -> None:

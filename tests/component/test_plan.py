@@ -8,8 +8,8 @@ import random
 import pytest
 from hypothesis import given, settings
 
-from aegis.component.plan import plan
-from aegis.component.program import (
+from aegis.component.planning.plan import plan
+from aegis.component.planning.program import (
     CoreExport,
     CoreStep,
     Imported,

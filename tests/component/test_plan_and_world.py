@@ -11,13 +11,13 @@ from collections.abc import Collection
 
 import pytest
 
-from aegis.component.plan import plan
-from aegis.component.program import Imported, Lifted, Program
-from aegis.component.skeleton import skeleton
-from aegis.engine.validator import World, validate_skeleton
+from aegis.component.planning.plan import plan
+from aegis.component.planning.program import Imported, Lifted, Program
+from aegis.component.planning.skeleton import skeleton
+from aegis.engine.compile.validator import World, validate_skeleton
 from aegis.errors import ArtifactError
-from aegis.wasm.anatomy import anatomy_of
 from aegis.wasm.component import decode_component
+from aegis.wasm.structure import anatomy_of
 from aegis.wit.types import (
     Borrow,
     Enum,

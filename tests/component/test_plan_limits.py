@@ -10,10 +10,16 @@ import time
 
 import pytest
 
-from aegis.component.plan import MAX_COMPONENT_INSTANCES, MAX_CROSSED_MEMORIES, MAX_STEPS, MAX_TRAMPOLINES, plan
-from aegis.component.skeleton import skeleton
-from aegis.engine.artifact import text_to_binary
-from aegis.engine.validator import validate_skeleton
+from aegis.component.planning.plan import (
+    MAX_COMPONENT_INSTANCES,
+    MAX_CROSSED_MEMORIES,
+    MAX_STEPS,
+    MAX_TRAMPOLINES,
+    plan,
+)
+from aegis.component.planning.skeleton import skeleton
+from aegis.engine.compile.artifact import text_to_binary
+from aegis.engine.compile.validator import validate_skeleton
 from aegis.errors import ArtifactError
 from aegis.wasm.component import PREAMBLE, decode_component
 from aegis.wit.types import MAX_TYPE_DEPTH, MAX_TYPE_PARTS, MAX_TYPE_PARTS_IN_ALL

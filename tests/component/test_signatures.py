@@ -9,9 +9,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from aegis.component.abi import core_type
-from aegis.component.plan import plan
-from aegis.component.program import (
+from aegis.component.conversion.layout import core_type
+from aegis.component.planning.plan import plan
+from aegis.component.planning.program import (
     CoreExport,
     CoreStep,
     Lifted,
@@ -21,9 +21,9 @@ from aegis.component.program import (
     ResourceFunction,
     ResourceType,
 )
-from aegis.component.signatures import check_signatures
-from aegis.component.skeleton import skeleton
-from aegis.engine.validator import validate_skeleton
+from aegis.component.planning.signatures import check_signatures
+from aegis.component.planning.skeleton import skeleton
+from aegis.engine.compile.validator import validate_skeleton
 from aegis.errors import ArtifactError
 from aegis.values import FuncType
 from aegis.wasm.binary import GlobalType, MemoryType

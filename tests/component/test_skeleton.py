@@ -12,11 +12,11 @@ from ctypes import c_void_p
 
 import pytest
 
-from aegis.component.skeleton import module_skeleton, skeleton
-from aegis.engine import validator
-from aegis.engine.artifact import text_to_binary
-from aegis.engine.native import lib, take_error
-from aegis.engine.validator import World, validate_skeleton
+from aegis.component.planning.skeleton import module_skeleton, skeleton
+from aegis.engine.compile import validator
+from aegis.engine.compile.artifact import text_to_binary
+from aegis.engine.compile.validator import World, validate_skeleton
+from aegis.engine.native.library import lib, take_error
 from aegis.errors import ArtifactError
 from aegis.wasm.admission import sections
 from aegis.wasm.binary import read_module

@@ -18,9 +18,9 @@ from wasmtime import component as native
 from wasmtime.component import _types as types
 
 from aegis import ArtifactError, GuestTrap, Ok
-from aegis.fuzz.attack.smith import wit
-from aegis.wit.images import imaged_function
+from aegis.attack.smith import wit
 from aegis.wit.match import merged
+from aegis.wit.python_types import imaged_function
 from aegis.wit.tools import read_wit
 from aegis.wit.types import (
     Borrow,

@@ -16,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis import Aegis, MemoryExceeded, Sandbox
-from aegis.engine import accounts
+from aegis.engine.store import memory_accounting
 
 PAGE = 65536
-pytestmark = pytest.mark.skipif(not accounts.available(), reason="memories are counted on 64-bit Linux and macOS")
+pytestmark = pytest.mark.skipif(
+    not memory_accounting.available(), reason="memories are counted on 64-bit Linux and macOS"
+)
 
 
 def module(memories: list[str], *, start: str = "", exported: bool = False, data: str = "") -> str:
@@ -252,29 +254,29 @@ def test_a_thousand_sandboxes_leave_nothing() -> None:
     assert len({region.base for s in together for region in s._store.account._regions}) == 80  # type: ignore[union-attr]
     for sandbox in together:
         sandbox.close()
-    before, known = maps(), len(accounts._regions)
+    before, known = maps(), len(memory_accounting._regions)
     for _ in range(1000):
         life()
-    assert len(accounts._regions) == known
-    assert len(accounts._spare) <= accounts._SPARE_KEPT
+    assert len(memory_accounting._regions) == known
+    assert len(memory_accounting._spare) <= memory_accounting._SPARE_KEPT
     assert maps() <= before + 8
 
 
 def test_a_store_without_an_account_gets_no_memory() -> None:
-    assert accounts._new(0, 0, PAGE, PAGE, 1 << 32, 1 << 25, 0) is not None
+    assert memory_accounting._new(0, 0, PAGE, PAGE, 1 << 32, 1 << 25, 0) is not None
 
 
 def test_a_system_that_gives_no_address_space_is_told_from_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = Aegis(cache=False)
     artifact = runtime.load_wat(module(["1", "1"]))
-    monkeypatch.setattr(accounts, "_take", lambda capacity, guard: None)
+    monkeypatch.setattr(memory_accounting, "_take", lambda capacity, guard: None)
     with pytest.raises(MemoryExceeded, match="the system has no address space left") as caught:
         runtime.sandbox(artifact)
     assert caught.value.phase == "initial"
 
 
 def test_where_memories_cannot_be_counted_equal_caps_hold_the_total(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aegis.engine.code.available", lambda: False)
+    monkeypatch.setattr("aegis.engine.compile.code.available", lambda: False)
     runtime = Aegis(cache=False, memory=100 * PAGE)
     with runtime.sandbox(runtime.load_wat(module(["1", "1"]))) as sandbox:
         assert [sandbox.call("grow0", 50), sandbox.call("grow0", 49), sandbox.call("grow1", 49)] == [-1, 1, 1]

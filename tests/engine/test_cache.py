@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from aegis import Aegis
-from aegis.engine.cache import Cache, default_folder
-from aegis.engine.private_folder import NotPrivate, open_private
+from aegis.engine.compile.cache import Cache, default_folder
+from aegis.engine.compile.private_folder import NotPrivate, open_private
 from tests.guests.catalogue import source
 
 
@@ -110,7 +110,7 @@ def test_a_folder_that_is_none_or_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_the_folder_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aegis.engine.cache._ENTRIES_KEPT", 3)
+    monkeypatch.setattr("aegis.engine.compile.cache._ENTRIES_KEPT", 3)
     cache = Cache(str(tmp_path))
     for n in range(6):
         cache.put(f"{n:064x}", b"code")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis import Aegis
-from aegis.engine.abi import coerce
+from aegis.engine.call.core_values import coerce
 from aegis.errors import CallError, GuestTrap, HostError
 from aegis.values import ImportName
 
@@ -163,8 +163,8 @@ def test_a_callback_that_nobody_owns_is_refused() -> None:
     """Whatever number the engine gives, the answer is a trap, and the failure is nobody else's."""
     import ctypes
 
-    from aegis.engine import trampoline
-    from aegis.engine.native import lib
+    from aegis.engine.call import trampoline
+    from aegis.engine.native.library import lib
     from aegis.values import FuncType
 
     callback = trampoline.host_callback(FuncType(), observed=False)
@@ -178,9 +178,9 @@ def test_a_callback_that_nobody_owns_is_refused() -> None:
 
 def test_the_first_failure_is_the_one_that_counts() -> None:
     """A guest cannot hide a host's failure behind a second one: after a trap it does not come back to call."""
-    from aegis.engine import trampoline
-    from aegis.engine.door import Door
-    from aegis.engine.native import lib
+    from aegis.engine.call import trampoline
+    from aegis.engine.call.door import Door
+    from aegis.engine.native.library import lib
     from aegis.limits import Limits
 
     door = Door(Limits())

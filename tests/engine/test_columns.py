@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis import Aegis, MemoryExceeded
-from aegis.buffers import SCALARS
-from aegis.engine import columns
-from aegis.engine.artifact import text_to_binary
-from aegis.engine.columns import Shape, module_text
+from aegis.engine.call import columns
+from aegis.engine.call.columns import Shape, module_text
+from aegis.engine.compile.artifact import text_to_binary
+from aegis.support.buffers import SCALARS
 from aegis.wasm.binary import read_module
 
 SCALAR = st.sampled_from(list(SCALARS.values()))

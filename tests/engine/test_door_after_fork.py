@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = """
 import os, sys
-from aegis.engine import door
+from aegis.engine.call import door
 from aegis.limits import Limits
 mine = door.Door(Limits())
 door._waking.acquire()  # as another thread has, that wakes or closes a wait of its own

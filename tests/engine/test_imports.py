@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, GuestTrap, HostError
-from aegis.engine import trampoline
+from aegis.engine.call import trampoline
 
 RUNTIME = Aegis(cache=False, pooled=False)
 MANY = 300

@@ -14,7 +14,7 @@ import warnings
 import pytest
 
 from aegis import Aegis
-from aegis.engine.process_lock import ProcessLock
+from aegis.engine.native.process_lock import ProcessLock
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, AegisError, Caller, GuestTrap, HostError
-from aegis.engine import trampoline
-from aegis.engine.door import Door
-from aegis.engine.native import lib
+from aegis.engine.call import trampoline
+from aegis.engine.call.door import Door
+from aegis.engine.native.library import lib
 from aegis.limits import Limits
 from aegis.values import ImportName
 from tests.isolation.isolated import PLACES, shared

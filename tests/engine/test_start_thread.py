@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from aegis.engine.threads import start_thread
+from aegis.engine.threads.guest_thread import start_thread
 
 
 class Interrupted(threading.Thread):

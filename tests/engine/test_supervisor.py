@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from aegis.engine.awaiting import supervise_on_loop
-from aegis.engine.door import Door
-from aegis.engine.supervisor import supervise, time_left
+from aegis.engine.call.door import Door
+from aegis.engine.threads.event_loop import supervise_on_loop
+from aegis.engine.threads.supervisor import supervise, time_left
 from aegis.errors import DeadlineExceeded
 from aegis.limits import Limits
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis import Aegis
-from aegis.engine import ticker as module
-from aegis.engine.threads import run_on_guest_thread
-from aegis.engine.ticker import TICK, Ticker
+from aegis.engine.threads import ticker as module
+from aegis.engine.threads.guest_thread import run_on_guest_thread
+from aegis.engine.threads.ticker import TICK, Ticker
 
 
 @given(st.lists(st.floats(TICK, 60.0), min_size=1, max_size=50))

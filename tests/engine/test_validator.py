@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from aegis.component.skeleton import skeleton
-from aegis.engine import validator
-from aegis.engine.artifact import text_to_binary
-from aegis.engine.validator import World, validate_skeleton
+from aegis.component.planning.skeleton import skeleton
+from aegis.engine.compile import validator
+from aegis.engine.compile.artifact import text_to_binary
+from aegis.engine.compile.validator import World, validate_skeleton
 from aegis.errors import ArtifactError
 from aegis.wit.types import Function, Interface, Own, Resource
 

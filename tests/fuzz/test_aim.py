@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
 from aegis import Aegis, Outcome, Usage
-from aegis.fuzz.aim import aim
+from aegis.testing.target_cost import aim
 
 BYTE = st.integers(0, 255)
 NEAR = "(i32.sub (i32.const 255) (call $distance (local.get {}) (i32.const {})))"
@@ -60,7 +60,7 @@ def test_a_search_that_aims_finds_slower_inputs_than_one_that_does_not() -> None
 
 def test_each_measure_is_a_target_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[str, float] = {}
-    monkeypatch.setattr("aegis.fuzz.aim.target", lambda value, label: found.__setitem__(label, value))
+    monkeypatch.setattr("aegis.testing.target_cost.target", lambda value, label: found.__setitem__(label, value))
     outcome = Outcome(usage=Usage(fuel=5, peak_memory=65536, host_calls=2))
     assert aim(outcome, label="parse") is outcome
     assert found == {"parse fuel": 5, "parse memory": 65536, "parse host calls": 2}

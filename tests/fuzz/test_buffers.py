@@ -14,9 +14,9 @@ from aegis.fuzz import replay
 from aegis.fuzz.case import Step
 from aegis.fuzz.portable import read_step, write_step
 from aegis.fuzz.reproduce import command_of, pytest_file
-from aegis.fuzz.strategies import from_export
 from aegis.fuzz.target import Target
 from aegis.fuzz.values.buffers import Buffer, Place, layout, place
+from aegis.testing.strategies import from_export
 from tests.guests.catalogue import source
 
 SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))

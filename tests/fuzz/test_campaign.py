@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from aegis import Aegis
-from aegis.engine.artifact import read_file
+from aegis.engine.compile.artifact import read_file
 from aegis.errors import AegisError, ArtifactError, CallError, ExportNotFound, PolicyError
 from aegis.fuzz import replay
 from aegis.fuzz.campaign import Campaign
@@ -299,7 +299,7 @@ def test_a_campaign_without_fuel_is_refused_for_it_could_not_be_repeated() -> No
 
 
 def _binary(text: str) -> bytes:
-    from aegis.engine.artifact import text_to_binary
+    from aegis.engine.compile.artifact import text_to_binary
 
     return text_to_binary(text)
 

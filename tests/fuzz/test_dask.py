@@ -17,7 +17,7 @@ CODE = """
 import json, os, signal, sys
 from distributed import LocalCluster
 from aegis.cli.cluster import dask_executor
-from aegis.engine.artifact import read_file
+from aegis.engine.compile.artifact import read_file
 from aegis.fuzz.campaign import Campaign
 from aegis.fuzz.plan import Plan
 from aegis.limits import Limits

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from aegis import Aegis
 from aegis.fuzz.oracles import same
-from aegis.fuzz.strategies import from_function, from_interface, from_signature, from_type
 from aegis.fuzz.values.generate import core_shape, shape_of
 from aegis.fuzz.values.shape import Unfit
+from aegis.testing.strategies import from_function, from_interface, from_signature, from_type
 from aegis.values import FuncType
 from aegis.wit.types import Borrow, Function, Interface, List, Own, Record, Resource, Result, WitType
 from aegis.wit.values import Err, Ok

@@ -10,7 +10,7 @@ import pytest
 
 from aegis import Aegis, Err, PolicyError
 from aegis.fuzz.case import Case, Step
-from aegis.fuzz.hostile import NOTABLE, Answers, numbers
+from aegis.fuzz.stubs import NOTABLE, Answers, numbers
 from aegis.fuzz.target import Target
 from aegis.wit.types import Function, List
 from tests.guests.catalogue import built, source

@@ -18,10 +18,10 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from aegis import Aegis, GuestTrap, Outcome
 from aegis.errors import ExportNotFound
-from aegis.fuzz.machines import Machine, state_machine
-from aegis.fuzz.script import Script, handles_in, replaced
 from aegis.fuzz.values.shape import Unfit
-from aegis.wit.images import imaged
+from aegis.testing.machines import Machine, state_machine
+from aegis.testing.script import Script, handles_in, replaced
+from aegis.wit.python_types import imaged
 from aegis.wit.types import List, Option, Own, Record, Resource, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok, Some
 from tests.guests.catalogue import source
@@ -119,7 +119,7 @@ def test_with_bindings_the_script_is_written_against_them(runtime: Aegis, tmp_pa
 def test_a_test_case_that_fails_prints_the_python_too(tmp_path: Path) -> None:
     (tmp_path / "test_files.py").write_text(
         "from aegis import Aegis\n"
-        "from aegis.fuzz.machines import state_machine\n"
+        "from aegis.testing.machines import state_machine\n"
         f"TestFiles = state_machine(Aegis(), {str(source('buggy/wrong-state'))!r}, {API!r}).TestCase\n"
     )
     done = subprocess.run(
@@ -231,7 +231,7 @@ def _dummy(folder: Path, wit: str) -> bytes:
 @given(typed_values())
 def test_plain_python_for_a_value_is_taken_for_it(typed: tuple[WitType, Any]) -> None:
     """Oracle: what is told, evaluated and made fit for the type, is the value."""
-    from aegis.component.fit import fit
+    from aegis.component.conversion.coerce import fit
 
     of, value = typed
     script = Script(typed=False)

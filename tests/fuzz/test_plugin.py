@@ -33,7 +33,7 @@ class Run:
     def go(self, *words: str) -> Run:
         """Run all tests there, and keep how it ended."""
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "aegis.fuzz.plugin", *words]
+        command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "aegis.testing.plugin", *words]
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300, check=False
         )
@@ -244,7 +244,7 @@ def test_nothing_made(guest_build):
 """
 COMPILER = """
 import pathlib, sys
-from aegis.engine.artifact import text_to_binary
+from aegis.engine.compile.artifact import text_to_binary
 source, output = map(pathlib.Path, sys.argv[1:])
 with open("count.txt", "a") as count:
     count.write("x")
@@ -287,12 +287,12 @@ def test_the_entry_point_registers_it_and_naming_it_besides_does_no_harm(run: Ru
     (installed / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines, ""]))
     run.write(
         guest_wat=TRAPS,
-        conftest_py="pytest_plugins = ['aegis.fuzz.plugin']\n",
+        conftest_py="pytest_plugins = ['aegis.testing.plugin']\n",
         test_once_py="import pytest\n@pytest.mark.guest('guest.wat')\ndef test_it(sandbox):\n"
         "    assert sandbox.run('g').returned(5)\n",
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(installed.parent), str(ROOT)])}
-    for words in ([], ["-p", "aegis.fuzz.plugin"]):
+    for words in ([], ["-p", "aegis.testing.plugin"]):
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", *words],
             cwd=run.folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
@@ -302,7 +302,7 @@ def test_the_entry_point_registers_it_and_naming_it_besides_does_no_harm(run: Ru
 
 
 def test_the_plugin_alone_needs_no_hypothesis() -> None:
-    text = "import sys, aegis.fuzz.plugin; assert 'hypothesis' not in sys.modules"
+    text = "import sys, aegis.testing.plugin; assert 'hypothesis' not in sys.modules"
     subprocess.run([sys.executable, "-c", text], check=True, cwd=ROOT, timeout=120)
 
 

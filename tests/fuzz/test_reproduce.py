@@ -48,7 +48,7 @@ def _found(path: Path, runs: int = 6000, **options: Any) -> dict[str, Any]:
 
 
 def _binary(path: Path) -> bytes:
-    from aegis.engine.artifact import read_file
+    from aegis.engine.compile.artifact import read_file
 
     return read_file(path, Limits())
 

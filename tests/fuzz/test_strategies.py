@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from aegis import Aegis
 from aegis.errors import ExportNotFound
-from aegis.fuzz.strategies import (
+from aegis.fuzz.values.generate import shape_of
+from aegis.fuzz.values.shape import Unfit
+from aegis.testing.strategies import (
     from_export,
     from_exports,
     from_function,
@@ -21,10 +23,8 @@ from aegis.fuzz.strategies import (
     from_signature,
     from_type,
 )
-from aegis.fuzz.values.generate import shape_of
-from aegis.fuzz.values.shape import Unfit
 from aegis.values import FuncType
-from aegis.wit.images import imaged
+from aegis.wit.python_types import imaged
 from aegis.wit.types import (
     Enum,
     Flags,

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aegis.errors import PolicyError
-from aegis.host import beneath
+from aegis.host.files import beneath
 from aegis.host.preview1.abi import Errno, Rights
 from aegis.policy import FilesystemCapability
 from tests.host.harness import ALL, FIRST, NAMES, Ours, tree

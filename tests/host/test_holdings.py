@@ -9,12 +9,12 @@ import pytest
 
 from aegis.bindings.wasi_logging_logging import Level
 from aegis.errors import QuotaExceeded
-from aegis.host.holdings import Holdings
+from aegis.host.host_quota import Holdings
 from aegis.host.preview1.abi import ALL_RIGHTS, Rights
 from aegis.policy import FilesystemCapability, LoggingCapability
 from tests.host.harness import Ours
 from tests.host.http.client import Client
-from tests.host.wasi.guest import Guest
+from tests.host.preview2.guest import Guest
 
 CHUNK = 65536
 
@@ -100,6 +100,9 @@ def test_a_request_that_is_not_sent_keeps_no_more_than_value_bytes() -> None:
 
 
 def test_a_log_line_is_cut_before_it_is_copied(caplog: pytest.LogCaptureFixture) -> None:
-    with Guest(logging=LoggingCapability(enabled=True)) as guest, caplog.at_level("INFO", logger="aegis.guest"):
+    with (
+        Guest(logging=LoggingCapability(enabled=True)) as guest,
+        caplog.at_level("INFO", logger="aegis.guest"),
+    ):
         guest.of("wasi:logging/logging").log(Level.INFO, "c" * 10_000_000, "m" * 10_000_000)
     assert len(caplog.messages[0]) <= 4200

@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, ClockCapability
-from aegis.engine.door import Door
+from aegis.engine.call.door import Door
 from aegis.errors import Cancelled, DeadlineExceeded
-from aegis.host.patience import in_order, synced
+from aegis.host.blocking import in_order, synced
 from aegis.host.stdio import Input, Output
 from aegis.limits import Limits
 from tests.host.http.client import Client, silent, wait_for
 from tests.host.network.wire import connect, guest, listen, udp
 from tests.host.network.wire import silent as silent_peer
-from tests.host.wasi.guest import Guest, descriptors
+from tests.host.preview2.guest import Guest, descriptors
 
 SYSTEM = ClockCapability.parse("system")
 Wait = tuple[Door, Callable[[], object]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from aegis.isolation import worker
+from aegis.isolation.worker import main
 
 
 def compile_and_hang(channel: Any, *_: Any) -> None:
@@ -14,4 +14,4 @@ def compile_and_hang(channel: Any, *_: Any) -> None:
     threading.Event().wait()
 
 
-worker._compile = compile_and_hang  # type: ignore[assignment]
+main._compile = compile_and_hang  # type: ignore[assignment]

@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import Any
 
 from aegis import Aegis, Module, Sandbox, WorkerCrashed
-from aegis.isolation.pool import REGION
-from aegis.isolation.setup import ACCOUNT
-from aegis.isolation.wire import Broken, Channel, Region
+from aegis.isolation.parent.pool import REGION
+from aegis.isolation.protocol.channel import Broken, Channel, Region
+from aegis.isolation.protocol.setup import ACCOUNT
 from tests.isolation.isolated import isolated
 
 __all__ = ["GOOD", "Liar", "Peer", "account", "done", "host", "lying", "said"]

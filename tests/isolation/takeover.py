@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from aegis import Aegis, PolicyError, Sandbox
-from aegis.isolation import worker
-from aegis.isolation.pool import Zygote, zygote
+from aegis.isolation.parent.pool import Zygote, zygote
+from aegis.isolation.worker import main as worker
 from tests.isolation.attacks import ATTACKS, outcome
 
 __all__ = ["COMMAND", "EXPORTS", "GUEST", "Captive", "application", "captive", "environment", "take_over"]

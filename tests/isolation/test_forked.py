@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from aegis.isolation.reserve import LATER, LATER_BESIDE
+from aegis.isolation.worker.reserve import LATER, LATER_BESIDE
 from tests.cli.command import COMMAND, guest
 from tests.isolation.takeover import COMMAND as TAKEN_OVER
 from tests.isolation.takeover import GUEST, environment
@@ -189,25 +189,31 @@ def test_every_layer_is_there_as_in_a_worker_of_a_fork_server(layers: list[str],
 # -- imports behind closed doors ---------------------------------------------------------------------
 
 BEFORE_DOORS_CLOSE = {
-    "aegis.host.http.transport", "aegis.host.network", "aegis.host.preopens", "aegis.host.single",
-    "aegis.isolation.compiling", "aegis.isolation.rehearsal", "aegis.isolation.remote_sockets", "aegis.isolation.shelf",
+    "aegis.host.net.http.transport", "aegis.host.net.network", "aegis.host.files.preopens",
+    "aegis.host.files.single_file",
+    "aegis.isolation.parent.compiling", "aegis.isolation.worker.warmup", "aegis.isolation.worker.sockets",
+    "aegis.isolation.worker.code_shelf",
     "aegis.observe.events",
 }  # fmt: skip
 """Imported for the sandbox that needs them, while the worker still can."""
 COMPONENTS = {
-    "aegis.component.artifact", "aegis.component.link", "aegis.component.store", "aegis.exports", "aegis.guest",
-    "aegis.host.wasi", "aegis.providers",
+    "aegis.component.planning.artifact", "aegis.component.link", "aegis.component.store", "aegis.sandbox.exports",
+    "aegis.sandbox.component",
+    "aegis.host.preview2", "aegis.sandbox.link_component",
 }  # fmt: skip
 NOT_IN_A_WORKER = {
-    "aegis.columns", "aegis.engine.awaiting", "aegis.host.protected", "aegis.isolation.confine.probe",
-    "aegis.policy.network", "aegis.policy.patterns", "aegis.protection", "aegis.wasm.admission", "dataclasses",
+    "aegis.sandbox.columns", "aegis.engine.threads.event_loop", "aegis.host.files.protected",
+    "aegis.isolation.confine.probe",
+    "aegis.policy.network", "aegis.policy.patterns", "aegis.sandbox.protected_paths", "aegis.wasm.admission",
+    "dataclasses",
     "datetime", "hashlib", "importlib", "inspect", "json", "platform", "pwd", "shlex", "signal", "subprocess",
 }  # fmt: skip
 """What the embedder's side does, a developer's mistake, or a worker that compiles."""
 
 LOADED = """
 import sys
-from aegis.isolation import forked, worker
+from aegis.isolation.parent import forked
+from aegis.isolation.worker import main
 from aegis.host.preview1 import files, system
 print(*sys.modules)
 """
@@ -243,11 +249,12 @@ def later(tree: ast.Module) -> Iterator[str]:
 
 SHELVED = """
 import sys
-from aegis.isolation import forked, worker
+from aegis.isolation.parent import forked
+from aegis.isolation.worker import main
 from aegis.host.preview1 import files, system
-from aegis.isolation.closing import close_imports, kept_imports
-from aegis.isolation.reserve import LATER, LATER_BESIDE
-from aegis.isolation.shelf import Shelf
+from aegis.isolation.worker.confinement import close_imports, kept_imports
+from aegis.isolation.worker.reserve import LATER, LATER_BESIDE
+from aegis.isolation.worker.code_shelf import Shelf
 kept_imports.append(Shelf())
 close_imports()
 import builtins, os

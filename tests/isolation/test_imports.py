@@ -12,10 +12,10 @@ import pytest
 
 from aegis import Aegis, ClockCapability, FilesystemCapability, LoggingCapability, NetworkCapability
 from aegis.errors import AegisInternalError
-from aegis.host.wasi import INTERFACES
-from aegis.isolation.component_modules import host_modules as _host_modules
-from aegis.isolation.faults import to_plain
-from aegis.isolation.tier import _modules
+from aegis.host.preview2 import INTERFACES
+from aegis.isolation.parent.backend import _modules
+from aegis.isolation.parent.component_modules import host_modules as _host_modules
+from aegis.isolation.protocol.errors import to_plain
 from tests.guests.catalogue import GUESTS
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from aegis.bindgen import generate
-from aegis.component.lift import Lift
-from aegis.component.lower import Lower
-from aegis.engine.door import Door
-from aegis.isolation.codec import unpacker
+from aegis.component.conversion.lift import Lift
+from aegis.component.conversion.lower import Lower
+from aegis.engine.call.door import Door
+from aegis.isolation.protocol.wit_values import unpacker
 from aegis.limits import Limits
 from aegis.wit.flags import COMBINATIONS_KEPT, BitFlags
-from aegis.wit.images import imaged
+from aegis.wit.python_types import imaged
 from aegis.wit.tools import read_wit
 from aegis.wit.types import Flags, List, Record
 from tests.bindgen.support import package

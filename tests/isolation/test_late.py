@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from aegis import Cancelled, DeadlineExceeded
-from aegis.engine.threads import run_on_guest_thread
-from aegis.isolation import late
-from aegis.isolation.late import LateCalls, forget_account, left_account
-from aegis.isolation.pool import REGION
-from aegis.isolation.setup import ACCOUNT
-from aegis.isolation.wire import PAGE, Region
+from aegis.engine.threads.guest_thread import run_on_guest_thread
+from aegis.isolation.parent.pool import REGION
+from aegis.isolation.protocol import late_calls
+from aegis.isolation.protocol.channel import PAGE, Region
+from aegis.isolation.protocol.late_calls import LateCalls, forget_account, left_account
+from aegis.isolation.protocol.setup import ACCOUNT
 from tests.isolation.isolated import isolated, only_where_there_are_workers, runtime
 from tests.isolation.liar import Peer, account, lying
 
@@ -95,7 +95,7 @@ class Watched:
         def end(code: int) -> None:
             raise Ended
 
-        monkeypatch.setattr(late.os, "_exit", end)
+        monkeypatch.setattr(late_calls.os, "_exit", end)
         self.shared = Region.new(SIZE)
         self.calls = LateCalls(self.shared, SIZE, lambda: account(memory=1))
         made = runtime("in-process", timeout="60s")

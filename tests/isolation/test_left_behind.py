@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aegis import Aegis, AegisError, Sandbox
-from aegis.isolation.pool import zygote
+from aegis.isolation.parent.pool import zygote
 from tests.isolation import test_worker_ends
 from tests.isolation.isolated import isolated, only_where_there_are_workers
 from tests.isolation.test_worker_ends import box, wait_for

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from aegis import CallError, DeadlineExceeded, GuestTrap, WorkerCrashed
-from aegis.buffers import SCALARS, Batch
-from aegis.isolation.columns import ColumnCalls, Conversation, serve_rows
-from aegis.isolation.wire import Broken
+from aegis.isolation.protocol.channel import Broken
+from aegis.isolation.protocol.columns import ColumnCalls, Conversation, serve_rows
+from aegis.support.buffers import SCALARS, Batch
 from tests.isolation.isolated import only_where_there_are_workers
 from tests.isolation.liar import GOOD, Peer, Script, done, lying, said
 

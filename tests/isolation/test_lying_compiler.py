@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis import Aegis, AegisError, ArtifactError, DeadlineExceeded, MemoryExceeded, WorkerCrashed
-from aegis.component.worlds import BadWorld, world_from_plain, world_to_plain
-from aegis.isolation.wire import Broken, encode
+from aegis.component.planning.plain_world import BadWorld, world_from_plain, world_to_plain
+from aegis.isolation.protocol.channel import Broken, encode
 from tests.echo import echo_component
 from tests.guests.catalogue import GUESTS
 from tests.isolation.isolated import isolated, only_where_there_are_workers, runtime
@@ -362,7 +362,7 @@ def test_a_mutated_world_can_be_used_or_is_refused(changes: list[tuple[int, Any]
         found = world_from_plain(lie)
     except BadWorld:
         return
-    from aegis.wit.images import imaged_function
+    from aegis.wit.python_types import imaged_function
     from aegis.wit.types import Function, show
 
     for item in [*found.imports.values(), *found.exports.values()]:

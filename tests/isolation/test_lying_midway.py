@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from aegis import AegisError, DeadlineExceeded, WorkerCrashed
-from aegis.isolation import wire
-from aegis.isolation.wire import LARGE, Broken, Channel, Late, Region, decode, encode
+from aegis.isolation.protocol import channel as wire
+from aegis.isolation.protocol.channel import LARGE, Broken, Channel, Late, Region, decode, encode
 from tests.isolation.isolated import only_where_there_are_workers
 from tests.isolation.liar import Peer, done, host, lying, said
 

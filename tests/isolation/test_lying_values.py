@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis import AegisError, WorkerCrashed
-from aegis.component.worlds import BadWorld, world_from_plain
-from aegis.engine.door import Door
-from aegis.isolation import told
-from aegis.isolation.codec import packer, unpacker
-from aegis.isolation.faults import from_plain
-from aegis.isolation.wire import Broken, decode, encode
+from aegis.component.planning.plain_world import BadWorld, world_from_plain
+from aegis.engine.call.door import Door
+from aegis.isolation.parent import checked
+from aegis.isolation.protocol.channel import Broken, decode, encode
+from aegis.isolation.protocol.errors import from_plain
+from aegis.isolation.protocol.wit_values import packer, unpacker
 from aegis.limits import Limits
 from aegis.wit.types import WitType
 from tests.component.test_host_resources import COMPONENT as OWNERS
@@ -185,11 +185,11 @@ def test_any_plain_data_is_an_error_or_refused(value: Any, name: str) -> None:
 def test_any_plain_data_is_news_or_refused(value: Any) -> None:
     door = Door(Limits())
     fields = value if isinstance(value, list) else [value]
-    for read in (told.observed, told.decision, told.line, told.farewell, told.layers):
+    for read in (checked.observed, checked.decision, checked.line, checked.farewell, checked.layers):
         with contextlib.suppress(Broken):
-            read(["x", *fields] if read is not told.layers else value)
+            read(["x", *fields] if read is not checked.layers else value)
     with pytest.raises(Broken):
-        told.account(value, door, 1, 1)
+        checked.account(value, door, 1, 1)
 
 
 @SOME

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, AegisError, Cancelled, CollectingSubscriber, DeadlineExceeded, Outcome, WorkerCrashed
-from aegis.isolation.wire import encode
+from aegis.isolation.protocol.channel import encode
 from tests.isolation.isolated import only_where_there_are_workers
 from tests.isolation.liar import GOOD, Peer, account, done, host, lying, said
 

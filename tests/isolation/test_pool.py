@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, FilesystemCapability, NetworkCapability, PolicyError, WorkerCrashed
-from aegis.isolation import pool as pools
-from aegis.isolation.closing import _reported
 from aegis.isolation.confine import LAYERS, Layer, available
+from aegis.isolation.parent import pool as pools
+from aegis.isolation.worker.confinement import _reported
 from aegis.policy.isolation import Isolation
 from tests.echo import echo_many_component
 

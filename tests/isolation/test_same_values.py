@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from aegis import Aegis, CallError, Err, Ok, Sandbox, Some
 from aegis.errors import AegisError
-from aegis.wit.images import imaged
+from aegis.wit.python_types import imaged
 from aegis.wit.types import PRIMITIVES, List, Option, Record, Result, Tuple, Variant, WitType, show
 from tests.echo import echo_component, echo_many_component
 from tests.guests.catalogue import GUESTS

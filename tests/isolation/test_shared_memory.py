@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis.errors import AegisInternalError
-from aegis.isolation.wire import LARGE, Broken, Channel, Region, decode
+from aegis.isolation.protocol.channel import LARGE, Broken, Channel, Region, decode
 from aegis.wit.types import List, Option, Record, Result, Tuple, WitType
 from aegis.wit.values import Err, Ok
 from tests.echo import echo_component

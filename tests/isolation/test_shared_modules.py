@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, AegisError, ArtifactError, FilesystemCapability, PolicyError
-from aegis.component.worlds import world_to_plain
-from aegis.isolation.code import _APART_BYTES, MAX_MODULES
-from aegis.isolation.compiling import Compiled, Compiler
-from aegis.isolation.wire import MAX_DESCRIPTORS
+from aegis.component.planning.plain_world import world_to_plain
+from aegis.isolation.parent.code import _APART_BYTES, MAX_MODULES
+from aegis.isolation.parent.compiling import Compiled, Compiler
+from aegis.isolation.protocol.channel import MAX_DESCRIPTORS
 from tests.isolation.isolated import only_where_there_are_workers, runtime
 from tests.isolation.liar import Peer
 from tests.isolation.test_lying_compiler import LyingCompiler

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aegis import DeadlineExceeded
-from aegis.isolation import pool
+from aegis.isolation.parent import pool
 from tests.isolation.isolated import isolated, only_where_there_are_workers
 from tests.isolation.liar import Peer, lying
 from tests.isolation.takeover import application
@@ -128,7 +128,7 @@ def test_stopped_workers_do_not_hold_up_the_end_of_a_pool() -> None:
 def test_a_stopped_fork_server_does_not_keep_a_worker_alive_past_its_deadline() -> None:
     """The parent kills by a process descriptor, so it needs no server for it."""
     code = """
-import os, signal, time, aegis.isolation.pool as pool
+import os, signal, time, aegis.isolation.parent.pool as pool
 a = Aegis(isolation=True, cache=False, timeout='500ms')
 text = '(module (import "env" "f" (func $f)) (func (export "go") call $f (loop br 0)))'
 stop = lambda: os.kill(box._store.worker.pid, signal.SIGSTOP)

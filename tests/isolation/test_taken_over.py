@@ -18,7 +18,7 @@ import pytest
 
 import aegis as package
 from aegis import FilesystemCapability, NetworkCapability, WorkerCrashed
-from aegis.host.http.transport import roots
+from aegis.host.net.http.transport import roots
 from tests.isolation.confined import all_but, attack
 from tests.isolation.names import sockets_and_files
 from tests.isolation.takeover import captive

@@ -191,7 +191,7 @@ import json, os, sys
 from tests.isolation.takeover import GUEST, take_over
 take_over()
 from aegis import Aegis
-from aegis.isolation.pool import zygote
+from aegis.isolation.parent.pool import zygote
 aegis = Aegis(isolation=True, cache=False, timeout="20s")
 with aegis.sandbox(aegis.load_wat(GUEST)) as box:
     box.call("held")

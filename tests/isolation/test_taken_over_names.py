@@ -11,7 +11,7 @@ import pytest
 
 import aegis as package
 from aegis import NetworkCapability, WorkerCrashed
-from aegis.host.resolving import resolvers
+from aegis.host.net.resolver import resolvers
 from tests.isolation.names import Names, sockets_and_files
 from tests.isolation.peers import echo
 from tests.isolation.takeover import captive

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from aegis.engine.door import Door
+from aegis.engine.call.door import Door
 from aegis.errors import QuotaExceeded, WorkerCrashed
-from aegis.isolation.codec import Signature, message_budget, packer, unpacker
-from aegis.isolation.wire import Broken, decode, encode
+from aegis.isolation.protocol.channel import Broken, decode, encode
+from aegis.isolation.protocol.wit_values import Signature, message_budget, packer, unpacker
 from aegis.limits import Limits
-from aegis.wit.images import imaged
+from aegis.wit.python_types import imaged
 from aegis.wit.types import Enum, Flags, Function, List, Option, Record, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok, Some
 from tests.echo import echo_component

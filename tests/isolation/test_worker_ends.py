@@ -157,7 +157,7 @@ def test_a_dead_worker_is_told_by_whatever_is_asked_of_it(aegis: Aegis, what: st
 
 def test_the_fork_servers_end_is_survived(aegis: Aegis) -> None:
     code = (
-        "import os, signal; from aegis import Aegis, WorkerCrashed; import aegis.isolation.pool as pool\n"
+        "import os, signal; from aegis import Aegis, WorkerCrashed; import aegis.isolation.parent.pool as pool\n"
         "a = Aegis(cache=False, pooled=False, isolation=True)\n"
         "m = a.load_wat('(module (func (export \"f\") (result i32) i32.const 7))')\n"
         "s = a.sandbox(m); assert s.call('f') == 7\n"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegis.names import visible
 from aegis.observe.encode import TEXT_LIMIT, cut, dump, plain
+from aegis.text import visible
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.complex_numbers()
 values = st.recursive(

@@ -22,7 +22,7 @@ from aegis.policy import (
     load_policy,
     parse_policy,
 )
-from aegis.policy.places import line_of
+from aegis.policy.toml_lines import line_of
 
 WHOLE = """\
 [limits]

@@ -18,7 +18,7 @@ from aegis.policy.patterns import host_name, plain_host
 from aegis.wit.values import Err
 from tests.host.http.client import Client, code
 from tests.host.network.wire import guest, look_up
-from tests.host.wasi.guest import refusal
+from tests.host.preview2.guest import refusal
 
 # Each name with the A-label that a registry of IDNA 2008 has for it.
 SAME = [

@@ -16,11 +16,11 @@ import pytest
 
 from aegis.bindings.wasi_filesystem_types import DescriptorFlags, NewTimestampNow, OpenFlags, PathFlags
 from aegis.errors import CapabilityDenied, QuotaExceeded
-from aegis.host.times import FileTimes, NewTimes, beginning
+from aegis.host.files.file_times import FileTimes, NewTimes, beginning
 from aegis.policy import ClockCapability
 from tests.file_guests import Preview1, Preview2, grants
 from tests.host.harness import FIRST, Ours
-from tests.host.wasi.guest import Guest
+from tests.host.preview2.guest import Guest
 from tests.isolation.isolated import PLACES, only_where_there_are_workers
 
 pytestmark = only_where_there_are_workers

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, Limits
-from aegis.artifacts import validate_artifact
-from aegis.engine.config import EngineConfig
+from aegis.engine.compile.config import EngineConfig
 from aegis.errors import ArtifactError
+from aegis.sandbox.artifacts import validate_artifact
 from tests.cli.command import aegis
 from tests.guests.catalogue import GUESTS, ROOT
 

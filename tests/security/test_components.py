@@ -229,7 +229,7 @@ def test_what_needs_wasi_0_3_is_refused_by_name(text: str, message: str) -> None
 def test_any_bytes_in_a_component_end_in_a_documented_way() -> None:
     import random
 
-    from aegis.engine.artifact import text_to_binary
+    from aegis.engine.compile.artifact import text_to_binary
 
     seed = text_to_binary(HANDLES)
     chance = random.Random(7)

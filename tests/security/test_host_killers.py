@@ -516,7 +516,7 @@ ends(made(HOSTED, f).call, "go", 9)
     Killer(
         "the interpreter ends while a guest runs",
         """
-from aegis.engine.threads import run_on_guest_thread
+from aegis.engine.threads.guest_thread import run_on_guest_thread
 entered = threading.Event()
 class Slow:
     def __init__(self):

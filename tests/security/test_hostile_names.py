@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from aegis.cli.main import main
-from aegis.engine.artifact import text_to_binary
-from aegis.names import is_seen
+from aegis.engine.compile.artifact import text_to_binary
+from aegis.text import is_seen
 from tests.cli.command import COMMAND, ROOT
 
 EVIL = [

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, AegisError
-from aegis.host.filesystem import Directory, Opened
+from aegis.host.files.directory import Directory, Opened
 from aegis.host.preview1.abi import Errno, Rights
 from tests.file_guests import Preview1, Preview2, grants
 from tests.host.harness import ALL, FIRST, Ours

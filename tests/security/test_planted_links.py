@@ -17,8 +17,8 @@ import pytest
 from aegis import Aegis, FilesystemCapability, NetworkCapability, Policy, StdioCapability
 from aegis.errors import PolicyError
 from aegis.host import acquire
+from aegis.host.files.protected import Protected
 from aegis.host.preview1.abi import Errno
-from aegis.host.protected import Protected
 from tests.cli.command import aegis, guest
 from tests.file_guests import Preview1, Preview2, grants
 from tests.host.harness import FIRST, Scope, tree
@@ -195,7 +195,7 @@ def test_the_same_directory_mounted_elsewhere_is_recognised(data: Path) -> None:
     script = f"""
 from aegis import FilesystemCapability
 from aegis.errors import PolicyError
-from aegis.host.preopens import acquire_filesystem
+from aegis.host.files.preopens import acquire_filesystem
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
 root = {str(data.parent)!r}
@@ -226,7 +226,7 @@ def test_a_directory_mounted_beneath_a_writable_grant_is_written_by_its_guests(d
     script = f"""
 from aegis import FilesystemCapability
 from aegis.errors import PolicyError
-from aegis.host.preopens import acquire_filesystem
+from aegis.host.files.preopens import acquire_filesystem
 import ctypes
 root = {str(data.parent)!r}
 if ctypes.CDLL(None).mount(f"{{root}}/other".encode(), f"{{root}}/data/cache".encode(), None, 4096, None):

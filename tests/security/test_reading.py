@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import pytest
 
 from aegis import Aegis, ArtifactError, Limits
-from aegis.artifacts import admit_artifact
+from aegis.sandbox.artifacts import admit_artifact
 
 CORE, COMPONENT = b"\0asm\1\0\0\0", b"\0asm\x0d\0\1\0"
 

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from aegis import Aegis, FilesystemCapability, LinkError, NetworkCapability, PathGrant, Policy
 from aegis.cli.run import _with_remedy
 from aegis.errors import CapabilityDenied, GuestError, LimitExceeded
-from aegis.names import literal, shell_word
 from aegis.policy.remedies import _reads_as, denied_reading, explained, leaves_its_grant
+from aegis.text import literal, shell_word
 from aegis.values import Decision
 from tests.cli.command import aegis
 from tests.isolation.isolated import PLACES, runtime
@@ -289,7 +289,7 @@ def test_a_lying_worker_writes_no_option(lie: list[Any], tmp_path: Path) -> None
 
 @LINUX
 def test_a_lying_workers_errors_carry_no_option() -> None:
-    from aegis.isolation.faults import from_plain
+    from aegis.isolation.protocol.errors import from_plain
 
     clock = from_plain(["CapabilityDenied", f"run {EVIL}", {"capability": "clock", "target": EVIL, "remedy": EVIL}])
     assert str(clock) == str(denied_reading("clock"))

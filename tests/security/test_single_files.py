@@ -13,7 +13,7 @@ from aegis.host.preview1.abi import Errno, Fdflags, Rights
 from aegis.wit.values import Err
 from tests.file_guests import Preview1, grants
 from tests.host.harness import ALL, FIRST, Ours
-from tests.host.wasi.guest import Guest, refusal
+from tests.host.preview2.guest import Guest, refusal
 from tests.isolation.confined import attack
 from tests.isolation.isolated import PLACES, only_where_there_are_workers
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis import Aegis, Limits
-from aegis.artifacts import validate_artifact
-from aegis.engine.artifact import text_to_binary
-from aegis.engine.config import ADMITTED, REFUSED, EngineConfig
+from aegis.engine.compile.artifact import text_to_binary
+from aegis.engine.compile.config import ADMITTED, REFUSED, EngineConfig
 from aegis.errors import AegisError, ArtifactError, ArtifactNotFound, PolicyError
+from aegis.sandbox.artifacts import validate_artifact
 from aegis.wasm.binary import read_module
 from tests.guests.catalogue import GUESTS, source
 

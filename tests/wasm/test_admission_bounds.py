@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis import Aegis, Limits
-from aegis.artifacts import admit_artifact
-from aegis.engine.artifact import text_to_binary
+from aegis.engine.compile.artifact import text_to_binary
 from aegis.errors import ArtifactError
+from aegis.sandbox.artifacts import admit_artifact
 from aegis.wasm import admission
 from aegis.wasm.admission import bound, sections
 from aegis.wasm.binary import Reader

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from aegis.engine.artifact import text_to_binary
-from aegis.wasm.anatomy import Anatomy, anatomy_of, count_instances, read_component
+from aegis.engine.compile.artifact import text_to_binary
 from aegis.wasm.component import decode_component
+from aegis.wasm.structure import Anatomy, anatomy_of, count_instances, read_component
 
 
 def anatomy(text: str) -> Anatomy:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aegis.engine.artifact import text_to_binary
+from aegis.engine.compile.artifact import text_to_binary
 from aegis.errors import ArtifactError
 from aegis.values import FuncType
 from aegis.wasm.component import PREAMBLE, decode_component

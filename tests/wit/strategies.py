@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from aegis.wit.images import imaged
+from aegis.wit.python_types import imaged
 from aegis.wit.types import PRIMITIVES, Enum, Flags, List, Option, Record, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok, Some
 

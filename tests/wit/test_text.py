@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aegis import Aegis
-from aegis.component.artifact import Component
+from aegis.component.planning.artifact import Component
 from aegis.wit.model import InterfaceDef
 from aegis.wit.text import interface_text, world_text
 from aegis.wit.types import Enum, Function, Interface, List, Own, Record, Resource

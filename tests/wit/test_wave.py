@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis.errors import CallError
-from aegis.wit.images import imaged
+from aegis.wit.python_types import imaged
 from aegis.wit.types import Borrow, Flags, Function, List, Option, Record, Resource, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok, Some
 from aegis.wit.wave import format_value, parse_arguments, parse_call, parse_value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aegis.wit.where import locate
+from aegis.wit.positions import locate
 
 TEXT = """package a:b@1.0.0;
 /* interface i { f: func(); } */

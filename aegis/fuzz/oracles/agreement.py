@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aegis.fuzz.case import Case, Finding, Reply, Seen, Step
 from aegis.fuzz.oracles.base import Stateless
-from aegis.names import printable
+from aegis.text import printable
 from aegis.wit.values import Err, Ok, ResourceHandle
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from aegis.errors import PolicyError
 from aegis.fuzz.case import Case, Finding, Reply, Seen, signature_of
 from aegis.fuzz.oracles.base import Stateless
-from aegis.names import printable
 from aegis.observe.outcome import Outcome
+from aegis.text import printable
 
 if TYPE_CHECKING:
     from aegis.fuzz.target import Target

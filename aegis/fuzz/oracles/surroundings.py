@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from aegis.fuzz.case import Finding, Seen
 from aegis.fuzz.oracles.base import Stateless
-from aegis.names import printable
+from aegis.text import printable
 
 if TYPE_CHECKING:
     from aegis.fuzz.target import Target

@@ -15,7 +15,7 @@ from aegis.wasm.binary import Malformed, Reader
 from aegis.wasm.instructions import REACHES, Table, runs
 
 if TYPE_CHECKING:
-    from aegis.engine.artifact import Module
+    from aegis.engine.compile.artifact import Module
 
 __all__ = ["Bodies"]
 

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 from aegis.errors import CallError
 from aegis.fuzz.values.bodies import Bodies
 from aegis.fuzz.values.series import Octets
-from aegis.names import printable
+from aegis.text import printable
 from aegis.values import FuncType
 
 if TYPE_CHECKING:
-    from aegis.engine.artifact import Module
-    from aegis.sandbox import Sandbox
+    from aegis.engine.compile.artifact import Module
+    from aegis.sandbox.sandbox import Sandbox
 
 __all__ = ["Buffer", "BufferShape", "Place", "is_buffer", "layout", "place", "read_buffer"]
 

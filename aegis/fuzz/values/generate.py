@@ -14,8 +14,8 @@ from typing import Any
 from aegis.fuzz.values.scalars import Char, Choice, FlagSet, Float, Integer
 from aegis.fuzz.values.series import Items, Octets, Text
 from aegis.fuzz.values.shape import Shape, Unfit
-from aegis.wit.images import nullable
 from aegis.wit.naming import snake
+from aegis.wit.python_types import nullable
 from aegis.wit.types import (
     Borrow,
     Enum,

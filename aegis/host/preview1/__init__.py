@@ -12,8 +12,8 @@ from functools import cache
 from operator import and_
 
 from aegis.host.preview1.abi import ERRNO_OF, SIGNATURES, SIGNED, Errno, Refused
-from aegis.lean import TYPE_CHECKING, Any
 from aegis.limits import Limits
+from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.values import CallScope, GuestMemory, HostFunction, MemoryFault
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ import os
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
 
-from aegis.host.patience import in_order, synced
+from aegis.host.blocking import in_order, synced
+from aegis.host.files.utime import set_times
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Fdflags, Refused, Rights
 from aegis.host.preview1.context import Context
 from aegis.host.preview1.table import OpenDirectory, OpenFile, Stream
 from aegis.host.preview1.times import new_times
 from aegis.host.stdio import Input, Output
-from aegis.host.utime import set_times
 
 __all__ = ["Files"]
 

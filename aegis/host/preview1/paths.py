@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from aegis.host.decisions import decide, joined, narrower
+from aegis.host.files.audit import decide, joined, narrower
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Fdflags, Refused, Rights
 from aegis.host.preview1.context import Context
 from aegis.host.preview1.table import OpenDirectory, OpenFile
 from aegis.host.preview1.times import new_times
-from aegis.lean import TypeVar
+from aegis.support.lean import TypeVar
 
 __all__ = ["Paths"]
 

@@ -8,7 +8,7 @@ from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Refused, Rights
 from aegis.host.preview1.context import Context
 from aegis.host.preview1.table import OpenDirectory, OpenFile, Stream
-from aegis.lean import NamedTuple
+from aegis.support.lean import NamedTuple
 
 __all__ = ["Poll"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from aegis.errors import GuestExit
-from aegis.host.decisions import reading
 from aegis.host.entropy import PIECE
+from aegis.host.files.audit import reading
 from aegis.host.preview1.abi import U32, Errno, Refused
 from aegis.host.preview1.context import Context
-from aegis.lean import NoReturn
+from aegis.support.lean import NoReturn
 
 __all__ = ["System"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from aegis.host.preview1.abi import Errno, Refused, Rights
-from aegis.lean import TYPE_CHECKING, TypeVar, dataclass, field
+from aegis.support.lean import TYPE_CHECKING, TypeVar, dataclass, field
 
 if TYPE_CHECKING:
-    from aegis.host.filesystem import Directory, Opened
-    from aegis.host.holdings import Holding
+    from aegis.host.files.directory import Directory, Opened
+    from aegis.host.host_quota import Holding
     from aegis.host.stdio import Input, Output
 
 __all__ = ["Entry", "OpenDirectory", "OpenFile", "Stream", "Table"]

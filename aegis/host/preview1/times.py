@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from aegis.host.files.file_times import NewTimes
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Refused
-from aegis.host.times import NewTimes
-from aegis.lean import TYPE_CHECKING
+from aegis.support.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aegis.host.clocks import Clocks

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from aegis.lean import NamedTuple
+from aegis.support.lean import NamedTuple
 
 __all__ = ["ALLOW", "KILL", "LONGEST", "Assembler", "fail"]
 

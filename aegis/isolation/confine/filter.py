@@ -14,7 +14,7 @@ from aegis.isolation.confine.bpf import ALLOW, KILL, Assembler, fail
 from aegis.isolation.confine.kernel import MACHINES
 from aegis.isolation.confine.model import Confinement
 from aegis.isolation.confine.numbers import NEWEST, NUMBERS
-from aegis.lean import NamedTuple
+from aegis.support.lean import NamedTuple
 
 __all__ = ["AUDIT_ARCH", "Rule", "Where", "allowed", "program"]
 

@@ -10,7 +10,7 @@ from functools import cache
 
 from aegis.isolation.confine.model import Unavailable
 from aegis.isolation.confine.numbers import NUMBERS
-from aegis.lean import Any
+from aegis.support.lean import Any
 
 __all__ = ["MACHINES", "Struct", "libc", "machine", "other_threads", "prctl", "syscall"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from aegis.lean import NamedTuple, dataclass
+from aegis.support.lean import NamedTuple, dataclass
 
 __all__ = ["Confinement", "Layer", "Situation", "Unavailable", "describe"]
 

@@ -13,7 +13,7 @@ import pytest
 import wasmtime
 from wasmtime import Config, Engine, Instance, Module, Store, Trap, WasmtimeError
 
-from aegis.engine.native import MAJOR, library_version
+from aegis.engine.native.library import MAJOR, library_version
 
 IMPORTS = "import faulthandler, threading\nfrom wasmtime import *\n"
 

@@ -21,11 +21,11 @@ from hyperframe.frame import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aegis.host.http.faults import HttpFault
-from aegis.host.http.framing import SectionSizes
-from aegis.host.http.http1 import Http1
-from aegis.host.http.http2 import Http2
-from aegis.host.http.message import Request
+from aegis.host.net.http.faults import HttpFault
+from aegis.host.net.http.framing import SectionSizes
+from aegis.host.net.http.http1 import Http1
+from aegis.host.net.http.http2 import Http2
+from aegis.host.net.http.message import Request
 
 REQUEST = Request("POST", "https", "a.example", "/", [(b"x", b"1")], True, 3)
 VALUES = st.sampled_from([b"200", b"103", b"204", b"0", b"3", b"+3", b"", b"a", b"\xff", b"trailers", b"chunked"])

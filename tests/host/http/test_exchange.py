@@ -9,7 +9,7 @@ import pytest
 
 from aegis.bindings import wasi_http_types as types
 from aegis.errors import DeadlineExceeded, QuotaExceeded
-from aegis.host.wasi.http_outgoing import RequestOptions
+from aegis.host.preview2.http_outgoing import RequestOptions
 from aegis.wit.values import Err
 from tests.host.http.client import Client, answering, code, silent
 from tests.host.http.servers import http2_server, raw_server, server, tls_context

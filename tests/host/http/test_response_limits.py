@@ -136,9 +136,9 @@ def test_a_header_section_without_end_is_an_error_of_the_future(start: bytes, pi
 
 def test_a_header_section_that_drips_is_looked_at_once() -> None:
     """Byte by byte, no byte of it is searched again for its end."""
-    from aegis.host.http.framing import SectionSizes
-    from aegis.host.http.http1 import Http1
-    from aegis.host.http.message import Request
+    from aegis.host.net.http.framing import SectionSizes
+    from aegis.host.net.http.http1 import Http1
+    from aegis.host.net.http.message import Request
 
     made = Http1(Request("GET", "http", "a", "/", [], False, None), SectionSizes(256, 65536))
     for byte in b"HTTP/1.1 200 OK\r\nx: " + b"a" * 5000:

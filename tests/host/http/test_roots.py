@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from aegis.host.http.transport import roots
+from aegis.host.net.http.transport import roots
 
 
 def loaded(monkeypatch: pytest.MonkeyPatch, file: Path, folder: Path) -> ssl.SSLContext:

@@ -10,11 +10,11 @@ import pytest
 
 from aegis.bindings.wasi_sockets_network import IpAddressIpv4, IpAddressIpv6, IpSocketAddressIpv6, Ipv6SocketAddress
 from aegis.bindings.wasi_sockets_udp import OutgoingDatagram
-from aegis.host.network import Network
-from aegis.host.wasi.socket_address import endpoint_of
+from aegis.host.net.network import Network
+from aegis.host.preview2.socket_address import endpoint_of
 from aegis.policy import NetworkCapability
 from tests.host.network.wire import V4, V6, at, at6, guest, look_up, names, tcp, udp
-from tests.host.wasi.guest import refusal
+from tests.host.preview2.guest import refusal
 
 MANY = [at(80, "224.0.0.1"), at(80, "239.255.255.250"), at(80, "255.255.255.255"), at6(80, 0xFF02, 1)]
 

@@ -12,7 +12,7 @@ import pytest
 from aegis.bindings.wasi_sockets_udp import OutgoingDatagram
 from aegis.errors import DeadlineExceeded, GuestTrap, QuotaExceeded
 from tests.host.network.wire import V4, V6, at, at6, guest, look_up, names, udp
-from tests.host.wasi.guest import Guest, refusal
+from tests.host.preview2.guest import Guest, refusal
 
 MAPPED = at6(80, 0, 0, 0, 0, 0, 0xFFFF, 0x7F00, 1)
 REFUSED = [(at(0), "port 0"), (at(80, "0.0.0.0"), "unspecified"), (at6(80, 1), "another family"), (MAPPED, "mapped")]

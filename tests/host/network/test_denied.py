@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from aegis.bindings.wasi_sockets_network import IpAddressIpv4
-from aegis.host import judge
-from aegis.host.network import system_resolver
+from aegis.host.net import verdicts
+from aegis.host.net.network import system_resolver
 from aegis.policy import NetworkCapability
 from aegis.wit.values import Err
 from tests.host.http.client import Client, code
 from tests.host.http.servers import raw_server, server
 from tests.host.network.test_datagrams import heard_nothing, peer_socket, server_of
 from tests.host.network.wire import at, connect, echo, guest, listen, look_up, names, tcp, udp
-from tests.host.wasi.guest import Guest, refusal
+from tests.host.preview2.guest import Guest, refusal
 
 ALLOWED = ("public:*",)
 DENIALS = [
@@ -100,7 +100,7 @@ def test_a_denial_is_of_one_sandbox() -> None:
 
 
 def test_denied_addresses_are_never_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "_DENIED_ADDRESSES", 100)
+    monkeypatch.setattr(verdicts, "_DENIED_ADDRESSES", 100)
     answers = iter(range(10_000))
 
     def resolve(name: str) -> list[str]:
@@ -126,7 +126,7 @@ def test_an_answer_of_any_length_costs_a_bounded_number_of_judgements() -> None:
             return super().decide_answer(host, address)
 
     answers = [f"10.0.{n // 250}.{n % 250}" for n in range(20_000)]
-    made = judge.NetworkJudge(Counting(allow=ALLOWED))
+    made = verdicts.NetworkJudge(Counting(allow=ALLOWED))
     assert made.permitted("a.example", made.resolved("a.example", answers), 64) == []
     assert len(judged) == 64
     assert len(made.permitted("b.example", [f"8.8.{n // 250}.{n % 250}" for n in range(20_000)], 100)) == 100

@@ -13,13 +13,13 @@ import pytest
 
 from aegis.bindings.wasi_sockets_network import IpAddressIpv4, IpAddressIpv6
 from aegis.errors import DeadlineExceeded
-from aegis.host.network import Network
-from aegis.host.resolving import RESOLVER_THREADS, ResolverPool, resolvers
+from aegis.host.net.network import Network
+from aegis.host.net.resolver import RESOLVER_THREADS, ResolverPool, resolvers
 from aegis.limits import Limits
 from aegis.policy import NetworkCapability
 from tests.host.http.servers import raw_server
 from tests.host.network.wire import at, echo, guest, look_up, names, tcp
-from tests.host.wasi.guest import Guest, descriptors, refusal
+from tests.host.preview2.guest import Guest, descriptors, refusal
 
 
 class Waiting:

@@ -37,7 +37,7 @@ from tests.host.network.wire import (
     udp,
     write_all,
 )
-from tests.host.wasi.guest import refusal
+from tests.host.preview2.guest import refusal
 
 # -- the policy ----------------------------------------------------------------------------------------
 

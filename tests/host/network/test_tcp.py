@@ -19,7 +19,7 @@ from aegis.errors import DeadlineExceeded, QuotaExceeded
 from aegis.wit.values import Err
 from tests.host.http.servers import raw_server
 from tests.host.network.wire import V6, at, at6, connect, echo, guest, listen, read_all, silent, tcp, udp, write_all
-from tests.host.wasi.guest import Guest, descriptors, refusal
+from tests.host.preview2.guest import Guest, descriptors, refusal
 
 LOCAL = ("tcp://127.0.0.1:*",)
 

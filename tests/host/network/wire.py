@@ -18,7 +18,7 @@ from aegis.bindings.wasi_sockets_network import (
 from aegis.policy import NetworkCapability
 from aegis.wit.values import Err
 from tests.host.http.servers import raw_server
-from tests.host.wasi.guest import Guest
+from tests.host.preview2.guest import Guest
 
 __all__ = [
     "V4", "V6", "at", "at6", "connect", "echo", "guest", "listen", "look_up", "names", "read_all", "silent", "tcp",

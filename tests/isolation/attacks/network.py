@@ -9,7 +9,7 @@ import socket
 import struct
 from typing import Any
 
-from aegis.isolation.wire import decode
+from aegis.isolation.protocol.channel import decode
 from tests.isolation.attacks.registry import attack, call, succeeds
 
 # -- names ----------------------------------------------------------------------------------------
@@ -49,7 +49,7 @@ def resolve_blindly(order: dict[str, Any]) -> None:
 @attack
 def known_roots(order: dict[str, Any]) -> int:
     """Return how many roots of trust this process verifies servers by."""
-    from aegis.host.http.transport import roots
+    from aegis.host.net.http.transport import roots
 
     return int(roots().cert_store_stats()["x509_ca"])
 

@@ -1,0 +1,99 @@
+"""What an attack tells at its end, as data and as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from aegis.attack.campaign import Result
+from aegis.attack.store import command_of
+from aegis.limits import format_count, format_seconds
+from aegis.text import count, printable
+
+__all__ = ["to_data", "to_text"]
+
+_SHOWN = 5
+
+
+def to_data(result: Result, left_out: Mapping[str, str], folder: str | None) -> dict[str, Any]:
+    """Return the report as JSON has it; ``folder`` is where findings are saved."""
+    cases = result.cases.total()
+    return {
+        "seed": result.attack.seed,
+        "cases": cases,
+        "seconds": round(result.seconds, 3),
+        "cases_per_second": round(cases / result.seconds, 1) if result.seconds else 0.0,
+        "sources": {name: _source(result, name) for name in result.attack.sources if result.cases[name]},
+        "outcomes": _outcomes(result),
+        "distinct_outcomes": result.distinct,
+        "seeds": len(result.attack.artifacts),
+        "left_out": dict(left_out),
+        "interrupted": result.interrupted,
+        "problems": result.lost,
+        "findings": [_finding(result, f, folder) for f in result.findings.values()],
+    }
+
+
+def _source(result: Result, name: str) -> dict[str, Any]:
+    seconds, making = result.busy[name]
+    return {
+        "cases": result.cases[name],
+        "cases_per_second": round(result.cases[name] / seconds, 1) if seconds else 0.0,
+        "making": round(making / seconds, 2) if seconds else 0.0,
+        "distinct_outcomes": len(result.endings[name]),
+    }
+
+
+def _outcomes(result: Result) -> list[dict[str, Any]]:
+    """Return how often a phase ended so, and in how many different ways, the phases in their order."""
+    counted: dict[tuple[str, str], int] = {}
+    distinct: dict[tuple[str, str], set[str]] = {}
+    for endings in result.endings.values():
+        for (phase, status, text), number in endings.items():
+            counted[phase, status] = counted.get((phase, status), 0) + number
+            distinct.setdefault((phase, status), set()).add(text)
+    return [
+        {"phase": phase, "status": status, "number": number, "distinct": len(distinct[phase, status])}
+        for (phase, status), number in counted.items()
+    ]
+
+
+def _finding(result: Result, finding: Mapping[str, Any], folder: str | None) -> dict[str, Any]:
+    told = {key: value for key, value in finding.items() if key != "data"}
+    return {**told, "seed": result.attack.seed, "command": command_of({**finding, "seed": result.attack.seed}, folder)}
+
+
+def to_text(data: Mapping[str, Any]) -> str:
+    """Return the report for people, each finding with its command."""
+    lines = []
+    for finding in data["findings"]:
+        shrunk = f", made of {finding['size_found']:,}" if "size_found" in finding else ""
+        again = "" if finding["again"] else "; not again when it was tried again"
+        lines += [
+            f"finding: {printable(finding['text'], 500)}",
+            f"  {printable(finding['label'], 200)}; {finding['size']:,} bytes{shrunk}; "
+            f"seen {count(finding['times'], 'time')}{again}",
+            f"  {finding['command']}",
+            *(f"  {frame}" for frame in finding["frames"][-_SHOWN:]),
+        ]
+    lines += [f"left out: {printable(name)}: {reason}" for name, reason in data["left_out"].items()]
+    lines += [f"problem: {problem}" for problem in data["problems"]]
+    lines += [_outcome_line(data["outcomes"], phase) for phase in dict.fromkeys(o["phase"] for o in data["outcomes"])]
+    for name, told in data["sources"].items():
+        lines.append(
+            f"{name}: {count(told['cases'], 'case')} ({told['cases_per_second']:,.1f} a second of a process, "
+            f"{told['making']:.0%} of it to make them), {count(told['distinct_outcomes'], 'distinct outcome')}"
+        )
+    lines.append(
+        f"{count(data['cases'], 'case')} in {format_seconds(data['seconds'])} "
+        f"({data['cases_per_second']:,.1f} a second), seed {data['seed']}: "
+        f"{count(data['distinct_outcomes'], 'distinct outcome')}, "
+        f"{count(len(data['findings']), 'finding')}{'; interrupted' if data['interrupted'] else ''}"
+    )
+    return "\n".join(lines)
+
+
+def _outcome_line(outcomes: list[dict[str, Any]], phase: str) -> str:
+    endings: Counter[str] = Counter({o["status"]: o["number"] for o in outcomes if o["phase"] == phase})
+    return f"{phase}: {', '.join(f'{status} {format_count(n)}' for status, n in endings.most_common())}"

@@ -1,0 +1,173 @@
+"""Modules and components that wasm-tools makes of seeded bytes: ``smith``, ``wit-smith`` and ``mutate``."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from random import Random
+
+from aegis.attack.bytewise import put_back, whole_sections
+from aegis.attack.inputs import Artifacts, Input, Make, chance
+from aegis.attack.tools import run, said, scratch
+from aegis.engine.compile.artifact import text_to_binary
+from aegis.errors import ArtifactError
+from aegis.wasm.binary import is_component
+from aegis.wasm.structure import read_component
+
+__all__ = ["mutate", "smith", "wit"]
+
+_TRIES = 5
+
+
+def _off(*proposals: str) -> tuple[str, ...]:
+    return tuple(word for proposal in proposals for word in (f"--{proposal}-enabled", "false"))
+
+
+_ADMITTED = _off(
+    "gc",
+    "compact-imports",
+    "exceptions",
+    "memory64",
+    "tail-call",
+    "relaxed-simd",
+    "extended-const",
+    "threads",
+    "custom-page-sizes",
+    "wide-arithmetic",
+)
+"""What leaves modules that are admitted mostly."""
+_NUMBERS = (*_ADMITTED, *_off("simd", "reference-types"), "--export-everything", "true")
+_KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("plain", (*_NUMBERS, "--max-imports", "4")),
+    ("preview 1", (*_NUMBERS, "--available-imports", "wasi", "--min-memories", "1")),
+    ("vectors and references", (*_ADMITTED, "--max-imports", "4")),
+    ("many", (*_ADMITTED, "--min-memories", "1", "--max-memories", "12", "--min-tables", "1", "--max-tables", "20",
+              "--max-memory32-bytes", "200000", "--max-funcs", "200", "--min-funcs", "20", "--max-imports", "0")),
+    ("preview 1, ending", (*_NUMBERS, "--available-imports", "wasi", "--ensure-termination", "--disallow-traps",
+                           "true", "--min-memories", "1")),
+    ("maybe invalid", (*_ADMITTED, "--allow-invalid-funcs", "true", "--export-everything", "true")),
+    ("many instructions", (*_NUMBERS, "--max-imports", "0", "--min-funcs", "1", "--max-instructions", "5000")),
+    ("anything", ()),
+    ("constant expressions", (*_off("gc", "compact-imports"), "--const-expr-fuel", "500", "--min-globals", "20",
+                              "--max-globals", "100", "--min-data-segments", "5", "--min-element-segments", "5")),
+    ("refused proposals", ("--threads-enabled", "true", "--shared-everything-threads-enabled", "true",
+                           "--custom-page-sizes-enabled", "true", "--wide-arithmetic-enabled", "true",
+                           "--custom-descriptors-enabled", "true")),
+    ("long numbers and custom sections", (*_ADMITTED, "--min-uleb-size", "5", "--generate-custom-sections", "true")),
+)  # fmt: skip
+"""Kinds of modules, in turn."""
+
+
+@cache
+def _wasi() -> str:
+    """Return the path of a module that imports all of preview 1, for smith to choose from."""
+    from aegis.host.preview1.abi import SIGNATURES
+
+    imports = "".join(
+        f'(import "wasi_snapshot_preview1" "{name}" (func (param {" ".join(of.params)}) '
+        f"(result {' '.join(of.results)})))"
+        for name, of in SIGNATURES.items()
+    )
+    path = scratch() / "preview1.wasm"
+    path.write_bytes(text_to_binary(f"(module {imports})"))
+    return str(path)
+
+
+def smith(seed: int, artifacts: Artifacts) -> Make:
+    """Return the source of random modules."""
+
+    def make(number: int) -> Input:
+        rng = chance(seed, "smith", number)
+        label, options = _KINDS[number % len(_KINDS)]
+        words = ["smith", *(_wasi() if word == "wasi" else word for word in options)]
+        data = _tried(rng, words)
+        return Input(source="smith", number=number, data=data, label=f"smith: {label}")
+
+    return make
+
+
+def _tried(rng: Random, words: list[str]) -> bytes:
+    """Return what a tool makes of random bytes; now and then it cannot, and gets others."""
+    for _ in range(_TRIES):
+        made = run(words, rng.randbytes(int(200 * 2 ** (rng.random() * 5))))
+        if made:
+            return made
+    return b""
+
+
+# -- worlds -----------------------------------------------------------------------------------------
+
+_WORLDS = (
+    (), ("--world-include",), ("--max-type-size", "400", "--max-type-parts", "40"), ("--implements",),
+    ("--max-world-items", "40", "--max-interface-items", "20"), ("--canonical-names",), ("--fixed-length-lists",),
+    ("--async", "--futures", "--streams", "--error-context"),
+)  # fmt: skip
+_NAMED = re.compile(r"^  (\S+/\S+)$", re.MULTILINE)
+
+
+def wit(seed: int, artifacts: Artifacts) -> Make:
+    """Return the source of components: random worlds, around functions that trap."""
+
+    def make(number: int) -> Input:
+        rng = chance(seed, "wit", number)
+        options = _WORLDS[number % len(_WORLDS)]
+        data = b""
+        for _ in range(_TRIES):
+            made = _component(rng, options)
+            data = made or data
+            if made and _callable(made):
+                break
+        return Input(source="wit", number=number, data=data, label=f"wit-smith {' '.join(options)}".strip())
+
+    return make
+
+
+def _callable(data: bytes) -> bool:
+    """Tell whether a component exports something that may be called."""
+    try:
+        return any(sort in ("func", "instance") for _, sort in read_component(data).exports)
+    except ArtifactError:
+        return True
+
+
+def _component(rng: Random, options: tuple[str, ...]) -> bytes:
+    world = run(["wit-smith", *options], rng.randbytes(int(100 * 2 ** (rng.random() * 5))))
+    if not world:
+        return b""
+    path = scratch() / "world.wasm"
+    path.write_bytes(world)
+    words = ["component", "embed", str(path), "--dummy-names", "legacy"]
+    core, told = said(words)
+    if core is None:
+        names = _NAMED.findall(told)
+        core = run([*words, "--world", rng.choice(names)]) if names else None
+    return (run(["component", "new", "-"], core) or b"") if core else b""
+
+
+# -- mutants ----------------------------------------------------------------------------------------
+
+
+def mutate(seed: int, artifacts: Artifacts) -> Make:
+    """Return the source of mutants of core modules; one that lies in a component is put back into it."""
+    cores = [(name, data, start, end) for name, data in artifacts for start, end in _cores(data)]
+
+    def make(number: int) -> Input:
+        rng = chance(seed, "mutate", number)
+        name, data, start, end = cores[int(rng.random() * len(cores))]
+        core, times = data[start:end], 1 + int(rng.random() ** 2 * 4)
+        for _ in range(times + _TRIES):
+            core = run(["mutate", "--seed", str(rng.getrandbits(32)), "--fuel", "1000"], core) or core
+            times -= core != data[start:end]
+            if times <= 0:
+                break
+        made = put_back(data, start, end, core)
+        return Input(source="mutate", number=number, data=made, label=f"mutant of {name}")
+
+    return make
+
+
+def _cores(data: bytes) -> list[tuple[int, int]]:
+    """Return where the core modules of an artifact lie: all of it, or what a component holds."""
+    if not is_component(data):
+        return [(0, len(data))]
+    return [(start, end) for number, start, end in whole_sections(data) if number == 1] or [(0, len(data))]

@@ -1,0 +1,37 @@
+"""The sources of inputs, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from aegis.attack.inputs import Artifacts, Make
+from aegis.errors import PolicyError
+from aegis.text import near, printable
+
+__all__ = ["SOURCES", "checked", "source"]
+
+SOURCES: dict[str, tuple[str, str]] = {
+    "smith": ("aegis.attack.smith", "random modules of wasm-tools smith"),
+    "wit": ("aegis.attack.smith", "components around random worlds of wasm-tools wit-smith"),
+    "mutate": ("aegis.attack.smith", "mutants of the seed artifacts by wasm-tools mutate"),
+    "flips": ("aegis.attack.bytewise", "the seed artifacts with bytes and sections changed"),
+    "liar": ("aegis.attack.abi_fuzzer", "components that break the canonical ABI, by hypothesis"),
+}
+"""Names, the modules that have a function of that name, and what is said of them."""
+
+
+def checked(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the sources of a campaign, all of them for no names; raise ``PolicyError`` for one that there is not."""
+    for name in names:
+        if name not in SOURCES:
+            close = near(name, list(SOURCES), 1)
+            hint = f"; did you mean {close[0]}?" if close else "."
+            raise PolicyError(f"there is no source {printable(name)!r}{hint} There are {', '.join(SOURCES)}")
+    return tuple(dict.fromkeys(names)) or tuple(SOURCES)
+
+
+def source(name: str, seed: int, artifacts: Artifacts) -> Make:
+    """Return a source, ready to make inputs."""
+    make: Callable[[int, Artifacts], Make] = getattr(import_module(SOURCES[name][0]), name)
+    return make(seed, artifacts)

@@ -1,0 +1,90 @@
+"""What is wrong with an ending: its kind, its place, and what makes two of them the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any
+
+from aegis.errors import AegisError, AegisInternalError, WorkerCrashed
+from aegis.text import printable
+
+__all__ = ["Fault", "coarse", "fault_of"]
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_OURS = _PACKAGE / "attack"
+_VARIES = (
+    (re.compile(r"'[^']*'|\"[^\"]*\"|«[^»]*»"), "…"),
+    (re.compile(r"0x[0-9a-fA-F]+|[0-9a-f]{8,}|[0-9][0-9.,]*"), "N"),
+    (re.compile(r"[^ -~…]+"), "?"),
+    (re.compile(r"\(.*"), ""),
+)
+_LONGEST = 72
+
+
+def coarse(message: str) -> str:
+    """Return the class of a message: without what varies from guest to guest."""
+    line = message.partition("\n")[0].removeprefix("the input: ")
+    for pattern, instead in _VARIES:
+        line = pattern.sub(instead, line)
+    return line[:_LONGEST].strip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something that Aegis did and should not: in which phase, of what kind, by which error, where."""
+
+    phase: str
+    kind: str
+    """undocumented, internal, crash, late, escape, left-behind, died or hung."""
+    type: str
+    place: str
+    """The deepest function of ours that was at work."""
+    text: str
+    frames: tuple[str, ...] = ()
+
+    @property
+    def signature(self) -> str:
+        return " ".join(filter(None, (self.phase, self.kind, self.type, self.place)))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "signature": self.signature}
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Fault:
+        """Return the fault that plain data tells."""
+        names = ("phase", "kind", "type", "place", "text")
+        return cls(**{name: str(told[name]) for name in names}, frames=tuple(map(str, told.get("frames", ()))))
+
+
+def fault_of(phase: str, error: BaseException) -> Fault:
+    """Return the fault that an error is, which no documentation lists there."""
+    frames = list(_frames(error))
+    name, kind = type(error).__name__, "undocumented"
+    if isinstance(error, WorkerCrashed):
+        name, kind = f"{name}({error.signal})", "crash"
+        if not error.signal:
+            name = f"{name}: {coarse(str(error))}"
+    elif isinstance(error, AegisInternalError):
+        name, kind = f"{name}: {coarse(str(error))}", "internal"
+    elif isinstance(error, AegisError):
+        name = f"{name}: {coarse(str(error))}"
+    text = f"{phase}: {type(error).__name__}: {printable(str(error), 400)}"
+    return Fault(
+        phase=phase, kind=kind, type=name, place=frames[-1].split(":")[0] if frames else "", text=text,
+        frames=tuple(frames[-12:]),
+    )  # fmt: skip
+
+
+def _frames(error: BaseException) -> Iterator[str]:
+    """Yield the functions of ours that an error went through, outermost first, and those of its cause."""
+    for frame, line in walk_tb(error.__traceback__):
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(_PACKAGE) and not path.is_relative_to(_OURS):
+            module = path.relative_to(_PACKAGE).with_suffix("").as_posix().replace("/", ".")
+            yield f"{module}.{frame.f_code.co_qualname}:{line}"
+    if error.__cause__ is not None:
+        yield from _frames(error.__cause__)

@@ -1,0 +1,136 @@
+"""What ``aegis inspect`` shows of a component."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from aegis.limits import format_bytes
+from aegis.sandbox.link_component import unprovided_by_us
+from aegis.text import count, printable
+from aegis.wit.match import unversioned
+from aegis.wit.types import Function, Interface, Resource, show
+
+if TYPE_CHECKING:
+    from aegis.cli.render import Face
+    from aegis.component.planning.artifact import Component
+
+__all__ = ["describe_component", "show_component"]
+
+_NEEDS = {
+    "wasi:filesystem/": ("files", "--allow-read PATH or --allow-write PATH; without, there are none"),
+    "wasi:cli/environment": ("environment", "--allow-env NAME; without, it is empty"),
+    "wasi:clocks/": ("clock", "--allow-clock; without, a virtual one that starts at 1970"),
+    "wasi:random/": ("random", "--allow-random; without, a seeded stand-in"),
+    "wasi:cli/stdin": ("standard input", "--stdin inherit or --stdin FILE; without, it is empty"),
+    "wasi:sockets/": ("sockets", "--allow-net tcp://HOST:PORT, --listen; without, every address is denied"),
+    "wasi:http/": ("HTTP", "--allow-net https://HOST; without, every request is denied"),
+    "wasi:logging/": ("log", "--allow-logging; without, its lines are dropped"),
+    "wasi:config/": ("configuration", "--config-value KEY=VALUE; without, it is empty"),
+}
+
+
+def show_component(face: Face, path: str, component: Component, chosen: Mapping[str, bool]) -> None:
+    """Print a component: all of the usual parts, or those that were chosen."""
+    if chosen["wit"]:
+        from aegis.wit.text import world_text
+
+        text = world_text(component.imports, component.exports)
+        face.result({"module": path, "kind": "component", "wit": text}, text.rstrip())
+        return
+    picture = describe_component(path, component)
+    some = any(chosen[part] for part in ("imports", "exports", "memory"))
+    parts = [part for part in ("imports", "exports", "memory") if chosen["all"] or chosen[part] or not some]
+    if chosen["all"] or not some:
+        parts = ["head", *parts, "modules", "needs"]
+    if chosen["all"]:
+        parts.append("sections")
+    face.result(picture, "\n".join(line for part in parts for line in _text(part, picture)))
+
+
+def describe_component(path: str, component: Component) -> dict[str, Any]:
+    """Return everything there is to show of a component, as data."""
+    anatomy = component.anatomy
+    most = 1 << 16
+    return {
+        "module": path,
+        "kind": "component",
+        "size": component.size,
+        "digest": component.digest,
+        "instances": anatomy.totals.instances,
+        "components": anatomy.components,
+        "modules": [
+            {"size": size, "functions": m.functions, "instances": anatomy.totals.modules.get(n, 0)}
+            for n, (m, size) in enumerate(zip(anatomy.modules, anatomy.module_sizes, strict=True))
+        ],
+        "imports": [_item(name, item) for name, item in component.imports.items()],
+        "exports": [_item(name, item) for name, item in component.exports.items()],
+        "memories": [str(m) for m in anatomy.memories(most)],
+        "tables": [str(t) for t in anatomy.tables(most)],
+        "sections": [{"name": name, "size": size} for name, size in anatomy.sections],
+        "needs": needs(component),
+    }
+
+
+def _item(name: str, item: Interface | Function) -> dict[str, Any]:
+    if isinstance(item, Function):
+        return {"name": name, "kind": "func", "type": show(item)}
+    functions = [{"name": n, "type": show(f)} for n, f in item.functions.items()]
+    resources = [n for n, t in item.types.items() if isinstance(t, Resource)]
+    return {"name": name, "kind": "interface", "functions": functions, "resources": resources}
+
+
+def needs(component: Component) -> list[dict[str, str]]:
+    """Return which grants the imports are about, and what happens without."""
+    found = []
+    for start, (what, grant) in _NEEDS.items():
+        if any(unversioned(name).startswith(start) for name in component.imports):
+            found.append({"what": what, "grant": grant})
+    for missing in unprovided_by_us(component):
+        found.append({"what": missing.module, "grant": missing.remedy})
+    return found
+
+
+def _text(part: str, picture: dict[str, Any]) -> Iterator[str]:
+    match part:
+        case "head":
+            yield f"{printable(picture['module'])}: a component of {format_bytes(picture['size'])}"
+            yield f"  sha256 {picture['digest']}"
+            inner = f", {count(picture['components'], 'nested component')}" if picture["components"] else ""
+            yield f"  {count(len(picture['modules']), 'module')}{inner}, {count(picture['instances'], 'core instance')}"
+        case "imports" | "exports":
+            yield f"{part}:"
+            for item in picture[part]:
+                yield from _shown(item)
+            if not picture[part]:
+                yield "  none"
+        case "memory":
+            yield from _block("memories", picture["memories"])
+            yield from _block("tables", picture["tables"])
+        case "modules":
+            yield from _block("modules", [_module(m) for m in picture["modules"]])
+        case "needs":
+            lines = [f"{n['what']}: {n['grant']}" for n in picture["needs"]]
+            yield from _block("needs", lines or ["no grant at all"])
+        case _:
+            lines = [f"{printable(s['name'])} {s['size']} bytes" for s in picture["sections"]]
+            yield from _block("sections", lines)
+
+
+def _module(module: dict[str, int]) -> str:
+    times = "" if module["instances"] == 1 else f", instantiated {module['instances']} times"
+    return f"{format_bytes(module['size'])}, {count(module['functions'], 'function')}{times}"
+
+
+def _shown(item: dict[str, Any]) -> Iterator[str]:
+    if item["kind"] == "func":
+        yield f"  {printable(item['name'])}: {printable(item['type'], 400)}"
+        return
+    yield f"  {printable(item['name'])}"
+    for function in item["functions"]:
+        yield f"    {printable(function['name'])}: {printable(function['type'], 400)}"
+
+
+def _block(title: str, lines: list[str]) -> Iterator[str]:
+    yield f"{title}:"
+    yield from (f"  {line}" for line in lines or ["none"])

@@ -1,0 +1,253 @@
+"""What is wrong with a value that did not fit its type, or the value made fit.
+
+Only failures come here, so this walks types at leisure. It takes what is plainly meant: a dictionary for a
+record, names for an enum or flags, ``(case, payload)`` or a case's name for a variant, any sequence for a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+from aegis.component.conversion.scalars import NO_LISTS, exact, octets, single
+from aegis.errors import CallError
+from aegis.text import near, shown
+from aegis.wit.naming import constant, snake
+from aegis.wit.python_types import nullable
+from aegis.wit.types import (
+    Borrow,
+    Enum,
+    Flags,
+    Function,
+    List,
+    Option,
+    Own,
+    Record,
+    Result,
+    Tuple,
+    Variant,
+    WitType,
+    show,
+)
+from aegis.wit.values import Err, Ok, Some
+
+__all__ = ["Unfit", "as_list", "as_tuple", "fit", "fit_arguments"]
+
+_RANGES = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
+
+
+class Unfit(Exception):
+    """The value is not of the shape that the fast path takes."""
+
+
+def as_list(values: Any) -> Sequence[Any]:
+    """Return a sequence for a list; raise ``Unfit`` for text, bytes and what has no order.
+
+    An iterator is refused as well: values that do not fit are read a second time, when it would be empty.
+    """
+    if values.__class__ is list or values.__class__ is tuple:
+        return values
+    if isinstance(values, Iterator):
+        raise Unfit
+    return _gathered(values)
+
+
+def _gathered(values: Any) -> Sequence[Any]:
+    """Return the items of a list, an iterator's too."""
+    if isinstance(values, (*NO_LISTS, bytes, bytearray)) or not isinstance(values, Iterable):
+        raise Unfit
+    return list(values)
+
+
+def as_tuple(values: Any) -> tuple[Any, ...]:
+    """Return a tuple for a WIT tuple."""
+    return tuple(as_list(values))
+
+
+def fit_arguments(function: Function, values: Sequence[Any]) -> list[Any]:
+    """Return the arguments made fit; raise ``CallError`` that says which is wrong, and how."""
+    return [
+        fit(of, value, f"argument {n}, {name}")
+        for n, ((name, of), value) in enumerate(zip(function.params, values, strict=True), 1)
+    ]
+
+
+def fit(of: WitType, value: Any, where: str) -> Any:
+    """Return ``value`` as the image of ``of``; raise :class:`~aegis.errors.CallError` naming ``where``."""
+    match of:
+        case str():
+            return _primitive(of, value, where)
+        case List("u8"):
+            return _octets(of, value, where)
+        case List(element):
+            return [fit(element, item, f"{where}[{n}]") for n, item in enumerate(_sequence(of, value, where))]
+        case Tuple(elements):
+            items = _sequence(of, value, where)
+            if len(items) != len(elements):
+                _wrong(where, of, f"{len(elements)} values", value)
+            return tuple(fit(t, item, f"{where}.{n}") for n, (t, item) in enumerate(zip(elements, items, strict=True)))
+        case Option(element):
+            return _option(element, value, where)
+        case Result():
+            return _result(of, value, where)
+        case Record():
+            return _record(of, value, where)
+        case Variant():
+            return _variant(of, value, where)
+        case Enum():
+            return _enum(of, value, where)
+        case Flags():
+            return _flags(of, value, where)
+        case Own() | Borrow():
+            return value
+
+
+def _wrong(where: str, of: WitType, expected: str, value: object) -> NoReturn:
+    text = "" if isinstance(value, (dict, list, tuple, bytes)) else f" {shown(value, 60)}"
+    raise CallError(f"{where}: expected {expected} for {show(of)}, not {type(value).__name__}{text}")
+
+
+def _primitive(of: str, value: Any, where: str) -> Any:
+    if of == "bool":
+        if not isinstance(value, bool):
+            _wrong(where, of, "True or False", value)
+        return value
+    if of in _RANGES:
+        return _integer(of, value, where)
+    if of in ("f32", "f64"):
+        try:
+            return (single if of == "f32" else exact)(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise CallError(f"{where}: {error if not isinstance(value, str) else 'text is not a number'}") from None
+    if not isinstance(value, str):
+        _wrong(where, of, "text" if of == "string" else "one character", value)
+    if of == "char" and (len(value) != 1 or 0xD800 <= ord(value) <= 0xDFFF):
+        _wrong(where, of, "one character that is no surrogate", value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise CallError(f"{where}: the text holds a lone surrogate, which no string of a component can") from None
+    return str(value)
+
+
+def _integer(of: str, value: Any, where: str) -> int:
+    if not hasattr(value, "__index__"):
+        _wrong(where, of, "an integer", value)
+    number: int = value.__index__()
+    bits = _RANGES[of]
+    low, high = (0, (1 << bits) - 1) if of[0] == "u" else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+    if not low <= number <= high:
+        raise CallError(f"{where}: {shown(number, 40)} is out of range for {of}: {low} to {high}")
+    return number
+
+
+def _octets(of: WitType, value: Any, where: str) -> bytes:
+    try:
+        if not isinstance(value, Iterator):
+            return bytes(value) if hasattr(type(value), "__bytes__") else octets(value)
+        return bytes(list(value))
+    except (TypeError, ValueError):
+        _wrong(where, of, "bytes", value)
+
+
+def _sequence(of: WitType, value: Any, where: str) -> Sequence[Any]:
+    try:
+        return _gathered(value)
+    except Unfit:
+        _wrong(where, of, "a list" if isinstance(of, List) else "a tuple", value)
+
+
+def _option(element: WitType, value: Any, where: str) -> Any:
+    if value is None:
+        return None
+    if not nullable(element):
+        return fit(element, value, where)
+    if not isinstance(value, Some):
+        raise CallError(f"{where}: a present option<{show(element)}> is Some(…), for None alone would be ambiguous")
+    return Some(fit(element, value.value, where))
+
+
+def _result(of: Result, value: Any, where: str) -> Any:
+    if not isinstance(value, (Ok, Err)):
+        _wrong(where, of, "Ok(…) or Err(…)", value)
+    good = isinstance(value, Ok)
+    payload = of.ok if good else of.err
+    if payload is not None:
+        inner = fit(payload, value.value, f"{where}.{'ok' if good else 'err'}")
+    elif value.value is not None:
+        raise CallError(f"{where}: this case of {show(of)} has no payload; give None")
+    else:
+        inner = None
+    return Ok(inner) if good else Err(inner)
+
+
+def _record(of: Record, value: Any, where: str) -> Any:
+    names = {snake(name): name for name, _ in of.fields}
+    if isinstance(value, Mapping):
+        given = {names.get(key, key) if isinstance(key, str) else key: item for key, item in value.items()}
+        odd = [key for key in given if key not in names.values()]
+        missing = [name for name in names.values() if name not in given]
+        if odd or missing:
+            _fields(of, where, odd, missing)
+    else:
+        missing = [name for python, name in names.items() if not hasattr(value, python)]
+        if missing or not names:
+            _fields(of, where, [], missing)
+        given = {name: getattr(value, python) for python, name in names.items()}
+    assert of.python is not None
+    return of.python(*(fit(t, given[name], f"{where}.{name}") for name, t in of.fields))
+
+
+def _fields(of: Record, where: str, odd: list[Any], missing: list[str]) -> NoReturn:
+    parts = []
+    if missing:
+        parts.append(f"lacks {', '.join(missing)}")
+    for key in odd[:5]:
+        alike = near(str(key), [name for name, _ in of.fields], 1)
+        parts.append(f"has no field {shown(key, 40, str)!r}{f'; did you mean {alike[0]}?' if alike else ''}")
+    raise CallError(f"{where}: the record {of.name} {' and '.join(parts)}")
+
+
+def _variant(of: Variant, value: Any, where: str) -> Any:
+    assert of.python is not None
+    for cls, (name, payload) in zip(of.python, of.cases, strict=True):
+        if isinstance(value, cls):
+            return cls(fit(payload, value.value, f"{where}.{name}")) if payload is not None else cls()
+    name, payloads = (value, ()) if isinstance(value, str) else _pair(value)
+    for cls, (case, payload) in zip(of.python, of.cases, strict=True):
+        if case == name and len(payloads) == (payload is not None):
+            return cls(*(fit(payload, p, f"{where}.{case}") for p in payloads)) if payload is not None else cls()
+    _wrong(where, of, f"a case ({_listed([case for case, _ in of.cases])})", value)
+
+
+def _pair(value: Any) -> tuple[Any, tuple[Any, ...]]:
+    return (value[0], (value[1],)) if isinstance(value, tuple) and len(value) == 2 else (None, ())
+
+
+def _enum(of: Enum, value: Any, where: str) -> Any:
+    assert of.python is not None
+    if isinstance(value, of.python):
+        return value
+    if isinstance(value, str) and value in of.cases:
+        return of.python(value)
+    _wrong(where, of, _listed(of.cases), value)
+
+
+def _flags(of: Flags, value: Any, where: str) -> Any:
+    assert of.python is not None
+    if isinstance(value, of.python):
+        if not 0 <= value.value < 1 << len(of.names):
+            raise CallError(f"{where}: the flags {of.name} have no bits {value.value:#x}; they have {len(of.names)}")
+        return value
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        made = of.python(0)
+        for name in value:
+            if name not in of.names:
+                _wrong(where, of, _listed(of.names), name)
+            made |= of.python[constant(name)]
+        return made
+    _wrong(where, of, f"a {of.python.__name__} or names of it", value)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -1,0 +1,489 @@
+"""Lowering: source that writes values as core values and into linear memory (CanonicalABI.md, "Storing").
+
+It works in two phases. The first converts and checks everything on the host's side: numbers are packed, strings are
+encoded, lists become blocks of bytes. A value that does not fit fails there, before the guest was asked for anything,
+and can be made fit and tried again. The second phase asks the guest's realloc for space and copies the blocks, in the
+specification's order of reallocations: a list before the strings and lists in it.
+
+A block with addresses in it has *holes* until the second phase: a hole is the offset of a pointer and a length in its
+block, the function that places the data behind them, and the data.
+
+The source uses ``cx``, the context of the call (:class:`~aegis.component.state.Context`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import Any, NamedTuple
+
+from aegis.component.conversion.blocks import (
+    SHORT_BYTES,
+    bytes_of,
+    numbers,
+    place_filled,
+    place_list,
+    place_texts,
+    sized,
+    text_of,
+    unfit,
+)
+from aegis.component.conversion.coerce import Unfit, as_list, as_tuple
+from aegis.component.conversion.layout import (
+    FORMATS,
+    align_up,
+    case_types,
+    discriminant_size,
+    flat,
+    has_pointers,
+    layout,
+    parts,
+)
+from aegis.component.conversion.layout import payload_offset as payload_at
+from aegis.component.conversion.scalars import scalar, scalar_names
+from aegis.component.conversion.source import Source
+from aegis.component.conversion.strings import PLACERS, RAW_PLACERS, encode_text, place_bytes
+from aegis.component.planning.type_keys import images_of
+from aegis.wit.naming import snake
+from aegis.wit.python_types import nullable
+from aegis.wit.types import (
+    Borrow,
+    Enum,
+    Flags,
+    List,
+    Option,
+    Own,
+    Record,
+    Result,
+    Tuple,
+    Variant,
+    WitType,
+)
+from aegis.wit.values import Err, Ok, Some
+
+__all__ = ["FlatBlock", "Lower"]
+
+_PIECE = 1 << 12
+"""Elements that are converted between two looks at the deadline."""
+_DEEP = 12
+"""Options and the like in each other in one function; CPython allows some ninety levels of indentation."""
+_MANY_CASES = 64
+_INTEGERS = {1: "B", 2: "H", 4: "I"}
+_SLOT = 16
+"""Bytes of ``wasmtime_val_raw_t``."""
+_SIZES = {"b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "f": 4, "q": 8, "Q": 8, "d": 8}
+_RANGES = {"s8": (-128, 127), "u8": (0, 255), "s16": (-32768, 32767), "u16": (0, 65535)}
+_NUMERIC = frozenset(FORMATS) - {"bool", "char"}
+
+
+class FlatBlock(NamedTuple):
+    """A string or list among flat values: the variable that has it, the core value that is its address, its type.
+
+    ``optional``: the variable is ``None`` where the value is of another case.
+    """
+
+    name: str
+    slot: int
+    of: WitType
+    optional: bool
+
+
+class Lower(Source):
+    """Source that lowers: :attr:`lines` is the first phase, :attr:`later` the second."""
+
+    def __init__(self, encoding: str, **options: Any) -> None:
+        super().__init__(encoding, **options)
+        self.later: list[str] = []
+        self.blocks: list[FlatBlock] = []
+        self.formats: dict[str, None] = {}
+        self._gathers = False
+        """Whether strings are gathered, to be placed all at once."""
+        self._conditional: list[str] | None = None
+        """Blocks that only some cases of the variant around have; ``None`` outside of variants."""
+        self.uses(**scalar_names(), encode=encode_text, text_of=text_of, Unfit=Unfit, unfit=unfit)
+
+    # -- core values ------------------------------------------------------------------------------
+
+    def put(self, form: str, slot: int, expression: str) -> None:
+        """Write a core value through the view of its format."""
+        self.say(f"{self.view(form)}[{slot * _SLOT // _SIZES[form]}] = {expression}")
+
+    def view(self, form: str) -> str:
+        """Return the name of the view of core values that has the format ``form``."""
+        self.formats[form] = None
+        return f"v{form}"
+
+    def flat_value(self, of: WitType, value: str, slot: int) -> int:
+        """Write ``value``, an expression, to core values from ``slot`` on; return the slot behind it."""
+        match of:
+            case "string" | List():
+                self._flat_block(of, value, slot)
+                return slot + 2
+            case str():
+                form, expression = self._core_scalar(of, value)
+                self.put(form, slot, expression)
+                return slot + 1
+            case Own() | Borrow() | Enum() | Flags():
+                self.put("I", slot, self._small(of, value))
+                return slot + 1
+        cases = case_types(of)
+        if cases is not None:
+            self._flat_cases(of, self.variable(value), slot)
+            return slot + len(flat(of))
+        for part, item in self._parts(of, value):
+            slot = self.flat_value(part, item, slot)
+        return slot
+
+    def _flat_block(self, of: WitType, value: str, slot: int) -> None:
+        """Convert a string or list now; place it, and write its address and length, in the second phase."""
+        block, address = self.fresh("b"), slot * _SLOT // 4
+        view = self.view("I")
+        if of == "string" and self.encoding == "utf8" and not self.raw:
+            lines = self._flat_text(block, value, address)
+        else:
+            place, expression = self._block(of, value)
+            self.say(f"{block} = {expression}")
+            lines = [f"{view}[{address}], {view}[{address + 4}] = {place}(cx, {block})"]
+        self.blocks.append(FlatBlock(block, slot, of, self._conditional is not None))
+        if self._conditional is not None:  # only some cases of a variant have it
+            self._conditional.append(block)
+            lines = [f"if {block} is not None:", *(f"    {line}" for line in lines)]
+        self.later += lines
+
+    def _flat_text(self, block: str, value: str, address: int) -> list[str]:
+        """Write what :func:`~aegis.component.conversion.strings.place_bytes` does, of which a call would cost as
+        much.
+        """
+        self.say(f"{block} = encode({value})")
+        self.say(f"if len({block}) > {SHORT_BYTES}: door.lower(len({block}))")
+        return [
+            f"size = len({block}); at = realloc(1, size)",
+            f"memory.view[at : at + size] = {block}; vI[{address}] = at; vI[{address + 4}] = size",
+            "door.bytes_left = left = door.bytes_left - size",
+            "if left < door.check_below: door.check()",
+        ]
+
+    def _flat_cases(self, of: WitType, value: str, slot: int) -> None:
+        outer = self._conditional
+        mine: list[str] = []
+        self._conditional = mine
+        before = len(self.lines)
+        count = len(flat(of))
+        for number, payload, inner in self._each_case(of, value):
+            self.put("I", slot, str(number))
+            # Slots that the payload does not fill are zero, and so are the higher halves of those it fills in part.
+            for n in range(slot + 1, slot + count):
+                self.put("Q", n, "0")
+            if inner is not None:
+                self.flat_value(inner, payload, slot + 1)
+        if mine:
+            self.lines.insert(before, "    " * self.indent + " = ".join([*mine, "None"]))
+        if outer is not None:
+            outer += mine
+        self._conditional = outer
+
+    def _each_case(self, of: WitType, x: str) -> Iterator[tuple[int, str, WitType | None]]:
+        """Yield number, payload and its type of each case, for the caller to write what is done for it.
+
+        Many cases are written as statements beside each other, each of which leaves a loop: CPython compiles an
+        ``elif`` as an ``if`` in the one before, and has no room for thousands in each other.
+        """
+        cases = self._cases(of, x)
+        many = len(cases) > _MANY_CASES
+        if many:
+            self.say("while True:")
+            self.indent += 1
+        for number, (condition, payload, inner) in enumerate(cases):
+            self.say(f"{'elif' if number and not many else 'if'} {condition}:")
+            self.indent += 1
+            yield number, payload, inner
+            if many:
+                self.say("break")
+            self.indent -= 1
+        self.say(f"unfit({x})" if many else f"else: unfit({x})")
+        if many:
+            self.indent -= 1
+
+    def _core_scalar(self, of: str, value: str) -> tuple[str, str]:
+        """Return the format of the whole core value, and the expression that it takes."""
+        if of in _RANGES:
+            low, high = _RANGES[of]
+            x = self.variable(value)
+            return "i" if low else "I", f"{x} if {low} <= {x} <= {high} else unfit({x})"
+        form = "I" if of == "bool" else FORMATS[of]
+        return form, scalar(of, self.variable(value) if of in ("bool", "char", "f32", "f64") else value)
+
+    # -- small values, cases, parts ---------------------------------------------------------------
+
+    def _small(self, of: WitType, value: str) -> str:
+        """Return the integer of a handle, an enum or flags."""
+        match of:
+            case Own(resource):
+                return self.variable_of(f"cx.lower_own({self.number(resource)}, {value})")
+            case Borrow(resource):
+                return self.variable_of(f"cx.lower_borrow({self.number(resource)}, {value})")
+        if self.raw:
+            return value
+        assert isinstance(of, (Enum, Flags))
+        assert of.python is not None
+        if isinstance(of, Enum):
+            return f"{self.name({of.python(case): n for n, case in enumerate(of.cases)})}[{value}]"
+        x = self.variable(value)
+        bits = self.fresh()
+        self.say(f"{bits} = {x}._value_ if {x}.__class__ is {self.name(of.python)} else unfit({x})")
+        self.say(f"if not 0 <= {bits} <= {(1 << len(of.names)) - 1}: unfit({x})")
+        return bits
+
+    def variable_of(self, expression: str) -> str:
+        """Evaluate an expression that has an effect, now."""
+        made = self.fresh("h")
+        self.say(f"{made} = {expression}")
+        return made
+
+    def _parts(self, of: WitType, value: str) -> list[tuple[WitType, str]]:
+        """Return the fields of a record or the elements of a tuple, each with its expression."""
+        if isinstance(of, Record) and not self.raw:
+            x = self.variable(value)
+            return [(t, f"{x}.{snake(name)}") for name, t in of.fields]
+        types = parts(of)
+        names = [self.fresh() for _ in types]
+        x = self.variable(value)
+        if not self.raw:
+            self.uses(as_tuple=as_tuple)
+            x = f"{x} if {x}.__class__ is tuple else as_tuple({x})"
+        self.say(f"{', '.join(names)}, = {x}")
+        return list(zip(types, names, strict=True))
+
+    def _cases(self, of: WitType, x: str) -> list[tuple[str, str, WitType | None]]:
+        """Return for each case the condition that ``x`` is of it, the payload's expression, and the payload's type."""
+        types = case_types(of) or ()
+        if self.raw:
+            return [(f"{x}[0] == {n}", f"{x}[1]", t) for n, t in enumerate(types)]
+        match of:
+            case Option(element):
+                if nullable(element):
+                    self.uses(Some=Some)
+                    return [(f"{x} is None", "", None), (f"{x}.__class__ is Some", f"{x}.value", element)]
+                return [(f"{x} is None", "", None), ("True", x, element)]
+            case Result(ok, err):
+                self.uses(Ok=Ok, Err=Err)
+                bad = f"isinstance({x}, Err)"
+                return [
+                    (f"{x}.__class__ is Ok{self._no_payload(ok, x)}", f"{x}.value", ok),
+                    (f"{bad}{self._no_payload(err, x)}", f"{x}.value", err),
+                ]
+        assert isinstance(of, Variant)
+        assert of.python is not None
+        return [
+            (f"{x}.__class__ is {self.name(cls)}", f"{x}.value", t) for cls, t in zip(of.python, types, strict=True)
+        ]
+
+    @staticmethod
+    def _no_payload(of: WitType | None, x: str) -> str:
+        return f" and {x}.value is None" if of is None else ""
+
+    # -- blocks: what a pointer points to ---------------------------------------------------------
+
+    def _block(self, of: WitType, value: str) -> tuple[str, str]:
+        """Return the name of the function that places a block, and the expression that makes one of ``value``."""
+        if of == "string":
+            place = self._place_text()
+            return place, value if self.raw else f"text_of(cx, {value})"
+        assert isinstance(of, List)
+        element = of.element
+        if element == "u8":
+            self.uses(place_bytes=place_bytes, bytes_of=bytes_of)
+            return "place_bytes", f"bytes_of(cx, {value})"
+        self.uses(place_list=place_list)
+        if isinstance(element, str) and element in _NUMERIC:
+            return "place_list", f"{self.name(numbers(element))}(cx, {value})"
+        if self.encoding == "utf8" and not self.raw and _has_only_texts(element):
+            self.uses(place_texts=place_texts)
+            made = self.helper(("texts", of, images_of((of,))), "cx, values", lambda: self._texts(element))
+            return "place_texts", f"{made}(cx, {value})"
+        made = self.helper(("list", of, images_of((of,))), "cx, values", lambda: self._elements(element))
+        if has_pointers(element):
+            self.uses(place_list=place_list, place_filled=place_filled)
+            return "place_filled", f"{made}(cx, {value})"
+        return "place_list", f"{made}(cx, {value})"
+
+    def _place_text(self) -> str:
+        self.uses(place_text=(RAW_PLACERS if self.raw else PLACERS)[self.encoding])
+        return "place_text"
+
+    def _elements(self, element: WitType) -> None:
+        """Write the first phase of a list: its elements packed one after the other, their holes in a list."""
+        of, holes = layout(element), has_pointers(element)
+        self.uses(as_list=as_list, sized=sized)
+        self.say("values = as_list(values)")
+        self.say(f"block = sized(cx, len(values), {of.size})")
+        if holes:
+            self.say("holes = []")
+        self.say("at = 0; check_time = cx.door.check_time")
+        self.say("for x in values:")
+        self.indent = 2
+        self.say(f"if not at % {_PIECE * of.size}: check_time()")
+        self._pack_into("block", "at", element, "x")
+        self.say(f"at += {of.size}")
+        self.indent = 1
+        self.say("if at != len(block): unfit(values)")  # another thread, or an element, changed the list meanwhile
+        self.say(f"return block, {of.align}, at // {of.size}{', holes' if holes else ''}")
+
+    def _texts(self, element: WitType) -> None:
+        """Write the first phase of a list whose elements point to strings only: these are placed all at once."""
+        self.uses(as_list=as_list, sized=sized)
+        of = layout(element)
+        self.say("values = as_list(values)")
+        self.say(f"block = sized(cx, len(values), {of.size})")
+        if element == "string":
+            self.say("texts = list(map(encode, values)); cx.door.lower(sum(map(len, texts)))")
+            self.say(f"if len(texts) * {of.size} != len(block): unfit(values)")
+            self.say(f"return block, {of.align}, len(texts), range(0, len(block), {of.size}), texts")
+            return
+        self.say("offsets = []; texts = []; at = 0; check_time = cx.door.check_time")
+        self.say("for x in values:")
+        self.indent, self._gathers = 2, True
+        self.say(f"if not at % {_PIECE * of.size}: check_time()")
+        self._pack_into("block", "at", element, "x")
+        self.say(f"at += {of.size}")
+        self.indent, self._gathers = 1, False
+        self.say("if at != len(block): unfit(values)")
+        self.say("cx.door.lower(sum(map(len, texts)))")
+        self.say(f"return block, {of.align}, at // {of.size}, offsets, texts")
+
+    # -- linear memory ----------------------------------------------------------------------------
+
+    def packed(self, of: WitType, value: str) -> None:
+        """Convert ``value`` to the variable ``block``, with its holes in ``holes``."""
+        self.say(f"block = bytearray({layout(of).size}); holes = []")
+        self._pack_into("block", "0", of, value)
+
+    def _pack_into(self, block: str, at: str, of: WitType, value: str) -> None:
+        leaves = self.leaves(of, value, at, 0, 0)
+        pack = self.name(Struct(self._format(of)).pack_into)
+        self.say(f"{pack}({block}, {at}, {', '.join(leaves)})")
+
+    def _format(self, of: WitType) -> str:
+        at, form = 0, "<"
+        for code, offset, size in self._shape(of, 0, 0):
+            form += f"{offset - at}x" if offset > at else ""
+            form += code
+            at = offset + size
+        return form
+
+    def _shape(self, of: WitType, at: int, depth: int) -> list[tuple[str, int, int]]:
+        """Return format, offset and size of each leaf that :meth:`leaves` gives."""
+        match of:
+            case "string" | List():
+                return [("8x", at, 8)]
+            case str():
+                return [(FORMATS[of], at, layout(of).size)]
+            case Own() | Borrow():
+                return [("I", at, 4)]
+            case Enum() | Flags():
+                size = layout(of).size
+                return [(_INTEGERS[size], at, size)]
+        cases = case_types(of)
+        if cases is not None:
+            size = discriminant_size(len(cases))
+            found = [(_INTEGERS[size], at, size)]
+            payloads = [t for t in cases if t is not None]
+            if len(payloads) == 1 and depth < _DEEP:
+                return found + self._shape(payloads[0], at + payload_at(of), depth + 1)
+            if payloads:
+                most = max(layout(t).size for t in payloads)
+                found.append((f"{most}s", at + payload_at(of), most))
+            return found
+        found = []
+        for part in parts(of):
+            inner = layout(part)
+            at = align_up(at, inner.align)
+            found += self._shape(part, at, depth)
+            at += inner.size
+        return found
+
+    def leaves(self, of: WitType, value: str, base: str, at: int, depth: int) -> list[str]:
+        """Return the expressions of a value's leaves, for a block that lies at ``base`` plus ``at``."""
+        match of:
+            case "string" if self._gathers:
+                self.say(f"offsets.append({self._offset(base, at)}); texts.append(encode({value}))")
+                return []
+            case "string" | List():
+                place, expression = self._block(of, value)
+                self.say(f"holes.append(({self._offset(base, at)}, {place}, {expression}))")
+                return []
+            case str():
+                return [scalar(of, self.variable(value) if of in ("bool", "char", "f32", "f64") else value)]
+            case Own() | Borrow() | Enum() | Flags():
+                return [self._small(of, value)]
+        cases = case_types(of)
+        if cases is None:
+            return self._part_leaves(of, value, base, at, depth)
+        payloads = [t for t in cases if t is not None]
+        if len(payloads) == 1 and depth < _DEEP:
+            return self._case_leaves(of, self.variable(value), base, at + payload_at(of), depth)
+        if not payloads:
+            return self._case_leaves(of, self.variable(value), base, at, depth)
+        number, payload = self.fresh("d"), self.fresh("s")
+        packer = self.helper(("case", of, images_of((of,))), "cx, x, holes, at", lambda: self._case_packer(of))
+        # Without pointers in it there are no holes to tell of.
+        holes = "holes" if has_pointers(of) else "None"
+        self.say(f"{number}, {payload} = {packer}(cx, {value}, {holes}, {self._offset(base, at + payload_at(of))})")
+        return [number, payload]
+
+    @staticmethod
+    def _offset(base: str, at: int) -> str:
+        return str(int(base) + at) if base.isdigit() else f"{base} + {at}" if at else base
+
+    def _part_leaves(self, of: WitType, value: str, base: str, at: int, depth: int) -> list[str]:
+        found = []
+        for part, item in self._parts(of, value):
+            inner = layout(part)
+            at = align_up(at, inner.align)
+            found += self.leaves(part, item, base, at, depth)
+            at += inner.size
+        return found
+
+    def _case_leaves(self, of: WitType, x: str, base: str, at: int, depth: int) -> list[str]:
+        """Write a variant of one kind of payload: the discriminant, and the payload's leaves or zeros."""
+        payload_type = next((t for t in case_types(of) or () if t is not None), None)
+        shape = [] if payload_type is None else self._shape(payload_type, 0, depth + 1)
+        shape = [s for s in shape if s[0] != "8x"]
+        names = [self.fresh("d"), *(self.fresh("s") for _ in shape)]
+        zeros = ["b''" if form.endswith("s") else "0" for form, _, _ in shape]
+        for number, payload, inner in self._each_case(of, x):
+            given = zeros if inner is None else self.leaves(inner, payload, base, at, depth + 1)
+            self.say(f"{', '.join(names)}, = {', '.join([str(number), *given])},")
+        return names
+
+    def _case_packer(self, of: WitType) -> None:
+        """Write the body of a function that returns a case's number and the bytes of its payload."""
+        for condition, payload, inner, number in ((*case, number) for number, case in enumerate(self._cases(of, "x"))):
+            self.say(f"if {condition}:")
+            self.indent += 1
+            if inner is None:
+                self.say(f"return {number}, b''")
+            else:
+                leaves = self.leaves(inner, payload, "at", 0, 0)
+                self.say(f"return {number}, {self.name(Struct(self._format(inner)).pack)}({', '.join(leaves)})")
+            self.indent -= 1
+        self.say("unfit(x)")
+
+    # -- a host function's result -----------------------------------------------------------------
+
+    def bare_result(self, of: Result, value: str) -> str:
+        """Return the variable of a whole result, where anything but ``Ok`` and ``Err`` is the good payload."""
+        self.uses(Ok=Ok, Err=Err)
+        x = self.variable(value)
+        made = self.fresh()
+        self.say(f"{made} = {x} if {x}.__class__ is Ok or isinstance({x}, Err) else Ok({x})")
+        return made
+
+
+def _has_only_texts(of: WitType) -> bool:
+    """Tell whether a value's pointers are those of strings, each of which is always there."""
+    return of == "string" or (
+        has_pointers(of)
+        and isinstance(of, (Record, Tuple))
+        and all(_has_only_texts(part) or not has_pointers(part) for part in parts(of))
+    )

@@ -1,0 +1,502 @@
+"""Plans the instantiation of a component: runs all of it symbolically, and writes down the steps that are left.
+
+Instantiation is static (Explainer.md, "Instance Definitions"): which definition an index means, which argument an
+import gets, which instance a resource type belongs to follow from the bytes. So every component instance is made here
+once, of items instead of functions and memories; what remains for the run is a flat list, a
+:class:`~aegis.component.planning.program.Program`.
+
+The component may be invalid, and hostile: the engine validates it later (:mod:`aegis.component.planning.skeleton`).
+What does not resolve here is an ``ArtifactError``, and so is a plan beyond the limits below. They bound the work of
+planning, and of everything after it: 24 levels that instantiate their child twice are 2 KB and 16 million instances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from aegis.component.planning.program import (
+    CoreExport,
+    CoreItem,
+    CoreStep,
+    Imported,
+    Lifted,
+    Lowered,
+    Options,
+    Program,
+    ResourceFunction,
+    ResourceType,
+    Trampoline,
+)
+from aegis.component.planning.scopes import (
+    FunctionNode,
+    Item,
+    OpenType,
+    ResourceNode,
+    Scope,
+    invalid,
+    name_type,
+    not_run,
+)
+from aegis.component.planning.signatures import check_signatures
+from aegis.errors import ArtifactError
+from aegis.text import printable
+from aegis.wasm.binary import ExternType
+from aegis.wasm.definitions import (
+    Alias,
+    Builtin,
+    CanonicalOptions,
+    ComponentBinary,
+    ComponentDefinition,
+    CoreInstance,
+    CoreTypeDefinition,
+    Definition,
+    ExportDefinition,
+    Extern,
+    ImportDefinition,
+    Instance,
+    Lift,
+    Lower,
+    ModuleDefinition,
+    ResourceRep,
+    StartFunction,
+    TypeDefinition,
+    ValueDefinition,
+)
+from aegis.wasm.structure import count_instances
+from aegis.wit.types import MAX_TYPE_PARTS_IN_ALL
+
+__all__ = [
+    "MAX_COMPONENT_INSTANCES", "MAX_CORE_IMPORTS", "MAX_CROSSED_MEMORIES", "MAX_STEPS", "MAX_TRAMPOLINES",
+    "MAX_WORK_BYTES", "plan",
+]  # fmt: skip
+
+MAX_STEPS = 20_000
+"""Core instances; the limit ``instances`` of a policy is 64 until it is raised."""
+MAX_COMPONENT_INSTANCES = 10_000
+MAX_TRAMPOLINES = 10_000
+"""Each costs the engine or the host up to a millisecond at first; large programs have 300."""
+MAX_CROSSED_MEMORIES = 100
+"""Memories between which values pass within a component: the engine, which makes a module for them, ends the
+process if that has more."""
+MAX_CORE_IMPORTS = 200_000
+"""Imports of all core instances together; large programs have 5,000."""
+MAX_WORK_BYTES = 4 << 20
+"""Bytes of definitions, those of a component counted each time it is instantiated."""
+
+
+def plan(binary: ComponentBinary) -> Program:
+    """Return all that instantiating a component does; raise ``ArtifactError`` if it is invalid or beyond the limits."""
+    totals = count_instances(binary)
+    _bound("core instances", totals.instances, MAX_STEPS)
+    _bound("component instances", totals.components, MAX_COMPONENT_INSTANCES)
+    return _Planner(binary).run()
+
+
+def _bound(what: str, count: int, most: int) -> None:
+    if count > most:
+        raise ArtifactError(f"instantiating it makes more than {most:,} {what}")
+
+
+class _Function:
+    """A component function: of the host (``interface`` and ``name``), or lifted in a component instance."""
+
+    __slots__ = ("core", "instance", "interface", "made", "name", "options", "type")
+
+    def __init__(
+        self,
+        of: FunctionNode,
+        interface: str = "",
+        name: str = "",
+        *,
+        core: CoreItem | None = None,
+        options: Options | None = None,
+        instance: int = 0,
+    ) -> None:
+        self.type, self.interface, self.name = of, interface, name
+        self.core, self.options, self.instance = core, options, instance
+        self.made: Imported | Lifted | None = None
+
+
+class _Closure:
+    """A component, with the component instance that its outer aliases refer to."""
+
+    __slots__ = ("definition", "scope")
+
+    def __init__(self, definition: ComponentDefinition, scope: _ComponentInstance) -> None:
+        self.definition, self.scope = definition, scope
+
+
+class _Module:
+    """A core module, by its index in the binary."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
+class _Planner:
+    """What all component instances of one plan have together."""
+
+    def __init__(self, binary: ComponentBinary) -> None:
+        self.binary = binary
+        self.steps: list[CoreStep] = []
+        self.lowered: list[tuple[_Function, Options, int] | ResourceFunction] = []
+        self.resources: list[tuple[ResourceNode, int | None, CoreItem | None]] = []
+        self.imported: list[_Function] = []
+        self.parents: list[int | None] = []
+        self.work = self.core_imports = self.parts = 0
+        self._crossed: set[CoreExport | None] = {None}
+        self._export_types: dict[int, dict[tuple[str, str], ExternType]] = {}
+
+    def spend(self, size: int) -> None:
+        """Count work in bytes of definitions."""
+        self.work += size
+        if self.work > MAX_WORK_BYTES:
+            raise ArtifactError(f"instantiating it takes more than {MAX_WORK_BYTES:,} bytes of definitions")
+
+    def export_types(self, module: int) -> dict[tuple[str, str], ExternType]:
+        found = self._export_types.get(module)
+        if found is None:
+            found = self._export_types[module] = self.binary.modules[module].export_types()
+        return found
+
+    def run(self) -> Program:
+        """Make the root's instance and those within, each when its definition is reached."""
+        root = _ComponentInstance(self, self.binary.root, None, None, None)
+        stack = [root]
+        while stack:
+            inner = stack[-1].proceed()
+            if inner is not None:
+                stack.append(inner)
+                continue
+            done = stack.pop()
+            if stack:
+                stack[-1].instances.append(done.exports)
+        return self.finish(root)
+
+    def trampoline(self, made: tuple[_Function, Options, int] | ResourceFunction) -> int:
+        self.lowered.append(made)
+        _bound("trampolines", len(self.lowered), MAX_TRAMPOLINES)
+        if not isinstance(made, ResourceFunction) and made[0].options is not None:
+            self._crossed |= {made[0].options.memory, made[1].memory}
+            if len(self._crossed) - 1 > MAX_CROSSED_MEMORIES:
+                raise ArtifactError(f"values pass between more than {MAX_CROSSED_MEMORIES} of its memories")
+        return len(self.lowered) - 1
+
+    def resource(self, name: str, instance: int | None, destructor: CoreItem | None) -> ResourceNode:
+        node = ResourceNode(len(self.resources), name)
+        self.resources.append((node, instance, destructor))
+        return node
+
+    # -- imports of the root -------------------------------------------------------------------
+
+    def host(self, scope: Scope, name: str, extern: Extern, interface: str | None = None) -> object:
+        """Return what the host provides for an import of the root, or for an export of an imported instance."""
+        if extern.sort == "type":
+            return self.resource(name, None, None) if extern.type is None else _bound_type(scope, extern)
+        if extern.sort == "func":
+            made = _Function(scope.at(scope.types, _index(extern), "type", FunctionNode), interface or "", name)
+            self.imported.append(made)
+            return made
+        if interface is not None:
+            odd = f"{'an' if extern.sort == 'instance' else 'a'} {extern.sort}"
+            where = f"the import {printable(interface, 120)}, {printable(name, 80)}, is {odd}"
+            raise ArtifactError(f"{where}, which an interface of WIT does not hold")
+        if extern.sort == "instance":
+            return self.host_instance(scope.at(scope.types, _index(extern), "type", OpenType), name)
+        raise ArtifactError(f"the import {printable(name, 120)} is a {extern.sort}, which Aegis cannot provide")
+
+    def host_instance(self, of: OpenType, interface: str) -> dict[str, Item]:
+        if of.type.kind != "instance":
+            raise invalid("an instance has the type of a component")
+        self.spend(8 * len(of.type.declarations))
+        scope = Scope(of.scope)
+        exports: dict[str, Item] = {}
+        for declaration in of.type.declarations:
+            match declaration:
+                case TypeDefinition(definition):
+                    scope.types.append(scope.define(definition))
+                case Alias("export"):
+                    scope.types.append(scope.exported(declaration))  # raises: the scope has no instances
+                case Alias("outer", "type"):
+                    outer = scope.outer(declaration.levels)
+                    scope.types.append(outer.at(outer.types, declaration.item, "type", object))
+                case ExportDefinition(name, sort, _, extern) if extern is not None:
+                    item = self.host(scope, name, extern, interface)
+                    exports[name] = sort, item
+                    if sort == "type":
+                        name_type(item, name)
+                        scope.types.append(item)
+        return exports
+
+    # -- the program ---------------------------------------------------------------------------
+
+    def finish(self, root: _ComponentInstance) -> Program:
+        imported = tuple([self.imported_function(f) for f in self.imported])
+        trampolines = tuple([self.finished(made) for made in self.lowered])
+        exports: dict[str, Any] = {}
+        for name, (sort, item) in root.exports.items():
+            if sort == "func":
+                exports[name] = self.function(item, f"the export {printable(name, 120)}")
+            elif sort == "instance":
+                exports[name] = self.exported_instance(name, item)
+        program = Program(
+            modules=tuple([(module.start, module.end) for module in self.binary.modules]),
+            steps=tuple(self.steps),
+            trampolines=trampolines,
+            resources=tuple([ResourceType(node.name, owner, dtor) for node, owner, dtor in self.resources]),
+            imported=imported,
+            exports=exports,
+            parents=tuple(self.parents),
+        )
+        check_signatures(program, self.export_types)
+        return program
+
+    def exported_instance(self, name: str, item: object) -> dict[str, Lifted | Imported]:
+        assert isinstance(item, dict)
+        functions = [(member, f) for member, (sort, f) in item.items() if sort == "func"]
+        where = f"the export {printable(name, 120)}"
+        return {member: self.function(f, f"{where}, {printable(member, 80)},") for member, f in functions}
+
+    def finished(self, made: tuple[_Function, Options, int] | ResourceFunction) -> Trampoline:
+        if isinstance(made, ResourceFunction):
+            return made
+        function, options, instance = made
+        self.count(function.type)
+        return Lowered(self.function(function, "a function between its components"), options, instance)
+
+    def imported_function(self, function: _Function) -> Imported:
+        name = printable(function.interface or function.name, 120)
+        where = f"the import {name}" + (f", {printable(function.name, 80)}," if function.interface else "")
+        made = self.function(function, where)
+        assert isinstance(made, Imported)
+        return made
+
+    def function(self, function: object, where: str) -> Imported | Lifted:
+        assert isinstance(function, _Function)
+        if function.made is None:
+            self.count(function.type)
+            of = function.type.wit(where)
+            if function.core is None:
+                function.made = Imported(function.interface, function.name, of)
+            else:
+                options = function.options if function.options is not None else Options()
+                function.made = Lifted(function.core, options, of, function.instance)
+        return function.made
+
+    def count(self, of: FunctionNode) -> None:
+        """Count the parts of a function's types, each time that code has to be made for it."""
+        self.parts += of.count()
+        if self.parts > MAX_TYPE_PARTS_IN_ALL:
+            raise ArtifactError(f"the functions of the component have types of more than {MAX_TYPE_PARTS_IN_ALL} parts")
+
+
+def _index(extern: Extern) -> int:
+    if not isinstance(extern.type, int):
+        raise invalid(f"the description of a {extern.sort} has no type")
+    return extern.type
+
+
+def _bound_type(scope: Scope, extern: Extern) -> object:
+    return scope.at(scope.types, _index(extern), "type", object)
+
+
+class _ComponentInstance(Scope):
+    """One instantiation of a component: its index spaces, and the definitions that are still to be run."""
+
+    __slots__ = ("arguments", "core", "exports", "number", "pending", "planner", "spaces")
+
+    def __init__(
+        self,
+        planner: _Planner,
+        definition: ComponentDefinition,
+        outer: Scope | None,
+        arguments: dict[str, Item] | None,
+        parent: int | None,
+    ) -> None:
+        super().__init__(outer)
+        planner.spend(definition.size + 1)
+        self.planner, self.arguments = planner, arguments
+        self.number = len(planner.parents)
+        planner.parents.append(parent)
+        _bound("component instances", len(planner.parents), MAX_COMPONENT_INSTANCES)
+        self.exports: dict[str, Item] = {}
+        self.spaces: dict[str, list[object]] = {
+            "func": [], "type": self.types, "component": [], "instance": self.instances, "core module": [],
+        }  # fmt: skip
+        self.core: dict[str, list[Any]] = {"func": [], "table": [], "memory": [], "global": [], "instance": []}
+        self.pending = iter(definition.definitions)
+
+    def proceed(self) -> _ComponentInstance | None:
+        """Run definitions up to the next instantiation of a component; return that, or ``None`` after the last."""
+        for definition in self.pending:
+            inner = _RUN[type(definition)](self, definition)
+            if inner is not None:
+                return inner
+        return None
+
+    def space(self, sort: str) -> list[object]:
+        if sort not in self.spaces:
+            _refuse_values()
+        return self.spaces[sort]
+
+    def get(self, sort: str, index: int, kind: type[Any] = object) -> Any:
+        return self.at(self.space(sort), index, sort, kind)
+
+    def core_at(self, sort: str, index: int) -> Any:
+        return self.at(self._core_space(sort), index, f"core {sort}", object)
+
+    def _core_space(self, sort: str) -> list[Any]:
+        if sort not in self.core:
+            raise ArtifactError("it uses exception tags, which Aegis does not admit")
+        return self.core[sort]
+
+    # -- core definitions ----------------------------------------------------------------------
+
+    def module(self, definition: ModuleDefinition) -> None:
+        self.spaces["core module"].append(_Module(definition.module))
+
+    def core_instance(self, definition: CoreInstance) -> None:
+        items = definition.items
+        if definition.module is None:
+            self.core["instance"].append({name: (sort, self.core_at(sort, index)) for name, sort, index in items})
+            return
+        planner = self.planner
+        module: int = self.get("core module", definition.module, _Module).index
+        given = {name: self.core_at(sort, index) for name, sort, index in items}
+        wanted = planner.binary.modules[module].info.imports
+        planner.core_imports += len(wanted)
+        _bound("imports of core instances", planner.core_imports, MAX_CORE_IMPORTS)
+        imports: list[CoreItem] = []
+        for one in wanted:
+            if one.module not in given:
+                raise invalid(f"a core instance lacks the argument {printable(one.module, 60)!r}")
+            imports.append(self.core_export(given[one.module], one.name, one.kind))
+        self.core["instance"].append(len(planner.steps))
+        planner.steps.append(CoreStep(module, tuple(imports), self.number))
+        _bound("core instances", len(planner.steps), MAX_STEPS)
+
+    def core_export(self, instance: int | dict[str, tuple[str, CoreItem]], name: str, kind: str) -> CoreItem:
+        if isinstance(instance, dict):
+            sort, item = instance.get(name, ("", -1))
+            if sort == kind:
+                return item
+        elif (name, kind) in self.planner.export_types(self.planner.steps[instance].module):
+            return CoreExport(instance, name, kind)
+        raise invalid(f"a core instance exports no {kind} {printable(name, 60)!r}")
+
+    # -- types, functions ----------------------------------------------------------------------
+
+    def type(self, definition: TypeDefinition) -> None:
+        of = definition.type
+        if not isinstance(of, ResourceRep):
+            self.types.append(self.define(of))
+            return
+        if of.representation != "i32":
+            raise invalid(f"a resource type is represented by {of.representation}")
+        destructor = None if of.destructor is None else self.core_at("func", of.destructor)
+        self.types.append(self.planner.resource("", self.number, destructor))
+
+    def lift(self, definition: Lift) -> None:
+        of = self.get("type", definition.type, FunctionNode)
+        core = self.core_at("func", definition.function)
+        options = self.options(definition.options)
+        self.spaces["func"].append(_Function(of, core=core, options=options, instance=self.number))
+
+    def lower(self, definition: Lower) -> None:
+        function = self.get("func", definition.function, _Function)
+        made = self.planner.trampoline((function, self.options(definition.options), self.number))
+        self.core["func"].append(made)
+
+    def builtin(self, definition: Builtin) -> None:
+        family, _, operation = definition.name.partition(".")
+        if family != "resource":
+            raise not_run(f"canonical built-ins such as {definition.name}")
+        assert isinstance(definition.type, int)
+        resource = self.get("type", definition.type, ResourceNode)
+        made = self.planner.trampoline(ResourceFunction(operation, resource.key, self.number))
+        self.core["func"].append(made)
+
+    def options(self, of: CanonicalOptions) -> Options:
+        if of.is_async or of.callback is not None:
+            raise not_run("functions that are lifted or lowered as async")
+        if of.gc or of.core_type is not None:
+            raise ArtifactError("it lifts or lowers functions with garbage-collected values, which Aegis does not run")
+        memory = None if of.memory is None else self.core_at("memory", of.memory)
+        realloc = None if of.realloc is None else self.core_at("func", of.realloc)
+        post_return = None if of.post_return is None else self.core_at("func", of.post_return)
+        return Options(of.encoding, memory, realloc, post_return)
+
+    # -- components ----------------------------------------------------------------------------
+
+    def component(self, definition: ComponentDefinition) -> None:
+        self.spaces["component"].append(_Closure(definition, self))
+
+    def instance(self, definition: Instance) -> _ComponentInstance | None:
+        items: dict[str, Item] = {name: (sort, self.get(sort, index)) for name, sort, index in definition.items}
+        if definition.component is None:
+            self.instances.append(items)
+            return None
+        closure: _Closure = self.get("component", definition.component, _Closure)
+        return _ComponentInstance(self.planner, closure.definition, closure.scope, items, self.number)
+
+    def alias(self, definition: Alias) -> None:
+        sort = definition.sort
+        if definition.target == "export":
+            self.space(sort).append(self.exported(definition))
+        elif definition.target == "core export":
+            instance = self.core_at("instance", definition.item)
+            self._core_space(sort).append(self.core_export(instance, definition.name, sort))
+        elif sort != "core type":  # core types are stated for the engine's sake alone
+            outer = self.outer(definition.levels)
+            assert isinstance(outer, _ComponentInstance)
+            self.space(sort).append(outer.get(sort, definition.item))
+
+    def imported(self, definition: ImportDefinition) -> None:
+        name, extern = definition.name, definition.extern
+        space = self.space(extern.sort)
+        if self.arguments is None:
+            item = self.planner.host(self, name, extern)
+        else:
+            sort, item = self.arguments.get(name, ("", None))
+            if sort != extern.sort:
+                raise invalid(f"an instance of a component lacks the {extern.sort} {printable(name, 60)!r}")
+        if extern.sort == "type":
+            name_type(item, name)
+        space.append(item)
+
+    def exported_item(self, definition: ExportDefinition) -> None:
+        assert definition.item is not None
+        item = self.get(definition.sort, definition.item)
+        if definition.sort == "type":
+            name_type(item, definition.name)
+        self.exports[definition.name] = definition.sort, item
+        self.spaces[definition.sort].append(item)
+
+
+def _ignore(_: _ComponentInstance, __: Definition) -> None:
+    """Pass over a core type, which the engine validates and nothing else uses."""
+
+
+def _refuse_values(*_: object) -> NoReturn:
+    raise ArtifactError("it uses values or a start function of components, which Aegis does not run")
+
+
+_RUN: dict[type[Any], Callable[[_ComponentInstance, Any], _ComponentInstance | None]] = {
+    ModuleDefinition: _ComponentInstance.module,
+    ComponentDefinition: _ComponentInstance.component,
+    CoreInstance: _ComponentInstance.core_instance,
+    CoreTypeDefinition: _ignore,
+    Instance: _ComponentInstance.instance,
+    Alias: _ComponentInstance.alias,
+    TypeDefinition: _ComponentInstance.type,
+    Lift: _ComponentInstance.lift,
+    Lower: _ComponentInstance.lower,
+    Builtin: _ComponentInstance.builtin,
+    StartFunction: _refuse_values,
+    ValueDefinition: _refuse_values,
+    ImportDefinition: _ComponentInstance.imported,
+    ExportDefinition: _ComponentInstance.exported_item,
+}

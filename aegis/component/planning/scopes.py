@@ -1,0 +1,274 @@
+"""Types while a component is planned: as a graph that shares its parts, with what each type costs.
+
+A type that doubles at each level takes a hundred bytes to state. So a type here holds its parts by reference and knows
+their number; a :mod:`aegis.wit.types` value is made of it only when a function needs it and the number is small.
+
+A :class:`Scope` resolves the type indices of one component instance, or of one instance type that is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from aegis.errors import ArtifactError
+from aegis.text import printable
+from aegis.wasm.definitions import (
+    Alias,
+    AnyType,
+    CompoundType,
+    FunctionType,
+    HandleType,
+    LabelledType,
+    ResourceRep,
+    ScopeType,
+    ValueType,
+)
+from aegis.wit.types import (
+    MAX_TYPE_DEPTH,
+    MAX_TYPE_PARTS,
+    PRIMITIVES,
+    Borrow,
+    Enum,
+    Flags,
+    Function,
+    List,
+    Option,
+    Own,
+    Record,
+    Resource,
+    Result,
+    Tuple,
+    Variant,
+    WitType,
+)
+
+__all__ = ["FunctionNode", "Item", "OpenType", "ResourceNode", "Scope", "TypeNode", "invalid", "name_type", "not_run"]
+
+_T = TypeVar("_T")
+
+
+def invalid(reason: str) -> ArtifactError:
+    """Return the error for a component whose definitions do not fit together."""
+    return ArtifactError(f"not a valid WebAssembly component: {reason}")
+
+
+class ResourceNode:
+    """A resource type of one component instance, or of the host."""
+
+    __slots__ = ("key", "name")
+
+    def __init__(self, key: int, name: str) -> None:
+        self.key, self.name = key, name
+
+    def wit(self) -> Resource:
+        """Return the resource type as a value."""
+        return Resource(self.name, self.key)
+
+
+class TypeNode:
+    """A value type: its constructor, its labels if it has any, and its parts.
+
+    ``count`` is the number of parts that it has as a tree, itself included, no larger than one more than the limit.
+    """
+
+    __slots__ = ("count", "depth", "kind", "labels", "made", "name", "parts", "resource")
+
+    def __init__(
+        self,
+        kind: str,
+        parts: tuple[TypeNode | None, ...] = (),
+        *,
+        labels: tuple[str, ...] = (),
+        resource: ResourceNode | None = None,
+    ) -> None:
+        self.kind, self.parts, self.labels, self.resource = kind, parts, labels, resource
+        self.name = ""
+        self.made: WitType | None = None
+        self.count: int
+        self.depth: int
+        own = [part for part in parts if part is not None]
+        self.count = min(1 + sum([part.count for part in own]), MAX_TYPE_PARTS + 1)
+        self.depth = 1 + max([part.depth for part in own], default=0)
+
+    def wit(self) -> WitType:
+        """Return the type as a value, of which equal parts that were stated once are one object."""
+        if self.made is None:
+            self.made = _MAKERS[self.kind](self)
+        return self.made
+
+
+def _all(node: TypeNode) -> tuple[WitType, ...]:
+    return tuple([part.wit() for part in node.parts if part is not None])
+
+
+def _each(node: TypeNode) -> tuple[WitType | None, ...]:
+    return tuple([None if part is None else part.wit() for part in node.parts])
+
+
+def _resource(node: TypeNode) -> Resource:
+    assert node.resource is not None
+    return node.resource.wit()
+
+
+_MAKERS: dict[str, Callable[[TypeNode], WitType]] = {
+    "list": lambda node: List(_all(node)[0]),
+    "option": lambda node: Option(_all(node)[0]),
+    "result": lambda node: Result(*_each(node)),
+    "tuple": lambda node: Tuple(_all(node)),
+    "record": lambda node: Record(node.name, tuple(zip(node.labels, _all(node), strict=True))),
+    "variant": lambda node: Variant(node.name, tuple(zip(node.labels, _each(node), strict=True))),
+    "enum": lambda node: Enum(node.name, node.labels),
+    "flags": lambda node: Flags(node.name, node.labels),
+    "own": lambda node: Own(_resource(node)),
+    "borrow": lambda node: Borrow(_resource(node)),
+}
+
+
+def _primitive(name: str) -> TypeNode:
+    node = TypeNode(name)
+    node.depth, node.made = 0, name
+    return node
+
+
+_PRIMITIVES = {name: _primitive(name) for name in PRIMITIVES}
+_NAMED = ("record", "variant", "enum", "flags")
+_NOT_RUN = {"stream": "streams", "future": "futures", "map": "maps"}
+
+
+def not_run(feature: str) -> ArtifactError:
+    """Return the error for a component that uses ``feature``, a plural."""
+    return ArtifactError(f"it uses {feature}, which are of WASI 0.3 and Aegis does not run")
+
+
+def _primitive_node(name: str) -> TypeNode:
+    if name == "error-context":
+        raise not_run("error contexts")
+    return _PRIMITIVES[name]
+
+
+class FunctionNode:
+    """A component function's type."""
+
+    __slots__ = ("made", "params", "result")
+
+    def __init__(self, params: tuple[tuple[str, TypeNode], ...], result: TypeNode | None) -> None:
+        self.params, self.result = params, result
+        self.made: Function | None = None
+
+    def count(self) -> int:
+        """Return the number of parts of its types, no larger than one more than the limit for each."""
+        return sum([node.count for node in self.nodes()])
+
+    def nodes(self) -> list[TypeNode]:
+        """Return the types of its parameters and result."""
+        return [node for _, node in self.params] + ([] if self.result is None else [self.result])
+
+    def wit(self, where: str) -> Function:
+        """Return the type as a value; raise ``ArtifactError`` for one beyond the limits, called ``where``."""
+        if self.made is None:
+            self._check(where)
+            params = tuple([(name, node.wit()) for name, node in self.params])
+            self.made = Function(params, None if self.result is None else self.result.wit())
+        return self.made
+
+    def _check(self, where: str) -> None:
+        if self.count() > MAX_TYPE_PARTS:
+            raise ArtifactError(f"{where} has types of more than {MAX_TYPE_PARTS} parts")
+        for node in self.nodes():
+            if node.depth > MAX_TYPE_DEPTH + 1:
+                raise ArtifactError(f"{where} has types nested deeper than {MAX_TYPE_DEPTH}")
+
+
+class OpenType:
+    """A component or instance type, with the scope that its outer aliases refer to."""
+
+    __slots__ = ("scope", "type")
+
+    def __init__(self, of: ScopeType, scope: Scope) -> None:
+        self.type, self.scope = of, scope
+
+
+Item = tuple[str, object]
+"""An export of a component instance: its sort and itself."""
+
+
+class Scope:
+    """The index spaces of types and instances, and the scopes around it; ``outers[0]`` is itself."""
+
+    __slots__ = ("instances", "outers", "types")
+
+    def __init__(self, outer: Scope | None) -> None:
+        self.outers: tuple[Scope, ...] = (self, *(outer.outers if outer is not None else ()))
+        self.types: list[object] = []
+        self.instances: list[object] = []
+
+    def at(self, space: list[object], index: int, sort: str, kind: type[_T]) -> _T:
+        """Return an item of an index space; raise ``ArtifactError`` if it is not there or of another kind."""
+        if index >= len(space):
+            raise invalid(f"{sort} {index} does not exist")
+        found = space[index]
+        if not isinstance(found, kind):
+            raise invalid(f"{sort} {index} is of another kind than its use needs")
+        return found
+
+    def outer(self, count: int) -> Scope:
+        """Return the scope that is ``count`` scopes further out."""
+        if count >= len(self.outers):
+            raise invalid(f"an outer alias reaches {count} scopes out of {len(self.outers) - 1}")
+        return self.outers[count]
+
+    def exported(self, alias: Alias) -> object:
+        """Return the export of an instance that an alias names."""
+        instance: dict[str, Item] = self.at(self.instances, alias.item, "instance", dict)
+        sort, item = instance.get(alias.name, ("", None))
+        if sort != alias.sort:
+            raise invalid(f"instance {alias.item} exports no {alias.sort} {printable(alias.name, 60)!r}")
+        return item
+
+    # -- types ---------------------------------------------------------------------------------
+
+    def value(self, of: ValueType) -> TypeNode:
+        """Return the value type of an index or the name of a primitive."""
+        if isinstance(of, str):
+            return _primitive_node(of)
+        return self.at(self.types, of, "type", TypeNode)
+
+    def values(self, of: Iterable[ValueType | None]) -> tuple[TypeNode | None, ...]:
+        """Return value types, ``None`` for one that is left out."""
+        return tuple([None if part is None else self.value(part) for part in of])
+
+    def define(self, of: AnyType) -> object:
+        """Return what a type definition adds to the index space; resource types are the caller's to define."""
+        match of:
+            case LabelledType(kind, members):
+                labels = tuple([label for label, _ in members])
+                parts = self.values([part for _, part in members]) if kind in ("record", "variant") else ()
+                return TypeNode(kind, parts, labels=labels)
+            case CompoundType("primitive", (str() as name,)):
+                return _primitive_node(name)
+            case CompoundType(kind, _, length) if kind in _NOT_RUN or length is not None:
+                raise not_run(_NOT_RUN.get(kind, "lists of fixed length"))
+            case CompoundType(kind, parts_of):
+                return TypeNode(kind, self.values(parts_of))
+            case HandleType(kind, resource):
+                return TypeNode(kind, resource=self.at(self.types, resource, "type", ResourceNode))
+            case FunctionType(params, result, is_async):
+                if is_async:
+                    raise not_run("async functions")
+                result_node = None if result is None else self.value(result)
+                return FunctionNode(tuple([(name, self.value(t)) for name, t in params]), result_node)
+            case ScopeType():
+                return OpenType(of, self)
+            case ResourceRep():
+                raise invalid("a component or instance type defines a resource type")
+        raise AssertionError(of)
+
+
+def name_type(item: object, name: str) -> None:
+    """Give a resource, record, variant, enum or flags type that is exported or imported under ``name`` that name.
+
+    The first name stays. Other types have none; the primitives are shared by all plans.
+    """
+    if (isinstance(item, ResourceNode) or (isinstance(item, TypeNode) and item.kind in _NAMED)) and not item.name:
+        item.name = name

@@ -1,0 +1,447 @@
+"""WebAssembly text of the adapters: functions through which component instances call each other without the host.
+
+An adapter is what ``canon lower`` of a lifted function is (CanonicalABI.md, "canon lower" and "canon lift"): the caller
+imports it, and it calls the lifted core function. On the way it checks whether the caller may leave and the callee may
+be entered, reads each value from the caller's core values or memory, checks it, and writes it to the callee's; then
+likewise with the result in the other direction; then it calls post-return. It is trusted code: the memories, functions
+and globals that it uses are imports, whose types the engine compares, and it has no memory of its own.
+
+The number of a breach of the canonical ABI is written to the global ``reason`` before the adapter traps.
+
+Adapters check a value as they copy it, so of two breaches in one call the one that is found first can be another than
+step by step in the host. Values with handles, which need the tables of the host, have no adapters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from aegis.component.conversion.layout import (
+    MAX_FLAT_PARAMS,
+    MAX_FLAT_RESULTS,
+    align_up,
+    case_types,
+    core_type,
+    discriminant_size,
+    flat,
+    layout,
+    parts,
+    payload_offset,
+)
+from aegis.component.planning.program import CoreExport, Lifted, Lowered
+from aegis.component.shims.adapter_module import Module, Side
+from aegis.component.shims.adapter_strings import text_helper
+from aegis.values import FuncType
+from aegis.wit.types import Enum, Flags, List, Tuple, WitType
+
+__all__ = ["Link", "write_adapter"]
+
+_LOADS = {
+    "bool": "i32.load8_u", "u8": "i32.load8_u", "s8": "i32.load8_s", "u16": "i32.load16_u", "s16": "i32.load16_s",
+    "u32": "i32.load", "s32": "i32.load", "char": "i32.load", "u64": "i64.load", "s64": "i64.load", "f32": "f32.load",
+    "f64": "f64.load",
+}  # fmt: skip
+_STORES = {1: "i32.store8", 2: "i32.store16"}
+_INTEGERS = {1: "u8", 2: "u16", 4: "u32"}
+_NARROW = {
+    "u8": "(i32.and {} (i32.const 255))", "u16": "(i32.and {} (i32.const 65535))", "s8": "(i32.extend8_s {})",
+    "s16": "(i32.extend16_s {})",
+}  # fmt: skip
+_COPIED = frozenset(_LOADS) - {"bool", "char"}
+"""Numbers, of which every pattern of bits is one."""
+_WHOLE = ("u32", "s32", "u64", "s64", "f32", "f64")
+"""Types that every core value is one of."""
+_FEW_CASES = 4
+_TO_JOINED = {
+    ("i32", "i64"): "(i64.extend_i32_u {})", ("f32", "i32"): "(i32.reinterpret_f32 {})",
+    ("f32", "i64"): "(i64.extend_i32_u (i32.reinterpret_f32 {}))", ("f64", "i64"): "(i64.reinterpret_f64 {})",
+}  # fmt: skip
+_FROM_JOINED = {
+    ("i64", "i32"): "(i32.wrap_i64 {})", ("i32", "f32"): "(f32.reinterpret_i32 {})",
+    ("i64", "f32"): "(f32.reinterpret_i32 (i32.wrap_i64 {}))", ("i64", "f64"): "(f64.reinterpret_i64 {})",
+}  # fmt: skip
+
+
+class Link(NamedTuple):
+    """A call between two component instances: the number of its trampoline, and the function on both sides.
+
+    ``entering`` has those of the instances that it enters whose may-enter flag is kept.
+    """
+
+    trampoline: int
+    lowered: Lowered
+    lifted: Lifted
+    entering: tuple[int, ...]
+
+
+class _InMemory(NamedTuple):
+    """Values in linear memory: at an offset from an address, an expression."""
+
+    memory: str
+    base: str
+    offset: int
+
+    def at(self, offset: int) -> _InMemory:
+        return self._replace(offset=self.offset + offset)
+
+
+class _Words(NamedTuple):
+    """Values as core values: expressions to read, or locals to write, with the core types that they have."""
+
+    names: Sequence[str]
+    cores: Sequence[str]
+
+    def part(self, first: int, count: int) -> _Words:
+        return _Words(self.names[first : first + count], self.cores[first : first + count])
+
+
+_Place = _InMemory | _Words
+
+
+def needs_adapter(link: Link, leaves: frozenset[int]) -> bool:
+    """Tell whether there is anything to do in a call but to call. ``leaves`` has the instances whose may-leave flag is
+    kept."""
+    params = [t for _, t in link.lifted.type.params]
+    whole = len(params) <= MAX_FLAT_PARAMS and all(t in _WHOLE for t in params)
+    return link.lowered.instance in leaves or not whole or not _passes_on(link)
+
+
+def _passes_on(link: Link) -> bool:
+    """Tell whether an adapter returns just what the lifted function does, and has nothing to do after it."""
+    result = link.lifted.type.result
+    nothing = link.lifted.options.post_return is None and not link.entering
+    return nothing and (result is None or result in _WHOLE)
+
+
+def write_adapter(module: Module, link: Link, leaves: frozenset[int]) -> None:
+    """Add the adapter of a link to a module; its export is named by the trampoline's number."""
+    lowered, lifted = link.lowered, link.lifted
+    caller = Side(lowered.instance, lowered.options, lowered.instance in leaves)
+    callee = Side(lifted.instance, lifted.options, lifted.instance in leaves)
+    _Adapter(module, link, caller, callee).write()
+
+
+class _Body:
+    """The body of a function, as it is being written."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.lines: list[str] = []
+        self.locals: list[str] = []
+
+    def say(self, *lines: str) -> None:
+        self.module.spend(len(lines))
+        self.lines += lines
+
+    def local(self, core: str = "i32") -> str:
+        """Return the name of a new local."""
+        name = f"$x{len(self.locals)}"
+        self.module.spend(1)
+        self.locals.append(f"(local {name} {core})")
+        return name
+
+    def kept(self, expression: str, core: str = "i32") -> str:
+        """Keep the value of an expression in a local; return the expression that reads it."""
+        if expression.startswith("(local.get"):
+            return expression
+        name = self.local(core)
+        self.say(f"(local.set {name} {expression})")
+        return f"(local.get {name})"
+
+    @contextmanager
+    def when(self, condition: str) -> Iterator[None]:
+        """Have the lines inside run where a condition holds."""
+        self.say(f"{condition} if")
+        yield
+        self.say("end")
+
+    def trap_if(self, condition: str, reason: str) -> None:
+        self.say(f"{condition} if {self.module.trap(reason)} end")
+
+
+class _Converter(_Body):
+    """Writes conversions from one side's values to the other's."""
+
+    def __init__(self, module: Module, source: Side, target: Side) -> None:
+        super().__init__(module)
+        self.source, self.target = source, target
+
+    # -- core values and memory -------------------------------------------------------------------
+
+    def _read(self, of: str, place: _Place) -> str:
+        """Return the expression of a number, narrowed to its type."""
+        if isinstance(place, _InMemory):
+            return f"({_LOADS[of]} {place.memory} offset={place.offset} {place.base})"
+        word = place.names[0]
+        core = flat(of)[0]
+        if place.cores[0] != core:
+            word = _FROM_JOINED[place.cores[0], core].format(word)
+        return _NARROW[of].format(word) if of in _NARROW else word
+
+    def _write(self, expression: str, size: int, core: str, place: _Place) -> None:
+        if isinstance(place, _InMemory):
+            store = _STORES.get(size, f"{core}.store")
+            self.say(f"({store} {place.memory} offset={place.offset} {place.base} {expression})")
+            return
+        if place.cores[0] != core:
+            expression = _TO_JOINED[core, place.cores[0]].format(expression)
+        self.say(f"(local.set {place.names[0]} {expression})")
+
+    # -- values -----------------------------------------------------------------------------------
+
+    def convert(self, of: WitType, source: _Place, target: _Place) -> None:
+        """Write what reads a value, checks it, and writes it."""
+        match of:
+            case "string" | List():
+                self._block(of, source, target)
+            case str():
+                self._write(self._scalar(of, source), layout(of).size, flat(of)[0], target)
+            case Enum():
+                size = layout(of).size
+                word = self.kept(self._read(_whole(size, source), source))
+                self.trap_if(f"(i32.ge_u {word} (i32.const {len(of.cases)}))", "case")
+                self._write(word, size, "i32", target)
+            case Flags():
+                size, count = layout(of).size, len(of.names)
+                word = self._read(_whole(size, source), source)
+                if count < 32:
+                    word = f"(i32.and {word} (i32.const {(1 << count) - 1}))"
+                self._write(word, size, "i32", target)
+            case _:
+                cases = case_types(of)
+                if cases is None:
+                    self._parts(parts(of), source, target)
+                else:
+                    self._cases(of, cases, source, target)
+
+    def _scalar(self, of: str, source: _Place) -> str:
+        word = self._read(of, source)
+        if of == "bool":
+            return f"(i32.ne {word} (i32.const 0))"
+        if of == "char":
+            word = self.kept(word)
+            surrogate = f"(i32.lt_u (i32.sub {word} (i32.const 0xd800)) (i32.const 0x800))"
+            self.trap_if(f"(i32.or (i32.ge_u {word} (i32.const 0x110000)) {surrogate})", "char")
+        return word
+
+    def _parts(self, types: Sequence[WitType], source: _Place, target: _Place) -> None:
+        offset = slot = 0
+        for part in types:
+            of, count = layout(part), len(flat(part))
+            offset = align_up(offset, of.align)
+            self.convert(part, _part(source, offset, slot, count), _part(target, offset, slot, count))
+            offset, slot = offset + of.size, slot + count
+
+    def _cases(self, of: WitType, cases: Sequence[WitType | None], source: _Place, target: _Place) -> None:
+        size = discriminant_size(len(cases))
+        case = self.kept(self._read(_whole(size, source), source))
+        self.trap_if(f"(i32.ge_u {case} (i32.const {len(cases)}))", "case")
+        self._write(case, size, "i32", target)
+        slots = len(flat(of)) - 1
+        source, target = (_part(place, payload_offset(of), 1, slots) for place in (source, target))
+        full = [(n, payload) for n, payload in enumerate(cases) if payload is not None]
+        if len(full) > _FEW_CASES:
+            self._many_cases(case, len(cases), full, source, target)
+            return
+        for number, payload in full:
+            with self.when(f"(i32.eq {case} (i32.const {number}))"):
+                self.convert(payload, source, target)
+
+    def _many_cases(
+        self, case: str, count: int, full: Sequence[tuple[int, WitType]], source: _Place, target: _Place
+    ) -> None:  # fmt: skip
+        """Jump to the payload's case by a table."""
+        label = self.module.label()
+        names = {number: f"{label}.{number}" for number, _ in full}
+        self.say(f"block {label}", *(f"block {names[number]}" for number, _ in reversed(full)))
+        self.say(f"(br_table {' '.join(names.get(n, label) for n in range(count))} {label} {case})")
+        for number, payload in full:
+            self.say(f"end ;; case {number}")
+            self.convert(payload, source, target)
+            self.say(f"(br {label})")
+        self.say("end")
+
+    # -- strings and lists ------------------------------------------------------------------------
+
+    def _block(self, of: WitType, source: _Place, target: _Place) -> None:
+        """Have a function of its own copy a string or list; write the address and length that it returns."""
+        pointer = self._read("u32", source)
+        length = self._read("u32", _part(source, 4, 1, 1))
+        made = text_helper(self.module, self.source, self.target) if of == "string" else self._list(of)
+        at, count = self.local(), self.local()
+        self.say(f"(call {made} {pointer} {length}) (local.set {count}) (local.set {at})")
+        self._write(f"(local.get {at})", 4, "i32", target)
+        self._write(f"(local.get {count})", 4, "i32", _part(target, 4, 1, 1))
+
+    def _list(self, of: WitType) -> str:
+        assert isinstance(of, List)
+        key = ("list", of, self.source, self.target)
+        return self.module.function(key, lambda name: _write_list(self.module, name, of.element, self))
+
+
+def _whole(size: int, source: _Place) -> str:
+    """Return the type as which a discriminant or flags are read: whole, where they are a core value."""
+    return _INTEGERS[size] if isinstance(source, _InMemory) else "u32"
+
+
+def _part(place: _Place, offset: int, first: int, count: int) -> _Place:
+    return place.at(offset) if isinstance(place, _InMemory) else place.part(first, count)
+
+
+def _solid(of: WitType) -> bool:
+    """Tell whether values are copied as they are: numbers, without bytes between them that are none's."""
+    if isinstance(of, str):
+        return of in _COPIED
+    if case_types(of) is not None or isinstance(of, (List, Enum, Flags)):
+        return False
+    inside = parts(of)
+    return all(map(_solid, inside)) and sum(layout(t).size for t in inside) == layout(of).size
+
+
+def _write_list(module: Module, name: str, element: WitType, by: _Converter) -> None:
+    """Write the function that copies a list: from an address and a length to an address and a length."""
+    of, source, target = layout(element), by.source, by.target
+    body = _Converter(module, source, target)
+    read, write = module.memory(source), module.memory(target)
+    if of.align > 1:
+        body.trap_if(f"(i32.and (local.get $at) (i32.const {of.align - 1}))", "list pointer")
+    body.say(
+        f"(local.set $size (i64.mul (i64.extend_i32_u (local.get $count)) (i64.const {of.size})))",
+        f"(call {module.need(read)} (i64.add (i64.extend_i32_u (local.get $at)) (local.get $size)))",
+    )
+    body.trap_if("(i64.gt_u (local.get $size) (i64.const 0xffffffff))", "too long")
+    body.say(
+        f"(local.set $to (call {module.realloc(target)} (i32.const 0) (i32.const 0) (i32.const {of.align})"
+        " (i32.wrap_i64 (local.get $size))))"
+    )
+    if _solid(element):
+        body.say(
+            f"(memory.copy {write} {read} (local.get $to) (local.get $at) (i32.wrap_i64 (local.get $size)))",
+            "(local.get $to) (local.get $count)",
+        )
+    else:
+        body.say("(local.set $next (local.get $to)) (local.set $left (local.get $count))", "block $end", "loop $more")
+        body.say("(br_if $end (i32.eqz (local.get $left)))")
+        body.convert(element, _InMemory(read, "(local.get $at)", 0), _InMemory(write, "(local.get $next)", 0))
+        body.say(
+            f"(local.set $at (i32.add (local.get $at) (i32.const {of.size})))",
+            f"(local.set $next (i32.add (local.get $next) (i32.const {of.size})))",
+            "(local.set $left (i32.sub (local.get $left) (i32.const 1))) (br $more)",
+            "end", "end",
+            "(local.get $to) (local.get $count)",
+        )  # fmt: skip
+    module.define(
+        f"(func {name} (param $at i32) (param $count i32) (result i32 i32)",
+        "(local $size i64) (local $to i32) (local $next i32) (local $left i32)", *body.locals, *body.lines, ")",
+    )  # fmt: skip
+
+
+# -- the adapter itself ----------------------------------------------------------------------------
+
+
+class _Adapter:
+    """Writes one adapter."""
+
+    def __init__(self, module: Module, link: Link, caller: Side, callee: Side) -> None:
+        self.module, self.link, self.lifted, self.caller, self.callee = module, link, link.lifted, caller, callee
+        self.there = _Converter(module, caller, callee)
+        self.back = _Converter(module, callee, caller)
+        self.back.locals, self.back.lines = self.there.locals, self.there.lines  # one body
+
+    def write(self) -> None:
+        """Write the function."""
+        module, body, of = self.module, self.there, self.lifted.type
+        outer, inner = core_type(of, lowered=True), core_type(of, lowered=False)
+        self._enter()
+        given = self._arguments([t for _, t in of.params], outer.params, inner.params)
+        assert isinstance(self.lifted.core, CoreExport)
+        target = module.core_function(self.lifted.core, inner.params, inner.results)
+        call = f"(call {target} {' '.join(given)})"
+        if _passes_on(self.link):
+            body.say(f"(return_{call[1:]}")
+            self._define(outer)
+            return
+        raw = None
+        if inner.results:
+            raw = body.local(inner.results[0])
+            call = f"(local.set {raw} {call})"
+        body.say(call)
+        returned = self._result(of.result, outer.params, raw)
+        self._leave(inner.results, raw)
+        if returned is not None:
+            body.say(f"(local.get {returned})")
+        self._define(outer)
+
+    def _define(self, outer: FuncType) -> None:
+        module, body = self.module, self.there
+        params = "".join(f" (param $p{n} {core})" for n, core in enumerate(outer.params))
+        result = "".join(f" (result {core})" for core in outer.results)
+        name = str(self.link.trampoline)
+        module.define(f'(func (export "{name}"){params}{result}', *body.locals, *body.lines, ")")
+
+    def _enter(self) -> None:
+        """Check that the caller may leave, and that the callee and what is around it may be entered."""
+        body, module = self.there, self.module
+        if self.caller.flagged:
+            flag = module.flag("leave", self.caller.instance)
+            body.trap_if(f"(i32.eqz (global.get {flag}))", "leave")
+        flags = [module.flag("enter", n) for n in self.link.entering]
+        for flag in flags:
+            body.trap_if(f"(i32.eqz (global.get {flag}))", "enter")
+        body.say(*(f"(global.set {flag} (i32.const 0))" for flag in flags))
+
+    def _leave(self, results: Sequence[str], raw: str | None) -> None:
+        """Call post-return, and let the callee be entered again."""
+        body, module = self.there, self.module
+        post = self.lifted.options.post_return
+        if post is not None:
+            assert isinstance(post, CoreExport)
+            call = f"(call {module.core_function(post, results, ())}{'' if raw is None else f' (local.get {raw})'})"
+            if self.callee.flagged:
+                flag = module.flag("leave", self.callee.instance)
+                body.say(f"(global.set {flag} (i32.const 0))", call, f"(global.set {flag} (i32.const 1))")
+            else:
+                body.say(call)
+        body.say(*(f"(global.set {module.flag('enter', n)} (i32.const 1))" for n in self.link.entering))
+
+    def _arguments(self, types: Sequence[WitType], outer: Sequence[str], inner: Sequence[str]) -> list[str]:
+        """Convert the arguments; return the expressions of the lifted function's core arguments."""
+        body, module, whole = self.there, self.module, Tuple(tuple(types))
+        if sum(len(flat(t)) for t in types) > MAX_FLAT_PARAMS:
+            source = self._area(body, self.caller, "(local.get $p0)", whole)
+            of = layout(whole)
+            at = body.kept(
+                f"(call {module.realloc(self.callee)} (i32.const 0) (i32.const 0) (i32.const {of.align})"
+                f" (i32.const {of.size}))"
+            )
+            body.convert(whole, source, _InMemory(module.memory(self.callee), at, 0))
+            return [at]
+        names = [body.local(core) for core in inner]
+        words = [f"(local.get $p{n})" for n in range(len(inner))]
+        body.convert(whole, _Words(words, inner), _Words(names, inner))
+        return [f"(local.get {name})" for name in names]
+
+    def _result(self, of: WitType | None, outer: Sequence[str], raw: str | None) -> str | None:
+        """Convert the result; return the local of the core value that the adapter returns."""
+        if of is None or raw is None:
+            return None
+        body, cores = self.back, flat(of)
+        if len(cores) > MAX_FLAT_RESULTS:
+            source = self._area(body, self.callee, f"(local.get {raw})", of)
+            target = self._area(body, self.caller, f"(local.get $p{len(outer) - 1})", of)
+            body.convert(of, source, target)
+            return None
+        made = body.local(cores[0])
+        body.convert(of, _Words([f"(local.get {raw})"], cores), _Words([made], cores))
+        return made
+
+    def _area(self, body: _Converter, side: Side, at: str, of: WitType) -> _InMemory:
+        """Check that a value in memory is where one can be."""
+        module, made = self.module, layout(of)
+        memory = module.memory(side)
+        if made.align > 1:
+            body.trap_if(f"(i32.and {at} (i32.const {made.align - 1}))", "pointer")
+        body.say(f"(call {module.need(memory)} (i64.add (i64.extend_i32_u {at}) (i64.const {made.size})))")
+        return _InMemory(memory, at, 0)

@@ -1,0 +1,282 @@
+"""Links: calls between the component instances of one component that do not pass through the host.
+
+A call from one component instance to another goes through an adapter in WebAssembly
+(:mod:`aegis.component.shims.adapter_text`) where its types have no handles. The adapters that one core module imports
+are one module of Aegis, of which a store makes an instance right before that core module's: everything that they
+refer to exists by then. So a program with links is the program with more steps, numbered anew, and nothing else of
+linking and calling knows of them. The first step is a module of globals. Where an adapter would do nothing but call,
+the lifted function itself is imported.
+
+The globals are the truth about the component instances that links concern: whether one may leave, and whether one may
+be entered. The adapters read and write them directly, and the host does by :class:`LinkedInstance`, whose attributes
+they are. Each is kept only where it can matter:
+
+* May-leave matters where an instance calls out at all, and has a realloc or post-return function that is called.
+* May-enter matters where an instance can be entered again while it is entered. Instances call only what was complete
+  before them, which never leads back, except where an instance calls, or destroys a resource of, one that is around
+  it. A component with such a call keeps the flag of every instance that a link enters.
+
+There are no links where fuel is counted, which adapters would burn, nor in workers, which have little memory to compile
+in. What passes through a link takes no memory of the host, so neither ``host_bytes`` nor ``value_bytes`` counts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aegis.component.conversion.layout import has_handles
+from aegis.component.planning.program import (
+    CoreExport,
+    CoreItem,
+    CoreStep,
+    Imported,
+    Lifted,
+    Lowered,
+    Options,
+    Program,
+    ResourceFunction,
+)
+from aegis.component.shims.adapter_module import FLAGS, Budget, Module, flags_text
+from aegis.component.shims.adapter_text import Link, needs_adapter, write_adapter
+from aegis.component.shims.entering import can_reenter, entering_set, restricted
+from aegis.component.shims.linked import LinkedInstance
+from aegis.engine.compile.artifact import text_to_binary
+from aegis.engine.compile.code import NativeCode, UnfitForPool
+from aegis.engine.compile.config import EngineConfig
+from aegis.engine.store.own_module import OwnModule
+from aegis.errors import ArtifactError
+from aegis.wasm.digest import sha256_hex
+
+if TYPE_CHECKING:
+    from aegis.component.planning.artifact import Component
+    from aegis.component.state import ComponentState
+    from aegis.engine.compile.cache import Cache
+    from aegis.limits import Limits
+
+__all__ = ["Links", "adapter_texts", "links_for", "links_of", "unlink"]
+
+_MOST_LINKS = 1_000
+
+
+class _AdapterModule(OwnModule):
+    """A module of adapters, whose code is kept in the cache as that of guests is."""
+
+    def __init__(self, data: bytes, cache: Cache | None, limits: Limits) -> None:
+        super().__init__(data)
+        self.digest, self._cache, self._limits = sha256_hex(data), cache, limits
+
+
+class Links(NamedTuple):
+    """A program with links.
+
+    ``parts`` has the code of its modules of Aegis by their numbers, ``steps`` the new number of each old step.
+    """
+
+    program: Program
+    parts: Mapping[int, NativeCode]
+    steps: tuple[int, ...]
+    leaves: frozenset[int]
+    enters: frozenset[int]
+
+    @property
+    def instances(self) -> int:
+        """How many instances of modules of Aegis a store makes for it."""
+        return len(self.parts)
+
+    def attach(self, state: ComponentState) -> None:
+        """Have the component instances of a new store keep their flags where the adapters do."""
+        instances = state.handles.instances
+        for n in self.leaves | self.enters:
+            instances[n] = LinkedInstance(state, n, n in self.leaves, n in self.enters)
+
+
+# -- which calls are linked ------------------------------------------------------------------------
+
+
+def _linkable(of: object) -> bool:
+    """Tell whether a trampoline is a call between two component instances of values without handles."""
+    if not isinstance(of, Lowered) or not isinstance(of.function, Lifted):
+        return False
+    lifted, outer = of.function, of.options
+    if lifted.instance == of.instance:
+        return False  # it always traps
+    result = lifted.type.result
+    types = [t for _, t in lifted.type.params] + ([] if result is None else [result])
+    items = (lifted.core, lifted.options.realloc, lifted.options.post_return, outer.realloc)
+    return not any(map(has_handles, types)) and not any(isinstance(item, int) for item in items)
+
+
+def _items(link: Link) -> list[CoreExport]:
+    """Return the core items that an adapter can refer to."""
+    inner, outer = link.lifted.options, link.lowered.options
+    found = (link.lifted.core, inner.memory, inner.realloc, inner.post_return, outer.memory, outer.realloc)
+    return [item for item in found if isinstance(item, CoreExport)]
+
+
+def _leaving(program: Program, links: Sequence[Link]) -> frozenset[int]:
+    """Return the instances whose may-leave flag both sides need."""
+    concerned = {n for link in links for n in (link.lowered.instance, link.lifted.instance)}
+    return frozenset(concerned & {of.instance for of in program.trampolines} & restricted(program))
+
+
+class _Group(NamedTuple):
+    """The adapters that one step imports first."""
+
+    step: int
+    module: Module
+    links: list[Link]
+
+
+class _Adapters(NamedTuple):
+    """The calls of a program that need not pass through the host.
+
+    ``direct`` has, by the numbers of trampolines, the lifted functions that are imported in their stead.
+    """
+
+    groups: list[_Group]
+    direct: dict[int, CoreExport]
+    leaves: frozenset[int]
+    enters: frozenset[int]
+
+
+def _adapters(program: Program) -> _Adapters:
+    """Write the adapters, in the order of the steps that import them; tell which flags are kept."""
+    linkable = {n: of for n, of in enumerate(program.trampolines) if _linkable(of)}
+    if len(linkable) > _MOST_LINKS:
+        linkable = {}
+    reenters = bool(linkable) and can_reenter(program)
+    links = {}
+    for n, of in linkable.items():
+        assert isinstance(of, Lowered)
+        assert isinstance(of.function, Lifted)
+        entering = entering_set(program, of.function.instance, of.instance) if reenters else ()
+        links[n] = Link(n, of, of.function, entering)
+    made = _Adapters([], {}, _leaving(program, list(links.values())), frozenset())
+    budget = Budget()
+    for number, step in enumerate(program.steps):
+        group = _Group(number, Module(budget), [])
+        for item in step.imports:
+            link = links.pop(item, None) if isinstance(item, int) else None
+            if link is None or any(needed.step >= number for needed in _items(link)):
+                continue
+            if needs_adapter(link, made.leaves):
+                if group.module.attempt(partial(write_adapter, link=link, leaves=made.leaves)):
+                    group.links.append(link)
+            elif isinstance(link.lifted.core, CoreExport):
+                made.direct[link.trampoline] = link.lifted.core
+        if group.links:
+            made.groups.append(group)
+    return made._replace(enters=frozenset(n for group in made.groups for link in group.links for n in link.entering))
+
+
+def adapter_texts(program: Program) -> list[str]:
+    """Return the text of each module of adapters of a program."""
+    return [group.module.text() for group in _adapters(program).groups]
+
+
+# -- the program with links ------------------------------------------------------------------------
+
+
+def links_for(component: Component, config: EngineConfig) -> Links | None:
+    """Return the links of a component that was compiled for a configuration; ``None`` if it has none."""
+    return component.links.get(config)
+
+
+def unlink(component: Component) -> None:
+    """Have the sandboxes that are made from now on call between the component's instances through the host."""
+    component.links.clear()
+    component.plans.clear()
+    component.latest = None
+
+
+def links_of(component: Component, config: EngineConfig) -> Links | None:
+    """Make the links of a component for one configuration; return ``None`` if it has none."""
+    if config.fuel or not config.epochs:
+        return None
+    try:
+        return _make(component, config)
+    except (ArtifactError, UnfitForPool):
+        return None  # what the engine does not take goes through the host
+
+
+def _make(component: Component, config: EngineConfig) -> Links | None:
+    program = component.program
+    made = _adapters(program)
+    if not made.groups and not made.direct:
+        return None
+    texts = [group.module.text() for group in made.groups]
+    if texts:
+        texts.insert(0, flags_text(sorted(made.leaves), sorted(made.enters)))
+    modules = [_AdapterModule(text_to_binary(text, "adapters"), *component.kept_as) for text in texts]
+    parts = {len(program.modules) + n: module.code(config) for n, module in enumerate(modules)}
+    linked, steps = _numbered_anew(program, made)
+    return Links(linked, parts, steps, made.leaves, made.enters)
+
+
+def _numbered_anew(program: Program, made: _Adapters) -> tuple[Program, tuple[int, ...]]:
+    """Return the program with the steps of its adapters, and the new numbers of its own."""
+    groups = {group.step: n for n, group in enumerate(made.groups)}
+    steps, count = [], 1 if groups else 0
+    for number in range(len(program.steps)):
+        count += number in groups
+        steps.append(count)
+        count += 1
+    move = _Mover(steps)
+    instead = {trampoline: move.export(core) for trampoline, core in made.direct.items()}
+    for group in made.groups:
+        place = steps[group.step] - 1
+        instead |= {link.trampoline: CoreExport(place, str(link.trampoline), "func") for link in group.links}
+    first = len(program.modules)
+    placed = [CoreStep(first, (), 0)] if groups else []
+    for number, step in enumerate(program.steps):
+        if number in groups:
+            imports = map(move.export, made.groups[groups[number]].module.imports)
+            placed.append(CoreStep(first + 1 + groups[number], tuple(imports), 0))
+        given = [instead.get(item, item) if isinstance(item, int) else move.export(item) for item in step.imports]
+        placed.append(step._replace(imports=tuple(given)))
+    return move.program(program)._replace(steps=tuple(placed)), tuple(steps)
+
+
+class _Mover:
+    """Numbers the steps in a program anew; what was one value stays one."""
+
+    def __init__(self, steps: Sequence[int]) -> None:
+        self._steps = steps
+        self._lifted: dict[int, Lifted] = {}
+
+    def export(self, item: CoreExport) -> CoreExport:
+        return item._replace(step=0 if item.step == FLAGS else self._steps[item.step])
+
+    def item(self, item: CoreItem | None) -> Any:
+        return self.export(item) if isinstance(item, CoreExport) else item
+
+    def options(self, of: Options) -> Options:
+        return Options(of.encoding, self.item(of.memory), self.item(of.realloc), self.item(of.post_return))
+
+    def function(self, of: Imported | Lifted) -> Any:
+        if isinstance(of, Imported):
+            return of
+        made = self._lifted.get(id(of))
+        if made is None:
+            made = of._replace(core=self.item(of.core), options=self.options(of.options))
+            self._lifted[id(of)] = made
+        return made
+
+    def trampoline(self, of: Lowered | ResourceFunction) -> Any:
+        if isinstance(of, ResourceFunction):
+            return of
+        return of._replace(function=self.function(of.function), options=self.options(of.options))
+
+    def exported(self, of: Any) -> Any:
+        if isinstance(of, (Imported, Lifted)):
+            return self.function(of)
+        return {name: self.function(function) for name, function in of.items()}
+
+    def program(self, of: Program) -> Program:
+        return of._replace(
+            trampolines=tuple(map(self.trampoline, of.trampolines)),
+            resources=tuple(r._replace(destructor=self.item(r.destructor)) for r in of.resources),
+            exports={name: self.exported(item) for name, item in of.exports.items()},
+        )

@@ -1,0 +1,154 @@
+"""Calls over columns into a component: the loop of :mod:`aegis.engine.call.columns` by the rules of the canonical ABI.
+
+Only functions whose values are primitives of a fixed size are called so. Of "canon lift" a row then needs the lowering
+and lifting of numbers, which the loop does, and post-return, during which the instance may not call out. The loop
+says in its memory which of both runs; :class:`_Leaving` stands in ``may_leave`` of the component instance and reads it.
+Where the function called the host, conversions of the host call may have set ``may_leave`` themselves. So the loop then
+leaves the row's end to the host, and goes on with the next row. Where adapters read the flag too, it is a global
+(:mod:`aegis.component.shims.linked`), which the loop sets itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from aegis.component.call import Callee, ComponentFrame
+from aegis.component.traps import bad_char
+from aegis.engine.call.caller import make_closure
+from aegis.engine.call.columns import (
+    BAD_RESULT,
+    CALLING,
+    HAS_LEFT,
+    Room,
+    Shape,
+    Stage,
+    call_rows,
+    column_closure,
+    loop_code,
+)
+from aegis.engine.compile.config import EngineConfig
+from aegis.engine.native.library import lib, number
+from aegis.support.buffers import SCALARS, Batch
+from aegis.values import Rows
+from aegis.wit.types import Function
+
+if TYPE_CHECKING:
+    from aegis.component.handles import Instance
+
+__all__ = ["ComponentColumnEntry", "bind_columns", "shape_of"]
+
+_invoke = lib.wasmtime_func_call_unchecked
+_ONE, _NONE = number(1), number(0)
+
+
+def shape_of(function: Function, *, post: bool, flagged: bool = False) -> Shape:
+    """Return the shape of a function whose values are all primitives of a fixed size."""
+    kinds = [SCALARS[str(of)] for _, of in function.params]
+    return Shape(
+        tuple(kinds), None if function.result is None else SCALARS[str(function.result)], post, post and flagged
+    )
+
+
+class ComponentColumnEntry:
+    """One exported function of the world as a call over columns needs it."""
+
+    __slots__ = ("callee", "code", "name", "shape")
+
+    def __init__(self, name: Rows, callee: Callee, config: EngineConfig, *, flagged: bool = False) -> None:
+        self.name, self.callee = name, callee
+        self.shape = shape_of(callee.function, post=callee.lifted.options.post_return is not None, flagged=flagged)
+        self.code = loop_code(self.shape, config)
+
+    def take_frame(self) -> _Frame:
+        """Return a frame."""
+        return _Frame(self)
+
+    def give_back(self, frame: _Frame) -> None:
+        """Let go of the frame of an ended store."""
+        frame.forget()
+
+
+class _Frame(ComponentFrame):
+    """The function in one store."""
+
+    __slots__ = ("columns", "shape")
+
+    def __init__(self, entry: ComponentColumnEntry) -> None:
+        super().__init__(entry.callee, entry)  # type: ignore[arg-type]
+        self.columns, self.shape = entry, entry.shape
+
+
+class _Leaving:
+    """Whether an instance may leave while the loop calls its function; asked when the instance calls out."""
+
+    __slots__ = ("_instance", "_words")
+
+    def __init__(self, instance: Instance, words: memoryview) -> None:
+        self._instance, self._words = instance, words
+
+    def __bool__(self) -> bool:
+        if self._words[1] != CALLING:
+            return False
+        self._words[1] = HAS_LEFT
+        self._instance.may_leave = True
+        return True
+
+
+class _Rules:
+    """What surrounds the rows of one call: may-enter, may-leave, and the ends of rows that the loop leaves."""
+
+    __slots__ = ("_entering", "_frame", "_leaving", "_stage", "_store")
+
+    def __init__(self, store: Any, frame: _Frame, stage: Stage) -> None:
+        self._store, self._frame, self._stage = store, frame, stage
+        instances = frame.cx.handles.instances
+        self._entering = [instances[n] for n in frame.callee.entering]
+        watched = frame.shape.post and not frame.shape.flagged
+        self._leaving = _Leaving(frame.cx.instance, stage.memory.words) if watched else None
+
+    def enter(self) -> None:
+        """Begin an entry. No code but the guest's runs between its rows, so its instances are entered once."""
+        for instance in self._entering:
+            instance.may_enter = False
+        if self._leaving is not None:
+            self._stage.memory.words[1] = CALLING
+            self._frame.cx.instance.may_leave = self._leaving
+
+    def leave(self) -> None:
+        """End an entry, or a row that the loop left."""
+        if self._leaving is not None:
+            self._frame.cx.instance.may_leave = True
+        for instance in self._entering:
+            instance.may_enter = True
+
+    def left(self, status: int) -> None:
+        """Trap for a result that is no value, or call post-return for the loop."""
+        if status == BAD_RESULT:
+            raise bad_char()
+        instance, store, frame = self._frame.cx.instance, self._store, self._frame
+        ctypes.memmove(ctypes.addressof(frame.buffer), self._value(), 8)
+        instance.may_leave = False
+        count = _NONE if frame.shape.result is None else _ONE
+        error = _invoke(store.context, frame.post, frame.args, count, store.trap_pointer)
+        if error is not None or store.trap[0]:
+            raise store.failed(error)
+        self.leave()
+
+    def _value(self) -> bytes:
+        """Return the result that the loop kept, as the first bytes of a core value."""
+        return self._stage.memory.words[2:4].tobytes()
+
+
+def _drive(store: Any, frame: _Frame, batch: Batch, room: Room) -> None:
+    lifted, state = frame.callee.lifted, store.state
+    items = [lifted.core, *([lifted.options.post_return] if frame.shape.post else ())]
+    items += [frame.cx.instance.leave] if frame.shape.flagged else []
+    with store.stages().taken(store, frame.columns, [state.extern(item) for item in items]) as stage:
+        call_rows(store, stage, batch, room, _Rules(store, frame, stage))
+
+
+def bind_columns(store: Any, frame: _Frame, style: int) -> Callable[..., Any]:
+    """Return the closure that calls the function in ``frame`` for the rows of a batch."""
+    return make_closure(column_closure(style | store.plan.metered, _drive), store, frame, style, _invoke)

@@ -1,0 +1,195 @@
+"""Why a call ended: the one place that reads trap codes and engine messages (F11, F40).
+
+Evidence comes in this order: our own failure slot, our own stop flag, the trap code, the fuel that is
+left. A message decides nothing here for core modules; it is shown, cut and escaped.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from ctypes import c_uint8, c_void_p
+
+from aegis.engine.call.door import Door
+from aegis.engine.native.library import ByteVec, lib, take_bytes, take_error
+from aegis.engine.store.memory_accounting import Account
+from aegis.engine.threads.guest_thread import where
+from aegis.errors import (
+    AegisError,
+    AegisInternalError,
+    Frame,
+    GuestTrap,
+    HostError,
+    MemoryExceeded,
+    OutOfFuel,
+    StackExhausted,
+)
+from aegis.limits import Limits, exceeded
+from aegis.support.lean import Any
+from aegis.text import printable, shown
+
+__all__ = ["OWN_MODULE", "Evidence", "classify", "own_failure", "refused_growth"]
+
+TRAP_CODES = (
+    "stack-overflow", "memory-out-of-bounds", "heap-misaligned", "table-out-of-bounds", "indirect-call-to-null",
+    "bad-signature", "integer-overflow", "integer-division-by-zero", "bad-conversion-to-integer", "unreachable",
+    "interrupt", "out-of-fuel", "atomic-wait-non-shared-memory", "null-reference", "array-out-of-bounds",
+    "allocation-too-large", "cast-failure",
+)  # fmt: skip
+_TEXTS = {
+    "memory-out-of-bounds": "out-of-bounds memory access",
+    "table-out-of-bounds": "out-of-bounds table access",
+    "indirect-call-to-null": "an indirect call to a null table entry",
+    "bad-signature": "an indirect call with the wrong signature",
+    "integer-overflow": "an integer overflow",
+    "integer-division-by-zero": "an integer division by zero",
+    "bad-conversion-to-integer": "an invalid conversion of a float to an integer",
+    "unreachable": "an unreachable instruction was executed",
+    "cannot-enter-instance": "it was entered while a call into it was under way, or after a trap",
+    "cannot-leave-instance": "it called out while it may not leave, from a realloc or a post-return",
+}
+_FRAMES_KEPT = 32
+OWN_MODULE = "aegis:between"
+"""The name of modules of Aegis, between the host and the guest: their frames are none of the guest's."""
+
+
+class Evidence:
+    """What the store can say about its own end; each field is asked only when it is needed."""
+
+    def __init__(
+        self,
+        door: Door,
+        limits: Limits,
+        account: Account | None,
+        memory_full: Callable[[], int | None],
+        table_full: Callable[[], int | None],
+    ) -> None:
+        self.door = door
+        self.limits = limits
+        self.account = account
+        self.memory_full = memory_full
+        self.table_full = table_full
+
+
+def classify(error: int | None, trap: int | None, evidence: Evidence) -> BaseException:
+    """Return the exception for a call that ended with an engine ``error`` or ``trap``, and free those.
+
+    It is an :class:`~aegis.errors.AegisError`, or what a host function raised that no one may catch on
+    its way (``KeyboardInterrupt``, ``SystemExit``); where an event loop waits for the call that is a ``HostError`` too.
+    """
+    code, message, frames = _take_trap(trap) if trap else (None, "", ())
+    if error:
+        message = take_error(error)
+    ours = own_failure(evidence.door)
+    if ours is not None:
+        return ours
+    return _from_code(code, message, frames, evidence)
+
+
+def own_failure(door: Door) -> BaseException | None:
+    """Take what a host function raised, or why the call was stopped; ``None`` when neither is so."""
+    failure, door.failure = door.failure, None
+    serving, door.serving = door.serving, None
+    if failure is None:
+        return door.stop
+    # A loop that waits for the call would be ended by what no one may catch; a thread's caller knows best.
+    if isinstance(failure, AegisError) or not (isinstance(failure, Exception) or where.loop is not None):
+        return failure
+    wrapped = HostError(f"host function {serving or '?'} raised {type(failure).__name__}: {shown(failure, 200, str)}")
+    wrapped.__cause__ = failure
+    return wrapped
+
+
+def _from_code(code: str | None, message: str, frames: tuple[Frame, ...], evidence: Evidence) -> AegisError:
+    limits = evidence.limits
+    match code:
+        case "out-of-fuel":
+            fuel = limits.fuel or 0
+            return OutOfFuel(exceeded("fuel", fuel, fuel), limit="fuel", used=fuel, allowed=fuel)
+        case "interrupt":
+            return evidence.door.timeout()
+        case "stack-overflow":
+            allowed = limits.stack
+            message = exceeded("stack", allowed, allowed, after=" by recursion")
+            return StackExhausted(message, limit="stack", used=allowed, allowed=allowed)
+        case None:
+            return AegisInternalError(f"the engine failed: {printable(message, 400)}")
+    return refused_growth(code, evidence) or GuestTrap(
+        f"the guest trapped: {_TEXTS.get(code, code.replace('-', ' '))}{_where(frames)}", code=code, frames=frames
+    )
+
+
+def refused_growth(code: str, evidence: Evidence) -> AegisError | None:
+    """A refused growth is told only to the guest (F28); full to the last page, a trap is its answer."""
+    if code not in ("unreachable", "memory-out-of-bounds", "table-out-of-bounds"):
+        return None
+    limits, account = evidence.limits, evidence.account
+    if account is not None:
+        if limits.memory is not None and account.refused:
+            unit = f"bytes, {account.refused:,} more were refused"
+            return _trapped("memory", account.used, limits.memory, unit)
+    elif limits.memory is not None and (used := evidence.memory_full()) is not None:
+        return _trapped("memory", used, limits.memory, "bytes, no page more is admitted")
+    if limits.table_elements is not None and (used := evidence.table_full()) is not None:
+        return _trapped("table_elements", used, limits.table_elements, "elements, no more are admitted")
+    return None
+
+
+def _trapped(limit: str, used: int, allowed: int, unit: str) -> MemoryExceeded:
+    message = exceeded(limit, used, allowed, unit=unit, after=" and the guest trapped")
+    return MemoryExceeded(message, limit=limit, phase="grown", used=used, allowed=allowed)
+
+
+def _where(frames: tuple[Frame, ...]) -> str:
+    if not frames:
+        return ""
+    top = frames[0]
+    return f" in {top.name}" if top.name else f" in function {top.function_index}"
+
+
+def _take_trap(trap: int) -> tuple[str | None, str, tuple[Frame, ...]]:
+    try:
+        number = c_uint8()
+        known = lib.wasmtime_trap_code(trap, ctypes.byref(number))
+        vector = ByteVec()
+        lib.wasm_trap_message(trap, ctypes.byref(vector))
+        message = take_bytes(vector).decode("utf-8", "replace")
+        code = None
+        if known:
+            code = TRAP_CODES[number.value] if number.value < len(TRAP_CODES) else f"trap-{number.value}"
+        return code, message, _frames(trap)
+    finally:
+        lib.wasm_trap_delete(trap)
+
+
+def _frames(trap: int) -> tuple[Frame, ...]:
+    return _frames_of(lib.wasm_trap_trace, trap)
+
+
+def _frames_of(trace: Callable[[int, Any], None], failure: int) -> tuple[Frame, ...]:
+    vector = ByteVec()
+    trace(failure, ctypes.byref(vector))
+    try:
+        pointers = (c_void_p * min(vector.size, _FRAMES_KEPT)).from_address(vector.data) if vector.size else ()
+        return tuple(_frame(pointer) for pointer in pointers if not _is_own(pointer))
+    finally:
+        lib.wasm_frame_vec_delete(ctypes.byref(vector))
+
+
+def _is_own(pointer: int) -> bool:
+    name = lib.wasmtime_frame_module_name(pointer)
+    if not name:
+        return False
+    raw = ByteVec.from_address(name)
+    return raw.size == len(OWN_MODULE) and bool(ctypes.string_at(raw.data, raw.size) == OWN_MODULE.encode())
+
+
+def _frame(pointer: int) -> Frame:
+    index: int = lib.wasm_frame_func_index(pointer)
+    offset: int = lib.wasm_frame_module_offset(pointer)
+    name = lib.wasmtime_frame_func_name(pointer)
+    text = None
+    if name:
+        raw = ByteVec.from_address(name)
+        text = printable(ctypes.string_at(raw.data, min(raw.size, 1024)), 80) if raw.size else None
+    return Frame(index, text, offset)

@@ -1,0 +1,78 @@
+"""Core values at the C boundary: where each lies in the raw argument array, and its checked range.
+
+``wasmtime_val_raw_t`` is 16 bytes; a value sits at its start. Storing through a typed view checks type
+and range for free, so a value is never cut silently (F6).
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from aegis.errors import CallError
+from aegis.support.lean import Any
+from aegis.text import shown
+from aegis.values import FuncType
+
+__all__ = ["SLOT", "coerce", "coerced", "index_of", "scalar_types", "view_name"]
+
+SLOT = 16
+_FORMATS = {"i32": ("i", 4), "i64": ("q", 2), "f32": ("f", 4), "f64": ("d", 2)}
+_BITS = {"i32": 32, "i64": 64}
+_SINGLE = Struct("<f")
+LARGEST_SINGLE = 3.4028234663852886e38
+scalar_types = frozenset(_FORMATS)
+"""The value types that cross between Python and a guest."""
+
+
+def view_name(value_type: str) -> str:
+    """Return the format of the typed view that holds ``value_type``."""
+    return _FORMATS[value_type][0]
+
+
+def index_of(value_type: str, slot: int) -> int:
+    """Return the index of ``slot`` in that view."""
+    return slot * _FORMATS[value_type][1]
+
+
+def formats(signature: FuncType) -> tuple[str, ...]:
+    """Return the formats of the views that calls of ``signature`` need."""
+    return tuple(dict.fromkeys(view_name(t) for t in (*signature.params, *signature.results)))
+
+
+def coerced(value_type: str, value: str, otherwise: str) -> str:
+    """Return the expression that stores ``value`` in its view, or ``otherwise``, which judges what the view cannot.
+
+    A view of floats takes whatever Python can turn into a float, and makes a large number an infinite f32.
+    """
+    if value_type in _BITS:
+        return value
+    fits = f" and -{LARGEST_SINGLE} <= {value} <= {LARGEST_SINGLE}" if value_type == "f32" else ""
+    return f"{value} if {value}.__class__ is float{fits} else {otherwise}"
+
+
+def coerce(value_type: str, value: Any, what: str) -> int | float:
+    """Return ``value`` as the view of ``value_type`` takes it.
+
+    Integers are accepted signed or unsigned, within the type's width, and an ``int`` in place of a float. An f32 is
+    rounded, and never made infinite.
+    Raise :class:`~aegis.errors.CallError` for anything else, naming ``what``.
+    """
+    if value_type in _BITS:
+        bits = _BITS[value_type]
+        if not hasattr(value, "__index__"):
+            raise CallError(f"{what} must be an integer for {value_type}, not {_name(value)}")
+        number = value.__index__()
+        if not -(1 << (bits - 1)) <= number < 1 << bits:
+            raise CallError(f"{what}: {shown(number, 40)} is out of range for {value_type}")
+        return int(number - (1 << bits) if number >= 1 << (bits - 1) else number)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise CallError(f"{what} must be a number for {value_type}, not {_name(value)}")
+    try:
+        number = float(value)
+        return float(_SINGLE.unpack(_SINGLE.pack(number))[0]) if value_type == "f32" else number
+    except OverflowError:
+        raise CallError(f"{what}: the number is out of range for {value_type}") from None
+
+
+def _name(value: object) -> str:
+    return f"{type(value).__name__} {shown(value, 40)}" if isinstance(value, str | float) else type(value).__name__

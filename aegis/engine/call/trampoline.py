@@ -1,0 +1,287 @@
+"""The trampoline: every call from a guest into the host comes through here.
+
+In this order: budget, deadline, event (start), lift, policy, call, validate the result, lower, event
+(complete), deadline again: what a host function answers too late does not reach the guest. Lifting is reading the
+typed view; the policy is the function itself, which holds the grants of one sandbox and nothing else.
+``BaseException`` is caught around everything, for what leaves a native callback is lost or fatal (F8 to F10); the
+exception goes to the sandbox's own slot, and the guest gets a trap, never a value.
+
+A trampoline is compiled once for a signature and shared by every sandbox in the process. Which function of which
+sandbox is meant comes from the engine as a number: an index into :data:`slots`, and below it the import's number.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Callable
+from ctypes import c_char, c_char_p, c_size_t, c_void_p
+
+from aegis.engine.call.core_values import SLOT, coerce, coerced, formats, index_of, view_name
+from aegis.engine.call.door import Door
+from aegis.engine.native.library import lib, number
+from aegis.engine.native.signals import NEAR, secure_after
+from aegis.engine.threads.await_result import await_result
+from aegis.errors import CallError, GuestExit, HostError
+from aegis.limits import Limits
+from aegis.support.bounded_cache import Memo
+from aegis.support.lean import Any
+from aegis.values import FuncType, HostFunction, ImportName
+
+__all__ = ["IMPORT_BITS", "Slot", "fit_result", "free_slot", "host_callback", "slots", "take_slot"]
+
+# Bound and prepared now: a failing call may have no room to do it.
+_trap_new = lib.wasmtime_trap_new
+_TEXT, _LENGTH = c_char_p.from_param(b"host"), number(4)
+_CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
+_VIEWS_KEPT = 128
+_MOST_TYPES_KEPT = 2048
+"""Parameters and results of signatures whose trampolines are kept for the process, each with its views."""
+
+IMPORT_BITS = 20
+"""The lowest bits of the number that the engine passes on: which import. No module has more; the engine's limit is a
+million. The others: which store."""
+_MASK = (1 << IMPORT_BITS) - 1
+
+Slot = tuple[Door, Any, Any]
+"""Of one store: its door, what answers its imports by their numbers, and their modules and names by their numbers. Of a
+component: its state in place of the functions, and no names."""
+
+_VACANT: Slot = (Door(Limits()), (), ())  # its door lets nothing through
+_VACANT[0].calls_left = 0
+_NOBODY = _VACANT[0], None, ImportName("?", "?")
+slots: list[Slot] = [_VACANT]
+"""Slots by number; what a number that is not taken means is refused. Zero never is taken."""
+_free: list[int] = []
+_lock = threading.Lock()
+_compiled: Memo[Any] = Memo(_MOST_TYPES_KEPT)
+
+
+def _renew() -> None:
+    """In a forked child: nobody is left to release what another thread held."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew) if hasattr(os, "register_at_fork") else None
+
+
+_served: dict[int, tuple[Door, Any, ImportName]] = {}
+"""Door, function and name by the number that the engine passes on, from the guest's first call of an import on."""
+_called: dict[int, list[int]] = {}
+"""Of each store, the numbers in the former."""
+
+
+def _first(env: int) -> tuple[Door, Any, ImportName]:
+    """Return what serves a number that no guest has called yet."""
+    store = env >> IMPORT_BITS
+    door, functions, names = slots[store]
+    if not names:
+        return _NOBODY
+    called = env & _MASK
+    made = _served[env] = door, functions[called], names[called]
+    _called.setdefault(store, []).append(env)
+    return made
+
+
+def take_slot(slot: Slot) -> int:
+    """Give ``slot`` a number, never zero."""
+    try:
+        number = _free.pop()  # of two threads, each gets another one, or none
+    except IndexError:
+        with _lock:
+            slots.append(slot)
+            return len(slots) - 1
+    slots[number] = slot
+    return number
+
+
+def free_slot(number: int) -> None:
+    """Forget the slot of a store that is going, and what its guest called."""
+    slots[number] = _VACANT
+    for env in _called.pop(number, ()):
+        _served.pop(env, None)
+    _free.append(number)
+
+
+def host_callback(signature: FuncType, *, observed: bool, starting: bool = False) -> Any:
+    """Return the native callback for functions of ``signature``; whoever has it called keeps it.
+
+    ``observed`` adds what events and host time cost: two readings of the clock a call. ``starting`` is for modules
+    with a start function, which calls the host before there is an instance: then the door knows the caller.
+    """
+    key = (signature, observed, starting)
+    made = _compiled.entries.get(key)
+    if made is None:
+        serve = _compile(signature, observed)
+        made = _CALLBACK(_noting(serve) if starting else serve)
+        made = _compiled.keep(key, made, 1 + len(signature.params) + len(signature.results))
+    return made
+
+
+def _noting(serve: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Return a trampoline that notes the caller for as long as the engine lends it."""
+
+    def trampoline(env: int, caller: int, address: int, count: int) -> int | None:
+        try:
+            door = slots[env >> IMPORT_BITS][0]
+            door.caller = caller
+            try:
+                return serve(env, caller, address, count)
+            finally:
+                door.caller = None
+        except BaseException as error:
+            return _fail(env, error)
+
+    return trampoline
+
+
+_SOURCE = """
+def trampoline(env, caller, address, count):
+    try:
+        try:
+            door, function, name = served[env]
+        except KeyError:
+            door, function, name = first(env)
+        entered = now()
+        left = door.calls_left
+        if left <= 0 or door.stop is not None or entered >= door.deadline:
+            raise door.refused_call()
+        door.calls_left = left - 1
+        try:
+            {views} = views[address]
+        except KeyError:
+            {views} = new_views(address)
+{call}
+        ended = now()
+        if door.stop is not None or ended >= door.deadline:
+            raise door.late(str(name))
+        if ended - entered > NEAR:
+            secure(name)
+    except BaseException as error:
+        return fail(env, error)
+"""
+_PLAIN = """
+        result = function({arguments})
+{store}
+"""
+_OBSERVED = """
+        door.serving = str(name)
+        started = clock()
+        try:
+            result = function({arguments})
+        except BaseException as error:
+            observe(door, name, started, error)
+            raise
+        observe(door, name, started, None)
+        door.serving = None
+{store}
+"""
+
+
+def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
+    """Write the trampoline of one signature: a loop over the types would cost more than the call."""
+    names = formats(signature)
+    size = SLOT * max(len(signature.params), len(signature.results), 1)
+    array = c_char * size
+    views: dict[int, Any] = {}
+
+    def new_views(address: int) -> Any:
+        if len(views) >= _VIEWS_KEPT:
+            views.clear()
+        block = memoryview(array.from_address(address)).cast("B")
+        opened = tuple(block.cast(f) for f in names)  # type: ignore[call-overload]
+        made = views[address] = opened[0] if len(opened) == 1 else opened
+        return made
+
+    arguments = ", ".join(f"v{view_name(t)}[{index_of(t, n)}]" for n, t in enumerate(signature.params))
+    body = (_OBSERVED if observed else _PLAIN).format(arguments=arguments, store=_store(signature.results))
+    target = ", ".join(f"v{name}" for name in names) or "_none"
+    scope = {
+        "served": _served, "first": _first, "views": views, "new_views": new_views, "fail": _fail,
+        "clock": time.perf_counter,
+        "observe": _observe, "lower": _lower, "refuse_result": _refuse_result, "several": _several,
+        "now": time.monotonic, "NEAR": NEAR, "secure": secure_after,
+    }  # fmt: skip
+    exec(_SOURCE.format(views=target, call=body), scope)
+    made = scope["trampoline"]
+    assert callable(made)
+    return made
+
+
+def _store(results: tuple[str, ...]) -> str:
+    if not results:
+        return "        if result is not None:\n            refuse_result(door, *name, result)"
+    if len(results) == 1:
+        target = f"v{view_name(results[0])}[0]"
+        lowered = f"lower({results[0]!r}, result, door, *name)"
+        if results[0].startswith("f"):
+            return f"        {target} = {coerced(results[0], 'result', lowered)}"
+        return (
+            f"        try:\n            {target} = result\n"
+            f"        except (TypeError, ValueError, OverflowError):\n"
+            f"            {target} = {lowered}"
+        )
+    lines = [f"        result = several({len(results)}, result, door, *name)"]
+    for n, t in enumerate(results):
+        lower = f"lower({t!r}, result[{n}], door, *name)"
+        lines.append(f"        v{view_name(t)}[{index_of(t, n)}] = {lower}")
+    return "\n".join(lines)
+
+
+def fit_result(function: HostFunction, result: Any, door: Door) -> Any:
+    """Return what a host function returned as its type says; raise ``HostError`` for what is not of it."""
+    results, module, name = function.type.results, function.module, function.name
+    if not results:
+        return None if result is None else _refuse_result(door, module, name, result)
+    if len(results) == 1:
+        return _lower(results[0], result, door, module, name)
+    values = _several(len(results), result, door, module, name)
+    return [_lower(kind, value, door, module, name) for kind, value in zip(results, values, strict=True)]
+
+
+def _lower(value_type: str, value: object, door: Door, module: str, name: str) -> int | float:
+    value = await_result(door, value, f"{module}.{name}")
+    try:
+        return coerce(value_type, value, f"the result of {module}.{name}")
+    except CallError as error:
+        raise HostError(f"host function {module}.{name} broke its type: {error}") from None
+
+
+def _refuse_result(door: Door, module: str, name: str, result: object) -> None:
+    result = await_result(door, result, f"{module}.{name}")
+    if result is not None:
+        raise HostError(
+            f"host function {module}.{name} returned {type(result).__name__}, but the import has no result; return None"
+        )
+
+
+def _several(count: int, result: object, door: Door, module: str, name: str) -> tuple[Any, ...]:
+    result = await_result(door, result, f"{module}.{name}")
+    if not isinstance(result, tuple) or len(result) != count:
+        raise HostError(f"host function {module}.{name} must return a tuple of {count} values")
+    return result
+
+
+def _observe(door: Door, name: ImportName, started: float, error: BaseException | None) -> None:
+    seconds = time.perf_counter() - started
+    door.host_seconds += seconds
+    if door.observe_call is not None:
+        door.observe_call(*name, seconds, error)
+
+
+def _fail(env: int, error: BaseException) -> int | None:
+    """Keep the exception for the caller and answer with a trap. Nothing may escape from here."""
+    try:
+        door, _, names = slots[env >> IMPORT_BITS]
+        if isinstance(error, GuestExit):
+            error = door.overdue() or error  # an exit that comes too late is no success
+        if door.failure is None:
+            door.failure = error
+            if not isinstance(error, HostError):
+                door.serving = str(names[env & _MASK])
+    except BaseException:
+        pass
+    return _trap_new(_TEXT, _LENGTH)  # type: ignore[no-any-return]

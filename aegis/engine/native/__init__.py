@@ -1,0 +1,1 @@
+"""The native library of the ``wasmtime`` wheel: its functions, its signal handlers, its security advisories."""

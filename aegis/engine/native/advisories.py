@@ -1,0 +1,185 @@
+"""Which published security advisories the installed engine lacks a fix for, and whether a guest can reach them here.
+
+:data:`ADVISORIES` was copied by hand on :data:`TABLE_DATE` from the release notes of wasmtime 50.0.1, 50.0.2 and
+50.0.3 (``github.com/bytecodealliance/wasmtime``, *Releases*): identifiers, dates and fixed versions are theirs. The
+titles are summaries, and ``needs`` is this project's own judgement from the titles there, for the full text of the
+advisories was not at hand: what must be in use for a guest to reach the defect. It is evaluated for the configuration
+that an engine has, so a proposal that is switched on makes the advisories about it reachable.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aegis.engine.compile.config import ADMITTED
+from aegis.engine.native.library import MAJOR, built_version, lib, library_version
+from aegis.errors import PolicyError
+
+__all__ = ["ADVISORIES", "TABLE_DATE", "Advisory", "EngineFacts", "Finding", "engine_facts", "refuse_reachable"]
+
+TABLE_DATE = "2026-11-29"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advisory:
+    """A published defect: reachable by a guest where everything in ``needs`` is in use."""
+
+    id: str
+    title: str
+    published: str
+    fixed_in: str
+    needs: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """An advisory that the engine lacks a fix for, judged for one configuration."""
+
+    advisory: Advisory
+    reachable: bool
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        one = self.advisory
+        return {
+            "id": one.id, "title": one.title, "published": one.published, "fixed_in": one.fixed_in,
+            "reachable": self.reachable, "reason": self.reason,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFacts:
+    """The engine's exact versions and its advisories.
+
+    ``version`` is the library's own version, which is not always that of ``package``, the Python package that carries
+    it; ``None`` if the library does not say. Then every advisory of the series counts as not fixed.
+    """
+
+    version: str | None
+    package: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def reachable(self) -> tuple[Finding, ...]:
+        """The advisories that a guest can reach."""
+        return tuple(finding for finding in self.findings if finding.reachable)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the facts as JSON data."""
+        return {
+            "name": "wasmtime", "version": self.version, "package": f"wasmtime-py {self.package}",
+            "advisories_as_of": TABLE_DATE, "advisories": [finding.to_dict() for finding in self.findings],
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        shown = self.version or f"{MAJOR}, of a version that the library does not say"
+        return f"wasmtime {shown} (wasmtime-py {self.package})"
+
+
+_WASI, _HTTP, _WINDOWS = "native-wasi", "native-http", "windows"
+_GC, _GC_HEAP, _GC_RESERVATION = "gc", "gc-heap", "gc-heap-reservation"
+_ASYNC, _LENDING, _TYPES = "component-model-async", "lists-lent-between-components", "host-made-types"
+_LOOKUP, _NO_GC, _NO_THREADS = "module-export-lookup", "build-without-gc", "build-without-threads"
+
+_NOT_USED = {
+    _WASI: "Aegis implements WASI itself and never links the engine's",
+    _HTTP: "Aegis implements wasi:http itself and never links the engine's",
+    _WINDOWS: "this system is not Windows",
+    _GC: "the proposals that bring garbage-collected types are off",
+    _GC_HEAP: "garbage-collected types are off, externref included, so that no store has a heap for them",
+    _GC_RESERVATION: "Aegis leaves the reservation of a garbage-collected heap at its default",
+    _ASYNC: "the engine only validates components, and runs none",
+    _LENDING: "components run on the canonical ABI of Aegis, which counts every handle",
+    _TYPES: "Aegis defines no struct types of its own in the engine",
+    _LOOKUP: "the engine's C library, all that Aegis calls, does not offer this function",
+    _NO_GC: "the installed library was built with garbage collection",
+    _NO_THREADS: "the installed library was built with threads",
+}
+
+
+def _advisory(id: str, title: str, published: str, fixed_in: str, *needs: str) -> Advisory:
+    return Advisory(id=id, title=title, published=published, fixed_in=fixed_in, needs=frozenset(needs))
+
+
+_FIRST, _SECOND, _THIRD = ("2026-10-29", "50.0.1"), ("2026-11-16", "50.0.2"), ("2026-11-19", "50.0.3")
+
+ADVISORIES: tuple[Advisory, ...] = (
+    _advisory("GHSA-hmmr-87qq-258j", "UDP connect to an address denied for sending", *_FIRST, _WASI),
+    _advisory("GHSA-qw58-7h65-crq2", "type confusion between engines by host-made struct types", *_FIRST, _GC, _TYPES),
+    _advisory("GHSA-3982-jqvv-277m", "panic in typed functions with i31 or null references", *_FIRST, _GC),
+    _advisory("GHSA-6fr9-xmw9-5352", "unbounded memory for borrows passed between components", *_FIRST, _LENDING),
+    _advisory("GHSA-h4wp-g4x3-7398", "content-length that is invalid or not the body's", *_FIRST, _HTTP),
+    _advisory("GHSA-5m8g-xhq4-4h93", "unbounded memory by empty writes to a WASI stream", *_SECOND, _WASI),
+    _advisory("GHSA-43j2-gcp4-m22g", "abort by a stale base of the garbage-collected heap", *_SECOND, _GC_HEAP),
+    _advisory("GHSA-xrvr-8678-5wp8", "panic when a stream is cancelled on the wrong end", *_SECOND, _ASYNC),
+    _advisory("GHSA-hj27-mpw9-ff4c", "panic in Caller::get_module_export", *_SECOND, _LOOKUP),
+    _advisory("GHSA-wvgq-g5hf-6gm6", "abort by a reservation of partial pages", *_SECOND, _GC_HEAP, _GC_RESERVATION),
+    _advisory("GHSA-rc4p-x33f-vpr2", "abort in builds without garbage collection", *_SECOND, _NO_GC),
+    _advisory("GHSA-2674-w29h-wqvj", "abort in builds without threads", *_SECOND, _NO_THREADS),
+    _advisory("GHSA-f8mm-ggr3-89wh", "unbounded memory by empty writes to an HTTP/2 body", *_SECOND, _HTTP),
+    _advisory("GHSA-f2pq-268w-886c", "filesystem escape by drive-prefixed paths", *_THIRD, _WASI, _WINDOWS),
+)  # fmt: skip
+
+_GC_PROPOSALS = frozenset({"gc", "function_references", "exceptions", "stack_switching"})
+
+
+def in_use(proposals: Sequence[str] = ADMITTED) -> frozenset[str]:
+    """Return what of the advisories' needs an engine with these proposals, on this system, has in use."""
+    found = set()
+    if _GC_PROPOSALS & set(proposals):
+        found |= {_GC, _GC_HEAP}
+    if "component_model_async" in proposals:
+        found |= {_ASYNC}
+    if sys.platform == "win32":
+        found |= {_WINDOWS}
+    # The C library exports these functions only where it was built with the feature.
+    for need, function in ((_NO_GC, "wasmtime_config_wasm_gc_set"), (_NO_THREADS, "wasmtime_config_wasm_threads_set")):
+        if not hasattr(lib, function):
+            found |= {need}
+    return frozenset(found)
+
+
+def engine_facts(
+    proposals: Sequence[str] = ADMITTED, *, table: Sequence[Advisory] | None = None, version: str | None = None
+) -> EngineFacts:
+    """Return the engine's versions and what is known against it, for an engine with these ``proposals``.
+
+    ``table`` and ``version`` replace :data:`ADVISORIES` and the installed library's version.
+    """
+    version = version or built_version()
+    used = in_use(proposals)
+    advisories = ADVISORIES if table is None else table
+    findings = tuple(_judge(one, used) for one in advisories if _lacks(version, one.fixed_in))
+    return EngineFacts(version=version, package=library_version(), findings=findings)
+
+
+def _judge(advisory: Advisory, used: frozenset[str]) -> Finding:
+    missing = sorted(advisory.needs - used)
+    if missing:
+        return Finding(advisory=advisory, reachable=False, reason=f"no, because {_NOT_USED[missing[0]]}")
+    return Finding(advisory=advisory, reachable=True, reason=f"yes, for {', '.join(sorted(advisory.needs))} is in use")
+
+
+def _lacks(version: str | None, fixed_in: str) -> bool:
+    return version is None or _numbers(version) < _numbers(fixed_in)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def refuse_reachable(proposals: Sequence[str] = ADMITTED) -> None:
+    """Raise :class:`~aegis.errors.PolicyError` if a guest could reach a known defect: strict isolation does not run."""
+    facts = engine_facts(proposals)
+    if facts.reachable:
+        shown = "; ".join(
+            f"{f.advisory.id} ({f.advisory.title}), fixed in {f.advisory.fixed_in}" for f in facts.reachable
+        )
+        raise PolicyError(
+            f"isolation: strict, and {facts} has published defects that a guest can reach: {shown}; "
+            "install a fixed version, or run with --isolate"
+        )

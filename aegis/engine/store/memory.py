@@ -1,0 +1,96 @@
+"""A guest's linear memory: bounded, copying access. No view of it ever leaves this module.
+
+The base address holds for the life of the instance (the engine may not move memories), the size only
+grows; so a view of the size last seen is right for every range inside it, and only a range beyond it
+asks the engine again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aegis.engine.call.door import Door
+from aegis.engine.native.library import lib, view
+from aegis.errors import SandboxStateError
+from aegis.support.lean import Any
+from aegis.values import MemoryFault
+
+__all__ = ["LinearMemory"]
+
+Handle = tuple[Any, Any]
+"""A store's context and the address of a ``wasmtime_memory_t`` in it, as ready arguments."""
+
+_data, _size = lib.wasmtime_memory_data, lib.wasmtime_memory_data_size
+_EMPTY = memoryview(bytearray())  # writable, for blocks of no bytes are written too
+
+
+class LinearMemory:
+    """One memory of a live instance; offsets and lengths in bytes.
+
+    It implements :class:`aegis.values.GuestMemory`. Where a ``door`` is given, copies are charged to ``host_bytes``,
+    and one read is one value, which ``value_bytes`` bounds; an embedder's own reading and writing is neither.
+    """
+
+    _view: memoryview | None = _EMPTY
+    _find: Callable[[], Handle] | None = None
+    _handle: Handle | None = None
+
+    def __init__(self, door: Door | None) -> None:
+        self._door = door
+
+    def attach(self, find: Callable[[], Handle]) -> None:
+        """Serve the memory whose handle ``find`` returns; it is asked for at the first use."""
+        self._find = find
+        self._view = _EMPTY
+
+    def detach(self) -> None:
+        """Refuse every later access: the store is going away."""
+        self._view = self._find = self._handle = None
+
+    def size(self) -> int:
+        """Return the present size in bytes, 0 when the guest exports no memory."""
+        if self._view is None:
+            raise SandboxStateError("the sandbox is closed; its memory is gone", state="closed")
+        if self._handle is None:
+            if self._find is None:
+                return 0
+            self._handle = self._find()
+        size: int = _size(*self._handle)
+        return size
+
+    def _refresh(self, offset: int, length: int) -> memoryview:
+        """Return a view that holds the range, of the memory's present size."""
+        size = self.size()
+        if offset < 0 or length < 0 or offset + length > size:
+            raise MemoryFault(f"{length} bytes at {offset} do not lie within the {size} bytes of memory")
+        if size and self._handle is not None:
+            self._view = view(_data(*self._handle), size)
+        return self._view or _EMPTY
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return a copy of ``length`` bytes at ``offset``."""
+        memory, end, door = self._view, offset + length, self._door
+        if memory is None or offset < 0 or length < 0 or end > len(memory):
+            memory = self._refresh(offset, length)
+        if door is not None:
+            if length > door.value_limit:
+                door.value_left = door.value_limit
+                door.hold(length)
+            door.bytes_left = left = door.bytes_left - length  # as Door.charge does
+            if left < door.check_below:
+                door.check()
+            door.bytes_in += length
+        return memory[offset:end].tobytes()
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy ``data`` to ``offset``."""
+        length = len(data)
+        memory, end, door = self._view, offset + length, self._door
+        if memory is None or offset < 0 or end > len(memory):
+            memory = self._refresh(offset, length)
+        if door is not None:
+            door.bytes_left = left = door.bytes_left - length  # as Door.charge does
+            if left < door.check_below:
+                door.check()
+            door.bytes_out += length
+        memory[offset:end] = data

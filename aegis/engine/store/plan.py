@@ -1,0 +1,158 @@
+"""What creating a store of one module under given limits needs, worked out once.
+
+A sandbox is made in microseconds, so whatever depends only on the module, the engine and the limits is
+kept here as ready arguments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from ctypes import c_char_p
+
+from aegis.engine.call.caller import Entry, Style
+from aegis.engine.call.core_values import scalar_types
+from aegis.engine.compile.artifact import Module
+from aegis.engine.compile.code import Artifact, NativeCode
+from aegis.engine.compile.config import EngineConfig
+from aegis.engine.native.library import number, pointer
+from aegis.engine.store.imports import Imports
+from aegis.engine.threads.ticker import TICK, ticker
+from aegis.errors import AegisInternalError, CallError, ExportNotFound
+from aegis.limits import Limits
+from aegis.support.lean import Any
+from aegis.text import near, printable
+from aegis.values import FuncType, Rows
+from aegis.wasm.binary import MemoryType, TableType
+from aegis.wasm.fit import check_fit, table_cap_at_rest
+
+__all__ = ["BasePlan", "Plan", "callable_export", "plan_for"]
+
+_FOREVER_TICKS = 1 << 40
+
+
+class BasePlan:
+    """Ready arguments for stores of an artifact on engines of ``config`` under ``limits``.
+
+    ``memories`` and ``tables`` are those that one instance has. Raise
+    :class:`~aegis.errors.MemoryExceeded` (phase ``initial``) when they cannot fit.
+    """
+
+    __slots__ = (
+        "bounded", "calls_python", "code", "code_pointer", "config", "counted", "engine", "engine_pointer",
+        "entries", "fuel",
+        "limiter", "limiter_at_rest", "limits", "memory_cap", "metered", "starts", "table_cap", "ticks", "ticks_number",
+    )  # fmt: skip
+
+    def __init__(
+        self, artifact: Artifact, config: EngineConfig, limits: Limits,
+        memories: Sequence[MemoryType], tables: Sequence[TableType],
+    ) -> None:  # fmt: skip
+        if config.fuel != (limits.fuel is not None):
+            raise AegisInternalError("the engine counts fuel that is not limited, or does not count what is")
+        self.config, self.limits = config, limits
+        self.starts = artifact.starts()
+        """Whether instantiating it runs code of the guest."""
+        self.counted = config.counted
+        self.memory_cap, self.table_cap = check_fit(
+            artifact.kind, memories, tables, limits, counted=self.counted, starts=artifact.starts()
+        )
+        self.code: NativeCode = artifact.code(config)  # compiled code outlives every store that runs it
+        self.code_pointer = pointer(self.code.pointer or 0)
+        self.engine = self.code.engine
+        if config.epochs:
+            ticker.attend(self.engine)
+        self.engine_pointer = pointer(self.engine)
+        self.ticks = _FOREVER_TICKS if limits.timeout is None else math.ceil(limits.timeout / TICK) + 1
+        self.ticks_number = number(self.ticks)
+        self.fuel = None if limits.fuel is None else number(limits.fuel)
+        """The fuel of one call; ``None`` where it is not counted, and there the engine has none to be set."""
+        self.metered = 0 if limits.fuel is None else Style.METERED
+        self.limiter = self._limiter()
+        self.limiter_at_rest: tuple[Any, ...] | None = None
+        rest = table_cap_at_rest(tables, limits)
+        if rest is not None:
+            self.table_cap = rest
+            self.limiter_at_rest = self._limiter()
+        self.entries: dict[str, Any] = {}
+        self.bounded = limits.timeout is not None and config.epochs and not self.counted
+        """Whether the engine ends a guest without host functions, and that calls no Python."""
+        self.calls_python = self.counted
+        """Whether Python runs during calls even of a guest without host functions."""
+
+    own_instances = 0
+    """Instances of modules of Aegis that a store may make besides those of the guest."""
+
+    def _limiter(self) -> tuple[Any, ...]:
+        limits = self.limits
+        instances = None if limits.instances is None else limits.instances + self.own_instances
+        caps = (self.memory_cap, self.table_cap, instances, limits.tables, limits.memories)
+        return tuple(number(-1 if cap is None else cap) for cap in caps)
+
+
+class Plan(BasePlan):
+    """What stores of one module need."""
+
+    __slots__ = ("_imports", "artifact", "memory_name")
+
+    def __init__(self, module: Module, config: EngineConfig, limits: Limits) -> None:
+        super().__init__(module, config, limits, module.info.memories, module.info.tables)
+        self.artifact = module
+        raw = (module.memory_name or "").encode()
+        self.memory_name = c_char_p.from_param(raw), number(len(raw))
+        """The name of the memory that the guest shares with its host, and its length, as the engine takes them."""
+        self._imports: dict[bool, Imports] = {}
+
+    def imports(self, *, observed: bool) -> Imports:
+        """Return what the host functions of a store need, ``observed`` or not."""
+        made = self._imports.get(observed)
+        if made is None:
+            made = self._imports[observed] = Imports(self.artifact.info, observed=observed)
+        return made
+
+    def entry(self, name: Any) -> Entry:
+        """Return what calling the export ``name`` needs; raise ``CallError`` when it cannot be called."""
+        made: Entry | None = self.entries.get(name)
+        if made is None:
+            if isinstance(name, Rows):
+                from aegis.engine.call.columns import ColumnEntry  # few sandboxes make such calls
+
+                made = ColumnEntry(name, callable_export(self.artifact, name.function), self.config)
+            else:
+                made = Entry(name, callable_export(self.artifact, name))
+            self.entries[name] = made
+        return made
+
+
+def callable_export(module: Module, name: str) -> FuncType:
+    """Return the type of an exported function; raise ``CallError`` when it cannot be called."""
+    export = module.export(name) if isinstance(name, str) else None
+    if export is None or not isinstance(export.type, FuncType):
+        known = [e.name for e in module.exports if e.kind == "func"]
+        alike = near(name, known) if isinstance(name, str) else []
+        hint = f"; did you mean {' or '.join(map(printable, alike))}?" if alike else _listed(known)
+        raise ExportNotFound(
+            f"the module exports no function {printable(str(name))!r}{hint}", name=str(name), near=alike
+        )
+    odd = next((t for t in (*export.type.params, *export.type.results) if t not in scalar_types), None)
+    if odd is not None:
+        raise CallError(
+            f"{printable(name)}{export.type} has a {odd}, which Python cannot pass; i32, i64, f32 and f64 it can"
+        )
+    return export.type
+
+
+def _listed(names: list[str]) -> str:
+    if not names:
+        return "; it exports no functions"
+    shown = ", ".join(printable(n, 60) for n in names[:8])
+    return f"; it exports {shown}{' and more' if len(names) > 8 else ''}"
+
+
+def plan_for(module: Module, config: EngineConfig, limits: Limits) -> Plan:
+    """Return the plan, the {what}'s latest one if it is of the same limits and engine."""
+    plan: Plan | None = module.plan
+    if plan is not None and plan.limits is limits and plan.config is config:
+        return plan
+    module.plan = made = Plan(module, config, limits)
+    return made

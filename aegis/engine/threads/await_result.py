@@ -1,0 +1,21 @@
+"""Results of host functions: an awaitable is awaited on the event loop of the call that is under way."""
+
+from __future__ import annotations
+
+from aegis.engine.call.door import Door
+from aegis.support.lean import TYPE_CHECKING, Any, late
+
+if TYPE_CHECKING:
+    from aegis.engine.threads import event_loop
+else:  # it imports asyncio
+    event_loop = late("aegis.engine.threads.event_loop")
+
+__all__ = ["await_result"]
+
+
+def await_result(door: Door, result: Any, name: str) -> Any:
+    """Return the ``result`` of the host function ``name``, awaited if it is an awaitable.
+
+    Raise :class:`~aegis.errors.HostError` in a synchronous call, and the error that ends the call meanwhile.
+    """
+    return event_loop.await_on_loop(door, name, result) if hasattr(type(result), "__await__") else result

@@ -1,0 +1,85 @@
+"""What a grant decided about a path, told to whoever listens; the same for both generations of WASI."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from aegis.errors import CapabilityDenied
+from aegis.host.files.directory import Directory
+from aegis.policy.remedies import leaves_its_grant
+from aegis.support.lean import Protocol, TypeVar
+from aegis.text import printable
+from aegis.values import CallScope, Decision
+
+__all__ = ["Held", "decide", "joined", "narrower", "reading"]
+
+_Result = TypeVar("_Result")
+_Place = TypeVar("_Place", bound="Held")
+
+
+class Held(Protocol):
+    """A directory as the guest holds it: where it lies in the guest's names, and whether its grant writes."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def writable(self) -> bool: ...
+    @property
+    def directory(self) -> Directory: ...
+
+
+def decide(scope: CallScope, action: str, held: Held, path: str, function: Callable[[], _Result]) -> _Result:
+    """Do it, and record whether the grant covered it."""
+    try:
+        result = function()
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            _record(scope, action, held, path, allowed=False)
+        raise
+    if scope.listens and action != "look at":
+        _record(scope, action, held, path, allowed=True)
+    return result
+
+
+def _record(scope: CallScope, action: str, held: Held, path: str, *, allowed: bool) -> None:
+    target = path if path.startswith("/") else joined(held.label, path)
+    rule = f"{'read-write' if held.writable else 'read-only'} {printable(held.label)}"
+    helps = not allowed and action == "write" and not held.writable
+    wanted = target if helps and not leaves_its_grant(path) and not _leads_out(held, path) else ""
+    scope.decided(
+        Decision(capability="filesystem", action=action, target=target, allowed=allowed, rule=rule, remedy=wanted)
+    )
+
+
+def _leads_out(held: Held, path: str) -> bool:
+    """Tell whether a link in the path leads out of its grant: one that writes would not help then."""
+    try:
+        held.directory.stat(path, follow=True)
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return False
+
+
+def reading(scope: CallScope, function: Callable[[], _Result]) -> _Result:
+    """Read a clock or random bytes; a denial is recorded before it ends the run."""
+    try:
+        return function()
+    except CapabilityDenied as denial:
+        scope.decided(
+            Decision(
+                capability=denial.capability, action="read", target=denial.target, allowed=False,
+                rule=f"{denial.capability} deny", remedy=denial.capability,
+            )
+        )  # fmt: skip
+        raise
+
+
+def narrower(source: _Place, old: str, target: _Place, new: str) -> tuple[_Place, str]:
+    """Return that of two places which decides whether something may go from one to the other."""
+    return (target, new) if source.writable else (source, old)
+
+
+def joined(label: str, path: str) -> str:
+    """Return a path in the guest's names."""
+    return path if label == "." else f"{label.rstrip('/')}/{path}"

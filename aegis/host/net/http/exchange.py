@@ -1,0 +1,305 @@
+"""One request and its response: who pumps it makes it go on, and nobody waits in here.
+
+Timeouts are of the host's time, whatever clock the guest has: they are about the network.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections import deque
+from typing import Any, NamedTuple
+
+from aegis.host.net.http.faults import HttpFault
+from aegis.host.net.http.framing import SectionSizes
+from aegis.host.net.http.message import Fields, Head, Request
+from aegis.host.net.http.transport import Transport
+from aegis.host.net.network import Network
+
+__all__ = ["Exchange", "Timeouts", "missing_library"]
+
+_MOST = 65536
+_TURNS = 16
+"""Pieces that are received before the guest goes on: a server that never stops must not keep the host."""
+
+
+class Timeouts(NamedTuple):
+    """Seconds, or ``None`` for no bound but the call's own deadline."""
+
+    connect: float | None = None
+    first_byte: float | None = None
+    between_bytes: float | None = None
+
+
+def missing_library() -> str | None:
+    """Return what to install where HTTP cannot be had, ``None`` where it can."""
+    from importlib.util import find_spec
+
+    if find_spec("h11") is None or find_spec("h2") is None:
+        return "HTTP needs the extra http: pip install 'aegis-wasm[http]'"
+    return None
+
+
+class Exchange:
+    """A request under way. ``head``, ``trailers`` and ``error`` are what has come of it so far."""
+
+    def __init__(
+        self, network: Network, request: Request, host: str, port: int, timeouts: Timeouts,
+        context: ssl.SSLContext | None = None,
+    ) -> None:  # fmt: skip
+        self._network, self._request, self._timeouts = network, request, timeouts
+        self.error: HttpFault | None = None
+        self._protocol: Any = None
+        self._unsent = b""
+        self._body = bytearray()
+        self._given = 0
+        self._given_end: tuple[Fields | None] | None = None
+        self._end_given = not request.has_body
+        self._stopped: HttpFault | None = None
+        self._pieces: deque[bytes] = deque()
+        self._held = 0
+        self._end_seen = self._deaf = self._more = False
+        self._users = 1
+        self._since = time.monotonic()
+        self._phase = "connect"
+        self._transport: Transport | None = None
+        try:
+            self._transport = Transport(network, request, host, port, context)
+        except HttpFault as fault:
+            self.error = fault
+
+    # -- going on ------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Go on as far as it goes without waiting; what goes wrong is kept in ``error``."""
+        if self.error is not None or self._transport is None:
+            return
+        try:
+            self._go(self._transport)
+            self._overdue()
+        except HttpFault as fault:
+            self._fail(fault)
+
+    def _fail(self, fault: HttpFault) -> None:
+        self.error = fault
+        self._release()
+
+    def _go(self, transport: Transport) -> None:
+        if self._protocol is None:
+            if not transport.pump():
+                return
+            self._protocol = self._speak(transport.protocol)
+            self._enter("first_byte")
+        self._send_or_stop(transport)
+        self._receive(transport)
+        self._send_or_stop(transport)
+        if self._end_seen and (self._stopped is not None or self._all_sent(transport)):
+            self._release()
+
+    def _release(self) -> None:
+        """Let go of the connection: nothing more goes over it, and it counts no more. What came can still be read."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+        self._network.exchanges.discard(self)
+
+    def _speak(self, protocol: str) -> Any:
+        limits = self._network.limits
+        sizes = SectionSizes(limits.http_fields, limits.http_field_bytes)
+        if protocol == "h2":
+            from aegis.host.net.http.http2 import Http2
+
+            return Http2(self._request, sizes)
+        from aegis.host.net.http.http1 import Http1
+
+        return Http1(self._request, sizes)
+
+    def _send_or_stop(self, transport: Transport) -> None:
+        """Send on; a server that takes no more of the request may still have answered."""
+        if self._stopped is not None:
+            return
+        try:
+            self._send_on(transport)
+        except HttpFault as fault:
+            if fault.code != "connection-terminated":
+                raise
+            self._stopped = fault
+            self._body.clear()
+            self._unsent = b""
+
+    def _all_sent(self, transport: Transport) -> bool:
+        given = self._end_given and self._given_end is None
+        return given and not self._body and not self._unsent and not transport.sending()
+
+    def _send_on(self, transport: Transport) -> None:
+        while not transport.sending():
+            if self._body and (room := self._protocol.room()):
+                self._protocol.body(bytes(self._body[:room]))
+                del self._body[:room]
+            if self._given_end is not None and not self._body:
+                self._protocol.end(*self._given_end)
+                self._given_end = None
+            self._unsent += self._protocol.take()
+            if not self._unsent:
+                return
+            sent = transport.send(self._unsent)
+            if not sent:
+                return
+            self._unsent = self._unsent[sent:]
+
+    def _hungry(self) -> bool:
+        """Whether more is to be received: not while the guest has much to read, or the server much to take.
+
+        What comes after the response may say how much more of the request is wanted.
+        """
+        return not self._deaf and self._held < _MOST and len(self._unsent) <= _MOST
+
+    def _receive(self, transport: Transport) -> None:
+        self._more = False
+        for _ in range(_TURNS):
+            self._unpack()
+            if not self._hungry():
+                return
+            data = transport.receive()
+            if data is None:
+                return
+            self._deaf = not data
+            self._protocol.feed(data)
+            if self._protocol.head is not None:
+                self._since = time.monotonic()
+        self._unpack()
+        self._more = self._hungry()
+
+    def _unpack(self) -> None:
+        """Take from the protocol what it has made of the bytes that came."""
+        while self._held < _MOST and not self._end_seen:
+            piece = self._protocol.next()
+            if piece:
+                self._pieces.append(piece)
+                self._held += len(piece)
+                self._enter("between_bytes")
+            elif self._protocol.ended:
+                self._end_seen = True
+            elif self._protocol.head is not None and self._phase == "first_byte":
+                self._enter("between_bytes")
+            else:
+                return
+
+    def _enter(self, phase: str) -> None:
+        self._phase, self._since = phase, time.monotonic()
+
+    def _until(self) -> float | None:
+        """When (``time.monotonic``) the guest's own patience ends; never while it is the guest that is waited for."""
+        bound: float | None = getattr(self._timeouts, self._phase)
+        return None if bound is None or self._end_seen or self._held else self._since + bound
+
+    def _overdue(self) -> None:
+        until = self._until()
+        if until is None or time.monotonic() < until:
+            return
+        codes = {"connect": "connection-timeout", "first_byte": "HTTP-response-timeout"}
+        raise HttpFault(codes.get(self._phase, "connection-read-timeout"))
+
+    # -- the request's body --------------------------------------------------------------------------
+
+    def room(self) -> int:
+        """How many bytes of the body are taken now."""
+        self.pump()
+        fault = self.error or self._stopped
+        if fault is not None:
+            raise fault
+        return max(0, _MOST - len(self._body) - len(self._unsent))
+
+    def give(self, data: bytes) -> None:
+        """Take a piece of the request's body. More than the length that was stated is never sent."""
+        self._given += len(data)
+        if self._request.length is not None and self._given > self._request.length:
+            self._fail(HttpFault("HTTP-request-body-size", self._given))
+            return
+        self._body += data
+        self.pump()
+
+    def end(self, trailers: Fields | None) -> None:
+        """End the request's body, which has the length that was stated or is given up with the connection."""
+        if self._request.length not in (None, self._given) and self.error is None:
+            self._fail(HttpFault("HTTP-request-body-size", self._given))
+        if not self._end_given:
+            self._end_given, self._given_end = True, (trailers,)
+            self.pump()
+
+    def sent(self) -> bool:
+        """Tell whether all that was given has gone; raise what became of it otherwise."""
+        self.pump()
+        fault = self.error or self._stopped
+        if fault is not None:
+            raise fault
+        return not self._body and not self._unsent and not (self._transport is not None and self._transport.sending())
+
+    # -- the response --------------------------------------------------------------------------------
+
+    @property
+    def head(self) -> Head | None:
+        """How the response begins, once it has."""
+        return None if self._protocol is None else self._protocol.head
+
+    @property
+    def trailers(self) -> Fields | None:
+        """The fields after the body, once it has ended."""
+        return None if self._protocol is None else self._protocol.trailers
+
+    def take(self, count: int) -> bytes | None:
+        """Return a piece of the response's body, ``None`` for nothing yet, no bytes at its end."""
+        if not self._pieces:
+            self.pump()
+        if self._pieces:
+            piece = self._pieces[0]
+            if len(piece) > count:
+                self._pieces[0] = piece[count:]
+                piece = piece[:count]
+            else:
+                self._pieces.popleft()
+            self._held -= len(piece)
+            self._since = time.monotonic()
+            self._protocol.consumed(len(piece))
+            return piece
+        if self._end_seen:
+            return b""
+        if self.error is not None:
+            raise self.error
+        return None
+
+    def waiting_body(self) -> bool:
+        """Tell whether a read of the body would have to wait."""
+        self.pump()
+        return not self._pieces and not self._end_seen and self.error is None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the whole response has come and been taken."""
+        return self._end_seen and not self._pieces
+
+    # -- waiting and ending --------------------------------------------------------------------------
+
+    def interest(self) -> tuple[tuple[int, ...], tuple[int, ...], float | None]:
+        """Return descriptors to read and to write, and when (``time.monotonic``) to look again."""
+        if self._transport is None or self.error is not None or self._more:
+            return (), (), 0.0
+        reads, writes, again = self._transport.interest(read=self._hungry(), write=bool(self._unsent))
+        return reads, writes, min((t for t in (again, self._until()) if t is not None), default=None)
+
+    def use(self) -> Exchange:
+        """Count one more user."""
+        self._users += 1
+        return self
+
+    def let_go(self) -> None:
+        """Count one less; the last ends the exchange."""
+        self._users -= 1
+        if not self._users:
+            self.close()
+
+    def close(self) -> None:
+        """End it, whatever it is doing."""
+        if self.error is None and not self._end_seen:
+            self.error = HttpFault("connection-terminated")
+        self._release()

@@ -1,0 +1,329 @@
+"""The network of one sandbox: sockets, names, and the policy between them and the world.
+
+Every socket and every question to a resolver passes through here. What is dialled is an address that was judged,
+never a name: a name is looked up here, once, its answers are judged one by one, and the sandbox remembers
+which name an address came from (:mod:`aegis.host.net.verdicts`), so that a rule for the name covers the connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+from aegis.errors import QuotaExceeded
+from aegis.host.net.null_socket import Nowhere
+from aegis.host.net.resolver import Resolver, resolvers, system_resolver
+from aegis.host.net.sockets import OWN, Address, Opener, Purpose, SystemSockets
+from aegis.host.net.verdicts import ANSWERS_JUDGED, NetworkJudge
+from aegis.limits import Limits, exceeded
+from aegis.policy.network import NetworkCapability, NetworkVerdict
+from aegis.support.descriptors import above_standard
+from aegis.values import CallScope, Decision
+
+__all__ = ["LOOKUPS_AT_ONCE", "Lookup", "Network", "Resolver", "shown", "withheld_decision"]
+
+LOOKUPS_AT_ONCE = 4
+"""Names that one sandbox may be looking up at the same time."""
+
+
+def shown(host: str, port: int) -> str:
+    """Return an address and port as a pattern spells them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Closing(Protocol):
+    """What can be ended."""
+
+    def close(self) -> None: ...
+
+
+class Network:
+    """What one sandbox may do on the network, and what it has open there."""
+
+    def __init__(
+        self,
+        capability: NetworkCapability | None,
+        limits: Limits,
+        scope: CallScope,
+        resolver: Resolver = system_resolver,
+        begin: Callable[[str], Lookup] | None = None,
+        opener: Opener | None = None,
+    ) -> None:
+        self._capability = capability or NetworkCapability()
+        self.limits, self.scope = limits, scope
+        self._reaches = bool(self._capability.allow or self._capability.listen)
+        self._opener = opener if opener is not None and self._reaches else SystemSockets()
+        self.resolver = resolver
+        self._begin = begin or (lambda name: SystemLookup(self.resolver, name))
+        self._judge = NetworkJudge(self._capability)
+        self._open: set[socket.socket] = set()
+        self._lookups: set[Lookup] = set()
+        self._connections = self._bytes = 0
+        self.tls: Any = None
+        """The TLS context that HTTP verifies servers by; ``None`` for the system's roots of trust."""
+        self.exchanges: set[Closing] = set()
+        """HTTP exchanges under way."""
+        self.patience = 3.0
+        """Seconds that HTTP waits for one address of a name to answer before it tries the next."""
+
+    # -- decisions -----------------------------------------------------------------------------------
+
+    def may_connect(self, scheme: str, host: str, port: int) -> bool:
+        """Judge reaching the address ``host``, by itself or by a name that it was found under; record it."""
+        return self._told("connect to", scheme, host, port, self._judge.connect(scheme, host, port))
+
+    def may_listen(self, scheme: str, host: str, port: int) -> bool:
+        """Judge binding to, and listening at, an address; record it."""
+        return self._told("listen at", scheme, host, port, self._judge.listen(scheme, host, port))
+
+    def may_accept(self, scheme: str, host: str, port: int) -> bool:
+        """Judge a peer that reached a socket which a rule lets listen; record a denial."""
+        verdict = self._judge.accept(scheme, host, port)
+        return bool(verdict) or self._told("accept", scheme, host, port, verdict)
+
+    def may_hear(self, host: str, port: int, *, listening: bool = False) -> bool:
+        """Judge the sender of a datagram: allowed, or not denied on a socket that a rule lets listen.
+
+        It is not recorded, since strangers choose how many there are.
+        """
+        judge = self._judge.accept if listening else self._judge.connect
+        return bool(judge("udp", host, port))
+
+    def may_look_up(self, name: str) -> bool:
+        """Judge looking up a name; record it."""
+        verdict = self._judge.look_up(name)
+        if not verdict or self.scope.listens:
+            self.scope.decided(
+                Decision(
+                    capability="network", action="look up", target=name, allowed=bool(verdict),
+                    rule=verdict.rule, remedy="" if verdict else f"tcp://{name}:*",
+                )
+            )  # fmt: skip
+        return bool(verdict)
+
+    def may_request(self, scheme: str, host: str, port: int, method: str) -> bool:
+        """Judge an HTTP request to a host, by name or address; record it."""
+        return self._told("request", scheme, host, port, self._judge.request(scheme, host, port, method))
+
+    def vetted(self, scheme: str, host: str, port: int, method: str, answers: list[str]) -> list[str]:
+        """Return those of a name's addresses that may be dialled for a request; record one denial if none may."""
+        resolved = self._resolved(host, answers)[:ANSWERS_JUDGED]
+        verdicts = [(a, self._judge.dial(scheme, host, port, method, a)) for a in resolved]
+        allowed = [address for address, verdict in verdicts if verdict]
+        if not allowed and answers:
+            address, verdict = verdicts[0] if verdicts else (answers[0], self._judge.answer(host, answers[0]))
+            self._told("connect to", scheme, address, port, verdict)
+        return allowed
+
+    def _told(self, action: str, scheme: str, host: str, port: int, verdict: NetworkVerdict) -> bool:
+        if not verdict or self.scope.listens:
+            target = f"{scheme}://{shown(host, port)}"
+            self.scope.decided(
+                Decision(
+                    capability="network", action=action, target=target, allowed=bool(verdict), rule=verdict.rule,
+                    remedy="" if verdict else target,
+                )
+            )  # fmt: skip
+        return bool(verdict)
+
+    # -- names ---------------------------------------------------------------------------------------
+
+    def look_up(self, name: str) -> Lookup:
+        """Begin to look up a name that may be looked up; raise ``OSError`` when too many are under way."""
+        if self.full() or len(self._lookups) >= LOOKUPS_AT_ONCE:
+            raise OSError("too many names are being looked up")
+        lookup = self._begin(name)
+        self._lookups.add(lookup)
+        return lookup
+
+    def answered(self, lookup: Lookup) -> list[str]:
+        """Return the addresses of a finished lookup that the policy permits, and remember where they came from."""
+        self._lookups.discard(lookup)
+        if lookup.withheld:
+            self.close_withheld(lookup)
+            return []
+        resolved = self._resolved(lookup.name, lookup.addresses)
+        found = self._judge.permitted(lookup.name, resolved, self.limits.resolver_answers)
+        if lookup.addresses and not found:
+            self.scope.decided(withheld_decision(self._judge, lookup.name, lookup.addresses[0]))
+        return found
+
+    def close_withheld(self, lookup: Lookup) -> None:
+        """Close the addresses of a look-up whose answers were withheld, as far as they are known."""
+        self._resolved(lookup.name, lookup.addresses)
+
+    def _resolved(self, name: str, answers: list[str]) -> list[str]:
+        """Return the addresses of a name that no rule denies; hang up on those that one denies now."""
+        resolved = self._judge.resolved(name, answers)
+        if answers and not resolved:
+            for opened in self._open:
+                with contextlib.suppress(OSError):  # it is not connected, or no longer
+                    if self._judge.is_closed(str(opened.getpeername()[0]).partition("%")[0]):
+                        opened.shutdown(socket.SHUT_RDWR)
+        return resolved
+
+    def forget(self, lookup: Lookup) -> None:
+        """Close a look-up that the guest gave up. One that occupies a resolver thread counts until it is answered."""
+        lookup.close()
+        self._settle()
+
+    def _settle(self) -> None:
+        self._lookups -= {lookup for lookup in self._lookups if lookup.done and lookup.descriptor < 0}
+
+    # -- sockets -------------------------------------------------------------------------------------
+
+    def open(self, family: int, kind: int) -> socket.socket | None:
+        """Return a new non-blocking socket, ``None`` when all that may be open are."""
+        if self.full():
+            return None
+        if not self._reaches:
+            return self.adopt(cast(socket.socket, Nowhere(family, kind)))
+        return self.adopt(self._opener.open(family, kind))
+
+    def full(self) -> bool:
+        """Tell whether all sockets that may be open are."""
+        self._settle()
+        limit = self.limits.sockets
+        return limit is not None and len(self._open) + len(self._lookups) >= limit
+
+    def adopt(self, opened: socket.socket) -> socket.socket:
+        """Keep a socket, to be closed with the sandbox."""
+        opened.setblocking(False)
+        self._open.add(opened)
+        return opened
+
+    def close_socket(self, opened: socket.socket) -> None:
+        """Close a socket."""
+        self._open.discard(opened)
+        self._opener.close(opened)
+
+    def bind(self, opened: socket.socket, address: Address) -> None:
+        """Bind a socket to a local address that was judged."""
+        self._opener.bind(opened, address)
+
+    def listen(self, opened: socket.socket, backlog: int) -> None:
+        """Have a bound socket listen, which was judged."""
+        self._opener.listen(opened, backlog)
+
+    def connect(self, opened: socket.socket, address: Address, purpose: Purpose = OWN) -> int:
+        """Begin to connect to an address that was judged; return the error number of the attempt."""
+        return self._opener.connect(opened, address, purpose)
+
+    def send_datagram(self, opened: socket.socket, data: bytes, address: Address) -> None:
+        """Send a datagram to an address that was judged."""
+        self.charge(len(data))
+        self._opener.send(opened, data, address)
+
+    def receive_datagram(self, opened: socket.socket, *, listening: bool = False) -> tuple[bytes, Address] | None:
+        """Return the next datagram and its sender, ``None`` in place of one that the guest may not hear.
+
+        Raise ``BlockingIOError`` when none has come. What is dropped counts as received too.
+        """
+        size, sender, data = self._opener.receive(opened)
+        self.charge(size)
+        if data is None:
+            return None
+        host, port = str(sender[0]).partition("%")[0], int(sender[1])
+        return (data, sender) if self.may_hear(host, port, listening=listening) else None
+
+    def room(self, opened: socket.socket) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the descriptors to read, and those to write, that are ready when a socket has room to send."""
+        return self._opener.room(opened)
+
+    def connecting(self) -> None:
+        """Count one more connection; raise ``QuotaExceeded`` when that is one too many."""
+        self._connections += 1
+        limit = self.limits.connections
+        if limit is not None and self._connections > limit:
+            used = self._connections
+            raise QuotaExceeded(exceeded("connections", used, limit), limit="connections", used=used, allowed=limit)
+
+    def charge(self, count: int) -> None:
+        """Count bytes that went over the network; raise ``QuotaExceeded`` when those are too many."""
+        self._bytes += count
+        limit = self.limits.network_bytes
+        if limit is not None and self._bytes > limit:
+            used = self._bytes
+            raise QuotaExceeded(exceeded("network_bytes", used, limit), limit="network_bytes", used=used, allowed=limit)
+
+    def close(self) -> None:
+        """Close everything."""
+        for exchange in list(self.exchanges):
+            exchange.close()
+        while self._open:
+            self._open.pop().close()
+        while self._lookups:
+            self._lookups.pop().close()
+
+
+class Lookup(Protocol):
+    """A name that is being looked up."""
+
+    name: str
+    addresses: list[str]
+    error: OSError | None
+    withheld: bool
+    """Whether the name has addresses and the guest may know none. Then ``addresses`` has those that a rule closes."""
+    descriptor: int
+    """Becomes readable when the look-up is done, and perhaps before; negative once it was closed."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it was answered, or withdrawn before it was asked."""
+        ...
+
+    def close(self) -> None:
+        """Stop waiting for the answer, and release the descriptor."""
+        ...
+
+
+class SystemLookup:
+    """A name that the system's resolver looks up, on a thread of :data:`~aegis.host.net.resolver.resolvers`."""
+
+    withheld = False
+
+    def __init__(self, resolver: Resolver, name: str) -> None:
+        self.name = name
+        self.addresses: list[str] = []
+        self.error: OSError | None = None
+        self.done = False
+        self._lock = threading.RLock()
+        self.descriptor, self._writing = map(above_standard, os.pipe())
+        try:
+            self._question = resolvers.ask(name, resolver, self._answered)
+        except OSError:
+            self._close_pipe()
+            raise
+
+    def _answered(self, addresses: list[str], error: OSError | None) -> None:
+        with self._lock:
+            self.addresses, self.error, self.done = addresses, error, True
+            writing, self._writing = self._writing, -1
+            if writing >= 0:
+                os.close(writing)
+
+    def close(self) -> None:
+        """Release both ends of the pipe at once: a look-up that is given up costs no descriptor."""
+        if resolvers.withdraw(self._question):
+            self.done = True
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
+        with self._lock:
+            ends = self.descriptor, self._writing
+            self.descriptor = self._writing = -1
+        for end in ends:
+            if end >= 0:
+                os.close(end)
+
+
+def withheld_decision(judge: NetworkJudge, name: str, address: str) -> Decision:
+    """Return the denial of a name whose addresses, of which ``address`` is the first, may not be known."""
+    return Decision(
+        capability="network", action="look up", target=name, allowed=False, rule=judge.answer(name, address).rule,
+        remedy=f"tcp://{shown(address, 0)[:-1]}*",
+    )  # fmt: skip

@@ -1,0 +1,121 @@
+"""``wasi:cli``: arguments, environment, exit, the standard streams and terminals."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NoReturn
+
+from aegis.errors import GuestExit
+from aegis.host.preview2.io import CHUNK, Ended, Failed, InputStream, Interest, IoError, OutputStream
+from aegis.wit.values import Err, Ok
+
+if TYPE_CHECKING:
+    from aegis.host.preview2 import Wasi
+    from aegis.host.stdio import Input, Output
+
+__all__ = ["implementation"]
+
+_ATOMIC = 4096  # what a pipe that is ready for writing takes at once: to write more could wait
+
+
+class _Stdin(InputStream):
+    def __init__(self, wasi: Wasi, source: Input) -> None:
+        super().__init__(wasi)
+        self._source = source
+
+    def take(self, count: int) -> bytes | None:
+        if not self.ready():
+            return None
+        try:
+            data = self._source.read(count)
+        except OSError as error:
+            raise Failed(IoError(f"stdin: {os.strerror(error.errno or 0)}")) from None
+        if not data:
+            raise Ended
+        return data
+
+    def ready(self) -> bool:
+        descriptor = self._source.awaited()
+        return descriptor is None or bool(self.wasi.scope.wait(0, read=(descriptor,))[0])
+
+    def interest(self) -> Interest:
+        descriptor = self._source.awaited()
+        return Interest() if descriptor is None else Interest(read=(descriptor,))
+
+
+class _Stdout(OutputStream):
+    def __init__(self, wasi: Wasi, sink: Output) -> None:
+        super().__init__(wasi)
+        self._sink = sink
+
+    def room(self) -> int:
+        descriptor = self._sink.awaited()
+        if descriptor is None:
+            return CHUNK
+        return _ATOMIC if self.wasi.scope.wait(0, write=(descriptor,))[1] else 0
+
+    def give(self, data: bytes) -> None:
+        try:
+            self._sink.write(data)
+        except BrokenPipeError:
+            raise Ended from None
+        except OSError as error:
+            raise Failed(IoError(f"{self._sink.name}: {os.strerror(error.errno or 0)}")) from None
+
+    def interest(self) -> Interest:
+        descriptor = self._sink.awaited()
+        return Interest() if descriptor is None else Interest(write=(descriptor,))
+
+
+class TerminalInput:
+    """The resource ``terminal-input``: that there is a terminal is all that it says."""
+
+
+class TerminalOutput:
+    """The resource ``terminal-output``."""
+
+
+class _Cli:
+    """Every interface of ``wasi:cli`` but ``run``."""
+
+    def __init__(self, wasi: Wasi) -> None:
+        self._wasi = wasi
+
+    def get_environment(self) -> list[tuple[str, str]]:
+        return list(self._wasi.grants.environment)
+
+    def get_arguments(self) -> list[str]:
+        """An argument that is not UTF-8 cannot be a string of WIT: its odd bytes become U+FFFD."""
+        return [argument.decode("utf-8", "replace") for argument in self._wasi.grants.args]
+
+    def initial_cwd(self) -> None:
+        return None
+
+    def exit(self, status: Ok[None] | Err[None]) -> NoReturn:
+        raise GuestExit(0 if isinstance(status, Ok) else 1)
+
+    def exit_with_code(self, status_code: int) -> NoReturn:
+        raise GuestExit(status_code)
+
+    def get_stdin(self) -> InputStream:
+        return _Stdin(self._wasi, self._wasi.grants.stdio.stdin)
+
+    def get_stdout(self) -> OutputStream:
+        return _Stdout(self._wasi, self._wasi.grants.stdio.stdout)
+
+    def get_stderr(self) -> OutputStream:
+        return _Stdout(self._wasi, self._wasi.grants.stdio.stderr)
+
+    def get_terminal_stdin(self) -> TerminalInput | None:
+        return TerminalInput() if self._wasi.grants.stdio.stdin.is_terminal() else None
+
+    def get_terminal_stdout(self) -> TerminalOutput | None:
+        return TerminalOutput() if self._wasi.grants.stdio.stdout.is_terminal() else None
+
+    def get_terminal_stderr(self) -> TerminalOutput | None:
+        return TerminalOutput() if self._wasi.grants.stdio.stderr.is_terminal() else None
+
+
+def implementation(interface: str, wasi: Wasi) -> object:
+    """Return what implements ``interface``."""
+    return _Cli(wasi)

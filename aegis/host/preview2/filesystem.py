@@ -1,0 +1,436 @@
+"""``wasi:filesystem``: descriptors of granted directories, and of what lies beneath them.
+
+Sizes, offsets and paths come from a guest and mean nothing until they are checked. A path is looked up
+beneath the directory that the guest holds; see :mod:`aegis.host.files.directory`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from aegis.bindings.wasi_filesystem_types import (
+    Advice,
+    DescriptorFlags,
+    DescriptorStat,
+    DescriptorType,
+    DirectoryEntry,
+    ErrorCode,
+    MetadataHashValue,
+    NewTimestampNow,
+    NewTimestampTimestamp,
+    OpenFlags,
+    PathFlags,
+)
+from aegis.host.blocking import in_order, synced
+from aegis.host.files.audit import decide, narrower
+from aegis.host.files.directory import Directory
+from aegis.host.files.file_times import NewTimes
+from aegis.host.files.utime import set_times
+from aegis.host.preview2.clocks import datetime_of, nanoseconds_of
+from aegis.host.preview2.errors import answering
+from aegis.host.preview2.files import (
+    DirectoryEntryStream,
+    FileInput,
+    FileOutput,
+    OpenFile,
+    OpenFiles,
+    read_piece,
+    write_all,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aegis.bindings.wasi_filesystem_types import NewTimestamp
+    from aegis.host.host_quota import Holding
+    from aegis.host.preview2 import Wasi
+    from aegis.host.preview2.io import InputStream, IoError, OutputStream
+
+__all__ = ["implementation"]
+
+_READ, _WRITE, _MUTATE = DescriptorFlags.READ, DescriptorFlags.WRITE, DescriptorFlags.MUTATE_DIRECTORY
+_SYNCS = (
+    DescriptorFlags.FILE_INTEGRITY_SYNC | DescriptorFlags.DATA_INTEGRITY_SYNC | DescriptorFlags.REQUESTED_WRITE_SYNC
+)
+_LAST = (1 << 63) - 1
+_PATH_MOST = 4096
+_LOOK_EVERY = 1024
+_ENTRY = 200
+"""Bytes of memory that an entry of a listing takes beside its name."""
+_KINDS = {
+    stat.S_IFREG: DescriptorType.REGULAR_FILE, stat.S_IFDIR: DescriptorType.DIRECTORY,
+    stat.S_IFLNK: DescriptorType.SYMBOLIC_LINK, stat.S_IFCHR: DescriptorType.CHARACTER_DEVICE,
+    stat.S_IFBLK: DescriptorType.BLOCK_DEVICE, stat.S_IFIFO: DescriptorType.FIFO, stat.S_IFSOCK: DescriptorType.SOCKET,
+}  # fmt: skip
+
+
+def _refuse(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def _path(path: str) -> str:
+    """Return a path that a system could take: no NUL, no longer than one may be."""
+    if len(path) > _PATH_MOST or len(path.encode()) > _PATH_MOST:
+        raise _refuse(errno.ENAMETOOLONG)
+    if "\0" in path:
+        raise _refuse(errno.EINVAL)
+    return path
+
+
+def _offset(offset: int) -> int:
+    if offset > _LAST:
+        raise _refuse(errno.EINVAL)
+    return offset
+
+
+def _kind(status: os.stat_result) -> DescriptorType:
+    return _KINDS.get(stat.S_IFMT(status.st_mode), DescriptorType.UNKNOWN)
+
+
+def _follows(flags: PathFlags) -> bool:
+    return PathFlags.SYMLINK_FOLLOW in flags
+
+
+class Descriptor:
+    """The resource ``descriptor``: a file or a directory, with what may be done with it.
+
+    A file is read and written as it was opened. What lies beneath a directory is changed where its grant writes,
+    though ``mutate-directory`` was not asked for: the adapters of preview 1 never ask for it, and wasi-libc asks for
+    it with every file that it writes, where it means nothing. To ask for it where the grant does not write is refused.
+    ``label`` is where it lies in the guest's names, for reports. A preopened directory is not ``owned``.
+    """
+
+    def __init__(
+        self, wasi: Wasi, files: OpenFiles, target: OpenFile | Directory, flags: DescriptorFlags, label: str,
+        *, owned: bool = True,
+    ) -> None:  # fmt: skip
+        self._wasi, self._files, self._target, self._flags = wasi, files, target, flags
+        self.label, self._owned = label, owned
+
+    def __drop__(self) -> None:
+        if isinstance(self._target, OpenFile):
+            self._target.let_go()
+        elif self._owned:
+            self._target.close()
+            self._files.release()
+
+    # -- what it is --------------------------------------------------------------------------------
+
+    @property
+    def directory(self) -> Directory:
+        if isinstance(self._target, OpenFile):
+            raise _refuse(errno.ENOTDIR)
+        return self._target
+
+    @property
+    def writable(self) -> bool:
+        """Whether its grant writes; for reports of decisions."""
+        return self._target.writable
+
+    def _file(self, needed: DescriptorFlags) -> OpenFile:
+        if not isinstance(self._target, OpenFile):
+            raise _refuse(errno.EISDIR if needed else errno.EBADF)
+        if needed not in self._flags:
+            raise _refuse(errno.EBADF)
+        return self._target
+
+    def _number(self) -> int:
+        return self._target.descriptor
+
+    def _shown(self, status: os.stat_result) -> DescriptorStat:
+        times = map(datetime_of, self._wasi.grants.times.shown(status))
+        return DescriptorStat(_kind(status), status.st_nlink, status.st_size, *times)
+
+    def _hash(self, status: os.stat_result) -> MetadataHashValue:
+        """The same for all names of one file; adapters of preview 1 make the inode number of the lower half."""
+        return MetadataHashValue(self._wasi.grants.numbers.of(status), 0)
+
+    def _changing(self) -> Directory:
+        directory = self.directory
+        if _MUTATE not in self._flags:
+            raise _refuse(errno.EPERM)
+        return directory
+
+    @answering
+    def get_flags(self) -> DescriptorFlags:
+        return self._flags
+
+    @answering
+    def get_type(self) -> DescriptorType:
+        return _kind(self._target.status())
+
+    @answering
+    def stat(self) -> DescriptorStat:
+        return self._shown(self._target.status())
+
+    def is_same_object(self, other: Descriptor) -> bool:
+        return os.path.samestat(self._target.status(), other._target.status())
+
+    @answering
+    def metadata_hash(self) -> MetadataHashValue:
+        return self._hash(self._target.status())
+
+    @answering
+    def metadata_hash_at(self, path_flags: PathFlags, path: str) -> MetadataHashValue:
+        return self._hash(self._look(path_flags, path))
+
+    @answering
+    def stat_at(self, path_flags: PathFlags, path: str) -> DescriptorStat:
+        return self._shown(self._look(path_flags, path))
+
+    def _look(self, path_flags: PathFlags, path: str) -> os.stat_result:
+        directory, path = self.directory, _path(path)
+        return decide(
+            self._wasi.scope, "look at", self, path, lambda: directory.stat(path, follow=_follows(path_flags))
+        )
+
+    # -- contents ----------------------------------------------------------------------------------
+
+    @answering
+    def read(self, length: int, offset: int) -> tuple[bytes, bool]:
+        data = read_piece(self._file(_READ).descriptor, length, _offset(offset))
+        return data, not data
+
+    @answering
+    def write(self, buffer: bytes, offset: int) -> int:
+        file = self._file(_WRITE)
+        write_all(self._wasi, file.descriptor, buffer, _offset(offset))
+        return len(buffer)
+
+    @answering
+    def read_via_stream(self, offset: int) -> InputStream:
+        return FileInput(self._wasi, self._file(_READ), min(offset, _LAST))
+
+    @answering
+    def write_via_stream(self, offset: int) -> OutputStream:
+        return FileOutput(self._wasi, self._file(_WRITE), _offset(offset))
+
+    @answering
+    def append_via_stream(self) -> OutputStream:
+        return FileOutput(self._wasi, self._file(_WRITE), None)
+
+    @answering
+    def set_size(self, size: int) -> None:
+        file = self._file(_WRITE)
+        if size > _LAST:
+            raise _refuse(errno.EINVAL)
+        self._wasi.grants.disk.charge(max(0, size - os.fstat(file.descriptor).st_size))
+        os.ftruncate(file.descriptor, size)
+
+    @answering
+    def sync(self) -> None:
+        self._sync(data=False)
+
+    @answering
+    def sync_data(self) -> None:
+        self._sync(data=True)
+
+    def _sync(self, *, data: bool) -> None:
+        if self._number() >= 0:  # the folder of files granted alone is nowhere on a disk
+            synced(self._number(), self._wasi.scope, data=data)
+
+    @answering
+    def advise(self, offset: int, length: int, advice: Advice) -> None:
+        file = self._file(DescriptorFlags(0))
+        if offset > _LAST or length > _LAST:
+            raise _refuse(errno.EINVAL)
+        if hasattr(os, "posix_fadvise"):
+            name = "NOREUSE" if advice is Advice.NO_REUSE else advice.value.replace("-", "").upper()
+            os.posix_fadvise(file.descriptor, offset, length, getattr(os, f"POSIX_FADV_{name}"))
+
+    # -- times -------------------------------------------------------------------------------------
+
+    @answering
+    def set_times(self, data_access_timestamp: NewTimestamp, data_modification_timestamp: NewTimestamp) -> None:
+        if not self._target.writable or not self._flags & (_WRITE | _MUTATE):
+            raise _refuse(errno.EPERM)
+        times = self._times(data_access_timestamp, data_modification_timestamp)
+        set_times(self._number(), times(os.fstat(self._number())))
+        self._wasi.grants.times.were_set(os.fstat(self._number()), times)
+
+    @answering
+    def set_times_at(
+        self, path_flags: PathFlags, path: str, data_access_timestamp: NewTimestamp,
+        data_modification_timestamp: NewTimestamp,
+    ) -> None:  # fmt: skip
+        path = _path(path)
+        times = self._times(data_access_timestamp, data_modification_timestamp)
+        follow = _follows(path_flags)
+        after = decide(
+            self._wasi.scope, "write", self, path, lambda: self._changing().utime(path, times, follow=follow)
+        )
+        self._wasi.grants.times.were_set(after, times)
+
+    def _times(self, access: NewTimestamp, change: NewTimestamp) -> NewTimes:
+        now = self._wasi.grants.clocks.realtime() if NewTimestampNow() in (access, change) else 0
+
+        def chosen(wanted: NewTimestamp) -> int | None:
+            if isinstance(wanted, NewTimestampTimestamp):
+                nanoseconds = nanoseconds_of(wanted.value)
+                if nanoseconds > _LAST:
+                    raise _refuse(errno.EOVERFLOW)
+                return nanoseconds
+            return now if isinstance(wanted, NewTimestampNow) else None
+
+        return NewTimes(chosen(access), chosen(change))
+
+    # -- opening -----------------------------------------------------------------------------------
+
+    @answering
+    def open_at(self, path_flags: PathFlags, path: str, open_flags: OpenFlags, flags: DescriptorFlags) -> Descriptor:
+        directory, path = self.directory, _path(path)
+        write = _WRITE in flags
+        create, truncate = OpenFlags.CREATE in open_flags, OpenFlags.TRUNCATE in open_flags
+        wants_directory = OpenFlags.DIRECTORY in open_flags
+        if wants_directory and open_flags != OpenFlags.DIRECTORY:
+            raise _refuse(errno.EINVAL)
+        beyond = _MUTATE in flags and _MUTATE not in self._flags
+        changing = write or create or truncate or beyond
+        self._files.take()
+        try:
+            opened = decide(
+                self._wasi.scope, "write" if changing else "open", self, path,
+                lambda: _within(beyond, directory.open(
+                    path, follow=_follows(path_flags), read=_READ in flags or not write, write=write,
+                    directory=wants_directory, create=create, exclusive=OpenFlags.EXCLUSIVE in open_flags,
+                    truncate=truncate, sync=_sync(flags),
+                )),
+            )  # fmt: skip
+        except BaseException:
+            self._files.release()
+            raise
+        return self._opened(opened, path, flags)
+
+    def _opened(self, opened: int | Directory, path: str, flags: DescriptorFlags) -> Descriptor:
+        label = path if self.label == "." else f"{self.label.rstrip('/')}/{path}"
+        if isinstance(opened, Directory):
+            return Descriptor(self._wasi, self._files, opened, _READ | (_MUTATE & self._flags), label)
+        granted = flags & (_READ | _WRITE | _SYNCS)
+        file = OpenFile(self.directory.opened, opened, self.directory.may_write(path), self._files)
+        return Descriptor(self._wasi, self._files, file, granted or _READ, label)
+
+    @answering
+    def read_directory(self) -> DirectoryEntryStream:
+        directory = self.directory
+        self._files.take()
+        holding = self._wasi.grants.holdings.hold()
+        try:
+            entries = in_order(self._entries(directory, holding), self._wasi.scope, attrgetter("name"))
+            return DirectoryEntryStream(entries, self._files, holding)
+        except BaseException:
+            holding.clear()
+            self._files.release()
+            raise
+
+    def _entries(self, directory: Directory, holding: Holding) -> Iterator[DirectoryEntry]:
+        for n, (name, status) in enumerate(directory.entries()):
+            if not n % _LOOK_EVERY:
+                self._wasi.scope.remaining()
+            holding.add(_ENTRY + len(name))
+            try:
+                name.encode()
+            except UnicodeEncodeError:
+                continue  # a name that is not Unicode cannot be a string of WIT
+            yield DirectoryEntry(_kind(status), name)
+
+    # -- changing ----------------------------------------------------------------------------------
+
+    def _change(self, path: str, function: Callable[[], object]) -> None:
+        decide(self._wasi.scope, "write", self, path, function)
+
+    @answering
+    def create_directory_at(self, path: str) -> None:
+        path = _path(path)
+        self._change(path, lambda: self._changing().mkdir(path))
+
+    @answering
+    def remove_directory_at(self, path: str) -> None:
+        path = _path(path)
+        self._change(path, lambda: self._changing().rmdir(path))
+
+    @answering
+    def unlink_file_at(self, path: str) -> None:
+        path = _path(path)
+        self._change(path, lambda: self._changing().unlink(path))
+
+    @answering
+    def symlink_at(self, old_path: str, new_path: str) -> None:
+        old, new = _path(old_path), _path(new_path)
+        self._change(new, lambda: self._changing().symlink(old, new))
+
+    @answering
+    def readlink_at(self, path: str) -> str:
+        path = _path(path)
+        directory = self.directory
+        target = decide(self._wasi.scope, "look at", self, path, lambda: directory.readlink(path))
+        target.encode()
+        return target
+
+    @answering
+    def link_at(self, old_path_flags: PathFlags, old_path: str, new_descriptor: Descriptor, new_path: str) -> None:
+        old, new = _path(old_path), _path(new_path)
+        if _follows(old_path_flags):
+            raise _refuse(errno.EINVAL)
+        self._between(new_descriptor, old, new, lambda: self._changing().link(old, new_descriptor._changing(), new))
+
+    @answering
+    def rename_at(self, old_path: str, new_descriptor: Descriptor, new_path: str) -> None:
+        old, new = _path(old_path), _path(new_path)
+        look = self._wasi.scope.remaining
+        self._between(
+            new_descriptor, old, new,
+            lambda: self._changing().rename(old, new_descriptor._changing(), new, look=look),
+        )  # fmt: skip
+
+    def _between(self, other: Descriptor, old: str, new: str, function: Callable[[], object]) -> None:
+        decide(self._wasi.scope, "write", *narrower(self, old, other, new), function)
+
+
+def _within(beyond: bool, opened: int | Directory) -> int | Directory:
+    """Refuse a directory that was asked for to be changed beyond what its grant allows."""
+    if beyond and isinstance(opened, Directory):
+        opened.close()
+        raise _refuse(errno.EPERM)
+    return opened
+
+
+def _sync(flags: DescriptorFlags) -> int:
+    found = 0
+    if DescriptorFlags.FILE_INTEGRITY_SYNC in flags or DescriptorFlags.REQUESTED_WRITE_SYNC in flags:
+        found |= getattr(os, "O_SYNC", 0)
+    if DescriptorFlags.DATA_INTEGRITY_SYNC in flags:
+        found |= getattr(os, "O_DSYNC", getattr(os, "O_SYNC", 0))
+    return found
+
+
+class _Types:
+    """``wasi:filesystem/types``."""
+
+    def filesystem_error_code(self, err: IoError) -> ErrorCode | None:
+        return err.code if isinstance(err.code, ErrorCode) else None
+
+
+class _Preopens:
+    """``wasi:filesystem/preopens``."""
+
+    def __init__(self, wasi: Wasi) -> None:
+        self._wasi = wasi
+        self._files = OpenFiles(wasi.limits.open_files)
+
+    def get_directories(self) -> list[tuple[Descriptor, str]]:
+        found = []
+        for preopen in self._wasi.grants.preopens:
+            flags = _READ | (_MUTATE if preopen.directory.writable else DescriptorFlags(0))
+            made = Descriptor(self._wasi, self._files, preopen.directory, flags, preopen.guest, owned=False)
+            found.append((made, preopen.guest))
+        return found
+
+
+def implementation(interface: str, wasi: Wasi) -> object:
+    """Return what implements ``interface``."""
+    return _Types() if interface == "wasi:filesystem/types" else _Preopens(wasi)

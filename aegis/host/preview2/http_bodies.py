@@ -1,0 +1,249 @@
+"""Bodies of ``wasi:http``, both ways, with their trailers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aegis.host.net.http.faults import HttpFault
+from aegis.host.preview2.http_errors import error_code, failed
+from aegis.host.preview2.http_fields import Fields, may_trail, received
+from aegis.host.preview2.io import CHUNK, Ended, InputStream, Interest, OutputStream, Pollable
+from aegis.wit.values import Err, Ok
+
+if TYPE_CHECKING:
+    from aegis.host.net.http.exchange import Exchange
+    from aegis.host.preview2 import Wasi
+
+__all__ = ["FutureTrailers", "IncomingBody", "IncomingResponse", "OutgoingBody", "interest_of"]
+
+
+def interest_of(exchange: Exchange) -> Interest:
+    """Return what an exchange waits for."""
+    reads, writes, again = exchange.interest()
+    return Interest(read=reads, write=writes, host_time=again)
+
+
+# -- what the guest sends -----------------------------------------------------------------------------
+
+
+class OutgoingBody:
+    """The resource ``outgoing-body``: gathers until the request is sent, then streams."""
+
+    def __init__(self, wasi: Wasi, length: int | None) -> None:
+        self.wasi, self.length = wasi, length
+        self.gathered = bytearray()
+        self.holding = wasi.grants.holdings.hold()
+        self.exchange: Exchange | None = None
+        self.given = 0
+        self.ended = self._given_up = False
+        self.trailers: Fields | None = None
+        self._written = False
+
+    @property
+    def over(self) -> bool:
+        """Whether it takes no more."""
+        return self.ended or self._given_up
+
+    def write(self) -> OutputStream:
+        if self._written:
+            raise Err(None)
+        self._written = True
+        return _BodyOutput(self.wasi, self)
+
+    @staticmethod
+    def finish(this: OutgoingBody, trailers: Fields | None) -> None:
+        if this.length is not None and this.given != this.length:
+            this.__drop__()
+            raise Err(error_code(HttpFault("HTTP-request-body-size", this.given)))
+        if trailers is not None and not may_trail(trailers):
+            this.__drop__()
+            raise Err(error_code(HttpFault("HTTP-protocol-error")))
+        this.ended, this.trailers = True, trailers
+        if this.exchange is not None:
+            this.exchange.end(this.last_fields())
+        this.__drop__()
+
+    def last_fields(self) -> list[tuple[bytes, bytes]] | None:
+        """Return the trailers for the wire."""
+        return None if self.trailers is None else self.trailers.items
+
+    def attach(self, exchange: Exchange) -> None:
+        """The request is under way: hand over what was gathered."""
+        self.exchange = exchange.use()
+        if self.gathered:
+            exchange.give(bytes(self.gathered))
+            self._forget()
+        if self.ended:
+            exchange.end(self.last_fields())
+        if self.ended or self._given_up:
+            self.__drop__()
+
+    def _forget(self) -> None:
+        self.gathered.clear()
+        self.holding.clear()
+
+    def __drop__(self) -> None:
+        """Let go, for the engine does not drop what a guest handed to ``finish``."""
+        self._given_up = not self.ended
+        if self._given_up:
+            self._forget()
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            if self._given_up:
+                exchange.close()  # a body that was never finished is no body: the request is given up
+            exchange.let_go()
+
+
+class _BodyOutput(OutputStream):
+    def __init__(self, wasi: Wasi, body: OutgoingBody) -> None:
+        super().__init__(wasi)
+        self._body = body
+
+    def room(self) -> int:
+        if self._body.over:
+            raise Ended
+        exchange = self._body.exchange
+        if exchange is None:
+            return max(0, CHUNK - len(self._body.gathered))
+        try:
+            return exchange.room()
+        except HttpFault as fault:
+            raise failed(fault) from None
+
+    def give(self, data: bytes) -> None:
+        body = self._body
+        body.given += len(data)
+        if body.length is not None and body.given > body.length:
+            raise failed(HttpFault("HTTP-request-body-size", body.given))
+        if body.exchange is None:
+            body.holding.add(len(data))
+            body.gathered += data
+        else:
+            body.exchange.give(data)
+
+    def flushed(self) -> bool:
+        exchange = self._body.exchange
+        if exchange is None:
+            return True
+        try:
+            return exchange.sent()
+        except HttpFault as fault:
+            raise failed(fault) from None
+
+    def interest(self) -> Interest:
+        exchange = self._body.exchange
+        # Until the request is sent nobody drains the body: only the deadline ends such a wait.
+        return Interest() if exchange is None else interest_of(exchange)
+
+
+# -- what the server sends ----------------------------------------------------------------------------
+
+
+class IncomingResponse:
+    """The resource ``incoming-response``."""
+
+    def __init__(self, wasi: Wasi, exchange: Exchange) -> None:
+        assert exchange.head is not None
+        self._wasi, self._exchange = wasi, exchange.use()
+        self._head = exchange.head
+        self._consumed = False
+
+    def status(self) -> int:
+        return self._head.status
+
+    def headers(self) -> Fields:
+        return received(self._wasi, self._head.fields)
+
+    def consume(self) -> IncomingBody:
+        if self._consumed:
+            raise Err(None)
+        self._consumed = True
+        return IncomingBody(self._wasi, self._exchange)
+
+    def __drop__(self) -> None:
+        self._exchange.let_go()
+
+
+class IncomingBody:
+    """The resource ``incoming-body``."""
+
+    def __init__(self, wasi: Wasi, exchange: Exchange) -> None:
+        self.wasi, self.exchange = wasi, exchange.use()
+        self._streamed = False
+
+    def stream(self) -> InputStream:
+        if self._streamed:
+            raise Err(None)
+        self._streamed = True
+        return _BodyInput(self.wasi, self.exchange)
+
+    @staticmethod
+    def finish(this: IncomingBody) -> FutureTrailers:
+        made = FutureTrailers(this.wasi, this.exchange)
+        this.__drop__()
+        return made
+
+    def __drop__(self) -> None:
+        self.exchange.let_go()
+
+
+class _BodyInput(InputStream):
+    def __init__(self, wasi: Wasi, exchange: Exchange) -> None:
+        super().__init__(wasi)
+        self._exchange = exchange.use()
+
+    def take(self, count: int) -> bytes | None:
+        try:
+            data = self._exchange.take(count)
+        except HttpFault as fault:
+            raise failed(fault) from None
+        if data == b"":
+            raise Ended
+        return data
+
+    def ready(self) -> bool:
+        return not self._exchange.waiting_body()
+
+    def interest(self) -> Interest:
+        return interest_of(self._exchange)
+
+    def close(self) -> None:
+        self._exchange.let_go()
+
+
+class FutureTrailers:
+    """The resource ``future-trailers``: what of the body is left is read and dropped, then they are known."""
+
+    def __init__(self, wasi: Wasi, exchange: Exchange) -> None:
+        self._wasi, self._exchange = wasi, exchange.use()
+        self._taken = False
+
+    def get(self) -> Any:
+        if not self.ready():
+            return None
+        if self._taken:
+            return Err(None)
+        self._taken = True
+        if self._exchange.error is not None and not self._exchange.finished:
+            return Ok(Err(error_code(self._exchange.error)))
+        trailers = self._exchange.trailers
+        return Ok(Ok(received(self._wasi, trailers, trailers=True) if trailers else None))
+
+    def ready(self) -> bool:
+        try:
+            while (data := self._exchange.take(CHUNK)) is not None:
+                if not data:
+                    return True
+                self._wasi.scope.remaining()  # a body that never ends is read no longer than the call may last
+        except HttpFault:
+            return True
+        return False
+
+    def interest(self) -> Interest:
+        return interest_of(self._exchange)
+
+    def subscribe(self) -> Pollable:
+        return Pollable(self, self._wasi)
+
+    def __drop__(self) -> None:
+        self._exchange.let_go()

@@ -1,0 +1,34 @@
+"""Faults of an exchange as cases of ``error-code``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aegis.bindings import wasi_http_types as types
+from aegis.host.net.http.faults import HttpFault
+from aegis.host.preview2.io import Failed, IoError
+from aegis.wit.naming import pascal
+
+__all__ = ["error_code", "failed"]
+
+_RECORDS = {
+    "DNS-error": types.DnsErrorPayload,
+    "TLS-alert-received": types.TlsAlertReceivedPayload,
+}
+
+
+def error_code(fault: HttpFault) -> Any:
+    """Return the case of ``error-code`` that a fault is."""
+    cls = getattr(types, f"ErrorCode{pascal(fault.code)}")
+    if not cls.__dataclass_fields__:
+        return cls()
+    record = _RECORDS.get(fault.code)
+    if record is not None:
+        given = fault.detail if isinstance(fault.detail, tuple) else (None, None)
+        return cls(record(*given))
+    return cls(fault.detail)
+
+
+def failed(fault: HttpFault) -> Failed:
+    """Return a stream's failure, whose code ``http-error-code`` finds again."""
+    return Failed(IoError(fault.code, error_code(fault)))

@@ -1,0 +1,248 @@
+"""In the parent: an artifact's code for workers, one sealed file for each core module, and where it comes from.
+
+It comes from code that this process compiled, from the cache, or from a compile worker. This process never loads code
+that a worker made: such code is kept under names of its own.
+
+A compile worker may be taken over by the bytes that it compiles, and the code that it makes is as good as these bytes.
+So code that serves every component with the same module is made by a worker that has seen that module alone; code
+that was made beside other modules is kept for its component.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+from aegis.engine.compile.code import Artifact
+from aegis.engine.compile.config import EngineConfig
+from aegis.errors import AegisInternalError, ArtifactError
+from aegis.isolation.protocol.channel import Broken, decode, encode
+from aegis.isolation.protocol.pickled import LATEST, dumps
+from aegis.isolation.protocol.sealed import SealedFile, sealed_copy
+from aegis.support.descriptors import standard_reserved
+from aegis.support.lean import TYPE_CHECKING, Any, late
+from aegis.wasm.bounds import bounds
+
+if TYPE_CHECKING:
+    from aegis.component.planning import record
+    from aegis.engine.compile.cache import Cache
+    from aegis.isolation.parent import compiling
+    from aegis.isolation.parent.compiling import Compiled, Compiler
+    from aegis.isolation.parent.pool import Pool
+    from aegis.policy.isolation import Isolation
+else:  # of components, and of what is not compiled yet
+    compiling = late("aegis.isolation.parent.compiling")
+    record = late("aegis.component.planning.record")
+
+__all__ = ["MAX_MODULES", "Code", "code_for", "own_code"]
+
+MAX_MODULES = 128
+"""Core modules of one component: each is a descriptor, and one message carries 200, those of grants among them."""
+_DIGEST_BYTES = 32
+_INLINE_BYTES = 8 << 10
+"""What a worker must know of an artifact goes with the setup up to this size, and in a file of its own beyond."""
+_APART_BYTES = 32 << 10
+"""Size from which a module has a compile worker of its own where there is a cache: adapters of preview 1 have more,
+and modules that a linker writes anew for each component have less."""
+
+
+class Code:
+    """The code of each core module, by number, and the world of a component. Modules that are equal share a file."""
+
+    __slots__ = ("_shape", "distinct", "places", "world")
+
+    def __init__(self, files: Mapping[int, SealedFile], world: Any) -> None:
+        self.world = world
+        self.distinct = tuple(dict.fromkeys(files.values()))
+        self.places = tuple((number, self.distinct.index(file)) for number, file in files.items())
+        """The number of each module, with the place of its file."""
+        self._shape: bytes | SealedFile | None = None
+
+    def shape(self, artifact: Any) -> bytes | SealedFile:
+        """Return what a worker must know of ``artifact`` besides its code, pickled once; in a file if it is much."""
+        if self._shape is None:
+            data = dumps(artifact.info if artifact.kind == "module" else self._record(artifact), LATEST)
+            self._shape = data if len(data) <= _INLINE_BYTES else sealed_copy(data)
+        return self._shape
+
+    def _record(self, component: Any) -> record.Record:
+        return record.Record(component.anatomy.for_running(), component.program, self.world)
+
+
+def code_for(
+    artifact: Artifact, config: EngineConfig, pool: Pool, options: Isolation, cache: Cache | None, what: str
+) -> Code:
+    """Return the code of an artifact for workers: from its own, from the cache, or compiled in a worker.
+
+    Raise :class:`~aegis.errors.ArtifactError`; ``DeadlineExceeded`` and ``MemoryExceeded`` where compiling takes
+    more than it may; ``WorkerCrashed`` where the worker died, or answered what cannot be true.
+    """
+    made: Code | None = artifact.isolated.get(config)
+    if made is None:
+        with artifact._lock:
+            made = artifact.isolated.get(config)
+            if made is None:
+                started = time.perf_counter()
+                compiler = lambda: compiling.Compiler(config, pool, options, what)  # noqa: E731
+                with standard_reserved():
+                    made = _Search(artifact, config, compiler, cache, what).code()
+                artifact.isolated[config] = made
+                artifact.seconds = artifact.seconds or time.perf_counter() - started
+    return made
+
+
+def own_code(artifact: Artifact, config: EngineConfig) -> Code:
+    """Return, for workers, the code of an artifact that this process compiled, all of it."""
+    return _Search(artifact, config, _nothing_to_compile, None, f"the {artifact.kind}").code()
+
+
+def _nothing_to_compile() -> Compiler:
+    raise AegisInternalError("code of this process that is not there")
+
+
+class _Search:
+    """Finds or makes the code of one artifact; ``compiler`` is made for what cannot be found."""
+
+    def __init__(
+        self, artifact: Artifact, config: EngineConfig, compiler: Callable[[], Compiler], cache: Cache | None, what: str
+    ) -> None:
+        self._artifact, self._config, self._cache, self._what = artifact, config, cache, what
+        self._compiler = compiler
+        self._made_compiler: Compiler | None = None
+        self._mark = f"{config.fingerprint()} {bounds(artifact._limits)} isolated v2"
+        self._made: dict[str, SealedFile] = {}
+        """Files by the digest of their module."""
+        self._from_cache = 0
+        self._world: Any = None
+
+    def code(self) -> Code:
+        """Return the whole code."""
+        artifact: Any = self._artifact
+        parts: Mapping[int, Artifact] = {0: artifact} if artifact.kind == "module" else artifact.modules
+        self._take_digests(parts)
+        numbers = {part.digest: number for number, part in reversed([*parts.items()])}
+        if len(numbers) > MAX_MODULES:
+            raise ArtifactError(
+                f"{self._what}: the component has {len(numbers):,} core modules, and a worker process takes "
+                f"at most {MAX_MODULES}: run it without isolation"
+            )
+        missing = [number for number in numbers.values() if not self._found(parts[number])]
+        known = artifact.kind == "module" or self._known_world()
+        apart = [number for number in missing if self._apart(parts[number])]
+        beside = [number for number in missing if number not in apart]
+        if artifact.kind == "component" and (beside or not known):
+            self._compile_component(artifact, parts, beside)
+        for number in apart:
+            self._compile_alone(parts[number])
+        artifact.cached = artifact.cached or (known and not missing and self._from_cache == len(numbers))
+        return Code({number: self._made[part.digest] for number, part in parts.items()}, self._world)
+
+    def _take_digests(self, parts: Mapping[int, Artifact]) -> None:
+        """Take the digests of a component's modules from the cache, under the component's own, or keep them there.
+
+        To work them out takes about as long as hashing the component, which was done already.
+        """
+        if self._cache is None or self._artifact.kind == "module":
+            return
+        name = self._cache.name(self._artifact.digest, f"digests of modules {sorted(parts)}")
+        kept = self._cache.get(name)
+        if kept is None:
+            self._cache.put(name, b"".join(bytes.fromhex(part.digest) for part in parts.values()))
+            return
+        for at, part in enumerate(parts.values()):
+            part.digest = kept[at * _DIGEST_BYTES : (at + 1) * _DIGEST_BYTES].hex()
+
+    # -- what there is already -----------------------------------------------------------------
+
+    def _found(self, part: Artifact) -> bool:
+        found = self._loaded(part)
+        if found is None:
+            found = self._kept(part) or self._own(part)
+            self._from_cache += found is not None
+        if found is not None:
+            self._made[part.digest] = found
+        return found is not None
+
+    def _loaded(self, part: Artifact) -> SealedFile | None:
+        """Return the code that this process compiled and has loaded."""
+        for other, native in part._codes.items():
+            if other.fingerprint() == self._config.fingerprint() and native.pointer is not None:
+                return sealed_copy(part._serialise(native.pointer))
+        return None
+
+    def _kept(self, part: Artifact) -> SealedFile | None:
+        """Return the code that the cache has of a worker."""
+        if self._cache is None:
+            return None
+        name = self._name(part, self._cache)
+        descriptor = self._cache.mapped(name)
+        if descriptor is not None:
+            return SealedFile(descriptor)
+        code = self._cache.get(name)
+        return None if code is None else sealed_copy(code)
+
+    def _own(self, part: Artifact) -> SealedFile | None:
+        """Return a copy of the code that the cache has of a process that compiled it for itself.
+
+        A worker does not get that file, for such processes run what is in it.
+        """
+        if self._cache is None:
+            return None
+        name = part.name_in(self._cache, self._config)
+        descriptor = self._cache.mapped(name)
+        code = self._cache.get(name) if descriptor is None else SealedFile(descriptor).read()
+        return None if code is None else sealed_copy(code)
+
+    def _known_world(self) -> bool:
+        """Find out the world, unless the component must be validated for that; tell whether it is known."""
+        self._world = self._artifact._world or self._artifact.told  # type: ignore[attr-defined]
+        if self._world is None and self._cache is not None:
+            told = self._cache.get(self._world_name(self._cache))
+            with suppress(Broken):
+                self._world = None if told is None else compiling.believed_world(self._artifact, decode(told))
+        return self._world is not None
+
+    # -- names in the cache --------------------------------------------------------------------
+
+    def _apart(self, part: Artifact) -> bool:
+        """Tell whether a module's code is to be of its bytes alone, and so of use to every component that has it."""
+        return part is self._artifact or (self._cache is not None and part.size >= _APART_BYTES)
+
+    def _name(self, part: Artifact, cache: Cache) -> str:
+        if self._apart(part):
+            return cache.name(part.digest, self._mark)
+        return cache.name(self._artifact.digest, f"{self._mark} module {part.digest}")
+
+    def _world_name(self, cache: Cache) -> str:
+        return cache.name(self._artifact.digest, f"{self._mark} world")
+
+    # -- compiling -----------------------------------------------------------------------------
+
+    def _compile_component(self, component: Any, parts: Mapping[int, Artifact], numbers: Sequence[int]) -> None:
+        """Have a worker validate the component, tell its world, and compile some of its modules."""
+        answer = self._compiled(component, numbers)
+        self._world = answer.world
+        for number, file in zip(numbers, answer.files, strict=True):
+            self._keep(parts[number], file)
+        if self._cache is not None:
+            self._cache.put(self._world_name(self._cache), bytes(encode(answer.told)))
+            if component._world is None:
+                record.keep_record(
+                    self._cache, component.digest, component._limits,
+                    record.Record(component.anatomy, component.program, None),
+                )  # fmt: skip
+
+    def _compile_alone(self, part: Artifact) -> None:
+        """Have a worker compile one module that sees nothing else."""
+        self._keep(part, self._compiled(part, (0,)).files[0])
+
+    def _compiled(self, artifact: Artifact, numbers: Sequence[int]) -> Compiled:
+        if self._made_compiler is None:
+            self._made_compiler = self._compiler()
+        return self._made_compiler.compiled(artifact, numbers)
+
+    def _keep(self, part: Artifact, file: SealedFile) -> None:
+        self._made[part.digest] = file
+        if self._cache is not None:
+            self._cache.put(self._name(part, self._cache), file.read())

@@ -1,0 +1,134 @@
+"""In the parent: look up names for a worker, which has neither the resolver's files nor a way to ask it.
+
+A worker asks on its conversation (``["resolve", number, name]``) and goes on; the answer comes on a socket of its own,
+one packet for each name, so that the guest can wait for it beside other things. The name is judged here, before any
+resolver sees it, and so is each address before the worker sees it: a worker that was taken over learns no more than
+the policy lets its guest learn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import weakref
+from functools import partial
+
+from aegis.host.net.network import LOOKUPS_AT_ONCE, withheld_decision
+from aegis.host.net.resolver import Question, resolvers, system_resolver
+from aegis.isolation.protocol.channel import Broken, encode
+from aegis.policy.patterns import host_name
+from aegis.support.descriptors import socket_pair
+from aegis.support.lean import TYPE_CHECKING, Any
+from aegis.values import Decision
+
+if TYPE_CHECKING:
+    from aegis.engine.call.door import Door
+    from aegis.isolation.parent.sockets import SocketService
+    from aegis.limits import Limits
+
+__all__ = ["LookupService"]
+
+_MAX_NAME_CHARACTERS = 253
+_MAX_ANSWERS = 1024
+"""Addresses in one packet where the policy sets no limit."""
+_LAST_NUMBER = 1 << 53
+
+
+class LookupService:
+    """The look-ups of one sandbox. ``worker_end`` is the worker's end of the socket, until it was handed over."""
+
+    def __init__(self, sockets: SocketService, limits: Limits) -> None:
+        self._sockets, self._limits = sockets, limits
+        self._judge, self._lock = sockets.judge, sockets.lock
+        self._asked: dict[int, Question | None] = {}
+        self._withheld: list[Decision] = []
+        # Not datagrams: a socket of those could be connected to any other socket that has a path.
+        self._socket, self.worker_end = socket_pair(packets=True)
+        self._socket.setblocking(False)  # a worker that does not read loses answers, and holds up nobody
+        self.worker_end.setblocking(False)
+        self._closer = weakref.finalize(self, _close, self._socket, self.worker_end)
+
+    def serve(self, message: list[Any], door: Door) -> None:
+        """Begin to look up the name that a worker asks for; raise :class:`Broken` for what no worker asks."""
+        number, name = self._checked(message)
+        door.calls_left -= 1
+        if door.calls_left < 0:
+            raise Broken("more look-ups than host calls")
+        with self._lock:
+            host, verdict = host_name(name), self._judge.look_up(name)
+        if host is None or not verdict:
+            door.decided(
+                Decision(
+                    capability="network", action="look up", target=name, allowed=False, rule=verdict.rule, remedy="",
+                )
+            )  # fmt: skip
+            self._send(number, [], withheld=True)
+            return
+        with self._lock:
+            if number in self._asked or len(self._asked) >= LOOKUPS_AT_ONCE:
+                raise Broken("more names looked up at once than may be")
+            self._asked[number] = None
+        try:
+            # What was judged is what is asked for, whatever notation the worker chose.
+            question = resolvers.ask(host, system_resolver, partial(self._answered, number, host))
+        except OSError:
+            self._answered(number, host, [], socket.gaierror(socket.EAI_AGAIN, "no thread to ask on"))
+            return
+        with self._lock:
+            if number in self._asked:
+                self._asked[number] = question
+
+    def _checked(self, message: list[Any]) -> tuple[int, str]:
+        if len(message) != 3 or type(message[1]) is not int or type(message[2]) is not str:
+            raise Broken("a look-up that cannot be read")
+        _, number, name = message
+        if not 0 <= number < _LAST_NUMBER or len(name) > _MAX_NAME_CHARACTERS:
+            raise Broken("a look-up out of bounds")
+        return number, name
+
+    def _answered(self, number: int, name: str, answers: list[str], error: OSError | None) -> None:
+        """Send what the policy lets the guest know, and open it to the guest's sockets; on a resolver thread.
+
+        Of a name that is an alias of a denied one, a worker that accepts connections gets the addresses all the same,
+        marked as withheld: it has to turn away peers that connect from them.
+        """
+        most = self._limits.resolver_answers
+        with self._lock:
+            # First, for the worker may ask for the next name as soon as it has this answer.
+            self._asked.pop(number, None)
+            resolved = self._judge.resolved(name, answers)
+            sent = self._judge.permitted(name, resolved, most)
+            withheld = bool(answers) and not sent
+            if withheld:
+                self._withheld.append(withheld_decision(self._judge, name, answers[0]))
+            if answers and not resolved:
+                self._sockets.hang_up()
+                sent = answers if self._sockets.listens else []
+        failed = None if error is None else error.errno or socket.EAI_FAIL
+        self._send(number, sent[:_MAX_ANSWERS], withheld, failed)
+
+    def _send(self, number: int, addresses: list[str], withheld: bool, failed: int | None = None) -> None:
+        packet = encode([number, addresses, withheld, failed])
+        with self._lock, contextlib.suppress(OSError):
+            self._socket.send(packet, socket.MSG_NOSIGNAL)
+
+    def record(self, door: Door) -> None:
+        """Record the denials of addresses that came from the resolver, on the thread of the sandbox's call."""
+        if self._withheld:
+            with self._lock:
+                denied, self._withheld = self._withheld, []
+            for decision in denied:
+                door.decided(decision)
+
+    def close(self) -> None:
+        """Withdraw what waits in line, and close the socket: answers that are under way go nowhere."""
+        with self._lock:
+            for question in self._asked.values():
+                if question is not None:
+                    resolvers.withdraw(question)
+            self._closer()
+
+
+def _close(*ends: socket.socket) -> None:
+    for end in ends:
+        end.close()

@@ -1,0 +1,480 @@
+"""WIT values as plain data and back, by their types: one pair of closures a type, made once.
+
+Packing takes what lowering takes in process without a second look (:mod:`aegis.component.conversion.lower`), so a value
+means the same in both tiers. Of a primitive it checks the class only: the range is checked where it is unpacked.
+Unpacking believes nothing: what came from a worker is of its type, or it is no answer.
+
+Both count what Python needs for the value (:mod:`aegis.wit.sizes`) against ``value_bytes`` before they make it: the
+sender, so that nothing is sent which the receiver could not hold, and the receiver, for a worker may not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+
+from aegis.component.conversion.coerce import Unfit, as_list, as_tuple
+from aegis.component.conversion.scalars import exact, octets, single
+from aegis.isolation.protocol.budgets import is_single as is_single
+from aegis.isolation.protocol.budgets import message_budget as message_budget
+from aegis.isolation.protocol.channel import Broken
+from aegis.support.lean import Any, Protocol
+from aegis.wit.naming import snake
+from aegis.wit.python_types import nullable
+from aegis.wit.sizes import ERR_BYTES, OK_BYTES, SOME_BYTES, case_bytes, element_bytes, fixed_bytes, text_bytes
+from aegis.wit.types import (
+    Borrow,
+    Enum,
+    Flags,
+    Function,
+    List,
+    Option,
+    Own,
+    Record,
+    Resource,
+    Result,
+    Tuple,
+    Variant,
+    WitType,
+)
+from aegis.wit.values import Err, Ok, Some
+
+__all__ = ["Handles", "Signature", "is_single", "message_budget", "packer", "unpacker"]
+
+Convert = Callable[[Any], Any]
+_SINGLE = Struct("<f")
+_TEXTS = frozenset({str})
+_CLASSES: dict[str, type] = {"bool": bool, "f32": float, "f64": float, "char": str, "string": str}
+"""The class of a primitive's values; of all others it is ``int``."""
+_BITS = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
+
+
+class Handles(Protocol):
+    """What one side knows of handles: their numbers on the wire."""
+
+    def number(self, value: Any, resource: Resource, *, own: bool) -> int:
+        """Return the number of a handle, or of an object that stands behind one."""
+        ...
+
+    def meant(self, number: int, resource: Resource, *, own: bool) -> Any:
+        """Return the handle or object that a number means; raise :class:`Broken` when there is none."""
+        ...
+
+
+class Budget(Protocol):
+    """What counts the bytes of a value: a sandbox's door."""
+
+    value_left: int
+    value_limit: int
+
+    def hold(self, count: int) -> None:
+        """Count bytes about to be allocated; raise ``QuotaExceeded`` when the value takes too many."""
+        ...
+
+
+class Signature:
+    """How the values of one function pass: its parameters together, and its result.
+
+    A function's ``result`` passes as ``[0, good]`` or ``[1, declared error]``. The parameters together are one value
+    for ``budget``, and the result is one.
+    """
+
+    __slots__ = ("function", "pack", "pack_result", "unpack", "unpack_result")
+
+    def __init__(self, function: Function, handles: Handles, budget: Budget) -> None:
+        self.function = function
+        types = [of for _, of in function.params]
+        packs = [packer(of, handles, budget) for of in types]
+        unpacks = [unpacker(of, handles, budget) for of in types]
+        of = function.result
+        self.pack: Callable[[Any], list[Any]] = _one_value(
+            budget, lambda values: [p(value) for p, value in zip(packs, values, strict=True)]
+        )
+        self.unpack: Callable[[Any], list[Any]] = _one_value(
+            budget, lambda values: [u(v) for u, v in zip(unpacks, _items(values, len(unpacks)), strict=True)]
+        )
+        self.pack_result = _pack_none if of is None else _one_value(budget, packer(of, handles, budget))
+        self.unpack_result = _no_value if of is None else _one_value(budget, unpacker(of, handles, budget))
+
+
+def _one_value(budget: Budget, convert: Convert) -> Convert:
+    """Return what converts with all that one value may take."""
+
+    def whole(value: Any) -> Any:
+        budget.value_left = budget.value_limit
+        return convert(value)
+
+    return whole
+
+
+def _pack_none(value: Any) -> None:
+    if value is not None:
+        raise Unfit
+
+
+def _no_value(value: Any) -> None:
+    if value is not None:
+        raise Broken("a value where there is none")
+
+
+# -- packing ----------------------------------------------------------------------------------------
+
+
+def packer(of: WitType, handles: Handles, budget: Budget) -> Convert:
+    """Return the function that turns a value into plain data.
+
+    It raises ``Unfit``, or an error of Python's own, for a value of another shape. What a value of the type takes
+    whatever it is, is counted by what the value is a part of.
+    """
+    match of:
+        case "string":
+            return _pack_text(budget)
+        case str():
+            return _pack_primitive(of)
+        case List("u8"):
+            return _pack_bytes(budget)
+        case List(element):
+            return _pack_list(element, packer(element, handles, budget), budget)
+        case Tuple(elements):
+            parts = [packer(e, handles, budget) for e in elements]
+            return lambda values: [p(v) for p, v in zip(parts, as_tuple(values), strict=True)]
+        case Option(element):
+            return _pack_option(element, packer(element, handles, budget), budget)
+        case Result():
+            return _pack_result(of, handles, budget)
+        case Record():
+            fields = [(snake(name), packer(t, handles, budget)) for name, t in of.fields]
+            return lambda value: [p(getattr(value, name)) for name, p in fields]
+        case Variant():
+            return _pack_variant(of, handles, budget)
+        case Enum():
+            return _pack_enum(of)
+        case Flags():
+            return _pack_flags(of)
+        case Own(resource):
+            return lambda value: handles.number(value, resource, own=True)
+        case Borrow(resource):
+            return lambda value: handles.number(value, resource, own=False)
+
+
+def _pack_primitive(of: str) -> Convert:
+    if of == "f32":
+        return single
+    kind = _CLASSES.get(of, int)
+
+    def pack(value: Any) -> Any:
+        if value.__class__ is kind:
+            return value
+        if of != "f64":
+            raise Unfit
+        return exact(value)
+
+    return pack
+
+
+def _pack_text(budget: Budget) -> Convert:
+    def pack(value: Any) -> str:
+        if value.__class__ is not str:
+            raise Unfit
+        budget.hold(len(value) if value.isascii() else text_bytes((value,)))
+        return value
+
+    return pack
+
+
+def _pack_list(of: WitType, each: Convert, budget: Budget) -> Convert:
+    """Return the function that packs a list: unchanged, if all items are primitives of the right class."""
+    size = element_bytes(of)
+    kinds = {_CLASSES.get(of, int)} if isinstance(of, str) and of != "f32" else set()
+
+    def pack(values: Any) -> Any:
+        items = as_list(values)
+        budget.hold(len(items) * size)
+        if not kinds.issuperset(map(type, items)):
+            return [each(item) for item in items]
+        if of == "string":
+            budget.hold(text_bytes(items))
+        return items
+
+    return pack
+
+
+def _pack_bytes(budget: Budget) -> Convert:
+    def pack(value: Any) -> Any:
+        if not _is_flat(value):
+            if hasattr(value, "__len__"):
+                budget.hold(len(value))
+            return octets(value)
+        budget.hold(len(value))
+        return value
+
+    return pack
+
+
+def _is_flat(value: Any) -> bool:
+    if value.__class__ is memoryview:
+        return value.format == "B" and value.ndim == 1 and bool(value.contiguous)
+    return value.__class__ is bytes or value.__class__ is bytearray
+
+
+def _pack_enum(of: Enum) -> Convert:
+    assert of.python is not None
+    numbers = {of.python(case): n for n, case in enumerate(of.cases)}
+    return lambda value: numbers[value]
+
+
+def _pack_flags(of: Flags) -> Convert:
+    kind = of.python
+
+    def pack(value: Any) -> Any:
+        if value.__class__ is not kind:
+            raise Unfit
+        return value.value
+
+    return pack
+
+
+def _pack_option(of: WitType, inner: Convert, budget: Budget) -> Convert:
+    size, wrapped = SOME_BYTES + fixed_bytes(of), nullable(of)
+
+    def pack(value: Any) -> Any:
+        if value is None:
+            return None
+        if wrapped:
+            if value.__class__ is not Some:
+                raise Unfit
+            value = value.value
+        budget.hold(size)
+        return [inner(value)]
+
+    return pack
+
+
+def _pack_result(of: Result, handles: Handles, budget: Budget) -> Convert:
+    ok_bytes, err_bytes = _result_bytes(of)
+    good = _pack_none if of.ok is None else packer(of.ok, handles, budget)
+    bad = _pack_none if of.err is None else packer(of.err, handles, budget)
+
+    def pack(value: Any) -> list[Any]:
+        if value.__class__ is Ok:
+            budget.hold(ok_bytes)
+            return [0, good(value.value)]
+        if isinstance(value, Err):
+            budget.hold(err_bytes)
+            return [1, bad(value.value)]
+        raise Unfit
+
+    return pack
+
+
+def _result_bytes(of: Result) -> tuple[int, int]:
+    """Return what the good case and the bad case take."""
+    ok, err = (0 if payload is None else fixed_bytes(payload) for payload in (of.ok, of.err))
+    return OK_BYTES + ok, ERR_BYTES + err
+
+
+def _pack_variant(of: Variant, handles: Handles, budget: Budget) -> Convert:
+    cases = {
+        cls: (n, case_bytes(payload), None if payload is None else packer(payload, handles, budget))
+        for n, (cls, (_, payload)) in enumerate(zip(of.python or (), of.cases, strict=True))
+    }
+
+    def pack(value: Any) -> list[Any]:
+        number, size, inner = cases[value.__class__]
+        budget.hold(size)
+        return [number] if inner is None else [number, inner(value.value)]
+
+    return pack
+
+
+# -- unpacking --------------------------------------------------------------------------------------
+
+
+def unpacker(of: WitType, handles: Handles, budget: Budget) -> Convert:
+    """Return what makes a value of plain data; it raises :class:`Broken` for what is not of the type."""
+    match of:
+        case "string":
+            return _unpack_string(budget)
+        case str():
+            return _unpack_primitive(of)
+        case List("u8"):
+            return _unpack_bytes(budget)
+        case List("string"):
+            return _unpack_texts(budget)
+        case List(element):
+            return _unpack_list(element, unpacker(element, handles, budget), budget)
+        case Tuple(elements):
+            parts = [unpacker(e, handles, budget) for e in elements]
+            return lambda data: tuple(p(item) for p, item in zip(parts, _items(data, len(parts)), strict=True))
+        case Option(element):
+            return _unpack_option(element, unpacker(element, handles, budget), budget)
+        case Result():
+            return _unpack_result(of, handles, budget)
+        case Record():
+            return _unpack_record(of, handles, budget)
+        case Variant():
+            return _unpack_variant(of, handles, budget)
+        case Enum():
+            return _unpack_enum(of)
+        case Flags():
+            most, image = 1 << len(of.names), of.python or int
+            return lambda data: image(_whole(data, 0, most))
+        case Own(resource):
+            return lambda data: handles.meant(_whole(data, 0, 1 << 53), resource, own=True)
+        case Borrow(resource):
+            return lambda data: handles.meant(_whole(data, 0, 1 << 53), resource, own=False)
+
+
+def _items(data: Any, count: int | None = None) -> list[Any]:
+    if data.__class__ is not list or (count is not None and len(data) != count):
+        raise Broken("something other than the list that was due")
+    return data
+
+
+def _whole(data: Any, low: int, above: int) -> int:
+    if data.__class__ is not int or not low <= data < above:
+        raise Broken("something other than the integer that was due")
+    return data
+
+
+def _unpack_primitive(of: str) -> Convert:
+    bits = _BITS.get(of)
+    if bits is not None:
+        low, above = (0, 1 << bits) if of[0] == "u" else (-(1 << (bits - 1)), 1 << (bits - 1))
+        return lambda data: _whole(data, low, above)
+    if of == "char":
+        return _unpack_char
+    kind: Any = {"bool": bool}.get(of, float)
+
+    def unpack(data: Any) -> Any:
+        if type(data) is not kind or (of == "f32" and not is_single(data)):
+            raise Broken(f"something other than the {of} that was due")
+        return data
+
+    return unpack
+
+
+def _unpack_list(of: WitType, each: Convert, budget: Budget) -> Convert:
+    size = element_bytes(of)
+
+    def unpack(data: Any) -> list[Any]:
+        items = _items(data)
+        budget.hold(len(items) * size)
+        return [each(item) for item in items]
+
+    return unpack
+
+
+def _unpack_string(budget: Budget) -> Convert:
+    def unpack(data: Any) -> str:
+        text = _unpack_text(data)
+        budget.hold(len(text) if text.isascii() else text_bytes((text,)))
+        return text
+
+    return unpack
+
+
+def _unpack_texts(budget: Budget) -> Convert:
+    size = element_bytes("string")
+
+    def unpack(data: Any) -> list[str]:
+        items = _items(data)
+        budget.hold(len(items) * size)
+        if not _TEXTS.issuperset(map(type, items)):
+            raise Broken("something other than the texts that were due")
+        budget.hold(text_bytes(items))
+        return items if all(map(str.isascii, items)) else [_unpack_text(item) for item in items]
+
+    return unpack
+
+
+def _unpack_text(data: Any) -> str:
+    if type(data) is not str or not (data.isascii() or _is_unicode(data)):
+        raise Broken("something other than the text that was due")
+    return data
+
+
+def _unpack_char(data: Any) -> str:
+    if len(_unpack_text(data)) != 1:
+        raise Broken("something other than the char that was due")
+    return data  # type: ignore[no-any-return]
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether a text is without lone surrogates, which no guest can have (Unicode scalar values)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unpack_bytes(budget: Budget) -> Convert:
+    def unpack(data: Any) -> Any:
+        if data.__class__ is not bytes and data.__class__ is not memoryview:
+            raise Broken("something other than the bytes that were due")
+        budget.hold(len(data))
+        return data
+
+    return unpack
+
+
+def _unpack_option(of: WitType, inner: Convert, budget: Budget) -> Convert:
+    size, wrapped = SOME_BYTES + fixed_bytes(of), nullable(of)
+
+    def unpack(data: Any) -> Any:
+        if data is None:
+            return None
+        item = _items(data, 1)[0]
+        budget.hold(size)
+        value = inner(item)
+        return Some(value) if wrapped else value
+
+    return unpack
+
+
+def _unpack_result(of: Result, handles: Handles, budget: Budget) -> Convert:
+    ok_bytes, err_bytes = _result_bytes(of)
+    good = _no_value if of.ok is None else unpacker(of.ok, handles, budget)
+    bad = _no_value if of.err is None else unpacker(of.err, handles, budget)
+
+    def unpack(data: Any) -> Any:
+        which, value = _items(data, 2)
+        if _whole(which, 0, 2):
+            budget.hold(err_bytes)
+            return Err(bad(value))
+        budget.hold(ok_bytes)
+        return Ok(good(value))
+
+    return unpack
+
+
+def _unpack_record(of: Record, handles: Handles, budget: Budget) -> Convert:
+    parts = [unpacker(t, handles, budget) for _, t in of.fields]
+    image = of.python
+    assert image is not None
+    return lambda data: image(*(p(item) for p, item in zip(parts, _items(data, len(parts)), strict=True)))
+
+
+def _unpack_variant(of: Variant, handles: Handles, budget: Budget) -> Convert:
+    cases = [
+        (cls, case_bytes(payload), None if payload is None else unpacker(payload, handles, budget))
+        for cls, (_, payload) in zip(of.python or (), of.cases, strict=True)
+    ]
+
+    def unpack(data: Any) -> Any:
+        items = _items(data)
+        cls, size, inner = cases[_whole(items[0] if items else None, 0, len(cases))]
+        budget.hold(size)
+        if inner is None:
+            _items(data, 1)
+            return cls()
+        return cls(inner(_items(data, 2)[1]))
+
+    return unpack
+
+
+def _unpack_enum(of: Enum) -> Convert:
+    assert of.python is not None
+    members = [of.python(case) for case in of.cases]
+    return lambda data: members[_whole(data, 0, len(members))]

@@ -1,0 +1,183 @@
+"""A component in a sandbox: how it is linked, instantiated, and seen from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from weakref import WeakMethod, ref
+
+from aegis.component.planning.artifact import Component
+from aegis.component.planning.world import interface_named
+from aegis.component.store import ComponentStore
+from aegis.engine.store.store import PoolExhausted
+from aegis.errors import LinkError
+from aegis.sandbox.exports import Exports, Namespace, lifted, namespace
+from aegis.text import printable
+from aegis.wit.naming import pascal
+from aegis.wit.results import outcome_value
+from aegis.wit.types import Function, Interface, show
+from aegis.wit.values import ResourceHandle
+
+if TYPE_CHECKING:
+    from aegis.component.link import ComponentPlan
+    from aegis.host.preview2 import Wasi
+    from aegis.sandbox.in_process import Owner as Owned
+    from aegis.sandbox.in_process import Place
+    from aegis.sandbox.link_component import Providers
+
+    class Owner(Owned, Protocol):
+        """What a guest asks of its sandbox."""
+
+        def call(self, name: Any, *args: Any) -> Any: ...
+        def _drop_handle(self, handle: ResourceHandle) -> None: ...
+
+
+__all__ = ["ComponentGuest"]
+
+Functions = Sequence[Callable[..., Any]] | Mapping[int, Callable[..., Any]]
+
+
+class _Prepared(NamedTuple):
+    """What sandboxes of a component in one tier share to which the embedder provides nothing."""
+
+    tier: ref[Place]
+    watched: bool
+    providers: Providers
+    plan: ComponentPlan
+
+
+def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method without its object, which lives as long as its sandbox: what the store and the host have must not
+    keep alive a sandbox that is dropped without being closed."""
+    found = WeakMethod(method)
+    return lambda *values: found()(*values)  # type: ignore[misc]
+
+
+class ComponentGuest:
+    """One component in one sandbox."""
+
+    def __init__(
+        self, owner: Owner, tier: Place, component: Component, imports: Mapping[str, Any], trap_missing: bool
+    ) -> None:
+        self._owner, self._tier, self._component = owner, tier, component
+        watched, asks = owner._observed, bool(imports) or trap_missing or bool(tier.policy.imports)
+        latest = None if asks else component.latest
+        if latest is None or latest.tier() is not tier or latest.watched is not watched:
+            providers = tier.providers(component, imports, trap_missing=trap_missing)
+            latest = _Prepared(
+                ref(tier), watched, providers, tier.component_plan(component, providers, watched=watched)
+            )
+            if not asks:
+                component.latest = latest
+        self._providers, self._plan = latest.providers, latest.plan
+        self.calls_python = self._plan.calls_python
+        self.starts = self._plan.starts or self._plan.counted
+        """Whether instantiating it may run code of the guest, or Python code that the engine calls."""
+
+    _classes_made: dict[int, Callable[..., ResourceHandle]] | None = None
+    _exports: dict[str, Any] | None = None
+    _new_wasi: Callable[[], Wasi]
+    _wasi_made: Wasi | None = None
+
+    @property
+    def _made(self) -> dict[str, Any]:
+        if self._exports is None:
+            self._exports = {}
+        return self._exports
+
+    @property
+    def _classes(self) -> dict[int, Callable[..., ResourceHandle]]:
+        if self._classes_made is None:
+            self._classes_made = {}
+        return self._classes_made
+
+    def functions(self, wasi: Callable[[], Wasi]) -> Functions:
+        """Return the providers' callables, by the numbers of the plan."""
+        wanted = self._plan.functions
+        if not wanted:
+            return ()
+        self._new_wasi = wasi
+        return self._providers.functions(wanted, _weakly(self._wasi), self._owner._door)
+
+    def _wasi(self) -> Wasi:
+        made = self._wasi_made
+        if made is None:
+            made = self._wasi_made = self._new_wasi()
+        return made
+
+    def new_store(self, functions: Functions, *, observed: bool) -> ComponentStore:
+        """Instantiate the component."""
+        try:
+            return self._made_by(functions, observed)
+        except PoolExhausted:
+            self._plan = self._tier.component_plan(self._component, self._providers, pooled=False)
+            return self._made_by(functions, observed)
+
+    def _made_by(self, functions: Functions, observed: bool) -> ComponentStore:
+        made: ComponentStore = self._tier.component_store(
+            self._owner, self._plan, functions, observed=observed, classes=_weakly(self.handle_class)
+        )
+        return made
+
+    # -- seen from outside ---------------------------------------------------------------------
+
+    def exports(self) -> Exports:
+        """Return the exports by name."""
+        return Exports(self._owner, self._component.world.exports, self._made)
+
+    def bind(self, table: Interface) -> Namespace:
+        """Return the exported interface of ``table`` as an object, its values of the table's classes."""
+        items = self._component.world.exports
+        if not table.name:
+            own = {name: item for name, item in items.items() if isinstance(item, Function)}
+            return self._bound("", Interface("", own), table)
+        full = interface_named(items, table.name) or interface_named(items, table.name.partition("@")[0])
+        item = items.get(full) if full is not None else None
+        if full is None or not isinstance(item, Interface):
+            raise LinkError(f"the component does not export {printable(table.name)}, for which the bindings are")
+        return self._bound(full, item, table)
+
+    def _bound(self, full: str, item: Interface, table: Interface) -> Namespace:
+        lacking = [name for name in table.functions if name not in item.functions]
+        if lacking:
+            raise LinkError(
+                f"the component's {printable(full or 'world')} has no {', '.join(lacking[:8])}, which the bindings have"
+            )
+        for name in table.functions:
+            self._plan.check(full, name, table)
+        made = namespace(self._owner, full, Interface(full, {n: item.functions[n] for n in table.functions}), table)
+        self._adopt(item, made)
+        return made
+
+    def _adopt(self, item: Interface, made: Namespace) -> None:
+        """Let handles of an interface's resources be of the classes in its namespace."""
+        for name, resource in item.types.items():
+            cls = vars(made).get(pascal(name))
+            if cls is not None and hasattr(resource, "key"):
+                self._classes[resource.key] = lifted(cls)
+
+    def handle_class(self, key: int) -> Callable[..., ResourceHandle]:
+        """Return what makes handles of the guest's resource with this key."""
+        made = self._classes.get(key)
+        if made is None:
+            for name, item in self._component.world.exports.items():
+                if isinstance(item, Interface) and any(getattr(t, "key", None) == key for t in item.types.values()):
+                    self._adopt(item, self.exports()[name])
+            # Of a resource without functions, or of the world's own, there is no class.
+            own = {"__slots__": (), "_sandbox": self._owner, "__doc__": ResourceHandle.__doc__}
+            made = self._classes.setdefault(key, type("ResourceHandle", (ResourceHandle,), own))
+        return made
+
+    def function(self, name: Any) -> Function:
+        """Return the type of an export, with the Python classes of its values."""
+        found: Function = self._plan.entry(name).function
+        return found
+
+    def outcome_value(self, name: Any, returned: Any) -> Any:
+        """Return what an outcome has for a value that an export returned."""
+        return outcome_value(self.function(name).result, returned)
+
+    def signature(self, name: Any) -> tuple[str, int]:
+        """Return an export's signature for messages, and how many arguments it takes."""
+        function = self.function(name)
+        return f"{printable(str(name), 160)}{show(function).removeprefix('func')}", len(function.params)

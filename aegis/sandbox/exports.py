@@ -1,0 +1,178 @@
+"""What a component offers, as Python objects: functions by name, interfaces as namespaces, resources as classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from aegis.component.planning.world import interface_named
+from aegis.errors import CallError, ExportNotFound
+from aegis.text import count, near, printable
+from aegis.wit.naming import pascal, snake
+from aegis.wit.types import Function, Interface
+from aegis.wit.values import ResourceHandle
+
+if TYPE_CHECKING:
+
+    class Callee(Protocol):
+        """What calls: a sandbox."""
+
+        def call(self, name: Any, *args: Any) -> Any: ...
+        def _drop_handle(self, handle: ResourceHandle) -> None: ...
+
+
+__all__ = ["BoundName", "Exports", "Namespace", "arguments_error", "namespace"]
+
+
+class BoundName(NamedTuple):
+    """A function of an exported interface, seen through the table of generated bindings."""
+
+    interface: str
+    function: str
+    table: Any
+
+    def __hash__(self) -> int:
+        return hash((self.interface, self.function, id(self.table)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BoundName) and self[:2] == other[:2] and self.table is other.table
+
+    def __str__(self) -> str:
+        return f"{self.interface}#{self.function}" if self.interface else self.function
+
+
+class Exports(Mapping[str, Any]):
+    """The exports of a sandbox's guest, by name; an interface's version may be left out where it is plain."""
+
+    def __init__(self, sandbox: Callee, items: Mapping[str, Interface | Function], made: dict[str, Any]) -> None:
+        self._sandbox, self._items, self._made = sandbox, items, made
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._made:
+            return self._made[name]
+        item = self._items.get(name)
+        if isinstance(item, Function):
+            return _caller(self._sandbox, name)
+        full = interface_named(self._items, name)
+        if full is None:
+            alike = near(str(name), self._items)
+            hint = f"; did you mean {printable(alike[0], 120)}?" if alike else ""
+            raise ExportNotFound(
+                f"the component exports nothing called {printable(str(name))!r}{hint}", name=str(name), near=alike
+            )
+        found = self._items[full]
+        assert isinstance(found, Interface)
+        self._made[full] = made = namespace(self._sandbox, full, found)
+        return made
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+class Namespace:
+    """An exported interface: its functions as attributes in snake_case, its resources in PascalCase."""
+
+    def __init__(self, name: str, members: Mapping[str, Any]) -> None:
+        self.__name__ = name
+        self.__dict__.update(members)
+
+    def __getattr__(self, name: str) -> Any:
+        members = [n for n in vars(self) if not n.startswith("__")]
+        alike = near(name, members, 1)
+        hint = f"; did you mean {alike[0]}?" if alike else f"; it has {', '.join(members[:12])}"
+        raise AttributeError(f"{printable(self.__name__)} has no {name}{hint}")
+
+    def __repr__(self) -> str:
+        return f"<exports of {printable(self.__name__)}>"
+
+
+def _caller(sandbox: Callee, name: Any) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        return sandbox.call(name, *args)
+
+    call.__name__ = call.__qualname__ = snake(str(name).rpartition("#")[2].rpartition(".")[2] or "call")
+    return call
+
+
+def namespace(sandbox: Callee, full: str, item: Interface, table: Interface | None = None) -> Namespace:
+    """Return an exported interface as an object; ``table`` gives its values the classes of bindings."""
+
+    def named(function: str) -> Any:
+        return BoundName(full, function, table) if table is not None else f"{full}#{function}" if full else function
+
+    members: dict[str, Any] = {}
+    for name in item.functions:
+        if not name.startswith("["):
+            members[snake(name)] = _caller(sandbox, named(name))
+    for resource, functions in _resources(item).items():
+        members[pascal(resource)] = _handle_class(sandbox, resource, functions, named)
+    return Namespace(full or "the world", members)
+
+
+def _resources(item: Interface) -> dict[str, list[str]]:
+    """Return the names of the functions of each resource; one pass, for a guest chooses how many there are."""
+    found: dict[str, list[str]] = {}
+    for name in item.functions:
+        if name.startswith("["):
+            found.setdefault(name.partition("]")[2].partition(".")[0], []).append(name)
+    return found
+
+
+def _handle_class(
+    sandbox: Callee, resource: str, functions: Sequence[str], named: Callable[[str], Any]
+) -> type[ResourceHandle]:
+    """Return the class of one resource's handles in one sandbox: its constructor, statics and methods."""
+    body: dict[str, Any] = {"__slots__": (), "_sandbox": sandbox, "__doc__": f"A handle of {resource} in a guest."}
+    constructor = f"[constructor]{resource}"
+    if constructor in functions:
+        make = named(constructor)
+        body["__new__"] = lambda cls, *args: _made(cls, args) if _internal(args) else sandbox.call(make, *args)
+    else:
+        body["__new__"] = lambda cls, *args: _made(cls, args) if _internal(args) else _no_constructor(resource)
+    for name in functions:
+        kind, _, rest = name.partition("]")
+        own = rest.partition(".")[2]
+        if own:
+            call = _caller(sandbox, named(name))
+            body[snake(own)] = staticmethod(call) if kind == "[static" else call
+    body["__init__"] = lambda self, *args: None
+    return type(pascal(resource), (ResourceHandle,), body)
+
+
+class _Lifted(NamedTuple):
+    """Tells a handle that the engine makes from a constructor that the embedder calls."""
+
+    native: Any
+    key: int
+    owner: Any
+
+
+def _internal(args: tuple[Any, ...]) -> bool:
+    return len(args) == 1 and isinstance(args[0], _Lifted)
+
+
+def _made(cls: type[ResourceHandle], args: tuple[Any, ...]) -> ResourceHandle:
+    handle = object.__new__(cls)
+    ResourceHandle.__init__(handle, *args[0])
+    return handle
+
+
+def lifted(cls: type[ResourceHandle]) -> Callable[[Any, int, Any], ResourceHandle]:
+    """Return what makes a handle of ``cls`` from the engine's."""
+    return lambda native, key, owner: cls(_Lifted(native, key, owner))  # type: ignore[call-arg]
+
+
+def _no_constructor(resource: str) -> Any:
+    raise TypeError(f"the resource {printable(resource)} has no constructor; the guest's functions return it")
+
+
+def arguments_error(signature: str, wanted: int, args: Sequence[Any], error: Exception) -> CallError:
+    """Return the error of a call whose arguments do not fit the export's ``signature``, which takes ``wanted``."""
+    if len(args) != wanted:
+        spread = "; write call(name, *arguments)" if len(args) == 1 and isinstance(args[0], tuple) else ""
+        return CallError(f"{signature} takes {count(wanted, 'argument')}, not {len(args)}{spread}")
+    message = str(error)  # a worker has said the signature already
+    return CallError(message if message.startswith(f"{signature}: ") else f"{signature}: {message}")

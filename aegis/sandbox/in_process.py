@@ -1,0 +1,240 @@
+"""Where a sandbox's guest runs: here, in this process. :mod:`aegis.isolation` has the other place.
+
+A tier knows the policy, makes plans and stores, and acquires grants; a sandbox asks it and does not know which
+tier it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+from aegis import host
+from aegis.engine.call.door import Door
+from aegis.engine.compile.config import EngineConfig
+from aegis.engine.store.memory import LinearMemory
+from aegis.engine.store.plan import Plan, plan_for
+from aegis.engine.store.store import PoolExhausted, Store
+from aegis.observe.bus import EventBus, Subscriber
+from aegis.policy import Policy, StdioCapability
+from aegis.sandbox.link_module import served_by_host, wants_host
+from aegis.support.lean import TYPE_CHECKING, Any, Protocol, replace
+from aegis.values import Decision, HostFunction
+
+if TYPE_CHECKING:
+    from aegis.component.link import ComponentPlan
+    from aegis.component.planning.artifact import Component
+    from aegis.component.store import ComponentStore
+    from aegis.engine.compile.artifact import Module
+    from aegis.engine.compile.code import Artifact
+    from aegis.host.files.protected import Protected
+    from aegis.sandbox.link_component import Providers
+    from aegis.wit.values import ResourceHandle
+
+__all__ = ["InProcess", "Owner", "Place", "Tier", "release"]
+
+
+class Owner(Protocol):
+    """What a tier may know of the sandbox that it makes a store for."""
+
+    _door: Door
+    _bus: EventBus
+    _grants: Any
+    _args: tuple[str, ...]
+    _stdio: StdioCapability | None
+    _observed: bool
+    _denied: Callable[..., None] | None
+    _trap_missing: bool
+
+    def _acquired(self) -> host.Grants: ...
+
+
+class Place(Protocol):
+    """What a sandbox asks of its tier: plans, stores and grants are of the tier's own kinds."""
+
+    policy: Policy
+    subscribers: tuple[Subscriber, ...]
+
+    def door(self) -> Door: ...
+    def bus(self, subscribers: Sequence[Subscriber]) -> EventBus: ...
+    def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers: ...
+    def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> Any: ...
+    def component_plan(
+        self, component: Component, providers: Providers, *, watched: bool = False, pooled: bool = True
+    ) -> Any: ...
+    def acquire(self, owner: Owner) -> host.Grants: ...
+    def memory(self, door: Door) -> Any: ...
+    def offered(self, owner: Owner, module: Module, memory: Any) -> Sequence[HostFunction]: ...
+    def served(self, owner: Owner, module: Module, memory: Any) -> Any: ...
+    def plain_store(self, owner: Owner, module: Module) -> Any: ...
+    def module_store(
+        self, owner: Owner, plan: Any, functions: Sequence[HostFunction], memory: Any, *, observed: bool
+    ) -> Any: ...
+    def component_store(
+        self, owner: Owner, plan: Any, functions: Any, *, observed: bool,
+        classes: Callable[[int], Callable[..., ResourceHandle]],
+    ) -> Any: ...  # fmt: skip
+
+
+class Tier:
+    """What all tiers share: a policy, the subscribers of its runtime, and the bus of each run."""
+
+    def __init__(self, policy: Policy, subscribers: Sequence[Subscriber] = ()) -> None:
+        self.policy = policy
+        self.subscribers = tuple(subscribers)
+        self._explain: Callable[[Decision], Decision] | None = self.explained
+        self.protected: tuple[Protected, ...] = ()
+        """Host files that no grant of its sandboxes may let a guest reach, beside those that the policy names."""
+
+    def explained(self, decision: Decision) -> Decision:
+        """Return a decision with the option that would change it."""
+        from aegis.policy.remedies import explained
+
+        return explained(self.policy, decision)
+
+    def door(self) -> Door:
+        """Return the door of a new run; its decisions are explained by this policy."""
+        door = Door(self.policy.limits)
+        door.explain = self._explain
+        return door
+
+    def bus(self, subscribers: Sequence[Subscriber]) -> EventBus:
+        """Return the bus of a new run, to the runtime's subscribers and these."""
+        return EventBus(_run_name(), (*self.subscribers, *subscribers))
+
+    def policy_of(self, owner: Owner) -> Policy:
+        """Return the policy of one sandbox, which may have standard streams of its own."""
+        return self.policy if owner._stdio is None else replace(self.policy, stdio=owner._stdio)
+
+    def acquire(self, owner: Owner) -> host.Grants:
+        """Return the grants of one sandbox."""
+        return host.acquire(self.policy_of(owner), args=owner._args, scope=owner._door, protected=self.protected)
+
+    def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
+        """Return who provides what ``component`` imports; raise ``LinkError`` for what nobody does."""
+        from aegis.sandbox.link_component import Providers
+
+        return Providers(component, imports, self.policy.imports, trap_missing=trap_missing)
+
+
+class InProcess(Tier):
+    """Guests in this process, on engines of ``config``, or of ``plain`` where the pool does not fit.
+
+    Where memories have to be counted in total it is a third kind; ``exact``: also where only that shows them.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        config: EngineConfig,
+        plain: EngineConfig,
+        subscribers: Sequence[Subscriber] = (),
+        *,
+        exact: bool = False,
+    ) -> None:
+        super().__init__(policy, subscribers)
+        self.config, self.plain, self.counted = config, plain, plain.with_count()
+        self.exact = exact or bool(self.subscribers)
+
+    # -- plans ---------------------------------------------------------------------------------
+
+    def engine_of(self, artifact: Artifact, *, watched: bool = False, pooled: bool = True) -> EngineConfig:
+        """Return the kind of engine that ``artifact`` runs on; ``watched`` by somebody who wants to see its memory."""
+        if artifact.counted(self.policy.limits, watched=watched or self.exact):
+            return self.counted
+        return self.config if pooled and artifact.poolable else self.plain
+
+    def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> Plan:
+        """Return what stores of ``module`` need, from the pool or without it; ``watched`` if its memory is."""
+        plan: Plan | None = module.plan
+        if (
+            plan is not None and plan.config is self.config and plan.limits is self.policy.limits
+            and pooled and not (watched and module.counted(plan.limits, watched=True))
+        ):  # fmt: skip
+            return plan
+        return plan_for(module, self.engine_of(module, watched=watched, pooled=pooled), self.policy.limits)
+
+    def component_plan(
+        self, component: Component, providers: Providers, *, watched: bool = False, pooled: bool = True
+    ) -> ComponentPlan:
+        """Return what stores of ``component`` under these providers need, likewise."""
+        from aegis.component.link import ComponentPlan
+
+        config = self.engine_of(component, watched=watched, pooled=pooled)
+        make = lambda: ComponentPlan(  # noqa: E731
+            component, config, self.policy.limits, providers.typed, providers.lacks
+        )
+        made: ComponentPlan = component.planned((config, self.policy.limits, providers.key), make)
+        return made
+
+    # -- what one sandbox gets -----------------------------------------------------------------
+
+    def memory(self, door: Door) -> LinearMemory:
+        """Return the access of host functions to a module's memory."""
+        return LinearMemory(door)
+
+    def offered(self, owner: Owner, module: Module, memory: LinearMemory) -> Sequence[HostFunction]:
+        """Return what the host serves of the module's imports, on grants acquired for this sandbox."""
+        wanted = wants_host(module)
+        if not wanted:
+            return ()
+        return host.host_functions(owner._acquired(), memory, owner._door, self.policy.limits, wanted)
+
+    def served(self, owner: Owner, module: Module, memory: LinearMemory) -> Mapping[int, Callable[..., Any]] | None:
+        """Return what answers the module's imports by their numbers, where the host serves all; otherwise ``None``."""
+        wanted = served_by_host(module)
+        if wanted is None:
+            return None
+        return host.host_calls(owner._acquired(), memory, owner._door, self.policy.limits, wanted)
+
+    def plain_store(self, owner: Owner, module: Module) -> Store:
+        """Instantiate a module that imports nothing and starts nothing, unobserved."""
+        try:
+            return Store(self.plan(module), owner._door)
+        except PoolExhausted:
+            return Store(self.plan(module, pooled=False), owner._door)
+
+    def module_store(
+        self,
+        owner: Owner,
+        plan: Plan,
+        functions: Sequence[HostFunction] | Mapping[int, Callable[..., Any]],
+        memory: LinearMemory | None,
+        *,
+        observed: bool,
+    ) -> Store:
+        """Instantiate a module; raise ``PoolExhausted`` when the pool has no slot."""
+        return Store(plan, owner._door, functions, memory, observed=observed)
+
+    def component_store(
+        self, owner: Owner, plan: ComponentPlan, functions: Any, *, observed: bool,
+        classes: Callable[[int], Callable[..., ResourceHandle]],
+    ) -> ComponentStore:  # fmt: skip
+        """Instantiate a component; raise ``PoolExhausted`` when the pool has no slot."""
+        from aegis.component.store import ComponentStore
+
+        return ComponentStore(plan, owner._door, functions, observed=observed, classes=classes)
+
+
+_runs = 0
+_PROCESS = f"{os.getpid():x}"
+
+
+def _run_name() -> str:
+    """A name for a run that is unique in this process; with the process's number, on this host."""
+    global _runs
+    _runs += 1
+    return f"{_PROCESS}-{_runs}"
+
+
+def release(store: Store | None, grants: host.Grants | None, door: Door) -> None:
+    """Give back what a run held: native memory, the objects that its guest had handles of, descriptors."""
+    if store is not None and store.take_token():
+        store.close()
+    try:
+        if door.handles is not None:
+            door.handles.close()
+    finally:
+        if grants is not None:
+            grants.close()
+        door.close()

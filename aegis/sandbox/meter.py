@@ -1,0 +1,235 @@
+"""What a sandbox used, and the events that say so: counted at the door, told to the bus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from operator import sub
+from weakref import proxy
+
+from aegis.errors import AegisError, SandboxStateError
+from aegis.observe.outcome import Outcome, Usage
+from aegis.support.lean import TYPE_CHECKING, Any, NamedTuple, Protocol
+from aegis.values import Decision, Rows
+
+if TYPE_CHECKING:
+    from aegis.engine.call.door import Door
+    from aegis.engine.compile.code import Artifact
+    from aegis.engine.store.store import Store
+    from aegis.host import Grants
+    from aegis.observe.bus import EventBus
+
+    class Metered(Protocol):
+        """What a meter reads of its sandbox."""
+
+        _bus: EventBus
+        _door: Door
+        _grants: Grants | None
+        _observed: bool
+        _store: Store | None
+
+
+__all__ = ["Meter"]
+
+
+class _Mark(NamedTuple):
+    """The counters at one moment."""
+
+    time: float
+    host_calls: int
+    bytes_in: int
+    bytes_out: int
+    host_seconds: float
+    denials: int
+    stdout: int
+    stderr: int
+
+
+class Meter:
+    """The counters of one sandbox, from its making or its last reset."""
+
+    __slots__ = ("_bus", "_count", "_fuel", "_latest", "_memory", "_output", "_sandbox", "_seconds", "undelivered")
+
+    def __init__(self, sandbox: Metered) -> None:
+        self._sandbox: Metered = proxy(sandbox)  # which refers to this: nothing is left to the collector
+        self._bus = sandbox._bus
+        self._memory = 0
+        self._seconds = 0.0
+        self._fuel: int | None = None
+        self._output = {1: b"", 2: b""}
+        self._count = {1: 0, 2: 0}
+        self.undelivered: tuple[str, OSError] | None = None
+
+    # -- counting ------------------------------------------------------------------------------
+
+    def mark(self) -> _Mark:
+        """Return the counters now."""
+        door = self._sandbox._door
+        limit = door.limits.host_calls
+        made = (1 << 62 if limit is None else limit) - door.calls_left
+        return _Mark(
+            time.perf_counter(), made, door.bytes_in, door.bytes_out, door.host_seconds, door.denials,
+            self._written(1), self._written(2),
+        )  # fmt: skip
+
+    def since(self, mark: _Mark) -> Usage:
+        """Return what one call used, which began at ``mark`` and has ended."""
+        now = self.mark()
+        self._seconds = now.time - mark.time
+        self._look()
+        return self._usage(_Mark(now.time - mark.time, *map(sub, now[1:], mark[1:])))
+
+    def tally(self) -> tuple[int | None, int, int]:
+        """Return fuel, host calls and memory, without the rest."""
+        sandbox = self._sandbox
+        store, door = sandbox._store, sandbox._door
+        most = door.limits.host_calls
+        calls = (1 << 62 if most is None else most) - door.calls_left
+        if store is None or not store.take_token():
+            return self._fuel, calls, self._memory
+        try:
+            limit = store.plan.limits.fuel
+            return None if limit is None else limit - store.fuel_left(), calls, store.memory_size()
+        finally:
+            store.token.append(None)
+
+    def total(self) -> Usage:
+        """Return what was used so far; fuel and seconds are those of the latest call."""
+        self._look()
+        return self._usage(self.mark()._replace(time=self._seconds))
+
+    def _usage(self, mark: _Mark) -> Usage:
+        return Usage(
+            fuel=self._fuel,
+            seconds=mark.time,
+            host_seconds=mark.host_seconds if self._sandbox._observed else None,
+            host_calls=mark.host_calls,
+            bytes_in=mark.bytes_in,
+            bytes_out=mark.bytes_out,
+            peak_memory=self._memory,
+            denials=mark.denials,
+            stdout=mark.stdout,
+            stderr=mark.stderr,
+        )
+
+    def _look(self) -> None:
+        """Read what only a live store knows. A memory never shrinks, so its size now is its peak."""
+        store = self._sandbox._store
+        if store is not None:
+            with suppress(SandboxStateError), store.held():  # busy, or about to go: what was known must do
+                self.keep(store)
+
+    def keep(self, store: Store) -> None:
+        """Remember fuel and memory of a store that is about to go."""
+        limit = store.plan.limits.fuel
+        self._fuel = None if limit is None else limit - store.fuel_left()
+        size = store.memory_size()
+        if size > self._memory:
+            before, self._memory = self._memory, size
+            if self._bus.active:
+                from aegis.observe.events import MemoryGrew
+
+                self._bus.emit(MemoryGrew, before=before, after=size)
+
+    def _written(self, stream: int) -> int:
+        grants = self._sandbox._grants
+        return grants.stdio.written(stream) if grants is not None else self._count[stream]
+
+    def output(self, stream: int) -> bytes:
+        """Return what was captured of stdout (1) or stderr (2)."""
+        grants = self._sandbox._grants
+        if grants is None:
+            return self._output[stream]
+        return grants.stdio.stdout_bytes() if stream == 1 else grants.stdio.stderr_bytes()
+
+    def keep_output(self, grants: Grants) -> None:
+        """Remember the output of grants that are about to be closed; there is none if no stream was ever acquired."""
+        if "stdio" not in vars(grants):
+            return
+        stdio = grants.stdio
+        self._output = {1: stdio.stdout_bytes(), 2: stdio.stderr_bytes()}
+        self._count = {1: stdio.written(1), 2: stdio.written(2)}
+        self.undelivered = stdio.failure()
+
+    # -- telling -------------------------------------------------------------------------------
+
+    def watch(self, door: Door, denied: Callable[[Decision], None] | None) -> None:
+        """Have the door tell this meter's bus of host calls, decisions and log lines, and ``denied`` of denials."""
+        active = door.listens = self._bus.active
+
+        def decided(decision: Decision) -> None:
+            if active:
+                self._decided(decision)
+            if denied is not None and not decision.allowed:
+                denied(decision)
+
+        door.on_decision = decided
+        if active:
+            door.observe_call = self._called
+            door.on_log = self._logged
+
+    def _called(self, module: str, name: str, seconds: float, error: BaseException | None) -> None:
+        from aegis.observe.events import HostFunctionCalled
+
+        kind = None if error is None else error.kind if isinstance(error, AegisError) else "host-error"
+        self._bus.emit(HostFunctionCalled, module=module, name=name, seconds=seconds, ok=error is None, error=kind)
+
+    def _decided(self, decision: Decision) -> None:
+        from aegis.observe.events import CapabilityChecked
+
+        self._bus.emit(
+            CapabilityChecked, capability=decision.capability, action=decision.action, target=decision.target,
+            allowed=decision.allowed, rule=decision.rule, remedy=decision.remedy,
+        )  # fmt: skip
+
+    def _logged(self, level: str, message: str) -> None:
+        from aegis.observe.events import GuestLogged
+
+        self._bus.emit(GuestLogged, level=level, message=message)
+
+    def loaded(self, module: Artifact) -> None:
+        """Tell that ``module`` or a component is ready to run."""
+        from aegis.observe.events import ModuleLoaded
+
+        self._bus.emit(
+            ModuleLoaded, digest=module.digest, artifact=module.kind, size=module.size, cached=module.cached,
+            seconds=module.seconds,
+        )  # fmt: skip
+
+    @contextmanager
+    def observing(self, export: object, args: tuple[Any, ...]) -> Iterator[None]:
+        """Tell of one call: its start, its fuel, its error, its end. A call over columns is one.
+
+        ``export`` is the name of the function, or a name with the table of its bindings.
+        """
+        if not self._bus.active:
+            yield
+            return
+        from aegis.observe.events import ErrorRaised, ExecutionStarted
+
+        name = str(export)
+        rows = args[0].rows if isinstance(export, Rows) else None
+        arguments = len(args) if rows is None else len(args[0].params)
+        self._bus.emit(ExecutionStarted, function=name, arguments=arguments, rows=rows)
+        mark = self.mark()
+        try:
+            yield
+        except AegisError as error:
+            outcome = Outcome.from_error(error)
+            if not outcome.ok:
+                self._bus.emit(ErrorRaised, error_kind=error.kind, blame=error.blame, message=str(error))
+            self._completed(name, mark, outcome)
+            raise
+        self._completed(name, mark, Outcome())
+
+    def _completed(self, name: str, mark: _Mark, outcome: Outcome) -> None:
+        from aegis.observe.events import ExecutionCompleted, FuelConsumed
+
+        usage = self.since(mark)
+        if usage.fuel is not None:
+            self._bus.emit(FuelConsumed, fuel=usage.fuel, limit=self._sandbox._door.limits.fuel)
+        self._bus.emit(
+            ExecutionCompleted, function=name, status=outcome.status, exit_code=outcome.exit_code,
+            seconds=usage.seconds, fuel=usage.fuel, bytes_in=usage.bytes_in, bytes_out=usage.bytes_out,
+        )  # fmt: skip

@@ -1,0 +1,180 @@
+"""Which types of a component need asynchronous features, or pass handles in a way that costs the host memory.
+
+Only features are read, not types: what runs is reflected by the engine.
+
+Between two components of one artifact every borrowed handle that is passed costs the host memory. Only a list holds
+many, and a list of lists that share their elements holds many more than the guest has memory.
+
+Component model, Binary.md, "Type Definitions".
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from aegis.text import printable
+from aegis.wasm.definitions import (
+    Alias,
+    AnyType,
+    Builtin,
+    CanonicalOptions,
+    ComponentDefinition,
+    CompoundType,
+    ExportDefinition,
+    Extern,
+    FunctionType,
+    ImportDefinition,
+    LabelledType,
+    Lift,
+    Lower,
+    ScopeType,
+    TypeDefinition,
+    ValueType,
+)
+
+__all__ = ["Needs", "find_needs"]
+
+_NOTHING: frozenset[str] = frozenset()
+_FEATURES = {
+    "stream": frozenset({"streams"}), "future": frozenset({"futures"}), "map": frozenset({"maps"}),
+    "error-context": frozenset({"error contexts"}),
+}  # fmt: skip
+
+
+class Needs(NamedTuple):
+    """Imports and exports that need features which Aegis does not run, with these features.
+
+    ``features`` are those that any definition needs, whether or not something that is imported or exported does.
+    """
+
+    missing: list[tuple[str, str]]
+    features: list[str]
+
+
+def find_needs(root: ComponentDefinition) -> Needs:
+    """Return what a component needs."""
+    reader = _Component(None, [])
+    reader.read(root)
+    return Needs(reader.missing, sorted(reader.types.features))
+
+
+class _TypeSpace:
+    """The component types of one scope, each as the set of what it needs."""
+
+    def __init__(self, outer: _TypeSpace | None = None) -> None:
+        self.outers: tuple[_TypeSpace, ...] = (self, *(outer.outers if outer else ()))
+        self.needs: list[frozenset[str]] = []
+        self.features: set[str] = set() if outer is None else outer.features
+        """What any definition of the artifact needs."""
+
+    def of(self, index: int) -> frozenset[str]:
+        return self.needs[index] if index < len(self.needs) else _NOTHING
+
+    def add(self, of: AnyType) -> frozenset[str]:
+        """Add a type definition; return what it needs."""
+        needs = self.definition(of)
+        self.needs.append(needs)
+        self.features |= needs
+        return needs
+
+    def alias(self, definition: Alias) -> None:
+        """Add a type that another scope defines."""
+        if definition.sort != "type":
+            return
+        if definition.target != "outer":
+            self.needs.append(_NOTHING)
+            return
+        reached = self.outers[definition.levels] if definition.levels < len(self.outers) else None
+        self.needs.append(reached.of(definition.item) if reached else _NOTHING)
+
+    def value(self, of: ValueType | None) -> frozenset[str]:
+        if isinstance(of, int):
+            return self.of(of)
+        return _FEATURES.get(of, _NOTHING) if of else _NOTHING
+
+    def definition(self, of: AnyType) -> frozenset[str]:
+        match of:
+            case LabelledType(_, members):
+                return _NOTHING.union(*[self.value(part) for _, part in members])
+            case CompoundType(kind, parts, length):
+                return self.compound(kind, _NOTHING.union(*[self.value(part) for part in parts]), length)
+            case FunctionType(params, result, is_async):
+                needs = _NOTHING.union(self.value(result), *[self.value(part) for _, part in params])
+                return needs | {"async functions"} if is_async else needs
+            case ScopeType():
+                return self.scope(of)
+        return _NOTHING
+
+    def compound(self, kind: str, needs: frozenset[str], length: int | None) -> frozenset[str]:
+        if kind != "list":
+            return needs | _FEATURES.get(kind, _NOTHING)
+        return needs if length is None else needs | {"lists of fixed length"}
+
+    def scope(self, of: ScopeType) -> frozenset[str]:
+        """Read a component or instance type: declarations in a scope of their own."""
+        inner = _TypeSpace(self)
+        needs = _NOTHING
+        for declaration in of.declarations:
+            match declaration:
+                case TypeDefinition(definition):
+                    needs |= inner.add(definition)
+                case Alias():
+                    inner.alias(declaration)
+                case ImportDefinition(_, extern) | ExportDefinition(_, _, _, Extern() as extern):
+                    needs |= inner.described(extern)
+        return needs
+
+    def described(self, extern: Extern) -> frozenset[str]:
+        """Add what a declaration of an import or export adds; return what it needs."""
+        needs = self.value(extern.type)
+        if extern.sort == "type":
+            self.needs.append(needs)
+        return needs
+
+
+class _Component:
+    """One component's types."""
+
+    def __init__(self, outer: _TypeSpace | None, missing: list[tuple[str, str]]) -> None:
+        self.types = _TypeSpace(outer)
+        self.root = outer is None
+        self.missing = missing
+
+    def read(self, component: ComponentDefinition) -> None:
+        types = self.types
+        for definition in component.definitions:
+            match definition:
+                case Alias():
+                    types.alias(definition)
+                case TypeDefinition(of):
+                    types.add(of)
+                case Lift(_, options, _) | Lower(_, options):
+                    self.options(options)
+                case Builtin(name) if not name.startswith("resource."):
+                    types.features.add(f"built-ins such as {name}")
+                case ImportDefinition(name, extern):
+                    self.imported(name, extern)
+                case ExportDefinition(name, sort, index, extern):
+                    self.exported(name, sort, index, extern)
+                case ComponentDefinition():
+                    _Component(types, self.missing).read(definition)
+
+    def options(self, options: CanonicalOptions) -> None:
+        if options.is_async or options.callback is not None:
+            self.types.features.add("async lifts and lowers")
+
+    def imported(self, name: str, extern: Extern) -> None:
+        needs = self.types.value(extern.type)
+        if extern.sort == "type":
+            self.types.needs.append(needs)
+        self.told(f"the import {printable(name, 120)}", needs)
+
+    def exported(self, name: str, sort: str, index: int | None, extern: Extern | None) -> None:
+        needs = self.types.value(extern.type) if extern is not None else _NOTHING
+        if sort == "type":
+            self.types.needs.append(needs)
+        self.told(f"the export {printable(name, 120)}", needs)
+
+    def told(self, what: str, needs: frozenset[str]) -> None:
+        if self.root and needs:
+            self.missing.append((what, ", ".join(sorted(needs))))

@@ -1,0 +1,188 @@
+"""What a component is made of, told from its definitions before the compiler sees it.
+
+Its nested modules and components, how often each is instantiated (instantiation is static, so memories and
+instances can be counted, and a bomb of nested instantiations refused), what it imports and exports by name,
+and which of that needs asynchronous features. Types are left to the engine's reflection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from aegis.errors import ArtifactError
+from aegis.wasm.binary import Malformed, MemoryType, ModuleInfo, TableType
+from aegis.wasm.component import charged, decode_component
+from aegis.wasm.definitions import (
+    Alias,
+    ComponentBinary,
+    ComponentDefinition,
+    CoreInstance,
+    ExportDefinition,
+    ImportDefinition,
+    Instance,
+    ModuleDefinition,
+)
+from aegis.wasm.features import find_needs
+
+__all__ = ["Anatomy", "Totals", "anatomy_of", "count_instances", "read_component"]
+
+_MOST = 1 << 62
+
+
+class Totals(NamedTuple):
+    """What one instantiation makes: core instances, how often each module is instantiated, component instances."""
+
+    instances: int
+    modules: dict[int, int]
+    """By the index in :attr:`Anatomy.modules` of the whole component."""
+    components: int = 1
+    """Component instances, its own among them."""
+
+
+class Anatomy:
+    """The structure of a component and of everything nested in it."""
+
+    def __init__(self) -> None:
+        self.modules: list[ModuleInfo] = []
+        self.module_sizes: list[int] = []
+        self.components = 0
+        self.imports: list[tuple[str, str]] = []
+        self.exports: list[tuple[str, str]] = []
+        self.sections: list[tuple[str, int]] = []
+        self.needs: list[tuple[str, str]] = []
+        """Imports and exports that need what Aegis does not run, with what that is."""
+        self.features: list[str] = []
+        """All that it needs and Aegis does not run, in anything that it defines."""
+        self.totals = Totals(0, {})
+
+    def memories(self, most: int) -> list[MemoryType]:
+        """Return the memories of one instance, one for each time it is made; no more than ``most`` and one."""
+        return self._each(lambda m: [*m.memories[sum(i.kind == "memory" for i in m.imports) :]], most)
+
+    def tables(self, most: int) -> list[TableType]:
+        """Return the tables of one instance, likewise."""
+        return self._each(lambda m: [*m.tables[sum(i.kind == "table" for i in m.imports) :]], most)
+
+    def for_running(self) -> Anatomy:
+        """Return the part that running a component needs: its memories and tables, and whether modules start."""
+        made = Anatomy()
+        made.totals = self.totals
+        for module in self.modules:
+            info = ModuleInfo()
+            info.imports = [i for i in module.imports if i.kind in ("memory", "table")]
+            info.memories, info.tables, info.memory_exports = module.memories, module.tables, module.memory_exports
+            info.has_start = module.has_start
+            made.modules.append(info)
+        return made
+
+    def _each(self, own: Callable[[ModuleInfo], list], most: int) -> list:  # type: ignore[type-arg]
+        found = []
+        for index, times in self.totals.modules.items():
+            made = own(self.modules[index])
+            if made:
+                found += made * min(times, most + 1)
+            if len(found) > most:
+                return found[: most + 1]
+        return found
+
+
+def read_component(data: bytes) -> Anatomy:
+    """Read the structure of a component; raise :class:`~aegis.errors.ArtifactError` when it is malformed."""
+    return anatomy_of(decode_component(data))
+
+
+def anatomy_of(binary: ComponentBinary) -> Anatomy:
+    """Return the structure of a decoded component; raise :class:`~aegis.errors.ArtifactError` likewise."""
+    anatomy = Anatomy()
+    anatomy.modules = [module.info for module in binary.modules]
+    anatomy.module_sizes = [module.end - module.start for module in binary.modules]
+    anatomy.components = binary.components
+    anatomy.sections = list(binary.sections)
+    for definition in binary.root.definitions:
+        if isinstance(definition, ImportDefinition):
+            anatomy.imports.append((definition.name, definition.extern.sort))
+        elif isinstance(definition, ExportDefinition):
+            anatomy.exports.append((definition.name, definition.sort))
+    anatomy.totals = count_instances(binary)
+    anatomy.needs, anatomy.features = find_needs(binary.root)
+    return anatomy
+
+
+def count_instances(binary: ComponentBinary) -> Totals:
+    """Count what one instantiation makes, in linear time; components that are passed as arguments count as nothing.
+
+    Raise :class:`~aegis.errors.ArtifactError` when even counting takes too long.
+    """
+    try:
+        return _Counter(binary.size, None).count(binary.root)
+    except Malformed as error:
+        raise ArtifactError(f"not a valid WebAssembly component: {error}") from None
+
+
+class _Counter:
+    """One component's index spaces of modules and components; ``outers[0]`` is itself."""
+
+    def __init__(self, size: int, outer: _Counter | None) -> None:
+        self.outers: tuple[_Counter, ...] = (self, *(outer.outers if outer else ()))
+        self.modules: list[int | None] = []
+        self.components: list[Totals | None] = []
+        self.size = size
+        self.instances, self.made_components = 0, 1
+        self.made: dict[int, int] = {}
+
+    def count(self, component: ComponentDefinition) -> Totals:
+        for definition in component.definitions:
+            match definition:
+                case ModuleDefinition(module):
+                    self.modules.append(module)
+                case ComponentDefinition():
+                    inner = _Counter(self.size, self)
+                    self.components.append(inner.count(definition))
+                    self.size = inner.size
+                case CoreInstance(int() as index, _):
+                    self.core_instance(index)
+                case Instance(int() as index, _):
+                    self.instance(index)
+                case Alias("outer", _, index, _, count):
+                    self.outer(definition.sort, count, index)
+                case Alias(_, sort):
+                    self.add(sort)
+                case ImportDefinition(_, extern):
+                    self.add(extern.sort)
+                case ExportDefinition(_, sort, int() as index):
+                    self.outer(sort, 0, index)
+        return Totals(self.instances, self.made, self.made_components)
+
+    def core_instance(self, index: int) -> None:
+        self.instances = min(self.instances + 1, _MOST)
+        module = self.modules[index] if index < len(self.modules) else None
+        if module is not None:
+            self.made[module] = min(self.made.get(module, 0) + 1, _MOST)
+
+    def instance(self, index: int) -> None:
+        made = self.components[index] if index < len(self.components) else None
+        if made is None:
+            return
+        self.instances = min(self.instances + made.instances, _MOST)
+        self.made_components = min(self.made_components + made.components, _MOST)
+        self.size = charged(self.size + len(made.modules))
+        for module, times in made.modules.items():
+            self.made[module] = min(self.made.get(module, 0) + times, _MOST)
+
+    def outer(self, sort: str, count: int, index: int) -> None:
+        """Add a module or component that a scope further out has, or that is exported here."""
+        owner = self.outers[count] if count < len(self.outers) else None
+        if sort == "core module":
+            modules = owner.modules if owner else []
+            self.modules.append(modules[index] if index < len(modules) else None)
+        elif sort == "component":
+            components = owner.components if owner else []
+            self.components.append(components[index] if index < len(components) else None)
+
+    def add(self, sort: str) -> None:
+        """Add an item of which only the sort is known."""
+        if sort == "core module":
+            self.modules.append(None)
+        elif sort == "component":
+            self.components.append(None)

@@ -1,0 +1,26 @@
+"""``scripts/fuzz`` says what it does not understand before it prepares anything."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "fuzz"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--bogus"], "there is no option --bogus"),
+        (["--time"], "--time needs a value"),
+        (["--time", "soon"], "--time takes a whole number with s, m or h, not soon"),
+        (["--time", "1.5h"], "--time takes a whole number"),
+    ],
+)
+def test_what_means_nothing_is_a_line(words: list[str], told: str) -> None:
+    ended = subprocess.run([SCRIPT, *words], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert told in ended.stderr
+    assert ended.stderr.count("\n") == 1

@@ -1,0 +1,77 @@
+"""A guest's side of WASI 0.2 under one policy: the implementations, called as the engine would call them."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from typing import Any
+
+from aegis.engine.call.door import Door
+from aegis.host.grants import Grants
+from aegis.host.net.network import Resolver
+from aegis.host.preview2 import Wasi
+from aegis.limits import Limits
+from aegis.policy import Policy
+from aegis.policy.remedies import explained
+from aegis.values import Decision
+from aegis.wit.values import Err
+
+__all__ = ["Guest", "descriptors", "refusal"]
+
+
+class Guest:
+    """WASI for one sandbox; ``decisions`` holds what the policy was asked. Leaving it checks that nothing is left."""
+
+    def __init__(
+        self,
+        *,
+        args: tuple[str, ...] = (),
+        resolver: Resolver | None = None,
+        timeout: float = 20,
+        limits: dict[str, Any] | None = None,
+        **policy: Any,
+    ) -> None:
+        made = Limits(timeout=timeout, **(limits or {}))
+        self.door = Door(made)
+        self.door.deadline = time.monotonic() + timeout
+        self.door.listens = True
+        self.decisions: list[Decision] = []
+        self.door.on_decision = self.decisions.append
+        granted = Policy(limits=made, **policy)
+        self.door.explain = partial(explained, granted)
+        self.grants = Grants(granted, args, self.door)
+        if resolver is not None:
+            self.grants.network.resolver = resolver
+        self.wasi = Wasi(self.grants, self.door, made)
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.grants.close()
+        self.door.close()
+
+    def of(self, interface: str) -> Any:
+        """Return what implements ``interface``."""
+        return self.wasi.implementation(interface)
+
+    @property
+    def denied(self) -> list[str]:
+        """The flags that would have granted what was denied."""
+        return [decision.remedy for decision in self.decisions if not decision.allowed]
+
+
+def refusal(function: Any, *arguments: Any) -> str:
+    """Return the code with which a call is answered; fail if it is not refused."""
+    try:
+        value = function(*arguments)
+    except Err as error:
+        code = error.value
+        return str(code.value) if hasattr(code, "value") and isinstance(code.value, str) else type(code).__name__
+    raise AssertionError(f"it was answered with {value!r}")
+
+
+def descriptors() -> set[str]:
+    """Return the open descriptors of this process. Compare with ``<=``: threads of other tests may close some."""
+    return set(os.listdir("/dev/fd"))

@@ -1,0 +1,64 @@
+"""A listing is kept by the host until its end was read or it was dropped, and counts as an open directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aegis.bindings.wasi_filesystem_types import DescriptorFlags, OpenFlags, PathFlags
+from aegis.policy import FilesystemCapability
+from tests.host.preview2.guest import Guest, refusal
+
+NONE, PLAIN, READ = PathFlags(0), OpenFlags(0), DescriptorFlags.READ
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("a", "b"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def top(guest: Guest) -> Any:
+    [(directory, _)] = guest.of("wasi:filesystem/preopens").get_directories()
+    return directory
+
+
+def guest_of(tree: Path) -> Guest:
+    return Guest(filesystem=FilesystemCapability.read_only(f"{tree}::/in"), limits={"open_files": 2})
+
+
+def test_so_many_listings_are_kept_as_files_may_be_open(tree: Path) -> None:
+    with guest_of(tree) as guest:
+        directory = top(guest)
+        listings = [directory.read_directory() for _ in range(2)]
+        assert refusal(directory.read_directory) == "insufficient-memory"
+        assert refusal(directory.open_at, NONE, "a", PLAIN, READ) == "insufficient-memory"
+        listings.pop().__drop__()
+        file = directory.open_at(NONE, "a", PLAIN, READ)
+        file.__drop__()
+        assert listings[0].read_directory_entry().name == "a"
+
+
+def test_a_listing_read_to_its_end_is_kept_no_longer(tree: Path) -> None:
+    with guest_of(tree) as guest:
+        directory = top(guest)
+        for _ in range(5):
+            listing = directory.read_directory()
+            assert [listing.read_directory_entry().name for _ in range(2)] == ["a", "b"]
+            assert listing.read_directory_entry() is None
+            assert listing.read_directory_entry() is None
+        listing.__drop__()
+        assert [directory.read_directory() for _ in range(2)]
+        assert refusal(directory.read_directory) == "insufficient-memory", "a drop after the end frees nothing twice"
+
+
+def test_what_could_not_be_listed_does_not_count(tree: Path) -> None:
+    with guest_of(tree) as guest:
+        file = top(guest).open_at(NONE, "a", PLAIN, READ)
+        for _ in range(5):
+            assert refusal(file.read_directory) == "not-directory"
+        assert top(guest).read_directory().read_directory_entry().name == "a"
+        file.__drop__()

@@ -1,0 +1,43 @@
+"""Every function of every interface of the host's is there, under the name that a guest's call is looked up by."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from importlib import import_module
+
+import pytest
+
+import aegis.host.preview2
+from aegis.host.preview2.http_fields import fields_class
+from aegis.wit.naming import pascal, snake
+from aegis.wit.types import Interface
+
+NEVER_MADE = {"incoming-request"}  # of a server's caller, which there is none of
+CALLED_OTHERWISE = {"error": "IoError"}
+
+
+def classes() -> dict[str, type]:
+    found = {}
+    for item in pkgutil.iter_modules(aegis.host.preview2.__path__):
+        module = import_module(f"aegis.host.preview2.{item.name}")
+        made = inspect.getmembers(module, inspect.isclass)
+        found |= {name: cls for name, cls in made if cls.__module__ == module.__name__}
+    return found | {"Fields": fields_class(None)}  # type: ignore[arg-type]  # made anew for each sandbox
+
+
+def interface(name: str) -> Interface:
+    package, _, rest = name.partition(":")
+    table: Interface = import_module(f"aegis.bindings.{package}_{rest.replace('/', '_').replace('-', '_')}").INTERFACE
+    return table
+
+
+@pytest.mark.parametrize("name", aegis.host.preview2._HOMES)
+def test_a_method_of_wasi_has_the_name_that_it_is_called_by(name: str) -> None:
+    known = classes()
+    for function in interface(name).functions:
+        kind, _, rest = function.partition("]")
+        resource, _, own = rest.partition(".")
+        if kind in ("[method", "[static") and resource not in NEVER_MADE:
+            cls = known[CALLED_OTHERWISE.get(resource, pascal(resource))]
+            assert callable(getattr(cls, snake(own), None)), f"{name}: {cls.__name__} lacks {snake(own)}"
