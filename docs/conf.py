@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+from pygments.lexer import RegexLexer
+from pygments.token import Comment, Keyword, Punctuation, Text
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +36,26 @@ autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
 
 
+class WitLexer(RegexLexer):
+    """The words of WIT, which Pygments does not know."""
+
+    name = "WIT"
+    aliases = ("wit",)
+    tokens = {  # noqa: RUF012 - as Pygments has it
+        "root": [
+            (r"//.*", Comment.Single),
+            (
+                r"\b(package|interface|world|import|export|use|include|func|resource|variant|record|enum|flags|type)\b",
+                Keyword,
+            ),
+            (r"\b(bool|[su](8|16|32|64)|f32|f64|char|string|list|option|result|tuple|own|borrow)\b", Keyword.Type),
+            (r"[a-z%][a-z0-9-]*", Text),
+            (r"[{}()<>:;,.@=*/-]", Punctuation),
+            (r"[\s\w]+", Text),
+        ]
+    }
+
+
 SECURITY = re.compile(r"\]\((?:\.\./)+\.github/SECURITY\.md")
 """A link to the security policy, which lies where repository hosts look for it: outside of this folder."""
 
@@ -48,5 +70,6 @@ def fill(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Register :func:`fill`."""
+    """Register :func:`fill` and the words of WIT."""
     app.connect("source-read", fill)
+    app.add_lexer("wit", WitLexer)

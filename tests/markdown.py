@@ -171,7 +171,8 @@ def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 def workspace(root: Path, folder: Path) -> Iterator[Path]:
     """Fill ``folder`` with links to what is in ``root``, so that new files do not land in the checkout."""
+    own = {".git", ".venv.lock", ".pytest_cache", ".hypothesis"}  # what a program there would write to
     for entry in root.iterdir():
-        if entry.name not in (".git", ".venv.lock"):
+        if entry.name not in own:
             (folder / entry.name).symlink_to(entry)
     yield folder

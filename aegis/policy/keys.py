@@ -55,7 +55,7 @@ KEYS: Mapping[str, Mapping[str, Key]] = {
     },
     "capabilities.filesystem.paths": {
         "path": Key("text", "The host's path, or `HOST::GUEST`; a relative one starts at the file's folder."),
-        "guest": Key("text", "The path that the guest sees; by default the host's."),
+        "guest": Key("text", "The path that the guest sees; by default `path` as it is written."),
         "read": Key("true or false", "Whether the guest may read; true by default."),
         "write": Key("true or false", "Whether the guest may write; false by default."),
     },
