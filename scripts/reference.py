@@ -94,20 +94,25 @@ ENDINGS: Mapping[str, type[errors.AegisError] | str] = {
 
 
 def limits() -> str:
-    """Return the table of limits: keyword, option, default, range, ending and meaning."""
-    meanings = attribute_docs(Limits)
-    defaults = Limits()
-    head = ("keyword and key", "option", "default", "least", "most", "ends with", "exit", "meaning")
-    return table(head, (_limit(name, getattr(defaults, name), meanings[name]) for name in LIMIT_NAMES))
+    """Return the table of limits: keyword, option, default, range and ending."""
+    return table(("keyword", "option", "default", "range", "ends with", "exit"), map(_limit, LIMIT_NAMES))
 
 
-def _limit(name: str, default: float | None, meaning: str) -> Sequence[str]:
+def _limit(name: str) -> Sequence[str]:
+    default: float | None = getattr(Limits(), name)
     least, most = bounds_of(name)
     ending = ENDINGS[name]
     how, code = (ending, "its own") if isinstance(ending, str) else (f"`{ending.kind}`", str(ending.exit_code))
     given = "none" if default is None else format_limit(name, default)
-    high = format_limit(name, most) if most < 2**62 else "–"
-    return f"`{name}`", f"`{flag_of(name)}`", given, format_limit(name, least), high, how, code, meaning
+    bounds = f"from {format_limit(name, least)}" + (f" to {format_limit(name, most)}" if most < 2**62 else "")
+    return f"`{name}`", f"`{flag_of(name)}`", given, bounds, how, code
+
+
+def limit_meanings() -> str:
+    """Return the table of what each limit counts; the room that enforces it stands in the source alone."""
+    texts = attribute_docs(Limits)
+    meanings = {name: re.sub(r" \((?:engine|host)\b[^)]*\)", "", texts[name]) for name in LIMIT_NAMES}
+    return table(("keyword", "counts"), ((f"`{name}`", text) for name, text in meanings.items()))
 
 
 # -- exits and errors -----------------------------------------------------------------------------------------
@@ -237,6 +242,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "failures": failures,
     "keys": keys,
     "layers": layers,
+    "limit-meanings": limit_meanings,
     "limits": limits,
     "names": names,
     "proposals": proposals,

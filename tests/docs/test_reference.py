@@ -64,7 +64,7 @@ def test_the_readme_lists_every_grant() -> None:
 
 def test_options_in_prose_exist() -> None:
     """Every option that a page names in backticks belongs to a command, or to a tool that the page names."""
-    names = set().union(*(options(name) for name in group.list_commands(click.Context(group)))) | {"--version", "--help"}
+    names = set().union(*(options(name) for name in group.list_commands(click.Context(group)))) | {"--help"}
     names |= {name for param in group.params for name in param.opts} | {flag_of(name) for name in LIMIT_NAMES}
     tools = {"--time", "--adapt", "--json", "--only", "--check", "--write", "--dummy-names", "--pythons"}
     for path in reference.pages():
