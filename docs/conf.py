@@ -27,6 +27,8 @@ myst_heading_anchors = 4  # the anchors that repository hosts give to headings
 nitpicky = False  # docstrings name private classes in annotations, which have no page
 myst_url_schemes = {"http": None, "https": None}
 
+smartquotes = False  # `--option` in a table is no dash
+
 html_theme = "furo"
 html_title = f"Aegis {__version__}"
 html_copy_source = False

@@ -24,7 +24,7 @@ import click
 import aegis
 from aegis import errors
 from aegis.cli.commands import group
-from aegis.engine.config import ADMITTED, REFUSED
+from aegis.engine.compile.config import ADMITTED, REFUSED
 from aegis.limits import LIMIT_NAMES, Limits, bounds_of, flag_of, format_limit
 from aegis.observe.events import EVENTS, Event
 from aegis.policy.isolation import LAYERS
@@ -206,7 +206,7 @@ def commands() -> str:
 
 
 def _command(name: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=name)
+    context = click.Context(command, info_name=name, **command.context_settings)
     usage = " ".join(command.collect_usage_pieces(context))
     records = [param.get_help_record(context) for param in command.get_params(context)]
     rows = [(_coded(record[0]), record[1] or "–") for record in records if record is not None]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aegis.lean import NamedTuple
 from aegis.limits import LIMIT_NAMES
 from aegis.policy.isolation import FIELDS
+from aegis.support.lean import NamedTuple
 
 __all__ = ["KEYS", "Key"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import click
@@ -71,6 +72,14 @@ def test_options_in_prose_exist() -> None:
         for code in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", path.read_text(encoding="utf-8")):
             for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code):
                 assert option in names | tools, f"{path.relative_to(ROOT)}: {option}"
+
+
+def test_the_scripts_refuse_words_that_mean_nothing() -> None:
+    """Before they prepare an environment, and before they write a page."""
+    for command in (["sh", "scripts/docs", "--chekc"], ["sh", "scripts/docs", "--check", "x"]):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (2, "usage: scripts/docs [--check | --write]\n")
+    assert reference.main(["--chekc"]) == reference.main([]) == 2
 
 
 def test_the_guide_to_fuzzing_lists_every_oracle() -> None:
