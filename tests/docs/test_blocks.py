@@ -7,7 +7,6 @@
 | `toml` | is read as a policy |
 | `wat` | is loaded |
 | `wit` | stands, in its order, in a file of `guests/` |
-| `json` | is JSON |
 | `text` | shows a form, and is not run |
 
 Words after a tag: ``file=NAME`` makes the block the content of that file for the page's commands; ``setup`` has an
@@ -17,7 +16,6 @@ Words after a tag: ``file=NAME`` makes the block the content of that file for th
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +28,7 @@ from tests.markdown import Block
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-KNOWN = {"python", "sh", "console", "toml", "wat", "wit", "json", "text", "{eval-rst}", "{toctree}"}
+KNOWN = {"python", "sh", "console", "toml", "wat", "wit", "text", "{eval-rst}", "{toctree}"}
 NOT_RUN: dict[str, str] = {}
 """Pages with a block that no test can run, and the reason."""
 
@@ -47,6 +45,15 @@ ALL = [block for found in BLOCKS.values() for block in found]
 def tagged(*tags: str) -> list[Block]:
     """Return the blocks of these tags that are run, with those that are files left out."""
     return [b for b in ALL if b.tag in tags and "no-run" not in b.words and b.file is None]
+
+
+def once(*tags: str) -> list[Block]:
+    """Return the blocks of these tags, of equal ones on pages without files of their own only the first."""
+    found: dict[object, Block] = {}
+    for block in tagged(*tags):
+        alone = not any(other.file for other in BLOCKS[block.page])
+        found.setdefault((block.tag, block.text) if alone else block.place, block)
+    return list(found.values())
 
 
 def place(block: Block) -> str:
@@ -82,13 +89,13 @@ def test_a_file_of_a_page_is_used_on_it() -> None:
                 )
 
 
-@pytest.mark.parametrize("block", tagged("sh"), ids=place)
+@pytest.mark.parametrize("block", once("sh"), ids=place)
 def test_shell_blocks_succeed(block: Block, folder: Path) -> None:
     markdown.write_files(BLOCKS[block.page], folder)
     markdown.run_shell(block, folder)
 
 
-@pytest.mark.parametrize("block", tagged("console"), ids=place)
+@pytest.mark.parametrize("block", once("console"), ids=place)
 def test_console_blocks_print_what_they_show(block: Block, folder: Path) -> None:
     markdown.write_files(BLOCKS[block.page], folder)
     markdown.run_console(block, folder)
@@ -121,9 +128,3 @@ def test_wit_blocks_are_those_of_a_guest(block: Block) -> None:
 
     sources = [plain(path.read_text(encoding="utf-8")) for path in (ROOT / "guests").glob("*/*.wit")]
     assert any(plain(block.text) in source for source in sources), f"{block.place}: no .wit file of guests/ holds it"
-
-
-@pytest.mark.parametrize("block", [b for b in ALL if b.tag == "json"], ids=place)
-def test_json_blocks_are_json(block: Block) -> None:
-    for line in block.text.splitlines():
-        json.loads(line)

@@ -74,6 +74,13 @@ def test_options_in_prose_exist() -> None:
                 assert option in names | tools, f"{path.relative_to(ROOT)}: {option}"
 
 
+def test_the_patterns_of_the_guide_to_the_network_are_patterns() -> None:
+    table = text("docs/guides/network.md").split("| pattern | allows |", 1)[1].split("\n\n", 1)[0]
+    patterns = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(patterns) >= 5
+    assert [str(pattern) for pattern in aegis.NetworkCapability(allow=patterns).allow] == patterns
+
+
 def test_the_scripts_refuse_words_that_mean_nothing() -> None:
     """Before they prepare an environment, and before they write a page."""
     for command in (["sh", "scripts/docs", "--chekc"], ["sh", "scripts/docs", "--check", "x"]):
