@@ -267,7 +267,7 @@ def test_the_last_line_of_the_tests_is_the_sum_of_their_steps(
     folder = copy
     pytest_says = f"""
 import sys
-line = {second!r} if sys.argv[1] == "tests/fuzz" else {first!r}
+line = {second!r} if any(word.startswith("--ignore=") for word in sys.argv) else {first!r}
 print("...")
 print(line)
 raise SystemExit(int("failed" in line or "Killed" in line))
