@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ from aegis.isolation.late import forget_account, left_account
 from aegis.isolation.memory import RemoteMemory
 from aegis.isolation.plans import check_count
 from aegis.isolation.pool import REGION
+from aegis.isolation.scalar_calls import Way, scalar_call
 from aegis.isolation.serving import DEEP, UNFIT, are_of
 from aegis.isolation.wire import Broken, Gone, Late
 from aegis.lean import TYPE_CHECKING, Any, late
@@ -80,10 +82,18 @@ class IsolatedStore:
         ticker.tokens[id(self.token)] = self.token
         self._ended = weakref.finalize(self, _end, end, worker, id(self.token), clean=False)
         self._closed = False
+        self._timeout: float = math.inf if plan.limits.timeout is None else plan.limits.timeout
         self._fuel = plan.limits.fuel or 0
         self._memory = 0
         self.written = {1: 0, 2: 0}
-        self._signatures: dict[str, codec.Signature] = {}
+        self._scalars: dict[Any, Callable[..., Any]] = {}
+        """What calls exports by fixed frames; a first call is by a general message, which gives the export a number."""
+        self._numbers: dict[str, int] = {}
+        self.asked = 0
+        """The number of the latest call by a fixed frame."""
+        self._account: Any = None
+        """The latest account, as the worker told it; ``_bytes_left`` is what of it each call begins anew."""
+        self._bytes_left = 0
         self._grace = 0.1
         self._farewell, self._data_bytes = farewell, data_bytes
         self._settling = False
@@ -180,11 +190,10 @@ class IsolatedStore:
 
     def arm(self) -> None:
         """Set the deadline of the call that begins now."""
-        timeout = self.plan.limits.timeout
         ticker.awake()
-        self.armed = time.monotonic()
+        self.armed = now = time.monotonic()
         self.door.begin()
-        self.door.deadline = float("inf") if timeout is None else self.armed + timeout
+        self.door.deadline = now + self._timeout
 
     def closure_here(self, name: Any) -> Callable[..., Any] | None:
         """Return what calls the exported function ``name``, or ``None`` if this thread may not wait for it."""
@@ -196,14 +205,36 @@ class IsolatedStore:
         return self.closure(name)
 
     def closure(self, name: Any) -> Callable[..., Any]:
-        """Return what calls ``name`` in the worker."""
-        call = self._caller(name)
+        """Return what calls ``name`` in the worker: by fixed frames from the second call on, where it can be."""
+        made = self._scalars.get(name)
+        if made is not None:
+            return made
+        way = self._way(name)
+        outer = self._outer(way.call)
+        if not way.scalar:
+            return outer
+        used = False
+
+        def first(*values: Any) -> Any:
+            nonlocal used
+            if used and name in self._scalars:
+                raise Elsewhere
+            used = True
+            number = self._numbers.setdefault(way.name, len(self._numbers))
+            value = outer(*values)
+            self._scalars[name] = self._outer(scalar_call(self, way, number))
+            return value
+
+        return first
+
+    def _outer(self, call: Callable[[Sequence[Any]], Any]) -> Callable[..., Any]:
+        """Return what makes a call of the embedder's with ``call``; one inside a host function goes another way."""
 
         def outer(*values: Any) -> Any:
             if self._closed:
                 raise Elsewhere
             if not self.take_token():
-                raise _busy()
+                raise Elsewhere if self.entered_here() else _busy()
             try:
                 self.arm()
                 return call(values)
@@ -213,26 +244,40 @@ class IsolatedStore:
         return outer
 
     def _inner(self, name: Any) -> Callable[..., Any]:
-        call = self._caller(name)
+        call = self._way(name).call
         return lambda *values: call(values)
 
-    def _caller(self, name: Any) -> Callable[[Sequence[Any]], Any]:
+    def _way(self, name: Any) -> Way:
         entry = self.plan.entry(name)
         if isinstance(name, Rows):
             whole = str(name) if self.handles is None else entry.name
-            return lambda values: call_rows(self, whole, *values)
+            return Way(whole, lambda values: call_rows(self, whole, *values))
         if self.handles is None:
-            return lambda values: self._core_call(name, entry, values)
-        signature = codec.Signature(entry.function, self.handles, self.door)
-        whole = entry.name
-        return lambda values: self._component_call(whole, signature, values)
+            return Way(
+                name, lambda values: self._core_call(name, entry, values),
+                lambda value: self._core_result(entry, value), (entry.params, entry.results),
+            )  # fmt: skip
+        function = entry.function
+        signature, whole = codec.Signature(function, self.handles, self.door), entry.name
+        return Way(
+            whole, lambda values: self._component_call(whole, signature, values),
+            lambda value: self._component_result(signature, value),
+            ([of for _, of in function.params], [] if function.result is None else [function.result]),
+        )  # fmt: skip
+
+    def _call_message(self, name: str, values: list[Any]) -> list[Any]:
+        """Return the message that calls an export; with its number, if it is to be called by that later."""
+        number = self._numbers.get(name)
+        return ["call", name, values] if number is None else ["call", name, values, number]
 
     def _core_call(self, name: str, signature: FuncType, values: Sequence[Any]) -> Any:
         check_count(values, signature.params)
         given = [
             coerce(k, v, f"argument {n}") for n, (k, v) in enumerate(zip(signature.params, values, strict=True), 1)
         ]
-        value = self._ask(["call", name, given])
+        return self._core_result(signature, self._ask(self._call_message(name, given)))
+
+    def _core_result(self, signature: FuncType, value: Any) -> Any:
         found: Any = [value] if len(signature.results) == 1 else value if signature.results else []
         if not are_of(signature.results, found) or (not signature.results and value is not None):
             raise self.worker_failed(Broken("a result of other types than the export's"))
@@ -247,11 +292,11 @@ class IsolatedStore:
         check_count(values, function.params)
         try:
             try:
-                value = self._converse(["call", name, self._packed(signature, values)], mark=mark)
+                value = self._converse(self._call_message(name, self._packed(signature, values)), mark=mark)
             except _Unfit:
                 self._understood(lambda: self._handles().withdraw(first))
                 fitted = fit.fit_arguments(function, values)
-                value = self._ask(["call", name, self._packed(signature, fitted)], mark=mark)
+                value = self._ask(self._call_message(name, self._packed(signature, fitted)), mark=mark)
         except CallError:
             # The guest was not entered: what was to be its own is the caller's still.
             self.handles.settle((), mark)
@@ -259,10 +304,13 @@ class IsolatedStore:
             raise
         finally:
             self.handles.settle((), mark)
+        return self._component_result(signature, value)
+
+    def _component_result(self, signature: codec.Signature, value: Any) -> Any:
         found = self._understood(lambda: signature.unpack_result(value))
-        self.handles.taken.clear()
+        self._handles().taken.clear()
         self.in_time()
-        return results.unwrap(found) if isinstance(function.result, types.Result) else found
+        return results.unwrap(found) if isinstance(signature.function.result, types.Result) else found
 
     def _packed(self, signature: codec.Signature, values: Sequence[Any]) -> list[Any]:
         """Return arguments as plain data; raise ``_Unfit`` where they are of another shape than their types.
@@ -311,37 +359,74 @@ class IsolatedStore:
         """Ask the worker for something and serve what it asks meanwhile; return its answer or raise what it says."""
         if self._closed:
             raise SandboxStateError("the sandbox is closed", state="closed")
-        until = self._until()
         more = max(message[3], 0) if message[0] == "read" else 0  # the embedder asked for so many bytes
-        budget = message_budget(self.plan.limits, more)
-        try:
-            self._say(message, descriptors, until)
+        with self._conversation():
+            self._say(message, descriptors, self._until())
             if self._settling and self.worker.pid:  # the fork server may just have been started
                 self.arm()
-                until = self._until()
-            while True:
-                self.worker.channel.budget = budget  # a call inside this one has one of its own
-                reply = self._next(until)
-                self._services.record(self.door)
-                if reply == ["settled"] and self._settling:
-                    self._settling = False
-                    self.arm()
-                    until = self._until()
-                    continue
-                if self._served(reply, until):
-                    until = self._pressed(until)
-                    continue
-                kind, value, account, taken = reply
-                self._note(account, taken, mark)
-                self.delivery.forget()
-                break
+            kind, value = self._answer_to(message_budget(self.plan.limits, more), mark)
+        return self._told(message[0], kind, value)
+
+    @contextmanager
+    def _conversation(self) -> Iterator[None]:
+        """Raise how a call ends whose worker is late, says what cannot be, or says too much."""
+        try:
+            yield
         except Late:
             raise self._killed() from None
         except Broken as reason:
             raise self.worker_failed(reason) from None
         except OutputExceeded as error:
             raise self._overrun(error) from None
-        return self._told(message[0], kind, value)
+
+    def _answer_to(self, budget: int, mark: int) -> tuple[str, Any]:
+        """Serve what the worker asks until it answers; return the kind of its answer, and the value."""
+        until = self._until()
+        while True:
+            self.worker.channel.budget = budget  # a call inside this one has one of its own
+            reply = self._next(until)
+            self._services.record(self.door)
+            if reply == ["settled"] and self._settling:
+                self._settling = False
+                self.arm()
+                until = self._until()
+                continue
+            if self._served(reply, until):
+                until = self._pressed(until)
+                continue
+            kind, value, account, taken = reply
+            self._note(account, taken, mark)
+            self.delivery.forget()
+            return kind, value
+
+    # -- what calls by fixed frames need of the conversation ------------------------------------------
+
+    def push(self, rest: bytes) -> None:
+        """Send what the socket did not take at once of a frame."""
+        with self._conversation():
+            self.worker.channel.push(rest, until=self._until(), stopped=self._stopped)
+
+    def hear(self) -> bytes:
+        """Return the first bytes that the worker says, which lets it be waited for."""
+        with self._conversation():
+            return self._patiently(self.worker.channel.receive, self._until())
+
+    def listen(self) -> Any:
+        """Return the answer to a call whose arguments were of their types, as a general message has it."""
+        mark = 0 if self.handles is None else self.handles.lent
+        with self._conversation():
+            kind, value = self._answer_to(message_budget(self.plan.limits), mark)
+        try:
+            return self._told("call", kind, value)
+        except _Unfit:
+            raise self.worker_failed(Broken("arguments refused that fit")) from None
+
+    def counted(self, account: bytes) -> None:
+        """Take over the counters of an answer. The same ones as before change only what each call begins anew."""
+        if account == self._account:
+            self.door.bytes_left = self._bytes_left
+        else:
+            self._understood(lambda: self._count(account))
 
     def _say(self, message: list[Any], descriptors: Sequence[int], until: float) -> None:
         try:
@@ -399,12 +484,16 @@ class IsolatedStore:
         while self.delivery.pending and not self.delivery.wait(channel, self._sayer(until)):
             if door.stop is not None or time.monotonic() >= until:
                 break
+        return self._patiently(channel.recv, until)
+
+    def _patiently(self, receive: Callable[..., Any], until: float) -> Any:
+        """Return what comes; a call that was cancelled has a while to end by itself."""
         try:
-            return channel.recv(until, self._stopped)
+            return receive(until, self._stopped)
         except Late:
-            if door.stop is None or time.monotonic() >= until:
+            if self.door.stop is None or time.monotonic() >= until:
                 raise
-        return channel.recv(min(until, time.monotonic() + self._grace))
+        return receive(min(until, time.monotonic() + self._grace))
 
     def _served(self, message: Any, until: float) -> bool:
         """Serve a message that is no answer; tell whether it was one to serve."""
@@ -495,6 +584,7 @@ class IsolatedStore:
     def _count(self, account: Any) -> None:
         used = told.account(account, self.door, self.plan.limits.fuel or 0, self.plan.limits.memory)
         self._fuel, self._memory, self.written[1], self.written[2] = used
+        self._account, self._bytes_left = account, self.door.bytes_left
 
     def _left(self) -> bool:
         """Take over the counters that a worker left which told no more; tell whether it ended its late call itself."""

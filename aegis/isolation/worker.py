@@ -9,7 +9,7 @@ from __future__ import annotations
 import _socket
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -28,6 +28,8 @@ from aegis.isolation.late import LateCalls
 from aegis.isolation.pickled import loads
 from aegis.isolation.pool import BRIEF_SIZE_BYTES, REGION
 from aegis.isolation.remote import core_function
+from aegis.isolation.scalar_frames import is_call
+from aegis.isolation.scalar_serving import ScalarExports
 from aegis.isolation.setup import ACCOUNT, Brief, Compile, Setup, unpack
 from aegis.isolation.streams import NOTICES, RemoteStreams
 from aegis.isolation.wire import MAX_DESCRIPTORS, Broken, Channel, Region
@@ -162,6 +164,7 @@ class Session:
         channel.outgoing, channel.incoming = Region.pair(self._shared, REGION, parent=False)
         self.late = LateCalls(self._shared, REGION, self.account)
         self.signatures: dict[str, codec.Signature] = {}
+        self.scalars = ScalarExports(self)
         self.handles: component_remote.WorkerHandles | None = None
         self.sandbox: Sandbox | None = None
         self.streams: RemoteStreams | None = None
@@ -268,8 +271,8 @@ class Session:
             assert self.sandbox is not None
             self.late.begin(self.sandbox, endless=not self.setup.config.epochs)
             self.channel.send(["settled"], notice=True)
-            self._answer(self._begin)
-            while self.handle(self.channel.recv()):
+            self.answer(self._begin)
+            while self._next():
                 pass
             self._clear()
             message, descriptors = self.channel.recv_with(MAX_DESCRIPTORS)
@@ -298,25 +301,40 @@ class Session:
         self.late.end()
         self.sandbox.close()
         self.sandbox = self.handles = self.streams = None
-        self.signatures = {}
+        self.signatures, self.scalars = {}, ScalarExports(self)
         self.asked = 0
         for descriptor in self.descriptors:
             if descriptor != self._shared:
                 os.close(descriptor)
         gc.collect()
 
-    def handle(self, message: list[Any]) -> bool:
-        """Serve one message; tell whether there may be another."""
+    def _next(self) -> bool:
+        """Serve the next message; tell whether there may be another."""
+        channel = self.channel
+        if not channel.waiting():
+            data = channel.receive()
+            if is_call(data):
+                self.scalars.serve(data)
+                return True
+            channel.unread(data)
+        return self.handle(channel.recv())
+
+    def handle(self, message: Any) -> bool:
+        """Serve one message, or one call by a fixed frame; tell whether there may be another."""
+        if message.__class__ is bytes:
+            self.scalars.serve(message)
+            return True
         if message[0] in NOTICES:
             if self.streams is not None:
                 self.streams.note(message)
             return True
         operation = self.operations[message[0]]
         self.told = 0
-        self._answer(lambda: operation(*message[1:]))
+        self.answer(lambda: operation(*message[1:]))
         return bool(message[0] != "finish")
 
-    def _answer(self, operation: Callable[[], Any]) -> None:
+    def answer(self, operation: Callable[[], Any]) -> None:
+        """Answer a request with what ``operation`` returns, or how it ends."""
         try:
             answer = ["done", operation()]
         except _Unfit:
@@ -333,7 +351,11 @@ class Session:
         self.channel.send([*answer, self.account(), taken])
 
     def account(self) -> bytes:
-        """Return the counters of the sandbox, in the order that the parent knows."""
+        """Return the counters of the sandbox as the parent takes them."""
+        return ACCOUNT.pack(*self.counters())
+
+    def counters(self) -> tuple[int | float, ...]:
+        """Return the counters of the sandbox, in the order of an account."""
         sandbox = self.sandbox
         assert sandbox is not None
         door, store, grants = sandbox._door, sandbox._store, sandbox._grants
@@ -342,14 +364,17 @@ class Session:
             fuel, memory = store.fuel_left(), store.memory_size()
         if grants is not None and "stdio" in vars(grants):
             out, err = grants.stdio.written(1), grants.stdio.written(2)
-        return ACCOUNT.pack(
+        return (
             door.calls_left, door.bytes_left, door.bytes_in, door.bytes_out, door.denials, door.host_seconds, fuel,
             memory, out, err,
         )  # fmt: skip
 
     # -- what is asked -------------------------------------------------------------------------
 
-    def call(self, name: str, values: list[Any]) -> Any:
+    def call(self, name: str, values: list[Any], number: int | None = None) -> Any:
+        """Call an export, which the parent calls by ``number`` from now on."""
+        if number is not None:
+            self.scalars.learn(number, name)
         with self.late:
             return self._called(name, values)
 
@@ -396,6 +421,16 @@ class Session:
             function = self.sandbox._guest.function(name)
             made = self.signatures[name] = codec.Signature(function, self.handles, self.sandbox._door)
         return made
+
+    def signature_of(self, name: str) -> tuple[Sequence[Any], Sequence[Any], Callable[[Any], Any]]:
+        """Return the types of an export's parameters and results, and what makes plain data of what it returns."""
+        if self.handles is None:
+            of = self.artifact.signature(name)
+            return of.params, of.results, lambda value: value
+        signature = self._signature(name)
+        function = signature.function
+        results = [] if function.result is None else [function.result]
+        return [of for _, of in function.params], results, signature.pack_result
 
     def _memory(self, charged: bool) -> Any:
         assert self.sandbox is not None
