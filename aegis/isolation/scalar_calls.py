@@ -1,20 +1,22 @@
 """In the parent: calls by fixed frames (:mod:`aegis.isolation.scalar_frames`).
 
-A call does, in this order: are the arguments of the exact classes, pack, send, receive, compare length and number of
-the answer, take over the account if it changed, unpack, look at the deadline. Whatever is out of the ordinary leaves
+A call does, in this order: is the sandbox free, arm the deadline, are the arguments of the exact classes, pack, send,
+receive, compare length and number of the answer, take over the account if it changed, look at the deadline. The budget
+of bytes is not begun anew, for no bytes are copied: what counts them does that first. Whatever is out of the ordinary leaves
 this path and is as in any call: arguments of other classes are sent by a general message; what arrives and is not the
 one frame that is due is read as general messages, among which a fixed answer means nothing and ends the worker.
 """
 
 from __future__ import annotations
 
-import _socket
 import struct
 import time
 from collections.abc import Callable, Sequence
 
+from aegis.engine.caller import Elsewhere
+from aegis.engine.ticker import TICK, ticker
 from aegis.isolation.scalar_frames import ScalarFrames, are_scalars
-from aegis.isolation.wire import Broken
+from aegis.isolation.wire import NO_SIGNAL, Broken
 from aegis.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ __all__ = ["Way", "scalar_call"]
 
 _MISFIT = (struct.error, TypeError, ValueError, OverflowError, KeyError)
 """Raised for an argument of the right class that its type does not have."""
-_NOSIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)
 _RECEIVED = 1024
 """Bytes received at once; more than any fixed answer has."""
 _NUMBERS = 1 << 32
@@ -48,54 +49,78 @@ class Way:
         """Whether fixed frames can call it."""
 
 
-def scalar_call(store: IsolatedStore, way: Way, number: int) -> Callable[[Sequence[Any]], Any]:
-    """Return what calls the export, which the worker knows by ``number``, with a row of arguments."""
+def scalar_call(store: IsolatedStore, way: Way, number: int) -> Callable[..., Any]:
+    """Return what makes calls of the export that the worker knows by ``number``, from outside of host functions."""
     frames = ScalarFrames(way.params, way.results)
-    channel, door = store.worker.channel, store.door
+    channel, door, alone, outside = store.worker.channel, store.door, store.alone, store.outside
     send, receive, waiting = channel.socket.send, channel.socket.recv, channel.waiting
+    take, give, timeout, now = store.token.pop, store.token.append, store.timeout, time.monotonic
     kinds, lower, lift = frames.kinds, frames.lower_params, frames.lift_results
     pack, head, size = frames.call.pack, frames.call_head, frames.call.size
     unpack, due, answer_size = frames.told.unpack, frames.answer_head, frames.told.size
+    single = len(way.results) == 1
 
-    def call(values: Sequence[Any]) -> Any:
-        if tuple(map(type, values)) != kinds or waiting():
-            return way.call(values)
-        store.asked = mine = (store.asked + 1) % _NUMBERS
+    def call(*values: Any) -> Any:
+        if store.closed or not (alone or outside()):
+            raise Elsewhere
         try:
-            frame = pack(head, mine, number, *(values if lower is None else lower(values)))
-        except _MISFIT:
-            return way.call(values)
+            take()
+        except IndexError:
+            raise store.busy() from None
+        except BaseException:  # a signal's handler raised as soon as the token was taken
+            give(None)
+            raise
         try:
-            sent = send(frame, _NOSIGNAL)
-        except OSError:
-            sent = 0
-        if sent != size:
-            store.push(frame[sent:])
-        try:
-            data = receive(_RECEIVED)
-        except OSError:
-            data = b""
-        if not data:  # nothing came for a while, or nothing will
-            data = store.hear()
-        if len(data) != answer_size or not data.startswith(due):
-            channel.unread(data)
-            return way.result(store.listen())
-        _, theirs, account, *found = unpack(data)
-        if theirs != mine:
-            raise store.worker_failed(Broken("an answer to another call"))
-        store.counted(account)
-        if lift is not None:
-            found = _lifted(store, lift, found)
-        if door.stop is not None or time.monotonic() >= door.deadline:
-            store.in_time()
-        return found[0] if len(found) == 1 else tuple(found) or None
+            store.armed = begun = now()
+            door.deadline = begun + timeout
+            if not begun - ticker.now <= TICK:  # which is not a number at rest
+                ticker.awake()
+            if tuple(map(type, values)) != kinds or waiting():
+                return general(values)
+            store.asked = mine = (store.asked + 1) % _NUMBERS
+            try:
+                frame = pack(head, mine, number, *(values if lower is None else lower(values)))
+            except _MISFIT:
+                return general(values)
+            try:
+                sent = send(frame, NO_SIGNAL)
+            except OSError:
+                sent = 0
+            if sent != size:
+                store.push(frame[sent:])
+            try:
+                data = receive(_RECEIVED)
+            except OSError:
+                data = b""
+            if not data:  # nothing came for a while, or nothing will
+                data = store.hear()
+            if len(data) != answer_size or not data.startswith(due):
+                channel.unread(data)
+                return way.result(store.listen())
+            found = unpack(data)
+            if found[1] != mine:
+                raise store.worker_failed(Broken("an answer to another call"))
+            if found[2] != store.account:
+                store.count_anew(found[2])
+            if door.stop is not None or now() >= door.deadline:
+                store.in_time()
+            if lift is not None:
+                found = _lifted(store, lift, found)
+            return found[3] if single else found[3:] or None
+        finally:
+            give(None)
+
+    def general(values: Sequence[Any]) -> Any:
+        door.begin()
+        return way.call(values)
 
     return call
 
 
 def _lifted(store: IsolatedStore, lift: Callable[[Sequence[Any]], Sequence[Any]], found: Sequence[Any]) -> Any:
-    """Return results as Python has them; end a worker whose results are not of their types."""
+    """Return the fields of an answer with results as Python has them; end a worker whose results are not of their
+    types."""
     try:
-        return lift(found)
+        return (*found[:3], *lift(found[3:]))
     except Broken as reason:
         raise store.worker_failed(reason) from None

@@ -7,15 +7,20 @@ the answer. A call that fails, or during which this side said something else, is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from aegis.engine.caller import Elsewhere
-from aegis.isolation.scalar_frames import EXPORT, ScalarFrames
+from aegis.isolation.scalar_frames import EXPORT, ScalarFrames, is_call
+from aegis.isolation.wire import NO_SIGNAL
 from aegis.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aegis.isolation.worker import Session
 
 __all__ = ["ScalarExports"]
+
+_RECEIVED = 1024
+"""Bytes received at once; more than any fixed call has."""
 
 
 class ScalarExports:
@@ -25,37 +30,52 @@ class ScalarExports:
         self._session = session
         self._names: dict[int, str] = {}
         self._calls: dict[bytes, Callable[[bytes], None]] = {}
+        """What serves calls, by the bytes of the export's number."""
 
     def learn(self, number: int, name: str) -> None:
         """Note the number by which the parent calls an export from now on."""
         self._names[number] = name
 
+    def serve_all(self) -> None:
+        """Serve calls, each a frame of its own, until something else comes, which the channel then has."""
+        channel, calls = self._session.channel, self._calls
+        receive, waiting = channel.socket.recv, channel.waiting
+        while not waiting():
+            data = receive(_RECEIVED) or channel.receive()
+            if not is_call(data):
+                channel.unread(data)
+                return
+            (calls.get(data[EXPORT]) or self._prepared(data))(data)
+
     def serve(self, frame: bytes) -> None:
-        """Serve a call."""
+        """Serve a call that came with other messages."""
+        self._prepared(frame)(frame)
+
+    def _prepared(self, frame: bytes) -> Callable[[bytes], None]:
         key = frame[EXPORT]
-        call = self._calls.get(key)
-        if call is None:
-            call = self._calls[key] = self._made(self._names[int.from_bytes(key, "little")])
-        call(frame)
+        made = self._calls.get(key)
+        if made is None:
+            made = self._calls[key] = self._made(self._names[int.from_bytes(key, "little")])
+        return made
 
     def _made(self, name: str) -> Callable[[bytes], None]:
         """Return what serves calls of the export ``name``."""
         session = self._session
-        channel, counters, late = session.channel, session.counters, session.late
+        channel, late, counters = session.channel, session.late, session.counter()
         params, results, general = session.signature_of(name)
         frames, invoke = ScalarFrames(params, results), self._invoker(name)
-        unpack, pack, head = frames.call.unpack, frames.answer.pack, frames.answer_head
+        unpack, pack, head, size = frames.call.unpack, frames.answer.pack, frames.answer_head, frames.answer.size
+        send = channel.socket.send
         lift, lower, single, nothing = frames.lift_params, frames.lower_results, len(results) == 1, not results
 
         def call(frame: bytes) -> None:
             _, mine, _, *values = unpack(frame)
-            session.told = 0
-            before = channel.frames
+            session.told, before = 0, channel.frames
             try:
                 with late:
-                    value = invoke(values if lift is None else lift(values))
+                    value = invoke(*values) if lift is None else invoke(*lift(values))
             except BaseException as error:
-                session.answer(_raising(error))
+                session.answer(partial(_fail, error))
                 return
             if channel.frames != before:
                 session.answer(lambda: general(value))
@@ -63,18 +83,24 @@ class ScalarExports:
             if session.streams is not None:
                 session.streams.forget()
             row: Sequence[Any] = (value,) if single else () if nothing else value
-            channel.push(pack(head, mine, *counters(), *(row if lower is None else lower(row))))
+            answer = pack(head, mine, *counters(), *(row if lower is None else lower(row)))
+            try:
+                sent = send(answer, NO_SIGNAL)
+            except OSError:
+                sent = 0
+            if sent != size:
+                channel.push(answer[sent:])
 
         return call
 
-    def _invoker(self, name: str) -> Callable[[Sequence[Any]], Any]:
-        """Return what calls the export: the store's closure, where nobody observes calls and the guest is sound."""
+    def _invoker(self, name: str) -> Callable[..., Any]:
+        """Return what calls the export: the store's closure, where no subscriber observes calls."""
         sandbox: Any = self._session.sandbox
         if self._session.setup.observed:
-            return lambda values: sandbox.call(name, *values)
+            return partial(sandbox.call, name)
         enter = sandbox._live().closure_here(name)
 
-        def invoke(values: Sequence[Any]) -> Any:
+        def invoke(*values: Any) -> Any:
             nonlocal enter
             if sandbox._state != "ready":
                 sandbox._live()
@@ -90,8 +116,5 @@ class ScalarExports:
         return invoke
 
 
-def _raising(error: BaseException) -> Callable[[], Any]:
-    def fail() -> Any:
-        raise error
-
-    return fail
+def _fail(error: BaseException) -> None:
+    raise error

@@ -82,7 +82,7 @@ class IsolatedStore:
         ticker.tokens[id(self.token)] = self.token
         self._ended = weakref.finalize(self, _end, end, worker, id(self.token), clean=False)
         self._closed = False
-        self._timeout: float = math.inf if plan.limits.timeout is None else plan.limits.timeout
+        self.timeout: float = math.inf if plan.limits.timeout is None else plan.limits.timeout
         self._fuel = plan.limits.fuel or 0
         self._memory = 0
         self.written = {1: 0, 2: 0}
@@ -91,9 +91,8 @@ class IsolatedStore:
         self._numbers: dict[str, int] = {}
         self.asked = 0
         """The number of the latest call by a fixed frame."""
-        self._account: Any = None
-        """The latest account, as the worker told it; ``_bytes_left`` is what of it each call begins anew."""
-        self._bytes_left = 0
+        self.account: Any = None
+        """The latest account, as the worker told it."""
         self._grace = 0.1
         self._farewell, self._data_bytes = farewell, data_bytes
         self._settling = False
@@ -193,7 +192,7 @@ class IsolatedStore:
         ticker.awake()
         self.armed = now = time.monotonic()
         self.door.begin()
-        self.door.deadline = now + self._timeout
+        self.door.deadline = now + self.timeout
 
     def closure_here(self, name: Any) -> Callable[..., Any] | None:
         """Return what calls the exported function ``name``, or ``None`` if this thread may not wait for it."""
@@ -222,7 +221,7 @@ class IsolatedStore:
             used = True
             number = self._numbers.setdefault(way.name, len(self._numbers))
             value = outer(*values)
-            self._scalars[name] = self._outer(scalar_call(self, way, number))
+            self._scalars[name] = scalar_call(self, way, number)
             return value
 
         return first
@@ -234,7 +233,7 @@ class IsolatedStore:
             if self._closed:
                 raise Elsewhere
             if not self.take_token():
-                raise Elsewhere if self.entered_here() else _busy()
+                raise self.busy()
             try:
                 self.arm()
                 return call(values)
@@ -242,6 +241,14 @@ class IsolatedStore:
                 self.token.append(None)
 
         return outer
+
+    def busy(self) -> Exception:
+        """Return why a call cannot begin. One inside a host function of the sandbox goes another way."""
+        return Elsewhere() if self.entered_here() else _busy()
+
+    def outside(self) -> bool:
+        """Tell whether this thread may wait for a guest with host functions, and is in none."""
+        return (where.mode or where.settle()) not in (MAIN, NESTED)
 
     def _inner(self, name: Any) -> Callable[..., Any]:
         call = self._way(name).call
@@ -414,6 +421,7 @@ class IsolatedStore:
     def listen(self) -> Any:
         """Return the answer to a call whose arguments were of their types, as a general message has it."""
         mark = 0 if self.handles is None else self.handles.lent
+        self.door.begin()
         with self._conversation():
             kind, value = self._answer_to(message_budget(self.plan.limits), mark)
         try:
@@ -421,12 +429,10 @@ class IsolatedStore:
         except _Unfit:
             raise self.worker_failed(Broken("arguments refused that fit")) from None
 
-    def counted(self, account: bytes) -> None:
-        """Take over the counters of an answer. The same ones as before change only what each call begins anew."""
-        if account == self._account:
-            self.door.bytes_left = self._bytes_left
-        else:
-            self._understood(lambda: self._count(account))
+    def count_anew(self, account: bytes) -> None:
+        """Take over the counters of an answer that differ from those before."""
+        self.door.begin()
+        self._understood(lambda: self._count(account))
 
     def _say(self, message: list[Any], descriptors: Sequence[int], until: float) -> None:
         try:
@@ -584,7 +590,7 @@ class IsolatedStore:
     def _count(self, account: Any) -> None:
         used = told.account(account, self.door, self.plan.limits.fuel or 0, self.plan.limits.memory)
         self._fuel, self._memory, self.written[1], self.written[2] = used
-        self._account, self._bytes_left = account, self.door.bytes_left
+        self.account = account
 
     def _left(self) -> bool:
         """Take over the counters that a worker left which told no more; tell whether it ended its late call itself."""

@@ -20,7 +20,7 @@ from aegis.isolation.encoding import CALL, LARGE, Broken, Late, decode, encode
 from aegis.lean import Any
 
 __all__ = [
-    "LARGE", "LOOK", "MAX_DESCRIPTORS", "PAGE", "SEAL_ALL", "SEAL_SIZE", "Broken", "Channel", "Gone", "Late", "Region",
+    "LARGE", "LOOK", "MAX_DESCRIPTORS", "NO_SIGNAL", "PAGE", "SEAL_ALL", "SEAL_SIZE", "Broken", "Channel", "Gone", "Late", "Region",
     "decode", "encode", "seal",
 ]  # fmt: skip
 
@@ -228,7 +228,7 @@ class Channel:
                 if descriptors:
                     rights = array.array("i", descriptors)
                     return self.socket.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
-                return self.socket.send(data, _NOSIGNAL)
+                return self.socket.send(data, NO_SIGNAL)
             except BlockingIOError:
                 if late():
                     raise Late from None
@@ -325,4 +325,5 @@ def _late(until: float | None, stopped: Callable[[], bool] | None) -> Callable[[
 LOOK = 0.05
 """Seconds between two looks at what may end a wait."""
 _SPAN = struct.pack("@ll", 0, int(LOOK * 1_000_000))
-_NOSIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)
+NO_SIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)
+"""The flag of a send to the other side, which may be gone."""

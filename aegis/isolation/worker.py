@@ -28,7 +28,6 @@ from aegis.isolation.late import LateCalls
 from aegis.isolation.pickled import loads
 from aegis.isolation.pool import BRIEF_SIZE_BYTES, REGION
 from aegis.isolation.remote import core_function
-from aegis.isolation.scalar_frames import is_call
 from aegis.isolation.scalar_serving import ScalarExports
 from aegis.isolation.setup import ACCOUNT, Brief, Compile, Setup, unpack
 from aegis.isolation.streams import NOTICES, RemoteStreams
@@ -272,8 +271,10 @@ class Session:
             self.late.begin(self.sandbox, endless=not self.setup.config.epochs)
             self.channel.send(["settled"], notice=True)
             self.answer(self._begin)
-            while self._next():
-                pass
+            while True:
+                self.scalars.serve_all()
+                if not self.handle(self.channel.recv()):
+                    break
             self._clear()
             message, descriptors = self.channel.recv_with(MAX_DESCRIPTORS)
             following = unpack(message[1], self._known)
@@ -308,17 +309,6 @@ class Session:
                 os.close(descriptor)
         gc.collect()
 
-    def _next(self) -> bool:
-        """Serve the next message; tell whether there may be another."""
-        channel = self.channel
-        if not channel.waiting():
-            data = channel.receive()
-            if is_call(data):
-                self.scalars.serve(data)
-                return True
-            channel.unread(data)
-        return self.handle(channel.recv())
-
     def handle(self, message: Any) -> bool:
         """Serve one message, or one call by a fixed frame; tell whether there may be another."""
         if message.__class__ is bytes:
@@ -352,22 +342,29 @@ class Session:
 
     def account(self) -> bytes:
         """Return the counters of the sandbox as the parent takes them."""
-        return ACCOUNT.pack(*self.counters())
+        return ACCOUNT.pack(*self.counter()())
 
-    def counters(self) -> tuple[int | float, ...]:
-        """Return the counters of the sandbox, in the order of an account."""
+    def counter(self) -> Callable[[], tuple[int | float, ...]]:
+        """Return what returns the counters of the sandbox, as long as it has its present store."""
         sandbox = self.sandbox
         assert sandbox is not None
-        door, store, grants = sandbox._door, sandbox._store, sandbox._grants
-        fuel = memory = out = err = 0
+        door, store = sandbox._door, sandbox._store
+        fuel = memory = _zero
         if store is not None and not store.closed:
-            fuel, memory = store.fuel_left(), store.memory_size()
-        if grants is not None and "stdio" in vars(grants):
-            out, err = grants.stdio.written(1), grants.stdio.written(2)
-        return (
-            door.calls_left, door.bytes_left, door.bytes_in, door.bytes_out, door.denials, door.host_seconds, fuel,
-            memory, out, err,
-        )  # fmt: skip
+            memory = store.memory_reader()
+            if store.fuel is not None:
+                fuel = store.fuel_left
+
+        def counters() -> tuple[int | float, ...]:
+            grants, out, err = sandbox._grants, 0, 0
+            if grants is not None and "stdio" in vars(grants):
+                out, err = grants.stdio.written(1), grants.stdio.written(2)
+            return (
+                door.calls_left, door.bytes_left, door.bytes_in, door.bytes_out, door.denials, door.host_seconds,
+                fuel(), memory(), out, err,
+            )  # fmt: skip
+
+        return counters
 
     # -- what is asked -------------------------------------------------------------------------
 
@@ -543,6 +540,10 @@ class Session:
 
     def log(self, level: str, text: str) -> None:
         self.channel.send(["log", level, text], notice=True)
+
+
+def _zero() -> int:
+    return 0
 
 
 class _Unfit(Exception):
