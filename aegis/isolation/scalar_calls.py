@@ -2,9 +2,11 @@
 
 A call does, in this order: is the sandbox free, arm the deadline, are the arguments of the exact classes, pack, send,
 receive, compare length and number of the answer, take over the account if it changed, look at the deadline. The budget
-of bytes is not begun anew, for no bytes are copied: what counts them does that first. Whatever is out of the ordinary leaves
-this path and is as in any call: arguments of other classes are sent by a general message; what arrives and is not the
-one frame that is due is read as general messages, among which a fixed answer means nothing and ends the worker.
+of bytes is begun anew only before something that counts them.
+
+Whatever is out of the ordinary leaves this path and is as in any call. Arguments of other classes go by a general
+message. What arrives and is not the one frame that is due is read as general messages, among which a fixed answer means
+nothing and ends the worker: a worker that had something else to say answers by a general message.
 """
 
 from __future__ import annotations
@@ -15,14 +17,17 @@ from collections.abc import Callable, Sequence
 
 from aegis.engine.caller import Elsewhere
 from aegis.engine.ticker import TICK, ticker
-from aegis.isolation.scalar_frames import ScalarFrames, are_scalars
+from aegis.isolation.budgets import message_budget
+from aegis.isolation.calls import Unfit
+from aegis.isolation.scalar_frames import ScalarFrames
 from aegis.isolation.wire import NO_SIGNAL, Broken
 from aegis.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aegis.isolation.calls import ExportCalls
     from aegis.isolation.store import IsolatedStore
 
-__all__ = ["Way", "scalar_call"]
+__all__ = ["scalar_call"]
 
 _MISFIT = (struct.error, TypeError, ValueError, OverflowError, KeyError)
 """Raised for an argument of the right class that its type does not have."""
@@ -31,34 +36,16 @@ _RECEIVED = 1024
 _NUMBERS = 1 << 32
 
 
-class Way:
-    """How one export is called by general messages: ``call`` takes the arguments, ``result`` the answer's value.
-
-    ``name`` is the export's on the wire.
-    """
-
-    __slots__ = ("call", "name", "params", "result", "results", "scalar")
-
-    def __init__(
-        self, name: str, call: Callable[[Sequence[Any]], Any], result: Callable[[Any], Any] = lambda value: value,
-        signature: tuple[Sequence[Any], Sequence[Any]] | None = None,
-    ) -> None:  # fmt: skip
-        self.name, self.call, self.result = name, call, result
-        self.params, self.results = signature or ((), ())
-        self.scalar = signature is not None and are_scalars(*signature)
-        """Whether fixed frames can call it."""
-
-
-def scalar_call(store: IsolatedStore, way: Way, number: int) -> Callable[..., Any]:
+def scalar_call(store: IsolatedStore, calls: ExportCalls, number: int) -> Callable[..., Any]:
     """Return what makes calls of the export that the worker knows by ``number``, from outside of host functions."""
-    frames = ScalarFrames(way.params, way.results)
+    frames = ScalarFrames(calls.params, calls.results)
     channel, door, alone, outside = store.worker.channel, store.door, store.alone, store.outside
     send, receive, waiting = channel.socket.send, channel.socket.recv, channel.waiting
     take, give, timeout, now = store.token.pop, store.token.append, store.timeout, time.monotonic
     kinds, lower, lift = frames.kinds, frames.lower_params, frames.lift_results
     pack, head, size = frames.call.pack, frames.call_head, frames.call.size
     unpack, due, answer_size = frames.told.unpack, frames.answer_head, frames.told.size
-    single = len(way.results) == 1
+    single = len(calls.results) == 1
 
     def call(*values: Any) -> Any:
         if store.closed or not (alone or outside()):
@@ -87,21 +74,21 @@ def scalar_call(store: IsolatedStore, way: Way, number: int) -> Callable[..., An
             except OSError:
                 sent = 0
             if sent != size:
-                store.push(frame[sent:])
+                _push(store, frame[sent:])
             try:
                 data = receive(_RECEIVED)
             except OSError:
                 data = b""
             if not data:  # nothing came for a while, or nothing will
-                data = store.hear()
+                data = _heard(store)
             if len(data) != answer_size or not data.startswith(due):
                 channel.unread(data)
-                return way.result(store.listen())
+                return calls.result(_listened(store))
             found = unpack(data)
             if found[1] != mine:
                 raise store.worker_failed(Broken("an answer to another call"))
             if found[2] != store.account:
-                store.count_anew(found[2])
+                _count(store, found[2])
             if door.stop is not None or now() >= door.deadline:
                 store.in_time()
             if lift is not None:
@@ -112,9 +99,40 @@ def scalar_call(store: IsolatedStore, way: Way, number: int) -> Callable[..., An
 
     def general(values: Sequence[Any]) -> Any:
         door.begin()
-        return way.call(values)
+        return calls.call(values)
 
     return call
+
+
+def _push(store: IsolatedStore, rest: bytes) -> None:
+    """Send the part of a frame that the socket did not take at once."""
+    with store.conversation():
+        store.worker.channel.push(rest, until=store.until(), stopped=store.stopped)
+
+
+def _heard(store: IsolatedStore) -> bytes:
+    """Return the first bytes that the worker sends, which may take as long as the call."""
+    with store.conversation():
+        data: bytes = store.patiently(store.worker.channel.receive, store.until())
+    return data
+
+
+def _listened(store: IsolatedStore) -> Any:
+    """Return the answer as a general message has it, to a call whose arguments are of their types."""
+    mark = 0 if store.handles is None else store.handles.lent
+    store.door.begin()
+    with store.conversation():
+        kind, value = store.answer_to(message_budget(store.plan.limits), mark)
+    try:
+        return store.said("call", kind, value)
+    except Unfit:
+        raise store.worker_failed(Broken("arguments refused that fit")) from None
+
+
+def _count(store: IsolatedStore, account: bytes) -> None:
+    """Take over the counters of an answer that differ from those before."""
+    store.door.begin()
+    store.understood(lambda: store.count(account))
 
 
 def _lifted(store: IsolatedStore, lift: Callable[[Sequence[Any]], Sequence[Any]], found: Sequence[Any]) -> Any:

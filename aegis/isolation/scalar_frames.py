@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 else:  # of components alone
     types = late("aegis.wit.types")
 
-__all__ = ["EXPORT", "ScalarFrames", "are_scalars", "is_call"]
+__all__ = ["EXPORT", "KIND", "ScalarFrames", "are_scalars", "is_call"]
 
 _ANSWER = b"r"
 """The kind of an answer; no value is of this kind, nor of :data:`CALL` (:mod:`aegis.isolation.encoding`)."""
-EXPORT = slice(9, 13)
-"""Where a call has the number of its export."""
+KIND, EXPORT = slice(4, 5), slice(9, 13)
+"""Where a frame has its kind, and a call the number of its export."""
 _CALL_HEAD, _ANSWER_HEAD, _TOLD_HEAD = "<5sII", "<5sI" + ACCOUNT.format[1:], f"<5sI{ACCOUNT.size}s"
 _LENGTH = Struct("<I")
 _MAX_VALUES = 32
@@ -70,7 +70,8 @@ def _truth(value: int) -> bool:
 
 
 _INTEGERS = {
-    "i32": "i", "i64": "q", "s8": "b", "u8": "B", "s16": "h", "u16": "H", "s32": "i", "u32": "I", "s64": "q", "u64": "Q",
+    "i32": "i", "i64": "q", "s8": "b", "s16": "h", "s32": "i", "s64": "q", "u8": "B", "u16": "H", "u32": "I",
+    "u64": "Q",
 }  # fmt: skip
 _SCALARS: dict[Any, _Scalar] = {
     **{name: _Scalar(form, int) for name, form in _INTEGERS.items()},
@@ -106,7 +107,9 @@ def are_scalars(params: Sequence[Any], results: Sequence[Any]) -> bool:
 
 
 class ScalarFrames:
-    """The frames of a function with these types, which :func:`are_scalars`. ``kinds`` are the exact classes of arguments that pass; others go the general way.
+    """The frames of a function with these types, for which :func:`are_scalars` holds.
+
+    ``kinds`` are the exact classes of arguments that pass; others go the general way.
 
     ``call`` packs :attr:`call_head`, the call's number, the export's number and the arguments; ``answer`` packs
     :attr:`answer_head`, the call's number, the counters of the account and the results. ``told`` unpacks an answer with
@@ -138,4 +141,4 @@ def _each(convert: Sequence[Callable[[Any], Any] | None]) -> Callable[[Sequence[
 
 def is_call(data: bytes) -> bool:
     """Tell whether what a worker received is one frame, and a call."""
-    return data[4:5] == CALL and len(data) == _LENGTH.unpack_from(data)[0] + _LENGTH.size
+    return data[KIND] == CALL and len(data) == _LENGTH.unpack_from(data)[0] + _LENGTH.size

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from aegis.engine.caller import Elsewhere
-from aegis.isolation.scalar_frames import EXPORT, ScalarFrames, is_call
+from aegis.isolation.encoding import CALL
+from aegis.isolation.scalar_frames import EXPORT, KIND, ScalarFrames, is_call
 from aegis.isolation.wire import NO_SIGNAL
 from aegis.lean import TYPE_CHECKING, Any
 
@@ -29,8 +30,8 @@ class ScalarExports:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._names: dict[int, str] = {}
-        self._calls: dict[bytes, Callable[[bytes], None]] = {}
-        """What serves calls, by the bytes of the export's number."""
+        self._calls: dict[bytes, tuple[int, Callable[[bytes], None]]] = {}
+        """The size of an export's calls and what serves them, by the bytes of its number."""
 
     def learn(self, number: int, name: str) -> None:
         """Note the number by which the parent calls an export from now on."""
@@ -42,21 +43,22 @@ class ScalarExports:
         receive, waiting = channel.socket.recv, channel.waiting
         while not waiting():
             data = receive(_RECEIVED) or channel.receive()
-            if not is_call(data):
+            size, call = calls.get(data[EXPORT], _NONE)
+            if len(data) == size and data[KIND] == CALL:
+                call(data)
+            elif is_call(data):
+                self.serve(data)
+            else:
                 channel.unread(data)
                 return
-            (calls.get(data[EXPORT]) or self._prepared(data))(data)
 
     def serve(self, frame: bytes) -> None:
-        """Serve a call that came with other messages."""
-        self._prepared(frame)(frame)
-
-    def _prepared(self, frame: bytes) -> Callable[[bytes], None]:
+        """Serve a call, of an export that may not have been called so before."""
         key = frame[EXPORT]
         made = self._calls.get(key)
         if made is None:
-            made = self._calls[key] = self._made(self._names[int.from_bytes(key, "little")])
-        return made
+            made = self._calls[key] = len(frame), self._made(self._names[int.from_bytes(key, "little")])
+        made[1](frame)
 
     def _made(self, name: str) -> Callable[[bytes], None]:
         """Return what serves calls of the export ``name``."""
@@ -114,6 +116,13 @@ class ScalarExports:
                 raise
 
         return invoke
+
+
+def _nothing(frame: bytes) -> None:
+    """Stand for a call where there is none."""
+
+
+_NONE = -1, _nothing
 
 
 def _fail(error: BaseException) -> None:

@@ -9,18 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import get_ident
 
-from aegis.engine.abi import coerce
 from aegis.engine.caller import Elsewhere
 from aegis.engine.classify import own_failure
 from aegis.engine.threads import MAIN, NESTED, where
 from aegis.engine.ticker import ticker
 from aegis.errors import (
     AegisError,
-    CallError,
     Cancelled,
     DeadlineExceeded,
     GuestExit,
-    LimitExceeded,
     MemoryExceeded,
     OutputExceeded,
     SandboxStateError,
@@ -28,32 +25,26 @@ from aegis.errors import (
 )  # fmt: skip
 from aegis.isolation import told
 from aegis.isolation.budgets import message_budget
+from aegis.isolation.calls import ComponentCalls, CoreCalls, ExportCalls, Unfit
 from aegis.isolation.columns import ColumnCalls, call_rows, serve_rows
 from aegis.isolation.delivery import STREAM_MESSAGES, Delivery
 from aegis.isolation.faults import from_plain, out_of_memory
 from aegis.isolation.late import forget_account, left_account
 from aegis.isolation.memory import RemoteMemory
-from aegis.isolation.plans import check_count
 from aegis.isolation.pool import REGION
-from aegis.isolation.scalar_calls import Way, scalar_call
+from aegis.isolation.scalar_calls import scalar_call
 from aegis.isolation.serving import DEEP, UNFIT, are_of
 from aegis.isolation.wire import Broken, Gone, Late
-from aegis.lean import TYPE_CHECKING, Any, late
-from aegis.values import FuncType, MemoryFault, Rows
+from aegis.lean import TYPE_CHECKING, Any
+from aegis.values import MemoryFault, Rows
 
 if TYPE_CHECKING:
-    from aegis.component import fit
     from aegis.engine.door import Door
-    from aegis.isolation import codec
     from aegis.isolation.objects import ParentHandles
     from aegis.isolation.pool import Worker
     from aegis.isolation.services import Services
     from aegis.isolation.serving import HostFunctions
-    from aegis.wit import results, types
     from aegis.wit.values import ResourceHandle
-else:  # of components alone
-    fit, codec = late("aegis.component.fit"), late("aegis.isolation.codec")
-    results, types = late("aegis.wit.results"), late("aegis.wit.types")
 
 __all__ = ["IsolatedStore"]
 
@@ -115,8 +106,8 @@ class IsolatedStore:
         try:
             self.arm()
             self._settling = True
-            answer = self._ask(["setup", setup], descriptors)
-            self.layers = self._understood(lambda: told.layers(answer))
+            answer = self.ask(["setup", setup], descriptors)
+            self.layers = self.understood(lambda: told.layers(answer))
         except BaseException:
             self._let_go(clean=False)
             raise
@@ -204,14 +195,18 @@ class IsolatedStore:
         return self.closure(name)
 
     def closure(self, name: Any) -> Callable[..., Any]:
-        """Return what calls ``name`` in the worker: by fixed frames from the second call on, where it can be."""
+        """Return what calls ``name`` in the worker: by fixed frames from the second call on, where those can."""
         made = self._scalars.get(name)
         if made is not None:
             return made
-        way = self._way(name)
-        outer = self._outer(way.call)
-        if not way.scalar:
-            return outer
+        if isinstance(name, Rows):
+            return self._outer(self._rows_call(name))
+        calls = self._calls(name)
+        outer = self._outer(calls.call)
+        return self._first(name, calls, outer) if calls.scalar else outer
+
+    def _first(self, name: str, calls: ExportCalls, outer: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what makes the first call of an export, after which fixed frames call it."""
         used = False
 
         def first(*values: Any) -> Any:
@@ -219,18 +214,18 @@ class IsolatedStore:
             if used and name in self._scalars:
                 raise Elsewhere
             used = True
-            number = self._numbers.setdefault(way.name, len(self._numbers))
+            number = self._numbers.setdefault(calls.name, len(self._numbers))
             value = outer(*values)
-            self._scalars[name] = scalar_call(self, way, number)
+            self._scalars[name] = scalar_call(self, calls, number)
             return value
 
         return first
 
     def _outer(self, call: Callable[[Sequence[Any]], Any]) -> Callable[..., Any]:
-        """Return what makes a call of the embedder's with ``call``; one inside a host function goes another way."""
+        """Return what makes a call of the embedder's with ``call``."""
 
         def outer(*values: Any) -> Any:
-            if self._closed:
+            if self._closed or not (self.alone or self.outside()):
                 raise Elsewhere
             if not self.take_token():
                 raise self.busy()
@@ -242,6 +237,21 @@ class IsolatedStore:
 
         return outer
 
+    def _inner(self, name: Any) -> Callable[..., Any]:
+        call = self._rows_call(name) if isinstance(name, Rows) else self._calls(name).call
+        return lambda *values: call(values)
+
+    def _rows_call(self, name: Rows) -> Callable[[Sequence[Any]], Any]:
+        entry = self.plan.entry(name)
+        whole = str(name) if self.handles is None else entry.name
+        return lambda values: call_rows(self, whole, *values)
+
+    def _calls(self, name: str) -> ExportCalls:
+        entry = self.plan.entry(name)
+        if self.handles is None:
+            return CoreCalls(self, name, entry)
+        return ComponentCalls(self, self.handles, entry.name, entry.function)
+
     def busy(self) -> Exception:
         """Return why a call cannot begin. One inside a host function of the sandbox goes another way."""
         return Elsewhere() if self.entered_here() else _busy()
@@ -250,100 +260,16 @@ class IsolatedStore:
         """Tell whether this thread may wait for a guest with host functions, and is in none."""
         return (where.mode or where.settle()) not in (MAIN, NESTED)
 
-    def _inner(self, name: Any) -> Callable[..., Any]:
-        call = self._way(name).call
-        return lambda *values: call(values)
-
-    def _way(self, name: Any) -> Way:
-        entry = self.plan.entry(name)
-        if isinstance(name, Rows):
-            whole = str(name) if self.handles is None else entry.name
-            return Way(whole, lambda values: call_rows(self, whole, *values))
-        if self.handles is None:
-            return Way(
-                name, lambda values: self._core_call(name, entry, values),
-                lambda value: self._core_result(entry, value), (entry.params, entry.results),
-            )  # fmt: skip
-        function = entry.function
-        signature, whole = codec.Signature(function, self.handles, self.door), entry.name
-        return Way(
-            whole, lambda values: self._component_call(whole, signature, values),
-            lambda value: self._component_result(signature, value),
-            ([of for _, of in function.params], [] if function.result is None else [function.result]),
-        )  # fmt: skip
-
-    def _call_message(self, name: str, values: list[Any]) -> list[Any]:
-        """Return the message that calls an export; with its number, if it is to be called by that later."""
+    def call_message(self, name: str, values: list[Any]) -> list[Any]:
+        """Return the message that calls an export; with its number, if fixed frames call it later."""
         number = self._numbers.get(name)
         return ["call", name, values] if number is None else ["call", name, values, number]
-
-    def _core_call(self, name: str, signature: FuncType, values: Sequence[Any]) -> Any:
-        check_count(values, signature.params)
-        given = [
-            coerce(k, v, f"argument {n}") for n, (k, v) in enumerate(zip(signature.params, values, strict=True), 1)
-        ]
-        return self._core_result(signature, self._ask(self._call_message(name, given)))
-
-    def _core_result(self, signature: FuncType, value: Any) -> Any:
-        found: Any = [value] if len(signature.results) == 1 else value if signature.results else []
-        if not are_of(signature.results, found) or (not signature.results and value is not None):
-            raise self.worker_failed(Broken("a result of other types than the export's"))
-        self.in_time()
-        return tuple(value) if isinstance(value, list) else value
-
-    def _component_call(self, name: str, signature: codec.Signature, values: Sequence[Any]) -> Any:
-        """Call, and once more with arguments made fit where they are of another shape than their types."""
-        assert self.handles is not None
-        mark, first = self.handles.lent, self.handles.next
-        function = signature.function
-        check_count(values, function.params)
-        try:
-            try:
-                value = self._converse(self._call_message(name, self._packed(signature, values)), mark=mark)
-            except _Unfit:
-                self._understood(lambda: self._handles().withdraw(first))
-                fitted = fit.fit_arguments(function, values)
-                value = self._ask(self._call_message(name, self._packed(signature, fitted)), mark=mark)
-        except CallError:
-            # The guest was not entered: what was to be its own is the caller's still.
-            self.handles.settle((), mark)
-            self._understood(lambda: self._handles().withdraw(first))
-            raise
-        finally:
-            self.handles.settle((), mark)
-        return self._component_result(signature, value)
-
-    def _component_result(self, signature: codec.Signature, value: Any) -> Any:
-        found = self._understood(lambda: signature.unpack_result(value))
-        self._handles().taken.clear()
-        self.in_time()
-        return results.unwrap(found) if isinstance(signature.function.result, types.Result) else found
-
-    def _packed(self, signature: codec.Signature, values: Sequence[Any]) -> list[Any]:
-        """Return arguments as plain data; raise ``_Unfit`` where they are of another shape than their types.
-
-        What cannot be sent, because it is too large for instance, gives the guest no object.
-        """
-        first = self._handles().next
-        try:
-            return signature.pack(values)
-        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, fit.Unfit) as error:
-            if isinstance(error, AegisError):
-                raise
-            raise _Unfit from None
-        except LimitExceeded:
-            self._understood(lambda: self._handles().withdraw(first))
-            raise
 
     def in_time(self) -> None:
         """Refuse a result that came after the deadline, whatever the worker thought of the time."""
         reason = self.door.overdue()
         if reason is not None:
             raise reason
-
-    def _handles(self) -> ParentHandles:
-        assert self.handles is not None
-        return self.handles
 
     def cancel(self) -> None:
         """Stop the call under way, from any thread; one that ends at this very moment has won."""
@@ -355,27 +281,27 @@ class IsolatedStore:
 
     # -- messages --------------------------------------------------------------------------------
 
-    def _ask(self, message: list[Any], descriptors: Sequence[int] = (), *, mark: int = 0) -> Any:
-        """As :meth:`_converse`, for what is of its types for certain: whoever denies that is not believed."""
+    def ask(self, message: list[Any], descriptors: Sequence[int] = (), *, mark: int = 0) -> Any:
+        """As :meth:`converse`, for what is of its types for certain: whoever denies that is not believed."""
         try:
-            return self._converse(message, descriptors, mark=mark)
-        except _Unfit:
+            return self.converse(message, descriptors, mark=mark)
+        except Unfit:
             raise self.worker_failed(Broken("arguments refused that fit")) from None
 
-    def _converse(self, message: list[Any], descriptors: Sequence[int] = (), *, mark: int = 0) -> Any:
+    def converse(self, message: list[Any], descriptors: Sequence[int] = (), *, mark: int = 0) -> Any:
         """Ask the worker for something and serve what it asks meanwhile; return its answer or raise what it says."""
         if self._closed:
             raise SandboxStateError("the sandbox is closed", state="closed")
         more = max(message[3], 0) if message[0] == "read" else 0  # the embedder asked for so many bytes
-        with self._conversation():
-            self._say(message, descriptors, self._until())
+        with self.conversation():
+            self._say(message, descriptors, self.until())
             if self._settling and self.worker.pid:  # the fork server may just have been started
                 self.arm()
-            kind, value = self._answer_to(message_budget(self.plan.limits, more), mark)
-        return self._told(message[0], kind, value)
+            kind, value = self.answer_to(message_budget(self.plan.limits, more), mark)
+        return self.said(message[0], kind, value)
 
     @contextmanager
-    def _conversation(self) -> Iterator[None]:
+    def conversation(self) -> Iterator[None]:
         """Raise how a call ends whose worker is late, says what cannot be, or says too much."""
         try:
             yield
@@ -386,9 +312,9 @@ class IsolatedStore:
         except OutputExceeded as error:
             raise self._overrun(error) from None
 
-    def _answer_to(self, budget: int, mark: int) -> tuple[str, Any]:
+    def answer_to(self, budget: int, mark: int) -> tuple[str, Any]:
         """Serve what the worker asks until it answers; return the kind of its answer, and the value."""
-        until = self._until()
+        until = self.until()
         while True:
             self.worker.channel.budget = budget  # a call inside this one has one of its own
             reply = self._next(until)
@@ -396,7 +322,7 @@ class IsolatedStore:
             if reply == ["settled"] and self._settling:
                 self._settling = False
                 self.arm()
-                until = self._until()
+                until = self.until()
                 continue
             if self._served(reply, until):
                 until = self._pressed(until)
@@ -406,41 +332,13 @@ class IsolatedStore:
             self.delivery.forget()
             return kind, value
 
-    # -- what calls by fixed frames need of the conversation ------------------------------------------
-
-    def push(self, rest: bytes) -> None:
-        """Send what the socket did not take at once of a frame."""
-        with self._conversation():
-            self.worker.channel.push(rest, until=self._until(), stopped=self._stopped)
-
-    def hear(self) -> bytes:
-        """Return the first bytes that the worker says, which lets it be waited for."""
-        with self._conversation():
-            return self._patiently(self.worker.channel.receive, self._until())
-
-    def listen(self) -> Any:
-        """Return the answer to a call whose arguments were of their types, as a general message has it."""
-        mark = 0 if self.handles is None else self.handles.lent
-        self.door.begin()
-        with self._conversation():
-            kind, value = self._answer_to(message_budget(self.plan.limits), mark)
-        try:
-            return self._told("call", kind, value)
-        except _Unfit:
-            raise self.worker_failed(Broken("arguments refused that fit")) from None
-
-    def count_anew(self, account: bytes) -> None:
-        """Take over the counters of an answer that differ from those before."""
-        self.door.begin()
-        self._understood(lambda: self._count(account))
-
     def _say(self, message: list[Any], descriptors: Sequence[int], until: float) -> None:
         try:
-            self.worker.channel.send(message, descriptors, until=until, stopped=self._stopped)
+            self.worker.channel.send(message, descriptors, until=until, stopped=self.stopped)
         except TypeError:
-            raise _Unfit from None  # it is not plain data, so it is not of its type
+            raise Unfit from None  # it is not plain data, so it is not of its type
 
-    def _until(self) -> float:
+    def until(self) -> float:
         """Return when the worker is killed if it has not answered, and tell it to those who wait for the call."""
         end = self.door.deadline
         if self._settling:
@@ -456,18 +354,18 @@ class IsolatedStore:
             raise Late
         return until
 
-    def _told(self, asked: str, kind: str, value: Any) -> Any:
+    def said(self, asked: str, kind: str, value: Any) -> Any:
         """Return what a reply says, or raise it."""
         if kind == "done":
             return value
         if kind == "unfit":
-            raise _Unfit
+            raise Unfit
         if kind == "fault":
             if asked not in ("read", "write"):
                 raise self.worker_failed(Broken("a memory's fault where there is no memory"))
-            raise MemoryFault(self._understood(lambda: told.text(value)))
+            raise MemoryFault(self.understood(lambda: told.text(value)))
         failure = own_failure(self.door)
-        error = self._understood(lambda: from_plain(value))
+        error = self.understood(lambda: from_plain(value))
         if isinstance(error, MemoryExceeded) and error.limit == "overhead":
             error = out_of_memory(self._data_bytes)  # the worker does not know how much it may have
         if isinstance(error, GuestExit):
@@ -490,12 +388,12 @@ class IsolatedStore:
         while self.delivery.pending and not self.delivery.wait(channel, self._sayer(until)):
             if door.stop is not None or time.monotonic() >= until:
                 break
-        return self._patiently(channel.recv, until)
+        return self.patiently(channel.recv, until)
 
-    def _patiently(self, receive: Callable[..., Any], until: float) -> Any:
+    def patiently(self, receive: Callable[..., Any], until: float) -> Any:
         """Return what comes; a call that was cancelled has a while to end by itself."""
         try:
-            return receive(until, self._stopped)
+            return receive(until, self.stopped)
         except Late:
             if self.door.stop is None or time.monotonic() >= until:
                 raise
@@ -539,9 +437,9 @@ class IsolatedStore:
 
     def _sayer(self, until: float) -> Callable[[list[Any]], None]:
         """Return what sends to the worker, no longer than the call lasts: a worker need not read what it is sent."""
-        return lambda message: self.worker.channel.send(message, until=until, stopped=self._stopped)
+        return lambda message: self.worker.channel.send(message, until=until, stopped=self.stopped)
 
-    def _stopped(self) -> bool:
+    def stopped(self) -> bool:
         return self.door.stop is not None
 
     def _host(self, message: list[Any]) -> None:
@@ -581,13 +479,14 @@ class IsolatedStore:
 
     def _note(self, account: Any, taken: Any, mark: int) -> None:
         """Take over the counters that the worker tells, and which handles the guest took."""
-        self._count(account)
+        self.count(account)
         if type(taken) is not list:
             raise Broken("handles that cannot be read")
         if self.handles is not None:
             self.handles.settle(taken, mark)
 
-    def _count(self, account: Any) -> None:
+    def count(self, account: Any) -> None:
+        """Take over the counters that the worker tells."""
         used = told.account(account, self.door, self.plan.limits.fuel or 0, self.plan.limits.memory)
         self._fuel, self._memory, self.written[1], self.written[2] = used
         self.account = account
@@ -596,10 +495,10 @@ class IsolatedStore:
         """Take over the counters that a worker left which told no more; tell whether it ended its late call itself."""
         account, ended = left_account(self.worker.shared, REGION)
         if account is not None:
-            self._count(account)
+            self.count(account)
         return ended
 
-    def _understood(self, read: Callable[[], Any]) -> Any:
+    def understood(self, read: Callable[[], Any]) -> Any:
         try:
             return read()
         except Broken as reason:
@@ -644,7 +543,7 @@ class IsolatedStore:
         """Ask for something that is no call: it has a deadline of its own where no call is under way."""
         if not self.entered_here():
             self.arm()
-        return self._ask(list(message))
+        return self.ask(list(message))
 
     def dropper(self) -> Callable[[ResourceHandle], None] | None:
         """Return what drops a handle from the current thread, or ``None`` if it may not wait for that."""
@@ -681,10 +580,6 @@ class IsolatedStore:
     def global_set(self, name: str, kind: Any, number: int | float) -> None:
         """Set an exported mutable global to a value already checked."""
         self.request("set", name, number)
-
-
-class _Unfit(Exception):
-    """The worker says that the arguments are not of the function's types."""
 
 
 def _end(end: Callable[[Worker, bool], None], worker: Worker, token: int, *, clean: bool) -> None:

@@ -20,8 +20,8 @@ from aegis.isolation.encoding import CALL, LARGE, Broken, Late, decode, encode
 from aegis.lean import Any
 
 __all__ = [
-    "LARGE", "LOOK", "MAX_DESCRIPTORS", "NO_SIGNAL", "PAGE", "SEAL_ALL", "SEAL_SIZE", "Broken", "Channel", "Gone", "Late", "Region",
-    "decode", "encode", "seal",
+    "LARGE", "LOOK", "MAX_DESCRIPTORS", "NO_SIGNAL", "PAGE", "SEAL_ALL", "SEAL_SIZE", "Broken", "Channel", "Gone",
+    "Late", "Region", "decode", "encode", "seal",
 ]  # fmt: skip
 
 MAX_DESCRIPTORS = 200
@@ -161,8 +161,8 @@ class Channel:
 
     ``outgoing`` is the region that this side fills, ``incoming`` the other's. A worker may have ``views`` of
     what its parent wrote; the parent copies, for a worker could change it under its hands. A worker also gets calls by
-    fixed frames (:mod:`aegis.isolation.scalar_frames`), as bytes; to the parent such a frame means nothing. With ``patient`` false
-    receiving looks up every :data:`LOOK` seconds, so that it can be given up.
+    fixed frames (:mod:`aegis.isolation.scalar_frames`), as bytes; to the parent such a frame means nothing. With
+    ``patient`` false receiving looks up every :data:`LOOK` seconds, so that it can be given up.
     """
 
     budget: int | None = None
