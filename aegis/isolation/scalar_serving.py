@@ -73,12 +73,15 @@ class ScalarExports:
         def call(frame: bytes) -> None:
             _, mine, _, *values = unpack(frame)
             session.told, before = 0, channel.frames
+            late.entered += 1  # as in `with late`, which would take two calls
             try:
-                with late:
-                    value = invoke(*values) if lift is None else invoke(*lift(values))
+                value = invoke(*values) if lift is None else invoke(*lift(values))
             except BaseException as error:
+                late.__exit__()
                 session.answer(partial(_fail, error))
                 return
+            late.entered -= 1
+            late.seen = 0
             if channel.frames != before:
                 session.answer(lambda: general(value))
                 return
