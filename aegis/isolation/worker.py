@@ -17,6 +17,7 @@ from aegis.engine.artifact import Module
 from aegis.engine.code import Artifact, NativeCode
 from aegis.engine.config import Engine, engine_for
 from aegis.engine.door import MOST_REFUSED
+from aegis.engine.signals import leave_to_ticks
 from aegis.engine.threads import run_on_guest_thread
 from aegis.engine.ticker import ticker
 from aegis.errors import AegisError, AegisInternalError
@@ -289,6 +290,7 @@ class Session:
         assert self.sandbox is not None
         with self.late:
             self.sandbox.load(self.artifact)
+        leave_to_ticks()
         return self.layers
 
     def refuse(self, error: BaseException) -> NoReturn:
