@@ -46,6 +46,7 @@ def scalar_call(store: IsolatedStore, calls: ExportCalls, number: int) -> Callab
     pack, head, size = frames.call.pack, frames.call_head, frames.call.size
     unpack, due, answer_size = frames.told.unpack, frames.answer_head, frames.told.size
     single = len(calls.results) == 1
+    record = None if store.services.lookups is None else store.services.record
 
     def call(*values: Any) -> Any:
         if store.closed or not (alone or outside()):
@@ -89,6 +90,8 @@ def scalar_call(store: IsolatedStore, calls: ExportCalls, number: int) -> Callab
                 raise store.worker_failed(Broken("an answer to another call"))
             if found[2] != store.account:
                 _count(store, found[2])
+            if record is not None:
+                record(door)
             if door.stop is not None or now() >= door.deadline:
                 store.in_time()
             if lift is not None:

@@ -64,7 +64,7 @@ class IsolatedStore:
         delivery: Delivery, services: Services, *, data_bytes: int | None = None, farewell: bool = True,
     ) -> None:  # fmt: skip
         self.worker, self.plan, self.door = worker, plan, door
-        self.host, self.delivery, self._services = host, delivery, services
+        self.host, self.delivery, self.services = host, delivery, services
         self.handles: ParentHandles | None = host.handles
         self.token: list[None] = [None]
         self.alone = not host.any
@@ -137,7 +137,7 @@ class IsolatedStore:
 
     def _let_go(self, *, clean: bool) -> None:
         self._closed = True
-        self._services.close()
+        self.services.close()
         found = self._ended.detach()
         if found is not None:
             _, end, arguments, _ = found
@@ -318,7 +318,7 @@ class IsolatedStore:
         while True:
             self.worker.channel.budget = budget  # a call inside this one has one of its own
             reply = self._next(until)
-            self._services.record(self.door)
+            self.services.record(self.door)
             if reply == ["settled"] and self._settling:
                 self._settling = False
                 self.arm()
@@ -418,7 +418,7 @@ class IsolatedStore:
         elif kind == "rows":
             serve_rows(self.columns, message, self._answer)
         elif kind == "resolve":
-            self._services.resolve(message, self.door)
+            self.services.resolve(message, self.door)
         elif kind == "socket":
             self._socket(message)
         elif kind == "times":
@@ -466,7 +466,7 @@ class IsolatedStore:
         self._sayer(self.door.deadline + self._grace)(["answer", mine, failed, answer])
 
     def _socket(self, message: list[Any]) -> None:
-        mine, answer = self._services.direct_socket(message, self.door)
+        mine, answer = self.services.direct_socket(message, self.door)
         if mine is not None:
             self._answer(mine, False, answer)
 
@@ -474,7 +474,7 @@ class IsolatedStore:
         self.door.calls_left -= 1
         if self.door.calls_left < 0:
             raise Broken("more files changed than host calls")
-        mine, failed = self._services.set_times(message)
+        mine, failed = self.services.set_times(message)
         self._answer(mine, False, failed)
 
     def _note(self, account: Any, taken: Any, mark: int) -> None:

@@ -302,9 +302,9 @@ class Session:
         """Let go of a sandbox that ended, and of what it was given."""
         assert self.sandbox is not None
         self.late.end()
+        self.signatures, self.scalars = {}, ScalarExports(self)
         self.sandbox.close()
         self.sandbox = self.handles = self.streams = None
-        self.signatures, self.scalars = {}, ScalarExports(self)
         self.asked = 0
         for descriptor in self.descriptors:
             if descriptor != self._shared:
