@@ -19,12 +19,12 @@ from aegis.engine.caller import Elsewhere
 from aegis.engine.ticker import TICK, ticker
 from aegis.isolation.budgets import message_budget
 from aegis.isolation.calls import Unfit
-from aegis.isolation.scalar_frames import ScalarFrames
 from aegis.isolation.wire import NO_SIGNAL, Broken
 from aegis.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aegis.isolation.calls import ExportCalls
+    from aegis.isolation.scalar_frames import ScalarFrames
     from aegis.isolation.store import IsolatedStore
 
 __all__ = ["scalar_call"]
@@ -36,9 +36,8 @@ _RECEIVED = 1024
 _NUMBERS = 1 << 32
 
 
-def scalar_call(store: IsolatedStore, calls: ExportCalls, number: int) -> Callable[..., Any]:
+def scalar_call(store: IsolatedStore, calls: ExportCalls, frames: ScalarFrames, number: int) -> Callable[..., Any]:
     """Return what makes calls of the export that the worker knows by ``number``, from outside of host functions."""
-    frames = ScalarFrames(calls.params, calls.results)
     channel, door, alone, outside = store.worker.channel, store.door, store.alone, store.outside
     send, receive, waiting = channel.socket.send, channel.socket.recv, channel.waiting
     take, give, timeout, now = store.token.pop, store.token.append, store.timeout, time.monotonic

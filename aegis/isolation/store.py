@@ -33,6 +33,7 @@ from aegis.isolation.late import forget_account, left_account
 from aegis.isolation.memory import RemoteMemory
 from aegis.isolation.pool import REGION
 from aegis.isolation.scalar_calls import scalar_call
+from aegis.isolation.scalar_frames import ScalarFrames
 from aegis.isolation.serving import DEEP, UNFIT, are_of
 from aegis.isolation.wire import Broken, Gone, Late
 from aegis.lean import TYPE_CHECKING, Any
@@ -77,8 +78,9 @@ class IsolatedStore:
         self._fuel = plan.limits.fuel or 0
         self._memory = 0
         self.written = {1: 0, 2: 0}
-        self._scalars: dict[Any, Callable[..., Any]] = {}
-        """What calls exports by fixed frames; a first call is by a general message, which gives the export a number."""
+        self._scalars: dict[Any, ScalarFrames] = {}
+        """Exports that fixed frames call; a first call is by a general message, which gives the export a number.
+        No closure is kept: it would keep alive a sandbox that is dropped without being closed."""
         self._numbers: dict[str, int] = {}
         self.asked = 0
         """The number of the latest call by a fixed frame."""
@@ -196,12 +198,11 @@ class IsolatedStore:
 
     def closure(self, name: Any) -> Callable[..., Any]:
         """Return what calls ``name`` in the worker: by fixed frames from the second call on, where those can."""
-        made = self._scalars.get(name)
-        if made is not None:
-            return made
         if isinstance(name, Rows):
             return self._outer(self._rows_call(name))
-        calls = self._calls(name)
+        calls, frames = self._calls(name), self._scalars.get(name)
+        if frames is not None:
+            return scalar_call(self, calls, frames, self._numbers[calls.name])
         outer = self._outer(calls.call)
         return self._first(name, calls, outer) if calls.scalar else outer
 
@@ -214,9 +215,9 @@ class IsolatedStore:
             if used and name in self._scalars:
                 raise Elsewhere
             used = True
-            number = self._numbers.setdefault(calls.name, len(self._numbers))
+            self._numbers.setdefault(calls.name, len(self._numbers))
             value = outer(*values)
-            self._scalars[name] = scalar_call(self, calls, number)
+            self._scalars[name] = ScalarFrames(calls.params, calls.results)
             return value
 
         return first

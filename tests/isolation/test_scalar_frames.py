@@ -5,11 +5,13 @@ The first call of an export goes by a general message; fixed frames make those a
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
 import struct
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -358,6 +360,26 @@ def test_the_second_call_uses_and_reports_as_much_as_the_first(general: list[str
         assert used[0] == used[1]
         assert used[0][0][0] != used[0][1][0]
         assert used[0][-1][1] == 4 << 16
+
+
+def test_calls_leave_nothing_that_keeps_a_dropped_sandbox_alive() -> None:
+    """Oracle: what refers to the store of a sandbox in which nothing was called."""
+    aegis = isolated()
+    module = aegis.load_wat(ENDS)
+    found = []
+    for calls in (0, 1, 3):
+        gc.collect()
+        gc.disable()
+        try:
+            box = aegis.sandbox(module)
+            for n in range(calls):
+                box.call("spin", n)
+            store = weakref.ref(box._store)  # type: ignore[type-var]
+            del box
+            found.append([] if store() is None else sorted(type(one).__name__ for one in gc.get_referrers(store())))
+        finally:
+            gc.enable()
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("place", PLACES)
