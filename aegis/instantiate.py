@@ -18,9 +18,10 @@ if TYPE_CHECKING:
         """What instantiating asks of the sandbox."""
 
         _tier: Place
-        _guest: ComponentGuest | None
         _memory: LinearMemory | None
 
+        @property
+        def _guest(self) -> ComponentGuest | None: ...
         def _loaded(self) -> Any: ...
         def _supervised(self, function: Callable[[], Any]) -> Any: ...
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from threading import Lock as allocate_lock
 from types import MappingProxyType
+from weakref import ref
 
 from aegis import host
 from aegis.engine import Module
 from aegis.engine.caller import Elsewhere
 from aegis.engine.door import Door
 from aegis.engine.memory import LinearMemory
-from aegis.engine.store import Store
+from aegis.engine.store import PoolExhausted, Store
 from aegis.engine.supervisor import supervise
 from aegis.engine.threads import Job
 from aegis.errors import AegisError, CallError, ExportNotFound, GuestExit, SandboxStateError, WorkerCrashed
@@ -32,7 +33,8 @@ from aegis.wit.declared import Err
 if TYPE_CHECKING:
     from aegis.component.artifact import Component
     from aegis.exports import Exports
-    from aegis.guest import ComponentGuest
+    from aegis.guest import ComponentGuest, Prepared
+    from aegis.host.stdio import Stdio
     from aegis.host.wasi import Wasi
     from aegis.policy import StdioCapability
     from aegis.tier import Place
@@ -93,13 +95,16 @@ class Sandbox:
             self._faults = faults
         self._observed = measured or self._bus.active or faults is not None
         if module is not None:
+            self._module = module
             if module.plain and not self._observed and not imports:
                 # Nothing to link, nothing to run, nobody to tell: what is left of load().
-                self._module = module
                 self._store = tier.plain_store(self, module)  # type: ignore[arg-type]
                 self._state = "ready"
-            else:
-                self.load(module)
+            elif module.kind != "component" or self._observed or imports or not self._as_before(module):
+                if self._bus.active:
+                    self._meter.loaded(module)
+                with self._life:
+                    self._start()
 
     # Class attributes are the state of a new sandbox: making one stores only what differs.
     _args: tuple[str, ...] = ()
@@ -111,11 +116,15 @@ class Sandbox:
     _functions: Functions | None = None
     _trap_missing = False
     _module: Module | Component | None = None
-    _guest: ComponentGuest | None = None
+    _guest_made: ComponentGuest | None = None
+    _prepared: Prepared | None = None
+    _wasi_made: Wasi | None = None
     _store: Store | None = None
     _grants: host.Grants | None = None
     _memory: LinearMemory | None = None
     _meter_made: Meter | None = None
+    _kept: Stdio | None = None
+    """The standard streams of a guest that has ended, for the meter."""
     _end: type[BaseException] | None = None  # not the error: its traceback would keep the guest's data in a cycle
     _lost: Door | None = None
     _state = "empty"
@@ -176,7 +185,7 @@ class Sandbox:
             self._state = "resetting"
             self._release()
             self._door = self._tier.door()
-            self._memory = self._meter_made = self._guest = None
+            self._memory = self._meter_made = self._guest_made = self._kept = None
             self._end = None
             self._start()
         finally:
@@ -191,7 +200,7 @@ class Sandbox:
                 self._retire("close")
                 self._state = "closed"
                 self._release()
-                self._guest = None  # it refers to the sandbox
+                self._guest_made = None  # it refers to the sandbox
         finally:
             self._life.release()
 
@@ -211,12 +220,46 @@ class Sandbox:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _as_before(self, component: Any) -> bool:
+        """Instantiate a component as the latest sandbox was; tell whether there is one, and that is all there is to do.
+
+        Such a component imports nothing and starts nothing; what else it has is made when it is asked for.
+        """
+        latest = component.latest
+        if latest is None or not latest.direct or latest.watched or latest.tier() is not self._tier:
+            return False
+        try:
+            self._store = self._tier.component_store(
+                self, latest.plan, (), observed=False, classes=partial(_handle_class, ref(self))
+            )
+        except PoolExhausted:
+            return False
+        self._prepared, self._state = latest, "ready"
+        return True
+
+    @property
+    def _guest(self) -> ComponentGuest | None:
+        """The component's side of this sandbox; ``None`` for a core module."""
+        made, module = self._guest_made, self._module
+        if made is None and module is not None and module.kind == "component":
+            made = self._guest_made = _guest_class()(
+                self,
+                self._tier,
+                module,
+                self._imports,
+                self._trap_missing,
+                self._prepared,  # type: ignore[arg-type]
+            )
+        return made
+
     def _open(self) -> None:
         module = self._loaded()
         functions: Any = ()
         if module.kind == "component":
-            self._guest = guest = _guest_class()(self, self._tier, module, self._imports, self._trap_missing)
-            functions = guest.functions(self._wasi)
+            self._prepared = None
+            guest = self._guest
+            assert guest is not None
+            functions = guest.functions(partial(_wasi, ref(self)))
         elif module.info.imports:
             self._memory = self._tier.memory(self._door)
             functions = linked(self, self._tier, module, self._memory)
@@ -239,9 +282,10 @@ class Sandbox:
 
     def _wasi(self) -> Wasi:
         """Return WASI 0.2 on the grants of this sandbox."""
-        from aegis.host.wasi import Wasi
-
-        return Wasi(self._acquired(), self._door, self._tier.policy.limits)
+        made = self._wasi_made
+        if made is None:
+            made = self._wasi_made = _wasi_class()(self._acquired(), self._door, self._tier.policy.limits)
+        return made
 
     def _release(self) -> None:
         self._fast = {}
@@ -254,8 +298,12 @@ class Sandbox:
             self._layers = getattr(store, "layers", ())
             store.close()
         grants, self._grants = self._grants, None
-        if grants is not None and "stdio" in vars(grants):
-            self._meter.keep_output(grants)
+        if grants is not None:
+            self._wasi_made = None
+            if self._meter_made is not None:
+                self._meter_made.keep_output(grants)
+            else:  # nobody has asked for the output yet
+                self._kept = vars(grants).get("stdio")
         release(None, grants, self._door)
 
     def _retire(self, verb: str) -> None:
@@ -412,7 +460,7 @@ class Sandbox:
             store.abandon()
         if grants is not None:
             self._meter.keep_output(grants)
-        self._store = self._grants = None
+        self._store = self._grants = self._wasi_made = None
         self._lost, self._state = door, "abandoned"
         job.afterwards(lambda _: release(store, grants, door))
 
@@ -581,6 +629,23 @@ class Sandbox:
 
     def __repr__(self) -> str:
         return f"<aegis sandbox {self._state} of {self._module!r}>"
+
+
+def _handle_class(sandbox: ref[Sandbox], key: int) -> Callable[..., ResourceHandle]:
+    """Return what makes handles of a resource for a sandbox, which a store does not keep alive."""
+    return sandbox()._guest.handle_class(key)  # type: ignore[union-attr]
+
+
+def _wasi(sandbox: ref[Sandbox]) -> Wasi:
+    """Return the WASI of a sandbox, which what the host serves does not keep alive."""
+    return sandbox()._wasi()  # type: ignore[union-attr]
+
+
+@cache
+def _wasi_class() -> type[Wasi]:
+    from aegis.host.wasi import Wasi  # as costly
+
+    return Wasi
 
 
 @cache

@@ -105,6 +105,7 @@ class ComponentPlan(BasePlan):
         "callees",
         "calls_python",
         "contexts",
+        "direct",
         "functions",
         "homes",
         "hosted",
@@ -146,6 +147,8 @@ class ComponentPlan(BasePlan):
         self.reenters = can_reenter(program)
         self.functions = imported_functions(component, typed, lacking)
         self.calls_python = self.counted or bool(program.trampolines if self.links is None else uses_host(program))
+        self.direct = not (self.functions or self.calls_python or self.starts)
+        """Whether instantiating it needs no functions of the host and runs no code of the guest, nor Python code."""
         self.hosted = tuple(of.instance is None for of in program.resources)
         self.homes = tuple(of.instance for of in program.resources)
         self.numbers, self.keys = _numbered(component)

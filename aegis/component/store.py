@@ -13,7 +13,7 @@ from aegis.component.handles import Handles
 from aegis.component.linked import breach
 from aegis.component.state import ComponentState
 from aegis.component.trampoline import SLOT_BITS
-from aegis.engine.caller import IN_TIME, Style, around, make_closure
+from aegis.engine.caller import IN_TIME, Style, around, make_closure, room_for_callbacks
 from aegis.engine.classify import Evidence, refused_growth
 from aegis.engine.native import lib
 from aegis.engine.store import Store
@@ -58,6 +58,9 @@ class ComponentStore(Store):
         return self._link((), False)
 
     def _instantiate(self, functions: Any, observed: bool) -> int | None:
+        room_for_callbacks()
+        if not self.plan.starts and self.account is None:
+            return self._link(functions, observed)
         before = self._go_below()
         try:
             return self._link(functions, observed)

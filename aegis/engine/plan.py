@@ -41,7 +41,7 @@ class BasePlan:
     __slots__ = (
         "bounded", "calls_python", "code", "code_pointer", "config", "counted", "engine", "engine_pointer",
         "entries", "fuel",
-        "limiter", "limiter_at_rest", "limits", "memory_cap", "metered", "starts", "table_cap", "ticks", "ticks_number",
+        "limiter", "limiter_at_rest", "limits", "mapped", "memory_cap", "metered", "starts", "table_cap", "ticks", "ticks_number",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +79,9 @@ class BasePlan:
         """Whether the engine ends a guest without host functions, and that calls no Python."""
         self.calls_python = self.counted
         """Whether Python runs during calls even of a guest without host functions."""
+        self.mapped = False
+        """Whether the engine has the files of the initial memories: it opens them with the first instance of the code.
+        A memory that Aegis counts is mapped for each store."""
 
     own_instances = 0
     """Instances of modules of Aegis that a store may make besides those of the guest."""

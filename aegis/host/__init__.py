@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from types import MethodType
 
 from aegis.host.grants import Grants as Grants
 from aegis.host.grants import acquire as acquire
@@ -81,7 +82,7 @@ class _Calls(dict[int, Callable[..., Any]]):
 
     def __missing__(self, place: int) -> Callable[..., Any]:
         module, name = self._wanted[place]
-        made = _log(*self._bound) if module == "aegis" else self._answering(name, getattr(self._guest, name))
+        made = _log(*self._bound) if module == "aegis" else MethodType(self._answering(name), self._guest)
         self[place] = made
         return made
 

@@ -40,9 +40,10 @@ class Grants:
     ) -> None:
         self.policy = policy
         self.scope = scope
-        self.args = tuple(_argument(a) for a in args)
-        self._protected = tuple(protected)
-        self._began = beginning()
+        self.args = tuple(map(_argument, args))
+        self._protected = protected
+        self._began = beginning() if policy.filesystem.paths else 0
+        """The times that it is for are those of granted files."""
         self._closers: list[Callable[[], None]] = []
 
     @lazily
@@ -50,13 +51,16 @@ class Grants:
         """The standard streams."""
         from aegis.host.stdio import acquire_stdio
 
+        named = self.policy.stdio
+        if named.stdin == "empty" and named.stdout != "inherit" and named.stderr != "inherit":  # nothing is opened
+            return acquire_stdio(named, self.policy.limits, self.scope)
         with standard_reserved():
-            if self.policy.stdio.stdin_file is not None:  # a guest may have put a link in its place
+            if named.stdin_file is not None:  # a guest may have put a link in its place
                 from aegis.host.preopens import check_filesystem
                 from aegis.host.protected import protected_by
 
                 check_filesystem(self.policy.filesystem, protected_by(self.policy))
-            stdio = acquire_stdio(self.policy.stdio, self.policy.limits, self.scope)
+            stdio = acquire_stdio(named, self.policy.limits, self.scope)
         self._closers.append(stdio.close)
         return stdio
 
@@ -91,7 +95,7 @@ class Grants:
     @lazily
     def times(self) -> FileTimes:
         """The times of files that the guest sees."""
-        return FileTimes(self.clocks, self.holdings, self._began)
+        return FileTimes(self.clocks, self.holdings, self._began or beginning())
 
     @lazily
     def disk(self) -> DiskQuota:
