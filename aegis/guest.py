@@ -46,7 +46,7 @@ class Prepared(NamedTuple):
     providers: Providers
     plan: ComponentPlan
     direct: bool
-    """Whether a store of the plan is all there is to make: it is in this process, imports nothing and starts nothing."""
+    """Whether a store of the plan is all there is to make: it is in this process, and imports and starts nothing."""
 
 
 def _handle_class(guest: ref[ComponentGuest], key: int) -> Callable[..., ResourceHandle]:

@@ -240,16 +240,11 @@ class Sandbox:
     @property
     def _guest(self) -> ComponentGuest | None:
         """The component's side of this sandbox; ``None`` for a core module."""
-        made, module = self._guest_made, self._module
-        if made is None and module is not None and module.kind == "component":
-            made = self._guest_made = _guest_class()(
-                self,
-                self._tier,
-                module,
-                self._imports,
-                self._trap_missing,
-                self._prepared,  # type: ignore[arg-type]
-            )
+        made, component = self._guest_made, self._module
+        if made is None and component is not None and component.kind == "component":
+            make: Callable[..., ComponentGuest] = _guest_class()
+            given = self._imports, self._trap_missing, self._prepared
+            made = self._guest_made = make(self, self._tier, component, *given)
         return made
 
     def _open(self) -> None:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from aegis.buffers import SCALARS, Batch
 from aegis.component.call import Callee, ComponentFrame
 from aegis.component.traps import bad_char
-from aegis.engine.caller import make_closure
 from aegis.engine.columns import BAD_RESULT, CALLING, HAS_LEFT, Room, Shape, Stage, call_rows, column_closure, loop_code
 from aegis.engine.config import EngineConfig
 from aegis.engine.native import lib, number
@@ -141,4 +140,4 @@ def _drive(store: Any, frame: _Frame, batch: Batch, room: Room) -> None:
 
 def bind_columns(store: Any, frame: _Frame, style: int) -> Callable[..., Any]:
     """Return the closure that calls the function in ``frame`` for the rows of a batch."""
-    return make_closure(column_closure(style | store.plan.metered, _drive), store, frame, style, _invoke)
+    return column_closure(style | store.plan.metered, _drive)(store, frame)  # type: ignore[no-any-return]

@@ -40,8 +40,8 @@ class BasePlan:
 
     __slots__ = (
         "bounded", "calls_python", "code", "code_pointer", "config", "counted", "engine", "engine_pointer",
-        "entries", "fuel",
-        "limiter", "limiter_at_rest", "limits", "mapped", "memory_cap", "metered", "starts", "table_cap", "ticks", "ticks_number",
+        "entries", "fuel", "limiter", "limiter_at_rest", "limits", "mapped", "memory_cap", "metered", "starts",
+        "table_cap", "ticks", "ticks_number",
     )  # fmt: skip
 
     def __init__(

@@ -25,7 +25,7 @@ from aegis.engine.native import lib, number, pointer, take_error
 from aegis.engine.signals import secure
 from aegis.engine.threads import DIRECT, MAIN, NESTED, where
 from aegis.engine.ticker import TICK, ticker
-from aegis.engine.trampoline import IMPORT_BITS, free_slot, slots, take_slot
+from aegis.engine.trampoline import free_slot, slots, take_slot
 from aegis.errors import AegisInternalError, HostError, MemoryExceeded, SandboxStateError
 from aegis.lean import TYPE_CHECKING, Any
 from aegis.limits import exceeded
