@@ -204,15 +204,15 @@ class Store:
 
     def _watch(self) -> None:
         """Let a callback of ours decide at each tick. Needed wherever a host function can be running."""
-        if not self.plan.config.epochs:
-            self.alone = False
-        elif not self._ticks:
+        self.alone = False
+        if self.plan.config.epochs and not self._ticks:
             self._ticks = True
-            slot = self.slot or self._serve((), ())
+            slot = self.slot
+            if not slot:
+                slot = self.slot = take_slot((self.door, (), (), []))
             _set_callback(self._pointer, _epoch_callback, _number(slot), None)
             _set_epoch(self.context, _ONE)
             self.armed = math.inf
-            self.alone = False
 
     def _instantiate_alone(self) -> int | None:
         plan, space = self.plan, self._workspace
