@@ -153,9 +153,15 @@ def _listed(names: list[str]) -> str:
 
 
 def plan_for(module: Module, config: EngineConfig, limits: Limits) -> Plan:
-    """Return the plan, the {what}'s latest one if it is of the same limits and engine."""
-    plan: Plan | None = module.plan
-    if plan is not None and plan.limits is limits and plan.config is config:
-        return plan
-    module.plan = made = Plan(module, config, limits)
-    return made
+    """Return the plan of a module, one of its two latest if it is of the same limits and engine.
+
+    Two, for sandboxes beyond those that the engine's pool has room for alternate between the pool and their own.
+    """
+    latest: Plan | None = module.plan
+    if latest is not None and latest.limits is limits and latest.config is config:
+        return latest
+    before: Plan | None = module.plan_before
+    if before is None or before.limits is not limits or before.config is not config:
+        before = Plan(module, config, limits)
+    module.plan, module.plan_before = before, latest
+    return before
