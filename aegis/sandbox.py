@@ -414,7 +414,9 @@ class Sandbox:
 
     def _call(self, name: str, args: tuple[Any, ...]) -> Any:
         """The way of a first call, of an observed one, and of one from a thread that may not run it."""
-        store = self._live()
+        store = self._store
+        if store is None or self._state != "ready":
+            store = self._live()
         if not self._observed:
             return self._enter(store, name, args)
         self._bus.refuse_subscribers()

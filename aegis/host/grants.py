@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from aegis.descriptors import standard_reserved
 from aegis.errors import PolicyError
@@ -49,10 +50,9 @@ class Grants:
     @lazily
     def stdio(self) -> Stdio:
         """The standard streams."""
-        from aegis.host.stdio import acquire_stdio
-
+        acquire_stdio, opens_nothing = _stdio_functions()
         named = self.policy.stdio
-        if named.stdin == "empty" and named.stdout != "inherit" and named.stderr != "inherit":  # nothing is opened
+        if opens_nothing(named):
             return acquire_stdio(named, self.policy.limits, self.scope)
         with standard_reserved():
             if named.stdin_file is not None:  # a guest may have put a link in its place
@@ -156,8 +156,17 @@ class Grants:
             self._closers.pop()()
 
 
+@cache
+def _stdio_functions() -> tuple[Callable[..., Stdio], Callable[..., bool]]:
+    from aegis.host.stdio import acquire_stdio, opens_nothing
+
+    return acquire_stdio, opens_nothing
+
+
 def environment_of(granted: EnvironmentCapability) -> list[tuple[str, str]]:
     """Return the variables that a grant gives here and now."""
+    if not granted.pass_ and not granted.set:
+        return []
     passed = {name: os.environ[name] for name in granted.pass_ if name in os.environ}
     found = {name: value for name, value in passed.items() if _is_unicode(value)}
     return list({**found, **dict(granted.set)}.items())

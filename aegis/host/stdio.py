@@ -16,7 +16,7 @@ from aegis.names import quoted
 from aegis.policy import StdioCapability
 from aegis.values import CallScope
 
-__all__ = ["Input", "Output", "Stdio", "acquire_stdio"]
+__all__ = ["Input", "Output", "Stdio", "acquire_stdio", "opens_nothing"]
 
 _PIECE = 65536
 _AGAIN = 0.01
@@ -191,8 +191,16 @@ class Stdio:
             stream.close()
 
 
+def opens_nothing(capability: StdioCapability) -> bool:
+    """Tell whether the streams need nothing of the host's, and nothing of theirs is to be closed: mostly it is so."""
+    return capability.stdin == "empty" and capability.stdout != "inherit" and capability.stderr != "inherit"
+
+
 def acquire_stdio(capability: StdioCapability, limits: Limits, scope: CallScope) -> Stdio:
     """Open what ``capability`` names. Raise ``PolicyError`` for an input file that cannot be read."""
+    if opens_nothing(capability):
+        stdout = Output("stdout", capability.stdout, 1, limits.stdout, scope)
+        return Stdio(Input(b"", scope), stdout, Output("stderr", capability.stderr, 2, limits.stderr, scope))
     return Stdio(
         _acquire_input(capability, scope),
         _acquire_output("stdout", capability.stdout, 1, limits.stdout, scope),

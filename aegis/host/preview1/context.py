@@ -39,10 +39,11 @@ class Context:
         return table
 
     def _open_table(self) -> Table:
-        table = Table(self.limits.open_files)
         stdio = self.grants.stdio
-        for source, rights in ((stdio.stdin, STREAM_READ), (stdio.stdout, STREAM_WRITE), (stdio.stderr, STREAM_WRITE)):
-            table.preset(Stream(source, rights))
+        table = Table(
+            self.limits.open_files, Stream(stdio.stdin, STREAM_READ), Stream(stdio.stdout, STREAM_WRITE),
+            Stream(stdio.stderr, STREAM_WRITE),
+        )  # fmt: skip
         preopens = self.grants.preopens
         if preopens:  # without one nothing is ever opened that would have to be closed
             for preopen in preopens:
