@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from threading import Lock as allocate_lock
 from types import MappingProxyType
 from weakref import ref
@@ -14,12 +14,12 @@ from aegis.engine import Module
 from aegis.engine.caller import Elsewhere
 from aegis.engine.door import Door
 from aegis.engine.memory import LinearMemory
-from aegis.engine.store import PoolExhausted, Store
+from aegis.engine.store import Store
 from aegis.engine.supervisor import supervise
 from aegis.engine.threads import Job
 from aegis.errors import AegisError, CallError, ExportNotFound, GuestExit, SandboxStateError, WorkerCrashed
 from aegis.handles import Globals, Memory
-from aegis.instantiate import instantiate
+from aegis.instantiate import as_before, guest_of, instantiate, wasi_of
 from aegis.lean import TYPE_CHECKING, Any
 from aegis.linking import Faults, Functions, checked, collect, faulty, linked
 from aegis.meter import Meter
@@ -100,7 +100,7 @@ class Sandbox:
                 # Nothing to link, nothing to run, nobody to tell: what is left of load().
                 self._store = tier.plain_store(self, module)  # type: ignore[arg-type]
                 self._state = "ready"
-            elif module.kind != "component" or self._observed or imports or not self._as_before(module):
+            elif module.kind != "component" or self._observed or imports or not as_before(self, module):
                 if self._bus.active:
                     self._meter.loaded(module)
                 with self._life:
@@ -123,8 +123,7 @@ class Sandbox:
     _grants: host.Grants | None = None
     _memory: LinearMemory | None = None
     _meter_made: Meter | None = None
-    _kept: Stdio | None = None
-    """The standard streams of a guest that has ended, for the meter."""
+    _kept: Stdio | None = None  # the standard streams of a guest that has ended, for the meter
     _end: type[BaseException] | None = None  # not the error: its traceback would keep the guest's data in a cycle
     _lost: Door | None = None
     _state = "empty"
@@ -220,32 +219,10 @@ class Sandbox:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _as_before(self, component: Any) -> bool:
-        """Instantiate a component as the latest sandbox was; tell whether there is one, and that is all there is to do.
-
-        Such a component imports nothing and starts nothing; what else it has is made when it is asked for.
-        """
-        latest = component.latest
-        if latest is None or not latest.direct or latest.watched or latest.tier() is not self._tier:
-            return False
-        try:
-            self._store = self._tier.component_store(
-                self, latest.plan, (), observed=False, classes=partial(_handle_class, ref(self))
-            )
-        except PoolExhausted:
-            return False
-        self._prepared, self._state = latest, "ready"
-        return True
-
     @property
     def _guest(self) -> ComponentGuest | None:
         """The component's side of this sandbox; ``None`` for a core module."""
-        made, component = self._guest_made, self._module
-        if made is None and component is not None and component.kind == "component":
-            make: Callable[..., ComponentGuest] = _guest_class()
-            given = self._imports, self._trap_missing, self._prepared
-            made = self._guest_made = make(self, self._tier, component, *given)
-        return made
+        return self._guest_made or guest_of(self)
 
     def _open(self) -> None:
         module = self._loaded()
@@ -254,7 +231,7 @@ class Sandbox:
             self._prepared = None
             guest = self._guest
             assert guest is not None
-            functions = guest.functions(partial(_wasi, ref(self)))
+            functions = guest.functions(partial(wasi_of, ref(self)))
         elif module.info.imports:
             self._memory = self._tier.memory(self._door)
             functions = linked(self, self._tier, module, self._memory)
@@ -274,13 +251,6 @@ class Sandbox:
         if self._grants is None:
             self._grants = self._tier.acquire(self)
         return self._grants
-
-    def _wasi(self) -> Wasi:
-        """Return WASI 0.2 on the grants of this sandbox."""
-        made = self._wasi_made
-        if made is None:
-            made = self._wasi_made = _wasi_class()(self._acquired(), self._door, self._tier.policy.limits)
-        return made
 
     def _release(self) -> None:
         self._fast = {}
@@ -414,9 +384,7 @@ class Sandbox:
 
     def _call(self, name: str, args: tuple[Any, ...]) -> Any:
         """The way of a first call, of an observed one, and of one from a thread that may not run it."""
-        store = self._store
-        if store is None or self._state != "ready":
-            store = self._live()
+        store = self._live()
         if not self._observed:
             return self._enter(store, name, args)
         self._bus.refuse_subscribers()
@@ -626,30 +594,6 @@ class Sandbox:
 
     def __repr__(self) -> str:
         return f"<aegis sandbox {self._state} of {self._module!r}>"
-
-
-def _handle_class(sandbox: ref[Sandbox], key: int) -> Callable[..., ResourceHandle]:
-    """Return what makes handles of a resource for a sandbox, which a store does not keep alive."""
-    return sandbox()._guest.handle_class(key)  # type: ignore[union-attr]
-
-
-def _wasi(sandbox: ref[Sandbox]) -> Wasi:
-    """Return the WASI of a sandbox, which what the host serves does not keep alive."""
-    return sandbox()._wasi()  # type: ignore[union-attr]
-
-
-@cache
-def _wasi_class() -> type[Wasi]:
-    from aegis.host.wasi import Wasi  # as costly
-
-    return Wasi
-
-
-@cache
-def _guest_class() -> type[ComponentGuest]:
-    from aegis.guest import ComponentGuest  # costs start-up time that only components need
-
-    return ComponentGuest
 
 
 def _changed(verb: str) -> SandboxStateError:

@@ -96,7 +96,7 @@ class LinkSpace:
         made, taken = ([*zip(*rows, strict=True)] or None for rows in (functions, exports))
         return made, taken, pointer(code), pointer(at), number(step.size), self.pointers[step.number]
 
-    def number(self, store: int) -> None:
+    def give_numbers(self, store: int) -> None:
         """Give the functions the numbers that they have in a store."""
         base, self.store = store << SLOT_BITS, store
         for made, *_ in self.steps:

@@ -73,7 +73,7 @@ class ComponentStore(Store):
         if plan.program.trampolines:
             state.slot = self._serve(state, ())
             if space.store != state.slot:
-                space.number(state.slot)
+                space.give_numbers(state.slot)
         callback, context = plan.callback, self.context
         trapped, trap = self.trap_pointer, self.trap
         for made, exports, code, imports, count, instance in space.steps:

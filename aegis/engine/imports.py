@@ -59,9 +59,9 @@ class ImportSpace:
         self.at = pointer(base)
         self.targets = [pointer(base + n * _EXTERN + 8) for n in range(count)]
         """Where each function goes."""
-        self.number(0)
+        self.give_numbers(0)
 
-    def number(self, store: int) -> None:
+    def give_numbers(self, store: int) -> None:
         """Make the numbers that the engine passes on to the callbacks of the store with this number."""
         base = store << IMPORT_BITS
         self.numbers = [number(base + n) for n in range(len(self.targets))]

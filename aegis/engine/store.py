@@ -227,7 +227,7 @@ class Store:
             functions = [function.call for function in functions]
         store, space = self._serve(functions, imports.names), imports.take_space()
         if space.store != store:
-            space.number(store)
+            space.give_numbers(store)
         # For each import, func_new(context, type, callback, number, no finalizer, where to): it returns nothing.
         natives, callbacks = imports.natives, imports.callbacks
         any(map(_func_new, repeat(context), natives, callbacks, space.numbers, repeat(None), space.targets))
