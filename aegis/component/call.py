@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any
 
 from aegis.component.conversion.layout import core_type
 from aegis.component.passage import Passage, Way, passage
-from aegis.component.planning.program import Lifted
+from aegis.component.planning.program import CoreItem, Lifted
 from aegis.component.planning.type_keys import images_of
 from aegis.component.shims.fused_calls import SLOT, FusedCall, Shape, Stage, fuse
-from aegis.engine.call.caller import make_closure
 from aegis.engine.native.library import lib, number, pointer
 from aegis.errors import AegisError
 from aegis.wit.types import Borrow, Function, Own, WitType, children
 
 __all__ = ["Callee", "ComponentEntry", "ComponentFrame", "bind_component", "bind_fused", "bind_guest", "numbering"]
 
-_invoke = lib.wasmtime_func_call_unchecked
+_invoke, _export_get = lib.wasmtime_func_call_unchecked, lib.wasmtime_instance_export_get
+EXTERN = 32
+"""Bytes of ``wasmtime_extern_t``: the kind at 0, the item at 8."""
 
 
 class Callee:
@@ -92,7 +92,7 @@ class ComponentEntry:
 
     def give_back(self, frame: ComponentFrame) -> None:
         """Keep the frame of an ended store for the next one."""
-        frame.forget()
+        frame.func = frame.cx = frame.post = None
         if len(self._free) < 16:
             self._free.append(frame)
 
@@ -114,31 +114,59 @@ class _Views(dict[str, memoryview]):
 class ComponentFrame:
     """Native space for one bound function: its core arguments and results."""
 
-    __slots__ = ("args", "buffer", "callee", "count", "cx", "entry", "func", "fuse", "post", "views")
+    __slots__ = ("_core_at", "_post_at", "args", "buffer", "callee", "count", "cx", "entry", "func", "post", "views")
 
-    fuse: Callable[[], bool] | None
-    """Replaces the function's closure by one of a fused module, where the closure counts its calls."""
+    func: Any
+    cx: Any
+    post: Any
 
     def __init__(self, callee: Callee, entry: ComponentEntry | None = None, slots: int = 0) -> None:
         self.callee, self.entry = callee, entry
         slots = slots or callee.slots
-        self.buffer = (ctypes.c_char * (SLOT * slots))()
-        self.args, self.count = pointer(ctypes.addressof(self.buffer)), number(slots)
-        self.views = _Views(memoryview(self.buffer).cast("B"))
-        self.forget()
+        size = SLOT * slots
+        self.buffer = (ctypes.c_char * (size + 2 * EXTERN))()
+        base = ctypes.addressof(self.buffer)
+        self.args, self.count = pointer(base), number(slots)
+        self._core_at, self._post_at = ((pointer(at), pointer(at + 8)) for at in (base + size, base + size + EXTERN))
+        self.views = _Views(memoryview(self.buffer).cast("B")[:size])
+        self.func = self.cx = self.post = None
 
     def bind(self, state: Any) -> ComponentFrame:
         """Look up in a store what the function needs."""
         callee = self.callee
-        self.func = state.item(callee.lifted.core)
-        self.cx = state.contexts[callee.context]
         post = callee.lifted.options.post_return
-        self.post = None if post is None else state.item(post)
+        self.func = _item(state, callee.lifted.core, self._core_at)
+        self.post = None if post is None else _item(state, post, self._post_at)
+        self.cx = state.contexts[callee.context]
         return self
 
     def forget(self) -> None:
         """Let go of a store's own."""
-        self.func = self.cx = self.post = self.fuse = None
+        self.func = self.cx = self.post = None
+
+    def fuse(self, store: Any, style: int) -> bool:
+        """Have a store call the function through a fused module from now on; tell whether it does.
+
+        The call that asks for it has returned: what is wrong with the module must not take its result.
+        """
+        try:
+            made = bind_fused(store, self, style)
+        except AegisError:
+            return False
+        if made is not None:
+            assert self.entry is not None
+            store.replace(self.entry.name, style, made)
+        return made is not None
+
+
+def _item(state: Any, item: CoreItem, space: tuple[Any, Any]) -> Any:
+    """Return the address of a core item in a store; an export is looked up into ``space``: an extern and its item."""
+    if isinstance(item, int):
+        return state.item(item)
+    raw, length = state.plan.raw_names[item.name]
+    if not _export_get(state.context, state.instance_pointer(item.step), raw, length, space[0]):
+        raise state.plan.vanished(item.name)
+    return space[1]
 
 
 class FusedFrame(ComponentFrame):
@@ -155,25 +183,9 @@ class FusedFrame(ComponentFrame):
 def bind_component(store: Any, frame: ComponentFrame, style: int) -> Callable[..., Any]:
     """Return the closure that calls the function in ``frame``; it takes the parameters by position."""
     assert frame.entry is not None
-    way = Way.COUNTING if store.fuses else Way.PLAIN
-    if way is Way.COUNTING:
-        frame.fuse = partial(_fuse, store, frame, style)
-    return make_closure(frame.entry.passage(style | store.plan.metered, way).make, store, frame, style, _invoke)
-
-
-def _fuse(store: Any, frame: ComponentFrame, style: int) -> bool:
-    """Have a store call a function through a fused module from now on; tell whether it does.
-
-    The call that asks for it has returned: what is wrong with the module must not take its result.
-    """
-    try:
-        made = bind_fused(store, frame, style)
-    except AegisError:
-        return False
-    if made is not None:
-        assert frame.entry is not None
-        store.replace(frame.entry.name, style, made)
-    return made is not None
+    plan = store.plan
+    way = Way.COUNTING if plan.fuses else Way.PLAIN
+    return frame.entry.passage(style | plan.metered, way).make(store, frame)  # type: ignore[no-any-return]
 
 
 def bind_fused(store: Any, frame: ComponentFrame, style: int) -> Callable[..., Any] | None:
@@ -183,7 +195,7 @@ def bind_fused(store: Any, frame: ComponentFrame, style: int) -> Callable[..., A
     leaving = None if shape is None else fuse(store.state, frame.callee.lifted, frame.cx.instance, shape)
     if shape is None or leaving is None:
         return None
-    return make_closure(make, store, FusedFrame(frame, shape, leaving), style, _invoke)
+    return make(store, FusedFrame(frame, shape, leaving))  # type: ignore[no-any-return]
 
 
 def bind_guest(state: Any, frame: ComponentFrame) -> Callable[..., Any]:

@@ -76,13 +76,20 @@ class Handles:
     its key in the world. ``classes`` gives the Python class of handles of the guest's resource with a key.
     """
 
+    used = 0
+    hosted: Sequence[bool] = ()
+
     def __init__(self, plan: Any, classes: Callable[[int], Callable[..., Any]]) -> None:
         self.instances = [Instance() for _ in plan.program.parents]
+        self._classes = classes
+        if plan.hosted:  # without resource types there are no handles
+            self._prepare(plan)
+
+    def _prepare(self, plan: Any) -> None:
         self.limit: int | None = plan.limits.handles
-        self.hosted: Sequence[bool] = plan.hosted
+        self.hosted = plan.hosted
         self.homes: Sequence[int | None] = plan.homes
         self.keys: Sequence[int] = plan.keys
-        self.used = 0
         self.objects: dict[Entry, None] = {}
         """Owned handles of the host's objects, the oldest first."""
         self.lent: list[Entry] = []
@@ -97,7 +104,6 @@ class Handles:
         """The host's objects on their way from one component instance to another, by identity."""
         self.taken: list[Any] = []
         """Objects that the guest gave up in the values that are being lifted now."""
-        self._classes = classes
 
     # -- counting ------------------------------------------------------------------------------
 
@@ -276,6 +282,8 @@ class Handles:
         grave: BaseException | None = None
         # What refers to the sandbox goes now: otherwise only the collector would free both.
         self._classes = _closed
+        if not self.hosted:
+            return
         for instance in self.instances:
             instance.table = [None]
         left = [*self.passing.values(), *(entry.rep for entry in self.objects)]

@@ -40,7 +40,7 @@ from aegis.engine.native.library import lib, number, pointer
 from aegis.engine.store.imports import NativeType
 from aegis.engine.store.plan import BasePlan
 from aegis.errors import AegisInternalError, CallError
-from aegis.limits import Limits
+from aegis.limits import KIB, Limits
 from aegis.text import printable
 from aegis.values import FuncType, Rows
 from aegis.wit.types import Borrow, Function, Interface, Own, WitType, children
@@ -51,6 +51,7 @@ _func_new, _export_get = lib.wasmtime_func_new_unchecked, lib.wasmtime_instance_
 _instance_new = lib.wasmtime_instance_new
 _INSTANCE = 16
 _SPACES_KEPT = 16
+_STACK_TO_FUSE = 128 * KIB
 _RESOURCE_TYPES = {
     "new": FuncType(("i32",), ("i32",)), "rep": FuncType(("i32",), ("i32",)), "drop": FuncType(("i32",), ()),
 }  # fmt: skip
@@ -70,26 +71,37 @@ class _Step(NamedTuple):
 class LinkSpace:
     """Native space for linking one store: all imports, all core instances, and the arguments that point to them."""
 
-    __slots__ = ("_imports", "base", "instances", "steps")
+    __slots__ = ("_imports", "instances", "pointers", "steps", "store")
 
     def __init__(self, plan: ComponentPlan) -> None:
         total = sum(step.size for step in plan.linking)
         self._imports = (ctypes.c_char * (EXTERN * max(1, total)))()
         self.instances = (ctypes.c_char * (_INSTANCE * max(1, len(plan.linking))))()
-        self.base = ctypes.addressof(self.instances)
+        base = ctypes.addressof(self.instances)
+        self.pointers = [pointer(base + _INSTANCE * n) for n in range(len(plan.linking))]
+        """Where each core instance is."""
+        self.store = 0
+        """The store whose numbers the functions have."""
         start = ctypes.addressof(self._imports)
         self.steps = [self._arguments(plan, step, start + EXTERN * step.offset) for step in plan.linking]
 
     def _arguments(self, plan: ComponentPlan, step: _Step, at: int) -> tuple[Any, ...]:
-        functions = [(plan.native_type(k), k, pointer(at + EXTERN * n + 8)) for n, k in step.functions]
+        functions = [(plan.native_type(k), number(k), pointer(at + EXTERN * n + 8), k) for n, k in step.functions]
         exports = []
         for n, item in step.exports:
             raw, length = plan.raw_names[item.name]
-            exports.append((pointer(self.base + _INSTANCE * item.step), raw, length, pointer(at + EXTERN * n)))
+            exports.append((self.pointers[item.step], raw, length, pointer(at + EXTERN * n)))
         code = plan.parts[plan.program.steps[step.number].module].pointer or 0
         # As columns, for loops without Python code: a large component has thousands.
         made, taken = ([*zip(*rows, strict=True)] or None for rows in (functions, exports))
-        return made, taken, pointer(code), pointer(at), number(step.size), pointer(self.base + _INSTANCE * step.number)
+        return made, taken, pointer(code), pointer(at), number(step.size), self.pointers[step.number]
+
+    def give_numbers(self, store: int) -> None:
+        """Give the functions the numbers that they have in a store."""
+        base, self.store = store << SLOT_BITS, store
+        for made, *_ in self.steps:
+            if made is not None:
+                made[1] = [number(base | k) for k in made[3]]
 
 
 class ComponentPlan(BasePlan):
@@ -105,9 +117,12 @@ class ComponentPlan(BasePlan):
         "callees",
         "calls_python",
         "contexts",
+        "direct",
         "functions",
+        "fuses",
         "homes",
         "hosted",
+        "keeps_space",
         "keys",
         "linking",
         "links",
@@ -146,6 +161,14 @@ class ComponentPlan(BasePlan):
         self.reenters = can_reenter(program)
         self.functions = imported_functions(component, typed, lacking)
         self.calls_python = self.counted or bool(program.trampolines if self.links is None else uses_host(program))
+        self.direct = not (self.functions or self.calls_python or self.starts)
+        """Whether instantiating it needs no functions of the host and runs no code of the guest, nor Python code."""
+        self.fuses = not self.metered and config.epochs and limits.stack >= _STACK_TO_FUSE
+        """Whether functions that are called often get modules of their own.
+
+        Not with fuel, which would depend on how often; not with a small stack, for the vectors take some of it; and not
+        in workers, which have little memory to compile in, and whose calls take long for other reasons.
+        """
         self.hosted = tuple(of.instance is None for of in program.resources)
         self.homes = tuple(of.instance for of in program.resources)
         self.numbers, self.keys = _numbered(component)
@@ -153,6 +176,8 @@ class ComponentPlan(BasePlan):
         self.callees: list[Callee] = []
         self.raw_names: dict[str, tuple[Any, Any]] = _Names()
         self.linking = list(self._link())
+        self.keeps_space = not any(step.size for step in self.linking)
+        """Whether stores keep the space in which they were linked: without imports there is nothing but instances."""
         self._native_types: dict[FuncType, NativeType] = {}
         self._spaces: list[LinkSpace] = []
         self._bodies: list[Body | None] = [None] * len(program.trampolines)

@@ -246,7 +246,7 @@ if replaced: raise Elsewhere
 calls_left -= 1
 """
 _REPLACED = """if calls_left < 0:
-    calls_left, replaced = FOREVER, fuse()
+    calls_left, replaced = FOREVER, frame.fuse(store, {style})
 """
 _ENTER = "instances = cx.handles.instances\nfor entered in {}: instances[entered].may_enter = False\n"
 _LEAVE = "for entered in {}: instances[entered].may_enter = True\n"
@@ -295,7 +295,7 @@ class _Text(NamedTuple):
             text = _BARE.format(views=views, params=names, body=textwrap.indent(body, "        "))
         else:
             text = around_text(self.style, names, "\n" + textwrap.indent(body, "            "), views)
-            self.lower.uses(**passage_names(), FOREVER=1 << 62)
+            self.lower.uses(**passage_names(self.style), FOREVER=1 << 62)
         return self.lower.module(text)["make"]  # type: ignore[no-any-return]
 
     def _views(self, body: str, way: Way) -> str:
@@ -311,7 +311,7 @@ class _Text(NamedTuple):
         if " realloc(" in body:
             views.append("realloc = cx.realloc")
         if way is Way.COUNTING:
-            views.append(f"fuse = frame.fuse; calls_left = {_CALLS_COUNTED}; replaced = False")
+            views.append(f"calls_left = {_CALLS_COUNTED}; replaced = False")
         if way is Way.FUSED:
             views.append(
                 "state = store.state; leaving = frame.leaving; stage = frame.stage; block_view = frame.views['B']"
@@ -334,7 +334,7 @@ class _Text(NamedTuple):
         body += _lowered(lower, names, handles=any(map(has_handles, types)), raw=self.raw)
         inside = self._entered() + self._ended()
         if way is Way.COUNTING:
-            inside += _REPLACED
+            inside += _REPLACED.format(style=self.style)
         inside += "return value\n"
         return body + (inside if self.raw else _SPENT.format(textwrap.indent(inside, "    ")))
 

@@ -13,9 +13,9 @@ import weakref
 from array import array
 from collections.abc import Callable, Sequence
 from operator import add
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from aegis.component.call import ComponentFrame, bind_guest
+from aegis.component.call import EXTERN, ComponentFrame, bind_guest
 from aegis.component.handles import Entry
 from aegis.component.planning.program import ContextPlan, CoreExport, CoreItem, Options
 from aegis.component.shims.module import BATCH, realloc_batch
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EXTERN", "ComponentState", "Context", "GuestContext", "Memory"]
 
-EXTERN = 32
-"""Bytes of ``wasmtime_extern_t``: the kind at 0, the item at 8."""
 _INSTANCE, _SLOT = 16, 16
 """Bytes of ``wasmtime_instance_t`` and of ``wasmtime_val_raw_t``."""
 _export_get = lib.wasmtime_instance_export_get
@@ -146,26 +144,45 @@ class GuestContext(Context):
 
 
 class _Made(dict[int, Any]):
-    """What is made when it is first asked for, by its number in the plan."""
+    """What a state makes when it is first asked for, by its number in the plan."""
 
-    __slots__ = ("_make",)
+    __slots__ = ("state",)
 
-    def __init__(self, make: Callable[[int], Any]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, index: int) -> Any:
-        made = self[index] = self._make(index)
-        return made
+    state: ComponentState | None
 
     def close(self) -> None:
-        """Forget what was made, and what makes it: that refers to this, and only the collector would free both."""
+        """Forget what was made, and the state, which refers to this: only the collector would free both."""
         self.clear()
-        self._make = _nothing
+        self.state = None
+
+    def _live(self) -> ComponentState:
+        if self.state is None:
+            raise AegisInternalError("the component's store is gone")
+        return self.state
 
 
-def _nothing(_: int) -> NoReturn:
-    raise AegisInternalError("the component's store is gone")
+class _Contexts(_Made):
+    """The contexts of a state."""
+
+    __slots__ = ()
+
+    def __missing__(self, index: int) -> Context:
+        state = self._live()
+        wanted: ContextPlan = state.plan.contexts[index]
+        make = GuestContext if wanted.raw else Context
+        made = self[index] = make(state, state.handles.instances[wanted.instance], wanted.options)
+        return made
+
+
+class _Callees(_Made):
+    """What calls a lifted function for another component instance."""
+
+    __slots__ = ()
+
+    def __missing__(self, index: int) -> Callable[..., Any]:
+        state = self._live()
+        made = self[index] = bind_guest(state, ComponentFrame(state.plan.callees[index]).bind(state))
+        return made
 
 
 class ComponentState:
@@ -175,32 +192,44 @@ class ComponentState:
     """The number by which trampolines find this state."""
     steps_done = 0
     """How many core instances exist."""
+    callees: _Callees
+    _owned: tuple[Any, ...] = ()
+    """Native space of instances of modules of Aegis, and their code."""
 
-    def __init__(self, store: Any, plan: Any, handles: Handles, space: Any) -> None:
+    def __init__(
+        self, store: Any, plan: Any, handles: Handles, pointers: Any, functions: Any = (), *, observed: bool = False
+    ) -> None:
+        """``pointers`` are those of the core instances in the space for linking, which the store keeps until then."""
         self.plan, self.handles = plan, handles
         self.door: Door = store.door
         self.context, self.trap_pointer, self.trap = store.context, store.trap_pointer, store.trap
-        self.functions: Any = ()
-        self.observed = False
-        self.contexts = _Made(self._new_context)
-        self.callees = _Made(self._new_callee)
+        self.functions, self.observed = functions, observed
+        self.contexts = contexts = _Contexts()
+        contexts.state = self
         self._store = weakref.ref(store)
-        self._base: int = space.base  # while it is linked; the store keeps the space until then
+        self._pointers = pointers
         self._items: dict[CoreItem, tuple[Any, Any]] = {}
         self._memories: dict[CoreExport, Memory] = {}
-        self._owned: list[Any] = []
-        """Native space of instances of modules of Aegis, and their code."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Make what few components need: calls between their instances."""
+        if name != "callees":
+            raise AttributeError(name)
+        made = self.callees = _Callees()
+        made.state = self
+        return made
 
     def settle(self, instances: Any) -> None:
         """Linking is done: keep the core instances, and let go of the space that they were made in."""
         self._kept = (ctypes.c_char * len(instances)).from_buffer_copy(instances)
-        self._base = ctypes.addressof(self._kept)
+        self._base, self._pointers = ctypes.addressof(self._kept), None
 
     # -- core items ----------------------------------------------------------------------------
 
     def instance_pointer(self, step: int) -> Any:
         """Return where the core instance that ``step`` makes is, or will be."""
-        return pointer(self._base + _INSTANCE * step)
+        known = self._pointers
+        return pointer(self._base + _INSTANCE * step) if known is None else known[step]
 
     def fetch(self, item: CoreExport, target: int) -> None:
         """Write the ``wasmtime_extern_t`` of an exported item to the address ``target``."""
@@ -238,10 +267,6 @@ class ComponentState:
         return [self.memory(item).size() for item in self.plan.memory_exports if item.step < self.steps_done]
 
     # -- contexts ------------------------------------------------------------------------------
-
-    def _new_context(self, index: int) -> Context:
-        wanted: ContextPlan = self.plan.contexts[index]
-        return (GuestContext if wanted.raw else Context)(self, self.handles.instances[wanted.instance], wanted.options)
 
     def realloc(self, item: CoreItem, cx: Context) -> tuple[Any, Any]:
         """Return what calls a guest's realloc, and checks the range that it returns.
@@ -373,14 +398,10 @@ class ComponentState:
             if not _export_get(self.context, instance, raw, length, pointer(target)):
                 raise self.plan.vanished(name)
             found.append(pointer(target + 8))
-        self._owned.append((code, held))
+        self._owned += ((code, held),)
         return found
 
-    # -- calls between instances ----------------------------------------------------------------
-
-    def _new_callee(self, index: int) -> Callable[..., Any]:
-        """Return what calls a lifted function for another component instance."""
-        return bind_guest(self, ComponentFrame(self.plan.callees[index]).bind(self))
+    # -- resources -----------------------------------------------------------------------------
 
     def destroy(self, destructor: CoreItem, rep: int) -> None:
         """Run a destructor, whose type the plan compared with (i32) -> ()."""
@@ -419,5 +440,6 @@ class ComponentState:
         for memory in self._memories.values():
             memory.view = _NOTHING
         self.contexts.close()
-        self.callees.close()
+        if "callees" in vars(self):
+            self.callees.close()
         self._items.clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from ctypes import c_uint64
 from functools import cache
 from itertools import repeat
 from typing import Any
@@ -12,14 +11,12 @@ from aegis.component.call import ComponentEntry, ComponentFrame, bind_component
 from aegis.component.handles import Handles
 from aegis.component.shims.linked import breach
 from aegis.component.state import ComponentState
-from aegis.component.trampoline import SLOT_BITS
-from aegis.engine.call.caller import IN_TIME, Style, around, make_closure
+from aegis.engine.call.caller import IN_TIME, Style, around, room_for_callbacks
 from aegis.engine.call.classify import Evidence, refused_growth
 from aegis.engine.native.library import lib
 from aegis.engine.store.store import Store
 from aegis.engine.threads.guest_thread import DIRECT, MAIN, where
 from aegis.errors import AegisError, SandboxStateError
-from aegis.limits import KIB
 from aegis.values import Rows
 from aegis.wit.values import ResourceHandle
 
@@ -27,8 +24,6 @@ __all__ = ["ComponentStore"]
 
 _func_new, _export_get = lib.wasmtime_func_new_unchecked, lib.wasmtime_instance_export_get
 _instance_new = lib.wasmtime_instance_new
-_number = c_uint64.from_param
-_STACK_TO_FUSE = 128 * KIB
 
 
 class ComponentStore(Store):
@@ -40,7 +35,7 @@ class ComponentStore(Store):
     handles: Handles
     state: ComponentState
     _space: Any = None
-    """Native space while the store is linked."""
+    """Native space for linking the store, and for its core instances where they are few."""
 
     def __init__(
         self,
@@ -58,6 +53,9 @@ class ComponentStore(Store):
         return self._link((), False)
 
     def _instantiate(self, functions: Any, observed: bool) -> int | None:
+        room_for_callbacks()
+        if not self.plan.starts and self.account is None:
+            return self._link(functions, observed)
         before = self._go_below()
         try:
             return self._link(functions, observed)
@@ -69,19 +67,19 @@ class ComponentStore(Store):
         plan = self.plan
         self.handles = self.door.handles = Handles(plan, self._handle_classes)
         self._space = space = plan.take_space()
-        self.state = state = ComponentState(self, plan, self.handles, space)
-        state.functions, state.observed = functions, observed
+        self.state = state = ComponentState(self, plan, self.handles, space.pointers, functions, observed=observed)
         if plan.links is not None:
             plan.links.attach(state)
         if plan.program.trampolines:
             state.slot = self._serve(state, ())
-        base, callback, context = state.slot << SLOT_BITS, plan.callback, self.context
+            if space.store != state.slot:
+                space.give_numbers(state.slot)
+        callback, context = plan.callback, self.context
         trapped, trap = self.trap_pointer, self.trap
         for made, exports, code, imports, count, instance in space.steps:
             if made is not None:  # for each function, func_new(context, type, callback, number, None, where to)
-                natives, numbers, targets = made
-                env = map(_number, map(base.__or__, numbers))
-                any(map(_func_new, repeat(context), natives, repeat(callback), env, repeat(None), targets))
+                natives, numbers, targets, _ = made
+                any(map(_func_new, repeat(context), natives, repeat(callback), numbers, repeat(None), targets))
             if exports is not None and not all(map(_export_get, repeat(context), *exports)):
                 names = [item.name for _, item in plan.linking[state.steps_done].exports]
                 found = map(_export_get, repeat(context), *exports)
@@ -90,9 +88,10 @@ class ComponentStore(Store):
             if error is not None or trap[0]:
                 return error
             state.steps_done += 1
-        state.settle(space.instances)
-        plan.give_back(space)
-        self._space = None
+        if not plan.keeps_space:
+            state.settle(space.instances)
+            plan.give_back(space)
+            self._space = None
         return None
 
     # -- failures ------------------------------------------------------------------------------
@@ -119,16 +118,6 @@ class ComponentStore(Store):
 
     # -- calls ---------------------------------------------------------------------------------
 
-    @property
-    def fuses(self) -> bool:
-        """Whether functions that are called often get modules of their own.
-
-        Not with fuel, which would depend on how often; not with a small stack, for the vectors take some of it; and not
-        in workers, which have little memory to compile in, and whose calls take long for other reasons.
-        """
-        plan = self.plan
-        return not plan.metered and plan.config.epochs and plan.limits.stack >= _STACK_TO_FUSE
-
     def replace(self, name: str, style: int, closure: Callable[..., Any]) -> None:
         """Let ``closure`` be what calls a function from now on."""
         self._closures[name, style] = closure
@@ -153,9 +142,7 @@ class ComponentStore(Store):
         style = Style.MAIN_ALONE if mode == MAIN else Style.NESTING if self._calls_python else Style.ALONE
         if style != Style.MAIN_ALONE and self.alone:
             self.watch()
-        made: Callable[[ResourceHandle], None] = make_closure(
-            _dropper(style | self.plan.metered), self, _DropFrame, style, None
-        )
+        made: Callable[[ResourceHandle], None] = _dropper(style | self.plan.metered)(self, None)
         return made
 
     def _ended(self) -> None:
@@ -169,7 +156,7 @@ class ComponentStore(Store):
         was_open = self._pointer is not None
         super().close()
         space, self._space = self._space, None
-        if space is not None:  # linking failed
+        if space is not None:
             self.plan.give_back(space)
         if was_open and self.plan.artifact.kept_code is not None:
             self.plan.artifact.kept_code.add()
@@ -183,12 +170,6 @@ class ComponentStore(Store):
     def memory_reader(self) -> Callable[[], int]:
         """Return what :meth:`memory_size` does."""
         return self.memory_size
-
-
-class _DropFrame:
-    """Stands for a frame where none is needed."""
-
-    func = args = count = None
 
 
 _DROP = (

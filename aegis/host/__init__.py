@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from types import MethodType
 
 from aegis.host.grants import Grants as Grants
 from aegis.host.grants import acquire as acquire
@@ -37,17 +38,21 @@ def host_functions(
 
 
 class Wanted(NamedTuple):
-    """Imports of a guest that the host serves all: module and name of each, and the kinds of those of preview 1."""
+    """Imports of a guest that the host serves all: module and name of each, and the kinds of those of preview 1.
+
+    ``answers`` has, for each of preview 1, the function that answers for any guest, once one was made.
+    """
 
     names: Sequence[tuple[str, str]]
     kinds: frozenset[str]
+    answers: list[Callable[..., Any] | None]
 
 
 def wanted_of(names: Sequence[tuple[str, str]]) -> Wanted:
     """Return what a guest wants that imports ``names``, such as :func:`offers` has."""
     from aegis.host.preview1 import kinds_of
 
-    return Wanted(names, kinds_of(name for module, name in names if module != "aegis"))
+    return Wanted(names, kinds_of(name for module, name in names if module != "aegis"), [None] * len(names))
 
 
 def host_calls(
@@ -68,21 +73,26 @@ def _preview1(kinds: frozenset[str]) -> tuple[Callable[..., Any], Callable[..., 
 class _Calls(dict[int, Callable[..., Any]]):
     """Functions of the host by the place of the import; made when the guest calls them, for it imports more."""
 
-    __slots__ = ("_answering", "_bound", "_guest", "_wanted")
+    __slots__ = ("_answers", "_bound", "_guest", "_make", "_names")
 
     def __init__(self, grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Wanted) -> None:
-        self._bound, self._wanted = (grants, memory), wanted.names
-        preview1, self._answering = _preview1(wanted.kinds)  # imported now, and not in the guest's first host call
+        self._names, kinds, self._answers = wanted
+        self._bound = grants, memory
+        preview1, self._make = _preview1(kinds)  # imported now, and not in the guest's first host call
         self._guest: Any = preview1(grants, memory, scope, limits)
 
     def __bool__(self) -> bool:
         """Tell that there are functions, though none was made yet."""
-        return bool(self._wanted)
+        return bool(self._names)
 
     def __missing__(self, place: int) -> Callable[..., Any]:
-        module, name = self._wanted[place]
-        made = _log(*self._bound) if module == "aegis" else self._answering(name, getattr(self._guest, name))
-        self[place] = made
+        answer = self._answers[place]
+        if answer is None:
+            module, name = self._names[place]
+            if module == "aegis":
+                return self.setdefault(place, _log(*self._bound))
+            answer = self._answers[place] = self._make(name)
+        made = self[place] = MethodType(answer, self._guest)
         return made
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from aegis.errors import PolicyError
 from aegis.host.files.file_times import FileTimes, beginning
@@ -40,23 +41,26 @@ class Grants:
     ) -> None:
         self.policy = policy
         self.scope = scope
-        self.args = tuple(_argument(a) for a in args)
-        self._protected = tuple(protected)
-        self._began = beginning()
+        self.args = tuple(map(_argument, args))
+        self._protected = protected
+        self._began = beginning() if policy.filesystem.paths else 0
+        """The times that it is for are those of granted files."""
         self._closers: list[Callable[[], None]] = []
 
     @lazily
     def stdio(self) -> Stdio:
         """The standard streams."""
-        from aegis.host.stdio import acquire_stdio
-
+        acquire_stdio, opens_nothing = _stdio_functions()
+        named = self.policy.stdio
+        if opens_nothing(named):
+            return acquire_stdio(named, self.policy.limits, self.scope)
         with standard_reserved():
-            if self.policy.stdio.stdin_file is not None:  # a guest may have put a link in its place
+            if named.stdin_file is not None:  # a guest may have put a link in its place
                 from aegis.host.files.preopens import check_filesystem
                 from aegis.host.files.protected import protected_by
 
                 check_filesystem(self.policy.filesystem, protected_by(self.policy))
-            stdio = acquire_stdio(self.policy.stdio, self.policy.limits, self.scope)
+            stdio = acquire_stdio(named, self.policy.limits, self.scope)
         self._closers.append(stdio.close)
         return stdio
 
@@ -91,7 +95,7 @@ class Grants:
     @lazily
     def times(self) -> FileTimes:
         """The times of files that the guest sees."""
-        return FileTimes(self.clocks, self.holdings, self._began)
+        return FileTimes(self.clocks, self.holdings, self._began or beginning())
 
     @lazily
     def disk(self) -> DiskQuota:
@@ -152,8 +156,17 @@ class Grants:
             self._closers.pop()()
 
 
+@cache
+def _stdio_functions() -> tuple[Callable[..., Stdio], Callable[..., bool]]:
+    from aegis.host.stdio import acquire_stdio, opens_nothing
+
+    return acquire_stdio, opens_nothing
+
+
 def environment_of(granted: EnvironmentCapability) -> list[tuple[str, str]]:
     """Return the variables that a grant gives here and now."""
+    if not granted.pass_ and not granted.set:
+        return []
     passed = {name: os.environ[name] for name in granted.pass_ if name in os.environ}
     found = {name: value for name, value in passed.items() if _is_unicode(value)}
     return list({**found, **dict(granted.set)}.items())

@@ -16,7 +16,7 @@ from aegis.support.descriptors import can_read, can_write, inherited, is_socket,
 from aegis.text import quoted
 from aegis.values import CallScope
 
-__all__ = ["Input", "Output", "Stdio", "acquire_stdio"]
+__all__ = ["Input", "Output", "Stdio", "acquire_stdio", "opens_nothing"]
 
 _PIECE = 65536
 _AGAIN = 0.01
@@ -27,16 +27,21 @@ _PIPE_ATOMIC = 4096  # the least that POSIX lets a writable pipe take at once is
 class Input:
     """A standard input: bytes, a file, or the host's own. ``descriptor`` is what to wait for, if any."""
 
+    descriptor: int | None = None
+    _bytes: io.BytesIO | None = None
+    _close: Callable[[], object] | None = None
+
     def __init__(self, source: bytes | int, scope: CallScope, *, owned: bool = False) -> None:
         self._scope = scope
-        self._bytes = io.BytesIO(source) if isinstance(source, bytes) else None
-        self.descriptor = source if isinstance(source, int) else None
-        self._close: Callable[[], object] = _nothing
-        if owned and isinstance(source, int):
+        if isinstance(source, bytes):
+            self._bytes = io.BytesIO(source)
+            return
+        self.descriptor = source
+        if owned:
             self._own(source)
 
     def _own(self, descriptor: int) -> None:
-        self._close()
+        self.close()
         self.descriptor = descriptor
         self._close = weakref.finalize(self, os.close, descriptor)  # a sandbox may be dropped without being closed
 
@@ -62,20 +67,22 @@ class Input:
         return self.descriptor is not None and os.isatty(self.descriptor)
 
     def close(self) -> None:
-        self._close()
+        if self._close is not None:
+            self._close()
 
 
 class Output:
     """A standard output with a bound. ``written`` counts what the guest gave, kept or not."""
 
+    written = 0
+    failure: OSError | None = None
+    """Why something could not be delivered. The guest was told, but may not have cared."""
+    _close: Callable[[], object] | None = None
+
     def __init__(self, name: str, mode: str, descriptor: int, limit: int | None, scope: CallScope) -> None:
         self.name, self.mode, self.descriptor, self.limit = name, mode, descriptor, limit
-        self.written = 0
-        self.failure: OSError | None = None
-        """Why something could not be delivered. The guest was told, but may not have cared."""
         self.scope = scope
         self._kept = bytearray()
-        self._close: Callable[[], object] = _nothing
 
     def unblock(self) -> None:
         """Never block in a write, whoever else writes to the same pipe or terminal."""
@@ -86,7 +93,8 @@ class Output:
 
     def close(self) -> None:
         """Close what :meth:`unblock` opened."""
-        self._close()
+        if self._close is not None:
+            self._close()
 
     def enough(self) -> int | None:
         """Return how many bytes of one write fill the limit and show that it is exceeded; ``None`` without one."""
@@ -94,6 +102,11 @@ class Output:
 
     def write(self, data: bytes) -> int:
         """Take ``data``; what fits the limit is delivered, then ``OutputExceeded`` is raised."""
+        limit, total = self.limit, self.written + len(data)
+        if self.mode == "capture" and limit is not None and total <= limit:
+            self._kept += data
+            self.written = total
+            return len(data)
         room = len(data) if self.limit is None else self.limit - self.written
         taken = data if room >= len(data) else data[: max(room, 0)]
         count = self._deliver(taken)
@@ -178,12 +191,16 @@ class Stdio:
             stream.close()
 
 
-def _nothing() -> None:
-    """Close nothing."""
+def opens_nothing(capability: StdioCapability) -> bool:
+    """Tell whether the streams need nothing of the host's, and nothing of theirs is to be closed: mostly it is so."""
+    return capability.stdin == "empty" and capability.stdout != "inherit" and capability.stderr != "inherit"
 
 
 def acquire_stdio(capability: StdioCapability, limits: Limits, scope: CallScope) -> Stdio:
     """Open what ``capability`` names. Raise ``PolicyError`` for an input file that cannot be read."""
+    if opens_nothing(capability):
+        stdout = Output("stdout", capability.stdout, 1, limits.stdout, scope)
+        return Stdio(Input(b"", scope), stdout, Output("stderr", capability.stderr, 2, limits.stderr, scope))
     return Stdio(
         _acquire_input(capability, scope),
         _acquire_output("stdout", capability.stdout, 1, limits.stdout, scope),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from weakref import WeakMethod, ref
+from weakref import ref
 
 from aegis.component.planning.artifact import Component
 from aegis.component.planning.world import interface_named
@@ -32,43 +33,46 @@ if TYPE_CHECKING:
         def _drop_handle(self, handle: ResourceHandle) -> None: ...
 
 
-__all__ = ["ComponentGuest"]
+__all__ = ["ComponentGuest", "Prepared"]
 
 Functions = Sequence[Callable[..., Any]] | Mapping[int, Callable[..., Any]]
 
 
-class _Prepared(NamedTuple):
+class Prepared(NamedTuple):
     """What sandboxes of a component in one tier share to which the embedder provides nothing."""
 
     tier: ref[Place]
     watched: bool
     providers: Providers
     plan: ComponentPlan
+    direct: bool
+    """Whether a store of the plan is all there is to make: it is in this process, and imports and starts nothing."""
 
 
-def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a method without its object, which lives as long as its sandbox: what the store and the host have must not
-    keep alive a sandbox that is dropped without being closed."""
-    found = WeakMethod(method)
-    return lambda *values: found()(*values)  # type: ignore[misc]
+def _handle_class(guest: ref[ComponentGuest], key: int) -> Callable[..., ResourceHandle]:
+    """Return what makes handles of a resource. A store must not keep alive a sandbox that is dropped unclosed."""
+    return guest().handle_class(key)  # type: ignore[union-attr]
 
 
 class ComponentGuest:
     """One component in one sandbox."""
 
     def __init__(
-        self, owner: Owner, tier: Place, component: Component, imports: Mapping[str, Any], trap_missing: bool
-    ) -> None:
+        self, owner: Owner, tier: Place, component: Component, imports: Mapping[str, Any], trap_missing: bool,
+        prepared: Prepared | None = None,
+    ) -> None:  # fmt: skip
+        """``prepared`` is what the sandbox's store was made from, if it is there already."""
         self._owner, self._tier, self._component = owner, tier, component
-        watched, asks = owner._observed, bool(imports) or trap_missing or bool(tier.policy.imports)
-        latest = None if asks else component.latest
-        if latest is None or latest.tier() is not tier or latest.watched is not watched:
-            providers = tier.providers(component, imports, trap_missing=trap_missing)
-            latest = _Prepared(
-                ref(tier), watched, providers, tier.component_plan(component, providers, watched=watched)
-            )
-            if not asks:
-                component.latest = latest
+        latest = prepared
+        if latest is None:
+            watched, asks = owner._observed, bool(imports) or trap_missing or bool(tier.policy.imports)
+            latest = None if asks else component.latest
+            if latest is None or latest.watched is not watched or latest.tier() is not tier:
+                providers = tier.providers(component, imports, trap_missing=trap_missing)
+                plan = tier.component_plan(component, providers, watched=watched)
+                latest = Prepared(ref(tier), watched, providers, plan, getattr(plan, "direct", False))
+                if not asks:
+                    component.latest = latest
         self._providers, self._plan = latest.providers, latest.plan
         self.calls_python = self._plan.calls_python
         self.starts = self._plan.starts or self._plan.counted
@@ -76,8 +80,6 @@ class ComponentGuest:
 
     _classes_made: dict[int, Callable[..., ResourceHandle]] | None = None
     _exports: dict[str, Any] | None = None
-    _new_wasi: Callable[[], Wasi]
-    _wasi_made: Wasi | None = None
 
     @property
     def _made(self) -> dict[str, Any]:
@@ -96,14 +98,7 @@ class ComponentGuest:
         wanted = self._plan.functions
         if not wanted:
             return ()
-        self._new_wasi = wasi
-        return self._providers.functions(wanted, _weakly(self._wasi), self._owner._door)
-
-    def _wasi(self) -> Wasi:
-        made = self._wasi_made
-        if made is None:
-            made = self._wasi_made = self._new_wasi()
-        return made
+        return self._providers.functions(wanted, wasi, self._owner._door)
 
     def new_store(self, functions: Functions, *, observed: bool) -> ComponentStore:
         """Instantiate the component."""
@@ -115,7 +110,7 @@ class ComponentGuest:
 
     def _made_by(self, functions: Functions, observed: bool) -> ComponentStore:
         made: ComponentStore = self._tier.component_store(
-            self._owner, self._plan, functions, observed=observed, classes=_weakly(self.handle_class)
+            self._owner, self._plan, functions, observed=observed, classes=partial(_handle_class, ref(self))
         )
         return made
 

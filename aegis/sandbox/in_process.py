@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from aegis import host
-from aegis.engine.call.door import Door
+from aegis.engine.call.door import Door, budgets_of
 from aegis.engine.compile.config import EngineConfig
 from aegis.engine.store.memory import LinearMemory
 from aegis.engine.store.plan import Plan, plan_for
@@ -82,6 +82,7 @@ class Tier:
     def __init__(self, policy: Policy, subscribers: Sequence[Subscriber] = ()) -> None:
         self.policy = policy
         self.subscribers = tuple(subscribers)
+        self._budgets = budgets_of(policy.limits)
         self._explain: Callable[[Decision], Decision] | None = self.explained
         self.protected: tuple[Protected, ...] = ()
         """Host files that no grant of its sandboxes may let a guest reach, beside those that the policy names."""
@@ -94,7 +95,7 @@ class Tier:
 
     def door(self) -> Door:
         """Return the door of a new run; its decisions are explained by this policy."""
-        door = Door(self.policy.limits)
+        door = Door(self.policy.limits, self._budgets)
         door.explain = self._explain
         return door
 
@@ -108,7 +109,8 @@ class Tier:
 
     def acquire(self, owner: Owner) -> host.Grants:
         """Return the grants of one sandbox."""
-        return host.acquire(self.policy_of(owner), args=owner._args, scope=owner._door, protected=self.protected)
+        policy = self.policy if owner._stdio is None else self.policy_of(owner)
+        return host.Grants(policy, owner._args, owner._door, self.protected)
 
     def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
         """Return who provides what ``component`` imports; raise ``LinkError`` for what nobody does."""

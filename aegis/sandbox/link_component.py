@@ -42,8 +42,8 @@ class _Object(NamedTuple):
     table: Interface | None
 
 
-_Finders = dict[int, Callable[[Callable[[], "Wasi"]], Callable[..., Any]]]
-"""What finds each function of the host, by its number."""
+_Finders = dict[int, tuple[str, str] | Callable[[Callable[[], "Wasi"]], Callable[..., Any]]]
+"""Each function of the host, by its number: its interface and its name there, or what finds it."""
 
 
 class Providers:
@@ -217,15 +217,14 @@ class Providers:
         return found
 
 
-def _finder(function: ImportedFunction) -> Callable[[Callable[[], Wasi]], Callable[..., Any]]:
-    """Return what finds a function of the host in the WASI of a sandbox."""
+def _finder(function: ImportedFunction) -> tuple[str, str] | Callable[[Callable[[], Wasi]], Callable[..., Any]]:
+    """Return where a function of the host is in the WASI of a sandbox, or what finds it."""
     if function.missing or wasi_binding(function.interface) is None:
         return lambda wasi: MissingFunction(str(function))
     kind, _, own = _place(function.name)
     if kind:
         return lambda wasi: _of_host(function, wasi)
-    interface, attribute = unversioned(function.interface), snake(own)
-    return lambda wasi: getattr(wasi().implementation(interface), attribute)
+    return unversioned(function.interface), snake(own)
 
 
 def _of_host(function: ImportedFunction, wasi: Callable[[], Wasi]) -> Callable[..., Any]:
@@ -235,10 +234,11 @@ def _of_host(function: ImportedFunction, wasi: Callable[[], Wasi]) -> Callable[.
 class _Deferred(dict[int, Callable[..., Any]]):
     """Functions of the host by number, looked up when the guest calls them: it imports far more than it uses."""
 
-    __slots__ = ("_finders", "_wanted", "_wasi")
+    __slots__ = ("_finders", "_implementation", "_wanted", "_wasi")
 
     def __init__(self, finders: _Finders, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi]) -> None:
         self._finders, self._wanted, self._wasi = finders, wanted, wasi
+        self._implementation: Callable[[str], object] | None = None
 
     def __bool__(self) -> bool:
         """Tell that there are functions, though none was looked up yet."""
@@ -248,7 +248,15 @@ class _Deferred(dict[int, Callable[..., Any]]):
         find = self._finders.get(number)
         if find is None:
             find = self._finders[number] = _finder(self._wanted[number])
-        made = self[number] = find(self._wasi)
+        made: Callable[..., Any]
+        if isinstance(find, tuple):
+            implementation = self._implementation
+            if implementation is None:
+                implementation = self._implementation = self._wasi().implementation
+            made = getattr(implementation(find[0]), find[1])
+        else:
+            made = find(self._wasi)
+        self[number] = made
         return made
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aegis.engine.compile.code import Artifact
     from aegis.engine.store.store import Store
     from aegis.host import Grants
+    from aegis.host.stdio import Stdio
     from aegis.observe.bus import EventBus
 
     class Metered(Protocol):
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         _bus: EventBus
         _door: Door
         _grants: Grants | None
+        _kept: Stdio | None
         _observed: bool
         _store: Store | None
 
@@ -60,6 +62,8 @@ class Meter:
         self._output = {1: b"", 2: b""}
         self._count = {1: 0, 2: 0}
         self.undelivered: tuple[str, OSError] | None = None
+        if sandbox._kept is not None:
+            self._keep_stdio(sandbox._kept)
 
     # -- counting ------------------------------------------------------------------------------
 
@@ -145,9 +149,10 @@ class Meter:
 
     def keep_output(self, grants: Grants) -> None:
         """Remember the output of grants that are about to be closed; there is none if no stream was ever acquired."""
-        if "stdio" not in vars(grants):
-            return
-        stdio = grants.stdio
+        if "stdio" in vars(grants):
+            self._keep_stdio(grants.stdio)
+
+    def _keep_stdio(self, stdio: Stdio) -> None:
         self._output = {1: stdio.stdout_bytes(), 2: stdio.stderr_bytes()}
         self._count = {1: stdio.written(1), 2: stdio.written(2)}
         self.undelivered = stdio.failure()

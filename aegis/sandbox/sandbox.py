@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import partial
 from threading import Lock as allocate_lock
 from types import MappingProxyType
+from weakref import ref
 
 from aegis import host
 from aegis.engine import Module
@@ -21,7 +22,7 @@ from aegis.observe.bus import SILENT, EventBus, Subscriber
 from aegis.observe.outcome import Outcome, Usage
 from aegis.sandbox.guest_state import Globals, Memory
 from aegis.sandbox.in_process import release
-from aegis.sandbox.instantiate import instantiate
+from aegis.sandbox.instantiate import as_before, guest_of, instantiate, wasi_of
 from aegis.sandbox.link_module import Faults, Functions, checked, collect, faulty, linked
 from aegis.sandbox.meter import Meter
 from aegis.support.lean import TYPE_CHECKING, Any
@@ -32,8 +33,9 @@ from aegis.wit.declared import Err
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.host.preview2 import Wasi
+    from aegis.host.stdio import Stdio
     from aegis.policy import StdioCapability
-    from aegis.sandbox.component import ComponentGuest
+    from aegis.sandbox.component import ComponentGuest, Prepared
     from aegis.sandbox.exports import Exports
     from aegis.sandbox.in_process import Place
     from aegis.wit.types import Interface
@@ -93,13 +95,16 @@ class Sandbox:
             self._faults = faults
         self._observed = measured or self._bus.active or faults is not None
         if module is not None:
+            self._module = module
             if module.plain and not self._observed and not imports:
                 # Nothing to link, nothing to run, nobody to tell: what is left of load().
-                self._module = module
                 self._store = tier.plain_store(self, module)  # type: ignore[arg-type]
                 self._state = "ready"
-            else:
-                self.load(module)
+            elif module.kind != "component" or self._observed or imports or not as_before(self, module):
+                if self._bus.active:
+                    self._meter.loaded(module)
+                with self._life:
+                    self._start()
 
     # Class attributes are the state of a new sandbox: making one stores only what differs.
     _args: tuple[str, ...] = ()
@@ -111,11 +116,14 @@ class Sandbox:
     _functions: Functions | None = None
     _trap_missing = False
     _module: Module | Component | None = None
-    _guest: ComponentGuest | None = None
+    _guest_made: ComponentGuest | None = None
+    _prepared: Prepared | None = None
+    _wasi_made: Wasi | None = None
     _store: Store | None = None
     _grants: host.Grants | None = None
     _memory: LinearMemory | None = None
     _meter_made: Meter | None = None
+    _kept: Stdio | None = None  # the standard streams of a guest that has ended, for the meter
     _end: type[BaseException] | None = None  # not the error: its traceback would keep the guest's data in a cycle
     _lost: Door | None = None
     _state = "empty"
@@ -176,7 +184,7 @@ class Sandbox:
             self._state = "resetting"
             self._release()
             self._door = self._tier.door()
-            self._memory = self._meter_made = self._guest = None
+            self._memory = self._meter_made = self._guest_made = self._kept = None
             self._end = None
             self._start()
         finally:
@@ -191,7 +199,7 @@ class Sandbox:
                 self._retire("close")
                 self._state = "closed"
                 self._release()
-                self._guest = None  # it refers to the sandbox
+                self._guest_made = None  # it refers to the sandbox
         finally:
             self._life.release()
 
@@ -211,12 +219,19 @@ class Sandbox:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    @property
+    def _guest(self) -> ComponentGuest | None:
+        """The component's side of this sandbox; ``None`` for a core module."""
+        return self._guest_made or guest_of(self)
+
     def _open(self) -> None:
         module = self._loaded()
         functions: Any = ()
         if module.kind == "component":
-            self._guest = guest = _guest_class()(self, self._tier, module, self._imports, self._trap_missing)
-            functions = guest.functions(self._wasi)
+            self._prepared = None
+            guest = self._guest
+            assert guest is not None
+            functions = guest.functions(partial(wasi_of, ref(self)))
         elif module.info.imports:
             self._memory = self._tier.memory(self._door)
             functions = linked(self, self._tier, module, self._memory)
@@ -237,12 +252,6 @@ class Sandbox:
             self._grants = self._tier.acquire(self)
         return self._grants
 
-    def _wasi(self) -> Wasi:
-        """Return WASI 0.2 on the grants of this sandbox."""
-        from aegis.host.preview2 import Wasi
-
-        return Wasi(self._acquired(), self._door, self._tier.policy.limits)
-
     def _release(self) -> None:
         self._fast = {}
         if self._door is self._lost:
@@ -254,8 +263,12 @@ class Sandbox:
             self._layers = getattr(store, "layers", ())
             store.close()
         grants, self._grants = self._grants, None
-        if grants is not None and "stdio" in vars(grants):
-            self._meter.keep_output(grants)
+        if grants is not None:
+            self._wasi_made = None
+            if self._meter_made is not None:
+                self._meter_made.keep_output(grants)
+            else:  # nobody has asked for the output yet
+                self._kept = vars(grants).get("stdio")
         release(None, grants, self._door)
 
     def _retire(self, verb: str) -> None:
@@ -412,7 +425,7 @@ class Sandbox:
             store.abandon()
         if grants is not None:
             self._meter.keep_output(grants)
-        self._store = self._grants = None
+        self._store = self._grants = self._wasi_made = None
         self._lost, self._state = door, "abandoned"
         job.afterwards(lambda _: release(store, grants, door))
 
@@ -581,13 +594,6 @@ class Sandbox:
 
     def __repr__(self) -> str:
         return f"<aegis sandbox {self._state} of {self._module!r}>"
-
-
-@cache
-def _guest_class() -> type[ComponentGuest]:
-    from aegis.sandbox.component import ComponentGuest  # costs start-up time that only components need
-
-    return ComponentGuest
 
 
 def _changed(verb: str) -> SandboxStateError:

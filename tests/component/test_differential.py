@@ -61,6 +61,19 @@ def test_texts_cross_in_every_encoding_with_the_same_reallocs(encoding: str) -> 
         check()
 
 
+@pytest.mark.parametrize("through", [False, True], ids=["by itself", "through an import"])
+@pytest.mark.parametrize("each", [1, 2], ids=["a string each", "two strings each"])
+def test_lists_of_few_and_of_many_strings_take_the_same_reallocs(each: int, through: bool) -> None:
+    """Few strings are placed one by one, and many by batches: sizes around the bounds of both."""
+    of: WitType = List("string") if each == 1 else List(Tuple(("string", "u8", "string")))
+    values: list[Any] = []
+    for count in (*range(8), 15, 16, 17, 33):
+        texts = ["", "ä", "long text " * 9, "b"] * 9
+        values.append(texts[:count] if each == 1 else [(text, n, texts[-n]) for n, text in enumerate(texts[:count])])
+    ends = echoed([of], Manner(through=through), [[value] for value in values])
+    assert ends[:-1] == [Returned(value) for value in values]
+
+
 _NAMES = [f"n{n}" for n in range(300)]
 WIDE: dict[str, tuple[WitType, list[Any]]] = {
     "record of 400": (

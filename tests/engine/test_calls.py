@@ -173,7 +173,7 @@ def test_a_callback_that_nobody_owns_is_refused() -> None:
         trap = callback(number, 0, ctypes.addressof(space), 0)
         assert trap
         lib.wasm_trap_delete(trap)
-    assert (trampoline.slots[0][0].calls_left, *trampoline.slots[0][1:]) == (0, (), ())
+    assert (trampoline.slots[0][0].calls_left, *trampoline.slots[0][1:]) == (0, (), (), [])
 
 
 def test_the_first_failure_is_the_one_that_counts() -> None:
@@ -185,7 +185,7 @@ def test_the_first_failure_is_the_one_that_counts() -> None:
 
     door = Door(Limits())
     names = ImportName("env", "e"), ImportName("env", "f")
-    number = trampoline.take_slot((door, (print, print), names))
+    number = trampoline.take_slot((door, (print, print), names, []))
     first, second = ValueError("first"), ValueError("second")
     for error in (first, second):
         lib.wasm_trap_delete(trampoline._fail(number << trampoline.IMPORT_BITS | 1, error))

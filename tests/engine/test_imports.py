@@ -67,8 +67,8 @@ def test_the_number_of_a_store_that_is_gone_lets_nothing_through() -> None:
     number = sandbox._store.slot  # type: ignore[union-attr]
     assert trampoline.slots[number][0] is sandbox._door
     sandbox.close()
-    door, served, names = trampoline.slots[number]
-    assert (door.calls_left, served, names) == (0, (), ())
+    door, served, names, called = trampoline.slots[number]
+    assert (door.calls_left, served, names, called) == (0, (), (), [])
 
 
 def test_numbers_are_taken_and_given_back_by_many_threads() -> None:

@@ -149,7 +149,7 @@ def test_nothing_escapes_from_a_host_call_of_a_start_function() -> None:
         assert door.caller == 7
         raise surprise
 
-    number = trampoline.take_slot((door, (print,), (ImportName("env", "f"),)))
+    number = trampoline.take_slot((door, (print,), (ImportName("env", "f"),), []))
     try:
         answer = trampoline._noting(serve)(number << trampoline.IMPORT_BITS, 7, 0, 0)
     finally:

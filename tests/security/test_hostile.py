@@ -214,7 +214,7 @@ def test_the_disk_is_filled_no_further_than_allowed(tmp_path: Path) -> None:
 
 
 def test_log_lines_are_escaped_and_filtered(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(1, "aegis.guest"):
+    with caplog.at_level(1, "aegis.sandbox.component"):
         run("log-flood", "once", logging=LoggingCapability.development())
         kept = len(caplog.records)
         run("log-flood", "once")

@@ -28,6 +28,8 @@ _NUMBERS = 1 << 16
 """Numbers that are converted between two looks at the deadline."""
 SHORT_BYTES = 4096
 """Bytes of a string or ``list<u8>`` that fit into any guest's memory, and are not counted before they are placed."""
+_FEW_TEXTS = 5
+"""Strings from which arrays and batches of their sizes are worth making."""
 _PAIR = Struct("<II").pack_into
 
 Hole: TypeAlias = "tuple[int, Callable[[Any, Any], tuple[int, int]], Any]"
@@ -90,8 +92,12 @@ def place_filled(cx: Any, block: tuple[bytearray, int, int, list[Hole]]) -> tupl
 def place_texts(cx: Any, block: tuple[bytearray, int, int, Sequence[int], list[bytes]]) -> tuple[int, int]:
     """Place a list whose elements point to strings only; their addresses come from as few entries as possible."""
     data, align, count, offsets, texts = block
-    size, sizes = len(data), list(map(len, texts))
+    size = len(data)
     at = cx.realloc(align, size)
+    if len(texts) < _FEW_TEXTS:
+        _place_few(cx, data, at, offsets, texts)
+        return at, count
+    sizes = list(map(len, texts))
     addresses = cx.realloc_many(1, sizes)
     cx.door.charge(size + sum(sizes))
     view = cx.memory.view
@@ -105,6 +111,22 @@ def place_texts(cx: Any, block: tuple[bytearray, int, int, Sequence[int], list[b
         view[address : address + length] = text
     view[at : at + size] = data
     return at, count
+
+
+def _place_few(cx: Any, data: bytearray, at: int, offsets: Sequence[int], texts: list[bytes]) -> None:
+    """Place a list that is to be at ``at``, and its strings one by one: arrays and batches take longer to make."""
+    realloc, total = cx.realloc, len(data)
+    addresses = []
+    for text in texts:
+        addresses.append(realloc(1, len(text)))
+        total += len(text)
+    cx.door.charge(total)
+    view = cx.memory.view
+    for offset, address, text in zip(offsets, addresses, texts, strict=True):
+        length = len(text)
+        _PAIR(data, offset, address, length)
+        view[address : address + length] = text
+    view[at : at + len(data)] = data
 
 
 def fill(cx: Any, block: bytearray, holes: list[Hole]) -> None:

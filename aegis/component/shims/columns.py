@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.component.call import Callee, ComponentFrame
 from aegis.component.traps import bad_char
-from aegis.engine.call.caller import make_closure
 from aegis.engine.call.columns import (
     BAD_RESULT,
     CALLING,
@@ -151,4 +150,4 @@ def _drive(store: Any, frame: _Frame, batch: Batch, room: Room) -> None:
 
 def bind_columns(store: Any, frame: _Frame, style: int) -> Callable[..., Any]:
     """Return the closure that calls the function in ``frame`` for the rows of a batch."""
-    return make_closure(column_closure(style | store.plan.metered, _drive), store, frame, style, _invoke)
+    return column_closure(style | store.plan.metered, _drive)(store, frame)  # type: ignore[no-any-return]

@@ -125,12 +125,10 @@ class Style:
 
 
 _SOURCE = """
-def make(store, frame, failed, arm, Elsewhere, where, ticker, set_fuel, invoke, get_ident, room):
+def make(store, frame):
     take, give = store.token.pop, store.token.append
-    context, fuel, trapped, trap = store.context, store.fuel, store.trap_pointer, store.trap
-    door = store.door
-    begin = door.begin
-    func, args, count = frame.func, frame.args, frame.count
+    failed, arm, door = store.failed, store.arm, store.door
+    {names}
     {views}
     def call({params}):
 {body}
@@ -198,14 +196,18 @@ def _compile(signature: FuncType, style: int) -> Callable[..., Any]:
 
 def around(style: int, params: str, inner: str, views: str, scope: dict[str, Any]) -> Callable[..., Any]:
     """Return what makes closures of ``style``, with the names of ``scope`` (see :func:`around_text`)."""
-    scope |= passage_names()
+    scope |= passage_names(style)
     exec(around_text(style, params, inner, views), scope)
     return scope["make"]  # type: ignore[no-any-return]
 
 
-def passage_names() -> dict[str, Any]:
-    """Return the names that the text of a passage uses."""
-    return {"now": time.monotonic, "NEAR": NEAR, "secure": secure, "TICK": TICK, "MAIN_THREAD": _MAIN_THREAD}
+def passage_names(style: int) -> dict[str, Any]:
+    """Return the names that the text of a passage of ``style`` uses."""
+    return {
+        "now": time.monotonic, "NEAR": NEAR, "secure": secure, "TICK": TICK, "MAIN_THREAD": _MAIN_THREAD,
+        "Elsewhere": Elsewhere, "where": where, "ticker": ticker, "get_ident": get_ident, "set_fuel": _set_fuel,
+        "invoke": _invoke, "room": _ROOMS[style % Style.METERED],
+    }  # fmt: skip
 
 
 def around_text(style: int, params: str, inner: str, views: str) -> str:
@@ -227,7 +229,14 @@ def around_text(style: int, params: str, inner: str, views: str) -> str:
             leave=f"where.mode = {DIRECT}; store.owner = 0" if nesting else "",
             inner=inner,
         )
-    return _SOURCE.format(views=views, params=params, body=body)
+    names = {
+        "context, trapped, trap = store.context, store.trap_pointer, store.trap": ("context", "trap"),
+        "begin = door.begin": ("begin()",),
+        "fuel = store.fuel": ("fuel)",),
+        "func, args, count = frame.func, frame.args, frame.count": ("func,", "args,"),
+    }
+    used = [line for line, words in names.items() if any(word in body for word in words)]
+    return _SOURCE.format(names="; ".join(used) or "pass", views=views, params=params, body=body)
 
 
 def _indent(lines: list[str], spaces: int) -> str:
@@ -290,15 +299,7 @@ def compile_caller(signature: FuncType, style: int) -> Callable[..., Any]:
 
 def bind(store: Callee, frame: CallFrame, style: int) -> Callable[..., Any]:
     """Return the closure that calls the function in ``frame``; it takes the parameters by position."""
-    return make_closure(frame.entry.maker(style | store.plan.metered), store, frame, style, _invoke)
-
-
-def make_closure(make: Callable[..., Any], store: Any, frame: Any, style: int, invoke: Any) -> Callable[..., Any]:
-    """Give a maker what closures share."""
-    closure: Callable[..., Any] = make(
-        store, frame, store.failed, store.arm, Elsewhere, where, ticker, _set_fuel, invoke, get_ident, _ROOMS[style]
-    )
-    return closure
+    return frame.entry.maker(style | store.plan.metered)(store, frame)  # type: ignore[no-any-return]
 
 
 _set_fuel = lib.wasmtime_context_set_fuel

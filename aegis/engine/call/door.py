@@ -22,7 +22,7 @@ from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import Any
 from aegis.values import Decision
 
-__all__ = ["Door"]
+__all__ = ["Budgets", "Door", "budgets_of"]
 
 _UNLIMITED = 1 << 62
 _DEADLINE_CHECK_BYTES = 1 << 17
@@ -41,6 +41,19 @@ def _renew() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew)
+
+
+Budgets = tuple[int, int, int, int, int]
+"""A door begins with: host calls, bytes that may be copied, bytes of one value, bytes of the guest's memory, and the
+bytes below which copying checks the deadline."""
+
+
+def budgets_of(limits: Limits) -> Budgets:
+    """Return the budgets of doors under ``limits``."""
+    wanted = limits.host_calls, limits.host_bytes, limits.value_bytes
+    calls, copied, value = (_UNLIMITED if most is None else most for most in wanted)
+    memory = _MEMORY_BYTES if limits.memory is None else limits.memory
+    return calls, copied, value, memory, max(copied - _DEADLINE_CHECK_BYTES, 0)
 
 
 MOST_REFUSED = 16
@@ -87,17 +100,16 @@ class Door:
     _forgotten: Callable[[], object]
     """Closes the pipe."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, budgets: Budgets | None = None) -> None:
+        """Make the door of a new sandbox; ``budgets`` are those of ``limits``, where they are known already."""
         self.limits = limits
-        self.calls_left = _UNLIMITED if limits.host_calls is None else limits.host_calls
-        self.bytes_limit = _UNLIMITED if limits.host_bytes is None else limits.host_bytes
-        self.value_limit = _UNLIMITED if limits.value_bytes is None else limits.value_bytes
-        self.lower_left = self.lower_limit = _MEMORY_BYTES if limits.memory is None else limits.memory
-        """Bytes that the value being lowered may still take in the guest's memory."""
-        self.first_check = max(self.bytes_limit - _DEADLINE_CHECK_BYTES, 0)
-        self.bytes_left, self.check_below = self.bytes_limit, self.first_check
+        self.calls_left, copied, value, memory, check = budgets or budgets_of(limits)
+        self.bytes_limit = self.bytes_left = copied
+        self.first_check = self.check_below = check
         """Bytes that may still be copied in this call; the deadline is checked once fewer than the latter are left."""
-        self.value_left = self.value_limit
+        self.lower_left = self.lower_limit = memory
+        """Bytes that the value being lowered may still take in the guest's memory."""
+        self.value_left = self.value_limit = value
         """Bytes that the value being converted may still make the host hold."""
 
     def begin(self) -> None:

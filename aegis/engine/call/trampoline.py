@@ -45,11 +45,12 @@ IMPORT_BITS = 20
 million. The others: which store."""
 _MASK = (1 << IMPORT_BITS) - 1
 
-Slot = tuple[Door, Any, Any]
-"""Of one store: its door, what answers its imports by their numbers, and their modules and names by their numbers. Of a
-component: its state in place of the functions, and no names."""
+Slot = tuple[Door, Any, Any, list[int]]
+"""Of one store: its door; what answers its imports by their numbers; their modules and names by their numbers; and the
+numbers, as the engine passes them on, of those that its guest called. Of a component: its state in place of the
+functions, and no names."""
 
-_VACANT: Slot = (Door(Limits()), (), ())  # its door lets nothing through
+_VACANT: Slot = (Door(Limits()), (), (), [])  # its door lets nothing through
 _VACANT[0].calls_left = 0
 _NOBODY = _VACANT[0], None, ImportName("?", "?")
 slots: list[Slot] = [_VACANT]
@@ -68,22 +69,22 @@ def _renew() -> None:
 os.register_at_fork(after_in_child=_renew) if hasattr(os, "register_at_fork") else None
 
 
-_served: dict[int, tuple[Door, Any, ImportName]] = {}
-"""Door, function and name by the number that the engine passes on, from the guest's first call of an import on."""
-_called: dict[int, list[int]] = {}
-"""Of each store, the numbers in the former."""
+class _Served(dict[int, tuple[Door, Any, Any]]):
+    """Door, function and name by the number that the engine passes on, from the guest's first call of an import on."""
+
+    __slots__ = ()
+
+    def __missing__(self, env: int) -> tuple[Door, Any, Any]:
+        door, functions, names, called = slots[env >> IMPORT_BITS]
+        if not names:
+            return _NOBODY
+        place = env & _MASK
+        made = self[env] = door, functions[place], names[place]
+        called.append(env)
+        return made
 
 
-def _first(env: int) -> tuple[Door, Any, ImportName]:
-    """Return what serves a number that no guest has called yet."""
-    store = env >> IMPORT_BITS
-    door, functions, names = slots[store]
-    if not names:
-        return _NOBODY
-    called = env & _MASK
-    made = _served[env] = door, functions[called], names[called]
-    _called.setdefault(store, []).append(env)
-    return made
+_served = _Served()
 
 
 def take_slot(slot: Slot) -> int:
@@ -100,8 +101,9 @@ def take_slot(slot: Slot) -> int:
 
 def free_slot(number: int) -> None:
     """Forget the slot of a store that is going, and what its guest called."""
+    called = slots[number][3]
     slots[number] = _VACANT
-    for env in _called.pop(number, ()):
+    for env in called:
         _served.pop(env, None)
     _free.append(number)
 
@@ -141,10 +143,7 @@ def _noting(serve: Callable[..., int | None]) -> Callable[..., int | None]:
 _SOURCE = """
 def trampoline(env, caller, address, count):
     try:
-        try:
-            door, function, name = served[env]
-        except KeyError:
-            door, function, name = first(env)
+        door, function, name = served[env]
         entered = now()
         left = door.calls_left
         if left <= 0 or door.stop is not None or entered >= door.deadline:
@@ -200,7 +199,7 @@ def _compile(signature: FuncType, observed: bool) -> Callable[..., int | None]:
     body = (_OBSERVED if observed else _PLAIN).format(arguments=arguments, store=_store(signature.results))
     target = ", ".join(f"v{name}" for name in names) or "_none"
     scope = {
-        "served": _served, "first": _first, "views": views, "new_views": new_views, "fail": _fail,
+        "served": _served, "views": views, "new_views": new_views, "fail": _fail,
         "clock": time.perf_counter,
         "observe": _observe, "lower": _lower, "refuse_result": _refuse_result, "several": _several,
         "now": time.monotonic, "NEAR": NEAR, "secure": secure_after,
@@ -275,7 +274,7 @@ def _observe(door: Door, name: ImportName, started: float, error: BaseException 
 def _fail(env: int, error: BaseException) -> int | None:
     """Keep the exception for the caller and answer with a trap. Nothing may escape from here."""
     try:
-        door, _, names = slots[env >> IMPORT_BITS]
+        door, _, names, _ = slots[env >> IMPORT_BITS]
         if isinstance(error, GuestExit):
             error = door.overdue() or error  # an exit that comes too late is no success
         if door.failure is None:

@@ -31,7 +31,8 @@ class Module(Artifact):
 
     def __init__(self, data: bytes, info: ModuleInfo, digest: str, cache: Cache | None, limits: Limits) -> None:
         super().__init__(data, digest, cache, limits)
-        self.plan: Any = None  # plan.py's own, kept here so that it goes with the module
+        self.plan: Any = None  # plan.py's own, kept here so that they go with the module
+        self.plan_before: Any = None
         self.served: Any = None  # linking.py's own, likewise
         self.info = info
         self.memory_exports = tuple(info.memory_exports)

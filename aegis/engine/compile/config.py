@@ -181,7 +181,7 @@ def _apply_pool(native: int) -> None:
     pool_set("max_memories_per_module", 10)
     pool_set("max_tables_per_module", 16)
     pool_set("table_elements", _POOL_TABLE_ELEMENTS)
-    pool_set("linear_memory_keep_resident", 64 << 10)
+    pool_set("linear_memory_keep_resident", 128 << 10)
     pool_set("table_keep_resident", 16 << 10)
     lib.wasmtime_pooling_allocation_strategy_set(native, pool)
     lib.wasmtime_pooling_allocation_config_delete(pool)

@@ -203,10 +203,13 @@ def _log(names: list[str]) -> None:
 
 def secure_after(name: object) -> None:
     """Do the same after the host function ``name``; a handler of another runtime is that function's doing."""
-    try:
-        secure()
-    except SandboxStateError as error:
-        raise HostError(f"after the host function {name}: {error}") from None
+    unblock, arguments, numbers, addresses = _watched  # as secure() does: this follows most host calls
+    unblock(*arguments)
+    if list(map(_installed, numbers)) != addresses:
+        try:
+            _reinstall()
+        except SandboxStateError as error:
+            raise HostError(f"after the host function {name}: {error}") from None
 
 
 def secure_at_tick() -> None:

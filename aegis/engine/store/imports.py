@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_void_p
 
-from aegis.engine.call.trampoline import host_callback
+from aegis.engine.call.trampoline import IMPORT_BITS, host_callback
 from aegis.engine.native.library import lib, number, pointer
 from aegis.support.lean import Any
 from aegis.values import FuncType, ImportName
@@ -50,7 +50,7 @@ def _new_vector(count: int, pointers: Any) -> Any:
 class ImportSpace:
     """Native space for the imports of one store while it is instantiated, which copies them."""
 
-    __slots__ = ("_array", "at", "targets")
+    __slots__ = ("_array", "at", "numbers", "store", "targets")
 
     def __init__(self, imports: Imports) -> None:
         count = len(imports.names)
@@ -59,6 +59,13 @@ class ImportSpace:
         self.at = pointer(base)
         self.targets = [pointer(base + n * _EXTERN + 8) for n in range(count)]
         """Where each function goes."""
+        self.give_numbers(0)
+
+    def give_numbers(self, store: int) -> None:
+        """Make the numbers that the engine passes on to the callbacks of the store with this number."""
+        base = store << IMPORT_BITS
+        self.numbers = [number(base + n) for n in range(len(self.targets))]
+        self.store = store
 
 
 class Imports:

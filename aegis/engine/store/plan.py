@@ -40,8 +40,8 @@ class BasePlan:
 
     __slots__ = (
         "bounded", "calls_python", "code", "code_pointer", "config", "counted", "engine", "engine_pointer",
-        "entries", "fuel",
-        "limiter", "limiter_at_rest", "limits", "memory_cap", "metered", "starts", "table_cap", "ticks", "ticks_number",
+        "entries", "fuel", "limiter", "limiter_at_rest", "limits", "mapped", "memory_cap", "metered", "starts",
+        "table_cap", "ticks", "ticks_number",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +79,9 @@ class BasePlan:
         """Whether the engine ends a guest without host functions, and that calls no Python."""
         self.calls_python = self.counted
         """Whether Python runs during calls even of a guest without host functions."""
+        self.mapped = False
+        """Whether the engine has the files of the initial memories: it opens them with the first instance of the code.
+        A memory that Aegis counts is mapped for each store."""
 
     own_instances = 0
     """Instances of modules of Aegis that a store may make besides those of the guest."""
@@ -150,9 +153,15 @@ def _listed(names: list[str]) -> str:
 
 
 def plan_for(module: Module, config: EngineConfig, limits: Limits) -> Plan:
-    """Return the plan, the {what}'s latest one if it is of the same limits and engine."""
-    plan: Plan | None = module.plan
-    if plan is not None and plan.limits is limits and plan.config is config:
-        return plan
-    module.plan = made = Plan(module, config, limits)
-    return made
+    """Return the plan of a module, one of its two latest if it is of the same limits and engine.
+
+    Two, for sandboxes beyond those that the engine's pool has room for alternate between the pool and their own.
+    """
+    latest: Plan | None = module.plan
+    if latest is not None and latest.limits is limits and latest.config is config:
+        return latest
+    before: Plan | None = module.plan_before
+    if before is None or before.limits is not limits or before.config is not config:
+        before = Plan(module, config, limits)
+    module.plan, module.plan_before = before, latest
+    return before

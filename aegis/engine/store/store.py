@@ -18,7 +18,7 @@ from weakref import ref
 from aegis.engine.call.caller import Elsewhere, Style, bind, room_for_callbacks
 from aegis.engine.call.classify import Evidence, classify
 from aegis.engine.call.door import Door
-from aegis.engine.call.trampoline import IMPORT_BITS, free_slot, slots, take_slot
+from aegis.engine.call.trampoline import free_slot, slots, take_slot
 from aegis.engine.native.library import lib, number, pointer, take_error
 from aegis.engine.native.signals import secure
 from aegis.engine.store.imports import Imports
@@ -130,6 +130,7 @@ class Store:
     """Whether a callback decides at each tick."""
     _imports: Imports | None = None
     _frames: tuple[Any, ...] = ()
+    _pointers: dict[str, Any] | None = None
     _pointer: Any = None
     spent = False
     """Whether a call ended otherwise than by returning: the guest is in an unknown state, whatever it was."""
@@ -148,20 +149,20 @@ class Store:
         self.plan = plan
         self.door = door
         self.fuel = plan.fuel
-        self.token: list[None] = []
+        token: list[None] = []
+        self.token = token
         self.alone = plan.bounded
-        self._pointers: dict[str, Any] = {}
         self._closures: dict[tuple[str, int], Callable[..., Any]] = {}
         self._pointer = native = _pointer(_store_new(plan.engine_pointer, None, None))
         self.context = context = _pointer(_store_context(native))
         self._workspace = space = _workspaces.pop() if _workspaces else _Workspace()
         self.trap_pointer, self.trap = space.trap_pointer, space.trap
         _limiter(native, *plan.limiter)
-        token = self.token
         ticker.tokens[id(token)] = token
         try:
-            if functions or plan.calls_python or not plan.bounded:
-                self._calls_python = bool(functions) or plan.calls_python
+            calls_python = plan.calls_python or bool(functions)
+            if calls_python or not plan.bounded:
+                self._calls_python = calls_python
                 self._watch()
                 if plan.counted:
                     self.account = Account(plan.limits.memory, door)
@@ -169,16 +170,22 @@ class Store:
                 self.memory = memory
                 mine = ref(self)  # host functions have the memory, and live until the store is closed or collected
                 memory.attach(lambda: mine().find_memory())  # type: ignore[union-attr]
-            self.arm()
             if plan.fuel is not None:
                 _set_fuel(context, plan.fuel)
-            if plan.starts:  # nothing else runs code of the guest before the first call
+            if plan.starts:  # nothing else runs code of the guest before the first call, which arms by itself
+                self.arm()
                 secure()
-            with standard_reserved():  # the engine keeps initial memories in files of its own
-                error = self._instantiate(functions, observed) if self._calls_python else self._instantiate_alone()
+            elif self.alone:  # the engine's own code for segments and tables looks at the epoch too
+                _set_epoch(context, plan.ticks_number)
+            if plan.mapped:
+                error = self._instantiate(functions, observed) if calls_python else self._instantiate_alone()
+            else:
+                with standard_reserved():  # the engine keeps initial memories in files of its own
+                    error = self._instantiate(functions, observed) if calls_python else self._instantiate_alone()
             if error is not None or space.trap[0]:
                 raise self._refused(error)
             self._instantiated = True
+            plan.mapped = not plan.counted
             if plan.limiter_at_rest is not None:
                 _limiter(native, *plan.limiter_at_rest)
         except BaseException:
@@ -198,15 +205,15 @@ class Store:
 
     def _watch(self) -> None:
         """Let a callback of ours decide at each tick. Needed wherever a host function can be running."""
-        if not self.plan.config.epochs:
-            self.alone = False
-        elif not self._ticks:
+        self.alone = False
+        if self.plan.config.epochs and not self._ticks:
             self._ticks = True
-            slot = self.slot or self._serve((), ())
+            slot = self.slot
+            if not slot:
+                slot = self.slot = take_slot((self.door, (), (), []))
             _set_callback(self._pointer, _epoch_callback, _number(slot), None)
             _set_epoch(self.context, _ONE)
             self.armed = math.inf
-            self.alone = False
 
     def _instantiate_alone(self) -> int | None:
         plan, space = self.plan, self._workspace
@@ -215,33 +222,39 @@ class Store:
         )
 
     def _instantiate(self, functions: Any, observed: bool) -> int | None:
-        imports = self._imports = self.plan.imports(observed=observed)
-        calls = functions if isinstance(functions, Mapping) else [function.call for function in functions]
-        base, context, space = self._serve(calls, imports.names) << IMPORT_BITS, self.context, imports.take_space()
+        plan, context = self.plan, self.context
+        imports = self._imports = plan.imports(observed=observed)
+        if not isinstance(functions, dict) and not isinstance(functions, Mapping):
+            functions = [function.call for function in functions]
+        store, space = self._serve(functions, imports.names), imports.take_space()
+        if space.store != store:
+            space.give_numbers(store)
         # For each import, func_new(context, type, callback, number, no finalizer, where to): it returns nothing.
-        numbers = map(_number, range(base, base + len(imports.names)))
-        any(map(_func_new, repeat(context), imports.natives, imports.callbacks, numbers, repeat(None), space.targets))
-        before = self._go_below()
+        natives, callbacks = imports.natives, imports.callbacks
+        any(map(_func_new, repeat(context), natives, callbacks, space.numbers, repeat(None), space.targets))
+        room_for_callbacks()
+        before = self._go_below() if plan.starts or self.account is not None else None
         try:
             error: int | None = _instance_new(
-                context, self.plan.code_pointer, space.at, imports.count, self._workspace.instance, self.trap_pointer
+                context, plan.code_pointer, space.at, imports.count, self._workspace.instance, self.trap_pointer
             )
         finally:
-            self._come_back(before)
+            if before is not None:
+                self._come_back(before)
         imports.give_back(space)
         return error
 
     def _serve(self, functions: Any, names: Sequence[ImportName]) -> int:
         """Let the store's number stand for these functions; return it."""
-        if self.slot:
-            slots[self.slot] = (self.door, functions, names)
+        slot = self.slot
+        if slot:
+            slots[slot] = (self.door, functions, names, [])
         else:
-            self.slot = take_slot((self.door, functions, names))
-        return self.slot
+            slot = self.slot = take_slot((self.door, functions, names, []))
+        return slot
 
     def _go_below(self) -> tuple[int, Any]:
         """Note that a guest is below: a start function may call into Python. Return what was so before."""
-        room_for_callbacks()
         before = where.mode, where.account
         where.mode, where.account, self.owner = NESTED, self.account, get_ident()
         return before
@@ -500,6 +513,8 @@ class Store:
 
     def _pointer_to(self, name: str) -> Any:
         """Return the address of the exported item ``name``, kept for the store's life."""
+        if self._pointers is None:
+            self._pointers = {}
         made = self._pointers.get(name)
         if made is None:
             held = (ctypes.c_char * _EXTERN)()

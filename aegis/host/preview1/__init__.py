@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cache
-from operator import and_
+from types import MethodType
 
 from aegis.host.preview1.abi import ERRNO_OF, SIGNATURES, SIGNED, Errno, Refused
 from aegis.limits import Limits
@@ -67,7 +67,7 @@ def preview1_functions(
         return []
     guest = guest_class(kinds_of(known))(grants, memory, scope, limits)
     return [
-        HostFunction(module=MODULE, name=name, type=SIGNATURES[name], call=answering(name, getattr(guest, name)))
+        HostFunction(module=MODULE, name=name, type=SIGNATURES[name], call=MethodType(answering(name), guest))
         for name in known
     ]
 
@@ -79,32 +79,31 @@ _masks = {
 """What turns the parameters of each function into numbers as the ABI means them."""
 
 
-def answering(name: str, method: Callable[..., None]) -> Callable[..., Any]:
-    """Return ``method`` with numbers as the ABI means them, answering with an error number."""
-    masks = _masks[name]
+_ANSWERING = """
+def answer(guest, {parameters}):
+    try:
+        guest.{name}({arguments})
+    except ANSWERED as error:
+        return number(error)
+    return 0
+"""
+
+
+@cache
+def answering(name: str) -> Callable[..., Any]:
+    """Return the function called ``name`` of the class of any guest, which answers with an error number.
+
+    It takes the guest, and numbers of either sign, which it gives to the method as the ABI means them.
+    """
     if name == "proc_exit":
-        return lambda code: method(code & 0xFFFF_FFFF)
-
-    if len(masks) == 2:  # most calls that programs make
-        first, second = masks
-
-        def two(a: int, b: int) -> int:
-            try:
-                method(a & first, b & second)
-            except _ANSWERED as error:
-                return _number(error)
-            return 0
-
-        return two
-
-    def call(*args: int) -> int:
-        try:
-            method(*map(and_, args, masks))
-        except _ANSWERED as error:
-            return _number(error)
-        return 0
-
-    return call
+        return lambda guest, code: guest.proc_exit(code & 0xFFFF_FFFF)
+    masks = _masks[name]
+    parameters = [f"a{n}" for n in range(len(masks))]
+    arguments = [a if mask < 0 else f"{a} & {mask}" for a, mask in zip(parameters, masks, strict=True)]
+    scope = {"ANSWERED": _ANSWERED, "number": _number}
+    text = _ANSWERING.format(name=name, parameters=", ".join(parameters), arguments=", ".join(arguments))
+    exec(text, scope)
+    return scope["answer"]  # type: ignore[return-value]
 
 
 _ANSWERED = (Refused, MemoryFault, OSError)

@@ -39,15 +39,17 @@ class Context:
         return table
 
     def _open_table(self) -> Table:
-        table = Table(self.limits.open_files)
         stdio = self.grants.stdio
-        for source, rights in ((stdio.stdin, STREAM_READ), (stdio.stdout, STREAM_WRITE), (stdio.stderr, STREAM_WRITE)):
-            table.preset(Stream(source, rights))
-        for preopen in self.grants.preopens:
-            table.preset(
-                OpenDirectory(preopen.directory, DIRECTORY_RIGHTS, ALL_RIGHTS, preopen.guest, preopen.guest.encode())
-            )
-        self.grants.on_close(table.close_all)
+        table = Table(
+            self.limits.open_files, Stream(stdio.stdin, STREAM_READ), Stream(stdio.stdout, STREAM_WRITE),
+            Stream(stdio.stderr, STREAM_WRITE),
+        )  # fmt: skip
+        preopens = self.grants.preopens
+        if preopens:  # without one nothing is ever opened that would have to be closed
+            for preopen in preopens:
+                label, name = preopen.guest, preopen.guest.encode()
+                table.preset(OpenDirectory(preopen.directory, DIRECTORY_RIGHTS, ALL_RIGHTS, label, name))
+            self.grants.on_close(table.close_all)
         return table
 
     def filestat(self, status: os.stat_result) -> bytes:
@@ -76,13 +78,18 @@ class Context:
         The host never holds more than a piece, however much the guest writes at once.
         """
         pairs = self.vectors(offset, count)
+        piece = self.piece if most is None else min(self.piece, most)
         if count == 1:
             address, length = pairs[0]
-            if length <= self.piece and (most is None or length <= most):
+            if length <= piece:
                 return length, (self.memory.read(address, length),)
-        total = self.room(pairs)
+        memory = self.memory.size()
+        total = self.room(pairs, memory)
+        if total <= piece and total <= memory:
+            read = self.memory.read
+            return total, (b"".join([read(address, length) for address, length in pairs]),)
         # Buffers may overlap, 1024 of them. One memory's worth is written, and the guest is told how much.
-        size = min(total, self.memory.size(), total if most is None else most)
+        size = min(total, memory, total if most is None else most)
         return size, self._pieces(pairs, size)
 
     def _pieces(self, pairs: list[tuple[int, int]], left: int) -> Iterator[bytes]:
@@ -110,18 +117,15 @@ class Context:
             self.memory.write(address, data[at : at + length])
             at += length
 
-    def room(self, pairs: list[tuple[int, int]]) -> int:
-        """Return how many bytes the buffers of a vectored read hold together."""
-        self._within(pairs)
-        return sum(length for _, length in pairs)
-
-    def _within(self, pairs: list[tuple[int, int]]) -> None:
-        size = self.memory.size()
+    def room(self, pairs: list[tuple[int, int]], memory: int | None = None) -> int:
+        """Return how many bytes the buffers of a vectored call hold together; all must lie in the memory's bytes."""
+        size = self.memory.size() if memory is None else memory
         total = 0
         for address, length in pairs:
             total += length
             if address + length > size or total > 0xFFFF_FFFF:
                 raise Refused(Errno.FAULT if address + length > size else Errno.INVAL)
+        return total
 
     def path(self, offset: int, length: int) -> str:
         """Return a path that the guest names: UTF-8, without NUL, no longer than a host takes."""

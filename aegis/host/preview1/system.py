@@ -30,11 +30,11 @@ class System(Context):
         self._strings(self._environment(), pointers, buffer)
 
     def _environment(self) -> tuple[bytes, ...]:
-        return tuple(f"{name}={value}".encode() for name, value in self.grants.environment)
+        return tuple([f"{name}={value}".encode() for name, value in self.grants.environment])
 
     def _sizes(self, strings: tuple[bytes, ...], count: int, size: int) -> None:
         self.put_u32(count, len(strings))
-        self.put_u32(size, sum(len(s) + 1 for s in strings))
+        self.put_u32(size, sum(map(len, strings)) + len(strings))
 
     def _strings(self, strings: tuple[bytes, ...], pointers: int, buffer: int) -> None:
         addresses = []
@@ -42,7 +42,7 @@ class System(Context):
         for string in strings:
             addresses.append(at & 0xFFFF_FFFF)
             at += len(string) + 1
-        self.memory.write(buffer, b"".join(s + b"\0" for s in strings))
+        self.memory.write(buffer, b"\0".join((*strings, b"")))
         self.memory.write(pointers, b"".join(map(U32.pack, addresses)))
 
     # -- clocks and randomness -----------------------------------------------------------------

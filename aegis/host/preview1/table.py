@@ -68,18 +68,19 @@ def _able(entry: _Kind, rights: int) -> _Kind:
 class Table:
     """Descriptors by number. A new one gets the lowest free number, as in POSIX."""
 
-    def __init__(self, limit: int | None) -> None:
-        self._entries: dict[int, Entry] = {}
+    def __init__(self, limit: int | None, *presets: Entry) -> None:
+        """``presets`` are the streams, which no limit counts."""
+        self._entries: dict[int, Entry] = dict(enumerate(presets))
         self._limit = limit
         self._free: list[int] = []
-        self._next = 0
+        self._next = len(presets)
         self._counted = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def preset(self, entry: Entry) -> None:
-        """Add a stream or a preopen, which no limit counts."""
+        """Add a preopen, which no limit counts either."""
         self._entries[self._next] = entry
         self._next += 1
 
