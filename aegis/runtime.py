@@ -23,8 +23,9 @@ from aegis.policy import (
     StdioCapability,
 )
 from aegis.sandbox.artifacts import admit_artifact
-from aegis.sandbox.in_process import InProcess
+from aegis.sandbox.in_process import InProcessBackend
 from aegis.sandbox.link_module import Faults
+from aegis.sandbox.run import Run
 from aegis.sandbox.sandbox import Sandbox
 from aegis.support.lean import TYPE_CHECKING, Any, replace
 from aegis.text import near, printable
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from aegis.component.planning.artifact import Component
-    from aegis.isolation.parent.backend import Isolated
+    from aegis.isolation.parent.backend import IsolatedBackend
     from aegis.policy import Isolation, NetworkCapability
 
 __all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "require_entry", "run"]
@@ -70,12 +71,12 @@ class Aegis:
         limits = self.policy.limits
         plain = EngineConfig.from_limits(limits)
         config = EngineConfig.from_limits(limits, pooled=True) if pooled else plain
-        self._tier = InProcess(self.policy, config, plain, subscribers, exact=exact_memory)
+        self._backend = InProcessBackend(self.policy, config, plain, subscribers, exact=exact_memory)
         if self.policy.filesystem.paths:
             from aegis.sandbox.protected_paths import protected_from_grants
 
-            self._tier.protected = protected_from_grants(self._cache)
-        self._isolated: Isolated | None = None
+            self._backend.protected = protected_from_grants(self._cache)
+        self._isolated: IsolatedBackend | None = None
         if self.policy.isolation is not None:
             self._workers()
 
@@ -133,7 +134,7 @@ class Aegis:
         if check is not None:
             check(artifact)
         if self.policy.isolation is None:
-            artifact.prepare(self._tier.engine_of, what)
+            artifact.prepare(self._backend.engine_of, what)
         else:
             self._workers().prepare(artifact, what)
         return artifact
@@ -150,16 +151,18 @@ class Aegis:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _workers(self) -> Isolated:
-        """Return the tier of isolated sandboxes; its workers are made ready now."""
+    def _workers(self) -> IsolatedBackend:
+        """Return the backend of isolated sandboxes; it starts its workers now."""
         if self._isolated is None:
-            from aegis.isolation.parent.backend import Isolated
+            from aegis.isolation.parent.backend import IsolatedBackend
             from aegis.policy import Isolation
 
             options = self.policy.isolation or Isolation()
-            tier = self._tier
-            self._isolated = Isolated(self.policy, tier.plain, options, self._cache, tier.subscribers, exact=tier.exact)
-            self._isolated.protected = tier.protected
+            here = self._backend
+            self._isolated = IsolatedBackend(
+                self.policy, here.plain, options, self._cache, here.subscribers, exact=here.exact
+            )
+            self._isolated.protected = here.protected
         return self._isolated
 
     # -- sandboxes -----------------------------------------------------------------------------
@@ -194,18 +197,12 @@ class Aegis:
         isolated = self.policy.isolation is not None if isolate is None else isolate
         if isolated and faults is not None:
             raise PolicyError("faults of the host are injected in process: give isolate=False, or no faults")
-        return Sandbox(
-            self._workers() if isolated else self._tier,
-            module,
-            imports=imports,
-            args=args,
-            subscribers=subscribers,
-            stdio=stdio,
-            measured=measured,
-            denied=denied,
-            trap_missing=trap_missing,
+        run = Run(
+            self._workers() if isolated else self._backend, module, imports=imports, args=args,
+            subscribers=subscribers, stdio=stdio, measured=measured, denied=denied, trap_missing=trap_missing,
             faults=faults,
-        )
+        )  # fmt: skip
+        return Sandbox(run)
 
 
 class Builder:

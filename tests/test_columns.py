@@ -636,7 +636,7 @@ def test_cancelling_its_task_ends_a_call_over_columns(place: str) -> None:
     async def main() -> None:
         with opened(place) as box:
             task = asyncio.ensure_future(box.acall_many("tick", [], rows=1 << 60))
-            while not box._store.in_call():  # type: ignore[union-attr]
+            while not box._run.store.in_call():  # type: ignore[union-attr]
                 await asyncio.sleep(0.001)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -669,8 +669,8 @@ def test_loops_are_kept_and_end_with_their_store(pooled: bool) -> None:
             for _ in range(3):
                 assert box.call_many("add", [I2, I2]).tolist() == [2, 4]
                 assert box.call_many("i64", [array("q", [5])]).tolist() == [5]
-            assert len(box._store._stages._made) == 2  # type: ignore[union-attr]
-            assert len(box._store._stages._free) == 1  # type: ignore[union-attr]
+            assert len(box._run.store._stages._made) == 2  # type: ignore[union-attr]
+            assert len(box._run.store._stages._free) == 1  # type: ignore[union-attr]
             box.reset()
             assert box.call_many("next", [], rows=2).tolist() == [1, 2]
 
@@ -704,7 +704,7 @@ def test_a_pool_without_room_for_the_loop_is_no_end_of_the_guest() -> None:
     aegis = Aegis(pooled=True, cache=False)
     module = aegis.load_wat('(module (func (export "same") (param i32) (result i32) (local.get 0)))')
     boxes = []
-    while not boxes or boxes[-1]._store.plan.config.pooled:  # type: ignore[union-attr]
+    while not boxes or boxes[-1]._run.store.plan.config.pooled:  # type: ignore[union-attr]
         boxes.append(aegis.sandbox(module))
     assert boxes[-1].call_many("same", [I2]) == I2, "without the pool there is room"
     with pytest.raises(SandboxStateError, match=r"pool has no room .*close sandboxes.*pooled=False") as caught:
@@ -739,10 +739,10 @@ def test_a_store_whose_memories_are_counted_has_room_for_the_loop() -> None:
     text = """(module (memory (export "memory") 1) (memory 1) (memory 1)
       (func (export "grow") (param i32) (result i32) (memory.grow 1 (local.get 0))))"""
     with Aegis(memory="256KiB", cache=False).sandbox(Aegis(cache=False).load_wat(text)) as box:
-        assert box._store.account is not None  # type: ignore[union-attr]
-        used = box._store.memory_size()  # type: ignore[union-attr]
+        assert box._run.store.account is not None  # type: ignore[union-attr]
+        used = box._run.store.memory_size()  # type: ignore[union-attr]
         assert box.call_many("grow", [array("i", [0, 1, 1])]).tolist() == [1, 1, -1]
-        assert box._store.memory_size() == used + 65536  # type: ignore[union-attr]
+        assert box._run.store.memory_size() == used + 65536  # type: ignore[union-attr]
 
 
 def test_a_forked_process_calls_over_columns() -> None:

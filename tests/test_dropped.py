@@ -44,7 +44,7 @@ def test_a_dropped_sandbox_is_freed(name: str, called: bool) -> None:
         sandbox = runtime.sandbox(artifact, imports=imports)
         if called:
             sandbox.call("go", *arguments)
-        return weakref.ref(sandbox._store)  # type: ignore[arg-type]
+        return weakref.ref(sandbox._run.store)  # type: ignore[arg-type]
 
     stores = [dropped() for _ in range(3)]
     gc.collect()

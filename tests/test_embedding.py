@@ -433,7 +433,7 @@ def test_cancel_from_another_thread(fuel: int | None) -> None:
         assert sandbox.call("add", 1, 1) == 2
 
         def cancel_when_it_runs() -> None:
-            while not sandbox._store.in_call():  # type: ignore[union-attr]
+            while not sandbox._run.store.in_call():  # type: ignore[union-attr]
                 pass
             sandbox.cancel()
 
@@ -474,7 +474,7 @@ def test_tasks_and_their_cancelling(runtime: Aegis) -> None:
                 await sandbox.acall("add", 1)
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(sandbox.acall("spin"), 0.05)
-            while sandbox._store.in_call():  # type: ignore[union-attr]
+            while sandbox._run.store.in_call():  # type: ignore[union-attr]
                 await asyncio.sleep(0)
             assert sandbox.state == "poisoned"
 

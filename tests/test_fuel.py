@@ -138,7 +138,7 @@ def test_without_fuel_a_call_can_be_cancelled(place: str, guest: str) -> None:
     with box(place, guest) as sandbox:
 
         def cancel_when_it_runs() -> None:
-            while not sandbox._store.in_call():
+            while not sandbox._run.store.in_call():
                 pass
             sandbox.cancel()
 

@@ -199,7 +199,7 @@ def test_a_guest_without_host_functions_does_not_start_a_budget() -> None:
     """Its calls are the shortest path of all, and copy nothing."""
     made = Aegis(cache=False, pooled=False)
     with made.sandbox(made.load_wat('(module (func (export "f")))')) as sandbox:
-        sandbox._door.begin = lambda: pytest.fail("a budget was started")  # type: ignore[method-assign]
+        sandbox._run.door.begin = lambda: pytest.fail("a budget was started")  # type: ignore[method-assign]
         sandbox.call("f")
         thread = threading.Thread(target=lambda: sandbox.call("f"))
         thread.start()

@@ -52,7 +52,7 @@ def box(place: str, kind: str, f: Callable[[int], Any], **options: Any) -> Sandb
 
 def expire(sandbox: Sandbox) -> None:
     """Let the deadline of the call under way be over."""
-    sandbox._door.deadline = -math.inf
+    sandbox._run.door.deadline = -math.inf
 
 
 class Slow:
@@ -172,4 +172,4 @@ def test_a_result_that_is_read_after_the_deadline_is_not_accepted(kind: str, mon
 def test_a_call_that_was_in_time_leaves_the_next_one_its_own_deadline() -> None:
     with box("in-process", "core", int) as sandbox:
         assert [sandbox.call("go", n) for n in range(3)] == [0, 1, 2]
-        assert sandbox._door.deadline > 0
+        assert sandbox._run.door.deadline > 0

@@ -250,7 +250,7 @@ def test_a_deadline_inside_a_host_call_names_the_call() -> None:
 
     def slow() -> None:
         while True:
-            sandbox._door.remaining()
+            sandbox._run.door.remaining()
 
     sandbox = made.sandbox(made.load_wat(text), imports={"env": {"slow": slow}})
     with sandbox, pytest.raises(LimitExceeded) as caught:

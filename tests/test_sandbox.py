@@ -707,7 +707,7 @@ class Interrupted(list[None]):
 def test_a_signal_as_the_guest_is_taken_leaves_it_free(bound: bool) -> None:
     runtime = Aegis(cache=False)
     with runtime.sandbox(runtime.load_wat('(module (func (export "f") (result i32) (i32.const 5)))')) as sandbox:
-        store: Any = sandbox._store
+        store: Any = sandbox._run.store
         token = store.token = Interrupted(store.token)
         if bound:
             assert sandbox.call("f") == 5

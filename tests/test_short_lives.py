@@ -106,7 +106,7 @@ def test_more_components_than_the_pool_has_slots_are_all_made() -> None:
     component = runtime.load_wat(own_echo_component("string"))
     boxes = [runtime.sandbox(component) for _ in range(300)]
     assert [box.call("echo-back", str(n)) for n, box in enumerate(boxes)] == [str(n) for n in range(300)]
-    assert len({id(box._store.plan) for box in boxes}) == 2  # type: ignore[union-attr]
+    assert len({id(box._run.store.plan) for box in boxes}) == 2  # type: ignore[union-attr]
     for box in boxes:
         box.close()
 
@@ -114,7 +114,7 @@ def test_more_components_than_the_pool_has_slots_are_all_made() -> None:
 def test_a_module_keeps_the_plans_of_two_engines_that_take_turns() -> None:
     runtime = Aegis(cache=False)
     module = runtime.load_wat(PRINTS)
-    limits, tier = runtime.policy.limits, runtime._tier
+    limits, tier = runtime.policy.limits, runtime._backend
     pairs = [(plan_for(module, tier.config, limits), plan_for(module, tier.plain, limits)) for _ in LIVES]
     assert pairs == pairs[:1] * len(pairs)
     assert pairs[0][0] is not pairs[0][1]

@@ -386,7 +386,7 @@ def test_a_store_is_not_found_by_its_number_any_more_when_it_is_deleted(
         delete(native)
 
     sandbox = runtime.sandbox(runtime.load_wat(COMPONENT), imports={"test:api/api": Host(0)})
-    state: Any = sandbox._store.state  # type: ignore[union-attr]
+    state: Any = sandbox._run.store.state  # type: ignore[union-attr]
     number = state.slot
     assert slots[number][1] is state
     monkeypatch.setattr(stores, "_store_delete", watched)

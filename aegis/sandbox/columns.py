@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aegis.engine.store.plan import callable_export
 from aegis.errors import CallError
@@ -13,18 +13,7 @@ from aegis.values import Rows
 from aegis.wit.types import Function, show
 
 if TYPE_CHECKING:
-    from aegis.sandbox.component import ComponentGuest
-
-    class Caller(Protocol):
-        """What a call over columns asks of its sandbox."""
-
-        @property
-        def _guest(self) -> ComponentGuest | None: ...
-        def _live(self) -> Any: ...
-        def _loaded(self) -> Any: ...
-        def _signature(self, name: Any) -> tuple[str, int]: ...
-        def call(self, name: Any, *args: Any) -> Any: ...
-
+    from aegis.sandbox.run import Run
 
 __all__ = ["call_many"]
 
@@ -32,13 +21,13 @@ _MAX_FLAT_PARAMS = 16
 """Parameters that a component's function takes as core values (CanonicalABI.md, ``MAX_FLAT_PARAMS``)."""
 
 
-def call_many(sandbox: Caller, name: Any, columns: Sequence[Any], out: Any, rows: int | None) -> Any:
+def call_many(run: Run, name: Any, columns: Sequence[Any], out: Any, rows: int | None) -> Any:
     """Call the export ``name`` once for each row; see :meth:`aegis.Sandbox.call_many`."""
-    sandbox._live()
-    params, result = _types(sandbox, name)
-    batch = Batch(lambda: sandbox._signature(name)[0], params, result, columns, out, rows)
+    run.live()
+    params, result = _types(run, name)
+    batch = Batch(lambda: run.signature(name)[0], params, result, columns, out, rows)
     try:
-        sandbox.call(Rows(name), batch)
+        run.call(Rows(name), batch)
         return batch.out
     except BaseException as error:
         batch.locate(error)
@@ -47,31 +36,31 @@ def call_many(sandbox: Caller, name: Any, columns: Sequence[Any], out: Any, rows
         batch.close()
 
 
-def _types(sandbox: Caller, name: Any) -> tuple[list[tuple[str, Scalar]], Scalar | None]:
+def _types(run: Run, name: Any) -> tuple[list[tuple[str, Scalar]], Scalar | None]:
     """Return the names and types of the parameters, and the type of the result; raise ``CallError`` for others."""
-    guest = sandbox._guest
-    if guest is not None:
-        return _component_types(sandbox, name, guest.function(name))
-    signature = callable_export(sandbox._loaded(), name)
+    component = run.component
+    if component is not None:
+        return _component_types(run, name, component.function(name))
+    signature = callable_export(run.loaded(), name)
     results = [SCALARS[of] for of in signature.results]
     if len(results) > 1:
-        raise _refused(sandbox, name, f"has {count(len(results), 'result')}, and a call over columns takes one")
+        raise _refused(run, name, f"has {count(len(results), 'result')}, and a call over columns takes one")
     return [("", SCALARS[of]) for of in signature.params], results[0] if results else None
 
 
-def _component_types(sandbox: Caller, name: Any, of: Function) -> tuple[list[tuple[str, Scalar]], Scalar | None]:
+def _component_types(run: Run, name: Any, of: Function) -> tuple[list[tuple[str, Scalar]], Scalar | None]:
     """Do the same for a function of a component."""
     if len(of.params) > _MAX_FLAT_PARAMS:
         text = f"has {count(len(of.params), 'parameter')}, and a call over columns admits {_MAX_FLAT_PARAMS}"
-        raise _refused(sandbox, name, text)
+        raise _refused(run, name, text)
     for where, kind in (*((f"its parameter {given!r}", t) for given, t in of.params), ("its result", of.result)):
         if kind is not None and not (isinstance(kind, str) and kind in SCALARS):
             shown = f"{printable(where, 80)} is of the type {printable(show(kind), 80)}"
-            raise _refused(sandbox, name, f"{shown}, and a call over columns takes numbers, bool and char")
+            raise _refused(run, name, f"{shown}, and a call over columns takes numbers, bool and char")
     params = [(printable(given, 60), SCALARS[str(t)]) for given, t in of.params]
     return params, None if of.result is None else SCALARS[str(of.result)]
 
 
-def _refused(sandbox: Caller, name: Any, why: str) -> CallError:
+def _refused(run: Run, name: Any, why: str) -> CallError:
     """Return the error for a function that cannot be called over columns."""
-    return CallError(f"{sandbox._signature(name)[0]}: {why}: call it row by row")
+    return CallError(f"{run.signature(name)[0]}: {why}: call it row by row")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 from aegis.component.planning.artifact import Component
 from aegis.component.planning.world import interface_named
-from aegis.component.store import ComponentStore
 from aegis.engine.store.store import PoolExhausted
 from aegis.errors import LinkError
 from aegis.sandbox.exports import Exports, Namespace, lifted, namespace
@@ -22,55 +21,45 @@ from aegis.wit.values import ResourceHandle
 if TYPE_CHECKING:
     from aegis.component.link import ComponentPlan
     from aegis.host.preview2 import Wasi
-    from aegis.sandbox.in_process import Owner as Owned
-    from aegis.sandbox.in_process import Place
+    from aegis.sandbox.backend import Backend, Functions, Store
     from aegis.sandbox.link_component import Providers
-
-    class Owner(Owned, Protocol):
-        """What a guest asks of its sandbox."""
-
-        def call(self, name: Any, *args: Any) -> Any: ...
-        def _drop_handle(self, handle: ResourceHandle) -> None: ...
+    from aegis.sandbox.run import Run
 
 
-__all__ = ["ComponentGuest", "Prepared"]
-
-Functions = Sequence[Callable[..., Any]] | Mapping[int, Callable[..., Any]]
+__all__ = ["ComponentInstance", "Prepared"]
 
 
 class Prepared(NamedTuple):
-    """What sandboxes of a component in one tier share to which the embedder provides nothing."""
+    """The parts that sandboxes of a component in one backend share, where the embedder provides nothing."""
 
-    tier: ref[Place]
+    backend: ref[Backend]
     watched: bool
     providers: Providers
     plan: ComponentPlan
     direct: bool
-    """Whether a store of the plan is all there is to make: it is in this process, and imports and starts nothing."""
+    """Whether a store of the plan needs nothing else: it is in this process, and imports and starts nothing."""
 
 
-def _handle_class(guest: ref[ComponentGuest], key: int) -> Callable[..., ResourceHandle]:
-    """Return what makes handles of a resource. A store must not keep alive a sandbox that is dropped unclosed."""
-    return guest().handle_class(key)  # type: ignore[union-attr]
+def _handle_class(component: ref[ComponentInstance], key: int) -> Callable[..., ResourceHandle]:
+    """Return the class of a resource's handles. A store must not keep alive a sandbox that is dropped unclosed."""
+    return component().handle_class(key)  # type: ignore[union-attr]
 
 
-class ComponentGuest:
-    """One component in one sandbox."""
+class ComponentInstance:
+    """One component in one run."""
 
-    def __init__(
-        self, owner: Owner, tier: Place, component: Component, imports: Mapping[str, Any], trap_missing: bool,
-        prepared: Prepared | None = None,
-    ) -> None:  # fmt: skip
-        """``prepared`` is what the sandbox's store was made from, if it is there already."""
-        self._owner, self._tier, self._component = owner, tier, component
-        latest = prepared
+    def __init__(self, run: Run, component: Component, prepared: Prepared | None = None) -> None:
+        """``prepared`` are the parts that the run's store was made from, if it is there already."""
+        self._run, self._component = run, component
+        backend, latest = run.backend, prepared
         if latest is None:
-            watched, asks = owner._observed, bool(imports) or trap_missing or bool(tier.policy.imports)
+            watched = run.observed
+            asks = bool(run.imports) or run.trap_missing or bool(backend.policy.imports)
             latest = None if asks else component.latest
-            if latest is None or latest.watched is not watched or latest.tier() is not tier:
-                providers = tier.providers(component, imports, trap_missing=trap_missing)
-                plan = tier.component_plan(component, providers, watched=watched)
-                latest = Prepared(ref(tier), watched, providers, plan, getattr(plan, "direct", False))
+            if latest is None or latest.watched is not watched or latest.backend() is not backend:
+                providers = backend.providers(component, run.imports, trap_missing=run.trap_missing)
+                plan = backend.component_plan(component, providers, watched=watched)
+                latest = Prepared(ref(backend), watched, providers, plan, getattr(plan, "direct", False))
                 if not asks:
                     component.latest = latest
         self._providers, self._plan = latest.providers, latest.plan
@@ -98,27 +87,22 @@ class ComponentGuest:
         wanted = self._plan.functions
         if not wanted:
             return ()
-        return self._providers.functions(wanted, wasi, self._owner._door)
+        return self._providers.functions(wanted, wasi, self._run.door)
 
-    def new_store(self, functions: Functions, *, observed: bool) -> ComponentStore:
+    def new_store(self, functions: Functions) -> Store:
         """Instantiate the component."""
+        backend, classes = self._run.backend, partial(_handle_class, ref(self))
         try:
-            return self._made_by(functions, observed)
+            return backend.component_store(self._run, self._plan, functions, classes=classes)
         except PoolExhausted:
-            self._plan = self._tier.component_plan(self._component, self._providers, pooled=False)
-            return self._made_by(functions, observed)
-
-    def _made_by(self, functions: Functions, observed: bool) -> ComponentStore:
-        made: ComponentStore = self._tier.component_store(
-            self._owner, self._plan, functions, observed=observed, classes=partial(_handle_class, ref(self))
-        )
-        return made
+            self._plan = backend.component_plan(self._component, self._providers, pooled=False)
+            return backend.component_store(self._run, self._plan, functions, classes=classes)
 
     # -- seen from outside ---------------------------------------------------------------------
 
     def exports(self) -> Exports:
         """Return the exports by name."""
-        return Exports(self._owner, self._component.world.exports, self._made)
+        return Exports(self._run, self._component.world.exports, self._made)
 
     def bind(self, table: Interface) -> Namespace:
         """Return the exported interface of ``table`` as an object, its values of the table's classes."""
@@ -140,7 +124,7 @@ class ComponentGuest:
             )
         for name in table.functions:
             self._plan.check(full, name, table)
-        made = namespace(self._owner, full, Interface(full, {n: item.functions[n] for n in table.functions}), table)
+        made = namespace(self._run, full, Interface(full, {n: item.functions[n] for n in table.functions}), table)
         self._adopt(item, made)
         return made
 
@@ -159,7 +143,7 @@ class ComponentGuest:
                 if isinstance(item, Interface) and any(getattr(t, "key", None) == key for t in item.types.values()):
                     self._adopt(item, self.exports()[name])
             # Of a resource without functions, or of the world's own, there is no class.
-            own = {"__slots__": (), "_sandbox": self._owner, "__doc__": ResourceHandle.__doc__}
+            own = {"__slots__": (), "_run": self._run, "__doc__": ResourceHandle.__doc__}
             made = self._classes.setdefault(key, type("ResourceHandle", (ResourceHandle,), own))
         return made
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis.component.planning.world import interface_named
 from aegis.errors import CallError, ExportNotFound
@@ -13,13 +13,7 @@ from aegis.wit.types import Function, Interface
 from aegis.wit.values import ResourceHandle
 
 if TYPE_CHECKING:
-
-    class Callee(Protocol):
-        """What calls: a sandbox."""
-
-        def call(self, name: Any, *args: Any) -> Any: ...
-        def _drop_handle(self, handle: ResourceHandle) -> None: ...
-
+    from aegis.sandbox.run import Run
 
 __all__ = ["BoundName", "Exports", "Namespace", "arguments_error", "namespace"]
 
@@ -44,15 +38,15 @@ class BoundName(NamedTuple):
 class Exports(Mapping[str, Any]):
     """The exports of a sandbox's guest, by name; an interface's version may be left out where it is plain."""
 
-    def __init__(self, sandbox: Callee, items: Mapping[str, Interface | Function], made: dict[str, Any]) -> None:
-        self._sandbox, self._items, self._made = sandbox, items, made
+    def __init__(self, run: Run, items: Mapping[str, Interface | Function], made: dict[str, Any]) -> None:
+        self._run, self._items, self._made = run, items, made
 
     def __getitem__(self, name: str) -> Any:
         if name in self._made:
             return self._made[name]
         item = self._items.get(name)
         if isinstance(item, Function):
-            return _caller(self._sandbox, name)
+            return _caller(self._run, name)
         full = interface_named(self._items, name)
         if full is None:
             alike = near(str(name), self._items)
@@ -62,7 +56,7 @@ class Exports(Mapping[str, Any]):
             )
         found = self._items[full]
         assert isinstance(found, Interface)
-        self._made[full] = made = namespace(self._sandbox, full, found)
+        self._made[full] = made = namespace(self._run, full, found)
         return made
 
     def __iter__(self) -> Iterator[str]:
@@ -89,15 +83,15 @@ class Namespace:
         return f"<exports of {printable(self.__name__)}>"
 
 
-def _caller(sandbox: Callee, name: Any) -> Callable[..., Any]:
+def _caller(run: Run, name: Any) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
-        return sandbox.call(name, *args)
+        return run.call(name, *args)
 
     call.__name__ = call.__qualname__ = snake(str(name).rpartition("#")[2].rpartition(".")[2] or "call")
     return call
 
 
-def namespace(sandbox: Callee, full: str, item: Interface, table: Interface | None = None) -> Namespace:
+def namespace(run: Run, full: str, item: Interface, table: Interface | None = None) -> Namespace:
     """Return an exported interface as an object; ``table`` gives its values the classes of bindings."""
 
     def named(function: str) -> Any:
@@ -106,9 +100,9 @@ def namespace(sandbox: Callee, full: str, item: Interface, table: Interface | No
     members: dict[str, Any] = {}
     for name in item.functions:
         if not name.startswith("["):
-            members[snake(name)] = _caller(sandbox, named(name))
+            members[snake(name)] = _caller(run, named(name))
     for resource, functions in _resources(item).items():
-        members[pascal(resource)] = _handle_class(sandbox, resource, functions, named)
+        members[pascal(resource)] = _handle_class(run, resource, functions, named)
     return Namespace(full or "the world", members)
 
 
@@ -122,21 +116,21 @@ def _resources(item: Interface) -> dict[str, list[str]]:
 
 
 def _handle_class(
-    sandbox: Callee, resource: str, functions: Sequence[str], named: Callable[[str], Any]
+    run: Run, resource: str, functions: Sequence[str], named: Callable[[str], Any]
 ) -> type[ResourceHandle]:
     """Return the class of one resource's handles in one sandbox: its constructor, statics and methods."""
-    body: dict[str, Any] = {"__slots__": (), "_sandbox": sandbox, "__doc__": f"A handle of {resource} in a guest."}
+    body: dict[str, Any] = {"__slots__": (), "_run": run, "__doc__": f"A handle of {resource} in a guest."}
     constructor = f"[constructor]{resource}"
     if constructor in functions:
         make = named(constructor)
-        body["__new__"] = lambda cls, *args: _made(cls, args) if _internal(args) else sandbox.call(make, *args)
+        body["__new__"] = lambda cls, *args: _made(cls, args) if _internal(args) else run.call(make, *args)
     else:
         body["__new__"] = lambda cls, *args: _made(cls, args) if _internal(args) else _no_constructor(resource)
     for name in functions:
         kind, _, rest = name.partition("]")
         own = rest.partition(".")[2]
         if own:
-            call = _caller(sandbox, named(name))
+            call = _caller(run, named(name))
             body[snake(own)] = staticmethod(call) if kind == "[static" else call
     body["__init__"] = lambda self, *args: None
     return type(pascal(resource), (ResourceHandle,), body)

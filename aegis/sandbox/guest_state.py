@@ -9,31 +9,14 @@ from collections.abc import Iterator, MutableMapping
 
 from aegis.engine.call.core_values import coerce, scalar_types
 from aegis.errors import CallError, SandboxStateError
-from aegis.support.lean import TYPE_CHECKING, Any, Protocol
+from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.text import near, printable
 from aegis.values import MemoryFault
 from aegis.wasm.binary import GlobalType
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from aegis.engine.call.door import Door
-    from aegis.engine.compile.artifact import Module
     from aegis.engine.store.memory import LinearMemory
-    from aegis.engine.store.store import Store
-
-    class Held(Protocol):
-        """What a handle asks of its sandbox."""
-
-        _door: Door
-        _memory: LinearMemory | None
-
-        def call(self, name: str, *args: Any) -> Any: ...
-        def _exclusive(self) -> AbstractContextManager[LinearMemory]: ...
-        def _held(self) -> AbstractContextManager[Store]: ...
-        def _loaded(self) -> Module: ...
-        def _on_guest_stack(self) -> bool: ...
-
+    from aegis.sandbox.run import Run
 
 __all__ = ["Caller", "Globals", "Memory"]
 
@@ -41,20 +24,20 @@ __all__ = ["Caller", "Globals", "Memory"]
 class Memory:
     """The guest's linear memory: copies in and out, never a view. Offsets and lengths in bytes."""
 
-    __slots__ = ("_sandbox",)
+    __slots__ = ("_run",)
 
-    def __init__(self, sandbox: Held) -> None:
-        self._sandbox = sandbox
+    def __init__(self, run: Run) -> None:
+        self._run = run
 
     @property
     def size(self) -> int:
         """The memory's present size in bytes; 0 when the module exports none."""
-        with self._sandbox._exclusive() as memory:
+        with self._run.exclusive() as memory:
             return memory.size()
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes at ``offset``; raise ``ValueError`` when they do not lie inside."""
-        with self._sandbox._exclusive() as memory:
+        with self._run.exclusive() as memory:
             try:
                 return memory.read(offset, length)
             except MemoryFault as fault:
@@ -63,7 +46,7 @@ class Memory:
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Copy ``data`` to ``offset``; raise ``ValueError`` when it does not fit inside."""
         raw = memoryview(data).cast("B")
-        with self._sandbox._exclusive() as memory:
+        with self._run.exclusive() as memory:
             try:
                 memory.write(offset, raw)
             except MemoryFault as fault:
@@ -73,14 +56,14 @@ class Memory:
 class Globals(MutableMapping[str, Any]):
     """The exported globals of a guest by name; an item is set if it is mutable and the value fits."""
 
-    __slots__ = ("_sandbox",)
+    __slots__ = ("_run",)
 
-    def __init__(self, sandbox: Held) -> None:
-        self._sandbox = sandbox
+    def __init__(self, run: Run) -> None:
+        self._run = run
 
     def __getitem__(self, name: str) -> int | float:
         kind = self._type(name)
-        with self._sandbox._held() as store:
+        with self._run.held() as store:
             return store.global_get(name, kind)
 
     def __setitem__(self, name: str, value: int | float) -> None:
@@ -88,7 +71,7 @@ class Globals(MutableMapping[str, Any]):
         if not kind.mutable:
             raise CallError(f"the global {printable(name)!r} is immutable")
         number = coerce(kind.value, value, f"the global {printable(name)!r}")
-        with self._sandbox._held() as store:
+        with self._run.held() as store:
             store.global_set(name, kind, number)
 
     def __delitem__(self, name: str) -> None:
@@ -101,10 +84,10 @@ class Globals(MutableMapping[str, Any]):
         return len(self._names())
 
     def _names(self) -> list[str]:
-        return [e.name for e in self._sandbox._loaded().exports if e.kind == "global"]
+        return [e.name for e in self._run.loaded().exports if e.kind == "global"]
 
     def _type(self, name: str) -> GlobalType:
-        export = self._sandbox._loaded().export(name)
+        export = self._run.loaded().export(name)
         if export is None or not isinstance(export.type, GlobalType):
             hint = "".join(f"; did you mean {n}?" for n in near(str(name), self._names(), 1))
             raise KeyError(f"the module exports no global {printable(str(name))!r}{hint}")
@@ -120,10 +103,10 @@ class Caller:
     :class:`~aegis.errors.SandboxStateError`.
     """
 
-    __slots__ = ("_sandbox",)
+    __slots__ = ("_run",)
 
-    def __init__(self, sandbox: Held) -> None:
-        self._sandbox = sandbox
+    def __init__(self, run: Run) -> None:
+        self._run = run
 
     def read(self, offset: int, length: int) -> bytes:
         """Return a copy of ``length`` bytes of the guest's memory; charged to ``host_bytes``.
@@ -147,14 +130,14 @@ class Caller:
 
     def remaining(self) -> float | None:
         """Seconds to the deadline of the call under way; raise when it has passed."""
-        return self._inside()._door.remaining()
+        return self._inside().door.remaining()
 
     def _memory(self) -> LinearMemory:
-        memory = self._inside()._memory
+        memory = self._inside().memory
         assert memory is not None  # a guest that called a host function has imports
         return memory
 
-    def _inside(self) -> Held:
-        if not self._sandbox._on_guest_stack():
+    def _inside(self) -> Run:
+        if not self._run.on_guest_stack():
             raise SandboxStateError("a caller is good only inside the host function that got it", state="busy")
-        return self._sandbox
+        return self._run

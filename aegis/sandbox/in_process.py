@@ -1,8 +1,4 @@
-"""Where a sandbox's guest runs: here, in this process. :mod:`aegis.isolation` has the other place.
-
-A tier knows the policy, makes plans and stores, and acquires grants; a sandbox asks it and does not know which
-tier it is.
-"""
+"""The backend of guests that run in this process; :mod:`aegis.isolation.parent.backend` is the other one."""
 
 from __future__ import annotations
 
@@ -16,9 +12,9 @@ from aegis.engine.store.memory import LinearMemory
 from aegis.engine.store.plan import Plan, plan_for
 from aegis.engine.store.store import PoolExhausted, Store
 from aegis.observe.bus import EventBus, Subscriber
-from aegis.policy import Policy, StdioCapability
+from aegis.policy import Policy
 from aegis.sandbox.link_module import served_by_host, wants_host
-from aegis.support.lean import TYPE_CHECKING, Any, Protocol, replace
+from aegis.support.lean import TYPE_CHECKING, Any, replace
 from aegis.values import Decision, HostFunction
 
 if TYPE_CHECKING:
@@ -28,56 +24,16 @@ if TYPE_CHECKING:
     from aegis.engine.compile.artifact import Module
     from aegis.engine.compile.code import Artifact
     from aegis.host.files.protected import Protected
+    from aegis.sandbox import backend
     from aegis.sandbox.link_component import Providers
+    from aegis.sandbox.run import Run
     from aegis.wit.values import ResourceHandle
 
-__all__ = ["InProcess", "Owner", "Place", "Tier", "release"]
+__all__ = ["BaseBackend", "InProcessBackend", "release"]
 
 
-class Owner(Protocol):
-    """What a tier may know of the sandbox that it makes a store for."""
-
-    _door: Door
-    _bus: EventBus
-    _grants: Any
-    _args: tuple[str, ...]
-    _stdio: StdioCapability | None
-    _observed: bool
-    _denied: Callable[..., None] | None
-    _trap_missing: bool
-
-    def _acquired(self) -> host.Grants: ...
-
-
-class Place(Protocol):
-    """What a sandbox asks of its tier: plans, stores and grants are of the tier's own kinds."""
-
-    policy: Policy
-    subscribers: tuple[Subscriber, ...]
-
-    def door(self) -> Door: ...
-    def bus(self, subscribers: Sequence[Subscriber]) -> EventBus: ...
-    def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers: ...
-    def plan(self, module: Module, *, watched: bool = False, pooled: bool = True) -> Any: ...
-    def component_plan(
-        self, component: Component, providers: Providers, *, watched: bool = False, pooled: bool = True
-    ) -> Any: ...
-    def acquire(self, owner: Owner) -> host.Grants: ...
-    def memory(self, door: Door) -> Any: ...
-    def offered(self, owner: Owner, module: Module, memory: Any) -> Sequence[HostFunction]: ...
-    def served(self, owner: Owner, module: Module, memory: Any) -> Any: ...
-    def plain_store(self, owner: Owner, module: Module) -> Any: ...
-    def module_store(
-        self, owner: Owner, plan: Any, functions: Sequence[HostFunction], memory: Any, *, observed: bool
-    ) -> Any: ...
-    def component_store(
-        self, owner: Owner, plan: Any, functions: Any, *, observed: bool,
-        classes: Callable[[int], Callable[..., ResourceHandle]],
-    ) -> Any: ...  # fmt: skip
-
-
-class Tier:
-    """What all tiers share: a policy, the subscribers of its runtime, and the bus of each run."""
+class BaseBackend:
+    """The part that all backends share: a policy, the subscribers of its runtime, and the bus of each run."""
 
     def __init__(self, policy: Policy, subscribers: Sequence[Subscriber] = ()) -> None:
         self.policy = policy
@@ -103,14 +59,14 @@ class Tier:
         """Return the bus of a new run, to the runtime's subscribers and these."""
         return EventBus(_run_name(), (*self.subscribers, *subscribers))
 
-    def policy_of(self, owner: Owner) -> Policy:
+    def policy_of(self, run: Run) -> Policy:
         """Return the policy of one sandbox, which may have standard streams of its own."""
-        return self.policy if owner._stdio is None else replace(self.policy, stdio=owner._stdio)
+        return self.policy if run.stdio is None else replace(self.policy, stdio=run.stdio)
 
-    def acquire(self, owner: Owner) -> host.Grants:
+    def acquire(self, run: Run) -> host.Grants:
         """Return the grants of one sandbox."""
-        policy = self.policy if owner._stdio is None else self.policy_of(owner)
-        return host.Grants(policy, owner._args, owner._door, self.protected)
+        policy = self.policy if run.stdio is None else self.policy_of(run)
+        return host.Grants(policy, run.args, run.door, self.protected)
 
     def providers(self, component: Component, imports: Mapping[str, Any], *, trap_missing: bool) -> Providers:
         """Return who provides what ``component`` imports; raise ``LinkError`` for what nobody does."""
@@ -119,7 +75,7 @@ class Tier:
         return Providers(component, imports, self.policy.imports, trap_missing=trap_missing)
 
 
-class InProcess(Tier):
+class InProcessBackend(BaseBackend):
     """Guests in this process, on engines of ``config``, or of ``plain`` where the pool does not fit.
 
     Where memories have to be counted in total it is a third kind; ``exact``: also where only that shows them.
@@ -175,47 +131,38 @@ class InProcess(Tier):
         """Return the access of host functions to a module's memory."""
         return LinearMemory(door)
 
-    def offered(self, owner: Owner, module: Module, memory: LinearMemory) -> Sequence[HostFunction]:
+    def offered(self, run: Run, module: Module, memory: LinearMemory) -> Sequence[HostFunction]:
         """Return what the host serves of the module's imports, on grants acquired for this sandbox."""
         wanted = wants_host(module)
         if not wanted:
             return ()
-        return host.host_functions(owner._acquired(), memory, owner._door, self.policy.limits, wanted)
+        return host.host_functions(run.acquired(), memory, run.door, self.policy.limits, wanted)
 
-    def served(self, owner: Owner, module: Module, memory: LinearMemory) -> Mapping[int, Callable[..., Any]] | None:
+    def served(self, run: Run, module: Module, memory: LinearMemory) -> Mapping[int, Callable[..., Any]] | None:
         """Return what answers the module's imports by their numbers, where the host serves all; otherwise ``None``."""
         wanted = served_by_host(module)
         if wanted is None:
             return None
-        return host.host_calls(owner._acquired(), memory, owner._door, self.policy.limits, wanted)
+        return host.host_calls(run.acquired(), memory, run.door, self.policy.limits, wanted)
 
-    def plain_store(self, owner: Owner, module: Module) -> Store:
+    def plain_store(self, run: Run, module: Module) -> Store:
         """Instantiate a module that imports nothing and starts nothing, unobserved."""
         try:
-            return Store(self.plan(module), owner._door)
+            return Store(self.plan(module), run.door)
         except PoolExhausted:
-            return Store(self.plan(module, pooled=False), owner._door)
+            return Store(self.plan(module, pooled=False), run.door)
 
-    def module_store(
-        self,
-        owner: Owner,
-        plan: Plan,
-        functions: Sequence[HostFunction] | Mapping[int, Callable[..., Any]],
-        memory: LinearMemory | None,
-        *,
-        observed: bool,
-    ) -> Store:
+    def module_store(self, run: Run, plan: Plan, functions: Any) -> Store:
         """Instantiate a module; raise ``PoolExhausted`` when the pool has no slot."""
-        return Store(plan, owner._door, functions, memory, observed=observed)
+        return Store(plan, run.door, functions, run.memory, observed=run.observed)
 
     def component_store(
-        self, owner: Owner, plan: ComponentPlan, functions: Any, *, observed: bool,
-        classes: Callable[[int], Callable[..., ResourceHandle]],
-    ) -> ComponentStore:  # fmt: skip
+        self, run: Run, plan: ComponentPlan, functions: Any, *, classes: Callable[[int], Callable[..., ResourceHandle]]
+    ) -> ComponentStore:
         """Instantiate a component; raise ``PoolExhausted`` when the pool has no slot."""
         from aegis.component.store import ComponentStore
 
-        return ComponentStore(plan, owner._door, functions, observed=observed, classes=classes)
+        return ComponentStore(plan, run.door, functions, observed=run.observed, classes=classes)
 
 
 _runs = 0
@@ -229,7 +176,7 @@ def _run_name() -> str:
     return f"{_PROCESS}-{_runs}"
 
 
-def release(store: Store | None, grants: host.Grants | None, door: Door) -> None:
+def release(store: backend.Store | None, grants: host.Grants | None, door: Door) -> None:
     """Give back what a run held: native memory, the objects that its guest had handles of, descriptors."""
     if store is not None and store.take_token():
         store.close()

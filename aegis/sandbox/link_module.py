@@ -14,7 +14,7 @@ from aegis.engine.store.missing import MissingFunction
 from aegis.errors import LinkError, MissingImport
 from aegis.sandbox.guest_state import Caller
 from aegis.sandbox.host_functions import prepared
-from aegis.support.lean import TYPE_CHECKING, Any, Protocol
+from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.text import count, literal, printable
 from aegis.values import FuncType, HostFunction
 from aegis.wasm.binary import Import, ModuleInfo
@@ -22,22 +22,7 @@ from aegis.wasm.binary import Import, ModuleInfo
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
     from aegis.host import Wanted
-    from aegis.sandbox.guest_state import Held
-    from aegis.sandbox.in_process import Owner
-
-    class Linking(Owner, Held, Protocol):
-        """What linking reads of a sandbox."""
-
-        _imports: Mapping[str, Any]
-        _functions: Functions | None
-        _faults: Faults | None
-
-    class Serving(Protocol):
-        """What linking asks of the sandbox's tier."""
-
-        def served(self, owner: Owner, module: Module, memory: Any) -> Any: ...
-        def offered(self, owner: Owner, module: Module, memory: Any) -> Sequence[HostFunction]: ...
-
+    from aegis.sandbox.run import Run
 
 __all__ = [
     "HOST_MODULES", "Faults", "Functions", "collect", "faulty", "link", "linked", "require_imports",
@@ -118,15 +103,15 @@ def faulty(functions: Sequence[HostFunction], faults: Faults) -> list[HostFuncti
     return [function._replace(call=asked(function)) for function in functions]
 
 
-def linked(owner: Linking, tier: Serving, module: Module, memory: Any) -> Any:
-    """Return what serves each import of ``module`` in the sandbox ``owner``: functions, or what has their calls."""
-    if not owner._imports and not owner._functions and owner._faults is None:
-        served = tier.served(owner, module, memory)
+def linked(run: Run, module: Module, memory: Any) -> Any:
+    """Return the functions of a module's imports in one run: a list in their order, or a mapping by their numbers."""
+    if not run.imports and not run.functions and run.faults is None:
+        served = run.backend.served(run, module, memory)
         if served is not None:
             return served
-    own = {**collect(owner._imports), **(owner._functions or {})}
-    offered = tier.offered(owner, module, memory)
-    return link(module, own, offered, Caller(owner), owner._door, trap_missing=owner._trap_missing)
+    own = {**collect(run.imports), **(run.functions or {})}
+    offered = run.backend.offered(run, module, memory)
+    return link(module, own, offered, Caller(run), run.door, trap_missing=run.trap_missing)
 
 
 def link(

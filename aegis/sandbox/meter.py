@@ -10,27 +10,16 @@ from weakref import proxy
 
 from aegis.errors import AegisError, SandboxStateError
 from aegis.observe.outcome import Outcome, Usage
-from aegis.support.lean import TYPE_CHECKING, Any, NamedTuple, Protocol
+from aegis.support.lean import TYPE_CHECKING, Any, NamedTuple
 from aegis.values import Decision, Rows
 
 if TYPE_CHECKING:
     from aegis.engine.call.door import Door
     from aegis.engine.compile.code import Artifact
-    from aegis.engine.store.store import Store
     from aegis.host import Grants
     from aegis.host.stdio import Stdio
-    from aegis.observe.bus import EventBus
-
-    class Metered(Protocol):
-        """What a meter reads of its sandbox."""
-
-        _bus: EventBus
-        _door: Door
-        _grants: Grants | None
-        _kept: Stdio | None
-        _observed: bool
-        _store: Store | None
-
+    from aegis.sandbox.backend import Store
+    from aegis.sandbox.run import Run
 
 __all__ = ["Meter"]
 
@@ -51,25 +40,25 @@ class _Mark(NamedTuple):
 class Meter:
     """The counters of one sandbox, from its making or its last reset."""
 
-    __slots__ = ("_bus", "_count", "_fuel", "_latest", "_memory", "_output", "_sandbox", "_seconds", "undelivered")
+    __slots__ = ("_bus", "_count", "_fuel", "_latest", "_memory", "_output", "_run", "_seconds", "undelivered")
 
-    def __init__(self, sandbox: Metered) -> None:
-        self._sandbox: Metered = proxy(sandbox)  # which refers to this: nothing is left to the collector
-        self._bus = sandbox._bus
+    def __init__(self, run: Run) -> None:
+        self._run: Run = proxy(run)  # which refers to this: nothing is left to the collector
+        self._bus = run.bus
         self._memory = 0
         self._seconds = 0.0
         self._fuel: int | None = None
         self._output = {1: b"", 2: b""}
         self._count = {1: 0, 2: 0}
         self.undelivered: tuple[str, OSError] | None = None
-        if sandbox._kept is not None:
-            self._keep_stdio(sandbox._kept)
+        if run.kept_stdio is not None:
+            self._keep_stdio(run.kept_stdio)
 
     # -- counting ------------------------------------------------------------------------------
 
     def mark(self) -> _Mark:
         """Return the counters now."""
-        door = self._sandbox._door
+        door = self._run.door
         limit = door.limits.host_calls
         made = (1 << 62 if limit is None else limit) - door.calls_left
         return _Mark(
@@ -86,8 +75,7 @@ class Meter:
 
     def tally(self) -> tuple[int | None, int, int]:
         """Return fuel, host calls and memory, without the rest."""
-        sandbox = self._sandbox
-        store, door = sandbox._store, sandbox._door
+        store, door = self._run.store, self._run.door
         most = door.limits.host_calls
         calls = (1 << 62 if most is None else most) - door.calls_left
         if store is None or not store.take_token():
@@ -107,7 +95,7 @@ class Meter:
         return Usage(
             fuel=self._fuel,
             seconds=mark.time,
-            host_seconds=mark.host_seconds if self._sandbox._observed else None,
+            host_seconds=mark.host_seconds if self._run.observed else None,
             host_calls=mark.host_calls,
             bytes_in=mark.bytes_in,
             bytes_out=mark.bytes_out,
@@ -119,7 +107,7 @@ class Meter:
 
     def _look(self) -> None:
         """Read what only a live store knows. A memory never shrinks, so its size now is its peak."""
-        store = self._sandbox._store
+        store = self._run.store
         if store is not None:
             with suppress(SandboxStateError), store.held():  # busy, or about to go: what was known must do
                 self.keep(store)
@@ -137,12 +125,12 @@ class Meter:
                 self._bus.emit(MemoryGrew, before=before, after=size)
 
     def _written(self, stream: int) -> int:
-        grants = self._sandbox._grants
+        grants = self._run.grants
         return grants.stdio.written(stream) if grants is not None else self._count[stream]
 
     def output(self, stream: int) -> bytes:
         """Return what was captured of stdout (1) or stderr (2)."""
-        grants = self._sandbox._grants
+        grants = self._run.grants
         if grants is None:
             return self._output[stream]
         return grants.stdio.stdout_bytes() if stream == 1 else grants.stdio.stderr_bytes()
@@ -233,7 +221,7 @@ class Meter:
 
         usage = self.since(mark)
         if usage.fuel is not None:
-            self._bus.emit(FuelConsumed, fuel=usage.fuel, limit=self._sandbox._door.limits.fuel)
+            self._bus.emit(FuelConsumed, fuel=usage.fuel, limit=self._run.door.limits.fuel)
         self._bus.emit(
             ExecutionCompleted, function=name, status=outcome.status, exit_code=outcome.exit_code,
             seconds=usage.seconds, fuel=usage.fuel, bytes_in=usage.bytes_in, bytes_out=usage.bytes_out,

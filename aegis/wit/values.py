@@ -51,8 +51,8 @@ class ResourceHandle:
 
     __slots__ = ("__weakref__", "_native", "_owner", "_type")
 
-    _sandbox: Any = None
-    """What drops a handle; set in the subclass that is made for one sandbox."""
+    _run: Any = None
+    """The run that drops a handle; set in the subclass that is made for one sandbox."""
 
     def __init__(self, native: Any, kind: int, owner: Any) -> None:
         self._native, self._type, self._owner = native, kind, owner
@@ -60,7 +60,7 @@ class ResourceHandle:
     def drop(self) -> None:
         """Drop the resource in its guest, running its destructor; a second time does nothing."""
         if self._native is not None:
-            self._sandbox._drop_handle(self)
+            self._run.drop_handle(self)
 
     def __enter__(self: S) -> S:
         return self

@@ -27,7 +27,7 @@ def fused_at_once() -> Iterator[None]:
 
 def is_fused(sandbox: Any) -> bool:
     """Tell whether a sandbox calls a function through a fused module."""
-    return bool(sandbox._store.state._owned)
+    return bool(sandbox._run.store.state._owned)
 
 
 @contextmanager
@@ -39,4 +39,4 @@ def unlinked() -> Iterator[None]:
 
 def is_linked(sandbox: Any) -> bool:
     """Tell whether any call between the components of a sandbox's component does not pass through the host."""
-    return sandbox._store.plan.links is not None
+    return sandbox._run.store.plan.links is not None

@@ -60,7 +60,7 @@ def test_where_there_is_nothing_to_do_the_lifted_function_itself_is_imported() -
     assert adapter_texts(component.program) == []
     with RUNTIME.sandbox(component) as sandbox:
         assert is_linked(sandbox)
-        assert sandbox._store.plan.links.instances == 0  # type: ignore[union-attr]
+        assert sandbox._run.store.plan.links.instances == 0  # type: ignore[union-attr]
         assert sandbox.call("go", 0xFFFF_FFFF) == 0
 
 
@@ -69,7 +69,7 @@ def test_a_component_whose_calls_are_all_linked_calls_no_python() -> None:
     for text, imports, calls in ((PLAIN, {}, False), (NARROW, {}, False), (hosted, {"echo": lambda x: x}, True)):
         for way in (nullcontext, unlinked):
             with way(), RUNTIME.sandbox(RUNTIME.load_wat(text), imports=imports) as sandbox:
-                assert sandbox._store._calls_python == (calls or way is unlinked)  # type: ignore[union-attr]
+                assert sandbox._run.store._calls_python == (calls or way is unlinked)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_fuel_is_what_guests_burn() -> None:
         with way(), runtime.sandbox(runtime.load_wat(text)) as sandbox:
             assert not is_linked(sandbox)
             assert sandbox.call("go", 1) == 4
-            used.append(sandbox._store.fuel_left())  # type: ignore[union-attr]
+            used.append(sandbox._run.store.fuel_left())  # type: ignore[union-attr]
     assert used[0] == used[1] < 1_000_000
 
 

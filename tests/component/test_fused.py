@@ -38,7 +38,7 @@ RUNTIME = runtime()
 
 def memory(sandbox: Sandbox) -> bytes:
     """Return all of a guest's memory."""
-    state: Any = sandbox._store.state  # type: ignore[union-attr]
+    state: Any = sandbox._run.store.state  # type: ignore[union-attr]
     return b"".join(bytes(made.need(made.size())) for made in state._memories.values())
 
 
@@ -135,7 +135,7 @@ def test_functions_beyond_the_limit_of_instances_are_called_step_by_step() -> No
         for _ in range(2):
             for n in range(8):
                 assert sandbox.call(f"echo{n}", "text") == "text"
-        assert 0 < len(sandbox._store.state._owned) < 8  # type: ignore[union-attr]
+        assert 0 < len(sandbox._run.store.state._owned) < 8  # type: ignore[union-attr]
 
 
 CHATTY = """(component

@@ -81,7 +81,7 @@ def sandbox() -> Any:
 
 
 def held(sandbox: Any) -> int:
-    return len(sandbox._door.handles.objects)
+    return len(sandbox._run.door.handles.objects)
 
 
 def test_a_borrowed_object_stays_the_hosts(sandbox: Any) -> None:

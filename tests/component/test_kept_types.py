@@ -56,8 +56,8 @@ def played(number: int, parts: int) -> list[weakref.ref[type[Any]]]:
     runtime = Aegis(cache=False, pooled=False)
     component = runtime.load_wat(echo_component(of_many_parts(number, parts)))
     with runtime.sandbox(component, imports={"echo": lambda x: x}) as sandbox:
-        assert sandbox._guest is not None
-        of = sandbox._guest.function("echo-back")
+        assert sandbox._run.component is not None
+        of = sandbox._run.component.function("echo-back")
         inner = {f"f{n}-of{number}": n for n in range(parts // 4)}
         value = {"a": [inner], "b": inner, "c": (f"c0-of{number}", 1), "d": f"e1-of{number}"}
         sandbox.call("echo-back", value)

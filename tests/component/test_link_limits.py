@@ -48,7 +48,7 @@ def test_modules_of_adapters_count_towards_no_limit() -> None:
             runtime = Aegis(cache=False, pooled=pooled, instances=instances, memories=memories, memory=memory)
             with runtime.sandbox(runtime.load_wat(text), measured=True) as sandbox:
                 assert is_linked(sandbox)
-                assert sandbox._store.memory_size() == 2 << 16  # type: ignore[union-attr]
+                assert sandbox._run.store.memory_size() == 2 << 16  # type: ignore[union-attr]
                 sandbox.reset()
                 assert is_linked(sandbox)
 

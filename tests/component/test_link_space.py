@@ -32,8 +32,8 @@ def test_live_sandboxes_share_the_space_in_which_they_were_linked(runtime: Aegis
     """Oracle: a hundred live sandboxes of a component took one space in turns, and each calls its own instances."""
     component = runtime.load_wat(TWO.format(start=""))
     boxes = [runtime.sandbox(component, imports={"f": lambda n=n: n}) for n in range(100)]
-    plan: Any = boxes[0]._store.plan  # type: ignore[union-attr]
-    assert all(box._store.plan is plan and box._store._space is None for box in boxes)  # type: ignore[union-attr]
+    plan: Any = boxes[0]._run.store.plan  # type: ignore[union-attr]
+    assert all(box._run.store.plan is plan and box._run.store._space is None for box in boxes)  # type: ignore[union-attr]
     assert len(plan._spaces) == 1
     assert [box.call("go") for box in boxes] == [n + 1 for n in range(100)]
     for box in boxes:
@@ -51,7 +51,7 @@ def test_a_start_function_that_fails_gives_the_space_back(runtime: Aegis) -> Non
             runtime.sandbox(component, imports={"f": fails})
     with runtime.sandbox(component, imports={"f": lambda: 4}) as sandbox:
         assert sandbox.call("go") == 5
-        assert len(sandbox._store.plan._spaces) == 1  # type: ignore[union-attr]
+        assert len(sandbox._run.store.plan._spaces) == 1  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("start", "counted", "moves"), [("", False, False), (STARTS, False, True), ("", True, True)])

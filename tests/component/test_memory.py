@@ -68,8 +68,8 @@ def test_instances_of_one_module_in_nested_components_share_the_limit() -> None:
 def test_one_memory_unobserved_stays_on_the_fast_engine_with_the_exact_cap() -> None:
     here = runtime()
     with here.sandbox(here.load_wat(component(["1", "30 30"]))) as sandbox:
-        assert sandbox._store is not None
-        assert not sandbox._store.plan.counted
+        assert sandbox._run.store is not None
+        assert not sandbox._run.store.plan.counted
         assert [sandbox.call("grow0", 70), sandbox.call("grow0", 69)] == [-1, 1]
         assert sandbox.usage.peak_memory >= 31 * PAGE
 
@@ -167,7 +167,7 @@ def test_the_sum_never_exceeds_the_limit_and_is_what_the_guest_sees(
 def test_a_guest_whose_growth_calls_us_never_runs_on_the_main_thread() -> None:
     here = runtime()
     with here.sandbox(here.load_wat(component(["1", "1"]))) as sandbox:
-        store = sandbox._store
+        store = sandbox._run.store
         assert store is not None
         assert not store.alone
         assert threading.current_thread() is threading.main_thread()

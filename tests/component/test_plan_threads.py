@@ -52,7 +52,7 @@ def sandbox() -> Any:
 
 
 def test_a_signature_that_two_threads_make_is_one_and_is_kept(sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = sandbox._store.plan
+    plan = sandbox._run.store.plan
     plan._native_types.clear()
     meanwhile: list[Any] = []
 
@@ -69,13 +69,13 @@ def test_a_signature_that_two_threads_make_is_one_and_is_kept(sandbox: Any, monk
 
 @pytest.mark.parametrize(("first", "second"), [("f", "g"), ("g", "f")])
 def test_a_trampoline_calls_its_function_whatever_is_made_meanwhile(sandbox: Any, first: str, second: str) -> None:
-    plan = sandbox._store.plan
+    plan = sandbox._run.store.plan
     plan.callees = Interrupted(plan.callees, lambda: plan._body(0 if second == "f" else 1))
     assert (sandbox.call(first, *([1 << 40] if first == "f" else []))) == (1 << 40 if first == "f" else 5)
 
 
 def test_a_context_is_the_one_asked_for_whatever_is_made_meanwhile(sandbox: Any) -> None:
-    plan = sandbox._store.plan
+    plan = sandbox._run.store.plan
     options = link.Options()
     others = [options._replace(encoding=encoding) for encoding in ("utf16", "latin1+utf16")]
     plan.contexts = Interrupted(plan.contexts, lambda: plan.context(0, others[1], raw=False))

@@ -87,8 +87,8 @@ def test_an_engine_that_counts_is_used_where_caps_are_not_exact(
     sandboxes: Callable[..., Sandbox], memories: list[str], counted: bool
 ) -> None:
     sandbox = sandboxes(module(memories))
-    assert sandbox._store is not None
-    assert sandbox._store.plan.counted is counted
+    assert sandbox._run.store is not None
+    assert sandbox._run.store.plan.counted is counted
     given_pages = 0
     for n in range(len(memories)):
         while sandbox.call(f"grow{n}", 1) != -1:
@@ -106,8 +106,8 @@ def test_whoever_observes_sees_what_is_not_exported(
     events: list[Any] = []
     how: dict[str, Any] = {"subscribers": [events.append]} if observed == "subscriber" else {"measured": True}
     sandbox = sandboxes(module(["2"], exported=exported), **how)
-    assert sandbox._store is not None
-    assert sandbox._store.plan.counted is not exported
+    assert sandbox._run.store is not None
+    assert sandbox._run.store.plan.counted is not exported
     sandbox.call("grow0", 5)
     sandbox.call("grow0", 3)
     assert sandbox.usage.peak_memory == 10 * PAGE
@@ -195,8 +195,8 @@ def test_the_sum_never_exceeds_the_limit_and_is_what_the_guest_sees(
             assert sandbox.call(f"grow{n}", more) == (sizes[n] if fits else -1)
             sizes[n] += more if fits else 0
         assert [sandbox.call(f"size{n}") for n in range(len(sizes))] == sizes
-        assert sandbox._store is not None
-        if sandbox._store.plan.counted:
+        assert sandbox._run.store is not None
+        if sandbox._run.store.plan.counted:
             assert sandbox.usage.peak_memory == sum(sizes) * PAGE
 
 
@@ -251,7 +251,7 @@ def test_a_thousand_sandboxes_leave_nothing() -> None:
         return Path("/proc/self/maps").read_text().count("\n")
 
     together = [runtime.sandbox(artifact) for _ in range(40)]
-    assert len({region.base for s in together for region in s._store.account._regions}) == 80  # type: ignore[union-attr]
+    assert len({region.base for s in together for region in s._run.store.account._regions}) == 80  # type: ignore[union-attr]
     for sandbox in together:
         sandbox.close()
     before, known = maps(), len(memory_accounting._regions)
@@ -320,11 +320,11 @@ def test_a_guest_that_never_stops_asking_is_stopped() -> None:
 def test_what_is_counted_only_to_be_seen_stays_off_the_main_thread_too() -> None:
     runtime = Aegis(cache=False, memory=100 * PAGE, exact_memory=True)
     with runtime.sandbox(runtime.load_wat(module(["1"]))) as sandbox:
-        store = sandbox._store
+        store = sandbox._run.store
         assert store is not None
         assert store.plan.counted
         assert not store.alone
         assert store.closure_here("grow0") is None
     with runtime.sandbox(runtime.load_wat(module(["1"], exported=True))) as sandbox:
-        assert sandbox._store is not None
-        assert not sandbox._store.plan.counted, "what everybody can see needs no count"
+        assert sandbox._run.store is not None
+        assert not sandbox._run.store.plan.counted, "what everybody can see needs no count"

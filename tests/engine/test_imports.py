@@ -64,8 +64,8 @@ def test_a_store_has_one_number_however_many_functions_it_imports() -> None:
 def test_the_number_of_a_store_that_is_gone_lets_nothing_through() -> None:
     """Oracle: its slot is vacant before another store can have it, and a vacant slot's door has no calls left."""
     sandbox = RUNTIME.sandbox(RUNTIME.load_wat(many()), imports=functions(0))
-    number = sandbox._store.slot  # type: ignore[union-attr]
-    assert trampoline.slots[number][0] is sandbox._door
+    number = sandbox._run.store.slot  # type: ignore[union-attr]
+    assert trampoline.slots[number][0] is sandbox._run.door
     sandbox.close()
     door, served, names, called = trampoline.slots[number]
     assert (door.calls_left, served, names, called) == (0, (), (), [])

@@ -334,7 +334,7 @@ def test_a_sleeping_guest_is_cancelled_from_another_thread() -> None:
     with runtime.sandbox(runtime.load_wat(SLEEPS)) as sandbox:
 
         def cancel() -> None:
-            entered(sandbox._door)
+            entered(sandbox._run.door)
             sandbox.cancel()
 
         canceller = threading.Thread(target=cancel)

@@ -79,7 +79,7 @@ class Captive:
 
     def __call__(self, name: str, /, **order: Any) -> Any:
         """Return what came of an attack: its value, or an error number or name."""
-        found = self.sandbox._store.request("attack", name, order)  # type: ignore[union-attr]
+        found = self.sandbox._run.store.request("attack", name, order)  # type: ignore[union-attr]
         return found["value"] if "value" in found else OSError(found.get("errno"), str(found))
 
 

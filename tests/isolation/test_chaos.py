@@ -39,7 +39,7 @@ class Reaper(threading.Thread):
     def run(self) -> None:
         while not self.enough.wait(self.random.uniform(0.0, 0.06)):
             for sandbox in self.random.sample(list(self.busy.values()), min(1, len(self.busy))):
-                store: Any = sandbox._store
+                store: Any = sandbox._run.store
                 if store is not None and not store.closed:
                     with suppress(ProcessLookupError):
                         os.kill(store.worker.pid, self.random.choice([signal.SIGKILL, signal.SIGABRT]))

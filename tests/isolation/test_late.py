@@ -125,7 +125,7 @@ def in_a_call(watched: Watched, function: str, *, endless: bool) -> Any:
             return watched.sandbox.call(function)
 
     job = run_on_guest_thread(call)
-    while not watched.sandbox._store.in_call():  # type: ignore[union-attr]
+    while not watched.sandbox._run.store.in_call():  # type: ignore[union-attr]
         pass
     return job
 
@@ -138,13 +138,13 @@ def test_only_a_late_call_of_a_guest_that_nothing_else_stops_ends_the_process(
     job = in_a_call(watched, "spin", endless=endless)
     assert not watched.look(5), "it is in time"
     assert left_account(watched.shared, SIZE) == (None, False)
-    watched.sandbox._door.stop = Cancelled("stopped")
+    watched.sandbox._run.door.stop = Cancelled("stopped")
     assert not watched.look(1), "it may be about to answer"
     assert left_account(watched.shared, SIZE) == (account(memory=1), False)
     # Without epochs nothing has ended the guest by the second tick; with them it has ended, or is about to.
     if endless:
         ended = watched.look(1)
-        assert ended or not watched.sandbox._store.in_call()  # type: ignore[union-attr]
+        assert ended or not watched.sandbox._run.store.in_call()  # type: ignore[union-attr]
     else:
         assert not watched.look(5)
     assert job.wait(30)
@@ -163,7 +163,7 @@ def test_a_late_host_function_is_left_to_end_its_call(monkeypatch: pytest.Monkey
     watched = Watched(monkeypatch, text, imports={"env": {"f": f}})
     job = in_a_call(watched, "calls", endless=True)
     assert entered.wait(30)
-    watched.sandbox._door.stop = Cancelled("stopped")
+    watched.sandbox._run.door.stop = Cancelled("stopped")
     assert not watched.look(10)
     assert left_account(watched.shared, SIZE) == (account(memory=1), False)
     leave.set()

@@ -266,7 +266,7 @@ def test_an_answer_that_stops_in_the_middle_ends_at_the_deadline_or_with_the_wor
 
 def test_an_answer_that_comes_after_the_deadline_is_none() -> None:
     def late(n: int) -> bytes:
-        until = sandbox._door.deadline
+        until = sandbox._run.door.deadline
         while time.monotonic() < until:
             pass
         return fixed(n, i32(1))

@@ -352,7 +352,7 @@ def test_memory_that_changes_while_it_is_read_gives_a_value_all_the_same() -> No
 def test_a_runtime_outlives_a_lying_worker() -> None:
     aegis: Aegis
     sandbox, _ = lying(TEXT, said(b"\xff" * 10), {"env": {"f": lambda a, b: 42}})
-    aegis = sandbox._tier  # type: ignore[assignment]
+    aegis = sandbox._run.backend  # type: ignore[assignment]
     del aegis.pool.take  # type: ignore[attr-defined]
     with sandbox:
         with pytest.raises(WorkerCrashed):

@@ -41,7 +41,7 @@ COMPONENT = """(component
 
 
 def _pid(sandbox: Any) -> int:
-    return sandbox._store.worker.pid  # type: ignore[no-any-return]
+    return sandbox._run.store.worker.pid  # type: ignore[no-any-return]
 
 
 def _served(runtime: Aegis, artifact: Any) -> int:

@@ -160,7 +160,7 @@ def test_each_value_of_a_core_type_means_the_same_in_process_and_by_both_kinds_o
             ends = [end(there, name, value) for value in (*VALUES, *ODD)]
             assert 10 < len(general) < len(ends) - 10, "some of them go by fixed frames, and some do not fit"
             assert ends == [end(here, name, value) for value in (*VALUES, *ODD)]
-            way = there._store._calls(name)  # type: ignore[union-attr]
+            way = there._run.store._calls(name)  # type: ignore[union-attr]
             for value, fixed in zip(VALUES, ends, strict=False):
                 if fixed[0] == "returned":
                     assert exact(way.call((value,))) == fixed[1]  # type: ignore[attr-defined]
@@ -339,7 +339,7 @@ def test_a_trap_poisons_and_a_worker_that_dies_is_replaced(general: list[str]) -
             assert box.state == "poisoned"
             box.reset()
         second(there, general)
-        os.kill(there._store.worker.pid, signal.SIGKILL)  # type: ignore[union-attr]
+        os.kill(there._run.store.worker.pid, signal.SIGKILL)  # type: ignore[union-attr]
         with pytest.raises(WorkerCrashed):
             there.call("trap", 0)
         assert there.call("spin", 4) == 4
@@ -374,7 +374,7 @@ def test_calls_leave_nothing_that_keeps_a_dropped_sandbox_alive() -> None:
             box = aegis.sandbox(module)
             for n in range(calls):
                 box.call("spin", n)
-            store = weakref.ref(box._store)  # type: ignore[type-var]
+            store = weakref.ref(box._run.store)  # type: ignore[type-var]
             del box
             found.append([] if store() is None else sorted(type(one).__name__ for one in gc.get_referrers(store())))
         finally:

@@ -200,7 +200,7 @@ def test_a_cancelled_wait_for_stdin_ends_and_a_file_is_closed_with_its_sandbox(t
         ends: list[Any] = []
         thread = threading.Thread(target=lambda: ends.append(sandbox.run("_start")))
         thread.start()
-        while not sandbox._store.delivery.pending:  # type: ignore[union-attr]
+        while not sandbox._run.store.delivery.pending:  # type: ignore[union-attr]
             assert thread.is_alive()
         sandbox.cancel()
         thread.join(SECONDS)

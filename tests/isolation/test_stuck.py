@@ -104,12 +104,12 @@ def test_a_stopped_worker_holds_up_neither_close_nor_reset(recycle: int) -> None
     sandbox = aegis.sandbox(aegis.load_wat(TEXT))
     for _ in range(2):
         assert sandbox.call("f") == 7
-        pid = sandbox._store.worker.pid  # type: ignore[union-attr]
+        pid = sandbox._run.store.worker.pid  # type: ignore[union-attr]
         stop(pid)
         with within(1.0):
             sandbox.reset()
         wait_for(lambda pid=pid: gone(pid))  # type: ignore[misc]
-    stop(sandbox._store.worker.pid)  # type: ignore[union-attr]
+    stop(sandbox._run.store.worker.pid)  # type: ignore[union-attr]
     with within(1.0):
         sandbox.close()
 
@@ -131,7 +131,7 @@ def test_a_stopped_fork_server_does_not_keep_a_worker_alive_past_its_deadline() 
 import os, signal, time, aegis.isolation.parent.pool as pool
 a = Aegis(isolation=True, cache=False, timeout='500ms')
 text = '(module (import "env" "f" (func $f)) (func (export "go") call $f (loop br 0)))'
-stop = lambda: os.kill(box._store.worker.pid, signal.SIGSTOP)
+stop = lambda: os.kill(box._run.store.worker.pid, signal.SIGSTOP)
 box = a.sandbox(a.load_wat(text), imports={'env': {'f': stop}})
 server = pool._zygote._process.pid
 os.kill(server, signal.SIGSTOP)

@@ -56,7 +56,7 @@ def box(aegis: Aegis, function: Callable[[int], Any] = abs) -> Sandbox:
 
 
 def pid(sandbox: Sandbox) -> int:
-    return int(sandbox._store.worker.pid)  # type: ignore[union-attr]
+    return int(sandbox._run.store.worker.pid)  # type: ignore[union-attr]
 
 
 def strike(sandbox: Sandbox, number: int) -> None:
@@ -246,7 +246,7 @@ def test_cancel_from_another_thread_ends_the_call(aegis: Aegis, inside: str, sto
 
     def f(value: int) -> int:
         entered.set()
-        sandbox._door.wait(20)
+        sandbox._run.door.wait(20)
         return value
 
     with box(aegis, f) as sandbox:

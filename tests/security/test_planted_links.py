@@ -416,7 +416,7 @@ def test_no_guest_writes_the_code_of_aegis_or_of_its_interpreter(place: str) -> 
 
 def test_further_files_can_be_protected_from_reading_too(data: Path) -> None:
     made = runtime("in-process", filesystem=grants((data, "/data", False)))
-    made._tier.protected = (Protected(path=str(data / "key"), reason="a key", readable=False),)
+    made._backend.protected = (Protected(path=str(data / "key"), reason="a key", readable=False),)
     with made.sandbox(made.load_wat(Preview1.text)) as box, pytest.raises(PolicyError, match="which is a key"):
         box.call("fd_prestat_get", FIRST, 0)
 

@@ -106,7 +106,7 @@ def test_the_made_up_directory_of_wasi_0_2(folder: Path) -> None:
 def test_a_worker_is_given_the_file_and_not_its_directory(folder: Path) -> None:
     capability = grants((folder / "file", "/in/file", False), (folder / "sibling", "/in/s", True))
     with Preview1("isolated", capability) as guest:
-        pid = guest.sandbox._store.worker.pid  # type: ignore[union-attr]
+        pid = guest.sandbox._run.store.worker.pid  # type: ignore[union-attr]
         assert guest.fd_read(guest.opened("file", 0, READ), 100) == (0, b"contents")
         try:
             held = {os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")}

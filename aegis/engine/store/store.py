@@ -132,6 +132,8 @@ class Store:
     _frames: tuple[Any, ...] = ()
     _pointers: dict[str, Any] | None = None
     _pointer: Any = None
+    layers: tuple[tuple[str, bool, str], ...] = ()
+    """The layers that confine the guest's process: none in this one."""
     spent = False
     """Whether a call ended otherwise than by returning: the guest is in an unknown state, whatever it was."""
     _instantiated = False

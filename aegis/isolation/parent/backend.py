@@ -1,4 +1,4 @@
-"""The tier of sandboxes whose guests run in workers: it opens what was granted, and hands it over."""
+"""The backend of guests that run in workers: it opens the grants, and hands their descriptors over."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from aegis.isolation.protocol.setup import Brief, Folder, Setup, pack
 from aegis.observe.bus import Subscriber
 from aegis.policy import Policy
 from aegis.policy.isolation import Isolation
-from aegis.sandbox.in_process import Owner, Tier
+from aegis.sandbox.in_process import BaseBackend
 from aegis.sandbox.link_module import wants_host
 from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import TYPE_CHECKING, Any, late, replace
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from aegis.host.files.protected import Protected
     from aegis.isolation.parent import component_host_calls, component_modules, component_outlines, handles
     from aegis.sandbox.link_component import Providers
+    from aegis.sandbox.run import Run
     from aegis.wit.values import ResourceHandle
 else:  # of components alone
     component_modules = late("aegis.isolation.parent.component_modules")
@@ -48,7 +49,7 @@ else:  # of components alone
     component_host_calls = late("aegis.isolation.parent.component_host_calls")
     handles = late("aegis.isolation.parent.handles")
 
-__all__ = ["Isolated"]
+__all__ = ["IsolatedBackend"]
 
 _VALUE_FORMS = 4
 """Times that a worker may hold ``value_bytes``: while a value passes it is there as handles, as plain data and as a
@@ -56,7 +57,7 @@ message, up to 3.2 times its size as measured, beside what the host keeps for th
 what is copied in the course of a call is not held at the same time."""
 
 
-class Isolated(Tier):
+class IsolatedBackend(BaseBackend):
     """Guests in worker processes, as ``options`` say. Its pool is warm from the start."""
 
     def __init__(
@@ -114,7 +115,7 @@ class Isolated(Tier):
         """Return the access of host functions to a module's memory."""
         return RemoteMemory(None, charged=True)
 
-    def offered(self, owner: Owner, module: Module, memory: Any) -> Sequence[HostFunction]:
+    def offered(self, run: Run, module: Module, memory: Any) -> Sequence[HostFunction]:
         """Return what stands for the host's own functions, which the worker has."""
         found = []
         for key in wants_host(module):
@@ -123,61 +124,56 @@ class Isolated(Tier):
                 found.append(HostFunction(*key, type=signature, call=in_the_worker))
         return found
 
-    def served(self, owner: Owner, module: Module, memory: Any) -> None:
+    def served(self, run: Run, module: Module, memory: Any) -> None:
         """Return ``None``: the worker serves what the host does."""
 
-    def plain_store(self, owner: Owner, module: Module) -> Any:
+    def plain_store(self, run: Run, module: Module) -> Any:
         """Instantiate a module that imports nothing and starts nothing."""
-        return self.module_store(owner, self.plan(module), (), None, observed=False)
+        return self.module_store(run, self.plan(module), ())
 
-    def module_store(
-        self, owner: Owner, plan: Any, functions: Sequence[HostFunction], memory: Any, *, observed: bool
-    ) -> Any:
+    def module_store(self, run: Run, plan: Any, functions: Sequence[HostFunction]) -> Any:
         """Instantiate a module in a worker."""
         own = [function if _is_embedders(function.call) else None for function in functions]
         remote = tuple((function.module, function.name) for function in own if function is not None)
-        store = self._begin(owner, plan, ModuleFunctions(own), remote, observed)
+        store = self._begin(run, plan, ModuleFunctions(own), remote)
+        memory: Any = run.memory
         if memory is not None:
             memory.store = store
         return store
 
     def component_store(
-        self, owner: Owner, plan: Any, functions: Sequence[Callable[..., Any]], *, observed: bool,
-        classes: Callable[[int], Callable[..., ResourceHandle]],
+        self, run: Run, plan: Any, functions: Sequence[Callable[..., Any]],
+        *, classes: Callable[[int], Callable[..., ResourceHandle]],
     ) -> Any:  # fmt: skip
         """Instantiate a component in a worker."""
         component = plan.artifact
         held = handles.ParentHandles(component.world.imported, self.policy.limits.handles, classes)
         host = component_host_calls.ComponentFunctions(plan.functions, functions, held, plan.served)
-        return self._begin(owner, plan, host, plan.remote, observed)
+        return self._begin(run, plan, host, plan.remote)
 
     # -- handing over --------------------------------------------------------------------------
 
-    def _begin(
-        self, owner: Owner, plan: Any, host: HostFunctions, remote: tuple[tuple[str, str], ...], observed: bool
-    ) -> IsolatedStore:
+    def _begin(self, run: Run, plan: Any, host: HostFunctions, remote: tuple[tuple[str, str], ...]) -> IsolatedStore:
         with standard_reserved():
-            return self._begun(owner, plan, host, remote, observed)
+            return self._begun(run, plan, host, remote)
 
-    def _begun(
-        self, owner: Owner, plan: Any, host: HostFunctions, remote: tuple[tuple[str, str], ...], observed: bool
-    ) -> IsolatedStore:
-        artifact, policy = plan.artifact, self.policy_of(owner)
+    def _begun(self, run: Run, plan: Any, host: HostFunctions, remote: tuple[tuple[str, str], ...]) -> IsolatedStore:
+        artifact, policy = plan.artifact, self.policy_of(run)
         parcel = _Parcel(self.prepare(artifact, f"the {artifact.kind}", plan.config))
         stdio: Stdio | None = None
         services: Services | None = None
         try:
             parcel.fill(policy, self.protected)
             services = parcel.serve(policy)
-            stdio = acquire_stdio(policy.stdio, policy.limits, owner._door)
+            stdio = acquire_stdio(policy.stdio, policy.limits, run.door)
             line = self._line(artifact, plan, parcel)
             worker = self.pool.take_used(line) or self._fresh(artifact)
             delivery = Delivery(stdio)
             store = IsolatedStore(
-                worker, plan, owner._door, host, self._ender(line), delivery, services,
+                worker, plan, run.door, host, self._ender(line), delivery, services,
                 data_bytes=self._data_bytes(policy), farewell=line is not None,
             )  # fmt: skip
-            setup = self._setup(owner, plan, policy, parcel, delivery, worker, remote, observed)
+            setup = self._setup(run, plan, policy, parcel, delivery, worker, remote)
             parcel.check()
             store.begin(pack(setup, self.known), parcel.descriptors, self.options.grace)
         except BaseException:
@@ -187,7 +183,7 @@ class Isolated(Tier):
             raise
         finally:
             parcel.close()
-        owner._grants = _Grants(store, stdio, host)
+        run.grants = _Grants(store, stdio, host)  # type: ignore[assignment]
         return store
 
     def _fresh(self, artifact: Artifact) -> Worker:
@@ -215,8 +211,8 @@ class Isolated(Tier):
         return end
 
     def _setup(
-        self, owner: Owner, plan: Any, policy: Policy, parcel: _Parcel, delivery: Delivery, worker: Worker,
-        remote: tuple[tuple[str, str], ...], observed: bool,
+        self, run: Run, plan: Any, policy: Policy, parcel: _Parcel, delivery: Delivery, worker: Worker,
+        remote: tuple[tuple[str, str], ...],
     ) -> Setup:  # fmt: skip
         artifact = plan.artifact
         stdio = delivery.stdio
@@ -226,9 +222,9 @@ class Isolated(Tier):
             folders=tuple(parcel.folders),
             stdin=stdio.stdin.descriptor is not None, stdout=stdio.stdout.mode, stderr=stdio.stderr.mode,
             terminals=delivery.terminals(), resolver=parcel.resolver, sockets=parcel.sockets, times=parcel.times,
-            args=owner._args, environment=tuple(_environment(policy)),
-            remote=remote, observed=observed and owner._bus.active, denials=owner._denied is not None,
-            trap_missing=owner._trap_missing, data_bytes=self._data_bytes(policy), strict=self.options.strict,
+            args=run.args, environment=tuple(_environment(policy)),
+            remote=remote, observed=run.observed and run.bus.active, denials=run.denied is not None,
+            trap_missing=run.trap_missing, data_bytes=self._data_bytes(policy), strict=self.options.strict,
             skip=self.options.without,
             modules=_modules(artifact, policy),
         )  # fmt: skip

@@ -69,7 +69,7 @@ class IsolatedStore:
         self.handles: ParentHandles | None = host.handles
         self.token: list[None] = [None]
         self.alone = not host.any
-        self.layers: tuple[Any, ...] = ()
+        self.layers: tuple[tuple[str, bool, str], ...] = ()
         # The pool of event loops' calls looks at its queue when the clock ticks, which it does for calls under way.
         ticker.tokens[id(self.token)] = self.token
         self._ended = weakref.finalize(self, _end, end, worker, id(self.token), clean=False)

@@ -21,7 +21,7 @@ from aegis.isolation.protocol.setup import ACCOUNT
 from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aegis.sandbox.sandbox import Sandbox
+    from aegis.sandbox.run import Run
 
 __all__ = ["LateCalls", "forget_account", "left_account"]
 
@@ -37,21 +37,21 @@ class LateCalls:
         self._page = Region(shared, 2 * size, PAGE, write=True)
         self._account = account
         self._lock = threading.Lock()
-        self._sandbox: Sandbox | None = None
+        self._run: Run | None = None
         self._thread = 0
         self.entered = self.seen = 0
         """Calls under way, one inside another; and ticks at which the latest was late."""
         self._endless = False
 
-    def begin(self, sandbox: Sandbox, *, endless: bool) -> None:
+    def begin(self, run: Run, *, endless: bool) -> None:
         """Watch a sandbox whose calls come from this thread; ``endless``: only the process's end stops its guest."""
-        self._sandbox, self._endless = sandbox, endless
+        self._run, self._endless = run, endless
         self._thread = threading.get_ident()
 
     def end(self) -> None:
         """Look no more at the sandbox, whose store is about to be closed."""
         with self._lock:
-            self._sandbox = None
+            self._run = None
 
     def __enter__(self) -> None:
         """A call of the guest begins, or its instantiation; it may be inside another."""
@@ -67,10 +67,10 @@ class LateCalls:
         A call that is late at one tick only may be about to answer by itself.
         """
         with self._lock:
-            sandbox = self._sandbox
-            if sandbox is None or not self.entered:
+            run = self._run
+            if run is None or not self.entered:
                 return
-            door, store = sandbox._door, sandbox._store
+            door, store = run.door, run.store
             if door.stop is None and time.monotonic() < door.deadline:
                 return
             if store is not None and not store.in_call():

@@ -1,4 +1,4 @@
-"""In a worker: the tier of its sandbox. Grants are made of descriptors that the parent opened."""
+"""In a worker: the backend of its run. Grants are made of descriptors that the parent opened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aegis.host.stdio import Input, Output, Stdio
 from aegis.isolation.protocol.setup import Folder, Setup
 from aegis.isolation.worker.host_calls import RemoteLookups, RemoteTimes
 from aegis.isolation.worker.streams import RemoteInput, RemoteOutput, RemoteStreams
-from aegis.sandbox.in_process import InProcess, Owner
+from aegis.sandbox.in_process import InProcessBackend
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.values import CallScope
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from aegis.host.files.preopens import Preopen
     from aegis.host.net.network import Network
     from aegis.sandbox.link_component import Providers
+    from aegis.sandbox.run import Run
 
-__all__ = ["WorkerTier"]
+__all__ = ["WorkerBackend"]
 
 
-class WorkerTier(InProcess):
+class WorkerBackend(InProcessBackend):
     """Runs a guest here, in the worker, on what the parent handed over."""
 
     def __init__(
@@ -47,10 +48,10 @@ class WorkerTier(InProcess):
         """Return the parent's providers, and WASI here."""
         return self._providers(component)
 
-    def acquire(self, owner: Owner) -> host.Grants:
+    def acquire(self, run: Run) -> host.Grants:
         """Return grants made of what came with the setup."""
-        grants = host.acquire(self.policy, args=owner._args, scope=owner._door)
-        vars(grants)["stdio"] = self._stdio(owner._door)
+        grants = host.acquire(self.policy, args=run.args, scope=run.door)
+        vars(grants)["stdio"] = self._stdio(run.door)
         vars(grants)["preopens"] = [
             self._preopen(number, folder, grants.opened) for number, folder in enumerate(self._setup.folders)
         ]

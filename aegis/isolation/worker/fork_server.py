@@ -121,8 +121,8 @@ def _warm(stack: int) -> Script:
     from aegis.limits import Limits
     from aegis.policy import Policy
     from aegis.sandbox.artifacts import compile_artifact
-    from aegis.sandbox.in_process import InProcess
-    from aegis.sandbox.sandbox import Sandbox
+    from aegis.sandbox.in_process import InProcessBackend
+    from aegis.sandbox.run import Run
     from aegis.values import FuncType
 
     compile_on_one_thread()
@@ -132,8 +132,9 @@ def _warm(stack: int) -> Script:
         compile_artifact(text_to_binary(text), Limits(), lambda _: config, None) for text in (_MODULE, _COMPONENT)
     )
     for artifact, values in ((module, ()), (component, (b"x",))):
-        with Sandbox(InProcess(Policy(), config, config), artifact, measured=True) as sandbox:
-            sandbox.call("run", *values)
+        run = Run(InProcessBackend(Policy(), config, config), artifact, measured=True)
+        run.call("run", *values)
+        run.close()
     engine_for(config.with_count())
     metered = EngineConfig(stack=stack, fuel=True).for_workers()
     engine_for(metered), engine_for(metered.with_count())

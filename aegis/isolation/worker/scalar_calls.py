@@ -100,22 +100,22 @@ class ScalarExports:
 
     def _invoker(self, name: str) -> Callable[..., Any]:
         """Return what calls the export: the store's closure, where no subscriber observes calls."""
-        sandbox: Any = self._session.sandbox
+        run: Any = self._session.run
         if self._session.setup.observed:
-            return partial(sandbox.call, name)
-        enter = sandbox._live().closure_here(name)
+            return partial(run.call, name)
+        enter = run.live().closure_here(name)
 
         def invoke(*values: Any) -> Any:
             nonlocal enter
-            if sandbox._state != "ready":
-                sandbox._live()
+            if run.state != "ready":
+                run.live()
             try:
                 return enter(*values)
             except Elsewhere:
-                enter = sandbox._live().closure_here(name)
-                return sandbox.call(name, *values)
+                enter = run.live().closure_here(name)
+                return run.call(name, *values)
             except BaseException as error:
-                sandbox._failed(name, values, error)
+                run.failed(name, values, error)
                 raise
 
         return invoke

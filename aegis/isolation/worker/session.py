@@ -21,12 +21,13 @@ from aegis.isolation.protocol.errors import from_plain, to_plain
 from aegis.isolation.protocol.late_calls import LateCalls
 from aegis.isolation.protocol.pickled import loads
 from aegis.isolation.protocol.setup import ACCOUNT, Setup, unpack
-from aegis.isolation.worker.backend import WorkerTier
+from aegis.isolation.worker.backend import WorkerBackend
 from aegis.isolation.worker.host_calls import core_function
 from aegis.isolation.worker.scalar_calls import ScalarExports
 from aegis.isolation.worker.streams import NOTICES, RemoteStreams
 from aegis.policy import Policy
-from aegis.sandbox.sandbox import Sandbox
+from aegis.sandbox.guest_state import Globals
+from aegis.sandbox.run import Run
 from aegis.support.lean import TYPE_CHECKING, Any, NoReturn, late
 from aegis.values import CallScope, Decision, MemoryFault, Rows
 
@@ -58,7 +59,7 @@ class Session:
         self.signatures: dict[str, wit_values.Signature] = {}
         self.scalars = ScalarExports(self)
         self.handles: component_host_calls.WorkerHandles | None = None
-        self.sandbox: Sandbox | None = None
+        self.run: Run | None = None
         self.streams: RemoteStreams | None = None
         self.asked = self.told = 0
         self.artifact: Any = None
@@ -88,17 +89,17 @@ class Session:
             self.handles = component_host_calls.WorkerHandles(self.artifact.world)
             self.handles.ask = self.ask
         self._ends = False
-        tier = WorkerTier(
+        backend = WorkerBackend(
             setup, self.descriptors, self._providers, self._made_streams, self.resolve, self.ask_sockets,
             self.tell_sockets, self.set_times,
         )  # fmt: skip
-        self.sandbox = Sandbox(
-            tier, imports=imports, args=setup.args, subscribers=(self.event,) if setup.observed else (),
+        self.run = Run(
+            backend, imports=imports, args=setup.args, subscribers=(self.event,) if setup.observed else (),
             measured=True, denied=None if setup.observed else self.denied,
             trap_missing=setup.trap_missing,
         )  # fmt: skip
         assert self.channel.outgoing is not None
-        self.sandbox._door.keep = self.channel.outgoing.keep
+        self.run.door.keep = self.channel.outgoing.keep
         if setup.policy.logging.enabled:
             _forward_log(self.log)
 
@@ -153,17 +154,17 @@ class Session:
 
     def cancel(self) -> None:
         """End the call under way; from the main thread."""
-        if self.sandbox is not None:
-            self.sandbox.cancel()
-            self.sandbox._door.cancel()
+        if self.run is not None:
+            self.run.cancel()
+            self.run.door.cancel()
 
     # -- serving -------------------------------------------------------------------------------
 
     def serve_all(self) -> None:
         """Serve one sandbox after the other, as long as the parent has one."""
         while True:
-            assert self.sandbox is not None
-            self.late.begin(self.sandbox, endless=not self.setup.config.epochs)
+            assert self.run is not None
+            self.late.begin(self.run, endless=not self.setup.config.epochs)
             self.channel.send(["settled"], notice=True)
             self.answer(self._begin)
             while True:
@@ -181,9 +182,9 @@ class Session:
                 self.refuse(error)
 
     def _begin(self) -> Any:
-        assert self.sandbox is not None
+        assert self.run is not None
         with self.late:
-            self.sandbox.load(self.artifact)
+            self.run.load(self.artifact)
         leave_to_ticks()
         return self.layers
 
@@ -194,11 +195,11 @@ class Session:
 
     def _clear(self) -> None:
         """Let go of a sandbox that ended, and of what it was given."""
-        assert self.sandbox is not None
+        assert self.run is not None
         self.late.end()
         self.signatures, self.scalars = {}, ScalarExports(self)
-        self.sandbox.close()
-        self.sandbox = self.handles = self.streams = None
+        self.run.close()
+        self.run = self.handles = self.streams = None
         self.asked = 0
         for descriptor in self.descriptors:
             if descriptor != self._shared:
@@ -242,9 +243,10 @@ class Session:
 
     def counter(self) -> Callable[[], tuple[int | float, ...]]:
         """Return what returns the counters of the sandbox, as long as it has its present store."""
-        sandbox = self.sandbox
-        assert sandbox is not None
-        door, store = sandbox._door, sandbox._store
+        run = self.run
+        assert run is not None
+        door = run.door
+        store: Any = run.store
         fuel = memory = _zero
         if store is not None and not store.closed:
             memory = store.memory_reader()
@@ -252,7 +254,7 @@ class Session:
                 fuel = store.fuel_left
 
         def counters() -> tuple[int | float, ...]:
-            grants, out, err = sandbox._grants, 0, 0
+            grants, out, err = run.grants, 0, 0
             if grants is not None and "stdio" in vars(grants):
                 out, err = grants.stdio.written(1), grants.stdio.written(2)
             return (
@@ -272,15 +274,15 @@ class Session:
             return self._called(name, values)
 
     def _called(self, name: str, values: list[Any]) -> Any:
-        assert self.sandbox is not None
+        assert self.run is not None
         if self.handles is None:
-            return self.sandbox.call(name, *values)
+            return self.run.call(name, *values)
         signature = self._signature(name)
         try:
             arguments = signature.unpack(values)
         except Broken:
             raise _Unfit from None
-        call = partial(self.sandbox.call, name, *arguments)
+        call = partial(self.run.call, name, *arguments)
         return signature.pack_result(
             results.attempt(call) if isinstance(signature.function.result, types.Result) else call()
         )
@@ -290,18 +292,18 @@ class Session:
         self._loop_of(name)
 
     def _loop_of(self, name: str) -> Any:
-        assert self.sandbox is not None
-        store: Any = self.sandbox._live()
+        assert self.run is not None
+        store: Any = self.run.live()
         return store.plan.entry(Rows(name))
 
     def many(self, name: str, rows: int) -> None:
         """Call an export for the rows that the parent has."""
-        assert self.sandbox is not None
+        assert self.run is not None
         function: Any = Rows(name)
         batch = RemoteBatch(rows, self._loop_of(name).shape, self.ask_rows, self.tell_rows)
         try:
             with self.late:
-                self.sandbox.call(function, batch)
+                self.run.call(function, batch)
         finally:
             batch.finish()
 
@@ -309,10 +311,10 @@ class Session:
         made = self.signatures.get(name)
         if made is None:
             assert self.handles is not None
-            assert self.sandbox is not None
-            assert self.sandbox._guest is not None
-            function = self.sandbox._guest.function(name)
-            made = self.signatures[name] = wit_values.Signature(function, self.handles, self.sandbox._door)
+            assert self.run is not None
+            assert self.run.component is not None
+            function = self.run.component.function(name)
+            made = self.signatures[name] = wit_values.Signature(function, self.handles, self.run.door)
         return made
 
     def signature_of(self, name: str) -> tuple[Sequence[Any], Sequence[Any], Callable[[Any], Any]]:
@@ -326,10 +328,10 @@ class Session:
         return [of for _, of in function.params], results, signature.pack_result
 
     def _memory(self, charged: bool) -> Any:
-        assert self.sandbox is not None
+        assert self.run is not None
         if charged:
-            return self.sandbox._memory
-        return self.sandbox.memory
+            return self.run.memory
+        return self.run.memory
 
     def read(self, charged: bool, offset: int, length: int) -> Any:
         return self._memory(charged).read(offset, length)
@@ -342,12 +344,12 @@ class Session:
         return memory.size() if charged else memory.size
 
     def get(self, name: str) -> Any:
-        assert self.sandbox is not None
-        return self.sandbox.globals[name]
+        assert self.run is not None
+        return Globals(self.run)[name]
 
     def set(self, name: str, value: Any) -> None:
-        assert self.sandbox is not None
-        self.sandbox.globals[name] = value
+        assert self.run is not None
+        Globals(self.run)[name] = value
 
     def drop(self, number: int) -> None:
         assert self.handles is not None
@@ -372,8 +374,8 @@ class Session:
 
     def _wait_for_answer(self, mine: int) -> Any:
         """Return the answer to the request ``mine``, and serve what the parent asks until it comes."""
-        assert self.sandbox is not None
-        channel, door = self.channel, self.sandbox._door
+        assert self.run is not None
+        channel, door = self.channel, self.run.door
         while True:
             if not channel.waiting():
                 door.wait(read=(channel.fileno(),))

@@ -18,7 +18,7 @@ from tests.isolation.attacks.registry import attack, call, succeeds
 @attack
 def look_up(order: dict[str, Any]) -> dict[str, Any]:
     """Look a name up as the host's own code does."""
-    network = order["session"].sandbox._grants.network
+    network = order["session"].run.grants.network
     lookup = network.look_up(order["name"])
     while not lookup.done:
         network.scope.wait(read=(lookup.descriptor,))
@@ -35,7 +35,7 @@ def ask_for_names(order: dict[str, Any]) -> list[Any]:
     descriptor = session.descriptors[session.setup.resolver]
     packets = []
     for _ in range(order["answers"]):
-        session.sandbox._door.wait(20, read=(descriptor,))
+        session.run.door.wait(20, read=(descriptor,))
         packets.append(decode(os.read(descriptor, 1 << 17)))
     return packets
 
@@ -58,7 +58,7 @@ def known_roots(order: dict[str, Any]) -> int:
 def begin_look_ups(order: dict[str, Any]) -> None:
     """Ask for names, and do not wait for the answers."""
     for name in order["names"]:
-        order["session"].sandbox._grants.network.look_up(name)
+        order["session"].run.grants.network.look_up(name)
 
 
 @attack
@@ -109,14 +109,14 @@ class Line:
         number = int(self.session.ask_sockets("connect", self.number, *purpose, [host, port]))
         if number != errno.EINPROGRESS:
             return number
-        self.session.sandbox._door.wait(20, write=(self.end.fileno(),))
+        self.session.run.door.wait(20, write=(self.end.fileno(),))
         return self.end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
     def ask(self, text: str) -> str:
         """Write bytes and return what comes back, nothing at the end of the connection."""
         try:
             self.end.sendall(text.encode())
-            self.session.sandbox._door.wait(20, read=(self.end.fileno(),))
+            self.session.run.door.wait(20, read=(self.end.fileno(),))
             return self.end.recv(1000).decode()
         except ConnectionError:
             return ""
@@ -190,9 +190,9 @@ def accept_one(order: dict[str, Any]) -> str:
         failed = session.ask_sockets(verb, line.number, *words)
         if failed:
             return errno.errorcode[failed]
-    session.sandbox._door.wait(20, read=(line.end.fileno(),))
+    session.run.door.wait(20, read=(line.end.fileno(),))
     with line.end.accept()[0] as client:
-        session.sandbox._door.wait(20, read=(client.fileno(),))
+        session.run.door.wait(20, read=(client.fileno(),))
         return client.recv(100).decode()
 
 
