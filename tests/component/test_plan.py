@@ -328,7 +328,7 @@ NOT_RUN = {
     "module import": ('(component (import "m" (core module)))', "the import m is a core module"),
     "component import": ('(component (import "c" (component)))', "the import c is a component"),
     "nested instance": (
-        '(component (import "i" (instance (export "n" (instance)))))', "i, n, is an instance, which an interface of WIT"
+        '(component (import "i" (instance (export "n" (instance)))))', "i, n, is an instance, which a WIT interface"
     ),
 }  # fmt: skip
 
@@ -346,7 +346,7 @@ def test_nested_instances_of_any_depth_are_refused_even_without_a_name() -> None
     ]
     for name in (b"\1i", b"\0"):
         data = PREAMBLE + part(7, vec(*types)) + part(10, vec(b"\0" + name + b"\5" + leb(2000)))
-        with pytest.raises(ArtifactError, match=", a, is an instance, which an interface of WIT does not hold"):
+        with pytest.raises(ArtifactError, match=", a, is an instance, which a WIT interface cannot contain"):
             plan(decode_component(data))
 
 
@@ -358,7 +358,7 @@ def test_an_alias_in_an_imported_type_names_an_instance_of_that_type() -> None:
 
 def test_values_and_start_functions_of_components_are_refused() -> None:
     for data in (part(9, b"\0\0\0"), part(12, vec(b"\x7d\1\1")), part(10, vec(b"\0\1v\2\1\x7d"))):
-        with pytest.raises(ArtifactError, match="values or a start function of components, which Aegis does not run"):
+        with pytest.raises(ArtifactError, match="value definitions or a start function, which Aegis does not support"):
             plan(decode_component(PREAMBLE + data))
 
 
