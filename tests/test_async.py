@@ -422,7 +422,7 @@ def test_a_guest_that_waits_for_a_guest_that_waits_does_not_wait_for_a_turn(
     from aegis.engine.threads import queue as pools
 
     monkeypatch.setattr(pools.pool, "most", 2)
-    monkeypatch.setattr(pools, "PATIENCE", 3600)
+    monkeypatch.setattr(pools, "STALL_SECONDS", 3600)
 
     async def f(x: int) -> int:
         if not x:

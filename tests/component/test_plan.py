@@ -274,14 +274,14 @@ def test_names_of_types_do_not_stay_from_one_plan_to_the_next() -> None:
 
 INVALID = {
     "type": ('(component (import "f" (func (type 3))))', "type 3 does not exist"),
-    "kind of type": ('(component (type u8) (import "f" (func (type 0))))', "type 0 is of another kind"),
-    "value type": ("(component (type (func)) (type (list 0)))", "type 0 is of another kind"),
-    "resource": ("(component (type u8) (type (own 0)))", "type 0 is of another kind"),
-    "builtin": ("(component (type u8) (core func (canon resource.new 0)))", "type 0 is of another kind"),
+    "kind of type": ('(component (type u8) (import "f" (func (type 0))))', "type 0 has the wrong kind"),
+    "value type": ("(component (type (func)) (type (list 0)))", "type 0 has the wrong kind"),
+    "resource": ("(component (type u8) (type (own 0)))", "type 0 has the wrong kind"),
+    "builtin": ("(component (type u8) (core func (canon resource.new 0)))", "type 0 has the wrong kind"),
     "func": ("(component (core func (canon lower (func 0))))", "func 0 does not exist"),
     "core func": ("(component (type (func)) (func (type 0) (canon lift (core func 0))))", "core func 0 does not exist"),
     "lifted type": (
-        f'(component {LIBC} (type u8) (func (type 0) (canon lift (core func $libc "f"))))', "of another kind"
+        f'(component {LIBC} (type u8) (func (type 0) (canon lift (core func $libc "f"))))', "has the wrong kind"
     ),
     "memory": ('(component (type (func)) (import "f" (func (type 0))) (core func (canon lower (func 0) (memory 0))))',
                "core memory 0 does not exist"),
@@ -296,7 +296,7 @@ INVALID = {
     "argument": ('(component (component $c (import "a" (func))) (instance (instantiate $c)))', "lacks the func 'a'"),
     "kind of argument": ('(component (component $c (import "a" (func))) (instance $i) '
                          '(instance (instantiate $c (with "a" (instance $i)))))', "lacks the func 'a'"),
-    "outer": ("(component (alias outer 1 0 (type)))", "reaches 1 scopes out of 0"),
+    "outer": ("(component (alias outer 1 0 (type)))", "goes 1 levels out"),
     "outer index": ("(component (component (alias outer 1 0 (type))) (instance (instantiate 0)))", "type 0 does not"),
     "exported": ('(component (export "f" (func 0)))', "func 0 does not exist"),
     "representation": ("(component (type (resource (rep i64))))", "represented by i64"),
