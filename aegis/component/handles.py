@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from aegis.component.conversion.coerce import Unfit
+from aegis.component.conversion.coerce import ConversionError
 from aegis.component.planning.program import CoreExport
 from aegis.component.release import drop_object, release
 from aegis.component.traps import trap
@@ -310,7 +310,7 @@ def _closed(key: int) -> NoReturn:
 
 def _host_object(value: Any) -> Any:
     if hasattr(type(value), "__await__"):
-        raise Unfit  # an awaitable must be awaited first
+        raise ConversionError  # an awaitable must be awaited first
     if isinstance(value, ResourceHandle) or value is None:
         raise CallError(f"expected an object of the host for the resource, not {type(value).__name__}")
     return value

@@ -90,7 +90,7 @@ def passed_along(count: int, innermost: str) -> bytes:
 
 @pytest.mark.parametrize("innermost", [CORE, ""])
 def test_what_arguments_hide_from_counting_is_stopped_at_the_limit(innermost: str) -> None:
-    assert "instantiating it makes more than" in refusal(passed_along(40, innermost))
+    assert refusal(passed_along(40, innermost)).startswith("too many ")
 
 
 def test_component_instances_may_be_nested_to_any_depth() -> None:
@@ -215,7 +215,7 @@ def test_types_are_as_deep_as_the_engine_admits() -> None:
     assert deepest > MAX_TYPE_DEPTH - 10
     types = "(type $t0 (list u8))" + "".join(f"(type $t{n} (list $t{n - 1}))" for n in range(1, 200))
     data = text_to_binary(f'(component {types} (import "f" (func (param "x" $t199))))')
-    assert refusal(data) == f"the import f has types nested too deep (200/{MAX_TYPE_DEPTH} levels): nest them less"
+    assert refusal(data) == f"the import f has types nested too deep (199/{MAX_TYPE_DEPTH} levels): nest them less"
 
 
 def test_wide_and_deep_types_are_compared_in_linear_time() -> None:

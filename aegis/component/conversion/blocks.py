@@ -16,15 +16,25 @@ from functools import cache
 from struct import Struct
 from typing import Any, TypeAlias
 
-from aegis.component.conversion.coerce import Unfit, as_list
+from aegis.component.conversion.coerce import ConversionError, as_list
 from aegis.component.conversion.layout import FORMATS, layout
 from aegis.component.conversion.scalars import exact, octets, single
 from aegis.component.conversion.strings import encode_text
 from aegis.component.traps import unaligned
 
 __all__ = [
-    "SHORT_BYTES", "Hole", "bytes_of", "fill", "numbers", "place_filled", "place_list", "place_texts",
-    "sized", "store_at", "text_of", "unfit",
+    "SHORT_BYTES",
+    "Hole",
+    "bytes_of",
+    "fill",
+    "numbers",
+    "place_filled",
+    "place_list",
+    "place_texts",
+    "reject",
+    "sized",
+    "store_at",
+    "text_of",
 ]  # fmt: skip
 
 _DEADLINE_CHECK_NUMBERS = 1 << 16
@@ -38,9 +48,9 @@ Hole: TypeAlias = "tuple[int, Callable[[Any, Any], tuple[int, int]], Any]"
 """A pointer and length still to be written: their offset in the block, the function that places the data, the data."""
 
 
-def unfit(value: object) -> Any:
-    """Raise :class:`~aegis.component.conversion.coerce.Unfit`; generated source calls this inside expressions."""
-    raise Unfit
+def reject(value: object) -> Any:
+    """Raise ``ConversionError``; generated source calls this inside expressions."""
+    raise ConversionError
 
 
 def text_of(cx: Any, value: Any) -> bytes:
@@ -157,7 +167,7 @@ def numbers(of: str) -> Callable[[Any, Any], tuple[Any, int, int]]:
                 small = len(values) <= _DEADLINE_CHECK_NUMBERS
                 packed = array(form, values) if small else _in_chunks(cx, form, values)
             except IndexError:  # another thread, or an item's __index__, shortened the list during the conversion
-                raise Unfit from None
+                raise ConversionError from None
         return memoryview(packed).cast("B") if packed else b"", size, len(packed)
 
     return block

@@ -1,8 +1,8 @@
 """Coerces a value to its WIT type, or raises a ``CallError`` that says which part is wrong.
 
-The generated converters accept only exact types and raise :class:`Unfit` otherwise; Aegis then calls this module, so
-speed does not matter here. Coercion accepts a mapping for a record, names for an enum or flags, ``(case, payload)`` or
-a case's name for a variant, and any sequence for a list.
+The generated converters accept only exact types and raise :class:`ConversionError` otherwise; Aegis then calls this
+module, so speed does not matter here. Coercion accepts a mapping for a record, names for an enum or flags,
+``(case, payload)`` or a case's name for a variant, and any sequence for a list.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ from aegis.wit.types import (
 )
 from aegis.wit.values import Err, Ok, Some
 
-__all__ = ["Unfit", "as_list", "as_tuple", "fit", "fit_arguments"]
+__all__ = ["ConversionError", "as_list", "as_tuple", "fit", "fit_arguments"]
 
 _RANGES = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
 
 
-class Unfit(Exception):
+class ConversionError(Exception):
     """The value does not have the exact type that a generated converter accepts."""
 
 
 def as_list(values: Any) -> Sequence[Any]:
-    """Return ``values`` as a sequence; raise ``Unfit`` for text, bytes, mappings, sets and iterators.
+    """Return ``values`` as a sequence; raise ``ConversionError`` for text, bytes, mappings, sets and iterators.
 
     Iterators are rejected because coercion reads the value a second time, when an iterator would be exhausted.
     """
     if values.__class__ is list or values.__class__ is tuple:
         return values
     if isinstance(values, Iterator):
-        raise Unfit
+        raise ConversionError
     return _gathered(values)
 
 
 def _gathered(values: Any) -> Sequence[Any]:
     """Return the items of an iterable as a list; unlike :func:`as_list`, consume iterators too."""
     if isinstance(values, (*NO_LISTS, bytes, bytearray)) or not isinstance(values, Iterable):
-        raise Unfit
+        raise ConversionError
     return list(values)
 
 
@@ -157,7 +157,7 @@ def _octets(of: WitType, value: Any, where: str) -> bytes:
 def _sequence(of: WitType, value: Any, where: str) -> Sequence[Any]:
     try:
         return _gathered(value)
-    except Unfit:
+    except ConversionError:
         _wrong(where, of, "a list" if isinstance(of, List) else "a tuple", value)
 
 

@@ -24,11 +24,11 @@ from aegis.component.conversion.blocks import (
     place_filled,
     place_list,
     place_texts,
+    reject,
     sized,
     text_of,
-    unfit,
 )
-from aegis.component.conversion.coerce import Unfit, as_list, as_tuple
+from aegis.component.conversion.coerce import ConversionError, as_list, as_tuple
 from aegis.component.conversion.layout import (
     FORMATS,
     align_up,
@@ -102,7 +102,7 @@ class Lower(Source):
         """Whether strings are collected in ``texts`` and ``offsets``, to be placed by :func:`place_texts`."""
         self._conditional: list[str] | None = None
         """Variables of blocks that only some cases of the enclosing variant set; ``None`` outside of variants."""
-        self.uses(**scalar_names(), encode=encode_text, text_of=text_of, Unfit=Unfit, unfit=unfit)
+        self.uses(**scalar_names(), encode=encode_text, text_of=text_of, ConversionError=ConversionError, reject=reject)
 
     # -- core values ------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ class Lower(Source):
             if many:
                 self.say("break")
             self.indent -= 1
-        self.say(f"unfit({x})" if many else f"else: unfit({x})")
+        self.say(f"reject({x})" if many else f"else: reject({x})")
         if many:
             self.indent -= 1
 
@@ -209,7 +209,7 @@ class Lower(Source):
         if of in _RANGES:
             low, high = _RANGES[of]
             x = self.variable(value)
-            return "i" if low else "I", f"{x} if {low} <= {x} <= {high} else unfit({x})"
+            return "i" if low else "I", f"{x} if {low} <= {x} <= {high} else reject({x})"
         form = "I" if of == "bool" else FORMATS[of]
         return form, scalar(of, self.variable(value) if of in ("bool", "char", "f32", "f64") else value)
 
@@ -230,8 +230,8 @@ class Lower(Source):
             return f"{self.name({of.python(case): n for n, case in enumerate(of.cases)})}[{value}]"
         x = self.variable(value)
         bits = self.fresh()
-        self.say(f"{bits} = {x}._value_ if {x}.__class__ is {self.name(of.python)} else unfit({x})")
-        self.say(f"if not 0 <= {bits} <= {(1 << len(of.names)) - 1}: unfit({x})")
+        self.say(f"{bits} = {x}._value_ if {x}.__class__ is {self.name(of.python)} else reject({x})")
+        self.say(f"if not 0 <= {bits} <= {(1 << len(of.names)) - 1}: reject({x})")
         return bits
 
     def variable_of(self, expression: str) -> str:
@@ -327,7 +327,7 @@ class Lower(Source):
         self.say(f"at += {of.size}")
         self.indent = 1
         # Another thread, or Python code that converting an element ran, may have changed the length of the list.
-        self.say("if at != len(block): unfit(values)")
+        self.say("if at != len(block): reject(values)")
         self.say(f"return block, {of.align}, at // {of.size}{', holes' if holes else ''}")
 
     def _texts(self, element: WitType) -> None:
@@ -341,7 +341,7 @@ class Lower(Source):
         self.say(f"block = sized(cx, len(values), {of.size})")
         if element == "string":
             self.say("texts = list(map(encode, values)); cx.door.lower(sum(map(len, texts)))")
-            self.say(f"if len(texts) * {of.size} != len(block): unfit(values)")
+            self.say(f"if len(texts) * {of.size} != len(block): reject(values)")
             self.say(f"return block, {of.align}, len(texts), range(0, len(block), {of.size}), texts")
             return
         self.say("offsets = []; texts = []; at = 0; check_time = cx.door.check_time")
@@ -351,7 +351,7 @@ class Lower(Source):
         self._pack_into("block", "at", element, "x")
         self.say(f"at += {of.size}")
         self.indent, self._gathers = 1, False
-        self.say("if at != len(block): unfit(values)")
+        self.say("if at != len(block): reject(values)")
         self.say("cx.door.lower(sum(map(len, texts)))")
         self.say(f"return block, {of.align}, at // {of.size}, offsets, texts")
 
@@ -470,7 +470,7 @@ class Lower(Source):
                 leaves = self.leaves(inner, payload, "at", 0, 0)
                 self.say(f"return {number}, {self.name(Struct(self._format(inner)).pack)}({', '.join(leaves)})")
             self.indent -= 1
-        self.say("unfit(x)")
+        self.say("reject(x)")
 
     # -- the result of a host function ------------------------------------------------------------
 

@@ -15,7 +15,16 @@ from typing import Any
 
 from aegis.component.traps import trap, unaligned
 
-__all__ = ["LOADERS", "PLACERS", "RAW_LOADERS", "RAW_PLACERS", "Text", "encode_text", "load_many_utf8", "place_bytes"]
+__all__ = [
+    "LOADERS",
+    "PLACERS",
+    "RAW_LOADERS",
+    "RAW_PLACERS",
+    "EncodedString",
+    "encode_text",
+    "load_many_utf8",
+    "place_bytes",
+]
 
 _TAG = 1 << 31
 _MAX_STRING_BYTES = (1 << 31) - 1
@@ -131,7 +140,7 @@ def load_latin1_or_utf16(cx: Any, at: int, tagged: int) -> str:
 LOADERS = {"utf8": load_utf8, "utf16": load_utf16, "latin1+utf16": load_latin1_or_utf16}
 
 
-class Text:
+class EncodedString:
     """A string passing between two components, with its encoding and number of code units in the source memory."""
 
     __slots__ = ("encoding", "text", "units")
@@ -140,18 +149,22 @@ class Text:
         self.text, self.encoding, self.units = text, encoding, units
 
 
-def _raw_utf8(cx: Any, at: int, size: int) -> Text:
-    return Text(load_utf8(cx, at, size), "utf8", size)
+def _raw_utf8(cx: Any, at: int, size: int) -> EncodedString:
+    return EncodedString(load_utf8(cx, at, size), "utf8", size)
 
 
-def _raw_utf16(cx: Any, at: int, units: int) -> Text:
-    return Text(load_utf16(cx, at, units), "utf16", units)
+def _raw_utf16(cx: Any, at: int, units: int) -> EncodedString:
+    return EncodedString(load_utf16(cx, at, units), "utf16", units)
 
 
-def _raw_latin1_or_utf16(cx: Any, at: int, tagged: int) -> Text:
+def _raw_latin1_or_utf16(cx: Any, at: int, tagged: int) -> EncodedString:
     text = load_latin1_or_utf16(cx, at, tagged)
     # Storing depends on whether the source component always uses the encoding or chose it for this string.
-    return Text(text, "latin1", tagged) if not tagged & _TAG else Text(text, "compact-utf16", tagged ^ _TAG)
+    return (
+        EncodedString(text, "latin1", tagged)
+        if not tagged & _TAG
+        else EncodedString(text, "compact-utf16", tagged ^ _TAG)
+    )
 
 
 RAW_LOADERS = {"utf8": _raw_utf8, "utf16": _raw_utf16, "latin1+utf16": _raw_latin1_or_utf16}
@@ -223,7 +236,7 @@ def _inflated(cx: Any, text: str, at: int, units: int) -> tuple[int, int]:
 PLACERS = {"utf8": place_bytes, "utf16": place_utf16, "latin1+utf16": place_latin1_or_utf16}
 
 
-def _place_raw_utf8(cx: Any, value: Text) -> tuple[int, int]:
+def _place_raw_utf8(cx: Any, value: EncodedString) -> tuple[int, int]:
     data = value.text.encode()
     if value.encoding == "utf8":
         return place_bytes(cx, data)
@@ -240,11 +253,11 @@ def _place_raw_utf8(cx: Any, value: Text) -> tuple[int, int]:
     return at, size
 
 
-def _place_raw_utf16(cx: Any, value: Text) -> tuple[int, int]:
+def _place_raw_utf16(cx: Any, value: EncodedString) -> tuple[int, int]:
     return _utf16(cx, value.text, 2 * value.units)
 
 
-def _place_raw_latin1_or_utf16(cx: Any, value: Text) -> tuple[int, int]:
+def _place_raw_latin1_or_utf16(cx: Any, value: EncodedString) -> tuple[int, int]:
     if value.encoding == "latin1":
         data = value.text.encode("latin-1")
         at = cx.realloc(2, value.units)
@@ -255,7 +268,7 @@ def _place_raw_latin1_or_utf16(cx: Any, value: Text) -> tuple[int, int]:
     return _deflated(cx, value)
 
 
-def _deflated(cx: Any, value: Text) -> tuple[int, int]:
+def _deflated(cx: Any, value: EncodedString) -> tuple[int, int]:
     """Store a string for which the source chose UTF-16 (``store_probably_utf16_to_latin1_or_utf16``)."""
     encoded = value.text.encode("utf-16-le")
     at = cx.realloc(2, len(encoded))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from aegis.component.planning.plan import plan
 from aegis.component.planning.program import CoreExport
-from aegis.component.planning.record import KeptCode, Record, keep_record, kept_record
+from aegis.component.planning.record import ComponentRecord, KeptCode, keep_record, kept_record
 from aegis.component.planning.skeleton import skeleton
 from aegis.component.shims.adapters import links_of
 from aegis.engine.compile.cache import Cache
@@ -27,13 +27,13 @@ from aegis.wasm.structure import Anatomy, anatomy_of
 from aegis.wit.python_types import imaged_function
 from aegis.wit.types import Function, Interface
 
-__all__ = ["Component", "ComponentCode", "CoreModule", "admit_component"]
+__all__ = ["Component", "ComponentCode", "EmbeddedModule", "admit_component"]
 
 _PLANS_KEPT = 32
 _WASI_0_3 = ", WASI 0.3 features that Aegis does not support: build the component for WASI 0.2"
 
 
-class CoreModule(Artifact):
+class EmbeddedModule(Artifact):
     """A core module that a component embeds and instantiates."""
 
     kind: ClassVar[str] = "module"
@@ -87,7 +87,7 @@ class Component(Artifact):
     latest: Any = None
     """The link plan of the most recent sandbox without host functions of the embedder; the next such one reuses it."""
 
-    def __init__(self, data: bytes, record: Record, digest: str, cache: Cache | None, limits: Limits) -> None:
+    def __init__(self, data: bytes, record: ComponentRecord, digest: str, cache: Cache | None, limits: Limits) -> None:
         super().__init__(data, digest, cache, limits)
         self.anatomy, self.program, self._world = record
         self.plans: dict[Any, Any] = {}  # link plans; stored here so that they are freed with the component
@@ -100,7 +100,7 @@ class Component(Artifact):
         self._images: dict[Any, Any] = {}
         self.kept_code = None if cache is None else KeptCode(cache, digest)
         used = dict.fromkeys(step.module for step in self.program.steps)
-        self.modules = {n: CoreModule(data, *self.program.modules[n], cache, limits) for n in used}
+        self.modules = {n: EmbeddedModule(data, *self.program.modules[n], cache, limits) for n in used}
         """Core modules that are instantiated, by number."""
 
     def planned(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -138,9 +138,9 @@ class Component(Artifact):
         world = validate_skeleton(skeleton(self._data))
         unused = [span for n, span in enumerate(self.program.modules) if n not in self.modules]
         for start, end in unused:
-            CoreModule(self._data, start, end, None, self._limits).validate()
+            EmbeddedModule(self._data, start, end, None, self._limits).validate()
         if self._cache is not None:
-            keep_record(self._cache, self.digest, self._limits, Record(self.anatomy, self.program, world))
+            keep_record(self._cache, self.digest, self._limits, ComponentRecord(self.anatomy, self.program, world))
         return world
 
     def _build(self, config: EngineConfig) -> ComponentCode:  # type: ignore[override]
@@ -226,7 +226,7 @@ class Component(Artifact):
         return f"<aegis component {self.digest[:12]} of {self.size:,} bytes>"
 
 
-def admit_component(data: bytes, digest: str, limits: Limits, cache: Cache | None, what: str) -> Record:
+def admit_component(data: bytes, digest: str, limits: Limits, cache: Cache | None, what: str) -> ComponentRecord:
     """Check the structure of a component and plan it, before anything is compiled.
 
     ``what`` names the component in errors. Raise :class:`~aegis.errors.ArtifactError` if it is malformed or uses
@@ -246,7 +246,7 @@ def admit_component(data: bytes, digest: str, limits: Limits, cache: Cache | Non
             limit="instances", phase="initial", used=made, allowed=limits.instances,
         )  # fmt: skip
     try:
-        return record or Record(anatomy, plan(binary), None)  # type: ignore[arg-type]
+        return record or ComponentRecord(anatomy, plan(binary), None)  # type: ignore[arg-type]
     except ArtifactError as error:
         raise ArtifactError(f"{what}: {error}") from None
 

@@ -34,7 +34,7 @@ from aegis.component.planning.scopes import (
     Item,
     OpenType,
     ResourceNode,
-    Scope,
+    TypeScope,
     invalid,
     name_type,
     not_run,
@@ -204,7 +204,7 @@ class _Planner:
 
     # -- imports of the root -------------------------------------------------------------------
 
-    def host(self, scope: Scope, name: str, extern: Extern, interface: str | None = None) -> object:
+    def host(self, scope: TypeScope, name: str, extern: Extern, interface: str | None = None) -> object:
         """Return the host's item for an import of the root component, or for an export of an imported instance."""
         if extern.sort == "type":
             return self.resource(name, None, None) if extern.type is None else _bound_type(scope, extern)
@@ -224,7 +224,7 @@ class _Planner:
         if of.type.kind != "instance":
             raise invalid("an instance has the type of a component")
         self.spend(8 * len(of.type.declarations))
-        scope = Scope(of.scope)
+        scope = TypeScope(of.scope)
         exports: dict[str, Item] = {}
         for declaration in of.type.declarations:
             match declaration:
@@ -314,11 +314,11 @@ def _index(extern: Extern) -> int:
     return extern.type
 
 
-def _bound_type(scope: Scope, extern: Extern) -> object:
+def _bound_type(scope: TypeScope, extern: Extern) -> object:
     return scope.at(scope.types, _index(extern), "type", object)
 
 
-class _ComponentInstance(Scope):
+class _ComponentInstance(TypeScope):
     """One symbolic instantiation of a component: its index spaces, and the definitions not yet executed."""
 
     __slots__ = ("arguments", "core", "exports", "number", "pending", "planner", "spaces")
@@ -327,7 +327,7 @@ class _ComponentInstance(Scope):
         self,
         planner: _Planner,
         definition: ComponentDefinition,
-        outer: Scope | None,
+        outer: TypeScope | None,
         arguments: dict[str, Item] | None,
         parent: int | None,
     ) -> None:

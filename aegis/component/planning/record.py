@@ -21,15 +21,15 @@ from aegis.limits import Limits
 from aegis.wasm.bounds import bounds
 from aegis.wasm.structure import Anatomy
 
-__all__ = ["KeptCode", "Record", "keep_record", "kept_record"]
+__all__ = ["ComponentRecord", "KeptCode", "keep_record", "kept_record"]
 
 _MAX_CODE_ENTRIES = 4096
 """Generated source texts whose code is cached with one component."""
-_FORMAT = 2
+_FORMAT = 3
 """Version of the entries: increment it when a class that is pickled in a record changes."""
 
 
-class Record(NamedTuple):
+class ComponentRecord(NamedTuple):
     """The structure, program and world of a component; ``world`` is ``None`` until this process validates it."""
 
     anatomy: Anatomy
@@ -37,18 +37,18 @@ class Record(NamedTuple):
     world: World | None
 
 
-def keep_record(cache: Cache, digest: str, limits: Limits, record: Record) -> None:
+def keep_record(cache: Cache, digest: str, limits: Limits, record: ComponentRecord) -> None:
     """Store the record of a valid component in the cache."""
     cache.put(_name(cache, digest, limits), pickle.dumps(tuple(record), protocol=5))
 
 
-def kept_record(cache: Cache, digest: str, limits: Limits) -> Record | None:
+def kept_record(cache: Cache, digest: str, limits: Limits) -> ComponentRecord | None:
     """Return the cached record of a component, or ``None``."""
     kept = cache.get(_name(cache, digest, limits))
     if kept is None:
         return None
     try:
-        return Record(*pickle.loads(kept))
+        return ComponentRecord(*pickle.loads(kept))
     except Exception:  # another version of Aegis wrote it, with other classes
         return None
 

@@ -3,7 +3,7 @@
 A hundred bytes can define a type whose size doubles at each level. A node therefore refers to its parts and counts
 them; a :mod:`aegis.wit.types` value is built only when a function needs the type and its size is within the limits.
 
-A :class:`Scope` resolves the type indices of one component instance, or of one instance type.
+A :class:`TypeScope` resolves the type indices of one component instance, or of one instance type.
 """
 
 from __future__ import annotations
@@ -43,7 +43,17 @@ from aegis.wit.types import (
     WitType,
 )
 
-__all__ = ["FunctionNode", "Item", "OpenType", "ResourceNode", "Scope", "TypeNode", "invalid", "name_type", "not_run"]
+__all__ = [
+    "FunctionNode",
+    "Item",
+    "OpenType",
+    "ResourceNode",
+    "TypeNode",
+    "TypeScope",
+    "invalid",
+    "name_type",
+    "not_run",
+]
 
 _T = TypeVar("_T")
 
@@ -191,7 +201,7 @@ class OpenType:
 
     __slots__ = ("scope", "type")
 
-    def __init__(self, of: ScopeType, scope: Scope) -> None:
+    def __init__(self, of: ScopeType, scope: TypeScope) -> None:
         self.type, self.scope = of, scope
 
 
@@ -199,13 +209,13 @@ Item = tuple[str, object]
 """An export of a component instance: its sort and the item."""
 
 
-class Scope:
+class TypeScope:
     """Index spaces of types and instances. ``outers`` are the enclosing scopes; ``outers[0]`` is this one."""
 
     __slots__ = ("instances", "outers", "types")
 
-    def __init__(self, outer: Scope | None) -> None:
-        self.outers: tuple[Scope, ...] = (self, *(outer.outers if outer is not None else ()))
+    def __init__(self, outer: TypeScope | None) -> None:
+        self.outers: tuple[TypeScope, ...] = (self, *(outer.outers if outer is not None else ()))
         self.types: list[object] = []
         self.instances: list[object] = []
 
@@ -218,7 +228,7 @@ class Scope:
             raise invalid(f"{sort} {index} has the wrong kind for its use")
         return found
 
-    def outer(self, count: int) -> Scope:
+    def outer(self, count: int) -> TypeScope:
         """Return the scope ``count`` levels out; raise ``ArtifactError`` if there are fewer."""
         if count >= len(self.outers):
             raise invalid(f"an outer alias goes {count} levels out, but only {len(self.outers) - 1} enclose it")

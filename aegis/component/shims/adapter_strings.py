@@ -41,7 +41,7 @@ class _Strings:
         if encoding != "latin1+utf16":
             self._copy(name, encoding, encoding)
             return
-        # The tag, bit 31 of the length, tells the two encodings apart: as a signed integer the length is negative.
+        # The tag, bit 31 of the length, marks UTF-16: such a length is negative as a signed integer.
         wide, narrow = f"{name}.utf16", f"{name}.latin1"
         self._copy(wide, "utf16", "compact")
         self._copy(narrow, "latin1", "latin1")

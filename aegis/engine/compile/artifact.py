@@ -32,7 +32,7 @@ class Module(Artifact):
     def __init__(self, data: bytes, info: ModuleInfo, digest: str, cache: Cache | None, limits: Limits) -> None:
         super().__init__(data, digest, cache, limits)
         self.plan: Any = None  # the latest plan of aegis.engine.store.plan; stored here to be freed with the module
-        self.served: Any = None  # the latest imports of aegis.sandbox.link_module; likewise
+        self.served: Any = None  # the imports, if Aegis implements all (aegis.sandbox.link_module); False otherwise
         self.info = info
         self.memory_exports = tuple(info.memory_exports)
         self.plain = not (info.imports or info.has_start or len(info.memories) > 1 or self.hides_growth())

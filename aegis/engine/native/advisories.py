@@ -18,7 +18,7 @@ from aegis.engine.compile.config import ADMITTED
 from aegis.engine.native.library import MAJOR, built_version, lib, library_version
 from aegis.errors import PolicyError
 
-__all__ = ["ADVISORIES", "TABLE_DATE", "Advisory", "EngineFacts", "Finding", "engine_facts", "refuse_reachable"]
+__all__ = ["ADVISORIES", "TABLE_DATE", "Advisory", "AdvisoryFinding", "EngineFacts", "engine_facts", "refuse_reachable"]
 
 TABLE_DATE = "2026-11-29"
 
@@ -35,7 +35,7 @@ class Advisory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class AdvisoryFinding:
     """An advisory that the engine has no fix for, evaluated for one configuration."""
 
     advisory: Advisory
@@ -61,10 +61,10 @@ class EngineFacts:
 
     version: str | None
     package: str
-    findings: tuple[Finding, ...]
+    findings: tuple[AdvisoryFinding, ...]
 
     @property
-    def reachable(self) -> tuple[Finding, ...]:
+    def reachable(self) -> tuple[AdvisoryFinding, ...]:
         """The advisories that a guest can reach."""
         return tuple(finding for finding in self.findings if finding.reachable)
 
@@ -157,12 +157,12 @@ def engine_facts(
     return EngineFacts(version=version, package=library_version(), findings=findings)
 
 
-def _judge(advisory: Advisory, used: frozenset[str]) -> Finding:
+def _judge(advisory: Advisory, used: frozenset[str]) -> AdvisoryFinding:
     missing = sorted(advisory.needs - used)
     if missing:
-        return Finding(advisory=advisory, reachable=False, reason=f"no, because {_NOT_USED[missing[0]]}")
+        return AdvisoryFinding(advisory=advisory, reachable=False, reason=f"no, because {_NOT_USED[missing[0]]}")
     used_features = ", ".join(sorted(advisory.needs))
-    return Finding(advisory=advisory, reachable=True, reason=f"yes, because {used_features} is in use")
+    return AdvisoryFinding(advisory=advisory, reachable=True, reason=f"yes, because {used_features} is in use")
 
 
 def _lacks(version: str | None, fixed_in: str) -> bool:

@@ -23,7 +23,7 @@ from aegis.support.lean import Any
 
 __all__ = [
     "MAJOR",
-    "Unavailable",
+    "EngineUnavailable",
     "built_version",
     "lib",
     "library_version",
@@ -40,7 +40,7 @@ MAJOR = 50
 """The tested major version of the engine (D3)."""
 
 
-class Unavailable(AegisError):
+class EngineUnavailable(AegisError):
     """The engine is not installed, has no build for this system, or has an untested major version."""
 
     blame = "embedder"
@@ -150,7 +150,7 @@ def _package_folder() -> str:
     spec = next(filter(None, specs), None)
     places = list(spec.submodule_search_locations or ()) if spec else []
     if not places:
-        raise Unavailable("the engine is not installed: pip install 'wasmtime>=50,<51'")
+        raise EngineUnavailable("the engine is not installed: pip install 'wasmtime>=50,<51'")
     return places[0]
 
 
@@ -167,7 +167,7 @@ def _library_path(folder: str) -> str:
     machine = {"AMD64": "x86_64", "arm64": "aarch64", "ARM64": "aarch64"}.get(_architecture(), _architecture())
     path = os.path.join(folder, f"{sys.platform}-{machine}", names.get(sys.platform, "_libwasmtime.so"))
     if not os.path.exists(path):
-        raise Unavailable(f"the engine has no build for {sys.platform} on {machine}: use 64-bit x86 or ARM")
+        raise EngineUnavailable(f"the engine has no build for {sys.platform} on {machine}: use 64-bit x86 or ARM")
     return path
 
 
@@ -213,11 +213,13 @@ class Library:
         self.version = ""
 
     def open(self) -> None:
-        """Open the library; raise :class:`Unavailable` if it is missing or has another major version."""
+        """Open the library; raise :class:`EngineUnavailable` if it is missing or has another major version."""
         folder = _package_folder()
         version = library_version()
         if version.split(".")[0] != str(MAJOR):
-            raise Unavailable(f"the engine is wasmtime {version}; Aegis needs {MAJOR}: pip install 'wasmtime>=50,<51'")
+            raise EngineUnavailable(
+                f"the engine is wasmtime {version}; Aegis needs {MAJOR}: pip install 'wasmtime>=50,<51'"
+            )
         self.path = _library_path(folder)
         self.version = version
         self._releasing = ctypes.CDLL(self.path)

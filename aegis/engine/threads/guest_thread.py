@@ -135,7 +135,7 @@ class Job:
             then(self)
 
     def wait(self, seconds: float | None) -> bool:
-        """Wait for the job to end, at most ``seconds``; return whether it did. Python signal handlers run meanwhile."""
+        """Wait at most ``seconds`` for the job to end; return whether it did. Python signal handlers can run."""
         until = math.inf if seconds is None else time.monotonic() + seconds
         left = math.inf if seconds is None else seconds
         # The kernel may deliver a signal to another thread, for example after SIGCONT. Such a signal does not interrupt
@@ -215,7 +215,7 @@ def run_on_guest_thread(function: Callable[[], Any], then: Callable[[Job], None]
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Start a thread; if a signal handler raises meanwhile, raise its exception.
+    """Start a thread; if a Python signal handler raises during the start, raise its exception.
 
     ``Thread.start`` waits for the thread in Python code that holds a lock. If a signal handler raises there, releasing
     the lock can fail with a ``RuntimeError``, which hides the handler's exception as its context.

@@ -124,7 +124,7 @@ def allowed(wanted: Confinement, process: int) -> dict[str, Rule]:
     if wanted.threads:
         rules["clone"] = _CLONE
     if wanted.write_fds:
-        rules["sendmsg"] = _SENDMSG  # hands the parent a file whose times are to be set
+        rules["sendmsg"] = _SENDMSG  # passes a descriptor to the parent, which sets the times of the file
     if wanted.network:
         rules["setsockopt"] = _SETSOCKOPT
         if wanted.listens:

@@ -231,7 +231,7 @@ def _unshare(flags: int) -> None:
 
 
 def _map_user(user: int, group: int) -> None:
-    """Map the user and group id to themselves; if the kernel rejects that, the process appears as nobody and works."""
+    """Map the user and group id to themselves; without a mapping, the process appears as ``nobody`` and works."""
     with contextlib.suppress(OSError), _own_files_in_proc():
         for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
             with open(f"/proc/self/{name}", "wb", buffering=0) as file:
@@ -250,10 +250,10 @@ _CAPABILITIES = 64
 def drop_privileges(wanted: Confinement, here: Situation) -> str:
     """Drop all capabilities, and root's identity if no files are granted.
 
-    Files beneath a granted directory are opened with the worker's own identity. As nobody, it could not open files that
-    the policy grants and root can open. With file grants, a root worker therefore stays root and keeps only the
-    capabilities over files; Landlock restricts these to the granted files. Otherwise it becomes nobody, and enters its
-    own user namespace if permitted, so that RLIMIT_NPROC counts only this worker's threads.
+    Files beneath a granted directory are opened with the worker's own identity. As ``nobody``, it could not open files
+    that the policy grants and root can open. With file grants, a root worker therefore stays root and keeps only the
+    capabilities over files; Landlock restricts these to the granted files. Otherwise it becomes ``nobody``, and enters
+    its own user namespace if permitted, so that RLIMIT_NPROC counts only this worker's threads.
     """
     machine()
     keeps = _kept(wanted, here)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aegis.isolation.parent.compiling import Compiled, Compiler
     from aegis.isolation.parent.pool import Pool
     from aegis.policy.isolation import Isolation
-else:  # of components, and of what is not compiled yet
+else:  # needed only for components, and for artifacts whose code is not cached
     compiling = late("aegis.isolation.parent.compiling")
     record = late("aegis.component.planning.record")
 
@@ -66,8 +66,8 @@ class Code:
             self._shape = data if len(data) <= _INLINE_BYTES else sealed_copy(data)
         return self._shape
 
-    def _record(self, component: Any) -> record.Record:
-        return record.Record(component.anatomy.for_running(), component.program, self.world)
+    def _record(self, component: Any) -> record.ComponentRecord:
+        return record.ComponentRecord(component.anatomy.for_running(), component.program, self.world)
 
 
 def code_for(
@@ -230,7 +230,7 @@ class _CodeSearch:
             if component._world is None:
                 record.keep_record(
                     self._cache, component.digest, component._limits,
-                    record.Record(component.anatomy, component.program, None),
+                    record.ComponentRecord(component.anatomy, component.program, None),
                 )  # fmt: skip
 
     def _compile_alone(self, part: Artifact) -> None:

@@ -57,9 +57,9 @@ class _CodeOnlyModule(Artifact):
 
 
 def compile_here(wanted: Compile, descriptors: Sequence[int]) -> Any:
-    """Compile core modules of what is in one descriptor into another.
+    """Compile core modules of the artifact in one descriptor; write their code to another.
 
-    Return, of a component, its world, told plainly, and the length of each module's code.
+    For a component, return its world as plain data and the code length of each module; for a module, ``None``.
     """
     data = os.pread(descriptors[wanted.data], os.fstat(descriptors[wanted.data]).st_size, 0)
     world: Any = None

@@ -3,7 +3,7 @@
 The worker requests a look-up on its channel (``["resolve", number, name]``) without waiting. The answer arrives on a
 separate socket, one packet for each name, so that the guest can poll for it together with other descriptors. The parent
 checks the name against the policy before any resolver sees it, and each address before the worker sees it: even a
-compromised worker learns only what the policy allows its guest to learn.
+compromised worker learns only addresses that the policy permits to its guest.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class SocketService:
     def _bind(self, number: Any, address: Any) -> int:
         made = self._known(number)
         host, port, where = _address(made, address)
-        # Binding to any free port of any address is what a client does; anything that peers can reach needs a rule.
+        # Clients may bind to port 0 of the unspecified address; any other address needs a rule, since peers reach it.
         if port or host not in _UNSPECIFIED:
             scheme = "tcp" if made.kind == socket.SOCK_STREAM else "udp"
             if not self._permitted("listen at", scheme, host, port, self.judge.listen(scheme, host, port)):

@@ -273,7 +273,7 @@ class IsolatedStore:
         first = self._handles().next
         try:
             return signature.pack(values)
-        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, coerce.Unfit) as error:
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, coerce.ConversionError) as error:
             if isinstance(error, AegisError):
                 raise
             raise _Unfit from None

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from struct import Struct
 
-from aegis.component.conversion.coerce import Unfit, as_list, as_tuple
+from aegis.component.conversion.coerce import ConversionError, as_list, as_tuple
 from aegis.component.conversion.scalars import exact, octets, single
 from aegis.isolation.protocol.budgets import is_single as is_single
 from aegis.isolation.protocol.budgets import message_budget as message_budget
@@ -109,7 +109,7 @@ def _one_value(budget: ValueBudget, convert: Convert) -> Convert:
 
 def _pack_none(value: Any) -> None:
     if value is not None:
-        raise Unfit
+        raise ConversionError
 
 
 def _no_value(value: Any) -> None:
@@ -123,8 +123,8 @@ def _no_value(value: Any) -> None:
 def packer(of: WitType, handles: WireHandles, budget: ValueBudget) -> Convert:
     """Return the function that converts a value to plain data.
 
-    It raises ``Unfit``, or ``TypeError``, ``ValueError`` and the like, for a value of the wrong type. The enclosing
-    value charges the bytes that all values of a type have in common.
+    It raises ``ConversionError``, or ``TypeError``, ``ValueError`` and the like, for a value of the wrong type. The
+    enclosing value charges the bytes that all values of a type have in common.
     """
     match of:
         case "string":
@@ -166,7 +166,7 @@ def _pack_primitive(of: str) -> Convert:
         if value.__class__ is kind:
             return value
         if of != "f64":
-            raise Unfit
+            raise ConversionError
         return exact(value)
 
     return pack
@@ -175,7 +175,7 @@ def _pack_primitive(of: str) -> Convert:
 def _pack_text(budget: ValueBudget) -> Convert:
     def pack(value: Any) -> str:
         if value.__class__ is not str:
-            raise Unfit
+            raise ConversionError
         budget.hold(len(value) if value.isascii() else text_bytes((value,)))
         return value
 
@@ -228,7 +228,7 @@ def _pack_flags(of: Flags) -> Convert:
 
     def pack(value: Any) -> Any:
         if value.__class__ is not kind:
-            raise Unfit
+            raise ConversionError
         return value.value
 
     return pack
@@ -242,7 +242,7 @@ def _pack_option(of: WitType, inner: Convert, budget: ValueBudget) -> Convert:
             return None
         if wrapped:
             if value.__class__ is not Some:
-                raise Unfit
+                raise ConversionError
             value = value.value
         budget.hold(size)
         return [inner(value)]
@@ -262,7 +262,7 @@ def _pack_result(of: Result, handles: WireHandles, budget: ValueBudget) -> Conve
         if isinstance(value, Err):
             budget.hold(err_bytes)
             return [1, bad(value.value)]
-        raise Unfit
+        raise ConversionError
 
     return pack
 
