@@ -422,7 +422,7 @@ def test_a_guest_that_waits_for_a_guest_that_waits_does_not_wait_for_a_turn(
     from aegis.engine.threads.guest_thread import queue as pools
 
     monkeypatch.setattr(pools.pool, "most", 2)
-    monkeypatch.setattr(pools, "PATIENCE", 3600)
+    monkeypatch.setattr(pools, "STALL_SECONDS", 3600)
 
     async def f(x: int) -> int:
         if not x:
@@ -440,12 +440,12 @@ def test_a_guest_that_waits_for_a_guest_that_waits_does_not_wait_for_a_turn(
 
 
 def test_what_was_cancelled_before_its_first_step_is_not_left_unawaited() -> None:
-    from aegis.engine.threads.event_loop import _Task
+    from aegis.engine.threads.event_loop import _LoopTask
 
     async def main() -> None:
         for begun in (True, False):
             coroutine = plus(1)
-            task = _Task(coroutine, asyncio.get_running_loop())
+            task = _LoopTask(coroutine, asyncio.get_running_loop())
             if begun:
                 task._start()
                 task._cancel()

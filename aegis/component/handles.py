@@ -1,9 +1,9 @@
-"""Handle tables: the resources that each component instance holds, and those of the guest that the host holds.
+"""Handle tables: handles held by component instances, and handles to guest resources held by the embedder.
 
-A component instance names a resource by an index into a table of its own (CanonicalABI.md, "Resource State"). An
-entry knows its resource type by number, so a guest cannot use a handle as one of another type, after its drop, or
-while it is lent. Of a host's resource the representation is the host's object itself; of a guest's it is the integer
-that its instance chose.
+A component instance refers to a resource by an index into its own table (CanonicalABI.md, "Resource State"). An entry
+records its resource type, so a guest cannot use a handle with the wrong type, after it was dropped, or give it away
+while it is lent. The representation (rep) of a host resource is the host object itself; the rep of a guest resource is
+an integer chosen by the instance that defines it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from aegis.component.conversion.coerce import Unfit
+from aegis.component.conversion.coerce import ConversionError
 from aegis.component.planning.program import CoreExport
 from aegis.component.release import drop_object, release
 from aegis.component.traps import trap
@@ -28,7 +28,10 @@ _TWICE = "the handle is given away in a call that uses it twice"
 
 
 class Entry:
-    """One handle in a table; ``task`` counts the borrowed handles of the call that a borrowed one belongs to."""
+    """One handle in a table: ``own`` or borrow, its rep, and its lend count ``lends``.
+
+    For a borrow, ``task`` is the borrow count of its call, which must be 0 when the call returns.
+    """
 
     __slots__ = ("lends", "own", "rep", "resource", "task")
 
@@ -38,12 +41,12 @@ class Entry:
 
 
 class Instance:
-    """The state of one component instance: its handle table, and whether it may be entered and left."""
+    """The state of one component instance: its handle table, may-enter flag and may-leave flag."""
 
     __slots__ = ("free", "may_enter", "may_leave", "table")
 
     leave: CoreExport | None = None
-    """The global that says whether it may leave, if adapters know it too (:mod:`aegis.component.shims.adapters`)."""
+    """The global that holds the may-leave flag, if adapters share it (:mod:`aegis.component.shims.adapters`)."""
 
     def __init__(self) -> None:
         self.table: list[Entry | None] = [None]
@@ -51,7 +54,7 @@ class Instance:
         self.may_enter = self.may_leave = True
 
     def get(self, index: int, resource: int) -> Entry:
-        """Return the entry at ``index``; trap for an index without one, and for another resource type."""
+        """Return the entry at ``index``; trap if there is none or it has another resource type."""
         try:
             entry = self.table[index]
         except IndexError:
@@ -63,17 +66,19 @@ class Instance:
         return entry
 
     def remove(self, index: int, entry: Entry) -> None:
-        """Free the index of an entry."""
+        """Remove the entry at ``index`` and free the index."""
         self.table[index] = None
         self.free.append(index)
 
 
 class Handles:
-    """All resources of one sandbox. At most ``limit`` handles exist at once: those that the guest's instances hold, and
-    those of the guest's resources that the host holds, together.
+    """All handles of one sandbox.
 
-    ``hosted`` tells of each resource type whether it is the host's, ``homes`` the instance that defines it, ``keys``
-    its key in the world. ``classes`` gives the Python class of handles of the guest's resource with a key.
+    At most ``limit`` handles exist at once: those in the tables of the guest's instances plus the embedder's handles to
+    guest resources.
+
+    By number of the resource type: ``hosted`` is whether the host defines it, ``homes`` the instance that defines it,
+    ``keys`` its key in the world. ``classes`` returns the Python class of handles to the guest resource with a key.
     """
 
     used = 0
@@ -91,31 +96,31 @@ class Handles:
         self.homes: Sequence[int | None] = plan.homes
         self.keys: Sequence[int] = plan.keys
         self.objects: dict[Entry, None] = {}
-        """Owned handles of the host's objects, the oldest first."""
+        """Owned handles to host objects, oldest first: closing the sandbox drops them in reverse order."""
         self.lent: list[Entry] = []
-        """Handles that are lent for calls under way."""
+        """Entries lent to calls in progress, innermost call last; an entry appears once for each loan."""
         self.undo: list[tuple[Instance, int, Entry]] = []
-        """Handles that were put into tables for the values that are being lowered now."""
+        """Entries added to tables while lowering the current values; removed again if lowering fails."""
         self.moved: list[ResourceHandle] = []
-        """Handles of the embedder's that move into the guest with the values that are being lowered now."""
+        """Embedder handles whose ownership the current values move into the guest, once lowering succeeds."""
         self.shown: list[ResourceHandle] = []
-        """Handles of the embedder's that are lent to the guest with them."""
+        """Embedder handles that the current values lend to the guest."""
         self.passing: dict[int, Any] = {}
-        """The host's objects on their way from one component instance to another, by identity."""
+        """Host objects in transit from one component instance to another, by identity."""
         self.taken: list[Any] = []
-        """Objects that the guest gave up in the values that are being lifted now."""
+        """Host objects whose ownership the guest gave up in the values being lifted."""
 
     # -- counting ------------------------------------------------------------------------------
 
     def count(self) -> None:
-        """Refuse one more handle when all that may be held are."""
+        """Raise ``QuotaExceeded`` if the handle limit is reached."""
         if self.limit is not None and self.used >= self.limit:
             raise QuotaExceeded(
                 exceeded("handles", self.used, self.limit), limit="handles", used=self.used, allowed=self.limit
             )
 
     def many(self, number: int) -> None:
-        """Refuse a list of more handles than may be held."""
+        """Raise ``QuotaExceeded`` for a list of more handles than the limit, before converting any of them."""
         if self.limit is not None and number > self.limit:
             raise QuotaExceeded(
                 exceeded("handles", number, self.limit, after=" by handles passed at once"),
@@ -123,7 +128,7 @@ class Handles:
             )  # fmt: skip
 
     def add(self, instance: Instance, entry: Entry) -> int:
-        """Put an entry into an instance's table and return its index."""
+        """Add an entry to an instance's table and return its index; raise ``QuotaExceeded`` at the limit."""
         if self.limit is not None and self.used >= self.limit:
             self.count()
         self.used += 1
@@ -137,7 +142,7 @@ class Handles:
         return len(instance.table) - 1
 
     def remove(self, instance: Instance, index: int, entry: Entry) -> None:
-        """Take an entry out of an instance's table."""
+        """Remove an entry from an instance's table."""
         instance.remove(index, entry)
         self.used -= 1
         if entry.own:
@@ -146,7 +151,7 @@ class Handles:
     # -- lifting: out of an instance's table ----------------------------------------------------
 
     def take(self, instance: Instance, resource: int, index: int) -> Any:
-        """Remove an owned handle and return its representation (``lift_own``)."""
+        """Remove an owned handle from a table and return its rep; trap if it is lent or borrowed (``lift_own``)."""
         entry = instance.get(index, resource)
         if entry.lends:
             raise trap("a handle was given away while it is lent")
@@ -156,7 +161,7 @@ class Handles:
         return entry.rep
 
     def lift_own(self, instance: Instance, resource: int, index: int) -> Any:
-        """Return the host's object that the guest gave up, or a new handle of the guest's resource."""
+        """Lift an ``own`` for the host: return the host object, or a new embedder handle to the guest resource."""
         rep = self.take(instance, resource, index)
         if self.hosted[resource]:
             self.taken.append(rep)
@@ -167,20 +172,20 @@ class Handles:
         return self._classes(key)(rep, key, self)
 
     def lift_borrow(self, instance: Instance, resource: int, index: int) -> Any:
-        """Return the representation behind a handle, which is lent until the call ends (``lift_borrow``)."""
+        """Return the rep of a handle and lend it until the call ends (``lift_borrow``)."""
         entry = instance.get(index, resource)
         entry.lends += 1
         self.lent.append(entry)
         return entry.rep
 
     def unlend(self, mark: int) -> None:
-        """A call ended: what was lent to it, since ``mark``, is the lender's alone again."""
+        """End the loans made since ``lent`` had the length ``mark``, when the call they were made for returns."""
         lent = self.lent
         while len(lent) > mark:
             lent.pop().lends -= 1
 
     def release_taken(self) -> None:
-        """Drop what the guest gave up and nothing received, because the rest of the values could not be lifted."""
+        """Drop the host objects that the guest gave up in values whose lifting failed: no host function got them."""
         taken, self.taken = self.taken, []
         for value in taken:
             with suppress(Exception):
@@ -189,7 +194,7 @@ class Handles:
     # -- lowering: into an instance's table -----------------------------------------------------
 
     def lower_own(self, instance: Instance, resource: int, value: Any) -> int:
-        """Put a host's object, or a guest's resource that moves back to it, into a table."""
+        """Add an ``own`` handle to a table: of a host object, or of a guest resource that the embedder gives back."""
         if self.hosted[resource]:
             rep = _host_object(value)
         else:
@@ -204,7 +209,10 @@ class Handles:
         return index
 
     def lower_borrow(self, instance: Instance, resource: int, value: Any, task: list[int]) -> int:
-        """Put a handle that lives for the call into a table; of its own resource an instance gets the integer."""
+        """Add a ``borrow`` handle for the duration of a call to a table (``lower_borrow``).
+
+        The instance that defines the resource receives the rep itself.
+        """
         if self.hosted[resource]:
             rep = _host_object(value)
         else:
@@ -215,7 +223,7 @@ class Handles:
         return self.put_borrowed(instance, resource, rep, task)
 
     def put_borrowed(self, instance: Instance, resource: int, rep: Any, task: list[int]) -> int:
-        """Put a borrowed handle of ``rep`` into a table."""
+        """Add a borrow of ``rep`` to a table and count it for its call."""
         entry = Entry(resource, rep, False, task)
         index = self.add(instance, entry)
         task[0] += 1
@@ -236,7 +244,7 @@ class Handles:
         return value
 
     def lowered(self) -> None:
-        """The values reached the guest: their handles are its own now."""
+        """Commit: the values reached the guest, which now holds their handles; invalidate moved embedder handles."""
         self.undo.clear()
         self.shown.clear()
         if self.moved:
@@ -245,7 +253,7 @@ class Handles:
             self.moved.clear()
 
     def take_back(self) -> None:
-        """The values did not reach the guest: take their handles out of the tables again."""
+        """Roll back: lowering failed; remove the values' handles from the tables. The embedder keeps moved handles."""
         while self.undo:
             instance, index, entry = self.undo.pop()
             self.remove(instance, index, entry)
@@ -256,14 +264,14 @@ class Handles:
         self.shown.clear()
 
     def withdraw(self, of: WitType, value: Any, imported: int) -> None:
-        """Release a host function's result that did not reach the guest: its handles, and its objects."""
+        """Roll back the lowering of a host function's result, and drop the host objects in it."""
         self.take_back()
         release(of, value, imported)
 
     # -- dropping ------------------------------------------------------------------------------
 
     def drop(self, instance: Instance, resource: int, index: int) -> Entry:
-        """Remove a handle that its instance drops (``resource.drop``); return it, for the caller to destroy."""
+        """Remove a handle (``canon resource.drop``) and return its entry; the caller runs the destructor."""
         entry = instance.get(index, resource)
         if entry.lends:
             raise trap("a handle was dropped while it is lent")
@@ -273,14 +281,18 @@ class Handles:
         return entry
 
     def forget(self, handle: ResourceHandle) -> None:
-        """A handle of the guest's resource was dropped by the embedder."""
+        """Invalidate an embedder handle that the embedder dropped."""
         handle._native = None
         self.used -= 1
 
     def close(self) -> None:
-        """Drop what is left, as the sandbox ends. What objects raise is lost, but for what nobody may catch."""
+        """Drop the remaining host objects when the sandbox closes.
+
+        Exceptions of their ``__drop__`` are ignored, except ``BaseException`` such as ``KeyboardInterrupt``: after all
+        objects are dropped, the first of those is raised.
+        """
         grave: BaseException | None = None
-        # What refers to the sandbox goes now: otherwise only the collector would free both.
+        # Break the reference cycle with the sandbox, so that reference counting frees both.
         self._classes = _closed
         if not self.hosted:
             return
@@ -293,7 +305,7 @@ class Handles:
             try:
                 drop_object(left.pop())
             except Exception:
-                continue  # there is no call any more that could fail by it
+                continue  # no call is in progress that could report it
             except BaseException as error:
                 grave = grave or error
         if grave is not None:
@@ -301,12 +313,12 @@ class Handles:
 
 
 def _closed(key: int) -> NoReturn:
-    raise AegisInternalError(f"a handle of resource {key} came from a guest whose sandbox has ended")
+    raise AegisInternalError(f"a handle of resource {key} was lifted after its sandbox was closed")
 
 
 def _host_object(value: Any) -> Any:
     if hasattr(type(value), "__await__"):
-        raise Unfit  # it is to be awaited first
+        raise ConversionError  # an awaitable must be awaited first
     if isinstance(value, ResourceHandle) or value is None:
         raise CallError(f"expected an object of the host for the resource, not {type(value).__name__}")
     return value

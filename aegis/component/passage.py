@@ -15,7 +15,7 @@ from struct import error as struct_error
 from typing import Any, NamedTuple
 
 from aegis.component.conversion.blocks import fill
-from aegis.component.conversion.coerce import Unfit, fit_arguments
+from aegis.component.conversion.coerce import ConversionError, fit_arguments
 from aegis.component.conversion.layout import (
     MAX_FLAT_PARAMS,
     MAX_FLAT_RESULTS,
@@ -44,7 +44,7 @@ MAKER_PARTS_KEPT = 8192
 _CALLS_COUNTED = 256
 """Calls after which a function is worth a module of its own: compiling that takes as long as some thousand calls save,
 once for a process, and instantiating it as long as twenty."""
-_UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError, struct_error, Unfit)
+_UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError, struct_error, ConversionError)
 _ONE, _NONE = number(1), number(0)
 _MANY_LINES = 12
 """Lines of the first phase from which they are not written twice."""

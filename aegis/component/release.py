@@ -1,7 +1,8 @@
-"""Objects that a host function made for a guest, and that did not reach it: they are released.
+"""Releases host objects that a host function returned but the guest never received.
 
-A host function that returns an ``own`` handle has given its object away. When the handle table is full, the result is
-not of its type, or the deadline has passed, no guest will ever drop that handle, so Aegis does, as the guest would.
+By returning an ``own`` handle, a host function gives up ownership of the object. If the handle table is full, the
+result has the wrong type, or the deadline has passed, the guest never receives the handle and never drops it. Aegis
+then drops the object as the guest would have.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ __all__ = ["drop_object", "owns", "release"]
 
 
 def owns(of: WitType, imported: int) -> bool:
-    """Tell whether a value of type ``of`` can hold an owned handle of one of the ``imported`` host resources."""
+    """Return whether values of type ``of`` can contain an ``own`` handle to a host resource (key < ``imported``)."""
     if isinstance(of, Own):
         return of.resource.key < imported
     return any(owns(inner, imported) for inner in children(of))
 
 
 def drop_object(value: Any) -> None:
-    """Tell an object that its guest dropped it, if it has ``__drop__``. Raise ``TypeError`` for an asynchronous one."""
+    """Call the object's ``__drop__`` method if it has one; raise ``TypeError`` if that method is asynchronous."""
     drop = getattr(value, "__drop__", None)
     if drop is not None:
         left = drop()
         if isinstance(left, CoroutineType):
             left.close()
-            raise TypeError(f"{type(value).__name__}.__drop__ is asynchronous, and nobody awaits it")
+            raise TypeError(f"{type(value).__name__}.__drop__ is asynchronous: define it as a plain method")
 
 
 def release(of: WitType | None, value: Any, imported: int) -> None:
-    """Drop every host object that ``value`` would have given to the guest; what they raise is lost."""
+    """Drop every host object whose ownership ``value`` would have passed to the guest; ignore their exceptions."""
     if of is not None and owns(of, imported):
         for made in _objects(of, value, imported):
             with suppress(Exception):
@@ -44,7 +45,7 @@ def release(of: WitType | None, value: Any, imported: int) -> None:
 
 
 def _objects(of: WitType, value: Any, imported: int) -> Iterator[Any]:
-    """Yield the objects behind owned handles in ``value``, which may be of another shape than ``of``."""
+    """Yield the host objects behind ``own`` handles in ``value``; tolerate a value that does not match its type."""
     match of:
         case Own(resource):
             if resource.key < imported and value is not None and not isinstance(value, ResourceHandle):

@@ -20,7 +20,7 @@ from typing import Any
 
 from aegis.component.call import numbering
 from aegis.component.conversion.blocks import store_at
-from aegis.component.conversion.coerce import Unfit, fit
+from aegis.component.conversion.coerce import ConversionError, fit
 from aegis.component.conversion.layout import MAX_FLAT_PARAMS, MAX_FLAT_RESULTS, flat, has_handles, has_pointers, layout
 from aegis.component.conversion.lift import Lift
 from aegis.component.conversion.lower import Lower
@@ -53,7 +53,7 @@ _VIEWS_KEPT = 128
 _trap_new = lib.wasmtime_trap_new
 _TEXT, _LENGTH = c_char_p.from_param(b"host"), number(4)
 _CALLBACK = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_size_t)
-_UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError, struct_error, Unfit)
+_UNFIT = (TypeError, ValueError, OverflowError, AttributeError, KeyError, struct_error, ConversionError)
 
 
 def native_callback(bodies: list[Body | None], make: Callable[[int], Body], named: Callable[[int], str]) -> Any:

@@ -18,7 +18,7 @@ from aegis.attack.sources import SOURCES, source
 from aegis.attack.triage import coarse, fault_of
 from aegis.attack.trial import LIMITS, Bench, Bounds, Verdict
 from aegis.attack.watch import Granted, Watch, counted
-from aegis.component.shims.adapter_module import Module
+from aegis.component.shims.adapter_module import AdapterModule
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.errors import AegisInternalError, ArtifactError, HostError, WorkerCrashed
 from aegis.wit.types import Function
@@ -185,7 +185,7 @@ def test_calls_between_components_are_compared_with_and_without_the_host(bench: 
         told = Told(function=Function(), acts=(Act(0, (("const", code),)),))
         data = text_to_binary(text_of(Lie(told=(told,), host=function, careful=False, opens=False, listener=listener)))
         for planted in (False, True):
-            with mock.patch.object(Module, "trap", return_value="nop") if planted else nullcontext():
+            with mock.patch.object(AdapterModule, "trap", return_value="nop") if planted else nullcontext():
                 verdict = bench.run(Input(source="liar", number=0, data=data, label=""))
             wanted = planted and listener is not None and code == 0xD800
             assert [fault.kind for fault in verdict.faults] == ["differs"] * wanted

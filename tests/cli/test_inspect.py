@@ -58,7 +58,7 @@ def test_doctor_says_why_nothing_is_cached_and_what_to_do(tmp_path: Path, monkey
     aegis("run", guest("hello"))
     (line,) = (line for line in aegis("doctor").out.splitlines() if " cache " in line)
     assert line.startswith("warning")
-    assert f"{tmp_path / 'shared'} can be written by other users" in line
+    assert f"{tmp_path / 'shared'} is writable by other users" in line
     assert "set XDG_CACHE_HOME" in line
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
     assert "will be made at the first run" in aegis("doctor").out

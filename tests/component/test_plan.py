@@ -274,14 +274,14 @@ def test_names_of_types_do_not_stay_from_one_plan_to_the_next() -> None:
 
 INVALID = {
     "type": ('(component (import "f" (func (type 3))))', "type 3 does not exist"),
-    "kind of type": ('(component (type u8) (import "f" (func (type 0))))', "type 0 is of another kind"),
-    "value type": ("(component (type (func)) (type (list 0)))", "type 0 is of another kind"),
-    "resource": ("(component (type u8) (type (own 0)))", "type 0 is of another kind"),
-    "builtin": ("(component (type u8) (core func (canon resource.new 0)))", "type 0 is of another kind"),
+    "kind of type": ('(component (type u8) (import "f" (func (type 0))))', "type 0 has the wrong kind"),
+    "value type": ("(component (type (func)) (type (list 0)))", "type 0 has the wrong kind"),
+    "resource": ("(component (type u8) (type (own 0)))", "type 0 has the wrong kind"),
+    "builtin": ("(component (type u8) (core func (canon resource.new 0)))", "type 0 has the wrong kind"),
     "func": ("(component (core func (canon lower (func 0))))", "func 0 does not exist"),
     "core func": ("(component (type (func)) (func (type 0) (canon lift (core func 0))))", "core func 0 does not exist"),
     "lifted type": (
-        f'(component {LIBC} (type u8) (func (type 0) (canon lift (core func $libc "f"))))', "of another kind"
+        f'(component {LIBC} (type u8) (func (type 0) (canon lift (core func $libc "f"))))', "has the wrong kind"
     ),
     "memory": ('(component (type (func)) (import "f" (func (type 0))) (core func (canon lower (func 0) (memory 0))))',
                "core memory 0 does not exist"),
@@ -296,7 +296,7 @@ INVALID = {
     "argument": ('(component (component $c (import "a" (func))) (instance (instantiate $c)))', "lacks the func 'a'"),
     "kind of argument": ('(component (component $c (import "a" (func))) (instance $i) '
                          '(instance (instantiate $c (with "a" (instance $i)))))', "lacks the func 'a'"),
-    "outer": ("(component (alias outer 1 0 (type)))", "reaches 1 scopes out of 0"),
+    "outer": ("(component (alias outer 1 0 (type)))", "goes 1 levels out"),
     "outer index": ("(component (component (alias outer 1 0 (type))) (instance (instantiate 0)))", "type 0 does not"),
     "exported": ('(component (export "f" (func 0)))', "func 0 does not exist"),
     "representation": ("(component (type (resource (rep i64))))", "represented by i64"),
@@ -328,7 +328,7 @@ NOT_RUN = {
     "module import": ('(component (import "m" (core module)))', "the import m is a core module"),
     "component import": ('(component (import "c" (component)))', "the import c is a component"),
     "nested instance": (
-        '(component (import "i" (instance (export "n" (instance)))))', "i, n, is an instance, which an interface of WIT"
+        '(component (import "i" (instance (export "n" (instance)))))', "i, n, is an instance, which a WIT interface"
     ),
 }  # fmt: skip
 
@@ -346,7 +346,7 @@ def test_nested_instances_of_any_depth_are_refused_even_without_a_name() -> None
     ]
     for name in (b"\1i", b"\0"):
         data = PREAMBLE + part(7, vec(*types)) + part(10, vec(b"\0" + name + b"\5" + leb(2000)))
-        with pytest.raises(ArtifactError, match=", a, is an instance, which an interface of WIT does not hold"):
+        with pytest.raises(ArtifactError, match=", a, is an instance, which a WIT interface cannot contain"):
             plan(decode_component(data))
 
 
@@ -358,7 +358,7 @@ def test_an_alias_in_an_imported_type_names_an_instance_of_that_type() -> None:
 
 def test_values_and_start_functions_of_components_are_refused() -> None:
     for data in (part(9, b"\0\0\0"), part(12, vec(b"\x7d\1\1")), part(10, vec(b"\0\1v\2\1\x7d"))):
-        with pytest.raises(ArtifactError, match="values or a start function of components, which Aegis does not run"):
+        with pytest.raises(ArtifactError, match="value definitions or a start function, which Aegis does not support"):
             plan(decode_component(PREAMBLE + data))
 
 

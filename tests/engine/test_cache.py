@@ -110,7 +110,7 @@ def test_a_folder_that_is_none_or_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_the_folder_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aegis.engine.compile.cache._ENTRIES_KEPT", 3)
+    monkeypatch.setattr("aegis.engine.compile.cache._MAX_FILES", 3)
     cache = Cache(str(tmp_path))
     for n in range(6):
         cache.put(f"{n:064x}", b"code")
@@ -137,7 +137,7 @@ def test_no_directory_above_the_cache_may_be_written_by_others(tmp_path: Path, m
     above.chmod(mode)
     assert not loaded(above / "between" / "code")
     assert list(above.iterdir()) == []
-    with pytest.raises(NotPrivate, match="above can be written by other users"):
+    with pytest.raises(NotPrivate, match="above is writable by other users"):
         open_private(str(above / "between" / "code"), create=True)
     above.chmod(mode | 0o1000)  # sticky: others can make files, and cannot replace those of this user
     assert not loaded(above / "between" / "code")
@@ -168,7 +168,7 @@ def test_a_link_of_another_user_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     os.chown(tmp_path / "link", SOMEBODY, SOMEBODY, follow_symlinks=False)
-    with pytest.raises(NotPrivate, match="symbolic link of another user"):
+    with pytest.raises(NotPrivate, match="symbolic link that belongs to another user"):
         open_private(str(tmp_path / "link" / "code"), create=True)
 
 
@@ -176,7 +176,7 @@ def test_what_a_link_leads_through_is_examined_too(tmp_path: Path) -> None:
     (tmp_path / "open" / "real").mkdir(parents=True)
     (tmp_path / "open").chmod(0o777)
     (tmp_path / "link").symlink_to("open/real")
-    with pytest.raises(NotPrivate, match="open can be written by other users"):
+    with pytest.raises(NotPrivate, match="open is writable by other users"):
         open_private(str(tmp_path / "link" / "code"), create=True)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aegis.isolation.confine import Confinement
-from aegis.isolation.confine.bpf import ALLOW, KILL, LONGEST, Assembler, fail
+from aegis.isolation.confine.bpf import ALLOW, KILL, MAX_INSTRUCTIONS, Assembler, fail
 from aegis.isolation.confine.filter import AUDIT_ARCH, allowed, program
 from aegis.isolation.confine.kernel import MACHINES
 from aegis.isolation.confine.numbers import NEWEST, NUMBERS
@@ -340,7 +340,7 @@ def _nowhere(code: Assembler) -> None:
 
 
 def _too_long(code: Assembler) -> None:
-    for _ in range(LONGEST + 1):
+    for _ in range(MAX_INSTRUCTIONS + 1):
         code.ret(0)
 
 

@@ -284,7 +284,7 @@ def test_a_layer_that_is_left_out_is_reported_and_the_others_stay(name: str) -> 
             assert sandbox.call("count") == 1
             layers = {layer: (active, detail) for layer, active, detail in sandbox.layers}
     assert tuple(layers) == LAYERS
-    assert layers[name] == (False, "left out on request")
+    assert layers[name] == (False, "skipped on request")
     # What an unprivileged process needs of no-new-privs, it lacks without.
     needs = {"landlock-files", "landlock-net", "seccomp"} if name == "no-new-privs" else set()
     here = {layer.name for layer in available() if layer.active}

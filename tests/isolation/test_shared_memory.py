@@ -133,7 +133,7 @@ def test_a_shared_text_is_charged_what_it_takes(ends: Ends, character: str, widt
     frame = frame_of(ends.worker, text)
     assert len(frame) < 100
     assert decode(frame[4:], ends.parent.incoming, budget=16 * len(text) + 1000) == text
-    with pytest.raises(Broken, match="takes more memory than it may"):
+    with pytest.raises(Broken, match="exceeds its memory budget"):
         decode(frame[4:], ends.parent.incoming, budget=width * len(text) - 1)
 
 

@@ -88,7 +88,7 @@ def test_a_worker_is_in_a_network_of_its_own_whatever_is_granted(grant: str) -> 
     with captive(network=GRANTS[grant]) as attacker:
         details = {name: detail for name, _, detail in attacker.sandbox.layers}
     assert details["namespaces"].startswith("own net, ipc, uts")
-    assert "no TCP port may be connected to or bound" in details["landlock-net"]
+    assert "no TCP bind or connect" in details["landlock-net"]
 
 
 def test_the_sockets_that_a_worker_holds_reach_no_other_socket(tree: Path) -> None:
@@ -397,7 +397,7 @@ def test_a_request_about_sockets_that_no_worker_makes_ends_it(steps: list[Any]) 
 @pytest.mark.parametrize("number", [1, None])
 def test_a_worker_without_a_network_has_nobody_to_make_sockets(number: int | None) -> None:
     messages = [["socket", number, "open", INET, STREAM]]
-    with captive() as attacker, pytest.raises(WorkerCrashed, match="a socket without a network"):
+    with captive() as attacker, pytest.raises(WorkerCrashed, match="no network grant"):
         attacker("say", messages=messages)
 
 
@@ -411,14 +411,17 @@ def test_the_parent_makes_no_more_sockets_than_the_limit() -> None:
 def test_a_worker_that_does_not_take_its_sockets_gets_no_more_of_them() -> None:
     """Those on their way are few, for the system bounds them for all sandboxes of a user together."""
     steps = [step for n in range(0, 40, 2) for step in (["open", INET, STREAM], ["close", ["made", n]])]
-    with captive(network=NETWORK) as attacker, pytest.raises(WorkerCrashed, match="sockets that it does not take"):
+    with (
+        captive(network=NETWORK) as attacker,
+        pytest.raises(WorkerCrashed, match="does not receive the descriptors of its sockets"),
+    ):
         attacker("direct_sockets", steps=steps)
 
 
 def test_the_parent_makes_no_more_connections_than_the_limit() -> None:
     with captive(network=NETWORK, connections=3) as attacker:
         steps = [["open", INET, STREAM], *[["connect", MADE, *TCP, ["10.0.0.1", 80]]] * 4]
-        with pytest.raises(WorkerCrashed, match="more connections than it may make"):
+        with pytest.raises(WorkerCrashed, match="connection limit exceeded"):
             attacker("direct_sockets", steps=steps)
 
 
@@ -428,7 +431,7 @@ def test_the_parent_passes_no_more_bytes_in_datagrams_than_the_limit() -> None:
         rules = NetworkCapability(allow=[f"udp://127.0.0.1:{port}"])
         with (
             captive(network=rules, network_bytes=100_000) as attacker,
-            pytest.raises(WorkerCrashed, match="more bytes in datagrams"),
+            pytest.raises(WorkerCrashed, match="datagram bytes exceed network_bytes"),
         ):
             attacker("direct_sockets", steps=steps)
 

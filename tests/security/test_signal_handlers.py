@@ -211,7 +211,7 @@ for _ in range(3):
 """
     (line,) = run(program).stdout.splitlines()
     assert "SIGSEGV" in line
-    assert "before the first sandbox" in line
+    assert "before creating the first sandbox" in line
 
 
 @pytest.mark.parametrize("signals", ["SIGNALS", "signal.valid_signals()"])

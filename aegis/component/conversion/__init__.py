@@ -1,8 +1,8 @@
-"""Values of the component model: their layout, and the generated source that lifts and lowers them.
+"""Converters between Python values and the canonical ABI: generated Python source that lifts and lowers values.
 
-layout              sizes, alignments, core types (CanonicalABI.md)
-lift, lower         source that reads and writes values in linear memory
-source, construct   how that source is written and compiled
-blocks, strings, scalars    the parts that values are made of
-coerce              values that almost fit their type, and the errors of those that do not
+layout              sizes, alignments and flattened core types (CanonicalABI.md)
+lift, lower         generate the source that reads and writes core values and linear memory
+source, construct   assemble and compile generated source; construct dataclasses quickly
+blocks, strings, scalars    functions that generated source calls
+coerce              coercion of values that do not have the exact type, and error messages for those that cannot
 """

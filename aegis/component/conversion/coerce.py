@@ -1,7 +1,8 @@
-"""What is wrong with a value that did not fit its type, or the value made fit.
+"""Coerces a value to its WIT type, or raises a ``CallError`` that says which part is wrong.
 
-Only failures come here, so this walks types at leisure. It takes what is plainly meant: a dictionary for a
-record, names for an enum or flags, ``(case, payload)`` or a case's name for a variant, any sequence for a list.
+The generated converters accept only exact types and raise :class:`ConversionError` otherwise; Aegis then calls this
+module, so speed does not matter here. Coercion accepts a mapping for a record, names for an enum or flags,
+``(case, payload)`` or a case's name for a variant, and any sequence for a list.
 """
 
 from __future__ import annotations
@@ -31,31 +32,31 @@ from aegis.wit.types import (
 )
 from aegis.wit.values import Err, Ok, Some
 
-__all__ = ["Unfit", "as_list", "as_tuple", "fit", "fit_arguments"]
+__all__ = ["ConversionError", "as_list", "as_tuple", "fit", "fit_arguments"]
 
 _RANGES = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
 
 
-class Unfit(Exception):
-    """The value is not of the shape that the fast path takes."""
+class ConversionError(Exception):
+    """The value does not have the exact type that a generated converter accepts."""
 
 
 def as_list(values: Any) -> Sequence[Any]:
-    """Return a sequence for a list; raise ``Unfit`` for text, bytes and what has no order.
+    """Return ``values`` as a sequence; raise ``ConversionError`` for text, bytes, mappings, sets and iterators.
 
-    An iterator is refused as well: values that do not fit are read a second time, when it would be empty.
+    Iterators are rejected because coercion reads the value a second time, when an iterator would be exhausted.
     """
     if values.__class__ is list or values.__class__ is tuple:
         return values
     if isinstance(values, Iterator):
-        raise Unfit
+        raise ConversionError
     return _gathered(values)
 
 
 def _gathered(values: Any) -> Sequence[Any]:
-    """Return the items of a list, an iterator's too."""
+    """Return the items of an iterable as a list; unlike :func:`as_list`, consume iterators too."""
     if isinstance(values, (*NO_LISTS, bytes, bytearray)) or not isinstance(values, Iterable):
-        raise Unfit
+        raise ConversionError
     return list(values)
 
 
@@ -65,7 +66,7 @@ def as_tuple(values: Any) -> tuple[Any, ...]:
 
 
 def fit_arguments(function: Function, values: Sequence[Any]) -> list[Any]:
-    """Return the arguments made fit; raise ``CallError`` that says which is wrong, and how."""
+    """Coerce all arguments of a call; raise ``CallError`` naming the first wrong argument and the expected type."""
     return [
         fit(of, value, f"argument {n}, {name}")
         for n, ((name, of), value) in enumerate(zip(function.params, values, strict=True), 1)
@@ -73,7 +74,10 @@ def fit_arguments(function: Function, values: Sequence[Any]) -> list[Any]:
 
 
 def fit(of: WitType, value: Any, where: str) -> Any:
-    """Return ``value`` as the image of ``of``; raise :class:`~aegis.errors.CallError` naming ``where``."""
+    """Return ``value`` coerced to the Python type of ``of``.
+
+    Raise :class:`~aegis.errors.CallError`; ``where`` names the value in its message (``argument 1, name.field``).
+    """
     match of:
         case str():
             return _primitive(of, value, where)
@@ -122,11 +126,11 @@ def _primitive(of: str, value: Any, where: str) -> Any:
     if not isinstance(value, str):
         _wrong(where, of, "text" if of == "string" else "one character", value)
     if of == "char" and (len(value) != 1 or 0xD800 <= ord(value) <= 0xDFFF):
-        _wrong(where, of, "one character that is no surrogate", value)
+        _wrong(where, of, "one character that is not a surrogate", value)
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise CallError(f"{where}: the text holds a lone surrogate, which no string of a component can") from None
+        raise CallError(f"{where}: the text contains a lone surrogate, which a component string cannot") from None
     return str(value)
 
 
@@ -153,7 +157,7 @@ def _octets(of: WitType, value: Any, where: str) -> bytes:
 def _sequence(of: WitType, value: Any, where: str) -> Sequence[Any]:
     try:
         return _gathered(value)
-    except Unfit:
+    except ConversionError:
         _wrong(where, of, "a list" if isinstance(of, List) else "a tuple", value)
 
 
@@ -163,7 +167,7 @@ def _option(element: WitType, value: Any, where: str) -> Any:
     if not nullable(element):
         return fit(element, value, where)
     if not isinstance(value, Some):
-        raise CallError(f"{where}: a present option<{show(element)}> is Some(…), for None alone would be ambiguous")
+        raise CallError(f"{where}: expected None or Some(…) for option<{show(element)}>, because None is ambiguous")
     return Some(fit(element, value.value, where))
 
 
@@ -175,7 +179,7 @@ def _result(of: Result, value: Any, where: str) -> Any:
     if payload is not None:
         inner = fit(payload, value.value, f"{where}.{'ok' if good else 'err'}")
     elif value.value is not None:
-        raise CallError(f"{where}: this case of {show(of)} has no payload; give None")
+        raise CallError(f"{where}: this case of {show(of)} has no payload: pass None")
     else:
         inner = None
     return Ok(inner) if good else Err(inner)
@@ -237,7 +241,9 @@ def _flags(of: Flags, value: Any, where: str) -> Any:
     assert of.python is not None
     if isinstance(value, of.python):
         if not 0 <= value.value < 1 << len(of.names):
-            raise CallError(f"{where}: the flags {of.name} have no bits {value.value:#x}; they have {len(of.names)}")
+            raise CallError(
+                f"{where}: the value {value.value:#x} has bits beyond the {len(of.names)} flags of {of.name}"
+            )
         return value
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
         made = of.python(0)
@@ -246,7 +252,7 @@ def _flags(of: Flags, value: Any, where: str) -> Any:
                 _wrong(where, of, _listed(of.names), name)
             made |= of.python[constant(name)]
         return made
-    _wrong(where, of, f"a {of.python.__name__} or names of it", value)
+    _wrong(where, of, f"a {of.python.__name__} or a collection of flag names", value)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,9 +1,9 @@
 """Fast construction of frozen dataclasses.
 
-The ``__init__`` of a frozen dataclass sets each field through ``object.__setattr__``, which for six fields takes longer
-than reading them from linear memory. A class of the same ``__slots__`` that is not frozen has the same layout, so an
-object of it can be filled by plain assignments and then become one of the frozen class (data model, "``__class__``
-assignment"). Other classes are called as they are.
+The ``__init__`` of a frozen dataclass sets each field through ``object.__setattr__``; for six fields that takes longer
+than reading them from linear memory. An ordinary class with the same ``__slots__`` has the same object layout. Aegis
+therefore fills an instance of such a class by plain assignments and then assigns the frozen class to its ``__class__``
+(Python data model, "``__class__`` assignment").
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ __all__ = ["constructor"]
 
 
 def constructor(cls: Any) -> Callable[..., Any]:
-    """Return what makes objects of ``cls`` from its fields' values, in order."""
+    """Return a function that creates an instance of ``cls`` from its field values, in order.
+
+    Return ``cls`` itself unless it is a frozen dataclass with slots and without custom construction.
+    """
     names = _slots(cls)
     if not names:
         return cls  # type: ignore[no-any-return]
@@ -36,7 +39,7 @@ def constructor(cls: Any) -> Callable[..., Any]:
 
 
 def _slots(cls: Any) -> tuple[str, ...]:
-    """Return the fields of a dataclass whose objects are its fields and nothing else; none for other classes."""
+    """Return the fields of a frozen dataclass whose ``__init__`` only assigns its slots; ``()`` for other classes."""
     if not is_dataclass(cls) or not isinstance(cls, type) or hasattr(cls, "__post_init__"):
         return ()
     options = cls.__dataclass_params__  # type: ignore[attr-defined]

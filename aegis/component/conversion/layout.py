@@ -1,6 +1,9 @@
-"""Sizes, alignments and core types of WIT types, and what a value costs the host (CanonicalABI.md).
+"""Sizes, alignments and flattened core types of WIT types (CanonicalABI.md).
 
-Sizes are in bytes of linear memory. Types are :mod:`aegis.wit.types`.
+Sizes and offsets are in bytes of linear memory.
+
+The memoised functions pass a dictionary of the parts' results, keyed by identity, down their recursion: a lookup by
+equality would hash every part of every part again, quadratic in the depth of the type.
 """
 
 from __future__ import annotations
@@ -34,15 +37,15 @@ FORMATS = {
     "bool": "B", "s8": "b", "u8": "B", "s16": "h", "u16": "H", "s32": "i", "u32": "I", "s64": "q", "u64": "Q",
     "f32": "f", "f64": "d", "char": "I",
 }  # fmt: skip
-"""Formats of :mod:`struct` for primitives in linear memory."""
+"""The :mod:`struct` format of each primitive in linear memory."""
 _SIZES = {"b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "f": 4, "q": 8, "Q": 8, "d": 8}
 _CORE = {"s64": "i64", "u64": "i64", "f32": "f32", "f64": "f64"}
 _PARTS_KEPT = 4096
-"""Parts of types, with their Python classes, whose layouts are kept for the process."""
+"""Total weight (:func:`~aegis.component.planning.type_keys.parts_of`) of the types whose layouts the process caches."""
 
 
 class Layout:
-    """A type in linear memory: size and alignment in bytes."""
+    """Size and alignment of a type in linear memory, in bytes."""
 
     __slots__ = ("align", "size")
 
@@ -51,12 +54,12 @@ class Layout:
 
 
 def align_up(offset: int, align: int) -> int:
-    """Return the least multiple of ``align`` that is not below ``offset``."""
+    """Round ``offset`` up to a multiple of ``align``."""
     return -(-offset // align) * align
 
 
 def discriminant_size(cases: int) -> int:
-    """Return the bytes of a discriminant ("Alignment", ``discriminant_type``)."""
+    """Return the size in bytes of a discriminant for ``cases`` cases ("Alignment", ``discriminant_type``)."""
     return 1 if cases <= 1 << 8 else 2 if cases <= 1 << 16 else 4
 
 
@@ -79,12 +82,11 @@ def parts(of: WitType) -> tuple[WitType, ...]:
 
 @memoised(_PARTS_KEPT, parts_of)
 def layout(of: WitType) -> Layout:
-    """Return size and alignment of a type ("Alignment", "Element Size")."""
+    """Return the size and alignment of a type ("Alignment", "Element Size")."""
     return _layout(of, {})
 
 
 def _layout(of: WitType, known: dict[int, Layout]) -> Layout:
-    """Do so with the layouts of its parts by identity: to hash each part costs as much as all of its own parts."""
     found = known.get(id(of))
     if found is None:
         found = known[id(of)] = _new_layout(of, known)
@@ -122,7 +124,7 @@ def _new_layout(of: WitType, known: dict[int, Layout]) -> Layout:
 
 
 def payload_offset(of: WitType) -> int:
-    """Return where the payload of a variant, option or result begins."""
+    """Return the offset of the payload of a variant, option or result."""
     cases = case_types(of) or ()
     align = max([1, *(layout(t).align for t in cases if t is not None)])
     return align_up(discriminant_size(len(cases)), align)
@@ -130,7 +132,7 @@ def payload_offset(of: WitType) -> int:
 
 @memoised(_PARTS_KEPT, parts_of)
 def flat(of: WitType) -> tuple[str, ...]:
-    """Return the core types that a value is passed as ("Flattening")."""
+    """Return the core types that a value flattens to ("Flattening")."""
     return _flat(of, {})
 
 
@@ -157,13 +159,13 @@ def _new_flat(of: WitType, known: dict[int, tuple[str, ...]]) -> tuple[str, ...]
         for n, core in enumerate(() if case is None else _flat(case, known)):
             if n == len(joined):
                 joined.append(core)
-            elif joined[n] != core:
+            elif joined[n] != core:  # ``join``: the smallest core type that can carry the bits of both
                 joined[n] = "i32" if {joined[n], core} == {"i32", "f32"} else "i64"
     return ("i32", *joined)
 
 
 def core_type(of: Function, *, lowered: bool) -> FuncType:
-    """Return the core signature of a function, lifted or lowered (``flatten_functype``)."""
+    """Return the core signature of a function under ``canon lower`` or ``canon lift`` (``flatten_functype``)."""
     params = tuple(core for _, t in of.params for core in flat(t))
     results = () if of.result is None else flat(of.result)
     if len(params) > MAX_FLAT_PARAMS:
@@ -174,10 +176,10 @@ def core_type(of: Function, *, lowered: bool) -> FuncType:
 
 
 def has_pointers(of: WitType) -> bool:
-    """Tell whether a value has parts outside of its own bytes: strings and lists."""
+    """Return whether values of the type contain pointers, that is, strings or lists."""
     return of == "string" or isinstance(of, List) or any(map(has_pointers, children(of)))
 
 
 def has_handles(of: WitType) -> bool:
-    """Tell whether a value can hold handles."""
+    """Return whether values of the type can contain handles."""
     return isinstance(of, (Own, Borrow)) or any(map(has_handles, children(of)))

@@ -1,10 +1,12 @@
-"""Lifting: source that reads values from core values and linear memory (CanonicalABI.md, "Loading", "Flat Lifting").
+"""Lifting: generates source that lifts values from core values and linear memory.
 
-All of a value that has a fixed place is unpacked at once, into *leaves*: the numbers, pointers, lengths, discriminants
-and handles that the type consists of. An expression over the leaves then makes the Python value. Of a variant whose
-payloads differ, the leaf is the payload's bytes, which the case unpacks. Lists and strings are read when the
-expression is evaluated: each range is checked against the memory's present size first, and paid for before anything
-is allocated (``host_bytes`` for what is copied, ``value_bytes`` for what Python makes of it).
+Source: CanonicalABI.md, "Loading" and "Flat Lifting".
+
+The fixed-size part of a value is unpacked by one :mod:`struct` call into *leaves*: its numbers, pointers, lengths,
+discriminants and handles. An expression over the leaves then builds the Python value. If two or more cases of a variant
+have payloads, its leaf is the payload as bytes, which the code of each case unpacks. Evaluating the expression reads
+strings and lists: it first checks each range against the memory's current size and then, before allocating, charges
+``host_bytes`` for the bytes copied and ``value_bytes`` for the Python objects.
 
 The expressions use ``cx``, the context of the call (:class:`~aegis.component.state.Context`).
 """
@@ -50,11 +52,13 @@ from aegis.wit.values import Err, Ok, Some
 
 __all__ = ["Declared", "Lift"]
 
-_PIECE, _NUMBERS = 1 << 12, 1 << 16
-"""Elements that are read between two looks at the deadline: of any type, and of numbers, which are quick."""
-_DEEP = 12
-"""Levels of types in one expression; CPython parses no more than some ninety parentheses in each other."""
-_MANY_CASES = 64
+_CHUNK_ELEMENTS, _CHUNK_NUMBERS = 1 << 12, 1 << 16
+"""List elements lifted between two deadline checks: of any type, and of numbers, which are faster."""
+_MAX_EXPRESSION_DEPTH = 12
+"""Levels of types in one expression; deeper types get a function of their own. CPython's parser rejects more than about
+90 nested parentheses."""
+_MAX_CHAINED_CASES = 64
+"""Cases selected by a chain of conditional expressions; more are selected by binary search."""
 _BITS = {"b": 8, "B": 8, "h": 16, "H": 16, "i": 32, "I": 32, "q": 64, "Q": 64}
 _INTEGERS = {1: "B", 2: "H", 4: "I"}
 _SLOT_FORMATS = {"i32": "I", "i64": "Q", "f32": "f", "f64": "d"}
@@ -62,7 +66,7 @@ _NUMERIC = frozenset(FORMATS) - {"bool", "char"}
 
 
 class Declared:
-    """The error that an exported function's result declares, until it is raised."""
+    """The payload of the error case of an exported function's result, until Aegis raises it as ``Err``."""
 
     __slots__ = ("payload",)
 
@@ -71,17 +75,19 @@ class Declared:
 
 
 class Lift(Source):
-    """Source that lifts. Of the result type :attr:`top` the good payload stands for itself, the other in
-    :class:`Declared`."""
+    """Source of a converter that lifts.
+
+    A value of the result type :attr:`top` becomes its ok payload alone, or a :class:`Declared` with its error payload.
+    """
 
     top: Result | None = None
     outward = False
-    """Whether the values leave the guest for the caller of an exported function, who may want bytes elsewhere."""
+    """Whether the values go to the caller of an exported function, which may have supplied a buffer for bytes."""
     cx = "cx"
-    """The variable that has the context, where the expression is evaluated."""
+    """The name of the variable that holds the context where the expression is evaluated."""
     staged: Iterator[int] | None = None
-    """Where the strings and lists of the value are, in its order, if not where their pointers say
-    (:mod:`aegis.component.shims.fused_calls`)."""
+    """Offsets that replace the pointers of the value's strings and lists, in order, when a fused module has copied
+    their bytes (:mod:`aegis.component.shims.fused_calls`)."""
 
     def helper(self, key: Hashable, parameters: str, write: Callable[[], None]) -> str:
         outer, self.cx = self.cx, "cx"
@@ -96,7 +102,7 @@ class Lift(Source):
     # -- leaves in linear memory ------------------------------------------------------------------
 
     def leaves(self, of: WitType, at: int = 0) -> list[tuple[str, int, int]]:
-        """Return the leaves of a value at the offset ``at``: format, offset and size of each, in order."""
+        """Return format, offset and size of each leaf of a value at the offset ``at``, in order."""
         match of:
             case "string" | List():
                 return [("I", at, 4), ("I", at + 4, 4)]
@@ -131,7 +137,7 @@ class Lift(Source):
         return found
 
     def format(self, of: WitType) -> str:
-        """Return the format of :mod:`struct` that unpacks the leaves of a value."""
+        """Return the :mod:`struct` format that unpacks the leaves of a value."""
         at, form = 0, "<"
         for code, offset, size in self.leaves(of):
             form += f"{offset - at}x" if offset > at else ""
@@ -141,14 +147,14 @@ class Lift(Source):
         return form + (f"{rest}x" if rest else "")
 
     def unpacked(self, of: WitType, source: str, method: str) -> tuple[str, list[str]]:
-        """Return an expression that unpacks a value's leaves from ``source``, and the names that it gives."""
+        """Return an expression that unpacks the leaves from ``source``, and new names for the leaves."""
         names = [self.fresh("w") for _ in self.leaves(of)]
         return f"{self.name(getattr(Struct(self.format(of)), method))}({source})", names
 
     # -- values from leaves -----------------------------------------------------------------------
 
     def value(self, of: WitType, leaves: list[str], depth: int = 0) -> str:
-        """Return the expression of a value; it takes its leaves from the front of ``leaves``."""
+        """Return the expression that builds a value; remove its leaves from the front of ``leaves``."""
         match of:
             case str():
                 return self._primitive(of, leaves)
@@ -163,7 +169,7 @@ class Lift(Source):
                 return self._enum(of, leaves.pop(0))
             case Flags():
                 return self._flags(of, leaves.pop(0))
-        if depth >= _DEEP:
+        if depth >= _MAX_EXPRESSION_DEPTH:
             return self._apart(of, leaves)
         cases = case_types(of)
         if cases is not None:
@@ -171,7 +177,7 @@ class Lift(Source):
         return self._build(of, [self.value(part, leaves, depth + 1) for part in parts(of)])
 
     def _apart(self, of: WitType, leaves: list[str]) -> str:
-        """Read a value in a function of its own, whose arguments are the leaves."""
+        """Build a value in a helper function that takes the leaves as arguments."""
         count = len(self.leaves(of))
         mine = leaves[:count]
         del leaves[:count]
@@ -225,11 +231,14 @@ class Lift(Source):
         return self.choose(of, discriminant, [inner if t is not None else None for t in cases])
 
     def choose(self, of: WitType, discriminant: str, payloads: Sequence[str | None]) -> str:
-        """Return the expression of the case that ``discriminant`` says, given each case's payload expression."""
+        """Return an expression that selects the case by ``discriminant`` and traps for an invalid one.
+
+        ``payloads`` has each case's payload expression, ``None`` for a case without payload.
+        """
         self.uses(bad_case=bad_case)
         if sum(p is not None for p in payloads) <= 1 and len(payloads) > 3:
             return self._few_payloads(of, discriminant, payloads)
-        if len(payloads) > _MANY_CASES:
+        if len(payloads) > _MAX_CHAINED_CASES:
             made = self._halves(of, discriminant, payloads, 0, len(payloads))
             return f"({made} if {discriminant} < {len(payloads)} else bad_case())"
         made = "bad_case()"
@@ -240,7 +249,7 @@ class Lift(Source):
     def _halves(
         self, of: WitType, discriminant: str, payloads: Sequence[str | None], first: int, behind: int
     ) -> str:  # fmt: skip
-        """Choose one of many cases by halves: a chain of them would be too deep for CPython's compiler."""
+        """Select one of many cases by binary search: a chain would nest too deep for CPython's compiler."""
         if behind - first == 1:
             return self.wrapped(of, first, payloads[first])
         middle = (first + behind) // 2
@@ -248,7 +257,7 @@ class Lift(Source):
         return f"({low} if {discriminant} < {middle} else {self._halves(of, discriminant, payloads, middle, behind)})"
 
     def _few_payloads(self, of: WitType, discriminant: str, payloads: Sequence[str | None]) -> str:
-        """Look up cases without a payload, of which there can be hundreds."""
+        """Select by lookup in a tuple, for a variant with at most one payload; it can have hundreds of cases."""
         self.uses(case_of=_case_of)
         plain = self.name(tuple(None if p is not None else self._plain_case(of, n) for n, p in enumerate(payloads)))
         made = f"case_of({plain}, {discriminant})"
@@ -265,7 +274,7 @@ class Lift(Source):
         return of.python[number]()
 
     def wrapped(self, of: WitType, number: int, payload: str | None) -> str:
-        """Return the expression of the case ``number`` with its payload."""
+        """Return the expression that builds case ``number`` from its payload expression."""
         if self.raw:
             return f"({number}, {payload})"
         if of is self.top:
@@ -289,7 +298,7 @@ class Lift(Source):
         return f"{self.name(constructor(of.python[number]))}({payload})"
 
     def _payloads(self, of: WitType, cases: Sequence[WitType | None]) -> str:
-        """Return a function that reads a variant, given the bytes of its payload."""
+        """Return a helper that builds a variant from its discriminant and the bytes of its payload."""
 
         def write() -> None:
             self.uses(bad_case=bad_case)
@@ -305,7 +314,7 @@ class Lift(Source):
                 self.indent -= 1
             self.say("bad_case()")
 
-        # Where pieces have places of their own, no two values are read alike.
+        # Staged strings have their offsets in the source, so two values of one type cannot share a helper.
         key = ("payloads", of, images_of((of,))) if self.staged is None else self.fresh()
         return self.helper(key, "cx, d, b", write)
 
@@ -333,10 +342,10 @@ class Lift(Source):
         self.say(f"v = range_of(cx, p, n, {of.size}, {of.align}, {largest_bytes(element)})")
         value = self.value(element, list(names))
         listed = f"[{value} for {', '.join(names)}, in {each}({{}})]"
-        # A copy: the iterator exports its buffer, and an exception in the expression keeps the iterator. The garbage
-        # collector of CPython before 3.13 crashes on a memoryview that is still exported.
-        self.say(f"if n <= {_PIECE}: return {listed.format('bytes(v)')}")
-        step = _PIECE * of.size
+        # bytes(v) copies: iter_unpack exports the buffer, and the traceback of an exception in the expression keeps
+        # the iterator alive. The garbage collector of CPython before 3.13 crashes on a memoryview with exports.
+        self.say(f"if n <= {_CHUNK_ELEMENTS}: return {listed.format('bytes(v)')}")
+        step = _CHUNK_ELEMENTS * of.size
         self.say("made = []; check_time = cx.door.check_time")
         self.say(f"for at in range(0, n * {of.size}, {step}):")
         self.say(f"    made += {listed.format(f'bytes(v[at : at + {step}])')}; check_time()")
@@ -345,9 +354,9 @@ class Lift(Source):
     # -- flat values ------------------------------------------------------------------------------
 
     def flat_formats(self, of: WitType) -> list[str]:
-        """Return the formats through which the flat core values of a type are read, one a core value.
+        """Return one :mod:`struct` format for each flat core value of a type.
 
-        A small integer is read as such: the higher bits of its core value are ignored ("Flat Lifting").
+        A small integer is read in its own size, which ignores the higher bits of its core value ("Flat Lifting").
         """
         match of:
             case "string" | List():
@@ -367,15 +376,15 @@ class Lift(Source):
         return [_SLOT_FORMATS[core] for core in flat(of)]
 
     def flat_value(self, of: WitType, words: list[str], depth: int = 0) -> str:
-        """Return the expression of a value, taking its core values from the front of ``words``."""
+        """Return the expression that builds a value; remove its core values from the front of ``words``."""
         cases = case_types(of)
         if cases is None:
             if not isinstance(of, (Record, Tuple)):
                 return self.value(of, words)
-            if depth >= _DEEP:
+            if depth >= _MAX_EXPRESSION_DEPTH:
                 return self._flat_apart(of, words)
             return self._build(of, [self.flat_value(part, words, depth + 1) for part in parts(of)])
-        if depth >= _DEEP:
+        if depth >= _MAX_EXPRESSION_DEPTH:
             return self._flat_apart(of, words)
         discriminant = words.pop(0)
         payloads = [t for t in cases if t is not None]
@@ -389,7 +398,7 @@ class Lift(Source):
         )
 
     def _joined(self, of: WitType, words: list[str], joined: Sequence[str], depth: int) -> str:
-        """Return the expression of a payload whose core values were passed as the types that all cases share."""
+        """Return the expression of a payload whose core values have the joined types of all cases (``join``)."""
         own = [
             self._narrowed(self._unjoined(word, core, wanted), form)
             for word, core, wanted, form in zip(words, joined, flat(of), self.flat_formats(of), strict=False)
@@ -408,7 +417,7 @@ class Lift(Source):
         return f"as_f64({word})"
 
     def _narrowed(self, word: str, form: str) -> str:
-        """Return an unsigned core integer as ``form`` would have read it."""
+        """Return the expression that truncates an unsigned core integer as reading it with ``form`` would."""
         bits = _BITS.get(form)
         if bits is None or form in "IQ":
             return word
@@ -430,7 +439,7 @@ class Lift(Source):
         return f"{reader}({self.cx}, {', '.join(mine)})"
 
 
-# -- what the source calls -------------------------------------------------------------------------
+# -- functions that generated source calls ---------------------------------------------------------
 
 
 def _char(code: int) -> str:
@@ -453,7 +462,7 @@ def _case_of(cases: Sequence[Any], number: int) -> Any:
 
 
 class _flags_of(dict[int, Any]):
-    """Combinations of a class of flags by their bits; the first ones are kept."""
+    """Instances of a flags class by their bits; at most ``COMBINATIONS_KEPT`` are cached, since guests choose them."""
 
     def __init__(self, cls: Any) -> None:
         super().__init__()
@@ -467,7 +476,11 @@ class _flags_of(dict[int, Any]):
 
 
 def _range_of(cx: Any, at: int, count: int, size: int, align: int, cost: int) -> memoryview:
-    """Return a view of a list's elements: checked against the memory's size, and paid for."""
+    """Return a view of a list's elements.
+
+    Trap if the list is misaligned or out of bounds, then charge the copy to ``host_bytes`` and ``cost`` bytes for each
+    element to ``value_bytes``. The view is valid until guest code runs next.
+    """
     if at & (align - 1):
         raise unaligned("a list's pointer")
     end = at + count * size
@@ -508,11 +521,11 @@ def _number_loader(of: str) -> Callable[[Any, int, int], list[Any]]:
 
     def load(cx: Any, at: int, count: int) -> list[Any]:
         view = _range_of(cx, at, count, size, size, cost).cast(form)  # type: ignore[call-overload]
-        if count <= _NUMBERS:
+        if count <= _CHUNK_NUMBERS:
             return view.tolist()  # type: ignore[no-any-return]
         made: list[Any] = []
-        for start in range(0, count, _NUMBERS):
-            made += view[start : start + _NUMBERS].tolist()
+        for start in range(0, count, _CHUNK_NUMBERS):
+            made += view[start : start + _CHUNK_NUMBERS].tolist()
             cx.door.check_time()
         return made
 
@@ -523,11 +536,11 @@ def _load_texts(cx: Any, at: int, count: int) -> list[str]:
     words = _range_of(cx, at, count, 8, 4, largest_bytes("string")).cast("I")
     if not count:
         return []
-    if count <= _PIECE:
+    if count <= _CHUNK_ELEMENTS:
         return load_many_utf8(cx, words.tolist())
     made: list[str] = []
-    for start in range(0, 2 * count, 2 * _PIECE):
-        made += load_many_utf8(cx, words[start : start + 2 * _PIECE].tolist())
+    for start in range(0, 2 * count, 2 * _CHUNK_ELEMENTS):
+        made += load_many_utf8(cx, words[start : start + 2 * _CHUNK_ELEMENTS].tolist())
         cx.door.check_time()
     return made
 

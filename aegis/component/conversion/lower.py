@@ -1,12 +1,12 @@
-"""Lowering: source that writes values as core values and into linear memory (CanonicalABI.md, "Storing").
+"""Lowering: generates source that lowers values to core values and linear memory (CanonicalABI.md, "Storing").
 
-It works in two phases. The first converts and checks everything on the host's side: numbers are packed, strings are
-encoded, lists become blocks of bytes. A value that does not fit fails there, before the guest was asked for anything,
-and can be made fit and tried again. The second phase asks the guest's realloc for space and copies the blocks, in the
-specification's order of reallocations: a list before the strings and lists in it.
+Lowering has two phases. The first converts and checks everything on the host: it packs numbers, encodes strings, and
+turns lists into blocks of bytes. A value of the wrong type fails in this phase, before any guest code has run, so Aegis
+can coerce the arguments and start over. The second phase calls the guest's realloc and copies the blocks, in the
+specification's order of reallocs: a list before the strings and lists in its elements.
 
-A block with addresses in it has *holes* until the second phase: a hole is the offset of a pointer and a length in its
-block, the function that places the data behind them, and the data.
+Until the second phase, a block that contains pointers has *holes*: a hole is the offset of a pointer and length in the
+block, the function that places the data, and the data (:data:`~aegis.component.conversion.blocks.Hole`).
 
 The source uses ``cx``, the context of the call (:class:`~aegis.component.state.Context`).
 """
@@ -24,11 +24,11 @@ from aegis.component.conversion.blocks import (
     place_filled,
     place_list,
     place_texts,
+    reject,
     sized,
     text_of,
-    unfit,
 )
-from aegis.component.conversion.coerce import Unfit, as_list, as_tuple
+from aegis.component.conversion.coerce import ConversionError, as_list, as_tuple
 from aegis.component.conversion.layout import (
     FORMATS,
     align_up,
@@ -63,23 +63,25 @@ from aegis.wit.values import Err, Ok, Some
 
 __all__ = ["FlatBlock", "Lower"]
 
-_PIECE = 1 << 12
-"""Elements that are converted between two looks at the deadline."""
-_DEEP = 12
-"""Options and the like in each other in one function; CPython allows some ninety levels of indentation."""
-_MANY_CASES = 64
+_CHUNK_ELEMENTS = 1 << 12
+"""List elements converted between two deadline checks."""
+_MAX_NESTED_CASES = 12
+"""Nested variants, options and results in one function; deeper ones get a helper. CPython rejects more than about 90
+levels of indentation."""
+_MAX_CHAINED_CASES = 64
+"""Cases written as an ``if … elif`` chain."""
 _INTEGERS = {1: "B", 2: "H", 4: "I"}
-_SLOT = 16
-"""Bytes of ``wasmtime_val_raw_t``."""
+_SLOT_BYTES = 16
+"""Size of ``wasmtime_val_raw_t``."""
 _SIZES = {"b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "f": 4, "q": 8, "Q": 8, "d": 8}
 _RANGES = {"s8": (-128, 127), "u8": (0, 255), "s16": (-32768, 32767), "u16": (0, 65535)}
 _NUMERIC = frozenset(FORMATS) - {"bool", "char"}
 
 
 class FlatBlock(NamedTuple):
-    """A string or list among flat values: the variable that has it, the core value that is its address, its type.
+    """A string or list among flat values: the variable that holds its block, the core value of its address, its type.
 
-    ``optional``: the variable is ``None`` where the value is of another case.
+    ``optional``: the block belongs to a case of a variant; the variable is ``None`` if the value is of another case.
     """
 
     name: str
@@ -89,7 +91,7 @@ class FlatBlock(NamedTuple):
 
 
 class Lower(Source):
-    """Source that lowers: :attr:`lines` is the first phase, :attr:`later` the second."""
+    """Source of a converter that lowers: :attr:`lines` is the first phase, :attr:`later` the second."""
 
     def __init__(self, encoding: str, **options: Any) -> None:
         super().__init__(encoding, **options)
@@ -97,24 +99,24 @@ class Lower(Source):
         self.blocks: list[FlatBlock] = []
         self.formats: dict[str, None] = {}
         self._gathers = False
-        """Whether strings are gathered, to be placed all at once."""
+        """Whether strings are collected in ``texts`` and ``offsets``, to be placed by :func:`place_texts`."""
         self._conditional: list[str] | None = None
-        """Blocks that only some cases of the variant around have; ``None`` outside of variants."""
-        self.uses(**scalar_names(), encode=encode_text, text_of=text_of, Unfit=Unfit, unfit=unfit)
+        """Variables of blocks that only some cases of the enclosing variant set; ``None`` outside of variants."""
+        self.uses(**scalar_names(), encode=encode_text, text_of=text_of, ConversionError=ConversionError, reject=reject)
 
     # -- core values ------------------------------------------------------------------------------
 
     def put(self, form: str, slot: int, expression: str) -> None:
-        """Write a core value through the view of its format."""
-        self.say(f"{self.view(form)}[{slot * _SLOT // _SIZES[form]}] = {expression}")
+        """Store a core value through the memoryview of its format, which checks the type and range."""
+        self.say(f"{self.view(form)}[{slot * _SLOT_BYTES // _SIZES[form]}] = {expression}")
 
     def view(self, form: str) -> str:
-        """Return the name of the view of core values that has the format ``form``."""
+        """Return the name of the memoryview of the core values in the format ``form``."""
         self.formats[form] = None
         return f"v{form}"
 
     def flat_value(self, of: WitType, value: str, slot: int) -> int:
-        """Write ``value``, an expression, to core values from ``slot`` on; return the slot behind it."""
+        """Lower ``value``, an expression, to core values from ``slot`` on; return the next slot ("Flat Lowering")."""
         match of:
             case "string" | List():
                 self._flat_block(of, value, slot)
@@ -135,8 +137,8 @@ class Lower(Source):
         return slot
 
     def _flat_block(self, of: WitType, value: str, slot: int) -> None:
-        """Convert a string or list now; place it, and write its address and length, in the second phase."""
-        block, address = self.fresh("b"), slot * _SLOT // 4
+        """Convert a string or list in the first phase; place it and store its address and length in the second."""
+        block, address = self.fresh("b"), slot * _SLOT_BYTES // 4
         view = self.view("I")
         if of == "string" and self.encoding == "utf8" and not self.raw:
             lines = self._flat_text(block, value, address)
@@ -145,15 +147,13 @@ class Lower(Source):
             self.say(f"{block} = {expression}")
             lines = [f"{view}[{address}], {view}[{address + 4}] = {place}(cx, {block})"]
         self.blocks.append(FlatBlock(block, slot, of, self._conditional is not None))
-        if self._conditional is not None:  # only some cases of a variant have it
+        if self._conditional is not None:
             self._conditional.append(block)
             lines = [f"if {block} is not None:", *(f"    {line}" for line in lines)]
         self.later += lines
 
     def _flat_text(self, block: str, value: str, address: int) -> list[str]:
-        """Write what :func:`~aegis.component.conversion.strings.place_bytes` does, of which a call would cost as
-        much.
-        """
+        """Inline :func:`~aegis.component.conversion.strings.place_bytes`: calling it would double its cost."""
         self.say(f"{block} = encode({value})")
         self.say(f"if len({block}) > {SHORT_BYTES}: door.lower(len({block}))")
         return [
@@ -171,7 +171,7 @@ class Lower(Source):
         count = len(flat(of))
         for number, payload, inner in self._each_case(of, value):
             self.put("I", slot, str(number))
-            # Slots that the payload does not fill are zero, and so are the higher halves of those it fills in part.
+            # ``lower_flat_variant``: slots beyond the payload, and the upper halves of widened ones, are zero.
             for n in range(slot + 1, slot + count):
                 self.put("Q", n, "0")
             if inner is not None:
@@ -183,13 +183,13 @@ class Lower(Source):
         self._conditional = outer
 
     def _each_case(self, of: WitType, x: str) -> Iterator[tuple[int, str, WitType | None]]:
-        """Yield number, payload and its type of each case, for the caller to write what is done for it.
+        """Yield the number, payload expression and payload type of each case; the caller writes the case's lines.
 
-        Many cases are written as statements beside each other, each of which leaves a loop: CPython compiles an
-        ``elif`` as an ``if`` in the one before, and has no room for thousands in each other.
+        More than :data:`_MAX_CHAINED_CASES` cases become separate ``if`` statements that each break out of a loop:
+        CPython compiles an ``elif`` as an ``if`` nested in the one before, and cannot nest thousands.
         """
         cases = self._cases(of, x)
-        many = len(cases) > _MANY_CASES
+        many = len(cases) > _MAX_CHAINED_CASES
         if many:
             self.say("while True:")
             self.indent += 1
@@ -200,23 +200,23 @@ class Lower(Source):
             if many:
                 self.say("break")
             self.indent -= 1
-        self.say(f"unfit({x})" if many else f"else: unfit({x})")
+        self.say(f"reject({x})" if many else f"else: reject({x})")
         if many:
             self.indent -= 1
 
     def _core_scalar(self, of: str, value: str) -> tuple[str, str]:
-        """Return the format of the whole core value, and the expression that it takes."""
+        """Return the format of the full core value, and the expression to store; small integers are range-checked."""
         if of in _RANGES:
             low, high = _RANGES[of]
             x = self.variable(value)
-            return "i" if low else "I", f"{x} if {low} <= {x} <= {high} else unfit({x})"
+            return "i" if low else "I", f"{x} if {low} <= {x} <= {high} else reject({x})"
         form = "I" if of == "bool" else FORMATS[of]
         return form, scalar(of, self.variable(value) if of in ("bool", "char", "f32", "f64") else value)
 
     # -- small values, cases, parts ---------------------------------------------------------------
 
     def _small(self, of: WitType, value: str) -> str:
-        """Return the integer of a handle, an enum or flags."""
+        """Return an expression for the integer of a handle, an enum or flags."""
         match of:
             case Own(resource):
                 return self.variable_of(f"cx.lower_own({self.number(resource)}, {value})")
@@ -230,18 +230,18 @@ class Lower(Source):
             return f"{self.name({of.python(case): n for n, case in enumerate(of.cases)})}[{value}]"
         x = self.variable(value)
         bits = self.fresh()
-        self.say(f"{bits} = {x}._value_ if {x}.__class__ is {self.name(of.python)} else unfit({x})")
-        self.say(f"if not 0 <= {bits} <= {(1 << len(of.names)) - 1}: unfit({x})")
+        self.say(f"{bits} = {x}._value_ if {x}.__class__ is {self.name(of.python)} else reject({x})")
+        self.say(f"if not 0 <= {bits} <= {(1 << len(of.names)) - 1}: reject({x})")
         return bits
 
     def variable_of(self, expression: str) -> str:
-        """Evaluate an expression that has an effect, now."""
+        """Assign an expression with a side effect to a variable, so that it is evaluated once and in order."""
         made = self.fresh("h")
         self.say(f"{made} = {expression}")
         return made
 
     def _parts(self, of: WitType, value: str) -> list[tuple[WitType, str]]:
-        """Return the fields of a record or the elements of a tuple, each with its expression."""
+        """Return the type and expression of each field of a record or element of a tuple."""
         if isinstance(of, Record) and not self.raw:
             x = self.variable(value)
             return [(t, f"{x}.{snake(name)}") for name, t in of.fields]
@@ -255,7 +255,7 @@ class Lower(Source):
         return list(zip(types, names, strict=True))
 
     def _cases(self, of: WitType, x: str) -> list[tuple[str, str, WitType | None]]:
-        """Return for each case the condition that ``x`` is of it, the payload's expression, and the payload's type."""
+        """Return for each case the condition under which ``x`` is that case, its payload's expression and type."""
         types = case_types(of) or ()
         if self.raw:
             return [(f"{x}[0] == {n}", f"{x}[1]", t) for n, t in enumerate(types)]
@@ -282,10 +282,10 @@ class Lower(Source):
     def _no_payload(of: WitType | None, x: str) -> str:
         return f" and {x}.value is None" if of is None else ""
 
-    # -- blocks: what a pointer points to ---------------------------------------------------------
+    # -- blocks: strings and lists ----------------------------------------------------------------
 
     def _block(self, of: WitType, value: str) -> tuple[str, str]:
-        """Return the name of the function that places a block, and the expression that makes one of ``value``."""
+        """Return the name of the function that places a block, and the expression that builds it from ``value``."""
         if of == "string":
             place = self._place_text()
             return place, value if self.raw else f"text_of(cx, {value})"
@@ -312,7 +312,7 @@ class Lower(Source):
         return "place_text"
 
     def _elements(self, element: WitType) -> None:
-        """Write the first phase of a list: its elements packed one after the other, their holes in a list."""
+        """Write the first phase of a list: pack its elements into one block and collect their holes."""
         of, holes = layout(element), has_pointers(element)
         self.uses(as_list=as_list, sized=sized)
         self.say("values = as_list(values)")
@@ -322,39 +322,43 @@ class Lower(Source):
         self.say("at = 0; check_time = cx.door.check_time")
         self.say("for x in values:")
         self.indent = 2
-        self.say(f"if not at % {_PIECE * of.size}: check_time()")
+        self.say(f"if not at % {_CHUNK_ELEMENTS * of.size}: check_time()")
         self._pack_into("block", "at", element, "x")
         self.say(f"at += {of.size}")
         self.indent = 1
-        self.say("if at != len(block): unfit(values)")  # another thread, or an element, changed the list meanwhile
+        # Another thread, or Python code that converting an element ran, may have changed the length of the list.
+        self.say("if at != len(block): reject(values)")
         self.say(f"return block, {of.align}, at // {of.size}{', holes' if holes else ''}")
 
     def _texts(self, element: WitType) -> None:
-        """Write the first phase of a list whose elements point to strings only: these are placed all at once."""
+        """Write the first phase of a list whose elements contain no pointers except to strings.
+
+        The second phase then allocates all strings in a few entries (:func:`~.blocks.place_texts`).
+        """
         self.uses(as_list=as_list, sized=sized)
         of = layout(element)
         self.say("values = as_list(values)")
         self.say(f"block = sized(cx, len(values), {of.size})")
         if element == "string":
             self.say("texts = list(map(encode, values)); cx.door.lower(sum(map(len, texts)))")
-            self.say(f"if len(texts) * {of.size} != len(block): unfit(values)")
+            self.say(f"if len(texts) * {of.size} != len(block): reject(values)")
             self.say(f"return block, {of.align}, len(texts), range(0, len(block), {of.size}), texts")
             return
         self.say("offsets = []; texts = []; at = 0; check_time = cx.door.check_time")
         self.say("for x in values:")
         self.indent, self._gathers = 2, True
-        self.say(f"if not at % {_PIECE * of.size}: check_time()")
+        self.say(f"if not at % {_CHUNK_ELEMENTS * of.size}: check_time()")
         self._pack_into("block", "at", element, "x")
         self.say(f"at += {of.size}")
         self.indent, self._gathers = 1, False
-        self.say("if at != len(block): unfit(values)")
+        self.say("if at != len(block): reject(values)")
         self.say("cx.door.lower(sum(map(len, texts)))")
         self.say(f"return block, {of.align}, at // {of.size}, offsets, texts")
 
     # -- linear memory ----------------------------------------------------------------------------
 
     def packed(self, of: WitType, value: str) -> None:
-        """Convert ``value`` to the variable ``block``, with its holes in ``holes``."""
+        """Convert ``value`` into a block in the variable ``block`` and its holes in the variable ``holes``."""
         self.say(f"block = bytearray({layout(of).size}); holes = []")
         self._pack_into("block", "0", of, value)
 
@@ -372,7 +376,7 @@ class Lower(Source):
         return form
 
     def _shape(self, of: WitType, at: int, depth: int) -> list[tuple[str, int, int]]:
-        """Return format, offset and size of each leaf that :meth:`leaves` gives."""
+        """Return format, offset and size of each leaf that :meth:`leaves` returns."""
         match of:
             case "string" | List():
                 return [("8x", at, 8)]
@@ -388,7 +392,7 @@ class Lower(Source):
             size = discriminant_size(len(cases))
             found = [(_INTEGERS[size], at, size)]
             payloads = [t for t in cases if t is not None]
-            if len(payloads) == 1 and depth < _DEEP:
+            if len(payloads) == 1 and depth < _MAX_NESTED_CASES:
                 return found + self._shape(payloads[0], at + payload_at(of), depth + 1)
             if payloads:
                 most = max(layout(t).size for t in payloads)
@@ -403,7 +407,7 @@ class Lower(Source):
         return found
 
     def leaves(self, of: WitType, value: str, base: str, at: int, depth: int) -> list[str]:
-        """Return the expressions of a value's leaves, for a block that lies at ``base`` plus ``at``."""
+        """Return the expressions of a value's leaves, for a value at the offset ``base`` + ``at`` of its block."""
         match of:
             case "string" if self._gathers:
                 self.say(f"offsets.append({self._offset(base, at)}); texts.append(encode({value}))")
@@ -420,14 +424,13 @@ class Lower(Source):
         if cases is None:
             return self._part_leaves(of, value, base, at, depth)
         payloads = [t for t in cases if t is not None]
-        if len(payloads) == 1 and depth < _DEEP:
+        if len(payloads) == 1 and depth < _MAX_NESTED_CASES:
             return self._case_leaves(of, self.variable(value), base, at + payload_at(of), depth)
         if not payloads:
             return self._case_leaves(of, self.variable(value), base, at, depth)
         number, payload = self.fresh("d"), self.fresh("s")
         packer = self.helper(("case", of, images_of((of,))), "cx, x, holes, at", lambda: self._case_packer(of))
-        # Without pointers in it there are no holes to tell of.
-        holes = "holes" if has_pointers(of) else "None"
+        holes = "holes" if has_pointers(of) else "None"  # without pointers the block has no list of holes
         self.say(f"{number}, {payload} = {packer}(cx, {value}, {holes}, {self._offset(base, at + payload_at(of))})")
         return [number, payload]
 
@@ -445,7 +448,7 @@ class Lower(Source):
         return found
 
     def _case_leaves(self, of: WitType, x: str, base: str, at: int, depth: int) -> list[str]:
-        """Write a variant of one kind of payload: the discriminant, and the payload's leaves or zeros."""
+        """Write a variant with at most one payload type: its discriminant, and the payload's leaves or zeros."""
         payload_type = next((t for t in case_types(of) or () if t is not None), None)
         shape = [] if payload_type is None else self._shape(payload_type, 0, depth + 1)
         shape = [s for s in shape if s[0] != "8x"]
@@ -457,7 +460,7 @@ class Lower(Source):
         return names
 
     def _case_packer(self, of: WitType) -> None:
-        """Write the body of a function that returns a case's number and the bytes of its payload."""
+        """Write the body of a helper that returns the number of the case and the bytes of its payload."""
         for condition, payload, inner, number in ((*case, number) for number, case in enumerate(self._cases(of, "x"))):
             self.say(f"if {condition}:")
             self.indent += 1
@@ -467,12 +470,12 @@ class Lower(Source):
                 leaves = self.leaves(inner, payload, "at", 0, 0)
                 self.say(f"return {number}, {self.name(Struct(self._format(inner)).pack)}({', '.join(leaves)})")
             self.indent -= 1
-        self.say("unfit(x)")
+        self.say("reject(x)")
 
-    # -- a host function's result -----------------------------------------------------------------
+    # -- the result of a host function ------------------------------------------------------------
 
     def bare_result(self, of: Result, value: str) -> str:
-        """Return the variable of a whole result, where anything but ``Ok`` and ``Err`` is the good payload."""
+        """Return the variable of a result; a value other than ``Ok`` and ``Err`` becomes the payload of ``Ok``."""
         self.uses(Ok=Ok, Err=Err)
         x = self.variable(value)
         made = self.fresh()
@@ -481,7 +484,7 @@ class Lower(Source):
 
 
 def _has_only_texts(of: WitType) -> bool:
-    """Tell whether a value's pointers are those of strings, each of which is always there."""
+    """Return whether all pointers in the type are to strings, and unconditional (none in a case of a variant)."""
     return of == "string" or (
         has_pointers(of)
         and isinstance(of, (Record, Tuple))

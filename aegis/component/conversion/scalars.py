@@ -1,4 +1,8 @@
-"""Scalars that a view alone cannot judge: truth, characters, floats, and bytes in bulk."""
+"""Checks of scalars that assigning to a typed memoryview does not make: bool, char, floats; and bytes in bulk.
+
+Assigning to a memoryview of an integer format raises for a value of the wrong type or range, so integers need no
+check of their own.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +13,24 @@ from typing import Any
 __all__ = ["NO_LISTS", "bad_bool", "bad_char", "exact", "octets", "scalar", "scalar_names", "single"]
 
 NO_LISTS = (str, Mapping, set, frozenset)
-"""Classes of iterables that are never taken for a list: text, and collections without an order or with keys."""
+"""Iterables that are never accepted as a list: text, mappings, and unordered collections."""
 _SINGLE = Struct("<f")
 
 
 def bad_bool(value: object) -> int:
-    """Refuse what is not a bool; truth is not guessed."""
+    """Raise ``TypeError``: a bool parameter accepts only ``True`` and ``False``, not any truthy value."""
     raise TypeError(f"{type(value).__name__} is not a bool")
 
 
 def bad_char(value: Any) -> int:
-    """Return the code point of a character of a string subclass; refuse anything else, surrogates too."""
+    """Return the code point if ``value`` is one character of a ``str`` subclass; otherwise raise ``ValueError``."""
     if isinstance(value, str) and len(value) == 1 and not 0xD800 <= ord(value) <= 0xDFFF:
         return ord(value)
     raise ValueError("not one character")
 
 
 def exact(value: Any) -> float:
-    """Return a number as a float; an integer only if it is one exactly."""
+    """Return a number as a float; raise ``ValueError`` for an integer that a float cannot represent exactly."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{type(value).__name__} is not a number")
     made = float(value)
@@ -36,7 +40,10 @@ def exact(value: Any) -> float:
 
 
 def single(value: Any) -> float:
-    """Return the f32 nearest to a number; an integer only if it is one exactly, and never an infinity for a number."""
+    """Return the nearest f32 value of a number.
+
+    Raise ``ValueError`` if a finite number overflows f32 or an integer has no exact f32, ``TypeError`` for no number.
+    """
     try:
         made: float = _SINGLE.unpack(_SINGLE.pack(exact(value)))[0]
     except OverflowError:
@@ -47,12 +54,12 @@ def single(value: Any) -> float:
 
 
 def octets(value: Any) -> bytes:
-    """Return a buffer, or a sequence of integers, as bytes; raise ``TypeError`` or ``ValueError`` for others."""
+    """Return a buffer or a sequence of integers as bytes; raise ``TypeError`` or ``ValueError`` otherwise."""
     try:
         with memoryview(value) as view:
             return view.tobytes()
     except TypeError:
-        # An iterator is not read here: arguments are read a second time when one of them has to be made fit.
+        # Reject iterators: if another argument needs coercion, all arguments are read a second time.
         if isinstance(value, NO_LISTS) or not hasattr(value, "__len__"):
             raise
         return bytes(list(value))
@@ -62,7 +69,10 @@ _LARGEST_SINGLE = 3.4028234663852886e38
 
 
 def scalar(of: str, x: str) -> str:
-    """Return the expression that makes of the variable ``x`` a number that a view of ``of`` checks, or refuses."""
+    """Return an expression for the number to store for the variable ``x``; it raises if ``x`` is not an ``of``.
+
+    For integers the expression is ``x`` itself: the memoryview or :mod:`struct` checks type and range.
+    """
     if of == "bool":
         return f"(1 if {x} is True else 0 if {x} is False else bad_bool({x}))"
     if of == "char":
@@ -75,5 +85,5 @@ def scalar(of: str, x: str) -> str:
 
 
 def scalar_names() -> dict[str, Any]:
-    """Return the names that :func:`scalar` uses."""
+    """Return the names that expressions of :func:`scalar` refer to."""
     return {"exact": exact, "single": single, "bad_bool": bad_bool, "bad_char": bad_char}

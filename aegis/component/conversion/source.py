@@ -1,15 +1,15 @@
-"""Python source that converts values, as it is being written: its lines, its helpers, and the names that it uses.
+"""A buffer for generated Python source: its lines, its helper functions, and the scope that it runs in.
 
-Converters are compiled once a function type. The text depends on the type alone, never on Python classes or other
-objects: those are bound to names in the scope, in the order in which the text mentions them. So equal types of
-different components, or of another process that kept the code, share one compiled text.
+The source of a converter depends only on the function type. Python classes and other objects never appear in it; they
+are bound to names in the scope, numbered in the order of first use. Equal types therefore share one compiled code
+object, across components and, through the cache, across processes.
 """
 
 from __future__ import annotations
 
 import marshal
 
-# What hashlib gives; that one loads the system's cryptography besides.
+# The same function as hashlib.blake2b; importing hashlib would also load OpenSSL.
 from _blake2 import blake2b
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import count
@@ -22,21 +22,21 @@ from aegis.wit.types import Resource
 __all__ = ["ENCODINGS", "Source", "code_of", "offer_code", "take_new_code"]
 
 ENCODINGS = ("utf8", "utf16", "latin1+utf16")
-_CODE_BYTES_KEPT = 8 << 20
-"""Characters of source whose compiled code is kept for the process; code takes about as many bytes."""
-_MOST_NEW, _MOST_OFFERED = 2048, 16384
-"""Texts whose code waits to be kept in the cache, and of which the cache's code waits to be used."""
-_compiled: Memo[CodeType] = Memo(_CODE_BYTES_KEPT)
+_MAX_SOURCE_CHARACTERS = 8 << 20
+"""Characters of source whose code objects the process caches; a code object takes about one byte a character."""
+_MAX_NEW_CODES, _MAX_OFFERED_CODES = 2048, 16384
+"""Code objects waiting to be stored in the cache on disk, and marshalled ones from there waiting to be used."""
+_compiled: Memo[CodeType] = Memo(_MAX_SOURCE_CHARACTERS)
 
 
 _offered: dict[bytes, bytes] = {}
-"""Code that the cache had, marshalled, by the digest of its text; what was taken is gone."""
+"""Marshalled code from the cache on disk, by digest of the source; an entry is removed when it is used."""
 _new: dict[bytes, CodeType] = {}
-"""Code that was compiled since somebody last asked for it, by the digest of its text."""
+"""Code compiled since the last :func:`take_new_code`, by digest of the source."""
 
 
 def code_of(text: str) -> CodeType:
-    """Return the compiled code of a module's text."""
+    """Return the code object of a generated module: from memory, from the offered code, or newly compiled."""
     made = _compiled.entries.get(text)
     if made is None:
         digest = blake2b(text.encode(), digest_size=16).digest()
@@ -45,34 +45,34 @@ def code_of(text: str) -> CodeType:
             made = marshal.loads(kept)
         else:
             made = compile(text, "<aegis converter>", "exec")
-            if len(_new) < _MOST_NEW:
+            if len(_new) < _MAX_NEW_CODES:
                 _new[digest] = made
         made = _compiled.keep(text, made, len(text))
     return made
 
 
 def offer_code(kept: dict[bytes, bytes]) -> None:
-    """Offer code that an earlier process compiled; the caller knows that it is unaltered."""
-    if len(_offered) + len(kept) <= _MOST_OFFERED:
+    """Offer marshalled code of an earlier process. The caller must have authenticated it: it will be executed."""
+    if len(_offered) + len(kept) <= _MAX_OFFERED_CODES:
         _offered.update(kept)
 
 
 def take_new_code() -> dict[bytes, bytes]:
-    """Return the code that was compiled since the last time, marshalled."""
+    """Return, marshalled, the code that was compiled since the last call."""
     taken = {}
     for digest in list(_new):
         code = _new.pop(digest, None)
-        if code is not None:  # or else another thread took it
+        if code is not None:  # None: another thread took it first
             taken[digest] = marshal.dumps(code)
     return taken
 
 
 class Source:
-    """Text of one converter, and its scope.
+    """The source of one converter under construction, and its scope.
 
-    ``encoding`` is that of strings in linear memory. ``raw``: values are in the form in which one component passes
-    them to another, without the Python classes of their types. ``numbers`` are keys of resource
-    types with their numbers in the program. ``beside``: another source that becomes one module with this one.
+    ``encoding`` is the encoding of strings in linear memory. ``raw``: values pass between two components, so they use
+    plain tuples and integers instead of Python classes. ``numbers`` maps keys of resource types to their numbers in
+    the program. ``beside``: another source with which this one shares helpers and scope, to form one module.
     """
 
     def __init__(
@@ -93,27 +93,27 @@ class Source:
         self._counter: Iterator[int] = count(1) if beside is None else beside._counter
 
     def number(self, resource: Resource) -> int:
-        """Return the number of a resource type in the program."""
+        """Return a resource type's number in the program."""
         return self._numbers[resource.key]
 
     # -- names ---------------------------------------------------------------------------------
 
     def fresh(self, prefix: str = "x") -> str:
-        """Return a variable's name that nothing else has."""
+        """Return an unused variable name."""
         return f"{prefix}{next(self._counter)}"
 
     def name(self, value: Any) -> str:
-        """Give ``value`` a name in the scope."""
+        """Bind ``value`` to an unused name in the scope and return the name."""
         made = self.fresh("k")
         self.scope[made] = value
         return made
 
     def uses(self, **values: Any) -> None:
-        """Bind names of the converter's own vocabulary."""
+        """Bind fixed names in the scope."""
         self.scope.update(values)
 
     def variable(self, expression: str) -> str:
-        """Assign an expression to a variable of its own, unless it is a variable."""
+        """Assign an expression to a new variable and return its name; return a plain variable unchanged."""
         if expression.isidentifier():
             return expression
         made = self.fresh()
@@ -123,11 +123,11 @@ class Source:
     # -- text ----------------------------------------------------------------------------------
 
     def say(self, line: str) -> None:
-        """Add a line at the present indentation."""
+        """Append a line at the current indentation."""
         self.lines.append("    " * self.indent + line)
 
     def helper(self, key: Hashable, parameters: str, write: Callable[[], None]) -> str:
-        """Return the name of a function that ``write`` writes the body of, once for a key."""
+        """Return the name of the helper function for ``key``; on first use, ``write`` writes its body."""
         key = (type(self), key)
         made = self._known.get(key)
         if made is None:
@@ -142,6 +142,6 @@ class Source:
         return made
 
     def module(self, body: str) -> dict[str, Any]:
-        """Run the helpers and ``body`` as one module; return its namespace."""
+        """Execute the helpers and ``body`` as one module; return its namespace."""
         exec(code_of("\n".join([*self._helpers, body])), self.scope)
         return self.scope

@@ -1,9 +1,10 @@
 """Strings in linear memory, in the three encodings of the canonical ABI (CanonicalABI.md, "Loading" and "Storing").
 
-Lifting takes an address and a length in code units, of which the highest bit tells UTF-16 in ``latin1+utf16``.
-Lowering takes text that was encoded before anything was allocated. The order and the sizes of the reallocations are
-the specification's. A string that the host passes counts as UTF-8 there; one that comes from another component has
-the encoding and the number of code units that it had there.
+Lifting takes an address and a length in code units; in ``latin1+utf16`` the highest bit of the length marks UTF-16.
+Lowering takes a string that was encoded before the guest's realloc is first called. The number, order and sizes of the
+reallocs are visible to the guest, so they follow the specification exactly; they depend on the source encoding. A
+string from the host counts as UTF-8, and a string from another component keeps its encoding and its number of code
+units there.
 """
 
 from __future__ import annotations
@@ -14,19 +15,28 @@ from typing import Any
 
 from aegis.component.traps import trap, unaligned
 
-__all__ = ["LOADERS", "PLACERS", "RAW_LOADERS", "RAW_PLACERS", "Text", "encode_text", "load_many_utf8", "place_bytes"]
+__all__ = [
+    "LOADERS",
+    "PLACERS",
+    "RAW_LOADERS",
+    "RAW_PLACERS",
+    "EncodedString",
+    "encode_text",
+    "load_many_utf8",
+    "place_bytes",
+]
 
 _TAG = 1 << 31
 _MAX_STRING_BYTES = (1 << 31) - 1
 _SHORT_BYTES = 64
-"""Bytes of a string that counts as if all its characters were of one byte: what it takes beyond that is little."""
-_SPREAD = 1 << 20
-"""Bytes that may lie between strings that are read together; no more than twice as many as they have themselves."""
+"""Strings up to this size count as one byte a character against ``value_bytes``; the error is small."""
+_MAX_GAP_BYTES = 1 << 20
+"""Bytes between the strings of a list that are decoded together; at most twice the bytes of the strings themselves."""
 _ASTRAL = re.compile(rb"[\xf0-\xf4]")
 
 
 def load_utf8(cx: Any, at: int, size: int) -> str:
-    """Read UTF-8."""
+    """Lift a UTF-8 string; trap if it is out of bounds or malformed."""
     memory = cx.memory
     view, end = memory.view, at + size
     if end > len(view):
@@ -47,7 +57,7 @@ def load_utf8(cx: Any, at: int, size: int) -> str:
 
 
 def load_staged(stage: Any, at: int, size: int) -> str:
-    """Read UTF-8 that a fused module has put into its vectors, which are few bytes, all of them there."""
+    """Lift a UTF-8 string from the vectors that a fused module returned; the module has checked its bounds."""
     door = stage.door
     door.bytes_left = left = door.bytes_left - size
     if left < door.check_below:
@@ -62,15 +72,17 @@ def load_staged(stage: Any, at: int, size: int) -> str:
 
 
 def load_many_utf8(cx: Any, words: list[int]) -> list[str]:
-    """Read strings in UTF-8, given the address and the length of each, one after the other."""
+    """Lift several UTF-8 strings; ``words`` alternates their addresses and lengths."""
     starts, sizes = words[::2], words[1::2]
     ends = list(map(add, starts, sizes))
     memory, door, total = cx.memory, cx.door, sum(sizes)
     full = starts if all(sizes) else [start for start, size in zip(starts, sizes, strict=True) if size]
     low, high = min(full, default=0), max(ends)
     paid = 0 < total <= min(door.value_left, door.bytes_left)
-    if paid and high - low - total <= min(2 * total, _SPREAD) and (high <= len(memory.view) or high <= memory.size()):
-        # What a guest allocated in a row lies close together: where all of it is ASCII, each string is a part of it.
+    near = high - low - total <= min(2 * total, _MAX_GAP_BYTES)
+    if paid and near and (high <= len(memory.view) or high <= memory.size()):
+        # Consecutive allocations lie close together. If the whole range is ASCII, decode it once and slice: a byte
+        # offset is then a character offset. Otherwise fall through; each string is decoded and charged on its own.
         try:
             together = str(memory.need(high)[low:high], "ascii")
         except UnicodeDecodeError:
@@ -88,7 +100,8 @@ def _long_utf8(door: Any, view: memoryview, size: int) -> str:
         return str(view, "ascii")
     except UnicodeDecodeError:
         pass
-    # One character beyond Latin makes all of them two bytes wide in Python, one beyond the first plane four.
+    # CPython stores every character of a string as wide as the widest (PEP 393): 2 bytes beyond Latin-1, 4 beyond
+    # the basic multilingual plane. `size` more bytes were charged above.
     door.hold((3 if _ASTRAL.search(view) else 1) * size)
     try:
         return str(view, "utf-8")
@@ -97,7 +110,7 @@ def _long_utf8(door: Any, view: memoryview, size: int) -> str:
 
 
 def load_utf16(cx: Any, at: int, units: int) -> str:
-    """Read UTF-16, little-endian."""
+    """Lift a UTF-16 string, little-endian; trap if it is misaligned, out of bounds or malformed."""
     size = 2 * units
     if size > _MAX_STRING_BYTES:
         raise trap("a string is too long")
@@ -113,7 +126,7 @@ def load_utf16(cx: Any, at: int, units: int) -> str:
 
 
 def load_latin1_or_utf16(cx: Any, at: int, tagged: int) -> str:
-    """Read Latin-1, or UTF-16 if the highest bit of the length says so."""
+    """Lift Latin-1, or UTF-16 if the highest bit of the length is set (``load_string_from_range``)."""
     if tagged & _TAG:
         return load_utf16(cx, at, tagged ^ _TAG)
     if at & 1:
@@ -127,8 +140,8 @@ def load_latin1_or_utf16(cx: Any, at: int, tagged: int) -> str:
 LOADERS = {"utf8": load_utf8, "utf16": load_utf16, "latin1+utf16": load_latin1_or_utf16}
 
 
-class Text:
-    """A string on its way from one component to another: with the encoding and the code units that it had."""
+class EncodedString:
+    """A string passing between two components, with its encoding and number of code units in the source memory."""
 
     __slots__ = ("encoding", "text", "units")
 
@@ -136,18 +149,22 @@ class Text:
         self.text, self.encoding, self.units = text, encoding, units
 
 
-def _raw_utf8(cx: Any, at: int, size: int) -> Text:
-    return Text(load_utf8(cx, at, size), "utf8", size)
+def _raw_utf8(cx: Any, at: int, size: int) -> EncodedString:
+    return EncodedString(load_utf8(cx, at, size), "utf8", size)
 
 
-def _raw_utf16(cx: Any, at: int, units: int) -> Text:
-    return Text(load_utf16(cx, at, units), "utf16", units)
+def _raw_utf16(cx: Any, at: int, units: int) -> EncodedString:
+    return EncodedString(load_utf16(cx, at, units), "utf16", units)
 
 
-def _raw_latin1_or_utf16(cx: Any, at: int, tagged: int) -> Text:
+def _raw_latin1_or_utf16(cx: Any, at: int, tagged: int) -> EncodedString:
     text = load_latin1_or_utf16(cx, at, tagged)
-    # Told apart from text whose encoding its component always uses: that was chosen for this text.
-    return Text(text, "latin1", tagged) if not tagged & _TAG else Text(text, "compact-utf16", tagged ^ _TAG)
+    # Storing depends on whether the source component always uses the encoding or chose it for this string.
+    return (
+        EncodedString(text, "latin1", tagged)
+        if not tagged & _TAG
+        else EncodedString(text, "compact-utf16", tagged ^ _TAG)
+    )
 
 
 RAW_LOADERS = {"utf8": _raw_utf8, "utf16": _raw_utf16, "latin1+utf16": _raw_latin1_or_utf16}
@@ -157,12 +174,12 @@ RAW_LOADERS = {"utf8": _raw_utf8, "utf16": _raw_utf16, "latin1+utf16": _raw_lati
 
 
 def encode_text(value: Any) -> bytes:
-    """Return the UTF-8 of a string; raise ``TypeError`` or ``ValueError`` for what no component's string can be."""
+    """Encode a ``str`` as UTF-8; raise ``TypeError`` for other types and ``ValueError`` for lone surrogates."""
     return str.encode(value)
 
 
 def place_bytes(cx: Any, data: Any) -> tuple[int, int]:
-    """Copy bytes, of UTF-8 or of a ``list<u8>``, into memory that the guest's realloc gives: address and length."""
+    """Allocate memory with the guest's realloc and copy UTF-8 or a ``list<u8>`` there; return address and length."""
     size = len(data)
     at = cx.realloc(1, size)
     cx.memory.view[at : at + size] = data
@@ -171,7 +188,7 @@ def place_bytes(cx: Any, data: Any) -> tuple[int, int]:
 
 
 def place_utf16(cx: Any, data: bytes) -> tuple[int, int]:
-    """As UTF-16: worst-case space first, then what was needed (``store_utf8_to_utf16``)."""
+    """Store as UTF-16: allocate for the worst case, then shrink to the actual size (``store_utf8_to_utf16``)."""
     return _utf16(cx, str(data, "utf-8"), 2 * len(data))
 
 
@@ -187,7 +204,7 @@ def _utf16(cx: Any, text: str, worst: int) -> tuple[int, int]:
 
 
 def place_latin1_or_utf16(cx: Any, data: bytes) -> tuple[int, int]:
-    """As Latin-1 if that can hold it, else as UTF-16 (``store_string_to_latin1_or_utf16``)."""
+    """Store as Latin-1 if it can encode the string, else as UTF-16 (``store_string_to_latin1_or_utf16``)."""
     return _latin1_or_utf16(cx, str(data, "utf-8"), len(data))
 
 
@@ -219,7 +236,7 @@ def _inflated(cx: Any, text: str, at: int, units: int) -> tuple[int, int]:
 PLACERS = {"utf8": place_bytes, "utf16": place_utf16, "latin1+utf16": place_latin1_or_utf16}
 
 
-def _place_raw_utf8(cx: Any, value: Text) -> tuple[int, int]:
+def _place_raw_utf8(cx: Any, value: EncodedString) -> tuple[int, int]:
     data = value.text.encode()
     if value.encoding == "utf8":
         return place_bytes(cx, data)
@@ -236,11 +253,11 @@ def _place_raw_utf8(cx: Any, value: Text) -> tuple[int, int]:
     return at, size
 
 
-def _place_raw_utf16(cx: Any, value: Text) -> tuple[int, int]:
+def _place_raw_utf16(cx: Any, value: EncodedString) -> tuple[int, int]:
     return _utf16(cx, value.text, 2 * value.units)
 
 
-def _place_raw_latin1_or_utf16(cx: Any, value: Text) -> tuple[int, int]:
+def _place_raw_latin1_or_utf16(cx: Any, value: EncodedString) -> tuple[int, int]:
     if value.encoding == "latin1":
         data = value.text.encode("latin-1")
         at = cx.realloc(2, value.units)
@@ -251,8 +268,8 @@ def _place_raw_latin1_or_utf16(cx: Any, value: Text) -> tuple[int, int]:
     return _deflated(cx, value)
 
 
-def _deflated(cx: Any, value: Text) -> tuple[int, int]:
-    """Store what was UTF-16 by choice, and so probably has to be (``store_probably_utf16_to_latin1_or_utf16``)."""
+def _deflated(cx: Any, value: EncodedString) -> tuple[int, int]:
+    """Store a string for which the source chose UTF-16 (``store_probably_utf16_to_latin1_or_utf16``)."""
     encoded = value.text.encode("utf-16-le")
     at = cx.realloc(2, len(encoded))
     try:

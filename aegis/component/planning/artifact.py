@@ -1,4 +1,4 @@
-"""From bytes to a component: its plan, its world, and the code of its core modules."""
+"""The compiled component: its program, its world, and the native code of its core modules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from aegis.component.planning.plan import plan
 from aegis.component.planning.program import CoreExport
-from aegis.component.planning.record import KeptCode, Record, keep_record, kept_record
+from aegis.component.planning.record import ComponentRecord, KeptCode, keep_record, kept_record
 from aegis.component.planning.skeleton import skeleton
 from aegis.component.shims.adapters import links_of
 from aegis.engine.compile.cache import Cache
@@ -27,12 +27,13 @@ from aegis.wasm.structure import Anatomy, anatomy_of
 from aegis.wit.python_types import imaged_function
 from aegis.wit.types import Function, Interface
 
-__all__ = ["Component", "ComponentCode", "CoreModule", "admit_component"]
+__all__ = ["Component", "ComponentCode", "EmbeddedModule", "admit_component"]
 
 _PLANS_KEPT = 32
+_WASI_0_3 = ", WASI 0.3 features that Aegis does not support: build the component for WASI 0.2"
 
 
-class CoreModule(Artifact):
+class EmbeddedModule(Artifact):
     """A core module that a component embeds and instantiates."""
 
     kind: ClassVar[str] = "module"
@@ -51,7 +52,7 @@ class CoreModule(Artifact):
 
     @_data.setter
     def _data(self, data: bytes) -> None:
-        """The bytes are the component's."""
+        """Ignore the assignment of the base class: the bytes stay a slice of the component's."""
 
     @property
     def digest(self) -> str:
@@ -64,11 +65,11 @@ class CoreModule(Artifact):
         self._digest = digest
 
     def _bound(self) -> None:
-        """The component was bounded as a whole."""
+        """Check nothing: the cost limits were already applied to the whole component."""
 
 
 class ComponentCode:
-    """The code of a component for one engine: that of each core module that it instantiates, by the module's number."""
+    """Native code of a component for one engine: ``parts`` maps the number of each instantiated module to its code."""
 
     __slots__ = ("engine", "parts")
 
@@ -84,39 +85,47 @@ class Component(Artifact):
     kind: ClassVar[str] = "component"
     plain: ClassVar[bool] = False
     latest: Any = None
-    """What the latest sandbox without imports of the embedder's was made from, kept for the next."""
+    """The link plan of the most recent sandbox without host functions of the embedder; the next such one reuses it."""
 
-    def __init__(self, data: bytes, record: Record, digest: str, cache: Cache | None, limits: Limits) -> None:
+    def __init__(self, data: bytes, record: ComponentRecord, digest: str, cache: Cache | None, limits: Limits) -> None:
         super().__init__(data, digest, cache, limits)
         self.anatomy, self.program, self._world = record
-        self.plans: dict[Any, Any] = {}  # the plans' own, kept here so that they go with the component
+        self.plans: dict[Any, Any] = {}  # link plans; stored here so that they are freed with the component
         self.told: World | None = None
-        """The world as a worker told it that validated the component: good for sandboxes in workers alone."""
+        """The world that a worker reported after validating the component. The parent does not trust it: only
+        isolated sandboxes may use it."""
         self._world_lock = ProcessLock()
         self.links: dict[EngineConfig, Any] = {}
-        """The links between instances under each configuration (:mod:`aegis.component.shims.adapters`)."""
+        """Direct calls between instances, by engine configuration (:mod:`aegis.component.shims.adapters`)."""
         self._images: dict[Any, Any] = {}
         self.kept_code = None if cache is None else KeptCode(cache, digest)
         used = dict.fromkeys(step.module for step in self.program.steps)
-        self.modules = {n: CoreModule(data, *self.program.modules[n], cache, limits) for n in used}
+        self.modules = {n: EmbeddedModule(data, *self.program.modules[n], cache, limits) for n in used}
         """Core modules that are instantiated, by number."""
 
     def planned(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Return the plan that is kept under ``key``, of what ``make`` makes the first time."""
+        """Return the plan cached under ``key``; call ``make`` to build it on the first request.
+
+        At most :data:`_PLANS_KEPT` plans are cached; the oldest is evicted first.
+        """
         found = self.plans.get(key)
         if found is None:
             while len(self.plans) >= _PLANS_KEPT:
-                self.plans.pop(next(iter(self.plans)), None)  # its sandboxes hold it as long as they need it
+                self.plans.pop(next(iter(self.plans)), None)  # sandboxes keep their own reference to a plan
             found = self.plans[key] = make()
         return found
 
     @property
     def world(self) -> World:
-        """What it imports and exports, with full types."""
+        """Imports and exports with their full types."""
         return self._world or self.told or self.validated()
 
     def validated(self) -> World:
-        """Return the world that this process found when it validated the component, or one that kept its record."""
+        """Validate the component unless this process or the cache already has; return its world.
+
+        Unlike :attr:`world`, never return a world reported by a worker. Raise ``ArtifactError`` if the component is
+        invalid.
+        """
         if self._world is None:
             with self._world_lock:
                 if self._world is None:
@@ -124,18 +133,18 @@ class Component(Artifact):
         return self._world
 
     def _validate(self) -> World:
-        """Have the engine validate the component without its code, and the modules that nothing instantiates."""
+        """Validate the skeleton, and each core module that is not instantiated; compiling validates the others."""
         bound(self._data, self._limits)
         world = validate_skeleton(skeleton(self._data))
         unused = [span for n, span in enumerate(self.program.modules) if n not in self.modules]
         for start, end in unused:
-            CoreModule(self._data, start, end, None, self._limits).validate()
+            EmbeddedModule(self._data, start, end, None, self._limits).validate()
         if self._cache is not None:
-            keep_record(self._cache, self.digest, self._limits, Record(self.anatomy, self.program, world))
+            keep_record(self._cache, self.digest, self._limits, ComponentRecord(self.anatomy, self.program, world))
         return world
 
     def _build(self, config: EngineConfig) -> ComponentCode:  # type: ignore[override]
-        """Compile the core modules, those apart that other components have too."""
+        """Compile the core modules, each distinct one once; modules shared with other components hit the cache."""
         self.validated()
         parts: dict[int, NativeCode] = {}
         made: dict[str, NativeCode] = {}
@@ -148,7 +157,7 @@ class Component(Artifact):
 
     @property
     def kept_as(self) -> tuple[Cache | None, Limits]:
-        """Return where code is kept, and the limits of compiling it."""
+        """The cache and the compile limits that this component's code was admitted under."""
         return self._cache, self._limits
 
     @property
@@ -162,14 +171,14 @@ class Component(Artifact):
         return self.world.exports
 
     def callables(self) -> list[str]:
-        """Return the names under which its exported functions are called."""
+        """Return the names of the exported functions: ``name``, or ``interface#name``."""
         found: list[str] = []
         for name, item in self.exports.items():
             found += [name] if isinstance(item, Function) else [f"{name}#{member}" for member in item.functions]
         return found
 
     def imaged(self, function: Function) -> Function:
-        """Return a function of this component with Python classes for its types, the same for the same type."""
+        """Return ``function`` with generated Python classes for its types; equal types share one class."""
         with self._lock:
             return imaged_function(function, self._images)
 
@@ -178,7 +187,7 @@ class Component(Artifact):
 
     @cached_property
     def memory_exports(self) -> tuple[CoreExport, ...]:
-        """One export for each memory that a core instance defines and exports."""
+        """One export for each linear memory that a core instance defines and exports."""
         found = []
         for n, step in enumerate(self.program.steps):
             info = self.anatomy.modules[step.module]
@@ -189,7 +198,7 @@ class Component(Artifact):
 
     @cached_property
     def hidden_memory(self) -> int:
-        """Bytes that memories which no module exports begin with."""
+        """Initial size in bytes of all linear memories that no core module exports."""
         total = 0
         for step in self.program.steps:
             info = self.anatomy.modules[step.module]
@@ -206,7 +215,7 @@ class Component(Artifact):
         return any(m.minimum != m.maximum for m in self.anatomy.memories(1 << 16))
 
     def prepare(self, choose: Callable[[Artifact], EngineConfig], what: str) -> None:
-        """Validate, reflect and compile: a component whose world nothing can link is rejected here."""
+        """Validate the component, read its types and compile it. Raise ``ArtifactError``, named ``what`` in errors."""
         try:
             self.validated()
         except ArtifactError as error:
@@ -217,10 +226,11 @@ class Component(Artifact):
         return f"<aegis component {self.digest[:12]} of {self.size:,} bytes>"
 
 
-def admit_component(data: bytes, digest: str, limits: Limits, cache: Cache | None, what: str) -> Record:
-    """Check the structure of a component, called ``what`` in errors, and plan it, before anything compiles it.
+def admit_component(data: bytes, digest: str, limits: Limits, cache: Cache | None, what: str) -> ComponentRecord:
+    """Check the structure of a component and plan it, before anything is compiled.
 
-    Raise :class:`~aegis.errors.ArtifactError`, or ``MemoryExceeded`` when it makes more instances than it may.
+    ``what`` names the component in errors. Raise :class:`~aegis.errors.ArtifactError` if it is malformed or uses
+    unsupported features, and ``MemoryExceeded`` if it makes more core instances than ``limits.instances``.
     """
     record = None if cache is None else kept_record(cache, digest, limits)
     try:
@@ -236,7 +246,7 @@ def admit_component(data: bytes, digest: str, limits: Limits, cache: Cache | Non
             limit="instances", phase="initial", used=made, allowed=limits.instances,
         )  # fmt: skip
     try:
-        return record or Record(anatomy, plan(binary), None)  # type: ignore[arg-type]
+        return record or ComponentRecord(anatomy, plan(binary), None)  # type: ignore[arg-type]
     except ArtifactError as error:
         raise ArtifactError(f"{what}: {error}") from None
 
@@ -245,7 +255,7 @@ def _check_features(anatomy: Anatomy, what: str) -> None:
     if anatomy.needs:
         culprit, needs = anatomy.needs[0]
         more = f" (and {len(anatomy.needs) - 1} more)" if len(anatomy.needs) > 1 else ""
-        raise ArtifactError(f"{what}: {culprit}{more} needs {needs}, which are of WASI 0.3 and Aegis does not run")
+        raise ArtifactError(f"{what}: {culprit}{more} uses {needs}{_WASI_0_3}")
     if anatomy.features:
         needs = ", ".join(anatomy.features)
-        raise ArtifactError(f"{what}: it needs {needs}, which are of WASI 0.3 and Aegis does not run")
+        raise ArtifactError(f"{what}: the component uses {needs}{_WASI_0_3}")

@@ -1,6 +1,9 @@
-"""A component's world as plain data and back: who runs it in a worker never looks into it himself.
+"""Encodes a component's world as plain data and decodes it, for the channel between parent and worker.
 
-Types are lists that begin with a letter; equal types of one world are told once and then by number.
+For an isolated sandbox, a compile worker validates the component and reports its world. A hostile component may have
+taken that worker over, so the parent checks the reported world as strictly as if the guest had written it.
+
+A type is a list that begins with a letter for its kind. Each distinct type is encoded once; later uses are its number.
 """
 
 from __future__ import annotations
@@ -36,26 +39,26 @@ __all__ = ["BadWorld", "world_from_plain", "world_to_plain"]
 _WORD = "[A-Za-z][0-9A-Za-z]*(?:-[0-9A-Za-z]+)*"
 _LABEL = re.compile(_WORD)
 _MEMBER = re.compile(rf"{_WORD}|\[constructor\]{_WORD}|\[(?:method|static)\]{_WORD}\.{_WORD}")
-_MOST_FLAGS = 32
-_MOST_NAMES = 1 << 19
-"""More than fit into the bytes of names that a component may have."""
+_MAX_FLAGS = 32
+_MAX_NAMES = 1 << 19
+"""More than a component can hold, whose names are bounded in bytes."""
 
 
 class BadWorld(Exception):
-    """The data is not a world that reflection could have found."""
+    """The data is not a world that reflecting a valid component could produce."""
 
 
 def world_to_plain(world: World) -> list[Any]:
-    """Return ``world`` for the wire: its types, resources, imports and exports."""
-    told = _Teller()
-    imports = {name: told.item(item) for name, item in world.imports.items()}
-    exports = {name: told.item(item) for name, item in world.exports.items()}
+    """Encode ``world``: types, resources, imports, exports, and the number of imported resources."""
+    encoder = _WorldEncoder()
+    imports = {name: encoder.item(item) for name, item in world.imports.items()}
+    exports = {name: encoder.item(item) for name, item in world.exports.items()}
     resources = [[r.name, r.key, r.owner] for r in world.resources]
-    return [told.types, resources, imports, exports, world.imported]
+    return [encoder.types, resources, imports, exports, world.imported]
 
 
-class _Teller:
-    """Tells each type once; equality ignores owners, which tell whose name a type has."""
+class _WorldEncoder:
+    """Encodes each distinct type once. Equality of types ignores the owner, so the key includes it."""
 
     def __init__(self) -> None:
         self.types: list[Any] = []
@@ -111,16 +114,16 @@ class _Teller:
 
 
 def world_from_plain(data: Any) -> World:
-    """Return the world that ``data`` says; raise :class:`BadWorld` for one that reflection would not have found."""
+    """Decode a world; raise :class:`BadWorld` for data that reflecting a valid component could not produce."""
     try:
         types, resources, imports, exports, imported = data
-        return _Hearer(types, resources, imports, exports).world(imported)
+        return _WorldDecoder(types, resources, imports, exports).world(imported)
     except (TypeError, ValueError, KeyError, IndexError, AttributeError):
-        raise BadWorld("a world that cannot be read") from None
+        raise BadWorld("malformed world") from None
 
 
 class _Size(NamedTuple):
-    """What a type costs who walks through it, and whether it lends what a result cannot."""
+    """The size of a type as a tree. ``lends``: it contains a ``borrow``, which no result may."""
 
     depth: int
     parts: int
@@ -130,39 +133,40 @@ class _Size(NamedTuple):
 _LEAF = _Size(0, 1, False)
 
 
-class _Hearer:
-    """Makes types of what was told; each may refer to those before it.
+class _WorldDecoder:
+    """Decodes types in order; each may refer only to those before it, so there are no cycles.
 
-    They are held to the bounds of reflection, so that nothing which goes through types goes on for ever.
+    The bounds are those of :mod:`aegis.engine.compile.reflect`. They bound every later walk over a type, too: types
+    share their parts, so a few hundred bytes can encode a type that has 2**50 parts as a tree.
     """
 
     def __init__(self, types: list[Any], resources: list[Any], imports: Any, exports: Any) -> None:
         if len(types) > MAX_TYPE_PARTS_IN_ALL or type(imports) is not dict or type(exports) is not dict:
-            raise BadWorld("a world that cannot be read")
+            raise BadWorld("malformed world")
         self.imports, self.exports = imports, exports
-        self.names_left, self.parts_left = _MOST_NAMES, MAX_TYPE_PARTS_IN_ALL
-        self.resources = [self.told_resource(n, *told) for n, told in enumerate(resources)]
+        self.names_left, self.parts_left = _MAX_NAMES, MAX_TYPE_PARTS_IN_ALL
+        self.resources = [self.resource_type(n, *encoded) for n, encoded in enumerate(resources)]
         self.types: list[WitType] = []
         self.sizes: list[_Size] = []
         self.inside: list[_Size] = []
-        """The sizes of what the type at hand is made of."""
-        for told in types:
-            made = self.made(told)
+        """Sizes of the parts of the type that is being decoded."""
+        for encoded in types:
+            made = self.made(encoded)
             self.sizes.append(self.weighed(isinstance(made, Borrow)))
             self.types.append(made)
 
     def world(self, imported: Any) -> World:
         if type(imported) is not int or not 0 <= imported <= len(self.resources):
-            raise BadWorld("a world without its number of imported resources")
+            raise BadWorld("invalid number of imported resources")
         return World(self.items(self.imports), self.items(self.exports), self.resources, imported)
 
     # -- items ---------------------------------------------------------------------------------
 
-    def items(self, told: dict[str, Any]) -> dict[str, Interface | Function]:
-        return {name: self.item(name, item) for name, item in told.items()}
+    def items(self, encoded: dict[str, Any]) -> dict[str, Interface | Function]:
+        return {name: self.item(name, item) for name, item in encoded.items()}
 
-    def item(self, name: str, told: Any) -> Interface | Function:
-        match told:
+    def item(self, name: str, encoded: Any) -> Interface | Function:
+        match encoded:
             case ["f", *function]:
                 return self.function(function)
             case ["i", str(same), dict(functions), dict(types)] if same == name:
@@ -171,18 +175,18 @@ class _Hearer:
                     {self.named(member, _MEMBER): self.function(f) for member, f in functions.items()},
                     {self.named(member): self.type_item(t) for member, t in types.items()},
                 )
-        raise BadWorld("neither a function nor an interface")
+        raise BadWorld("an item is neither a function nor an interface")
 
-    def type_item(self, told: Any) -> WitType | Resource:
-        match told:
+    def type_item(self, encoded: Any) -> WitType | Resource:
+        match encoded:
             case ["r", key]:
                 return self.resource(key)
-        found = self.type(told)
+        found = self.type(encoded)
         self.charge()
         return found
 
-    def function(self, told: Any) -> Function:
-        params, result = told
+    def function(self, encoded: Any) -> Function:
+        params, result = encoded
         given = tuple((self.named(name), self.type(t)) for name, t in params)
         _distinct([name for name, _ in given])
         if result is None:
@@ -190,51 +194,51 @@ class _Hearer:
             return Function(given)
         of = self.type(result)
         if self.inside[-1].lends:
-            raise BadWorld("a function that returns what was lent to it")
+            raise BadWorld("a function returns a borrowed handle")
         self.charge()
         return Function(given, of)
 
     def charge(self) -> None:
-        """Count the types that a function or a name stands for."""
+        """Count the parts of the types that a function or a named type refers to."""
         self.parts_left -= sum(size.parts for size in self.inside)
         self.weighed()
         if self.parts_left < 0:
-            raise BadWorld("a world of too many types")
+            raise BadWorld(f"types have too many parts in total (more than {MAX_TYPE_PARTS_IN_ALL})")
 
     def weighed(self, lends: bool = False) -> _Size:
-        """Return the size of the type at hand, and begin another."""
+        """Return the size of the type that was just decoded, and reset for the next one."""
         inside, self.inside = self.inside, []
         size = _Size(
             1 + max((s.depth for s in inside), default=0), 1 + sum(s.parts for s in inside),
             lends or any(s.lends for s in inside),
         )  # fmt: skip
         if size.depth > MAX_TYPE_DEPTH + 2 or size.parts > MAX_TYPE_PARTS + 1:
-            raise BadWorld("types that are nested too deep, or of too many parts")
+            raise BadWorld(f"a type exceeds {MAX_TYPE_DEPTH} levels or {MAX_TYPE_PARTS} parts")
         return size
 
     # -- types ---------------------------------------------------------------------------------
 
-    def maybe(self, told: Any) -> WitType | None:
-        return None if told is None else self.type(told)
+    def maybe(self, encoded: Any) -> WitType | None:
+        return None if encoded is None else self.type(encoded)
 
-    def type(self, told: Any) -> WitType:
-        if isinstance(told, str):
-            if told not in PRIMITIVES:
-                raise BadWorld("a type of unknown name")
+    def type(self, encoded: Any) -> WitType:
+        if isinstance(encoded, str):
+            if encoded not in PRIMITIVES:
+                raise BadWorld("unknown primitive type")
             self.inside.append(_LEAF)
-            return told
-        if type(told) is not int or told < 0:
-            raise BadWorld("a type without number")
-        self.inside.append(self.sizes[told])
-        return self.types[told]
+            return encoded
+        if type(encoded) is not int or encoded < 0:
+            raise BadWorld("invalid type number")
+        self.inside.append(self.sizes[encoded])
+        return self.types[encoded]
 
     def resource(self, key: Any) -> Resource:
         if type(key) is not int or key < 0:
-            raise BadWorld("a resource without number")
+            raise BadWorld("invalid resource number")
         return self.resources[key]
 
-    def made(self, told: Any) -> WitType:
-        match told:
+    def made(self, encoded: Any) -> WitType:
+        match encoded:
             case ["l", element]:
                 return List(self.type(element))
             case ["o", element]:
@@ -249,7 +253,7 @@ class _Hearer:
                 return Borrow(self.resource(key))
             case [str(kind), name, owner, [_, *_] as parts]:
                 return self.made_named(kind, self.named(name), self.owner(owner), parts)
-        raise BadWorld("a type of unknown kind")
+        raise BadWorld("unknown kind of type")
 
     def made_named(self, kind: str, name: str, owner: str | None, parts: list[Any]) -> WitType:
         if kind == "R":
@@ -264,32 +268,32 @@ class _Hearer:
         _distinct(labels)
         if kind == "E":
             return Enum(name, labels, owner=owner)
-        if kind != "F" or len(labels) > _MOST_FLAGS:
-            raise BadWorld("a type of unknown kind")
+        if kind != "F" or len(labels) > _MAX_FLAGS:
+            raise BadWorld("unknown kind of type")
         return Flags(name, labels, owner=owner)
 
     # -- names ---------------------------------------------------------------------------------
 
-    def told_resource(self, number: int, name: Any, key: Any, owner: Any) -> Resource:
+    def resource_type(self, number: int, name: Any, key: Any, owner: Any) -> Resource:
         if type(key) is not int or key != number:
-            raise BadWorld("a resource of another number")
+            raise BadWorld("a resource type out of order")
         top = owner == "" and (name in self.imports or name in self.exports)
         return Resource(name if top else self.named(name), number, owner=self.owner(owner))
 
     def named(self, name: Any, form: re.Pattern[str] = _LABEL) -> str:
-        """Return a name that the component model allows (Explainer.md, "Import and Export Definitions")."""
+        """Check that ``name`` is one the component model allows (Explainer.md, "Import and Export Definitions")."""
         self.names_left -= 1
         if type(name) is not str or self.names_left < 0 or form.fullmatch(name) is None:
-            raise BadWorld("something other than a name")
+            raise BadWorld("invalid name")
         return name
 
     def owner(self, value: Any) -> str | None:
         if value is None or (type(value) is str and (not value or value in self.imports or value in self.exports)):
             return value
-        raise BadWorld("an owner that there is not")
+        raise BadWorld("unknown owner of a type")
 
 
 def _distinct(names: Sequence[str]) -> None:
-    """Raise :class:`BadWorld` for names that the component model, and Python, take for one."""
+    """Raise :class:`BadWorld` unless the names differ in more than case, as the component model requires."""
     if len(set(map(str.lower, names))) != len(names):
-        raise BadWorld("one name twice")
+        raise BadWorld("duplicate name")

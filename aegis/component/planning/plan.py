@@ -1,13 +1,14 @@
-"""Plans the instantiation of a component: runs all of it symbolically, and writes down the steps that are left.
+"""Plans the instantiation of a component: executes its definitions symbolically and records the remaining steps.
 
-Instantiation is static (Explainer.md, "Instance Definitions"): which definition an index means, which argument an
-import gets, which instance a resource type belongs to follow from the bytes. So every component instance is made here
-once, of items instead of functions and memories; what remains for the run is a flat list, a
-:class:`~aegis.component.planning.program.Program`.
+Instantiation is static (Explainer.md, "Instance Definitions"): the bytes alone determine which definition each index
+refers to, which argument satisfies each import, and which instance each resource type belongs to. The planner
+therefore instantiates every component once, with symbolic items in place of functions and memories. The result is a
+flat list of steps, a :class:`~aegis.component.planning.program.Program`.
 
-The component may be invalid, and hostile: the engine validates it later (:mod:`aegis.component.planning.skeleton`).
-What does not resolve here is an ``ArtifactError``, and so is a plan beyond the limits below. They bound the work of
-planning, and of everything after it: 24 levels that instantiate their child twice are 2 KB and 16 million instances.
+The component is untrusted and may be invalid: the engine validates it only later
+(:mod:`aegis.component.planning.skeleton`). An index that does not resolve raises ``ArtifactError``, and so does a plan
+beyond the limits below. The limits bound planning and everything after it, because instantiation can be exponential:
+24 nested components that each instantiate their child twice take 2 KB and make 16 million instances.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from aegis.component.planning.scopes import (
     Item,
     OpenType,
     ResourceNode,
-    Scope,
+    TypeScope,
     invalid,
     name_type,
     not_run,
@@ -72,21 +73,25 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_STEPS = 20_000
-"""Core instances; the limit ``instances`` of a policy is 64 until it is raised."""
+"""Core instances. The policy limit ``instances`` defaults to 64 and is checked first."""
 MAX_COMPONENT_INSTANCES = 10_000
 MAX_TRAMPOLINES = 10_000
-"""Each costs the engine or the host up to a millisecond at first; large programs have 300."""
+"""Creating one costs the engine or the host up to 1 ms; large real programs have 300."""
 MAX_CROSSED_MEMORIES = 100
-"""Memories between which values pass within a component: the engine, which makes a module for them, ends the
-process if that has more."""
+"""Linear memories between which values pass inside a component. The engine generates one module that imports all of
+them, and aborts the process if that module has more memories than it supports."""
 MAX_CORE_IMPORTS = 200_000
-"""Imports of all core instances together; large programs have 5,000."""
+"""Imports of all core instances together; large real programs have 5,000."""
 MAX_WORK_BYTES = 4 << 20
-"""Bytes of definitions, those of a component counted each time it is instantiated."""
+"""Bytes of definitions executed; a component's bytes count once for each instantiation."""
 
 
 def plan(binary: ComponentBinary) -> Program:
-    """Return all that instantiating a component does; raise ``ArtifactError`` if it is invalid or beyond the limits."""
+    """Return the program that instantiates a component.
+
+    Raise ``ArtifactError`` if a definition does not resolve, the component uses an unsupported feature, or a limit of
+    this module is exceeded.
+    """
     totals = count_instances(binary)
     _bound("core instances", totals.instances, MAX_STEPS)
     _bound("component instances", totals.components, MAX_COMPONENT_INSTANCES)
@@ -95,11 +100,11 @@ def plan(binary: ComponentBinary) -> Program:
 
 def _bound(what: str, count: int, most: int) -> None:
     if count > most:
-        raise ArtifactError(f"instantiating it makes more than {most:,} {what}")
+        raise ArtifactError(f"too many {what} ({count:,}/{most:,}): split the component")
 
 
-class _Function:
-    """A component function: of the host (``interface`` and ``name``), or lifted in a component instance."""
+class _FunctionItem:
+    """A symbolic component function: imported from the host (``interface`` and ``name``), or lifted (``core``)."""
 
     __slots__ = ("core", "instance", "interface", "made", "name", "options", "type")
 
@@ -119,7 +124,7 @@ class _Function:
 
 
 class _Closure:
-    """A component, with the component instance that its outer aliases refer to."""
+    """A component and the component instance in whose scope its outer aliases resolve."""
 
     __slots__ = ("definition", "scope")
 
@@ -127,8 +132,8 @@ class _Closure:
         self.definition, self.scope = definition, scope
 
 
-class _Module:
-    """A core module, by its index in the binary."""
+class _ModuleItem:
+    """A symbolic core module: its index in the binary."""
 
     __slots__ = ("index",)
 
@@ -137,24 +142,27 @@ class _Module:
 
 
 class _Planner:
-    """What all component instances of one plan have together."""
+    """The state that all component instances of one plan share: the program being built, and the work counters."""
 
     def __init__(self, binary: ComponentBinary) -> None:
         self.binary = binary
         self.steps: list[CoreStep] = []
-        self.lowered: list[tuple[_Function, Options, int] | ResourceFunction] = []
+        self.lowered: list[tuple[_FunctionItem, Options, int] | ResourceFunction] = []
         self.resources: list[tuple[ResourceNode, int | None, CoreItem | None]] = []
-        self.imported: list[_Function] = []
+        self.imported: list[_FunctionItem] = []
         self.parents: list[int | None] = []
         self.work = self.core_imports = self.parts = 0
         self._crossed: set[CoreExport | None] = {None}
         self._export_types: dict[int, dict[tuple[str, str], ExternType]] = {}
 
     def spend(self, size: int) -> None:
-        """Count work in bytes of definitions."""
+        """Charge ``size`` bytes of definitions to :data:`MAX_WORK_BYTES`."""
         self.work += size
         if self.work > MAX_WORK_BYTES:
-            raise ArtifactError(f"instantiating it takes more than {MAX_WORK_BYTES:,} bytes of definitions")
+            raise ArtifactError(
+                f"instantiation executes too many bytes of definitions ({self.work:,}/{MAX_WORK_BYTES:,}):"
+                " instantiate nested components less often"
+            )
 
     def export_types(self, module: int) -> dict[tuple[str, str], ExternType]:
         found = self._export_types.get(module)
@@ -163,7 +171,8 @@ class _Planner:
         return found
 
     def run(self) -> Program:
-        """Make the root's instance and those within, each when its definition is reached."""
+        """Instantiate the root component and, depth first, each nested one when its definition is reached."""
+        # An explicit stack: a hostile component nests deeper than Python recurses.
         root = _ComponentInstance(self, self.binary.root, None, None, None)
         stack = [root]
         while stack:
@@ -176,13 +185,16 @@ class _Planner:
                 stack[-1].instances.append(done.exports)
         return self.finish(root)
 
-    def trampoline(self, made: tuple[_Function, Options, int] | ResourceFunction) -> int:
+    def trampoline(self, made: tuple[_FunctionItem, Options, int] | ResourceFunction) -> int:
         self.lowered.append(made)
         _bound("trampolines", len(self.lowered), MAX_TRAMPOLINES)
         if not isinstance(made, ResourceFunction) and made[0].options is not None:
             self._crossed |= {made[0].options.memory, made[1].memory}
             if len(self._crossed) - 1 > MAX_CROSSED_MEMORIES:
-                raise ArtifactError(f"values pass between more than {MAX_CROSSED_MEMORIES} of its memories")
+                raise ArtifactError(
+                    f"values pass between too many linear memories ({len(self._crossed) - 1}/{MAX_CROSSED_MEMORIES}):"
+                    " compose fewer components"
+                )
         return len(self.lowered) - 1
 
     def resource(self, name: str, instance: int | None, destructor: CoreItem | None) -> ResourceNode:
@@ -192,18 +204,18 @@ class _Planner:
 
     # -- imports of the root -------------------------------------------------------------------
 
-    def host(self, scope: Scope, name: str, extern: Extern, interface: str | None = None) -> object:
-        """Return what the host provides for an import of the root, or for an export of an imported instance."""
+    def host(self, scope: TypeScope, name: str, extern: Extern, interface: str | None = None) -> object:
+        """Return the host's item for an import of the root component, or for an export of an imported instance."""
         if extern.sort == "type":
             return self.resource(name, None, None) if extern.type is None else _bound_type(scope, extern)
         if extern.sort == "func":
-            made = _Function(scope.at(scope.types, _index(extern), "type", FunctionNode), interface or "", name)
+            made = _FunctionItem(scope.at(scope.types, _index(extern), "type", FunctionNode), interface or "", name)
             self.imported.append(made)
             return made
         if interface is not None:
             odd = f"{'an' if extern.sort == 'instance' else 'a'} {extern.sort}"
             where = f"the import {printable(interface, 120)}, {printable(name, 80)}, is {odd}"
-            raise ArtifactError(f"{where}, which an interface of WIT does not hold")
+            raise ArtifactError(f"{where}, which a WIT interface cannot contain")
         if extern.sort == "instance":
             return self.host_instance(scope.at(scope.types, _index(extern), "type", OpenType), name)
         raise ArtifactError(f"the import {printable(name, 120)} is a {extern.sort}, which Aegis cannot provide")
@@ -212,7 +224,7 @@ class _Planner:
         if of.type.kind != "instance":
             raise invalid("an instance has the type of a component")
         self.spend(8 * len(of.type.declarations))
-        scope = Scope(of.scope)
+        scope = TypeScope(of.scope)
         exports: dict[str, Item] = {}
         for declaration in of.type.declarations:
             match declaration:
@@ -260,14 +272,14 @@ class _Planner:
         where = f"the export {printable(name, 120)}"
         return {member: self.function(f, f"{where}, {printable(member, 80)},") for member, f in functions}
 
-    def finished(self, made: tuple[_Function, Options, int] | ResourceFunction) -> Trampoline:
+    def finished(self, made: tuple[_FunctionItem, Options, int] | ResourceFunction) -> Trampoline:
         if isinstance(made, ResourceFunction):
             return made
         function, options, instance = made
         self.count(function.type)
         return Lowered(self.function(function, "a function between its components"), options, instance)
 
-    def imported_function(self, function: _Function) -> Imported:
+    def imported_function(self, function: _FunctionItem) -> Imported:
         name = printable(function.interface or function.name, 120)
         where = f"the import {name}" + (f", {printable(function.name, 80)}," if function.interface else "")
         made = self.function(function, where)
@@ -275,7 +287,7 @@ class _Planner:
         return made
 
     def function(self, function: object, where: str) -> Imported | Lifted:
-        assert isinstance(function, _Function)
+        assert isinstance(function, _FunctionItem)
         if function.made is None:
             self.count(function.type)
             of = function.type.wit(where)
@@ -287,10 +299,13 @@ class _Planner:
         return function.made
 
     def count(self, of: FunctionNode) -> None:
-        """Count the parts of a function's types, each time that code has to be made for it."""
+        """Charge the parts of a function's types, once for each adapter or converter that they need."""
         self.parts += of.count()
         if self.parts > MAX_TYPE_PARTS_IN_ALL:
-            raise ArtifactError(f"the functions of the component have types of more than {MAX_TYPE_PARTS_IN_ALL} parts")
+            raise ArtifactError(
+                f"the types of the component's functions have too many parts ({self.parts}/{MAX_TYPE_PARTS_IN_ALL}):"
+                " use simpler types"
+            )
 
 
 def _index(extern: Extern) -> int:
@@ -299,12 +314,12 @@ def _index(extern: Extern) -> int:
     return extern.type
 
 
-def _bound_type(scope: Scope, extern: Extern) -> object:
+def _bound_type(scope: TypeScope, extern: Extern) -> object:
     return scope.at(scope.types, _index(extern), "type", object)
 
 
-class _ComponentInstance(Scope):
-    """One instantiation of a component: its index spaces, and the definitions that are still to be run."""
+class _ComponentInstance(TypeScope):
+    """One symbolic instantiation of a component: its index spaces, and the definitions not yet executed."""
 
     __slots__ = ("arguments", "core", "exports", "number", "pending", "planner", "spaces")
 
@@ -312,7 +327,7 @@ class _ComponentInstance(Scope):
         self,
         planner: _Planner,
         definition: ComponentDefinition,
-        outer: Scope | None,
+        outer: TypeScope | None,
         arguments: dict[str, Item] | None,
         parent: int | None,
     ) -> None:
@@ -330,7 +345,7 @@ class _ComponentInstance(Scope):
         self.pending = iter(definition.definitions)
 
     def proceed(self) -> _ComponentInstance | None:
-        """Run definitions up to the next instantiation of a component; return that, or ``None`` after the last."""
+        """Execute definitions up to the next component instantiation and return it; ``None`` after the last one."""
         for definition in self.pending:
             inner = _RUN[type(definition)](self, definition)
             if inner is not None:
@@ -350,13 +365,13 @@ class _ComponentInstance(Scope):
 
     def _core_space(self, sort: str) -> list[Any]:
         if sort not in self.core:
-            raise ArtifactError("it uses exception tags, which Aegis does not admit")
+            raise ArtifactError("the component uses exception tags, which Aegis does not support")
         return self.core[sort]
 
     # -- core definitions ----------------------------------------------------------------------
 
     def module(self, definition: ModuleDefinition) -> None:
-        self.spaces["core module"].append(_Module(definition.module))
+        self.spaces["core module"].append(_ModuleItem(definition.module))
 
     def core_instance(self, definition: CoreInstance) -> None:
         items = definition.items
@@ -364,7 +379,7 @@ class _ComponentInstance(Scope):
             self.core["instance"].append({name: (sort, self.core_at(sort, index)) for name, sort, index in items})
             return
         planner = self.planner
-        module: int = self.get("core module", definition.module, _Module).index
+        module: int = self.get("core module", definition.module, _ModuleItem).index
         given = {name: self.core_at(sort, index) for name, sort, index in items}
         wanted = planner.binary.modules[module].info.imports
         planner.core_imports += len(wanted)
@@ -403,10 +418,10 @@ class _ComponentInstance(Scope):
         of = self.get("type", definition.type, FunctionNode)
         core = self.core_at("func", definition.function)
         options = self.options(definition.options)
-        self.spaces["func"].append(_Function(of, core=core, options=options, instance=self.number))
+        self.spaces["func"].append(_FunctionItem(of, core=core, options=options, instance=self.number))
 
     def lower(self, definition: Lower) -> None:
-        function = self.get("func", definition.function, _Function)
+        function = self.get("func", definition.function, _FunctionItem)
         made = self.planner.trampoline((function, self.options(definition.options), self.number))
         self.core["func"].append(made)
 
@@ -423,7 +438,7 @@ class _ComponentInstance(Scope):
         if of.is_async or of.callback is not None:
             raise not_run("functions that are lifted or lowered as async")
         if of.gc or of.core_type is not None:
-            raise ArtifactError("it lifts or lowers functions with garbage-collected values, which Aegis does not run")
+            raise ArtifactError("the component uses the canonical option gc or core-type, which Aegis does not support")
         memory = None if of.memory is None else self.core_at("memory", of.memory)
         realloc = None if of.realloc is None else self.core_at("func", of.realloc)
         post_return = None if of.post_return is None else self.core_at("func", of.post_return)
@@ -449,7 +464,7 @@ class _ComponentInstance(Scope):
         elif definition.target == "core export":
             instance = self.core_at("instance", definition.item)
             self._core_space(sort).append(self.core_export(instance, definition.name, sort))
-        elif sort != "core type":  # core types are stated for the engine's sake alone
+        elif sort != "core type":  # only the engine's validation reads core types
             outer = self.outer(definition.levels)
             assert isinstance(outer, _ComponentInstance)
             self.space(sort).append(outer.get(sort, definition.item))
@@ -477,11 +492,11 @@ class _ComponentInstance(Scope):
 
 
 def _ignore(_: _ComponentInstance, __: Definition) -> None:
-    """Pass over a core type, which the engine validates and nothing else uses."""
+    """Skip a core type definition: only the engine's validation needs it."""
 
 
 def _refuse_values(*_: object) -> NoReturn:
-    raise ArtifactError("it uses values or a start function of components, which Aegis does not run")
+    raise ArtifactError("the component uses value definitions or a start function, which Aegis does not support")
 
 
 _RUN: dict[type[Any], Callable[[_ComponentInstance, Any], _ComponentInstance | None]] = {

@@ -1,8 +1,8 @@
-"""All that instantiating a component does, as data: resolved from its bytes, before anything runs.
+"""The program of a component: every step of its instantiation, as data, resolved before anything runs.
 
-Instantiation of components is static: which core module is instantiated with which imports, which function is lifted
-or lowered with which options, which resource types exist, is known from the bytes alone. A :class:`Program` is
-the whole of it as flat lists. Nested components, inline instances and aliases do not appear in it.
+Component instantiation is static: the bytes alone determine which core module is instantiated with which imports,
+which functions are lifted or lowered with which options, and which resource types exist. A :class:`Program` holds all
+of this as flat lists; nested components, inline instances and aliases have been resolved away.
 
 Resource types are numbered: ``Resource.key`` in every type here is an index into :attr:`Program.resources`. Component
 instances are numbered in the order in which their instantiation begins; the root is 0.
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class CoreExport(NamedTuple):
-    """An export of a core instance, which the step with the number ``step`` makes.
+    """An export of the core instance that the step number ``step`` creates.
 
     ``kind`` is ``func``, ``memory``, ``table`` or ``global``.
     """
@@ -35,11 +35,11 @@ class CoreExport(NamedTuple):
 
 
 CoreItem: TypeAlias = "CoreExport | int"
-"""What a core module imports, or a canonical definition refers to; an integer is the number of a trampoline."""
+"""An item that a core module imports or a canonical definition refers to; an integer is a trampoline's number."""
 
 
 class Options(NamedTuple):
-    """Canonical options (CanonicalABI.md, "Canonical ABI Options"); ``encoding`` is that of strings."""
+    """Canonical options (CanonicalABI.md, "Canonical ABI Options"); ``encoding`` is the string encoding."""
 
     encoding: str = "utf8"
     memory: CoreExport | None = None
@@ -48,7 +48,10 @@ class Options(NamedTuple):
 
 
 class ContextPlan(NamedTuple):
-    """The canonical options of one component instance; ``raw``: for values of another component instance."""
+    """The canonical options of one component instance.
+
+    ``raw``: values come from or go to another component instance, so no Python classes are built for them.
+    """
 
     instance: int
     options: Options
@@ -56,7 +59,7 @@ class ContextPlan(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """A function that the host provides; ``interface`` is empty for one of the world's own."""
+    """A function that the host provides; ``interface`` is empty for a function that the world imports directly."""
 
     interface: str
     name: str
@@ -64,7 +67,7 @@ class Imported(NamedTuple):
 
 
 class Lifted(NamedTuple):
-    """A core function as a function of a component instance (``canon lift``)."""
+    """A component function made from a core function of the component instance ``instance`` (``canon lift``)."""
 
     core: CoreItem
     options: Options
@@ -73,7 +76,7 @@ class Lifted(NamedTuple):
 
 
 class Lowered(NamedTuple):
-    """A component's function as a core function (``canon lower``), called from the component instance ``instance``."""
+    """A core function made from a component function, for the component instance ``instance`` (``canon lower``)."""
 
     function: Imported | Lifted
     options: Options
@@ -93,7 +96,7 @@ Trampoline: TypeAlias = "Lowered | ResourceFunction"
 
 
 class ResourceType(NamedTuple):
-    """A resource type: of the component instance that defines it, or of the host (``instance`` is ``None``)."""
+    """A resource type; ``instance`` is the component instance that defines it, ``None`` if the host does."""
 
     name: str
     instance: int | None
@@ -109,17 +112,17 @@ class CoreStep(NamedTuple):
 
 
 class Program(NamedTuple):
-    """Everything that instantiating and calling a component needs, besides the code of its core modules."""
+    """Everything needed to instantiate and call a component, except the code of its core modules."""
 
     modules: tuple[tuple[int, int], ...]
-    """Core modules: where the bytes of each begin and end in the component."""
+    """Core modules: the first byte of each in the component, and the first byte after it."""
     steps: tuple[CoreStep, ...]
     trampolines: tuple[Trampoline, ...]
     resources: tuple[ResourceType, ...]
     imported: tuple[Imported, ...]
-    """Each function that the component imports, once, in its order."""
+    """Each function that the component imports, once, in declaration order."""
     exports: Mapping[str, Lifted | Imported | Mapping[str, Lifted | Imported]]
-    """Exported functions, and instances as mappings of their functions, by name. An imported function may be
-    exported again."""
+    """Exported functions by name; an exported instance is a mapping of its functions. A component may re-export an
+    imported function."""
     parents: tuple[int | None, ...]
-    """The component instance around each component instance; ``None`` for the root."""
+    """The parent of each component instance; ``None`` for the root."""

@@ -1,8 +1,9 @@
-"""All that is known of a component besides its code, kept in the cache: its structure, its program, its world.
+"""The cache entry of a component: its structure, program and world, and its generated Python code.
 
-An entry exists only for a component that the engine found valid under the same limits of compiling. Reading one saves
-decoding, planning and validating. An entry without a world is of a component that only a worker validated. Entries are
-pickled: the cache authenticates them, and what it authenticates it also runs (:mod:`aegis.engine.compile.cache`).
+An entry exists only for a component that the engine validated under the same compile limits, so reading one replaces
+decoding, planning and validation. An entry without a world belongs to a component that only a worker validated.
+Entries are pickled and marshalled, which is safe only because the cache authenticates them: it already executes the
+native code that it authenticates (:mod:`aegis.engine.compile.cache`).
 """
 
 from __future__ import annotations
@@ -20,40 +21,44 @@ from aegis.limits import Limits
 from aegis.wasm.bounds import bounds
 from aegis.wasm.structure import Anatomy
 
-__all__ = ["KeptCode", "Record", "keep_record", "kept_record"]
+__all__ = ["ComponentRecord", "KeptCode", "keep_record", "kept_record"]
 
-_MOST_KEPT = 4096
-"""Texts whose code is kept with one component."""
-_FORMAT = 2
-"""Changes with the classes that a record consists of."""
+_MAX_CODE_ENTRIES = 4096
+"""Generated source texts whose code is cached with one component."""
+_FORMAT = 3
+"""Version of the entries: increment it when a class that is pickled in a record changes."""
 
 
-class Record(NamedTuple):
-    """``world`` is ``None`` until the component was validated."""
+class ComponentRecord(NamedTuple):
+    """The structure, program and world of a component; ``world`` is ``None`` until this process validates it."""
 
     anatomy: Anatomy
     program: Program
     world: World | None
 
 
-def keep_record(cache: Cache, digest: str, limits: Limits, record: Record) -> None:
-    """Keep what is known of a valid component."""
+def keep_record(cache: Cache, digest: str, limits: Limits, record: ComponentRecord) -> None:
+    """Store the record of a valid component in the cache."""
     cache.put(_name(cache, digest, limits), pickle.dumps(tuple(record), protocol=5))
 
 
-def kept_record(cache: Cache, digest: str, limits: Limits) -> Record | None:
-    """Return what the cache has about a component, if it has it."""
+def kept_record(cache: Cache, digest: str, limits: Limits) -> ComponentRecord | None:
+    """Return the cached record of a component, or ``None``."""
     kept = cache.get(_name(cache, digest, limits))
     if kept is None:
         return None
     try:
-        return Record(*pickle.loads(kept))
-    except Exception:  # it is another version's
+        return ComponentRecord(*pickle.loads(kept))
+    except Exception:  # another version of Aegis wrote it, with other classes
         return None
 
 
 class KeptCode:
-    """The generated code of one component in the cache: offered when it is loaded, and added to as it is used."""
+    """Cached bytecode of a component's generated converters.
+
+    Creating the object offers the cached bytecode to the process; :meth:`add` extends the entry with newly compiled
+    code.
+    """
 
     def __init__(self, cache: Cache, digest: str) -> None:
         self._cache = cache
@@ -63,9 +68,9 @@ class KeptCode:
         offer_code(self._code)
 
     def add(self) -> None:
-        """Keep what was compiled meanwhile too, of whichever component."""
+        """Store the code that the process compiled since the last call, whichever component it belongs to."""
         new = take_new_code()
-        if new and len(self._code) + len(new) <= _MOST_KEPT:
+        if new and len(self._code) + len(new) <= _MAX_CODE_ENTRIES:
             self._code.update(new)
             self._cache.put(self._name, marshal.dumps(self._code))
 

@@ -1,9 +1,9 @@
-"""Types while a component is planned: as a graph that shares its parts, with what each type costs.
+"""Types during planning: a graph whose nodes share their parts and know their size as a tree.
 
-A type that doubles at each level takes a hundred bytes to state. So a type here holds its parts by reference and knows
-their number; a :mod:`aegis.wit.types` value is made of it only when a function needs it and the number is small.
+A hundred bytes can define a type whose size doubles at each level. A node therefore refers to its parts and counts
+them; a :mod:`aegis.wit.types` value is built only when a function needs the type and its size is within the limits.
 
-A :class:`Scope` resolves the type indices of one component instance, or of one instance type that is opened.
+A :class:`TypeScope` resolves the type indices of one component instance, or of one instance type.
 """
 
 from __future__ import annotations
@@ -43,13 +43,23 @@ from aegis.wit.types import (
     WitType,
 )
 
-__all__ = ["FunctionNode", "Item", "OpenType", "ResourceNode", "Scope", "TypeNode", "invalid", "name_type", "not_run"]
+__all__ = [
+    "FunctionNode",
+    "Item",
+    "OpenType",
+    "ResourceNode",
+    "TypeNode",
+    "TypeScope",
+    "invalid",
+    "name_type",
+    "not_run",
+]
 
 _T = TypeVar("_T")
 
 
 def invalid(reason: str) -> ArtifactError:
-    """Return the error for a component whose definitions do not fit together."""
+    """Return the error for a component whose definitions are inconsistent."""
     return ArtifactError(f"not a valid WebAssembly component: {reason}")
 
 
@@ -62,14 +72,14 @@ class ResourceNode:
         self.key, self.name = key, name
 
     def wit(self) -> Resource:
-        """Return the resource type as a value."""
+        """Return the corresponding :mod:`aegis.wit.types` value."""
         return Resource(self.name, self.key)
 
 
 class TypeNode:
-    """A value type: its constructor, its labels if it has any, and its parts.
+    """A value type: its constructor, its labels if any, and its parts.
 
-    ``count`` is the number of parts that it has as a tree, itself included, no larger than one more than the limit.
+    ``count`` is the number of nodes when expanded to a tree, including this one; it saturates at the limit plus one.
     """
 
     __slots__ = ("count", "depth", "kind", "labels", "made", "name", "parts", "resource")
@@ -92,7 +102,7 @@ class TypeNode:
         self.depth = 1 + max([part.depth for part in own], default=0)
 
     def wit(self) -> WitType:
-        """Return the type as a value, of which equal parts that were stated once are one object."""
+        """Return the :mod:`aegis.wit.types` value; a shared node yields one shared object."""
         if self.made is None:
             self.made = _MAKERS[self.kind](self)
         return self.made
@@ -137,8 +147,10 @@ _NOT_RUN = {"stream": "streams", "future": "futures", "map": "maps"}
 
 
 def not_run(feature: str) -> ArtifactError:
-    """Return the error for a component that uses ``feature``, a plural."""
-    return ArtifactError(f"it uses {feature}, which are of WASI 0.3 and Aegis does not run")
+    """Return the error for a component that uses ``feature``, a plural noun."""
+    return ArtifactError(
+        f"the component uses {feature}, a WASI 0.3 feature that Aegis does not support: build it for WASI 0.2"
+    )
 
 
 def _primitive_node(name: str) -> TypeNode:
@@ -148,7 +160,7 @@ def _primitive_node(name: str) -> TypeNode:
 
 
 class FunctionNode:
-    """A component function's type."""
+    """The type of a component function."""
 
     __slots__ = ("made", "params", "result")
 
@@ -157,15 +169,15 @@ class FunctionNode:
         self.made: Function | None = None
 
     def count(self) -> int:
-        """Return the number of parts of its types, no larger than one more than the limit for each."""
+        """Return the number of parts of all its types; each type's count saturates at the limit plus one."""
         return sum([node.count for node in self.nodes()])
 
     def nodes(self) -> list[TypeNode]:
-        """Return the types of its parameters and result."""
+        """Return the types of the parameters and the result."""
         return [node for _, node in self.params] + ([] if self.result is None else [self.result])
 
     def wit(self, where: str) -> Function:
-        """Return the type as a value; raise ``ArtifactError`` for one beyond the limits, called ``where``."""
+        """Return the :mod:`aegis.wit.types` value; raise ``ArtifactError``, naming ``where``, if it is too large."""
         if self.made is None:
             self._check(where)
             params = tuple([(name, node.wit()) for name, node in self.params])
@@ -174,52 +186,56 @@ class FunctionNode:
 
     def _check(self, where: str) -> None:
         if self.count() > MAX_TYPE_PARTS:
-            raise ArtifactError(f"{where} has types of more than {MAX_TYPE_PARTS} parts")
+            raise ArtifactError(
+                f"{where} has types of too many parts (more than {MAX_TYPE_PARTS}): use smaller or fewer types"
+            )
         for node in self.nodes():
             if node.depth > MAX_TYPE_DEPTH + 1:
-                raise ArtifactError(f"{where} has types nested deeper than {MAX_TYPE_DEPTH}")
+                raise ArtifactError(
+                    f"{where} has types nested too deep ({node.depth - 1}/{MAX_TYPE_DEPTH} levels): nest them less"
+                )
 
 
 class OpenType:
-    """A component or instance type, with the scope that its outer aliases refer to."""
+    """A component or instance type and the scope in which its outer aliases resolve."""
 
     __slots__ = ("scope", "type")
 
-    def __init__(self, of: ScopeType, scope: Scope) -> None:
+    def __init__(self, of: ScopeType, scope: TypeScope) -> None:
         self.type, self.scope = of, scope
 
 
 Item = tuple[str, object]
-"""An export of a component instance: its sort and itself."""
+"""An export of a component instance: its sort and the item."""
 
 
-class Scope:
-    """The index spaces of types and instances, and the scopes around it; ``outers[0]`` is itself."""
+class TypeScope:
+    """Index spaces of types and instances. ``outers`` are the enclosing scopes; ``outers[0]`` is this one."""
 
     __slots__ = ("instances", "outers", "types")
 
-    def __init__(self, outer: Scope | None) -> None:
-        self.outers: tuple[Scope, ...] = (self, *(outer.outers if outer is not None else ()))
+    def __init__(self, outer: TypeScope | None) -> None:
+        self.outers: tuple[TypeScope, ...] = (self, *(outer.outers if outer is not None else ()))
         self.types: list[object] = []
         self.instances: list[object] = []
 
     def at(self, space: list[object], index: int, sort: str, kind: type[_T]) -> _T:
-        """Return an item of an index space; raise ``ArtifactError`` if it is not there or of another kind."""
+        """Return the item at ``index``; raise ``ArtifactError`` if there is none or it is not a ``kind``."""
         if index >= len(space):
             raise invalid(f"{sort} {index} does not exist")
         found = space[index]
         if not isinstance(found, kind):
-            raise invalid(f"{sort} {index} is of another kind than its use needs")
+            raise invalid(f"{sort} {index} has the wrong kind for its use")
         return found
 
-    def outer(self, count: int) -> Scope:
-        """Return the scope that is ``count`` scopes further out."""
+    def outer(self, count: int) -> TypeScope:
+        """Return the scope ``count`` levels out; raise ``ArtifactError`` if there are fewer."""
         if count >= len(self.outers):
-            raise invalid(f"an outer alias reaches {count} scopes out of {len(self.outers) - 1}")
+            raise invalid(f"an outer alias goes {count} levels out, but only {len(self.outers) - 1} enclose it")
         return self.outers[count]
 
     def exported(self, alias: Alias) -> object:
-        """Return the export of an instance that an alias names."""
+        """Resolve an export alias; raise ``ArtifactError`` if the instance has no such export."""
         instance: dict[str, Item] = self.at(self.instances, alias.item, "instance", dict)
         sort, item = instance.get(alias.name, ("", None))
         if sort != alias.sort:
@@ -229,17 +245,20 @@ class Scope:
     # -- types ---------------------------------------------------------------------------------
 
     def value(self, of: ValueType) -> TypeNode:
-        """Return the value type of an index or the name of a primitive."""
+        """Resolve a value type: a type index, or the name of a primitive."""
         if isinstance(of, str):
             return _primitive_node(of)
         return self.at(self.types, of, "type", TypeNode)
 
     def values(self, of: Iterable[ValueType | None]) -> tuple[TypeNode | None, ...]:
-        """Return value types, ``None`` for one that is left out."""
+        """Resolve value types; ``None`` stays ``None`` (a case or result without payload)."""
         return tuple([None if part is None else self.value(part) for part in of])
 
     def define(self, of: AnyType) -> object:
-        """Return what a type definition adds to the index space; resource types are the caller's to define."""
+        """Return the node that a type definition adds to the type index space.
+
+        Resource types are generative, so the component instance creates their nodes itself.
+        """
         match of:
             case LabelledType(kind, members):
                 labels = tuple([label for label, _ in members])
@@ -266,9 +285,9 @@ class Scope:
 
 
 def name_type(item: object, name: str) -> None:
-    """Give a resource, record, variant, enum or flags type that is exported or imported under ``name`` that name.
+    """Name a resource, record, variant, enum or flags type after its first import or export.
 
-    The first name stays. Other types have none; the primitives are shared by all plans.
+    Other types stay anonymous; the nodes of primitives are shared by all plans.
     """
     if (isinstance(item, ResourceNode) or (isinstance(item, TypeNode) and item.kind in _NAMED)) and not item.name:
         item.name = name

@@ -1,8 +1,8 @@
-"""Compares the core signatures of everything that a run calls or provides without the engine's check.
+"""Checks the core signature of every function that Aegis calls or provides without the engine's type check.
 
-The engine validates a component before it runs, and these rules with it (CanonicalABI.md, "Canonical Definitions").
-They are checked here once more, because a call with another signature than the function has reads and writes past
-the values that it was given: this is what makes unchecked calls safe.
+The engine's validation of the component includes these rules (CanonicalABI.md, "Canonical Definitions"). Aegis checks
+them again because it enters functions through ``wasmtime_func_call_unchecked``: if the signature did not match, the
+engine would read and write beyond the array of core values. The safety of unchecked calls rests on this module.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from aegis.wit.types import Function
 __all__ = ["check_signatures", "lifted_functions"]
 
 ExportTypes: TypeAlias = Callable[[int], dict[tuple[str, str], ExternType]]
-"""Returns the types of a core module's exports by name and kind."""
+"""Maps a core module's number to the types of its exports, by name and kind."""
 
 _REALLOC = FuncType(("i32", "i32", "i32", "i32"), ("i32",))
 _DESTRUCTOR = FuncType(("i32",), ())
@@ -40,7 +40,7 @@ _RESOURCE_FUNCTIONS = {
 
 
 def check_signatures(program: Program, export_types: ExportTypes) -> None:
-    """Raise ``ArtifactError`` unless each core function has the signature with which a run calls it."""
+    """Raise ``ArtifactError`` unless each core function has the signature that Aegis calls it with."""
     checker = _Checker(program, export_types)
     seen: set[int] = set()
     for lifted in lifted_functions(program):
@@ -56,7 +56,7 @@ def check_signatures(program: Program, export_types: ExportTypes) -> None:
 
 
 def lifted_functions(program: Program) -> Iterator[Lifted]:
-    """Yield each function that is lifted, for a component instance or for the host, as often as it is."""
+    """Yield every use of a lifted function, by another component instance or by the host; duplicates included."""
     for trampoline in program.trampolines:
         if isinstance(trampoline, Lowered) and isinstance(trampoline.function, Lifted):
             yield trampoline.function
@@ -71,7 +71,7 @@ class _Checker:
         self.program, self.export_types = program, export_types
 
     def type_of(self, item: CoreItem) -> ExternType | None:
-        """Return the core type of an item, if it exists."""
+        """Return the core type of an item, or ``None`` if the item does not exist."""
         if isinstance(item, CoreExport):
             return self.export_types(self.program.steps[item.step].module).get((item.name, item.kind))
         made = self.program.trampolines[item]
@@ -101,26 +101,26 @@ class _Checker:
     def lowered(self, lowered: Lowered) -> None:
         of, options = lowered.function.type, lowered.options
         if options.post_return is not None:
-            raise ArtifactError("not a valid WebAssembly component: a lowered function has a post-return function")
+            raise ArtifactError("not a valid WebAssembly component: canon lower has the option post-return")
         takes = _spills(of) or any(has_pointers(t) for _, t in of.params)
         by_pointer = of.result is not None and len(flat(of.result)) > MAX_FLAT_RESULTS
         allocates = of.result is not None and has_pointers(of.result)
         self.options(options, memory=takes or by_pointer or allocates, realloc=allocates)
 
     def options(self, options: Options, *, memory: bool, realloc: bool) -> None:
-        """Check that the options hold what the types need (``canonopt`` validation)."""
+        """Check that the canonical options include those that the types need (``canonopt`` validation)."""
         if options.realloc is not None:
             self.function(options.realloc, _REALLOC, "realloc")
         if options.memory is not None and (options.memory.kind != "memory" or self.type_of(options.memory) is None):
-            raise ArtifactError("not a valid WebAssembly component: the memory of a function does not exist")
+            raise ArtifactError("not a valid WebAssembly component: a canonical option refers to no memory")
         for name, needed, given in (
             ("memory", memory or options.realloc is not None, options.memory),
             ("realloc", realloc, options.realloc),
         ):
             if needed and given is None:
-                raise ArtifactError(f"not a valid WebAssembly component: a function needs the canonical option {name}")
+                raise ArtifactError(f"not a valid WebAssembly component: a function lacks the canonical option {name}")
 
 
 def _spills(of: Function) -> bool:
-    """Tell whether the parameters are too many to be passed as core values."""
+    """Return whether the parameters exceed ``MAX_FLAT_PARAMS`` and are passed in linear memory."""
     return sum([len(flat(t)) for _, t in of.params]) > MAX_FLAT_PARAMS

@@ -1,8 +1,8 @@
-"""Makes a component without code of a component: the engine validates it, and reads its types.
+"""Removes the code from a component, so that the engine can validate it and report its types cheaply.
 
-The engine has no call that validates a component without compiling it. So each core module is replaced by one of the
-same imports and exports whose functions do nothing but trap; everything else, custom sections included, stays byte for
-byte. Each real module is validated when it is compiled. Together that is the validation of the whole component.
+The engine's C API cannot validate a component without compiling it. Aegis therefore replaces each core module by a
+stub with the same imports and exports whose functions only trap, and keeps every other byte, including custom
+sections. Each real core module is validated when it is compiled; both checks together validate the whole component.
 
 Source: the core specification, section 5 (binary format); Binary.md, "Component Definitions".
 """
@@ -24,23 +24,26 @@ _CONSTANTS = {
     "i32": b"\x41\0", "i64": b"\x42\0", "f32": b"\x43" + bytes(4), "f64": b"\x44" + bytes(8),
     "v128": b"\xfd\x0c" + bytes(16), "funcref": b"\xd0\x70",
 }  # fmt: skip
-"""Instructions that give a value of each type."""
+"""A constant expression of each value type, without its ``end``."""
 _TRAPS = b"\x03\0\0\x0b"
-"""A function body of three bytes: no locals, ``unreachable``, ``end``."""
+"""A code entry: the size 3, no locals, ``unreachable``, ``end``."""
 _END = b"\x0b"
 
 
 def skeleton(data: bytes, binary: ComponentBinary | None = None) -> bytes:
-    """Return ``data``, a component, without the code of its core modules.
+    """Return the component ``data`` with each core module replaced by its stub.
 
-    ``binary`` is what it was decoded to, if it was. Raise ``ArtifactError`` as decoding does.
+    Pass the decoded component as ``binary`` to avoid decoding it again. Raise ``ArtifactError`` if it is malformed.
     """
     binary = binary or decode_component(data)
     return b"".join(_component(data, 0, len(data), iter(binary.modules)))
 
 
 def _component(data: bytes, start: int, end: int, modules: Iterator[CoreModule]) -> list[bytes]:
-    """Return the pieces of a component, whose sections are known to be whole; ``modules`` are those still to come."""
+    """Return the sections of the skeleton; ``modules`` yields the core modules in binary order, nested ones included.
+
+    The decoder has already checked that all sections are complete.
+    """
     pieces = [PREAMBLE]
     reader = Reader(data, start + 8, end)
     while reader.at < end:
@@ -59,7 +62,7 @@ def _component(data: bytes, start: int, end: int, modules: Iterator[CoreModule])
 
 
 def module_skeleton(info: ModuleInfo) -> bytes:
-    """Return a core module of the same imports and exports; exports of one type are one and the same item."""
+    """Return a stub with the same imports and exports; exports of the same type share one definition."""
     types: dict[FuncType, int] = {}
     imports = [_name(i.module) + _name(i.name) + _extern(i.kind, i.type, types) for i in info.imports]
     imported = {kind: sum(i.kind == kind for i in info.imports) for kind in _KINDS}

@@ -1,4 +1,4 @@
-"""The Python classes inside types: what tells two types apart that WIT holds to be equal."""
+"""Keys for caches of converters: WIT types compare equal without their Python classes, which converters depend on."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from aegis.wit.types import Enum, Flags, Record, Variant, WitType, children
 
 __all__ = ["images_of", "parts_of"]
 
-_CLASS = 15
-"""Parts that a Python class counts for, a dataclass of some 12 KB."""
+_PARTS_PER_CLASS = 15
+"""Parts that a Python class counts as: a generated dataclass takes about 12 KB."""
 
 
 def images_of(types: tuple[WitType, ...]) -> tuple[type[Any], ...]:
-    """Return every Python class in ``types``, in order."""
+    """Return the Python classes in ``types``, depth first."""
     return tuple(cls for of in types for cls in _walk(of))
 
 
 def parts_of(*types: WitType | tuple[WitType, ...] | None) -> int:
-    """Return the weight of ``types`` together: their parts, names of cases and flags, and Python classes."""
+    """Return the total weight of ``types`` in parts: type nodes, names of cases and flags, and Python classes."""
     found, left = 0, list(types)
     while left:
         of = left.pop()
@@ -34,13 +34,13 @@ def parts_of(*types: WitType | tuple[WitType, ...] | None) -> int:
 def _beside(of: WitType) -> int:
     match of:
         case Record():
-            return _CLASS
+            return _PARTS_PER_CLASS
         case Variant():
-            return (1 + _CLASS) * len(of.cases)
+            return (1 + _PARTS_PER_CLASS) * len(of.cases)
         case Enum():
-            return _CLASS + len(of.cases)
+            return _PARTS_PER_CLASS + len(of.cases)
         case Flags():
-            return _CLASS + len(of.names)
+            return _PARTS_PER_CLASS + len(of.names)
     return 0
 
 

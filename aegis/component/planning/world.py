@@ -1,6 +1,6 @@
-"""Names and types of a component's imports and exports: which function a name means, and of which Python classes.
+"""Resolves names in a component's world: which function a name refers to, and which Python classes its types use.
 
-It asks the world alone, so it serves the parent of an isolated sandbox too, which has no code.
+These functions need only the world, not the code, so the parent of an isolated sandbox uses them too.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ __all__ = [
 ]  # fmt: skip
 
 Typing = Callable[[str, str, Function], Function]
-"""Gives a function of an interface (first name) its Python classes."""
+"""Adds Python classes to the type of a function; arguments are the interface's name, the function's name, its type."""
 Lacking = Callable[[str, str, Function], bool]
-"""Tells whether a function of an interface is to trap, for nothing provides it."""
+"""Decides whether an import has no provider and traps when it is called; arguments as for :data:`Typing`."""
 
 
 def nothing_lacks(interface: str, name: str, function: Function) -> bool:
-    """Tell that everything is provided."""
+    """Return ``False``: every import has a provider."""
     return False
 
 
 class ImportedFunction(NamedTuple):
-    """A function that a component imports: its interface (empty for the world's own), name and type.
+    """A function that a component imports: its interface (empty if the world imports it directly), name and type.
 
-    ``missing`` tells that nothing provides it, and that it is to trap when it is called.
+    ``missing``: no provider exists, and calling it traps.
     """
 
     interface: str
@@ -46,7 +46,7 @@ class ImportedFunction(NamedTuple):
 
     @property
     def method(self) -> str | None:
-        """The Python name of the method, if it is one that an object has: it is called on the object itself."""
+        """The Python name if this is a resource method: Aegis then calls the method of the host object itself."""
         if self.missing or not self.name.startswith("[method]"):
             return None
         return snake(self.name.partition(".")[2])
@@ -56,7 +56,7 @@ class ImportedFunction(NamedTuple):
 
 
 def imported_functions(component: Component, typed: Typing, lacking: Lacking = nothing_lacks) -> list[ImportedFunction]:
-    """Return the functions that a component imports, in its order, with the Python classes that ``typed`` gives."""
+    """Return the functions that a component imports, in declaration order, typed by ``typed``."""
     found = []
     for name, item in component.world.imports.items():
         interface, functions = ("", {name: item}) if isinstance(item, Function) else (name, item.functions)
@@ -71,31 +71,37 @@ def _stated(found: Function, name: Any, table: Interface, function: str = "") ->
     try:
         return merged(found, stated)
     except Mismatch as odd:
-        raise LinkError(f"{printable(str(name), 160)} is not the function that the bindings have: {odd}") from None
+        raise LinkError(
+            f"{printable(str(name), 160)} has another type than in the bindings: {odd}; regenerate the bindings"
+        ) from None
 
 
 def typed_export(component: Component, name: Any, typed: Typing) -> tuple[str, str, Function]:
-    """Return what an export's name means, as :func:`find_export`, with the Python classes of its values."""
+    """Find an export as :func:`find_export` does; return it with Python classes in its type.
+
+    A ``name`` from generated bindings carries their interface table, whose classes are used. Raise ``ExportNotFound``,
+    or ``LinkError`` if the export's type differs from the bindings.
+    """
     table = getattr(name, "table", None)
     interface, function, of = find_export(component.world.exports, str(name))
     if table is not None:
         return interface, function, _stated(of, name, table)
     try:
         return interface, function, typed(interface, function, of)
-    except LinkError:  # the guest's own interface, though a known one has its name
+    except LinkError:  # the guest defines another interface under the name of a known one
         return interface, function, component.imaged(of)
 
 
 def check_export(component: Component, interface: str, function: str, table: Interface) -> None:
-    """Raise ``LinkError`` unless an exported function is of the type that bindings say."""
+    """Raise ``LinkError`` unless an exported function has the type stated in ``table``, the generated bindings."""
     name = f"{interface}#{function}" if interface else function
     _stated(find_export(component.world.exports, name)[2], name, table, function)
 
 
 def find_export(exports: Mapping[str, Interface | Function], name: str) -> tuple[str, str, Function]:
-    """Return what ``name`` means: an interface (empty for the world), a function and its type.
+    """Resolve ``name`` to an interface (empty for a direct export of the world), a function name and its type.
 
-    A function of an interface may be named alone where only one has it. Raise ``ExportNotFound``.
+    ``name`` is ``interface#function``, or ``function`` if only one interface has it. Raise ``ExportNotFound``.
     """
     owner, mark, member = name.rpartition("#")
     if mark:
@@ -114,7 +120,7 @@ def find_export(exports: Mapping[str, Interface | Function], name: str) -> tuple
 
 
 def interface_named(items: Mapping[str, Interface | Function], name: str) -> str | None:
-    """Return the full name of the interface that ``name`` means: exactly, or the only one but for its version."""
+    """Return the full name of the interface ``name``; the version may be omitted if only one version exists."""
     if isinstance(items.get(name), Interface):
         return name
     alike = [n for n, item in items.items() if isinstance(item, Interface) and unversioned(n) == name]
@@ -129,7 +135,7 @@ def _not_found(exports: Mapping[str, Interface | Function], name: object) -> Exp
 
 
 def no_such_function(known: Sequence[str], shown: str) -> ExportNotFound:
-    """Return the error for the function ``shown`` of a component that exports those in ``known``."""
+    """Return the error for a missing export ``shown``, with suggestions from ``known``."""
     alike = near(shown, known)
     if not alike:
         members = near(shown.rpartition("#")[2], dict.fromkeys(k.rpartition("#")[2] for k in known))

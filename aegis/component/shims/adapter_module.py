@@ -1,4 +1,9 @@
-"""A module of adapters, as it is being written: what it imports, its functions, and how it traps."""
+"""A buffer for the WebAssembly text of one adapter module: its imports, its functions, and its traps.
+
+Theory of operation. An adapter module defines no memory of its own; it imports the guests' memories, reallocs and
+functions, and the globals of the flags module (:func:`flags_text`). The host sees only ``unreachable`` when an adapter
+traps, so the adapter first stores the number of the reason in the global ``reason``.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +13,30 @@ from typing import Any, NamedTuple
 from aegis.component.planning.program import CoreExport, Options
 from aegis.engine.call.classify import OWN_MODULE
 
-__all__ = ["FLAGS", "REASONS", "Module", "Side", "TooLarge", "flags_text"]
+__all__ = ["FLAGS", "REASONS", "AdapterModule", "LineBudget", "Side", "TooLarge", "flags_text"]
 
 FLAGS = -1
-"""Stands for the step of the flags' module, until the steps are numbered."""
+"""Placeholder for the step of the flags module, until the steps are renumbered."""
 REASONS = (
     "", "leave", "enter", "char", "case", "pointer", "list pointer", "beyond", "realloc misaligned", "realloc beyond",
     "utf8", "utf16", "too long",
 )  # fmt: skip
-"""Why an adapter traps, by its number in the global ``reason``."""
-_MOST_LINES, _MOST_LINES_IN_ALL, _MOST_MEMORIES = 2_000, 10_000, 64
-"""Lines of text of one adapter with the functions made for it, and of all adapters of a component: what compiling takes
-depends on them. The engine has no more than a hundred memories in a module."""
+"""Reasons for which an adapter traps; the global ``reason`` holds the index."""
+_MAX_ADAPTER_LINES, _MAX_COMPONENT_LINES = 2_000, 10_000
+"""Lines of text of one adapter with its helper functions, and of all adapters of a component. They bound compile time;
+calls beyond them go through the host."""
+_MAX_MEMORIES = 64
+"""Memories that one adapter module imports; the engine supports at most 100 in a module."""
 
 
 class TooLarge(Exception):
-    """An adapter is larger than adapters may be."""
+    """An adapter exceeds the limits of this module; its call goes through the host."""
 
 
 class Side(NamedTuple):
     """One of the two component instances of a link, with its canonical options.
 
-    ``flagged``: whether it may leave is kept in a global.
+    ``flagged``: its may-leave flag is a global that adapters read and write.
     """
 
     instance: int
@@ -37,29 +44,29 @@ class Side(NamedTuple):
     flagged: bool
 
 
-class Budget:
-    """The lines of text that the adapters of one component may still have."""
+class LineBudget:
+    """The lines of text that remain for the adapters of one component."""
 
     def __init__(self) -> None:
-        self.left = _MOST_LINES_IN_ALL
+        self.left = _MAX_COMPONENT_LINES
 
 
-class Module:
-    """Text of one module; what an adapter that turns out too large has added is taken back."""
+class AdapterModule:
+    """The text of one adapter module under construction."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: LineBudget) -> None:
         self.imports: dict[CoreExport, tuple[str, str]] = {}
-        """Items that are imported: the name of each, and the text of its type."""
+        """Imported items: the name of each, and its import description."""
         self.functions: list[str] = []
         self._budget = budget
         self._made: dict[Hashable, str] = {}
         self._labels = 0
         self._left = 0
 
-    def attempt(self, write: Callable[[Module], None]) -> bool:
-        """Have an adapter written; tell whether it is not too large."""
+    def attempt(self, write: Callable[[AdapterModule], None]) -> bool:
+        """Call ``write`` to add an adapter; undo its additions and return ``False`` if the adapter is too large."""
         before = dict(self.imports), list(self.functions), dict(self._made)
-        self._left = _MOST_LINES
+        self._left = _MAX_ADAPTER_LINES
         try:
             write(self)
         except TooLarge:
@@ -68,21 +75,21 @@ class Module:
         return True
 
     def spend(self, lines: int) -> None:
-        """Count lines of text."""
+        """Charge lines of text to both limits; raise :class:`TooLarge` beyond one."""
         self._left -= lines
         self._budget.left -= lines
         if self._left < 0 or self._budget.left < 0:
             raise TooLarge
 
     def text(self) -> str:
-        """Return the module."""
+        """Return the text of the module."""
         imports = [f'(import "" "{n}" ({kind}))' for n, (_, kind) in enumerate(self.imports.values())]
         return "\n".join([f"(module ${OWN_MODULE}", *imports, *self.functions, ")"])
 
     # -- functions --------------------------------------------------------------------------------
 
     def function(self, key: Hashable, write: Callable[[str], None]) -> str:
-        """Return the name of a function that ``write`` defines, once for a key."""
+        """Return the name of the helper function for ``key``; on first use, ``write`` defines it."""
         made = self._made.get(key)
         if made is None:
             made = self._made[key] = f"$f{len(self._made)}"
@@ -90,11 +97,11 @@ class Module:
         return made
 
     def define(self, *lines: str) -> None:
-        """Add a function."""
+        """Append the lines of a function."""
         self.functions += lines
 
     def label(self) -> str:
-        """Return a label that no other block has."""
+        """Return an unused block label."""
         self._labels += 1
         return f"$b{self._labels}"
 
@@ -108,20 +115,20 @@ class Module:
         return found[0]
 
     def core_function(self, item: CoreExport, params: Sequence[str], results: Sequence[str]) -> str:
-        """Return the name of a core function of a guest."""
+        """Import a core function of a guest; return its name. Instantiation compares the type."""
         types = "".join(f" (param {core})" for core in params) + "".join(f" (result {core})" for core in results)
         return self._import(item, f"func {{}}{types}", "g")
 
     def memory(self, side: Side) -> str:
-        """Return the name of a side's linear memory."""
+        """Import a side's linear memory; return its name."""
         item = side.options.memory
         assert item is not None
-        if item not in self.imports and sum(i.kind == "memory" for i in self.imports) >= _MOST_MEMORIES:
+        if item not in self.imports and sum(i.kind == "memory" for i in self.imports) >= _MAX_MEMORIES:
             raise TooLarge
         return self._import(item, "memory {} 0", "m")
 
     def flag(self, which: str, instance: int) -> str:
-        """Return the name of the global that says whether an instance may leave (``leave``) or be entered."""
+        """Import an instance's may-leave (``leave``) or may-enter (``enter``) flag; return the global's name."""
         return self._global(f"{which}-{instance}", "i32")
 
     def _global(self, name: str, core: str) -> str:
@@ -130,11 +137,15 @@ class Module:
     # -- checks -----------------------------------------------------------------------------------
 
     def trap(self, reason: str) -> str:
-        """Return the text that traps for a reason."""
+        """Return the text that stores ``reason`` and traps."""
         return f"(global.set {self._global('reason', 'i32')} (i32.const {REASONS.index(reason)})) unreachable"
 
     def need(self, memory: str) -> str:
-        """Return the function that traps for a range beyond a memory, given its end."""
+        """Return the function that traps unless ``$end``, the end of a range, is within the memory.
+
+        ``$end`` is an i64, so that the sum of two u32 values does not wrap. The function also stores the end and the
+        memory's size, for the message of the trap.
+        """
 
         def write(name: str) -> None:
             wanted, present = self._global("wanted", "i64"), self._global("present", "i64")
@@ -148,7 +159,11 @@ class Module:
         return self.function(("need", memory), write)
 
     def realloc(self, side: Side) -> str:
-        """Return the function that calls a guest's realloc, which may not leave meanwhile, and checks the range."""
+        """Return the function that calls a guest's realloc and checks the address that it returns.
+
+        As in CanonicalABI.md: the may-leave flag is cleared during the call; the address must be aligned, and the
+        whole range within the memory.
+        """
         item = side.options.realloc
         assert isinstance(item, CoreExport)
 
@@ -176,12 +191,15 @@ class Module:
 
 
 def size_of(memory: str) -> str:
-    """Return the expression of a memory's size in bytes, an i64."""
+    """Return the expression for a memory's size in bytes, an i64."""
     return f"(i64.shl (i64.extend_i32_u (memory.size {memory})) (i64.const 16))"
 
 
 def flags_text(leaves: Sequence[int], enters: Sequence[int]) -> str:
-    """Return the module of the globals that the adapters of one store share with the host."""
+    """Return the text of the flags module: the globals through which adapters and the host share state in a store.
+
+    ``reason`` is the reason of a trap, ``wanted`` and ``present`` the bytes for its message; all flags start set.
+    """
     names: list[Any] = [("reason", "i32", 0), ("wanted", "i64", 0), ("present", "i64", 0)]
     names += [(f"leave-{n}", "i32", 1) for n in leaves] + [(f"enter-{n}", "i32", 1) for n in enters]
     lines = [f'(global (export "{name}") (mut {core}) ({core}.const {value}))' for name, core, value in names]

@@ -1,43 +1,47 @@
-"""WebAssembly text of the functions that copy strings between two memories, in each of the nine pairs of encodings.
+"""WebAssembly text of the functions that copy strings between two memories, for all nine pairs of encodings.
 
-Each takes an address and a length in code units, as the canonical ABI counts it in the source's encoding, and returns
-those of the copy. The order and the sizes of the reallocations are the specification's (CanonicalABI.md, "Storing").
-Between UTF-8 on both sides, and UTF-16 on both, bytes are checked first and then copied at once; sixteen bytes of ASCII
-are checked in one step.
+Each function takes an address ``$at`` and a length ``$n`` in code units of the source, tagged in ``latin1+utf16``, and
+returns the address and length of the copy. The order and sizes of the reallocs are those of CanonicalABI.md, "Storing"
+(``store_string_into_range``), because the guest observes them. If source and target both use UTF-8, or both UTF-16, the
+function validates all bytes first and copies them with one ``memory.copy``; ASCII is validated 16 bytes at a time.
+
+Locals of these functions: ``$to`` is the address of the copy, ``$size`` its bytes, ``$worst`` the bytes allocated for
+the worst case, ``$done`` the code units already copied.
 """
 
 from __future__ import annotations
 
-from aegis.component.shims.adapter_module import Module, Side
+from aegis.component.shims.adapter_module import AdapterModule, Side
 
 __all__ = ["text_helper"]
 
-_MOST_STRING_BYTES = (1 << 31) - 1
+_MAX_STRING_BYTES = (1 << 31) - 1
 _TAG = 1 << 31
-_SOURCE_UNITS = {"utf8": 1, "utf16": 2, "latin1": 1}
-_WORST = {"utf8": 1, "utf16": 3, "latin1": 2}
-"""Bytes of UTF-8 that a code unit can become."""
+_UNIT_BYTES = {"utf8": 1, "utf16": 2, "latin1": 1}
+_MAX_UTF8_BYTES = {"utf8": 1, "utf16": 3, "latin1": 2}
+"""Bytes of UTF-8 that one code unit of the source can become."""
 
 
-def text_helper(module: Module, source: Side, target: Side) -> str:
-    """Return the name of the function that copies a string from one side to the other."""
+def text_helper(module: AdapterModule, source: Side, target: Side) -> str:
+    """Return the name of the function that copies a string from the source side to the target side."""
     key = ("text", source, target)
     return module.function(key, lambda name: _Strings(module, source, target).write(name))
 
 
 class _Strings:
-    """Writes what one pair of sides needs."""
+    """Writes the functions that copy strings between one pair of sides."""
 
-    def __init__(self, module: Module, source: Side, target: Side) -> None:
+    def __init__(self, module: AdapterModule, source: Side, target: Side) -> None:
         self.module, self.source, self.target = module, source, target
         self.read, self.write_to = module.memory(source), module.memory(target)
 
     def write(self, name: str) -> None:
-        """Write the function of the pair."""
+        """Write the copying function of the pair, and the helper functions that it calls."""
         encoding = self.source.options.encoding
         if encoding != "latin1+utf16":
             self._copy(name, encoding, encoding)
             return
+        # The tag, bit 31 of the length, marks UTF-16: such a length is negative as a signed integer.
         wide, narrow = f"{name}.utf16", f"{name}.latin1"
         self._copy(wide, "utf16", "compact")
         self._copy(narrow, "latin1", "latin1")
@@ -53,12 +57,17 @@ class _Strings:
         self.module.define(*lines)
 
     def _copy(self, name: str, source: str, kind: str) -> None:
-        """Write the function for strings whose code units are of ``source``; ``compact`` was UTF-16 by choice."""
+        """Write the function for strings in the encoding ``source``.
+
+        ``kind`` is ``compact`` for UTF-16 in a ``latin1+utf16`` source, which chose UTF-16 for this one string.
+        """
         wanted = self.target.options.encoding
-        unit = _SOURCE_UNITS[source]
+        unit = _UNIT_BYTES[source]
         lines = []
+        # The checks of ``load_string_from_range``: byte length, alignment, bounds. UTF-16 is aligned to 2 bytes, and so
+        # is Latin-1 where the source could also have used UTF-16.
         if source == "utf16":
-            most = f"(i32.gt_u (local.get $n) (i32.const {_MOST_STRING_BYTES // 2}))"
+            most = f"(i32.gt_u (local.get $n) (i32.const {_MAX_STRING_BYTES // 2}))"
             lines.append(f"{most} if {self.module.trap('too long')} end")
         if unit == 2 or self.source.options.encoding == "latin1+utf16":
             lines.append(f"(i32.and (local.get $at) (i32.const 1)) if {self.module.trap('pointer')} end")
@@ -79,9 +88,10 @@ class _Strings:
             "(local $to i32) (local $size i32) (local $worst i32) (local $done i32)", *lines, ")",
         )  # fmt: skip
 
-    # -- the encodings of the target --------------------------------------------------------------
+    # -- encodings of the target ------------------------------------------------------------------
 
     def _to_utf8(self, source: str) -> list[str]:
+        """Store as UTF-8 (``store_string_copy``, ``store_utf16_to_utf8``, ``store_latin1_to_utf8``)."""
         if source == "utf8":
             check = f"(call {self._checker()} (local.get $at) (local.get $n))"
             long = f"(i32.lt_s (local.get $n) (i32.const 0)) if {self.module.trap('too long')} end"
@@ -92,9 +102,10 @@ class _Strings:
                 self._move("(local.get $n)"),
                 *_pair("(local.get $n)"),
             ]
-        # ASCII takes as many bytes as there are code units; space for the worst case is asked for when that is known.
-        worst = _WORST[source]
-        unit = _SOURCE_UNITS[source]
+        # ``store_string_to_utf8``: allocate $n bytes, which suffice for ASCII. At the first other code unit, reallocate
+        # to the worst case; at the end, shrink to the actual size.
+        worst = _MAX_UTF8_BYTES[source]
+        unit = _UNIT_BYTES[source]
         return [
             self._allocate(1, "(local.get $n)"),
             f"(local.set $done (call {self._ascii(source)} (local.get $at) (local.get $n) (local.get $to)))",
@@ -110,6 +121,7 @@ class _Strings:
         ]
 
     def _to_utf16(self, source: str) -> list[str]:
+        """Store as UTF-16: allocate 2 bytes for each source code unit, then shrink (``store_utf8_to_utf16``)."""
         if source == "utf16":
             return [
                 f"(drop (call {self._checker16()} (local.get $at) (local.get $n)))",
@@ -126,7 +138,10 @@ class _Strings:
         ]
 
     def _to_compact(self, source: str) -> list[str]:
-        """As Latin-1 as long as that can hold it (``store_string_to_latin1_or_utf16``)."""
+        """Store as Latin-1; at the first code point beyond it, start over as UTF-16.
+
+        Source: ``store_string_to_latin1_or_utf16``. The transcoder returns -1 for a code point beyond Latin-1.
+        """
         return [
             self._bounded(2),
             self._allocate(2, "(local.get $n)"),
@@ -143,7 +158,10 @@ class _Strings:
         ]  # fmt: skip
 
     def _deflated(self) -> list[str]:
-        """What was UTF-16 by choice, and so probably has to be (``store_probably_utf16_to_latin1_or_utf16``)."""
+        """Store a string for which the source chose UTF-16 (``store_probably_utf16_to_latin1_or_utf16``).
+
+        The checker returns the bitwise or of all code points: above 255, at least one is beyond Latin-1.
+        """
         return [
             f"(local.set $done (call {self._checker16()} (local.get $at) (local.get $n)))",
             "(local.set $size (i32.shl (local.get $n) (i32.const 1)))",
@@ -156,11 +174,11 @@ class _Strings:
             *_pair("(local.get $n)"),
         ]  # fmt: skip
 
-    # -- their parts ------------------------------------------------------------------------------
+    # -- pieces of these functions ----------------------------------------------------------------
 
     def _bounded(self, most: int) -> str:
-        """Trap for a string whose worst case no string may have."""
-        limit = _MOST_STRING_BYTES // most
+        """Trap if the worst case, ``most`` bytes for each code unit, exceeds the maximum byte length of a string."""
+        limit = _MAX_STRING_BYTES // most
         return f"(i32.gt_u (local.get $n) (i32.const {limit})) if {self.module.trap('too long')} end"
 
     def _allocate(self, align: int, size: str) -> str:
@@ -172,7 +190,7 @@ class _Strings:
         return f"(local.set $to (call {realloc} (local.get $to) {old} (i32.const {align}) {size}))"
 
     def _shrunk(self, align: int) -> list[str]:
-        """Give back what the worst case did not need."""
+        """Reallocate from the worst case to the actual size, unless they are equal."""
         return [
             "(i32.lt_u (local.get $size) (local.get $worst)) if",
             self._reallocate("(local.get $worst)", align, "(local.get $size)"), "end",
@@ -185,13 +203,15 @@ class _Strings:
         made = self._transcoder(source, target)
         return f"(local.set $size (call {made} (local.get $at) (local.get $n) (local.get $to)))"
 
-    # -- functions of one memory, or of two -------------------------------------------------------
+    # -- helper functions, shared by all strings of a pair of memories ----------------------------
 
     def _checker(self) -> str:
-        """Return the function that traps for bytes that are not UTF-8: sixteen at a time while they are ASCII."""
+        """Return the function that traps unless ``$n`` bytes at ``$at`` are valid UTF-8."""
         return self.module.function(("utf8", self.read), self._write_checker)
 
     def _write_checker(self, name: str) -> None:
+        # Skip 16 bytes at a time while no byte has its top bit set, then 4 at a time; decode the code point at which
+        # neither is possible, and start over.
         self._define(
             f"(func {name} (param $at i32) (param $n i32) (local $code i32) (local $step i32)",
             "block $end", "loop $more",
@@ -210,7 +230,7 @@ class _Strings:
         )  # fmt: skip
 
     def _checker16(self) -> str:
-        """Return the function that traps for what is not UTF-16; it returns all code points, or-ed."""
+        """Return the function that traps for lone surrogates; it returns the bitwise or of all code points."""
         return self.module.function(("utf16", self.read), self._write_checker16)
 
     def _write_checker16(self, name: str) -> None:
@@ -225,7 +245,10 @@ class _Strings:
         )  # fmt: skip
 
     def _ascii(self, source: str) -> str:
-        """Return the function that copies ASCII to UTF-8; it returns how many code units it has copied."""
+        """Return the function that copies code units below 128 as UTF-8 until the first other one.
+
+        It returns the number of code units copied.
+        """
         return self.module.function(("ascii", source, self.read, self.write_to), lambda name: self._define(
             f"(func {name} (param $at i32) (param $n i32) (param $to i32) (result i32) (local $done i32)",
             "(local $code i32)", "block $end", "loop $more",
@@ -233,20 +256,20 @@ class _Strings:
             f"(local.set $code {self._unit(source)})",
             "(br_if $end (i32.ge_u (local.get $code) (i32.const 128)))",
             f"(i32.store8 {self.write_to} (i32.add (local.get $to) (local.get $done)) (local.get $code))",
-            _advance("$at", f"(i32.const {_SOURCE_UNITS[source]})"), _advance("$done", "(i32.const 1)"),
+            _advance("$at", f"(i32.const {_UNIT_BYTES[source]})"), _advance("$done", "(i32.const 1)"),
             "(br $more)", "end", "end", "(local.get $done))",
         ))  # fmt: skip
 
     def _transcoder(self, source: str, target: str) -> str:
-        """Return the function that writes code points in another encoding; it returns how many bytes those take.
+        """Return the function that transcodes ``$n`` code units; it returns the number of bytes written.
 
-        For Latin-1 it returns -1 at the first code point that has none.
+        If the target is Latin-1, it returns -1 at the first code point beyond it.
         """
         key = ("transcode", source, target, self.read, self.write_to)
         return self.module.function(key, lambda name: self._write_transcoder(name, source, target))
 
     def _write_transcoder(self, name: str, source: str, target: str) -> None:
-        unit = _SOURCE_UNITS[source]
+        unit = _UNIT_BYTES[source]
         step = "(local.get $step)" if unit == 1 else "(i32.shl (local.get $step) (i32.const 1))"
         self._define(
             f"(func {name} (param $at i32) (param $n i32) (param $to i32) (result i32)",
@@ -262,7 +285,7 @@ class _Strings:
         )  # fmt: skip
 
     def _inflating(self) -> list[str]:
-        """Make sixteen bytes of ASCII sixteen code units of UTF-16 in one step."""
+        """Widen 16 bytes of ASCII to 16 code units of UTF-16 per step; leave the block at the first other byte."""
         return [
             "block $rest", "(br_if $rest (i32.lt_u (local.get $n) (i32.const 16)))",
             f"(local.set $wide (v128.load {self.read} align=1 (local.get $at)))",
@@ -275,7 +298,7 @@ class _Strings:
         ]  # fmt: skip
 
     def _put(self, target: str) -> list[str]:
-        """Write the code point ``$code`` to ``$to``, which advances."""
+        """Store the code point ``$code`` at ``$to`` in the target encoding and advance ``$to``."""
         to, code = "(local.get $to)", "(local.get $code)"
         if target == "latin1":
             return [
@@ -292,6 +315,7 @@ class _Strings:
                 f" (i32.or (i32.const 0xdc00) (i32.and {code} (i32.const 0x3ff))))",
                 _advance("$to", "(i32.const 4)"), "end",
             ]  # fmt: skip
+        # UTF-8: one byte below 128; else a lead byte with the high bits, and 6 bits in each continuation byte.
         lines = [f"(i32.lt_u {code} (i32.const 128)) if", f"(i32.store8 {self.write_to} {to} {code})"]
         lines += [_advance("$to", "(i32.const 1)")]
         for size, below, mark in ((2, 0x800, 0xC0), (3, 0x10000, 0xE0), (4, 0, 0xF0)):
@@ -309,10 +333,13 @@ class _Strings:
         return [*lines, "end end end"]
 
     def _unit(self, source: str) -> str:
-        return f"(i32.load{8 * _SOURCE_UNITS[source]}_u {self.read} (local.get $at))"
+        return f"(i32.load{8 * _UNIT_BYTES[source]}_u {self.read} (local.get $at))"
 
     def _next(self, source: str) -> str:
-        """Set ``$code`` to the code point at ``$at``, and ``$step`` to the code units that it has."""
+        """Set ``$code`` to the code point at ``$at``, and ``$step`` to its number of code units.
+
+        A code point of one code unit is decoded inline; others by a helper function.
+        """
         one = f"(local.set $code {self._unit(source)}) (local.set $step (i32.const 1))"
         if source == "latin1":
             return one
@@ -324,9 +351,15 @@ class _Strings:
         return f"{one} {more} if (call {made} (local.get $at) (local.get $n)) (local.set $step) (local.set $code) end"
 
     def _write_next8(self, name: str) -> None:
-        """Write the function that decodes a code point of UTF-8 beyond ASCII, given how many bytes there are."""
+        """Write the function that decodes a multi-byte code point of UTF-8; ``$n`` is the number of bytes left.
+
+        It traps for the sequences that RFC 3629 forbids: wrong lead or continuation bytes, truncated and overlong
+        forms, surrogates, and values above U+10FFFF.
+        """
         bad = f"if {self.module.trap('utf8')} end"
         code = "(local.get $code)"
+        # The lead byte gives the number of continuation bytes ($more) and the least code point of that length
+        # ($least); a smaller one would be overlong. C0 and C1 are overlong always, so two-byte leads start at C2.
         self._define(
             f"(func {name} (param $at i32) (param $n i32) (result i32 i32)",
             "(local $code i32) (local $more i32) (local $least i32) (local $left i32) (local $byte i32)",
@@ -341,7 +374,7 @@ class _Strings:
             f"(local.set $code (i32.and {code} (i32.const 7)))",
             "(local.set $more (i32.const 3)) (local.set $least (i32.const 0x10000))",
             "end end end",
-            # A byte that begins nothing leaves no bytes to follow.
+            # $more is still 0 for an invalid lead byte; the sequence is truncated unless $more < $n.
             f"(i32.or (i32.eqz (local.get $more)) (i32.ge_u (local.get $more) (local.get $n))) {bad}",
             "(local.set $left (local.get $more))",
             "loop $again",
@@ -357,7 +390,10 @@ class _Strings:
         )  # fmt: skip
 
     def _write_next16(self, name: str) -> None:
-        """Write the function that decodes a surrogate pair of UTF-16, given how many units there are."""
+        """Write the function that decodes a surrogate pair of UTF-16; ``$n`` is the number of code units left.
+
+        It traps unless a high surrogate is followed by a low one.
+        """
         bad = f"if {self.module.trap('utf16')} end"
         code, low = "(local.get $code)", "(local.get $low)"
         self._define(
@@ -381,5 +417,5 @@ def _less(local: str, by: str) -> str:
 
 
 def _pair(length: str) -> tuple[str, str]:
-    """Return the text of what a function returns: the address, and the length."""
+    """Return the text of the two results: the address of the copy, and its length in code units of the target."""
     return "(local.get $to)", length

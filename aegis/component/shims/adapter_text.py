@@ -1,15 +1,20 @@
-"""WebAssembly text of the adapters: functions through which component instances call each other without the host.
+"""WebAssembly text of adapters: functions through which component instances call each other without the host.
 
-An adapter is what ``canon lower`` of a lifted function is (CanonicalABI.md, "canon lower" and "canon lift"): the caller
-imports it, and it calls the lifted core function. On the way it checks whether the caller may leave and the callee may
-be entered, reads each value from the caller's core values or memory, checks it, and writes it to the callee's; then
-likewise with the result in the other direction; then it calls post-return. It is trusted code: the memories, functions
-and globals that it uses are imports, whose types the engine compares, and it has no memory of its own.
+Theory of operation. An adapter implements ``canon lower`` of a lifted function (CanonicalABI.md, "canon lower" and
+"canon lift"). The caller's core module imports the adapter, and the adapter calls the lifted core function:
 
-The number of a breach of the canonical ABI is written to the global ``reason`` before the adapter traps.
+1. trap unless the caller's may-leave flag and the callee's may-enter flags are set; clear the latter;
+2. lift each argument from the caller's core values or memory, check it, and lower it into the callee's;
+3. call the core function;
+4. lift and lower the result in the opposite direction;
+5. call post-return with may-leave cleared; set the may-enter flags again.
 
-Adapters check a value as they copy it, so of two breaches in one call the one that is found first can be another than
-step by step in the host. Values with handles, which need the tables of the host, have no adapters.
+Adapters are trusted code. The engine compares the types of everything they import at instantiation, and they have no
+memory of their own. Before trapping, an adapter stores the reason's number in the global ``reason``.
+
+An adapter checks each value while copying it. If a call violates the canonical ABI in two ways, it may therefore report
+a different violation first than the specification's order of steps would. Values with handles need the host's handle
+tables, so calls that pass handles have no adapters.
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ from aegis.component.conversion.layout import (
     payload_offset,
 )
 from aegis.component.planning.program import CoreExport, Lifted, Lowered
-from aegis.component.shims.adapter_module import Module, Side
+from aegis.component.shims.adapter_module import AdapterModule, Side
 from aegis.component.shims.adapter_strings import text_helper
 from aegis.values import FuncType
 from aegis.wit.types import Enum, Flags, List, Tuple, WitType
@@ -50,10 +55,13 @@ _NARROW = {
     "s16": "(i32.extend16_s {})",
 }  # fmt: skip
 _COPIED = frozenset(_LOADS) - {"bool", "char"}
-"""Numbers, of which every pattern of bits is one."""
+"""Types of which every bit pattern is a valid value, so that they can be copied unchecked."""
 _WHOLE = ("u32", "s32", "u64", "s64", "f32", "f64")
-"""Types that every core value is one of."""
-_FEW_CASES = 4
+"""Types of which every core value is a valid flat value: they pass unchanged."""
+_MAX_COMPARED_CASES = 4
+"""Cases with payloads that are selected by comparisons; more are selected by ``br_table``."""
+# Conversions between a case's own core type and the joined type of all cases (``lower_flat_variant``,
+# ``lift_flat_variant``).
 _TO_JOINED = {
     ("i32", "i64"): "(i64.extend_i32_u {})", ("f32", "i32"): "(i32.reinterpret_f32 {})",
     ("f32", "i64"): "(i64.extend_i32_u (i32.reinterpret_f32 {}))", ("f64", "i64"): "(i64.reinterpret_f64 {})",
@@ -67,7 +75,7 @@ _FROM_JOINED = {
 class Link(NamedTuple):
     """A call between two component instances: the number of its trampoline, and the function on both sides.
 
-    ``entering`` has those of the instances that it enters whose may-enter flag is kept.
+    ``entering`` lists the instances that the call enters and whose may-enter flag adapters maintain.
     """
 
     trampoline: int
@@ -77,7 +85,7 @@ class Link(NamedTuple):
 
 
 class _InMemory(NamedTuple):
-    """Values in linear memory: at an offset from an address, an expression."""
+    """Values in linear memory, at a constant offset from the address expression ``base``."""
 
     memory: str
     base: str
@@ -87,46 +95,48 @@ class _InMemory(NamedTuple):
         return self._replace(offset=self.offset + offset)
 
 
-class _Words(NamedTuple):
-    """Values as core values: expressions to read, or locals to write, with the core types that they have."""
+class _FlatValues(NamedTuple):
+    """Values as flat core values: expressions to read, or locals to write, and their core types."""
 
     names: Sequence[str]
     cores: Sequence[str]
 
-    def part(self, first: int, count: int) -> _Words:
-        return _Words(self.names[first : first + count], self.cores[first : first + count])
+    def part(self, first: int, count: int) -> _FlatValues:
+        return _FlatValues(self.names[first : first + count], self.cores[first : first + count])
 
 
-_Place = _InMemory | _Words
+_Location = _InMemory | _FlatValues
 
 
 def needs_adapter(link: Link, leaves: frozenset[int]) -> bool:
-    """Tell whether there is anything to do in a call but to call. ``leaves`` has the instances whose may-leave flag is
-    kept."""
+    """Return whether a call needs an adapter, because it has to convert, check or clean up anything.
+
+    ``leaves`` are the instances whose may-leave flag adapters maintain.
+    """
     params = [t for _, t in link.lifted.type.params]
     whole = len(params) <= MAX_FLAT_PARAMS and all(t in _WHOLE for t in params)
     return link.lowered.instance in leaves or not whole or not _passes_on(link)
 
 
 def _passes_on(link: Link) -> bool:
-    """Tell whether an adapter returns just what the lifted function does, and has nothing to do after it."""
+    """Return whether the adapter can tail-call: the result passes unchanged, and nothing follows the call."""
     result = link.lifted.type.result
     nothing = link.lifted.options.post_return is None and not link.entering
     return nothing and (result is None or result in _WHOLE)
 
 
-def write_adapter(module: Module, link: Link, leaves: frozenset[int]) -> None:
-    """Add the adapter of a link to a module; its export is named by the trampoline's number."""
+def write_adapter(module: AdapterModule, link: Link, leaves: frozenset[int]) -> None:
+    """Add the adapter of a link to a module, exported under the trampoline's number."""
     lowered, lifted = link.lowered, link.lifted
     caller = Side(lowered.instance, lowered.options, lowered.instance in leaves)
     callee = Side(lifted.instance, lifted.options, lifted.instance in leaves)
-    _Adapter(module, link, caller, callee).write()
+    _AdapterWriter(module, link, caller, callee).write()
 
 
 class _Body:
-    """The body of a function, as it is being written."""
+    """The body of a function under construction."""
 
-    def __init__(self, module: Module) -> None:
+    def __init__(self, module: AdapterModule) -> None:
         self.module = module
         self.lines: list[str] = []
         self.locals: list[str] = []
@@ -136,14 +146,14 @@ class _Body:
         self.lines += lines
 
     def local(self, core: str = "i32") -> str:
-        """Return the name of a new local."""
+        """Declare a local and return its name."""
         name = f"$x{len(self.locals)}"
         self.module.spend(1)
         self.locals.append(f"(local {name} {core})")
         return name
 
     def kept(self, expression: str, core: str = "i32") -> str:
-        """Keep the value of an expression in a local; return the expression that reads it."""
+        """Store the value of an expression in a local, unless it reads one; return the expression that reads it."""
         if expression.startswith("(local.get"):
             return expression
         name = self.local(core)
@@ -152,7 +162,7 @@ class _Body:
 
     @contextmanager
     def when(self, condition: str) -> Iterator[None]:
-        """Have the lines inside run where a condition holds."""
+        """Run the lines written inside the ``with`` block only if the condition holds."""
         self.say(f"{condition} if")
         yield
         self.say("end")
@@ -162,16 +172,16 @@ class _Body:
 
 
 class _Converter(_Body):
-    """Writes conversions from one side's values to the other's."""
+    """Writes the lines that lift values from the source side and lower them into the target side."""
 
-    def __init__(self, module: Module, source: Side, target: Side) -> None:
+    def __init__(self, module: AdapterModule, source: Side, target: Side) -> None:
         super().__init__(module)
         self.source, self.target = source, target
 
     # -- core values and memory -------------------------------------------------------------------
 
-    def _read(self, of: str, place: _Place) -> str:
-        """Return the expression of a number, narrowed to its type."""
+    def _read(self, of: str, place: _Location) -> str:
+        """Return the expression that reads a primitive, un-joined and truncated to its type ("Flat Lifting")."""
         if isinstance(place, _InMemory):
             return f"({_LOADS[of]} {place.memory} offset={place.offset} {place.base})"
         word = place.names[0]
@@ -180,7 +190,7 @@ class _Converter(_Body):
             word = _FROM_JOINED[place.cores[0], core].format(word)
         return _NARROW[of].format(word) if of in _NARROW else word
 
-    def _write(self, expression: str, size: int, core: str, place: _Place) -> None:
+    def _write(self, expression: str, size: int, core: str, place: _Location) -> None:
         if isinstance(place, _InMemory):
             store = _STORES.get(size, f"{core}.store")
             self.say(f"({store} {place.memory} offset={place.offset} {place.base} {expression})")
@@ -191,8 +201,8 @@ class _Converter(_Body):
 
     # -- values -----------------------------------------------------------------------------------
 
-    def convert(self, of: WitType, source: _Place, target: _Place) -> None:
-        """Write what reads a value, checks it, and writes it."""
+    def convert(self, of: WitType, source: _Location, target: _Location) -> None:
+        """Write the lines that read a value, check it, and store it ("Loading", "Storing", and their flat forms)."""
         match of:
             case "string" | List():
                 self._block(of, source, target)
@@ -216,7 +226,7 @@ class _Converter(_Body):
                 else:
                     self._cases(of, cases, source, target)
 
-    def _scalar(self, of: str, source: _Place) -> str:
+    def _scalar(self, of: str, source: _Location) -> str:
         word = self._read(of, source)
         if of == "bool":
             return f"(i32.ne {word} (i32.const 0))"
@@ -226,7 +236,7 @@ class _Converter(_Body):
             self.trap_if(f"(i32.or (i32.ge_u {word} (i32.const 0x110000)) {surrogate})", "char")
         return word
 
-    def _parts(self, types: Sequence[WitType], source: _Place, target: _Place) -> None:
+    def _parts(self, types: Sequence[WitType], source: _Location, target: _Location) -> None:
         offset = slot = 0
         for part in types:
             of, count = layout(part), len(flat(part))
@@ -234,7 +244,7 @@ class _Converter(_Body):
             self.convert(part, _part(source, offset, slot, count), _part(target, offset, slot, count))
             offset, slot = offset + of.size, slot + count
 
-    def _cases(self, of: WitType, cases: Sequence[WitType | None], source: _Place, target: _Place) -> None:
+    def _cases(self, of: WitType, cases: Sequence[WitType | None], source: _Location, target: _Location) -> None:
         size = discriminant_size(len(cases))
         case = self.kept(self._read(_whole(size, source), source))
         self.trap_if(f"(i32.ge_u {case} (i32.const {len(cases)}))", "case")
@@ -242,7 +252,7 @@ class _Converter(_Body):
         slots = len(flat(of)) - 1
         source, target = (_part(place, payload_offset(of), 1, slots) for place in (source, target))
         full = [(n, payload) for n, payload in enumerate(cases) if payload is not None]
-        if len(full) > _FEW_CASES:
+        if len(full) > _MAX_COMPARED_CASES:
             self._many_cases(case, len(cases), full, source, target)
             return
         for number, payload in full:
@@ -250,9 +260,9 @@ class _Converter(_Body):
                 self.convert(payload, source, target)
 
     def _many_cases(
-        self, case: str, count: int, full: Sequence[tuple[int, WitType]], source: _Place, target: _Place
+        self, case: str, count: int, full: Sequence[tuple[int, WitType]], source: _Location, target: _Location
     ) -> None:  # fmt: skip
-        """Jump to the payload's case by a table."""
+        """Select the case of the payload with ``br_table``; cases without payload jump to the end."""
         label = self.module.label()
         names = {number: f"{label}.{number}" for number, _ in full}
         self.say(f"block {label}", *(f"block {names[number]}" for number, _ in reversed(full)))
@@ -265,8 +275,8 @@ class _Converter(_Body):
 
     # -- strings and lists ------------------------------------------------------------------------
 
-    def _block(self, of: WitType, source: _Place, target: _Place) -> None:
-        """Have a function of its own copy a string or list; write the address and length that it returns."""
+    def _block(self, of: WitType, source: _Location, target: _Location) -> None:
+        """Call the helper function that copies a string or list; store the address and length that it returns."""
         pointer = self._read("u32", source)
         length = self._read("u32", _part(source, 4, 1, 1))
         made = text_helper(self.module, self.source, self.target) if of == "string" else self._list(of)
@@ -281,17 +291,20 @@ class _Converter(_Body):
         return self.module.function(key, lambda name: _write_list(self.module, name, of.element, self))
 
 
-def _whole(size: int, source: _Place) -> str:
-    """Return the type as which a discriminant or flags are read: whole, where they are a core value."""
+def _whole(size: int, source: _Location) -> str:
+    """Return the type with which a discriminant or flags are read: their own size in memory, u32 as a core value.
+
+    A discriminant passed as a core value is not truncated: the specification compares all 32 bits with the cases.
+    """
     return _INTEGERS[size] if isinstance(source, _InMemory) else "u32"
 
 
-def _part(place: _Place, offset: int, first: int, count: int) -> _Place:
+def _part(place: _Location, offset: int, first: int, count: int) -> _Location:
     return place.at(offset) if isinstance(place, _InMemory) else place.part(first, count)
 
 
 def _solid(of: WitType) -> bool:
-    """Tell whether values are copied as they are: numbers, without bytes between them that are none's."""
+    """Return whether values can be copied as bytes: every bit pattern is valid and there is no padding."""
     if isinstance(of, str):
         return of in _COPIED
     if case_types(of) is not None or isinstance(of, (List, Enum, Flags)):
@@ -300,8 +313,12 @@ def _solid(of: WitType) -> bool:
     return all(map(_solid, inside)) and sum(layout(t).size for t in inside) == layout(of).size
 
 
-def _write_list(module: Module, name: str, element: WitType, by: _Converter) -> None:
-    """Write the function that copies a list: from an address and a length to an address and a length."""
+def _write_list(module: AdapterModule, name: str, element: WitType, by: _Converter) -> None:
+    """Write the function that copies a list (``load_list_from_range``, ``store_list_into_range``).
+
+    It takes an address ``$at`` and a length ``$count`` and returns those of the copy. In order: alignment, bounds of
+    the source, maximum byte length, realloc, elements.
+    """
     of, source, target = layout(element), by.source, by.target
     body = _Converter(module, source, target)
     read, write = module.memory(source), module.memory(target)
@@ -341,17 +358,17 @@ def _write_list(module: Module, name: str, element: WitType, by: _Converter) -> 
 # -- the adapter itself ----------------------------------------------------------------------------
 
 
-class _Adapter:
-    """Writes one adapter."""
+class _AdapterWriter:
+    """Writes one adapter function; see the module for its steps."""
 
-    def __init__(self, module: Module, link: Link, caller: Side, callee: Side) -> None:
+    def __init__(self, module: AdapterModule, link: Link, caller: Side, callee: Side) -> None:
         self.module, self.link, self.lifted, self.caller, self.callee = module, link, link.lifted, caller, callee
         self.there = _Converter(module, caller, callee)
         self.back = _Converter(module, callee, caller)
-        self.back.locals, self.back.lines = self.there.locals, self.there.lines  # one body
+        self.back.locals, self.back.lines = self.there.locals, self.there.lines  # both write the same body
 
     def write(self) -> None:
-        """Write the function."""
+        """Write the adapter function."""
         module, body, of = self.module, self.there, self.lifted.type
         outer, inner = core_type(of, lowered=True), core_type(of, lowered=False)
         self._enter()
@@ -382,7 +399,7 @@ class _Adapter:
         module.define(f'(func (export "{name}"){params}{result}', *body.locals, *body.lines, ")")
 
     def _enter(self) -> None:
-        """Check that the caller may leave, and that the callee and what is around it may be entered."""
+        """Trap unless the caller may leave and each instance of the entering set may be entered; mark these entered."""
         body, module = self.there, self.module
         if self.caller.flagged:
             flag = module.flag("leave", self.caller.instance)
@@ -393,7 +410,7 @@ class _Adapter:
         body.say(*(f"(global.set {flag} (i32.const 0))" for flag in flags))
 
     def _leave(self, results: Sequence[str], raw: str | None) -> None:
-        """Call post-return, and let the callee be entered again."""
+        """Call post-return with may-leave cleared, then mark the entered instances as enterable again."""
         body, module = self.there, self.module
         post = self.lifted.options.post_return
         if post is not None:
@@ -407,7 +424,11 @@ class _Adapter:
         body.say(*(f"(global.set {module.flag('enter', n)} (i32.const 1))" for n in self.link.entering))
 
     def _arguments(self, types: Sequence[WitType], outer: Sequence[str], inner: Sequence[str]) -> list[str]:
-        """Convert the arguments; return the expressions of the lifted function's core arguments."""
+        """Convert the arguments; return expressions for the core arguments of the lifted function.
+
+        More than ``MAX_FLAT_PARAMS`` core values pass as one tuple in memory, whose address is the only argument; the
+        copy is allocated with the callee's realloc (``lift_flat_values``, ``lower_flat_values``).
+        """
         body, module, whole = self.there, self.module, Tuple(tuple(types))
         if sum(len(flat(t)) for t in types) > MAX_FLAT_PARAMS:
             source = self._area(body, self.caller, "(local.get $p0)", whole)
@@ -420,11 +441,15 @@ class _Adapter:
             return [at]
         names = [body.local(core) for core in inner]
         words = [f"(local.get $p{n})" for n in range(len(inner))]
-        body.convert(whole, _Words(words, inner), _Words(names, inner))
+        body.convert(whole, _FlatValues(words, inner), _FlatValues(names, inner))
         return [f"(local.get {name})" for name in names]
 
     def _result(self, of: WitType | None, outer: Sequence[str], raw: str | None) -> str | None:
-        """Convert the result; return the local of the core value that the adapter returns."""
+        """Convert the result; return the local that holds the adapter's result, or ``None`` if it has none.
+
+        A result of more than ``MAX_FLAT_RESULTS`` core values is in memory: the lifted function returns its address,
+        and the caller passes the address for the copy as its last argument.
+        """
         if of is None or raw is None:
             return None
         body, cores = self.back, flat(of)
@@ -434,11 +459,11 @@ class _Adapter:
             body.convert(of, source, target)
             return None
         made = body.local(cores[0])
-        body.convert(of, _Words([f"(local.get {raw})"], cores), _Words([made], cores))
+        body.convert(of, _FlatValues([f"(local.get {raw})"], cores), _FlatValues([made], cores))
         return made
 
     def _area(self, body: _Converter, side: Side, at: str, of: WitType) -> _InMemory:
-        """Check that a value in memory is where one can be."""
+        """Trap unless the address ``at`` is aligned for the type and the value is within the side's memory."""
         module, made = self.module, layout(of)
         memory = module.memory(side)
         if made.align > 1:

@@ -1,23 +1,24 @@
-"""Links: calls between the component instances of one component that do not pass through the host.
+"""Links: direct calls between the instances of one component, without the host.
 
-A call from one component instance to another goes through an adapter in WebAssembly
-(:mod:`aegis.component.shims.adapter_text`) where its types have no handles. The adapters that one core module imports
-are one module of Aegis, of which a store makes an instance right before that core module's: everything that they
-refer to exists by then. So a program with links is the program with more steps, numbered anew, and nothing else of
-linking and calling knows of them. The first step is a module of globals. Where an adapter would do nothing but call,
-the lifted function itself is imported.
+A call from one component instance to another uses an adapter in WebAssembly
+(:mod:`aegis.component.shims.adapter_text`) unless its types contain handles. The adapters that one core module imports
+form one adapter module. The store instantiates it immediately before that core module, when everything that the
+adapters refer to exists. A program with links is thus an ordinary program with additional steps, renumbered; no other
+code of linking and calling knows about links. The first step instantiates the flags module. If an adapter would only
+call the lifted function, the core module imports the lifted function itself.
 
-The globals are the truth about the component instances that links concern: whether one may leave, and whether one may
-be entered. The adapters read and write them directly, and the host does by :class:`LinkedInstance`, whose attributes
-they are. Each is kept only where it can matter:
+The globals of the flags module hold the may-leave and may-enter flags of the linked component instances. Adapters
+access them directly; the host accesses them through the attributes of :class:`LinkedInstance`. A flag is maintained
+only if it can ever be clear when it is checked:
 
-* May-leave matters where an instance calls out at all, and has a realloc or post-return function that is called.
-* May-enter matters where an instance can be entered again while it is entered. Instances call only what was complete
-  before them, which never leads back, except where an instance calls, or destroys a resource of, one that is around
-  it. A component with such a call keeps the flag of every instance that a link enters.
+* May-leave: the instance calls other functions, and has a realloc or post-return function that is called.
+* May-enter: the instance can be entered while it is already entered. An instance can call only instances that were
+  complete before it was created, so calls never form a cycle, unless an instance calls its parent or an ancestor, or
+  drops a resource of one. A component with such a call maintains the flag of every instance that a link enters.
 
-There are no links where fuel is counted, which adapters would burn, nor in workers, which have little memory to compile
-in. What passes through a link takes no memory of the host, so neither ``host_bytes`` nor ``value_bytes`` counts it.
+There are no links if fuel is counted, because adapters would consume it, and none in workers, which have little memory
+for compiling. Data that passes through a link uses no host memory, so it counts towards neither ``host_bytes`` nor
+``value_bytes``.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from aegis.component.planning.program import (
     Program,
     ResourceFunction,
 )
-from aegis.component.shims.adapter_module import FLAGS, Budget, Module, flags_text
+from aegis.component.shims.adapter_module import FLAGS, AdapterModule, LineBudget, flags_text
 from aegis.component.shims.adapter_text import Link, needs_adapter, write_adapter
 from aegis.component.shims.entering import can_reenter, entering_set, restricted
 from aegis.component.shims.linked import LinkedInstance
@@ -57,11 +58,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Links", "adapter_texts", "links_for", "links_of", "unlink"]
 
-_MOST_LINKS = 1_000
+_MAX_LINKS = 1_000
+"""Links of a component; one with more has none, and its calls go through the host."""
 
 
-class _AdapterModule(OwnModule):
-    """A module of adapters, whose code is kept in the cache as that of guests is."""
+class _CachedModule(OwnModule):
+    """A compiled adapter module; its code is cached on disk as that of guests is."""
 
     def __init__(self, data: bytes, cache: Cache | None, limits: Limits) -> None:
         super().__init__(data)
@@ -71,7 +73,8 @@ class _AdapterModule(OwnModule):
 class Links(NamedTuple):
     """A program with links.
 
-    ``parts`` has the code of its modules of Aegis by their numbers, ``steps`` the new number of each old step.
+    ``parts`` maps module numbers to the code of adapter modules, ``steps`` maps each old step to its new number.
+    ``leaves`` and ``enters`` are the instances whose may-leave and may-enter flags are globals.
     """
 
     program: Program
@@ -82,11 +85,11 @@ class Links(NamedTuple):
 
     @property
     def instances(self) -> int:
-        """How many instances of modules of Aegis a store makes for it."""
+        """The number of adapter module instances that a store creates."""
         return len(self.parts)
 
     def attach(self, state: ComponentState) -> None:
-        """Have the component instances of a new store keep their flags where the adapters do."""
+        """Make the component instances of a new store keep their flags in the globals that adapters use."""
         instances = state.handles.instances
         for n in self.leaves | self.enters:
             instances[n] = LinkedInstance(state, n, n in self.leaves, n in self.enters)
@@ -96,12 +99,15 @@ class Links(NamedTuple):
 
 
 def _linkable(of: object) -> bool:
-    """Tell whether a trampoline is a call between two component instances of values without handles."""
+    """Return whether a trampoline is a call between two component instances that passes no handles.
+
+    Its core items must be exports, because an adapter cannot import a trampoline of the host.
+    """
     if not isinstance(of, Lowered) or not isinstance(of.function, Lifted):
         return False
     lifted, outer = of.function, of.options
     if lifted.instance == of.instance:
-        return False  # it always traps
+        return False  # the host's trampoline handles it: such a call always traps, since the instance is entered
     result = lifted.type.result
     types = [t for _, t in lifted.type.params] + ([] if result is None else [result])
     items = (lifted.core, lifted.options.realloc, lifted.options.post_return, outer.realloc)
@@ -109,30 +115,30 @@ def _linkable(of: object) -> bool:
 
 
 def _items(link: Link) -> list[CoreExport]:
-    """Return the core items that an adapter can refer to."""
+    """Return the core exports that the link's adapter may import."""
     inner, outer = link.lifted.options, link.lowered.options
     found = (link.lifted.core, inner.memory, inner.realloc, inner.post_return, outer.memory, outer.realloc)
     return [item for item in found if isinstance(item, CoreExport)]
 
 
 def _leaving(program: Program, links: Sequence[Link]) -> frozenset[int]:
-    """Return the instances whose may-leave flag both sides need."""
+    """Return the linked instances whose may-leave flag can be clear when a call leaves them."""
     concerned = {n for link in links for n in (link.lowered.instance, link.lifted.instance)}
     return frozenset(concerned & {of.instance for of in program.trampolines} & restricted(program))
 
 
 class _Group(NamedTuple):
-    """The adapters that one step imports first."""
+    """The adapter module instantiated before the step ``step``, whose core module is the first to import its links."""
 
     step: int
-    module: Module
+    module: AdapterModule
     links: list[Link]
 
 
 class _Adapters(NamedTuple):
-    """The calls of a program that need not pass through the host.
+    """The calls of a program that bypass the host.
 
-    ``direct`` has, by the numbers of trampolines, the lifted functions that are imported in their stead.
+    ``direct`` maps trampolines to the lifted functions that core modules import instead.
     """
 
     groups: list[_Group]
@@ -142,9 +148,9 @@ class _Adapters(NamedTuple):
 
 
 def _adapters(program: Program) -> _Adapters:
-    """Write the adapters, in the order of the steps that import them; tell which flags are kept."""
+    """Write all adapters, in the order of the steps that import them, and determine which flags they maintain."""
     linkable = {n: of for n, of in enumerate(program.trampolines) if _linkable(of)}
-    if len(linkable) > _MOST_LINKS:
+    if len(linkable) > _MAX_LINKS:
         linkable = {}
     reenters = bool(linkable) and can_reenter(program)
     links = {}
@@ -154,9 +160,9 @@ def _adapters(program: Program) -> _Adapters:
         entering = entering_set(program, of.function.instance, of.instance) if reenters else ()
         links[n] = Link(n, of, of.function, entering)
     made = _Adapters([], {}, _leaving(program, list(links.values())), frozenset())
-    budget = Budget()
+    budget = LineBudget()
     for number, step in enumerate(program.steps):
-        group = _Group(number, Module(budget), [])
+        group = _Group(number, AdapterModule(budget), [])
         for item in step.imports:
             link = links.pop(item, None) if isinstance(item, int) else None
             if link is None or any(needed.step >= number for needed in _items(link)):
@@ -172,7 +178,7 @@ def _adapters(program: Program) -> _Adapters:
 
 
 def adapter_texts(program: Program) -> list[str]:
-    """Return the text of each module of adapters of a program."""
+    """Return the text of each adapter module of a program."""
     return [group.module.text() for group in _adapters(program).groups]
 
 
@@ -180,25 +186,25 @@ def adapter_texts(program: Program) -> list[str]:
 
 
 def links_for(component: Component, config: EngineConfig) -> Links | None:
-    """Return the links of a component that was compiled for a configuration; ``None`` if it has none."""
+    """Return the links of a component compiled for ``config``; ``None`` if it has none."""
     return component.links.get(config)
 
 
 def unlink(component: Component) -> None:
-    """Have the sandboxes that are made from now on call between the component's instances through the host."""
+    """Remove the links: in sandboxes created from now on, calls between instances go through the host."""
     component.links.clear()
     component.plans.clear()
     component.latest = None
 
 
 def links_of(component: Component, config: EngineConfig) -> Links | None:
-    """Make the links of a component for one configuration; return ``None`` if it has none."""
+    """Create the links of a component for one configuration; return ``None`` if it has none."""
     if config.fuel or not config.epochs:
         return None
     try:
         return _make(component, config)
     except (ArtifactError, UnfitForPool):
-        return None  # what the engine does not take goes through the host
+        return None  # the engine rejected an adapter module: calls go through the host
 
 
 def _make(component: Component, config: EngineConfig) -> Links | None:
@@ -209,21 +215,21 @@ def _make(component: Component, config: EngineConfig) -> Links | None:
     texts = [group.module.text() for group in made.groups]
     if texts:
         texts.insert(0, flags_text(sorted(made.leaves), sorted(made.enters)))
-    modules = [_AdapterModule(text_to_binary(text, "adapters"), *component.kept_as) for text in texts]
+    modules = [_CachedModule(text_to_binary(text, "adapters"), *component.kept_as) for text in texts]
     parts = {len(program.modules) + n: module.code(config) for n, module in enumerate(modules)}
     linked, steps = _numbered_anew(program, made)
     return Links(linked, parts, steps, made.leaves, made.enters)
 
 
 def _numbered_anew(program: Program, made: _Adapters) -> tuple[Program, tuple[int, ...]]:
-    """Return the program with the steps of its adapters, and the new numbers of its own."""
+    """Return the program with the steps of its adapter modules inserted, and the new number of each old step."""
     groups = {group.step: n for n, group in enumerate(made.groups)}
     steps, count = [], 1 if groups else 0
     for number in range(len(program.steps)):
         count += number in groups
         steps.append(count)
         count += 1
-    move = _Mover(steps)
+    move = _StepRenumberer(steps)
     instead = {trampoline: move.export(core) for trampoline, core in made.direct.items()}
     for group in made.groups:
         place = steps[group.step] - 1
@@ -239,8 +245,8 @@ def _numbered_anew(program: Program, made: _Adapters) -> tuple[Program, tuple[in
     return move.program(program)._replace(steps=tuple(placed)), tuple(steps)
 
 
-class _Mover:
-    """Numbers the steps in a program anew; what was one value stays one."""
+class _StepRenumberer:
+    """Renumbers the steps in a program's items. A :class:`Lifted` that was shared stays one shared object."""
 
     def __init__(self, steps: Sequence[int]) -> None:
         self._steps = steps

@@ -1,11 +1,11 @@
-"""Calls over columns into a component: the loop of :mod:`aegis.engine.call.columns` by the rules of the canonical ABI.
+"""Calls over columns into a component: the loop of :mod:`aegis.engine.call.columns` under the canonical ABI's rules.
 
-Only functions whose values are primitives of a fixed size are called so. Of "canon lift" a row then needs the lowering
-and lifting of numbers, which the loop does, and post-return, during which the instance may not call out. The loop
-says in its memory which of both runs; :class:`_Leaving` stands in ``may_leave`` of the component instance and reads it.
-Where the function called the host, conversions of the host call may have set ``may_leave`` themselves. So the loop then
-leaves the row's end to the host, and goes on with the next row. Where adapters read the flag too, it is a global
-(:mod:`aegis.component.shims.linked`), which the loop sets itself.
+Only functions whose values are all primitives of a fixed size qualify. Of ``canon lift``, a row then needs only two
+things: lowering and lifting numbers, which the loop does, and post-return, during which the instance may not leave. The
+loop records in its memory whether the function or post-return is running. :class:`_MayLeave` replaces the instance's
+``may_leave`` attribute and reads that record. If the function calls the host, converting the values of the host call
+may set ``may_leave`` itself; the loop then leaves the end of the row to the host and continues with the next row. If
+adapters share the flag, it is a global (:mod:`aegis.component.shims.linked`), which the loop sets itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _ONE, _NONE = number(1), number(0)
 
 
 def shape_of(function: Function, *, post: bool, flagged: bool = False) -> Shape:
-    """Return the shape of a function whose values are all primitives of a fixed size."""
+    """Return the row shape of a function whose values are all primitives of a fixed size."""
     kinds = [SCALARS[str(of)] for _, of in function.params]
     return Shape(
         tuple(kinds), None if function.result is None else SCALARS[str(function.result)], post, post and flagged
@@ -51,7 +51,7 @@ def shape_of(function: Function, *, post: bool, flagged: bool = False) -> Shape:
 
 
 class ComponentColumnEntry:
-    """One exported function of the world as a call over columns needs it."""
+    """An exported function prepared for calls over columns: its row shape and the code of its loop."""
 
     __slots__ = ("callee", "code", "name", "shape")
 
@@ -61,16 +61,16 @@ class ComponentColumnEntry:
         self.code = loop_code(self.shape, config)
 
     def take_frame(self) -> _Frame:
-        """Return a frame."""
+        """Return a new frame."""
         return _Frame(self)
 
     def give_back(self, frame: _Frame) -> None:
-        """Let go of the frame of an ended store."""
+        """Drop the frame's references to a closed store."""
         frame.forget()
 
 
 class _Frame(ComponentFrame):
-    """The function in one store."""
+    """The call frame of the function in one store."""
 
     __slots__ = ("columns", "shape")
 
@@ -79,8 +79,8 @@ class _Frame(ComponentFrame):
         self.columns, self.shape = entry, entry.shape
 
 
-class _Leaving:
-    """Whether an instance may leave while the loop calls its function; asked when the instance calls out."""
+class _MayLeave:
+    """Stands in for an instance's ``may_leave`` while the loop runs; evaluated when the instance calls the host."""
 
     __slots__ = ("_instance", "_words")
 
@@ -96,7 +96,7 @@ class _Leaving:
 
 
 class _Rules:
-    """What surrounds the rows of one call: may-enter, may-leave, and the ends of rows that the loop leaves."""
+    """Applies the may-enter and may-leave rules around rows, and ends the rows that the loop leaves to the host."""
 
     __slots__ = ("_entering", "_frame", "_leaving", "_stage", "_store")
 
@@ -105,10 +105,10 @@ class _Rules:
         instances = frame.cx.handles.instances
         self._entering = [instances[n] for n in frame.callee.entering]
         watched = frame.shape.post and not frame.shape.flagged
-        self._leaving = _Leaving(frame.cx.instance, stage.memory.words) if watched else None
+        self._leaving = _MayLeave(frame.cx.instance, stage.memory.words) if watched else None
 
     def enter(self) -> None:
-        """Begin an entry. No code but the guest's runs between its rows, so its instances are entered once."""
+        """Mark the instances as entered, once for all rows: only guest code runs between the rows of one entry."""
         for instance in self._entering:
             instance.may_enter = False
         if self._leaving is not None:
@@ -116,14 +116,14 @@ class _Rules:
             self._frame.cx.instance.may_leave = self._leaving
 
     def leave(self) -> None:
-        """End an entry, or a row that the loop left."""
+        """Mark the instances as left, at the end of an entry or of a row that the loop left to the host."""
         if self._leaving is not None:
             self._frame.cx.instance.may_leave = True
         for instance in self._entering:
             instance.may_enter = True
 
     def left(self, status: int) -> None:
-        """Trap for a result that is no value, or call post-return for the loop."""
+        """End a row that the loop left to the host: trap for an invalid result, or call post-return."""
         if status == BAD_RESULT:
             raise bad_char()
         instance, store, frame = self._frame.cx.instance, self._store, self._frame
@@ -136,7 +136,7 @@ class _Rules:
         self.leave()
 
     def _value(self) -> bytes:
-        """Return the result that the loop kept, as the first bytes of a core value."""
+        """Return the result that the loop saved, as the first 8 bytes of a core value."""
         return self._stage.memory.words[2:4].tobytes()
 
 
@@ -149,5 +149,5 @@ def _drive(store: Any, frame: _Frame, batch: Batch, room: Room) -> None:
 
 
 def bind_columns(store: Any, frame: _Frame, style: int) -> Callable[..., Any]:
-    """Return the closure that calls the function in ``frame`` for the rows of a batch."""
+    """Return the closure that calls the function in ``frame`` once for each row of a batch."""
     return column_closure(style | store.plan.metered, _drive)(store, frame)  # type: ignore[no-any-return]

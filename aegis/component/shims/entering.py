@@ -1,7 +1,7 @@
-"""Who calls whom within a component, and which of the rules of entering and leaving can matter to it.
+"""The call graph of a component's instances, and which may-enter and may-leave checks can fail in it.
 
-An instance reaches the functions of others by its own lowered functions alone, for core functions do not cross the
-boundary of a component. So what can happen is known from the program.
+A component instance can call another only through its lowered functions, because core functions do not cross component
+boundaries. The program therefore determines the call graph.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["can_reenter", "entering_set", "restricted", "uses_host"]
 
 
 def _around(program: Program, instance: int | None) -> list[int]:
-    """Return an instance and those around it, from within."""
+    """Return an instance and its ancestors, innermost first."""
     found = []
     while instance is not None:
         found.append(instance)
@@ -26,13 +26,16 @@ def _around(program: Program, instance: int | None) -> list[int]:
 
 
 def entering_set(program: Program, instance: int, caller: int | None) -> tuple[int, ...]:
-    """Return the instances that a call enters (CanonicalABI.md, ``entering_set``)."""
+    """Return the callee and its ancestors, except those that also contain the caller.
+
+    These are the instances that the call enters (CanonicalABI.md, ``entering_set``).
+    """
     inside = set(_around(program, caller))
     return tuple(n for n in _around(program, instance) if n not in inside)
 
 
 def _calls(program: Program) -> Iterator[tuple[int, int]]:
-    """Yield the caller and the callee of each way from one component instance into another."""
+    """Yield caller and callee of each call between instances; dropping a resource calls its destructor."""
     for of in program.trampolines:
         if isinstance(of, Lowered) and isinstance(of.function, Lifted):
             yield of.instance, of.function.instance
@@ -43,15 +46,16 @@ def _calls(program: Program) -> Iterator[tuple[int, int]]:
 
 
 def can_reenter(program: Program) -> bool:
-    """Tell whether an instance calls one that is around it: without, none is entered while it is entered.
+    """Return whether an instance calls one of its ancestors.
 
-    What an instance can call otherwise was complete before the instance was, so calls lead to ever earlier ones.
+    Only then can an instance be re-entered: every other callee was complete before its caller was created, so calls
+    lead to ever earlier instances.
     """
     return any(inner != outer and outer in _around(program, inner) for inner, outer in _calls(program))
 
 
 def uses_host(program: Program) -> bool:
-    """Tell whether anything that runs can call a trampoline."""
+    """Return whether any code of the component can call a trampoline of the host."""
     items: list[CoreItem | None] = [item for step in program.steps for item in step.imports]
     items += [resource.destructor for resource in program.resources]
     for lifted in lifted_functions(program):
@@ -63,7 +67,7 @@ def uses_host(program: Program) -> bool:
 
 
 def restricted(program: Program) -> set[int]:
-    """Return the instances that have a realloc or post-return function called, and may not leave meanwhile."""
+    """Return the instances whose realloc or post-return can be called; they may not leave during such a call."""
     found = set()
     for of in program.trampolines:
         if isinstance(of, Lowered):

@@ -1,21 +1,23 @@
-"""Core modules that make a whole call in one entry: realloc, copy, call, copy, post-return.
+"""Fused modules: core modules that perform a whole call in one entry: realloc, copy, call, copy, post-return.
 
-An entry into WebAssembly from Python costs some hundred times what a call within WebAssembly does, and a call with a
-string takes three. A fused module imports the guest's realloc, the lifted core function, its post-return and the
-memory, and exports one function that calls them in the specification's order ("canon lift"). It is trusted code, small,
-and validated by the engine, whose instantiation compares the types of everything that it imports.
+An entry into WebAssembly from Python costs about a hundred times as much as a call within WebAssembly, and a call with
+a string needs three entries. A fused module imports the guest's realloc, the lifted core function, its post-return and
+its memory, and exports one function that calls them in the specification's order ("canon lift"). It is small trusted
+code; the engine validates it, and instantiation compares the types of all its imports.
 
-Bytes cross in vectors: sixteen bytes of an argument are one parameter of the type v128, and sixteen bytes of the result
-one result, so that they lie side by side among the core values that the host writes and reads. A fused module
-therefore has no memory, which would count towards the guest's limits. What does not fit into the vectors, or is
-not as it should be, is left to the ordinary way: the module returns before post-return, and says so.
+Bytes pass as vectors: each 16 bytes of an argument are one v128 parameter, and each 16 bytes of the result are one v128
+result. A v128 has the size of a core value in the engine's array, so the vectors lie contiguously there, and the host
+accesses them as one buffer. A fused module therefore needs no memory, which would count towards the guest's limits. If
+a value exceeds the vectors, or a result violates the canonical ABI, the module returns before post-return with a status
+for which the host completes the call in single steps.
 
-The host lifts the result when post-return has run. Where a result cannot be lifted, and post-return would have trapped
-as well, its trap is what the call ends with; step by step it is the other error. Both end the guest.
+The host lifts the result after post-return has run. If the result is invalid and post-return traps as well, the call
+therefore ends with the trap of post-return, where the specification's order would give the other error. Either ends
+the guest.
 
-Parameters: the core values of the lifted function; for each block its size in bytes, or -1 where it is in place
-already; the vectors of each block. Results: what the lifted function returned; a status (:data:`_DONE` and those
-after it); the vectors of the result's fixed part; the vectors of each string or list in it.
+Parameters: the core values of the lifted function; for each block its size in bytes, or -1 if the host has already
+placed it; the vectors of each block. Results: the result of the lifted function; a status (:data:`_DONE` and
+following); the vectors of the result's fixed-size part; the vectors of each string or list in it.
 """
 
 from __future__ import annotations
@@ -49,23 +51,25 @@ if TYPE_CHECKING:
 __all__ = ["SLOT", "VECTOR", "Block", "FusedCall", "Piece", "Shape", "Stage", "fuse", "module_text", "pieces"]
 
 SLOT = VECTOR = 16
-"""Bytes of a core value as the engine passes it, and of a vector: they are the same."""
+"""Bytes of a core value in the engine's array (``wasmtime_val_raw_t``), and of a v128: they are equal."""
 _DONE, _LEFT, _MISALIGNED, _BEYOND = range(4)
-"""How a fused call ended: whole; with the result to be read and post-return to be called; with an address from realloc
-that is not aligned, or beyond the memory."""
+"""Status of a fused call: complete; the host must lift the result and call post-return; realloc returned a misaligned
+address; realloc returned a range beyond the memory."""
 _MAY_NOT_LEAVE, _MAY_LEAVE, _HAS_LEFT = range(3)
-"""The phases of a call, in the global ``phase``: realloc and post-return may not call out of the component."""
-_MOST_PIECES, _DEEPEST = 4, 8
-_VECTORS, _FEW = 64, 16
-"""How many vectors arguments have together, and a result: each takes time whether or not it is used. Strings and lists
-that are not always there, such as an error's text, share fewer."""
-_SHAPES_KEPT = 256
+"""Values of the global ``phase``. The instance may not leave during realloc and post-return. The host stores
+``_HAS_LEFT`` when the instance calls it. The first two equal the values of a may-leave flag."""
+_MAX_PIECES, _MAX_NESTING_DEPTH = 4, 8
+_VECTORS, _OPTIONAL_VECTORS = 64, 16
+"""Vectors shared by all arguments, and by a result: each costs time whether or not it is used. Strings and lists that
+are present only in some cases, such as an error's text, share fewer."""
+_MAX_CACHED_MODULES = 256
+"""Fused modules cached by the process; functions of further shapes are called in single steps."""
 
 
 class Block(NamedTuple):
-    """A string or list among the arguments: which core value is its address, of what type, aligned how.
+    """A string or list among the arguments: the core value that is its address, that value's type, its alignment.
 
-    ``optional``: it belongs to a case of a variant.
+    ``optional``: the block belongs to a case of a variant.
     """
 
     slot: int
@@ -75,9 +79,9 @@ class Block(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A string or list in a result: where its pointer and length are, and what its elements need.
+    """A string or list in a result: the offset of its pointer, and the size and alignment of its elements.
 
-    It is there if each of ``cases`` holds: offset and size of a discriminant, and its value.
+    It is present if all ``cases`` hold: the offset and size of a discriminant, and the value that it must have.
     """
 
     offset: int
@@ -87,7 +91,7 @@ class Piece(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What the text of a fused module depends on. ``size`` is that of a result in memory, 0 of none."""
+    """All that the text of a fused module depends on. ``size``: bytes of a result in memory, 0 if there is none."""
 
     params: tuple[str, ...]
     result: str | None
@@ -99,72 +103,72 @@ class Shape(NamedTuple):
 
     @property
     def block_vectors(self) -> int:
-        """How many vectors each argument has."""
-        return (_FEW if all(b.optional for b in self.blocks) else _VECTORS) // max(1, len(self.blocks))
+        """The number of vectors for each block."""
+        return (_OPTIONAL_VECTORS if all(b.optional for b in self.blocks) else _VECTORS) // max(1, len(self.blocks))
 
     @property
     def piece_vectors(self) -> int:
-        """How many vectors each string or list of the result has."""
-        return (_FEW if all(p.cases for p in self.pieces) else _VECTORS) // max(1, len(self.pieces))
+        """The number of vectors for each string or list of the result."""
+        return (_OPTIONAL_VECTORS if all(p.cases for p in self.pieces) else _VECTORS) // max(1, len(self.pieces))
 
     @property
     def fixed_vectors(self) -> int:
-        """How many vectors the fixed part of the result has."""
+        """The number of vectors for the fixed-size part of the result."""
         return align_up(self.size, VECTOR) // VECTOR
 
     def size_slot(self, block: int) -> int:
-        """Return the number of the core value that is a block's size."""
+        """Return the index of the core value that holds a block's size."""
         return len(self.params) + block
 
     def block_at(self, block: int) -> int:
-        """Return where a block's bytes begin among the core values, in bytes."""
+        """Return the byte offset of a block's vectors in the array of core values."""
         return SLOT * (len(self.params) + len(self.blocks) + block * self.block_vectors)
 
     def piece_at(self, piece: int) -> int:
-        """Return where the bytes of a string or list of the result begin, in bytes."""
+        """Return the byte offset, in the array of core values, of the vectors of a string or list of the result."""
         return SLOT * (2 + self.fixed_vectors + piece * self.piece_vectors)
 
     @property
     def slots(self) -> int:
-        """How many core values the call has room for."""
+        """The number of core values that the array of a call needs, for the larger of parameters and results."""
         return max(self.block_at(len(self.blocks)), self.piece_at(len(self.pieces))) // SLOT
 
 
 def pieces(of: WitType, encoding: str) -> tuple[Piece, ...] | None:
-    """Return the strings and lists of a result, in the order in which it is read; ``None`` if they are too many.
+    """Return the strings and lists of a result, in lifting order; ``None`` if a fused module cannot carry them.
 
-    Strings and lists within lists, and strings of other encodings than UTF-8, are not for fused modules.
+    A fused module carries a bounded number of strings in UTF-8 and of lists whose elements contain no pointers.
     """
     if encoding != "utf8" and has_strings(of):
         return None
     found: list[Piece] = []
     try:
         _collect(of, 0, (), found)
-    except _Unfit:
+    except _NotFusable:
         return None
-    return tuple(found) if len(found) <= _MOST_PIECES and layout(of).size <= 8 * VECTOR else None
+    return tuple(found) if len(found) <= _MAX_PIECES and layout(of).size <= 8 * VECTOR else None
 
 
 def has_strings(of: WitType) -> bool:
-    """Tell whether a value can hold strings."""
+    """Return whether values of the type can contain strings."""
     return of == "string" or any(map(has_strings, children(of)))
 
 
-class _Unfit(Exception):
-    """A type has more than fused modules carry."""
+class _NotFusable(Exception):
+    """A fused module cannot carry values of the type."""
 
 
 def _collect(
     of: WitType, at: int, cases: tuple[tuple[int, int, int], ...], found: list[Piece], depth: int = 0
 ) -> None:  # fmt: skip
-    if depth > _DEEPEST or len(found) > _MOST_PIECES:
-        raise _Unfit
+    if depth > _MAX_NESTING_DEPTH or len(found) > _MAX_PIECES:
+        raise _NotFusable
     if of == "string":
         found.append(Piece(at, 1, 1, cases))
     elif isinstance(of, List):
         inner = layout(of.element)
         if has_pointers(of.element) or has_handles(of.element) or inner.size > VECTOR:
-            raise _Unfit
+            raise _NotFusable
         found.append(Piece(at, inner.size, inner.align, cases))
     elif isinstance(of, (Record, Tuple)):
         for part in parts(of):
@@ -183,7 +187,14 @@ def _collect(
 
 
 def module_text(shape: Shape, *, shared: bool = False) -> str:
-    """Return a fused module as WebAssembly text; ``shared``: the phase is a global of the component instance's."""
+    """Return the text of a fused module.
+
+    ``shared``: adapters also use the instance's may-leave flag, so the module imports that global as its ``phase``
+    instead of defining one.
+
+    Order of the exported function ("canon lift"): clear may-leave; allocate and fill each block
+    (``lower_flat_values``); set may-leave; call; clear may-leave; read the result; call post-return; set may-leave.
+    """
     params = "".join(f" (param $p{n} {core})" for n, core in enumerate(shape.params))
     sizes = "".join(f" (param $n{n} i32)" for n in range(len(shape.blocks)))
     given = "".join(f" (param $b{n}.{v} v128)" for n in range(len(shape.blocks)) for v in range(shape.block_vectors))
@@ -211,7 +222,7 @@ def module_text(shape: Shape, *, shared: bool = False) -> str:
         *(line for n, block in enumerate(shape.blocks) for line in _placed(shape, n, block)),
         f"(global.set $phase (i32.const {_MAY_LEAVE}))",
         f"{'(local.set $value ' if shape.result else '('}{_call(shape)}",
-        # The host was called: from here on it goes its ordinary way.
+        # The instance called the host during the call: the host completes the call in single steps.
         f"(if (i32.eq (global.get $phase) (i32.const {_HAS_LEFT})) (then (local.set $status (i32.const {_LEFT}))"
         " (br $end)))",
         f"(global.set $phase (i32.const {_MAY_NOT_LEAVE}))",
@@ -225,7 +236,7 @@ def module_text(shape: Shape, *, shared: bool = False) -> str:
 
 
 def _call(shape: Shape) -> str:
-    """Return the call of the lifted function, without its opening parenthesis where nothing takes the result."""
+    """Return the call of the lifted function; without a result, the caller adds the opening parenthesis."""
     given = "".join(f" (local.get $p{n})" for n in range(len(shape.params)))
     return f"(call $call{given}))" if shape.result else f"call $call{given})"
 
@@ -235,13 +246,17 @@ def _leave(status: int) -> str:
 
 
 def _fits(size: str) -> str:
-    """Return the condition that a range of ``size`` bytes, an i64, from ``$at`` on is in the memory."""
+    """Return the condition that ``size`` bytes (an i64) at ``$at`` are within the memory; i64 avoids wrapping."""
     end = f"(i64.add (i64.extend_i32_u (local.get $at)) {size})"
     return f"(i64.le_u {end} (i64.shl (i64.extend_i32_u (memory.size)) (i64.const 16)))"
 
 
 def _placed(shape: Shape, n: int, block: Block) -> list[str]:
-    """Have the guest give space for a block, and store its bytes there, no byte more."""
+    """Allocate a block with the guest's realloc, check the address, and store exactly ``$n`` bytes there.
+
+    Whole vectors are stored first; the last, partial one is stored in parts of 8, 4, 2 and 1 bytes, because a full
+    v128.store would write beyond the allocation.
+    """
     name = f"$b{n}."
     address = "(local.get $at)" if block.core == "i32" else "(i64.extend_i32_u (local.get $at))"
     return [
@@ -265,7 +280,7 @@ def _placed(shape: Shape, n: int, block: Block) -> list[str]:
 
 
 def _each(count: int, number: str, line: Callable[[int], str]) -> list[str]:
-    """Run the lines of all vectors below ``number``, from the last to the first: a jump into their midst."""
+    """Run the lines of all vectors below ``number``, last to first: ``br_table`` jumps into an unrolled loop."""
     opened = "".join(f"(block $v{v} " for v in range(count + 1))
     table = " ".join(f"$v{v}" for v in range(count + 1))
     lines = [f"{opened}(br_table {table} {number}))"]
@@ -274,7 +289,7 @@ def _each(count: int, number: str, line: Callable[[int], str]) -> list[str]:
 
 
 def _last(count: int, name: str) -> list[str]:
-    """Set ``$last`` to the vector that is stored in part."""
+    """Set ``$last`` to the vector of which only a part is stored."""
     opened = "".join(f"(block $v{v} " for v in reversed(range(count)))
     table = " ".join(f"$v{v}" for v in range(count))
     lines = [f"(block $found {opened}(br_table {table} (i32.shr_u (local.get $n) (i32.const 4))))"]
@@ -283,7 +298,7 @@ def _last(count: int, name: str) -> list[str]:
 
 
 def _rest() -> list[str]:
-    """Store as many bytes of ``$last`` as the size leaves over: eight, four, two and one."""
+    """Store the first ``$n % 16`` bytes of ``$last``, in parts of 8, 4, 2 and 1 bytes."""
     lines = []
     for size in (8, 4, 2, 1):
         shifted = " ".join(str(min(n + size, VECTOR - 1)) for n in range(VECTOR))
@@ -297,7 +312,11 @@ def _rest() -> list[str]:
 
 
 def _lifted(shape: Shape) -> list[str]:
-    """Load the result's fixed part, and the bytes of the strings and lists in it."""
+    """Load the fixed-size part of the result, and the bytes of the strings and lists in it.
+
+    If the return pointer is misaligned or too close to the end of memory for whole vectors, leave the call to the host,
+    which checks the exact bounds.
+    """
     reads = shape.fixed_vectors * VECTOR
     lines = ["(local.set $at (local.get $value))"]
     if shape.align > 1:
@@ -322,7 +341,7 @@ def _piece(shape: Shape, n: int, piece: Piece) -> list[str]:
         f"(local.set $n (i32.load offset={piece.offset + 4} (local.get $value)))",
         f"(if (i32.gt_u (local.get $n) (i32.const {most})) (then {_leave(_LEFT)}))",
         *([f"(if {misplaced} (then {_leave(_LEFT)}))"] if piece.align > 1 else ()),
-        # Whole vectors are read, and only the bytes of the range are looked at.
+        # $n becomes the number of vectors. They are loaded whole; the host uses only the bytes of the string or list.
         f"(local.set $n (i32.shr_u (i32.add (i32.mul (local.get $n) (i32.const {piece.scale})) (i32.const 15))"
         " (i32.const 4)))",
         f"(if (i32.eqz {_fits('(i64.extend_i32_u (i32.shl (local.get $n) (i32.const 4)))')}) (then {_leave(_LEFT)}))",
@@ -342,9 +361,9 @@ _modules: dict[tuple[Shape, bool], OwnModule] = {}
 
 
 def _module(shape: Shape, shared: bool) -> OwnModule | None:
-    """Return the module of a shape; ``None`` once the process has as many as it keeps."""
+    """Return the module of a shape; ``None`` if it is new and the process already caches the maximum number."""
     found = _modules.get((shape, shared))
-    if found is None and len(_modules) < _SHAPES_KEPT:
+    if found is None and len(_modules) < _MAX_CACHED_MODULES:
         made = OwnModule(text_to_binary(module_text(shape, shared=shared), "a fused module"))
         found = _modules.setdefault((shape, shared), made)
     return found
@@ -352,11 +371,11 @@ def _module(shape: Shape, shared: bool) -> OwnModule | None:
 
 _global_get, _global_set = lib.wasmtime_global_get, lib.wasmtime_global_set
 _VALUE_BYTES = 32
-"""Room for a ``wasmtime_val_t``: the kind at 0, the value at 8. The kind of an i32 is 0."""
+"""Size of ``wasmtime_val_t``: the kind is at offset 0, the value at 8. The kind of an i32 is 0, as in a new buffer."""
 
 
 class Stage:
-    """The vectors of a result, as the context from which it is lifted: its memory is the core values."""
+    """The context for lifting a result from vectors: the array of core values takes the place of linear memory."""
 
     __slots__ = ("buffer", "door", "handles", "lift_borrow", "lift_own", "memory", "view")
 
@@ -366,15 +385,16 @@ class Stage:
         self.memory = self
 
     def need(self, end: int) -> memoryview:
-        """Trap: no range of a result reaches beyond its vectors."""
+        """Trap: a range beyond the vectors cannot be part of the result."""
         raise trap(f"out-of-bounds memory access: up to {end:,} of {len(self.view):,} bytes")
 
 
 class FusedCall:
-    """A fused module in a store.
+    """An instance of a fused module in a store.
 
-    It stands in ``may_leave`` of its component instance while a call is under way, and then finds out by the phase.
-    Where adapters know whether the instance may leave, the phase is the flag itself, and is never asked for here.
+    During a call it replaces the ``may_leave`` attribute of its component instance, and derives the flag from the
+    global ``phase``. If adapters share the flag, the module uses that global as its phase; the object has no phase of
+    its own and is always true.
     """
 
     __slots__ = ("_context", "_instance", "_phase", "_value", "_word", "function")
@@ -385,7 +405,7 @@ class FusedCall:
         self._word = memoryview(self._value).cast("B")[8:12].cast("I")
 
     def __bool__(self) -> bool:
-        """Tell whether the instance may leave; if so, the module leaves the rest of the call to the host."""
+        """Return whether the instance may leave; if so, record that it did, so that the host completes the call."""
         if self._phase is None:
             return True
         value = ctypes.addressof(self._value)
@@ -399,14 +419,14 @@ class FusedCall:
 
 
 def misplaced(state: ComponentState, status: int) -> BaseException:
-    """Return why the guest's realloc ended a fused call."""
+    """Return the trap for an invalid address that the guest's realloc returned during a fused call."""
     if status == _MISALIGNED:
         return trap("realloc returned an address that is not aligned")
     return state.realloc_out_of_bounds()
 
 
 def fuse(state: ComponentState, lifted: Lifted, instance: Instance, shape: Shape) -> FusedCall | None:
-    """Instantiate a fused module for a lifted function; ``None`` if the store may have no more instances."""
+    """Instantiate a fused module for a lifted function; return ``None`` if the store's instance limit is reached."""
     module, options = _module(shape, instance.leave is not None), lifted.options
     items = [lifted.core, *([options.realloc] if shape.blocks else ()), *([options.post_return] if shape.post else ())]
     items += [options.memory] if shape.blocks or shape.size else []

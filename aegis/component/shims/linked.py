@@ -1,7 +1,7 @@
-"""The flags of component instances that adapters call, and why an adapter trapped, as the host sees both.
+"""The host's view of linked component instances: their flags, and the reason for which an adapter trapped.
 
-They are globals of a module of Aegis (:mod:`aegis.component.shims.adapters`), so that WebAssembly reads and writes them
-directly. An access from here takes as long as a call of a short function of the engine's does.
+Both are globals of the flags module (:mod:`aegis.component.shims.adapters`), so that adapters access them without
+leaving WebAssembly. An access from the host costs one short call into the engine.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = ["LinkedInstance", "breach"]
 
 _global_get, _global_set = lib.wasmtime_global_get, lib.wasmtime_global_set
 _VALUE_BYTES = 32
-"""Room for a ``wasmtime_val_t``: the kind at 0, the value at 8. The kind of an i32 is 0."""
+"""Size of ``wasmtime_val_t``: the kind is at offset 0, the value at 8. The kind of an i32 is 0, as in a new buffer."""
 
 
 class LinkedInstance(Instance):
-    """A component instance whose flags are globals that adapters read and write too.
+    """A component instance whose flags are globals that adapters also read and write.
 
-    The globals exist before the first guest runs, and are looked up when they are first asked for.
+    The first step creates the globals, before any guest code runs; each is looked up on first access.
     """
 
     __slots__ = ("_context", "_enter", "_found", "_held", "_plain_enter", "_plain_leave", "_state", "_word", "leave")
@@ -50,7 +50,7 @@ class LinkedInstance(Instance):
         found = self._found.get(flag)
         if found is None:
             state = self._state()
-            assert state is not None  # its store is entered
+            assert state is not None  # flags are accessed only during a call, which keeps the state alive
             found = self._found[flag] = state.item(flag)
         return found
 
@@ -86,7 +86,7 @@ class LinkedInstance(Instance):
 
 
 def breach(state: ComponentState) -> BaseException | None:
-    """Return the trap for which an adapter ended a call; ``None`` if none did."""
+    """Return the trap that an adapter raised, by the global ``reason``; ``None`` if the trap is not an adapter's."""
     reason = REASONS[_number(state, "reason", "I")] if state.steps_done else ""
     match reason:
         case "":
@@ -115,7 +115,7 @@ _BREACHES: dict[str, Callable[[], BaseException]] = _breaches()
 
 
 def _number(state: ComponentState, name: str, form: str) -> int:
-    """Return the value of a global of the flags' module."""
+    """Return the value of a global of the flags module."""
     value = (ctypes.c_char * _VALUE_BYTES)()
     _global_get(state.context, state.item(CoreExport(0, name, "global")), ctypes.addressof(value))
     return int(memoryview(value).cast("B")[8:16].cast(form)[0])  # type: ignore[call-overload]

@@ -1,8 +1,8 @@
-"""Core modules of Aegis that save transitions between the host and a guest. They are trusted code, and small.
+"""A core module that calls a guest's realloc 16 times in one entry.
 
-``realloc_batch``: sixteen calls of a guest's realloc in one entry. A list of strings needs one for each string, and an
-entry from Python costs some hundred times what a call within WebAssembly does. Sizes and addresses pass as parameters
-and results, so the module has no memory, which would count towards the guest's limits.
+Lowering a list of strings needs one realloc for each string, and an entry from Python costs about a hundred times as
+much as a call within WebAssembly. Sizes and addresses pass as parameters and results; the module therefore needs no
+memory, which would count towards the guest's limits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _I32 = 0x7F
 
 
 def batch_module() -> bytes:
-    """Return the binary of the module: it imports realloc, and exports ``go(align, size, …) -> (address, …)``."""
+    """Return the binary of the module, which imports realloc and exports ``go(align, size, …) -> (address, …)``."""
     realloc = bytes([0x60, 4, *[_I32] * 4, 1, _I32])
     go = bytes([0x60, BATCH + 1, *[_I32] * (BATCH + 1), BATCH, *[_I32] * BATCH])
     # (i32.const 0) (i32.const 0) (local.get align) (local.get size) (call realloc), for each size
@@ -43,5 +43,5 @@ _batch = OwnModule(batch_module())
 
 
 def realloc_batch(config: EngineConfig) -> NativeCode:
-    """Return the code of the module of batched reallocations, for engines of ``config``."""
+    """Return the compiled batch module for engines of ``config``."""
     return _batch.code(config)

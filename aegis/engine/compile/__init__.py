@@ -1,7 +1,7 @@
-"""From bytes to native code: the engine's configuration, compiling, and the cache on disk.
+"""Compiles WebAssembly to native code: engine configuration, admission, compilation, and the cache on disk.
 
-config              the engine's configuration, with a frozen list of proposals
-artifact, code      a module, and its native code
-cache, private_folder       compiled code on disk, which only its user can change
-validator, reflect  skeletons of components: validation, and their types
+config              engine configuration, with a frozen list of proposals
+artifact, code      core modules; native code of modules and components
+cache, private_folder       compiled code on disk, in a folder that only its user can change
+validator, reflect  validation of component skeletons; reading their types from the engine
 """

@@ -1,7 +1,7 @@
-"""From bytes to a module: admission, compiling, and the code that engines share.
+"""Core modules: reading, admission, and validation of their bytes.
 
-Admission comes first and asks in the order of cost: size, magic, then what the module says of itself.
-Nothing reaches the compiler that a cheaper check can refuse.
+Admission runs before compilation, cheapest check first: size, magic bytes, then the types, imports and exports that
+the module declares. The compiler receives only modules that pass all of these.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Module(Artifact):
 
     def __init__(self, data: bytes, info: ModuleInfo, digest: str, cache: Cache | None, limits: Limits) -> None:
         super().__init__(data, digest, cache, limits)
-        self.plan: Any = None  # plan.py's own, kept here so that they go with the module
-        self.plan_before: Any = None
-        self.served: Any = None  # linking.py's own, likewise
+        self.plan: Any = None  # the latest plan of aegis.engine.store.plan; stored here to be freed with the module
+        self.plan_before: Any = None  # the one before it, likewise
+        self.served: Any = None  # the imports, if Aegis implements all (aegis.sandbox.link_module); False otherwise
         self.info = info
         self.memory_exports = tuple(info.memory_exports)
         self.plain = not (info.imports or info.has_start or len(info.memories) > 1 or self.hides_growth())
-        """Whether instantiating it needs no host function, runs no guest code and is never counted."""
+        """Whether instantiation needs no imports, runs no guest code, and every growth of memory is visible."""
         memories = [name for name, _ in info.memory_exports]
         self.memory_name: str | None = "memory" if "memory" in memories else next(iter(memories), None)
         self._exports = {e.name: e for e in info.exports}
@@ -54,25 +54,25 @@ class Module(Artifact):
 
     @property
     def imports(self) -> tuple[Import, ...]:
-        """What the module asks for, in its own order."""
+        """The module's imports, in declaration order."""
         return tuple(self.info.imports)
 
     @property
     def exports(self) -> tuple[Export, ...]:
-        """What the module offers, in its own order."""
+        """The module's exports, in declaration order."""
         return tuple(self.info.exports)
 
     @property
     def sections(self) -> tuple[tuple[str, int], ...]:
-        """The module's sections with their sizes in bytes; a custom one with its name."""
+        """The module's sections as ``(name, bytes)``; the name of a custom section includes its own name."""
         return tuple(self.info.sections)
 
     def export(self, name: str) -> Export | None:
-        """Return the export called ``name``, if there is one."""
+        """Return the export ``name``, or ``None``."""
         return self._exports.get(name)
 
     def signature(self, name: str) -> FuncType:
-        """Return the type of the exported function ``name``; the empty type when there is none."""
+        """Return the type of the exported function ``name``; the type without parameters and results if none exists."""
         export = self._exports.get(name)
         return export.type if export is not None and isinstance(export.type, FuncType) else FuncType()
 
@@ -81,10 +81,11 @@ class Module(Artifact):
 
 
 def admit_size(data: bytes, limits: Limits, what: str) -> None:
-    """Check how many bytes an artifact, called ``what`` in errors, has; raise ``ArtifactError``."""
+    """Raise ``ArtifactError`` if an artifact is empty or larger than ``limits.module_size``; ``what`` names it."""
     if limits.module_size is not None and len(data) > limits.module_size:
         size = len(data)
-        unit = "bytes, or more" if size == limits.module_size + 1 else ""  # a file is read no further
+        # read_file stops one byte beyond the limit, so the real size is unknown.
+        unit = "bytes, or more" if size == limits.module_size + 1 else ""
         message = exceeded("module_size", size, limits.module_size, unit=unit, remedy=TRUSTED)
         raise ArtifactError(f"{what}: {message}")
     if not data:
@@ -95,14 +96,17 @@ def _looks_like(data: bytes) -> str:
     if data.lstrip()[:7] == b"(module" or data.lstrip()[:2] == b";;":
         return "it is WebAssembly text; give the file a name that ends in .wat"
     if data[:4] == b"\0asm":
-        return f"its version is {int.from_bytes(data[4:8], 'little')}, and version 1 is what exists"
+        return f"its version is {int.from_bytes(data[4:8], 'little')}; the only supported version is 1"
     if not any(data):
-        return "it holds nothing but zeros"
+        return "it contains only zero bytes"
     return "it does not start with the magic bytes \\0asm"
 
 
 def admit_module(data: bytes, what: str) -> ModuleInfo:
-    """Check magic and types of ``data``, called ``what`` in errors; return what the module says of itself."""
+    """Check the magic bytes and declarations of a module and return the declarations; ``what`` names it in errors.
+
+    Raise ``ArtifactError`` if it is malformed or not a core module.
+    """
     if not is_module(data):
         raise ArtifactError(f"{what} is not a WebAssembly module: {_looks_like(data)}")
     try:
@@ -112,7 +116,7 @@ def admit_module(data: bytes, what: str) -> ModuleInfo:
 
 
 def validate_module(data: bytes, info: ModuleInfo, limits: Limits, config: EngineConfig, what: str) -> ModuleInfo:
-    """Validate a binary module that is admitted, without compiling it; return ``info``."""
+    """Validate an admitted module without compiling it; return ``info``. Raise ``ArtifactError`` if it is invalid."""
     from aegis.wasm.admission import bound
 
     error = lib.wasmtime_module_validate(engine_for(config).pointer, data, len(data))
@@ -126,7 +130,10 @@ def validate_module(data: bytes, info: ModuleInfo, limits: Limits, config: Engin
 
 
 def text_to_binary(text: str | bytes, what: str = "the module") -> bytes:
-    """Translate WebAssembly text to a binary. The size limit is the caller's to check on both."""
+    """Translate WebAssembly text to the binary format; raise ``ArtifactError`` for invalid text.
+
+    The caller must check the size limit of both formats.
+    """
     raw = text.encode() if isinstance(text, str) else text
     out = ByteVec()
     error = on_enough_stack(lambda: lib.wasmtime_wat2wasm(raw, len(raw), ctypes.byref(out)))
@@ -136,7 +143,11 @@ def text_to_binary(text: str | bytes, what: str = "the module") -> bytes:
 
 
 def read_file(path: str | os.PathLike[str], limits: Limits) -> bytes:
-    """Read a module file, binary or ``.wat`` text, no further than the size limit, as a binary."""
+    """Read a module file, and translate it if its name ends in ``.wat``.
+
+    Read at most one byte beyond ``limits.module_size``, so that the caller can reject a larger file. Raise
+    ``ArtifactNotFound`` if the file cannot be read, and ``ArtifactError`` for a directory or invalid text.
+    """
     name = os.fspath(path)
     what = printable(name)
     try:
@@ -149,7 +160,7 @@ def read_file(path: str | os.PathLike[str], limits: Limits) -> bytes:
         raise ArtifactError(f"{what} is a directory, not a WebAssembly module") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ArtifactNotFound(f"{what}: cannot be read: {reason}") from None
+        raise ArtifactNotFound(f"{what}: cannot read the file: {reason}") from None
     if name.endswith(".wat"):
         admit_size(data, limits, what)
         return text_to_binary(data, what)

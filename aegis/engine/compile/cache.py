@@ -1,17 +1,17 @@
-"""Compiled code on disk. An entry that is wrong in any way counts as absent: the code is compiled again.
+"""The cache of compiled code on disk. A missing, damaged or altered entry is a miss: the code is compiled again.
 
-Loading altered code can run anything (the table "What kills the host"), so an entry counts only if a keyed digest
-over all of it is right, and the key and the entries lie in a folder that nobody else can change or replace
-(:mod:`aegis.engine.compile.private_folder`). Entries are written to a temporary name and renamed, so a reader never
-sees half of one. Everything is opened from the folder's descriptor, without following links.
+Loading altered native code executes it (engine facts, "What kills the host"). An entry therefore counts only if its
+keyed digest is correct, and the key and all entries are in a folder that no other user can change or replace
+(:mod:`aegis.engine.compile.private_folder`). Writers create a temporary file and rename it, so readers never see a
+partial entry. All files are opened relative to the folder's descriptor, without following symbolic links.
 
-Large code lies in a file of its own, which the engine maps instead of reading it. A digest over it would cost
-more than everything else: its entry authenticates the file's identity instead (device, inode, size, times of
-change). No byte of a file changes, and no further name is given to it, without a new change time, which no system
-call can set.
+Large code has a file of its own, which the engine maps instead of reading. Computing a digest of it would cost more
+than everything else, so the entry authenticates the identity of the file instead: device, inode, size, modification
+time and status change time. The kernel updates the status change time whenever a byte of the file changes or the file
+gets another name, and no system call can set it (inode(7)).
 
-The name of an entry is a digest of all that decides what runs: the artifact's bytes, the engine's version, the
-machine, the configuration and the limits of compiling. The keyed digest covers the name.
+The name of an entry is a digest of everything that determines the code: the bytes of the artifact, the engine's
+version, the machine, the configuration and the compile limits. The keyed digest covers the name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import os
 import stat
 import sys
 
-# Both are what hashlib and hmac give; those two load the system's cryptography besides.
+# The functions behind hashlib.blake2b and hmac.compare_digest; importing hashlib and hmac would also load OpenSSL.
 from _blake2 import blake2b
 from _operator import _compare_digest as compare_digest
 from collections.abc import Iterator
@@ -34,19 +34,21 @@ __all__ = ["Cache", "default_folder"]
 
 _MAGIC = b"aegis-code-2\n"
 _STAMP = b"aegis-file-2\n"
-_MAPPED = 1 << 20
-_TAG = 32
+_MIN_MAPPED_BYTES = 1 << 20
+"""Code from this size on gets a file of its own."""
+_TAG_BYTES = 32
 _KEY = "key"
-_ENTRIES_KEPT = 512
+_MAX_FILES = 512
+"""Files kept in the folder; the oldest are removed first."""
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def default_folder() -> str | None:
-    """Return the user's cache folder for compiled code, which need not exist; ``None`` if the user has no home.
+    """Return the user's cache folder for compiled code, which may not exist; ``None`` without a home directory.
 
-    ``XDG_CACHE_HOME`` and ``HOME`` count only if they are absolute, as the XDG Base Directory Specification asks: a
-    relative one would make the folder part of whatever directory the process was started in.
+    Relative values of ``XDG_CACHE_HOME`` and ``HOME`` are ignored, as the XDG Base Directory Specification requires:
+    they would place the folder in the current directory.
     """
     base = None if sys.platform == "darwin" else _absolute(os.environ.get("XDG_CACHE_HOME"))
     if base is None:
@@ -62,7 +64,7 @@ def _absolute(path: str | None) -> str | None:
 
 
 def _home_of_user() -> str | None:
-    """Return the home directory that the user database names."""
+    """Return the home directory from the user database (passwd(5))."""
     try:
         import pwd
 
@@ -72,9 +74,9 @@ def _home_of_user() -> str | None:
 
 
 class Cache:
-    """A folder of compiled code; a method that finds anything wrong returns ``None`` or does nothing.
+    """A folder of compiled code. Methods return ``None`` or do nothing if the folder or an entry is unusable.
 
-    ``folder`` is the absolute path, ``None`` if there is no place for a cache.
+    ``folder`` is its absolute path, or ``None`` if the user has no home directory.
     """
 
     def __init__(self, folder: str | None = None) -> None:
@@ -86,7 +88,7 @@ class Cache:
         return sha256_hex(f"{digest} {lib.version} {sys.platform} {machine} {fingerprint}".encode())
 
     def get(self, name: str) -> bytes | None:
-        """Return the code kept under ``name`` if it is untouched."""
+        """Return the code of the entry ``name`` if the entry is authentic."""
         try:
             with self._opened() as folder:
                 data, secret = _read(folder, name), _read_key(folder)
@@ -95,7 +97,7 @@ class Cache:
         return _unsealed(_MAGIC, secret, name, data)
 
     def mapped(self, name: str) -> int | None:
-        """Open the code kept under ``name`` in a file of its own, if it is untouched; the caller closes it."""
+        """Open the code file of the entry ``name`` if it is authentic; the caller closes the descriptor."""
         try:
             with self._opened() as folder:
                 data, secret = _read(folder, name, 4096), _read_key(folder)
@@ -111,10 +113,10 @@ class Cache:
         return code
 
     def put(self, name: str, code: bytes) -> None:
-        """Keep ``code`` under ``name``; a full disk or a read-only folder is no error."""
+        """Store ``code`` as the entry ``name``; ignore errors such as a full disk or a read-only folder."""
         with contextlib.suppress(OSError), self._opened(create=True) as folder:
             secret = _read_key(folder) or _make_key(folder)
-            if len(code) >= _MAPPED:
+            if len(code) >= _MIN_MAPPED_BYTES:
                 self._write(folder, f"{name}.code", code)
                 code, magic = _stamp(os.stat(f"{name}.code", dir_fd=folder, follow_symlinks=False)), _STAMP
             else:
@@ -123,13 +125,16 @@ class Cache:
             _prune(folder)
 
     def drop(self, name: str) -> None:
-        """Forget an entry that turned out to be of no use."""
+        """Remove an entry."""
         with contextlib.suppress(OSError), self._opened() as folder:
             _remove(folder, name)
             _remove(folder, f"{name}.code")
 
     def entries(self) -> int | None:
-        """Return the number of files kept, ``None`` while there is no folder; raise ``OSError`` for one of no use."""
+        """Return the number of files in the cache, or ``None`` if the folder does not exist.
+
+        Raise ``OSError`` if the folder is unusable, for example not writable.
+        """
         try:
             with self._opened() as folder:
                 if not os.access(".", os.W_OK, dir_fd=folder):
@@ -155,16 +160,16 @@ class Cache:
 
 
 def _prune(folder: int) -> None:
-    """Keep the newest entries only, so that the folder stays bounded."""
+    """Remove the oldest files beyond the maximum number."""
     names = [n for n in os.listdir(folder) if n != _KEY]
-    if len(names) > _ENTRIES_KEPT:
+    if len(names) > _MAX_FILES:
         names.sort(key=lambda n: os.stat(n, dir_fd=folder, follow_symlinks=False).st_mtime)
-        for name in names[: len(names) - _ENTRIES_KEPT]:
+        for name in names[: len(names) - _MAX_FILES]:
             _remove(folder, name)
 
 
 def _stamp(status: os.stat_result) -> bytes:
-    """Return what identifies a file and its last change."""
+    """Return the identity of a file and of its last change, as bytes; empty for anything but a regular file."""
     if not stat.S_ISREG(status.st_mode):
         return b""
     identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -172,15 +177,15 @@ def _stamp(status: os.stat_result) -> bytes:
 
 
 def _seal(magic: bytes, secret: bytes, name: str, body: bytes) -> bytes:
-    digest = blake2b(magic, key=secret, digest_size=_TAG)
+    digest = blake2b(magic, key=secret, digest_size=_TAG_BYTES)
     digest.update(bytes.fromhex(name))
     digest.update(body)
     return digest.digest()
 
 
 def _unsealed(magic: bytes, secret: bytes, name: str, data: bytes) -> bytes | None:
-    """Return what an entry holds, if it is of this kind and its keyed digest is right."""
-    tag, body = data[len(magic) : len(magic) + _TAG], data[len(magic) + _TAG :]
+    """Return the content of an entry if it begins with ``magic`` and its keyed digest is correct."""
+    tag, body = data[len(magic) : len(magic) + _TAG_BYTES], data[len(magic) + _TAG_BYTES :]
     if not secret or not data.startswith(magic) or not compare_digest(tag, _seal(magic, secret, name, body)):
         return None
     return body
@@ -194,9 +199,9 @@ def _read(folder: int, name: str, most: int = -1) -> bytes:
 
 
 def _read_key(folder: int) -> bytes:
-    """Return the secret, or nothing if there is none that only this user can know.
+    """Return the secret key, or ``b""`` if it does not exist or another user or a guest may know it.
 
-    A key with a second name may be known wherever that name is granted, so it does not count.
+    A key file with a second hard link is rejected: the other name may lie in a directory granted to a guest.
     """
     try:
         descriptor = os.open(_KEY, _READ, dir_fd=folder)
@@ -204,22 +209,22 @@ def _read_key(folder: int) -> bytes:
         return b""
     try:
         status = os.fstat(descriptor)
-        ours = status.st_uid == os.geteuid() and not status.st_mode & 0o077 and status.st_nlink == 1
-        if not ours or not stat.S_ISREG(status.st_mode) or status.st_size != _TAG:
+        private = status.st_uid == os.geteuid() and not status.st_mode & 0o077 and status.st_nlink == 1
+        if not private or not stat.S_ISREG(status.st_mode) or status.st_size != _TAG_BYTES:
             return b""
-        return os.read(descriptor, _TAG)
+        return os.read(descriptor, _TAG_BYTES)
     finally:
         os.close(descriptor)
 
 
 def _make_key(folder: int) -> bytes:
-    """Write a new secret. Of two processes that come here at once, the second uses the first one's."""
+    """Create the secret key and return it. If two processes create one at the same time, both use the first."""
     import fcntl
 
-    fcntl.flock(folder, fcntl.LOCK_EX)  # released when the folder is closed
+    fcntl.flock(folder, fcntl.LOCK_EX)  # closing the folder's descriptor releases the lock
     secret = _read_key(folder)
     if not secret:
-        secret = os.urandom(_TAG)
+        secret = os.urandom(_TAG_BYTES)
         with _new_file(folder, secret) as temporary:
             os.replace(temporary, _KEY, src_dir_fd=folder, dst_dir_fd=folder)
     return secret
@@ -227,7 +232,7 @@ def _make_key(folder: int) -> bytes:
 
 @contextlib.contextmanager
 def _new_file(folder: int, data: bytes) -> Iterator[str]:
-    """Make a private file under a new name, which is removed unless it was renamed."""
+    """Create a file of mode 0600 under a random name and yield the name; remove it at the end unless it was renamed."""
     name = f"tmp-{os.getpid()}-{os.urandom(8).hex()}"
     descriptor = os.open(name, _NEW, 0o600, dir_fd=folder)
     try:

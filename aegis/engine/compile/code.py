@@ -1,4 +1,4 @@
-"""Native code of an artifact: compiled at most once an engine, kept on disk, shared by every sandbox."""
+"""Native code of modules and components: compiled at most once for each engine, cached on disk, shared by sandboxes."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ from aegis.wasm.fit import capped_exactly
 
 __all__ = ["Artifact", "NativeCode", "UnfitForPool", "first_line"]
 
-_MOST_MEMORIES = 1 << 16
+_MAX_MEMORIES = 1 << 16
+# Parts of the engine's error messages, which have no codes.
 _POOL = "pooling allocator requirements"
 _GC_TYPES = "gc types are disallowed"
 _OPEN_FILES = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
 
 
 class UnfitForPool(Exception):
-    """The artifact is larger in some way than the pool's slots; an engine without one can run it."""
+    """The artifact exceeds the slots of the pooling allocator; an engine without a pool can run it."""
 
 
 class NativeCode:
-    """Machine code of one artifact for one engine; freed with the last reference."""
+    """Machine code of one artifact for one engine. The object owns ``pointer`` and frees it when it is deleted."""
 
     __slots__ = ("engine", "kind", "pointer")
 
@@ -46,21 +47,21 @@ class NativeCode:
         self.pointer: int | None = pointer
         self.kind = kind
 
-    def __del__(self, library: Any = lib) -> None:  # at exit the module may be gone
+    def __del__(self, library: Any = lib) -> None:  # at interpreter exit, module globals may already be None
         pointer, self.pointer = self.pointer, None
         if pointer is not None:
             getattr(library, f"wasmtime_{self.kind}_delete")(pointer)
 
 
 class Artifact:
-    """What modules and components have in common: bytes, a digest, and code for each kind of engine.
+    """A module or component: its bytes, its digest, and its native code for each engine configuration.
 
-    ``digest`` is the SHA-256 of the binary form, in hexadecimal; ``size`` its length in bytes; ``cached``
-    tells whether its code came from the cache, ``seconds`` how long that or compiling took.
+    ``digest`` is the SHA-256 of the binary format, in hexadecimal; ``size`` its length in bytes; ``cached`` whether
+    the code came from the cache on disk; ``seconds`` how long loading or compiling took.
     """
 
     kind: ClassVar[str]
-    """``module`` or ``component``, as the engine's functions are called too."""
+    """``module`` or ``component``, as in the names of the engine's functions."""
 
     def __init__(self, data: bytes, digest: str, cache: Cache | None, limits: Limits) -> None:
         self._data = data
@@ -69,7 +70,7 @@ class Artifact:
         self._codes: dict[EngineConfig, NativeCode] = {}
         self._lock = ProcessLock()
         self.poolable = True
-        self.isolated: dict[EngineConfig, Any] = {}  # the isolation tier's own, kept here so that it goes with it
+        self.isolated: dict[EngineConfig, Any] = {}  # code for workers; stored here to be freed with the artifact
         self.digest = digest
         self.size = len(data)
         self.cached = False
@@ -78,32 +79,39 @@ class Artifact:
 
     @property
     def binary(self) -> bytes:
-        """The bytes that it was compiled from, text turned into binary."""
+        """The artifact in the binary format; WebAssembly text has been translated."""
         return self._data
 
     def memories(self, most: int) -> Sequence[MemoryType]:
-        """Return the memories of one instance, or the first ``most`` of them and one."""
-        raise AegisInternalError(f"a {self.kind} does not tell its memories")
+        """Return the memory types of one instance; with more than ``most`` memories, the first ``most`` + 1."""
+        raise AegisInternalError(f"the memories of a {self.kind} are not known")
 
     def starts(self) -> bool:
-        """Tell whether instantiating it runs guest code."""
+        """Return whether instantiation runs guest code."""
         return True
 
     def hides_growth(self) -> bool:
-        """Tell whether a memory can grow whose refused growth and peak only counting shows."""
+        """Return whether a memory that is not exported can grow: only memory accounting observes its growth."""
         return True
 
     def counted(self, limits: Limits, *, watched: bool) -> bool:
-        """Tell whether its memories are to be counted by us: to be limited in total, or, if ``watched``, to be seen."""
+        """Return whether Aegis must allocate and count the artifact's memories itself.
+
+        It must if per-memory caps cannot enforce ``limits.memory`` exactly, or if the sandbox is ``watched`` and a
+        memory can grow unobserved.
+        """
         key = (limits.memory, watched)
         found = self._counts.get(key)
         if found is None:
-            exact = capped_exactly(self.memories(limits.memories or _MOST_MEMORIES), limits)
+            exact = capped_exactly(self.memories(limits.memories or _MAX_MEMORIES), limits)
             found = self._counts[key] = available() and (not exact or (watched and self.hides_growth()))
         return found
 
     def code(self, config: EngineConfig) -> NativeCode:
-        """Return the code for engines of ``config``, compiling at most once."""
+        """Return the native code for engines of ``config``; load or compile it on first use.
+
+        Raise ``ArtifactError`` if the engine rejects the artifact, and :class:`UnfitForPool` if it exceeds the pool.
+        """
         code = self._codes.get(config)
         if code is None:
             with self._lock:
@@ -116,7 +124,10 @@ class Artifact:
         return code
 
     def prepare(self, choose: Callable[[Artifact], EngineConfig], what: str) -> None:
-        """Compile for what ``choose`` says, without the pool if it does not fit in there; raise ``ArtifactError``."""
+        """Compile for the configuration that ``choose`` returns, without a pool if the artifact exceeds its slots.
+
+        ``what`` names the artifact in errors. Raise ``ArtifactError`` if the engine rejects it.
+        """
         config = choose(self)
         try:
             try:
@@ -145,11 +156,11 @@ class Artifact:
         return made
 
     def name_in(self, cache: Cache, config: EngineConfig) -> str:
-        """Return the name under which a cache has the code that a process compiled for itself."""
+        """Return the name of the cache entry for code that a process compiles for its own use."""
         return cache.name(self.digest, f"{config.fingerprint()} {bounds(self._limits)}")
 
     def _kept(self, engine: Engine, cache: Cache, name: str) -> NativeCode | None:
-        """Return the code that the cache has, mapped from its own file or read."""
+        """Load the code from the cache, by mapping its file or reading its entry; return ``None`` for a miss."""
         descriptor = cache.mapped(name)
         if descriptor is not None:
             try:
@@ -160,8 +171,11 @@ class Artifact:
         return self._load(engine, kept) if kept is not None else None
 
     def _load_file(self, engine: Engine, descriptor: int) -> NativeCode | None:
-        """Load code from an open file. The engine wants a path, and this one names what was opened, whatever the
-        file's own name leads to by now."""
+        """Load code from an open file.
+
+        The engine accepts only a path. A path in ``/proc/self/fd`` refers to the open file that was authenticated,
+        even if its name has been replaced since.
+        """
         out = c_void_p()
         load = getattr(lib, f"wasmtime_{self.kind}_deserialize_file")
         error = load(engine.pointer, f"{_OPEN_FILES}/{descriptor}".encode(), ctypes.byref(out))
@@ -181,13 +195,13 @@ class Artifact:
         return self._load(engine, self._serialise(made.pointer)) or self._unloadable(engine)
 
     def _bound(self) -> None:
-        """Reject code that would take the compiler too long; raise ``ArtifactError``."""
-        from aegis.wasm.admission import bound  # code from the cache does without
+        """Raise ``ArtifactError`` if compilation would take too long."""
+        from aegis.wasm.admission import bound  # not needed, so not imported, when the code comes from the cache
 
         bound(self._data, self._limits)
 
     def validate(self) -> None:
-        """Have the engine validate it without compiling; raise ``ArtifactError``."""
+        """Validate the artifact without compiling it; raise ``ArtifactError`` if it is invalid."""
         data, config = self._data, EngineConfig.from_limits(self._limits)
         error = lib.wasmtime_module_validate(engine_for(config).pointer, data, len(data))
         if error is not None:
@@ -197,7 +211,7 @@ class Artifact:
     def _unloadable(engine: Engine) -> NativeCode:
         if engine.config.pooled:
             raise UnfitForPool
-        raise ArtifactError("its code cannot be loaded in a forked process")
+        raise ArtifactError("the engine cannot load the compiled code in a forked process")
 
     def _compiled(self, engine: Engine) -> NativeCode:
         out = c_void_p()
@@ -223,12 +237,12 @@ class Artifact:
         vector = ByteVec()
         error = getattr(lib, f"wasmtime_{self.kind}_serialize")(pointer, ctypes.byref(vector))
         if error is not None:
-            raise ArtifactError(f"the compiled code cannot be kept: {first_line(take_error(error))}")
+            raise ArtifactError(f"the engine cannot serialise the compiled code: {first_line(take_error(error))}")
         return take_bytes(vector)
 
 
 def first_line(message: str) -> str:
-    """The engine's message ends with a chain of causes; the innermost says what is wrong."""
+    """Join the lines of an engine error, which ends with a numbered chain of causes, to one printable line."""
     if _GC_TYPES in message:
         return NO_EXTERNREF
     lines = [line.strip() for line in message.splitlines() if line.strip()]

@@ -1,7 +1,7 @@
-"""How the engine is configured: a frozen list of proposals, validated before native code sees it.
+"""Engine configuration: a frozen list of WebAssembly proposals, and checked numbers.
 
-Nobody can hand an unchecked number to the engine: out of range it aborts the process (the table "What
-kills the host" in the engine facts), so :class:`EngineConfig` refuses first.
+A number out of range makes the engine abort the process (engine facts, "What kills the host"), so
+:class:`EngineConfig` checks each number before it reaches native code.
 """
 
 from __future__ import annotations
@@ -33,29 +33,30 @@ ADMITTED = (
     "simd",
     "tail_call",
 )
-"""Proposals that are on: they change neither what a module can reach nor what the limits mean."""
+"""Enabled proposals. None gives a module access to more of the host or weakens a limit."""
 
 REFUSED = (
     "component_model_async", "custom_page_sizes", "exceptions", "function_references", "gc", "memory64",
     "relaxed_simd", "stack_switching", "threads", "wide_arithmetic",
 )  # fmt: skip
-"""Proposals that are off. Several are on in the engine's defaults (F26): each is more attack surface,
-escapes a limit (shared memory, F18) or lets two machines compute different results (relaxed SIMD)."""
+"""Disabled proposals. The engine enables several of them by default (F26). Each adds attack surface, escapes a limit
+(shared memory, F18) or makes results depend on the machine (relaxed SIMD)."""
 
 _POOL_SLOTS = 256
 _POOL_INSTANCES = 4 * _POOL_SLOTS
-"""A component has several, and Aegis adds some of its own. The pool only counts them: they need no slots."""
+"""Core instances. A component has several, and Aegis adds its own; the pool counts them but reserves no slots."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What code generation depends on. Two equal configurations share one engine and its code.
+    """The settings that compiled code depends on. Equal configurations share one engine and its code.
 
-    ``stack`` is in bytes; ``pooled`` keeps memories ready for reuse, which makes creating a sandbox
-    cheaper and costs address space, and some resident memory for each slot in use. ``counted`` has the bytes of a
-    store's memories counted in total (:mod:`aegis.engine.store.memory_accounting`), without a pool. ``fuel`` has
-    guest code count its instructions, and ``epochs`` has it look for the end of its time: both cost compute time
-    (F46). Code without ``epochs`` is ended only with its process, so it runs in workers alone.
+    ``stack``: bytes of guest stack. ``pooled``: the pooling allocator keeps memories for reuse, which makes sandboxes
+    cheaper to create and costs address space, and resident memory for each slot in use. ``counted``: Aegis allocates
+    the memories and counts their total bytes (:mod:`aegis.engine.store.memory_accounting`), without a pool. ``fuel``:
+    guest code counts its instructions. ``epochs``: guest code checks for an expired epoch deadline. Both checks cost
+    compute time (F46). Code without ``epochs`` cannot be interrupted except by ending its process, so only workers
+    run it.
     """
 
     stack: int
@@ -70,30 +71,30 @@ class EngineConfig:
 
     @classmethod
     def from_limits(cls, limits: Limits, *, pooled: bool = False) -> EngineConfig:
-        """Return the configuration that these limits need."""
+        """Return the configuration for ``limits``; with ``pooled``, use a pool if the limits fit it."""
         return cls(stack=limits.stack, pooled=pooled and _can_pool(limits), fuel=limits.fuel is not None)
 
     def without_pool(self) -> EngineConfig:
-        """Return the same configuration for an engine that has no pool."""
+        """Return this configuration without a pool."""
         return replace(self, pooled=False)
 
     def with_count(self) -> EngineConfig:
-        """Return the same configuration for an engine that counts memory in total."""
+        """Return this configuration with memory accounting."""
         return replace(self, pooled=False, counted=True)
 
     def for_workers(self) -> EngineConfig:
-        """Return the same configuration for workers: without fuel, the end of the process is what ends the guest."""
+        """Return this configuration for workers: without fuel, the parent ends a guest by killing its process."""
         return replace(self, pooled=False, epochs=self.fuel)
 
     def fingerprint(self) -> str:
-        """Return what makes compiled code of this configuration different from another's."""
+        """Return a string that is equal exactly for configurations whose compiled code is interchangeable."""
         checks = f"{' fuel' if self.fuel else ''}{' epoch' if self.epochs else ''}"
         images = " no-images" if self.counted else ""
         return f"stack={self.stack} on={','.join(ADMITTED)} off={','.join(REFUSED)} no-gc{checks}{images} v2"
 
 
 def _can_pool(limits: Limits) -> bool:
-    """The pool's slots are of fixed size, and reserving them needs address space without a cap."""
+    """Return whether a pool can serve these limits: its slots have a fixed size and need unlimited address space."""
     if sys.platform != "linux":
         return False
     import resource
@@ -107,7 +108,7 @@ _POOL_TABLE_ELEMENTS = 20_000
 
 
 class Engine:
-    """A native engine; it lives as long as the process, for code and stores refer to it."""
+    """A native engine. It is never freed, because code and stores refer to it until the process exits."""
 
     def __init__(self, config: EngineConfig, *, parallel: bool = True) -> None:
         self.config = config
@@ -119,38 +120,38 @@ class Engine:
 
 
 def make_engine(native: int) -> int:
-    """Return a native engine of a native configuration, which it takes."""
+    """Create a native engine and return its pointer; the engine takes ownership of the configuration ``native``."""
     if not faulthandler.is_enabled() and sys.__stderr__ is not None and not installed_by(lib.loaded()):
-        # Enabled later, it would take over the signal that turns a guest's bad access into a
-        # trap (F30); enabled once, a later call changes nothing. Where the application has made an engine of its own
-        # from the same library, it is later already.
+        # The first engine installs signal handlers that turn guest faults into traps. If the application enabled
+        # faulthandler afterwards, it would replace them (F30); enabling it first makes a later call a no-op. If the
+        # application has already created an engine from the same library, it is too late for that.
         with contextlib.suppress(ValueError, OSError):
             faulthandler.enable(sys.__stderr__)
     pointer = recording(lambda: lib.wasm_engine_new_with_config(native), lib.loaded())
     if not pointer:
-        raise AegisInternalError("the engine refused its configuration")
+        raise AegisInternalError("the engine rejected its configuration")
     return pointer
 
 
 def switch(native: int, name: str, on: bool) -> None:
-    """Turn a feature of a native configuration on or off."""
+    """Enable or disable a feature of a native configuration."""
     setter = getattr(lib, f"wasmtime_config_{name}_set")
     setter.argtypes, setter.restype = _SWITCH
     setter(native, on)
 
 
 def switch_proposals(native: int, *, component_async: bool = False) -> None:
-    """Turn each proposal of a native configuration on or off; ``component_async`` is for engines that only validate."""
+    """Enable or disable each proposal of a native configuration; ``component_async`` only in engines that validate."""
     for name in ADMITTED:
         switch(native, f"wasm_{name}", True)
     switch(native, "wasm_component_model_async", component_async)
     if not component_async:
-        switch(native, "concurrency_support", False)  # F1: with async on, this aborts
+        switch(native, "concurrency_support", False)  # F1: aborts if component-model async is enabled
     for name in REFUSED:
         if name != "component_model_async":
             switch(native, f"wasm_{name}", False)
-    # With it off, externref is rejected too. An externref table or global alone makes the engine reserve a
-    # garbage-collected heap of 4 GiB for the store, with all code that can be wrong about one.
+    # Also rejects externref. A single externref table or global would make the engine reserve a garbage-collected heap
+    # of 4 GiB for the store, and would expose the engine's garbage collector to guests.
     switch(native, "gc_support", False)
     switch(native, "shared_memory", False)
 
@@ -159,7 +160,7 @@ def _apply(native: int, config: EngineConfig) -> None:
     switch_proposals(native)
     switch(native, "consume_fuel", config.fuel)
     switch(native, "epoch_interruption", config.epochs)
-    switch(native, "memory_may_move", False)  # the base address of a memory then holds for its life
+    switch(native, "memory_may_move", False)  # cached pointers to a memory's base stay valid when it grows
     lib.wasmtime_config_max_wasm_stack_set(native, config.stack)
     if config.pooled:
         _apply_pool(native)
@@ -198,7 +199,7 @@ _one_thread = False
 
 
 def compile_on_one_thread() -> None:
-    """Let engines made from now on start no threads: those of a fork server's engine do not exist in its children."""
+    """Create all further engines without compiler threads: a fork server's threads do not exist in its children."""
     global _one_thread
     _one_thread = True
 
@@ -210,7 +211,7 @@ _made_in = os.getpid()
 
 
 def engine_for(config: EngineConfig) -> Engine:
-    """Return the process's engine of this configuration."""
+    """Return the process's engine for this configuration; create it on first use."""
     engine = _engines.get(config)
     if engine is None:
         with _lock:
@@ -221,9 +222,10 @@ def engine_for(config: EngineConfig) -> Engine:
 
 
 def serial_engine(config: EngineConfig) -> Engine | None:
-    """Return an engine that compiles for ``config`` on the calling thread alone, where nothing else can.
+    """In a forked child, return an engine that compiles for ``config`` on the calling thread; otherwise ``None``.
 
-    The compiler's threads stay behind in a fork, and the child would wait for them for ever. Elsewhere, ``None``.
+    The compiler's thread pool does not exist after fork, and compiling with an inherited engine would wait for it
+    forever.
     """
     if _one_thread or os.getpid() == _made_in:
         return None
@@ -234,7 +236,7 @@ def serial_engine(config: EngineConfig) -> Engine | None:
 
 
 def _renew() -> None:
-    """In a forked child: nobody is left to release what another thread held."""
+    """After fork, in the child: replace the lock, which a thread of the parent may have held."""
     global _lock
     _lock = threading.Lock()
 

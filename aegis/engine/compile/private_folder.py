@@ -1,9 +1,9 @@
-"""Folders that only this user can change, opened one path component at a time.
+"""Opens folders that only this user can change, one path component at a time.
 
-Whoever can rename or replace a directory on the way to a folder can replace the folder. So every directory on
-the way is opened from the one above it, never by a whole path, and examined through its descriptor before the
-walk goes on: nothing can be exchanged between the check and the use. Symbolic links are read and walked in the
-same way, and count only if their owner is trusted.
+A user who can rename or replace any directory on a path can replace the folder at its end. Each directory is therefore
+opened relative to its parent's descriptor and examined through its own descriptor before the walk continues, so that
+nothing can be exchanged between check and use. Symbolic links are resolved in the same way, and only if their owner is
+trusted (this user or root).
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ import stat
 
 __all__ = ["NotPrivate", "open_private"]
 
-_MAX_LINKS = 40  # path_resolution(7)
+_MAX_LINKS = 40  # the kernel's limit, path_resolution(7)
 _FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-# A directory that may be searched and not read can still be walked through with O_PATH, which only Linux has.
+# O_PATH opens directories that the user may search but not read. Only Linux has it.
 _PASS = _FLAGS | getattr(os, "O_PATH", os.O_RDONLY)
 _READ = _FLAGS | os.O_RDONLY
 
 
 class NotPrivate(OSError):
-    """Another user could change the folder; the message says where and why."""
+    """Another user could change the folder; the message names the directory and the reason."""
 
 
 def open_private(path: str, *, create: bool) -> int:
-    """Open the folder at ``path``, which the caller closes; with ``create``, make what is missing, mode 0700.
+    """Open the folder at ``path`` and return its descriptor, which the caller closes.
 
-    Every directory on the way must belong to this user or to root, and must not be writable by others unless it is
-    sticky. The folder itself must belong to this user and must not be a link; its mode becomes 0700. Raise
-    :class:`NotPrivate` otherwise, and ``OSError`` as the system does.
+    With ``create``, create missing directories with mode 0700. Every directory on the path must belong to this user or
+    root, and must not be writable by others unless it is sticky. The folder itself must belong to this user and must
+    not be a symbolic link; its mode is set to 0700. Raise :class:`NotPrivate` otherwise, and ``OSError`` if a system
+    call fails.
     """
     if os.open not in os.supports_dir_fd:
-        raise NotPrivate("this system cannot open a folder beneath another")
-    with _Walk(path, create=create) as walk:
+        raise NotPrivate("this system has no openat(2)")
+    with _PrivateWalk(path, create=create) as walk:
         walk.go()
         folder = os.open(".", _READ, dir_fd=walk.here)
     try:
@@ -54,8 +55,8 @@ def _make_private(folder: int, path: str) -> None:
         os.fchmod(folder, 0o700)
 
 
-class _Walk:
-    """A walk from the root directory; ``here`` is the open directory that it has reached."""
+class _PrivateWalk:
+    """A walk from the root directory; ``here`` is the descriptor of the directory that it has reached."""
 
     def __init__(self, path: str, *, create: bool) -> None:
         if not os.path.isabs(path) or "\0" in path:
@@ -66,14 +67,14 @@ class _Walk:
         self._links = 0
         self.here = os.open("/", _PASS)
 
-    def __enter__(self) -> _Walk:
+    def __enter__(self) -> _PrivateWalk:
         return self
 
     def __exit__(self, *exception: object) -> None:
         os.close(self.here)
 
     def go(self) -> None:
-        """Go the whole way, and examine each directory on it, the root directory first."""
+        """Walk the whole path and examine each directory, beginning with the root directory."""
         self._examine()
         while self._todo:
             name = self._todo.pop()
@@ -92,12 +93,12 @@ class _Walk:
         except FileNotFoundError:
             if not self._create:
                 raise
-        with contextlib.suppress(FileExistsError):  # another process made it meanwhile
+        with contextlib.suppress(FileExistsError):  # another process created it at the same time
             os.mkdir(name, 0o700, dir_fd=self.here)
         return os.open(name, _PASS, dir_fd=self.here)
 
     def _follow(self, name: str, failure: OSError) -> None:
-        """Put the target of a link in front of the rest of the way; raise ``failure`` if ``name`` is no link."""
+        """Prepend a symbolic link's target to the rest of the path; raise ``failure`` if ``name`` is not a link."""
         try:
             target = os.readlink(name, dir_fd=self.here)
         except OSError:
@@ -108,7 +109,7 @@ class _Walk:
         if not self._todo:
             raise NotPrivate(f"{self._shown}/{name} is a symbolic link")
         if not _trusted(os.stat(name, dir_fd=self.here, follow_symlinks=False)):
-            raise NotPrivate(f"{self._shown}/{name} is a symbolic link of another user")
+            raise NotPrivate(f"{self._shown}/{name} is a symbolic link that belongs to another user")
         self._todo += _parts(target)
         if target.startswith("/"):
             self._enter(os.open("/", _PASS), "")
@@ -123,7 +124,7 @@ class _Walk:
         if not _trusted(status):
             raise NotPrivate(f"{shown} belongs to another user")
         if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
-            raise NotPrivate(f"{shown} can be written by other users")
+            raise NotPrivate(f"{shown} is writable by other users")
 
 
 def _parts(path: str) -> list[str]:

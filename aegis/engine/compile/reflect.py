@@ -1,8 +1,8 @@
-"""What a compiled component imports and exports, asked of the engine (F7).
+"""Reads the imports and exports of a compiled component, with their types, from the engine (F7).
 
-The answer decides how values are read across the boundary, so it comes from the engine that runs the
-component and from nowhere else. Types are structural there: a record knows its fields, not its name. Names
-come from the type exports of the instance that a function belongs to, by shape.
+These types determine how values are lifted and lowered, so they must come from the engine that validated the
+component. The engine's types are structural: a record type has fields but no name. Names come from type exports: a
+type gets the name under which its interface exports an equal type.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ _LIST, _RECORD, _TUPLE, _VARIANT, _ENUM, _OPTION, _RESULT, _FLAGS, _OWN, _BORROW
     13, 26
 )
 _REFUSED = {_FUTURE: "a future", _STREAM: "a stream", _CONTEXT: "an error-context"}
-_MOST_ITEMS = 10_000
-"""Imports, exports and members of interfaces: the engine counts from the first to tell the next, so 50 000 take a
-minute; large programs have some hundreds."""
+_MAX_ITEMS = 10_000
+"""Imports, exports and members of interfaces. The engine finds the nth by iterating from the first, so reading 50,000
+takes a minute; large real programs have a few hundred."""
 _ODD_ITEMS = {_COMPONENT: "component", _MODULE: "core module", _CORE_FUNC: "core function"}
 
 assert sorted(_SCALARS) == sorted(PRIMITIVES)
 
 
 class World(NamedTuple):
-    """What a component asks for and offers: interfaces, and functions of its own, by name.
+    """The imports and exports of a component, by name: interfaces, and functions outside any interface.
 
-    ``resources`` holds, by key, each distinct resource type with the interface that first names it; the
-    first ``imported`` of them come from the host.
+    ``resources`` lists the distinct resource types by key, each owned by the interface that first names it; the first
+    ``imported`` of them are imported from the host.
     """
 
     imports: dict[str, Interface | Function]
@@ -66,9 +66,9 @@ class World(NamedTuple):
 
 
 def reflect(component: Any, engine: Any) -> World:
-    """Return the world of a native component; raise ``ArtifactError`` for what no host can link."""
+    """Return the world of a native component; raise ``ArtifactError`` if it imports anything Aegis cannot provide."""
     native = lib.wasmtime_component_type(component)
-    reader = _Reader(engine)
+    reader = _WorldReader(engine)
     try:
         imports = reader.items(native, "wasmtime_component_type_import", "import")
         imported = len(reader.resources)
@@ -80,7 +80,7 @@ def reflect(component: Any, engine: Any) -> World:
 
 
 class _Item(ctypes.Structure):
-    """``wasmtime_component_item_t``; a type's own kind and pointer follow in ``more``."""
+    """``wasmtime_component_item_t``. For a type item, a ``wasmtime_component_valtype_t`` begins at ``of``."""
 
     _fields_ = (("kind", c_uint8), ("of", c_void_p), ("more", c_void_p))
 
@@ -102,8 +102,8 @@ def _call(name: str, result: Any, *arguments: Any) -> Any:
     return function(*arguments)
 
 
-class _Reader:
-    """Reads one component's types; holds native resource types to compare later ones with."""
+class _WorldReader:
+    """Reads the types of one component. It owns clones of the native resource types, to recognise them again."""
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine
@@ -139,17 +139,20 @@ class _Reader:
         return found
 
     def each(self, owner: Any, function: str) -> Iterator[tuple[str, _Item]]:
-        """Yield each import or export with its name; an item is valid until the next."""
+        """Yield each import or export with its name; the item is freed when the next is requested."""
         count = _call(f"{function}_count", c_size_t, owner, self.engine)
         self.items_read += count
-        if self.items_read > _MOST_ITEMS:
-            raise ArtifactError(f"it has more than {_MOST_ITEMS:,} imports, exports and members of interfaces")
+        if self.items_read > _MAX_ITEMS:
+            raise ArtifactError(
+                f"too many imports, exports and members of interfaces ({self.items_read:,}/{_MAX_ITEMS:,}):"
+                " split the component"
+            )
         pointer, size, extern = c_void_p(), c_size_t(), c_void_p()
         nth = getattr(lib, f"{function}_nth")
         nth.restype, nth.argtypes = c_bool, [c_void_p, c_void_p, c_size_t, c_void_p, c_void_p, c_void_p]
         for n in range(count):
             if not nth(owner, self.engine, n, byref(pointer), byref(size), byref(extern)):
-                raise AegisInternalError("the engine lost an import or export")
+                raise AegisInternalError("the engine returned no import or export for a valid index")
             name = _name(pointer, size)
             item = _Item()
             _call("wasmtime_component_extern_type", None, extern.value, ctypes.addressof(item))
@@ -174,7 +177,7 @@ class _Reader:
                 types[member] = self.named_type(item, member, name)
             else:
                 odd = "an instance" if item.kind == _INSTANCE else f"a {_ODD_ITEMS.get(item.kind, 'thing')}"
-                raise ArtifactError(f"{self.where} is {odd}, which an interface of WIT does not hold")
+                raise ArtifactError(f"{self.where} is {odd}, which a WIT interface cannot contain")
         self.names = outer
         return Interface(name, functions, types)
 
@@ -194,7 +197,10 @@ class _Reader:
 
     def function(self, native: Any) -> Function:
         if _call("wasmtime_component_func_type_async", c_bool, native):
-            raise ArtifactError(f"{self.where} is an async function of WASI 0.3, which Aegis does not run")
+            raise ArtifactError(
+                f"{self.where} is an async function, a WASI 0.3 feature that Aegis does not support: build the"
+                " component for WASI 0.2"
+            )
         self.parts_before = self.parts
         params = []
         pointer, size = c_void_p(), c_size_t()
@@ -211,7 +217,7 @@ class _Reader:
     # -- types ---------------------------------------------------------------------------------
 
     def taken(self, of: _ValType) -> WitType:
-        """Read a type that the engine gave us to keep, and free it."""
+        """Convert a type that the engine passed with ownership, and free it."""
         try:
             return self.type(of)
         finally:
@@ -221,15 +227,22 @@ class _Reader:
         kind, native = of.kind, of.of
         self.parts += 1
         if self.parts - self.parts_before > MAX_TYPE_PARTS:
-            raise ArtifactError(f"{self.where} has types of more than {MAX_TYPE_PARTS} parts")
+            raise ArtifactError(
+                f"{self.where} has types of too many parts (more than {MAX_TYPE_PARTS}): use smaller or fewer types"
+            )
         if self.parts > MAX_TYPE_PARTS_IN_ALL:
-            raise ArtifactError(f"the functions of the component have types of more than {MAX_TYPE_PARTS_IN_ALL} parts")
+            raise ArtifactError(
+                f"the types of the component's functions have too many parts ({self.parts}/{MAX_TYPE_PARTS_IN_ALL}):"
+                " use simpler types"
+            )
         if kind < len(_SCALARS):
             return _SCALARS[kind]
         if kind in _REFUSED or kind > _CONTEXT:
-            raise ArtifactError(f"{self.where} needs {_REFUSED.get(kind, 'a kind of type')}, which Aegis does not run")
+            raise ArtifactError(f"{self.where} needs {_REFUSED.get(kind, 'an unknown type')}, unsupported by Aegis")
         if self.depth > MAX_TYPE_DEPTH:
-            raise ArtifactError(f"{self.where} has types nested deeper than {MAX_TYPE_DEPTH}")
+            raise ArtifactError(
+                f"{self.where} has types nested too deep (more than {MAX_TYPE_DEPTH} levels): nest them less"
+            )
         self.depth += 1
         try:
             return self.compound(kind, native, name, owner)

@@ -1,13 +1,13 @@
-"""Validates the skeletons of components, and reads their types, on an engine that never runs anything.
+"""Validates component skeletons and reads their types, on an engine that never runs code.
 
-The engine has no call that validates a component alone (F41). Compiling a skeleton
-(:mod:`aegis.component.planning.skeleton`) checks every rule of the component level, and takes milliseconds: its
-functions have no code, so all that the compiler makes is the passage between components. This engine therefore
-compiles for speed of compiling, on the calling thread. It admits asynchronous features, for Aegis rejects these by
-name; all else is as in the engines that run guests.
+The engine's C API cannot validate a component without compiling it (F41). Compiling a skeleton
+(:mod:`aegis.component.planning.skeleton`) checks every component-level rule and takes milliseconds: the functions have
+no bodies, so the compiler generates only the adapters between components. This engine optimises for compile time and
+compiles on the calling thread. It accepts async features, so that Aegis can reject them by name; otherwise it is
+configured like the engines that run guests.
 
-The engine resolves all instantiation of a component, and makes code for each function that crosses between two. The
-caller bounds both before (:mod:`aegis.component.planning.plan`).
+The engine resolves all instantiations of the component and generates code for each function that passes between two
+components. The caller must have bounded both (:mod:`aegis.component.planning.plan`).
 """
 
 from __future__ import annotations
@@ -27,23 +27,24 @@ __all__ = ["World", "validate_skeleton"]
 
 _NO_OPTIMISATION = 0
 _SINGLE_PASS = 1
-"""``WASMTIME_OPT_LEVEL_NONE`` and ``WASMTIME_REGALLOC_SINGLE_PASS``: together they halve the time."""
+"""``WASMTIME_OPT_LEVEL_NONE`` and ``WASMTIME_REGALLOC_SINGLE_PASS``, which halve the compile time."""
 _OFFSET = re.compile(r"\s*\(at offset 0x[0-9a-f]+\)")
 
 _engines: dict[int, int] = {}
-"""The engine of a process by its number: a forked child may have lost a thread that held a lock of its parent's."""
+"""The engine of each process, by process id. A forked child needs its own: a thread of the parent may have held a lock
+inside the inherited engine."""
 
 
 def validate_skeleton(skeleton: bytes) -> World:
-    """Return the world of a component, of which ``skeleton`` has everything but code.
+    """Validate a component by its ``skeleton`` and return its world.
 
-    Raise ``ArtifactError`` if it is not valid, or if no host can link it.
+    Raise ``ArtifactError`` if it is invalid, or imports anything Aegis cannot provide.
     """
     engine = _engine()
     out = c_void_p()
     error = lib.wasmtime_component_new(engine, skeleton, len(skeleton), ctypes.byref(out))
     if error is not None:
-        # Offsets are those of the skeleton, which nobody has seen.
+        # The offsets refer to the skeleton, not to the file that the user knows.
         message = _OFFSET.sub("", take_error(error))
         raise ArtifactError(f"not a component that Aegis admits: {first_line(message)}")
     code = NativeCode(engine, out.value or 0, "component")
@@ -54,7 +55,7 @@ def _engine() -> int:
     process = os.getpid()
     found = _engines.get(process)
     if found is None:
-        found = _engines.setdefault(process, _make())  # two threads may make one each; the second lives unused
+        found = _engines.setdefault(process, _make())  # if two threads race, the second engine stays unused
     return found
 
 

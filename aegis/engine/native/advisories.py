@@ -1,10 +1,10 @@
-"""Which published security advisories the installed engine lacks a fix for, and whether a guest can reach them here.
+"""Published security advisories that the installed engine has no fix for, and whether a guest can reach them in Aegis.
 
-:data:`ADVISORIES` was copied by hand on :data:`TABLE_DATE` from the release notes of wasmtime 50.0.1, 50.0.2 and
-50.0.3 (``github.com/bytecodealliance/wasmtime``, *Releases*): identifiers, dates and fixed versions are theirs. The
-titles are summaries, and ``needs`` is this project's own judgement from the titles there, for the full text of the
-advisories was not at hand: what must be in use for a guest to reach the defect. It is evaluated for the configuration
-that an engine has, so a proposal that is switched on makes the advisories about it reachable.
+The identifiers, dates and fixed versions in :data:`ADVISORIES` were copied by hand on :data:`TABLE_DATE` from the
+release notes of wasmtime 50.0.1, 50.0.2 and 50.0.3 (``github.com/bytecodealliance/wasmtime``, *Releases*). The titles
+are summaries. ``needs`` lists the features that must be in use for a guest to reach the defect; it is this project's
+judgement, based on the titles in the release notes, because the full advisories were not available. It is evaluated
+against an engine's configuration: enabling a proposal makes the advisories about it reachable.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from aegis.engine.compile.config import ADMITTED
 from aegis.engine.native.library import MAJOR, built_version, lib, library_version
 from aegis.errors import PolicyError
 
-__all__ = ["ADVISORIES", "TABLE_DATE", "Advisory", "EngineFacts", "Finding", "engine_facts", "refuse_reachable"]
+__all__ = ["ADVISORIES", "TABLE_DATE", "Advisory", "AdvisoryFinding", "EngineFacts", "engine_facts", "refuse_reachable"]
 
 TABLE_DATE = "2026-11-29"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advisory:
-    """A published defect: reachable by a guest where everything in ``needs`` is in use."""
+    """A published defect. A guest can reach it if every feature in ``needs`` is in use."""
 
     id: str
     title: str
@@ -35,15 +35,15 @@ class Advisory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """An advisory that the engine lacks a fix for, judged for one configuration."""
+class AdvisoryFinding:
+    """An advisory that the engine has no fix for, evaluated for one configuration."""
 
     advisory: Advisory
     reachable: bool
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON data."""
+        """Return the finding as JSON data."""
         one = self.advisory
         return {
             "id": one.id, "title": one.title, "published": one.published, "fixed_in": one.fixed_in,
@@ -53,18 +53,18 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFacts:
-    """The engine's exact versions and its advisories.
+    """The engine's exact versions, and the advisories that apply to it.
 
-    ``version`` is the library's own version, which is not always that of ``package``, the Python package that carries
-    it; ``None`` if the library does not say. Then every advisory of the series counts as not fixed.
+    ``version`` is the version of the native library, which may differ from ``package``, the version of the Python
+    package that contains it. It is ``None`` if it cannot be determined; every advisory of the series then applies.
     """
 
     version: str | None
     package: str
-    findings: tuple[Finding, ...]
+    findings: tuple[AdvisoryFinding, ...]
 
     @property
-    def reachable(self) -> tuple[Finding, ...]:
+    def reachable(self) -> tuple[AdvisoryFinding, ...]:
         """The advisories that a guest can reach."""
         return tuple(finding for finding in self.findings if finding.reachable)
 
@@ -76,7 +76,7 @@ class EngineFacts:
         }  # fmt: skip
 
     def __str__(self) -> str:
-        shown = self.version or f"{MAJOR}, of a version that the library does not say"
+        shown = self.version or f"{MAJOR}, exact version unknown"
         return f"wasmtime {shown} (wasmtime-py {self.package})"
 
 
@@ -86,16 +86,16 @@ _ASYNC, _LENDING, _TYPES = "component-model-async", "lists-lent-between-componen
 _LOOKUP, _NO_GC, _NO_THREADS = "module-export-lookup", "build-without-gc", "build-without-threads"
 
 _NOT_USED = {
-    _WASI: "Aegis implements WASI itself and never links the engine's",
-    _HTTP: "Aegis implements wasi:http itself and never links the engine's",
+    _WASI: "Aegis implements WASI itself and never links the engine's implementation",
+    _HTTP: "Aegis implements wasi:http itself and never links the engine's implementation",
     _WINDOWS: "this system is not Windows",
-    _GC: "the proposals that bring garbage-collected types are off",
-    _GC_HEAP: "garbage-collected types are off, externref included, so that no store has a heap for them",
-    _GC_RESERVATION: "Aegis leaves the reservation of a garbage-collected heap at its default",
-    _ASYNC: "the engine only validates components, and runs none",
-    _LENDING: "components run on the canonical ABI of Aegis, which counts every handle",
-    _TYPES: "Aegis defines no struct types of its own in the engine",
-    _LOOKUP: "the engine's C library, all that Aegis calls, does not offer this function",
+    _GC: "the proposals that introduce garbage-collected types are disabled",
+    _GC_HEAP: "garbage-collected types, including externref, are disabled, so no store has a heap for them",
+    _GC_RESERVATION: "Aegis does not change the size of the garbage-collected heap's reservation",
+    _ASYNC: "the engine validates components but never runs them",
+    _LENDING: "Aegis implements the canonical ABI itself and counts every handle",
+    _TYPES: "Aegis does not create struct types through the engine's API",
+    _LOOKUP: "the engine's C API, the only one that Aegis calls, does not contain this function",
     _NO_GC: "the installed library was built with garbage collection",
     _NO_THREADS: "the installed library was built with threads",
 }
@@ -128,7 +128,7 @@ _GC_PROPOSALS = frozenset({"gc", "function_references", "exceptions", "stack_swi
 
 
 def in_use(proposals: Sequence[str] = ADMITTED) -> frozenset[str]:
-    """Return what of the advisories' needs an engine with these proposals, on this system, has in use."""
+    """Return the features from ``Advisory.needs`` that are in use on this system in an engine with these proposals."""
     found = set()
     if _GC_PROPOSALS & set(proposals):
         found |= {_GC, _GC_HEAP}
@@ -136,7 +136,7 @@ def in_use(proposals: Sequence[str] = ADMITTED) -> frozenset[str]:
         found |= {_ASYNC}
     if sys.platform == "win32":
         found |= {_WINDOWS}
-    # The C library exports these functions only where it was built with the feature.
+    # The library exports these functions only if it was built with the feature.
     for need, function in ((_NO_GC, "wasmtime_config_wasm_gc_set"), (_NO_THREADS, "wasmtime_config_wasm_threads_set")):
         if not hasattr(lib, function):
             found |= {need}
@@ -146,9 +146,9 @@ def in_use(proposals: Sequence[str] = ADMITTED) -> frozenset[str]:
 def engine_facts(
     proposals: Sequence[str] = ADMITTED, *, table: Sequence[Advisory] | None = None, version: str | None = None
 ) -> EngineFacts:
-    """Return the engine's versions and what is known against it, for an engine with these ``proposals``.
+    """Return the engine's versions and the advisories that apply to it, for an engine with these ``proposals``.
 
-    ``table`` and ``version`` replace :data:`ADVISORIES` and the installed library's version.
+    ``table`` and ``version`` override :data:`ADVISORIES` and the version of the installed library.
     """
     version = version or built_version()
     used = in_use(proposals)
@@ -157,11 +157,12 @@ def engine_facts(
     return EngineFacts(version=version, package=library_version(), findings=findings)
 
 
-def _judge(advisory: Advisory, used: frozenset[str]) -> Finding:
+def _judge(advisory: Advisory, used: frozenset[str]) -> AdvisoryFinding:
     missing = sorted(advisory.needs - used)
     if missing:
-        return Finding(advisory=advisory, reachable=False, reason=f"no, because {_NOT_USED[missing[0]]}")
-    return Finding(advisory=advisory, reachable=True, reason=f"yes, for {', '.join(sorted(advisory.needs))} is in use")
+        return AdvisoryFinding(advisory=advisory, reachable=False, reason=f"no, because {_NOT_USED[missing[0]]}")
+    used_features = ", ".join(sorted(advisory.needs))
+    return AdvisoryFinding(advisory=advisory, reachable=True, reason=f"yes, because {used_features} is in use")
 
 
 def _lacks(version: str | None, fixed_in: str) -> bool:
@@ -173,13 +174,13 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def refuse_reachable(proposals: Sequence[str] = ADMITTED) -> None:
-    """Raise :class:`~aegis.errors.PolicyError` if a guest could reach a known defect: strict isolation does not run."""
+    """Raise :class:`~aegis.errors.PolicyError` if a guest can reach a published defect; strict isolation calls this."""
     facts = engine_facts(proposals)
     if facts.reachable:
         shown = "; ".join(
             f"{f.advisory.id} ({f.advisory.title}), fixed in {f.advisory.fixed_in}" for f in facts.reachable
         )
         raise PolicyError(
-            f"isolation: strict, and {facts} has published defects that a guest can reach: {shown}; "
+            f"isolation: strict rejects {facts}, because a guest can reach published defects in it: {shown}; "
             "install a fixed version, or run with --isolate"
         )

@@ -1,13 +1,13 @@
 """The native library of the ``wasmtime`` wheel, bound symbol by symbol on first use.
 
-Loading the wheel's Python package costs three times what loading its library does (performance.md,
-section 6), so nothing here imports it: the library is found beside the package and opened with
-:mod:`ctypes`. Two rules keep calls both fast and right:
+Importing the wheel's Python package takes three times as long as loading its library (performance.md, section 6).
+Aegis therefore never imports it: it locates the library next to the package and opens it with :mod:`ctypes`. Two rules
+keep calls fast and correct:
 
-* on hot paths arguments are made once, by :func:`pointer` and :func:`number`, and functions declare no
-  argument types: ctypes then copies the ready argument and allocates nothing;
-* whatever may run guest code or take long is bound to the library that releases the interpreter's
-  lock; only short accessors are bound to the one that holds it.
+* On hot paths, arguments are created once by :func:`pointer` and :func:`number`, and the functions declare no argument
+  types; ctypes then copies the prepared argument and allocates nothing.
+* A function that may run guest code or take long releases the GIL (``ctypes.CDLL``); only short accessors hold it
+  (``ctypes.PyDLL``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aegis.support.lean import Any
 
 __all__ = [
     "MAJOR",
-    "Unavailable",
+    "EngineUnavailable",
     "built_version",
     "lib",
     "library_version",
@@ -40,8 +40,8 @@ MAJOR = 50
 """The tested major version of the engine (D3)."""
 
 
-class Unavailable(AegisError):
-    """The engine is not installed, or not the version that Aegis was tested with."""
+class EngineUnavailable(AegisError):
+    """The engine is not installed, has no build for this system, or has an untested major version."""
 
     blame = "embedder"
 
@@ -52,8 +52,7 @@ class ByteVec(ctypes.Structure):
     _fields_ = (("size", c_size_t), ("data", c_void_p))
 
 
-# Arguments are declared where a plain int or bytes is passed; a signature of None is left open for
-# calls whose arguments are always prepared objects.
+# Result type and argument types of each function. Argument types of None: all arguments are prepared objects.
 _P = c_void_p
 _SIGNATURES: dict[str, tuple[Any, list[Any] | None]] = {
     "wasm_config_new": (_P, []),
@@ -146,12 +145,12 @@ _HOLDS_LOCK = frozenset(
 
 
 def _package_folder() -> str:
-    # importlib.util would do this, and is itself as long to import as the search takes.
+    # Equivalent to importlib.util.find_spec, whose import would take as long as this search.
     specs = (finder.find_spec("wasmtime", None) for finder in sys.meta_path)
     spec = next(filter(None, specs), None)
     places = list(spec.submodule_search_locations or ()) if spec else []
     if not places:
-        raise Unavailable("the engine is not installed; run: pip install 'wasmtime>=50,<51'")
+        raise EngineUnavailable("the engine is not installed: pip install 'wasmtime>=50,<51'")
     return places[0]
 
 
@@ -168,7 +167,7 @@ def _library_path(folder: str) -> str:
     machine = {"AMD64": "x86_64", "arm64": "aarch64", "ARM64": "aarch64"}.get(_architecture(), _architecture())
     path = os.path.join(folder, f"{sys.platform}-{machine}", names.get(sys.platform, "_libwasmtime.so"))
     if not os.path.exists(path):
-        raise Unavailable(f"the engine has no build for {sys.platform} on {machine}; 64-bit x86 and ARM have one")
+        raise EngineUnavailable(f"the engine has no build for {sys.platform} on {machine}: use 64-bit x86 or ARM")
     return path
 
 
@@ -183,10 +182,10 @@ def library_version() -> str:
 
 @cache
 def built_version() -> str | None:
-    """Return the version that the library itself was built as, ``None`` if it does not say.
+    """Return the version of the native library, or ``None`` if it cannot be determined.
 
-    The Python package has a version of its own: wasmtime-py 50.0.1 carries wasmtime 50.0.0. The C interface has no
-    function for it, so it is taken from the text of the library's message about its own bugs.
+    The Python package is versioned separately: wasmtime-py 50.0.1 contains wasmtime 50.0.0. The C API has no version
+    function, so the version is read from the text of the library's bug-report message.
     """
     import mmap
     import re
@@ -207,25 +206,27 @@ _BUG_MESSAGE = b"\n\nThis is a bug in Wasmtime"
 
 
 class Library:
-    """The engine's C functions as attributes, each bound when it is first asked for."""
+    """The engine's C functions as attributes, each bound on first access."""
 
     def __init__(self) -> None:
         self.path = ""
         self.version = ""
 
     def open(self) -> None:
-        """Open the library; raise :class:`Unavailable` when it is absent or of another major."""
+        """Open the library; raise :class:`EngineUnavailable` if it is missing or has another major version."""
         folder = _package_folder()
         version = library_version()
         if version.split(".")[0] != str(MAJOR):
-            raise Unavailable(f"the engine is wasmtime {version}; Aegis needs {MAJOR}: pip install 'wasmtime>=50,<51'")
+            raise EngineUnavailable(
+                f"the engine is wasmtime {version}; Aegis needs {MAJOR}: pip install 'wasmtime>=50,<51'"
+            )
         self.path = _library_path(folder)
         self.version = version
         self._releasing = ctypes.CDLL(self.path)
         self._holding = ctypes.PyDLL(self.path)
 
     def loaded(self) -> ctypes.CDLL:
-        """Return the library itself, opened."""
+        """Return the opened library."""
         library: ctypes.CDLL = self._releasing
         return library
 
@@ -254,7 +255,7 @@ def take_bytes(vector: ByteVec) -> bytes:
 
 
 def take_error(error: int) -> str:
-    """Return the message of an engine error and free it. The text may hold what a guest wrote."""
+    """Return the message of an engine error and free the error. The guest may control parts of the message."""
     vector = ByteVec()
     lib.wasmtime_error_message(error, ctypes.byref(vector))
     lib.wasmtime_error_delete(error)
@@ -268,16 +269,17 @@ def _copier() -> Any:
 
 
 _copy = _copier()
-_WINDOW = 1024
-_WINDOWS_KEPT = 4096
+_MAX_WINDOW_BYTES = 1024
+"""Size up to which reading through a window is faster than ``PyBytes_FromStringAndSize``."""
+_MAX_CACHED_WINDOWS = 4096
 
 
 class _Windows(dict[int, Any]):
-    """For a size, what opens a view of exactly so many bytes at an address; a third of a copy's price."""
+    """Maps a size to ``from_address`` of a ctypes array of that size: a view costs a third of a copy."""
 
     def __missing__(self, size: int) -> Any:
         made = (c_char * size).from_address
-        if len(self) < _WINDOWS_KEPT:  # a guest chooses the sizes
+        if len(self) < _MAX_CACHED_WINDOWS:  # guests choose the sizes
             self[size] = made
         return made
 
@@ -286,22 +288,27 @@ windows = _Windows()
 
 
 def peek(address: int, size: int) -> bytes:
-    """Return a copy of native memory that the engine says is there."""
-    return windows[size](address).raw if size <= _WINDOW else _copy(address, size)  # type: ignore[no-any-return]
+    """Return a copy of native memory; the caller guarantees that ``size`` bytes at ``address`` are readable."""
+    if size <= _MAX_WINDOW_BYTES:
+        return windows[size](address).raw  # type: ignore[no-any-return]
+    return _copy(address, size)  # type: ignore[no-any-return]
 
 
 def pointer(address: int) -> Any:
-    """Return ``address`` as a ready argument."""
+    """Return ``address`` as a prepared argument."""
     return c_void_p.from_param(address)
 
 
 def number(value: int) -> Any:
-    """Return a 64-bit integer as a ready argument; signed and unsigned are the same bits."""
+    """Return a 64-bit integer as a prepared argument; negative values pass as two's complement."""
     return c_uint64.from_param(value & 0xFFFF_FFFF_FFFF_FFFF)
 
 
 def view(address: int, size: int) -> memoryview:
-    """Return a writable view of exactly ``size`` bytes of native memory at ``address``."""
+    """Return a writable view of ``size`` bytes of native memory at ``address``.
+
+    The view does not own the memory: the caller must not use it after the memory is freed or moved.
+    """
     if not address and size:
-        raise AegisInternalError("the engine gave a null pointer")
+        raise AegisInternalError("the engine returned a null pointer")
     return memoryview(windows[size](address)).cast("B")

@@ -1,4 +1,4 @@
-"""A lock of this process alone: a forked child finds it free, although a thread of the parent held it."""
+"""A lock that a forked child finds free, even if a thread of the parent held it at the time of the fork."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ __all__ = ["ProcessLock"]
 
 
 class ProcessLock:
-    """A lock for what takes long, such as compiling, during which another thread may fork.
+    """A lock for long operations such as compilation, during which another thread may fork.
 
-    In the child the thread that held it does not exist, and never gives it back; what it was making is not there.
+    In the child, the thread that holds the lock does not exist and never releases it, and its result never arrives.
+    The child therefore replaces the lock on first use.
     """
 
     __slots__ = ("_lock", "_process")

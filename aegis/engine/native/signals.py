@@ -1,22 +1,22 @@
-"""The engine's signal handlers, by which a guest's bad access becomes a trap, and whether they are still installed.
+"""The engine's signal handlers, which turn a guest's fault into a trap, and checks that they are still installed.
 
 Theory of operation. The engine compiles bounds checks, ``unreachable`` and integer division into instructions that
-fault. Its handlers of SIGSEGV, SIGILL and SIGFPE turn such a fault into a trap; it installs them once, with the first
-engine of the process. Whatever replaces one of them later makes the next trap kill the process (``SIG_DFL``,
-``SIG_IGN``, ``faulthandler``) or repeat the faulting instruction for ever (a Python handler, which only sets a flag
-and returns), past every deadline (F30, F45).
+fault. Its handlers for SIGSEGV, SIGILL and SIGFPE turn such a fault into a trap. The engine installs them once, with
+the first engine of the process. If one is replaced later, the next trap kills the process (``SIG_DFL``, ``SIG_IGN``,
+``faulthandler``) or repeats the faulting instruction forever (a Python handler, which only sets a flag and returns),
+past every deadline (F30, F45).
 
-A thread that blocks one of these signals has no handler of it either: the kernel kills the process for a fault there
-(sigprocmask(2)). Servers block all signals in threads of theirs, and what such a thread starts inherits that.
+Handlers do not run in a thread that blocks their signal: a fault there makes the kernel kill the process
+(sigprocmask(2)). Servers block all signals in some of their threads, and threads started by those inherit the mask.
 
-So before a guest runs, and before it goes on after a host call, :func:`secure` unblocks the signals in its thread,
-compares the installed handlers with the engine's, and reinstalls those that were replaced. Asking the kernel takes one
-system call a signal and one for the mask, some 0.2 µs each through :mod:`ctypes`. Callers therefore skip it when the
-guest was left less than :data:`NEAR` seconds ago: replacing a handler takes longer than that. What another thread
-replaces during a call, the ticker reinstalls.
+Before a guest runs, and before it resumes after a host call, :func:`secure` therefore unblocks the signals in the
+current thread, compares the installed handlers with the engine's, and reinstalls any that were replaced. This takes
+one system call for each signal and one for the mask, about 0.2 µs each through :mod:`ctypes`. Callers skip it if the
+guest was left less than :data:`NEAR` seconds ago, which is too short to replace a handler. If another thread replaces a
+handler during a call, the ticker reinstalls it.
 
-A handler in native code that belongs neither to Python nor to the engine may serve another runtime in this process
-(a JVM, a crash reporter), which breaks without it: such a handler stays, and the call is refused.
+A native handler that belongs neither to Python nor to the engine may belong to another runtime in this process, such as
+a JVM or a crash reporter, which needs it. Aegis leaves such a handler in place and rejects the call.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from aegis.support.lean import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import signal
-else:  # what the module signal wraps, without its enumerations, which cost more of a start than all of this module
+else:  # the C module behind signal: importing signal creates enumerations, which takes longer than this module's import
     import _signal as signal
 
 __all__ = ["NEAR", "installed_by", "leave_to_ticks", "recording", "secure", "secure_after", "secure_at_tick"]
 
 NEAR = 3e-7
-"""Seconds; less than Python code needs to reach the system call that replaces a handler, and to return."""
+"""Seconds; Python code needs longer than this to call sigaction(2) and return."""
 
 _SIGNALS = {
     name: int(getattr(signal, name)) for name in ("SIGSEGV", "SIGILL", "SIGFPE", "SIGBUS") if hasattr(signal, name)
 }
-_STRUCT_BYTES = 256  # struct sigaction has 152 bytes on Linux and 16 on macOS; nothing here looks inside
-_DEFAULT, _IGNORE = None, 1  # ctypes reads the null pointer as None
+_STRUCT_BYTES = 256  # at least sizeof(struct sigaction): 152 on Linux, 16 on macOS; the content is opaque here
+_DEFAULT, _IGNORE = None, 1  # SIG_DFL is the null pointer, which ctypes returns as None
 
 
 class _Location(ctypes.Structure):
@@ -53,8 +53,8 @@ class _Location(ctypes.Structure):
     _fields_ = (("file", c_char_p), ("base", c_void_p), ("symbol", c_char_p), ("address", c_void_p))
 
 
-class _Handler:
-    """One handler of the engine: its signal, its address, and the ``struct sigaction`` that reinstalls it."""
+class _EngineHandler:
+    """One of the engine's handlers: its signal, its address, and the ``struct sigaction`` that reinstalls it."""
 
     __slots__ = ("action", "address", "name", "number")
 
@@ -69,7 +69,7 @@ class _Handler:
 
 
 def _unblocking() -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Return the function that unblocks the signals of the engine's handlers in the calling thread, with arguments."""
+    """Return pthread_sigmask(3) and the arguments that unblock the engine's signals in the calling thread."""
     library, signals = _library(), (c_char * _STRUCT_BYTES)()
     library.sigemptyset(signals)
     for signum in _SIGNALS.values():
@@ -78,18 +78,19 @@ def _unblocking() -> tuple[Callable[..., Any], tuple[Any, ...]]:
 
 
 def _nothing() -> None:
-    """Stands for unblocking where there are no handlers."""
+    """Do nothing; takes the place of pthread_sigmask while there are no handlers."""
 
 
-_handlers: list[_Handler] = []
-"""Empty before the first engine, and where the engine uses no signals (Windows, macOS)."""
+_handlers: list[_EngineHandler] = []
+"""Empty before the first engine, and on systems where the engine uses no signals (Windows, macOS)."""
 _UNWATCHED: tuple[Callable[..., Any], tuple[Any, ...], list[Any], list[int | None]] = (_nothing, (), [], [])
 _watched = _UNWATCHED
-"""What :func:`secure` calls, and the signals and addresses of the handlers: a call of a sandbox waits for it."""
+"""The data that :func:`secure` needs, in the form that it uses fastest, since every call of a sandbox runs it: the
+function that unblocks the signals, its arguments, the signals, and the addresses of their handlers."""
 _between_ticks = _watched
-"""The same for :func:`secure_at_tick`, where only that has something to compare."""
+"""The same for :func:`secure_at_tick`, in a process where only ticks compare the handlers."""
 _logged: set[str] = set()
-"""Names of the signals whose replacement was logged."""
+"""Signals for which a replaced handler was already logged."""
 
 
 def _library() -> Any:
@@ -97,7 +98,7 @@ def _library() -> Any:
 
 
 def _question() -> Callable[[Any], int | None]:
-    """Return the function that tells the handler of a signal: its address, ``None`` for default, 1 for ignored."""
+    """Return the function that returns a signal's handler: its address, ``None`` for SIG_DFL, or 1 for SIG_IGN."""
     ask: Any = ctypes.pythonapi.PyOS_getsig
     ask.restype, ask.argtypes = c_void_p, None
     return ask  # type: ignore[no-any-return]
@@ -107,9 +108,10 @@ _installed = _question()
 
 
 def recording(make_engine: Callable[[], int], library: ctypes.CDLL) -> int:
-    """Return what ``make_engine`` returns, and record the signal handlers that it installed.
+    """Call ``make_engine``, record the signal handlers that it installed, and return its result.
 
-    Where the process used the engine's ``library`` before Aegis did, its handlers are known by their address.
+    If the application created an engine of ``library`` before, the handlers are already installed; they are recognised
+    because their addresses lie in the library.
     """
     if _handlers or sys.platform == "win32":
         return make_engine()
@@ -119,7 +121,7 @@ def recording(make_engine: Callable[[], int], library: ctypes.CDLL) -> int:
     for name, old in before.items():
         address = _installed(c_int.from_param(_SIGNALS[name]))
         if address is not None and address != _IGNORE and (address != old or _base_of(address) == engine):
-            _handlers.append(_Handler(name, address))
+            _handlers.append(_EngineHandler(name, address))
     if _handlers:
         global _watched, _between_ticks
         _watched = _between_ticks = (*_unblocking(), [h.number for h in _handlers], [h.address for h in _handlers])
@@ -127,7 +129,7 @@ def recording(make_engine: Callable[[], int], library: ctypes.CDLL) -> int:
 
 
 def installed_by(library: ctypes.CDLL) -> bool:
-    """Tell whether the engine's ``library`` has installed handlers before Aegis made an engine."""
+    """Return whether handlers of the engine's ``library`` are already installed."""
     if sys.platform == "win32":
         return False
     engine = _base_of(ctypes.cast(library.wasm_engine_delete, c_void_p).value)
@@ -136,7 +138,7 @@ def installed_by(library: ctypes.CDLL) -> bool:
 
 
 def _base_of(address: int | None) -> int | None:
-    """Return where the library is loaded that holds ``address``, ``None`` if none does."""
+    """Return the base address of the library that contains ``address`` (dladdr(3)), or ``None``."""
     found = _Location()
     if not _library().dladdr(c_void_p(address), ctypes.byref(found)):
         return None
@@ -145,9 +147,9 @@ def _base_of(address: int | None) -> int | None:
 
 
 def secure() -> None:
-    """Reinstall the engine's handlers where they were replaced, and unblock their signals in this thread.
+    """Unblock the engine's signals in this thread and reinstall handlers that were replaced.
 
-    Raise :class:`~aegis.errors.SandboxStateError` for a handler that belongs to another runtime.
+    Raise :class:`~aegis.errors.SandboxStateError` if a handler was replaced by that of another runtime.
     """
     unblock, arguments, numbers, addresses = _watched
     unblock(*arguments)
@@ -178,32 +180,35 @@ def _reinstall() -> None:
         _log(replaced)
 
 
-def _refuse_foreign(handler: _Handler, installed: int | None) -> None:
+def _refuse_foreign(handler: _EngineHandler, installed: int | None) -> None:
     python = _base_of(ctypes.cast(ctypes.pythonapi.PyOS_getsig, c_void_p).value)
     if installed not in (_DEFAULT, _IGNORE) and _base_of(installed) != python:
         raise SandboxStateError(
-            f"native code replaced the engine's handler of {handler.name}, which turns a guest's fault into a trap: "
-            "install it before the first sandbox is made, or run guests in workers (isolation)",
+            f"native code replaced the engine's handler for {handler.name}, which turns a guest's fault into a trap: "
+            "install that code before creating the first sandbox, or run guests in workers (isolation)",
             state="signals",
         )
 
 
 def _log(names: list[str]) -> None:
-    """Log a replacement once for each signal. Raising a warning could end the call that it is about."""
+    """Log a replaced handler once for each signal. A Python warning could be turned into an error and end the call."""
     new = [name for name in names if name not in _logged]
     if new:
         _logged.update(new)
-        from logging import getLogger  # costs start-up time that no other run needs
+        from logging import getLogger  # imported only when needed, to keep start-up fast
 
         getLogger("aegis").warning(
-            "the engine's handlers of %s were replaced and are installed again, for a guest's trap needs them: "
-            "install handlers of your own, and enable faulthandler, before the first sandbox is made", ", ".join(new),
+            "the engine's handlers for %s were replaced; Aegis reinstalled them, because guest traps need them: "
+            "install signal handlers and enable faulthandler before creating the first sandbox", ", ".join(new),
         )  # fmt: skip
 
 
 def secure_after(name: object) -> None:
-    """Do the same after the host function ``name``; a handler of another runtime is that function's doing."""
-    unblock, arguments, numbers, addresses = _watched  # as secure() does: this follows most host calls
+    """Call :func:`secure` after the host function ``name``; blame it for a handler of another runtime.
+
+    Raise :class:`~aegis.errors.HostError` in that case.
+    """
+    unblock, arguments, numbers, addresses = _watched  # the body of secure(): this runs after most host calls
     unblock(*arguments)
     if list(map(_installed, numbers)) != addresses:
         try:
@@ -213,7 +218,7 @@ def secure_after(name: object) -> None:
 
 
 def secure_at_tick() -> None:
-    """Do the same during a call; a handler of another runtime is left to the next :func:`secure`."""
+    """Call :func:`secure` on the ticker's thread; leave a handler of another runtime to the next :func:`secure`."""
     unblock, arguments, numbers, addresses = _between_ticks
     unblock(*arguments)
     if list(map(_installed, numbers)) != addresses:

@@ -1,4 +1,4 @@
-"""Results of host functions: an awaitable is awaited on the event loop of the call that is under way."""
+"""Results of host functions: awaits an awaitable on the event loop of the current call."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ __all__ = ["await_result"]
 
 
 def await_result(door: Door, result: Any, name: str) -> Any:
-    """Return the ``result`` of the host function ``name``, awaited if it is an awaitable.
+    """Return the ``result`` of the host function ``name``, after awaiting it if it is an awaitable.
 
-    Raise :class:`~aegis.errors.HostError` in a synchronous call, and the error that ends the call meanwhile.
+    Raise :class:`~aegis.errors.HostError` for an awaitable in a synchronous call, and ``DeadlineExceeded`` or
+    ``Cancelled`` if the call is stopped while waiting.
     """
     return event_loop.await_on_loop(door, name, result) if hasattr(type(result), "__await__") else result

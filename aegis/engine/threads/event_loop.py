@@ -1,7 +1,7 @@
-"""Calls that an event loop waits for, and awaitables of host functions, which are awaited on that loop.
+"""Calls that are awaited on an event loop, and awaitables of host functions, which run on that loop.
 
-A guest runs on a guest thread. What its host function returns to be awaited goes to the loop as a task, and the
-thread waits at the door, so that the deadline and a cancellation end the wait; the task is cancelled then.
+The guest runs on a guest thread. If a host function returns an awaitable, the loop runs it as a task, while the guest
+thread waits in ``Door.wait_until``, where the deadline and a cancellation end the wait and cancel the task.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ __all__ = ["await_on_loop", "supervise_on_loop"]
 
 
 _within = ContextVar("aegis-within-a-call", default=False)
-"""Whether what runs serves a guest's call: a call that it makes in turn is waited for by that guest."""
+"""Whether the current code runs within a guest's call, as a host function. A call that it makes runs at once instead of
+queueing, because the outer guest holds a turn and waits for it."""
 
 # -- awaitables of host functions -------------------------------------------------------------------
 
 
-class _Task:
-    """An awaitable on its way to a loop: it is awaited there, or closed, never left."""
+class _LoopTask:
+    """An awaitable passed to an event loop: it is either awaited there or closed, never leaked."""
 
     def __init__(self, awaitable: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._waiting = [awaitable]
@@ -43,10 +44,10 @@ class _Task:
             loop.call_soon_threadsafe(self._start, context=copy_context())
         except RuntimeError:
             self.drop()
-            raise HostError("the event loop that the call was made on is closed") from None
+            raise HostError("the event loop of the call is closed") from None
 
     def drop(self) -> bool:
-        """Close the awaitable unless the loop has begun with it; tell whether it had not."""
+        """Close the awaitable and return ``True``, unless the loop has already started it."""
         try:
             awaitable = self._waiting.pop()
         except IndexError:
@@ -63,16 +64,16 @@ class _Task:
         task.add_done_callback(lambda _: self._ended(awaitable))
 
     def _ended(self, awaitable: Any) -> None:
-        _close(awaitable)  # a task that was cancelled before its first step has not begun to await it
+        _close(awaitable)  # a task cancelled before its first step never awaited it
         self.news.set()
 
     def done(self) -> bool:
         return self._task is not None and self._task.done()
 
     def cancel(self) -> None:
-        """Give it up."""
+        """Close the awaitable, or cancel its task if the loop has started it."""
         if not self.drop():
-            with suppress(RuntimeError):  # the loop is closed, and has ended its tasks
+            with suppress(RuntimeError):  # the loop is closed and has ended its tasks
                 self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
@@ -80,7 +81,7 @@ class _Task:
             self._task.cancel()
 
     def result(self) -> Any:
-        """Return what came of it, or raise that."""
+        """Return the result of the awaitable, or raise its exception."""
         assert self._task is not None
         if self._task.cancelled():
             raise asyncio.CancelledError
@@ -94,7 +95,10 @@ class _Task:
 
 
 async def _caught(awaitable: Any) -> tuple[Any, BaseException | None]:
-    """Await, and keep what is raised for the guest's own call: raised here, some of it would end the loop."""
+    """Await, and return an exception instead of raising it: some, such as ``SystemExit``, would stop the loop.
+
+    The guest thread raises it in the guest's call instead.
+    """
     try:
         return await awaitable, None
     except asyncio.CancelledError:
@@ -112,19 +116,20 @@ def _close(awaitable: Any) -> None:
 
 
 def await_on_loop(door: Door, name: str, awaitable: Any) -> Any:
-    """Return what ``awaitable`` gives, awaited on the loop of the call under way on this thread.
+    """Await ``awaitable``, a result of the host function ``name``, on the current call's event loop; return its result.
 
-    Raise :class:`~aegis.errors.HostError` when the call is none of a loop's, and what ends the call meanwhile.
+    Raise :class:`~aegis.errors.HostError` in a synchronous call, which has no loop, and ``DeadlineExceeded`` or
+    ``Cancelled`` if the call is stopped while waiting.
     """
     loop = where.loop
     if loop is None:
         _close(awaitable)
         raise HostError(
-            f"host function {name} is asynchronous, and nobody awaits it in a synchronous call; "
-            "call the guest by `await sandbox.acall(…)`"
+            f"host function {name} is asynchronous, but the guest was called synchronously: "
+            "call the guest with `await sandbox.acall(…)`"
         )
     before, door.serving = door.serving, name
-    task = _Task(awaitable, loop)
+    task = _LoopTask(awaitable, loop)
     try:
         with pool.away():
             door.wait_until(task.done, task.news)
@@ -136,15 +141,15 @@ def await_on_loop(door: Door, name: str, awaitable: Any) -> Any:
     return result
 
 
-# -- calls that a loop waits for -----------------------------------------------------------------------
+# -- calls awaited on a loop ---------------------------------------------------------------------------
 
 
 async def supervise_on_loop(
     function: Callable[[], Any], door: Door, cancel: Callable[[], None], leave: Callable[[Job], None]
 ) -> Any:
-    """Run ``function`` on a guest thread and await its end, as ``supervise`` waits for it on a thread.
+    """Run ``function`` on a guest thread and await its end; the asynchronous counterpart of ``supervise``.
 
-    What a host function raised that would end the loop, or the task, arrives as ``HostError``.
+    An exception of a host function that would stop the loop or cancel the task is raised as ``HostError``.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
@@ -160,7 +165,7 @@ async def supervise_on_loop(
             where.loop = None
 
     def finished(job: Job) -> None:
-        with suppress(RuntimeError):  # the loop is closed; nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, so the caller no longer waits
             loop.call_soon_threadsafe(_set_unless_done, ended)
 
     job = pool.submit(call, finished, at_once=nested)
@@ -180,7 +185,7 @@ async def supervise_on_loop(
 
 
 async def _ended(job: Job, ended: asyncio.Future[None], door: Door) -> bool:
-    """Wait for the end, until the call is past its deadline; time in the queue does not count."""
+    """Wait for the job until its deadline; return whether it ended. Time spent in the queue does not count."""
     while not ended.done():
         left = time_left(door, time.monotonic() if job.started is None else job.started)
         if left <= 0:

@@ -1,10 +1,12 @@
-"""Which thread a guest may run on, and threads of ours for when the caller's will not do (D9).
+"""Which threads may run a guest, and guest threads for callers that may not (D9).
 
-A guest that recurses on a thread with a small stack kills the process (F29), and a Python signal handler
-that raises at the entry of a native callback does too (F9); signal handlers run on the main thread only.
-So a call runs *directly* on a thread that is not the main one and whose stack is known to be large;
-otherwise it is *supervised*: it runs on a guest thread and the caller waits, so that Ctrl-C and the
-deadline reach it. A supervised call costs two thread switches, some 10 to 50 µs.
+Theory of operation. A guest that recurses deeply on a thread with a small stack kills the process (F29). So does a
+Python signal handler that raises at the entry of a native callback (F9); Python runs signal handlers on the main thread
+only. A call therefore runs *directly* only on a thread that is not the main thread and whose stack is known to be
+large. Any other call is *supervised*: it runs on a guest thread while the caller waits, so that Ctrl-C and the deadline
+take effect. A supervised call costs two thread switches, about 10 to 50 µs.
+
+Guest threads are daemon threads and are reused. In a forked child they do not exist; the child starts its own.
 """
 
 from __future__ import annotations
@@ -29,20 +31,20 @@ UNKNOWN, DIRECT, MAIN, NESTED, SMALL = range(5)
 STACK = MAX_STACK + 6 * MIB
 _ENOUGH = MAX_STACK + 2 * MIB
 _SIGNAL_CHECK_SECONDS = 0.2
-_IDLE_KEPT = 8
+_MAX_IDLE_THREADS = 8
 
 
-class Where(threading.local):
-    """What the current thread is good for; ``mode`` is one of the constants of this module."""
+class ThreadState(threading.local):
+    """State of the current thread; ``mode`` says whether it may run guests, as one of this module's constants."""
 
     mode = UNKNOWN
     account: Any = None
     """The memory account of the store that is being instantiated on this thread."""
     loop: Any = None
-    """The event loop that waits for the call on this thread, if one does."""
+    """The event loop that awaits the call on this thread, or ``None``."""
 
     def settle(self) -> int:
-        """Find out what this thread is, once."""
+        """Return the mode of this thread; determine it on the first call."""
         if self.mode == UNKNOWN:
             if threading.current_thread() is threading.main_thread():
                 self.mode = MAIN
@@ -51,11 +53,11 @@ class Where(threading.local):
         return self.mode
 
 
-where = Where()
+where = ThreadState()
 
 
 def _stack_size() -> int:
-    """Return the size of this thread's stack in bytes, 0 where it cannot be told."""
+    """Return the size of this thread's stack in bytes, or 0 if it cannot be determined."""
     try:
         library = ctypes.CDLL(None)
         library.pthread_self.restype = ctypes.c_void_p
@@ -75,11 +77,11 @@ def _stack_size() -> int:
 
 
 def _nothing() -> None:
-    """What an ended job would run: it keeps nothing alive."""
+    """Replace the function of an ended job, so that the job does not keep its references alive."""
 
 
 class Job:
-    """A function on a guest thread, and how it ended. ``started`` is when it began (``time.monotonic``)."""
+    """A function to run on a guest thread, and its outcome. ``started`` is its ``time.monotonic`` start time."""
 
     __slots__ = ("_done", "_function", "_then", "_turn", "ended", "error", "left", "result", "started", "thread")
 
@@ -109,7 +111,7 @@ class Job:
         self._done.release()
 
     def claim(self) -> bool:
-        """Take the job, to run it or to see to it that nobody does; tell whether nobody had."""
+        """Claim the job, either to run it or to prevent it from running; return ``False`` if it was claimed before."""
         try:
             self._turn.pop()
         except IndexError:
@@ -117,14 +119,14 @@ class Job:
         return True
 
     def afterwards(self, then: Callable[[Job], None]) -> None:
-        """Have ``then`` called once the job has ended: on its thread, or here if it has."""
+        """Call ``then`` when the job has ended: on its thread, or immediately if it has already ended."""
         self.left = True
         self._then.append(then)
         if self.ended:
             self.tell()
 
     def tell(self) -> None:
-        """Call what waited for the end. The job's thread and one that came late may both look, so it is popped."""
+        """Call the registered callbacks. Two threads may do so at once: ``pop`` ensures that each runs once."""
         while self._then:
             try:
                 then = self._then.pop()
@@ -133,11 +135,11 @@ class Job:
             then(self)
 
     def wait(self, seconds: float | None) -> bool:
-        """Wait for the end, at most ``seconds``; tell whether it came. Signals interrupt the wait."""
+        """Wait at most ``seconds`` for the job to end; return whether it did. Python signal handlers can run."""
         until = math.inf if seconds is None else time.monotonic() + seconds
         left = math.inf if seconds is None else seconds
-        # The kernel may give a signal to another thread, as it does to a process that continues after SIGSTOP. That
-        # does not interrupt this wait, but Python's handler runs at its next instruction.
+        # The kernel may deliver a signal to another thread, for example after SIGCONT. Such a signal does not interrupt
+        # the wait on this thread, so return to the interpreter regularly, which then runs the Python handler.
         while not self._done.acquire(timeout=max(0.0, min(left, _SIGNAL_CHECK_SECONDS))):
             left = until - time.monotonic()
             if left <= 0:
@@ -145,7 +147,7 @@ class Job:
         return True
 
     def outcome(self) -> Any:
-        """Return what the function returned, or raise what it raised."""
+        """Return the result of the function, or raise its exception."""
         error = self.error
         if error is not None:
             try:
@@ -155,8 +157,8 @@ class Job:
         return self.result
 
 
-class _Worker:
-    """A guest thread between jobs."""
+class _GuestThread:
+    """A guest thread, which runs one job after another."""
 
     def __init__(self) -> None:
         self._next = threading.Lock()
@@ -180,23 +182,24 @@ class _Worker:
             job, self._job = self._job, None
             if job is None:
                 return
-            keep = len(_idle) < _IDLE_KEPT
+            keep = len(_idle) < _MAX_IDLE_THREADS
             job.run()
             keep = keep and not job.left
             if keep:
-                _idle.append(self)  # first: who is told of the end may want this thread at once
+                _idle.append(self)  # before the callbacks, which may start another job on this thread
             job.tell()
             if not keep:
                 return
             del job
 
 
-_idle: list[_Worker] = []
+_idle: list[_GuestThread] = []
 _start_lock = threading.Lock()
+"""Held while ``threading.stack_size`` is changed, which is a setting of the process."""
 
 
 def on_enough_stack(function: Callable[[], Any]) -> Any:
-    """Return what ``function`` does, run on a guest thread where this one's stack is too small for the compiler."""
+    """Call ``function`` and return its result; use a guest thread if this thread's stack is too small to compile on."""
     if where.settle() != SMALL:
         return function()
     job = run_on_guest_thread(function)
@@ -205,17 +208,17 @@ def on_enough_stack(function: Callable[[], Any]) -> Any:
 
 
 def run_on_guest_thread(function: Callable[[], Any], then: Callable[[Job], None] | None = None) -> Job:
-    """Start ``function`` on a guest thread; ``then`` is called there after it ended, and must be quick."""
+    """Start ``function`` on a guest thread; then call ``then``, which must be quick, on that thread."""
     job = Job(function, then)
     start(job)
     return job
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Start a thread; what a signal's handler raises meanwhile is raised as that.
+    """Start a thread; if a Python signal handler raises during the start, raise its exception.
 
-    ``Thread.start`` waits for the thread under a lock, in Python code. An exception that a handler raises there can
-    leave the lock free, and then becomes the context of a ``RuntimeError``.
+    ``Thread.start`` waits for the thread in Python code that holds a lock. If a signal handler raises there, releasing
+    the lock can fail with a ``RuntimeError``, which hides the handler's exception as its context.
     """
     try:
         thread.start()
@@ -231,12 +234,12 @@ def start(job: Job) -> None:
     try:
         worker = _idle.pop()
     except IndexError:
-        worker = _Worker()
+        worker = _GuestThread()
     worker.give(job)
 
 
 def _forget() -> None:
-    """In a forked child: those threads are not here, and nobody releases what one of them held."""
+    """After fork, in the child: forget the parent's threads, and replace the lock that one of them may have held."""
     global _start_lock
     _idle.clear()
     _start_lock = threading.Lock()

@@ -1,7 +1,7 @@
-"""Guest threads for calls that no thread waits for: so many run at once, and the others wait their turn.
+"""A pool of guest threads for ``acall``: at most a fixed number of guests run at once; further calls queue.
 
-A guest that waits for an awaitable of the event loop gives its turn away meanwhile, and when nothing has moved
-for a while one more begins: so guests that wait for one another never wait for a turn for ever.
+A guest that awaits on the event loop gives up its turn while it waits. If no call starts or ends for
+:data:`STALL_SECONDS`, one more call starts, so that guests that wait for each other cannot block the queue forever.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Any
 from aegis.engine.threads.guest_thread import Job, run_on_guest_thread
 from aegis.engine.threads.ticker import ticker
 
-__all__ = ["Pool", "pool"]
+__all__ = ["GuestThreadPool", "pool"]
 
-MOST = max(32, 4 * (os.cpu_count() or 1))
-"""Guests of event loops that run at once. More would take memory and turns from one another, and end no sooner."""
+MAX_RUNNING = max(32, 4 * (os.cpu_count() or 1))
+"""Guests that run at once. More would compete for memory and the GIL without finishing sooner."""
 
-_TIMES = 4
-"""So many times that number of threads there are at most while guests wait for the loop."""
+_MAX_THREADS_FACTOR = 4
+"""Maximum number of threads, including those that wait for the event loop, as a multiple of ``MAX_RUNNING``."""
 
-PATIENCE = 0.1
-"""Seconds without a call that begins or ends after which one more begins."""
+STALL_SECONDS = 0.1
+"""Time without a call that starts or ends, after which one more call starts."""
 
 
-class Pool:
-    """Runs jobs on guest threads, ``most`` at once."""
+class GuestThreadPool:
+    """Runs jobs on guest threads, at most ``most`` at once."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -43,10 +43,10 @@ class Pool:
         self._moved = time.monotonic()
 
     def submit(self, function: Callable[[], Any], then: Callable[[Job], None], *, at_once: bool = False) -> Job:
-        """Run ``function`` when its turn comes; ``then`` is called on its thread after it ended.
+        """Run ``function`` when its turn comes; then call ``then`` on its thread.
 
-        ``at_once``: a guest that has had its turn waits for this. Raise ``RuntimeError`` when the system gives no
-        thread to run it on.
+        ``at_once``: skip the queue, because a guest that holds a turn waits for this job. Raise ``RuntimeError`` if
+        the system cannot start a thread and no running thread will take the job.
         """
         job = Job(function, then)
         with self._lock:
@@ -65,14 +65,17 @@ class Pool:
         return job
 
     def _fill(self) -> None:
-        """Begin what may begin."""
+        """Start queued jobs up to the limit."""
         while (job := self._next()) is not None:
             self._begin(job)
 
     def _next(self, *, stuck: bool = False) -> Job | None:
-        """Return the job whose turn it is, which runs from now on."""
+        """Take the next job from the queue and count it as running; return ``None`` if the pool is full.
+
+        ``stuck``: ignore the limit.
+        """
         with self._lock:
-            full = self._running >= self.most or self._running + self._away >= _TIMES * self.most
+            full = self._running >= self.most or self._running + self._away >= _MAX_THREADS_FACTOR * self.most
             if not self._queue or (full and not stuck):
                 return None
             self._running += 1
@@ -80,7 +83,7 @@ class Pool:
 
     def _begin(self, job: Job) -> None:
         try:
-            held = [job]  # to be taken: the thread may run many after it
+            held = [job]  # popped by the thread, so that the closure does not keep the first job alive
             run_on_guest_thread(lambda: self._work(held.pop()), _tell)
         except RuntimeError:
             with self._lock:
@@ -89,7 +92,7 @@ class Pool:
             raise
 
     def _work(self, job: Job) -> Job:
-        """Run one job after the other; return the last, which is told of when this thread is free again."""
+        """Run ``job`` and then queued jobs; return the last, whose callbacks run once this thread is idle again."""
         while True:
             job.run()
             with self._lock:
@@ -103,12 +106,12 @@ class Pool:
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """Give this guest's turn away while it waits; it goes on at once when it can."""
+        """Give up the guest's turn inside the ``with`` block; it resumes without queueing."""
         with self._lock:
             self._running -= 1
             self._away += 1
         try:
-            with suppress(RuntimeError):  # no more threads: those that run take the queue's next
+            with suppress(RuntimeError):  # the system cannot start a thread; a running one will take the next job
                 self._fill()
             yield
         finally:
@@ -117,8 +120,8 @@ class Pool:
                 self._away -= 1
 
     def look(self) -> None:
-        """Called at each tick: begin one more when others hold their turns and do not move."""
-        if self._queue and time.monotonic() - self._moved > PATIENCE:
+        """Start one more job if the pool is stalled. The ticker calls this at each tick."""
+        if self._queue and time.monotonic() - self._moved > STALL_SECONDS:
             self._moved = time.monotonic()
             job = self._next(stuck=True)
             if job is not None:
@@ -130,7 +133,7 @@ def _tell(work: Job) -> None:
     work.outcome().tell()
 
 
-pool = Pool(MOST)
+pool = GuestThreadPool(MAX_RUNNING)
 ticker.at_tick.append(pool.look)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=pool._reset)

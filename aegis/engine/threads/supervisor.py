@@ -1,4 +1,4 @@
-"""Waiting for a guest on another thread, so that Ctrl-C and the deadline reach it whatever it does (D9)."""
+"""Waits for a guest on another thread, so that Ctrl-C and the deadline take effect whatever the guest does (D9)."""
 
 from __future__ import annotations
 
@@ -28,23 +28,25 @@ __all__ = [
 ]
 
 GRACE = 0.1
-"""Seconds that a guest thread has to end after its deadline, and again once it was cancelled."""
+"""Seconds that a guest thread may take to end after its deadline, and again after it was cancelled."""
 
-MOST = 1.0
-"""The latter for a thread that is in no host function: it is in one long instruction, and does end."""
+MAX_CANCEL_SECONDS = 1.0
+"""Longest wait, after a cancellation, for a thread that executes guest code: a bulk instruction such as ``memory.copy``
+may delay the stop, but always finishes."""
 
 _TRIES = 10
+"""Cancellations within one :data:`GRACE`."""
 
 
 class Abandoned(DeadlineExceeded):
-    """The call did not end: a host function does not return. Its sandbox is left to that thread."""
+    """The call did not end, because a host function does not return. The sandbox now belongs to that thread."""
 
 
 def supervise(function: Callable[[], Any], door: Door, cancel: Callable[[], None], leave: Callable[[Job], None]) -> Any:
-    """Run ``function`` on a guest thread and wait for it; raise what it raised.
+    """Run ``function`` on a guest thread, wait for it, and return its result or raise its exception.
 
-    A signal handler that raises in the caller cancels the call first. When the call does not end in
-    time, ``leave`` takes the job over and :class:`Abandoned` names the host function that is stuck.
+    If a Python signal handler raises while the caller waits, cancel the call and raise that exception. If the call does
+    not end in time, pass the job to ``leave`` and raise :class:`Abandoned`, which names the stuck host function.
     """
     started = time.monotonic()
     job = run_on_guest_thread(function)
@@ -58,7 +60,7 @@ def supervise(function: Callable[[], Any], door: Door, cancel: Callable[[], None
         job.error = None
         raise
     finally:
-        if not ended:  # whatever came between, a second Ctrl-C too
+        if not ended:  # also if a second Ctrl-C interrupted _stopped
             where = host_function(job.thread)
             leave(job)
     if not ended:
@@ -67,9 +69,9 @@ def supervise(function: Callable[[], Any], door: Door, cancel: Callable[[], None
 
 
 def time_left(door: Door, started: float) -> float:
-    """Return how many seconds a call that began at ``started`` may still take, until it is stopped from outside.
+    """Return the seconds until a call that began at ``started`` is stopped from outside: its deadline plus a grace.
 
-    Its own deadline is later than it was at first where a worker had to get ready before.
+    The door's deadline is later than ``started`` plus the timeout if the call first had to wait for a worker.
     """
     timeout = door.limits.timeout
     if timeout is None:
@@ -79,7 +81,7 @@ def time_left(door: Door, started: float) -> float:
 
 
 def expiring(door: Door, cancel: Callable[[], None]) -> Callable[[], None]:
-    """Return what cancels a call that takes too long, so that it ends as past its deadline."""
+    """Return a function that cancels a call such that it ends with ``DeadlineExceeded``."""
 
     def expire() -> None:
         door.expire()
@@ -89,13 +91,19 @@ def expiring(door: Door, cancel: Callable[[], None]) -> Callable[[], None]:
 
 
 def _stopped(job: Job, cancel: Callable[[], None]) -> bool:
-    """Cancel until the job ends: a cancellation that comes before the call began has met nothing."""
+    """Cancel repeatedly until the job ends; return whether it did.
+
+    Once is not enough: a cancellation before the guest is entered has no effect.
+    """
     return any(job.wait(span) for span in spans(job, cancel))
 
 
 def spans(job: Job, cancel: Callable[[], None]) -> Iterator[float]:
-    """Cancel, and yield how long to wait for the end before the next try, as long as there is hope."""
-    for tries in range(int(_TRIES * MOST / GRACE)):
+    """Cancel, and yield the seconds to wait for the end before the next attempt.
+
+    Stop after :data:`GRACE` if the thread is in a host function, and otherwise after :data:`MAX_CANCEL_SECONDS`.
+    """
+    for tries in range(int(_TRIES * MAX_CANCEL_SECONDS / GRACE)):
         if tries >= _TRIES and host_function(job.thread) is not None:
             return
         cancel()
@@ -103,7 +111,7 @@ def spans(job: Job, cancel: Callable[[], None]) -> Iterator[float]:
 
 
 def abandoned(door: Door, where: str | None) -> Abandoned:
-    """Return why a call was given up: it is past its deadline, and ``where`` does not return."""
+    """Return the error of an abandoned call; ``where`` is the host function that does not return, if known."""
     allowed = door.limits.timeout or 0.0
     inside = f", the host function {printable(where)} does not return" if where else ""
     message = exceeded("timeout", allowed, allowed, after=f"{inside}; its sandbox is abandoned")
@@ -111,7 +119,10 @@ def abandoned(door: Door, where: str | None) -> Abandoned:
 
 
 def host_function(thread: int) -> str | None:
-    """Return the import that ``thread`` serves now, from its own stack: no call pays for this."""
+    """Return the name of the import that ``thread`` is serving, or ``None``.
+
+    It is found in the local variables of the thread's stack, so that calls need not record it.
+    """
     frame: FrameType | None = sys._current_frames().get(thread)
     while frame is not None:
         name = frame.f_code.co_name
@@ -126,11 +137,13 @@ def host_function(thread: int) -> str | None:
 
 
 _ENTERING = frozenset({"invoke", "_invoke", "_instance_new"})
-"""Names of the engine's functions that enter a guest, where they are called."""
+"""Variable names under which the callers of engine functions that enter a guest refer to them."""
 
 
 def in_guest(thread: int) -> bool:
-    """Tell whether ``thread`` runs a guest now, and no host function, be it within a host call: of a call inside it,
-    or of a realloc for its result."""
+    """Return whether ``thread`` executes guest code now.
+
+    The guest code may itself run within a host call: for a nested call, or for a realloc for the host call's result.
+    """
     frame = sys._current_frames().get(thread)
     return frame is not None and not _ENTERING.isdisjoint((*frame.f_code.co_freevars, *frame.f_code.co_names))

@@ -1,8 +1,8 @@
-"""The clock that ends guests: one thread that advances every engine's epoch while a call is under way.
+"""The clock behind epoch deadlines: one thread that advances every engine's epoch while calls are in progress.
 
-A store is *armed* for a call with the time of the latest tick, so two calls within one tick share one
-reading of the clock. With no call for a while the thread rests and ``now`` is not a number, which no
-armed value equals; the next call wakes it.
+A store is *armed* for a call with the time of the latest tick, so calls within one tick share one reading of the clock.
+After a while without calls, the thread rests and sets ``now`` to NaN, which equals no armed value; the next call wakes
+it. In a forked child the thread does not exist; the first call there starts another.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from aegis.engine.threads.guest_thread import start_thread
 __all__ = ["TICK", "Ticker", "ticker"]
 
 TICK = 0.01
-"""Seconds between two ticks: how late an epoch deadline or a cancellation may be noticed."""
+"""Seconds between two ticks; guest code may notice a deadline or a cancellation this much later."""
 
-_REST_AFTER = 100
-_MOST = 1 << 20
-"""Epochs at one tick: about three hours, for a process that was stopped."""
+_REST_AFTER_TICKS = 100
+_MAX_EPOCHS_PER_TICK = 1 << 20
+"""About three hours: bounds the catching up after the process was stopped."""
 
 
 class Ticker:
-    """See the module's text. ``now`` is :func:`time.monotonic` at the latest tick, or NaN at rest.
+    """The ticking thread and its state. ``now`` is :func:`time.monotonic` at the latest tick, or NaN at rest.
 
-    ``tokens`` holds each store's token, a list that is empty while the store is in a call, by its id.
+    ``tokens`` maps the id of each store to its token, a list that is empty while the store is in a call.
     """
 
     def __init__(self) -> None:
         self.at_tick: list[Callable[[], None]] = []
-        """What else is to be done at each tick; it must be quick."""
+        """Functions called at each tick; they must be quick."""
         self.tokens: dict[int, list[None]] = {}
         self._engines: set[int] = set()
         self._reset()
@@ -44,24 +44,23 @@ class Ticker:
         self.now = math.nan
         self._part = 0.0
         self._wake = threading.Event()
-        self._lock = threading.RLock()  # a signal's handler may make calls
+        self._lock = threading.RLock()  # reentrant: a Python signal handler may call a sandbox while it is held
         self._thread: threading.Thread | None = None
 
     def attend(self, engine: int) -> None:
-        """Advance the epoch of ``engine`` from now on."""
+        """Advance the epoch of ``engine`` at each tick from now on."""
         self._engines.add(engine)
 
     def awake(self) -> float:
-        """Return the time of the latest tick, and see to it that there will be a next one.
+        """Return the time of the latest tick, and wake the thread if it rests.
 
-        The clock's thread waits for code that keeps the interpreter busy, longer than a tick takes: then this ticks.
+        If the latest tick is overdue, because other threads hold the GIL, tick on the calling thread.
         """
         now = self.now
         if now == now and time.monotonic() - now <= TICK:
             return now
         with self._lock:
-            # Otherwise there is a thread, or none is wanted: setting the event takes a lock besides, which a signal's
-            # handler that raises may leave held.
+            # Wake the thread only if it rests: Event.set takes a lock that a raising signal handler may leave held.
             if self.now != self.now:
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="aegis-ticker", daemon=True)
@@ -85,12 +84,12 @@ class Ticker:
             for act in self.at_tick:
                 act()
             quiet += 1
-            if quiet >= _REST_AFTER:
+            if quiet >= _REST_AFTER_TICKS:
                 quiet = 0
                 self._rest()
 
     def _tick(self) -> float:
-        """Return the time, and advance the epochs by what passed since the latest tick."""
+        """Advance all epochs by the time since the latest tick; return the time."""
         with self._lock:
             before, self.now = self.now, time.monotonic()
             ticks = self._due(self.now - before) if before == before else 0
@@ -99,21 +98,20 @@ class Ticker:
             return self.now
 
     def _due(self, seconds: float) -> int:
-        """Return how many epochs have passed in so many seconds, and carry the rest over.
+        """Return the number of epochs in ``seconds``; carry the fraction over to the next tick.
 
-        Other threads that keep the interpreter busy have this one wake up late, and a deadline is a time, not a
-        number of wake-ups.
+        A tick can be late when other threads hold the GIL, and a deadline is a time, not a number of ticks.
         """
         whole, self._part = divmod(self._part + seconds / TICK, 1.0)
-        return min(int(whole), _MOST)
+        return min(int(whole), _MAX_EPOCHS_PER_TICK)
 
     def _in_calls(self) -> bool:
-        """Tell whether a store is in a call."""
+        """Return whether any store is in a call."""
         return not all(tuple(self.tokens.values()))
 
     def _rest(self) -> None:
-        # A call takes its token and then reads `now`; here `now` goes first and the tokens are read
-        # after. Whichever comes first, one of the two sees the other.
+        # A call takes its token and then reads `now`; this method clears `now` and then reads the tokens. In every
+        # interleaving at least one of the two sees the other's write, so no call runs without ticks.
         with self._lock:
             self._wake.clear()
             self.now = math.nan

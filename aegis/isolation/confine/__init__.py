@@ -1,14 +1,22 @@
-"""What the operating system lets a worker do: layers that a process puts on itself and cannot take off.
+"""Confinement of a worker by the operating system: layers that a process applies to itself and cannot remove.
 
-Each layer stands for itself. One that is missing here (an older kernel, a container, no privilege) is
-reported, not fatal; who insists on all of them looks at the report. See ``LAYERS`` for the order:
+Theory of operation. The layers are independent. A layer that this system does not support (an older kernel, a
+container, a missing privilege) is reported and not fatal; strict isolation rejects a report with a missing layer. The
+order of ``LAYERS`` is forced by the kernel:
 
-* what needs ``/proc`` or a path comes before Landlock, and what needs a privilege before it is dropped;
-* changes of identity make the process dumpable again as the system says, so ``no-dump`` follows them;
-* rules need descriptors, so the limit on those follows the rules;
-* the filter of system calls comes last: it forbids most of what the others do.
+* Layers that need ``/proc`` or a path precede Landlock; layers that need a privilege precede its loss.
+* Changing the user makes the process dumpable again, as ``fs.suid_dumpable`` says (prctl(2)), so ``no-dump`` follows.
+* Landlock rules need file descriptors, so the limit on descriptors follows the rules.
+* The seccomp filter is last, because it forbids most of the system calls that the other layers make.
 
-A process confines itself while it has one thread, and with everything imported that it will need.
+A process confines itself while it has a single thread, because most layers affect only the calling thread, and after
+importing all modules that it will need, because it cannot open files afterwards.
+
+bpf, filter, numbers    the seccomp filter as a BPF program; which system calls it allows; their numbers
+seccomp, landlock       loading the filter; Landlock rulesets
+process                 the other layers: environment, descriptors, limits, namespaces, privileges
+kernel, model           direct system calls; the plain data of a confinement
+probe                   finds out which layers this system supports
 """
 
 from __future__ import annotations
@@ -19,7 +27,7 @@ from collections.abc import Callable, Container
 
 from aegis.isolation.confine.kernel import other_threads
 from aegis.isolation.confine.landlock import restrict_files, restrict_net
-from aegis.isolation.confine.model import Confinement, Layer, Situation, Unavailable, describe
+from aegis.isolation.confine.model import Confinement, Layer, LayerUnavailable, Situation, describe
 from aegis.isolation.confine.process import (
     bound_capabilities,
     clear_environment,
@@ -42,7 +50,7 @@ __all__ = [
     "Begun",
     "Confinement",
     "Layer",
-    "Unavailable",
+    "LayerUnavailable",
     "assemble_filter",
     "available",
     "confine",
@@ -69,49 +77,49 @@ _EARLY = ("private-tmp", "oom-score", "namespaces")
 
 
 class Begun:
-    """What a process confined itself with already, for a :class:`Confinement` that it did not know whole."""
+    """Layers that a process applies early, before it knows its whole :class:`Confinement`."""
 
     def __init__(self, expected: Confinement, skip: Container[str] = ()) -> None:
         self._here = Situation(other_threads())
-        # Where there is a network, the environment says where its roots of trust are, until they are read.
+        # With a network, the environment is kept until the certificates that SSL_CERT_FILE names have been loaded.
         early = _EARLY if expected.network else (*_EARLY, "environment")
         self._layers = {name: _applied(name, expected, self._here) for name in early if name not in skip}
         if "unprivileged" not in skip and sys.platform == "linux":
             bound_capabilities(expected, self._here)
 
     def resume(self) -> tuple[dict[str, Layer], Situation]:
-        """Return the layers that need not be applied again, and how the process is."""
+        """Return the layers already applied, and the state of the process."""
         self._here.other_threads = other_threads()
         return dict(self._layers), self._here
 
 
 def confine(wanted: Confinement, *, skip: Container[str] = (), begun: Begun | None = None) -> list[Layer]:
-    """Confine this process to ``wanted``, for good, and return what became of each layer, in order.
+    """Confine this process to ``wanted``, irreversibly; return the outcome of each layer, in order.
 
-    ``skip`` names layers to leave out; ``begun`` is what was done beforehand. A layer that this system lacks or
-    refuses is reported with the reason; it raises nothing. Python objects that own a descriptor which is closed here
-    must be gone or never be finalised: another file may have its number then.
+    ``skip`` names layers to omit; ``begun`` are layers that were applied earlier. A layer that this system does not
+    support or rejects is reported with the reason and raises nothing. Python objects that own a descriptor closed here
+    must not exist or must never be finalised, because another file may then have its number.
     """
     done, here = ({}, Situation(other_threads())) if begun is None else begun.resume()
     return [
-        Layer(name, False, "left out on request") if name in skip else done.get(name) or _applied(name, wanted, here)
+        Layer(name, False, "skipped on request") if name in skip else done.get(name) or _applied(name, wanted, here)
         for name in LAYERS
     ]
 
 
 def _applied(name: str, wanted: Confinement, here: Situation) -> Layer:
     if os.name != "posix":
-        return Layer(name, False, "this system has nothing of the kind; Linux has")
+        return Layer(name, False, "not supported on this system; use Linux")
     try:
         return Layer(name, True, _STEPS[name](wanted, here))
-    except Unavailable as error:
+    except LayerUnavailable as error:
         return Layer(name, False, str(error))
     except OSError as error:
         return Layer(name, False, describe(error))
 
 
 def available() -> list[Layer]:
-    """Return what this system can apply, as a process started for the purpose found by confining itself."""
-    from aegis.isolation.confine.probe import probe  # a worker, which confines itself, has no use for it
+    """Return the layers that this system supports, determined by a child process that confines itself."""
+    from aegis.isolation.confine.probe import probe  # not needed in workers, which import this module
 
     return probe(LAYERS)

@@ -12,7 +12,7 @@ _PROBE = Confinement(keep_fds=(1, 2), cpu_seconds=60, file_bytes=1 << 20)  # sta
 
 
 def main(arguments: list[str]) -> int:
-    """Print one line a layer to standard output; return 2 for other arguments."""
+    """Print one line for each layer to standard output; return 2 for other arguments."""
     if arguments != ["--probe"]:
         os.write(2, b"usage: python -m aegis.isolation.confine --probe\n")
         return 2

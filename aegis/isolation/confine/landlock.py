@@ -1,7 +1,7 @@
-"""Landlock: which files the process may still reach, and no one beyond itself. landlock(7).
+"""Landlock rulesets: restrict the files that a worker can open, and its access to TCP ports and other processes.
 
-A rule names an open descriptor, never a path that could meanwhile mean something else. What is open
-already stays usable; every later open is looked at, and every connect or bind of TCP refused.
+Rules refer to open descriptors, never to paths, which could be replaced between check and use. Descriptors that are
+already open stay usable; Landlock checks every later open, and denies every TCP bind and connect. See landlock(7).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator
 
 from aegis.isolation.confine.kernel import Struct, syscall
-from aegis.isolation.confine.model import Confinement, Situation, Unavailable, describe
+from aegis.isolation.confine.model import Confinement, LayerUnavailable, Situation, describe
 
 __all__ = ["FILE_RIGHTS", "READ", "WRITE", "abi", "handled", "restrict_files", "restrict_net"]
 
@@ -25,12 +25,13 @@ REFER, TRUNCATE, IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
 
 READ = READ_FILE | READ_DIR
 WRITE = READ | WRITE_FILE | TRUNCATE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_SYM | REFER
-"""No device, FIFO or socket is ever made, and nothing executed."""
+"""Does not include creating devices, FIFOs and sockets, or executing files."""
 FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
-"""The rights that make sense for a file; the kernel refuses others on one."""
+"""Access rights that apply to files; the kernel rejects a rule for a file with any other right."""
 
-_LAST_BIT = {1: 12, 2: 13, 3: 14, 4: 14}  # the greatest access right of each ABI, and of all later ones:
-_LAST_BIT_NOW = 15
+_LAST_BIT = {1: 12, 2: 13, 3: 14, 4: 14}
+"""The highest file access right of each ABI version, as a bit number."""
+_LATEST_LAST_BIT = 15  # ABI 5 and later
 _NET_SINCE, _SCOPE_SINCE = 4, 6
 _BIND_TCP, _CONNECT_TCP = 1, 2
 _SCOPE_ABSTRACT_UNIX, _SCOPE_SIGNAL = 1, 2
@@ -38,24 +39,24 @@ _VERSION, _PATH_BENEATH = 1, 1
 
 
 def abi() -> int:
-    """Return the version of Landlock that the kernel has; raise :class:`Unavailable` if it has none."""
+    """Return the kernel's Landlock ABI version; raise :class:`LayerUnavailable` if Landlock is missing or disabled."""
     try:
         return syscall("landlock_create_ruleset", 0, 0, _VERSION)
     except OSError as error:
         reason = {
-            errno.ENOSYS: "the kernel has no Landlock (Linux 5.13 has), or a filter around this process hides it",
-            errno.EOPNOTSUPP: "Landlock is not switched on (kernel parameter lsm=landlock,…)",
+            errno.ENOSYS: "the kernel has no Landlock (Linux 5.13 or later has), or a seccomp filter hides it",
+            errno.EOPNOTSUPP: "Landlock is disabled: enable it with the kernel parameter lsm=landlock,…",
         }.get(error.errno or 0, "")
-        raise Unavailable(f"{describe(error)}{'; ' if reason else ''}{reason}") from None
+        raise LayerUnavailable(f"{describe(error)}{'; ' if reason else ''}{reason}") from None
 
 
 def handled(version: int) -> int:
-    """Return all rights over files that ABI ``version`` knows: those that no rule gives are denied."""
-    return (1 << _LAST_BIT.get(version, _LAST_BIT_NOW) + 1) - 1
+    """Return all file access rights of ABI ``version``. A ruleset that handles a right denies it except by rule."""
+    return (1 << _LAST_BIT.get(version, _LATEST_LAST_BIT) + 1) - 1
 
 
 def restrict_files(wanted: Confinement, here: Situation) -> str:
-    """Leave the granted descriptors and what lies beneath them."""
+    """Restrict opening files to the granted files and directories and everything beneath them."""
     version = abi()
     with _ruleset(handled(version), 0, 0, version) as ruleset:
         rules = 0
@@ -65,26 +66,27 @@ def restrict_files(wanted: Confinement, here: Situation) -> str:
                 rules += 1
         _restrict(ruleset)
     here.alone("are not restricted")
-    return f"ABI {version}: of files and directories {rules} granted, the rest cannot be opened"
+    return f"ABI {version}: {rules} files and directories granted, no others can be opened"
 
 
 def restrict_net(wanted: Confinement, here: Situation) -> str:
-    """Leave no TCP port to connect to or to bind, no abstract socket and no process outside.
+    """Deny TCP bind and connect, abstract Unix sockets, and signals to processes outside.
 
-    What a network is granted for is connected by the parent, which judges addresses; a port rule could not.
+    Even with a network grant: the parent connects sockets, because it checks addresses, and Landlock only knows ports.
     """
     version = abi()
     if version < _NET_SINCE:
-        raise Unavailable(f"the kernel's Landlock is ABI {version}; ports need 4 (Linux 6.7)")
+        raise LayerUnavailable(f"the kernel's Landlock is ABI {version}; restricting ports needs ABI 4 (Linux 6.7)")
     scope = _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL if version >= _SCOPE_SINCE else 0
-    # A ruleset that says nothing of REFER denies it: moving between granted directories needs it from each.
+    # Every ruleset implicitly denies REFER unless it handles and grants it, and all rulesets of a process must agree:
+    # grant it here as well, so that files can be moved between granted directories.
     with _ruleset(REFER, _CONNECT_TCP | _BIND_TCP, scope, version) as ruleset:
         for descriptor in wanted.write_fds:
             _beneath(ruleset, descriptor, REFER)
         _restrict(ruleset)
     here.alone("are not restricted")
-    scoped = "signals and abstract sockets stay inside" if scope else "signals and abstract sockets need ABI 6"
-    return f"ABI {version}: no TCP port may be connected to or bound; {scoped}"
+    scoped = "no signals to and abstract sockets of others" if scope else "restricting signals needs ABI 6"
+    return f"ABI {version}: no TCP bind or connect; {scoped}"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a worker may still do, and what became of each layer: plain data."""
+"""Plain data: the confinement that a worker applies, and the outcome of each layer."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ import os
 
 from aegis.support.lean import NamedTuple, dataclass
 
-__all__ = ["Confinement", "Layer", "Situation", "Unavailable", "describe"]
+__all__ = ["Confinement", "Layer", "LayerUnavailable", "Situation", "describe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confinement:
-    """What one worker may still do. The parent derives it from the policy's grants; it crosses as plain data."""
+    """The access that one worker keeps. The parent derives it from the policy and sends it as plain data."""
 
     data_bytes: int | None = None
-    """Private writable memory in total, code and stacks of threads included; ``None``: unlimited (RLIMIT_DATA)."""
+    """Private writable memory in total, including code and thread stacks (RLIMIT_DATA); ``None``: unlimited."""
     cpu_seconds: int | None = None
-    """CPU time in total: SIGXCPU then, SIGKILL a second later; ``None``: unlimited (RLIMIT_CPU)."""
+    """CPU time in total (RLIMIT_CPU): the kernel sends SIGXCPU, and SIGKILL one second later; ``None``: unlimited."""
     open_files: int = 64
-    """One more than the highest descriptor number that may come to be (RLIMIT_NOFILE)."""
+    """One more than the highest descriptor number that may be allocated (RLIMIT_NOFILE)."""
     file_bytes: int | None = None
-    """The size that a file may grow to (RLIMIT_FSIZE); ``None``: ``data_bytes``, for no file is granted for writing.
+    """Maximum size of a file in bytes (RLIMIT_FSIZE); ``None``: ``data_bytes``, used if no file may be written.
 
-    A memfd counts as a file, and the engine keeps a module's initial memory in one: leave room for it.
+    A memfd counts as a file, and the engine stores a module's initial memory in one: allow for it.
     """
     keep_fds: tuple[int, ...] = ()
-    """Descriptors that stay open besides the granted ones. Of 0, 1 and 2 those not named become ``/dev/null``."""
+    """Descriptors that stay open in addition to the granted ones. Any of 0, 1 and 2 not named becomes ``/dev/null``."""
     read_fds: tuple[int, ...] = ()
     """Open directories and files granted for reading, with everything beneath them."""
     write_fds: tuple[int, ...] = ()
     """Open directories and files granted for reading and writing, with everything beneath them."""
     network: bool = False
-    """Whether the parent hands over sockets, which it made and connects. The process makes and connects none itself."""
+    """Whether the worker uses sockets. The parent creates, connects and passes them; the worker cannot."""
     listens: bool = False
-    """Whether connections may be accepted on such a socket."""
+    """Whether the worker may accept connections on such a socket."""
     threads: bool = True
-    """Whether threads may start."""
+    """Whether the worker may start threads."""
 
     @property
     def kept(self) -> set[int]:
@@ -45,12 +45,12 @@ class Confinement:
 
     @property
     def reads(self) -> bool:
-        """Whether anything may be opened at all."""
+        """Whether the worker may open files at all."""
         return bool(self.read_fds or self.write_fds)
 
 
 class Layer(NamedTuple):
-    """One layer of the confinement; ``detail`` says in a line what it does, or why it is missing."""
+    """The outcome of one layer; ``detail`` is one line on its effect, or on the reason why it is missing."""
 
     name: str
     active: bool
@@ -59,26 +59,26 @@ class Layer(NamedTuple):
 
 @dataclass(slots=True)
 class Situation:
-    """What one layer tells the next about this process."""
+    """The state of this process that layers share."""
 
     other_threads: int
-    """How many threads ran besides the one that confines: most layers do not reach them."""
+    """Number of other threads when confinement began; most layers do not affect them."""
     own_users: bool = False
-    """Whether the process entered a user namespace of its own."""
+    """Whether the process entered its own user namespace."""
     bounded: bool = False
-    """Whether the bounding set of capabilities is what it should be already."""
+    """Whether the capability bounding set has already been reduced."""
 
     def alone(self, what: str) -> None:
-        """Raise :class:`Unavailable` where other threads run, which ``what`` befalls."""
+        """Raise :class:`LayerUnavailable` if other threads exist; ``what`` says how the layer fails for them."""
         if self.other_threads:
-            raise Unavailable(f"{self.other_threads} other threads ran already, and {what}")
+            raise LayerUnavailable(f"{self.other_threads} other threads ran already, and {what}")
 
 
-class Unavailable(Exception):
-    """This system cannot apply the layer; the text says why."""
+class LayerUnavailable(Exception):
+    """This system cannot apply the layer; the message says why."""
 
 
 def describe(error: OSError) -> str:
-    """Return the name and text of an error number."""
+    """Return the symbol and message of an error number, such as ``EPERM: Operation not permitted``."""
     number = error.errno or 0
     return f"{errno.errorcode.get(number, number)}: {os.strerror(number)}"

@@ -1,13 +1,13 @@
-"""The numbers of system calls on the architectures that are known here."""
+"""System call numbers on the supported architectures."""
 
 from __future__ import annotations
 
 __all__ = ["NEWEST", "NUMBERS"]
 
 NEWEST = 450
-"""The greatest number that this list was made with: later calls it cannot name."""
+"""The highest system call number that this table considers; newer calls fail with ENOSYS."""
 
-# name: (x86_64, aarch64); aarch64 never had the old ones. From the kernel's asm/unistd.h.
+# name: (x86_64, aarch64), from the kernel's asm/unistd.h; None: aarch64 never had this older call
 NUMBERS: dict[str, tuple[int, int | None]] = {
     "accept": (43, 202),
     "accept4": (288, 242),
@@ -119,7 +119,7 @@ NUMBERS: dict[str, tuple[int, int | None]] = {
     "unlinkat": (263, 35),
     "write": (1, 64),
     "writev": (20, 66),
-    # what the confinement calls itself
+    # called by the confinement itself
     "capget": (125, 90),
     "capset": (126, 91),
     "seccomp": (317, 277),

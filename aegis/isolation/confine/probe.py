@@ -1,4 +1,4 @@
-"""Finding out what this system can apply, without harm to the process that asks."""
+"""Determines which layers this system supports, by confining a child process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from aegis.isolation.confine.model import Layer
 
 __all__ = ["probe"]
 
-_SECONDS = 30
-_ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))  # where the package is
+_TIMEOUT_SECONDS = 30
+_ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))  # the folder of the package
 
 _START = """
 import runpy, sys
@@ -24,14 +24,16 @@ runpy.run_module("aegis.isolation.confine", run_name="__main__")
 
 
 def probe(names: Sequence[str]) -> list[Layer]:
-    """Start ``aegis.isolation.confine --probe`` in a process of its own and return what it prints.
+    """Run ``aegis.isolation.confine --probe`` in a child process and return the layers that it prints.
 
-    Where that fails, every layer of ``names`` is reported as one that could not be tried.
+    If that fails, report every layer of ``names`` as untested.
     """
-    # With -m, Python would import from the current directory first, and a stranger may have filled that.
+    # Not -m: Python would then import from the current directory first, which others may control.
     command = [sys.executable, "-I", "-c", _START, _ROOT]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=True)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_SECONDS, check=True
+        )
         return [Layer(**json.loads(line)) for line in done.stdout.splitlines()]
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        return [Layer(name, False, f"it could not be tried: {type(error).__name__}") for name in names]
+        return [Layer(name, False, f"the probe process failed: {type(error).__name__}") for name in names]

@@ -1,4 +1,8 @@
-"""The layers that change the process itself: environment, descriptors, directory, limits, identity."""
+"""The layers that change the process itself: environment, descriptors, directory, limits, namespaces, privileges.
+
+Each layer is a function that returns one line about its effect, and raises ``OSError`` or :class:`LayerUnavailable` if
+it cannot be applied.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,12 @@ import sys
 from collections.abc import Callable, Iterator
 
 try:
-    import resource  # now: nothing can be imported behind Landlock
+    import resource  # at import time: Landlock prevents later imports
 except ImportError:
     resource = None  # type: ignore[assignment]
 
 from aegis.isolation.confine.kernel import Struct, libc, machine, prctl, syscall
-from aegis.isolation.confine.model import Confinement, Situation, Unavailable, describe
+from aegis.isolation.confine.model import Confinement, LayerUnavailable, Situation, describe
 
 __all__ = [
     "bound_capabilities",
@@ -34,17 +38,17 @@ __all__ = [
 ]
 
 NOBODY = 65534
-"""The user and group that owns nothing; also what the kernel shows for one without a mapping."""
+"""The overflow user and group id, which owns no files; the kernel also shows it for unmapped ids."""
 
 
-# -- the kernel's files about this process ------------------------------------------------------------
+# -- files in /proc/self ------------------------------------------------------------------------------
 
 _GET_DUMPABLE, _SET_DUMPABLE = 3, 4
 
 
 @contextlib.contextmanager
 def _own_files_in_proc() -> Iterator[None]:
-    """Make the files of this process in /proc its own: those of one that is not dumpable are root's."""
+    """Make the process dumpable inside the ``with`` block: root owns /proc/self of an undumpable process (proc(5))."""
     before = prctl(_GET_DUMPABLE)
     prctl(_SET_DUMPABLE, 1)
     try:
@@ -54,9 +58,9 @@ def _own_files_in_proc() -> Iterator[None]:
 
 
 def volunteer_for_killing(wanted: Confinement, here: Situation) -> str:
-    """Have the kernel, when memory runs out, kill this process before others.
+    """Make this process the first that the kernel kills when memory runs out.
 
-    The limit on data does not count memory that can be shared, memfds above all, which the engine needs.
+    RLIMIT_DATA does not count shared memory, in particular memfds, which the engine needs.
     """
     with _own_files_in_proc(), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
         file.write(b"1000")
@@ -67,7 +71,7 @@ def volunteer_for_killing(wanted: Confinement, here: Situation) -> str:
 
 
 def clear_environment(wanted: Confinement, here: Situation) -> str:
-    """Empty the environment: Python's, C's, and the bytes that /proc/self/environ shows."""
+    """Clear the environment of Python and of the C library, and the original bytes that /proc/self/environ shows."""
     os.environ.clear()
     if not hasattr(libc, "clearenv"):
         return "empty"
@@ -76,14 +80,14 @@ def clear_environment(wanted: Confinement, here: Situation) -> str:
         with open("/proc/self/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except OSError as error:
-        raise Unavailable(f"empty, but for the bytes it started with: /proc: {describe(error)}") from None
+        raise LayerUnavailable(f"empty except for the initial bytes: /proc: {describe(error)}") from None
     start, end = int(fields[47]), int(fields[48])  # env_start and env_end, proc_pid_stat(5)
     ctypes.memset(start, 0, end - start)
     return "empty"
 
 
 def close_descriptors(wanted: Confinement, here: Situation) -> str:
-    """Close what is not kept; standard streams not kept become ``/dev/null``."""
+    """Close all descriptors that are not kept; replace standard streams that are not kept by ``/dev/null``."""
     kept = sorted(wanted.kept)
     low = 3
     for descriptor in [d for d in kept if d > 2]:
@@ -103,12 +107,12 @@ def _close_range(low: int, high: int | None) -> None:
         return
     try:
         syscall("close_range", low, 0xFFFFFFFF if high is None else high, 0)
-    except (OSError, Unavailable):
+    except (OSError, LayerUnavailable):
         os.closerange(low, (os.sysconf("SC_OPEN_MAX") if high is None else high + 1))
 
 
 def private_directory() -> str:
-    """Make an empty directory that only this user may enter, and return its path. The caller removes it."""
+    """Create an empty directory of mode 0700 and return its path; the caller removes it."""
     failure: OSError = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     for parent in (os.environ.get("TMPDIR"), "/tmp", "/var/tmp", "/dev/shm"):
         if parent:
@@ -122,10 +126,10 @@ def private_directory() -> str:
 
 
 def leave_directories(wanted: Confinement, here: Situation) -> str:
-    """Work in a directory that is deleted already: empty for ever, nothing to clean up.
+    """Make a deleted directory the working directory: it stays empty and needs no cleanup.
 
-    A fork server entered one for all its workers. None of them can put anything there, and one that made a directory of
-    its own would leave it behind if it was killed just then.
+    The fork server has entered one for all of its workers. They cannot create files there; and a worker that created a
+    directory of its own would leave it behind if it were killed before deleting it.
     """
     if os.stat(".").st_nlink:
         enter_empty_directory()
@@ -133,24 +137,24 @@ def leave_directories(wanted: Confinement, here: Situation) -> str:
 
 
 def enter_empty_directory() -> None:
-    """Make a directory, enter and delete it."""
+    """Create a directory, enter it and delete it."""
     path = private_directory()
     try:
         os.chdir(path)
-        os.chmod(path, 0o711)  # another user may come to make it its root
+        os.chmod(path, 0o711)  # searchable: after dropping root, the worker makes it its root directory
     finally:
         os.rmdir(path)
 
 
 # -- limits -------------------------------------------------------------------------------------------
 
-_THREADS_AT_MOST = 64
+_MAX_THREADS = 64
 
 
 def limit_resources(wanted: Confinement, here: Situation) -> str:
-    """Set the limits for good: soft and hard alike, never above what is in force."""
+    """Lower the soft and hard resource limits (setrlimit(2)); keep a limit that is already lower."""
     if resource is None:
-        raise Unavailable(f"{sys.platform} has no resource limits")
+        raise LayerUnavailable(f"{sys.platform} has no resource limits")
 
     def lower(which: int, soft: int, hard: int) -> None:
         _, ceiling = resource.getrlimit(which)
@@ -166,7 +170,7 @@ def limit_resources(wanted: Confinement, here: Situation) -> str:
         lower(resource.RLIMIT_FSIZE, largest, largest)
         texts.append(f"file size {largest}")
     if wanted.cpu_seconds is not None:
-        # Unequal, so that the signal tells: SIGXCPU for time, SIGKILL for a process that ignores it.
+        # The hard limit is one second higher, so that the process first gets SIGXCPU, which names the cause.
         lower(resource.RLIMIT_CPU, wanted.cpu_seconds, wanted.cpu_seconds + 1)
         texts.append(f"CPU {wanted.cpu_seconds} s")
     most = _processes(wanted, here)
@@ -180,10 +184,10 @@ def limit_resources(wanted: Confinement, here: Situation) -> str:
 
 
 def _processes(wanted: Confinement, here: Situation) -> int | None:
-    """Return a limit for processes and threads where it would count this worker's alone."""
+    """Return RLIMIT_NPROC, or ``None`` if it would count the user's other processes as well."""
     if not wanted.threads:
         return 0
-    return _THREADS_AT_MOST if here.own_users else None  # else it counts all that the user runs
+    return _MAX_THREADS if here.own_users else None  # the kernel counts per user and user namespace
 
 
 # -- namespaces ---------------------------------------------------------------------------------------
@@ -193,18 +197,20 @@ _NEWUTS, _NEWIPC, _NEWUSER, _NEWNET = 0x04000000, 0x08000000, 0x10000000, 0x4000
 
 
 def enter_namespaces(wanted: Confinement, here: Situation) -> str:
-    """Leave the machine's network, its System V IPC and its host name. Sockets that are handed over stay outside."""
+    """Enter new network, IPC and UTS namespaces. Sockets that the parent passes stay in its network namespace."""
     flags = _NEWIPC | _NEWUTS | _NEWNET
     try:
         _unshare(flags)
     except OSError as error:
         if error.errno != errno.EPERM:
             raise
-        here.alone("a user namespace is for one alone")
+        here.alone("only a process with a single thread can enter a user namespace")
         if os.geteuid() == 0 and (wanted.read_fds or wanted.write_fds):
-            raise Unavailable(f"{describe(error)}; in a user namespace root would lose files of others") from None
+            raise LayerUnavailable(
+                f"{describe(error)}; in a user namespace, root could not open granted files of other users"
+            ) from None
         _enter_users(flags, here)
-    for rename in (libc.sethostname, libc.setdomainname):  # the namespace began with the machine's names
+    for rename in (libc.sethostname, libc.setdomainname):  # a new UTS namespace starts with the machine's names
         rename(_NAME, len(_NAME))
     return f"own net, ipc, uts{', user' if here.own_users else ''}"
 
@@ -218,14 +224,14 @@ def _enter_users(flags: int, here: Situation) -> None:
 
 def _unshare(flags: int) -> None:
     if not hasattr(libc, "unshare"):
-        raise Unavailable(f"{sys.platform} has no namespaces; Linux has")
+        raise LayerUnavailable(f"{sys.platform} has no namespaces; use Linux")
     if libc.unshare(flags):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
 def _map_user(user: int, group: int) -> None:
-    """Stay who we were, in name too. Where that is refused, the process shows as nobody and works as well."""
+    """Map the user and group id to themselves; without a mapping, the process appears as ``nobody`` and works."""
     with contextlib.suppress(OSError), _own_files_in_proc():
         for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
             with open(f"/proc/self/{name}", "wb", buffering=0) as file:
@@ -242,41 +248,42 @@ _CAPABILITIES = 64
 
 
 def drop_privileges(wanted: Confinement, here: Situation) -> str:
-    """Give up every capability, and root's identity where no files are granted.
+    """Drop all capabilities, and root's identity if no files are granted.
 
-    Beneath a granted directory names are opened with the worker's own identity. As nobody it would lose
-    files that the policy grants and root can open; so with grants root stays root, without capabilities
-    but those over files, which reach no further than Landlock's rules do. Nobody moves to a user namespace
-    of its own, where that is permitted, so that a limit on threads counts this worker's alone.
+    Files beneath a granted directory are opened with the worker's own identity. As ``nobody``, it could not open files
+    that the policy grants and root can open. With file grants, a root worker therefore stays root and keeps only the
+    capabilities over files; Landlock restricts these to the granted files. Otherwise it becomes ``nobody``, and enters
+    its own user namespace if permitted, so that RLIMIT_NPROC counts only this worker's threads.
     """
     machine()
     keeps = _kept(wanted, here)
     became = ""
     if os.geteuid() == 0 and not wanted.read_fds and not wanted.write_fds and not here.own_users:
         became = _preserving_death(lambda: _become_nobody(here))
-    # After the user namespace, which a process with a root of its own may not make, and before the capabilities go.
+    # chroot comes after entering the user namespace, which the kernel denies to a process in a chroot, and before
+    # dropping the capabilities that it needs.
     root = _own_root(wanted, here)
     if not here.bounded:
         _bound(keeps)
     _preserving_death(lambda: _capabilities(keeps))
     prctl(_SET_KEEPCAPS, 0)
     here.alone("keep their capabilities")
-    kept = f"capabilities over files only ({len(keeps)})" if keeps else "no capabilities"
+    kept = f"only capabilities over files ({len(keeps)})" if keeps else "no capabilities"
     return f"{became or f'user {os.geteuid()}'}, {kept}{root}"
 
 
 def _own_root(wanted: Confinement, here: Situation) -> str:
-    """Make a directory the root, beneath which there is nothing that was not granted; say which one it is.
+    """Change the root to a directory without ungranted files, if there is one; return a phrase that names it.
 
-    Landlock has no right for looking at a path (stat(2), readlink(2), ``O_PATH``). Without files the root is the
-    working directory, empty and deleted; with one granted directory it is that one. With several it would be no
-    barrier: from a directory that is open outside the root, ``..`` leads up to the real one. A file granted alone is
-    opened anew through ``/proc``, so there it stays the real one too.
+    Landlock cannot deny stat(2), readlink(2) and ``O_PATH``, which chroot(2) can. Without file grants the new root is
+    the working directory, which is empty and deleted; with a single granted directory it is that directory. With
+    several grants chroot would be no barrier, because ``..`` leads from an open directory outside the root to the real
+    root. A granted file is reopened through ``/proc``, so the root stays the real one in that case too.
     """
     granted = (*wanted.read_fds, *wanted.write_fds)
     try:
         if len(granted) > 1 or (not granted and os.stat(".").st_nlink):
-            return ""  # a working directory that was not deleted may have something beneath it
+            return ""  # a working directory that was not deleted may contain files
         if granted:
             os.fchdir(granted[0])  # fails for a file
         elif not here.own_users:
@@ -288,7 +295,7 @@ def _own_root(wanted: Confinement, here: Situation) -> str:
 
 
 def bound_capabilities(wanted: Confinement, here: Situation) -> None:
-    """Do beforehand what :func:`drop_privileges` would: no capability is lost by it that the process has."""
+    """Reduce the bounding set early, before :func:`drop_privileges`; the process keeps its current capabilities."""
     _bound(_kept(wanted, here))
     here.bounded = True
 
@@ -305,7 +312,7 @@ def _file_capabilities(wanted: Confinement) -> tuple[int, ...]:
 
 def _become_nobody(here: Situation) -> str:
     try:
-        prctl(_SET_KEEPCAPS, 1)  # for the change of the root, where there is no user namespace that gives the right
+        prctl(_SET_KEEPCAPS, 1)  # keep CAP_SYS_CHROOT for _own_root, if no user namespace will provide it
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
@@ -317,7 +324,7 @@ def _become_nobody(here: Situation) -> str:
 
 
 def _bound(keeps: tuple[int, ...]) -> None:
-    """Empty the bounding and ambient sets, as far as the kernel lets us: no-new-privs closes the same door."""
+    """Reduce the bounding and ambient sets to ``keeps``. Failure is harmless: no-new-privs has the same effect."""
     with contextlib.suppress(OSError):
         prctl(_AMBIENT, _AMBIENT_CLEAR_ALL)
         for capability in range(_CAPABILITIES):
@@ -326,7 +333,7 @@ def _bound(keeps: tuple[int, ...]) -> None:
 
 
 def _capabilities(keeps: tuple[int, ...]) -> str:
-    """Make the effective, permitted and inheritable sets ``keeps``, or what is left of it."""
+    """Set the effective and permitted sets to those of ``keeps`` that are permitted, and clear the inheritable set."""
     header = Struct(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), 8)
     held = Struct(24)
     syscall("capget", header, held)
@@ -337,24 +344,27 @@ def _capabilities(keeps: tuple[int, ...]) -> str:
 
 
 def _preserving_death(change: Callable[[], str]) -> str:
-    """Run ``change``, which makes the kernel forget the signal that the parent's death sends; set it again."""
+    """Call ``change`` and restore the parent-death signal, which the kernel clears on a change of credentials.
+
+    Source: PR_SET_PDEATHSIG in prctl(2).
+    """
     parent, signal = os.getppid(), ctypes.c_int()
     prctl(_GET_PDEATHSIG, ctypes.byref(signal))
     result = change()
     if signal.value:
         prctl(_SET_PDEATHSIG, signal.value)
         if os.getppid() != parent:
-            os.kill(os.getpid(), signal.value)  # the parent died in between
+            os.kill(os.getpid(), signal.value)  # the parent died while the signal was cleared
     return result
 
 
 def forbid_dumps(wanted: Confinement, here: Situation) -> str:
-    """Make the process one that others of its user can neither trace nor dump."""
+    """Make the process undumpable: no core dumps, and no ptrace by other processes of the same user."""
     prctl(_SET_DUMPABLE, 0)
-    return "no core dumps, and no tracing by others of the same user"
+    return "no core dumps, and no tracing by other processes of the same user"
 
 
 def forbid_privileges(wanted: Confinement, here: Situation) -> str:
-    """Make sure that nothing executed gains privileges; Landlock and seccomp ask for it."""
+    """Set no_new_privs: execve grants no privileges. Unprivileged use of Landlock and seccomp requires it."""
     prctl(_NO_NEW_PRIVS, 1)
-    return "nothing gains privileges"
+    return "execve grants no privileges"

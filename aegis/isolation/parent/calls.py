@@ -23,10 +23,10 @@ else:  # of components alone
     coerce, wit_values = late("aegis.component.conversion.coerce"), late("aegis.isolation.protocol.wit_values")
     results, types = late("aegis.wit.results"), late("aegis.wit.types")
 
-__all__ = ["ComponentCalls", "CoreCalls", "ExportCalls", "Unfit"]
+__all__ = ["ComponentCalls", "CoreCalls", "ExportCalls", "MisfitArguments"]
 
 
-class Unfit(Exception):
+class MisfitArguments(Exception):
     """The worker says that the arguments are not of the function's types."""
 
 
@@ -105,7 +105,7 @@ class ComponentCalls:
         try:
             try:
                 value = store.converse(self._message(values), mark=mark)
-            except Unfit:
+            except MisfitArguments:
                 store.understood(lambda: handles.withdraw(first))
                 fitted = coerce.fit_arguments(self._signature.function, values)
                 value = store.ask(self._message(fitted), mark=mark)
@@ -128,17 +128,17 @@ class ComponentCalls:
         return self._store.call_message(self.name, self._packed(values))
 
     def _packed(self, values: Sequence[Any]) -> list[Any]:
-        """Return arguments as plain data; raise ``Unfit`` where they are of another shape than their types.
+        """Return arguments as plain data; raise ``MisfitArguments`` where they are of another shape than their types.
 
         What cannot be sent, because it is too large for instance, gives the guest no object.
         """
         first = self._handles.next
         try:
             return self._signature.pack(values)
-        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, coerce.Unfit) as error:
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, coerce.ConversionError) as error:
             if isinstance(error, AegisError):
                 raise
-            raise Unfit from None
+            raise MisfitArguments from None
         except LimitExceeded:
             self._store.understood(lambda: self._handles.withdraw(first))
             raise

@@ -1,4 +1,7 @@
-"""In the parent: what a worker tells beside its answers, believed as far as it can be true."""
+"""Validates in the parent the reports that a worker sends in addition to its answers: counters, events, log lines.
+
+A compromised worker can send anything. Values out of range are clamped or rejected, and texts are escaped.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Kind", "Used", "account", "decision", "farewell", "layers", "line", "log", "observed", "text"]
 
-_LONGEST = 4096
+_MAX_TEXT_CHARACTERS = 4096
 _CAPABILITIES = ("filesystem", "network", "clock", "random")
 _ACTIONS = ("open", "read", "write", "look at", "connect to", "listen at", "look up", "request", "accept")
-_MOST_BYTES = 1 << 48
+_MAX_BYTES = 1 << 48
 
 
 class Used(NamedTuple):
-    """What an account says beside what the door counts. Memory and output in bytes."""
+    """Resources that a worker reports in addition to the door's counters: fuel, and memory and output in bytes."""
 
     fuel: int
     memory: int
@@ -33,7 +36,7 @@ class Used(NamedTuple):
 
 
 class Kind(AegisError):
-    """Stands for a host function's error in events: its kind."""
+    """Represents a host function's error in events; only its kind is known in the parent."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -41,29 +44,29 @@ class Kind(AegisError):
 
 
 def account(raw: Any, door: Door, fuel: int, memory: int | None) -> Used:
-    """Take over the counters that a worker tells; what is left never grows, what was used never shrinks."""
+    """Update the door's counters from a worker's report; a remainder never grows and a usage never shrinks."""
     try:
         calls, left, bytes_in, bytes_out, denials, seconds, fuel_left, size, out, err = ACCOUNT.unpack(raw)
     except (TypeError, error):
-        raise Broken("an account that cannot be read") from None
+        raise Broken("malformed counters") from None
     door.calls_left = min(door.calls_left, max(calls, -1))
     door.bytes_left = min(door.bytes_left, max(left, 0))
     door.bytes_in, door.bytes_out = max(door.bytes_in, bytes_in), max(door.bytes_out, bytes_out)
     door.denials = max(door.denials, denials)
     if math.isfinite(seconds):
         door.host_seconds = max(door.host_seconds, seconds)
-    most = _MOST_BYTES if memory is None else memory
-    return Used(_within(fuel_left, fuel), _within(size, most), _within(out, _MOST_BYTES), _within(err, _MOST_BYTES))
+    most = _MAX_BYTES if memory is None else memory
+    return Used(_within(fuel_left, fuel), _within(size, most), _within(out, _MAX_BYTES), _within(err, _MAX_BYTES))
 
 
 def _within(value: int, most: int) -> int:
     return min(max(value, 0), most)
 
 
-def text(value: Any, longest: int = _LONGEST) -> str:
-    """Return text that may be shown; raise :class:`Broken` for anything else."""
+def text(value: Any, longest: int = _MAX_TEXT_CHARACTERS) -> str:
+    """Return a text, truncated and escaped for display; raise :class:`Broken` if it is not a text."""
     if type(value) is not str:
-        raise Broken("something other than text")
+        raise Broken("expected a text")
     if len(value) <= longest and value.isprintable():
         return value
     return printable(value, longest)
@@ -71,41 +74,44 @@ def text(value: Any, longest: int = _LONGEST) -> str:
 
 def _fields(message: list[Any], count: int) -> list[Any]:
     if len(message) != count + 1:
-        raise Broken("a message with too much or too little in it")
+        raise Broken(f"wrong number of fields in a message ({len(message) - 1}, expected {count})")
     return message[1:]
 
 
 def observed(message: list[Any]) -> tuple[str, str, float, Kind | None]:
-    """Return what is told of a host call: module, name, seconds, and what it failed with."""
+    """Return the record of a host call: module, name, seconds, and its error."""
     module, name, seconds, failed = _fields(message, 4)
     if type(seconds) is not float or not 0 <= seconds < math.inf:
-        raise Broken("a host call that took no time that there is")
+        raise Broken("invalid duration in a host-call record")
     return text(module), text(name), seconds, None if failed is None else Kind(text(failed))
 
 
 def decision(message: list[Any]) -> Decision:
-    """Return what is told of a decision about a grant.
+    """Return the record of a decision about a grant.
 
-    Target and remedy are the guest's text; the door explains them as it does those of a guest in this process.
+    Target and remedy are text of the guest and are not escaped here: the door treats them like those of an in-process
+    guest.
     """
     capability, action, target, allowed, rule, remedy = _fields(message, 6)
     if type(allowed) is not bool:
-        raise Broken("a decision that decides nothing")
+        raise Broken("decision without a boolean verdict")
     if capability not in _CAPABILITIES or action not in _ACTIONS:
-        raise Broken("a decision about nothing that Aegis decides")
+        raise Broken("decision about an unknown capability or action")
     if type(target) is not str or type(remedy) is not str:
-        raise Broken("a decision about something other than text")
-    return Decision(capability, action, target[:_LONGEST], allowed, text(rule), remedy[:_LONGEST])
+        raise Broken("decision whose target or remedy is not a text")
+    return Decision(
+        capability, action, target[:_MAX_TEXT_CHARACTERS], allowed, text(rule), remedy[:_MAX_TEXT_CHARACTERS]
+    )
 
 
 def line(message: list[Any]) -> tuple[str, str]:
-    """Return the level and the text of a line that the guest logged."""
+    """Return the level and text of a line that the guest logged."""
     level, said = _fields(message, 2)
     return text(level, 32), text(said)
 
 
 def log(message: list[Any]) -> tuple[str, str]:
-    """Log a line of the guest in this process; return its level and its text."""
+    """Log a line of the guest to the logger ``aegis.guest``; return its level and text."""
     import logging
 
     level, said = line(message)
@@ -117,12 +123,12 @@ _LEVELS = {"trace": 5, "debug": 10, "info": 20, "warn": 30, "error": 40, "critic
 
 
 def layers(value: Any) -> tuple[tuple[str, bool, str], ...]:
-    """Return the layers that a worker says confine it."""
+    """Return the confinement layers that a worker reports: name, whether active, detail."""
     if type(value) is not list or any(type(layer) is not list or len(layer) != 3 for layer in value):
-        raise Broken("layers that cannot be read")
+        raise Broken("malformed confinement layers")
     return tuple((text(name), active is True, text(detail)) for name, active, detail in value[:100])
 
 
 def farewell(reply: list[Any]) -> bool:
-    """Tell whether a worker ended its sandbox as it should."""
+    """Return whether a worker's final reply reports that it closed its sandbox without error."""
     return reply[0] == "done" and len(reply) >= 2 and reply[1] is None

@@ -1,11 +1,11 @@
-"""In the parent: an artifact's code for workers, one sealed file for each core module, and where it comes from.
+"""Finds or compiles an artifact's code for workers, one sealed file for each distinct core module.
 
-It comes from code that this process compiled, from the cache, or from a compile worker. This process never loads code
-that a worker made: such code is kept under names of its own.
+The code comes from code that this process compiled, from the cache on disk, or from a compile worker. The parent never
+loads code that a worker compiled: such code has its own names in the cache.
 
-A compile worker may be taken over by the bytes that it compiles, and the code that it makes is as good as these bytes.
-So code that serves every component with the same module is made by a worker that has seen that module alone; code
-that was made beside other modules is kept for its component.
+A compile worker may be compromised by the bytes that it compiles, and its code is only as trustworthy as those bytes.
+Code that is shared by every component with the same module is therefore compiled by a worker that has seen only that
+module. Code that was compiled together with other modules is cached for its component only.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
     from aegis.isolation.parent.compiling import Compiled, Compiler
     from aegis.isolation.parent.pool import Pool
     from aegis.policy.isolation import Isolation
-else:  # of components, and of what is not compiled yet
+else:  # needed only for components, and for artifacts whose code is not cached
     compiling = late("aegis.isolation.parent.compiling")
     record = late("aegis.component.planning.record")
 
 __all__ = ["MAX_MODULES", "Code", "code_for", "own_code"]
 
 MAX_MODULES = 128
-"""Core modules of one component: each is a descriptor, and one message carries 200, those of grants among them."""
+"""Core modules of one component. Each needs a descriptor, and one message carries 200, including those of grants."""
 _DIGEST_BYTES = 32
 _INLINE_BYTES = 8 << 10
-"""What a worker must know of an artifact goes with the setup up to this size, and in a file of its own beyond."""
+"""An artifact's description up to this size is sent inline; a larger one in a sealed file."""
 _APART_BYTES = 32 << 10
-"""Size from which a module has a compile worker of its own where there is a cache: adapters of preview 1 have more,
-and modules that a linker writes anew for each component have less."""
+"""With a cache, a module of at least this size is compiled by a worker of its own, so that its code can be shared. The
+preview 1 adapters are larger; modules that a linker generates for each component are smaller."""
 
 
 class Code:
-    """The code of each core module, by number, and the world of a component. Modules that are equal share a file."""
+    """The code of each core module by number, and the world of a component. Equal modules share a file."""
 
     __slots__ = ("_shape", "distinct", "places", "world")
 
@@ -56,27 +56,27 @@ class Code:
         self.world = world
         self.distinct = tuple(dict.fromkeys(files.values()))
         self.places = tuple((number, self.distinct.index(file)) for number, file in files.items())
-        """The number of each module, with the place of its file."""
+        """The number of each module and the index of its file in ``distinct``."""
         self._shape: bytes | SealedFile | None = None
 
     def shape(self, artifact: Any) -> bytes | SealedFile:
-        """Return what a worker must know of ``artifact`` besides its code, pickled once; in a file if it is much."""
+        """Return the pickled description of ``artifact`` for a worker, as bytes or, if it is large, a sealed file."""
         if self._shape is None:
             data = dumps(artifact.info if artifact.kind == "module" else self._record(artifact), LATEST)
             self._shape = data if len(data) <= _INLINE_BYTES else sealed_copy(data)
         return self._shape
 
-    def _record(self, component: Any) -> record.Record:
-        return record.Record(component.anatomy.for_running(), component.program, self.world)
+    def _record(self, component: Any) -> record.ComponentRecord:
+        return record.ComponentRecord(component.anatomy.for_running(), component.program, self.world)
 
 
 def code_for(
     artifact: Artifact, config: EngineConfig, pool: Pool, options: Isolation, cache: Cache | None, what: str
 ) -> Code:
-    """Return the code of an artifact for workers: from its own, from the cache, or compiled in a worker.
+    """Return the code of an artifact for workers: already loaded, from the cache, or compiled in a worker.
 
-    Raise :class:`~aegis.errors.ArtifactError`; ``DeadlineExceeded`` and ``MemoryExceeded`` where compiling takes
-    more than it may; ``WorkerCrashed`` where the worker died, or answered what cannot be true.
+    Raise :class:`~aegis.errors.ArtifactError` if the artifact is rejected; ``DeadlineExceeded`` or ``MemoryExceeded``
+    if compilation exceeds its limits; ``WorkerCrashed`` if the worker dies or sends an invalid answer.
     """
     made: Code | None = artifact.isolated.get(config)
     if made is None:
@@ -86,23 +86,23 @@ def code_for(
                 started = time.perf_counter()
                 compiler = lambda: compiling.Compiler(config, pool, options, what)  # noqa: E731
                 with standard_reserved():
-                    made = _Search(artifact, config, compiler, cache, what).code()
+                    made = _CodeSearch(artifact, config, compiler, cache, what).code()
                 artifact.isolated[config] = made
                 artifact.seconds = artifact.seconds or time.perf_counter() - started
     return made
 
 
 def own_code(artifact: Artifact, config: EngineConfig) -> Code:
-    """Return, for workers, the code of an artifact that this process compiled, all of it."""
-    return _Search(artifact, config, _nothing_to_compile, None, f"the {artifact.kind}").code()
+    """Return for workers the code of an artifact that this process has compiled completely."""
+    return _CodeSearch(artifact, config, _nothing_to_compile, None, f"the {artifact.kind}").code()
 
 
 def _nothing_to_compile() -> Compiler:
-    raise AegisInternalError("code of this process that is not there")
+    raise AegisInternalError("this process has not compiled the artifact")
 
 
-class _Search:
-    """Finds or makes the code of one artifact; ``compiler`` is made for what cannot be found."""
+class _CodeSearch:
+    """Finds or compiles the code of one artifact; ``compiler`` is called only if code is missing."""
 
     def __init__(
         self, artifact: Artifact, config: EngineConfig, compiler: Callable[[], Compiler], cache: Cache | None, what: str
@@ -112,20 +112,20 @@ class _Search:
         self._made_compiler: Compiler | None = None
         self._mark = f"{config.fingerprint()} {bounds(artifact._limits)} isolated v2"
         self._made: dict[str, SealedFile] = {}
-        """Files by the digest of their module."""
+        """Code files, by the digest of the module."""
         self._from_cache = 0
         self._world: Any = None
 
     def code(self) -> Code:
-        """Return the whole code."""
+        """Return the code of all modules."""
         artifact: Any = self._artifact
         parts: Mapping[int, Artifact] = {0: artifact} if artifact.kind == "module" else artifact.modules
         self._take_digests(parts)
         numbers = {part.digest: number for number, part in reversed([*parts.items()])}
         if len(numbers) > MAX_MODULES:
             raise ArtifactError(
-                f"{self._what}: the component has {len(numbers):,} core modules, and a worker process takes "
-                f"at most {MAX_MODULES}: run it without isolation"
+                f"{self._what}: too many core modules for a worker ({len(numbers):,}/{MAX_MODULES}): "
+                "run the component without isolation"
             )
         missing = [number for number in numbers.values() if not self._found(parts[number])]
         known = artifact.kind == "module" or self._known_world()
@@ -139,9 +139,9 @@ class _Search:
         return Code({number: self._made[part.digest] for number, part in parts.items()}, self._world)
 
     def _take_digests(self, parts: Mapping[int, Artifact]) -> None:
-        """Take the digests of a component's modules from the cache, under the component's own, or keep them there.
+        """Load the digests of a component's modules from the cache, or store them there, under the component's digest.
 
-        To work them out takes about as long as hashing the component, which was done already.
+        Computing them takes about as long as the component's own digest.
         """
         if self._cache is None or self._artifact.kind == "module":
             return
@@ -153,7 +153,7 @@ class _Search:
         for at, part in enumerate(parts.values()):
             part.digest = kept[at * _DIGEST_BYTES : (at + 1) * _DIGEST_BYTES].hex()
 
-    # -- what there is already -----------------------------------------------------------------
+    # -- existing code -------------------------------------------------------------------------
 
     def _found(self, part: Artifact) -> bool:
         found = self._loaded(part)
@@ -165,14 +165,14 @@ class _Search:
         return found is not None
 
     def _loaded(self, part: Artifact) -> SealedFile | None:
-        """Return the code that this process compiled and has loaded."""
+        """Return the code if this process has it loaded."""
         for other, native in part._codes.items():
             if other.fingerprint() == self._config.fingerprint() and native.pointer is not None:
                 return sealed_copy(part._serialise(native.pointer))
         return None
 
     def _kept(self, part: Artifact) -> SealedFile | None:
-        """Return the code that the cache has of a worker."""
+        """Return cached code that a worker compiled."""
         if self._cache is None:
             return None
         name = self._name(part, self._cache)
@@ -183,9 +183,9 @@ class _Search:
         return None if code is None else sealed_copy(code)
 
     def _own(self, part: Artifact) -> SealedFile | None:
-        """Return a copy of the code that the cache has of a process that compiled it for itself.
+        """Return a copy of cached code that a process compiled for its own use.
 
-        A worker does not get that file, for such processes run what is in it.
+        Workers do not get the cache file itself, because other processes execute its content.
         """
         if self._cache is None:
             return None
@@ -195,7 +195,7 @@ class _Search:
         return None if code is None else sealed_copy(code)
 
     def _known_world(self) -> bool:
-        """Find out the world, unless the component must be validated for that; tell whether it is known."""
+        """Set the world if it is known without validating the component; return whether it is."""
         self._world = self._artifact._world or self._artifact.told  # type: ignore[attr-defined]
         if self._world is None and self._cache is not None:
             told = self._cache.get(self._world_name(self._cache))
@@ -206,7 +206,7 @@ class _Search:
     # -- names in the cache --------------------------------------------------------------------
 
     def _apart(self, part: Artifact) -> bool:
-        """Tell whether a module's code is to be of its bytes alone, and so of use to every component that has it."""
+        """Return whether a module is compiled alone, so that every component with the module can use its code."""
         return part is self._artifact or (self._cache is not None and part.size >= _APART_BYTES)
 
     def _name(self, part: Artifact, cache: Cache) -> str:
@@ -220,7 +220,7 @@ class _Search:
     # -- compiling -----------------------------------------------------------------------------
 
     def _compile_component(self, component: Any, parts: Mapping[int, Artifact], numbers: Sequence[int]) -> None:
-        """Have a worker validate the component, tell its world, and compile some of its modules."""
+        """Let a worker validate the component, report its world, and compile some of its modules."""
         answer = self._compiled(component, numbers)
         self._world = answer.world
         for number, file in zip(numbers, answer.files, strict=True):
@@ -230,11 +230,11 @@ class _Search:
             if component._world is None:
                 record.keep_record(
                     self._cache, component.digest, component._limits,
-                    record.Record(component.anatomy, component.program, None),
+                    record.ComponentRecord(component.anatomy, component.program, None),
                 )  # fmt: skip
 
     def _compile_alone(self, part: Artifact) -> None:
-        """Have a worker compile one module that sees nothing else."""
+        """Let a worker that sees only this module compile it."""
         self._keep(part, self._compiled(part, (0,)).files[0])
 
     def _compiled(self, artifact: Artifact, numbers: Sequence[int]) -> Compiled:

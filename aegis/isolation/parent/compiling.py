@@ -1,6 +1,7 @@
-"""Compiling in a worker: the parent's side, which bounds it, and the worker's, which does it.
+"""Compilation in a worker: the worker's side, which compiles, and the parent's side, which bounds it.
 
-The parent never loads what such a worker made. It hands the code, sealed, to workers of the same artifact alone.
+A compile worker may be compromised by the bytes that it compiles, so the parent never loads its code. It seals the code
+and passes it only to workers of the same artifact.
 """
 
 from __future__ import annotations
@@ -37,34 +38,34 @@ if TYPE_CHECKING:
 
 __all__ = ["Compiled", "Compiler", "believed_world", "compile_here", "too_large", "too_long"]
 
-_PIECE = 1 << 20
-_REAPING = 2.0
-"""Seconds for a killed worker to let go of its files."""
+_CHUNK_BYTES = 1 << 20
+_REAP_SECONDS = 2.0
+"""Time for the kernel to release the files of a killed worker."""
 _WORLD_BYTES, _WORLD_FACTOR = 64 * MIB, 16
-"""Bytes of the parent's memory that the answer of a compile worker may take: so many, and so many for each of the
-artifact's, whose names and types it holds."""
+"""Budget of parent memory for the answer of a compile worker, which contains the names and types of the artifact: a
+constant, plus this factor for each byte of the artifact."""
 _LINKED = ("func", "instance")
 
 
 # -- in the worker --------------------------------------------------------------------------------
 
 
-class _Bare(Artifact):
-    """A module of which nothing but its code is wanted."""
+class _CodeOnlyModule(Artifact):
+    """A core module that is only compiled."""
 
     kind: ClassVar[str] = "module"
 
 
 def compile_here(wanted: Compile, descriptors: Sequence[int]) -> Any:
-    """Compile core modules of what is in one descriptor into another.
+    """Compile core modules of the artifact in one descriptor; write their code to another.
 
-    Return, of a component, its world, told plainly, and the length of each module's code.
+    For a component, return its world as plain data and the code length of each module; for a module, ``None``.
     """
     data = os.pread(descriptors[wanted.data], os.fstat(descriptors[wanted.data]).st_size, 0)
     world: Any = None
     parts: dict[int, Any] = {}
     if wanted.kind == "module":
-        parts[0] = _Bare(data, "", None, wanted.limits)
+        parts[0] = _CodeOnlyModule(data, "", None, wanted.limits)
     else:
         from aegis.component.planning.artifact import Component, admit_component
 
@@ -76,8 +77,8 @@ def compile_here(wanted: Compile, descriptors: Sequence[int]) -> Any:
         part = parts[number]
         code = part._serialise(part.code(wanted.config).pointer or 0)
         part._codes.clear()
-        for at in range(0, len(code), _PIECE):
-            os.pwrite(descriptors[wanted.code], code[at : at + _PIECE], sum(lengths) + at)
+        for at in range(0, len(code), _CHUNK_BYTES):
+            os.pwrite(descriptors[wanted.code], code[at : at + _CHUNK_BYTES], sum(lengths) + at)
         lengths.append(len(code))
     return None if wanted.kind == "module" else [world, lengths]
 
@@ -86,18 +87,18 @@ def compile_here(wanted: Compile, descriptors: Sequence[int]) -> Any:
 
 
 class Compiled(NamedTuple):
-    """What a compile worker made: a file for each module that was asked for, and a component's world."""
+    """The result of a compile worker: a code file for each requested module, and a component's world."""
 
     files: list[SealedFile]
     told: Any
-    """The world in plain data, as it was told."""
+    """The world as plain data, as the worker sent it."""
     world: World | None
 
 
 class Compiler:
-    """Has one artifact compiled for engines of ``config`` in workers, a fresh one each time.
+    """Compiles one artifact for engines of ``config``, in a new worker for each request.
 
-    All of them together have ``compile_time``. ``what`` is the artifact's name in errors.
+    ``compile_time`` bounds all requests together. ``what`` names the artifact in errors.
     """
 
     def __init__(self, config: EngineConfig, pool: Pool, options: Isolation, what: str) -> None:
@@ -107,10 +108,11 @@ class Compiler:
         self._until = None if allowed is None else time.monotonic() + allowed
 
     def compiled(self, artifact: Artifact, modules: Sequence[int]) -> Compiled:
-        """Have the modules with these numbers compiled; a module has the number 0. A component is validated besides.
+        """Compile the core modules with these numbers (0 for a module) in a worker, which also validates a component.
 
-        The worker sees the bytes of ``artifact`` and nothing else. All code goes to one file, for the system bounds
-        what a worker writes file by file (RLIMIT_FSIZE).
+        The worker receives only the bytes of ``artifact``. It writes all code to one file, because RLIMIT_FSIZE bounds
+        the size of each file but not their number. Raise ``ArtifactError``, ``DeadlineExceeded``, ``MemoryExceeded`` or
+        ``WorkerCrashed``.
         """
         data, code = sealed_copy(artifact._data), SealedFile(new_file())
         worker = self._pool.take()
@@ -151,43 +153,45 @@ class Compiler:
 
     @staticmethod
     def _believed(artifact: Artifact, told: Any, code: SealedFile, count: int) -> tuple[Any, World | None, list[int]]:
-        """Return the world that a worker tells, plainly and as such, and the length of each of ``count`` modules' code.
+        """Validate a worker's answer; return the world as plain data and decoded, and the length of each module's code.
 
-        Raise :class:`Broken` for what cannot be the artifact's. The worker read what may have taken it over: its code
-        goes nowhere but to other workers, and of its words the names are held against the bytes, and the types against
-        what the engine admits.
+        Raise :class:`Broken` if the answer cannot be right. The worker may be compromised by the bytes that it read:
+        its code is passed only to other workers, its names are compared with the bytes, and its types must be ones that
+        the engine could report.
         """
         plain, world, lengths = None, None, [code.size()]
         if artifact.kind == "component":
             plain, lengths = _pair(told)
             world = believed_world(artifact, plain)
         elif told is not None:
-            raise Broken("a module with a world")
+            raise Broken("a world for a core module")
         if not all(type(length) is int and length > 0 for length in lengths) or sum(lengths) != code.size():
-            raise Broken("no code, or code of another length than it says")
+            raise Broken("no code, or code of another length than stated")
         if len(lengths) != count:
-            raise Broken("code of more or fewer modules than were wanted")
+            raise Broken(f"code of {len(lengths)} modules instead of {count}")
         return plain, world, lengths
 
     def _seal_when_alone(self, descriptor: int) -> None:
-        """Seal the code once the process that wrote it is gone, and with it whatever it had mapped."""
-        until = time.monotonic() + _REAPING
+        """Seal the code file after the killed worker is gone: the kernel rejects the seal while a mapping can write."""
+        until = time.monotonic() + _REAP_SECONDS
         while True:
             try:
                 seal(descriptor, SEAL_ALL)
                 return
             except PermissionError:
-                raise self._breach("it sealed what was not its own") from None
+                raise self._breach("it sealed the code file") from None
             except OSError:
                 if time.monotonic() > until:
-                    raise self._breach("somebody still writes to its code") from None
+                    raise self._breach("another process can still write to its code") from None
                 time.sleep(0.001)
 
     # -- failures ------------------------------------------------------------------------------
 
     def _failed(self, error: AegisError) -> AegisError:
-        """Return why compiling failed; raise :class:`Broken` for what compiling does not fail with, a guest's exit
-        say."""
+        """Return the error to raise for a failure that a worker reports.
+
+        Raise :class:`Broken` for errors that compilation cannot cause, such as a guest's exit.
+        """
         if isinstance(error, ArtifactError):
             return ArtifactError(f"{self.what}: {error}")
         if isinstance(error, MemoryExceeded) and error.limit == "overhead" and self._options.compile_memory is not None:
@@ -215,7 +219,7 @@ class Compiler:
 
 
 def too_long(allowed: float, what: str) -> DeadlineExceeded:
-    """Return the error for an artifact, called ``what``, that took all its time to compile."""
+    """Return the error for compilation that exceeded ``allowed`` seconds; ``what`` names the artifact."""
     shown = format_seconds(allowed)
     return DeadlineExceeded(
         f"{what}: deadline exceeded ({shown}/{shown} of compiling), the guest never started: "
@@ -225,7 +229,7 @@ def too_long(allowed: float, what: str) -> DeadlineExceeded:
 
 
 def too_large(allowed: int, what: str) -> MemoryExceeded:
-    """Return the error for an artifact, called ``what``, that took all its memory to compile."""
+    """Return the error for compilation that exceeded ``allowed`` bytes of memory; ``what`` names the artifact."""
     return MemoryExceeded(
         f"{what}: compile-memory limit exceeded ({allowed:,}/{allowed:,} bytes), the guest never started: "
         f"raise it with compile_memory of isolation{TRUSTED}",
@@ -234,7 +238,10 @@ def too_large(allowed: int, what: str) -> MemoryExceeded:
 
 
 def believed_world(component: Any, told: Any) -> World:
-    """Return the world that a worker tells; raise :class:`Broken` for what cannot be one, or not the component's."""
+    """Decode the world that a worker reports; raise :class:`Broken` if it is malformed or not the component's.
+
+    The parent has decoded the names of imports and exports itself, so it can compare them.
+    """
     try:
         world = world_from_plain(told)
     except BadWorld as reason:
@@ -242,21 +249,21 @@ def believed_world(component: Any, told: Any) -> World:
     anatomy = component.anatomy
     for items, named in ((world.imports, anatomy.imports), (world.exports, anatomy.exports)):
         found = {(name, "func" if isinstance(item, Function) else "instance") for name, item in items.items()}
-        types = {name for name, sort in named if sort == "type"}  # of a function or an instance, reflected as it
+        types = {name for name, sort in named if sort == "type"}  # reflected as a function or an instance
         if {(name, sort) for name, sort in found if name not in types} != {n for n in named if n[1] in _LINKED}:
-            raise Broken("a world of other names than the component has")
+            raise Broken("the names in the world are not those of the component")
     return world
 
 
 def _pair(told: Any) -> tuple[Any, list[Any]]:
-    """Return the parts of what is told of a component; raise :class:`Broken` for anything else."""
+    """Return the world and the code lengths in an answer about a component; raise :class:`Broken` if malformed."""
     if type(told) is not list or len(told) != 2 or type(told[1]) is not list:
-        raise Broken("a component without a world")
+        raise Broken("answer about a component without a world")
     return told[0], told[1]
 
 
 def _answer(reply: Any) -> tuple[str, Any]:
-    """Return what a worker answered; raise :class:`Broken` for what is no answer."""
+    """Return the kind and value of a worker's answer; raise :class:`Broken` if malformed."""
     if type(reply) is not list or len(reply) != 3 or reply[0] not in ("done", "fail") or type(reply[2]) is not list:
-        raise Broken("something other than an answer")
+        raise Broken("malformed answer")
     return reply[0], reply[1]

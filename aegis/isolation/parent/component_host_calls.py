@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aegis.component.conversion.coerce import Unfit
+from aegis.component.conversion.coerce import ConversionError
 from aegis.component.planning.world import ImportedFunction
 from aegis.component.trampoline import refit
 from aegis.engine.threads.await_result import await_result
@@ -79,7 +79,7 @@ class ComponentFunctions(HostFunctions):
             return signature.pack_result(result)
         except AegisError:
             raise
-        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, Unfit):
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, ConversionError):
             return self._fitted(door)
 
     def _fitted(self, door: Door) -> Any:

@@ -1,9 +1,9 @@
-"""In the parent: look up names for a worker, which has neither the resolver's files nor a way to ask it.
+"""Name resolution in the parent, for a worker that can neither read the resolver's files nor reach a resolver.
 
-A worker asks on its conversation (``["resolve", number, name]``) and goes on; the answer comes on a socket of its own,
-one packet for each name, so that the guest can wait for it beside other things. The name is judged here, before any
-resolver sees it, and so is each address before the worker sees it: a worker that was taken over learns no more than
-the policy lets its guest learn.
+The worker requests a look-up on its channel (``["resolve", number, name]``) without waiting. The answer arrives on a
+separate socket, one packet for each name, so that the guest can poll for it together with other descriptors. The parent
+checks the name against the policy before any resolver sees it, and each address before the worker sees it: even a
+compromised worker learns only addresses that the policy permits to its guest.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ __all__ = ["LookupService"]
 
 _MAX_NAME_CHARACTERS = 253
 _MAX_ANSWERS = 1024
-"""Addresses in one packet where the policy sets no limit."""
-_LAST_NUMBER = 1 << 53
+"""Addresses in one packet if the policy sets no limit."""
+_MAX_NUMBER = 1 << 53
 
 
 class LookupService:
-    """The look-ups of one sandbox. ``worker_end`` is the worker's end of the socket, until it was handed over."""
+    """Serves the look-ups of one sandbox. ``worker_end`` is the worker's end of the socket, until the worker has it."""
 
     def __init__(self, sockets: SocketService, limits: Limits) -> None:
         self._sockets, self._limits = sockets, limits
         self._judge, self._lock = sockets.judge, sockets.lock
         self._asked: dict[int, Question | None] = {}
         self._withheld: list[Decision] = []
-        # Not datagrams: a socket of those could be connected to any other socket that has a path.
+        # SOCK_SEQPACKET, not SOCK_DGRAM: a datagram socket could be reconnected to any other Unix socket with a path.
         self._socket, self.worker_end = socket_pair(packets=True)
-        self._socket.setblocking(False)  # a worker that does not read loses answers, and holds up nobody
+        self._socket.setblocking(False)  # a worker that does not read loses answers instead of blocking the parent
         self.worker_end.setblocking(False)
         self._closer = weakref.finalize(self, _close, self._socket, self.worker_end)
 
     def serve(self, message: list[Any], door: Door) -> None:
-        """Begin to look up the name that a worker asks for; raise :class:`Broken` for what no worker asks."""
+        """Start a look-up for the worker; raise :class:`Broken` for a malformed or excessive request."""
         number, name = self._checked(message)
         door.calls_left -= 1
         if door.calls_left < 0:
-            raise Broken("more look-ups than host calls")
+            raise Broken("more look-ups than the host-call limit allows")
         with self._lock:
             host, verdict = host_name(name), self._judge.look_up(name)
         if host is None or not verdict:
@@ -66,13 +66,13 @@ class LookupService:
             return
         with self._lock:
             if number in self._asked or len(self._asked) >= LOOKUPS_AT_ONCE:
-                raise Broken("more names looked up at once than may be")
+                raise Broken(f"too many concurrent look-ups (more than {LOOKUPS_AT_ONCE}), or a duplicate number")
             self._asked[number] = None
         try:
-            # What was judged is what is asked for, whatever notation the worker chose.
+            # Resolve the normalised name that was checked, not the notation that the worker sent.
             question = resolvers.ask(host, system_resolver, partial(self._answered, number, host))
         except OSError:
-            self._answered(number, host, [], socket.gaierror(socket.EAI_AGAIN, "no thread to ask on"))
+            self._answered(number, host, [], socket.gaierror(socket.EAI_AGAIN, "cannot start a resolver thread"))
             return
         with self._lock:
             if number in self._asked:
@@ -80,21 +80,21 @@ class LookupService:
 
     def _checked(self, message: list[Any]) -> tuple[int, str]:
         if len(message) != 3 or type(message[1]) is not int or type(message[2]) is not str:
-            raise Broken("a look-up that cannot be read")
+            raise Broken("malformed look-up")
         _, number, name = message
-        if not 0 <= number < _LAST_NUMBER or len(name) > _MAX_NAME_CHARACTERS:
-            raise Broken("a look-up out of bounds")
+        if not 0 <= number < _MAX_NUMBER or len(name) > _MAX_NAME_CHARACTERS:
+            raise Broken("look-up number or name out of range")
         return number, name
 
     def _answered(self, number: int, name: str, answers: list[str], error: OSError | None) -> None:
-        """Send what the policy lets the guest know, and open it to the guest's sockets; on a resolver thread.
+        """Send the permitted addresses to the worker and permit its sockets to use them; runs on a resolver thread.
 
-        Of a name that is an alias of a denied one, a worker that accepts connections gets the addresses all the same,
-        marked as withheld: it has to turn away peers that connect from them.
+        If the name is an alias of a denied one, a worker that accepts connections still gets the addresses, marked as
+        withheld, because it must reject peers that connect from them.
         """
         most = self._limits.resolver_answers
         with self._lock:
-            # First, for the worker may ask for the next name as soon as it has this answer.
+            # Before sending: the worker may request the next look-up as soon as it has this answer.
             self._asked.pop(number, None)
             resolved = self._judge.resolved(name, answers)
             sent = self._judge.permitted(name, resolved, most)
@@ -113,7 +113,7 @@ class LookupService:
             self._socket.send(packet, socket.MSG_NOSIGNAL)
 
     def record(self, door: Door) -> None:
-        """Record the denials of addresses that came from the resolver, on the thread of the sandbox's call."""
+        """Record denials of resolved addresses; called on the thread of the sandbox's call."""
         if self._withheld:
             with self._lock:
                 denied, self._withheld = self._withheld, []
@@ -121,7 +121,7 @@ class LookupService:
                 door.decided(decision)
 
     def close(self) -> None:
-        """Withdraw what waits in line, and close the socket: answers that are under way go nowhere."""
+        """Withdraw queued look-ups and close the socket; answers still in progress are discarded."""
         with self._lock:
             for question in self._asked.values():
                 if question is not None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from aegis.engine.call.caller import Elsewhere
 from aegis.engine.threads.ticker import TICK, ticker
-from aegis.isolation.parent.calls import Unfit
+from aegis.isolation.parent.calls import MisfitArguments
 from aegis.isolation.protocol.budgets import message_budget
 from aegis.isolation.protocol.channel import NO_SIGNAL, Broken
 from aegis.support.lean import TYPE_CHECKING, Any
@@ -127,7 +127,7 @@ def _listened(store: IsolatedStore) -> Any:
         kind, value = store.answer_to(message_budget(store.plan.limits), mark)
     try:
         return store.said("call", kind, value)
-    except Unfit:
+    except MisfitArguments:
         raise store.worker_failed(Broken("arguments refused that fit")) from None
 
 

@@ -1,4 +1,4 @@
-"""In the parent: what it does for one worker, beside host functions, because the worker itself may not."""
+"""Services of the parent for one worker: operations that the worker's confinement denies, except host functions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Services"]
 
 
 class Services:
-    """Look-ups and sockets where a network is granted, and times of files where ``preopens`` grant writing."""
+    """Look-ups and sockets if the policy grants a network, and file times if it grants writable files."""
 
     def __init__(self, policy: Policy, preopens: Sequence[Preopen]) -> None:
         self.lookups: LookupService | None = None
@@ -30,38 +30,38 @@ class Services:
 
             self.times = TimeService(preopens)
         if policy.network is not None:
-            from aegis.isolation.parent.lookups import LookupService  # loads what only a network needs
+            from aegis.isolation.parent.lookups import LookupService  # imports modules that only a network needs
             from aegis.isolation.parent.sockets import SocketService
 
             self.sockets = SocketService(policy.network, policy.limits)
             self.lookups = LookupService(self.sockets, policy.limits)
 
     def resolve(self, message: list[Any], door: Door) -> None:
-        """Serve a look-up; raise :class:`Broken` where no network is granted."""
+        """Serve a look-up; raise :class:`Broken` if no network is granted."""
         if self.lookups is None:
-            raise Broken("a look-up without a network")
+            raise Broken("look-up without a network grant")
         self.lookups.serve(message, door)
 
     def direct_socket(self, message: list[Any], door: Door) -> tuple[int | None, Any]:
-        """Serve a request about a socket; return its number, ``None`` where no answer is due, and the answer."""
+        """Serve a socket request; return the answer and the request's number, ``None`` if it expects no answer."""
         if self.sockets is None or len(message) < 3 or not (message[1] is None or type(message[1]) is int):
-            raise Broken("a socket without a network")
+            raise Broken("malformed socket request, or no network grant")
         return message[1], self.sockets.serve(message[2:], door)
 
     def set_times(self, message: list[Any]) -> tuple[int, int | None]:
-        """Serve a request to set times; return its number and the error number of a failure."""
+        """Serve a request to set file times; return its number, and the error number of a failure or ``None``."""
         if self.times is None or len(message) != 5 or type(message[1]) is not int:
-            raise Broken("times of files without a grant for writing")
+            raise Broken("malformed request to set file times, or no writable grant")
         _, mine, name, access, change = message
         return mine, self.times.serve(name, access, change)
 
     def record(self, door: Door) -> None:
-        """Record what was denied meanwhile."""
+        """Record denials of resolved addresses since the last call."""
         if self.lookups is not None:
             self.lookups.record(door)
 
     def handed_over(self) -> None:
-        """Close the worker's ends: it has its own copies now."""
+        """Close the parent's copies of the worker's ends, after the worker has received its own."""
         for service in (self.lookups, self.sockets, self.times):
             if service is not None:
                 service.worker_end.close()

@@ -1,14 +1,15 @@
-"""In the parent: make, bind and connect the sockets of a guest, for a worker that can do none of that itself.
+"""Sockets in the parent: creates, binds and connects the guest's sockets for a worker that cannot.
 
-The worker has no network: no system call of its own makes a socket or connects one, and its network namespace is empty.
-It asks for each step (``["socket", number, verb, …]``). The parent judges every address by the policy and hands over
+The worker has no network: its seccomp filter denies the system calls that create and connect sockets, and its network
+namespace is empty. It requests each operation (``["socket", number, verb, …]``). The parent checks every address
+against the policy and passes to the worker
 
-* of TCP the socket, which the worker reads and writes itself once it is connected;
-* of UDP no socket, because that would send to any address, but two descriptors that become readable when a datagram
-  has come and when there is room for one. The datagrams pass through the parent, which judges each.
+* for TCP, the socket; the worker reads and writes it once it is connected;
+* for UDP, not the socket, which could send to any address, but two epoll descriptors that become readable when a
+  datagram has arrived and when there is room to send one. Datagrams pass through the parent, which checks each.
 
-The parent keeps what it handed over until the worker closes it or the sandbox ends: it can hang up on an address that
-turns out to be a denied name's.
+The parent keeps its own descriptor of each socket until the worker closes the socket or the sandbox ends, so that it
+can shut down a connection to an address that later turns out to belong to a denied name.
 """
 
 from __future__ import annotations
@@ -39,33 +40,34 @@ if TYPE_CHECKING:
 __all__ = ["SOCKET_NUMBER", "SocketService"]
 
 SOCKET_NUMBER = struct.Struct("<q")
-"""What a packet with descriptors says: the number of their socket."""
+"""Content of a packet that passes descriptors: the number of their socket."""
 _MAX_PORT, _MAX_BACKLOG, _MAX_NAME_CHARACTERS = 65535, 4096, 253
 _MAX_WORD = (1 << 32) - 1
 _MAX_OPTION = (1 << 31) - 1
-_RECEIVED = 1 << 16
-_SHORTEST = struct.pack("@ll", 0, 1)
+_RECEIVE_BYTES = 1 << 16
+_SHORTEST_TIMEOUT = struct.pack("@ll", 0, 1)  # struct timeval: 1 µs; 0 would mean no timeout
 _UNSPECIFIED = ("0.0.0.0", "::")
 _OPTIONS = [
     [socket.SOL_SOCKET, socket.SO_RCVBUF], [socket.SOL_SOCKET, socket.SO_SNDBUF], [socket.IPPROTO_IP, socket.IP_TTL],
     [socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS], [socket.IPPROTO_IPV6, socket.IPV6_V6ONLY],
 ]  # fmt: skip
-"""What a worker may set of a UDP socket; of TCP sockets its filter of system calls says it."""
+"""Options that a worker may get and set on a UDP socket; for TCP sockets, its seccomp filter restricts them."""
 
 
-class _Made:
-    """A socket that was made for a worker."""
+class _WorkerSocket:
+    """A socket created for a worker."""
 
     def __init__(self, family: int, kind: int) -> None:
         self.family, self.kind = family, kind
         self.open_to_all = False
-        """Whether a rule lets it listen: every peer that none denies may send to it then."""
+        """Whether a rule allows listening at its address: then any peer that no rule denies may send to it."""
         self._pollers: list[select.epoll] = []
         self.socket = socket_above_standard(socket.socket(family, kind))
         try:
             self.socket.setblocking(False)
-            # The worker can make the socket that it shares block again. The bound for sending holds for connect(2) too.
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SHORTEST)
+            # The worker shares the file description and can clear O_NONBLOCK. SO_SNDTIMEO also bounds connect(2), so
+            # the parent never blocks there (socket(7)).
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SHORTEST_TIMEOUT)
             for event in (select.EPOLLIN, select.EPOLLOUT) if kind == socket.SOCK_DGRAM else ():
                 self._pollers.append(select.epoll())
                 self._pollers[-1].register(self.socket, event)
@@ -74,7 +76,7 @@ class _Made:
             raise
 
     def hand_over(self, way: socket.socket, number: int) -> None:
-        """Send the worker its descriptors. What they watch stays watched when the copies here are closed."""
+        """Pass the descriptors to the worker. The epoll instances live on when the parent closes its copies."""
         given = [poller.fileno() for poller in self._pollers] or [self.socket.fileno()]
         socket.send_fds(way, [SOCKET_NUMBER.pack(number)], given)
         self._close_pollers()
@@ -84,7 +86,7 @@ class _Made:
             self._pollers.pop().close()
 
     def close(self) -> None:
-        """Close it, and end its connection: a worker may have kept a copy, which nothing could hang up later."""
+        """Shut down the connection and close the socket. Closing alone would leave the worker's copy connected."""
         self._close_pollers()
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
@@ -92,80 +94,82 @@ class _Made:
 
 
 class SocketService:
-    """The sockets of one sandbox, and the judge of its network.
+    """Serves the sockets of one sandbox; ``judge`` decides by the policy.
 
-    ``worker_end`` is the worker's end of the way that descriptors take, until it was handed over.
+    ``worker_end`` is the worker's end of the socket that passes descriptors, until the worker has it.
     """
 
     def __init__(self, capability: NetworkCapability, limits: Limits) -> None:
         self.judge = NetworkJudge(capability)
         self.listens = bool(capability.listen)
-        self.lock = threading.RLock()  # look-ups end on other threads, and the collector may close a sandbox anywhere
+        # Look-ups end on resolver threads. Reentrant, because the garbage collector may close a sandbox at any point.
+        self.lock = threading.RLock()
         self._limits = limits
-        self._made: dict[int, _Made] = {}
+        self._made: dict[int, _WorkerSocket] = {}
         self._denied: list[Decision] = []
         self._next = self._connections = self._bytes = 0
         self._socket, self.worker_end = socket_pair(packets=True)
         self._socket.setblocking(False)
-        # The system counts descriptors that were sent and not taken, for all of this user's processes together.
+        # The kernel counts descriptors in flight per user, against RLIMIT_NOFILE (unix(7), ETOOMANYREFS). The smallest
+        # send buffer bounds how many a worker can leave unreceived.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
         self._closer = weakref.finalize(self, _close, self._made, self._socket, self.worker_end)
 
     def serve(self, message: list[Any], door: Door) -> Any:
-        """Do what a worker asks for and return the answer: plain data, an error number for what the system refuses.
+        """Serve a request and return the answer as plain data; an integer is an error number, 0 for success.
 
-        Raise :class:`Broken` for what no worker asks.
+        Raise :class:`Broken` for a malformed request.
         """
         verb, *words = message
         serve, count = _VERBS.get(verb, (None, 0)) if type(verb) is str else (None, 0)
         if serve is None or len(words) != count:
-            raise Broken("a request about sockets that cannot be read")
+            raise Broken("malformed socket request")
         try:
             with self.lock, standard_reserved():
                 return serve(self, *words)
         except OSError as error:
             return error.errno or errno.EIO
-        except OverflowError:  # of IPv6's flow information
+        except OverflowError:  # an IPv6 flow label out of range
             return errno.EINVAL
         finally:
             denied, self._denied = self._denied, []
-            for decision in denied:  # without the lock: whoever is told may take any time
+            for decision in denied:  # after releasing the lock: subscribers may take any time
                 door.decided(decision)
 
-    # -- making and closing ------------------------------------------------------------------------
+    # -- opening and closing -----------------------------------------------------------------------
 
     def _open(self, family: Any, kind: Any) -> Any:
-        """Make a socket; return its number in a list."""
+        """Create a socket; return its number in a list."""
         if family not in (socket.AF_INET, socket.AF_INET6) or kind not in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            raise Broken("a socket of a kind that no guest has")
+            raise Broken("unsupported socket family or type")
         limit = self._limits.sockets
         if limit is not None and len(self._made) >= limit:
             return errno.EMFILE
-        made = _Made(family, kind)
+        made = _WorkerSocket(family, kind)
         number, self._next = self._next, self._next + 1
         self._made[number] = made
         try:
             made.hand_over(self._socket, number)
         except OSError:
-            raise Broken("sockets that it does not take") from None
+            raise Broken("the worker does not receive the descriptors of its sockets") from None
         return [number]
 
     def _close_one(self, number: Any) -> None:
         self._known(number)
         self._made.pop(number).close()
 
-    def _known(self, number: Any, kind: int | None = None) -> _Made:
+    def _known(self, number: Any, kind: int | None = None) -> _WorkerSocket:
         made = self._made.get(number) if type(number) is int else None
         if made is None or (kind is not None and made.kind != kind):
-            raise Broken("a socket that there is not")
+            raise Broken("unknown socket")
         return made
 
-    # -- what is judged ----------------------------------------------------------------------------
+    # -- operations that the policy decides --------------------------------------------------------
 
     def _bind(self, number: Any, address: Any) -> int:
         made = self._known(number)
         host, port, where = _address(made, address)
-        # A client may ask for any free port of its own; what others can reach needs a rule.
+        # Clients may bind to port 0 of the unspecified address; any other address needs a rule, since peers reach it.
         if port or host not in _UNSPECIFIED:
             scheme = "tcp" if made.kind == socket.SOCK_STREAM else "udp"
             if not self._permitted("listen at", scheme, host, port, self.judge.listen(scheme, host, port)):
@@ -177,7 +181,7 @@ class SocketService:
     def _listen(self, number: Any, backlog: Any) -> int:
         made = self._known(number, socket.SOCK_STREAM)
         if type(backlog) is not int or not 0 < backlog <= _MAX_BACKLOG:
-            raise Broken("a backlog out of bounds")
+            raise Broken(f"listen backlog out of range (maximum {_MAX_BACKLOG})")
         name = made.socket.getsockname()
         host, port = str(name[0]).partition("%")[0], int(name[1])
         if not self._permitted("listen at", "tcp", host, port, self.judge.listen("tcp", host, port)):
@@ -191,7 +195,7 @@ class SocketService:
         purpose = _purpose(scheme, name, method)
         self._connections += 1
         if self._limits.connections is not None and self._connections > self._limits.connections:
-            raise Broken("more connections than it may make")
+            raise Broken(f"connection limit exceeded ({self._connections}/{self._limits.connections})")
         if not self._permitted("connect to", purpose.scheme, host, port, self.judge.reach(purpose, host, port)):
             return errno.EACCES
         return made.socket.connect_ex(where)
@@ -200,7 +204,7 @@ class SocketService:
         made = self._known(number, socket.SOCK_DGRAM)
         host, port, where = _address(made, address)
         if type(data) is not bytes or len(data) > LARGEST_DATAGRAM:
-            raise Broken("a datagram that cannot be sent")
+            raise Broken("malformed or oversized datagram")
         if not self._permitted("connect to", "udp", host, port, self.judge.connect("udp", host, port)):
             return errno.EACCES
         self._charge(len(data))
@@ -208,9 +212,9 @@ class SocketService:
         return 0
 
     def _receive(self, number: Any) -> Any:
-        """Return size, sender and data of the next datagram; no sender and no data where the guest may hear neither."""
+        """Receive a datagram; return its size, sender and data; the last two are ``None`` for a denied sender."""
         made = self._known(number, socket.SOCK_DGRAM)
-        data, sender = made.socket.recvfrom(_RECEIVED)
+        data, sender = made.socket.recvfrom(_RECEIVE_BYTES)
         self._charge(len(data))
         judge = self.judge.accept if made.open_to_all else self.judge.connect
         if not judge("udp", str(sender[0]).partition("%")[0], int(sender[1])):
@@ -218,7 +222,10 @@ class SocketService:
         return [len(data), list(sender), data]
 
     def _permitted(self, action: str, scheme: str, host: str, port: int, verdict: NetworkVerdict) -> bool:
-        """Tell whether a verdict permits. A denial is recorded; an honest worker, which judged before, meets none."""
+        """Return whether the verdict permits the operation; record a denial.
+
+        A worker checks the policy before it sends a request, so denials here indicate a compromised worker.
+        """
         if not verdict:
             target = f"{scheme}://{shown(host, port)}"
             self._denied.append(
@@ -232,30 +239,31 @@ class SocketService:
     def _charge(self, count: int) -> None:
         self._bytes += count
         limit = self._limits.network_bytes
-        if limit is not None and self._bytes > limit + _RECEIVED:  # it counts what it received afterwards
-            raise Broken("more bytes in datagrams than it may send and receive")
+        # The worker counts a datagram after receiving it, so it may exceed the limit by one.
+        if limit is not None and self._bytes > limit + _RECEIVE_BYTES:
+            raise Broken(f"datagram bytes exceed network_bytes ({self._bytes:,}/{limit:,})")
 
-    # -- what needs no judging ---------------------------------------------------------------------
+    # -- operations without a decision -------------------------------------------------------------
 
     def _name(self, number: Any) -> list[Any]:
         return list(self._known(number, socket.SOCK_DGRAM).socket.getsockname())
 
     def _get(self, number: Any, level: Any, option: Any) -> list[int]:
         if [level, option] not in _OPTIONS:
-            raise Broken("an option that no guest has")
+            raise Broken("unsupported socket option")
         return [self._known(number, socket.SOCK_DGRAM).socket.getsockopt(level, option)]
 
     def _set(self, number: Any, level: Any, option: Any, value: Any) -> int:
         if [level, option] not in _OPTIONS or type(value) is not int or not 0 <= value <= _MAX_OPTION:
-            raise Broken("an option that no guest sets")
+            raise Broken("unsupported socket option or value")
         self._known(number, socket.SOCK_DGRAM).socket.setsockopt(level, option, value)
         return 0
 
     def hang_up(self) -> None:
-        """End the connections to addresses of denied names."""
+        """Shut down connections to addresses of denied names."""
         with self.lock:
             for made in self._made.values():
-                with contextlib.suppress(OSError):  # it is not connected, or no longer
+                with contextlib.suppress(OSError):  # not connected
                     if self.judge.is_closed(str(made.socket.getpeername()[0]).partition("%")[0]):
                         made.socket.shutdown(socket.SHUT_RDWR)
 
@@ -271,40 +279,43 @@ _VERBS: dict[str, tuple[Callable[..., Any], int]] = {
     "receive": (SocketService._receive, 1), "name": (SocketService._name, 1), "get": (SocketService._get, 3),
     "set": (SocketService._set, 4),
 }  # fmt: skip
-"""What serves each verb, and how many words follow it."""
+"""The method that serves each verb, and the number of its arguments."""
 
 
-def _address(made: _Made, words: Any) -> tuple[str, int, Address]:
-    """Return host, port and the system's form of an address that a worker sent; it is never a name."""
+def _address(made: _WorkerSocket, words: Any) -> tuple[str, int, Address]:
+    """Return host, port and socket address from the worker's plain data; reject names and unusual notations.
+
+    A name would make the socket functions of Python resolve it.
+    """
     six = made.family == socket.AF_INET6
     if type(words) is not list or len(words) != (4 if six else 2) or type(words[0]) is not str:
-        raise Broken("an address that cannot be read")
+        raise Broken("malformed address")
     host, port, *more = words
     try:
         read = ip_address(host)
     except ValueError:
-        raise Broken("an address that cannot be read") from None
+        raise Broken("malformed address") from None
     if isinstance(read, IPv6Address) != six or str(read) != host or "%" in host:
-        raise Broken("an address of another family or notation")
+        raise Broken("address of another family, or not in canonical notation")
     if type(port) is not int or not 0 <= port <= _MAX_PORT:
-        raise Broken("a port that there is not")
+        raise Broken("port out of range")
     if any(type(word) is not int or not 0 <= word <= _MAX_WORD for word in more):
-        raise Broken("an address that cannot be read")
+        raise Broken("malformed address")
     return host, port, (host, port, *more)
 
 
 def _purpose(scheme: Any, name: Any, method: Any) -> Purpose:
-    """Return what a connection is said to be for: a guest's own socket, or an HTTP request to a host."""
+    """Return the stated purpose of a connection: a guest's own socket, or an HTTP request to a host."""
     if scheme == "tcp" and name == "" and method is None:
         return Purpose("tcp")
     if scheme not in ("http", "https") or type(name) is not str or type(method) is not str:
-        raise Broken("a connection for nothing that rules know")
+        raise Broken("invalid purpose of a connection")
     if not 0 < len(name) <= _MAX_NAME_CHARACTERS or len(method) > _MAX_NAME_CHARACTERS:
-        raise Broken("a connection for nothing that rules know")
+        raise Broken("invalid purpose of a connection")
     return Purpose(scheme, name, method)
 
 
-def _close(made: dict[int, _Made], *ends: socket.socket) -> None:
+def _close(made: dict[int, _WorkerSocket], *ends: socket.socket) -> None:
     for one in made.values():
         one.close()
     made.clear()

@@ -24,7 +24,7 @@ from aegis.errors import (
     WorkerCrashed,
 )  # fmt: skip
 from aegis.isolation.parent import checked
-from aegis.isolation.parent.calls import ComponentCalls, CoreCalls, ExportCalls, Unfit
+from aegis.isolation.parent.calls import ComponentCalls, CoreCalls, ExportCalls, MisfitArguments
 from aegis.isolation.parent.host_calls import DEEP, UNFIT, are_of
 from aegis.isolation.parent.memory import RemoteMemory
 from aegis.isolation.parent.pool import REGION
@@ -286,7 +286,7 @@ class IsolatedStore:
         """As :meth:`converse`, for what is of its types for certain: whoever denies that is not believed."""
         try:
             return self.converse(message, descriptors, mark=mark)
-        except Unfit:
+        except MisfitArguments:
             raise self.worker_failed(Broken("arguments refused that fit")) from None
 
     def converse(self, message: list[Any], descriptors: Sequence[int] = (), *, mark: int = 0) -> Any:
@@ -337,7 +337,7 @@ class IsolatedStore:
         try:
             self.worker.channel.send(message, descriptors, until=until, stopped=self.stopped)
         except TypeError:
-            raise Unfit from None  # it is not plain data, so it is not of its type
+            raise MisfitArguments from None  # it is not plain data, so it is not of its type
 
     def until(self) -> float:
         """Return when the worker is killed if it has not answered, and tell it to those who wait for the call."""
@@ -360,7 +360,7 @@ class IsolatedStore:
         if kind == "done":
             return value
         if kind == "unfit":
-            raise Unfit
+            raise MisfitArguments
         if kind == "fault":
             if asked not in ("read", "write"):
                 raise self.worker_failed(Broken("a memory's fault where there is no memory"))

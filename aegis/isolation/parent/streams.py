@@ -1,7 +1,7 @@
-"""In the parent: a guest's standard streams, served to its worker message by message (see :mod:`.streams`).
+"""Standard streams in the parent: serves a worker's reads and writes of them, one message at a time.
 
-The streams are those of a sandbox in process: the same limits, the same waits. What the worker says is counted and
-bounded here, and stdin is read only as far as the guest asked.
+The streams have the same limits and waits as those of an in-process sandbox. The parent counts and bounds everything
+that the worker sends, and reads from stdin only as many bytes as the guest requested.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["STREAM_MESSAGES", "Delivery"]
 
 Say = Callable[[list[Any]], None]
-"""Sends a message to the worker; raises :class:`Late` if that does not take it."""
+"""Sends a message to the worker; raises :class:`Late` if the worker does not receive it in time."""
 STREAM_MESSAGES = frozenset({"out", "in", "watch"})
-_MAX_READ = 1 << 16
-_LAST_WORDS = 0.2
-"""Seconds for delivering what a worker had sent before it ended."""
+_MAX_READ_BYTES = 1 << 16
+_DRAIN_SECONDS = 0.2
+"""Time for delivering the output that a worker sent before it ended."""
 
 
 class Delivery:
@@ -36,21 +36,21 @@ class Delivery:
 
     def __init__(self, stdio: Stdio) -> None:
         self.stdio = stdio
-        stdio.unblock()  # a worker that waits can be killed, but this process must not block
+        stdio.unblock()  # a blocked worker can be killed, but the parent must not block
         self._wanted = 0
-        """How many bytes of stdin the guest waits for."""
+        """Bytes of stdin that the guest waits for."""
         self._watched = False
-        """Whether the guest wants to know when stdin is ready."""
+        """Whether the guest waits for stdin to become readable."""
         self._stuck = False
-        """Whether a stream did not take what it was given by the deadline."""
+        """Whether a write to a stream was interrupted by the deadline or a cancellation."""
 
     @property
     def pending(self) -> bool:
-        """Whether something is to be done once stdin is ready."""
+        """Whether the guest waits for stdin."""
         return self._watched or self._wanted > 0
 
     def forget(self) -> None:
-        """A call ended: nothing waits for stdin any more."""
+        """Stop waiting for stdin, after a call ended."""
         self._wanted, self._watched = 0, False
 
     @property
@@ -58,27 +58,27 @@ class Delivery:
         return self.stdio.stdin.descriptor is not None
 
     def terminals(self) -> tuple[bool, bool, bool]:
-        """Return which of stdin, stdout and stderr are terminals."""
+        """Return whether stdin, stdout and stderr are terminals."""
         stdio = self.stdio
         return stdio.stdin.is_terminal(), stdio.stdout.is_terminal(), stdio.stderr.is_terminal()
 
     # -- messages ------------------------------------------------------------------------------
 
     def serve(self, message: list[Any], say: Say) -> None:
-        """Serve one of :data:`STREAM_MESSAGES`; raise :class:`Broken` for one that cannot be meant.
+        """Serve one of :data:`STREAM_MESSAGES`.
 
-        ``OutputExceeded`` says that the worker sent more than the limit. ``DeadlineExceeded`` and ``Cancelled`` say
-        that the stream did not take the bytes in time.
+        Raise :class:`Broken` for a malformed message, ``OutputExceeded`` if the worker sent more output than the limit,
+        and ``DeadlineExceeded`` or ``Cancelled`` if the call is stopped while the stream does not accept the bytes.
         """
         match message:
             case ["out", int(stream), bytes(data), bool(confirm)] if type(stream) is int and stream in (1, 2):
                 self._deliver(stream, data, confirm, say)
-            case ["in", int(count)] if self._may_read and type(count) is int and 0 < count <= _MAX_READ:
+            case ["in", int(count)] if self._may_read and type(count) is int and 0 < count <= _MAX_READ_BYTES:
                 self._wanted, self._watched = count, False
             case ["watch"] if self._may_read:
                 self._watch(say)
             case _:
-                raise Broken("a message about standard streams that cannot be meant")
+                raise Broken("malformed message about standard streams")
 
     def _deliver(self, stream: int, data: bytes, confirm: bool, say: Say) -> None:
         number = self._write(stream, data)
@@ -88,7 +88,7 @@ class Delivery:
             say(["lost", stream])
 
     def _write(self, stream: int, data: bytes) -> int:
-        """Write to a stream, and return the error number, 0 for success."""
+        """Write to a stream; return 0, or the error number of a failure."""
         output = self.stdio.stdout if stream == 1 else self.stdio.stderr
         try:
             output.write(data)
@@ -113,7 +113,7 @@ class Delivery:
     # -- stdin ---------------------------------------------------------------------------------
 
     def wait(self, channel: Channel, say: Say) -> bool:
-        """Wait for stdin, at most :data:`LOOK` seconds, and serve it; tell whether the worker has a message instead."""
+        """Wait at most :data:`LOOK` seconds for stdin or a message; serve stdin, and return whether a message waits."""
         if channel.waiting():
             return True
         ready = _ready((self._descriptor, channel.fileno()), LOOK)
@@ -130,7 +130,7 @@ class Delivery:
         data, number = b"", 0
         try:
             data = os.read(self._descriptor, self._wanted)
-        except BlockingIOError:  # another process was faster
+        except BlockingIOError:  # another process read the bytes first
             return
         except OSError as error:
             number = error.errno or errno.EIO
@@ -140,10 +140,10 @@ class Delivery:
     # -- the end -------------------------------------------------------------------------------
 
     def last_words(self, channel: Channel) -> None:
-        """Deliver what the guest wrote before its worker ended, as far as the streams take it at once."""
-        if self._stuck:  # part of it is lost already, and what follows would hide that
+        """Deliver the output that the guest wrote before its worker ended, for at most :data:`_DRAIN_SECONDS`."""
+        if self._stuck:  # an earlier part was lost; delivering the rest would hide the gap
             return
-        hurry = _Hurry(time.monotonic() + _LAST_WORDS)
+        hurry = _DrainScope(time.monotonic() + _DRAIN_SECONDS)
         self.stdio.stdout.scope = self.stdio.stderr.scope = hurry
         with suppress(Broken, Late, AegisError):
             while True:
@@ -152,8 +152,8 @@ class Delivery:
                         self._write(stream, data)
 
 
-class _Hurry:
-    """The scope of writes after a call: they end at ``until``. It implements :class:`aegis.values.CallScope`."""
+class _DrainScope:
+    """The scope of writes after a call, with the deadline ``until``; implements :class:`aegis.values.CallScope`."""
 
     listens = False
 
@@ -161,7 +161,7 @@ class _Hurry:
         self.until = until
 
     def remaining(self) -> float:
-        """Return the seconds that are left."""
+        """Return the seconds until the deadline; raise :class:`Late` after it."""
         if time.monotonic() >= self.until:
             raise Late
         return self.until - time.monotonic()
@@ -169,7 +169,7 @@ class _Hurry:
     def wait(
         self, seconds: float | None = None, *, read: Sequence[int] = (), write: Sequence[int] = ()
     ) -> tuple[list[int], list[int]]:
-        """Wait for descriptors to be writable, or for ``seconds``."""
+        """Wait until a descriptor is writable, or without descriptors for ``seconds``."""
         if not write:
             time.sleep(min(seconds or 0, self.remaining()))
             return [], []
@@ -181,14 +181,14 @@ class _Hurry:
         return [], list(write)
 
     def decided(self, decision: Decision) -> None:
-        """Streams decide nothing."""
+        """Ignore the decision: streams make none."""
 
     def logged(self, level: str, message: str) -> None:
-        """Streams log nothing."""
+        """Ignore the message: streams log none."""
 
 
 def _ready(descriptors: Sequence[int], seconds: float) -> set[int]:
-    """Return which of ``descriptors`` can be read, or have an end or an error to tell."""
+    """Return the descriptors that are readable, closed, or in error."""
     poller = select.poll()
     for descriptor in descriptors:
         poller.register(descriptor, select.POLLIN)

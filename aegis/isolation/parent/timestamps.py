@@ -1,12 +1,12 @@
-"""In the parent: set times of files for a worker whose guest may write.
+"""File times in the parent: sets access and modification times for a worker whose guest may write files.
 
-Landlock has no right for utimensat(2): a worker that may make the call could change the times of files that are not
-granted, or are granted for reading. So it may not, and sends the parent what it wants changed as an open descriptor.
-The descriptor is no proof of anything by itself; the parent asks the kernel:
+Landlock has no access right for utimensat(2), so a worker that could call it could change the times of files that are
+not granted or granted read-only. The seccomp filter denies the call; the worker sends the parent an open descriptor of
+the file or directory instead. The descriptor proves nothing by itself, so the parent verifies with the kernel:
 
-* a file that is open for writing lies beneath a grant for writing, for Landlock let the worker open it; of one that is
-  open for reading a name must be found beneath such a grant;
-* a directory lies beneath such a grant if a walk upwards, by ``..``, meets the directory that was granted.
+* A file open for writing is beneath a writable grant, because Landlock allowed the worker to open it. A file open for
+  reading must have a name beneath a writable grant.
+* A directory is beneath a writable grant if a walk upwards through ``..`` reaches the granted directory.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _O_PATH = getattr(os, "O_PATH", 0)
 
 
 class TimeService:
-    """Sets times beneath what ``preopens`` grant for writing, and of files that the worker has open for writing."""
+    """Sets times of files beneath the writable ``preopens``, and of files that the worker has open for writing."""
 
     def __init__(self, preopens: Iterable[Preopen]) -> None:
         directories = [preopen.directory for preopen in preopens]
@@ -43,12 +43,13 @@ class TimeService:
         self._closer = weakref.finalize(self, _close, self._socket, self.worker_end)
 
     def serve(self, name: Any, access: Any, change: Any) -> int | None:
-        """Set the times of what came by the socket, or of ``name`` in it; return the error number of a failure.
+        """Set the times, in nanoseconds, of the descriptor on the socket, or of the entry ``name`` in that directory.
 
-        Raise :class:`Broken` for what a worker may not change: it would not have asked.
+        Return ``None``, or the error number of a failure. Raise :class:`Broken` if the worker may not change the file:
+        an honest worker would not have asked.
         """
         if not all(type(time) is int and -(1 << 63) <= time < 1 << 63 for time in (access, change)):
-            raise Broken("times that cannot be read")
+            raise Broken("malformed file times")
         descriptor = self._received()
         try:
             if name is None:
@@ -69,22 +70,25 @@ class TimeService:
         try:
             _, descriptors, _, _ = socket.recv_fds(self._socket, 1, 4, socket.MSG_CMSG_CLOEXEC)
         except OSError:
-            raise Broken("times of no file") from None
+            raise Broken("request to set file times without a descriptor") from None
         if len(descriptors) != 1:
             for descriptor in descriptors:
                 os.close(descriptor)
-            raise Broken("times of no file, or of several")
+            raise Broken("request to set file times without exactly one descriptor")
         return descriptors[0]
 
     def _check_file(self, descriptor: int) -> None:
         flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
         if flags & _O_PATH or not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Broken("times of something that is no open file")
+            raise Broken("request to set the times of a descriptor that is not an open regular file")
         if flags & os.O_ACCMODE == os.O_RDONLY and not self._is_named(descriptor):
-            raise Broken("times of a file that was not granted for writing")
+            raise Broken("request to set the times of a file without a writable grant")
 
     def _is_named(self, descriptor: int) -> bool:
-        """Tell whether a grant for writing has a name for an open file. The path is a hint; the names are checked."""
+        """Return whether an open file has a name beneath a writable grant.
+
+        The path in ``/proc/self/fd`` is only a hint; the identities of the file and its directory are verified.
+        """
         try:
             folder, _, name = os.readlink(f"/proc/self/fd/{descriptor}").rpartition("/")
             parent = os.open(folder or "/", _O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -103,11 +107,11 @@ class TimeService:
 
     def _check_entry(self, descriptor: int, name: Any) -> None:
         if type(name) is not str or not name or name == ".." or "/" in name or "\0" in name:
-            raise Broken("times of something that is no name")
+            raise Broken("request to set file times of an invalid name")
         if len(os.fsencode(name)) > _MAX_NAME_BYTES:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         if not self._is_granted(descriptor):
-            raise Broken("times of something that was not granted for writing")
+            raise Broken("request to set file times without a writable grant")
 
     def close(self) -> None:
         """Close the socket."""
@@ -115,7 +119,7 @@ class TimeService:
 
 
 def _is_beneath(descriptor: int, directories: Collection[Identity]) -> bool:
-    """Tell whether an open directory is one of ``directories``, or lies beneath one."""
+    """Return whether an open directory is one of ``directories`` or beneath one."""
     before = None
     for steps in range(_MAX_DEPTH):
         found = identity(os.stat("../" * steps or ".", dir_fd=descriptor))

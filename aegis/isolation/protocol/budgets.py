@@ -1,4 +1,4 @@
-"""What a message of a worker may take of the parent's memory, and whether a number is of its type."""
+"""The budget of parent memory for one message of a worker, and a check of f32 values."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from aegis.limits import Limits
 __all__ = ["is_single", "message_budget"]
 
 _PLAIN_FACTOR = 3
-"""Plain data takes up to so many times what its value takes: a case of an enum is a reference to an object that is
-there already, and an integer here."""
+"""Maximum size of plain data relative to its WIT value. A case of an enum is a reference to a shared object as a value,
+but an integer object as plain data."""
 _ENVELOPE_BYTES = 1 << 20
-"""What a message may take beside the values of a call: its account, names, an error."""
+"""Bytes for everything in a message except values: counters, names, an error."""
 _UNLIMITED_BYTES = 2 << 30
-"""What a message may take where the embedder lifted ``value_bytes``."""
+"""The budget of a message if ``value_bytes`` is unlimited."""
 _SINGLE = Struct("<f")
 
 
 def message_budget(limits: Limits, more: int = 0) -> int:
-    """Return how many bytes of the parent's memory one message of a worker may take, ``more`` for what was asked."""
+    """Return the bytes of parent memory that one message of a worker may take; ``more`` allows for requested data."""
     if limits.value_bytes is None:
         return _UNLIMITED_BYTES + more
     return _PLAIN_FACTOR * limits.value_bytes + _ENVELOPE_BYTES + more
 
 
 def is_single(value: float) -> bool:
-    """Tell whether a float of 64 bits is one of 32 bits."""
+    """Return whether a float can be represented exactly as f32."""
     try:
         return value != value or _SINGLE.unpack(_SINGLE.pack(value))[0] == value
     except OverflowError:

@@ -1,4 +1,4 @@
-"""Errors as plain data and back. What a worker says is one of a fixed table of classes, with checked fields."""
+"""Converts errors to plain data and back. A worker can report only classes from a fixed table, with checked fields."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "AegisInternalError": (),
     "GuestExit": ("code",),
 }
-"""The fields of each class of error that passes; a class that is not here passes as the nearest one that is."""
-_LONGEST = 8192
+"""The error classes that can be sent, with their fields; others are sent as their nearest base class in this table."""
+_MAX_MESSAGE_CHARACTERS = 8192
 
 
 def out_of_memory(allowed: int | None = None) -> MemoryExceeded:
-    """Return the error of a worker that got no more memory; ``allowed`` are the bytes that it may have, if known."""
+    """Return the error of a worker that ran out of memory; ``allowed`` is its limit in bytes, if known."""
     amount = "" if allowed is None else f" ({allowed:,}/{allowed:,} bytes)"
     return MemoryExceeded(
         f"worker-memory limit exceeded{amount}: raise it with overhead of isolation, or with value_bytes or "
@@ -50,20 +50,20 @@ def out_of_memory(allowed: int | None = None) -> MemoryExceeded:
 
 
 def _without_paths(error: BaseException) -> str:
-    """Return an unexpected error for messages. The text of an ``OSError`` may hold a path of the host."""
+    """Return the class and text of an unexpected error, without the host paths that an ``OSError`` may contain."""
     text = error.strerror if isinstance(error, OSError) else str(error)
     return f"{type(error).__name__}: {text}"
 
 
 def to_plain(error: BaseException) -> list[Any]:
-    """Return an error's class, message and fields."""
+    """Encode an error as its class name, message and fields."""
     if isinstance(error, MemoryError):
         error = out_of_memory()
     name = next((c.__name__ for c in type(error).__mro__ if c.__name__ in _FIELDS), None)
     if name is None:
-        return ["AegisInternalError", printable(_without_paths(error), _LONGEST), {}]
-    message = getattr(error, "reason", None) or str(error)
-    return [name, str(message)[:_LONGEST], {field: _plain(getattr(error, field)) for field in _FIELDS[name]}]
+        return ["AegisInternalError", printable(_without_paths(error), _MAX_MESSAGE_CHARACTERS), {}]
+    message = str(getattr(error, "reason", None) or str(error))[:_MAX_MESSAGE_CHARACTERS]
+    return [name, message, {field: _plain(getattr(error, field)) for field in _FIELDS[name]}]
 
 
 def _plain(value: Any) -> Any:
@@ -71,13 +71,13 @@ def _plain(value: Any) -> Any:
 
 
 def from_plain(data: Any) -> AegisError:
-    """Return the error that ``data`` says; raise :class:`Broken` for anything else."""
+    """Decode an error; raise :class:`Broken` if ``data`` does not encode one."""
     try:
         name, message, fields = data
         wanted = _FIELDS[name]
         given = {field: _CHECKS[field](fields[field]) for field in wanted}
-        if not isinstance(message, str) or len(message) > _LONGEST:
-            raise Broken("an error without a message")
+        if not isinstance(message, str) or len(message) > _MAX_MESSAGE_CHARACTERS:
+            raise Broken("an error without a valid message")
         message = "".join(c if c.isprintable() else printable(c) for c in message)
         if name == "GuestExit":
             return GuestExit(_index(given["code"]))
@@ -88,7 +88,7 @@ def from_plain(data: Any) -> AegisError:
         made: AegisError = getattr(errors, name)(message, **given)
         return made
     except (TypeError, ValueError, KeyError, AttributeError):
-        raise Broken("an error that cannot be read") from None
+        raise Broken("malformed error") from None
 
 
 def _text(value: Any) -> str:
@@ -122,7 +122,7 @@ def _index(value: Any) -> int:
 
 
 def _missing(value: Any) -> tuple[MissingImport, ...]:
-    """Return what a worker says is missing. The remedy is the parent's to know, and it linked everything before."""
+    """Decode missing imports, without a remedy: the parent had linked every import, so the worker's claim is wrong."""
     return tuple(MissingImport(_text(m), _text(n), _text(t), "") for m, n, t, _ in value[:4096])
 
 

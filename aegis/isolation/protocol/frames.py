@@ -1,17 +1,17 @@
-"""Plain data as bytes: the values that parent and worker say to each other.
+"""The wire format of messages between parent and worker: plain data as bytes.
 
-A value is a byte that says its kind, then:
+A value is one byte for its kind, followed by:
 
-    n t f   nothing, true, false
-    i       an integer of 64 bits, signed          I  its length (32 bits), then any integer, signed
-    d       a float of 64 bits
-    s b     text in UTF-8, bytes: length (32 bits), then as many bytes
-    S B     the same in the sender's region of shared memory: offset and length (64 bits each)
-    l       a list: how many (32 bits), then the values
-    m       a mapping: how many (32 bits), then a text and a value for each
+    n t f   nothing (None, True, False)
+    i       a signed 64-bit integer                I  a 32-bit length and a signed integer of that many bytes
+    d       a 64-bit float
+    s b     text in UTF-8, bytes: a 32-bit length and the bytes
+    S B     the same in the sender's region of shared memory: 64-bit offset and 64-bit length
+    l       a list: a 32-bit count and the values
+    m       a mapping: a 32-bit count, and a text and a value for each entry
 
-Numbers are little-endian. Nothing else can be said, so nothing that a worker sends makes an object of its choosing.
-Lone surrogates pass, for who gets the text says what is wrong with it.
+Numbers are little-endian. The format has no other kinds, so a worker cannot create objects of its choosing in the
+parent. Lone surrogates are allowed on the wire; the receiver rejects them with a proper error.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ CALL = b"c"
 """The kind of a frame that is no value, but a call (:mod:`aegis.isolation.protocol.scalar_frames`)."""
 
 LARGE = 1 << 14
-"""Bytes from which on a value goes through shared memory."""
-_DEEPEST = 200
-_LONGEST_INT = 32
-_PIECE = 1 << 16
+"""Texts and bytes of at least this many bytes pass through shared memory."""
+_MAX_NESTING_DEPTH = 200
+_MAX_INTEGER_BYTES = 32
+_CHUNK = 1 << 16
+"""Bytes of a frame, or items of a list, decoded between two checks of the deadline."""
 _I64 = struct.Struct("<cq")
 _F64 = struct.Struct("<cd")
 _LEN = struct.Struct("<cI")
@@ -46,18 +47,18 @@ _UU = struct.Struct("<QQ")
 
 
 class Broken(Exception):
-    """The other side is gone, or said what cannot be understood."""
+    """The other side closed the channel or violated the protocol."""
 
 
 class Late(Exception):
-    """Nothing came in time."""
+    """No message arrived, or could be decoded, before the deadline."""
 
 
-# -- from values -----------------------------------------------------------------------------------
+# -- encoding --------------------------------------------------------------------------------------
 
 
 def encode(value: Any, region: Region | None = None) -> bytearray:
-    """Return ``value`` for the wire; large bytes go into ``region``. Raise ``TypeError`` for what is not plain."""
+    """Encode ``value``; large texts and bytes go into ``region``. Raise ``TypeError`` if it is not plain data."""
     out = bytearray()
     _put(value, out, region)
     return out
@@ -68,7 +69,7 @@ def _put(value: Any, out: bytearray, region: Region | None) -> None:
 
 
 def _kin(value: Any) -> Callable[[Any, bytearray, Region | None], None]:
-    """Return what writes a value of a class that is derived from a plain one."""
+    """Return the function that encodes an instance of a subclass of a plain class."""
     for kind, put in _PUT.items():
         if isinstance(value, kind):
             return put
@@ -139,35 +140,36 @@ def decode(
     data: bytes | bytearray | memoryview, region: Region | None = None, *, views: bool = False,
     late: Callable[[], bool] | None = None, budget: int | None = None,
 ) -> Any:  # fmt: skip
-    """Return the value that ``data`` is; with ``views``, large bytes as views of ``region``, which change.
+    """Decode one value.
 
-    ``budget`` is how many bytes of memory the value may take as Python's objects. Raise :class:`Broken` when it takes
-    more, before it does, and for anything that is no value; :class:`Late` when ``late``, which is asked now and then,
-    says so.
+    With ``views``, large bytes are returned as views of ``region``, whose content the other side can change. ``budget``
+    is the number of bytes that the Python objects of the value may take. Raise :class:`Broken` before the budget is
+    exceeded, and for a malformed frame; raise :class:`Late` when ``late``, called regularly, returns ``True``.
     """
-    reader = _Reader(data, region, views, late, budget)
+    reader = _FrameReader(data, region, views, late, budget)
     try:
         value = reader.value(0)
         reader.charge(0)
     except (struct.error, IndexError, UnicodeDecodeError, OverflowError, RecursionError) as error:
-        raise Broken(f"a frame that cannot be read: {error}") from None
+        raise Broken(f"malformed frame: {error}") from None
     if reader.at != len(data):
-        raise Broken("a frame with something behind its value")
+        raise Broken("malformed frame: trailing bytes")
     return value
 
 
-class _Reader:
+class _FrameReader:
     """A cursor over one frame.
 
-    Each value is charged what CPython needs for it, before it is made: a few bytes of a frame can stand for an object
-    of a hundred. Numbers are charged one by one and looked at in bulk, so they can overdraw by what one piece takes.
+    Before an object is created, its CPython size is charged to the budget: a few bytes of a frame can stand for an
+    object of 100 bytes. Numbers are charged individually but checked once for each chunk, so they can exceed the budget
+    by the size of one chunk.
     """
 
     def __init__(
         self, data: Any, region: Region | None, views: bool, late: Callable[[], bool] | None, budget: int | None
     ) -> None:
         self.data, self.at, self.region, self.views = data, 0, region, views
-        self.late, self.next_look = late, _PIECE if late is not None else len(data) + 1
+        self.late, self.next_look = late, _CHUNK if late is not None else len(data) + 1
         self.budget = budget
         self.left = _UNLIMITED if budget is None else budget
         self.shared_left = 0 if region is None else region.size
@@ -192,22 +194,22 @@ class _Reader:
         return self.rare(kind, depth)
 
     def many(self, depth: int) -> list[Any]:
-        if depth > _DEEPEST:
-            raise Broken("values nested too deep")
-        value, inner, count = self.value, depth + 1, self.members(_LIST_BYTES, _PLACE_BYTES)
-        # Its size is known, so nothing is kept for growth, which would double what a short list takes.
+        if depth > _MAX_NESTING_DEPTH:
+            raise Broken(f"values nested too deep (more than {_MAX_NESTING_DEPTH} levels)")
+        value, inner, count = self.value, depth + 1, self.members(_LIST_BYTES, _ITEM_BYTES)
+        # Allocated at its final size: appending would reserve space for growth, which doubles a short list.
         found: list[Any] = [None] * count
-        for start in range(0, count, _PIECE):
+        for start in range(0, count, _CHUNK):
             if start:
                 self.look()
             self.charge(0)
-            end = min(start + _PIECE, count)
+            end = min(start + _CHUNK, count)
             found[start:end] = [value(inner) for _ in range(start, end)]
         return found
 
     def mapping(self, depth: int) -> dict[str, Any]:
-        if depth > _DEEPEST:
-            raise Broken("values nested too deep")
+        if depth > _MAX_NESTING_DEPTH:
+            raise Broken(f"values nested too deep (more than {_MAX_NESTING_DEPTH} levels)")
         found = {}
         for _ in range(self.members(_MAP_BYTES, _ENTRY_BYTES)):
             if self.at >= self.next_look:
@@ -217,8 +219,8 @@ class _Reader:
         return found
 
     def look(self) -> None:
-        """Give up if it is late: a message can hold what takes many seconds to read."""
-        self.next_look = self.at + _PIECE
+        """Raise :class:`Late` if the deadline has passed: decoding one message can take many seconds."""
+        self.next_look = self.at + _CHUNK
         if self.late is not None and self.late():
             raise Late
 
@@ -237,17 +239,18 @@ class _Reader:
             return self.shared_text()
         if kind == 0x6D:
             return self.mapping(depth)
-        raise Broken(f"a value of unknown kind {kind}")
+        raise Broken(f"unknown kind of value {kind}")
 
     def shared(self) -> memoryview:
         offset, length = _UU.unpack_from(self.data, self.at)
         self.at += 16
         if self.region is None:
-            raise Broken("shared memory where there is none")
+            raise Broken("reference to shared memory on a channel without any")
         view = self.region.get(offset, length)
+        # Each byte of the region may be referenced once, so that a small frame cannot refer to it many times.
         self.shared_left -= length
         if self.shared_left < 0:
-            raise Broken("more of shared memory than there is")
+            raise Broken("references to more shared memory than exists")
         return view
 
     def shared_bytes(self) -> bytes | memoryview:
@@ -258,43 +261,43 @@ class _Reader:
         return bytes(view)
 
     def shared_text(self) -> str:
-        """Return a text. It is copied before it is looked at: the other side could change it meanwhile."""
+        """Decode a text in shared memory; copy it first, because the other side could change it during decoding."""
         view = self.shared()
         self.charge(_TEXT_BYTES + len(view))
         return self.long_text(view if self.views else bytes(view))
 
     def long(self) -> int:
         raw = self.take()
-        if len(raw) > _LONGEST_INT and not self.views:
-            raise Broken("a number of absurd size")
+        if len(raw) > _MAX_INTEGER_BYTES and not self.views:
+            raise Broken(f"integer too large ({len(raw)}/{_MAX_INTEGER_BYTES} bytes)")
         self.charge(_INT_BYTES + 2 * len(raw))
         return int.from_bytes(raw, "little", signed=True)
 
     def key(self) -> str:
-        key = self.value(_DEEPEST)
+        key = self.value(_MAX_NESTING_DEPTH)
         if not isinstance(key, str):
-            raise Broken("a key that is no text")
+            raise Broken("a key of a mapping is not a text")
         return key
 
     def count(self) -> int:
         number: int = _U.unpack_from(self.data, self.at)[0]
         self.at += 4
         if number > len(self.data) - self.at:
-            raise Broken("more values than there are bytes")
+            raise Broken("malformed frame: a count exceeds the remaining bytes")
         return number
 
     def charge(self, count: int) -> None:
-        """Take ``count`` bytes from the budget; raise :class:`Broken` when it is overdrawn."""
+        """Charge ``count`` bytes to the budget; raise :class:`Broken` if it is exceeded."""
         self.left -= count
         if self.left < 0:
-            raise Broken(f"a message that takes more memory than it may ({self.budget:,} bytes)")
+            raise Broken(f"message exceeds its memory budget ({self.budget:,} bytes)")
 
     def text(self) -> str:
         data = self.take()
         self.left -= _TEXT_BYTES + len(data)
         if self.left < 0:
             self.charge(0)
-        if len(data) > _PIECE:
+        if len(data) > _CHUNK:
             return self.long_text(data)
         raw = bytes(data)
         if raw.isascii():
@@ -303,8 +306,8 @@ class _Reader:
         return str(raw, "utf-8", "surrogatepass")
 
     def long_text(self, data: Any) -> str:
-        """Return a long text. Nothing of its length is made before it is charged, not even a copy of the bytes."""
-        if not all(bytes(data[at : at + _PIECE]).isascii() for at in range(0, len(data), _PIECE)):
+        """Decode a long text; charge it before allocating anything of its size, even a copy of its bytes."""
+        if not all(bytes(data[at : at + _CHUNK]).isascii() for at in range(0, len(data), _CHUNK)):
             self.charge((_width(data) - 1) * len(data))
         return str(data, "utf-8", "surrogatepass")
 
@@ -314,7 +317,7 @@ class _Reader:
         return bytes(data)
 
     def members(self, empty: int, each: int) -> int:
-        """Return how many follow, and charge for a container of so many."""
+        """Read the number of items that follow; charge for a container of that size."""
         number = self.count()
         self.charge(empty + each * number)
         if self.at >= self.next_look:
@@ -328,16 +331,17 @@ class _Reader:
 
 
 _UNLIMITED = 1 << 62
-# What CPython takes on 64 bits, with the allocator's and the collector's headers; none takes less since 3.11.
+# Object sizes of 64-bit CPython, including the headers of the allocator and the garbage collector: upper bounds for
+# CPython 3.11 and later.
 _INT_BYTES, _FLOAT_BYTES, _BYTES_BYTES, _TEXT_BYTES = 32, 24, 48, 80
-_LIST_BYTES, _PLACE_BYTES = 64, 8
+_LIST_BYTES, _ITEM_BYTES = 64, 8
 _MAP_BYTES, _ENTRY_BYTES = 64, 128
-"""A dictionary doubles when it is two thirds full, and has both sizes while it does."""
+"""A dictionary doubles its table when it is two thirds full, and holds both tables while it does."""
 _CONTINUATIONS = bytes(range(0x80, 0xC0))
 
 
 def _width(raw: Any) -> int:
-    """Return how many bytes Python takes for each character of this UTF-8: as many as the widest of them needs."""
+    """Return the bytes for each character of the decoded UTF-8 text: CPython uses the width of the widest (PEP 393)."""
     if raw.__class__ is bytes and raw.isascii():
         return 1
     two, four = _wide()
@@ -346,7 +350,7 @@ def _width(raw: Any) -> int:
 
 @cache
 def _wide() -> tuple[Any, Any]:
-    """Return what finds the first bytes of characters that take two bytes each, and four."""
-    import re  # texts of a plain run have none
+    """Return patterns of the UTF-8 lead bytes of characters that CPython stores in at least two, and in four bytes."""
+    import re  # most runs decode only ASCII and never need it
 
     return re.compile(rb"[\xc4-\xff]"), re.compile(rb"[\xf0-\xff]")

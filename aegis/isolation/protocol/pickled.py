@@ -1,6 +1,6 @@
-"""Pickles without :mod:`pickle`, which imports regular expressions; the C module alone does the work of both.
+"""The C implementation behind :mod:`pickle`, without importing the latter, which also imports regular expressions.
 
-Only what the parent itself said is ever loaded, and only in a worker.
+Only workers unpickle, and only data that the parent sent.
 """
 
 from __future__ import annotations
@@ -18,4 +18,4 @@ else:
 __all__ = ["LATEST", "Pickler", "Unpickler", "dumps", "loads"]
 
 LATEST = -1
-"""The protocol: the highest that there is."""
+"""The highest pickle protocol."""

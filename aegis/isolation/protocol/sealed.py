@@ -1,4 +1,4 @@
-"""Files in memory that cannot be changed: how code goes to workers."""
+"""Sealed memfds, in which the parent passes code to workers: no process can change them (memfd_create(2))."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["SealedFile", "new_file", "sealed_copy"]
 
 
 class SealedFile:
-    """A sealed file, or one of the cache's, open for reading; it is closed with the last reference."""
+    """An open sealed memfd or cache file. The object owns the descriptor and closes it when it is deleted."""
 
     __slots__ = ("descriptor",)
 
@@ -19,15 +19,15 @@ class SealedFile:
         self.descriptor = descriptor
 
     def size(self) -> int:
-        """Return its length."""
+        """Return the size of the file in bytes."""
         return os.fstat(self.descriptor).st_size
 
     def read(self) -> bytes:
-        """Return its content."""
+        """Return the content of the file."""
         return os.pread(self.descriptor, self.size(), 0)
 
     def split(self, lengths: Sequence[int]) -> list[SealedFile]:
-        """Return a sealed file for each part of a sealed one that consists of parts of these lengths."""
+        """Copy consecutive parts of these lengths to sealed files and return them; one part is the file itself."""
         if len(lengths) == 1:
             return [self]
         parts, at = [], 0
@@ -40,22 +40,22 @@ class SealedFile:
         return parts
 
     def close(self, close: Callable[[int], None] = os.close) -> None:
-        """Close it; a second time does nothing."""
+        """Close the descriptor; do nothing if it is already closed."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             close(descriptor)
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at exit the module may be gone
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at exit, module globals may already be None
         self.close(close)
 
 
 def new_file() -> int:
-    """Return a descriptor of an empty file in memory that can be sealed."""
+    """Create an empty memfd that can be sealed; return its descriptor."""
     return os.memfd_create("aegis-code", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
 
 
 def sealed_copy(data: bytes | memoryview) -> SealedFile:
-    """Return a sealed file that holds ``data``."""
+    """Return a sealed file with the content ``data``."""
     made = SealedFile(new_file())
     with os.fdopen(os.dup(made.descriptor), "wb") as file:
         file.write(data)

@@ -68,8 +68,7 @@ class Setup:
     kind: str
     digest: str
     shape: bytes | int
-    """The module's ``ModuleInfo``, or the component's :class:`~aegis.component.planning.record.Record`, pickled; or the
-    descriptor of a file that holds it."""
+    """The pickled ``ModuleInfo`` or ``ComponentRecord`` of the artifact, or the descriptor of a file with it."""
     code: tuple[tuple[int, int], ...]
     """Core modules by number (a module has 0), each with the descriptor of its compiled code."""
     shared: int

@@ -1,11 +1,11 @@
-"""WIT values as plain data and back, by their types: one pair of closures a type, made once.
+"""Converts WIT values to plain data and back, by type: one pair of closures for each type, created once.
 
-Packing takes what lowering takes in process without a second look (:mod:`aegis.component.conversion.lower`), so a value
-means the same in both tiers. Of a primitive it checks the class only: the range is checked where it is unpacked.
-Unpacking believes nothing: what came from a worker is of its type, or it is no answer.
+Packing accepts the same values as lowering in process does (:mod:`aegis.component.conversion.lower`), so that a value
+has the same meaning with and without isolation. It checks only the class of a primitive; unpacking checks its range.
+Unpacking trusts nothing: a value that does not have its type exactly is a protocol violation.
 
-Both count what Python needs for the value (:mod:`aegis.wit.sizes`) against ``value_bytes`` before they make it: the
-sender, so that nothing is sent which the receiver could not hold, and the receiver, for a worker may not count.
+Both charge the memory of the Python value (:mod:`aegis.wit.sizes`) to ``value_bytes`` before creating it: the sender,
+so that it sends nothing that the receiver could not hold; the receiver, because a compromised worker may not count.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from struct import Struct
 
-from aegis.component.conversion.coerce import Unfit, as_list, as_tuple
+from aegis.component.conversion.coerce import ConversionError, as_list, as_tuple
 from aegis.component.conversion.scalars import exact, octets, single
 from aegis.isolation.protocol.budgets import is_single as is_single
 from aegis.isolation.protocol.budgets import message_budget as message_budget
@@ -39,49 +39,49 @@ from aegis.wit.types import (
 )
 from aegis.wit.values import Err, Ok, Some
 
-__all__ = ["Handles", "Signature", "is_single", "message_budget", "packer", "unpacker"]
+__all__ = ["Signature", "WireHandles", "is_single", "message_budget", "packer", "unpacker"]
 
 Convert = Callable[[Any], Any]
 _SINGLE = Struct("<f")
 _TEXTS = frozenset({str})
 _CLASSES: dict[str, type] = {"bool": bool, "f32": float, "f64": float, "char": str, "string": str}
-"""The class of a primitive's values; of all others it is ``int``."""
+"""The Python class of each primitive that is not an integer."""
 _BITS = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
 
 
-class Handles(Protocol):
-    """What one side knows of handles: their numbers on the wire."""
+class WireHandles(Protocol):
+    """The handle table of one side of the channel: numbers for handles and resources."""
 
     def number(self, value: Any, resource: Resource, *, own: bool) -> int:
-        """Return the number of a handle, or of an object that stands behind one."""
+        """Return the number of a handle, or of the host object of a resource."""
         ...
 
     def meant(self, number: int, resource: Resource, *, own: bool) -> Any:
-        """Return the handle or object that a number means; raise :class:`Broken` when there is none."""
+        """Return the handle or object with this number; raise :class:`Broken` if there is none."""
         ...
 
 
-class Budget(Protocol):
-    """What counts the bytes of a value: a sandbox's door."""
+class ValueBudget(Protocol):
+    """Counts the bytes of a value; implemented by a sandbox's door."""
 
     value_left: int
     value_limit: int
 
     def hold(self, count: int) -> None:
-        """Count bytes about to be allocated; raise ``QuotaExceeded`` when the value takes too many."""
+        """Charge bytes before they are allocated; raise ``QuotaExceeded`` if the value exceeds ``value_bytes``."""
         ...
 
 
 class Signature:
-    """How the values of one function pass: its parameters together, and its result.
+    """Converters for one function: for all its parameters together, and for its result.
 
-    A function's ``result`` passes as ``[0, good]`` or ``[1, declared error]``. The parameters together are one value
-    for ``budget``, and the result is one.
+    A ``result`` is encoded as ``[0, ok payload]`` or ``[1, error payload]``. For ``budget``, all parameters together
+    are one value, and the result is another.
     """
 
     __slots__ = ("function", "pack", "pack_result", "unpack", "unpack_result")
 
-    def __init__(self, function: Function, handles: Handles, budget: Budget) -> None:
+    def __init__(self, function: Function, handles: WireHandles, budget: ValueBudget) -> None:
         self.function = function
         types = [of for _, of in function.params]
         packs = [packer(of, handles, budget) for of in types]
@@ -97,8 +97,8 @@ class Signature:
         self.unpack_result = _no_value if of is None else _one_value(budget, unpacker(of, handles, budget))
 
 
-def _one_value(budget: Budget, convert: Convert) -> Convert:
-    """Return what converts with all that one value may take."""
+def _one_value(budget: ValueBudget, convert: Convert) -> Convert:
+    """Return ``convert`` with the full budget of one value."""
 
     def whole(value: Any) -> Any:
         budget.value_left = budget.value_limit
@@ -109,22 +109,22 @@ def _one_value(budget: Budget, convert: Convert) -> Convert:
 
 def _pack_none(value: Any) -> None:
     if value is not None:
-        raise Unfit
+        raise ConversionError
 
 
 def _no_value(value: Any) -> None:
     if value is not None:
-        raise Broken("a value where there is none")
+        raise Broken("unexpected value for a missing payload or result")
 
 
 # -- packing ----------------------------------------------------------------------------------------
 
 
-def packer(of: WitType, handles: Handles, budget: Budget) -> Convert:
-    """Return the function that turns a value into plain data.
+def packer(of: WitType, handles: WireHandles, budget: ValueBudget) -> Convert:
+    """Return the function that converts a value to plain data.
 
-    It raises ``Unfit``, or an error of Python's own, for a value of another shape. What a value of the type takes
-    whatever it is, is counted by what the value is a part of.
+    It raises ``ConversionError``, or ``TypeError``, ``ValueError`` and the like, for a value of the wrong type. The
+    enclosing value charges the bytes that all values of a type have in common.
     """
     match of:
         case "string":
@@ -166,24 +166,24 @@ def _pack_primitive(of: str) -> Convert:
         if value.__class__ is kind:
             return value
         if of != "f64":
-            raise Unfit
+            raise ConversionError
         return exact(value)
 
     return pack
 
 
-def _pack_text(budget: Budget) -> Convert:
+def _pack_text(budget: ValueBudget) -> Convert:
     def pack(value: Any) -> str:
         if value.__class__ is not str:
-            raise Unfit
+            raise ConversionError
         budget.hold(len(value) if value.isascii() else text_bytes((value,)))
         return value
 
     return pack
 
 
-def _pack_list(of: WitType, each: Convert, budget: Budget) -> Convert:
-    """Return the function that packs a list: unchanged, if all items are primitives of the right class."""
+def _pack_list(of: WitType, each: Convert, budget: ValueBudget) -> Convert:
+    """Return the function that packs a list; if all items are primitives of the right class, the list is unchanged."""
     size = element_bytes(of)
     kinds = {_CLASSES.get(of, int)} if isinstance(of, str) and of != "f32" else set()
 
@@ -199,7 +199,7 @@ def _pack_list(of: WitType, each: Convert, budget: Budget) -> Convert:
     return pack
 
 
-def _pack_bytes(budget: Budget) -> Convert:
+def _pack_bytes(budget: ValueBudget) -> Convert:
     def pack(value: Any) -> Any:
         if not _is_flat(value):
             if hasattr(value, "__len__"):
@@ -228,13 +228,13 @@ def _pack_flags(of: Flags) -> Convert:
 
     def pack(value: Any) -> Any:
         if value.__class__ is not kind:
-            raise Unfit
+            raise ConversionError
         return value.value
 
     return pack
 
 
-def _pack_option(of: WitType, inner: Convert, budget: Budget) -> Convert:
+def _pack_option(of: WitType, inner: Convert, budget: ValueBudget) -> Convert:
     size, wrapped = SOME_BYTES + fixed_bytes(of), nullable(of)
 
     def pack(value: Any) -> Any:
@@ -242,7 +242,7 @@ def _pack_option(of: WitType, inner: Convert, budget: Budget) -> Convert:
             return None
         if wrapped:
             if value.__class__ is not Some:
-                raise Unfit
+                raise ConversionError
             value = value.value
         budget.hold(size)
         return [inner(value)]
@@ -250,7 +250,7 @@ def _pack_option(of: WitType, inner: Convert, budget: Budget) -> Convert:
     return pack
 
 
-def _pack_result(of: Result, handles: Handles, budget: Budget) -> Convert:
+def _pack_result(of: Result, handles: WireHandles, budget: ValueBudget) -> Convert:
     ok_bytes, err_bytes = _result_bytes(of)
     good = _pack_none if of.ok is None else packer(of.ok, handles, budget)
     bad = _pack_none if of.err is None else packer(of.err, handles, budget)
@@ -262,18 +262,18 @@ def _pack_result(of: Result, handles: Handles, budget: Budget) -> Convert:
         if isinstance(value, Err):
             budget.hold(err_bytes)
             return [1, bad(value.value)]
-        raise Unfit
+        raise ConversionError
 
     return pack
 
 
 def _result_bytes(of: Result) -> tuple[int, int]:
-    """Return what the good case and the bad case take."""
+    """Return the bytes that a Python value of the ok case and of the error case takes, without variable parts."""
     ok, err = (0 if payload is None else fixed_bytes(payload) for payload in (of.ok, of.err))
     return OK_BYTES + ok, ERR_BYTES + err
 
 
-def _pack_variant(of: Variant, handles: Handles, budget: Budget) -> Convert:
+def _pack_variant(of: Variant, handles: WireHandles, budget: ValueBudget) -> Convert:
     cases = {
         cls: (n, case_bytes(payload), None if payload is None else packer(payload, handles, budget))
         for n, (cls, (_, payload)) in enumerate(zip(of.python or (), of.cases, strict=True))
@@ -290,8 +290,8 @@ def _pack_variant(of: Variant, handles: Handles, budget: Budget) -> Convert:
 # -- unpacking --------------------------------------------------------------------------------------
 
 
-def unpacker(of: WitType, handles: Handles, budget: Budget) -> Convert:
-    """Return what makes a value of plain data; it raises :class:`Broken` for what is not of the type."""
+def unpacker(of: WitType, handles: WireHandles, budget: ValueBudget) -> Convert:
+    """Return the function that converts plain data to a value; it raises :class:`Broken` unless it has the type."""
     match of:
         case "string":
             return _unpack_string(budget)
@@ -327,13 +327,13 @@ def unpacker(of: WitType, handles: Handles, budget: Budget) -> Convert:
 
 def _items(data: Any, count: int | None = None) -> list[Any]:
     if data.__class__ is not list or (count is not None and len(data) != count):
-        raise Broken("something other than the list that was due")
+        raise Broken("expected a list of the right length")
     return data
 
 
 def _whole(data: Any, low: int, above: int) -> int:
     if data.__class__ is not int or not low <= data < above:
-        raise Broken("something other than the integer that was due")
+        raise Broken("expected an integer in range")
     return data
 
 
@@ -348,13 +348,13 @@ def _unpack_primitive(of: str) -> Convert:
 
     def unpack(data: Any) -> Any:
         if type(data) is not kind or (of == "f32" and not is_single(data)):
-            raise Broken(f"something other than the {of} that was due")
+            raise Broken(f"expected a value of type {of}")
         return data
 
     return unpack
 
 
-def _unpack_list(of: WitType, each: Convert, budget: Budget) -> Convert:
+def _unpack_list(of: WitType, each: Convert, budget: ValueBudget) -> Convert:
     size = element_bytes(of)
 
     def unpack(data: Any) -> list[Any]:
@@ -365,7 +365,7 @@ def _unpack_list(of: WitType, each: Convert, budget: Budget) -> Convert:
     return unpack
 
 
-def _unpack_string(budget: Budget) -> Convert:
+def _unpack_string(budget: ValueBudget) -> Convert:
     def unpack(data: Any) -> str:
         text = _unpack_text(data)
         budget.hold(len(text) if text.isascii() else text_bytes((text,)))
@@ -374,14 +374,14 @@ def _unpack_string(budget: Budget) -> Convert:
     return unpack
 
 
-def _unpack_texts(budget: Budget) -> Convert:
+def _unpack_texts(budget: ValueBudget) -> Convert:
     size = element_bytes("string")
 
     def unpack(data: Any) -> list[str]:
         items = _items(data)
         budget.hold(len(items) * size)
         if not _TEXTS.issuperset(map(type, items)):
-            raise Broken("something other than the texts that were due")
+            raise Broken("expected a list of strings")
         budget.hold(text_bytes(items))
         return items if all(map(str.isascii, items)) else [_unpack_text(item) for item in items]
 
@@ -390,18 +390,18 @@ def _unpack_texts(budget: Budget) -> Convert:
 
 def _unpack_text(data: Any) -> str:
     if type(data) is not str or not (data.isascii() or _is_unicode(data)):
-        raise Broken("something other than the text that was due")
+        raise Broken("expected a string without lone surrogates")
     return data
 
 
 def _unpack_char(data: Any) -> str:
     if len(_unpack_text(data)) != 1:
-        raise Broken("something other than the char that was due")
+        raise Broken("expected a single character")
     return data  # type: ignore[no-any-return]
 
 
 def _is_unicode(text: str) -> bool:
-    """Tell whether a text is without lone surrogates, which no guest can have (Unicode scalar values)."""
+    """Return whether a text consists of Unicode scalar values, that is, contains no lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -409,17 +409,17 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _unpack_bytes(budget: Budget) -> Convert:
+def _unpack_bytes(budget: ValueBudget) -> Convert:
     def unpack(data: Any) -> Any:
         if data.__class__ is not bytes and data.__class__ is not memoryview:
-            raise Broken("something other than the bytes that were due")
+            raise Broken("expected bytes")
         budget.hold(len(data))
         return data
 
     return unpack
 
 
-def _unpack_option(of: WitType, inner: Convert, budget: Budget) -> Convert:
+def _unpack_option(of: WitType, inner: Convert, budget: ValueBudget) -> Convert:
     size, wrapped = SOME_BYTES + fixed_bytes(of), nullable(of)
 
     def unpack(data: Any) -> Any:
@@ -433,7 +433,7 @@ def _unpack_option(of: WitType, inner: Convert, budget: Budget) -> Convert:
     return unpack
 
 
-def _unpack_result(of: Result, handles: Handles, budget: Budget) -> Convert:
+def _unpack_result(of: Result, handles: WireHandles, budget: ValueBudget) -> Convert:
     ok_bytes, err_bytes = _result_bytes(of)
     good = _no_value if of.ok is None else unpacker(of.ok, handles, budget)
     bad = _no_value if of.err is None else unpacker(of.err, handles, budget)
@@ -449,14 +449,14 @@ def _unpack_result(of: Result, handles: Handles, budget: Budget) -> Convert:
     return unpack
 
 
-def _unpack_record(of: Record, handles: Handles, budget: Budget) -> Convert:
+def _unpack_record(of: Record, handles: WireHandles, budget: ValueBudget) -> Convert:
     parts = [unpacker(t, handles, budget) for _, t in of.fields]
     image = of.python
     assert image is not None
     return lambda data: image(*(p(item) for p, item in zip(parts, _items(data, len(parts)), strict=True)))
 
 
-def _unpack_variant(of: Variant, handles: Handles, budget: Budget) -> Convert:
+def _unpack_variant(of: Variant, handles: WireHandles, budget: ValueBudget) -> Convert:
     cases = [
         (cls, case_bytes(payload), None if payload is None else unpacker(payload, handles, budget))
         for cls, (_, payload) in zip(of.python or (), of.cases, strict=True)

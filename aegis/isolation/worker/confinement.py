@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from aegis.errors import PolicyError
 from aegis.host.files.directory import is_state
-from aegis.isolation.confine import Begun, Confinement, Layer, Unavailable, assemble_filter, confine
+from aegis.isolation.confine import Begun, Confinement, Layer, LayerUnavailable, assemble_filter, confine
 from aegis.isolation.protocol.setup import Brief, Compile, Setup
 from aegis.support.lean import Any
 
@@ -24,7 +24,7 @@ def prepare_filters() -> None:
     """Assemble the filter of every kind of worker: forks of this process have them ready."""
     for reads, writes in ((False, False), (True, False), (True, True)):
         for network, listens in ((False, False), (True, False), (True, True)):
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(LayerUnavailable):
                 assemble_filter(_expected(Brief(reads=reads, writes=writes, network=network, listens=listens)))
 
 

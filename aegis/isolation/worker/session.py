@@ -224,7 +224,7 @@ class Session:
         """Answer a request with what ``operation`` returns, or how it ends."""
         try:
             answer = ["done", operation()]
-        except _Unfit:
+        except _MisfitArguments:
             answer = ["unfit", None]
         except MemoryFault as fault:
             answer = ["fault", str(fault)]
@@ -281,7 +281,7 @@ class Session:
         try:
             arguments = signature.unpack(values)
         except Broken:
-            raise _Unfit from None
+            raise _MisfitArguments from None
         call = partial(self.run.call, name, *arguments)
         return signature.pack_result(
             results.attempt(call) if isinstance(signature.function.result, types.Result) else call()
@@ -444,7 +444,7 @@ def _zero() -> int:
     return 0
 
 
-class _Unfit(Exception):
+class _MisfitArguments(Exception):
     """The arguments are not of the function's types; the parent knows how to say so."""
 
 
