@@ -17,7 +17,7 @@ from aegis import (
     ArtifactError,
 )
 from aegis.component.shims.adapters import adapter_texts
-from aegis.component.shims.module import adapters
+from aegis.component.shims import adapters
 from aegis.engine.compile.code import Artifact
 from aegis.wit.types import Tuple, WitType
 from tests.component.composed import chain_component

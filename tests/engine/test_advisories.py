@@ -305,7 +305,7 @@ def test_strict_isolation_refuses_an_engine_with_a_defect_in_reach(monkeypatch: 
 
 PLANTING = """
 import sys
-from aegis.engine.native.library import advisories
+from aegis.engine.native import advisories
 from tests.engine.test_advisories import PLANTED
 advisories.ADVISORIES = (PLANTED,)
 from aegis.cli import main

@@ -95,7 +95,7 @@ def test_a_start_function_that_traps_after_its_host_calls_has_trapped(place: str
     [
         lambda box: box.memory.read(0, 1), lambda box: box.memory.write(0, b"x"), lambda box: box.globals["g"],
         lambda box: box.call("got"), lambda box: box.run("got"), lambda box: box.close(), lambda box: box.reset(),
-        lambda box: Caller(box).read(0, 1),
+        lambda box: Caller(box._run).read(0, 1),
     ],
     ids=["read", "write", "global", "call", "run", "close", "reset", "caller"],
 )  # fmt: skip

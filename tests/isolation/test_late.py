@@ -120,7 +120,7 @@ def in_a_call(watched: Watched, function: str, *, endless: bool) -> Any:
     """Start a call on a guest thread, and return its job once the guest is entered."""
 
     def call() -> Any:
-        watched.calls.begin(watched.sandbox, endless=endless)
+        watched.calls.begin(watched.sandbox._run, endless=endless)
         with watched.calls:
             return watched.sandbox.call(function)
 

@@ -26,7 +26,7 @@ from aegis.isolation.worker.host_calls import core_function
 from aegis.isolation.worker.scalar_calls import ScalarExports
 from aegis.isolation.worker.streams import NOTICES, RemoteStreams
 from aegis.policy import Policy
-from aegis.sandbox.guest_state import Globals
+from aegis.sandbox.guest_state import Globals, Memory
 from aegis.sandbox.run import Run
 from aegis.support.lean import TYPE_CHECKING, Any, NoReturn, late
 from aegis.values import CallScope, Decision, MemoryFault, Rows
@@ -331,7 +331,7 @@ class Session:
         assert self.run is not None
         if charged:
             return self.run.memory
-        return self.run.memory
+        return Memory(self.run)
 
     def read(self, charged: bool, offset: int, length: int) -> Any:
         return self._memory(charged).read(offset, length)
