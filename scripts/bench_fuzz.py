@@ -58,11 +58,11 @@ def _row(what: str, ours: float, theirs: float, least: float | None) -> Row:
 def _campaign(jobs: int) -> float:
     from aegis.engine.compile.artifact import read_file
     from aegis.fuzz.campaign import Campaign
-    from aegis.fuzz.plan import Plan
+    from aegis.fuzz.plan import CampaignPlan
     from aegis.limits import Limits
     from aegis.policy import Policy
 
-    plan = Plan(data=read_file(GUEST, Limits()), name=str(GUEST), policy=Policy())
+    plan = CampaignPlan(data=read_file(GUEST, Limits()), name=str(GUEST), policy=Policy())
     campaign = Campaign(plan, runs=RUNS, jobs=jobs)
     for _ in campaign.run():
         pass

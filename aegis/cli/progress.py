@@ -11,7 +11,7 @@ from aegis.limits import format_seconds
 from aegis.text import count
 
 if TYPE_CHECKING:
-    from aegis.fuzz.result import Progress
+    from aegis.fuzz.plan import Progress
 
 __all__ = ["Live"]
 

@@ -1,4 +1,4 @@
-"""``scripts/fuzz`` says what it does not understand before it prepares anything."""
+"""``scripts/fuzz`` rejects invalid options before it prepares its environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is called what, and where it is defined: once."""
+"""Every generated name is unique in its scope, and is defined once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What bindings cannot be made of is refused in one line that says where and what to do."""
+"""WIT that has no bindings is rejected in one line that states the place and the remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever the command is given, it answers with one clear line and the documented exit code, as JSON when asked to."""
+"""Bad input ends the command with one clear line and the documented exit code, as JSON if requested."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILES = ("run", "validate", "inspect", "fuzz")
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """Run the command in this process, in the test's folder; what it refuses never reaches a guest."""
+    """Run the command in this process, in the test's directory; rejected input never reaches a guest."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> Ended:
@@ -30,7 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of things that are no module and no policy."""
+    """A directory of files that are neither modules nor policies."""
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")

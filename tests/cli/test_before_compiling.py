@@ -1,6 +1,7 @@
-"""What the bytes tell is checked before compiling.
+"""Errors that the bytes of an artifact show are reported before compilation.
 
-Each artifact here is invalid too, in a way that only the compiler finds (exit code 126): another error came first.
+Each artifact here is also invalid in a way that only the compiler detects (exit code 126); another error has to come
+first.
 """
 
 from __future__ import annotations

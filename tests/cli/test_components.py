@@ -1,4 +1,4 @@
-"""The command on components: programs, calls in WAVE, what is missing, and what inspect and validate show."""
+"""The command on components: programs, calls in WAVE, missing imports, and the output of inspect and validate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``aegis run``: results, grants in pairs, exit codes, and bad input that gets one line and a remedy."""
+"""``aegis run``: results, grants in pairs, exit codes, and one line with a remedy for bad input."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A plain run starts without what it does not need, and reads its line as click would.
+"""A plain run imports no module it does not need, and parses its command line exactly as click does.
 
-Oracles: the interpreter's own list of imports; click's values for the same words.
+Oracles: the interpreter's own list of imports, and click's values for the same words.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HEAVY = {
 
 
 def imported(*words: str) -> set[str]:
-    """Return what Python imports for a command, by its own account."""
+    """Return the modules that Python imports for a command, as reported by ``-X importtime``."""
     python, *rest = COMMAND
     ended = subprocess.run(
         [python, "-X", "importtime", *rest, *words], capture_output=True, text=True, check=True,
@@ -36,7 +36,7 @@ def imported(*words: str) -> set[str]:
 
 
 def at_birth() -> set[str]:
-    """Return what an interpreter of this environment imports by itself."""
+    """Return the modules that an interpreter of this environment imports on start."""
     code = "import sys; print(*sys.modules)"
     return set(
         subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout.split()

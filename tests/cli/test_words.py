@@ -1,4 +1,4 @@
-"""The words of a command line: options anywhere before ``--``, everything after it the guest's."""
+"""Options may stand anywhere before ``--``; every word after it belongs to the guest."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ADD = str(guest("add"))
 
 
 def command(name: str) -> click.Command:
-    """Return a command of the group."""
+    """Return a subcommand."""
     found = group.get_command(click.Context(group), name)
     assert found is not None
     return found
 
 
 def read(*words: str, name: str = "run") -> Line:
-    """Sort the words of a command."""
+    """Split the words of a command into its options and the guest's words."""
     found = command(name)
     return read_line(words, described(found.get_params(click.Context(found))), guest=name == "run")
 

@@ -1,6 +1,6 @@
-"""What adapters are, and which calls have one.
+"""The text of adapters, and which calls use one.
 
-Oracle: the text of an adapter as a person reads it, and the same component whose calls pass through the host.
+Oracle: the text of an adapter, reviewed by a person, and the same component with its calls routed through the host.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.echo import Manner
 
 
 def test_the_text_of_an_adapter() -> None:
-    """Oracle: the text, read by a person: it is trusted code."""
+    """Oracle: the reviewed text, because adapters are trusted code."""
     component: Any = RUNTIME.load_wat(NARROW)
     surrogate = "(i32.lt_u (i32.sub (local.get $p1) (i32.const 0xd800)) (i32.const 0x800))"
     assert adapter_texts(component.program) == [
@@ -106,7 +106,7 @@ def test_scalars_are_checked_and_narrowed_in_both_directions(of: str, given: int
 
 
 def nested(depth: int, width: int) -> WitType:
-    """Return a type of ``width`` to the power of ``depth`` parts that are checked."""
+    """Return a type with ``width`` to the power of ``depth`` parts that need checks."""
     of: WitType = "bool"
     for _ in range(depth):
         of = Tuple((of,) * width)
@@ -126,7 +126,7 @@ def test_a_function_of_too_many_parts_goes_through_the_host_and_others_do_not() 
 
 
 def many(count: int) -> str:
-    """Return a component of two with many functions between them, each for a type of its own."""
+    """Return a component of two with many functions between them, each with a distinct type."""
     kinds = [f"(tuple {' '.join(['bool'] * (n + 60))})" for n in range(count)]
     b = "".join(
         f'(func (export "f{n}") (param "x" (list {kind})) (result u32) (canon lift (core func $m "f") {INNER}))'

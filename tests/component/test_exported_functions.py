@@ -1,4 +1,4 @@
-"""What the bytes tell of a component's functions is what the engine's reflection finds in the compiled component."""
+"""The functions that the decoder reads from a component's bytes equal those of the engine's reflection."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def whole(text: str) -> str:
 
 
 def exported(text: str) -> list[str]:
-    """Return the names under which the plan has functions."""
+    """Return the names of the functions of the plan."""
     found = []
     for name, item in plan(decode_component(text_to_binary(text))).exports.items():
         found += [f"{name}#{member}" for member in item] if isinstance(item, Mapping) else [name]

@@ -84,7 +84,7 @@ def test_a_handle_is_dropped_at_the_end_of_its_block(counters: Any) -> None:
 
 @pytest.fixture
 def wrong(sandbox: Any, counters: Any, component: Any) -> Iterator[dict[str, Any]]:
-    """Handles, and what is none, that ``larger`` has to refuse."""
+    """Handles and other values that ``larger`` must reject."""
     dropped, moved = counters.Counter(1), counters.Counter(1)
     dropped.drop()
     counters.Counter(1).merge(moved)
@@ -204,7 +204,7 @@ def test_what_the_embedder_holds_is_counted(component: Any) -> None:
 
 
 def destroying(body: str) -> str:
-    """A component whose resource has a destructor with this body; ``go`` calls the host in between."""
+    """Return a component with a resource whose destructor has this body; ``go`` calls the host in between."""
     return f"""(component
       (import "f" (func $f))
       (core func $f (canon lower (func $f)))

@@ -1,4 +1,4 @@
-"""The host's objects as arguments and results of exports: owned, borrowed, alone and inside other values."""
+"""Host objects as arguments and results of exports: owned, borrowed, alone and inside other values."""
 
 from __future__ import annotations
 

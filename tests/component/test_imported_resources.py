@@ -1,4 +1,4 @@
-"""Resources that the host implements, held by the guest: opened, lent, given up, dropped, and what every end drops."""
+"""Host resources held by the guest: created, lent, moved, dropped; and the drops at every kind of end."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ GUEST = """(component
 
 
 class Files:
-    """The host's side of ``test:files/files``; ``log`` holds what happened to which object."""
+    """The host side of ``test:files/files``; ``log`` records every event with its object."""
 
     def __init__(self) -> None:
         self.log: list[tuple[str, Any]] = []
@@ -103,7 +103,7 @@ class Files:
 
 
 class Copy:
-    """An object of another class with the methods: that is enough."""
+    """An object of any class with the right methods is accepted."""
 
     def __init__(self, of: Any, log: list[tuple[str, Any]]) -> None:
         self.of, self.log = of, log
@@ -222,7 +222,7 @@ def test_objects_without_a_drop_need_none(user: Any) -> None:
 
 @pytest.mark.parametrize("given", [None, 7, object])
 def test_what_a_host_returns_for_a_resource_must_be_an_object_of_it(user: Any, given: Any) -> None:
-    """The methods are found when they are called; only what can never be one is refused at once."""
+    """Methods are looked up when they are called; only an object that can never have them is rejected at once."""
 
     class Odd(Files):
         def copy(self, of: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Deadlines, cancellation and host errors of components: the same ends as those of modules."""
+"""Deadlines, cancellation and host errors end calls of components as they end calls of modules."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_host_function_that_breaks_its_type_is_named() -> None:
 
 
 def lists(of: str, count: int, *, text: int = 0) -> str:
-    """Return a component whose ``f`` returns a list, or a string, of what lies in its memory."""
+    """Return a component whose ``f`` returns the contents of its memory as a list or a string."""
     result = "string" if text else f"(list {of})"
     return f"""(component
       (core module $m (memory (export "m") 512)

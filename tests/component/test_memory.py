@@ -1,4 +1,4 @@
-"""A component's memory: of all its instances together, its peak seen, its refused growth told.
+"""The memory of a component: counted over all instances, peak usage observed, refused growth reported.
 
 The oracle is that of ``tests/engine/test_accounting.py``, over several instances of several modules.
 """
@@ -36,7 +36,7 @@ LIFTED = """(func (export "grow{n}") (param "n" s32) (result s32) (canon lift (c
 
 
 def component(firsts: list[str], *, more: str = "") -> str:
-    """Return a component of one instance each of modules whose memories begin so."""
+    """Return a component with one instance each of modules with these initial memories."""
     modules = "".join(f"(core module $m{n} {BODY.format(first=f, more=more)})" for n, f in enumerate(firsts))
     instances = "".join(f"(core instance $i{n} (instantiate $m{n}))" for n in range(len(firsts)))
     return f"(component {modules} {instances} {''.join(LIFTED.format(n=n) for n in range(len(firsts)))})"

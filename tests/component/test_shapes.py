@@ -1,7 +1,7 @@
 """A component of any structure links the same functions in Aegis as in the engine.
 
-Oracle: wasmtime-py's component classes on the same component. Each function counts its calls and those that it makes,
-so a wrong instance, order or alias shows in a number. ``AEGIS_EXAMPLES=10`` takes ten times as many components.
+Oracle: wasmtime-py's component classes on the same component. Each function counts its calls and those it makes, so a
+wrong instance, order or alias changes a number. ``AEGIS_EXAMPLES=10`` tests ten times as many components.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ U32 = Function((("x", "u32"),), "u32")
 
 
 class Host:
-    """The host's function, with what it was given."""
+    """The host's function, which records its argument."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []

@@ -1,7 +1,7 @@
-"""Memory in total: initial and grown, of all memories together, to the byte.
+"""The memory limit counts initial and grown memory of all memories together, to the byte.
 
-The oracle: whatever a guest asks for, the sum of what it was given never exceeds the limit, a request is refused only
-when it would, and what the host says is the sum that the guest sees.
+The oracle: for any sequence of requests, the granted sum never exceeds the limit, a request is refused only if it would
+exceed it, and the usage that the host reports is the sum that the guest sees.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def module(memories: list[str], *, start: str = "", exported: bool = False, data: str = "") -> str:
-    """Return a module that grows and measures each of its memories, and one that traps when it may not grow."""
+    """Return a module that grows and measures each of its memories, and one that traps if a growth is refused."""
     made = "".join(
         f"(memory {label.format(n) if exported else ''} {m})"
         for label in ['(export "m{}")']
@@ -76,9 +76,9 @@ def test_a_limit_between_two_pages_admits_the_lower(sandboxes: Callable[..., San
     ("memories", "counted"),
     [
         (["1"], False),
-        (["1", "10 10"], False),  # what the fixed one leaves is the other's cap
-        (["10 20", "10 30"], False),  # together within the limit, whatever they do
-        (["1", "60 60"], True),  # one cap for both would be too low for the second
+        (["1", "10 10"], False),  # the fixed memory leaves the remainder as the cap of the other one
+        (["10 20", "10 30"], False),  # their maxima together are within the limit
+        (["1", "60 60"], True),  # a shared cap would be too low for the second memory
         (["1", "1"], True),
         (["1 99", "1 99"], True),
     ],

@@ -1,4 +1,4 @@
-"""What a host function returns, made fit for its type where no trampoline does it: for a guest in a worker."""
+"""The result of a host function is coerced to its type where no trampoline does so: for a guest in a worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aegis.values import FuncType, HostFunction
 
 
 class Waited:
-    """An awaitable, with the value that awaiting it gives."""
+    """An awaitable, with the value of awaiting it."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -27,7 +27,7 @@ class Waited:
 
 @pytest.fixture(autouse=True)
 def loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Awaiting takes a call that an event loop waits for; here it gives the value at once."""
+    """Awaiting requires a call that an event loop waits for; here the value is available at once."""
     monkeypatch.setattr(event_loop, "await_on_loop", lambda door, name, awaitable: awaitable.value)
 
 

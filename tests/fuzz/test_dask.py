@@ -1,4 +1,4 @@
-"""A campaign on a real Dask cluster, one of whose workers is killed on the way: nothing is lost or counted twice."""
+"""A campaign on a real Dask cluster in which a worker is killed: no chunk is lost or counted twice."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from distributed import LocalCluster
 from aegis.cli.cluster import dask_executor
 from aegis.engine.compile.artifact import read_file
 from aegis.fuzz.campaign import Campaign
-from aegis.fuzz.plan import Plan
+from aegis.fuzz.plan import CampaignPlan
 from aegis.limits import Limits
 from aegis.policy import Policy
 
 def campaign(executor):
     path = sys.argv[1]
-    plan = Plan(data=read_file(path, Limits()), name=path, policy=Policy(), seed=3)
+    plan = CampaignPlan(data=read_file(path, Limits()), name=path, policy=Policy(), seed=3)
     made = Campaign(plan, runs=9000, executor=executor)
     for number, _ in enumerate(made.run()):
         if executor is not None and number == 2:

@@ -1,4 +1,4 @@
-"""Values made without hypothesis: always of their type, changed within it, and made simpler until nothing is left."""
+"""Values generated without hypothesis belong to their type, mutations too, and shrinking ends at the simplest value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aegis import Aegis
 from aegis.fuzz.oracles import same
 from aegis.fuzz.values.generate import core_shape, shape_of
-from aegis.fuzz.values.shape import Unfit
+from aegis.fuzz.values.shape import CannotGenerate
 from aegis.testing.strategies import from_function, from_interface, from_signature, from_type
 from aegis.values import FuncType
 from aegis.wit.types import Borrow, Function, Interface, List, Own, Record, Resource, Result, WitType
@@ -46,7 +46,7 @@ def _echoed(of: WitType, values: list[Any]) -> list[Any]:
 @SETTINGS
 @given(wit_types(), st.integers(0, 1 << 32))
 def test_whatever_is_made_or_changed_is_of_its_type(of: WitType, seed: int) -> None:
-    """Oracle: a guest takes it and gives it back as it was."""
+    """Oracle: a guest accepts each value and returns it unchanged."""
     shape, rng = shape_of(of), random.Random(seed)
     values = [shape.simplest(), *(shape.random(rng, 1 << n) for n in range(6))]
     values += [shape.mutate(rng, value) for value in values]
@@ -71,7 +71,7 @@ def test_making_simpler_ends_at_the_simplest(of: WitType, seed: int) -> None:
 @SETTINGS
 @given(wit_types(), st.integers(0, 1 << 32))
 def test_no_value_is_simpler_than_itself(of: WitType, seed: int) -> None:
-    """Oracle: who takes the last candidate again and again comes to an end too."""
+    """Oracle: repeatedly choosing the last candidate terminates too."""
     shape = shape_of(of)
     value = shape.random(random.Random(seed), 3)
     for _ in range(400):
@@ -109,16 +109,16 @@ def test_the_edges_are_among_what_is_made() -> None:
 
 @pytest.mark.parametrize("of", [Own(Resource("thing")), List(Borrow(Resource("thing")))], ids=["own", "inside a list"])
 def test_a_handle_cannot_be_made_which_is_said(of: WitType) -> None:
-    with pytest.raises(Unfit, match="thing"):
+    with pytest.raises(CannotGenerate, match="thing"):
         shape_of(of)
-    with pytest.raises(Unfit, match="thing"):
+    with pytest.raises(CannotGenerate, match="thing"):
         from_type(of).example()
 
 
 def test_a_reference_is_no_number() -> None:
-    with pytest.raises(Unfit, match="externref"):
+    with pytest.raises(CannotGenerate, match="externref"):
         core_shape("externref")
-    with pytest.raises(Unfit, match="externref"):
+    with pytest.raises(CannotGenerate, match="externref"):
         from_signature(FuncType(("externref",)))
 
 

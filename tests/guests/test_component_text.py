@@ -1,4 +1,4 @@
-"""Components in text: every kind of value in and out as WAVE, and each hostile component's documented ending."""
+"""Components in text: every kind of value in WAVE, in both directions, and the documented end of each hostile one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIES = LIE.findall(source("hostile/component-lies").read_text())
 
 
 def run(name: str, function: str, *args: Any, runtime: Aegis = RUNTIME, **grants: Any) -> Outcome:
-    """Run a hostile component and return how it ended, loading and instantiation included."""
+    """Run a hostile component and return its outcome, including loading and instantiation."""
     try:
         component = runtime.load_file(source(f"hostile/{name}"))
         with runtime.sandbox(component, **grants) as sandbox:

@@ -1,4 +1,4 @@
-"""The programs in C, run by Aegis: with their grants they work, without them they cannot."""
+"""The C programs in Aegis: with their grants they work, without them they cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scripts/guests: it builds every guest once, and says clearly what it cannot do."""
+"""scripts/guests builds every guest once, and reports clearly if it cannot."""
 
 from __future__ import annotations
 

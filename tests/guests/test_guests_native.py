@@ -1,7 +1,7 @@
-"""The guests do what their READMEs say, under wasmtime's own WASI.
+"""The guests behave as their READMEs state, under wasmtime's own WASI.
 
-This proves the guests, not Aegis: an escape that is contained here, and succeeds when the grant is wider, is an
-attack that the tests of Aegis can rely on.
+This tests the guests, not Aegis: the tests of Aegis can rely on an escape that is contained here, and that succeeds
+when the grant is wider.
 """
 
 from __future__ import annotations
@@ -343,7 +343,7 @@ def test_long_paths_are_refused(tmp_path: Path) -> None:
 
 
 def test_bad_pointers_makes_all_its_calls() -> None:
-    """Wasmtime's WASI traps at the first bad pointer, so that stubs stand in for it here."""
+    """Wasmtime's WASI traps at the first bad pointer, so stubs replace it here."""
     path = source("hostile/bad-pointers")
     module = wasmtime.Module.from_file(wasmtime.Engine(), str(path))
     calls: Counter[str] = Counter()

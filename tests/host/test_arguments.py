@@ -1,4 +1,4 @@
-"""Whatever numbers a guest passes, every function answers with an error number or ends the run as one of our errors."""
+"""For any numbers that a guest passes, every function returns an error number or raises an Aegis error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aegis.host.preview1.abi import SIGNATURES
 from tests.host.harness import ALL, NAMES, PAGES, Memory, Ours
 
 END = PAGES * 65536
-DATA = 0x100  # paths, vectors and subscriptions that make sense lie from here on
+DATA = 0x100  # valid paths, vectors and subscriptions begin here
 
 words = st.one_of(
     st.sampled_from((0, 1, 2, 3, 4, 5, 6, 99, DATA, DATA + 8, DATA + 64, END - 8, END - 1, END, -1)),

@@ -1,4 +1,4 @@
-"""Nothing leads out: both ways to walk a path agree and stay inside, whatever links say and however they move."""
+"""No path leads out: both ways to resolve a path agree and stay inside, whatever links contain or become."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ways = [
 
 @pytest.fixture(params=ways)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Have paths walked in one of the two ways."""
+    """Resolve paths in one of the two ways."""
     monkeypatch.setattr(beneath, "_opener", OPENERS[request.param])
     return str(request.param)
 
@@ -45,7 +45,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 NAMES_IN_TREE = ("a", "b", "c")
 STEPS = (*NAMES_IN_TREE, *NAMES_IN_TREE, "l", "m", "..", ".", "missing")
 
-# What lies at each of a few places: nothing, a directory, a file, or a link and what it says.
+# For each of a few places: nothing, a directory, a file, or a link with its target.
 targets = st.one_of(
     st.lists(st.sampled_from(STEPS), min_size=1, max_size=4).map("/".join),
     st.sampled_from(("/", "/etc", "../outside", "../../outside", "l", "m", "a/", "./", "..", "a//b")),
@@ -58,7 +58,7 @@ walks = st.lists(st.sampled_from(STEPS), min_size=1, max_size=5)
 
 
 def grow(root: Path, plan: dict[str, str]) -> None:
-    """Make what ``plan`` says, as far as one part leaves room for another."""
+    """Create the tree of ``plan``, as far as its parts do not conflict."""
     for path, thing in sorted(plan.items(), key=lambda item: (item[1].startswith("link"), item[0])):
         place = root / path
         above = os.path.realpath(place.parent)
@@ -78,7 +78,7 @@ def grow(root: Path, plan: dict[str, str]) -> None:
 
 @contextmanager
 def grown(plan: dict[str, str]) -> Iterator[tuple[int, set[tuple[int, int]]]]:
-    """Yield a root in which ``plan`` was grown, open, and which files and directories lie beneath it."""
+    """Yield an open root with the tree of ``plan``, and the files and directories below it."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "root")
         (root.parent / "outside" / "a").mkdir(parents=True)
@@ -98,7 +98,7 @@ def identity(path: Path) -> tuple[int, int]:
 
 
 def outcome(function: Callable[[], int]) -> tuple[str, Any]:
-    """Return which directory ``function`` opened, or its error."""
+    """Return the directory that ``function`` opened, or its error."""
     try:
         descriptor = function()
     except OSError as error:
@@ -114,7 +114,7 @@ def outcome(function: Callable[[], int]) -> tuple[str, Any]:
 @given(plan=trees, paths=st.lists(walks, min_size=1, max_size=8))
 @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_the_walk_and_the_kernel_agree_and_stay_inside(plan: dict[str, str], paths: list[list[str]]) -> None:
-    """For every tree and path, both ways open the same directory beneath the root, or fail with the same error."""
+    """For every tree and path, both ways open the same directory below the root, or fail with the same error."""
     with grown(plan) as (root, inside):
         for parts in paths:
             by_kernel = outcome(lambda parts=parts: beneath._by_kernel(root, parts))  # type: ignore[misc]
@@ -128,7 +128,7 @@ def test_the_walk_and_the_kernel_agree_and_stay_inside(plan: dict[str, str], pat
 def test_what_is_located_lies_inside_and_is_no_link_when_followed(
     plan: dict[str, str], parts: list[str], slash: bool, follow: bool
 ) -> None:
-    """For every tree and path, the place has its parent beneath the root, and a followed link is at its end."""
+    """For every tree and path, the parent of the result is below the root, and a followed link is fully resolved."""
     with grown(plan) as (root, inside):
         try:
             place = beneath.locate(root, "/".join(parts) + "/" * slash, follow=follow)
@@ -166,7 +166,7 @@ OUTSIDE = b"the outside file"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A directory with links that lead out of it, in every way."""
+    """A directory with links that lead out of it, of every kind."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").write_bytes(OUTSIDE)
@@ -228,7 +228,7 @@ def test_a_hard_link_to_a_link_that_leads_out_is_still_that_link(root: Path) -> 
 
 @contextmanager
 def swapping(one: Path, other: Path) -> Iterator[None]:
-    """Have a thread exchange what two names stand for, again and again."""
+    """Let a thread exchange two names repeatedly."""
     away = one.with_name("away")
     done = threading.Event()
 
@@ -252,12 +252,12 @@ ROUNDS = 2000
 
 
 def look(guest: Ours, path: str, seen: set[str]) -> None:
-    """Open and read ``path``; whatever was opened is not the outside file."""
+    """Open and read ``path``; the opened file must not be the outside file."""
     for lookup in (0, FOLLOW):
         number, fd = guest.path_open(FIRST, lookup, path, 0, READ)
         seen.add(NAMES[number])
         if number == 0:
-            assert guest.fd_read(fd, 100)[1] in (b"inside", b"")  # empty: made by the guest in a gap
+            assert guest.fd_read(fd, 100)[1] in (b"inside", b"")  # empty: created by the guest in a gap
             assert guest.fd_close(fd) == 0
         status = guest.path_filestat_get(FIRST, lookup, path)[1]
         assert status is None or status.size != len(OUTSIDE) or status.filetype != 4
@@ -317,7 +317,7 @@ def at_once(function: Callable[[], object]) -> None:
 
 
 def make(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)  # a socket's path is short
+    monkeypatch.chdir(folder)  # the path of a Unix socket must be short
     if kind == "fifo":
         os.mkfifo("thing")
     elif kind == "socket":
@@ -409,7 +409,7 @@ def test_the_hosts_own_state_is_not_reached_from_above() -> None:
 
 
 def changes(guest: Ours) -> dict[str, int]:
-    """Try every way to change something; return the answers."""
+    """Try every kind of change; return the results."""
     reader = guest.opened("file", 0, ALL & ~WRITE)
     folder = guest.opened("d", DIRECTORY, ALL & ~WRITE)
     return {
@@ -432,7 +432,7 @@ def changes(guest: Ours) -> dict[str, int]:
 
 
 def changes_through_a_reader(guest: Ours) -> dict[str, int]:
-    """Try to write through a descriptor that only reads; return the answers."""
+    """Try to write through a read-only descriptor; return the results."""
     reader = guest.opened("file", 0, ALL & ~WRITE)
     return {
         "write": guest.fd_write(reader, b"x")[0],
@@ -444,7 +444,7 @@ def changes_through_a_reader(guest: Ours) -> dict[str, int]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A directory with something of each kind to change."""
+    """A directory with one target for each kind of change."""
     for name in ("d", "empty"):
         (tmp_path / "root" / name).mkdir(parents=True)
     for name in ("file", "other", "d/inner"):
@@ -453,7 +453,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def record(root: Path) -> dict[str, object]:
-    """Return what is beneath ``root``, with its modes, times and counts of links."""
+    """Return all paths below ``root``, with modes, times and link counts."""
     status = {str(p): (s := p.lstat(), (s.st_mode, s.st_mtime_ns, s.st_nlink, s.st_size))[1] for p in root.rglob("*")}
     return {"tree": tree(root), "status": status, "itself": root.stat().st_mtime_ns}
 

@@ -1,6 +1,6 @@
-"""What public WASI preview 1 programs expect, call by call: each test is one fact that such programs assert.
+"""Behaviour that public WASI preview 1 programs rely on, call by call: each test is one fact that they assert.
 
-The answers in a set are all accepted by them; ours is one of the set.
+Where a set of answers is given, programs accept all of them, and Aegis' answer is one of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ READ, WRITE = int(Rights.FD_READ), int(Rights.FD_WRITE)
 
 @pytest.fixture
 def guest(tmp_path: Path) -> Iterator[Ours]:
-    """A guest with one directory, ``/``, that it may change."""
+    """A guest with one writable directory, ``/``."""
     root = tmp_path / "root"
     root.mkdir()
     capability = FilesystemCapability(paths=(PathGrant(host=str(root), guest="/", write=True),))
@@ -35,7 +35,7 @@ def guest(tmp_path: Path) -> Iterator[Ours]:
 
 @pytest.fixture
 def folder(guest: Ours) -> int:
-    """A new directory, opened with the rights that programs ask for."""
+    """A new directory, opened with the rights that programs request."""
     assert guest.path_create_directory(FIRST, "folder.cleanup") == 0
     return guest.opened("folder.cleanup", DIRECTORY, ALL & ~(READ | WRITE))
 

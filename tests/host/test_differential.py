@@ -1,7 +1,7 @@
-"""For every plan of file operations, ours and wasmtime's native preview 1 answer alike on identical trees.
+"""For every plan of file operations, Aegis and wasmtime's native preview 1 answer alike on identical trees.
 
-The oracle: the same error number, the same results, and the same tree afterwards. Where we differ on
-purpose, ``DIFFERENCES`` says so and why; nothing else may differ.
+The oracle: the same error number, the same results, and the same tree afterwards. Intentional differences are listed
+with their reasons in ``DIFFERENCES``; there are no others.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ READ, WRITE = Rights.FD_READ, Rights.FD_WRITE
 
 
 class Difference(NamedTuple):
-    """Where we answer ``ours`` and the native one ``native``, for a reason; ``*`` stands for any answer.
+    """Aegis answers ``ours`` and the native host ``native``, with a reason; ``*`` stands for any answer.
 
-    ``when`` narrows it to some cases. With no answers it is not tried: what both did could not be compared.
+    ``when`` restricts it to some cases. Without answers the operation is not run, because its results cannot be
+    compared.
     """
 
     operations: str
@@ -71,7 +72,7 @@ TARGETS = ("f", "a", "a/b", "..", "../..", "new", "nowhere/x", "link", ".", "a/"
 
 
 def plant(root: Path) -> None:
-    """Make the tree on which plans run."""
+    """Create the tree on which plans run."""
     (root / "a" / "c").mkdir(parents=True)
     (root / "a" / "b").write_bytes(b"in a")
     (root / "f").write_bytes(b"hello, file")
@@ -85,9 +86,9 @@ def plant(root: Path) -> None:
 
 @dataclass
 class Side:
-    """One driver, with the inode numbers it showed in the order of their first sight.
+    """A driver, with the inode numbers it returned in the order of their first appearance.
 
-    A plan numbers descriptors as we do, by the lowest free number; ``fds`` holds the numbers here.
+    A plan numbers descriptors like Aegis, by the lowest free number; ``fds`` maps them to the numbers here.
     """
 
     driver: Driver
@@ -146,7 +147,7 @@ operations = st.one_of(
     st.tuples(st.just("fd_write"), opened, data),
     st.tuples(st.just("fd_pread"), opened, sizes, sizes),
     st.tuples(st.just("fd_pwrite"), opened, data, sizes),
-    st.tuples(st.just("fd_seek"), opened, st.sampled_from((-3, 0, 2, 50)), st.sampled_from((0, 1, 2))),  # another traps
+    st.tuples(st.just("fd_seek"), opened, st.sampled_from((-3, 0, 2, 50)), st.sampled_from((0, 1, 2))),  # another trap
     st.tuples(st.just("fd_tell"), opened),
     st.tuples(st.just("fd_filestat_get"), opened),
     st.tuples(st.just("fd_filestat_set_size"), opened, sizes),
@@ -166,13 +167,13 @@ operations = st.one_of(
     st.tuples(st.just("path_link"), folders, st.sampled_from((0, 0, 0, 1)), paths, folders, paths),
 )  # fmt: skip
 
-# Where an operation's descriptors are, if not first.
+# The positions of an operation's descriptors, if not the first argument.
 DESCRIPTORS = {"fd_renumber": (0, 1), "path_symlink": (1,), "path_rename": (0, 2), "path_link": (0, 3)}
 SET_TIMES = {0, 1_000_000_000, 1_234_567_890_123_456_000}
 
 
 def run(side: Side, operation: tuple[Any, ...]) -> tuple[int, Any]:
-    """Do it and return the error number with what can be compared of the results."""
+    """Run an operation, and return the error number with the comparable results."""
     name, *args = operation
     for at in DESCRIPTORS.get(name, (0,)):
         args[at] = side.fds.get(args[at], 1000 + args[at])
@@ -194,7 +195,7 @@ def run(side: Side, operation: tuple[Any, ...]) -> tuple[int, Any]:
 
 
 def track(ours: Side, native: Side, operation: tuple[Any, ...], mine: Any, its: Any) -> None:
-    """Note which numbers stand for the same descriptor after a success on both sides."""
+    """Record which numbers refer to the same descriptor after a success on both sides."""
     if operation[0] == "path_open":
         number = mine[0]
         ours.fds[number], native.fds[number] = number, its[0]
@@ -204,7 +205,7 @@ def track(ours: Side, native: Side, operation: tuple[Any, ...], mine: Any, its: 
 
 
 def excused(side: Side, operation: tuple[Any, ...], ours: str, native: str) -> bool:
-    """Tell whether the table knows the difference."""
+    """Return whether the table of differences contains this case."""
     return any(
         operation[0] in d.operations.split()
         and d.ours in ("*", ours)
@@ -215,7 +216,7 @@ def excused(side: Side, operation: tuple[Any, ...], ours: str, native: str) -> b
 
 
 def compare(plan: list[tuple[Any, ...]]) -> None:
-    """Run ``plan`` on both sides; fail at the first difference that the table does not know."""
+    """Run ``plan`` on both sides; fail at the first difference that the table does not contain."""
     with both() as (ours, native):
         for operation in plan:
             if excused(ours, operation, "", ""):
@@ -225,7 +226,7 @@ def compare(plan: list[tuple[Any, ...]]) -> None:
                 answers = NAMES[mine[0]], NAMES[its[0]]
                 assert excused(ours, operation, *answers), f"{operation}: {answers[0]}, natively {answers[1]}"
                 if 0 in (mine[0], its[0]):
-                    return  # from here on the two have different states
+                    return  # the states of the two hosts differ from here on
                 continue
             if mine[0] == 0:
                 track(ours, native, operation, mine[1], its[1])

@@ -1,4 +1,4 @@
-"""Grants in pairs: what one allows, and that the same guest cannot do it without."""
+"""Grants in pairs: with a grant the guest can, without it the same guest cannot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLDER = ALL & ~(READ | WRITE)
 
 
 def granted(*grants: tuple[Path, str, bool], **policy: object) -> Ours:
-    """Return a guest with (host, guest's name, whether it writes)."""
+    """Return a guest with (host path, guest path, whether it is writable)."""
     paths = tuple(PathGrant(host=str(host), guest=guest, write=write) for host, guest, write in grants)
     return Ours(capability=FilesystemCapability(paths=paths), **policy)
 
@@ -57,7 +57,7 @@ MUTATIONS: dict[str, Callable[[Ours], int]] = {
     "rename": lambda g: g.path_rename(FIRST, "f", FIRST, "new"),
     "rename by another name of it": lambda g: g.path_rename(g.opened("d/..", DIRECTORY, FOLDER), "f", FIRST, "new"),
 }
-ONLY_OPENED_FOR_READING = ("set size", "allocate", "write")  # refused in either case
+ONLY_OPENED_FOR_READING = ("set size", "allocate", "write")  # denied in either case
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS)
@@ -122,7 +122,7 @@ def test_fifos_sockets_and_devices_neither_hang_nor_open(
     root: Path, write: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(root / "fifo")
-    monkeypatch.chdir(root)  # a socket's path may not be long
+    monkeypatch.chdir(root)  # the path of a Unix socket must be short
     server = socket.socket(socket.AF_UNIX)
     server.bind("socket")
     os.symlink("fifo", root / "to-fifo")
@@ -194,7 +194,7 @@ def test_an_absolute_link_of_the_host_is_not_told(root: Path) -> None:
 
 
 def refusal(*grants: tuple[Path, str, bool]) -> str:
-    """Return why the grants cannot be had."""
+    """Return why the grants are rejected."""
     guest = granted(*grants)
     try:
         with pytest.raises(PolicyError) as caught:

@@ -1,4 +1,4 @@
-"""What the host keeps for a guest between calls is bounded, all of it together, and given back in time."""
+"""Memory that the host holds for a guest between calls is bounded in total, and released in time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What preview 1 copies out of a guest passes in pieces: the host holds one of them, however much is written at once.
+"""Preview 1 copies data out of a guest in chunks: the host holds one chunk, however much is written at once.
 
-Oracle: the file or stream has every byte in order, and no read of guest memory is larger than the piece.
+Oracle: the file or stream receives every byte in order, and no read of guest memory is larger than a chunk.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def parts(sizes: tuple[int, ...]) -> list[bytes]:
 
 
 class Watched(Ours):
-    """Preview 1 under a small ``value_bytes``; it keeps the sizes of what was read of the guest's memory."""
+    """Preview 1 with a small ``value_bytes``; it records the sizes of reads from guest memory."""
 
     def __init__(self, folder: Path, **policy: Any) -> None:
         super().__init__(folder, **{"value_bytes": PIECE, **policy})

@@ -1,4 +1,4 @@
-"""Streams, clocks, randomness, environment, log, waiting: what a guest gets by default, by grant, at the limits."""
+"""Streams, clocks, randomness, environment, log and waits: by default, with grants, and at the limits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def guest(**policy: Any) -> Ours:
 
 
 def strings(ours: Ours, get: str, sizes: str) -> list[bytes]:
-    """Return the arguments or the variables that a guest sees."""
+    """Return the arguments or the environment variables that a guest sees."""
     assert ours.call(sizes, AT, AT + 4) == 0
     count, size = struct.unpack("<II", ours.peek(AT, 8))
     assert ours.call(get, AT, AT + 0x1000) == 0
@@ -210,7 +210,7 @@ def test_random_bytes_are_made_piece_by_piece_and_stop_with_the_call() -> None:
 
 @contextmanager
 def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe whose ends are closed in the end."""
+    """A pipe whose ends are closed after the test."""
     ends = os.pipe()
     try:
         yield ends
@@ -224,7 +224,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def replaced(number: int, descriptor: int) -> Iterator[None]:
-    """Let the process's stream ``number`` be ``descriptor`` for a while."""
+    """Temporarily replace stream ``number`` of the process by ``descriptor``."""
     kept = os.dup(number)
     os.dup2(descriptor, number)
     try:
@@ -325,7 +325,7 @@ def test_exiting_ends_the_run_with_its_code(code: int) -> None:
 
 
 def logged(capability: LoggingCapability, *lines: tuple[int, bytes]) -> list[tuple[str, str]]:
-    """Return what observers hear of the lines that a guest logs."""
+    """Return the events that observers receive for the lines that a guest logs."""
     scope, memory = Scope(), Memory()
     grants = acquire(Policy(logging=capability), scope=scope)
     wanted = {("aegis", "log"): FuncType(("i32", "i32", "i32"), ())}
@@ -333,7 +333,7 @@ def logged(capability: LoggingCapability, *lines: tuple[int, bytes]) -> list[tup
     for level, text in lines:
         memory.write(0, text)
         assert log.call(level, 0, len(text)) is None
-    assert log.call(5, -1, 10) is None  # not in memory: dropped
+    assert log.call(5, -1, 10) is None  # outside memory: dropped
     return scope.lines
 
 

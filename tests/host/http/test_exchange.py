@@ -1,4 +1,4 @@
-"""``wasi:http`` against real servers: what is allowed streams both ways, what is not is told and never dialled."""
+"""``wasi:http`` against real servers: allowed requests stream both ways, denied ones are recorded and never dialled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses and names as a guest may write them: each means one thing, to the rules and to the system alike."""
+"""Addresses and names as guests may write them: each has a single meaning, for the rules and for the system."""
 
 from __future__ import annotations
 

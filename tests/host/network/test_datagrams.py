@@ -1,4 +1,4 @@
-"""UDP on loopback: every datagram is judged, whoever sent it and wherever it is to go."""
+"""UDP on loopback: every datagram is checked against the rules, whatever its source and destination."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def port_of(made: socket.socket) -> int:
 
 
 def heard_nothing(made: socket.socket) -> bool:
-    """Tell whether nothing came; what is sent on loopback has arrived when the sending returns."""
+    """Return whether nothing was received; on loopback, a datagram has arrived when the send returns."""
     made.setblocking(False)
     try:
         made.recvfrom(100_000)
@@ -204,7 +204,7 @@ def test_a_permit_is_for_so_many_datagrams(peer: socket.socket) -> None:
 
 
 class Full:
-    """A socket whose system takes one datagram and has no room for a second."""
+    """A socket whose system accepts one datagram and then has no buffer space."""
 
     def __init__(self, inner: socket.socket) -> None:
         self.inner, self.taken = inner, 0

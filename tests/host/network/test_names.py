@@ -1,4 +1,4 @@
-"""Looking names up: who may be asked for, which answers are given, and that no resolver holds a guest or its host."""
+"""Name look-ups: permitted names, returned addresses, and a slow resolver that blocks neither guest nor host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.host.preview2.guest import Guest, descriptors, refusal
 
 
 class Waiting:
-    """A resolver that answers when it may."""
+    """A resolver that returns when the test allows it."""
 
     def __init__(self) -> None:
         self.go, self.asked = threading.Event(), 0
@@ -35,7 +35,7 @@ class Waiting:
 
 
 def ended() -> None:
-    """Wait for the threads of lookups to end."""
+    """Wait for the look-up threads to end."""
     for thread in threading.enumerate():
         if thread.name == "aegis-resolver":
             thread.join(20)
@@ -214,7 +214,7 @@ def test_a_lookup_that_never_returns_ends_at_the_deadline(waiting: Waiting) -> N
 
 
 def test_lookups_that_were_given_up_still_count(waiting: Waiting) -> None:
-    """Each has a thread that cannot be interrupted: a guest that drops and asks again must not have any number."""
+    """Each look-up has a thread that cannot be interrupted: a guest that drops and repeats must not have many."""
     with guest("*.example:*", resolver=waiting) as made:
         codes = []
         for n in range(20):

@@ -1,4 +1,4 @@
-"""``wasi:sockets`` on loopback: the states of the WIT, the policy before every address, and ends that come in time."""
+"""``wasi:sockets`` on loopback: the states of the WIT, a policy check before every address, and timely ends."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_half_a_close_leaves_the_other_half() -> None:
 
 def test_a_reset_is_an_error_that_is_found_again() -> None:
     def reset(connection: socket.socket) -> None:
-        connection.recv(1)  # not before the other side is connected, and knows it
+        connection.recv(1)  # only after the other side is connected, and has noticed
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     with raw_server(reset) as port, guest(f"local:{port}") as made:

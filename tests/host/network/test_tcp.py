@@ -1,4 +1,4 @@
-"""TCP on loopback: every method in every state, connections to their end, and what a guest may listen at."""
+"""TCP on loopback: every method in every state, connections to their end, and the addresses a guest may listen on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOCAL = ("tcp://127.0.0.1:*",)
 
 @contextlib.contextmanager
 def unheard() -> Iterator[tuple[socket.socket, int]]:
-    """A server that the test itself accepts for, so that it sees whether anybody came."""
+    """A server whose connections the test accepts itself, so that it sees whether a client connected."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)
         yield listening, listening.getsockname()[1]
@@ -310,7 +310,7 @@ def test_a_slow_drip_arrives_byte_by_byte() -> None:
 
 @contextlib.contextmanager
 def gathering() -> Iterator[tuple[int, threading.Event, list[int]]]:
-    """A server that reads nothing before it may, then all, and then says how much it was."""
+    """A server that waits for permission, then reads everything, and then reports the number of bytes."""
     go, counts = threading.Event(), [0]
 
     def gather(connection: socket.socket) -> None:
@@ -328,7 +328,7 @@ def gathering() -> Iterator[tuple[int, threading.Event, list[int]]]:
 
 
 def fill(writing: Any) -> int:
-    """Write until no more is permitted; return how much it was."""
+    """Write until no more bytes are permitted; return the number of bytes."""
     count = 0
     while permit := writing.check_write():
         writing.write(bytes(permit))
@@ -339,7 +339,7 @@ def fill(writing: Any) -> int:
 @pytest.mark.parametrize("size", [30_000, 40_000, 100_000])
 @pytest.mark.parametrize("way", ["shutdown", "drop"])
 def test_the_end_comes_after_everything_that_was_taken(way: str, size: int) -> None:
-    """Small buffers have the system take part of a write; the rest must not be lost by ending the direction."""
+    """With small buffers the system accepts part of a write; shutting down must not lose the rest."""
     with gathering() as (port, go, counts), guest(f"local:{port}") as made:
         opened = tcp(made)
         opened.set_send_buffer_size(size)

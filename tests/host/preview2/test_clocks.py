@@ -1,4 +1,4 @@
-"""Clocks and randomness: each mode tells what it says it tells, and nothing more."""
+"""Clocks and randomness: each mode reveals the documented information, and nothing more."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_timer_of_the_largest_number_is_one(call: str) -> None:
 
 @given(st.integers(-(2**70), 2**70))
 def test_a_time_is_told_in_whole_seconds_and_a_rest(nanoseconds: int) -> None:
-    """For every time: the rest is less than a second, and from 1970 on nothing is lost."""
+    """For every time: the nanoseconds are less than a second, and from 1970 on the conversion loses nothing."""
     told = datetime_of(nanoseconds)
     assert 0 <= told.nanoseconds < SECOND
     assert nanoseconds_of(told) == max(0, nanoseconds)

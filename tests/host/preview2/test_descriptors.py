@@ -1,4 +1,4 @@
-"""Every method of ``descriptor`` on real trees: refused with the right code, and what was decided is recorded."""
+"""Every method of ``descriptor`` on real trees: rejections have the right code, and decisions are recorded."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def writing(tree: Path) -> Iterator[Guest]:
 
 
 def picture(root: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Return what lies beneath ``root``: kind, time of change and contents by name."""
+    """Return the paths below ``root``: kind, modification time and contents by name."""
     found = {}
     for path in [root, *root.rglob("*")]:
         status = path.lstat()
@@ -255,7 +255,7 @@ SEGMENTS = ["..", ".", "", "sub", "up", "root", "file", "empty", "new"]
 def test_no_path_of_hostile_segments_reaches_what_was_not_granted(
     segments: list[str], flags: PathFlags, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """For every path: what it opens is beneath the grant, and what lies beside it is as before."""
+    """For every path: an opened file is inside the grant, and files outside are unchanged."""
     root = tmp_path_factory.mktemp("t") / "granted"
     (root / "sub" / "empty").mkdir(parents=True)
     (root / "file").write_bytes(b"inside")

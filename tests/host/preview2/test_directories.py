@@ -1,6 +1,6 @@
-"""Directories opened beneath a grant: the grant decides what is changed there, as with native WASI 0.2.
+"""Directories opened inside a grant: the grant decides about changes, as in native WASI 0.2.
 
-The adapters of preview 1 open directories without ``mutate-directory`` and change what lies in them; wasi-libc opens
+The adapters of preview 1 open directories without ``mutate-directory`` and then change their contents; wasi-libc opens
 every file that it writes with it.
 """
 

@@ -1,4 +1,4 @@
-"""``wasi:filesystem`` on real files: with a grant the guest can, without it the same call is refused."""
+"""``wasi:filesystem`` on real files: with a grant the guest can, without it the same call is denied."""
 
 from __future__ import annotations
 

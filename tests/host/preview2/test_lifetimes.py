@@ -1,4 +1,4 @@
-"""What a guest drops is let go of, in whatever order, and what it still holds counts as open."""
+"""Resources that a guest drops are released, in any order, and those it still holds count as open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A listing is kept by the host until its end was read or it was dropped, and counts as an open directory."""
+"""The host keeps a directory listing until it is read to its end or dropped; it counts as an open directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The standard streams on real pipes and terminals: nothing waits that should not, and every wait has an end."""
+"""The standard streams on real pipes and terminals: non-blocking calls do not wait, and every wait ends."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PIPE_ATOMIC = 4096
 
 
 class Pipe:
-    """A pipe; what is closed already is not closed again."""
+    """A pipe; ends that the test has closed are not closed again."""
 
     def __init__(self) -> None:
         self.reading, self.writing = os.pipe()
 
     def fill(self, *, but: int = 0) -> int:
-        """Write until it is full, then read ``but`` bytes again; return how many bytes are left in it."""
+        """Write until the pipe is full, then read ``but`` bytes again; return the number of bytes left in it."""
         os.set_blocking(self.writing, False)
         count = 0
         with contextlib.suppress(BlockingIOError):

@@ -1,4 +1,4 @@
-"""Streams and polling: what may be given and taken at once, how ends are told, and that waiting has an end."""
+"""Streams and polling: permitted amounts, how an end is reported, and that waiting ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a compromised worker would try: ``python -m tests.isolation.attacks``, or in a real one (:mod:`..takeover`)."""
+"""Attacks of a compromised worker: run ``python -m tests.isolation.attacks``, or a real worker (:mod:`..takeover`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacks on other processes, on the kernel and on limits; what is held and what was inherited."""
+"""Attacks on other processes, on the kernel and on limits; held and inherited resources."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def nothing(order: dict[str, Any]) -> str:
 
 @attack
 def held(order: dict[str, Any]) -> list[dict[str, int]]:
-    """Tell of every open descriptor which file it is of, what may be done with it, and what seals it has."""
+    """Return for every open descriptor its file, its access mode and its seals."""
     found = []
     for number in range(1024):
         try:
@@ -49,7 +49,7 @@ def held(order: dict[str, Any]) -> list[dict[str, int]]:
 
 @attack
 def time_others(order: dict[str, Any]) -> dict[str, Any]:
-    """Ask for the processor time, and for the processors, of each process; return what was told."""
+    """Query the processor time and affinity of each process; return the queries that were answered."""
     told: dict[str, Any] = {}
     room, now = ctypes.create_string_buffer(1024), ctypes.create_string_buffer(16)
     for process in order["processes"]:
@@ -102,7 +102,7 @@ def kill_self(order: dict[str, Any]) -> None:
 
 @attack
 def trace_parent(order: dict[str, Any]) -> None:
-    call("ptrace", 0x4206, PARENT, 0, 0)  # PTRACE_SEIZE, which stops nobody and ends with this process
+    call("ptrace", 0x4206, PARENT, 0, 0)  # PTRACE_SEIZE, which stops no process and ends with this one
 
 
 @attack
@@ -112,7 +112,7 @@ def system_call(order: dict[str, Any]) -> int:
 
 @attack
 def foreign_call(order: dict[str, Any]) -> int:
-    """Ask for getpid in the 32-bit way: the same number is another call there."""
+    """Call getpid by the 32-bit interface, where the same number is another call."""
     code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     code.write(b"\x53\xb8\x14\x00\x00\x00\xcd\x80\x5b\xc3")  # push rbx; mov eax, 20; int 0x80; pop rbx; ret
     return int(ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))() == os.getpid())
@@ -155,7 +155,7 @@ def first_to_be_killed(order: dict[str, Any]) -> int:
 
 @attack
 def many_threads_at_once(order: dict[str, Any]) -> str:
-    """Start threads without end, or until the kernel refuses."""
+    """Start threads until the kernel refuses."""
     end = threading.Event()
     started: list[threading.Thread] = []
     threading.stack_size(64 << 10)
@@ -209,7 +209,7 @@ def burn(order: dict[str, Any]) -> None:
 
 
 def time_used() -> float:
-    """Return the seconds of processor time that this process used."""
+    """Return the processor time of this process in seconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
@@ -253,7 +253,7 @@ def clock_and_chance(order: dict[str, Any]) -> dict[str, Any]:
 
 @attack
 def machine(order: dict[str, Any]) -> list[str]:
-    """Tell what the kernel says of the machine: its name and that of its domain, its release."""
+    """Return the kernel's identification of the machine: host name, domain name, release."""
     told = ctypes.create_string_buffer(6 * 65)  # struct utsname
     libc.uname(told)
     _, name, release, _, _, domain = (told.raw[n : n + 65].partition(b"\0")[0].decode() for n in range(0, 390, 65))

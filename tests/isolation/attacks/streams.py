@@ -1,4 +1,4 @@
-"""Attacks on the standard streams and the conversation of a worker. They need its session."""
+"""Attacks on a worker's standard streams and on its connection to the parent. They need its session."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIOCSTI = 0x5412
 
 
 def told(action: Callable[[], Any]) -> Any:
-    """Return what an action gave, or the number of its error in a mapping."""
+    """Return the result of an action, or a mapping with its error number."""
     try:
         result = action()
     except OSError as error:
@@ -30,7 +30,7 @@ def told(action: Callable[[], Any]) -> Any:
 
 
 def open_descriptors() -> list[int]:
-    """Return every open descriptor: /proc cannot be listed in here."""
+    """Return all open descriptors, by trial: /proc cannot be listed here."""
     found = []
     for number in range(4096):
         try:
@@ -43,13 +43,13 @@ def open_descriptors() -> list[int]:
 
 @attack
 def descriptors(order: dict[str, Any]) -> dict[str, Any]:
-    """Do with each open descriptor whatever could change what stands behind it."""
+    """Perform every operation on each open descriptor that could change the file behind it."""
     conversation = order["session"].channel.fileno()
     return {str(number): abuse(number, talks=number == conversation) for number in open_descriptors()}
 
 
 def abuse(number: int, *, talks: bool) -> dict[str, Any]:
-    """Abuse one descriptor; on the conversation with the parent only what leaves its bytes alone."""
+    """Abuse one descriptor; on the connection to the parent, perform only operations that leave its data intact."""
     status = os.fstat(number)
     found: dict[str, Any] = {
         "file": [status.st_dev, status.st_ino],
@@ -72,7 +72,7 @@ def abuse(number: int, *, talks: bool) -> dict[str, Any]:
 
 
 def can(number: int, events: int) -> bool:
-    """Tell whether an action on a descriptor would not wait."""
+    """Return whether an action on a descriptor would not block."""
     poller = select.poll()
     poller.register(number, events)
     return bool(poller.poll(0))
@@ -80,7 +80,7 @@ def can(number: int, events: int) -> bool:
 
 @attack
 def flood(order: dict[str, Any]) -> None:
-    """Write more than the limit, past the worker's own count."""
+    """Write more than the limit, bypassing the worker's own count."""
     for _ in range(64):
         order["session"].channel.send(["out", 1, b"x" * 8192, False])
 
@@ -93,20 +93,20 @@ def ask_for_input(order: dict[str, Any]) -> None:
 
 @attack
 def hang(order: dict[str, Any]) -> None:
-    """Close the conversation and go on."""
+    """Close the connection and continue."""
     order["session"].channel.socket.close()
     threading.Event().wait()
 
 
 @attack
 def die(order: dict[str, Any]) -> None:
-    """Write, and die at once."""
+    """Write, and exit at once."""
     order["session"].channel.send(["out", 1, b"last words\n", False])
     os.abort()
 
 
 @attack
 def say(order: dict[str, Any]) -> None:
-    """Send messages of one's own to the parent."""
+    """Send forged messages to the parent."""
     for message in order["messages"]:
         order["session"].channel.send(message)
