@@ -1,4 +1,4 @@
-"""Calls from an event loop: awaited host functions, deadlines, cancellation, and nothing that crosses over."""
+"""Calls from an event loop: awaited host functions, deadlines, cancellation, and isolation between calls."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_it_runs_on_the_loops_own_thread_in_the_callers_context(runtime: Aegis) 
 
 def test_handles_and_methods_may_be_asynchronous(runtime: Aegis) -> None:
     class Things:
-        """Makes, uses and takes objects, each by a coroutine."""
+        """Creates, uses and takes objects, each by a coroutine."""
 
         def __init__(self) -> None:
             self.used: list[object] = []
@@ -185,7 +185,7 @@ def test_handles_and_methods_may_be_asynchronous(runtime: Aegis) -> None:
             assert things.used == [things, things]
 
     class Later(Things):
-        """Its functions are no coroutine functions, but return an awaitable."""
+        """Its functions are not coroutine functions, but return an awaitable."""
 
         def open(self) -> Any:
             return super().open()
@@ -200,7 +200,7 @@ def test_a_synchronous_call_says_to_use_acall(runtime: Aegis, kind: str, f: Any)
         with pytest.raises(HostError, match=r"host function .*f is asynchronous.*acall"):
             sandbox.call("go", 1)
         assert sandbox.state == "poisoned"
-    gc.collect()  # a coroutine that nobody awaited would warn here, and a warning is an error
+    gc.collect()  # a coroutine that was never awaited would warn here, and warnings are errors
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -315,7 +315,7 @@ def test_a_loop_that_ends_meanwhile_leaves_nothing_unawaited(runtime: Aegis) -> 
         return made
 
     tasks: list[Any] = []
-    sandbox = asyncio.run(main())  # ends with the call under way, and cancels it
+    sandbox = asyncio.run(main())  # ends with the current call, and cancels it
     assert sandbox.state in ("poisoned", "abandoned")
     sandbox.close()
     gc.collect()
@@ -418,7 +418,7 @@ def test_guests_that_wait_for_one_another_never_wait_for_a_turn_for_ever(
 def test_a_guest_that_waits_for_a_guest_that_waits_does_not_wait_for_a_turn(
     runtime: Aegis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each call's host function makes the next call, deeper than there are turns, and none has patience to wait for."""
+    """Each call's host function makes the next call, deeper than there are turns, so waiting for one would deadlock."""
     from aegis.engine.threads import queue as pools
 
     monkeypatch.setattr(pools.pool, "most", 2)

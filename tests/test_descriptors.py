@@ -1,4 +1,4 @@
-"""The library neither takes descriptors 0, 1 and 2 of its process nor depends on them."""
+"""The library neither occupies descriptors 0, 1 and 2 of its process nor depends on them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def daemon(
     closes: Sequence[int] = (),
     redirections: str = "",
 ) -> dict[str, Any]:
-    """Run an application that is started without streams, or closes them itself; return what it found."""
+    """Run an application that is started without streams, or closes them itself; return its output."""
     path, report = tmp_path / "folder" / "file", tmp_path / "report"
     path.parent.mkdir()
     path.write_text(EXPECTED)

@@ -429,7 +429,7 @@ def test_a_second_thread_finds_it_busy(runtime: Aegis) -> None:
 def test_cancel_from_another_thread(fuel: int | None) -> None:
     runtime = Aegis(cache=False, fuel=fuel, timeout="20s")
     with runtime.sandbox(runtime.load_wat(PLAIN)) as sandbox:
-        sandbox.cancel()  # without a call it does nothing
+        sandbox.cancel()  # without a call it has no effect
         assert sandbox.call("add", 1, 1) == 2
 
         def cancel_when_it_runs() -> None:

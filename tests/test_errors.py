@@ -1,4 +1,4 @@
-"""The exceptions are the outcome kinds, the exit codes and the labels: the table holds them still."""
+"""Exceptions, outcome kinds, exit codes and labels correspond one to one, as stated in a table."""
 
 from __future__ import annotations
 

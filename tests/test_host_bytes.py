@@ -1,4 +1,4 @@
-"""``host_bytes`` is for one call that the embedder makes, ``value_bytes`` for one value, in process and in a worker."""
+"""``host_bytes`` bounds one call of the embedder, ``value_bytes`` one value, in process and in a worker."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_lifted_budgets_have_no_end() -> None:
 
 
 def test_a_guest_without_host_functions_does_not_start_a_budget() -> None:
-    """Its calls are the shortest path of all, and copy nothing."""
+    """Its calls take the shortest path, and copy nothing."""
     made = Aegis(cache=False, pooled=False)
     with made.sandbox(made.load_wat('(module (func (export "f")))')) as sandbox:
         sandbox._door.begin = lambda: pytest.fail("a budget was started")  # type: ignore[method-assign]

@@ -1,6 +1,6 @@
-"""Each limit at its extremes: one clear line that names it, or a run that means what it says.
+"""Each limit at its extremes: one clear line that names it, or a run that observes it.
 
-Zero and 2^63 are no limits; 1 and the most are.
+Zero and 2^63 are not valid limits; 1 and the maximum are.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HELLO = """(module
 
 
 def largest(name: str) -> int:
-    """Return the most that a limit may be, by bisection."""
+    """Find the maximum of a limit by bisection."""
     low, high = 1, 1 << 63
     while high - low > 1:
         middle = (low + high) // 2
@@ -122,7 +122,7 @@ def how_it_failed(place: str, folder: Path, **limits: Any) -> AegisError | None:
 
 
 def played(place: str, folder: Path, **limits: Any) -> list[Any]:
-    """Return what a function and a program of a guest give."""
+    """Return the results of a function and of a program."""
     filesystem = FilesystemCapability.read_write(f"{folder}::/")
     with runtime(place, filesystem=filesystem, **limits) as made:
         with made.sandbox(made.load_wat(ADD)) as sandbox:

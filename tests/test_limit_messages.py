@@ -1,7 +1,7 @@
-"""Every limit's error says what happened, how much was used of how much, and the keyword and option that raise it.
+"""Every limit's error states what happened, the used and the allowed amount, and the option that raises the limit.
 
 Oracle: the form ``… exceeded (used/limit …) …: raise it with KEYWORD or --OPTION …``, with the numbers of the error's
-own fields. Each limit is met by a guest, or by the object that keeps it.
+own fields. Each limit is exceeded by a guest, or in the object that enforces it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.host.preview2.guest import Guest
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
 
 IN_BAND = {"open_files", "sockets", "resolver_answers", "http_requests"}
-"""Limits of which the guest is told by an error code, or by getting less: nothing is raised."""
+"""Limits that a guest sees as an error code, or as a shorter result: no exception is raised."""
 
 HOST = """(module (import "env" "f" (func $f (param i32))) (memory (export "memory") 2)
   (func (export "run") (call $f (i32.const 100)) (call $f (i32.const 100))))"""
@@ -150,7 +150,7 @@ KEEPERS: dict[str, Callable[[], None]] = {
 
 
 def limit_of(case: str) -> str:
-    """Return the limit that a case is about: its first word, but for two that tell why."""
+    """Return the limit of a case: its first word, except for two."""
     if case.endswith("could grow"):
         return "memory" if case.startswith("memories") else "table_elements"
     return case.split()[0]
@@ -163,7 +163,7 @@ def check(error: AegisError, name: str) -> None:
     found = re.fullmatch(form, message)
     assert found is not None, message
     if not isinstance(error, LimitExceeded):
-        assert isinstance(error, ArtifactError)  # refused before compiling: it has no fields
+        assert isinstance(error, ArtifactError)  # rejected before compilation: it has no fields
         assert message.endswith(" if you trust its origin")
         return
     assert error.limit == name

@@ -1,6 +1,6 @@
-"""Every example of the prototype's README runs: its shell commands as they stand, its library examples in Python.
+"""Every example of the prototype's README runs: its shell commands unchanged, its library examples in Python.
 
-The order is that README's. Where its spelling has no counterpart in Python, the comment says which one has its place.
+The order is that of the README. Where its spelling has no counterpart in Python, a comment names the replacement.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ aegis inspect module.wasm --all
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with ``plugin.wasm``, and the folder of the examples' grants."""
+    """A working directory with ``plugin.wasm``, and the directory that the examples grant."""
     (tmp_path / "plugin.wasm").write_bytes(text_to_binary(PLUGIN))
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -159,7 +159,7 @@ def test_every_example_of_the_prototypes_readme_runs(plugin: Path, capsys: pytes
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS.splitlines() if line.startswith("aegis ")])
 def test_each_shell_example_is_read_as_it_was_meant(line: str, plugin: Path) -> None:
-    """Without the file or the folder each says so, and takes nothing else for them."""
+    """Without the file or the directory, each command reports that, and uses nothing else instead."""
     done = shell(line.replace("/data", f"'{plugin / 'data'}'"), plugin)
     assert done.returncode == 127
     assert done.stderr.startswith("error: ")

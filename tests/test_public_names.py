@@ -1,4 +1,4 @@
-"""Every public name exists, and says what it is: functions, classes, and what their users touch."""
+"""Every public name exists and has a docstring: functions, classes, and their public members."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def dotted(path: Path) -> str:
 
 
 def public(tree: ast.Module) -> list[str]:
-    """Return what ``__all__`` lists, read without importing."""
+    """Return the contents of ``__all__``, read without importing."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return list(ast.literal_eval(node.value))

@@ -1,4 +1,4 @@
-"""Classes of ``aegis.support.records`` are as the standard library makes them.
+"""Classes of ``aegis.support.records`` behave like those of the standard library.
 
 Oracle: the same class body, given to ``dataclasses.dataclass`` and to ``typing.NamedTuple``.
 """
@@ -57,7 +57,7 @@ def pair(request: pytest.FixtureRequest) -> tuple[Any, Any]:
 
 
 def outcome(call: Callable[[], Any]) -> Any:
-    """Return what a call returns, or the type and text of what it raises."""
+    """Return the result of a call, or the type and text of its exception."""
     try:
         return call()
     except Exception as error:
@@ -78,7 +78,8 @@ CALLS: list[Callable[[Any], Any]] = [
     lambda c: c(first=1).many is c(first=1).many,
     lambda c: setattr(c(first=1), "first", 2),
     lambda c: delattr(c(first=1), "second"),
-    lambda c: type(outcome(lambda: setattr(c(first=1), "other", 2))),  # of which error, versions of Python differ
+    # versions of Python differ in which error comes first
+    lambda c: type(outcome(lambda: setattr(c(first=1), "other", 2))),
     lambda c: hash(c(first=1)) and "hashable",
     lambda c: c.__match_args__,
     lambda c: str(inspect.signature(c)),

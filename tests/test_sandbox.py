@@ -693,7 +693,7 @@ def test_a_cancelled_call_is_told_as_such(aegis: Aegis, module: Module) -> None:
 
 
 class Interrupted(list[None]):
-    """A token, after whose taking a signal's handler may raise."""
+    """A token: after it is taken, a signal handler may raise."""
 
     raises = False
 

@@ -1,4 +1,4 @@
-"""What SECURITY.md says in figures and names is what the code does."""
+"""The figures and names in SECURITY.md match the code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def table(heading: str) -> list[list[str]]:
 
 
 def figures(pattern: str) -> list[int]:
-    """Return the numbers in the one passage that ``pattern`` fits; each of its groups is a number."""
+    """Return the numbers in the single passage that ``pattern`` matches; each of its groups is a number."""
     found = re.findall(pattern, FLAT)
     assert len(found) == 1, f"{pattern}: {len(found)} times in SECURITY.md"
     groups = found[0] if isinstance(found[0], tuple) else (found[0],)
@@ -37,7 +37,7 @@ def figures(pattern: str) -> list[int]:
 
 
 def row(name: str) -> str:
-    """Return what the table of layers says of one."""
+    """Return the description of a layer in the table of layers."""
     return next(cells[1] for cells in table("layer") if cells[0] == f"`{name}`")
 
 

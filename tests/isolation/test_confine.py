@@ -1,4 +1,4 @@
-"""Each layer in pairs: alone it stops the attack, without any the same attack succeeds; under all it fails too."""
+"""Each layer in pairs: alone it stops its attack, without any the attack succeeds; with all layers it fails too."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT_USER = os.name == "posix" and os.geteuid() == 0
 
 
 class Pair(NamedTuple):
-    """An attack, the layer that stops it alone, and how it fails then."""
+    """An attack, the layer that stops it, and how it fails then."""
 
     layer: str
     name: str
@@ -192,7 +192,7 @@ def test_every_version_of_landlock_handles_what_it_knows(version: int) -> None:
 
 @pytest.fixture
 def listener() -> Iterator[int]:
-    """The port of a server on loopback."""
+    """The port of a loopback server."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -377,7 +377,7 @@ def test_what_a_container_takes_away_is_reported_and_the_rest_holds(user: int) -
     assert set(missing) == {"namespaces", "landlock-files", "landlock-net"}
     assert "EPERM" in missing["namespaces"]
     assert "ENOSYS" in missing["landlock-files"]
-    assert ended.failure == errno.EPERM  # the filter refuses to open anything
+    assert ended.failure == errno.EPERM  # the filter rejects every open
 
 
 def test_landlock_that_is_not_switched_on_says_how_to_switch_it_on() -> None:
@@ -386,7 +386,7 @@ def test_landlock_that_is_not_switched_on_says_how_to_switch_it_on() -> None:
 
 
 def test_root_without_the_right_to_namespaces_keeps_the_files_of_others(tree: Path) -> None:
-    """As in a container: without grants a user namespace will do, with grants it would take them away."""
+    """As in a container: a user namespace suffices without grants, but would make grants unreachable."""
     if not ROOT_USER:
         pytest.skip("this user is not root")
     without = attack("nothing", drops_admin=True).needs("namespaces")

@@ -1,4 +1,4 @@
-"""Whatever a core module does in process it does isolated: one table of tests, run in both places."""
+"""A core module behaves isolated as in process: one table of tests, run in both places."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ def test_fuel_runs_out_after_the_same_amount(place: str) -> None:
 
 
 def told(place: str, name: str, arguments: tuple[Any, ...], **options: Any) -> list[Any]:
-    """Return what was told of one call, without what differs from run to run."""
+    """Return the observed events of one call, without the fields that differ from run to run."""
     seen = CollectingSubscriber()
     aegis = runtime(place, **options)
     with aegis.sandbox(aegis.load_wat(TEXT), imports={"env": {"f": double}}, subscribers=[seen]) as box:

@@ -1,4 +1,4 @@
-"""Whatever a component does in process it does isolated: values, imports, resources, grants."""
+"""A component behaves isolated as in process: values, imports, resources, grants."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_every_kind_of_value_goes_through_the_worker_and_back(pair: tuple[WitTyp
 
 
 def echoing(aegis: Aegis, of: str, answer: Any) -> Any:
-    """Return a sandbox that gives a value of the type ``of`` to the host, which gives ``answer`` for it."""
+    """Return a sandbox that passes a value of type ``of`` to the host, which returns ``answer``."""
     return aegis.sandbox(aegis.load_wat(echo_component(of)), imports={"echo": lambda _: answer})
 
 

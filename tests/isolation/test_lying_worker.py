@@ -1,4 +1,4 @@
-"""Whatever a worker says, the parent ends in a documented error, in time, and calls nothing that it should not."""
+"""Whatever a worker sends, the parent ends in a documented error, in time, and makes no call that it must not make."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def refusing(*_: Any) -> Any:
 
 
 def ended(script: Any, ask: Any = None, **options: Any) -> BaseException:
-    """Return what a question to a lying worker ended with; it must be documented."""
+    """Return the error of a question to a fake worker; it must be a documented one."""
     sandbox, liar = lying(TEXT, script, {"env": {"f": refusing}}, **options)
     try:
         with pytest.raises(AegisError) as caught:
@@ -157,7 +157,7 @@ def test_a_farewell_that_cannot_be_read_is_no_obstacle(answer: Any) -> None:
 
 
 def closing(*before: Any) -> Any:
-    """Say this, then go."""
+    """Send this message, then exit."""
     speak = said(*before)
 
     def script(peer: Peer, message: Any) -> None:

@@ -1,4 +1,4 @@
-"""Workers: made before they are needed, used once or as often as the policy says, replaced when they are gone."""
+"""Workers are prepared in advance, used once or as often as the policy allows, and replaced when they exit."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _pid(sandbox: Any) -> int:
 
 
 def _served(runtime: Aegis, artifact: Any) -> int:
-    """Use a sandbox as a new one should be, and return the process that it had."""
+    """Check that a sandbox is in the state of a new one, and return its process."""
     with runtime.sandbox(artifact) as sandbox:
         assert sandbox.call("mark") == 0
         assert sandbox.call("count") == 1
@@ -55,7 +55,7 @@ def _served(runtime: Aegis, artifact: Any) -> int:
 
 
 def _gone(pid: int) -> None:
-    """Wait until a process is gone."""
+    """Wait until a process has exited."""
     try:
         watched = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -118,7 +118,7 @@ def test_a_recycled_worker_holds_no_more_memory_after_many_sandboxes() -> None:
 
 
 def _data_bytes(pid: int) -> int:
-    """Return how much private memory a process has."""
+    """Return the private memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmData:")[2].split()[0]) << 10
 
@@ -139,7 +139,7 @@ def test_an_artifact_whose_kept_workers_are_all_in_use_is_in_nobodys_way() -> No
     with Aegis(isolation={"recycle": 5, "workers": 1}, cache=False) as runtime:
         modules = [runtime.load_wat(text.format(n)) for n in range(3)]
         runtime.sandbox(modules[0]).close()
-        with runtime.sandbox(modules[0]) as first:  # takes the only worker that was kept for it
+        with runtime.sandbox(modules[0]) as first:  # takes the only idle worker
             for n in (1, 2):
                 with runtime.sandbox(modules[n]) as other:
                     assert other.call("n") == n
@@ -259,7 +259,7 @@ print("fine")
 
 
 def test_a_fork_of_the_application_has_workers_of_its_own() -> None:
-    # From 3.12 on, Python warns of every fork of a process with threads; the application has decided to.
+    # Since 3.12, Python warns of every fork of a multithreaded process; here the application has chosen to fork.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _FORKS]
     done = subprocess.run(command, capture_output=True, timeout=120, check=False, text=True)
     assert (done.stdout, done.stderr, done.returncode) == ("fine\n", "", 0)
@@ -285,7 +285,7 @@ def test_a_layer_that_is_left_out_is_reported_and_the_others_stay(name: str) -> 
             layers = {layer: (active, detail) for layer, active, detail in sandbox.layers}
     assert tuple(layers) == LAYERS
     assert layers[name] == (False, "left out on request")
-    # What an unprivileged process needs of no-new-privs, it lacks without.
+    # lacks no-new-privs, which an unprivileged process requires
     needs = {"landlock-files", "landlock-net", "seccomp"} if name == "no-new-privs" else set()
     here = {layer.name for layer in available() if layer.active}
     assert {layer for layer, (active, _) in layers.items() if active} >= here - needs - {name}
@@ -396,7 +396,7 @@ for isolation in (False, True):
         with runtime.sandbox(module) as box:
             print(box.call("count"))
 """
-    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}  # it wants texts
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}  # it expects strings
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, env=env
     )

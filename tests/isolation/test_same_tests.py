@@ -1,4 +1,4 @@
-"""What a sandbox does here it does in a worker: the same tests, with every sandbox in a process of its own."""
+"""A sandbox behaves in a worker as in process: the same tests, with every sandbox isolated."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LOOKS_INSIDE = {
     "test_handles_inside_other_values": "likewise",
     "test_what_was_not_given_is_not_lost": "likewise",
 }
-"""Tests that are not of what an embedder sees."""
+"""Tests of behaviour that an embedder does not see."""
 
 
 @pytest.mark.parametrize("name", SUITES)

@@ -1,4 +1,4 @@
-"""A worker that was taken over has no network of its own: the parent looks names up and connects, by the policy.
+"""A compromised worker has no network access of its own: the parent looks names up and connects, by the policy.
 
 Each attack is tried with the grant that permits it and without. Servers are on loopback, at several of its addresses.
 """
@@ -45,7 +45,7 @@ def tree(tmp_path: Path) -> Path:
 
 @contextmanager
 def datagrams() -> Iterator[tuple[int, socket.socket]]:
-    """Yield the port of a UDP socket at every address of loopback, and the socket."""
+    """Yield the port of a UDP socket at every loopback address, and the socket."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("0.0.0.0", 0))
         server.setblocking(False)
@@ -53,7 +53,7 @@ def datagrams() -> Iterator[tuple[int, socket.socket]]:
 
 
 def rules_of(events: list[Any]) -> list[str]:
-    """Return the rules of the denials among events."""
+    """Return the rules in the denials among events."""
     return [event.rule for event in events if event.kind == "capability_checked" and not event.allowed]
 
 
@@ -195,7 +195,7 @@ def test_no_connection_outlives_its_sandbox_in_a_worker_that_serves_another() ->
 
 
 def test_a_socket_that_the_worker_lets_block_does_not_hold_up_its_parent() -> None:
-    """The server's queue is full, so that a connection is not made: connect(2) of a blocking socket would wait."""
+    """The server's queue is full, so no connection is established: connect(2) on a blocking socket would wait."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
@@ -235,7 +235,7 @@ def test_a_rule_for_http_lets_the_parent_connect_for_a_request_that_it_allows() 
 
 
 def test_on_a_connection_that_is_allowed_a_worker_writes_what_it_likes() -> None:
-    """The limit of the isolation: neither method nor framing binds a worker that was taken over."""
+    """A limit of the isolation: neither method nor framing is enforced for a compromised worker."""
     request = "POST / HTTP/1.1\r\nHost: other.example\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\nhello"
     with echo() as (port, heard):
         order = {"host": "127.0.0.1", "port": port, "purpose": ["http", "127.0.0.1", "GET"], "text": request}
@@ -326,7 +326,7 @@ def test_a_worker_that_may_listen_accepts_connections_and_one_that_may_not_does_
     port = free_port()
 
     def client() -> None:
-        for _ in range(1000):  # until the server is there
+        for _ in range(1000):  # until the server is listening
             with socket.socket() as end:
                 if not end.connect_ex(("127.0.0.1", port)):
                     end.sendall(b"client")
@@ -409,7 +409,7 @@ def test_the_parent_makes_no_more_sockets_than_the_limit() -> None:
 
 
 def test_a_worker_that_does_not_take_its_sockets_gets_no_more_of_them() -> None:
-    """Those on their way are few, for the system bounds them for all sandboxes of a user together."""
+    """Few packets are in flight, because the kernel bounds them for all sandboxes of a user together."""
     steps = [step for n in range(0, 40, 2) for step in (["open", INET, STREAM], ["close", ["made", n]])]
     with captive(network=NETWORK) as attacker, pytest.raises(WorkerCrashed, match="sockets that it does not take"):
         attacker("direct_sockets", steps=steps)

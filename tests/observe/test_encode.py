@@ -1,4 +1,4 @@
-"""Oracle: whatever goes in, one strict JSON line of printable ASCII comes out, of bounded size."""
+"""Oracle: for any input, the output is one strict JSON line of printable ASCII, of bounded size."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubcla
 
 
 def bare(kind: type[AegisError]) -> AegisError:
-    """Return an instance without the arguments that each class asks for."""
+    """Return an instance without the arguments that the class requires."""
     if issubclass(kind, errors.ArtifactNotFound):
-        return kind("no such file")  # an OSError makes itself
+        return kind("no such file")  # OSError initialises itself in __new__
     error = kind.__new__(kind)
     if isinstance(error, GuestExit):
         error.code = 3

@@ -1,4 +1,4 @@
-"""The small capabilities: what each parses to, and what it refuses."""
+"""The small capabilities: the value that each text parses to, and the texts that are rejected."""
 
 from __future__ import annotations
 

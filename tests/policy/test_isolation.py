@@ -1,4 +1,4 @@
-"""How a guest is isolated is a value: every field has a range, and a mistake names its field, key and line."""
+"""Isolation options are a value: every field has a range, and an error names its field, key and line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Network patterns: their grammar, and the verdict on a name and on each of its addresses."""
+"""Network patterns: their grammar, and the decision on a name and on each of its addresses."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_any_host_has_a_verdict(host: str, address: str) -> None:
 
 
 def notations(address: IPv4Address) -> list[str]:
-    """Return one IPv4 address as a resolver may be handed it."""
+    """Return an IPv4 address in a form that a resolver may receive."""
     a, b, c, d = address.packed
     low, mid = int(address) & 0xFFFF, int(address) & 0xFFFFFF
     return [
@@ -220,7 +220,7 @@ def notations(address: IPv4Address) -> list[str]:
 
 
 def carriers(address: IPv4Address) -> list[str]:
-    """Return the IPv6 addresses that stand for one IPv4 address."""
+    """Return the IPv6 addresses that represent an IPv4 address."""
     value = int(address)
     teredo = (0x20010000 << 96) | (0x01020304 << 64) | (value ^ 0xFFFFFFFF)
     return [

@@ -1,4 +1,4 @@
-"""The policy: one value that grants nothing until told, and says what it grants."""
+"""The policy: a value that grants nothing by default, and describes its grants."""
 
 from __future__ import annotations
 

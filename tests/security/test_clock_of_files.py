@@ -1,6 +1,6 @@
-"""What a file tells beside its contents: neither the time, nor random numbers, nor the host's own numbers.
+"""Metadata of files reveals neither the time, nor random numbers, nor the host's inode numbers.
 
-For every run of one guest on equal trees, without the clock and without random bytes, all that it sees is the same.
+For every run of one guest on equal trees, without the clock and without random bytes, everything it sees is the same.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def modified(guest: Any, path: str) -> int:
-    """Return when a file was modified, as the guest sees it."""
+    """Return the modification time of a file, as the guest sees it."""
     if isinstance(guest, Preview2):
         return int(guest.sandbox.call("modified", path))
     number, status = guest.path_filestat_get(FIRST, 0, path)
@@ -57,7 +57,7 @@ KINDS = {"preview 1": Preview1, "0.2": Preview2}
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_that_changes_is_no_clock_without_the_clock(folder: Path, place: str, kind: str) -> None:
-    """With the grant the same guest sees the time pass; without it, it sees the sandbox's own."""
+    """With the grant the same guest sees the time pass; without it, it sees the sandbox's own time."""
     capability = grants((folder, "/in", True))
 
     def seen(**policy: Any) -> tuple[int, ...]:
@@ -108,14 +108,14 @@ def test_a_time_that_was_seen_stays_until_the_file_changes_again(folder: Path) -
     first = guest.path_filestat_get(FIRST, 0, "new")
     assert guest.clock_time_get(0)[0] == 0
     assert guest.path_filestat_get(FIRST, 0, "new") == guest.fd_filestat_get(fd) == first
-    os.utime(folder / "new")  # somebody else changes it
+    os.utime(folder / "new")  # another process changes it
     assert modified(guest, "new") > first[1].mtim  # type: ignore[union-attr]
     guest.close()
 
 
 @pytest.mark.parametrize("when", [0, 1, OLD, 4_000_000_000_000_000_123])
 def test_what_a_guest_sets_it_reads_back(folder: Path, when: int) -> None:
-    """In the past and in the future: comparing with the time of its own choice tells it nothing of the real one."""
+    """In the past and in the future: comparing with a time it chose reveals nothing of the real time."""
     guest = Ours(folder)
     assert guest.path_filestat_set_times(FIRST, 0, "a", when, when, ATIM | MTIM) == 0
     fd = guest.opened("b")
@@ -188,7 +188,7 @@ def test_a_change_that_leaves_one_time_alone_forgets_nothing_of_the_other(folder
 
 @pytest.fixture
 def twins(tmp_path: Path) -> tuple[Path, Path]:
-    """Two equal trees, whose files have other inodes, in another order."""
+    """Two equal trees, whose files have different inodes, in another order."""
     for name, order in (("one", "abcd"), ("two", "dcba")):
         (tmp_path / name).mkdir()
         for file in order:

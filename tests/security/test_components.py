@@ -1,4 +1,4 @@
-"""Components that attack through handles, re-entrance, instantiation, time and size: each ends as documented."""
+"""Components that attack through handles, re-entrance, instantiation, time and size end as documented."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ HANDLES = """(component
 
 
 class Thing:
-    """A host object that counts what happens to it."""
+    """A host object that counts its uses and drops."""
 
     live = 0
 
@@ -82,7 +82,7 @@ class Thing:
 
 
 class Things:
-    """The host's side of ``test:things/things``; ``used`` holds what it was given."""
+    """The host's side of ``test:things/things``; ``used`` records its arguments."""
 
     def __init__(self) -> None:
         self.kind = type("Thing", (Thing,), {"live": 0})
@@ -182,7 +182,7 @@ def test_an_exception_belongs_to_its_own_sandbox() -> None:
 
 
 def bomb(levels: int) -> str:
-    """Levels of components, each of which instantiates the one beneath it twice."""
+    """Levels of components, each of which instantiates the next one twice."""
     text = "(component $c0 (core module $m) (core instance (instantiate $m)))"
     for level in range(1, levels):
         twice = f"(instance (instantiate $c{level - 1}))" * 2

@@ -1,4 +1,4 @@
-"""Every attacker, in process: a documented ending, the deadline kept, the host alive and clean."""
+"""Every attacker, in process: the documented ending, in time; the host survives without leaks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SYSTEM = ClockCapability.parse("system")
 
 
 def run(name: str, function: str = "_start", *args: int, imports: Any = None, **policy: Any) -> Outcome:
-    """Run a hostile guest and return how it ended, instantiation included."""
+    """Run a hostile guest and return its outcome, including instantiation."""
     runtime = Aegis(pooled=False, cache=False, **policy)
     module = runtime.load_file(source(f"hostile/{name}"))
     try:
@@ -69,7 +69,7 @@ def test_each_attack_ends_as_documented(
     before = time.process_time()
     outcome = run(name, function, **policy)
     assert (outcome.status, outcome.exit_code) == (status, code), outcome.error
-    assert time.process_time() - before < 10  # seconds of this process, which others cannot take from it
+    assert time.process_time() - before < 10  # processor seconds of this process, which do not depend on the load
     assert "\x1b" not in str(outcome.error)
 
 
@@ -252,7 +252,7 @@ def test_nothing_is_left_behind() -> None:
 
     def once() -> None:
         for name, function, policy, status, _ in HARMLESS:
-            # None of these ends by its deadline, however little of the machine it gets.
+            # None of these ends by its deadline, however slowly it runs.
             assert run(name, function, **{"timeout": None, **policy}).status == status, (name, function)
 
     once()

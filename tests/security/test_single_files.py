@@ -1,4 +1,4 @@
-"""A file granted alone: nothing of the directory that it lies in is seen or reached, not by a worker either."""
+"""A grant of a single file: the rest of its directory is neither visible nor reachable, even for a hostile worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is admitted: configuration, proposals, malformed bytes. Only clear errors, whatever the bytes."""
+"""Admission: configuration, proposals, malformed bytes. Any bytes give a module or a clear error."""
 
 from __future__ import annotations
 

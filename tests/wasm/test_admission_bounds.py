@@ -1,4 +1,4 @@
-"""What is measured of code before it is compiled: instructions, lives of locals, the limits and their messages."""
+"""Cost measures of code before compilation: instructions, lifetimes of locals, the limits and their messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BUILT = sorted((GUESTS / "build").glob("*.wasm"))
 
 
 def body_of(text: str) -> tuple[bytes, Body]:
-    """The first function of a module of text, and where it lies."""
+    """The first function of a module in text, and its position."""
     data = text_to_binary(text)
     (start, end), *_ = [(begin, until) for number, begin, until in sections(data, 0, len(data)) if number == 10]
     r = Reader(data, start, end)
@@ -227,7 +227,7 @@ def test_any_code_is_measured_or_refused(code: bytes) -> None:
 
 @pytest.mark.parametrize("byte", [0xD0, 0xFC, 0xFD, 0x80, 0x20, 0x0E, 0x02])
 def test_code_that_repeats_a_byte_is_read_in_linear_time(byte: int) -> None:
-    """Oracle: a megabyte takes less than ten seconds of this process; in the square it would take hours."""
+    """Oracle: a megabyte takes less than ten processor seconds; a quadratic algorithm would take hours."""
     data = bytes([byte]) * 1_000_000
     started = process_time()
     assert len(BRANCHES.findall(data)) + len(ACCESSES.findall(data)) > 0

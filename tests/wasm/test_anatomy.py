@@ -1,4 +1,4 @@
-"""What is counted and told of a component before it is planned."""
+"""Counts and descriptions of a component before it is planned."""
 
 from __future__ import annotations
 

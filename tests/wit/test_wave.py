@@ -1,4 +1,4 @@
-"""WAVE: what is written reads back as the same value, and any text at all is a value or a clear error."""
+"""WAVE: a formatted value parses to the same value, and any text parses to a value or gives a clear error."""
 
 from __future__ import annotations
 
