@@ -166,7 +166,7 @@ def within(name: str) -> str | None:
     return None
 
 
-def test_the_package_root_holds_what_every_room_needs() -> None:
+def test_the_package_root_holds_the_modules_that_every_room_needs() -> None:
     assert {path.stem for path in PACKAGE.glob("*.py")} == ROOT_FILES
 
 

@@ -204,7 +204,7 @@ def test_a_synchronous_call_says_to_use_acall(runtime: Aegis, kind: str, f: Any)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_an_asynchronous_function_raises_is_the_calls_own(runtime: Aegis, kind: str) -> None:
+def test_an_exception_of_an_asynchronous_function_belongs_to_its_call(runtime: Aegis, kind: str) -> None:
     async def f(x: int) -> int:
         await asyncio.sleep(0)
         raise ValueError(x)
@@ -231,7 +231,7 @@ def test_an_awaited_value_of_the_wrong_type_is_refused(runtime: Aegis, kind: str
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_deadline_cancels_what_is_awaited(kind: str) -> None:
+def test_the_deadline_cancels_the_awaited_object(kind: str) -> None:
     ended: list[str] = []
 
     async def f(x: int) -> int:
@@ -255,7 +255,7 @@ def test_the_deadline_cancels_what_is_awaited(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", ["task", "cancel"])
-def test_a_cancellation_cancels_what_is_awaited(runtime: Aegis, kind: str, way: str) -> None:
+def test_a_cancellation_cancels_the_awaited_object(runtime: Aegis, kind: str, way: str) -> None:
     ended: list[str] = []
 
     async def main() -> None:
@@ -382,7 +382,7 @@ def test_a_host_function_that_does_not_return_is_named_and_the_loop_goes_on(kind
     asyncio.run(main())
 
 
-def test_a_bad_argument_is_told_as_in_a_synchronous_call(runtime: Aegis) -> None:
+def test_a_bad_argument_is_reported_as_in_a_synchronous_call(runtime: Aegis) -> None:
     async def main() -> None:
         with box(runtime, "core", plus) as sandbox:
             with pytest.raises(CallError, match="takes 1 argument"):
@@ -439,7 +439,7 @@ def test_a_guest_that_waits_for_a_guest_that_waits_does_not_wait_for_a_turn(
     asyncio.run(main())
 
 
-def test_what_was_cancelled_before_its_first_step_is_not_left_unawaited() -> None:
+def test_a_call_cancelled_before_its_first_step_leaves_no_unawaited_coroutine() -> None:
     from aegis.engine.threads.event_loop import _Task
 
     async def main() -> None:
@@ -458,7 +458,7 @@ def test_what_was_cancelled_before_its_first_step_is_not_left_unawaited() -> Non
     asyncio.run(main())
 
 
-def test_a_component_whose_provider_takes_too_little_is_still_told(runtime: Aegis) -> None:
+def test_a_component_provider_that_takes_too_few_arguments_is_reported(runtime: Aegis) -> None:
     async def short() -> int:
         return 1
 

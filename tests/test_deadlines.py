@@ -191,7 +191,7 @@ def test_a_host_function_that_does_not_return_is_named(kind: str) -> None:
         sandbox.close()
 
 
-def test_what_was_abandoned_is_given_back_when_its_thread_ends(tmp_path: Path) -> None:
+def test_abandoned_quota_is_released_when_its_thread_ends(tmp_path: Path) -> None:
     """Until then it belongs to its thread: other code may not close it while the thread uses it."""
     before = descriptors()
     stuck = Stuck()

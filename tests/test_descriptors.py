@@ -131,7 +131,7 @@ def test_a_fork_server_has_nothing_but_dev_null_on_the_standard_numbers(tmp_path
     assert report.read_text() == "/dev/null /dev/null /dev/null"
 
 
-def test_what_was_opened_low_is_moved_and_stays_the_same_file(tmp_path: Path) -> None:
+def test_a_low_descriptor_is_moved_and_stays_the_same_file(tmp_path: Path) -> None:
     code = (
         "import os, sys; from aegis.support.descriptors import above_standard\n"
         "os.close(0); low = os.open(sys.argv[1], os.O_RDONLY); high = above_standard(low)\n"

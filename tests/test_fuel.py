@@ -154,7 +154,7 @@ def test_without_fuel_a_call_can_be_cancelled(place: str, guest: str) -> None:
 
 @everywhere
 @pytest.mark.parametrize("guest", [name for name in GUESTS if "calls" in name])
-def test_a_call_that_its_deadline_ends_tells_what_it_used(place: str, guest: str) -> None:
+def test_a_call_that_its_deadline_ends_reports_its_usage(place: str, guest: str) -> None:
     """A worker that has to be killed has left its counters. It is killed late here, to tolerate a loaded machine."""
     with box(place, guest, timeout="200ms", isolation={"grace": "20s"}) as sandbox:
         usage = sandbox.run("calls").usage

@@ -122,7 +122,7 @@ def test_instantiation_is_a_call_of_its_own(place: str) -> None:
 
 
 @every_place
-def test_what_the_embedder_reads_and_writes_itself_is_not_limited(place: str) -> None:
+def test_reads_and_writes_of_the_embedder_are_not_limited(place: str) -> None:
     with sandboxed(place, host_bytes=1000, value_bytes=1000) as sandbox:
         for _ in range(2):
             sandbox.memory.write(0, b"x" * 200_000)

@@ -184,19 +184,19 @@ def how_it_ended(place: str, text: str, folder: Any, **limits: Any) -> AegisErro
 @only_where_there_are_workers
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("case", GUESTS)
-def test_a_guest_that_meets_a_limit_is_told_of_by_its_keyword_and_option(case: str, place: str, tmp_path: Any) -> None:
+def test_an_exceeded_limit_is_reported_with_its_keyword_and_option(case: str, place: str, tmp_path: Any) -> None:
     text, limits = GUESTS[case]
     check(how_it_ended(place, text, tmp_path, **limits), limit_of(case))
 
 
 @pytest.mark.parametrize("case", KEEPERS)
-def test_what_meets_a_limit_of_the_host_is_told_of_by_its_keyword_and_option(case: str) -> None:
+def test_an_exceeded_host_limit_is_reported_with_its_keyword_and_option(case: str) -> None:
     with pytest.raises(LimitExceeded) as caught:
         KEEPERS[case]()
     check(caught.value, limit_of(case))
 
 
-def test_every_limit_is_met_here_or_told_in_band() -> None:
+def test_every_limit_is_exceeded_here_or_reported_in_band() -> None:
     met = {limit_of(case) for case in (*GUESTS, *KEEPERS)}
     assert met | IN_BAND == set(LIMIT_NAMES)
     assert not met & IN_BAND
@@ -228,7 +228,7 @@ def test_the_message_of_a_limit_says_it_in_one_form() -> None:
         (too_long(2, "the module"), "compile_time", "(2 s/2 s of compiling)"),
     ],
 )
-def test_a_limit_of_isolation_is_told_of_by_its_keyword(error: LimitExceeded, keyword: str, used: str) -> None:
+def test_a_limit_of_isolation_is_reported_with_its_keyword(error: LimitExceeded, keyword: str, used: str) -> None:
     assert error.limit == keyword
     assert error.used == error.allowed is not None
     assert re.search(rf"exceeded {re.escape(used)}.*: raise it with {keyword} of isolation\b", str(error))

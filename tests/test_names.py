@@ -61,7 +61,7 @@ def test_a_number_with_its_noun(number: int, text: str) -> None:
 # -- suggestions ------------------------------------------------------------------------------------------
 
 
-def test_a_suggestion_names_what_was_meant() -> None:
+def test_a_suggestion_names_the_intended_name() -> None:
     assert near("transfrom", ["other", "transform", "transmit"], 1) == ["transform"]
     assert near("wasi:cli/rum", ["wasi:cli/run@0.2.0", "wasi:cli/run"]) == ["wasi:cli/run", "wasi:cli/run@0.2.0"]
     assert near("nothing-like-it", ["a", "b"]) == []

@@ -186,7 +186,7 @@ def test_paths_are_granted_one_by_one_and_as_lists(tmp_path: Path, writes: bool)
 
 
 @pytest.mark.parametrize("wrong", [5, None, b"/data", [b"/data"], [["/data"]], [None]])
-def test_what_is_no_path_is_refused_in_a_list_too(wrong: object) -> None:
+def test_an_invalid_path_is_refused_in_a_list_too(wrong: object) -> None:
     with pytest.raises(PolicyError, match="a path is text, not"):
         FilesystemCapability.read_only(wrong)  # type: ignore[arg-type]
 
@@ -224,7 +224,7 @@ def test_a_tuple_of_arguments_is_answered_with_how_to_spread_it(plugin: Path) ->
             sandbox.call("add", (2, 3))
 
 
-def test_the_prelude_has_what_programs_need_and_shadows_nothing_of_pythons() -> None:
+def test_the_prelude_has_the_needed_names_and_shadows_no_builtin() -> None:
     import builtins
 
     import aegis
@@ -236,7 +236,7 @@ def test_the_prelude_has_what_programs_need_and_shadows_nothing_of_pythons() -> 
 
 
 @pytest.mark.parametrize("artifact", [None, "plugin.wasm", b"\0asm\1\0\0\0"])
-def test_what_is_no_artifact_is_not_loaded_and_the_error_says_how(artifact: object) -> None:
+def test_an_invalid_artifact_is_not_loaded_and_the_error_says_how_to_load_one(artifact: object) -> None:
     with Aegis().sandbox() as sandbox, pytest.raises(CallError, match=r"write load\(runtime\.load_file\(path\)\)"):
         sandbox.load_module(artifact)  # type: ignore[arg-type]
 

@@ -37,7 +37,7 @@ def calls_of_settings() -> Iterator[tuple[str, ast.Call]]:
                 yield f"{path.relative_to(TESTS)}:{node.lineno}", node
 
 
-def test_no_test_brings_back_what_depends_on_the_load() -> None:
+def test_no_test_enables_a_check_that_depends_on_the_load() -> None:
     """A list of health checks replaces the profile's, so it has to include these too, or all."""
     for where, call in calls_of_settings():
         for keyword in call.keywords:

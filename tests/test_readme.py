@@ -42,7 +42,7 @@ def test_shell_blocks_succeed(block: Block, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("block", tagged("console"), ids=lambda b: f"line-{b.line}")
-def test_console_blocks_print_what_they_show(block: Block, folder: Path) -> None:
+def test_console_blocks_print_their_expected_output(block: Block, folder: Path) -> None:
     readme.run_console(block, folder)
 
 
@@ -75,7 +75,7 @@ $ false
 """
 
 
-def test_blocks_are_told_apart() -> None:
+def test_blocks_are_distinguished() -> None:
     assert [(b.tag, b.words, b.line) for b in readme.blocks(SAMPLE)] == [
         ("sh", (), 4),
         ("text", (), 9),
@@ -91,7 +91,7 @@ def test_a_shell_block_stops_at_its_first_failure(tmp_path: Path) -> None:
         readme.run_shell(Block(tag="sh", words=(), text="false\ntrue\n", line=1), tmp_path)
 
 
-def test_a_console_block_is_compared_with_what_it_shows(tmp_path: Path) -> None:
+def test_a_console_block_is_compared_with_its_expected_output(tmp_path: Path) -> None:
     text = "$ echo one; echo two >&2\none\ntwo\n$ echo at 12:30 sharp; exit 7\nat … sharp\n$ echo $?\n7\n"
     text += "$ true \\\n    x\n"
     readme.run_console(Block(tag="console", words=(), text=text, line=1), tmp_path)

@@ -101,7 +101,7 @@ def test_a_dataclass_behaves_as_the_standard_librarys(pair: tuple[Any, Any], cal
         assert outcome(lambda: call(ours)) == outcome(lambda: call(theirs))
 
 
-def test_a_hash_is_there_for_what_is_frozen_alone(pair: tuple[Any, Any]) -> None:
+def test_only_frozen_classes_are_hashable(pair: tuple[Any, Any]) -> None:
     ours, theirs = pair
     assert (ours.__hash__ is None) == (theirs.__hash__ is None)
 

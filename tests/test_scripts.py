@@ -160,7 +160,7 @@ def test_an_interrupted_run_is_begun_again(copy: Path) -> None:
     assert aegis(copy).stderr == ""
 
 
-def test_what_an_interrupted_deletion_left_is_cleared(copy: Path) -> None:
+def test_remains_of_an_interrupted_deletion_are_removed(copy: Path) -> None:
     (copy / ".venv").rename(copy / ".venv.old")
     (copy / ".venv.new").mkdir()
     assert aegis(copy).returncode == 7
@@ -175,7 +175,7 @@ def test_an_interpreter_that_went_away_is_replaced(copy: Path) -> None:
     assert (done.returncode, "preparing .venv" in done.stderr) == (7, True), done.stderr
 
 
-def test_an_environment_that_is_not_ours_is_not_deleted(tmp_path: Path) -> None:
+def test_a_foreign_environment_is_not_deleted(tmp_path: Path) -> None:
     folder = checkout(tmp_path / "foreign")
     (folder / ".venv").mkdir()
     (folder / ".venv" / "precious").touch()

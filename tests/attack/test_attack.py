@@ -43,7 +43,7 @@ def only(result: AttackResult) -> dict[str, Any]:
     return finding
 
 
-def test_an_undocumented_error_is_found_shrunk_and_told_once(tmp_path: Path) -> None:
+def test_an_undocumented_error_is_found_minimised_and_reported_once(tmp_path: Path) -> None:
     result = campaign("Raises", runs=100)
     finding = only(result)
     assert result.cases.total() == 100
@@ -60,7 +60,7 @@ def test_an_undocumented_error_is_found_shrunk_and_told_once(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("harness", "how"), [("Exits", "exit 3"), ("Killed", "SIGKILL")])
-def test_what_kills_a_process_is_found_and_nothing_is_lost(harness: str, how: str, tmp_path: Path) -> None:
+def test_an_input_that_kills_its_process_is_found_and_no_case_is_lost(harness: str, how: str, tmp_path: Path) -> None:
     result = campaign(harness, runs=40, shrinking=3.0)
     finding = only(result)
     assert result.cases.total() == 40
@@ -74,7 +74,7 @@ def test_what_kills_a_process_is_found_and_nothing_is_lost(harness: str, how: st
     assert store.replay(saved, attack("Healthy")) == []
 
 
-def test_what_hangs_is_found_and_where_it_does() -> None:
+def test_a_hang_is_found_with_its_phase() -> None:
     bounds = Bounds(patience=1.0)
     finding = only(campaign("Hangs", runs=INPUTS_PER_RANGE, jobs=1, shrinking=0, bounds=bounds))
     assert finding["kind"] == "hung"
@@ -82,7 +82,7 @@ def test_what_hangs_is_found_and_where_it_does() -> None:
     assert "did not end within 1 s" in finding["text"]
 
 
-def test_what_is_left_behind_is_found_with_its_input() -> None:
+def test_a_leak_is_found_with_its_input() -> None:
     finding = only(campaign("Leaks", runs=60, jobs=1))
     assert finding["signature"] == "after left-behind descriptors"
 
@@ -141,7 +141,7 @@ def test_the_same_seed_finds_the_same_whatever_the_executor() -> None:
     assert {s: f["data"] for s, f in given.result.findings.items()} == {s: f["data"] for s, f in own.findings.items()}
 
 
-def test_ctrl_c_keeps_what_was_found() -> None:
+def test_ctrl_c_keeps_the_findings() -> None:
     class Interrupted(AttackCampaign):
         def _rerun_suspects(self) -> None:
             if self.result.findings:
@@ -155,7 +155,7 @@ def test_ctrl_c_keeps_what_was_found() -> None:
     assert made.result.cases.total() >= INPUTS_PER_RANGE
 
 
-def test_a_report_tells_sources_outcomes_and_findings_with_their_commands(tmp_path: Path) -> None:
+def test_a_report_has_sources_outcomes_and_findings_with_their_commands(tmp_path: Path) -> None:
     result = campaign("Raises", runs=40, shrinking=0)
     data = json.loads(json.dumps(to_data(result, {"a.wasm": "larger than 1 byte"}, str(tmp_path))))
     text = to_text(data)

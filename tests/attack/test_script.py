@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "fuzz"
         (["--time", "1.5h"], "--time takes a whole number"),
     ],
 )
-def test_what_means_nothing_is_a_line(words: list[str], told: str) -> None:
+def test_invalid_options_are_one_line(words: list[str], told: str) -> None:
     ended = subprocess.run([SCRIPT, *words], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
     assert told in ended.stderr

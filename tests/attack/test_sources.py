@@ -68,7 +68,7 @@ def test_mutants_are_artifacts_other_than_their_seeds() -> None:
     assert {data for _, data in SEEDS}.isdisjoint(i.data for i in made)
 
 
-def test_broken_bytes_are_near_what_they_were_made_from() -> None:
+def test_mutated_bytes_are_similar_to_their_seed() -> None:
     made = [make("flips")(n) for n in range(200)]
     assert sum(i.data[:4] == b"\0asm" for i in made) > 150
     # some mutants are still valid artifacts
@@ -130,7 +130,7 @@ def test_seeds_are_files_and_folders(tmp_path) -> None:  # type: ignore[no-untyp
         read_seeds([str(tmp_path / "missing.wasm")])
 
 
-def test_a_source_that_there_is_not_is_told_with_those_that_there_are() -> None:
+def test_an_unknown_source_is_reported_with_the_known_ones() -> None:
     with pytest.raises(PolicyError, match=r"unknown source 'smit'; did you mean smith\? The sources are smith, wit"):
         checked(("smit",))
     assert checked(()) == tuple(SOURCES)

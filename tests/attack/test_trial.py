@@ -72,7 +72,7 @@ def test_whatever_a_guest_does_has_its_documented_label(harness: Harness, name: 
     assert not result.faults
 
 
-def test_what_is_granted_is_looked_into(harness: Harness) -> None:
+def test_changes_outside_the_grant_are_detected(harness: Harness) -> None:
     result = run(harness, GOOD, number=3)
     assert statuses(result, "call") == {"returned"}
     granted = harness.granted()[1]
@@ -106,7 +106,7 @@ def test_a_short_campaign_of_each_source_finds_nothing(harness: Harness, name: s
         (WorkerCrashed("the worker died of signal 11", signal=11), "call crash WorkerCrashed(11)"),
     ],
 )  # fmt: skip
-def test_what_no_documentation_lists_is_a_fault(harness: Harness, error: Exception, signature: str) -> None:
+def test_an_undocumented_error_is_a_fault(harness: Harness, error: Exception, signature: str) -> None:
     def fails() -> None:
         raise error
 
@@ -117,7 +117,7 @@ def test_what_no_documentation_lists_is_a_fault(harness: Harness, error: Excepti
     assert [fault.signature for fault in result.faults] == [signature]
 
 
-def test_what_ends_late_is_a_fault() -> None:
+def test_a_late_phase_is_a_fault() -> None:
     of = trial._Trial.__new__(trial._Trial)
     of.result = TrialResult()
     of.harness = Harness.__new__(Harness)
@@ -142,7 +142,7 @@ def test_messages_of_one_class_are_the_same() -> None:
     assert coarse("a") != coarse("b")
 
 
-def test_what_is_left_behind_each_time_is_a_fault_and_what_is_kept_once_is_not() -> None:
+def test_a_leak_in_every_run_is_a_fault_and_a_single_growth_is_not() -> None:
     """The resource counts are supplied by the test: a garbage collection closes descriptors of earlier tests."""
     held = {"descriptors": 30, "threads": 1, "processes": 0, "memory": 1 << 20}
 

@@ -77,7 +77,7 @@ def test_an_exit_code_does_not_depend_on_which_streams_are_closed(words: list[st
 
 
 @pytest.mark.parametrize("how", [(), pytest.param(("--isolate",), marks=only_where_there_are_workers)])
-def test_a_closed_stdin_is_empty_and_closed_outputs_swallow_what_is_written(
+def test_a_closed_stdin_is_empty_and_closed_outputs_discard_writes(
     says: str, tmp_path: Path, how: tuple[str, ...]
 ) -> None:
     events = {closed: tmp_path / f"{''.join(closed)}.events" for closed in CLOSED}

@@ -207,7 +207,7 @@ def test_bad_input_gets_the_line_and_code_that_it_gets_without(words: list[objec
 @pytest.mark.parametrize(
     ("data", "says"), [(b"", "is empty"), (b"hello", "magic"), (b"\0asm\1\0\0\0\1\5", "past the end")]
 )
-def test_what_is_no_module_is_refused(tmp_path: Path, data: bytes, says: str) -> None:
+def test_an_invalid_module_is_refused(tmp_path: Path, data: bytes, says: str) -> None:
     (tmp_path / "odd.wasm").write_bytes(data)
     ended = isolated(tmp_path / "odd.wasm")
     assert ended.code == 126
@@ -407,7 +407,7 @@ def test_the_deadline_leaves_no_process(tmp_path: Path, handles: list[int]) -> N
     assert b"deadline" in err
 
 
-def test_a_worker_that_is_killed_is_told(tmp_path: Path) -> None:
+def test_a_killed_worker_is_reported(tmp_path: Path) -> None:
     with spinning(tmp_path) as process:
         for pid in descendants(process.pid):
             with suppress(ProcessLookupError):
@@ -437,7 +437,7 @@ def test_an_end_of_the_reader_ends_the_flood_as_without(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_is_told() -> None:
+def test_a_full_disk_is_reported() -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [*COMMAND, "run", "--isolate", str(guest("hello"))], stdout=full, stderr=subprocess.PIPE,

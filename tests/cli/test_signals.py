@@ -57,7 +57,7 @@ def test_a_spinning_guest_ends_at_a_signal(tmp_path_factory: pytest.TempPathFact
     "options", [(), ("--isolate",), ("--fuel-limit=1e18",)], ids=lambda o: o[0] if o else "default"
 )
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_guest_that_calls_nobody_ends_at_a_signal(
+def test_a_guest_that_makes_no_calls_ends_at_a_signal(
     tmp_path: Path, options: tuple[str, ...], number: int, code: int
 ) -> None:
     """A program's guest runs on the main thread, so Python handles Ctrl-C only after it ends. The command exits at
@@ -99,7 +99,7 @@ def test_the_deadline_ends_a_compiler_that_does_not() -> None:
     assert took < 5.0  # unless it is stopped, the bomb takes ten seconds and all memory
 
 
-def test_the_deadline_ends_the_compiling_of_what_is_within_the_limits(tmp_path: Path) -> None:
+def test_the_deadline_ends_the_compilation_of_a_module_within_the_limits(tmp_path: Path) -> None:
     bombs = runpy.run_path(str(GUESTS / "hostile" / "compile-bombs" / "make.py"))
     bomb = tmp_path / "bomb.wasm"
     bomb.write_bytes(bombs["function"](size=900_000, times=12))  # compiles for most of a minute on one core

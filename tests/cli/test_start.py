@@ -49,7 +49,7 @@ def test_a_cached_run_imports_nothing_heavy() -> None:
     assert imported("run", hello) & HEAVY <= at_birth()
 
 
-def test_what_is_written_differently_is_imported_still() -> None:
+def test_a_line_for_click_imports_click() -> None:
     assert "click" in imported("run", "--help")
 
 
@@ -79,7 +79,7 @@ LINES = [
 
 
 @pytest.mark.parametrize("words", LINES)
-def test_a_plain_line_means_what_click_reads(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plain_line_is_parsed_as_by_click(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
     monkeypatch.setattr("aegis.cli.run.run", lambda *values: seen.append(values) or 0)
     face, other = Face(), Face()
@@ -102,7 +102,7 @@ def test_a_plain_line_means_what_click_reads(words: list[str], monkeypatch: pyte
         ["validate", "m.wasm"], ["run", "m.wasm", "--timeout"], ["run", "m.wasm", "--metrics=1"], ["--bogus", "run"],
     ],
 )  # fmt: skip
-def test_what_is_no_plain_run_is_clicks(words: list[str]) -> None:
+def test_other_command_lines_are_parsed_by_click(words: list[str]) -> None:
     assert plain_run(words, Face()) is None
 
 

@@ -62,7 +62,7 @@ def refused(here: Path, *words: str) -> str:
         ("\udcff", "not Unicode"),
     ],
 )
-def test_a_grant_that_cannot_be_had_is_refused_before_the_guest_runs(here: Path, how: str, path: str, why: str) -> None:
+def test_an_unusable_grant_is_refused_before_the_guest_runs(here: Path, how: str, path: str, why: str) -> None:
     assert why in refused(here, how, path)
 
 
@@ -90,7 +90,7 @@ def test_events_that_cannot_be_written_are_refused(here: Path, path: str, why: s
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")
-def test_events_that_found_no_room_are_told_of_after_the_run(here: Path) -> None:
+def test_dropped_events_are_reported_after_the_run(here: Path) -> None:
     for form in ("human", "json"):
         done = aegis(f"--format={form}", "run", "--events=/dev/full", guest("hello"), cwd=here)
         assert done.code == 125
@@ -289,7 +289,7 @@ for name in ("closed", "read-only", "closed-folder"):
             assert "permission denied; let this user open it, or leave the grant out" in line
 
 
-def test_a_full_or_read_only_file_system_is_told_to_the_guest_by_its_number(here: Path) -> None:
+def test_a_full_or_read_only_file_system_is_reported_to_the_guest_by_its_number(here: Path) -> None:
     script = f"""
 import ctypes, sys
 from pathlib import Path

@@ -208,7 +208,7 @@ def test_functions_with_handles_go_through_the_host_beside_linked_ones() -> None
         assert check(("go", 0), ("go", 0x107)) == [Returned(255), Returned(6)]
 
 
-def test_fuel_is_what_guests_burn() -> None:
+def test_only_guests_burn_fuel() -> None:
     text = PLAIN.replace("(call $f (local.get 0))", "(i32.add (call $f (local.get 0)) (call $f (i32.const 1)))")
     used = []
     for way in (nullcontext, unlinked):
@@ -225,7 +225,7 @@ def test_workers_go_through_the_host() -> None:
         assert sandbox.call("go", 65536) == 42
 
 
-def test_what_the_engine_refuses_goes_through_the_host() -> None:
+def test_links_that_the_engine_refuses_go_through_the_host() -> None:
     refused = mock.Mock(side_effect=ArtifactError("no"))
     with mock.patch.object(adapters, "text_to_binary", refused):
         component = RUNTIME.load_wat(NARROW)

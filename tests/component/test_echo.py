@@ -44,7 +44,7 @@ def echoed(of: WitType, value: Any, *, bound: bool) -> tuple[list[Any], Any]:
 
 @SETTINGS
 @given(typed_values())
-def test_what_goes_in_comes_back(pair: tuple[WitType, Any]) -> None:
+def test_arguments_come_back_unchanged(pair: tuple[WitType, Any]) -> None:
     of, value = pair
     seen, returned = echoed(of, value, bound=True)
     assert len(seen) == 1

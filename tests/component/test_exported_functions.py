@@ -51,7 +51,7 @@ def test_functions_read_from_the_bytes_are_those_of_the_compiled_component(name:
     assert sorted(exported(text)) == sorted(compiled.callables())  # type: ignore[union-attr]
 
 
-def test_an_export_that_is_described_with_less_tells_no_less_than_it_has() -> None:
+def test_an_export_declared_with_fewer_functions_still_lists_all() -> None:
     text = f"""(component {CORE} (instance $x (export "f" (func $f)) (export "g" (func $f)))
       (export "a:b/c" (instance $x) (instance (export "f" (func)))))"""
     compiled = Aegis(cache=False, pooled=False).load_wat(text)

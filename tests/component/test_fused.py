@@ -185,7 +185,7 @@ def test_a_guest_that_calls_the_host_in_some_calls_gives_the_same() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_what_a_host_function_raises_ends_the_call_as_ever(error: type[BaseException]) -> None:
+def test_an_exception_of_a_host_function_ends_the_call_as_usual(error: type[BaseException]) -> None:
     def ask(text: str) -> str:
         raise error("no")
 
@@ -288,7 +288,7 @@ with runtime.sandbox(many) as sandbox:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes fork on POSIX")
-def test_a_forked_process_compiles_modules_of_ours_too() -> None:
+def test_a_forked_process_compiles_aegis_modules_too() -> None:
     """In a forked child the engine's compilation threads do not exist; waiting for them would never end."""
     root = Path(__file__).resolve().parent.parent.parent
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], cwd=root, timeout=60, check=False)
@@ -314,7 +314,7 @@ def test_the_pieces_of_a_result_are_its_strings_and_lists_where_they_are() -> No
     ],
     ids=show,
 )  # fmt: skip
-def test_what_is_more_than_vectors_carry_is_not_fused(of: WitType) -> None:
+def test_values_larger_than_vectors_are_not_fused(of: WitType) -> None:
     assert pieces(of, "utf8") is None
 
 

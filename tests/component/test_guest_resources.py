@@ -106,7 +106,7 @@ def wrong(sandbox: Any, counters: Any, component: Any) -> Iterator[dict[str, Any
         ("class", "expected a handle of the guest's resource, not type"),
     ],
 )
-def test_what_is_no_handle_is_refused_and_the_guest_lives(
+def test_an_invalid_handle_is_refused_and_the_guest_survives(
     sandbox: Any, counters: Any, wrong: dict[str, Any], which: str, message: str
 ) -> None:
     good, bad = counters.Counter(2), wrong[which]
@@ -138,7 +138,7 @@ def test_an_owned_handle_goes_to_the_guest(counters: Any) -> None:
         one.merge(two)
 
 
-def test_no_call_gives_away_what_it_also_uses(sandbox: Any, counters: Any) -> None:
+def test_no_call_moves_a_handle_that_it_also_uses(sandbox: Any, counters: Any) -> None:
     one = counters.Counter(3)
     with pytest.raises(CallError, match="given away in a call that uses it twice"):
         one.merge(one)
@@ -184,7 +184,7 @@ def test_handles_that_are_forgotten_do_no_harm(component: Any) -> None:
         assert counters.Counter(1).increment(1) == 2
 
 
-def test_what_the_embedder_holds_is_counted(component: Any) -> None:
+def test_handles_held_by_the_embedder_are_counted(component: Any) -> None:
     runtime = Aegis(cache=False, pooled=False, handles=10)
     with runtime.sandbox(runtime.load_file(GUESTS / "components" / "counter.wat")) as sandbox:
         counters = sandbox.exports[COUNTERS]

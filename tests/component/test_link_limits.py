@@ -54,7 +54,7 @@ def test_modules_of_adapters_count_towards_no_limit() -> None:
 
 
 @pytest.mark.parametrize("limit", ["host_bytes", "value_bytes"])
-def test_what_passes_through_a_link_takes_nothing_of_the_host(limit: str) -> None:
+def test_values_passing_through_a_link_use_no_host_quota(limit: str) -> None:
     runtime = Aegis(cache=False, pooled=False, **{limit: 10_000})
     with runtime.sandbox(runtime.load_wat(GROWING)) as sandbox:
         assert sandbox.call("go", 65536) == 42

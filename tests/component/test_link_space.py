@@ -55,7 +55,7 @@ def test_a_start_function_that_fails_gives_the_space_back(runtime: Aegis) -> Non
 
 
 @pytest.mark.parametrize(("start", "counted", "moves"), [("", False, False), (STARTS, False, True), ("", True, True)])
-def test_only_what_can_run_python_or_guest_code_is_instantiated_on_a_guest_thread(
+def test_only_instantiation_that_can_run_python_or_guest_code_uses_a_guest_thread(
     start: str, counted: bool, moves: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the main thread: a start function may call the host, and counted memories call Python."""

@@ -43,7 +43,7 @@ def ways(box: Any, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("value", VALUES, ids=TEXTS)
-def test_every_way_to_call_tells_the_cases_of_nested_results_apart(aegis: Aegis, value: Any) -> None:
+def test_every_way_to_call_distinguishes_the_cases_of_nested_results(aegis: Aegis, value: Any) -> None:
     with aegis.sandbox(aegis.load_wat(own_echo_component(NESTED))) as box:
         assert ways(box, value) == dict.fromkeys(("call", "run", "exports", "bind", "acall"), value)
 

@@ -308,7 +308,7 @@ INVALID = {
 
 
 @pytest.mark.parametrize("what", INVALID)
-def test_what_does_not_resolve_is_refused_by_name(what: str) -> None:
+def test_unresolvable_references_are_refused_by_name(what: str) -> None:
     text, message = INVALID[what]
     said = refusal(text)
     assert message in said
@@ -334,7 +334,7 @@ NOT_RUN = {
 
 
 @pytest.mark.parametrize("what", NOT_RUN)
-def test_what_aegis_does_not_run_is_refused_by_name(what: str) -> None:
+def test_unsupported_features_are_refused_by_name(what: str) -> None:
     text, message = NOT_RUN[what]
     assert message in refusal(text)
 

@@ -84,7 +84,7 @@ def passed_along(count: int, innermost: str) -> bytes:
 
 
 @pytest.mark.parametrize("innermost", [CORE, ""])
-def test_what_arguments_hide_from_counting_is_stopped_at_the_limit(innermost: str) -> None:
+def test_instances_hidden_in_arguments_are_stopped_at_the_limit(innermost: str) -> None:
     assert "instantiating it makes more than" in refusal(passed_along(40, innermost))
 
 
@@ -152,7 +152,7 @@ def test_definitions_are_counted_each_time_they_are_run() -> None:
     assert "more than 4,194,304 bytes of definitions" in refusal(data)
 
 
-def test_imported_instances_are_counted_by_what_their_type_declares() -> None:
+def test_imported_instances_are_counted_by_the_declarations_of_their_type() -> None:
     of = part(7, vec(b"\x42" + vec(*[b"\1\x7d"] * 1000)))
     imports = part(10, vec(*[b"\0" + leb(len(name)) + name + b"\5\0" for name in (b"a%d" % n for n in range(9_000))]))
     assert "more than 4,194,304 bytes of definitions" in refusal(PREAMBLE + of + imports)

@@ -74,7 +74,7 @@ def test_a_trampoline_calls_its_function_whatever_is_made_meanwhile(sandbox: Any
     assert (sandbox.call(first, *([1 << 40] if first == "f" else []))) == (1 << 40 if first == "f" else 5)
 
 
-def test_a_context_is_the_one_asked_for_whatever_is_made_meanwhile(sandbox: Any) -> None:
+def test_a_context_is_the_requested_one_whatever_is_created_meanwhile(sandbox: Any) -> None:
     plan = sandbox._store.plan
     options = link.Options()
     others = [options._replace(encoding=encoding) for encoding in ("utf16", "latin1+utf16")]

@@ -162,7 +162,7 @@ def test_async_features_are_valid_and_reflected_as_far_as_the_engine_can() -> No
         validate_skeleton(skeleton(data, binary))
 
 
-def test_an_error_of_a_skeleton_tells_no_offset() -> None:
+def test_an_error_of_a_skeleton_reports_no_offset() -> None:
     data, binary = component(
         '(component (core module $m) (core instance $m (instantiate $m)) (alias core export $m "x" (core func)))'
     )

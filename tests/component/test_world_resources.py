@@ -56,7 +56,7 @@ def test_it_is_provided_as_a_class() -> None:
         assert sandbox.call("run", 7) == 7 + 70 + 1000
 
 
-def test_what_its_class_lacks_is_listed() -> None:
+def test_missing_methods_of_a_class_are_listed() -> None:
     class Half:
         def __init__(self) -> None:
             """Ignore the argument."""

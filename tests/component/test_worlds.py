@@ -46,7 +46,7 @@ MAKE = wit(20_29, ())
 
 
 @pytest.mark.parametrize("number", range(WORLDS))
-def test_a_random_world_is_what_wasm_tools_and_the_engine_make_of_it(number: int, tmp_path: Path) -> None:
+def test_a_random_world_is_read_as_by_wasm_tools_and_the_engine(number: int, tmp_path: Path) -> None:
     data = MAKE(number).data
     if not data:
         pytest.skip("wasm-tools made nothing")

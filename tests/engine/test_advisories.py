@@ -108,7 +108,7 @@ NEVER_CALLED = {
 
 
 @pytest.mark.parametrize(("need", "functions"), NEVER_CALLED.items())
-def test_what_is_said_not_to_be_used_is_named_nowhere(need: str, functions: tuple[str, ...]) -> None:
+def test_options_documented_as_unused_are_named_nowhere(need: str, functions: tuple[str, ...]) -> None:
     assert need in advisories._NOT_USED
     for path in Path(aegis.__file__).parent.rglob("*.py"):
         if path.name != "advisories.py":

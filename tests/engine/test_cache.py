@@ -172,7 +172,7 @@ def test_a_link_of_another_user_is_not_followed(tmp_path: Path) -> None:
         open_private(str(tmp_path / "link" / "code"), create=True)
 
 
-def test_what_a_link_leads_through_is_examined_too(tmp_path: Path) -> None:
+def test_the_path_of_a_link_is_examined_too(tmp_path: Path) -> None:
     (tmp_path / "open" / "real").mkdir(parents=True)
     (tmp_path / "open").chmod(0o777)
     (tmp_path / "link").symlink_to("open/real")
@@ -200,7 +200,7 @@ def test_a_directory_that_is_replaced_while_the_cache_is_open_changes_nothing(tm
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "directory", "hard link"])
 @pytest.mark.parametrize("name", ["key", "entry"])
-def test_what_is_no_plain_file_is_not_read(tmp_path: Path, name: str, kind: str) -> None:
+def test_only_regular_files_are_read(tmp_path: Path, name: str, kind: str) -> None:
     folder = tmp_path / "code"
     assert not loaded(folder)
     path = folder / "key" if name == "key" else entries(folder)[0]

@@ -63,7 +63,7 @@ def same(left: Any, right: Any) -> bool:
 @pytest.mark.parametrize("observed", [False, True])
 @given(data=st.data())
 @settings(max_examples=120, deadline=None, derandomize=True)
-def test_what_goes_in_comes_out(observed: bool, data: st.DataObject) -> None:
+def test_arguments_and_results_are_unchanged(observed: bool, data: st.DataObject) -> None:
     params = tuple(data.draw(st.lists(st.sampled_from(TYPES), max_size=3)))
     values = tuple(data.draw(VALUES[t]) for t in params)
     subject = sandbox(params, observed=observed)
@@ -129,7 +129,7 @@ def test_each_trap_has_its_code(code: str) -> None:
         assert "bad" in str(caught.value)
 
 
-def test_an_observed_call_tells_of_a_failing_host_function() -> None:
+def test_an_observed_call_reports_a_failing_host_function() -> None:
     heard: list[Any] = []
 
     def f() -> None:
@@ -161,7 +161,7 @@ def test_more_stack_depths_than_views_are_kept() -> None:
     assert seen == list(range(1501))
 
 
-def test_a_callback_that_nobody_owns_is_refused() -> None:
+def test_a_callback_without_an_owner_is_refused() -> None:
     """For any import number from the engine, the result is a trap, and no other sandbox is charged with the error."""
     import ctypes
 

@@ -78,7 +78,7 @@ def test_limits_hold_again_after_the_loop_was_made() -> None:
         assert sandbox.call("grow", 1) == sandbox.call("more", 1) == -1
 
 
-def test_a_trap_at_full_memory_is_told_as_without_a_loop() -> None:
+def test_a_trap_at_full_memory_is_reported_as_without_a_loop() -> None:
     text = """(module (memory (export "memory") 1)
       (func (export "need") (param i32)
         (if (i32.eq (memory.grow (local.get 0)) (i32.const -1)) (then (unreachable)))))"""

@@ -40,7 +40,7 @@ def _fit(results: tuple[str, ...], result: Any) -> Any:
     ("results", "given", "value"),
     [((), None, None), (("i32",), 2**32 - 1, -1), (("f64",), 3, 3.0), (("i32", "i64"), (1, 2), [1, 2])],
 )
-def test_a_result_that_fits_is_made_what_the_type_says(results: tuple[str, ...], given: Any, value: Any) -> None:
+def test_a_result_that_fits_is_coerced_to_the_type(results: tuple[str, ...], given: Any, value: Any) -> None:
     assert _fit(results, given) == value
 
 
@@ -59,7 +59,7 @@ def test_a_result_that_does_not_fit_is_the_hosts_error(results: tuple[str, ...],
         _fit(results, given)
 
 
-def test_an_awaited_result_is_judged_as_what_it_came_to() -> None:
+def test_an_awaited_result_is_checked_by_its_final_value() -> None:
     assert _fit((), Waited(None)) is None
     assert _fit(("i32",), Waited(7)) == 7
     with pytest.raises(HostError, match="has no result"):

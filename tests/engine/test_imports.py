@@ -115,7 +115,7 @@ def test_sandboxes_of_one_module_share_nothing_of_the_host() -> None:
         assert (one.call("random"), one.call("close")) == (first[0], 0)
 
 
-def test_an_import_that_the_host_lacks_is_told_with_the_first_sandbox_and_with_each() -> None:
+def test_a_missing_import_is_reported_for_every_sandbox() -> None:
     text = PRINTS.replace('"fd_close" (func $close (param i32)', '"fd_shut" (func $close (param i32)')
     module = RUNTIME.load_wat(text)
     for _ in range(2):

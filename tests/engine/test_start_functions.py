@@ -124,7 +124,7 @@ def test_a_component_whose_start_breaks_the_abi_has_trapped_and_not_run_out_of_m
         runtime.sandbox(runtime.load_wat(REALLOC), imports={"f": lambda: "text"})
 
 
-def test_a_host_function_that_fails_under_a_start_function_is_told_as_ever() -> None:
+def test_a_host_function_that_fails_under_a_start_function_is_reported_as_usual() -> None:
     runtime = shared("in-process")
     error = ended(runtime, STARTS % "", {"env": {"f": lambda at: 1 // 0}})
     assert isinstance(error, HostError)

@@ -99,7 +99,7 @@ def test_a_placed_buffer_is_freed_after_the_call(runtime: Aegis) -> None:
                 assert sandbox.call("quoted", *raw) == 1
 
 
-def test_a_guest_without_room_is_said_and_blamed_for_nothing(runtime: Aegis) -> None:
+def test_a_failed_allocation_is_reported_and_is_not_a_finding(runtime: Aegis) -> None:
     module: Any = runtime.load_wat(TEXT)
     with runtime.sandbox(module) as sandbox:
         with pytest.raises(CallError, match="alloc returned 0: no memory for 70000 bytes"):
@@ -119,7 +119,7 @@ def test_buffers_are_placed_in_workers_too() -> None:
             assert sandbox.call("quoted", *place_buffers(sandbox, (Buffer(b'"a" "b"'),))) == 2
 
 
-def test_a_campaign_calls_the_allocator_for_itself_alone_and_may_be_told_to_place_nothing(runtime: Aegis) -> None:
+def test_a_campaign_does_not_fuzz_the_allocator_and_buffers_can_be_disabled(runtime: Aegis) -> None:
     module = runtime.load_wat(TEXT)
     placing, plain = Target(runtime, module), Target(runtime, module, buffers=False)
     assert set(placing.exports) == {"quoted"}

@@ -77,7 +77,7 @@ def _campaign(path: Path, runs: int = 6000, executor: Executor | None = None, **
     return campaign.result
 
 
-def test_every_buggy_guest_is_in_the_table_and_says_what_is_wrong_with_it() -> None:
+def test_every_buggy_guest_is_in_the_table_and_documents_its_bug() -> None:
     table = (GUESTS / "buggy" / "README.md").read_text()
     folders = {path.parent.name for path in (GUESTS / "buggy").glob("*/*.wat")} - {"clean"}
     assert folders == set(BUGGY)
@@ -137,14 +137,14 @@ class Dying(Here):
         return super().submit(fn, *args, **kwargs)
 
 
-def test_what_a_dying_process_did_is_done_again_and_counted_once() -> None:
+def test_chunks_of_a_dying_process_are_repeated_and_counted_once() -> None:
     path = source("buggy/code-point")
     whole, dying = _campaign(path, 5000, seed=3), _campaign(path, 5000, Dying(1), seed=3)
     assert sorted(dying.chunks) == sorted(whole.chunks)
     assert (dying.cases, dying.statuses, dying.findings) == (whole.cases, whole.statuses, whole.findings)
 
 
-def test_processes_that_always_die_end_the_campaign_with_what_it_has() -> None:
+def test_processes_that_always_die_end_the_campaign_with_its_findings() -> None:
     result = _campaign(source("buggy/empty-list"), 5000, Dying(100))
     assert result.lost
     assert result.findings
@@ -162,7 +162,7 @@ def test_a_campaign_on_processes_leaves_nothing_in_the_temporary_folder(
     assert list(tmp_path.glob("aegis-*")) == []
 
 
-def test_ctrl_c_keeps_what_was_found() -> None:
+def test_ctrl_c_keeps_the_findings() -> None:
     class Interrupted(Here):
         count = 0
 
@@ -208,13 +208,13 @@ def test_lines_of_a_corpus_that_mean_nothing_are_skipped(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_corpus_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_corpus_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(PolicyError, match="cannot be written"):
         Corpus(tmp_path / "corpus")
 
 
-def test_a_disk_that_is_full_keeps_nobody_from_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_hide_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, *_: Any) -> None:
         path.touch()
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -228,7 +228,7 @@ def test_a_disk_that_is_full_keeps_nobody_from_what_was_found(tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_corpus_that_is_a_file_is_said(tmp_path: Path) -> None:
+def test_a_corpus_path_that_is_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PolicyError, match="cannot be written"):
         Corpus(tmp_path / "file")
@@ -237,7 +237,7 @@ def test_a_corpus_that_is_a_file_is_said(tmp_path: Path) -> None:
 # -- oracles ------------------------------------------------------------------------------------------------
 
 
-def test_a_predicate_of_the_users_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_defined_predicate_is_an_oracle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine_of_test.py").write_text(
         "def small(function, arguments, outcome):\n"
         '    """Sums are small."""\n'
@@ -274,7 +274,7 @@ def test_two_components_of_one_world_are_compared() -> None:
 
 
 @pytest.mark.parametrize("runs", [1, 60, 1100])
-def test_a_campaign_makes_little_more_calls_than_it_is_told(runs: int) -> None:
+def test_a_campaign_makes_few_more_calls_than_requested(runs: int) -> None:
     """A test case that has begun is completed, and has at most a few dozen calls."""
     campaign = Campaign(_plan(source("buggy/overflow")), runs=runs, executor=Here())
     for _ in campaign.run():
@@ -296,7 +296,7 @@ def test_a_component_of_another_world_is_not_compared() -> None:
         WorkerState(plan)
 
 
-def test_a_campaign_without_fuel_is_refused_for_it_could_not_be_repeated() -> None:
+def test_a_campaign_without_a_fuel_limit_is_refused_because_it_is_not_reproducible() -> None:
     done = command("fuzz", "--fuel-limit=none", str(source("buggy/overflow")))
     assert done.code == 125
     assert "give a number, such as 1e9" in done.err
@@ -308,7 +308,7 @@ def _binary(text: str) -> bytes:
     return text_to_binary(text)
 
 
-def test_an_oracle_that_there_is_not_is_said() -> None:
+def test_an_unknown_oracle_is_reported() -> None:
     for oracle, told in (
         ("no-traps", "unknown oracle 'no-traps': use no-trap"),
         ("round-trip:a,b", "'a' is not a callable export"),
@@ -322,7 +322,7 @@ def test_an_oracle_that_there_is_not_is_said() -> None:
 # -- targets and cases ----------------------------------------------------------------------------------------
 
 
-def test_an_export_that_there_is_not_is_said_and_so_is_nothing_to_call() -> None:
+def test_an_unknown_export_is_reported_and_so_is_an_artifact_without_functions() -> None:
     with pytest.raises(ExportNotFound, match="did you mean midpoint"):
         WorkerState(_plan(source("buggy/overflow"), functions=("midpiont",)))
     with pytest.raises(CallError, match="exports no function"):
@@ -333,7 +333,7 @@ def test_an_export_that_there_is_not_is_said_and_so_is_nothing_to_call() -> None
         )
 
 
-def test_steps_are_taken_out_with_what_needs_them() -> None:
+def test_steps_are_removed_unless_a_later_step_needs_them() -> None:
     case = Case((Step("new", ()), Step("f", (1,)), Step("get", (HandleRef(0),))))
     assert case.without(1, 2) == Case((Step("new", ()), Step("get", (HandleRef(0),))))
     assert case.without(0, 1) is None
@@ -372,7 +372,7 @@ def test_a_report_is_text_json_and_a_page() -> None:
     assert "<script" not in page
 
 
-def test_the_command_finds_tells_and_writes(tmp_path: Path) -> None:
+def test_the_command_finds_reports_and_writes(tmp_path: Path) -> None:
     path = source("buggy/empty-list")
     done = command("fuzz", str(path), "--runs", "2000", "--jobs", "1", "--out", str(tmp_path))
     assert done.code == 1
@@ -431,7 +431,7 @@ def test_the_slowest_input_for_its_size_is_looked_for() -> None:
     assert slow["fuel"] / slow["size"] > 2 * plain["fuel"] / plain["size"]
 
 
-def test_the_chattiest_input_is_told_by_the_host_calls_of_one_call() -> None:
+def test_the_chattiest_input_is_measured_by_the_host_calls_of_one_call() -> None:
     worst = _worst("shop", "chatty", 1000)
     assert 0.9 < worst["host_calls"] / worst["size"] <= 1
 

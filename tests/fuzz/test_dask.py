@@ -42,7 +42,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_cluster_does_what_one_process_does_though_a_worker_is_killed(tmp_path: Path) -> None:
+def test_a_cluster_gives_the_results_of_one_process_although_a_worker_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "on_dask.py"
     script.write_text(CODE)
     done = subprocess.run(
@@ -55,7 +55,7 @@ def test_a_cluster_does_what_one_process_does_though_a_worker_is_killed(tmp_path
     assert cluster[2] == list(range(9))
 
 
-def test_an_address_that_answers_nothing_is_said() -> None:
+def test_an_unreachable_scheduler_is_reported() -> None:
     from aegis.cli.cluster import dask_executor
     from aegis.errors import PolicyError
 

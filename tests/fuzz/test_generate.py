@@ -94,7 +94,7 @@ def test_core_numbers_stay_in_range(kind: str) -> None:
             assert isinstance(value, float)
 
 
-def test_the_edges_are_among_what_is_made() -> None:
+def test_boundary_values_are_generated() -> None:
     rng = random.Random(1)
     numbers = {shape_of("u32").random(rng, 1) for _ in range(5000)}
     assert {0, 1, 2**31 - 1, 2**31, 2**32 - 1} <= numbers
@@ -108,7 +108,7 @@ def test_the_edges_are_among_what_is_made() -> None:
 
 
 @pytest.mark.parametrize("of", [Own(Resource("thing")), List(Borrow(Resource("thing")))], ids=["own", "inside a list"])
-def test_a_handle_cannot_be_made_which_is_said(of: WitType) -> None:
+def test_a_handle_cannot_be_generated_and_the_error_names_it(of: WitType) -> None:
     with pytest.raises(CannotGenerate, match="thing"):
         shape_of(of)
     with pytest.raises(CannotGenerate, match="thing"):
@@ -151,7 +151,7 @@ def test_overrides_go_by_the_name_of_a_type(points: list[Any]) -> None:
     assert set(points) <= {"mine"}
 
 
-def test_an_interface_gives_what_needs_no_handle() -> None:
+def test_an_interface_has_strategies_for_functions_without_handles() -> None:
     thing = Resource("thing")
     functions = {"f": Function((("x", "u8"),)), "[method]thing.g": Function((("self", Borrow(thing)),))}
     assert set(from_interface(Interface("a:b/c", functions))) == {"f"}

@@ -50,7 +50,7 @@ def _call(target: Target, name: str, *plan: int) -> Any:
 # -- what nobody provides ----------------------------------------------------------------------------------
 
 
-def test_a_plan_says_what_imports_answer_and_the_last_number_serves_the_rest() -> None:
+def test_a_plan_selects_the_answers_of_imports_and_its_last_number_is_repeated() -> None:
     """Oracle: equal numbers select equal answers, and 0 selects the simplest one."""
     target = Target(RUNTIME, RUNTIME.load_file(source("buggy/unchecked-host")))
     assert _call_price(target, ()).value == _call_price(target, (0,)).value
@@ -165,7 +165,7 @@ def test_core_modules_have_their_preview1_calls_answered_too() -> None:
             assert bool(sandbox.stdout) == bool(written)
 
 
-def test_what_a_fault_returns_is_checked_as_any_host_function_is() -> None:
+def test_the_result_of_a_fault_is_checked_like_that_of_any_host_function() -> None:
     artifact = RUNTIME.load_file(source("buggy/denied-socket"))
     with RUNTIME.sandbox(artifact, faults=lambda *_: "nonsense") as sandbox:
         assert sandbox.run("reaches", 80).status == "host-error"
@@ -194,7 +194,7 @@ def test_a_hostile_host_makes_a_program_meet_errors_that_it_never_met() -> None:
     assert any("err(" in line for line in told)
 
 
-def test_what_an_interface_promises_is_kept_by_a_hostile_host() -> None:
+def test_a_hostile_host_keeps_the_specification_of_interfaces() -> None:
     """Oracle: ``poll`` is always the host's own, because a fake answer would name pollables that are not ready."""
     stubs = ImportStubs(RUNTIME.load_file(built("cat-component")), hostile=True)
     stubs.plan([5])
@@ -219,7 +219,7 @@ def test_a_program_is_given_arguments_and_input(tmp_path: Path) -> None:
         assert target.run(Case((Step("_start", (words, b"")),))).results[-1].status == status
 
 
-def test_what_a_toolchain_exports_for_itself_is_left_out_unless_it_is_named() -> None:
+def test_toolchain_exports_are_omitted_unless_they_are_named() -> None:
     text = """(module (func (export "cabi_realloc") (param i32) (result i32) (local.get 0))
       (func (export "__wasm_call_ctors")) (func (export "f")))"""
     artifact = RUNTIME.load_wat(text)

@@ -81,7 +81,7 @@ def _script(failure: str) -> str:
 @pytest.mark.parametrize(
     ("guest", "calls"), [("wrong-state", WRONG_STATE), ("used-after-drop", USED_AFTER_DROP)], ids=str
 )
-def test_a_bug_in_a_sequence_is_found_made_minimal_and_told_as_python_that_shows_it(
+def test_a_bug_in_a_sequence_is_found_minimised_and_reported_as_a_python_reproducer(
     runtime: Aegis, guest: str, calls: list[str]
 ) -> None:
     """Oracle: the reported script is the minimal sequence, and ends with the same trap when it is executed."""
@@ -175,7 +175,7 @@ def test_invariants_are_checks_or_methods_of_a_subclass(runtime: Aegis) -> None:
     assert _calls(failure) == [f"counter_{n} = api.Counter(0)" for n in (1, 2, 3)]
 
 
-def test_what_is_imported_answers_by_drawn_numbers_or_is_given(runtime: Aegis) -> None:
+def test_imports_are_stubbed_by_drawn_numbers_or_provided(runtime: Aegis) -> None:
     path = source("buggy/unchecked-host")
     failure = _failure(state_machine(runtime, path))
     assert _calls(failure) == ["api['price'](0)"]
@@ -198,7 +198,7 @@ world w { export points; }
 """
 
 
-def test_values_are_told_as_the_bindings_have_them_or_as_plain_python(runtime: Aegis, tmp_path: Path) -> None:
+def test_values_are_printed_with_bindings_or_as_plain_python(runtime: Aegis, tmp_path: Path) -> None:
     made = _bindings(tmp_path, POINT, "test_points_points", "machines_of_points")
     component: Any = runtime.load(_dummy(tmp_path, POINT))
     points = {"of": st.just(Some(_point(made)))}
@@ -264,7 +264,7 @@ def test_handles_are_found_wherever_they_are_in_a_value() -> None:
     assert upper.bad == Err(7)
 
 
-def test_what_cannot_be_driven_is_said(runtime: Aegis) -> None:
+def test_an_interface_that_cannot_be_called_is_reported(runtime: Aegis) -> None:
     with pytest.raises(ExportNotFound, match="did you mean test:buggy/api"):
         state_machine(runtime, source("buggy/wrong-state"), "test:buggy/apis")
     with pytest.raises(CannotGenerate, match="the world has no callable function"):

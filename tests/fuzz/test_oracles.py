@@ -56,7 +56,7 @@ def test_the_usual_oracles_have_names_and_sentences() -> None:
 
 
 @pytest.mark.parametrize(("size", "patient"), [(4096, False), (96, True)])
-def test_what_a_call_keeps_is_noticed_small_leaks_with_patience(size: int, patient: bool) -> None:
+def test_leaks_are_found_and_small_ones_by_many_repetitions(size: int, patient: bool) -> None:
     target, oracle = _wat(LEAKS.format(size)), Steady()
     oracle.begin(0 if patient else 1)
     found = _judge(oracle, target, Step("leaks", (5,)))
@@ -78,7 +78,7 @@ def test_a_resource_that_is_made_used_and_dropped_again_and_again_leaks_nothing(
 # -- agreement ---------------------------------------------------------------------------------------------------
 
 
-def test_chance_may_change_what_a_call_costs_but_not_what_it_returns() -> None:
+def test_random_numbers_may_change_the_cost_of_a_call_but_not_its_result() -> None:
     target = _wat(RANDOM)
     assert _judge(Deterministic(), target, Step("shuffles", (1,))) is None
     assert _judge(Deterministic(), target, Step("guesses", (1,))).text.startswith("guesses: result: ")
@@ -107,7 +107,7 @@ def _careless(policy: Aegis = RUNTIME) -> Careless:
     return Careless(policy, policy.load_file(source("add")))
 
 
-def test_a_host_that_is_as_before_is_not_objected_to() -> None:
+def test_an_unchanged_host_is_accepted() -> None:
     assert _judge(HostUntouched(), _careless(), Step("add", (1, 2))) is None
 
 
@@ -124,7 +124,7 @@ def test_descriptors_and_threads_that_stay_are_noticed() -> None:
             os.close(descriptor)
 
 
-def test_files_that_change_are_noticed_the_canaries_and_what_may_only_be_read(tmp_path: Path) -> None:
+def test_changes_to_canaries_and_read_only_grants_are_reported(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("x")
     runtime = Aegis(cache=False, filesystem=FilesystemCapability.read_only(str(tmp_path)))
     target, oracle = _careless(runtime), HostUntouched()

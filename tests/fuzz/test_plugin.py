@@ -130,7 +130,7 @@ def test_plainly(sandbox):
 """
 
 
-def test_an_assertion_that_fails_says_what_happened_instead(run: Run) -> None:
+def test_a_failing_assertion_names_the_actual_ending(run: Run) -> None:
     run.write(guest_wat=SPINS, test_asks_py=ASKS).go().ended(failed=5)
     for line in (
         "not trapped with unreachable: it returned 5", "not denied network: it returned 5",
@@ -254,7 +254,7 @@ output.write_bytes(text_to_binary(source.read_text()))
 """
 
 
-def test_a_guest_is_built_once_for_what_went_into_it_and_a_failure_has_the_compilers_words(run: Run) -> None:
+def test_a_guest_is_built_once_per_set_of_inputs_and_a_failure_quotes_the_compiler(run: Run) -> None:
     run.write(guest_wat=TRAPS, source_txt=TRAPS, broken_txt="?", compiler_py=COMPILER, test_build_py=BUILD).go().ended(
         passed=2, failed=6
     )

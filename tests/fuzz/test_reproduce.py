@@ -78,7 +78,7 @@ def test_the_command_has_the_policy_under_which_it_was_found(tmp_path: Path) -> 
     assert ", fuel=300)" in test.read_text()
 
 
-def test_a_test_has_what_of_a_policy_is_not_as_usual() -> None:
+def test_a_reproducer_test_contains_the_non_default_parts_of_the_policy() -> None:
     """Oracle: the printed keywords evaluate to the policy."""
     import aegis
 
@@ -94,7 +94,7 @@ def test_a_test_has_what_of_a_policy_is_not_as_usual() -> None:
     compile(text, "test_it.py", "exec")
 
 
-def test_what_is_too_long_for_a_command_line_is_replayed_from_its_file() -> None:
+def test_a_finding_too_long_for_a_command_line_is_replayed_from_its_file() -> None:
     finding = {
         "oracle": "steady", "signature": "s", "steps": [["f", [f"[{'1, ' * 60_000}1]"]]], "answers": [], "text": "t",
     }  # fmt: skip

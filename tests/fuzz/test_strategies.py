@@ -159,7 +159,7 @@ def test_an_override_goes_by_parameter_function_and_interface_the_longest_first(
     assert [_drawn(both[name], 5)[0] for name in "fg"] == [(2,), (1,)]
 
 
-def test_an_interface_leaves_out_what_holds_handles_unless_they_are_given() -> None:
+def test_an_interface_omits_functions_with_handles_unless_they_are_overridden() -> None:
     own = Own(Resource("thing"))
     interface = Interface("a:b/c", {"f": Function((("x", List(own)),)), "g": Function((("y", own), ("n", "u8")))})
     assert set(from_interface(interface)) == set()
@@ -168,7 +168,7 @@ def test_an_interface_leaves_out_what_holds_handles_unless_they_are_given() -> N
         from_function(interface.functions["g"])
 
 
-def test_what_a_loaded_component_reflects_is_taken_by_it() -> None:
+def test_arguments_for_reflected_types_are_accepted_by_the_component() -> None:
     """Oracle: a guest accepts the arguments generated for its exports, under the names by which they are called."""
     component = RUNTIME.load_file(source("components/values"))
     made = from_exports(component)
@@ -183,7 +183,7 @@ def test_what_a_loaded_component_reflects_is_taken_by_it() -> None:
     check()
 
 
-def test_an_export_that_there_is_not_is_said_with_what_is_near() -> None:
+def test_an_unknown_export_is_reported_with_a_similar_name() -> None:
     component = RUNTIME.load_file(source("buggy/overflow"))
     with pytest.raises(ExportNotFound, match="did you mean midpoint"):
         from_export(component, "midpiont")

@@ -69,7 +69,7 @@ def test_a_lie_is_a_trap(function: str) -> None:
     assert (outcome.status, outcome.exit_code, outcome.value) == ("trap", 134, None)
 
 
-def test_all_lies_are_told() -> None:
+def test_every_case_of_the_canonical_abi_guest_is_tested() -> None:
     assert len(LIES) == 14
 
 
@@ -120,7 +120,7 @@ def test_a_read_of_everything_gives_a_chunk() -> None:
     assert run("component-read", "read").value == -1
 
 
-def test_many_empty_strings_count_as_what_they_cost() -> None:
+def test_many_empty_strings_count_by_their_cost() -> None:
     few = Aegis(cache=False, pooled=False, value_bytes="1MiB")
     assert run("component-results", "empties", runtime=few).status == "quota-exceeded"
 

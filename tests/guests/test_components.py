@@ -231,7 +231,7 @@ def test_each_datagram_needs_its_rule() -> None:
         assert outcome.stdout == b"got b'PING'\n"
 
 
-def test_urllib_fetches_what_is_allowed() -> None:
+def test_urllib_fetches_allowed_urls() -> None:
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -358,7 +358,7 @@ def test_typed_bindings_both_ways(kv: Any) -> None:
     assert sorted(log[3:]) == ["drop one", "drop p", "drop q"]
 
 
-def test_what_an_object_lacks_is_listed_at_once() -> None:
+def test_all_missing_methods_of_an_object_are_listed_at_once() -> None:
     class Half:
         class Bucket:
             def __init__(self) -> None:

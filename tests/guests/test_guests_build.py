@@ -64,7 +64,7 @@ def test_a_missing_compiler_is_named_with_its_remedy() -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_what_is_up_to_date_needs_no_compiler() -> None:
+def test_an_up_to_date_guest_needs_no_compiler() -> None:
     built("hello")
     assert run_script("--python", "no-such-python", "hello").returncode == 0
 

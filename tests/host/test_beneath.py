@@ -125,7 +125,7 @@ def test_the_walk_and_the_kernel_agree_and_stay_inside(plan: dict[str, str], pat
 
 @given(plan=trees, parts=walks, slash=st.booleans(), follow=st.booleans())
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_what_is_located_lies_inside_and_is_no_link_when_followed(
+def test_a_located_path_is_inside_and_not_a_link_when_followed(
     plan: dict[str, str], parts: list[str], slash: bool, follow: bool
 ) -> None:
     """For every tree and path, the parent of the result is below the root, and a followed link is fully resolved."""
@@ -210,7 +210,7 @@ def test_no_link_leads_out(way: str, root: Path, path: str) -> None:
     assert tree(root.parent) == before
 
 
-def test_what_an_absolute_link_says_is_not_told(root: Path) -> None:
+def test_the_target_of_an_absolute_link_is_not_revealed(root: Path) -> None:
     with closing(Ours(root)) as guest:
         assert guest.path_readlink(FIRST, "absolute") == (Errno.PERM, b"")
         assert guest.path_readlink(FIRST, "up") == (0, b"..")
@@ -332,7 +332,9 @@ def make(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
-def test_what_is_no_file_is_refused_at_once(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_is_not_a_file_is_refused_at_once(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make(kind, tmp_path, monkeypatch)
 
     def attempts() -> None:
@@ -349,7 +351,7 @@ def test_what_is_no_file_is_refused_at_once(kind: str, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
-def test_what_is_no_file_is_not_granted(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_is_not_a_file_is_not_granted(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(kind, tmp_path, monkeypatch)
 
     def attempt() -> None:

@@ -48,7 +48,7 @@ def made(guest: Ours, fd: int, path: str) -> None:
 # -- preopens and descriptors -------------------------------------------------------------------
 
 
-def test_the_preopen_is_the_first_descriptor_and_tells_its_name(guest: Ours) -> None:
+def test_the_preopen_is_the_first_descriptor_and_has_its_name(guest: Ours) -> None:
     assert guest.fd_prestat_get(FIRST) == (0, 1)
     assert guest.fd_prestat_get(FIRST + 1)[0] == Errno.BADF
     assert guest.fd_prestat_dir_name(FIRST, 1) == (0, b"/")
@@ -192,7 +192,7 @@ def test_a_file_opened_for_one_thing_does_not_do_the_other(guest: Ours) -> None:
 # -- data ---------------------------------------------------------------------------------------
 
 
-def test_seeking_and_telling(guest: Ours) -> None:
+def test_seek_and_tell(guest: Ours) -> None:
     fd = guest.opened("f", CREAT, READ | WRITE | int(Rights.FD_SEEK | Rights.FD_TELL))
     assert guest.fd_tell(fd) == (0, 0)
     assert guest.fd_write(fd, bytes(100)) == (0, 100)
@@ -242,7 +242,7 @@ def test_append_writes_at_the_end_until_it_is_switched_off(guest: Ours) -> None:
     assert status.size in (200, 202)
 
 
-def test_flags_asked_for_at_opening_are_told(guest: Ours) -> None:
+def test_flags_asked_for_at_opening_are_reported(guest: Ours) -> None:
     number, fd = guest.path_open(FIRST, 0, "f", CREAT, READ | WRITE, 0, APPEND | SYNC)
     assert number in (0, Errno.NOTSUP)
     status = guest.fd_fdstat_get(fd)[1]
@@ -312,7 +312,7 @@ def test_the_times_of_a_link_are_its_own(guest: Ours, folder: int) -> None:
 # -- listing ------------------------------------------------------------------------------------
 
 
-def test_an_empty_directory_lists_itself_and_what_is_above(guest: Ours, folder: int) -> None:
+def test_an_empty_directory_lists_itself_and_its_parent(guest: Ours, folder: int) -> None:
     status = guest.fd_filestat_get(folder)[1]
     number, entries, used = guest.fd_readdir(folder, 256)
     assert status is not None
@@ -472,7 +472,7 @@ def test_removing(guest: Ours, folder: int) -> None:
     assert guest.path_unlink_file(folder, "file") == 0
 
 
-def test_what_was_removed_can_be_made_again(guest: Ours) -> None:
+def test_removed_entries_can_be_created_again(guest: Ours) -> None:
     open_file = guest.opened("f", CREAT)
     assert guest.path_unlink_file(FIRST, "f") == 0
     assert guest.fd_write(open_file, b"gone") == (0, 4)
@@ -515,7 +515,7 @@ def test_the_monotonic_clock_never_goes_back(guest: Ours) -> None:
     assert readings[0][0] == 0
 
 
-def test_socket_calls_tell_what_is_no_socket(guest: Ours) -> None:
+def test_socket_calls_reject_other_descriptors(guest: Ours) -> None:
     assert guest.call("sock_shutdown", 1, 1) == Errno.NOTSOCK
     assert guest.call("sock_shutdown", 4000, 1) == Errno.BADF
     assert guest.call("sched_yield") == 0

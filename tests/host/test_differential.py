@@ -236,5 +236,5 @@ def compare(plan: list[tuple[Any, ...]]) -> None:
 
 @given(plan=st.lists(operations, min_size=10, max_size=25))
 @settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_ours_answers_as_the_native_one(plan: list[tuple[Any, ...]]) -> None:
+def test_aegis_answers_like_the_native_host(plan: list[tuple[Any, ...]]) -> None:
     compare(plan)

@@ -77,7 +77,7 @@ def test_the_same_is_done_with_a_grant_to_write(root: Path, name: str) -> None:
     guest.close()
 
 
-def test_a_refused_change_tells_the_flag_that_would_allow_it(root: Path) -> None:
+def test_a_refused_change_reports_the_flag_that_would_allow_it(root: Path) -> None:
     guest = granted((root, "/data", False))
     assert guest.path_unlink_file(FIRST, "f") == Errno.PERM
     denied = [d for d in guest.scope.decisions if not d.allowed]
@@ -172,7 +172,7 @@ def test_a_guest_makes_no_link_that_is_absolute_or_has_a_parent_component(root: 
 @pytest.mark.parametrize(
     ("target", "path"), [("f", "q"), (".", "d/q"), ("full/..x", "d/q"), ("...", "q"), ("nowhere/at/all", "q")]
 )
-def test_a_guest_makes_links_to_what_is_beside_or_beneath_them(root: Path, target: str, path: str) -> None:
+def test_a_guest_makes_links_to_siblings_and_descendants(root: Path, target: str, path: str) -> None:
     guest = granted((root, "/", True))
     assert guest.path_symlink(target, FIRST, path) == 0
     assert os.readlink(root / path) == target
@@ -182,7 +182,7 @@ def test_a_guest_makes_links_to_what_is_beside_or_beneath_them(root: Path, targe
     guest.close()
 
 
-def test_an_absolute_link_of_the_host_is_not_told(root: Path) -> None:
+def test_the_target_of_an_absolute_host_link_is_not_revealed(root: Path) -> None:
     (root / "host").symlink_to("/etc/passwd")
     guest = granted((root, "/", False))
     assert guest.path_readlink(FIRST, "host")[0] == Errno.PERM
@@ -204,7 +204,7 @@ def refusal(*grants: tuple[Path, str, bool]) -> str:
     return str(caught.value)
 
 
-def test_a_grant_of_what_is_not_there_names_it_and_the_remedy(tmp_path: Path) -> None:
+def test_a_grant_of_a_missing_path_names_it_and_the_remedy(tmp_path: Path) -> None:
     message = refusal((tmp_path / "gone", "/data", False))
     assert str(tmp_path / "gone") in message
     assert "create it first" in message

@@ -72,7 +72,7 @@ def test_a_stream_gets_all_of_a_large_write_in_pieces(tmp_path: Path, sizes: tup
 
 
 @pytest.mark.parametrize("limit", [PIECE - 1, PIECE, PIECE + 1, 25_000])
-def test_a_stream_that_is_full_in_a_later_piece_has_what_its_limit_allows(tmp_path: Path, limit: int) -> None:
+def test_a_stream_that_fills_up_in_a_later_chunk_has_as_much_as_its_limit_allows(tmp_path: Path, limit: int) -> None:
     guest, data = Watched(tmp_path, stdout=limit), parts((30_000,))
     with pytest.raises(OutputExceeded) as caught:
         guest.fd_write(1, *data)

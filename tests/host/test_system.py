@@ -94,7 +94,7 @@ def test_the_virtual_clock_starts_at_the_epoch_and_moves_only_with_the_guest() -
     assert one.scope.waits == []
 
 
-def test_a_fixed_clock_tells_its_instant() -> None:
+def test_a_fixed_clock_returns_its_instant() -> None:
     ours = guest(clock=ClockCapability.parse("fixed:2026-01-01T00:00:00Z"))
     assert ours.clock_time_get(REALTIME)[1] // 10**9 == 1_767_225_600
 
@@ -157,7 +157,7 @@ def test_an_absolute_wait_for_the_past_is_due_at_once() -> None:
     assert all(not w for w in ours.scope.waits)
 
 
-def test_waiting_for_nothing_or_for_what_is_not_there() -> None:
+def test_waiting_for_nothing_or_for_a_missing_descriptor() -> None:
     ours = guest()
     assert ours.poll_oneoff()[0] == Errno.INVAL
     assert ours.poll_oneoff(fd_event(9, 77)) == (0, [(9, Errno.BADF, 1, 0)])
@@ -247,7 +247,7 @@ def test_output_is_captured_by_default_and_input_is_empty() -> None:
 
 
 @pytest.mark.parametrize(("stream", "limit"), [(1, "stdout"), (2, "stderr")])
-def test_output_over_its_limit_ends_the_run_with_what_fits_delivered(stream: int, limit: str) -> None:
+def test_output_over_its_limit_ends_the_run_after_delivering_the_part_that_fits(stream: int, limit: str) -> None:
     ours = guest(**{limit: 10})
     assert ours.fd_write(stream, b"12345678") == (0, 8)
     with pytest.raises(OutputExceeded) as caught:
@@ -272,14 +272,14 @@ def test_inherited_output_is_passed_through_as_bytes() -> None:
         assert file.read() == data
 
 
-def test_a_reader_that_went_away_is_told_to_the_guest() -> None:
+def test_a_reader_that_went_away_is_reported_to_the_guest() -> None:
     with pipe() as (reader, writer), replaced(1, writer):
         os.close(reader)
         ours = guest(stdio=StdioCapability(stdout="inherit"))
         assert ours.fd_write(1, b"x")[0] == Errno.PIPE
 
 
-def test_a_full_device_is_told_to_the_guest() -> None:
+def test_a_full_device_is_reported_to_the_guest() -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     with open("/dev/full", "wb", buffering=0) as full, replaced(1, full.fileno()):

@@ -263,7 +263,7 @@ def test_many_cancellations_do_not_wait_for_one_another() -> None:
     door.close()
 
 
-def test_a_cancellation_of_a_closed_door_writes_to_nobody() -> None:
+def test_a_cancellation_of_a_closed_door_writes_to_no_descriptor() -> None:
     """Its descriptor number may refer to another file by then."""
     door = Door(Limits())
     with _pipe(20) as (_, reading, _):
@@ -294,7 +294,7 @@ def test_a_large_listing_is_in_order_and_ends_by_the_deadline() -> None:
         in_order(iter(numbers), door, lambda n: n)
 
 
-def test_a_sync_is_done_and_its_failure_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_is_done_and_its_failure_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     door = Door(Limits())
     before = descriptors()
     with (tmp_path / "file").open("w") as file:
@@ -312,7 +312,7 @@ def test_a_sync_is_done_and_its_failure_told(tmp_path: Path, monkeypatch: pytest
     assert descriptors() <= before
 
 
-def test_what_a_slow_disk_holds_is_given_back_when_it_is_done() -> None:
+def test_memory_held_for_a_slow_disk_is_released_afterwards() -> None:
     before = descriptors()
     with slow_disk(0.05) as (_, wait), pytest.raises(DeadlineExceeded):
         wait()

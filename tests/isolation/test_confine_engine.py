@@ -57,7 +57,7 @@ def tree() -> Iterator[Path]:
 
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("form", ["", "-component"])
-def test_a_guest_reads_and_writes_what_it_is_granted(tree: Path, user: int, form: str) -> None:
+def test_a_guest_reads_and_writes_its_grants(tree: Path, user: int, form: str) -> None:
     (tree / "text").write_text("granted")
     guests = {"cat": built(f"cat{form}")}
     order = {"grant": [str(tree)], "writes": True, "tree": str(tree), "guest": "cat", "user": user}

@@ -63,13 +63,13 @@ def verdict(
 @pytest.mark.parametrize(
     "name", ["read", "write", "mmap", "mprotect", "futex", "memfd_create", "eventfd2", "exit_group"]
 )
-def test_what_the_engine_needs_is_allowed(machine: str, name: str) -> None:
+def test_system_calls_that_the_engine_needs_are_allowed(machine: str, name: str) -> None:
     assert verdict(Confinement(), machine, name) == ALLOW
 
 
 @every_machine
 @pytest.mark.parametrize("name", sorted(set(ATTACKS) - {"clone3", "no_such_call", "tgkill"}))
-def test_what_nobody_needs_is_denied(machine: str, name: str) -> None:
+def test_unneeded_system_calls_are_denied(machine: str, name: str) -> None:
     for wanted in (Confinement(), NETWORK, Confinement(write_fds=(5,), read_fds=(6,), network=True)):
         assert verdict(wanted, machine, name) in (DENIED, None)
 
@@ -95,7 +95,7 @@ def test_the_second_abi_of_x86_is_killed() -> None:
 
 
 @every_machine
-def test_what_is_newer_than_the_list_does_not_exist(machine: str) -> None:
+def test_system_calls_newer_than_the_list_do_not_exist(machine: str) -> None:
     assert verdict(Confinement(), machine, NEWEST) == DENIED
     assert verdict(Confinement(), machine, NEWEST + 1) == UNKNOWN
     assert verdict(Confinement(), machine, 0x3FFFFFFF) == UNKNOWN
@@ -307,7 +307,7 @@ def test_a_jump_goes_where_its_label_is() -> None:
     assert interpret(code.assemble(), struct.pack("=I", 8)) == 1
 
 
-def test_the_mask_and_the_comparisons_mean_what_the_kernel_says() -> None:
+def test_the_mask_and_the_comparisons_have_the_kernels_meaning() -> None:
     code = Assembler()
     code.load(0)
     code.mask(0xFF)
@@ -350,7 +350,7 @@ def _twice(code: Assembler) -> None:
 
 
 @pytest.mark.parametrize("mistake", [_backwards, _too_far, _nowhere, _too_long, _twice])
-def test_what_the_kernel_would_refuse_or_misread_is_an_error(mistake: Any) -> None:
+def test_rules_the_kernel_would_refuse_or_misread_are_errors(mistake: Any) -> None:
     def assemble() -> bytes:
         code = Assembler()
         mistake(code)

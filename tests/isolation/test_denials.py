@@ -49,7 +49,7 @@ def test_each_call_has_its_own_denials_the_first_of_many(place: str, tmp_path: P
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_whoever_listens_hears_of_every_denial(place: str, tmp_path: Path) -> None:
+def test_every_denial_is_reported_to_subscribers(place: str, tmp_path: Path) -> None:
     heard: list[Decision] = []
     _denials(place, tmp_path, 30, denied=heard.append)
     assert len(heard) == 30

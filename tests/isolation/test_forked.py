@@ -145,7 +145,7 @@ def test_a_command_that_isolates_starts_one_process_and_executes_none(tmp_path: 
 
 
 @pytest.mark.parametrize("attack", ["descriptors", "held"])
-def test_attacks_find_what_they_find_in_a_worker_of_a_fork_server(attack: str, tmp_path: Path) -> None:
+def test_attacks_have_the_same_results_as_in_a_worker_of_a_fork_server(attack: str, tmp_path: Path) -> None:
     (tmp_path / "guest.wat").write_text(GUEST)
     found = []
     for words in (["run", "--isolate"], ["-c", str(tmp_path / "aegis.toml"), "run"]):
@@ -278,7 +278,7 @@ def test_the_shelf_serves_everything_on_it_and_opens_nothing() -> None:
     assert (ended.stdout, ended.stderr) == ("['add']\n", "")
 
 
-def test_a_guest_that_needs_what_is_imported_late_runs(tmp_path: Path) -> None:
+def test_a_guest_that_needs_late_imports_runs(tmp_path: Path) -> None:
     text = """(module
       (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
       (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))

@@ -73,7 +73,7 @@ def test_the_modules_of_exports_are_imported_beforehand() -> None:
     assert "aegis.bindings.wasi_clocks_monotonic_clock" in wanted
 
 
-def test_an_unexpected_error_of_a_worker_tells_no_path() -> None:
+def test_an_unexpected_error_of_a_worker_reveals_no_path() -> None:
     kind, text, _ = to_plain(PermissionError(13, "Permission denied", "/home/me/lib/python/secret.py"))
     assert (kind, text) == ("AegisInternalError", "PermissionError: Permission denied")
 

@@ -84,7 +84,7 @@ def test_values_of_every_core_type_come_back(sandbox: Sandbox) -> None:
         ("no", ()),
     ],
 )
-def test_what_does_not_fit_is_the_same_error_in_both_places(name: str, arguments: tuple[Any, ...]) -> None:
+def test_a_value_that_does_not_fit_is_the_same_error_in_both_places(name: str, arguments: tuple[Any, ...]) -> None:
     errors = []
     for place in PLACES:
         with made(shared(place)) as box:
@@ -170,7 +170,7 @@ def test_a_missing_import_is_listed_before_anything_runs(aegis: Aegis) -> None:
 # -- host functions -------------------------------------------------------------------------------
 
 
-def test_what_a_host_function_raises_is_the_cause_and_no_other_sandbox_sees_it(aegis: Aegis) -> None:
+def test_an_exception_of_a_host_function_is_the_cause_in_its_own_sandbox_only(aegis: Aegis) -> None:
     class Boom(Exception):
         pass
 
@@ -217,7 +217,7 @@ def test_a_trap_inside_a_call_back_reaches_the_host_function(aegis: Aegis) -> No
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_what_ends_the_interpreter_comes_out_as_it_was_raised(aegis: Aegis, error: BaseException) -> None:
+def test_exceptions_that_end_the_interpreter_propagate_unchanged(aegis: Aegis, error: BaseException) -> None:
     def leave(value: int) -> int:
         raise error
 
@@ -260,7 +260,7 @@ ENVIRONMENT = """(module
     (i32.load (i32.const 4))))"""
 
 
-def test_only_what_is_granted_of_the_environment_is_there(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_granted_environment_variables_exist(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEGIS_TEST_PASSED", "yes")
     monkeypatch.setenv("AEGIS_TEST_SECRET", "swordfish")
     granted = EnvironmentCapability(set={"TZ": "UTC"}, pass_=("AEGIS_TEST_PASSED",))
@@ -310,7 +310,7 @@ def test_the_same_events_come_in_the_same_order(name: str, arguments: tuple[Any,
     assert told("isolated", name, arguments) == told("in-process", name, arguments)
 
 
-def test_denials_are_counted_and_told_in_order() -> None:
+def test_denials_are_counted_and_reported_in_order() -> None:
     decisions = []
     for place in PLACES:
         seen = CollectingSubscriber()

@@ -176,7 +176,7 @@ def test_the_hosts_resources_are_lent_given_and_given_back(aegis: Aegis) -> None
         assert box.call("pair", thing) == (thing, 5)
 
 
-def test_what_the_guest_never_got_is_not_dropped_with_it(aegis: Aegis) -> None:
+def test_resources_the_guest_never_received_are_not_dropped_with_it(aegis: Aegis) -> None:
     things = [Thing(1), None]
     with owners(aegis) as box:
         with pytest.raises(CallError):
@@ -187,7 +187,7 @@ def test_what_the_guest_never_got_is_not_dropped_with_it(aegis: Aegis) -> None:
     assert things[0].dropped == 0  # type: ignore[union-attr]
 
 
-def test_what_the_guest_still_holds_is_dropped_once_with_its_sandbox(aegis: Aegis) -> None:
+def test_resources_the_guest_still_holds_are_dropped_once_with_its_sandbox(aegis: Aegis) -> None:
     thing = Thing(1)
     box = owners(aegis)
     box.call("keep", thing)

@@ -105,7 +105,7 @@ def echo(connection: socket.socket) -> None:
 
 
 @every_place
-def test_a_guest_reaches_by_either_transport_what_it_is_granted_and_nothing_else(place: str, strict: bool) -> None:
+def test_a_guest_reaches_exactly_its_grants_by_either_transport(place: str, strict: bool) -> None:
     with raw_server(echo) as tcp, datagrams_echoed() as udp:
         words = {"client": ("client", "127.0.0.1", str(tcp)), "datagram": ("datagram", "127.0.0.1", str(udp))}
         for name, rule in (("client", f"tcp://127.0.0.1:{tcp}"), ("datagram", f"udp://127.0.0.1:{udp}")):

@@ -56,7 +56,7 @@ def test_a_page_of_lies_gives_no_more_than_the_limits(page: bytes, ends: bytes) 
         assert used.stderr >= 0
 
 
-def test_a_worker_that_leaves_and_says_that_it_was_late_is_believed_no_more_than_one_that_says_so_in_words() -> None:
+def test_a_worker_that_claims_lateness_by_exiting_is_believed_no_more_than_one_that_sends_it() -> None:
     def leave(peer: Peer, message: Any) -> None:
         os.pwrite(liar.shared, account() + b"e", 2 * REGION)
         raise OSError
@@ -68,7 +68,7 @@ def test_a_worker_that_leaves_and_says_that_it_was_late_is_believed_no_more_than
         assert sandbox.state == "poisoned"
 
 
-def test_what_a_worker_left_of_one_sandbox_is_nothing_of_the_next() -> None:
+def test_data_of_one_sandbox_in_a_worker_does_not_reach_the_next() -> None:
     shared = Region.new(SIZE)
     try:
         assert left_account(shared, SIZE) == (None, False)

@@ -187,7 +187,7 @@ def test_a_worker_that_never_ends_its_rows_is_killed_at_the_deadline() -> None:
         assert liar.killed.is_set()
 
 
-def test_an_error_of_the_worker_keeps_the_rows_that_it_told_of() -> None:
+def test_an_error_of_the_worker_keeps_the_reported_rows() -> None:
     trap = ["fail", ["GuestTrap", "the guest trapped: x", {"code": "unreachable", "frames": []}], GOOD, []]
     error, out, _ = ended_by(FIRST, [rows(None, 60, array("i", [7] * 60).tobytes(), 0), trap, done(None)])
     assert isinstance(error, GuestTrap)

@@ -158,7 +158,7 @@ def test_compiling_cannot_end_as_only_a_guest_can(error: Any) -> None:
     breached(MODULE, answering(["fail", error, []]))
 
 
-def test_what_a_compiler_may_say_is_believed_and_shown_escaped() -> None:
+def test_a_valid_answer_of_a_compiler_is_believed_and_printed_escaped() -> None:
     error = refused(MODULE, answering(["fail", ["ArtifactError", "no\x1b[2J\n\u202e", {}], []]))
     assert type(error) is ArtifactError
     fields = {"limit": "compile_memory", "phase": "compile", "used": None, "allowed": 5}
@@ -326,7 +326,7 @@ def test_a_world_that_cannot_be_is_a_breach(name: str) -> None:
     breached(COMPONENT, answering(told(WRONG[name])))
 
 
-def test_a_component_that_exports_types_alone_is_what_it_says() -> None:
+def test_a_component_that_exports_types_only_is_described_as_such() -> None:
     """An exported function type or instance type is reflected as a type."""
     text = """(component (type $f (func (param "a" u32))) (type $i (instance (export "f" (func))))
       (export "any" (type $f)) (export "other" (type $i)) (import "here" (func)))"""

@@ -57,9 +57,7 @@ def once_then(first: Any, *rest: Any) -> Any:
 
 @pytest.mark.parametrize("length", [10, LARGE, 5 * LARGE])
 @pytest.mark.parametrize("reused", [True, False])
-def test_what_a_host_function_gives_a_worker_that_is_gone_goes_nowhere(
-    tmp_path: Path, length: int, reused: bool
-) -> None:
+def test_the_result_for_a_dead_worker_is_discarded(tmp_path: Path, length: int, reused: bool) -> None:
     """The descriptor of the shared memory is closed by then, and its number may refer to another file."""
     opened: list[int] = []
     file = tmp_path / "of-the-embedder"

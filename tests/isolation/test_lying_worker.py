@@ -313,7 +313,7 @@ def test_an_account_that_cannot_be_is_believed_only_as_far_as_it_can(told: bytes
         assert min(used.bytes_in, used.bytes_out, used.denials, used.stdout, used.stderr) >= 0
 
 
-def test_nothing_that_a_worker_tells_reaches_a_terminal_raw() -> None:
+def test_no_text_of_a_worker_reaches_a_terminal_unescaped() -> None:
     seen = CollectingSubscriber()
     evil = "\x1b[2J\n\u202e"
     script = said(

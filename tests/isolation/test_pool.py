@@ -68,7 +68,7 @@ def _gone(pid: int) -> None:
         os.close(watched)
 
 
-def test_a_worker_serves_one_sandbox_unless_told_otherwise() -> None:
+def test_a_worker_serves_one_sandbox_by_default() -> None:
     with Aegis(isolation=True, cache=False) as runtime:
         artifact = runtime.load_wat(COUNTER)
         assert len({_served(runtime, artifact) for _ in range(4)}) == 4
@@ -134,7 +134,7 @@ def test_a_recycled_worker_has_no_more_descriptors_than_at_first() -> None:
     assert counts[-1] <= counts[1]
 
 
-def test_an_artifact_whose_kept_workers_are_all_in_use_is_in_nobodys_way() -> None:
+def test_an_artifact_whose_kept_workers_are_all_in_use_blocks_no_other() -> None:
     text = '(module (func (export "n") (result i32) (i32.const {})))'
     with Aegis(isolation={"recycle": 5, "workers": 1}, cache=False) as runtime:
         modules = [runtime.load_wat(text.format(n)) for n in range(3)]
@@ -163,7 +163,7 @@ def test_a_worker_to_which_a_directory_was_granted_serves_no_other(tmp_path: Pat
         assert _served(runtime, artifact) != _served(runtime, artifact)
 
 
-def test_a_worker_that_was_told_to_cancel_serves_no_other() -> None:
+def test_a_worker_that_received_a_cancellation_serves_no_other_sandbox() -> None:
     text = '(module (import "host" "f" (func $f)) (func (export "run") (loop $l call $f br $l)))'
     with Aegis(isolation={"recycle": 5}, cache=False) as runtime:
         artifact = runtime.load_wat(text)
@@ -204,7 +204,7 @@ def test_closing_a_runtime_ends_every_worker() -> None:
         _gone(pid)
 
 
-def test_a_runtime_that_nobody_holds_ends_its_workers() -> None:
+def test_a_collected_runtime_ends_its_workers() -> None:
     import gc
 
     runtime = Aegis(isolation={"workers": 2}, cache=False)
@@ -346,7 +346,7 @@ def test_a_worker_that_could_not_be_made_is_a_crash_that_says_so() -> None:
         assert _served(runtime, artifact)
 
 
-def test_an_abort_for_want_of_memory_is_told_apart_from_others() -> None:
+def test_an_abort_for_lack_of_memory_is_distinguished_from_others() -> None:
     with Aegis(isolation={"workers": 1}, cache=False) as runtime:
         runtime.load_wat(COUNTER)
         worker = runtime._isolated.pool._warm[0]  # type: ignore[union-attr]

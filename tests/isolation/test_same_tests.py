@@ -31,19 +31,19 @@ SUITES = {
     ],
 }
 LOOKS_INSIDE = {
-    "test_what_was_abandoned_is_given_back_when_its_thread_ends": "counts descriptors, and a pool keeps some",
+    "test_abandoned_quota_is_released_when_its_thread_ends": "counts descriptors, and a pool keeps some",
     "test_the_outcome_of_an_abandoned_run_can_still_be_read": "counts calls that the killed worker did not tell of",
     "test_a_borrowed_object_stays_the_hosts": "looks at the handles of this process",
     "test_an_owned_object_comes_back_as_itself": "likewise",
-    "test_an_owned_object_that_the_guest_drops_is_told": "likewise",
+    "test_an_owned_object_that_the_guest_drops_is_dropped_on_the_host": "likewise",
     "test_handles_inside_other_values": "likewise",
-    "test_what_was_not_given_is_not_lost": "likewise",
+    "test_undelivered_values_are_not_lost": "likewise",
 }
 """Tests of behaviour that an embedder does not see."""
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_what_holds_in_process_holds_in_a_worker(name: str) -> None:
+def test_rules_that_hold_in_process_hold_in_a_worker(name: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.isolation.everywhere", "-p", "no:cacheprovider"]
     chosen = " and ".join(f"not {test}" for test in LOOKS_INSIDE)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}

@@ -128,7 +128,7 @@ def test_a_long_text_comes_as_it_was(text: str, character: str, times: int) -> N
 
 
 @pytest.mark.parametrize(("character", "width"), [("a", 1), ("é", 2), ("€", 2), ("\U0001f600", 4)])
-def test_a_shared_text_is_charged_what_it_takes(ends: Ends, character: str, width: int) -> None:
+def test_a_shared_text_is_charged_its_size(ends: Ends, character: str, width: int) -> None:
     text = character * (2 * LARGE)
     frame = frame_of(ends.worker, text)
     assert len(frame) < 100
@@ -147,7 +147,7 @@ def test_memory_that_is_no_text_is_refused(ends: Ends) -> None:
             decode(struct.pack("<cQQ", b"S", at, len(raw)), ends.parent.incoming)
 
 
-def test_what_a_parent_received_changes_no_more(ends: Ends) -> None:
+def test_received_data_does_not_change_afterwards(ends: Ends) -> None:
     region = ends.worker.outgoing
     assert region is not None
     frame = frame_of(ends.worker, [b"x" * LARGE, "x" * LARGE])

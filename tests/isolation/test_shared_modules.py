@@ -157,7 +157,7 @@ def test_the_parents_code_serves_module_by_module(spy: Spy) -> None:
 @pytest.mark.parametrize(("own", "other"), [
     ({}, {"stack": "256KiB"}), ({}, {"fuel": None}), ({"fuel": None}, {}), ({"fuel": None}, {"fuel": None}),
 ])  # fmt: skip
-def test_code_of_other_settings_serves_nobody(spy: Spy, own: dict[str, Any], other: dict[str, Any]) -> None:
+def test_code_with_other_settings_is_not_used(spy: Spy, own: dict[str, Any], other: dict[str, Any]) -> None:
     """Without fuel, code for workers has other settings than code for this process."""
     in_process(**own).load_wat(component(SHARED))
     assert values(isolated(**other), component(SHARED)) == [7]
@@ -185,7 +185,7 @@ def test_the_file_of_the_parents_code_is_not_given_to_workers(spy: Spy) -> None:
     assert not cached & {os.fstat(file.descriptor).st_ino for file in code.distinct}
 
 
-def test_the_parent_does_not_run_what_a_worker_compiled(spy: Spy) -> None:
+def test_the_parent_does_not_run_code_that_a_worker_compiled(spy: Spy) -> None:
     values(isolated(), component(SHARED, SMALL))
     spy.take()
     aegis = in_process()

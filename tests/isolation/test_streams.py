@@ -141,7 +141,7 @@ def test_a_guest_that_waits_for_stdin_ends_at_its_deadline(tmp_path: Path, how: 
 
 
 @HOW
-def test_what_goes_to_one_file_from_both_streams_is_in_the_guests_order(tmp_path: Path, how: tuple[str, ...]) -> None:
+def test_both_streams_write_to_one_file_in_the_guests_order(tmp_path: Path, how: tuple[str, ...]) -> None:
     process = start(tmp_path, ALTERNATES, *how, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.communicate(timeout=SECONDS)[0] == b"o\ne\n" * 200
 
@@ -165,7 +165,7 @@ def test_a_slow_reader_gets_everything_from_a_stream_that_does_not_block(tmp_pat
 
 
 @HOW
-def test_a_flood_that_nobody_reads_ends_at_the_deadline(tmp_path: Path, how: tuple[str, ...]) -> None:
+def test_an_unread_flood_ends_at_the_deadline(tmp_path: Path, how: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
     process = start(tmp_path, FLOODS, *how, "--timeout", "4s", stdout=writing, stderr=subprocess.PIPE)
     assert process.wait(SECONDS) == 124
@@ -178,7 +178,7 @@ def test_a_flood_that_nobody_reads_ends_at_the_deadline(tmp_path: Path, how: tup
 
 
 @HOW
-def test_a_guest_is_told_which_streams_are_terminals(tmp_path: Path, how: tuple[str, ...]) -> None:
+def test_a_guest_sees_which_streams_are_terminals(tmp_path: Path, how: tuple[str, ...]) -> None:
     controller, terminal = pty.openpty()
     options = (*how, "--stdin", "inherit")
     try:

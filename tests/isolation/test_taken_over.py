@@ -95,7 +95,7 @@ def test_a_worker_with_one_directory_reaches_that_directory_and_sees_no_other_pa
 
 
 @pytest.mark.parametrize("write", [False, True])
-def test_a_worker_with_several_grants_opens_exactly_what_they_name(tree: Path, write: bool) -> None:
+def test_a_worker_with_several_grants_opens_exactly_the_granted_paths(tree: Path, write: bool) -> None:
     host = f"{tree / 'one'}::/data"
     granted = FilesystemCapability.read_write(host) if write else FilesystemCapability.read_only(host)
     granted += FilesystemCapability.read_only(f"{tree / 'two' / 'file'}::/file")
@@ -235,7 +235,7 @@ def test_the_parent_sets_times_beneath_a_grant_for_writing(path: str, name: str 
     assert (tree / path / (name or "")).lstat().st_mtime_ns == 2 * 10**18
 
 
-def test_a_worker_without_a_grant_for_writing_has_nobody_to_set_times(tree: Path) -> None:
+def test_a_worker_without_a_writable_grant_cannot_have_times_set(tree: Path) -> None:
     granted = FilesystemCapability.read_only(f"{tree / 'one'}::/one")
     with captive(filesystem=granted) as attacker, pytest.raises(WorkerCrashed, match="broke the protocol"):
         attacker("have_times_set", path="/", count=0)

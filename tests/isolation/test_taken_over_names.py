@@ -44,7 +44,7 @@ def test_a_name_that_the_policy_does_not_allow_is_never_asked_for(names: Names) 
     assert names.asked == []
 
 
-def test_an_address_that_the_policy_withholds_is_not_told_to_the_worker(names: Names) -> None:
+def test_an_address_that_the_policy_withholds_is_not_sent_to_the_worker(names: Names) -> None:
     events: list[Any] = []
     with captive(network=NETWORK, subscribers=[events.append]) as attacker:
         assert attacker("ask_for_names", names=[(1, "inner.example")], answers=1) == [[1, [], True, None]]
@@ -80,13 +80,13 @@ def test_look_ups_of_a_worker_count_as_host_calls(names: Names) -> None:
         attacker("ask_for_names", names=[(n, "evil.test") for n in range(9)], answers=9)
 
 
-def test_a_worker_without_a_network_has_nobody_to_look_names_up(names: Names) -> None:
+def test_a_worker_without_a_network_cannot_have_names_looked_up(names: Names) -> None:
     with captive() as attacker, pytest.raises(WorkerCrashed, match="a look-up without a network"):
         attacker("resolve_blindly", name="db.example")
     assert names.asked == []
 
 
-def test_a_sandbox_that_ends_leaves_its_names_in_nobodys_line(names: Names) -> None:
+def test_a_sandbox_that_ends_removes_its_names_from_the_queue(names: Names) -> None:
     names.go.clear()
     before = sockets_and_files()
     for _ in range(4):

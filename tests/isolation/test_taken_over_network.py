@@ -78,7 +78,7 @@ def test_no_grant_gives_a_worker_a_call_that_makes_binds_or_connects_a_socket(gr
 
 
 @pytest.mark.parametrize("grant", GRANTS)
-def test_a_worker_has_no_way_to_learn_who_is_at_the_other_end_of_its_sockets(grant: str) -> None:
+def test_a_worker_cannot_query_the_peers_of_its_sockets(grant: str) -> None:
     with captive(network=GRANTS[grant]) as attacker:
         assert attacker("peers") == {}
 
@@ -106,7 +106,7 @@ def test_the_sockets_that_a_worker_holds_reach_no_other_socket(tree: Path) -> No
 # -- connections --------------------------------------------------------------------------------------------
 
 
-def test_the_parent_connects_to_what_a_rule_allows_and_to_nothing_else() -> None:
+def test_the_parent_connects_to_exactly_the_allowed_addresses() -> None:
     events: list[Any] = []
     with echo() as (port, heard):
         allowed = NetworkCapability(allow=[f"tcp://127.0.0.1:{port}"])
@@ -151,7 +151,7 @@ def test_an_unspecified_address_is_no_other_name_of_loopback(spelling: str) -> N
         assert heard == []
 
 
-def test_an_alias_of_a_denied_name_closes_its_address_to_what_is_open_and_what_is_to_come(names: Names) -> None:
+def test_an_alias_of_a_denied_name_closes_its_address_for_open_and_later_sockets(names: Names) -> None:
     names.known |= {"alias.localhost": ["127.0.0.1"]}
     names.aliases["alias.localhost"] = "tracker.example"
     with echo() as (port, heard):
@@ -166,7 +166,7 @@ def test_an_alias_of_a_denied_name_closes_its_address_to_what_is_open_and_what_i
         assert heard == [b"ping"]
 
 
-def test_a_worker_that_accepts_is_told_which_addresses_to_turn_away(names: Names) -> None:
+def test_a_worker_that_accepts_receives_the_denied_addresses(names: Names) -> None:
     names.known |= {"alias.localhost": ["127.0.0.1"]}
     names.aliases["alias.localhost"] = "tracker.example"
     rules = NetworkCapability(allow=["local:9"], listen=["tcp://127.0.0.1:9"], deny=["https://tracker.example"])
@@ -234,7 +234,7 @@ def test_a_rule_for_http_lets_the_parent_connect_for_a_request_that_it_allows() 
             assert attacker("reach_by_parent", **order, purpose=["http", "127.0.0.1", "GET"], text="GET /") == "GET /"
 
 
-def test_on_a_connection_that_is_allowed_a_worker_writes_what_it_likes() -> None:
+def test_on_an_allowed_connection_a_worker_writes_any_bytes() -> None:
     """A limit of the isolation: neither method nor framing is enforced for a compromised worker."""
     request = "POST / HTTP/1.1\r\nHost: other.example\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\nhello"
     with echo() as (port, heard):
@@ -262,7 +262,7 @@ def test_a_request_to_a_name_is_connected_to_addresses_of_that_name_alone(names:
 # -- datagrams ----------------------------------------------------------------------------------------------
 
 
-def test_the_parent_sends_datagrams_to_what_a_rule_allows_and_to_nothing_else() -> None:
+def test_the_parent_sends_datagrams_to_exactly_the_allowed_addresses() -> None:
     with datagrams() as (port, server):
         with captive(network=NetworkCapability(allow=[f"udp://127.0.0.1:{port}"], deny=["127.0.0.3"])) as attacker:
             targets = ["127.0.0.2", "127.0.0.3", "0.0.0.0", "255.255.255.255", "224.0.0.1", "127.0.0.1"]
@@ -302,7 +302,7 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("kind", [STREAM, DGRAM])
-def test_the_parent_binds_what_a_rule_lets_listen_and_nothing_else(kind: int) -> None:
+def test_the_parent_binds_exactly_the_addresses_that_a_rule_lets_listen(kind: int) -> None:
     port = free_port()
     with captive(network=NetworkCapability(allow=["127.0.0.1:9"], listen=[f"127.0.0.1:{port}"])) as attacker:
         places = [["127.0.0.2", port], ["0.0.0.0", port], ["127.0.0.1", port + 1], ["127.0.0.1", 0]]
@@ -395,7 +395,7 @@ def test_a_request_about_sockets_that_no_worker_makes_ends_it(steps: list[Any]) 
 
 
 @pytest.mark.parametrize("number", [1, None])
-def test_a_worker_without_a_network_has_nobody_to_make_sockets(number: int | None) -> None:
+def test_a_worker_without_a_network_cannot_have_sockets_created(number: int | None) -> None:
     messages = [["socket", number, "open", INET, STREAM]]
     with captive() as attacker, pytest.raises(WorkerCrashed, match="a socket without a network"):
         attacker("say", messages=messages)

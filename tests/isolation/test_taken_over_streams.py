@@ -135,7 +135,7 @@ def test_a_worker_that_writes_past_the_limit_is_stopped_by_its_parent(mode: str)
     assert done.stdout == ("" if mode == "capture" else "x" * 100_000)
 
 
-def test_what_a_worker_wrote_before_it_died_arrives(guest: Path) -> None:
+def test_output_of_a_worker_before_its_death_arrives(guest: Path) -> None:
     done = attacked(guest, "die", "--isolate", stdin=subprocess.DEVNULL, capture_output=True)
     assert done.returncode == 134
     assert done.stdout == b"last words\n"

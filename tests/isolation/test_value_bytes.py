@@ -94,7 +94,7 @@ COUNT = 2000
 
 
 @pytest.mark.parametrize("name", ELEMENTS)
-def test_a_value_counts_no_less_than_what_it_takes(name: str) -> None:
+def test_a_value_counts_no_less_than_its_size(name: str) -> None:
     of, make = ELEMENTS[name]
     sent, received = door(), door()
     plain = decode(encode(packer(List(of), NO_HANDLES, sent)([make(n) for n in range(COUNT)])))
@@ -108,7 +108,7 @@ def test_a_value_counts_no_less_than_what_it_takes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ELEMENTS)
-def test_what_value_bytes_allow_fits_a_message(name: str) -> None:
+def test_values_within_value_bytes_fit_into_a_message(name: str) -> None:
     """A value that a worker may hold, its parent may receive."""
     of, make = ELEMENTS[name]
     budget = door()
@@ -276,7 +276,7 @@ def test_an_argument_that_is_too_large_for_a_worker_is_refused_before_it_is_sent
 
 
 @only_where_there_are_workers
-def test_what_a_host_function_gives_to_a_worker_is_bounded_too() -> None:
+def test_the_results_of_host_functions_for_a_worker_are_bounded_too() -> None:
     answers: list[Any] = []
     script = once(host(1, 0, [[]]), answers)
     made = lying(echo_component(List("u32")), script, {"echo": lambda x: [7] * 100_000}, value_bytes=LIMIT)

@@ -102,7 +102,7 @@ def test_one_killed_between_calls_is_named_with_its_signal_and_replaced(aegis: A
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_one_killed_inside_a_host_function_ends_the_call_with_what_was_said(aegis: Aegis, number: int) -> None:
+def test_a_worker_killed_inside_a_host_function_ends_the_call_with_its_output_so_far(aegis: Aegis, number: int) -> None:
     calls: list[int] = []
 
     def f(value: int) -> int:
@@ -139,7 +139,7 @@ def test_a_call_back_into_a_dead_worker_raises_and_so_does_the_call(aegis: Aegis
 
 
 @pytest.mark.parametrize("what", ["memory", "globals", "close", "reset"])
-def test_a_dead_worker_is_told_by_whatever_is_asked_of_it(aegis: Aegis, what: str) -> None:
+def test_a_dead_worker_is_reported_by_every_request(aegis: Aegis, what: str) -> None:
     sandbox = box(aegis)
     strike(sandbox, signal.SIGKILL)
     if what == "memory":

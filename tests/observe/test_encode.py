@@ -73,7 +73,7 @@ def test_a_long_string_is_cut() -> None:
         (1 << 300, "an integer of 301 bits"),
     ],
 )
-def test_what_json_lacks_becomes_text(value: object, expected: object) -> None:
+def test_values_that_json_lacks_become_text(value: object, expected: object) -> None:
     assert plain(value) == expected
 
 

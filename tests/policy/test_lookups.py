@@ -97,7 +97,7 @@ def test_a_denied_address_is_denied_in_every_notation(denied: str, address: str)
 @pytest.mark.parametrize(
     "address", ["", "nonsense", "1.2.3.4.5", "256.1.1.1", "1.1.1.1:80", "::g", "1" * 200, "db.example"]
 )
-def test_what_is_no_address_is_no_answer(address: str) -> None:
+def test_an_invalid_address_is_no_answer(address: str) -> None:
     verdict = NetworkCapability(allow=["db.example:*", "public:*"]).decide_answer("db.example", address)
     assert not verdict
     assert "is not an address" in verdict.rule
@@ -121,7 +121,7 @@ answers = st.sampled_from([*INSIDE, *OUTSIDE, "8.8.8.8", "10.200.0.1"])
 
 
 @given(capabilities, schemes, st.sampled_from(NAMES), st.sampled_from(PORTS), answers)
-def test_what_may_be_reached_by_a_name_was_given_and_looked_up(
+def test_addresses_reachable_by_name_were_looked_up_and_returned(
     rules: NetworkCapability, scheme: str, name: str, port: int, address: str
 ) -> None:
     """For all rules: an address that may be dialled for a name is among its answers, and the name may be looked up
@@ -201,7 +201,7 @@ FILES: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("text", "message"), FILES, ids=[message for _, message in FILES])
-def test_a_mistake_is_told_with_its_line(text: str, message: str) -> None:
+def test_a_mistake_is_reported_with_its_line(text: str, message: str) -> None:
     with pytest.raises(PolicyError) as caught:
         parse_policy(text, base="/base")
     assert str(caught.value).startswith(message)

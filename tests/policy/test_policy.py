@@ -32,7 +32,7 @@ def test_a_policy_cannot_be_changed() -> None:
         Policy().limits = Limits()  # type: ignore[misc]
 
 
-def test_a_policy_says_what_it_grants() -> None:
+def test_a_policy_describes_its_grants() -> None:
     policy = Policy(
         limits=Limits(fuel=None, timeout=None),
         filesystem=FilesystemCapability.read_only("/a::in") + FilesystemCapability.read_write("/b::out"),

@@ -86,7 +86,7 @@ def test_the_cache_is_not_granted_under_any_name(place: str, write: bool, used: 
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_what_lies_beside_the_cache_is_granted(place: str, used: Path) -> None:
+def test_paths_beside_the_cache_can_be_granted(place: str, used: Path) -> None:
     beside = used.parent / "data"
     beside.mkdir()
     assert opened(place, beside, cache=used) == 0
@@ -177,7 +177,7 @@ def test_a_bind_mount_of_the_cache_is_not_a_way_to_it(source_of: str, refused: b
         assert done.stdout == "0\n0\n", done.stderr
 
 
-def test_the_command_says_what_is_refused_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_names_the_refusal_and_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "guest.wat").write_text(WRITES)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = ("run", "-e", "opened", "--allow-write", f"{tmp_path}::/g", tmp_path / "guest.wat", "1")
@@ -303,7 +303,7 @@ def test_the_working_directory_may_be_granted_since_the_command_imports_nothing_
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
 
 
-def test_no_command_imports_what_lies_in_the_current_directory(tmp_path: Path) -> None:
+def test_no_command_imports_from_the_current_directory(tmp_path: Path) -> None:
     """A foreign directory, or one that a guest wrote to, may be the working directory."""
     for name in ("json", "signal", "resource", "h11", "wasmtime", "hashlib"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n")

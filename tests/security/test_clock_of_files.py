@@ -114,7 +114,7 @@ def test_a_time_that_was_seen_stays_until_the_file_changes_again(folder: Path) -
 
 
 @pytest.mark.parametrize("when", [0, 1, OLD, 4_000_000_000_000_000_123])
-def test_what_a_guest_sets_it_reads_back(folder: Path, when: int) -> None:
+def test_a_guest_reads_back_the_times_it_sets(folder: Path, when: int) -> None:
     """In the past and in the future: comparing with a time it chose reveals nothing of the real time."""
     guest = Ours(folder)
     assert guest.path_filestat_set_times(FIRST, 0, "a", when, when, ATIM | MTIM) == 0
@@ -155,7 +155,7 @@ def test_the_time_from_which_on_changes_belong_to_a_sandbox_is_in_whole_seconds(
     assert now - 3 * SECOND <= beginning() <= time.time_ns() - 2 * SECOND
 
 
-def test_what_is_remembered_of_times_is_bounded_by_value_bytes(folder: Path) -> None:
+def test_remembered_times_are_bounded_by_value_bytes(folder: Path) -> None:
     guest = Ours(folder, value_bytes=5_000)
 
     def flood() -> Iterator[int]:
@@ -200,7 +200,7 @@ def twins(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_inode_numbers_tell_nothing_of_the_host_and_are_the_same_in_every_run(
+def test_inode_numbers_reveal_nothing_about_the_host_and_are_the_same_in_every_run(
     twins: tuple[Path, Path], place: str
 ) -> None:
     seen = []
@@ -222,7 +222,7 @@ def test_inode_numbers_tell_nothing_of_the_host_and_are_the_same_in_every_run(
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_hashes_of_metadata_tell_no_more(twins: tuple[Path, Path], place: str) -> None:
+def test_hashes_of_metadata_reveal_no_more(twins: tuple[Path, Path], place: str) -> None:
     seen = []
     for folder in twins:
         with Preview2(place, grants((folder, "/in", True))) as guest:

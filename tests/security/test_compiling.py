@@ -69,7 +69,7 @@ def test_many_functions_below_the_limit_of_one_are_refused_together() -> None:
 
 
 @pytest.mark.parametrize("kind", ["loops", "types", "functions"])
-def test_validating_says_what_running_would(kind: str) -> None:
+def test_validating_reports_the_same_as_running(kind: str) -> None:
     with pytest.raises(ArtifactError, match=r"^the module: .*(--functions|--complexity|Aegis compiles at most)"):
         validate_artifact(KINDS[kind](), Limits(), EngineConfig.from_limits(Limits()))
 
@@ -157,7 +157,7 @@ def capped() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts no reservations on Linux alone")
 @pytest.mark.parametrize(("kind", "numbers"), LARGEST, ids=[kind for kind, _ in LARGEST])
-def test_what_passes_compiles_in_a_gibibyte(kind: str, numbers: tuple[int, ...]) -> None:
+def test_admitted_functions_compile_in_a_gibibyte(kind: str, numbers: tuple[int, ...]) -> None:
     """Oracle: a function within every limit compiles under a cap of 1 GiB; the time bound is generous."""
     done = subprocess.run(
         [sys.executable, "-c", COMPILE],

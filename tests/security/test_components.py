@@ -219,7 +219,7 @@ ASYNC = [
 
 
 @pytest.mark.parametrize(("text", "message"), ASYNC, ids=["async", "stream", "future"])
-def test_what_needs_wasi_0_3_is_refused_by_name(text: str, message: str) -> None:
+def test_features_of_wasi_0_3_are_refused_by_name(text: str, message: str) -> None:
     with pytest.raises(ArtifactError) as caught:
         RUNTIME.load_wat(text)
     assert message in str(caught.value)

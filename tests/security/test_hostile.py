@@ -80,7 +80,7 @@ def test_a_virtual_hour_takes_no_time(name: str) -> None:
     assert time.process_time() - before < 5
 
 
-def test_the_error_says_whether_the_memory_was_asked_for_or_grown() -> None:
+def test_the_error_distinguishes_initial_from_grown_memory() -> None:
     initial, grown = run("memory-initial").error, run("memory-grown").error
     assert getattr(initial, "phase", None) == "initial"
     assert getattr(grown, "phase", None) == "grown"
@@ -92,7 +92,7 @@ def test_several_memories_share_one_limit() -> None:
     assert run("memory-many/memory-many-large", memory="64MiB").status == "memory-exceeded"
 
 
-def test_a_polite_guest_is_only_told() -> None:
+def test_a_guest_that_handles_a_refused_growth_continues() -> None:
     assert run("memory-grown", "polite").value == 1024
     assert run("table-grown", "polite").value == 10_000
 
@@ -181,7 +181,7 @@ def test_nothing_crosses_from_one_grant_to_another(tmp_path: Path, name: str) ->
     assert trees.contents(read_only) == before
 
 
-def test_what_is_only_read_is_not_truncated(tmp_path: Path) -> None:
+def test_read_only_files_are_not_truncated(tmp_path: Path) -> None:
     inside = trees.plain(tmp_path)
     (inside / "file.txt").write_text("as it was")
     before = trees.contents(inside)

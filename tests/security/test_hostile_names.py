@@ -83,7 +83,7 @@ SHOWING = [
 
 @pytest.mark.parametrize("form", ["human", "json", "json-compact"])
 @pytest.mark.parametrize("words", SHOWING, ids=lambda words: repr(" ".join(words)))
-def test_no_command_prints_what_a_terminal_obeys(
+def test_no_command_prints_terminal_control_characters(
     words: tuple[str, ...], form: str, folder: Path, monkeypatch: pytest.MonkeyPatch,
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:  # fmt: skip
@@ -225,7 +225,7 @@ def test_a_name_that_no_command_line_can_hold_is_run_from_its_file(name: str) ->
     assert " --replay no_trap_" in command_of("m.wasm", "module", finding)
 
 
-def test_what_a_component_is_made_of_is_escaped(tmp_path: Path) -> None:
+def test_names_inside_a_component_are_escaped(tmp_path: Path) -> None:
     custom = "".join(f'(@custom "{wat(name)}" "x")' for name in EVIL)
     inner = f'(core module (@name "{wat(EVIL[1])}") (func $"{wat(EVIL[0])}" (export "f") unreachable))'
     text = f"""(component {custom} {inner} (core instance $i (instantiate 0))

@@ -89,7 +89,7 @@ def test_a_guest_cannot_take_the_steps_of_the_attack(data: Path, place: str) -> 
     assert "'cache' is a symbolic link" in refusal(both, place)
 
 
-def test_what_a_worker_plants_that_was_taken_over_is_not_followed_at_the_next_run(data: Path) -> None:
+def test_links_planted_by_a_compromised_worker_are_not_followed_in_the_next_run(data: Path) -> None:
     both = grants((data, "/data", True), (data / "cache", "/cache", True))
     planted = attack("plant_link", grant=[str(data)], writes=True, name="cache", target="../secret")
     assert planted.failure is None

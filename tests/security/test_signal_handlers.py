@@ -185,7 +185,7 @@ ends(box.call, "access")
     assert run(program).stdout == "signals True True ready\n" * 2 + "GuestTrap\n"
 
 
-def test_a_host_function_that_installs_a_native_handler_is_to_blame() -> None:
+def test_a_host_function_that_installs_a_native_handler_is_named_in_the_error() -> None:
     program = """
 def f(x):
     library.signal(int(signal.SIGSEGV), NATIVE)
@@ -199,7 +199,7 @@ except HostError as error:
     assert run(program).stdout == "True True poisoned\n"
 
 
-def test_the_application_is_told_once_that_its_handlers_were_replaced() -> None:
+def test_the_application_is_warned_once_that_its_handlers_were_replaced() -> None:
     program = """
 logging.getLogger("aegis").handlers[:] = [logging.StreamHandler(sys.stdout)]
 box = made(ALONE)

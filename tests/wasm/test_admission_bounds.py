@@ -112,7 +112,7 @@ def test_a_local_costs_where_it_lives() -> None:
     assert efforts(blocks, declared)[0].carried == 100
 
 
-def test_a_local_lives_throughout_the_loop_that_reads_what_came_before() -> None:
+def test_a_local_set_before_a_loop_that_reads_it_lives_throughout_the_loop() -> None:
     blocks, used, declared = "block end " * 100, "local.get 0 drop ", "(local i32)"
     setting = "i32.const 0 local.set 0 "
     assert efforts(f"{setting} loop {used} {blocks} end", declared)[1].carried >= 100
@@ -176,7 +176,7 @@ def test_each_limit_is_kept_and_can_be_lifted(text: str, limits: dict[str, Any],
         assert "function 2 'bad\\x1b[2J'" in said
 
 
-def test_what_is_cached_is_not_walked_again_but_under_other_limits(
+def test_a_cached_artifact_is_not_walked_again_except_under_other_limits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert Aegis(cache=tmp_path / "c").load_wat(FIVE)

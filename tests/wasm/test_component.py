@@ -100,7 +100,7 @@ def test_type_indices_of_every_length_are_read() -> None:
     assert [d.type.parts[0] for d in decode_component(far).root.definitions] == [1 << 31, (1 << 32) - 1]  # type: ignore[union-attr]
 
 
-def test_handles_and_destructors_name_what_they_mean() -> None:
+def test_handles_and_destructors_name_their_resources() -> None:
     text = """(component
       (core module $m (func (export "d") (param i32))) (core instance $m (instantiate $m))
       (alias core export $m "d" (core func $d)) (type $r (resource (rep i32) (dtor (core func $d))))
@@ -232,7 +232,7 @@ def test_names_have_attributes() -> None:
     assert second == ImportDefinition("b", Extern("func", 0))
 
 
-def test_modules_keep_their_place_and_what_they_say() -> None:
+def test_modules_keep_their_position_and_their_contents() -> None:
     data = text_to_binary('(component (core module (memory 1)) (component (core module (func (export "f")))))')
     binary = decode_component(data)
     assert [data[m.start : m.start + 8] for m in binary.modules] == [b"\0asm\1\0\0\0"] * 2
@@ -294,7 +294,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_what_is_not_an_encoding_is_refused_by_name(what: str) -> None:
+def test_an_unknown_encoding_is_refused_by_name(what: str) -> None:
     data, message = BROKEN[what]
     assert message in malformed(data)
     if what not in ("preamble", "section size"):

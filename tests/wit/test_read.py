@@ -92,7 +92,7 @@ def test_names_stay_names_until_they_are_resolved(document: Document) -> None:
     assert document.resolve(record.body) == Record("r", (("x", "u64"), ("y", List("u64"))))
 
 
-def test_an_interface_resolves_to_what_a_binary_has(document: Document) -> None:
+def test_an_interface_resolves_as_in_a_binary(document: Document) -> None:
     found = document.interface(interface(document, "a:b/i@1.0.0"))
     shown = {name: show(function) for name, function in found.functions.items()}
     assert shown == {
@@ -150,7 +150,7 @@ def test_types_that_aegis_does_not_run_are_spelled_as_wit_does() -> None:
         {"function": {"stability": {"stable": {"since": '1.0"""'}}}},
     ],
 )
-def test_what_is_no_name_does_not_become_code(parts: dict[str, Any]) -> None:
+def test_an_invalid_name_does_not_become_code(parts: dict[str, Any]) -> None:
     with pytest.raises(ArtifactError, match="is no WIT name"):
         read_document(empty(**parts))
 

@@ -61,7 +61,7 @@ def test_code_with_checks_and_code_without_them_are_not_loaded_for_one_another(s
             Module.deserialize(other, code)
 
 
-def test_f28_the_limit_is_for_each_memory_and_a_refused_growth_is_told_to_the_guest_alone() -> None:
+def test_f28_the_limit_is_per_memory_and_only_the_guest_sees_a_refused_growth() -> None:
     text = '(module (memory 10) (memory 10) (func (export "grow") (result i32) (memory.grow 0 (i32.const 7))))'
     store, made = instance(text, memory_size=16 * 65536)
     assert made.exports(store)["grow"](store) == -1  # type: ignore[operator]

@@ -222,7 +222,7 @@ def test_ten_megabytes_go_both_ways_over_http_2() -> None:
         assert answer.trailers == [("x-trailer", b"done")]
 
 
-def test_what_is_no_tls_is_an_error_code() -> None:
+def test_a_server_without_tls_is_an_error_code() -> None:
     with server() as port, Client(f"local:{port}", tls=tls_context()) as client, pytest.raises(Err) as caught:
         client.send(client.request(f"https://localhost:{port}/"))
     assert code(caught) == "TlsProtocolError"
@@ -268,7 +268,7 @@ def test_a_body_without_end_is_skipped_no_longer_than_the_deadline() -> None:
             wait_for(trailers)
 
 
-def test_pings_that_nobody_takes_the_answers_of_are_not_kept() -> None:
+def test_pings_whose_answers_are_not_read_are_not_kept() -> None:
     def answer(connection: socket.socket, protocol: Any, stream: int) -> None:
         flood = PingFrame(opaque_data=b"12345678").serialize() * 4000
         while True:

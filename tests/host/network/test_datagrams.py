@@ -86,7 +86,7 @@ def test_a_datagram_is_sent_with_its_rule_and_not_without(peer: socket.socket) -
         )  # fmt: skip
 
 
-def test_what_follows_a_denied_datagram_is_not_sent(peer: socket.socket) -> None:
+def test_datagrams_after_a_denied_one_are_not_sent(peer: socket.socket) -> None:
     port = port_of(peer)
     with guest(f"udp://127.0.0.1:{port}") as made:
         _, outgoing = udp(made).stream(None)
@@ -218,7 +218,7 @@ class Full:
         self.taken += 1
 
 
-def test_what_finds_no_room_is_not_sent_and_no_error(peer: socket.socket) -> None:
+def test_a_datagram_without_buffer_space_is_not_sent_and_no_error(peer: socket.socket) -> None:
     port = port_of(peer)
     with guest(f"udp://127.0.0.1:{port}") as made:
         opened = udp(made)

@@ -186,7 +186,7 @@ def test_a_reset_is_an_error_that_is_found_again() -> None:
         assert network.network_error_code(caught.value.value.value) is ErrorCode.CONNECTION_RESET
 
 
-def test_a_refused_connection_is_told() -> None:
+def test_a_refused_connection_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with guest(f"local:{port}") as made:
@@ -204,7 +204,7 @@ def test_a_peer_that_stalls_cannot_outlive_the_deadline(way: str) -> None:
         assert time.monotonic() - started < 10
 
 
-def test_backpressure_is_told() -> None:
+def test_backpressure_is_reported() -> None:
     with silent() as port, guest(f"local:{port}") as made:
         _, _, writing = connect(made, port)
         while permit := writing.check_write():
@@ -351,7 +351,7 @@ def test_so_many_answers_and_no_more() -> None:
         assert len(look_up(made, "db.example")) == 5
 
 
-def test_a_resolver_that_fails_or_never_answers_is_told() -> None:
+def test_a_resolver_that_fails_or_never_answers_is_reported() -> None:
     with guest("*.example:*", resolver=names()) as made:
         assert refusal(look_up, made, "no.example") == "name-unresolvable"
 

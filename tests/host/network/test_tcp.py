@@ -130,7 +130,7 @@ def test_an_address_of_another_family_is_refused_before_the_policy_is_asked() ->
 # -- decisions -----------------------------------------------------------------------------------------
 
 
-def test_what_was_decided_is_recorded() -> None:
+def test_decisions_are_recorded() -> None:
     with unheard() as (_, port), guest(f"tcp://127.0.0.1:{port}", listen=("tcp://127.0.0.1:0",)) as made:
         tcp(made).start_connect(None, at(port))
         refusal(tcp(made).start_connect, None, at(9, "10.0.0.1"))
@@ -224,7 +224,7 @@ def test_a_rule_says_where_to_listen(rule: str, allowed: bool) -> None:
             assert made.denied == [f"--listen tcp://127.0.0.1:{port}"]
 
 
-def test_an_address_that_cannot_be_had_is_told() -> None:
+def test_an_address_that_cannot_be_had_is_reported() -> None:
     with unheard() as (_, port), guest(listen=("tcp://127.0.0.1:*", "tcp://192.0.2.1:*")) as made:
         assert refusal(tcp(made).start_bind, None, at(port)) == "address-in-use"
         assert refusal(tcp(made).start_bind, None, at(5, "192.0.2.1")) == "address-not-bindable"
@@ -405,7 +405,7 @@ def test_the_streams_outlive_the_socket_they_came_of() -> None:
         tcp(made)
 
 
-def test_dropping_what_is_written_to_tells_the_other_side_the_end() -> None:
+def test_dropping_an_output_stream_signals_the_end_to_the_peer() -> None:
     def echo_and_end(connection: socket.socket) -> None:
         echo(connection)
         connection.sendall(b"END")
@@ -493,7 +493,7 @@ def test_every_wait_ends_at_the_deadline(way: str) -> None:
         assert time.monotonic() - started < 10
 
 
-def test_a_pollable_that_outlives_what_it_waits_for_is_ready() -> None:
+def test_a_pollable_that_outlives_its_resource_is_ready() -> None:
     with silent() as port, guest("local:*", listen=LOCAL) as made:
         server, _ = listen(made)
         opened, reading, writing = connect(made, port)

@@ -51,7 +51,7 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_lies_in_a_directory_is_changed_where_the_grant_writes(change: Any, tree: Path) -> None:
+def test_entries_of_a_directory_are_changed_if_the_grant_is_writable(change: Any, tree: Path) -> None:
     before = sorted(p.name for p in (tree / "sub").iterdir())
     with guest_of(tree, "/in", write=False) as guest:
         sub = top(guest).open_at(NONE, "sub", DIRECTORY, R)
