@@ -653,11 +653,11 @@ def test_an_observer_hears_of_one_call_with_its_rows(place: str) -> None:
         box.call_many("add", [I2, I2])
         with pytest.raises(GuestTrap):
             box.call_many("div", [I2, array("i", [1, 0])])
-    told = [event.to_dict() for event in seen.events]
-    started = [(e["function"], e["arguments"], e["rows"]) for e in told if e["kind"] == "execution_started"]
+    messages = [event.to_dict() for event in seen.events]
+    started = [(e["function"], e["arguments"], e["rows"]) for e in messages if e["kind"] == "execution_started"]
     assert started == [("add", 2, 2), ("div", 2, 2)]
-    assert [e["status"] for e in told if e["kind"] == "execution_completed"] == ["returned", "trap"]
-    assert [e["message"][:10] for e in told if e["kind"] == "error"] == ["in row 1: "]
+    assert [e["status"] for e in messages if e["kind"] == "execution_completed"] == ["returned", "trap"]
+    assert [e["message"][:10] for e in messages if e["kind"] == "error"] == ["in row 1: "]
 
 
 @pytest.mark.parametrize("pooled", [True, False])

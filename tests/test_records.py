@@ -96,14 +96,14 @@ CALLS: list[Callable[[Any], Any]] = [
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_dataclass_behaves_as_the_standard_librarys(pair: tuple[Any, Any], call: Callable[[Any], Any]) -> None:
-    ours, theirs = pair
+    actual, expected = pair
     for _ in range(5):  # before its __init__ is compiled, and after
-        assert outcome(lambda: call(ours)) == outcome(lambda: call(theirs))
+        assert outcome(lambda: call(actual)) == outcome(lambda: call(expected))
 
 
 def test_only_frozen_classes_are_hashable(pair: tuple[Any, Any]) -> None:
-    ours, theirs = pair
-    assert (ours.__hash__ is None) == (theirs.__hash__ is None)
+    actual, expected = pair
+    assert (actual.__hash__ is None) == (expected.__hash__ is None)
 
 
 def test_replacing_goes_through_the_checks() -> None:
@@ -133,7 +133,7 @@ class Theirs(typing.NamedTuple):
         return f"{self.first}{self.second}"
 
 
-Ours = type(records.NamedTuple)("Theirs", (records.NamedTuple,), {**{
+AegisDriver = type(records.NamedTuple)("Theirs", (records.NamedTuple,), {**{
     "__annotations__": {"first": "int", "second": "str"}, "second": "two", "__module__": __name__,
     "both": Theirs.both, "__qualname__": "Theirs",
 }})  # fmt: skip
@@ -159,11 +159,11 @@ TUPLES: list[Callable[[Any], Any]] = [
 @pytest.mark.parametrize("call", TUPLES)
 def test_a_named_tuple_behaves_as_the_standard_librarys(call: Callable[[Any], Any]) -> None:
     for _ in range(3):
-        assert outcome(lambda: call(Ours)) == outcome(lambda: call(Theirs))
+        assert outcome(lambda: call(AegisDriver)) == outcome(lambda: call(Theirs))
 
 
 @pytest.mark.parametrize("values", [(), (1, 2, 3)])
 def test_a_named_tuple_takes_as_many_values_as_it_has_fields(values: tuple[int, ...]) -> None:
-    for kind in (Ours, Theirs):
+    for kind in (AegisDriver, Theirs):
         with pytest.raises(TypeError):
             kind(*values)

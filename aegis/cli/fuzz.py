@@ -35,19 +35,29 @@ _MAX_FINDING_BYTES = 64 << 20
 @click.option("--invoke", "functions", multiple=True, metavar="NAME", help="Fuzz this export; repeatable. [all]")
 @click.option("--runs", metavar="N", help=f"Stop after N calls; none: run until --time. [{_RUNS}]")
 @click.option("--time", "seconds", metavar="TIME", help="Stop after this time, such as 60s or 1h.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed; with the same corpus, it reproduces a campaign.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed; with the same corpus, it reproduces a campaign."
+)
 @click.option("--jobs", type=click.IntRange(1, 256), help="Number of processes. [one per core]")
 @click.option("--dask", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler (aegis-wasm[dask]).")
 @click.option("--corpus", metavar="DIR", help="Replay the corpus in DIR first, and save new test cases there.")
 @click.option("--out", metavar="DIR", help="Write report.json, report.html, and each finding as JSON and pytest file.")
 @click.option("-c", "--config", "--policy", "config", metavar="FILE", help="Read the policy from FILE (aegis.toml).")
-@click.option("--oracle", "oracles", multiple=True, metavar="NAME", help="Use this oracle; repeatable. [the default ones]")
+@click.option(
+    "--oracle", "oracles", multiple=True, metavar="NAME", help="Use this oracle; repeatable. [the default ones]"
+)
 @click.option("--hostile-host", "hostile", is_flag=True, help="Make WASI functions fail or return extreme values too.")
-@click.option("--no-buffers", "numbers", is_flag=True, help="Pass core functions numbers only, no buffers in guest memory.")
+@click.option(
+    "--no-buffers", "numbers", is_flag=True, help="Pass core functions numbers only, no buffers in guest memory."
+)
 @click.option("--find", "goal", type=click.Choice(["slow", "big", "chatty"]), help="Search for the worst input.")
 @click.option("--replay", metavar="FILE", help="Run a saved finding again, and report whether it is still there.")
 @click.option(
-    "--call", "calls", multiple=True, metavar="CALL", help="Run one test case from these calls, written as in a finding."
+    "--call",
+    "calls",
+    multiple=True,
+    metavar="CALL",
+    help="Run one test case from these calls, written as in a finding.",
 )
 @click.option("--answers", metavar="N,N…", help="With --call: the answer plan for stubbed imports.")
 @click.option("--host", is_flag=True, help="Attack Aegis itself with hostile bytes; the artifacts are the seed corpus.")
@@ -82,9 +92,7 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
         raise click.UsageError("name one component or module; several require --host")
     artifact = artifacts[0]
     if options["limit_fuel"] == "none":
-        raise PolicyError(
-            "--fuel-limit: a campaign needs a fuel limit to be reproducible: give a number, such as 1e9"
-        )
+        raise PolicyError("--fuel-limit: a campaign needs a fuel limit to be reproducible: give a number, such as 1e9")
     policy = make_policy(face.config, options, capture=True)
     refuse_shared_files(policy, {f"--{name}": options[name] for name in ("out", "corpus", "replay")})
     plan = CampaignPlan(

@@ -113,9 +113,7 @@ class Target:
         for wanted in functions:
             if wanted not in names:
                 hint = "".join(f"; did you mean {printable(n)}?" for n in near(wanted, names, 1))
-                raise ExportNotFound(
-                    f"no export {printable(wanted)!r}{hint}", name=wanted, near=near(wanted, names, 1)
-                )
+                raise ExportNotFound(f"no export {printable(wanted)!r}{hint}", name=wanted, near=near(wanted, names, 1))
         found = []
         for name in functions or self._usual(names):
             try:

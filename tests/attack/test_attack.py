@@ -88,7 +88,7 @@ def test_a_leak_is_found_with_its_input() -> None:
 
 
 def test_a_reader_that_forgets_a_byte_is_found_in_aegis_itself() -> None:
-    told = explore(attack("Forgetful"), InputRange("flips", 0, 8), (), float("inf"))
+    messages = explore(attack("Forgetful"), InputRange("flips", 0, 8), (), float("inf"))
     # In this process, so the original reader must be restored.
     from aegis.attack import worker
     from aegis.engine.compile import artifact
@@ -98,7 +98,7 @@ def test_a_reader_that_forgets_a_byte_is_found_in_aegis_itself() -> None:
     assert worker._state is not None
     worker._state.harness.close()
     worker._state = None
-    signatures = {finding["signature"] for finding in told["findings"]}
+    signatures = {finding["signature"] for finding in messages["findings"]}
     assert {s for s in signatures if "KeyError" in s} == {
         "describe undocumented KeyError engine.compile.artifact.admit_module",
         "load undocumented KeyError engine.compile.artifact.admit_module",

@@ -22,12 +22,12 @@ def test_a_short_campaign_finds_nothing_and_reports_its_outcomes(tmp_path: Path)
         "--out", tmp_path / "out",
     )  # fmt: skip
     assert ended.code == 0, ended.out + ended.err
-    told = ended.document
-    assert told["cases"] == 24
-    assert told["findings"] == [] == list((tmp_path / "out").iterdir())
-    assert set(told["sources"]) == {"flips", "mutate"}
-    assert told["distinct_outcomes"] > 3
-    assert told["seeds"] == 5
+    reported = ended.document
+    assert reported["cases"] == 24
+    assert reported["findings"] == [] == list((tmp_path / "out").iterdir())
+    assert set(reported["sources"]) == {"flips", "mutate"}
+    assert reported["distinct_outcomes"] > 3
+    assert reported["seeds"] == 5
 
 
 def test_a_finding_is_saved_while_the_attack_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,13 +67,13 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("words", "code", "told"), ROWS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("words", "code", "reported"), ROWS, ids=lambda value: str(value)[:30])
 def test_bad_input_is_reported_in_a_line(
-    words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], code: int, reported: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fuzz", "--host", *words]) == code
     said = capsys.readouterr().err
-    assert told in said
+    assert reported in said
     assert said.count("\n") == 1
 
 

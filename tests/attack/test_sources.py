@@ -85,7 +85,7 @@ def test_liars_are_valid_components_of_many_types() -> None:
     assert len({i.data for i in made}) > 45
     cases = [draw_case(1, number)[1] for number in range(150)]
     assert 30 < sum(case.peer is not None for case in cases) < 120
-    functions = [told.function for case in cases for told in case.exports]
+    functions = [reported.function for case in cases for reported in case.exports]
     found = [of for f in functions for of in (f.result, *(of for _, of in f.params))]
     for of in found:  # the list grows during the loop
         found += [] if of is None else children(of)

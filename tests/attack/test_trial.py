@@ -182,9 +182,9 @@ def test_calls_between_components_are_compared_with_and_without_the_host(harness
     """Oracle: a surrogate passes only with a defect planted in the adapters, and only then do the runs differ."""
     function = Function((("x", "char"),))
     for code, peer in ((0xD800, PeerCase()), (0x61, PeerCase()), (0xD800, None)):
-        told = ExportCase(function=Function(), calls=(RawCall(0, (("const", code),)),))
+        reported = ExportCase(function=Function(), calls=(RawCall(0, (("const", code),)),))
         data = text_to_binary(
-            component_text(AbiCase(exports=(told,), host=function, careful=False, opens=False, peer=peer))
+            component_text(AbiCase(exports=(reported,), host=function, careful=False, opens=False, peer=peer))
         )
         for planted in (False, True):
             with mock.patch.object(Module, "trap", return_value="nop") if planted else nullcontext():

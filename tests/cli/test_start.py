@@ -88,9 +88,9 @@ def test_a_plain_line_is_parsed_as_by_click(words: list[str], monkeypatch: pytes
     run()
     ((_, module, args, options),) = seen
     context = command.make_context("run", list(words), obj=other)
-    theirs = dict(context.params)
-    assert (module, args) == (theirs.pop("module"), theirs.pop("args"))
-    assert options == theirs
+    expected = dict(context.params)
+    assert (module, args) == (expected.pop("module"), expected.pop("args"))
+    assert options == expected
     assert (face.form, face.verbose, face.quiet) == (other.form, other.verbose, other.quiet)
 
 
@@ -107,9 +107,9 @@ def test_other_command_lines_are_parsed_by_click(words: list[str]) -> None:
 
 
 def test_every_option_is_one_of_clicks_with_the_same_names() -> None:
-    ours = {option.dest: {n for n in option.names if n.startswith("-")} for option in (*RUN, *shared(short=False))}
-    theirs = {param.name: set(param.opts) for param in command.params if param.param_type_name == "option"}
-    assert ours == theirs
+    actual = {option.dest: {n for n in option.names if n.startswith("-")} for option in (*RUN, *shared(short=False))}
+    expected = {param.name: set(param.opts) for param in command.params if param.param_type_name == "option"}
+    assert actual == expected
 
 
 def test_options_before_the_command_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

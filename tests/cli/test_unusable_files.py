@@ -295,22 +295,22 @@ import ctypes, sys
 from pathlib import Path
 from aegis.errors import PolicyError
 from aegis.policy import FilesystemCapability
-from tests.host.harness import ALL, FIRST, Ours
+from tests.host.harness import ALL, FIRST, AegisDriver
 root = Path({str(here / "folder")!r})
 libc = ctypes.CDLL(None, use_errno=True)
 if libc.mount(b"tmpfs", bytes(root), b"tmpfs", 0, b"size=64k"):
     raise SystemExit(77)
-guest = Ours(root)
+guest = AegisDriver(root)
 fd = guest.opened("new", 1)
 answers = [guest.fd_write(fd, bytes(50_000))[0] for _ in range(3)]
 print(answers[0], answers[-1])
 guest.close()
 (root / "old").touch()
 libc.mount(None, bytes(root), None, 33, None)  # MS_REMOUNT | MS_RDONLY
-guest = Ours(root)
+guest = AegisDriver(root)
 print(guest.path_open(FIRST, 0, "other", 1)[0], guest.path_unlink_file(FIRST, "new"))
 guest.close()
-guest = Ours(capability=FilesystemCapability.read_write(str(root / "old") + "::/d/old"))
+guest = AegisDriver(capability=FilesystemCapability.read_write(str(root / "old") + "::/d/old"))
 try:
     guest.fd_prestat_get(FIRST)
 except PolicyError as error:
@@ -331,9 +331,9 @@ except PolicyError as error:
 @pytest.mark.parametrize("path", ["a" * 4096, "a" * 4097, "a" * 256, "d/" * 2000 + "x", "a\0b", "", "\udcff"])
 def test_a_path_that_no_system_takes_is_answered_with_its_number(tmp_path: Path, path: str) -> None:
     from aegis.host.preview1.abi import Errno
-    from tests.host.harness import FIRST, Ours
+    from tests.host.harness import FIRST, AegisDriver
 
-    made = Ours(tmp_path)
+    made = AegisDriver(tmp_path)
     raw = path.encode("utf-8", "surrogateescape")
     answers = {made.path_open(FIRST, 0, raw)[0], made.path_create_directory(FIRST, raw), made.path_filestat_get(
         FIRST, 0, raw)[0], made.path_unlink_file(FIRST, raw), made.path_readlink(FIRST, raw)[0]}  # fmt: skip

@@ -52,9 +52,9 @@ class Trapped:
 Outcome: TypeAlias = "Returned | Trapped"
 
 
-def agree(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
+def agree(actual: Sequence[Any], expected: Sequence[Any]) -> bool:
     """Return whether two series of outcomes and values are the same: NaN equals NaN, -0.0 differs from 0.0."""
-    return len(ours) == len(theirs) and all(map(_alike, ours, theirs))
+    return len(actual) == len(expected) and all(map(_alike, actual, expected))
 
 
 def _alike(a: Any, b: Any) -> bool:

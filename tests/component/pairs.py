@@ -38,10 +38,10 @@ class Pair:
         self._wasi, self._coded = wasi, coded
         self._seen: tuple[list[Any], list[Any]] = ([], [])
         wanted = imports or {}
-        ours, self._theirs = (
+        actual, self._expected = (
             {name: _noting(seen, function) for name, (_, function) in wanted.items()} for seen in self._seen
         )
-        provided = {name: (of, ours[name]) for name, (of, _) in wanted.items()}
+        provided = {name: (of, actual[name]) for name, (of, _) in wanted.items()}
         loaded = source if isinstance(source, str) else aegis_side.RUNTIME.load_file(source)
         self._guest = aegis_side.Guest(loaded, exports, provided)
         self._used = False
@@ -54,15 +54,17 @@ class Pair:
         if self._used:
             self._guest.reset()
         self._used = True
-        oracle = Native(self._text, self._theirs, wasi=self._wasi)
+        oracle = Native(self._text, self._expected, wasi=self._wasi)
         for seen in self._seen:
             seen.clear()
-        ours, theirs = _until_trap(self._guest.call, calls), _until_trap(oracle.call, calls)
+        actual, expected = _until_trap(self._guest.call, calls), _until_trap(oracle.call, calls)
         if not self._coded:
-            ours, theirs = ([Trapped(ABI) if isinstance(e, Trapped) else e for e in ends] for ends in (ours, theirs))
-        assert agree(ours, theirs), calls
+            actual, expected = (
+                [Trapped(ABI) if isinstance(e, Trapped) else e for e in ends] for ends in (actual, expected)
+            )
+        assert agree(actual, expected), calls
         assert agree(*self._seen), calls
-        return ours
+        return actual
 
     def __enter__(self) -> Pair:
         return self

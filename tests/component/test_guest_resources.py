@@ -274,18 +274,18 @@ def test_the_deadline_holds_in_a_destructor(threaded: bool) -> None:
 
 
 def test_a_destructor_may_call_the_host_which_may_not_call_back() -> None:
-    told: list[str] = []
+    reported: list[str] = []
 
     def back() -> None:
         for attempt in (lambda: sandbox.call("go"), lambda: other.drop(), lambda: other.rep()):
             with pytest.raises(SandboxStateError):
                 attempt()
-            told.append("refused")
+            reported.append("refused")
 
     with RUNTIME.sandbox(RUNTIME.load_wat(destroying("(call $f)")), imports={"f": back}) as sandbox:
         things = sandbox.exports["test:things/things"]
         thing, other = things.make(), things.make()
         thing.drop()
-        assert (told, sandbox.state, other.rep()) == (["refused"] * 3, "ready", 5)
+        assert (reported, sandbox.state, other.rep()) == (["refused"] * 3, "ready", 5)
         sandbox.call("go")
-        assert len(told) == 6
+        assert len(reported) == 6

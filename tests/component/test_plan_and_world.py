@@ -51,8 +51,10 @@ def alike(world: WitType | None, planned: WitType | None, resources: Resources) 
     match world, planned:
         case (List(a), List(b)) | (Option(a), Option(b)):
             return alike(a, b, resources)
-        case Tuple(ours), Tuple(theirs):
-            return len(ours) == len(theirs) and all(alike(a, b, resources) for a, b in zip(ours, theirs, strict=True))
+        case Tuple(actual), Tuple(expected):
+            return len(actual) == len(expected) and all(
+                alike(a, b, resources) for a, b in zip(actual, expected, strict=True)
+            )
         case Result(a, b), Result(c, d):
             return alike(a, c, resources) and alike(b, d, resources)
         case (Record(_, first), Record(_, second)) | (Variant(_, first), Variant(_, second)):

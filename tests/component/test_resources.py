@@ -37,7 +37,7 @@ def _loaded(text: str) -> Any:
     return RUNTIME.load_wat(text)
 
 
-class Ours:
+class AegisSide:
     """Runs the steps in Aegis."""
 
     def __init__(self, text: str) -> None:
@@ -69,7 +69,7 @@ class Ours:
         self.sandbox.close()
 
 
-class Theirs:
+class EngineSide:
     """Runs the steps in the engine."""
 
     def __init__(self, text: str) -> None:
@@ -250,14 +250,14 @@ def _argument(side: Any, held: dict[str, list[Any]], argument: Any) -> Any:
 
 def same_ends(text: str, program: list[tuple[Any, ...]]) -> None:
     event(f"{len(program)} steps wanted")
-    ours, theirs = Ours(text), Theirs(text)
+    actual, expected = AegisSide(text), EngineSide(text)
     try:
-        ends = run(ours, program)
-        assert ends == run(theirs, program)
+        ends = run(actual, program)
+        assert ends == run(expected, program)
         event("trapped" if ends and isinstance(ends[-1][0], Trapped) else "returned")
         event(f"{len(ends)} steps")
     finally:
-        ours.close()
+        actual.close()
 
 
 @settings(max_examples=150)

@@ -42,9 +42,9 @@ def started(text: str, exports: dict[str, Function], host: Host) -> aegis_side.G
 @pytest.mark.parametrize("seed", range(SHAPES))
 def test_a_random_structure_links_the_same_functions(seed: int) -> None:
     text, count = random_component(seed)
-    ours, theirs = Host(), Host()
-    oracle = start_native(text, {"i0": theirs})
-    guest = started(text, {f"e{n}": U32 for n in range(count)}, ours)
+    actual, expected = Host(), Host()
+    oracle = start_native(text, {"i0": expected})
+    guest = started(text, {f"e{n}": U32 for n in range(count)}, actual)
     if isinstance(oracle, Native) and not isinstance(guest, Trapped):
         with guest:
             for n in range(2 * count):
@@ -55,4 +55,4 @@ def test_a_random_structure_links_the_same_functions(seed: int) -> None:
                     break
     else:
         assert guest == oracle
-    assert ours.seen == theirs.seen
+    assert actual.seen == expected.seen

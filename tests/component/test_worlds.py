@@ -77,10 +77,10 @@ def same_items(component: Any, path: Path) -> None:
         stated = {name: item for name, item in stated.items() if functions_of(item) or name in found}
         assert found.keys() == stated.keys()
         for name, item in found.items():
-            ours, theirs = functions_of(item), functions_of(stated[name])
-            assert ours.keys() == theirs.keys(), name
-            for function in ours:
-                merged(ours[function], imaged_function(theirs[function], {}))
+            actual, expected = functions_of(item), functions_of(stated[name])
+            assert actual.keys() == expected.keys(), name
+            for function in actual:
+                merged(actual[function], imaged_function(expected[function], {}))
 
 
 def functions_of(item: Interface | Function) -> dict[str, Function]:

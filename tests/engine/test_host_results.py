@@ -45,7 +45,7 @@ def test_a_result_that_fits_is_coerced_to_the_type(results: tuple[str, ...], giv
 
 
 @pytest.mark.parametrize(
-    ("results", "given", "told"),
+    ("results", "given", "reported"),
     [
         ((), 3, "returned int, but the import has no result; return None"),
         (("i32",), "x", "broke its type"),
@@ -54,8 +54,8 @@ def test_a_result_that_fits_is_coerced_to_the_type(results: tuple[str, ...], giv
         (("i32", "i32"), 7, "env.f"),
     ],
 )
-def test_a_result_that_does_not_fit_is_the_hosts_error(results: tuple[str, ...], given: Any, told: str) -> None:
-    with pytest.raises(HostError, match=told):
+def test_a_result_that_does_not_fit_is_the_hosts_error(results: tuple[str, ...], given: Any, reported: str) -> None:
+    with pytest.raises(HostError, match=reported):
         _fit(results, given)
 
 

@@ -20,12 +20,12 @@ from aegis.engine.threads.ticker import TICK, Ticker
 def test_epochs_go_with_time_and_not_with_wake_ups(spans: list[float]) -> None:
     """Oracle: the epochs between any two ticks are the elapsed time divided by the period, plus or minus one."""
     clock = Ticker()
-    told = [0, *accumulate(map(clock._due, spans))]
+    reported = [0, *accumulate(map(clock._due, spans))]
     times = [0.0, *accumulate(spans)]
     for first in range(len(times)):
         for last in range(first, len(times)):
             exact = (times[last] - times[first]) / TICK
-            assert exact - 1.001 < told[last] - told[first] < exact + 1.001
+            assert exact - 1.001 < reported[last] - reported[first] < exact + 1.001
 
 
 def test_each_wake_up_in_time_is_an_epoch() -> None:

@@ -129,12 +129,12 @@ def test_a_campaign_does_not_fuzz_the_allocator_and_buffers_can_be_disabled(runt
 def test_a_step_with_a_buffer_is_text_that_is_read_back(runtime: Aegis) -> None:
     target = Target(runtime, runtime.load_wat(TEXT))
     step = Step("quoted", (Buffer(b'a, "b"\' \\ \xff)\0'),))
-    told = write_step(target, step)
-    assert read_step(target, told) == step
+    reported = write_step(target, step)
+    assert read_step(target, reported) == step
     for wrong in ("b'", "7", "b''.join(())", "__import__('os')"):
         with pytest.raises(ValueError, match="invalid buffer"):
             read_step(target, ["quoted", [wrong]])
-    finding = {"oracle": "no-trap", "signature": "s", "steps": [told], "answers": []}
+    finding = {"oracle": "no-trap", "signature": "s", "steps": [reported], "answers": []}
     assert command_of("m.wasm", "module", finding).startswith("aegis fuzz m.wasm ")
 
 

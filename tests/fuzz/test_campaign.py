@@ -309,13 +309,13 @@ def _binary(text: str) -> bytes:
 
 
 def test_an_unknown_oracle_is_reported() -> None:
-    for oracle, told in (
+    for oracle, reported in (
         ("no-traps", "unknown oracle 'no-traps': use no-trap"),
         ("round-trip:a,b", "'a' is not a callable export"),
         ("differential:x", "no component to compare with"),
         ("nowhere:f", "No module named 'nowhere'"),
     ):
-        with pytest.raises(PolicyError, match=re.escape(told)):
+        with pytest.raises(PolicyError, match=re.escape(reported)):
             WorkerState(_plan(source("buggy/overflow"), oracles=(oracle,)))
 
 
@@ -348,8 +348,8 @@ def test_a_step_is_written_as_text_and_read_back() -> None:
     for export in target.exports.values():
         for _ in range(20):
             step = Step(export.name, tuple(shape.random(rng, 16) for shape in export.shapes if shape is not None))
-            told = json.loads(json.dumps(write_step(target, step)))
-            assert write_step(target, read_step(target, told)) == told
+            reported = json.loads(json.dumps(write_step(target, step)))
+            assert write_step(target, read_step(target, reported)) == reported
     with pytest.raises((ValueError, AegisError)):
         read_step(target, ["nothing", []])
 
@@ -400,7 +400,7 @@ def test_a_clean_guest_exits_with_nought() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "reported"),
     [
         (["--invoke", "nothing"], 127, "no export 'nothing'"),
         (["--oracle", "nothing"], 125, "unknown oracle 'nothing'"),
@@ -410,10 +410,10 @@ def test_a_clean_guest_exits_with_nought() -> None:
         (["--out", "/dev/null/x"], 125, "cannot be written"),
     ],
 )
-def test_a_campaign_that_cannot_begin_is_one_clear_line(words: list[str], code: int, told: str) -> None:
+def test_a_campaign_that_cannot_begin_is_one_clear_line(words: list[str], code: int, reported: str) -> None:
     done = command("fuzz", str(source("buggy/overflow")), *words)
     assert (done.code, done.out) == (code, "")
-    assert told in done.err
+    assert reported in done.err
     assert done.err.count("\n") == 1
 
 

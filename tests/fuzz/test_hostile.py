@@ -57,8 +57,8 @@ def test_a_plan_selects_the_answers_of_imports_and_its_last_number_is_repeated()
     assert target.answered(Case((Step("price", (3,)),) * 3, (1, 0))) == [
         "get -> err(0)",
     ]  # the first answer ends the test case
-    told = target.answered(Case((Step("price", (3,)),) * 3, (0,)))
-    assert told == ["get -> ok(0)"] * 3
+    reported = target.answered(Case((Step("price", (3,)),) * 3, (0,)))
+    assert reported == ["get -> ok(0)"] * 3
 
 
 def _call_price(target: Target, plan: tuple[int, ...]) -> Any:
@@ -105,9 +105,9 @@ def test_a_resource_of_wasis_own_is_nothing_that_can_be_made_up() -> None:
 
 def test_low_numbers_are_the_notable_answers_of_a_type() -> None:
     target = Target(RUNTIME, RUNTIME.load_file(source("shop")))
-    told = {target.answered(Case((Step("total", (["x"],)),), (n,)))[0] for n in range(12)}
-    assert {"acme:shop/prices@1.2.0#get -> err(unknown)"} < told
-    assert len(told) > 6
+    reported = {target.answered(Case((Step("total", (["x"],)),), (n,)))[0] for n in range(12)}
+    assert {"acme:shop/prices@1.2.0#get -> err(unknown)"} < reported
+    assert len(reported) > 6
 
 
 @pytest.mark.parametrize("hostile", [False, True])
@@ -185,13 +185,13 @@ def test_a_hostile_host_makes_a_program_meet_errors_that_it_never_met() -> None:
     plain = target.run(Case((step,), (0,))).results[-1]
     assert plain.status in ("returned", "exited")
     statuses = set()
-    told: list[str] = []
+    reported: list[str] = []
     rng = random.Random(1)
     for _ in range(60):
         case = Case((step,), random_answers(rng, hostile=True))
-        statuses.add(target.run(case, log=told).results[-1].status)
+        statuses.add(target.run(case, log=reported).results[-1].status)
         assert not {"host-error", "internal-error"} & statuses
-    assert any("err(" in line for line in told)
+    assert any("err(" in line for line in reported)
 
 
 def test_a_hostile_host_keeps_the_specification_of_interfaces() -> None:

@@ -259,14 +259,14 @@ def test_a_guest_is_built_once_per_set_of_inputs_and_a_failure_quotes_the_compil
         passed=2, failed=6
     )
     assert "broken.txt:1: error: \\x1b[31mthis is no program" in run.out
-    for told in (
+    for reported in (
         "exited with status 1:",
         "has no {output}",
         "command not found: 'no-such-compiler'",
         "nothing.txt",
         "did not create {output}",
     ):
-        assert told in run.out, run.out
+        assert reported in run.out, run.out
     assert (run.folder / "count.txt").read_text() == "xx"
     run.go("-k", "test_command").ended(passed=1, deselected=7)
     assert (run.folder / "count.txt").read_text() == "xx"

@@ -87,8 +87,8 @@ def test_a_reproducer_test_contains_the_non_default_parts_of_the_policy() -> Non
         random=aegis.RandomCapability(seed=3), clock=aegis.ClockCapability.parse("coarse:1ms"),
         environment=aegis.EnvironmentCapability.parse("A=b"), isolation=aegis.Isolation(recycle=3),
     )  # fmt: skip
-    told = {"oracle": "no-trap", "signature": "s", "steps": [["f", []]], "answers": [], "text": 'say """no"""\\'}
-    text = pytest_file("x.wasm", told, policy)
+    reported = {"oracle": "no-trap", "signature": "s", "steps": [["f", []]], "answers": [], "text": 'say """no"""\\'}
+    text = pytest_file("x.wasm", reported, policy)
     keywords = text.partition("FINDING, ")[2].partition(")\n    assert")[0]
     assert eval(f"Policy.from_keywords({keywords})", {**vars(aegis), "Policy": Policy}) == policy
     compile(text, "test_it.py", "exec")
@@ -102,7 +102,7 @@ def test_a_finding_too_long_for_a_command_line_is_replayed_from_its_file() -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "reported"),
     [
         (["--call", "price(0)", "--answers", "1"], 1, "no-trap: price ended as trap"),
         (["--call", "price(0)", "--answers", "0"], 0, "no findings"),
@@ -114,31 +114,31 @@ def test_a_finding_too_long_for_a_command_line_is_replayed_from_its_file() -> No
         (["--call", 'price("x")'], 2, "expected"),
     ],
 )
-def test_one_case_is_run_from_the_command_line(words: list[str], code: int, told: str) -> None:
+def test_one_case_is_run_from_the_command_line(words: list[str], code: int, reported: str) -> None:
     done = command("fuzz", "--oracle", "no-trap", *words, source("buggy/unchecked-host"))
     assert done.code == code, done.err
-    assert told in (done.out if code < 2 else done.err)
+    assert reported in (done.out if code < 2 else done.err)
 
 
 def test_a_campaign_counts_fuel_and_its_commands_say_so_where_it_matters() -> None:
     """Oracle: a replay has the fuel limit of the campaign, which no other command sets by default."""
-    told = {"signature": "s", "steps": [["f", []]], "answers": [], "text": "t"}
+    reported = {"signature": "s", "steps": [["f", []]], "answers": [], "text": "t"}
     own = CampaignPlan(data=b"", name="x.wasm", policy=Policy())
     assert own.policy.limits == Limits(fuel=FUEL)
     assert replace(own, goal="slow").own_fuel
-    assert "--fuel-limit=1000000000" in _whole(own, "module", {**told, "oracle": "no-limit"})["command"]
-    assert "fuel" not in _whole(own, "module", {**told, "oracle": "no-trap"})["command"]
+    assert "--fuel-limit=1000000000" in _whole(own, "module", {**reported, "oracle": "no-limit"})["command"]
+    assert "fuel" not in _whole(own, "module", {**reported, "oracle": "no-trap"})["command"]
     given = CampaignPlan(data=b"", name="x.wasm", policy=Policy(limits=Limits(fuel=7)), flags=("--fuel-limit=7",))
     assert given.policy.limits.fuel == 7
     for oracle in ("no-limit", "no-trap"):
-        command = _whole(given, "module", {**told, "oracle": oracle})["command"]
+        command = _whole(given, "module", {**reported, "oracle": oracle})["command"]
         assert command.count("--fuel-limit") == command.count("--fuel-limit=7") == 1
-    assert ", fuel=" not in pytest_file("x.wasm", {**told, "oracle": "no-limit"}, Policy())
+    assert ", fuel=" not in pytest_file("x.wasm", {**reported, "oracle": "no-limit"}, Policy())
 
 
 def test_a_finding_that_ran_out_of_fuel_is_still_there_when_it_is_replayed_without_a_policy(tmp_path: Path) -> None:
     path = tmp_path / "endless.wat"
     path.write_text('(module (func (export "f") (loop $again (br $again))))')
-    told = {"oracle": "no-limit", "signature": "s", "steps": [["f", []]], "answers": [], "text": "t"}
+    reported = {"oracle": "no-limit", "signature": "s", "steps": [["f", []]], "answers": [], "text": "t"}
     for policy in ({}, {"fuel": 1000}, {"fuel": None}):
-        assert "fuel" in (replay(path, told, **policy) or "")
+        assert "fuel" in (replay(path, reported, **policy) or "")

@@ -126,18 +126,18 @@ def test_many_empty_strings_count_by_their_cost() -> None:
 
 
 def test_a_second_entry_is_refused_and_the_first_goes_on() -> None:
-    told: list[str] = []
+    reported: list[str] = []
     component = RUNTIME.load_file(source("hostile/component-reentrant"))
 
     def again() -> None:
         with pytest.raises(SandboxStateError, match="cannot be entered while a call into it is under way") as caught:
             sandbox.call("go")
-        told.append(str(caught.value))
+        reported.append(str(caught.value))
 
     with RUNTIME.sandbox(component, imports={"again": again}) as sandbox:
         sandbox.call("go")
         sandbox.call("go")
-    assert len(told) == 2
+    assert len(reported) == 2
 
 
 def test_each_attack_has_a_readme_that_is_listed() -> None:

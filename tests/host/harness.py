@@ -1,8 +1,8 @@
 """Two hosts of WASI preview 1 behind one interface: Aegis, called directly, and wasmtime's native one.
 
 A driver acts as the guest: it writes paths and buffers to memory, calls a function by name, and returns the error
-number with the results from memory. ``Ours`` needs no engine; ``Native`` calls through a small module that forwards
-every import.
+number with the results from memory. ``AegisDriver`` needs no engine; ``Native`` calls through a small module that
+forwards every import.
 """
 
 from __future__ import annotations
@@ -321,7 +321,7 @@ def fd_event(userdata: int, fd: int, *, write: bool = False) -> bytes:
     return struct.pack("<QB7xI28x", userdata, 2 if write else 1, fd)
 
 
-class Ours(Driver):
+class AegisDriver(Driver):
     """Aegis' functions on the directories and files that ``capability`` or ``roots`` grant."""
 
     def __init__(self, *roots: Path, capability: FilesystemCapability | None = None, **policy: Any) -> None:

@@ -21,7 +21,7 @@ from aegis.errors import PolicyError
 from aegis.host.files import beneath
 from aegis.host.preview1.abi import Errno, Rights
 from aegis.policy import FilesystemCapability
-from tests.host.harness import ALL, FIRST, NAMES, Ours, tree
+from tests.host.harness import ALL, FIRST, NAMES, AegisDriver, tree
 
 CREAT, DIRECTORY, EXCL, TRUNC, FOLLOW = 1, 2, 4, 8, 1
 READ, WRITE = Rights.FD_READ, Rights.FD_WRITE
@@ -152,7 +152,7 @@ def test_as_many_links_as_linux_follows_are_followed(way: str, tmp_path: Path) -
     (tmp_path / "l0").symlink_to("d")
     for number in range(1, 45):
         (tmp_path / f"l{number}").symlink_to(f"l{number - 1}")
-    with closing(Ours(tmp_path)) as guest:
+    with closing(AegisDriver(tmp_path)) as guest:
         assert guest.path_filestat_get(FIRST, 0, "l39/.")[0] == 0
         assert guest.path_filestat_get(FIRST, 0, "l40/.")[0] == Errno.LOOP
         assert guest.path_filestat_get(FIRST, FOLLOW, "l39")[0] == 0
@@ -192,7 +192,7 @@ def root(tmp_path: Path) -> Path:
 )  # fmt: skip
 def test_no_link_leads_out(way: str, root: Path, path: str) -> None:
     before = tree(root.parent)
-    with closing(Ours(root)) as guest:
+    with closing(AegisDriver(root)) as guest:
         for oflags in (0, CREAT, TRUNC, CREAT | TRUNC):
             assert guest.path_open(FIRST, FOLLOW, path, oflags)[0] == Errno.PERM
         assert guest.path_filestat_get(FIRST, FOLLOW, path)[0] == Errno.PERM
@@ -211,13 +211,13 @@ def test_no_link_leads_out(way: str, root: Path, path: str) -> None:
 
 
 def test_the_target_of_an_absolute_link_is_not_revealed(root: Path) -> None:
-    with closing(Ours(root)) as guest:
+    with closing(AegisDriver(root)) as guest:
         assert guest.path_readlink(FIRST, "absolute") == (Errno.PERM, b"")
         assert guest.path_readlink(FIRST, "up") == (0, b"..")
 
 
 def test_a_hard_link_to_a_link_that_leads_out_is_still_that_link(root: Path) -> None:
-    with closing(Ours(root)) as guest:
+    with closing(AegisDriver(root)) as guest:
         guest.path_link(FIRST, 0, "file", FIRST, "twin")
         assert guest.path_open(FIRST, FOLLOW, "twin")[0] in (Errno.PERM, Errno.NOENT)
     assert (root.parent / "outside" / "secret").stat().st_nlink == 1
@@ -251,7 +251,7 @@ def swapping(one: Path, other: Path) -> Iterator[None]:
 ROUNDS = 2000
 
 
-def look(guest: Ours, path: str, seen: set[str]) -> None:
+def look(guest: AegisDriver, path: str, seen: set[str]) -> None:
     """Open and read ``path``; the opened file must not be the outside file."""
     for lookup in (0, FOLLOW):
         number, fd = guest.path_open(FIRST, lookup, path, 0, READ)
@@ -266,7 +266,7 @@ def look(guest: Ours, path: str, seen: set[str]) -> None:
 def test_a_directory_swapped_for_a_link_out_never_leaks(way: str, root: Path) -> None:
     outside = tree(root.parent / "outside")
     seen: set[str] = set()
-    with closing(Ours(root, disk_written=None)) as guest, swapping(root / "d", root / "relative"):
+    with closing(AegisDriver(root, disk_written=None)) as guest, swapping(root / "d", root / "relative"):
         for number in range(ROUNDS):
             look(guest, "d/secret", seen)
             look(guest, "d/../d/secret", seen)
@@ -282,7 +282,7 @@ def test_a_directory_swapped_for_a_link_out_never_leaks(way: str, root: Path) ->
 def test_a_file_swapped_for_a_link_out_never_leaks(way: str, root: Path) -> None:
     (root / "plain").write_bytes(b"inside")
     seen: set[str] = set()
-    with closing(Ours(root)) as guest, swapping(root / "plain", root / "file"):
+    with closing(AegisDriver(root)) as guest, swapping(root / "plain", root / "file"):
         for _ in range(ROUNDS):
             look(guest, "plain", seen)
             number, fd = guest.path_open(FIRST, FOLLOW, "plain", CREAT, WRITE)
@@ -338,7 +338,7 @@ def test_a_path_that_is_not_a_file_is_refused_at_once(
     make(kind, tmp_path, monkeypatch)
 
     def attempts() -> None:
-        with closing(Ours(tmp_path)) as guest:
+        with closing(AegisDriver(tmp_path)) as guest:
             for rights in (READ, WRITE, ALL):
                 for oflags in (0, CREAT, TRUNC):
                     assert guest.path_open(FIRST, 0, "thing", oflags, rights)[0] == Errno.ACCES
@@ -356,7 +356,7 @@ def test_a_path_that_is_not_a_file_is_not_granted(kind: str, tmp_path: Path, mon
 
     def attempt() -> None:
         refusal = pytest.raises(PolicyError, match="neither a directory nor a regular file")
-        with closing(Ours(capability=FilesystemCapability.read_only(tmp_path / "link"))) as guest, refusal:
+        with closing(AegisDriver(capability=FilesystemCapability.read_only(tmp_path / "link"))) as guest, refusal:
             guest.fd_prestat_get(FIRST)
 
     at_once(attempt)
@@ -367,7 +367,7 @@ def test_a_file_swapped_for_a_fifo_never_makes_the_host_wait(tmp_path: Path) -> 
     os.mkfifo(tmp_path / "fifo")
 
     def attempts() -> None:
-        with closing(Ours(tmp_path)) as guest, swapping(tmp_path / "plain", tmp_path / "fifo"):
+        with closing(AegisDriver(tmp_path)) as guest, swapping(tmp_path / "plain", tmp_path / "fifo"):
             for _ in range(ROUNDS):
                 number, fd = guest.path_open(FIRST, 0, "plain")
                 assert NAMES[number] in ("SUCCESS", "ACCES", "NOENT", "NXIO")
@@ -395,13 +395,13 @@ def test_the_hosts_own_state_is_not_granted_through_a_link(place: str, tmp_path:
     (tmp_path / "link").symlink_to(place)
     (tmp_path / "chain").symlink_to("link")
     for name in ("link", "chain"):
-        guest = Ours(capability=FilesystemCapability.read_write(f"{tmp_path / name}::x"))
+        guest = AegisDriver(capability=FilesystemCapability.read_write(f"{tmp_path / name}::x"))
         with closing(guest), pytest.raises(PolicyError, match="own state"):
             guest.fd_prestat_get(FIRST)
 
 
 def test_the_hosts_own_state_is_not_reached_from_above() -> None:
-    with closing(Ours(capability=FilesystemCapability.read_only("/"))) as guest:
+    with closing(AegisDriver(capability=FilesystemCapability.read_only("/"))) as guest:
         for path in ("proc/self/status", "proc/self/environ", "proc/1/cmdline", "sys/kernel/uevent_seqnum", "dev/null"):
             if os.path.exists(f"/{path}"):
                 assert guest.path_open(FIRST, FOLLOW, path, 0, READ)[0] != 0, path
@@ -410,7 +410,7 @@ def test_the_hosts_own_state_is_not_reached_from_above() -> None:
 # -- grants in pairs ----------------------------------------------------------------------------
 
 
-def changes(guest: Ours) -> dict[str, int]:
+def changes(guest: AegisDriver) -> dict[str, int]:
     """Try every kind of change; return the results."""
     reader = guest.opened("file", 0, ALL & ~WRITE)
     folder = guest.opened("d", DIRECTORY, ALL & ~WRITE)
@@ -433,7 +433,7 @@ def changes(guest: Ours) -> dict[str, int]:
     }
 
 
-def changes_through_a_reader(guest: Ours) -> dict[str, int]:
+def changes_through_a_reader(guest: AegisDriver) -> dict[str, int]:
     """Try to write through a read-only descriptor; return the results."""
     reader = guest.opened("file", 0, ALL & ~WRITE)
     return {
@@ -462,7 +462,7 @@ def record(root: Path) -> dict[str, object]:
 
 def test_a_read_only_grant_refuses_every_change(way: str, folder: Path) -> None:
     before = record(folder)
-    with closing(Ours(capability=FilesystemCapability.read_only(f"{folder}::."))) as guest:
+    with closing(AegisDriver(capability=FilesystemCapability.read_only(f"{folder}::."))) as guest:
         answers = changes(guest)
         assert {name: NAMES[number] for name, number in answers.items()} == dict.fromkeys(answers, "PERM")
         assert all(changes_through_a_reader(guest).values())
@@ -473,7 +473,7 @@ def test_a_read_only_grant_refuses_every_change(way: str, folder: Path) -> None:
 
 
 def test_a_grant_to_write_allows_every_change(way: str, folder: Path) -> None:
-    with closing(Ours(capability=FilesystemCapability.read_write(f"{folder}::."))) as guest:
+    with closing(AegisDriver(capability=FilesystemCapability.read_write(f"{folder}::."))) as guest:
         answers = changes(guest)
         assert {name: NAMES[number] for name, number in answers.items()} == dict.fromkeys(answers, "SUCCESS")
         assert all(changes_through_a_reader(guest).values())
@@ -481,14 +481,14 @@ def test_a_grant_to_write_allows_every_change(way: str, folder: Path) -> None:
 
 
 def test_without_a_grant_there_is_nothing(folder: Path) -> None:
-    with closing(Ours()) as guest:
+    with closing(AegisDriver()) as guest:
         assert guest.fd_prestat_get(FIRST)[0] == Errno.BADF
         assert guest.path_open(FIRST, 0, "file")[0] == Errno.BADF
 
 
 def test_a_file_grant_shows_that_file_alone(way: str, folder: Path) -> None:
     before = record(folder)
-    with closing(Ours(capability=FilesystemCapability.read_only(f"{folder / 'file'}::data/file"))) as guest:
+    with closing(AegisDriver(capability=FilesystemCapability.read_only(f"{folder / 'file'}::data/file"))) as guest:
         assert guest.fd_prestat_dir_name(FIRST, 4) == (0, b"data")
         assert [e.name for e in guest.listed(FIRST)] == [".", "..", "file"]
         assert guest.fd_read(guest.opened("file", 0, READ), 10) == (0, b"file")
@@ -505,7 +505,7 @@ def test_a_file_grant_shows_that_file_alone(way: str, folder: Path) -> None:
 
 
 def test_a_file_granted_for_writing_is_written_in_place_and_nothing_else(folder: Path) -> None:
-    with closing(Ours(capability=FilesystemCapability.read_write(f"{folder / 'file'}::data/file"))) as guest:
+    with closing(AegisDriver(capability=FilesystemCapability.read_write(f"{folder / 'file'}::data/file"))) as guest:
         fd = guest.opened("file", TRUNC)
         assert guest.fd_write(fd, b"changed") == (0, 7)
         assert guest.path_filestat_set_times(FIRST, 0, "file", 1_000, 1_000, 5) == 0
@@ -524,7 +524,7 @@ def test_a_file_granted_for_writing_is_written_in_place_and_nothing_else(folder:
 
 
 def test_a_granted_file_replaced_by_a_link_is_still_the_one_that_was_granted(folder: Path) -> None:
-    with closing(Ours(capability=FilesystemCapability.read_only(f"{folder / 'file'}::data/file"))) as guest:
+    with closing(AegisDriver(capability=FilesystemCapability.read_only(f"{folder / 'file'}::data/file"))) as guest:
         contents = (folder / "file").read_bytes()
         assert guest.fd_prestat_get(FIRST)[0] == 0
         (folder / "file").unlink()
@@ -536,7 +536,7 @@ def test_two_grants_are_two_directories(folder: Path) -> None:
     capability = FilesystemCapability.read_only(f"{folder / 'd'}::in") + FilesystemCapability.read_write(
         f"{folder / 'empty'}::out"
     )
-    with closing(Ours(capability=capability)) as guest:
+    with closing(AegisDriver(capability=capability)) as guest:
         assert guest.path_open(FIRST, 0, "new", CREAT)[0] == Errno.PERM
         guest.opened("new", CREAT, fd=FIRST + 1)
         assert guest.path_rename(FIRST, "inner", FIRST + 1, "taken") == Errno.PERM

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from aegis.host.preview1.abi import Fdflags, Rights
 from aegis.policy import ClockCapability
-from tests.host.harness import ALL, FIRST, NAMES, Driver, Native, Ours, tree
+from tests.host.harness import ALL, FIRST, NAMES, AegisDriver, Driver, Native, tree
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the table of differences is that of Linux")
 
@@ -29,14 +29,14 @@ READ, WRITE = Rights.FD_READ, Rights.FD_WRITE
 
 
 class Difference(NamedTuple):
-    """Aegis answers ``ours`` and the native host ``native``, with a reason; ``*`` stands for any answer.
+    """Aegis answers ``aegis`` and the native host ``native``, with a reason; ``*`` stands for any answer.
 
     ``when`` restricts it to some cases. Without answers the operation is not run, because its results cannot be
     compared.
     """
 
     operations: str
-    ours: str
+    aegis: str
     native: str
     reason: str
     when: Callable[[Side, tuple[Any, ...]], bool] = lambda side, operation: True
@@ -105,12 +105,12 @@ def both() -> Iterator[tuple[Side, Side]]:
     """Two drivers on two identical trees."""
     with tempfile.TemporaryDirectory() as folder:
         sides = []
-        for name in ("ours", "native"):
+        for name in ("aegis", "native"):
             root = Path(folder, name, "root")
             plant(root)
             (root.parent / "outside").write_bytes(b"secret")
-            ours = name == "ours"
-            sides.append(Side(Ours(root, clock=ClockCapability.parse("system")) if ours else Native(root), root))
+            host: Any = AegisDriver(root, clock=ClockCapability.parse("system")) if name == "aegis" else Native(root)
+            sides.append(Side(host, root))
         try:
             yield sides[0], sides[1]
         finally:
@@ -194,21 +194,21 @@ def run(side: Side, operation: tuple[Any, ...]) -> tuple[int, Any]:
     return 0, results
 
 
-def track(ours: Side, native: Side, operation: tuple[Any, ...], mine: Any, its: Any) -> None:
+def track(aegis: Side, native: Side, operation: tuple[Any, ...], mine: Any, its: Any) -> None:
     """Record which numbers refer to the same descriptor after a success on both sides."""
     if operation[0] == "path_open":
         number = mine[0]
-        ours.fds[number], native.fds[number] = number, its[0]
+        aegis.fds[number], native.fds[number] = number, its[0]
         mine[0] = its[0] = number
     elif operation[0] == "fd_close" or (operation[0] == "fd_renumber" and operation[1] != operation[2]):
-        del ours.fds[operation[1]], native.fds[operation[1]]
+        del aegis.fds[operation[1]], native.fds[operation[1]]
 
 
-def excused(side: Side, operation: tuple[Any, ...], ours: str, native: str) -> bool:
+def excused(side: Side, operation: tuple[Any, ...], aegis: str, native: str) -> bool:
     """Return whether the table of differences contains this case."""
     return any(
         operation[0] in d.operations.split()
-        and d.ours in ("*", ours)
+        and d.aegis in ("*", aegis)
         and d.native in ("*", native)
         and d.when(side, operation)
         for d in DIFFERENCES
@@ -217,21 +217,21 @@ def excused(side: Side, operation: tuple[Any, ...], ours: str, native: str) -> b
 
 def compare(plan: list[tuple[Any, ...]]) -> None:
     """Run ``plan`` on both sides; fail at the first difference that the table does not contain."""
-    with both() as (ours, native):
+    with both() as (aegis, native):
         for operation in plan:
-            if excused(ours, operation, "", ""):
+            if excused(aegis, operation, "", ""):
                 continue
-            mine, its = run(ours, operation), run(native, operation)
+            mine, its = run(aegis, operation), run(native, operation)
             if mine[0] != its[0]:
                 answers = NAMES[mine[0]], NAMES[its[0]]
-                assert excused(ours, operation, *answers), f"{operation}: {answers[0]}, natively {answers[1]}"
+                assert excused(aegis, operation, *answers), f"{operation}: {answers[0]}, natively {answers[1]}"
                 if 0 in (mine[0], its[0]):
                     return  # the states of the two hosts differ from here on
                 continue
             if mine[0] == 0:
-                track(ours, native, operation, mine[1], its[1])
+                track(aegis, native, operation, mine[1], its[1])
             assert mine == its, f"{operation}: {mine}, natively {its}"
-        assert tree(ours.root) == tree(native.root), "the trees differ"
+        assert tree(aegis.root) == tree(native.root), "the trees differ"
 
 
 @given(plan=st.lists(operations, min_size=10, max_size=25))

@@ -13,17 +13,17 @@ import pytest
 from aegis.errors import PolicyError, QuotaExceeded
 from aegis.host.preview1.abi import Errno, Rights
 from aegis.policy import FilesystemCapability, PathGrant
-from tests.host.harness import ALL, FIRST, Ours, tree
+from tests.host.harness import ALL, FIRST, AegisDriver, tree
 
 CREAT, DIRECTORY, TRUNC = 1, 2, 8
 READ, WRITE = int(Rights.FD_READ), int(Rights.FD_WRITE)
 FOLDER = ALL & ~(READ | WRITE)
 
 
-def granted(*grants: tuple[Path, str, bool], **policy: object) -> Ours:
+def granted(*grants: tuple[Path, str, bool], **policy: object) -> AegisDriver:
     """Return a guest with (host path, guest path, whether it is writable)."""
     paths = tuple(PathGrant(host=str(host), guest=guest, write=write) for host, guest, write in grants)
-    return Ours(capability=FilesystemCapability(paths=paths), **policy)
+    return AegisDriver(capability=FilesystemCapability(paths=paths), **policy)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def root(tmp_path: Path) -> Path:
 
 # -- reading and writing ------------------------------------------------------------------------
 
-MUTATIONS: dict[str, Callable[[Ours], int]] = {
+MUTATIONS: dict[str, Callable[[AegisDriver], int]] = {
     "create": lambda g: g.path_open(FIRST, 0, "new", CREAT)[0],
     "open for writing": lambda g: g.path_open(FIRST, 0, "f", 0, WRITE)[0],
     "truncate at opening": lambda g: g.path_open(FIRST, 0, "f", TRUNC, READ)[0],
@@ -61,7 +61,7 @@ ONLY_OPENED_FOR_READING = ("set size", "allocate", "write")  # denied in either 
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS)
-def test_a_grant_to_read_changes_nothing(root: Path, mutation: Callable[[Ours], int]) -> None:
+def test_a_grant_to_read_changes_nothing(root: Path, mutation: Callable[[AegisDriver], int]) -> None:
     before, times = tree(root), os.stat(root / "f").st_mtime_ns
     guest = granted((root, "/", False))
     assert mutation(guest) in (Errno.PERM, Errno.NOTCAPABLE, Errno.INVAL, Errno.BADF)

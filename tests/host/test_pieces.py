@@ -13,7 +13,7 @@ import pytest
 
 from aegis import FilesystemCapability
 from aegis.errors import OutputExceeded, QuotaExceeded
-from tests.host.harness import Ours
+from tests.host.harness import AegisDriver
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
 
 CREATE, APPEND = 1, 1
@@ -28,7 +28,7 @@ def parts(sizes: tuple[int, ...]) -> list[bytes]:
     return [bytes((n + k) % 251 for k in range(size)) for n, size in enumerate(sizes)]
 
 
-class Watched(Ours):
+class Watched(AegisDriver):
     """Preview 1 with a small ``value_bytes``; it records the sizes of reads from guest memory."""
 
     def __init__(self, folder: Path, **policy: Any) -> None:

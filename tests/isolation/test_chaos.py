@@ -135,9 +135,9 @@ def test_calls_end_once_with_a_result_or_a_crash_whenever_workers_are_killed() -
     served = sum((client.served for client in clients), Counter[int]())
     assert not [i for i, count in served.items() if count > 1], "none is made twice"
     assert not [i for i, how in ends.items() if how == "returned" and served[i] != 1]
-    told = Counter(ends.values())
-    print(f"{CALLS} calls, {reaper.kills} kills: {dict(told)} in {seconds:.1f} s")
-    assert told["returned"]
+    reported = Counter(ends.values())
+    print(f"{CALLS} calls, {reaper.kills} kills: {dict(reported)} in {seconds:.1f} s")
+    assert reported["returned"]
     pool = aegis._isolated.pool  # type: ignore[union-attr]
     wait_for(lambda: len(pool) >= 2)
     with aegis.sandbox(aegis.load_wat(TEXT), imports={"env": {"f": abs}}) as box:

@@ -244,8 +244,8 @@ def test_no_name_is_resolved_by_a_worker_itself() -> None:
 
 
 def test_a_worker_cannot_identify_its_parent_by_their_sockets() -> None:
-    told = attack("peers", own=True, skip=all_but()).value
-    assert "SO_PEERCRED" in told
+    reported = attack("peers", own=True, skip=all_but()).value
+    assert "SO_PEERCRED" in reported
     assert attack("peers", own=True, skip=all_but("seccomp")).needs("seccomp").failure == errno.EPERM  # socketpair
 
 

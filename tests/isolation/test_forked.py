@@ -164,9 +164,9 @@ def shape(report: dict[str, Any]) -> list[str]:
     """Return the description of each descriptor, without number and inode, which differ."""
     found = report["value"]
     each = [*(found.values() if isinstance(found, dict) else found)]
-    for told in each:
+    for reported in each:
         for differs in ("file", "number", "inode"):
-            told.pop(differs, None)
+            reported.pop(differs, None)
     return sorted(map(json.dumps, each))
 
 

@@ -293,7 +293,7 @@ def test_fuel_runs_out_after_the_same_amount(place: str) -> None:
     assert caught.value.allowed == 100_000
 
 
-def told(place: str, name: str, arguments: tuple[Any, ...], **options: Any) -> list[Any]:
+def observed(place: str, name: str, arguments: tuple[Any, ...], **options: Any) -> list[Any]:
     """Return the observed events of one call, without the fields that differ from run to run."""
     seen = CollectingSubscriber()
     aegis = runtime(place, **options)
@@ -307,7 +307,7 @@ def told(place: str, name: str, arguments: tuple[Any, ...], **options: Any) -> l
 
 @pytest.mark.parametrize(("name", "arguments"), [("host", (1,)), ("grow", (3,)), ("trap", ()), ("add", (1, 2))])
 def test_the_same_events_come_in_the_same_order(name: str, arguments: tuple[Any, ...]) -> None:
-    assert told("isolated", name, arguments) == told("in-process", name, arguments)
+    assert observed("isolated", name, arguments) == observed("in-process", name, arguments)
 
 
 def test_denials_are_counted_and_reported_in_order() -> None:

@@ -72,7 +72,7 @@ def answering(*messages: Any, code: bytes = CODE) -> Speech:
     return speak
 
 
-def told(world: Any, *lengths: int) -> list[Any]:
+def description(world: Any, *lengths: int) -> list[Any]:
     """Return the answer that describes a component with this world, and code of these lengths."""
     return ["done", [world, list(lengths or [4] * MODULES)], []]
 
@@ -141,7 +141,7 @@ def test_answers_that_mean_nothing_are_a_breach(number: int) -> None:
 def test_a_component_without_a_world_and_a_module_with_one_are_a_breach() -> None:
     breached(COMPONENT, answering(["done", None, []]))
     breached(COMPONENT, answering(["done", TRUE, []]))
-    breached(MODULE, answering(told(TRUE)))
+    breached(MODULE, answering(description(TRUE)))
     breached(MODULE, answering(["done", TRUE, []]))
 
 
@@ -169,7 +169,7 @@ def test_a_valid_answer_of_a_compiler_is_believed_and_printed_escaped() -> None:
 
 
 def test_a_compiler_that_goes_in_the_middle_of_its_answer_has_crashed() -> None:
-    whole = bytes(encode(told(TRUE)))
+    whole = bytes(encode(description(TRUE)))
     for cut in (0, 3, 4, 5, len(whole) // 2, len(whole) + 3):
 
         def speak(peer: Peer, descriptors: Sequence[int], cut: int = cut) -> None:
@@ -197,7 +197,7 @@ def test_a_compiler_that_says_nothing_or_trickles_ends_at_its_deadline() -> None
 
 
 def test_descriptors_that_a_compiler_sends_are_not_taken() -> None:
-    whole = bytes(encode(told(TRUE)))
+    whole = bytes(encode(description(TRUE)))
 
     def speak(peer: Peer, descriptors: Sequence[int]) -> None:
         os.pwrite(descriptors[1], CODE, 0)
@@ -215,7 +215,7 @@ def test_descriptors_that_a_compiler_sends_are_not_taken() -> None:
 
 def test_no_code_is_a_breach() -> None:
     breached(MODULE, answering(["done", None, []], code=b""))
-    breached(COMPONENT, answering(told(TRUE), code=b""))
+    breached(COMPONENT, answering(description(TRUE), code=b""))
 
 
 LENGTHS: list[Any] = [
@@ -236,7 +236,7 @@ def test_a_file_for_code_that_cannot_be_sealed_is_a_breach_and_found_at_once(tex
     def speak(peer: Peer, descriptors: Sequence[int]) -> None:
         os.pwrite(descriptors[1], CODE, 0)
         fcntl.fcntl(descriptors[1], 1033, 1)  # F_ADD_SEALS, F_SEAL_SEAL
-        peer.send(["done", None, []] if text is MODULE else told(TRUE))
+        peer.send(["done", None, []] if text is MODULE else description(TRUE))
 
     started = time.monotonic()
     breached(text, speak)
@@ -323,7 +323,7 @@ def test_a_world_that_cannot_be_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a type nested 100 000 deep", "a type of 2^60 parts", "a handle of no resource"])
 def test_a_world_that_cannot_be_is_a_breach(name: str) -> None:
-    breached(COMPONENT, answering(told(WRONG[name])))
+    breached(COMPONENT, answering(description(WRONG[name])))
 
 
 def test_a_component_that_exports_types_only_is_described_as_such() -> None:
@@ -346,7 +346,7 @@ OTHERS: dict[str, Callable[[list[Any]], Any]] = {
 def test_a_world_of_other_names_than_the_bytes_have_is_a_breach(name: str) -> None:
     lie = world_to_plain(HERE.load_wat(COMPONENT).world)  # type: ignore[union-attr]
     OTHERS[name](lie)
-    breached(COMPONENT, answering(told(lie)))
+    breached(COMPONENT, answering(description(lie)))
 
 
 @settings(max_examples=150)
@@ -414,7 +414,7 @@ def test_types_that_a_compiler_made_up_are_not_those_of_a_run_in_process(lie: An
         for function in items.values():
             function[1:] = [[["x", of]], of]
     aegis = isolated(isolation={"workers": 0})
-    component = loaded_by(aegis, TEXTS, answering(told(world, 6, 6)))
+    component = loaded_by(aegis, TEXTS, answering(description(world, 6, 6)))
     assert component.world != HERE.load_wat(TEXTS).world  # type: ignore[union-attr]
     heard: list[Any] = []
 

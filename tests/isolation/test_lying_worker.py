@@ -291,15 +291,15 @@ def test_a_host_function_that_calls_back_is_not_led_into_an_endless_depth() -> N
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [
         account(*[-(1 << 63)] * 5, -1.0, *[-(1 << 63)] * 4), account(*[(1 << 63) - 1] * 5, 1e300, *[(1 << 63) - 1] * 4),
         account(seconds=math.nan), account(seconds=math.inf),
     ],
     ids=["negative", "huge", "nan", "infinite"],
 )  # fmt: skip
-def test_an_account_that_cannot_be_is_believed_only_as_far_as_it_can(told: bytes) -> None:
-    sandbox, _ = lying(TEXT, said(done(1, told, [])), {"env": {"f": refusing}}, memory="1MiB", fuel=1000)
+def test_an_account_that_cannot_be_is_believed_only_as_far_as_it_can(reported: bytes) -> None:
+    sandbox, _ = lying(TEXT, said(done(1, reported, [])), {"env": {"f": refusing}}, memory="1MiB", fuel=1000)
     with sandbox:
         before = sandbox.usage
         outcome: Outcome = sandbox.run("go", 1)
@@ -323,9 +323,9 @@ def test_no_text_of_a_worker_reaches_a_terminal_unescaped() -> None:
     sandbox, _ = lying(TEXT, script, {"env": {"f": refusing}}, subscribers=[seen])
     with sandbox:
         outcome = sandbox.run("go", 1)
-    told = "".join(map(repr, seen.events)) + str(outcome.error) + "".join(str(e) for e in seen.events)
+    reported = "".join(map(repr, seen.events)) + str(outcome.error) + "".join(str(e) for e in seen.events)
     assert len(seen.events) > 3
-    assert all(sign not in told for sign in "\x1b\n\u202e")
+    assert all(sign not in reported for sign in "\x1b\n\u202e")
 
 
 def test_memory_that_changes_while_it_is_read_gives_a_value_all_the_same() -> None:

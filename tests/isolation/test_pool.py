@@ -330,7 +330,7 @@ def test_strict_and_without_exclude_each_other() -> None:
         Isolation(strict=True, without=("seccomp",))
 
 
-# -- how an end is told ---------------------------------------------------------------------------------
+# -- how an end is reported ---------------------------------------------------------------------------------
 
 
 def test_a_worker_that_could_not_be_made_is_a_crash_that_says_so() -> None:

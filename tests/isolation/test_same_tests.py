@@ -52,6 +52,6 @@ def test_rules_that_hold_in_process_hold_in_a_worker(name: str) -> None:
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
-    told = re.search(r"^isolated: ([0-9]+)$", done.stdout, re.MULTILINE)
-    assert told is not None
-    assert int(told[1]) > 10
+    reported = re.search(r"^isolated: ([0-9]+)$", done.stdout, re.MULTILINE)
+    assert reported is not None
+    assert int(reported[1]) > 10

@@ -92,8 +92,8 @@ class Pair:
     def compare(self, number: int, argument: Make, answer: Make | None = None) -> End:
         """Call in both backends and check that the outcomes agree; return the outcome."""
         here, there = self.ends(number, argument, answer)
-        told = f"{show(self.types[number])} of {argument()!r}, answer {answer and answer()!r}: {here} and {there}"
-        assert all(map(alike, here, there)), told
+        reported = f"{show(self.types[number])} of {argument()!r}, answer {answer and answer()!r}: {here} and {there}"
+        assert all(map(alike, here, there)), reported
         return here
 
 

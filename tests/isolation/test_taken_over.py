@@ -248,8 +248,8 @@ def test_a_worker_without_a_writable_grant_cannot_have_times_set(tree: Path) -> 
 def test_no_two_workers_hold_a_file_that_either_may_change(workers: int) -> None:
     isolation = {"isolation": {"workers": workers}}
     with captive(**isolation) as one, captive(**isolation) as other:
-        theirs, ours = ({(d["device"], d["inode"]) for d in changeable(each("held"))} for each in (one, other))
-        assert theirs & ours == set()
+        first, second = ({(d["device"], d["inode"]) for d in changeable(each("held"))} for each in (one, other))
+        assert first & second == set()
 
 
 def changeable(held: list[dict[str, int]]) -> list[dict[str, int]]:

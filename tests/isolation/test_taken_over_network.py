@@ -160,7 +160,7 @@ def test_an_alias_of_a_denied_name_closes_its_address_for_open_and_later_sockets
             order = {"host": "127.0.0.1", "port": port}
             assert attacker("reach_by_parent", name="first", **order) == "ping"
             found = attacker("ask_for_names", names=[(0, "alias.localhost")], answers=1)
-            assert found == [[0, [], True, None]], "nor is the worker told the address"
+            assert found == [[0, [], True, None]], "nor does the worker receive the address"
             assert attacker("use_again", name="first") == "", "the parent hung up"
             assert attacker("reach_by_parent", **order) == errno.EACCES
         assert heard == [b"ping"]

@@ -258,9 +258,9 @@ def test_a_frame_larger_than_value_bytes_allow_is_not_read() -> None:
 )  # fmt: skip
 def test_an_argument_that_is_too_large_for_a_worker_is_refused_before_it_is_sent(of: WitType, value: Any) -> None:
     """Under the default limits, with nothing allocated for it here, and no message to the worker."""
-    told: list[Any] = []
+    reported: list[Any] = []
     sandbox, _ = lying(
-        echo_component(of), lambda peer, message: told.append(message), {"echo": lambda x: x}, memory="1GiB"
+        echo_component(of), lambda peer, message: reported.append(message), {"echo": lambda x: x}, memory="1GiB"
     )
 
     def call() -> None:
@@ -271,7 +271,7 @@ def test_an_argument_that_is_too_large_for_a_worker_is_refused_before_it_is_sent
 
     with sandbox:
         assert memory(call)[1] < 2 * MIB
-        assert told == []
+        assert reported == []
         assert sandbox.state == "poisoned"
 
 

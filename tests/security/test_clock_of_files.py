@@ -19,7 +19,7 @@ from aegis.errors import CapabilityDenied, QuotaExceeded
 from aegis.host.files.file_times import FileTimes, NewTimes, beginning
 from aegis.policy import ClockCapability
 from tests.file_guests import Preview1, Preview2, grants
-from tests.host.harness import FIRST, Ours
+from tests.host.harness import FIRST, AegisDriver
 from tests.host.preview2.guest import Guest
 from tests.isolation.isolated import PLACES, only_where_there_are_workers
 
@@ -84,7 +84,7 @@ def test_a_file_that_changes_is_no_clock_without_the_clock(folder: Path, place: 
 @pytest.mark.parametrize("mode", ["virtual", "deny", "fixed:2020-01-01T00:00:00Z"])
 def test_every_stand_in_for_the_clock_stands_in_for_files_too(folder: Path, mode: str) -> None:
     clock = ClockCapability.parse(mode)
-    guest = Ours(folder, clock=clock)
+    guest = AegisDriver(folder, clock=clock)
     guest.opened("new", CREAT)
     status = guest.path_filestat_get(FIRST, 0, "new")[1]
     assert status is not None
@@ -95,7 +95,7 @@ def test_every_stand_in_for_the_clock_stands_in_for_files_too(folder: Path, mode
 
 
 def test_files_are_no_finer_clock_than_the_coarse_one_that_was_granted(folder: Path) -> None:
-    guest = Ours(folder, clock=ClockCapability.parse("coarse:10ms"))
+    guest = AegisDriver(folder, clock=ClockCapability.parse("coarse:10ms"))
     for path in ("a", "new"):
         guest.opened(path, CREAT)
         assert modified(guest, path) % 10_000_000 == 0
@@ -103,7 +103,7 @@ def test_files_are_no_finer_clock_than_the_coarse_one_that_was_granted(folder: P
 
 
 def test_a_time_that_was_seen_stays_until_the_file_changes_again(folder: Path) -> None:
-    guest = Ours(folder)
+    guest = AegisDriver(folder)
     fd = guest.opened("new", CREAT)
     first = guest.path_filestat_get(FIRST, 0, "new")
     assert guest.clock_time_get(0)[0] == 0
@@ -116,7 +116,7 @@ def test_a_time_that_was_seen_stays_until_the_file_changes_again(folder: Path) -
 @pytest.mark.parametrize("when", [0, 1, OLD, 4_000_000_000_000_000_123])
 def test_a_guest_reads_back_the_times_it_sets(folder: Path, when: int) -> None:
     """In the past and in the future: comparing with a time it chose reveals nothing of the real time."""
-    guest = Ours(folder)
+    guest = AegisDriver(folder)
     assert guest.path_filestat_set_times(FIRST, 0, "a", when, when, ATIM | MTIM) == 0
     fd = guest.opened("b")
     assert guest.fd_filestat_set_times(fd, when, when, ATIM | MTIM) == 0
@@ -128,7 +128,7 @@ def test_a_guest_reads_back_the_times_it_sets(folder: Path, when: int) -> None:
 
 
 def test_now_is_the_sandboxs_clock_in_files_as_well(folder: Path) -> None:
-    guest = Ours(folder)
+    guest = AegisDriver(folder)
     assert guest.path_filestat_set_times(FIRST, 0, "a", 0, 0, ATIM_NOW | MTIM_NOW) == 0
     assert 0 < modified(guest, "a") < SECOND
     assert os.stat(folder / "a").st_mtime_ns == modified(guest, "a")
@@ -142,7 +142,7 @@ def test_now_is_the_sandboxs_clock_in_files_as_well(folder: Path) -> None:
 
 
 def test_without_any_clock_now_cannot_be_set(folder: Path) -> None:
-    guest = Ours(folder, clock=ClockCapability.parse("deny"))
+    guest = AegisDriver(folder, clock=ClockCapability.parse("deny"))
     with pytest.raises(CapabilityDenied):
         guest.path_filestat_set_times(FIRST, 0, "a", 0, 0, MTIM_NOW)
     assert os.stat(folder / "a").st_mtime_ns == OLD
@@ -156,7 +156,7 @@ def test_the_time_from_which_on_changes_belong_to_a_sandbox_is_in_whole_seconds(
 
 
 def test_remembered_times_are_bounded_by_value_bytes(folder: Path) -> None:
-    guest = Ours(folder, value_bytes=5_000)
+    guest = AegisDriver(folder, value_bytes=5_000)
 
     def flood() -> Iterator[int]:
         for n in itertools.count():
@@ -171,7 +171,7 @@ def test_remembered_times_are_bounded_by_value_bytes(folder: Path) -> None:
 
 
 def test_a_change_that_leaves_one_time_alone_forgets_nothing_of_the_other(folder: Path) -> None:
-    guest = Ours(folder)
+    guest = AegisDriver(folder)
     times = guest.grants.times
     assert isinstance(times, FileTimes)
     assert guest.path_filestat_set_times(FIRST, 0, "a", 7, 9, ATIM | MTIM) == 0
@@ -231,7 +231,7 @@ def test_hashes_of_metadata_reveal_no_more(twins: tuple[Path, Path], place: str)
 
 
 def test_the_same_inode_on_another_device_is_another_file(folder: Path) -> None:
-    guest = Ours(folder)
+    guest = AegisDriver(folder)
     status, numbers = os.stat(folder / "a"), guest.grants.numbers
     elsewhere = os.stat_result((*status[:2], status.st_dev + 1, *status[3:]))
     assert numbers.of(status) == numbers.of(os.stat(folder / "a")) != numbers.of(elsewhere)
@@ -239,7 +239,7 @@ def test_the_same_inode_on_another_device_is_another_file(folder: Path) -> None:
 
 
 def test_numbers_are_counted_against_value_bytes(folder: Path) -> None:
-    guest = Ours(folder, value_bytes=5_000)
+    guest = AegisDriver(folder, value_bytes=5_000)
 
     def flood() -> Iterator[int]:
         for n in itertools.count():

@@ -138,19 +138,19 @@ REENTRANT = """(component
 
 
 def test_a_component_cannot_be_entered_twice() -> None:
-    told: list[BaseException] = []
+    reported: list[BaseException] = []
 
     def again() -> None:
         try:
             sandbox.call("go")
         except SandboxStateError as error:
-            told.append(error)
+            reported.append(error)
 
     component = RUNTIME.load_wat(REENTRANT)
     with RUNTIME.sandbox(component, imports={"again": again}) as sandbox:
         sandbox.call("go")
         sandbox.call("go")
-    assert [str(error).partition(":")[0] for error in told] == [
+    assert [str(error).partition(":")[0] for error in reported] == [
         "a component cannot be entered while a call into it is under way, not even by its host functions"
     ] * 2
 

@@ -17,7 +17,7 @@ from aegis import Aegis, AegisError
 from aegis.host.files.directory import Directory, Opened
 from aegis.host.preview1.abi import Errno, Rights
 from tests.file_guests import Preview1, Preview2, grants
-from tests.host.harness import ALL, FIRST, Ours
+from tests.host.harness import ALL, FIRST, AegisDriver
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
 
 pytestmark = only_where_there_are_workers
@@ -137,7 +137,7 @@ def run(aegis: Aegis, kind: type[Preview1 | Preview2], place: str, ending: Calla
 
 
 def test_a_file_stays_open_when_the_directory_that_it_was_found_in_is_closed(folder: Path) -> None:
-    guest = Ours(capability=grants((folder / "in", "/in", True)))
+    guest = AegisDriver(capability=grants((folder / "in", "/in", True)))
     file = guest.opened("file")
     assert guest.fd_close(FIRST) == 0
     assert guest.fd_read(file, 100) == (0, b"contents")
@@ -160,7 +160,7 @@ def test_a_descriptor_is_closed_once_however_often_it_is_asked_for() -> None:
 
 def test_a_descriptor_without_a_handle_is_closed_with_the_grants(folder: Path) -> None:
     """As after a full table of handles: the descriptor is open, and no handle refers to it."""
-    guest = Ours(capability=grants((folder / "in", "/in", True), (folder / "alone", "/alone/alone", True)))
+    guest = AegisDriver(capability=grants((folder / "in", "/in", True), (folder / "alone", "/alone/alone", True)))
     before = descriptors()
     directory, alone = (preopen.directory for preopen in guest.grants.preopens)
     held = descriptors()

@@ -272,14 +272,14 @@ LIES = [
 def test_a_lying_worker_writes_no_option(lie: list[Any], tmp_path: Path) -> None:
     from tests.isolation.liar import done, lying, said
 
-    told: list[Any] = []
+    reported: list[Any] = []
     sandbox, liar = lying(
-        '(module (func (export "f")))', said(["decided", *lie], done(None)), subscribers=[told.append],
+        '(module (func (export "f")))', said(["decided", *lie], done(None)), subscribers=[reported.append],
         filesystem=FilesystemCapability.read_write(f"{tmp_path}::/data"),
     )  # fmt: skip
     with sandbox:
         denials = sandbox.run("f").denials
-    checked = [event for event in told if event.kind == "capability_checked"]
+    checked = [event for event in reported if event.kind == "capability_checked"]
     assert not any(EVIL in event.rule for event in checked if event.capability == "filesystem" and not event.allowed)
     assert not denials or [d.remedy for d in denials] == [event.remedy for event in checked]
     for remedy in (event.remedy for event in checked):

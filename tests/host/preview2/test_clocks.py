@@ -72,7 +72,7 @@ def test_the_systems_clock_never_goes_back() -> None:
     with guest:
         readings = [monotonic.now() for _ in range(100)]
         assert readings == sorted(readings)
-        assert readings[0] < 60 * SECOND, "it starts with the run: how long the host has been up is not told"
+        assert readings[0] < 60 * SECOND, "it starts with the run: the uptime of the host is not revealed"
 
 
 def test_a_denied_clock_reports_its_remedy_at_every_reading() -> None:
@@ -114,9 +114,9 @@ def test_a_timer_of_the_largest_number_is_one(call: str) -> None:
 @given(st.integers(-(2**70), 2**70))
 def test_a_time_is_returned_in_whole_seconds_and_nanoseconds(nanoseconds: int) -> None:
     """For every time: the nanoseconds are less than a second, and from 1970 on the conversion loses nothing."""
-    told = datetime_of(nanoseconds)
-    assert 0 <= told.nanoseconds < SECOND
-    assert nanoseconds_of(told) == max(0, nanoseconds)
+    reported = datetime_of(nanoseconds)
+    assert 0 <= reported.nanoseconds < SECOND
+    assert nanoseconds_of(reported) == max(0, nanoseconds)
 
 
 # -- randomness ----------------------------------------------------------------------------------------

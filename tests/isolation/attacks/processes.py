@@ -50,7 +50,7 @@ def held(order: dict[str, Any]) -> list[dict[str, int]]:
 @attack
 def time_others(order: dict[str, Any]) -> dict[str, Any]:
     """Query the processor time and affinity of each process; return the queries that were answered."""
-    told: dict[str, Any] = {}
+    reported: dict[str, Any] = {}
     room, now = ctypes.create_string_buffer(1024), ctypes.create_string_buffer(16)
     for process in order["processes"]:
         calls = [("sched_getaffinity", process, 1024, room)]
@@ -58,8 +58,8 @@ def time_others(order: dict[str, Any]) -> dict[str, Any]:
             clock = (~process << 3 | kind) & 0xFFFFFFFF
             calls += [("clock_gettime", clock, room), ("clock_getres", clock, room)]
             calls += [("clock_nanosleep", clock, 0, now, None)]
-        told |= {str(one[:2]): tried(partial(call, *one)) for one in calls}
-    return {name: value for name, value in told.items() if value not in (-errno.EPERM, -errno.ENOSYS)}
+        reported |= {str(one[:2]): tried(partial(call, *one)) for one in calls}
+    return {name: value for name, value in reported.items() if value not in (-errno.EPERM, -errno.ENOSYS)}
 
 
 # -- other processes, and the kernel ------------------------------------------------------------------
@@ -254,7 +254,7 @@ def clock_and_chance(order: dict[str, Any]) -> dict[str, Any]:
 @attack
 def machine(order: dict[str, Any]) -> list[str]:
     """Return the kernel's identification of the machine: host name, domain name, release."""
-    told = ctypes.create_string_buffer(6 * 65)  # struct utsname
-    libc.uname(told)
-    _, name, release, _, _, domain = (told.raw[n : n + 65].partition(b"\0")[0].decode() for n in range(0, 390, 65))
+    reported = ctypes.create_string_buffer(6 * 65)  # struct utsname
+    libc.uname(reported)
+    _, name, release, _, _, domain = (reported.raw[n : n + 65].partition(b"\0")[0].decode() for n in range(0, 390, 65))
     return [name, socket.gethostname(), domain, release]

@@ -20,7 +20,7 @@ JUNK = b"junk of a worker that was taken over"
 TIOCSTI = 0x5412
 
 
-def told(action: Callable[[], Any]) -> Any:
+def attempt(action: Callable[[], Any]) -> Any:
     """Return the result of an action, or a mapping with its error number."""
     try:
         result = action()
@@ -54,20 +54,20 @@ def abuse(number: int, *, talks: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
         "file": [status.st_dev, status.st_ino],
         "kind": stat.S_IFMT(status.st_mode),
-        "flags": told(lambda: fcntl.fcntl(number, fcntl.F_GETFL)),
-        "set flags": told(lambda: fcntl.fcntl(number, fcntl.F_SETFL, os.O_NONBLOCK)),
-        "own": told(lambda: fcntl.fcntl(number, fcntl.F_SETOWN, os.getpid())),
-        "terminal": told(lambda: fcntl.ioctl(number, TIOCSTI, b"x")),
-        "set terminal": told(lambda: fcntl.ioctl(number, termios.TCSETS, bytes(60))),
-        "window": told(lambda: fcntl.ioctl(number, termios.TIOCSWINSZ, struct.pack("HHHH", 1, 1, 1, 1))),
-        "truncate": told(lambda: os.ftruncate(number, 0)),
-        "seek": told(lambda: os.lseek(number, 0, os.SEEK_SET)),
-        "reopen": told(lambda: os.open(f"/proc/self/fd/{number}", os.O_RDWR)),
+        "flags": attempt(lambda: fcntl.fcntl(number, fcntl.F_GETFL)),
+        "set flags": attempt(lambda: fcntl.fcntl(number, fcntl.F_SETFL, os.O_NONBLOCK)),
+        "own": attempt(lambda: fcntl.fcntl(number, fcntl.F_SETOWN, os.getpid())),
+        "terminal": attempt(lambda: fcntl.ioctl(number, TIOCSTI, b"x")),
+        "set terminal": attempt(lambda: fcntl.ioctl(number, termios.TCSETS, bytes(60))),
+        "window": attempt(lambda: fcntl.ioctl(number, termios.TIOCSWINSZ, struct.pack("HHHH", 1, 1, 1, 1))),
+        "truncate": attempt(lambda: os.ftruncate(number, 0)),
+        "seek": attempt(lambda: os.lseek(number, 0, os.SEEK_SET)),
+        "reopen": attempt(lambda: os.open(f"/proc/self/fd/{number}", os.O_RDWR)),
     }
     if not talks:
-        found["pwrite"] = told(lambda: os.pwrite(number, JUNK, 0))
-        found["write"] = told(lambda: os.write(number, JUNK)) if can(number, select.POLLOUT) else None
-        found["read"] = told(lambda: os.read(number, 100)) if can(number, select.POLLIN) else None
+        found["pwrite"] = attempt(lambda: os.pwrite(number, JUNK, 0))
+        found["write"] = attempt(lambda: os.write(number, JUNK)) if can(number, select.POLLOUT) else None
+        found["read"] = attempt(lambda: os.read(number, 100)) if can(number, select.POLLIN) else None
     return found
 
 
