@@ -127,7 +127,7 @@ def values(rounds: int) -> list[Row]:
 
 
 def _trim() -> None:
-    """Return freed memory to the system: leftovers of an earlier row make the C library map and unmap each large block."""
+    """Return freed memory to the system: leftovers of earlier rows make the C library map and unmap large blocks."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -8,7 +8,7 @@ __all__ = ["Row"]
 
 
 class Row(NamedTuple):
-    """A measurement: the times of Aegis and of the reference in ``unit``, their ratio, the gate, and whether it is met."""
+    """A measurement: the times of Aegis and of the reference in ``unit``, their ratio, and the gate, met or not."""
 
     what: str
     measured: float
