@@ -17,10 +17,12 @@ __all__ = [
     "LIMIT_NAMES",
     "TRUSTED",
     "Limits",
+    "bounds_of",
     "exceeded",
     "flag_of",
     "format_bytes",
     "format_count",
+    "format_limit",
     "format_seconds",
     "parse_bytes",
     "parse_count",
@@ -280,11 +282,23 @@ def parse_limit(name: str, value: object) -> int | float | None:
         return None
     parse = _PARSERS[name]
     parsed = parse(value, name)
-    low, high = _RANGES.get(name, _COUNTS)
+    low, high = bounds_of(name)
     if not low <= parsed <= high:
-        show = format_bytes if parse is parse_bytes else format_seconds if parse is parse_seconds else format_count
-        raise PolicyError(f"{name}: {show(parsed)} is out of range; the least is {show(low)}, the most {show(high)}")
+        shown, least, most = (format_limit(name, number) for number in (parsed, low, high))
+        raise PolicyError(f"{name}: {shown} is out of range; the least is {least}, the most {most}")
     return parsed
+
+
+def bounds_of(name: str) -> tuple[float, float]:
+    """Return the least and the most that the limit ``name`` may be."""
+    return _RANGES.get(name, _COUNTS)
+
+
+def format_limit(name: str, value: float) -> str:
+    """Return a value of the limit ``name`` with its unit: bytes, seconds or a count."""
+    parse = _PARSERS[name]
+    show = format_bytes if parse is parse_bytes else format_seconds if parse is parse_seconds else format_count
+    return show(value)
 
 
 _FLAGS = {

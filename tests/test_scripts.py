@@ -262,12 +262,12 @@ def test_the_tests_run_on_each_python_that_is_found(tmp_path: Path, failing: boo
     ],
 )
 def test_the_last_line_of_the_tests_is_the_sum_of_their_steps(
-    tmp_path: Path, first: str, second: str, code: int, closing: str
+    tmp_path: Path, copy: Path, first: str, second: str, code: int, closing: str
 ) -> None:
-    folder = checkout(tmp_path / "checkout")
+    folder = copy
     pytest_says = f"""
 import sys
-line = {second!r} if sys.argv[1] == "tests/fuzz" else {first!r}
+line = {second!r} if any(word.startswith("--ignore=") for word in sys.argv) else {first!r}
 print("...")
 print(line)
 raise SystemExit(int("failed" in line or "Killed" in line))

@@ -378,7 +378,7 @@ def test_a_store_is_not_found_by_its_number_any_more_when_it_is_deleted(
 ) -> None:
     """Another thread's store may get the number at once, and must not lose its own host when this one ends."""
     from aegis.engine.call.trampoline import slots
-    from aegis.engine.store import store as stores
+    from aegis.engine.store.store import store as stores
 
     known: list[bool] = []
     delete = stores._store_delete

@@ -180,6 +180,10 @@ class ComponentStore(Store):
             return self.account.used
         return sum(self.state.memory_sizes()) + self.plan.artifact.hidden_memory  # type: ignore[no-any-return]
 
+    def memory_reader(self) -> Callable[[], int]:
+        """Return what :meth:`memory_size` does."""
+        return self.memory_size
+
 
 class _DropFrame:
     """Stands for a frame where none is needed."""

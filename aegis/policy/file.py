@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aegis.errors import PolicyError
-from aegis.limits import LIMIT_NAMES, Limits, parse_limit
+from aegis.limits import Limits, parse_limit
 from aegis.policy.capabilities import (
     ClockCapability,
     ConfigCapability,
@@ -18,6 +18,7 @@ from aegis.policy.capabilities import (
     RandomCapability,
 )
 from aegis.policy.filesystem import FilesystemCapability, PathGrant, absolute, split_grant
+from aegis.policy.keys import KEYS, Key
 from aegis.policy.policy import Policy, unknown
 from aegis.policy.toml_lines import Path, line_of
 
@@ -92,7 +93,7 @@ class _Reader:
         self._text, self._base, self._source = text, base, source
 
     def policy(self, data: Mapping[str, Any]) -> Policy:
-        self._known(data, (), ("limits", "capabilities", "imports", "isolation"))
+        self._known(data, (), KEYS[""])
         capabilities = self._table(data.get("capabilities", {}), ("capabilities",))
         readers: dict[str, Callable[[Mapping[str, Any], Path], Any]] = {
             "filesystem": self._filesystem,
@@ -103,7 +104,7 @@ class _Reader:
             "logging": self._logging,
             "config": self._config,
         }
-        self._known(capabilities, ("capabilities",), tuple(readers))
+        self._known(capabilities, ("capabilities",), KEYS["capabilities"])
         granted = {}
         for name, value in capabilities.items():
             path = ("capabilities", name)
@@ -117,11 +118,11 @@ class _Reader:
         """Read ``[isolation]``: the table alone switches it on, ``enabled = false`` off."""
         if "isolation" not in data:
             return None
-        from aegis.policy.isolation import FIELDS, Isolation
+        from aegis.policy.isolation import Isolation
 
         path: Path = ("isolation",)
         table = self._table(data["isolation"], path)
-        self._known(table, path, ("enabled", *FIELDS))
+        self._known(table, path, KEYS["isolation"])
         given: dict[str, Any] = {}
         for key, value in table.items():
             if key != "enabled":
@@ -137,7 +138,7 @@ class _Reader:
         for name, value in self._table(data.get("imports", {}), ("imports",)).items():
             path = ("imports", name)
             table = self._table(value, path)
-            self._known(table, path, ("provider",))
+            self._known(table, path, KEYS["imports"])
             if "provider" not in table:
                 raise self._error("the import names no provider", path)
             provider = self._string(table["provider"], (*path, "provider"))
@@ -146,7 +147,7 @@ class _Reader:
 
     def _limits(self, data: Mapping[str, Any]) -> Limits:
         table = self._table(data.get("limits", {}), ("limits",))
-        self._known(table, ("limits",), (*LIMIT_NAMES, *_SPELLINGS))
+        self._known(table, ("limits",), KEYS["limits"])
         found: dict[str, Any] = {}
         for key, value in table.items():
             name = _SPELLINGS.get(key, key)
@@ -162,7 +163,7 @@ class _Reader:
         return self._at(("limits",), Limits, **found)
 
     def _filesystem(self, table: Mapping[str, Any], path: Path) -> FilesystemCapability:
-        self._known(table, path, ("paths",))
+        self._known(table, path, KEYS["capabilities.filesystem"])
         entries = table.get("paths", [])
         if not isinstance(entries, list):
             raise self._error('paths is a list, such as [{ path = "./data", read = true }]', (*path, "paths"))
@@ -174,7 +175,7 @@ class _Reader:
         if isinstance(entry, str):
             entry = {"path": entry}
         table = self._table(entry, path)
-        self._known(table, path, ("path", "guest", "read", "write"))
+        self._known(table, path, KEYS["capabilities.filesystem.paths"])
         if "path" not in table:
             raise self._error("the grant names no path", path)
         host, guest = self._at((*path, "path"), split_grant, self._string(table["path"], (*path, "path")))
@@ -193,7 +194,7 @@ class _Reader:
     def _network(self, table: Mapping[str, Any], path: Path) -> Any:
         from aegis.policy.network import NetworkCapability
 
-        self._known(table, path, ("allow", "deny", "listen"))
+        self._known(table, path, KEYS["capabilities.network"])
         rules = NetworkCapability()
         for key, value in table.items():
             for n, text in enumerate(self._list(value, (*path, key))):
@@ -201,7 +202,7 @@ class _Reader:
         return rules
 
     def _environment(self, table: Mapping[str, Any], path: Path) -> EnvironmentCapability:
-        self._known(table, path, ("set", "pass"))
+        self._known(table, path, KEYS["capabilities.environment"])
         found = EnvironmentCapability()
         for name, value in self._table(table.get("set", {}), (*path, "set")).items():
             found += self._at((*path, "set", name), EnvironmentCapability, set=((name, value),))
@@ -210,26 +211,26 @@ class _Reader:
         return found
 
     def _config(self, table: Mapping[str, Any], path: Path) -> ConfigCapability:
-        self._known(table, path, ("set",))
+        self._known(table, path, KEYS["capabilities.config"])
         found = ConfigCapability()
         for name, value in self._table(table.get("set", {}), (*path, "set")).items():
             found += self._at((*path, "set", name), ConfigCapability, set=((name, value),))
         return found
 
     def _clock(self, table: Mapping[str, Any], path: Path) -> ClockCapability:
-        self._known(table, path, ("mode",))
+        self._known(table, path, KEYS["capabilities.clock"])
         return self._at(
             (*path, "mode"), ClockCapability.parse, self._string(table.get("mode", "virtual"), (*path, "mode"))
         )
 
     def _random(self, table: Mapping[str, Any], path: Path) -> RandomCapability:
-        self._known(table, path, ("mode",))
+        self._known(table, path, KEYS["capabilities.random"])
         return self._at(
             (*path, "mode"), RandomCapability.parse, self._string(table.get("mode", "seed:0"), (*path, "mode"))
         )
 
     def _logging(self, table: Mapping[str, Any], path: Path) -> LoggingCapability:
-        self._known(table, path, ("enabled", "min_level"))
+        self._known(table, path, KEYS["capabilities.logging"])
         level = self._string(table.get("min_level", "info"), (*path, "min_level"))
         return self._at(
             (*path, "min_level"), LoggingCapability, enabled=self._flag(table, "enabled", False, path), min_level=level
@@ -258,7 +259,7 @@ class _Reader:
             raise self._error(f"{key!r} is true or false, not {_kind(value)}", (*path, key))
         return value
 
-    def _known(self, table: Mapping[str, Any], path: Path, known: tuple[str, ...]) -> None:
+    def _known(self, table: Mapping[str, Any], path: Path, known: Mapping[str, Key]) -> None:
         for key in table:
             if key not in known:
                 place = ".".join(str(p) for p in path if isinstance(p, str)) or "the top level"

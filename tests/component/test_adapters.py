@@ -16,8 +16,8 @@ from aegis import (
     Aegis,
     ArtifactError,
 )
-from aegis.component.shims import adapters
 from aegis.component.shims.adapters import adapter_texts
+from aegis.component.shims.module import adapters
 from aegis.engine.compile.code import Artifact
 from aegis.wit.types import Tuple, WitType
 from tests.component.composed import chain_component

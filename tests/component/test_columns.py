@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis import Aegis, CallError, GuestTrap, HostError, Sandbox, SandboxStateError
-from aegis.component.shims import columns
+from aegis.component.shims.module import columns
 from aegis.support.buffers import SCALARS
 from tests.isolation.isolated import PLACES, runtime, shared
 

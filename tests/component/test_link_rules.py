@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from aegis.component.shims import adapters
+from aegis.component.shims.module import adapters
 from aegis.wit.types import Function
 from tests.component.hot import fused_at_once, is_fused, is_linked
 from tests.component.linked import RUNTIME, both

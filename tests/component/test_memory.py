@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import aegis
 from aegis import Aegis, GuestTrap, MemoryExceeded
-from aegis.engine.store import memory_accounting
+from aegis.engine.store.store import memory_accounting
 from tests.cli.command import aegis as command
 
 PAGE = 65536

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis import Aegis, MemoryExceeded, Sandbox
-from aegis.engine.store import memory_accounting
+from aegis.engine.store.store import memory_accounting
 
 PAGE = 65536
 pytestmark = pytest.mark.skipif(

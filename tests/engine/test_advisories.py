@@ -15,9 +15,8 @@ import aegis
 from aegis import Aegis
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.engine.compile.config import ADMITTED, REFUSED, EngineConfig
-from aegis.engine.native import advisories
 from aegis.engine.native.advisories import ADVISORIES, TABLE_DATE, Advisory, engine_facts
-from aegis.engine.native.library import MAJOR, built_version, library_version
+from aegis.engine.native.library import MAJOR, advisories, built_version, library_version
 from aegis.errors import ArtifactError, PolicyError, QuotaExceeded
 from aegis.limits import Limits
 from aegis.sandbox.artifacts import validate_artifact
@@ -306,7 +305,7 @@ def test_strict_isolation_refuses_an_engine_with_a_defect_in_reach(monkeypatch: 
 
 PLANTING = """
 import sys
-from aegis.engine.native import advisories
+from aegis.engine.native.library import advisories
 from tests.engine.test_advisories import PLANTED
 advisories.ADVISORIES = (PLANTED,)
 from aegis.cli import main

@@ -24,7 +24,7 @@ from typing import Any
 
 from aegis import Aegis, PolicyError, Sandbox
 from aegis.isolation.parent.pool import Zygote, zygote
-from aegis.isolation.worker import main as worker
+from aegis.isolation.worker import session as worker
 from tests.isolation.attacks import ATTACKS, outcome
 
 __all__ = ["COMMAND", "EXPORTS", "GUEST", "Captive", "application", "captive", "environment", "take_over"]
@@ -57,12 +57,12 @@ def _init(self: worker.Session, *arguments: Any) -> None:
     self.operations["attack"] = lambda name, order: _attacked(self, name, order)
 
 
-def _call(self: worker.Session, name: str, values: list[Any]) -> Any:
+def _call(self: worker.Session, name: str, values: list[Any], number: int | None = None) -> Any:
     """Replace ``Session.call``, so that an export can be an attack."""
     if name in ATTACKS:
         report = _attacked(self, name, {})
         self.channel.send(["out", 2, json.dumps(report).encode() + b"\n", False])
-    return _session_call(self, name, values)
+    return _session_call(self, name, values, number)
 
 
 worker.Session.__init__ = _init  # type: ignore[method-assign]

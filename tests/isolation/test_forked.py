@@ -213,7 +213,7 @@ NOT_IN_A_WORKER = {
 LOADED = """
 import sys
 from aegis.isolation.parent import forked
-from aegis.isolation.worker import main
+from aegis.isolation.worker.main import main
 from aegis.host.preview1 import files, system
 print(*sys.modules)
 """
@@ -250,7 +250,7 @@ def later(tree: ast.Module) -> Iterator[str]:
 SHELVED = """
 import sys
 from aegis.isolation.parent import forked
-from aegis.isolation.worker import main
+from aegis.isolation.worker.main import main
 from aegis.host.preview1 import files, system
 from aegis.isolation.worker.confinement import close_imports, kept_imports
 from aegis.isolation.worker.reserve import LATER, LATER_BESIDE

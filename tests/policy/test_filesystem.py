@@ -114,6 +114,7 @@ read_only, read_write = FilesystemCapability.read_only, FilesystemCapability.rea
 
 def test_grants_of_one_path_unite_to_the_wider() -> None:
     wide = read_write("/a::x")
+    assert read_only(["/a::x", "/b::y"]) == read_only("/a::x", "/b::y")
     assert read_only("/a::x") + wide == wide == wide + read_only("/a::x")
     assert read_only("/a::x", "/a::x") == read_only("/a::x")
 

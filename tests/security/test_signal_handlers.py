@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -285,3 +286,51 @@ with (runtime := aegis.Aegis(cache=False)).sandbox(runtime.load_wat(TEXT)) as sa
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout.split()) == (0, ["unreachable", "memory-out-of-bounds"]), done.stderr
+
+
+def test_where_handlers_are_left_to_ticks_a_tick_installs_them_again_and_a_call_does_not_ask() -> None:
+    """Oracle: the handler that the kernel has. Only a worker, which runs no code of an embedder, does this."""
+    program = """
+    from aegis.engine import signals
+    made(ALONE).call("one")
+    ask = signals._installed
+    own = [ask(int(number)) for number in SIGNALS]
+    signals.leave_to_ticks()
+    signals.secure()
+    assert [ask(int(number)) for number in SIGNALS] == own
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signals.secure()
+    print([ask(int(number)) for number in SIGNALS] == own)
+    signals.secure_at_tick()
+    print([ask(int(number)) for number in SIGNALS] == own)
+    signals.leave_to_ticks()
+    signals.secure_at_tick()
+    print([ask(int(number)) for number in SIGNALS] == own)
+    all_traps(ALONE, lambda box, *a: box.call(*a))
+    """
+    replaced = "replace = lambda: None\n" + textwrap.dedent(program)
+    assert run(replaced).stdout == "False\nTrue\nTrue\n" + TRAPS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
+@pytest.mark.parametrize("text", ["ALONE", "FAULTS"])
+def test_a_fault_in_a_worker_is_a_trap_though_its_starter_blocked_and_replaced_everything(text: str) -> None:
+    program = f"""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    before = made
+    def made(*a):
+        return before(*a, isolation=True)
+    for count in range(3):
+        def call(box, name, *given):
+            for _ in range(count):
+                box.call("one")
+            if name == "division":
+                for _ in range(count):
+                    box.call(name, 1)
+            return box.call(name, *given)
+        all_traps({text}, call)
+    """
+    assert run("replace = lambda: None\n" + textwrap.dedent(program)).stdout == TRAPS * 3

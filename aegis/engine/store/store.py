@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ctypes import c_uint64, c_void_p
+from functools import partial
 from itertools import repeat
 from threading import get_ident
 from weakref import ref
@@ -520,6 +521,17 @@ class Store:
     def memory_size(self) -> int:
         """Bytes of all linear memories; one that is not exported counts at its initial size where nobody counts."""
         return sum(self._sizes()) if self.account is None else self.account.used
+
+    def memory_reader(self) -> Callable[[], int]:
+        """Return what :meth:`memory_size` does, with all that does not change looked up."""
+        artifact, account = self.plan.artifact, self.account
+        if account is not None or len(artifact.info.memories) > 1:
+            return self.memory_size
+        if not artifact.memory_exports:
+            size = self.memory_size()
+            return lambda: size
+        ((name, _),) = artifact.memory_exports
+        return partial(lib.wasmtime_memory_data_size, self.context, self._pointer_to(name))
 
     def _sizes(self) -> list[int]:
         sizes = [m.minimum * PAGE for m in self.plan.artifact.info.memories]

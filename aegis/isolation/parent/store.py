@@ -2,56 +2,50 @@
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import get_ident
 
-from aegis.engine.call import core_values
 from aegis.engine.call.caller import Elsewhere
 from aegis.engine.call.classify import own_failure
 from aegis.engine.threads.guest_thread import MAIN, NESTED, where
 from aegis.engine.threads.ticker import ticker
 from aegis.errors import (
     AegisError,
-    CallError,
     Cancelled,
     DeadlineExceeded,
     GuestExit,
-    LimitExceeded,
     MemoryExceeded,
     OutputExceeded,
     SandboxStateError,
     WorkerCrashed,
 )  # fmt: skip
 from aegis.isolation.parent import checked
+from aegis.isolation.parent.calls import ComponentCalls, CoreCalls, ExportCalls, Unfit
 from aegis.isolation.parent.host_calls import DEEP, UNFIT, are_of
 from aegis.isolation.parent.memory import RemoteMemory
-from aegis.isolation.parent.outlines import check_count
 from aegis.isolation.parent.pool import REGION
+from aegis.isolation.parent.scalar_calls import scalar_call
 from aegis.isolation.parent.streams import STREAM_MESSAGES, Delivery
 from aegis.isolation.protocol.budgets import message_budget
 from aegis.isolation.protocol.channel import Broken, Gone, Late
 from aegis.isolation.protocol.columns import ColumnCalls, call_rows, serve_rows
 from aegis.isolation.protocol.errors import from_plain, out_of_memory
 from aegis.isolation.protocol.late_calls import forget_account, left_account
-from aegis.support.lean import TYPE_CHECKING, Any, late
-from aegis.values import FuncType, MemoryFault, Rows
+from aegis.isolation.protocol.scalar_frames import ScalarFrames
+from aegis.support.lean import TYPE_CHECKING, Any
+from aegis.values import MemoryFault, Rows
 
 if TYPE_CHECKING:
-    from aegis.component.conversion import coerce
     from aegis.engine.call.door import Door
     from aegis.isolation.parent.handles import ParentHandles
     from aegis.isolation.parent.host_calls import HostFunctions
     from aegis.isolation.parent.pool import Worker
     from aegis.isolation.parent.services import Services
-    from aegis.isolation.protocol import wit_values
-    from aegis.wit import results, types
     from aegis.wit.values import ResourceHandle
-else:  # of components alone
-    coerce, wit_values = late("aegis.component.conversion.coerce"), late("aegis.isolation.protocol.wit_values")
-    results, types = late("aegis.wit.results"), late("aegis.wit.types")
 
 __all__ = ["IsolatedStore"]
 
@@ -71,7 +65,7 @@ class IsolatedStore:
         delivery: Delivery, services: Services, *, data_bytes: int | None = None, farewell: bool = True,
     ) -> None:  # fmt: skip
         self.worker, self.plan, self.door = worker, plan, door
-        self.host, self.delivery, self._services = host, delivery, services
+        self.host, self.delivery, self.services = host, delivery, services
         self.handles: ParentHandles | None = host.handles
         self.token: list[None] = [None]
         self.alone = not host.any
@@ -80,10 +74,18 @@ class IsolatedStore:
         ticker.tokens[id(self.token)] = self.token
         self._ended = weakref.finalize(self, _end, end, worker, id(self.token), clean=False)
         self._closed = False
+        self.timeout: float = math.inf if plan.limits.timeout is None else plan.limits.timeout
         self._fuel = plan.limits.fuel or 0
         self._memory = 0
         self.written = {1: 0, 2: 0}
-        self._signatures: dict[str, wit_values.Signature] = {}
+        self._scalars: dict[Any, ScalarFrames] = {}
+        """Exports that fixed frames call; a first call is by a general message, which gives the export a number.
+        No closure is kept: it would keep alive a sandbox that is dropped without being closed."""
+        self._numbers: dict[str, int] = {}
+        self.asked = 0
+        """The number of the latest call by a fixed frame."""
+        self.account: Any = None
+        """The latest account, as the worker told it."""
         self._grace = 0.1
         self._farewell, self._data_bytes = farewell, data_bytes
         self._settling = False
@@ -106,8 +108,8 @@ class IsolatedStore:
         try:
             self.arm()
             self._settling = True
-            answer = self._ask(["setup", setup], descriptors)
-            self.layers = self._understood(lambda: checked.layers(answer))
+            answer = self.ask(["setup", setup], descriptors)
+            self.layers = self.understood(lambda: checked.layers(answer))
         except BaseException:
             self._let_go(clean=False)
             raise
@@ -137,7 +139,7 @@ class IsolatedStore:
 
     def _let_go(self, *, clean: bool) -> None:
         self._closed = True
-        self._services.close()
+        self.services.close()
         found = self._ended.detach()
         if found is not None:
             _, end, arguments, _ = found
@@ -180,11 +182,10 @@ class IsolatedStore:
 
     def arm(self) -> None:
         """Set the deadline of the call that begins now."""
-        timeout = self.plan.limits.timeout
         ticker.awake()
-        self.armed = time.monotonic()
+        self.armed = now = time.monotonic()
         self.door.begin()
-        self.door.deadline = float("inf") if timeout is None else self.armed + timeout
+        self.door.deadline = now + self.timeout
 
     def closure_here(self, name: Any) -> Callable[..., Any] | None:
         """Return what calls the exported function ``name``, or ``None`` if this thread may not wait for it."""
@@ -196,14 +197,39 @@ class IsolatedStore:
         return self.closure(name)
 
     def closure(self, name: Any) -> Callable[..., Any]:
-        """Return what calls ``name`` in the worker."""
-        call = self._caller(name)
+        """Return what calls ``name`` in the worker: by fixed frames from the second call on, where those can."""
+        if isinstance(name, Rows):
+            return self._outer(self._rows_call(name))
+        calls, frames = self._calls(name), self._scalars.get(name)
+        if frames is not None:
+            return scalar_call(self, calls, frames, self._numbers[calls.name])
+        outer = self._outer(calls.call)
+        return self._first(name, calls, outer) if calls.scalar else outer
+
+    def _first(self, name: str, calls: ExportCalls, outer: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what makes the first call of an export, after which fixed frames call it."""
+        used = False
+
+        def first(*values: Any) -> Any:
+            nonlocal used
+            if used and name in self._scalars:
+                raise Elsewhere
+            used = True
+            self._numbers.setdefault(calls.name, len(self._numbers))
+            value = outer(*values)
+            self._scalars[name] = ScalarFrames(calls.params, calls.results)
+            return value
+
+        return first
+
+    def _outer(self, call: Callable[[Sequence[Any]], Any]) -> Callable[..., Any]:
+        """Return what makes a call of the embedder's with ``call``."""
 
         def outer(*values: Any) -> Any:
-            if self._closed:
+            if self._closed or not (self.alone or self.outside()):
                 raise Elsewhere
             if not self.take_token():
-                raise _busy()
+                raise self.busy()
             try:
                 self.arm()
                 return call(values)
@@ -213,83 +239,38 @@ class IsolatedStore:
         return outer
 
     def _inner(self, name: Any) -> Callable[..., Any]:
-        call = self._caller(name)
+        call = self._rows_call(name) if isinstance(name, Rows) else self._calls(name).call
         return lambda *values: call(values)
 
-    def _caller(self, name: Any) -> Callable[[Sequence[Any]], Any]:
+    def _rows_call(self, name: Rows) -> Callable[[Sequence[Any]], Any]:
         entry = self.plan.entry(name)
-        if isinstance(name, Rows):
-            whole = str(name) if self.handles is None else entry.name
-            return lambda values: call_rows(self, whole, *values)
+        whole = str(name) if self.handles is None else entry.name
+        return lambda values: call_rows(self, whole, *values)
+
+    def _calls(self, name: str) -> ExportCalls:
+        entry = self.plan.entry(name)
         if self.handles is None:
-            return lambda values: self._core_call(name, entry, values)
-        signature = wit_values.Signature(entry.function, self.handles, self.door)
-        whole = entry.name
-        return lambda values: self._component_call(whole, signature, values)
+            return CoreCalls(self, name, entry)
+        return ComponentCalls(self, self.handles, entry.name, entry.function)
 
-    def _core_call(self, name: str, signature: FuncType, values: Sequence[Any]) -> Any:
-        check_count(values, signature.params)
-        given = [
-            core_values.coerce(k, v, f"argument {n}")
-            for n, (k, v) in enumerate(zip(signature.params, values, strict=True), 1)
-        ]
-        value = self._ask(["call", name, given])
-        found: Any = [value] if len(signature.results) == 1 else value if signature.results else []
-        if not are_of(signature.results, found) or (not signature.results and value is not None):
-            raise self.worker_failed(Broken("a result of other types than the export's"))
-        self.in_time()
-        return tuple(value) if isinstance(value, list) else value
+    def busy(self) -> Exception:
+        """Return why a call cannot begin. One inside a host function of the sandbox goes another way."""
+        return Elsewhere() if self.entered_here() else _busy()
 
-    def _component_call(self, name: str, signature: wit_values.Signature, values: Sequence[Any]) -> Any:
-        """Call, and once more with arguments made fit where they are of another shape than their types."""
-        assert self.handles is not None
-        mark, first = self.handles.lent, self.handles.next
-        function = signature.function
-        check_count(values, function.params)
-        try:
-            try:
-                value = self._converse(["call", name, self._packed(signature, values)], mark=mark)
-            except _Unfit:
-                self._understood(lambda: self._handles().withdraw(first))
-                fitted = coerce.fit_arguments(function, values)
-                value = self._ask(["call", name, self._packed(signature, fitted)], mark=mark)
-        except CallError:
-            # The guest was not entered: what was to be its own is the caller's still.
-            self.handles.settle((), mark)
-            self._understood(lambda: self._handles().withdraw(first))
-            raise
-        finally:
-            self.handles.settle((), mark)
-        found = self._understood(lambda: signature.unpack_result(value))
-        self.handles.taken.clear()
-        self.in_time()
-        return results.unwrap(found) if isinstance(function.result, types.Result) else found
+    def outside(self) -> bool:
+        """Tell whether this thread may wait for a guest with host functions, and is in none."""
+        return (where.mode or where.settle()) not in (MAIN, NESTED)
 
-    def _packed(self, signature: wit_values.Signature, values: Sequence[Any]) -> list[Any]:
-        """Return arguments as plain data; raise ``_Unfit`` where they are of another shape than their types.
-
-        What cannot be sent, because it is too large for instance, gives the guest no object.
-        """
-        first = self._handles().next
-        try:
-            return signature.pack(values)
-        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, coerce.Unfit) as error:
-            if isinstance(error, AegisError):
-                raise
-            raise _Unfit from None
-        except LimitExceeded:
-            self._understood(lambda: self._handles().withdraw(first))
-            raise
+    def call_message(self, name: str, values: list[Any]) -> list[Any]:
+        """Return the message that calls an export; with its number, if fixed frames call it later."""
+        number = self._numbers.get(name)
+        return ["call", name, values] if number is None else ["call", name, values, number]
 
     def in_time(self) -> None:
         """Refuse a result that came after the deadline, whatever the worker thought of the time."""
         reason = self.door.overdue()
         if reason is not None:
             raise reason
-
-    def _handles(self) -> ParentHandles:
-        assert self.handles is not None
-        return self.handles
 
     def cancel(self) -> None:
         """Stop the call under way, from any thread; one that ends at this very moment has won."""
@@ -301,56 +282,64 @@ class IsolatedStore:
 
     # -- messages --------------------------------------------------------------------------------
 
-    def _ask(self, message: list[Any], descriptors: Sequence[int] = (), *, mark: int = 0) -> Any:
-        """As :meth:`_converse`, for what is of its types for certain: whoever denies that is not believed."""
+    def ask(self, message: list[Any], descriptors: Sequence[int] = (), *, mark: int = 0) -> Any:
+        """As :meth:`converse`, for what is of its types for certain: whoever denies that is not believed."""
         try:
-            return self._converse(message, descriptors, mark=mark)
-        except _Unfit:
+            return self.converse(message, descriptors, mark=mark)
+        except Unfit:
             raise self.worker_failed(Broken("arguments refused that fit")) from None
 
-    def _converse(self, message: list[Any], descriptors: Sequence[int] = (), *, mark: int = 0) -> Any:
+    def converse(self, message: list[Any], descriptors: Sequence[int] = (), *, mark: int = 0) -> Any:
         """Ask the worker for something and serve what it asks meanwhile; return its answer or raise what it says."""
         if self._closed:
             raise SandboxStateError("the sandbox is closed", state="closed")
-        until = self._until()
         more = max(message[3], 0) if message[0] == "read" else 0  # the embedder asked for so many bytes
-        budget = message_budget(self.plan.limits, more)
-        try:
-            self._say(message, descriptors, until)
+        with self.conversation():
+            self._say(message, descriptors, self.until())
             if self._settling and self.worker.pid:  # the fork server may just have been started
                 self.arm()
-                until = self._until()
-            while True:
-                self.worker.channel.budget = budget  # a call inside this one has one of its own
-                reply = self._next(until)
-                self._services.record(self.door)
-                if reply == ["settled"] and self._settling:
-                    self._settling = False
-                    self.arm()
-                    until = self._until()
-                    continue
-                if self._served(reply, until):
-                    until = self._pressed(until)
-                    continue
-                kind, value, account, taken = reply
-                self._note(account, taken, mark)
-                self.delivery.forget()
-                break
+            kind, value = self.answer_to(message_budget(self.plan.limits, more), mark)
+        return self.said(message[0], kind, value)
+
+    @contextmanager
+    def conversation(self) -> Iterator[None]:
+        """Raise how a call ends whose worker is late, says what cannot be, or says too much."""
+        try:
+            yield
         except Late:
             raise self._killed() from None
         except Broken as reason:
             raise self.worker_failed(reason) from None
         except OutputExceeded as error:
             raise self._overrun(error) from None
-        return self._told(message[0], kind, value)
+
+    def answer_to(self, budget: int, mark: int) -> tuple[str, Any]:
+        """Serve what the worker asks until it answers; return the kind of its answer, and the value."""
+        until = self.until()
+        while True:
+            self.worker.channel.budget = budget  # a call inside this one has one of its own
+            reply = self._next(until)
+            self.services.record(self.door)
+            if reply == ["settled"] and self._settling:
+                self._settling = False
+                self.arm()
+                until = self.until()
+                continue
+            if self._served(reply, until):
+                until = self._pressed(until)
+                continue
+            kind, value, account, taken = reply
+            self._note(account, taken, mark)
+            self.delivery.forget()
+            return kind, value
 
     def _say(self, message: list[Any], descriptors: Sequence[int], until: float) -> None:
         try:
-            self.worker.channel.send(message, descriptors, until=until, stopped=self._stopped)
+            self.worker.channel.send(message, descriptors, until=until, stopped=self.stopped)
         except TypeError:
-            raise _Unfit from None  # it is not plain data, so it is not of its type
+            raise Unfit from None  # it is not plain data, so it is not of its type
 
-    def _until(self) -> float:
+    def until(self) -> float:
         """Return when the worker is killed if it has not answered, and tell it to those who wait for the call."""
         end = self.door.deadline
         if self._settling:
@@ -366,18 +355,18 @@ class IsolatedStore:
             raise Late
         return until
 
-    def _told(self, asked: str, kind: str, value: Any) -> Any:
+    def said(self, asked: str, kind: str, value: Any) -> Any:
         """Return what a reply says, or raise it."""
         if kind == "done":
             return value
         if kind == "unfit":
-            raise _Unfit
+            raise Unfit
         if kind == "fault":
             if asked not in ("read", "write"):
                 raise self.worker_failed(Broken("a memory's fault where there is no memory"))
-            raise MemoryFault(self._understood(lambda: checked.text(value)))
+            raise MemoryFault(self.understood(lambda: checked.text(value)))
         failure = own_failure(self.door)
-        error = self._understood(lambda: from_plain(value))
+        error = self.understood(lambda: from_plain(value))
         if isinstance(error, MemoryExceeded) and error.limit == "overhead":
             error = out_of_memory(self._data_bytes)  # the worker does not know how much it may have
         if isinstance(error, GuestExit):
@@ -400,12 +389,16 @@ class IsolatedStore:
         while self.delivery.pending and not self.delivery.wait(channel, self._sayer(until)):
             if door.stop is not None or time.monotonic() >= until:
                 break
+        return self.patiently(channel.recv, until)
+
+    def patiently(self, receive: Callable[..., Any], until: float) -> Any:
+        """Return what comes; a call that was cancelled has a while to end by itself."""
         try:
-            return channel.recv(until, self._stopped)
+            return receive(until, self.stopped)
         except Late:
-            if door.stop is None or time.monotonic() >= until:
+            if self.door.stop is None or time.monotonic() >= until:
                 raise
-        return channel.recv(min(until, time.monotonic() + self._grace))
+        return receive(min(until, time.monotonic() + self._grace))
 
     def _served(self, message: Any, until: float) -> bool:
         """Serve a message that is no answer; tell whether it was one to serve."""
@@ -426,7 +419,7 @@ class IsolatedStore:
         elif kind == "rows":
             serve_rows(self.columns, message, self._answer)
         elif kind == "resolve":
-            self._services.resolve(message, self.door)
+            self.services.resolve(message, self.door)
         elif kind == "socket":
             self._socket(message)
         elif kind == "times":
@@ -445,9 +438,9 @@ class IsolatedStore:
 
     def _sayer(self, until: float) -> Callable[[list[Any]], None]:
         """Return what sends to the worker, no longer than the call lasts: a worker need not read what it is sent."""
-        return lambda message: self.worker.channel.send(message, until=until, stopped=self._stopped)
+        return lambda message: self.worker.channel.send(message, until=until, stopped=self.stopped)
 
-    def _stopped(self) -> bool:
+    def stopped(self) -> bool:
         return self.door.stop is not None
 
     def _host(self, message: list[Any]) -> None:
@@ -474,7 +467,7 @@ class IsolatedStore:
         self._sayer(self.door.deadline + self._grace)(["answer", mine, failed, answer])
 
     def _socket(self, message: list[Any]) -> None:
-        mine, answer = self._services.direct_socket(message, self.door)
+        mine, answer = self.services.direct_socket(message, self.door)
         if mine is not None:
             self._answer(mine, False, answer)
 
@@ -482,29 +475,31 @@ class IsolatedStore:
         self.door.calls_left -= 1
         if self.door.calls_left < 0:
             raise Broken("more files changed than host calls")
-        mine, failed = self._services.set_times(message)
+        mine, failed = self.services.set_times(message)
         self._answer(mine, False, failed)
 
     def _note(self, account: Any, taken: Any, mark: int) -> None:
         """Take over the counters that the worker tells, and which handles the guest took."""
-        self._count(account)
+        self.count(account)
         if type(taken) is not list:
             raise Broken("handles that cannot be read")
         if self.handles is not None:
             self.handles.settle(taken, mark)
 
-    def _count(self, account: Any) -> None:
+    def count(self, account: Any) -> None:
+        """Take over the counters that the worker tells."""
         used = checked.account(account, self.door, self.plan.limits.fuel or 0, self.plan.limits.memory)
         self._fuel, self._memory, self.written[1], self.written[2] = used
+        self.account = account
 
     def _left(self) -> bool:
         """Take over the counters that a worker left which told no more; tell whether it ended its late call itself."""
         account, ended = left_account(self.worker.shared, REGION)
         if account is not None:
-            self._count(account)
+            self.count(account)
         return ended
 
-    def _understood(self, read: Callable[[], Any]) -> Any:
+    def understood(self, read: Callable[[], Any]) -> Any:
         try:
             return read()
         except Broken as reason:
@@ -549,7 +544,7 @@ class IsolatedStore:
         """Ask for something that is no call: it has a deadline of its own where no call is under way."""
         if not self.entered_here():
             self.arm()
-        return self._ask(list(message))
+        return self.ask(list(message))
 
     def dropper(self) -> Callable[[ResourceHandle], None] | None:
         """Return what drops a handle from the current thread, or ``None`` if it may not wait for that."""
@@ -586,10 +581,6 @@ class IsolatedStore:
     def global_set(self, name: str, kind: Any, number: int | float) -> None:
         """Set an exported mutable global to a value already checked."""
         self.request("set", name, number)
-
-
-class _Unfit(Exception):
-    """The worker says that the arguments are not of the function's types."""
 
 
 def _end(end: Callable[[Worker, bool], None], worker: Worker, token: int, *, clean: bool) -> None:

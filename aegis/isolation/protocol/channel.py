@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from aegis.errors import AegisInternalError
-from aegis.isolation.protocol.frames import LARGE, Broken, Late, decode, encode
+from aegis.isolation.protocol.frames import CALL, LARGE, Broken, Late, decode, encode
 from aegis.support.descriptors import standard_reserved
 from aegis.support.lean import Any
 
 __all__ = [
-    "LARGE", "LOOK", "MAX_DESCRIPTORS", "PAGE", "SEAL_ALL", "SEAL_SIZE", "Broken", "Channel", "Gone", "Late", "Region",
-    "decode", "encode", "seal",
+    "LARGE", "LOOK", "MAX_DESCRIPTORS", "NO_SIGNAL", "PAGE", "SEAL_ALL", "SEAL_SIZE", "Broken", "Channel", "Gone",
+    "Late", "Region", "decode", "encode", "seal",
 ]  # fmt: skip
 
 MAX_DESCRIPTORS = 200
@@ -160,13 +160,16 @@ class Channel:
     """One end of a conversation. One thread uses it at a time.
 
     ``outgoing`` is the region that this side fills, ``incoming`` the other's. A worker may have ``views`` of
-    what its parent wrote; the parent copies, for a worker could change it under its hands. With ``patient`` false
-    receiving looks up every :data:`LOOK` seconds, so that it can be given up.
+    what its parent wrote; the parent copies, for a worker could change it under its hands. A worker also gets calls by
+    fixed frames (:mod:`aegis.isolation.protocol.scalar_frames`), as bytes; to the parent such a frame means nothing.
+    With ``patient`` false receiving looks up every :data:`LOOK` seconds, so that it can be given up.
     """
 
     budget: int | None = None
     """How many bytes of memory a value that is received may take, and how many its frame may have; ``None``: as many
     as it wants, in a frame of 256 MiB."""
+    frames = 0
+    """How many frames this side has sent."""
 
     def __init__(
         self, end: _socket.socket, outgoing: Region | None = None, incoming: Region | None = None, *,
@@ -202,7 +205,14 @@ class Channel:
                 region.reuse()
         if len(body) > _MOST_FRAME:
             raise TypeError(f"{len(body):,} bytes are more than one message may have")
-        data = _FRAME.pack(len(body)) + body
+        self.push(_FRAME.pack(len(body)) + body, descriptors, until=until, stopped=stopped)
+
+    def push(
+        self, data: bytes | bytearray, descriptors: Sequence[int] = (), *, until: float | None = None,
+        stopped: Callable[[], bool] | None = None,
+    ) -> None:  # fmt: skip
+        """Send bytes that are a frame, or the rest of one, as :meth:`send` does."""
+        self.frames += 1
         late = _late(until, stopped)
         sent = self._put(data, descriptors, late)
         if sent < len(data):
@@ -218,7 +228,7 @@ class Channel:
                 if descriptors:
                     rights = array.array("i", descriptors)
                     return self.socket.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
-                return self.socket.send(data, _NOSIGNAL)
+                return self.socket.send(data, NO_SIGNAL)
             except BlockingIOError:
                 if late():
                     raise Late from None
@@ -238,7 +248,7 @@ class Channel:
                     raise Broken(f"a frame of {size:,} bytes")
                 if len(buffer) >= size + 4:
                     return self._take(size, _late(until, stopped) if size > _PIECE else None)
-            self._fill(until, stopped)
+            self._buffer += self.receive(until, stopped)
             if until is not None and time.monotonic() >= until:
                 raise Late  # who sends a byte now and then is no reason to wait
 
@@ -252,13 +262,16 @@ class Channel:
         return self._decoded(frame, late)
 
     def _decoded(self, frame: bytes | memoryview, late: Callable[[], bool] | None) -> Any:
+        if self._views and frame[:1] == CALL:
+            return _FRAME.pack(len(frame)) + frame
         return decode(frame, self.incoming, views=self._views, late=late, budget=self.budget)
 
     def waiting(self) -> bool:
         """Tell whether a whole value, or a part of one, was received already."""
         return bool(self._buffer)
 
-    def _fill(self, until: float | None, stopped: Callable[[], bool] | None) -> None:
+    def receive(self, until: float | None = None, stopped: Callable[[], bool] | None = None) -> bytes:
+        """Return the next bytes as they come; raise as :meth:`recv` does. Nothing may be :meth:`waiting`."""
         while True:
             try:
                 data = self.socket.recv(_PIECE)
@@ -270,6 +283,10 @@ class Channel:
                 raise Gone(f"the other side is gone: {error.strerror}") from None
         if not data:
             raise Gone("the other side is gone")
+        return data
+
+    def unread(self, data: bytes) -> None:
+        """Have :meth:`recv` read these bytes, which :meth:`receive` returned."""
         self._buffer += data
 
     def recv_with(self, most: int) -> tuple[Any, list[int]]:
@@ -308,4 +325,5 @@ def _late(until: float | None, stopped: Callable[[], bool] | None) -> Callable[[
 LOOK = 0.05
 """Seconds between two looks at what may end a wait."""
 _SPAN = struct.pack("@ll", 0, int(LOOK * 1_000_000))
-_NOSIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)
+NO_SIGNAL = getattr(_socket, "MSG_NOSIGNAL", 0)
+"""The flag of a send to the other side, which may be gone."""

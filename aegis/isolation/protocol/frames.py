@@ -25,7 +25,10 @@ from aegis.support.lean import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aegis.isolation.protocol.channel import Region
 
-__all__ = ["LARGE", "Broken", "Late", "decode", "encode"]
+__all__ = ["CALL", "LARGE", "Broken", "Late", "decode", "encode"]
+
+CALL = b"c"
+"""The kind of a frame that is no value, but a call (:mod:`aegis.isolation.protocol.scalar_frames`)."""
 
 LARGE = 1 << 14
 """Bytes from which on a value goes through shared memory."""

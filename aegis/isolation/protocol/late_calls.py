@@ -38,7 +38,9 @@ class LateCalls:
         self._account = account
         self._lock = threading.Lock()
         self._sandbox: Sandbox | None = None
-        self._thread = self._calls = self._seen = 0
+        self._thread = 0
+        self.entered = self.seen = 0
+        """Calls under way, one inside another; and ticks at which the latest was late."""
         self._endless = False
 
     def begin(self, sandbox: Sandbox, *, endless: bool) -> None:
@@ -53,11 +55,11 @@ class LateCalls:
 
     def __enter__(self) -> None:
         """A call of the guest begins, or its instantiation; it may be inside another."""
-        self._calls += 1
+        self.entered += 1
 
     def __exit__(self, *_: object) -> None:
-        self._calls -= 1
-        self._seen = 0
+        self.entered -= 1
+        self.seen = 0
 
     def look(self) -> None:
         """Tell of a late call, and end the process where that is what ends the call; on the clock's thread.
@@ -66,7 +68,7 @@ class LateCalls:
         """
         with self._lock:
             sandbox = self._sandbox
-            if sandbox is None or not self._calls:
+            if sandbox is None or not self.entered:
                 return
             door, store = sandbox._door, sandbox._store
             if door.stop is None and time.monotonic() < door.deadline:
@@ -74,8 +76,8 @@ class LateCalls:
             if store is not None and not store.in_call():
                 return
             self._write(self._account())
-            self._seen += 1
-            if self._seen > 1 and self._is_stuck():
+            self.seen += 1
+            if self.seen > 1 and self._is_stuck():
                 self._write(self._account() + _ENDED)
                 os._exit(_EXIT)
 

@@ -77,7 +77,7 @@ def rehearse(script: Script) -> None:
 
 
 def _play(scene: Scene, shared: int) -> None:
-    from aegis.isolation.worker.main import Session
+    from aegis.isolation.worker.session import Session
 
     parent, worker = socket.socketpair()
     mine = Channel(parent)
