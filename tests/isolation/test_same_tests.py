@@ -44,7 +44,7 @@ LOOKS_INSIDE = {
 
 @pytest.mark.parametrize("name", SUITES)
 def test_rules_that_hold_in_process_hold_in_a_worker(name: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.isolation.everywhere", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.isolation.isolate_all", "-p", "no:cacheprovider"]
     chosen = " and ".join(f"not {test}" for test in LOOKS_INSIDE)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     done = subprocess.run(
