@@ -34,7 +34,7 @@ _NO_TIME_LIMIT_SECONDS = 1e9
 _MAX_BREAKS = 200
 """Broken executors after which the campaign gives up."""
 _MAX_IDLE_BREAKS = 3
-"""Consecutive breaks after which the campaign gives up if no process had started an input: then inputs are not the cause."""
+"""Consecutive breaks before any input started after which the campaign gives up: no input can be the cause."""
 _STOP_SECONDS = 15.0
 """Time that running inputs have to end after Ctrl-C."""
 _SHRINK_SECONDS = 30.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.isolation.attacks import files, network, processes, streams
-from tests.isolation.attacks.standalone import main
 from tests.isolation.attacks.registry import ATTACKS, NUMBERS, attack, outcome
+from tests.isolation.attacks.standalone import main
 
 __all__ = ["ATTACKS", "NUMBERS", "attack", "files", "main", "network", "outcome", "processes", "streams"]
