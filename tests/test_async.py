@@ -419,7 +419,7 @@ def test_a_guest_that_waits_for_a_guest_that_waits_does_not_wait_for_a_turn(
     runtime: Aegis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each call's host function makes the next call, deeper than there are turns, so waiting for one would deadlock."""
-    from aegis.engine.threads.guest_thread import queue as pools
+    from aegis.engine.threads import queue as pools
 
     monkeypatch.setattr(pools.pool, "most", 2)
     monkeypatch.setattr(pools, "PATIENCE", 3600)

@@ -185,7 +185,7 @@ def test_a_finding_does_not_choose_the_python_code_that_judges_it(here: Path) ->
     (here / "planted.py").write_text("open('imported', 'w').close()\ndef judge(*_): return None\n")
     (here / "finding").write_text('{"oracle": "planted:judge", "signature": "x", "steps": [], "answers": []}')
     message = failed(here, 125, "fuzz", "--replay", "finding", str(guest("hello")))
-    assert "if you trust it, name it too, with --oracle" in message
+    assert "if you trust it, add --oracle planted:judge" in message
     assert not (here / "imported").exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from aegis.engine.call.door import Door
 from aegis.engine.call.trampoline import fit_result
-from aegis.engine.threads.guest_thread import event_loop
+from aegis.engine.threads import event_loop
 from aegis.errors import HostError
 from aegis.limits import Limits
 from aegis.values import FuncType, HostFunction

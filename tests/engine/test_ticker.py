@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis import Aegis
+from aegis.engine.threads import ticker as module
 from aegis.engine.threads.guest_thread import run_on_guest_thread
-from aegis.engine.threads.guest_thread import ticker as module
 from aegis.engine.threads.ticker import TICK, Ticker
 
 
