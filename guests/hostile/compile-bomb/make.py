@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write a compile bomb to stdout: 43 KB of WebAssembly that take a compiler gigabytes of memory and practically forever.
+"""Write a compile bomb to stdout: 43 KB of WebAssembly that take a compiler gigabytes and practically forever.
 
 The module is valid. Its only function nests 6 000 blocks, each taking and giving 200 values, so that a compiler in
 static single assignment form has 6 000 × 200 merge points to resolve (fact F39).
