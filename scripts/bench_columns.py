@@ -1,4 +1,4 @@
-"""The part of scripts/bench that is about calls over columns: the time of a row against a call of wasmtime-py."""
+"""The benchmark of calls over columns: the time of a row against a call of wasmtime-py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LEAST = 1500
 
 
 def _native() -> Callable[[], float]:
-    """Return what measures a call of wasmtime-py."""
+    """Return a function that measures a call of wasmtime-py."""
     import wasmtime
 
     engine = wasmtime.Engine()
@@ -40,7 +40,7 @@ def _native() -> Callable[[], float]:
 
 
 def columns(rounds: int) -> list[Row]:
-    """A row of a million, of a module and of a component, here and in a worker, with every default limit on."""
+    """A row of a million, of a module and of a component, in process and in a worker, with every default limit on."""
     import aegis
 
     native = _native()
@@ -50,17 +50,17 @@ def columns(rounds: int) -> list[Row]:
     def measured(what: str, runtime: Any, text: str, least: int | None) -> None:
         with runtime.sandbox(runtime.load_wat(text)) as sandbox:
 
-            def ours() -> float:
+            def measured() -> float:
                 started = time.perf_counter()
                 sandbox.call_many("add", [a, b], out)
                 return (time.perf_counter() - started) / ROWS
 
-            pairs = [(ours(), native()) for _ in range(rounds)]
+            pairs = [(measured(), native()) for _ in range(rounds)]
             assert out[-1] == ROWS
-        best, theirs = min(x for x, _ in pairs), min(y for _, y in pairs)
-        ratio = theirs / best
+        best, reference = min(x for x, _ in pairs), min(y for _, y in pairs)
+        ratio = reference / best
         gate = "" if least is None else f">= {least:g}x faster"
-        found.append(Row(what, best, theirs, ratio, gate, None if least is None else ratio >= least))
+        found.append(Row(what, best, reference, ratio, gate, None if least is None else ratio >= least))
 
     measured("call_many add(i32, i32), 1e6 rows, a row", aegis.Aegis(cache=False), ADD, _LEAST)
     measured("the same with fuel", aegis.Aegis(cache=False, fuel=1 << 40), ADD, None)

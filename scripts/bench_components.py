@@ -1,4 +1,4 @@
-"""The part of scripts/bench that is about components: values, callbacks, the cache, files."""
+"""The benchmark of components: values, callbacks, the cache, files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["PARTS", "native_engine"]
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def _faster(what: str, ours: float, theirs: float, least: float | None) -> Row:
-    ratio = theirs / ours
+def _faster(what: str, measured: float, reference: float, least: float | None) -> Row:
+    ratio = reference / measured
     gate = "" if least is None else f">= {least:g}x faster"
-    return Row(what, ours, theirs, ratio, gate, None if least is None else ratio >= least)
+    return Row(what, measured, reference, ratio, gate, None if least is None else ratio >= least)
 
 
 def _best(function: Callable[[], object], count: int) -> float:
@@ -31,16 +31,20 @@ def _best(function: Callable[[], object], count: int) -> float:
     return (time.perf_counter() - started) / count
 
 
-def _in_turns(ours: Callable[[], object], theirs: Callable[[], object], count: int, rounds: int) -> tuple[float, float]:
-    """Take both in turns and return the best of each: noise only ever adds. Theirs runs a tenth as often, and less
-    where it takes seconds."""
-    often = max(1, min(count // 10, int(2 / _best(theirs, 1))))
-    pairs = [(_best(ours, count), _best(theirs, often)) for _ in range(rounds)]
+def _in_turns(
+    measured: Callable[[], object], reference: Callable[[], object], count: int, rounds: int
+) -> tuple[float, float]:
+    """Run both alternately and return the best of each, because noise only ever adds.
+
+    The reference runs a tenth as often, and less often where it takes seconds.
+    """
+    often = max(1, min(count // 10, int(2 / _best(reference, 1))))
+    pairs = [(_best(measured, count), _best(reference, often)) for _ in range(rounds)]
     return min(a for a, _ in pairs), min(b for _, b in pairs)
 
 
 def native_engine() -> tuple[Any, Any]:
-    """Return wasmtime-py and an engine that does what 46 to 49 did by default (without it, 50 traps some calls)."""
+    """Return wasmtime-py and an engine with the defaults of versions 46 to 49; with those of 50, some calls trap."""
     import wasmtime
     from wasmtime import _ffi as ffi
 
@@ -100,7 +104,7 @@ def values(rounds: int) -> list[Row]:
     ]
     runtime = aegis.Aegis(cache=False, value_bytes=None, timeout="5m")
     rows = []
-    for label, of, mine, theirs, count, least in cases:
+    for label, of, mine, reference, count, least in cases:
         _trim()
         wat = own_echo_component(of)
         store = wasmtime.Store(engine)
@@ -110,20 +114,20 @@ def values(rounds: int) -> list[Row]:
             typed = component.imaged(component.exports["echo-back"]).params[0][1]  # type: ignore[union-attr, arg-type]
             image = fit(typed, mine, "x")
 
-            def ours(call: Any = sandbox.call, image: Any = image) -> None:
+            def measured(call: Any = sandbox.call, image: Any = image) -> None:
                 call("echo-back", image)
 
-            def other(function: Any = function, store: Any = store, value: Any = theirs) -> None:
+            def other(function: Any = function, store: Any = store, value: Any = reference) -> None:
                 function(store, value)
                 function.post_return(store)
 
-            pair = _in_turns(ours, other, count, rounds)
+            pair = _in_turns(measured, other, count, rounds)
         rows.append(_faster(f"component echo: {label}", *pair, least))
     return rows
 
 
 def _trim() -> None:
-    """Give freed memory back: what an earlier row left makes the C library map and unmap each large block."""
+    """Return freed memory to the system: leftovers of earlier rows make the C library map and unmap large blocks."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -146,7 +150,7 @@ LOOP = """(component
 
 
 def large_values(rounds: int) -> list[Row]:
-    """Bytes in and out of a guest that returns its argument, against two copies of them in memory."""
+    """Bytes to and from a guest that returns its argument, against two copies in memory."""
     import aegis
     from aegis.wit.types import List
     from tests.echo import own_echo_component
@@ -160,19 +164,19 @@ def large_values(rounds: int) -> list[Row]:
         )
         with runtime.sandbox(runtime.load_wat(own_echo_component(List("u8")))) as sandbox:
 
-            def ours(call: Any = sandbox.call, data: bytes = data) -> None:
+            def measured(call: Any = sandbox.call, data: bytes = data) -> None:
                 call("echo-back", data)
 
             def copies(target: bytearray = target, data: bytes = data) -> None:
                 target[:] = data
                 target[:] = data
 
-            ours()
-            pairs = [(_best(ours, count), _best(copies, count)) for _ in range(rounds)]
-        mine, theirs = min(a for a, _ in pairs), min(b for _, b in pairs)
-        met = None if gate is None else mine <= gate * theirs
+            measured()
+            pairs = [(_best(measured, count), _best(copies, count)) for _ in range(rounds)]
+        mine, reference = min(a for a, _ in pairs), min(b for _, b in pairs)
+        met = None if gate is None else mine <= gate * reference
         what = f"component echo: list<u8>, {label}, over two copies in memory"
-        rows.append(Row(what, mine, theirs, mine / theirs, "" if gate is None else f"<= {gate:g}x", met))
+        rows.append(Row(what, mine, reference, mine / reference, "" if gate is None else f"<= {gate:g}x", met))
     return rows
 
 
@@ -196,12 +200,12 @@ def _callbacks(rounds: int) -> list[Row]:
     go = linker.instantiate(store, native.Component(engine, LOOP)).get_func(store, "go")
     with runtime.sandbox(runtime.load_wat(LOOP), imports={"f": lambda a, b: a + b}) as sandbox:
 
-        def theirs() -> None:
+        def reference() -> None:
             go(store, count // 10)
             go.post_return(store)
 
         pairs = [
-            (_best(lambda: sandbox.call("go", count), 1) / count, _best(theirs, 1) / (count // 10))
+            (_best(lambda: sandbox.call("go", count), 1) / count, _best(reference, 1) / (count // 10))
             for _ in range(rounds)
         ]
     row = _faster("component callback (u32, u32) -> u32", min(a for a, _ in pairs), min(b for _, b in pairs), 14)
@@ -240,11 +244,11 @@ def _byte_callback(rounds: int) -> Row:
     go = linker.instantiate(store, native.Component(engine, BYTES_LOOP)).get_func(store, "go")
     with runtime.sandbox(runtime.load_wat(BYTES_LOOP), imports={"f": len}) as sandbox:
 
-        def theirs() -> None:
+        def reference() -> None:
             go(store, 1)
             go.post_return(store)
 
-        pairs = [(_best(lambda: sandbox.call("go", 500), 1) / 500, _best(theirs, 1)) for _ in range(rounds)]
+        pairs = [(_best(lambda: sandbox.call("go", 500), 1) / 500, _best(reference, 1)) for _ in range(rounds)]
     what = "component callback (list<u8> of 64 KiB) -> u32"
     return _faster(what, min(a for a, _ in pairs), min(b for _, b in pairs), 8000)
 
@@ -259,7 +263,7 @@ def component_life(rounds: int) -> list[Row]:
 
     runtime = aegis.Aegis(cache=False)
     component = runtime.load_wat(own_echo_component("u32"))
-    theirs = native.Component(engine, own_echo_component("u32"))
+    reference = native.Component(engine, own_echo_component("u32"))
     linker = native.Linker(engine)
 
     def mine() -> None:
@@ -268,7 +272,7 @@ def component_life(rounds: int) -> list[Row]:
 
     def other() -> None:
         with wasmtime.Store(engine) as store:
-            function = linker.instantiate(store, theirs).get_func(store, "echo-back")
+            function = linker.instantiate(store, reference).get_func(store, "echo-back")
             function(store, 1)
             function.post_return(store)
 
@@ -276,7 +280,7 @@ def component_life(rounds: int) -> list[Row]:
 
 
 def cold_component(rounds: int) -> list[Row]:
-    """A large Python component: its code from our cache against compiling it."""
+    """A large Python component: loading its code from the cache against compiling it."""
     import aegis
 
     path = ROOT / "guests" / "build" / "py-hello.wasm"
@@ -293,7 +297,7 @@ def cold_component(rounds: int) -> list[Row]:
 
 
 def file_copy(rounds: int) -> list[Row]:
-    """A C program that copies a file in pieces of 64 KiB through ``wasi:filesystem``, against native WASI."""
+    """A C program that copies a file in chunks of 64 KiB through ``wasi:filesystem``, against native WASI."""
     import aegis
 
     wasmtime, engine = native_engine()
@@ -305,15 +309,15 @@ def file_copy(rounds: int) -> list[Row]:
         Path(folder, "in").write_bytes(bytes(size))
         files = aegis.FilesystemCapability.read_write(f"{folder}::/d")
         runtime = aegis.Aegis(cache=False, pooled=False, filesystem=files, timeout="5m", disk_written=None)
-        ours = runtime.load_file(path)
-        start = next(name for name in ours.callables() if "cli/run" in name)  # type: ignore[union-attr]
-        theirs = native.Component.from_file(engine, str(path))
+        measured = runtime.load_file(path)
+        start = next(name for name in measured.callables() if "cli/run" in name)  # type: ignore[union-attr]
+        reference = native.Component.from_file(engine, str(path))
         linker = native.Linker(engine)
         linker.add_wasip2()
         words = ["cat", "-o", "/d/out", "/d/in"]
 
         def mine() -> None:
-            with runtime.sandbox(ours, args=words) as sandbox:
+            with runtime.sandbox(measured, args=words) as sandbox:
                 sandbox.call(start)
 
         def other() -> None:
@@ -322,7 +326,7 @@ def file_copy(rounds: int) -> list[Row]:
             wasi.argv = words
             wasi.preopen_dir(folder, "/d")
             store.set_wasi(wasi)
-            instance = linker.instantiate(store, theirs)
+            instance = linker.instantiate(store, reference)
             outer = instance.get_export_index(store, start.partition("#")[0])
             function = instance.get_func(store, instance.get_export_index(store, "run", outer))
             function(store)

@@ -1,7 +1,7 @@
-"""The part of scripts/bench that is about compute: programs under the default limits, against bare wasmtime.
+"""The benchmark of compute: programs under the default limits, against bare wasmtime.
 
-Bare means without fuel, without epochs and without limits. The deadline is longer than the default's, for a busy
-machine; it costs the same. The default counts no fuel, and a row without a gate tells what counting it costs.
+Bare means without fuel, epochs and limits. The deadline is longer than the default's, for a loaded machine; it costs
+the same. The default counts no fuel; a row without a gate shows the cost of counting it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,25 @@ __all__ = ["PARTS"]
 ROOT = Path(__file__).resolve().parent.parent
 LOOPS = (("SHA-256", "sha256_bench", 16_384), ("n-body", "nbody", 800_000), ("sieve", "sieve", 9_000_000))
 TURNS = "8000000"
-"""Rounds of the loop in CPython: most of a second, so that starting the interpreter is no part of the row."""
+"""Rounds of the loop in CPython: most of a second, so that the start of the interpreter does not matter."""
 TIERS = (
     ("compute", {}, 1.35, 1.2),
     ("compute, isolated", {"isolation": True}, 1.08, None),
     ("compute with fuel", {"fuel": "1e15"}, None, None),
 )  # fmt: skip
-"""A name, what differs from the default policy, and the most that each row and their median may be."""
+"""A name, the differences from the default policy, and the largest ratio permitted for each row and for their median.
+"""
 
 
-def _row(what: str, ours: float, theirs: float, most: float | None) -> Row:
-    ratio = ours / theirs
+def _row(what: str, measured: float, reference: float, most: float | None) -> Row:
+    ratio = measured / reference
     return Row(
-        what, ours, theirs, ratio, "" if most is None else f"<= {most:g}x", None if most is None else ratio <= most
+        what,
+        measured,
+        reference,
+        ratio,
+        "" if most is None else f"<= {most:g}x",
+        None if most is None else ratio <= most,
     )
 
 
@@ -43,21 +49,23 @@ def _seconds(function: Callable[[], object]) -> float:
 
 
 def compute(rounds: int) -> list[Row]:
-    """Take every tier and bare wasmtime in turns; the best of each counts, for noise only ever adds."""
+    """Run every configuration and bare wasmtime alternately; use the best of each, because noise only ever adds."""
     rows: dict[str, list[Row]] = {name: [] for name, *_ in TIERS}
-    for label, theirs, ours in chain(_loops(), _cpython()):
+    for label, reference, measured in chain(_loops(), _cpython()):
         best, bare = dict.fromkeys(rows, float("inf")), float("inf")
         for _ in range(rounds):
-            bare = min(bare, theirs())
-            best = {name: min(before, ours[name]()) for name, before in best.items()}
+            bare = min(bare, reference())
+            best = {name: min(before, measured[name]()) for name, before in best.items()}
         for name, _, most, _ in TIERS:
             rows[name].append(_row(f"{name}: {label}", best[name], bare, most))
     for name, _, _, most in TIERS:
-        ours, theirs, middle = (
+        measured, reference, middle = (
             f([row[n] for row in rows[name]]) for n, f in ((1, sum), (2, sum), (3, statistics.median))
         )
         gate, met = ("", None) if most is None else (f"<= {most:g}x", middle <= most)
-        rows[name].append(Row(f"{name}: the times together, the median of the ratios", ours, theirs, middle, gate, met))
+        rows[name].append(
+            Row(f"{name}: the times together, the median of the ratios", measured, reference, middle, gate, met)
+        )
     return [row for found in rows.values() for row in found]
 
 
@@ -80,19 +88,19 @@ def _loops() -> Iterator[Workload]:
         boxes[name] = runtime.sandbox(runtime.load_file(path))
     for label, function, argument in LOOPS:
 
-        def theirs(function: str = function, argument: int = argument) -> float:
+        def reference(function: str = function, argument: int = argument) -> float:
             return _seconds(lambda: exports[function](store, argument))
 
-        def ours(box: Any, function: str = function, argument: int = argument) -> float:
+        def measured(box: Any, function: str = function, argument: int = argument) -> float:
             return _seconds(lambda: box.call(function, argument))
 
-        yield label, theirs, {name: lambda box=box, ours=ours: ours(box) for name, box in boxes.items()}  # type: ignore[misc]
+        yield label, reference, {name: lambda box=box, measured=measured: measured(box) for name, box in boxes.items()}  # type: ignore[misc]
     for box in boxes.values():
         box.close()
 
 
 def _cpython() -> Iterator[Workload]:
-    """A loop of CPython's interpreter in a component, against the engine's own component runtime and WASI."""
+    """A loop of the CPython interpreter in a component, against the engine's own component runtime and WASI."""
     from bench_components import native_engine
 
     import aegis
@@ -102,7 +110,7 @@ def _cpython() -> Iterator[Workload]:
 
     path = ROOT / "guests" / "build" / "py-hello.wasm"
     words = ["py-hello", "loop", TURNS]
-    theirs = native.Component.from_file(engine, str(path))
+    reference = native.Component.from_file(engine, str(path))
     linker = native.Linker(engine)
     linker.add_wasip2()
     loaded = {}
@@ -116,7 +124,7 @@ def _cpython() -> Iterator[Workload]:
         wasi = wasmtime.WasiConfig()
         wasi.argv = words
         store.set_wasi(wasi)
-        instance = linker.instantiate(store, theirs)
+        instance = linker.instantiate(store, reference)
         outer = instance.get_export_index(store, start.partition("#")[0])
         function = instance.get_func(store, instance.get_export_index(store, "run", outer))
         return _seconds(lambda: function(store))

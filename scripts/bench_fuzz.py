@@ -1,8 +1,9 @@
-"""The part of scripts/bench that is about fuzzing: seconds a case, against what one would write by hand.
+"""The benchmark of fuzzing: seconds per test case, against a fuzzing loop written by hand.
 
-Ours is a whole campaign with the usual oracles, generation, novelty and the start of its processes included. Theirs is
-a loop that calls the same function with values of the same generator in a fresh wasmtime-py store a case, under the
-same limits of fuel and memory, and judges nothing but traps; and a loop that starts a process a case.
+Aegis runs a whole campaign with the default oracles, including generation, novelty search and the start of its
+processes. The references are a loop that calls the same function with values of the same generator in a fresh
+wasmtime-py store per case, under the same limits of fuel and memory, and checks nothing but traps; and a loop that
+starts a process per case.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ instance.get_func(store, sys.argv[2])(store, sys.argv[3])
 
 
 def fuzzing(rounds: int) -> list[Row]:
-    """A small component, on all cores and on one, against a fresh store and a fresh process a case."""
+    """A small component, on all cores and on one, against a fresh store and a fresh process per case."""
     jobs = os.cpu_count() or 1
     store = min(_stores(2000) for _ in range(rounds))
     several, one = (min(_campaign(n) for _ in range(max(1, rounds // 3))) for n in (jobs, 1))
@@ -48,21 +49,21 @@ def fuzzing(rounds: int) -> list[Row]:
     ]
 
 
-def _row(what: str, ours: float, theirs: float, least: float | None) -> Row:
-    ratio = theirs / ours
+def _row(what: str, measured: float, reference: float, least: float | None) -> Row:
+    ratio = reference / measured
     if least is None:
-        return Row(what, ours, theirs, ratio, "", None)
-    return Row(what, ours, theirs, ratio, f">= {least:g}x faster", ratio >= least)
+        return Row(what, measured, reference, ratio, "", None)
+    return Row(what, measured, reference, ratio, f">= {least:g}x faster", ratio >= least)
 
 
 def _campaign(jobs: int) -> float:
     from aegis.engine.compile.artifact import read_file
     from aegis.fuzz.campaign import Campaign
-    from aegis.fuzz.plan import Plan
+    from aegis.fuzz.plan import CampaignPlan
     from aegis.limits import Limits
     from aegis.policy import Policy
 
-    plan = Plan(data=read_file(GUEST, Limits()), name=str(GUEST), policy=Policy())
+    plan = CampaignPlan(data=read_file(GUEST, Limits()), name=str(GUEST), policy=Policy())
     campaign = Campaign(plan, runs=RUNS, jobs=jobs)
     for _ in campaign.run():
         pass

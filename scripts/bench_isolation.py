@@ -1,8 +1,8 @@
-"""The part of scripts/bench that is about the isolation tier: what a process of its own costs a guest.
+"""The benchmark of isolation: the cost of a separate process for a guest.
 
-Both sides are Aegis, in one run: the same calls isolated and in process. Rows of a median and of a ninetieth
-percentile are of single sandboxes, one made after the other. Memory is the proportional set size, which shares
-each page out among the processes that have it.
+Both sides are Aegis, in one run: the same calls isolated and in process. Rows of a median and of a ninetieth percentile
+are of single sandboxes, created one after another. Memory is the proportional set size, which divides each page among
+the processes that share it.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ with runtime.sandbox(runtime.load_wat(sys.argv[3])) as sandbox:
 """
 
 
-def _row(what: str, ours: float, theirs: float, gate: str = "", met: bool | None = None, unit: str = "s") -> Row:
-    return Row(f"isolated: {what}", ours, theirs, ours / theirs if theirs else 0.0, gate, met, unit)
+def _row(what: str, measured: float, reference: float, gate: str = "", met: bool | None = None, unit: str = "s") -> Row:
+    return Row(f"isolated: {what}", measured, reference, measured / reference if reference else 0.0, gate, met, unit)
 
 
 def _runtime(**keywords: Any) -> Any:
@@ -78,17 +78,17 @@ def _runtime(**keywords: Any) -> Any:
 
 @contextlib.contextmanager
 def _both(text: str, value_bytes: Any = "64MiB", **keywords: Any) -> Iterator[tuple[Any, Any]]:
-    """One sandbox isolated and one in process, of the same text."""
-    ours, theirs = _runtime(isolation=True, value_bytes=value_bytes), _runtime(value_bytes=value_bytes)
+    """One sandbox isolated and one in process, with the same guest."""
+    measured, reference = _runtime(isolation=True, value_bytes=value_bytes), _runtime(value_bytes=value_bytes)
     with (
-        ours.sandbox(ours.load_wat(text), **keywords) as isolated,
-        theirs.sandbox(theirs.load_wat(text), **keywords) as inside,
+        measured.sandbox(measured.load_wat(text), **keywords) as isolated,
+        reference.sandbox(reference.load_wat(text), **keywords) as inside,
     ):
         yield isolated, inside
 
 
 def _times(function: Callable[[], object], count: int, *, pause: float = 0.0) -> list[float]:
-    """Return the seconds of each of ``count`` runs, sorted."""
+    """Return the sorted seconds of ``count`` runs."""
     found = []
     for _ in range(count):
         if pause:
@@ -106,8 +106,8 @@ def _per_call(function: Callable[[], object], count: int) -> float:
     return (time.perf_counter() - started) / count
 
 
-def _in_turns(ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> tuple[float, float]:
-    pairs = [(ours(), theirs()) for _ in range(rounds)]
+def _in_turns(measured: Callable[[], float], reference: Callable[[], float], rounds: int) -> tuple[float, float]:
+    pairs = [(measured(), reference()) for _ in range(rounds)]
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 
@@ -119,7 +119,7 @@ def _p90(times: list[float]) -> float:
 
 
 def isolation_life(rounds: int) -> list[Row]:
-    """Create, call and close: one after the other, with the pool at rest, and in a worker that is used again."""
+    """Create, call and close: sequentially, with an idle pool, and in a recycled worker."""
     inside = _times(_life(_runtime()), 100)
     rows = []
     for what, keywords, pause, gate in (
@@ -151,7 +151,7 @@ def _life(runtime: Any) -> Callable[[], None]:
 
 
 def isolation_start(rounds: int) -> list[Row]:
-    """The first sandbox of a process that has imported Aegis: fork server, worker, compiling, call."""
+    """The first sandbox of a process that has imported Aegis: fork server, worker, compilation, call."""
 
     def first(how: str) -> float:
         command = [sys.executable, "-I", "-c", FIRST, str(ROOT), how, ADD]
@@ -164,23 +164,23 @@ def isolation_start(rounds: int) -> list[Row]:
 
 
 def isolation_calls(rounds: int) -> list[Row]:
-    """A call, and a host function, each less what it takes in process."""
-    from bench_components import _on_a_thread  # as the other parts: where a guest with host functions runs directly
+    """A call, and a host function, minus the time of each in process."""
+    from bench_components import _on_a_thread  # as in the other parts: where a guest with host functions runs directly
 
     rows = []
-    with _both(ADD) as (ours, theirs):
+    with _both(ADD) as (measured, reference):
         pair = _in_turns(
-            lambda: _per_call(lambda: ours.call("add", 2, 3), 1000),
-            lambda: _per_call(lambda: theirs.call("add", 2, 3), 10_000),
+            lambda: _per_call(lambda: measured.call("add", 2, 3), 1000),
+            lambda: _per_call(lambda: reference.call("add", 2, 3), 10_000),
             rounds,
         )
         rows.append(_over("a call", pair))
 
     def called() -> list[Row]:
-        with _both(LOOP, imports={"env": {"f": lambda x: x + 1}}) as (ours, theirs):
+        with _both(LOOP, imports={"env": {"f": lambda x: x + 1}}) as (measured, reference):
             pair = _in_turns(
-                lambda: _per_call(lambda: ours.call("go", 1000), 1) / 1000,
-                lambda: _per_call(lambda: theirs.call("go", 10_000), 1) / 10_000,
+                lambda: _per_call(lambda: measured.call("go", 1000), 1) / 1000,
+                lambda: _per_call(lambda: reference.call("go", 10_000), 1) / 10_000,
                 rounds,
             )
         return [_over("a host callback", pair, gated=False)]
@@ -194,7 +194,7 @@ def _over(what: str, pair: tuple[float, float], *, gated: bool = True) -> Row:
 
 
 def isolation_pings(rounds: int) -> list[Row]:
-    """A call, against as many bytes there and back between two processes that do nothing else."""
+    """A call, against as many bytes exchanged between two processes that do nothing else."""
     near, far = socket.socketpair()
     child = os.fork()
     if child == 0:
@@ -224,10 +224,10 @@ def isolation_pings(rounds: int) -> list[Row]:
 
 
 def isolation_python(rounds: int) -> list[Row]:
-    """An 18 MB component of Python's: the next sandbox in a worker that is used again, and the parent's part in it.
+    """An 18 MB Python component: the next sandbox in a recycled worker, and the parent's share of it.
 
-    The parent's processor time for a sandbox is held against that for a C component of 50 KB with the same imports:
-    nothing in it may grow with the artifact.
+    The parent's processor time for a sandbox is compared with that for a C component of 50 KB with the same imports: no
+    part of it may grow with the artifact.
     """
     large, small = ((ROOT / "guests" / "build" / f"{name}.wasm") for name in ("py-hello", "hello-component"))
     if not large.exists() or not small.exists():
@@ -267,7 +267,7 @@ def _captured() -> Any:
 
 
 def _program(runtime: Any, path: Path) -> Callable[[], None]:
-    """Return what runs a program once in a sandbox of its own, after it was done twice."""
+    """Return a function that runs a program once in a new sandbox, after two warm-up runs."""
     from aegis.runtime import entry_point
 
     artifact = runtime.load_file(path)
@@ -287,7 +287,7 @@ def _timed(function: Callable[[], None]) -> Callable[[], float]:
 
 
 def _spent(function: Callable[[], None]) -> Callable[[], float]:
-    """Return what measures the processor time of this process for one run."""
+    """Return a function that measures the processor time of this process for one run."""
 
     def spent() -> float:
         started = time.process_time()
@@ -302,14 +302,14 @@ def _spent(function: Callable[[], None]) -> Callable[[], float]:
 
 
 def isolation_bytes(rounds: int) -> list[Row]:
-    """16 MiB into a guest and out of it, against one copy of them in memory that is in use."""
+    """16 MiB into a guest and out of it, against one copy in memory that is in use."""
     data, place = os.urandom(LARGE), bytearray(LARGE)
 
     def copy() -> float:
         return _per_call(lambda: place.__setitem__(slice(None), data), 3)
 
-    with _both(LARGE_MEMORY) as (ours, _):
-        memory = ours.memory
+    with _both(LARGE_MEMORY) as (measured, _):
+        memory = measured.memory
         memory.write(0, data)
         assert bytes(memory.read(0, LARGE)) == data
         written = _in_turns(lambda: _per_call(lambda: memory.write(0, data), 3), copy, rounds)
@@ -324,8 +324,8 @@ def _times_a_copy(what: str, pair: tuple[float, float]) -> Row:
 def _lists(data: bytes, rounds: int) -> list[Row]:
     """Bytes as list<u8>, a parameter, a result, and both, against the same in process."""
     rows = []
-    with _both(LISTS, value_bytes=None) as (ours, theirs):
-        assert ours.call("take", data) == LARGE
+    with _both(LISTS, value_bytes=None) as (measured, reference):
+        assert measured.call("take", data) == LARGE
         for what, name, value, most in (
             ("16 MiB, list<u8> in", "take", data, None), ("16 MiB, list<u8> out", "give", LARGE, None),
             ("10 MB, list<u8> in and out", "echo", data[:10_000_000], 4),
@@ -334,8 +334,8 @@ def _lists(data: bytes, rounds: int) -> list[Row]:
         ):  # fmt: skip
             count = 3 if name != "echo" or len(value) > 1 << 20 else 50  # type: ignore[arg-type]
             pair = _in_turns(
-                lambda name=name, value=value, count=count: _per_call(lambda: ours.call(name, value), count),  # type: ignore[misc]
-                lambda name=name, value=value, count=count: _per_call(lambda: theirs.call(name, value), count),  # type: ignore[misc]
+                lambda name=name, value=value, count=count: _per_call(lambda: measured.call(name, value), count),  # type: ignore[misc]
+                lambda name=name, value=value, count=count: _per_call(lambda: reference.call(name, value), count),  # type: ignore[misc]
                 rounds,
             )
             gate, met = ("", None) if most is None else (f"<= {most}x the time", pair[0] <= most * pair[1])
@@ -347,7 +347,7 @@ def _lists(data: bytes, rounds: int) -> list[Row]:
 
 
 def isolation_memory(rounds: int) -> list[Row]:
-    """What a worker takes that waits, one whose guest has run, and the fork server, against this process."""
+    """The memory of an idle worker, of one whose guest has run, and of the fork server, against this process."""
     runtime = _runtime(isolation=True)
     module = runtime.load_wat(ADD)
     server = next((child for child in _children(os.getpid()) if b"zygote" in _words(child)), None)
@@ -357,11 +357,13 @@ def isolation_memory(rounds: int) -> list[Row]:
     found = [("a worker that waits", max(map(_proportional, waiting), default=0.0))]
     with runtime.sandbox(module) as sandbox:
         sandbox.call("add", 2, 3)
-        # The one that runs the guest is the largest: the others have run nothing.
+        # The worker that runs the guest is the largest: the others have not run anything.
         found.append(("a worker that has run", max(map(_proportional, _children(server)))))
     found.append(("the fork server", _proportional(server)))
     own = _proportional(os.getpid())
-    return [_row(f"memory of {what}, against this process", ours, own, unit="B") for what, ours in found if ours]
+    return [
+        _row(f"memory of {what}, against this process", measured, own, unit="B") for what, measured in found if measured
+    ]
 
 
 def _children(parent: int) -> list[int]:
@@ -376,8 +378,8 @@ def _words(pid: int) -> bytes:
 
 
 def _proportional(pid: int) -> float:
-    """Return the bytes of memory that a process has, each page divided by how many have it (proc_pid_smaps(5))."""
-    with contextlib.suppress(OSError):  # what forbids traces of itself is root's to read
+    """Return the memory of a process in bytes, each page divided by the number of its users (proc_pid_smaps(5))."""
+    with contextlib.suppress(OSError):  # only root can read it for a process that forbids tracing
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 return float(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""The part of scripts/bench that is about calls between the components of one component."""
+"""The benchmark of calls between the inner components of one component."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _FIELDS = "(i32.const 1) (i64.const -2) (f64.const 2.5) (i32.const 1) (i32.const
 
 
 def linked_text(signature: str, core: str, body: str, given: str, types: str = "", *, by_pointer: bool = False) -> str:
-    """Return a component of two, of which one calls the other's ``f`` as often as its export ``go`` is told to."""
+    """Return a component of two, of which one calls the other's ``f`` as often as the argument of its export ``go``."""
     call = f"(call $f {given} (i32.const 512))" if by_pointer else f"(drop (call $f {given}))"
     filled = {
         "types": types, "signature": signature, "core": core, "body": body, "call": call,
@@ -100,16 +100,16 @@ def links(rounds: int) -> list[Row]:
         go = native.Linker(engine).instantiate(store, native.Component(engine, text)).get_func(store, "go")
         with runtime.sandbox(runtime.load_wat(text)) as sandbox:
 
-            def ours(call: Any = sandbox.call, count: int = count) -> None:
+            def measured(call: Any = sandbox.call, count: int = count) -> None:
                 call("go", count)
 
-            def theirs(go: Any = go, store: Any = store, count: int = count) -> None:
+            def reference(go: Any = go, store: Any = store, count: int = count) -> None:
                 go(store, count)
                 go.post_return(store)
 
-            ours()
-            theirs()
-            pairs = [(_once(ours) / count, _once(theirs) / count) for _ in range(2 * rounds)]
+            measured()
+            reference()
+            pairs = [(_once(measured) / count, _once(reference) / count) for _ in range(2 * rounds)]
         mine, other = min(a for a, _ in pairs), min(b for _, b in pairs)
         gate = "" if most is None else f"<= {most:g}x"
         what = f"guest to guest: {label}, against the engine's adapter"

@@ -1,7 +1,7 @@
-"""The part of scripts/bench that is about memory in total: what counting costs against the engine's own limit.
+"""The benchmark of the total memory limit: the cost of exact accounting against the engine's own limit.
 
-Both sides are Aegis, in one run: ``exact_memory`` against the default. A program that can do without counting is
-never made to pay for it.
+Both sides are Aegis, in one run: ``exact_memory`` against the default. A program that does not need exact accounting
+does not pay for it.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ SIEVE = """(component
 
 
 def counted_memory(rounds: int) -> list[Row]:
-    """Making, calling, growing and computing, with every byte counted, on a worker thread and on the main one."""
+    """Creation, calls, growth and computation, with every byte counted, on a worker thread and on the main one."""
     return [*_on_a_thread(lambda: _small("", rounds)), *_small(" (main thread)", rounds), *_large(rounds)]
 
 
-def _row(what: str, ours: Callable[[], object], theirs: Callable[[], object], count: int, rounds: int) -> Row:
-    # _in_turns runs the second a tenth as often; a call of the same length on both sides wants the same number.
-    pair = _in_turns(ours, lambda: [theirs() for _ in range(10)], count, rounds)
+def _row(what: str, measured: Callable[[], object], reference: Callable[[], object], count: int, rounds: int) -> Row:
+    # _in_turns runs the second a tenth as often; a call of the same length on both sides needs the same count.
+    pair = _in_turns(measured, lambda: [reference() for _ in range(10)], count, rounds)
     ratio = pair[0] / (pair[1] / 10)
     return Row(f"memory counted: {what}", pair[0], pair[1] / 10, ratio, "", None)
 
@@ -72,12 +72,12 @@ def _small(where: str, rounds: int) -> list[Row]:
         return made
 
     rows.append(_row(f"create + grow + close{where}", life(exact, one), life(plain, other), 300, rounds))
-    with exact.sandbox(one) as mine, plain.sandbox(other) as theirs:
-        pair = (lambda: mine.call("grow", 0)), (lambda: theirs.call("grow", 0))
+    with exact.sandbox(one) as mine, plain.sandbox(other) as reference:
+        pair = (lambda: mine.call("grow", 0)), (lambda: reference.call("grow", 0))
         rows.append(_row(f"a call that grows{where}", *pair, 2000, rounds))
         if not where:
             rows[0] = _gated(rows[0], 3)
-            pair = (lambda: mine.call("sieve", 3_000_000)), (lambda: theirs.call("sieve", 3_000_000))
+            pair = (lambda: mine.call("sieve", 3_000_000)), (lambda: reference.call("sieve", 3_000_000))
             rows.append(_gated(_row("compute, a sieve", *pair, 1, rounds), 1.1))
     return rows
 

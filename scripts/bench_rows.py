@@ -1,4 +1,4 @@
-"""One line of what scripts/bench measures: shared by its parts."""
+"""One row of the benchmark table, shared by all parts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["Row"]
 
 
 class Row(NamedTuple):
-    """What was measured, ours and theirs in ``unit``, their ratio, and what it must be, with whether it is."""
+    """A measurement: the times of Aegis and of the reference in ``unit``, their ratio, and the gate, met or not."""
 
     what: str
-    ours: float
-    theirs: float
+    measured: float
+    reference: float
     ratio: float
     gate: str = ""
     met: bool | None = None

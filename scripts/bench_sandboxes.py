@@ -1,8 +1,8 @@
-"""The part of scripts/bench that is about the life of sandboxes: create, run, close; and how many fit in memory.
+"""The benchmark of sandboxes: create, run, close; and memory per live sandbox.
 
 Guests that call the host run directly on a thread with a large stack; on the main thread their calls move to such a
-thread, which costs two thread switches, and is a row of its own. Where the guest prints, both sides keep the text:
-Aegis in the sandbox, wasmtime-py in a file in memory, for its callback of native threads may abort the process at exit.
+thread, which costs two thread switches and has a row of its own. If the guest prints, both sides keep the text: Aegis
+in the sandbox, wasmtime-py in a file in memory, because its callback on native threads may abort the process at exit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def sandboxes(rounds: int) -> list[Row]:
 
 
 def _turns(rounds: int, *timed: tuple[Callable[[], object], int]) -> list[float]:
-    """Take the best of each function, in turns so short that some of them have a processor to themselves."""
+    """Run the functions alternately, in turns so short that some have a processor to themselves; return the best of
+    each.
+    """
     taken = [[_best(function, max(1, count // 20)) for function, count in timed] for _ in range(20 * rounds)]
     return [min(column) for column in zip(*taken, strict=True)]
 
@@ -48,9 +50,9 @@ def _small(rounds: int) -> list[Row]:
     from wasmtime import component as native
 
     text = own_echo_component("u32")
-    theirs, linker = native.Component(engine, text), native.Linker(engine)
+    reference, linker = native.Component(engine, text), native.Linker(engine)
 
-    def ours(pooled: bool) -> Callable[[], object]:
+    def measured(pooled: bool) -> Callable[[], object]:
         runtime = aegis.Aegis(cache=False, pooled=pooled)
         component = runtime.load_wat(text)
 
@@ -62,17 +64,17 @@ def _small(rounds: int) -> list[Row]:
 
     def other() -> None:
         with wasmtime.Store(engine) as store:
-            function = linker.instantiate(store, theirs).get_func(store, "echo-back")
+            function = linker.instantiate(store, reference).get_func(store, "echo-back")
             function(store, 1)
             function.post_return(store)
 
-    plain, pooled, bare = _turns(rounds, (ours(False), 500), (ours(True), 500), (other, 300))
+    plain, pooled, bare = _turns(rounds, (measured(False), 500), (measured(True), 500), (other, 300))
     what = "component without imports: create + call + close"
     return [_faster(what, plain, bare, 1.3), _faster(f"{what}, pooled", pooled, bare, 2.5)]
 
 
-def _ours(name: str, **options: Any) -> Callable[[], object]:
-    """Return what creates, runs and closes a sandbox of a guest that prints a line."""
+def _measured(name: str, **options: Any) -> Callable[[], object]:
+    """Return a function that creates, runs and closes a sandbox of a guest that prints a line."""
     import aegis
 
     runtime = aegis.Aegis(**options)
@@ -89,8 +91,10 @@ def _ours(name: str, **options: Any) -> Callable[[], object]:
     return life
 
 
-def _theirs(name: str, *, kept: bool, each: bool = False) -> Callable[[], object]:
-    """Return the same in wasmtime-py with its own WASI; ``kept``: the output is; ``each``: a linker for each."""
+def _reference(name: str, *, kept: bool, each: bool = False) -> Callable[[], object]:
+    """Return the same for wasmtime-py with its own WASI; ``kept``: keep the output; ``each``: use a new linker each
+    time.
+    """
     wasmtime, engine = native_engine()
     from wasmtime import component as native
 
@@ -136,13 +140,13 @@ def _programs(where: str, rounds: int) -> list[Row]:
     rows = []
     for name, what, gate in (("hello", "core", 4.0), ("hello-component", "component", 2.0)):
         silent = aegis.StdioCapability(stdout="discard")
-        ours, quiet, kept, dropped, whole = _turns(
-            rounds, (_ours(name), 300), (_ours(name, stdio=silent), 300), (_theirs(name, kept=True), 100),
-            (_theirs(name, kept=False), 100), (_theirs(name, kept=True, each=True), 100),
+        measured, quiet, kept, dropped, whole = _turns(
+            rounds, (_measured(name), 300), (_measured(name, stdio=silent), 300), (_reference(name, kept=True), 100),
+            (_reference(name, kept=False), 100), (_reference(name, kept=True, each=True), 100),
         )  # fmt: skip
         row = f"WASI hello from C, {what}: create + run + close"
-        rows.append(_faster(f"{row}{where}", ours, kept, None if where else gate))
-        rows.append(_faster(f"{row}, against a linker each{where}", ours, whole, None))
+        rows.append(_faster(f"{row}{where}", measured, kept, None if where else gate))
+        rows.append(_faster(f"{row}, against a linker each{where}", measured, whole, None))
         rows.append(_faster(f"{row}, output discarded{where}", quiet, dropped, None))
     return rows
 
@@ -150,22 +154,22 @@ def _programs(where: str, rounds: int) -> list[Row]:
 def _python(rounds: int) -> list[Row]:
     if not (BUILT / "py-hello.wasm").exists():
         return []
-    ours, theirs = _turns(rounds, (_ours("py-hello"), 10), (_theirs("py-hello", kept=True), 10))
-    return [_faster("componentize-py: create + run + close", ours, theirs, None)]
+    measured, reference = _turns(rounds, (_measured("py-hello"), 10), (_reference("py-hello", kept=True), 10))
+    return [_faster("componentize-py: create + run + close", measured, reference, None)]
 
 
 # -- density ---------------------------------------------------------------------------------------
 
 
 def density(rounds: int) -> list[Row]:
-    """The memory of live sandboxes, each beyond the first: as they were created, and after they ran.
+    """The memory of live sandboxes, per sandbox beyond the first: after creation, and after a run.
 
-    What has run holds the pages of its memory that the guest wrote, four to six of 4 KiB for the C hello.
+    After a run, a sandbox holds the pages that the guest wrote, four to six of 4 KiB for the C hello.
     """
     rows = []
     for name, what, most in (("hello", "the C hello", 10), ("hello-component", "the C hello as a component", 20)):
         for state in ("created", _RUN):
-            # In a process of its own: what an earlier measurement freed would be taken first.
+            # In a separate process, which does not reuse memory freed by an earlier measurement.
             words = [sys.executable, __file__, name, state]
             size = float(subprocess.run(words, capture_output=True, check=True, text=True).stdout)
             label = f"a live sandbox of {what}, {state}, of {LIVE:,}"
@@ -199,7 +203,7 @@ def _live(name: str, runs: bool) -> float:
 
 
 def _resident() -> int:
-    """Return the bytes of this process that are in memory, shared pages in part."""
+    """Return the resident bytes of this process, shared pages in proportion."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 

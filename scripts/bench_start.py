@@ -1,8 +1,8 @@
-"""The part of scripts/bench that is about start-up: what a process takes from its birth to its end.
+"""The benchmark of start-up: the time of a process from its start to its end.
 
-Each row compares two commands, run in turns. Processor time is the kernel's account of the child that ended, user and
-system together (wait4(2)); it is the median of many runs, as others load the machine. wasmtime-py's script loads code
-that was compiled before, as ``aegis run`` finds code in its cache.
+Each row compares two commands, run alternately. Processor time is the kernel's account of the child, user and system
+together (wait4(2)); it is the median of many runs, because other programs load the machine. wasmtime-py's script loads
+precompiled code, as ``aegis run`` finds code in its cache.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Spent(NamedTuple):
 
 
 def _spent(*words: str) -> _Spent:
-    """Run Python with these words, and return what it took."""
+    """Run Python with these words, and return its processor time."""
     null = os.open(os.devnull, os.O_WRONLY)
     try:
         started = time.perf_counter()
@@ -73,26 +73,26 @@ def start(rounds: int) -> list[Row]:
             "import": ("import aegis",),
             "run": (AEGIS, "run", str(binary)),
             "isolated": (AEGIS, "run", "--isolate", str(binary)),
-            "theirs": (THEIRS, str(code)),
+            "reference": (THEIRS, str(code)),
         }
         taken: dict[str, list[_Spent]] = {name: [] for name in commands}
         for turn in range(6 * rounds + 1):
             for name, words in commands.items():
                 spent = _spent(*words)
-                if turn:  # the first run fills caches
+                if turn:  # the first run fills the caches
                     taken[name].append(spent)
     cpu = {name: statistics.median(one.processor for one in all_) for name, all_ in taken.items()}
     wall = {name: statistics.median(one.wall for one in all_) for name, all_ in taken.items()}
     return [
         _row("import aegis, processor time, against python -c pass", cpu["import"], cpu["pass"], 1.3),
-        _row("aegis run, cached, processor time, against a script on wasmtime-py", cpu["run"], cpu["theirs"], 0.7),
+        _row("aegis run, cached, processor time, against a script on wasmtime-py", cpu["run"], cpu["reference"], 0.7),
         _row("the same, against python -c 'import click'", cpu["run"], cpu["click"], 1.6),
         _row("aegis run --isolate, wall time, against aegis run", wall["isolated"], wall["run"], 1.6),
     ]
 
 
-def _row(what: str, ours: float, theirs: float, most: float) -> Row:
-    return Row(what, ours, theirs, ours / theirs, f"<= {most:g}x the time", ours <= most * theirs)
+def _row(what: str, measured: float, reference: float, most: float) -> Row:
+    return Row(what, measured, reference, measured / reference, f"<= {most:g}x the time", measured <= most * reference)
 
 
 PARTS = (start,)

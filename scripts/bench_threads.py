@@ -1,7 +1,7 @@
-"""The part of scripts/bench that is about threads: how compute scales, how prompt a cancellation is, what acall costs.
+"""The benchmark of threads: scaling of compute, latency of cancellation, cost of acall.
 
-``cancels`` has no rival: its columns are the median and the largest of 30 cancellations, from ``cancel()`` in
-one thread to the error in the other.
+``cancels`` has no reference: its columns are the median and the maximum of 30 cancellations, from ``cancel()`` in one
+thread to the error in the other.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HOSTED = """(module (import "env" "f" (func $f (param i32) (result i32)))
 
 
 def threads(rounds: int) -> list[Row]:
-    """Two sandboxes computing on two threads, against native code that releases the lock as they do."""
+    """Two sandboxes that compute on two threads, against native code that also releases the interpreter lock."""
     import aegis
 
     runtime = aegis.Aegis(timeout="5m")
@@ -41,7 +41,7 @@ def threads(rounds: int) -> list[Row]:
     boxes = [runtime.sandbox(module) for _ in range(2)]
     block = bytes(64 << 20)
 
-    def ours(n: int) -> None:
+    def measured(n: int) -> None:
         boxes[n].call("sieve", 20_000_000)
 
     def native(n: int) -> None:
@@ -50,16 +50,18 @@ def threads(rounds: int) -> list[Row]:
     found = []
     with ThreadPoolExecutor(2) as pool:
         for _ in range(rounds):
-            found.append((_scaling(pool, ours), _scaling(pool, native)))
-    mine, theirs = (statistics.median(column) for column in zip(*found, strict=True))
+            found.append((_scaling(pool, measured), _scaling(pool, native)))
+    mine, reference = (statistics.median(column) for column in zip(*found, strict=True))
     for box in boxes:
         box.close()
     gate = ">= 0.8 of native scaling"
-    return [Row("compute on 2 threads, times that of 1", mine, theirs, mine / theirs, gate, mine / theirs >= 0.8)]
+    return [
+        Row("compute on 2 threads, times that of 1", mine, reference, mine / reference, gate, mine / reference >= 0.8)
+    ]
 
 
 def _scaling(pool: ThreadPoolExecutor, work: Callable[[int], None]) -> float:
-    """Return how many times the work of one thread two threads do in the same time."""
+    """Return the speed-up of two threads over one."""
     started = time.perf_counter()
     pool.submit(work, 0).result()
     alone = time.perf_counter() - started
@@ -73,7 +75,7 @@ def _scaling(pool: ThreadPoolExecutor, work: Callable[[int], None]) -> float:
 
 
 Waiting = tuple[Callable[[], None], Callable[[], object], Callable[[], None]]
-"""Return when the call is under way; make the call; cancel it."""
+"""Return when the call has started; make the call; cancel it."""
 
 
 @contextlib.contextmanager
@@ -88,7 +90,7 @@ def _spinning() -> Iterator[Waiting]:
 
 @contextlib.contextmanager
 def _awaiting() -> Iterator[Waiting]:
-    """A synchronous caller's loop would block, so the loop has a thread of its own here."""
+    """A synchronous caller would block the event loop, so the loop has its own thread here."""
     import aegis
 
     entered = threading.Event()
@@ -105,7 +107,7 @@ def _awaiting() -> Iterator[Waiting]:
 
 @contextlib.contextmanager
 def _host(make: Callable[[Any], Callable[[], object]], **more: Any) -> Iterator[Waiting]:
-    """A wait of the host's own, as a guest would have it."""
+    """A host function that waits, as a guest would reach it."""
     from tests.host.network.wire import guest
 
     with guest("local:*", "*.example:*", timeout=60, **more) as made:
@@ -199,7 +201,7 @@ CASES = (
 
 
 def cancels(rounds: int) -> list[Row]:
-    """How long after ``cancel()`` a call ends, by what it was doing; 30 of each."""
+    """The time from ``cancel()`` to the end of the call, by the call's activity; 30 of each."""
     rows = []
     for what, case in CASES:
         found = sorted(_cancelled(case) for _ in range(CANCELS))
@@ -221,7 +223,7 @@ def _cancelled(case: Callable[[], Any]) -> float:
         worker = threading.Thread(target=run)
         worker.start()
         under_way()
-        time.sleep(0.02)  # so that it surely waits, or spins, by now
+        time.sleep(0.02)  # so that it is certainly waiting or spinning by now
         started = time.perf_counter()
         cancel()
         worker.join()
@@ -232,7 +234,7 @@ def _cancelled(case: Callable[[], Any]) -> float:
 
 
 def loops(rounds: int) -> list[Row]:
-    """One ``acall`` against one ``call`` on a supervised thread; and 500 that wait 50 ms each in an async function."""
+    """One ``acall`` against one ``call`` on a supervised thread; and 500 that each wait 50 ms in an async function."""
     import aegis
 
     runtime = aegis.Aegis()
@@ -254,10 +256,10 @@ def loops(rounds: int) -> list[Row]:
             return (time.perf_counter() - started) / 500
 
         pairs = [(asyncio.run(many()), called()) for _ in range(rounds)]
-    mine, theirs = min(a for a, _ in pairs), min(b for _, b in pairs)
+    mine, reference = min(a for a, _ in pairs), min(b for _, b in pairs)
     took, most = _five_hundred(runtime, module)
     return [
-        Row("acall against a supervised call", mine, theirs, mine / theirs, "", None),
+        Row("acall against a supervised call", mine, reference, mine / reference, "", None),
         Row(f"500 acalls of 50 ms each, on {most} threads at most", took, 0.05, took / 0.05, "", None),
     ]
 

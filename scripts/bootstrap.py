@@ -1,11 +1,10 @@
-"""Make an environment of the checkout's own, .venv or another, with the package and some of its extras.
+"""Create an environment in the checkout, .venv or another, with the package and some of its extras.
 
-    python -I scripts/bootstrap.py ROOT EXTRAS CHECKSUM [NAME]
+python -I scripts/bootstrap.py ROOT EXTRAS CHECKSUM [NAME]
 
-It is called by scripts/bootstrap when no stamp for CHECKSUM is there, with the oldest Python that the
-project supports or a later one, and uses the standard library alone. Two at once take turns (a lock
-that the kernel lets go with its holder), an interrupted one is begun again from nothing, and the
-result may be moved together with the checkout. It says what it does on stderr.
+scripts/bootstrap calls it if there is no stamp for CHECKSUM, with any supported Python. It uses the standard library
+only. Concurrent runs take turns, by a lock that the kernel releases when its holder exits. An interrupted run is
+restarted from scratch, and the result can be moved together with the checkout. Progress goes to stderr.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ UNFINISHED = "aegis-unfinished"
 
 
 class Failed(Exception):
-    """What went wrong, in a line that says what to do."""
+    """An error, with its remedy in one line."""
 
 
 def main(root: Path, extras: str, checksum: str, name: str = ".venv") -> None:
-    """Leave an environment called ``name`` at ``root`` that has ``extras``, and its stamp."""
+    """Create the environment ``name`` at ``root`` with ``extras``, and its stamp."""
     venv = root / name
     stamp = venv / (f"{STAMP}-{extras}" if extras else STAMP)
     with locked(root / f"{name}.lock"):
         if usable(venv) and stamped(stamp, checksum):
-            return  # whoever held the lock made it
+            return  # the previous holder of the lock has created it
         if not usable(venv):
             create(venv)
         install(root, venv, extras)
@@ -46,7 +45,7 @@ def main(root: Path, extras: str, checksum: str, name: str = ".venv") -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock; say so when another run holds it."""
+    """Hold the lock; print a line if another run holds it."""
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,30 +56,30 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def usable(venv: Path) -> bool:
-    """Tell whether the environment is whole: finished, and its interpreter still the one it was made for."""
+    """Return whether the environment is complete, and its interpreter still the one for which it was created."""
     if not (venv / "bin" / "python").exists() or (venv / UNFINISHED).exists():
         return False
     return os.path.isdir(ask(venv, "sysconfig.get_path('purelib')"))
 
 
 def stamped(stamp: Path, checksum: str) -> bool:
-    """Tell whether ``stamp`` is of this checksum."""
+    """Return whether ``stamp`` has this checksum."""
     return stamp.is_file() and stamp.read_text().split("\n")[0] == checksum
 
 
 def ask(venv: Path, expression: str) -> str:
-    """Return what the environment's interpreter answers, or nothing if it does not run or is too old."""
+    """Return the output of the environment's interpreter, or nothing if it does not run or is too old."""
     program = f"import sys, sysconfig; print({expression}); sys.exit(sys.version_info < (3, 11))"
     ran = subprocess.run([venv / "bin" / "python", "-I", "-c", program], capture_output=True, text=True, check=False)
     return ran.stdout.strip() if ran.returncode == 0 else ""
 
 
 def create(venv: Path) -> None:
-    """Make an empty environment in the place of none, a broken or an unfinished one of ours."""
+    """Create an empty environment, replacing a broken or unfinished one that this script created."""
     if venv.is_symlink() or (venv.exists() and not (venv / MARK).exists()):
         raise Failed(f"{venv} is not usable, and these scripts did not make it: move it away and try again")
     say(f"preparing {venv.name} with Python {sys.version.split()[0]}; this is done once")
-    # Each step is one rename, so that a kill at any moment leaves what the next run knows to be ours.
+    # Each step is one rename, so that a kill at any moment leaves a state that the next run recognises.
     old, new = venv.with_name(f"{venv.name}.old"), venv.with_name(f"{venv.name}.new")
     for leftover in (old, new):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -91,7 +90,7 @@ def create(venv: Path) -> None:
     (new / MARK).touch()
     (new / UNFINISHED).touch()
     new.rename(venv)
-    # By its full name, an interpreter that is replaced by another minor version is missed, not mistaken.
+    # By its full name: an interpreter replaced by another minor version is then missing instead of mistaken.
     python = os.path.realpath(sys.executable)
     made = subprocess.run([python, "-I", "-m", "venv", venv], stdout=sys.stderr, check=False)
     if made.returncode:
@@ -105,7 +104,7 @@ def install(root: Path, venv: Path, extras: str) -> None:
         (venv / UNFINISHED).touch()
     python = str(venv / "bin" / "python")
     pip = [python, "-I", "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    # Settings that would lead pip away from the environment that it runs in.
+    # These settings would make pip work on another environment.
     env = {name: value for name, value in os.environ.items() if name not in ("PIP_PREFIX", "PIP_TARGET", "PIP_USER")}
     if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode:
         subprocess.run([python, "-I", "-m", "ensurepip"], stdout=sys.stderr, check=False)
@@ -116,13 +115,13 @@ def install(root: Path, venv: Path, extras: str) -> None:
 
 
 def relocate(root: Path, venv: Path) -> None:
-    """Let the environment find the package relative to itself, so that the checkout may be moved."""
+    """Let the environment find the package relative to itself, so that the checkout can be moved."""
     for entry in venv.glob("lib/python*/site-packages/*aegis_wasm*.pth"):
         entry.write_text(os.path.relpath(root.resolve(), entry.parent.resolve()) + "\n")
 
 
 def say(text: str) -> None:
-    """Tell of progress."""
+    """Print progress."""
     print(f"aegis: {text}", file=sys.stderr, flush=True)
 
 

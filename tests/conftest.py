@@ -1,4 +1,4 @@
-"""What every test may rely on: signals as at a login shell, and property tests that do not depend on the load.
+"""Settings for all tests: default signal dispositions, and property tests that do not depend on the machine's load.
 
 Environment: ``CI`` makes property tests deterministic, and ``AEGIS_EXAMPLES=10`` runs ten times as many examples.
 """
@@ -20,7 +20,7 @@ def _deterministic() -> bool:
     return os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 
-# How long an example takes says how busy the machine is. What is too large says the same: a slow draw counts as one.
+# The duration of an example depends on the load, and so does ``data_too_large``: a slow draw counts as one.
 settings.register_profile(
     PROFILE, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     derandomize=_deterministic(),
@@ -29,12 +29,12 @@ settings.load_profile(PROFILE)
 
 
 def restore_signals() -> None:
-    """Undo what a parent did to the signals, so that this process's children have them as usual.
+    """Undo signal settings inherited from the parent, so that this process's children have the defaults.
 
     A shell without job control starts background commands with SIGINT and SIGQUIT ignored, nohup with SIGHUP, some
-    daemons with SIGCHLD; a parent may also block signals. All of it passes through fork and exec. A signal with a
-    handler, however, has its default action after exec. So here an ignored one gets a handler that does nothing, which
-    keeps this process safe from it, but for SIGINT, whose usual handler some tests raise it for.
+    daemons with SIGCHLD; a parent may also block signals. All of this is inherited across fork and exec, except that a
+    signal with a handler has its default action after exec. So an ignored signal gets a handler that does nothing,
+    which still protects this process from it. SIGINT gets its usual handler, because some tests raise it.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -42,7 +42,7 @@ def restore_signals() -> None:
     for name in IGNORED_BY_SHELLS:
         number = getattr(signal, name)
         if signal.getsignal(number) == signal.SIG_IGN:
-            # With a handler, SIGCHLD no longer makes the kernel discard the statuses of children.
+            # With a handler, SIGCHLD no longer makes the kernel discard the exit statuses of children.
             signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else _nothing)
 
 
@@ -55,7 +55,7 @@ if os.name == "posix":
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Multiply the examples of property tests by ``AEGIS_EXAMPLES``."""
+    """Multiply the number of examples of property tests by ``AEGIS_EXAMPLES``."""
     times = float(os.environ.get("AEGIS_EXAMPLES") or 1)
     if times == 1:
         return
@@ -64,6 +64,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         function = getattr(item, "obj", None)
         chosen = getattr(function, "_hypothesis_internal_use_settings", None)
         if function is not None and chosen is not None and function not in seen:
-            seen.add(function)  # once for all parameters of a test
+            seen.add(function)  # once per test function, not per parameter
             more = settings(chosen, max_examples=max(1, round(chosen.max_examples * times)))
             function._hypothesis_internal_use_settings = more

@@ -1,10 +1,10 @@
-"""Components that give back what they get, for any WIT type: text made from the type.
+"""Components that return their argument, for any WIT type: text generated from the type.
 
-``echo: func(x: T) -> T`` is exported, and what it gets goes through the imported function of the same type:
-so a value is lowered as an argument, lifted as a host's parameter, lowered as a host's result, and lifted as
-a result. The guest in between copies nothing itself: the canonical ABI does.
+``echo: func(x: T) -> T`` is exported, and passes its argument to an imported function of the same type. So a value is
+lowered as an argument, lifted as a host's parameter, lowered as a host's result, and lifted as a result. The guest in
+between copies nothing itself: the canonical ABI does.
 
-:func:`logging_echo_component` makes guests of several parameters and of any string encoding, which also write down each
+:func:`logging_echo_component` generates guests with several parameters and any string encoding, which also log each
 call of their ``realloc`` and post-return function.
 """
 
@@ -25,7 +25,7 @@ _MAX_PARAMS = 16
 
 
 def flat(of: WitType) -> list[str]:
-    """Return the core types that a value of ``of`` is passed as (CanonicalABI.md, "Flattening")."""
+    """Return the core types of a flattened value (CanonicalABI.md, "Flattening")."""
     match of:
         case "string" | List():
             return ["i32", "i32"]
@@ -58,7 +58,7 @@ def _joined(cases: list[list[str]]) -> list[str]:
 
 
 class TypeSection:
-    """Component type definitions, one line a type that is not a primitive."""
+    """Component type definitions, one line for each type that is not a primitive."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -68,11 +68,11 @@ class TypeSection:
         return f"$t{len(self.lines) - 1}"
 
     def imported(self) -> list[str]:
-        """Return the names of the types that were given a name."""
+        """Return the names of the types that are exported under a name."""
         return [f"t{n}" for n, line in enumerate(self.lines) if line.startswith("  (import ")]
 
     def named(self, text: str) -> str:
-        """Define a record, variant, enum or flags: such a type has to be exported, or imported, by a name."""
+        """Define a record, variant, enum or flags: such a type has to be exported or imported under a name."""
         made = self.add(text)
         number = len(self.lines)
         self.lines.append(f'  (import "t{number}" (type $t{number} (eq {made})))')
@@ -106,7 +106,7 @@ class TypeSection:
 
 
 def align_of(of: WitType) -> int:
-    """Return what the address of a value in memory is a multiple of (CanonicalABI.md, "Alignment")."""
+    """Return the alignment of a value in memory (CanonicalABI.md, "Alignment")."""
     match of:
         case "bool" | "s8" | "u8":
             return 1
@@ -126,7 +126,7 @@ def align_of(of: WitType) -> int:
 
 
 def case_bytes(count: int) -> int:
-    """Return how many bytes the number of one of so many cases takes in memory."""
+    """Return the number of bytes of the discriminant of a type with this many cases."""
     return 1 if count <= 1 << 8 else 2 if count <= 1 << 16 else 4
 
 
@@ -154,7 +154,7 @@ def _up(at: int, align: int) -> int:
 
 
 def _size(of: WitType) -> int:
-    """Return how many bytes a value takes in memory (CanonicalABI.md, "Element Size")."""
+    """Return the size of a value in memory in bytes (CanonicalABI.md, "Element Size")."""
     match of:
         case "string" | List():
             return 8
@@ -170,7 +170,7 @@ def _size(of: WitType) -> int:
 
 
 def payload_offset(of: WitType) -> int:
-    """Return how far into a variant, an option or a result its payload lies."""
+    """Return the offset of the payload in a variant, an option or a result."""
     return _up(case_bytes(len(_cases(of))), _payload_align(of))
 
 
@@ -178,7 +178,7 @@ _STORES = {"s64": "i64.store", "u64": "i64.store", "f32": "f32.store", "f64": "f
 
 
 def _store(of: WitType, values: list[str], at: int) -> list[str]:
-    """Return instructions that write the flat ``values`` to memory at local ``$at`` plus ``at``."""
+    """Return instructions that store the flat ``values`` at the address in local ``$at`` plus ``at``."""
     match of:
         case "string" | List():
             return [f"(i32.store offset={at + 4 * n} (local.get $at) {value})" for n, value in enumerate(values)]
@@ -214,7 +214,7 @@ def _store_case(of: WitType, values: list[str], at: int) -> list[str]:
 
 
 def _unjoin(value: str, joined: str, core: str) -> str:
-    """Return ``value``, passed as ``joined``, as the core type that a case has."""
+    """Convert ``value``, passed as core type ``joined``, to the core type of a case."""
     if joined == core:
         return value
     as_i32 = value if joined == "i32" else f"(i32.wrap_i64 {value})"
@@ -222,7 +222,7 @@ def _unjoin(value: str, joined: str, core: str) -> str:
 
 
 def own_echo_component(of: WitType) -> str:
-    """Return the text of a component whose export ``echo-back`` returns its argument, all by itself."""
+    """Return the text of a component whose export ``echo-back`` returns its argument, without calling the host."""
     types = TypeSection()
     name = types.of(of)
     cores = flat(of)
@@ -264,12 +264,12 @@ _REALLOC = """(func $realloc (export "realloc")
 
 
 def echo_component(of: WitType) -> str:
-    """Return the text of a component whose export ``echo-back`` gives its argument to the import ``echo``."""
+    """Return the text of a component whose export ``echo-back`` passes its argument to the import ``echo``."""
     return _echo_components({"": of})
 
 
 def echo_many_component(types: Sequence[WitType]) -> str:
-    """Return the text of one component whose exports ``echo-back-0``, … give theirs to the imports ``echo-0``, …"""
+    """Return the text of a component with exports ``echo-back-0``, … that call the imports ``echo-0``, …"""
     return _echo_components({f"-{n}": of for n, of in enumerate(types)})
 
 
@@ -310,7 +310,7 @@ def _lowered(end: str) -> str:
 
 
 def _passed(cores: list[str]) -> tuple[list[str], str, bool]:
-    """Return how a function passes its argument and result: parameters, result, whether that is in memory."""
+    """Return how a function passes its values: core parameters, core result, and which of them are in memory."""
     params = cores if len(cores) <= _MAX_PARAMS else ["i32"]
     pointed = len(cores) > 1
     return params, "" if not cores else f"(result {'i32' if pointed else cores[0]})", pointed
@@ -346,10 +346,10 @@ def _lifted(end: str, name: str, cores: list[str]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How a guest of :func:`logging_echo_component` is made.
+    """The properties of a guest of :func:`logging_echo_component`.
 
-    ``through`` has the values go through the import ``echo``; without it the guest stores its result itself. ``odd``
-    has ``realloc`` return addresses that are aligned to what it was asked for and to no more.
+    ``through`` passes the values to the import ``echo``; without it the guest stores its result itself. ``odd`` makes
+    ``realloc`` return addresses that have the requested alignment and no more.
     """
 
     through: bool = False
@@ -359,26 +359,26 @@ class Manner:
 
 
 def echoed_type(params: Sequence[WitType]) -> WitType:
-    """Return the type of that which an echo of parameters of these types returns: the one, or a tuple."""
+    """Return the result type of an echo function with these parameters: the single type, or a tuple."""
     return params[0] if len(params) == 1 else Tuple(tuple(params))
 
 
 def size_of(of: WitType) -> int:
-    """Return how many bytes a value takes in memory."""
+    """Return the size of a value in memory in bytes."""
     return _size(of)
 
 
 def logging_echo_component(params: Sequence[WitType], manner: Manner) -> str:
     """Return the text of a component whose export ``echo-back`` returns its arguments, and ``log`` its log.
 
-    The log is a ``list<u32>`` of four numbers an entry: the arguments of a call of ``realloc``, or 0xFFFFFFFE and zeros
-    where the function was entered, or 0xFFFFFFFF, the argument and zeros where the post-return function was.
+    The log is a ``list<u32>`` with four numbers per entry: the arguments of a ``realloc`` call; 0xFFFFFFFE and zeros
+    when the function is entered; 0xFFFFFFFF, the argument and zeros when the post-return function is called.
     """
     return "\n".join(["(component", *logging_echo_lines(params, manner), ")"])
 
 
 def signature_of(params: Sequence[WitType], types: TypeSection) -> tuple[str, str]:
-    """Return the signature of an echo of these types and the name of a log's type, which ``types`` then defines."""
+    """Return the signature of an echo function of these types, and the name of a log type, which ``types`` defines."""
     names = [types.of(of) for of in params]
     result = names[0] if len(params) == 1 else types.add(f"(tuple {' '.join(names)})")
     given = " ".join(f'(param "p{n}" {name})' for n, name in enumerate(names))
@@ -386,7 +386,7 @@ def signature_of(params: Sequence[WitType], types: TypeSection) -> tuple[str, st
 
 
 def logging_echo_lines(params: Sequence[WitType], manner: Manner) -> list[str]:
-    """Return the definitions of such a component, without the parentheses around them."""
+    """Return the definitions of such a component, without the surrounding parentheses."""
     types = TypeSection()
     signature, listed = signature_of(params, types)
     of = echoed_type(params)
@@ -428,7 +428,7 @@ def _logging_shim(of: WitType, cores: list[str], *, through: bool) -> list[str]:
     elif not pointed or len(cores) > _MAX_PARAMS:
         body = gets[0]
     else:
-        # The base of a store is the local $at, and a name stands for the local that the space is in.
+        # The base address of a store is the local $at; a name refers to the local with the allocated address.
         body = f"{space} {' '.join(_store(of, gets, 0))} (local.get {at})"
     return [
         imported,
@@ -440,7 +440,7 @@ def _logging_shim(of: WitType, cores: list[str], *, through: bool) -> list[str]:
 
 
 def _logging_memory(*, odd: bool) -> str:
-    """A module with the memory, its allocator and its log, which lies between 1,024 and 65,536."""
+    """Return a module with the memory, its allocator and its log, which is stored between 1,024 and 65,536."""
     kinds = {"i32": "(local.get 0)", "i64": "(i32.const 0)", "f32": "(i32.const 0)", "f64": "(i32.const 0)"}
     resets = "\n".join(
         f"""    (func (export "reset-{kind}") (param {kind})

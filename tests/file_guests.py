@@ -1,7 +1,7 @@
-"""Guests that do to files whatever a test says, in process and in a worker: of preview 1, and of WASI 0.2.
+"""Guests that perform file operations chosen by a test, in process and in a worker: for preview 1 and for WASI 0.2.
 
-A guest of preview 1 is a module that forwards each import: a test drives it as it drives the functions themselves
-(:class:`tests.host.harness.Driver`). A guest of 0.2 is a component with a few functions on its first preopen.
+The guest of preview 1 is a module that forwards each import, which a test drives like the functions themselves
+(:class:`tests.host.harness.Driver`). The guest of 0.2 is a component with a few functions on its first preopen.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ ERRORS = [code.value for code in ErrorCode]
 
 
 def grants(*paths: tuple[Path, str, bool]) -> FilesystemCapability:
-    """Return the grant of each (host, guest's name, whether it writes)."""
+    """Return the grant of each (host path, guest path, whether it is writable)."""
     return FilesystemCapability(paths=tuple(PathGrant(host=str(h), guest=g, write=w) for h, g, w in paths))
 
 
 @cache
 def forwarding() -> str:
-    """Return a module that exports every function of preview 1 that it imports, and its memory."""
+    """Return a module that exports its memory and every function of preview 1 that it imports."""
     imports, functions = [], []
     for name, kind in SIGNATURES.items():
         params = f"(param {' '.join(kind.params)})" if kind.params else ""
@@ -42,7 +42,7 @@ def forwarding() -> str:
 
 
 class Guest:
-    """A guest in a sandbox of one of the two places. ``aegis`` is its runtime, when it is not its own."""
+    """A guest in a sandbox, in process or isolated. ``aegis`` is the runtime to use; by default it has its own."""
 
     text = ""
 
@@ -61,7 +61,7 @@ class Guest:
         self.end()
 
     def end(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         if self._own is not None:
             self._own.close()
 
@@ -88,7 +88,7 @@ class Preview1(Guest, Driver):
         self.sandbox.memory.write(offset, data)
 
 
-_METHODS = {  # name: parameters in WIT's text, result, core parameters after the descriptor
+_METHODS = {  # name: parameters as WIT text, result, core parameters after the descriptor
     "symlink-at": ('(param "old-path" string) (param "new-path" string)', "(result (error $code))", 4),
     "rename-at": (
         '(param "old-path" string) (param "new-descriptor" (borrow $descriptor)) (param "new-path" string)',
@@ -244,7 +244,7 @@ def _lifted() -> str:
 
 
 class Preview2(Guest):
-    """A guest of WASI 0.2; what can fail answers ``""`` or the name of the error."""
+    """A guest of WASI 0.2. Functions that can fail return ``""`` or the name of the error."""
 
     text = component()
 

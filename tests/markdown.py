@@ -25,7 +25,7 @@ __all__ = [
 
 _FENCE = re.compile(r"^(?P<indent> {0,3})(?P<ticks>`{3,})[ \t]*(?P<info>[^`\n]*)$")
 SECONDS = 300
-# These would run the tests that run them, or install again what the environment holds.
+# These would run the tests that run them, or reinstall the environment.
 _NEVER = re.compile(
     r"^\s*(\./)?(scripts/(test|docs|guests|bench|fuzz)|\.ci/run|git clone|cd|pip install|python3? -m pip install)\b"
 )
@@ -43,7 +43,7 @@ class Block:
 
     @property
     def file(self) -> str | None:
-        """The name of the file that the block is the content of, from its word ``file=NAME``."""
+        """The name of the file whose contents the block is, from its word ``file=NAME``."""
         return next((word.removeprefix("file=") for word in self.words if word.startswith("file=")), None)
 
     @property
@@ -54,7 +54,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A command of a console block with the output that should follow, ``…`` for anything."""
+    """A command of a console block with its expected output, in which ``…`` stands for any text."""
 
     command: str
     expected: str
@@ -97,7 +97,7 @@ def steps(text: str) -> list[Step]:
 
 
 def matches(expected: str, actual: str) -> bool:
-    """Tell whether ``actual`` is as ``expected``, where ``…`` stands for any text, lines included."""
+    """Return whether ``actual`` equals ``expected``, in which ``…`` stands for any text, lines included."""
     pattern = ".*?".join(re.escape(part) for part in expected.rstrip().split("…"))
     return (
         re.fullmatch(pattern, "\n".join(line.rstrip() for line in actual.rstrip().splitlines()), re.DOTALL) is not None
@@ -113,7 +113,7 @@ def _runs(command: str) -> bool:
 
 
 def write_files(found: list[Block], folder: Path) -> None:
-    """Write each block that has a word ``file=NAME`` to that file beneath ``folder``."""
+    """Write each block with a word ``file=NAME`` to that file below ``folder``."""
     for block in found:
         if block.file is not None:
             path = folder / block.file
@@ -130,7 +130,7 @@ def run_shell(block: Block, folder: Path) -> None:
 
 
 def run_console(block: Block, folder: Path) -> None:
-    """Run each command of a ``console`` block; ``$?`` in one is the exit code of the one before."""
+    """Run each command of a ``console`` block; ``$?`` is the exit code of the previous one."""
     code = 0
     for step in steps(block.text):
         if not _runs(step.command):
@@ -143,7 +143,7 @@ def run_console(block: Block, folder: Path) -> None:
 
 
 def run_python(found: list[Block], folder: Path) -> None:
-    """Run ``python`` blocks as one program, in their order; each must do without the ones after it."""
+    """Run ``python`` blocks as one program, in order; each must work without the later ones."""
     program = "".join(f"#line {b.line}\n{b.text}\n" for b in found)
     done = _run([sys.executable, "-c", program], folder)
     page = found[0].page if found else "no page"

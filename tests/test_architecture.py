@@ -1,7 +1,6 @@
-"""The house as a table: who may import whom, who may touch the world, how large a module may grow.
+"""The architecture as a table: which room may import which, who has ambient authority, how large a module may be.
 
-The test walks the syntax trees of aegis/, function bodies and type-checking blocks included, so an
-import that hides from the eye does not hide from it.
+The test walks the syntax trees of aegis/, including function bodies and type-checking blocks, so no import escapes it.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "aegis"
 
-# Floor by floor: a room's modules import only from floors below its own, and from their own room.
-# Rooms on one floor are siblings, which do not know each other.
+# Floor by floor: a room's modules import only from lower floors, and from their own room.
+# Rooms on one floor are siblings, which do not import each other.
 FLOORS: list[dict[str, tuple[str, ...]]] = [
     {"values": ("errors", "limits", "support", "text", "values")},
     {"policy": ("policy",), "observe": ("observe",), "wasm": ("wasm",), "wit": ("wit",)},
@@ -34,11 +33,11 @@ FLOORS: list[dict[str, tuple[str, ...]]] = [
     {"cli": ("cli", "__main__")},
 ]
 
-# The files of the package root, all of them.
+# All files of the package root.
 ROOT_FILES = {"__init__", "__main__", "errors", "limits", "runtime", "text", "values"}
 
-# What reaches for the world by name, or reads what no argument said. To work on a descriptor that is held already
-# (os.read, os.close) is not ambient; to open one is.
+# Functions that reach the world by name, or read state that no argument passes. Operations on a held descriptor
+# (os.read, os.close) are not ambient; opening one is.
 AMBIENT_IMPORTS = {
     "asyncio.subprocess", "fcntl", "ftplib", "glob", "http", "mmap", "multiprocessing", "pathlib", "pty", "random",
     "secrets", "select", "shutil", "signal", "smtplib", "socket", "socketserver", "ssl", "subprocess", "tempfile",
@@ -60,7 +59,7 @@ AMBIENT_ATTRIBUTES = {
 }  # fmt: skip
 AMBIENT_ROOMS = {"host", "isolation", "fuzz", "testing", "attack", "cli"}
 
-# Who may all the same, and why. What nothing needs any more fails the test.
+# Exceptions, with their reasons. The test fails for an exception that is no longer needed.
 EXCEPTIONS: dict[str, tuple[str, set[str]]] = {
     "support/descriptors.py": (
         "opens nothing but /dev/null, in place of closed standard streams",
@@ -105,7 +104,7 @@ LINES = 600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    """One source file: its dotted name, room, floor and syntax tree."""
+    """A source file: its dotted name, room, floor and syntax tree."""
 
     name: str
     path: str
@@ -149,7 +148,7 @@ every_module = pytest.mark.parametrize("module", MODULES.values(), ids=lambda m:
 
 
 def imported(node: ast.AST, module: Module) -> list[str]:
-    """Return the dotted names that an import statement asks for, as precisely as it names them."""
+    """Return the dotted names that an import statement requests, as precisely as it names them."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
@@ -167,7 +166,7 @@ def within(name: str) -> str | None:
     return None
 
 
-def test_the_package_root_holds_what_every_room_needs() -> None:
+def test_the_package_root_holds_the_modules_that_every_room_needs() -> None:
     assert {path.stem for path in PACKAGE.glob("*.py")} == ROOT_FILES
 
 
@@ -213,7 +212,7 @@ def test_ctypes_is_for_those_who_need_it() -> None:
 
 
 def at_run_time(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the statements that run, function bodies included, those of type checkers left out."""
+    """Yield the statements that are executed, including function bodies but not type-checking blocks."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             for other in child.orelse:
@@ -225,7 +224,7 @@ def at_run_time(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def test_no_module_waits_for_itself() -> None:
-    """Imports inside functions count: moving an import into a function hides a circle and does not open it."""
+    """Imports inside functions count: moving an import into a function hides a cycle, but does not remove it."""
     graph = {}
     for module in MODULES.values():
         targets = {within(name) for node in at_run_time(module.tree) for name in imported(node, module)}

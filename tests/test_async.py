@@ -1,4 +1,4 @@
-"""Calls from an event loop: awaited host functions, deadlines, cancellation, and nothing that crosses over."""
+"""Calls from an event loop: awaited host functions, deadlines, cancellation, and isolation between calls."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_it_runs_on_the_loops_own_thread_in_the_callers_context(runtime: Aegis) 
 
 def test_handles_and_methods_may_be_asynchronous(runtime: Aegis) -> None:
     class Things:
-        """Makes, uses and takes objects, each by a coroutine."""
+        """Creates, uses and takes objects, each by a coroutine."""
 
         def __init__(self) -> None:
             self.used: list[object] = []
@@ -185,7 +185,7 @@ def test_handles_and_methods_may_be_asynchronous(runtime: Aegis) -> None:
             assert things.used == [things, things]
 
     class Later(Things):
-        """Its functions are no coroutine functions, but return an awaitable."""
+        """Its functions are not coroutine functions, but return an awaitable."""
 
         def open(self) -> Any:
             return super().open()
@@ -200,11 +200,11 @@ def test_a_synchronous_call_says_to_use_acall(runtime: Aegis, kind: str, f: Any)
         with pytest.raises(HostError, match=r"host function .*f is asynchronous.*acall"):
             sandbox.call("go", 1)
         assert sandbox.state == "poisoned"
-    gc.collect()  # a coroutine that nobody awaited would warn here, and a warning is an error
+    gc.collect()  # a coroutine that was never awaited would warn here, and warnings are errors
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_an_asynchronous_function_raises_is_the_calls_own(runtime: Aegis, kind: str) -> None:
+def test_an_exception_of_an_asynchronous_function_belongs_to_its_call(runtime: Aegis, kind: str) -> None:
     async def f(x: int) -> int:
         await asyncio.sleep(0)
         raise ValueError(x)
@@ -231,7 +231,7 @@ def test_an_awaited_value_of_the_wrong_type_is_refused(runtime: Aegis, kind: str
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_deadline_cancels_what_is_awaited(kind: str) -> None:
+def test_the_deadline_cancels_the_awaited_object(kind: str) -> None:
     ended: list[str] = []
 
     async def f(x: int) -> int:
@@ -255,7 +255,7 @@ def test_the_deadline_cancels_what_is_awaited(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", ["task", "cancel"])
-def test_a_cancellation_cancels_what_is_awaited(runtime: Aegis, kind: str, way: str) -> None:
+def test_a_cancellation_cancels_the_awaited_object(runtime: Aegis, kind: str, way: str) -> None:
     ended: list[str] = []
 
     async def main() -> None:
@@ -315,7 +315,7 @@ def test_a_loop_that_ends_meanwhile_leaves_nothing_unawaited(runtime: Aegis) -> 
         return made
 
     tasks: list[Any] = []
-    sandbox = asyncio.run(main())  # ends with the call under way, and cancels it
+    sandbox = asyncio.run(main())  # ends with the current call, and cancels it
     assert sandbox.state in ("poisoned", "abandoned")
     sandbox.close()
     gc.collect()
@@ -382,7 +382,7 @@ def test_a_host_function_that_does_not_return_is_named_and_the_loop_goes_on(kind
     asyncio.run(main())
 
 
-def test_a_bad_argument_is_told_as_in_a_synchronous_call(runtime: Aegis) -> None:
+def test_a_bad_argument_is_reported_as_in_a_synchronous_call(runtime: Aegis) -> None:
     async def main() -> None:
         with box(runtime, "core", plus) as sandbox:
             with pytest.raises(CallError, match="takes 1 argument"):
@@ -418,7 +418,7 @@ def test_guests_that_wait_for_one_another_never_wait_for_a_turn_for_ever(
 def test_a_guest_that_waits_for_a_guest_that_waits_does_not_wait_for_a_turn(
     runtime: Aegis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each call's host function makes the next call, deeper than there are turns, and none has patience to wait for."""
+    """Each call's host function makes the next call, deeper than there are turns, so waiting for one would deadlock."""
     from aegis.engine.threads import queue as pools
 
     monkeypatch.setattr(pools.pool, "most", 2)
@@ -439,7 +439,7 @@ def test_a_guest_that_waits_for_a_guest_that_waits_does_not_wait_for_a_turn(
     asyncio.run(main())
 
 
-def test_what_was_cancelled_before_its_first_step_is_not_left_unawaited() -> None:
+def test_a_call_cancelled_before_its_first_step_leaves_no_unawaited_coroutine() -> None:
     from aegis.engine.threads.event_loop import _LoopTask
 
     async def main() -> None:
@@ -458,7 +458,7 @@ def test_what_was_cancelled_before_its_first_step_is_not_left_unawaited() -> Non
     asyncio.run(main())
 
 
-def test_a_component_whose_provider_takes_too_little_is_still_told(runtime: Aegis) -> None:
+def test_a_component_provider_that_takes_too_few_arguments_is_reported(runtime: Aegis) -> None:
     async def short() -> int:
         return 1
 

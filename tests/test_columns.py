@@ -1,4 +1,4 @@
-"""Calls over columns: each row is a call, and whatever ends one row ends them all as it ends a call.
+"""Calls over columns: each row is a call, and an error in one row ends all, as it ends a call.
 
 The oracle is the loop of single calls in a fresh sandbox: the same results up to the first call that fails, and there
 the same class of error.
@@ -99,7 +99,7 @@ def opened(place: str, text: str = MODULE, imports: Any = None, **policy: Any) -
 
 @cache
 def kept(place: str) -> Sandbox:
-    """Return a sandbox for functions without a state, one for all examples."""
+    """Return a sandbox for stateless functions, shared by all examples."""
     return opened(place)
 
 
@@ -119,10 +119,10 @@ def column(code: str, words: list[int]) -> array[Any]:
 
 
 def bits(values: Any, code: str) -> list[int]:
-    """Return the bits of values as they are in an array; of an f32 that is not a number without the quiet bit."""
+    """Return the bits of values as in an array; of an f32 NaN without the quiet bit."""
     made = values if isinstance(values, array) else array(code, values)
     words = array({4: "I", 8: "Q"}[made.itemsize], made.tobytes()).tolist()
-    if code == "f":  # a float of Python is a double, and making it one quiets what signals
+    if code == "f":  # a Python float is a double, and the conversion quiets a signalling NaN
         words = [w & ~0x0040_0000 if w & 0x7F80_0000 == 0x7F80_0000 and w & 0x7F_FFFF else w for w in words]
     return words
 
@@ -145,14 +145,14 @@ def test_a_column_of_any_core_type_gives_the_results_of_single_calls(name: str, 
 
 
 def test_an_f32_keeps_its_bits_signalling_ones_too(sandbox: Sandbox) -> None:
-    """Oracle: the words that the column was made of."""
+    """Oracle: the words from which the column was created."""
     words = [0x7F80_0001, 0x7FC0_0001, -0x0070_0001, 0x7FA0_0000, 0, -(2**31)]
     assert sandbox.call_many("bits32", [column("f", words)]).tolist() == words
     assert bits(sandbox.call_many("float32", [array("i", words)]), "I") == [w & 0xFFFF_FFFF for w in words]
 
 
 def test_columns_of_different_types_are_read_side_by_side(sandbox: Sandbox) -> None:
-    """Oracle: single calls. The rows are more than one entry takes, and no multiple of anything."""
+    """Oracle: single calls. There are more rows than one entry takes, and no multiple of anything."""
     rows = 70_003
     columns = [
         array("i", range(rows)), array("q", range(-rows, 0)), array("f", [0.5]) * rows, array("d", [-2.25]) * rows
@@ -188,7 +188,7 @@ def test_no_rows_are_no_calls(sandbox: Sandbox) -> None:
 
 
 def test_any_buffer_of_the_width_holds_a_column(sandbox: Sandbox) -> None:
-    """Oracle: ``array``. Strided views, ctypes, bytes that were cast, read-only ones, unsigned ones."""
+    """Oracle: ``array``. Strided views, ctypes, cast bytes, read-only and unsigned buffers."""
     plain = array("i", [1, 2, 3, 4, 5, 6])
     other = array("i", [10] * 3)
     views = [
@@ -221,7 +221,7 @@ def test_results_go_into_any_writable_buffer_of_the_type(sandbox: Sandbox) -> No
 
 
 def swapped() -> Any:
-    """Return integers whose bytes are in the order that this machine does not have."""
+    """Return integers in the byte order that this machine does not have."""
     kind = ctypes.c_int.__ctype_be__ if sys.byteorder == "little" else ctypes.c_int.__ctype_le__  # type: ignore[attr-defined]
     return (kind * 2)(1, 2)
 
@@ -347,14 +347,14 @@ def test_fuel_is_one_measure_for_all_rows_and_ends_them_in_the_middle(place: str
         assert partial.tolist() == [6] * row
         box.reset()
         few = column_of[: row // 2]
-        for _ in range(4):  # each call begins with all fuel
+        for _ in range(4):  # each call begins with the full fuel limit
             assert len(box.call_many("add", [few, few])) == len(few)
         assert box.usage.fuel is not None
         assert 0 < box.usage.fuel < 100_000
 
 
 def test_fuel_of_a_call_over_columns_depends_on_nothing_but_its_rows() -> None:
-    """Oracle: each other, in process and in a worker; however long an entry took."""
+    """Oracle: in process and in a worker the results agree, however long an entry takes."""
     used = set()
     for place in PLACES:
         with opened(place, fuel=10_000_000) as box:
@@ -390,7 +390,7 @@ def test_a_host_function_that_does_not_return_leaves_the_rows_before_and_writes_
 
 
 def test_a_deadline_ends_the_rows_in_the_middle(place: str) -> None:
-    """Of a worker that is killed, the rows are kept that it told of; it tells of the first ones soon."""
+    """Of a worker that is killed, the rows it has reported are kept; it reports the first ones soon."""
     given_column = array("i", [1]) * 5000
     given_column[1000] = 0
     with opened(place, timeout="0.4s") as box:
@@ -416,7 +416,7 @@ def test_compiling_the_loop_is_not_the_time_of_the_guest(monkeypatch: pytest.Mon
 
 
 def test_a_deadline_is_one_for_all_rows(place: str) -> None:
-    """No row takes long, and together they never end."""
+    """No row takes long, but together they never end."""
     with opened(place, timeout="0.4s") as box, pytest.raises(DeadlineExceeded) as caught:
         box.call_many("tick", [], rows=1 << 60)
     assert caught.value.row is not None
@@ -519,7 +519,7 @@ def test_a_host_function_that_raises_ends_its_row(place: str) -> None:
 
 
 def test_host_functions_call_over_columns_inside_calls_over_columns(place: str) -> None:
-    """Oracle: the same sums. The inner calls, of the same function too, do not touch the rows of the outer one."""
+    """Oracle: the same sums. Inner calls, even of the same function, do not affect the rows of the outer one."""
     numbers = array("i", range(20))
 
     def f(value: int) -> int:
@@ -580,7 +580,7 @@ CALLING = """(component
 
 @pytest.mark.parametrize("text", [HOSTED, CALLING], ids=["module", "component"])
 def test_at_the_edge_of_recursion_a_row_has_its_value_or_none(text: str) -> None:
-    """A callback that cannot be entered would answer with whatever lay on the stack."""
+    """A callback that cannot be entered would return uninitialised stack memory."""
     aegis = Aegis(cache=False, pooled=False)
     module = aegis.load_wat(text)
     imports: Any = {"env": {"f": lambda n: n}} if text is HOSTED else {"f": lambda n: n}
@@ -653,11 +653,11 @@ def test_an_observer_hears_of_one_call_with_its_rows(place: str) -> None:
         box.call_many("add", [I2, I2])
         with pytest.raises(GuestTrap):
             box.call_many("div", [I2, array("i", [1, 0])])
-    told = [event.to_dict() for event in seen.events]
-    started = [(e["function"], e["arguments"], e["rows"]) for e in told if e["kind"] == "execution_started"]
+    messages = [event.to_dict() for event in seen.events]
+    started = [(e["function"], e["arguments"], e["rows"]) for e in messages if e["kind"] == "execution_started"]
     assert started == [("add", 2, 2), ("div", 2, 2)]
-    assert [e["status"] for e in told if e["kind"] == "execution_completed"] == ["returned", "trap"]
-    assert [e["message"][:10] for e in told if e["kind"] == "error"] == ["in row 1: "]
+    assert [e["status"] for e in messages if e["kind"] == "execution_completed"] == ["returned", "trap"]
+    assert [e["message"][:10] for e in messages if e["kind"] == "error"] == ["in row 1: "]
 
 
 @pytest.mark.parametrize("pooled", [True, False])
@@ -676,7 +676,7 @@ def test_loops_are_kept_and_end_with_their_store(pooled: bool) -> None:
 
 
 def test_sandboxes_one_after_the_other_call_over_columns(place: str) -> None:
-    """In workers: one that was recycled has the loop already, and nothing of the sandbox before."""
+    """In workers: a recycled one has the loop already, and no data of the earlier sandbox."""
     aegis = shared(place)
     module = aegis.load_wat(MODULE)
     for turn in range(6):

@@ -1,4 +1,4 @@
-"""Host functions that ask for the time left, and those that take more of it than there is."""
+"""Host functions that query the remaining time, and those that exceed it."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_a_host_function_that_keeps_its_deadline_ends_the_call_by_it(kind: str) 
 
 
 class Stuck:
-    """A host function that returns when it is let."""
+    """A host function that returns when the test allows it."""
 
     def __init__(self) -> None:
         self.entered, self.go, self.threads = threading.Event(), threading.Event(), set[threading.Thread]()
@@ -191,8 +191,8 @@ def test_a_host_function_that_does_not_return_is_named(kind: str) -> None:
         sandbox.close()
 
 
-def test_what_was_abandoned_is_given_back_when_its_thread_ends(tmp_path: Path) -> None:
-    """Before that it is its thread's: nobody may close what a thread still uses."""
+def test_abandoned_quota_is_released_when_its_thread_ends(tmp_path: Path) -> None:
+    """Until then it belongs to its thread: other code may not close it while the thread uses it."""
     before = descriptors()
     stuck = Stuck()
     granted = FilesystemCapability.read_only(f"{tmp_path}::/")
@@ -250,14 +250,14 @@ def test_a_destructor_that_does_not_return_is_named() -> None:
     go = threading.Event()
 
     class Slow(Things):
-        """Its objects take their time to go."""
+        """A host whose objects take long to drop."""
 
         def open(self) -> Any:
             made = super().open()
             made.__class__.__drop__ = lambda self: go.wait(60)
             return made
 
-    runtime = Aegis(cache=False, timeout="2s")  # on a busy machine the call takes a while to come to the drop
+    runtime = Aegis(cache=False, timeout="2s")  # on a loaded machine the call takes a while to reach the drop
     sandbox = runtime.sandbox(runtime.load_wat(HANDLES), imports={"test:things/things": Slow()})
     try:
         with pytest.raises(Abandoned, match="a resource's drop does not return"):
@@ -304,7 +304,7 @@ sandbox.close()
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 def test_a_long_instruction_is_no_stuck_host_function() -> None:
-    """Nobody but the guest is at work, so its call ends as any that is late, a little later."""
+    """No host function is running, so its call ends like any late call, a little later."""
     text = """(module (memory 1600) (func (export "go")
       (loop $l (memory.fill (i32.const 0) (i32.const 1) (i32.const 104857600)) (br $l))))"""
     runtime = Aegis(cache=False, fuel=None, memory="128MiB", timeout="50ms")

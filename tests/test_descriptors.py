@@ -1,4 +1,4 @@
-"""The library neither takes descriptors 0, 1 and 2 of its process nor depends on them."""
+"""The library neither occupies descriptors 0, 1 and 2 of its process nor depends on them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def daemon(
     closes: Sequence[int] = (),
     redirections: str = "",
 ) -> dict[str, Any]:
-    """Run an application that is started without streams, or closes them itself; return what it found."""
+    """Run an application that is started without streams, or closes them itself; return its output."""
     path, report = tmp_path / "folder" / "file", tmp_path / "report"
     path.parent.mkdir()
     path.write_text(EXPECTED)
@@ -131,7 +131,7 @@ def test_a_fork_server_has_nothing_but_dev_null_on_the_standard_numbers(tmp_path
     assert report.read_text() == "/dev/null /dev/null /dev/null"
 
 
-def test_what_was_opened_low_is_moved_and_stays_the_same_file(tmp_path: Path) -> None:
+def test_a_low_descriptor_is_moved_and_stays_the_same_file(tmp_path: Path) -> None:
     code = (
         "import os, sys; from aegis.support.descriptors import above_standard\n"
         "os.close(0); low = os.open(sys.argv[1], os.O_RDONLY); high = above_standard(low)\n"

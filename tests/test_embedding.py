@@ -228,7 +228,7 @@ def test_a_host_function_reads_writes_and_calls_its_caller(runtime: Aegis) -> No
         assert sandbox.usage.bytes_out == 1
 
 
-def test_what_a_host_function_raises_is_the_cause(runtime: Aegis) -> None:
+def test_an_exception_of_a_host_function_is_the_cause(runtime: Aegis) -> None:
     def f(a: int, b: int) -> int:
         raise KeyError("lost \x1b[31m")
 
@@ -242,7 +242,7 @@ def test_what_a_host_function_raises_is_the_cause(runtime: Aegis) -> None:
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_what_nobody_may_swallow_comes_out(runtime: Aegis, kind: type[BaseException]) -> None:
+def test_exceptions_that_must_not_be_swallowed_propagate(runtime: Aegis, kind: type[BaseException]) -> None:
     def f(a: int, b: int) -> int:
         raise kind
 
@@ -330,7 +330,7 @@ def test_each_limit_of_a_call(
     ("limits", "limit"),
     [({"memory": 65535}, "memory"), ({"table_elements": 3}, "table_elements")],
 )
-def test_what_a_module_asks_for_at_once(limits: dict[str, Any], limit: str) -> None:
+def test_the_initial_requirements_of_a_module(limits: dict[str, Any], limit: str) -> None:
     runtime = Aegis(cache=False, **limits)
     with pytest.raises(MemoryExceeded) as caught:
         runtime.sandbox(runtime.load_wat(PLAIN))
@@ -429,7 +429,7 @@ def test_a_second_thread_finds_it_busy(runtime: Aegis) -> None:
 def test_cancel_from_another_thread(fuel: int | None) -> None:
     runtime = Aegis(cache=False, fuel=fuel, timeout="20s")
     with runtime.sandbox(runtime.load_wat(PLAIN)) as sandbox:
-        sandbox.cancel()  # without a call it does nothing
+        sandbox.cancel()  # without a call it has no effect
         assert sandbox.call("add", 1, 1) == 2
 
         def cancel_when_it_runs() -> None:
@@ -525,7 +525,7 @@ def test_usage_of_a_run() -> None:
         assert sandbox.usage.host_calls == 2
 
 
-def test_denials_are_told_without_a_subscriber(tmp_path: Any) -> None:
+def test_denials_are_reported_without_a_subscriber(tmp_path: Any) -> None:
     heard: list[Any] = []
     (tmp_path / "file").write_text("x")
     runtime = Aegis(cache=False, filesystem=aegis.FilesystemCapability.read_only(f"{tmp_path}::/"))

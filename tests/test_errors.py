@@ -1,4 +1,4 @@
-"""The exceptions are the outcome kinds, the exit codes and the labels: the table holds them still."""
+"""Exceptions, outcome kinds, exit codes and labels correspond one to one, as stated in a table."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ INSTANCES: list[tuple[AegisError, str, dict[str, object]]] = [
 
 
 @pytest.mark.parametrize(("error", "text", "attributes"), INSTANCES, ids=[type(e).__name__ for e, *_ in INSTANCES])
-def test_an_error_and_what_it_carries(error: AegisError, text: str, attributes: dict[str, object]) -> None:
+def test_an_error_and_its_fields(error: AegisError, text: str, attributes: dict[str, object]) -> None:
     assert str(error) == text
     assert {name: getattr(error, name) for name in attributes} == attributes
 
 
-def test_errors_are_what_python_expects() -> None:
+def test_errors_are_of_the_classes_that_python_expects() -> None:
     assert issubclass(errors.PolicyError, ValueError)
     assert issubclass(errors.CallError, TypeError)
     assert issubclass(errors.ExportNotFound, LookupError)

@@ -1,4 +1,4 @@
-"""Fuel is off by default: the deadline alone ends a guest then, and where fuel is limited it is counted as ever."""
+"""Fuel is off by default: then only the deadline ends a guest. With a fuel limit, it is counted exactly."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def ended(function: Callable[[], Any]) -> BaseException | None:
 
 
 def on_a_thread(function: Callable[[], Any]) -> BaseException | None:
-    """Return what a call from another thread than the main one ended with."""
+    """Return the error of a call from a thread other than the main one."""
     found: list[BaseException | None] = []
     worker = threading.Thread(target=lambda: found.append(ended(function)))
     worker.start()
@@ -154,8 +154,8 @@ def test_without_fuel_a_call_can_be_cancelled(place: str, guest: str) -> None:
 
 @everywhere
 @pytest.mark.parametrize("guest", [name for name in GUESTS if "calls" in name])
-def test_a_call_that_its_deadline_ends_tells_what_it_used(place: str, guest: str) -> None:
-    """A worker that has to be killed has left its counters. It is killed late here, so that a busy machine lets it."""
+def test_a_call_that_its_deadline_ends_reports_its_usage(place: str, guest: str) -> None:
+    """A worker that has to be killed has left its counters. It is killed late here, to tolerate a loaded machine."""
     with box(place, guest, timeout="200ms", isolation={"grace": "20s"}) as sandbox:
         usage = sandbox.run("calls").usage
         assert (usage.host_calls, usage.peak_memory, usage.fuel) == (2, 4 * 65536, None)
@@ -184,14 +184,14 @@ def test_with_fuel_a_guest_that_never_returns_runs_out_of_it(
 ) -> None:
     with box(place, guest, fuel=50_000) as sandbox:
         for _ in range(20):
-            sandbox.call("work", 1000)  # together more than the limit, which is for each
+            sandbox.call("work", 1000)  # together above the limit, which applies to each
         error = run(lambda: sandbox.call("spin"))
         assert type(error) is OutOfFuel
         assert (error.limit, error.used, error.allowed) == ("fuel", 50_000, 50_000)
 
 
 def test_one_artifact_runs_with_fuel_and_without_it() -> None:
-    """Oracle: each runtime's own limits hold, whichever compiled the module."""
+    """Oracle: each runtime's own limits hold, whichever runtime compiled the module."""
     plain, fuelled = runtime("in-process"), runtime("in-process", fuel=1000)
     for maker in (plain, fuelled):
         module = maker.load_wat(f"(module {_CORE})")

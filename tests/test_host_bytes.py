@@ -1,4 +1,4 @@
-"""``host_bytes`` is for one call that the embedder makes, ``value_bytes`` for one value, in process and in a worker."""
+"""``host_bytes`` bounds one call of the embedder, ``value_bytes`` one value, in process and in a worker."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_instantiation_is_a_call_of_its_own(place: str) -> None:
 
 
 @every_place
-def test_what_the_embedder_reads_and_writes_itself_is_not_limited(place: str) -> None:
+def test_reads_and_writes_of_the_embedder_are_not_limited(place: str) -> None:
     with sandboxed(place, host_bytes=1000, value_bytes=1000) as sandbox:
         for _ in range(2):
             sandbox.memory.write(0, b"x" * 200_000)
@@ -196,7 +196,7 @@ def test_lifted_budgets_have_no_end() -> None:
 
 
 def test_a_guest_without_host_functions_does_not_start_a_budget() -> None:
-    """Its calls are the shortest path of all, and copy nothing."""
+    """Its calls take the shortest path, and copy nothing."""
     made = Aegis(cache=False, pooled=False)
     with made.sandbox(made.load_wat('(module (func (export "f")))')) as sandbox:
         sandbox._run.door.begin = lambda: pytest.fail("a budget was started")  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""A call whose deadline passes in a host call, or while its result is read, ends as DeadlineExceeded.
+"""A call whose deadline passes in a host call, or while its result is read, raises DeadlineExceeded.
 
 Time is injected: a host function, an event or a destructor moves the deadline of its own call into the past.
 """
@@ -51,12 +51,12 @@ def box(place: str, kind: str, f: Callable[[int], Any], **options: Any) -> Sandb
 
 
 def expire(sandbox: Sandbox) -> None:
-    """Let the deadline of the call under way be over."""
+    """Move the deadline of the current call into the past."""
     sandbox._run.door.deadline = -math.inf
 
 
 class Slow:
-    """A host function that answers, and takes all the time of its call with it."""
+    """A host function that returns a value after the deadline of its call."""
 
     def __init__(self, kind: str) -> None:
         self.sandbox: Sandbox | None = None
@@ -155,7 +155,7 @@ def test_a_destructor_that_returns_after_the_deadline_ends_the_call() -> None:
 
 @pytest.mark.parametrize("kind", ["core", "component", "component with text"])
 def test_a_result_that_is_read_after_the_deadline_is_not_accepted(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock that the closure of the call reads says so; the host call before it was in time."""
+    """Only the clock that closing the call reads is late; the host call before it was in time."""
 
     async def main() -> None:
         slow = Slow(kind)

@@ -1,6 +1,6 @@
-"""A failed call leaves nothing large that only Python's garbage collector frees: it may not run for a long time.
+"""A failed call leaves no large objects that only Python's garbage collector frees: it may not run for a long time.
 
-Oracle: with the collector off, objects that hold the guest's data are gone once the error and the sandbox are.
+Oracle: with the collector off, objects that hold the guest's data are freed with the error and the sandbox.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ LIVES = {
 @pytest.mark.parametrize("end", ["close", "reset"])
 @pytest.mark.parametrize("life", LIVES)
 def test_a_sandbox_that_ends_leaves_none_of_its_objects_to_the_collector(life: str, end: str) -> None:
-    """Oracle: with the collector off, ten lives leave less than a sandbox with its door and its meter would each."""
+    """Oracle: with the collector off, ten sandboxes leave less behind than one sandbox with door and meter has."""
     text, function = LIVES[life]
 
     def live() -> None:
@@ -109,7 +109,7 @@ def test_a_sandbox_that_ends_leaves_none_of_its_objects_to_the_collector(life: s
 
     with runtime("in-process", fuel=None) as box:
         artifact = box.load_wat(text)
-        for _ in range(3):  # what is kept for the next sandbox is kept by now
+        for _ in range(3):  # caches for the next sandbox are filled by now
             live()
         gc.collect()
         gc.disable()

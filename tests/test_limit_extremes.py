@@ -1,6 +1,6 @@
-"""Each limit at its extremes: one clear line that names it, or a run that means what it says.
+"""Each limit at its extremes: one clear line that names it, or a run that observes it.
 
-Zero and 2^63 are no limits; 1 and the most are.
+Zero and 2^63 are not valid limits; 1 and the maximum are.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HELLO = """(module
 
 
 def largest(name: str) -> int:
-    """Return the most that a limit may be, by bisection."""
+    """Find the maximum of a limit by bisection."""
     low, high = 1, 1 << 63
     while high - low > 1:
         middle = (low + high) // 2
@@ -51,7 +51,7 @@ def least(name: str) -> int:
 
 @every_limit
 @no_limit
-def test_what_is_no_limit_is_refused_by_the_library_in_one_line(name: str, value: int) -> None:
+def test_an_invalid_limit_is_refused_by_the_library_in_one_line(name: str, value: int) -> None:
     with pytest.raises(PolicyError) as caught:
         Limits(**{name: value})
     assert str(caught.value).startswith(f"{name}: ")
@@ -64,7 +64,7 @@ def test_what_is_no_limit_is_refused_by_the_library_in_one_line(name: str, value
 
 @every_limit
 @no_limit
-def test_what_is_no_limit_is_refused_in_a_policy_file_with_its_line(name: str, value: int) -> None:
+def test_an_invalid_limit_in_a_policy_file_is_refused_with_its_line(name: str, value: int) -> None:
     for text in (f"[limits]\n{name} = {value}\n", f'[limits]\n{name} = "{value}"\n'):
         with pytest.raises(PolicyError) as caught:
             parse_policy(text, source="aegis.toml")
@@ -74,7 +74,7 @@ def test_what_is_no_limit_is_refused_in_a_policy_file_with_its_line(name: str, v
 
 @every_limit
 @pytest.mark.parametrize("value", ["0", str(1 << 63), "-1", "1e99"])
-def test_what_is_no_limit_is_refused_by_the_command_in_one_line(
+def test_an_invalid_limit_is_refused_by_the_command_in_one_line(
     name: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "add.wat").write_text(ADD)
@@ -103,9 +103,7 @@ def test_a_guest_runs_under_the_largest_limit(name: str, place: str, tmp_path: P
 @only_where_there_are_workers
 @pytest.mark.parametrize("place", PLACES)
 @every_limit
-def test_a_guest_under_the_least_limit_runs_or_is_told_which_limit_it_met(
-    name: str, place: str, tmp_path: Path
-) -> None:
+def test_a_guest_under_the_smallest_limit_runs_or_names_the_limit(name: str, place: str, tmp_path: Path) -> None:
     error = how_it_failed(place, tmp_path, **{name: least(name)})
     assert not isinstance(error, (AegisInternalError, WorkerCrashed)), error
     if isinstance(error, LimitExceeded) and not isinstance(error, MemoryExceeded):
@@ -122,7 +120,7 @@ def how_it_failed(place: str, folder: Path, **limits: Any) -> AegisError | None:
 
 
 def played(place: str, folder: Path, **limits: Any) -> list[Any]:
-    """Return what a function and a program of a guest give."""
+    """Return the results of a function and of a program."""
     filesystem = FilesystemCapability.read_write(f"{folder}::/")
     with runtime(place, filesystem=filesystem, **limits) as made:
         with made.sandbox(made.load_wat(ADD)) as sandbox:

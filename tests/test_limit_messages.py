@@ -1,7 +1,7 @@
-"""Every limit's error says what happened, how much was used of how much, and the keyword and option that raise it.
+"""Every limit's error states what happened, the used and the allowed amount, and the option that raises the limit.
 
 Oracle: the form ``… exceeded (used/limit …) …: raise it with KEYWORD or --OPTION …``, with the numbers of the error's
-own fields. Each limit is met by a guest, or by the object that keeps it.
+own fields. Each limit is exceeded by a guest, or in the object that enforces it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.host.preview2.guest import Guest
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
 
 IN_BAND = {"open_files", "sockets", "resolver_answers", "http_requests"}
-"""Limits of which the guest is told by an error code, or by getting less: nothing is raised."""
+"""Limits that a guest sees as an error code, or as a shorter result: no exception is raised."""
 
 HOST = """(module (import "env" "f" (func $f (param i32))) (memory (export "memory") 2)
   (func (export "run") (call $f (i32.const 100)) (call $f (i32.const 100))))"""
@@ -150,7 +150,7 @@ KEEPERS: dict[str, Callable[[], None]] = {
 
 
 def limit_of(case: str) -> str:
-    """Return the limit that a case is about: its first word, but for two that tell why."""
+    """Return the limit of a case: its first word, except for two."""
     if case.endswith("could grow"):
         return "memory" if case.startswith("memories") else "table_elements"
     return case.split()[0]
@@ -163,7 +163,7 @@ def check(error: AegisError, name: str) -> None:
     found = re.fullmatch(form, message)
     assert found is not None, message
     if not isinstance(error, LimitExceeded):
-        assert isinstance(error, ArtifactError)  # refused before compiling: it has no fields
+        assert isinstance(error, ArtifactError)  # rejected before compilation: it has no fields
         assert message.endswith(" if you trust its origin")
         return
     assert error.limit == name
@@ -184,19 +184,19 @@ def how_it_ended(place: str, text: str, folder: Any, **limits: Any) -> AegisErro
 @only_where_there_are_workers
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("case", GUESTS)
-def test_a_guest_that_meets_a_limit_is_told_of_by_its_keyword_and_option(case: str, place: str, tmp_path: Any) -> None:
+def test_an_exceeded_limit_is_reported_with_its_keyword_and_option(case: str, place: str, tmp_path: Any) -> None:
     text, limits = GUESTS[case]
     check(how_it_ended(place, text, tmp_path, **limits), limit_of(case))
 
 
 @pytest.mark.parametrize("case", KEEPERS)
-def test_what_meets_a_limit_of_the_host_is_told_of_by_its_keyword_and_option(case: str) -> None:
+def test_an_exceeded_host_limit_is_reported_with_its_keyword_and_option(case: str) -> None:
     with pytest.raises(LimitExceeded) as caught:
         KEEPERS[case]()
     check(caught.value, limit_of(case))
 
 
-def test_every_limit_is_met_here_or_told_in_band() -> None:
+def test_every_limit_is_exceeded_here_or_reported_in_band() -> None:
     met = {limit_of(case) for case in (*GUESTS, *KEEPERS)}
     assert met | IN_BAND == set(LIMIT_NAMES)
     assert not met & IN_BAND
@@ -228,7 +228,7 @@ def test_the_message_of_a_limit_says_it_in_one_form() -> None:
         (too_long(2, "the module"), "compile_time", "(2 s/2 s of compiling)"),
     ],
 )
-def test_a_limit_of_isolation_is_told_of_by_its_keyword(error: LimitExceeded, keyword: str, used: str) -> None:
+def test_a_limit_of_isolation_is_reported_with_its_keyword(error: LimitExceeded, keyword: str, used: str) -> None:
     assert error.limit == keyword
     assert error.used == error.allowed is not None
     assert re.search(rf"exceeded {re.escape(used)}.*: raise it with {keyword} of isolation\b", str(error))

@@ -85,13 +85,13 @@ TOO_LARGE = "the number is not finite, or far too large; write it like 64MiB"
         (b"1", "expected a quantity like 64MiB, not bytes"),
     ],
 )
-def test_what_is_no_size(value: object, message: str) -> None:
+def test_invalid_sizes(value: object, message: str) -> None:
     with pytest.raises(PolicyError) as caught:
         parse_bytes(value, "memory")
     assert str(caught.value) == f"memory: {message}"
 
 
-def test_what_is_no_count_or_duration() -> None:
+def test_invalid_counts_and_durations() -> None:
     with pytest.raises(PolicyError, match=r"^count: '1.5' is not a whole number$"):
         parse_count("1.5")
     with pytest.raises(PolicyError, match=r"^timeout: 'kib' is not a unit; use one of ns, us, ms, s, m, min, h$"):

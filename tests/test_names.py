@@ -1,4 +1,4 @@
-"""Hostile text is shown on one line, escaped and cut."""
+"""Hostile text is printed on one line, escaped and truncated."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_number_with_its_noun(number: int, text: str) -> None:
 # -- suggestions ------------------------------------------------------------------------------------------
 
 
-def test_a_suggestion_names_what_was_meant() -> None:
+def test_a_suggestion_names_the_intended_name() -> None:
     assert near("transfrom", ["other", "transform", "transmit"], 1) == ["transform"]
     assert near("wasi:cli/rum", ["wasi:cli/run@0.2.0", "wasi:cli/run"]) == ["wasi:cli/run", "wasi:cli/run@0.2.0"]
     assert near("nothing-like-it", ["a", "b"]) == []
@@ -81,5 +81,5 @@ def test_a_suggestion_compares_a_bounded_number_of_names_of_bounded_length(
     monkeypatch.setattr(difflib, "SequenceMatcher", Counting)
     names = (f"{n:06}".ljust(size, "a") for n in range(195_000))
     near("000001" + "a" * (size - 6), names)
-    assert len(compared) <= 257  # the matcher begins with an empty one
+    assert len(compared) <= 257  # the matcher starts with an empty one
     assert all(len(name) <= 100 for name in compared)

@@ -1,6 +1,6 @@
-"""Every example of the prototype's README runs: its shell commands as they stand, its library examples in Python.
+"""Every example of the prototype's README runs: its shell commands unchanged, its library examples in Python.
 
-The order is that README's. Where its spelling has no counterpart in Python, the comment says which one has its place.
+The order is that of the README. Where its spelling has no counterpart in Python, a comment names the replacement.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ aegis inspect module.wasm --all
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with ``plugin.wasm``, and the folder of the examples' grants."""
+    """A working directory with ``plugin.wasm``, and the directory that the examples grant."""
     (tmp_path / "plugin.wasm").write_bytes(text_to_binary(PLUGIN))
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -159,7 +159,7 @@ def test_every_example_of_the_prototypes_readme_runs(plugin: Path, capsys: pytes
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS.splitlines() if line.startswith("aegis ")])
 def test_each_shell_example_is_read_as_it_was_meant(line: str, plugin: Path) -> None:
-    """Without the file or the folder each says so, and takes nothing else for them."""
+    """Without the file or the directory, each command reports that, and uses nothing else instead."""
     done = shell(line.replace("/data", f"'{plugin / 'data'}'"), plugin)
     assert done.returncode == 127
     assert done.stderr.startswith("error: ")
@@ -186,7 +186,7 @@ def test_paths_are_granted_one_by_one_and_as_lists(tmp_path: Path, writes: bool)
 
 
 @pytest.mark.parametrize("wrong", [5, None, b"/data", [b"/data"], [["/data"]], [None]])
-def test_what_is_no_path_is_refused_in_a_list_too(wrong: object) -> None:
+def test_an_invalid_path_is_refused_in_a_list_too(wrong: object) -> None:
     with pytest.raises(PolicyError, match="a path is text, not"):
         FilesystemCapability.read_only(wrong)  # type: ignore[arg-type]
 
@@ -224,7 +224,7 @@ def test_a_tuple_of_arguments_is_answered_with_how_to_spread_it(plugin: Path) ->
             sandbox.call("add", (2, 3))
 
 
-def test_the_prelude_has_what_programs_need_and_shadows_nothing_of_pythons() -> None:
+def test_the_prelude_has_the_needed_names_and_shadows_no_builtin() -> None:
     import builtins
 
     import aegis
@@ -236,7 +236,7 @@ def test_the_prelude_has_what_programs_need_and_shadows_nothing_of_pythons() -> 
 
 
 @pytest.mark.parametrize("artifact", [None, "plugin.wasm", b"\0asm\1\0\0\0"])
-def test_what_is_no_artifact_is_not_loaded_and_the_error_says_how(artifact: object) -> None:
+def test_an_invalid_artifact_is_not_loaded_and_the_error_says_how_to_load_one(artifact: object) -> None:
     with Aegis().sandbox() as sandbox, pytest.raises(CallError, match=r"write load\(runtime\.load_file\(path\)\)"):
         sandbox.load_module(artifact)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""The conditions that tests run under: no property test depends on the load, no test on its parent's signals."""
+"""The conditions under which tests run: property tests do not depend on the load, nor tests on inherited signals."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def calls_of_settings() -> Iterator[tuple[str, ast.Call]]:
                 yield f"{path.relative_to(TESTS)}:{node.lineno}", node
 
 
-def test_no_test_brings_back_what_depends_on_the_load() -> None:
-    """A list of health checks replaces the profile's, so it names these too, or all."""
+def test_no_test_enables_a_check_that_depends_on_the_load() -> None:
+    """A list of health checks replaces the profile's, so it has to include these too, or all."""
     for where, call in calls_of_settings():
         for keyword in call.keywords:
             shown = ast.unparse(keyword.value)
@@ -96,7 +96,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 
 def badly_started(*words: str, **options: object) -> subprocess.Popen[str]:
-    """Start Python as a child of somebody who ignores and blocks signals."""
+    """Start Python as a child of a process that ignores and blocks signals."""
     command = [sys.executable, "-c", AS_A_BAD_PARENT, *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
@@ -118,7 +118,7 @@ def test_children_of_tests_have_all_signals_whatever_the_tests_parent_did() -> N
 @posix
 @pytest.mark.parametrize("isolate", [False, True], ids=["in process", "isolated"])
 def test_the_command_works_with_signals_ignored_and_blocked(isolate: bool) -> None:
-    """The guest outlives the worker that compiled it, whose end the fork server hears of meanwhile."""
+    """The guest outlives the worker that compiled it; meanwhile the fork server learns of that worker's end."""
     if isolate and sys.platform != "linux":
         pytest.skip("workers need Linux")
     options = ["--no-cache", "--fuel-limit=none", "--timeout=3s", *(["--isolate"] if isolate else [])]

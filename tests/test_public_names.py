@@ -1,4 +1,4 @@
-"""Every public name exists, and says what it is: functions, classes, and what their users touch."""
+"""Every public name exists and has a docstring: functions, classes, and their public members."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def dotted(path: Path) -> str:
 
 
 def public(tree: ast.Module) -> list[str]:
-    """Return what ``__all__`` lists, read without importing."""
+    """Return the contents of ``__all__``, read without importing."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return list(ast.literal_eval(node.value))
@@ -36,7 +36,7 @@ def defined(tree: ast.Module) -> dict[str, ast.ClassDef | ast.FunctionDef | ast.
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=dotted)
-def test_what_a_module_offers_it_explains(path: Path) -> None:
+def test_every_public_name_has_a_docstring(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = defined(tree)
     silent = [name for name in public(tree) if name in nodes and not ast.get_docstring(nodes[name])]
@@ -44,7 +44,7 @@ def test_what_a_module_offers_it_explains(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if p.name != "__main__.py"], ids=dotted)
-def test_what_a_module_offers_exists(path: Path) -> None:
+def test_every_public_name_exists(path: Path) -> None:
     module = importlib.import_module(dotted(path))
     names = getattr(module, "__all__", ())
     assert len(names) == len(set(names)), f"{dotted(path)}.__all__ repeats itself"

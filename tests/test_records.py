@@ -1,4 +1,4 @@
-"""Classes of ``aegis.support.records`` are as the standard library makes them.
+"""Classes of ``aegis.support.records`` behave like those of the standard library.
 
 Oracle: the same class body, given to ``dataclasses.dataclass`` and to ``typing.NamedTuple``.
 """
@@ -57,7 +57,7 @@ def pair(request: pytest.FixtureRequest) -> tuple[Any, Any]:
 
 
 def outcome(call: Callable[[], Any]) -> Any:
-    """Return what a call returns, or the type and text of what it raises."""
+    """Return the result of a call, or the type and text of its exception."""
     try:
         return call()
     except Exception as error:
@@ -78,7 +78,8 @@ CALLS: list[Callable[[Any], Any]] = [
     lambda c: c(first=1).many is c(first=1).many,
     lambda c: setattr(c(first=1), "first", 2),
     lambda c: delattr(c(first=1), "second"),
-    lambda c: type(outcome(lambda: setattr(c(first=1), "other", 2))),  # of which error, versions of Python differ
+    # versions of Python differ in which error comes first
+    lambda c: type(outcome(lambda: setattr(c(first=1), "other", 2))),
     lambda c: hash(c(first=1)) and "hashable",
     lambda c: c.__match_args__,
     lambda c: str(inspect.signature(c)),
@@ -95,14 +96,14 @@ CALLS: list[Callable[[Any], Any]] = [
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_dataclass_behaves_as_the_standard_librarys(pair: tuple[Any, Any], call: Callable[[Any], Any]) -> None:
-    ours, theirs = pair
+    actual, expected = pair
     for _ in range(5):  # before its __init__ is compiled, and after
-        assert outcome(lambda: call(ours)) == outcome(lambda: call(theirs))
+        assert outcome(lambda: call(actual)) == outcome(lambda: call(expected))
 
 
-def test_a_hash_is_there_for_what_is_frozen_alone(pair: tuple[Any, Any]) -> None:
-    ours, theirs = pair
-    assert (ours.__hash__ is None) == (theirs.__hash__ is None)
+def test_only_frozen_classes_are_hashable(pair: tuple[Any, Any]) -> None:
+    actual, expected = pair
+    assert (actual.__hash__ is None) == (expected.__hash__ is None)
 
 
 def test_replacing_goes_through_the_checks() -> None:
@@ -132,7 +133,7 @@ class Theirs(typing.NamedTuple):
         return f"{self.first}{self.second}"
 
 
-Ours = type(records.NamedTuple)("Theirs", (records.NamedTuple,), {**{
+AegisDriver = type(records.NamedTuple)("Theirs", (records.NamedTuple,), {**{
     "__annotations__": {"first": "int", "second": "str"}, "second": "two", "__module__": __name__,
     "both": Theirs.both, "__qualname__": "Theirs",
 }})  # fmt: skip
@@ -158,11 +159,11 @@ TUPLES: list[Callable[[Any], Any]] = [
 @pytest.mark.parametrize("call", TUPLES)
 def test_a_named_tuple_behaves_as_the_standard_librarys(call: Callable[[Any], Any]) -> None:
     for _ in range(3):
-        assert outcome(lambda: call(Ours)) == outcome(lambda: call(Theirs))
+        assert outcome(lambda: call(AegisDriver)) == outcome(lambda: call(Theirs))
 
 
 @pytest.mark.parametrize("values", [(), (1, 2, 3)])
 def test_a_named_tuple_takes_as_many_values_as_it_has_fields(values: tuple[int, ...]) -> None:
-    for kind in (Ours, Theirs):
+    for kind in (AegisDriver, Theirs):
         with pytest.raises(TypeError):
             kind(*values)

@@ -156,7 +156,7 @@ def test_arguments_that_do_not_fit_are_refused_and_nothing_is_spoilt(
     assert sandbox.call("add", 1, 1) == 2
 
 
-def test_an_unknown_export_names_what_is_alike(sandbox: Sandbox) -> None:
+def test_an_unknown_export_suggests_a_similar_name(sandbox: Sandbox) -> None:
     with pytest.raises(ExportNotFound) as caught:
         sandbox.call("ad")
     assert caught.value.near[0] == "add"
@@ -404,7 +404,7 @@ def test_an_aegis_error_of_a_host_function_comes_out_as_it_is(aegis: Aegis, modu
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
 @pytest.mark.parametrize("observed", [False, True])
-def test_what_nobody_may_catch_comes_out(
+def test_exceptions_that_must_not_be_caught_propagate(
     aegis: Aegis, module: Module, kind: type[BaseException], observed: bool
 ) -> None:
     def raising(value: int) -> int:
@@ -642,7 +642,7 @@ def test_a_subscriber_that_raises_is_dropped_and_the_run_goes_on(aegis: Aegis, m
     assert collected.events[-1].kind == "execution_completed"
 
 
-def test_usage_says_what_one_call_used_and_what_all_did() -> None:
+def test_usage_has_the_figures_of_one_call_and_of_all_calls() -> None:
     aegis = Aegis(cache=False, pooled=False, fuel=1_000_000)
     module = aegis.load_wat(TEXT)
 
@@ -677,7 +677,7 @@ def test_output_is_captured_and_counted(aegis: Aegis) -> None:
     assert sandbox.stdout == b"hi\n"
 
 
-def test_a_cancelled_call_is_told_as_such(aegis: Aegis, module: Module) -> None:
+def test_a_cancelled_call_is_reported_as_cancelled(aegis: Aegis, module: Module) -> None:
     def cancelling(value: int) -> int:
         sandbox.cancel()
         return value
@@ -693,7 +693,7 @@ def test_a_cancelled_call_is_told_as_such(aegis: Aegis, module: Module) -> None:
 
 
 class Interrupted(list[None]):
-    """A token, after whose taking a signal's handler may raise."""
+    """A token: after it is taken, a signal handler may raise."""
 
     raises = False
 

@@ -1,6 +1,6 @@
-"""scripts/aegis prepares its own environment: once, whoever calls it and from wherever, and again when it broke.
+"""scripts/aegis prepares its own environment: once, for any caller and directory, and again after it broke.
 
-The checkout here is a small one, with our scripts and a package that builds itself, so that nothing is downloaded.
+The checkout here is a small one, with the project's scripts and a package that builds itself, so nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main():
     print(*sys.argv, os.getcwd(), sep="|")
     return 7
 """
-# PEP 660, as small as it can be: a wheel that holds a .pth, as the real backend's does.
+# A minimal PEP 660 backend: a wheel with a .pth file, like that of the real backend.
 BACKEND = """\
 import os, zipfile
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -67,7 +67,7 @@ def checkout(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout whose first run is done; its path holds what shells trip over."""
+    """A checkout whose first run is done; its path contains characters that shells interpret."""
     folder = checkout(tmp_path_factory.mktemp("made") / "a folder; with 'quotes'")
     done = aegis(folder)
     assert (done.returncode, done.stdout.count("\n")) == (7, 1), done.stderr
@@ -77,7 +77,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(made: Path, tmp_path: Path) -> Path:
-    """A copy of the prepared checkout, elsewhere: one to break."""
+    """A copy of the prepared checkout, elsewhere, for a test to break."""
     return Path(shutil.copytree(made, tmp_path / "copy", symlinks=True))
 
 
@@ -160,7 +160,7 @@ def test_an_interrupted_run_is_begun_again(copy: Path) -> None:
     assert aegis(copy).stderr == ""
 
 
-def test_what_an_interrupted_deletion_left_is_cleared(copy: Path) -> None:
+def test_remains_of_an_interrupted_deletion_are_removed(copy: Path) -> None:
     (copy / ".venv").rename(copy / ".venv.old")
     (copy / ".venv.new").mkdir()
     assert aegis(copy).returncode == 7
@@ -175,7 +175,7 @@ def test_an_interpreter_that_went_away_is_replaced(copy: Path) -> None:
     assert (done.returncode, "preparing .venv" in done.stderr) == (7, True), done.stderr
 
 
-def test_an_environment_that_is_not_ours_is_not_deleted(tmp_path: Path) -> None:
+def test_a_foreign_environment_is_not_deleted(tmp_path: Path) -> None:
     folder = checkout(tmp_path / "foreign")
     (folder / ".venv").mkdir()
     (folder / ".venv" / "precious").touch()
@@ -229,7 +229,7 @@ def test_a_machine_without_python_gets_a_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("failing", "code"), [(False, 0), (True, 1)])
 def test_the_tests_run_on_each_python_that_is_found(tmp_path: Path, failing: bool, code: int) -> None:
-    """The closing line, which CI reads, has the sum, and says what failed."""
+    """The closing line, which CI reads, has the sum, and names the failed steps."""
     folder, found = checkout(tmp_path / "checkout"), tmp_path / "found"
     closing = "1 failed, 4 passed in 0.1s" if failing else "4 passed, 1 skipped in 0.1s"
     (folder / "pytest.py").write_text(f"print('...'); print({closing!r}); raise SystemExit({int(failing)})\n")

@@ -1,4 +1,4 @@
-"""What SECURITY.md says in figures and names is what the code does."""
+"""The figures and names in SECURITY.md match the code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def table(heading: str) -> list[list[str]]:
 
 
 def figures(pattern: str) -> list[int]:
-    """Return the numbers in the one passage that ``pattern`` fits; each of its groups is a number."""
+    """Return the numbers in the single passage that ``pattern`` matches; each of its groups is a number."""
     found = re.findall(pattern, FLAT)
     assert len(found) == 1, f"{pattern}: {len(found)} times in SECURITY.md"
     groups = found[0] if isinstance(found[0], tuple) else (found[0],)
@@ -37,7 +37,7 @@ def figures(pattern: str) -> list[int]:
 
 
 def row(name: str) -> str:
-    """Return what the table of layers says of one."""
+    """Return the description of a layer in the table of layers."""
     return next(cells[1] for cells in table("layer") if cells[0] == f"`{name}`")
 
 
@@ -77,18 +77,18 @@ def test_a_system_call_that_needs_a_grant_is_in_no_other_filter(
     assert call in allowed(granted, 1)
 
 
-def test_no_filter_has_a_call_that_changes_what_a_file_says_of_itself() -> None:
+def test_no_filter_allows_a_call_that_changes_metadata_of_a_file() -> None:
     assert "no call that changes owners, modes, times or attributes of a file" in row("seccomp")
     changing = re.compile(r"f?utimes?(at)?|utimensat|.*(chmod|chown|setxattr|removexattr|setattr).*")
     assert not [name for name in allowed(EVERYTHING, 1) if changing.fullmatch(name)]
 
 
-def test_look_ups_are_bounded_as_is_said() -> None:
+def test_look_ups_are_bounded_as_documented() -> None:
     assert figures(r"takes at most (\d+) names of a sandbox at the same time") == [LOOKUPS_AT_ONCE]
     assert figures(r"uses at most (\d+) threads of your process") == [RESOLVER_THREADS]
 
 
-def test_a_message_of_a_worker_takes_no_more_memory_than_is_said() -> None:
+def test_a_message_of_a_worker_takes_no_more_memory_than_documented() -> None:
     times, mib = figures(r"at most (\d+) times `value_bytes` and (\d+) MiB of memory for its values")
     for value_bytes in (4096, 64 * MIB):
         assert message_budget(Limits(value_bytes=value_bytes)) == times * value_bytes + mib * MIB

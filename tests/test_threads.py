@@ -1,4 +1,4 @@
-"""Many sandboxes on many threads: nothing of one reaches another, and no stack is too small to be safe."""
+"""Many sandboxes on many threads: none affects another, and no stack is too small for safety."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CALLS = """(module (import "env" "f" (func $f (param i32) (result i32)))
 
 
 class Mine(Exception):
-    """An exception that says whose it is."""
+    """An exception that identifies its sandbox."""
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_five_hundred_sandboxes_on_one_loop(runtime: Aegis) -> None:
 
 @pytest.mark.parametrize("size", [256, 512, 1024, 8192])
 def test_a_small_stack_is_no_danger(runtime: Aegis, size: int) -> None:
-    """A guest that recurses on a thread with little stack kills the process, if it is let (F29)."""
+    """A guest that recurses on a thread with a small stack would kill the process (F29)."""
     module = runtime.load_wat(CALLS)
     found: list[BaseException] = []
 
@@ -126,7 +126,7 @@ def test_a_small_stack_is_no_danger(runtime: Aegis, size: int) -> None:
 
 
 def test_at_the_edge_of_recursion_the_guest_is_not_entered(runtime: Aegis) -> None:
-    """A callback that cannot be entered would answer with whatever lay on the stack."""
+    """A callback that cannot be entered would return uninitialised stack memory."""
     module = runtime.load_wat(CALLS)
     answers: set[Any] = set()
 
@@ -188,7 +188,7 @@ with runtime.sandbox(module, imports={"env": {"f": f}}) as sandbox:
 
 
 def test_faulthandler_enabled_late_does_no_harm() -> None:
-    """Enabled after the engine, it would turn a guest's bad access into the end of the process (F30)."""
+    """Enabled after the engine, faulthandler would turn a guest's bad access into the end of the process (F30)."""
     program = """
 import faulthandler, aegis
 runtime = aegis.Aegis(cache=False)
@@ -202,7 +202,9 @@ with runtime.sandbox(module) as sandbox:
 
 
 def test_threads_that_disagree_about_one_sandbox() -> None:
-    """Oracle: whatever threads do to one sandbox at once, each gets an answer or an error of ours, and it lives on."""
+    """Oracle: whatever threads do to one sandbox at once, each gets a result or an Aegis error, and the sandbox
+    survives.
+    """
     program = """
 import collections, itertools, random, threading, aegis
 WITH = '''(module (import "env" "f" (func $f (param i32) (result i32))) (memory (export "memory") 1)
@@ -260,7 +262,7 @@ ENDS: list[Any] = [
 
 
 class Host:
-    """The host's side of one sandbox: each call ends in a way of its own, and says whose it is."""
+    """The host's side of one sandbox: each call ends in its own way, and identifies the sandbox."""
 
     def __init__(self, who: int) -> None:
         self.who, self.calls = who, 0
@@ -275,7 +277,7 @@ class Host:
         raise how(self.who, x)
 
     def check(self, x: int, result: Any, *, loop: bool = False) -> None:
-        """Judge what came of the call with ``x``: a value, or what was raised."""
+        """Check the result of the call with ``x``: a value, or an exception."""
         how = ENDS[(self.who + x) % len(ENDS)]
         if how == "value":
             assert result == self.who * 1000 + x
@@ -295,7 +297,7 @@ def box(runtime: Aegis, artifact: Any, host: Any) -> Any:
 
 
 def heard(sandbox: Any) -> list[tuple[str, str | None]]:
-    """Return how each host call ended, as the sandbox's own subscriber heard of it."""
+    """Return how each host call ended, as reported to the sandbox's own subscriber."""
     found = []
     for subscriber in sandbox.events._subscribers:
         found += [(e.name, e.error) for e in subscriber.events if isinstance(e, HostFunctionCalled)]
@@ -304,7 +306,7 @@ def heard(sandbox: Any) -> list[tuple[str, str | None]]:
 
 @pytest.mark.parametrize("kind", ["core", "component"])
 def test_a_hundred_sandboxes_on_eight_threads(runtime: Aegis, kind: str) -> None:
-    """All are open at once; each is called from whichever thread comes, in turn."""
+    """All are open at once; any thread calls each of them, in turn."""
     artifact = runtime.load_wat(CALLS if kind == "core" else COMPONENT)
     hosts = [Host(who) for who in range(100)]
     boxes = [box(runtime, artifact, host) for host in hosts]
@@ -337,12 +339,12 @@ def test_five_hundred_on_one_loop_whatever_their_hosts_raise(runtime: Aegis, kin
     artifact = runtime.load_wat(CALLS if kind == "core" else COMPONENT)
 
     class Later(Host):
-        """The same, after a turn of the loop."""
+        """The same, after one iteration of the event loop."""
 
         async def f(self, x: int) -> Any:
             await asyncio.sleep(0)
             how = ENDS[(self.who + x) % len(ENDS)]
-            if how is StopIteration:  # which no coroutine can raise
+            if how is StopIteration:  # which a coroutine cannot raise
                 raise HostError("none")
             return super().f(x)
 
@@ -374,7 +376,7 @@ def test_five_hundred_on_one_loop_whatever_their_hosts_raise(runtime: Aegis, kin
 def test_a_store_is_not_found_by_its_number_any_more_when_it_is_deleted(
     runtime: Aegis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another thread's store may have the number at once, and must not lose its own host to this one's end."""
+    """Another thread's store may get the number at once, and must not lose its own host when this one ends."""
     from aegis.engine.call.trampoline import slots
     from aegis.engine.store import store as stores
 

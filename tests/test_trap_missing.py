@@ -1,4 +1,4 @@
-"""With trap_missing every function that nothing provides traps when it is called, and nothing else is left out."""
+"""With trap_missing, every function that is not provided traps when it is called; everything else works."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ SNAPSHOT = UNSTABLE.replace("clock@0.2.0", "clock@0.2.0-rc-2023-11-10").replace(
     '(export "resolution" (func (result u64)))', '(export "resolution" (func (result u32)))')  # fmt: skip
 UNKNOWN = UNSTABLE.replace("wasi:clocks/monotonic-clock@0.2.0", "wasi:nn/graph@0.2.0-rc-2024-10-28")
 
-# What is missing: the artifact, the export that runs all the same, the export that traps, what the trap names.
+# Missing functions: the artifact, an export that runs, an export that traps, the name in the trap.
 ROWS = {
     "AssemblyScript's abort": (ASSEMBLYSCRIPT, "fine", "abort", "env.abort"),
     "a function of preview 1 that there is not": (ASSEMBLYSCRIPT, "fine", "open", "wasi_snapshot_preview1.sock_open"),
@@ -78,7 +78,7 @@ def box(place: str, text: str, **options: bool) -> Sandbox:
 
 @every_place
 @pytest.mark.parametrize("name", ROWS)
-def test_a_function_that_nothing_provides_traps_where_that_was_asked_for(place: str, name: str) -> None:
+def test_a_missing_function_traps_with_trap_missing(place: str, name: str) -> None:
     text, runs, traps, named = ROWS[name]
     with box(place, text, trap_missing=True) as sandbox:
         if runs is not None:
@@ -111,7 +111,7 @@ def test_without_that_the_same_artifact_is_refused(place: str, name: str) -> Non
         ('(module (import "env" "f" (func (param funcref))))', "funcref cannot be provided"),
     ],
 )
-def test_what_is_no_function_of_numbers_cannot_be_left_out(place: str, text: str, said: str) -> None:
+def test_an_import_that_is_not_a_function_of_numbers_cannot_be_omitted(place: str, text: str, said: str) -> None:
     made = runtime(place)
     with pytest.raises(LinkError, match=said) as caught:
         made.sandbox(made.load_wat(text.replace("(module", '(module (import "env" "a" (func))')), trap_missing=True)
@@ -119,7 +119,7 @@ def test_what_is_no_function_of_numbers_cannot_be_left_out(place: str, text: str
 
 
 class Clock:
-    """Serves all that the component asks of its clock."""
+    """Provides all of the clock that the component imports."""
 
     def now(self) -> int:
         return 5
@@ -134,10 +134,8 @@ class Clock:
 @pytest.mark.parametrize("recycle", [0, 8])
 @every_place
 @pytest.mark.parametrize("first", [True, False], ids=["provided first", "missing first"])
-def test_what_one_sandbox_is_provided_with_is_not_what_another_of_the_artifact_has(
-    place: str, first: bool, recycle: int
-) -> None:
-    """Not even where one worker serves both."""
+def test_imports_of_one_sandbox_are_not_those_of_another_of_the_artifact(place: str, first: bool, recycle: int) -> None:
+    """Even where one worker serves both."""
     made = runtime(place, isolation={"workers": 1, "recycle": recycle})
     component = made.load_wat(UNSTABLE)
     for provided in (first, not first, first):

@@ -1,13 +1,13 @@
-"""Campaigns that attack Aegis itself, ``aegis fuzz --host``: hostile bytes, and what became of whoever took them.
+"""Campaigns that attack Aegis itself with hostile artifacts: ``aegis fuzz --host``.
 
-The oracle is one sentence: *any bytes end in a documented outcome within the deadline, and the worker lives.*
+The oracle is one sentence: *any bytes end in a documented outcome within the deadline, and the worker survives.*
 
-    inputs, tools, seeds                  what an input is; wasm-tools; the artifacts that others are made from
-    smith, bytewise, liar                 the sources: functions from a seed and a number to an input
-    lies, acting, wat                     what the liar tells: a component, its code, its types
-    sources                               their names
-    trial, blame, watch                   one input, run; what is wrong with it; what it may not leave behind
-    work, campaign, alone                 stretches in other processes; their supervisor; who killed one
-    shrink, kept                          findings made smaller, saved, run again
-    report                                what is told at the end
+    inputs, tools, seeds                  the type of an input; wasm-tools; the seed corpus
+    sources                               the names of the sources, which map a seed and a number to an input
+    smith, bytewise, abi_fuzzer           the sources
+    cases, codegen, wat                   the components of the ABI fuzzer: structure, core code, type definitions
+    trial, triage, watch                  running one input; classifying faults; detecting leaked resources
+    worker, campaign, suspects            ranges of inputs in worker processes; their supervisor; inputs that kill one
+    shrink, store                         findings: minimised, saved as files, replayed
+    report                                the report at the end
 """

@@ -1,4 +1,4 @@
-"""The ABI liar: components whose raw values come from hypothesis, which shrinks those that show a fault."""
+"""The ABI fuzzer: components that violate the canonical ABI, generated and minimised by hypothesis."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.database import InMemoryExampleDatabase
 from hypothesis.errors import HypothesisException
 
-from aegis.attack.cases import AFTER, ENCODINGS, REALLOCS, THING, WASI, Lie, Listener, Told, text_of
-from aegis.attack.codegen import Act
-from aegis.attack.inputs import Artifacts, Input, Make, chance
+from aegis.attack.cases import AFTER, ENCODINGS, REALLOCS, THING, WASI, AbiCase, ExportCase, PeerCase, component_text
+from aegis.attack.codegen import RawCall
+from aegis.attack.inputs import Artifacts, AttackInput, Make, seeded_random
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.wit.types import (
     PRIMITIVES,
@@ -32,10 +32,10 @@ from aegis.wit.types import (
     WitType,
 )
 
-__all__ = ["drawn", "liar", "lies", "simplest"]
+__all__ = ["abi_cases", "draw_case", "liar", "shrink_case"]
 
-_MOST = 1 << 16
-"""Random bytes for one lie."""
+_MAX_RANDOM_BYTES = 1 << 16
+"""Most random bytes from which one test case is drawn."""
 _SETTINGS: dict[str, Any] = {
     "deadline": None, "suppress_health_check": list(HealthCheck), "report_multiple_bugs": False,
 }  # fmt: skip
@@ -93,93 +93,96 @@ def _function(params: list[Any], result: Any) -> Function:
 
 
 _functions = st.builds(_function, st.lists(_params, max_size=3), _results)
-_acts = st.builds(Act, st.integers(0, 200), st.lists(_raw, max_size=6).map(tuple))
-_told = st.builds(
-    Told, function=_functions, acts=st.lists(_acts, max_size=12).map(tuple),
+_calls = st.builds(RawCall, st.integers(0, 200), st.lists(_raw, max_size=6).map(tuple))
+_exported = st.builds(
+    ExportCase, function=_functions, calls=st.lists(_calls, max_size=12).map(tuple),
     returns=st.lists(_raw, max_size=4).map(tuple), after=st.sampled_from(list(AFTER)),
 )  # fmt: skip
-_listeners = st.builds(
-    Listener, returns=st.lists(_raw, max_size=4).map(tuple), after=st.sampled_from([n for n in AFTER if n != "call"]),
+_peers = st.builds(
+    PeerCase, returns=st.lists(_raw, max_size=4).map(tuple), after=st.sampled_from([n for n in AFTER if n != "call"]),
     realloc=st.sampled_from(list(REALLOCS)), encoding=st.sampled_from(ENCODINGS),
 )  # fmt: skip
-lies: st.SearchStrategy[Lie] = st.builds(
-    Lie, told=st.lists(_told, min_size=1, max_size=3).map(tuple),
+abi_cases: st.SearchStrategy[AbiCase] = st.builds(
+    AbiCase, exports=st.lists(_exported, min_size=1, max_size=3).map(tuple),
     wasi=st.lists(st.sampled_from(WASI), max_size=3, unique=True).map(tuple),
     host=st.builds(_function, st.lists(_types, max_size=2), st.none() | _types),
     memory=st.lists(_words, max_size=48).map(tuple), pages=st.sampled_from((1, 1, 1, 0, 2, 8)),
     realloc=st.sampled_from(list(REALLOCS)), dtor=st.sampled_from(list(AFTER)), opens=st.booleans(),
     careful=st.booleans(),
-    encoding=st.sampled_from(ENCODINGS), listener=st.none() | _listeners,
+    encoding=st.sampled_from(ENCODINGS), peer=st.none() | _peers,
 )  # fmt: skip
-"""Lies of all kinds."""
+"""Test cases of the ABI fuzzer."""
 
 
 # -- the source --------------------------------------------------------------------------------------
 
 
 def liar(seed: int, artifacts: Artifacts) -> Make:
-    """Return the source of components that break the canonical ABI."""
+    """Return the source of components that violate the canonical ABI."""
 
-    def make(number: int) -> Input:
-        _, lie = drawn(seed, number)
-        return Input(source="liar", number=number, data=text_to_binary(text_of(lie)), label=_label(lie))
+    def make(number: int) -> AttackInput:
+        _, case = draw_case(seed, number)
+        return AttackInput(source="liar", number=number, data=text_to_binary(component_text(case)), label=_label(case))
 
     return make
 
 
-def _label(lie: Lie) -> str:
-    return f"liar: {len(lie.told)} functions, realloc {lie.realloc}, imports {', '.join(lie.wasi) or 'no WASI'}"
+def _label(case: AbiCase) -> str:
+    return f"liar: {len(case.exports)} functions, realloc {case.realloc}, imports {', '.join(case.wasi) or 'no WASI'}"
 
 
-def drawn(seed: int, number: int) -> tuple[bytes, Lie]:
-    """Return random bytes and the lie that hypothesis makes of them: of nothing else, so that it is made again."""
-    rng, size = chance(seed, "liar", number), 512
+def draw_case(seed: int, number: int) -> tuple[bytes, AbiCase]:
+    """Return a test case, and the random bytes that hypothesis draws it from.
+
+    The case depends on these bytes only, so seed and number reproduce it in any process.
+    """
+    rng, size = seeded_random(seed, "liar", number), 512
     while True:
         choices = rng.randbytes(size)
         _found.clear()
         _keep.hypothesis.fuzz_one_input(choices)  # type: ignore[attr-defined]
         if _found:
             return choices, _found[0]
-        size = min(2 * size, _MOST)  # there were too few
+        size = min(2 * size, _MAX_RANDOM_BYTES)  # hypothesis ran out of bytes: try with more
 
 
-_found: list[Lie] = []
+_found: list[AbiCase] = []
 
 
 @settings(**_SETTINGS, database=None)
-@given(lies)
-def _keep(lie: Lie) -> None:
-    _found.append(lie)
+@given(abi_cases)
+def _keep(case: AbiCase) -> None:
+    _found.append(case)
 
 
-class _Shown(Exception):
-    """A lie shows the fault."""
+class _FaultShown(Exception):
+    """Marks a test case that shows the fault as a failure, for hypothesis to shrink."""
 
 
-class _Late(BaseException):
-    """There is no more time: hypothesis lets this through."""
+class _OutOfTime(BaseException):
+    """Ends the shrinking. It is a ``BaseException``, which hypothesis does not catch."""
 
 
-def simplest(seed: int, number: int, shows: Callable[[bytes], bool], until: float) -> bytes | None:
-    """Return the simplest component that shows what one of the source shows, ``None`` where that does not.
+def shrink_case(seed: int, number: int, shows: Callable[[bytes], bool], until: float) -> bytes | None:
+    """Return the simplest component for which ``shows`` is true, starting from input ``number`` of the source.
 
-    What was found until then, on the monotonic clock, is what there is.
+    Return ``None`` if it is false for that input. Shrinking stops at ``until`` on the monotonic clock.
     """
     best: list[bytes] = []
 
     @settings(**_SETTINGS, database=InMemoryExampleDatabase(), phases=[Phase.reuse, Phase.shrink])
-    @given(lies)
-    def tried(lie: Lie) -> None:
+    @given(abi_cases)
+    def tried(case: AbiCase) -> None:
         if time.monotonic() >= until:
-            raise _Late
-        data = text_to_binary(text_of(lie))
+            raise _OutOfTime
+        data = text_to_binary(component_text(case))
         if shows(data):
             best.append(data)
-            raise _Shown
+            raise _FaultShown
 
-    choices, _ = drawn(seed, number)
-    with suppress(_Shown, _Late, HypothesisException):
-        tried.hypothesis.fuzz_one_input(choices)  # type: ignore[attr-defined]  # kept, where it shows it
-    with suppress(_Shown, _Late, HypothesisException):
+    choices, _ = draw_case(seed, number)
+    with suppress(_FaultShown, _OutOfTime, HypothesisException):
+        tried.hypothesis.fuzz_one_input(choices)  # type: ignore[attr-defined]  # a failure is saved in the database
+    with suppress(_FaultShown, _OutOfTime, HypothesisException):
         tried()
     return best[-1] if best else None

@@ -1,41 +1,41 @@
-"""Artifacts with bytes changed: flips, truncations, splices, sections moved about, numbers written otherwise."""
+"""Byte-level mutation of artifacts: bit flips, truncations, splices, moved sections, unusual LEB128 encodings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
 
-from aegis.attack.inputs import Artifacts, Input, Make, chance
+from aegis.attack.inputs import Artifacts, AttackInput, Make, seeded_random
 from aegis.wasm.admission import sections
 from aegis.wasm.binary import Malformed
 
 __all__ = ["flips", "leb", "put_back", "whole_sections"]
 
-_LARGEST = 1 << 20
-_ODD = (0x00, 0x01, 0x7F, 0x80, 0xFF, 0x40, 0x60, 0x70, 0x6F)
-_HUGE = (0, 1, 127, 128, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0x1_0000_0000, (1 << 35) - 1)
+_MAX_BYTES = 1 << 20
+_OPCODE_BYTES = (0x00, 0x01, 0x7F, 0x80, 0xFF, 0x40, 0x60, 0x70, 0x6F)
+_EXTREME_NUMBERS = (0, 1, 127, 128, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0x1_0000_0000, (1 << 35) - 1)
 
 
 def flips(seed: int, artifacts: Artifacts) -> Make:
-    """Return the source of artifacts that are broken byte by byte."""
+    """Return the source of artifacts with byte-level mutations."""
 
-    def make(number: int) -> Input:
-        rng = chance(seed, "flips", number)
+    def make(number: int) -> AttackInput:
+        rng = seeded_random(seed, "flips", number)
         name, data = artifacts[int(rng.random() * len(artifacts))]
         made, done = bytearray(data), []
         for _ in range(1 + int(rng.random() ** 5 * 6)):
             change = _CHANGES[int(rng.random() * len(_CHANGES))]
             change(rng, made, artifacts)
             done.append(change.__name__.strip("_"))
-        return Input(
-            source="flips", number=number, data=bytes(made[:_LARGEST]), label=f"{name}: {', '.join(done)}"
+        return AttackInput(
+            source="flips", number=number, data=bytes(made[:_MAX_BYTES]), label=f"{name}: {', '.join(done)}"
         )  # fmt: skip
 
     return make
 
 
 def leb(value: int, least: int = 1) -> bytes:
-    """Return an unsigned LEB128 number, in ``least`` bytes or more."""
+    """Encode an unsigned LEB128 number, padded to at least ``least`` bytes."""
     out = bytearray()
     while True:
         more = value >> 7
@@ -46,7 +46,7 @@ def leb(value: int, least: int = 1) -> bytes:
 
 
 def whole_sections(data: bytes) -> list[tuple[int, int, int]]:
-    """Return number, start and end of the sections of an artifact, as far as they can be read."""
+    """Return id, start and end of each section of an artifact, up to the first that is malformed."""
     found = []
     try:
         for one in sections(data, 0, len(data)):
@@ -57,24 +57,24 @@ def whole_sections(data: bytes) -> list[tuple[int, int, int]]:
 
 
 def put_back(data: bytes, start: int, end: int, inner: bytes) -> bytes:
-    """Return an artifact in which a section's contents are others, and its size is theirs."""
+    """Return the artifact with the contents of the section from ``start`` to ``end`` replaced and its size updated."""
     if start == 0:
         return inner
     return data[: start - _size_bytes(data, start, end)] + leb(len(inner)) + inner + data[end:]
 
 
 def _size_bytes(data: bytes, start: int, end: int) -> int:
-    """Return how many bytes the size before a section's contents takes."""
+    """Return the length of the LEB128 number that precedes a section's contents."""
     for length in range(1, 6):
-        told = data[start - length : start]
-        if sum((byte & 0x7F) << (7 * n) for n, byte in enumerate(told)) == end - start and all(
-            (byte >= 0x80) == (n < length - 1) for n, byte in enumerate(told)
+        encoded = data[start - length : start]
+        if sum((byte & 0x7F) << (7 * n) for n, byte in enumerate(encoded)) == end - start and all(
+            (byte >= 0x80) == (n < length - 1) for n, byte in enumerate(encoded)
         ):
             return length
     return 1
 
 
-# -- changes, each in place --------------------------------------------------------------------------
+# -- mutations, all in place -------------------------------------------------------------------------
 
 
 def _flip(rng: Random, data: bytearray, artifacts: Artifacts) -> None:
@@ -85,7 +85,7 @@ def _flip(rng: Random, data: bytearray, artifacts: Artifacts) -> None:
 
 def _odd(rng: Random, data: bytearray, artifacts: Artifacts) -> None:
     if data:
-        data[int(rng.random() * len(data))] = rng.choice(_ODD)
+        data[int(rng.random() * len(data))] = rng.choice(_OPCODE_BYTES)
 
 
 def _truncate(rng: Random, data: bytearray, artifacts: Artifacts) -> None:
@@ -115,7 +115,7 @@ def _splice(rng: Random, data: bytearray, artifacts: Artifacts) -> None:
 
 
 def _section(rng: Random, data: bytearray, artifacts: Artifacts) -> None:
-    """Drop, double or move a section, or take one of another artifact."""
+    """Remove, duplicate or move a section, or insert a section of another artifact."""
     whole = bytes(data)
     parts = [whole[a:b] for a, b in _bounds(whole)]
     if not parts:
@@ -138,20 +138,22 @@ def _section(rng: Random, data: bytearray, artifacts: Artifacts) -> None:
 
 
 def _bounds(data: bytes) -> list[tuple[int, int]]:
-    """Return where sections begin, their numbers and sizes included, and end."""
+    """Return start and end of each section, including its id and size."""
     ends = [end for _, _, end in whole_sections(data)]
     return list(zip([8, *ends], ends, strict=False))
 
 
 def _number(rng: Random, data: bytearray, artifacts: Artifacts) -> None:
-    """Write another number in place of a byte: huge, or in more bytes than it needs."""
+    """Replace a byte by a LEB128 number: an extreme one, or one in a longer encoding than necessary."""
     if data:
         at = int(rng.random() * len(data))
-        data[at : at + 1] = leb(rng.choice(_HUGE) if rng.random() < 0.6 else data[at] & 0x7F, 1 + int(rng.random() * 6))
+        data[at : at + 1] = leb(
+            rng.choice(_EXTREME_NUMBERS) if rng.random() < 0.6 else data[at] & 0x7F, 1 + int(rng.random() * 6)
+        )
 
 
 def _inside(rng: Random, data: bytearray, artifacts: Artifacts) -> None:
-    """Change the contents of one section, with a size that is right again."""
+    """Mutate the contents of one section, and update its size."""
     whole = bytes(data)
     found = whole_sections(whole)
     if not found:

@@ -1,7 +1,7 @@
-"""The supervisor of an attack: stretches on any executor, and what is known of the process that one of them killed.
+"""The supervisor of an attack: it runs ranges of inputs on any executor, and recovers when a process dies or hangs.
 
-A process that dies, or hangs, takes the stretches of its executor with it. Each is then done again: what was being run
-when it happened alone, in a process of its own, so that the guilty input is told from those that only were there.
+A dead process breaks its executor, and with it all ranges in flight. They are run again. The inputs that were running
+at that moment are suspects: each is run alone in a separate process, to identify the one that kills it.
 """
 
 from __future__ import annotations
@@ -20,63 +20,64 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from aegis.attack.bisect import Suspect, judged, not_again
-from aegis.attack.shrink import smaller
-from aegis.attack.work import STOP, Attack, Stretch, begin, explore, read_note
+from aegis.attack.shrink import shrink_finding
+from aegis.attack.suspects import Suspect, rerun_suspect, unreproduced
+from aegis.attack.worker import STOP, Attack, InputRange, begin, explore, read_note
 from aegis.errors import AegisError
-from aegis.fuzz.result import Progress
+from aegis.fuzz.plan import Progress
 
-__all__ = ["Campaign", "Result"]
+__all__ = ["AttackCampaign", "AttackResult"]
 
-STRETCH = 20
-"""Inputs of a stretch."""
-_LOOK = 0.2
-_FOREVER = 1e9
-_BREAKS, _IN_VAIN = 200, 3
-"""Processes that may die until the campaign gives up, and how many one after another before they run anything."""
-_ENDS = 15.0
-"""Seconds that stretches have to end after Ctrl-C."""
-_SHRINKING = 30.0
-"""Seconds for making one finding smaller."""
+INPUTS_PER_RANGE = 20
+_POLL_SECONDS = 0.2
+_NO_TIME_LIMIT_SECONDS = 1e9
+_MAX_BREAKS = 200
+"""Broken executors after which the campaign gives up."""
+_MAX_IDLE_BREAKS = 3
+"""Consecutive breaks before any input started after which the campaign gives up: no input can be the cause."""
+_STOP_SECONDS = 15.0
+"""Time that running inputs have to end after Ctrl-C."""
+_SHRINK_SECONDS = 30.0
+"""Time for the minimisation of one finding."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Result:
-    """What came of an attack; plain data throughout."""
+class AttackResult:
+    """The result of an attack, as plain data."""
 
     attack: Attack
     cases: Counter[str] = field(default_factory=Counter)
-    """Inputs run, by source."""
+    """Number of inputs run, by source."""
     busy: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds of processes by source, and how many of them went into making inputs."""
+    """Process seconds by source: in total, and for the generation of inputs."""
     endings: dict[str, Counter[tuple[str, str, str]]] = field(default_factory=dict)
-    """How phases ended, by source: phase, status, class of the message."""
+    """Outcomes by source: phase, status and class of the message, with their counts."""
     findings: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
     interrupted: bool = False
     lost: list[str] = field(default_factory=list)
-    """What went wrong with the campaign itself."""
+    """Failures of the campaign itself, as opposed to findings."""
 
     @property
     def distinct(self) -> int:
-        """How many different outcomes there were."""
+        """The number of distinct outcomes."""
         return len({ending for some in self.endings.values() for ending in some})
 
-    def merge(self, told: dict[str, Any]) -> None:
-        """Add what came of a stretch."""
-        name = told["source"]
-        self.cases[name] += told["done"]
+    def merge(self, partial: dict[str, Any]) -> None:
+        """Add the result of a range of inputs."""
+        name = partial["source"]
+        self.cases[name] += partial["done"]
         seconds = self.busy.setdefault(name, [0.0, 0.0])
-        seconds[0] += told["seconds"]
-        seconds[1] += told["making"]
+        seconds[0] += partial["seconds"]
+        seconds[1] += partial["making"]
         endings = self.endings.setdefault(name, Counter())
-        for phase, status, text, number in told["endings"]:
+        for phase, status, text, number in partial["endings"]:
             endings[phase, status, text] += number
-        for finding in told["findings"]:
+        for finding in partial["findings"]:
             self.found(finding)
 
     def found(self, finding: dict[str, Any]) -> None:
-        """Add a finding: of several with one signature the smallest is kept, and all are counted."""
+        """Add a finding. Of duplicates by signature, keep the reproducible and smallest one, and count all."""
         kept = self.findings.get(finding["signature"])
         if kept is not None:
             best = finding if (finding["again"], -finding["size"]) > (kept["again"], -kept["size"]) else kept
@@ -84,39 +85,43 @@ class Result:
         self.findings[finding["signature"]] = finding
 
 
-class Campaign:
-    """Runs an attack: so many inputs, for so many seconds, on an executor or ``jobs`` processes of its own."""
+class AttackCampaign:
+    """Runs an attack on an executor, or on ``jobs`` spawned processes.
+
+    It stops after ``runs`` inputs (``None``: no bound) or after ``seconds``, whichever comes first. The minimisation of
+    each finding takes at most ``shrinking`` seconds; 0 disables it.
+    """
 
     def __init__(
         self, attack: Attack, *, runs: int | None = None, seconds: float | None = None, jobs: int = 1,
-        executor: Executor | None = None, shrinking: float = _SHRINKING,
+        executor: Executor | None = None, shrinking: float = _SHRINK_SECONDS,
     ) -> None:  # fmt: skip
         self.notes = Path(tempfile.mkdtemp(prefix="aegis-attack-"))
         self.attack = replace(attack, notes=str(self.notes))
         self.runs, self.seconds, self.jobs, self.shrinking = runs, seconds, jobs, shrinking
-        self.result = Result(attack=attack)
+        self.result = AttackResult(attack=attack)
         self._given = executor
         self._own: ProcessPoolExecutor | None = None
-        self._again: deque[Stretch] = deque()
-        self._next, self._breaks, self._in_vain = 0, 0, 0
+        self._again: deque[InputRange] = deque()
+        self._next, self._breaks, self._idle_breaks = 0, 0, 0
         self._suspects: list[Suspect] = []
 
     # -- running -------------------------------------------------------------------------------
 
     def run(self) -> Iterator[Progress]:
-        """Run it, telling how far it is now and then; what was found is in ``result``, whatever ended it."""
+        """Run the attack and yield its progress. ``result`` is complete however it ends, also by Ctrl-C."""
         began = time.monotonic()
-        until = began + (_FOREVER if self.seconds is None else self.seconds)
-        flying: dict[Future[Any], Stretch] = {}
+        until = began + (_NO_TIME_LIMIT_SECONDS if self.seconds is None else self.seconds)
+        flying: dict[Future[Any], InputRange] = {}
         try:
             while not self.result.lost and (flying or self._more(until)):
                 while len(flying) < 2 * self.jobs and self._more(until):
-                    stretch = self._stretch()
-                    flying[self._submit(stretch, until)] = stretch
-                self._look(flying)
-                self._judge()
+                    inputs = self._next_range()
+                    flying[self._submit(inputs, until)] = inputs
+                self._collect(flying)
+                self._rerun_suspects()
                 yield self._progress(began)
-            for _ in self._shrunk():
+            for _ in self._shrink_findings():
                 yield self._progress(began)
         except KeyboardInterrupt:
             self.result.interrupted = True
@@ -127,70 +132,70 @@ class Campaign:
             rmtree(self.notes, ignore_errors=True)
 
     def _more(self, until: float) -> bool:
-        """Tell whether there is something to begin."""
+        """Return whether there are further inputs to run."""
         return time.monotonic() < until and (bool(self._again) or self.runs is None or self._next < self.runs)
 
-    def _stretch(self) -> Stretch:
-        """Return the next stretch: sources take turns, and each goes through its numbers in order."""
+    def _next_range(self) -> InputRange:
+        """Return the next range. The sources alternate, and each goes through its numbers in order."""
         if self._again:
             return self._again.popleft()
         sources = self.attack.sources
-        turn, count = divmod(self._next, STRETCH)[0], STRETCH
+        turn, count = divmod(self._next, INPUTS_PER_RANGE)[0], INPUTS_PER_RANGE
         if self.runs is not None:
             count = min(count, self.runs - self._next)
-        self._next += STRETCH
-        return Stretch(sources[turn % len(sources)], turn // len(sources) * STRETCH, count)
+        self._next += INPUTS_PER_RANGE
+        return InputRange(sources[turn % len(sources)], turn // len(sources) * INPUTS_PER_RANGE, count)
 
-    def _submit(self, stretch: Stretch, until: float) -> Future[Any]:
+    def _submit(self, inputs: InputRange, until: float) -> Future[Any]:
         known = sorted(self.result.findings)
         try:
-            return self._executor().submit(explore, self.attack, stretch, known, until)
-        except (BrokenExecutor, BrokenPipeError):  # of one that broke just now, and was not seen to
+            return self._executor().submit(explore, self.attack, inputs, known, until)
+        except (BrokenExecutor, BrokenPipeError):  # the executor broke after the last poll
             self._stop()
         try:
-            return self._executor().submit(explore, self.attack, stretch, known, until)
+            return self._executor().submit(explore, self.attack, inputs, known, until)
         except BrokenPipeError:
-            raise AegisError("a process of the campaign ended before it began; see what `aegis doctor` says") from None
+            raise AegisError("a worker process of the campaign died on start: run `aegis doctor`") from None
 
-    def _look(self, flying: dict[Future[Any], Stretch]) -> None:
-        """Take what has ended; kill what hangs; see to what broke."""
-        ended, _ = wait(flying, timeout=_LOOK, return_when=FIRST_COMPLETED)
-        broken: list[Stretch] = []
+    def _collect(self, flying: dict[Future[Any], InputRange]) -> None:
+        """Merge finished ranges, kill processes that hang, and recover from a broken executor."""
+        ended, _ = wait(flying, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+        broken: list[InputRange] = []
         for future in ended:
-            stretch = flying.pop(future)
+            inputs = flying.pop(future)
             try:
                 self.result.merge(future.result())
             except BrokenExecutor:
-                broken.append(stretch)
+                broken.append(inputs)
             except (AegisError, OSError) as error:
                 self.result.lost.append(f"{type(error).__name__}: {error}")
-        self._kill_the_hanging()
+        self._kill_hanging_processes()
         if broken:
             broken += self._rest(flying)
-            self._broken(broken)
+            self._recover(broken)
 
-    def _rest(self, flying: dict[Future[Any], Stretch]) -> list[Stretch]:
-        """Return the stretches that went down with a broken executor; those that had ended are merged."""
+    def _rest(self, flying: dict[Future[Any], InputRange]) -> list[InputRange]:
+        """Merge the ranges that finished before the executor broke, and return the others."""
         lost = []
-        for future, stretch in list(flying.items()):
+        for future, inputs in list(flying.items()):
             try:
-                self.result.merge(future.result(timeout=_ENDS))
+                self.result.merge(future.result(timeout=_STOP_SECONDS))
             except (BrokenExecutor, TimeoutError):
-                lost.append(stretch)
+                lost.append(inputs)
         flying.clear()
         return lost
 
-    # -- what dies and hangs -------------------------------------------------------------------
+    # -- dead and hanging processes ------------------------------------------------------------
 
-    def _kill_the_hanging(self) -> None:
+    def _kill_hanging_processes(self) -> None:
         for path in self.notes.glob("*.note"):
             note = read_note(path)
             if note is not None and time.monotonic() - note[4] > self.attack.bounds.patience:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(note[0], signal.SIGKILL)  # what it noted stays: it tells what hung
+                    os.kill(note[0], signal.SIGKILL)  # its note remains, and identifies the input
 
-    def _broken(self, lost: list[Stretch]) -> None:
-        """A process died: what ran then is run again alone, the rest as before."""
+    def _recover(self, lost: list[InputRange]) -> None:
+        """Replace the executor after a process died. Queue the running inputs as suspects, and the others again."""
         self._breaks += 1
         running = {}
         for path in self.notes.glob("*.note"):
@@ -199,60 +204,64 @@ class Campaign:
                 running[note[1], note[2]] = note[3]
             path.unlink(missing_ok=True)
         self._stop()
-        for stretch in lost:
-            self._split(stretch, running)
-        self._in_vain = 0 if running else self._in_vain + 1
-        if self._breaks > _BREAKS or (self._given is None and self._in_vain >= _IN_VAIN):
-            self.result.lost.append("the processes of the campaign die again and again; see what `aegis doctor` says")
+        for inputs in lost:
+            self._split(inputs, running)
+        self._idle_breaks = 0 if running else self._idle_breaks + 1
+        if self._breaks > _MAX_BREAKS or (self._given is None and self._idle_breaks >= _MAX_IDLE_BREAKS):
+            self.result.lost.append("worker processes of the campaign died repeatedly: run `aegis doctor`")
 
-    def _split(self, stretch: Stretch, running: dict[tuple[str, int], str]) -> None:
-        name, start, count = stretch
+    def _split(self, inputs: InputRange, running: dict[tuple[str, int], str]) -> None:
+        """Split a range at the input that was running; without a note, bisect it to find that input."""
+        name, start, count = inputs
         for (source, number), phase in running.items():
             if source == name and start <= number < start + count:
                 self._suspects.append(Suspect(name, number, phase))
-                parts = [Stretch(name, start, number - start), Stretch(name, number + 1, start + count - number - 1)]
+                parts = [
+                    InputRange(name, start, number - start),
+                    InputRange(name, number + 1, start + count - number - 1),
+                ]
                 break
         else:
-            if count == 1:  # the processes are elsewhere, and leave no notes here
+            if count == 1:  # the executor runs on other machines, whose notes are not visible here
                 self._suspects.append(Suspect(name, start, "run"))
                 return
             half = count // 2 if self._given is not None else count
-            parts = [Stretch(name, start, half), Stretch(name, start + half, count - half)]
+            parts = [InputRange(name, start, half), InputRange(name, start + half, count - half)]
         self._again.extend(part for part in parts if part.length)
 
-    def _judge(self) -> None:
-        """Run each suspect alone, and keep what it does; where none dies again, say that one did."""
+    def _rerun_suspects(self) -> None:
+        """Run each suspect alone and merge its result. If none kills its process, record an unreproduced finding."""
         suspects, self._suspects = self._suspects, []
-        guilty = False
+        reproduced = False
         for suspect in suspects:
-            told, died = judged(self.attack, suspect, sorted(self.result.findings))
-            guilty = guilty or died
-            self.result.merge(told)
-        if suspects and not guilty:
-            self.result.found(not_again(self.attack, suspects))
+            partial, died = rerun_suspect(self.attack, suspect, sorted(self.result.findings))
+            reproduced = reproduced or died
+            self.result.merge(partial)
+        if suspects and not reproduced:
+            self.result.found(unreproduced(self.attack, suspects))
 
-    # -- endings -------------------------------------------------------------------------------
+    # -- the end of the campaign ---------------------------------------------------------------
 
-    def _let_end(self, flying: dict[Future[Any], Stretch]) -> None:
-        """Have what runs end after its input, and take what it found."""
+    def _let_end(self, flying: dict[Future[Any], InputRange]) -> None:
+        """Ask the processes to stop after their current input, and merge their results."""
         with contextlib.suppress(KeyboardInterrupt):
             (self.notes / STOP).touch()
             for future in flying:
                 future.cancel()
-            ended, _ = wait([f for f in flying if not f.cancelled()], timeout=_ENDS)
+            ended, _ = wait([f for f in flying if not f.cancelled()], timeout=_STOP_SECONDS)
             for future in ended:
                 if not future.cancelled() and future.exception() is None:
                     self.result.merge(future.result())
 
-    def _shrunk(self) -> Iterator[None]:
-        """Make findings smaller, each in bounded time."""
+    def _shrink_findings(self) -> Iterator[None]:
+        """Minimise each reproducible finding within ``shrinking`` seconds."""
         for signature, finding in list(self.result.findings.items()):
             if not finding["again"] or self.shrinking <= 0:
                 continue
-            future = self._executor().submit(smaller, self.attack, finding, self.shrinking)
+            future = self._executor().submit(shrink_finding, self.attack, finding, self.shrinking)
             until = time.monotonic() + 2 * self.shrinking + self.attack.bounds.patience
             while not future.done() and time.monotonic() < until:
-                wait([future], timeout=_LOOK)
+                wait([future], timeout=_POLL_SECONDS)
                 yield
             if future.done() and future.exception() is None:
                 self.result.findings[signature] = future.result()

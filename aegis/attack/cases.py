@@ -1,4 +1,7 @@
-"""Lies as data, and the component that tells one: core code that does with the canonical ABI what it should not."""
+"""Test cases of the ABI fuzzer as data, and the component of a test case as text.
+
+Its core code violates the canonical ABI: it passes and returns raw values that no compiler would produce.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from aegis.attack.codegen import Act, Body, Lowered, Raw, key_of, lowered
+from aegis.attack.codegen import FunctionBody, LoweredFunction, Raw, RawCall, key_of, lower_function
 from aegis.attack.wat import Types, core_signature, needed
 from aegis.wit.types import Function, Interface, Resource
 
-__all__ = ["AFTER", "ENCODINGS", "REALLOCS", "THING", "WASI", "Lie", "Listener", "Told", "text_of"]
+__all__ = ["AFTER", "ENCODINGS", "REALLOCS", "THING", "WASI", "AbiCase", "ExportCase", "PeerCase", "component_text"]
 
 THING = Resource("thing", key=1)
-"""The resource of its own."""
+"""The resource that the component defines and exports."""
 WASI = (
     "wasi:io/streams", "wasi:io/poll", "wasi:io/error", "wasi:filesystem/types", "wasi:filesystem/preopens",
     "wasi:clocks/monotonic-clock", "wasi:clocks/wall-clock", "wasi:random/random", "wasi:cli/environment",
@@ -22,7 +25,7 @@ WASI = (
     "wasi:sockets/udp-create-socket", "wasi:sockets/ip-name-lookup", "wasi:http/types",
     "wasi:http/outgoing-handler", "wasi:logging/logging", "wasi:config/store",
 )  # fmt: skip
-"""Interfaces of the host's that it may call."""
+"""The WASI interfaces that the component may import."""
 REALLOCS = {
     "bump": "(local.get 4)",
     "zero": "(i32.const 0)",
@@ -35,28 +38,28 @@ REALLOCS = {
     "loop": "(loop $l (br $l)) unreachable",
     "grow": "(drop (memory.grow (i32.const 1))) (local.get 4)",
 }
-"""What its allocator does."""
+"""Behaviours of the component's ``realloc``: the expression that it returns."""
 AFTER = {
     "none": None, "nothing": "", "trap": "unreachable", "loop": "(loop $l (br $l))",
     "call": "(drop (call $new (i32.const 1)))", "grow": "(drop (memory.grow (i32.const 1)))",
 }  # fmt: skip
-"""What is done after it returned, and when a thing is dropped."""
+"""Code of the ``post-return`` function and of the resource's destructor; ``None`` for no ``post-return`` function."""
 ENCODINGS = ("utf8", "utf16", "latin1+utf16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """One function that it exports: its type, what it does, and the raw values that it returns."""
+class ExportCase:
+    """An exported function: its type, the calls it makes, the raw values it returns, its ``post-return`` code."""
 
     function: Function
-    acts: tuple[Act, ...] = ()
+    calls: tuple[RawCall, ...] = ()
     returns: tuple[Raw, ...] = ()
     after: str = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listener:
-    """A component that a lie is told to inside the same component, and that lies itself."""
+class PeerCase:
+    """A second component, linked to the first one, that receives its raw values and also violates the ABI."""
 
     returns: tuple[Raw, ...] = ()
     after: str = "none"
@@ -65,53 +68,55 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lie:
-    """A component that lies. ``host`` is the type of a function that it imports from nobody in particular, or from
-    another component, the ``listener``, beside it."""
+class AbiCase:
+    """A component that violates the canonical ABI.
 
-    told: tuple[Told, ...]
+    ``host`` is the type of a function that it imports from the host or, if there is one, from the ``peer``.
+    """
+
+    exports: tuple[ExportCase, ...]
     host: Function
     wasi: tuple[str, ...] = ()
     memory: tuple[int, ...] = ()
-    """Its memory from address 0 on, as 32-bit words."""
+    """Contents of the memory from address 0, as 32-bit words."""
     pages: int = 1
     realloc: str = "bump"
     dtor: str = "nothing"
     opens: bool = True
-    """Whether it first gets the handles that the host gives to whoever asks."""
+    """Whether a function first obtains all handles that the host returns without requiring one."""
     careful: bool = False
-    """Whether it calls only what it has the handles for, with pointers that lie in memory."""
+    """Whether calls use only handles that exist and pointers into memory; see :mod:`aegis.attack.codegen`."""
     encoding: str = "utf8"
-    listener: Listener | None = None
+    peer: PeerCase | None = None
 
 
 _HOST = "aegis:attack/host"
 
 
-def text_of(lie: Lie) -> str:
-    """Return the component of a lie as text."""
-    made = _Component(lie)
-    lines = made.lines() if lie.listener is None else _composed(lie.listener, made)
+def component_text(case: AbiCase) -> str:
+    """Return the component of a test case as WebAssembly text."""
+    made = _CaseComponent(case)
+    lines = made.lines() if case.peer is None else _composed(case.peer, made)
     return "\n".join(("(component", *lines, ")"))
 
 
-def _composed(listener: Listener, liar: _Component) -> Iterator[str]:
-    """Yield a component of two: what the liar hands to the host, the listener hears in its stead."""
+def _composed(peer: PeerCase, liar: _CaseComponent) -> Iterator[str]:
+    """Yield a component that contains both: the peer receives the calls that would go to the host."""
     inner = list(liar.lines())
     yield from (line for line in liar.imports if _HOST not in line)
-    yield from ("(component $listener", *_listener_lines(listener, liar.lie.host), ")")
-    yield from ("(component $liar", *inner, ")", "(instance $listener (instantiate $listener))")
+    yield from ("(component $peer", *_peer_lines(peer, liar.case.host), ")")
+    yield from ("(component $liar", *inner, ")", "(instance $peer (instantiate $peer))")
     given = " ".join(f'(with "{name}" (instance {instance}))' for name, instance in liar.interfaces if name != _HOST)
-    yield f'(instance $liar (instantiate $liar {given} (with "{_HOST}" (instance $listener))))'
+    yield f'(instance $liar (instantiate $liar {given} (with "{_HOST}" (instance $peer))))'
     yield '(export "liar" (instance $liar))'
 
 
-def _listener_lines(listener: Listener, function: Function) -> Iterator[str]:
+def _peer_lines(peer: PeerCase, function: Function) -> Iterator[str]:
     params, results = core_signature(function, lowered=False)
-    after = AFTER[listener.after]
-    yield from _memory_lines(listener.realloc, 1, "", "")
+    after = AFTER[peer.after]
+    yield from _memory_lines(peer.realloc, 1, "", "")
     yield '(core module $code (import "m" "memory" (memory 0))'
-    code = " ".join(Body((), careful=False).returning(results, listener.returns))
+    code = " ".join(FunctionBody((), careful=False).returning(results, peer.returns))
     yield f'(func (export "call") {_typed("param", params)} {_typed("result", results)} {code})'
     if after is not None:
         yield f'(func (export "after") {_typed("param", results)} {after})'
@@ -120,7 +125,7 @@ def _listener_lines(listener: Listener, function: Function) -> Iterator[str]:
     signature = types.function(function)
     yield from types.lines
     post = "" if after is None else '(post-return (core func $code "after"))'
-    options = _options(listener.encoding)
+    options = _options(peer.encoding)
     yield f'(func (export "call"){signature} (canon lift (core func $code "call") {options} {post}))'
 
 
@@ -131,7 +136,7 @@ def _options(encoding: str) -> str:
 
 
 def _memory_lines(realloc: str, pages: int, data: str, dtor: str) -> Iterator[str]:
-    """Yield the module of a memory and its allocator, and its instance."""
+    """Yield a core module with a memory and its allocator, and its instance."""
     yield f"""(core module $memory
   (memory (export "memory") {pages} 8) (global $at (mut i32) (i32.const 4096))
   (func (export "realloc") (param i32 i32 i32 i32) (result i32) (local i32)
@@ -143,42 +148,42 @@ def _memory_lines(realloc: str, pages: int, data: str, dtor: str) -> Iterator[st
     yield "(core instance $mem (instantiate $memory))"
 
 
-class _Component:
+class _CaseComponent:
     """The parts of one component, in order: imports, memory, resource, lowered functions, code, exports."""
 
-    def __init__(self, lie: Lie) -> None:
-        self.lie = lie
+    def __init__(self, case: AbiCase) -> None:
+        self.case = case
         self.imports: list[str] = []
         self.interfaces: list[tuple[str, str]] = []
-        """Imported interfaces, with what refers to each."""
-        self.lowered: list[Lowered] = []
-        self.heard: set[str] = set()
-        """Names of the lowered functions of the host that is nobody in particular."""
+        """Names of the imported interfaces, each with its identifier in the text."""
+        self.lowered: list[LoweredFunction] = []
+        self.host_functions: set[str] = set()
+        """Names of the lowered functions of the interface ``aegis:attack/host``."""
         self.definitions: list[str] = []
         self.resources: dict[tuple[str, str], str] = {}
 
     def lines(self) -> Iterator[str]:
-        for interface in needed(self.lie.wasi):
+        for interface in needed(self.case.wasi):
             self._import(interface)
-        self._import(Interface(_HOST, {"call": self.lie.host}))
+        self._import(Interface(_HOST, {"call": self.case.host}))
         yield from self.imports
         yield from self._memory()
         thing = key_of(THING)
-        self._builtin("resource.new", "$thing", Lowered("$new", ["i32"], ["i32"], gives=thing))
-        self._builtin("resource.rep", "$thing", Lowered("$rep", ["i32"], ["i32"], takes=(thing,)))
-        self._builtin("resource.drop", "$thing", Lowered("$drop", ["i32"], [], takes=(thing,)))
+        self._builtin("resource.new", "$thing", LoweredFunction("$new", ["i32"], ["i32"], gives=thing))
+        self._builtin("resource.rep", "$thing", LoweredFunction("$rep", ["i32"], ["i32"], takes=(thing,)))
+        self._builtin("resource.drop", "$thing", LoweredFunction("$drop", ["i32"], [], takes=(thing,)))
         for number, (key, reference) in enumerate(self.resources.items()):
-            self._builtin("resource.drop", reference, Lowered(f"$drop{number}", ["i32"], [], takes=(key,)))
+            self._builtin("resource.drop", reference, LoweredFunction(f"$drop{number}", ["i32"], [], takes=(key,)))
         yield from self.definitions
         yield from self._code()
         yield from self._exports()
 
     def _import(self, interface: Interface) -> None:
-        """Import an interface of the host's, alias its resources, and lower its functions."""
+        """Import an interface, alias its resources, and lower its functions."""
         number = len(self.imports)
         types = Types("i", self.resources)
         found = (of for of in interface.types.values() if isinstance(of, Resource) and of.owner == interface.name)
-        own = list({of.name: of for of in found}.values())  # some have several names
+        own = list({of.name: of for of in found}.values())  # an interface may list a resource under several names
         for resource in own:
             types.declare(resource)
         functions = [f'(export "{n}" (func{types.function(f)}))' for n, f in interface.functions.items()]
@@ -190,36 +195,36 @@ class _Component:
             self.imports.append(f'(alias export $w{number} "{resource.name}" (type {reference}))')
             self.resources[interface.name, resource.name] = reference
         for name, function in interface.functions.items():
-            made = lowered(f"$f{len(self.lowered)}", function)
+            made = lower_function(f"$f{len(self.lowered)}", function)
             self.lowered.append(made)
             if interface.name == _HOST:
-                self.heard.add(made.name)
+                self.host_functions.add(made.name)
             self.definitions.append(
                 f'(core func {made.name} (canon lower (func $w{number} "{name}") {self._options()}))'
             )
 
-    def _builtin(self, what: str, of: str, made: Lowered) -> None:
-        """Let the code make, look into or drop a handle."""
+    def _builtin(self, builtin: str, of: str, made: LoweredFunction) -> None:
+        """Define a canonical built-in of a resource: ``resource.new``, ``resource.rep`` or ``resource.drop``."""
         self.lowered.append(made)
-        self.definitions.append(f"(core func {made.name} (canon {what} {of}))")
+        self.definitions.append(f"(core func {made.name} (canon {builtin} {of}))")
 
     def _options(self) -> str:
-        return _options(self.lie.encoding)
+        return _options(self.case.encoding)
 
     def _memory(self) -> Iterator[str]:
-        lie = self.lie
-        data = "".join(f"\\{byte:02x}" for byte in b"".join(struct.pack("<I", w & 0xFFFF_FFFF) for w in lie.memory))
-        dtor = AFTER[lie.dtor] if lie.dtor not in ("none", "call") else ""
-        yield from _memory_lines(lie.realloc, lie.pages, data, dtor or "")
+        case = self.case
+        data = "".join(f"\\{byte:02x}" for byte in b"".join(struct.pack("<I", w & 0xFFFF_FFFF) for w in case.memory))
+        dtor = AFTER[case.dtor] if case.dtor not in ("none", "call") else ""
+        yield from _memory_lines(case.realloc, case.pages, data, dtor or "")
         yield '(type $thing (resource (rep i32) (dtor (core func $mem "dtor"))))'
 
     def _code(self) -> Iterator[str]:
-        """Yield the module whose functions do and return what they should not, and its instance."""
+        """Yield the core module whose functions violate the ABI, and its instance."""
         wanted = [
             f'(import "h" "{f.name}" (func {f.name} {_typed("param", f.params)} {_typed("result", f.results)}))'
             for f in self.lowered
         ]
-        bodies = [body for number, told in enumerate(self.lie.told) for body in self._bodies(number, told)]
+        bodies = [body for number, exported in enumerate(self.case.exports) for body in self._bodies(number, exported)]
         yield '(core module $code (import "m" "memory" (memory 0))'
         yield from (*wanted, *bodies, ")")
         given = " ".join(f'(export "{f.name}" (func {f.name}))' for f in self.lowered)
@@ -227,18 +232,19 @@ class _Component:
             f'(core instance $code (instantiate $code (with "m" (instance $mem)) (with "h" (instance {given}))))'
         )  # fmt: skip
 
-    def _bodies(self, number: int, told: Told) -> Iterator[str]:
-        params, results = core_signature(told.function, lowered=False)
-        # Told to another component, the lie is all that there is to be heard.
-        functions = [f for f in self.lowered if f.name in self.heard] if self.lie.listener else self.lowered
-        body = Body(functions, careful=self.lie.careful)
-        if told.acts and self.lie.opens:
+    def _bodies(self, number: int, exported: ExportCase) -> Iterator[str]:
+        params, results = core_signature(exported.function, lowered=False)
+        # With a peer, call nothing but the peer: results are compared with and without the host, which must not differ
+        # because of the host's own state.
+        functions = [f for f in self.lowered if f.name in self.host_functions] if self.case.peer else self.lowered
+        body = FunctionBody(functions, careful=self.case.careful)
+        if exported.calls and self.case.opens:
             body.open()
-        for act in told.acts:
-            body.act(act)
-        code = " ".join(body.returning(results, told.returns))
+        for call in exported.calls:
+            body.perform(call)
+        code = " ".join(body.returning(results, exported.returns))
         yield f'(func (export "f{number}") {_typed("param", params)} {_typed("result", results)} {code})'
-        after = AFTER[told.after]
+        after = AFTER[exported.after]
         if after is not None:
             yield f'(func (export "after{number}") {_typed("param", results)} {after})'
 
@@ -247,14 +253,14 @@ class _Component:
         types = Types("e")
         types.give(THING, "$thing-out")
         functions = []
-        for number, told in enumerate(self.lie.told):
-            after = f'(post-return (core func $code "after{number}"))' if AFTER[told.after] is not None else ""
+        for number, exported in enumerate(self.case.exports):
+            after = f'(post-return (core func $code "after{number}"))' if AFTER[exported.after] is not None else ""
             functions.append(
-                f'(func (export "f{number}"){types.function(told.function)} '
+                f'(func (export "f{number}"){types.function(exported.function)} '
                 f'(canon lift (core func $code "f{number}") {self._options()} {after}))'
             )
         yield from (*types.lines, *functions)
 
 
-def _typed(what: str, kinds: Sequence[str]) -> str:
-    return f"({what} {' '.join(kinds)})" if kinds else ""
+def _typed(keyword: str, kinds: Sequence[str]) -> str:
+    return f"({keyword} {' '.join(kinds)})" if kinds else ""

@@ -1,4 +1,4 @@
-"""An input of the attack: bytes, where they come from, and what makes them again."""
+"""Inputs of an attack: bytes, with the source, seed and number that reproduce them."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
-__all__ = ["Artifacts", "Input", "Make", "chance"]
+__all__ = ["Artifacts", "AttackInput", "Make", "seeded_random"]
 
 Artifacts: TypeAlias = Sequence[tuple[str, bytes]]
-"""Seed artifacts by name."""
+"""The seed corpus: names and contents of artifacts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Input:
-    """Bytes to run. Its source, the campaign's seed and its number make it again.
+class AttackInput:
+    """Bytes to run. Source, number and the campaign's seed reproduce them.
 
-    ``turn`` chooses what it is called with and what it is granted.
+    ``turn`` seeds the arguments of calls, and selects the grants. It differs from ``number`` only in saved findings.
     """
 
     source: str
     number: int
     data: bytes
     label: str
-    """How it was made, for people."""
+    """A description of how the input was generated, for the report."""
 
     @property
     def turn(self) -> int:
         return self.number
 
 
-Make: TypeAlias = Callable[[int], Input]
-"""A source, ready: from a number to an input."""
+Make: TypeAlias = Callable[[int], AttackInput]
+"""A source with its seed and corpus: a function from a number to an input."""
 
 
-def chance(seed: int, source: str, number: int) -> Random:
-    """Return the randomness of one input: the same for the same three, wherever it runs."""
+def seeded_random(seed: int, source: str, number: int) -> Random:
+    """Return the random generator of one input, which depends on nothing but the arguments."""
     return Random(f"{seed}/{source}/{number}")

@@ -1,4 +1,4 @@
-"""What an attack tells at its end, as data and as text."""
+"""The report of an attack, as JSON and as text."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from aegis.attack.campaign import Result
+from aegis.attack.campaign import AttackResult
 from aegis.attack.store import command_of
 from aegis.limits import format_count, format_seconds
 from aegis.text import count, printable
 
 __all__ = ["to_data", "to_text"]
 
-_SHOWN = 5
+_MAX_FRAMES = 5
+"""Most frames of a finding in the text report."""
 
 
-def to_data(result: Result, left_out: Mapping[str, str], folder: str | None) -> dict[str, Any]:
-    """Return the report as JSON has it; ``folder`` is where findings are saved."""
+def to_data(result: AttackResult, left_out: Mapping[str, str], folder: str | None) -> dict[str, Any]:
+    """Return the report as a JSON object. ``folder`` is the directory with the saved findings, if any."""
     cases = result.cases.total()
     return {
         "seed": result.attack.seed,
@@ -35,7 +36,7 @@ def to_data(result: Result, left_out: Mapping[str, str], folder: str | None) -> 
     }
 
 
-def _source(result: Result, name: str) -> dict[str, Any]:
+def _source(result: AttackResult, name: str) -> dict[str, Any]:
     seconds, making = result.busy[name]
     return {
         "cases": result.cases[name],
@@ -45,8 +46,8 @@ def _source(result: Result, name: str) -> dict[str, Any]:
     }
 
 
-def _outcomes(result: Result) -> list[dict[str, Any]]:
-    """Return how often a phase ended so, and in how many different ways, the phases in their order."""
+def _outcomes(result: AttackResult) -> list[dict[str, Any]]:
+    """Return the outcomes by phase and status: how often they occurred, and with how many distinct messages."""
     counted: dict[tuple[str, str], int] = {}
     distinct: dict[tuple[str, str], set[str]] = {}
     for endings in result.endings.values():
@@ -59,31 +60,35 @@ def _outcomes(result: Result) -> list[dict[str, Any]]:
     ]
 
 
-def _finding(result: Result, finding: Mapping[str, Any], folder: str | None) -> dict[str, Any]:
-    told = {key: value for key, value in finding.items() if key != "data"}
-    return {**told, "seed": result.attack.seed, "command": command_of({**finding, "seed": result.attack.seed}, folder)}
+def _finding(result: AttackResult, finding: Mapping[str, Any], folder: str | None) -> dict[str, Any]:
+    public = {key: value for key, value in finding.items() if key != "data"}
+    return {
+        **public,
+        "seed": result.attack.seed,
+        "command": command_of({**finding, "seed": result.attack.seed}, folder),
+    }
 
 
 def to_text(data: Mapping[str, Any]) -> str:
-    """Return the report for people, each finding with its command."""
+    """Return the report as text. Each finding is followed by its reproducer command."""
     lines = []
     for finding in data["findings"]:
-        shrunk = f", made of {finding['size_found']:,}" if "size_found" in finding else ""
-        again = "" if finding["again"] else "; not again when it was tried again"
+        shrunk = f" (minimised from {finding['size_found']:,})" if "size_found" in finding else ""
+        again = "" if finding["again"] else "; not reproduced by a second run"
         lines += [
             f"finding: {printable(finding['text'], 500)}",
             f"  {printable(finding['label'], 200)}; {finding['size']:,} bytes{shrunk}; "
             f"seen {count(finding['times'], 'time')}{again}",
             f"  {finding['command']}",
-            *(f"  {frame}" for frame in finding["frames"][-_SHOWN:]),
+            *(f"  {frame}" for frame in finding["frames"][-_MAX_FRAMES:]),
         ]
     lines += [f"left out: {printable(name)}: {reason}" for name, reason in data["left_out"].items()]
     lines += [f"problem: {problem}" for problem in data["problems"]]
     lines += [_outcome_line(data["outcomes"], phase) for phase in dict.fromkeys(o["phase"] for o in data["outcomes"])]
-    for name, told in data["sources"].items():
+    for name, figures in data["sources"].items():
         lines.append(
-            f"{name}: {count(told['cases'], 'case')} ({told['cases_per_second']:,.1f} a second of a process, "
-            f"{told['making']:.0%} of it to make them), {count(told['distinct_outcomes'], 'distinct outcome')}"
+            f"{name}: {count(figures['cases'], 'case')} ({figures['cases_per_second']:,.1f} per process second, "
+            f"{figures['making']:.0%} of it for generation), {count(figures['distinct_outcomes'], 'distinct outcome')}"
         )
     lines.append(
         f"{count(data['cases'], 'case')} in {format_seconds(data['seconds'])} "

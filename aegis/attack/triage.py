@@ -1,4 +1,4 @@
-"""What is wrong with an ending: its kind, its place, and what makes two of them the same."""
+"""Triage: classify a fault by kind and place, and compute the signature by which duplicates are merged."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from aegis.text import printable
 __all__ = ["Fault", "coarse", "fault_of"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_OURS = _PACKAGE / "attack"
-_VARIES = (
+_ATTACK = _PACKAGE / "attack"
+_VARIABLE_PARTS = (
     (re.compile(r"'[^']*'|\"[^\"]*\"|«[^»]*»"), "…"),
     (re.compile(r"0x[0-9a-fA-F]+|[0-9a-f]{8,}|[0-9][0-9.,]*"), "N"),
     (re.compile(r"[^ -~…]+"), "?"),
     (re.compile(r"\(.*"), ""),
 )
-_LONGEST = 72
+_MAX_MESSAGE_CHARS = 72
 
 
 def coarse(message: str) -> str:
-    """Return the class of a message: without what varies from guest to guest."""
+    """Return the class of a message: its first line without names, numbers and addresses, which vary between guests."""
     line = message.partition("\n")[0].removeprefix("the input: ")
-    for pattern, instead in _VARIES:
+    for pattern, instead in _VARIABLE_PARTS:
         line = pattern.sub(instead, line)
-    return line[:_LONGEST].strip()
+    return line[:_MAX_MESSAGE_CHARS].strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Something that Aegis did and should not: in which phase, of what kind, by which error, where."""
+    """A violation of the oracle by Aegis: the phase, the kind, the type of the error, and the place in the code."""
 
     phase: str
     kind: str
-    """undocumented, internal, crash, late, escape, left-behind, died or hung."""
+    """undocumented, internal, crash, late, escape, left-behind, differs, died or hung."""
     type: str
     place: str
-    """The deepest function of ours that was at work."""
+    """The innermost Aegis function on the stack."""
     text: str
     frames: tuple[str, ...] = ()
 
@@ -54,14 +54,14 @@ class Fault:
         return {**asdict(self), "signature": self.signature}
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Fault:
-        """Return the fault that plain data tells."""
+    def of(cls, data: Mapping[str, Any]) -> Fault:
+        """Return the fault that plain data describes."""
         names = ("phase", "kind", "type", "place", "text")
-        return cls(**{name: str(told[name]) for name in names}, frames=tuple(map(str, told.get("frames", ()))))
+        return cls(**{name: str(data[name]) for name in names}, frames=tuple(map(str, data.get("frames", ()))))
 
 
 def fault_of(phase: str, error: BaseException) -> Fault:
-    """Return the fault that an error is, which no documentation lists there."""
+    """Return the fault for an error that is not documented for the phase."""
     frames = list(_frames(error))
     name, kind = type(error).__name__, "undocumented"
     if isinstance(error, WorkerCrashed):
@@ -80,10 +80,10 @@ def fault_of(phase: str, error: BaseException) -> Fault:
 
 
 def _frames(error: BaseException) -> Iterator[str]:
-    """Yield the functions of ours that an error went through, outermost first, and those of its cause."""
+    """Yield the Aegis functions in the traceback of an error, outermost first, and those of its cause."""
     for frame, line in walk_tb(error.__traceback__):
         path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(_PACKAGE) and not path.is_relative_to(_OURS):
+        if path.is_relative_to(_PACKAGE) and not path.is_relative_to(_ATTACK):
             module = path.relative_to(_PACKAGE).with_suffix("").as_posix().replace("/", ".")
             yield f"{module}.{frame.f_code.co_qualname}:{line}"
     if error.__cause__ is not None:

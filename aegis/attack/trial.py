@@ -1,7 +1,7 @@
-"""One input, run: described, loaded, instantiated, called, all of it in worker processes; and how each phase ended.
+"""Run one input through all phases: describe, load, instantiate, call and so on; the guest runs in a worker process.
 
-Documented are the errors that a phase may end with by the documentation of what it calls. Anything else is a fault of
-Aegis, and so is what takes longer than it may.
+For each phase, ``_DOCUMENTED`` lists the errors that the documentation of the called API allows. Any other error is a
+fault of Aegis, and so is a phase that exceeds its time.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aegis.attack.inputs import Input
+from aegis.attack.inputs import AttackInput
 from aegis.attack.triage import Fault, coarse, fault_of
-from aegis.attack.watch import Granted, Watch
+from aegis.attack.watch import GrantedFolder, ResourceWatch
 from aegis.component.planning.artifact import Component
 from aegis.component.shims.adapters import unlink
 from aegis.engine.compile.artifact import Module
@@ -34,8 +34,8 @@ from aegis.errors import (
     MemoryExceeded,
     WorkerCrashed,
 )
-from aegis.fuzz.stubs import Answers
-from aegis.fuzz.target import EVERY, Subject, Target
+from aegis.fuzz.stubs import ImportStubs
+from aegis.fuzz.target import EVERY, Target, TargetExport
 from aegis.limits import MIB, Limits
 from aegis.policy import FilesystemCapability, Isolation, NetworkCapability, Policy, StdioCapability
 from aegis.runtime import Aegis, is_program
@@ -53,13 +53,13 @@ from aegis.wit.wave import format_value
 if TYPE_CHECKING:
     from aegis.sandbox.sandbox import Sandbox
 
-__all__ = ["LIMITS", "Bench", "Bounds", "Verdict"]
+__all__ = ["LIMITS", "Bounds", "Harness", "TrialResult"]
 
 _Value = TypeVar("_Value")
 _NUMBERS = {"i32", "i64", "f32", "f64"}
 _NO_FUNCTION = re.compile(r"is the type of a function|is a type, nothing that can be called")
-_STARTS, _CALLS = 3, 12
-"""Sandboxes of one input, and calls."""
+_MAX_SANDBOXES, _MAX_CALLS = 3, 12
+"""Most sandboxes of one input, and most calls in each."""
 _DOCUMENTED: Mapping[str, tuple[type[BaseException], ...]] = {
     "describe": (ArtifactError, LinkError, MemoryExceeded),
     "load": (ArtifactError, DeadlineExceeded, MemoryExceeded),
@@ -72,47 +72,47 @@ _DOCUMENTED: Mapping[str, tuple[type[BaseException], ...]] = {
     "close": (),
 }
 _ADDRESS = re.compile("0x[0-9a-f]+")
-_BOUNDS = ("timeout", "quota-exceeded", "memory-exceeded", "stack-exhausted")
-"""Ends by limits, which calls through the host reach sooner."""
+_LIMIT_STATUSES = ("timeout", "quota-exceeded", "memory-exceeded", "stack-exhausted")
+"""Statuses of exceeded limits; calls that pass through the host reach a limit sooner than direct ones."""
 LIMITS = Limits().with_(
     memory=16 * MIB, fuel=5_000_000, timeout=1.0, stdout=64 << 10, stderr=64 << 10, disk_written=MIB, host_calls=10_000,
     host_bytes=8 * MIB, value_bytes=8 * MIB,
 )  # fmt: skip
-"""What a guest of the attack may use: little, so that many are tried."""
+"""The limits of guests in an attack: low, so that many inputs are run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What a trial may take, in seconds and bytes."""
+    """The bounds of a trial, in seconds and bytes."""
 
     compile_time: float = 5.0
     compile_memory: int = 512 * MIB
     grace: float = 0.1
     slack: float = 10.0
-    """How much later than it should something may end before it is late: other programs run here too."""
+    """Seconds by which a phase may exceed its time before it counts as late: the machine may be loaded."""
     patience: float = 90.0
-    """After how long a process that runs one input hangs."""
+    """Seconds after which a process that is running one input counts as hung."""
 
 
 @dataclass(slots=True)
-class Verdict:
-    """What came of one input: phases with how they ended, faults, and how long it took."""
+class TrialResult:
+    """The result of one input: how each phase ended, the faults, and the time in seconds."""
 
     endings: list[tuple[str, str, str]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     seconds: float = 0.0
 
 
-class Bench:
-    """Where inputs are run: runtimes, made once a process, whose guests run in worker processes."""
+class Harness:
+    """Runs inputs. Its runtimes are created once per process, and their guests run in worker processes."""
 
     def __init__(self, bounds: Bounds | None = None, limits: Limits = LIMITS) -> None:
         self.bounds, self.limits = bounds or Bounds(), limits
-        self.watch = Watch()
-        self.told: Callable[[str], None] = lambda phase: None
-        """Is told each phase as it begins."""
+        self.watch = ResourceWatch()
+        self.on_phase: Callable[[str], None] = lambda phase: None
+        """Called with the name of each phase when it begins."""
         self._stack = ExitStack()
-        self._granted: tuple[Aegis, Granted] | None = None
+        self._granted: tuple[Aegis, GrantedFolder] | None = None
         options = Isolation(
             workers=2, recycle=1000, compile_time=self.bounds.compile_time, compile_memory=self.bounds.compile_memory,
             overhead=128 * MIB, grace=self.bounds.grace,
@@ -125,24 +125,24 @@ class Bench:
         self.runtime = self._stack.enter_context(Aegis(self.policy, cache=False))
         here = replace(self.policy, isolation=None, limits=limits.with_(fuel=None, timeout=0.3))
         self.linking = self._stack.enter_context(Aegis(here, cache=False))
-        """Runs guests in this process and without fuel: only so are there calls between instances without the host."""
+        """Runs guests in process and without fuel: only then do component instances call each other directly."""
 
     def close(self) -> None:
-        """End its workers."""
+        """Stop the worker processes."""
         self._stack.close()
 
-    def run(self, one: Input) -> Verdict:
-        """Run one input; raise nothing that it does."""
+    def run(self, one: AttackInput) -> TrialResult:
+        """Run one input. Errors are recorded in the result, not raised."""
         trial = _Trial(self, one)
         began = time.monotonic()
         trial.go()
-        trial.verdict.seconds = time.monotonic() - began
-        return trial.verdict
+        trial.result.seconds = time.monotonic() - began
+        return trial.result
 
-    def granted(self) -> tuple[Aegis, Granted]:
-        """Return a runtime with a folder and a network address granted, the folder made anew."""
+    def granted(self) -> tuple[Aegis, GrantedFolder]:
+        """Return a runtime that grants a directory and a network address, and reset the directory."""
         if self._granted is None:
-            folder = Granted()
+            folder = GrantedFolder()
             policy = replace(
                 self.policy, filesystem=FilesystemCapability.read_write(f"{folder.path}::/work"),
                 network=NetworkCapability(allow=["tcp://127.0.0.1:1", "udp://127.0.0.1:1"]),
@@ -153,100 +153,106 @@ class Bench:
 
 
 class _Trial:
-    """One input on a bench."""
+    """The run of one input on a harness."""
 
-    told: list[tuple[str, str]] | None = None
-    """How phases ended that did not return, and what calls gave that did: where it is compared with another trial."""
+    compared: list[tuple[str, str]] | None = None
+    """Statuses of failed phases and values of calls, for the comparison with another trial; ``None`` if not needed."""
 
-    def __init__(self, bench: Bench, one: Input) -> None:
-        self.bench, self.input = bench, one
-        self.verdict = Verdict()
+    def __init__(self, harness: Harness, one: AttackInput) -> None:
+        self.harness, self.input = harness, one
+        self.result = TrialResult()
         self.rng = Random(f"turn {one.turn}")
-        self.granted: Granted | None = None
-        self.runtime = bench.runtime
+        self.granted: GrantedFolder | None = None
+        self.runtime = harness.runtime
 
     def go(self) -> None:
-        bounds, data = self.bench.bounds, self.input.data
+        bounds, data = self.harness.bounds, self.input.data
         self._phase("describe", bounds.compile_time, lambda: self._describe(data))
         if self.input.turn % 4 == 3:
-            self.runtime, self.granted = self.bench.granted()
+            self.runtime, self.granted = self.harness.granted()
         artifact = self._phase("load", bounds.compile_time, lambda: self.runtime.load(data, "the input"))
         if artifact is None:
             return
         if isinstance(artifact, Component):
             self._phase("world", 1.0, lambda: world_text(artifact.imports, artifact.exports))
         target = self._phase("plan", 1.0, lambda: self._target(artifact))
-        answers = self._phase("plan", 1.0, lambda: Answers(artifact)) if target is None else target.answers
-        if answers is not None:
-            self._exercise(artifact, target, answers)
+        stubs = self._phase("plan", 1.0, lambda: ImportStubs(artifact)) if target is None else target.stubs
+        if stubs is not None:
+            self._exercise(artifact, target, stubs)
         if self.input.source == "liar" and isinstance(artifact, Component):
-            self._compare(data)
+            self._compare_links(data)
         if self.granted is not None and (changed := self.granted.escaped()):
-            self.verdict.faults.append(Fault(phase="call", kind="escape", type="", place="", text=changed))
+            self.result.faults.append(Fault(phase="call", kind="escape", type="", place="", text=changed))
 
-    def _compare(self, data: bytes) -> None:
-        """Run a component whose instances call each other here, by adapters and through the host: both end alike."""
-        runtime = self.bench.linking
+    def _compare_links(self, data: bytes) -> None:
+        """Run a component in process with direct calls between its instances, and with calls through the host.
+
+        Report a fault if the two runs differ.
+        """
+        runtime = self.harness.linking
         component: Any = runtime.load(data, "the input")
         if not any(component.links.values()):
             return
-        ways: list[list[tuple[str, str]]] = []
-        for way in ("linked", "through the host"):
-            if way != "linked":
+        runs: list[list[tuple[str, str]]] = []
+        for direct in (True, False):
+            if not direct:
                 unlink(component)
-            trial = _Trial(self.bench, self.input)
-            trial.runtime, trial.told = runtime, []
-            ways.append(trial.told)
+            trial = _Trial(self.harness, self.input)
+            trial.runtime, trial.compared = runtime, []
+            runs.append(trial.compared)
             target = trial._phase("plan", 1.0, partial(trial._target, component))
             if target is None:
                 return
-            trial._exercise(component, target, target.answers)
-            self.verdict.faults += trial.verdict.faults
-        for one, other in zip(*ways, strict=False):
-            if one[0] in _BOUNDS or other[0] in _BOUNDS:
-                return  # the host charges for what passes through it
+            trial._exercise(component, target, target.stubs)
+            self.result.faults += trial.result.faults
+        for one, other in zip(*runs, strict=False):
+            if one[0] in _LIMIT_STATUSES or other[0] in _LIMIT_STATUSES:
+                return  # calls through the host count against limits, so the runs may differ from here on
             if one != other:
-                text = f"linked it ended with {one}, and through the host with {other}"
-                self.verdict.faults.append(Fault(phase="call", kind="differs", type="", place="", text=text[:300]))
+                text = f"linked directly it ended with {one}, through the host with {other}"
+                self.result.faults.append(Fault(phase="call", kind="differs", type="", place="", text=text[:300]))
                 return
 
     # -- phases --------------------------------------------------------------------------------
 
     def _phase(self, phase: str, allowed: float, work: Callable[[], _Value]) -> _Value | None:
-        """Do one thing; note how it ended, and what is wrong with that. Return its value, ``None`` for no good end."""
-        began, verdict = time.monotonic(), self.verdict
+        """Run one phase, and record its ending and faults. Return the value of ``work()``, or ``None`` if it raised."""
+        began, result = time.monotonic(), self.result
         value: _Value | None = None
-        self.bench.told(phase)
+        self.harness.on_phase(phase)
         try:
             value = work()
-            verdict.endings.append((phase, "returned", ""))
-            if phase == "call" and self.told is not None:
-                self.told.append(("returned", _ADDRESS.sub("", repr(value))))
+            result.endings.append((phase, "returned", ""))
+            if phase == "call" and self.compared is not None:
+                self.compared.append(("returned", _ADDRESS.sub("", repr(value))))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             status = error.kind if isinstance(error, AegisError) else type(error).__name__
-            verdict.endings.append((phase, status, coarse(str(error))))
-            if self.told is not None:
-                self.told.append((status, ""))
+            result.endings.append((phase, status, coarse(str(error))))
+            if self.compared is not None:
+                self.compared.append((status, ""))
             if not self._documented(phase, error):
-                verdict.faults.append(fault_of(phase, error))
-        took, most = time.monotonic() - began, allowed + self.bench.bounds.grace + self.bench.bounds.slack
+                result.faults.append(fault_of(phase, error))
+        took, most = time.monotonic() - began, allowed + self.harness.bounds.grace + self.harness.bounds.slack
         if took > most:
-            text = f"{phase} took {took:.1f} s, and may take {allowed:.1f} s"
-            verdict.faults.append(Fault(phase=phase, kind="late", type="", place="", text=text))
+            text = f"phase {phase} exceeded its time ({took:.1f} s/{allowed:.1f} s)"
+            result.faults.append(Fault(phase=phase, kind="late", type="", place="", text=text))
         return value
 
     def _documented(self, phase: str, error: BaseException) -> bool:
         if isinstance(error, (HostError, WorkerCrashed)):
             return False
         if isinstance(error, CallError) and _NO_FUNCTION.search(str(error)):
-            return phase == "call"  # an export may be the type of a function, which instantiation alone tells
+            return phase == "call"  # an export may turn out to be a function type only after instantiation
         return isinstance(error, _DOCUMENTED[phase])
 
     def _describe(self, data: bytes) -> None:
-        """Do what ``aegis inspect`` and ``aegis validate --strict`` do; a component is compiled for it, here."""
-        limits = self.bench.limits
+        """Do the work of ``aegis inspect`` and ``aegis validate --strict``.
+
+        That compiles a component in this process, so only one component in three is described.
+        """
+        limits = self.harness.limits
         if data[6:8] == b"\1\0" and self.input.turn % 3:
             return
         info = validate_artifact(data, limits, EngineConfig.from_limits(limits), "the input")
@@ -264,79 +270,79 @@ class _Trial:
     # -- the guest -----------------------------------------------------------------------------
 
     def _target(self, artifact: Any) -> Target:
-        """Return what there is to call: what gives Python something that it can hold, with numbers as they are."""
+        """Return the target: all exports, for a module those whose results are numbers; buffers are not used."""
         functions: tuple[str, ...] = EVERY
         if isinstance(artifact, Module):
             kinds = {e.name: e.type for e in artifact.exports if isinstance(e.type, FuncType)}
             functions = tuple(name for name, of in kinds.items() if _callable(name, of))
             if not functions:
-                raise CallError("it exports no function of numbers")
+                raise CallError("no export has numbers as results")
         return Target(self.runtime, artifact, functions=functions, buffers=False)
 
-    def _exercise(self, artifact: Any, target: Target | None, answers: Answers) -> None:
-        """Call each export, in as many sandboxes as it takes, within bounds."""
-        subjects = [] if target is None else list(target.subjects.values())
-        timeout = self.bench.limits.timeout or 0.0
-        for _ in range(_STARTS):
+    def _exercise(self, artifact: Any, target: Target | None, stubs: ImportStubs) -> None:
+        """Call each export once, in new sandboxes as calls end them, within bounds."""
+        exports = [] if target is None else list(target.exports.values())
+        timeout = self.harness.limits.timeout or 0.0
+        for _ in range(_MAX_SANDBOXES):
             plan = [0 if self.rng.random() < 0.5 else self.rng.getrandbits(16) for _ in range(4)]
-            sandbox = self._phase("instantiate", timeout, lambda plan=plan: self._sandbox(artifact, answers, plan))  # type: ignore[misc]
+            sandbox = self._phase("instantiate", timeout, lambda plan=plan: self._sandbox(artifact, stubs, plan))  # type: ignore[misc]
             if sandbox is None:
                 return
-            subjects = self._calls(sandbox, subjects)
+            exports = self._calls(sandbox, exports)
             self._phase("close", timeout, sandbox.close)
-            if not subjects:
+            if not exports:
                 return
 
-    def _sandbox(self, artifact: Any, answers: Answers, plan: Sequence[int]) -> Sandbox:
+    def _sandbox(self, artifact: Any, stubs: ImportStubs, plan: Sequence[int]) -> Sandbox:
         return self.runtime.sandbox(
-            artifact, imports=answers.plan(plan), args=("program", "word", "\u20ac"), trap_missing=True
+            artifact, imports=stubs.plan(plan), args=("program", "word", "\u20ac"), trap_missing=True
         )
 
-    def _calls(self, sandbox: Sandbox, subjects: Sequence[Subject]) -> list[Subject]:
-        """Call what can be called until the sandbox takes no more; return what is left to call."""
+    def _calls(self, sandbox: Sandbox, exports: Sequence[TargetExport]) -> list[TargetExport]:
+        """Call exports until the sandbox ends. Return the exports that remain to be called."""
         held: dict[int | None, list[Any]] = {}
-        timeout = self.bench.limits.timeout or 0.0
-        for number, subject in enumerate(subjects[:_CALLS]):
-            arguments = self._arguments(subject, held)
+        timeout = self.harness.limits.timeout or 0.0
+        for number, export in enumerate(exports[:_MAX_CALLS]):
+            arguments = self._arguments(export, held)
             if arguments is None:
                 continue
-            value = self._phase("call", timeout, lambda s=subject, a=arguments: sandbox.call(s.name, *a))  # type: ignore[misc]
+            value = self._phase("call", timeout, lambda s=export, a=arguments: sandbox.call(s.name, *a))  # type: ignore[misc]
             if sandbox.state != "ready":
-                return list(subjects[number + 1 :])
-            if value is not None and subject.gives is not None:
-                held.setdefault(subject.gives, []).append(value)
-            elif value is not None and subject.type is not None:
-                self._phase("show", 1.0, lambda v=value, s=subject: _shown(v, s))  # type: ignore[misc]
+                return list(exports[number + 1 :])
+            if value is not None and export.gives is not None:
+                held.setdefault(export.gives, []).append(value)
+            elif value is not None and export.type is not None:
+                self._phase("show", 1.0, lambda v=value, s=export: _shown(v, s))  # type: ignore[misc]
         for handle in (h for some in held.values() for h in some[::2]):
             self._phase("drop", timeout, handle.drop)
         return []
 
-    def _arguments(self, subject: Subject, held: dict[int | None, list[Any]]) -> list[Any] | None:
-        """Return arguments, ``None`` where a handle is needed that nothing gave."""
-        if subject.program:
+    def _arguments(self, export: TargetExport, held: dict[int | None, list[Any]]) -> list[Any] | None:
+        """Return random arguments, or ``None`` if a required handle is missing."""
+        if export.program:
             return []
         made: list[Any] = []
-        for place, shape in enumerate(subject.shapes):
+        for place, shape in enumerate(export.shapes):
             if shape is not None:
                 made.append(shape.random(self.rng, 1 + int(2 ** (self.rng.random() * 9))))
                 continue
-            some = held.get(subject.takes[place])
+            some = held.get(export.takes[place])
             if not some:
                 return None
-            made.append(some.pop() if place in subject.consumes else some[-1])
-        given = [id(one) for one, key in zip(made, subject.takes, strict=False) if key is not None]
-        return made if len(given) == len(set(given)) else None  # a handle that is given away is in one place only
+            made.append(some.pop() if place in export.consumes else some[-1])
+        given = [id(one) for one, key in zip(made, export.takes, strict=False) if key is not None]
+        return made if len(given) == len(set(given)) else None  # no handle may be used twice in a call
 
 
 def _callable(name: str, of: FuncType) -> bool:
-    """Tell whether Python can call a core function; a program takes no arguments."""
+    """Return whether Python can call a core function. Programs such as ``_start`` must have no parameters."""
     return set(of.results) <= _NUMBERS and not (is_program(name) and of.params)
 
 
-def _shown(value: Any, subject: Subject) -> str:
-    """Write a result as the command line does."""
-    assert subject.type is not None
-    result = subject.type.result
+def _shown(value: Any, export: TargetExport) -> str:
+    """Format a result in WAVE, as the command line does."""
+    assert export.type is not None
+    result = export.type.result
     if isinstance(result, Result):
         result = result.ok
     return "" if result is None else format_value(value, result)

@@ -1,4 +1,4 @@
-"""WIT types as the text of components, and what the canonical ABI makes of them.
+"""WIT types as component text, and their flattening by the canonical ABI.
 
 Source: the component model's Explainer.md, "Type Definitions", and CanonicalABI.md, "Flattening".
 """
@@ -29,11 +29,11 @@ from aegis.wit.types import (
 __all__ = ["Types", "core_signature", "flat", "needed", "wasi"]
 
 _CORE = {"s64": "i64", "u64": "i64", "f32": "f32", "f64": "f64"}
-_MOST_PARAMS, _MOST_RESULTS = 16, 1
+_MAX_FLAT_PARAMS, _MAX_FLAT_RESULTS = 16, 1
 
 
 def wasi(name: str) -> Interface:
-    """Return the interface of the host's that is called so, such as ``wasi:io/poll``."""
+    """Return the WASI interface of a name such as ``wasi:io/poll``."""
     package, _, rest = name.partition("@")[0].partition(":")
     module = f"{package}_{rest.replace('/', '_').replace('-', '_')}"
     found: Interface = import_module(f"aegis.bindings.{module}").INTERFACE
@@ -41,7 +41,7 @@ def wasi(name: str) -> Interface:
 
 
 def needed(names: Iterable[str]) -> list[Interface]:
-    """Return interfaces and those whose resources they use, each after what it uses."""
+    """Return the named WASI interfaces and, transitively, those whose resources they use, in dependency order."""
     found: dict[str, Interface] = {}
 
     def add(name: str) -> None:
@@ -59,7 +59,7 @@ def needed(names: Iterable[str]) -> list[Interface]:
 
 
 def _owners(interface: Interface) -> list[str]:
-    """Return the interfaces that own the resources that one uses."""
+    """Return the names of the interfaces that own the resources which an interface uses."""
     found: dict[str, None] = {}
 
     def look(of: WitType | Resource | None) -> None:
@@ -80,7 +80,7 @@ def _owners(interface: Interface) -> list[str]:
 
 
 def flat(of: WitType) -> list[str]:
-    """Return the core types that a value is passed as."""
+    """Return the core types of a flattened value."""
     match of:
         case "string" | List():
             return ["i32", "i32"]
@@ -111,18 +111,18 @@ def _joined(cases: Iterable[WitType | None]) -> list[str]:
 
 
 def core_signature(function: Function, *, lowered: bool) -> tuple[list[str], list[str]]:
-    """Return parameters and results of a function as core code has it: what it exports, or ``lowered``, imports."""
+    """Return the core parameters and results of a function: of an export, or ``lowered``, of an import."""
     params = [core for _, of in function.params for core in flat(of)]
     results = [] if function.result is None else flat(function.result)
-    if len(params) > _MOST_PARAMS:
+    if len(params) > _MAX_FLAT_PARAMS:
         params = ["i32"]
-    if len(results) > _MOST_RESULTS:
+    if len(results) > _MAX_FLAT_RESULTS:
         results, params = ([], [*params, "i32"]) if lowered else (["i32"], params)
     return params, results
 
 
 class Types:
-    """Type definitions, line by line: of a component, or within the type of an instance that it imports."""
+    """Builds type definitions, one per line: in a component or, with ``outer``, in the type of an imported instance."""
 
     def __init__(self, mark: str, outer: Mapping[tuple[str, str], str] | None = None) -> None:
         self.lines: list[str] = []
@@ -131,7 +131,7 @@ class Types:
         self._resources: dict[tuple[str, str], str] = {}
 
     def of(self, of: WitType) -> str:
-        """Return what refers to a type, which is defined if it is not yet."""
+        """Return a reference to a type, and define the type if necessary."""
         if isinstance(of, str):
             return of
         if of not in self._made:
@@ -144,7 +144,7 @@ class Types:
         return params + ("" if function.result is None else f" (result {self.of(function.result)})")
 
     def give(self, resource: Resource, reference: str) -> None:
-        """Say what refers to a resource."""
+        """Set the reference to a resource that is defined elsewhere."""
         self._resources[resource.owner or "", resource.name] = reference
 
     def _resource(self, resource: Resource) -> str:
@@ -159,7 +159,7 @@ class Types:
         return self._resources[key]
 
     def declare(self, resource: Resource) -> None:
-        """Define a resource, whether or not something refers to it."""
+        """Define a resource, even if no type refers to it."""
         self._resource(resource)
 
     def _next(self, kind: str) -> str:
@@ -171,7 +171,7 @@ class Types:
         return made
 
     def _named(self, text: str) -> str:
-        """Define a type that has to have a name to be part of a function's."""
+        """Define a type and export it under a name, as records, variants, enums and flags require in function types."""
         made = self._add(text)
         name = self._next("n")
         shown = f"(type {name} (eq {made}))" if self._outer is not None else f"{name}"
@@ -204,7 +204,7 @@ class Types:
                 return self._add(f"(own {self._resource(resource)})")
             case Borrow(resource):
                 return self._add(f"(borrow {self._resource(resource)})")
-        raise ValueError(f"{of} is no type")
+        raise ValueError(f"{of} is not a type that can be defined")
 
     def _field(self, name: str, of: WitType) -> str:
         return f'(field "{name}" {self.of(of)})'

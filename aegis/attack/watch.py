@@ -1,4 +1,4 @@
-"""What a trial may not leave behind: descriptors, threads, processes, memory; and nothing outside what was granted."""
+"""Detect leaks of a trial (descriptors, threads, processes, memory) and changes outside the granted directory."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from shutil import rmtree
 from aegis.attack.tools import scratch
 from aegis.attack.triage import Fault
 
-__all__ = ["Granted", "Watch", "counted"]
+__all__ = ["GrantedFolder", "ResourceWatch", "count_resources"]
 
-_AGAIN = 6
-"""How often an input is run again that seems to leave something behind: it has to do so nearly each time."""
-_FIRST = 12
-"""Trials before anything is held against one: pools fill, modules are imported."""
-_HEAVY = 4 << 20
-"""Bytes that one trial may keep before they are looked into."""
-_LOOSE = {"descriptors": 12, "threads": 4, "processes": 4, "memory": _HEAVY}
-"""How much more there may be than ever before until it is looked into: pools of workers breathe."""
-_GROWN = 384 << 20
-"""Bytes that the process may grow by over all its trials."""
-_SETTLES = 2.0
+_CONFIRMING_RUNS = 6
+"""Further runs of an input that seems to leak. It counts as a leak only if nearly every run leaks."""
+_WARM_UP_TRIALS = 12
+"""Trials before leaks are checked: pools fill up, and modules are imported."""
+_MAX_TRIAL_BYTES = 4 << 20
+"""Memory that one trial may retain without further checks."""
+_TOLERANCE = {"descriptors": 12, "threads": 4, "processes": 4, "memory": _MAX_TRIAL_BYTES}
+"""Excess over the previous maximum that is not checked further: the size of worker pools varies."""
+_MAX_GROWTH_BYTES = 384 << 20
+"""Growth of the process over all its trials that counts as a slow leak."""
+_SETTLE_SECONDS = 2.0
 
 
-def counted() -> dict[str, int]:
-    """Return what this process has: descriptors, threads, child processes, bytes of memory."""
+def count_resources() -> dict[str, int]:
+    """Return the number of descriptors, threads and child processes of this process, and its memory in bytes."""
     return {"descriptors": len(os.listdir("/proc/self/fd")), "threads": threading.active_count(),
             "processes": _children(), "memory": _memory()}  # fmt: skip
 
@@ -40,7 +40,7 @@ def _memory() -> int:
 
 
 def _children() -> int:
-    """Return how many processes this one and its children started that are still there."""
+    """Return the number of live descendant processes."""
     open_, number = [os.getpid()], 0
     while open_:
         pid = open_.pop()
@@ -53,54 +53,54 @@ def _children() -> int:
     return number - 1
 
 
-class Watch:
-    """Compares what there is after a trial with the most there was before."""
+class ResourceWatch:
+    """Detects leaks, by comparing the resources after a trial with their maximum over earlier trials."""
 
-    def __init__(self, count: Callable[[], dict[str, int]] = counted) -> None:
+    def __init__(self, count: Callable[[], dict[str, int]] = count_resources) -> None:
         self.trials = 0
         self.most: dict[str, int] = {}
         self.began = 0
         self._count = count
 
     def left_behind(self, again: Callable[[], object]) -> Fault | None:
-        """Tell what the latest trial left behind; ``again`` runs it once more."""
+        """Return a fault if the latest trial leaked; ``again`` repeats the trial."""
         if not os.path.isdir("/proc/self/fd"):
             return None
         self.trials += 1
         now = self._count()
-        if self.trials <= _FIRST:
+        if self.trials <= _WARM_UP_TRIALS:
             self.most = {name: max(number, self.most.get(name, 0)) for name, number in now.items()}
             self.began = now["memory"]
             return None
-        grown = {name for name, number in now.items() if number > self.most[name] + _LOOSE[name]}
-        found = self._each_time(again) if grown else None
-        if found is None and now["memory"] - self.began > _GROWN:
+        grown = {name for name, number in now.items() if number > self.most[name] + _TOLERANCE[name]}
+        found = self._confirmed(again) if grown else None
+        if found is None and now["memory"] - self.began > _MAX_GROWTH_BYTES:
             text = f"memory of the process grew by {now['memory'] - self.began:,} bytes in {self.trials} trials"
             found, self.began = _fault("memory, slowly", text), now["memory"]
         return found
 
-    def _each_time(self, again: Callable[[], object]) -> Fault | None:
-        """Run it again some times, and tell of what each of them added."""
+    def _confirmed(self, again: Callable[[], object]) -> Fault | None:
+        """Repeat the trial, and return a fault if nearly every run added to a resource."""
         before = _settled(self._count)
-        for _ in range(_AGAIN):
+        for _ in range(_CONFIRMING_RUNS):
             again()
         after = _settled(self._count)
         self.most = {name: max(number, self.most[name]) for name, number in after.items()}
         for name, number in after.items():
             more = number - before[name]
-            if more >= (_AGAIN * _HEAVY // 2 if name == "memory" else _AGAIN - 1):
-                return _fault(name, f"{name} were {before[name]:,}, and {number:,} after {_AGAIN} more runs")
+            if more >= (_CONFIRMING_RUNS * _MAX_TRIAL_BYTES // 2 if name == "memory" else _CONFIRMING_RUNS - 1):
+                return _fault(name, f"{name} grew from {before[name]:,} to {number:,} in {_CONFIRMING_RUNS} more runs")
         return None
 
 
-def _fault(what: str, text: str) -> Fault:
-    return Fault(phase="after", kind="left-behind", type=what, place="", text=text)
+def _fault(resource: str, text: str) -> Fault:
+    return Fault(phase="after", kind="left-behind", type=resource, place="", text=text)
 
 
 def _settled(count: Callable[[], dict[str, int]]) -> dict[str, int]:
-    """Return what there is once it does not get less any more: workers need a moment to be gone."""
+    """Return the resources once they have stopped decreasing: worker processes take a moment to exit."""
     gc.collect()
-    until, found = time.monotonic() + _SETTLES, count()
+    until, found = time.monotonic() + _SETTLE_SECONDS, count()
     while time.monotonic() < until:
         time.sleep(0.02)
         now = count()
@@ -110,8 +110,8 @@ def _settled(count: Callable[[], dict[str, int]]) -> dict[str, int]:
     return found
 
 
-class Granted:
-    """A folder that is granted to guests, in one that is not."""
+class GrantedFolder:
+    """A directory that is granted to guests, inside a directory that is not."""
 
     def __init__(self) -> None:
         self.outside = Path(tempfile.mkdtemp(prefix="granted-", dir=scratch()))
@@ -120,7 +120,7 @@ class Granted:
         self.renew()
 
     def renew(self) -> None:
-        """Make it as it was at first."""
+        """Restore the initial contents."""
         rmtree(self.outside, ignore_errors=True)
         (self.path / "folder").mkdir(parents=True)
         (self.outside / "secret").write_text("canary")
@@ -130,14 +130,14 @@ class Granted:
         self.before = self._outside()
 
     def escaped(self) -> str:
-        """Tell what changed outside."""
+        """Return a message if the outer directory changed, else an empty string."""
         now = self._outside()
         odd = sorted(name for name in {*now, *self.before} if now.get(name) != self.before.get(name))
-        return f"a guest changed what was not granted: {', '.join(odd)}" if odd else ""
+        return f"a guest changed files outside its grant: {', '.join(odd)}" if odd else ""
 
     def _outside(self) -> dict[str, object]:
         found: dict[str, object] = {}
         for path in self.outside.iterdir():
-            told = path.lstat()
-            found[path.name] = told.st_mode if path == self.path else (told.st_mode, told.st_size, told.st_mtime_ns)
+            stat = path.lstat()
+            found[path.name] = stat.st_mode if path == self.path else (stat.st_mode, stat.st_size, stat.st_mtime_ns)
         return found

@@ -23,7 +23,7 @@ from aegis.text import printable
 
 if TYPE_CHECKING:
     from aegis.fuzz.campaign import Campaign
-    from aegis.fuzz.plan import Plan
+    from aegis.fuzz.plan import CampaignPlan
 
 __all__ = ["command"]
 
@@ -32,25 +32,35 @@ _MAX_FINDING_BYTES = 64 << 20
 
 
 @click.command(cls=FileCommand)
-@click.option("--invoke", "functions", multiple=True, metavar="NAME", help="Fuzz this export; may be repeated. [all]")
-@click.option("--runs", metavar="N", help=f"So many calls; none: until --time. [{_RUNS}]")
-@click.option("--time", "seconds", metavar="TIME", help="So long, such as 60s or 1h.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed and corpus, the same campaign.")
-@click.option("--jobs", type=click.IntRange(1, 256), help="Processes. [one a core]")
-@click.option("--dask", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler (aegis-wasm[dask]).")
-@click.option("--corpus", metavar="DIR", help="Keep behaviours and findings there, and replay them first.")
-@click.option("--out", metavar="DIR", help="Write report.json, report.html, and each finding as JSON and for pytest.")
-@click.option("-c", "--config", "--policy", "config", metavar="FILE", help="Read the policy from FILE (aegis.toml).")
-@click.option("--oracle", "oracles", multiple=True, metavar="NAME", help="Ask this; may be repeated. [the usual ones]")
-@click.option("--hostile-host", "hostile", is_flag=True, help="Answer WASI's imports too, with extremes and errors.")
-@click.option("--no-buffers", "numbers", is_flag=True, help="Give core functions numbers, no buffers that are placed.")
-@click.option("--find", "goal", type=click.Choice(["slow", "big", "chatty"]), help="Look for the worst input.")
-@click.option("--replay", metavar="FILE", help="Run one finding again, and tell whether it is still there.")
+@click.option("--invoke", "functions", multiple=True, metavar="NAME", help="Fuzz this export; repeatable. [all]")
+@click.option("--runs", metavar="N", help=f"Stop after N calls; none: run until --time. [{_RUNS}]")
+@click.option("--time", "seconds", metavar="TIME", help="Stop after this time, such as 60s or 1h.")
 @click.option(
-    "--call", "calls", multiple=True, metavar="CALL", help="Run one case of such calls, as findings tell them."
+    "--seed", type=int, default=0, show_default=True, help="Seed; with the same corpus, it reproduces a campaign."
 )
-@click.option("--answers", metavar="N,N…", help="With --call: the plan by which imports are answered.")
-@click.option("--host", is_flag=True, help="Attack Aegis itself, with hostile bytes; ARTIFACTs are what to start from.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Number of processes. [one per core]")
+@click.option("--dask", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler (aegis-wasm[dask]).")
+@click.option("--corpus", metavar="DIR", help="Replay the corpus in DIR first, and save new test cases there.")
+@click.option("--out", metavar="DIR", help="Write report.json, report.html, and each finding as JSON and pytest file.")
+@click.option("-c", "--config", "--policy", "config", metavar="FILE", help="Read the policy from FILE (aegis.toml).")
+@click.option(
+    "--oracle", "oracles", multiple=True, metavar="NAME", help="Use this oracle; repeatable. [the default ones]"
+)
+@click.option("--hostile-host", "hostile", is_flag=True, help="Make WASI functions fail or return extreme values too.")
+@click.option(
+    "--no-buffers", "numbers", is_flag=True, help="Pass core functions numbers only, no buffers in guest memory."
+)
+@click.option("--find", "goal", type=click.Choice(["slow", "big", "chatty"]), help="Search for the worst input.")
+@click.option("--replay", metavar="FILE", help="Run a saved finding again, and report whether it is still there.")
+@click.option(
+    "--call",
+    "calls",
+    multiple=True,
+    metavar="CALL",
+    help="Run one test case from these calls, written as in a finding.",
+)
+@click.option("--answers", metavar="N,N…", help="With --call: the answer plan for stubbed imports.")
+@click.option("--host", is_flag=True, help="Attack Aegis itself with hostile bytes; the artifacts are the seed corpus.")
 @click.option(
     "--source", "sources", multiple=True, metavar="NAME", help="With --host: smith, wit, mutate, flips, liar."
 )
@@ -59,35 +69,33 @@ _MAX_FINDING_BYTES = 64 << 20
 @click.argument("artifacts", nargs=-1, metavar="COMPONENT|MODULE")
 @click.pass_context
 def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, **options: Any) -> int:
-    """Call the exports of a guest with all kinds of values, inside limits, and tell what it should not do.
+    """Fuzz the exports of a guest with generated values, inside limits, and check every call with oracles.
 
-    Imports that nothing provides are answered with values of their types. Exit 0: nothing found, 1: findings.
-    With --host it is Aegis that is attacked, and the artifacts, files or folders, are what hostile bytes are made from.
+    Missing imports are stubbed with values of their types. Exit 0: no findings, 1: findings.
+    With --host, attack Aegis itself: the artifacts, files or directories, are the seed corpus for hostile bytes.
     """
-    from aegis.fuzz.plan import Plan
+    from aegis.fuzz.plan import CampaignPlan
 
     face: Face = context.obj
     if options["config"] is not None:
         face.config = options["config"]
     for name in ("out", "corpus", "replay"):
         if options[name] == "":
-            raise PolicyError(f"--{name}: the name is empty; name a {'file' if name == 'replay' else 'directory'}")
+            raise PolicyError(f"--{name}: the name is empty: name a {'file' if name == 'replay' else 'directory'}")
     if host:
         from aegis.cli.fuzz_host import attack
 
         return attack(face, context, artifacts, options)
     if options["sources"]:
-        raise click.UsageError("--source is one of --host's; guests are called as they are")
+        raise click.UsageError("--source requires --host: without it, the artifact is run unchanged")
     if len(artifacts) != 1:
-        raise click.UsageError("name one component or module; several are for --host")
+        raise click.UsageError("name one component or module; several require --host")
     artifact = artifacts[0]
     if options["limit_fuel"] == "none":
-        raise PolicyError(
-            "--fuel-limit: a campaign counts fuel, so that it can be repeated; give a number, such as 1e9"
-        )
+        raise PolicyError("--fuel-limit: a campaign needs a fuel limit to be reproducible: give a number, such as 1e9")
     policy = make_policy(face.config, options, capture=True)
     refuse_shared_files(policy, {f"--{name}": options[name] for name in ("out", "corpus", "replay")})
-    plan = Plan(
+    plan = CampaignPlan(
         data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
         oracles=options["oracles"], hostile=options["hostile"], goal=options["goal"] or "", seed=options["seed"],
         buffers=not options["numbers"],
@@ -102,7 +110,7 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
 
 
 def _flags(context: click.Context) -> Iterable[str]:
-    """Yield the words of the command line that made the policy, as one word each."""
+    """Yield the policy options of the command line, each as one word ``--option=value``."""
     for option in context.command.params:
         name, value = option.name or "", context.params.get(option.name or "")
         if name.startswith(("limit_", "allow_")) or name in ("isolate", "listen", "deny_net", "config_value"):
@@ -118,19 +126,19 @@ def _others(oracles: Iterable[str], policy: Any) -> Iterable[tuple[str, bytes]]:
 
 
 class _Fuzz:
-    """One campaign of the command line."""
+    """A campaign started by the command."""
 
-    def __init__(self, face: Face, plan: Plan, options: dict[str, Any]) -> None:
+    def __init__(self, face: Face, plan: CampaignPlan, options: dict[str, Any]) -> None:
         self.face, self.plan, self.options = face, plan, options
 
     def go(self) -> int:
         from aegis.fuzz.campaign import Campaign
         from aegis.fuzz.corpus import Corpus
         from aegis.fuzz.report import to_data, to_text
-        from aegis.fuzz.work import Workshop
+        from aegis.fuzz.worker import WorkerState
 
         options = self.options
-        shop = Workshop(self.plan)  # what cannot be fuzzed is told now, once
+        state = WorkerState(self.plan)  # raises for an artifact that cannot be fuzzed, before processes start
         seconds = None if options["seconds"] is None else parse_seconds(options["seconds"], "--time")
         campaign = Campaign(
             self.plan, runs=self.runs(seconds), seconds=seconds, jobs=options["jobs"] or os.cpu_count() or 1,
@@ -143,11 +151,11 @@ class _Fuzz:
                 live.show(progress)
         finally:
             live.clear()
-        data = to_data(campaign.result, shop.target.artifact.kind, shop.target.left_out)
+        data = to_data(campaign.result, state.target.artifact.kind, state.target.left_out)
         try:
             if out is not None:
                 _write(out, data, campaign, self.plan)
-        except PolicyError as error:  # what was found is told all the same
+        except PolicyError as error:  # print the findings even if they cannot be written
             campaign.result.lost.append(str(error))
         self.face.result(data, to_text(data))
         if campaign.result.lost:
@@ -172,8 +180,8 @@ def _folder(path: str | None) -> Path | None:
     return folder
 
 
-def _write(folder: Path, data: dict[str, Any], campaign: Campaign, plan: Plan) -> None:
-    from aegis.fuzz.files import write_regular
+def _write(folder: Path, data: dict[str, Any], campaign: Campaign, plan: CampaignPlan) -> None:
+    from aegis.fuzz.regular_files import write_regular
     from aegis.fuzz.report import to_html
     from aegis.fuzz.reproduce import file_name, pytest_file
     from aegis.observe.encode import dump
@@ -190,44 +198,44 @@ def _write(folder: Path, data: dict[str, Any], campaign: Campaign, plan: Plan) -
         raise PolicyError(f"{printable(str(folder / name))} cannot be written: {error.strerror or error}") from None
 
 
-def _called(face: Face, plan: Plan, calls: Sequence[str], answers: str | None) -> int:
-    from aegis.fuzz.rerun import called
+def _called(face: Face, plan: CampaignPlan, calls: Sequence[str], answers: str | None) -> int:
+    from aegis.fuzz.reproduce import run_calls
 
     try:
         words = [word.strip() for word in (answers or "").split(",") if word.strip()]
         if not all(word.isdecimal() for word in words):
-            raise ValueError(f"--answers takes numbers with commas between them, such as 0,3, not {answers}")
+            raise ValueError(f"--answers: expected comma-separated numbers such as 0,3, not {answers}")
         numbers = [int(word) for word in words]
-        found = called(plan, calls, numbers)
+        found = run_calls(plan, calls, numbers)
     except ValueError as error:
         if isinstance(error, AegisError):
             raise
         raise click.UsageError(printable(str(error), 300)) from None
     lines = [f"{oracle}: {text}" for oracle, text in found]
-    face.result({"found": [{"oracle": o, "text": t} for o, t in found]}, "\n".join(lines) or "nothing to object to")
+    face.result({"found": [{"oracle": o, "text": t} for o, t in found]}, "\n".join(lines) or "no findings")
     return int(bool(found))
 
 
-def _replayed(face: Face, plan: Plan, path: str, oracles: Sequence[str]) -> int:
+def _replayed(face: Face, plan: CampaignPlan, path: str, oracles: Sequence[str]) -> int:
     import json
 
-    from aegis.fuzz.rerun import again
-    from aegis.fuzz.work import is_code
+    from aegis.fuzz.reproduce import replay_finding
+    from aegis.fuzz.worker import is_code
 
     try:
-        told = json.loads(read_bounded(path, _MAX_FINDING_BYTES))
-        oracle = str(told["oracle"])
-        if is_code(oracle) and oracle not in oracles:  # a file of findings does not choose what Python imports
+        finding = json.loads(read_bounded(path, _MAX_FINDING_BYTES))
+        oracle = str(finding["oracle"])
+        if is_code(oracle) and oracle not in oracles:  # the file is untrusted: it must not choose a module to import
             raise PolicyError(
-                f"{printable(path)} names an oracle that is Python code, {printable(oracle)}; if you trust it, name it"
-                " too, with --oracle"
+                f"{printable(path)} names an oracle that is Python code, {printable(oracle)}: if you trust it, add"
+                f" --oracle {printable(oracle)}"
             )
-        found = again(plan, told)
+        found = replay_finding(plan, finding)
     except OSError as error:
         raise PolicyError(f"{printable(path)} cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, AegisError):
             raise
-        raise PolicyError(f"{printable(path)} is no finding of aegis fuzz: {printable(str(error), 200)}") from None
-    face.result({"found": found}, f"still there: {found}" if found else "not there any more")
+        raise PolicyError(f"{printable(path)} is not a finding of aegis fuzz: {printable(str(error), 200)}") from None
+    face.result({"found": found}, f"still there: {found}" if found else "no longer there")
     return int(found is not None)

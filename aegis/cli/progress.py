@@ -1,4 +1,4 @@
-"""How far a campaign is: in place on a terminal, else a line now and then."""
+"""The progress of a campaign on stderr: one line in place on a terminal, otherwise a line every few seconds."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from aegis.limits import format_seconds
 from aegis.text import count
 
 if TYPE_CHECKING:
-    from aegis.fuzz.result import Progress
+    from aegis.fuzz.plan import Progress
 
 __all__ = ["Live"]
 
-_SHOWN_EVERY = 5.0
+_INTERVAL_SECONDS = 5.0
 
 
 class Live:
-    """The line of one campaign on stderr; ``what`` it calls its distinct behaviours."""
+    """The progress line of one campaign; ``unit`` is the name of its distinct behaviours."""
 
-    def __init__(self, face: Face, what: str = "behaviour") -> None:
-        self.face, self.what = face, what
+    def __init__(self, face: Face, unit: str = "behaviour") -> None:
+        self.face, self.unit = face, unit
         self.shown = 0.0
         self.live = sys.stderr.isatty() and not face.quiet and not face.json
 
     def show(self, progress: Progress) -> None:
-        """Tell how far it is, if that was not told just now."""
+        """Print the progress, unless it was printed very recently."""
         now = time.monotonic()
-        if self.face.quiet or self.face.json or now - self.shown < (0.1 if self.live else _SHOWN_EVERY):
+        if self.face.quiet or self.face.json or now - self.shown < (0.1 if self.live else _INTERVAL_SECONDS):
             return
         if not self.shown and not self.live:
             self.shown = now
@@ -38,7 +38,7 @@ class Live:
         rate = progress.cases / progress.seconds if progress.seconds else 0
         line = (
             f"{format_seconds(progress.seconds)}: {count(progress.cases, 'case')} ({rate:,.0f} a second), "
-            f"{count(progress.behaviours, self.what)}, {count(progress.findings, 'finding')}"
+            f"{count(progress.behaviours, self.unit)}, {count(progress.findings, 'finding')}"
         )
         if self.live:
             sys.stderr.write(f"\r\x1b[K{line}")
@@ -47,7 +47,7 @@ class Live:
             self.face.say(line)
 
     def clear(self) -> None:
-        """Take the line away: what comes now is the result."""
+        """Erase the line before the result is printed."""
         if self.live:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

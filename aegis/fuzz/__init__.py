@@ -1,14 +1,15 @@
-"""The fuzz harness: calls a guest's exports, answers its imports, and reports what a guest should not do.
+"""The fuzzer for guests: it calls a guest's exports, stubs its imports, and checks every call with oracles.
 
-``aegis fuzz`` is its command. From Python: :func:`replay` for a finding, :class:`~aegis.fuzz.campaign.Campaign` for
-whole campaigns; :mod:`aegis.testing` has strategies and the pytest plugin.
+``aegis fuzz`` is the command. From Python, call :func:`replay` to reproduce a finding and use
+:class:`~aegis.fuzz.campaign.Campaign` to run a campaign. :mod:`aegis.testing` has hypothesis strategies and the pytest
+plugin.
 
-    values                                  values of types: generated, mutated, simplified
-    case, target, stubs, portable           calls to a guest, answers to its imports, and both as text
-    oracles, pairs                          rules that a guest must not break
-    search, shrink                          cases from new behaviour; and smaller ones
-    plan, work, campaign, result, corpus    chunks in other processes, merged, kept
-    report, reproduce, rerun                findings as reports and commands, and their replay
+    values                              generate, mutate and shrink values of a type
+    case, target, stubs, portable       test cases, the guest under test, stubs for its imports, cases as text
+    oracles, inverse_pairs              the properties that every call must satisfy
+    search, shrink                      the coverage-guided search, and the minimisation of a finding
+    plan, worker, campaign, corpus      campaigns: chunks of work in other processes, merged results, the saved corpus
+    report, reproduce                   reports, reproducers and the replay of a finding
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aegis.fuzz.rerun import replay as replay
+    from aegis.fuzz.reproduce import replay as replay
 
 __all__ = ["replay"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load what costs something at its first use: the pytest plugin is part of every run of pytest."""
+    """Import :func:`replay` on first use: the pytest plugin imports this package in every pytest run."""
     if name != "replay":
         raise AttributeError(f"module 'aegis.fuzz' has no attribute {name!r}")
-    from aegis.fuzz.rerun import replay
+    from aegis.fuzz.reproduce import replay
 
     return replay

@@ -1,7 +1,7 @@
-"""A campaign: rounds of chunks on any executor, merged in order, so that a seed tells what happens.
+"""A campaign: rounds of chunks that run on any executor and are merged in order.
 
-What a chunk may know is what the rounds before it found: its results depend on the seed and the corpus, never on which
-process did it, how many there were, or which came first.
+A chunk starts only from the results of earlier rounds. So its results depend on the seed and the corpus, but not on the
+number of processes, on the process that runs it, or on the order in which chunks finish.
 """
 
 from __future__ import annotations
@@ -17,31 +17,37 @@ from typing import Any
 from aegis.errors import AegisError, PolicyError
 from aegis.fuzz.corpus import Corpus
 from aegis.fuzz.oracles.surroundings import clear_canaries
-from aegis.fuzz.plan import Plan
-from aegis.fuzz.result import Progress, Result
-from aegis.fuzz.work import explore, minimise, prepare_process
+from aegis.fuzz.plan import CampaignPlan, CampaignResult, Progress
+from aegis.fuzz.worker import explore, minimise, prepare_process
 from aegis.limits import parse_seconds
 
 __all__ = ["Campaign"]
 
-CHUNK = 1000
-"""Calls in a chunk, at most."""
-ROUND = 8
-"""Chunks in a round, however many of them run at once."""
-_FOREVER = 1e9
-_LOOK = 0.1
-_SENT = 64
-"""Cases of the corpus that a chunk is given to start from."""
-_MINIMISED, _PARTS = 512, 8
-"""Cases that are made smaller at the end, and in how many parts that is done."""
+CHUNK_CALLS = 1000
+"""Most calls in one chunk."""
+ROUND_CHUNKS = 8
+"""Chunks in one round. It is fixed: a round that depended on ``jobs`` would make the results depend on it too."""
+_NO_TIME_LIMIT_SECONDS = 1e9
+_PROGRESS_SECONDS = 0.1
+"""Longest time between two progress reports."""
+_MAX_START_CASES = 64
+"""Most test cases from earlier rounds that a chunk starts from."""
+_MAX_MINIMISED_CASES = 512
+"""Most test cases that are minimised for the corpus at the end of a campaign."""
+_MINIMISE_TASKS = 8
+"""Tasks into which this minimisation is split, for any number of processes."""
 
 
 class Campaign:
-    """Runs a plan: ``runs`` calls, for so many seconds, on an executor or ``jobs`` processes of its own."""
+    """Runs a plan on an executor, or on ``jobs`` spawned processes.
+
+    It stops after ``runs`` calls (``None``: no bound) or after ``seconds``, whichever comes first. With a ``corpus``,
+    the saved test cases are replayed first, and new ones are saved at the end.
+    """
 
     def __init__(
-        self, plan: Plan, *, runs: int | None = 20_000, seconds: float | str | timedelta | None = None, jobs: int = 1,
-        executor: Executor | None = None, corpus: Corpus | None = None,
+        self, plan: CampaignPlan, *, runs: int | None = 20_000, seconds: float | str | timedelta | None = None,
+        jobs: int = 1, executor: Executor | None = None, corpus: Corpus | None = None,
     ) -> None:  # fmt: skip
         self.plan, self.runs, self.jobs = plan, runs, jobs
         self.seconds = None if seconds is None else parse_seconds(seconds, "seconds")
@@ -49,62 +55,63 @@ class Campaign:
         self._given = executor
         self._own: Executor | None = None
         self._numbers: set[int] = set()
-        """The processes of ours that there were."""
-        self.result = Result(plan=plan)
+        """Ids of all processes that this campaign has started, for :func:`clear_canaries`."""
+        self.result = CampaignResult(plan=plan)
 
     # -- running -------------------------------------------------------------------------------
 
     def run(self) -> Iterator[Progress]:
-        """Run it, telling how far it is now and then; what was found is in ``result``, whatever ended it."""
+        """Run the campaign and yield its progress. ``result`` is complete however it ends, also by Ctrl-C."""
         began = time.monotonic()
-        until = began + (_FOREVER if self.seconds is None else self.seconds)
+        until = began + (_NO_TIME_LIMIT_SECONDS if self.seconds is None else self.seconds)
         try:
             if self.corpus is not None and self.corpus.entries:
-                yield from self._round([(-1, self.corpus.told())], began, until)
+                yield from self._round([(-1, self.corpus.cases())], began, until)
             chunk = 0
             while not self._enough(chunk, until):
-                count = min(ROUND, self._chunks_left(chunk))
+                count = min(ROUND_CHUNKS, self._chunks_left(chunk))
                 start = self._start()
                 yield from self._round([(n, start) for n in range(chunk, chunk + count)], began, until)
                 chunk += count
             if self.corpus is not None and not self.result.lost:
-                self._minimised()
+                self._minimise_corpus()
         except KeyboardInterrupt:
             self.result.interrupted = True
         except (BrokenExecutor, BrokenPipeError) as error:
-            self.result.lost.append(f"the corpus was not made smaller: {error}")
+            self.result.lost.append(f"corpus not minimised, a worker process died: {error}")
         finally:
             self.result.seconds = time.monotonic() - began
             self._stop()
         if self.corpus is not None:
             try:
                 self.corpus.save(self.result)
-            except PolicyError as error:  # what was found is told all the same
+            except PolicyError as error:  # report the findings even if the corpus cannot be saved
                 self.result.lost.append(str(error))
 
-    def _minimised(self) -> None:
-        """Make the cases that a corpus is to keep smaller, as far as they behave the same."""
-        entries = list(self.result.behaviours.values())[-_MINIMISED:]
-        futures = [self._executor().submit(minimise, self.plan, entries[n::_PARTS]) for n in range(_PARTS)]
+    def _minimise_corpus(self) -> None:
+        """Minimise the latest test cases for the corpus, keeping the behaviour of each."""
+        entries = list(self.result.behaviours.values())[-_MAX_MINIMISED_CASES:]
+        tasks = [entries[n::_MINIMISE_TASKS] for n in range(_MINIMISE_TASKS)]
+        futures = [self._executor().submit(minimise, self.plan, task) for task in tasks]
         for future in futures:
-            self.result.behaviours |= {told[0]: told for told in future.result()}
+            self.result.behaviours |= {entry[0]: entry for entry in future.result()}
 
     def _enough(self, chunk: int, until: float) -> bool:
         return time.monotonic() >= until or self._chunks_left(chunk) <= 0 or bool(self.result.lost)
 
     def _chunks_left(self, chunk: int) -> int:
-        return ROUND if self.runs is None else -(-self.runs // CHUNK) - chunk
+        return ROUND_CHUNKS if self.runs is None else -(-self.runs // CHUNK_CALLS) - chunk
 
     def _calls_in(self, chunk: int) -> int:
-        """Return the calls of a chunk: the last one has what is left of all."""
-        return CHUNK if self.runs is None or chunk < 0 else min(CHUNK, self.runs - chunk * CHUNK)
+        """Return the number of calls of a chunk; the last chunk has the remainder."""
+        return CHUNK_CALLS if self.runs is None or chunk < 0 else min(CHUNK_CALLS, self.runs - chunk * CHUNK_CALLS)
 
     def _start(self) -> list[Any]:
-        """Return the calls that the chunks of a round start from: the latest to behave in a new way."""
-        return [told[1] for told in list(self.result.behaviours.values())[-_SENT:]]
+        """Return the test cases that the next round starts from: the latest that showed a new behaviour."""
+        return [entry[1] for entry in list(self.result.behaviours.values())[-_MAX_START_CASES:]]
 
     def _round(self, chunks: list[tuple[int, list[Any]]], began: float, until: float) -> Iterator[Progress]:
-        """Do chunks and merge what they found in their order."""
+        """Run the chunks of one round, and merge their results in the order of their numbers."""
         known = sorted({*self.result.findings, *self.result.behaviours})
         done: dict[int, Any] = {}
         waiting = dict(chunks)
@@ -116,14 +123,14 @@ class Campaign:
                     futures[self._submit(number, start, known, until)] = number
                 pending = set(futures)
                 while pending:
-                    ended, pending = wait(pending, timeout=_LOOK)
+                    ended, pending = wait(pending, timeout=_PROGRESS_SECONDS)
                     for future in ended:
                         number = futures[future]
                         done[number] = future.result()
                         waiting.pop(number)
                     yield self._progress(began, done.values())
-            except (BrokenExecutor, BrokenPipeError):  # a pipe to a process that ended before it took its work
-                self._broken(waiting, tries)
+            except (BrokenExecutor, BrokenPipeError):  # BrokenPipeError: the process died before it read its task
+                self._retry(waiting, tries)
             except AegisError as error:
                 self.result.lost.append(str(error))
             except KeyboardInterrupt:
@@ -143,13 +150,17 @@ class Campaign:
         self.result.line.append((time.monotonic() - began, self.result.cases, len(self.result.behaviours)))
 
     def _submit(self, number: int, start: list[Any], known: list[str], until: float) -> Future[Any]:
-        ends = time.time() + until - time.monotonic()  # by the clock on the wall: another machine has no other of ours
+        # Wall-clock time: the chunk may run on another machine, whose monotonic clock has a different origin.
+        ends = time.time() + until - time.monotonic()
         future = self._executor().submit(explore, self.plan, number, self._calls_in(number), known, start, ends)
         self._numbers.update(getattr(self._own, "_processes", None) or ())
         return future
 
-    def _broken(self, waiting: dict[int, list[Any]], tries: dict[int, int]) -> None:
-        """A process died: make others, and have what was lost done again, isolated if it happens twice."""
+    def _retry(self, waiting: dict[int, list[Any]], tries: dict[int, int]) -> None:
+        """Replace the executor after a process died, so that the waiting chunks run again.
+
+        After the second death, guests run isolated: a guest that kills its process then kills only an Aegis worker.
+        """
         self._stop()
         for number in waiting:
             tries[number] = tries.get(number, 0) + 1
@@ -158,7 +169,7 @@ class Campaign:
 
             self.plan = replace(self.plan, policy=replace(self.plan.policy, isolation=Isolation(recycle=1000)))
         elif max(tries.values()) > 3:
-            self.result.lost.append("the processes of the campaign die again and again; see what `aegis doctor` says")
+            self.result.lost.append("worker processes of the campaign died repeatedly: run `aegis doctor`")
 
     # -- merging -------------------------------------------------------------------------------
 
@@ -171,21 +182,21 @@ class Campaign:
         result.points += batch["points"]
         for status, count in batch["statuses"].items():
             result.statuses[status] = result.statuses.get(status, 0) + count
-        for told in batch["behaviours"]:
-            result.behaviours.setdefault(told[0], told)
+        for entry in batch["behaviours"]:
+            result.behaviours.setdefault(entry[0], entry)
         for finding in batch["findings"]:
             kept = result.findings.get(finding["signature"])
             if kept is None or _weight(finding) < _weight(kept):
                 result.findings[finding["signature"]] = finding
 
     def _progress(self, began: float, batches: Iterable[dict[str, Any]]) -> Progress:
-        """Return how far it is, with chunks that are done and not merged yet."""
+        """Return the progress, including chunks that have finished but are not merged yet."""
         result = self.result
         cases, findings, behaviours = result.cases, set(result.findings), set(result.behaviours)
         for batch in batches:
             cases += batch["cases"]
-            findings |= {told["signature"] for told in batch["findings"]}
-            behaviours |= {told[0] for told in batch["behaviours"]}
+            findings |= {finding["signature"] for finding in batch["findings"]}
+            behaviours |= {entry[0] for entry in batch["behaviours"]}
         return Progress(cases, time.monotonic() - began, len(findings), len(behaviours))
 
     # -- the executor --------------------------------------------------------------------------
@@ -209,6 +220,6 @@ class Campaign:
 
 
 def _weight(finding: dict[str, Any]) -> tuple[int, int, str]:
-    """Return what makes one case simpler than another."""
+    """Return the sort key by which the simplest test case of a signature is kept."""
     text = repr(finding["steps"])
     return len(finding["steps"]), len(text), text

@@ -1,4 +1,4 @@
-"""A case: calls in order, in one fresh sandbox, and what the guest's imports answer. And what came of it."""
+"""A test case: a sequence of calls in one fresh sandbox with an answer plan for the imports; its trace and findings."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any, NamedTuple
 from aegis.errors import AegisError, Frame, GuestExit, GuestTrap, LimitExceeded
 from aegis.observe.outcome import Outcome, Usage
 
-__all__ = ["Case", "Finding", "Given", "Reply", "Seen", "Step", "signature_of"]
+__all__ = ["Case", "Finding", "HandleRef", "Step", "StepResult", "Trace", "signature_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """Stands for a resource of the guest's in the arguments of a step: what step ``step`` of the case returned."""
+class HandleRef:
+    """An argument that refers to the guest resource returned by step number ``step`` of the same test case."""
 
     step: int
 
 
 class Step(NamedTuple):
-    """One call: an export by its name, and its arguments. ``[drop]`` drops a handle."""
+    """One call: the name of an export and its arguments. The name ``[drop]`` drops the handle in the first argument."""
 
     function: str
     arguments: tuple[Any, ...]
@@ -28,64 +28,66 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is done to a guest from its instantiation on.
+    """The calls made to a guest after its instantiation, and the answer plan for its imports.
 
-    ``answers`` is the plan of its imports: one number for each call that it makes of them, the last for all that
-    follow; 0 is the simplest answer, and none at all means 0 for each.
+    ``answers`` has one number per call that the guest makes to a stubbed import. The last number also applies to every
+    later call; 0 selects the simplest answer; an empty plan answers every call with 0.
     """
 
     steps: tuple[Step, ...]
     answers: tuple[int, ...] = ()
 
     def without(self, start: int, stop: int) -> Case | None:
-        """Return the case without these steps, ``None`` where later ones need them."""
+        """Return the test case without steps ``start`` to ``stop`` - 1; ``None`` if a later step needs one of them."""
         kept: list[Step] = []
         for number, step in enumerate(self.steps):
             if start <= number < stop:
                 continue
             moved = []
             for argument in step.arguments:
-                if isinstance(argument, Given):
+                if isinstance(argument, HandleRef):
                     if start <= argument.step < stop:
                         return None
-                    argument = Given(argument.step - (stop - start if argument.step >= stop else 0))
+                    argument = HandleRef(argument.step - (stop - start if argument.step >= stop else 0))
                 moved.append(argument)
             kept.append(Step(step.function, tuple(moved)))
         return Case(tuple(kept), self.answers)
 
     def with_step(self, number: int, step: Step) -> Case:
-        """Return the case with another step in place of one."""
+        """Return the test case with step ``number`` replaced."""
         return Case((*self.steps[:number], step, *self.steps[number + 1 :]), self.answers)
 
     def closure(self, number: int) -> Case:
-        """Return a step with those alone that gave the handles it needs, and theirs."""
+        """Return a test case of one step and, transitively, the steps that returned the handles it uses."""
         needed, open_ = set[int](), [number]
         while open_:
             at = open_.pop()
             needed.add(at)
-            open_ += [a.step for a in self.steps[at].arguments if isinstance(a, Given) and a.step not in needed]
+            open_ += [a.step for a in self.steps[at].arguments if isinstance(a, HandleRef) and a.step not in needed]
         if len(needed) == 1:
             return Case((self.steps[number],), self.answers)
         places = {old: new for new, old in enumerate(sorted(needed))}
         return Case(tuple(_placed(self.steps[old], places) for old in places), self.answers)
 
     def repeated(self, times: int) -> Case:
-        """Return the case with its steps done so many times over, each round on the handles of its own."""
+        """Return the test case with its steps repeated ``times`` times. Each repetition uses its own handles."""
         count = len(self.steps)
         steps = [_moved(step, count * n) for n in range(times) for step in self.steps]
         return Case(tuple(steps), self.answers)
 
 
 def _placed(step: Step, places: Mapping[int, int]) -> Step:
-    return Step(step.function, tuple(Given(places[a.step]) if isinstance(a, Given) else a for a in step.arguments))
+    return Step(
+        step.function, tuple(HandleRef(places[a.step]) if isinstance(a, HandleRef) else a for a in step.arguments)
+    )
 
 
 def _moved(step: Step, by: int) -> Step:
-    return Step(step.function, tuple(Given(a.step + by) if isinstance(a, Given) else a for a in step.arguments))
+    return Step(step.function, tuple(HandleRef(a.step + by) if isinstance(a, HandleRef) else a for a in step.arguments))
 
 
-class Reply:
-    """How one step ended and what it used: an :class:`~aegis.Outcome` that is made where somebody wants one."""
+class StepResult:
+    """How one step ended and the resources it used. An :class:`~aegis.Outcome` is created on demand."""
 
     __slots__ = ("declared", "error", "fuel", "host_calls", "memory", "status", "value", "whole")
 
@@ -102,17 +104,17 @@ class Reply:
 
     @property
     def ended(self) -> bool:
-        """Whether the sandbox takes no further call after this one."""
+        """Whether this step ended the sandbox, which then accepts no further call."""
         return self.status != "returned"
 
     @property
     def good(self) -> bool:
-        """Whether it returned, and no declared error."""
+        """Whether the step returned, and not with a declared error."""
         return self.error is None and not self.declared
 
     @property
     def outcome(self) -> Outcome:
-        """The same as an outcome."""
+        """The result of the step as an outcome."""
         if self.whole is None:
             usage = Usage(fuel=self.fuel, host_calls=self.host_calls, peak_memory=self.memory)
             if self.error is not None:
@@ -123,46 +125,46 @@ class Reply:
 
 
 @dataclass(slots=True)
-class Seen:
-    """A case that was run: the reply of each step that was reached, the last of which may have ended it."""
+class Trace:
+    """The run of a test case: one result per step that was executed. The last result may have ended the sandbox."""
 
     case: Case
-    replies: list[Reply] = field(default_factory=list)
+    results: list[StepResult] = field(default_factory=list)
 
     @property
     def last(self) -> int:
-        """The number of the last step that was reached."""
-        return len(self.replies) - 1
+        """The number of the last step that was executed."""
+        return len(self.results) - 1
 
     def reached(self) -> Case:
-        """Return the case as far as it came."""
-        return Case(self.case.steps[: len(self.replies)], self.case.answers)
+        """Return the test case truncated after the last step that was executed."""
+        return Case(self.case.steps[: len(self.results)], self.case.answers)
 
     def step(self, number: int) -> str:
-        """Return the name of a step, for people."""
+        """Return the display name of a step."""
         return self.case.steps[number].function if number < len(self.case.steps) else "instantiation"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What an oracle objects to: which oracle, which kind of thing, why, and the case that shows it.
+    """A violation that an oracle reported, with the test case that shows it.
 
-    Two findings of equal ``signature`` are one.
+    Findings with equal ``signature`` are duplicates. ``text`` is the message for the report.
     """
 
     oracle: str
     signature: str
     text: str
     case: Case
-    reply: Reply | None = None
+    result: StepResult | None = None
 
 
-def signature_of(reply: Reply) -> str:
-    """Return what tells one ending from another: its kind, the trap's code, the deepest frames."""
-    error = reply.error
+def signature_of(result: StepResult) -> str:
+    """Return the signature of an ending: its kind, the trap code or the limit, and the three deepest frames."""
+    error = result.error
     if error is None:
-        return reply.status
-    parts: list[str] = [reply.status]
+        return result.status
+    parts: list[str] = [result.status]
     if isinstance(error, GuestTrap):
         parts.append(str(error.code))
         parts += _frames(error.frames)

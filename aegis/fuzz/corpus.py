@@ -1,4 +1,4 @@
-"""The corpus: a folder with the calls that showed each behaviour and the cases of findings, replayed next time."""
+"""The corpus: a directory with one test case per behaviour and per finding, replayed by the next campaign."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from aegis.errors import PolicyError
-from aegis.fuzz.files import read_regular, write_regular
-from aegis.fuzz.result import Result
+from aegis.fuzz.plan import CampaignResult
+from aegis.fuzz.regular_files import read_regular, write_regular
 from aegis.text import printable
 
 __all__ = ["Corpus"]
 
-_FILE = "corpus.jsonl"
-_FINDINGS = "findings.jsonl"
-_MOST = 20_000
-_MOST_BYTES = 1 << 30
+_BEHAVIOURS_FILE = "corpus.jsonl"
+_FINDINGS_FILE = "findings.jsonl"
+_MAX_LINES = 20_000
+_MAX_FILE_BYTES = 1 << 30
 
 
 class Corpus:
-    """A folder. Its files are lines of JSON; a line that cannot be read is skipped and said."""
+    """A corpus directory. Its files have one JSON document per line; ``skipped`` counts lines that are not JSON.
+
+    Raise :class:`~aegis.errors.PolicyError` if the directory cannot be created, read or written.
+    """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
@@ -33,42 +36,45 @@ class Corpus:
             probe.unlink()
         except OSError as error:
             raise PolicyError(
-                f"the corpus {printable(str(self.folder))} cannot be written: {error.strerror or error}"
+                f"corpus directory {printable(str(self.folder))} cannot be written: {error.strerror or error}"
             ) from None
-        self.entries = [e for e in self._read(_FILE) if _is_entry(e)]
-        self.findings = [e for e in self._read(_FINDINGS) if _is_finding(e)]
+        self.entries = [e for e in self._read(_BEHAVIOURS_FILE) if _is_behaviour(e)]
+        self.findings = [e for e in self._read(_FINDINGS_FILE) if _is_finding(e)]
 
     def _read(self, name: str) -> list[Any]:
         try:
-            lines = read_regular(self.folder / name, _MOST_BYTES).decode("utf-8", "replace").splitlines()
+            lines = read_regular(self.folder / name, _MAX_FILE_BYTES).decode("utf-8", "replace").splitlines()
         except FileNotFoundError:
             return []
         except OSError as error:
             raise PolicyError(
-                f"the corpus {printable(str(self.folder))} cannot be read: {error.strerror or error}"
+                f"corpus directory {printable(str(self.folder))} cannot be read: {error.strerror or error}"
             ) from None
         found = []
-        for line in lines[:_MOST]:
+        for line in lines[:_MAX_LINES]:
             try:
                 found.append(json.loads(line))
             except (ValueError, RecursionError):
                 self.skipped += 1
         return found
 
-    def told(self) -> list[Any]:
-        """Return what there is to replay: the findings' cases, then the calls of the behaviours."""
+    def cases(self) -> list[Any]:
+        """Return the test cases to replay, as plain data: those of findings, then those of behaviours."""
         return [*({"steps": f["steps"], "answers": f["answers"]} for f in self.findings), *(e[1] for e in self.entries)]
 
-    def save(self, result: Result) -> None:
-        """Write what a campaign knows now. Of each behaviour the smallest call is kept; nothing is lost half-way."""
+    def save(self, result: CampaignResult) -> None:
+        """Merge the results of a campaign into the corpus. For each behaviour the smallest test case is kept.
+
+        Each file is replaced atomically, so a failed write leaves the previous file intact.
+        """
         best: dict[str, list[Any]] = {}
-        for told in (*self.entries, *result.behaviours.values()):
-            kept = best.get(told[0])
-            if kept is None or (told[2:3] or [0]) < (kept[2:3] or [0]):
-                best[told[0]] = told
+        for entry in (*self.entries, *result.behaviours.values()):
+            kept = best.get(entry[0])
+            if kept is None or (entry[2:3] or [0]) < (kept[2:3] or [0]):
+                best[entry[0]] = entry
         findings = {f["signature"]: f for f in (*self.findings, *result.findings.values())}
-        self._write(_FINDINGS, list(findings.values()))
-        self._write(_FILE, list(best.values()))
+        self._write(_FINDINGS_FILE, list(findings.values()))
+        self._write(_BEHAVIOURS_FILE, list(best.values()))
 
     def _write(self, name: str, entries: list[Any]) -> None:
         path = self.folder / name
@@ -81,13 +87,13 @@ class Corpus:
             raise PolicyError(f"{printable(str(path))} cannot be written: {error.strerror or error}") from None
 
 
-def _is_entry(told: Any) -> bool:
-    """Tell whether a line is a behaviour: its name, a case, and the case's size."""
+def _is_behaviour(data: Any) -> bool:
+    """Return whether a line describes a behaviour: its signature, a test case and the size of the arguments."""
     return (
-        isinstance(told, list) and len(told) >= 2 and isinstance(told[0], str) and isinstance(told[1], dict)
-        and all(isinstance(size, (int, float)) for size in told[2:3])
+        isinstance(data, list) and len(data) >= 2 and isinstance(data[0], str) and isinstance(data[1], dict)
+        and all(isinstance(size, (int, float)) for size in data[2:3])
     )  # fmt: skip
 
 
-def _is_finding(told: Any) -> bool:
-    return isinstance(told, dict) and isinstance(told.get("signature"), str) and {"steps", "answers"} <= told.keys()
+def _is_finding(data: Any) -> bool:
+    return isinstance(data, dict) and isinstance(data.get("signature"), str) and {"steps", "answers"} <= data.keys()

@@ -1,50 +1,84 @@
-"""What a campaign does, as plain data: every process of it is given the same."""
+"""The inputs and results of a campaign, as plain data that is sent to every worker process."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from aegis.policy import Policy
 
-__all__ = ["FUEL", "Plan", "with_fuel"]
+__all__ = ["FUEL", "CampaignPlan", "CampaignResult", "Progress", "with_fuel"]
 
 FUEL = 1_000_000_000
-"""Fuel of one call where the policy has no limit: what a campaign finds must be the same when it is run again."""
+"""Fuel limit of one call if the policy sets none. Fuel is deterministic, so a finding is the same on every run."""
 
 
 def with_fuel(policy: Policy) -> Policy:
-    """Return a policy under which fuel is counted, for a deadline ends the same call here and there."""
+    """Return the policy with a fuel limit: a deadline alone would stop the same call at a different point each time."""
     if policy.limits.fuel is not None:
         return policy
     return replace(policy, limits=policy.limits.with_(fuel=FUEL))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a campaign does, as every process of it knows it."""
+class CampaignPlan:
+    """The configuration of a campaign: the artifact, the policy, the oracles and the seed."""
 
     data: bytes
     name: str
     policy: Policy
-    """With a limit of fuel: where there is none it becomes :data:`FUEL`."""
+    """The policy. If it has no fuel limit, the limit becomes :data:`FUEL`."""
     functions: tuple[str, ...] = ()
+    """The exports to call; empty for all of them except those of the toolchain."""
     oracles: tuple[str, ...] = ()
-    """Names; none are the usual ones. ``round-trip:A,B``, ``differential:FILE`` and ``module:function`` besides."""
+    """Oracle names, also ``round-trip:A,B``, ``differential:FILE`` and ``module:function``; empty for the defaults."""
     hostile: bool = False
+    """Whether the host's own functions may fail or return extreme values, as chosen by the answer plan."""
     goal: str = ""
+    """``slow``, ``big`` or ``chatty``: the resource whose use the search maximises; empty for none."""
     seed: int = 0
     buffers: bool = True
-    """Whether an address and a length that a core function takes are one buffer, placed through its allocator."""
+    """Whether a core function's address and length parameters are generated as one buffer, allocated in the guest."""
     config: str = ""
+    """The policy file of the command line; repeated in the commands that reproduce a finding."""
     flags: tuple[str, ...] = ()
-    """The policy file and the flags that made the policy, for the commands that show a finding."""
+    """The policy flags of the command line; repeated in the commands that reproduce a finding."""
     others: tuple[tuple[str, bytes], ...] = ()
-    """The files that oracles name."""
+    """Names and contents of the files that ``differential`` oracles refer to."""
 
     own_fuel: bool = False
-    """Whether the limit of fuel is :data:`FUEL`, which no other command knows of."""
+    """Whether the fuel limit is :data:`FUEL`, which other commands do not set by default."""
 
     def __post_init__(self) -> None:
         if self.policy.limits.fuel is None:
             object.__setattr__(self, "policy", with_fuel(self.policy))
             object.__setattr__(self, "own_fuel", True)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A progress report: counts so far, and seconds since the start."""
+
+    cases: int
+    seconds: float
+    findings: int
+    behaviours: int
+
+
+@dataclass(slots=True, kw_only=True)
+class CampaignResult:
+    """The result of a campaign, as plain data."""
+
+    plan: CampaignPlan
+    cases: int = 0
+    seconds: float = 0.0
+    chunks: list[int] = field(default_factory=list)
+    statuses: dict[str, int] = field(default_factory=dict)
+    findings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    behaviours: dict[str, list[Any]] = field(default_factory=dict)
+    points: list[tuple[str, int, int]] = field(default_factory=list)
+    line: list[tuple[float, int, int]] = field(default_factory=list)
+    """Seconds, calls and behaviours after each round, for the plot over time."""
+    interrupted: bool = False
+    lost: list[str] = field(default_factory=list)
+    """Failures of the campaign itself, as opposed to findings."""

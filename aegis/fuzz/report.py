@@ -1,4 +1,4 @@
-"""What a campaign tells at its end: as text, as JSON, and as one page of HTML that needs nothing else."""
+"""The report of a campaign: as text, as JSON, and as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aegis.fuzz.plan import FUEL, Plan
+from aegis.fuzz.plan import FUEL, CampaignPlan, CampaignResult
 from aegis.fuzz.portable import format_step
 from aegis.fuzz.reproduce import command_of
-from aegis.fuzz.result import Result
 from aegis.limits import format_count, format_seconds
 from aegis.text import count, printable, visible
 
 __all__ = ["to_data", "to_html", "to_text"]
 
-_BEST = 5
-_POINTS = 4000
-_SHOWN = 200
+_MAX_BEST_PER_FUNCTION = 5
+"""Most calls of one function among the ``best``."""
+_MAX_PLOT_POINTS = 4000
+_MAX_CALL_CHARS = 200
+"""Longest call in the text report, in characters."""
 
 
-def to_data(result: Result, kind: str, left_out: Mapping[str, str]) -> dict[str, Any]:
-    """Return the report as JSON has it."""
+def to_data(result: CampaignResult, kind: str, left_out: Mapping[str, str]) -> dict[str, Any]:
+    """Return the report as a JSON object. ``kind``: ``module`` or ``component``; ``left_out``: reasons by export."""
     plan = result.plan
     return {
         "artifact": plan.name,
@@ -41,37 +42,37 @@ def to_data(result: Result, kind: str, left_out: Mapping[str, str]) -> dict[str,
     }
 
 
-def _whole(plan: Plan, kind: str, finding: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a finding with what runs it again."""
+def _whole(plan: CampaignPlan, kind: str, finding: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a finding with its reproducer command."""
     found = {**finding, "hostile": plan.hostile, "numbers": not plan.buffers}
     flags = plan.flags
-    if plan.own_fuel and found["oracle"] == "no-limit":  # without it `aegis run` would go on until the deadline
+    if plan.own_fuel and found["oracle"] == "no-limit":  # `aegis run` has no fuel limit: it would run to the deadline
         flags += (f"--fuel-limit={FUEL}",)
     return {**found, "command": command_of(plan.name, kind, found, plan.config, flags)}
 
 
-def best(result: Result) -> list[dict[str, Any]]:
-    """Return the calls that come closest to the goal, or burned most for their size."""
+def best(result: CampaignResult) -> list[dict[str, Any]]:
+    """Return the calls that come closest to the goal; without a goal, those that burned most fuel for their size."""
     goal = result.plan.goal
-    place = {"big": 4, "chatty": 5}.get(goal, 3)
+    measure = {"big": 4, "chatty": 5}.get(goal, 3)  # of [signature, case, size, fuel, memory, host calls]
 
-    def score(told: Sequence[Any]) -> float:
-        return float(told[place]) / (1 if goal == "big" else max(1, told[2]))
+    def score(entry: Sequence[Any]) -> float:
+        return float(entry[measure]) / (1 if goal == "big" else max(1, entry[2]))
 
     chosen: list[dict[str, Any]] = []
     seen: dict[str, int] = {}
-    for told in sorted(result.behaviours.values(), key=score, reverse=True):
-        function = told[1]["steps"][-1][0]
+    for entry in sorted(result.behaviours.values(), key=score, reverse=True):
+        function = entry[1]["steps"][-1][0]
         seen[function] = seen.get(function, 0) + 1
-        if seen[function] > _BEST or len(chosen) >= 4 * _BEST:
+        if seen[function] > _MAX_BEST_PER_FUNCTION or len(chosen) >= 4 * _MAX_BEST_PER_FUNCTION:
             continue
-        step, size, fuel, memory, calls = told[1]["steps"][-1], *told[2:6]
+        step, size, fuel, memory, calls = entry[1]["steps"][-1], *entry[2:6]
         chosen.append({"step": step, "size": size, "fuel": fuel, "memory": memory, "host_calls": calls})
     return chosen
 
 
 def to_text(data: Mapping[str, Any]) -> str:
-    """Return the report for people, each finding with its command."""
+    """Return the report as text. Each finding is followed by its reproducer command."""
     lines = []
     for finding in data["findings"]:
         lines += [f"finding: {visible(finding['oracle'])}: {visible(finding['text'])}", f"  {finding['command']}"]
@@ -80,7 +81,7 @@ def to_text(data: Mapping[str, Any]) -> str:
         lines += [f"  imports: {visible(answer)}" for answer in finding["answered"]] if any(finding["answers"]) else []
         lines += [f"  {visible(frame)}" for frame in finding["frames"][:5]]
     if data["goal"]:
-        for one in data["best"][:_BEST]:
+        for one in data["best"][:_MAX_BEST_PER_FUNCTION]:
             lines.append(
                 f"{data['goal']}: {_step(one['step'])}: size {one['size']:,}, fuel "
                 f"{one['fuel']:,}, memory {one['memory']:,}, host calls {one['host_calls']:,}"
@@ -89,13 +90,13 @@ def to_text(data: Mapping[str, Any]) -> str:
 
 
 def _closing(data: Mapping[str, Any]) -> list[str]:
-    """Return the lines about the campaign as a whole, the last of which has its figures."""
+    """Return the closing lines: exports that were skipped, problems, and the figures of the campaign."""
     lines = [f"left out: {printable(name)}: {visible(reason)}" for name, reason in data["left_out"].items()]
     lines += [f"problem: {visible(problem)}" for problem in data["problems"]]
     endings = ", ".join(f"{status} {format_count(number)}" for status, number in data["statuses"].items())
     lines.append(
         f"{count(data['cases'], 'case')} in {format_seconds(data['seconds'])} "
-        f"({data['cases_per_second']:,.0f} a second), seed {data['seed']}: {endings or 'nothing ran'}; "
+        f"({data['cases_per_second']:,.0f} a second), seed {data['seed']}: {endings or 'no calls'}; "
         f"{count(data['behaviours'], 'behaviour')}, "
         f"{count(len(data['findings']), 'finding')}{'; interrupted' if data['interrupted'] else ''}"
     )
@@ -103,10 +104,10 @@ def _closing(data: Mapping[str, Any]) -> list[str]:
 
 
 def _step(step: Sequence[Any]) -> str:
-    """Return a call for people: its name escaped, its arguments as the text that they are, cut."""
+    """Return a call as escaped text, truncated to a line."""
     function, arguments = step
     text = format_step([printable(function), list(map(visible, arguments))])
-    return text if len(text) < _SHOWN else text[:_SHOWN] + "…"
+    return text if len(text) < _MAX_CALL_CHARS else text[:_MAX_CALL_CHARS] + "…"
 
 
 # -- HTML -------------------------------------------------------------------------------------------
@@ -123,9 +124,9 @@ svg {{ background: #fbfbfc; border: 1px solid #ddd; }} .axis {{ font-size: 11px;
 <h1>{title}</h1>
 <p>{summary}</p>
 {findings}
-<h2>Fuel against the size of the input</h2>
+<h2>Fuel by input size</h2>
 {fuel}
-<h2>How calls ended</h2>
+<h2>Call outcomes</h2>
 {endings}
 <h2>Behaviours over time</h2>
 {line}
@@ -135,12 +136,12 @@ _WIDTH, _HEIGHT, _EDGE = 720, 320, 48
 _COLOURS = ("#1f77b4", "#d95f02", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#7f7f7f")
 
 
-def to_html(data: Mapping[str, Any], result: Result) -> str:
-    """Return the report as one page, its plots drawn as SVG."""
+def to_html(data: Mapping[str, Any], result: CampaignResult) -> str:
+    """Return the report as one HTML page with inline SVG plots; it loads no other resource."""
     findings = "".join(_finding(finding) for finding in data["findings"]) or "<p>No findings.</p>"
     return _PAGE.format(
         title=_html(f"aegis fuzz {data['artifact']}"), summary="<br>".join(map(_html, _closing(data))),
-        findings=findings, fuel=_scatter(result.points[-_POINTS:]), endings=_bars(data["statuses"]),
+        findings=findings, fuel=_scatter(result.points[-_MAX_PLOT_POINTS:]), endings=_bars(data["statuses"]),
         line=_line(result.line),
     )  # fmt: skip
 
@@ -152,13 +153,13 @@ def _finding(finding: Mapping[str, Any]) -> str:
     return (
         f'<div class="finding"><h3>{_html(finding["oracle"])}</h3><p>{_html(finding["text"])}</p>'
         f"<pre>{calls}</pre><pre>{_html(finding['command'])}</pre>"
-        f"{f'<p>Its imports answered:</p><pre>{answers}</pre>' if answers else ''}"
+        f"{f'<p>Answers of the import stubs:</p><pre>{answers}</pre>' if answers else ''}"
         f"{f'<pre>{frames}</pre>' if frames else ''}</div>"
     )
 
 
 def _html(text: str) -> str:
-    """Return one line of text for HTML, without characters that change how the page around it is read."""
+    """Escape one line of text for HTML, including control and bidirectional characters."""
     return html.escape(visible(text))
 
 
@@ -186,7 +187,7 @@ def _scale(values: Sequence[float], start: float, stop: float) -> Any:
 
 def _line(points: Sequence[tuple[float, int, int]]) -> str:
     if not points:
-        return "<p>Nothing ran.</p>"
+        return "<p>No calls.</p>"
     latest, most = max(t for t, _, _ in points) or 1, max(b for _, _, b in points) or 1
     path = " ".join(
         f"{_EDGE + t / latest * (_WIDTH - 10 - _EDGE):.1f},{_HEIGHT - _EDGE - b / most * (_HEIGHT - _EDGE - 10):.1f}"

@@ -1,36 +1,44 @@
-"""A finding as something to run: a command line with its calls in WAVE, and a file for pytest."""
+"""Reproducers for a finding: a command line with the calls in WAVE, a pytest file, and the replay of its test case."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
-from aegis.fuzz.plan import with_fuel
-from aegis.fuzz.portable import format_step
+from aegis.engine.compile.artifact import read_file
+from aegis.fuzz.case import Case, HandleRef
+from aegis.fuzz.oracles import Oracle
+from aegis.fuzz.plan import CampaignPlan, with_fuel
+from aegis.fuzz.portable import format_step, parse_step, read_case
+from aegis.fuzz.target import EVERY, Target
 from aegis.fuzz.values.buffers import is_buffer
+from aegis.fuzz.worker import WorkerState
 from aegis.limits import LIMIT_NAMES, Limits
 from aegis.policy import Policy
 from aegis.runtime import is_program
-from aegis.text import literal, shell_word
+from aegis.text import literal, printable, shell_word
 from aegis.wit.types import List
 from aegis.wit.wave import parse_value
 
-__all__ = ["command_of", "file_name", "pytest_file"]
+__all__ = ["command_of", "file_name", "pytest_file", "replay", "replay_finding", "run_calls"]
 
-_LONGEST = 100_000
-"""Characters of a command line; systems take at least 128 KiB."""
+_MAX_COMMAND_CHARS = 100_000
+"""Longest command line, in characters. Linux accepts 128 KiB for one argument (``MAX_ARG_STRLEN``)."""
 
 
 def command_of(
     artifact: str, kind: str, finding: Mapping[str, Any], config: str = "", flags: Sequence[str] = ()
 ) -> str:
-    """Return the command line that shows a finding.
+    """Return the command line that reproduces a finding.
 
-    One call that traps, or runs into a limit, is ``aegis run``. More calls, another oracle, and an artifact whose
-    imports only a campaign answers need ``aegis fuzz`` with the calls; what is too long for a command line, or has a
-    name that none can hold, its file. ``config`` and ``flags`` are those under which it was found.
+    A single call that traps or exceeds a limit is reproduced by ``aegis run``. A sequence of calls, any other oracle,
+    or an artifact whose imports need stubs is reproduced by ``aegis fuzz --call``. A command that would be too long, or
+    that contains a NUL, becomes ``aegis fuzz --replay FILE``. ``config`` and ``flags`` are the policy file and the
+    command-line flags of the campaign.
     """
     steps = finding["steps"]
     given = "".join(f" {shell_word(flag)}" for flag in flags)
@@ -44,9 +52,9 @@ def command_of(
             command = _run(run, file, kind, *steps[0])
         else:
             command = _fuzz(fuzz, finding)
-    except ValueError:  # a NUL, in a name or an argument
+    except ValueError:  # a name or an argument contains a NUL, which no command line can hold
         command = ""
-    if not command or len(command) > _LONGEST:
+    if not command or len(command) > _MAX_COMMAND_CHARS:
         return f"{fuzz} --replay {file_name(finding)}.json  # written by --out DIR"
     return command
 
@@ -72,7 +80,7 @@ def _fuzz(fuzz: str, finding: Mapping[str, Any]) -> str:
 def _program(run: str, file: str, texts: Sequence[str]) -> str:
     words = parse_value(texts[0], List("string"))
     stdin = bytes(parse_value(texts[1], List("u8")))
-    # A printf of any shell reads three octal digits; letters beyond ASCII would be written in the terminal's encoding.
+    # Every shell's printf understands three octal digits. A non-ASCII character would be encoded by the terminal.
     shown = "".join(chr(b) if (chr(b).isascii() and chr(b).isalnum()) or b == 32 else f"\\{b:03o}" for b in stdin)
     given = f"printf {shell_word(shown)} | " if stdin else ""
     command = f"{given}{run} {'--stdin inherit ' if stdin else ''}{file}"
@@ -80,7 +88,7 @@ def _program(run: str, file: str, texts: Sequence[str]) -> str:
 
 
 def file_name(finding: Mapping[str, Any]) -> str:
-    """Return the name of a finding's files, without suffix: what it is of, and the start of its signature's digest."""
+    """Return the stem of a finding's files: oracle, function, and a digest of the signature."""
     from hashlib import sha256
 
     steps = finding["steps"]
@@ -103,7 +111,7 @@ def test_{name}() -> None:
 
 
 def pytest_file(artifact: str, finding: Mapping[str, Any], policy: Policy | None = None) -> str:
-    """Return a file for pytest that fails as long as the oracle objects to the finding's case, under ``policy``."""
+    """Return a pytest file that fails until the finding's test case passes its oracle under ``policy``."""
     names, keywords = _keywords(with_fuel(policy or Policy()))
     kept = {key: finding[key] for key in ("oracle", "signature", "steps", "answers")}
     kept |= {name: 1 for name in ("hostile", "numbers") if finding.get(name)}
@@ -116,7 +124,7 @@ def pytest_file(artifact: str, finding: Mapping[str, Any], policy: Policy | None
 
 
 def _python(value: Any, margin: str = "") -> str:
-    """Return plain data as Python, its strings with everything escaped that a terminal or a parser could trip over."""
+    """Return plain data as a Python expression, its strings escaped so that they are safe in a terminal."""
     inner = f"{margin}    "
     if isinstance(value, str):
         return literal(value)
@@ -132,9 +140,9 @@ _LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
 
 def _keywords(policy: Policy) -> tuple[list[str], list[str]]:
-    """Return what of a policy is not as usual, as keywords of Python, and the names that they need.
+    """Return the names to import, and keyword arguments that turn the default policy into ``policy``.
 
-    Standard streams are left out: a campaign gives and captures them itself.
+    The standard streams are omitted, because a campaign sets and captures them itself.
     """
     usual, keywords = with_fuel(Policy()), []
     for field in fields(policy):
@@ -155,3 +163,48 @@ def _keywords(policy: Policy) -> tuple[list[str], list[str]]:
             keywords.append(f"{field.name}={value!r}")
     names = sorted(set(re.findall(r"\b([A-Z]\w+)\(", _LITERAL.sub("", " ".join(keywords)))))
     return names, keywords
+
+
+# -- replay ----------------------------------------------------------------------------------------------
+
+
+def replay_finding(plan: CampaignPlan, finding: Mapping[str, Any]) -> str | None:
+    """Run a finding's test case again. Return the oracle's message, or ``None`` if the oracle now accepts it."""
+    hostile = bool(finding.get("hostile", plan.hostile))
+    buffers = not finding.get("numbers", not plan.buffers)
+    oracles = (str(finding["oracle"]),)
+    state = WorkerState(replace(plan, oracles=oracles, hostile=hostile, buffers=buffers, functions=EVERY))
+    return _judged(state.target, state.oracles[0], read_case(state.target, finding))
+
+
+def run_calls(plan: CampaignPlan, calls: Sequence[str], answers: Sequence[int]) -> list[tuple[str, str]]:
+    """Run one test case, given as text, under the plan's oracles. Return the name and message of each that rejects it.
+
+    Raise ``ValueError`` for a call that cannot be parsed, or that uses a handle no earlier call returned.
+    """
+    state = WorkerState(replace(plan, functions=EVERY))
+    case = Case(tuple(parse_step(state.target, text) for text in calls), tuple(answers))
+    for number, step in enumerate(case.steps):
+        if any(isinstance(a, HandleRef) and not 0 <= a.step < number for a in step.arguments):
+            raise ValueError(
+                f"call {number} uses a handle that no earlier call returned: {printable(calls[number])}; "
+                "#N is the result of call N, counted from 0"
+            )
+    found = [(oracle.name, _judged(state.target, oracle, case)) for oracle in state.oracles]
+    return [(name, text) for name, text in found if text is not None]
+
+
+def _judged(target: Target, oracle: Oracle, case: Case) -> str | None:
+    found = oracle.thorough().judge(target, target.run(case))
+    return None if found is None else found.text
+
+
+def replay(artifact: str | os.PathLike[str], finding: Mapping[str, Any], **policy: Any) -> str | None:
+    """Replay a finding of ``aegis fuzz`` on the file ``artifact``. Keyword arguments are those of :class:`aegis.Aegis`.
+
+    Return the oracle's message, or ``None`` if the oracle now accepts the test case. Without ``fuel``, the limit is 1e9
+    as in a campaign, so that the finding is reproducible.
+    """
+    path = Path(artifact)
+    granted = Policy.from_keywords(**policy)
+    return replay_finding(CampaignPlan(data=read_file(path, granted.limits), name=str(path), policy=granted), finding)

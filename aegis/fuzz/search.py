@@ -1,6 +1,7 @@
-"""The search: cases made at random and from what behaved in a new way, judged by oracles, shrunk when one objects.
+"""The search: it generates test cases, mutates those that showed new behaviour, and minimises findings.
 
-It is a function of a seed: the same chunk of a campaign does the same wherever it runs.
+Behaviour (see :func:`behaviour`) takes the place of code coverage, for which Aegis does not instrument guests. The
+search is a function of the seed: a chunk of a campaign runs the same calls on every machine.
 """
 
 from __future__ import annotations
@@ -11,32 +12,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aegis.fuzz.case import Case, Finding, Given, Reply, Seen, Step, signature_of
+from aegis.fuzz.case import Case, Finding, HandleRef, Step, StepResult, Trace, signature_of
 from aegis.fuzz.oracles import Scales
 from aegis.fuzz.oracles.base import Stateless
-from aegis.fuzz.shrink import shrunk
-from aegis.fuzz.stubs import numbers
-from aegis.fuzz.target import DROP, Subject
+from aegis.fuzz.shrink import shrink
+from aegis.fuzz.stubs import random_answers
+from aegis.fuzz.target import DROP, TargetExport
 
 if TYPE_CHECKING:
     from aegis.fuzz.oracles import Oracle
     from aegis.fuzz.target import Target
 
-__all__ = ["Batch", "Behaves", "Behaviour", "Search", "behaviour"]
+__all__ = ["Behaves", "Behaviour", "ChunkResult", "Search", "behaviour"]
 
-_LONGEST = 48
-_EXACT = 64
-"""Amounts of fuel up to which each is a behaviour of its own; beyond, so many steps to each doubling."""
-_SUSPECTS = 3
-_POOL = 512
-_PAGE = 16
-_SHRINKING, _LEAST = 10.0, 2.0
-"""Seconds for making a finding smaller, and those that it has when the time of the campaign is over."""
+_MAX_STEPS = 48
+_EXACT_AMOUNTS = 64
+"""Amounts of fuel and host calls below this are distinguished exactly; above it, eight classes per doubling."""
+_MAX_SCALING_CHECKS = 3
+"""Most calls per function that the oracle ``scales`` checks at the end of a chunk."""
+_MAX_POOL_CASES = 512
+_PAGE_BITS = 16
+_SHRINK_SECONDS, _MIN_SHRINK_SECONDS = 10.0, 2.0
+"""Longest time for the minimisation of a finding, and the time it still gets when the campaign's time is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """A way in which a guest behaved that was new: what tells it apart, the call that showed it, what that used."""
+    """A new behaviour: its signature, the test case that showed it, and the resources that the last call used."""
 
     signature: str
     case: Case
@@ -47,18 +49,18 @@ class Behaviour:
 
     @property
     def step(self) -> Step:
-        """The call that behaved so; the steps before it gave its handles."""
+        """The call that showed the behaviour. The steps before it return the handles it uses."""
         return self.case.steps[-1]
 
     @property
     def alone(self) -> bool:
-        """Whether the call needs no other before it."""
+        """Whether the call needs no handle from an earlier step."""
         return len(self.case.steps) == 1
 
 
 @dataclass(slots=True)
-class Batch:
-    """What came of one chunk."""
+class ChunkResult:
+    """The result of one chunk."""
 
     chunk: int
     cases: int = 0
@@ -67,38 +69,42 @@ class Batch:
     behaviours: list[Behaviour] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     points: list[tuple[str, int, int]] = field(default_factory=list)
-    """Function, size and fuel of some of the calls, for the plot."""
+    """Function, argument size and fuel of the calls with new behaviour, for the plot."""
 
 
-def behaviour(function: str, reply: Reply) -> str:
-    """Return what tells one way of behaving from another: how a call ended, and what it used, coarsely."""
-    declared = " declared" if reply.declared else ""
-    used = f"{_rung(reply.fuel or 0)} {_rung(reply.host_calls)} {reply.memory >> _PAGE}"
-    return f"{function} {signature_of(reply)} {used}{declared}"
+def behaviour(function: str, result: StepResult) -> str:
+    """Return the signature of a behaviour: how the call ended, and classes of its fuel, host calls and memory."""
+    declared = " declared" if result.declared else ""
+    used = f"{_amount_class(result.fuel or 0)} {_amount_class(result.host_calls)} {result.memory >> _PAGE_BITS}"
+    return f"{function} {signature_of(result)} {used}{declared}"
 
 
 class Behaves(Stateless):
-    """Objects to one way of behaving: with it the shrinker finds the smallest case that behaves so."""
+    """An oracle that rejects exactly one behaviour, so that the shrinker can minimise the test case that shows it."""
 
     name: ClassVar[str] = "behaves"
-    sentence: ClassVar[str] = "No call behaves so."
+    sentence: ClassVar[str] = "The last call does not show this behaviour."
     every: ClassVar[int] = 0
     cost: ClassVar[int] = 1
 
     def __init__(self, signature: str) -> None:
         self.signature = signature
 
-    def judge(self, target: Target, seen: Seen) -> Finding | None:
-        """Look at the last step alone."""
-        if len(seen.replies) < len(seen.case.steps) or not seen.case.steps:
+    def judge(self, target: Target, trace: Trace) -> Finding | None:
+        """Check the last step only."""
+        if len(trace.results) < len(trace.case.steps) or not trace.case.steps:
             return None
-        last = seen.replies[-1]
-        alike = behaviour(seen.step(seen.last), last) == self.signature
-        return Finding(self.name, self.signature, "", seen.case, last) if alike else None
+        last = trace.results[-1]
+        alike = behaviour(trace.step(trace.last), last) == self.signature
+        return Finding(self.name, self.signature, "", trace.case, last) if alike else None
 
 
 class Search:
-    """Searches one target. ``known`` are signatures of findings and behaviours that are nothing new."""
+    """The search over one target.
+
+    ``known`` has the signatures of findings and behaviours that are not new; ``corpus`` the test cases to start from;
+    ``largest`` bounds the size of generated arguments.
+    """
 
     def __init__(
         self, target: Target, oracles: Sequence[Oracle], *, seed: int, goal: str = "",
@@ -107,8 +113,8 @@ class Search:
         self.target, self.oracles, self.seed, self.goal = target, oracles, seed, goal
         self._asked = [oracle for oracle in oracles if oracle.every]
         self._runtime = target.watched if goal == "big" else None
-        self._subjects = list(target.subjects.values())
-        self._calls = [s for s in self._subjects if not s.program]
+        self._exports = list(target.exports.values())
+        self._calls = [s for s in self._exports if not s.program]
         self._known = set(known)
         self._seen: set[tuple[Any, ...]] = set()
         self._largest = largest
@@ -122,118 +128,122 @@ class Search:
 
     # -- one chunk -----------------------------------------------------------------------------
 
-    def run(self, chunk: int, cases: int, until: float = float("inf")) -> Batch:
-        """Run a chunk of so many calls; end early at ``until`` (monotonic)."""
+    def run(self, chunk: int, cases: int, until: float = float("inf")) -> ChunkResult:
+        """Run one chunk of about ``cases`` calls, or until ``until`` on the monotonic clock."""
         rng = random.Random(f"{self.seed}/{chunk}")
-        batch = Batch(chunk)
+        batch = ChunkResult(chunk)
         self._until = until
-        self._turn = rng.getrandbits(16)  # which cases the costly oracles are asked about
+        self._turn = rng.getrandbits(16)  # selects the test cases that oracles with ``every`` > 1 check
         for oracle in self.oracles:
             oracle.begin(chunk)
         began = time.monotonic()
         while batch.cases < cases and time.monotonic() < until:
             self._judge(self.target.run(self._case(rng), self._runtime), batch)
-        self._suspects(batch, until)
+        self._check_scaling(batch, until)
         batch.seconds = time.monotonic() - began
         return batch
 
-    def again(self, case: Case, batch: Batch) -> None:
-        """Run a case that was kept, before anything new."""
+    def again(self, case: Case, batch: ChunkResult) -> None:
+        """Replay a test case of the corpus."""
         self._judge(self.target.run(case, self._runtime), batch)
 
-    def _judge(self, seen: Seen, batch: Batch) -> None:
-        replies, steps = seen.replies, seen.case.steps
-        batch.cases += max(1, len(replies))
-        if not replies:
+    def _judge(self, trace: Trace, batch: ChunkResult) -> None:
+        results, steps = trace.results, trace.case.steps
+        batch.cases += max(1, len(results))
+        if not results:
             return
         self._turn += 1
-        for number in range(min(len(replies), len(steps))):
-            self._note(seen, number, batch)
+        for number in range(min(len(results), len(steps))):
+            self._note(trace, number, batch)
         for oracle in self._asked:
             if self._turn % oracle.every == 0:
-                self._ask(oracle, seen, batch)
+                self._ask(oracle, trace, batch)
 
-    def _ask(self, oracle: Oracle, seen: Seen, batch: Batch) -> None:
-        found = oracle.judge(self.target, seen)
+    def _ask(self, oracle: Oracle, trace: Trace, batch: ChunkResult) -> None:
+        found = oracle.judge(self.target, trace)
         if found is not None and found.signature not in self._known:
             self._known.add(found.signature)
-            seconds = min(_SHRINKING, max(_LEAST, self._until - time.monotonic()))
-            small = shrunk(self.target, oracle, found, seconds=seconds)
+            seconds = min(_SHRINK_SECONDS, max(_MIN_SHRINK_SECONDS, self._until - time.monotonic()))
+            small = shrink(self.target, oracle, found, seconds=seconds)
             self._known.add(small.signature)
             batch.findings.append(small)
 
-    # -- what behaves in a new way -------------------------------------------------------------
+    # -- new behaviour -------------------------------------------------------------------------
 
-    def _note(self, seen: Seen, number: int, batch: Batch) -> None:
-        reply, step = seen.replies[number], seen.case.steps[number]
-        declared = reply.declared
-        if reply.status == "usage":  # a handle that no step gave: the guest was not asked
+    def _note(self, trace: Trace, number: int, batch: ChunkResult) -> None:
+        result, step = trace.results[number], trace.case.steps[number]
+        declared = result.declared
+        if result.status == "usage":  # an earlier step did not return the handle: the guest was not called
             return
-        status = "declared" if declared else reply.status
+        status = "declared" if declared else result.status
         batch.statuses[status] = batch.statuses.get(status, 0) + 1
-        if reply.error is None and not self.goal:
-            key = (step.function, declared, _rung(reply.fuel or 0), _rung(reply.host_calls), reply.memory >> _PAGE)
+        if result.error is None and not self.goal:
+            # Most calls repeat a behaviour: compare integers before formatting a signature.
+            fuel, calls = _amount_class(result.fuel or 0), _amount_class(result.host_calls)
+            key = (step.function, declared, fuel, calls, result.memory >> _PAGE_BITS)
             if key in self._seen:
                 return
             self._seen.add(key)
-        subject = self.target.subjects.get(step.function)
-        if subject is None:
+        export = self.target.exports.get(step.function)
+        if export is None:
             return
-        signature = behaviour(step.function, reply)
+        signature = behaviour(step.function, result)
         new = signature not in self._known
         if new or self.goal:
-            size = subject.size(step.arguments)
-            self._aim(seen, number, reply, size)
+            size = export.size(step.arguments)
+            self._aim(trace, number, result, size)
         if new:
             self._known.add(signature)
-            case = seen.case.closure(number)
-            batch.behaviours.append(Behaviour(signature, case, size, reply.fuel or 0, reply.memory, reply.host_calls))
-            batch.points.append((step.function, size, reply.fuel or 0))
+            case = trace.case.closure(number)
+            batch.behaviours.append(
+                Behaviour(signature, case, size, result.fuel or 0, result.memory, result.host_calls)
+            )
+            batch.points.append((step.function, size, result.fuel or 0))
             self._keep(case)
 
     def _keep(self, case: Case) -> None:
         step = case.steps[-1]
         pool = self._pool.setdefault(step.function, [])
-        if len(pool) >= _POOL:
+        if len(pool) >= _MAX_POOL_CASES:
             pool.pop(0)
-        subject = self.target.subjects.get(step.function)
-        pool.append((1 if subject is None else subject.size(step.arguments), step))
+        export = self.target.exports.get(step.function)
+        pool.append((1 if export is None else export.size(step.arguments), step))
         if len(case.steps) > 1:
             self._beginnings.append(case)
-            del self._beginnings[:-_POOL]
+            del self._beginnings[:-_MAX_POOL_CASES]
 
-    def _aim(self, seen: Seen, number: int, reply: Reply, size: int) -> None:
-        """Remember the call that comes closest to the goal, for each function."""
-        step = seen.case.steps[number]
-        score = score_of(self.goal, reply, size)
+    def _aim(self, trace: Trace, number: int, result: StepResult, size: int) -> None:
+        """Record the call of each function that comes closest to the goal."""
+        step = trace.case.steps[number]
+        score = score_of(self.goal, result, size)
         best = self._best.get(step.function)
         if best is None or score > best[0]:
             self._best[step.function] = (score, step)
-            self._keep(seen.case.closure(number))
+            self._keep(trace.case.closure(number))
 
-    def _suspects(self, batch: Batch, until: float) -> None:
-        """Ask about the calls that burned most for their size whether they scale."""
+    def _check_scaling(self, batch: ChunkResult, until: float) -> None:
+        """Run the oracle ``scales`` on the calls that burned most fuel for their size."""
         oracle = next((o for o in self.oracles if isinstance(o, Scales)), None)
         if oracle is None:
             return
-        for subject in self._subjects:
+        for export in self._exports:
             worst = sorted(
-                (b for b in batch.behaviours if b.step.function == subject.name and b.size >= 8 and b.alone),
+                (b for b in batch.behaviours if b.step.function == export.name and b.size >= 8 and b.alone),
                 key=lambda b: b.fuel / b.size, reverse=True,
             )  # fmt: skip
-            for one in worst[:_SUSPECTS]:
+            for one in worst[:_MAX_SCALING_CHECKS]:
                 if time.monotonic() >= until:
                     return
                 self._ask(oracle, self.target.run(one.case), batch)
 
-    # -- cases ---------------------------------------------------------------------------------
+    # -- test cases ----------------------------------------------------------------------------
 
     def _case(self, rng: random.Random) -> Case:
         steps: list[Step] = []
-        if not self._calls or (len(self._calls) < len(self._subjects) and rng.random() < 0.3):
+        if not self._calls or (len(self._calls) < len(self._exports) and rng.random() < 0.3):
             steps.append(self._program(rng))
         else:
-            count = 1 if rng.random() < 0.2 else rng.randint(2, _LONGEST)
+            count = 1 if rng.random() < 0.2 else rng.randint(2, _MAX_STEPS)
             held: dict[int, list[int]] = {}
             if self._beginnings and rng.random() < 0.25:
                 steps += self._beginnings[int(rng.random() * len(self._beginnings))].steps
@@ -242,51 +252,51 @@ class Search:
                 step = self._step(rng, len(steps), held)
                 if step is not None:
                     steps.append(step)
-        answers = self.target.answers
-        if not answers.any:
+        stubs = self.target.stubs
+        if not stubs.any:
             return Case(tuple(steps))
-        return Case(tuple(steps), numbers(rng, hostile=answers.faults is not None))
+        return Case(tuple(steps), random_answers(rng, hostile=stubs.faults is not None))
 
     def _program(self, rng: random.Random) -> Step:
-        """Return the one step of a case that runs a whole program."""
-        subject = rng.choice([s for s in self._subjects if s.program])
-        return Step(subject.name, tuple(self._arguments(rng, subject)))
+        """Return the single step of a test case that runs a whole program."""
+        export = rng.choice([s for s in self._exports if s.program])
+        return Step(export.name, tuple(self._arguments(rng, export)))
 
     def _step(self, rng: random.Random, number: int, held: dict[int, list[int]]) -> Step | None:
-        """Return a step that can be made with the handles that there are, and note what it gives and takes."""
+        """Return a step whose handles are available, and update ``held``; ``None`` if four attempts found no export."""
         if held and rng.random() < 0.06:
             return _drop(rng, held)
         calls = self._calls
         for _ in range(4):
-            subject = calls[int(rng.random() * len(calls))]
-            if not subject.takes or all(key is None or held.get(key) for key in subject.takes):
+            export = calls[int(rng.random() * len(calls))]
+            if not export.takes or all(key is None or held.get(key) for key in export.takes):
                 break
         else:
             return None
-        arguments = self._arguments(rng, subject)
-        if subject.takes and not _hand(rng, subject, arguments, held):
+        arguments = self._arguments(rng, export)
+        if export.takes and not _insert_handles(rng, export, arguments, held):
             return None
-        if subject.gives is not None:
-            held.setdefault(subject.gives, []).append(number)
-        return Step(subject.name, tuple(arguments))
+        if export.gives is not None:
+            held.setdefault(export.gives, []).append(number)
+        return Step(export.name, tuple(arguments))
 
-    def _arguments(self, rng: random.Random, subject: Subject) -> list[Any]:
-        if not subject.shapes:
+    def _arguments(self, rng: random.Random, export: TargetExport) -> list[Any]:
+        if not export.shapes:
             return []
         chance = rng.random()
         if self.goal and chance < 0.4:
-            best = self._best.get(subject.name)
+            best = self._best.get(export.name)
             if best is not None:
-                return self._mutated(rng, subject, best[1])
-        pool = self._pool.get(subject.name)
+                return self._mutated(rng, export, best[1])
+        pool = self._pool.get(export.name)
         if pool and chance < 0.6:
-            return self._mutated(rng, subject, _picked(rng, pool))
+            return self._mutated(rng, export, _picked(rng, pool))
         size = min(self._largest, int(2 ** (rng.random() * rng.random() * 13)))
-        return [None if shape is None else shape.random(rng, size) for shape in subject.shapes]
+        return [None if shape is None else shape.random(rng, size) for shape in export.shapes]
 
-    def _mutated(self, rng: random.Random, subject: Subject, step: Step) -> list[Any]:
+    def _mutated(self, rng: random.Random, export: TargetExport, step: Step) -> list[Any]:
         arguments = list(step.arguments)
-        shapes = subject.shapes
+        shapes = export.shapes
         chosen = int(rng.random() * len(shapes))
         for place, shape in enumerate(shapes):
             if shape is not None and (place == chosen or rng.random() < 0.2):
@@ -297,35 +307,35 @@ class Search:
 
 
 def _picked(rng: random.Random, pool: list[tuple[int, Step]]) -> Step:
-    """Return one of the kept calls: rather a late one, near what is not found yet, and rather a small one."""
+    """Choose a call from the pool, with a preference for recent and for small ones."""
     last = len(pool) - 1
     one, two = pool[last - int(last * rng.random() ** 2)], pool[last - int(last * rng.random() ** 2)]
     return (one if one[0] <= two[0] or rng.random() < 0.2 else two)[1]
 
 
-def score_of(goal: str, reply: Reply, size: int) -> float:
-    """Return how close a call comes to a goal: much fuel, memory or many host calls, for the size of its input."""
+def score_of(goal: str, result: StepResult, size: int) -> float:
+    """Return the score of a call for a goal: memory in bytes for ``big``; else host calls or fuel per unit of input."""
     if goal == "big":
-        return float(reply.memory)
+        return float(result.memory)
     if goal == "chatty":
-        return float(reply.host_calls) / size
-    return float(reply.fuel or 0) / size
+        return float(result.host_calls) / size
+    return float(result.fuel or 0) / size
 
 
-def _hand(rng: random.Random, subject: Subject, arguments: list[Any], held: dict[int, list[int]]) -> bool:
-    """Put handles in their places; tell whether there were enough. What is taken for good is held no longer."""
+def _insert_handles(rng: random.Random, export: TargetExport, arguments: list[Any], held: dict[int, list[int]]) -> bool:
+    """Insert handles into ``arguments``; return ``False`` if there are too few. Remove moved handles from ``held``."""
     gone: list[int] = []
-    for place, key in enumerate(subject.takes):
+    for place, key in enumerate(export.takes):
         if key is None:
             continue
         free = [step for step in held[key] if step not in gone]
-        if place in subject.consumes:  # nothing else of the call may have it too
-            free = [step for step in free if Given(step) not in arguments]
+        if place in export.consumes:  # a handle that is moved may not occur elsewhere in the same call
+            free = [step for step in free if HandleRef(step) not in arguments]
         if not free:
             return False
         chosen = rng.choice(free)
-        arguments[place] = Given(chosen)
-        if place in subject.consumes:
+        arguments[place] = HandleRef(chosen)
+        if place in export.consumes:
             gone.append(chosen)
     if gone:
         for steps in held.values():
@@ -340,12 +350,12 @@ def _drop(rng: random.Random, held: dict[int, list[int]]) -> Step | None:
     key = rng.choice(keys)
     chosen = rng.choice(held[key])
     held[key].remove(chosen)
-    return Step(DROP, (Given(chosen),))
+    return Step(DROP, (HandleRef(chosen),))
 
 
-def _rung(amount: int) -> int:
-    """Return an amount, coarsely: exact while it is small, then eight steps to a doubling."""
-    if amount < _EXACT:
+def _amount_class(amount: int) -> int:
+    """Return the class of an amount: the amount itself if it is small, above that eight classes per doubling."""
+    if amount < _EXACT_AMOUNTS:
         return amount
     bits = amount.bit_length()
-    return bits * 8 + ((amount >> (bits - 4)) & 7) + _EXACT
+    return bits * 8 + ((amount >> (bits - 4)) & 7) + _EXACT_AMOUNTS

@@ -1,4 +1,4 @@
-"""Making a finding's case smaller while the same oracle objects to the same thing."""
+"""Minimise the test case of a finding, as long as its oracle reports the same signature."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from aegis.fuzz.case import Case, Finding, Given, Step
+from aegis.fuzz.case import Case, Finding, HandleRef, Step
 from aegis.fuzz.stubs import NOTABLE
 
 if TYPE_CHECKING:
     from aegis.fuzz.oracles import Oracle
     from aegis.fuzz.target import Target
 
-__all__ = ["shrunk"]
+__all__ = ["shrink"]
 
-_CALLS = 20_000
-_SECONDS = 10.0
+_MAX_CALLS = 20_000
+_MAX_SECONDS = 10.0
 
 
-def shrunk(
-    target: Target, oracle: Oracle, found: Finding, *, calls: int = _CALLS, seconds: float = _SECONDS
+def shrink(
+    target: Target, oracle: Oracle, found: Finding, *, calls: int = _MAX_CALLS, seconds: float = _MAX_SECONDS
 ) -> Finding:
-    """Return the smallest case found by simplifying one that an oracle objects to, within so many calls and seconds.
+    """Return the finding with the smallest test case that was found within ``calls`` oracle calls and ``seconds``.
 
-    It has fewer steps before simpler arguments, and simpler answers of the imports last.
+    Steps are removed first, then arguments are simplified, then the answer plan. If the oracle does not report the
+    finding again in its normal mode, the shrinker uses its thorough mode.
     """
     again = oracle.judge(target, target.run(found.case))
     shows = again is not None and again.signature == found.signature
@@ -38,7 +39,7 @@ class _Shrinker:
         self.until = time.monotonic() + seconds
 
     def best(self) -> Finding:
-        """Simplify in turn until nothing helps any more."""
+        """Apply all reductions in turn until none succeeds."""
         while True:
             before = self.found
             for candidates in (self.shorter, self.plainer, self.tamer):
@@ -50,7 +51,7 @@ class _Shrinker:
         return self.left > 0 and time.monotonic() < self.until
 
     def take(self, candidates: Any) -> None:
-        """Go over to the first candidate that shows the same, and start over, until none does."""
+        """Accept the first candidate that shows the finding and start over, until no candidate does."""
         again = True
         while again and self.more():
             again = False
@@ -62,12 +63,12 @@ class _Shrinker:
                     break
 
     def shows(self, case: Case) -> bool:
-        """Run a case; keep it if the oracle objects to the same thing."""
+        """Run a test case, and keep it if the oracle reports the same signature."""
         self.left -= 1
-        seen = self.target.run(case)
-        if not seen.replies:
+        trace = self.target.run(case)
+        if not trace.results:
             return False
-        found = self.oracle.judge(self.target, seen)
+        found = self.oracle.judge(self.target, trace)
         if found is None or found.signature != self.found.signature:
             return False
         self.found = found
@@ -76,7 +77,7 @@ class _Shrinker:
     # -- candidates ----------------------------------------------------------------------------
 
     def shorter(self) -> Iterator[Case]:
-        """Yield the case without some of its steps, halves first."""
+        """Yield the test case without some of its steps, halves first."""
         case = self.found.case
         span = len(case.steps) - 1
         while span > 0:
@@ -87,21 +88,21 @@ class _Shrinker:
             span //= 2
 
     def plainer(self) -> Iterator[Case]:
-        """Yield the case with a simpler argument in one place."""
+        """Yield the test case with one argument simplified."""
         case = self.found.case
         for number, step in enumerate(case.steps):
-            subject = self.target.subjects.get(step.function)
-            if subject is None:
+            export = self.target.exports.get(step.function)
+            if export is None:
                 continue
-            for place, (shape, argument) in enumerate(zip(subject.shapes, step.arguments, strict=True)):
-                if shape is None or isinstance(argument, Given):
+            for place, (shape, argument) in enumerate(zip(export.shapes, step.arguments, strict=True)):
+                if shape is None or isinstance(argument, HandleRef):
                     continue
                 for value in shape.simpler(argument):
                     arguments = (*step.arguments[:place], value, *step.arguments[place + 1 :])
                     yield case.with_step(number, Step(step.function, arguments))
 
     def tamer(self) -> Iterator[Case]:
-        """Yield the case with a simpler plan of answers."""
+        """Yield the test case with a shorter or simpler answer plan."""
         case = self.found.case
         plan = case.answers
         if not plan:

@@ -1,7 +1,7 @@
-"""What a guest's imports answer in a campaign: values of their types, by a plan that shrinks with the case.
+"""Stubs for a guest's imports: they return values of the declared types, selected by the answer plan of the test case.
 
-What nobody provides is answered by the plan alone. With ``hostile`` the host's own functions are asked through it
-too: 0 is their own answer, anything else an error that they may give, or an extreme value of their type.
+Imports that Aegis does not provide are always stubbed. With ``hostile``, the plan also controls the host's own
+functions: 0 calls the function, any other number returns one of its errors or an extreme value of its result type.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.errors import GuestTrap
 from aegis.fuzz.values.generate import core_shape, shape_of
-from aegis.fuzz.values.shape import Shape, Unfit
+from aegis.fuzz.values.shape import CannotGenerate, ValueShape
 from aegis.sandbox.link_component import wasi_binding
 from aegis.text import printable
 from aegis.values import FuncType
@@ -27,27 +27,29 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.engine.compile.artifact import Module
 
-__all__ = ["NOTABLE", "Answers", "Plan", "numbers"]
+__all__ = ["NOTABLE", "AnswerPlan", "ImportStubs", "random_answers"]
 
 NOTABLE = 64
-"""Numbers below this choose among notable answers, the shortest first; others are seeds of random ones."""
-_SIZE = 64
-_TOLD = 32
+"""Numbers below this select from a list of distinct small answers; numbers from here on are seeds of random answers."""
+_RANDOM_SIZE = 64
+"""Size budget of a random answer, in characters, elements and parts."""
+_MAX_LOGGED_ANSWERS = 32
 _ERRNOS = 76
-_KEPT = frozenset({"wasi:io/poll", "wasi:cli/exit", "wasi:clocks/monotonic-clock", "wasi:random/random",
+"""Number of errno values of WASI preview 1, apart from ``success``."""
+_NOT_STUBBED = frozenset({"wasi:io/poll", "wasi:cli/exit", "wasi:clocks/monotonic-clock", "wasi:random/random",
                    "wasi:random/insecure", "wasi:random/insecure-seed"})  # fmt: skip
-"""What a host may not answer otherwise without breaking what the interface promises."""
+"""Interfaces whose functions a hostile host does not fake, because a fake answer would violate their specification."""
 _LITERAL = re.compile(r"-?[0-9.]+|'[^']*'|inf|nan")
-_KEPT_CORE = frozenset({"proc_exit", "sched_yield"})
+_NOT_STUBBED_CORE = frozenset({"proc_exit", "sched_yield"})
 
 
-class Plan:
-    """The numbers of one case, taken in order; the last serves all that follow. ``told``: what was answered."""
+class AnswerPlan:
+    """The answer numbers of one test case. The last number is repeated. ``log`` receives the answers as text."""
 
-    __slots__ = ("numbers", "told", "used")
+    __slots__ = ("log", "numbers", "used")
 
-    def __init__(self, numbers: Sequence[int] = (), told: list[str] | None = None) -> None:
-        self.numbers, self.used, self.told = numbers, 0, told
+    def __init__(self, numbers: Sequence[int] = (), log: list[str] | None = None) -> None:
+        self.numbers, self.used, self.log = numbers, 0, log
 
     def next(self) -> int:
         """Return the number of the next answer."""
@@ -56,21 +58,24 @@ class Plan:
             return 0
         return self.numbers[min(at, len(self.numbers) - 1)]
 
-    def tell(self, name: str, value: Any, of: WitType | None = None) -> None:
-        """Keep an answer for whoever reads the report."""
-        if self.told is not None and len(self.told) < _TOLD:
-            self.told.append(f"{printable(name, 120)} -> {_shown(value, of)}")
+    def record(self, name: str, value: Any, of: WitType | None = None) -> None:
+        """Append an answer to the log, for the report."""
+        if self.log is not None and len(self.log) < _MAX_LOGGED_ANSWERS:
+            self.log.append(f"{printable(name, 120)} -> {_shown(value, of)}")
 
 
 def _shown(value: Any, of: WitType | None) -> str:
     try:
         return printable(repr(value) if of is None else format_value(value, of), 200)
-    except Exception:  # a handle of ours has no text
+    except Exception:  # a stub resource has no WAVE text
         return printable(type(value).__name__)
 
 
-def numbers(rng: Random, *, hostile: bool) -> tuple[int, ...]:
-    """Return a plan at random. A hostile one fails once or twice: a host that always does is soon given up."""
+def random_answers(rng: Random, *, hostile: bool) -> tuple[int, ...]:
+    """Return a random answer plan.
+
+    A hostile plan usually fails one or two calls only: a guest gives up early on a host whose calls all fail.
+    """
     if hostile and rng.random() < 0.7:
         early = int(rng.random() ** 2 * 24)
         return (*([0] * early), _number(rng), *([0, _number(rng)] if rng.random() < 0.3 else []), 0)
@@ -81,31 +86,31 @@ def _number(rng: Random) -> int:
     return 1 + int(rng.random() * (NOTABLE - 1)) if rng.random() < 0.6 else rng.getrandbits(31)
 
 
-class _Makes(Protocol):
-    """The part of a shape that answers are made with."""
+class _AnswerShape(Protocol):
+    """The part of a shape that generates answers."""
 
     def simplest(self) -> Any: ...
     def random(self, rng: Random, size: int) -> Any: ...
 
 
-class _Chosen:
-    """What the numbers of a plan mean for one type."""
+class _AnswerTable:
+    """Maps the numbers of an answer plan to values of one type."""
 
-    def __init__(self, shape: _Makes) -> None:
+    def __init__(self, shape: _AnswerShape) -> None:
         self.shape = shape
         self._notable: list[int] | None = None
 
     def value(self, number: int) -> Any:
-        """Return the answer of a number."""
+        """Return the answer that ``number`` selects."""
         if number == 0:
             return self.shape.simplest()
         if number < NOTABLE:
             seeds = self._seeds()
             return self.shape.random(Random(seeds[(number - 1) % len(seeds)]), 4)
-        return self.shape.random(Random(number), _SIZE)
+        return self.shape.random(Random(number), _RANDOM_SIZE)
 
     def _seeds(self) -> list[int]:
-        """Return the seeds of distinct small values: one of each form first, then those with the shortest text."""
+        """Return seeds of distinct small values: first one of each form (the text without literals), then by length."""
         if self._notable is None:
             found: dict[str, int] = {}
             for seed in range(256):
@@ -121,17 +126,17 @@ class _Chosen:
         return self._notable
 
 
-class Answers:
-    """The imports of an artifact that nobody provides. One thread uses it at a time."""
+class ImportStubs:
+    """Stubs for those imports of an artifact that Aegis does not provide. Not thread-safe."""
 
     def __init__(self, artifact: Module | Component, *, hostile: bool = False) -> None:
         self._made: dict[str, Any] = {}
         self._classes: dict[int, type] = {}
-        self._chosen: dict[tuple[str, str], _Chosen | None] = {}
-        self.now = Plan()
-        """The plan of the sandbox that runs."""
+        self._fault_tables: dict[tuple[str, str], _AnswerTable | None] = {}
+        self.now = AnswerPlan()
+        """The answer plan of the current sandbox."""
         self.faults = self._fault if hostile else None
-        """For ``Aegis.sandbox(faults=…)``: asks the plan before each function of the host's own."""
+        """The argument ``faults`` of :meth:`Aegis.sandbox`: it intercepts host functions. ``None`` unless hostile."""
         if artifact.kind == "module":
             self._of_module(artifact)
         else:
@@ -139,12 +144,12 @@ class Answers:
 
     @property
     def any(self) -> bool:
-        """Whether there is something to answer."""
+        """Whether any function consults the answer plan."""
         return bool(self._made) or self.faults is not None
 
-    def plan(self, numbers: Sequence[int], told: list[str] | None = None) -> Mapping[str, Any]:
-        """Begin a plan, and return the imports that answer by it until the next one is begun."""
-        self.now = Plan(numbers, told)
+    def plan(self, numbers: Sequence[int], log: list[str] | None = None) -> Mapping[str, Any]:
+        """Install an answer plan, and return the stubs to pass as ``imports``. They follow the latest plan."""
+        self.now = AnswerPlan(numbers, log)
         return self._made
 
     # -- core modules --------------------------------------------------------------------------
@@ -159,13 +164,13 @@ class Answers:
                 functions[item.name] = self._core(f"{item.module}.{item.name}", signature)
 
     def _core(self, name: str, signature: FuncType) -> Callable[..., Any]:
-        chosen = [_Chosen(core_shape(kind)) for kind in signature.results]
+        tables = [_AnswerTable(core_shape(kind)) for kind in signature.results]
 
         def answer(*_: Any) -> Any:
             number = self.now.next()
-            values = tuple(one.value(number) for one in chosen)
+            values = tuple(table.value(number) for table in tables)
             if values:
-                self.now.tell(name, values[0] if len(values) == 1 else values)
+                self.now.record(name, values[0] if len(values) == 1 else values)
             return None if not values else values[0] if len(values) == 1 else values
 
         return answer
@@ -174,8 +179,8 @@ class Answers:
 
     def _of_component(self, component: Any) -> None:
         wanted = {n: i for n, i in component.imports.items() if wasi_binding(n) is None}
-        ours = [i for n, i in component.imports.items() if n not in wanted and isinstance(i, Interface)]
-        self._provided = {of.key for item in ours for of in item.types.values() if isinstance(of, Resource)}
+        wasi = [i for n, i in component.imports.items() if n not in wanted and isinstance(i, Interface)]
+        self._provided = {of.key for item in wasi for of in item.types.values() if isinstance(of, Resource)}
         for item in wanted.values():
             if isinstance(item, Interface):
                 self._resources(component, item)
@@ -191,10 +196,10 @@ class Answers:
                 self._made[name] = self._implementation(component, name, item)
 
     def _resources(self, component: Any, item: Interface) -> None:
-        """Make a class for each resource of an interface, whose objects answer its methods."""
+        """Create a class for each resource of an interface; its methods are stubs."""
         for name, of in item.types.items():
             if isinstance(of, Resource) and of.key not in self._provided:
-                self._classes[of.key] = type(pascal(name), (_Thing,), {"__doc__": f"Stands for a {name} of the host."})
+                self._classes[of.key] = type(pascal(name), (_StubResource,), {"__doc__": f"A stub of {name}."})
         for name, function in item.functions.items():
             kind, mark, rest = name.partition("]")
             resource, _, own = rest.partition(".")
@@ -204,10 +209,10 @@ class Answers:
                 setattr(self._classes[found.key], snake(own), staticmethod(answer) if kind == "[static" else answer)
 
     def _free(self, resource: str, own: Mapping[str, Function], component: Any) -> None:
-        """Provide a resource of the world's own, by its name, as one class."""
+        """Stub a resource that the world itself declares, as one class under the resource's name."""
         if resource in self._made:
             return
-        cls = type(pascal(resource), (_Thing,), {})
+        cls = type(pascal(resource), (_StubResource,), {})
         for function in own.values():
             for of in (*(of for _, of in function.params), function.result):
                 if isinstance(of, (Own, Borrow)) and of.resource.name == resource:
@@ -228,67 +233,71 @@ class Answers:
         for name, of in item.types.items():
             if isinstance(of, Resource) and of.key in self._classes:
                 body[pascal(name)] = self._classes[of.key]
-        return type("Hostile", (), body)()
+        return type("StubInterface", (), body)()
 
     def _answer(self, name: str, function: Function) -> Callable[..., Any]:
         result = function.result
-        chosen = None if result is None else _chosen(result, self._classes)
+        table = None if result is None else _answer_table(result, self._classes)
 
         def answer(*_: Any) -> Any:
             number = self.now.next()
-            if chosen is None:
+            if table is None:
                 if result is None:
                     return None
-                raise GuestTrap(f"nothing can stand for what {printable(name)} gives", code="missing-import")
-            value = chosen.value(number)
-            self.now.tell(name, value, result)
+                raise GuestTrap(
+                    f"the result of {printable(name)} cannot be generated: it contains a handle of another interface",
+                    code="missing-import",
+                )
+            value = table.value(number)
+            self.now.record(name, value, result)
             if isinstance(result, Result) and isinstance(value, Err):
                 raise value
             return value
 
         return answer
 
-    # -- the host's own functions ----------------------------------------------------------------
+    # -- faults of the host's own functions ------------------------------------------------------
 
     def _fault(self, module: str, name: str, of: Any, answer: Callable[[], Any]) -> Any:
-        """Answer a call of the host's own by the plan, or have the host answer it."""
+        """Return the planned fault of a call to a host function, or ``answer()``, the result of the function itself."""
         if module in self._made or name in self._made:
             return answer()
         number = self.now.next()
         if number == 0:
             return answer()
         if isinstance(of, FuncType):
-            if of.results != ("i32",) or name in _KEPT_CORE:
+            if of.results != ("i32",) or name in _NOT_STUBBED_CORE:
                 return answer()
             value: Any = 1 + (number - 1) % _ERRNOS
-            self.now.tell(f"{module}.{name}", value)
+            self.now.record(f"{module}.{name}", value)
             return value
-        chosen = self._chosen_fault(module, name, of)
-        if chosen is None:
+        table = self._fault_table(module, name, of)
+        if table is None:
             return answer()
-        value = chosen.value(number)
+        value = table.value(number)
         fails = isinstance(of.result, Result)
-        self.now.tell(f"{module}#{name}", Err(value) if fails else value, of.result)
+        self.now.record(f"{module}#{name}", Err(value) if fails else value, of.result)
         if fails:
             raise Err(value)
         return value
 
-    def _chosen_fault(self, module: str, name: str, of: Function) -> _Chosen | None:
+    def _fault_table(self, module: str, name: str, of: Function) -> _AnswerTable | None:
         key = module, name
-        if key not in self._chosen:
-            self._chosen[key] = None if unversioned(module) in _KEPT or of.result is None else _fault(of.result)
-        return self._chosen[key]
+        if key not in self._fault_tables:
+            result = None if unversioned(module) in _NOT_STUBBED else of.result
+            self._fault_tables[key] = None if result is None else _fault_table(result)
+        return self._fault_tables[key]
 
 
-class _Thing:
-    """Stands for a resource of the host's."""
+class _StubResource:
+    """Base class of stub resources; the constructor ignores its arguments."""
 
     def __init__(self, *_: Any) -> None:
         pass
 
 
-class _Fresh:
-    """The shape of a host resource that a guest is given: a new one each time."""
+class _NewResource:
+    """The shape of a stub resource: every value is a new object."""
 
     def __init__(self, cls: type) -> None:
         self.cls = cls
@@ -309,8 +318,8 @@ class _Fresh:
         return 1
 
 
-class _Handles(dict[Any, Any]):
-    """Overrides that give handles of the host's resources."""
+class _HandleOverrides(dict[Any, Any]):
+    """Overrides for :func:`shape_of` that generate ``own`` handles of stub resources."""
 
     def __init__(self, classes: Mapping[int, type]) -> None:
         super().__init__({"": None})
@@ -321,33 +330,33 @@ class _Handles(dict[Any, Any]):
 
     def __getitem__(self, key: Any) -> Any:
         if key.resource.key not in self.classes:
-            raise Unfit(f"{printable(key.resource.name)} is a resource of the host's own, or of nobody's")
-        return _Fresh(self.classes[key.resource.key])
+            raise CannotGenerate(f"no stub for resource {printable(key.resource.name)}")
+        return _NewResource(self.classes[key.resource.key])
 
 
-def _chosen(of: WitType, classes: Mapping[int, type]) -> _Chosen | None:
+def _answer_table(of: WitType, classes: Mapping[int, type]) -> _AnswerTable | None:
     try:
-        return _Chosen(shape_of(of, _Handles(classes)))
-    except Unfit:
+        return _AnswerTable(shape_of(of, _HandleOverrides(classes)))
+    except CannotGenerate:
         return None
 
 
-def _fault(result: WitType) -> _Chosen | None:
-    """Return what goes wrong in a function with this result: its errors, or extremes where it has none."""
+def _fault_table(result: WitType) -> _AnswerTable | None:
+    """Return the faults of a function with this result type: its errors, or extreme values if it has no error case."""
     try:
         if not isinstance(result, Result):
-            return _Chosen(shape_of(result))
+            return _AnswerTable(shape_of(result))
         if isinstance(result.err, Variant):
-            return _Chosen(_Errors(result.err))
-        return None if result.err is None else _Chosen(_Always(shape_of(result.err)))
-    except Unfit:
+            return _AnswerTable(_ErrorVariant(result.err))
+        return None if result.err is None else _AnswerTable(_ErrorValue(shape_of(result.err)))
+    except CannotGenerate:
         return None
 
 
-class _Always:
-    """The shape of an error: the simplest is one too."""
+class _ErrorValue:
+    """The shape of an error payload. Number 0 never reaches it, so ``simplest`` is a placeholder."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ValueShape) -> None:
         self.shape = shape
 
     def simplest(self) -> Any:
@@ -357,18 +366,18 @@ class _Always:
         return self.shape.random(rng, size)
 
 
-class _Errors:
-    """The cases of an error that can be made: those with a handle inside are left out."""
+class _ErrorVariant:
+    """The shape of an error variant, without the cases whose payload contains a handle."""
 
     def __init__(self, of: Variant) -> None:
-        self.made: list[tuple[Any, Shape | None]] = []
+        self.made: list[tuple[Any, ValueShape | None]] = []
         for cls, (_, payload) in zip(of.python or (), of.cases, strict=True):
             try:
                 self.made.append((cls, None if payload is None else shape_of(payload)))
-            except Unfit:
+            except CannotGenerate:
                 continue
         if not self.made:
-            raise Unfit("no case of it can be made")
+            raise CannotGenerate("every case of the error variant contains a handle")
 
     def simplest(self) -> Any:
         return None

@@ -1,4 +1,4 @@
-"""What is fuzzed: an artifact under a policy, its exports to be called, its missing imports to be answered."""
+"""The target of a campaign: an artifact under a policy, its callable exports, and stubs for its missing imports."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from aegis.errors import AegisError, CallError, ExportNotFound, SandboxStateError
-from aegis.fuzz.case import Case, Given, Reply, Seen, Step
-from aegis.fuzz.stubs import Answers
-from aegis.fuzz.values.buffers import Buffer, BufferShape, Place, layout
+from aegis.fuzz.case import Case, HandleRef, Step, StepResult, Trace
+from aegis.fuzz.stubs import ImportStubs
+from aegis.fuzz.values.buffers import Buffer, BufferShape, GuestAllocator, layout
 from aegis.fuzz.values.generate import core_shape, shape_of
-from aegis.fuzz.values.shape import Shape, Unfit
+from aegis.fuzz.values.shape import CannotGenerate, ValueShape
 from aegis.runtime import is_program
 from aegis.text import near, printable
 from aegis.values import FuncType
@@ -27,126 +27,129 @@ if TYPE_CHECKING:
     from aegis.runtime import Aegis
     from aegis.sandbox.sandbox import Sandbox
 
-__all__ = ["DROP", "EVERY", "PROGRAM", "Subject", "Target"]
+__all__ = ["DROP", "EVERY", "PROGRAM", "Target", "TargetExport"]
 
 DROP = "[drop]"
 """The name of the step that drops a handle."""
 PROGRAM: tuple[WitType, ...] = (List("string"), List("u8"))
-"""What stands for the arguments of a program: its argument list without its name, and its standard input."""
+"""The generated arguments of a program: its command-line arguments, without the program name, and its stdin."""
 EVERY = ("*",)
-"""Instead of names: every export, a toolchain's own too."""
+"""As ``functions``: every export, including those of the toolchain."""
 _TOOLCHAIN = re.compile(r"_initialize$|cabi_|__|asyncify_|exports#init$")
-"""Exports that a toolchain made for itself, which only it knows how to call."""
+"""Exports that a toolchain adds for its own use. They have preconditions that the fuzzer does not know."""
 _ALLOCATORS = frozenset({"malloc", "calloc", "realloc", "free", "aligned_alloc"})
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """An export that is called: the shapes of its parameters, ``None`` for one that is a handle of the guest's."""
+class TargetExport:
+    """A callable export of the target. ``shapes`` has one shape per parameter, ``None`` for a guest handle."""
 
     name: str
-    shapes: tuple[Shape | None, ...]
+    shapes: tuple[ValueShape | None, ...]
     takes: tuple[int | None, ...] = ()
-    """For each parameter the key of the resource that it takes, if it takes one."""
+    """For each parameter, the key of the resource it takes, or ``None``."""
     consumes: tuple[int, ...] = ()
-    """The parameters that take their resource for good."""
+    """The positions of parameters of type ``own``: the call moves the handle."""
     gives: int | None = None
-    """The key of the resource that it returns, if it returns one."""
+    """The key of the resource that the export returns, or ``None``."""
     type: Function | None = None
     program: bool = False
-    """Whether it is how a whole program runs; its arguments are then those of :data:`PROGRAM`."""
+    """Whether the export runs a whole program, such as ``_start``. Its arguments are then those of :data:`PROGRAM`."""
 
     @property
     def types(self) -> Sequence[WitType]:
-        """The types of its arguments, none for core functions."""
+        """The WIT types of the arguments; empty for core functions."""
         if self.program:
             return PROGRAM
         return () if self.type is None else [of for _, of in self.type.params]
 
     def size(self, arguments: Sequence[Any]) -> int:
-        """Return the size of arguments, in bytes and elements."""
+        """Return the size of arguments: characters, bytes, elements and parts, plus 1."""
         return 1 + sum(s.size(a) for s, a in zip(self.shapes, arguments, strict=True) if s is not None)
 
 
 class Target:
-    """An artifact whose exports are called. One thread uses it at a time."""
+    """An artifact whose exports the fuzzer calls. Not thread-safe.
+
+    ``functions`` names the exports to call: empty for all except those of the toolchain, :data:`EVERY` for all. Raise
+    :class:`~aegis.errors.ExportNotFound` for an unknown name, and :class:`~aegis.errors.CallError` if no export can be
+    called.
+    """
 
     def __init__(
         self, runtime: Aegis, artifact: Module | Component, *, functions: Sequence[str] = (), hostile: bool = False,
-        overrides: Mapping[Any, Shape] | None = None, buffers: bool = True,
+        overrides: Mapping[Any, ValueShape] | None = None, buffers: bool = True,
     ) -> None:  # fmt: skip
         self.runtime, self.artifact = runtime, artifact
-        self._place = Place(artifact) if buffers and artifact.kind == "module" else None  # type: ignore[arg-type]
+        self._allocator = GuestAllocator(artifact) if buffers and artifact.kind == "module" else None  # type: ignore[arg-type]
         self._overrides = dict(overrides or {})
         self.left_out: dict[str, str] = {}
-        """Exports that cannot be generated arguments for, and why."""
-        self.subjects = {s.name: s for s in self._subjects(functions)}
-        self.answers = Answers(artifact, hostile=hostile)
-        self._spent = 0
-        """Host calls of the sandbox at hand before the step at hand."""
+        """Exports that are not called, with the reason."""
+        self.exports = {s.name: s for s in self._exports(functions)}
+        self.stubs = ImportStubs(artifact, hostile=hostile)
+        self._host_calls_before = 0
+        """Host calls of the current sandbox before the current step."""
         self.detailed = False
-        """Whether replies hold all that an outcome does, for oracles that look at it."""
+        """Whether step results carry a complete outcome; user predicates need it, and it costs time."""
         self._initialize = artifact.kind == "module" and artifact.export("_initialize") is not None  # type: ignore[union-attr]
 
     @property
     def fuel(self) -> int | None:
-        """The fuel that one call may burn."""
+        """The fuel limit of one call."""
         return self.runtime.policy.limits.fuel
 
     @cached_property
     def watched(self) -> Aegis:
-        """A runtime that sees how much memory guests have."""
+        """A runtime with exact memory accounting, which slows down calls."""
         from aegis.runtime import Aegis
 
         return Aegis(self.runtime.policy, exact_memory=True)
 
-    # -- what there is to call -----------------------------------------------------------------
+    # -- callable exports ----------------------------------------------------------------------
 
-    def _subjects(self, functions: Sequence[str]) -> Iterable[Subject]:
+    def _exports(self, functions: Sequence[str]) -> Iterable[TargetExport]:
         names = _names(self.artifact)
         functions = names if tuple(functions) == EVERY else functions
         for wanted in functions:
             if wanted not in names:
                 hint = "".join(f"; did you mean {printable(n)}?" for n in near(wanted, names, 1))
-                raise ExportNotFound(
-                    f"no export is called {printable(wanted)!r}{hint}", name=wanted, near=near(wanted, names, 1)
-                )
+                raise ExportNotFound(f"no export {printable(wanted)!r}{hint}", name=wanted, near=near(wanted, names, 1))
         found = []
         for name in functions or self._usual(names):
             try:
-                found.append(self._subject(name))
-            except Unfit as reason:
+                found.append(self._export(name))
+            except CannotGenerate as reason:
                 self.left_out[name] = str(reason)
         if not found:
             raise CallError(_nothing(self.left_out))
         return found
 
     def _usual(self, names: Sequence[str]) -> Iterable[str]:
-        """Yield the exports that are called unless others are named: not those of a toolchain's own."""
+        """Yield the exports that are called by default: all except those of the toolchain."""
         for name in names:
-            own = _ALLOCATORS if self._place is None else _ALLOCATORS | self._place.own
+            own = _ALLOCATORS if self._allocator is None else _ALLOCATORS | self._allocator.own
             if _TOOLCHAIN.match(name) or (self.artifact.kind == "module" and name in own):
-                self.left_out[name] = "it is its toolchain's own; --invoke calls it all the same"
+                self.left_out[name] = f"internal to the toolchain: to call it, pass --invoke {printable(name)}"
             else:
                 yield name
 
-    def _subject(self, name: str) -> Subject:
+    def _export(self, name: str) -> TargetExport:
         if is_program(name) and self._takes_nothing(name):
-            return Subject(name, tuple(shape_of(of, self._overrides) for of in PROGRAM), program=True)
+            return TargetExport(name, tuple(shape_of(of, self._overrides) for of in PROGRAM), program=True)
         return self._module(name) if self.artifact.kind == "module" else self._component(name)
 
     def _takes_nothing(self, name: str) -> bool:
-        """Tell whether an export has no parameters; a program's has none, whatever its name is."""
+        """Return whether an export has no parameters, as the entry point of a program must."""
         if self.artifact.kind == "module":
             return not self.artifact.signature(name).params  # type: ignore[union-attr]
         return not _function(self.artifact.exports, name).params  # type: ignore[arg-type]
 
-    def _module(self, name: str) -> Subject:
+    def _module(self, name: str) -> TargetExport:
         module: Any = self.artifact
-        kinds = module.signature(name).params if self._place is None else layout(module, name, self._place)
-        return Subject(name, tuple(BufferShape() if kind == "buffer" else core_shape(kind) for kind in kinds))
+        kinds = module.signature(name).params if self._allocator is None else layout(module, name, self._allocator)
+        return TargetExport(name, tuple(BufferShape() if kind == "buffer" else core_shape(kind) for kind in kinds))
 
-    def _component(self, name: str) -> Subject:
+    def _component(self, name: str) -> TargetExport:
         component: Any = self.artifact
         function = component.imaged(_function(component.exports, name))
         shapes, takes, consumes = [], [], []
@@ -157,65 +160,68 @@ class Target:
             if isinstance(of, Own):
                 consumes.append(number)
         given = function.result.ok if isinstance(function.result, Result) else function.result
-        return Subject(
+        return TargetExport(
             name, tuple(shapes), tuple(takes), tuple(consumes),
             given.resource.key if isinstance(given, Own) else None, function,
         )  # fmt: skip
 
     def held(self, steps: Sequence[Step]) -> dict[int, list[int]]:
-        """Return the handles that there are after some steps: for each resource's key the steps that gave them."""
+        """Return the live handles after ``steps``: by resource key, the numbers of the steps that returned them."""
         found: dict[int, list[int]] = {}
         for number, step in enumerate(steps):
-            subject = self.subjects.get(step.function)
-            places = range(1) if subject is None else subject.consumes
-            gone = {a.step for n, a in enumerate(step.arguments) if n in places and isinstance(a, Given)}
+            export = self.exports.get(step.function)
+            places = range(1) if export is None else export.consumes
+            gone = {a.step for n, a in enumerate(step.arguments) if n in places and isinstance(a, HandleRef)}
             for given in found.values():
                 given[:] = [one for one in given if one not in gone]
-            if subject is not None and subject.gives is not None:
-                found.setdefault(subject.gives, []).append(number)
+            if export is not None and export.gives is not None:
+                found.setdefault(export.gives, []).append(number)
         return found
 
     def tidy(self, case: Case) -> Case:
-        """Return the case with every handle dropped at its end that it still holds."""
-        left = [Step(DROP, (Given(n),)) for given in self.held(case.steps).values() for n in given]
+        """Return the test case with a drop appended for every handle that is still live at its end."""
+        left = [Step(DROP, (HandleRef(n),)) for given in self.held(case.steps).values() for n in given]
         return Case((*case.steps, *left), case.answers) if left else case
 
     # -- running -------------------------------------------------------------------------------
 
-    def run(self, case: Case, runtime: Aegis | None = None, told: list[str] | None = None) -> Seen:
-        """Run a case in a fresh sandbox. Raise nothing that the guest does. ``told``: gets what imports answered."""
-        seen = Seen(case)
-        replies = seen.replies
+    def run(self, case: Case, runtime: Aegis | None = None, log: list[str] | None = None) -> Trace:
+        """Run a test case in a fresh sandbox; failures of the guest are results, not exceptions.
+
+        ``runtime`` replaces the target's own. ``log`` receives the answers of the import stubs as text.
+        """
+        trace = Trace(case)
+        results = trace.results
         try:
-            sandbox = self._sandbox(case, runtime or self.runtime, told)
+            sandbox = self._sandbox(case, runtime or self.runtime, log)
         except AegisError as error:
-            replies.append(Reply(error=error))
-            return seen
+            results.append(StepResult(error=error))
+            return trace
         with sandbox:
-            _, self._spent, _ = sandbox.tally()
+            _, self._host_calls_before, _ = sandbox.tally()
             values: list[Any] = []
             for step in case.steps:
-                reply = self._perform(sandbox, step, values)
-                replies.append(reply)
-                if reply.ended:
+                result = self._perform(sandbox, step, values)
+                results.append(result)
+                if result.ended:
                     break
-                values.append(reply.value)
-        return seen
+                values.append(result.value)
+        return trace
 
     def answered(self, case: Case) -> list[str]:
-        """Return what the imports answer in a case, each as ``function -> value``."""
-        told: list[str] = []
-        if self.answers.any:
-            self.run(case, told=told)
-        return told
+        """Run a test case and return the answers of its import stubs, each as ``function -> value``."""
+        log: list[str] = []
+        if self.stubs.any:
+            self.run(case, log=log)
+        return log
 
-    def _sandbox(self, case: Case, runtime: Aegis, told: list[str] | None) -> Sandbox:
+    def _sandbox(self, case: Case, runtime: Aegis, log: list[str] | None) -> Sandbox:
         options: dict[str, Any] = {}
-        if self.answers.any:
-            options["imports"] = self.answers.plan(case.answers, told)
-            if self.answers.faults is not None and runtime.policy.isolation is None:
-                options["faults"] = self.answers.faults
-        first = self.subjects.get(case.steps[0].function) if case.steps else None
+        if self.stubs.any:
+            options["imports"] = self.stubs.plan(case.answers, log)
+            if self.stubs.faults is not None and runtime.policy.isolation is None:
+                options["faults"] = self.stubs.faults
+        first = self.exports.get(case.steps[0].function) if case.steps else None
         if first is not None and first.program:
             words, stdin = case.steps[0].arguments
             options["args"] = ("program", *(word.replace("\0", "") for word in words))
@@ -229,50 +235,52 @@ class Target:
                 raise
         return sandbox
 
-    def _perform(self, sandbox: Sandbox, step: Step, values: Sequence[Any]) -> Reply:
-        """Do one step, whose handles are among ``values``, what the steps before it returned."""
+    def _perform(self, sandbox: Sandbox, step: Step, values: Sequence[Any]) -> StepResult:
+        """Run one step. ``values`` are the values that the earlier steps returned; handle references refer to them."""
         name, arguments = step
         try:
             if name == DROP:
                 handle = values[arguments[0].step]
                 if not isinstance(handle, ResourceHandle):
-                    raise CallError(f"step {arguments[0].step} gave no handle to drop")
+                    raise CallError(f"step {arguments[0].step} did not return a handle that can be dropped")
                 handle.drop()
-                return Reply()
-            subject = self.subjects[name]
-            if subject.takes:
-                arguments = tuple(values[a.step] if isinstance(a, Given) else a for a in arguments)
-            elif subject.program:
+                return StepResult()
+            export = self.exports[name]
+            if export.takes:
+                arguments = tuple(values[a.step] if isinstance(a, HandleRef) else a for a in arguments)
+            elif export.program:
                 arguments = ()
-            if self._place and any(isinstance(a, Buffer) for a in arguments):
-                with self._place.placed(sandbox, arguments) as raw:
+            if self._allocator and any(isinstance(a, Buffer) for a in arguments):
+                with self._allocator.placed(sandbox, arguments) as raw:
                     return self._called(sandbox, name, raw)
             return self._called(sandbox, name, arguments)
         except Err as declared:
-            return self._reply(sandbox, declared, None, declared=True)
+            return self._step_result(sandbox, declared, None, declared=True)
         except (CallError, SandboxStateError) as error:
-            # A handle that a step was to give, and did not: the case ends here, and nobody is to blame.
-            return Reply(error=error)
+            # An earlier step did not return the handle this step needs; stop the case without reporting a finding.
+            return StepResult(error=error)
         except AegisError as error:
-            return self._reply(sandbox, None, error)
+            return self._step_result(sandbox, None, error)
 
-    def _called(self, sandbox: Sandbox, name: str, arguments: Sequence[Any]) -> Reply:
+    def _called(self, sandbox: Sandbox, name: str, arguments: Sequence[Any]) -> StepResult:
         if self.detailed:
             outcome = sandbox.run(name, *arguments)
             declared = is_declared(self._result_of(name), outcome.value)
-            reply = Reply(outcome.value, outcome.error, *_used(outcome.usage), declared=declared)
-            reply.status, reply.whole = outcome.status, outcome
-            return reply
-        return self._reply(sandbox, outcome_value(self._result_of(name), sandbox.call(name, *arguments)), None)
+            result = StepResult(outcome.value, outcome.error, *_used(outcome.usage), declared=declared)
+            result.status, result.whole = outcome.status, outcome
+            return result
+        return self._step_result(sandbox, outcome_value(self._result_of(name), sandbox.call(name, *arguments)), None)
 
     def _result_of(self, name: str) -> WitType | None:
-        function = self.subjects[name].type
+        function = self.exports[name].type
         return None if function is None else function.result
 
-    def _reply(self, sandbox: Sandbox, value: Any, error: AegisError | None, *, declared: bool = False) -> Reply:
+    def _step_result(
+        self, sandbox: Sandbox, value: Any, error: AegisError | None, *, declared: bool = False
+    ) -> StepResult:
         fuel, calls, memory = sandbox.tally()
-        before, self._spent = self._spent, calls
-        return Reply(value, error, fuel, calls - before, memory, declared=declared)
+        before, self._host_calls_before = self._host_calls_before, calls
+        return StepResult(value, error, fuel, calls - before, memory, declared=declared)
 
 
 def _used(usage: Any) -> tuple[int | None, int, int]:
@@ -293,6 +301,6 @@ def _function(exports: Mapping[str, Interface | Function], name: str) -> Functio
 
 def _nothing(left_out: Mapping[str, str]) -> str:
     if not left_out:
-        return "it exports no function to call"
+        return "the artifact exports no function"
     reasons = "; ".join(f"{printable(name)}: {reason}" for name, reason in list(left_out.items())[:3])
-    return f"none of its functions can be given arguments: {reasons}"
+    return f"no exported function can be called: {reasons}"

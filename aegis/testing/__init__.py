@@ -1,9 +1,9 @@
-"""Tests of guests: strategies and state machines for hypothesis, guests built from source, and the pytest plugin.
+"""Tools to test guests: strategies and state machines for hypothesis, guests built from source, a pytest plugin.
 
-strategies          values for WIT types, functions and core signatures
-machines, members   resources as state machines
-plugin              fixtures and the marker ``guest``
-guests              guests built from source for a test
+strategies          hypothesis strategies for WIT types, functions and core signatures
+machines, members   hypothesis state machines that call a component's resources
+plugin              the fixtures, and the marker ``guest``
+guests              building guests from source, cached
 script              calls as Python source
-target_cost         search for inputs that are expensive
+target_cost         hypothesis targets that search for expensive inputs
 """

@@ -1,14 +1,14 @@
-"""Resources as state machines for hypothesis: what a component exports, called in any order on the handles there are.
+"""Hypothesis state machines for components: they call the exports in any order on the handles that are live.
 
 ::
 
     machine = state_machine(runtime, "store.wasm", "acme:kv/store@1.2.0", bindings=acme_kv_store_exports)
     TestStore = machine.TestCase
 
-Constructors, methods, statics and free functions are rules, and so is the drop of each resource. A handle that a call
-returns, also inside a list or a record, may be given to any later call until it is dropped or moved into the guest.
-Each run has a fresh sandbox. By default nothing may trap or run into a limit; ``checks`` and subclasses ask for more.
-The sequence that fails is shrunk by hypothesis and told as Python that runs, against the bindings if they are given.
+Each constructor, method, static and free function is a rule, and so is the drop of each resource. A handle that a call
+returns, also inside a list or a record, can be passed to any later call until it is dropped or moved into the guest.
+Each run has a fresh sandbox. By default a call that traps or exceeds a limit fails the test; ``checks`` and subclasses
+add invariants. Hypothesis minimises the failing sequence, and the failure message contains it as a Python script.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from aegis.component.planning.world import interface_named
 from aegis.errors import AegisError, CapabilityDenied, ExportNotFound, GuestExit, GuestTrap, LimitExceeded
-from aegis.fuzz.stubs import NOTABLE, Answers
-from aegis.fuzz.values.shape import Unfit
+from aegis.fuzz.stubs import NOTABLE, ImportStubs
+from aegis.fuzz.values.shape import CannotGenerate
 from aegis.observe.outcome import Outcome
-from aegis.testing.members import Check, Member, Pick, World
-from aegis.testing.script import Script, handles_in, replaced
+from aegis.testing.members import Check, DrivenWorld, Member, Pick
+from aegis.testing.script import PythonScript, handles_in, replaced
 from aegis.testing.strategies import from_function
 from aegis.text import near, printable
 from aegis.wit.naming import pascal, snake
@@ -46,25 +46,25 @@ if TYPE_CHECKING:
 __all__ = ["Check", "Machine", "state_machine"]
 
 _BUDGET = 256
-_RECENT = 15
-"""A handle is drawn by its place from the end, where those are that were used last: what came between them, above all
-handles that nobody used, can then be left out without changing which it is."""
-_GOOD = (GuestExit, CapabilityDenied)
-"""Ends of a guest that nobody objects to by default."""
-_ENDS = (*_GOOD, GuestTrap, LimitExceeded)
+_MAX_HANDLE_INDEX = 15
+"""Handles are drawn by their index from the end of the list, where the most recently used ones are. So hypothesis can
+remove an unrelated step, such as the creation of an unused handle, without changing which handle a later step uses."""
+_ACCEPTED_ENDS = (GuestExit, CapabilityDenied)
+"""Errors that end the guest without failing the test."""
+_ENDS = (*_ACCEPTED_ENDS, GuestTrap, LimitExceeded)
 
 
 class Machine(RuleBasedStateMachine):
-    """The base of the machines that :func:`state_machine` makes. Subclass one of those for invariants of your own.
+    """Base class of the machines that :func:`state_machine` returns. Subclass a machine to add invariants.
 
-    ``sandbox`` is this run's, ``api`` what its functions are attributes of, ``live`` the handles there are by resource,
-    the one that was used last at the end.
-    Hypothesis is not asked to explain failures: the lines that it would name are the host's, not the guest's.
+    ``sandbox`` is the sandbox of this run. ``api`` has its functions as attributes. ``live`` maps a resource to its
+    live handles, the most recently used last. Hypothesis' explain phase is disabled, because it would point at lines of
+    the host rather than of the guest.
     """
 
-    world: ClassVar[World]
+    world: ClassVar[DrivenWorld]
     left_out: ClassVar[dict[str, str]]
-    """Functions that cannot be called, and why."""
+    """Functions that the machine does not call, with the reason."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -74,30 +74,30 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.ended = False
-        """Whether the guest has ended: its remaining steps do nothing."""
+        """Whether the guest has ended. The remaining steps then do nothing."""
         self.live: dict[str, list[Any]] = {}
         self._names: dict[int, str] = {}
         self._used: set[int] = set()
         self._count: dict[str, int] = {}
         self._numbers: Sequence[int] = ()
-        self._script = Script(typed=self.world.bindings is not None)
+        self._script = PythonScript(typed=self.world.bindings is not None)
         self._latest = 0
         self.sandbox: Any = None
-        if self.world.answers is None:
+        if self.world.stubs is None:
             self._open(self.world.imports)
 
     def judge(self, function: str, arguments: Sequence[Any], outcome: Outcome) -> None:
-        """Object to how a call ended, by raising ``AssertionError``: here to traps and limits, then as checks do."""
-        assert outcome.error is None or isinstance(outcome.error, _GOOD), f"{function}: {outcome.error}"
+        """Raise ``AssertionError`` if a call trapped, exceeded a limit or failed a check. Subclasses may add rules."""
+        assert outcome.error is None or isinstance(outcome.error, _ACCEPTED_ENDS), f"{function}: {outcome.error}"
         for check in self.world.checks:
-            assert check(function, arguments, outcome) is not False, f"{function}: {_named(check)} objects"
+            assert check(function, arguments, outcome) is not False, f"{function}: check {_named(check)} failed"
 
     def script(self) -> str:
-        """Return what was done in this run so far as Python that does it again."""
+        """Return the calls of this run so far as a Python script."""
         return self._script.text(self.world.head(self._script, self._numbers))
 
     def teardown(self) -> None:
-        """Drop the handles that are left, the latest first, and close the sandbox."""
+        """Drop the remaining handles, the most recently used first, and close the sandbox."""
         try:
             if sys.exc_info()[0] is None and not self.ended:
                 for resource, handles in self.live.items():
@@ -119,9 +119,9 @@ class Machine(RuleBasedStateMachine):
         self.api = world.api(self.sandbox)
 
     def _answered(self, numbers: Sequence[int]) -> None:
-        assert self.world.answers is not None
+        assert self.world.stubs is not None
         self._numbers = numbers
-        self._open(self.world.answers.plan(numbers))
+        self._open(self.world.stubs.plan(numbers))
 
     def _step(self, member: Member, drawn: Sequence[Any]) -> None:
         self._latest = len(self._script.lines)
@@ -135,7 +135,7 @@ class Machine(RuleBasedStateMachine):
                 replaced(value, of, lambda pick: self._picked(pick, used, moved))
                 for value, of in zip(drawn, types, strict=True)
             ]
-        except LookupError:  # not as many handles as it takes
+        except LookupError:  # there are fewer handles than the call needs
             return
         for handles in self.live.values():
             recent = [handle for handle in used if any(handle is one for one in handles)]
@@ -146,7 +146,7 @@ class Machine(RuleBasedStateMachine):
         self._call(member, arguments, *self._bound(member, arguments, texts))
 
     def _bound(self, member: Member, arguments: Sequence[Any], texts: Sequence[str]) -> tuple[Callable[..., Any], str]:
-        """Return what calls a member, and the call as text."""
+        """Return the callable for a member, and the call as Python source."""
         if not (self.world.interface or self.world.bindings):
             return self.api[member.name], f"api[{member.name!r}]({', '.join(texts)})"
         owner, name, given = (arguments[0], texts[0], texts[1:]) if member.method else (self.api, "api", texts)
@@ -154,7 +154,7 @@ class Machine(RuleBasedStateMachine):
 
     def _picked(self, pick: Any, used: list[Any], moved: list[Any]) -> Any:
         if not isinstance(pick, Pick):
-            return pick  # a handle of the user's own, by an override
+            return pick  # an override supplied this handle
         out = used if isinstance(pick.of, Own) else moved
         found = [h for h in self.live.get(_key(pick.of.resource), ()) if not any(h is one for one in out)]
         if not found:
@@ -166,13 +166,13 @@ class Machine(RuleBasedStateMachine):
         return handle
 
     def _call(self, member: Member, arguments: Sequence[Any], function: Callable[..., Any], text: str) -> None:
-        # The judgement comes after the handlers: hypothesis tells failures apart by their contexts too, and where in
-        # Aegis a guest's end was noticed makes no difference.
-        outcome = self._ended(member, arguments, function, text)
+        # Judge outside the exception handlers: hypothesis distinguishes failures by exception context too, and the line
+        # of Aegis that detected the guest's end must not make two failures different.
+        outcome = self._outcome(member, arguments, function, text)
         self._judged(member.name, arguments, outcome)
 
-    def _ended(self, member: Member, arguments: Sequence[Any], function: Callable[..., Any], text: str) -> Outcome:
-        """Call, write the call down, and return how it ended."""
+    def _outcome(self, member: Member, arguments: Sequence[Any], function: Callable[..., Any], text: str) -> Outcome:
+        """Call the function, append the call to the script, and return the outcome."""
         try:
             value = function(*(arguments[1:] if member.method else arguments))
         except Err as declared:
@@ -189,11 +189,10 @@ class Machine(RuleBasedStateMachine):
             raise
         else:
             self._kept(value, member.type.result, text)
-            told = outcome_value(member.type.result, value)
-            return Outcome(value=told, usage=self.sandbox.usage)
+            return Outcome(value=outcome_value(member.type.result, value), usage=self.sandbox.usage)
 
     def _kept(self, value: Any, of: WitType | None, text: str) -> None:
-        """Keep the handles that a call returned, and give them names."""
+        """Add the handles in a result to ``live``, name them, and append the call to the script."""
         result = of.ok if isinstance(of, Result) else of
         found = list(handles_in(value, result))
         if not found:
@@ -227,16 +226,16 @@ class Machine(RuleBasedStateMachine):
         self.ended = outcome.status != "returned"
         try:
             self.judge(function, arguments, outcome)
-        except AssertionError as objection:
+        except AssertionError as failure:
             self.ended = True
-            raise AssertionError(f"{objection}\n\n{self.script()}") from None
+            raise AssertionError(f"{failure}\n\n{self.script()}") from None
 
     def _has(self, resources: Sequence[str]) -> bool:
         return all(self.live.get(resource) for resource in resources)
 
     def _repr_step(self, rule: Any, data: Any, result: Any) -> str:
-        """Hypothesis prints a step as this: the Python that it was."""
-        return "\n".join(self._script.lines[self._latest :]) or f"# {rule.function.__name__}: nothing to call it with"
+        """Return the Python source of a step, which hypothesis prints instead of its own representation."""
+        return "\n".join(self._script.lines[self._latest :]) or f"# {rule.function.__name__}: skipped, too few handles"
 
 
 def _place(number: int, handles: Sequence[Any]) -> int:
@@ -255,7 +254,7 @@ def _key(resource: Resource) -> str:
     return f"{resource.name}#{resource.key}"
 
 
-# -- making one --------------------------------------------------------------------------------------------
+# -- construction ------------------------------------------------------------------------------------------
 
 
 def state_machine(
@@ -269,45 +268,47 @@ def state_machine(
     checks: Sequence[Check] = (),
     budget: int = _BUDGET,
 ) -> type[Machine]:
-    """Return the state machine of an interface that a component exports; its version may be left out.
+    """Return a state machine class for an interface that a component exports. The version may be omitted.
 
-    Without ``interface`` it is that of ``bindings``, a generated module with its table ``INTERFACE``, or the world's
-    own functions. ``component`` may be a path, which the script then loads. ``overrides`` are those of
-    :mod:`~aegis.testing.strategies`. ``imports`` provides what the component imports; without, what nobody provides
-    answers by drawn numbers (:class:`~aegis.fuzz.stubs.Answers`). ``budget`` bounds the size of each call's
-    arguments. Functions that cannot be called are in the class's ``left_out``; raise
-    :class:`~aegis.errors.ExportNotFound` for an interface that is not exported, and ``Unfit`` when nothing is left.
+    Without ``interface``, the machine calls the interface of ``bindings`` (a generated module with a table
+    ``INTERFACE``), or else the functions of the world itself. If ``component`` is a path, the script loads that file.
+    ``overrides`` are those of :mod:`~aegis.testing.strategies`. ``imports`` provides the component's imports; without
+    it, missing imports are stubbed by drawn numbers (:class:`~aegis.fuzz.stubs.ImportStubs`). ``budget`` bounds the
+    size of each call's arguments. Functions that cannot be called are listed in the class's ``left_out``.
+
+    Raise :class:`~aegis.errors.ExportNotFound` if the interface is not exported, and
+    :class:`~aegis.fuzz.values.shape.CannotGenerate` if no function can be called.
     """
     path = None if not isinstance(component, (str, os.PathLike)) else os.fspath(component)
     loaded: Any = component if path is None else runtime.load_file(path)
     full, functions = _functions(loaded, interface, bindings)
-    answers = Answers(loaded) if imports is None else None
-    world = World(
+    stubs = ImportStubs(loaded) if imports is None else None
+    world = DrivenWorld(
         runtime=runtime, component=loaded, path=path, interface=full, bindings=bindings, imports=imports,
-        answers=answers if answers is not None and answers.plan(()) else None, checks=tuple(checks),
+        stubs=stubs if stubs is not None and stubs.plan(()) else None, checks=tuple(checks),
     )  # fmt: skip
-    body: dict[str, Any] = {"world": world, "left_out": {}, "__doc__": f"Drives {full or 'the world'} in any order."}
+    body: dict[str, Any] = {"world": world, "left_out": {}, "__doc__": f"Calls {full or 'the world'} in any order."}
     given = {_key(own.resource) for f in functions.values() for own in _owned(f.result)}
     for name, function in functions.items():
         member = Member(name, function)
         try:
             body[member.rule] = _rule(member, given, full, overrides or {}, budget)
-        except Unfit as reason:
+        except CannotGenerate as reason:
             body["left_out"][name] = str(reason)
     if len(body["left_out"]) == len(functions):
         reasons = "; ".join(f"{printable(name)}: {reason}" for name, reason in list(body["left_out"].items())[:3])
-        raise Unfit(
-            f"{printable(full) or 'the world'} has no function that can be called{': ' * bool(reasons)}{reasons}"
+        raise CannotGenerate(
+            f"{printable(full) or 'the world'} has no callable function{': ' * bool(reasons)}{reasons}"
         )
     for resource in given:
         body[f"drop_{snake(resource.partition('#')[0])}"] = _dropping(resource)
-    if world.answers is not None:
+    if world.stubs is not None:
         body["answer_imports"] = _answering()
     return type(pascal(full.partition("@")[0].rpartition("/")[2] or "world"), (Machine,), body)
 
 
 def _functions(component: Any, interface: str, bindings: ModuleType | None) -> tuple[str, dict[str, Function]]:
-    """Return an interface's full name and its functions, with the classes that their values have."""
+    """Return an interface's full name and its functions, with the Python classes of their types."""
     if bindings is not None:
         table: Interface = bindings.INTERFACE
         return table.name, dict(table.functions)
@@ -319,7 +320,7 @@ def _functions(component: Any, interface: str, bindings: ModuleType | None) -> t
     if not isinstance(found, Interface):
         alike = near(interface, component.exports, 1)
         hint = "".join(f"; did you mean {printable(n)}?" for n in alike)
-        raise ExportNotFound(f"no interface is called {printable(interface)!r}{hint}", name=interface, near=alike)
+        raise ExportNotFound(f"no exported interface {printable(interface)!r}{hint}", name=interface, near=alike)
     assert full is not None
     return full, {name: component.imaged(of) for name, of in found.functions.items()}
 
@@ -341,7 +342,7 @@ def _rule(
     for _, of in member.type.params:
         for handle in _handles(of):
             if _key(handle.resource) in given:
-                picks[handle] = st.integers(0, _RECENT).map(_picking(handle))
+                picks[handle] = st.integers(0, _MAX_HANDLE_INDEX).map(_picking(handle))
     name = f"{interface}#{member.name}" if interface else member.name
     drawn = from_function(member.type, {**picks, **overrides}, name=name, budget=budget)
     needed = [_key(of.resource) for _, of in member.type.params if isinstance(of, (Own, Borrow)) and of in picks]
@@ -363,7 +364,7 @@ def _dropping(resource: str) -> Any:
         self._drop(resource, number)
 
     drop.__name__ = drop.__qualname__ = f"drop_{snake(resource.partition('#')[0])}"
-    return precondition(lambda self: self._has([resource]))(rule(number=st.integers(0, _RECENT))(drop))
+    return precondition(lambda self: self._has([resource]))(rule(number=st.integers(0, _MAX_HANDLE_INDEX))(drop))
 
 
 def _answering() -> Any:

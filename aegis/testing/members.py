@@ -1,4 +1,4 @@
-"""What a state machine calls: the members of an interface, picks of handles, and how a sandbox of it is made."""
+"""The values of a state machine: members of an interface, drawn handles, and the world whose sandboxes it creates."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aegis.fuzz.stubs import Answers
+from aegis.fuzz.stubs import ImportStubs
 from aegis.observe.outcome import Outcome
 from aegis.policy import Policy
-from aegis.testing.script import Script
+from aegis.testing.script import PythonScript
 from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Borrow, Function, Own
 
@@ -20,15 +20,18 @@ if TYPE_CHECKING:
     from aegis.runtime import Aegis
     from aegis.sandbox.sandbox import Sandbox
 
-__all__ = ["Check", "Member", "Pick", "World"]
+__all__ = ["Check", "DrivenWorld", "Member", "Pick"]
 
 Check = Callable[[str, Sequence[Any], Outcome], object]
-"""Given a function, its arguments and its outcome, it returns ``False`` or raises ``AssertionError`` to object."""
+"""A check of one call: it takes the function's name, the arguments and the outcome.
+
+It fails the test by returning ``False`` or raising ``AssertionError``.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """Stands for a handle in drawn arguments: the ``number``-th from the end of those that there are, counted round."""
+    """A placeholder for a handle in drawn arguments: live handle number ``number`` from the end, modulo their count."""
 
     of: Own | Borrow
     number: int
@@ -36,7 +39,7 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A function that is called: its name in WIT, its type, and whether Python calls it on a handle."""
+    """A function that the machine calls: its WIT name and its type."""
 
     name: str
     type: Function
@@ -47,7 +50,7 @@ class Member:
 
     @property
     def python(self) -> str:
-        """What Python calls, after ``api.`` or a handle and a point."""
+        """The Python expression for the function, relative to ``api`` or, for a method, to a handle."""
         kind, mark, rest = self.name.partition("]")
         resource, _, own = rest.partition(".")
         if not mark:
@@ -64,8 +67,8 @@ def _static(resource: str, own: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """What a machine drives: where it comes from and how a sandbox of it is made."""
+class DrivenWorld:
+    """The component that a machine calls, with everything needed to create a sandbox of it."""
 
     runtime: Aegis
     component: Component
@@ -73,32 +76,32 @@ class World:
     interface: str
     bindings: ModuleType | None
     imports: Mapping[str, Any] | None
-    answers: Answers | None
+    stubs: ImportStubs | None
     checks: tuple[Check, ...]
 
     def api(self, sandbox: Sandbox) -> Any:
-        """Return what the members are attributes of."""
+        """Return the object whose attributes are the members."""
         if self.bindings is not None:
             return sandbox.bind(self.bindings.INTERFACE)
         return sandbox.exports[self.interface] if self.interface else sandbox.exports
 
-    def head(self, script: Script, numbers: Sequence[int]) -> str:
-        """Return the lines that come before all calls."""
+    def head(self, script: PythonScript, numbers: Sequence[int]) -> str:
+        """Return the first lines of the script, which create the sandbox and ``api``."""
         lines = []
         if self.runtime.policy == Policy():
             script.need("aegis", "Aegis")
             lines.append("runtime = Aegis()")
         else:
-            lines.append("# runtime: that of the state machine, with its policy")
+            lines.append("# runtime: the runtime of the state machine, with its policy")
         if self.path is not None:
             lines.append(f"component = runtime.load_file({self.path!r})")
         else:
-            lines.append("# component: that of the state machine")
+            lines.append("# component: the component of the state machine")
         given = ""
-        if self.answers is not None:
-            script.need("aegis.fuzz.stubs", "Answers")
-            lines.append(f"imports = Answers(component).plan({list(numbers)!r})")
-        if self.imports is not None or self.answers is not None:
+        if self.stubs is not None:
+            script.need("aegis.fuzz.stubs", "ImportStubs")
+            lines.append(f"imports = ImportStubs(component).plan({list(numbers)!r})")
+        if self.imports is not None or self.stubs is not None:
             given = ", imports=imports"
         lines.append(f"sandbox = runtime.sandbox(component{given})")
         if self.bindings is not None:

@@ -1,9 +1,9 @@
-"""The pytest plugin of Aegis: a sandbox for each test, guests by a marker, guests built from source.
+"""The pytest plugin of Aegis: a sandbox per test, guests selected by a marker, guests built from source.
 
-It comes with the extra ``aegis-wasm[fuzz]`` and is registered by entry point; ``-p aegis.testing.plugin`` has it too::
+It needs the extra ``aegis-wasm[fuzz]`` and is registered as an entry point; ``-p aegis.testing.plugin`` loads it too::
 
     @pytest.mark.guest("guests/parser.wasm", timeout="5s", fuel=1_000_000)
-    def test_an_endless_text_is_refused(sandbox):
+    def test_a_deeply_nested_text_exhausts_its_fuel(sandbox):
         outcome = sandbox.run("parse", "[" * 100_000)
         assert outcome.exceeded("fuel")
 
@@ -12,16 +12,17 @@ It comes with the extra ``aegis-wasm[fuzz]`` and is registered by entry point; `
         assert fresh_sandbox(path).run("f").trapped("unreachable")
 
 ``aegis_runtime``
-    The runtime: that of the default policy, changed by the keywords of the test's marker. A fixture of the same name in
-    a ``conftest.py`` replaces it, for example with ``Aegis.from_config(…)``; keywords of markers are then refused.
+    The runtime. Its policy is the default policy with the keywords of the test's marker. Define a fixture of the same
+    name in ``conftest.py`` to replace it, for example by ``Aegis.from_config(…)``; markers may then set no policy.
 
 ``sandbox``
-    A sandbox of the marked guest, one for each test.
+    A sandbox of the marked guest, new for each test.
 
 ``fresh_sandbox``
-    A function that makes sandboxes of the marked guest, or of the one that it is given; all are closed after the test.
-    Hypothesis runs one test many times and refuses fixtures that would be the same each time: take this one, and
-    ``@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])``, or call ``sandbox.reset()`` first::
+    A function that creates sandboxes of the marked guest, or of the path passed to it. They are closed after the test.
+    Hypothesis runs a test function many times, but creates its fixtures once, and rejects function-scoped fixtures. Use
+    ``fresh_sandbox`` with ``@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])``, or ``sandbox``
+    with a call of ``sandbox.reset()`` at the start::
 
         @pytest.mark.guest("parser.wasm")
         @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -31,15 +32,15 @@ It comes with the extra ``aegis-wasm[fuzz]`` and is registered by entry point; `
                 assert not sandbox.run("parse", text).trapped()
 
 ``guest_build``
-    A function that builds a guest and returns its path: from text of WebAssembly, a ``.wat`` file, or a source and the
-    command that compiles it. What was built is kept in pytest's cache, by a digest of all that went into it.
+    A function that builds a guest and returns its path: from WebAssembly text, a ``.wat`` file, or a source file with
+    the command that compiles it. Results are kept in pytest's cache, keyed by a digest of all inputs of the build.
 
 ``@pytest.mark.guest(path, *, imports=…, args=…, isolate=…, **keywords)``
-    On a function, class or module; the nearest counts. ``path`` is relative to the test's file, or to pytest's root.
-    ``keywords`` are those of :class:`aegis.Aegis`: limits and capabilities.
+    Selects the guest, for a function, class or module; the innermost marker applies. ``path`` is relative to the test
+    file or to pytest's root directory. ``keywords`` are those of :class:`aegis.Aegis`: limits and capabilities.
 
-Assertions read an outcome: ``outcome.trapped("unreachable")``, ``outcome.denied("net")``, ``outcome.exceeded("fuel")``,
-``outcome.exited(3)``, ``outcome.returned(5)`` say what happened instead where they fail.
+Assert on outcomes with ``outcome.trapped("unreachable")``, ``outcome.denied("net")``, ``outcome.exceeded("fuel")``,
+``outcome.exited(3)`` and ``outcome.returned(5)``: a failing assertion shows how the call actually ended.
 """
 
 from __future__ import annotations
@@ -62,38 +63,43 @@ if TYPE_CHECKING:
 __all__ = ["GuestBuild", "aegis_runtime", "fresh_sandbox", "guest_build", "pytest_configure", "sandbox"]
 
 GuestBuild = Callable[..., Path]
-_OURS = pytest.StashKey[Any]()
-_OF_SANDBOX = ("imports", "args", "isolate")
+_DEFAULT_RUNTIME = pytest.StashKey[Any]()
+"""The runtime of the plugin's own fixture. It differs from ``aegis_runtime`` if the user replaces the fixture."""
+_SANDBOX_OPTIONS = ("imports", "args", "isolate")
 _MARK = "guest(path, *, imports=None, args=(), isolate=None, **keywords): the guest of `sandbox`, and its policy"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell of the marker."""
+    """Register the marker."""
     config.addinivalue_line("markers", _MARK)
 
 
 @pytest.fixture
 def aegis_runtime(request: pytest.FixtureRequest) -> Iterator[Aegis]:
-    """A runtime under the default policy, and what the test's marker says of it."""
+    """A runtime with the default policy and the keywords of the test's marker."""
     from aegis.runtime import Aegis
 
     try:
         runtime = Aegis(**_policy(_marker(request)))
     except (TypeError, AegisError) as error:
         pytest.fail(f"@pytest.mark.guest: {printable(str(error), 500)}", pytrace=False)
-    request.node.stash[_OURS] = runtime
+    request.node.stash[_DEFAULT_RUNTIME] = runtime
     with runtime:
         yield runtime
 
 
 @pytest.fixture
 def fresh_sandbox(request: pytest.FixtureRequest, aegis_runtime: Aegis) -> Iterator[Callable[..., Sandbox]]:
-    """A function that makes sandboxes: ``fresh_sandbox(path=None, *, imports=…, args=…, isolate=…)``."""
+    """A function that creates sandboxes: ``fresh_sandbox(path=None, *, imports=…, args=…, isolate=…)``."""
     marker = _marker(request)
-    if _policy(marker) and request.node.stash.get(_OURS, None) is not aegis_runtime:
-        pytest.fail("@pytest.mark.guest: its policy counts for nothing, for aegis_runtime is replaced", pytrace=False)
+    if _policy(marker) and request.node.stash.get(_DEFAULT_RUNTIME, None) is not aegis_runtime:
+        pytest.fail(
+            "@pytest.mark.guest: policy keywords have no effect, because the fixture aegis_runtime is replaced: "
+            "set the policy in that fixture",
+            pytrace=False,
+        )
     loaded: dict[Path, Any] = {}
-    given = {name: value for name, value in _keywords(marker).items() if name in _OF_SANDBOX}
+    given = {name: value for name, value in _keywords(marker).items() if name in _SANDBOX_OPTIONS}
     made: WeakSet[Sandbox] = WeakSet()
 
     def make(path: str | os.PathLike[str] | None = None, **options: Any) -> Sandbox:
@@ -111,23 +117,23 @@ def fresh_sandbox(request: pytest.FixtureRequest, aegis_runtime: Aegis) -> Itera
 
 @pytest.fixture
 def sandbox(fresh_sandbox: Callable[..., Sandbox]) -> Sandbox:
-    """A sandbox of the guest that ``@pytest.mark.guest(path)`` names; hypothesis needs ``fresh_sandbox``."""
+    """A sandbox of the guest that ``@pytest.mark.guest(path)`` selects. For hypothesis tests, use ``fresh_sandbox``."""
     return fresh_sandbox()
 
 
 @pytest.fixture
 def guest_build(request: pytest.FixtureRequest) -> GuestBuild:
-    """A function that builds guests: ``guest_build(source, command=None, *, inputs=(), suffix=".wasm")``.
+    """A function that builds guests: ``guest_build(source, command=None, *, inputs=())``.
 
-    ``source`` is text of WebAssembly, or a path. Without ``command`` it is WebAssembly text; with one, a sequence of
-    words in which ``{source}`` and ``{output}`` stand for paths, run in the folder of the test's file. ``inputs`` are
-    files that the build reads besides. A build that fails is a failure of the test, in the compiler's words.
+    ``source`` is WebAssembly text, or a path. ``command`` is a sequence of words in which ``{source}`` and ``{output}``
+    are replaced by paths; it runs in the directory of the test file. Without it, the source is assembled as WebAssembly
+    text. ``inputs`` are further files that the build reads. A failed build fails the test with the compiler's output.
     """
-    from aegis.testing.guests import Builder
+    from aegis.testing.guests import GuestBuilder
 
     cache = getattr(request.config, "cache", None)
     folder = cache.mkdir("aegis-guests") if cache is not None else request.getfixturevalue("tmp_path")
-    builder = Builder(folder, request.path.parent)
+    builder = GuestBuilder(folder, request.path.parent)
 
     def build(
         source: str | os.PathLike[str], command: Sequence[str] | None = None, *,
@@ -136,7 +142,7 @@ def guest_build(request: pytest.FixtureRequest) -> GuestBuild:
         try:
             return builder.build(source, command, inputs=inputs)
         except (AegisError, OSError) as error:
-            pytest.fail(f"the guest was not built: {error}", pytrace=False)
+            pytest.fail(f"guest build failed: {error}", pytrace=False)
 
     return build
 
@@ -153,12 +159,15 @@ def _keywords(marker: pytest.Mark | None) -> Mapping[str, Any]:
 
 
 def _policy(marker: pytest.Mark | None) -> dict[str, Any]:
-    return {name: value for name, value in _keywords(marker).items() if name not in (*_OF_SANDBOX, "path")}
+    return {name: value for name, value in _keywords(marker).items() if name not in (*_SANDBOX_OPTIONS, "path")}
 
 
 def _guest(request: pytest.FixtureRequest, marker: pytest.Mark | None) -> Path:
     if marker is None:
-        pytest.fail('which guest? mark the test with @pytest.mark.guest("path.wasm"), or name one', pytrace=False)
+        pytest.fail(
+            'no guest selected: mark the test with @pytest.mark.guest("path.wasm"), or pass a path to fresh_sandbox',
+            pytrace=False,
+        )
     names = [*marker.args, *([marker.kwargs["path"]] if "path" in marker.kwargs else [])]
     if len(names) != 1:
         pytest.fail(f"@pytest.mark.guest takes one path, not {len(names)}", pytrace=False)
@@ -166,10 +175,10 @@ def _guest(request: pytest.FixtureRequest, marker: pytest.Mark | None) -> Path:
 
 
 def _found(request: pytest.FixtureRequest, name: str) -> Path:
-    """Return the guest's file: beside the test's, else below pytest's root."""
+    """Return the path of a guest file: relative to the test file, else to pytest's root directory."""
     places = [request.path.parent / name, request.config.rootpath / name]
     for path in places:
         if path.is_file():
             return path
     looked = " or ".join(dict.fromkeys(str(path.parent) for path in places))
-    pytest.fail(f"there is no guest {printable(name)!r} in {looked}", pytrace=False)
+    pytest.fail(f"guest {printable(name)!r} not found in {looked}", pytrace=False)

@@ -1,7 +1,7 @@
-"""Calls as Python that a user can paste: values as expressions, what they need imported, and the lines in between.
+"""Python source that reproduces a sequence of calls: values as expressions, with the imports they need.
 
-With generated bindings values are of their classes; without, plain Python in their place: a dictionary for a record, a
-name for a case.
+With generated bindings, values are instances of the generated classes. Without, they are plain Python: a dictionary for
+a record, a string for an enum case.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from aegis.wit.python_types import nullable
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType, children
 from aegis.wit.values import Err, Ok, Some
 
-__all__ = ["Script", "handles_in", "holds_handles", "replaced"]
+__all__ = ["PythonScript", "handles_in", "holds_handles", "replaced"]
 
-_REPEATED = 12
+_MIN_REPETITION = 12
+"""Longer values that repeat one item are written as a multiplication."""
 
 
-class Script:
-    """Lines of Python, with the imports that they need. ``typed``: values are of the classes of bindings."""
+class PythonScript:
+    """A Python script: lines, and the imports that they need. ``typed``: use the classes of generated bindings."""
 
     def __init__(self, *, typed: bool) -> None:
         self.typed = typed
@@ -29,23 +30,23 @@ class Script:
         self._imports: dict[str, set[str]] = {}
 
     def need(self, module: str, *names: str) -> None:
-        """Import names from a module."""
+        """Add names to the imports."""
         self._imports.setdefault(module, set()).update(names)
 
     def text(self, head: str) -> str:
-        """Return the whole script: imports, ``head``, the lines."""
+        """Return the script: imports, ``head``, and the lines."""
         imports = [
             f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(self._imports.items())
         ]
         return "\n".join([*imports, *([""] if imports else []), head, "", *self.lines])
 
     def value(self, value: Any, of: WitType, names: Mapping[int, str]) -> str:
-        """Return an expression for a value of a type; ``names`` has those of handles, by identity."""
+        """Return a Python expression for a value. ``names`` maps the identity of a handle to its variable."""
         if id(value) in names:
             return names[id(value)]
         try:
             return self._value(value, of, names)
-        except (AttributeError, KeyError, TypeError, ValueError):  # a value of the user's own, made by an override
+        except (AttributeError, KeyError, TypeError, ValueError):  # an override produced a value of another class
             return repr(value)
 
     def _value(self, value: Any, of: WitType, names: Mapping[int, str]) -> str:
@@ -109,13 +110,13 @@ class Script:
 def _plain(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
-    if isinstance(value, (str, bytes)) and len(value) > _REPEATED and value == value[:1] * len(value):
+    if isinstance(value, (str, bytes)) and len(value) > _MIN_REPETITION and value == value[:1] * len(value):
         return f"{value[:1]!r} * {len(value)}"
     return repr(value)
 
 
 def _sequence(items: list[str]) -> str:
-    if len(items) > _REPEATED and len(set(items)) == 1:
+    if len(items) > _MIN_REPETITION and len(set(items)) == 1:
         return f"[{items[0]}] * {len(items)}"
     return f"[{', '.join(items)}]"
 
@@ -124,12 +125,12 @@ def _sequence(items: list[str]) -> str:
 
 
 def holds_handles(of: WitType | None) -> bool:
-    """Tell whether values of a type hold handles."""
+    """Return whether values of a type contain handles."""
     return of is not None and (isinstance(of, (Own, Borrow)) or any(map(holds_handles, children(of))))
 
 
 def replaced(value: Any, of: WitType, leaf: Callable[[Any], Any]) -> Any:
-    """Return a value with each handle in it given to ``leaf`` and what that returns in its place."""
+    """Return the value with each handle ``h`` replaced by ``leaf(h)``."""
     if not holds_handles(of) or value is None:
         return value
     match of:
@@ -149,7 +150,7 @@ def replaced(value: Any, of: WitType, leaf: Callable[[Any], Any]) -> Any:
 
 
 def handles_in(value: Any, of: WitType | None, path: str = "") -> Iterator[tuple[str, Any, Own]]:
-    """Yield each handle that a value owns, with what leads to it in Python and its type."""
+    """Yield the handles that a value owns: a Python path relative to the value, the handle, and its type."""
     if of is None or value is None or not holds_handles(of):
         return
     match of:
@@ -173,7 +174,7 @@ def handles_in(value: Any, of: WitType | None, path: str = "") -> Iterator[tuple
 
 
 def _payload(value: Any, of: WitType) -> WitType | None:
-    """Return the type of what is in a case."""
+    """Return the payload type of the case that a value has."""
     match of:
         case Option(element):
             return element if isinstance(value, Some) else None

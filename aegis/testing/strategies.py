@@ -1,6 +1,6 @@
-"""Hypothesis strategies for what a guest takes: for WIT types, functions and interfaces, and for core signatures.
+"""Hypothesis strategies for guest arguments: for WIT types, functions and interfaces, and for core signatures.
 
-For anybody's ``@given``; hypothesis comes with the extra ``aegis-wasm[fuzz]``::
+Use them with ``@given``. Hypothesis is part of the extra ``aegis-wasm[fuzz]``::
 
     component = runtime.load_file("parser.wasm")
 
@@ -9,12 +9,12 @@ For anybody's ``@given``; hypothesis comes with the extra ``aegis-wasm[fuzz]``::
         with runtime.sandbox(component) as sandbox:
             assert sandbox.run("parse", *arguments).ok
 
-``overrides`` replaces what is made of a type: by the type itself, by the name of a record, variant, enum or flags; or
-what is made for a parameter: by its name, as ``function.parameter``, or as ``interface#function.parameter``, of which
-the longest counts.
+``overrides`` replaces the strategy of a type or of a parameter. The key of a type is the type itself, or the name of a
+record, variant, enum or flags. The key of a parameter is its name, ``function.parameter``, or
+``interface#function.parameter``; the most specific key applies.
 
-A value is drawn within a budget of characters, elements and parts, which is divided among the parts of a record and
-the elements of a list: however deep a type nests, its values stay about that large at most.
+Each value has a budget of characters, elements and parts, which is divided among the fields of a record and the
+elements of a list. So the size of a value is bounded by about the budget, however deeply its type nests.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from aegis.errors import ExportNotFound
-from aegis.fuzz.values.buffers import Buffer, Place, layout
+from aegis.fuzz.values.buffers import Buffer, GuestAllocator, layout
 from aegis.fuzz.values.edges import CHARACTERS, FLOATS, LENGTHS, NANS, SINGLES, SNIPPETS, integers
-from aegis.fuzz.values.shape import Unfit
+from aegis.fuzz.values.shape import CannotGenerate
 from aegis.text import near, printable
 from aegis.values import FuncType
 from aegis.wit.python_types import imaged, nullable
@@ -61,50 +61,53 @@ Strategy = st.SearchStrategy[Any]
 Arguments = st.SearchStrategy[tuple[Any, ...]]
 Overrides = Mapping[Any, Strategy]
 _BUDGET = 4096
-_MOST = 24
-"""Elements and characters that hypothesis is asked for; longer ones are repetitions."""
-_LONG = 32
-_UNIT = 2
+_MAX_DRAWN_ITEMS = 24
+"""Most elements or characters that hypothesis draws individually; longer values are repetitions."""
+_MIN_LONG_LENGTH = 32
+"""Budget below which no repetitions are drawn."""
+_LONG_ITEM_BUDGET = 2
 """The budget of each element of a long list."""
-_PARTS = 100_000
-"""A type whose least value has more parts than that is refused: a few nested records can ask for millions."""
+_MAX_MINIMAL_PARTS = 100_000
+"""A type whose smallest value has more parts is rejected: a few levels of nested records can require millions."""
 
 
 # -- WIT -------------------------------------------------------------------------------------------------
 
 
 def from_type(of: WitType, overrides: Overrides | None = None, *, budget: int = _BUDGET) -> Strategy:
-    """Return values of a WIT type, as the engine takes them; named types without a Python class get one.
+    """Return a strategy for the values of a WIT type, as sandbox calls take them.
 
-    ``of`` may be a name (``"u32"``), a type of generated bindings, or of a component's exports. ``budget`` is how many
-    characters, elements and parts a value has at most, about. Raise :class:`~aegis.fuzz.values.generate.Unfit` for
-    handles, which only a guest can give, naming the type, and for types whose every value is huge.
+    ``of`` is a primitive type (``"u32"``), a type of generated bindings, or one of a component's exports; named types
+    without a Python class get one. ``budget`` bounds the number of characters, elements and parts of a value,
+    approximately. Raise :class:`~aegis.fuzz.values.shape.CannotGenerate` for handles, which only a guest can create,
+    and for types whose smallest value is huge.
     """
-    return _Making(overrides or {}).checked(imaged(of), budget)
+    return _Strategies(overrides or {}).checked(imaged(of), budget)
 
 
 def from_function(
     function: Function, overrides: Overrides | None = None, *, name: str = "", budget: int = _BUDGET
 ) -> Arguments:
-    """Return argument lists for a WIT function; ``name`` is what overrides may call it by, with its interface or not.
+    """Return a strategy for the argument lists of a WIT function.
 
-    Errors as for :func:`from_type`, unless an override makes what cannot be made.
+    ``name`` is the name of the function in override keys, with or without its interface. Errors are those of
+    :func:`from_type`, except for parameters that have an override.
     """
-    chosen, making = overrides or {}, _Making(overrides or {})
+    chosen, cache = overrides or {}, _Strategies(overrides or {})
     each = budget // max(1, len(function.params))
-    return st.tuples(*(_parameter(making, chosen, name, p, imaged(of), each) for p, of in function.params))
+    return st.tuples(*(_parameter(cache, chosen, name, p, imaged(of), each) for p, of in function.params))
 
 
 def from_interface(
     interface: Interface, overrides: Overrides | None = None, *, budget: int = _BUDGET
 ) -> dict[str, Arguments]:
-    """Return argument lists for each function of an interface whose arguments can be made, by its name.
+    """Return a strategy for the argument lists of each function of an interface, by function name.
 
-    Left out are those that take handles: :func:`~aegis.testing.machines.state_machine` calls these too.
+    Functions that take handles are omitted; :func:`~aegis.testing.machines.state_machine` calls these too.
     """
     found = {}
     for member, function in interface.functions.items():
-        with suppress(Unfit):
+        with suppress(CannotGenerate):
             found[member] = from_function(function, overrides, name=f"{interface.name}#{member}", budget=budget)
     return found
 
@@ -112,44 +115,44 @@ def from_interface(
 def from_export(
     artifact: Module | Component, name: str, overrides: Overrides | None = None, *, buffers: bool = True
 ) -> Arguments:
-    """Return argument lists for an export, by the name that :meth:`aegis.Sandbox.call` takes.
+    """Return a strategy for the argument lists of an export, named as for :meth:`aegis.Sandbox.call`.
 
-    Of a core function with ``buffers``, two ``i32`` that are an address and a length are one
-    :class:`~aegis.fuzz.values.buffers.Buffer`; :func:`aegis.fuzz.values.buffers.place` makes raw arguments of them in
-    a sandbox.
-    Raise :class:`~aegis.errors.ExportNotFound`, and as :func:`from_function` does.
+    With ``buffers``, the address and length parameters of a core function become one
+    :class:`~aegis.fuzz.values.buffers.Buffer`; :func:`~aegis.fuzz.values.buffers.place_buffers` writes them into a
+    sandbox and returns the raw arguments. Raise :class:`~aegis.errors.ExportNotFound` for an unknown name; other errors
+    are those of :func:`from_function`.
     """
     functions = _functions(artifact)
     if name not in functions:
         alike = near(name, functions, 1)
         hint = "".join(f"; did you mean {printable(n)}?" for n in alike)
-        raise ExportNotFound(f"no export is called {printable(name)!r}{hint}", name=name, near=alike)
+        raise ExportNotFound(f"no export {printable(name)!r}{hint}", name=name, near=alike)
     function = functions[name]
     if isinstance(function, Function):
         return from_function(function, overrides, name=name)
     module: Any = artifact
-    kinds = layout(module, name, Place(module)) if buffers else function.params
+    kinds = layout(module, name, GuestAllocator(module)) if buffers else function.params
     return st.tuples(*map(_core, kinds))
 
 
 def from_exports(
     artifact: Module | Component, overrides: Overrides | None = None, *, buffers: bool = True
 ) -> dict[str, Arguments]:
-    """Return argument lists for each export whose arguments can be made, by the name it is called by."""
+    """Return a strategy for the argument lists of each export whose arguments can be generated, by export name."""
     found = {}
     for name in _functions(artifact):
-        with suppress(Unfit):
+        with suppress(CannotGenerate):
             found[name] = from_export(artifact, name, overrides, buffers=buffers)
     return found
 
 
 def from_signature(signature: FuncType) -> Arguments:
-    """Return argument lists for a core function, numbers alone; raise ``Unfit`` for references."""
+    """Return a strategy for the argument lists of a core function. Raise ``CannotGenerate`` for reference types."""
     return st.tuples(*map(_core, signature.params))
 
 
 def _functions(artifact: Any) -> dict[str, Function | FuncType]:
-    """Return what can be called, by name, with the classes that the artifact's own values have."""
+    """Return the callable exports by name, with the Python classes of this artifact's types."""
     if artifact.kind == "module":
         return {e.name: e.type for e in artifact.exports if isinstance(e.type, FuncType)}
     found: dict[str, Function | FuncType] = {}
@@ -161,16 +164,18 @@ def _functions(artifact: Any) -> dict[str, Function | FuncType]:
     return found
 
 
-def _parameter(making: _Making, overrides: Overrides, function: str, name: str, of: WitType, budget: int) -> Strategy:
+def _parameter(
+    cache: _Strategies, overrides: Overrides, function: str, name: str, of: WitType, budget: int
+) -> Strategy:
     member = function.rpartition("#")[2]
     for key in (f"{function}.{name}", f"{member}.{name}", name):
         if key in overrides:
             return overrides[key]
-    return making.checked(of, budget)
+    return cache.checked(of, budget)
 
 
-class _Making:
-    """Strategies by type and budget, each made once: the same type may be in many places."""
+class _Strategies:
+    """A cache of strategies by type and budget: a type may occur in many places."""
 
     def __init__(self, overrides: Overrides) -> None:
         self.overrides = overrides
@@ -178,14 +183,17 @@ class _Making:
         self.parts: dict[WitType, int] = {}
 
     def checked(self, of: WitType, budget: int) -> Strategy:
-        """Return values of a type; raise ``Unfit`` where the least of them is too large."""
+        """Return a strategy for a type. Raise ``CannotGenerate`` if its smallest value is too large."""
         least = self.least(of)
-        if least > _PARTS:
-            raise Unfit(f"every {getattr(of, 'name', None) or show(of)} has {least:,} parts or more")
+        if least > _MAX_MINIMAL_PARTS:
+            raise CannotGenerate(
+                f"every {getattr(of, 'name', None) or show(of)} has at least {least:,} parts "
+                f"(limit: {_MAX_MINIMAL_PARTS:,})"
+            )
         return self.values(of, budget)
 
     def least(self, of: WitType) -> int:
-        """Return how many parts every value of a type has."""
+        """Return the number of parts of the smallest value of a type."""
         if of not in self.parts:
             self.parts[of] = 1
             if isinstance(of, (Record, Tuple)):
@@ -196,7 +204,7 @@ class _Making:
         return self.parts[of]
 
     def values(self, of: WitType, budget: int) -> Strategy:
-        """Return values of a type of about ``budget`` parts at most."""
+        """Return a strategy for values with at most about ``budget`` parts."""
         for key in (of, getattr(of, "name", None)):
             if key in self.overrides:
                 return self.overrides[key]
@@ -229,18 +237,20 @@ class _Making:
             case Flags():
                 every = (1 << len(of.names)) - 1
                 return (st.integers(0, every) | st.sampled_from([0, every])).map(of.python)  # type: ignore[arg-type]
-        raise Unfit(f"{show(of)} is a handle, which only a guest can give")
+        raise CannotGenerate(
+            f"{show(of)} is a handle, which only a guest can create: override it, or use state_machine"
+        )
 
     def _each(self, types: Any, budget: int) -> list[Strategy]:
         return [self.values(of, budget // len(types)) for of in types]
 
     def _list(self, element: WitType, budget: int) -> Strategy:
-        """Return short lists of large elements, and long ones of small elements again and again."""
+        """Return a strategy for short lists of large elements and for long lists that repeat small elements."""
         least = self.least(element)
-        few = min(_MOST, isqrt(budget), budget // least)
+        few = min(_MAX_DRAWN_ITEMS, isqrt(budget), budget // least)
         short = st.lists(self.values(element, budget // max(1, few)), max_size=few)
-        unit = st.lists(self.values(element, _UNIT), min_size=1, max_size=2)
-        return short | _long(unit, [], budget // (least + _UNIT))
+        unit = st.lists(self.values(element, _LONG_ITEM_BUDGET), min_size=1, max_size=2)
+        return short | _long(unit, [], budget // (least + _LONG_ITEM_BUDGET))
 
     def _payload(self, of: WitType | None, budget: int) -> Strategy:
         return st.none() if of is None else self.values(of, budget)
@@ -252,7 +262,7 @@ class _Making:
         ]
 
 
-# -- what has no parts -----------------------------------------------------------------------------------
+# -- scalars, strings and bytes --------------------------------------------------------------------------
 
 
 def _core(kind: str) -> Strategy:
@@ -263,7 +273,7 @@ def _core(kind: str) -> Strategy:
         return _integers(-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
     if kind in ("f32", "f64"):
         return _floats(int(kind[1:]))
-    raise Unfit(f"{kind} is no number")
+    raise CannotGenerate(f"values of type {kind} cannot be generated: only numbers can")
 
 
 def _primitive(of: str, budget: int) -> Strategy:
@@ -272,7 +282,7 @@ def _primitive(of: str, budget: int) -> Strategy:
     if of == "char":
         return _characters()
     if of == "string":
-        text = _text(0, min(_MOST, budget))
+        text = _text(0, min(_MAX_DRAWN_ITEMS, budget))
         snippets = st.lists(st.sampled_from(SNIPPETS), max_size=min(6, budget // 4)).map("".join)
         return text | snippets | _long(_text(1, 3), "", budget)
     if of in ("f32", "f64"):
@@ -287,7 +297,7 @@ def _integers(low: int, high: int) -> Strategy:
 
 def _floats(bits: int) -> Strategy:
     edges = SINGLES if bits == 32 else FLOATS
-    nans = st.sampled_from(NANS).map(_double)  # by their bits: Python takes NaNs of one identity for one value
+    nans = st.sampled_from(NANS).map(_double)  # drawn as bits: sampled_from would merge NaN objects
     return st.floats(width=32 if bits == 32 else 64) | st.sampled_from(edges) | nans
 
 
@@ -299,16 +309,16 @@ def _characters() -> Strategy:
     return st.characters(codec="utf-8") | st.sampled_from(CHARACTERS)
 
 
-def _text(least: int, most: int) -> Strategy:
-    # st.text() would take the union for one alphabet, of which the edges are a ten-thousandth.
-    return st.lists(_characters(), min_size=least, max_size=most).map("".join)
+def _text(min_chars: int, max_chars: int) -> Strategy:
+    # st.text() would merge the union into one alphabet, in which boundary characters are one in ten thousand.
+    return st.lists(_characters(), min_size=min_chars, max_size=max_chars).map("".join)
 
 
-def _long(unit: Strategy, empty: Any, most: int) -> Strategy:
-    """Return repetitions of a unit, of the lengths at which buffers end; of none where there is no room for any."""
-    if most < _LONG:
+def _long(unit: Strategy, empty: Any, max_length: int) -> Strategy:
+    """Return a strategy that repeats a unit to boundary lengths; only empty values if ``max_length`` is too small."""
+    if max_length < _MIN_LONG_LENGTH:
         return st.just(empty) if isinstance(empty, (bytes, str)) else st.builds(list)
-    return st.builds(_repeated, unit, st.sampled_from([length for length in LENGTHS if 1 < length <= most]))
+    return st.builds(_repeated, unit, st.sampled_from([length for length in LENGTHS if 1 < length <= max_length]))
 
 
 def _repeated(unit: Any, length: int) -> Any:

@@ -1,4 +1,4 @@
-"""Having hypothesis look for expensive inputs: what a call used is what its search aims at."""
+"""Make hypothesis search for expensive inputs: report the cost of a call as a target of its search."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ __all__ = ["aim"]
 
 
 def aim(outcome: Outcome, *, label: str = "") -> Outcome:
-    """Have hypothesis look for inputs that use more fuel, memory and host calls; return the outcome.
+    """Make hypothesis maximise the fuel, memory and host calls of a call; return the outcome unchanged.
 
-    Call it once a test case, within ``@given``, for each call that matters, under a ``label`` of its own::
+    Call it inside a ``@given`` test, once per test case and ``label``; use one label for each call of interest::
 
         @given(from_export(component, "parse"))
         def test_parsing_is_cheap(arguments):
             with runtime.sandbox(component) as sandbox:
                 assert aim(sandbox.run("parse", *arguments)).usage.fuel < 100_000
 
-    Fuel is a measure where it is limited. What was used is a property of the run, whatever its end. Raise
-    ``hypothesis.errors.InvalidArgument`` outside a test, or for a second call under the same label.
+    Fuel is a target only if the policy limits it. Calls that fail count too. Raise
+    ``hypothesis.errors.InvalidArgument`` outside a test, or if a label is used twice in a test case.
     """
     usage = outcome.usage
     prefix = f"{label} " if label else ""

@@ -1,5 +1,5 @@
-;; Every kind of value in and out: each export returns its argument. What the canonical ABI passes as one core
-;; value is handed back; what it passes as two, or three, is stored where the result is looked for.
+;; Every kind of value in and out: each export returns its argument. A value that the canonical ABI passes as one core
+;; value is returned directly; a value passed as two or three is stored in the result area.
 (component
   (type $suit' (enum "clubs" "hearts" "none"))
   (import "suit" (type $suit (eq $suit')))

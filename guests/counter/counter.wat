@@ -1,4 +1,4 @@
-;; counter: state in a mutable global and in memory, so that one sandbox can be told from another.
+;; counter: state in a mutable global and in memory, so that sandboxes can be distinguished.
 (module
   (memory (export "memory") 1 4)
   (global $count (export "count") (mut i32) (i32.const 0))
@@ -17,7 +17,7 @@
   ;; Grows the memory by $pages; the old size in pages, or -1.
   (func (export "grow") (param $pages i32) (result i32) (memory.grow (local.get $pages)))
 
-  ;; Counts once, then traps: what it did stays done, and the sandbox is poisoned.
+  ;; Counts once, then traps: the new count remains, and the sandbox is poisoned.
   (func (export "fail")
     (drop (call $increment))
     unreachable))

@@ -1,12 +1,12 @@
 ;; echo: the embedder writes bytes into the guest's memory and gets an altered copy back.
 ;;
-;; `allocate` hands out room in a simple bump fashion; `echo` copies upper-cased ASCII to the answer's
-;; place and returns it as (pointer, length); `free_all` forgets every allocation.
+;; `allocate` is a bump allocator; `echo` copies the text with ASCII in upper case, and returns the copy as
+;; (pointer, length); `free_all` frees every allocation.
 (module
   (memory (export "memory") 1 16)
   (global $top (mut i32) (i32.const 1024))
 
-  ;; Returns a pointer to $size fresh bytes, or 0 when the memory has no room for them.
+  ;; Returns a pointer to $size new bytes, or 0 if the memory is exhausted.
   (func $allocate (export "allocate") (param $size i32) (result i32)
     (local $at i32) (local $end i32)
     (local.set $at (global.get $top))
@@ -33,7 +33,7 @@
       (then (i32.sub (local.get $byte) (i32.const 32)))
       (else (local.get $byte))))
 
-  ;; Returns where the answer is, and its length; (0, 0) when there is no room for it.
+  ;; Returns address and length of the result; (0, 0) if the memory is exhausted.
   (func (export "echo") (param $text i32) (param $size i32) (result i32 i32)
     (local $answer i32) (local $index i32)
     (local.set $answer (call $allocate (local.get $size)))

@@ -1,4 +1,4 @@
-;; greet: calls a function of the embedder's, env.log(pointer, length), with text in its memory.
+;; greet: calls the host function env.log(pointer, length) with text in its memory.
 (module
   (import "env" "log" (func $log (param i32 i32)))
   (memory (export "memory") 1)

@@ -19,7 +19,7 @@
   (export "main" (func $run))
   (export "_start" (func $run))
 
-  ;; A message that tries to paint the terminal and to forge a second line.
+  ;; A message with terminal control sequences and a forged second line.
   (func (export "paint")
     (call $log (i32.const 3) (i32.const 64) (i32.const 25)))
 

@@ -1,4 +1,4 @@
-;; The world `basket` of shop.wit, by hand: for each name it asks the host, and adds up or passes the problem on.
+;; The world `basket` of shop.wit, by hand: it asks the host for each price, and returns the sum or the error.
 (component
   (type $prices (instance
     (type $p (variant (case "unknown") (case "sold-out" string)))
@@ -19,7 +19,7 @@
         (then (if (i32.eq (i32.const -1) (memory.grow (i32.add (i32.shr_u (local.get $new) (i32.const 16)) (i32.const 1))))
           (then (unreachable)))))
       (local.get $at))
-    ;; When the caller has read what came of a call, nothing of it is needed any more.
+    ;; After the caller has read the result of a call, its memory is free.
     (func (export "free") (param $result i32) (global.set $next (i32.const 1024))))
   (core instance $memory (instantiate $memory))
   (core func $get (canon lower (func $prices "get")
@@ -27,7 +27,7 @@
   (core module $basket
     (import "" "memory" (memory 1))
     (import "" "get" (func $get (param i32 i32 i32)))
-    ;; A result<u32, problem> lies at 0: its case, then at 4 the price, or the problem's case and at 8 its text.
+    ;; At 0 is a result<u32, problem>: its case, at 4 the price or the problem's case, at 8 the problem's text.
     (func (export "total") (param $names i32) (param $count i32) (result i32) (local $sum i32)
       (block $done (loop $next
         (br_if $done (i32.eqz (local.get $count)))

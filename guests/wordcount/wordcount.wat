@@ -57,7 +57,7 @@
         (then (local.set $end (i32.add (local.get $end) (i32.const 1))) (br $next))))
     (i32.sub (local.get $end) (local.get $text)))
 
-  ;; A write may take less than it was offered, so go on until nothing is left.
+  ;; A write may accept only a part, so repeat until nothing is left.
   (func $write (param $fd i32) (param $text i32) (param $size i32)
     (block $done
       (loop $more
@@ -195,7 +195,7 @@
 
   ;; --- counting ---------------------------------------------------------------------------------
 
-  ;; Counts the $size bytes in the read buffer; $inside tells whether a word was open and is returned.
+  ;; Counts the $size bytes in the read buffer; $inside is whether the last byte belongs to a word, and is returned.
   (func $count_buffer (param $size i32) (param $inside i32) (result i32)
     (local $at i32) (local $end i32) (local $byte i32) (local $lines i32) (local $words i32) (local $blank i32)
     (local.set $at (i32.const 65536))
@@ -219,7 +219,7 @@
     (global.set $bytes (i64.add (global.get $bytes) (i64.extend_i32_u (local.get $size))))
     (local.get $inside))
 
-  ;; Counts all that $fd gives; returns the error number that stopped it, 0 at the end.
+  ;; Counts all bytes of $fd; returns the error number that stopped it, 0 at the end.
   (func $count (param $fd i32) (result i32)
     (local $inside i32) (local $errno i32)
     (global.set $lines (i64.const 0))

@@ -1,4 +1,4 @@
-"""Benches with a defect planted in what stands for Aegis; a campaign's processes find them by their names."""
+"""Harnesses with a planted defect; the worker processes of a campaign import them by name."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import signal
 import threading
 from collections.abc import Callable
 
-from aegis.attack.inputs import Input
+from aegis.attack.inputs import AttackInput
 from aegis.attack.triage import fault_of
-from aegis.attack.trial import Bench, Bounds, Verdict
-from aegis.attack.watch import Watch
+from aegis.attack.trial import Bounds, Harness, TrialResult
+from aegis.attack.watch import ResourceWatch
 from aegis.engine.compile import artifact
 from aegis.wasm.digest import sha256_hex
 
 
-class Forgetful(Bench):
-    """Aegis itself, with a reader of modules that does not know the byte 0x6f."""
+class Forgetful(Harness):
+    """The real harness, with a module reader that raises ``KeyError`` for the byte 0x6f."""
 
     def __init__(self, bounds: Bounds) -> None:
         super().__init__(bounds)
@@ -31,30 +31,30 @@ class Forgetful(Bench):
 
 
 class Healthy:
-    """Takes any bytes, in no time."""
+    """Accepts any bytes, immediately."""
 
     def __init__(self, bounds: Bounds) -> None:
-        self.watch = Watch()
-        self.told: Callable[[str], None] = lambda phase: None
+        self.watch = ResourceWatch()
+        self.on_phase: Callable[[str], None] = lambda phase: None
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
-    def run(self, one: Input) -> Verdict:
-        self.told("load")
-        verdict = Verdict([("load", "refused" if len(one.data) % 2 else "returned", "")])
+    def run(self, one: AttackInput) -> TrialResult:
+        self.on_phase("load")
+        result = TrialResult([("load", "refused" if len(one.data) % 2 else "returned", "")])
         try:
             self.take(one.data)
         except Exception as error:
-            verdict.faults.append(fault_of("load", error))
-        return verdict
+            result.faults.append(fault_of("load", error))
+        return result
 
     def take(self, data: bytes) -> None:
-        """The defect goes here."""
+        """Process the input; subclasses plant their defect here."""
 
 
 class Raises(Healthy):
-    """A reader that does not expect the byte 0x6f."""
+    """A reader that raises ``TypeError`` for the byte 0x6f."""
 
     def take(self, data: bytes) -> None:
         if b"\x6f" in data[8:]:
@@ -62,10 +62,10 @@ class Raises(Healthy):
 
 
 class Exits(Healthy):
-    """A process that ends at one input in twenty."""
+    """A process that exits at one input in twenty."""
 
-    def run(self, one: Input) -> Verdict:
-        self.told("load")
+    def run(self, one: AttackInput) -> TrialResult:
+        self.on_phase("load")
         if one.number % 20 == 7:
             self.end()
         return super().run(one)
@@ -75,21 +75,21 @@ class Exits(Healthy):
 
 
 class Killed(Exits):
-    """A process that is killed."""
+    """A process that is killed by SIGKILL."""
 
     def end(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Hangs(Exits):
-    """A process that waits for ever."""
+    """A process that waits forever."""
 
     def end(self) -> None:
         threading.Event().wait()
 
 
 class Leaks(Healthy):
-    """A process that keeps a descriptor open for each input."""
+    """A process that leaks one descriptor per input."""
 
     def take(self, data: bytes) -> None:
         os.dup(0)

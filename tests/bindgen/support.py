@@ -1,4 +1,4 @@
-"""What the tests of the generator share: worlds from text, and tools over what was made."""
+"""Helpers for tests of the bindings generator: worlds from text, and tools that check the generated code."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ WORLDS = Path(__file__).resolve().parent / "worlds"
 
 
 def document(folder: Path, text: str, name: str = "world.wit") -> Document:
-    """Return what wasm-tools makes of some WIT."""
+    """Return the binary that wasm-tools produces from WIT text."""
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return read_wit(str(path))
 
 
 def bindings(folder: Path, text: str, world: str | None = None) -> dict[str, str]:
-    """Return the bindings of a world that is given as text."""
+    """Return the bindings of a world given as WIT text."""
     return generate(document(folder, text), world)
 
 
 def package(folder: Path, sources: Mapping[str, str]) -> Path:
-    """Write a package."""
+    """Write the files of a package."""
     folder.mkdir(parents=True)
     for name, text in sources.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -41,14 +41,14 @@ def package(folder: Path, sources: Mapping[str, str]) -> Path:
 
 
 def tool(*words: str | Path, where: Path) -> subprocess.CompletedProcess[str]:
-    """Run a module of this interpreter over files below ``where``, on which the project's settings have no hold."""
+    """Run a module of this interpreter on files below ``where``, outside the reach of the project's settings."""
     environment = os.environ | {"MYPYPATH": str(ROOT), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", *map(str, words)]
     return subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, check=False)
 
 
 def linted(where: Path) -> None:
-    """Assert that linter and formatter, with their defaults and imports sorted, have nothing to say."""
+    """Assert that ruff's linter and formatter, with default settings and sorted imports, report nothing."""
     common = ("--isolated", "--no-cache", "--line-length", "120")
     for words in (("check", "--select", "E,F,I"), ("format", "--check")):
         ended = tool("ruff", *words, *common, ".", where=where)
@@ -56,13 +56,13 @@ def linted(where: Path) -> None:
 
 
 def typed(where: Path, *more: str) -> str:
-    """Return what mypy says in its strictest mode."""
+    """Return the output of mypy in strict mode."""
     options = ("--strict", "--explicit-package-bases", "--no-error-summary", "--no-pretty", "--follow-imports=silent")
     return tool("mypy", *options, *more, ".", where=where).stdout
 
 
 def imported(where: Path, *packages: str) -> None:
-    """Assert that every module of some packages can be imported, and none of them brings wasmtime along."""
+    """Assert that every module of the packages can be imported, without importing wasmtime."""
     program = (
         "import importlib, pkgutil, sys\n"
         "for name in sys.argv[1:]:\n"

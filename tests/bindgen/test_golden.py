@@ -1,4 +1,4 @@
-"""Whole packages, as they were when somebody last read them; AEGIS_GOLDEN=1 in the environment writes them anew."""
+"""Generated packages equal the reviewed golden files; ``AEGIS_GOLDEN=1`` in the environment rewrites them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = sorted(path.stem for path in WORLDS.glob("*.wit"))
 
 
 def sources(name: str) -> dict[str, str]:
-    """Return the bindings of one of our worlds."""
+    """Return the bindings of one of the worlds in ``tests/bindgen/worlds``."""
     return generate(read_wit(str(WORLDS / f"{name}.wit")))
 
 

@@ -1,4 +1,4 @@
-"""Who is called what, and where it is defined: once."""
+"""Every generated name is unique in its scope, and is defined once."""
 
 from __future__ import annotations
 
@@ -86,14 +86,14 @@ def test_an_exported_interface_takes_the_resources_of_the_exported_one(tmp_path:
     assert "from .a_b_y import DATA, Data\n" in made["a_b_y_exports.py"]
 
 
-def test_what_aegis_provides_is_taken_from_its_own_bindings(tmp_path: Path) -> None:
+def test_interfaces_that_aegis_provides_use_its_own_bindings(tmp_path: Path) -> None:
     made = bindings(tmp_path, KEYVALUE)
     assert not [name for name in made if name.startswith("wasi")]
     assert "self.run: wasi_cli_run.Exports = sandbox.bind(wasi_cli_run.INTERFACE)" in made["__init__.py"]
     assert "from aegis.bindings import wasi_cli_run" in made["__init__.py"]
 
 
-def test_what_aegis_does_not_provide_of_wasi_is_made(tmp_path: Path) -> None:
+def test_bindings_are_generated_for_wasi_interfaces_that_aegis_lacks(tmp_path: Path) -> None:
     text = """
         package a:b;
         world w { import wasi:io/streams@0.3.0; export wasi:io/error@0.2.0; import wasi:nn/graph@0.2.0; }

@@ -1,4 +1,4 @@
-"""What bindings cannot be made of is refused in one line that says where and what to do."""
+"""WIT that has no bindings is rejected in one line that states the place and the remedy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("text", CASES)
-def test_what_aegis_does_not_run_is_named_with_what_to_write_instead(tmp_path: Path, text: str) -> None:
+def test_unsupported_features_are_named_with_a_replacement(tmp_path: Path, text: str) -> None:
     with pytest.raises(ArtifactError) as caught:
         bindings(tmp_path, text)
     assert str(caught.value) == CASES[text]
@@ -68,7 +68,7 @@ PARSED = {
 
 
 @pytest.mark.parametrize("text", PARSED)
-def test_what_does_not_parse_has_its_place_in_the_line(tmp_path: Path, text: str) -> None:
+def test_a_parse_error_has_its_position_in_the_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(ArtifactError) as caught:
         document(tmp_path, text)
     assert str(caught.value) == f"{tmp_path}/{PARSED[text]}"
@@ -83,14 +83,14 @@ def test_a_world_that_is_not_there_is_answered_with_those_that_are(tmp_path: Pat
     assert "``c:d/three``" in bindings(tmp_path, text, "c:d/three")["__init__.py"]
 
 
-def test_what_a_world_does_not_need_does_not_keep_it_from_being_bound(tmp_path: Path) -> None:
+def test_unneeded_interfaces_do_not_prevent_binding_a_world(tmp_path: Path) -> None:
     text = "package a:b; interface no { f: func() -> future; } interface yes { f: func(); } world w { import yes; }"
     assert "a_b_yes.py" in bindings(tmp_path, text)
     with pytest.raises(ArtifactError, match="a:b/no"):
         generate_interfaces(document(tmp_path, text))
 
 
-def test_a_core_module_and_a_file_that_is_not_there_are_told_apart(tmp_path: Path) -> None:
+def test_a_core_module_and_a_missing_file_are_distinguished(tmp_path: Path) -> None:
     with pytest.raises(ArtifactNotFound, match="no such file"):
         tools.read_wit(str(tmp_path / "none.wit"))
     (tmp_path / "core.wat").write_text("(module)")

@@ -1,4 +1,4 @@
-"""For random WIT, the bindings are formatted, strictly typed and can be imported; WIT text of it parses back."""
+"""For random WIT, the bindings are formatted, strictly typed and importable, and its WIT text parses back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def smithed(folder: Path, seed: int) -> Path:
 
 
 def reflected(document: Document, items: WorldDef, side: str) -> dict[str, Interface | Function]:
-    """Return one side of a world as reflection would."""
+    """Return the imports or exports of a world, as reflection of a component returns them."""
     found: dict[str, Interface | Function] = {}
     for name, item in getattr(items, side).items():
         if isinstance(item, InterfaceDef):

@@ -1,4 +1,4 @@
-"""What the types of the bindings let through, and what they do not: user code under mypy --strict."""
+"""The types of the bindings accept correct user code and reject incorrect code, under ``mypy --strict``."""
 
 from __future__ import annotations
 

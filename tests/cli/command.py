@@ -1,4 +1,4 @@
-"""Start the command line as a user does: a process of its own."""
+"""Run the command line as a user does: in a separate process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS = 60
 
 
 class Ended(NamedTuple):
-    """How a command ended."""
+    """The result of a command: exit code and output."""
 
     code: int
     out: str
@@ -23,12 +23,12 @@ class Ended(NamedTuple):
 
     @property
     def document(self) -> Any:
-        """The one JSON document on stdout."""
+        """The JSON document on stdout; fail unless there is exactly one."""
         return json.loads(self.out)
 
 
 def aegis(*words: object, stdin: bytes = b"", cwd: Path | None = None) -> Ended:
-    """Run ``aegis`` with ``words`` and wait for its end."""
+    """Run ``aegis`` with ``words`` and wait for it to exit."""
     done = subprocess.run(
         [*COMMAND, *map(str, words)], input=stdin, capture_output=True, timeout=SECONDS, cwd=cwd or ROOT, check=False
     )
@@ -38,5 +38,5 @@ def aegis(*words: object, stdin: bytes = b"", cwd: Path | None = None) -> Ended:
 
 
 def guest(name: str) -> Path:
-    """Return the text of the guest called ``name``."""
+    """Return the WAT file of a guest."""
     return GUESTS / name / f"{Path(name).name}.wat"

@@ -1,4 +1,4 @@
-"""Whatever the command is given, it answers with one clear line and the documented exit code, as JSON when asked to."""
+"""Bad input ends the command with one clear line and the documented exit code, as JSON if requested."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILES = ("run", "validate", "inspect", "fuzz")
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """Run the command in this process, in the test's folder; what it refuses never reaches a guest."""
+    """Run the command in this process, in the test's directory; rejected input never reaches a guest."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> Ended:
@@ -30,7 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of things that are no module and no policy."""
+    """A directory of files that are neither modules nor policies."""
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
@@ -49,7 +49,7 @@ ARTIFACTS = [
 
 @pytest.mark.parametrize("command", FILES)
 @pytest.mark.parametrize(("name", "code", "says"), ARTIFACTS)
-def test_what_is_no_module_gets_one_line_from_every_command(
+def test_an_invalid_module_gets_one_line_from_every_command(
     command: str, name: str, code: int, says: str, folder: Path, here: Callable[..., Ended]
 ) -> None:
     ended = here(command, name)
@@ -109,7 +109,7 @@ def test_a_bad_policy_file_gets_one_line_with_its_place(
         ("", 125, "an empty name is no file"),
     ],
 )
-def test_what_is_no_policy_file_is_told(
+def test_an_invalid_policy_file_is_reported(
     name: str, code: int, says: str, folder: Path, here: Callable[..., Ended]
 ) -> None:
     for words in (["-c", name, "run"], ["run", "-c", name], ["run", HELLO, f"--config={name}"]):
@@ -161,7 +161,9 @@ def test_units_are_read_in_any_case(value: str, here: Callable[..., Ended]) -> N
     ],
 )
 @pytest.mark.parametrize("out", ["/dev/full", "read-only"])
-def test_an_output_that_takes_nothing_is_told_on_stderr(out: str, words: list[str], code: int, form: str) -> None:
+def test_an_output_that_cannot_be_written_is_reported_on_stderr(
+    out: str, words: list[str], code: int, form: str
+) -> None:
     with open("/dev/full", "wb") if out == "/dev/full" else open("/dev/null", "rb") as stdout:
         done = subprocess.run(
             [*COMMAND, "-f", form, *words], stdout=stdout, stderr=subprocess.PIPE, timeout=60, check=False

@@ -1,6 +1,7 @@
-"""What the bytes tell is checked before compiling.
+"""Errors that the bytes of an artifact show are reported before compilation.
 
-Each artifact here is invalid too, in a way that only the compiler finds (exit code 126): another error came first.
+Each artifact here is also invalid in a way that only the compiler detects (exit code 126); another error has to come
+first.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ ROWS = {**{f"module: {name}": row for name, row in MODULES.items()},
 
 @pytest.mark.parametrize("isolate", [[], ["--isolate"]], ids=["in-process", "isolated"])
 @pytest.mark.parametrize("name", ROWS)
-def test_what_cannot_be_run_is_said_before_it_is_compiled(name: str, isolate: list[str], tmp_path: Path) -> None:
+def test_unsupported_artifacts_are_reported_before_compilation(name: str, isolate: list[str], tmp_path: Path) -> None:
     text, options, code, said = ROWS[name]
     (tmp_path / "guest.wat").write_text(text)
     ended = aegis("run", "--no-cache", *isolate, *options, tmp_path / "guest.wat")
@@ -80,7 +81,7 @@ RUNNABLE = [
 
 
 @pytest.mark.parametrize(("text", "options"), RUNNABLE)
-def test_what_can_be_run_is_compiled(text: str, options: list[str], tmp_path: Path) -> None:
+def test_supported_components_are_compiled(text: str, options: list[str], tmp_path: Path) -> None:
     (tmp_path / "guest.wat").write_text(text)
     ended = aegis("run", "--no-cache", *options, tmp_path / "guest.wat")
     assert ended.code == 126

@@ -36,7 +36,7 @@ def test_a_package_is_written_and_checked(wit: Path, tmp_path: Path) -> None:
     assert (checked.code, checked.out) == (0, f"{folder}: 3 files, as they should be\n")
 
 
-def test_check_lists_what_differs_and_writes_nothing(wit: Path, tmp_path: Path) -> None:
+def test_check_lists_the_differences_and_writes_nothing(wit: Path, tmp_path: Path) -> None:
     folder = tmp_path / "plugin"
     assert aegis("bindgen", wit, "-o", folder, "--check").code == 1
     assert not folder.exists()
@@ -59,7 +59,7 @@ def test_check_lists_what_differs_and_writes_nothing(wit: Path, tmp_path: Path) 
     assert aegis("bindgen", wit, "-o", folder, "--check").code == 0
 
 
-def test_what_bindgen_did_not_make_it_does_not_overwrite(wit: Path, tmp_path: Path) -> None:
+def test_bindgen_does_not_overwrite_foreign_files(wit: Path, tmp_path: Path) -> None:
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "__init__.py").write_text("mine = True\n")
     ended = aegis("bindgen", wit, "-o", tmp_path / "plugin")
@@ -88,7 +88,7 @@ def test_a_folder_with_deps_and_a_component_are_read_too(tmp_path: Path) -> None
     assert (tmp_path / "two" / "x_y_z.py").read_text() == text
 
 
-def test_what_is_valid_and_not_run_is_told_with_its_place(tmp_path: Path) -> None:
+def test_valid_but_unsupported_features_are_reported_with_their_position(tmp_path: Path) -> None:
     path = tmp_path / "bad.wit"
     path.write_text(
         "package a:b;\n\ninterface i {\n  // f: func()\n  g: func();\n  f: func() -> future<u8>;\n}\n\nworld w {\n"
@@ -100,7 +100,7 @@ def test_what_is_valid_and_not_run_is_told_with_its_place(tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
-def test_what_does_not_parse_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_parse_error_is_reported_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "bad.wit"
     path.write_text("package a:b;\ninterface i { f: func(\n")
     ended = aegis("bindgen", path, "-o", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""A process without standard streams: each command ends with its usual code, and no file takes their place."""
+"""Started without standard streams, each command ends with its usual code, and opens no file in their place."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SAYS = """(module
     (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 32)))
     (drop (call $read (i32.const 0) (i32.const 8) (i32.const 1) (i32.const 32)))
     (call $exit (i32.add (i32.const 40) (i32.load (i32.const 32))))))"""
-"""Writes to both outputs, reads its input, and ends with 40 plus the number of bytes that it got."""
+"""A guest that writes to both outputs, reads its input, and exits with 40 plus the number of bytes it read."""
 
 
 def begin(words: list[str], closed: tuple[str, ...], folder: Path) -> subprocess.Popen[bytes]:
-    """Start ``aegis`` with streams closed; the others are files."""
+    """Start ``aegis`` with some streams closed; the others are files."""
     name = "".join(closed) or "open"
     with open(folder / f"{name}.out", "wb") as out, open(folder / f"{name}.err", "wb") as err:
         return subprocess.Popen(
@@ -77,7 +77,7 @@ def test_an_exit_code_does_not_depend_on_which_streams_are_closed(words: list[st
 
 
 @pytest.mark.parametrize("how", [(), pytest.param(("--isolate",), marks=only_where_there_are_workers)])
-def test_a_closed_stdin_is_empty_and_closed_outputs_swallow_what_is_written(
+def test_a_closed_stdin_is_empty_and_closed_outputs_discard_writes(
     says: str, tmp_path: Path, how: tuple[str, ...]
 ) -> None:
     events = {closed: tmp_path / f"{''.join(closed)}.events" for closed in CLOSED}
@@ -97,7 +97,7 @@ def test_a_closed_stdin_is_empty_and_closed_outputs_swallow_what_is_written(
 
 @pytest.mark.parametrize("how", [(), pytest.param(("--isolate",), marks=only_where_there_are_workers)])
 def test_streams_of_the_wrong_direction_neither_hang_nor_pass_for_delivered(says: str, how: tuple[str, ...]) -> None:
-    """The writing end of a pipe as stdin, the reading end of another as stdout: no poll(2) says that they are ready."""
+    """Stdin is the writing end of a pipe, stdout the reading end of another: poll(2) never reports them ready."""
     (unused, stdin), (stdout, other) = os.pipe(), os.pipe()
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The command on components: programs, calls in WAVE, what is missing, and what inspect and validate show."""
+"""The command on components: programs, calls in WAVE, missing imports, and the output of inspect and validate."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_json_is_one_document() -> None:
     assert (document["status"], document["exit_code"]) == ("returned", 0)
 
 
-def test_what_nothing_provides_is_listed_with_its_remedy() -> None:
+def test_missing_imports_are_listed_with_their_remedy() -> None:
     done = aegis("run", "--invoke", "total([])", SHOP)
     assert done.code == 126
     assert "nothing provides 1 import: acme:shop/prices@1.2.0 (interface of 1 function)" in done.err
@@ -61,7 +61,7 @@ def test_what_nothing_provides_is_listed_with_its_remedy() -> None:
     assert "the guest called acme:shop/prices@1.2.0#get, which nothing provides" in trapped.err
 
 
-def test_a_component_without_a_program_says_what_it_has() -> None:
+def test_a_component_without_a_program_lists_its_exports() -> None:
     done = aegis("run", COUNTER)
     assert done.code == 127
     assert "the component has no wasi:cli/run to run; name a function with --invoke" in done.err

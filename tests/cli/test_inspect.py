@@ -33,7 +33,7 @@ def test_inspect_as_json_reads_standard_input() -> None:
     assert document["needs"] == []
 
 
-def test_validate_tells_each_module_and_exits_with_the_worst() -> None:
+def test_validate_reports_each_module_and_exits_with_the_worst_code() -> None:
     ended = aegis("validate", guest("hello"), "no-such.wasm", guest("hostile/proposals/gc"))
     assert ended.code == 127
     assert "hello.wat: valid" in ended.out
@@ -42,7 +42,7 @@ def test_validate_tells_each_module_and_exits_with_the_worst() -> None:
     assert [m["valid"] for m in document["modules"]] == [True, False]
 
 
-def test_strict_refuses_what_could_not_run() -> None:
+def test_strict_refuses_modules_that_could_not_run() -> None:
     assert aegis("validate", guest("greet")).code == 0
     strict = aegis("validate", "--strict", guest("greet"))
     assert strict.code == 126

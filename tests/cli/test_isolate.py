@@ -1,4 +1,4 @@
-"""``aegis run --isolate``: what a run tells its user is the same as without it, and no worker outlives the command."""
+"""``aegis run --isolate`` gives the same results as without it, and no worker outlives the command."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ TELLS = """(module
     (drop (call $environ_sizes (i32.const 0) (i32.const 4)))
     (drop (call $environ (i32.const 1024) (i32.const 4096)))
     (call $tell)))"""
-"""Writes its arguments and its environment, each ended by a zero byte."""
+"""A guest that writes its arguments and environment variables, each terminated by a zero byte."""
 MAKES = """(module
   (import "wasi_snapshot_preview1" "path_create_directory" (func $make (param i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
   (memory (export "memory") 1) (data (i32.const 0) "made")
   (func (export "_start") (call $exit (call $make (i32.const 3) (i32.const 0) (i32.const 4)))))"""
-"""Makes a directory in what it is granted first, and ends with the error number."""
+"""A guest that creates a directory in its first grant, and exits with the error number."""
 
 ISOLATE = pytest.mark.parametrize("how", [(), ("--isolate",)], ids=["inside", "isolated"])
 
@@ -60,7 +60,7 @@ def isolated(*words: object, **keywords: Any) -> Ended:
 
 @pytest.fixture(scope="module")
 def strict() -> bool:
-    """Whether this system has every layer."""
+    """Whether this system supports every isolation layer."""
     from aegis.isolation.confine import available
 
     return all(layer.active for layer in available())
@@ -207,7 +207,7 @@ def test_bad_input_gets_the_line_and_code_that_it_gets_without(words: list[objec
 @pytest.mark.parametrize(
     ("data", "says"), [(b"", "is empty"), (b"hello", "magic"), (b"\0asm\1\0\0\0\1\5", "past the end")]
 )
-def test_what_is_no_module_is_refused(tmp_path: Path, data: bytes, says: str) -> None:
+def test_an_invalid_module_is_refused(tmp_path: Path, data: bytes, says: str) -> None:
     (tmp_path / "odd.wasm").write_bytes(data)
     ended = isolated(tmp_path / "odd.wasm")
     assert ended.code == 126
@@ -332,7 +332,7 @@ def test_doctor_prints_every_layer() -> None:
 
 @contextmanager
 def spinning(tmp_path: Path, *words: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Start an isolated guest that says it is ready, and then computes for ever."""
+    """Start an isolated guest that reports that it is ready, and then computes forever."""
     (tmp_path / "spin.wat").write_text(SPINS)
     command = [*COMMAND, "run", "--isolate", LIMIT, "--timeout=50s", *map(str, words), str(tmp_path / "spin.wat")]
     process = subprocess.Popen(
@@ -348,7 +348,7 @@ def spinning(tmp_path: Path, *words: object) -> Iterator[subprocess.Popen[bytes]
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the processes below ``pid``: the fork server, then its workers."""
+    """Return the descendants of ``pid``: the fork server, then its workers."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         with suppress(OSError):  # the thread ended
@@ -358,7 +358,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def gone(handles: list[int], seconds: float = 10.0) -> bool:
-    """Wait until all the processes behind ``handles`` ended; tell whether they did."""
+    """Wait until all processes behind ``handles`` have exited; return whether they have."""
     until = time.monotonic() + seconds
     waiting = select.poll()
     for handle in handles:
@@ -373,7 +373,7 @@ def gone(handles: list[int], seconds: float = 10.0) -> bool:
 
 @pytest.fixture
 def handles() -> Iterator[list[int]]:
-    """Process descriptors, closed in the end."""
+    """Process descriptors, closed after the test."""
     found: list[int] = []
     yield found
     for handle in found:
@@ -395,7 +395,7 @@ def test_a_signal_ends_the_command_and_every_process_of_it(
         assert gone(handles)
     assert process.returncode == code
     assert b"Traceback" not in err
-    assert took < 2.0  # a quarter of a second on a machine that does nothing else
+    assert took < 2.0  # a quarter of a second on an idle machine
 
 
 def test_the_deadline_leaves_no_process(tmp_path: Path, handles: list[int]) -> None:
@@ -407,7 +407,7 @@ def test_the_deadline_leaves_no_process(tmp_path: Path, handles: list[int]) -> N
     assert b"deadline" in err
 
 
-def test_a_worker_that_is_killed_is_told(tmp_path: Path) -> None:
+def test_a_killed_worker_is_reported(tmp_path: Path) -> None:
     with spinning(tmp_path) as process:
         for pid in descendants(process.pid):
             with suppress(ProcessLookupError):
@@ -429,7 +429,7 @@ def test_an_end_of_the_reader_ends_the_flood_as_without(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr is not None
         err = process.stderr.read()
-        # how much was read of the guest by then depends on how much a pipe took at once
+        # the amount of input read by then depends on the pipe's buffer
         ended.append((process.wait(SECONDS), re.sub(rb"\([\d,]+/", b"(used/", err)))
         process.stderr.close()
     assert ended[0] == ended[1]
@@ -437,7 +437,7 @@ def test_an_end_of_the_reader_ends_the_flood_as_without(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_is_told() -> None:
+def test_a_full_disk_is_reported() -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [*COMMAND, "run", "--isolate", str(guest("hello"))], stdout=full, stderr=subprocess.PIPE,

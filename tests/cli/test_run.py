@@ -1,4 +1,4 @@
-"""``aegis run``: results, grants in pairs, exit codes, and bad input that gets one line and a remedy."""
+"""``aegis run``: results, grants in pairs, exit codes, and one line with a remedy for bad input."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_bad_input_gets_one_line_and_its_code(words: list[object], code: int, sa
         ("bad.wat", b"(module (func", 126, "not valid WebAssembly text"),
     ],
 )
-def test_what_is_no_module_is_refused(tmp_path: Path, name: str, data: bytes, code: int, says: str) -> None:
+def test_an_invalid_module_is_refused(tmp_path: Path, name: str, data: bytes, code: int, says: str) -> None:
     (tmp_path / name).write_bytes(data)
     ended = aegis("run", tmp_path / name)
     assert ended.code == code
@@ -162,7 +162,7 @@ def test_what_is_no_module_is_refused(tmp_path: Path, name: str, data: bytes, co
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("words", [["run", guest("hello")], ["inspect", guest("hello")], ["doctor"]])
-def test_a_full_disk_is_told(words: list[object]) -> None:
+def test_a_full_disk_is_reported(words: list[object]) -> None:
     import subprocess
 
     from tests.cli.command import COMMAND
@@ -176,7 +176,7 @@ def test_a_full_disk_is_told(words: list[object]) -> None:
     assert done.stderr.count(b"\n") == 1
 
 
-def test_what_a_guest_wrote_is_escaped_in_reports() -> None:
+def test_guest_text_is_escaped_in_reports() -> None:
     ended = aegis("run", "-e", "_start", guest("hostile/escape-codes"))
     assert "\x1b" not in ended.err
     document = aegis("-f", "json", "run", guest("hostile/escape-codes"))

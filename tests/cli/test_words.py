@@ -1,4 +1,4 @@
-"""The words of a command line: options anywhere before ``--``, everything after it the guest's."""
+"""Options may stand anywhere before ``--``; every word after it belongs to the guest."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ADD = str(guest("add"))
 
 
 def command(name: str) -> click.Command:
-    """Return a command of the group."""
+    """Return a subcommand."""
     found = group.get_command(click.Context(group), name)
     assert found is not None
     return found
 
 
 def read(*words: str, name: str = "run") -> Line:
-    """Sort the words of a command."""
+    """Split the words of a command into its options and the guest's words."""
     found = command(name)
     return read_line(words, described(found.get_params(click.Context(found))), guest=name == "run")
 
@@ -94,7 +94,7 @@ def test_every_command_takes_its_options_after_the_file(name: str) -> None:
         (["m.wasm", "-\u0663"], "no such option"),
     ],
 )
-def test_what_is_no_option_is_not_guessed(words: list[str], fault: str) -> None:
+def test_an_unknown_option_is_not_guessed(words: list[str], fault: str) -> None:
     assert fault in read(*words).fault
 
 
@@ -103,7 +103,7 @@ def test_an_option_given_twice_holds_as_it_was_given_last() -> None:
     assert aegis("run", "--fuel-limit=1", ADD, "-e", "add", "2", "3", "--fuel-limit", "1e6").code == 0
 
 
-def test_the_classic_forms_call_what_they_name() -> None:
+def test_the_classic_forms_call_the_named_export() -> None:
     assert aegis("run", ADD, "-f", "add", "--memory-limit", "64MB", "--timeout", "10s", "--", "2", "3").out == "5\n"
     assert aegis("run", ADD, "-f", "add", "2", "-3").out == "-1\n"
     assert aegis("run", "-e", "add", ADD, "--", "-2", "3").out == "1\n"
@@ -164,7 +164,7 @@ def test_a_component_takes_its_options_after_it() -> None:
         ["-f", "json", "run", "--stdin", "a", "--stdin", "b", ADD],
     ],
 )
-def test_a_wrong_command_line_is_one_document_where_that_was_asked_for(words: list[str]) -> None:
+def test_a_wrong_command_line_is_one_json_document_on_request(words: list[str]) -> None:
     ended = aegis(*words)
     assert (ended.code, ended.err) == (2, "")
     assert ended.document["status"] == "usage"

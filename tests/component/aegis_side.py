@@ -1,6 +1,6 @@
-"""The same component in Aegis, with the interface that the oracle has: neutral values, outcomes, host functions.
+"""A component in Aegis behind the interface of the oracle: neutral values, outcomes, host functions.
 
-It uses the public interface alone: bindings by :meth:`aegis.Sandbox.bind`, imports by :class:`aegis.Bound`.
+It uses the public interface only: bindings by :meth:`aegis.Sandbox.bind`, imports by :class:`aegis.Bound`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ _CORE_ENDS = {OutOfFuel: "out-of-fuel", StackExhausted: "stack-overflow"}
 
 
 def trapped(error: GuestTrap | OutOfFuel | StackExhausted) -> Trapped:
-    """Return the outcome for a trap; a code that core WebAssembly does not have is a breach of the canonical ABI."""
+    """Return the outcome of a trap. Codes that core WebAssembly does not define are canonical ABI violations."""
     code = error.code if isinstance(error, GuestTrap) else _CORE_ENDS[type(error)]
     return Trapped(code if code in CODES else ABI, str(error))
 
 
 class Guest:
-    """One sandbox around a component whose exports and imports have the stated types.
+    """A sandbox of a component whose exports and imports have the given types.
 
-    A name is that of a function, or of an instance and a function with ``#`` between. ``source`` may be a component
-    that was loaded already.
+    A name is that of a function, or ``instance#function``. ``source`` may be a loaded component.
     """
 
     def __init__(
@@ -68,11 +67,11 @@ class Guest:
         return Returned(None if of.result is None else from_image(of.result, returned))
 
     def reset(self) -> None:
-        """Begin anew with a fresh instance."""
+        """Restart with a fresh instance."""
         self.sandbox.reset()
 
     def close(self) -> None:
-        """End the sandbox."""
+        """Close the sandbox."""
         self.sandbox.close()
 
     def __enter__(self) -> Guest:
@@ -120,7 +119,7 @@ def _over_images(of: Function, function: Callable[..., Any]) -> Callable[..., An
 
 
 def to_image(of: WitType, value: Any) -> Any:
-    """Return a neutral value as Aegis takes it for ``of``, whose named types have their classes."""
+    """Convert a neutral value to the Python value that Aegis takes for ``of``, whose named types have their classes."""
     match of:
         case List(element):
             return value if element == "u8" else [to_image(element, item) for item in value]
@@ -153,7 +152,7 @@ def to_image(of: WitType, value: Any) -> Any:
 
 
 def from_image(of: WitType, value: Any) -> Any:
-    """Return the neutral value of an image."""
+    """Convert a Python value of Aegis to a neutral value."""
     match of:
         case List(element):
             return value if element == "u8" else [from_image(element, item) for item in value]

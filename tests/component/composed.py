@@ -1,4 +1,4 @@
-"""Components that hold others which call each other: text made from types, as in ``tests/echo.py``."""
+"""Text of components that contain several components which call each other; types as in ``tests/echo.py``."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def _with_types(types: TypeSection) -> str:
 
 
 def chain_component(params: Sequence[WitType], manners: Sequence[Manner]) -> str:
-    """Return the text of a component of as many components as there are ``manners``, each of which calls the next.
+    """Return a component of as many components as there are ``manners``, each of which calls the next.
 
-    The export ``echo-back`` is that of the first, ``log-0``, ``log-1`` … are the logs of all. If the last is made to
-    let values through, they go to the import ``echo``.
+    The export ``echo-back`` is that of the first; ``log-0``, ``log-1`` … are the logs of all. The last component passes
+    values to the import ``echo`` if its manner says so.
     """
     types = TypeSection()
     signature, _ = signature_of(params, types)
@@ -43,10 +43,11 @@ def chain_component(params: Sequence[WitType], manners: Sequence[Manner]) -> str
 
 
 def lying_chain_component(of: WitType, liar: str, listener: str) -> str:
-    """Return a component with the exports of a lifting liar, whose lies another component hears before the host does.
+    """Return a component with the exports of a lifting liar, whose raw values another component receives before the
+    host.
 
-    The arguments are the string encodings of the liar and of the others. What the liar hands to ``take`` goes through a
-    component to the host's import, and what it returns goes through one to the caller.
+    The arguments are the string encodings of the liar and of the others. Values for ``take`` pass through a component
+    to the host's import, and results pass through one to the caller.
     """
     types = TypeSection()
     name = types.of(of)
@@ -66,9 +67,9 @@ def lying_chain_component(of: WitType, liar: str, listener: str) -> str:
 
 
 def aimed_chain_component(of: WitType, caller: str, liar: str) -> str:
-    """Return a component with the exports of a lowering liar, whose argument comes to it through another component.
+    """Return a component with the exports of a lowering liar, whose argument passes through another component.
 
-    The string encodings are those of the caller inside and of the liar.
+    The string encodings are those of the inner caller and of the liar.
     """
     types = TypeSection()
     name = types.of(of)

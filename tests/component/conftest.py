@@ -1,5 +1,7 @@
-"""Calls in three entries and in one, between components with and without the host: the tests of a module that asks for
-``entries`` or ``ways`` run in both."""
+"""Fixtures ``entries`` and ``ways``: run a module's tests once per way in which a call can be executed.
+
+``entries``: step by step, or through a fused module. ``ways``: between components directly, or through the host.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from tests.component.hot import fused_at_once, unlinked
 
 @pytest.fixture(scope="module", params=["step by step", "fused"])
 def entries(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Have each function called step by step, or through a module of its own from the first call on."""
+    """Execute each function step by step, or through its fused module from the first call."""
     if request.param == "fused":
         with fused_at_once():
             yield request.param
@@ -22,7 +24,7 @@ def entries(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="module", params=["linked", "through the host"])
 def ways(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Have components call each other by adapters in WebAssembly, or through the host."""
+    """Let components call each other through WebAssembly adapters, or through the host."""
     if request.param == "linked":
         yield request.param
     else:

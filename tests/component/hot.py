@@ -1,4 +1,4 @@
-"""The ways of a call: through fused modules at once, not after many calls; and between components through the host."""
+"""Select how calls are executed: fused from the first call, or between components through the host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["fused_at_once", "is_fused", "is_linked", "unlinked"]
 
 @contextmanager
 def fused_at_once() -> Iterator[None]:
-    """Fuse every function for which there is a fused module, whatever the limits are."""
+    """Fuse every function that has a fused module, regardless of thresholds."""
     ordinary = call.bind_component
 
     def bind(store: Any, frame: Any, style: int) -> Callable[..., Any]:
@@ -26,17 +26,17 @@ def fused_at_once() -> Iterator[None]:
 
 
 def is_fused(sandbox: Any) -> bool:
-    """Tell whether a sandbox calls a function through a fused module."""
+    """Return whether a sandbox calls a function through a fused module."""
     return bool(sandbox._run.store.state._owned)
 
 
 @contextmanager
 def unlinked() -> Iterator[None]:
-    """Have components that are used from now on call each other through the host."""
+    """Route calls between components of later sandboxes through the host."""
     with mock.patch.object(link, "links_for", return_value=None):
         yield
 
 
 def is_linked(sandbox: Any) -> bool:
-    """Tell whether any call between the components of a sandbox's component does not pass through the host."""
+    """Return whether any call between the inner components of a sandbox's component bypasses the host."""
     return sandbox._run.store.plan.links is not None

@@ -1,4 +1,4 @@
-"""Components at hand: built guests, the texts of guests, and the component texts that stand in tests."""
+"""A collection of components: built guests, guests in text, and the component texts in tests."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def _begins_as_component(path: Path) -> bool:
 
 
 BUILT = sorted(filter(_begins_as_component, (GUESTS / "build").glob("*.wasm")))
-"""Components that were built from source, interpreters of 18 MB among them; none where guests are not built."""
+"""Built components, including interpreters of 18 MB; empty where guests are not built."""
 
 
 def component(text: str) -> tuple[bytes, ComponentBinary]:
-    """Return a component of its text, and what it is decoded to."""
+    """Assemble a component text, and return it with its decoded form."""
     data = text_to_binary(text)
     return data, decode_component(data)
 
 
 @cache
 def components() -> dict[str, bytes]:
-    """Return every component of moderate size by a name: texts of tests and guests, valid or not, and built guests.
+    """Return all components of moderate size by name: texts of tests and guests, valid or not, and built guests.
 
-    Bombs are left out: the engine resolves all instantiation too, and takes gigabytes for what a plan refuses.
+    Bombs are omitted: the engine resolves instantiation too, and allocates gigabytes where a plan is rejected.
     """
     found = {path.name: path.read_bytes() for path in BUILT if path.stat().st_size < 100_000}
     for path in sorted(GUESTS.rglob("*.wat")):
@@ -65,7 +65,7 @@ def _add(found: dict[str, bytes], name: str, text: str) -> None:
     try:
         data = text_to_binary(text)
     except ArtifactError:
-        return  # the beginning of a text that a test completes, or one that is wrong on purpose
+        return  # a fragment that a test completes, or text that is wrong on purpose
     if is_component(data) and data not in found.values() and not _is_bomb(data):
         found[name] = data
 
@@ -82,7 +82,7 @@ def _is_bomb(data: bytes) -> bool:
 
 
 def leb(value: int) -> bytes:
-    """Encode an unsigned integer."""
+    """Encode an unsigned LEB128 integer."""
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
@@ -91,12 +91,12 @@ def leb(value: int) -> bytes:
 
 
 def part(number: int, content: bytes) -> bytes:
-    """Return a section."""
+    """Encode a section."""
     return bytes([number]) + leb(len(content)) + content
 
 
 def vec(*items: bytes) -> bytes:
-    """Return a vector."""
+    """Encode a vector."""
     return leb(len(items)) + b"".join(items)
 
 
@@ -104,7 +104,7 @@ def vec(*items: bytes) -> bytes:
 
 
 def mutant(data: bytes, spots: Sequence[int], choose: random.Random) -> bytes:
-    """Return ``data`` with one to three small changes at any of ``spots``."""
+    """Return ``data`` with one to three small changes at some of ``spots``."""
     raw = bytearray(data)
     for _ in range(choose.choice((1, 1, 1, 2, 3))):
         at, kind = choose.choice(spots), choose.random()
@@ -125,7 +125,7 @@ def mutant(data: bytes, spots: Sequence[int], choose: random.Random) -> bytes:
 
 
 def rearranged(data: bytes, choose: random.Random, within: tuple[int, int] | None = None) -> bytes:
-    """Return a component of which one section, at any level, is left out, repeated or moved."""
+    """Return a component in which one section, at any level, is removed, duplicated or moved."""
     begin, end = within or (0, len(data))
     found = list(sections(data, begin, end))
     out = [part(number, data[at:to]) for number, at, to in found]

@@ -1,7 +1,7 @@
-"""Guests that say to the canonical ABI whatever a test has them say, and generators of lies.
+"""Guests that pass arbitrary raw values to the canonical ABI, and strategies for invalid ones.
 
 A core function that returns its argument unchanged turns a number into a value of any type: the guest below is lifted
-as ``func(raw: u32) -> T``. A list of bytes becomes the memory image of a ``T`` in the same way.
+as ``func(raw: u32) -> T``. In the same way, a list of bytes becomes the memory image of a ``T``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 
 MEMORY_BYTES = 65536
 
-# What strings and lists that point somewhere read: characters of one to four bytes, numbers, surrogates, invalid UTF-8.
+# Memory that strings and lists may point to: characters of one to four bytes, numbers, surrogates, invalid UTF-8.
 _PATTERN = (
     b"plain text\0\1\2\3\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\0\xd8\0\xdc\0\xd8a\0\x08\0\0\0"
     b"\2\0\0\0\x40\0\0\0\1\0\0\0\xff\xfe\x80\xc0\xaf\xed\xa0\x80\xff\xff\xff\xff\0\0\0\0"
@@ -56,24 +56,24 @@ _MEMORY = f"""(memory (export "memory") 1)
         (select (local.get 1) (local.get 3) (i32.lt_u (local.get 1) (local.get 3))))
       (local.get $at))"""
 
-# For what a lie may make of 64 KiB, so that the realloc of the component that hears it never fails.
+# Large enough for any value in 64 KiB, so that the realloc of the receiving component never fails.
 _AMPLE_MEMORY = _MEMORY.replace('"memory") 1)', '"memory") 64)')
 
 _OPTIONS = 'string-encoding={encoding} (memory (core memory $m "memory")) (realloc (core func $m "realloc"))'
 
 
 def lifting_liar(of: WitType, encoding: str = "utf8") -> str:
-    """Return a component that says what it is told, as values of ``of``.
+    """Return a component that passes raw images as values of ``of``.
 
-    Exports: ``as-result(image) -> of`` returns where the bytes lie, or the number that they are for a type of one core
-    value; ``as-argument(image)`` hands the same to the import ``take(x: of)``. An image has a part of eight bytes for
-    each core value where values are passed flat.
+    Exports: ``as-result(image) -> of`` returns the address of the bytes, or the number they encode for a type with one
+    core value; ``as-argument(image)`` passes the same to the import ``take(x: of)``. An image has eight bytes for each
+    core value if values are passed flat.
     """
     return "\n".join(["(component", *lifting_liar_lines(of, encoding), ")"])
 
 
 def lifting_liar_lines(of: WitType, encoding: str) -> list[str]:
-    """Return the definitions of such a component, without the parentheses around them."""
+    """Return the definitions of such a component, without the surrounding parentheses."""
     types = TypeSection()
     name, octets = types.of(of), types.of(List("u8"))
     cores = flat(of)
@@ -102,17 +102,17 @@ def lifting_liar_lines(of: WitType, encoding: str) -> list[str]:
 
 
 def lowering_liar(of: WitType, encoding: str = "utf8") -> str:
-    """Return a component that takes values of ``of``, and puts them where a test says.
+    """Return a component that receives values of ``of`` at addresses chosen by the test.
 
-    ``aim(a, b, c, d)`` states what the next calls of ``realloc`` return, the last of them for all that follow;
-    ``take(x: of)`` is given a value, ``fetch(at)`` has the import ``give`` return one to ``at``, and ``count`` returns
-    how often ``realloc`` was called.
+    ``aim(a, b, c, d)`` sets the results of the next calls of ``realloc``; the last is repeated. ``take(x: of)``
+    receives a value, ``fetch(at)`` lets the import ``give`` return one to address ``at``, and ``count`` returns the
+    number of ``realloc`` calls.
     """
     return "\n".join(["(component", *lowering_liar_lines(of, encoding), ")"])
 
 
 def lowering_liar_lines(of: WitType, encoding: str) -> list[str]:
-    """Return the definitions of such a component, without the parentheses around them."""
+    """Return the definitions of such a component, without the surrounding parentheses."""
     types = TypeSection()
     name = types.of(of)
     cores = flat(of)
@@ -156,9 +156,9 @@ def lowering_liar_lines(of: WitType, encoding: str) -> list[str]:
 
 
 def forwarder_lines(function: str, param: WitType, result: WitType | None, encoding: str) -> list[str]:
-    """Return the definitions of a component whose export hands its argument to the import of the same name."""
+    """Return the definitions of a component whose export passes its argument to the import of the same name."""
     types = TypeSection()
-    # The result's types come first, so that they have the names that they have in the other components.
+    # The result's types are defined first, so that they have the same names as in the other components.
     returns = "" if result is None else f" (result {types.of(result)})"
     signature = f'(param "x" {types.of(param)}){returns}'
     options = _OPTIONS.format(encoding=encoding)
@@ -198,7 +198,7 @@ _CHARS = st.sampled_from((0, 0x41, 0xD7FF, 0xD800, 0xDFFF, 0xE000, 0x10FFFF, 0x1
 
 
 def images(of: WitType) -> st.SearchStrategy[bytes]:
-    """Memory images of ``of``, most of them nearly right."""
+    """Memory images of ``of``, most of them almost valid."""
     match of:
         case "string" | List():
             return st.tuples(_POINTERS, _LENGTHS).map(lambda pair: b"".join(n.to_bytes(4, "little") for n in pair))
@@ -245,7 +245,7 @@ def _laid(parts: Sequence[WitType], of: WitType) -> st.SearchStrategy[bytes]:
 
 
 def words(of: WitType) -> st.SearchStrategy[list[int]]:
-    """The core values that a value of ``of`` is passed flat as, most of them nearly right, as 64 bits each."""
+    """Flat core values of ``of``, most of them almost valid, as 64 bits each."""
     match of:
         case "string" | List():
             return st.tuples(_POINTERS, _LENGTHS).map(list)
@@ -276,11 +276,11 @@ def _tags(count: int) -> st.SearchStrategy[int]:
 
 
 def _joined(payloads: Sequence[WitType | None], of: WitType) -> st.SearchStrategy[list[int]]:
-    """A case's number and its payload; what the payload does not use of the other values is anything."""
+    """A case number and its payload; core values that the payload does not use are arbitrary."""
     rest = len(flat(of)) - 1
     inner = st.one_of(*(st.just([]) if t is None else words(t) for t in payloads))
     junk = st.lists(st.integers(0, 2**64 - 1), min_size=rest, max_size=rest)
-    # A payload of 32 bits may lie in a value of 64, whose upper half is then set, or not.
+    # A 32-bit payload may be joined to a 64-bit value, whose upper half is arbitrary.
     upper = st.sampled_from((0, 0, 0xDEAD_BEEF << 32))
     return st.tuples(_tags(len(payloads)), inner, junk, upper).map(
         lambda t: [t[0], *(word if word >> 32 else word | t[3] for word in t[1]), *t[2][len(t[1]) :]]
@@ -288,7 +288,7 @@ def _joined(payloads: Sequence[WitType | None], of: WitType) -> st.SearchStrateg
 
 
 def flat_images(of: WitType) -> st.SearchStrategy[bytes]:
-    """What ``as-argument`` takes, and ``as-result`` for a type of one core value."""
+    """Arguments of ``as-argument``, and of ``as-result`` for a type with one core value."""
     return words(of).map(lambda given: b"".join((word & 2**64 - 1).to_bytes(8, "little") for word in given))
 
 
@@ -311,7 +311,7 @@ AIMS = ((0, 0, 0), (1, 1, 1), (2, 2, 2), (4, 4, 4), (1024, 1, 1025), (1024, MEMO
 
 
 def aimed_exports(of: WitType) -> dict[str, Function]:
-    """Return the types of a lowering liar's exports."""
+    """Return the types of the exports of a lowering liar."""
     return {
         "aim": Function(tuple((name, "u32") for name in "abcd")), "count": Function((), "u32"),
         "fetch": Function((("at", "u32"),)), "take": Function((("x", of),)),

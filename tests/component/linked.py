@@ -1,4 +1,4 @@
-"""Components of two that call each other, and what calls them both ways: by adapters and through the host."""
+"""Components of two that call each other, and helpers that call them through adapters and through the host."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUNTIME = Aegis(cache=False, pooled=False, timeout="60s")
 
 
 def ends(guest: Guest, *calls: tuple[Any, ...]) -> list[Outcome]:
-    """Make the calls, up to the first trap; return the outcomes."""
+    """Make the calls up to the first trap, and return the outcomes."""
     found: list[Outcome] = []
     for name, *arguments in calls:
         found.append(guest.call(name, *arguments))
@@ -35,7 +35,7 @@ def words(found: list[Outcome]) -> list[tuple[str, str] | None]:
 
 @contextmanager
 def both(text: str, exports: dict[str, Function], imports: Any = None) -> Iterator[Callable[..., list[Outcome]]]:
-    """Yield what makes calls on fresh instances in both ways, whose ends must be the same to the letter."""
+    """Yield a caller of fresh instances for both ways; the outcomes must be identical, including messages."""
     component = RUNTIME.load_wat(text)
     with Guest(component, exports, imports, RUNTIME) as linked:  # type: ignore[arg-type]
         with unlinked():
@@ -57,8 +57,10 @@ def both(text: str, exports: dict[str, Function], imports: Any = None) -> Iterat
 
 
 def two(function: str, callee: str, caller: str, *, options: str = "", lowering: str = "", types: str = "") -> str:
-    """Return a component of two: ``$b`` exports ``f``, of the type ``function``, and ``$a`` imports it and exports
-    ``go``. ``callee`` and ``caller`` are the fields of core modules that export a memory ``m`` and a ``realloc``."""
+    """Return a component of two: ``$b`` exports ``f`` of type ``function``, ``$a`` imports it and exports ``go``.
+
+    ``callee`` and ``caller`` are fields of core modules that export a memory ``m`` and a ``realloc``.
+    """
     return f"""(component
       {types}
       (component $b {types}

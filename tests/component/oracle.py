@@ -25,19 +25,19 @@ from tests.wit.strategies import same
 __all__ = ["ABI", "CODES", "HostResource", "Native", "Outcome", "Rep", "Returned", "Trapped", "agree", "start_native"]
 
 ABI = "abi"
-"""The code of a trap for which core WebAssembly has none: a breach of the canonical ABI."""
+"""The code of a trap that core WebAssembly does not define: a violation of the canonical ABI."""
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """The end of a call that returned."""
+    """The outcome of a call that returned."""
 
     value: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Trapped:
-    """The end of a call that trapped; the message is for people, and is not compared."""
+    """The outcome of a call that trapped; the message is not compared."""
 
     code: str
     message: str = ""
@@ -52,24 +52,24 @@ class Trapped:
 Outcome: TypeAlias = "Returned | Trapped"
 
 
-def agree(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:
-    """Tell whether two series of outcomes and values are the same: NaN is equal to itself, and -0.0 not to 0.0."""
-    return len(ours) == len(theirs) and all(map(_alike, ours, theirs))
+def agree(actual: Sequence[Any], expected: Sequence[Any]) -> bool:
+    """Return whether two series of outcomes and values are the same: NaN equals NaN, -0.0 differs from 0.0."""
+    return len(actual) == len(expected) and all(map(_alike, actual, expected))
 
 
 def _alike(a: Any, b: Any) -> bool:
     if isinstance(a, Returned) and isinstance(b, Returned):
         return same(a.value, b.value)
     if isinstance(a, Trapped) and isinstance(b, Trapped) and {a.code, b.code} == {"abi", "memory-out-of-bounds"}:
-        # Space that another component's realloc gave for arguments in memory: Aegis checks it, the engine's adapter
-        # stores into it and traps there.
+        # Another component's realloc returned this space for arguments in memory: Aegis checks the range, whereas the
+        # engine's adapter stores into it and traps there.
         return True
     return a == b if isinstance(a, Trapped) else same(a, b)
 
 
 @dataclass(frozen=True, slots=True)
 class HostResource:
-    """A resource type that the host defines: the engine tells such types apart by their number."""
+    """A resource type defined by the host; the engine distinguishes such types by a number."""
 
     number: int
     dropped: Callable[[int], object] = lambda rep: None
@@ -77,7 +77,7 @@ class HostResource:
 
 @dataclass(frozen=True, slots=True)
 class Rep:
-    """A value of a host's resource type, by the type's number and its own."""
+    """A value of a host resource type: the number of the type and its own number."""
 
     number: int
     rep: int
@@ -97,7 +97,7 @@ _WORDS = {
     "uninitialized element": "indirect-call-to-null",
     "wasm `unreachable` instruction executed": "unreachable",
 }
-"""Trap codes by the engine's words; every other trap of a component is a breach of the canonical ABI."""
+"""Trap codes by the engine's messages; any other trap of a component is a violation of the canonical ABI."""
 CODES = frozenset(_WORDS.values())
 
 
@@ -110,10 +110,10 @@ def _trapped(error: wasmtime.WasmtimeError) -> Trapped:
 def _engine() -> wasmtime.Engine:
     """Return an engine without component-model async, whose support makes some synchronous calls trap.
 
-    Names of imports that say what they implement are on, as in Aegis.
+    As in Aegis, import names with ``implements`` are enabled.
     """
     if not faulthandler.is_enabled():
-        faulthandler.enable()  # after the first engine it would take over the signals that traps need
+        faulthandler.enable()  # after the first engine, this would replace the signal handlers that traps need
     config = wasmtime.Config()
     ffi.wasmtime_config_wasm_component_model_implements_set(config.ptr(), True)
     ffi.wasmtime_config_wasm_component_model_async_set(config.ptr(), False)
@@ -133,8 +133,8 @@ def _compiled(source: str | bytes) -> native.Component:
 def _tagged() -> Iterator[None]:
     """Make wasmtime-py tag each variant, option and result.
 
-    By itself it leaves the tag out where the payloads' Python classes differ, and then takes the first case that the
-    class admits: ``True`` for ``variant { a(u32), b(bool) }`` would become ``a``.
+    By default it omits the tag if the payloads' Python classes differ, and then chooses the first case that accepts the
+    class: ``True`` for ``variant { a(u32), b(bool) }`` would become ``a``.
     """
     kind: Any = types.VariantLikeType
     before = kind._tagged
@@ -146,10 +146,10 @@ def _tagged() -> Iterator[None]:
 
 
 class Native:
-    """One instance of a component in the engine, with host functions over neutral values.
+    """One instance of a component in the engine, with host functions on neutral values.
 
-    ``imports`` holds functions and :class:`HostResource` by name, ``instance#name`` for those of an instance. With
-    ``trap_missing`` a function that they lack traps when it is called; with ``wasi`` the engine provides its own.
+    ``imports`` maps names to functions and :class:`HostResource`, ``instance#name`` for those of an instance. With
+    ``trap_missing`` a missing function traps when it is called; with ``wasi`` the engine provides its own WASI.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class Native:
                 into.add_func(name, _host_function(signature, item))
 
     def call(self, name: str, *arguments: Any) -> Outcome:
-        """Call an export, ``instance#function`` or ``function``; its post-return is a part of the call."""
+        """Call an export, ``instance#function`` or ``function``; the call includes its post-return."""
         function = self._function(name)
         signature = function.type(self.store)
         given = [to_native(of, value) for (_, of), value in zip(signature.params, arguments, strict=True)]
@@ -227,7 +227,7 @@ class Native:
 
 
 def start_native(source: str | bytes, imports: Mapping[str, Any] | None = None) -> Native | Trapped:
-    """Return an instance, or the trap that ended its start; raise ``WasmtimeError`` for what is no component."""
+    """Return an instance, or the trap that ended its start. Raise ``WasmtimeError`` for an invalid component."""
     _compiled(source)
     try:
         return Native(source, imports)
@@ -236,7 +236,7 @@ def start_native(source: str | bytes, imports: Mapping[str, Any] | None = None) 
 
 
 def _nested(items: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the items with those named ``instance#function`` under their instance."""
+    """Return the items, with those named ``instance#function`` grouped by instance."""
     made: dict[str, Any] = {}
     for name, item in items.items():
         instance, _, inner = name.rpartition("#")
@@ -266,7 +266,7 @@ def _destructor(item: HostResource) -> Callable[[Any, int], None]:
 
 
 def to_native(of: types.ValType, value: Any) -> Any:
-    """Return a neutral value as wasmtime-py takes it, with every variant, option and result tagged."""
+    """Convert a neutral value to the form that wasmtime-py takes, with every variant, option and result tagged."""
     match of:
         case types.ListType():
             element = of.element
@@ -299,7 +299,7 @@ def to_native(of: types.ValType, value: Any) -> Any:
 
 
 def from_native(store: Any, of: types.ValType, value: Any) -> Any:
-    """Return the neutral value of that which wasmtime-py gave for the type ``of``, tagged as above."""
+    """Convert a value of type ``of`` from wasmtime-py, tagged as above, to a neutral value."""
     match of:
         case types.ListType():
             element = of.element
@@ -325,7 +325,7 @@ def from_native(store: Any, of: types.ValType, value: Any) -> Any:
 
 
 def _resource(store: Any, handle: native.ResourceAny) -> Rep | native.ResourceAny:
-    """Return a host's resource as the host knows it, which consumes the handle, and a guest's as the handle."""
+    """Return a host resource as its host value, which consumes the handle; return a guest resource as the handle."""
     try:
         host = handle.to_host(store)
     except wasmtime.WasmtimeError:

@@ -1,4 +1,4 @@
-"""One component in Aegis and in the engine, called alike: the comparison that the tests of this folder are made of."""
+"""The same component in Aegis and in the engine, with the same calls: the comparison that these tests are built on."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["ENCODINGS", "LOG", "Pair", "echo_pair", "echo_type"]
 
 ENCODINGS = ("utf8", "utf16", "latin1+utf16")
 LOG = Function((), List("u32"))
-"""The type of the export ``log`` of guests that write down calls of their ``realloc``."""
+"""The type of the export ``log`` of guests that log calls of their ``realloc``."""
 
 
 class Pair:
-    """A component, text or a file, with exports and imports of the stated types, in Aegis and in the engine.
+    """A component, from text or a file, with exports and imports of the given types, in Aegis and in the engine.
 
-    With ``wasi`` the engine's own WASI is there for the oracle, which grants nothing. Without ``coded`` a trap is the
-    same as any other.
+    With ``wasi`` the oracle has the engine's own WASI, which grants nothing. Without ``coded``, trap codes are not
+    compared.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class Pair:
         self._wasi, self._coded = wasi, coded
         self._seen: tuple[list[Any], list[Any]] = ([], [])
         wanted = imports or {}
-        ours, self._theirs = (
+        actual, self._expected = (
             {name: _noting(seen, function) for name, (_, function) in wanted.items()} for seen in self._seen
         )
-        provided = {name: (of, ours[name]) for name, (of, _) in wanted.items()}
+        provided = {name: (of, actual[name]) for name, (of, _) in wanted.items()}
         loaded = source if isinstance(source, str) else aegis_side.RUNTIME.load_file(source)
         self._guest = aegis_side.Guest(loaded, exports, provided)
         self._used = False
@@ -49,20 +49,22 @@ class Pair:
     def check(self, *calls: Sequence[Any]) -> list[Outcome]:
         """Make the calls, each a name with arguments, on a fresh instance on both sides, up to the first trap.
 
-        The outcomes must be the same, and so must the arguments that host functions received. Return the outcomes.
+        The outcomes and the arguments received by host functions must be the same. Return the outcomes.
         """
         if self._used:
             self._guest.reset()
         self._used = True
-        oracle = Native(self._text, self._theirs, wasi=self._wasi)
+        oracle = Native(self._text, self._expected, wasi=self._wasi)
         for seen in self._seen:
             seen.clear()
-        ours, theirs = _until_trap(self._guest.call, calls), _until_trap(oracle.call, calls)
+        actual, expected = _until_trap(self._guest.call, calls), _until_trap(oracle.call, calls)
         if not self._coded:
-            ours, theirs = ([Trapped(ABI) if isinstance(e, Trapped) else e for e in ends] for ends in (ours, theirs))
-        assert agree(ours, theirs), calls
+            actual, expected = (
+                [Trapped(ABI) if isinstance(e, Trapped) else e for e in ends] for ends in (actual, expected)
+            )
+        assert agree(actual, expected), calls
         assert agree(*self._seen), calls
-        return ours
+        return actual
 
     def __enter__(self) -> Pair:
         return self
@@ -89,12 +91,12 @@ def _until_trap(call: Callable[..., Outcome], calls: Iterable[Sequence[Any]]) ->
 
 
 def echo_type(params: Sequence[WitType]) -> Function:
-    """Return the type of an echo of parameters of these types."""
+    """Return the type of an echo function with parameters of these types."""
     return Function(tuple((f"p{n}", of) for n, of in enumerate(params)), echoed_type(params))
 
 
 def echo_pair(text: str, params: Sequence[WitType], logs: Iterable[str], *, hosted: bool) -> Pair:
-    """Return a pair of a guest that echoes, by itself or (``hosted``) through the host's import ``echo``."""
+    """Return a pair for a guest that echoes, by itself or (``hosted``) through the host's import ``echo``."""
     of = echo_type(params)
 
     def echo(*arguments: Any) -> Any:

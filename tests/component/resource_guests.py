@@ -1,4 +1,4 @@
-"""Guests that do with handles what a test says, index by index: alone, and between component instances."""
+"""Guests that use handles by index as a test directs: alone, and between component instances."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["ALONE", "BETWEEN", "DIRECT"]
 
 
 def _wrapped(functions: Mapping[str, str]) -> str:
-    """A core module that imports each function as it is and exports one that calls it."""
+    """A core module that re-exports each imported function through a core function that calls it."""
     lines = []
     for name, signature in functions.items():
         params = signature.partition("(result")[0].count("i32")
@@ -29,7 +29,7 @@ _RAW = {
     "g-new": _ONE, "g-rep": _ONE, "g-drop": "(param i32)", "h-drop": "(param i32)", "make-h": _ONE, "take-h": _ONE,
     "look-h": _ONE, "look-two": _TWO, "look-take": _TWO, "take-look": _TWO,
 }  # fmt: skip
-"""What the guest may do with any number for a handle: built-in functions, and lowered imports."""
+"""Operations that the guest can perform with any number as a handle: canonical built-ins and lowered imports."""
 
 
 def _lifted(name: str, signature: str, core: str) -> str:
@@ -107,14 +107,14 @@ ALONE = f"""(component {_IMPORTS} {_RESOURCE}
     (canon lift (core func $m "list") (memory (core memory $m "memory")) (realloc (core func $m "realloc"))))
   (func (export "give-gs") (param "p0" u32) (param "p1" u32) (result $owned)
     (canon lift (core func $m "listed") (memory (core memory $m "memory")))))"""
-"""One component with a resource of its own, ``g``, and one of the host's, ``h``.
+"""One component with a resource of its own, ``g``, and one of the host, ``h``.
 
-A destructor that is called with the rep 13 traps.
+A destructor that is called with the representation 13 traps.
 """
 
 DIRECT = f"""(component {_IMPORTS} {_RESOURCE}
   {" ".join(_lifted(name, signature, f"${name}") for name, signature in _RAW.items())})"""
-"""The same where built-in functions and lowered imports are lifted as they are, without a core module between."""
+"""The same, where built-ins and lowered imports are lifted directly, without a core module in between."""
 
 
 # -- two instances that define a resource each, and a third that uses both ------------------------------
@@ -204,4 +204,4 @@ BETWEEN = f"""(component
   (export $e2 "a2" (instance $a2))
   (instance $b (instantiate $using (with "a1" (instance $e1)) (with "a2" (instance $e2))))
   (export "b" (instance $b)))"""
-"""Two instances of one component, ``a1`` and ``a2``, define a resource each; ``b`` uses both."""
+"""Two instances of one component, ``a1`` and ``a2``, that each define a resource; ``b`` uses both."""

@@ -1,7 +1,7 @@
-"""Components of random structure: nested ones, aliases from outside, inline instances, imports alone or in bundles.
+"""Components of random structure: nesting, outer aliases, inline instances, single imports and imported instances.
 
-Every function takes and returns a ``u32``, adds to a counter of its own instance and tells by its result how often it
-and those that it called were called. So a function that is linked to the wrong instance returns another number.
+Every function takes and returns a ``u32``. It increments a counter of its own instance, and its result encodes the
+counters of all functions called, so a function linked to the wrong instance returns another number.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ _MOST_STEPS = 7
 
 @dataclass(slots=True)
 class _Made:
-    """A component that was written: how many functions it imports, and in what form; its exports, by origin."""
+    """A generated component: the number and form of its imported functions; its exports, by origin."""
 
     name: str
     imports: int
     bundled: bool
     exports: list[int | None]
-    """The number of the import that an export is, or ``None`` for a function of the component's own."""
+    """The number of the import that an export re-exports, or ``None`` for a function of the component itself."""
 
 
 @dataclass(slots=True)
 class _Scope:
-    """A component that is being written."""
+    """A component under construction."""
 
     name: str
     parent: _Scope | None
     lines: list[str] = field(default_factory=list)
     modules: list[tuple[str, bool]] = field(default_factory=list)
-    """Core modules, and whether each imports a function."""
+    """Core modules, each with whether it imports a function."""
     components: list[_Made] = field(default_factory=list)
     cores: list[str] = field(default_factory=list)
     """Core instances that export ``f``."""
@@ -106,7 +106,7 @@ class _Writer:
         return None
 
     def core_function(self, scope: _Scope) -> str | None:
-        """Return something to import into a core module: a lowered function, or one of another core instance."""
+        """Return a function for a core module to import: a lowered one, or one of another core instance."""
         if scope.funcs and (not scope.cores or self.rng.random() < 0.7):
             lowered = self.name("lowered")
             scope.lines.append(f"(core func {lowered} (canon lower (func {self.rng.choice(scope.funcs)[0]})))")
@@ -134,7 +134,7 @@ class _Writer:
         return None
 
     def add_bundle(self, scope: _Scope) -> None:
-        """Take a function through an instance that is made of exports, and one within that."""
+        """Pass a function through an instance made of exports, and a nested one."""
         if not scope.funcs:
             return
         func, origin = self.rng.choice(scope.funcs)
@@ -154,7 +154,7 @@ class _Writer:
             scope.components.append(made)
 
     def write(self, parent: _Scope | None, depth: int) -> tuple[list[str], _Made]:
-        """Write a component with all that it holds; the outermost imports nothing but what the host provides."""
+        """Generate a component with all its contents; the outermost imports only functions of the host."""
         scope = _Scope(self.name("component"), parent)
         imports = self.rng.randrange(3) if parent else 1
         bundled = bool(parent) and imports > 0 and self.rng.random() < 0.5
@@ -164,7 +164,7 @@ class _Writer:
         self.add_component(scope, depth)
         for _ in range(self.rng.randrange(3, _MOST_STEPS)):
             self.rng.choice(steps)(scope)
-        # The engine does not run a component that exports an import of its own as it is.
+        # The engine does not run a component that directly exports one of its imports.
         fit = [(func, origin) for func, origin in scope.funcs if parent or origin is None]
         chosen = [self.rng.choice(fit) for _ in range(self.rng.randrange(1, 4))] if fit else []
         scope.lines += [f'(export "e{n}" (func {func}))' for n, (func, _) in enumerate(chosen)]
@@ -192,6 +192,6 @@ def _upwards(scope: _Scope | None) -> list[_Scope]:
 
 
 def random_component(seed: int) -> tuple[str, int]:
-    """Return the text of a component that imports the function ``i0``, and how many it exports: ``e0``, ``e1`` …"""
+    """Return the text of a component that imports the function ``i0``, and its number of exports ``e0``, ``e1`` …"""
     lines, made = _Writer(Random(seed)).write(None, depth=3)
     return "\n".join(lines), len(made.exports)

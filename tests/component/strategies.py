@@ -1,4 +1,4 @@
-"""Hypothesis strategies for tests against the oracle: types of every kind and size, and neutral values of them."""
+"""Hypothesis strategies for tests against the oracle: types of every kind and size, and neutral values for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.wit.strategies import NAMES
 __all__ = ["TEXTS", "any_types", "echoes", "neutral"]
 
 _PLAIN: st.SearchStrategy[WitType] = st.sampled_from(PRIMITIVES)
-# Sizes around those where flags and enums take another byte, besides small ones.
+# Besides small sizes, those at which flags and enums need another byte.
 _FLAG_COUNTS = st.integers(1, 32) | st.sampled_from((8, 9, 16, 17, 31, 32))
 _CASE_COUNTS = st.integers(1, 6) | st.sampled_from((256, 257))
 
@@ -44,7 +44,7 @@ def _compound(inner: st.SearchStrategy[WitType]) -> st.SearchStrategy[WitType]:
 
 
 def _wide() -> st.SearchStrategy[WitType]:
-    """Types of about as many flat values as fit into parameters, sixteen, and of some more."""
+    """Types with about as many flat values as fit into parameters (16), and some with more."""
     parts = st.lists(_PLAIN, min_size=1, max_size=4)
     counts = st.integers(5, 24)
     cycled = st.tuples(parts, counts).map(lambda t: (t[0] * t[1])[: t[1]])
@@ -55,12 +55,12 @@ def _wide() -> st.SearchStrategy[WitType]:
 
 
 def any_types(leaves: int = 8) -> st.SearchStrategy[WitType]:
-    """Types of 0.2 but resources."""
+    """All types of WASI 0.2 except resources."""
     nested = st.recursive(_leaves(), _compound, max_leaves=leaves)
     return st.one_of(nested, nested, nested, _wide())
 
 
-# Text that takes one, two, three and four bytes a character in UTF-8, that is Latin-1 or not, and turns late.
+# Strings with one to four bytes per character in UTF-8, inside and outside Latin-1, or that leave Latin-1 late.
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=("Cs",)), max_size=12),
     st.text(st.characters(max_codepoint=0x7F), max_size=40),
@@ -125,7 +125,7 @@ def _several(types: Sequence[WitType]) -> st.SearchStrategy[list[Any]]:
 
 @st.composite
 def echoes(draw: st.DrawFn) -> tuple[list[WitType], list[list[Any]]]:
-    """The types of an echo's parameters, and arguments for some calls of it."""
+    """The parameter types of an echo function, and arguments for some calls of it."""
     params = draw(st.lists(any_types(5), min_size=1, max_size=3))
     calls = draw(st.lists(st.tuples(*map(neutral, params)).map(list), min_size=1, max_size=3))
     return params, calls

@@ -1,6 +1,6 @@
-"""What adapters are, and which calls have one.
+"""The text of adapters, and which calls use one.
 
-Oracle: the text of an adapter as a person reads it, and the same component whose calls pass through the host.
+Oracle: the text of an adapter, reviewed by a person, and the same component with its calls routed through the host.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from aegis import (
     Aegis,
     ArtifactError,
 )
-from aegis.component.shims.adapters import adapter_texts
 from aegis.component.shims import adapters
+from aegis.component.shims.adapters import adapter_texts
 from aegis.engine.compile.code import Artifact
 from aegis.wit.types import Tuple, WitType
 from tests.component.composed import chain_component
@@ -28,7 +28,7 @@ from tests.echo import Manner
 
 
 def test_the_text_of_an_adapter() -> None:
-    """Oracle: the text, read by a person: it is trusted code."""
+    """Oracle: the reviewed text, because adapters are trusted code."""
     component: Any = RUNTIME.load_wat(NARROW)
     surrogate = "(i32.lt_u (i32.sub (local.get $p1) (i32.const 0xd800)) (i32.const 0x800))"
     assert adapter_texts(component.program) == [
@@ -106,7 +106,7 @@ def test_scalars_are_checked_and_narrowed_in_both_directions(of: str, given: int
 
 
 def nested(depth: int, width: int) -> WitType:
-    """Return a type of ``width`` to the power of ``depth`` parts that are checked."""
+    """Return a type with ``width`` to the power of ``depth`` parts that need checks."""
     of: WitType = "bool"
     for _ in range(depth):
         of = Tuple((of,) * width)
@@ -126,7 +126,7 @@ def test_a_function_of_too_many_parts_goes_through_the_host_and_others_do_not() 
 
 
 def many(count: int) -> str:
-    """Return a component of two with many functions between them, each for a type of its own."""
+    """Return a component of two with many functions between them, each with a distinct type."""
     kinds = [f"(tuple {' '.join(['bool'] * (n + 60))})" for n in range(count)]
     b = "".join(
         f'(func (export "f{n}") (param "x" (list {kind})) (result u32) (canon lift (core func $m "f") {INNER}))'
@@ -208,7 +208,7 @@ def test_functions_with_handles_go_through_the_host_beside_linked_ones() -> None
         assert check(("go", 0), ("go", 0x107)) == [Returned(255), Returned(6)]
 
 
-def test_fuel_is_what_guests_burn() -> None:
+def test_only_guests_burn_fuel() -> None:
     text = PLAIN.replace("(call $f (local.get 0))", "(i32.add (call $f (local.get 0)) (call $f (i32.const 1)))")
     used = []
     for way in (nullcontext, unlinked):
@@ -225,7 +225,7 @@ def test_workers_go_through_the_host() -> None:
         assert sandbox.call("go", 65536) == 42
 
 
-def test_what_the_engine_refuses_goes_through_the_host() -> None:
+def test_links_that_the_engine_refuses_go_through_the_host() -> None:
     refused = mock.Mock(side_effect=ArtifactError("no"))
     with mock.patch.object(adapters, "text_to_binary", refused):
         component = RUNTIME.load_wat(NARROW)

@@ -1,7 +1,7 @@
-"""An error that stopped a conversion midway may be collected as garbage, with all that its frames hold.
+"""An error that interrupted a conversion may be garbage collected together with its frames.
 
 CPython before 3.13 crashes when its collector clears a ``memoryview`` whose buffer another object still uses, such as
-the iterator of ``struct.iter_unpack`` in a frame that an exception's traceback keeps. Oracle: the process lives.
+the iterator of ``struct.iter_unpack`` in a frame that a traceback keeps alive. Oracle: the process survives.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Calls over columns into components: each row follows the rules of the canonical ABI as a call of its own does.
+"""In calls over columns into components, each row follows the canonical ABI like a call of its own.
 
-The oracle is the loop of single calls in a fresh sandbox, for values, traps, and the flags of component instances.
+The oracle is a loop of single calls in a fresh sandbox: values, traps, and the flags of component instances.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RAW = {"i32": "u32", "i64": "u64", "f32": "u32", "f64": "u64"}
 
 
 def scalars_component() -> str:
-    """Return a component that shows which core value an argument of each type is, and makes a result of any."""
+    """Return a component that reveals the core value of an argument of each type, and creates a result of any type."""
     lifted = []
     for of in TYPES:
         core = _CORE.get(of, "i32")
@@ -57,18 +57,18 @@ def opened(place: str, text: str, imports: Any = None, **policy: Any) -> Sandbox
 
 @cache
 def kept(place: str) -> Sandbox:
-    """Return a sandbox whose functions have no state, one for all examples; no test ends it by a trap."""
+    """Return a shared sandbox whose functions are stateless; no test ends it by a trap."""
     return opened(place, scalars_component())
 
 
 @cache
 def ended(place: str) -> Sandbox:
-    """Return one that tests end by traps."""
+    """Return a sandbox that tests end by traps."""
     return opened(place, scalars_component())
 
 
 def values_of(of: str) -> st.SearchStrategy[Any]:
-    """Return a strategy of elements of a column of ``of``, edges among them."""
+    """Return a strategy for elements of a column of ``of``, including boundary values."""
     scalar = SCALARS[of]
     bits = 8 * scalar.width
     if of == "bool":
@@ -83,7 +83,7 @@ def values_of(of: str) -> st.SearchStrategy[Any]:
 
 
 def as_python(of: str, value: Any) -> Any:
-    """Return an element as the value that a single call takes."""
+    """Convert a column element to the argument of a single call."""
     return bool(value) if of == "bool" else chr(value) if of == "char" else value
 
 
@@ -94,7 +94,7 @@ def as_element(of: str, value: Any) -> Any:
 @pytest.mark.parametrize("of", TYPES)
 @given(data=st.data())
 def test_an_argument_of_any_type_is_the_core_value_of_a_single_call(of: str, data: Any) -> None:
-    """Oracle: the loop of single calls; a NaN has the bits of ``float("nan")`` in both."""
+    """Oracle: the loop of single calls; in both, a NaN has the bits of ``float("nan")``."""
     elements = array(SCALARS[of].code, data.draw(st.lists(values_of(of), max_size=30)))
     for place in PLACES:
         box = kept(place)
@@ -113,7 +113,7 @@ LONG_RAWS = RAWS | st.sampled_from([1 << 63, (1 << 64) - 1, 0x7FF8 << 48]) | st.
 @pytest.mark.parametrize("of", TYPES)
 @given(data=st.data())
 def test_a_result_of_any_type_is_checked_as_that_of_a_single_call(of: str, data: Any) -> None:
-    """Oracle: the loop of single calls, up to its first trap: wrapped integers, truth, characters that are none."""
+    """Oracle: the loop of single calls, up to its first trap: wrapped integers, booleans, invalid characters."""
     wide = SCALARS[of].width == 8
     raws = array("Q" if wide else "I", data.draw(st.lists(LONG_RAWS if wide else RAWS, max_size=30)))
     for place in PLACES:
@@ -141,7 +141,7 @@ def test_a_result_of_any_type_is_checked_as_that_of_a_single_call(of: str, data:
 
 
 def afresh(place: str) -> Sandbox:
-    """Return the sandbox that tests end, reset if one has."""
+    """Return the sandbox that tests end, reset if a test has ended it."""
     box = ended(place)
     if box.state != "ready":
         box.reset()
@@ -284,7 +284,7 @@ def three(n: int) -> int:
 
 @pytest.mark.parametrize("name", ["plain", "calling", "odd"])
 def test_post_return_runs_for_each_row_with_its_result(name: str, place: str) -> None:
-    """Oracle: the loop of single calls. Rows that call the host are ended by it, the others by the loop."""
+    """Oracle: the loop of single calls. The host function ends the rows that call it; the loop ends the others."""
     numbers = array("I", range(1000))
     with opened(place, POSTED, {"f": three}) as box:
         single = [box.call(name, n) for n in numbers]
@@ -302,7 +302,7 @@ def test_post_return_runs_for_each_row_with_its_result(name: str, place: str) ->
      ("leaving-after", 0, "cannot-leave-instance")],
 )  # fmt: skip
 def test_a_post_return_that_traps_or_calls_out_ends_its_row(name: str, row: int, code: str, place: str) -> None:
-    """Oracle: the single call of that row."""
+    """Oracle: the single call with that row."""
     numbers = array("I", range(1000))
     with opened(place, POSTED, {"f": three}) as box, pytest.raises(GuestTrap) as single:
         box.call(name, row)
@@ -362,7 +362,7 @@ def test_functions_of_interfaces_are_named_as_in_calls(name: str, place: str) ->
 
 
 def test_values_that_another_thread_changed_reach_no_guest(place: str) -> None:
-    """A host function plays the other thread: it runs while later rows are still in the caller's buffer."""
+    """A host function acts as another thread: it runs while later rows are still in the caller's buffer."""
     text = """(component
       (import "f" (func $f (param "n" u32)))
       (core func $f (canon lower (func $f)))

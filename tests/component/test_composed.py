@@ -1,4 +1,4 @@
-"""Components inside one component call each other in Aegis as they do in the engine, whose adapters are the oracle."""
+"""Components inside one component call each other in Aegis as in the engine, whose adapters are the oracle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def chained(params: Sequence[WitType], manners: Sequence[Manner]) -> Pair:
 
 
 def with_logs(manners: Sequence[Manner], calls: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
-    """Return the calls, and those that return the logs of all components."""
+    """Return the given calls, followed by calls that return the logs of all components."""
     return [*(("echo-back", *arguments) for arguments in calls), *((f"log-{n}",) for n in range(len(manners)))]
 
 
@@ -112,7 +112,7 @@ def test_memory_anywhere_for_a_value_of_another_component_is_taken_or_a_trap(of:
     exports = aimed_exports(of)
     for caller, liar in pairs:
         text = aimed_chain_component(of, caller, liar)
-        # The engine writes to an area of parameters unchecked, and leaves it to the memory's bounds to trap.
+        # The engine writes to a parameter area unchecked; the bounds of the memory make it trap.
         with Pair(text, exports, {"give": (Function((), of), lambda: value)}, coded=False) as pair:
             for aims in AIMS:
                 pair.check(("aim", *aims, 2048), ("take", value), ("count",))

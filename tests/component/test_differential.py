@@ -1,7 +1,7 @@
-"""Values cross a component's boundary in Aegis as they do in the engine's own component runtime.
+"""Values cross a component boundary in Aegis as in the engine's own component runtime.
 
-Oracle: wasmtime-py's component classes on the same component and the same value. Both give the same results, hand the
-same arguments to host functions, and ask the guest's ``realloc`` for the same memory in the same order.
+Oracle: wasmtime-py's component classes on the same component and values. Both give the same results, pass the same
+arguments to host functions, and call the guest's ``realloc`` with the same arguments in the same order.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MANNERS = st.builds(
 
 
 def echoed(params: Sequence[WitType], manner: Manner, calls: Sequence[Sequence[Any]]) -> list[Outcome]:
-    """Return the outcomes of the calls and of ``log``, on which both sides agree."""
+    """Return the outcomes of the calls and of ``log``, which must agree on both sides."""
     text = logging_echo_component(params, manner)
     with echo_pair(text, params, ["log"], hosted=manner.through) as pair:
         return pair.check(*(("echo-back", *arguments) for arguments in calls), ("log",))
@@ -113,7 +113,7 @@ def test_wide_and_nested_types_cross_as_in_the_engine(name: str, through: bool) 
     assert ends[:-1] == [Returned(value) for value in values]
 
 
-# One type for each core type and each width in memory, and those of two and three core values.
+# One type for each core type and each width in memory, and types with two and three core values.
 _PAYLOADS: list[tuple[WitType, Any]] = [
     ("bool", True), ("s8", -128), ("u16", 0xFFFF), ("s32", -(2**31)), ("u32", 0xFFFF_FFFF), ("s64", -(2**63)),
     ("u64", 2**64 - 1), ("f32", -1.5), ("f64", 1e300), ("char", "\U0010ffff"), ("string", "text"),

@@ -1,4 +1,4 @@
-"""For every WIT type, a guest that echoes gives back what it got, through an import and an export."""
+"""For every WIT type, a guest that echoes returns its argument unchanged, through an import and an export."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SETTINGS = settings(max_examples=60)
 
 
 def echoed(of: WitType, value: Any, *, bound: bool) -> tuple[list[Any], Any]:
-    """Return what the host saw of ``value``, and what came back from the guest.
+    """Return the value that the host received for ``value``, and the value that the guest returned.
 
-    ``bound`` has the classes in ``of`` used, as generated bindings would; else the component makes its own.
+    With ``bound``, the classes in ``of`` are used, as by generated bindings; otherwise the component makes its own.
     """
     seen: list[Any] = []
 
@@ -44,7 +44,7 @@ def echoed(of: WitType, value: Any, *, bound: bool) -> tuple[list[Any], Any]:
 
 @SETTINGS
 @given(typed_values())
-def test_what_goes_in_comes_back(pair: tuple[WitType, Any]) -> None:
+def test_arguments_come_back_unchanged(pair: tuple[WitType, Any]) -> None:
     of, value = pair
     seen, returned = echoed(of, value, bound=True)
     assert len(seen) == 1
@@ -81,7 +81,7 @@ def test_the_dynamic_way_agrees_with_the_generated_one(pair: tuple[WitType, Any]
 
 
 def plain(of: WitType, value: Any) -> Any:
-    """Return an image as an embedder without classes would write it."""
+    """Return a value as an embedder without classes would write it."""
     match of:
         case List(element) if element != "u8":
             return [plain(element, item) for item in value]

@@ -1,6 +1,6 @@
-"""A guest that was entered and did not return is in an unknown state, whatever exception says so: it is poisoned.
+"""A guest that was entered and did not return is in an unknown state: it is poisoned, whatever the exception says.
 
-A host function may let an error through that is otherwise told before the guest is entered, such as ``CallError``.
+A host function may let an error through that is normally raised before the guest is entered, such as ``CallError``.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def test_an_error_of_the_embedders_from_a_host_function_poisons(kind: str, error
 
 def test_a_result_without_room_to_be_read_poisons_and_no_room_to_call_does_not() -> None:
     levels = 60
-    image = "\\10\\00\\00\\00\\01\\00\\00\\00"  # a list of one, whose element is this list again
+    image = "\\10\\00\\00\\00\\01\\00\\00\\00"  # a list with itself as its only element
     component = RUNTIME.load_wat(DEEP.format(type="(list " * levels + "(list u8)" + ")" * levels, image=image))
     states: dict[int, tuple[str, str]] = {}
 

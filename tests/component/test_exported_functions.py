@@ -1,4 +1,4 @@
-"""What the bytes tell of a component's functions is what the engine's reflection finds in the compiled component."""
+"""The functions that the decoder reads from a component's bytes equal those of the engine's reflection."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def whole(text: str) -> str:
 
 
 def exported(text: str) -> list[str]:
-    """Return the names under which the plan has functions."""
+    """Return the names of the functions of the plan."""
     found = []
     for name, item in plan(decode_component(text_to_binary(text))).exports.items():
         found += [f"{name}#{member}" for member in item] if isinstance(item, Mapping) else [name]
@@ -51,7 +51,7 @@ def test_functions_read_from_the_bytes_are_those_of_the_compiled_component(name:
     assert sorted(exported(text)) == sorted(compiled.callables())  # type: ignore[union-attr]
 
 
-def test_an_export_that_is_described_with_less_tells_no_less_than_it_has() -> None:
+def test_an_export_declared_with_fewer_functions_still_lists_all() -> None:
     text = f"""(component {CORE} (instance $x (export "f" (func $f)) (export "g" (func $f)))
       (export "a:b/c" (instance $x) (instance (export "f" (func)))))"""
     compiled = Aegis(cache=False, pooled=False).load_wat(text)

@@ -1,7 +1,7 @@
-"""A function that is called often is called through a module of its own, and nothing but the time shows that.
+"""A frequently called function is called through a fused module, which changes nothing but the time.
 
-Oracle: the same function called step by step, in a sandbox that does not fuse. The tests of ``test_differential.py``,
-``test_lies.py``, ``test_rules.py`` and ``test_limits.py`` run in both ways besides.
+Oracle: the same function executed step by step, in a sandbox that does not fuse. ``test_differential.py``,
+``test_lies.py``, ``test_rules.py`` and ``test_limits.py`` also run in both ways.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def memory(sandbox: Sandbox) -> bytes:
 
 
 def both(text: str, calls: list[tuple[Any, ...]]) -> None:
-    """Make the calls of ``echo-back`` in both ways; results and memory must be the same after each."""
+    """Call ``echo-back`` in both ways; results and memory must be the same after each call."""
     component = RUNTIME.load_wat(text)
     with RUNTIME.sandbox(component) as plain, RUNTIME.sandbox(component) as fused:
         for arguments in calls:
@@ -165,7 +165,7 @@ CHATTY = """(component
       (func (export "go") (param "x" string) (result string) (canon lift (core func $m "go")
         (memory (core memory $mem "memory")) (realloc (core func $mem "realloc"))
         (post-return (core func $m "post")))))"""
-"""A guest that asks the host for a text in two of four calls, and returns it, or else what it got."""
+"""A guest that in two of four calls asks the host for a string and returns it, and otherwise returns its argument."""
 
 
 def test_a_guest_that_calls_the_host_in_some_calls_gives_the_same() -> None:
@@ -185,7 +185,7 @@ def test_a_guest_that_calls_the_host_in_some_calls_gives_the_same() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_what_a_host_function_raises_ends_the_call_as_ever(error: type[BaseException]) -> None:
+def test_an_exception_of_a_host_function_ends_the_call_as_usual(error: type[BaseException]) -> None:
     def ask(text: str) -> str:
         raise error("no")
 
@@ -196,7 +196,7 @@ def test_what_a_host_function_raises_ends_the_call_as_ever(error: type[BaseExcep
 def ended(
     mine: Aegis, text: str, call: tuple[Any, ...], imports: dict[str, Any] | None = None
 ) -> list[tuple[type[BaseException], str]]:  # fmt: skip
-    """Return how the same call, which fails, ends in both ways."""
+    """Return how the same failing call ends in both ways."""
     ends: list[tuple[type[BaseException], str]] = []
     for way in (nullcontext(), fused_at_once()):
         with way, mine.sandbox(mine.load_wat(text), imports=imports) as sandbox:
@@ -288,8 +288,8 @@ with runtime.sandbox(many) as sandbox:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes fork on POSIX")
-def test_a_forked_process_compiles_modules_of_ours_too() -> None:
-    """The threads that the engine compiles on do not exist there; to wait for them would be for ever."""
+def test_a_forked_process_compiles_aegis_modules_too() -> None:
+    """In a forked child the engine's compilation threads do not exist; waiting for them would never end."""
     root = Path(__file__).resolve().parent.parent.parent
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], cwd=root, timeout=60, check=False)
     assert done.returncode == 0
@@ -314,7 +314,7 @@ def test_the_pieces_of_a_result_are_its_strings_and_lists_where_they_are() -> No
     ],
     ids=show,
 )  # fmt: skip
-def test_what_is_more_than_vectors_carry_is_not_fused(of: WitType) -> None:
+def test_values_larger_than_vectors_are_not_fused(of: WitType) -> None:
     assert pieces(of, "utf8") is None
 
 

@@ -84,7 +84,7 @@ def test_a_handle_is_dropped_at_the_end_of_its_block(counters: Any) -> None:
 
 @pytest.fixture
 def wrong(sandbox: Any, counters: Any, component: Any) -> Iterator[dict[str, Any]]:
-    """Handles, and what is none, that ``larger`` has to refuse."""
+    """Handles and other values that ``larger`` must reject."""
     dropped, moved = counters.Counter(1), counters.Counter(1)
     dropped.drop()
     counters.Counter(1).merge(moved)
@@ -106,7 +106,7 @@ def wrong(sandbox: Any, counters: Any, component: Any) -> Iterator[dict[str, Any
         ("class", "expected a handle of the guest's resource, not type"),
     ],
 )
-def test_what_is_no_handle_is_refused_and_the_guest_lives(
+def test_an_invalid_handle_is_refused_and_the_guest_survives(
     sandbox: Any, counters: Any, wrong: dict[str, Any], which: str, message: str
 ) -> None:
     good, bad = counters.Counter(2), wrong[which]
@@ -138,7 +138,7 @@ def test_an_owned_handle_goes_to_the_guest(counters: Any) -> None:
         one.merge(two)
 
 
-def test_no_call_gives_away_what_it_also_uses(sandbox: Any, counters: Any) -> None:
+def test_no_call_moves_a_handle_that_it_also_uses(sandbox: Any, counters: Any) -> None:
     one = counters.Counter(3)
     with pytest.raises(CallError, match="given away in a call that uses it twice"):
         one.merge(one)
@@ -184,7 +184,7 @@ def test_handles_that_are_forgotten_do_no_harm(component: Any) -> None:
         assert counters.Counter(1).increment(1) == 2
 
 
-def test_what_the_embedder_holds_is_counted(component: Any) -> None:
+def test_handles_held_by_the_embedder_are_counted(component: Any) -> None:
     runtime = Aegis(cache=False, pooled=False, handles=10)
     with runtime.sandbox(runtime.load_file(GUESTS / "components" / "counter.wat")) as sandbox:
         counters = sandbox.exports[COUNTERS]
@@ -204,7 +204,7 @@ def test_what_the_embedder_holds_is_counted(component: Any) -> None:
 
 
 def destroying(body: str) -> str:
-    """A component whose resource has a destructor with this body; ``go`` calls the host in between."""
+    """Return a component with a resource whose destructor has this body; ``go`` calls the host in between."""
     return f"""(component
       (import "f" (func $f))
       (core func $f (canon lower (func $f)))
@@ -274,18 +274,18 @@ def test_the_deadline_holds_in_a_destructor(threaded: bool) -> None:
 
 
 def test_a_destructor_may_call_the_host_which_may_not_call_back() -> None:
-    told: list[str] = []
+    reported: list[str] = []
 
     def back() -> None:
         for attempt in (lambda: sandbox.call("go"), lambda: other.drop(), lambda: other.rep()):
             with pytest.raises(SandboxStateError):
                 attempt()
-            told.append("refused")
+            reported.append("refused")
 
     with RUNTIME.sandbox(RUNTIME.load_wat(destroying("(call $f)")), imports={"f": back}) as sandbox:
         things = sandbox.exports["test:things/things"]
         thing, other = things.make(), things.make()
         thing.drop()
-        assert (told, sandbox.state, other.rep()) == (["refused"] * 3, "ready", 5)
+        assert (reported, sandbox.state, other.rep()) == (["refused"] * 3, "ready", 5)
         sandbox.call("go")
-        assert len(told) == 6
+        assert len(reported) == 6

@@ -1,4 +1,4 @@
-"""The host's objects as arguments and results of exports: owned, borrowed, alone and inside other values."""
+"""Host objects as arguments and results of exports: owned, borrowed, alone and inside other values."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_an_owned_object_comes_back_as_itself(sandbox: Any) -> None:
     assert (thing.dropped, held(sandbox)) == (0, 0)
 
 
-def test_an_owned_object_that_the_guest_drops_is_told(sandbox: Any) -> None:
+def test_an_owned_object_that_the_guest_drops_is_dropped_on_the_host(sandbox: Any) -> None:
     thing = Thing(1)
     sandbox.call("drop", thing)
     assert (thing.dropped, held(sandbox)) == (1, 0)
@@ -116,7 +116,7 @@ def test_handles_inside_other_values(sandbox: Any) -> None:
     assert sandbox.call("pair", other) == (other, 5)
 
 
-def test_what_was_not_given_is_not_lost(sandbox: Any) -> None:
+def test_undelivered_values_are_not_lost(sandbox: Any) -> None:
     things = [Thing(1), None]
     with pytest.raises(CallError, match="expected an object of the host"):
         sandbox.call("sum", things)
@@ -127,7 +127,7 @@ def test_what_was_not_given_is_not_lost(sandbox: Any) -> None:
     assert sandbox.state == "ready"
 
 
-def test_what_the_guest_keeps_is_dropped_with_the_sandbox() -> None:
+def test_resources_kept_by_the_guest_are_dropped_with_the_sandbox() -> None:
     runtime = Aegis(cache=False, pooled=False)
     thing = Thing(1)
     with runtime.sandbox(runtime.load_wat(COMPONENT), imports={"use": lambda thing: 0}) as sandbox:

@@ -1,4 +1,4 @@
-"""Resources that the host implements, held by the guest: opened, lent, given up, dropped, and what every end drops."""
+"""Host resources held by the guest: created, lent, moved, dropped; and the drops at every kind of end."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ GUEST = """(component
 
 
 class Files:
-    """The host's side of ``test:files/files``; ``log`` holds what happened to which object."""
+    """The host side of ``test:files/files``; ``log`` records every event with its object."""
 
     def __init__(self) -> None:
         self.log: list[tuple[str, Any]] = []
@@ -103,7 +103,7 @@ class Files:
 
 
 class Copy:
-    """An object of another class with the methods: that is enough."""
+    """An object of any class with the right methods is accepted."""
 
     def __init__(self, of: Any, log: list[tuple[str, Any]]) -> None:
         self.of, self.log = of, log
@@ -132,7 +132,7 @@ def test_a_guest_opens_uses_and_drops_an_object_of_the_host(user: Any) -> None:
     assert len(files.log) == 9, "nothing is dropped again"
 
 
-def test_what_a_guest_gives_up_is_the_hosts_and_is_not_dropped(user: Any) -> None:
+def test_a_moved_resource_belongs_to_the_host_and_is_not_dropped(user: Any) -> None:
     files = Files()
     with RUNTIME.sandbox(user, imports={"test:files/files": files}) as sandbox:
         sandbox.call("give")
@@ -140,7 +140,7 @@ def test_what_a_guest_gives_up_is_the_hosts_and_is_not_dropped(user: Any) -> Non
     assert files.log[0][1] is files.log[1][1]
 
 
-def test_what_is_lent_arrives_as_the_object_itself(user: Any) -> None:
+def test_a_lent_resource_arrives_as_the_object_itself(user: Any) -> None:
     files = Files()
     with RUNTIME.sandbox(user, imports={"test:files/files": files}) as sandbox:
         assert sandbox.call("lend-both") == 3
@@ -157,7 +157,7 @@ def test_an_object_of_any_class_with_the_methods_will_do(user: Any) -> None:
     assert sorted(type(thing).__name__ for word, thing in files.log if word == "drop") == ["Copy", "File"]
 
 
-def test_what_is_held_between_calls_is_dropped_once(user: Any) -> None:
+def test_a_resource_held_between_calls_is_dropped_once(user: Any) -> None:
     files = Files()
     with RUNTIME.sandbox(user, imports={"test:files/files": files}) as sandbox:
         handles = [sandbox.call("keep") for _ in range(3)]
@@ -172,7 +172,7 @@ def test_what_is_held_between_calls_is_dropped_once(user: Any) -> None:
 
 
 @pytest.mark.parametrize("end", ["close", "reset", "trap"])
-def test_every_end_drops_what_was_held(user: Any, end: str) -> None:
+def test_every_ending_drops_the_held_resources(user: Any, end: str) -> None:
     files = Files()
     sandbox = RUNTIME.sandbox(user, imports={"test:files/files": files})
     sandbox.call("keep")
@@ -221,8 +221,8 @@ def test_objects_without_a_drop_need_none(user: Any) -> None:
 
 
 @pytest.mark.parametrize("given", [None, 7, object])
-def test_what_a_host_returns_for_a_resource_must_be_an_object_of_it(user: Any, given: Any) -> None:
-    """The methods are found when they are called; only what can never be one is refused at once."""
+def test_a_host_must_return_an_object_of_the_resource(user: Any, given: Any) -> None:
+    """Methods are looked up when they are called; only an object that can never have them is rejected at once."""
 
     class Odd(Files):
         def copy(self, of: Any) -> Any:

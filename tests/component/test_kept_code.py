@@ -1,4 +1,4 @@
-"""Generated code is kept with a component in the cache, and an artifact that comes from there compiles none anew."""
+"""Generated code is stored with a component in the cache; a component from the cache compiles no code again."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Converters that are made for a guest's types are freed with its artifacts; what is kept is bounded by weight.
+"""Converters created for a guest's types are freed with its artifact; a cache of them is bounded by weight.
 
-Oracle: the Python classes of a component's types, which every converter of theirs refers to, die with the component.
+Oracle: the Python classes of a component's types, to which every converter refers, are freed with the component.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def memos() -> list[Memo[Any]]:
 
 
 def of_many_parts(number: int, parts: int) -> WitType:
-    """Return a type that no other number has, of about so many parts."""
+    """Return a type that is distinct for each number, with about the given number of parts."""
     inner = Record(f"inner-{number}", tuple((f"f{n}-of{number}", "u32") for n in range(parts // 4)))
     case = Variant(f"v-{number}", tuple((f"c{n}-of{number}", None if n % 2 else "u8") for n in range(parts // 4)))
     names = Enum(f"e-{number}", tuple(f"e{n}-of{number}" for n in range(10)))
@@ -41,7 +41,7 @@ def of_many_parts(number: int, parts: int) -> WitType:
 
 
 def classes_of(function: Function) -> list[weakref.ref[type[Any]]]:
-    """Return the classes of the parameter's record and of its variant's last case."""
+    """Return the classes of the parameter's record and of the last case of its variant."""
     of = function.params[0][1]
     assert isinstance(of, Record)
     assert of.python is not None
@@ -52,7 +52,7 @@ def classes_of(function: Function) -> list[weakref.ref[type[Any]]]:
 
 
 def played(number: int, parts: int) -> list[weakref.ref[type[Any]]]:
-    """Echo a value of a large type of its own, through each direction of conversion, and forget the component."""
+    """Echo a value of a large, distinct type through each direction of conversion, and drop the component."""
     runtime = Aegis(cache=False, pooled=False)
     component = runtime.load_wat(echo_component(of_many_parts(number, parts)))
     with runtime.sandbox(component, imports={"echo": lambda x: x}) as sandbox:

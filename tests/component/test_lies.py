@@ -1,8 +1,8 @@
-"""A guest that breaks the canonical ABI, or seems to, ends in Aegis as it ends in the engine.
+"""A guest that violates the canonical ABI, or seems to, ends in Aegis as in the engine.
 
-Oracle: wasmtime-py's component classes on the same component and the same numbers. A trap in one is a trap in the
-other, and where the engine takes a number that looks wrong (a bool of 2, flags that do not exist, the upper half of a
-joined value), Aegis makes the same value of it.
+Oracle: wasmtime-py's component classes on the same component and numbers. A trap in one is a trap in the other. Where
+the engine accepts an unusual number (a bool of 2, undefined flags, the upper half of a joined value), Aegis makes the
+same value of it.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def test_any_bytes_are_the_same_string_or_a_trap(pieces: list[bytes]) -> None:
 
 
 def texts(encoding: str) -> Pair:
-    """A guest that returns bytes as a string of some length."""
+    """A guest that returns bytes as a string of a given length."""
     text = f"""(component
       (type $octets (list u8))
       (core module $m
@@ -149,7 +149,7 @@ def test_memory_anywhere_for_a_value_is_taken_or_a_trap(of: WitType, value: Any,
 
 
 _IMAGE = 4096
-"""Where the liar's realloc puts the first image."""
+"""The address that the liar's realloc returns for the first image."""
 _NEAR = st.tuples(st.integers(0, 80), st.integers(0, 40))
 _FAR = st.tuples(st.sampled_from(POINTERS), st.sampled_from(LENGTHS))
 
@@ -157,7 +157,7 @@ _FAR = st.tuples(st.sampled_from(POINTERS), st.sampled_from(LENGTHS))
 @settings(max_examples=150)
 @given(st.lists(_NEAR | _FAR, max_size=6), st.binary(max_size=120) | st.text("ab é€", max_size=60).map(str.encode))
 def test_strings_of_a_list_anywhere_are_the_same_or_a_trap(places: list[tuple[int, int]], octets: bytes) -> None:
-    """Beside each other, over each other, far from each other, of bytes that are no text."""
+    """Strings that are adjacent, overlapping or far apart, with bytes that are not valid text."""
     words = _IMAGE + 8
     texts = words + 8 * len(places)
     numbers = [words, len(places)]

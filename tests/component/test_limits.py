@@ -1,4 +1,4 @@
-"""Deadlines, cancellation and host errors of components: the same ends as those of modules."""
+"""Deadlines, cancellation and host errors end calls of components as they end calls of modules."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_cancelled_task_cancels_its_call() -> None:
     assert asyncio.run(main()) == "poisoned"
 
 
-def test_what_a_host_function_raises_is_the_cause() -> None:
+def test_an_exception_of_a_host_function_is_the_cause() -> None:
     runtime = Aegis(cache=False, pooled=False)
     with runtime.sandbox(runtime.load_wat(SPINNER), imports={"f": lambda: 1 // 0}) as sandbox:
         with pytest.raises(HostError, match="host function f raised ZeroDivisionError") as caught:
@@ -106,7 +106,7 @@ def test_a_host_function_that_breaks_its_type_is_named() -> None:
 
 
 def lists(of: str, count: int, *, text: int = 0) -> str:
-    """Return a component whose ``f`` returns a list, or a string, of what lies in its memory."""
+    """Return a component whose ``f`` returns the contents of its memory as a list or a string."""
     result = "string" if text else f"(list {of})"
     return f"""(component
       (core module $m (memory (export "m") 512)
@@ -150,7 +150,7 @@ SIZES = [
 
 
 @pytest.mark.parametrize(("of", "size"), SIZES)
-def test_what_python_makes_of_a_list_must_fit_into_value_bytes(of: str, size: int) -> None:
+def test_the_python_objects_of_a_list_must_fit_into_value_bytes(of: str, size: int) -> None:
     count = 100_000
     for budget, fits in ((count * size, True), (count * size - 1, False)):
         runtime = Aegis(cache=False, pooled=False, memory="64MiB", value_bytes=budget)

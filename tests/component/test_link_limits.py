@@ -1,6 +1,6 @@
-"""Limits hold in calls between components, and their ends are those of other calls.
+"""Limits hold in calls between components, with the same errors as in other calls.
 
-Oracle: the same component whose calls pass through the host.
+Oracle: the same component with its calls routed through the host.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def test_modules_of_adapters_count_towards_no_limit() -> None:
 
 
 @pytest.mark.parametrize("limit", ["host_bytes", "value_bytes"])
-def test_what_passes_through_a_link_takes_nothing_of_the_host(limit: str) -> None:
+def test_values_passing_through_a_link_use_no_host_quota(limit: str) -> None:
     runtime = Aegis(cache=False, pooled=False, **{limit: 10_000})
     with runtime.sandbox(runtime.load_wat(GROWING)) as sandbox:
         assert sandbox.call("go", 65536) == 42
@@ -87,7 +87,7 @@ def test_the_deadline_and_a_cancellation_end_calls_between_components(name: str)
         ended = threading.Event()
 
         def stop() -> None:
-            while not ended.wait(0.01):  # one that comes before the call has met nothing
+            while not ended.wait(0.01):  # a cancellation before the call has no effect
                 sandbox.cancel()
 
         thread = threading.Thread(target=stop)
@@ -100,7 +100,7 @@ def test_the_deadline_and_a_cancellation_end_calls_between_components(name: str)
 
 
 def test_one_list_is_copied_under_the_deadline() -> None:
-    """Its elements are checked one by one, so copying it is a loop, of one call that takes longer than the deadline."""
+    """The elements are checked one by one, so the copy is a single long loop that exceeds the deadline."""
     of = "(list (tuple bool bool))"
     text = two(
         f'(param "x" {of}) (result u32)',
@@ -120,7 +120,7 @@ def test_one_list_is_copied_under_the_deadline() -> None:
 
 
 def both_errors(text: str, *arguments: Any, runtime: Aegis = RUNTIME) -> list[AegisError]:
-    """Call ``go`` in both ways; return what it raises."""
+    """Call ``go`` in both ways; return the exceptions."""
     found = []
     for way in (nullcontext, unlinked):
         with way(), runtime.sandbox(runtime.load_wat(text)) as sandbox:
@@ -143,13 +143,15 @@ def test_recursion_behind_a_link_ends_as_through_the_host() -> None:
 
 
 def test_a_trap_behind_a_link_has_the_frames_of_guests_alone() -> None:
-    """Oracle: through the host each component has its own stack; what trapped is the first frame in both ways."""
+    """Oracle: through the host each component has its own stack; in both ways the innermost frame is the one that
+    trapped.
+    """
     text = NARROW.replace("(i32.add (local.get 0) (local.get 1))", "unreachable")
     linked, other = both_errors(text, 1)
     assert isinstance(linked, GuestTrap)
     assert isinstance(other, GuestTrap)
     assert (str(linked), linked.code, linked.frames[0]) == (str(other), "unreachable", other.frames[0])
-    assert len(linked.frames) == 2  # the callee, and the caller: no adapter between them
+    assert len(linked.frames) == 2  # the callee and the caller, without the adapter between them
     bad = NARROW.replace("(call $f (local.get 0) (i32.const 0))", "(call $f (local.get 0) (i32.const -1))")
     linked, other = both_errors(bad, 1)
     assert isinstance(linked, GuestTrap)

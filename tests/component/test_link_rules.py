@@ -1,6 +1,6 @@
-"""Who may leave and enter holds between components whether or not their calls pass through the host.
+"""The rules for leaving and entering component instances hold with and without the host between components.
 
-Oracle: the same component whose calls pass through the host, and the engine's own adapters.
+Oracle: the same component with its calls routed through the host, and the engine's own adapters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.component.linked import RUNTIME, both
 from tests.component.oracle import Outcome, Returned, Trapped
 from tests.component.pairs import Pair
 
-# A component whose realloc and post-return call another component, by a number and by a string.
+# A component whose realloc and post-return call another component, with a number and with a string.
 _LEAVER = """(component $leaver
   (import "f" (func $f (param "x" u32) (result u32)))
   (import "s" (func $s (param "x" string)))
@@ -83,7 +83,7 @@ def test_no_other_component_is_called_from_a_realloc_or_a_post_return(by: str, w
         "component-take": Function((), "u32"), "component-say": Function((), "u32"),
     }  # fmt: skip
     leaves = Trapped("cannot-leave-instance")
-    # The other one of the two functions first: it leaves the flag as it was.
+    # The other function first: it must leave the flag unchanged.
     taken_, said = (f"{by}-take", *(["words"] if by == "host" else [])), (f"{by}-say",)
     calls = [said, taken_] if where == "realloc" else [taken_, said]
     good: list[Outcome] = [Returned("") if by == "host" else Returned(7), Returned(5)]
@@ -95,12 +95,12 @@ def test_no_other_component_is_called_from_a_realloc_or_a_post_return(by: str, w
     if (by, where) != (
         "component",
         "post",
-    ):  # the engine's adapters let a post-return leave
+    ):  # the engine's adapters allow a call from post-return
         with Pair(text, exports) as pair:
             assert pair.check(*calls) == wanted
 
 
-# Its child calls it, and it calls the child again: by its core code's table, for the child is younger than that.
+# The child calls the parent, which calls the child again through a table, because the child is instantiated later.
 _AROUND = """(component
   (core module $shim (table (export "t") 2 funcref) (type $v (func (param i32) (result i32)))
     (func (export "f") (param i32) (result i32)
@@ -134,9 +134,9 @@ _AROUND = """(component
 
 @pytest.mark.parametrize("through_the_host", ["", "g", "f", "leaf"])
 def test_a_component_is_not_entered_again_whichever_calls_pass_through_the_host(through_the_host: str) -> None:
-    """Argument 0 ends at the parent, others call a child from it: 2 ``leaf`` of the other one, 1 and 3 ``g``.
+    """Argument 0 ends in the parent; others call a child from it: 2 ``leaf`` of the other child, 1 and 3 ``g``.
 
-    The engine's adapters let a child be entered again by its parent, which the specification does not.
+    The engine's adapters let a parent re-enter a child, which the specification forbids.
     """
     exports = dict.fromkeys(("go", "inner", "other"), Function((("x", "u32"),), "u32"))
     linkable = adapters._linkable
@@ -158,7 +158,7 @@ def test_a_component_is_not_entered_again_whichever_calls_pass_through_the_host(
 
 
 def test_a_function_that_is_called_often_is_fused_beside_links() -> None:
-    """Oracle: the same call step by step. Its realloc and post-return may not leave, and the call in between does."""
+    """Oracle: the same call step by step. Realloc and post-return may not call out; the call between them may."""
     leaver = _LEAVER.replace("{realloc}", "").replace("{post}", "")
     text = f"""(component {_CALLED} {leaver} (instance $called (instantiate $called))
       (instance $leaver (instantiate $leaver (with "f" (func $called "f")) (with "s" (func $called "s"))))

@@ -1,4 +1,4 @@
-"""Linking of a component's core instances: the native space that it takes, and the threads that it needs."""
+"""Linking a component's core instances: the native memory it reserves, and the threads it needs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def runtime() -> Aegis:
 
 
 def test_live_sandboxes_share_the_space_in_which_they_were_linked(runtime: Aegis) -> None:
-    """Oracle: a hundred live sandboxes of a component took one space in turns, and each calls its own instances."""
+    """Oracle: a hundred live sandboxes of a component used one space in turn, and each calls its own instances."""
     component = runtime.load_wat(TWO.format(start=""))
     boxes = [runtime.sandbox(component, imports={"f": lambda n=n: n}) for n in range(100)]
     plan: Any = boxes[0]._run.store.plan  # type: ignore[union-attr]
@@ -55,10 +55,10 @@ def test_a_start_function_that_fails_gives_the_space_back(runtime: Aegis) -> Non
 
 
 @pytest.mark.parametrize(("start", "counted", "moves"), [("", False, False), (STARTS, False, True), ("", True, True)])
-def test_only_what_can_run_python_or_guest_code_is_instantiated_on_a_guest_thread(
+def test_only_instantiation_that_can_run_python_or_guest_code_uses_a_guest_thread(
     start: str, counted: bool, moves: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the main thread: a start function may call the host, and memories that are counted call Python."""
+    """On the main thread: a start function may call the host, and counted memories call Python."""
     assert threading.current_thread() is threading.main_thread()
     runtime = Aegis(cache=False, pooled=False, exact_memory=counted)
     component = runtime.load_wat(TWO.format(start=start))

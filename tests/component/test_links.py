@@ -1,7 +1,7 @@
-"""Components inside one component call each other by adapters in WebAssembly, and nothing but the time shows that.
+"""Components inside one component call each other by WebAssembly adapters, which changes nothing but the time.
 
-Oracle: the same component whose calls pass through the host. ``test_composed.py`` and ``test_rules.py`` run in both
-ways besides, against the engine's own adapters.
+Oracle: the same component with its calls routed through the host. ``test_composed.py`` and ``test_rules.py`` also run
+in both ways, against the engine's own adapters.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.echo import flat
 
 PAIRS = list(itertools.product(ENCODINGS, ENCODINGS))
 IMAGE_AT = 4096
-"""The address of the first realloc of the liar of ``liars.py``."""
+"""The address that the first realloc of the liar in ``liars.py`` returns."""
 
 
 def lie_exports(of: WitType) -> dict[str, Function]:
@@ -58,7 +58,7 @@ def test_a_string_anywhere_ends_a_call_with_the_same_words(liar: str, listener: 
 
 
 def encoded(text: str, encoding: str) -> list[tuple[bytes, int]]:
-    """Return what a string is in memory, and its length there: of compact strings both forms, where there are two."""
+    """Return the memory of a string and its length there; for compact strings both encodings, if there are two."""
     found = []
     if encoding != "utf16":
         name = "utf-8" if encoding == "utf8" else "latin-1"
@@ -105,7 +105,7 @@ def test_strings_good_and_bad_pass_as_through_the_host(liar: str, listener: str)
     with both(lying_chain_component("string", liar, listener), lie_exports("string"), taken("string")) as check:
         trapped = 0
         for data, length in images:
-            # The liar's first realloc is for the image, and the string's bytes lie in it.
+            # The liar's first realloc is for the image, which contains the string's bytes.
             at = IMAGE_AT + 8
             (end,) = check(("as-result", at.to_bytes(4, "little") + length.to_bytes(4, "little") + data))
             trapped += isinstance(end, Trapped)

@@ -1,6 +1,6 @@
-"""A list that changes while it is converted is passed as it was, or read again, never with a wrong length.
+"""A list that changes during its conversion is passed as it was, or read again, but never with a wrong length.
 
-The guest returns the length that it was given and the number of bytes for which its realloc was asked.
+The guest returns the length that it received and the number of bytes that its realloc was called with.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GUEST = """(component
 
 
 class Changing:
-    """A number that shortens or lengthens the list that it is in, when it is first read."""
+    """A number that shortens or lengthens the list that contains it, when it is first read."""
 
     def __init__(self, values: list[Any], by: int) -> None:
         self.values, self.by = values, by

@@ -1,6 +1,6 @@
-"""A variant of thousands of cases passes like one of two: CPython's compiler limits how deep code may be in itself.
+"""A variant of thousands of cases works like one of two, although CPython's compiler limits the nesting of code.
 
-Oracle: the number of the case that the caller said, which the callee returns.
+Oracle: the number of the case that the caller passed, which the callee returns.
 """
 
 from __future__ import annotations

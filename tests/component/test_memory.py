@@ -1,4 +1,4 @@
-"""A component's memory: of all its instances together, its peak seen, its refused growth told.
+"""The memory of a component: counted over all instances, peak usage observed, refused growth reported.
 
 The oracle is that of ``tests/engine/test_accounting.py``, over several instances of several modules.
 """
@@ -36,7 +36,7 @@ LIFTED = """(func (export "grow{n}") (param "n" s32) (result s32) (canon lift (c
 
 
 def component(firsts: list[str], *, more: str = "") -> str:
-    """Return a component of one instance each of modules whose memories begin so."""
+    """Return a component with one instance each of modules with these initial memories."""
     modules = "".join(f"(core module $m{n} {BODY.format(first=f, more=more)})" for n, f in enumerate(firsts))
     instances = "".join(f"(core instance $i{n} (instantiate $m{n}))" for n in range(len(firsts)))
     return f"(component {modules} {instances} {''.join(LIFTED.format(n=n) for n in range(len(firsts)))})"
@@ -75,7 +75,7 @@ def test_one_memory_unobserved_stays_on_the_fast_engine_with_the_exact_cap() -> 
 
 
 @pytest.mark.parametrize("how", ["measured", "sandbox", "runtime", "exact"])
-def test_whoever_looks_sees_peak_growth_and_refusal(how: str) -> None:
+def test_observers_see_peak_growth_and_refusal(how: str) -> None:
     events: list[Any] = []
     here = runtime(
         subscribers=[events.append] if how == "runtime" else (), exact_memory=how == "exact", pooled=how != "exact"
@@ -110,7 +110,7 @@ def test_a_memory_that_does_not_fit_after_a_start_function_grew_another() -> Non
     assert len(memory_accounting._regions) == known - 3
 
 
-def test_a_start_function_that_traps_frees_what_was_made() -> None:
+def test_a_start_function_that_traps_frees_its_resources() -> None:
     known = len(memory_accounting._regions)
     for need, expected in (("", GuestTrap), ("(drop (memory.grow (i32.const 200)))", MemoryExceeded)):
         here = runtime()
@@ -147,7 +147,7 @@ def test_reset_begins_a_new_account() -> None:
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 60)), max_size=20),
     st.integers(20, 80),
 )
-def test_the_sum_never_exceeds_the_limit_and_is_what_the_guest_sees(
+def test_the_sum_never_exceeds_the_limit_and_equals_the_guests_view(
     memories: list[tuple[int, int | None]], requests: list[tuple[int, int]], pages: int
 ) -> None:
     here = runtime(pages, fuel=None)

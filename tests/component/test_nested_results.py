@@ -1,4 +1,4 @@
-"""Oracle: whichever way a nested result or option takes, its cases stay apart."""
+"""Oracle: in every way of calling, the cases of nested results and options remain distinct."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def aegis(request: pytest.FixtureRequest) -> Aegis:
 
 
 def ways(box: Any, value: Any) -> dict[str, Any]:
-    """Return the whole result of ``echo-back``, by each way to call it."""
+    """Return the complete result of ``echo-back`` for each way of calling it."""
     call = box.exports["echo-back"]
     bound = box.bind(Interface("", {"echo-back": Function((("x", NESTED),), NESTED)}))
     return {
@@ -43,7 +43,7 @@ def ways(box: Any, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("value", VALUES, ids=TEXTS)
-def test_every_way_to_call_tells_the_cases_of_nested_results_apart(aegis: Aegis, value: Any) -> None:
+def test_every_way_to_call_distinguishes_the_cases_of_nested_results(aegis: Aegis, value: Any) -> None:
     with aegis.sandbox(aegis.load_wat(own_echo_component(NESTED))) as box:
         assert ways(box, value) == dict.fromkeys(("call", "run", "exports", "bind", "acall"), value)
 
@@ -118,8 +118,8 @@ def test_a_finding_of_the_fuzzer_keeps_the_cases_of_nested_results_apart() -> No
     for text, value in zip(TEXTS, VALUES, strict=True):
         step = parse_step(target, f"echo-back({text})")
         assert format_step(write_step(target, step)) == f"echo-back({text})"
-        reply = target.run(Case((step,))).replies[0]
-        assert (as_result(reply.value), reply.declared) == (value, isinstance(value, Err))
+        result = target.run(Case((step,))).results[0]
+        assert (as_result(result.value), result.declared) == (value, isinstance(value, Err))
 
 
 def test_a_report_keeps_the_cases_of_nested_results_apart() -> None:

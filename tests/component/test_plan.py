@@ -1,4 +1,4 @@
-"""What a plan says of instantiation, read off the component's text by hand."""
+"""The instantiation steps of a plan equal those derived by hand from the component's text."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ INVALID = {
 
 
 @pytest.mark.parametrize("what", INVALID)
-def test_what_does_not_resolve_is_refused_by_name(what: str) -> None:
+def test_unresolvable_references_are_refused_by_name(what: str) -> None:
     text, message = INVALID[what]
     said = refusal(text)
     assert message in said
@@ -334,13 +334,13 @@ NOT_RUN = {
 
 
 @pytest.mark.parametrize("what", NOT_RUN)
-def test_what_aegis_does_not_run_is_refused_by_name(what: str) -> None:
+def test_unsupported_features_are_refused_by_name(what: str) -> None:
     text, message = NOT_RUN[what]
     assert message in refusal(text)
 
 
 def test_nested_instances_of_any_depth_are_refused_even_without_a_name() -> None:
-    """Each type has an instance of the type before twice: whoever opened them all would not come to an end."""
+    """Each type contains two instances of the type before: expanding all of them would not terminate in practice."""
     types = [b"\x42\0"] + [
         b"\x42" + vec(b"\2\3\2\1" + leb(n), *[b"\4\0\1" + name + b"\5\0" for name in (b"a", b"b")]) for n in range(2000)
     ]
@@ -384,7 +384,7 @@ def unnamed(of: WitType | None) -> object:
 @given(wit_types())
 @settings(max_examples=60)
 def test_any_type_is_planned_as_it_was_stated(of: WitType) -> None:
-    """Oracle: functions of a component that is made for a type have that type, in its imports and exports."""
+    """Oracle: the functions of a component generated for a type have that type, as imports and as exports."""
     (imported,) = planned(echo_component(of)).imported
     exported = planned(own_echo_component(of)).exports["echo-back"]
     assert isinstance(exported, Lifted)

@@ -1,8 +1,8 @@
-"""The plan of a component and the world that the engine reads of it are of one mind.
+"""The plan of a component agrees with the world that the engine's reflection returns.
 
-Oracle: for each component that both admit, imported functions are the same and in the same order; functions that the
-world imports and exports have the same types in the plan; and two resource types are one in the plan if and only if
-they are in the world.
+Oracle: for each component accepted by both, the imported functions are the same and in the same order; the functions
+that the world imports and exports have the same types in the plan; and two resource types are the same in the plan if
+and only if they are in the world.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.component.inputs import BUILT, component, components
 
 
 class Resources:
-    """Which number of a plan each resource type of a world has, and back."""
+    """Maps the resource types of a world to the numbers of a plan, and back."""
 
     def __init__(self) -> None:
         self.planned: dict[int, int] = {}
@@ -51,8 +51,10 @@ def alike(world: WitType | None, planned: WitType | None, resources: Resources) 
     match world, planned:
         case (List(a), List(b)) | (Option(a), Option(b)):
             return alike(a, b, resources)
-        case Tuple(ours), Tuple(theirs):
-            return len(ours) == len(theirs) and all(alike(a, b, resources) for a, b in zip(ours, theirs, strict=True))
+        case Tuple(actual), Tuple(expected):
+            return len(actual) == len(expected) and all(
+                alike(a, b, resources) for a, b in zip(actual, expected, strict=True)
+            )
         case Result(a, b), Result(c, d):
             return alike(a, c, resources) and alike(b, d, resources)
         case (Record(_, first), Record(_, second)) | (Variant(_, first), Variant(_, second)):
@@ -76,7 +78,7 @@ def functions_alike(world: Function, planned: Function, resources: Resources) ->
 
 
 def compare(world: World, program: Program, types: Collection[str] = ()) -> None:
-    """Compare a world with a plan; ``types`` are exports that are types, which the world takes for what they type."""
+    """Compare a world with a plan. ``types`` are exported types, which the world represents by the types they alias."""
     resources = Resources()
     imported = {
         (name if isinstance(item, Function) else (name, member)): function
@@ -110,7 +112,7 @@ def test_plan_and_world_agree_on_every_component_at_hand() -> None:
             continue
         anatomy = anatomy_of(binary)
         if anatomy.features:
-            continue  # of WASI 0.3, which is valid and not planned
+            continue  # WASI 0.3: valid, but not planned
         compare(world, plan(binary), [name for name, sort in anatomy.exports if sort == "type"])
         compared += 1
     assert compared > 50

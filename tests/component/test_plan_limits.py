@@ -1,7 +1,7 @@
-"""Bombs: instantiations, types and work that a few bytes state are refused at once; at the limits, plans are made.
+"""Bombs (exponential instantiations, types or work in few bytes) are rejected at once; plans at the limits work.
 
-Oracle: a refusal names the limit and takes less than a second of this process, however often the bomb doubles. Plans
-at the limits take some tenths of a second.
+Oracle: a rejection names the limit and takes less than a second of processor time, however often the bomb doubles.
+Plans at the limits take some tenths of a second.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from aegis.wasm.component import PREAMBLE, decode_component
 from aegis.wit.types import MAX_TYPE_DEPTH, MAX_TYPE_PARTS, MAX_TYPE_PARTS_IN_ALL
 from tests.component.inputs import leb, part, vec
 
-SECOND = 5.0  # of processor time; generous, for a quarter of it is another test's cache misses
+SECOND = 5.0  # of processor time; a generous bound, since cache misses of other tests account for a quarter of it
 
 
 def refusal(data: bytes) -> str:
@@ -39,7 +39,7 @@ def refusal(data: bytes) -> str:
 
 
 def levels(count: int, innermost: str) -> bytes:
-    """Return a component whose instance doubles at each level."""
+    """Return a component whose instances double at each level."""
     text = f"(component $c0 {innermost})"
     for n in range(1, count + 1):
         text = f"(component $c{n} {text} (instance (instantiate $c{n - 1})) (instance (instantiate $c{n - 1})))"
@@ -78,7 +78,9 @@ def test_a_billion_steps_are_refused_in_milliseconds() -> None:
 
 
 def passed_along(count: int, innermost: str) -> bytes:
-    """Return a component whose instance doubles at each level, by a component that instantiates its argument twice."""
+    """Return a component whose instances double at each level, through a component that instantiates its argument
+    twice.
+    """
     text = f"(component (component $k0 {innermost})"
     for n in range(1, count + 1):
         text += f"""
@@ -89,8 +91,8 @@ def passed_along(count: int, innermost: str) -> bytes:
 
 
 @pytest.mark.parametrize("innermost", [CORE, ""])
-def test_what_arguments_hide_from_counting_is_stopped_at_the_limit(innermost: str) -> None:
-    assert refusal(passed_along(40, innermost)).startswith("too many ")
+def test_instances_hidden_in_arguments_are_stopped_at_the_limit(innermost: str) -> None:
+    assert "too many" in refusal(passed_along(40, innermost))
 
 
 def test_component_instances_may_be_nested_to_any_depth() -> None:
@@ -126,7 +128,7 @@ def test_imports_of_all_core_instances_are_counted() -> None:
 
 
 def passing_text_to(count: int) -> bytes:
-    """Return a component with a part that calls ``count`` others, each with a memory of its own."""
+    """Return a component with a part that calls ``count`` others, each with its own memory."""
     allocate = '(func (export "r") (param i32 i32 i32 i32) (result i32) unreachable)'
     takes = f"""(core module $m (memory (export "m") 1) {allocate} (func (export "f") (param i32 i32)))
       (core instance $m (instantiate $m))
@@ -146,7 +148,7 @@ def passing_text_to(count: int) -> bytes:
 def test_memories_between_which_values_pass_are_as_many_as_the_engine_admits() -> None:
     data = passing_text_to(MAX_CROSSED_MEMORIES - 1)
     plan(decode_component(data))
-    validate_skeleton(skeleton(data))  # with one more it ends the process
+    validate_skeleton(skeleton(data))  # one more would end the process
     said = refusal(passing_text_to(MAX_CROSSED_MEMORIES))
     assert said == "values pass between too many linear memories (101/100): compose fewer components"
 
@@ -157,7 +159,7 @@ def test_definitions_are_counted_each_time_they_are_run() -> None:
     assert re.match(r"instantiation executes too many bytes of definitions \([\d,]+/4,194,304\): ", refusal(data))
 
 
-def test_imported_instances_are_counted_by_what_their_type_declares() -> None:
+def test_imported_instances_are_counted_by_the_declarations_of_their_type() -> None:
     of = part(7, vec(b"\x42" + vec(*[b"\1\x7d"] * 1000)))
     imports = part(10, vec(*[b"\0" + leb(len(name)) + name + b"\5\0" for name in (b"a%d" % n for n in range(9_000))]))
     said = refusal(PREAMBLE + of + imports)
@@ -190,7 +192,7 @@ def test_every_function_and_trampoline_is_counted() -> None:
       (func (export "r") (param i32 i32 i32 i32) (result i32) unreachable)) (core instance $m (instantiate $m))"""
     lift = '(canon lift (core func $m "f") (memory (core memory $m "m")) (realloc (core func $m "r")))'
     lower = '(core func (canon lower (func $f) (memory (core memory $m "m"))))'
-    fits = MAX_TYPE_PARTS_IN_ALL // parts - 1  # and the function itself
+    fits = MAX_TYPE_PARTS_IN_ALL // parts - 1  # plus the function itself
     text = f'(component {doubled(11)} {libc} (func $f (param "x" $t11) {lift}) (export "f" (func $f)) {lower * fits})'
     assert len(plan(decode_component(text_to_binary(text))).trampolines) == fits
     several = "".join(f'(import "f{n}" (func (param "x" $t11)))' for n in range(fits + 2))

@@ -1,6 +1,6 @@
-"""Sandboxes of one plan are made and called by several threads at once; the plan's own things stay as they were.
+"""Several threads instantiate and call sandboxes of one plan concurrently; the plan's shared state stays intact.
 
-Each test has another thread do its part at the worst moment: while the first one is in the middle of adding a thing.
+Each test lets another thread act at the worst moment: while the first one is in the middle of an insertion.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TWO_CALLEES = """(component
 
 
 class Interrupted(list[Any]):
-    """A list that lets somebody else append while it appends."""
+    """A list that lets another thread append while it appends."""
 
     def __init__(self, items: list[Any], meanwhile: Any) -> None:
         super().__init__(items)
@@ -74,7 +74,7 @@ def test_a_trampoline_calls_its_function_whatever_is_made_meanwhile(sandbox: Any
     assert (sandbox.call(first, *([1 << 40] if first == "f" else []))) == (1 << 40 if first == "f" else 5)
 
 
-def test_a_context_is_the_one_asked_for_whatever_is_made_meanwhile(sandbox: Any) -> None:
+def test_a_context_is_the_requested_one_whatever_is_created_meanwhile(sandbox: Any) -> None:
     plan = sandbox._run.store.plan
     options = link.Options()
     others = [options._replace(encoding=encoding) for encoding in ("utf16", "latin1+utf16")]

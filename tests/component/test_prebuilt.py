@@ -1,6 +1,6 @@
-"""Guests that toolchains made, and those in ``guests/`` that are text, get and return the values that they should.
+"""Guests built by toolchains, and guests in text, receive and return the correct values.
 
-Oracle: the engine on the same guest; where a guest is too large to be compiled for that, the value that went in.
+Oracle: the engine on the same guest; where compiling a guest twice takes too long, the argument itself.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ TYPES = {
 
 
 class Host:
-    """The imported interface: it notes what it gets, and returns it."""
+    """The imported interface: it records its argument and returns it."""
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
@@ -121,14 +121,14 @@ class Host:
 
 @pytest.fixture(scope="module")
 def javascript() -> Iterator[tuple[aegis_side.Guest, Host]]:
-    runtime = Aegis(pooled=False, fuel=None, timeout="60s")  # with the cache: its compilation takes seconds
+    runtime = Aegis(pooled=False, fuel=None, timeout="60s")  # with the cache, because compilation takes seconds
     component, host = runtime.load_file(built("js-values")), Host()
     assert isinstance(component, Component)
     with aegis_side.Guest(component, TYPES, {name: (of, host) for name, of in TYPES.items()}, runtime) as guest:
         yield guest, host
 
 
-# This guest's compiler makes integers of 64 bits doubles, which are exact up to 2^53.
+# This guest's compiler represents 64-bit integers as doubles, which are exact up to 2^53.
 _EXACT = st.integers(-(2**53), 2**53)
 _GIVEN = {"u64": _EXACT.map(abs), "s64": _EXACT, "numbers": st.lists(_EXACT, max_size=5)}
 
@@ -149,7 +149,7 @@ def test_javascript_hands_each_value_to_the_host_and_back(javascript: Any, name:
 
 
 class Store:
-    """The store that py-kv imports: buckets that keep what they are given."""
+    """The store that py-kv imports: buckets that keep their entries."""
 
     class Bucket:
         def __init__(self, name: str) -> None:

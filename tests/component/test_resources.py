@@ -1,7 +1,7 @@
-"""Handles behave in Aegis as in the engine: their numbers, what each use of them does, and which destructors run.
+"""Handles behave in Aegis as in the engine: their numbers, the effect of each use, and the destructors that run.
 
-Oracle: wasmtime-py's component classes, which do the same steps. A guest here uses any number as a handle; a step that
-traps on one side traps on the other, and ends both.
+Oracle: wasmtime-py's component classes with the same steps. A guest here uses any number as a handle; a step that traps
+on one side traps on the other, and ends both.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def _loaded(text: str) -> Any:
     return RUNTIME.load_wat(text)
 
 
-class Ours:
-    """The steps in Aegis."""
+class AegisSide:
+    """Runs the steps in Aegis."""
 
     def __init__(self, text: str) -> None:
         self.log: list[Any] = []
@@ -55,7 +55,7 @@ class Ours:
         except GuestTrap as error:
             return trapped(error)
         except CallError as error:
-            return Trapped(ABI, str(error))  # the caller's fault, for which the engine has no other end
+            return Trapped(ABI, str(error))  # a caller's error, which the engine reports in the same way
         return Returned(returned.rep if isinstance(returned, Thing) else returned)
 
     def drop(self, handle: Any) -> Outcome:
@@ -69,8 +69,8 @@ class Ours:
         self.sandbox.close()
 
 
-class Theirs:
-    """The steps in the engine."""
+class EngineSide:
+    """Runs the steps in the engine."""
 
     def __init__(self, text: str) -> None:
         self.log: list[Any] = []
@@ -87,7 +87,7 @@ class Theirs:
         return Returned(end.value.rep) if isinstance(end, Returned) and isinstance(end.value, Rep) else end
 
     def close(self) -> None:
-        """Do nothing: what the engine drops at its end is not compared."""
+        """Do nothing: drops at the engine's end are not compared."""
 
 
 def _host(log: list[Any], make: Callable[[int], Any]) -> dict[str, Callable[..., Any]]:
@@ -113,7 +113,7 @@ _USES = {
         "look": "r", "two": "r r", "take": "-r", "pass": "-r", "mix": "r -r", "drop": "-r", "give": "-r",
     }.items()},
 }  # fmt: skip
-"""The handles that a step takes, by their kind; a minus is for one that is gone after it."""
+"""The handles that a step takes, by kind; a minus marks a handle that the step consumes."""
 _RAW_STEPS = ("g-new", "make-h", "g-rep", "g-drop", "h-drop", "take-h", "look-h", "look-two", "look-take", "take-look")
 _STEPS = (
     *_RAW_STEPS, "own-h", "use-h", "borrow-h", "own-hs", "give-h", "give-g", "give-gs", "own-g", "borrow-g",
@@ -128,7 +128,7 @@ _BETWEEN_STEPS = tuple(
 
 
 class Table:
-    """The numbers of a guest's handles (CanonicalABI.md, "Table"), so that programs mostly use those that exist."""
+    """The numbers of a guest's handles (CanonicalABI.md, "Table"), so that programs mostly use existing ones."""
 
     def __init__(self) -> None:
         self.kinds: dict[int, str] = {}
@@ -150,7 +150,7 @@ class Table:
 
 @st.composite
 def programs(draw: st.DrawFn, names: Sequence[str]) -> list[tuple[Any, ...]]:
-    """Draw steps that mostly use handles of the right kind; now and then one uses any number, or a rep that traps."""
+    """Draw steps that mostly use handles of the right kind; sometimes any number, or a representation that traps."""
     table = Table()
     program = []
     for _ in range(draw(st.integers(4, 24))):
@@ -209,17 +209,17 @@ def _use(draw: st.DrawFn, table: Table, name: str) -> tuple[Any, ...] | None:
 
 
 _GONE = ("own-g", "host-drop", "b#own-1", "b#own-2", "a1#take", "a2#take")
-"""Steps after which the host has the handle no more."""
+"""Steps that take the handle away from the host."""
 
 
 def run(side: Any, program: list[tuple[Any, ...]]) -> list[Any]:
-    """Do the steps up to the first trap; return their outcomes, with what the host saw in between."""
+    """Run the steps up to the first trap; return their outcomes, with the values that the host received in between."""
     held: dict[str, list[Any]] = {}
     ends: list[Any] = []
     for name, *arguments in program:
         given = [_argument(side, held, argument) for argument in arguments]
         if None in given:
-            continue  # there is no such handle, or it went
+            continue  # the handle does not exist, or was moved
         end = side.drop(*given) if name == "host-drop" else side.call(name, *given)
         if name in _GONE:
             kept = held[arguments[0][1]]
@@ -229,7 +229,7 @@ def run(side: Any, program: list[tuple[Any, ...]]) -> list[Any]:
             held.setdefault("g" if name[0] == "g" else name[-1], []).extend(made)
             end = Returned(len(made))
         if not isinstance(end, Returned):
-            # What becomes of the host's values that such a call took is not the guest's to see.
+            # Whether the host's values of such a call are dropped is not observable by the guest.
             ends.append((end, [entry for entry in side.log if entry[0] != "dropped"]))
             break
         ends.append((end, tuple(side.log)))
@@ -250,14 +250,14 @@ def _argument(side: Any, held: dict[str, list[Any]], argument: Any) -> Any:
 
 def same_ends(text: str, program: list[tuple[Any, ...]]) -> None:
     event(f"{len(program)} steps wanted")
-    ours, theirs = Ours(text), Theirs(text)
+    actual, expected = AegisSide(text), EngineSide(text)
     try:
-        ends = run(ours, program)
-        assert ends == run(theirs, program)
+        ends = run(actual, program)
+        assert ends == run(expected, program)
         event("trapped" if ends and isinstance(ends[-1][0], Trapped) else "returned")
         event(f"{len(ends)} steps")
     finally:
-        ours.close()
+        actual.close()
 
 
 @settings(max_examples=150)

@@ -1,8 +1,8 @@
-"""Where Python's recursion limit is reached, a call of a component ends with an error, never with a value.
+"""Near Python's recursion limit, a call of a component ends with an error, never with a wrong value.
 
-A native callback that has no room for its first frame cannot answer: the engine would read whatever lay on the stack.
-So every way into a guest looks for that room first. Oracle: each call, at each distance from the limit, returns what
-it returns far from it, or raises.
+A native callback without space for its first frame cannot return: the engine would read uninitialised stack memory. So
+every entry into a guest checks for that space first. Oracle: each call, at each distance from the limit, returns the
+same value as far from it, or raises.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DESTRUCTOR = """(component
   (core instance $m (instantiate $m (with "t" (instance $t))
     (with "" (instance (export "new" (func $new)) (export "drop" (func $drop))))))
   (func (export "go") (canon lift (core func $m "go"))))"""
-"""Its destructor drops another resource of its own, without end."""
+"""A component whose destructor drops another of its resources, without end."""
 
 CHAIN = """(component
   (import "h" (func $h (result u32)))
@@ -62,7 +62,7 @@ REALLOC = """(component
   (core instance $m (instantiate $m (with "" (instance (export "h" (func $h))))))
   (func (export "go") (param "x" {type})
     (canon lift (core func $m "f") (memory (core memory $m "memory")) (realloc (core func $m "realloc")))))"""
-"""Its realloc calls out, which it may not."""
+"""A component whose realloc calls out, which is not allowed."""
 
 
 def _deep(levels: int, call: Callable[[], Any]) -> Any:
@@ -70,7 +70,7 @@ def _deep(levels: int, call: Callable[[], Any]) -> Any:
 
 
 def _ends_near_the_limit(text: str, imports: dict[str, Any], arguments: tuple[Any, ...], distances: range) -> list[Any]:
-    """Return how calls end, each in a sandbox of its own on a thread whose stack is ample, so that it runs there."""
+    """Return how calls end, each in its own sandbox on a thread with an ample stack, so that the guest runs there."""
     component, ends = RUNTIME.load_wat(text), []
 
     def run() -> None:

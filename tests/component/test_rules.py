@@ -1,4 +1,4 @@
-"""Rules of the canonical ABI that no value shows: who may leave and enter, what is called when, what a scope ends.
+"""Rules of the canonical ABI that values do not show: who may leave and enter, the order of calls, the end of scopes.
 
 Each case states its outcome, and the oracle, wasmtime-py's component classes, confirms it on the same component.
 """
@@ -30,7 +30,7 @@ TAKES_TEXT = Function((("x", "string"),))
 
 
 def check(text: str, exports: dict[str, Function], calls: list[Any], imports: dict[str, Any] | None = None) -> None:
-    """Make the calls, each with the outcome that it must have."""
+    """Make the calls, and check the outcome of each."""
     with Pair(text, exports, imports or {}) as pair:
         ends = pair.check(*(call for *call, _ in calls))
         assert ends == [end for *_, end in calls][: len(ends)]
@@ -40,7 +40,7 @@ def check(text: str, exports: dict[str, Function], calls: list[Any], imports: di
 
 
 def leaving(body: str) -> str:
-    """A guest that does ``body`` in its realloc or its post-return function, for one that lifts and one that lowers."""
+    """Return a guest that runs ``body`` in its realloc or post-return function: one that lifts and one that lowers."""
     return f"""(component
       (import "out" (func $out))
       (import "text" (func $text (result string)))
@@ -189,7 +189,7 @@ def test_a_destructor_runs_at_once_may_leave_and_traps_its_user(name: str, which
     check(text, {"foreign": TAKER, "own": TAKER}, [(which, 7, end)], {"out": (TAKER, lambda x: None)})
 
 
-# A resource's own component calls out, and is entered again by the drop of one of its resources.
+# The component that defines a resource calls out, and is re-entered by the drop of one of its resources.
 REENTERING = """(component
   (component $defining
     (core module $d (func (export "dtor") (param i32)))
@@ -263,7 +263,7 @@ def test_whom_an_instance_may_call(text: str, end: Outcome) -> None:
 
 
 NOTE = '(import "note" (func $note (param "x" u32)))'
-# Two core instances, a nested component and one that is instantiated twice, each of which notes its start.
+# Two core instances, a nested component and one instantiated twice, each of which logs its start.
 STARTING = f"""(component {NOTE}
   (core func $note (canon lower (func $note)))
   (core module $one (import "" "note" (func $note (param i32)))
@@ -296,7 +296,7 @@ def test_start_functions_run_in_the_order_of_their_instances_and_may_leave() -> 
     assert seen[0] == seen[1] == [1, 3, 3, 2, 3, 3]
 
 
-# What a start function may not do, or does that traps.
+# Actions that a start function may not perform, or that trap there.
 STARTS = {
     "traps": ("(core module $m (func $s unreachable) (start $s)) (core instance (instantiate $m))", UNREACHABLE),
     "reads beyond its memory": (
@@ -336,7 +336,7 @@ def test_a_start_function_that_traps_ends_the_instantiation(name: str) -> None:
 
 # -- what is linked -----------------------------------------------------------------------------------
 
-# A memory, a table and globals that several modules share, as programs with dynamic libraries have them.
+# A memory, a table and globals that several modules share, as in programs with dynamic libraries.
 SHARING = """(component
   (core module $env
     (memory (export "memory") 1) (table (export "table") 4 funcref)
@@ -373,7 +373,7 @@ def test_modules_share_memories_tables_and_globals() -> None:
     check(SHARING, {"call": two, "text": TEXT}, [("call", 4, 1, Trapped("table-out-of-bounds"))])
 
 
-# Functions that reach an export with no core module between: a lowered import, lifted again.
+# Functions that reach an export without a core module in between: a lowered import, lifted again.
 PASSING = """(component
   (import "f" (func $f (param "x" u32) (result u32)))
   (component $child
@@ -428,7 +428,7 @@ def test_each_realloc_may_grow_the_memory() -> None:
 
 
 def area(of: str, align: int) -> str:
-    """A guest whose result, or whose parameters, lie where it is told."""
+    """Return a guest whose result or parameters are stored at a given address."""
     params = " ".join(f'(param "p{n}" {of})' for n in range(17))
     return f"""(component
       (type $pair (tuple u8 {of}))

@@ -1,7 +1,7 @@
 """A component of any structure links the same functions in Aegis as in the engine.
 
-Oracle: wasmtime-py's component classes on the same component. Each function counts its calls and those that it makes,
-so a wrong instance, order or alias shows in a number. ``AEGIS_EXAMPLES=10`` takes ten times as many components.
+Oracle: wasmtime-py's component classes on the same component. Each function counts its calls and those it makes, so a
+wrong instance, order or alias changes a number. ``AEGIS_EXAMPLES=10`` tests ten times as many components.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ U32 = Function((("x", "u32"),), "u32")
 
 
 class Host:
-    """The host's function, with what it was given."""
+    """The host's function, which records its argument."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []
@@ -42,9 +42,9 @@ def started(text: str, exports: dict[str, Function], host: Host) -> aegis_side.G
 @pytest.mark.parametrize("seed", range(SHAPES))
 def test_a_random_structure_links_the_same_functions(seed: int) -> None:
     text, count = random_component(seed)
-    ours, theirs = Host(), Host()
-    oracle = start_native(text, {"i0": theirs})
-    guest = started(text, {f"e{n}": U32 for n in range(count)}, ours)
+    actual, expected = Host(), Host()
+    oracle = start_native(text, {"i0": expected})
+    guest = started(text, {f"e{n}": U32 for n in range(count)}, actual)
     if isinstance(oracle, Native) and not isinstance(guest, Trapped):
         with guest:
             for n in range(2 * count):
@@ -55,4 +55,4 @@ def test_a_random_structure_links_the_same_functions(seed: int) -> None:
                     break
     else:
         assert guest == oracle
-    assert ours.seen == theirs.seen
+    assert actual.seen == expected.seen

@@ -1,7 +1,7 @@
-"""The second lock: core functions that a run calls unchecked have the signatures with which it calls them.
+"""Defence in depth: core functions that are called unchecked have the signatures that the caller assumes.
 
-Each component here is changed in one place, planned without the engine's validation before, and has to be refused by
-the plan itself. Oracle for the changes: the engine refuses the same ones.
+Each component here is changed in one place, and planned without the engine's validation before; the plan itself has to
+reject it. Oracle for the changes: the engine rejects the same ones.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def test_functions_between_components_are_compared_too() -> None:
 @given(wit_types())
 @settings(max_examples=40)
 def test_lifting_any_type_needs_its_core_type_exactly(of: WitType) -> None:
-    """Oracle: with one core parameter more, or another result, the component of any type is refused."""
+    """Oracle: with an additional core parameter, or another result, the component is rejected for any type."""
     text = own_echo_component(of)
     plan(component(text)[1])
     expected = core_type(Function((("x", of),), of), lowered=False)

@@ -1,7 +1,7 @@
-"""The skeleton of a component, against the engine's verdict on the whole.
+"""The skeleton of a component against the engine's verdict on the whole component.
 
-Oracle: a component is valid for the engine if and only if its skeleton and each of its core modules are; and what the
-engine reads of its types is the same for both.
+Oracle: a component is valid for the engine if and only if its skeleton and each of its core modules are valid; and the
+engine reads the same types from both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MODULES = sorted(p for p in GUESTS.rglob("*.wat") if "proposals" not in p.parts 
 
 
 def whole(data: bytes) -> World | None:
-    """Return the world that the engine reads of a component as it is; ``None`` if it is not valid."""
+    """Return the world that the engine reads from the component itself; ``None`` if it is invalid."""
     engine, out = validator._engine(), c_void_p()
     error = lib.wasmtime_component_new(engine, data, len(data), ctypes.byref(out))
     if error is not None:
@@ -44,7 +44,7 @@ def whole(data: bytes) -> World | None:
 
 
 def in_parts(data: bytes) -> World | None:
-    """Return the world of a skeleton, ``None`` if that or a core module is not valid."""
+    """Return the world of the skeleton; ``None`` if it or a core module is invalid."""
     try:
         binary = decode_component(data)
         bare = skeleton(data, binary)
@@ -86,7 +86,7 @@ def test_the_skeleton_of_a_program_is_small_and_valid(path) -> None:  # type: ig
 
 
 def outside_code(data: bytes) -> list[int]:
-    """Return the positions of a component that are neither code nor data of a module."""
+    """Return the positions of a component that belong to neither code nor data of a module."""
     spots = set(range(8, len(data)))
     for module in decode_component(data).modules:
         for number, start, end in sections(data, module.start, module.end):
@@ -162,7 +162,7 @@ def test_async_features_are_valid_and_reflected_as_far_as_the_engine_can() -> No
         validate_skeleton(skeleton(data, binary))
 
 
-def test_an_error_of_a_skeleton_tells_no_offset() -> None:
+def test_an_error_of_a_skeleton_reports_no_offset() -> None:
     data, binary = component(
         '(component (core module $m) (core instance $m (instantiate $m)) (alias core export $m "x" (core func)))'
     )

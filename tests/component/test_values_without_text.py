@@ -1,6 +1,6 @@
-"""What has no text is told of in a message like anything else: integers of thousands of digits, and evil classes.
+"""Values without a text representation do not break messages: integers of thousands of digits, and hostile classes.
 
-A call with such an argument is a ``CallError``, the guest is not entered, and the sandbox stays ready.
+A call with such an argument raises ``CallError``, the guest is not entered, and the sandbox stays ready.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CALLER = """(component
 
 
 class Mute(Exception):
-    """It raises when it is to become text."""
+    """An object that raises when it is converted to text."""
 
     def __repr__(self) -> str:
         raise RuntimeError

@@ -1,4 +1,4 @@
-"""A resource that a world imports by itself, outside any interface, provided as a class under its name."""
+"""A resource that a world imports directly, outside any interface, is provided as a class under its name."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def test_it_is_provided_as_a_class() -> None:
         assert sandbox.call("run", 7) == 7 + 70 + 1000
 
 
-def test_what_its_class_lacks_is_listed() -> None:
+def test_missing_methods_of_a_class_are_listed() -> None:
     class Half:
         def __init__(self) -> None:
-            """Take nothing."""
+            """Ignore the argument."""
 
     runtime = Aegis(cache=False, pooled=False)
     with pytest.raises(LinkError) as caught:

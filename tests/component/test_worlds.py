@@ -1,8 +1,8 @@
 """Random components are admitted, reflected, linked and called in Aegis as in the engine.
 
-They are worlds of ``wasm-tools wit-smith`` around functions that trap. Oracles: the engine, for whether a component is
-valid and how a call of each export ends; wasm-tools' own reading of the component, for its imports and exports.
-``AEGIS_EXAMPLES=20`` takes twenty times as many worlds.
+They are worlds of ``wasm-tools wit-smith`` with functions that trap. Oracles: the engine, for the validity of a
+component and the outcome of calling each export; wasm-tools' own reading of the component, for its imports and exports.
+``AEGIS_EXAMPLES=20`` tests twenty times as many worlds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MAKE = wit(20_29, ())
 
 
 @pytest.mark.parametrize("number", range(WORLDS))
-def test_a_random_world_is_what_wasm_tools_and_the_engine_make_of_it(number: int, tmp_path: Path) -> None:
+def test_a_random_world_is_read_as_by_wasm_tools_and_the_engine(number: int, tmp_path: Path) -> None:
     data = MAKE(number).data
     if not data:
         pytest.skip("wasm-tools made nothing")
@@ -77,10 +77,10 @@ def same_items(component: Any, path: Path) -> None:
         stated = {name: item for name, item in stated.items() if functions_of(item) or name in found}
         assert found.keys() == stated.keys()
         for name, item in found.items():
-            ours, theirs = functions_of(item), functions_of(stated[name])
-            assert ours.keys() == theirs.keys(), name
-            for function in ours:
-                merged(ours[function], imaged_function(theirs[function], {}))
+            actual, expected = functions_of(item), functions_of(stated[name])
+            assert actual.keys() == expected.keys(), name
+            for function in actual:
+                merged(actual[function], imaged_function(expected[function], {}))
 
 
 def functions_of(item: Interface | Function) -> dict[str, Function]:
@@ -88,12 +88,12 @@ def functions_of(item: Interface | Function) -> dict[str, Function]:
 
 
 def same_ends(component: Any, data: bytes) -> None:
-    """Call each export, whose core function traps, with the least value of each type."""
+    """Call each export, whose core function traps, with the smallest value of each type."""
     with RUNTIME.sandbox(component, trap_missing=True) as sandbox:
         for name, function in callables(component):
             given = [least(t) for _, t in function.params]
             if any(value is _HANDLE for value in given):
-                continue  # a handle is to be had from the guest only
+                continue  # only the guest can create a handle
             with pytest.raises(GuestTrap) as caught:
                 sandbox.call(name, *given)
             oracle = Native(data, trap_missing=True)
@@ -112,11 +112,11 @@ def callables(component: Any) -> Iterator[tuple[str, Function]]:
 
 
 _HANDLE = object()
-"""Stands for a handle, which only the guest makes."""
+"""A placeholder for a handle, which only the guest can create."""
 
 
 def least(of: WitType) -> Any:
-    """Return a small value as Aegis takes it without classes, or ``_HANDLE`` where one needs a handle."""
+    """Return a small value as Aegis takes it without classes, or ``_HANDLE`` if the type contains a handle."""
     match of:
         case "bool":
             return False
@@ -158,7 +158,7 @@ def _whole(parts: tuple[Any, ...]) -> Any:
 
 
 def least_neutral(of: types.ValType) -> Any:
-    """Return the same value for the oracle, which is asked only where there is one."""
+    """Return the same value for the oracle, which is used only if the value exists."""
     match of:
         case types.Bool():
             return False

@@ -43,12 +43,12 @@ ALL = [block for found in BLOCKS.values() for block in found]
 
 
 def tagged(*tags: str) -> list[Block]:
-    """Return the blocks of these tags that are run, with those that are files left out."""
+    """Return the blocks of these tags that are run, except those that are the contents of files."""
     return [b for b in ALL if b.tag in tags and "no-run" not in b.words and b.file is None]
 
 
 def once(*tags: str) -> list[Block]:
-    """Return the blocks of these tags, of equal ones on pages without files of their own only the first."""
+    """Return the blocks of these tags; of equal blocks on pages without files, only the first."""
     found: dict[object, Block] = {}
     for block in tagged(*tags):
         alone = not any(other.file for other in BLOCKS[block.page])
@@ -62,7 +62,7 @@ def place(block: Block) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder that looks like the checkout, and may be written to."""
+    """A writable directory that looks like the checkout."""
     yield from markdown.workspace(ROOT, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Every fact (F1, F2 …) and decision (D1, D2 …) that a comment cites is a heading of docs/internals/."""
+"""Every fact (F1, F2 …) and decision (D1, D2 …) cited by a comment is a heading of docs/internals/."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TYPES = {"F32", "F64"}  # WebAssembly's number types, by the names of their cla
 
 
 def headings() -> set[str]:
-    """Return the numbers that headings of docs/internals/ begin with."""
+    """Return the numbers at the start of headings in docs/internals/."""
     found: set[str] = set()
     for path in INTERNALS.rglob("*.md"):
         found |= set(re.findall(r"^#{2,4} ([FD]\d+)\b", path.read_text(encoding="utf-8"), re.MULTILINE))
@@ -29,7 +29,7 @@ def headings() -> set[str]:
 
 
 def prose(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the comments and the texts of a source, with their lines: code cites nothing."""
+    """Yield the comments and strings of a source, with their lines: code itself cites nothing."""
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".py" and not text.startswith("#!/usr/bin/env python"):
         for number, line in enumerate(text.splitlines(), 1):

@@ -1,4 +1,4 @@
-"""The prose of the documentation names its actors: none of the words that leave them out stands in it."""
+"""The prose of the documentation names its actors: it contains none of the words that leave them out."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 VAGUE = re.compile(r"\b(?:told|whoever|nobody|somebody|someone|anybody|ours|we)\b", re.IGNORECASE)
 _CODE = re.compile(r"^(`{3,}).*?^\1`*\s*$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
-_GENERATED = re.compile(r"<!-- table: .*?<!-- end -->", re.DOTALL)  # docstrings have tests of their own
+_GENERATED = re.compile(r"<!-- table: .*?<!-- end -->", re.DOTALL)  # docstrings have their own tests
 ACCOUNT = "as nobody user+net allowed", "setresuid nobody"
 
 
 def prose(text: str) -> str:
-    """Return the prose of a page: no code, no generated table, no name of the account ``nobody``."""
+    """Return the prose of a page, without code, generated tables and the account name ``nobody``."""
     text = _GENERATED.sub("", _CODE.sub("", text))
     for name in ACCOUNT:
         text = text.replace(name, "")

@@ -30,7 +30,7 @@ def name(path: Path) -> str:
 
 
 def prose(text: str) -> str:
-    """Return Markdown without its code, which may hold what looks like a link."""
+    """Return Markdown without its code, which may contain text that looks like a link."""
     return _CODE.sub("", text)
 
 
@@ -51,7 +51,7 @@ def anchors(path: Path) -> set[str]:
 
 
 def broken(path: Path) -> list[str]:
-    """Return the links of a page that lead nowhere."""
+    """Return the broken links of a page."""
     found = []
     for link in _LINK.findall(prose(path.read_text(encoding="utf-8"))):
         if re.match(r"[a-z]+:", link):
@@ -78,7 +78,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
             if target.suffix == ".md" and target.is_file() and target not in reached:
                 reached.add(target)
                 waiting.append(target)
-    # The first page of the built documentation, and the place that it gives to SECURITY.md.
+    # The first page of the built documentation, and its path for SECURITY.md.
     apart = {ROOT / "docs" / "index.md", ROOT / "docs" / "security.md"}
     assert [name(page) for page in sorted((ROOT / "docs").rglob("*.md")) if page not in reached | apart] == []
 

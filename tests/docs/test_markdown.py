@@ -1,4 +1,4 @@
-"""The reader of Markdown: blocks are found, run and compared as ``tests/markdown.py`` says."""
+"""The Markdown reader finds, runs and compares blocks as ``tests/markdown.py`` documents."""
 
 from __future__ import annotations
 

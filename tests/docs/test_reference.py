@@ -1,4 +1,4 @@
-"""The tables of the reference, and those of the README and the guides, are the code's."""
+"""The tables of the reference, the README and the guides match the code."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_patterns_of_the_guide_to_the_network_are_patterns() -> None:
 
 
 def test_the_scripts_refuse_words_that_mean_nothing() -> None:
-    """Before they prepare an environment, and before they write a page."""
+    """Invalid options are rejected before an environment is prepared, and before a page is written."""
     for command in (["sh", "scripts/docs", "--chekc"], ["sh", "scripts/docs", "--check", "x"]):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, done.stderr) == (2, "usage: scripts/docs [--check | --write]\n")

@@ -1,7 +1,7 @@
-"""Memory in total: initial and grown, of all memories together, to the byte.
+"""The memory limit counts initial and grown memory of all memories together, to the byte.
 
-The oracle: whatever a guest asks for, the sum of what it was given never exceeds the limit, a request is refused only
-when it would, and what the host says is the sum that the guest sees.
+The oracle: for any sequence of requests, the granted sum never exceeds the limit, a request is refused only if it would
+exceed it, and the usage that the host reports is the sum that the guest sees.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def module(memories: list[str], *, start: str = "", exported: bool = False, data: str = "") -> str:
-    """Return a module that grows and measures each of its memories, and one that traps when it may not grow."""
+    """Return a module that grows and measures each of its memories, and one that traps if a growth is refused."""
     made = "".join(
         f"(memory {label.format(n) if exported else ''} {m})"
         for label in ['(export "m{}")']
@@ -56,7 +56,7 @@ def sandboxes() -> Iterator[Callable[..., Sandbox]]:
         sandbox.close()
 
 
-def test_several_memories_share_what_is_left(sandboxes: Callable[..., Sandbox]) -> None:
+def test_several_memories_share_the_remainder(sandboxes: Callable[..., Sandbox]) -> None:
     sandbox = sandboxes(module(["1", "2"]))
     assert sandbox.call("grow0", 90) == 1
     assert sandbox.call("grow1", 8) == -1
@@ -76,9 +76,9 @@ def test_a_limit_between_two_pages_admits_the_lower(sandboxes: Callable[..., San
     ("memories", "counted"),
     [
         (["1"], False),
-        (["1", "10 10"], False),  # what the fixed one leaves is the other's cap
-        (["10 20", "10 30"], False),  # together within the limit, whatever they do
-        (["1", "60 60"], True),  # one cap for both would be too low for the second
+        (["1", "10 10"], False),  # the fixed memory leaves the remainder as the cap of the other one
+        (["10 20", "10 30"], False),  # their maxima together are within the limit
+        (["1", "60 60"], True),  # a shared cap would be too low for the second memory
         (["1", "1"], True),
         (["1 99", "1 99"], True),
     ],
@@ -100,7 +100,7 @@ def test_an_engine_that_counts_is_used_where_caps_are_not_exact(
 
 @pytest.mark.parametrize("exported", [True, False])
 @pytest.mark.parametrize("observed", ["subscriber", "measured"])
-def test_whoever_observes_sees_what_is_not_exported(
+def test_observers_see_memories_that_are_not_exported(
     sandboxes: Callable[..., Sandbox], exported: bool, observed: str
 ) -> None:
     events: list[Any] = []
@@ -140,7 +140,7 @@ def test_without_a_limit_memory_is_still_seen(sandboxes: Callable[..., Sandbox])
     assert sandbox.run("trap").status == "trap"
 
 
-def test_a_start_function_counts_and_its_end_is_told(sandboxes: Callable[..., Sandbox]) -> None:
+def test_a_start_function_counts_and_its_end_is_reported(sandboxes: Callable[..., Sandbox]) -> None:
     grows = "(func $s (drop (memory.grow 0 (i32.const 50)))) (start $s)"
     sandbox = sandboxes(module(["1", "1"], start=grows))
     assert [sandbox.call("grow1", 49), sandbox.call("grow1", 48)] == [-1, 1]
@@ -152,7 +152,7 @@ def test_a_start_function_counts_and_its_end_is_told(sandboxes: Callable[..., Sa
 NEED = "(drop (memory.grow 1 (i32.const 99)))"
 
 
-def test_data_is_there_and_what_is_new_is_zero_also_where_another_guest_was(
+def test_data_segments_are_present_and_new_memory_is_zero_after_another_guest(
     sandboxes: Callable[..., Sandbox],
 ) -> None:
     data = '(data (i32.const 7) "seven") (data (memory 1) (i32.const 65530) "tail")'
@@ -181,7 +181,7 @@ def test_data_is_there_and_what_is_new_is_zero_also_where_another_guest_was(
     st.integers(20, 80),
     st.booleans(),
 )
-def test_the_sum_never_exceeds_the_limit_and_is_what_the_guest_sees(
+def test_the_sum_never_exceeds_the_limit_and_equals_the_guests_view(
     memories: list[tuple[int, int | None]], requests: list[tuple[int, int]], pages: int, measured: bool
 ) -> None:
     texts = [f"{first} {'' if most is None else most}" for first, most in memories]
@@ -266,7 +266,7 @@ def test_a_store_without_an_account_gets_no_memory() -> None:
     assert memory_accounting._new(0, 0, PAGE, PAGE, 1 << 32, 1 << 25, 0) is not None
 
 
-def test_a_system_that_gives_no_address_space_is_told_from_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_address_space_is_distinguished_from_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = Aegis(cache=False)
     artifact = runtime.load_wat(module(["1", "1"]))
     monkeypatch.setattr(memory_accounting, "_take", lambda capacity, guard: None)
@@ -282,7 +282,7 @@ def test_where_memories_cannot_be_counted_equal_caps_hold_the_total(monkeypatch:
         assert [sandbox.call("grow0", 50), sandbox.call("grow0", 49), sandbox.call("grow1", 49)] == [-1, 1, 1]
 
 
-def test_one_table_may_grow_to_what_the_others_leave_and_two_share_alike() -> None:
+def test_one_table_may_grow_to_the_remainder_and_two_share_it_equally() -> None:
     text = """(module {tables}
       (func (export "grow0") (param i32) (result i32) (table.grow 0 (ref.null func) (local.get 0)))
       (func (export "grow1") (param i32) (result i32) (table.grow 1 (ref.null func) (local.get 0))))"""
@@ -317,7 +317,7 @@ def test_a_guest_that_never_stops_asking_is_stopped() -> None:
         assert caught.value.phase == "grown"
 
 
-def test_what_is_counted_only_to_be_seen_stays_off_the_main_thread_too() -> None:
+def test_memory_counted_for_observation_stays_off_the_main_thread_too() -> None:
     runtime = Aegis(cache=False, memory=100 * PAGE, exact_memory=True)
     with runtime.sandbox(runtime.load_wat(module(["1"]))) as sandbox:
         store = sandbox._run.store

@@ -1,4 +1,4 @@
-"""What is published against the installed engine is known, judged for the configuration, and said."""
+"""Published advisories for the installed engine are known, assessed for the configuration, and reported."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_library_that_does_not_say_its_version_has_every_defect(monkeypatch: p
 
 
 def test_the_librarys_own_version_is_found_besides_the_packages() -> None:
-    """They differ: wasmtime-py 50.0.1 carries wasmtime 50.0.0."""
+    """The versions differ: wasmtime-py 50.0.1 contains wasmtime 50.0.0."""
     built = built_version()
     assert built is not None
     assert re.fullmatch(rf"{MAJOR}\.\d+\.\d+", built)
@@ -107,7 +107,7 @@ NEVER_CALLED = {
 
 
 @pytest.mark.parametrize(("need", "functions"), NEVER_CALLED.items())
-def test_what_is_said_not_to_be_used_is_named_nowhere(need: str, functions: tuple[str, ...]) -> None:
+def test_options_documented_as_unused_are_named_nowhere(need: str, functions: tuple[str, ...]) -> None:
     assert need in advisories._NOT_USED
     for path in Path(aegis.__file__).parent.rglob("*.py"):
         if path.name != "advisories.py":
@@ -163,7 +163,7 @@ LENDING = """(component
 
 
 def test_lists_of_borrowed_handles_pass_between_the_parts_of_a_component() -> None:
-    """As composed programs pass those of ``wasi:io/poll``; the owner of a resource gets its representation."""
+    """Like composed programs that pass pollables: the component that owns a resource receives its representation."""
     made = Aegis(cache=False)
     with made.sandbox(made.load_wat(LENDING.format("(list (borrow $r))", 0x100000))) as sandbox:
         assert sandbox.call("run", 3, 0) == 7
@@ -175,7 +175,7 @@ def test_lists_of_borrowed_handles_pass_between_the_parts_of_a_component() -> No
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("inner", "limit"), [(0x20000, "handles"), (4000, "value_bytes"), (0, "value_bytes")])
 def test_lists_of_lists_of_borrowed_handles_keep_no_more_than_a_value_may(inner: int, limit: str, place: str) -> None:
-    """GHSA-6fr9-xmw9-5352: a list of lists in 2 MiB of guest memory made the host keep gigabytes."""
+    """GHSA-6fr9-xmw9-5352: a list of lists in 2 MiB of guest memory made the host allocate gigabytes."""
     text = LENDING.format("(list (list (borrow $r)))", 0)
     with runtime(place, value_bytes="64MiB" if inner else "4MiB") as made, made.sandbox(made.load_wat(text)) as sandbox:
         with pytest.raises(QuotaExceeded) as caught:
@@ -184,7 +184,7 @@ def test_lists_of_lists_of_borrowed_handles_keep_no_more_than_a_value_may(inner:
 
 
 def test_a_component_without_parts_takes_lists_of_borrowed_handles_from_its_host_and_gives_them() -> None:
-    """As ``wasi:io/poll`` does: what the host is given counts against its limits."""
+    """As in ``wasi:io/poll``, the arguments of the host function count against the limits."""
     Aegis(cache=False).load_wat("""(component
         (import "a" (instance $a (export "r" (type $r (sub resource)))
             (export "poll" (func (param "l" (list (borrow $r))) (result (list u32)))))))""")
@@ -222,7 +222,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("body", REFERENCES.values(), ids=REFERENCES.keys())
 def test_externref_is_rejected_wherever_it_stands(body: str) -> None:
-    """In a table or a global alone it makes the engine keep a garbage-collected heap for the store."""
+    """Even in a table or a global alone, it makes the engine allocate a garbage-collected heap for the store."""
     data = text_to_binary(f"(module {body})")
     for pooled in (True, False):
         with pytest.raises(ArtifactError, match="it uses externref, or another reference"):

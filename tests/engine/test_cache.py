@@ -1,4 +1,4 @@
-"""The compile cache: an entry, key or folder with anything wrong is not used, and the code is compiled again."""
+"""The compile cache ignores any entry, key or directory that has a defect, and compiles the code again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.guests.catalogue import source
 
 
 def loaded(folder: Path) -> bool:
-    """Load a module and tell whether its code came from ``folder``."""
+    """Load a module, and return whether its code came from ``folder``."""
     runtime = Aegis(cache=folder, pooled=False)
     module = runtime.load_file(source("add"))
     with runtime.sandbox(module) as sandbox:
@@ -139,7 +139,7 @@ def test_no_directory_above_the_cache_may_be_written_by_others(tmp_path: Path, m
     assert list(above.iterdir()) == []
     with pytest.raises(NotPrivate, match="above is writable by other users"):
         open_private(str(above / "between" / "code"), create=True)
-    above.chmod(mode | 0o1000)  # sticky: others can make files, and cannot replace those of this user
+    above.chmod(mode | 0o1000)  # sticky: other users can create files, but not replace those of this user
     assert not loaded(above / "between" / "code")
     assert loaded(above / "between" / "code")
 
@@ -147,7 +147,7 @@ def test_no_directory_above_the_cache_may_be_written_by_others(tmp_path: Path, m
 @as_root
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_no_directory_above_the_cache_may_be_of_another_user(tmp_path: Path, depth: int) -> None:
-    """A command that root starts with the HOME of another user has no cache there."""
+    """A command that root runs with the HOME of another user has no cache there."""
     folder = tmp_path / "home" / "cache" / "code"
     folder.mkdir(parents=True)
     os.chown([folder, *folder.parents][depth], SOMEBODY, SOMEBODY)
@@ -172,7 +172,7 @@ def test_a_link_of_another_user_is_not_followed(tmp_path: Path) -> None:
         open_private(str(tmp_path / "link" / "code"), create=True)
 
 
-def test_what_a_link_leads_through_is_examined_too(tmp_path: Path) -> None:
+def test_the_path_of_a_link_is_examined_too(tmp_path: Path) -> None:
     (tmp_path / "open" / "real").mkdir(parents=True)
     (tmp_path / "open").chmod(0o777)
     (tmp_path / "link").symlink_to("open/real")
@@ -200,7 +200,7 @@ def test_a_directory_that_is_replaced_while_the_cache_is_open_changes_nothing(tm
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "directory", "hard link"])
 @pytest.mark.parametrize("name", ["key", "entry"])
-def test_what_is_no_plain_file_is_not_read(tmp_path: Path, name: str, kind: str) -> None:
+def test_only_regular_files_are_read(tmp_path: Path, name: str, kind: str) -> None:
     folder = tmp_path / "code"
     assert not loaded(folder)
     path = folder / "key" if name == "key" else entries(folder)[0]
@@ -213,12 +213,12 @@ def test_what_is_no_plain_file_is_not_read(tmp_path: Path, name: str, kind: str)
         path.mkdir()
     else:
         os.link(aside, path)
-    # An entry's own digest tells that it is whole, however many names it has.
+    # The digest inside an entry verifies its integrity, whatever number of names it has.
     assert loaded(folder) == (name == "entry" and kind == "hard link")
 
 
 def test_large_code_that_gets_another_name_is_not_mapped(tmp_path: Path) -> None:
-    """Whoever writes to it under that name would write to code that runs."""
+    """A user who can write to the file under another name could change code that runs."""
     cache, name = Cache(str(tmp_path / "code")), "ab" * 32
     cache.put(name, bytes(2 << 20))
     mapped = cache.mapped(name)
@@ -257,7 +257,7 @@ def test_the_two_kinds_of_entry_are_not_taken_for_each_other(tmp_path: Path) -> 
 def test_only_absolute_variables_say_where_the_cache_is(
     monkeypatch: pytest.MonkeyPatch, xdg: str | None, home: str | None, expected: str | None
 ) -> None:
-    """``None`` is the home directory that the user database has."""
+    """``None`` stands for the home directory in the user database."""
     for name, value in (("XDG_CACHE_HOME", xdg), ("HOME", home)):
         if value is None:
             monkeypatch.delenv(name, raising=False)

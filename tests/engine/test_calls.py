@@ -1,4 +1,4 @@
-"""Both directions across the boundary: what goes in comes out, for every signature."""
+"""Values cross the boundary unchanged in both directions, for every signature."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUNTIME = Aegis(cache=False)
 
 
 def echoing(params: tuple[str, ...]) -> str:
-    """A module that hands its arguments to the host and the host's results back."""
+    """A module that passes its arguments to the host and returns the host's results."""
     types = " ".join(params)
     shape = f"(param {types}) (result {types})" if params else ""
     gets = " ".join(f"(local.get {n})" for n in range(len(params)))
@@ -40,7 +40,7 @@ SANDBOXES: dict[tuple[tuple[str, ...], bool], Any] = {}
 
 
 def sandbox(params: tuple[str, ...], *, observed: bool) -> Any:
-    """Return a sandbox whose host function answers with what it got."""
+    """Return a sandbox whose host function returns its arguments."""
     key = (params, observed)
     if key not in SANDBOXES:
 
@@ -54,7 +54,7 @@ def sandbox(params: tuple[str, ...], *, observed: bool) -> Any:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Tell whether two numbers are the same bits, but for what kind of NaN they are."""
+    """Return whether two numbers have the same bits, with all NaNs being equal."""
     if isinstance(left, float) and math.isnan(left):
         return math.isnan(right)
     return bool(left == right) and struct.pack("<d", float(left)) == struct.pack("<d", float(right))
@@ -63,7 +63,7 @@ def same(left: Any, right: Any) -> bool:
 @pytest.mark.parametrize("observed", [False, True])
 @given(data=st.data())
 @settings(max_examples=120, deadline=None, derandomize=True)
-def test_what_goes_in_comes_out(observed: bool, data: st.DataObject) -> None:
+def test_arguments_and_results_are_unchanged(observed: bool, data: st.DataObject) -> None:
     params = tuple(data.draw(st.lists(st.sampled_from(TYPES), max_size=3)))
     values = tuple(data.draw(VALUES[t]) for t in params)
     subject = sandbox(params, observed=observed)
@@ -88,7 +88,9 @@ def test_every_signature_of_up_to_two() -> None:
 )
 @settings(derandomize=True)
 def test_a_value_is_taken_whole_or_refused(value: Any, kind: str) -> None:
-    """Oracle: a coerced number equals the given one, modulo an integer's sign and an f32's rounding; nothing is cut."""
+    """Oracle: a coerced number equals the given one, modulo an integer's sign and an f32's rounding; nothing is
+    truncated.
+    """
     try:
         taken = coerce(kind, value, "it")
     except CallError:
@@ -127,7 +129,7 @@ def test_each_trap_has_its_code(code: str) -> None:
         assert "bad" in str(caught.value)
 
 
-def test_an_observed_call_tells_of_a_failing_host_function() -> None:
+def test_an_observed_call_reports_a_failing_host_function() -> None:
     heard: list[Any] = []
 
     def f() -> None:
@@ -143,7 +145,7 @@ def test_an_observed_call_tells_of_a_failing_host_function() -> None:
 
 
 def test_more_stack_depths_than_views_are_kept() -> None:
-    """Each depth gives the callback another address; the views of old ones are let go."""
+    """At each depth the callback receives another address; views of old addresses are released."""
     text = """(module (import "env" "f" (func $f (param i32) (result i32)))
       (func $down (export "down") (param i32) (result i32)
         (if (local.get 0) (then (drop (call $down (i32.sub (local.get 0) (i32.const 1))))))
@@ -159,8 +161,8 @@ def test_more_stack_depths_than_views_are_kept() -> None:
     assert seen == list(range(1501))
 
 
-def test_a_callback_that_nobody_owns_is_refused() -> None:
-    """Whatever number the engine gives, the answer is a trap, and the failure is nobody else's."""
+def test_a_callback_without_an_owner_is_refused() -> None:
+    """For any import number from the engine, the result is a trap, and no other sandbox is charged with the error."""
     import ctypes
 
     from aegis.engine.call import trampoline
@@ -177,7 +179,7 @@ def test_a_callback_that_nobody_owns_is_refused() -> None:
 
 
 def test_the_first_failure_is_the_one_that_counts() -> None:
-    """A guest cannot hide a host's failure behind a second one: after a trap it does not come back to call."""
+    """A guest cannot hide a host failure behind a second one: after a trap it does not run any further."""
     from aegis.engine.call import trampoline
     from aegis.engine.call.door import Door
     from aegis.engine.native.library import lib

@@ -1,4 +1,4 @@
-"""The loop over rows: what its module is, where its columns lie, and what its memory takes of a store's limits."""
+"""The loop over rows: its module, the layout of its columns, and its memory within a store's limits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MEMORY = 8 << 16
 
 @given(SHAPES)
 def test_columns_lie_in_the_memory_behind_the_header_and_apart(shape: Shape) -> None:
-    """Oracle: intervals. They hold as many elements as the loop may be told to do, and few bytes are left over."""
+    """Oracle: intervals. Columns hold as many elements as the loop may be asked for, with few bytes left over."""
     offsets, most = shape.offsets(), shape.most()
     widths = [of.width for of in (*shape.params, *([] if shape.result is None else [shape.result]))]
     ends = [at + width * most for at, width in zip(offsets, widths, strict=True)]
@@ -36,7 +36,7 @@ def test_columns_lie_in_the_memory_behind_the_header_and_apart(shape: Shape) -> 
 
 @given(SHAPES)
 def test_the_module_imports_the_function_and_the_memory_and_exports_the_loop(shape: Shape) -> None:
-    """Oracle: the types that the function has; the engine validates the module as it translates the text."""
+    """Oracle: the function's own types; the engine validates the module when it assembles the text."""
     info = read_module(text_to_binary(module_text(shape)))
     imports = {of.name: of.type for of in info.imports}
     core = tuple(of.core for of in shape.params)
@@ -67,7 +67,7 @@ def test_the_loop_takes_nothing_of_the_guests_limits(pooled: bool, limits: dict[
 
 
 def test_limits_hold_again_after_the_loop_was_made() -> None:
-    """Oracle: the growth that is refused without a loop; a table's, and a memory's."""
+    """Oracle: the growth of a table or memory that is refused without a loop is refused with one."""
     text = """(module (memory (export "memory") 1) (table (export "t") 1 funcref)
       (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
       (func (export "more") (param i32) (result i32) (table.grow (ref.null func) (local.get 0))))"""
@@ -78,7 +78,7 @@ def test_limits_hold_again_after_the_loop_was_made() -> None:
         assert sandbox.call("grow", 1) == sandbox.call("more", 1) == -1
 
 
-def test_a_trap_at_full_memory_is_told_as_without_a_loop() -> None:
+def test_a_trap_at_full_memory_is_reported_as_without_a_loop() -> None:
     text = """(module (memory (export "memory") 1)
       (func (export "need") (param i32)
         (if (i32.eq (memory.grow (local.get 0)) (i32.const -1)) (then (unreachable)))))"""
@@ -92,7 +92,7 @@ def test_a_trap_at_full_memory_is_told_as_without_a_loop() -> None:
 def test_an_entry_has_fewer_rows_where_rows_are_slow_and_more_where_they_are_quick(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The clock is a parameter: each entry takes as long as it says."""
+    """The clock is a parameter: each entry takes the time that the test sets."""
     entered: list[int] = []
     ordinary = columns._enter
 

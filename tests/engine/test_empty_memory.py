@@ -1,4 +1,4 @@
-"""Reads and writes of no bytes: a guest whose memory has no page, and the first access of one that has some."""
+"""Reads and writes of zero bytes: in a memory without pages, and as the first access of another memory."""
 
 from __future__ import annotations
 

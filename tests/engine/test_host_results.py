@@ -1,4 +1,4 @@
-"""What a host function returns, made fit for its type where no trampoline does it: for a guest in a worker."""
+"""The result of a host function is coerced to its type where no trampoline does so: for a guest in a worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aegis.values import FuncType, HostFunction
 
 
 class Waited:
-    """An awaitable, with the value that awaiting it gives."""
+    """An awaitable, with the value of awaiting it."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -27,7 +27,7 @@ class Waited:
 
 @pytest.fixture(autouse=True)
 def loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Awaiting takes a call that an event loop waits for; here it gives the value at once."""
+    """Awaiting requires a call that an event loop waits for; here the value is available at once."""
     monkeypatch.setattr(event_loop, "await_on_loop", lambda door, name, awaitable: awaitable.value)
 
 
@@ -40,12 +40,12 @@ def _fit(results: tuple[str, ...], result: Any) -> Any:
     ("results", "given", "value"),
     [((), None, None), (("i32",), 2**32 - 1, -1), (("f64",), 3, 3.0), (("i32", "i64"), (1, 2), [1, 2])],
 )
-def test_a_result_that_fits_is_made_what_the_type_says(results: tuple[str, ...], given: Any, value: Any) -> None:
+def test_a_result_that_fits_is_coerced_to_the_type(results: tuple[str, ...], given: Any, value: Any) -> None:
     assert _fit(results, given) == value
 
 
 @pytest.mark.parametrize(
-    ("results", "given", "told"),
+    ("results", "given", "reported"),
     [
         ((), 3, "returned int, but the import has no result; return None"),
         (("i32",), "x", "broke its type"),
@@ -54,12 +54,12 @@ def test_a_result_that_fits_is_made_what_the_type_says(results: tuple[str, ...],
         (("i32", "i32"), 7, "env.f"),
     ],
 )
-def test_a_result_that_does_not_fit_is_the_hosts_error(results: tuple[str, ...], given: Any, told: str) -> None:
-    with pytest.raises(HostError, match=told):
+def test_a_result_that_does_not_fit_is_the_hosts_error(results: tuple[str, ...], given: Any, reported: str) -> None:
+    with pytest.raises(HostError, match=reported):
         _fit(results, given)
 
 
-def test_an_awaited_result_is_judged_as_what_it_came_to() -> None:
+def test_an_awaited_result_is_checked_by_its_final_value() -> None:
     assert _fit((), Waited(None)) is None
     assert _fit(("i32",), Waited(7)) == 7
     with pytest.raises(HostError, match="has no result"):

@@ -1,4 +1,4 @@
-"""The host functions of a module's stores: one number a store, and the import's number below it."""
+"""Host functions of a module's stores: each call identifies the store by a number, and the import within it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MANY = 300
 
 
 def many() -> str:
-    """A module with many imports of one type under two module names, called in turn by their numbers."""
+    """A module with many imports of one type under two module names, called in turn by number."""
     imports = " ".join(
         f'(import "{"even" if n % 2 == 0 else "odd"}" "f{n}" (func $f{n} (param i32) (result i32)))'
         for n in range(MANY)
@@ -35,7 +35,7 @@ def functions(base: int) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("measured", [False, True])
 def test_each_import_reaches_its_own_function_of_its_own_sandbox(measured: bool) -> None:
-    """Oracle: the answer names the import and the sandbox; sandboxes of one module are called in turns."""
+    """Oracle: the result names the import and the sandbox; sandboxes of one module are called alternately."""
     module = RUNTIME.load_wat(many())
     boxes = [RUNTIME.sandbox(module, imports=functions(base), measured=measured) for base in (10**6, 2 * 10**6)]
     for n in (0, 1, 2, 254, 255, 256, MANY - 1):
@@ -62,7 +62,7 @@ def test_a_store_has_one_number_however_many_functions_it_imports() -> None:
 
 
 def test_the_number_of_a_store_that_is_gone_lets_nothing_through() -> None:
-    """Oracle: its slot is vacant before another store can have it, and a vacant slot's door has no calls left."""
+    """Oracle: a slot is vacant before another store can use it, and the door of a vacant slot has no calls left."""
     sandbox = RUNTIME.sandbox(RUNTIME.load_wat(many()), imports=functions(0))
     number = sandbox._run.store.slot  # type: ignore[union-attr]
     assert trampoline.slots[number][0] is sandbox._run.door
@@ -72,7 +72,7 @@ def test_the_number_of_a_store_that_is_gone_lets_nothing_through() -> None:
 
 
 def test_numbers_are_taken_and_given_back_by_many_threads() -> None:
-    """Oracle: no two live stores have one number, whoever makes and closes them meanwhile."""
+    """Oracle: no two live stores have the same number, whichever threads create and close them meanwhile."""
     module = RUNTIME.load_wat(many())
     wrong: list[object] = []
 
@@ -102,20 +102,20 @@ PRINTS = """(module
 
 
 def test_sandboxes_of_one_module_share_nothing_of_the_host() -> None:
-    """Arguments, random bytes and descriptors are a sandbox's own, though their linking was worked out once."""
+    """Arguments, random bytes and descriptors belong to a sandbox, although its linking is computed once per module."""
     module = RUNTIME.load_wat(PRINTS)
     with RUNTIME.sandbox(module, args=["a"]) as one, RUNTIME.sandbox(module, args=["four"]) as other:
         assert (one.call("bytes"), other.call("bytes")) == (2, 5)
         first = [one.call("random"), one.call("random")]
         assert first[0] != first[1]
-        assert [other.call("random"), other.call("random")] == first  # the same stand-in, from its beginning
+        assert [other.call("random"), other.call("random")] == first  # the same seeded generator, from its beginning
         assert (one.call("close"), one.call("close")) == (0, 8)
         assert other.call("close") == 0
         one.reset()
         assert (one.call("random"), one.call("close")) == (first[0], 0)
 
 
-def test_an_import_that_the_host_lacks_is_told_with_the_first_sandbox_and_with_each() -> None:
+def test_a_missing_import_is_reported_for_every_sandbox() -> None:
     text = PRINTS.replace('"fd_close" (func $close (param i32)', '"fd_shut" (func $close (param i32)')
     module = RUNTIME.load_wat(text)
     for _ in range(2):

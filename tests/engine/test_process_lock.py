@@ -1,6 +1,6 @@
-"""A forked child compiles what another thread was compiling in its parent: that thread, and its lock, are not there.
+"""A forked child can compile while a parent's thread was compiling: neither the thread nor its lock exists there.
 
-Oracle: the exit code of the child, which an alarm ends if it waits.
+Oracle: the exit code of the child, which an alarm ends if it blocks.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 
 
 def child(work: object) -> int:
-    """Return how a forked child ended that does some work."""
+    """Return the exit code of a forked child that runs ``work``."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # it has threads, which is what this is about
+        warnings.simplefilter("ignore", DeprecationWarning)  # the process has threads, which is the subject of the test
         pid = os.fork()
     if pid == 0:
         signal.alarm(20)
@@ -38,7 +38,7 @@ def child(work: object) -> int:
 def test_a_child_compiles_what_a_thread_of_its_parent_compiles() -> None:
     runtime = Aegis(cache=False, pooled=False)
     module = runtime.load_wat('(module (func (export "f") (result i32) (i32.const 7)))')
-    other = Aegis(cache=False, pooled=False, fuel=1000)  # code of its own
+    other = Aegis(cache=False, pooled=False, fuel=1000)  # code that no other test compiles
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:

@@ -1,7 +1,7 @@
-"""What happens before there is an instance: segments that do not fit, and what a start function does and calls.
+"""Failures before an instance exists: segments out of bounds, and actions of a start function.
 
-Until a module is instantiated the engine aborts the process when it is asked for one of its exports, so nothing may.
-Oracle: instantiating any of these ends as the row says, and the next guest of the same process runs as ever.
+Until a module is instantiated, the engine aborts the process if it is asked for one of its exports, so Aegis must not
+ask. Oracle: each instantiation ends as its row states, and the next guest in the same process runs normally.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ONE = '(module (memory (export "memory") 1) (func (export "one") (result i32) i3
 
 
 def ended(runtime: Aegis, text: str, imports: Any = None) -> AegisError | None:
-    """Return what instantiating ended with; another guest must run after it."""
+    """Return the error of an instantiation; another guest must run afterwards."""
     module = runtime.load_wat(text)
     try:
         with runtime.sandbox(module, imports=imports) as sandbox:
@@ -118,13 +118,13 @@ REALLOC = """(component
 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_component_whose_start_breaks_the_abi_has_trapped_and_not_run_out_of_memory(place: str) -> None:
-    """The engine says it in words that hold "memory", as it does where a memory does not fit."""
+    """The engine's message contains "memory", as it does for a memory that does not fit."""
     runtime = shared(place)
     with pytest.raises(GuestTrap, match="beyond its memory"):
         runtime.sandbox(runtime.load_wat(REALLOC), imports={"f": lambda: "text"})
 
 
-def test_a_host_function_that_fails_under_a_start_function_is_told_as_ever() -> None:
+def test_a_host_function_that_fails_under_a_start_function_is_reported_as_usual() -> None:
     runtime = shared("in-process")
     error = ended(runtime, STARTS % "", {"env": {"f": lambda at: 1 // 0}})
     assert isinstance(error, HostError)
@@ -142,7 +142,7 @@ def test_memory_that_is_out_of_bounds_under_a_start_function_is_a_fault() -> Non
 
 
 def test_nothing_escapes_from_a_host_call_of_a_start_function() -> None:
-    """Oracle: whatever is raised where nothing should be is kept for the caller, and the engine is told of a trap."""
+    """Oracle: an exception where none is expected is kept for the caller, and the engine sees a trap."""
     door, surprise = Door(Limits()), RuntimeError("nobody expected this")
 
     def serve(*_: int) -> int | None:

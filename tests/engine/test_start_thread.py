@@ -1,4 +1,4 @@
-"""What a signal's handler raises while a thread starts is raised as itself, whatever ``threading`` makes of it."""
+"""An exception that a signal handler raises while a thread starts is raised unchanged, whatever ``threading`` does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aegis.engine.threads.guest_thread import start_thread
 
 
 class Interrupted(threading.Thread):
-    """A thread whose start is interrupted where the wait for it has given its lock away."""
+    """A thread whose start is interrupted while the wait for it has released its lock."""
 
     def start(self) -> None:
         super().start()

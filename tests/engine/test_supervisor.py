@@ -1,6 +1,6 @@
-"""How long a call on another thread is waited for: until its own deadline, wherever that has moved.
+"""The supervisor waits for a call on another thread until the call's own deadline, even if that moves.
 
-A worker that has to get ready first is given time for it, and the guest's own time begins after that.
+A worker that first has to get ready has separate time for it; the guest's time begins after that.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def test_a_call_whose_time_began_later_is_not_cancelled_by_the_clock_of_its_star
 
     def call() -> str:
         setattr(door, name, time.monotonic() + 60)
-        door.wait(0.4) if name == "deadline" else time.sleep(0.4)  # the call takes so long
+        door.wait(0.4) if name == "deadline" else time.sleep(0.4)  # the duration of the call
         return "returned"
 
     assert supervised(call, door, lambda: cancelled.append(True)) == "returned"
@@ -60,7 +60,7 @@ def test_a_call_that_got_no_turn_until_its_deadline_ends_as_past_it(supervised: 
     door, begun = Door(Limits(timeout=0.05)), threading.Event()
 
     def call() -> None:
-        begun.wait(60)  # the machine was busy with others
+        begun.wait(60)  # the machine was busy
         door.deadline = time.monotonic() + 60  # armed late
         door.wait(60)
 

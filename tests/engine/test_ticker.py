@@ -1,4 +1,4 @@
-"""The clock of epochs: a deadline is a time, however late the thread that tells it wakes up."""
+"""The epoch clock: a deadline is a point in time, however late the ticker thread wakes up."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis import Aegis
-from aegis.engine.threads.guest_thread import run_on_guest_thread
 from aegis.engine.threads import ticker as module
+from aegis.engine.threads.guest_thread import run_on_guest_thread
 from aegis.engine.threads.ticker import TICK, Ticker
 
 
 @given(st.lists(st.floats(TICK, 60.0), min_size=1, max_size=50))
 def test_epochs_go_with_time_and_not_with_wake_ups(spans: list[float]) -> None:
-    """Oracle: between any two ticks the epochs are those that fit into the time, give or take one for remainders."""
+    """Oracle: the epochs between any two ticks are the elapsed time divided by the period, plus or minus one."""
     clock = Ticker()
-    told = [0, *accumulate(map(clock._due, spans))]
+    reported = [0, *accumulate(map(clock._due, spans))]
     times = [0.0, *accumulate(spans)]
     for first in range(len(times)):
         for last in range(first, len(times)):
             exact = (times[last] - times[first]) / TICK
-            assert exact - 1.001 < told[last] - told[first] < exact + 1.001
+            assert exact - 1.001 < reported[last] - reported[first] < exact + 1.001
 
 
 def test_each_wake_up_in_time_is_an_epoch() -> None:
@@ -41,8 +41,8 @@ def test_a_process_that_was_stopped_for_days_goes_on_at_once() -> None:
 @pytest.mark.skipif(os.name != "posix", reason="the C library's usleep")
 @pytest.mark.parametrize("imports", [None, {"env": {"f": lambda: None}}], ids=["alone", "with a host function"])
 def test_a_call_has_all_its_time_after_code_that_kept_the_interpreter_busy(imports: object) -> None:
-    """Oracle: the time of a call begins with it, although the clock's thread could not run for longer than that."""
-    keep_busy = ctypes.PyDLL(None).usleep  # does not let go of the interpreter
+    """Oracle: the time of a call begins with the call, although the ticker thread could not run for even longer."""
+    keep_busy = ctypes.PyDLL(None).usleep  # holds the interpreter lock
     imported = '(import "env" "f" (func))' if imports else ""
     runtime = Aegis(cache=False, timeout="50ms")
     module = runtime.load_wat(f'(module {imported} (func (export "five") (result i32) (i32.const 5)))')
@@ -54,7 +54,7 @@ def test_a_call_has_all_its_time_after_code_that_kept_the_interpreter_busy(impor
                 keep_busy(200_000)
 
     if imports is None:
-        calls()  # on the main thread only a guest without host functions is called at once
+        calls()  # on the main thread, only a guest without host functions is called directly
     else:
         job = run_on_guest_thread(calls)
         assert job.wait(60)

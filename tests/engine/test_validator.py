@@ -1,4 +1,4 @@
-"""The engine that validates components: it admits what the others do, never runs, and serves forks and threads."""
+"""The engine that validates components: it accepts the same as the others, never runs code, and survives forks."""
 
 from __future__ import annotations
 

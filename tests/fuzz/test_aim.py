@@ -1,4 +1,4 @@
-"""What a call used is what hypothesis may aim at."""
+"""``aim`` makes the cost of a call a target of hypothesis' search."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _most(runtime: Aegis, module: Any, *, aimed: bool) -> int:
 
 
 def test_a_search_that_aims_finds_slower_inputs_than_one_that_does_not() -> None:
-    """Oracle: of as many cases, the slowest input is found by the search that aims at it, and not by the other."""
+    """Oracle: with equally many cases, the search with the target finds a slower input than the search without it."""
     with Aegis(cache=False, fuel=1_000_000) as runtime:
         module: Any = runtime.load_wat(SLOW)
         with runtime.sandbox(module) as sandbox:

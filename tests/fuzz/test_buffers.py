@@ -1,4 +1,4 @@
-"""Buffers of core functions: recognised, placed through the guest's allocator, freed, and written as text."""
+"""Buffers of core functions are recognised, allocated by the guest's allocator, freed, and written as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aegis.fuzz.case import Step
 from aegis.fuzz.portable import read_step, write_step
 from aegis.fuzz.reproduce import command_of, pytest_file
 from aegis.fuzz.target import Target
-from aegis.fuzz.values.buffers import Buffer, Place, layout, place
+from aegis.fuzz.values.buffers import Buffer, GuestAllocator, layout, place_buffers
 from aegis.testing.strategies import from_export
 from tests.guests.catalogue import source
 
@@ -30,7 +30,7 @@ def runtime() -> Iterator[Aegis]:
 
 
 def _module(body: str, *, memory: str = '(memory (export "memory") 1)') -> str:
-    """A module with a bump allocator, and functions that use memory."""
+    """Return a module with a global for a bump allocator, and the given functions."""
     return f"""(module {memory}
       (global $next (mut i32) (i32.const 64))
       {body})"""
@@ -60,7 +60,7 @@ def test_each_kind_of_allocator_places_bytes_where_the_guest_reads_them(runtime:
     module: Any = runtime.load_wat(_module(allocator + LOAD.format("", "")))
     assert layout(module, "f") == ["buffer"]
     with runtime.sandbox(module) as sandbox:
-        first, second = (place(sandbox, (Buffer(data),)) for data in (b"xyz", b"abc"))
+        first, second = (place_buffers(sandbox, (Buffer(data),)) for data in (b"xyz", b"abc"))
         assert sandbox.call("f", *first) == ord("x")
         assert sandbox.call("f", *second) == ord("a")
         assert second[1] == 3
@@ -94,52 +94,52 @@ def test_a_placed_buffer_is_freed_after_the_call(runtime: Aegis) -> None:
     module: Any = runtime.load_wat(TEXT)
     with runtime.sandbox(module) as sandbox:
         for _ in range(100):
-            with Place(module).placed(sandbox, (Buffer(b'"' + b"a" * 2000 + b'"'),)) as raw:
+            with GuestAllocator(module).placed(sandbox, (Buffer(b'"' + b"a" * 2000 + b'"'),)) as raw:
                 assert raw == (1024, 2002)
                 assert sandbox.call("quoted", *raw) == 1
 
 
-def test_a_guest_without_room_is_said_and_blamed_for_nothing(runtime: Aegis) -> None:
+def test_a_failed_allocation_is_reported_and_is_not_a_finding(runtime: Aegis) -> None:
     module: Any = runtime.load_wat(TEXT)
     with runtime.sandbox(module) as sandbox:
-        with pytest.raises(CallError, match="alloc has no room for 70000 bytes"):
-            place(sandbox, (Buffer(bytes(70_000)),))
-        assert sandbox.call("quoted", *place(sandbox, (Buffer(b""),))) == 0
+        with pytest.raises(CallError, match="alloc returned 0: no memory for 70000 bytes"):
+            place_buffers(sandbox, (Buffer(bytes(70_000)),))
+        assert sandbox.call("quoted", *place_buffers(sandbox, (Buffer(b""),))) == 0
     outside = _module('(func (export "malloc") (param i32) (result i32) (i32.const -8))' + LOAD.format("", ""))
-    with runtime.sandbox(runtime.load_wat(outside)) as sandbox, pytest.raises(CallError, match="does not have"):
-        place(sandbox, (Buffer(b"123456789"),))
+    with runtime.sandbox(runtime.load_wat(outside)) as sandbox, pytest.raises(CallError, match="outside its memory"):
+        place_buffers(sandbox, (Buffer(b"123456789"),))
     with runtime.sandbox(runtime.load_wat("(module)")) as sandbox, pytest.raises(CallError, match="no allocator"):
-        place(sandbox, (1,))
+        place_buffers(sandbox, (1,))
 
 
 def test_buffers_are_placed_in_workers_too() -> None:
     with Aegis(cache=False, isolation=True) as runtime:
         module: Any = runtime.load_wat(TEXT)
         with runtime.sandbox(module) as sandbox:
-            assert sandbox.call("quoted", *place(sandbox, (Buffer(b'"a" "b"'),))) == 2
+            assert sandbox.call("quoted", *place_buffers(sandbox, (Buffer(b'"a" "b"'),))) == 2
 
 
-def test_a_campaign_calls_the_allocator_for_itself_alone_and_may_be_told_to_place_nothing(runtime: Aegis) -> None:
+def test_a_campaign_does_not_fuzz_the_allocator_and_buffers_can_be_disabled(runtime: Aegis) -> None:
     module = runtime.load_wat(TEXT)
     placing, plain = Target(runtime, module), Target(runtime, module, buffers=False)
-    assert set(placing.subjects) == {"quoted"}
-    assert [len(target.subjects["quoted"].shapes) for target in (placing, plain)] == [1, 2]
+    assert set(placing.exports) == {"quoted"}
+    assert [len(target.exports["quoted"].shapes) for target in (placing, plain)] == [1, 2]
 
 
 def test_a_step_with_a_buffer_is_text_that_is_read_back(runtime: Aegis) -> None:
     target = Target(runtime, runtime.load_wat(TEXT))
     step = Step("quoted", (Buffer(b'a, "b"\' \\ \xff)\0'),))
-    told = write_step(target, step)
-    assert read_step(target, told) == step
+    reported = write_step(target, step)
+    assert read_step(target, reported) == step
     for wrong in ("b'", "7", "b''.join(())", "__import__('os')"):
-        with pytest.raises(ValueError, match="no buffer"):
+        with pytest.raises(ValueError, match="invalid buffer"):
             read_step(target, ["quoted", [wrong]])
-    finding = {"oracle": "no-trap", "signature": "s", "steps": [told], "answers": []}
+    finding = {"oracle": "no-trap", "signature": "s", "steps": [reported], "answers": []}
     assert command_of("m.wasm", "module", finding).startswith("aegis fuzz m.wasm ")
 
 
 def test_a_finding_of_numbers_is_replayed_with_numbers() -> None:
-    """Oracle: a command and a file of a campaign without buffers say so, and are read back."""
+    """Oracle: reproducers of a campaign without buffers say ``--no-buffers`` or ``numbers``, and can be read back."""
     finding = {
         "oracle": "deterministic", "signature": "s", "text": "t", "steps": [["quoted", ["1", "2"]]], "answers": [],
         "numbers": True,

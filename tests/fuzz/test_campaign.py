@@ -1,4 +1,4 @@
-"""Campaigns: every planted bug is found and shrunk, clean guests are left alone, a seed tells what happens."""
+"""Campaigns find and minimise every planted bug, find none in clean guests, and are reproducible by seed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from aegis.engine.compile.artifact import read_file
 from aegis.errors import AegisError, ArtifactError, CallError, ExportNotFound, PolicyError
 from aegis.fuzz import replay
 from aegis.fuzz.campaign import Campaign
-from aegis.fuzz.case import Case, Given, Step
+from aegis.fuzz.case import Case, HandleRef, Step
 from aegis.fuzz.corpus import Corpus
-from aegis.fuzz.plan import Plan
+from aegis.fuzz.plan import CampaignPlan, CampaignResult
 from aegis.fuzz.portable import read_step, write_step
 from aegis.fuzz.report import to_data, to_html, to_text
-from aegis.fuzz.result import Result
 from aegis.fuzz.target import Target
-from aegis.fuzz.work import Workshop
+from aegis.fuzz.worker import WorkerState
 from aegis.limits import Limits
 from aegis.policy import Policy
 from tests.cli.command import aegis as command
@@ -55,12 +54,12 @@ BUGGY: dict[str, tuple[str, Any]] = {
 CLEAN = ["components/counter", "shop", "buggy/clean/ledger", "buggy/clean/words"]
 
 
-def _plan(path: Path, **options: Any) -> Plan:
-    return Plan(data=read_file(path, Limits()), name=str(path), policy=Policy(), **options)
+def _plan(path: Path, **options: Any) -> CampaignPlan:
+    return CampaignPlan(data=read_file(path, Limits()), name=str(path), policy=Policy(), **options)
 
 
 class Here(Executor):
-    """Does everything at once, in this process."""
+    """An executor that runs every task synchronously in this process."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -71,14 +70,14 @@ class Here(Executor):
         return future
 
 
-def _campaign(path: Path, runs: int = 6000, executor: Executor | None = None, **options: Any) -> Result:
+def _campaign(path: Path, runs: int = 6000, executor: Executor | None = None, **options: Any) -> CampaignResult:
     campaign = Campaign(_plan(path, **options), runs=runs, executor=executor or Here())
     for _ in campaign.run():
         pass
     return campaign.result
 
 
-def test_every_buggy_guest_is_in_the_table_and_says_what_is_wrong_with_it() -> None:
+def test_every_buggy_guest_is_in_the_table_and_documents_its_bug() -> None:
     table = (GUESTS / "buggy" / "README.md").read_text()
     folders = {path.parent.name for path in (GUESTS / "buggy").glob("*/*.wat")} - {"clean"}
     assert folders == set(BUGGY)
@@ -124,7 +123,7 @@ def test_the_same_seed_does_the_same_whatever_the_executor() -> None:
 
 
 class Dying(Here):
-    """An executor whose processes die now and then, with what they were doing."""
+    """An executor some of whose processes die with their task."""
 
     def __init__(self, times: int) -> None:
         self.left = times
@@ -138,14 +137,14 @@ class Dying(Here):
         return super().submit(fn, *args, **kwargs)
 
 
-def test_what_a_dying_process_did_is_done_again_and_counted_once() -> None:
+def test_chunks_of_a_dying_process_are_repeated_and_counted_once() -> None:
     path = source("buggy/code-point")
     whole, dying = _campaign(path, 5000, seed=3), _campaign(path, 5000, Dying(1), seed=3)
     assert sorted(dying.chunks) == sorted(whole.chunks)
     assert (dying.cases, dying.statuses, dying.findings) == (whole.cases, whole.statuses, whole.findings)
 
 
-def test_processes_that_always_die_end_the_campaign_with_what_it_has() -> None:
+def test_processes_that_always_die_end_the_campaign_with_its_findings() -> None:
     result = _campaign(source("buggy/empty-list"), 5000, Dying(100))
     assert result.lost
     assert result.findings
@@ -163,7 +162,7 @@ def test_a_campaign_on_processes_leaves_nothing_in_the_temporary_folder(
     assert list(tmp_path.glob("aegis-*")) == []
 
 
-def test_ctrl_c_keeps_what_was_found() -> None:
+def test_ctrl_c_keeps_the_findings() -> None:
     class Interrupted(Here):
         count = 0
 
@@ -209,13 +208,13 @@ def test_lines_of_a_corpus_that_mean_nothing_are_skipped(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_corpus_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_corpus_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(PolicyError, match="cannot be written"):
         Corpus(tmp_path / "corpus")
 
 
-def test_a_disk_that_is_full_keeps_nobody_from_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_hide_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, *_: Any) -> None:
         path.touch()
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -229,7 +228,7 @@ def test_a_disk_that_is_full_keeps_nobody_from_what_was_found(tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_corpus_that_is_a_file_is_said(tmp_path: Path) -> None:
+def test_a_corpus_path_that_is_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PolicyError, match="cannot be written"):
         Corpus(tmp_path / "file")
@@ -238,7 +237,7 @@ def test_a_corpus_that_is_a_file_is_said(tmp_path: Path) -> None:
 # -- oracles ------------------------------------------------------------------------------------------------
 
 
-def test_a_predicate_of_the_users_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_defined_predicate_is_an_oracle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine_of_test.py").write_text(
         "def small(function, arguments, outcome):\n"
         '    """Sums are small."""\n'
@@ -254,7 +253,7 @@ def test_a_predicate_of_the_users_is_asked(tmp_path: Path, monkeypatch: pytest.M
     broken = _campaign(source("buggy/overflow"), 2000, oracles=("no-trap", "mine_of_test:broken"))
     assert broken.lost == ["oracle mine_of_test:broken raised KeyError: 'midpoint'"]
     with pytest.raises(PolicyError, match="no attribute 'missing'"):
-        Workshop(_plan(source("buggy/overflow"), oracles=("mine_of_test:missing",)))
+        WorkerState(_plan(source("buggy/overflow"), oracles=("mine_of_test:missing",)))
 
 
 def test_two_components_of_one_world_are_compared() -> None:
@@ -263,7 +262,9 @@ def test_two_components_of_one_world_are_compared() -> None:
       (func (export "f") (param "x" u32) (result u32) (canon lift (core func $m "f"))))"""
     one, two = (_binary(text.format(body)) for body in ("local.get 0", "(i32.and (local.get 0) (i32.const 0xffff))"))
     for other, count in ((one, 0), (two, 1)):
-        plan = Plan(data=one, name="one", policy=Policy(), oracles=("differential:two",), others=(("two", other),))
+        plan = CampaignPlan(
+            data=one, name="one", policy=Policy(), oracles=("differential:two",), others=(("two", other),)
+        )
         campaign = Campaign(plan, runs=1000, executor=Here())
         for _ in campaign.run():
             pass
@@ -273,8 +274,8 @@ def test_two_components_of_one_world_are_compared() -> None:
 
 
 @pytest.mark.parametrize("runs", [1, 60, 1100])
-def test_a_campaign_makes_little_more_calls_than_it_is_told(runs: int) -> None:
-    """A case that has begun is finished, and has a few calls."""
+def test_a_campaign_makes_few_more_calls_than_requested(runs: int) -> None:
+    """A test case that has begun is completed, and has at most a few dozen calls."""
     campaign = Campaign(_plan(source("buggy/overflow")), runs=runs, executor=Here())
     for _ in campaign.run():
         pass
@@ -284,15 +285,18 @@ def test_a_campaign_makes_little_more_calls_than_it_is_told(runs: int) -> None:
 def test_a_component_of_another_world_is_not_compared() -> None:
     text = """(component (core module $m (func (export "f")))
       (core instance $m (instantiate $m)) (func (export "{}") (canon lift (core func $m "f"))))"""
-    plan = Plan(
+    plan = CampaignPlan(
         data=_binary(text.format("f")), name="one", policy=Policy(), oracles=("differential:two",),
         others=(("two", _binary(text.format("g"))),),
     )  # fmt: skip
-    with pytest.raises(PolicyError, match=r"oracle differential:two: it does not export f; compare components of one"):
-        Workshop(plan)
+    with pytest.raises(
+        PolicyError,
+        match=r"oracle differential:two: the other component does not export f: compare components of the same",
+    ):
+        WorkerState(plan)
 
 
-def test_a_campaign_without_fuel_is_refused_for_it_could_not_be_repeated() -> None:
+def test_a_campaign_without_a_fuel_limit_is_refused_because_it_is_not_reproducible() -> None:
     done = command("fuzz", "--fuel-limit=none", str(source("buggy/overflow")))
     assert done.code == 125
     assert "give a number, such as 1e9" in done.err
@@ -304,32 +308,34 @@ def _binary(text: str) -> bytes:
     return text_to_binary(text)
 
 
-def test_an_oracle_that_there_is_not_is_said() -> None:
-    for oracle, told in (
-        ("no-traps", "there is no oracle 'no-traps'; there are no-trap"),
-        ("round-trip:a,b", "'a' is not an export"),
-        ("differential:x", "name the other component"),
+def test_an_unknown_oracle_is_reported() -> None:
+    for oracle, reported in (
+        ("no-traps", "unknown oracle 'no-traps': use no-trap"),
+        ("round-trip:a,b", "'a' is not a callable export"),
+        ("differential:x", "no component to compare with"),
         ("nowhere:f", "No module named 'nowhere'"),
     ):
-        with pytest.raises(PolicyError, match=re.escape(told)):
-            Workshop(_plan(source("buggy/overflow"), oracles=(oracle,)))
+        with pytest.raises(PolicyError, match=re.escape(reported)):
+            WorkerState(_plan(source("buggy/overflow"), oracles=(oracle,)))
 
 
 # -- targets and cases ----------------------------------------------------------------------------------------
 
 
-def test_an_export_that_there_is_not_is_said_and_so_is_nothing_to_call() -> None:
+def test_an_unknown_export_is_reported_and_so_is_an_artifact_without_functions() -> None:
     with pytest.raises(ExportNotFound, match="did you mean midpoint"):
-        Workshop(_plan(source("buggy/overflow"), functions=("midpiont",)))
+        WorkerState(_plan(source("buggy/overflow"), functions=("midpiont",)))
     with pytest.raises(CallError, match="exports no function"):
-        Workshop(Plan(data=_binary("(component)"), name="empty", policy=Policy()))
+        WorkerState(CampaignPlan(data=_binary("(component)"), name="empty", policy=Policy()))
     with pytest.raises(ArtifactError, match="externref"):
-        Workshop(Plan(data=_binary('(module (func (export "f") (param externref)))'), name="refs", policy=Policy()))
+        WorkerState(
+            CampaignPlan(data=_binary('(module (func (export "f") (param externref)))'), name="refs", policy=Policy())
+        )
 
 
-def test_steps_are_taken_out_with_what_needs_them() -> None:
-    case = Case((Step("new", ()), Step("f", (1,)), Step("get", (Given(0),))))
-    assert case.without(1, 2) == Case((Step("new", ()), Step("get", (Given(0),))))
+def test_steps_are_removed_unless_a_later_step_needs_them() -> None:
+    case = Case((Step("new", ()), Step("f", (1,)), Step("get", (HandleRef(0),))))
+    assert case.without(1, 2) == Case((Step("new", ()), Step("get", (HandleRef(0),))))
     assert case.without(0, 1) is None
 
 
@@ -339,11 +345,11 @@ def test_a_step_is_written_as_text_and_read_back() -> None:
     import random
 
     rng = random.Random(5)
-    for subject in target.subjects.values():
+    for export in target.exports.values():
         for _ in range(20):
-            step = Step(subject.name, tuple(shape.random(rng, 16) for shape in subject.shapes if shape is not None))
-            told = json.loads(json.dumps(write_step(target, step)))
-            assert write_step(target, read_step(target, told)) == told
+            step = Step(export.name, tuple(shape.random(rng, 16) for shape in export.shapes if shape is not None))
+            reported = json.loads(json.dumps(write_step(target, step)))
+            assert write_step(target, read_step(target, reported)) == reported
     with pytest.raises((ValueError, AegisError)):
         read_step(target, ["nothing", []])
 
@@ -366,7 +372,7 @@ def test_a_report_is_text_json_and_a_page() -> None:
     assert "<script" not in page
 
 
-def test_the_command_finds_tells_and_writes(tmp_path: Path) -> None:
+def test_the_command_finds_reports_and_writes(tmp_path: Path) -> None:
     path = source("buggy/empty-list")
     done = command("fuzz", str(path), "--runs", "2000", "--jobs", "1", "--out", str(tmp_path))
     assert done.code == 1
@@ -394,20 +400,20 @@ def test_a_clean_guest_exits_with_nought() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "reported"),
     [
-        (["--invoke", "nothing"], 127, "no export is called 'nothing'"),
-        (["--oracle", "nothing"], 125, "there is no oracle 'nothing'"),
+        (["--invoke", "nothing"], 127, "no export 'nothing'"),
+        (["--oracle", "nothing"], 125, "unknown oracle 'nothing'"),
         (["--runs", "many"], 125, "--runs"),
         (["--replay", "/nonexistent"], 125, "cannot be read"),
         (["--corpus", "/dev/null/x"], 125, "cannot be written"),
         (["--out", "/dev/null/x"], 125, "cannot be written"),
     ],
 )
-def test_a_campaign_that_cannot_begin_is_one_clear_line(words: list[str], code: int, told: str) -> None:
+def test_a_campaign_that_cannot_begin_is_one_clear_line(words: list[str], code: int, reported: str) -> None:
     done = command("fuzz", str(source("buggy/overflow")), *words)
     assert (done.code, done.out) == (code, "")
-    assert told in done.err
+    assert reported in done.err
     assert done.err.count("\n") == 1
 
 
@@ -420,12 +426,12 @@ def _worst(name: str, goal: str, runs: int = 3000) -> dict[str, Any]:
 
 
 def test_the_slowest_input_for_its_size_is_looked_for() -> None:
-    """Oracle: looking for it finds more than twice the fuel for the size that the same campaign finds otherwise."""
+    """Oracle: with the goal, the most fuel per size is more than twice that of the same campaign without it."""
     slow, plain = _worst("buggy/quadratic", "slow"), _worst("buggy/quadratic", "")
     assert slow["fuel"] / slow["size"] > 2 * plain["fuel"] / plain["size"]
 
 
-def test_the_chattiest_input_is_told_by_the_host_calls_of_one_call() -> None:
+def test_the_chattiest_input_is_measured_by_the_host_calls_of_one_call() -> None:
     worst = _worst("shop", "chatty", 1000)
     assert 0.9 < worst["host_calls"] / worst["size"] <= 1
 

@@ -1,4 +1,4 @@
-"""A campaign on a real Dask cluster, one of whose workers is killed on the way: nothing is lost or counted twice."""
+"""A campaign on a real Dask cluster in which a worker is killed: no chunk is lost or counted twice."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from distributed import LocalCluster
 from aegis.cli.cluster import dask_executor
 from aegis.engine.compile.artifact import read_file
 from aegis.fuzz.campaign import Campaign
-from aegis.fuzz.plan import Plan
+from aegis.fuzz.plan import CampaignPlan
 from aegis.limits import Limits
 from aegis.policy import Policy
 
 def campaign(executor):
     path = sys.argv[1]
-    plan = Plan(data=read_file(path, Limits()), name=path, policy=Policy(), seed=3)
+    plan = CampaignPlan(data=read_file(path, Limits()), name=path, policy=Policy(), seed=3)
     made = Campaign(plan, runs=9000, executor=executor)
     for number, _ in enumerate(made.run()):
         if executor is not None and number == 2:
@@ -42,7 +42,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_cluster_does_what_one_process_does_though_a_worker_is_killed(tmp_path: Path) -> None:
+def test_a_cluster_gives_the_results_of_one_process_although_a_worker_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "on_dask.py"
     script.write_text(CODE)
     done = subprocess.run(
@@ -55,7 +55,7 @@ def test_a_cluster_does_what_one_process_does_though_a_worker_is_killed(tmp_path
     assert cluster[2] == list(range(9))
 
 
-def test_an_address_that_answers_nothing_is_said() -> None:
+def test_an_unreachable_scheduler_is_reported() -> None:
     from aegis.cli.cluster import dask_executor
     from aegis.errors import PolicyError
 

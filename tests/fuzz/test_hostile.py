@@ -1,4 +1,4 @@
-"""The host in a campaign: what nobody provides is answered by a plan, and with faults so is what the host provides."""
+"""Import stubs answer by a plan; with ``hostile``, the plan also injects faults into host functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from aegis import Aegis, Err, PolicyError
 from aegis.fuzz.case import Case, Step
-from aegis.fuzz.stubs import NOTABLE, Answers, numbers
+from aegis.fuzz.stubs import NOTABLE, ImportStubs, random_answers
 from aegis.fuzz.target import Target
 from aegis.wit.types import Function, List
 from tests.guests.catalogue import built, source
@@ -44,25 +44,25 @@ HANDLES = """(component
 
 
 def _call(target: Target, name: str, *plan: int) -> Any:
-    return target.run(Case((Step(name, ()),), plan)).replies[-1]
+    return target.run(Case((Step(name, ()),), plan)).results[-1]
 
 
 # -- what nobody provides ----------------------------------------------------------------------------------
 
 
-def test_a_plan_says_what_imports_answer_and_the_last_number_serves_the_rest() -> None:
-    """Oracle: equal numbers give equal answers, 0 the simplest."""
+def test_a_plan_selects_the_answers_of_imports_and_its_last_number_is_repeated() -> None:
+    """Oracle: equal numbers select equal answers, and 0 selects the simplest one."""
     target = Target(RUNTIME, RUNTIME.load_file(source("buggy/unchecked-host")))
     assert _call_price(target, ()).value == _call_price(target, (0,)).value
     assert target.answered(Case((Step("price", (3,)),) * 3, (1, 0))) == [
         "get -> err(0)",
-    ]  # the first answer ends the case
-    told = target.answered(Case((Step("price", (3,)),) * 3, (0,)))
-    assert told == ["get -> ok(0)"] * 3
+    ]  # the first answer ends the test case
+    reported = target.answered(Case((Step("price", (3,)),) * 3, (0,)))
+    assert reported == ["get -> ok(0)"] * 3
 
 
 def _call_price(target: Target, plan: tuple[int, ...]) -> Any:
-    return target.run(Case((Step("price", (3,)),), plan)).replies[-1]
+    return target.run(Case((Step("price", (3,)),), plan)).results[-1]
 
 
 def test_resources_that_a_host_gives_answer_their_methods_too() -> None:
@@ -74,7 +74,7 @@ def test_resources_that_a_host_gives_answer_their_methods_too() -> None:
 
 
 def test_a_result_inside_a_result_is_answered_as_it_is() -> None:
-    """Oracle: whatever the number, the answer is of the function's type, so that no host function is to blame."""
+    """Oracle: every number selects an answer of the function's type, so the run never ends in a host error."""
     text = """(component
       (import "acme:deep/host@0.1.0" (instance $host
         (export "ask" (func (result (result (result u8 (error u8)) (error u16)))))))
@@ -99,21 +99,21 @@ def test_a_resource_of_wasis_own_is_nothing_that_can_be_made_up() -> None:
       (core module $m (import "" "soon" (func $soon (result i32))) (func (export "f") (drop (call $soon))))
       (core instance $m (instantiate $m (with "" (instance (export "soon" (func $soon))))))
       (func (export "f") (canon lift (core func $m "f"))))"""
-    reply = _call(Target(RUNTIME, RUNTIME.load_wat(text)), "f", 0)
-    assert (reply.status, reply.error.code) == ("trap", "missing-import")
+    result = _call(Target(RUNTIME, RUNTIME.load_wat(text)), "f", 0)
+    assert (result.status, result.error.code) == ("trap", "missing-import")
 
 
 def test_low_numbers_are_the_notable_answers_of_a_type() -> None:
     target = Target(RUNTIME, RUNTIME.load_file(source("shop")))
-    told = {target.answered(Case((Step("total", (["x"],)),), (n,)))[0] for n in range(12)}
-    assert {"acme:shop/prices@1.2.0#get -> err(unknown)"} < told
-    assert len(told) > 6
+    reported = {target.answered(Case((Step("total", (["x"],)),), (n,)))[0] for n in range(12)}
+    assert {"acme:shop/prices@1.2.0#get -> err(unknown)"} < reported
+    assert len(reported) > 6
 
 
 @pytest.mark.parametrize("hostile", [False, True])
 def test_plans_at_random_are_short_and_mostly_end_in_peace(hostile: bool) -> None:
     rng = random.Random(3)
-    plans = [numbers(rng, hostile=hostile) for _ in range(400)]
+    plans = [random_answers(rng, hostile=hostile) for _ in range(400)]
     assert all(1 <= len(plan) <= 32 for plan in plans)
     assert any(0 < number < NOTABLE for plan in plans for number in plan)
     assert any(number >= NOTABLE for plan in plans for number in plan)
@@ -152,7 +152,7 @@ def test_methods_of_the_hosts_resources_are_asked_for_too() -> None:
 
 
 def test_core_modules_have_their_preview1_calls_answered_too() -> None:
-    """Oracle: without a fault the module writes; with one it is told errno 29, and writes nothing."""
+    """Oracle: without a fault the module writes its text; with one it gets errno 29 and writes nothing."""
     artifact = RUNTIME.load_file(source("hello"))
     for code, written in ((None, b"hello"), (29, b"")):
 
@@ -165,7 +165,7 @@ def test_core_modules_have_their_preview1_calls_answered_too() -> None:
             assert bool(sandbox.stdout) == bool(written)
 
 
-def test_what_a_fault_returns_is_checked_as_any_host_function_is() -> None:
+def test_the_result_of_a_fault_is_checked_like_that_of_any_host_function() -> None:
     artifact = RUNTIME.load_file(source("buggy/denied-socket"))
     with RUNTIME.sandbox(artifact, faults=lambda *_: "nonsense") as sandbox:
         assert sandbox.run("reaches", 80).status == "host-error"
@@ -178,30 +178,30 @@ def test_faults_are_refused_where_they_cannot_be_injected() -> None:
 
 
 def test_a_hostile_host_makes_a_program_meet_errors_that_it_never_met() -> None:
-    """Oracle: every answer is an error or value of the function's type, and the plan 0 is the host's own behaviour."""
+    """Oracle: every fault is a value of the function's type, and the plan 0 is the host's real behaviour."""
     target = Target(RUNTIME, RUNTIME.load_file(built("cat-component")), hostile=True)
-    program = next(iter(target.subjects))
+    program = next(iter(target.exports))
     step = Step(program, (["-"], b"text"))
-    plain = target.run(Case((step,), (0,))).replies[-1]
+    plain = target.run(Case((step,), (0,))).results[-1]
     assert plain.status in ("returned", "exited")
     statuses = set()
-    told: list[str] = []
+    reported: list[str] = []
     rng = random.Random(1)
     for _ in range(60):
-        case = Case((step,), numbers(rng, hostile=True))
-        statuses.add(target.run(case, told=told).replies[-1].status)
+        case = Case((step,), random_answers(rng, hostile=True))
+        statuses.add(target.run(case, log=reported).results[-1].status)
         assert not {"host-error", "internal-error"} & statuses
-    assert any("err(" in line for line in told)
+    assert any("err(" in line for line in reported)
 
 
-def test_what_an_interface_promises_is_kept_by_a_hostile_host() -> None:
-    """Oracle: whatever the plan says, polling is the host's own, for no other answer names what was asked for."""
-    answers = Answers(RUNTIME.load_file(built("cat-component")), hostile=True)
-    answers.plan([5])
-    assert answers.faults is not None
+def test_a_hostile_host_keeps_the_specification_of_interfaces() -> None:
+    """Oracle: ``poll`` is always the host's own, because a fake answer would name pollables that are not ready."""
+    stubs = ImportStubs(RUNTIME.load_file(built("cat-component")), hostile=True)
+    stubs.plan([5])
+    assert stubs.faults is not None
     polled = Function((("in", List("u32")),), List("u32"))
-    assert answers.faults("wasi:io/poll@0.2.6", "poll", polled, lambda: [0]) == [0]
-    assert answers.faults("wasi:cli/environment@0.2.6", "get-arguments", polled, lambda: [0]) != [0]
+    assert stubs.faults("wasi:io/poll@0.2.6", "poll", polled, lambda: [0]) == [0]
+    assert stubs.faults("wasi:cli/environment@0.2.6", "get-arguments", polled, lambda: [0]) != [0]
 
 
 # -- programs ----------------------------------------------------------------------------------------------------
@@ -214,20 +214,20 @@ def test_a_program_is_given_arguments_and_input(tmp_path: Path) -> None:
       (func (export "_start") (drop (call $sizes (i32.const 0) (i32.const 4)))
         (if (i32.eq (i32.load (i32.const 0)) (i32.const 3)) (then unreachable))))"""
     target = Target(RUNTIME, RUNTIME.load_wat(text))
-    assert target.subjects["_start"].program
+    assert target.exports["_start"].program
     for words, status in ((["a"], "returned"), (["a", "b"], "trap")):
-        assert target.run(Case((Step("_start", (words, b"")),))).replies[-1].status == status
+        assert target.run(Case((Step("_start", (words, b"")),))).results[-1].status == status
 
 
-def test_what_a_toolchain_exports_for_itself_is_left_out_unless_it_is_named() -> None:
+def test_toolchain_exports_are_omitted_unless_they_are_named() -> None:
     text = """(module (func (export "cabi_realloc") (param i32) (result i32) (local.get 0))
       (func (export "__wasm_call_ctors")) (func (export "f")))"""
     artifact = RUNTIME.load_wat(text)
     usual = Target(RUNTIME, artifact)
-    assert set(usual.subjects) == {"f"}
+    assert set(usual.exports) == {"f"}
     assert set(usual.left_out) == {"cabi_realloc", "__wasm_call_ctors"}
-    assert set(Target(RUNTIME, artifact, functions=("*",)).subjects) == {"f", "cabi_realloc", "__wasm_call_ctors"}
-    assert set(Target(RUNTIME, artifact, functions=("cabi_realloc",)).subjects) == {"cabi_realloc"}
+    assert set(Target(RUNTIME, artifact, functions=("*",)).exports) == {"f", "cabi_realloc", "__wasm_call_ctors"}
+    assert set(Target(RUNTIME, artifact, functions=("cabi_realloc",)).exports) == {"cabi_realloc"}
 
 
 def test_a_reactor_is_initialised_before_its_functions_are_called() -> None:
@@ -235,4 +235,4 @@ def test_a_reactor_is_initialised_before_its_functions_are_called() -> None:
       (func (export "_initialize") (global.set $ready (i32.const 1)))
       (func (export "f") (if (i32.eqz (global.get $ready)) (then unreachable))))"""
     target = Target(RUNTIME, RUNTIME.load_wat(text))
-    assert target.run(Case((Step("f", ()),))).replies[-1].status == "returned"
+    assert target.run(Case((Step("f", ()),))).results[-1].status == "returned"

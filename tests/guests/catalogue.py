@@ -1,4 +1,4 @@
-"""Where the guests are: ``source("hostile/spin")`` for WAT, ``built("sha256")`` for what has to be built."""
+"""The locations of guests: ``source("hostile/spin")`` for WAT, ``built("sha256")`` for those that must be built."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ COMPILER_MISSING = 3
 
 
 def source(name: str) -> Path:
-    """Return the WAT of a guest: ``wordcount``, ``hostile/spin``, ``hostile/proposals/gc``.
+    """Return the WAT file of a guest: ``wordcount``, ``hostile/spin``, ``hostile/proposals/gc``.
 
-    A name is a folder with a file of the same name, or a file without its ``.wat``.
+    A name is a directory with a file of the same name, or a file without its ``.wat``.
     """
     folder = GUESTS / name
     path = folder / f"{folder.name}.wat" if folder.is_dir() else folder.with_suffix(".wat")
@@ -30,7 +30,7 @@ def source(name: str) -> Path:
 
 @cache
 def built(name: str) -> Path:
-    """Return a guest of guests.toml, built if need be; the test is skipped where there is no compiler."""
+    """Return a guest of guests.toml, built if necessary; skip the test if the compiler is missing."""
     done = subprocess.run([sys.executable, str(SCRIPT), name], capture_output=True, text=True, timeout=600)
     if done.returncode == COMPILER_MISSING:
         pytest.skip(done.stdout.strip() or "its toolchain is not installed")
@@ -39,6 +39,6 @@ def built(name: str) -> Path:
 
 
 def hostile() -> list[Path]:
-    """Return every attack in WAT that is a module, without the refused proposals."""
+    """Return every attack in WAT that is a module, except those of rejected proposals."""
     paths = (path for path in (GUESTS / "hostile").glob("*/*.wat") if path.parent.name != "proposals")
     return sorted(path for path in paths if not path.name.startswith("component-"))

@@ -1,6 +1,6 @@
 """The oracle for guests: wasmtime with its own WASI, which the package itself never links.
 
-It knows none of our limits, and each run here has only fuel to stop it.
+It has none of Aegis' limits; only fuel stops a run here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FUEL = 2_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Preopen:
-    """A directory of the host under a guest's name for it."""
+    """A host directory and its guest path."""
 
     host: Path
     guest: str = "."
@@ -30,7 +30,7 @@ class Preopen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Native:
-    """How a run ended: what the function returned, the exit code, the trap's first line if there was one."""
+    """The end of a run: the function's result, the exit code, or the first line of the trap."""
 
     value: Any
     exit_code: int
@@ -53,7 +53,7 @@ def run_native(
     preopens: Sequence[Preopen] = (),
     imports: Mapping[tuple[str, str], Callable[..., Any]] | None = None,
 ) -> Native:
-    """Run one export of the guest at ``path`` and return how it ended; a trap is an outcome, not an error."""
+    """Run one export of the guest at ``path``; a trap is an outcome, not an error."""
     with tempfile.TemporaryDirectory() as folder:
         streams = Path(folder)
         (streams / "in").write_bytes(stdin)
@@ -69,7 +69,7 @@ def run_native(
 
 
 class Loaded:
-    """An instance, without WASI, kept between calls: ``loaded("add", 2, 3)``."""
+    """An instance without WASI that is kept between calls: ``loaded("add", 2, 3)``."""
 
     def __init__(self, path: Path, imports: Mapping[tuple[str, str], Callable[..., Any]] | None = None) -> None:
         self.store = wasmtime.Store()
@@ -128,7 +128,7 @@ def _call(
     module = wasmtime.Module.from_file(engine, str(path))
     linker, store = wasmtime.Linker(engine), wasmtime.Store(engine)
     linker.define_wasi()
-    linker.allow_shadowing = True  # so that a test may put a stub in WASI's place
+    linker.allow_shadowing = True  # so that a test can replace WASI by a stub
     store.set_fuel(FUEL)
     store.set_wasi(wasi)
     _define(linker, module, imports)

@@ -1,4 +1,4 @@
-"""Components in text: every kind of value in and out as WAVE, and each hostile component's documented ending."""
+"""Components in text: every kind of value in WAVE, in both directions, and the documented end of each hostile one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIES = LIE.findall(source("hostile/component-lies").read_text())
 
 
 def run(name: str, function: str, *args: Any, runtime: Aegis = RUNTIME, **grants: Any) -> Outcome:
-    """Run a hostile component and return how it ended, loading and instantiation included."""
+    """Run a hostile component and return its outcome, including loading and instantiation."""
     try:
         component = runtime.load_file(source(f"hostile/{name}"))
         with runtime.sandbox(component, **grants) as sandbox:
@@ -69,7 +69,7 @@ def test_a_lie_is_a_trap(function: str) -> None:
     assert (outcome.status, outcome.exit_code, outcome.value) == ("trap", 134, None)
 
 
-def test_all_lies_are_told() -> None:
+def test_every_case_of_the_canonical_abi_guest_is_tested() -> None:
     assert len(LIES) == 14
 
 
@@ -120,24 +120,24 @@ def test_a_read_of_everything_gives_a_chunk() -> None:
     assert run("component-read", "read").value == -1
 
 
-def test_many_empty_strings_count_as_what_they_cost() -> None:
+def test_many_empty_strings_count_by_their_cost() -> None:
     few = Aegis(cache=False, pooled=False, value_bytes="1MiB")
     assert run("component-results", "empties", runtime=few).status == "quota-exceeded"
 
 
 def test_a_second_entry_is_refused_and_the_first_goes_on() -> None:
-    told: list[str] = []
+    reported: list[str] = []
     component = RUNTIME.load_file(source("hostile/component-reentrant"))
 
     def again() -> None:
         with pytest.raises(SandboxStateError, match="cannot be entered while a call into it is under way") as caught:
             sandbox.call("go")
-        told.append(str(caught.value))
+        reported.append(str(caught.value))
 
     with RUNTIME.sandbox(component, imports={"again": again}) as sandbox:
         sandbox.call("go")
         sandbox.call("go")
-    assert len(told) == 2
+    assert len(reported) == 2
 
 
 def test_each_attack_has_a_readme_that_is_listed() -> None:

@@ -1,4 +1,4 @@
-"""Components end to end: built from C, Python and text, run through the command's own path, with and without grants."""
+"""Components end to end: built from C, Python and text, run by the command's own code, with and without grants."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOADED: dict[str, Any] = {}
 
 
 def loaded(name: str) -> Any:
-    """Return a built component, loaded once for all tests of this process."""
+    """Return a built component, loaded once per process."""
     if name not in _LOADED:
         _LOADED[name] = RUNTIME.load_file(catalogue.built(name))
     return _LOADED[name]
@@ -76,7 +76,7 @@ def test_a_preview_1_program_is_the_same_as_a_component(name: str, tmp_path: Pat
             aegis.run(path, args=words, filesystem=grant) for path in (module, catalogue.built(f"{name}-component"))
         )
         assert (first.stdout, first.stderr) == (second.stdout, second.stderr)
-        # What a component cannot say of its exit is how it failed: run's result has no number.
+        # A component's exit has no number: the result of ``run`` only says that it failed.
         assert bool(first.exit_code) == bool(second.exit_code)
 
 
@@ -138,7 +138,7 @@ def test_a_python_command_reads_its_input_and_stand_in_clock() -> None:
 
 
 def echo(connection: socket.socket) -> None:
-    """Send everything back, until the other side has sent its last."""
+    """Send all data back until the other side has sent its last byte."""
     while data := connection.recv(65536):
         connection.sendall(data)
 
@@ -187,7 +187,7 @@ def test_a_server_needs_its_rule() -> None:
             replies.append(connection.recv(100))
 
     policy = network(listen=(f"tcp://127.0.0.1:{port}",))
-    runtime = Aegis(pooled=False, fuel=None, timeout="300s", **policy)  # it compiles anew for whoever watches
+    runtime = Aegis(pooled=False, fuel=None, timeout="300s", **policy)  # with an observer, it is compiled again
     component = runtime.load_file(catalogue.built("py-net"))
     watcher = Watcher("listening", talk)
     with runtime.sandbox(
@@ -200,7 +200,7 @@ def test_a_server_needs_its_rule() -> None:
 
 
 class Watcher:
-    """Begins to talk once the guest has asked for a connection: that it listens then is certain."""
+    """A server that writes once the guest has asked for a connection, when the guest is certain to listen."""
 
     def __init__(self, word: str, talk: Any) -> None:
         self.thread = threading.Thread(target=talk, args=(word,), daemon=True)
@@ -231,7 +231,7 @@ def test_each_datagram_needs_its_rule() -> None:
         assert outcome.stdout == b"got b'PING'\n"
 
 
-def test_urllib_fetches_what_is_allowed() -> None:
+def test_urllib_fetches_allowed_urls() -> None:
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -239,7 +239,7 @@ def test_urllib_fetches_what_is_allowed() -> None:
             self.wfile.write(b"the page")
 
         def log_message(self, *words: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     pages = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
     thread = threading.Thread(target=pages.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -286,7 +286,7 @@ def kv(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
 
 
 def store_of(kv: ModuleType) -> tuple[Any, list[str]]:
-    """Return an implementation of the imported store, and the list of what it lived through."""
+    """Return an implementation of the imported store, and the list of its events."""
     types = importlib.import_module("kv_bindings.acme_kv_store")
     log: list[str] = []
 
@@ -358,17 +358,17 @@ def test_typed_bindings_both_ways(kv: Any) -> None:
     assert sorted(log[3:]) == ["drop one", "drop p", "drop q"]
 
 
-def test_what_an_object_lacks_is_listed_at_once() -> None:
+def test_all_missing_methods_of_an_object_are_listed_at_once() -> None:
     class Half:
         class Bucket:
             def __init__(self) -> None:
-                """Take nothing, where the constructor is given a name."""
+                """Take no arguments, although the constructor has one."""
 
             def get(self, key: str) -> None:
-                """Return nothing."""
+                """Return nothing, although a result is required."""
 
         def scan(self, of: Any, too_much: Any) -> None:
-            """Take too much."""
+            """Take too many arguments."""
 
     with pytest.raises(LinkError) as caught:
         RUNTIME.sandbox(loaded("py-kv"), imports={"acme:kv/store": Half(), "tell": "not a function"})

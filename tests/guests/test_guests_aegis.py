@@ -1,4 +1,4 @@
-"""The programs in C, run by Aegis: with their grants they work, without them they cannot."""
+"""The C programs in Aegis: with their grants they work, without them they cannot."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_hello_greets_by_its_environment() -> None:
     assert b"salve" in granted.stdout
 
 
-def test_cat_reads_what_it_is_granted(folder: Path) -> None:
+def test_cat_reads_its_grants(folder: Path) -> None:
     assert run("cat", "text", **reading(folder)).stdout == TEXT
     assert run("cat", stdin=b"from stdin").stdout == b"from stdin"
     assert run("cat", "text").exit_code != 0

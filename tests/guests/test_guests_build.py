@@ -1,4 +1,4 @@
-"""scripts/guests: it builds every guest once, and says clearly what it cannot do."""
+"""scripts/guests builds every guest once, and reports clearly if it cannot."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_missing_compiler_is_named_with_its_remedy() -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_what_is_up_to_date_needs_no_compiler() -> None:
+def test_an_up_to_date_guest_needs_no_compiler() -> None:
     built("hello")
     assert run_script("--python", "no-such-python", "hello").returncode == 0
 

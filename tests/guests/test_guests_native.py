@@ -1,7 +1,7 @@
-"""The guests do what their READMEs say, under wasmtime's own WASI.
+"""The guests behave as their READMEs state, under wasmtime's own WASI.
 
-This proves the guests, not Aegis: an escape that is contained here, and succeeds when the grant is wider, is an
-attack that the tests of Aegis can rely on.
+This tests the guests, not Aegis: the tests of Aegis can rely on an escape that is contained here, and that succeeds
+when the grant is wider.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def test_wordcount_chooses_the_longest_preopen(texts: Path) -> None:
         ("/data/../a.txt", "permission denied"),
     ],
 )
-def test_wordcount_tells_what_is_wrong_and_goes_on(texts: Path, name: str, reason: str) -> None:
+def test_wordcount_reports_errors_and_continues(texts: Path, name: str, reason: str) -> None:
     run = run_native(source("wordcount"), args=[name, "/data/a.txt"], preopens=[Preopen(texts, "/data")])
     assert run.exit_code == 1
     assert run.stderr.decode() == f"wordcount: {name}: {reason}\n"
@@ -213,13 +213,13 @@ def test_interp_reads_its_program_from_stdin() -> None:
     [b"", b"a", b"abcabcabcabc" * 10, bytes(100_000), os.urandom(5000), (ROOT / "guests/interp/interp.c").read_bytes()],
     ids=["empty", "one", "repeated", "zeros", "random", "text"],
 )
-def test_lz_restores_what_it_compressed(data: bytes) -> None:
+def test_lz_restores_its_compressed_output(data: bytes) -> None:
     packed = run_native(built("lz"), args=["c"], stdin=data)
     assert run_native(built("lz"), args=["d"], stdin=packed.stdout).stdout == data
     assert len(packed.stdout) <= 8 + len(data) + (len(data) + 7) // 8
 
 
-def test_lz_refuses_what_it_did_not_make() -> None:
+def test_lz_refuses_foreign_input() -> None:
     packed = run_native(built("lz"), args=["c"], stdin=b"some text, some text, some text").stdout
     for damaged in (
         b"",
@@ -233,7 +233,7 @@ def test_lz_refuses_what_it_did_not_make() -> None:
     assert run_native(built("lz"), args=["x"]).exit_code == 2
 
 
-def test_nbody_and_sieve_print_what_is_documented() -> None:
+def test_nbody_and_sieve_print_the_documented_output() -> None:
     assert run_native(built("nbody"), args=["1000"]).lines == ["-0.004286549", "-0.004286556"]
     assert run_native(built("sieve"), args=["1000000"]).lines == ["78498 primes below 1000000, the last is 999983"]
     assert run_native(built("sieve"), args=["10000001"]).exit_code == 1
@@ -312,7 +312,7 @@ def test_symlink_swap_sees_the_secret_when_it_is_granted(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["escape-hardlink", "escape-rename"])
-def test_what_crosses_permissions(tmp_path: Path, name: str) -> None:
+def test_attacks_across_permissions(tmp_path: Path, name: str) -> None:
     ro, rw = trees.two(tmp_path)
     before = trees.contents(tmp_path)
     run = run_native(source(f"hostile/{name}"), preopens=[Preopen(ro, "/ro"), Preopen(rw, "/rw", True)])
@@ -322,7 +322,7 @@ def test_what_crosses_permissions(tmp_path: Path, name: str) -> None:
     assert (wider.exit_code, wider.lines[0]) == (ESCAPED, "ro to rw 0")
 
 
-def test_truncate_alters_only_what_may_be_written(tmp_path: Path) -> None:
+def test_truncate_changes_only_writable_files(tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_bytes(b"as it was")
     run = run_native(source("hostile/escape-truncate"), preopens=[Preopen(tmp_path)])
     assert (run.exit_code, run.lines[-1]) == (0, "unaltered")
@@ -343,7 +343,7 @@ def test_long_paths_are_refused(tmp_path: Path) -> None:
 
 
 def test_bad_pointers_makes_all_its_calls() -> None:
-    """Wasmtime's WASI traps at the first bad pointer, so that stubs stand in for it here."""
+    """Wasmtime's WASI traps at the first bad pointer, so stubs replace it here."""
     path = source("hostile/bad-pointers")
     module = wasmtime.Module.from_file(wasmtime.Engine(), str(path))
     calls: Counter[str] = Counter()
@@ -375,7 +375,7 @@ def test_stdin_wait_ends_when_stdin_is_empty() -> None:
     assert run_native(source("hostile/stdin-wait"), function="poll").stdout == b"polling 0\n"
 
 
-def test_growing_politely_stops_where_it_is_told_to() -> None:
+def test_a_guest_that_checks_growth_stops_at_the_limit() -> None:
     memory = Loaded(source("hostile/memory-grown"))
     memory.store.set_limits(memory_size=64 << 20)
     assert memory("polite") == 1024

@@ -1,7 +1,7 @@
-"""The directory trees that the guests under ``guests/hostile`` expect, as their READMEs describe them.
+"""The directory trees that the guests in ``guests/hostile`` expect, as described in their READMEs.
 
-Each function makes a tree beneath an empty directory and returns the directory to grant; what the attack must
-not reach lies beside it, in the directory given.
+Each function creates a tree below an empty directory, and returns the directory to grant; the targets that the attack
+must not reach are beside it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SECRET = b"SECRET: nobody may read this\n"
 
 
 def plain(base: Path) -> Path:
-    """A secret and a victim outside; ``inside.txt`` and ``sub`` inside. For most of the escapes."""
+    """A secret and a victim outside; ``inside.txt`` and ``sub`` inside. Used for most of the escapes."""
     inside = base / "inside"
     (inside / "sub").mkdir(parents=True)
     (base / "victim").mkdir()
@@ -56,7 +56,7 @@ def with_swap(base: Path) -> Path:
 
 @contextmanager
 def swapping(inside: Path) -> Iterator[None]:
-    """Exchange ``swap`` and ``other`` until the block ends."""
+    """Exchange ``swap`` and ``other`` repeatedly until the block ends."""
     done = threading.Event()
 
     def swap() -> None:
@@ -84,7 +84,7 @@ def two(base: Path) -> tuple[Path, Path]:
 
 
 def with_fifo(base: Path) -> Path:
-    """For ``fifo``: a FIFO, a socket, and a device node where this user may make one."""
+    """For ``fifo``: a FIFO, a socket, and a device node if this user may create one."""
     inside = base / "inside"
     inside.mkdir(parents=True)
     os.mkfifo(inside / "fifo")
@@ -96,7 +96,7 @@ def with_fifo(base: Path) -> Path:
 
 
 def contents(base: Path) -> dict[str, bytes | str | None]:
-    """Return everything beneath ``base``: a file's bytes, a link's target, None for anything else."""
+    """Return all paths below ``base``: a file's bytes, a link's target, ``None`` for anything else."""
     found: dict[str, bytes | str | None] = {}
     for path in sorted(base.rglob("*")):
         name = path.relative_to(base).as_posix()

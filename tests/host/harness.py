@@ -1,8 +1,8 @@
-"""Two hosts of WASI preview 1 behind one interface: ours, called directly, and wasmtime's native one.
+"""Two hosts of WASI preview 1 behind one interface: Aegis, called directly, and wasmtime's native one.
 
-A driver plays the guest: it puts paths and buffers into memory, calls a function by its name, and returns
-the error number with what the call left in memory. ``Ours`` needs no engine; ``Native`` calls through a
-small module that forwards every import.
+A driver acts as the guest: it writes paths and buffers to memory, calls a function by name, and returns the error
+number with the results from memory. ``AegisDriver`` needs no engine; ``Native`` calls through a small module that
+forwards every import.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NAMES = {int(number): name for name, number in vars(Errno).items() if isinstance
 
 
 class Memory:
-    """A guest's memory: as strict as the real one, without an engine."""
+    """A guest's memory that checks bounds like a real one, without an engine."""
 
     def __init__(self, size: int = PAGES * 65536) -> None:
         self.data = bytearray(size)
@@ -57,7 +57,7 @@ class Memory:
 
 
 class Scope:
-    """The scope of calls that have no deadline. It keeps what was decided, logged and waited for."""
+    """A call context without a deadline. It records decisions, log lines and waits."""
 
     LONGEST = 0.05
     listens = True
@@ -87,7 +87,7 @@ class Scope:
 
 
 class Filestat(NamedTuple):
-    """What a file's status says."""
+    """The fields of a ``filestat``."""
 
     dev: int
     ino: int
@@ -100,7 +100,7 @@ class Filestat(NamedTuple):
 
 
 class Fdstat(NamedTuple):
-    """What a descriptor's status says."""
+    """The fields of an ``fdstat``."""
 
     filetype: int
     flags: int
@@ -109,7 +109,7 @@ class Fdstat(NamedTuple):
 
 
 class Dirent(NamedTuple):
-    """One entry of a directory."""
+    """An entry of a directory."""
 
     next: int
     ino: int
@@ -214,7 +214,7 @@ class Driver:
         return self.call("fd_allocate", fd, offset, length)
 
     def fd_readdir(self, fd: int, length: int = 4096, cookie: int = 0) -> tuple[int, list[Dirent], int]:
-        """Return the whole entries that fit, and how many bytes were used."""
+        """Return the complete entries in the buffer, and the number of bytes used."""
         number = self.call("fd_readdir", fd, _BUFFER, length, cookie, _OUT)
         used = 0 if number else self._u32()
         return number, _entries(self.peek(_BUFFER, used)), used
@@ -289,7 +289,7 @@ class Driver:
         return new
 
     def listed(self, fd: int, room: int = 4096) -> list[Dirent]:
-        """Return all entries of a directory, asking again as long as the buffer is filled."""
+        """Return all entries of a directory, calling again as long as the buffer is full."""
         found: list[Dirent] = []
         while True:
             number, entries, used = self.fd_readdir(fd, room, found[-1].next if found else 0)
@@ -321,8 +321,8 @@ def fd_event(userdata: int, fd: int, *, write: bool = False) -> bytes:
     return struct.pack("<QB7xI28x", userdata, 2 if write else 1, fd)
 
 
-class Ours(Driver):
-    """Our functions over the directories and files that ``capability`` or ``roots`` grant."""
+class AegisDriver(Driver):
+    """Aegis' functions on the directories and files that ``capability`` or ``roots`` grant."""
 
     def __init__(self, *roots: Path, capability: FilesystemCapability | None = None, **policy: Any) -> None:
         if capability is None:
@@ -351,7 +351,7 @@ class Ours(Driver):
 
 @cache
 def _forwarding() -> wasmtime.Module:
-    """A module that exports every function of preview 1 that it imports, and its memory."""
+    """A module that exports its memory and every function of preview 1 that it imports."""
     imports, functions = [], []
     for name, kind in SIGNATURES.items():
         params = f"(param {' '.join(kind.params)})" if kind.params else ""
@@ -376,7 +376,7 @@ def _linker() -> wasmtime.Linker:
 
 
 class Native(Driver):
-    """wasmtime's own preview 1 over one directory that may be changed."""
+    """wasmtime's own preview 1 on one writable directory."""
 
     def __init__(self, root: Path) -> None:
         self.store = wasmtime.Store(_engine())
@@ -408,7 +408,7 @@ def _signed(value: int, kind: str) -> int:
 
 
 def tree(root: Path) -> dict[str, tuple[str, bytes]]:
-    """Return everything beneath ``root``: its kind, and what it holds or says."""
+    """Return all paths below ``root``, with their kind and contents."""
     found: dict[str, tuple[str, bytes]] = {}
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):

@@ -1,4 +1,4 @@
-"""Whatever numbers a guest passes, every function answers with an error number or ends the run as one of our errors."""
+"""For any numbers that a guest passes, every function returns an error number or raises an Aegis error."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from aegis.errors import AegisError
 from aegis.host.preview1.abi import SIGNATURES
-from tests.host.harness import ALL, NAMES, PAGES, Memory, Ours
+from tests.host.harness import ALL, NAMES, PAGES, AegisDriver, Memory
 
 END = PAGES * 65536
-DATA = 0x100  # paths, vectors and subscriptions that make sense lie from here on
+DATA = 0x100  # valid paths, vectors and subscriptions begin here
 
 words = st.one_of(
     st.sampled_from((0, 1, 2, 3, 4, 5, 6, 99, DATA, DATA + 8, DATA + 64, END - 8, END - 1, END, -1)),
@@ -46,7 +46,7 @@ def test_no_argument_makes_a_function_fail(plan: list[tuple[str, tuple[int, ...]
         (root / "d").mkdir(parents=True)
         (root / "file").write_bytes(b"hello")
         (root / "link").symlink_to("file")
-        with closing(Ours(root)) as guest:
+        with closing(AegisDriver(root)) as guest:
             guest.opened("file")
             guest.opened("d", 2, ALL & ~64)
             for name, args in plan:
@@ -61,7 +61,7 @@ def test_no_argument_makes_a_function_fail(plan: list[tuple[str, tuple[int, ...]
 
 @pytest.mark.parametrize("name", sorted(SIGNATURES))
 def test_a_guest_without_memory_is_answered_too(name: str, tmp_path: Path) -> None:
-    with closing(Ours(tmp_path)) as guest:
+    with closing(AegisDriver(tmp_path)) as guest:
         guest.memory.data.clear()
         assert isinstance(guest.memory, Memory)
         try:

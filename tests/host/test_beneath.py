@@ -1,4 +1,4 @@
-"""Nothing leads out: both ways to walk a path agree and stay inside, whatever links say and however they move."""
+"""No path leads out: both ways to resolve a path agree and stay inside, whatever links contain or become."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aegis.errors import PolicyError
 from aegis.host.files import beneath
 from aegis.host.preview1.abi import Errno, Rights
 from aegis.policy import FilesystemCapability
-from tests.host.harness import ALL, FIRST, NAMES, Ours, tree
+from tests.host.harness import ALL, FIRST, NAMES, AegisDriver, tree
 
 CREAT, DIRECTORY, EXCL, TRUNC, FOLLOW = 1, 2, 4, 8, 1
 READ, WRITE = Rights.FD_READ, Rights.FD_WRITE
@@ -35,7 +35,7 @@ ways = [
 
 @pytest.fixture(params=ways)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Have paths walked in one of the two ways."""
+    """Resolve paths in one of the two ways."""
     monkeypatch.setattr(beneath, "_opener", OPENERS[request.param])
     return str(request.param)
 
@@ -45,7 +45,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 NAMES_IN_TREE = ("a", "b", "c")
 STEPS = (*NAMES_IN_TREE, *NAMES_IN_TREE, "l", "m", "..", ".", "missing")
 
-# What lies at each of a few places: nothing, a directory, a file, or a link and what it says.
+# For each of a few places: nothing, a directory, a file, or a link with its target.
 targets = st.one_of(
     st.lists(st.sampled_from(STEPS), min_size=1, max_size=4).map("/".join),
     st.sampled_from(("/", "/etc", "../outside", "../../outside", "l", "m", "a/", "./", "..", "a//b")),
@@ -58,7 +58,7 @@ walks = st.lists(st.sampled_from(STEPS), min_size=1, max_size=5)
 
 
 def grow(root: Path, plan: dict[str, str]) -> None:
-    """Make what ``plan`` says, as far as one part leaves room for another."""
+    """Create the tree of ``plan``, as far as its parts do not conflict."""
     for path, thing in sorted(plan.items(), key=lambda item: (item[1].startswith("link"), item[0])):
         place = root / path
         above = os.path.realpath(place.parent)
@@ -78,7 +78,7 @@ def grow(root: Path, plan: dict[str, str]) -> None:
 
 @contextmanager
 def grown(plan: dict[str, str]) -> Iterator[tuple[int, set[tuple[int, int]]]]:
-    """Yield a root in which ``plan`` was grown, open, and which files and directories lie beneath it."""
+    """Yield an open root with the tree of ``plan``, and the files and directories below it."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "root")
         (root.parent / "outside" / "a").mkdir(parents=True)
@@ -98,7 +98,7 @@ def identity(path: Path) -> tuple[int, int]:
 
 
 def outcome(function: Callable[[], int]) -> tuple[str, Any]:
-    """Return which directory ``function`` opened, or its error."""
+    """Return the directory that ``function`` opened, or its error."""
     try:
         descriptor = function()
     except OSError as error:
@@ -114,7 +114,7 @@ def outcome(function: Callable[[], int]) -> tuple[str, Any]:
 @given(plan=trees, paths=st.lists(walks, min_size=1, max_size=8))
 @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_the_walk_and_the_kernel_agree_and_stay_inside(plan: dict[str, str], paths: list[list[str]]) -> None:
-    """For every tree and path, both ways open the same directory beneath the root, or fail with the same error."""
+    """For every tree and path, both ways open the same directory below the root, or fail with the same error."""
     with grown(plan) as (root, inside):
         for parts in paths:
             by_kernel = outcome(lambda parts=parts: beneath._by_kernel(root, parts))  # type: ignore[misc]
@@ -125,10 +125,10 @@ def test_the_walk_and_the_kernel_agree_and_stay_inside(plan: dict[str, str], pat
 
 @given(plan=trees, parts=walks, slash=st.booleans(), follow=st.booleans())
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_what_is_located_lies_inside_and_is_no_link_when_followed(
+def test_a_located_path_is_inside_and_not_a_link_when_followed(
     plan: dict[str, str], parts: list[str], slash: bool, follow: bool
 ) -> None:
-    """For every tree and path, the place has its parent beneath the root, and a followed link is at its end."""
+    """For every tree and path, the parent of the result is below the root, and a followed link is fully resolved."""
     with grown(plan) as (root, inside):
         try:
             place = beneath.locate(root, "/".join(parts) + "/" * slash, follow=follow)
@@ -152,7 +152,7 @@ def test_as_many_links_as_linux_follows_are_followed(way: str, tmp_path: Path) -
     (tmp_path / "l0").symlink_to("d")
     for number in range(1, 45):
         (tmp_path / f"l{number}").symlink_to(f"l{number - 1}")
-    with closing(Ours(tmp_path)) as guest:
+    with closing(AegisDriver(tmp_path)) as guest:
         assert guest.path_filestat_get(FIRST, 0, "l39/.")[0] == 0
         assert guest.path_filestat_get(FIRST, 0, "l40/.")[0] == Errno.LOOP
         assert guest.path_filestat_get(FIRST, FOLLOW, "l39")[0] == 0
@@ -166,7 +166,7 @@ OUTSIDE = b"the outside file"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A directory with links that lead out of it, in every way."""
+    """A directory with links that lead out of it, of every kind."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").write_bytes(OUTSIDE)
@@ -192,7 +192,7 @@ def root(tmp_path: Path) -> Path:
 )  # fmt: skip
 def test_no_link_leads_out(way: str, root: Path, path: str) -> None:
     before = tree(root.parent)
-    with closing(Ours(root)) as guest:
+    with closing(AegisDriver(root)) as guest:
         for oflags in (0, CREAT, TRUNC, CREAT | TRUNC):
             assert guest.path_open(FIRST, FOLLOW, path, oflags)[0] == Errno.PERM
         assert guest.path_filestat_get(FIRST, FOLLOW, path)[0] == Errno.PERM
@@ -210,14 +210,14 @@ def test_no_link_leads_out(way: str, root: Path, path: str) -> None:
     assert tree(root.parent) == before
 
 
-def test_what_an_absolute_link_says_is_not_told(root: Path) -> None:
-    with closing(Ours(root)) as guest:
+def test_the_target_of_an_absolute_link_is_not_revealed(root: Path) -> None:
+    with closing(AegisDriver(root)) as guest:
         assert guest.path_readlink(FIRST, "absolute") == (Errno.PERM, b"")
         assert guest.path_readlink(FIRST, "up") == (0, b"..")
 
 
 def test_a_hard_link_to_a_link_that_leads_out_is_still_that_link(root: Path) -> None:
-    with closing(Ours(root)) as guest:
+    with closing(AegisDriver(root)) as guest:
         guest.path_link(FIRST, 0, "file", FIRST, "twin")
         assert guest.path_open(FIRST, FOLLOW, "twin")[0] in (Errno.PERM, Errno.NOENT)
     assert (root.parent / "outside" / "secret").stat().st_nlink == 1
@@ -228,7 +228,7 @@ def test_a_hard_link_to_a_link_that_leads_out_is_still_that_link(root: Path) -> 
 
 @contextmanager
 def swapping(one: Path, other: Path) -> Iterator[None]:
-    """Have a thread exchange what two names stand for, again and again."""
+    """Let a thread exchange two names repeatedly."""
     away = one.with_name("away")
     done = threading.Event()
 
@@ -251,13 +251,13 @@ def swapping(one: Path, other: Path) -> Iterator[None]:
 ROUNDS = 2000
 
 
-def look(guest: Ours, path: str, seen: set[str]) -> None:
-    """Open and read ``path``; whatever was opened is not the outside file."""
+def look(guest: AegisDriver, path: str, seen: set[str]) -> None:
+    """Open and read ``path``; the opened file must not be the outside file."""
     for lookup in (0, FOLLOW):
         number, fd = guest.path_open(FIRST, lookup, path, 0, READ)
         seen.add(NAMES[number])
         if number == 0:
-            assert guest.fd_read(fd, 100)[1] in (b"inside", b"")  # empty: made by the guest in a gap
+            assert guest.fd_read(fd, 100)[1] in (b"inside", b"")  # empty: created by the guest in a gap
             assert guest.fd_close(fd) == 0
         status = guest.path_filestat_get(FIRST, lookup, path)[1]
         assert status is None or status.size != len(OUTSIDE) or status.filetype != 4
@@ -266,7 +266,7 @@ def look(guest: Ours, path: str, seen: set[str]) -> None:
 def test_a_directory_swapped_for_a_link_out_never_leaks(way: str, root: Path) -> None:
     outside = tree(root.parent / "outside")
     seen: set[str] = set()
-    with closing(Ours(root, disk_written=None)) as guest, swapping(root / "d", root / "relative"):
+    with closing(AegisDriver(root, disk_written=None)) as guest, swapping(root / "d", root / "relative"):
         for number in range(ROUNDS):
             look(guest, "d/secret", seen)
             look(guest, "d/../d/secret", seen)
@@ -282,7 +282,7 @@ def test_a_directory_swapped_for_a_link_out_never_leaks(way: str, root: Path) ->
 def test_a_file_swapped_for_a_link_out_never_leaks(way: str, root: Path) -> None:
     (root / "plain").write_bytes(b"inside")
     seen: set[str] = set()
-    with closing(Ours(root)) as guest, swapping(root / "plain", root / "file"):
+    with closing(AegisDriver(root)) as guest, swapping(root / "plain", root / "file"):
         for _ in range(ROUNDS):
             look(guest, "plain", seen)
             number, fd = guest.path_open(FIRST, FOLLOW, "plain", CREAT, WRITE)
@@ -317,7 +317,7 @@ def at_once(function: Callable[[], object]) -> None:
 
 
 def make(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)  # a socket's path is short
+    monkeypatch.chdir(folder)  # the path of a Unix socket must be short
     if kind == "fifo":
         os.mkfifo("thing")
     elif kind == "socket":
@@ -332,11 +332,13 @@ def make(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
-def test_what_is_no_file_is_refused_at_once(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_is_not_a_file_is_refused_at_once(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make(kind, tmp_path, monkeypatch)
 
     def attempts() -> None:
-        with closing(Ours(tmp_path)) as guest:
+        with closing(AegisDriver(tmp_path)) as guest:
             for rights in (READ, WRITE, ALL):
                 for oflags in (0, CREAT, TRUNC):
                     assert guest.path_open(FIRST, 0, "thing", oflags, rights)[0] == Errno.ACCES
@@ -349,12 +351,12 @@ def test_what_is_no_file_is_refused_at_once(kind: str, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
-def test_what_is_no_file_is_not_granted(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_is_not_a_file_is_not_granted(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(kind, tmp_path, monkeypatch)
 
     def attempt() -> None:
         refusal = pytest.raises(PolicyError, match="neither a directory nor a regular file")
-        with closing(Ours(capability=FilesystemCapability.read_only(tmp_path / "link"))) as guest, refusal:
+        with closing(AegisDriver(capability=FilesystemCapability.read_only(tmp_path / "link"))) as guest, refusal:
             guest.fd_prestat_get(FIRST)
 
     at_once(attempt)
@@ -365,7 +367,7 @@ def test_a_file_swapped_for_a_fifo_never_makes_the_host_wait(tmp_path: Path) -> 
     os.mkfifo(tmp_path / "fifo")
 
     def attempts() -> None:
-        with closing(Ours(tmp_path)) as guest, swapping(tmp_path / "plain", tmp_path / "fifo"):
+        with closing(AegisDriver(tmp_path)) as guest, swapping(tmp_path / "plain", tmp_path / "fifo"):
             for _ in range(ROUNDS):
                 number, fd = guest.path_open(FIRST, 0, "plain")
                 assert NAMES[number] in ("SUCCESS", "ACCES", "NOENT", "NXIO")
@@ -393,13 +395,13 @@ def test_the_hosts_own_state_is_not_granted_through_a_link(place: str, tmp_path:
     (tmp_path / "link").symlink_to(place)
     (tmp_path / "chain").symlink_to("link")
     for name in ("link", "chain"):
-        guest = Ours(capability=FilesystemCapability.read_write(f"{tmp_path / name}::x"))
+        guest = AegisDriver(capability=FilesystemCapability.read_write(f"{tmp_path / name}::x"))
         with closing(guest), pytest.raises(PolicyError, match="own state"):
             guest.fd_prestat_get(FIRST)
 
 
 def test_the_hosts_own_state_is_not_reached_from_above() -> None:
-    with closing(Ours(capability=FilesystemCapability.read_only("/"))) as guest:
+    with closing(AegisDriver(capability=FilesystemCapability.read_only("/"))) as guest:
         for path in ("proc/self/status", "proc/self/environ", "proc/1/cmdline", "sys/kernel/uevent_seqnum", "dev/null"):
             if os.path.exists(f"/{path}"):
                 assert guest.path_open(FIRST, FOLLOW, path, 0, READ)[0] != 0, path
@@ -408,8 +410,8 @@ def test_the_hosts_own_state_is_not_reached_from_above() -> None:
 # -- grants in pairs ----------------------------------------------------------------------------
 
 
-def changes(guest: Ours) -> dict[str, int]:
-    """Try every way to change something; return the answers."""
+def changes(guest: AegisDriver) -> dict[str, int]:
+    """Try every kind of change; return the results."""
     reader = guest.opened("file", 0, ALL & ~WRITE)
     folder = guest.opened("d", DIRECTORY, ALL & ~WRITE)
     return {
@@ -431,8 +433,8 @@ def changes(guest: Ours) -> dict[str, int]:
     }
 
 
-def changes_through_a_reader(guest: Ours) -> dict[str, int]:
-    """Try to write through a descriptor that only reads; return the answers."""
+def changes_through_a_reader(guest: AegisDriver) -> dict[str, int]:
+    """Try to write through a read-only descriptor; return the results."""
     reader = guest.opened("file", 0, ALL & ~WRITE)
     return {
         "write": guest.fd_write(reader, b"x")[0],
@@ -444,7 +446,7 @@ def changes_through_a_reader(guest: Ours) -> dict[str, int]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A directory with something of each kind to change."""
+    """A directory with one target for each kind of change."""
     for name in ("d", "empty"):
         (tmp_path / "root" / name).mkdir(parents=True)
     for name in ("file", "other", "d/inner"):
@@ -453,14 +455,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def record(root: Path) -> dict[str, object]:
-    """Return what is beneath ``root``, with its modes, times and counts of links."""
+    """Return all paths below ``root``, with modes, times and link counts."""
     status = {str(p): (s := p.lstat(), (s.st_mode, s.st_mtime_ns, s.st_nlink, s.st_size))[1] for p in root.rglob("*")}
     return {"tree": tree(root), "status": status, "itself": root.stat().st_mtime_ns}
 
 
 def test_a_read_only_grant_refuses_every_change(way: str, folder: Path) -> None:
     before = record(folder)
-    with closing(Ours(capability=FilesystemCapability.read_only(f"{folder}::."))) as guest:
+    with closing(AegisDriver(capability=FilesystemCapability.read_only(f"{folder}::."))) as guest:
         answers = changes(guest)
         assert {name: NAMES[number] for name, number in answers.items()} == dict.fromkeys(answers, "PERM")
         assert all(changes_through_a_reader(guest).values())
@@ -471,7 +473,7 @@ def test_a_read_only_grant_refuses_every_change(way: str, folder: Path) -> None:
 
 
 def test_a_grant_to_write_allows_every_change(way: str, folder: Path) -> None:
-    with closing(Ours(capability=FilesystemCapability.read_write(f"{folder}::."))) as guest:
+    with closing(AegisDriver(capability=FilesystemCapability.read_write(f"{folder}::."))) as guest:
         answers = changes(guest)
         assert {name: NAMES[number] for name, number in answers.items()} == dict.fromkeys(answers, "SUCCESS")
         assert all(changes_through_a_reader(guest).values())
@@ -479,14 +481,14 @@ def test_a_grant_to_write_allows_every_change(way: str, folder: Path) -> None:
 
 
 def test_without_a_grant_there_is_nothing(folder: Path) -> None:
-    with closing(Ours()) as guest:
+    with closing(AegisDriver()) as guest:
         assert guest.fd_prestat_get(FIRST)[0] == Errno.BADF
         assert guest.path_open(FIRST, 0, "file")[0] == Errno.BADF
 
 
 def test_a_file_grant_shows_that_file_alone(way: str, folder: Path) -> None:
     before = record(folder)
-    with closing(Ours(capability=FilesystemCapability.read_only(f"{folder / 'file'}::data/file"))) as guest:
+    with closing(AegisDriver(capability=FilesystemCapability.read_only(f"{folder / 'file'}::data/file"))) as guest:
         assert guest.fd_prestat_dir_name(FIRST, 4) == (0, b"data")
         assert [e.name for e in guest.listed(FIRST)] == [".", "..", "file"]
         assert guest.fd_read(guest.opened("file", 0, READ), 10) == (0, b"file")
@@ -503,7 +505,7 @@ def test_a_file_grant_shows_that_file_alone(way: str, folder: Path) -> None:
 
 
 def test_a_file_granted_for_writing_is_written_in_place_and_nothing_else(folder: Path) -> None:
-    with closing(Ours(capability=FilesystemCapability.read_write(f"{folder / 'file'}::data/file"))) as guest:
+    with closing(AegisDriver(capability=FilesystemCapability.read_write(f"{folder / 'file'}::data/file"))) as guest:
         fd = guest.opened("file", TRUNC)
         assert guest.fd_write(fd, b"changed") == (0, 7)
         assert guest.path_filestat_set_times(FIRST, 0, "file", 1_000, 1_000, 5) == 0
@@ -522,7 +524,7 @@ def test_a_file_granted_for_writing_is_written_in_place_and_nothing_else(folder:
 
 
 def test_a_granted_file_replaced_by_a_link_is_still_the_one_that_was_granted(folder: Path) -> None:
-    with closing(Ours(capability=FilesystemCapability.read_only(f"{folder / 'file'}::data/file"))) as guest:
+    with closing(AegisDriver(capability=FilesystemCapability.read_only(f"{folder / 'file'}::data/file"))) as guest:
         contents = (folder / "file").read_bytes()
         assert guest.fd_prestat_get(FIRST)[0] == 0
         (folder / "file").unlink()
@@ -534,7 +536,7 @@ def test_two_grants_are_two_directories(folder: Path) -> None:
     capability = FilesystemCapability.read_only(f"{folder / 'd'}::in") + FilesystemCapability.read_write(
         f"{folder / 'empty'}::out"
     )
-    with closing(Ours(capability=capability)) as guest:
+    with closing(AegisDriver(capability=capability)) as guest:
         assert guest.path_open(FIRST, 0, "new", CREAT)[0] == Errno.PERM
         guest.opened("new", CREAT, fd=FIRST + 1)
         assert guest.path_rename(FIRST, "inner", FIRST + 1, "taken") == Errno.PERM

@@ -1,6 +1,6 @@
-"""What public WASI preview 1 programs expect, call by call: each test is one fact that such programs assert.
+"""Behaviour that public WASI preview 1 programs rely on, call by call: each test is one fact that they assert.
 
-The answers in a set are all accepted by them; ours is one of the set.
+Where a set of answers is given, programs accept all of them, and Aegis' answer is one of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 
 from aegis.host.preview1.abi import Errno, Rights
 from aegis.policy import FilesystemCapability, PathGrant
-from tests.host.harness import ALL, FIRST, Ours, clock_event, fd_event
+from tests.host.harness import ALL, FIRST, AegisDriver, clock_event, fd_event
 
 CREAT, DIRECTORY, EXCL, TRUNC = 1, 2, 4, 8
 FOLLOW = 1
@@ -23,24 +23,24 @@ READ, WRITE = int(Rights.FD_READ), int(Rights.FD_WRITE)
 
 
 @pytest.fixture
-def guest(tmp_path: Path) -> Iterator[Ours]:
-    """A guest with one directory, ``/``, that it may change."""
+def guest(tmp_path: Path) -> Iterator[AegisDriver]:
+    """A guest with one writable directory, ``/``."""
     root = tmp_path / "root"
     root.mkdir()
     capability = FilesystemCapability(paths=(PathGrant(host=str(root), guest="/", write=True),))
-    ours = Ours(capability=capability)
-    yield ours
-    ours.close()
+    driver = AegisDriver(capability=capability)
+    yield driver
+    driver.close()
 
 
 @pytest.fixture
-def folder(guest: Ours) -> int:
-    """A new directory, opened with the rights that programs ask for."""
+def folder(guest: AegisDriver) -> int:
+    """A new directory, opened with the rights that programs request."""
     assert guest.path_create_directory(FIRST, "folder.cleanup") == 0
     return guest.opened("folder.cleanup", DIRECTORY, ALL & ~(READ | WRITE))
 
 
-def made(guest: Ours, fd: int, path: str) -> None:
+def made(guest: AegisDriver, fd: int, path: str) -> None:
     """Create an empty file."""
     assert guest.fd_close(guest.opened(path, CREAT, 0, fd=fd)) == 0
 
@@ -48,7 +48,7 @@ def made(guest: Ours, fd: int, path: str) -> None:
 # -- preopens and descriptors -------------------------------------------------------------------
 
 
-def test_the_preopen_is_the_first_descriptor_and_tells_its_name(guest: Ours) -> None:
+def test_the_preopen_is_the_first_descriptor_and_has_its_name(guest: AegisDriver) -> None:
     assert guest.fd_prestat_get(FIRST) == (0, 1)
     assert guest.fd_prestat_get(FIRST + 1)[0] == Errno.BADF
     assert guest.fd_prestat_dir_name(FIRST, 1) == (0, b"/")
@@ -57,7 +57,7 @@ def test_the_preopen_is_the_first_descriptor_and_tells_its_name(guest: Ours) -> 
     assert (number, name[:1]) == (0, b"/")
 
 
-def test_a_preopen_has_the_rights_that_programs_look_for_and_opens_again_with_them(guest: Ours) -> None:
+def test_a_preopen_has_the_rights_that_programs_look_for_and_opens_again_with_them(guest: AegisDriver) -> None:
     number, status = guest.fd_fdstat_get(FIRST)
     assert number == 0
     assert status is not None
@@ -74,7 +74,7 @@ def test_a_preopen_has_the_rights_that_programs_look_for_and_opens_again_with_th
     assert guest.path_open(FIRST, 0, ".", 0, 0, 0, NONBLOCK)[0] == 0
 
 
-def test_a_preopen_can_be_closed_while_another_descriptor_of_it_stays(guest: Ours) -> None:
+def test_a_preopen_can_be_closed_while_another_descriptor_of_it_stays(guest: AegisDriver) -> None:
     other = guest.opened(".", DIRECTORY, ALL & ~(READ | WRITE))
     assert other > FIRST
     assert guest.fd_close(FIRST) == 0
@@ -83,7 +83,7 @@ def test_a_preopen_can_be_closed_while_another_descriptor_of_it_stays(guest: Our
     assert guest.path_create_directory(other, "still") == 0
 
 
-def test_renumbering_replaces_the_target_even_a_preopen(guest: Ours, folder: int) -> None:
+def test_renumbering_replaces_the_target_even_a_preopen(guest: AegisDriver, folder: int) -> None:
     before = guest.fd_filestat_get(folder)[1]
     assert guest.fd_renumber(folder, FIRST) == 0
     after = guest.fd_filestat_get(FIRST)[1]
@@ -93,7 +93,7 @@ def test_renumbering_replaces_the_target_even_a_preopen(guest: Ours, folder: int
     assert guest.fd_fdstat_get(folder)[0] == Errno.BADF
 
 
-def test_renumbering_moves_a_file_and_needs_an_open_target(guest: Ours, folder: int) -> None:
+def test_renumbering_moves_a_file_and_needs_an_open_target(guest: AegisDriver, folder: int) -> None:
     first, second = guest.opened("1", CREAT, fd=folder), guest.opened("2", CREAT, fd=folder)
     status = guest.fd_fdstat_get(first)
     assert guest.fd_renumber(first, second) == 0
@@ -103,14 +103,14 @@ def test_renumbering_moves_a_file_and_needs_an_open_target(guest: Ours, folder: 
 
 
 @pytest.mark.parametrize("stream", [0, 1, 2])
-def test_a_standard_stream_can_be_renumbered(guest: Ours, stream: int) -> None:
+def test_a_standard_stream_can_be_renumbered(guest: AegisDriver, stream: int) -> None:
     target = guest.opened("f", CREAT, 0)
     assert guest.fd_renumber(stream, target) == 0
     assert guest.fd_fdstat_get(target)[0] == 0
     assert guest.fd_fdstat_get(stream)[0] == Errno.BADF
 
 
-def test_a_directory_is_not_read_written_or_sought(guest: Ours) -> None:
+def test_a_directory_is_not_read_written_or_sought(guest: AegisDriver) -> None:
     allowed = (Errno.ISDIR, Errno.BADF, Errno.NOTCAPABLE)
     assert guest.fd_read(FIRST, 128)[0] in allowed
     assert guest.fd_pread(FIRST, 128, 0)[0] in allowed
@@ -123,7 +123,7 @@ def test_a_directory_is_not_read_written_or_sought(guest: Ours) -> None:
     assert guest.fd_filestat_set_size(FIRST, 0) in (*allowed, Errno.INVAL)
 
 
-def test_a_directory_opened_with_the_right_to_seek_does_not_get_it(guest: Ours) -> None:
+def test_a_directory_opened_with_the_right_to_seek_does_not_get_it(guest: AegisDriver) -> None:
     assert guest.path_create_directory(FIRST, "d") == 0
     fd = guest.opened("d", DIRECTORY, int(Rights.FD_SEEK), inheriting=0)
     status = guest.fd_fdstat_get(fd)[1]
@@ -131,7 +131,7 @@ def test_a_directory_opened_with_the_right_to_seek_does_not_get_it(guest: Ours) 
     assert (status.filetype, status.rights & int(Rights.FD_SEEK)) == (3, 0)
 
 
-def test_a_file_is_no_directory_to_open_beneath(guest: Ours) -> None:
+def test_a_file_is_no_directory_to_open_beneath(guest: AegisDriver) -> None:
     fd = guest.opened("f", CREAT, 0)
     assert guest.path_open(fd, 0, "x", CREAT, 0, 0)[0] in (Errno.NOTDIR, Errno.NOTCAPABLE)
 
@@ -139,7 +139,7 @@ def test_a_file_is_no_directory_to_open_beneath(guest: Ours) -> None:
 # -- rights -------------------------------------------------------------------------------------
 
 
-def test_dropped_rights_stay_dropped(guest: Ours, folder: int) -> None:
+def test_dropped_rights_stay_dropped(guest: AegisDriver, folder: int) -> None:
     fd = guest.opened("f", CREAT, READ | WRITE | int(Rights.FD_SEEK | Rights.FD_TELL), fd=folder)
     assert guest.fd_write(fd, b"0123") == (0, 4)
     assert guest.fd_seek(fd, 0, SET) == (0, 0)
@@ -155,7 +155,7 @@ def test_dropped_rights_stay_dropped(guest: Ours, folder: int) -> None:
     assert guest.fd_fdstat_set_rights(fd, status.rights, status.inheriting) == Errno.NOTCAPABLE
 
 
-def test_truncation_needs_the_right_of_the_directory(guest: Ours, folder: int) -> None:
+def test_truncation_needs_the_right_of_the_directory(guest: AegisDriver, folder: int) -> None:
     made(guest, folder, "f")
     status = guest.fd_fdstat_get(folder)[1]
     assert status is not None
@@ -168,7 +168,7 @@ def test_truncation_needs_the_right_of_the_directory(guest: Ours, folder: int) -
     assert guest.path_open(folder, 0, "f", TRUNC, 0, 0)[0] in (Errno.PERM, Errno.NOTCAPABLE)
 
 
-def test_a_file_opened_for_one_thing_does_not_do_the_other(guest: Ours) -> None:
+def test_a_file_opened_for_one_thing_does_not_do_the_other(guest: AegisDriver) -> None:
     made(guest, FIRST, "f")
     refused = (Errno.BADF, Errno.NOTCAPABLE, Errno.ACCES)
     reader = guest.opened("f", 0, READ)
@@ -192,7 +192,7 @@ def test_a_file_opened_for_one_thing_does_not_do_the_other(guest: Ours) -> None:
 # -- data ---------------------------------------------------------------------------------------
 
 
-def test_seeking_and_telling(guest: Ours) -> None:
+def test_seek_and_tell(guest: AegisDriver) -> None:
     fd = guest.opened("f", CREAT, READ | WRITE | int(Rights.FD_SEEK | Rights.FD_TELL))
     assert guest.fd_tell(fd) == (0, 0)
     assert guest.fd_write(fd, bytes(100)) == (0, 100)
@@ -208,7 +208,7 @@ def test_seeking_and_telling(guest: Ours) -> None:
     assert guest.fd_tell(fd) == (0, 100)
 
 
-def test_positioned_access_leaves_the_position_alone(guest: Ours) -> None:
+def test_positioned_access_leaves_the_position_alone(guest: AegisDriver) -> None:
     fd = guest.opened("f", CREAT, READ | WRITE | int(Rights.FD_SEEK))
     assert guest.fd_pwrite(fd, b"\0\1\2\3", 0) == (0, 4)
     assert guest.fd_pread(fd, 4, 0) == (0, b"\0\1\2\3")
@@ -219,13 +219,13 @@ def test_positioned_access_leaves_the_position_alone(guest: Ours) -> None:
     assert guest.fd_pread(fd, 16, 0) == (0, b"\0\1\1\0abc")
 
 
-def test_a_write_is_seen_at_once_through_another_descriptor(guest: Ours) -> None:
+def test_a_write_is_seen_at_once_through_another_descriptor(guest: AegisDriver) -> None:
     reader, writer = guest.opened("f", CREAT, READ), guest.opened("f", 0, WRITE)
     assert guest.fd_write(writer, b"\1") == (0, 1)
     assert guest.fd_read(reader, 1) == (0, b"\1")
 
 
-def test_append_writes_at_the_end_until_it_is_switched_off(guest: Ours) -> None:
+def test_append_writes_at_the_end_until_it_is_switched_off(guest: AegisDriver) -> None:
     fd = guest.opened("f", CREAT, fdflags=APPEND)
     assert guest.fd_write(fd, b"0" * 100) == (0, 100)
     assert guest.fd_seek(fd, 0, SET) == (0, 0)
@@ -242,7 +242,7 @@ def test_append_writes_at_the_end_until_it_is_switched_off(guest: Ours) -> None:
     assert status.size in (200, 202)
 
 
-def test_flags_asked_for_at_opening_are_told(guest: Ours) -> None:
+def test_flags_asked_for_at_opening_are_reported(guest: AegisDriver) -> None:
     number, fd = guest.path_open(FIRST, 0, "f", CREAT, READ | WRITE, 0, APPEND | SYNC)
     assert number in (0, Errno.NOTSUP)
     status = guest.fd_fdstat_get(fd)[1]
@@ -250,14 +250,14 @@ def test_flags_asked_for_at_opening_are_told(guest: Ours) -> None:
     assert (status.filetype, status.flags) == (4, APPEND | SYNC)
 
 
-def test_truncating_at_opening_empties_the_file(guest: Ours) -> None:
+def test_truncating_at_opening_empties_the_file(guest: AegisDriver) -> None:
     fd = guest.opened("f", CREAT, WRITE)
     assert guest.fd_write(fd, b"content") == (0, 7)
     assert guest.fd_close(fd) == 0
     assert guest.fd_read(guest.opened("f", CREAT | TRUNC, READ | WRITE), 100) == (0, b"")
 
 
-def test_allocating_grows_a_file_and_never_shrinks_it(guest: Ours) -> None:
+def test_allocating_grows_a_file_and_never_shrinks_it(guest: AegisDriver) -> None:
     fd = guest.opened("f", CREAT)
     sizes = []
     for offset, length in ((0, 100), (10, 10), (90, 20)):
@@ -276,7 +276,7 @@ def test_allocating_grows_a_file_and_never_shrinks_it(guest: Ours) -> None:
 # -- times --------------------------------------------------------------------------------------
 
 
-def test_times_are_set_one_by_one_and_nonsense_is_refused(guest: Ours, folder: int) -> None:
+def test_times_are_set_one_by_one_and_nonsense_is_refused(guest: AegisDriver, folder: int) -> None:
     fd = guest.opened("f", CREAT, fd=folder)
     before = guest.fd_filestat_get(fd)[1]
     assert before is not None
@@ -290,7 +290,7 @@ def test_times_are_set_one_by_one_and_nonsense_is_refused(guest: Ours, folder: i
     assert guest.fd_filestat_get(fd)[1] == after
 
 
-def test_the_times_of_a_link_are_its_own(guest: Ours, folder: int) -> None:
+def test_the_times_of_a_link_are_its_own(guest: AegisDriver, folder: int) -> None:
     made(guest, folder, "f")
     assert guest.path_symlink("f", folder, "link") == 0
     file, link = guest.path_filestat_get(folder, 0, "f")[1], guest.path_filestat_get(folder, 0, "link")[1]
@@ -312,7 +312,7 @@ def test_the_times_of_a_link_are_its_own(guest: Ours, folder: int) -> None:
 # -- listing ------------------------------------------------------------------------------------
 
 
-def test_an_empty_directory_lists_itself_and_what_is_above(guest: Ours, folder: int) -> None:
+def test_an_empty_directory_lists_itself_and_its_parent(guest: AegisDriver, folder: int) -> None:
     status = guest.fd_filestat_get(folder)[1]
     number, entries, used = guest.fd_readdir(folder, 256)
     assert status is not None
@@ -320,7 +320,7 @@ def test_an_empty_directory_lists_itself_and_what_is_above(guest: Ours, folder: 
     assert (entries[0].ino, entries[0].filetype, entries[1].filetype) == (status.ino, 3, 3)
 
 
-def test_a_cookie_goes_on_after_its_entry_and_a_new_file_shows(guest: Ours, folder: int) -> None:
+def test_a_cookie_goes_on_after_its_entry_and_a_new_file_shows(guest: AegisDriver, folder: int) -> None:
     assert len(guest.listed(folder)) == 2
     fd = guest.opened("f", CREAT, fd=folder)
     status = guest.fd_filestat_get(fd)[1]
@@ -331,7 +331,7 @@ def test_a_cookie_goes_on_after_its_entry_and_a_new_file_shows(guest: Ours, fold
     assert guest.fd_readdir(folder, 256, 2**64 - 1)[1] == []
 
 
-def test_many_entries_are_each_listed_once_through_a_small_buffer(guest: Ours, folder: int) -> None:
+def test_many_entries_are_each_listed_once_through_a_small_buffer(guest: AegisDriver, folder: int) -> None:
     names = {f"file.{n}" for n in range(300)}
     for name in names:
         made(guest, folder, name)
@@ -340,7 +340,7 @@ def test_many_entries_are_each_listed_once_through_a_small_buffer(guest: Ours, f
     assert set(listed) == names | {".", ".."}
 
 
-def test_removing_while_listing_skips_nothing(guest: Ours, folder: int) -> None:
+def test_removing_while_listing_skips_nothing(guest: AegisDriver, folder: int) -> None:
     for n in range(100):
         made(guest, folder, f"file.{n}")
     cookie = 0
@@ -358,7 +358,7 @@ def test_removing_while_listing_skips_nothing(guest: Ours, folder: int) -> None:
 # -- paths --------------------------------------------------------------------------------------
 
 
-def test_interesting_paths(guest: Ours, folder: int) -> None:
+def test_interesting_paths(guest: AegisDriver, folder: int) -> None:
     assert guest.path_create_directory(folder, "dir") == 0
     assert guest.path_create_directory(folder, "dir/nested") == 0
     made(guest, folder, "dir/nested/file")
@@ -377,12 +377,12 @@ def test_interesting_paths(guest: Ours, folder: int) -> None:
     assert answer("") == Errno.NOENT
 
 
-def test_creating_exclusively_needs_a_new_name(guest: Ours) -> None:
+def test_creating_exclusively_needs_a_new_name(guest: AegisDriver) -> None:
     assert guest.path_open(FIRST, 0, "f", CREAT | EXCL, 0, 0)[0] == 0
     assert guest.path_open(FIRST, 0, "f", CREAT | EXCL, 0, 0)[0] == Errno.EXIST
 
 
-def test_a_link_is_not_opened_itself(guest: Ours, folder: int) -> None:
+def test_a_link_is_not_opened_itself(guest: AegisDriver, folder: int) -> None:
     either = (Errno.LOOP, Errno.NOTDIR)
     assert guest.path_create_directory(folder, "target") == 0
     assert guest.path_symlink("target", folder, "link") == 0
@@ -404,13 +404,13 @@ def test_a_link_is_not_opened_itself(guest: Ours, folder: int) -> None:
     assert guest.path_symlink("/", folder, "root") != 0
 
 
-def test_a_link_is_read_cut_to_the_buffer(guest: Ours, folder: int) -> None:
+def test_a_link_is_read_cut_to_the_buffer(guest: AegisDriver, folder: int) -> None:
     assert guest.path_symlink("target", folder, "link") == 0
     assert guest.path_readlink(folder, "link", 10) == (0, b"target")
     assert guest.path_readlink(folder, "link", 4) == (0, b"targ")
 
 
-def test_a_link_is_not_made_where_a_slash_asks_for_a_directory(guest: Ours, folder: int) -> None:
+def test_a_link_is_not_made_where_a_slash_asks_for_a_directory(guest: AegisDriver, folder: int) -> None:
     assert guest.path_symlink("source", folder, "target/") == Errno.NOENT
     assert guest.path_create_directory(folder, "target") == 0
     assert guest.path_symlink("source", folder, "target/") == Errno.EXIST
@@ -421,7 +421,7 @@ def test_a_link_is_not_made_where_a_slash_asks_for_a_directory(guest: Ours, fold
     assert guest.path_symlink("source", folder, "target") == Errno.EXIST
 
 
-def test_hard_links(guest: Ours, folder: int) -> None:
+def test_hard_links(guest: AegisDriver, folder: int) -> None:
     fd = guest.opened("f", CREAT, fd=folder)
     assert guest.path_create_directory(folder, "sub") == 0
     sub = guest.opened("sub", DIRECTORY, ALL & ~(READ | WRITE), fd=folder)
@@ -439,7 +439,7 @@ def test_hard_links(guest: Ours, folder: int) -> None:
     assert guest.path_link(folder, FOLLOW, "dangling", folder, "other") in (Errno.INVAL, Errno.NOENT)
 
 
-def test_renaming(guest: Ours, folder: int) -> None:
+def test_renaming(guest: AegisDriver, folder: int) -> None:
     def rename(old: str, new: str) -> int:
         return guest.path_rename(folder, old, folder, new)
 
@@ -459,7 +459,7 @@ def test_renaming(guest: Ours, folder: int) -> None:
     assert rename("source/", "moved") == rename("moved", "source/") == rename("source/", "moved/") == 0
 
 
-def test_removing(guest: Ours, folder: int) -> None:
+def test_removing(guest: AegisDriver, folder: int) -> None:
     assert guest.path_create_directory(folder, "dir") == 0
     assert guest.path_create_directory(folder, "dir/nested") == 0
     assert guest.path_remove_directory(folder, "dir") == Errno.NOTEMPTY
@@ -472,7 +472,7 @@ def test_removing(guest: Ours, folder: int) -> None:
     assert guest.path_unlink_file(folder, "file") == 0
 
 
-def test_what_was_removed_can_be_made_again(guest: Ours) -> None:
+def test_removed_entries_can_be_created_again(guest: AegisDriver) -> None:
     open_file = guest.opened("f", CREAT)
     assert guest.path_unlink_file(FIRST, "f") == 0
     assert guest.fd_write(open_file, b"gone") == (0, 4)
@@ -483,7 +483,7 @@ def test_what_was_removed_can_be_made_again(guest: Ours) -> None:
         assert guest.path_remove_directory(FIRST, "d") == 0
 
 
-def test_two_files_differ_in_inode_and_agree_in_device(guest: Ours) -> None:
+def test_two_files_differ_in_inode_and_agree_in_device(guest: AegisDriver) -> None:
     one, two = (guest.fd_filestat_get(guest.opened(name, CREAT))[1] for name in ("1", "2"))
     assert one is not None
     assert two is not None
@@ -494,7 +494,7 @@ def test_two_files_differ_in_inode_and_agree_in_device(guest: Ours) -> None:
 # -- streams, clocks, sockets -------------------------------------------------------------------
 
 
-def test_polling_the_standard_streams(guest: Ours) -> None:
+def test_polling_the_standard_streams(guest: AegisDriver) -> None:
     number, events = guest.poll_oneoff(clock_event(7, 200_000_000), fd_event(8, 0))
     assert number == 0
     assert events
@@ -509,13 +509,13 @@ def test_polling_the_standard_streams(guest: Ours) -> None:
             del pending[user]
 
 
-def test_the_monotonic_clock_never_goes_back(guest: Ours) -> None:
+def test_the_monotonic_clock_never_goes_back(guest: AegisDriver) -> None:
     readings = [guest.clock_time_get(1) for _ in range(5)]
     assert readings == sorted(readings)
     assert readings[0][0] == 0
 
 
-def test_socket_calls_tell_what_is_no_socket(guest: Ours) -> None:
+def test_socket_calls_reject_other_descriptors(guest: AegisDriver) -> None:
     assert guest.call("sock_shutdown", 1, 1) == Errno.NOTSOCK
     assert guest.call("sock_shutdown", 4000, 1) == Errno.BADF
     assert guest.call("sched_yield") == 0

@@ -1,7 +1,7 @@
-"""For every plan of file operations, ours and wasmtime's native preview 1 answer alike on identical trees.
+"""For every plan of file operations, Aegis and wasmtime's native preview 1 answer alike on identical trees.
 
-The oracle: the same error number, the same results, and the same tree afterwards. Where we differ on
-purpose, ``DIFFERENCES`` says so and why; nothing else may differ.
+The oracle: the same error number, the same results, and the same tree afterwards. Intentional differences are listed
+with their reasons in ``DIFFERENCES``; there are no others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from aegis.host.preview1.abi import Fdflags, Rights
 from aegis.policy import ClockCapability
-from tests.host.harness import ALL, FIRST, NAMES, Driver, Native, Ours, tree
+from tests.host.harness import ALL, FIRST, NAMES, AegisDriver, Driver, Native, tree
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the table of differences is that of Linux")
 
@@ -29,13 +29,14 @@ READ, WRITE = Rights.FD_READ, Rights.FD_WRITE
 
 
 class Difference(NamedTuple):
-    """Where we answer ``ours`` and the native one ``native``, for a reason; ``*`` stands for any answer.
+    """Aegis answers ``aegis`` and the native host ``native``, with a reason; ``*`` stands for any answer.
 
-    ``when`` narrows it to some cases. With no answers it is not tried: what both did could not be compared.
+    ``when`` restricts it to some cases. Without answers the operation is not run, because its results cannot be
+    compared.
     """
 
     operations: str
-    ours: str
+    aegis: str
     native: str
     reason: str
     when: Callable[[Side, tuple[Any, ...]], bool] = lambda side, operation: True
@@ -71,7 +72,7 @@ TARGETS = ("f", "a", "a/b", "..", "../..", "new", "nowhere/x", "link", ".", "a/"
 
 
 def plant(root: Path) -> None:
-    """Make the tree on which plans run."""
+    """Create the tree on which plans run."""
     (root / "a" / "c").mkdir(parents=True)
     (root / "a" / "b").write_bytes(b"in a")
     (root / "f").write_bytes(b"hello, file")
@@ -85,9 +86,9 @@ def plant(root: Path) -> None:
 
 @dataclass
 class Side:
-    """One driver, with the inode numbers it showed in the order of their first sight.
+    """A driver, with the inode numbers it returned in the order of their first appearance.
 
-    A plan numbers descriptors as we do, by the lowest free number; ``fds`` holds the numbers here.
+    A plan numbers descriptors like Aegis, by the lowest free number; ``fds`` maps them to the numbers here.
     """
 
     driver: Driver
@@ -104,12 +105,12 @@ def both() -> Iterator[tuple[Side, Side]]:
     """Two drivers on two identical trees."""
     with tempfile.TemporaryDirectory() as folder:
         sides = []
-        for name in ("ours", "native"):
+        for name in ("aegis", "native"):
             root = Path(folder, name, "root")
             plant(root)
             (root.parent / "outside").write_bytes(b"secret")
-            ours = name == "ours"
-            sides.append(Side(Ours(root, clock=ClockCapability.parse("system")) if ours else Native(root), root))
+            host: Any = AegisDriver(root, clock=ClockCapability.parse("system")) if name == "aegis" else Native(root)
+            sides.append(Side(host, root))
         try:
             yield sides[0], sides[1]
         finally:
@@ -146,7 +147,7 @@ operations = st.one_of(
     st.tuples(st.just("fd_write"), opened, data),
     st.tuples(st.just("fd_pread"), opened, sizes, sizes),
     st.tuples(st.just("fd_pwrite"), opened, data, sizes),
-    st.tuples(st.just("fd_seek"), opened, st.sampled_from((-3, 0, 2, 50)), st.sampled_from((0, 1, 2))),  # another traps
+    st.tuples(st.just("fd_seek"), opened, st.sampled_from((-3, 0, 2, 50)), st.sampled_from((0, 1, 2))),  # another trap
     st.tuples(st.just("fd_tell"), opened),
     st.tuples(st.just("fd_filestat_get"), opened),
     st.tuples(st.just("fd_filestat_set_size"), opened, sizes),
@@ -166,13 +167,13 @@ operations = st.one_of(
     st.tuples(st.just("path_link"), folders, st.sampled_from((0, 0, 0, 1)), paths, folders, paths),
 )  # fmt: skip
 
-# Where an operation's descriptors are, if not first.
+# The positions of an operation's descriptors, if not the first argument.
 DESCRIPTORS = {"fd_renumber": (0, 1), "path_symlink": (1,), "path_rename": (0, 2), "path_link": (0, 3)}
 SET_TIMES = {0, 1_000_000_000, 1_234_567_890_123_456_000}
 
 
 def run(side: Side, operation: tuple[Any, ...]) -> tuple[int, Any]:
-    """Do it and return the error number with what can be compared of the results."""
+    """Run an operation, and return the error number with the comparable results."""
     name, *args = operation
     for at in DESCRIPTORS.get(name, (0,)):
         args[at] = side.fds.get(args[at], 1000 + args[at])
@@ -193,21 +194,21 @@ def run(side: Side, operation: tuple[Any, ...]) -> tuple[int, Any]:
     return 0, results
 
 
-def track(ours: Side, native: Side, operation: tuple[Any, ...], mine: Any, its: Any) -> None:
-    """Note which numbers stand for the same descriptor after a success on both sides."""
+def track(aegis: Side, native: Side, operation: tuple[Any, ...], mine: Any, its: Any) -> None:
+    """Record which numbers refer to the same descriptor after a success on both sides."""
     if operation[0] == "path_open":
         number = mine[0]
-        ours.fds[number], native.fds[number] = number, its[0]
+        aegis.fds[number], native.fds[number] = number, its[0]
         mine[0] = its[0] = number
     elif operation[0] == "fd_close" or (operation[0] == "fd_renumber" and operation[1] != operation[2]):
-        del ours.fds[operation[1]], native.fds[operation[1]]
+        del aegis.fds[operation[1]], native.fds[operation[1]]
 
 
-def excused(side: Side, operation: tuple[Any, ...], ours: str, native: str) -> bool:
-    """Tell whether the table knows the difference."""
+def excused(side: Side, operation: tuple[Any, ...], aegis: str, native: str) -> bool:
+    """Return whether the table of differences contains this case."""
     return any(
         operation[0] in d.operations.split()
-        and d.ours in ("*", ours)
+        and d.aegis in ("*", aegis)
         and d.native in ("*", native)
         and d.when(side, operation)
         for d in DIFFERENCES
@@ -215,25 +216,25 @@ def excused(side: Side, operation: tuple[Any, ...], ours: str, native: str) -> b
 
 
 def compare(plan: list[tuple[Any, ...]]) -> None:
-    """Run ``plan`` on both sides; fail at the first difference that the table does not know."""
-    with both() as (ours, native):
+    """Run ``plan`` on both sides; fail at the first difference that the table does not contain."""
+    with both() as (aegis, native):
         for operation in plan:
-            if excused(ours, operation, "", ""):
+            if excused(aegis, operation, "", ""):
                 continue
-            mine, its = run(ours, operation), run(native, operation)
+            mine, its = run(aegis, operation), run(native, operation)
             if mine[0] != its[0]:
                 answers = NAMES[mine[0]], NAMES[its[0]]
-                assert excused(ours, operation, *answers), f"{operation}: {answers[0]}, natively {answers[1]}"
+                assert excused(aegis, operation, *answers), f"{operation}: {answers[0]}, natively {answers[1]}"
                 if 0 in (mine[0], its[0]):
-                    return  # from here on the two have different states
+                    return  # the states of the two hosts differ from here on
                 continue
             if mine[0] == 0:
-                track(ours, native, operation, mine[1], its[1])
+                track(aegis, native, operation, mine[1], its[1])
             assert mine == its, f"{operation}: {mine}, natively {its}"
-        assert tree(ours.root) == tree(native.root), "the trees differ"
+        assert tree(aegis.root) == tree(native.root), "the trees differ"
 
 
 @given(plan=st.lists(operations, min_size=10, max_size=25))
 @settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_ours_answers_as_the_native_one(plan: list[tuple[Any, ...]]) -> None:
+def test_aegis_answers_like_the_native_host(plan: list[tuple[Any, ...]]) -> None:
     compare(plan)

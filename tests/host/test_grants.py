@@ -1,4 +1,4 @@
-"""Grants in pairs: what one allows, and that the same guest cannot do it without."""
+"""Grants in pairs: with a grant the guest can, without it the same guest cannot."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import pytest
 from aegis.errors import PolicyError, QuotaExceeded
 from aegis.host.preview1.abi import Errno, Rights
 from aegis.policy import FilesystemCapability, PathGrant
-from tests.host.harness import ALL, FIRST, Ours, tree
+from tests.host.harness import ALL, FIRST, AegisDriver, tree
 
 CREAT, DIRECTORY, TRUNC = 1, 2, 8
 READ, WRITE = int(Rights.FD_READ), int(Rights.FD_WRITE)
 FOLDER = ALL & ~(READ | WRITE)
 
 
-def granted(*grants: tuple[Path, str, bool], **policy: object) -> Ours:
-    """Return a guest with (host, guest's name, whether it writes)."""
+def granted(*grants: tuple[Path, str, bool], **policy: object) -> AegisDriver:
+    """Return a guest with (host path, guest path, whether it is writable)."""
     paths = tuple(PathGrant(host=str(host), guest=guest, write=write) for host, guest, write in grants)
-    return Ours(capability=FilesystemCapability(paths=paths), **policy)
+    return AegisDriver(capability=FilesystemCapability(paths=paths), **policy)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def root(tmp_path: Path) -> Path:
 
 # -- reading and writing ------------------------------------------------------------------------
 
-MUTATIONS: dict[str, Callable[[Ours], int]] = {
+MUTATIONS: dict[str, Callable[[AegisDriver], int]] = {
     "create": lambda g: g.path_open(FIRST, 0, "new", CREAT)[0],
     "open for writing": lambda g: g.path_open(FIRST, 0, "f", 0, WRITE)[0],
     "truncate at opening": lambda g: g.path_open(FIRST, 0, "f", TRUNC, READ)[0],
@@ -57,11 +57,11 @@ MUTATIONS: dict[str, Callable[[Ours], int]] = {
     "rename": lambda g: g.path_rename(FIRST, "f", FIRST, "new"),
     "rename by another name of it": lambda g: g.path_rename(g.opened("d/..", DIRECTORY, FOLDER), "f", FIRST, "new"),
 }
-ONLY_OPENED_FOR_READING = ("set size", "allocate", "write")  # refused in either case
+ONLY_OPENED_FOR_READING = ("set size", "allocate", "write")  # denied in either case
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS)
-def test_a_grant_to_read_changes_nothing(root: Path, mutation: Callable[[Ours], int]) -> None:
+def test_a_grant_to_read_changes_nothing(root: Path, mutation: Callable[[AegisDriver], int]) -> None:
     before, times = tree(root), os.stat(root / "f").st_mtime_ns
     guest = granted((root, "/", False))
     assert mutation(guest) in (Errno.PERM, Errno.NOTCAPABLE, Errno.INVAL, Errno.BADF)
@@ -77,7 +77,7 @@ def test_the_same_is_done_with_a_grant_to_write(root: Path, name: str) -> None:
     guest.close()
 
 
-def test_a_refused_change_tells_the_flag_that_would_allow_it(root: Path) -> None:
+def test_a_refused_change_reports_the_flag_that_would_allow_it(root: Path) -> None:
     guest = granted((root, "/data", False))
     assert guest.path_unlink_file(FIRST, "f") == Errno.PERM
     denied = [d for d in guest.scope.decisions if not d.allowed]
@@ -122,7 +122,7 @@ def test_fifos_sockets_and_devices_neither_hang_nor_open(
     root: Path, write: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(root / "fifo")
-    monkeypatch.chdir(root)  # a socket's path may not be long
+    monkeypatch.chdir(root)  # the path of a Unix socket must be short
     server = socket.socket(socket.AF_UNIX)
     server.bind("socket")
     os.symlink("fifo", root / "to-fifo")
@@ -172,7 +172,7 @@ def test_a_guest_makes_no_link_that_is_absolute_or_has_a_parent_component(root: 
 @pytest.mark.parametrize(
     ("target", "path"), [("f", "q"), (".", "d/q"), ("full/..x", "d/q"), ("...", "q"), ("nowhere/at/all", "q")]
 )
-def test_a_guest_makes_links_to_what_is_beside_or_beneath_them(root: Path, target: str, path: str) -> None:
+def test_a_guest_makes_links_to_siblings_and_descendants(root: Path, target: str, path: str) -> None:
     guest = granted((root, "/", True))
     assert guest.path_symlink(target, FIRST, path) == 0
     assert os.readlink(root / path) == target
@@ -182,7 +182,7 @@ def test_a_guest_makes_links_to_what_is_beside_or_beneath_them(root: Path, targe
     guest.close()
 
 
-def test_an_absolute_link_of_the_host_is_not_told(root: Path) -> None:
+def test_the_target_of_an_absolute_host_link_is_not_revealed(root: Path) -> None:
     (root / "host").symlink_to("/etc/passwd")
     guest = granted((root, "/", False))
     assert guest.path_readlink(FIRST, "host")[0] == Errno.PERM
@@ -194,7 +194,7 @@ def test_an_absolute_link_of_the_host_is_not_told(root: Path) -> None:
 
 
 def refusal(*grants: tuple[Path, str, bool]) -> str:
-    """Return why the grants cannot be had."""
+    """Return why the grants are rejected."""
     guest = granted(*grants)
     try:
         with pytest.raises(PolicyError) as caught:
@@ -204,7 +204,7 @@ def refusal(*grants: tuple[Path, str, bool]) -> str:
     return str(caught.value)
 
 
-def test_a_grant_of_what_is_not_there_names_it_and_the_remedy(tmp_path: Path) -> None:
+def test_a_grant_of_a_missing_path_names_it_and_the_remedy(tmp_path: Path) -> None:
     message = refusal((tmp_path / "gone", "/data", False))
     assert str(tmp_path / "gone") in message
     assert "create it first" in message

@@ -1,4 +1,4 @@
-"""What the host keeps for a guest between calls is bounded, all of it together, and given back in time."""
+"""Memory that the host holds for a guest between calls is bounded in total, and released in time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aegis.errors import QuotaExceeded
 from aegis.host.host_quota import Holdings
 from aegis.host.preview1.abi import ALL_RIGHTS, Rights
 from aegis.policy import FilesystemCapability, LoggingCapability
-from tests.host.harness import Ours
+from tests.host.harness import AegisDriver
 from tests.host.http.client import Client
 from tests.host.preview2.guest import Guest
 
@@ -59,7 +59,7 @@ def test_listings_of_directories_are_kept_within_value_bytes(tree: Path) -> None
 
 
 def test_listings_of_preview_1_are_kept_within_value_bytes_until_they_are_replaced_or_closed(tree: Path) -> None:
-    guest = Ours(tree, value_bytes=33_000)
+    guest = AegisDriver(tree, value_bytes=33_000)
     try:
         held = guest.grants.holdings
         folders = [guest.opened(".", 2, ALL_RIGHTS & ~Rights.FD_WRITE) for _ in range(3)]

@@ -1,6 +1,6 @@
-"""What preview 1 copies out of a guest passes in pieces: the host holds one of them, however much is written at once.
+"""Preview 1 copies data out of a guest in chunks: the host holds one chunk, however much is written at once.
 
-Oracle: the file or stream has every byte in order, and no read of guest memory is larger than the piece.
+Oracle: the file or stream receives every byte in order, and no read of guest memory is larger than a chunk.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from aegis import FilesystemCapability
 from aegis.errors import OutputExceeded, QuotaExceeded
-from tests.host.harness import Ours
+from tests.host.harness import AegisDriver
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
 
 CREATE, APPEND = 1, 1
@@ -28,8 +28,8 @@ def parts(sizes: tuple[int, ...]) -> list[bytes]:
     return [bytes((n + k) % 251 for k in range(size)) for n, size in enumerate(sizes)]
 
 
-class Watched(Ours):
-    """Preview 1 under a small ``value_bytes``; it keeps the sizes of what was read of the guest's memory."""
+class Watched(AegisDriver):
+    """Preview 1 with a small ``value_bytes``; it records the sizes of reads from guest memory."""
 
     def __init__(self, folder: Path, **policy: Any) -> None:
         super().__init__(folder, **{"value_bytes": PIECE, **policy})
@@ -72,7 +72,7 @@ def test_a_stream_gets_all_of_a_large_write_in_pieces(tmp_path: Path, sizes: tup
 
 
 @pytest.mark.parametrize("limit", [PIECE - 1, PIECE, PIECE + 1, 25_000])
-def test_a_stream_that_is_full_in_a_later_piece_has_what_its_limit_allows(tmp_path: Path, limit: int) -> None:
+def test_a_stream_that_fills_up_in_a_later_chunk_has_as_much_as_its_limit_allows(tmp_path: Path, limit: int) -> None:
     guest, data = Watched(tmp_path, stdout=limit), parts((30_000,))
     with pytest.raises(OutputExceeded) as caught:
         guest.fd_write(1, *data)

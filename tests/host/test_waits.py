@@ -1,6 +1,6 @@
-"""Every wait of the host ends: by the deadline, and by a cancellation from another thread.
+"""Every wait of the host ends by the deadline, and by a cancellation from another thread.
 
-What is waited for never comes. Oracle: the wait begins, and then raises what ended it; bounds are generous.
+The awaited event never occurs. Oracle: the wait begins, and then raises the error that ended it; bounds are generous.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def splice(timeout: float) -> Iterator[Wait]:
 
 @contextlib.contextmanager
 def fifo(timeout: float) -> Iterator[Wait]:
-    """A FIFO as stdin that has a writer, which says nothing."""
+    """A FIFO as stdin, whose writer sends nothing."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -238,7 +238,7 @@ def test_a_wait_is_ended_by_a_cancellation_from_another_thread(waiting: Callable
 
 
 def entered(door: Door) -> None:
-    """Return when somebody waits at ``door``, or has waited there."""
+    """Block until a thread waits at ``door``, or has waited there."""
     while door._wake_pipe is None and door._wake_up is None:
         time.sleep(0)
 
@@ -252,7 +252,7 @@ def test_a_cancellation_that_comes_first_is_seen(waiting: Callable[[float], Any]
 
 
 def test_many_cancellations_do_not_wait_for_one_another() -> None:
-    """A pipe holds 64 KiB; whoever cancels once more must not block at that."""
+    """A pipe holds 64 KiB; a further cancellation must not block because it is full."""
     door = Door(Limits())
     with _pipe(20) as (_, reading, _):
         assert door.wait(0, read=(reading,)) == ([], [])
@@ -263,8 +263,8 @@ def test_many_cancellations_do_not_wait_for_one_another() -> None:
     door.close()
 
 
-def test_a_cancellation_of_a_closed_door_writes_to_nobody() -> None:
-    """Its descriptor may be somebody else's by now."""
+def test_a_cancellation_of_a_closed_door_writes_to_no_descriptor() -> None:
+    """Its descriptor number may refer to another file by then."""
     door = Door(Limits())
     with _pipe(20) as (_, reading, _):
         door.wait(0, read=(reading,))
@@ -294,7 +294,7 @@ def test_a_large_listing_is_in_order_and_ends_by_the_deadline() -> None:
         in_order(iter(numbers), door, lambda n: n)
 
 
-def test_a_sync_is_done_and_its_failure_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_is_done_and_its_failure_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     door = Door(Limits())
     before = descriptors()
     with (tmp_path / "file").open("w") as file:
@@ -312,7 +312,7 @@ def test_a_sync_is_done_and_its_failure_told(tmp_path: Path, monkeypatch: pytest
     assert descriptors() <= before
 
 
-def test_what_a_slow_disk_holds_is_given_back_when_it_is_done() -> None:
+def test_memory_held_for_a_slow_disk_is_released_afterwards() -> None:
     before = descriptors()
     with slow_disk(0.05) as (_, wait), pytest.raises(DeadlineExceeded):
         wait()

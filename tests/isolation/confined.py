@@ -1,4 +1,4 @@
-"""Start a process that confines itself and attacks, and tell what came of it."""
+"""Start a process that confines itself and attacks, and return the result."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from aegis.isolation.confine import LAYERS, Layer
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60
-NEEDED = "no-new-privs"  # what Landlock and seccomp ask of an unprivileged process
+NEEDED = "no-new-privs"  # required by Landlock and seccomp of an unprivileged process
 
 
 class Ended(NamedTuple):
-    """What became of the layers and of the attack. ``code`` is negative for a signal."""
+    """The results of the layers and of the attack. ``code`` is negative for a signal."""
 
     layers: dict[str, Layer]
     value: Any
@@ -29,7 +29,7 @@ class Ended(NamedTuple):
     code: int
 
     def needs(self, *names: str) -> Ended:
-        """Skip the test where one of these layers cannot be had."""
+        """Skip the test if one of these layers is not available."""
         for name in names:
             if not self.layers[name].active:
                 pytest.skip(f"{name}: {self.layers[name].detail}")
@@ -45,7 +45,7 @@ def attack(
     guests: Mapping[str, Path] = MappingProxyType({}),
     **order: Any,
 ) -> Ended:
-    """Run one attack in a process that confined itself, but for the layers in ``skip``."""
+    """Run one attack in a process that confined itself, except for the layers in ``skip``."""
     done = subprocess.run(
         [sys.executable, "-m", module],
         input=json.dumps({"attack": name, "skip": sorted(skip), **order}).encode(),
@@ -68,5 +68,5 @@ def attack(
 
 
 def all_but(*names: str) -> set[str]:
-    """Return the layers to leave out so that only these are applied, with what they ask for."""
+    """Return the layers to skip so that only the given ones, and those they require, apply."""
     return set(LAYERS) - {*names, NEEDED}

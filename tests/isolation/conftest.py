@@ -1,4 +1,4 @@
-"""Fixtures of the tests of workers."""
+"""Fixtures for tests of workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.isolation.names import Names
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
-    """A resolver in place of the system's."""
+    """A resolver that replaces the system's."""
     made = Names()
     monkeypatch.setattr(socket, "getaddrinfo", made)
     yield made

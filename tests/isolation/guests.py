@@ -1,4 +1,4 @@
-"""The engine and guests in a confined process: ``python -m tests.isolation.guests``, ordered as the attacks are."""
+"""The engine and guests in a confined process: ``python -m tests.isolation.guests``, ordered like the attacks."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ COMPONENT = """(component
 
 
 def runtime(**policy: Any) -> Aegis:
-    """Return a runtime without a pool, whose stacks alone would be over the limit, and without a cache."""
+    """Return a runtime without a pool, whose stacks alone would exceed the limit, and without a cache."""
     return Aegis(pooled=False, **{"cache": False, **policy})
 
 
 @attack
 def core_module(order: dict[str, Any]) -> dict[str, Any]:
-    """Compile, instantiate, call, and every kind of trap."""
+    """Compile, instantiate, call, and provoke every kind of trap."""
     engine = runtime(timeout="300ms", fuel=None)
     module = engine.load_wat(MODULE)
     ended = {}
@@ -70,7 +70,7 @@ def component(order: dict[str, Any]) -> dict[str, Any]:
 
 @attack
 def guest(order: dict[str, Any]) -> dict[str, Any]:
-    """Run a built guest, read before the confinement; its tree is granted by the policy and by the confinement."""
+    """Run a built guest that was read before the confinement; policy and confinement both grant its tree."""
     policy = {"filesystem": FilesystemCapability.read_write(f"{here(order['tree'])}::.")} if "tree" in order else {}
     engine = runtime(stdio=StdioCapability(stdin=b"from stdin"), **policy)
     loaded = engine.load(GUESTS[order["guest"]])
@@ -80,13 +80,13 @@ def guest(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def here(path: str) -> str:
-    """Return where a granted directory is now: the only one that is granted became the root."""
+    """Return the path of a granted directory: a single granted one became the root."""
     return path if os.path.isdir(path) else "/"
 
 
 @attack
 def many_threads(order: dict[str, Any]) -> int:
-    """Sandboxes on threads of ours: their stacks, signals and traps."""
+    """Run sandboxes on Aegis threads, to test their stacks, signals and traps."""
     engine = runtime()
     module = engine.load_wat(MODULE)
     statuses: list[str] = []
@@ -106,7 +106,7 @@ def many_threads(order: dict[str, Any]) -> int:
 
 @attack
 def exceeds_memory(order: dict[str, Any]) -> str:
-    """A guest that asks for more than the process may have, where its own limit would let it."""
+    """Run a guest that requests more memory than the process may have, although less than its own limit."""
     engine = runtime(memory="2GiB")
     module = engine.load_wat('(module (memory 1) (func (export "grow") (result i32) (memory.grow (i32.const 30000))))')
     with engine.sandbox(module) as sandbox:
@@ -122,7 +122,7 @@ GUESTS = {
 
 @attack
 def measure(order: dict[str, Any]) -> float:
-    """Return how many milliseconds all layers take."""
+    """Return the time in milliseconds for applying all layers."""
     started = time.perf_counter()
     layers = confine(Confinement(keep_fds=(1, 2), data_bytes=1 << 30, cpu_seconds=60))
     assert len(layers) == len(LAYERS)

@@ -1,4 +1,4 @@
-"""A compile worker that was taken over hangs up and goes on. The fork server imports this module (:mod:`.takeover`)."""
+"""A compromised compile worker that closes its connection and keeps running. The fork server imports this module."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aegis.isolation.worker import main
 
 
 def compile_and_hang(channel: Any, *_: Any) -> None:
-    """Stand for the work of a compile worker: hang up, and go on."""
+    """Replace the work of a compile worker: close the connection, and keep running."""
     channel.socket.close()
     threading.Event().wait()
 

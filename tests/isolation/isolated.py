@@ -1,4 +1,4 @@
-"""The same runtime twice, in process and isolated, for tests of what both must do alike."""
+"""The same runtime twice, in process and isolated, for tests of behaviour that must be equal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ only_where_there_are_workers = pytest.mark.skipif(sys.platform != "linux", reaso
 
 
 def runtime(place: str, **policy: Any) -> Aegis:
-    """Return a runtime whose sandboxes are in ``place``."""
+    """Return a runtime whose sandboxes run in ``place``."""
     made = {"cache": False, "pooled": False, "timeout": "20s", **policy}
     isolation = made.pop("isolation", True)
     return Aegis(isolation=isolation if place == "isolated" else None, **made)
@@ -30,5 +30,5 @@ def isolated(**policy: Any) -> Aegis:
 
 @cache
 def shared(place: str) -> Aegis:
-    """Return a runtime with the default policy, one for all tests of this process."""
+    """Return a runtime with the default policy, shared by all tests of this process."""
     return runtime(place)

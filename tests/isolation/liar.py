@@ -1,4 +1,4 @@
-"""A worker that lies: a thread of the test speaks for it, on the real socket and the real shared memory."""
+"""A fake worker that sends invalid messages: a thread of the test speaks for it on a real socket and shared memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GOOD = account()
 
 
 def host(*message: Any) -> list[Any]:
-    """Return a message that has a host function called."""
+    """Return a message that requests a host call."""
     return ["host", *message]
 
 
@@ -43,7 +43,7 @@ def done(value: Any, *rest: Any) -> list[Any]:
 
 
 class Liar:
-    """What the parent takes for a worker. It is ready at once; ``script`` answers everything after that."""
+    """The object that the parent takes for a worker. It is ready at once; ``script`` answers everything after that."""
 
     pid = 0
     served = 0
@@ -70,7 +70,7 @@ class Liar:
             self._peer.socket.shutdown(socket.SHUT_RDWR)
 
     def cancel(self) -> None:
-        """It does not listen."""
+        """Ignore the message."""
 
     def kill(self) -> None:
         self.killed.set()
@@ -105,7 +105,7 @@ def ready(peer: Peer, message: Any) -> None:
 
 
 def said(*messages: Any) -> Script:
-    """Return what answers with these messages; bytes go as they are."""
+    """Return a script that answers with these messages; bytes are sent unchanged."""
 
     def script(peer: Peer, message: Any) -> None:
         for each in messages:
@@ -121,7 +121,7 @@ def lying(
     text: str, script: Script, imports: Any = None, *, begins: Script | None = None, subscribers: Any = (),
     **policy: Any,
 ) -> tuple[Sandbox, Liar]:  # fmt: skip
-    """Return a sandbox whose worker is a liar, and the liar."""
+    """Return a sandbox with a fake worker, and the fake worker."""
     aegis: Aegis = isolated(**{"isolation": {"workers": 0}, "timeout": "10s", **policy})
     module: Module = aegis.load_wat(text)  # type: ignore[assignment]
     liar = Liar(script, begins=begins)

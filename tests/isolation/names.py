@@ -1,4 +1,4 @@
-"""A resolver for tests of isolated sandboxes, in place of the system's."""
+"""A resolver for tests of isolated sandboxes that replaces the system's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Names", "sockets_and_files"]
 
 
 class Names:
-    """Stands in for ``socket.getaddrinfo``. ``aliases`` has the canonical name of those that are aliases."""
+    """A replacement for ``socket.getaddrinfo``. ``aliases`` maps names to their canonical names."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -32,7 +32,7 @@ class Names:
 
 
 def sockets_and_files() -> int:
-    """Return how many descriptors this process holds, those of memory left out: artifacts keep their code in it."""
+    """Return the number of descriptors of this process, except those of memory, in which artifacts keep their code."""
     gc.collect()
     links = []
     for name in os.listdir("/proc/self/fd"):

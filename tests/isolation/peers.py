@@ -1,4 +1,4 @@
-"""Servers on loopback that isolated guests and their workers may reach."""
+"""Loopback servers for isolated guests and their workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["echo"]
 
 @contextmanager
 def echo(host: str = "0.0.0.0") -> Iterator[tuple[int, list[bytes]]]:
-    """Serve echoes of TCP at every address of loopback; yield the port, and a list of what was received."""
+    """Serve TCP echoes at every loopback address; yield the port, and a list of the received data."""
     heard: list[bytes] = []
     with socket.create_server((host, 0)) as server:
 

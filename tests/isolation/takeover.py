@@ -1,13 +1,14 @@
-"""Hostile Python in a real worker, after it was confined: as if the guest had taken the process over.
+"""Hostile Python in a real worker after its confinement: as if the guest had taken over the process.
 
-The fork server imports this module, so its workers make the attacks of :mod:`tests.isolation.attacks`. Everything else
-about them is the real thing. An attack is made when
+The fork server imports this module, so its workers can run the attacks of :mod:`tests.isolation.attacks`; in all other
+respects they are real workers. An attack runs when
 
-* the parent asks for it, with an order (:func:`captive`): for tests that have the sandbox in their own process;
+* the parent orders it (:func:`captive`): for tests that have the sandbox in their own process;
+
 * the guest's export with the name of an attack is called, before it runs (:func:`application`, :data:`COMMAND`): for
-  tests of applications and of the command. What came of it goes to the guest's stderr as a line of JSON.
+tests of applications and of the command. The result goes to the guest's stderr as a line of JSON.
 
-``python -m tests.isolation.takeover`` stands for ``aegis``.
+``python -m tests.isolation.takeover`` replaces ``aegis``.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ GUEST = """(module
   (data (i32.const 16) "guest\\0a")
   (func $say (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
 """ + "".join(f'  (func (export "{name}") (call $say))\n' for name in EXPORTS) + ")"  # fmt: skip
-"""A guest with an export for each of these attacks, and one for none. Each says a word when the attack is over."""
+"""A guest with an export for each of these attacks, and one for none. Each writes a word after the attack."""
 
 
 # -- in the worker ---------------------------------------------------------------------------------------
@@ -51,13 +52,13 @@ def _attacked(session: worker.Session, name: str, order: dict[str, Any]) -> dict
 
 
 def _init(self: worker.Session, *arguments: Any) -> None:
-    """Stand for ``Session.__init__``: the parent may ask for an attack."""
+    """Replace ``Session.__init__``, so that the parent can order an attack."""
     _session_init(self, *arguments)
     self.operations["attack"] = lambda name, order: _attacked(self, name, order)
 
 
 def _call(self: worker.Session, name: str, values: list[Any], number: int | None = None) -> Any:
-    """Stand for ``Session.call``: an export may be an attack's."""
+    """Replace ``Session.call``, so that an export can be an attack."""
     if name in ATTACKS:
         report = _attacked(self, name, {})
         self.channel.send(["out", 2, json.dumps(report).encode() + b"\n", False])
@@ -72,13 +73,13 @@ worker.Session.call = _call  # type: ignore[method-assign]
 
 
 class Captive:
-    """A sandbox whose worker makes attacks when asked."""
+    """A sandbox whose worker attacks when it is ordered to."""
 
     def __init__(self, sandbox: Sandbox, runtime: Aegis, artifact: Any) -> None:
         self.sandbox, self.runtime, self.artifact = sandbox, runtime, artifact
 
     def __call__(self, name: str, /, **order: Any) -> Any:
-        """Return what came of an attack: its value, or an error number or name."""
+        """Return the result of an attack: a value, or the number or name of an error."""
         found = self.sandbox._run.store.request("attack", name, order)  # type: ignore[union-attr]
         return found["value"] if "value" in found else OSError(found.get("errno"), str(found))
 
@@ -100,7 +101,7 @@ def captive(text: str = _PLAIN, imports: Any = None, subscribers: Any = (), **po
 
 
 def _strict_or_skipped(runtime: Aegis, artifact: Any, imports: Any, subscribers: Any) -> Sandbox:
-    """Return a sandbox that every layer confines; skip the test where this system lacks one."""
+    """Return a sandbox confined by every layer; skip the test if this system lacks one."""
     import pytest  # not in the fork server, whose memory every worker shares
 
     try:
@@ -115,7 +116,7 @@ def _strict_or_skipped(runtime: Aegis, artifact: Any, imports: Any, subscribers:
 
 
 def take_over(module: str = "tests.isolation.takeover") -> None:
-    """Have the fork servers of this process import ``module``."""
+    """Make the fork servers of this process import ``module``."""
     launch = Zygote._launch
 
     def launched(self: Zygote, stack: int) -> None:
@@ -126,12 +127,12 @@ def take_over(module: str = "tests.isolation.takeover") -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a process that imports these tests, from this interpreter's places."""
+    """Return the environment of a process that can import these tests with this interpreter."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
 
 
 def application(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run code in an application whose workers are taken over."""
+    """Run code in an application whose workers are compromised."""
     whole = f"from tests.isolation.takeover import *\ntake_over()\nfrom aegis import *\n{code}"
     return subprocess.run(
         [sys.executable, "-c", whole], capture_output=True, text=True, timeout=60, env=environment(), cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Handles of resources without functions, of an interface or of the world itself, are dropped as others are."""
+"""Handles of resources without functions, declared by an interface or by the world itself, can be dropped."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ KEEPS = """(component
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("rep", [0, 1, 0x8000_0000, 0xFFFF_FFFF])
 def test_any_representation_is_one_of_a_resource(place: str, rep: int) -> None:
-    """A guest chooses the integer that stands for its resource; what the embedder holds does not depend on it."""
+    """A guest chooses the integer representation of its resource; the embedder's handles do not depend on it."""
     made = runtime(place)
     with made.sandbox(made.load_wat(KEEPS)) as sandbox:
         moved, dropped, kept = (sandbox.call("make", rep) for _ in range(3))

@@ -1,6 +1,6 @@
-"""Workers are killed at random points of many calls: each call ends once, with its result or ``WorkerCrashed``.
+"""Workers are killed at random points during many calls: each call ends once, with its result or ``WorkerCrashed``.
 
-``AEGIS_CHAOS`` says how many calls; the seed is printed, and ``AEGIS_CHAOS_SEED`` repeats one.
+``AEGIS_CHAOS`` sets the number of calls; the seed is printed, and ``AEGIS_CHAOS_SEED`` repeats a run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LARGE = 200_000
 
 
 class Reaper(threading.Thread):
-    """Kills whichever worker has a call under way, again and again, at moments that the seed chooses."""
+    """Repeatedly kills a worker that is executing a call, at moments chosen by the seed."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(daemon=True)
@@ -47,7 +47,7 @@ class Reaper(threading.Thread):
 
 
 class Client(threading.Thread):
-    """Makes calls one after the other, on sandboxes of its own, and keeps count of how each ended."""
+    """Makes calls one after another, on its own sandboxes, and counts how each ended."""
 
     def __init__(self, aegis: Aegis, reaper: Reaper, number: int) -> None:
         super().__init__(daemon=True)
@@ -69,7 +69,7 @@ class Client(threading.Thread):
             self.wrong.append(repr(error))
 
     def some(self, core: Any, echo: Any, ids: Any) -> bool:
-        """Make a few calls in one new sandbox; tell whether there were any to make."""
+        """Make a few calls in one new sandbox; return whether any calls were left to make."""
         typed = self.random.random() < 0.5
         imports = {"echo": self.echo} if typed else {"env": {"f": self.host}}
         sandbox = None
@@ -135,9 +135,9 @@ def test_calls_end_once_with_a_result_or_a_crash_whenever_workers_are_killed() -
     served = sum((client.served for client in clients), Counter[int]())
     assert not [i for i, count in served.items() if count > 1], "none is made twice"
     assert not [i for i, how in ends.items() if how == "returned" and served[i] != 1]
-    told = Counter(ends.values())
-    print(f"{CALLS} calls, {reaper.kills} kills: {dict(told)} in {seconds:.1f} s")
-    assert told["returned"]
+    reported = Counter(ends.values())
+    print(f"{CALLS} calls, {reaper.kills} kills: {dict(reported)} in {seconds:.1f} s")
+    assert reported["returned"]
     pool = aegis._isolated.pool  # type: ignore[union-attr]
     wait_for(lambda: len(pool) >= 2)
     with aegis.sandbox(aegis.load_wat(TEXT), imports={"env": {"f": abs}}) as box:

@@ -1,4 +1,4 @@
-"""Each layer in pairs: alone it stops the attack, without any the same attack succeeds; under all it fails too."""
+"""Each layer in pairs: alone it stops its attack, without any the attack succeeds; with all layers it fails too."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT_USER = os.name == "posix" and os.geteuid() == 0
 
 
 class Pair(NamedTuple):
-    """An attack, the layer that stops it alone, and how it fails then."""
+    """An attack, the layer that stops it, and how it fails then."""
 
     layer: str
     name: str
@@ -115,7 +115,7 @@ FORBIDDEN: dict[str, tuple[list[int], int]] = {
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)
-def test_what_a_worker_never_needs_is_refused_by_the_filter(name: str) -> None:
+def test_calls_that_no_worker_needs_are_refused_by_the_filter(name: str) -> None:
     arguments, number = FORBIDDEN[name]
     ended = attack("system_call", name=name, arguments=arguments, skip=all_but("seccomp"), wanted=NETWORK)
     assert ended.needs("seccomp").failure == number
@@ -150,14 +150,14 @@ def test_a_granted_directory_is_no_way_to_its_neighbours(tree: Path, name: str) 
     assert attack("read_beneath", **order).failure is not None
 
 
-def test_what_is_granted_can_be_read_under_all_layers(tree: Path) -> None:
+def test_grants_can_be_read_under_all_layers(tree: Path) -> None:
     order = {"grant": [str(tree / "granted")], "name": "inside"}
     assert attack("read_beneath", **order).value == "inside"
     assert attack("write_beneath", **order).failure == errno.EACCES
     assert (tree / "granted" / "inside").read_text() == "inside"
 
 
-def test_what_is_granted_for_writing_can_be_changed_in_every_way_under_all_layers(tree: Path) -> None:
+def test_writable_grants_can_be_changed_in_every_way_under_all_layers(tree: Path) -> None:
     order = {"grant": [str(tree / "granted")], "writes": True}
     assert attack("change_beneath", **order).value == ["inside", "linked", "out", "pointer"]
     free = attack("move_out", skip=all_but(), path=str(tree / "moved"), **order)
@@ -181,7 +181,7 @@ def test_a_granted_file_is_a_grant_of_that_file(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("version", range(1, 9))
-def test_every_version_of_landlock_handles_what_it_knows(version: int) -> None:
+def test_every_version_of_landlock_handles_the_rights_it_knows(version: int) -> None:
     assert handled(version).bit_length() == {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)
     assert READ & handled(version) == READ
     assert (WRITE & ~handled(version)) in (0, 1 << 13 | 1 << 14, 1 << 14)
@@ -192,7 +192,7 @@ def test_every_version_of_landlock_handles_what_it_knows(version: int) -> None:
 
 @pytest.fixture
 def listener() -> Iterator[int]:
-    """The port of a server on loopback."""
+    """The port of a loopback server."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -243,9 +243,9 @@ def test_no_name_is_resolved_by_a_worker_itself() -> None:
     assert attack("resolve", wanted=NETWORK).failure is not None
 
 
-def test_a_worker_does_not_learn_who_its_parent_is_from_their_sockets() -> None:
-    told = attack("peers", own=True, skip=all_but()).value
-    assert "SO_PEERCRED" in told
+def test_a_worker_cannot_identify_its_parent_by_their_sockets() -> None:
+    reported = attack("peers", own=True, skip=all_but()).value
+    assert "SO_PEERCRED" in reported
     assert attack("peers", own=True, skip=all_but("seccomp")).needs("seccomp").failure == errno.EPERM  # socketpair
 
 
@@ -315,7 +315,7 @@ def test_the_signal_of_the_parents_death_survives_the_loss_of_privileges(user: i
     assert ended.value == signal.SIGKILL
 
 
-def test_root_becomes_nobody_where_no_files_are_granted() -> None:
+def test_root_becomes_user_nobody_where_no_files_are_granted() -> None:
     if not ROOT_USER:
         pytest.skip("this user has nothing to lose")
     ended = attack("identity", skip={"seccomp"}).needs("unprivileged")
@@ -324,7 +324,7 @@ def test_root_becomes_nobody_where_no_files_are_granted() -> None:
 
 
 @pytest.mark.parametrize("writes", [False, True])
-def test_root_keeps_over_files_what_the_grants_need(tree: Path, writes: bool) -> None:
+def test_root_keeps_the_file_capabilities_that_grants_need(tree: Path, writes: bool) -> None:
     if not ROOT_USER:
         pytest.skip("this user has nothing to lose")
     granted = tree / "granted"
@@ -369,7 +369,7 @@ CONTAINER = {"landlock_create_ruleset": errno.ENOSYS, "unshare": errno.EPERM}
 
 
 @pytest.mark.parametrize("user", [0, 1000])
-def test_what_a_container_takes_away_is_reported_and_the_rest_holds(user: int) -> None:
+def test_layers_that_a_container_prevents_are_reported_and_the_rest_holds(user: int) -> None:
     if user and not ROOT_USER:
         pytest.skip("only root changes its user")
     ended = attack("read_file", hide=CONTAINER, path="/etc/passwd", user=user)
@@ -377,7 +377,7 @@ def test_what_a_container_takes_away_is_reported_and_the_rest_holds(user: int) -
     assert set(missing) == {"namespaces", "landlock-files", "landlock-net"}
     assert "EPERM" in missing["namespaces"]
     assert "ENOSYS" in missing["landlock-files"]
-    assert ended.failure == errno.EPERM  # the filter refuses to open anything
+    assert ended.failure == errno.EPERM  # the filter rejects every open
 
 
 def test_landlock_that_is_not_switched_on_says_how_to_switch_it_on() -> None:
@@ -386,7 +386,7 @@ def test_landlock_that_is_not_switched_on_says_how_to_switch_it_on() -> None:
 
 
 def test_root_without_the_right_to_namespaces_keeps_the_files_of_others(tree: Path) -> None:
-    """As in a container: without grants a user namespace will do, with grants it would take them away."""
+    """As in a container: a user namespace suffices without grants, but would make grants unreachable."""
     if not ROOT_USER:
         pytest.skip("this user is not root")
     without = attack("nothing", drops_admin=True).needs("namespaces")
@@ -400,7 +400,7 @@ def test_root_without_the_right_to_namespaces_keeps_the_files_of_others(tree: Pa
     assert ended.failure is None
 
 
-def test_on_an_unknown_architecture_what_needs_the_kernel_is_reported() -> None:
+def test_on_an_unknown_architecture_the_layers_that_need_the_kernel_are_reported() -> None:
     ended = attack("nothing", personality=8)  # PER_LINUX32: uname says so
     if ended.layers["seccomp"].active:
         pytest.skip("this kernel does not pretend to be another machine")

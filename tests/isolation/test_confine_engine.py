@@ -1,4 +1,4 @@
-"""Under all layers the engine still works: it compiles, calls, traps, and guests reach what they are granted."""
+"""The engine works under all layers: it compiles, calls and traps, and guests reach their grants."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WANTED = {"data_bytes": 1 << 30, "cpu_seconds": 60}
 
 
 def run(name: str, /, guests: dict[str, Path] | None = None, **order: Any) -> Ended:
-    """Run one of the orders of ``tests.isolation.guests`` under everything."""
+    """Run one of the orders of ``tests.isolation.guests`` under all layers."""
     if order.get("user") and os.geteuid():
         pytest.skip("only root changes its user")
     wanted = {**WANTED, **order.pop("wanted", {})}
@@ -49,7 +49,7 @@ def test_a_component_runs_and_traps_cleanly(user: int) -> None:
 
 @pytest.fixture
 def tree() -> Iterator[Path]:
-    """A directory that any user may enter and write, which those of pytest are not."""
+    """A directory that any user may enter and write, unlike those of pytest."""
     with tempfile.TemporaryDirectory() as path:
         os.chmod(path, 0o777)
         yield Path(path)
@@ -57,7 +57,7 @@ def tree() -> Iterator[Path]:
 
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("form", ["", "-component"])
-def test_a_guest_reads_and_writes_what_it_is_granted(tree: Path, user: int, form: str) -> None:
+def test_a_guest_reads_and_writes_its_grants(tree: Path, user: int, form: str) -> None:
     (tree / "text").write_text("granted")
     guests = {"cat": built(f"cat{form}")}
     order = {"grant": [str(tree)], "writes": True, "tree": str(tree), "guest": "cat", "user": user}

@@ -1,4 +1,4 @@
-"""The filter of system calls, run by a machine of our own: the verdict for every call and argument that matters."""
+"""The seccomp filter, executed by an interpreter in the test: the verdict for every relevant call and argument."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ every_machine = pytest.mark.parametrize("machine", MACHINES)
 
 
 def interpret(code: bytes, data: bytes) -> int:
-    """Run a program over one ``struct seccomp_data``, strictly: what is out of bounds is an error."""
+    """Run a program on one ``struct seccomp_data``; an access out of bounds is an error."""
     instructions = list(struct.iter_unpack("=HBBI", code))
     accumulator, at = 0, 0
     while True:
@@ -47,7 +47,7 @@ def interpret(code: bytes, data: bytes) -> int:
 def verdict(
     wanted: Confinement, machine: str, name: str | int, *arguments: int, arch: str | int | None = None
 ) -> int | None:
-    """Return what becomes of a call by its name or number, ``None`` where the machine has no such call."""
+    """Return the verdict on a call by name or number; ``None`` if the machine does not have the call."""
     number = (
         name if isinstance(name, int) else NUMBERS.get(name, ATTACKS.get(name, (None, None)))[MACHINES.index(machine)]
     )
@@ -63,13 +63,13 @@ def verdict(
 @pytest.mark.parametrize(
     "name", ["read", "write", "mmap", "mprotect", "futex", "memfd_create", "eventfd2", "exit_group"]
 )
-def test_what_the_engine_needs_is_allowed(machine: str, name: str) -> None:
+def test_system_calls_that_the_engine_needs_are_allowed(machine: str, name: str) -> None:
     assert verdict(Confinement(), machine, name) == ALLOW
 
 
 @every_machine
 @pytest.mark.parametrize("name", sorted(set(ATTACKS) - {"clone3", "no_such_call", "tgkill"}))
-def test_what_nobody_needs_is_denied(machine: str, name: str) -> None:
+def test_unneeded_system_calls_are_denied(machine: str, name: str) -> None:
     for wanted in (Confinement(), NETWORK, Confinement(write_fds=(5,), read_fds=(6,), network=True)):
         assert verdict(wanted, machine, name) in (DENIED, None)
 
@@ -95,7 +95,7 @@ def test_the_second_abi_of_x86_is_killed() -> None:
 
 
 @every_machine
-def test_what_is_newer_than_the_list_does_not_exist(machine: str) -> None:
+def test_system_calls_newer_than_the_list_do_not_exist(machine: str) -> None:
     assert verdict(Confinement(), machine, NEWEST) == DENIED
     assert verdict(Confinement(), machine, NEWEST + 1) == UNKNOWN
     assert verdict(Confinement(), machine, 0x3FFFFFFF) == UNKNOWN
@@ -183,17 +183,17 @@ CONDITIONS: list[tuple[str, tuple[int, ...], int]] = [
     ("prlimit64", (0, 3, 1 << 32, 0), DENIED),
     ("prlimit64", (1, 3, 0, 0x1000), DENIED),
     ("fcntl", (5, 3), ALLOW),  # F_GETFL
-    ("fcntl", (5, 4), DENIED),  # F_SETFL: O_APPEND and O_NONBLOCK belong to an open file, not to a process
+    ("fcntl", (5, 4), DENIED),  # F_SETFL: O_APPEND and O_NONBLOCK belong to the open file description, not to a process
     ("fcntl", (5, 1030), ALLOW),  # F_DUPFD_CLOEXEC
-    ("fcntl", (5, 8, 1), DENIED),  # F_SETOWN: signals to others
+    ("fcntl", (5, 8, 1), DENIED),  # F_SETOWN: signals to other processes
     ("fcntl", (5, 10), DENIED),  # F_SETSIG
     ("fcntl", (5, 6), DENIED),  # F_SETLK
     ("ioctl", (5, 0x5421), ALLOW),  # FIONBIO
     ("ioctl", (5, 0x5412), DENIED),  # TIOCSTI: types into the terminal
     ("ioctl", (5, 0x541C), DENIED),  # TIOCLINUX
     ("setsockopt", (5, 6, 1), ALLOW),  # TCP_NODELAY
-    ("setsockopt", (5, 1, 21), DENIED),  # SO_SNDTIMEO, by which the parent bounds connect(2)
-    ("setsockopt", (5, 1, 13), DENIED),  # SO_LINGER, which has close(2) wait
+    ("setsockopt", (5, 1, 21), DENIED),  # SO_SNDTIMEO, with which the parent bounds connect(2)
+    ("setsockopt", (5, 1, 13), DENIED),  # SO_LINGER, which makes close(2) wait
     ("setsockopt", (5, 6, 30), DENIED),  # TCP_FASTOPEN_CONNECT
     ("setsockopt", (5, 0, 4), DENIED),  # IP_OPTIONS: source routes
     ("setsockopt", (5, 1, 26), DENIED),  # SO_ATTACH_FILTER
@@ -307,7 +307,7 @@ def test_a_jump_goes_where_its_label_is() -> None:
     assert interpret(code.assemble(), struct.pack("=I", 8)) == 1
 
 
-def test_the_mask_and_the_comparisons_mean_what_the_kernel_says() -> None:
+def test_the_mask_and_the_comparisons_have_the_kernels_meaning() -> None:
     code = Assembler()
     code.load(0)
     code.mask(0xFF)
@@ -350,7 +350,7 @@ def _twice(code: Assembler) -> None:
 
 
 @pytest.mark.parametrize("mistake", [_backwards, _too_far, _nowhere, _too_long, _twice])
-def test_what_the_kernel_would_refuse_or_misread_is_an_error(mistake: Any) -> None:
+def test_rules_the_kernel_would_refuse_or_misread_are_errors(mistake: Any) -> None:
     def assemble() -> bytes:
         code = Assembler()
         mistake(code)

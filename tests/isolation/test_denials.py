@@ -1,4 +1,4 @@
-"""What was denied to a call is in its outcome, wherever the guest runs."""
+"""The denials of a call are part of its outcome, in process and isolated."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _denials(place: str, folder: Path, *times: int, **options: Any) -> list[tupl
 
 @pytest.mark.parametrize("place", PLACES)
 def test_each_call_has_its_own_denials_the_first_of_many(place: str, tmp_path: Path) -> None:
-    """Oracle: an outcome has its own call's denials in both places, and no more than sixteen."""
+    """Oracle: in both places an outcome has the denials of its own call, and at most sixteen."""
     none, two, many, one = _denials(place, tmp_path, 0, 2, 50, 1)
     assert [len(none), len(two), len(many), len(one)] == [0, 2, 16, 1]
     assert one[0].capability == "filesystem"
@@ -49,7 +49,7 @@ def test_each_call_has_its_own_denials_the_first_of_many(place: str, tmp_path: P
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_whoever_listens_hears_of_every_denial(place: str, tmp_path: Path) -> None:
+def test_every_denial_is_reported_to_subscribers(place: str, tmp_path: Path) -> None:
     heard: list[Decision] = []
     _denials(place, tmp_path, 30, denied=heard.append)
     assert len(heard) == 30

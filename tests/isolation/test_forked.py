@@ -1,7 +1,7 @@
-"""The worker that ``aegis run --isolate`` forks from itself has nothing of the command.
+"""The worker that ``aegis run --isolate`` forks from itself keeps nothing of the command.
 
-Oracles: the memory of the worker as root reads it, the kernel's account of it, the syntax trees of the modules that it
-runs, and the same attacks as on workers of a fork server.
+Oracles: the worker's memory as root reads it, the kernel's account of it, the syntax trees of the modules that it runs,
+and the same attacks as on workers of a fork server.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WAITS = """(module
 
 @cache
 def compiled() -> None:
-    """Have the code of the guest that waits in the cache: compiling takes processes of its own."""
+    """Put the code of the waiting guest into the cache, because compilation starts processes."""
     with TemporaryDirectory() as folder:
         guest = Path(folder, "waits.wat")
         guest.write_text(WAITS)
@@ -74,7 +74,7 @@ def worker_of(pid: int) -> int:
 
 
 def memory(pid: int) -> Iterator[bytes]:
-    """Yield the private memory of a process that can be written."""
+    """Yield the writable private memory of a process."""
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as file:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             span, rights, *_ = line.split()
@@ -145,7 +145,7 @@ def test_a_command_that_isolates_starts_one_process_and_executes_none(tmp_path: 
 
 
 @pytest.mark.parametrize("attack", ["descriptors", "held"])
-def test_attacks_find_what_they_find_in_a_worker_of_a_fork_server(attack: str, tmp_path: Path) -> None:
+def test_attacks_have_the_same_results_as_in_a_worker_of_a_fork_server(attack: str, tmp_path: Path) -> None:
     (tmp_path / "guest.wat").write_text(GUEST)
     found = []
     for words in (["run", "--isolate"], ["-c", str(tmp_path / "aegis.toml"), "run"]):
@@ -161,12 +161,12 @@ def test_attacks_find_what_they_find_in_a_worker_of_a_fork_server(attack: str, t
 
 
 def shape(report: dict[str, Any]) -> list[str]:
-    """Return what is told of each descriptor, without its number and inode, which differ."""
+    """Return the description of each descriptor, without number and inode, which differ."""
     found = report["value"]
     each = [*(found.values() if isinstance(found, dict) else found)]
-    for told in each:
+    for reported in each:
         for differs in ("file", "number", "inode"):
-            told.pop(differs, None)
+            reported.pop(differs, None)
     return sorted(map(json.dumps, each))
 
 
@@ -195,7 +195,7 @@ BEFORE_DOORS_CLOSE = {
     "aegis.isolation.worker.code_shelf",
     "aegis.observe.events",
 }  # fmt: skip
-"""Imported for the sandbox that needs them, while the worker still can."""
+"""Imported for the sandbox that needs them, before the worker is confined."""
 COMPONENTS = {
     "aegis.component.planning.artifact", "aegis.component.link", "aegis.component.store", "aegis.sandbox.exports",
     "aegis.sandbox.component",
@@ -208,7 +208,7 @@ NOT_IN_A_WORKER = {
     "dataclasses",
     "datetime", "hashlib", "importlib", "inspect", "json", "platform", "pwd", "shlex", "signal", "subprocess",
 }  # fmt: skip
-"""What the embedder's side does, a developer's mistake, or a worker that compiles."""
+"""Modules of the embedder's side, of usage errors, or of a worker that compiles."""
 
 LOADED = """
 import sys
@@ -278,7 +278,7 @@ def test_the_shelf_serves_everything_on_it_and_opens_nothing() -> None:
     assert (ended.stdout, ended.stderr) == ("['add']\n", "")
 
 
-def test_a_guest_that_needs_what_is_imported_late_runs(tmp_path: Path) -> None:
+def test_a_guest_that_needs_late_imports_runs(tmp_path: Path) -> None:
     text = """(module
       (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
       (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))

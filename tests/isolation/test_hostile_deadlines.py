@@ -1,4 +1,4 @@
-"""How late each attacker is ended, in process and in a worker. The bound is generous: machines differ."""
+"""Each attacker ends soon after its deadline, in process and in a worker. The bound is generous: machines differ."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def test_an_attacker_is_ended_at_its_deadline(name: str, policy: dict[str, Any],
         artifact = runtime.load_file(source(f"hostile/{name}"))
         function = "_start" if artifact.kind == "module" else artifact.callables()[0]
         if isolate:
-            runtime.sandbox(runtime.load_wat("(module)")).close()  # the fork server is not the guest's time
+            # the start of the fork server does not count as the guest's time
+            runtime.sandbox(runtime.load_wat("(module)")).close()
         begun = time.monotonic()
         error = _ended(runtime, artifact, function)
         late = time.monotonic() - begun - SECONDS

@@ -1,4 +1,4 @@
-"""Every attacker of the hostile set in a worker: the same ending as in process, within the deadline and a grace."""
+"""Every attacker of the hostile set in a worker ends as in process, within the deadline and a grace period."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.security.test_hostile import ENDINGS
 
 pytestmark = only_where_there_are_workers
 PROMISED = 0.25
-FACTOR = 8  # the machine that runs the tests has other work too
+FACTOR = 8  # the machine may be loaded by other work
 
 
 @pytest.mark.parametrize(("name", "function", "policy", "status", "code"), ENDINGS)

@@ -1,6 +1,6 @@
-"""A confined worker imports nothing more: what a guest needs was loaded before, whatever it imports or exports.
+"""A confined worker imports no modules: everything a guest needs is loaded before, whatever the guest is.
 
-Imports are refused after confinement, so every guest that runs here shows that it needs none.
+Imports are rejected after confinement, so every guest that runs here shows that it needs none.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def test_the_modules_of_exports_are_imported_beforehand() -> None:
     assert "aegis.bindings.wasi_clocks_monotonic_clock" in wanted
 
 
-def test_an_unexpected_error_of_a_worker_tells_no_path() -> None:
+def test_an_unexpected_error_of_a_worker_reveals_no_path() -> None:
     kind, text, _ = to_plain(PermissionError(13, "Permission denied", "/home/me/lib/python/secret.py"))
     assert (kind, text) == ("AegisInternalError", "PermissionError: Permission denied")
 
@@ -88,7 +88,7 @@ GRANTS: dict[str, Any] = {
 @pytest.mark.parametrize("grants", [False, True], ids=["without grants", "with grants"])
 @pytest.mark.parametrize("guest", BUILT, ids=lambda path: path.stem)
 def test_a_worker_needs_no_import_after_it_was_confined(guest: Path, grants: bool, tmp_path: Path) -> None:
-    """However the guest ends, it is not by an error of Aegis."""
+    """However the guest ends, it does not end with an internal error."""
     options = {**GRANTS, "filesystem": FilesystemCapability.read_write(f"{tmp_path}::/")} if grants else {
         "isolation": "strict", "fuel": None}  # fmt: skip
     with Aegis(pooled=False, timeout="20s", **options) as made:
@@ -99,7 +99,7 @@ def test_a_worker_needs_no_import_after_it_was_confined(guest: Path, grants: boo
                 try:
                     outcome = sandbox.run(name)
                 except TypeError:
-                    continue  # it takes arguments, or is no function
+                    continue  # it has parameters, or is not a function
                 assert "was not imported" not in str(outcome.error)
                 assert not isinstance(outcome.error, AegisInternalError)
                 if sandbox.state != "ready":

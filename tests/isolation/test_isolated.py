@@ -1,4 +1,4 @@
-"""Whatever a core module does in process it does isolated: one table of tests, run in both places."""
+"""A core module behaves isolated as in process: one table of tests, run in both places."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_values_of_every_core_type_come_back(sandbox: Sandbox) -> None:
         ("no", ()),
     ],
 )
-def test_what_does_not_fit_is_the_same_error_in_both_places(name: str, arguments: tuple[Any, ...]) -> None:
+def test_a_value_that_does_not_fit_is_the_same_error_in_both_places(name: str, arguments: tuple[Any, ...]) -> None:
     errors = []
     for place in PLACES:
         with made(shared(place)) as box:
@@ -170,7 +170,7 @@ def test_a_missing_import_is_listed_before_anything_runs(aegis: Aegis) -> None:
 # -- host functions -------------------------------------------------------------------------------
 
 
-def test_what_a_host_function_raises_is_the_cause_and_no_other_sandbox_sees_it(aegis: Aegis) -> None:
+def test_an_exception_of_a_host_function_is_the_cause_in_its_own_sandbox_only(aegis: Aegis) -> None:
     class Boom(Exception):
         pass
 
@@ -217,7 +217,7 @@ def test_a_trap_inside_a_call_back_reaches_the_host_function(aegis: Aegis) -> No
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-def test_what_ends_the_interpreter_comes_out_as_it_was_raised(aegis: Aegis, error: BaseException) -> None:
+def test_exceptions_that_end_the_interpreter_propagate_unchanged(aegis: Aegis, error: BaseException) -> None:
     def leave(value: int) -> int:
         raise error
 
@@ -260,7 +260,7 @@ ENVIRONMENT = """(module
     (i32.load (i32.const 4))))"""
 
 
-def test_only_what_is_granted_of_the_environment_is_there(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_granted_environment_variables_exist(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AEGIS_TEST_PASSED", "yes")
     monkeypatch.setenv("AEGIS_TEST_SECRET", "swordfish")
     granted = EnvironmentCapability(set={"TZ": "UTC"}, pass_=("AEGIS_TEST_PASSED",))
@@ -293,8 +293,8 @@ def test_fuel_runs_out_after_the_same_amount(place: str) -> None:
     assert caught.value.allowed == 100_000
 
 
-def told(place: str, name: str, arguments: tuple[Any, ...], **options: Any) -> list[Any]:
-    """Return what was told of one call, without what differs from run to run."""
+def observed(place: str, name: str, arguments: tuple[Any, ...], **options: Any) -> list[Any]:
+    """Return the observed events of one call, without the fields that differ from run to run."""
     seen = CollectingSubscriber()
     aegis = runtime(place, **options)
     with aegis.sandbox(aegis.load_wat(TEXT), imports={"env": {"f": double}}, subscribers=[seen]) as box:
@@ -307,10 +307,10 @@ def told(place: str, name: str, arguments: tuple[Any, ...], **options: Any) -> l
 
 @pytest.mark.parametrize(("name", "arguments"), [("host", (1,)), ("grow", (3,)), ("trap", ()), ("add", (1, 2))])
 def test_the_same_events_come_in_the_same_order(name: str, arguments: tuple[Any, ...]) -> None:
-    assert told("isolated", name, arguments) == told("in-process", name, arguments)
+    assert observed("isolated", name, arguments) == observed("in-process", name, arguments)
 
 
-def test_denials_are_counted_and_told_in_order() -> None:
+def test_denials_are_counted_and_reported_in_order() -> None:
     decisions = []
     for place in PLACES:
         seen = CollectingSubscriber()

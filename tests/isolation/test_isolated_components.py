@@ -1,4 +1,4 @@
-"""Whatever a component does in process it does isolated: values, imports, resources, grants."""
+"""A component behaves isolated as in process: values, imports, resources, grants."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_every_kind_of_value_goes_through_the_worker_and_back(pair: tuple[WitTyp
 
 
 def echoing(aegis: Aegis, of: str, answer: Any) -> Any:
-    """Return a sandbox that gives a value of the type ``of`` to the host, which gives ``answer`` for it."""
+    """Return a sandbox that passes a value of type ``of`` to the host, which returns ``answer``."""
     return aegis.sandbox(aegis.load_wat(echo_component(of)), imports={"echo": lambda _: answer})
 
 
@@ -176,7 +176,7 @@ def test_the_hosts_resources_are_lent_given_and_given_back(aegis: Aegis) -> None
         assert box.call("pair", thing) == (thing, 5)
 
 
-def test_what_the_guest_never_got_is_not_dropped_with_it(aegis: Aegis) -> None:
+def test_resources_the_guest_never_received_are_not_dropped_with_it(aegis: Aegis) -> None:
     things = [Thing(1), None]
     with owners(aegis) as box:
         with pytest.raises(CallError):
@@ -187,7 +187,7 @@ def test_what_the_guest_never_got_is_not_dropped_with_it(aegis: Aegis) -> None:
     assert things[0].dropped == 0  # type: ignore[union-attr]
 
 
-def test_what_the_guest_still_holds_is_dropped_once_with_its_sandbox(aegis: Aegis) -> None:
+def test_resources_the_guest_still_holds_are_dropped_once_with_its_sandbox(aegis: Aegis) -> None:
     thing = Thing(1)
     box = owners(aegis)
     box.call("keep", thing)

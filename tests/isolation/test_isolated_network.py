@@ -1,4 +1,4 @@
-"""The rules of the network hold for a whole guest, in process, in a worker, and in a worker with every layer."""
+"""The network rules hold for a whole guest: in process, in a worker, and in a worker with every layer."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_host_that_idna_2003_and_2008_read_differently_is_not_asked(place: str
 
 @contextmanager
 def datagrams_echoed() -> Iterator[int]:
-    """Send datagrams back to whoever sent them; yield the port."""
+    """Send datagrams back to their senders; yield the port."""
 
     class Echo(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -105,7 +105,7 @@ def echo(connection: socket.socket) -> None:
 
 
 @every_place
-def test_a_guest_reaches_by_either_transport_what_it_is_granted_and_nothing_else(place: str, strict: bool) -> None:
+def test_a_guest_reaches_exactly_its_grants_by_either_transport(place: str, strict: bool) -> None:
     with raw_server(echo) as tcp, datagrams_echoed() as udp:
         words = {"client": ("client", "127.0.0.1", str(tcp)), "datagram": ("datagram", "127.0.0.1", str(udp))}
         for name, rule in (("client", f"tcp://127.0.0.1:{tcp}"), ("datagram", f"udp://127.0.0.1:{udp}")):
@@ -127,14 +127,14 @@ def test_a_guest_that_listens_is_reached_by_peers_that_no_rule_denies(
     stopped = threading.Event()
 
     def call(host: str) -> None:
-        while not stopped.wait(0.01):  # until the server is there
+        while not stopped.wait(0.01):  # until the server is listening
             with socket.socket() as client:
                 client.bind((host, 0))
                 if not client.connect_ex(("127.0.0.1", port)):
                     try:
                         client.sendall(b"hello")
                         answers.append(client.recv(100))
-                    except ConnectionError:  # it was hung up on before it was read
+                    except ConnectionError:  # the server closed the connection before it was read
                         answers.append(b"")
                     return
 

@@ -1,6 +1,6 @@
-"""Flags that a guest chooses do not stay in the embedder's memory, wherever the guest runs.
+"""Combinations of flags that a guest chooses do not accumulate in the embedder's memory.
 
-Oracle: the number of values in the class's table, which is bounded however many values were converted.
+Oracle: the number of values in the class's table, which is bounded however many values are converted.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from tests.isolation.isolated import PLACES, only_where_there_are_workers, runti
 NAMES = tuple(f"f{n}" for n in range(18))
 BITS = Flags("bits", NAMES)
 CALLS, VALUES = 50, 4_000
-"""200,000 distinct values in all, of the 262,144 that there are."""
+"""200,000 distinct values, of the 262,144 possible ones."""
 
 
 def distinct(number: int) -> int:
-    """Return a different integer of 18 bits for each number below 2**18."""
+    """Return a different 18-bit integer for each number below 2**18."""
     return number * 2_654_435_761 & 0x3_FFFF
 
 
 def kept(of: Any) -> int:
-    """Return how many combinations a class keeps."""
+    """Return how many combinations a class has cached."""
     return len(of._value2member_map_) - len(of.__members__)
 
 
@@ -116,5 +116,5 @@ def test_converters_of_flags_keep_a_bounded_number_of_values() -> None:
 
 
 def tables(scope: dict[str, Any]) -> list[dict[Any, Any]]:
-    """Return the mappings that a converter has made for itself."""
+    """Return the mappings that a converter has cached."""
     return [known for name, known in scope.items() if isinstance(known, dict) and name != "__builtins__"]

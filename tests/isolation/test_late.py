@@ -1,4 +1,4 @@
-"""A late call in a worker: its counters are believed as far as they can be true, and only a late call ends a worker."""
+"""A late call in a worker: its counters are believed only as far as they are possible, and only it ends the worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZE = 1 << 16
 
 
 def silent(peer: Peer, message: Any) -> None:
-    """Answer nothing."""
+    """Do not answer."""
 
 
 # -- in the parent ---------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def test_a_page_of_lies_gives_no_more_than_the_limits(page: bytes, ends: bytes) 
         assert used.stderr >= 0
 
 
-def test_a_worker_that_leaves_and_says_that_it_was_late_is_believed_no_more_than_one_that_says_so_in_words() -> None:
+def test_a_worker_that_claims_lateness_by_exiting_is_believed_no_more_than_one_that_sends_it() -> None:
     def leave(peer: Peer, message: Any) -> None:
         os.pwrite(liar.shared, account() + b"e", 2 * REGION)
         raise OSError
@@ -68,7 +68,7 @@ def test_a_worker_that_leaves_and_says_that_it_was_late_is_believed_no_more_than
         assert sandbox.state == "poisoned"
 
 
-def test_what_a_worker_left_of_one_sandbox_is_nothing_of_the_next() -> None:
+def test_data_of_one_sandbox_in_a_worker_does_not_reach_the_next() -> None:
     shared = Region.new(SIZE)
     try:
         assert left_account(shared, SIZE) == (None, False)
@@ -85,11 +85,11 @@ def test_what_a_worker_left_of_one_sandbox_is_nothing_of_the_next() -> None:
 
 
 class Ended(BaseException):
-    """Stands for the end of the process."""
+    """Replaces the termination of the process."""
 
 
 class Watched:
-    """The watch of a sandbox in this process, with a sandbox whose calls are watched."""
+    """The watchdog of a sandbox in this process, with a sandbox whose calls it watches."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, text: str, **options: Any) -> None:
         def end(code: int) -> None:
@@ -102,7 +102,7 @@ class Watched:
         self.sandbox = made.sandbox(made.load_wat(text), **options)
 
     def look(self, times: int) -> bool:
-        """Look as the clock does; tell whether the process was ended."""
+        """Check as the clock does; return whether the process was ended."""
         try:
             for _ in range(times):
                 self.calls.look()
@@ -206,7 +206,7 @@ def test_a_guest_that_does_not_return_within_a_host_call_is_not_waited_for(text:
 
 
 def test_workers_go_on_after_one_that_ended_its_late_call() -> None:
-    """The pool replaces it, sandboxes made later are not late, and an idle sandbox past its deadline is not either."""
+    """The pool replaces the worker; later sandboxes are not late, nor is an idle sandbox past its deadline."""
     aegis = isolated(timeout="150ms", isolation={"workers": 1, "recycle": 5, "grace": "20s"})
     module = aegis.load_wat(TEXT)
     for _ in range(3):

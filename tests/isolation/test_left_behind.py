@@ -1,6 +1,6 @@
-"""Many runs of every ending leave nothing: no descriptor, thread, process, file or memory.
+"""Many runs of every kind of ending leave no descriptor, thread, process, file or memory behind.
 
-``AEGIS_SOAK`` says how many runs.
+``AEGIS_SOAK`` sets the number of runs.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ def descriptors() -> int:
 
 
 def born(aegis: Any) -> None:
-    """Wait until the fork server told of every warm worker: with its answer comes a descriptor."""
+    """Wait until the fork server has reported every warm worker: its answer contains a descriptor."""
     for worker in aegis._isolated.pool._warm:
         assert worker.pid
 
 
 def children(pid: int | str = "self") -> set[int]:
-    """Return the processes below one, however far."""
+    """Return all descendants of a process."""
     found: set[int] = set()
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has exited meanwhile
             for child in map(int, task.read_text().split()):
                 found |= {child, *children(child)}
     return found
@@ -146,9 +146,9 @@ def test_a_sandbox_that_was_dropped_without_closing_leaves_nothing_either() -> N
 
 
 def test_a_worker_makes_no_directory_that_it_would_leave_behind_if_it_was_killed() -> None:
-    """All work in the one that their fork server entered and deleted before the first of them."""
+    """All work in the directory that their fork server entered, and deleted before the first of them."""
     aegis = isolated(timeout="30s", isolation={"workers": 0})
-    zygote(aegis._isolated.pool._stack).load(["tests.isolation.homeless"])  # type: ignore[union-attr]
+    zygote(aegis._isolated.pool._stack).load(["tests.isolation.no_private_directory"])  # type: ignore[union-attr]
     with box(aegis) as sandbox:
         layers = {name: (active, detail) for name, active, detail in sandbox.layers}
     assert layers["private-tmp"] == (True, "the working directory is private, empty and deleted")

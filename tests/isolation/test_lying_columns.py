@@ -1,7 +1,7 @@
-"""A worker that lies in a call over columns gets no row twice, puts nothing where it does not belong, and ends.
+"""A worker that sends invalid messages in a call over columns repeats no row, corrupts no output, and is ended.
 
 The oracle: the call ends in ``WorkerCrashed``, which names the protocol, and ``out`` has the results of the rows before
-the lie, and nothing of it.
+the invalid message, and nothing of it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ ROWS = 1000
 
 
 def rows(mine: Any, done_rows: Any, results: Any, wanted: Any) -> list[Any]:
-    """Return what a worker says of the rows."""
+    """Return a worker's message about the rows."""
     return ["rows", mine, done_rows, results, wanted]
 
 
 def speaking(*steps: Any) -> tuple[Script, list[Any]]:
-    """Return a script that says one step to each message, and the list of the messages that it got."""
-    left, heard = [[done(None)], *steps], []  # at first, that the loop is compiled
+    """Return a script that answers each message with one step, and the list of the messages that it received."""
+    left, heard = [[done(None)], *steps], []  # the first message asks to compile the loop
 
     def script(peer: Peer, message: Any) -> None:
         heard.append(message if message[0] != "answer" else [*message[:3], [bytes(part) for part in message[3]]])
@@ -45,7 +45,7 @@ def speaking(*steps: Any) -> tuple[Script, list[Any]]:
 
 
 def ended_by(*steps: Any, name: str = "add", **options: Any) -> tuple[BaseException, array[Any] | None, list[Any]]:
-    """Return what a call over columns ended with, its ``out``, and what the worker was told."""
+    """Return the error of a call over columns, its ``out``, and the messages that the worker received."""
     script, heard = speaking(*steps)
     sandbox, liar = lying(TEXT, script, **options)
     out = array("i", [-1]) * ROWS if name == "add" else None
@@ -61,7 +61,7 @@ def ended_by(*steps: Any, name: str = "add", **options: Any) -> tuple[BaseExcept
 
 
 FIRST = [rows(1, 0, b"", 100)]
-"""What an honest worker says first."""
+"""The first answer of an honest worker."""
 
 LIES: dict[str, list[Any]] = {
     "too little in it": [["rows"]],
@@ -154,7 +154,7 @@ def _keep(answers: list[Any], *answer: Any) -> None:
 
 
 def test_values_that_their_type_does_not_have_are_not_results() -> None:
-    """Of a component a bool is 0 or 1, and a char a code point."""
+    """For a component, a bool is 0 or 1, and a char a code point."""
     for of, bad in (("bool", b"\2"), ("char", (0xD800).to_bytes(4, "little")), ("char", b"\xff\xff\xff\xff")):
         batch = Batch(lambda: "f", [], SCALARS[of], [], None, 4)
         calls = ColumnCalls()
@@ -187,7 +187,7 @@ def test_a_worker_that_never_ends_its_rows_is_killed_at_the_deadline() -> None:
         assert liar.killed.is_set()
 
 
-def test_an_error_of_the_worker_keeps_the_rows_that_it_told_of() -> None:
+def test_an_error_of_the_worker_keeps_the_reported_rows() -> None:
     trap = ["fail", ["GuestTrap", "the guest trapped: x", {"code": "unreachable", "frames": []}], GOOD, []]
     error, out, _ = ended_by(FIRST, [rows(None, 60, array("i", [7] * 60).tobytes(), 0), trap, done(None)])
     assert isinstance(error, GuestTrap)

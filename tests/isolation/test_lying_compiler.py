@@ -1,4 +1,4 @@
-"""A compile worker that its input took over: what it says is believed only as far as it can be true.
+"""A compile worker compromised by its input: its answers are believed only as far as they are possible.
 
 Whatever it answers, the embedder gets a documented error in time, the worker is discarded, and nothing stays open.
 """
@@ -39,7 +39,7 @@ Speech = Callable[[Peer, Sequence[int]], None]
 
 
 class LyingCompiler(Liar):
-    """Is handed an artifact, and the file for its code; ``speak`` says and writes what it likes."""
+    """Receives an artifact and the file for its code; ``speak`` answers and writes arbitrary data."""
 
     def __init__(self, speak: Speech) -> None:
         self._speech = speak
@@ -59,7 +59,7 @@ class LyingCompiler(Liar):
 
 
 def answering(*messages: Any, code: bytes = CODE) -> Speech:
-    """Return what writes ``code`` and says these messages; bytes go as they are."""
+    """Return a ``speak`` that writes ``code`` and sends these messages; bytes are sent unchanged."""
 
     def speak(peer: Peer, descriptors: Sequence[int]) -> None:
         os.pwrite(descriptors[1], code, 0)
@@ -72,19 +72,19 @@ def answering(*messages: Any, code: bytes = CODE) -> Speech:
     return speak
 
 
-def told(world: Any, *lengths: int) -> list[Any]:
-    """Return the answer that a component has this world, and code of these lengths."""
+def description(world: Any, *lengths: int) -> list[Any]:
+    """Return the answer that describes a component with this world, and code of these lengths."""
     return ["done", [world, list(lengths or [4] * MODULES)], []]
 
 
 def loaded(text: str, speak: Speech, **isolation: Any) -> Any:
-    """Load a text whose compiler lies."""
+    """Load a text with a compromised compile worker."""
     aegis = isolated(isolation={"workers": 0, "compile_time": "20s", **isolation})
     return loaded_by(aegis, text, speak)
 
 
 def loaded_by(aegis: Aegis, text: str, speak: Speech) -> Any:
-    """Load a text; only its compiler lies, and it must be gone by the end."""
+    """Load a text; only its compile worker is compromised, and it must be gone afterwards."""
     liar = LyingCompiler(speak)
     pool: Any = aegis._workers().pool
     pool.take = lambda: liar
@@ -100,7 +100,7 @@ def refused(text: str, speak: Speech, **isolation: Any) -> AegisError:
     try:
         loaded(text, speak, **isolation)
     except AegisError as error:
-        found = error.with_traceback(None)  # its frames hold what they worked on
+        found = error.with_traceback(None)  # its frames refer to the data
         found.__context__ = None
     else:
         raise AssertionError("it was believed")
@@ -110,7 +110,7 @@ def refused(text: str, speak: Speech, **isolation: Any) -> AegisError:
 
 
 def breached(text: str, speak: Speech, **isolation: Any) -> None:
-    """The error must say that the protocol was broken, and not blame it on time or memory."""
+    """The error must name the protocol, not time or memory."""
     error = refused(text, speak, **isolation)
     assert type(error) is WorkerCrashed, error
     assert "broke the protocol" in str(error)
@@ -141,7 +141,7 @@ def test_answers_that_mean_nothing_are_a_breach(number: int) -> None:
 def test_a_component_without_a_world_and_a_module_with_one_are_a_breach() -> None:
     breached(COMPONENT, answering(["done", None, []]))
     breached(COMPONENT, answering(["done", TRUE, []]))
-    breached(MODULE, answering(told(TRUE)))
+    breached(MODULE, answering(description(TRUE)))
     breached(MODULE, answering(["done", TRUE, []]))
 
 
@@ -154,11 +154,11 @@ ENDS: list[Any] = [
 
 @pytest.mark.parametrize("error", ENDS, ids=lambda e: e[0])
 def test_compiling_cannot_end_as_only_a_guest_can(error: Any) -> None:
-    """A guest's exit with code 0, above all, would be a success that never was."""
+    """In particular, a guest's exit with code 0 would be a false success."""
     breached(MODULE, answering(["fail", error, []]))
 
 
-def test_what_a_compiler_may_say_is_believed_and_shown_escaped() -> None:
+def test_a_valid_answer_of_a_compiler_is_believed_and_printed_escaped() -> None:
     error = refused(MODULE, answering(["fail", ["ArtifactError", "no\x1b[2J\n\u202e", {}], []]))
     assert type(error) is ArtifactError
     fields = {"limit": "compile_memory", "phase": "compile", "used": None, "allowed": 5}
@@ -169,7 +169,7 @@ def test_what_a_compiler_may_say_is_believed_and_shown_escaped() -> None:
 
 
 def test_a_compiler_that_goes_in_the_middle_of_its_answer_has_crashed() -> None:
-    whole = bytes(encode(told(TRUE)))
+    whole = bytes(encode(description(TRUE)))
     for cut in (0, 3, 4, 5, len(whole) // 2, len(whole) + 3):
 
         def speak(peer: Peer, descriptors: Sequence[int], cut: int = cut) -> None:
@@ -188,7 +188,7 @@ def test_a_compiler_that_says_nothing_or_trickles_ends_at_its_deadline() -> None
         while True:
             peer.socket.sendall(b"n")
             with suppress(BlockingIOError):
-                peer.socket.recv(1)  # waits for a moment, or learns that it is over
+                peer.socket.recv(1)  # waits for a moment, or notices the end
 
     started = time.monotonic()
     for speak in (silent, trickling, answering(RAW["more values than memory is for"][:1000])):
@@ -197,7 +197,7 @@ def test_a_compiler_that_says_nothing_or_trickles_ends_at_its_deadline() -> None
 
 
 def test_descriptors_that_a_compiler_sends_are_not_taken() -> None:
-    whole = bytes(encode(told(TRUE)))
+    whole = bytes(encode(description(TRUE)))
 
     def speak(peer: Peer, descriptors: Sequence[int]) -> None:
         os.pwrite(descriptors[1], CODE, 0)
@@ -215,7 +215,7 @@ def test_descriptors_that_a_compiler_sends_are_not_taken() -> None:
 
 def test_no_code_is_a_breach() -> None:
     breached(MODULE, answering(["done", None, []], code=b""))
-    breached(COMPONENT, answering(told(TRUE), code=b""))
+    breached(COMPONENT, answering(description(TRUE), code=b""))
 
 
 LENGTHS: list[Any] = [
@@ -236,7 +236,7 @@ def test_a_file_for_code_that_cannot_be_sealed_is_a_breach_and_found_at_once(tex
     def speak(peer: Peer, descriptors: Sequence[int]) -> None:
         os.pwrite(descriptors[1], CODE, 0)
         fcntl.fcntl(descriptors[1], 1033, 1)  # F_ADD_SEALS, F_SEAL_SEAL
-        peer.send(["done", None, []] if text is MODULE else told(TRUE))
+        peer.send(["done", None, []] if text is MODULE else description(TRUE))
 
     started = time.monotonic()
     breached(text, speak)
@@ -257,7 +257,7 @@ def world(
 
 
 def one(*types: Any, resources: Sequence[Any] = ()) -> list[Any]:
-    """Return a world with a function that takes the last of these types."""
+    """Return a world with a function whose parameter has the last of these types."""
     return world(types, resources, exports={"go": ["f", [["a", len(types) - 1]], None]}, imported=0)
 
 
@@ -323,11 +323,11 @@ def test_a_world_that_cannot_be_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a type nested 100 000 deep", "a type of 2^60 parts", "a handle of no resource"])
 def test_a_world_that_cannot_be_is_a_breach(name: str) -> None:
-    breached(COMPONENT, answering(told(WRONG[name])))
+    breached(COMPONENT, answering(description(WRONG[name])))
 
 
-def test_a_component_that_exports_types_alone_is_what_it_says() -> None:
-    """A type of a function, or of an instance, is reflected as one."""
+def test_a_component_that_exports_types_only_is_described_as_such() -> None:
+    """An exported function type or instance type is reflected as a type."""
     text = """(component (type $f (func (param "a" u32))) (type $i (instance (export "f" (func))))
       (export "any" (type $f)) (export "other" (type $i)) (import "here" (func)))"""
     found = isolated(isolation={"workers": 0}).load_wat(text)
@@ -346,13 +346,13 @@ OTHERS: dict[str, Callable[[list[Any]], Any]] = {
 def test_a_world_of_other_names_than_the_bytes_have_is_a_breach(name: str) -> None:
     lie = world_to_plain(HERE.load_wat(COMPONENT).world)  # type: ignore[union-attr]
     OTHERS[name](lie)
-    breached(COMPONENT, answering(told(lie)))
+    breached(COMPONENT, answering(description(lie)))
 
 
 @settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 200), PLAIN), min_size=1, max_size=3))
 def test_a_mutated_world_can_be_used_or_is_refused(changes: list[tuple[int, Any]]) -> None:
-    """What is accepted has a Python image and a text for every type, and says itself again."""
+    """An accepted world has a Python class and a text for every type, and can be encoded again."""
     lie = world_to_plain(HERE.load_wat(COMPONENT).world)  # type: ignore[union-attr]
     for at, value in changes:
         spots = list(_spots(lie))
@@ -372,7 +372,7 @@ def test_a_mutated_world_can_be_used_or_is_refused(changes: list[tuple[int, Any]
 
 
 def _spots(value: Any) -> Any:
-    """Yield every place in plain data that holds a value."""
+    """Yield every position in plain data that holds a value."""
     for key in range(len(value)) if isinstance(value, list) else value:
         yield value, key
         if isinstance(value[key], list | dict):
@@ -404,7 +404,7 @@ TEXTS = echo_component("string")
 
 @pytest.mark.parametrize("lie", ["u64", ["l", "u8"], ["t", ["u8"] * 16], ["V", "v", None, [["a", "u64"]]]], ids=str)
 def test_types_that_a_compiler_made_up_are_not_those_of_a_run_in_process(lie: Any) -> None:
-    """Who runs a component validates it itself: its values are of the types that its bytes have."""
+    """A worker that runs a component validates it itself: its values have the types in the component's bytes."""
     world: list[Any] = world_to_plain(HERE.load_wat(TEXTS).world)  # type: ignore[union-attr]
     of = lie
     if isinstance(lie, list):
@@ -414,7 +414,7 @@ def test_types_that_a_compiler_made_up_are_not_those_of_a_run_in_process(lie: An
         for function in items.values():
             function[1:] = [[["x", of]], of]
     aegis = isolated(isolation={"workers": 0})
-    component = loaded_by(aegis, TEXTS, answering(told(world, 6, 6)))
+    component = loaded_by(aegis, TEXTS, answering(description(world, 6, 6)))
     assert component.world != HERE.load_wat(TEXTS).world  # type: ignore[union-attr]
     heard: list[Any] = []
 

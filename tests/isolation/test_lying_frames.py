@@ -1,6 +1,6 @@
-"""A worker that answers a call by a fixed frame which is none: a result of its type for this call, or the worker's end.
+"""A worker that answers a call by an invalid fixed frame: the call returns a value of its type, or the worker is ended.
 
-The liar answers the first call by a general message, as a worker does, and every later one by what the test says.
+The fake worker answers the first call by a general message, as a real one does, and later ones as the test directs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ COMPONENT = """(component
   (func (export "s8") (param "x" s8) (result s8) (canon lift (core func $i "f"))))"""
 
 Answer = Callable[[int], bytes]
-"""Makes what the liar says to a call of this number."""
+"""Returns the fake worker's answer to a call of this number."""
 
 
 def fixed(mine: int, results: bytes = b"", *, kind: bytes = b"r", told: bytes = GOOD, more: int = 0) -> bytes:
@@ -51,7 +51,7 @@ def i32(value: int) -> bytes:
 
 
 def scripted(first: Any, *answers: Answer | list[Any]) -> Any:
-    """Answer the first call with the value ``first``, and later requests with ``answers``, one after the other."""
+    """Answer the first call with the value ``first``, and later requests with ``answers``, one after another."""
     left = iter(answers)
 
     def script(peer: Peer, message: Any) -> None:
@@ -182,8 +182,8 @@ def test_a_case_that_its_enum_does_not_have_ends_the_worker() -> None:
                     sandbox.call("enum", case)
 
 
-def test_an_answer_that_nobody_asked_for_is_none_to_the_next_call() -> None:
-    """It waits in the socket, and has the length and the kind that the next call wants."""
+def test_an_unsolicited_answer_is_not_taken_for_that_of_the_next_call() -> None:
+    """It waits in the socket, and has the length and the kind that the next call expects."""
     twice = scripted(5, lambda n: fixed(n, i32(1)), lambda n: fixed(n, i32(2)))
 
     def script(peer: Peer, message: Any) -> None:
@@ -199,12 +199,12 @@ def test_an_answer_that_nobody_asked_for_is_none_to_the_next_call() -> None:
 
 
 def _twice(sandbox: Sandbox) -> list[int]:
-    """Call twice: the lie may come in one piece with the first answer, or after it."""
+    """Call twice: the invalid answer may arrive together with the first one, or after it."""
     return [sandbox.call("go", 5), sandbox.call("go", 5)]
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_an_answer_that_comes_before_any_call_is_none(number: int) -> None:
+def test_an_answer_before_any_call_is_rejected(number: int) -> None:
     def begins(peer: Peer, message: Any) -> None:
         ready(peer, message)
         peer.socket.sendall(fixed(number, i32(9)))
@@ -264,7 +264,7 @@ def test_an_answer_that_stops_in_the_middle_ends_at_the_deadline_or_with_the_wor
         assert time.monotonic() - started < 5
 
 
-def test_an_answer_that_comes_after_the_deadline_is_none() -> None:
+def test_an_answer_after_the_deadline_is_discarded() -> None:
     def late(n: int) -> bytes:
         until = sandbox._run.door.deadline
         while time.monotonic() < until:
@@ -286,7 +286,7 @@ def test_an_answer_that_comes_after_the_deadline_is_none() -> None:
     ],
     ids=["negative", "huge", "nan", "infinite", "ones", "zeros"],
 )  # fmt: skip
-def test_an_account_in_a_fixed_answer_is_believed_only_as_far_as_it_can(told: bytes) -> None:
+def test_an_account_in_a_fixed_answer_is_believed_only_as_far_as_it_is_possible(told: bytes) -> None:
     answers = [lambda n: fixed(n, i32(1), told=told), lambda n: fixed(n, i32(1)), lambda n: fixed(n, i32(1), told=told)]
     sandbox, _ = begun(MODULE, 5, *answers, memory="1MiB", fuel=1000, timeout=None)
     with sandbox:

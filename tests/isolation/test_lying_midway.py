@@ -1,4 +1,4 @@
-"""What a worker does while the parent is busy: it dies under a host function, sends what takes long, or descriptors."""
+"""A worker acts while the parent is busy: it dies during a host function, or sends large data or descriptors."""
 
 from __future__ import annotations
 
@@ -57,10 +57,8 @@ def once_then(first: Any, *rest: Any) -> Any:
 
 @pytest.mark.parametrize("length", [10, LARGE, 5 * LARGE])
 @pytest.mark.parametrize("reused", [True, False])
-def test_what_a_host_function_gives_a_worker_that_is_gone_goes_nowhere(
-    tmp_path: Path, length: int, reused: bool
-) -> None:
-    """The descriptor of the shared memory is closed by then, and its number may be another file's."""
+def test_the_result_for_a_dead_worker_is_discarded(tmp_path: Path, length: int, reused: bool) -> None:
+    """The descriptor of the shared memory is closed by then, and its number may refer to another file."""
     opened: list[int] = []
     file = tmp_path / "of-the-embedder"
     with file.open("wb") as made:
@@ -178,7 +176,7 @@ COSTLY = {
 
 
 def memory(read: Callable[[], Any]) -> tuple[int, int]:
-    """Return how many bytes what ``read`` returns takes, and how many were taken at the peak."""
+    """Return the size of the value that ``read`` returns, and the peak of the allocations."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -196,10 +194,10 @@ def test_a_message_is_charged_the_memory_that_its_values_take(name: str) -> None
     taken, _ = memory(lambda: decode(data))
     with pytest.raises(Broken, match="exceeds its memory budget"):
         decode(data, budget=int(taken * 0.9))
-    assert decode(data, budget=4 * taken) == decode(data)  # a text takes eight bytes less since Python 3.12
+    assert decode(data, budget=4 * taken) == decode(data)  # a string takes eight bytes less since Python 3.12
 
 
-@pytest.mark.parametrize("name", sorted(set(COSTLY) - {"numbers", "floats"}))  # those are looked at in bulk
+@pytest.mark.parametrize("name", sorted(set(COSTLY) - {"numbers", "floats"}))  # these are checked in bulk
 def test_a_message_over_its_budget_takes_little_more_than_the_budget(name: str) -> None:
     data, budget = COSTLY[name], 50_000
 
@@ -207,7 +205,7 @@ def test_a_message_over_its_budget_takes_little_more_than_the_budget(name: str) 
         with pytest.raises(Broken, match="exceeds its memory budget"):
             decode(data, budget=budget)
 
-    assert memory(read)[1] < budget + 250_000  # of the test's own
+    assert memory(read)[1] < budget + 250_000  # of the test itself
 
 
 def test_shared_memory_counts_when_it_is_copied() -> None:
@@ -270,7 +268,7 @@ def descriptors() -> int:
 
 
 def test_descriptors_that_a_worker_sends_are_not_taken() -> None:
-    """Received without room for them, they are closed by the system; a parent's table does not fill."""
+    """Received without space for them, they are closed by the kernel; the parent's descriptor table does not fill."""
     with a_pair() as (channel, far), Path("/dev/null").open() as file:
         before = descriptors()
         for _ in range(50):

@@ -1,4 +1,4 @@
-"""Handles and values from a worker: an object that the guest holds and a value of its type, or the worker's end."""
+"""Handles and values from a worker are valid (an object the guest holds, a value of the type), or end the worker."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PLAIN: st.SearchStrategy[Any] = st.recursive(
 
 
 def asking(*questions: Any) -> Any:
-    """Make host calls by name, each with arguments of which ``...`` is the first answer; then return."""
+    """Make host calls by name, each with arguments in which ``...`` is the first answer; then return."""
 
     def script(peer: Peer, _: Any) -> None:
         got: Any = None
@@ -127,7 +127,7 @@ def test_every_value_of_a_type_passes_as_itself(pair: tuple[WitType, Any]) -> No
 @SOME
 @given(typed_values(), PLAIN)
 def test_plain_data_is_a_value_of_the_type_or_is_refused(pair: tuple[WitType, Any], plain: Any) -> None:
-    """What is accepted packs to what it was made of: nothing of another type comes through."""
+    """An accepted value encodes to the same bytes: no value of another type passes."""
     of, _ = pair
     try:
         value = unpacker(of, NO_HANDLES, BUDGET)(plain)

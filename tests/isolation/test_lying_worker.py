@@ -1,4 +1,4 @@
-"""Whatever a worker says, the parent ends in a documented error, in time, and calls nothing that it should not."""
+"""Whatever a worker sends, the parent ends in a documented error, in time, and makes no call that it must not make."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def refusing(*_: Any) -> Any:
 
 
 def ended(script: Any, ask: Any = None, **options: Any) -> BaseException:
-    """Return what a question to a lying worker ended with; it must be documented."""
+    """Return the error of a question to a fake worker; it must be a documented one."""
     sandbox, liar = lying(TEXT, script, {"env": {"f": refusing}}, **options)
     try:
         with pytest.raises(AegisError) as caught:
@@ -157,7 +157,7 @@ def test_a_farewell_that_cannot_be_read_is_no_obstacle(answer: Any) -> None:
 
 
 def closing(*before: Any) -> Any:
-    """Say this, then go."""
+    """Send this message, then exit."""
     speak = said(*before)
 
     def script(peer: Peer, message: Any) -> None:
@@ -291,15 +291,15 @@ def test_a_host_function_that_calls_back_is_not_led_into_an_endless_depth() -> N
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [
         account(*[-(1 << 63)] * 5, -1.0, *[-(1 << 63)] * 4), account(*[(1 << 63) - 1] * 5, 1e300, *[(1 << 63) - 1] * 4),
         account(seconds=math.nan), account(seconds=math.inf),
     ],
     ids=["negative", "huge", "nan", "infinite"],
 )  # fmt: skip
-def test_an_account_that_cannot_be_is_believed_only_as_far_as_it_can(told: bytes) -> None:
-    sandbox, _ = lying(TEXT, said(done(1, told, [])), {"env": {"f": refusing}}, memory="1MiB", fuel=1000)
+def test_an_account_that_cannot_be_is_believed_only_as_far_as_it_can(reported: bytes) -> None:
+    sandbox, _ = lying(TEXT, said(done(1, reported, [])), {"env": {"f": refusing}}, memory="1MiB", fuel=1000)
     with sandbox:
         before = sandbox.usage
         outcome: Outcome = sandbox.run("go", 1)
@@ -313,7 +313,7 @@ def test_an_account_that_cannot_be_is_believed_only_as_far_as_it_can(told: bytes
         assert min(used.bytes_in, used.bytes_out, used.denials, used.stdout, used.stderr) >= 0
 
 
-def test_nothing_that_a_worker_tells_reaches_a_terminal_raw() -> None:
+def test_no_text_of_a_worker_reaches_a_terminal_unescaped() -> None:
     seen = CollectingSubscriber()
     evil = "\x1b[2J\n\u202e"
     script = said(
@@ -323,9 +323,9 @@ def test_nothing_that_a_worker_tells_reaches_a_terminal_raw() -> None:
     sandbox, _ = lying(TEXT, script, {"env": {"f": refusing}}, subscribers=[seen])
     with sandbox:
         outcome = sandbox.run("go", 1)
-    told = "".join(map(repr, seen.events)) + str(outcome.error) + "".join(str(e) for e in seen.events)
+    reported = "".join(map(repr, seen.events)) + str(outcome.error) + "".join(str(e) for e in seen.events)
     assert len(seen.events) > 3
-    assert all(sign not in told for sign in "\x1b\n\u202e")
+    assert all(sign not in reported for sign in "\x1b\n\u202e")
 
 
 def test_memory_that_changes_while_it_is_read_gives_a_value_all_the_same() -> None:

@@ -1,4 +1,4 @@
-"""Workers: made before they are needed, used once or as often as the policy says, replaced when they are gone."""
+"""Workers are prepared in advance, used once or as often as the policy allows, and replaced when they exit."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _pid(sandbox: Any) -> int:
 
 
 def _served(runtime: Aegis, artifact: Any) -> int:
-    """Use a sandbox as a new one should be, and return the process that it had."""
+    """Check that a sandbox is in the state of a new one, and return its process."""
     with runtime.sandbox(artifact) as sandbox:
         assert sandbox.call("mark") == 0
         assert sandbox.call("count") == 1
@@ -55,7 +55,7 @@ def _served(runtime: Aegis, artifact: Any) -> int:
 
 
 def _gone(pid: int) -> None:
-    """Wait until a process is gone."""
+    """Wait until a process has exited."""
     try:
         watched = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -68,7 +68,7 @@ def _gone(pid: int) -> None:
         os.close(watched)
 
 
-def test_a_worker_serves_one_sandbox_unless_told_otherwise() -> None:
+def test_a_worker_serves_one_sandbox_by_default() -> None:
     with Aegis(isolation=True, cache=False) as runtime:
         artifact = runtime.load_wat(COUNTER)
         assert len({_served(runtime, artifact) for _ in range(4)}) == 4
@@ -118,7 +118,7 @@ def test_a_recycled_worker_holds_no_more_memory_after_many_sandboxes() -> None:
 
 
 def _data_bytes(pid: int) -> int:
-    """Return how much private memory a process has."""
+    """Return the private memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmData:")[2].split()[0]) << 10
 
@@ -134,12 +134,12 @@ def test_a_recycled_worker_has_no_more_descriptors_than_at_first() -> None:
     assert counts[-1] <= counts[1]
 
 
-def test_an_artifact_whose_kept_workers_are_all_in_use_is_in_nobodys_way() -> None:
+def test_an_artifact_whose_kept_workers_are_all_in_use_blocks_no_other() -> None:
     text = '(module (func (export "n") (result i32) (i32.const {})))'
     with Aegis(isolation={"recycle": 5, "workers": 1}, cache=False) as runtime:
         modules = [runtime.load_wat(text.format(n)) for n in range(3)]
         runtime.sandbox(modules[0]).close()
-        with runtime.sandbox(modules[0]) as first:  # takes the only worker that was kept for it
+        with runtime.sandbox(modules[0]) as first:  # takes the only idle worker
             for n in (1, 2):
                 with runtime.sandbox(modules[n]) as other:
                     assert other.call("n") == n
@@ -163,7 +163,7 @@ def test_a_worker_to_which_a_directory_was_granted_serves_no_other(tmp_path: Pat
         assert _served(runtime, artifact) != _served(runtime, artifact)
 
 
-def test_a_worker_that_was_told_to_cancel_serves_no_other() -> None:
+def test_a_worker_that_received_a_cancellation_serves_no_other_sandbox() -> None:
     text = '(module (import "host" "f" (func $f)) (func (export "run") (loop $l call $f br $l)))'
     with Aegis(isolation={"recycle": 5}, cache=False) as runtime:
         artifact = runtime.load_wat(text)
@@ -204,7 +204,7 @@ def test_closing_a_runtime_ends_every_worker() -> None:
         _gone(pid)
 
 
-def test_a_runtime_that_nobody_holds_ends_its_workers() -> None:
+def test_a_collected_runtime_ends_its_workers() -> None:
     import gc
 
     runtime = Aegis(isolation={"workers": 2}, cache=False)
@@ -259,7 +259,7 @@ print("fine")
 
 
 def test_a_fork_of_the_application_has_workers_of_its_own() -> None:
-    # From 3.12 on, Python warns of every fork of a process with threads; the application has decided to.
+    # Since 3.12, Python warns of every fork of a multithreaded process; here the application has chosen to fork.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _FORKS]
     done = subprocess.run(command, capture_output=True, timeout=120, check=False, text=True)
     assert (done.stdout, done.stderr, done.returncode) == ("fine\n", "", 0)
@@ -285,7 +285,7 @@ def test_a_layer_that_is_left_out_is_reported_and_the_others_stay(name: str) -> 
             layers = {layer: (active, detail) for layer, active, detail in sandbox.layers}
     assert tuple(layers) == LAYERS
     assert layers[name] == (False, "skipped on request")
-    # What an unprivileged process needs of no-new-privs, it lacks without.
+    # lacks no-new-privs, which an unprivileged process requires
     needs = {"landlock-files", "landlock-net", "seccomp"} if name == "no-new-privs" else set()
     here = {layer.name for layer in available() if layer.active}
     assert {layer for layer, (active, _) in layers.items() if active} >= here - needs - {name}
@@ -330,7 +330,7 @@ def test_strict_and_without_exclude_each_other() -> None:
         Isolation(strict=True, without=("seccomp",))
 
 
-# -- how an end is told ---------------------------------------------------------------------------------
+# -- how an end is reported ---------------------------------------------------------------------------------
 
 
 def test_a_worker_that_could_not_be_made_is_a_crash_that_says_so() -> None:
@@ -346,7 +346,7 @@ def test_a_worker_that_could_not_be_made_is_a_crash_that_says_so() -> None:
         assert _served(runtime, artifact)
 
 
-def test_an_abort_for_want_of_memory_is_told_apart_from_others() -> None:
+def test_an_abort_for_lack_of_memory_is_distinguished_from_others() -> None:
     with Aegis(isolation={"workers": 1}, cache=False) as runtime:
         runtime.load_wat(COUNTER)
         worker = runtime._isolated.pool._warm[0]  # type: ignore[union-attr]
@@ -396,7 +396,7 @@ for isolation in (False, True):
         with runtime.sandbox(module) as box:
             print(box.call("count"))
 """
-    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}  # it wants texts
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}  # it expects strings
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, env=env
     )

@@ -1,4 +1,4 @@
-"""What a sandbox does here it does in a worker: the same tests, with every sandbox in a process of its own."""
+"""A sandbox behaves in a worker as in process: the same tests, with every sandbox isolated."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ SUITES = {
     ],
 }
 LOOKS_INSIDE = {
-    "test_what_was_abandoned_is_given_back_when_its_thread_ends": "counts descriptors, and a pool keeps some",
+    "test_abandoned_quota_is_released_when_its_thread_ends": "counts descriptors, and a pool keeps some",
     "test_the_outcome_of_an_abandoned_run_can_still_be_read": "counts calls that the killed worker did not tell of",
     "test_a_borrowed_object_stays_the_hosts": "looks at the handles of this process",
     "test_an_owned_object_comes_back_as_itself": "likewise",
-    "test_an_owned_object_that_the_guest_drops_is_told": "likewise",
+    "test_an_owned_object_that_the_guest_drops_is_dropped_on_the_host": "likewise",
     "test_handles_inside_other_values": "likewise",
-    "test_what_was_not_given_is_not_lost": "likewise",
+    "test_undelivered_values_are_not_lost": "likewise",
 }
-"""Tests that are not of what an embedder sees."""
+"""Tests of behaviour that an embedder does not see."""
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_what_holds_in_process_holds_in_a_worker(name: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.isolation.everywhere", "-p", "no:cacheprovider"]
+def test_rules_that_hold_in_process_hold_in_a_worker(name: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.isolation.isolate_all", "-p", "no:cacheprovider"]
     chosen = " and ".join(f"not {test}" for test in LOOKS_INSIDE)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     done = subprocess.run(
@@ -52,6 +52,6 @@ def test_what_holds_in_process_holds_in_a_worker(name: str) -> None:
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
-    told = re.search(r"^isolated: ([0-9]+)$", done.stdout, re.MULTILINE)
-    assert told is not None
-    assert int(told[1]) > 10
+    reported = re.search(r"^isolated: ([0-9]+)$", done.stdout, re.MULTILINE)
+    assert reported is not None
+    assert int(reported[1]) > 10

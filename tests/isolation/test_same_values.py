@@ -1,6 +1,6 @@
-"""Oracle: whatever a value is, both tiers give it the same meaning, or refuse it with the same error.
+"""Oracle: both backends give a value the same meaning, or reject it with the same error.
 
-Many types share one component, since making an isolated sandbox costs as much as a hundred calls.
+Many types share one component, because creating an isolated sandbox costs as much as a hundred calls.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.wit.strategies import typed_values
 
 pytestmark = only_where_there_are_workers
 EXAMPLES = int(os.environ.get("AEGIS_EXAMPLES", "10"))
-"""Components of the property test, each with 20 types, and 6 values of each."""
+"""Components of the property test, each with 20 types and 6 values of each."""
 TYPES, VALUES = 20, 6
 _ADDRESS = re.compile("0x[0-9a-f]+")
 
@@ -43,11 +43,12 @@ def runtimes() -> list[Aegis]:
 
 
 End = tuple[str, Any, list[Any]]
-"""How a call ended: the error's class or ``returned``, its message or the value, and what the host saw."""
+"""How a call ended: the error's class or ``returned``, its message or the value, and the values that the host received.
+"""
 
 
 class Pair:
-    """The same component in process and isolated, whose host functions answer ``answer``, or what they get."""
+    """The same component in process and isolated, whose host functions return ``answer``, or their argument."""
 
     def __init__(self, runtimes: Sequence[Aegis], types: Sequence[WitType]) -> None:
         self.types = types
@@ -71,7 +72,7 @@ class Pair:
         self._stack.close()
 
     def ends(self, number: int, argument: Make, answer: Make | None = None) -> list[End]:
-        """Call in both tiers and return both ends."""
+        """Call in both backends and return both outcomes."""
         self.answer = answer
         return [self._end(box, number, argument) for box in self.boxes]
 
@@ -89,15 +90,15 @@ class Pair:
                 box.reset()
 
     def compare(self, number: int, argument: Make, answer: Make | None = None) -> End:
-        """Call in both tiers and check that both end alike; return how."""
+        """Call in both backends and check that the outcomes agree; return the outcome."""
         here, there = self.ends(number, argument, answer)
-        told = f"{show(self.types[number])} of {argument()!r}, answer {answer and answer()!r}: {here} and {there}"
-        assert all(map(alike, here, there)), told
+        reported = f"{show(self.types[number])} of {argument()!r}, answer {answer and answer()!r}: {here} and {there}"
+        assert all(map(alike, here, there)), reported
         return here
 
 
 def alike(one: Any, two: Any) -> bool:
-    """Tell whether values of the two tiers are the same; each tier has classes of its own for the same types."""
+    """Return whether values of the two backends are the same; each has its own classes for the same types."""
     if isinstance(one, float) and isinstance(two, float):
         return struct.pack("<d", one) == struct.pack("<d", two)
     if isinstance(one, (list, tuple)):
@@ -144,7 +145,7 @@ def _positions(of: str) -> list[WitType]:
 
 
 def _placed(of: WitType, make: Make) -> Make:
-    """Return a function that makes a value of type ``of`` with the value of ``make`` at its position."""
+    """Return a function that creates a value of type ``of`` with the value of ``make`` at its position."""
     match of:
         case List(List()):
             return lambda: [[], [make(), make()]]
@@ -175,7 +176,7 @@ def test_each_odd_argument_means_the_same_at_each_position_of_each_primitive(run
 
 
 def test_each_odd_answer_of_the_host_means_the_same_for_each_primitive(runtimes: list[Aegis]) -> None:
-    """A value that does not fit ends the run here, so that fewer are tried."""
+    """A value that does not fit ends the run, so fewer are tested."""
     types = [imaged(of) for primitive in PRIMITIVES for of in _positions(primitive)[::3]]
     ends = []
     with Pair(runtimes, types) as pair:
@@ -208,7 +209,7 @@ MODULE = f"""(module
 
 
 class CorePair(Pair):
-    """The module in both tiers. Its functions are called by name, its globals set and read by ``g`` and their type."""
+    """The module in both backends. Functions are called by name; globals are set and read by ``g`` and their type."""
 
     types = CORE
 

@@ -1,6 +1,6 @@
-"""Calls by fixed frames: each value means what it means by a general message and in process, and so does each end.
+"""Calls by fixed frames: each value, and each ending, is the same as by a general message and in process.
 
-The first call of an export goes by a general message; fixed frames make those after it.
+The first call of an export uses a general message; later ones use fixed frames.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ VALUES = [*FLOATS, *INTEGERS, *MISFITS]
 
 
 class Index:
-    """An integer by its protocol only."""
+    """An object that is an integer only by its ``__index__`` method."""
 
     def __index__(self) -> int:
         return 7
 
 
 class Text(str):
-    """A text of a derived class."""
+    """A string of a derived class."""
 
     __slots__ = ()
 
@@ -94,7 +94,7 @@ MODULE = f"""(module
 
 
 def _component(types: list[Any]) -> str:
-    """Return a component with a function ``f<n>`` for each type, which gives back what it gets."""
+    """Return a component with a function ``f<n>`` for each type, which returns its argument."""
     core, lifts = [], []
     for n, of in enumerate(types):
         (kind,) = flat(of)
@@ -112,7 +112,7 @@ SCALARS = [*(of for of in PRIMITIVES if of != "string"), *ENUMS]
 
 
 def end(box: Sandbox, name: str, *values: Any) -> tuple[Any, ...]:
-    """Return how a call ended, comparable bit by bit."""
+    """Return how a call ended, in a form that compares bit by bit."""
     try:
         value = box.call(name, *values)
     except AegisError as error:
@@ -124,7 +124,7 @@ def end(box: Sandbox, name: str, *values: Any) -> tuple[Any, ...]:
 
 
 def exact(value: Any) -> Any:
-    """Return a float's bits; for a case of an enum its name, since each tier has classes of its own."""
+    """Return a float's bits; for an enum case its name, because each backend has its own classes."""
     if isinstance(value, float):
         return struct.pack("<d", value)
     return value if isinstance(value, (int, str)) else getattr(value, "value", value)
@@ -233,7 +233,7 @@ def value_of(of: Any) -> st.SearchStrategy[Any]:
 @settings(deadline=None)
 @given(st.data(), TYPES)
 def test_a_row_of_scalars_is_the_same_after_it_crossed_either_way(data: Any, types: list[Any]) -> None:
-    """What one side lowers, the other lifts to the same row of the same classes."""
+    """A row lowered by one side is lifted by the other to the same row of the same classes."""
     row = [data.draw(value_of(of)) for of in types]
     frames = ScalarFrames(types, types)
     assert tuple(map(type, row)) == frames.kinds
@@ -263,7 +263,7 @@ FOREVER = (1 << 63) - 1
 
 
 def second(box: Sandbox, general: list[str]) -> None:
-    """Make the first calls, after which fixed frames make the others."""
+    """Make the first calls, so that later ones use fixed frames."""
     for name, values in (("spin", (0,)), ("trap", (0,))):
         box.call(name, *values)
     general.clear()
@@ -363,7 +363,7 @@ def test_the_second_call_uses_and_reports_as_much_as_the_first(general: list[str
 
 
 def test_calls_leave_nothing_that_keeps_a_dropped_sandbox_alive() -> None:
-    """Oracle: what refers to the store of a sandbox in which nothing was called."""
+    """Oracle: the references to the store of a sandbox without any call."""
     aegis = isolated()
     module = aegis.load_wat(ENDS)
     found = []
@@ -383,7 +383,7 @@ def test_calls_leave_nothing_that_keeps_a_dropped_sandbox_alive() -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_an_observed_sandbox_tells_the_same_of_each_call(place: str) -> None:
+def test_an_observed_sandbox_reports_the_same_for_each_call(place: str) -> None:
     seen = CollectingSubscriber()
     aegis = runtime(place, fuel=1000)
     with aegis.sandbox(aegis.load_wat(CALLS), imports={"env": {"f": lambda n: n}}, subscribers=[seen]) as box:

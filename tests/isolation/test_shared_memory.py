@@ -1,6 +1,6 @@
-"""Large values travel through shared memory, each copied once on each side, and a message never says another's.
+"""Large values travel through shared memory, copied once on each side, and no message shows the data of another.
 
-Oracle: what is received is what was sent, at every size, whatever was sent before and after it.
+Oracle: the received value equals the sent one, at every size, whatever was sent before and after it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIZES = [0, 1, LARGE - 1, LARGE, LARGE + 1, SIZE - 64, SIZE - 1, SIZE, SIZE + 1,
 
 
 class Ends:
-    """A parent and a worker on one region: what one fills the other reads."""
+    """A parent and a worker with one region: one fills it, the other reads it."""
 
     def __init__(self) -> None:
         near, far = socket.socketpair()
@@ -50,7 +50,7 @@ def ends() -> Iterator[Ends]:
 
 
 def frame_of(channel: Channel, message: Any) -> bytes:
-    """Return the frame that a message becomes."""
+    """Return the frame of a message."""
     sent: list[bytes] = []
     channel._put = lambda data, descriptors, late: sent.append(bytes(data)) or len(data)  # type: ignore[method-assign, func-returns-value]
     channel.send(message)
@@ -86,7 +86,7 @@ def test_several_kept_values_of_one_message_lie_beside_one_another(ends: Ends) -
 
 
 def test_a_kept_value_is_good_for_the_next_message_alone(ends: Ends) -> None:
-    """Afterwards its place is another value's, which nothing may be taken for."""
+    """Afterwards its space belongs to another value, and must not be read for this one."""
     region = ends.worker.outgoing
     assert region is not None
     kept = region.keep(memoryview(os.urandom(LARGE)))
@@ -103,7 +103,7 @@ def test_a_message_that_cannot_be_said_leaves_the_whole_region_to_the_next(ends:
 
 
 def test_a_notice_takes_nothing_of_the_region(ends: Ends) -> None:
-    """Its reader may still be busy when the next message is made."""
+    """Its reader may still be busy when the next message is created."""
     text = "x" * (3 * LARGE)
     ends.worker.send(["log", "info", text], notice=True)
     ends.worker.send(["done", b"y" * (3 * LARGE)])
@@ -128,7 +128,7 @@ def test_a_long_text_comes_as_it_was(text: str, character: str, times: int) -> N
 
 
 @pytest.mark.parametrize(("character", "width"), [("a", 1), ("é", 2), ("€", 2), ("\U0001f600", 4)])
-def test_a_shared_text_is_charged_what_it_takes(ends: Ends, character: str, width: int) -> None:
+def test_a_shared_text_is_charged_its_size(ends: Ends, character: str, width: int) -> None:
     text = character * (2 * LARGE)
     frame = frame_of(ends.worker, text)
     assert len(frame) < 100
@@ -147,7 +147,7 @@ def test_memory_that_is_no_text_is_refused(ends: Ends) -> None:
             decode(struct.pack("<cQQ", b"S", at, len(raw)), ends.parent.incoming)
 
 
-def test_what_a_parent_received_changes_no_more(ends: Ends) -> None:
+def test_received_data_does_not_change_afterwards(ends: Ends) -> None:
     region = ends.worker.outgoing
     assert region is not None
     frame = frame_of(ends.worker, [b"x" * LARGE, "x" * LARGE])
@@ -167,7 +167,7 @@ VALUES: list[tuple[WitType, Any]] = [
 
 
 def grown(value: Any, times: int) -> Any:
-    """Return a value with its bytes and texts repeated."""
+    """Return a value whose bytes and strings are repeated."""
     match value:
         case bytes() | str():
             return value * times
@@ -183,7 +183,7 @@ def grown(value: Any, times: int) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return a value such that equal ones compare equal."""
+    """Convert a value so that equal values compare equal."""
     if isinstance(value, Ok | Err):
         return type(value).__name__, plain(value.value)
     if hasattr(value, "one"):
@@ -194,9 +194,9 @@ def plain(value: Any) -> Any:
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("number", range(len(VALUES)))
 def test_large_values_come_back_as_they_were(place: str, number: int) -> None:
-    """As argument of an export, of a host function, and as result of both; with smaller ones before and after."""
+    """As argument of an export, of a host function, and as result of both; with smaller values before and after."""
     of, value = VALUES[number]
-    wrapped = Tuple((of,))  # a result that is the whole result is raised where it is an error
+    wrapped = Tuple((of,))  # an error that is the whole result is raised
     made = runtime(place, memory="512MiB")
     with made.sandbox(made.load_wat(echo_component(wrapped)), imports={"echo": lambda x: x}) as sandbox:
         for times in (1, LARGE, 3, 10 * LARGE, LARGE - 1, 1):

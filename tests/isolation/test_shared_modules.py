@@ -1,8 +1,7 @@
-"""The code of components for workers: one file for each core module, from whoever compiled it.
+"""Code of components for workers: one file per core module, made by the process that compiled it.
 
-A compile worker can be taken over by the bytes that it compiles. Oracle: what it then makes serves nobody but those
-whose artifact consists of, or contains beside it, the same bytes; and bytes that were compiled once are not compiled
-again.
+A compile worker can be compromised by the bytes that it compiles. Oracle: its code is used only for artifacts that
+contain the same bytes, and bytes that were compiled once are not compiled again.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ pytestmark = only_where_there_are_workers
 
 
 def module(number: int, size: int = 0) -> str:
-    """Return the text of a core module of its own that returns ``number``, padded to about ``size`` bytes."""
+    """Return the text of a distinct core module that returns ``number``, padded to about ``size`` bytes."""
     padding = f'(memory 16) (data (i32.const 0) "{"x" * size}")' if size else ""
     return f'{padding} (func (export "f") (result i32) i32.const {number})'
 
@@ -35,7 +34,7 @@ def module(number: int, size: int = 0) -> str:
 def component(*modules: str) -> str:
     """Return a component that instantiates these modules, and exports the function of each as ``f0``, ``f1``, …
 
-    The modules have no names of their own, which would be part of their bytes.
+    The modules have no names, which would be part of their bytes.
     """
     lines = []
     for n, text in enumerate(modules):
@@ -50,11 +49,11 @@ def component(*modules: str) -> str:
 SHARED = module(7, 2 * _APART_BYTES)
 SMALL = module(8)
 COUNTED = {"fuel": 1_000_000}
-"""With it code is the same for both places; without fuel that for workers has no epoch checks."""
+"""With it the code is the same for both places; without fuel, code for workers has no epoch checks."""
 
 
 class Spy:
-    """Notes what compile workers were asked for."""
+    """Records the requests to compile workers."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[tuple[str, int, int]] = []
@@ -68,7 +67,7 @@ class Spy:
         monkeypatch.setattr(Compiler, "compiled", compiled)
 
     def take(self) -> list[tuple[str, int]]:
-        """Return the kinds and numbers since the last time."""
+        """Return the kinds and numbers since the last call."""
         found, self.asked = [(kind, count) for kind, _, count in self.asked], []
         return found
 
@@ -81,7 +80,7 @@ def spy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Spy:
 
 
 def values(aegis: Aegis, text: str, **options: Any) -> list[int]:
-    """Return what the functions of a component answer in a sandbox."""
+    """Return the results of the component's functions in a sandbox."""
     loaded: Any = aegis.load_wat(text)
     with aegis.sandbox(loaded, **options) as sandbox:
         return [sandbox.call(name) for name in loaded.callables()]
@@ -158,8 +157,8 @@ def test_the_parents_code_serves_module_by_module(spy: Spy) -> None:
 @pytest.mark.parametrize(("own", "other"), [
     ({}, {"stack": "256KiB"}), ({}, {"fuel": None}), ({"fuel": None}, {}), ({"fuel": None}, {"fuel": None}),
 ])  # fmt: skip
-def test_code_of_other_settings_serves_nobody(spy: Spy, own: dict[str, Any], other: dict[str, Any]) -> None:
-    """Without fuel, code for workers is of other settings than code for this process."""
+def test_code_with_other_settings_is_not_used(spy: Spy, own: dict[str, Any], other: dict[str, Any]) -> None:
+    """Without fuel, code for workers has other settings than code for this process."""
     in_process(**own).load_wat(component(SHARED))
     assert values(isolated(**other), component(SHARED)) == [7]
     assert ("module", 1) in spy.take()
@@ -175,7 +174,7 @@ def test_workers_keep_code_with_fuel_and_without_it_apart(spy: Spy) -> None:
 
 
 def test_the_file_of_the_parents_code_is_not_given_to_workers(spy: Spy) -> None:
-    """The parent maps it: who could write to it would write into the parent."""
+    """The parent maps it: a process that could write to it could write into the parent."""
     in_process().load_wat(component(module(7, 2 << 20)))
     aegis = isolated()
     loaded: Any = aegis.load_wat(component(module(7, 2 << 20)))
@@ -186,7 +185,7 @@ def test_the_file_of_the_parents_code_is_not_given_to_workers(spy: Spy) -> None:
     assert not cached & {os.fstat(file.descriptor).st_ino for file in code.distinct}
 
 
-def test_the_parent_does_not_run_what_a_worker_compiled(spy: Spy) -> None:
+def test_the_parent_does_not_run_code_that_a_worker_compiled(spy: Spy) -> None:
     values(isolated(), component(SHARED, SMALL))
     spy.take()
     aegis = in_process()
@@ -201,7 +200,7 @@ def test_the_parent_does_not_run_what_a_worker_compiled(spy: Spy) -> None:
 
 
 def compilers(aegis: Aegis, *speeches: Callable[[Peer, Sequence[int]], None]) -> list[LyingCompiler]:
-    """Let these speak for the next compile workers."""
+    """Let these scripts answer for the next compile workers."""
     liars = [LyingCompiler(speak) for speak in speeches]
     waiting = iter(liars)
     pool: Any = aegis._workers().pool
@@ -211,7 +210,7 @@ def compilers(aegis: Aegis, *speeches: Callable[[Peer, Sequence[int]], None]) ->
 
 
 def garbage(world: Any, modules: int = 1) -> Callable[[Peer, Sequence[int]], None]:
-    """Return what answers with code that is none."""
+    """Return a script that answers with invalid code."""
 
     def speak(peer: Peer, descriptors: Sequence[int]) -> None:
         os.pwrite(descriptors[1], bytes(range(256)) * 16 * modules, 0)
@@ -244,7 +243,7 @@ def test_code_that_was_made_beside_other_modules_serves_that_component_alone(spy
     compilers(aegis, garbage(world, 2))
     aegis.load_wat(evil)
     with pytest.raises(AegisError):
-        values(isolated(), evil)  # it comes from the cache, for it is what its own bytes made
+        values(isolated(), evil)  # it comes from the cache, where it was compiled from the component's own bytes
     assert values(isolated(), good) == [8, 1]
     assert values(runtime("in-process", cache=True), evil) == [666, 8]
 

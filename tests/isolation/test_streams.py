@@ -1,4 +1,4 @@
-"""Standard streams of a guest in a worker: the same bytes, order, waits and errors as of a guest in process."""
+"""Standard streams of a guest in a worker: the same bytes, order, waits and errors as in process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ READS_FOUR = (
     (i32.store (i32.const 4) (i32.load (i32.const 32)))
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32)))))"""
 )
-"""Reads four bytes, and writes what it got."""
+"""A guest that reads four bytes, and writes them."""
 ALTERNATES = (
     HEAD
     + """(data (i32.const 0) "\\20\\00\\00\\00\\02\\00\\00\\00\\22\\00\\00\\00\\02\\00\\00\\00")
@@ -57,7 +57,7 @@ FLOODS = (
       (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 64)))
       (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 30))))))"""
 )
-"""Writes 30 times 16 KiB."""
+"""A guest that writes 30 times 16 KiB."""
 POLLS = (
     HEAD
     + """(data (i32.const 0) "\\01") (data (i32.const 8) "\\01")
@@ -66,7 +66,9 @@ POLLS = (
     (drop (call $poll (i32.const 0) (i32.const 256) (i32.const 2) (i32.const 512)))
     (call $exit (i32.add (i32.mul (i32.const 10) (i32.load (i32.const 512))) (i32.load (i32.const 256))))))"""
 )
-"""Waits for stdin (1) or a clock that is minutes away (2); ends with ten times the events and the first of them."""
+"""A guest that waits for stdin (1) or a clock minutes away (2); it exits with ten times the events plus the first of
+them.
+"""
 KINDS = (
     HEAD
     + """(func $kind (param i32) (result i32)
@@ -106,7 +108,7 @@ def test_the_end_of_stdin_is_the_end_and_a_file_is_read_likewise(tmp_path: Path,
 @HOW
 @pytest.mark.parametrize("clock", ["virtual", "system"])
 def test_a_poll_ends_when_stdin_is_ready_and_not_before(tmp_path: Path, how: tuple[str, ...], clock: str) -> None:
-    """With a virtual clock no time passes while the host waits: what is not ready now is later than any timer."""
+    """With a virtual clock no time passes while the host waits: an event that is not ready is later than any timer."""
     options = (*how, "--stdin", "inherit", *(["--allow-clock"] if clock == "system" else []))
     process = start(tmp_path, POLLS, *options, stdin=subprocess.PIPE)
     assert process.stdin is not None
@@ -139,7 +141,7 @@ def test_a_guest_that_waits_for_stdin_ends_at_its_deadline(tmp_path: Path, how: 
 
 
 @HOW
-def test_what_goes_to_one_file_from_both_streams_is_in_the_guests_order(tmp_path: Path, how: tuple[str, ...]) -> None:
+def test_both_streams_write_to_one_file_in_the_guests_order(tmp_path: Path, how: tuple[str, ...]) -> None:
     process = start(tmp_path, ALTERNATES, *how, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.communicate(timeout=SECONDS)[0] == b"o\ne\n" * 200
 
@@ -163,7 +165,7 @@ def test_a_slow_reader_gets_everything_from_a_stream_that_does_not_block(tmp_pat
 
 
 @HOW
-def test_a_flood_that_nobody_reads_ends_at_the_deadline(tmp_path: Path, how: tuple[str, ...]) -> None:
+def test_an_unread_flood_ends_at_the_deadline(tmp_path: Path, how: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
     process = start(tmp_path, FLOODS, *how, "--timeout", "4s", stdout=writing, stderr=subprocess.PIPE)
     assert process.wait(SECONDS) == 124
@@ -176,7 +178,7 @@ def test_a_flood_that_nobody_reads_ends_at_the_deadline(tmp_path: Path, how: tup
 
 
 @HOW
-def test_a_guest_is_told_which_streams_are_terminals(tmp_path: Path, how: tuple[str, ...]) -> None:
+def test_a_guest_sees_which_streams_are_terminals(tmp_path: Path, how: tuple[str, ...]) -> None:
     controller, terminal = pty.openpty()
     options = (*how, "--stdin", "inherit")
     try:
@@ -221,7 +223,7 @@ print(outcome.status, time.monotonic() - started < 4, file=sys.stderr)
 
 
 def test_a_terminal_that_is_stopped_does_not_hold_up_the_parent_past_the_deadline(tmp_path: Path) -> None:
-    """poll(2) says that it can be written, and a write would wait until a person presses Ctrl-Q."""
+    """poll(2) reports the terminal as writable, but a write would wait until a person presses Ctrl-Q."""
     controller, terminal = pty.openpty()
     termios.tcflow(terminal, termios.TCOOFF)
     try:
@@ -239,7 +241,7 @@ def test_a_terminal_that_is_stopped_does_not_hold_up_the_parent_past_the_deadlin
 
 @pytest.mark.parametrize("isolation", [False, True], ids=["in-process", "isolated"])
 def test_a_socket_that_takes_less_than_a_write_does_not_hold_up_the_parent(isolation: bool) -> None:
-    """poll(2) says that it can be written, and a blocking write would wait for a reader to take the rest."""
+    """poll(2) reports the pipe as writable, but a blocking write would wait for a reader to take the rest."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as output:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2304)
         output.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2304)

@@ -1,4 +1,4 @@
-"""Whatever a worker does or does not do, it ends within its bound: it is killed first, and asked then."""
+"""Whatever a worker does, it ends within its bound: the parent first kills it, and then waits for its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.isolation.test_worker_ends import stopped, wait_for
 pytestmark = only_where_there_are_workers
 TEXT = '(module (func (export "f") (result i32) i32.const 7) (func (export "spin") (loop (br 0))))'
 MARGIN = 3.0
-"""Seconds that a loaded machine may add. The patience that was there before was 5 and 10 seconds."""
+"""Seconds that a loaded machine may add. Earlier versions waited 5 and 10 seconds."""
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def gone(pid: int) -> bool:
 
 
 def warm(**policy: Any) -> tuple[Any, Any, int]:
-    """Return a runtime, a module that was compiled, and its next worker, which is stopped before its setup."""
+    """Return a runtime, a compiled module, and its next worker, which is stopped before its setup."""
     aegis = isolated(isolation={"workers": 1, **policy.pop("isolation", {})}, **policy)
     module = aegis.load_wat(TEXT)
     aegis._isolated.pool.refill()  # type: ignore[union-attr]
@@ -126,7 +126,7 @@ def test_stopped_workers_do_not_hold_up_the_end_of_a_pool() -> None:
 
 
 def test_a_stopped_fork_server_does_not_keep_a_worker_alive_past_its_deadline() -> None:
-    """The parent kills by a process descriptor, so it needs no server for it."""
+    """The parent kills by a process descriptor, so it does not need the fork server."""
     code = """
 import os, signal, time, aegis.isolation.parent.pool as pool
 a = Aegis(isolation=True, cache=False, timeout='500ms')
@@ -152,7 +152,7 @@ def test_the_end_of_a_fork_server_does_not_wait_for_it() -> None:
 
 
 def test_a_worker_that_does_not_read_its_answers_is_given_up_when_the_call_is_cancelled() -> None:
-    """Without a deadline nothing else would end the wait for it."""
+    """Without a deadline, nothing else would end the wait for the worker."""
     asked = threading.Event()
 
     def asks(peer: Peer, message: Any) -> None:

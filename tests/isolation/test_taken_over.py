@@ -1,7 +1,7 @@
-"""A worker that was taken over: hostile Python in real workers, confined by every layer.
+"""A compromised worker: hostile Python in real workers, confined by every layer.
 
-``reach`` tries every way to reach a path that a system call offers. What it finds is compared exactly: a worker with a
-grant can open what the grant names, and a worker without one cannot even look.
+``reach`` tries every way to reach a path that a system call offers. The result is compared exactly: a worker with a
+grant can open the granted paths, and a worker without one cannot even inspect them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def test_a_worker_without_a_file_grant_opens_nothing_and_sees_no_path(policy: di
     with captive(**policy) as attacker:
         found = attacker("reach", paths=[*elsewhere(tree), str(tree / "one"), str(tree / "one" / "file")])
         assert attacker("read_file", path="/etc/passwd").errno == errno.EPERM
-    root = {"stat", "lstat", "statat"}  # its own root directory, which is empty, deleted and nobody else's
+    root = {"stat", "lstat", "statat"}  # its own root directory, which is empty, deleted, and used by no other process
     assert {path: set(ways) for path, ways in found.items()} == {
         "/": root,
         ".": root - {"statat"},
@@ -95,7 +95,7 @@ def test_a_worker_with_one_directory_reaches_that_directory_and_sees_no_other_pa
 
 
 @pytest.mark.parametrize("write", [False, True])
-def test_a_worker_with_several_grants_opens_exactly_what_they_name(tree: Path, write: bool) -> None:
+def test_a_worker_with_several_grants_opens_exactly_the_granted_paths(tree: Path, write: bool) -> None:
     host = f"{tree / 'one'}::/data"
     granted = FilesystemCapability.read_write(host) if write else FilesystemCapability.read_only(host)
     granted += FilesystemCapability.read_only(f"{tree / 'two' / 'file'}::/file")
@@ -107,7 +107,7 @@ def test_a_worker_with_several_grants_opens_exactly_what_they_name(tree: Path, w
     assert set(found.pop(inside[1])) - LOOKS == {"open"} | ({"write"} if write else set())
     assert set(found.pop(inside[2])) - LOOKS == {"open"}
     assert "readlinkat" not in found.get(f"/proc/{os.getpid()}/cwd", ())
-    # Of other paths it can see that they exist, which SECURITY.md says; it opens none and lists none.
+    # It can see that other paths exist, which SECURITY.md states; it can open or list none of them.
     assert all(set(ways) <= LOOKS for ways in found.values())
 
 
@@ -235,7 +235,7 @@ def test_the_parent_sets_times_beneath_a_grant_for_writing(path: str, name: str 
     assert (tree / path / (name or "")).lstat().st_mtime_ns == 2 * 10**18
 
 
-def test_a_worker_without_a_grant_for_writing_has_nobody_to_set_times(tree: Path) -> None:
+def test_a_worker_without_a_writable_grant_cannot_have_times_set(tree: Path) -> None:
     granted = FilesystemCapability.read_only(f"{tree / 'one'}::/one")
     with captive(filesystem=granted) as attacker, pytest.raises(WorkerCrashed, match="broke the protocol"):
         attacker("have_times_set", path="/", count=0)
@@ -248,12 +248,12 @@ def test_a_worker_without_a_grant_for_writing_has_nobody_to_set_times(tree: Path
 def test_no_two_workers_hold_a_file_that_either_may_change(workers: int) -> None:
     isolation = {"isolation": {"workers": workers}}
     with captive(**isolation) as one, captive(**isolation) as other:
-        theirs, ours = ({(d["device"], d["inode"]) for d in changeable(each("held"))} for each in (one, other))
-        assert theirs & ours == set()
+        first, second = ({(d["device"], d["inode"]) for d in changeable(each("held"))} for each in (one, other))
+        assert first & second == set()
 
 
 def changeable(held: list[dict[str, int]]) -> list[dict[str, int]]:
-    """Return the files that may be written: no device, for that is ``/dev/null``, and none that is sealed."""
+    """Return the writable files, except devices, which are ``/dev/null``, and sealed ones."""
     sealed = fcntl.F_SEAL_WRITE
     return [
         d for d in held if d["access"] != os.O_RDONLY and not d["seals"] & sealed and not stat.S_ISCHR(d["mode"])

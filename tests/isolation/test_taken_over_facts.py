@@ -1,6 +1,6 @@
-"""What a worker that was taken over learns of the machine, and what its parent makes of what it says.
+"""Facts about the machine that a compromised worker can learn, and how its parent treats its messages.
 
-SECURITY.md names each fact that such a worker learns; the tests here hold the list to be complete.
+SECURITY.md lists these facts; the tests here check that the list is complete.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def fields(path: Path) -> list[int]:
 
 @pytest.mark.parametrize("write", [False, True])
 def test_of_granted_files_a_worker_sees_the_real_status_but_not_when_they_were_made(tree: Path, write: bool) -> None:
-    """The guest sees neither: its inode numbers are counted, its times cut to seconds."""
+    """The guest sees neither: inode numbers are replaced by counters, times are truncated to seconds."""
     grant = FilesystemCapability.read_write if write else FilesystemCapability.read_only
     with captive(FILE, filesystem=grant(f"{tree / 'one'}::/data")) as attacker:
         found = attacker("status", names=["file"])
@@ -76,7 +76,7 @@ def test_of_granted_files_a_worker_sees_the_real_status_but_not_when_they_were_m
 def test_nothing_that_a_worker_holds_beside_its_grants_is_a_file_with_a_name(
     tree: Path, cached: bool, network: NetworkCapability | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But for its own code, where that lies in the cache: it is held for reading."""
+    """Except for its own code in the cache, which it holds for reading."""
     cache = tree / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     granted = FilesystemCapability.read_write(f"{tree / 'one'}::/data")
@@ -106,7 +106,7 @@ def test_a_worker_without_files_sees_the_status_of_none() -> None:
 
 
 def test_a_worker_reads_the_machines_clock_though_its_guest_has_another() -> None:
-    """The limit of the isolation: a process reads the clock from memory of its own, without a system call."""
+    """A limit of the isolation: a process reads the clock from its own memory, without a system call."""
     with captive(CLOCK) as attacker:
         found = attacker("clock_and_chance")
         assert attacker.sandbox.call("now") < 10**9 * 86_400, "the guest's clock starts at the epoch"
@@ -154,7 +154,7 @@ def test_a_forged_denial_is_shown_without_a_command_that_the_worker_wrote(words:
 
 
 def safe_options(folder: Path) -> list[str]:
-    """Return the options that name what the policy names, or the one host of a denied connection."""
+    """Return the options that name an entry of the policy, or the one host of a denied connection."""
     return [f"--allow-write {folder}::/data", "--allow-net tcp://a.example:80"]
 
 

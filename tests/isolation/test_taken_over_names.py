@@ -1,4 +1,4 @@
-"""A worker that was taken over has names looked up by its parent, which judges each name and each address."""
+"""A compromised worker: its parent looks names up, and checks each name and each address against the policy."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_name_that_the_policy_does_not_allow_is_never_asked_for(names: Names) 
     assert names.asked == []
 
 
-def test_an_address_that_the_policy_withholds_is_not_told_to_the_worker(names: Names) -> None:
+def test_an_address_that_the_policy_withholds_is_not_sent_to_the_worker(names: Names) -> None:
     events: list[Any] = []
     with captive(network=NETWORK, subscribers=[events.append]) as attacker:
         assert attacker("ask_for_names", names=[(1, "inner.example")], answers=1) == [[1, [], True, None]]
@@ -57,7 +57,7 @@ def test_an_address_that_the_policy_withholds_is_not_told_to_the_worker(names: N
 
 MALFORMED = [
     [(1, "a.example"), (1, "b.example")],  # one number for two names
-    [(n, f"a{n}.example") for n in range(5)],  # more at once than may be
+    [(n, f"a{n}.example") for n in range(5)],  # more than are permitted at once
     [(-1, "a.example")],
     [(1 << 60, "a.example")],
     [("1", "a.example")],
@@ -83,13 +83,13 @@ def test_look_ups_of_a_worker_count_as_host_calls(names: Names) -> None:
         attacker("ask_for_names", names=[(n, "evil.test") for n in range(9)], answers=9)
 
 
-def test_a_worker_without_a_network_has_nobody_to_look_names_up(names: Names) -> None:
+def test_a_worker_without_a_network_cannot_have_names_looked_up(names: Names) -> None:
     with captive() as attacker, pytest.raises(WorkerCrashed, match="look-up without a network grant"):
         attacker("resolve_blindly", name="db.example")
     assert names.asked == []
 
 
-def test_a_sandbox_that_ends_leaves_its_names_in_nobodys_line(names: Names) -> None:
+def test_a_sandbox_that_ends_removes_its_names_from_the_queue(names: Names) -> None:
     names.go.clear()
     before = sockets_and_files()
     for _ in range(4):
@@ -123,7 +123,7 @@ def test_a_name_is_asked_for_in_the_spelling_that_was_judged(names: Names) -> No
 
 @pytest.mark.parametrize("port", [None, 5432])
 def test_an_address_of_an_allowed_name_is_reached_at_the_ports_of_its_rule(names: Names, port: int | None) -> None:
-    """The look-up is what opens the address: a worker that names it beforehand is denied, whatever it knows."""
+    """The look-up permits the address: a worker that uses it before is denied, even if it knows the address."""
     names.known["inner.localhost"] = ["127.0.0.1"]
     with echo() as (open_port, _):
         rules = NetworkCapability(allow=[f"tcp://inner.localhost:{open_port}", f"tcp://127.0.0.1:{port or open_port}"])

@@ -1,4 +1,4 @@
-"""A worker that was taken over has no network of its own: the parent looks names up and connects, by the policy.
+"""A compromised worker has no network access of its own: the parent looks names up and connects, by the policy.
 
 Each attack is tried with the grant that permits it and without. Servers are on loopback, at several of its addresses.
 """
@@ -45,7 +45,7 @@ def tree(tmp_path: Path) -> Path:
 
 @contextmanager
 def datagrams() -> Iterator[tuple[int, socket.socket]]:
-    """Yield the port of a UDP socket at every address of loopback, and the socket."""
+    """Yield the port of a UDP socket at every loopback address, and the socket."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("0.0.0.0", 0))
         server.setblocking(False)
@@ -53,7 +53,7 @@ def datagrams() -> Iterator[tuple[int, socket.socket]]:
 
 
 def rules_of(events: list[Any]) -> list[str]:
-    """Return the rules of the denials among events."""
+    """Return the rules in the denials among events."""
     return [event.rule for event in events if event.kind == "capability_checked" and not event.allowed]
 
 
@@ -78,7 +78,7 @@ def test_no_grant_gives_a_worker_a_call_that_makes_binds_or_connects_a_socket(gr
 
 
 @pytest.mark.parametrize("grant", GRANTS)
-def test_a_worker_has_no_way_to_learn_who_is_at_the_other_end_of_its_sockets(grant: str) -> None:
+def test_a_worker_cannot_query_the_peers_of_its_sockets(grant: str) -> None:
     with captive(network=GRANTS[grant]) as attacker:
         assert attacker("peers") == {}
 
@@ -106,7 +106,7 @@ def test_the_sockets_that_a_worker_holds_reach_no_other_socket(tree: Path) -> No
 # -- connections --------------------------------------------------------------------------------------------
 
 
-def test_the_parent_connects_to_what_a_rule_allows_and_to_nothing_else() -> None:
+def test_the_parent_connects_to_exactly_the_allowed_addresses() -> None:
     events: list[Any] = []
     with echo() as (port, heard):
         allowed = NetworkCapability(allow=[f"tcp://127.0.0.1:{port}"])
@@ -151,7 +151,7 @@ def test_an_unspecified_address_is_no_other_name_of_loopback(spelling: str) -> N
         assert heard == []
 
 
-def test_an_alias_of_a_denied_name_closes_its_address_to_what_is_open_and_what_is_to_come(names: Names) -> None:
+def test_an_alias_of_a_denied_name_closes_its_address_for_open_and_later_sockets(names: Names) -> None:
     names.known |= {"alias.localhost": ["127.0.0.1"]}
     names.aliases["alias.localhost"] = "tracker.example"
     with echo() as (port, heard):
@@ -160,13 +160,13 @@ def test_an_alias_of_a_denied_name_closes_its_address_to_what_is_open_and_what_i
             order = {"host": "127.0.0.1", "port": port}
             assert attacker("reach_by_parent", name="first", **order) == "ping"
             found = attacker("ask_for_names", names=[(0, "alias.localhost")], answers=1)
-            assert found == [[0, [], True, None]], "nor is the worker told the address"
+            assert found == [[0, [], True, None]], "nor does the worker receive the address"
             assert attacker("use_again", name="first") == "", "the parent hung up"
             assert attacker("reach_by_parent", **order) == errno.EACCES
         assert heard == [b"ping"]
 
 
-def test_a_worker_that_accepts_is_told_which_addresses_to_turn_away(names: Names) -> None:
+def test_a_worker_that_accepts_receives_the_denied_addresses(names: Names) -> None:
     names.known |= {"alias.localhost": ["127.0.0.1"]}
     names.aliases["alias.localhost"] = "tracker.example"
     rules = NetworkCapability(allow=["local:9"], listen=["tcp://127.0.0.1:9"], deny=["https://tracker.example"])
@@ -195,7 +195,7 @@ def test_no_connection_outlives_its_sandbox_in_a_worker_that_serves_another() ->
 
 
 def test_a_socket_that_the_worker_lets_block_does_not_hold_up_its_parent() -> None:
-    """The server's queue is full, so that a connection is not made: connect(2) of a blocking socket would wait."""
+    """The server's queue is full, so no connection is established: connect(2) on a blocking socket would wait."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
@@ -234,8 +234,8 @@ def test_a_rule_for_http_lets_the_parent_connect_for_a_request_that_it_allows() 
             assert attacker("reach_by_parent", **order, purpose=["http", "127.0.0.1", "GET"], text="GET /") == "GET /"
 
 
-def test_on_a_connection_that_is_allowed_a_worker_writes_what_it_likes() -> None:
-    """The limit of the isolation: neither method nor framing binds a worker that was taken over."""
+def test_on_an_allowed_connection_a_worker_writes_any_bytes() -> None:
+    """A limit of the isolation: neither method nor framing is enforced for a compromised worker."""
     request = "POST / HTTP/1.1\r\nHost: other.example\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\nhello"
     with echo() as (port, heard):
         order = {"host": "127.0.0.1", "port": port, "purpose": ["http", "127.0.0.1", "GET"], "text": request}
@@ -262,7 +262,7 @@ def test_a_request_to_a_name_is_connected_to_addresses_of_that_name_alone(names:
 # -- datagrams ----------------------------------------------------------------------------------------------
 
 
-def test_the_parent_sends_datagrams_to_what_a_rule_allows_and_to_nothing_else() -> None:
+def test_the_parent_sends_datagrams_to_exactly_the_allowed_addresses() -> None:
     with datagrams() as (port, server):
         with captive(network=NetworkCapability(allow=[f"udp://127.0.0.1:{port}"], deny=["127.0.0.3"])) as attacker:
             targets = ["127.0.0.2", "127.0.0.3", "0.0.0.0", "255.255.255.255", "224.0.0.1", "127.0.0.1"]
@@ -302,7 +302,7 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("kind", [STREAM, DGRAM])
-def test_the_parent_binds_what_a_rule_lets_listen_and_nothing_else(kind: int) -> None:
+def test_the_parent_binds_exactly_the_addresses_that_a_rule_lets_listen(kind: int) -> None:
     port = free_port()
     with captive(network=NetworkCapability(allow=["127.0.0.1:9"], listen=[f"127.0.0.1:{port}"])) as attacker:
         places = [["127.0.0.2", port], ["0.0.0.0", port], ["127.0.0.1", port + 1], ["127.0.0.1", 0]]
@@ -326,7 +326,7 @@ def test_a_worker_that_may_listen_accepts_connections_and_one_that_may_not_does_
     port = free_port()
 
     def client() -> None:
-        for _ in range(1000):  # until the server is there
+        for _ in range(1000):  # until the server is listening
             with socket.socket() as end:
                 if not end.connect_ex(("127.0.0.1", port)):
                     end.sendall(b"client")
@@ -395,7 +395,7 @@ def test_a_request_about_sockets_that_no_worker_makes_ends_it(steps: list[Any]) 
 
 
 @pytest.mark.parametrize("number", [1, None])
-def test_a_worker_without_a_network_has_nobody_to_make_sockets(number: int | None) -> None:
+def test_a_worker_without_a_network_cannot_have_sockets_created(number: int | None) -> None:
     messages = [["socket", number, "open", INET, STREAM]]
     with captive() as attacker, pytest.raises(WorkerCrashed, match="no network grant"):
         attacker("say", messages=messages)
@@ -409,7 +409,7 @@ def test_the_parent_makes_no_more_sockets_than_the_limit() -> None:
 
 
 def test_a_worker_that_does_not_take_its_sockets_gets_no_more_of_them() -> None:
-    """Those on their way are few, for the system bounds them for all sandboxes of a user together."""
+    """Few packets are in flight, because the kernel bounds them for all sandboxes of a user together."""
     steps = [step for n in range(0, 40, 2) for step in (["open", INET, STREAM], ["close", ["made", n]])]
     with (
         captive(network=NETWORK) as attacker,

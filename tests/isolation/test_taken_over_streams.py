@@ -1,6 +1,6 @@
-"""A worker that was taken over holds nothing of its parent's streams, and cannot write or read beyond its grants.
+"""A compromised worker holds none of its parent's streams, and cannot read or write beyond its grants.
 
-The attacks are hostile Python in real workers, confined as those are (:mod:`.takeover`).
+The attacks are hostile Python in real workers with their real confinement (:mod:`.takeover`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def skip_if_refused(done: subprocess.CompletedProcess[bytes]) -> None:
 
 @ISOLATE
 def test_no_open_file_of_the_parents_streams_is_within_reach_of_a_worker(guest: Path, tmp_path: Path, how: str) -> None:
-    """Its stdin is a terminal with a line typed, its stdout a log that is appended to, its stderr a pipe."""
+    """Its stdin is a terminal with a typed line, its stdout a log opened for appending, its stderr a pipe."""
     controller, terminal = pty.openpty()
     os.write(controller, b"typed by a person\n")
     settings = termios.tcgetattr(terminal)
@@ -135,7 +135,7 @@ def test_a_worker_that_writes_past_the_limit_is_stopped_by_its_parent(mode: str)
     assert done.stdout == ("" if mode == "capture" else "x" * 100_000)
 
 
-def test_what_a_worker_wrote_before_it_died_arrives(guest: Path) -> None:
+def test_output_of_a_worker_before_its_death_arrives(guest: Path) -> None:
     done = attacked(guest, "die", "--isolate", stdin=subprocess.DEVNULL, capture_output=True)
     assert done.returncode == 134
     assert done.stdout == b"last words\n"
@@ -143,7 +143,7 @@ def test_what_a_worker_wrote_before_it_died_arrives(guest: Path) -> None:
 
 
 def test_captured_output_stays_as_it_was_written(guest: Path) -> None:
-    """What is captured is kept by the parent: no file of it is within reach of the worker."""
+    """The parent keeps captured output: no file of it is within reach of the worker."""
     code = (
         "a = Aegis(isolation=True, cache=False)\n"
         "with a.sandbox(a.load_wat(GUEST)) as box:\n"

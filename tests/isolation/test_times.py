@@ -1,4 +1,4 @@
-"""Times of files that a guest sets are the same in process and in a worker, where the parent sets them."""
+"""A guest sets the times of files in process as in a worker, where the parent sets them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def times(tree: Path) -> dict[str, bool]:
-    """Return what has the time that the guest sets."""
+    """Return the files that have the time set by the guest."""
     return {str(path.relative_to(tree)): path.lstat().st_mtime_ns == TIME for path in tree.rglob("*")}
 
 

@@ -1,7 +1,7 @@
-"""What one value may take of the memory of either process, whichever side sends it.
+"""The memory that one value may take in either process, whichever side sends it.
 
-Oracle: ``tracemalloc``. What the values of a message take in CPython is what ``value_bytes`` counts, or less, and no
-process allocates more than a small multiple of ``value_bytes`` for a message, whatever the other one sends.
+Oracle: ``tracemalloc``. The values of a message take at most as much in CPython as ``value_bytes`` counts, and no
+process allocates more than a small multiple of ``value_bytes`` for a message, whatever the other process sends.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ ELEMENTS: dict[str, tuple[WitType, Callable[[int], Any]]] = {
     "variant with text": (SHAPE, lambda n: SHAPE.python[2](f"name {n}")),
     "record": (PLACE, lambda n: PLACE.python(1 << 60, RED, n % 256)),
 }
-"""A type, and what makes one value of it that shares nothing with the others."""
+"""A type, and a function that creates one value of it that shares no objects with the others."""
 
 
 def door(value_bytes: int | None = None) -> Door:
@@ -76,7 +76,7 @@ def held(budget: Door) -> int:
 
 
 def memory(read: Callable[[], Any]) -> tuple[int, int]:
-    """Return how many bytes what ``read`` returns takes, and how many were taken at the peak."""
+    """Return the size of the value that ``read`` returns, and the peak of the allocations."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -94,12 +94,12 @@ COUNT = 2000
 
 
 @pytest.mark.parametrize("name", ELEMENTS)
-def test_a_value_counts_no_less_than_what_it_takes(name: str) -> None:
+def test_a_value_counts_no_less_than_its_size(name: str) -> None:
     of, make = ELEMENTS[name]
     sent, received = door(), door()
     plain = decode(encode(packer(List(of), NO_HANDLES, sent)([make(n) for n in range(COUNT)])))
     unpack = unpacker(List(of), NO_HANDLES, received)
-    unpack(plain)  # flags keep their first combinations
+    unpack(plain)  # flags cache their first combinations
     del plain
     message = encode(packer(List(of), NO_HANDLES, door())([make(n) for n in range(COUNT)]))
     taken, _ = memory(lambda: unpack(decode(message)))
@@ -108,8 +108,8 @@ def test_a_value_counts_no_less_than_what_it_takes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ELEMENTS)
-def test_what_value_bytes_allow_fits_a_message(name: str) -> None:
-    """What a worker may hold, its parent may receive."""
+def test_values_within_value_bytes_fit_into_a_message(name: str) -> None:
+    """A value that a worker may hold, its parent may receive."""
     of, make = ELEMENTS[name]
     budget = door()
     message = encode(packer(List(of), NO_HANDLES, budget)([make(n) for n in range(COUNT)]))
@@ -144,7 +144,7 @@ def test_a_value_that_is_too_large_is_refused_before_it_is_made(name: str, direc
         assert error.used is not None
         assert error.used > limit
 
-    assert memory(refused)[1] < limit + 100_000  # of the test's own
+    assert memory(refused)[1] < limit + 100_000  # of the test itself
 
 
 def test_the_parameters_of_a_function_are_one_value_together_and_each_call_has_its_own() -> None:
@@ -173,7 +173,7 @@ def many(item: bytes, count: int) -> bytes:
 
 
 def once(message: bytes | list[Any], answers: list[Any]) -> Callable[[Peer, Any], None]:
-    """Say ``message`` when there is a call; what the parent answers to that ends the call."""
+    """Send ``message`` when there is a call; the parent's answer to it ends the call."""
 
     def script(peer: Peer, asked: Any) -> None:
         if asked[0] != "call":
@@ -188,7 +188,7 @@ def once(message: bytes | list[Any], answers: list[Any]) -> Callable[[Peer, Any]
 
 
 LIES: dict[str, tuple[WitType, bytes, int]] = {
-    # More of each than LIMIT allows, in plain data that the message's own budget allows.
+    # More of each than LIMIT allows, in plain data within the message's own budget.
     "flags": (BITS, b"i" + (77_777).to_bytes(8, "little"), 70_000),
     "bad results": (Result(), b"l\2\0\0\0i" + (1).to_bytes(8, "little") + b"n", 20_000),
     "records": (PLACE, b"l\3\0\0\0i" + b"\1" * 8 + b"i" + bytes(8) + b"n", 15_000),
@@ -257,10 +257,10 @@ def test_a_frame_larger_than_value_bytes_allow_is_not_read() -> None:
     ids=["u32", "string", "option", "tuple", "text", "bytes", "blobs"],
 )  # fmt: skip
 def test_an_argument_that_is_too_large_for_a_worker_is_refused_before_it_is_sent(of: WitType, value: Any) -> None:
-    """Under the default limits, with nothing allocated for it here, and nothing said to the worker."""
-    told: list[Any] = []
+    """Under the default limits, with nothing allocated for it here, and no message to the worker."""
+    reported: list[Any] = []
     sandbox, _ = lying(
-        echo_component(of), lambda peer, message: told.append(message), {"echo": lambda x: x}, memory="1GiB"
+        echo_component(of), lambda peer, message: reported.append(message), {"echo": lambda x: x}, memory="1GiB"
     )
 
     def call() -> None:
@@ -271,12 +271,12 @@ def test_an_argument_that_is_too_large_for_a_worker_is_refused_before_it_is_sent
 
     with sandbox:
         assert memory(call)[1] < 2 * MIB
-        assert told == []
+        assert reported == []
         assert sandbox.state == "poisoned"
 
 
 @only_where_there_are_workers
-def test_what_a_host_function_gives_to_a_worker_is_bounded_too() -> None:
+def test_the_results_of_host_functions_for_a_worker_are_bounded_too() -> None:
     answers: list[Any] = []
     script = once(host(1, 0, [[]]), answers)
     made = lying(echo_component(List("u32")), script, {"echo": lambda x: [7] * 100_000}, value_bytes=LIMIT)
@@ -288,7 +288,7 @@ def test_what_a_host_function_gives_to_a_worker_is_bounded_too() -> None:
 
 @only_where_there_are_workers
 def test_values_of_nearly_value_bytes_pass_both_ways() -> None:
-    """The worker may have enough memory for them, and its messages are not refused."""
+    """The worker may have enough memory for them, and its messages are not rejected."""
     with runtime("isolated", value_bytes="4MiB", memory="8MiB", fuel=None, timeout="60s") as made:
         for of, value in (
             (List("u32"), list(range(1000, 90_000))),

@@ -1,4 +1,4 @@
-"""A worker that stops, dies or does not end: a documented error, the output so far, and a fresh worker for the next."""
+"""A worker that stops, dies or hangs: a documented error, the output so far, and a fresh worker for the next call."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def pid(sandbox: Sandbox) -> int:
 
 
 def strike(sandbox: Sandbox, number: int) -> None:
-    """Send a signal to the worker; one that ends or stops it has done so when this returns."""
+    """Send a signal to the worker; wait until a signal that ends or stops it has taken effect."""
     target = pid(sandbox)
     os.kill(target, number)
     if number != signal.SIGSTOP:
@@ -70,12 +70,12 @@ def strike(sandbox: Sandbox, number: int) -> None:
 
 
 def stopped(task: Path) -> bool:
-    """Tell whether a thread is stopped."""
+    """Return whether a thread is stopped."""
     return (task / "stat").read_text().rpartition(") ")[2].startswith("T")
 
 
 def apart(code: str) -> subprocess.CompletedProcess[str]:
-    """Run code in an application of its own."""
+    """Run code in a separate application."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-P", "-c", code]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
@@ -102,7 +102,7 @@ def test_one_killed_between_calls_is_named_with_its_signal_and_replaced(aegis: A
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_one_killed_inside_a_host_function_ends_the_call_with_what_was_said(aegis: Aegis, number: int) -> None:
+def test_a_worker_killed_inside_a_host_function_ends_the_call_with_its_output_so_far(aegis: Aegis, number: int) -> None:
     calls: list[int] = []
 
     def f(value: int) -> int:
@@ -139,7 +139,7 @@ def test_a_call_back_into_a_dead_worker_raises_and_so_does_the_call(aegis: Aegis
 
 
 @pytest.mark.parametrize("what", ["memory", "globals", "close", "reset"])
-def test_a_dead_worker_is_told_by_whatever_is_asked_of_it(aegis: Aegis, what: str) -> None:
+def test_a_dead_worker_is_reported_by_every_request(aegis: Aegis, what: str) -> None:
     sandbox = box(aegis)
     strike(sandbox, signal.SIGKILL)
     if what == "memory":
@@ -266,7 +266,7 @@ def test_cancel_from_another_thread_ends_the_call(aegis: Aegis, inside: str, sto
 
 
 def wait_for(done: Callable[[], bool]) -> None:
-    """Look until something is so, for ten seconds at most."""
+    """Poll until a condition holds, for at most ten seconds."""
     until, pause = time.monotonic() + 10, threading.Event()
     while not done():
         assert time.monotonic() < until

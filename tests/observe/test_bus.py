@@ -66,7 +66,7 @@ def test_an_interrupt_passes_and_leaves_the_bus_usable() -> None:
     assert calls == [1, 2]
 
 
-def test_what_a_subscriber_causes_comes_after_what_it_handles() -> None:
+def test_events_caused_by_a_subscriber_follow_the_event_it_handles() -> None:
     seen = CollectingSubscriber()
 
     def answer(event: Event) -> None:

@@ -1,4 +1,4 @@
-"""Oracle: whatever goes in, one strict JSON line of printable ASCII comes out, of bounded size."""
+"""Oracle: for any input, the output is one strict JSON line of printable ASCII, of bounded size."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_long_string_is_cut() -> None:
         (1 << 300, "an integer of 301 bits"),
     ],
 )
-def test_what_json_lacks_becomes_text(value: object, expected: object) -> None:
+def test_values_that_json_lacks_become_text(value: object, expected: object) -> None:
     assert plain(value) == expected
 
 

@@ -64,7 +64,7 @@ def test_an_event_is_frozen(event: type[Event]) -> None:
     assert not hasattr(made, "__dict__")
 
 
-def test_what_a_guest_wrote_is_cut_when_the_event_is_made() -> None:
+def test_guest_text_is_truncated_when_the_event_is_created() -> None:
     assert len(GuestLogged(level="info", message="x" * 1_000_000).message) == 4096
     target = "/" + "a" * 1_000_000
     checked = CapabilityChecked(capability="c", action="a", target=target, allowed=True, rule="r")
@@ -72,7 +72,7 @@ def test_what_a_guest_wrote_is_cut_when_the_event_is_made() -> None:
     assert len(Custom(name="n" * 5000, data={"x": "y" * 5000}).to_json()) < 9000
 
 
-def test_what_a_guest_wrote_is_escaped_when_the_event_is_written() -> None:
+def test_guest_text_is_escaped_when_the_event_is_written() -> None:
     line = ErrorRaised(error_kind="trap", blame="guest", message="\x1b[2J\r\n\x9b\u202e\x7f\ud800").to_json()
     assert line.isascii()
     assert line.isprintable()

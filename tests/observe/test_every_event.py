@@ -1,4 +1,4 @@
-"""Every kind of event, from every way to call, through every writer: a line of JSON each, and nothing lost."""
+"""Every kind of event, from every way to call, is written by every writer as one JSON line, without losses."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ TABLE = Interface("", {"echo-back": Function((("x", "u32"),), "u32")})
 
 
 class Watched:
-    """A sandbox under every subscriber of the package, with the lines that were written."""
+    """A sandbox with every subscriber of the package, and the lines that they wrote."""
 
     def __init__(self, place: str, text: str, imports: Mapping[str, Any], **more: Any) -> None:
         self.stream = io.StringIO()
@@ -62,7 +62,7 @@ class Watched:
         self.box = aegis.sandbox(aegis.load_wat(text), imports=imports, subscribers=subscribers)
 
     def close(self) -> set[str]:
-        """Check that each event was written with plain values, and return their kinds."""
+        """Check that each event was written with plain values, and return the kinds of events."""
         self.box.events.emit(Custom, name="own", data={"n": 1})
         self.box.close()
         assert self.box.events.failures == []
@@ -340,7 +340,7 @@ def test_the_command_says_that_its_record_of_events_is_incomplete(how: tuple[str
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", [ExecutionStarted, HostFunctionCalled, ExecutionCompleted])
 def test_a_subscriber_cannot_call_the_sandbox_whose_event_it_handles(place: str, kind: type[Event]) -> None:
-    """Such a call made events that waited for the subscriber, which waited for the call, up to the deadline."""
+    """Such a call emitted events that waited for the subscriber, which waited for the call, up to the deadline."""
     refused: list[SandboxStateError] = []
 
     def nosy(event: Event) -> None:

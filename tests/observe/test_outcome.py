@@ -16,9 +16,9 @@ CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubcla
 
 
 def bare(kind: type[AegisError]) -> AegisError:
-    """Return an instance without the arguments that each class asks for."""
+    """Return an instance without the arguments that the class requires."""
     if issubclass(kind, errors.ArtifactNotFound):
-        return kind("no such file")  # an OSError makes itself
+        return kind("no such file")  # OSError initialises itself in __new__
     error = kind.__new__(kind)
     if isinstance(error, GuestExit):
         error.code = 3
@@ -71,7 +71,7 @@ def test_an_outcome_that_contradicts_itself_cannot_exist() -> None:
         Outcome(error=GuestTrap("t", code="t"))
 
 
-def test_guest_time_is_what_host_calls_leave() -> None:
+def test_guest_time_excludes_host_calls() -> None:
     assert Usage(seconds=2.0, host_seconds=0.5).guest_seconds == 1.5
     assert Usage(seconds=0.1, host_seconds=0.5).guest_seconds == 0.0
     assert Usage(seconds=2.0).guest_seconds is None
@@ -83,7 +83,7 @@ CONNECT = Decision("network", "connect to", "tcp://10.0.0.5:80", False, "nothing
 WRITE = Decision("filesystem", "write", "/etc/passwd", False, "read-only /")
 
 
-def test_an_outcome_answers_what_a_test_asks() -> None:
+def test_an_outcome_has_a_predicate_for_each_kind_of_ending() -> None:
     assert Outcome(value=5).returned()
     assert Outcome(value=5).returned(5)
     assert Outcome(value=Err("no")).returned(Err("no"))
@@ -107,7 +107,7 @@ def test_an_outcome_answers_what_a_test_asks() -> None:
     assert calls.exceeded("host-calls")
 
 
-def test_what_was_denied_goes_by_a_capability_or_what_only_one_begins_with() -> None:
+def test_a_denial_is_queried_by_a_capability_or_a_unique_prefix() -> None:
     outcome = Outcome(denials=(CONNECT, WRITE))
     assert outcome.denied()
     assert outcome.denied("net")
@@ -145,7 +145,7 @@ def test_what_was_denied_goes_by_a_capability_or_what_only_one_begins_with() -> 
         (Outcome(value="\x1b[31m" * 999).trapped(), None),
     ],
 )  # fmt: skip
-def test_an_answer_says_what_happened_instead(verdict: object, text: str | None) -> None:
+def test_a_negative_answer_names_the_actual_ending(verdict: object, text: str | None) -> None:
     assert text is None or repr(verdict) == text
     assert "\x1b" not in repr(verdict)
     assert len(repr(verdict)) < 400

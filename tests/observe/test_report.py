@@ -47,7 +47,7 @@ def test_a_success_for_people() -> None:
     ]
 
 
-def test_fuel_that_was_not_counted_is_said_and_is_no_limit_that_was_lifted() -> None:
+def test_uncounted_fuel_is_reported_and_differs_from_a_lifted_limit() -> None:
     report = ExecutionReport.of(
         Outcome(usage=Usage(seconds=0.5)), limits={"fuel": None, "timeout": 30.0, "memory": None}
     )
@@ -58,7 +58,7 @@ def test_fuel_that_was_not_counted_is_said_and_is_no_limit_that_was_lifted() -> 
     assert (data["usage"]["fuel"], data["limits"]["fuel"], data["lifted"]) == (None, None, ["memory"])
 
 
-def test_what_was_not_measured_is_not_shown() -> None:
+def test_unmeasured_values_are_not_shown() -> None:
     assert ExecutionReport.of(Outcome()).to_text().split("\n") == [
         "status    returned, exit code 0",
         "time      0 ns",

@@ -51,7 +51,7 @@ def test_a_writer_writes_a_line_an_event_and_flushes_at_the_end_of_a_call() -> N
     assert [json.loads(line)["kind"] for line in lines] == ["memory_grew", "error"]
 
 
-def test_a_writer_has_an_end_but_tells_how_calls_end() -> None:
+def test_a_writer_has_an_end_but_reports_how_calls_end() -> None:
     stream = Stream()
     writer = JsonLinesWriter(stream, limit=200)
     for n in range(100):

@@ -1,4 +1,4 @@
-"""The small capabilities: what each parses to, and what it refuses."""
+"""The small capabilities: the value that each text parses to, and the texts that are rejected."""
 
 from __future__ import annotations
 
@@ -227,6 +227,6 @@ def test_any_text_is_a_capability_or_a_policy_error(text: str) -> None:
 @pytest.mark.parametrize(
     "capability", [ClockCapability, ConfigCapability, EnvironmentCapability, LoggingCapability, RandomCapability]
 )
-def test_what_is_parsed_is_text(capability: Any) -> None:
+def test_parsed_values_are_text(capability: Any) -> None:
     with pytest.raises(PolicyError, match="expected text, not int"):
         capability.parse(3)

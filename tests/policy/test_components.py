@@ -1,4 +1,4 @@
-"""What a policy grants to components alone: names to look up, configuration, and providers of interfaces."""
+"""Grants for components only: names to look up, configuration, and providers of interfaces."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ provider = "tests.policy.test_components:Things"
 
 
 class Things:
-    """What a policy may name."""
+    """Providers that a policy may name."""
 
 
 def test_a_policy_file_states_them() -> None:
@@ -140,7 +140,7 @@ COMPONENT = """(component
 
 
 class Answering:
-    """A provider, made once a sandbox."""
+    """A provider, created once per sandbox."""
 
     made = 0
 

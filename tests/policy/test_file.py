@@ -112,7 +112,7 @@ REJECTED: list[tuple[str, str]] = [
     ("\n[limits", "policy:2: not valid TOML: Expected ']' at the end of a table declaration"),
     ("[limits]\nfuel = " + "9" * 5000, "policy: not valid TOML: a number has too many digits"),
     ("a = " + "[" * 5000 + "]" * 5000, "policy: is nested deeper than any policy"),
-    # unknown keys, and tables that are none
+    # unknown keys, and values that should be tables
     ("\n\nfoo = 1\n", "policy:3: 'foo' is not a key of the top level; known: capabilities, imports, isolation, limits"),
     ("[limit]\n", "policy:1: 'limit' is not a key of the top level; did you mean 'limits'?"),
     ("[limits]\nmemry = 1", "policy:2: 'memry' is not a key of limits; did you mean 'memory'?"),
@@ -194,7 +194,7 @@ REJECTED: list[tuple[str, str]] = [
         f"{ENV}pass = [\n'A',\n'B=1']",
         "policy:4: environment: 'B=1' is not a variable's name; it needs a letter at least, and no '=' or NUL",
     ),
-    # the rest
+    # everything else
     (
         "[capabilities.clock]\nmode = 'x'",
         "policy:2: clock: 'x' is not a mode; use system, coarse:1ms, fixed:2026-01-01T00:00:00Z, virtual or deny",
@@ -205,7 +205,7 @@ REJECTED: list[tuple[str, str]] = [
         "[capabilities.logging]\nmin_level = 'x'",
         "policy:2: logging: 'x' is not a level; use one of trace, debug, info, warn, error, critical",
     ),
-    # lines that are hard to find
+    # lines that are hard to locate
     ("limits.fuel = 0", "policy:1: fuel: 0 is not a limit; it must be more than zero"),
     ("\nlimits = { stack = 1048576, fuel = 0 }", "policy:2: fuel: 0 is not a limit; it must be more than zero"),
     ('["limits"]\n"fuel" = 0', "policy:2: fuel: 0 is not a limit; it must be more than zero"),

@@ -1,4 +1,4 @@
-"""File grants: paths made tidy, promises kept, the host's own state refused."""
+"""File grants: paths are normalised, contradictory grants and paths of the host's own state are rejected."""
 
 from __future__ import annotations
 

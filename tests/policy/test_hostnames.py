@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Any
 
-import idna  # of the tests alone: a certificate authority needs it
+import idna  # needed by the tests only: a dependency of the certificate authority
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ from tests.host.http.client import Client, code
 from tests.host.network.wire import guest, look_up
 from tests.host.preview2.guest import refusal
 
-# Each name with the A-label that a registry of IDNA 2008 has for it.
+# Each name with the A-label that an IDNA 2008 registry has for it.
 SAME = [
     ("BÜCHER.example", "xn--bcher-kva.example"),
     ("bu\u0308cher.example", "xn--bcher-kva.example"),
@@ -150,8 +150,9 @@ def test_sharp_s_grants_neither_of_its_readings() -> None:
     | st.text(alphabet="aü\u00df\u03c2\u200d.-x\uff0e\u3002\u0130\u0131K\u00adn", max_size=12)
 )
 def test_a_name_has_one_form_which_is_its_own(text: str) -> None:
-    """For every text: it has no form, or one in ASCII that is its own form, and that IDNA 2003 does not read otherwise
-    than IDNA 2008 where both read it."""
+    """For every text: it has no form, or an ASCII form that is its own form, and that IDNA 2003 does not read
+    differently.
+    """
     name = host_name(text)
     if name is None:
         return
@@ -162,7 +163,7 @@ def test_a_name_has_one_form_which_is_its_own(text: str) -> None:
         try:
             assert encode().decode().lower().removesuffix(".") == name
         except UnicodeError:
-            continue  # the other reads no name
+            continue  # IDNA 2003 rejects the name
 
 
 @pytest.mark.parametrize(("text", "name"), [pair for pair in SAME if "_" not in pair[0] and "xn--n3h" not in pair[0]])

@@ -1,4 +1,4 @@
-"""How a guest is isolated is a value: every field has a range, and a mistake names its field, key and line."""
+"""Isolation options are a value: every field has a range, and an error names its field, key and line."""
 
 from __future__ import annotations
 
@@ -107,13 +107,13 @@ def test_a_value_of_the_wrong_kind_is_an_error_that_names_its_field(fields: dict
         ([3], "isolation: 3 is no layer; they are private-tmp, "),
     ],
 )
-def test_what_is_no_layer_cannot_be_left_out(without: Any, reason: str) -> None:
+def test_an_unknown_layer_cannot_be_omitted(without: Any, reason: str) -> None:
     with pytest.raises(PolicyError) as caught:
         Isolation(without=without)
     assert str(caught.value).startswith(reason)
 
 
-def test_a_layer_that_is_left_out_is_said() -> None:
+def test_a_skipped_layer_is_reported() -> None:
     policy = parse_policy('[isolation]\nwithout = ["namespaces", "seccomp"]')
     assert policy.isolation == Isolation(without=("namespaces", "seccomp"))
     assert policy.describe() == ["isolation without namespaces", "isolation without seccomp"]
@@ -130,7 +130,7 @@ def test_the_layers_are_those_of_the_confinement() -> None:
     assert tuple(_STEPS) == LAYERS
 
 
-def test_the_bounds_of_compiling_may_be_lifted_which_is_said() -> None:
+def test_the_bounds_of_compiling_may_be_lifted_with_a_warning() -> None:
     lifted = Isolation(compile_time=None, compile_memory=None)
     assert lifted.lifted() == ("compile_time", "compile_memory")
     assert Policy(isolation=lifted).describe() == ["no limit on compile_time", "no limit on compile_memory"]
@@ -173,7 +173,7 @@ def test_strict_with_a_layer_left_out_is_an_error() -> None:
         (Isolation(recycle=7), Isolation(recycle=7)),
     ],
 )
-def test_what_the_keyword_of_a_policy_means(value: object, meaning: Isolation | None) -> None:
+def test_the_meaning_of_policy_keywords(value: object, meaning: Isolation | None) -> None:
     assert Isolation.of(value) == meaning
     assert Policy.from_keywords(isolation=value).isolation == meaning
 

@@ -1,4 +1,4 @@
-"""Names and their answers: what may be looked up, and which address of a name may be reached at all."""
+"""Names and their addresses: which names may be looked up, and which addresses of a name may be reached."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_denied_address_is_denied_in_every_notation(denied: str, address: str)
 @pytest.mark.parametrize(
     "address", ["", "nonsense", "1.2.3.4.5", "256.1.1.1", "1.1.1.1:80", "::g", "1" * 200, "db.example"]
 )
-def test_what_is_no_address_is_no_answer(address: str) -> None:
+def test_an_invalid_address_is_no_answer(address: str) -> None:
     verdict = NetworkCapability(allow=["db.example:*", "public:*"]).decide_answer("db.example", address)
     assert not verdict
     assert "is not an address" in verdict.rule
@@ -121,11 +121,12 @@ answers = st.sampled_from([*INSIDE, *OUTSIDE, "8.8.8.8", "10.200.0.1"])
 
 
 @given(capabilities, schemes, st.sampled_from(NAMES), st.sampled_from(PORTS), answers)
-def test_what_may_be_reached_by_a_name_was_given_and_looked_up(
+def test_addresses_reachable_by_name_were_looked_up_and_returned(
     rules: NetworkCapability, scheme: str, name: str, port: int, address: str
 ) -> None:
-    """For all rules: an address that may be dialled for a name is among its answers, and the name may be asked for
-    unless only its address is named."""
+    """For all rules: an address that may be dialled for a name is among its answers, and the name may be looked up
+    unless a rule names only its address.
+    """
     if rules.decide(scheme, name, port, address=address):
         assert rules.decide_answer(name, address)
     if rules.decide(scheme, name, port):
@@ -136,7 +137,9 @@ def test_what_may_be_reached_by_a_name_was_given_and_looked_up(
 def test_an_answer_that_is_given_can_be_reached_by_a_rule_that_grants(
     rules: NetworkCapability, name: str, address: str
 ) -> None:
-    """For all rules: an answer is public and the name's, or a rule names its address; without a rule there is none."""
+    """For all rules: an answer is public and belongs to the name, or a rule names its address; without rules there is
+    none.
+    """
     if not rules.decide_answer(name, address):
         return
     found = read_address(address)
@@ -148,7 +151,7 @@ def test_an_answer_that_is_given_can_be_reached_by_a_rule_that_grants(
 
 @given(st.text(max_size=300))
 def test_any_text_gets_a_verdict_and_nothing_allows_without_a_rule(text: str) -> None:
-    """For every text: it is judged without an error, and an empty capability allows none of it."""
+    """For every text: the check raises no error, and an empty capability allows nothing."""
     closed, wide = NetworkCapability(), NetworkCapability(allow=["public:*", "*.example:*"])
     assert not closed.decide_lookup(text)
     assert not closed.decide_answer(text, "1.1.1.1")
@@ -198,7 +201,7 @@ FILES: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("text", "message"), FILES, ids=[message for _, message in FILES])
-def test_a_mistake_is_told_with_its_line(text: str, message: str) -> None:
+def test_a_mistake_is_reported_with_its_line(text: str, message: str) -> None:
     with pytest.raises(PolicyError) as caught:
         parse_policy(text, base="/base")
     assert str(caught.value).startswith(message)

@@ -1,4 +1,4 @@
-"""Network patterns: their grammar, and the verdict on a name and on each of its addresses."""
+"""Network patterns: their grammar, and the decision on a name and on each of its addresses."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_any_host_has_a_verdict(host: str, address: str) -> None:
 
 
 def notations(address: IPv4Address) -> list[str]:
-    """Return one IPv4 address as a resolver may be handed it."""
+    """Return an IPv4 address in a form that a resolver may receive."""
     a, b, c, d = address.packed
     low, mid = int(address) & 0xFFFF, int(address) & 0xFFFFFF
     return [
@@ -220,7 +220,7 @@ def notations(address: IPv4Address) -> list[str]:
 
 
 def carriers(address: IPv4Address) -> list[str]:
-    """Return the IPv6 addresses that stand for one IPv4 address."""
+    """Return the IPv6 addresses that represent an IPv4 address."""
     value = int(address)
     teredo = (0x20010000 << 96) | (0x01020304 << 64) | (value ^ 0xFFFFFFFF)
     return [
@@ -246,7 +246,7 @@ def test_an_address_reads_as_itself(address: IPv4Address | IPv6Address) -> None:
 
 
 @given(st.ip_addresses(v=4))
-def test_what_carries_an_address_is_no_more_public(address: IPv4Address) -> None:
+def test_an_encoding_that_carries_an_address_is_no_more_public_than_it(address: IPv4Address) -> None:
     public = NetworkCapability(allow=["public:*"])
     expected = public.decide("tcp", str(address), 1).allowed
     assert all(public.decide("tcp", text, 1).allowed is expected for text in carriers(address))
@@ -256,7 +256,7 @@ def test_what_carries_an_address_is_no_more_public(address: IPv4Address) -> None
     "text", ["", ".", "1..2", "0x7g", "09.1", "1.2.3.4.5", "256.1.1.1", "1.256.1", "4294967296", "1.2.3.256", "::g",
              "[1]", "9" * 101, "a", "1 ", "\u0661"]
 )  # fmt: skip
-def test_what_is_no_address(text: str) -> None:
+def test_invalid_addresses(text: str) -> None:
     assert addresses.read_address(text) is None
 
 
@@ -475,7 +475,7 @@ def test_a_name_that_reads_like_a_class_is_refused(text: str) -> None:
         NetworkPattern.parse(text)
 
 
-def test_what_is_denied_over_https_is_denied_over_tcp() -> None:
+def test_a_peer_denied_over_https_is_denied_over_tcp() -> None:
     policy = NetworkCapability(allow=["tcp://public:*"], deny=["https://93.184.216.34"])
     for scheme, port in (("https", 443), ("tcp", 443), ("https", 8443), ("tcp", 8443)):
         assert not policy.decide(scheme, "93.184.216.34", port)
@@ -507,7 +507,7 @@ def test_only_http_has_methods(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["get https://a.example", "GET,POST https://a.example", "GET  https://a.example"])
-def test_what_is_no_method(text: str) -> None:
+def test_invalid_methods(text: str) -> None:
     with pytest.raises(PolicyError):
         NetworkPattern.parse(text)
     with pytest.raises(PolicyError, match="is not the method of a rule"):

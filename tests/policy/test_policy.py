@@ -1,4 +1,4 @@
-"""The policy: one value that grants nothing until told, and says what it grants."""
+"""The policy: a value that grants nothing by default, and describes its grants."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_policy_cannot_be_changed() -> None:
         Policy().limits = Limits()  # type: ignore[misc]
 
 
-def test_a_policy_says_what_it_grants() -> None:
+def test_a_policy_describes_its_grants() -> None:
     policy = Policy(
         limits=Limits(fuel=None, timeout=None),
         filesystem=FilesystemCapability.read_only("/a::in") + FilesystemCapability.read_write("/b::out"),

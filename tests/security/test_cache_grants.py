@@ -1,4 +1,4 @@
-"""A grant must not reach the compile cache or the code that Python imports: either decides what runs later."""
+"""A grant must not reach the compile cache or Python modules, because either could change code that runs later."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WRITES = """(module
 
 
 def opened(place: str, granted: Path, *, cache: Path | bool = False, write: bool = True, create: bool = True) -> Any:
-    """Let a guest open, or make, a file in ``granted``; return the error number that it got."""
+    """Let a guest open or create a file in ``granted``; return its error number."""
     grant = FilesystemCapability.read_write if write else FilesystemCapability.read_only
     isolation = "strict" if place == "isolated" else None
     with (
@@ -43,7 +43,7 @@ def opened(place: str, granted: Path, *, cache: Path | bool = False, write: bool
 
 @pytest.fixture
 def used(tmp_path: Path) -> Path:
-    """Return a cache folder with a key and an entry, two directories below the test's own."""
+    """Return a cache directory with a key and an entry, two levels below the test's own directory."""
     folder = tmp_path / "home" / "cache"
     Aegis(cache=folder, pooled=False).load_file(source("add"))
     assert (folder / "key").exists()
@@ -51,7 +51,7 @@ def used(tmp_path: Path) -> Path:
 
 
 def reaching(used: Path) -> dict[str, Path]:
-    """Return paths that lead to the cache: itself, what holds it, what lies in it, and other spellings of these."""
+    """Return paths that lead to the cache: itself, its parents, its contents, and other spellings of these."""
     link, below, hard = used.parent / "link", used / "below", used.parent / "hard"
     link.symlink_to(used)
     (used.parent / "up").symlink_to(used.parent)
@@ -78,7 +78,7 @@ def test_the_cache_is_not_granted_under_any_name(place: str, write: bool, used: 
             opened(place, path, cache=used, write=write)
         text = str(refused.value)
         assert "\n" not in text
-        if write and name == "a link to its parent":  # which lies where the guest could change it
+        if write and name == "a link to its parent":  # which is where the guest could change it
             assert "symbolic link" in text
             continue
         assert "the cache of compiled code" in text, name
@@ -86,7 +86,7 @@ def test_the_cache_is_not_granted_under_any_name(place: str, write: bool, used: 
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_what_lies_beside_the_cache_is_granted(place: str, used: Path) -> None:
+def test_paths_beside_the_cache_can_be_granted(place: str, used: Path) -> None:
     beside = used.parent / "data"
     beside.mkdir()
     assert opened(place, beside, cache=used) == 0
@@ -94,7 +94,7 @@ def test_what_lies_beside_the_cache_is_granted(place: str, used: Path) -> None:
 
 
 def test_a_key_that_has_a_hard_link_is_replaced(used: Path) -> None:
-    """Wherever the second name lies, and is granted, the key is known."""
+    """Wherever a second, granted name of the key is, the guest would know the key."""
     beside = used.parent / "data"
     beside.mkdir()
     os.link(used / "key", beside / "planted")
@@ -109,7 +109,7 @@ def test_where_the_cache_will_be_made_nothing_is_granted_either(tmp_path: Path) 
 
 
 def test_a_directory_that_holds_a_link_on_the_way_to_the_cache_is_not_granted(tmp_path: Path) -> None:
-    """The guest would let the link lead to a folder of its own making."""
+    """The guest would redirect the link to a directory of its own."""
     real, crossed = tmp_path / "real", tmp_path / "crossed"
     for folder in (real, crossed):
         folder.mkdir()
@@ -177,7 +177,7 @@ def test_a_bind_mount_of_the_cache_is_not_a_way_to_it(source_of: str, refused: b
         assert done.stdout == "0\n0\n", done.stderr
 
 
-def test_the_command_says_what_is_refused_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_names_the_refusal_and_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "guest.wat").write_text(WRITES)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = ("run", "-e", "opened", "--allow-write", f"{tmp_path}::/g", tmp_path / "guest.wat", "1")
@@ -193,7 +193,7 @@ def test_the_command_says_what_is_refused_and_what_to_do(tmp_path: Path, monkeyp
 def test_code_that_a_strangers_folder_brings_along_is_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key and an entry that it vouches for lie where a relative XDG_CACHE_HOME, or HOME, would look for them."""
+    """A key, and an entry that it authenticates, at the path where a relative XDG_CACHE_HOME or HOME would lead."""
     monkeypatch.chdir(tmp_path)
     Aegis(cache=tmp_path / ".cache" / "aegis" / "code", pooled=False).load_file(source("add"))
     before = sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*"))
@@ -231,7 +231,7 @@ def test_a_worker_that_was_taken_over_neither_reads_the_key_nor_plants_code(used
 def test_a_folder_of_pythons_modules_is_granted_for_reading_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Aegis imports modules after the guest has begun, the fork server too, which nothing confines."""
+    """Aegis imports modules after the guest has begun, and so does the fork server, which is not confined."""
     modules, data = tmp_path / "modules", tmp_path / "modules" / "data"
     data.mkdir(parents=True)
     assert opened("in-process", modules) == 0
@@ -264,7 +264,7 @@ def test_a_package_that_was_imported_is_granted_for_reading_only(
 def test_where_python_will_find_modules_at_its_next_start_is_granted_for_reading_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The compiled files of a folder of modules, and the user's own folder of packages, made by the guest."""
+    """The guest has created bytecode files of a directory of modules, and the user's site-packages directory."""
     modules, local = tmp_path / "modules", tmp_path / ".local"
     (modules / "__pycache__").mkdir(parents=True)
     (local / "share").mkdir(parents=True)
@@ -303,8 +303,8 @@ def test_the_working_directory_may_be_granted_since_the_command_imports_nothing_
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
 
 
-def test_no_command_imports_what_lies_in_the_current_directory(tmp_path: Path) -> None:
-    """A stranger's folder, or one that a guest wrote to, is a place to be in like any other."""
+def test_no_command_imports_from_the_current_directory(tmp_path: Path) -> None:
+    """A foreign directory, or one that a guest wrote to, may be the working directory."""
     for name in ("json", "signal", "resource", "h11", "wasmtime", "hashlib"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n")
     for folder in ("aegis", "aegis/isolation", "aegis/isolation/confine"):

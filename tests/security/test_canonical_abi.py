@@ -1,7 +1,7 @@
-"""Components that break the canonical ABI, or try to: each ends in a trap, and the process lives.
+"""Components that violate the canonical ABI, or try to: each ends in a trap, and the process survives.
 
-The attackers are made here from one template, for they differ in a line: what a core function answers where the
-canonical ABI expects a pointer, a length, a case, a character or room for a value.
+The attackers are generated from one template, because they differ in one line: the result of a core function where the
+canonical ABI expects a pointer, a length, a case, a character or space for a value.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FUELLED = Aegis(cache=False, pooled=False, timeout="20s", fuel=10_000_000)
 
 
 def liar(result: str, body: str, *, types: str = "", realloc: str = "(i32.const 4096)") -> str:
-    """A component whose export ``lie`` has the result type ``result``, and whose core says what ``body`` says."""
+    """A component whose export ``lie`` has the result type ``result``, and whose core function has this ``body``."""
     return f"""(component
       {types}
       (core module $m
@@ -107,7 +107,7 @@ def test_other_encodings_are_read_or_a_trap(encoding: str, octets: str, length: 
 
 
 def taker(realloc: str) -> str:
-    """A component that is given a string, for which its ``realloc`` must find room."""
+    """A component that takes a string, for which its ``realloc`` must allocate memory."""
     return f"""(component
       (core module $m
         (memory (export "memory") 1)

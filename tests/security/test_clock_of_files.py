@@ -1,6 +1,6 @@
-"""What a file tells beside its contents: neither the time, nor random numbers, nor the host's own numbers.
+"""Metadata of files reveals neither the time, nor random numbers, nor the host's inode numbers.
 
-For every run of one guest on equal trees, without the clock and without random bytes, all that it sees is the same.
+For every run of one guest on equal trees, without the clock and without random bytes, everything it sees is the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aegis.errors import CapabilityDenied, QuotaExceeded
 from aegis.host.files.file_times import FileTimes, NewTimes, beginning
 from aegis.policy import ClockCapability
 from tests.file_guests import Preview1, Preview2, grants
-from tests.host.harness import FIRST, Ours
+from tests.host.harness import FIRST, AegisDriver
 from tests.host.preview2.guest import Guest
 from tests.isolation.isolated import PLACES, only_where_there_are_workers
 
@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def modified(guest: Any, path: str) -> int:
-    """Return when a file was modified, as the guest sees it."""
+    """Return the modification time of a file, as the guest sees it."""
     if isinstance(guest, Preview2):
         return int(guest.sandbox.call("modified", path))
     number, status = guest.path_filestat_get(FIRST, 0, path)
@@ -57,7 +57,7 @@ KINDS = {"preview 1": Preview1, "0.2": Preview2}
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_that_changes_is_no_clock_without_the_clock(folder: Path, place: str, kind: str) -> None:
-    """With the grant the same guest sees the time pass; without it, it sees the sandbox's own."""
+    """With the grant the same guest sees the time pass; without it, it sees the sandbox's own time."""
     capability = grants((folder, "/in", True))
 
     def seen(**policy: Any) -> tuple[int, ...]:
@@ -84,7 +84,7 @@ def test_a_file_that_changes_is_no_clock_without_the_clock(folder: Path, place: 
 @pytest.mark.parametrize("mode", ["virtual", "deny", "fixed:2020-01-01T00:00:00Z"])
 def test_every_stand_in_for_the_clock_stands_in_for_files_too(folder: Path, mode: str) -> None:
     clock = ClockCapability.parse(mode)
-    guest = Ours(folder, clock=clock)
+    guest = AegisDriver(folder, clock=clock)
     guest.opened("new", CREAT)
     status = guest.path_filestat_get(FIRST, 0, "new")[1]
     assert status is not None
@@ -95,7 +95,7 @@ def test_every_stand_in_for_the_clock_stands_in_for_files_too(folder: Path, mode
 
 
 def test_files_are_no_finer_clock_than_the_coarse_one_that_was_granted(folder: Path) -> None:
-    guest = Ours(folder, clock=ClockCapability.parse("coarse:10ms"))
+    guest = AegisDriver(folder, clock=ClockCapability.parse("coarse:10ms"))
     for path in ("a", "new"):
         guest.opened(path, CREAT)
         assert modified(guest, path) % 10_000_000 == 0
@@ -103,20 +103,20 @@ def test_files_are_no_finer_clock_than_the_coarse_one_that_was_granted(folder: P
 
 
 def test_a_time_that_was_seen_stays_until_the_file_changes_again(folder: Path) -> None:
-    guest = Ours(folder)
+    guest = AegisDriver(folder)
     fd = guest.opened("new", CREAT)
     first = guest.path_filestat_get(FIRST, 0, "new")
     assert guest.clock_time_get(0)[0] == 0
     assert guest.path_filestat_get(FIRST, 0, "new") == guest.fd_filestat_get(fd) == first
-    os.utime(folder / "new")  # somebody else changes it
+    os.utime(folder / "new")  # another process changes it
     assert modified(guest, "new") > first[1].mtim  # type: ignore[union-attr]
     guest.close()
 
 
 @pytest.mark.parametrize("when", [0, 1, OLD, 4_000_000_000_000_000_123])
-def test_what_a_guest_sets_it_reads_back(folder: Path, when: int) -> None:
-    """In the past and in the future: comparing with the time of its own choice tells it nothing of the real one."""
-    guest = Ours(folder)
+def test_a_guest_reads_back_the_times_it_sets(folder: Path, when: int) -> None:
+    """In the past and in the future: comparing with a time it chose reveals nothing of the real time."""
+    guest = AegisDriver(folder)
     assert guest.path_filestat_set_times(FIRST, 0, "a", when, when, ATIM | MTIM) == 0
     fd = guest.opened("b")
     assert guest.fd_filestat_set_times(fd, when, when, ATIM | MTIM) == 0
@@ -128,7 +128,7 @@ def test_what_a_guest_sets_it_reads_back(folder: Path, when: int) -> None:
 
 
 def test_now_is_the_sandboxs_clock_in_files_as_well(folder: Path) -> None:
-    guest = Ours(folder)
+    guest = AegisDriver(folder)
     assert guest.path_filestat_set_times(FIRST, 0, "a", 0, 0, ATIM_NOW | MTIM_NOW) == 0
     assert 0 < modified(guest, "a") < SECOND
     assert os.stat(folder / "a").st_mtime_ns == modified(guest, "a")
@@ -142,7 +142,7 @@ def test_now_is_the_sandboxs_clock_in_files_as_well(folder: Path) -> None:
 
 
 def test_without_any_clock_now_cannot_be_set(folder: Path) -> None:
-    guest = Ours(folder, clock=ClockCapability.parse("deny"))
+    guest = AegisDriver(folder, clock=ClockCapability.parse("deny"))
     with pytest.raises(CapabilityDenied):
         guest.path_filestat_set_times(FIRST, 0, "a", 0, 0, MTIM_NOW)
     assert os.stat(folder / "a").st_mtime_ns == OLD
@@ -155,8 +155,8 @@ def test_the_time_from_which_on_changes_belong_to_a_sandbox_is_in_whole_seconds(
     assert now - 3 * SECOND <= beginning() <= time.time_ns() - 2 * SECOND
 
 
-def test_what_is_remembered_of_times_is_bounded_by_value_bytes(folder: Path) -> None:
-    guest = Ours(folder, value_bytes=5_000)
+def test_remembered_times_are_bounded_by_value_bytes(folder: Path) -> None:
+    guest = AegisDriver(folder, value_bytes=5_000)
 
     def flood() -> Iterator[int]:
         for n in itertools.count():
@@ -171,7 +171,7 @@ def test_what_is_remembered_of_times_is_bounded_by_value_bytes(folder: Path) -> 
 
 
 def test_a_change_that_leaves_one_time_alone_forgets_nothing_of_the_other(folder: Path) -> None:
-    guest = Ours(folder)
+    guest = AegisDriver(folder)
     times = guest.grants.times
     assert isinstance(times, FileTimes)
     assert guest.path_filestat_set_times(FIRST, 0, "a", 7, 9, ATIM | MTIM) == 0
@@ -188,7 +188,7 @@ def test_a_change_that_leaves_one_time_alone_forgets_nothing_of_the_other(folder
 
 @pytest.fixture
 def twins(tmp_path: Path) -> tuple[Path, Path]:
-    """Two equal trees, whose files have other inodes, in another order."""
+    """Two equal trees, whose files have different inodes, in another order."""
     for name, order in (("one", "abcd"), ("two", "dcba")):
         (tmp_path / name).mkdir()
         for file in order:
@@ -200,7 +200,7 @@ def twins(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_inode_numbers_tell_nothing_of_the_host_and_are_the_same_in_every_run(
+def test_inode_numbers_reveal_nothing_about_the_host_and_are_the_same_in_every_run(
     twins: tuple[Path, Path], place: str
 ) -> None:
     seen = []
@@ -222,7 +222,7 @@ def test_inode_numbers_tell_nothing_of_the_host_and_are_the_same_in_every_run(
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_hashes_of_metadata_tell_no_more(twins: tuple[Path, Path], place: str) -> None:
+def test_hashes_of_metadata_reveal_no_more(twins: tuple[Path, Path], place: str) -> None:
     seen = []
     for folder in twins:
         with Preview2(place, grants((folder, "/in", True))) as guest:
@@ -231,7 +231,7 @@ def test_hashes_of_metadata_tell_no_more(twins: tuple[Path, Path], place: str) -
 
 
 def test_the_same_inode_on_another_device_is_another_file(folder: Path) -> None:
-    guest = Ours(folder)
+    guest = AegisDriver(folder)
     status, numbers = os.stat(folder / "a"), guest.grants.numbers
     elsewhere = os.stat_result((*status[:2], status.st_dev + 1, *status[3:]))
     assert numbers.of(status) == numbers.of(os.stat(folder / "a")) != numbers.of(elsewhere)
@@ -239,7 +239,7 @@ def test_the_same_inode_on_another_device_is_another_file(folder: Path) -> None:
 
 
 def test_numbers_are_counted_against_value_bytes(folder: Path) -> None:
-    guest = Ours(folder, value_bytes=5_000)
+    guest = AegisDriver(folder, value_bytes=5_000)
 
     def flood() -> Iterator[int]:
         for n in itertools.count():

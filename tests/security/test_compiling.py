@@ -1,4 +1,4 @@
-"""Compile bombs: each class is refused before the compiler sees it, and what passes compiles within stated bounds."""
+"""Compile bombs: each class is rejected before the compiler sees it; modules that pass compile within stated bounds."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_each_class_of_bomb_is_refused_before_it_is_compiled(kind: str) -> None:
     before = time.process_time()
     with pytest.raises(ArtifactError) as caught:
         RUNTIME.load(data)
-    assert time.process_time() - before < 5  # the smallest of them takes a compiler longer
+    assert time.process_time() - before < 5  # even the smallest of them takes a compiler longer
     assert REFUSALS.get(
         kind, "µs on one core for function 0, which may have a 20th of 100,000,000): raise it with "
     ) in str(caught.value)
@@ -69,7 +69,7 @@ def test_many_functions_below_the_limit_of_one_are_refused_together() -> None:
 
 
 @pytest.mark.parametrize("kind", ["loops", "types", "functions"])
-def test_validating_says_what_running_would(kind: str) -> None:
+def test_validating_reports_the_same_as_running(kind: str) -> None:
     with pytest.raises(ArtifactError, match=r"^the module: .*(--functions|--complexity|Aegis compiles at most)"):
         validate_artifact(KINDS[kind](), Limits(), EngineConfig.from_limits(Limits()))
 
@@ -133,7 +133,7 @@ def test_a_component_is_read_in_linear_time_and_to_a_bounded_depth(shape: str) -
     assert time.process_time() - before < 10
 
 
-# The largest of each class that passes, about; a worst case of straight code is bounded by module_size alone.
+# Nearly the largest of each class that passes; the worst case of straight code is bounded by module_size only.
 LARGEST: list[tuple[str, tuple[int, ...]]] = [
     ("functions", (100_000,)), ("function", (1_000_000,)), ("locals", (1000,)), ("nesting", (9_000,)),
     ("loops", (5200,)),
@@ -152,18 +152,18 @@ Aegis(cache=False, pooled=False).load(data)
 
 def capped() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))  # with what Python and the engine hold
+    resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))  # in addition to the memory of Python and the engine
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts no reservations on Linux alone")
 @pytest.mark.parametrize(("kind", "numbers"), LARGEST, ids=[kind for kind, _ in LARGEST])
-def test_what_passes_compiles_in_a_gibibyte(kind: str, numbers: tuple[int, ...]) -> None:
-    """Oracle: a function within every limit compiles under a cap of 1 GiB; the time is generous, and measured apart."""
+def test_admitted_functions_compile_in_a_gibibyte(kind: str, numbers: tuple[int, ...]) -> None:
+    """Oracle: a function within every limit compiles under a cap of 1 GiB; the time bound is generous."""
     done = subprocess.run(
         [sys.executable, "-c", COMPILE],
         input=KINDS[kind](*numbers),
         capture_output=True,
-        timeout=900,  # it is bounded by its own limits; this only ends a test that hangs
+        timeout=900,  # compilation has its own limits; this one only ends a test that hangs
         preexec_fn=capped,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

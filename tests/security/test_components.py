@@ -1,4 +1,4 @@
-"""Components that attack through handles, re-entrance, instantiation, time and size: each ends as documented."""
+"""Components that attack through handles, re-entrance, instantiation, time and size end as documented."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ HANDLES = """(component
 
 
 class Thing:
-    """A host object that counts what happens to it."""
+    """A host object that counts its uses and drops."""
 
     live = 0
 
@@ -82,7 +82,7 @@ class Thing:
 
 
 class Things:
-    """The host's side of ``test:things/things``; ``used`` holds what it was given."""
+    """The host's side of ``test:things/things``; ``used`` records its arguments."""
 
     def __init__(self) -> None:
         self.kind = type("Thing", (Thing,), {"live": 0})
@@ -138,19 +138,19 @@ REENTRANT = """(component
 
 
 def test_a_component_cannot_be_entered_twice() -> None:
-    told: list[BaseException] = []
+    reported: list[BaseException] = []
 
     def again() -> None:
         try:
             sandbox.call("go")
         except SandboxStateError as error:
-            told.append(error)
+            reported.append(error)
 
     component = RUNTIME.load_wat(REENTRANT)
     with RUNTIME.sandbox(component, imports={"again": again}) as sandbox:
         sandbox.call("go")
         sandbox.call("go")
-    assert [str(error).partition(":")[0] for error in told] == [
+    assert [str(error).partition(":")[0] for error in reported] == [
         "a component cannot be entered while a call into it is under way, not even by its host functions"
     ] * 2
 
@@ -182,7 +182,7 @@ def test_an_exception_belongs_to_its_own_sandbox() -> None:
 
 
 def bomb(levels: int) -> str:
-    """Levels of components, each of which instantiates the one beneath it twice."""
+    """Levels of components, each of which instantiates the next one twice."""
     text = "(component $c0 (core module $m) (core instance (instantiate $m)))"
     for level in range(1, levels):
         twice = f"(instance (instantiate $c{level - 1}))" * 2
@@ -219,7 +219,7 @@ ASYNC = [
 
 
 @pytest.mark.parametrize(("text", "message"), ASYNC, ids=["async", "stream", "future"])
-def test_what_needs_wasi_0_3_is_refused_by_name(text: str, message: str) -> None:
+def test_features_of_wasi_0_3_are_refused_by_name(text: str, message: str) -> None:
     with pytest.raises(ArtifactError) as caught:
         RUNTIME.load_wat(text)
     assert message in str(caught.value)

@@ -1,7 +1,7 @@
-"""What used to kill the process that hosts a guest, one row a killer: each ends in a documented way now.
+"""Inputs that once killed the host process, one per row: each ends in a documented way now.
 
-A row runs in a process of its own, for what it tries did end the process once: by an abort, by a segmentation
-fault, or by never ending. Oracle: the process says what the row says, and exits with 0.
+Each row runs in a separate process, because the attempt did end the process once: by an abort, a segmentation fault, or
+a hang. Oracle: the process prints the text of the row, and exits with 0.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def ends(function, *arguments):
 
 
 class Killer(NamedTuple):
-    """What is tried, as a program, and what the program says."""
+    """The attempt, as a program, and its expected output."""
 
     name: str
     program: str

@@ -1,4 +1,4 @@
-"""Every attacker, in process: a documented ending, the deadline kept, the host alive and clean."""
+"""Every attacker, in process: the documented ending, in time; the host survives without leaks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SYSTEM = ClockCapability.parse("system")
 
 
 def run(name: str, function: str = "_start", *args: int, imports: Any = None, **policy: Any) -> Outcome:
-    """Run a hostile guest and return how it ended, instantiation included."""
+    """Run a hostile guest and return its outcome, including instantiation."""
     runtime = Aegis(pooled=False, cache=False, **policy)
     module = runtime.load_file(source(f"hostile/{name}"))
     try:
@@ -69,7 +69,7 @@ def test_each_attack_ends_as_documented(
     before = time.process_time()
     outcome = run(name, function, **policy)
     assert (outcome.status, outcome.exit_code) == (status, code), outcome.error
-    assert time.process_time() - before < 10  # seconds of this process, which others cannot take from it
+    assert time.process_time() - before < 10  # processor seconds of this process, which do not depend on the load
     assert "\x1b" not in str(outcome.error)
 
 
@@ -80,7 +80,7 @@ def test_a_virtual_hour_takes_no_time(name: str) -> None:
     assert time.process_time() - before < 5
 
 
-def test_the_error_says_whether_the_memory_was_asked_for_or_grown() -> None:
+def test_the_error_distinguishes_initial_from_grown_memory() -> None:
     initial, grown = run("memory-initial").error, run("memory-grown").error
     assert getattr(initial, "phase", None) == "initial"
     assert getattr(grown, "phase", None) == "grown"
@@ -92,7 +92,7 @@ def test_several_memories_share_one_limit() -> None:
     assert run("memory-many/memory-many-large", memory="64MiB").status == "memory-exceeded"
 
 
-def test_a_polite_guest_is_only_told() -> None:
+def test_a_guest_that_handles_a_refused_growth_continues() -> None:
     assert run("memory-grown", "polite").value == 1024
     assert run("table-grown", "polite").value == 10_000
 
@@ -181,7 +181,7 @@ def test_nothing_crosses_from_one_grant_to_another(tmp_path: Path, name: str) ->
     assert trees.contents(read_only) == before
 
 
-def test_what_is_only_read_is_not_truncated(tmp_path: Path) -> None:
+def test_read_only_files_are_not_truncated(tmp_path: Path) -> None:
     inside = trees.plain(tmp_path)
     (inside / "file.txt").write_text("as it was")
     before = trees.contents(inside)
@@ -252,7 +252,7 @@ def test_nothing_is_left_behind() -> None:
 
     def once() -> None:
         for name, function, policy, status, _ in HARMLESS:
-            # None of these ends by its deadline, however little of the machine it gets.
+            # None of these ends by its deadline, however slowly it runs.
             assert run(name, function, **{"timeout": None, **policy}).status == status, (name, function)
 
     once()

@@ -1,6 +1,6 @@
-"""A guest's names are text: no terminal, browser or shell obeys what the command prints or writes of them.
+"""A guest's names are text: no terminal, browser or shell interprets the command's output as instructions.
 
-Every name that a module can have is hostile here; each command shows it in each of its forms.
+Every name in the module is hostile; each command prints it in each of its formats.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def wat(name: str) -> str:
 
 
 def module(*, trap: bool = True) -> bytes:
-    """Return a module whose every name is hostile: exports, imports, functions, custom sections, the module itself."""
+    """Return a module whose names are all hostile: exports, imports, functions, custom sections, the module itself."""
     body = "unreachable" if trap else "nop"
     exports = "".join(
         f'(func $"{wat(name or "none")} {n}" (export "{wat(name)}") (param i32) {body})' for n, name in enumerate(EVIL)
@@ -56,7 +56,7 @@ def run(*words: str | bytes, cwd: Path, env: dict[str, str] | None = None) -> su
 
 
 def harmless(data: bytes, what: Any) -> str:
-    """Check that bytes are UTF-8 of lines that a terminal only draws; return them as text."""
+    """Check that bytes are UTF-8 lines without terminal control characters; return them as text."""
     text = data.decode("utf-8")
     odd = {char for char in text if not is_seen(char) and char not in "\n\\"}
     assert not odd, f"{what}: {sorted(odd)!r} in {text[:2000]!r}"
@@ -83,7 +83,7 @@ SHOWING = [
 
 @pytest.mark.parametrize("form", ["human", "json", "json-compact"])
 @pytest.mark.parametrize("words", SHOWING, ids=lambda words: repr(" ".join(words)))
-def test_no_command_prints_what_a_terminal_obeys(
+def test_no_command_prints_terminal_control_characters(
     words: tuple[str, ...], form: str, folder: Path, monkeypatch: pytest.MonkeyPatch,
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:  # fmt: skip
@@ -137,7 +137,7 @@ class Tags(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A campaign over the hostile module, with all its outputs; its folder and what it printed."""
+    """A campaign on the hostile module, with all its outputs; yields its directory and its output."""
     folder = tmp_path_factory.mktemp("campaign")
     (folder / "m.wasm").write_bytes(module())
     done = run(
@@ -198,7 +198,7 @@ def test_every_command_of_a_campaign_runs_in_bash_and_shows_its_finding(campaign
 
 @pytest.mark.skipif(not BASH, reason="there is no bash here")
 def test_input_of_a_program_reaches_it_byte_by_byte() -> None:
-    """Oracle: what the shell's printf writes is the input of the finding, for every byte."""
+    """Oracle: the shell's printf writes the input of the finding, for every byte."""
     from aegis.fuzz.reproduce import command_of
     from aegis.wit.types import List
     from aegis.wit.wave import format_value
@@ -225,7 +225,7 @@ def test_a_name_that_no_command_line_can_hold_is_run_from_its_file(name: str) ->
     assert " --replay no_trap_" in command_of("m.wasm", "module", finding)
 
 
-def test_what_a_component_is_made_of_is_escaped(tmp_path: Path) -> None:
+def test_names_inside_a_component_are_escaped(tmp_path: Path) -> None:
     custom = "".join(f'(@custom "{wat(name)}" "x")' for name in EVIL)
     inner = f'(core module (@name "{wat(EVIL[1])}") (func $"{wat(EVIL[0])}" (export "f") unreachable))'
     text = f"""(component {custom} {inner} (core instance $i (instantiate 0))

@@ -17,14 +17,14 @@ from aegis import Aegis, AegisError
 from aegis.host.files.directory import Directory, Opened
 from aegis.host.preview1.abi import Errno, Rights
 from tests.file_guests import Preview1, Preview2, grants
-from tests.host.harness import ALL, FIRST, Ours
+from tests.host.harness import ALL, FIRST, AegisDriver
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
 
 pytestmark = only_where_there_are_workers
 
 RUNS = 30
 UNUSED = 700
-"""Descriptors from here on are used by nothing else in this process."""
+"""Nothing else in this process uses descriptors from here on."""
 WARM_UP = 3
 
 
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def flood(guest: Any) -> None:
-    """Open more than there are handles for, or than may be open."""
+    """Open more files than there are handles, or than may be open."""
     for n in range(100):
         path = ("file", "sub", "missing")[n % 3]
         if isinstance(guest, Preview2):
@@ -47,7 +47,7 @@ def flood(guest: Any) -> None:
 
 
 def nothing(guest: Any) -> None:
-    """Open some, and end in order."""
+    """Open some files, and exit normally."""
     open_one(guest)
 
 
@@ -94,7 +94,7 @@ def cancel(guest: Any) -> None:
 
 
 def descriptors() -> int:
-    """Count this process's descriptors, after those of sandboxes that other tests dropped are closed."""
+    """Count this process's descriptors, after collecting sandboxes that other tests dropped."""
     gc.collect()
     return len(os.listdir("/proc/self/fd"))
 
@@ -114,15 +114,15 @@ def test_no_descriptor_is_left_whichever_way_a_handle_got_lost(
             run(aegis, kind, place, ending)
             assert beneath(folder) == []
             counts.append(len(os.listdir("/proc/self/fd")))
-    if place == "in-process":  # workers are made ready in the background, and each has a few
+    if place == "in-process":  # workers are prepared in the background, and each has a few descriptors
         assert max(counts[-runs:]) <= max(counts[:-runs])
 
 
 def beneath(folder: Path) -> list[str]:
-    """Return the files beneath ``folder`` that this process has open."""
+    """Return the files below ``folder`` that this process has open."""
     found = []
     for name in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):  # which is the listing's own
+        with suppress(FileNotFoundError):  # the descriptor of the listing itself
             found.append(os.readlink(f"/proc/self/fd/{name}"))
     return [path for path in found if path.startswith(str(folder))]
 
@@ -137,7 +137,7 @@ def run(aegis: Aegis, kind: type[Preview1 | Preview2], place: str, ending: Calla
 
 
 def test_a_file_stays_open_when_the_directory_that_it_was_found_in_is_closed(folder: Path) -> None:
-    guest = Ours(capability=grants((folder / "in", "/in", True)))
+    guest = AegisDriver(capability=grants((folder / "in", "/in", True)))
     file = guest.opened("file")
     assert guest.fd_close(FIRST) == 0
     assert guest.fd_read(file, 100) == (0, b"contents")
@@ -159,8 +159,8 @@ def test_a_descriptor_is_closed_once_however_often_it_is_asked_for() -> None:
 
 
 def test_a_descriptor_without_a_handle_is_closed_with_the_grants(folder: Path) -> None:
-    """As after a full table of handles: the descriptor is open, and nothing names it."""
-    guest = Ours(capability=grants((folder / "in", "/in", True), (folder / "alone", "/alone/alone", True)))
+    """As after a full table of handles: the descriptor is open, and no handle refers to it."""
+    guest = AegisDriver(capability=grants((folder / "in", "/in", True), (folder / "alone", "/alone/alone", True)))
     before = descriptors()
     directory, alone = (preopen.directory for preopen in guest.grants.preopens)
     held = descriptors()

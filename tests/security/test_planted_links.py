@@ -1,6 +1,6 @@
-"""A guest that may write a directory leaves links in it, for the next run to follow: none is followed.
+"""A guest with write access leaves links in a directory for the next run to follow: none is followed.
 
-Links are planted here by the test itself too, as a worker does that was taken over and has the granted descriptor.
+The test also plants links itself, as a compromised worker could that holds the granted descriptor.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers, and li
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A directory to be granted for writing, with one in it, and secrets beside it."""
+    """A directory granted for writing, with a subdirectory, and secrets beside it."""
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "key").write_text("secret")
     (tmp_path / "data" / "cache").mkdir(parents=True)
@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def plant(link: Path, target: str) -> None:
-    """Put a link in the place of what is there."""
+    """Replace an existing file by a link."""
     if link.is_dir() and not link.is_symlink():
         link.rmdir()
     else:
@@ -48,7 +48,7 @@ def plant(link: Path, target: str) -> None:
 
 
 def refusal(capability: FilesystemCapability, place: str = "in-process", **policy: object) -> str:
-    """Return why a guest gets no such grants; it asks for its first one."""
+    """Return the error for grants that are rejected when the guest uses the first one."""
     with pytest.raises(PolicyError) as caught, Preview1(place, capability, **policy) as made:
         made.fd_prestat_get(FIRST)
     message = str(caught.value)
@@ -85,11 +85,11 @@ def test_a_guest_cannot_take_the_steps_of_the_attack(data: Path, place: str) -> 
         assert made.path_create_directory(FIRST, "a") == made.path_create_directory(FIRST, "a/b") == 0
         assert made.path_symlink("../../secret", FIRST, "a/b/l") == Errno.PERM
         assert made.path_remove_directory(FIRST, "cache") == 0
-        assert made.path_symlink("a", FIRST, "cache") == 0  # within what it may write, and it may say so
+        assert made.path_symlink("a", FIRST, "cache") == 0  # within its writable grant, so it may
     assert "'cache' is a symbolic link" in refusal(both, place)
 
 
-def test_what_a_worker_plants_that_was_taken_over_is_not_followed_at_the_next_run(data: Path) -> None:
+def test_links_planted_by_a_compromised_worker_are_not_followed_in_the_next_run(data: Path) -> None:
     both = grants((data, "/data", True), (data / "cache", "/cache", True))
     planted = attack("plant_link", grant=[str(data)], writes=True, name="cache", target="../secret")
     assert planted.failure is None
@@ -113,7 +113,7 @@ def test_what_a_worker_plants_that_was_taken_over_is_not_followed_at_the_next_ru
         ("alias", "data/cache"),
         ("data", "alias/cache"),
         ("alias", "data/../alias/cache"),
-        ("data", "elsewhere"),  # which is a link of the embedder's to data/cache
+        ("data", "elsewhere"),  # which is a link of the embedder to data/cache
     ],
 )
 def test_every_spelling_of_a_grant_within_another_is_recognised(
@@ -220,7 +220,7 @@ for inner in ("whole/cache", "part/cache"):
 
 
 def test_a_directory_mounted_beneath_a_writable_grant_is_written_by_its_guests(data: Path) -> None:
-    """A link planted by way of the mount is not followed, and what is granted for reading stays as it is."""
+    """A link planted through the mount is not followed, and files granted for reading stay unchanged."""
     (data.parent / "other" / "sub").mkdir(parents=True)
     (data.parent / "other" / "link").symlink_to(data.parent / "secret")
     script = f"""
@@ -436,7 +436,7 @@ def test_the_artifact_may_lie_where_the_guest_writes(data: Path) -> None:
 
 
 def test_modules_in_the_working_directory_are_not_imported_by_the_command(data: Path) -> None:
-    """Where ``--allow-write .`` is common, and what is imported late would be what the guest wrote."""
+    """Where ``--allow-write .`` is common, a late import could load a module that the guest wrote."""
     (data / "app.wat").write_bytes(guest("hello").read_bytes())
     for name in ("difflib", "click", "json"):
         (data / f"{name}.py").write_text("import sys\nsys.stderr.write('planted')\n")

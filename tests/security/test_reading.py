@@ -1,6 +1,7 @@
-"""What it costs to read an artifact before anything compiles it: our own reader has no deadline, so it has counts.
+"""The cost of reading an artifact before compilation is bounded by counts, because the reader has no deadline.
 
-Oracle: bytes that say too much of themselves are refused with the count, in less processor time than they would need.
+Oracle: bytes that declare excessive contents are rejected with the count, in less processor time than reading them
+takes.
 """
 
 from __future__ import annotations
@@ -55,15 +56,15 @@ def test_a_module_that_says_too_much_of_itself_is_refused_by_its_count(what: str
     assert time.process_time() - before < 3
 
 
-def test_what_the_modules_of_a_component_declare_is_counted_together() -> None:
+def test_declarations_of_a_components_modules_are_counted_together() -> None:
     module = CORE + section(1, 1, TYPE) + section(2, 1, name("env") + name("f" * 200_000) + b"\0\0")
     with pytest.raises(ArtifactError, match="what its modules declare takes more than 4,194,304 bytes"):
         admit_artifact(COMPONENT + (b"\x01" + leb(len(module)) + module) * 30, Limits(), None, "c")
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["imports", "members"])
-def test_a_component_of_more_names_than_the_engine_can_tell_in_time_is_refused(inside: bool) -> None:
-    """The engine looks for the next name from the first on: 50 000 of them took it minutes."""
+def test_a_component_with_more_names_than_the_engine_can_check_in_time_is_refused(inside: bool) -> None:
+    """The engine searches for the next name from the start: 50,000 of them took it minutes."""
     names = [f"f{n}" for n in range(11_000)]
     if inside:
         listed = "".join(f'(export "{n}" (func))' for n in names)

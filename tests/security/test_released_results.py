@@ -1,6 +1,6 @@
-"""What a host function made for a guest, and could not hand over, is released with the sandbox at the latest.
+"""A host function's result that could not be passed to the guest is released with the sandbox at the latest.
 
-Oracle: as many live objects, and open descriptors, after a sandbox was closed as before it was made.
+Oracle: there are as many live objects and open descriptors after a sandbox is closed as before it was created.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = only_where_there_are_workers
 
 
 class Thing:
-    """A host object; ``live`` holds those that nobody dropped."""
+    """A host object; ``live`` contains the objects that were not dropped."""
 
     live: ClassVar[list[Thing]] = []
 
@@ -40,7 +40,7 @@ def nothing_alive() -> None:
     Thing.live.clear()
 
 
-# Each shape: its types in WAT, the type's name, how many core values it flattens to, and a value of it.
+# Each shape: its types in WAT, the type's name, its number of flat core values, and a value of it.
 SHAPES: dict[str, tuple[str, str, Callable[[], Any]]] = {
     "own": ("", "(own $thing)", Thing),
     "list": ("(type $t (list (own $thing)))", "$t", lambda: [Thing() for _ in range(6)]),

@@ -1,6 +1,6 @@
-"""What a person is told to run never holds what a guest wrote, except as one quoted word that means what it says.
+"""A suggested command contains guest-controlled text only as one quoted word that means exactly that text.
 
-A guest chooses names of files, hosts and imports; a worker that was taken over writes its whole account itself.
+A guest chooses names of files, hosts and imports; a compromised worker writes its whole account itself.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ BASH = shutil.which("bash") or ""
 
 
 def words(remedy: str) -> list[bytes]:
-    """Return the words that a shell makes of an option."""
+    """Return the words into which a shell splits an option."""
     done = subprocess.run([BASH, "-c", f"printf '%s\\0' {remedy}"], capture_output=True, timeout=30, check=True)
     return done.stdout.split(b"\0")[:-1]
 
 
 def changing(path: str) -> str:
-    """Return a guest that makes a directory; its exit code is the answer."""
+    """Return a guest that creates a directory; its exit code is the error number."""
     data = "".join(f"\\{byte:02x}" for byte in path.encode())
     return f"""(module
       (import "wasi_snapshot_preview1" "path_create_directory" (func $make (param i32 i32 i32) (result i32)))
@@ -55,7 +55,7 @@ def changing(path: str) -> str:
 
 
 def denied(place: str, wat: str, **policy: Any) -> list[Decision]:
-    """Return what the policy denied to a program."""
+    """Return the denials of a program."""
     heard: list[Decision] = []
     with runtime(place, **policy) as made, made.sandbox(made.load_wat(wat), denied=heard.append) as box:
         outcome = box.run("_start")
@@ -68,7 +68,7 @@ def denied(place: str, wat: str, **policy: Any) -> list[Decision]:
 
 @pytest.mark.skipif(not BASH, reason="there is no bash here")
 def test_a_word_for_a_shell_is_that_word_and_shows_no_control() -> None:
-    """Oracle: bash gives back the same bytes, and what is printed has no character that a terminal obeys."""
+    """Oracle: bash yields the same bytes, and the printed text has no terminal control character."""
     texts = [*NAMES, "", "\udcff\udc80", "'\x01'", "\\x41\x02", "\x01f", "'" * 3, "a\x7f", "\u3164", "é\x85"]
     shown = [shell_word(text) for text in texts]
     assert all(word.isprintable() for word in shown)
@@ -272,14 +272,14 @@ LIES = [
 def test_a_lying_worker_writes_no_option(lie: list[Any], tmp_path: Path) -> None:
     from tests.isolation.liar import done, lying, said
 
-    told: list[Any] = []
+    reported: list[Any] = []
     sandbox, liar = lying(
-        '(module (func (export "f")))', said(["decided", *lie], done(None)), subscribers=[told.append],
+        '(module (func (export "f")))', said(["decided", *lie], done(None)), subscribers=[reported.append],
         filesystem=FilesystemCapability.read_write(f"{tmp_path}::/data"),
     )  # fmt: skip
     with sandbox:
         denials = sandbox.run("f").denials
-    checked = [event for event in told if event.kind == "capability_checked"]
+    checked = [event for event in reported if event.kind == "capability_checked"]
     assert not any(EVIL in event.rule for event in checked if event.capability == "filesystem" and not event.allowed)
     assert not denials or [d.remedy for d in denials] == [event.remedy for event in checked]
     for remedy in (event.remedy for event in checked):

@@ -1,7 +1,7 @@
 """A guest's fault stays a trap when the application replaces the signal handlers that the engine installed.
 
-Each row runs in a process of its own, for a trap used to end that process, or to repeat for ever. Oracle: every one of
-three traps is reported as a trap, whatever was replaced, and when.
+Each row runs in a separate process, because a trap used to end that process, or to repeat forever. Oracle: each of
+three traps is reported as a trap, whichever handler was replaced, and whenever.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ ends(made(FAULTS, f).call, "hosted")
 
 
 def test_a_python_handler_installed_during_a_call_does_not_keep_a_fault_from_being_a_trap() -> None:
-    """The main thread installs it while the guest is between two checks; the ticker sees that."""
+    """The main thread installs it while the guest is between two checks; the ticker notices that."""
     program = """
 go, installed = threading.Event(), threading.Event()
 def f(x):
@@ -186,7 +186,7 @@ ends(box.call, "access")
     assert run(program).stdout == "signals True True ready\n" * 2 + "GuestTrap\n"
 
 
-def test_a_host_function_that_installs_a_native_handler_is_to_blame() -> None:
+def test_a_host_function_that_installs_a_native_handler_is_named_in_the_error() -> None:
     program = """
 def f(x):
     library.signal(int(signal.SIGSEGV), NATIVE)
@@ -200,7 +200,7 @@ except HostError as error:
     assert run(program).stdout == "True True poisoned\n"
 
 
-def test_the_application_is_told_once_that_its_handlers_were_replaced() -> None:
+def test_the_application_is_warned_once_that_its_handlers_were_replaced() -> None:
     program = """
 logging.getLogger("aegis").handlers[:] = [logging.StreamHandler(sys.stdout)]
 box = made(ALONE)
@@ -218,7 +218,7 @@ for _ in range(3):
 @pytest.mark.parametrize("where", ["main thread", "thread of the application"])
 @pytest.mark.parametrize("first", ["blocked, then used", "used, then blocked"])
 def test_a_fault_is_a_trap_in_a_thread_that_blocks_its_signal(signals: str, where: str, first: str) -> None:
-    """Servers block signals in their threads; for a fault of a thread that does, the kernel kills the process."""
+    """Servers block signals in their threads; the kernel kills the process for a fault in such a thread."""
     program = f"""
 def replace():
     signal.pthread_sigmask(signal.SIG_BLOCK, {signals})

@@ -1,4 +1,4 @@
-"""A file granted alone: nothing of the directory that it lies in is seen or reached, not by a worker either."""
+"""A grant of a single file: the rest of its directory is neither visible nor reachable, even for a hostile worker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aegis.bindings.wasi_filesystem_types import DescriptorFlags, DescriptorType
 from aegis.host.preview1.abi import Errno, Fdflags, Rights
 from aegis.wit.values import Err
 from tests.file_guests import Preview1, grants
-from tests.host.harness import ALL, FIRST, Ours
+from tests.host.harness import ALL, FIRST, AegisDriver
 from tests.host.preview2.guest import Guest, refusal
 from tests.isolation.confined import attack
 from tests.isolation.isolated import PLACES, only_where_there_are_workers
@@ -141,7 +141,7 @@ def test_without_the_confinement_the_same_code_finds_the_siblings_by_their_names
 
 def test_a_file_that_is_a_second_name_of_another_shows_itself_alone(folder: Path) -> None:
     (folder / "linked").hardlink_to(folder / "file")
-    guest = Ours(capability=grants((folder / "file", "in/a", False), (folder / "linked", "in/b", False)))
+    guest = AegisDriver(capability=grants((folder / "file", "in/a", False), (folder / "linked", "in/b", False)))
     listed = {entry.name: entry.ino for entry in guest.listed(FIRST)}
     assert listed["a"] == listed["b"]
     guest.close()

@@ -1,4 +1,4 @@
-"""A name that a guest does not export is reported at once, however many names it does export."""
+"""An unknown export name is reported at once, however many names the guest exports."""
 
 from __future__ import annotations
 

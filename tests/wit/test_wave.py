@@ -1,4 +1,4 @@
-"""WAVE: what is written reads back as the same value, and any text at all is a value or a clear error."""
+"""WAVE: a formatted value parses to the same value, and any text parses to a value or gives a clear error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.wit.strategies import same, typed_values, wit_types
 
 
 @given(typed_values())
-def test_what_is_written_reads_back(pair: tuple[WitType, Any]) -> None:
+def test_formatted_values_read_back(pair: tuple[WitType, Any]) -> None:
     of, value = pair
     assert same(parse_value(format_value(value, of), of), value)
 
@@ -114,7 +114,7 @@ REFUSED: list[tuple[str, WitType, str]] = [
 
 
 @pytest.mark.parametrize(("text", "of", "message"), REFUSED, ids=[t[:20] for t, _, _ in REFUSED])
-def test_a_refused_text_says_where_and_what_was_expected(text: str, of: WitType, message: str) -> None:
+def test_a_refused_text_names_the_position_and_the_expected_token(text: str, of: WitType, message: str) -> None:
     with pytest.raises(CallError) as caught:
         parse_value(text, of)
     assert message in str(caught.value)

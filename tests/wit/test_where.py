@@ -1,4 +1,4 @@
-"""Where an item stands in WIT text."""
+"""The position of an item in WIT text."""
 
 from __future__ import annotations
 

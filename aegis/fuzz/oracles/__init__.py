@@ -1,9 +1,9 @@
-"""Oracles: what a guest should never do, each a sentence and a judgement of one case that was run.
+"""Oracles: each states a property in one sentence and checks the trace of one test case.
 
-endings        no trap, no limit, the user's own predicates
-agreement      the same again, there and back, another component of the same world
-growth         memory that is never given back, work that grows faster than its input
-surroundings   the host, untouched
+endings        no trap, no limit exceeded, the user's own predicates
+agreement      determinism, round trips, and comparison with another component of the same world
+growth         memory leaks, and cost that grows faster than the input
+surroundings   the state of the host is unchanged
 """
 
 from __future__ import annotations

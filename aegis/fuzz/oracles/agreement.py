@@ -1,4 +1,4 @@
-"""Oracles about two runs that should agree: the same again, there and back, and another component."""
+"""Oracles that compare two runs: the same calls twice, a round trip, or two components of one world."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aegis.fuzz.case import Case, Finding, Reply, Seen, Step
+from aegis.fuzz.case import Case, Finding, Step, StepResult, Trace
 from aegis.fuzz.oracles.base import Stateless
 from aegis.text import printable
 from aegis.wit.values import Err, Ok, ResourceHandle
@@ -15,14 +15,18 @@ if TYPE_CHECKING:
     from aegis.fuzz.target import Target
     from aegis.runtime import Aegis
 
-_PAIRS = 12
-"""Values of one case that are taken there and back."""
+_MAX_ROUND_TRIPS = 12
+"""Most values of one test case that are encoded and decoded."""
 
 __all__ = ["Deterministic", "Differential", "RoundTrip", "alike", "same"]
 
 
 class Deterministic(Stateless):
-    """See the sentence. A third sandbox draws other random numbers, where the policy's are seeded: fuel may differ."""
+    """Reports nondeterminism: the same calls differ between two fresh sandboxes.
+
+    Unless the policy configures its random numbers, a third sandbox has another seed; there the results must agree, but
+    not the fuel.
+    """
 
     name: ClassVar[str] = "deterministic"
     sentence: ClassVar[str] = "The same calls give the same results, and burn the same fuel, in two fresh sandboxes."
@@ -32,14 +36,14 @@ class Deterministic(Stateless):
     def __init__(self) -> None:
         self._other: Aegis | None = None
 
-    def judge(self, target: Target, seen: Seen) -> Finding | None:
-        if seen.replies[-1].status == "timeout":
+    def judge(self, target: Target, trace: Trace) -> Finding | None:
+        if trace.results[-1].status == "timeout":
             return None
-        case = seen.reached()
+        case = trace.reached()
         other = self._reseeded(target.runtime)
-        found = _compared(self.name, seen, target.run(case), fuel=True)
+        found = _compared(self.name, trace, target.run(case), fuel=True)
         if found is None and other is not target.runtime:
-            found = _compared(self.name, seen, target.run(case, other), fuel=False)
+            found = _compared(self.name, trace, target.run(case, other), fuel=False)
         return found
 
     def _reseeded(self, runtime: Aegis) -> Aegis:
@@ -48,12 +52,12 @@ class Deterministic(Stateless):
         return self._other
 
 
-def _compared(oracle: str, seen: Seen, again: Seen, *, fuel: bool) -> Finding | None:
-    for number, (one, two) in enumerate(zip(seen.replies, again.replies, strict=False)):
+def _compared(oracle: str, trace: Trace, again: Trace, *, fuel: bool) -> Finding | None:
+    for number, (one, two) in enumerate(zip(trace.results, again.results, strict=False)):
         difference = _difference(one, two, fuel)
         if difference is not None:
-            step = seen.step(number)
-            case = Case(seen.case.steps[: number + 1], seen.case.answers)
+            step = trace.step(number)
+            case = Case(trace.case.steps[: number + 1], trace.case.answers)
             kind = difference.partition(":")[0]
             return Finding(oracle, f"{oracle} {step} {kind}", f"{printable(step)}: {difference}", case, one)
     return None
@@ -69,21 +73,22 @@ def _reseeded(runtime: Aegis) -> Aegis:
     return Aegis(replace(policy, random=RandomCapability(seed=1)))
 
 
-def _difference(one: Reply, two: Reply, fuel: bool) -> str | None:
-    """Return how two replies to one call differ."""
+def _difference(one: StepResult, two: StepResult, fuel: bool) -> str | None:
+    """Describe how two results of one call differ; ``None`` if they agree."""
     if one.status != two.status:
-        return f"status: {one.status} once, {two.status} again"
+        return f"status: {one.status} in the first run, {two.status} in the second"
     if one.error is not None:
         return None
     if not same(one.value, two.value):
-        return f"result: {printable(repr(one.value), 200)} once, {printable(repr(two.value), 200)} again"
+        first, second = printable(repr(one.value), 200), printable(repr(two.value), 200)
+        return f"result: {first} in the first run, {second} in the second"
     if fuel and one.fuel != two.fuel:
-        return f"fuel: {one.fuel} once, {two.fuel} again"
+        return f"fuel: {one.fuel} in the first run, {two.fuel} in the second"
     return None
 
 
 def same(one: Any, two: Any) -> bool:
-    """Tell whether two values are the same: of equal parts, NaN as itself, 0.0 not -0.0; handles are alike."""
+    """Return whether two values are identical. NaN equals NaN, 0.0 differs from -0.0, and any two handles are equal."""
     if isinstance(one, ResourceHandle) and isinstance(two, ResourceHandle):
         return True
     if type(one) is not type(two):
@@ -101,7 +106,7 @@ def same(one: Any, two: Any) -> bool:
 
 
 class RoundTrip(Stateless):
-    """``decode(encode(x)) == x``, for two exports whose types allow to ask."""
+    """Reports a value for which ``decode(encode(x)) == x`` does not hold."""
 
     every: ClassVar[int] = 1
     cost: ClassVar[int] = 2
@@ -109,27 +114,29 @@ class RoundTrip(Stateless):
     def __init__(self, encode: str, decode: str) -> None:
         self.encode, self.decode = encode, decode
         self.name = f"round-trip:{encode},{decode}"
-        self.sentence = f"What {encode} makes of a value, {decode} makes into that value again."
+        self.sentence = f"{decode} returns the value that was passed to {encode}."
 
-    def judge(self, target: Target, seen: Seen) -> Finding | None:
-        made = [n for n in range(len(seen.replies)) if seen.step(n) == self.encode and seen.replies[n].good][-_PAIRS:]
+    def judge(self, target: Target, trace: Trace) -> Finding | None:
+        made = [n for n in range(len(trace.results)) if trace.step(n) == self.encode and trace.results[n].good]
+        made = made[-_MAX_ROUND_TRIPS:]
         if not made:
             return None
-        steps = [s for n in made for s in (seen.case.steps[n], Step(self.decode, (_inside(seen.replies[n].value),)))]
-        back = target.run(Case(tuple(steps), seen.case.answers)).replies
+        steps = [s for n in made for s in (trace.case.steps[n], Step(self.decode, (_inside(trace.results[n].value),)))]
+        back = target.run(Case(tuple(steps), trace.case.answers)).results
         for place, number in enumerate(made):
-            if len(back) < 2 * place + 2:  # it encodes no more, which is not what is asked here
+            if len(back) < 2 * place + 2:  # encoding failed this time, which other oracles report
                 return None
-            last, step = back[2 * place + 1], seen.case.steps[number]
+            last, step = back[2 * place + 1], trace.case.steps[number]
             if not last.good or not same(_inside(last.value), step.arguments[0]):
-                return self._found(seen, number, last)
+                return self._found(trace, number, last)
         return None
 
-    def _found(self, seen: Seen, number: int, last: Reply) -> Finding:
-        told = f"{self.decode}({self.encode}(x)) is {printable(repr(_inside(last.value)), 200)}"
+    def _found(self, trace: Trace, number: int, last: StepResult) -> Finding:
+        text = f"{self.decode}({self.encode}(x)) is {printable(repr(_inside(last.value)), 200)}, not x"
         if not last.good:
-            told = f"{self.decode} refuses what {self.encode} made: {printable(str(last.error or last.value), 200)}"
-        return Finding(self.name, self.name, told, Case((seen.case.steps[number],), seen.case.answers), last)
+            reason = printable(str(last.error or last.value), 200)
+            text = f"{self.decode} rejects the value that {self.encode} returned: {reason}"
+        return Finding(self.name, self.name, text, Case((trace.case.steps[number],), trace.case.answers), last)
 
 
 def _inside(value: Any) -> Any:
@@ -137,7 +144,7 @@ def _inside(value: Any) -> Any:
 
 
 class Differential(Stateless):
-    """Another component of the same world does the same."""
+    """Reports a difference from another component of the same world."""
 
     name: ClassVar[str] = "differential"
     sentence: ClassVar[str] = "Two components of one world give equal results and end alike."
@@ -147,23 +154,24 @@ class Differential(Stateless):
     def __init__(self, other: Target) -> None:
         self.other = other
 
-    def judge(self, target: Target, seen: Seen) -> Finding | None:
-        theirs = self.other.run(seen.reached())
-        for number, (one, two) in enumerate(zip(seen.replies, theirs.replies, strict=False)):
+    def judge(self, target: Target, trace: Trace) -> Finding | None:
+        theirs = self.other.run(trace.reached())
+        for number, (one, two) in enumerate(zip(trace.results, theirs.results, strict=False)):
             if one.status != two.status:
-                told = f"{one.status} here, {two.status} there"
+                text = f"{one.status} here, {two.status} in the other component"
             elif one.error is None and not alike(one.value, two.value):
-                told = f"{printable(repr(one.value), 200)} here, {printable(repr(two.value), 200)} there"
+                mine, other = printable(repr(one.value), 200), printable(repr(two.value), 200)
+                text = f"{mine} here, {other} in the other component"
             else:
                 continue
-            step = seen.step(number)
-            case = Case(seen.case.steps[: number + 1], seen.case.answers)
-            return Finding(self.name, f"{self.name} {step}", f"{printable(step)}: {told}", case, one)
+            step = trace.step(number)
+            case = Case(trace.case.steps[: number + 1], trace.case.answers)
+            return Finding(self.name, f"{self.name} {step}", f"{printable(step)}: {text}", case, one)
         return None
 
 
 def alike(one: Any, two: Any) -> bool:
-    """Tell whether values of two components are equal, whose classes are not the same."""
+    """Return whether values of two components are equal, although their Python classes differ."""
     return same(_plain(one), _plain(two))
 
 

@@ -1,10 +1,10 @@
-"""What an oracle is."""
+"""The interface of oracles."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, Self
 
-from aegis.fuzz.case import Finding, Seen
+from aegis.fuzz.case import Finding, Trace
 
 if TYPE_CHECKING:
     from aegis.fuzz.target import Target
@@ -13,9 +13,11 @@ __all__ = ["Oracle"]
 
 
 class Oracle(Protocol):
-    """Judges a case that was run. ``every``: of how many cases one is judged, 0 if it is asked at the end of a chunk.
+    """A property of guests that is checked on traces.
 
-    ``cost``: in how many calls; ``begin`` is called at the start of each chunk, for what is done but once in one.
+    ``name`` is the public name, and ``sentence`` states the property. The search checks one test case in ``every``; 0
+    means that the oracle is run at the end of a chunk instead. ``cost`` is the approximate number of calls of one
+    check. ``begin`` is called at the start of each chunk.
     """
 
     @property
@@ -29,20 +31,20 @@ class Oracle(Protocol):
 
     def begin(self, chunk: int) -> None: ...
     def thorough(self) -> Oracle:
-        """Return the oracle as it judges when one case is all that matters: in shrinking and replay."""
+        """Return a slower, more sensitive version of the oracle, for minimisation and replay of one test case."""
         ...
 
-    def judge(self, target: Target, seen: Seen) -> Finding | None:
-        """Return what there is to object to, or ``None``."""
+    def judge(self, target: Target, trace: Trace) -> Finding | None:
+        """Return a finding if the trace violates the property, else ``None``."""
         ...
 
 
 class Stateless:
-    """An oracle that needs nothing to begin."""
+    """Base class of oracles that keep no state between test cases."""
 
     def begin(self, chunk: int) -> None:
         """Do nothing."""
 
     def thorough(self) -> Self:
-        """Return itself."""
+        """Return the oracle itself."""
         return self

@@ -1,4 +1,4 @@
-"""Oracles about how calls end: traps, limits, and what the user says of an outcome."""
+"""Oracles about how calls end: traps, exceeded limits, and user-defined predicates on outcomes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aegis.errors import PolicyError
-from aegis.fuzz.case import Case, Finding, Reply, Seen, signature_of
+from aegis.fuzz.case import Case, Finding, StepResult, Trace, signature_of
 from aegis.fuzz.oracles.base import Stateless
 from aegis.observe.outcome import Outcome
 from aegis.text import printable
@@ -21,39 +21,43 @@ LIMITS = ("out-of-fuel", "timeout", "memory-exceeded", "output-exceeded", "quota
 
 
 class NoTrap(Stateless):
-    """See the sentence."""
+    """Reports a call that ended in a trap or exhausted its stack."""
 
     name: ClassVar[str] = "no-trap"
     sentence: ClassVar[str] = "No call traps, exhausts its stack or breaks the canonical ABI."
     every: ClassVar[int] = 1
     cost: ClassVar[int] = 1
 
-    def judge(self, target: Target, seen: Seen) -> Finding | None:
-        last = seen.replies[-1]
-        return _ended(self.name, seen, last) if last.status in TRAPS else None
+    def judge(self, target: Target, trace: Trace) -> Finding | None:
+        last = trace.results[-1]
+        return _ended(self.name, trace, last) if last.status in TRAPS else None
 
 
 class NoLimit(Stateless):
-    """See the sentence."""
+    """Reports a call that exceeded a limit: fuel, time, memory, output or a quota."""
 
     name: ClassVar[str] = "no-limit"
-    sentence: ClassVar[str] = "No call runs into a limit: fuel, time, memory, output, quotas."
+    sentence: ClassVar[str] = "No call exceeds a limit: fuel, time, memory, output, quotas."
     every: ClassVar[int] = 1
     cost: ClassVar[int] = 1
 
-    def judge(self, target: Target, seen: Seen) -> Finding | None:
-        last = seen.replies[-1]
-        return _ended(self.name, seen, last) if last.status in LIMITS else None
+    def judge(self, target: Target, trace: Trace) -> Finding | None:
+        last = trace.results[-1]
+        return _ended(self.name, trace, last) if last.status in LIMITS else None
 
 
-def _ended(oracle: str, seen: Seen, last: Reply) -> Finding:
-    step = seen.step(seen.last)
+def _ended(oracle: str, trace: Trace, last: StepResult) -> Finding:
+    step = trace.step(trace.last)
     text = f"{printable(step)} ended as {last.status}: {last.error}"
-    return Finding(oracle, f"{oracle} {step} {signature_of(last)}", text, seen.reached(), last)
+    return Finding(oracle, f"{oracle} {step} {signature_of(last)}", text, trace.reached(), last)
 
 
 class Predicate(Stateless):
-    """A predicate of the user's: a function of a step's name, arguments and outcome, which is false or raises."""
+    """A user-defined oracle: a function of the export's name, the arguments and the outcome.
+
+    It rejects a call by returning ``False`` or raising ``AssertionError``. Any other exception ends the campaign with
+    :class:`~aegis.errors.PolicyError`.
+    """
 
     every: ClassVar[int] = 1
     cost: ClassVar[int] = 1
@@ -62,18 +66,18 @@ class Predicate(Stateless):
         self.name, self._holds = name, holds
         self.sentence = (holds.__doc__ or f"{name} holds of every call.").strip().splitlines()[0]
 
-    def judge(self, target: Target, seen: Seen) -> Finding | None:
-        for number, (step, reply) in enumerate(zip(seen.case.steps, seen.replies, strict=False)):
+    def judge(self, target: Target, trace: Trace) -> Finding | None:
+        for number, (step, result) in enumerate(zip(trace.case.steps, trace.results, strict=False)):
             try:
-                held = self._holds(step.function, step.arguments, reply.outcome)
-                told = "does not hold"
+                held = self._holds(step.function, step.arguments, result.outcome)
+                reason = "does not hold"
             except AssertionError as failure:
-                held, told = False, printable(str(failure) or "does not hold", 300)
+                held, reason = False, printable(str(failure) or "does not hold", 300)
             except Exception as error:
-                what = f"{type(error).__name__}: {printable(str(error), 200)}"
-                raise PolicyError(f"oracle {self.name} raised {what}") from error
+                cause = f"{type(error).__name__}: {printable(str(error), 200)}"
+                raise PolicyError(f"oracle {self.name} raised {cause}") from error
             if held is False:
-                case = Case(seen.case.steps[: number + 1], seen.case.answers)
-                text = f"{self.name}: {printable(step.function)}: {told}"
-                return Finding(self.name, f"{self.name} {step.function}", text, case, reply)
+                case = Case(trace.case.steps[: number + 1], trace.case.answers)
+                text = f"{self.name}: {printable(step.function)}: {reason}"
+                return Finding(self.name, f"{self.name} {step.function}", text, case, result)
         return None

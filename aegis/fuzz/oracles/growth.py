@@ -1,4 +1,4 @@
-"""Oracles about what calls cost: memory that is never given back, and work that grows faster than its input."""
+"""Oracles about the cost of calls: memory leaks, and cost that grows faster than the input."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aegis.fuzz.case import Case, Finding, Given, Reply, Seen, Step
+from aegis.fuzz.case import Case, Finding, HandleRef, Step, StepResult, Trace
 from aegis.fuzz.oracles.base import Stateless
 from aegis.text import printable
 
@@ -15,22 +15,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Scales", "Steady"]
 
-_TIMES = 96
-_LONG = 4096
-_LONG_EVERY = 8
-_LONG_FUEL = 4000
-_LONG_SIZE = 64
-_SOME = 8
+_REPETITIONS = 96
+_LONG_REPETITIONS = 4096
+"""Repetitions for leaks of a few bytes, which show only when they fill a page of 64 KiB."""
+_CHUNKS_PER_LONG_CHECK = 8
+_MAX_LONG_FUEL = 4000
+"""Most fuel of a call that is repeated that often."""
+_MAX_LONG_SIZE = 64
+"""Largest argument size of a call that is repeated that often."""
+_NONEMPTY_SIZE = 8
 
 
 class Steady:
-    """See the sentence. Judged by doing a call, with what gives its handles, many times over in one sandbox.
+    """Reports a memory leak: memory keeps growing while one sandbox repeats a call, with the steps it needs.
 
-    In some chunks the first small calls of each function are made much more often, for leaks of a few bytes.
+    In every eighth chunk, the first cheap calls of each function are repeated much more often, to find leaks of a few
+    bytes.
     """
 
     name: ClassVar[str] = "steady"
-    sentence: ClassVar[str] = "The same call again and again needs no more memory."
+    sentence: ClassVar[str] = "Repeating the same call needs no additional memory."
     every: ClassVar[int] = 24
     cost: ClassVar[int] = 96
 
@@ -39,91 +43,94 @@ class Steady:
         self._patient: set[tuple[str, bool]] | None = None
 
     def begin(self, chunk: int) -> None:
-        """In each eighth chunk there is time for many calls."""
-        self._patient = None if chunk % _LONG_EVERY else set()
+        """Allow long checks in every eighth chunk."""
+        self._patient = None if chunk % _CHUNKS_PER_LONG_CHECK else set()
 
     def thorough(self) -> Steady:
-        """Return one that takes its time with every case."""
+        """Return an oracle that runs the long check on every test case."""
         return Steady(thorough=True)
 
-    def judge(self, target: Target, seen: Seen) -> Finding | None:
-        last = seen.replies[-1]
-        if not seen.case.steps or last.error is not None or last.ended or _program(target, seen):
+    def judge(self, target: Target, trace: Trace) -> Finding | None:
+        last = trace.results[-1]
+        if not trace.case.steps or last.error is not None or last.ended or _program(target, trace):
             return None
-        once = seen.case.closure(seen.last)
+        once = trace.case.closure(trace.last)
         step = once.steps[-1]
-        times = max(8, _TIMES // len(once.steps))
+        times = max(8, _REPETITIONS // len(once.steps))
         found = self._grown(target, once, times, last)
         if found is None and self._may_be_patient(target, step, last):
-            found = self._grown(target, once, max(64, _LONG // len(once.steps)), last)
+            found = self._grown(target, once, max(64, _LONG_REPETITIONS // len(once.steps)), last)
         return found
 
-    def _may_be_patient(self, target: Target, step: Step, last: Reply) -> bool:
-        subject = target.subjects.get(step.function)
-        size = 0 if subject is None else subject.size(step.arguments)
-        if (last.fuel or 0) > _LONG_FUEL or not 0 < size <= _LONG_SIZE:
+    def _may_be_patient(self, target: Target, step: Step, last: StepResult) -> bool:
+        export = target.exports.get(step.function)
+        size = 0 if export is None else export.size(step.arguments)
+        if (last.fuel or 0) > _MAX_LONG_FUEL or not 0 < size <= _MAX_LONG_SIZE:
             return False
-        kind = step.function, size >= _SOME  # what is leaked may be the argument: then nothing is lost of an empty one
+        # A function may leak its argument, and an empty argument leaks nothing: check both kinds of calls.
+        kind = step.function, size >= _NONEMPTY_SIZE
         if self._patient is not None and kind not in self._patient:
             self._patient.add(kind)
             return True
         return self._always
 
-    def _grown(self, target: Target, once: Case, times: int, last: Reply) -> Finding | None:
+    def _grown(self, target: Target, once: Case, times: int, last: StepResult) -> Finding | None:
         whole = target.tidy(once)
         many = target.run(Case(whole.repeated(times).steps, (0,)), target.watched)
-        told = _growth(many.replies, len(whole.steps), times)
-        if told is None:
+        text = _growth(many.results, len(whole.steps), times)
+        if text is None:
             return None
         step = once.steps[-1]
-        return Finding(self.name, f"{self.name} {step.function}", f"{printable(step.function)}: {told}", once, last)
+        return Finding(self.name, f"{self.name} {step.function}", f"{printable(step.function)}: {text}", once, last)
 
 
-def _program(target: Target, seen: Seen) -> bool:
-    """Tell whether a whole program was run, which is done once in its life."""
-    subject = target.subjects.get(seen.step(seen.last))
-    return subject is not None and subject.program
+def _program(target: Target, trace: Trace) -> bool:
+    """Return whether the last step ran a whole program, which a sandbox can do only once."""
+    export = target.exports.get(trace.step(trace.last))
+    return export is not None and export.program
 
 
-def _growth(replies: Sequence[Reply], steps: int, times: int) -> str | None:
-    """Return how memory grew over rounds of so many steps."""
-    last = replies[-1]
-    if len(replies) < steps * times or last.error is not None:
-        rounds = -(-len(replies) // steps)
+def _growth(results: Sequence[StepResult], steps: int, times: int) -> str | None:
+    """Return a description of the growth over ``times`` rounds of ``steps`` steps, or ``None`` if memory is steady.
+
+    Memory is sampled after each quarter of the rounds: an allocator may grow once or twice, a leak grows every time.
+    """
+    last = results[-1]
+    if len(results) < steps * times or last.error is not None:
+        rounds = -(-len(results) // steps)
         return f"ended as {last.status} when called {rounds} times" if rounds > 1 and last.status in _ENDINGS else None
-    memory = [reply.memory for reply in replies[steps - 1 :: steps]]
+    memory = [result.memory for result in results[steps - 1 :: steps]]
     quarter = times // 4
     marks = [memory[quarter * n - 1] for n in (1, 2, 3, 4)]
     if marks[0] < marks[1] < marks[2] < marks[3]:
-        return f"its memory grew from {memory[0]:,} to {memory[-1]:,} bytes in {times} equal calls"
+        return f"memory grew from {memory[0]:,} to {memory[-1]:,} bytes in {times} equal calls"
     return None
 
 
-_ENOUGH = 1 << 24
-"""Fuel at which the growth of a call is plain."""
+_ENOUGH_FUEL = 1 << 24
+"""Fuel above which the arguments are not doubled further: the growth is clear by then."""
 _ENDINGS = ("trap", "memory-exceeded")
 
 
 class Scales(Stateless):
-    """See the sentence. Judged by doubling the arguments of a call that burned much for its size."""
+    """Reports superlinear cost, measured by repeatedly doubling the arguments of an expensive call."""
 
     name: ClassVar[str] = "scales"
-    sentence: ClassVar[str] = "An input of twice the size takes no more than about twice the fuel."
+    sentence: ClassVar[str] = "Doubling the input no more than about doubles the fuel."
     every: ClassVar[int] = 0
     cost: ClassVar[int] = 14
-    """It is asked about the worst calls at the end of a search, not about each."""
     _EXPONENT = 1.6
-    """Between what is linear, with a logarithm, and what is quadratic."""
+    """The threshold, between n log n and quadratic cost."""
 
-    def judge(self, target: Target, seen: Seen) -> Finding | None:
-        case = seen.reached()
-        if not case.steps or seen.replies[-1].error is not None:
+    def judge(self, target: Target, trace: Trace) -> Finding | None:
+        case = trace.reached()
+        if not case.steps or trace.results[-1].error is not None:
             return None
         step = case.steps[-1]
-        if any(isinstance(argument, Given) for argument in step.arguments):
+        if any(isinstance(argument, HandleRef) for argument in step.arguments):
             return None
         points = list(self._points(target, step))
-        if len(points) < 4:  # it is large already: begin with some of it
+        if len(points) < 4:  # the arguments are too large to double often: truncate them first
             points = list(self._points(target, Step(step.function, tuple(map(_start, step.arguments)))))
         if len(points) < 4:
             return None
@@ -134,26 +141,30 @@ class Scales(Stateless):
         if exponent < self._EXPONENT:
             return None
         text = (
-            f"{printable(step.function)}: from size {size:,} to {large:,} the fuel grew from {fuel:,} to {most:,}, "
-            f"as the size to the power of {exponent:.1f}"
+            f"{printable(step.function)}: fuel grew from {fuel:,} to {most:,} between input sizes {size:,} and "
+            f"{large:,}: about size^{exponent:.1f}"
         )
-        return Finding(self.name, f"{self.name} {step.function}", text, Case((step,)), seen.replies[-1])
+        return Finding(self.name, f"{self.name} {step.function}", text, Case((step,)), trace.results[-1])
 
     def _points(self, target: Target, step: Step) -> Iterator[tuple[int, int]]:
-        """Yield size and fuel of the step's arguments, doubled again and again."""
-        subject = target.subjects[step.function]
+        """Yield size and fuel of the call, doubling its arguments each time."""
+        export = target.exports[step.function]
         arguments = step.arguments
         for _ in range(14):
-            reply = target.run(Case((Step(step.function, arguments),))).replies[-1]
-            size = subject.size(arguments)
-            if reply.status == "out-of-fuel" and target.fuel:
+            result = target.run(Case((Step(step.function, arguments),))).results[-1]
+            size = export.size(arguments)
+            if result.status == "out-of-fuel" and target.fuel:
                 yield size, target.fuel
                 return
-            if reply.error is not None or reply.fuel is None:
+            if result.error is not None or result.fuel is None:
                 return
-            yield size, reply.fuel
+            yield size, result.fuel
             grown = tuple(_doubled(a) for a in arguments)
-            if size > 1 << 15 or reply.fuel > _ENOUGH or all(g is a for g, a in zip(grown, arguments, strict=True)):
+            if (
+                size > 1 << 15
+                or result.fuel > _ENOUGH_FUEL
+                or all(g is a for g, a in zip(grown, arguments, strict=True))
+            ):
                 return
             arguments = grown
 

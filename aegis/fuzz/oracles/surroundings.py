@@ -1,4 +1,4 @@
-"""The oracle about the host: whatever a guest does, nothing around it is other than before."""
+"""The oracle about the host: a test case leaves files, descriptors, threads and memory of the host unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, ClassVar
 
-from aegis.fuzz.case import Finding, Seen
+from aegis.fuzz.case import Finding, Trace
 from aegis.fuzz.oracles.base import Stateless
 from aegis.text import printable
 
@@ -20,22 +20,23 @@ if TYPE_CHECKING:
 
 __all__ = ["HostUntouched", "clear_canaries"]
 
-_RUNS = 3
-"""A difference must show in each of so many runs: other threads of this process open and close things too."""
-_FILES = 1000
-_SLACK = 256 << 20
+_CONFIRMING_RUNS = 3
+"""Runs in each of which a difference must appear: other threads of this process open and close descriptors too."""
+_MAX_FILES = 1000
+_MAX_GROWTH_BYTES = 256 << 20
 _DESCRIPTORS = "/proc/self/fd"
 _STATM = "/proc/self/statm"
 
 
 class HostUntouched(Stateless):
-    """See the sentence. The canaries are a tree of files that nothing was granted of, and what is granted to be read.
+    """Reports changes to the host: canary files, files granted read-only, descriptors, threads, memory.
 
-    Memory may grow by 256 MiB over a campaign's process: corpora and pools do.
+    The canaries are a directory tree that no policy grants. The memory of the process may grow by 256 MiB, because the
+    corpus and the pools of a campaign grow too.
     """
 
     name: ClassVar[str] = "host-untouched"
-    sentence: ClassVar[str] = "After a case the host's files, descriptors, threads and memory are as before."
+    sentence: ClassVar[str] = "A test case leaves the host's files, descriptors, threads and memory unchanged."
     every: ClassVar[int] = 64
     cost: ClassVar[int] = 2
 
@@ -49,21 +50,21 @@ class HostUntouched(Stateless):
         (self._canaries / "link").symlink_to("secret.txt")
         self._memory: int | None = None
 
-    def judge(self, target: Target, seen: Seen) -> Finding | None:
-        case = seen.reached()
-        told = ""
-        for _ in range(_RUNS):
+    def judge(self, target: Target, trace: Trace) -> Finding | None:
+        case = trace.reached()
+        change = ""
+        for _ in range(_CONFIRMING_RUNS):
             before = self._state(target)
             target.run(case)
-            told = _changed(before, self._state(target))
-            if not told:
+            change = _changed(before, self._state(target))
+            if not change:
                 break
-        told = told or self._memory_grown()
-        if not told:
+        change = change or self._memory_grown()
+        if not change:
             return None
-        kind = told.partition(" ")[0]
-        step = seen.step(seen.last)
-        return Finding(self.name, f"{self.name} {kind}", f"{printable(step)}: {told}", case, seen.replies[-1])
+        kind = change.partition(" ")[0]
+        step = trace.step(trace.last)
+        return Finding(self.name, f"{self.name} {kind}", f"{printable(step)}: {change}", case, trace.results[-1])
 
     def _state(self, target: Target) -> dict[str, object]:
         roots = [self._canaries, *(Path(g.host) for g in target.runtime.policy.filesystem.paths if not g.write)]
@@ -74,20 +75,20 @@ class HostUntouched(Stateless):
         }
 
     def _memory_grown(self) -> str:
-        """Tell of memory that this process has now and had not when the oracle was first asked."""
+        """Return a message if the resident memory of this process has grown too much since the first check."""
         if not os.path.exists(_STATM):
             return ""
         now = int(Path(_STATM).read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         if self._memory is None:
             self._memory = now
-        if now - self._memory < _SLACK:
+        if now - self._memory < _MAX_GROWTH_BYTES:
             return ""
         grown, self._memory = now - self._memory, now
         return f"memory of the host grew by {grown:,} bytes"
 
 
 def clear_canaries(process: int) -> None:
-    """Remove the canaries of a process that was killed."""
+    """Remove the canary files of a worker process that was killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_prefix(process)}*"):
         rmtree(folder, ignore_errors=True)
 
@@ -97,8 +98,8 @@ def _prefix(process: int) -> str:
 
 
 def _tree(root: Path) -> Iterator[tuple[Path, tuple[object, ...]]]:
-    """Yield what lies beneath a folder, with what would change if somebody changed it."""
-    paths = [root, *sorted(root.rglob("*"))[:_FILES]] if root.is_dir() else [root]
+    """Yield the paths below a directory with their mode, size, modification time and link count."""
+    paths = [root, *sorted(root.rglob("*"))[:_MAX_FILES]] if root.is_dir() else [root]
     for path in paths:
         try:
             found = path.lstat()
@@ -115,5 +116,5 @@ def _changed(before: dict[str, object], after: dict[str, object]) -> str:
             if odd:
                 return f"{kind} of the host changed: {printable(', '.join(odd[:3]), 200)}"
         elif isinstance(then, int) and isinstance(now, int) and now > then:
-            return f"{kind} of the host were {then}, and are {now}"
+            return f"{kind} of the host increased from {then} to {now}"
     return ""

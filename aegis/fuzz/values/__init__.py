@@ -1,8 +1,8 @@
-"""Values of WIT types and of core WebAssembly: made at random, changed a little, made simpler. Without hypothesis.
+"""Values of WIT types and core WebAssembly types: generate, mutate and shrink them, without hypothesis.
 
-edges               where programs go wrong more often than between
-shape               what knows how to make the values of one type
-scalars, series     numbers, characters, flags; texts, bytes, lists
-generate            the shape of any type
-buffers, bodies     bytes in the memory of a core module, and which of its functions take them
+edges               boundary values
+shape               the interface of the generators, one per type
+scalars, sequences  numbers, characters, flags; strings, bytes, lists
+generate            the generator of any type
+buffers, bodies     buffers in the memory of a core module, and which functions take them
 """

@@ -1,7 +1,7 @@
-"""What the bytes of a core module tell of a function: the names of its parameters, and whether it touches memory.
+"""Static facts about the functions of a core module: parameter names, and whether a function accesses memory.
 
-A name section is of the custom sections (core specification 2.0, appendix A.4.1); nothing here trusts it further than
-to choose what to call a function with.
+Parameter names come from the name section (core specification 2.0, appendix A.4.1). The section is untrusted; it only
+affects which arguments the fuzzer generates.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Bodies"]
 
-_CODE, _EXPORTS = 10, 7
-_CALLS = b"\x10\x12"
+_CODE_SECTION, _EXPORT_SECTION = 10, 7
+_CALL_OPCODES = b"\x10\x12"
+"""``call`` and ``return_call``."""
 _LOCAL_NAMES = 2
+"""The id of the subsection with local names."""
 
 
 class Bodies:
@@ -32,9 +34,9 @@ class Bodies:
         self.imported = sum(item.kind == "func" for item in module.imports)
 
     def touches_memory(self, name: str) -> bool:
-        """Tell whether an exported function, or one that it calls, reads or writes memory, as far as can be seen.
+        """Return whether an exported function may read or write memory, directly or in a function it calls.
 
-        What an indirect call or an import does cannot be.
+        Indirect calls, imports and bodies that cannot be decoded count as memory accesses.
         """
         seen: set[int] = set()
         waiting = [self._functions.get(name, -1)]
@@ -53,21 +55,21 @@ class Bodies:
         return False
 
     def parameter_names(self, name: str) -> dict[int, str]:
-        """Return the names of an exported function's parameters and locals by number; empty without a name section."""
+        """Return the names of an exported function's parameters and locals by index; empty without a name section."""
         try:
             return self._names.get(self._functions.get(name, -1), {})
         except Malformed:
             return {}
 
     def _called(self, start: int, end: int) -> list[int] | None:
-        """Return the functions that a body calls, ``None`` when it touches memory or may."""
+        """Return the indices of the functions that a body calls, or ``None`` if the body may access memory."""
         found = []
         try:
             for run in runs(self.data, start, end, REACHES):
                 if isinstance(run, Table):
                     continue
                 for token in filter(None, run):
-                    if token[0] not in _CALLS:
+                    if token[0] not in _CALL_OPCODES:
                         return None
                     found.append(Reader(token, 1).leb())
         except Malformed:
@@ -82,7 +84,7 @@ class Bodies:
     @cached_property
     def _functions(self) -> dict[str, int]:
         found = {}
-        for r in self._section(_EXPORTS):
+        for r in self._section(_EXPORT_SECTION):
             for _ in range(r.count()):
                 name, kind, index = r.name(), r.byte(), r.leb()
                 if kind == 0:
@@ -92,7 +94,7 @@ class Bodies:
     @cached_property
     def _bodies(self) -> dict[int, tuple[int, int]]:
         found = {}
-        for r in self._section(_CODE):
+        for r in self._section(_CODE_SECTION):
             for number in range(r.count()):
                 size = r.leb()
                 start = r.at
@@ -113,7 +115,7 @@ class Bodies:
 
 
 def _local_names(r: Reader) -> dict[int, dict[int, str]]:
-    """Return the names of locals by function, from the third part of a name section."""
+    """Return the names of locals by function index, from subsection 2 of the name section."""
     while r.at < r.end:
         part, size = r.byte(), r.leb()
         if part != _LOCAL_NAMES:

@@ -1,9 +1,9 @@
-"""Buffers for core functions: bytes that lie in the guest's memory, put there through its own allocator.
+"""Buffers for core functions: bytes in the guest's memory, allocated by the guest's own allocator.
 
-Core WebAssembly has numbers alone, and a function that takes text takes an address and a length. Where a module exports
-its memory and an allocator, two ``i32`` parameters in a row stand for one :class:`Buffer`, unless what is known of the
-function contradicts: the second parameter has a name that is not a length's (from the module's name section, if it has
-one), or the function, with all that it calls, never touches memory. ``buffers=False`` takes all of them for numbers.
+Core WebAssembly has only numbers, so a function that takes a string takes an address and a length. If a module exports
+its memory and an allocator, two consecutive ``i32`` parameters are treated as one :class:`Buffer`, with two exceptions:
+the name section gives the second parameter a name that does not look like a length, or the function and its callees
+never access memory. ``buffers=False`` treats all parameters as numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.errors import CallError
 from aegis.fuzz.values.bodies import Bodies
-from aegis.fuzz.values.series import Octets
+from aegis.fuzz.values.sequences import Octets
 from aegis.text import printable
 from aegis.values import FuncType
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from aegis.engine.compile.artifact import Module
     from aegis.sandbox.sandbox import Sandbox
 
-__all__ = ["Buffer", "BufferShape", "Place", "is_buffer", "layout", "place", "read_buffer"]
+__all__ = ["Buffer", "BufferShape", "GuestAllocator", "is_buffer", "layout", "place_buffers", "read_buffer"]
 
 _LENGTH = re.compile(r"(.*_)?(n|l|len|length|size|sz|count|cnt|num|bytes|nbytes|cap|capacity)\d*$|.*(len|length|size)$")
 
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Bytes that a core function is given as an address and a length."""
+    """Bytes that are passed to a core function as an address and a length."""
 
     data: bytes
 
@@ -42,23 +42,23 @@ class Buffer:
 
 
 def is_buffer(text: str) -> bool:
-    """Tell whether a text is a buffer's: bytes as Python writes them."""
+    """Return whether a text is written like a buffer: a Python bytes literal."""
     return text[:2] in ("b'", 'b"')
 
 
 def read_buffer(text: str) -> Buffer:
-    """Return the buffer of a text; raise ``ValueError`` for any other."""
+    """Parse a buffer from a Python bytes literal. Raise ``ValueError`` for anything else."""
     try:
         data = literal_eval(text) if is_buffer(text) else None
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         data = None
     if not isinstance(data, bytes):
-        raise ValueError(f'{printable(text, 60)} is no buffer; write it as b"..."')
+        raise ValueError(f'invalid buffer {printable(text, 60)}: write it as b"..."')
     return Buffer(data)
 
 
 class BufferShape:
-    """The shape of buffers: that of bytes."""
+    """The shape of buffers, which delegates to the shape of bytes."""
 
     def __init__(self) -> None:
         self.octets = Octets()
@@ -79,18 +79,18 @@ class BufferShape:
         return self.octets.size(value.data)
 
 
-# -- which allocator -----------------------------------------------------------------------------------
+# -- allocators ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """One convention of allocators: its name, what it takes and the arguments for so many bytes."""
+class _Convention:
+    """An allocator convention: the export's name, its number of parameters, and its arguments for a size in bytes."""
 
     name: str
     params: int
     arguments: Callable[[int], tuple[int, ...]]
     frees: tuple[str, ...] = ()
-    """Exports that undo it, given the address, the address and the size, or those and the alignment."""
+    """Exports that free the memory. They take the address; the address and size; or address, size and alignment."""
 
 
 def _plain(size: int) -> tuple[int, ...]:
@@ -101,42 +101,44 @@ def _canonical(size: int) -> tuple[int, ...]:
     return 0, 0, 1, size
 
 
-_WAYS = (
-    _Way("malloc", 1, _plain, ("free",)),
-    _Way("alloc", 1, _plain, ("dealloc", "free")),
-    _Way("allocate", 1, _plain, ("deallocate", "dealloc", "free")),
-    _Way("cabi_realloc", 4, _canonical),
-    _Way("realloc", 4, _canonical),
-    _Way("__wbindgen_malloc", 2, lambda size: (size, 1), ("__wbindgen_free",)),
-    _Way("__wbindgen_malloc", 1, _plain, ("__wbindgen_free",)),
-    _Way("__new", 2, lambda size: (size, 1)),  # AssemblyScript: 1 is an ArrayBuffer
+_CONVENTIONS = (
+    _Convention("malloc", 1, _plain, ("free",)),
+    _Convention("alloc", 1, _plain, ("dealloc", "free")),
+    _Convention("allocate", 1, _plain, ("deallocate", "dealloc", "free")),
+    _Convention("cabi_realloc", 4, _canonical),
+    _Convention("realloc", 4, _canonical),
+    _Convention("__wbindgen_malloc", 2, lambda size: (size, 1), ("__wbindgen_free",)),
+    _Convention("__wbindgen_malloc", 1, _plain, ("__wbindgen_free",)),
+    _Convention("__new", 2, lambda size: (size, 1)),  # AssemblyScript: class id 1 is ArrayBuffer
 )
 
 
-class Place:
-    """Where a module takes buffers: its allocator, if it has one of a signature that fits, and an exported memory."""
+class GuestAllocator:
+    """The allocator of a module. It is false if the module exports no memory or no allocator of a known signature."""
 
     def __init__(self, module: Module) -> None:
         self.module = module
-        self._way = None if module.memory_name is None else next((w for w in _WAYS if _fits(module, w)), None)
-        self._free = None if self._way is None else _freeing(module, self._way)
+        known = (one for one in _CONVENTIONS if _fits(module, one))
+        self._convention = None if module.memory_name is None else next(known, None)
+        self._free = None if self._convention is None else _free_export(module, self._convention)
         self.bodies = Bodies(module)
 
     def __bool__(self) -> bool:
-        return self._way is not None
+        return self._convention is not None
 
     @property
     def own(self) -> frozenset[str]:
-        """The exports that it needs for itself."""
-        pair = (None if self._way is None else self._way.name, self._free)
+        """The exports that allocate and free."""
+        pair = (None if self._convention is None else self._convention.name, self._free)
         return frozenset(name for name in pair if name is not None)
 
     @contextmanager
     def placed(self, sandbox: Sandbox, arguments: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-        """Put the buffers among ``arguments`` into the guest, and give raw arguments; free them at the end.
+        """Write the buffers among ``arguments`` into guest memory, and yield the raw arguments.
 
-        Where nothing frees, they stay. Raise :class:`~aegis.errors.CallError` where the guest has no room, and what
-        the allocator ends with.
+        The buffers are freed at the end if the module exports a function for that. Raise
+        :class:`~aegis.errors.CallError` if the allocator returns 0 or an address outside memory; errors of the
+        allocator itself, such as traps, propagate.
         """
         held: list[tuple[int, int]] = []
         yield tuple(self.raw(sandbox, arguments, held))
@@ -146,9 +148,9 @@ class Place:
                 sandbox.call(self._free, *(address, size, 1)[: len(signature.params)])
 
     def raw(self, sandbox: Sandbox, arguments: Sequence[Any], held: list[tuple[int, int]]) -> Iterator[Any]:
-        """Yield raw arguments, placing buffers, whose addresses and sizes go into ``held``."""
-        if self._way is None:
-            raise CallError("the module has no allocator and memory to place buffers with")
+        """Yield raw arguments, and append address and size of each buffer that was allocated to ``held``."""
+        if self._convention is None:
+            raise CallError("the module has no allocator for buffers: it must export a memory and malloc, or the like")
         for argument in arguments:
             if isinstance(argument, Buffer):
                 held.append(self._allocate(sandbox, len(argument.data)))
@@ -158,49 +160,50 @@ class Place:
                 yield argument
 
     def _allocate(self, sandbox: Sandbox, length: int) -> tuple[int, int]:
-        assert self._way is not None
+        assert self._convention is not None
         size = max(1, length)
-        address = sandbox.call(self._way.name, *self._way.arguments(size)) & 0xFFFF_FFFF
+        address = sandbox.call(self._convention.name, *self._convention.arguments(size)) & 0xFFFF_FFFF
         if address == 0:
-            raise CallError(f"the guest's {self._way.name} has no room for {size} bytes")
+            raise CallError(f"the guest's {self._convention.name} returned 0: no memory for {size} bytes")
         return address, size
 
 
-def place(sandbox: Sandbox, arguments: Sequence[Any]) -> tuple[Any, ...]:
-    """Put the buffers among ``arguments`` into a sandbox's guest for good, and return the raw arguments.
+def place_buffers(sandbox: Sandbox, arguments: Sequence[Any]) -> tuple[Any, ...]:
+    """Write the buffers among ``arguments`` into guest memory, and return the raw arguments.
 
-    Errors as for :meth:`Place.placed`, which frees them afterwards.
+    The buffers are not freed; :meth:`GuestAllocator.placed` frees them. Errors are the same as there.
     """
     module: Any = sandbox.module
-    return tuple(Place(module).raw(sandbox, arguments, []))
+    return tuple(GuestAllocator(module).raw(sandbox, arguments, []))
 
 
 def _write(sandbox: Sandbox, address: int, data: bytes) -> None:
     try:
         sandbox.memory.write(address, data)
     except ValueError as error:
-        raise CallError(f"the guest's allocator gave an address that it does not have: {error}") from None
+        raise CallError(f"the guest's allocator returned an address outside its memory: {error}") from None
 
 
-def _fits(module: Module, way: _Way) -> bool:
-    return module.signature(way.name) == FuncType(("i32",) * way.params, ("i32",))
+def _fits(module: Module, convention: _Convention) -> bool:
+    return module.signature(convention.name) == FuncType(("i32",) * convention.params, ("i32",))
 
 
-def _freeing(module: Module, way: _Way) -> str | None:
+def _free_export(module: Module, convention: _Convention) -> str | None:
     fitting = {FuncType(("i32",) * count) for count in (1, 2, 3)}
-    return next((n for n in way.frees if module.export(n) is not None and module.signature(n) in fitting), None)
+    known = (n for n in convention.frees if module.export(n) is not None and module.signature(n) in fitting)
+    return next(known, None)
 
 
-# -- which parameters ----------------------------------------------------------------------------------
+# -- parameters ----------------------------------------------------------------------------------------
 
 
-def layout(module: Module, name: str, where: Place | None = None) -> list[str]:
-    """Return what an exported function takes: its value types, with ``buffer`` in place of two that are one."""
+def layout(module: Module, name: str, allocator: GuestAllocator | None = None) -> list[str]:
+    """Return the parameter types of an exported function, with ``buffer`` for each pair of address and length."""
     kinds = list(module.signature(name).params)
-    where = where or Place(module)
-    if not where or name in where.own or not where.bodies.touches_memory(name):
+    allocator = allocator or GuestAllocator(module)
+    if not allocator or name in allocator.own or not allocator.bodies.touches_memory(name):
         return kinds
-    names = where.bodies.parameter_names(name)
+    names = allocator.bodies.parameter_names(name)
     found: list[str] = []
     at = 0
     while at < len(kinds):

@@ -1,4 +1,4 @@
-"""Values at the edges: where programs go wrong more often than between."""
+"""Boundary values: programs fail at these more often than at the values between them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LENGTHS = (
     0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 1023,
     1024, 1025, 2047, 2048, 4095, 4096, 4097,
 )  # fmt: skip
-"""Lengths of texts and lists at which buffers end."""
+"""Lengths of strings and lists at and around common buffer sizes."""
 
 FLOATS = (
     0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 0.1, 1.5, 2.0, 10.0, 255.0, 256.0, 65536.0, 2.0**24, 2.0**24 + 1, 2.0**31,
@@ -23,13 +23,13 @@ SINGLES = (
     2.0**63, 2.0**64, 2.0**-149, -(2.0**-149), 2.0**-126 - 2.0**-149, 2.0**-126, 1 + 2.0**-23, 1 - 2.0**-24,
     2.0**128 - 2.0**104, -(2.0**128 - 2.0**104), math.inf, -math.inf, math.nan,
 )  # fmt: skip
-"""Floats of 32 bits: the least and greatest of those below normal, the normal ones, and about 1 among them."""
+"""32-bit floats, among them the smallest and largest subnormal and normal numbers, and the neighbours of 1."""
 
 NANS = (
     0x7FF8_0000_0000_0000, 0xFFF8_0000_0000_0000, 0x7FF8_0000_0000_0001, 0x7FF0_0000_0000_0001, 0xFFF4_0000_0000_0000,
     0x7FFC_0000_0000_0000, 0x7FF8_0000_2000_0000, 0xFFFF_FFFF_FFFF_FFFF,
 )  # fmt: skip
-"""The bits of NaNs of 64 bits: both signs, quiet and signalling, several payloads, some of which 32 bits keep."""
+"""Bit patterns of 64-bit NaNs: both signs, quiet and signalling, several payloads, some of which fit into 32 bits."""
 
 CHARACTERS = (
     "\0", "\x01", "\t", "\n", "\r", "\x1b", " ", "!", '"', "#", "$", "%", "&", "'", "(", ")", "*", "+", ",", "-",
@@ -49,7 +49,7 @@ SNIPPETS = (
 
 
 def integers(low: int, high: int) -> tuple[int, ...]:
-    """Return the integers of a range at which arithmetic turns: its ends, zero, powers of two, and their neighbours."""
+    """Return the boundary values of an integer range: its ends, zero, powers of two, and their neighbours."""
     found = {low, low + 1, high, high - 1, 0, 1, -1, 2, 3, 10, 100, 1000}
     for bits in range(1, 65):
         for near in (-1, 0, 1):

@@ -1,7 +1,6 @@
-"""Values of WIT types and of core WebAssembly: made at random, changed a little, made simpler. Without hypothesis.
+"""Shapes: they generate, mutate and shrink the values of one WIT type or core type. Independent of hypothesis.
 
-A *shape* does all of it for one type. Values are Python images as the engine takes them; a size is a budget of
-characters, elements and parts.
+Values are the Python values that a sandbox call takes. A size is a budget of characters, elements and parts.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from random import Random
 from typing import Any
 
 from aegis.fuzz.values.scalars import Char, Choice, FlagSet, Float, Integer
-from aegis.fuzz.values.series import Items, Octets, Text
-from aegis.fuzz.values.shape import Shape, Unfit
+from aegis.fuzz.values.sequences import Items, Octets, TextShape
+from aegis.fuzz.values.shape import CannotGenerate, ValueShape
 from aegis.wit.naming import snake
 from aegis.wit.python_types import nullable
 from aegis.wit.types import (
@@ -32,16 +31,14 @@ from aegis.wit.types import (
 )
 from aegis.wit.values import Err, Ok, Some
 
-__all__ = ["Shape", "Unfit", "core_shape", "shape_of"]
-
-_DEEPEST = 6
+__all__ = ["CannotGenerate", "ValueShape", "core_shape", "shape_of"]
 
 
-def shape_of(of: WitType, overrides: Mapping[Any, Shape] | None = None, depth: int = 0) -> Shape:
-    """Return the shape of a type, whose named types have their Python classes.
+def shape_of(of: WitType, overrides: Mapping[Any, ValueShape] | None = None, depth: int = 0) -> ValueShape:
+    """Return the shape of a WIT type. Its named types must have their Python classes.
 
-    ``overrides`` gives shapes by type, or by the name of a record, variant, enum or flags. Raise :class:`Unfit` for
-    handles, which a case gets from the guest.
+    ``overrides`` maps a type, or the name of a record, variant, enum or flags, to a shape. Raise
+    :class:`CannotGenerate` for handles: a test case obtains them from the guest.
     """
     for key in (of, getattr(of, "name", None)):
         if overrides and key in overrides:
@@ -69,31 +66,31 @@ def shape_of(of: WitType, overrides: Mapping[Any, Shape] | None = None, depth: i
         case Flags():
             return FlagSet(of.python, len(of.names))
         case Own() | Borrow():
-            raise Unfit(f"{show(of)} is a handle inside another value, which no case can give")
-    raise Unfit(f"{show(of)} cannot be made")
+            raise CannotGenerate(f"{show(of)} is a handle inside another value, which cannot be generated")
+    raise CannotGenerate(f"values of type {show(of)} cannot be generated")
 
 
-def core_shape(kind: str) -> Shape:
-    """Return the shape of a core value type; raise :class:`Unfit` for references and vectors."""
+def core_shape(kind: str) -> ValueShape:
+    """Return the shape of a core value type; raise :class:`CannotGenerate` for references and vectors."""
     if kind in ("i32", "i64"):
         bits = int(kind[1:])
         return Integer(-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
     if kind in ("f32", "f64"):
         return Float(int(kind[1:]))
-    raise Unfit(f"{kind} is no number")
+    raise CannotGenerate(f"values of type {kind} cannot be generated: only numbers can")
 
 
 def _tuple(*parts: Any) -> tuple[Any, ...]:
     return parts
 
 
-def _primitive(of: str) -> Shape:
+def _primitive(of: str) -> ValueShape:
     if of == "bool":
         return Choice([False, True])
     if of == "char":
         return Char()
     if of == "string":
-        return Text()
+        return TextShape()
     if of in ("f32", "f64"):
         return Float(int(of[1:]))
     bits = int(of[1:])
@@ -113,11 +110,11 @@ def _bare(cls: Any, _: Any) -> Any:
 
 
 def _cases(
-    of: Any, overrides: Mapping[Any, Shape] | None, depth: int
-) -> tuple[list[tuple[Callable[[Any], Any], Shape | None]], Callable[[Any], tuple[int, Any]]]:
-    """Return how values of each case are made, with their payloads' shapes, and how a value is taken apart."""
+    of: Any, overrides: Mapping[Any, ValueShape] | None, depth: int
+) -> tuple[list[tuple[Callable[[Any], Any], ValueShape | None]], Callable[[Any], tuple[int, Any]]]:
+    """Return constructor and payload shape of each case, and a function from a value to its case and payload."""
 
-    def shape(inner: WitType | None) -> Shape | None:
+    def shape(inner: WitType | None) -> ValueShape | None:
         return None if inner is None else shape_of(inner, overrides, depth + 1)
 
     if isinstance(of, Option):
@@ -139,13 +136,15 @@ def _cases(
     return made, lambda value: (numbers[type(value)], getattr(value, "value", None))
 
 
-# -- what is made of parts ------------------------------------------------------------------------------
+# -- compound types -------------------------------------------------------------------------------------
 
 
 class _Parts:
-    """Records and tuples: ``make`` puts parts together, ``take`` takes a value apart."""
+    """The shape of records and tuples. ``make`` builds a value from its parts, ``take`` returns the parts."""
 
-    def __init__(self, shapes: Sequence[Shape], make: Callable[..., Any], take: Callable[[Any], list[Any]]) -> None:
+    def __init__(
+        self, shapes: Sequence[ValueShape], make: Callable[..., Any], take: Callable[[Any], list[Any]]
+    ) -> None:
         self.shapes, self.make, self.take = list(shapes), make, take
 
     def simplest(self) -> Any:
@@ -173,10 +172,13 @@ class _Parts:
 
 
 class _Cases:
-    """Options, results, variants: ``made`` how each case is made of its payload, ``take`` which case a value is."""
+    """The shape of options, results and variants.
+
+    ``made`` has a constructor and a payload shape per case; ``take`` returns the case number and payload of a value.
+    """
 
     def __init__(
-        self, made: Sequence[tuple[Callable[[Any], Any], Shape | None]], take: Callable[[Any], tuple[int, Any]]
+        self, made: Sequence[tuple[Callable[[Any], Any], ValueShape | None]], take: Callable[[Any], tuple[int, Any]]
     ) -> None:
         self.made, self.take = list(made), take
 

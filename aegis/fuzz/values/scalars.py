@@ -14,7 +14,7 @@ __all__ = ["Char", "Choice", "FlagSet", "Float", "Integer"]
 
 
 class Integer:
-    """Integers from ``low`` to ``high``; 0 is the simplest."""
+    """The shape of integers from ``low`` to ``high``; 0 is the simplest."""
 
     def __init__(self, low: int, high: int) -> None:
         self.low, self.high, self.edges = low, high, integers(low, high)
@@ -64,7 +64,7 @@ class Integer:
 
 
 class Float:
-    """Floats of 32 or 64 ``bits``, NaN and infinities among them."""
+    """The shape of floats of 32 or 64 ``bits``, including NaN and infinities."""
 
     def __init__(self, bits: int) -> None:
         self.single = bits == 32
@@ -114,7 +114,7 @@ class Float:
 
 
 def _rank(value: float) -> tuple[int, float]:
-    """Return how simple a float is: few are special, whole numbers come before others, small before large."""
+    """Return the sort key of a float: 0 and 1 are simplest, integers precede fractions, small precede large values."""
     special = (0.0, 1.0)
     if value in special and math.copysign(1, value) > 0:
         return 0, value
@@ -128,7 +128,7 @@ def _rank(value: float) -> tuple[int, float]:
 
 
 class Choice:
-    """One of a few values, the first of which is the simplest."""
+    """The shape of an enumeration of values; the first is the simplest."""
 
     def __init__(self, values: Sequence[Any]) -> None:
         self.values = list(values)
@@ -150,7 +150,7 @@ class Choice:
 
 
 class FlagSet:
-    """Flags of ``count`` names, as the class ``python`` has them."""
+    """The shape of flags with ``count`` names; values are of the class ``python``."""
 
     def __init__(self, python: Any, count: int) -> None:
         self.python, self.count = python, count
@@ -180,7 +180,7 @@ class FlagSet:
 
 
 class Char:
-    """Unicode scalar values."""
+    """The shape of Unicode scalar values."""
 
     def simplest(self) -> str:
         return "a"

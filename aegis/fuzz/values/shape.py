@@ -1,4 +1,4 @@
-"""What knows how to make the values of one type."""
+"""The interface of shapes, which generate, mutate and shrink the values of one type."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any, Protocol
 
 from aegis.errors import CallError
 
-__all__ = ["Shape", "Unfit"]
+__all__ = ["CannotGenerate", "ValueShape"]
 
 
-class Unfit(CallError):
-    """A type of which no value can be made here."""
+class CannotGenerate(CallError):
+    """Values of this type cannot be generated: it is a handle or a reference, or every value of it is too large."""
 
 
-class Shape(Protocol):
-    """How values of one type are made, changed and made simpler."""
+class ValueShape(Protocol):
+    """Generates, mutates and shrinks the values of one type."""
 
     def simplest(self) -> Any:
-        """Return the value that nothing is simpler than."""
+        """Return the simplest value."""
         ...
 
     def random(self, rng: Random, size: int) -> Any:
-        """Return any value, of about ``size`` characters, elements and parts at most."""
+        """Return a random value with at most about ``size`` characters, elements and parts."""
         ...
 
     def mutate(self, rng: Random, value: Any) -> Any:
-        """Return a neighbour of ``value``."""
+        """Return a value that differs a little from ``value``."""
         ...
 
     def simpler(self, value: Any) -> Iterator[Any]:
-        """Yield strictly simpler values, the most drastic first; taking one again and again ends."""
+        """Yield strictly simpler values, the simplest first. Shrinking repeatedly must terminate."""
         ...
 
     def size(self, value: Any) -> int:
-        """Return how many characters, elements and parts it has, at least 1."""
+        """Return the number of characters, elements and parts of a value, at least 1."""
         ...

@@ -1,9 +1,9 @@
-;; Sums a list, of whatever length.
+;; Sums a list of any length.
 (component
   (core module $m
     (memory (export "memory") 1)
     (global $next (mut i32) (i32.const 1024))
-    ;; Arguments lie above 1024; each export gives the room back when it has read them.
+    ;; Arguments are stored above 1024; each export frees them after reading them.
     (func (export "realloc") (param $old i32) (param $had i32) (param $align i32) (param $want i32) (result i32)
       (local $at i32)
       (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))

@@ -1,9 +1,9 @@
-;; Remembers every text that it is given, and never forgets one.
+;; Stores every text that it receives, and never frees one.
 (component
   (core module $m
     (memory (export "memory") 1)
     (global $next (mut i32) (i32.const 1024))
-    ;; Arguments lie above 1024; each export gives the room back when it has read them.
+    ;; Arguments are stored above 1024; each export frees them after reading them.
     (func (export "realloc") (param $old i32) (param $had i32) (param $align i32) (param $want i32) (result i32)
       (local $at i32)
       (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
@@ -14,7 +14,7 @@
       (local.get $at))
     (func $free (global.set $next (i32.const 1024)))
     (func (export "remember") (param $at i32) (param $size i32) (result i32)
-      ;; The text is kept where it lies: what comes next lies behind it.
+      ;; The text stays in place: later allocations follow it.
       (global.set $next (i32.add (global.get $next) (i32.const 4096)))
       (if (i32.gt_u (global.get $next) (i32.shl (memory.size) (i32.const 16)))
         (then (drop (memory.grow (i32.const 1)))))

@@ -1,9 +1,9 @@
-;; Sums a list in a table of 64 places, and takes the 64th element for one that does not fit.
+;; Sums a list in a table of 64 entries, and assumes that the 64th element does not fit.
 (component
   (core module $m
     (memory (export "memory") 1)
     (global $next (mut i32) (i32.const 1024))
-    ;; Arguments lie above 1024; each export gives the room back when it has read them.
+    ;; Arguments are stored above 1024; each export frees them after reading them.
     (func (export "realloc") (param $old i32) (param $had i32) (param $align i32) (param $want i32) (result i32)
       (local $at i32)
       (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
@@ -15,7 +15,7 @@
     (func $free (global.set $next (i32.const 1024)))
     (func (export "sum") (param $at i32) (param $count i32) (result i64) (local $sum i64) (local $n i32)
       (call $free)
-      ;; Longer lists are summed in another way; at 64 the table is full, which is taken for too full.
+      ;; Longer lists are summed in another way; with 64 elements the table is exactly full, which is mistaken for overflow.
       (if (i32.eq (local.get $count) (i32.const 64)) (then unreachable))
       (block $done (loop $next
         (br_if $done (i32.eq (local.get $n) (local.get $count)))

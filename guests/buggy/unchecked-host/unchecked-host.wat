@@ -1,4 +1,4 @@
-;; Looks a price up with its host, and takes a refusal for a price.
+;; Asks its host for a price, and treats an error as a price.
 (component
   (import "get" (func $get (param "x" u32) (result (result u32 (error u32)))))
   (core module $memory (memory (export "memory") 1))
@@ -9,7 +9,7 @@
     (import "" "get" (func $get (param i32 i32)))
     (func (export "price") (param $x i32) (result i32)
       (call $get (local.get $x) (i32.const 16))
-      ;; At 16 lies 1 where it is a refusal: then what follows is no price, and this no address.
+      ;; The word at 16 is 1 for an error: then the next word is not a price, and this is not an address.
       (i32.load (i32.mul (i32.load8_u (i32.const 16)) (i32.const 0x7fffffff)))))
   (core instance $m (instantiate $m (with "" (instance
     (export "memory" (memory $memory "memory")) (export "get" (func $get))))))

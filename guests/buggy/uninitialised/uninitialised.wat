@@ -1,4 +1,4 @@
-;; A checksum of a text, started from a cell that nobody set: what is in it differs from run to run.
+;; Computes a checksum of a text, starting from an uninitialised cell, whose value differs from run to run.
 (component
   (import "wasi:random/random@0.2.0" (instance $random (export "get-random-u64" (func (result u64)))))
   (core func $random (canon lower (func $random "get-random-u64")))
@@ -6,7 +6,7 @@
     (import "" "random" (func $random (result i64)))
     (memory (export "memory") 1)
     (global $next (mut i32) (i32.const 1024))
-    ;; Arguments lie above 1024; each export gives the room back when it has read them.
+    ;; Arguments are stored above 1024; each export frees them after reading them.
     (func (export "realloc") (param $old i32) (param $had i32) (param $align i32) (param $want i32) (result i32)
       (local $at i32)
       (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
@@ -19,7 +19,7 @@
     (global $seed (mut i64) (i64.const 0))
     (func (export "checksum") (param $at i32) (param $size i32) (result i64) (local $n i32) (local $sum i64)
       (call $free)
-      ;; Stands for memory that was another's before: the start of the sum is whatever lies there.
+      ;; Simulates memory with old contents: the sum starts with the value found there.
       (if (i64.eqz (global.get $seed)) (then (global.set $seed (call $random))))
       (local.set $sum (i64.and (global.get $seed) (i64.const 255)))
       (block $done (loop $next

@@ -1,9 +1,9 @@
-;; Nodes that point at one another, and go on doing so when the other is gone.
+;; Nodes that refer to one another, and keep the reference after the other node is dropped.
 (component
   (core module $m
     (import "own" "new" (func $own (param i32) (result i32)))
     (memory (export "memory") 1)
-    ;; A cell of 16 bytes for each node, from 1024 on: whether it is alive, then what the methods keep.
+    ;; A cell of 16 bytes for each node, from 1024 on: whether it is alive, then the state of the methods.
     (global $next (mut i32) (i32.const 1024))
     (func (export "make") (result i32) (local $at i32)
       (local.set $at (global.get $next))
@@ -17,7 +17,7 @@
     (func (export "follow") (param $at i32) (result i32) (local $other i32)
       (local.set $other (i32.load offset=4 (local.get $at)))
       (if (i32.eqz (local.get $other)) (then (return (i32.const 0))))
-      ;; The other was dropped, and what is there now is nobody's.
+      ;; The other node was dropped: its cell is free.
       (if (i32.eqz (i32.load (local.get $other))) (then unreachable))
       (i32.const 1))
   )

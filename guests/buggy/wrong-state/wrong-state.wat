@@ -1,9 +1,9 @@
-;; A file that may be read until it is closed; reading it afterwards traps.
+;; A file that can be read until it is closed; reading it afterwards traps.
 (component
   (core module $m
     (import "own" "new" (func $own (param i32) (result i32)))
     (memory (export "memory") 1)
-    ;; A cell of 16 bytes for each file, from 1024 on: whether it is alive, then what the methods keep.
+    ;; A cell of 16 bytes for each file, from 1024 on: whether it is alive, then the state of the methods.
     (global $next (mut i32) (i32.const 1024))
     (func (export "make") (result i32) (local $at i32)
       (local.set $at (global.get $next))
@@ -15,7 +15,7 @@
     (func (export "dtor") (param $at i32) (i32.store (local.get $at) (i32.const 0)))
     (func (export "close") (param $at i32) (i32.store offset=4 (local.get $at) (i32.const 1)))
     (func (export "read") (param $at i32) (result i32)
-      ;; Closed: the caller should be told, and is not.
+      ;; The file is closed: the function should return an error, but traps.
       (if (i32.load offset=4 (local.get $at)) (then unreachable))
       (i32.const 7))
   )

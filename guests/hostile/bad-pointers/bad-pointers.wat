@@ -1,7 +1,7 @@
-;; bad-pointers: calls every function of WASI that takes a pointer with pointers, lengths and counts that are wrong.
+;; bad-pointers: calls every WASI function that takes a pointer with invalid pointers, lengths and counts.
 ;;
 ;; Addresses: 0xffffffff, the last byte of memory, one past it, 0x80000000; each with the lengths 0, 1, 8, 0x10000,
-;; 0x80000000 and 0xffffffff. Then tables of buffers that are wrong themselves, and places that overlap.
+;; 0x80000000 and 0xffffffff. Then tables with invalid buffers, and overlapping buffers.
 (module
   (import "wasi_snapshot_preview1" "args_get" (func $args_get (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes_get (param i32 i32) (result i32)))
@@ -220,7 +220,7 @@
       (local.set $function (i32.add (local.get $function) (i32.const 1)))
       (br_if $next (i32.lt_u (local.get $function) (table.size)))))
 
-  ;; --- tables of buffers that lie within the memory and describe what does not -------------------
+  ;; --- tables inside the memory that describe buffers outside it ----------------------------------
 
   ;; Stores the buffer ($pointer, $size) as number $index of the table at 4096.
   (func $buffer (param $index i32) (param $pointer i32) (param $size i32)
@@ -265,9 +265,9 @@
     (call $say (i32.const 1616) (i32.const 12))
     (call $transfer (i32.const 0)))
 
-  ;; --- what overlaps ------------------------------------------------------------------------------
+  ;; --- overlapping buffers ------------------------------------------------------------------------
 
-  ;; Reads over the very table that says where to read to, and over the count of what was read.
+  ;; Reads into the table of buffers itself, and over the number of bytes read.
   (func $overlapping_read
     (call $say (i32.const 1632) (i32.const 25))
     (call $buffer (i32.const 0) (i32.const 4096) (i32.const 16))

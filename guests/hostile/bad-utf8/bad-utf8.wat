@@ -48,7 +48,7 @@
 
   (global $accepted (mut i32) (i32.const 0))
 
-  ;; Prints an error number; 0 means that something went through which must not.
+  ;; Prints an error number; 0 means that a forbidden operation succeeded.
   (func $note (param $errno i32)
     (call $say (i32.const 1072) (i32.const 1))
     (call $number (local.get $errno))

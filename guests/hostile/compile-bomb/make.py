@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write a compile bomb to stdout: 43 KB of WebAssembly that take a compiler gigabytes and no end of time.
+"""Write a compile bomb to stdout: 43 KB of WebAssembly that take a compiler gigabytes and practically forever.
 
 The module is valid. Its only function nests 6 000 blocks, each taking and giving 200 values, so that a compiler in
 static single assignment form has 6 000 × 200 merge points to resolve (fact F39).
@@ -15,7 +15,7 @@ I32 = 0x7F
 
 
 def leb(value: int) -> bytes:
-    """Return an unsigned number as the binary format writes it (LEB128)."""
+    """Encode an unsigned LEB128 number."""
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)

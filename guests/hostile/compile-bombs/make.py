@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write a compile bomb to stdout: ``make.py KIND [NUMBER ...]``. Each kind grows in its own way; all are valid modules.
+"""Write a compile bomb to stdout: ``make.py KIND [NUMBER ...]``. Every kind is a valid module.
 
 Without numbers a bomb is as large as its class needs to hurt a compiler without bounds. Never compile one in a process
 that you need.
@@ -18,7 +18,7 @@ END = b"\x0b"
 
 
 def leb(value: int) -> bytes:
-    """Return an unsigned number as the binary format writes it (LEB128)."""
+    """Encode an unsigned LEB128 number."""
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -130,12 +130,12 @@ def carried(count: int = 4000, times: int = 4000) -> bytes:
 
 
 def indirect(count: int = 100_000) -> bytes:
-    """Calls through a table, which the compiler makes branches of."""
+    """Calls through a table, which the compiler turns into branches."""
     return module(body((GET + GET + b"\x11\x00\x00") * count))
 
 
 def growing(count: int = 50_000, times: int = 1) -> bytes:
-    """Requests for memory, at each of which the compiler keeps the fuel and reads it again."""
+    """Calls of memory.grow, at each of which the compiled code saves and reloads the fuel."""
     return module(*[body((GET + b"\x40\x00\x1a") * count)] * times)
 
 
@@ -151,26 +151,26 @@ def segments(count: int = 100_000) -> bytes:
 
 
 def types(count: int = 100_000) -> bytes:
-    """Types that are all different."""
+    """Many distinct types."""
     letters = (b"\x7f", b"\x7e", b"\x7d", b"\x7c")
     made = (b"".join(letters[n >> 2 * place & 3] for place in range(10)) for n in range(count))
     return module(body(b""), types=tuple(b"\x60\x0a" + params + b"\x00" for params in made))
 
 
 def constant(count: int = 1_000_000) -> bytes:
-    """The first value of a global as a sum of many constants."""
+    """The initial value of a global as a sum of many constants."""
     whole = b"\x01" + I32 + b"\x00\x41\x00" + ADD * count + END
     return b"\0asm\x01\0\0\0\x06" + leb(len(whole)) + whole
 
 
 def offset(count: int = 1_000_000) -> bytes:
-    """The same for where a data segment goes."""
+    """The same for the offset of a data segment."""
     whole = b"\x01\x00\x41\x00" + ADD * count + END + b"\x00"
     return b"\0asm\x01\0\0\0" + section(5, b"\x00\x01") + b"\x0b" + leb(len(whole)) + whole
 
 
 def sections(count: int = 1_000_000) -> bytes:
-    """Custom sections with nothing in them."""
+    """Empty custom sections."""
     return b"\0asm\x01\0\0\0" + b"\x00\x02\x01a" * count
 
 

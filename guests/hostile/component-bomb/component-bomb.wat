@@ -1,4 +1,4 @@
-;; Twenty-four levels of components, each of which instantiates the one beneath it twice: 2^23 instances.
+;; Twenty-four levels of components, each of which instantiates the next one twice: 2^23 instances.
 (component $c23 (component $c22 (component $c21 (component $c20 (component $c19 (component $c18 (component $c17 (component $c16 (component $c15 (component $c14 (component $c13 (component $c12 (component $c11 (component $c10 (component $c9 (component $c8 (component $c7 (component $c6 (component $c5 (component $c4 (component $c3 (component $c2 (component $c1 (component $c0 (core module $m) (core instance (instantiate $m)))
   (instance (instantiate $c0)) (instance (instantiate $c0)))
   (instance (instantiate $c1)) (instance (instantiate $c1)))

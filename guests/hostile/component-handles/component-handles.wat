@@ -1,4 +1,4 @@
-;; Handles of its own two resources: made up, dropped, dropped twice, of the other type, and without end.
+;; Handles of its two resources: forged, dropped, dropped twice, of the other type, and without end.
 (component
   (type $thing (resource (rep i32)))
   (type $other (resource (rep i32)))

@@ -1,4 +1,4 @@
-;; Each export answers what the canonical ABI forbids: a pointer, a length, a case or a character that cannot be.
+;; Each export returns a value that the canonical ABI forbids: an invalid pointer, length, case or character.
 (component
   (type $shape' (variant (case "dot" u32) (case "line" u32) (case "nothing")))
   (import "shape" (type $shape (eq $shape')))

@@ -1,4 +1,4 @@
-;; Polls a list of one timer, as often as it is told, and makes timers without end.
+;; Polls a list that repeats one timer, as often as the argument says; or creates timers without end.
 (component
   (type $poll (instance
     (export "pollable" (type $p (sub resource)))

@@ -1,4 +1,4 @@
-;; Asks its input for 2^64 - 1 bytes at once, and returns how many came, or -1.
+;; Requests 2^64 - 1 bytes of input at once, and returns the number of bytes received, or -1.
 (component
   (type $streams (instance
     (export "error" (type $e (sub resource)))

@@ -1,4 +1,4 @@
-;; Exports that take a value, each with a realloc that answers wrongly, or never.
+;; Exports that take a value, each with a realloc that returns a wrong address, or never returns.
 (component
   (type $list (list u64))
   (core module $m

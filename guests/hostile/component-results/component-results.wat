@@ -1,4 +1,4 @@
-;; Answers with lists: 16 MiB of bytes; two million empty strings; 4096 strings that are all the same mebibyte.
+;; Returns lists: 16 MiB of bytes; two million empty strings; 4096 strings that are all the same mebibyte.
 (component
   (type $bytes (list u8))
   (type $strings (list string))

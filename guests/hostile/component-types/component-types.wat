@@ -1,4 +1,4 @@
-;; A type that doubles with every level: seventeen of them are 131,072 numbers, said in a hundred bytes.
+;; A type that doubles with every level: seventeen levels are 131,072 numbers, in a hundred bytes.
 (component
   (type $t0 (tuple u32 u32))
   (type $t1 (tuple $t0 $t0))

@@ -38,13 +38,13 @@
 
   (global $escaped (mut i32) (i32.const 0))
 
-  ;; Prints an error number; 0 means that something went through which must not.
+  ;; Prints an error number; 0 means that a forbidden operation succeeded.
   (func $note (param $errno i32)
     (call $say (i32.const 1112) (i32.const 1))
     (call $number (local.get $errno))
     (if (i32.eqz (local.get $errno)) (then (global.set $escaped (i32.const 1)))))
 
-  ;; Tries each path of the list at $at: a length in a byte and the path, up to a length of zero.
+  ;; Tries each path of the list at $at: a length byte and the path, until a length of zero.
   (func $try_all (param $at i32)
     (local $size i32)
     (block $done
@@ -58,7 +58,7 @@
         (local.set $at (i32.add (local.get $at) (local.get $size)))
         (br $next))))
 
-  ;; What is allowed, for comparison: 0 with a grant, 8 without.
+  ;; A permitted path, for comparison: 0 with a grant, 8 without.
   (func $inside
     (call $say (i32.const 1128) (i32.const 11))
     (call $number

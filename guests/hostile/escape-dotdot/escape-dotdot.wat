@@ -64,13 +64,13 @@
 
   (global $escaped (mut i32) (i32.const 0))
 
-  ;; Prints an error number; 0 means that something went through which must not.
+  ;; Prints an error number; 0 means that a forbidden operation succeeded.
   (func $note (param $errno i32)
     (call $say (i32.const 1216) (i32.const 1))
     (call $number (local.get $errno))
     (if (i32.eqz (local.get $errno)) (then (global.set $escaped (i32.const 1)))))
 
-  ;; Tries each path of the list at $at: a length in a byte and the path, up to a length of zero.
+  ;; Tries each path of the list at $at: a length byte and the path, until a length of zero.
   (func $try_all (param $at i32)
     (local $size i32)
     (block $done
@@ -84,7 +84,7 @@
         (local.set $at (i32.add (local.get $at) (local.get $size)))
         (br $next))))
 
-  ;; What is allowed, for comparison: 0 with a grant, 8 without.
+  ;; A permitted path, for comparison: 0 with a grant, 8 without.
   (func $inside
     (call $say (i32.const 1232) (i32.const 11))
     (call $number
@@ -101,7 +101,7 @@
     (call $note (call $path_readlink (i32.const 3) (local.get $path) (local.get $size)
       (i32.const 256) (i32.const 256) (i32.const 64))))
 
-  ;; Tries to leave something outside, or to take something away from there; "inside.txt" is real.
+  ;; Tries to create files outside, or to remove files from there; "inside.txt" exists.
   (func $change
     (call $say (i32.const 1248) (i32.const 5))
     (call $note (call $path_create_directory (i32.const 3) (i32.const 1384) (i32.const 10)))

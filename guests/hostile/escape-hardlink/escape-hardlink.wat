@@ -34,7 +34,7 @@
   (global $rw (mut i32) (i32.const 0))  ;; the one that may be written to
   (global $escaped (mut i32) (i32.const 0))
 
-  ;; Prints an error number; 0 means that something went through which must not.
+  ;; Prints an error number; 0 means that a forbidden operation succeeded.
   (func $note (param $errno i32)
     (call $say (i32.const 1024) (i32.const 1))
     (call $number (local.get $errno))

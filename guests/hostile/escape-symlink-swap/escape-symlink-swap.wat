@@ -1,6 +1,6 @@
-;; escape-symlink-swap: opens a file again and again while somebody swaps its directory for a link that leads out.
+;; escape-symlink-swap: opens a file repeatedly while another process swaps its directory for a link that leads out.
 ;;
-;; A check of the path before it is used would sooner or later be wrong.
+;; A host that checks a path before it uses it would eventually fail.
 (module
   (import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
@@ -26,7 +26,7 @@
 
   (global $opened (mut i32) (i32.const 0))
 
-  ;; Reads the first six bytes of the open file $fd; "SECRET" is what must never be seen.
+  ;; Reads the first six bytes of the open file $fd; they must never be "SECRET".
   (func $look (param $fd i32)
     (i64.store (i32.const 80) (i64.const 0))
     (i32.store (i32.const 64) (i32.const 80))
@@ -48,7 +48,7 @@
       (local.set $times (i32.sub (local.get $times) (i32.const 1)))
       (br_if $again (local.get $times))))
 
-  ;; $times tries, at least one.
+  ;; Makes $times attempts, at least one.
   (func $run (export "run") (param $times i32)
     (call $try (local.get $times))
     (call $say (i32.const 1032) (i32.const 18))

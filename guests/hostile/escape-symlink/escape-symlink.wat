@@ -1,4 +1,4 @@
-;; escape-symlink: follows links that lead out, planted by somebody else or by itself.
+;; escape-symlink: follows links that lead out, planted by another process or by itself.
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "path_filestat_get"
@@ -49,13 +49,13 @@
 
   (global $escaped (mut i32) (i32.const 0))
 
-  ;; Prints an error number; 0 means that something went through which must not.
+  ;; Prints an error number; 0 means that a forbidden operation succeeded.
   (func $note (param $errno i32)
     (call $say (i32.const 1216) (i32.const 1))
     (call $number (local.get $errno))
     (if (i32.eqz (local.get $errno)) (then (global.set $escaped (i32.const 1)))))
 
-  ;; Tries each path of the list at $at: a length in a byte and the path, up to a length of zero.
+  ;; Tries each path of the list at $at: a length byte and the path, until a length of zero.
   (func $try_all (param $at i32)
     (local $size i32)
     (block $done
@@ -69,7 +69,7 @@
         (local.set $at (i32.add (local.get $at) (local.get $size)))
         (br $next))))
 
-  ;; What is allowed, for comparison: 0 with a grant, 8 without.
+  ;; A permitted path, for comparison: 0 with a grant, 8 without.
   (func $inside
     (call $say (i32.const 1232) (i32.const 11))
     (call $number
@@ -77,7 +77,7 @@
         (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 64)))
     (call $say (i32.const 1224) (i32.const 1)))
 
-  ;; Opens the path for reading, following links; asks for the attributes of what the link leads to; creates it.
+  ;; Opens the path for reading, following links; gets the attributes of the link's target; creates it.
   (func $try (param $path i32) (param $size i32)
     (call $note (call $path_open (i32.const 3) (i32.const 1) (local.get $path) (local.get $size)
       (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 64)))
@@ -86,7 +86,7 @@
     (call $note (call $path_open (i32.const 3) (i32.const 1) (local.get $path) (local.get $size)
       (i32.const 1) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 64))))
 
-  ;; Where a host lets the guest make a link to outside, it must lead nowhere for the guest. Absolute ones are refused
+  ;; If a host lets the guest create a link to the outside, the guest must not be able to follow it. Absolute links are refused
   ;; everywhere.
   (global $planted (mut i32) (i32.const 0))
   (func $plant

@@ -72,7 +72,7 @@
     (call $say (i32.const 1128) (i32.const 11))
     (call $note (call $open (i32.const 0) (i64.const 66) (i32.const 1))))
 
-  ;; Through a descriptor that was opened for reading, which is as far as the grant goes.
+  ;; Through a descriptor opened for reading, which the grant permits.
   (func $by_descriptor
     (call $say (i32.const 1144) (i32.const 10))
     (call $number (call $open (i32.const 0) (i64.const 2) (i32.const 0)))

@@ -1,4 +1,4 @@
-;; exit-in-start: leaves with exit code 0 in its start function, before any export was called.
+;; exit-in-start: exits with code 0 in its start function, before any export is called.
 (module
   (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
   (memory (export "memory") 1)

@@ -1,4 +1,4 @@
-;; exit-zero: tries to end with exit code 0 when it has in truth been stopped.
+;; exit-zero: tries to end with exit code 0 although it was stopped.
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))
@@ -10,7 +10,7 @@
 
   (func $exit (call $proc_exit (i32.const 0)))
 
-  ;; Exceeds the limit of stdout, a hundred times over, and then leaves politely.
+  ;; Exceeds the limit of stdout a hundred times over, and then exits with 0.
   (func (export "_start")
     (local $times i32)
     (loop $again
@@ -19,7 +19,7 @@
       (br_if $again (i32.lt_u (local.get $times) (i32.const 1700))))
     (call $exit))
 
-  ;; Asks for more randomness than there are bytes between guest and host, and leaves.
+  ;; Requests more random bytes than host_bytes allows, and exits.
   (func (export "quota")
     (local $times i32)
     (loop $again
@@ -28,7 +28,7 @@
       (br_if $again (i32.lt_u (local.get $times) (i32.const 2000))))
     (call $exit))
 
-  ;; Spends its fuel in a loop with an end, and leaves.
+  ;; Spends its fuel in a finite loop, and exits.
   (func (export "fuel")
     (local $times i64)
     (loop $again
@@ -36,7 +36,7 @@
       (br_if $again (i64.lt_u (local.get $times) (i64.const 0x1000000000))))
     (call $exit))
 
-  ;; Sleeps beyond its deadline, and leaves.
+  ;; Sleeps beyond its deadline, and exits.
   (func (export "sleep")
     (memory.fill (i32.const 128) (i32.const 0) (i32.const 48))
     (i32.store (i32.const 144) (i32.const 1))
@@ -44,13 +44,13 @@
     (drop (call $poll_oneoff (i32.const 128) (i32.const 192) (i32.const 1) (i32.const 32)))
     (call $exit))
 
-  ;; Leaves from $depth frames down: an exit is an exit, from anywhere that the stack reaches.
+  ;; Exits from a stack depth of $depth frames, where an exit is valid too.
   (func $deep (export "deep") (param $depth i32) (result i32)
     (if (local.get $depth) (then (return (i32.add (i32.const 1)
       (call $deep (i32.sub (local.get $depth) (i32.const 1)))))))
     (call $exit)
     (i32.const 0))
 
-  ;; Traps; what comes after is for the sandbox to refuse.
+  ;; Traps; the sandbox must refuse later calls.
   (func (export "trap") unreachable)
   (func (export "leave") (call $exit)))

@@ -1,4 +1,4 @@
-;; fd-exhaustion: opens its directory again and again, and closes nothing.
+;; fd-exhaustion: opens its directory repeatedly, and closes no descriptor.
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "path_open"

@@ -1,4 +1,4 @@
-;; fifo: opens a FIFO that somebody left in its directory, to wait for a writer that never comes.
+;; fifo: opens a FIFO in its directory, to wait for a writer that never comes.
 (module
   (import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))

@@ -1,4 +1,4 @@
-;; host-call-flood: does nothing but call the host.
+;; host-call-flood: calls the host in an endless loop.
 (module
   (import "wasi_snapshot_preview1" "clock_time_get" (func $clock_time_get (param i32 i64 i32) (result i32)))
   (import "wasi_snapshot_preview1" "sched_yield" (func $sched_yield (result i32)))

@@ -1,4 +1,4 @@
-;; import-codes: imports functions that nobody has, by names that try to paint the terminal.
+;; import-codes: imports missing functions under names with terminal control sequences.
 (module
   (import "\1b[2J\1b]0;owned\07" "one\0aaegis: granted" (func))
   (import "wasi_snapshot_preview1" "fd_\1b[31mread" (func (param i32) (result i32)))

@@ -1,4 +1,4 @@
-;; log-flood: fills the log, with messages that try to paint the terminal.
+;; log-flood: fills the log with messages that contain terminal control sequences.
 (module
   (import "aegis" "log" (func $log (param i32 i32 i32)))
   (memory (export "memory") 17)

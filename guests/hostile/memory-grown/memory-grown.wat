@@ -2,7 +2,7 @@
 (module
   (memory (export "memory") 1)
 
-  ;; Grows until it is refused and returns how many pages there are then, having written to each.
+  ;; Grows until a growth is refused, writes to each page, and returns the number of pages.
   (func $grow (export "polite") (result i32)
     (block $refused
       (loop $again
@@ -11,7 +11,7 @@
         (br $again)))
     (memory.size))
 
-  ;; Does not take no for an answer.
+  ;; Traps if the growth is refused.
   (func (export "_start")
     (drop (call $grow))
     unreachable))

@@ -1,4 +1,4 @@
-;; component: not a core module at all, but a component.
+;; component: a component instead of a core module.
 (component
   (core module $m (func (export "f")))
   (core instance (instantiate $m)))

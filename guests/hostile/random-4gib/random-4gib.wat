@@ -15,7 +15,7 @@
     (i32.store8 (i32.const 16) (i32.add (i32.const 48) (i32.rem_u (local.get $n) (i32.const 10))))
     (call $say (i32.const 16) (i32.const 1)))
 
-  ;; Four times a thousand mebibytes and a bit; prints the first error number that it meets.
+  ;; Requests slightly more than four times a thousand mebibytes; prints the first error number.
   (func (export "_start")
     (local $left i32) (local $errno i32)
     (local.set $left (i32.const 4096))
@@ -28,6 +28,6 @@
     (call $number (local.get $errno))
     (call $say (i32.const 1024) (i32.const 1)))
 
-  ;; All of it in one call, from $pointer on: the memory does not hold so much. Returns the error number.
+  ;; Requests all of it in one call, from $pointer on: the memory is smaller. Returns the error number.
   (func (export "huge") (param $pointer i32) (result i32)
     (call $random_get (local.get $pointer) (i32.const 0xffffffff))))

@@ -18,7 +18,7 @@
     (i32.store8 (i32.const 16) (i32.add (i32.const 48) (i32.rem_u (local.get $n) (i32.const 10))))
     (call $say (i32.const 16) (i32.const 1)))
 
-  ;; Prints how far the monotonic clock went while it slept, in whole seconds.
+  ;; Prints the time that passed on the monotonic clock during the sleep, in whole seconds.
   (func (export "_start")
     (local $before i64)
     (call $say (i32.const 1024) (i32.const 9))

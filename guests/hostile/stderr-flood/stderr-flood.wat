@@ -1,4 +1,4 @@
-;; stderr-flood: writes 64 KiB to stderr, again and again, whatever the answer is.
+;; stderr-flood: writes 64 KiB to stderr repeatedly, and ignores errors.
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 2)

@@ -2,7 +2,7 @@
 (module
   (table $t (export "table") 0 funcref)
 
-  ;; Grows until it is refused and returns how many elements there are then.
+  ;; Grows until a growth is refused, and returns the number of elements.
   (func $grow (export "polite") (result i32)
     (loop $again
       (br_if $again

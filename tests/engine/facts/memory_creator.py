@@ -1,4 +1,4 @@
-"""A program's beginning: wasmtime-py with a memory creator in Python. Facts run it in a process of its own."""
+"""The start of a program: wasmtime-py with a memory creator in Python. Facts run it in a separate process."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ creator = (ctypes.c_void_p * 3)(None, ctypes.cast(new_callback, ctypes.c_void_p)
 
 
 def instance(text: str, *, cow: bool) -> tuple[Store, Instance]:
-    """Return an instance whose memories are made above."""
+    """Return an instance whose memories are created by the functions above."""
     config = Config()
     ffi.wasmtime_config_memory_init_cow_set(config.ptr(), cow)
     use = ffi.dll.wasmtime_config_host_memory_creator_set

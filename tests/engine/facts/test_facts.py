@@ -1,7 +1,7 @@
-"""What the engine does that we lean on or guard against, with plain wasmtime-py, by the number of its fact.
+"""Facts about the engine that Aegis relies on or guards against, tested with plain wasmtime-py, by fact number.
 
-A test that fails here after a new wasmtime says which guard of ours can go, or which must be thought
-through again. What ends a process is tried in a process of its own.
+A test that fails here after an upgrade of wasmtime identifies a guard of Aegis that can be removed, or that must be
+reconsidered. Behaviour that ends the process is tested in a separate process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IMPORTS = "import faulthandler, threading\nfrom wasmtime import *\n"
 
 
 def dies(program: str) -> bool:
-    """Tell whether a program of wasmtime-py's ends its process instead of raising."""
+    """Return whether a program that uses wasmtime-py ends its process instead of raising."""
     done = subprocess.run([sys.executable, "-c", IMPORTS + program], capture_output=True, timeout=60, check=False)
     assert done.returncode != 0 or done.stdout == b"alive\n", done.stderr
     return done.returncode < 0
@@ -50,7 +50,7 @@ def test_f17_without_a_deadline_an_epoch_traps_at_once() -> None:
 
 @pytest.mark.parametrize("setting", ["consume_fuel", "epoch_interruption"])
 def test_code_with_checks_and_code_without_them_are_not_loaded_for_one_another(setting: str) -> None:
-    """The names of code in a cache keep them apart too."""
+    """Cache entries are keyed by the names of the code too."""
     configs = Config(), Config()
     setattr(configs[1], setting, True)
     engines = [Engine(config) for config in configs]
@@ -61,7 +61,7 @@ def test_code_with_checks_and_code_without_them_are_not_loaded_for_one_another(s
             Module.deserialize(other, code)
 
 
-def test_f28_the_limit_is_for_each_memory_and_a_refused_growth_is_told_to_the_guest_alone() -> None:
+def test_f28_the_limit_is_per_memory_and_only_the_guest_sees_a_refused_growth() -> None:
     text = '(module (memory 10) (memory 10) (func (export "grow") (result i32) (memory.grow 0 (i32.const 7))))'
     store, made = instance(text, memory_size=16 * 65536)
     assert made.exports(store)["grow"](store) == -1  # type: ignore[operator]
@@ -177,7 +177,7 @@ print(*(grown(body, True) for body in ("", "(table 1 funcref)", "(table 1 extern
 
 
 def test_externref_in_a_table_alone_reserves_a_collected_heap() -> None:
-    """F48: 4 GiB besides the memory's own, which is why Aegis keeps garbage-collected types off."""
+    """F48: the engine reserves 4 GiB in addition to the memory, so Aegis disables garbage-collected types."""
     if sys.platform != "linux":
         pytest.skip("address space is measured on Linux")
     done = subprocess.run([sys.executable, "-c", COLLECTED], capture_output=True, text=True, timeout=60, check=True)

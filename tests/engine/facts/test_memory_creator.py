@@ -1,4 +1,4 @@
-"""F28: what the engine does for whoever makes its memories, with plain wasmtime-py."""
+"""F28: how the engine uses a custom memory creator, tested with plain wasmtime-py."""
 
 from __future__ import annotations
 

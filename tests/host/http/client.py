@@ -1,4 +1,4 @@
-"""A guest's side of ``wasi:http``: requests made and responses read as the engine would have a guest do it."""
+"""A guest's side of ``wasi:http``: it makes requests and reads responses as the engine would for a guest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Answer", "Client", "answering", "code", "read_all", "silent", "wait_
 
 
 class Answer(NamedTuple):
-    """What came of a request."""
+    """The result of a request."""
 
     status: int
     headers: dict[str, bytes]
@@ -111,7 +111,7 @@ class Client:
 
 
 def wait_for(future: Any) -> Any:
-    """Return what a future gives, raising the error code that it may hold."""
+    """Return the value of a future, or raise its error code."""
     while (found := future.get()) is None:
         future.subscribe().block()
     if isinstance(found.value, Err):
@@ -148,7 +148,7 @@ def code(caught: pytest.ExceptionInfo[Err[Any]]) -> str:
 
 @contextlib.contextmanager
 def silent() -> Iterator[int]:
-    """Serve by saying nothing until the test is over."""
+    """Accept connections and send nothing until the test ends."""
     over = threading.Event()
     try:
         with raw_server(lambda connection: over.wait() and None) as port:

@@ -1,4 +1,4 @@
-"""Servers that record a request byte by byte and judge nothing: HTTP/1.1, and HTTP/2 frame by frame."""
+"""Servers that record a request byte by byte and accept anything: HTTP/1.1, and HTTP/2 frame by frame."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Serve = Callable[[socket.socket], None]
 
 @dataclass
 class Recorded:
-    """The request as it came: its fields, its body, whether its end was reached, and every byte of HTTP/1.1."""
+    """A recorded request: its fields, its body, whether it was complete, and every byte of HTTP/1.1."""
 
     fields: Fields = field(default_factory=list)
     body: bytes = b""
@@ -34,7 +34,7 @@ class Recorded:
 
 
 def frames(connection: socket.socket) -> Iterator[Frame]:
-    """Answer the preface of a client, and yield the frames that follow."""
+    """Answer a client's connection preface, and yield the frames that follow."""
     reading = connection.makefile("rb")
     if len(reading.read(24)) < 24:
         return
@@ -100,7 +100,7 @@ def recording(protocol: str) -> Iterator[tuple[str, int, Recorded]]:
 def responding(
     protocol: str, *sections: Fields, body: bytes | None = None, trailers: Fields | None = None
 ) -> Iterator[int]:
-    """Answer with sections of fields, each with its ``:status``, then a body and trailers; yield the port."""
+    """Answer with several header sections, each with its ``:status``, then a body and trailers; yield the port."""
     if protocol == "h2":
         return raw_server(_respond_http2(sections, body, trailers), server_context("h2"))  # type: ignore[return-value]
     return raw_server(_respond_http1(sections, body, trailers))  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Servers on loopback for the tests of HTTP: plain and TLS, HTTP/1.1 and HTTP/2, and one that does as it is told."""
+"""Loopback servers for HTTP tests: plain and TLS, HTTP/1.1 and HTTP/2, and one that is scripted by the test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AUTHORITY = trustme.CA()
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return a client's context that trusts the tests' authority."""
+    """Return a client's TLS context that trusts the tests' certificate authority."""
     context = ssl.create_default_context()
     AUTHORITY.configure_trust(context)
     return context
@@ -70,14 +70,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return b"".join(parts), trailers
 
     def log_message(self, *words: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *words: Any) -> None:
-        """Say nothing of clients that went away: some tests have them do so."""
+        """Ignore clients that disconnect, which some tests provoke."""
 
 
 @contextlib.contextmanager
@@ -98,7 +98,7 @@ def server(*, tls: bool = False, host: str = "127.0.0.1") -> Iterator[int]:
 
 @contextlib.contextmanager
 def raw_server(serve: Callable[[socket.socket], None], context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Give each connection to ``serve``, on a thread of its own; yield the port."""
+    """Pass each connection to ``serve`` on a new thread; yield the port."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def one(connection: socket.socket) -> None:
@@ -124,7 +124,7 @@ def raw_server(serve: Callable[[socket.socket], None], context: ssl.SSLContext |
 
 
 def _serve_http2(connection: socket.socket) -> None:
-    """Echo what a stream sends, with its path in a header, and a trailer."""
+    """Echo the data of a stream, with its path in a header and a trailer."""
     protocol = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
     protocol.initiate_connection()
     connection.sendall(protocol.data_to_send())
@@ -156,7 +156,7 @@ def _answer(connection: socket.socket, protocol: Any, stream: int, body: bytes) 
 
 
 def http2_answers(answer: Callable[[socket.socket, Any, int], None]) -> Any:
-    """Serve HTTP/2 over TLS, each request by ``answer(connection, protocol, stream)``; gives the port."""
+    """Serve HTTP/2 over TLS, answering each request by ``answer(connection, protocol, stream)``; yield the port."""
 
     def serve(connection: socket.socket) -> None:
         protocol = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
@@ -172,5 +172,5 @@ def http2_answers(answer: Callable[[socket.socket, Any, int], None]) -> Any:
 
 
 def http2_server() -> Any:
-    """Serve HTTP/2 over TLS; a context manager that gives the port."""
+    """Serve HTTP/2 over TLS; a context manager that yields the port."""
     return raw_server(_serve_http2, server_context("h2"))

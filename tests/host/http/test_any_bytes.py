@@ -1,4 +1,4 @@
-"""For all bytes that a server sends: the protocol goes on or fails with an error code, by no other exception."""
+"""For any bytes from a server, the protocol continues or fails with an error code, and with no other exception."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ many = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, Heal
 
 
 def use(made: Http1 | Http2, pieces: list[bytes]) -> None:
-    """Send a body and take a response, as an exchange does."""
+    """Send a body and receive a response, as an exchange does."""
     with contextlib.suppress(HttpFault):
         made.take()
         if made.room() >= 3:

@@ -1,4 +1,4 @@
-"""The work that a call on ``fields`` makes is bounded by the limits, not by the size of the arguments."""
+"""The work of a call on ``fields`` is bounded by the limits, not by the size of its arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.host.http.client import Client
 
 
 class Untouched(str):
-    """A name that fails the test when it is read: only its length may be asked for."""
+    """A name that fails the test when its contents are read: only its length may be used."""
 
     def lower(self) -> str:
         raise AssertionError("its case was folded")
@@ -24,14 +24,14 @@ class Untouched(str):
 
 
 class Unread(list[Any]):
-    """A list that fails the test when it is walked through."""
+    """A list that fails the test when it is iterated."""
 
     def __iter__(self) -> Iterator[Any]:
         raise AssertionError("it was read")
 
 
 class Folded(bytes):
-    """A name that counts how often its case is folded."""
+    """A name that counts its case foldings."""
 
     folds = 0
 
@@ -41,7 +41,7 @@ class Folded(bytes):
 
 
 class Named(str):
-    """A name that encodes to one that counts."""
+    """A name whose encoding is one that counts."""
 
     def encode(self, *words: Any) -> bytes:
         return Folded(super().encode())

@@ -1,4 +1,4 @@
-"""One rule for the length of a body, in both protocols and directions: stated once, in digits, and true."""
+"""The length of a body follows one rule in both protocols and directions: stated once, in digits, and correct."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def made(client: Client, url: str, method: str, lengths: list[bytes]) -> Any:
 
 
 def attempt(client: Client, request: Any, body: bytes | None, *, early: bool = False) -> str:
-    """Send a request; return the name of the error code that it ends with, or no name."""
+    """Send a request; return the name of its error code, or an empty name."""
     outgoing = None if body is None else request.body()
     try:
         future = None if early else client.handler.handle(request, None)
@@ -124,7 +124,7 @@ def test_a_length_that_is_not_the_bodys_is_an_error_code_and_reaches_no_server(
 
 @every_protocol
 def test_a_body_beyond_its_length_sends_no_byte_too_many(protocol: str) -> None:
-    """The guest goes on after the error: its writes are dropped, and the request never ends."""
+    """The guest continues after the error: its writes are discarded, and the request never ends."""
     with (
         recording(protocol) as (scheme, port, recorded),
         Client(f"local:{port}", tls=tls_context()) as client,
@@ -254,7 +254,7 @@ def test_a_method_in_another_case_is_another_method(method: str) -> None:
 
 
 def test_a_server_that_ignores_the_body_of_a_get_does_not_take_it_for_a_request() -> None:
-    """The rule allows GET alone; the body is a whole POST, and the server reads none."""
+    """The rule allows only GET; the body contains a complete POST request, which the server must not read."""
     methods: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -268,7 +268,7 @@ def test_a_server_that_ignores_the_body_of_a_get_does_not_take_it_for_a_request(
         do_POST = do_GET
 
         def log_message(self, *words: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     def serve(connection: socket.socket) -> None:
         Handler(connection, ("127.0.0.1", 0), None)  # type: ignore[arg-type]
@@ -403,7 +403,7 @@ def test_a_length_is_one_to_eighteen_digits(value: bytes, length: int) -> None:
 
 @given(st.lists(st.binary(max_size=20) | st.from_regex(rb"[ +-]?[0-9]{1,20}", fullmatch=True), max_size=3))
 def test_no_other_form_is_a_length(values: list[bytes]) -> None:
-    """For all values: a length is read if there is one value, of digits alone, and it is that number."""
+    """For all values: a length is accepted if there is exactly one value, of digits only, and it is that number."""
     fields = [(b"content-length", value) for value in values]
     if not values:
         assert stated_length(fields) is None

@@ -1,4 +1,4 @@
-"""Servers and guests of ``wasi:http`` that do what is allowed and rare, or what is not: nothing is lost or hangs."""
+"""Servers and guests of ``wasi:http`` with unusual or invalid behaviour: nothing is lost, nothing hangs."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_method_is_allowed_and_another_is_not() -> None:
 
 
 def post(client: Client, url: str, data: bytes) -> tuple[Answer, bool]:
-    """Send a body for as long as it is taken, and return the answer and whether all was."""
+    """Send a body for as long as it is accepted; return the response and whether all of it was accepted."""
     request = client.request(url, types.MethodPost())
     outgoing = request.body()
     future = client.handler.handle(request, None)
@@ -222,7 +222,7 @@ def test_ten_megabytes_go_both_ways_over_http_2() -> None:
         assert answer.trailers == [("x-trailer", b"done")]
 
 
-def test_what_is_no_tls_is_an_error_code() -> None:
+def test_a_server_without_tls_is_an_error_code() -> None:
     with server() as port, Client(f"local:{port}", tls=tls_context()) as client, pytest.raises(Err) as caught:
         client.send(client.request(f"https://localhost:{port}/"))
     assert code(caught) == "TlsProtocolError"
@@ -268,7 +268,7 @@ def test_a_body_without_end_is_skipped_no_longer_than_the_deadline() -> None:
             wait_for(trailers)
 
 
-def test_pings_that_nobody_takes_the_answers_of_are_not_kept() -> None:
+def test_pings_whose_answers_are_not_read_are_not_kept() -> None:
     def answer(connection: socket.socket, protocol: Any, stream: int) -> None:
         flood = PingFrame(opaque_data=b"12345678").serialize() * 4000
         while True:
@@ -313,7 +313,7 @@ def test_an_address_that_does_not_answer_is_given_up_for_the_next() -> None:
     with contextlib.ExitStack() as opened:
         port = opened.enter_context(server(host="127.0.0.2"))
         deaf = opened.enter_context(socket.create_server(("127.0.0.1", port), backlog=0))
-        for _ in range(3):  # what its queue holds
+        for _ in range(3):  # the capacity of its queue
             waiting = opened.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(deaf.getsockname())

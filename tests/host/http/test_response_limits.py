@@ -1,4 +1,4 @@
-"""The limits on a response's fields hold when the guest gets the response, not when it reads the body."""
+"""The limits on a response's fields apply when the guest receives the response, not when it reads the body."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def many(count: int, size: int = 1) -> Fields:
 
 
 def got(serving: Any, protocol: str, **limits: Any) -> str:
-    """Return the error code that the future gives, or no name; the body is not touched."""
+    """Return the error code of the future, or an empty name; do not read the body."""
     with serving as port, Client(f"local:{port}", tls=tls_context(), **limits) as client:
         scheme = "https" if protocol == "h2" else "http"
         future = client.handler.handle(client.request(f"{scheme}://localhost:{port}/"), None)
@@ -135,7 +135,7 @@ def test_a_header_section_without_end_is_an_error_of_the_future(start: bytes, pi
 
 
 def test_a_header_section_that_drips_is_looked_at_once() -> None:
-    """Byte by byte, no byte of it is searched again for its end."""
+    """When data arrives byte by byte, no byte is searched twice for the end of the headers."""
     from aegis.host.net.http.framing import SectionSizes
     from aegis.host.net.http.http1 import Http1
     from aegis.host.net.http.message import Request
@@ -167,7 +167,7 @@ def test_continuation_frames_without_end_are_an_error_of_the_future(piece: bytes
 
 
 def test_a_compressed_section_is_not_decoded_beyond_the_limit() -> None:
-    """A bomb: one entry of 4,000 bytes in the table, named 60,000 times, a byte each: 240 MB."""
+    """A compression bomb: one table entry of 4,000 bytes, referenced 60,000 times by one byte each: 240 MB."""
     encoder = hpack.Encoder()
     block = encoder.encode([OK, (b"x", b"a" * 4000)]) + encoder.encode([(b"x", b"a" * 4000)]) * 60_000
     decoded = []

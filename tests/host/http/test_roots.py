@@ -1,4 +1,4 @@
-"""The roots of trust are read whole, once: nothing of the system's certificates is looked at later."""
+"""The root certificates are read completely, once; the system's certificates are not consulted later."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_roots_are_read_from_the_systems_file_and_from_its_folder(
     first, second = trustme.CA().cert_pem.bytes(), trustme.CA().cert_pem.bytes()
     file.write_bytes(first)
     (folder / "0123abcd.0").write_bytes(second)
-    (folder / "89abcdef.0").write_bytes(first)  # in the file already
+    (folder / "89abcdef.0").write_bytes(first)  # already in the file
     (folder / "notes.txt").write_text("no certificate")
     (folder / "00000000.1").write_text("no certificate either")
     (folder / "00000000.2").symlink_to("absent")

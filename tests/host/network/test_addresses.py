@@ -1,4 +1,4 @@
-"""Addresses and names as a guest may write them: each means one thing, to the rules and to the system alike."""
+"""Addresses and names as guests may write them: each has a single meaning, for the rules and for the system."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_no_answer_is_an_ipv4_address_in_ipv6_clothes(text: str) -> None:
 @pytest.mark.parametrize(
     "name", ["a b", "a..example", "-a.example", "http://a.example", "1.2.3.999", "a\0", "y." * 127]
 )
-def test_what_is_no_name_is_an_argument_that_means_nothing(name: str) -> None:
+def test_an_invalid_name_is_an_invalid_argument(name: str) -> None:
     with guest("public:*") as made:
         assert refusal(look_up, made, name) == "invalid-argument"
         assert made.decisions == []
@@ -93,7 +93,7 @@ LOOKUPS = [
 
 
 @pytest.mark.parametrize(("rule", "name", "asked"), LOOKUPS)
-def test_what_lets_a_guest_reach_inside_does_not_let_it_tell_outside(rule: str, name: str, asked: bool) -> None:
+def test_a_rule_for_internal_addresses_permits_no_external_look_up(rule: str, name: str, asked: bool) -> None:
     heard: list[str] = []
     with guest(rule, resolver=lambda n: heard.append(n) or ["1.1.1.1", "127.0.0.1"]) as made:  # type: ignore[func-returns-value]
         if asked:
@@ -104,7 +104,7 @@ def test_what_lets_a_guest_reach_inside_does_not_let_it_tell_outside(rule: str, 
     assert heard == [name] * asked
 
 
-def test_what_is_remembered_of_names_has_a_bound() -> None:
+def test_remembered_names_are_bounded() -> None:
     with guest() as made:
         network = Network(NetworkCapability(allow=["*.example:1"]), made.wasi.limits, made.door)
         judge = network._judge

@@ -1,4 +1,4 @@
-"""UDP on loopback: every datagram is judged, whoever sent it and wherever it is to go."""
+"""UDP on loopback: every datagram is checked against the rules, whatever its source and destination."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def port_of(made: socket.socket) -> int:
 
 
 def heard_nothing(made: socket.socket) -> bool:
-    """Tell whether nothing came; what is sent on loopback has arrived when the sending returns."""
+    """Return whether nothing was received; on loopback, a datagram has arrived when the send returns."""
     made.setblocking(False)
     try:
         made.recvfrom(100_000)
@@ -86,7 +86,7 @@ def test_a_datagram_is_sent_with_its_rule_and_not_without(peer: socket.socket) -
         )  # fmt: skip
 
 
-def test_what_follows_a_denied_datagram_is_not_sent(peer: socket.socket) -> None:
+def test_datagrams_after_a_denied_one_are_not_sent(peer: socket.socket) -> None:
     port = port_of(peer)
     with guest(f"udp://127.0.0.1:{port}") as made:
         _, outgoing = udp(made).stream(None)
@@ -204,7 +204,7 @@ def test_a_permit_is_for_so_many_datagrams(peer: socket.socket) -> None:
 
 
 class Full:
-    """A socket whose system takes one datagram and has no room for a second."""
+    """A socket whose system accepts one datagram and then has no buffer space."""
 
     def __init__(self, inner: socket.socket) -> None:
         self.inner, self.taken = inner, 0
@@ -218,7 +218,7 @@ class Full:
         self.taken += 1
 
 
-def test_what_finds_no_room_is_not_sent_and_no_error(peer: socket.socket) -> None:
+def test_a_datagram_without_buffer_space_is_not_sent_and_no_error(peer: socket.socket) -> None:
     port = port_of(peer)
     with guest(f"udp://127.0.0.1:{port}") as made:
         opened = udp(made)

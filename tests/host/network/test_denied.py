@@ -1,4 +1,4 @@
-"""A denied name closes every way to its peer: each transport, each spelling, each name of the same address."""
+"""A denied name blocks every way to its peer: each transport, each spelling, each name of the same address."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRANSPORTS = [("tcp", 443), ("tcp", 9), ("udp", 443), ("http", 80), ("https", 44
 
 
 def reached(made: Guest | Client, address: str) -> list[tuple[str, int]]:
-    """Return the transports and ports over which an address may be reached, by sockets or by requests."""
+    """Return the transports and ports by which an address may be reached, by sockets or by requests."""
     network = made.grants.network
     sockets = [(s, p) for s, p in TRANSPORTS if s in ("tcp", "udp") and network.may_connect(s, address, p)]
     return sockets + [(s, p) for s, p in TRANSPORTS if "http" in s and network.may_request(s, address, p, "GET")]
@@ -49,7 +49,7 @@ def test_a_denied_name_is_not_looked_up_for_any_transport(denied: str) -> None:
 
 @pytest.mark.parametrize("denied", DENIALS)
 def test_every_address_that_a_denied_name_was_resolved_to_is_denied_on_every_transport(denied: str) -> None:
-    """The name is an alias's target here, which is known when the alias has been resolved."""
+    """Here the denied name is the target of an alias, which is known only after the alias is resolved."""
     known = names(alias_org=["1.1.1.1", "64:ff9b::101:102", "Tracker.example."])
     with guest(*ALLOWED, "alias.org:*", deny=(denied,), resolver=known) as made:
         assert len(reached(made, "1.1.1.1")) == len(TRANSPORTS), "no name was resolved to it yet"
@@ -72,7 +72,7 @@ def test_a_denied_name_denies_an_address_that_it_shares_with_an_allowed_one() ->
 
 
 def test_an_address_that_one_transport_finds_denied_is_denied_to_the_others() -> None:
-    """HTTP finds out that the address is a denied name's; sockets may not reach it then, and the other way round."""
+    """HTTP learns that the address belongs to a denied name; sockets may not reach it from then on, and vice versa."""
     with server() as port:
         rules = {"allow": (f"local:{port}",), "deny": ("https://tracker.example",)}
         known = names(localhost=["127.0.0.1", "tracker.example"])

@@ -1,4 +1,4 @@
-"""Looking names up: who may be asked for, which answers are given, and that no resolver holds a guest or its host."""
+"""Name look-ups: permitted names, returned addresses, and a slow resolver that blocks neither guest nor host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.host.preview2.guest import Guest, descriptors, refusal
 
 
 class Waiting:
-    """A resolver that answers when it may."""
+    """A resolver that returns when the test allows it."""
 
     def __init__(self) -> None:
         self.go, self.asked = threading.Event(), 0
@@ -35,7 +35,7 @@ class Waiting:
 
 
 def ended() -> None:
-    """Wait for the threads of lookups to end."""
+    """Wait for the look-up threads to end."""
     for thread in threading.enumerate():
         if thread.name == "aegis-resolver":
             thread.join(20)
@@ -77,7 +77,7 @@ def test_an_allowed_names_address_is_connected_to() -> None:
                 assert reading.blocking_read(9) == b"found"
 
 
-def test_what_was_decided_is_recorded() -> None:
+def test_decisions_are_recorded() -> None:
     with guest("db.example:1", resolver=names(db_example=["10.0.0.1"])) as made:
         refusal(look_up, made, "db.example")
         refusal(look_up, made, "evil.example")
@@ -117,14 +117,14 @@ def test_an_address_is_reached_by_any_of_its_names_and_by_no_other_rule() -> Non
         assert not network.may_connect("udp", "1.1.1.1", 1)
 
 
-def test_what_one_sandbox_looked_up_no_other_may_reach() -> None:
+def test_addresses_looked_up_by_one_sandbox_are_not_reachable_by_another() -> None:
     with guest("tcp://a.example:1", resolver=names(a_example=["1.1.1.1"])) as one, guest("tcp://a.example:1") as other:
         look_up(one, "a.example")
         assert one.grants.network.may_connect("tcp", "1.1.1.1", 1)
         assert not other.grants.network.may_connect("tcp", "1.1.1.1", 1)
 
 
-def test_only_what_was_given_may_be_reached() -> None:
+def test_only_returned_addresses_may_be_reached() -> None:
     known = names(db_example=["1.1.1.1", "1.1.1.2", "1.1.1.3"])
     with guest("db.example:*", resolver=known, limits={"resolver_answers": 2}) as made:
         assert len(look_up(made, "db.example")) == 2
@@ -158,7 +158,7 @@ NO_NAMES = ["", "a b", "a\0.example", "-a.example", "a..example", "http://a.exam
 
 
 @pytest.mark.parametrize("name", [*NO_NAMES, "é" * 100], ids=range(len(NO_NAMES) + 1))
-def test_what_is_no_name_is_not_asked_for(name: str) -> None:
+def test_an_invalid_name_is_not_looked_up(name: str) -> None:
     asked: list[str] = []
     with guest("public:*", "*.example:*", resolver=lambda n: asked.append(n) or []) as made:  # type: ignore[func-returns-value]
         assert refusal(begin, made, name) in ("invalid-argument", "access-denied")
@@ -186,7 +186,7 @@ ERRORS: list[tuple[Exception, str]] = [
 
 
 @pytest.mark.parametrize(("error", "code"), ERRORS, ids=[repr(error) for error, _ in ERRORS])
-def test_a_resolvers_failure_is_told_and_told_again(error: Exception, code: str) -> None:
+def test_a_failure_of_a_resolver_is_reported_at_every_read(error: Exception, code: str) -> None:
     with guest("*.example:*", resolver=raising(error)) as made:
         stream = begin(made)
         stream.subscribe().block()
@@ -195,7 +195,7 @@ def test_a_resolvers_failure_is_told_and_told_again(error: Exception, code: str)
         assert stream.subscribe().ready()
 
 
-def test_the_end_of_the_answers_is_told_and_told_again() -> None:
+def test_the_end_of_the_answers_is_reported_at_every_read() -> None:
     with guest("*.example:*", resolver=names(a_example=["1.1.1.1"])) as made:
         stream = begin(made)
         stream.subscribe().block()
@@ -214,7 +214,7 @@ def test_a_lookup_that_never_returns_ends_at_the_deadline(waiting: Waiting) -> N
 
 
 def test_lookups_that_were_given_up_still_count(waiting: Waiting) -> None:
-    """Each has a thread that cannot be interrupted: a guest that drops and asks again must not have any number."""
+    """Each look-up has a thread that cannot be interrupted: a guest that drops and repeats must not have many."""
     with guest("*.example:*", resolver=waiting) as made:
         codes = []
         for n in range(20):

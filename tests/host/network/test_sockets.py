@@ -1,4 +1,4 @@
-"""``wasi:sockets`` on loopback: the states of the WIT, the policy before every address, and ends that come in time."""
+"""``wasi:sockets`` on loopback: the states of the WIT, a policy check before every address, and timely ends."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_half_a_close_leaves_the_other_half() -> None:
 
 def test_a_reset_is_an_error_that_is_found_again() -> None:
     def reset(connection: socket.socket) -> None:
-        connection.recv(1)  # not before the other side is connected, and knows it
+        connection.recv(1)  # only after the other side is connected, and has noticed
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     with raw_server(reset) as port, guest(f"local:{port}") as made:
@@ -186,7 +186,7 @@ def test_a_reset_is_an_error_that_is_found_again() -> None:
         assert network.network_error_code(caught.value.value.value) is ErrorCode.CONNECTION_RESET
 
 
-def test_a_refused_connection_is_told() -> None:
+def test_a_refused_connection_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with guest(f"local:{port}") as made:
@@ -204,7 +204,7 @@ def test_a_peer_that_stalls_cannot_outlive_the_deadline(way: str) -> None:
         assert time.monotonic() - started < 10
 
 
-def test_backpressure_is_told() -> None:
+def test_backpressure_is_reported() -> None:
     with silent() as port, guest(f"local:{port}") as made:
         _, _, writing = connect(made, port)
         while permit := writing.check_write():
@@ -351,7 +351,7 @@ def test_so_many_answers_and_no_more() -> None:
         assert len(look_up(made, "db.example")) == 5
 
 
-def test_a_resolver_that_fails_or_never_answers_is_told() -> None:
+def test_a_resolver_that_fails_or_never_answers_is_reported() -> None:
     with guest("*.example:*", resolver=names()) as made:
         assert refusal(look_up, made, "no.example") == "name-unresolvable"
 

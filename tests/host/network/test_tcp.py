@@ -1,4 +1,4 @@
-"""TCP on loopback: every method in every state, connections to their end, and what a guest may listen at."""
+"""TCP on loopback: every method in every state, connections to their end, and the addresses a guest may listen on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOCAL = ("tcp://127.0.0.1:*",)
 
 @contextlib.contextmanager
 def unheard() -> Iterator[tuple[socket.socket, int]]:
-    """A server that the test itself accepts for, so that it sees whether anybody came."""
+    """A server whose connections the test accepts itself, so that it sees whether a client connected."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)
         yield listening, listening.getsockname()[1]
@@ -130,7 +130,7 @@ def test_an_address_of_another_family_is_refused_before_the_policy_is_asked() ->
 # -- decisions -----------------------------------------------------------------------------------------
 
 
-def test_what_was_decided_is_recorded() -> None:
+def test_decisions_are_recorded() -> None:
     with unheard() as (_, port), guest(f"tcp://127.0.0.1:{port}", listen=("tcp://127.0.0.1:0",)) as made:
         tcp(made).start_connect(None, at(port))
         refusal(tcp(made).start_connect, None, at(9, "10.0.0.1"))
@@ -224,7 +224,7 @@ def test_a_rule_says_where_to_listen(rule: str, allowed: bool) -> None:
             assert made.denied == [f"--listen tcp://127.0.0.1:{port}"]
 
 
-def test_an_address_that_cannot_be_had_is_told() -> None:
+def test_an_address_that_cannot_be_had_is_reported() -> None:
     with unheard() as (_, port), guest(listen=("tcp://127.0.0.1:*", "tcp://192.0.2.1:*")) as made:
         assert refusal(tcp(made).start_bind, None, at(port)) == "address-in-use"
         assert refusal(tcp(made).start_bind, None, at(5, "192.0.2.1")) == "address-not-bindable"
@@ -310,7 +310,7 @@ def test_a_slow_drip_arrives_byte_by_byte() -> None:
 
 @contextlib.contextmanager
 def gathering() -> Iterator[tuple[int, threading.Event, list[int]]]:
-    """A server that reads nothing before it may, then all, and then says how much it was."""
+    """A server that waits for permission, then reads everything, and then reports the number of bytes."""
     go, counts = threading.Event(), [0]
 
     def gather(connection: socket.socket) -> None:
@@ -328,7 +328,7 @@ def gathering() -> Iterator[tuple[int, threading.Event, list[int]]]:
 
 
 def fill(writing: Any) -> int:
-    """Write until no more is permitted; return how much it was."""
+    """Write until no more bytes are permitted; return the number of bytes."""
     count = 0
     while permit := writing.check_write():
         writing.write(bytes(permit))
@@ -339,7 +339,7 @@ def fill(writing: Any) -> int:
 @pytest.mark.parametrize("size", [30_000, 40_000, 100_000])
 @pytest.mark.parametrize("way", ["shutdown", "drop"])
 def test_the_end_comes_after_everything_that_was_taken(way: str, size: int) -> None:
-    """Small buffers have the system take part of a write; the rest must not be lost by ending the direction."""
+    """With small buffers the system accepts part of a write; shutting down must not lose the rest."""
     with gathering() as (port, go, counts), guest(f"local:{port}") as made:
         opened = tcp(made)
         opened.set_send_buffer_size(size)
@@ -405,7 +405,7 @@ def test_the_streams_outlive_the_socket_they_came_of() -> None:
         tcp(made)
 
 
-def test_dropping_what_is_written_to_tells_the_other_side_the_end() -> None:
+def test_dropping_an_output_stream_signals_the_end_to_the_peer() -> None:
     def echo_and_end(connection: socket.socket) -> None:
         echo(connection)
         connection.sendall(b"END")
@@ -493,7 +493,7 @@ def test_every_wait_ends_at_the_deadline(way: str) -> None:
         assert time.monotonic() - started < 10
 
 
-def test_a_pollable_that_outlives_what_it_waits_for_is_ready() -> None:
+def test_a_pollable_that_outlives_its_resource_is_ready() -> None:
     with silent() as port, guest("local:*", listen=LOCAL) as made:
         server, _ = listen(made)
         opened, reading, writing = connect(made, port)

@@ -1,4 +1,4 @@
-"""A guest's sockets on loopback: made, connected, listening, and read and written to their end."""
+"""A guest's sockets on loopback: create, connect, listen, and read and write until they end."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ __all__ = ["Guest", "descriptors", "refusal"]
 
 
 class Guest:
-    """WASI for one sandbox; ``decisions`` holds what the policy was asked. Leaving it checks that nothing is left."""
+    """WASI for one sandbox; ``decisions`` records the policy checks. On exit it checks that no resource is left."""
 
     def __init__(
         self,
@@ -53,17 +53,17 @@ class Guest:
         self.door.close()
 
     def of(self, interface: str) -> Any:
-        """Return what implements ``interface``."""
+        """Return the implementation of ``interface``."""
         return self.wasi.implementation(interface)
 
     @property
     def denied(self) -> list[str]:
-        """The flags that would have granted what was denied."""
+        """Return the flags that would have granted the denied operations."""
         return [decision.remedy for decision in self.decisions if not decision.allowed]
 
 
 def refusal(function: Any, *arguments: Any) -> str:
-    """Return the code with which a call is answered; fail if it is not refused."""
+    """Return the error code of a call; fail if the call succeeds."""
     try:
         value = function(*arguments)
     except Err as error:

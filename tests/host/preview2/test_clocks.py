@@ -1,4 +1,4 @@
-"""Clocks and randomness: each mode tells what it says it tells, and nothing more."""
+"""Clocks and randomness: each mode reveals the documented information, and nothing more."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_stand_in_clock_advances_at_each_reading_so_that_a_busy_wait_ends() ->
         assert readings[-1] < SECOND
 
 
-def test_both_stand_in_clocks_pass_by_what_is_slept() -> None:
+def test_both_virtual_clocks_advance_by_the_time_slept() -> None:
     guest, monotonic, wall = clocks()
     with guest:
         monotonic.subscribe_duration(5 * SECOND).block()
@@ -57,7 +57,7 @@ def test_a_fixed_clock_starts_where_it_was_set() -> None:
         assert wall.now().seconds == 1_767_225_601
 
 
-def test_a_coarse_clock_tells_multiples_of_its_resolution() -> None:
+def test_a_coarse_clock_returns_multiples_of_its_resolution() -> None:
     guest, monotonic, wall = clocks("coarse:50ms")
     with guest:
         assert monotonic.now() % 50_000_000 == 0
@@ -72,10 +72,10 @@ def test_the_systems_clock_never_goes_back() -> None:
     with guest:
         readings = [monotonic.now() for _ in range(100)]
         assert readings == sorted(readings)
-        assert readings[0] < 60 * SECOND, "it starts with the run: how long the host has been up is not told"
+        assert readings[0] < 60 * SECOND, "it starts with the run: the uptime of the host is not revealed"
 
 
-def test_a_denied_clock_tells_its_remedy_at_every_reading() -> None:
+def test_a_denied_clock_reports_its_remedy_at_every_reading() -> None:
     guest, monotonic, wall = clocks("deny")
     with guest:
         timer = monotonic.subscribe_instant(5)
@@ -112,11 +112,11 @@ def test_a_timer_of_the_largest_number_is_one(call: str) -> None:
 
 
 @given(st.integers(-(2**70), 2**70))
-def test_a_time_is_told_in_whole_seconds_and_a_rest(nanoseconds: int) -> None:
-    """For every time: the rest is less than a second, and from 1970 on nothing is lost."""
-    told = datetime_of(nanoseconds)
-    assert 0 <= told.nanoseconds < SECOND
-    assert nanoseconds_of(told) == max(0, nanoseconds)
+def test_a_time_is_returned_in_whole_seconds_and_nanoseconds(nanoseconds: int) -> None:
+    """For every time: the nanoseconds are less than a second, and from 1970 on the conversion loses nothing."""
+    reported = datetime_of(nanoseconds)
+    assert 0 <= reported.nanoseconds < SECOND
+    assert nanoseconds_of(reported) == max(0, nanoseconds)
 
 
 # -- randomness ----------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def test_the_insecure_interfaces_draw_from_the_same_stream() -> None:
         assert all(0 <= half < 2**64 for half in first)
 
 
-def test_denied_randomness_tells_its_remedy() -> None:
+def test_denied_randomness_reports_its_remedy() -> None:
     with Guest(random=RandomCapability.parse("deny")) as guest:
         for call in (
             lambda: guest.of("wasi:random/random").get_random_bytes(1),

@@ -1,4 +1,4 @@
-"""A denial of clocks or random bytes is recorded, as in preview 1; and making bytes does not outlast the deadline."""
+"""A denial of clocks or random bytes is recorded, as in preview 1; generating bytes observes the deadline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every method of ``descriptor`` on real trees: refused with the right code, and what was decided is recorded."""
+"""Every method of ``descriptor`` on real trees: rejections have the right code, and decisions are recorded."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def writing(tree: Path) -> Iterator[Guest]:
 
 
 def picture(root: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Return what lies beneath ``root``: kind, time of change and contents by name."""
+    """Return the paths below ``root``: kind, modification time and contents by name."""
     found = {}
     for path in [root, *root.rglob("*")]:
         status = path.lstat()
@@ -173,7 +173,7 @@ def test_a_file_granted_alone_is_written_if_its_grant_writes(tree: Path) -> None
 LEAVES = "the path leaves /in; no option permits that"
 
 
-def test_what_was_decided_is_recorded(tree: Path) -> None:
+def test_decisions_are_recorded(tree: Path) -> None:
     with granted((tree, "/in", False)) as guest:
         directory = tops(guest)[0]
         directory.open_at(NONE, "sub/inner", PLAIN, R)
@@ -189,7 +189,7 @@ def test_what_was_decided_is_recorded(tree: Path) -> None:
         assert guest.door.denials == 2
 
 
-def test_a_denial_counts_though_nobody_listens(tree: Path) -> None:
+def test_a_denial_is_counted_without_a_subscriber(tree: Path) -> None:
     with granted((tree, "/in", False)) as guest:
         guest.door.listens = False
         directory = tops(guest)[0]
@@ -252,10 +252,10 @@ SEGMENTS = ["..", ".", "", "sub", "up", "root", "file", "empty", "new"]
 
 @settings(max_examples=150, deadline=None)
 @given(segments=st.lists(st.sampled_from(SEGMENTS), min_size=1, max_size=7), flags=st.sampled_from([NONE, FOLLOW]))
-def test_no_path_of_hostile_segments_reaches_what_was_not_granted(
+def test_no_path_of_hostile_segments_leaves_the_grants(
     segments: list[str], flags: PathFlags, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """For every path: what it opens is beneath the grant, and what lies beside it is as before."""
+    """For every path: an opened file is inside the grant, and files outside are unchanged."""
     root = tmp_path_factory.mktemp("t") / "granted"
     (root / "sub" / "empty").mkdir(parents=True)
     (root / "file").write_bytes(b"inside")
@@ -353,7 +353,7 @@ def test_a_fifo_is_not_opened_and_nothing_waits(tree: Path) -> None:
 # -- contents ------------------------------------------------------------------------------------------
 
 
-def test_a_read_gives_at_most_a_chunk_and_tells_the_end_anywhere(tree: Path) -> None:
+def test_a_read_gives_at_most_a_chunk_and_reports_the_end_anywhere(tree: Path) -> None:
     (tree / "big").write_bytes(bytes(200_000))
     with granted((tree, "/in", False)) as guest:
         file = tops(guest)[0].open_at(NONE, "big", PLAIN, R)
@@ -492,7 +492,7 @@ def test_identities_are_of_files_not_of_names(writing: Guest) -> None:
     assert directory.stat_at(NONE, "file").link_count == 2
 
 
-def test_times_are_kept_to_the_nanosecond_and_left_alone_where_asked(writing: Guest, tree: Path) -> None:
+def test_times_are_kept_to_the_nanosecond_and_unchanged_on_request(writing: Guest, tree: Path) -> None:
     directory = tops(writing)[0]
     first = NewTimestampTimestamp(Datetime(2_000_000_000, 123_456_789))
     directory.set_times_at(NONE, "file", first, first)

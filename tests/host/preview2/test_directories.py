@@ -1,6 +1,6 @@
-"""Directories opened beneath a grant: the grant decides what is changed there, as with native WASI 0.2.
+"""Directories opened inside a grant: the grant decides about changes, as in native WASI 0.2.
 
-The adapters of preview 1 open directories without ``mutate-directory`` and change what lies in them; wasi-libc opens
+The adapters of preview 1 open directories without ``mutate-directory`` and then change their contents; wasi-libc opens
 every file that it writes with it.
 """
 
@@ -51,7 +51,7 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_lies_in_a_directory_is_changed_where_the_grant_writes(change: Any, tree: Path) -> None:
+def test_entries_of_a_directory_are_changed_if_the_grant_is_writable(change: Any, tree: Path) -> None:
     before = sorted(p.name for p in (tree / "sub").iterdir())
     with guest_of(tree, "/in", write=False) as guest:
         sub = top(guest).open_at(NONE, "sub", DIRECTORY, R)

@@ -1,4 +1,4 @@
-"""``wasi:filesystem`` on real files: with a grant the guest can, without it the same call is refused."""
+"""``wasi:filesystem`` on real files: with a grant the guest can, without it the same call is denied."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_writing_by_all_its_ways(writer: Any, tree: Path) -> None:
     assert refusal(late.blocking_write_and_flush, b"xx") == "StreamErrorLastOperationFailed"
 
 
-def test_what_is_written_to_disk_has_a_limit(tree: Path) -> None:
+def test_disk_writes_have_a_limit(tree: Path) -> None:
     with guest_of(tree, write=True, disk_written=100) as guest:
         file = top(guest).open_at(NONE, "new", CREATE, R | W)
         file.write(bytes(60), 0)

@@ -1,4 +1,4 @@
-"""What a guest drops is let go of, in whatever order, and what it still holds counts as open."""
+"""Resources that a guest drops are released, in any order, and those it still holds count as open."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def granted(tree: Path, **limits: Any) -> Guest:
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4))))
-def test_a_file_lives_as_long_as_what_was_made_of_it(order: tuple[int, ...], tree: Path) -> None:
+def test_a_file_lives_as_long_as_its_streams(order: tuple[int, ...], tree: Path) -> None:
     with granted(tree, open_files=1) as guest:
         file = top(guest).open_at(NONE, "file", PLAIN, R | W)
         reading, writing, append = file.read_via_stream(0), file.write_via_stream(0), file.append_via_stream()
@@ -71,7 +71,7 @@ def test_a_file_that_only_a_stream_holds_still_counts_as_open(tree: Path) -> Non
         top(guest).open_at(NONE, "sub", PLAIN, R).__drop__()
 
 
-def test_what_could_not_be_opened_does_not_count(tree: Path) -> None:
+def test_a_failed_open_does_not_count(tree: Path) -> None:
     with granted(tree, open_files=1) as guest:
         for path, flags in (("none", PLAIN), ("file", OpenFlags.DIRECTORY), ("../x", PLAIN), ("a\0", PLAIN)):
             refusal(top(guest).open_at, NONE, path, flags, R)

@@ -1,4 +1,4 @@
-"""A listing is kept by the host until its end was read or it was dropped, and counts as an open directory."""
+"""The host keeps a directory listing until it is read to its end or dropped; it counts as an open directory."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_listing_read_to_its_end_is_kept_no_longer(tree: Path) -> None:
         assert refusal(directory.read_directory) == "insufficient-memory", "a drop after the end frees nothing twice"
 
 
-def test_what_could_not_be_listed_does_not_count(tree: Path) -> None:
+def test_a_failed_listing_does_not_count(tree: Path) -> None:
     with guest_of(tree) as guest:
         file = top(guest).open_at(NONE, "a", PLAIN, READ)
         for _ in range(5):

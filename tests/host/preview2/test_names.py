@@ -1,4 +1,4 @@
-"""Every function of every interface of the host's is there, under the name that a guest's call is looked up by."""
+"""Every function of every interface of the host exists under the name by which a guest's call looks it up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aegis.host.preview2.http_fields import fields_class
 from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Interface
 
-NEVER_MADE = {"incoming-request"}  # of a server's caller, which there is none of
+NEVER_MADE = {"incoming-request"}  # for a server's caller, which does not exist here
 CALLED_OTHERWISE = {"error": "IoError"}
 
 

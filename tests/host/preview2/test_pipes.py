@@ -1,4 +1,4 @@
-"""The standard streams on real pipes and terminals: nothing waits that should not, and every wait has an end."""
+"""The standard streams on real pipes and terminals: non-blocking calls do not wait, and every wait ends."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PIPE_ATOMIC = 4096
 
 
 class Pipe:
-    """A pipe; what is closed already is not closed again."""
+    """A pipe; ends that the test has closed are not closed again."""
 
     def __init__(self) -> None:
         self.reading, self.writing = os.pipe()
 
     def fill(self, *, but: int = 0) -> int:
-        """Write until it is full, then read ``but`` bytes again; return how many bytes are left in it."""
+        """Write until the pipe is full, then read ``but`` bytes again; return the number of bytes left in it."""
         os.set_blocking(self.writing, False)
         count = 0
         with contextlib.suppress(BlockingIOError):
@@ -61,7 +61,7 @@ def stdout_of(guest: Guest, descriptor: int, limit: int | None = None) -> Any:
 # -- writing -------------------------------------------------------------------------------------------
 
 
-def test_what_a_pipe_permits_it_takes_without_waiting(pipe: Pipe) -> None:
+def test_a_pipe_takes_the_permitted_bytes_without_waiting(pipe: Pipe) -> None:
     pipe.fill(but=2 * PIPE_ATOMIC)
     with Guest(timeout=20) as guest:
         stdout = stdout_of(guest, pipe.writing)
@@ -133,7 +133,7 @@ def test_a_slow_drip_is_read_as_it_comes(pipe: Pipe) -> None:
         assert refusal(stdin.blocking_read, 0) == "StreamErrorClosed"
 
 
-def test_a_read_leaves_what_it_did_not_ask_for(pipe: Pipe) -> None:
+def test_a_read_leaves_the_remaining_bytes(pipe: Pipe) -> None:
     with Guest() as guest:
         stdin = stdin_of(guest, pipe.reading)
         os.write(pipe.writing, b"abcdef")
@@ -189,7 +189,7 @@ def test_splicing_into_a_closed_stream_takes_nothing(pipe: Pipe) -> None:
         other.close()
 
 
-def test_polling_tells_which_are_ready_and_takes_one_twice(pipe: Pipe) -> None:
+def test_polling_returns_the_ready_pollables_and_accepts_duplicates(pipe: Pipe) -> None:
     with Guest() as guest:
         stdin, stdout = stdin_of(guest, pipe.reading), stdout_of(guest, pipe.writing)
         reading, writing, poll = stdin.subscribe(), stdout.subscribe(), guest.of("wasi:io/poll").poll

@@ -1,4 +1,4 @@
-"""Streams and polling: what may be given and taken at once, how ends are told, and that waiting has an end."""
+"""Streams and polling: permitted amounts, how an end is reported, and that waiting ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def captured() -> StdioCapability:
     return StdioCapability(stdin=b"some input", stdout="capture", stderr="capture")
 
 
-def test_a_read_gives_what_there_is_and_then_the_end() -> None:
+def test_a_read_returns_the_available_bytes_and_then_the_end() -> None:
     with Guest(stdio=captured()) as guest:
         stdin = guest.of("wasi:cli/stdin").get_stdin()
         assert stdin.read(0) == b""
@@ -88,7 +88,7 @@ def pipe() -> Any:
             continue
 
 
-def test_an_empty_pipe_is_waited_for_and_its_end_told(pipe: tuple[int, int]) -> None:
+def test_an_empty_pipe_is_waited_for_and_its_end_reported(pipe: tuple[int, int]) -> None:
     with Guest(timeout=0.2) as guest:
         stdin = guest.of("wasi:cli/stdin").get_stdin()
         stdin._source = Input(pipe[0], guest.door)
@@ -207,7 +207,7 @@ def test_arguments_environment_and_exit() -> None:
             assert getattr(guest.of(f"wasi:cli/terminal-{name}"), f"get_terminal_{name}")() is None
 
 
-def test_configuration_is_what_the_policy_states() -> None:
+def test_configuration_has_the_entries_of_the_policy() -> None:
     with Guest(config=ConfigCapability(set=(("a", "1"),))) as guest:
         store = guest.of("wasi:config/store")
         assert (store.get("a"), store.get("b"), store.get_all()) == ("1", None, [("a", "1")])

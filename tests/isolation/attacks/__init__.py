@@ -1,9 +1,9 @@
-"""What a compromised worker would try: ``python -m tests.isolation.attacks``, or in a real one (:mod:`..takeover`)."""
+"""Attacks of a compromised worker: run ``python -m tests.isolation.attacks``, or a real worker (:mod:`..takeover`)."""
 
 from __future__ import annotations
 
 from tests.isolation.attacks import files, network, processes, streams
-from tests.isolation.attacks.alone import main
 from tests.isolation.attacks.registry import ATTACKS, NUMBERS, attack, outcome
+from tests.isolation.attacks.standalone import main
 
 __all__ = ["ATTACKS", "NUMBERS", "attack", "files", "main", "network", "outcome", "processes", "streams"]

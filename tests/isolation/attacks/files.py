@@ -1,4 +1,4 @@
-"""Attacks on files: reading, changing and planting them, and looking at those of others."""
+"""Attacks on files: read, change and plant them, and inspect those of others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write_beneath(order: dict[str, Any]) -> int:
 
 @attack
 def change_beneath(order: dict[str, Any]) -> list[str]:
-    """Everything that a guest may do to a tree that it may write."""
+    """Perform every operation that a guest may perform on a writable tree."""
     root = order["granted"][0]
     os.mkdir("sub", dir_fd=root)
     os.close(os.open("file", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=root))
@@ -62,7 +62,7 @@ def move_out(order: dict[str, Any]) -> None:
 
 @attack
 def plant(order: dict[str, Any]) -> str:
-    """Make a file as a later run would find it, by its path or from a granted directory."""
+    """Create a file that a later run would find, by its path or from a granted directory."""
     root = order["granted"][0] if order.get("beneath") else None
     descriptor = os.open(order["path"], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=root)
     os.write(descriptor, b"code")
@@ -76,7 +76,7 @@ def give_another_name(order: dict[str, Any]) -> None:
 
 @attack
 def plant_link(order: dict[str, Any]) -> None:
-    """Put a symbolic link in the place of what is there, which no check of Aegis stands before."""
+    """Replace an existing file by a symbolic link, without passing any check of Aegis."""
     root = order["granted"][0]
     try:
         os.rmdir(order["name"], dir_fd=root)
@@ -89,7 +89,7 @@ def plant_link(order: dict[str, Any]) -> None:
 
 @attack
 def look_around_a_file(order: dict[str, Any]) -> dict[str, Any]:
-    """What the descriptor of one file gives beside that file."""
+    """Return what the descriptor of a single granted file reveals about its neighbours."""
     descriptor = order["granted"][0]
     ways: dict[str, Callable[[], Any]] = {
         "listing": lambda: os.listdir(descriptor),
@@ -169,12 +169,12 @@ BY_PATH: dict[str, Callable[[bytes], tuple[Any, ...]]] = {
     "mknodat": lambda path: (AT_CWD, path + b".fifo", 0o10600, 0),
     "chdir": lambda path: (os.path.dirname(path),),
 }
-"""System calls that change, or look at, what a path names; none of them is Landlock's to judge but the last few."""
+"""System calls that change or inspect what a path names; Landlock controls only the last few of them."""
 
 
 @attack
 def calls_by_path(order: dict[str, Any]) -> list[str]:
-    """Make each of these calls with a path outside every grant, and return which succeed."""
+    """Make each of these calls with a path outside every grant, and return those that succeed."""
     path = order["path"].encode()
     return [
         name
@@ -192,7 +192,7 @@ def time_of_open_file(order: dict[str, Any]) -> None:
 
 @attack
 def have_times_set(order: dict[str, Any]) -> int | None:
-    """Have the parent set the times of a file, or of a name in a directory, which this process merely holds."""
+    """Let the parent set the times of a file, or of a name in a directory, that this process only holds for reading."""
     session, name = order["session"], order.get("name")
     flags = {"hold": os.O_PATH, "read": os.O_RDONLY, "write": os.O_WRONLY}[order.get("open", "hold")]
     descriptors = [os.open(order["path"], flags) for _ in range(order.get("count", 1))]
@@ -206,7 +206,7 @@ def have_times_set(order: dict[str, Any]) -> int | None:
 
 @attack
 def climb(order: dict[str, Any]) -> list[str]:
-    """List what lies above a granted directory, from its descriptor."""
+    """List the parent of a granted directory through its descriptor."""
     session = order["session"]
     held = session.descriptors[session.setup.folders[order["folder"]].descriptor]
     above = os.open("../" * 40, os.O_RDONLY, dir_fd=held)
@@ -215,7 +215,7 @@ def climb(order: dict[str, Any]) -> list[str]:
 
 @attack
 def status(order: dict[str, Any]) -> dict[str, Any]:
-    """Tell what the status of a granted directory and of names in it says, and of everything else that is held."""
+    """Return the status of a granted directory, of names in it, and of all other descriptors."""
     session = order["session"]
     granted = [session.descriptors[folder.descriptor] for folder in session.setup.folders]
     born = ctypes.create_string_buffer(256)
@@ -237,5 +237,5 @@ def status(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def fields(status: os.stat_result) -> list[int]:
-    """Return what tells one file from another, and when it changed."""
+    """Return the fields that identify a file, and its times of change."""
     return [status.st_ino, status.st_dev, status.st_nlink, status.st_uid, status.st_mtime_ns, status.st_ctime_ns]

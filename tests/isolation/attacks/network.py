@@ -1,4 +1,4 @@
-"""Attacks on the network: sockets of the worker's own, and what it asks its parent for."""
+"""Attacks on the network: sockets that the worker creates itself, and requests to its parent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.isolation.attacks.registry import attack, call, succeeds
 
 @attack
 def look_up(order: dict[str, Any]) -> dict[str, Any]:
-    """Look a name up as the host's own code does."""
+    """Look a name up as the host's code does."""
     network = order["session"].run.grants.network
     lookup = network.look_up(order["name"])
     while not lookup.done:
@@ -28,7 +28,7 @@ def look_up(order: dict[str, Any]) -> dict[str, Any]:
 
 @attack
 def ask_for_names(order: dict[str, Any]) -> list[Any]:
-    """Have the parent look names up, whatever the policy says, and return the packets that come back."""
+    """Let the parent look names up, whatever the policy says, and return the packets that come back."""
     session = order["session"]
     for number, name in order["names"]:
         session.resolve(number, name)
@@ -42,13 +42,13 @@ def ask_for_names(order: dict[str, Any]) -> list[Any]:
 
 @attack
 def resolve_blindly(order: dict[str, Any]) -> None:
-    """Ask for a name without a socket on which the answer could come."""
+    """Ask for a name without a socket for the answer."""
     order["session"].resolve(1, order["name"])
 
 
 @attack
 def known_roots(order: dict[str, Any]) -> int:
-    """Return how many roots of trust this process verifies servers by."""
+    """Return the number of root certificates with which this process verifies servers."""
     from aegis.host.net.http.transport import roots
 
     return int(roots().cert_store_stats()["x509_ca"])
@@ -63,7 +63,7 @@ def begin_look_ups(order: dict[str, Any]) -> None:
 
 @attack
 def connect_held_sockets(order: dict[str, Any]) -> list[str]:
-    """Connect or bind each socket that the worker holds to a path, or send to one; return which could be."""
+    """Connect or bind each socket that the worker holds to a path, or send to one; return those that succeed."""
     found = []
     for held in [d for d in range(3, 100) if succeeds(os.fstat, d)]:
         try:
@@ -86,7 +86,7 @@ def connect_held_sockets(order: dict[str, Any]) -> list[str]:
 def direct_sockets(order: dict[str, Any]) -> list[Any]:
     """Ask the parent for each of these steps, a verb and its words; return its answers.
 
-    A word ``["made", n]`` stands for the number of the socket that step ``n`` made.
+    A word ``["made", n]`` stands for the number of the socket that step ``n`` created.
     """
     answers: list[Any] = []
     for verb, *words in order["steps"]:
@@ -96,7 +96,7 @@ def direct_sockets(order: dict[str, Any]) -> list[Any]:
 
 
 class Line:
-    """A TCP connection that the parent made, in the worker's hands."""
+    """A TCP connection that the parent created, held by the worker."""
 
     def __init__(self, session: Any) -> None:
         self.session = session
@@ -105,7 +105,7 @@ class Line:
         self.end = socket.socket(fileno=socket.recv_fds(way, 8, 4)[1][0])
 
     def connect(self, host: str, port: int, purpose: list[Any]) -> int:
-        """Have it connected; return the error number, 0 once it is open."""
+        """Let the parent connect it; return the error number, 0 if it is open."""
         number = int(self.session.ask_sockets("connect", self.number, *purpose, [host, port]))
         if number != errno.EINPROGRESS:
             return number
@@ -113,7 +113,7 @@ class Line:
         return self.end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
     def ask(self, text: str) -> str:
-        """Write bytes and return what comes back, nothing at the end of the connection."""
+        """Write bytes and return the reply; empty at the end of the connection."""
         try:
             self.end.sendall(text.encode())
             self.session.run.door.wait(20, read=(self.end.fileno(),))
@@ -123,12 +123,12 @@ class Line:
 
 
 LINES: dict[str, Line] = {}
-"""Connections that outlive the attack that made them, by the names that the test gave them."""
+"""Connections that outlive the attack that opened them, by the names given by the test."""
 
 
 @attack
 def reach_by_parent(order: dict[str, Any]) -> Any:
-    """Have the parent connect to an address, for what the order says; return the error number, or the answer."""
+    """Let the parent connect to an address, for the purpose in the order; return the error number, or the reply."""
     line = LINES[order.get("name", "")] = Line(order["session"])
     failed = line.connect(order["host"], order["port"], order.get("purpose", ["tcp", "", None]))
     return failed or line.ask(order.get("text", "ping"))
@@ -136,13 +136,13 @@ def reach_by_parent(order: dict[str, Any]) -> Any:
 
 @attack
 def use_again(order: dict[str, Any]) -> str:
-    """Write on a connection that an earlier attack opened, and return what comes back."""
+    """Write on a connection that an earlier attack opened, and return the reply."""
     return LINES[order["name"]].ask("ping")
 
 
 @attack
 def close_and_keep(order: dict[str, Any]) -> str:
-    """Tell the parent that a connection was closed, use a copy of it, and return what comes back."""
+    """Tell the parent that a connection was closed, use a copy of it, and return the reply."""
     line = LINES[order["name"]]
     line.session.ask_sockets("close", line.number)
     return line.ask("ping")
@@ -150,7 +150,7 @@ def close_and_keep(order: dict[str, Any]) -> str:
 
 @attack
 def connect_blocking(order: dict[str, Any]) -> int:
-    """Make the socket that parent and worker share block, and have the parent connect it."""
+    """Make the socket shared by parent and worker blocking, and let the parent connect it."""
     line = Line(order["session"])
     line.end.setblocking(True)
     return int(line.session.ask_sockets("connect", line.number, "tcp", "", None, ["127.0.0.1", order["port"]]))
@@ -158,7 +158,7 @@ def connect_blocking(order: dict[str, Any]) -> int:
 
 @attack
 def send_past_the_parent(order: dict[str, Any]) -> list[str]:
-    """Try to send a datagram to an address with each descriptor that is held; return what is a datagram's socket."""
+    """Try to send a datagram to an address with each held descriptor; return those that are datagram sockets."""
     target = ("127.0.0.1", order["port"])
     found = []
     for number in range(3, 200):
@@ -183,7 +183,7 @@ def _send_to(end: socket.socket, target: Any, *message: Any) -> None:
 
 @attack
 def accept_one(order: dict[str, Any]) -> str:
-    """Have the parent make a server, accept a connection by oneself, and return what the client says."""
+    """Let the parent create a server, accept a connection in the worker, and return the data of the client."""
     session = order["session"]
     line = Line(session)
     for verb, *words in (["bind", [order["host"], order["port"]]], ["listen", 5]):
@@ -252,7 +252,7 @@ def resolve(order: dict[str, Any]) -> int:
 
 @attack
 def calls_of_sockets(order: dict[str, Any]) -> list[str]:
-    """Make each call that makes, binds or connects a socket, on what is held too; return those that succeed."""
+    """Make each call that creates, binds or connects a socket, on held sockets too; return those that succeed."""
     port = order["port"]
     inet = struct.pack("=H", socket.AF_INET) + port.to_bytes(2, "big") + bytes([127, 0, 0, 1]) + bytes(8)
     vector = ctypes.create_string_buffer(b"x")
@@ -275,7 +275,7 @@ def calls_of_sockets(order: dict[str, Any]) -> list[str]:
 
 @attack
 def peers(order: dict[str, Any]) -> dict[str, list[int]]:
-    """Ask each socket that is held who is at its other end; return which questions were answered."""
+    """Ask each held socket for its peer; return the queries that were answered."""
     own = list(socket.socketpair()) if order.get("own") else []
     questions = {"SO_PEERCRED": 17, "SO_PEERSEC": 31, "SO_PEERGROUPS": 59, "SO_PEERPIDFD": 77, "SO_COOKIE": 57}
     room = 256

@@ -1,4 +1,4 @@
-"""Attacks on other processes, on the kernel and on limits; what is held and what was inherited."""
+"""Attacks on other processes, on the kernel and on limits; held and inherited resources."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def nothing(order: dict[str, Any]) -> str:
 
 @attack
 def held(order: dict[str, Any]) -> list[dict[str, int]]:
-    """Tell of every open descriptor which file it is of, what may be done with it, and what seals it has."""
+    """Return for every open descriptor its file, its access mode and its seals."""
     found = []
     for number in range(1024):
         try:
@@ -49,8 +49,8 @@ def held(order: dict[str, Any]) -> list[dict[str, int]]:
 
 @attack
 def time_others(order: dict[str, Any]) -> dict[str, Any]:
-    """Ask for the processor time, and for the processors, of each process; return what was told."""
-    told: dict[str, Any] = {}
+    """Query the processor time and affinity of each process; return the queries that were answered."""
+    reported: dict[str, Any] = {}
     room, now = ctypes.create_string_buffer(1024), ctypes.create_string_buffer(16)
     for process in order["processes"]:
         calls = [("sched_getaffinity", process, 1024, room)]
@@ -58,8 +58,8 @@ def time_others(order: dict[str, Any]) -> dict[str, Any]:
             clock = (~process << 3 | kind) & 0xFFFFFFFF
             calls += [("clock_gettime", clock, room), ("clock_getres", clock, room)]
             calls += [("clock_nanosleep", clock, 0, now, None)]
-        told |= {str(one[:2]): tried(partial(call, *one)) for one in calls}
-    return {name: value for name, value in told.items() if value not in (-errno.EPERM, -errno.ENOSYS)}
+        reported |= {str(one[:2]): tried(partial(call, *one)) for one in calls}
+    return {name: value for name, value in reported.items() if value not in (-errno.EPERM, -errno.ENOSYS)}
 
 
 # -- other processes, and the kernel ------------------------------------------------------------------
@@ -102,7 +102,7 @@ def kill_self(order: dict[str, Any]) -> None:
 
 @attack
 def trace_parent(order: dict[str, Any]) -> None:
-    call("ptrace", 0x4206, PARENT, 0, 0)  # PTRACE_SEIZE, which stops nobody and ends with this process
+    call("ptrace", 0x4206, PARENT, 0, 0)  # PTRACE_SEIZE, which stops no process and ends with this one
 
 
 @attack
@@ -112,7 +112,7 @@ def system_call(order: dict[str, Any]) -> int:
 
 @attack
 def foreign_call(order: dict[str, Any]) -> int:
-    """Ask for getpid in the 32-bit way: the same number is another call there."""
+    """Call getpid by the 32-bit interface, where the same number is another call."""
     code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     code.write(b"\x53\xb8\x14\x00\x00\x00\xcd\x80\x5b\xc3")  # push rbx; mov eax, 20; int 0x80; pop rbx; ret
     return int(ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))() == os.getpid())
@@ -155,7 +155,7 @@ def first_to_be_killed(order: dict[str, Any]) -> int:
 
 @attack
 def many_threads_at_once(order: dict[str, Any]) -> str:
-    """Start threads without end, or until the kernel refuses."""
+    """Start threads until the kernel refuses."""
     end = threading.Event()
     started: list[threading.Thread] = []
     threading.stack_size(64 << 10)
@@ -209,7 +209,7 @@ def burn(order: dict[str, Any]) -> None:
 
 
 def time_used() -> float:
-    """Return the seconds of processor time that this process used."""
+    """Return the processor time of this process in seconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
@@ -253,8 +253,8 @@ def clock_and_chance(order: dict[str, Any]) -> dict[str, Any]:
 
 @attack
 def machine(order: dict[str, Any]) -> list[str]:
-    """Tell what the kernel says of the machine: its name and that of its domain, its release."""
-    told = ctypes.create_string_buffer(6 * 65)  # struct utsname
-    libc.uname(told)
-    _, name, release, _, _, domain = (told.raw[n : n + 65].partition(b"\0")[0].decode() for n in range(0, 390, 65))
+    """Return the kernel's identification of the machine: host name, domain name, release."""
+    reported = ctypes.create_string_buffer(6 * 65)  # struct utsname
+    libc.uname(reported)
+    _, name, release, _, _, domain = (reported.raw[n : n + 65].partition(b"\0")[0].decode() for n in range(0, 390, 65))
     return [name, socket.gethostname(), domain, release]

@@ -1,4 +1,4 @@
-"""The list of attacks, and what they have in common."""
+"""The registry of attacks, and their shared helpers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUMBERS = {  # x86-64, aarch64
     "open_by_handle_at": (304, 265), "chroot": (161, 51), "setns": (308, 268), "tkill": (200, 130),
     "personality": (135, 92), "execveat": (322, 281), "tgkill": (234, 131), "no_such_call": (9999, 9999),
     "rt_sigqueueinfo": (129, 138), "init_module": (175, 105), "socketpair": (53, 199), "memfd_secret": (447, 447),
-    # by path, where Landlock has no right for it
+    # by path, for which Landlock has no right
     "access": (21, None), "faccessat": (269, 48), "faccessat2": (439, 439), "stat": (4, None), "lstat": (6, None),
     "statx": (332, 291), "statfs": (137, 43), "readlink": (89, None), "chdir": (80, 49), "truncate": (76, 45),
     "utimensat": (280, 88), "futimesat": (261, None), "utime": (132, None), "utimes": (235, None),
@@ -37,20 +37,20 @@ NUMBERS = {  # x86-64, aarch64
     "recvmmsg": (299, 243), "landlock_create_ruleset": (444, 444), "seccomp": (317, 277), "capset": (126, 91),
     "setuid": (105, 146),
 }  # fmt: skip
-ITS_OWN = {  # calls that a worker may make for itself
+ITS_OWN = {  # calls that a worker may legitimately make
     "clock_gettime": (228, 113), "clock_getres": (229, 114), "clock_nanosleep": (230, 115),
     "sched_getaffinity": (204, 123), "getsockopt": (55, 209), "fstat": (5, 80),
 }  # fmt: skip
 
 
 def attack(function: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
-    """Make ``function`` one of the attacks, by its name."""
+    """Register ``function`` as an attack under its name."""
     ATTACKS[function.__name__] = function
     return function
 
 
 def call(name: str, *arguments: Any) -> int:
-    """Make a system call, whatever the C library thinks of it."""
+    """Make a system call directly, without the C library's wrapper."""
     number = {**NUMBERS, **ITS_OWN}[name][0 if X86 else 1]
     libc.syscall.restype = ctypes.c_long
     result = libc.syscall(number, *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
@@ -60,7 +60,7 @@ def call(name: str, *arguments: Any) -> int:
 
 
 def tried(action: Callable[[], Any]) -> Any:
-    """Return what an action gave, or its error number, negative."""
+    """Return the result of an action, or its negated error number."""
     try:
         return action()
     except OSError as error:
@@ -68,7 +68,7 @@ def tried(action: Callable[[], Any]) -> Any:
 
 
 def succeeds(function: Callable[..., Any], *arguments: Any) -> bool:
-    """Tell whether a call raises no ``OSError``."""
+    """Return whether a call raises no ``OSError``."""
     try:
         function(*arguments)
     except OSError:
@@ -77,7 +77,7 @@ def succeeds(function: Callable[..., Any], *arguments: Any) -> bool:
 
 
 def outcome(order: dict[str, Any]) -> dict[str, Any]:
-    """Return what came of the attack."""
+    """Return the result of the attack."""
     try:
         return {"value": ATTACKS[order["attack"]](order)}
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Attacks on the standard streams and the conversation of a worker. They need its session."""
+"""Attacks on a worker's standard streams and on its connection to the parent. They need its session."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ JUNK = b"junk of a worker that was taken over"
 TIOCSTI = 0x5412
 
 
-def told(action: Callable[[], Any]) -> Any:
-    """Return what an action gave, or the number of its error in a mapping."""
+def attempt(action: Callable[[], Any]) -> Any:
+    """Return the result of an action, or a mapping with its error number."""
     try:
         result = action()
     except OSError as error:
@@ -30,7 +30,7 @@ def told(action: Callable[[], Any]) -> Any:
 
 
 def open_descriptors() -> list[int]:
-    """Return every open descriptor: /proc cannot be listed in here."""
+    """Return all open descriptors, by trial: /proc cannot be listed here."""
     found = []
     for number in range(4096):
         try:
@@ -43,36 +43,36 @@ def open_descriptors() -> list[int]:
 
 @attack
 def descriptors(order: dict[str, Any]) -> dict[str, Any]:
-    """Do with each open descriptor whatever could change what stands behind it."""
+    """Perform every operation on each open descriptor that could change the file behind it."""
     conversation = order["session"].channel.fileno()
     return {str(number): abuse(number, talks=number == conversation) for number in open_descriptors()}
 
 
 def abuse(number: int, *, talks: bool) -> dict[str, Any]:
-    """Abuse one descriptor; on the conversation with the parent only what leaves its bytes alone."""
+    """Abuse one descriptor; on the connection to the parent, perform only operations that leave its data intact."""
     status = os.fstat(number)
     found: dict[str, Any] = {
         "file": [status.st_dev, status.st_ino],
         "kind": stat.S_IFMT(status.st_mode),
-        "flags": told(lambda: fcntl.fcntl(number, fcntl.F_GETFL)),
-        "set flags": told(lambda: fcntl.fcntl(number, fcntl.F_SETFL, os.O_NONBLOCK)),
-        "own": told(lambda: fcntl.fcntl(number, fcntl.F_SETOWN, os.getpid())),
-        "terminal": told(lambda: fcntl.ioctl(number, TIOCSTI, b"x")),
-        "set terminal": told(lambda: fcntl.ioctl(number, termios.TCSETS, bytes(60))),
-        "window": told(lambda: fcntl.ioctl(number, termios.TIOCSWINSZ, struct.pack("HHHH", 1, 1, 1, 1))),
-        "truncate": told(lambda: os.ftruncate(number, 0)),
-        "seek": told(lambda: os.lseek(number, 0, os.SEEK_SET)),
-        "reopen": told(lambda: os.open(f"/proc/self/fd/{number}", os.O_RDWR)),
+        "flags": attempt(lambda: fcntl.fcntl(number, fcntl.F_GETFL)),
+        "set flags": attempt(lambda: fcntl.fcntl(number, fcntl.F_SETFL, os.O_NONBLOCK)),
+        "own": attempt(lambda: fcntl.fcntl(number, fcntl.F_SETOWN, os.getpid())),
+        "terminal": attempt(lambda: fcntl.ioctl(number, TIOCSTI, b"x")),
+        "set terminal": attempt(lambda: fcntl.ioctl(number, termios.TCSETS, bytes(60))),
+        "window": attempt(lambda: fcntl.ioctl(number, termios.TIOCSWINSZ, struct.pack("HHHH", 1, 1, 1, 1))),
+        "truncate": attempt(lambda: os.ftruncate(number, 0)),
+        "seek": attempt(lambda: os.lseek(number, 0, os.SEEK_SET)),
+        "reopen": attempt(lambda: os.open(f"/proc/self/fd/{number}", os.O_RDWR)),
     }
     if not talks:
-        found["pwrite"] = told(lambda: os.pwrite(number, JUNK, 0))
-        found["write"] = told(lambda: os.write(number, JUNK)) if can(number, select.POLLOUT) else None
-        found["read"] = told(lambda: os.read(number, 100)) if can(number, select.POLLIN) else None
+        found["pwrite"] = attempt(lambda: os.pwrite(number, JUNK, 0))
+        found["write"] = attempt(lambda: os.write(number, JUNK)) if can(number, select.POLLOUT) else None
+        found["read"] = attempt(lambda: os.read(number, 100)) if can(number, select.POLLIN) else None
     return found
 
 
 def can(number: int, events: int) -> bool:
-    """Tell whether an action on a descriptor would not wait."""
+    """Return whether an action on a descriptor would not block."""
     poller = select.poll()
     poller.register(number, events)
     return bool(poller.poll(0))
@@ -80,7 +80,7 @@ def can(number: int, events: int) -> bool:
 
 @attack
 def flood(order: dict[str, Any]) -> None:
-    """Write more than the limit, past the worker's own count."""
+    """Write more than the limit, bypassing the worker's own count."""
     for _ in range(64):
         order["session"].channel.send(["out", 1, b"x" * 8192, False])
 
@@ -93,20 +93,20 @@ def ask_for_input(order: dict[str, Any]) -> None:
 
 @attack
 def hang(order: dict[str, Any]) -> None:
-    """Close the conversation and go on."""
+    """Close the connection and continue."""
     order["session"].channel.socket.close()
     threading.Event().wait()
 
 
 @attack
 def die(order: dict[str, Any]) -> None:
-    """Write, and die at once."""
+    """Write, and exit at once."""
     order["session"].channel.send(["out", 1, b"last words\n", False])
     os.abort()
 
 
 @attack
 def say(order: dict[str, Any]) -> None:
-    """Send messages of one's own to the parent."""
+    """Send forged messages to the parent."""
     for message in order["messages"]:
         order["session"].channel.send(message)

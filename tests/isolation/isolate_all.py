@@ -1,4 +1,4 @@
-"""A plugin of pytest that isolates every sandbox whose maker does not say where it runs, and tells how many."""
+"""A pytest plugin that isolates every sandbox created without an explicit place, and counts them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A process of its own that confines itself and attacks, with an order on standard input.
+"""A standalone process that confines itself and attacks, as ordered on standard input.
 
-The order is JSON: the attack, what the confinement leaves, which layers to leave out. The answer on standard
-output is JSON too: the layers, and what came of the attack, an error number, an error's name or a value.
+The order is JSON: the attack, the grants of the confinement, the layers to skip. The answer on standard output is JSON
+too: the layers, and the result of the attack: an error number, the name of an error or a value.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["main"]
 
 
 def drop_admin() -> None:
-    """Lose CAP_SYS_ADMIN, as root does in a container."""
+    """Drop CAP_SYS_ADMIN, as for root in a container."""
     header, held = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0), 8), ctypes.create_string_buffer(24)
     libc.syscall(ctypes.c_long(125 if X86 else 90), header, held)
     words = list(struct.unpack("=6I", held.raw))
@@ -35,7 +35,7 @@ def drop_admin() -> None:
 
 
 def hide(names: dict[str, int]) -> None:
-    """Do as a container does: a filter around the process answers these calls with an error number."""
+    """Act like a container: an outer filter answers these calls with an error number."""
     code = Assembler()
     code.load(0)
     for name, number in names.items():
@@ -51,7 +51,7 @@ def hide(names: dict[str, int]) -> None:
 
 
 def main() -> None:
-    """Prepare what the order asks for, confine this process, attack, answer."""
+    """Prepare, confine this process, attack, and answer, as ordered."""
     order = json.loads(sys.stdin.buffer.read())
     libc.setenv(b"BEHIND_PYTHON", b"1", 1)
     most = resource.getrlimit(resource.RLIMIT_CORE)[1]
@@ -61,7 +61,7 @@ def main() -> None:
     if order.get("user"):
         os.setgroups([])
         os.setresgid(*[order["user"]] * 3)
-        os.setresuid(*[order["user"]] * 3)  # which leaves a process that is not dumpable
+        os.setresuid(*[order["user"]] * 3)  # which leaves the process not dumpable
     elif os.geteuid() == 0:
         os.setgroups([4, 27])
     if order.get("drops_admin"):

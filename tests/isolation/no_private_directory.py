@@ -1,4 +1,4 @@
-"""No directory can be made any more. The fork server imports this module once it is ready for workers."""
+"""No private directory can be created any more. The fork server imports this module once it is ready for workers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aegis.isolation.confine import process
 
 
 def refused() -> NoReturn:
-    """Stand for ``private_directory``."""
+    """Replace ``private_directory``, and fail."""
     raise PermissionError(13, "no directory can be made")
 
 

@@ -1,4 +1,4 @@
-"""Which exports suggest by name and type that one undoes what the other does."""
+"""Find pairs of exports that, by their names and types, are inverse functions: ``encode`` and ``decode``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aegis.wit.types import Result, WitType
 
 if TYPE_CHECKING:
-    from aegis.fuzz.target import Subject, Target
+    from aegis.fuzz.target import Target, TargetExport
 
 __all__ = ["round_trips"]
 
@@ -22,11 +22,11 @@ _OPPOSITES = (
 
 
 def round_trips(target: Target) -> Iterator[tuple[str, str]]:
-    """Yield pairs of exports of which the second should undo the first."""
-    for name, subject in target.subjects.items():
+    """Yield the names of exports where the second should be the inverse of the first."""
+    for name, export in target.exports.items():
         for other in _undoing(name):
-            undoing = target.subjects.get(other)
-            if undoing is not None and _fit(subject, undoing):
+            undoing = target.exports.get(other)
+            if undoing is not None and _fit(export, undoing):
                 yield name, other
 
 
@@ -38,9 +38,9 @@ def _undoing(name: str) -> Iterator[str]:
             yield f"{interface}{mark}{'-'.join(undoes if word == does else word for word in words)}"
 
 
-def _fit(subject: Subject, undoing: Subject) -> bool:
-    one, two = subject.type, undoing.type
-    if one is None or two is None or len(one.params) != 1 or len(two.params) != 1 or None in subject.shapes:
+def _fit(export: TargetExport, undoing: TargetExport) -> bool:
+    one, two = export.type, undoing.type
+    if one is None or two is None or len(one.params) != 1 or len(two.params) != 1 or None in export.shapes:
         return False
     return _good(one.result) == two.params[0][1] and _good(two.result) == one.params[0][1]
 

@@ -1,0 +1,246 @@
+"""The part of a campaign that runs in worker processes: one chunk, with plain data as input and output."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+from aegis.errors import AegisError, PolicyError
+from aegis.fuzz.case import Case
+from aegis.fuzz.inverse_pairs import round_trips
+from aegis.fuzz.oracles import (
+    Deterministic,
+    Differential,
+    HostUntouched,
+    NoLimit,
+    NoTrap,
+    Oracle,
+    Predicate,
+    RoundTrip,
+    Scales,
+    Steady,
+)
+from aegis.fuzz.plan import CampaignPlan
+from aegis.fuzz.portable import PortableFinding, read_case, write_case
+from aegis.fuzz.search import Behaves, ChunkResult, Search
+from aegis.fuzz.shrink import shrink
+from aegis.fuzz.target import Target
+from aegis.runtime import Aegis
+from aegis.text import printable
+
+__all__ = ["WorkerState", "explore", "minimise", "oracles_of", "prepare_process"]
+
+ORACLES: dict[str, Callable[[], Oracle]] = {
+    "no-trap": NoTrap, "no-limit": NoLimit, "deterministic": Deterministic, "steady": Steady, "scales": Scales,
+    "host-untouched": HostUntouched,
+}  # fmt: skip
+"""The default oracles. ``round-trip`` oracles are added for exports whose names and types suggest inverse functions."""
+
+
+class WorkerState:
+    """The target and the oracles of a plan, created once per process."""
+
+    def __init__(self, plan: CampaignPlan) -> None:
+        self.plan = plan
+        runtime = Aegis(plan.policy)
+        self.target = _target(runtime, plan.data, plan)
+        self.oracles = list(oracles_of(plan, self.target))
+        self._cases: dict[Any, Case] = {}
+        self.target.detailed = any(isinstance(oracle, Predicate) for oracle in self.oracles)
+
+    def search(self, known: Sequence[str], corpus: Sequence[Any]) -> Search:
+        """Return a search that starts from the campaign's known signatures and corpus."""
+        plan = self.plan
+        return Search(
+            self.target, self.oracles, seed=plan.seed, goal=plan.goal, known=frozenset(known),
+            corpus=list(self.cases(corpus)),
+        )  # fmt: skip
+
+    def cases(self, entries: Sequence[Any]) -> Iterator[Case]:
+        """Yield the test cases that plain data describes. Skip those that do not fit this target."""
+        for one in entries:
+            with contextlib.suppress(ValueError, KeyError, TypeError, AegisError):
+                case = self._read(one)
+                if case.steps:
+                    yield case
+
+    def _read(self, data: Any) -> Case:
+        """Parse a test case, cached: the chunks of a campaign start from nearly the same test cases."""
+        key = tuple((name, *texts) for name, texts in data["steps"]), tuple(data["answers"])
+        case = self._cases.get(key)
+        if case is None:
+            if len(self._cases) >= _MAX_CACHED_CASES:
+                self._cases.clear()
+            case = self._cases[key] = read_case(self.target, data)
+        return case
+
+    def to_data(self, batch: ChunkResult) -> dict[str, Any]:
+        """Return the result of a chunk as plain data."""
+        return {
+            "chunk": batch.chunk,
+            "cases": batch.cases,
+            "seconds": batch.seconds,
+            "statuses": batch.statuses,
+            "points": batch.points[:64],
+            "findings": [PortableFinding.of(self.target, found).to_dict() for found in batch.findings],
+            "behaviours": [
+                [b.signature, write_case(self.target, b.case), b.size, b.fuel, b.memory, b.host_calls]
+                for b in batch.behaviours
+            ],
+        }
+
+
+def _target(runtime: Aegis, data: bytes, plan: CampaignPlan) -> Target:
+    artifact = runtime.load(data, plan.name)
+    return Target(runtime, artifact, functions=plan.functions, hostile=plan.hostile, buffers=plan.buffers)
+
+
+def oracles_of(plan: CampaignPlan, target: Target) -> Sequence[Oracle]:
+    """Return the oracles of a plan. Raise :class:`~aegis.errors.PolicyError` for an unknown or unusable one."""
+    names = plan.oracles or (*ORACLES, *(f"round-trip:{a},{b}" for a, b in round_trips(target)))
+    return [_oracle(name, plan, target) for name in names]
+
+
+def _oracle(name: str, plan: CampaignPlan, target: Target) -> Oracle:
+    kind, _, rest = name.partition(":")
+    if name in ORACLES:
+        return ORACLES[name]()
+    if kind == "round-trip" and rest.count(",") == 1:
+        encode, decode = rest.split(",")
+        for function in (encode, decode):
+            if function not in target.exports:
+                raise PolicyError(f"oracle {name}: {function!r} is not a callable export")
+        return RoundTrip(encode, decode)
+    if kind == "differential":
+        data = dict(plan.others).get(rest)
+        if data is None:
+            raise PolicyError(f"oracle {name}: no component to compare with: write differential:FILE")
+        other = _target(target.runtime, data, replace(plan, name=rest))
+        lacking = [function for function in target.exports if function not in other.exports]
+        if lacking:
+            raise PolicyError(
+                f"oracle {name}: the other component does not export {', '.join(map(printable, lacking[:4]))}: "
+                "compare components of the same world"
+            )
+        return Differential(other)
+    if is_code(name):
+        return Predicate(name, _predicate(name, kind, rest))
+    raise PolicyError(
+        f"unknown oracle {name!r}: use {', '.join(ORACLES)}, round-trip:A,B, differential:FILE, or MODULE:FUNCTION "
+        "for a Python predicate"
+    )
+
+
+def is_code(name: str) -> bool:
+    """Return whether an oracle name is ``MODULE:FUNCTION``, Python code that the campaign imports and runs."""
+    kind, mark, _ = name.partition(":")
+    return bool(mark) and kind not in ("round-trip", "differential")
+
+
+def _predicate(name: str, module: str, function: str) -> Callable[..., Any]:
+    try:
+        found = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:  # ValueError for ":f", TypeError for ".a:f"
+        raise PolicyError(f"oracle {printable(name)}: {printable(str(error))}") from None
+    if not callable(found):
+        raise PolicyError(f"oracle {printable(name)} is not callable: name a Python function")
+    return found  # type: ignore[no-any-return]
+
+
+# -- entry points of the worker process -------------------------------------------------------------
+
+_state: WorkerState | None = None
+
+
+def prepare_process() -> None:
+    """Ignore SIGINT in a worker process: on Ctrl-C the parent stops the campaign."""
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def explore(
+    plan: CampaignPlan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], ends: float
+) -> Any:
+    """Run one chunk and return its result as plain data. A negative chunk number replays the corpus.
+
+    ``ends`` is the end time in seconds since the epoch.
+    """
+    return _on_a_thread(lambda: _explore(plan, chunk, cases, known, corpus, ends))
+
+
+def minimise(plan: CampaignPlan, entries: Sequence[Any]) -> list[Any]:
+    """Minimise the test cases of corpus entries, keeping their behaviour, within ``_MINIMISE_SECONDS``."""
+    until = time.monotonic() + _MINIMISE_SECONDS
+    return list(_on_a_thread(lambda: [_minimised(_worker_state(plan), entry, until) for entry in entries]))
+
+
+def _minimised(state: WorkerState, entry: Any, until: float) -> Any:
+    signature, size = entry[0], entry[2]
+    for case in state.cases([entry[1]]):
+        if time.monotonic() > until or (size <= _MINIMAL_SIZE and len(case.steps) == 1):
+            break
+        oracle = Behaves(signature)
+        found = oracle.judge(state.target, state.target.run(case))
+        if found is not None:
+            small = shrink(state.target, oracle, found, calls=_MINIMISE_CALLS, seconds=1.0).case
+            step = small.steps[-1]
+            size = state.target.exports[step.function].size(step.arguments)
+            return [signature, write_case(state.target, small), size, *entry[3:]]
+    return entry
+
+
+_MAX_CACHED_CASES = 1024
+_MINIMAL_SIZE = 4
+"""Argument size from which a single call is worth minimising further."""
+_MINIMISE_CALLS, _MINIMISE_SECONDS = 200, 1.0
+
+
+def _worker_state(plan: CampaignPlan) -> WorkerState:
+    global _state
+    if _state is None or _state.plan != plan:
+        _state = WorkerState(plan)
+    return _state
+
+
+def _explore(
+    plan: CampaignPlan, chunk: int, cases: int, known: Sequence[str], corpus: Sequence[Any], ends: float
+) -> Any:
+    until = time.monotonic() + ends - time.time()
+    state = _worker_state(plan)
+    search = state.search(known, corpus if chunk >= 0 else ())
+    if chunk < 0:
+        batch = ChunkResult(chunk)
+        for case in state.cases(corpus):
+            if time.monotonic() < until:
+                search.again(case, batch)
+    else:
+        batch = search.run(chunk, cases, until)
+    return state.to_data(batch)
+
+
+def _on_a_thread(work: Callable[[], Any]) -> Any:
+    """Run ``work`` on a new thread and return its result.
+
+    On the main thread, Aegis would hand every guest call to another thread, so that Ctrl-C can interrupt it.
+    """
+    found: list[Any] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="aegis-fuzz")
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return found[0]
