@@ -250,7 +250,7 @@ BAD: dict[str, tuple[Any, Any, str]] = {
     "wide integers": ([I2, array("q", [1, 2])], None, "column 2 has elements of format 'q' and 8 bytes"),
     "narrow integers": ([I2, array("h", [1, 2])], None, "column 2 has elements of format 'h' and 2 bytes"),
     "bytes": ([I2, b"12345678"], None, "column 2 has elements of format 'B' and 1 byte"),
-    "no buffer any more": ([I2, released()], None, r"column 2 must be .* not memoryview that gives no buffer \(.*\)"),
+    "no buffer any more": ([I2, released()], None, r"column 2 must be .* not memoryview that exports no buffer \(.*\)"),
     "structures": ([(Pair * 2)(), I2], None, "column 1 has elements of format"),
     "two dimensions": ([memoryview(bytes(8)).cast("i", (2, 1)), I2], None, "column 1 has 2 dimensions"),
     "no dimension": ([I2, ctypes.c_int(1)], None, "column 2 has 0 dimensions"),

@@ -64,7 +64,7 @@ def test_what_nothing_provides_is_listed_with_its_remedy() -> None:
 def test_a_component_without_a_program_says_what_it_has() -> None:
     done = aegis("run", COUNTER)
     assert done.code == 127
-    assert "the component has no wasi:cli/run to run; name a function with --invoke" in done.err
+    assert "the component exports no wasi:cli/run; name a function with --invoke" in done.err
 
 
 def test_inspect_shows_interfaces_modules_and_needs() -> None:
