@@ -1,4 +1,4 @@
-"""One generated module an interface."""
+"""Write the modules of interfaces."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from aegis.wit.model import Notes, Ref
 
 __all__ = ["Interfaces"]
 
-_HOST = "What Python provides to a guest that imports the interface."
-_EXPORTS = "What Python calls in a guest that exports the interface: ``sandbox.bind(INTERFACE)``."
+_HOST = "The functions that Python implements for a guest that imports the interface."
+_EXPORTS = "The functions of a guest that exports the interface: ``sandbox.bind(INTERFACE)``."
 
 
 @dataclass(slots=True)
 class Interfaces:
-    """The modules of a plan. ``package`` is where they will be, empty for imports that are relative."""
+    """Writes the modules of a plan. ``package`` is the package for absolute imports, empty for relative ones."""
 
     plan: Plan
     package: str = ""
     made: dict[str, Module] = field(default_factory=dict)
 
     def sources(self) -> dict[str, str]:
-        """Return the text of each module by its file name."""
+        """Return the source of each module by file name."""
         return {f"{unit.module}.py": self.source(unit) for unit in self.plan.written()}
 
     def module(self, unit: Unit) -> Module:
-        """Return a unit's module with the names of its types settled."""
+        """Return the writer of a unit's module, with names for its types."""
         found = self.made.get(unit.module)
         if found is None:
             document, scope = self.plan.document, Scope(self.package)
@@ -40,7 +40,7 @@ class Interfaces:
         return found
 
     def place(self, key: int, unit: Unit | None = None) -> tuple[str, Known] | None:
-        """Return the module that has a type which ``unit``, or the world's own module, does not define."""
+        """Return module and names of a type that another module defines; ``None`` if ``unit`` or the world defines it."""
         definition = self.plan.document.types[key]
         if unit is not None and unit.twin is not None and key not in self.plan.handled:
             return unit.twin.module, self.module(unit.twin).known[key]
@@ -51,7 +51,7 @@ class Interfaces:
         return None if home is None else (home.module, self.module(home).known[target])
 
     def source(self, unit: Unit) -> str:
-        """Return the text of a module."""
+        """Return the source of a module."""
         module, functions = self.module(unit), unit.interface.functions
         blocks = module.blocks(functions, exported=not unit.imported)
         sides: list[str] = []

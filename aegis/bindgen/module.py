@@ -1,4 +1,4 @@
-"""One module in the making: the names of its types, then its text."""
+"""Write one module: assign names to its types, then write its source."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from aegis.wit.types import Resource, Variant
 __all__ = ["Module", "Place"]
 
 Place = Callable[[int], "tuple[str, Known] | None"]
-"""Tells the sibling module that has a type, and the type's names there; none for what the module itself defines."""
+"""Maps the key of a type to the sibling module that defines it and its names there; ``None`` for a type of its own."""
 
 
 @dataclass(slots=True)
 class Module:
-    """The types, functions and table of an interface, or of what stands in a world by itself."""
+    """Writes the types, functions and table of an interface, or of the items of a world itself."""
 
     document: Document
     scope: Scope
@@ -55,7 +55,7 @@ class Module:
                 self.scope.use(self.scope.sibling(module), origin, here)
 
     def blocks(self, functions: Sequence[FunctionDef], exported: bool) -> list[str]:
-        """Return the definitions of the module's own types; resources as the one side or the other sees them."""
+        """Return the definitions of the module's own types; resources for the exported or the imported side."""
         write = Functions(self.expressions, exported)
         blocks: list[str] = []
         for definition in self.own:
@@ -67,7 +67,7 @@ class Module:
         return blocks
 
     def side(self, functions: Sequence[FunctionDef], protocol: str, doc: str, exported: bool) -> list[str]:
-        """Return the protocol of all functions, after those of the resources' classes that it has as attributes."""
+        """Return the protocol of all functions, preceded by the protocols of its resource classes."""
         write = Functions(self.expressions, exported)
         made = [self._factory(write, resource, functions) for resource in self.resources()]
         factories = {resource: name for resource, name, _ in filter(None, made)}
@@ -79,7 +79,7 @@ class Module:
         return [*blocks, write.protocol(protocol, ["Resources"] if factories else [], doc, free)]
 
     def resources(self) -> list[TypeDef]:
-        """Return the resources that the module itself defines."""
+        """Return the resources that the module defines."""
         return [t for t in self.own if isinstance(t.body, Resource)]
 
     def _factory(self, write: Functions, of: TypeDef, functions: Iterable[FunctionDef]) -> tuple[str, str, str] | None:
@@ -96,7 +96,7 @@ class Module:
     def interface(
         self, constant_: str, functions: Iterable[FunctionDef], name: str = "_NAME", *, types: bool = True
     ) -> str:
-        """Return the table of an interface."""
+        """Return the constant with the table of an interface."""
         self.scope.use("aegis.wit.types", "Interface")
         self.scope.public.add(constant_)
         listed = tuple(self.expressions.function(f.type, f'"{f.name}": ') for f in functions)
@@ -106,13 +106,13 @@ class Module:
         return assigned(constant_, Group("Interface(", tuple(parts), ")"))
 
     def text(self, doc: str, blocks: list[str], tables: list[str]) -> str:
-        """Return the module's source."""
+        """Return the source of the module."""
         header = self.scope.header(docstring(doc, 0))
         return _spaced([header, *blocks, *filter(None, tables)])
 
 
 def _spaced(blocks: list[str]) -> str:
-    """Put two lines around classes, one between other statements."""
+    """Join blocks with two empty lines around classes and one between other statements."""
     text = blocks[0]
     for before, block in pairwise(blocks):
         wide = any(b.startswith(("class ", "@", "def ")) for b in (before, block))

@@ -1,4 +1,4 @@
-"""The package's own module: what stands in the world itself, and a class for what the guest exports."""
+"""Write the ``__init__.py`` of a package: the items of the world itself, and a class for its exports."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from aegis.wit.naming import pascal, snake
 
 __all__ = ["World"]
 
-_IMPORTS = "The functions that the world imports by themselves, for Python to provide."
+_IMPORTS = "The functions that the world imports outside of interfaces, for Python to implement."
 
 
 @dataclass(slots=True)
 class World:
-    """Writes the ``__init__.py`` of a world's package."""
+    """Writes the ``__init__.py`` of the package for a world."""
 
     world: WorldDef
     interfaces: Interfaces
@@ -39,7 +39,7 @@ class World:
         self.module = Module(self.interfaces.plan.document, self.scope, types, self.interfaces.place)
 
     def source(self) -> str:
-        """Return the module's text."""
+        """Return the source of the module."""
         imported, exported = _functions(self.world.imports), _functions(self.world.exports)
         blocks = self.module.blocks(imported, exported=False)
         sides = self.module.side(imported, "Imports", _IMPORTS, exported=False) if imported else []
@@ -59,7 +59,7 @@ class World:
         return noted(Notes(docs=f"The world ``{self.world.full}``."), noted(self.world.notes), *lists)
 
     def _units(self, items: Mapping[str, Item], units: Mapping[int, Unit]) -> dict[str, Unit]:
-        """Return an interface's module by its attribute: its last name, with its package where that is not plain."""
+        """Return the modules of interfaces by attribute: the short name, with the package if that is ambiguous."""
         found = [item for item in items.values() if isinstance(item, InterfaceDef)]
         functions = [snake(item.name) for item in items.values() if isinstance(item, FunctionDef)]
         short = [_attribute(i.name) for i in found]
@@ -73,7 +73,7 @@ class World:
         return made
 
     def _provided(self, functions: list[FunctionDef]) -> list[str]:
-        """Return a function that takes an implementation of each import that is not Aegis's."""
+        """Return the function ``imports``, which takes an implementation of each import that Aegis does not provide."""
         units = self._units(self.world.imports, self.interfaces.plan.hosts)
         own = {name: unit for name, unit in units.items() if "." not in unit.module and unit.interface.functions}
         free = [f for f in functions if f.kind == "free"]
@@ -94,13 +94,13 @@ class World:
             entries += [f'"{f.name}": {bound}(IMPORTS, {given}.{snake(f.name)})' for f in free]
             entries += [f'"{name}": {bound}(IMPORTS, {given}.{pascal(name)})' for name in made_here]
         self.scope.public.add("imports")
-        doc = '"""Return what the ``imports`` of a sandbox are; Aegis itself provides the others."""'
+        doc = '"""Return the ``imports`` for a sandbox; Aegis provides all other interfaces."""'
         made = lay(Group("{", tuple(entries), "}"), 11, 4)
         head = signature("imports", params, "dict[str, object]", 0, True)
         return [f"{head}\n    {doc}\n    return {made}"]
 
     def _class(self, functions: list[FunctionDef]) -> list[str]:
-        """Return the class of the world's exports, none if there are none."""
+        """Return the class of the world's exports; an empty list if there are none."""
         units = self._units(self.world.exports, self.interfaces.plan.guests)
         if not units and not functions:
             self.scope.public.discard(self.name)
@@ -115,7 +115,7 @@ class World:
             lines.append("self._functions = sandbox.bind(EXPORTS)")
         init = signature("__init__", ["self", "sandbox: Sandbox"], "None", 4, True)
         members = [init + "".join(f"\n{indented(line)}" for line in lines), *map(self._method, functions)]
-        doc = noted(Notes(docs=f"What a guest of the world ``{self.world.name}`` exports, in one sandbox."))
+        doc = noted(Notes(docs=f"The exports of a guest of the world ``{self.world.name}`` in one sandbox."))
         return [documented(f"class {self.name}:", doc, members, "\n\n")]
 
     def _method(self, of: FunctionDef) -> str:

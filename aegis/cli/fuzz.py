@@ -1,4 +1,4 @@
-"""``aegis fuzz``."""
+"""The command ``aegis fuzz``."""
 
 from __future__ import annotations
 
@@ -27,30 +27,32 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_RUNS = 20_000
+_DEFAULT_RUNS = 20_000
 _MAX_FINDING_BYTES = 64 << 20
 
 
 @click.command(cls=FileCommand)
 @click.option("--invoke", "functions", multiple=True, metavar="NAME", help="Fuzz this export; may be repeated. [all]")
-@click.option("--runs", metavar="N", help=f"So many calls; none: until --time. [{_RUNS}]")
-@click.option("--time", "seconds", metavar="TIME", help="So long, such as 60s or 1h.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed and corpus, the same campaign.")
-@click.option("--jobs", type=click.IntRange(1, 256), help="Processes. [one a core]")
-@click.option("--dask", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler (aegis-wasm[dask]).")
-@click.option("--corpus", metavar="DIR", help="Keep behaviours and findings there, and replay them first.")
-@click.option("--out", metavar="DIR", help="Write report.json, report.html, and each finding as JSON and for pytest.")
-@click.option("-c", "--config", "--policy", "config", metavar="FILE", help="Read the policy from FILE (aegis.toml).")
-@click.option("--oracle", "oracles", multiple=True, metavar="NAME", help="Ask this; may be repeated. [the usual ones]")
-@click.option("--hostile-host", "hostile", is_flag=True, help="Answer WASI's imports too, with extremes and errors.")
-@click.option("--no-buffers", "numbers", is_flag=True, help="Give core functions numbers, no buffers that are placed.")
-@click.option("--find", "goal", type=click.Choice(["slow", "big", "chatty"]), help="Look for the worst input.")
-@click.option("--replay", metavar="FILE", help="Run one finding again, and tell whether it is still there.")
+@click.option("--runs", metavar="N", help=f"Stop after N calls; none: run until --time. [{_DEFAULT_RUNS}]")
+@click.option("--time", "seconds", metavar="TIME", help="Stop after this time, such as 60s or 1h.")
 @click.option(
-    "--call", "calls", multiple=True, metavar="CALL", help="Run one case of such calls, as findings tell them."
+    "--seed", type=int, default=0, show_default=True, help="Seed; with the same corpus it repeats a campaign."
 )
-@click.option("--answers", metavar="N,N…", help="With --call: the plan by which imports are answered.")
-@click.option("--host", is_flag=True, help="Attack Aegis itself, with hostile bytes; ARTIFACTs are what to start from.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Number of processes. [one per core]")
+@click.option("--dask", metavar="ADDRESS", help="Run on the Dask cluster of this scheduler (aegis-wasm[dask]).")
+@click.option("--corpus", metavar="DIR", help="Store behaviours and findings in DIR, and replay them first.")
+@click.option("--out", metavar="DIR", help="Write report.json, report.html, and each finding as JSON and pytest file.")
+@click.option("-c", "--config", "--policy", "config", metavar="FILE", help="Read the policy from FILE (aegis.toml).")
+@click.option("--oracle", "oracles", multiple=True, metavar="NAME", help="Use this oracle; may be repeated. [the default ones]")
+@click.option("--hostile-host", "hostile", is_flag=True, help="Answer WASI imports too, with extremes and errors.")
+@click.option("--no-buffers", "numbers", is_flag=True, help="Pass plain numbers to core functions, no buffers.")
+@click.option("--find", "goal", type=click.Choice(["slow", "big", "chatty"]), help="Search for the worst input.")
+@click.option("--replay", metavar="FILE", help="Run one finding again and report whether it persists.")
+@click.option(
+    "--call", "calls", multiple=True, metavar="CALL", help="Run one case from these calls, written as in a finding."
+)
+@click.option("--answers", metavar="N,N…", help="With --call: the numbers that choose the answers of imports.")
+@click.option("--host", is_flag=True, help="Attack Aegis itself with hostile bytes, mutated from the ARTIFACTs.")
 @click.option(
     "--source", "sources", multiple=True, metavar="NAME", help="With --host: smith, wit, mutate, flips, liar."
 )
@@ -59,10 +61,10 @@ _MAX_FINDING_BYTES = 64 << 20
 @click.argument("artifacts", nargs=-1, metavar="COMPONENT|MODULE")
 @click.pass_context
 def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, **options: Any) -> int:
-    """Call the exports of a guest with all kinds of values, inside limits, and tell what it should not do.
+    """Call the exports of a guest with generated values, inside limits, and report faults.
 
-    Imports that nothing provides are answered with values of their types. Exit 0: nothing found, 1: findings.
-    With --host it is Aegis that is attacked, and the artifacts, files or folders, are what hostile bytes are made from.
+    Missing imports are answered with values of their types. Exit 0: no findings, 1: findings. With --host the target
+    is Aegis itself, and hostile bytes are mutated from the artifacts, which are files or directories.
     """
     from aegis.fuzz.plan import Plan
 
@@ -71,19 +73,19 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
         face.config = options["config"]
     for name in ("out", "corpus", "replay"):
         if options[name] == "":
-            raise PolicyError(f"--{name}: the name is empty; name a {'file' if name == 'replay' else 'directory'}")
+            raise PolicyError(f"--{name}: the path is empty; name a {'file' if name == 'replay' else 'directory'}")
     if host:
         from aegis.cli.fuzz_host import attack
 
         return attack(face, context, artifacts, options)
     if options["sources"]:
-        raise click.UsageError("--source is one of --host's; guests are called as they are")
+        raise click.UsageError("--source is possible with --host only")
     if len(artifacts) != 1:
-        raise click.UsageError("name one component or module; several are for --host")
+        raise click.UsageError("name one component or module; several are possible with --host only")
     artifact = artifacts[0]
     if options["limit_fuel"] == "none":
         raise PolicyError(
-            "--fuel-limit: a campaign counts fuel, so that it can be repeated; give a number, such as 1e9"
+            "--fuel-limit: a campaign needs a fuel limit to be reproducible; give a number, such as 1e9"
         )
     policy = make_policy(face.config, options, capture=True)
     refuse_shared_files(policy, {f"--{name}": options[name] for name in ("out", "corpus", "replay")})
@@ -102,7 +104,7 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
 
 
 def _flags(context: click.Context) -> Iterable[str]:
-    """Yield the words of the command line that made the policy, as one word each."""
+    """Yield the options of the command line that define the policy, each as one word."""
     for option in context.command.params:
         name, value = option.name or "", context.params.get(option.name or "")
         if name.startswith(("limit_", "allow_")) or name in ("isolate", "listen", "deny_net", "config_value"):
@@ -118,7 +120,7 @@ def _others(oracles: Iterable[str], policy: Any) -> Iterable[tuple[str, bytes]]:
 
 
 class _Fuzz:
-    """One campaign of the command line."""
+    """One campaign started from the command line."""
 
     def __init__(self, face: Face, plan: Plan, options: dict[str, Any]) -> None:
         self.face, self.plan, self.options = face, plan, options
@@ -130,7 +132,7 @@ class _Fuzz:
         from aegis.fuzz.work import Workshop
 
         options = self.options
-        shop = Workshop(self.plan)  # what cannot be fuzzed is told now, once
+        shop = Workshop(self.plan)  # created here first, so that an unusable target is reported once
         seconds = None if options["seconds"] is None else parse_seconds(options["seconds"], "--time")
         campaign = Campaign(
             self.plan, runs=self.runs(seconds), seconds=seconds, jobs=options["jobs"] or os.cpu_count() or 1,
@@ -147,7 +149,7 @@ class _Fuzz:
         try:
             if out is not None:
                 _write(out, data, campaign, self.plan)
-        except PolicyError as error:  # what was found is told all the same
+        except PolicyError as error:  # report the findings anyway
             campaign.result.lost.append(str(error))
         self.face.result(data, to_text(data))
         if campaign.result.lost:
@@ -157,7 +159,7 @@ class _Fuzz:
     def runs(self, seconds: float | None) -> int | None:
         given = self.options["runs"]
         if given is None:
-            return _RUNS if seconds is None else None
+            return _DEFAULT_RUNS if seconds is None else None
         return None if given == "none" else parse_count(given, "--runs")
 
 
@@ -196,7 +198,7 @@ def _called(face: Face, plan: Plan, calls: Sequence[str], answers: str | None) -
     try:
         words = [word.strip() for word in (answers or "").split(",") if word.strip()]
         if not all(word.isdecimal() for word in words):
-            raise ValueError(f"--answers takes numbers with commas between them, such as 0,3, not {answers}")
+            raise ValueError(f"--answers takes comma-separated numbers, such as 0,3, not {answers}")
         numbers = [int(word) for word in words]
         found = called(plan, calls, numbers)
     except ValueError as error:
@@ -204,7 +206,7 @@ def _called(face: Face, plan: Plan, calls: Sequence[str], answers: str | None) -
             raise
         raise click.UsageError(printable(str(error), 300)) from None
     lines = [f"{oracle}: {text}" for oracle, text in found]
-    face.result({"found": [{"oracle": o, "text": t} for o, t in found]}, "\n".join(lines) or "nothing to object to")
+    face.result({"found": [{"oracle": o, "text": t} for o, t in found]}, "\n".join(lines) or "no findings")
     return int(bool(found))
 
 
@@ -215,19 +217,19 @@ def _replayed(face: Face, plan: Plan, path: str, oracles: Sequence[str]) -> int:
     from aegis.fuzz.work import is_code
 
     try:
-        told = json.loads(read_bounded(path, _MAX_FINDING_BYTES))
-        oracle = str(told["oracle"])
-        if is_code(oracle) and oracle not in oracles:  # a file of findings does not choose what Python imports
+        finding = json.loads(read_bounded(path, _MAX_FINDING_BYTES))
+        oracle = str(finding["oracle"])
+        if is_code(oracle) and oracle not in oracles:  # a finding must not choose the code that Python imports
             raise PolicyError(
-                f"{printable(path)} names an oracle that is Python code, {printable(oracle)}; if you trust it, name it"
-                " too, with --oracle"
+                f"{printable(path)} names an oracle that is Python code, {printable(oracle)}; if you trust it, pass it"
+                " with --oracle"
             )
-        found = again(plan, told)
+        found = again(plan, finding)
     except OSError as error:
         raise PolicyError(f"{printable(path)} cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, AegisError):
             raise
-        raise PolicyError(f"{printable(path)} is no finding of aegis fuzz: {printable(str(error), 200)}") from None
-    face.result({"found": found}, f"still there: {found}" if found else "not there any more")
+        raise PolicyError(f"{printable(path)} is not a finding of aegis fuzz: {printable(str(error), 200)}") from None
+    face.result({"found": found}, f"still found: {found}" if found else "no longer found")
     return int(found is not None)

@@ -1,4 +1,4 @@
-"""``aegis fuzz --host``: the attack on Aegis itself."""
+"""The command ``aegis fuzz --host``, which attacks Aegis itself."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ if TYPE_CHECKING:
 
 __all__ = ["attack"]
 
-_RUNS = 2000
-_OURS = frozenset({"runs", "seconds", "seed", "jobs", "dask", "corpus", "out", "replay", "sources"})
-"""The options of ``aegis fuzz`` that mean something here."""
+_DEFAULT_RUNS = 2000
+_SUPPORTED = frozenset({"runs", "seconds", "seed", "jobs", "dask", "corpus", "out", "replay", "sources"})
+"""The options of ``aegis fuzz`` that ``--host`` supports."""
 
 
 def attack(face: Face, context: click.Context, artifacts: Sequence[str], options: dict[str, Any]) -> int:
-    """Run a campaign against Aegis, or one of its findings again. Exit 0: nothing found, 1: findings."""
+    """Run a campaign against Aegis, or replay a finding. Exit 0: no findings, 1: findings."""
     from aegis.attack.sources import checked
     from aegis.attack.tools import available
 
-    _refuse_what_means_nothing(context, options)
+    _reject_unsupported(context, options)
     if options["replay"] is not None:
         if artifacts:
-            raise click.UsageError("--replay runs one saved input; it takes no artifacts")
+            raise click.UsageError("--replay takes no artifacts; it runs one saved input")
         return _replayed(face, options["replay"])
     sources = checked(options["sources"])
     available()
     return _attacked(face, artifacts, sources, options)
 
 
-def _refuse_what_means_nothing(context: click.Context, options: dict[str, Any]) -> None:
+def _reject_unsupported(context: click.Context, options: dict[str, Any]) -> None:
     given = [
         max(parameter.opts, key=len)
         for parameter in context.command.params
         if isinstance(parameter, click.Option)
         and parameter.name in options
-        and parameter.name not in _OURS
+        and parameter.name not in _SUPPORTED
         and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
     ]
     if given:
         raise click.UsageError(
-            f"{', '.join(sorted(given))}: not with --host, whose guests have a policy and limits of their own"
+            f"{', '.join(sorted(given))}: not possible with --host, which has its own policy and limits"
         )
     if options["corpus"] and options["out"]:
-        raise click.UsageError("--corpus and --out are one thing with --host, where findings are saved; give one")
+        raise click.UsageError("--corpus and --out are the same with --host: the directory of findings; give one")
 
 
 def _attacked(face: Face, artifacts: Sequence[str], sources: tuple[str, ...], options: dict[str, Any]) -> int:
@@ -65,8 +65,8 @@ def _attacked(face: Face, artifacts: Sequence[str], sources: tuple[str, ...], op
     from aegis.attack.work import Attack
 
     seeds, left_out = read_seeds(artifacts) if artifacts else (built_in(), {})
-    place = options["out"] or options["corpus"]
-    folder = None if place is None else folder_of(place)
+    path = options["out"] or options["corpus"]
+    folder = None if path is None else folder_of(path)
     seconds = None if options["seconds"] is None else parse_seconds(options["seconds"], "--time")
     campaign = Campaign(
         Attack(seed=options["seed"], sources=sources, artifacts=tuple(seeds)), runs=_runs(options["runs"], seconds),
@@ -83,7 +83,7 @@ def _attacked(face: Face, artifacts: Sequence[str], sources: tuple[str, ...], op
         live.clear()
     result = campaign.result
     if folder is not None:
-        _save(folder, campaign, set())  # again, for they are smaller now
+        _save(folder, campaign, set())  # again: the findings have been minimised
     data = to_data(result, left_out, None if folder is None else str(folder))
     face.result(data, to_text(data))
     if result.lost:
@@ -93,12 +93,12 @@ def _attacked(face: Face, artifacts: Sequence[str], sources: tuple[str, ...], op
 
 def _runs(given: str | None, seconds: float | None) -> int | None:
     if given is None:
-        return _RUNS if seconds is None else None
+        return _DEFAULT_RUNS if seconds is None else None
     return None if given == "none" else parse_count(given, "--runs")
 
 
 def _save(folder: Path, campaign: Campaign, saved: set[str]) -> None:
-    """Save the findings that are not among ``saved``: as they are found, so that a killed attack loses none."""
+    """Save the findings that are not in ``saved``; called during the campaign, so that a killed one loses none."""
     from aegis.attack.store import save
 
     for signature, finding in campaign.result.findings.items():
@@ -107,7 +107,7 @@ def _save(folder: Path, campaign: Campaign, saved: set[str]) -> None:
         saved.add(signature)
         try:
             save(folder, {**finding, "seed": campaign.attack.seed})
-        except PolicyError as error:  # what was found is told all the same
+        except PolicyError as error:  # report the findings anyway
             if str(error) not in campaign.result.lost:
                 campaign.result.lost.append(str(error))
 
@@ -116,6 +116,6 @@ def _replayed(face: Face, path: str) -> int:
     from aegis.attack.store import replay
 
     found = replay(path)
-    lines = [line for fault in found for line in (f"still there: {fault.text}", *(f"  {f}" for f in fault.frames[-5:]))]
-    face.result({"found": [fault.to_dict() for fault in found]}, "\n".join(lines) or "nothing to object to")
+    lines = [line for fault in found for line in (f"still found: {fault.text}", *(f"  {f}" for f in fault.frames[-5:]))]
+    face.result({"found": [fault.to_dict() for fault in found]}, "\n".join(lines) or "no findings")
     return int(bool(found))

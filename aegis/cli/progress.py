@@ -1,4 +1,4 @@
-"""How far a campaign is: in place on a terminal, else a line now and then."""
+"""Show the progress of a campaign: a line updated in place on a terminal, otherwise a line every few seconds."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Live"]
 
-_SHOWN_EVERY = 5.0
+_LINE_SECONDS, _TERMINAL_SECONDS = 5.0, 0.1
 
 
 class Live:
-    """The line of one campaign on stderr; ``what`` it calls its distinct behaviours."""
+    """The progress line of one campaign on stderr; ``what`` is its name for distinct behaviours."""
 
     def __init__(self, face: Face, what: str = "behaviour") -> None:
         self.face, self.what = face, what
@@ -27,9 +27,11 @@ class Live:
         self.live = sys.stderr.isatty() and not face.quiet and not face.json
 
     def show(self, progress: Progress) -> None:
-        """Tell how far it is, if that was not told just now."""
+        """Print the progress, unless it was printed a moment ago."""
         now = time.monotonic()
-        if self.face.quiet or self.face.json or now - self.shown < (0.1 if self.live else _SHOWN_EVERY):
+        if self.face.quiet or self.face.json or now - self.shown < (
+            _TERMINAL_SECONDS if self.live else _LINE_SECONDS
+        ):
             return
         if not self.shown and not self.live:
             self.shown = now
@@ -47,7 +49,7 @@ class Live:
             self.face.say(line)
 
     def clear(self) -> None:
-        """Take the line away: what comes now is the result."""
+        """Remove the line before the result is printed."""
         if self.live:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""``aegis validate``."""
+"""The command ``aegis validate``."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ __all__ = ["command"]
 
 
 @click.command(cls=FileCommand)
-@click.option("--strict", is_flag=True, help="Also refuse what `aegis run` could not run: missing imports, limits.")
+@click.option("--strict", is_flag=True, help="Also reject missing imports, and memories and tables above the limits.")
 @limit_options
 @click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
 @click.pass_obj
 def command(face: Face, /, modules: tuple[str, ...], strict: bool, **options: Any) -> int:
-    """Check each MODULE without compiling or running it. The exit code is the worst one's."""
+    """Check each MODULE without compiling or running it. The exit code is the highest of all."""
     limits = Limits().with_(**{n[6:]: None if v == "none" else v for n, v in options.items() if v is not None})
     results = [_check(path, limits, strict=strict) for path in modules]
     face.result({"modules": results}, "\n".join(r["text"] for r in results if not r["error"]))
@@ -56,7 +56,7 @@ def _check(path: str, limits: Limits, *, strict: bool) -> dict[str, Any]:
         return {"module": path, "valid": False, "exit_code": error.exit_code, "error": fault, "text": ""}
     text = f"{name}: valid, {format_bytes(len(data))}, {_what(info)}"
     if missing:
-        text += f"; {count(len(missing), 'import')} that only a program can provide"
+        text += f"; {count(len(missing), 'import')} without a provider"
     return {"module": path, "valid": True, "exit_code": 0, "error": None, "text": text}
 
 
@@ -73,7 +73,7 @@ def _refuse(name: str, info: ModuleInfo | Component, missing: list[MissingImport
 
     if missing:
         shown = "; ".join(f"{m.module}{f'.{m.name}' if m.name else ''}: {m.remedy}" for m in missing[:20])
-        raise LinkError(f"{name}: nothing provides {count(len(missing), 'import')}: {shown}", missing=missing)
+        raise LinkError(f"{name}: {count(len(missing), 'import')} without a provider: {shown}", missing=missing)
     if isinstance(info, ModuleInfo):
         check_fit("module", info.memories, info.tables, limits, counted=available(), starts=info.has_start)
     else:

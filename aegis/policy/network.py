@@ -244,4 +244,5 @@ def _closed(name: str, address: Address) -> str:
     named = addresses.named_by(address)
     by = "by IP or CIDR" if named is None else f"as {named}, by IP or CIDR"
     kind = addresses.address_class(address)
-    return f"{name} is allowed, but {address} is a {kind} address, which must be allowed {by}"
+    article = "an" if kind[0] in "aeiou" else "a"
+    return f"{name} is allowed, but {address} is {article} {kind} address, which must be allowed {by}"

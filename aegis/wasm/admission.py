@@ -1,8 +1,8 @@
-"""Bounds on what reaches the compiler, which has none of its own (F19, F39): a compile cannot be interrupted.
+"""Reject artifacts that would take too long to compile, because compilation cannot be interrupted (F19, F39).
 
-One walk over every core module of an artifact, the nested ones included, before it is compiled; what comes from the
-cache was walked then. The bounds that a policy can raise are limits; the constants here are far above what programs
-have, and far below what makes the engine take seconds for kilobytes.
+The check is one pass over every core module of an artifact, including nested ones. Code from the cache was checked
+when it was compiled. Bounds that depend on the program are limits of the policy. The constants in this module are far
+above the needs of real programs, and far below the sizes for which the engine takes seconds per kilobyte.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from aegis.wasm.cost import Body, Effort, Weights, effort
 __all__ = ["bound"]
 
 MOST_SEGMENTS = 10_000
-"""Element segments: 30 000 took 2 s and 160 MB, in the square of their number."""
+"""Element segments of a module: 30 000 took 2 s and 160 MB, and the cost is quadratic in their number."""
 MOST_ELEMENT_BYTES = 512 << 10
-"""A million elements as expressions, 3 MB, took 17 s and 2.4 GB; as numbers they take nothing, up to some millions."""
+"""Bytes of an element section: a million elements as expressions (3 MB) took 17 s and 2.4 GB to compile."""
 ONE_FUNCTION = 20
-"""No function may have more than this part of ``complexity``: a core's memory follows the largest function."""
+"""The limit ``complexity`` divided by this bounds one function, because memory grows with the largest function."""
 
 
 def bound(data: bytes, limits: Limits) -> None:
-    """Refuse a binary that the compiler would take too long for; raise ``ArtifactError`` with the limit to raise.
+    """Check the cost of compiling ``data``, which was read successfully as a module or component before.
 
-    ``data`` has been admitted: it is read as a module or component already.
+    Raise :class:`~aegis.errors.ArtifactError` with the name of the exceeded limit.
     """
     walk = _Walk(data, limits)
     try:
@@ -40,7 +40,7 @@ def bound(data: bytes, limits: Limits) -> None:
 
 
 def core_modules(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield where each core module of a module or component lies."""
+    """Yield start and end of each core module in a module or component."""
     if data[start + 6 : start + 8] != b"\1\0":
         yield start, end
         return
@@ -52,7 +52,7 @@ def core_modules(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]
 
 
 def sections(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield number, start and end of each section."""
+    """Yield id, start and end of each section (5.5.2)."""
     reader = Reader(data, start + 8, end)
     while reader.at < reader.end:
         number, size = reader.byte(), reader.leb()
@@ -62,7 +62,7 @@ def sections(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]
 
 
 class _Walk:
-    """What all modules of an artifact have together."""
+    """The totals over all modules of one artifact."""
 
     def __init__(self, data: bytes, limits: Limits) -> None:
         self.data, self.limits = data, limits
@@ -111,7 +111,7 @@ class _Walk:
         size = r.end - r.at
         if size > MOST_ELEMENT_BYTES:
             raise ArtifactError(
-                f"its element segments have {size:,} bytes; Aegis compiles at most {format_bytes(MOST_ELEMENT_BYTES)}"
+                f"element section too large ({size:,}/{MOST_ELEMENT_BYTES:,} bytes): use fewer or smaller segments"
             )
         counted(r, MOST_SEGMENTS, "element segments")
 
@@ -129,7 +129,7 @@ class _Walk:
     def code(self, r: Reader, types: list[int]) -> None:
         count = r.count()
         if count != len(types):
-            raise Malformed("it declares one number of functions and holds another")
+            raise Malformed("the function section and the code section have different lengths")
         weights = Weights([params + results for params, results in self.signatures])
         nesting = self.limits.nesting
         for index, signature in enumerate(types):
@@ -146,7 +146,7 @@ class _Walk:
         return self.signatures[signature][0]
 
     def body(self, r: Reader, index: int, count: int) -> Body:
-        """Read a body's size and locals, and leave the reader after it."""
+        """Read the size and locals of a body, and advance the reader past it."""
         size = r.leb()
         start = r.at
         r.skip(size)
@@ -165,17 +165,17 @@ class _Walk:
         self.microseconds += found.microseconds
         nesting, most = self.limits.nesting, self.limits.complexity
         if nesting is not None and found.depth > nesting:
-            raise _refusal("nesting", found.depth, nesting, f"blocks inside one another in {self.called(index)}")
+            raise _refusal("nesting", found.depth, nesting, f"nested blocks in {self.called(index)}")
         if most is None:
             return
         if found.microseconds > most // ONE_FUNCTION:
-            unit = f"µs on one core for {self.called(index)}, which may have a {ONE_FUNCTION}th of {most:,}"
+            unit = f"µs on one core for {self.called(index)}, 1/{ONE_FUNCTION} of {most:,}"
             raise _refusal("complexity", found.microseconds, most // ONE_FUNCTION, unit)
         if self.microseconds > most:
-            raise _refusal("complexity", self.microseconds, most, "µs on one core, or more")
+            raise _refusal("complexity", self.microseconds, most, "µs on one core")
 
     def called(self, index: int) -> str:
-        """Name a function for an error: its index among all, and its name if there is one."""
+        """Return a function's index, and its name if there is one, for an error message."""
         number = self.imported + index
         name = _name_of(self.data, self.start, self.end, number)
         return f"function {number}" + (f" '{printable(name, 60)}'" if name else "")
@@ -186,7 +186,7 @@ def _refusal(limit: str, used: int, allowed: int, unit: str = "") -> ArtifactErr
 
 
 def _imported_functions(r: Reader) -> int:
-    """Count the functions among the imports, of a section that was read without error before."""
+    """Count the functions in an import section that was read successfully before."""
     found = 0
     for _ in range(r.count()):
         r.skip(r.leb())
@@ -212,7 +212,7 @@ _NAME = re.compile(rb"\x04name")
 
 
 def _name_of(data: bytes, start: int, end: int, number: int) -> str | None:
-    """Find a function in the name section (appendix, custom sections); whatever is wrong with it means no name."""
+    """Return a function's name from the name section (core specification, 7.4.1), ``None`` if it is missing or invalid."""
     try:
         for kind, begin, until in sections(data, start, end):
             if kind == 0 and _NAME.match(data, begin, until):

@@ -1,11 +1,11 @@
-"""Reads the binary of a component into definitions, of which nothing is resolved yet.
+"""Decode the binary of a component into definitions with unresolved indices.
 
-This is the one place that walks the bytes of a component. It reads everything that Binary.md encodes, asynchronous
-features included; which of that Aegis runs is decided elsewhere. Whether indices exist and types match is decided
-where definitions are resolved, and by the engine.
+This is the only module that reads the bytes of a component. It decodes everything in Binary.md, including asynchronous
+features; :mod:`aegis.wasm.features` finds the ones that Aegis does not run. The resolution of the definitions, and the
+engine, check indices and types.
 
-Its cost is bounded: every count by the bytes that are left, nesting by depth, and the bytes that are read one by one
-by a sum over the whole artifact. Code and data of core modules are not looked at.
+The cost is bounded: each vector length by the remaining bytes, nesting by a depth, and the bytes that are decoded one
+by one by a total over the artifact. Code and data of core modules are skipped.
 """
 
 from __future__ import annotations
@@ -50,15 +50,14 @@ from aegis.wasm.definitions import (
 __all__ = ["PREAMBLE", "SECTION_NAMES", "charged", "decode_component"]
 
 PREAMBLE = b"\0asm\x0d\0\1\0"
-"""How a component begins: magic, version and layer."""
+"""The first bytes of a component: magic, version and layer."""
 _MAX_COMPONENT_DEPTH = 64
-_MAX_BYTES = 2 << 20
-"""Bytes of types, instances, aliases, imports and exports, which are read here one by one and by the engine more
-slowly, each item and section counted for 8 bytes more; those of large programs take some 200 KiB."""
+_MAX_DEFINITION_BYTES = 2 << 20
+"""Bytes of types, instances, aliases, imports and exports, plus 8 for each item and section. They are decoded one by
+one here, and more slowly by the engine; large programs have some 200 KiB."""
 _ITEM_BYTES = 8
 _MAX_DECLARED_BYTES = 4 << 20
-"""Bytes of the declarations of all modules, code and data apart, which are read here too; an interpreter has
-200 KiB."""
+"""Bytes of the sections of all modules, except code, data and element sections; an interpreter has 200 KiB."""
 _CODE = ("element", "code", "data")
 SECTION_NAMES = (
     "custom", "core module", "core instance", "core type", "component", "instance", "alias", "type", "canonical",
@@ -85,15 +84,15 @@ _BUILTINS = {
     0x2E: ("stream.forward", "t"), 0x2F: ("future.forward", "t"), 0x40: ("thread.spawn-ref", "fi"),
     0x41: ("thread.spawn-indirect", "fii"), 0x42: ("thread.available-parallelism", "f"),
 }  # fmt: skip
-"""Canonical built-ins and their immediates: a type index (t), a result list (r), a core value type (v), options (o),
-a flag (f), an index (i)."""
+"""Canonical built-ins by opcode, with their immediates: a type index (t), a result list (r), a core value type (v),
+options (o), a flag (f), an index (i)."""
 
 
 def decode_component(data: bytes) -> ComponentBinary:
     """Decode a component.
 
-    Raise ``ArtifactError`` when the bytes are malformed, when they are more than the limits here, or when a core type
-    needs a proposal that Aegis does not admit.
+    Raise :class:`~aegis.errors.ArtifactError` when the bytes are malformed or exceed a bound of this module, or when a
+    core type needs a proposal that Aegis does not support.
     """
     decoder = _Decoder(data)
     try:
@@ -106,14 +105,14 @@ def decode_component(data: bytes) -> ComponentBinary:
 
 
 def charged(size: int) -> int:
-    """Return ``size``; raise :class:`Malformed` if an artifact may not have so many bytes of types and names."""
-    if size > _MAX_BYTES:
-        raise Malformed(f"its types, instances and names take more than {_MAX_BYTES:,} bytes")
+    """Return ``size``; raise :class:`Malformed` if it exceeds the bound on definitions."""
+    if size > _MAX_DEFINITION_BYTES:
+        raise Malformed(f"types, instances and names take more than {_MAX_DEFINITION_BYTES:,} bytes")
     return size
 
 
 class _Section(Reader):
-    """A section's content, whose items are charged to the decoder: an item can be one byte, and is many here."""
+    """A section whose items count towards the decoder's size, because a one-byte item becomes a larger object."""
 
     __slots__ = ("decoder",)
 
@@ -128,7 +127,7 @@ class _Section(Reader):
 
 
 class _Decoder:
-    """Decodes one artifact; counts its work."""
+    """The decoding of one artifact; ``size`` and ``declared`` count its work."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -138,12 +137,12 @@ class _Decoder:
 
     def component(self, start: int, end: int, depth: int) -> ComponentDefinition:
         if self.data[start : start + 8] != PREAMBLE:
-            raise Malformed("what should be a component does not start as one")
+            raise Malformed("a component has an invalid preamble")
         if depth > _MAX_COMPONENT_DEPTH:
             raise Malformed(f"components are nested deeper than {_MAX_COMPONENT_DEPTH}")
         found: list[Definition] = []
         before = self.size
-        inner = 0  # of components within, which count on their own
+        inner = 0  # the size of nested components, which have totals of their own
         reader = Reader(self.data, start + 8, end)
         while reader.at < reader.end:
             number, length = reader.byte(), reader.leb()
@@ -176,7 +175,7 @@ class _Decoder:
         sizes = [size for name, size in made.info.sections if name not in _CODE and not name.startswith("custom")]
         self.declared += sum(sizes)
         if self.declared > _MAX_DECLARED_BYTES:
-            raise Malformed(f"what its modules declare takes more than {_MAX_DECLARED_BYTES:,} bytes")
+            raise Malformed(f"the declarations of its modules take more than {_MAX_DECLARED_BYTES:,} bytes")
         return ModuleDefinition(len(self.modules) - 1)
 
     def items(self, number: int, section: Reader, found: list[Definition]) -> None:
@@ -186,7 +185,7 @@ class _Decoder:
             read = _ITEMS[number]
             found.extend([read(section) for _ in range(section.count())])
         if section.at != section.end:
-            raise Malformed(f"a section of kind '{SECTION_NAMES[number]}' is longer than its content")
+            raise Malformed(f"the {SECTION_NAMES[number]} section is longer than its content")
 
 
 # -- definitions ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
-"""Reads names, sorts, types, aliases, imports and exports of a component: all that a type can declare too.
+"""Decode names, sorts, types, aliases, imports and exports of a component.
 
-Binary.md, "Type Definitions", "Alias Definitions" and "Import and Export Definitions".
+These are the definitions that a component or instance type can also declare. Source: the component model's Binary.md,
+"Type Definitions", "Alias Definitions" and "Import and Export Definitions".
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _T = TypeVar("_T")
 
 
 def unknown(code: int, what: str) -> Malformed:
-    """Return the error for a byte that encodes nothing known there; ``what`` begins with an article."""
+    """Return the error for an unknown byte; ``what`` is the expected item with its article."""
     return Malformed(f"0x{code:02x} is not {what}")
 
 
@@ -75,7 +76,7 @@ def read_flag(r: Reader) -> int:
 def read_extern_name(r: Reader) -> tuple[str, tuple[tuple[str, str], ...]]:
     """Read the name of an import or export, and its attributes (``nameattributes``)."""
     form, name = r.byte(), r.name()
-    if form < 2:  # two spellings of the same
+    if form < 2:  # both encode a plain name
         return name, ()
     if form > 2:
         raise unknown(form, "a form of names")
@@ -90,7 +91,7 @@ def _attribute(r: Reader) -> tuple[str, str]:
 
 
 def read_sort(r: Reader) -> str:
-    """Read the sort of an item that components pass to each other."""
+    """Read the sort of an item that a component can import or export."""
     code = r.byte()
     if code in _SORTS:
         return _SORTS[code]
@@ -107,7 +108,7 @@ def _core_module(r: Reader) -> str:
 
 
 def read_core_sort(r: Reader) -> str:
-    """Read the sort of an item that core modules pass to each other."""
+    """Read the sort of an item that a core module can import or export."""
     code = r.byte()
     if code > 4:
         raise unknown(code, "a core sort that a module can pass")
@@ -118,7 +119,7 @@ def read_core_sort(r: Reader) -> str:
 
 
 def read_value_type(r: Reader) -> ValueType:
-    """Read a value type: a primitive, one byte, or the index of a definition, a signed integer of 33 bits."""
+    """Read a value type: the one-byte code of a primitive, or a type index as a signed 33-bit integer."""
     first = r.data[r.at] if r.at < r.end else 0
     primitive = _PRIMITIVES.get(first)
     if primitive is not None:
@@ -162,7 +163,7 @@ def _case(r: Reader) -> tuple[str, ValueType | None]:
 
 
 def read_type(r: Reader, depth: int = 0) -> AnyType:
-    """Read a type definition within ``depth`` component or instance types."""
+    """Read a type definition nested in ``depth`` component or instance types."""
     code = r.byte()
     if code in _PRIMITIVES:
         return CompoundType("primitive", (_PRIMITIVES[code],))
@@ -266,7 +267,7 @@ def read_alias(r: Reader) -> Alias:
 
 
 def read_import(r: Reader) -> ImportDefinition:
-    """Read an import, a definition or a declaration."""
+    """Read an import, as a definition or as a declaration."""
     name, attributes = read_extern_name(r)
     return ImportDefinition(name, _extern(r), attributes)
 

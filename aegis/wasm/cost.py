@@ -1,10 +1,10 @@
-"""How much work the compiler has with one function, estimated from its bytes.
+"""Estimate the time to compile one function from its bytes.
 
-Compiling is about linear in the size of sane code. What is not: a variable is carried past every branch within its
-life, so locals times branches (F19), values of blocks times branches, and branches times themselves, for fuel is a
-variable that lives everywhere. Estimates are in microseconds on one core. The factors were fitted to bombs of each
-kind, which ``tests/security/test_compiling.py`` keeps: where work grows faster than the code they err upwards; straight
-code can take three times as long, and is bounded by its size.
+Compilation time is about linear in the size of ordinary code. Three terms are not: locals times branches, because a
+variable is carried past every branch in its live range (F19); block values times branches; and branches squared,
+because the fuel counter is a variable that is live everywhere. Estimates are in microseconds on one core. The factors
+were fitted to artificial worst cases, kept in ``tests/security/test_compiling.py``: superlinear work is overestimated;
+straight-line code can take three times the estimate, and ``function_size`` bounds it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from aegis.wasm.liveness import Lives
 __all__ = ["Body", "Effort", "Weights", "effort", "exact", "rough"]
 
 _LOOP, _GROW = 3, 4
-_EXACT_FROM = 100_000
-"""Microseconds from which a rough estimate is not good enough."""
+_EXACT_FROM_MICROSECONDS = 100_000
+"""Rough estimates above this are replaced by exact ones."""
 
 
 class Body(NamedTuple):
-    """Where a function's code lies, how many bytes it has with its locals, and how many locals and parameters."""
+    """The code of a function: start and end of its instructions, its size in bytes, and its locals and parameters."""
 
     start: int
     end: int
@@ -33,20 +33,20 @@ class Body(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """An estimate, and what it is made of."""
+    """An estimate and its terms."""
 
     microseconds: int
     branches: int
     carried: int
-    """Locals carried past branches: the sum over both."""
+    """Pairs of a local and a branch in its live range."""
     values: int
-    """Parameters and results of blocks."""
+    """Parameters and results of all blocks."""
     depth: int
-    """The deepest nesting, or something larger when nobody counted."""
+    """The nesting depth; in a rough estimate, an upper bound of it."""
 
 
 class Weights(dict[bytes, int]):
-    """What each token counts for: branches in the low 32 bits, values of blocks above. Learned as they come."""
+    """A cache of the weight of each token: branches in the low 32 bits, block values above."""
 
     def __init__(self, types: Sequence[int]) -> None:
         self.types = types
@@ -72,7 +72,7 @@ def _weight(token: bytes, types: Sequence[int]) -> int:
 
 
 def _values(token: bytes, types: Sequence[int]) -> int:
-    """The parameters and results of a block: none, one, or a type's (5.4.1)."""
+    """Return the number of parameters and results of a block, from its block type (5.4.1)."""
     if len(token) == 2 and token[1] >= 0x40:
         return int(token[1] != 0x40)
     index = Reader(token, 1).leb(33)
@@ -80,18 +80,18 @@ def _values(token: bytes, types: Sequence[int]) -> int:
 
 
 def effort(data: bytes, body: Body, weights: Weights, nesting: int) -> Effort:
-    """Estimate a function: roughly, and exactly where that says too much, or where nesting might be too deep."""
+    """Estimate a function roughly, and exactly if the rough estimate is high or the nesting may exceed its limit."""
     found = rough(data, body, weights)
-    if found.microseconds > _EXACT_FROM or found.branches > nesting:
+    if found.microseconds > _EXACT_FROM_MICROSECONDS or found.branches > nesting:
         return exact(data, body, found)
     return found
 
 
 def rough(data: bytes, body: Body, weights: Weights) -> Effort:
-    """Estimate as if every local lived from the first instruction to the last."""
+    """Estimate with the assumption that every local is live in the whole function."""
     try:
         total = sum(map(weights.__getitem__, BRANCHES.findall(data, body.start, body.end)))
-    except Malformed:  # a br_table, or what is no instruction
+    except Malformed:  # a br_table, or an unknown instruction
         total = _with_tables(data, body, weights)
     branches, values = total & 0xFFFFFFFF, total >> 32
     carried = branches * min(body.locals, body.size // 2)
@@ -114,7 +114,7 @@ def _estimate(body: Body, branches: int, values: int, carried: int, merged: int,
 
 
 def exact(data: bytes, body: Body, found: Effort) -> Effort:
-    """Estimate with the life of each local followed through blocks and loops."""
+    """Estimate with the live ranges of the locals, followed through blocks and loops."""
     lives = Lives(body.locals)
     for run in runs(data, body.start, body.end, ACCESSES):
         if isinstance(run, Table):

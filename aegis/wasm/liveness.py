@@ -1,8 +1,8 @@
-"""The life of each local in a function body, measured in the branches that it is carried past.
+"""Measure the live range of each local of a function, in branches.
 
-Wasm's control flow is structured, so one pass is enough: a value that is set in a block is known to all that follows
-in that block, and is forgotten when the block ends; then the value set before, further out, may be meant too. A value
-lives from where it is set to its last read, and throughout every loop after that which reads it. Errs upwards.
+WebAssembly's control flow is structured, so one pass suffices. A value set in a block is visible until the block ends;
+afterwards the value set outside may be read too. A value is live from the instruction that sets it to its last read,
+and through every loop after it that reads it. The result is an upper bound.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Lives"]
 
 
 class _Life:
-    """A value's: the block where it is set (its depth and number), and from which branch to which it lives."""
+    """The live range of one value: the depth and number of the block that sets it, its first and its last branch."""
 
     __slots__ = ("block", "depth", "first", "last")
 
@@ -25,7 +25,10 @@ class _Life:
 
 
 class Lives:
-    """Takes the tokens of a function in order; a loop counts for three branches, growing a memory for four."""
+    """The live ranges of a function's locals, fed with its tokens in order.
+
+    A loop counts as three branches, ``memory.grow`` as four, as in :mod:`aegis.wasm.cost`.
+    """
 
     def __init__(self, count: int) -> None:
         self.branches = self.merged = self.deepest = 0
@@ -37,7 +40,7 @@ class Lives:
         self._opened = self._past = 0
 
     def read(self, tokens: list[bytes]) -> None:
-        """Follow the next tokens."""
+        """Process the next tokens."""
         for token in tokens:
             if not token:
                 continue
@@ -54,11 +57,11 @@ class Lives:
                 self.branches += 4 if op == 0x40 or token[:2] == b"\xfc\x0f" else 2 if op == 0xFC else 1
 
     def carried(self) -> int:
-        """Return the sum, over locals, of the branches that each is carried past."""
+        """Return the total length of all live ranges in branches."""
         return self._past + sum(life.last - life.first for lives in self._values for life in lives)
 
     def _known(self, lives: list[_Life]) -> _Life:
-        """Forget the values whose blocks have ended; the first, which the function starts with, always stays."""
+        """Drop the values whose blocks have ended, and return the visible one; the initial value always remains."""
         while True:
             life = lives[-1]
             if life.depth < len(self._blocks) and self._blocks[life.depth] == life.block:
@@ -68,7 +71,7 @@ class Lives:
 
     def _get(self, index: int) -> None:
         if index >= len(self._values):
-            return  # not valid: the engine stops here
+            return  # invalid: the engine rejects the module here
         life = self._known(self._values[index])
         life.last = self.branches
         outermost = bisect_right(self._depths, life.depth)
@@ -99,7 +102,7 @@ class Lives:
 
     def _close(self) -> None:
         if len(self._blocks) == 1:
-            return  # the function's own end
+            return  # the end of the function
         if self._depths and self._depths[-1] == len(self._blocks) - 1:
             self._depths.pop()
             for life in self._loops.pop():

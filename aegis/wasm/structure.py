@@ -1,8 +1,7 @@
-"""What a component is made of, told from its definitions before the compiler sees it.
+"""Summarise a component before compilation: nested modules, instances, imports, exports and unsupported features.
 
-Its nested modules and components, how often each is instantiated (instantiation is static, so memories and
-instances can be counted, and a bomb of nested instantiations refused), what it imports and exports by name,
-and which of that needs asynchronous features. Types are left to the engine's reflection.
+Instantiation in the component model is static, so Aegis can count memories and instances from the definitions, and
+reject a component whose nested instantiations multiply beyond a limit.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ _MOST = 1 << 62
 
 
 class Totals(NamedTuple):
-    """What one instantiation makes: core instances, how often each module is instantiated, component instances."""
+    """The number of instances that one instantiation of a component creates; ``instances`` are core instances."""
 
     instances: int
     modules: dict[int, int]
-    """By the index in :attr:`Anatomy.modules` of the whole component."""
+    """Instantiations of each core module, by its index in :attr:`Anatomy.modules` of the root component."""
     components: int = 1
-    """Component instances, its own among them."""
+    """Component instances, including its own."""
 
 
 class Anatomy:
-    """The structure of a component and of everything nested in it."""
+    """The summary of a component with everything nested in it."""
 
     def __init__(self) -> None:
         self.modules: list[ModuleInfo] = []
@@ -51,21 +50,21 @@ class Anatomy:
         self.exports: list[tuple[str, str]] = []
         self.sections: list[tuple[str, int]] = []
         self.needs: list[tuple[str, str]] = []
-        """Imports and exports that need what Aegis does not run, with what that is."""
+        """Imports and exports that need unsupported features, with the features."""
         self.features: list[str] = []
-        """All that it needs and Aegis does not run, in anything that it defines."""
+        """The unsupported features of all definitions."""
         self.totals = Totals(0, {})
 
     def memories(self, most: int) -> list[MemoryType]:
-        """Return the memories of one instance, one for each time it is made; no more than ``most`` and one."""
+        """Return the types of all memories that one instantiation creates, at most ``most + 1``."""
         return self._each(lambda m: [*m.memories[sum(i.kind == "memory" for i in m.imports) :]], most)
 
     def tables(self, most: int) -> list[TableType]:
-        """Return the tables of one instance, likewise."""
+        """Return the types of all tables that one instantiation creates, at most ``most + 1``."""
         return self._each(lambda m: [*m.tables[sum(i.kind == "table" for i in m.imports) :]], most)
 
     def for_running(self) -> Anatomy:
-        """Return the part that running a component needs: its memories and tables, and whether modules start."""
+        """Return a copy reduced to the parts that running needs: memories, tables and start functions."""
         made = Anatomy()
         made.totals = self.totals
         for module in self.modules:
@@ -88,12 +87,12 @@ class Anatomy:
 
 
 def read_component(data: bytes) -> Anatomy:
-    """Read the structure of a component; raise :class:`~aegis.errors.ArtifactError` when it is malformed."""
+    """Return the structure of a component; raise :class:`~aegis.errors.ArtifactError` if it is malformed."""
     return anatomy_of(decode_component(data))
 
 
 def anatomy_of(binary: ComponentBinary) -> Anatomy:
-    """Return the structure of a decoded component; raise :class:`~aegis.errors.ArtifactError` likewise."""
+    """Return the structure of a decoded component; raise :class:`~aegis.errors.ArtifactError` if it is malformed."""
     anatomy = Anatomy()
     anatomy.modules = [module.info for module in binary.modules]
     anatomy.module_sizes = [module.end - module.start for module in binary.modules]
@@ -110,9 +109,10 @@ def anatomy_of(binary: ComponentBinary) -> Anatomy:
 
 
 def count_instances(binary: ComponentBinary) -> Totals:
-    """Count what one instantiation makes, in linear time; components that are passed as arguments count as nothing.
+    """Count the instances that one instantiation creates, in linear time.
 
-    Raise :class:`~aegis.errors.ArtifactError` when even counting takes too long.
+    Instances of imported components are not counted. Raise :class:`~aegis.errors.ArtifactError` when the definitions
+    exceed the bound of :func:`aegis.wasm.component.charged`.
     """
     try:
         return _Counter(binary.size, None).count(binary.root)
@@ -121,7 +121,7 @@ def count_instances(binary: ComponentBinary) -> Totals:
 
 
 class _Counter:
-    """One component's index spaces of modules and components; ``outers[0]`` is itself."""
+    """The index spaces of modules and components of one component; ``outers[0]`` is itself."""
 
     def __init__(self, size: int, outer: _Counter | None) -> None:
         self.outers: tuple[_Counter, ...] = (self, *(outer.outers if outer else ()))
@@ -171,7 +171,7 @@ class _Counter:
             self.made[module] = min(self.made.get(module, 0) + times, _MOST)
 
     def outer(self, sort: str, count: int, index: int) -> None:
-        """Add a module or component that a scope further out has, or that is exported here."""
+        """Add a module or component of the scope ``count`` levels further out; an export adds one of its own scope."""
         owner = self.outers[count] if count < len(self.outers) else None
         if sort == "core module":
             modules = owner.modules if owner else []
@@ -181,7 +181,7 @@ class _Counter:
             self.components.append(components[index] if index < len(components) else None)
 
     def add(self, sort: str) -> None:
-        """Add an item of which only the sort is known."""
+        """Add an unknown item of a sort."""
         if sort == "core module":
             self.modules.append(None)
         elif sort == "component":

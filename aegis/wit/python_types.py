@@ -1,4 +1,4 @@
-"""Python classes for types that no binding knows: the same shapes as generated ones, made at run time."""
+"""Create Python classes for WIT types at run time, with the same structure as generated bindings."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ __all__ = ["imaged", "imaged_function", "nullable"]
 
 
 def imaged(of: WitType, made: dict[WitType, WitType] | None = None) -> WitType:
-    """Return ``of`` with a Python class for each of its named types that lacks one.
+    """Return ``of`` with a Python class for each named type that has none.
 
-    ``made`` keeps equal types to one class; pass the same dictionary for all types of one component.
+    ``made`` maps types to their results, so that equal types share a class; pass the same dictionary for all types of a
+    component.
     """
     known = {} if made is None else made
     match of:
@@ -52,7 +53,7 @@ def imaged(of: WitType, made: dict[WitType, WitType] | None = None) -> WitType:
 
 
 def imaged_function(of: Function, made: dict[WitType, WitType]) -> Function:
-    """Return a function type with images for all that its parameters and its result are made of."""
+    """Return a function type whose parameter and result types have Python classes."""
     params = tuple((name, imaged(t, made)) for name, t in of.params)
     return Function(params, None if of.result is None else imaged(of.result, made))
 
@@ -78,5 +79,5 @@ def _dataclass(name: str, fields: list[str]) -> type[Any]:
 
 
 def nullable(of: WitType) -> bool:
-    """Tell whether the image of ``of`` can be ``None``, so that an option of it needs ``Some``."""
+    """Return whether a Python value of type ``of`` can be ``None``, so that an option of it needs ``Some``."""
     return isinstance(of, Option)

@@ -1,4 +1,4 @@
-"""From the JSON of ``wasm-tools component wit --json`` to the model. Pure: it takes what was decoded."""
+"""Convert the JSON of ``wasm-tools component wit --json``, already decoded, to a :class:`Document`."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ _KINDS = {"freestanding": "free"}
 def read_document(data: Mapping[str, Any]) -> Document:
     """Return the packages in ``data``.
 
-    Raise :class:`~aegis.errors.ArtifactError` when it is not what wasm-tools prints.
+    Raise :class:`~aegis.errors.ArtifactError` if ``data`` does not have the structure that wasm-tools prints.
     """
     try:
         return _Reader(data).document()
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"this is not the JSON of wasm-tools component wit: {printable(repr(error))}") from error
+        raise ArtifactError(f"unexpected output of wasm-tools component wit: {printable(repr(error))}") from error
 
 
 def _named(name: Any, rule: re.Pattern[str] = _NAME) -> str:
-    """Names become code: what is no WIT name goes no further."""
+    """Return ``name`` if it matches ``rule``; names become Python code, so any other text is rejected."""
     if not isinstance(name, str) or not rule.fullmatch(name):
-        raise ArtifactError(f"{printable(str(name))!r} is no WIT name")
+        raise ArtifactError(f"{printable(str(name))!r} is not a WIT name")
     return name
 
 
@@ -154,7 +154,7 @@ class _Reader:
         return None if of is None else self.use(of)
 
     def use(self, of: Any) -> WitType:
-        """Return a type where it is used: a primitive, a name, or what has none."""
+        """Return the node of a used type: a primitive, a reference, or an unnamed type."""
         if isinstance(of, str):
             return of if of in PRIMITIVES else Unsupported(_named(of))
         found = self.data["types"][of]
@@ -164,7 +164,7 @@ class _Reader:
         return self.anonymous(tag, value)
 
     def interface(self, key: int, found: Mapping[str, Any]) -> InterfaceDef:
-        # In the order of the keys a type comes after all that it is made of.
+        # wasm-tools numbers types so that each comes after its parts; bindings need that order.
         return InterfaceDef(
             key=key,
             name=self.full(found),

@@ -134,11 +134,11 @@ REJECTED: list[tuple[str, str]] = [
     ),
     (
         '[limits]\nmemory_bytes = "64MiB"',
-        'policy:2: memory_bytes is a plain number; write memory = "64MiB" for one with a unit',
+        'policy:2: memory_bytes must be a number; for a value with a unit write memory = "64MiB"',
     ),
     (
         "[limits]\ntimeout_seconds = false",
-        'policy:2: timeout_seconds is a plain number; write timeout = "30s" for one with a unit',
+        'policy:2: timeout_seconds must be a number; for a value with a unit write timeout = "30s"',
     ),
     # files
     (f'{FS}paths = "a"', 'policy:2: paths must be a list, such as [{ path = "./data", read = true }]'),

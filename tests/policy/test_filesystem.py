@@ -135,12 +135,12 @@ def test_grants_side_by_side_and_nested() -> None:
         (
             read_only("/a/b::x"), read_write("/a::y"),
             "'/a/b' is granted read-only as 'x', but '/a' is granted for writing as 'y' and contains it; "
-            "grant the writing to a directory beside it",
+            "grant writing to another directory",
         ),
         (
             read_write("/a::y"), read_only("/a::x"),
             "'/a' is granted read-only as 'x', but '/a' is granted for writing as 'y' and contains it; "
-            "grant the writing to a directory beside it",
+            "grant writing to another directory",
         ),
     ],
 )  # fmt: skip

@@ -84,8 +84,8 @@ DIFFERENT = [
     ("a" * 64 + ".de", "a label of more than 63 characters"),
     ("\u00fc" * 60 + ".de", "a label of more than 63 characters"),
     ("\u00fc" * 64 + ".de", "a label of more than 63 characters"),
-    (".".join(["a" * 61] * 4) + ".aaaaaa", "is longer than a host name can be (261/253 characters)"),
-    ("\u00fc" * 2000, "is longer than a host name can be (261/253 characters)"),
+    (".".join(["a" * 61] * 4) + ".aaaaaa", "is longer than a host name can be"),
+    ("\u00fc" * 2000, "is longer than a host name can be"),
 ]  # fmt: skip
 
 
@@ -172,7 +172,7 @@ def test_a_name_is_that_of_idna_2008(text: str, name: str) -> None:
 
 @pytest.mark.parametrize("text", ["\u33ff", "a\u33ff.example"])
 def test_a_character_that_idna_2003_maps_otherwise_by_its_older_tables_is_refused(text: str) -> None:
-    with pytest.raises(HostNameError, match="read differently by IDNA 2003 and 2008"):
+    with pytest.raises(HostNameError, match="mapped differently by IDNA 2003 and 2008"):
         checked_name(text)
 
 

@@ -54,7 +54,7 @@ def test_a_number_at_either_end_of_its_range_is_kept(name: str, low: float, high
 def test_a_number_out_of_its_range_is_an_error_that_names_the_range(name: str, low: float, high: float) -> None:
     beyond: list[Any] = [high + 1] if low == 0 else [low / 2, high + 1]
     for value in beyond:
-        with pytest.raises(PolicyError, match=rf"^isolation: {name} is .*; the least is .*, the most "):
+        with pytest.raises(PolicyError, match=rf"^isolation: {name} .* is out of range; give a value from "):
             Isolation(**{name: value})
 
 
@@ -120,7 +120,7 @@ def test_a_layer_that_is_left_out_is_said() -> None:
 
 
 def test_strict_leaves_nothing_out() -> None:
-    with pytest.raises(PolicyError, match=r"^isolation: strict asks for every layer, without leaves some out"):
+    with pytest.raises(PolicyError, match=r"^isolation: strict requires every layer, but without removes some"):
         Isolation(strict=True, without=("seccomp",))
 
 
@@ -157,7 +157,7 @@ def test_a_layer_that_does_not_exist_is_an_error_that_shows_the_nearest() -> Non
 
 
 def test_strict_with_a_layer_left_out_is_an_error() -> None:
-    with pytest.raises(PolicyError, match=r"^isolation: strict asks for every layer, without leaves some out"):
+    with pytest.raises(PolicyError, match=r"^isolation: strict requires every layer, but without removes some"):
         Isolation(strict=True, without=("seccomp",))
 
 
@@ -187,9 +187,9 @@ def test_a_keyword_of_no_meaning_is_an_error(value: object) -> None:
 def test_a_misspelt_field_shows_the_nearest_one() -> None:
     with pytest.raises(PolicyError, match=r"^isolation: 'worker' is not an option; did you mean workers\?$"):
         Isolation.of({"worker": 2})
-    with pytest.raises(PolicyError, match=r"^isolation: 'zzz' is not one of its fields$"):
+    with pytest.raises(PolicyError, match=r"^isolation: 'zzz' is not an option; use strict, workers, recycle, without, compile_time, compile_memory, overhead, grace$"):
         Isolation.of({"zzz": 2})
-    with pytest.raises(PolicyError, match=r"^isolation: 3 is not one of its fields"):
+    with pytest.raises(PolicyError, match=r"^isolation: 3 is not an option; use strict, workers, recycle, without, compile_time, compile_memory, overhead, grace"):
         Isolation.of({3: 2})
 
 
@@ -235,7 +235,7 @@ def test_the_table_of_a_policy_file(text: str, isolation: Isolation | None) -> N
             "[isolation]\nworkers = 257\n",
             "policy:2: isolation: workers 257 is out of range; give a value from 0 to 256",
         ),
-        ("[isolation]\nenabled = false\nworkers = 257\n", "policy:3: isolation: workers is 257"),
+        ("[isolation]\nenabled = false\nworkers = 257\n", "policy:3: isolation: workers 257"),
     ],
 )
 def test_a_mistake_in_the_table_names_its_line(text: str, reason: str) -> None:
