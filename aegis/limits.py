@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from aegis.errors import PolicyError
 from aegis.support.keywords import DEFAULT, given
 from aegis.support.lean import TYPE_CHECKING, TypeAlias, dataclass, fields, replace
-from aegis.text import near, printable
+from aegis.text import printable, similar_names
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -251,7 +251,7 @@ class Limits:
         changes = given(vars(), LIMIT_NAMES)
         for name in changes:
             if name not in LIMIT_NAMES:
-                hint = "".join(f"; did you mean {n}?" for n in near(name, LIMIT_NAMES, 1))
+                hint = "".join(f"; did you mean {n}?" for n in similar_names(name, LIMIT_NAMES, 1))
                 raise PolicyError(f"{name!r} is not a limit{hint}")
         return replace(self, **changes)
 

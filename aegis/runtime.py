@@ -30,9 +30,9 @@ from aegis.sandbox.link_module import Faults
 from aegis.sandbox.sandbox import Sandbox
 from aegis.support.keywords import DEFAULT, given
 from aegis.support.lean import TYPE_CHECKING, Any, replace
-from aegis.text import near, printable
+from aegis.text import printable, similar_names
 from aegis.values import Decision
-from aegis.wit.declared import Err
+from aegis.wit.err import Err
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -489,7 +489,7 @@ def _entry_among(functions: list[str], kind: str) -> str:
     start, how = ("_start", "-e") if kind == "module" else (_COMMAND, "--invoke")
     raise ExportNotFound(
         f"the {kind} exports no {start}; name a function with {how}: it exports {shown}",
-        name=start, near=near(start, functions),
+        name=start, near=similar_names(start, functions),
     )  # fmt: skip
 
 

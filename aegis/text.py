@@ -7,7 +7,7 @@ from itertools import islice
 
 from aegis.support.lean import Any
 
-__all__ = ["count", "is_seen", "literal", "near", "printable", "quoted", "shell_word", "shown", "visible"]
+__all__ = ["count", "is_visible", "literal", "printable", "quoted", "shell_word", "shown", "similar_names", "visible"]
 
 _KEPT = frozenset(map(chr, range(0x20, 0x7F))) - {"\\"}
 _UNSEEN = frozenset(
@@ -24,7 +24,7 @@ def printable(text: str | bytes, limit: int = 200) -> str:
     if isinstance(text, bytes):
         text = text[: limit * 4].decode("utf-8", "backslashreplace")
     cut = text[: limit + 1]
-    shown = "".join(c if is_seen(c) else _escape(c) for c in cut)
+    shown = "".join(c if is_visible(c) else _escape(c) for c in cut)
     if len(cut) <= limit and len(shown) <= limit:
         return shown
     return f"{shown[:limit]}… ({len(text)} characters)"
@@ -53,7 +53,7 @@ def _escape(char: str) -> str:
 
 def literal(text: str) -> str:
     """Return ``text`` as a Python string literal on one line, with every invisible character escaped."""
-    inner = "".join('\\"' if c == '"' else c if is_seen(c) else _escape(c) for c in text)
+    inner = "".join('\\"' if c == '"' else c if is_visible(c) else _escape(c) for c in text)
     return f'"{inner}"'
 
 
@@ -65,7 +65,7 @@ def shell_word(text: str) -> str:
     """
     if "\0" in text:
         raise ValueError("a command-line argument cannot contain a NUL")
-    if all(is_seen(c) or c == "\\" for c in text):
+    if all(is_visible(c) or c == "\\" for c in text):
         from shlex import quote
 
         return quote(text)
@@ -73,7 +73,7 @@ def shell_word(text: str) -> str:
 
 
 def _shell_char(char: str) -> str:
-    if is_seen(char):
+    if is_visible(char):
         return "\\'" if char == "'" else char
     if char == "\\":
         return "\\\\"
@@ -88,10 +88,10 @@ def visible(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(c if is_seen(c) or c == "\\" else _escape(c) for c in text)
+    return "".join(c if is_visible(c) or c == "\\" else _escape(c) for c in text)
 
 
-def is_seen(char: str) -> bool:
+def is_visible(char: str) -> bool:
     """Return whether a terminal draws ``char`` and does nothing else; ``False`` for a backslash."""
     return char in _KEPT or (ord(char) > 0x7F and char.isprintable() and char not in _UNSEEN)
 
@@ -100,7 +100,7 @@ _MAX_NAMES_SCANNED, _MAX_NAMES_COMPARED = 4096, 256
 _MAX_NAME_CHARACTERS = 100
 
 
-def near(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+def similar_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     """Return up to ``most`` names of ``known`` that resemble ``name``, best match first.
 
     A guest chooses the number, length and similarity of the names, and comparing two names takes time proportional to

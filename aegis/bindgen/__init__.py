@@ -13,9 +13,9 @@ from __future__ import annotations
 import re
 
 from aegis.bindgen.check import check_interface, check_world, chosen
-from aegis.bindgen.interface import Interfaces
+from aegis.bindgen.interface import InterfaceWriter
 from aegis.bindgen.plan import plan_interfaces, plan_world
-from aegis.bindgen.world import World
+from aegis.bindgen.world import WorldWriter
 from aegis.wit.model import Document
 
 __all__ = ["MARK", "generate", "generate_interfaces", "is_generated"]
@@ -39,8 +39,8 @@ def generate(document: Document, world: str | None = None, *, package: str = "")
     """
     found = chosen(document, world)
     check_world(found)
-    interfaces = Interfaces(plan_world(document, found), package)
-    return _marked({"__init__.py": World(found, interfaces).source(), **interfaces.sources()})
+    interfaces = InterfaceWriter(plan_world(document, found), package)
+    return _marked({"__init__.py": WorldWriter(found, interfaces).source(), **interfaces.sources()})
 
 
 def generate_interfaces(document: Document, *, package: str = "") -> dict[str, str]:
@@ -50,7 +50,7 @@ def generate_interfaces(document: Document, *, package: str = "") -> dict[str, s
     """
     for interface in document.interfaces:
         check_interface(interface)
-    sources = Interfaces(plan_interfaces(document), package).sources()
+    sources = InterfaceWriter(plan_interfaces(document), package).sources()
     return _marked({"__init__.py": '"""Bindings that Aegis generated, one module an interface."""\n', **sources})
 
 

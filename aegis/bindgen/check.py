@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from aegis.errors import ArtifactError
 from aegis.text import printable
-from aegis.wit.model import Document, FunctionDef, InterfaceDef, Item, TypeDef, Unsupported, WorldDef
+from aegis.wit.model import Document, FunctionDef, InterfaceDef, Item, TypeDef, UnsupportedType, WorldDef
 from aegis.wit.types import Resource, WitType, children
 
-__all__ = ["NotRun", "check_interface", "check_world", "chosen"]
+__all__ = ["UnsupportedItem", "check_interface", "check_world", "chosen"]
 
 _NONE = "no world found; write a world with the imports and exports that you need"
 _INSTEAD = {
@@ -21,7 +21,7 @@ _INSTEAD = {
 }
 
 
-class NotRun(ArtifactError):
+class UnsupportedItem(ArtifactError):
     """An ``item`` of the interface or world ``owner`` needs a feature that Aegis does not run."""
 
     kind = ArtifactError.kind
@@ -56,14 +56,14 @@ def _names(worlds: list[WorldDef]) -> str:
 
 
 def check_world(world: WorldDef) -> None:
-    """Raise :class:`NotRun` for the first item of a world that Aegis does not run."""
+    """Raise :class:`UnsupportedItem` for the first item of a world that Aegis does not run."""
     for items in (world.imports, world.exports):
         for item in items.values():
             _check(item, world.full)
 
 
 def check_interface(of: InterfaceDef) -> None:
-    """Raise :class:`NotRun` for the first item of an interface that Aegis does not run."""
+    """Raise :class:`UnsupportedItem` for the first item of an interface that Aegis does not run."""
     for definition in of.types:
         _check(definition, of.name)
     for function in of.functions:
@@ -74,7 +74,7 @@ def _check(item: Item, where: str) -> None:
     if isinstance(item, InterfaceDef):
         if item.labels:
             text = f"gives {item.labels} another name, which Aegis does not run; remove the label {item.name}"
-            raise NotRun(f"{where} {text}", owner=where, item=item.name)
+            raise UnsupportedItem(f"{where} {text}", owner=where, item=item.name)
         check_interface(item)
     elif isinstance(item, TypeDef):
         _refuse(where, f"type {item.name}", item.name, [item.body])
@@ -86,7 +86,7 @@ def _function(of: FunctionDef, where: str) -> None:
     label = f"function {of.name}"
     if of.asynchronous:
         text = f"is async, but Aegis runs synchronous functions only; {_instead(where, 'write it without async')}"
-        raise NotRun(f"{where}: {label} {text}", owner=where, item=of.name)
+        raise UnsupportedItem(f"{where}: {label} {text}", owner=where, item=of.name)
     results = [] if of.type.result is None else [of.type.result]
     _refuse(where, label, of.name, [*(t for _, t in of.type.params), *results])
 
@@ -95,7 +95,7 @@ def _refuse(where: str, label: str, item: str, types: list[WitType | Resource]) 
     for found in (u for t in types if not isinstance(t, Resource) for u in _unsupported(t)):
         instead = _instead(where, _INSTEAD.get(found.partition("<")[0], "write it without"))
         text = f"{where}: {label} needs {found}, which Aegis does not run; {instead}"
-        raise NotRun(text, owner=where, item=item)
+        raise UnsupportedItem(text, owner=where, item=item)
 
 
 def _instead(where: str, remedy: str) -> str:
@@ -103,8 +103,8 @@ def _instead(where: str, remedy: str) -> str:
     return "use WASI 0.2" if where.startswith("wasi:") and "@0.3" in where else remedy
 
 
-def _unsupported(of: WitType) -> Iterator[Unsupported]:
-    if isinstance(of, Unsupported):
+def _unsupported(of: WitType) -> Iterator[UnsupportedType]:
+    if isinstance(of, UnsupportedType):
         yield of
         return
     for child in children(of):

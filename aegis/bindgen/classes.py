@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from aegis.bindgen.expressions import Expressions, several
-from aegis.bindgen.layout import Group, Part, assigned, docstring, indented, quoted, union
-from aegis.bindgen.scope import Scope
+from aegis.bindgen.layout import Bracketed, Part, assigned, docstring, indented, quoted, union
+from aegis.bindgen.scope import ModuleNames
 from aegis.wit.model import Notes, TypeDef
 from aegis.wit.naming import constant, pascal, snake
 from aegis.wit.types import Enum, Flags, Record, Resource, Variant
 
-__all__ = ["Classes", "case_classes", "documented", "noted"]
+__all__ = ["ClassWriter", "case_classes", "documented", "noted"]
 
 
-def case_classes(of: Variant, scope: Scope) -> tuple[str, ...]:
+def case_classes(of: Variant, scope: ModuleNames) -> tuple[str, ...]:
     """Define the names of a variant's classes, one for each case."""
     prefix = pascal(of.name).rstrip("_")
     return tuple(scope.define(prefix + pascal(name).rstrip("_")) for name, _ in of.cases)
@@ -42,7 +42,7 @@ def documented(head: str, doc: str, members: list[str], gap: str = "\n") -> str:
 
 
 @dataclass(slots=True)
-class Classes:
+class ClassWriter:
     """Writes the definitions of the types of one module, except resources."""
 
     expressions: Expressions
@@ -131,7 +131,7 @@ class Classes:
             case Variant(name, cases):
                 classes = several(list(self.cases[of.key]))
                 found = [self.pair(n, self.expressions.node(t)) for n, t in cases]
-                return self.call("Variant", name, found, Group("python=(", classes.parts, ")", lone=True))
+                return self.call("Variant", name, found, Bracketed("python=(", classes.parts, ")", lone=True))
             case Enum(name, names) | Flags(name, names):
                 return self.call(type(of.body).__name__, name, [quoted(n) for n in names], python)
             case Resource(name):

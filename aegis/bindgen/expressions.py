@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from aegis.bindgen.layout import Group, Part, assigned, quoted, union
-from aegis.bindgen.scope import Scope
+from aegis.bindgen.layout import Bracketed, Part, assigned, quoted, union
+from aegis.bindgen.scope import ModuleNames
 from aegis.wit.model import Document, Ref
 from aegis.wit.types import (
     PRIMITIVES,
@@ -42,7 +42,7 @@ class Expressions:
     """Writes the types of one module; ``known`` maps the key of each definition to its names."""
 
     document: Document
-    scope: Scope
+    scope: ModuleNames
     known: Mapping[int, Known]
     early: dict[str, str] = field(default_factory=dict)
     late: dict[str, str] = field(default_factory=dict)
@@ -54,7 +54,11 @@ class Expressions:
     def annotation(self, of: WitType, lazy: bool = True) -> str:
         """Return the annotation of a value; ``lazy`` is true where annotations are not evaluated."""
         text = self.spelled(of, lazy)
-        return text if len(text) <= _MAX_INLINE_COLUMNS or isinstance(of, (str, Own, Borrow)) else self._shape(of, text, lazy)
+        return (
+            text
+            if len(text) <= _MAX_INLINE_COLUMNS or isinstance(of, (str, Own, Borrow))
+            else self._shape(of, text, lazy)
+        )
 
     def spelled(self, of: WitType, lazy: bool = True) -> str:
         """Return the annotation of a value without an alias for its outermost type."""
@@ -111,7 +115,7 @@ class Expressions:
 
     def _alias(self, name: str, of: WitType, lazy: bool) -> str:
         if isinstance(of, Tuple):
-            return assigned(f"{name}: TypeAlias", Group("tuple[", tuple(self.parts(of, lazy)), "]"))
+            return assigned(f"{name}: TypeAlias", Bracketed("tuple[", tuple(self.parts(of, lazy)), "]"))
         return union(name, _members(self.spelled(of, lazy)))
 
     def _shape(self, of: WitType, text: str, lazy: bool) -> str:
@@ -146,21 +150,21 @@ class Expressions:
                 return self.call("Result", self.node(ok), self.node(err))
         raise TypeError(f"{of!r} is a named type; refer to it by a Ref")
 
-    def call(self, name: str, *parts: Part) -> Group:
+    def call(self, name: str, *parts: Part) -> Bracketed:
         """Return the constructor call of a node class."""
-        return Group(f"{self.scope.use('aegis.wit.types', name)}(", parts, ")")
+        return Bracketed(f"{self.scope.use('aegis.wit.types', name)}(", parts, ")")
 
-    def function(self, of: Function, head: str = "") -> Group:
+    def function(self, of: Function, head: str = "") -> Bracketed:
         """Return the table expression of a function type."""
         params = several([several([quoted(name), self.node(t)]) for name, t in of.params])
         parts = () if of.result is None else (self.node(of.result),)
         made = self.call("Function", *((params,) if of.params or parts else ()), *parts)
-        return Group(head + made.head, made.parts, made.tail)
+        return Bracketed(head + made.head, made.parts, made.tail)
 
 
-def several(parts: list[Part]) -> Group:
+def several(parts: list[Part]) -> Bracketed:
     """Return a tuple expression."""
-    return Group("(", tuple(parts), ")", lone=True)
+    return Bracketed("(", tuple(parts), ")", lone=True)
 
 
 def joined(members: list[str]) -> str:

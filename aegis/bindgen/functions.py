@@ -12,11 +12,11 @@ from aegis.wit.model import FunctionDef, TypeDef
 from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Function, Result
 
-__all__ = ["Functions"]
+__all__ = ["FunctionWriter"]
 
 
 @dataclass(slots=True)
-class Functions:
+class FunctionWriter:
     """Writes functions for one side: an ``exported`` function raises the error case of its ``result``."""
 
     expressions: Expressions

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 __all__ = [
-    "WIDTH", "Group", "Part", "assigned", "docstring", "flat", "indented", "lay", "natural", "quoted", "signature",
+    "WIDTH", "Bracketed", "Part", "assigned", "docstring", "flat", "indented", "lay", "natural", "quoted", "signature",
     "union",
 ]  # fmt: skip
 
@@ -22,7 +22,7 @@ WIDTH = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class Bracketed:
     """A bracketed expression: ``head`` ends with the opening bracket, ``tail`` begins with the closing one."""
 
     head: str
@@ -32,7 +32,7 @@ class Group:
     """Whether a single part needs a trailing comma, as in a tuple."""
 
 
-Part: TypeAlias = "str | Group"
+Part: TypeAlias = "str | Bracketed"
 
 
 def flat(part: Part) -> str:
@@ -45,7 +45,7 @@ def flat(part: Part) -> str:
 
 
 def lay(part: Part, column: int, indent: int = 0, after: int = 0) -> str:
-    """Return a part that starts at ``column`` in a block at ``indent``, with ``after`` columns of text after its end."""
+    """Return a part that starts at ``column`` in a block at ``indent``; ``after`` columns of text follow it."""
     whole = flat(part)
     if isinstance(part, str) or not part.parts or column + len(whole) + after <= WIDTH:
         return whole

@@ -10,29 +10,29 @@ from aegis.wit.model import Document, InterfaceDef, WorldDef, mentioned
 from aegis.wit.naming import snake
 from aegis.wit.types import Resource
 
-__all__ = ["Plan", "Unit", "module_names", "plan_interfaces", "plan_world"]
+__all__ = ["BindingPlan", "PlannedModule", "module_names", "plan_interfaces", "plan_world"]
 
 
 @dataclass(slots=True, eq=False)
-class Unit:
+class PlannedModule:
     """One planned module: an interface for one side, or for both if that makes no difference."""
 
     interface: InterfaceDef
     imported: bool
     exported: bool
-    twin: Unit | None = None
+    twin: PlannedModule | None = None
     """The module for the imported side of the same interface; this one imports the types without handles from it."""
     module: str = ""
     """The name of the module, with its package if that is not the generated one."""
 
 
 @dataclass(slots=True)
-class Plan:
+class BindingPlan:
     """The modules by interface key and side; each comes after the modules that it imports."""
 
     document: Document
-    hosts: dict[int, Unit] = field(default_factory=dict)
-    guests: dict[int, Unit] = field(default_factory=dict)
+    hosts: dict[int, PlannedModule] = field(default_factory=dict)
+    guests: dict[int, PlannedModule] = field(default_factory=dict)
     owners: dict[int, int] = field(init=False)
     handled: set[int] = field(default_factory=set)
     """The keys of types that are resources or contain handles."""
@@ -43,16 +43,16 @@ class Plan:
             if isinstance(found.body, Resource) or not self.handled.isdisjoint(mentioned(found.body)):
                 self.handled.add(key)
 
-    def units(self) -> list[Unit]:
+    def units(self) -> list[PlannedModule]:
         """Return all modules, each once."""
         both = (unit for units in (self.hosts, self.guests) for unit in units.values())
         return sorted(dict.fromkeys(both), key=lambda u: (u.interface.key, u.twin is not None))
 
-    def written(self) -> list[Unit]:
+    def written(self) -> list[PlannedModule]:
         """Return the modules to generate, without those of :mod:`aegis.bindings`."""
         return [unit for unit in self.units() if "." not in unit.module]
 
-    def home(self, key: int, exported: bool) -> Unit | None:
+    def home(self, key: int, exported: bool) -> PlannedModule | None:
         """Return the module of the interface that defines a type, for use on the exported or imported side."""
         interface = self.owner_of(key)
         if interface is None:
@@ -65,24 +65,26 @@ class Plan:
         return self.owners.get(key)
 
 
-def plan_world(document: Document, world: WorldDef) -> Plan:
+def plan_world(document: Document, world: WorldDef) -> BindingPlan:
     """Return the modules that a world needs, using those of :mod:`aegis.bindings` where they exist."""
-    plan = Plan(document)
+    plan = BindingPlan(document)
     imported = _by_key(world.imports.values())
     exported = _by_key(world.exports.values())
     for key in sorted(imported.keys() | exported.keys()):
         _place(plan, imported.get(key), exported.get(key))
     for unit in plan.units():
-        unit.module = carried(unit.interface.name, unit.interface.key in plan.hosts, unit.interface.key in plan.guests)
+        unit.module = provided_module(
+            unit.interface.name, unit.interface.key in plan.hosts, unit.interface.key in plan.guests
+        )
     _name(plan.written())
     return plan
 
 
-def plan_interfaces(document: Document) -> Plan:
+def plan_interfaces(document: Document) -> BindingPlan:
     """Return the modules of every named interface: for the exported side if worlds only export it, else imported."""
     used = [_by_key(items.values()) for w in document.worlds for items in (w.exports, w.imports)]
     exports, imports = (set().union(*used[n::2]) for n in (0, 1))
-    plan = Plan(document)
+    plan = BindingPlan(document)
     for interface in document.interfaces:
         if interface.name:
             out = interface.key in exports and interface.key not in imports
@@ -95,7 +97,7 @@ def _by_key(items: Iterable[object]) -> dict[int, InterfaceDef]:
     return {item.key: item for item in items if isinstance(item, InterfaceDef)}
 
 
-_CARRIED = {
+_PROVIDED = {
     "wasi:cli": "environment exit stderr stdin stdout terminal-input terminal-output terminal-stderr terminal-stdin "
     "terminal-stdout",
     "wasi:clocks": "monotonic-clock wall-clock",
@@ -112,7 +114,7 @@ _DRAFTS = {"wasi:config": ("0.2.0-rc.1",), "wasi:logging": ("", "0.1.0-draft")}
 _CALLED = ("wasi:cli/run", "wasi:http/incoming-handler")
 
 
-def carried(interface: str, imported: bool, exported: bool) -> str:
+def provided_module(interface: str, imported: bool, exported: bool) -> str:
     """Return the module of ``aegis.bindings`` for an interface and side; empty if there is none."""
     plain, _, version = interface.partition("@")
     package, _, name = plain.partition("/")
@@ -122,25 +124,25 @@ def carried(interface: str, imported: bool, exported: bool) -> str:
     if plain in _CALLED:
         known = exported and not imported
     else:
-        known = not exported and name in _CARRIED.get(package, "").split()
+        known = not exported and name in _PROVIDED.get(package, "").split()
     return f"aegis.bindings.{_spelled(plain)}" if known else ""
 
 
-def _place(plan: Plan, imported: InterfaceDef | None, exported: InterfaceDef | None) -> None:
+def _place(plan: BindingPlan, imported: InterfaceDef | None, exported: InterfaceDef | None) -> None:
     interface = imported or exported
     assert interface is not None
     key = interface.key
-    unit = Unit(interface, imported is not None, exported is not None)
+    unit = PlannedModule(interface, imported is not None, exported is not None)
     if imported is not None:
         plan.hosts[key] = unit
     if exported is not None:
         if imported is not None and _differs(plan, interface):
             unit.exported = False
-            unit = Unit(exported, False, True, twin=unit)
+            unit = PlannedModule(exported, False, True, twin=unit)
         plan.guests[key] = unit
 
 
-def _differs(plan: Plan, interface: InterfaceDef) -> bool:
+def _differs(plan: BindingPlan, interface: InterfaceDef) -> bool:
     """Return whether the two sides of an interface need different classes, because it has or uses resources."""
     split = {key for key, unit in plan.guests.items() if unit is not plan.hosts.get(key)}
     for definition in interface.types:
@@ -151,7 +153,7 @@ def _differs(plan: Plan, interface: InterfaceDef) -> bool:
     return False
 
 
-def _name(units: list[Unit]) -> None:
+def _name(units: list[PlannedModule]) -> None:
     names = module_names(dict.fromkeys(unit.interface.name for unit in units))
     imported = {unit.interface.name for unit in units if unit.imported}
     for unit in units:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aegis.bindgen.layout import WIDTH, natural
 
-__all__ = ["Scope", "ordered"]
+__all__ = ["ModuleNames", "ordered"]
 
 # Names that generated code uses; a type with such a name gets an underscore.
 _RESERVED = frozenset(
@@ -17,7 +17,7 @@ _RESERVED = frozenset(
 
 
 @dataclass(slots=True)
-class Scope:
+class ModuleNames:
     """The names of one module. ``package`` is the package of its siblings, empty for relative imports."""
 
     package: str = ""

@@ -7,36 +7,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aegis.bindgen.classes import documented, noted
-from aegis.bindgen.functions import Functions
-from aegis.bindgen.interface import Interfaces
-from aegis.bindgen.layout import Group, Part, indented, lay, signature
-from aegis.bindgen.module import Module
-from aegis.bindgen.plan import Unit
-from aegis.bindgen.scope import Scope
+from aegis.bindgen.functions import FunctionWriter
+from aegis.bindgen.interface import InterfaceWriter
+from aegis.bindgen.layout import Bracketed, Part, indented, lay, signature
+from aegis.bindgen.module import ModuleWriter
+from aegis.bindgen.plan import PlannedModule
+from aegis.bindgen.scope import ModuleNames
 from aegis.wit.model import FunctionDef, InterfaceDef, Item, Notes, TypeDef, WorldDef
 from aegis.wit.naming import pascal, snake
 
-__all__ = ["World"]
+__all__ = ["WorldWriter"]
 
 _IMPORTS = "The functions that the world imports outside of interfaces, for Python to implement."
 
 
 @dataclass(slots=True)
-class World:
+class WorldWriter:
     """Writes the ``__init__.py`` of the package for a world."""
 
     world: WorldDef
-    interfaces: Interfaces
-    scope: Scope = field(init=False)
+    interfaces: InterfaceWriter
+    scope: ModuleNames = field(init=False)
     name: str = field(init=False)
-    module: Module = field(init=False)
+    module: ModuleWriter = field(init=False)
 
     def __post_init__(self) -> None:
-        self.scope = Scope(self.interfaces.package)
+        self.scope = ModuleNames(self.interfaces.package)
         self.name = self.scope.define(pascal(self.world.name))
         types = [item for item in self.world.imports.values() if isinstance(item, TypeDef)]
         types.sort(key=lambda t: t.key)
-        self.module = Module(self.interfaces.plan.document, self.scope, types, self.interfaces.place)
+        self.module = ModuleWriter(self.interfaces.plan.document, self.scope, types, self.interfaces.place)
 
     def source(self) -> str:
         """Return the source of the module."""
@@ -58,13 +58,13 @@ class World:
         lists = [_listed("Imports", self.world.imports), _listed("Exports", self.world.exports)]
         return noted(Notes(docs=f"The world ``{self.world.full}``."), noted(self.world.notes), *lists)
 
-    def _units(self, items: Mapping[str, Item], units: Mapping[int, Unit]) -> dict[str, Unit]:
+    def _units(self, items: Mapping[str, Item], units: Mapping[int, PlannedModule]) -> dict[str, PlannedModule]:
         """Return the modules of interfaces by attribute: the short name, with the package if that is ambiguous."""
         found = [item for item in items.values() if isinstance(item, InterfaceDef)]
         functions = [snake(item.name) for item in items.values() if isinstance(item, FunctionDef)]
         short = [_attribute(i.name) for i in found]
         long = [_attribute(i.name) if [*short, *functions].count(_attribute(i.name)) == 1 else None for i in found]
-        made: dict[str, Unit] = {}
+        made: dict[str, PlannedModule] = {}
         for interface, name in zip(found, long, strict=True):
             attribute = name or units[interface.key].module.rpartition(".")[2]
             while attribute in made or attribute in functions:
@@ -95,7 +95,7 @@ class World:
             entries += [f'"{name}": {bound}(IMPORTS, {given}.{pascal(name)})' for name in made_here]
         self.scope.public.add("imports")
         doc = '"""Return the ``imports`` for a sandbox; Aegis provides all other interfaces."""'
-        made = lay(Group("{", tuple(entries), "}"), 11, 4)
+        made = lay(Bracketed("{", tuple(entries), "}"), 11, 4)
         head = signature("imports", params, "dict[str, object]", 0, True)
         return [f"{head}\n    {doc}\n    return {made}"]
 
@@ -119,11 +119,11 @@ class World:
         return [documented(f"class {self.name}:", doc, members, "\n\n")]
 
     def _method(self, of: FunctionDef) -> str:
-        write = Functions(self.module.expressions, exported=True)
+        write = FunctionWriter(self.module.expressions, exported=True)
         given: tuple[Part, ...] = tuple(snake(name) for name, _ in of.type.params)
         returns = write.returns(of.type)
         begin = "" if returns == "None" else f"returned_: {returns} = "
-        call = lay(Group(f"{begin}self._functions.{snake(of.name)}(", given, ")"), 8, 8)
+        call = lay(Bracketed(f"{begin}self._functions.{snake(of.name)}(", given, ")"), 8, 8)
         dedented = re.sub(r"\n {8}", "\n", call)
         return write.method(of, [dedented, *(["return returned_"] if begin else [])])
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from aegis.cli.clicks import described, with_options
+from aegis.cli.click_options import described, with_options
+from aegis.cli.command_line import read_line
 from aegis.cli.options import GROUP
-from aegis.cli.render import Face
-from aegis.cli.words import read_line
+from aegis.cli.output import Output
 
 __all__ = ["OutputClosed", "group", "run_command"]
 
@@ -47,8 +47,8 @@ class Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         line = read_line(args, described(self.get_params(ctx)), leading=True)
-        face: Face = ctx.obj
-        face.form = line.form or face.form
+        output: Output = ctx.obj
+        output.form = line.form or output.form
         if line.fault:
             raise click.UsageError(line.fault, ctx)
         return super().parse_args(ctx, [*line.options, "--", *line.words] if args else args)
@@ -83,14 +83,14 @@ class Commands(click.Group):
 @click.pass_context
 def group(context: click.Context, config: str | None, form: str, verbose: int, quiet: bool) -> None:
     """Run untrusted WebAssembly with nothing granted by default, every limit on and every host call mediated."""
-    face: Face = context.obj
-    face.form, face.verbose, face.quiet, face.config = form, verbose, quiet, config
+    output: Output = context.obj
+    output.form, output.verbose, output.quiet, output.config = form, verbose, quiet, config
 
 
-def run_command(words: Sequence[str], face: Face) -> int:
+def run_command(words: Sequence[str], output: Output) -> int:
     """Run the command line ``words`` and return its exit code."""
     try:
-        result = group.main(list(words), prog_name="aegis", standalone_mode=False, obj=face)
+        result = group.main(list(words), prog_name="aegis", standalone_mode=False, obj=output)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -98,8 +98,8 @@ def run_command(words: Sequence[str], face: Face) -> int:
         return 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        return face.usage_error(error.format_message(), error.exit_code, context and context.command_path)
+        return output.usage_error(error.format_message(), error.exit_code, context and context.command_path)
     except click.Abort:
         raise KeyboardInterrupt from None
-    face.flush()
+    output.flush()
     return result if isinstance(result, int) else 0

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from aegis.cli.clicks import FileCommand
-from aegis.cli.render import Face
+from aegis.cli.click_options import FileCommand
+from aegis.cli.output import Output
 from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.config import EngineConfig, engine_for
 from aegis.engine.native.advisories import TABLE_DATE, engine_facts
@@ -35,12 +35,12 @@ class Check:
 
 @click.command(cls=FileCommand)
 @click.pass_obj
-def command(face: Face) -> int:
+def command(output: Output) -> int:
     """Check this system: engine, cache and kernel features. Exit 0 if guests can run safely."""
     checks = [check for look in _LOOKS for check in _guarded(look)]
     code = 125 if any(check.level == "failure" for check in checks) else 0
     lines = [f"{check.level:<8} {check.name:<14} {check.text}" for check in checks]
-    face.result(
+    output.result(
         {
             "status": "ok" if code == 0 else "failure",
             "exit_code": code,

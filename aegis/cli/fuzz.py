@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aegis.cli.clicks import FileCommand, limit_options, policy_options
-from aegis.cli.cluster import dask_executor
+from aegis.cli.click_options import FileCommand, limit_options, policy_options
+from aegis.cli.dask_cluster import dask_executor
+from aegis.cli.input_files import read_artifact, read_bounded
 from aegis.cli.options import make_policy
+from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.progress import Live
-from aegis.cli.render import Face
-from aegis.cli.source import read_artifact, read_bounded
 from aegis.errors import AegisError, PolicyError
 from aegis.limits import parse_count, parse_seconds
 from aegis.text import printable
@@ -43,7 +43,9 @@ _MAX_FINDING_BYTES = 64 << 20
 @click.option("--corpus", metavar="DIR", help="Store behaviours and findings in DIR, and replay them first.")
 @click.option("--out", metavar="DIR", help="Write report.json, report.html, and each finding as JSON and pytest file.")
 @click.option("-c", "--config", "--policy", "config", metavar="FILE", help="Read the policy from FILE (aegis.toml).")
-@click.option("--oracle", "oracles", multiple=True, metavar="NAME", help="Use this oracle; may be repeated. [the default ones]")
+@click.option(
+    "--oracle", "oracles", multiple=True, metavar="NAME", help="Use this oracle; may be repeated. [the default ones]"
+)
 @click.option("--hostile-host", "hostile", is_flag=True, help="Answer WASI imports too, with extremes and errors.")
 @click.option("--no-buffers", "numbers", is_flag=True, help="Pass plain numbers to core functions, no buffers.")
 @click.option("--find", "goal", type=click.Choice(["slow", "big", "chatty"]), help="Search for the worst input.")
@@ -68,39 +70,37 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     """
     from aegis.fuzz.plan import Plan
 
-    face: Face = context.obj
+    output: Output = context.obj
     if options["config"] is not None:
-        face.config = options["config"]
+        output.config = options["config"]
     for name in ("out", "corpus", "replay"):
         if options[name] == "":
             raise PolicyError(f"--{name}: the path is empty; name a {'file' if name == 'replay' else 'directory'}")
     if host:
         from aegis.cli.fuzz_host import attack
 
-        return attack(face, context, artifacts, options)
+        return attack(output, context, artifacts, options)
     if options["sources"]:
         raise click.UsageError("--source is possible with --host only")
     if len(artifacts) != 1:
         raise click.UsageError("name one component or module; several are possible with --host only")
     artifact = artifacts[0]
     if options["limit_fuel"] == "none":
-        raise PolicyError(
-            "--fuel-limit: a campaign needs a fuel limit to be reproducible; give a number, such as 1e9"
-        )
-    policy = make_policy(face.config, options, capture=True)
+        raise PolicyError("--fuel-limit: a campaign needs a fuel limit to be reproducible; give a number, such as 1e9")
+    policy = make_policy(output.config, options, capture=True)
     refuse_shared_files(policy, {f"--{name}": options[name] for name in ("out", "corpus", "replay")})
     plan = Plan(
         data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
         oracles=options["oracles"], hostile=options["hostile"], goal=options["goal"] or "", seed=options["seed"],
         buffers=not options["numbers"],
-        others=tuple(_others(options["oracles"], policy)), config=face.config or "",
+        others=tuple(_others(options["oracles"], policy)), config=output.config or "",
         flags=tuple(_flags(context)),
     )  # fmt: skip
     if options["replay"] is not None:
-        return _replayed(face, plan, options["replay"], options["oracles"])
+        return _replayed(output, plan, options["replay"], options["oracles"])
     if options["calls"]:
-        return _called(face, plan, options["calls"], options["answers"])
-    return _Fuzz(face, plan, options).go()
+        return _called(output, plan, options["calls"], options["answers"])
+    return _Fuzz(output, plan, options).go()
 
 
 def _flags(context: click.Context) -> Iterable[str]:
@@ -122,8 +122,8 @@ def _others(oracles: Iterable[str], policy: Any) -> Iterable[tuple[str, bytes]]:
 class _Fuzz:
     """One campaign started from the command line."""
 
-    def __init__(self, face: Face, plan: Plan, options: dict[str, Any]) -> None:
-        self.face, self.plan, self.options = face, plan, options
+    def __init__(self, output: Output, plan: Plan, options: dict[str, Any]) -> None:
+        self.output, self.plan, self.options = output, plan, options
 
     def go(self) -> int:
         from aegis.fuzz.campaign import Campaign
@@ -139,7 +139,7 @@ class _Fuzz:
             executor=dask_executor(options["dask"]), corpus=Corpus(options["corpus"]) if options["corpus"] else None,
         )  # fmt: skip
         out = _folder(options["out"])
-        live = Live(self.face)
+        live = Live(self.output)
         try:
             for progress in campaign.run():
                 live.show(progress)
@@ -151,7 +151,7 @@ class _Fuzz:
                 _write(out, data, campaign, self.plan)
         except PolicyError as error:  # report the findings anyway
             campaign.result.lost.append(str(error))
-        self.face.result(data, to_text(data))
+        self.output.result(data, to_text(data))
         if campaign.result.lost:
             return 125
         return 130 if campaign.result.interrupted and not data["findings"] else int(bool(data["findings"]))
@@ -192,7 +192,7 @@ def _write(folder: Path, data: dict[str, Any], campaign: Campaign, plan: Plan) -
         raise PolicyError(f"{printable(str(folder / name))} cannot be written: {error.strerror or error}") from None
 
 
-def _called(face: Face, plan: Plan, calls: Sequence[str], answers: str | None) -> int:
+def _called(output: Output, plan: Plan, calls: Sequence[str], answers: str | None) -> int:
     from aegis.fuzz.rerun import called
 
     try:
@@ -206,11 +206,11 @@ def _called(face: Face, plan: Plan, calls: Sequence[str], answers: str | None) -
             raise
         raise click.UsageError(printable(str(error), 300)) from None
     lines = [f"{oracle}: {text}" for oracle, text in found]
-    face.result({"found": [{"oracle": o, "text": t} for o, t in found]}, "\n".join(lines) or "no findings")
+    output.result({"found": [{"oracle": o, "text": t} for o, t in found]}, "\n".join(lines) or "no findings")
     return int(bool(found))
 
 
-def _replayed(face: Face, plan: Plan, path: str, oracles: Sequence[str]) -> int:
+def _replayed(output: Output, plan: Plan, path: str, oracles: Sequence[str]) -> int:
     import json
 
     from aegis.fuzz.rerun import again
@@ -231,5 +231,5 @@ def _replayed(face: Face, plan: Plan, path: str, oracles: Sequence[str]) -> int:
         if isinstance(error, AegisError):
             raise
         raise PolicyError(f"{printable(path)} is not a finding of aegis fuzz: {printable(str(error), 200)}") from None
-    face.result({"found": found}, f"still found: {found}" if found else "no longer found")
+    output.result({"found": found}, f"still found: {found}" if found else "no longer found")
     return int(found is not None)

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from aegis.cli.clicks import FileCommand
-from aegis.cli.render import Face
-from aegis.cli.source import read_artifact
+from aegis.cli.click_options import FileCommand
+from aegis.cli.input_files import read_artifact
+from aegis.cli.output import Output
 from aegis.engine.compile.config import EngineConfig
 from aegis.errors import ArtifactError
 from aegis.limits import Limits, format_bytes
@@ -42,7 +42,9 @@ _NEEDS = (
 @click.option("-a", "--all", "everything", is_flag=True, help="Show everything, including sections.")
 @click.argument("module")
 @click.pass_obj
-def command(face: Face, /, module: str, exports: bool, imports: bool, memory: bool, wit: bool, everything: bool) -> int:
+def command(
+    output: Output, /, module: str, exports: bool, imports: bool, memory: bool, wit: bool, everything: bool
+) -> int:
     """Show the imports and exports of MODULE with their types, and the grants that it needs."""
     limits = Limits()
     data = read_artifact(module, limits)
@@ -51,7 +53,7 @@ def command(face: Face, /, module: str, exports: bool, imports: bool, memory: bo
         from aegis.cli.inspect_component import show_component
 
         chosen = {"imports": imports, "exports": exports, "memory": memory, "wit": wit, "all": everything}
-        show_component(face, module, info, chosen)
+        show_component(output, module, info, chosen)
         return 0
     if wit:
         raise ArtifactError(f"{printable(module)} is a core module, which has no WIT; remove --wit")
@@ -65,7 +67,7 @@ def command(face: Face, /, module: str, exports: bool, imports: bool, memory: bo
         "needs": everything or not some,
         "sections": everything,
     }
-    face.result(picture, "\n".join(line for part, on in parts.items() if on for line in _text(part, picture)))
+    output.result(picture, "\n".join(line for part, on in parts.items() if on for line in _text(part, picture)))
     return 0
 
 

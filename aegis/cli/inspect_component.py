@@ -12,7 +12,7 @@ from aegis.wit.match import unversioned
 from aegis.wit.types import Function, Interface, Resource, show
 
 if TYPE_CHECKING:
-    from aegis.cli.render import Face
+    from aegis.cli.output import Output
     from aegis.component.planning.artifact import Component
 
 __all__ = ["describe_component", "show_component"]
@@ -30,13 +30,13 @@ _NEEDS = {
 }
 
 
-def show_component(face: Face, path: str, component: Component, chosen: Mapping[str, bool]) -> None:
+def show_component(output: Output, path: str, component: Component, chosen: Mapping[str, bool]) -> None:
     """Print a component: the chosen parts, or without a choice the default ones."""
     if chosen["wit"]:
-        from aegis.wit.text import world_text
+        from aegis.wit.wit_text import world_text
 
         text = world_text(component.imports, component.exports)
-        face.result({"module": path, "kind": "component", "wit": text}, text.rstrip())
+        output.result({"module": path, "kind": "component", "wit": text}, text.rstrip())
         return
     picture = describe_component(path, component)
     some = any(chosen[part] for part in ("imports", "exports", "memory"))
@@ -45,29 +45,29 @@ def show_component(face: Face, path: str, component: Component, chosen: Mapping[
         parts = ["head", *parts, "modules", "needs"]
     if chosen["all"]:
         parts.append("sections")
-    face.result(picture, "\n".join(line for part in parts for line in _text(part, picture)))
+    output.result(picture, "\n".join(line for part in parts for line in _text(part, picture)))
 
 
 def describe_component(path: str, component: Component) -> dict[str, Any]:
     """Return all information about a component as JSON types."""
-    anatomy = component.anatomy
+    structure = component.structure
     most = 1 << 16
     return {
         "module": path,
         "kind": "component",
         "size": component.size,
         "digest": component.digest,
-        "instances": anatomy.totals.instances,
-        "components": anatomy.components,
+        "instances": structure.totals.instances,
+        "components": structure.components,
         "modules": [
-            {"size": size, "functions": m.functions, "instances": anatomy.totals.modules.get(n, 0)}
-            for n, (m, size) in enumerate(zip(anatomy.modules, anatomy.module_sizes, strict=True))
+            {"size": size, "functions": m.functions, "instances": structure.totals.modules.get(n, 0)}
+            for n, (m, size) in enumerate(zip(structure.modules, structure.module_sizes, strict=True))
         ],
         "imports": [_item(name, item) for name, item in component.imports.items()],
         "exports": [_item(name, item) for name, item in component.exports.items()],
-        "memories": [str(m) for m in anatomy.memories(most)],
-        "tables": [str(t) for t in anatomy.tables(most)],
-        "sections": [{"name": name, "size": size} for name, size in anatomy.sections],
+        "memories": [str(m) for m in structure.memories(most)],
+        "tables": [str(t) for t in structure.tables(most)],
+        "sections": [{"name": name, "size": size} for name, size in structure.sections],
         "needs": needs(component),
     }
 

@@ -11,9 +11,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from aegis.cli.command_line import UsageMistake, read_line
 from aegis.cli.options import GROUP, RUN, shared
-from aegis.cli.render import Face
-from aegis.cli.words import Misuse, read_line
+from aegis.cli.output import Output
 from aegis.errors import AegisError, Cancelled
 
 __all__ = ["main", "plain_run"]
@@ -26,28 +26,28 @@ class _BrokenPipe(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; never raise, and show a traceback only with ``-vv``."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    face = Face()
+    output = Output()
     try:
         if arguments is None and any(word.startswith("--isolate") for word in words):
             _fork_ahead()
-        run = plain_run(words, face)
+        run = plain_run(words, output)
         if not gc.isenabled():  # aegis.cli.main disabled it; imported modules are never garbage
             gc.freeze()
             gc.enable()
-        code = _by_click(words, face) if run is None else run()
-        face.flush()
-    except Misuse as error:
-        code = face.usage_error(str(error), 2, None)
+        code = _by_click(words, output) if run is None else run()
+        output.flush()
+    except UsageMistake as error:
+        code = output.usage_error(str(error), 2, None)
     except AegisError as error:
-        code = face.failure(error)
+        code = output.failure(error)
     except KeyboardInterrupt:
-        code = face.failure(Cancelled("interrupted"))
+        code = output.failure(Cancelled("interrupted"))
     except (BrokenPipeError, _BrokenPipe):
         code = _discard_output()
     except OSError as error:
-        code = face.system_error(error)
+        code = output.system_error(error)
     except Exception as error:
-        code = face.defect(error)
+        code = output.defect(error)
     return code
 
 
@@ -60,10 +60,10 @@ def _fork_ahead() -> None:
     fork_worker()
 
 
-def plain_run(words: Sequence[str], face: Face) -> Callable[[], int] | None:
+def plain_run(words: Sequence[str], output: Output) -> Callable[[], int] | None:
     """Return a function that runs the guest of a valid ``aegis run`` line; ``None`` for all other lines.
 
-    Set the output options of the line on ``face``.
+    Set the output options of the line on ``output``.
     """
     before = read_line(words, GROUP, leading=True)
     if before.fault or before.words[:1] != ["run"]:
@@ -74,19 +74,19 @@ def plain_run(words: Sequence[str], face: Face) -> Callable[[], int] | None:
     if line.fault or not line.words or common is None or options is None:
         return None
     for name in ("form", "verbose", "quiet"):
-        setattr(face, name, options.pop(name) or common[name])
-    face.config = common["config"]
+        setattr(output, name, options.pop(name) or common[name])
+    output.config = common["config"]
     from aegis.cli.run import run
 
     module, *args = line.words
-    return lambda: run(face, module, tuple(args), options)
+    return lambda: run(output, module, tuple(args), options)
 
 
-def _by_click(words: Sequence[str], face: Face) -> int:
+def _by_click(words: Sequence[str], output: Output) -> int:
     from aegis.cli.commands import OutputClosed, run_command
 
     try:
-        return run_command(words, face)
+        return run_command(words, output)
     except OutputClosed:
         raise _BrokenPipe from None
 

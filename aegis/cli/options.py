@@ -1,14 +1,15 @@
 """The options of the command line as a table, and the policy built from them: the policy file, then the options.
 
-:mod:`aegis.cli.clicks` builds click's commands from this table; ``aegis run`` parses its line with it and without click.
+:mod:`aegis.cli.click_options` builds click's commands from this table. ``aegis run`` parses its line with the table
+alone, without click.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from aegis.cli.source import read_pipe
-from aegis.cli.words import FORMATS, Misuse, Option, Sort
+from aegis.cli.command_line import FORMATS, CommandOption, OptionKind, UsageMistake
+from aegis.cli.input_files import read_pipe
 from aegis.errors import ArtifactNotFound, PolicyError
 from aegis.policy import (
     LOG_LEVELS,
@@ -24,7 +25,7 @@ from aegis.policy import (
 )
 from aegis.support.lean import Any, replace
 
-__all__ = ["GRANTS", "GROUP", "LIMIT_OPTIONS", "RUN", "limits", "make_policy", "shared"]
+__all__ = ["GRANTS", "GROUP", "LIMIT_OPTIONS", "RUN", "chosen_limits", "limits", "make_policy", "shared"]
 
 LIMIT_OPTIONS = {
     "--memory-limit": ("memory", "64MiB", "Bytes of all linear memories together."),
@@ -59,74 +60,76 @@ LIMIT_OPTIONS = {
 }
 
 
-def limits(**defaults: str) -> tuple[Option, ...]:
+def limits(**defaults: str) -> tuple[CommandOption, ...]:
     """Return an option for each limit; ``none`` lifts it. ``defaults`` replaces defaults for a command."""
     return tuple(
-        Option((flag, f"limit_{name}"), f"{text} [{defaults.get(name, default)}]", metavar="LIMIT")
+        CommandOption((flag, f"limit_{name}"), f"{text} [{defaults.get(name, default)}]", metavar="LIMIT")
         for flag, (name, default, text) in LIMIT_OPTIONS.items()
     )
 
 
 GRANTS = (
-    Option(
+    CommandOption(
         ("--isolate",), "Run the guest in a confined worker process; strict: require every layer.",
-        Sort.IMPLIED, "[=strict]", choices=("on", "strict"), implied="on", known=("on", "strict"),
+        OptionKind.IMPLIED, "[=strict]", choices=("on", "strict"), implied="on", known=("on", "strict"),
     ),
-    Option(("--allow-read",), "Grant read access to a file or directory.", Sort.EACH, "HOST[::GUEST]"),
-    Option(("--allow-write",), "Grant read and write access.", Sort.EACH, "HOST[::GUEST]"),
-    Option(("--allow-env",), "Pass an environment variable, or set it.", Sort.EACH, "NAME[=VALUE]"),
-    Option(
-        ("--allow-clock",), "system (default), coarse:1ms, fixed:INSTANT, deny.", Sort.IMPLIED, "[=MODE]",
+    CommandOption(("--allow-read",), "Grant read access to a file or directory.", OptionKind.EACH, "HOST[::GUEST]"),
+    CommandOption(("--allow-write",), "Grant read and write access.", OptionKind.EACH, "HOST[::GUEST]"),
+    CommandOption(("--allow-env",), "Pass an environment variable, or set it.", OptionKind.EACH, "NAME[=VALUE]"),
+    CommandOption(
+        ("--allow-clock",), "system (default), coarse:1ms, fixed:INSTANT, deny.", OptionKind.IMPLIED, "[=MODE]",
         implied="system", known=("system", "coarse", "virtual", "deny"),
     ),
-    Option(
-        ("--allow-random",), "system (default), seed:42, deny.", Sort.IMPLIED, "[=MODE]", implied="system",
+    CommandOption(
+        ("--allow-random",), "system (default), seed:42, deny.", OptionKind.IMPLIED, "[=MODE]", implied="system",
         known=("system", "deny"),
     ),
-    Option(
-        ("--allow-logging",), "Record log lines from LEVEL on (info).", Sort.IMPLIED, "[=LEVEL]", implied="info",
+    CommandOption(
+        ("--allow-logging",), "Record log lines from LEVEL on (info).", OptionKind.IMPLIED, "[=LEVEL]", implied="info",
         known=LOG_LEVELS,
     ),
-    Option(
+    CommandOption(
         ("--allow-net",),
         "Allow connections to https://HOST, GET https://HOST, tcp://IP:PORT … and resolving the name.",
-        Sort.EACH, "PATTERN",
+        OptionKind.EACH, "PATTERN",
     ),
-    Option(("--listen",), "Allow listening on tcp://127.0.0.1:8080 …", Sort.EACH, "PATTERN"),
-    Option(("--deny-net",), "Deny connections; overrides --allow-net.", Sort.EACH, "PATTERN"),
-    Option(("--config-value",), "Set a value of wasi:config/store.", Sort.EACH, "KEY=VALUE"),
-    Option(("--stdin",), "Standard input of the guest. [empty]", Sort.EACH, "inherit|empty|FILE"),
+    CommandOption(("--listen",), "Allow listening on tcp://127.0.0.1:8080 …", OptionKind.EACH, "PATTERN"),
+    CommandOption(("--deny-net",), "Deny connections; overrides --allow-net.", OptionKind.EACH, "PATTERN"),
+    CommandOption(("--config-value",), "Set a value of wasi:config/store.", OptionKind.EACH, "KEY=VALUE"),
+    CommandOption(("--stdin",), "Standard input of the guest. [empty]", OptionKind.EACH, "inherit|empty|FILE"),
 )  # fmt: skip
 """The options for grants, which all commands that run guests have."""
 
-_VERBOSE = Option(("-v", "--verbose"), "Print more; -vv prints the traceback of an internal error.", Sort.COUNT)
-_QUIET = Option(("-q", "--quiet"), "Print only results and errors.", Sort.FLAG)
-_CONFIG = Option(("-c", "--config"), "Read the policy from FILE (aegis.toml).", metavar="FILE")
+_VERBOSE = CommandOption(
+    ("-v", "--verbose"), "Print more; -vv prints the traceback of an internal error.", OptionKind.COUNT
+)
+_QUIET = CommandOption(("-q", "--quiet"), "Print only results and errors.", OptionKind.FLAG)
+_CONFIG = CommandOption(("-c", "--config"), "Read the policy from FILE (aegis.toml).", metavar="FILE")
 
 GROUP = (
     _CONFIG,
-    Option(("-f", "--format", "form"), "Format of results.", choices=FORMATS, default="human"),
+    CommandOption(("-f", "--format", "form"), "Format of results.", choices=FORMATS, default="human"),
     _VERBOSE,
     _QUIET,
 )
 """The options that precede the name of a command."""
 
 
-def shared(*, short: bool) -> tuple[Option, ...]:
+def shared(*, short: bool) -> tuple[CommandOption, ...]:
     """Return the options that every command also accepts after its name; with ``short``, ``-f`` is the format."""
     names = ("-f", "--format", "form") if short else ("--format", "form")
-    return (Option(names, "Format of the result.", choices=FORMATS), _VERBOSE, _QUIET)
+    return (CommandOption(names, "Format of the result.", choices=FORMATS), _VERBOSE, _QUIET)
 
 
 RUN = (
-    Option(("-e", "-f", "--function"), "Call this export; ARGS are its arguments.", metavar="NAME"),
-    Option(("--invoke",), "Call a component's export, in WAVE: 'iface#func(1, \"x\")'.", metavar="CALL"),
+    CommandOption(("-e", "-f", "--function"), "Call this export; ARGS are its arguments.", metavar="NAME"),
+    CommandOption(("--invoke",), "Call a component's export, in WAVE: 'iface#func(1, \"x\")'.", metavar="CALL"),
     *GRANTS,
     *limits(),
-    Option(("--trap-missing",), "Let missing imports trap when called.", Sort.FLAG),
-    Option(("--metrics",), "Print a report of resource usage.", Sort.FLAG),
-    Option(("--events",), "Write every event as a line of JSON.", metavar="FILE|-"),
-    Option(("--no-cache",), "Do not read or write compiled code on disk.", Sort.FLAG),
+    CommandOption(("--trap-missing",), "Let missing imports trap when called.", OptionKind.FLAG),
+    CommandOption(("--metrics",), "Print a report of resource usage.", OptionKind.FLAG),
+    CommandOption(("--events",), "Write every event as a line of JSON.", metavar="FILE|-"),
+    CommandOption(("--no-cache",), "Do not read or write compiled code on disk.", OptionKind.FLAG),
     _CONFIG,
 )
 """The options of ``aegis run``, in addition to the shared ones."""
@@ -139,11 +142,11 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
     :class:`~aegis.errors.PolicyError` for an invalid grant or limit.
     """
     policy = Policy() if config is None else _read(config)
-    limits = {n[6:]: None if v == "none" else v for n, v in options.items() if n.startswith("limit_") and v is not None}
+    limits = chosen_limits({name: value for name, value in options.items() if name.startswith("limit_")})
     mode = "capture" if capture else "inherit"
     return replace(
         policy,
-        limits=policy.limits.with_(**limits),
+        limits=replace(policy.limits, **limits),
         filesystem=policy.filesystem + _filesystem(options),
         environment=_environment(policy.environment, options),
         stdio=StdioCapability(stdin=_stdin(options["stdin"]), stdout=mode, stderr=mode),
@@ -152,6 +155,11 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
         **_modes(options),
         **_network(policy, options),
     )
+
+
+def chosen_limits(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the limits that ``options``, such as ``limit_memory``, set; ``none`` lifts one."""
+    return {n[6:]: None if value == "none" else value for n, value in options.items() if value is not None}
 
 
 def _read(config: str) -> Policy:
@@ -210,7 +218,7 @@ def _network(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:
 
 def _stdin(given: tuple[str, ...]) -> str:
     if len(given) > 1:
-        raise Misuse(f"--stdin is given {len(given)} times; give it once")
+        raise UsageMistake(f"--stdin is given {len(given)} times; give it once")
     if not given:
         return "empty"
     if not given[0]:

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from aegis.cli.render import Face
+from aegis.cli.output import Output
 from aegis.limits import format_seconds
 from aegis.text import count
 
@@ -21,16 +21,18 @@ _LINE_SECONDS, _TERMINAL_SECONDS = 5.0, 0.1
 class Live:
     """The progress line of one campaign on stderr; ``what`` is its name for distinct behaviours."""
 
-    def __init__(self, face: Face, what: str = "behaviour") -> None:
-        self.face, self.what = face, what
+    def __init__(self, output: Output, what: str = "behaviour") -> None:
+        self.output, self.what = output, what
         self.shown = 0.0
-        self.live = sys.stderr.isatty() and not face.quiet and not face.json
+        self.live = sys.stderr.isatty() and not output.quiet and not output.json
 
     def show(self, progress: Progress) -> None:
         """Print the progress, unless it was printed a moment ago."""
         now = time.monotonic()
-        if self.face.quiet or self.face.json or now - self.shown < (
-            _TERMINAL_SECONDS if self.live else _LINE_SECONDS
+        if (
+            self.output.quiet
+            or self.output.json
+            or now - self.shown < (_TERMINAL_SECONDS if self.live else _LINE_SECONDS)
         ):
             return
         if not self.shown and not self.live:
@@ -46,7 +48,7 @@ class Live:
             sys.stderr.write(f"\r\x1b[K{line}")
             sys.stderr.flush()
         else:
-            self.face.say(line)
+            self.output.say(line)
 
     def clear(self) -> None:
         """Remove the line before the result is printed."""

@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from aegis.cli.command_line import FORMATS, UsageMistake
+from aegis.cli.input_files import read_artifact
 from aegis.cli.options import make_policy
+from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
-from aegis.cli.render import Face
-from aegis.cli.source import read_artifact
 from aegis.cli.supervise import Stopped, leave, supervise
-from aegis.cli.words import FORMATS, Misuse
 from aegis.engine import Module
 from aegis.errors import (
     AegisError,
@@ -41,18 +41,18 @@ __all__ = ["run"]
 _MAX_DENIALS_SHOWN = 5
 
 
-def run(face: Face, module: str, args: tuple[str, ...], options: dict[str, Any]) -> int:
+def run(output: Output, module: str, args: tuple[str, ...], options: dict[str, Any]) -> int:
     """Run the artifact of a command line and return the exit code."""
     if options["config"] is not None:
-        face.config = options["config"]
+        output.config = options["config"]
     if options["invoke"] is not None and options["function"] is not None:
-        raise Misuse("-e and --invoke both name a function; give one of them")
-    policy = make_policy(face.config, options, capture=face.json)
+        raise UsageMistake("-e and --invoke both name a function; give one of them")
+    policy = make_policy(output.config, options, capture=output.json)
     refuse_shared_files(policy, {"--events": None if options["events"] == "-" else options["events"]})
     if policy.logging.enabled:
         _show_log()
     with _Events(options["events"]) as events:
-        return _Run(face, module, args, policy, options, events).go()
+        return _Run(output, module, args, policy, options, events).go()
 
 
 def _show_log() -> None:
@@ -71,9 +71,9 @@ class _Run:
     """One run of the command: load the artifact, call a function, report the outcome."""
 
     def __init__(
-        self, face: Face, path: str, args: Sequence[str], policy: Any, options: dict[str, Any], events: _Events
+        self, output: Output, path: str, args: Sequence[str], policy: Any, options: dict[str, Any], events: _Events
     ) -> None:
-        self.face, self.path, self.args, self.policy = face, path, args, policy
+        self.output, self.path, self.args, self.policy = output, path, args, policy
         self.options = options
         self.events = events
         self.module: Module | Component | None = None
@@ -90,8 +90,8 @@ class _Run:
         except Stopped as stop:
             return self.stopped(stop)
         except (PolicyError, CallError, ArtifactError) as error:
-            engine = _engine() if self.face.json else None
-            return self.face.failure(_misread(error, self.options["function"]), artifact=self.path, engine=engine)
+            engine = _engine() if self.output.json else None
+            return self.output.failure(_misread(error, self.options["function"]), artifact=self.path, engine=engine)
         except AegisError as error:
             outcome = Outcome.from_error(error)
         return self.present(outcome, outcome.exit_code)
@@ -106,13 +106,13 @@ class _Run:
         runtime = Aegis(self.policy, cache=not self.options["no_cache"], pooled=False, exact_memory=True)
         self.module = module = runtime.load(read_artifact(self.path, limits), self.path, check=self.check)
         if self.policy.network is not None and module.kind == "module":
-            self.face.say("note: a core module has no network; --allow-net and --deny-net apply to components only")
+            self.output.say("note: a core module has no network; --allow-net and --deny-net apply to components only")
         self.function = name = self.chosen(module)
         program = os.path.basename(self.path)
         arguments = (program, *self.args) if is_program(name) else (program,)
         self.sandbox = sandbox = runtime.sandbox(
             args=arguments, subscribers=self.events.subscribers, trap_missing=self.options["trap_missing"],
-            measured=self.options["metrics"] or self.face.json, denied=self.denied,
+            measured=self.options["metrics"] or self.output.json, denied=self.denied,
         )  # fmt: skip
         if isinstance(module, Module):
             return self.run_module(sandbox, module, name)
@@ -149,7 +149,7 @@ class _Run:
 
     def run_component(self, sandbox: Sandbox, component: Component, name: str) -> Outcome:
         """Run a component's program, or one call; convert the result to WAVE."""
-        from aegis.cli.wave import Invocation
+        from aegis.cli.invocation import Invocation
 
         with sandbox:
             if self.options["invoke"] is None and is_program(name):
@@ -198,19 +198,19 @@ class _Run:
     def present(self, outcome: Outcome, code: int) -> int:
         """Print the outcome and return the exit code."""
         code = self.recorded(code)
-        if self.face.json:
-            self.face.report(self.report(outcome, code))
+        if self.output.json:
+            self.output.report(self.report(outcome, code))
             return code
         if outcome.error is not None and outcome.status != "exited":
-            self.face.complain(_with_remedy(outcome.error))
+            self.output.complain(_with_remedy(outcome.error))
         elif outcome.value is not None:
-            self.face.result({}, outcome.value if isinstance(outcome.value, str) else shown(outcome.value))
+            self.output.result({}, outcome.value if isinstance(outcome.value, str) else shown(outcome.value))
         for line in list(self.denials)[:_MAX_DENIALS_SHOWN]:
-            self.face.say(line)
+            self.output.say(line)
         code = self.delivered(code)
         if self.options["metrics"]:
-            self.face.flush()
-            self.face.print_report(self.report(outcome, code))
+            self.output.flush()
+            self.output.print_report(self.report(outcome, code))
         return code
 
     def delivered(self, code: int) -> int:
@@ -220,7 +220,7 @@ class _Run:
             return code
         name, error = lost
         why = "was closed" if isinstance(error, BrokenPipeError) else f"failed: {(error.strerror or 'error').lower()}"
-        self.face.complain(f"output of the guest was lost: its {name} {why}; redirect it to a file with enough room")
+        self.output.complain(f"output of the guest was lost: its {name} {why}; redirect it to a file with enough room")
         return code or 125
 
     def recorded(self, code: int) -> int:
@@ -228,7 +228,7 @@ class _Run:
         lost = self.events.lost(() if self.sandbox is None else self.sandbox.events.failures)
         if lost is None:
             return code
-        self.face.complain(lost)
+        self.output.complain(lost)
         return code or 125
 
     def report(self, outcome: Outcome, code: int) -> Any:
@@ -277,7 +277,7 @@ def shown(value: Any) -> str:
 
 
 def convert(name: str, module: Module, words: Sequence[str]) -> tuple[int | float, ...]:
-    """Convert words to arguments for the export's signature; raise ``CallError`` with the signature if they do not fit."""
+    """Convert words to arguments for the export's signature; raise ``CallError`` if they do not fit."""
     signature = module.signature(name)
     label = f"{printable(name)}{signature}"
     if module.export(name) is None or not isinstance(module.export(name).type, FuncType):  # type: ignore[union-attr]

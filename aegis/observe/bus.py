@@ -123,7 +123,8 @@ class EventBus:
         """
         if self._thread == threading.get_ident():
             raise SandboxStateError(
-                "the sandbox is busy: this thread is delivering one of its events; call it after the subscriber returns",
+                "the sandbox is busy: this thread is delivering one of its events; "
+                "call it after the subscriber has returned",
                 state="busy",
             )
 

@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["TEXT_LIMIT", "cut", "dump", "plain"]
+__all__ = ["MAX_TEXT_CHARACTERS", "cut", "dump", "plain"]
 
-TEXT_LIMIT = 4096
+MAX_TEXT_CHARACTERS = 4096
 """Characters of one string in an event; longer strings are truncated and end in an ellipsis."""
 _MAX_DEPTH = 8
 _MAX_ITEMS = 1000
 
 
-def cut(text: str, limit: int = TEXT_LIMIT) -> str:
+def cut(text: str, limit: int = MAX_TEXT_CHARACTERS) -> str:
     """Return ``text`` truncated to ``limit`` characters; the last one is an ellipsis if any were removed."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
@@ -22,7 +22,7 @@ def cut(text: str, limit: int = TEXT_LIMIT) -> str:
 def plain(value: object) -> Any:
     """Return a bounded copy of ``value`` that consists of JSON types.
 
-    Strings are truncated to :data:`TEXT_LIMIT` characters; at most 1000 items on at most eight levels are kept. Floats
+    Strings are truncated to :data:`MAX_TEXT_CHARACTERS`; at most 1000 items on at most eight levels are kept. Floats
     that JSON does not have become ``"nan"``, ``"inf"`` or ``"-inf"``; bytes become text; ``Ok(x)``, ``Err(x)`` and
     ``Some(x)`` become ``{"ok": x}``, ``{"err": x}`` and ``{"some": x}``. Any other object becomes the name of its
     type, because its ``repr`` may contain secrets of the embedder; so does an object that raises while it is read.
@@ -37,7 +37,7 @@ class _Plain:
 
     def __init__(self) -> None:
         self.items = _MAX_ITEMS
-        self.text = 4 * TEXT_LIMIT
+        self.text = 4 * MAX_TEXT_CHARACTERS
 
     def convert(self, value: object, depth: int) -> Any:
         try:
@@ -55,11 +55,11 @@ class _Plain:
         if isinstance(value, str):
             return self.string(value)
         if isinstance(value, (bytes, bytearray)):
-            return self.string(bytes(value[:TEXT_LIMIT]).decode("utf-8", "backslashreplace"))
+            return self.string(bytes(value[:MAX_TEXT_CHARACTERS]).decode("utf-8", "backslashreplace"))
         return self.container(value, depth)
 
     def string(self, value: str) -> str:
-        shown = cut(str(value), max(1, min(TEXT_LIMIT, self.text)))
+        shown = cut(str(value), max(1, min(MAX_TEXT_CHARACTERS, self.text)))
         self.text -= len(shown)
         return shown
 

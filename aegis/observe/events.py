@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from aegis.observe.encode import TEXT_LIMIT, cut, dump, plain
+from aegis.observe.encode import MAX_TEXT_CHARACTERS, cut, dump, plain
 
 __all__ = [
     "EVENTS",
@@ -49,7 +49,7 @@ class Event:
             if value.__class__ not in kinds:
                 value = _plain_field(type(self), name, kinds, value)
                 object.__setattr__(self, name, value)
-            if value.__class__ is str and len(value) > TEXT_LIMIT:
+            if value.__class__ is str and len(value) > MAX_TEXT_CHARACTERS:
                 object.__setattr__(self, name, cut(value))
 
     def to_dict(self) -> dict[str, Any]:
@@ -225,8 +225,8 @@ class GuestLogged(Event):
 class Custom(Event):
     """An event of the embedder. ``data`` is stored as a bounded copy that consists of JSON types.
 
-    The copy has at most eight levels and 1000 items, so cycles are cut. A set becomes a list, bytes become text, and any
-    other object becomes the name of its type; see :func:`aegis.observe.encode.plain`.
+    The copy has at most eight levels and 1000 items, so cycles are cut. A set becomes a list, bytes become text, and
+    any other object becomes the name of its type; see :func:`aegis.observe.encode.plain`.
     """
 
     kind: ClassVar[str] = "custom"

@@ -7,7 +7,7 @@ from aegis.support.lean import Any, dataclass, field
 from aegis.text import printable
 from aegis.values import Decision
 
-__all__ = ["Outcome", "Usage", "Verdict"]
+__all__ = ["Outcome", "OutcomeCheck", "Usage"]
 
 _SUCCESSES = ("returned", "exited")
 _CAPABILITIES = ("clock", "config", "environment", "filesystem", "logging", "network", "random", "stdio")
@@ -112,36 +112,36 @@ class Outcome:
 
     # -- checks for tests ---------------------------------------------------------------------------
 
-    def returned(self, value: Any = _ANY) -> Verdict:
+    def returned(self, value: Any = _ANY) -> OutcomeCheck:
         """Check that the guest returned, with ``value`` if given; a declared error is compared as ``Err``."""
         wanted = "" if value is _ANY else f" {printable(repr(value), 200)}"
         good = self.status == "returned" and (value is _ANY or self.value == value)
-        return Verdict(good, f"returned{wanted}", self)
+        return OutcomeCheck(good, f"returned{wanted}", self)
 
-    def exited(self, code: int | None = None) -> Verdict:
+    def exited(self, code: int | None = None) -> OutcomeCheck:
         """Check that the guest exited, with ``code`` if given."""
         own = self.error.code if isinstance(self.error, GuestExit) else 0
         good = self.status == "exited" and code in (None, own)
-        return Verdict(good, "exited" if code is None else f"exited with {code}", self)
+        return OutcomeCheck(good, "exited" if code is None else f"exited with {code}", self)
 
-    def trapped(self, code: str | None = None) -> Verdict:
+    def trapped(self, code: str | None = None) -> OutcomeCheck:
         """Check that the guest trapped, with a trap code such as ``unreachable`` or ``memory-out-of-bounds`` if given.
 
         A trap caused by a limit does not count; use :meth:`exceeded`.
         """
         good = isinstance(self.error, GuestTrap) and code in (None, self.error.code)
-        return Verdict(good, "trapped" if code is None else f"trapped with {code}", self)
+        return OutcomeCheck(good, "trapped" if code is None else f"trapped with {code}", self)
 
-    def exceeded(self, limit: str | None = None) -> Verdict:
+    def exceeded(self, limit: str | None = None) -> OutcomeCheck:
         """Check that a limit ended the call; ``limit`` is its name, such as ``fuel``, ``timeout`` or ``memory``."""
         wanted = None if limit is None else limit.replace("-", "_")
         good = isinstance(self.error, LimitExceeded) and wanted in (None, self.error.limit.replace("-", "_"))
-        return Verdict(good, "exceeded a limit" if limit is None else f"exceeded {limit}", self)
+        return OutcomeCheck(good, "exceeded a limit" if limit is None else f"exceeded {limit}", self)
 
-    def denied(self, capability: str | None = None, target: str = "") -> Verdict:
+    def denied(self, capability: str | None = None, target: str = "") -> OutcomeCheck:
         """Check that the policy denied a request, however the call ended.
 
-        ``capability`` is a name or an unambiguous prefix, such as ``net``; ``target`` is a part of the requested target.
+        ``capability`` is a name or an unambiguous prefix, such as ``net``; ``target`` is a part of the target.
         Only the first 16 denials are compared. Raise ``ValueError`` for an unknown capability.
         """
         asked = [(d.capability, d.target) for d in self.denials]
@@ -149,7 +149,7 @@ class Outcome:
             asked.append((self.error.capability, self.error.target))
         name = None if capability is None else _capability(capability, [each for each, _ in asked])
         good = any(name in (None, each) and target in aim for each, aim in asked)
-        return Verdict(good, " ".join(filter(None, ("denied", name, target))), self)
+        return OutcomeCheck(good, " ".join(filter(None, ("denied", name, target))), self)
 
 
 def _exit_code(error: AegisError) -> int:
@@ -158,7 +158,7 @@ def _exit_code(error: AegisError) -> int:
     return code or 1
 
 
-class Verdict:
+class OutcomeCheck:
     """The result of a check; its repr describes the actual outcome if the check failed."""
 
     __slots__ = ("_good", "_outcome", "_wanted")

@@ -43,7 +43,7 @@ class OutcomeLike(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionReport:
-    """The report of one run. Create it with :meth:`of`; show it with :meth:`to_text`, :meth:`to_json` or :meth:`to_dict`.
+    """The report of one run. Create it with :meth:`of`, show it with :meth:`to_text` or :meth:`to_json`.
 
     Strings from the guest are escaped in text and JSON.
     """
@@ -64,7 +64,7 @@ class ExecutionReport:
     limits: Mapping[str, float | None] = field(default_factory=dict)
     """The limits by name; ``None`` is a limit that is off."""
     layers: tuple[tuple[str, bool, str], ...] = ()
-    """The confinement layers of an isolated run: name, whether it was active, and a description or the reason why not."""
+    """The confinement layers of an isolated run: name, whether it was active, and a description or the reason."""
     subscribers_failed: int = 0
     """Subscribers that raised an exception and missed the later events."""
     events_lost: int = 0

@@ -19,7 +19,7 @@ from aegis.policy.capabilities import (
 )
 from aegis.policy.filesystem import FilesystemCapability, PathGrant, absolute, split_grant
 from aegis.policy.policy import Policy, misspelt
-from aegis.policy.toml_lines import Path, line_of
+from aegis.policy.toml_lines import ValuePath, line_of
 
 if TYPE_CHECKING:
     from aegis.policy.isolation import Isolation
@@ -101,7 +101,7 @@ class _PolicyReader:
     def policy(self, data: Mapping[str, Any]) -> Policy:
         self._known(data, (), ("limits", "capabilities", "imports", "isolation"))
         capabilities = self._table(data.get("capabilities", {}), ("capabilities",))
-        readers: dict[str, Callable[[Mapping[str, Any], Path], Any]] = {
+        readers: dict[str, Callable[[Mapping[str, Any], ValuePath], Any]] = {
             "filesystem": self._filesystem,
             "network": self._network,
             "environment": self._environment,
@@ -126,7 +126,7 @@ class _PolicyReader:
             return None
         from aegis.policy.isolation import FIELDS, Isolation
 
-        path: Path = ("isolation",)
+        path: ValuePath = ("isolation",)
         table = self._table(data["isolation"], path)
         self._known(table, path, ("enabled", *FIELDS))
         given: dict[str, Any] = {}
@@ -169,7 +169,7 @@ class _PolicyReader:
             found[name] = self._at(("limits", key), parse_limit, name, None if lifted else value)
         return self._at(("limits",), Limits, **found)
 
-    def _filesystem(self, table: Mapping[str, Any], path: Path) -> FilesystemCapability:
+    def _filesystem(self, table: Mapping[str, Any], path: ValuePath) -> FilesystemCapability:
         self._known(table, path, ("paths",))
         entries = table.get("paths", [])
         if not isinstance(entries, list):
@@ -178,7 +178,7 @@ class _PolicyReader:
         paths = tuple(g for g in grants if g is not None)
         return self._at((*path, "paths"), lambda: FilesystemCapability(paths=paths))
 
-    def _grant(self, entry: Any, path: Path) -> PathGrant | None:
+    def _grant(self, entry: Any, path: ValuePath) -> PathGrant | None:
         if isinstance(entry, str):
             entry = {"path": entry}
         table = self._table(entry, path)
@@ -198,7 +198,7 @@ class _PolicyReader:
             )
         return self._at(path, lambda: PathGrant(host=absolute(host, self._base), guest=guest, write=write))
 
-    def _network(self, table: Mapping[str, Any], path: Path) -> Any:
+    def _network(self, table: Mapping[str, Any], path: ValuePath) -> Any:
         from aegis.policy.network import NetworkCapability
 
         self._known(table, path, ("allow", "deny", "listen"))
@@ -208,7 +208,7 @@ class _PolicyReader:
                 rules += self._at((*path, key, n), NetworkCapability, **{key: [text]})
         return rules
 
-    def _environment(self, table: Mapping[str, Any], path: Path) -> EnvironmentCapability:
+    def _environment(self, table: Mapping[str, Any], path: ValuePath) -> EnvironmentCapability:
         self._known(table, path, ("set", "pass"))
         found = EnvironmentCapability()
         for name, value in self._table(table.get("set", {}), (*path, "set")).items():
@@ -217,26 +217,26 @@ class _PolicyReader:
             found += self._at((*path, "pass", n), EnvironmentCapability, pass_=(name,))
         return found
 
-    def _config(self, table: Mapping[str, Any], path: Path) -> ConfigCapability:
+    def _config(self, table: Mapping[str, Any], path: ValuePath) -> ConfigCapability:
         self._known(table, path, ("set",))
         found = ConfigCapability()
         for name, value in self._table(table.get("set", {}), (*path, "set")).items():
             found += self._at((*path, "set", name), ConfigCapability, set=((name, value),))
         return found
 
-    def _clock(self, table: Mapping[str, Any], path: Path) -> ClockCapability:
+    def _clock(self, table: Mapping[str, Any], path: ValuePath) -> ClockCapability:
         self._known(table, path, ("mode",))
         return self._at(
             (*path, "mode"), ClockCapability.parse, self._string(table.get("mode", "virtual"), (*path, "mode"))
         )
 
-    def _random(self, table: Mapping[str, Any], path: Path) -> RandomCapability:
+    def _random(self, table: Mapping[str, Any], path: ValuePath) -> RandomCapability:
         self._known(table, path, ("mode",))
         return self._at(
             (*path, "mode"), RandomCapability.parse, self._string(table.get("mode", "seed:0"), (*path, "mode"))
         )
 
-    def _logging(self, table: Mapping[str, Any], path: Path) -> LoggingCapability:
+    def _logging(self, table: Mapping[str, Any], path: ValuePath) -> LoggingCapability:
         self._known(table, path, ("enabled", "min_level"))
         level = self._string(table.get("min_level", "info"), (*path, "min_level"))
         return self._at(
@@ -245,34 +245,34 @@ class _PolicyReader:
 
     # -- values of one type --------------------------------------------------------------------
 
-    def _table(self, value: Any, path: Path) -> Mapping[str, Any]:
+    def _table(self, value: Any, path: ValuePath) -> Mapping[str, Any]:
         if not isinstance(value, Mapping):
             raise self._error(f"{_label(path)} must be a table, not {_kind(value)}", path)
         return value
 
-    def _string(self, value: Any, path: Path) -> str:
+    def _string(self, value: Any, path: ValuePath) -> str:
         if not isinstance(value, str):
             raise self._error(f"{_label(path)} must be text in quotes, not {_kind(value)}", path)
         return value
 
-    def _list(self, value: Any, path: Path) -> list[str]:
+    def _list(self, value: Any, path: ValuePath) -> list[str]:
         if not isinstance(value, list):
             raise self._error(f"{path[-1]!r} must be a list of texts, not {_kind(value)}", path)
         return [self._string(item, (*path, n)) for n, item in enumerate(value)]
 
-    def _flag(self, table: Mapping[str, Any], key: str, default: bool, path: Path) -> bool:
+    def _flag(self, table: Mapping[str, Any], key: str, default: bool, path: ValuePath) -> bool:
         value = table.get(key, default)
         if not isinstance(value, bool):
             raise self._error(f"{key!r} must be true or false, not {_kind(value)}", (*path, key))
         return value
 
-    def _known(self, table: Mapping[str, Any], path: Path, known: tuple[str, ...]) -> None:
+    def _known(self, table: Mapping[str, Any], path: ValuePath, known: tuple[str, ...]) -> None:
         for key in table:
             if key not in known:
                 place = ".".join(str(p) for p in path if isinstance(p, str)) or "the top level"
                 raise self._error(misspelt(key, known, f"key of {place}"), (*path, key))
 
-    def _at(self, path: Path, function: Callable[..., _Result], *args: Any, **keywords: Any) -> _Result:
+    def _at(self, path: ValuePath, function: Callable[..., _Result], *args: Any, **keywords: Any) -> _Result:
         """Call ``function``; add this file's name and the line of ``path`` to its ``PolicyError``."""
         try:
             return function(*args, **keywords)
@@ -281,11 +281,11 @@ class _PolicyReader:
                 raise
             raise self._error(error.reason, path) from None
 
-    def _error(self, message: str, path: Path) -> PolicyError:
+    def _error(self, message: str, path: ValuePath) -> PolicyError:
         return PolicyError(message, source=self._source, line=line_of(self._text, path))
 
 
-def _label(path: Path) -> str:
+def _label(path: ValuePath) -> str:
     last = path[-1]
     return repr(last) if isinstance(last, str) else f"item {last + 1} of {path[-2]!r}"
 

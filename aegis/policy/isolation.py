@@ -16,7 +16,7 @@ from aegis.limits import (
     parse_seconds,
 )
 from aegis.support.lean import Any, dataclass, fields
-from aegis.text import near
+from aegis.text import similar_names
 
 __all__ = ["FIELDS", "LAYERS", "Isolation"]
 
@@ -113,7 +113,7 @@ def _layers(names: object) -> tuple[str, ...]:
     found = tuple(names)
     for name in found:
         if name not in LAYERS:
-            hint = "".join(f"; did you mean {n}?" for n in near(str(name), LAYERS, 1))
+            hint = "".join(f"; did you mean {n}?" for n in similar_names(str(name), LAYERS, 1))
             raise PolicyError(f"isolation: {name!r} is not a layer{hint or '; use ' + ', '.join(LAYERS)}")
     return found
 
@@ -121,7 +121,7 @@ def _layers(names: object) -> tuple[str, ...]:
 def _known(values: dict[str, Any]) -> dict[str, Any]:
     for name in values:
         if name not in FIELDS:
-            hint = "".join(f"; did you mean {n}?" for n in near(str(name), FIELDS, 1))
+            hint = "".join(f"; did you mean {n}?" for n in similar_names(str(name), FIELDS, 1))
             raise PolicyError(f"isolation: {name!r} is not an option{hint or '; use ' + ', '.join(FIELDS)}")
     return values
 

@@ -17,7 +17,7 @@ from aegis.policy.capabilities import (
 from aegis.policy.filesystem import FilesystemCapability
 from aegis.support.keywords import DEFAULT, given
 from aegis.support.lean import TYPE_CHECKING, Any, dataclass, field, fields
-from aegis.text import near
+from aegis.text import similar_names
 
 if TYPE_CHECKING:
     from typing import Never
@@ -174,6 +174,6 @@ def checked_providers(value: object) -> tuple[tuple[str, str], ...]:
 
 def misspelt(name: str, known: Iterable[str], what: str) -> str:
     """Return the error message for a name that is not in ``known``."""
-    alike = near(name, known, 1)
+    alike = similar_names(name, known, 1)
     hint = f"did you mean {alike[0]!r}?" if alike else f"known: {', '.join(sorted(known))}"
     return f"{name!r} is not a {what}; {hint}"

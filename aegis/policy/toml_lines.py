@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 
-__all__ = ["Path", "line_of"]
+__all__ = ["ValuePath", "line_of"]
 
-Path = tuple["str | int", ...]
+ValuePath = tuple["str | int", ...]
 """The path of a value: keys from the top level, and indices into lists."""
 
 _BLANK = re.compile(r"[ \t]*")
@@ -19,7 +19,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _OTHER = re.compile(r"[^,\]}#\n]*")
 
 
-def line_of(text: str, path: Path) -> int | None:
+def line_of(text: str, path: ValuePath) -> int | None:
     """Return the line, from 1, of the value at ``path``, or of its nearest parent; ``None`` if there is neither."""
     lines = _LineScanner(text).lines
     for length in range(len(path), 0, -1):
@@ -32,15 +32,15 @@ class _LineScanner:
     """One pass over a TOML text; ``lines`` maps every table, key and list item to its line."""
 
     def __init__(self, text: str) -> None:
-        self.lines: dict[Path, int] = {}
+        self.lines: dict[ValuePath, int] = {}
         self._text = text
         self._position = 0
         self._starts = [0, *(found.end() for found in re.finditer("\n", text))]
-        self._last: dict[Path, int] = {}  # for each array of tables, the index of its last table so far
+        self._last: dict[ValuePath, int] = {}  # for each array of tables, the index of its last table so far
         self._document()
 
     def _document(self) -> None:
-        table: Path = ()
+        table: ValuePath = ()
         while self._skip(_GAP):
             if self._take("[["):
                 table = self._enter(self._key(), array=True)
@@ -51,9 +51,9 @@ class _LineScanner:
             else:
                 self._pair(table)
 
-    def _enter(self, key: Path, *, array: bool) -> Path:
+    def _enter(self, key: ValuePath, *, array: bool) -> ValuePath:
         """Return the path of the table that a header opens; in an array of tables that is its last table."""
-        path: Path = ()
+        path: ValuePath = ()
         for depth, piece in enumerate(key, 1):
             path = (*path, piece)
             self._mark(path)
@@ -64,7 +64,7 @@ class _LineScanner:
                 self._mark(path)
         return path
 
-    def _pair(self, table: Path) -> None:
+    def _pair(self, table: ValuePath) -> None:
         path = table
         for piece in self._key():
             path = (*path, piece)
@@ -74,7 +74,7 @@ class _LineScanner:
         self._skip(_BLANK)
         self._value(path)
 
-    def _value(self, path: Path) -> None:
+    def _value(self, path: ValuePath) -> None:
         self._mark(path)
         if self._take("["):
             item = 0
@@ -101,7 +101,7 @@ class _LineScanner:
             if not self._take("."):
                 return tuple(pieces)
 
-    def _mark(self, path: Path) -> None:
+    def _mark(self, path: ValuePath) -> None:
         self.lines.setdefault(path, bisect_right(self._starts, self._position))
 
     def _take(self, mark: str) -> bool:

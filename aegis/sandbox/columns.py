@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aegis.engine.store.plan import callable_export
 from aegis.errors import CallError
-from aegis.support.buffers import SCALARS, Batch, Scalar
+from aegis.support.buffers import SCALARS, ColumnBatch, Scalar
 from aegis.text import count, printable
 from aegis.values import Rows
 from aegis.wit.types import Function, show
@@ -36,7 +36,7 @@ def call_many(sandbox: Caller, name: Any, columns: Sequence[Any], out: Any, rows
     """Call the export ``name`` once for each row; see :meth:`aegis.Sandbox.call_many`."""
     sandbox._live()
     params, result = _types(sandbox, name)
-    batch = Batch(lambda: sandbox._signature(name)[0], params, result, columns, out, rows)
+    batch = ColumnBatch(lambda: sandbox._signature(name)[0], params, result, columns, out, rows)
     try:
         sandbox.call(Rows(name), batch)
         return batch.out

@@ -10,13 +10,13 @@ from collections.abc import Callable, Hashable
 
 from aegis.support.lean import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-__all__ = ["Memo", "lazily", "memoised"]
+__all__ = ["WeightedCache", "lazily", "memoised"]
 
 _Key = ParamSpec("_Key")
 _Value = TypeVar("_Value")
 
 
-class Memo(Generic[_Value]):
+class WeightedCache(Generic[_Value]):
     """A mapping whose values weigh at most ``most`` together. A value heavier than an eighth of that is not stored.
 
     Two threads may compute the same value at the same time; the value stored first is returned to both. ``weight`` then
@@ -64,7 +64,7 @@ def memoised(most: int, weigh: Callable[..., int]) -> Callable[[Callable[_Key, _
     """Return a decorator that caches a function of positional arguments; ``weigh`` maps them to a result's weight."""
 
     def decorate(function: Callable[_Key, _Value]) -> Callable[_Key, _Value]:
-        memo: Memo[_Value] = Memo(most)
+        memo: WeightedCache[_Value] = WeightedCache(most)
         entries = memo.entries
 
         def remembered(*key: Any) -> _Value:

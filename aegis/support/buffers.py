@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from aegis.errors import AegisError, CallError
 from aegis.text import count, shown
 
-__all__ = ["SCALARS", "Batch", "Scalar", "bad_element"]
+__all__ = ["SCALARS", "ColumnBatch", "Scalar", "bad_element"]
 
 
 class Scalar(NamedTuple):
@@ -153,7 +153,7 @@ class _Column:
             self.view.release()
 
 
-class _Out(_Column):
+class _OutColumn(_Column):
     """An exported writable buffer for results."""
 
     __slots__ = ("_buffer",)
@@ -196,7 +196,7 @@ def _wanted(of: Scalar) -> str:
     return f"array({of.code!r}){alternative}{' of code points' if of.family == 'char' else ''}"
 
 
-class Batch:
+class ColumnBatch:
     """One call over columns: the arguments of all rows, and the results so far.
 
     ``what`` returns the function's signature for messages; ``params`` are the names and types of its parameters.
@@ -212,7 +212,7 @@ class Batch:
     ) -> None:  # fmt: skip
         self.params, self.result = tuple(of for _, of in params), result
         self._columns: list[_Column] = []
-        self._out: _Out | None = None
+        self._out: _OutColumn | None = None
         self._made: array[Any] | None = None
         self.done = 0
         self.begun = False
@@ -271,7 +271,7 @@ class Batch:
             except (MemoryError, OverflowError):
                 raise CallError(f"out of memory for the results of {self.rows:,} rows: call with fewer rows") from None
         self.out = out
-        self._out = _Out(out, of)
+        self._out = _OutColumn(out, of)
         if self.rows < 0:
             self.rows = len(self._out)
         elif len(self._out) != self.rows:

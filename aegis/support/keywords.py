@@ -31,4 +31,5 @@ def given(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     ``arguments`` is ``vars()`` at the start of the function; a parameter called ``locals`` hides that built-in.
     ``unknown`` holds misspelt keywords, for the error message.
     """
-    return {name: arguments[name] for name in names if arguments[name] is not DEFAULT} | arguments["unknown"]
+    unknown: dict[str, Any] = arguments["unknown"]
+    return {name: arguments[name] for name in names if arguments[name] is not DEFAULT} | unknown

@@ -31,9 +31,9 @@ from aegis.errors import ExportNotFound
 from aegis.fuzz.values.buffers import Buffer, Place, layout
 from aegis.fuzz.values.edges import CHARACTERS, FLOATS, LENGTHS, NANS, SINGLES, SNIPPETS, integers
 from aegis.fuzz.values.shape import Unfit
-from aegis.text import near, printable
+from aegis.text import printable, similar_names
 from aegis.values import FuncType
-from aegis.wit.python_types import imaged, nullable
+from aegis.wit.python_types import nullable, with_python_types
 from aegis.wit.types import (
     Enum,
     Flags,
@@ -80,7 +80,7 @@ def from_type(of: WitType, overrides: Overrides | None = None, *, budget: int = 
     characters, elements and parts a value has at most, about. Raise :class:`~aegis.fuzz.values.generate.Unfit` for
     handles, which only a guest can give, naming the type, and for types whose every value is huge.
     """
-    return _Making(overrides or {}).checked(imaged(of), budget)
+    return _Making(overrides or {}).checked(with_python_types(of), budget)
 
 
 def from_function(
@@ -92,7 +92,7 @@ def from_function(
     """
     chosen, making = overrides or {}, _Making(overrides or {})
     each = budget // max(1, len(function.params))
-    return st.tuples(*(_parameter(making, chosen, name, p, imaged(of), each) for p, of in function.params))
+    return st.tuples(*(_parameter(making, chosen, name, p, with_python_types(of), each) for p, of in function.params))
 
 
 def from_interface(
@@ -121,7 +121,7 @@ def from_export(
     """
     functions = _functions(artifact)
     if name not in functions:
-        alike = near(name, functions, 1)
+        alike = similar_names(name, functions, 1)
         hint = "".join(f"; did you mean {printable(n)}?" for n in alike)
         raise ExportNotFound(f"no export is called {printable(name)!r}{hint}", name=name, near=alike)
     function = functions[name]
@@ -155,9 +155,9 @@ def _functions(artifact: Any) -> dict[str, Function | FuncType]:
     found: dict[str, Function | FuncType] = {}
     for name, item in artifact.exports.items():
         if isinstance(item, Function):
-            found[name] = artifact.imaged(item)
+            found[name] = artifact.with_python_types(item)
         else:
-            found.update((f"{name}#{member}", artifact.imaged(of)) for member, of in item.functions.items())
+            found.update((f"{name}#{member}", artifact.with_python_types(of)) for member, of in item.functions.items())
     return found
 
 

@@ -16,9 +16,10 @@ from aegis.text import printable
 from aegis.values import FuncType
 
 __all__ = [
-    "MOST_TYPES",
-    "MOST_VALUES",
+    "MAX_TYPES",
+    "MAX_VALUES",
     "NO_EXTERNREF",
+    "BinaryReader",
     "Export",
     "ExternType",
     "GlobalType",
@@ -26,7 +27,6 @@ __all__ = [
     "Malformed",
     "MemoryType",
     "ModuleInfo",
-    "Reader",
     "TableType",
     "TagType",
     "counted",
@@ -41,17 +41,17 @@ __all__ = [
 
 MAGIC = b"\0asm"
 PAGE = 65536
-MOST_CONSTANT = 1000
+MAX_CONSTANT_INSTRUCTIONS = 1000
 """Instructions in a constant expression. Compilers write three; a million keep the engine busy without end."""
-MOST_ITEMS = 1_000_000
+MAX_VECTOR_ITEMS = 1_000_000
 """Items of a vector; the engine has the same bound."""
-MOST_SECTIONS = 10_000
+MAX_SECTIONS = 10_000
 """Sections of a module, including custom ones."""
-MOST_TYPES = 10_000
+MAX_TYPES = 10_000
 """Types of a module: 100 000 functions of different types took 16 s and 680 MB; large programs have 2 000 types."""
-MOST_NAMED = 200_000
+MAX_NAMED_ITEMS = 200_000
 """Imports, exports or globals of a module: reading a million takes seconds; large programs have some thousands."""
-MOST_VALUES = 1000
+MAX_VALUES = 1000
 """Parameters or results of a function; the engine has the same bound."""
 _VALUE_TYPES = {
     0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref",
@@ -172,7 +172,7 @@ class Malformed(Exception):
     """The bytes violate the binary format; the message names the violation."""
 
 
-class Reader:
+class BinaryReader:
     """A cursor over bytes; a read past the end raises :class:`Malformed`."""
 
     __slots__ = ("at", "data", "end")
@@ -224,8 +224,8 @@ class Reader:
         count = self.leb()
         if count > self.end - self.at:
             raise Malformed("a count is larger than its section")
-        if count > MOST_ITEMS:
-            raise Malformed(f"a vector has too many items ({count:,}/{MOST_ITEMS:,})")
+        if count > MAX_VECTOR_ITEMS:
+            raise Malformed(f"a vector has too many items ({count:,}/{MAX_VECTOR_ITEMS:,})")
         return count
 
 
@@ -249,15 +249,15 @@ def read_within(data: bytes, start: int, end: int) -> ModuleInfo:
     types: list[FuncType] = []
     functions: list[int] = []
     seen: set[int] = set()
-    reader = Reader(data, start + 8, end)
+    reader = BinaryReader(data, start + 8, end)
     while reader.at < reader.end:
         number = reader.byte()
         size = reader.leb()
         start = reader.at
         reader.skip(size)
-        section = Reader(data, start, start + size)
-        if len(info.sections) >= MOST_SECTIONS:
-            raise Malformed(f"the module has more than {MOST_SECTIONS:,} sections")
+        section = BinaryReader(data, start, start + size)
+        if len(info.sections) >= MAX_SECTIONS:
+            raise Malformed(f"the module has more than {MAX_SECTIONS:,} sections")
         if number == 0:
             info.sections.append((f"custom {section.name()!r}", size))
             continue
@@ -272,12 +272,12 @@ def read_within(data: bytes, start: int, end: int) -> ModuleInfo:
     return info
 
 
-def _section(number: int, r: Reader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
+def _section(number: int, r: BinaryReader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
     match number:
         case 1:
             _types(r, info, types)
         case 2:
-            for _ in range(counted(r, MOST_NAMED, "imports")):
+            for _ in range(counted(r, MAX_NAMED_ITEMS, "imports")):
                 _import(r, info, types, functions)
         case 3:
             functions.extend(r.leb() for _ in range(r.count()))
@@ -286,11 +286,11 @@ def _section(number: int, r: Reader, info: ModuleInfo, types: list[FuncType], fu
         case 5:
             info.memories.extend(_memory(r, info) for _ in range(r.count()))
         case 6:
-            for _ in range(counted(r, MOST_NAMED, "globals")):
+            for _ in range(counted(r, MAX_NAMED_ITEMS, "globals")):
                 info.globals.append(_global(r, info))
                 skip_constant(r)
         case 7:
-            for _ in range(counted(r, MOST_NAMED, "exports")):
+            for _ in range(counted(r, MAX_NAMED_ITEMS, "exports")):
                 _export(r, info, types, functions)
         case 8:
             info.has_start = True
@@ -300,7 +300,7 @@ def _section(number: int, r: Reader, info: ModuleInfo, types: list[FuncType], fu
             pass
 
 
-def counted(r: Reader, most: int, what: str) -> int:
+def counted(r: BinaryReader, most: int, what: str) -> int:
     """Read the length of a vector of ``what``; raise ``ArtifactError`` for more than ``most`` items."""
     count = r.count()
     if count > most:
@@ -308,7 +308,7 @@ def counted(r: Reader, most: int, what: str) -> int:
     return count
 
 
-def value_type(r: Reader, info: ModuleInfo) -> str:
+def value_type(r: BinaryReader, info: ModuleInfo) -> str:
     """Read a core value type; raise ``ArtifactError`` for one of an unsupported proposal."""
     code = r.byte()
     if code == _EXTERNREF:
@@ -321,15 +321,15 @@ def value_type(r: Reader, info: ModuleInfo) -> str:
     return _VALUE_TYPES[code]
 
 
-def _types(r: Reader, info: ModuleInfo, types: list[FuncType]) -> None:
-    for _ in range(counted(r, MOST_TYPES, "types")):
+def _types(r: BinaryReader, info: ModuleInfo, types: list[FuncType]) -> None:
+    for _ in range(counted(r, MAX_TYPES, "types")):
         form = r.byte()
         if form != 0x60:
             if form in (0x4E, 0x4F, 0x50, 0x5E, 0x5F):
                 raise ArtifactError(gc_refusal())
             raise Malformed(f"0x{form:02x} is not a type")
-        params = tuple(value_type(r, info) for _ in range(counted(r, MOST_VALUES, "parameters of one function")))
-        results = tuple(value_type(r, info) for _ in range(counted(r, MOST_VALUES, "results of one function")))
+        params = tuple(value_type(r, info) for _ in range(counted(r, MAX_VALUES, "parameters of one function")))
+        results = tuple(value_type(r, info) for _ in range(counted(r, MAX_VALUES, "results of one function")))
         types.append(FuncType(params, results))
 
 
@@ -342,7 +342,7 @@ def gc_refusal() -> str:
     return _refusal("gc")
 
 
-def _limits(r: Reader) -> tuple[int, int, int | None]:
+def _limits(r: BinaryReader) -> tuple[int, int, int | None]:
     flags = r.byte()
     if flags > 15:
         raise Malformed(f"0x{flags:02x} is not a kind of limits")
@@ -351,7 +351,7 @@ def _limits(r: Reader) -> tuple[int, int, int | None]:
     return flags, minimum, r.leb(bits) if flags & 1 else None
 
 
-def _memory(r: Reader, info: ModuleInfo) -> MemoryType:
+def _memory(r: BinaryReader, info: ModuleInfo) -> MemoryType:
     flags, minimum, maximum = _limits(r)
     for bit, proposal in ((2, "threads"), (4, "memory64"), (8, "custom-page-sizes")):
         if flags & bit:
@@ -359,7 +359,7 @@ def _memory(r: Reader, info: ModuleInfo) -> MemoryType:
     return MemoryType(minimum, maximum)
 
 
-def _table(r: Reader, info: ModuleInfo, *, define: bool = False) -> TableType:
+def _table(r: BinaryReader, info: ModuleInfo, *, define: bool = False) -> TableType:
     code = r.byte()
     if define and code == 0x40:
         raise ArtifactError(_refusal("function-references"))
@@ -371,12 +371,12 @@ def _table(r: Reader, info: ModuleInfo, *, define: bool = False) -> TableType:
     return TableType(element, minimum, maximum)
 
 
-def _global(r: Reader, info: ModuleInfo) -> GlobalType:
+def _global(r: BinaryReader, info: ModuleInfo) -> GlobalType:
     value = value_type(r, info)
     return GlobalType(value, r.byte() == 1)
 
 
-def _import(r: Reader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
+def _import(r: BinaryReader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
     module, name, kind = r.name(), r.name(), r.byte()
     if kind >= len(_KINDS):
         raise Malformed(f"0x{kind:02x} is not a kind of import")
@@ -400,7 +400,7 @@ def _import(r: Reader, info: ModuleInfo, types: list[FuncType], functions: list[
     info.imports.append(Import(module, name, _KINDS[kind], extern))
 
 
-def _export(r: Reader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
+def _export(r: BinaryReader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
     name, kind, index = r.name(), r.byte(), r.leb()
     if kind >= len(_KINDS):
         raise Malformed(f"0x{kind:02x} is not a kind of export")
@@ -422,9 +422,9 @@ def _type_at(types: list[FuncType], index: int) -> FuncType:
     return types[index]
 
 
-def skip_constant(r: Reader) -> None:
+def skip_constant(r: BinaryReader) -> None:
     """Skip a constant expression (section 3.3.10, with extended-const)."""
-    for _ in range(MOST_CONSTANT):
+    for _ in range(MAX_CONSTANT_INSTRUCTIONS):
         op = r.byte()
         if op == 0x0B:
             return
@@ -448,4 +448,4 @@ def skip_constant(r: Reader) -> None:
                 pass
             case _:
                 raise Malformed(f"a constant expression contains the invalid instruction 0x{op:02x}")
-    raise Malformed(f"a constant expression has more than {MOST_CONSTANT:,} instructions")
+    raise Malformed(f"a constant expression has more than {MAX_CONSTANT_INSTRUCTIONS:,} instructions")

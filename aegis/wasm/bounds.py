@@ -1,4 +1,4 @@
-"""The limits that :mod:`aegis.wasm.admission` checks, in a module of their own: a run from the cache needs only these."""
+"""The limits that :mod:`aegis.wasm.admission` checks; a run from the cache imports only this module."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from aegis.limits import Limits
 __all__ = ["LIMITS", "bounds"]
 
 LIMITS = ("functions", "function_size", "locals", "nesting", "complexity")
-"""The limits that :func:`aegis.wasm.admission.bound` checks."""
+"""The limits that :func:`aegis.wasm.admission.check_compile_cost` checks."""
 
 
 def bounds(limits: Limits) -> str:

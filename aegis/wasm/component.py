@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aegis.errors import ArtifactError
-from aegis.wasm.binary import Malformed, ModuleInfo, Reader, read_within, value_type
+from aegis.wasm.binary import BinaryReader, Malformed, ModuleInfo, read_within, value_type
 from aegis.wasm.component_types import (
     read_alias,
     read_core_sort,
@@ -34,12 +34,12 @@ from aegis.wasm.definitions import (
     CanonicalOptions,
     ComponentBinary,
     ComponentDefinition,
-    CoreInstance,
-    CoreModule,
+    CoreInstanceDefinition,
     Definition,
-    Instance,
-    Lift,
-    Lower,
+    EmbeddedModule,
+    InstanceDefinition,
+    LiftDefinition,
+    LowerDefinition,
     ModuleDefinition,
     StartFunction,
     TypeDefinition,
@@ -111,7 +111,7 @@ def charged(size: int) -> int:
     return size
 
 
-class _Section(Reader):
+class _Section(BinaryReader):
     """A section whose items count towards the decoder's size, because a one-byte item becomes a larger object."""
 
     __slots__ = ("decoder",)
@@ -131,7 +131,7 @@ class _Decoder:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.modules: list[CoreModule] = []
+        self.modules: list[EmbeddedModule] = []
         self.sections: list[tuple[str, int]] = []
         self.components = self.size = self.declared = 0
 
@@ -143,7 +143,7 @@ class _Decoder:
         found: list[Definition] = []
         before = self.size
         inner = 0  # the size of nested components, which have totals of their own
-        reader = Reader(self.data, start + 8, end)
+        reader = BinaryReader(self.data, start + 8, end)
         while reader.at < reader.end:
             number, length = reader.byte(), reader.leb()
             section = _Section(self, reader.at, reader.at + length)
@@ -169,8 +169,8 @@ class _Decoder:
     def charge(self, size: int) -> None:
         self.size = charged(self.size + size)
 
-    def module(self, section: Reader) -> ModuleDefinition:
-        made = CoreModule(section.at, section.end, read_within(self.data, section.at, section.end))
+    def module(self, section: BinaryReader) -> ModuleDefinition:
+        made = EmbeddedModule(section.at, section.end, read_within(self.data, section.at, section.end))
         self.modules.append(made)
         sizes = [size for name, size in made.info.sections if name not in _CODE and not name.startswith("custom")]
         self.declared += sum(sizes)
@@ -178,7 +178,7 @@ class _Decoder:
             raise Malformed(f"the declarations of its modules take more than {_MAX_DECLARED_BYTES:,} bytes")
         return ModuleDefinition(len(self.modules) - 1)
 
-    def items(self, number: int, section: Reader, found: list[Definition]) -> None:
+    def items(self, number: int, section: BinaryReader, found: list[Definition]) -> None:
         if number == 9:
             found.append(_start(section))
         else:
@@ -191,51 +191,51 @@ class _Decoder:
 # -- definitions ------------------------------------------------------------------------------------------------------
 
 
-def _core_instance(r: Reader) -> CoreInstance:
+def _core_instance(r: BinaryReader) -> CoreInstanceDefinition:
     code = r.byte()
     if code == 0:
-        return CoreInstance(r.leb(), vector(r, _core_argument))
+        return CoreInstanceDefinition(r.leb(), vector(r, _core_argument))
     if code == 1:
-        return CoreInstance(None, vector(r, _core_export))
+        return CoreInstanceDefinition(None, vector(r, _core_export))
     raise unknown(code, "a core instance")
 
 
-def _core_argument(r: Reader) -> tuple[str, str, int]:
+def _core_argument(r: BinaryReader) -> tuple[str, str, int]:
     name, code = r.name(), r.byte()
     if code != 0x12:
         raise unknown(code, "a sort of arguments of core modules")
     return name, "instance", r.leb()
 
 
-def _core_export(r: Reader) -> tuple[str, str, int]:
+def _core_export(r: BinaryReader) -> tuple[str, str, int]:
     return r.name(), read_core_sort(r), r.leb()
 
 
-def _sorted_item(r: Reader) -> tuple[str, str, int]:
+def _sorted_item(r: BinaryReader) -> tuple[str, str, int]:
     return r.name(), read_sort(r), r.leb()
 
 
-def _inline_export(r: Reader) -> tuple[str, str, int]:
+def _inline_export(r: BinaryReader) -> tuple[str, str, int]:
     return read_extern_name(r)[0], read_sort(r), r.leb()
 
 
-def _instance(r: Reader) -> Instance:
+def _instance(r: BinaryReader) -> InstanceDefinition:
     code = r.byte()
     if code == 0:
-        return Instance(r.leb(), vector(r, _sorted_item))
+        return InstanceDefinition(r.leb(), vector(r, _sorted_item))
     if code == 1:
-        return Instance(None, vector(r, _inline_export))
+        return InstanceDefinition(None, vector(r, _inline_export))
     raise unknown(code, "an instance")
 
 
-def _canonical(r: Reader) -> Lift | Lower | Builtin:
+def _canonical(r: BinaryReader) -> LiftDefinition | LowerDefinition | Builtin:
     code = r.byte()
     if code < 2:
         sort = r.byte()
         if sort:
             raise unknown(sort, "a sort that can be lifted or lowered")
         function, options = r.leb(), _options(r)
-        return Lower(function, options) if code else Lift(function, options, r.leb())
+        return LowerDefinition(function, options) if code else LiftDefinition(function, options, r.leb())
     if code not in _BUILTINS:
         raise unknown(code, "a canonical definition")
     name, shape = _BUILTINS[code]
@@ -259,7 +259,7 @@ def _canonical(r: Reader) -> Lift | Lower | Builtin:
     return Builtin(name, of, options_found, tuple(immediates))
 
 
-def _options(r: Reader) -> CanonicalOptions:
+def _options(r: BinaryReader) -> CanonicalOptions:
     count = r.count()
     if count == 0:
         return _PLAIN
@@ -277,7 +277,7 @@ def _options(r: Reader) -> CanonicalOptions:
 _PLAIN = CanonicalOptions()
 
 
-def _option(r: Reader) -> tuple[str, str | int]:
+def _option(r: BinaryReader) -> tuple[str, str | int]:
     code = r.byte()
     if code in _ENCODINGS:
         return "encoding", _ENCODINGS[code]
@@ -290,18 +290,18 @@ def _option(r: Reader) -> tuple[str, str | int]:
     return _OPTIONS[code], r.leb()
 
 
-def _start(r: Reader) -> StartFunction:
-    return StartFunction(r.leb(), vector(r, Reader.leb), r.leb())
+def _start(r: BinaryReader) -> StartFunction:
+    return StartFunction(r.leb(), vector(r, BinaryReader.leb), r.leb())
 
 
-def _value_definition(r: Reader) -> ValueDefinition:
+def _value_definition(r: BinaryReader) -> ValueDefinition:
     of, size = read_value_type(r), r.leb()
     begin = r.at
     r.skip(size)
     return ValueDefinition(of, r.data[begin : r.at])
 
 
-_ITEMS: dict[int, Callable[[Reader], Definition]] = {
+_ITEMS: dict[int, Callable[[BinaryReader], Definition]] = {
     2: _core_instance, 3: read_core_type, 5: _instance, 6: read_alias,
     7: lambda r: TypeDefinition(read_type(r)), 8: _canonical, 10: read_import, 11: read_export, 12: _value_definition,
 }  # fmt: skip

@@ -12,18 +12,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aegis.support.lean import NamedTuple
-from aegis.wasm.binary import Malformed, Reader
-from aegis.wasm.instructions import ACCESSES, BRANCHES, Table, runs
-from aegis.wasm.liveness import Lives
+from aegis.wasm.binary import BinaryReader, Malformed
+from aegis.wasm.instructions import ACCESSES, BRANCHES, BranchTable, runs
+from aegis.wasm.liveness import Liveness
 
-__all__ = ["Body", "Effort", "Weights", "effort", "exact", "rough"]
+__all__ = ["CompileCost", "FunctionBody", "Weights", "compile_cost", "exact", "rough"]
 
 _LOOP, _GROW = 3, 4
 _EXACT_FROM_MICROSECONDS = 100_000
 """Rough estimates above this are replaced by exact ones."""
 
 
-class Body(NamedTuple):
+class FunctionBody(NamedTuple):
     """The code of a function: start and end of its instructions, its size in bytes, and its locals and parameters."""
 
     start: int
@@ -32,7 +32,7 @@ class Body(NamedTuple):
     locals: int
 
 
-class Effort(NamedTuple):
+class CompileCost(NamedTuple):
     """An estimate and its terms."""
 
     microseconds: int
@@ -75,11 +75,11 @@ def _values(token: bytes, types: Sequence[int]) -> int:
     """Return the number of parameters and results of a block, from its block type (5.4.1)."""
     if len(token) == 2 and token[1] >= 0x40:
         return int(token[1] != 0x40)
-    index = Reader(token, 1).leb(33)
+    index = BinaryReader(token, 1).leb(33)
     return types[index] if index < len(types) else 0
 
 
-def effort(data: bytes, body: Body, weights: Weights, nesting: int) -> Effort:
+def compile_cost(data: bytes, body: FunctionBody, weights: Weights, nesting: int) -> CompileCost:
     """Estimate a function roughly, and exactly if the rough estimate is high or the nesting may exceed its limit."""
     found = rough(data, body, weights)
     if found.microseconds > _EXACT_FROM_MICROSECONDS or found.branches > nesting:
@@ -87,7 +87,7 @@ def effort(data: bytes, body: Body, weights: Weights, nesting: int) -> Effort:
     return found
 
 
-def rough(data: bytes, body: Body, weights: Weights) -> Effort:
+def rough(data: bytes, body: FunctionBody, weights: Weights) -> CompileCost:
     """Estimate with the assumption that every local is live in the whole function."""
     try:
         total = sum(map(weights.__getitem__, BRANCHES.findall(data, body.start, body.end)))
@@ -98,26 +98,26 @@ def rough(data: bytes, body: Body, weights: Weights) -> Effort:
     return _estimate(body, branches, values, carried, carried, branches)
 
 
-def _with_tables(data: bytes, body: Body, weights: Weights) -> int:
+def _with_tables(data: bytes, body: FunctionBody, weights: Weights) -> int:
     total = 0
     for run in runs(data, body.start, body.end, BRANCHES):
-        total += run.branches if isinstance(run, Table) else sum(map(weights.__getitem__, run))
+        total += run.branches if isinstance(run, BranchTable) else sum(map(weights.__getitem__, run))
     return total
 
 
-def _estimate(body: Body, branches: int, values: int, carried: int, merged: int, depth: int) -> Effort:
+def _estimate(body: FunctionBody, branches: int, values: int, carried: int, merged: int, depth: int) -> CompileCost:
     live = carried // branches if branches else 0
     work = 50 + body.size // 2 + branches * 20 + values
     work += body.size**2 // 250_000 + branches**2 // 100
     work += carried * 6 // 10 + min(merged, carried) * live * 13 // 100 + values * branches * 4 // 100
-    return Effort(work, branches, carried, values, depth)
+    return CompileCost(work, branches, carried, values, depth)
 
 
-def exact(data: bytes, body: Body, found: Effort) -> Effort:
+def exact(data: bytes, body: FunctionBody, found: CompileCost) -> CompileCost:
     """Estimate with the live ranges of the locals, followed through blocks and loops."""
-    lives = Lives(body.locals)
+    lives = Liveness(body.locals)
     for run in runs(data, body.start, body.end, ACCESSES):
-        if isinstance(run, Table):
+        if isinstance(run, BranchTable):
             lives.branches += run.branches
         else:
             lives.read(run)

@@ -18,10 +18,35 @@ from aegis.values import FuncType
 from aegis.wasm.binary import ExternType, ModuleInfo
 
 __all__ = [
-    "Alias", "AnyType", "Builtin", "CanonicalOptions", "ComponentBinary", "ComponentDefinition", "CompoundType",
-    "CoreInstance", "CoreModule", "CoreTypeDefinition", "Declaration", "Definition", "ExportDefinition", "Extern",
-    "FunctionType", "HandleType", "ImportDefinition", "Instance", "LabelledType", "Lift", "Lower", "ModuleDefinition",
-    "ModuleType", "ResourceRep", "ScopeType", "StartFunction", "TypeDefinition", "ValueDefinition", "ValueType",
+    "Alias",
+    "AnyType",
+    "Builtin",
+    "CanonicalOptions",
+    "ComponentBinary",
+    "ComponentDefinition",
+    "CompoundType",
+    "CoreInstanceDefinition",
+    "CoreTypeDefinition",
+    "Declaration",
+    "Definition",
+    "EmbeddedModule",
+    "ExportDefinition",
+    "Extern",
+    "FunctionType",
+    "HandleType",
+    "ImportDefinition",
+    "InstanceDefinition",
+    "LabelledType",
+    "LiftDefinition",
+    "LowerDefinition",
+    "ModuleDefinition",
+    "ModuleType",
+    "ResourceRep",
+    "ScopeType",
+    "StartFunction",
+    "TypeDefinition",
+    "ValueDefinition",
+    "ValueType",
 ]  # fmt: skip
 
 ValueType: TypeAlias = "str | int"
@@ -109,7 +134,7 @@ class ModuleDefinition(NamedTuple):
     module: int
 
 
-class CoreInstance(NamedTuple):
+class CoreInstanceDefinition(NamedTuple):
     """An instantiation of a core module, or a tuple of exports if ``module`` is ``None``.
 
     ``items`` are the arguments or exports: name, sort and index.
@@ -125,7 +150,7 @@ class CoreTypeDefinition(NamedTuple):
     type: FuncType | ModuleType
 
 
-class Instance(NamedTuple):
+class InstanceDefinition(NamedTuple):
     """An instantiation of a component, or a tuple of exports if ``component`` is ``None``.
 
     ``items`` are the arguments or exports: name, sort and index.
@@ -167,7 +192,7 @@ class CanonicalOptions(NamedTuple):
     gc: bool = False
 
 
-class Lift(NamedTuple):
+class LiftDefinition(NamedTuple):
     """``canon lift``: makes a component function, of the type with the index ``type``, from a core function."""
 
     function: int
@@ -175,7 +200,7 @@ class Lift(NamedTuple):
     type: int
 
 
-class Lower(NamedTuple):
+class LowerDefinition(NamedTuple):
     """``canon lower``: makes a core function from a component function."""
 
     function: int
@@ -245,12 +270,13 @@ Declaration: TypeAlias = "CoreTypeDefinition | TypeDefinition | Alias | ImportDe
 """A definition inside a component or instance type."""
 
 Definition: TypeAlias = (
-    "ModuleDefinition | ComponentDefinition | CoreInstance | CoreTypeDefinition | Instance | Alias | TypeDefinition "
-    "| Lift | Lower | Builtin | StartFunction | ValueDefinition | ImportDefinition | ExportDefinition"
+    "ModuleDefinition | ComponentDefinition | CoreInstanceDefinition | CoreTypeDefinition | InstanceDefinition "
+    "| Alias | TypeDefinition | LiftDefinition | LowerDefinition | Builtin | StartFunction | ValueDefinition "
+    "| ImportDefinition | ExportDefinition"
 )
 
 
-class CoreModule(NamedTuple):
+class EmbeddedModule(NamedTuple):
     """A core module in a component: start and end of its bytes, and its declarations."""
 
     start: int
@@ -266,7 +292,7 @@ class ComponentBinary(NamedTuple):
     """A decoded component with everything nested in it."""
 
     root: ComponentDefinition
-    modules: tuple[CoreModule, ...]
+    modules: tuple[EmbeddedModule, ...]
     """All core modules, including those of nested components, in the order of their bytes."""
     components: int
     """Number of nested components, at any depth."""

@@ -20,14 +20,14 @@ from aegis.wasm.definitions import (
     FunctionType,
     ImportDefinition,
     LabelledType,
-    Lift,
-    Lower,
+    LiftDefinition,
+    LowerDefinition,
     ScopeType,
     TypeDefinition,
     ValueType,
 )
 
-__all__ = ["Needs", "find_needs"]
+__all__ = ["UnsupportedFeatures", "unsupported_features"]
 
 _NOTHING: frozenset[str] = frozenset()
 _FEATURES = {
@@ -36,7 +36,7 @@ _FEATURES = {
 }  # fmt: skip
 
 
-class Needs(NamedTuple):
+class UnsupportedFeatures(NamedTuple):
     """The unsupported features of a component.
 
     ``missing`` pairs each import and export that needs some with their names. ``features`` lists the features of all
@@ -47,11 +47,11 @@ class Needs(NamedTuple):
     features: list[str]
 
 
-def find_needs(root: ComponentDefinition) -> Needs:
+def unsupported_features(root: ComponentDefinition) -> UnsupportedFeatures:
     """Return the unsupported features of a component."""
-    reader = _Component(None, [])
+    reader = _ComponentFeatures(None, [])
     reader.read(root)
-    return Needs(reader.missing, sorted(reader.types.features))
+    return UnsupportedFeatures(reader.missing, sorted(reader.types.features))
 
 
 class _TypeSpace:
@@ -128,7 +128,7 @@ class _TypeSpace:
         return needs
 
 
-class _Component:
+class _ComponentFeatures:
     """The pass over the definitions of one component."""
 
     def __init__(self, outer: _TypeSpace | None, missing: list[tuple[str, str]]) -> None:
@@ -144,7 +144,7 @@ class _Component:
                     types.alias(definition)
                 case TypeDefinition(of):
                     types.add(of)
-                case Lift(_, options, _) | Lower(_, options):
+                case LiftDefinition(_, options, _) | LowerDefinition(_, options):
                     self.options(options)
                 case Builtin(name) if not name.startswith("resource."):
                     types.features.add(f"built-ins such as {name}")
@@ -153,7 +153,7 @@ class _Component:
                 case ExportDefinition(name, sort, index, extern):
                     self.exported(name, sort, index, extern)
                 case ComponentDefinition():
-                    _Component(types, self.missing).read(definition)
+                    _ComponentFeatures(types, self.missing).read(definition)
 
     def options(self, options: CanonicalOptions) -> None:
         if options.is_async or options.callback is not None:

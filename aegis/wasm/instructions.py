@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterator
 
 from aegis.support.lean import NamedTuple
-from aegis.wasm.binary import Malformed, Reader
+from aegis.wasm.binary import BinaryReader, Malformed
 
-__all__ = ["ACCESSES", "BRANCHES", "BR_TABLE", "REACHES", "Table", "runs"]
+__all__ = ["ACCESSES", "BRANCHES", "BR_TABLE", "REACHES", "BranchTable", "runs"]
 
 BR_TABLE = 0x0E
 _PROPOSALS = {
@@ -60,13 +60,13 @@ REACHES = re.compile(  # calls, loads and stores
 _RUN = re.compile(rb"(?:%b|%b|%b)*+" % (_LOCAL, _PLAIN, _BRANCH), re.DOTALL)
 
 
-class Table(NamedTuple):
+class BranchTable(NamedTuple):
     """A ``br_table``; ``branches`` is its cost: its distinct labels, and a fraction for each target."""
 
     branches: int
 
 
-def runs(data: bytes, start: int, end: int, tokens: re.Pattern[bytes]) -> Iterator[list[bytes] | Table]:
+def runs(data: bytes, start: int, end: int, tokens: re.Pattern[bytes]) -> Iterator[list[bytes] | BranchTable]:
     """Yield the tokens before each ``br_table`` and the table; raise :class:`Malformed` for an unknown instruction."""
     while True:
         match = _RUN.match(data, start, end)
@@ -76,10 +76,10 @@ def runs(data: bytes, start: int, end: int, tokens: re.Pattern[bytes]) -> Iterat
             return
         if data[until] != BR_TABLE:
             raise Malformed(_unknown(data, until))
-        reader = Reader(data, until + 1, end)
+        reader = BinaryReader(data, until + 1, end)
         targets = reader.count() + 1
         labels = {reader.leb() for _ in range(targets)}
-        yield Table(len(labels) + targets // 30)
+        yield BranchTable(len(labels) + targets // 30)
         start = reader.at
 
 

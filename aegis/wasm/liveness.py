@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from aegis.wasm.binary import Reader
+from aegis.wasm.binary import BinaryReader
 
-__all__ = ["Lives"]
+__all__ = ["Liveness"]
 
 
-class _Life:
+class _LiveRange:
     """The live range of one value: the depth and number of the block that sets it, its first and its last branch."""
 
     __slots__ = ("block", "depth", "first", "last")
@@ -24,7 +24,7 @@ class _Life:
         self.first = self.last = first
 
 
-class Lives:
+class Liveness:
     """The live ranges of a function's locals, fed with its tokens in order.
 
     A loop counts as three branches, ``memory.grow`` as four, as in :mod:`aegis.wasm.cost`.
@@ -32,10 +32,10 @@ class Lives:
 
     def __init__(self, count: int) -> None:
         self.branches = self.merged = self.deepest = 0
-        self._values = [[_Life(0, 0, 0)] for _ in range(count)]
+        self._values = [[_LiveRange(0, 0, 0)] for _ in range(count)]
         self._blocks = [0]
         self._sets = [0]
-        self._loops: list[set[_Life]] = []
+        self._loops: list[set[_LiveRange]] = []
         self._depths: list[int] = []
         self._opened = self._past = 0
 
@@ -46,9 +46,9 @@ class Lives:
                 continue
             op = token[0]
             if op == 0x20:
-                self._get(token[1] if len(token) == 2 else Reader(token, 1).leb())
+                self._get(token[1] if len(token) == 2 else BinaryReader(token, 1).leb())
             elif op in (0x21, 0x22):
-                self._set(token[1] if len(token) == 2 else Reader(token, 1).leb())
+                self._set(token[1] if len(token) == 2 else BinaryReader(token, 1).leb())
             elif op in (2, 3, 4):
                 self._open(op)
             elif op == 0x0B:
@@ -60,7 +60,7 @@ class Lives:
         """Return the total length of all live ranges in branches."""
         return self._past + sum(life.last - life.first for lives in self._values for life in lives)
 
-    def _known(self, lives: list[_Life]) -> _Life:
+    def _known(self, lives: list[_LiveRange]) -> _LiveRange:
         """Drop the values whose blocks have ended, and return the visible one; the initial value always remains."""
         while True:
             life = lives[-1]
@@ -88,7 +88,7 @@ class Lives:
             self._past += life.last - life.first
             life.first = life.last = self.branches
         else:
-            lives.append(_Life(depth, self._blocks[-1], self.branches))
+            lives.append(_LiveRange(depth, self._blocks[-1], self.branches))
 
     def _open(self, op: int) -> None:
         self._opened += 1

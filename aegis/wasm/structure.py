@@ -16,17 +16,17 @@ from aegis.wasm.definitions import (
     Alias,
     ComponentBinary,
     ComponentDefinition,
-    CoreInstance,
+    CoreInstanceDefinition,
     ExportDefinition,
     ImportDefinition,
-    Instance,
+    InstanceDefinition,
     ModuleDefinition,
 )
-from aegis.wasm.features import find_needs
+from aegis.wasm.features import unsupported_features
 
-__all__ = ["Anatomy", "Totals", "anatomy_of", "count_instances", "read_component"]
+__all__ = ["ComponentStructure", "Totals", "count_instances", "read_component", "structure_of"]
 
-_MOST = 1 << 62
+_MAX_COUNT = 1 << 62
 
 
 class Totals(NamedTuple):
@@ -34,12 +34,12 @@ class Totals(NamedTuple):
 
     instances: int
     modules: dict[int, int]
-    """Instantiations of each core module, by its index in :attr:`Anatomy.modules` of the root component."""
+    """Instantiations of each core module, by its index in :attr:`ComponentStructure.modules` of the root component."""
     components: int = 1
     """Component instances, including its own."""
 
 
-class Anatomy:
+class ComponentStructure:
     """The summary of a component with everything nested in it."""
 
     def __init__(self) -> None:
@@ -63,9 +63,9 @@ class Anatomy:
         """Return the types of all tables that one instantiation creates, at most ``most + 1``."""
         return self._each(lambda m: [*m.tables[sum(i.kind == "table" for i in m.imports) :]], most)
 
-    def for_running(self) -> Anatomy:
+    def for_running(self) -> ComponentStructure:
         """Return a copy reduced to the parts that running needs: memories, tables and start functions."""
-        made = Anatomy()
+        made = ComponentStructure()
         made.totals = self.totals
         for module in self.modules:
             info = ModuleInfo()
@@ -86,26 +86,26 @@ class Anatomy:
         return found
 
 
-def read_component(data: bytes) -> Anatomy:
+def read_component(data: bytes) -> ComponentStructure:
     """Return the structure of a component; raise :class:`~aegis.errors.ArtifactError` if it is malformed."""
-    return anatomy_of(decode_component(data))
+    return structure_of(decode_component(data))
 
 
-def anatomy_of(binary: ComponentBinary) -> Anatomy:
+def structure_of(binary: ComponentBinary) -> ComponentStructure:
     """Return the structure of a decoded component; raise :class:`~aegis.errors.ArtifactError` if it is malformed."""
-    anatomy = Anatomy()
-    anatomy.modules = [module.info for module in binary.modules]
-    anatomy.module_sizes = [module.end - module.start for module in binary.modules]
-    anatomy.components = binary.components
-    anatomy.sections = list(binary.sections)
+    structure = ComponentStructure()
+    structure.modules = [module.info for module in binary.modules]
+    structure.module_sizes = [module.end - module.start for module in binary.modules]
+    structure.components = binary.components
+    structure.sections = list(binary.sections)
     for definition in binary.root.definitions:
         if isinstance(definition, ImportDefinition):
-            anatomy.imports.append((definition.name, definition.extern.sort))
+            structure.imports.append((definition.name, definition.extern.sort))
         elif isinstance(definition, ExportDefinition):
-            anatomy.exports.append((definition.name, definition.sort))
-    anatomy.totals = count_instances(binary)
-    anatomy.needs, anatomy.features = find_needs(binary.root)
-    return anatomy
+            structure.exports.append((definition.name, definition.sort))
+    structure.totals = count_instances(binary)
+    structure.needs, structure.features = unsupported_features(binary.root)
+    return structure
 
 
 def count_instances(binary: ComponentBinary) -> Totals:
@@ -140,9 +140,9 @@ class _Counter:
                     inner = _Counter(self.size, self)
                     self.components.append(inner.count(definition))
                     self.size = inner.size
-                case CoreInstance(int() as index, _):
+                case CoreInstanceDefinition(int() as index, _):
                     self.core_instance(index)
-                case Instance(int() as index, _):
+                case InstanceDefinition(int() as index, _):
                     self.instance(index)
                 case Alias("outer", _, index, _, count):
                     self.outer(definition.sort, count, index)
@@ -155,20 +155,20 @@ class _Counter:
         return Totals(self.instances, self.made, self.made_components)
 
     def core_instance(self, index: int) -> None:
-        self.instances = min(self.instances + 1, _MOST)
+        self.instances = min(self.instances + 1, _MAX_COUNT)
         module = self.modules[index] if index < len(self.modules) else None
         if module is not None:
-            self.made[module] = min(self.made.get(module, 0) + 1, _MOST)
+            self.made[module] = min(self.made.get(module, 0) + 1, _MAX_COUNT)
 
     def instance(self, index: int) -> None:
         made = self.components[index] if index < len(self.components) else None
         if made is None:
             return
-        self.instances = min(self.instances + made.instances, _MOST)
-        self.made_components = min(self.made_components + made.components, _MOST)
+        self.instances = min(self.instances + made.instances, _MAX_COUNT)
+        self.made_components = min(self.made_components + made.components, _MAX_COUNT)
         self.size = charged(self.size + len(made.modules))
         for module, times in made.modules.items():
-            self.made[module] = min(self.made.get(module, 0) + times, _MOST)
+            self.made[module] = min(self.made.get(module, 0) + times, _MAX_COUNT)
 
     def outer(self, sort: str, count: int, index: int) -> None:
         """Add a module or component of the scope ``count`` levels further out; an export adds one of its own scope."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any, Self
 
-__all__ = ["COMBINATIONS_KEPT", "BitFlags"]
+__all__ = ["MAX_CACHED_COMBINATIONS", "BitFlags"]
 
-COMBINATIONS_KEPT = 256
+MAX_CACHED_COMBINATIONS = 256
 """Combinations that one class caches: all those of eight flags. Each takes some 200 bytes."""
 
 
@@ -21,7 +21,7 @@ class _Type(enum.EnumType):
 
 
 def _inverse(value: BitFlags) -> BitFlags:
-    """Return the inverse. ``enum.Flag`` stores it in ``value``, which could build an endless chain of references here."""
+    """Return the inverse without storing it in ``value`` as ``enum.Flag`` does: uncached objects could form a chain."""
     return type(value)(value._flag_mask_ & ~value._value_)
 
 
@@ -47,7 +47,7 @@ class BitFlags(enum.Flag, metaclass=_Type):
         made = object.__new__(cls)
         made._value_ = value
         kept = cls._value2member_map_
-        if len(kept) >= COMBINATIONS_KEPT + len(cls._member_map_):
+        if len(kept) >= MAX_CACHED_COMBINATIONS + len(cls._member_map_):
             return made
         return kept.setdefault(value, made)  # type: ignore[return-value]  # another thread may have stored one first
 

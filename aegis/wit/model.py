@@ -29,7 +29,7 @@ from aegis.wit.types import (
 )
 
 __all__ = [
-    "Document", "FunctionDef", "InterfaceDef", "Item", "Notes", "Ref", "TypeDef", "Unsupported", "WorldDef",
+    "Document", "FunctionDef", "InterfaceDef", "Item", "Notes", "Ref", "TypeDef", "UnsupportedType", "WorldDef",
     "mentioned", "versioned",
 ]  # fmt: skip
 
@@ -46,7 +46,7 @@ class Ref(str):
         return made
 
 
-class Unsupported(str):
+class UnsupportedType(str):
     """A type that Aegis does not run, as WIT text, such as ``stream<u8>``."""
 
     __slots__ = ()

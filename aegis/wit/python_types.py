@@ -23,10 +23,10 @@ from aegis.wit.types import (
     WitType,
 )
 
-__all__ = ["imaged", "imaged_function", "nullable"]
+__all__ = ["function_with_python_types", "nullable", "with_python_types"]
 
 
-def imaged(of: WitType, made: dict[WitType, WitType] | None = None) -> WitType:
+def with_python_types(of: WitType, made: dict[WitType, WitType] | None = None) -> WitType:
     """Return ``of`` with a Python class for each named type that has none.
 
     ``made`` maps types to their results, so that equal types share a class; pass the same dictionary for all types of a
@@ -35,13 +35,13 @@ def imaged(of: WitType, made: dict[WitType, WitType] | None = None) -> WitType:
     known = {} if made is None else made
     match of:
         case List(element):
-            return List(imaged(element, known))
+            return List(with_python_types(element, known))
         case Option(element):
-            return Option(imaged(element, known))
+            return Option(with_python_types(element, known))
         case Tuple(elements):
-            return Tuple(tuple(imaged(e, known) for e in elements))
+            return Tuple(tuple(with_python_types(e, known) for e in elements))
         case Result(ok, err):
-            return Result(*(None if t is None else imaged(t, known) for t in (ok, err)))
+            return Result(*(None if t is None else with_python_types(t, known) for t in (ok, err)))
         case str() | Own() | Borrow():
             return of
     if of.python is not None:
@@ -52,18 +52,18 @@ def imaged(of: WitType, made: dict[WitType, WitType] | None = None) -> WitType:
     return found
 
 
-def imaged_function(of: Function, made: dict[WitType, WitType]) -> Function:
+def function_with_python_types(of: Function, made: dict[WitType, WitType]) -> Function:
     """Return a function type whose parameter and result types have Python classes."""
-    params = tuple((name, imaged(t, made)) for name, t in of.params)
-    return Function(params, None if of.result is None else imaged(of.result, made))
+    params = tuple((name, with_python_types(t, made)) for name, t in of.params)
+    return Function(params, None if of.result is None else with_python_types(of.result, made))
 
 
 def _named(of: Record | Variant | Enum | Flags, known: dict[WitType, WitType]) -> WitType:
     if isinstance(of, Record):
-        fields = tuple((name, imaged(t, known)) for name, t in of.fields)
+        fields = tuple((name, with_python_types(t, known)) for name, t in of.fields)
         return replace(of, fields=fields, python=_dataclass(pascal(of.name), [snake(name) for name, _ in fields]))
     if isinstance(of, Variant):
-        cases = tuple((name, None if t is None else imaged(t, known)) for name, t in of.cases)
+        cases = tuple((name, None if t is None else with_python_types(t, known)) for name, t in of.cases)
         prefix = pascal(of.name).rstrip("_")
         classes = tuple(_dataclass(prefix + pascal(name).rstrip("_"), ["value"] if t else []) for name, t in cases)
         return replace(of, cases=cases, python=classes)

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
 
 __all__ = [
-    "ERR_BYTES", "OK_BYTES", "PLACE_BYTES", "SOME_BYTES", "case_bytes", "element_bytes",
+    "ERR_BYTES", "OK_BYTES", "REFERENCE_BYTES", "SOME_BYTES", "case_bytes", "element_bytes",
     "fixed_bytes", "largest_bytes", "text_bytes",
 ]  # fmt: skip
 
-PLACE_BYTES = 8
+REFERENCE_BYTES = 8
 """One reference in a list or an object."""
 SOME_BYTES = 40
 """``Some``; also added for a payload that needs no ``Some``, so that no option is counted with less than a third of its
@@ -35,11 +35,11 @@ _HANDLE_BYTES = 128
 
 def element_bytes(of: WitType) -> int:
     """Return the bytes that one element of type ``of`` adds to a list, without its variable part."""
-    return PLACE_BYTES + fixed_bytes(of)
+    return REFERENCE_BYTES + fixed_bytes(of)
 
 
 def text_bytes(texts: Sequence[str]) -> int:
-    """Return the bytes of the characters of all ``texts``; CPython stores a text at the width of its widest character."""
+    """Return the bytes of the characters of all ``texts``, each text stored at the width of its widest character."""
     return sum(map(str.__sizeof__, texts)) - _EMPTY_TEXT_BYTES * len(texts)
 
 

@@ -65,7 +65,7 @@ def parse_call(text: str) -> Call:
 
 def parse_arguments(text: str, function: Function) -> list[Any]:
     """Parse the arguments of ``function``; trailing options may be omitted. Raise ``CallError`` for invalid text."""
-    reader = _Reader(text)
+    reader = _WaveReader(text)
     values: list[Any] = []
     types = [of for _, of in function.params]
     while not reader.at_end():
@@ -84,14 +84,14 @@ def parse_arguments(text: str, function: Function) -> list[Any]:
 
 
 def parse_value(text: str, of: WitType) -> Any:
-    """Parse one value of type ``of``, whose named types must have Python classes; raise ``CallError`` for invalid text."""
-    reader = _Reader(text)
+    """Parse one value of type ``of``; raise ``CallError`` for invalid text. Named types must have Python classes."""
+    reader = _WaveReader(text)
     value = reader.value(of, 0)
     reader.finish()
     return value
 
 
-class _Reader:
+class _WaveReader:
     """A cursor over WAVE text, with one method for each kind of type."""
 
     def __init__(self, text: str) -> None:

@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from aegis.errors import CallError
-from aegis.text import is_seen
+from aegis.text import is_visible
 from aegis.wit.naming import snake
 from aegis.wit.python_types import nullable
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
@@ -84,13 +84,13 @@ def _fewest_digits(value: float) -> float:
 
 
 def _escaped(text: str, quote: str) -> str:
-    if text.isprintable() and (text.isascii() or all(map(is_seen, text))) and quote not in text and "\\" not in text:
+    if text.isprintable() and (text.isascii() or all(map(is_visible, text))) and quote not in text and "\\" not in text:
         return text
     made: dict[str, int | str | None] = {quote: f"\\{quote}"}
     for char in set(text):
         if char in _UNESCAPES:
             made[char] = _UNESCAPES[char]
-        elif not is_seen(char):
+        elif not is_visible(char):
             made[char] = f"\\u{{{ord(char):x}}}"
     return text.translate(str.maketrans(made))
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = """
 import json, os, signal, sys
 from distributed import LocalCluster
-from aegis.cli.cluster import dask_executor
+from aegis.cli.dask_cluster import dask_executor
 from aegis.engine.compile.artifact import read_file
 from aegis.fuzz.campaign import Campaign
 from aegis.fuzz.plan import Plan
@@ -56,7 +56,7 @@ def test_a_cluster_does_what_one_process_does_though_a_worker_is_killed(tmp_path
 
 
 def test_an_address_that_answers_nothing_is_said() -> None:
-    from aegis.cli.cluster import dask_executor
+    from aegis.cli.dask_cluster import dask_executor
     from aegis.errors import PolicyError
 
     with pytest.raises(PolicyError, match=r"^no Dask scheduler answers at tcp:"):

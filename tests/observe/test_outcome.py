@@ -10,7 +10,7 @@ from aegis import errors
 from aegis.errors import AegisError, CapabilityDenied, GuestExit, GuestTrap, OutOfFuel
 from aegis.observe import Outcome, Usage
 from aegis.values import Decision
-from aegis.wit.declared import Err
+from aegis.wit.err import Err
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, AegisError)]
 

@@ -107,7 +107,7 @@ def test_a_policy_file_states_them() -> None:
 
 
 BAD_FILES: list[tuple[str, str]] = [
-    ('[imports."a:b/c"]\n', "policy:1: the import has no provider; write provider = \"module:name\""),
+    ('[imports."a:b/c"]\n', 'policy:1: the import has no provider; write provider = "module:name"'),
     (
         '[imports."a:b/c"]\nprovider = "not one"\n',
         "policy:2: imports: 'not one' is not a provider; write module:name, such as myapp.kv:Store",

@@ -143,7 +143,7 @@ REJECTED: list[tuple[str, str]] = [
     # files
     (f'{FS}paths = "a"', 'policy:2: paths must be a list, such as [{ path = "./data", read = true }]'),
     (f"{FS}paths = [\n1]", "policy:3: item 1 of 'paths' must be a table, not a number"),
-    (f"{FS}paths = [{{ guest = 'a' }}]", "policy:2: the grant has no path; write path = \"./data\""),
+    (f"{FS}paths = [{{ guest = 'a' }}]", 'policy:2: the grant has no path; write path = "./data"'),
     (f"{FS}paths = [{{ path = 1 }}]", "policy:2: 'path' must be text in quotes, not a number"),
     (f"{FS}paths = [{{ path = '/a', guest = 3.5 }}]", "policy:2: 'guest' must be text in quotes, not a number"),
     (f"{FS}paths = [{{ path = '/a', write = 1 }}]", "policy:2: 'write' must be true or false, not a number"),
@@ -161,7 +161,8 @@ REJECTED: list[tuple[str, str]] = [
     ),
     (
         f"{FS}paths = [\n  'a',\n  'b',\n  '/proc',\n]",
-        "policy:5: filesystem: '/proc' cannot be granted: /proc exposes the state of the host; grant a copy of the file",
+        "policy:5: filesystem: '/proc' cannot be granted: /proc exposes the state of the host; "
+        "grant a copy of the file",
     ),
     (
         f"{FS}paths = ['']",

@@ -187,9 +187,15 @@ def test_a_keyword_of_no_meaning_is_an_error(value: object) -> None:
 def test_a_misspelt_field_shows_the_nearest_one() -> None:
     with pytest.raises(PolicyError, match=r"^isolation: 'worker' is not an option; did you mean workers\?$"):
         Isolation.of({"worker": 2})
-    with pytest.raises(PolicyError, match=r"^isolation: 'zzz' is not an option; use strict, workers, recycle, without, compile_time, compile_memory, overhead, grace$"):
+    with pytest.raises(
+        PolicyError,
+        match=r"^isolation: 'zzz' is not an option; use strict, workers, .*, grace$",
+    ):
         Isolation.of({"zzz": 2})
-    with pytest.raises(PolicyError, match=r"^isolation: 3 is not an option; use strict, workers, recycle, without, compile_time, compile_memory, overhead, grace"):
+    with pytest.raises(
+        PolicyError,
+        match=r"^isolation: 3 is not an option; use strict, workers, ",
+    ):
         Isolation.of({3: 2})
 
 

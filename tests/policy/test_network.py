@@ -83,7 +83,10 @@ NAMELESS = "has no host; write a name, *.name, an IP, a CIDR, public, private or
         ("a:65536", "'a:65536' has port 65536; the highest port is 65535"),
         ("a:1-65536", "'a:1-65536' has port 65536; the highest port is 65535"),
         ("a:9-1", "'a:9-1' has a range of ports in descending order; write :1-9"),
-        ("a:443/path", "'a:443/path' has a path, which patterns do not support; end the pattern after the host and port"),
+        (
+            "a:443/path",
+            "'a:443/path' has a path, which patterns do not support; end the pattern after the host and port",
+        ),
         ("[x]:1", f"'[x]:1' {BRACKETS}"),
         ("[::1:1", f"'[::1:1' {BRACKETS}"),
         (

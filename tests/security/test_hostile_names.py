@@ -19,7 +19,7 @@ import pytest
 
 from aegis.cli.main import main
 from aegis.engine.compile.artifact import text_to_binary
-from aegis.text import is_seen
+from aegis.text import is_visible
 from tests.cli.command import COMMAND, ROOT
 
 EVIL = [
@@ -58,7 +58,7 @@ def run(*words: str | bytes, cwd: Path, env: dict[str, str] | None = None) -> su
 def harmless(data: bytes, what: Any) -> str:
     """Check that bytes are UTF-8 of lines that a terminal only draws; return them as text."""
     text = data.decode("utf-8")
-    odd = {char for char in text if not is_seen(char) and char not in "\n\\"}
+    odd = {char for char in text if not is_visible(char) and char not in "\n\\"}
     assert not odd, f"{what}: {sorted(odd)!r} in {text[:2000]!r}"
     return text
 

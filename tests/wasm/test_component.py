@@ -20,17 +20,17 @@ from aegis.wasm.definitions import (
     CanonicalOptions,
     ComponentDefinition,
     CompoundType,
-    CoreInstance,
+    CoreInstanceDefinition,
     CoreTypeDefinition,
     ExportDefinition,
     Extern,
     FunctionType,
     HandleType,
     ImportDefinition,
-    Instance,
+    InstanceDefinition,
     LabelledType,
-    Lift,
-    Lower,
+    LiftDefinition,
+    LowerDefinition,
     ModuleDefinition,
     ModuleType,
     ResourceRep,
@@ -150,10 +150,10 @@ def test_every_definition_is_read() -> None:
         "ComponentDefinition", "Instance", "Instance", "Lift", "ExportDefinition",
     ]  # fmt: skip
     for expected in (
-        ModuleDefinition(0), CoreInstance(0, ()), CoreInstance(None, (("x", "memory", 0),)),
+        ModuleDefinition(0), CoreInstanceDefinition(0, ()), CoreInstanceDefinition(None, (("x", "memory", 0),)),
         Alias("export", "func", 0, "g", 0), Alias("core export", "memory", 0, "m", 0),
-        Lower(0, CanonicalOptions("utf16", 1, 0)), Lift(0, CanonicalOptions(), 0),
-        Instance(0, (("a", "func", 1),)), Instance(None, (("e", "func", 1),)),
+        LowerDefinition(0, CanonicalOptions("utf16", 1, 0)), LiftDefinition(0, CanonicalOptions(), 0),
+        InstanceDefinition(0, (("a", "func", 1),)), InstanceDefinition(None, (("e", "func", 1),)),
     ):  # fmt: skip
         assert expected in found
     last = found[-1]
@@ -167,7 +167,7 @@ def test_canonical_options_are_all_read() -> None:
     options = b"\x02\x03\1\x04\2\x05\3\x06\x07\4\x08\5\x09"
     data = PREAMBLE + part(8, vec(b"\0\0\7\x08" + options + b"\x09"))
     (lift,) = decode_component(data).root.definitions
-    assert lift == Lift(7, CanonicalOptions("latin1+utf16", 1, 2, 3, True, 4, 5, True), 9)
+    assert lift == LiftDefinition(7, CanonicalOptions("latin1+utf16", 1, 2, 3, True, 4, 5, True), 9)
 
 
 IMMEDIATES = {

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis.errors import CallError
-from aegis.wit.python_types import imaged
+from aegis.wit.python_types import with_python_types
 from aegis.wit.types import Borrow, Flags, Function, List, Option, Record, Resource, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok, Some
 from aegis.wit.wave import format_value, parse_arguments, parse_call, parse_value
@@ -37,9 +37,9 @@ def test_any_text_is_a_value_or_a_clear_error(of: WitType, text: str) -> None:
     assert "\n" not in message
 
 
-POINT = imaged(Record("point", (("x", "s32"), ("tag", Option("string")))))
-SHAPE = imaged(Variant("shape", (("none", None), ("circle", "f32"))))
-MODE = imaged(Flags("mode", ("read", "write")))
+POINT = with_python_types(Record("point", (("x", "s32"), ("tag", Option("string")))))
+SHAPE = with_python_types(Variant("shape", (("none", None), ("circle", "f32"))))
+MODE = with_python_types(Flags("mode", ("read", "write")))
 
 READS: list[tuple[str, WitType, Any]] = [
     ("true", "bool", True),

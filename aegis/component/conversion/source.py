@@ -16,7 +16,7 @@ from itertools import count
 from types import CodeType
 from typing import Any
 
-from aegis.support.bounded_cache import Memo
+from aegis.support.bounded_cache import WeightedCache
 from aegis.wit.types import Resource
 
 __all__ = ["ENCODINGS", "Source", "code_of", "offer_code", "take_new_code"]
@@ -26,7 +26,7 @@ _CODE_BYTES_KEPT = 8 << 20
 """Characters of source whose compiled code is kept for the process; code takes about as many bytes."""
 _MOST_NEW, _MOST_OFFERED = 2048, 16384
 """Texts whose code waits to be kept in the cache, and of which the cache's code waits to be used."""
-_compiled: Memo[CodeType] = Memo(_CODE_BYTES_KEPT)
+_compiled: WeightedCache[CodeType] = WeightedCache(_CODE_BYTES_KEPT)
 
 
 _offered: dict[bytes, bytes] = {}

@@ -18,7 +18,7 @@ from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.reflect import World
 from aegis.limits import Limits
 from aegis.wasm.bounds import bounds
-from aegis.wasm.structure import Anatomy
+from aegis.wasm.structure import ComponentStructure
 
 __all__ = ["KeptCode", "Record", "keep_record", "kept_record"]
 
@@ -31,7 +31,7 @@ _FORMAT = 2
 class Record(NamedTuple):
     """``world`` is ``None`` until the component was validated."""
 
-    anatomy: Anatomy
+    structure: ComponentStructure
     program: Program
     world: World | None
 

@@ -22,7 +22,7 @@ from aegis.support.lean import Any, ClassVar
 from aegis.text import printable
 from aegis.wasm.binary import NO_EXTERNREF, MemoryType
 from aegis.wasm.bounds import bounds
-from aegis.wasm.fit import capped_exactly
+from aegis.wasm.caps import capped_exactly
 
 __all__ = ["Artifact", "NativeCode", "UnfitForPool", "first_line"]
 
@@ -182,9 +182,9 @@ class Artifact:
 
     def _bound(self) -> None:
         """Reject code that would take the compiler too long; raise ``ArtifactError``."""
-        from aegis.wasm.admission import bound  # code from the cache does without
+        from aegis.wasm.admission import check_compile_cost  # code from the cache does without
 
-        bound(self._data, self._limits)
+        check_compile_cost(self._data, self._limits)
 
     def validate(self) -> None:
         """Have the engine validate it without compiling; raise ``ArtifactError``."""

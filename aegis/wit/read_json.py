@@ -17,7 +17,7 @@ from aegis.wit.model import (
     Notes,
     Ref,
     TypeDef,
-    Unsupported,
+    UnsupportedType,
     WorldDef,
     versioned,
 )
@@ -52,7 +52,7 @@ def read_document(data: Mapping[str, Any]) -> Document:
     Raise :class:`~aegis.errors.ArtifactError` if ``data`` does not have the structure that wasm-tools prints.
     """
     try:
-        return _Reader(data).document()
+        return _JsonReader(data).document()
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ArtifactError(f"unexpected output of wasm-tools component wit: {printable(repr(error))}") from error
 
@@ -75,7 +75,7 @@ def _notes(of: Mapping[str, Any]) -> Notes:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _JsonReader:
     data: Mapping[str, Any]
     packages: tuple[str, ...] = ()
     types: dict[int, TypeDef] = field(default_factory=dict)
@@ -139,7 +139,7 @@ class _Reader:
                 ((how, key),) = value.items()
                 resource = Resource(_named(self.data["types"][key]["name"]), key=key)
                 return Own(resource) if how == "own" else Borrow(resource)
-        return Unsupported(self.foreign(tag, value))
+        return UnsupportedType(self.foreign(tag, value))
 
     def foreign(self, tag: str, value: Any) -> str:
         inside = value if isinstance(value, list) else [value]
@@ -156,7 +156,7 @@ class _Reader:
     def use(self, of: Any) -> WitType:
         """Return the node of a used type: a primitive, a reference, or an unnamed type."""
         if isinstance(of, str):
-            return of if of in PRIMITIVES else Unsupported(_named(of))
+            return of if of in PRIMITIVES else UnsupportedType(_named(of))
         found = self.data["types"][of]
         if found["name"] is not None:
             return Ref(_named(found["name"]), of)

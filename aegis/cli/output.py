@@ -14,10 +14,10 @@ from aegis.text import printable, quoted, visible
 if TYPE_CHECKING:
     from aegis.observe.report import ExecutionReport
 
-__all__ = ["Face"]
+__all__ = ["Output"]
 
 
-class Face:
+class Output:
     """The output of one command: standard streams, format and verbosity."""
 
     def __init__(

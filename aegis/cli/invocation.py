@@ -26,7 +26,7 @@ class Invocation(NamedTuple):
 
     @classmethod
     def of(cls, component: Component, call: str | None, name: str, words: Sequence[str]) -> Invocation:
-        """Parse ``call``, such as ``iface#func({name: "x"}, some(3))``; without it, the arguments ``words`` of ``name``.
+        """Parse ``call``, such as ``iface#func({name: "x"}, some(3))``, or else the arguments ``words`` of ``name``.
 
         A word for a parameter of type string is taken literally, any other is WAVE. Raise ``CallError`` for words that
         do not fit the function.
@@ -59,4 +59,4 @@ class Invocation(NamedTuple):
 
 def _resolved(component: Component, name: str) -> tuple[str, Function]:
     interface, function, of = find_export(component.exports, name)
-    return f"{interface}#{function}" if interface else function, component.imaged(of)
+    return f"{interface}#{function}" if interface else function, component.with_python_types(of)

@@ -14,7 +14,7 @@ from typing import Any
 from aegis.errors import AegisError, ArtifactError, ArtifactNotFound
 from aegis.text import printable
 from aegis.wit.model import Document
-from aegis.wit.read import read_document
+from aegis.wit.read_json import read_document
 
 __all__ = ["read_wit"]
 
@@ -92,7 +92,9 @@ def _json(text: str) -> Any:
 def _wit(path: str, *options: str) -> str:
     command = [_executable(), "component", "wit", *options, "--", path]
     try:
-        ended = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_SECONDS, stdin=subprocess.DEVNULL, check=False)
+        ended = subprocess.run(
+            command, capture_output=True, timeout=_TIMEOUT_SECONDS, stdin=subprocess.DEVNULL, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise ArtifactError(f"{printable(path)}: wasm-tools did not finish within {_TIMEOUT_SECONDS} s") from error
     except OSError as error:

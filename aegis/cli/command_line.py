@@ -1,8 +1,8 @@
 """Split a command line into options, the file, and the guest's arguments.
 
 All commands follow one rule. Options are recognised anywhere before ``--``. The first other word is the file, and the
-later ones are arguments. Words after ``--`` are never options. click alone would parse ``--isolate x.wasm`` as an option
-with a value, ``-2`` as an option, and ``-e -- 2`` as a function called ``--``.
+later ones are arguments. Words after ``--`` are never options. click alone would parse ``--isolate x.wasm`` as an
+option with a value, ``-2`` as an option, and ``-e -- 2`` as a function called ``--``.
 
 This module does not import click, so ``aegis run`` can parse its command line without it.
 """
@@ -13,18 +13,18 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from aegis.support.lean import Any, NamedTuple, dataclass, field
-from aegis.text import near, printable
+from aegis.text import printable, similar_names
 
-__all__ = ["FORMATS", "Line", "Misuse", "Option", "Sort", "read_line"]
+__all__ = ["FORMATS", "CommandOption", "Line", "OptionKind", "UsageMistake", "read_line"]
 
 FORMATS = ("human", "json", "json-compact")
 
 
-class Misuse(Exception):
+class UsageMistake(Exception):
     """The values of the command line's options contradict each other."""
 
 
-class Sort:
+class OptionKind:
     """The kinds of options, by the values that they take."""
 
     FLAG = "flag"
@@ -39,13 +39,13 @@ class Sort:
     """An optional value after ``=``; without it, the value is ``implied``."""
 
 
-class Option(NamedTuple):
+class CommandOption(NamedTuple):
     """One option of a command: its names, its kind, and its help text."""
 
     names: tuple[str, ...]
     """The spellings; the last may be a name without dashes for the parameter."""
     help: str = ""
-    sort: str = Sort.VALUE
+    sort: str = OptionKind.VALUE
     metavar: str | None = None
     choices: tuple[str, ...] = ()
     """The allowed values; empty if any text is allowed."""
@@ -63,7 +63,7 @@ class Option(NamedTuple):
     @property
     def bare(self) -> bool:
         """Whether the option takes no value."""
-        return self.sort in (Sort.FLAG, Sort.COUNT)
+        return self.sort in (OptionKind.FLAG, OptionKind.COUNT)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class Line:
     """A split command line: options in the form that click parses, and all other words."""
 
     options: list[str] = field(default_factory=list)
-    given: list[tuple[Option, str]] = field(default_factory=list)
+    given: list[tuple[CommandOption, str]] = field(default_factory=list)
     """The same options with their values."""
     words: list[str] = field(default_factory=list)
     guest: bool = False
@@ -84,35 +84,37 @@ class Line:
     def wrong(self, fault: str) -> None:
         self.fault = self.fault or fault
 
-    def add(self, option: Option, value: str, *words: str) -> None:
+    def add(self, option: CommandOption, value: str, *words: str) -> None:
         self.given.append((option, value))
         self.options += words
 
-    def values(self, options: Iterable[Option]) -> dict[str, Any] | None:
+    def values(self, options: Iterable[CommandOption]) -> dict[str, Any] | None:
         """Return the values of all ``options`` as click would, or ``None`` if a value is not an allowed choice."""
         found: dict[str, Any] = {option.dest: _ABSENT.get(option.sort, option.default) for option in options}
         for option, value in self.given:
             if option.choices and value not in option.choices:
                 return None
-            if option.sort == Sort.FLAG:
+            if option.sort == OptionKind.FLAG:
                 found[option.dest] = True
-            elif option.sort == Sort.COUNT:
+            elif option.sort == OptionKind.COUNT:
                 found[option.dest] += 1
-            elif option.sort == Sort.EACH:
+            elif option.sort == OptionKind.EACH:
                 found[option.dest] += (value,)
             else:
                 found[option.dest] = value
         return found
 
 
-_ABSENT: dict[str, Any] = {Sort.FLAG: False, Sort.COUNT: 0, Sort.EACH: ()}
+_ABSENT: dict[str, Any] = {OptionKind.FLAG: False, OptionKind.COUNT: 0, OptionKind.EACH: ()}
 
 
-def read_line(words: Sequence[str], known: Iterable[Option], *, guest: bool = False, leading: bool = False) -> Line:
+def read_line(
+    words: Sequence[str], known: Iterable[CommandOption], *, guest: bool = False, leading: bool = False
+) -> Line:
     """Split ``words`` into options and other words.
 
-    With ``guest``, words after the first are arguments of a guest and may be negative numbers. With ``leading``, options
-    end at the first other word.
+    With ``guest``, words after the first are arguments of a guest and may be negative numbers. With ``leading``,
+    options end at the first other word.
     """
     options = {name: option for option in known for name in option.names if name.startswith("-")}
     line = Line(guest=guest)
@@ -135,7 +137,7 @@ def read_line(words: Sequence[str], known: Iterable[Option], *, guest: bool = Fa
     return line
 
 
-def _cluster(line: Line, options: Mapping[str, Option], word: str, rest: list[str]) -> None:
+def _cluster(line: Line, options: Mapping[str, CommandOption], word: str, rest: list[str]) -> None:
     """Read combined short options: flags, and at the end possibly an option with its value."""
     for at in range(1, len(word)):
         option = options.get(f"-{word[at]}")
@@ -147,13 +149,13 @@ def _cluster(line: Line, options: Mapping[str, Option], word: str, rest: list[st
         line.add(option, "", f"-{word[at]}")
 
 
-def _take(line: Line, options: Mapping[str, Option], name: str, value: str | None, rest: list[str]) -> None:
+def _take(line: Line, options: Mapping[str, CommandOption], name: str, value: str | None, rest: list[str]) -> None:
     """Add one option with its value, from the same word or the next one."""
     option = options.get(name)
     if option is None:
         line.wrong(_unknown(name, options, line))
         return
-    if option.sort == Sort.IMPLIED:
+    if option.sort == OptionKind.IMPLIED:
         if value is None:
             _look_ahead(line, option, name, rest)
             value = option.implied
@@ -174,15 +176,15 @@ def _take(line: Line, options: Mapping[str, Option], name: str, value: str | Non
     line.add(option, value, *([f"{name}={value}"] if name.startswith("--") else [name, value]))
 
 
-def _look_ahead(line: Line, option: Option, name: str, rest: Sequence[str]) -> None:
+def _look_ahead(line: Line, option: CommandOption, name: str, rest: Sequence[str]) -> None:
     """Reject ``--isolate strict x.wasm``, where the value would become the file."""
     if not line.words and rest and rest[0] in option.known and not os.path.exists(rest[0]):
         line.wrong(f"no file {rest[0]!r} found; if it is the value of {name}, write {name}={rest[0]}")
 
 
-def _unknown(name: str, options: Mapping[str, Option], line: Line) -> str:
+def _unknown(name: str, options: Mapping[str, CommandOption], line: Line) -> str:
     longer = [option for option in options if option.startswith(name)] if len(name) > 3 else []
-    alike = (longer if len(longer) == 1 else near(name[:80], options, 1)) if name.startswith("--") else []
+    alike = (longer if len(longer) == 1 else similar_names(name[:80], options, 1)) if name.startswith("--") else []
     hint = f"; did you mean {alike[0]}?" if alike else ""
     kind = "options of the guest" if line.guest else "names that begin with -"
     place = f"; put {kind} after --" if line.words else ""

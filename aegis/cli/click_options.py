@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aegis.cli import options as table
-from aegis.cli.words import Option, Sort, read_line
+from aegis.cli.command_line import CommandOption, OptionKind, read_line
 
 if TYPE_CHECKING:
-    from aegis.cli.render import Face
+    from aegis.cli.output import Output
 
 __all__ = ["FileCommand", "RunCommand", "described", "limit_options", "policy_options", "with_options"]
 
@@ -21,39 +21,39 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 class Implied(click.Option):
     """A click option with an optional value after ``=``; without it the value is ``described.implied``."""
 
-    def __init__(self, *names: Any, described: Option, **settings: Any) -> None:
+    def __init__(self, *names: Any, described: CommandOption, **settings: Any) -> None:
         super().__init__(*names, **settings)
         self.described = described
 
 
-def made(option: Option, **settings: Any) -> click.Option:
+def made(option: CommandOption, **settings: Any) -> click.Option:
     """Return the click option for an option of the table."""
     if option.choices:
         settings["type"] = click.Choice(option.choices)
     settings |= {"help": option.help, "metavar": option.metavar, "default": option.default}
-    if option.sort == Sort.IMPLIED:
+    if option.sort == OptionKind.IMPLIED:
         return Implied([*option.names], described=option, **settings)
-    if option.sort in (Sort.FLAG, Sort.COUNT):
+    if option.sort in (OptionKind.FLAG, OptionKind.COUNT):
         del settings["default"]
-    kinds = {Sort.FLAG: "is_flag", Sort.COUNT: "count", Sort.EACH: "multiple"}
+    kinds = {OptionKind.FLAG: "is_flag", OptionKind.COUNT: "count", OptionKind.EACH: "multiple"}
     if option.sort in kinds:
         settings[kinds[option.sort]] = True
     return click.Option([*option.names], **settings)
 
 
-def described(params: Iterable[click.Parameter]) -> list[Option]:
+def described(params: Iterable[click.Parameter]) -> list[CommandOption]:
     """Return the table's options for the options among click's parameters."""
     return [_described(param) for param in params if isinstance(param, click.Option)]
 
 
-def _described(option: click.Option) -> Option:
+def _described(option: click.Option) -> CommandOption:
     if isinstance(option, Implied):
         return option.described
-    sort = Sort.COUNT if option.count else Sort.FLAG if option.is_flag else Sort.VALUE
-    return Option((*option.opts, option.name or ""), sort=sort)
+    sort = OptionKind.COUNT if option.count else OptionKind.FLAG if option.is_flag else OptionKind.VALUE
+    return CommandOption((*option.opts, option.name or ""), sort=sort)
 
 
-def with_options(options: Iterable[Option]) -> Callable[[_Command], _Command]:
+def with_options(options: Iterable[CommandOption]) -> Callable[[_Command], _Command]:
     """Return a decorator that adds options to a command's function, in order."""
 
     def add(command: _Command) -> _Command:
@@ -76,9 +76,9 @@ def policy_options(command: _Command) -> _Command:
 
 def _store(context: click.Context, option: click.Parameter, value: Any) -> None:
     """Store the value of a shared option that follows the command's name."""
-    face: Face = context.obj
+    output: Output = context.obj
     if value:
-        setattr(face, option.name or "", value)
+        setattr(output, option.name or "", value)
 
 
 class FileCommand(click.Command):

@@ -57,7 +57,7 @@ def world_text(
     interface that is both imported and exported is written once.
     """
     free = {n: f for items in (imports, exports) for n, f in items.items() if isinstance(f, Function)}
-    scope = _Scope(Interface("", free, types or {}), dict(_offered(imports)))
+    scope = _InterfaceWriter(Interface("", free, types or {}), dict(_offered(imports)))
     lines = scope.uses() + scope.types() + scope.resources()
     for word, items in (("import", imports), ("export", exports)):
         lines += [line for name, item in items.items() for line in _item(word, name, item, scope)]
@@ -73,7 +73,7 @@ def interface_text(of: Interface, name: str = "") -> str:
     """Return one interface as WIT text; ``name`` defaults to the last part of its full name."""
     found = _FULL.fullmatch(of.name)
     own = name or (found["name"] if found else of.name)
-    return _block(f"interface {_id(own)}", _Scope(of).lines())
+    return _block(f"interface {_id(own)}", _InterfaceWriter(of).lines())
 
 
 def _packages(items: list[tuple[str, Interface | Function]]) -> dict[str, dict[str, Interface]]:
@@ -100,7 +100,7 @@ def _offered(imports: Mapping[str, Interface | Function]) -> Iterator[tuple[WitT
                     yield _part(found), (name, own)
 
 
-def _item(word: str, name: str, item: Interface | Function, scope: _Scope) -> list[str]:
+def _item(word: str, name: str, item: Interface | Function, scope: _InterfaceWriter) -> list[str]:
     if isinstance(item, Function):
         if name.startswith("["):
             return []
@@ -108,7 +108,9 @@ def _item(word: str, name: str, item: Interface | Function, scope: _Scope) -> li
     if _FULL.fullmatch(name):
         return [f"{word} {name};"]
     if _PLAIN.fullmatch(name):
-        return [*_block(f"{word} {_id(name)}: interface", _Scope(replace(item, name=name)).lines()).splitlines()]
+        return [
+            *_block(f"{word} {_id(name)}: interface", _InterfaceWriter(replace(item, name=name)).lines()).splitlines()
+        ]
     return _odd(word, name)
 
 
@@ -125,7 +127,7 @@ def _block(head: str, lines: list[str]) -> str:
 
 
 @dataclass(slots=True)
-class _Scope:
+class _InterfaceWriter:
     """Writes one interface: assigns a name to each type that needs one, then writes the items."""
 
     of: Interface

@@ -1,4 +1,4 @@
-"""Check memories and tables against their limits, and derive the engine's caps for each from the limit for all (F28)."""
+"""Check memories and tables against their limits, and derive the engine's cap for each from the limit for all (F28)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from aegis.errors import AegisError, MemoryExceeded
 from aegis.limits import Limits, exceeded
 from aegis.wasm.binary import PAGE, MemoryType, TableType
 
-__all__ = ["capped_exactly", "check_fit", "table_cap_at_rest"]
+__all__ = ["capped_exactly", "engine_caps", "table_cap_at_rest"]
 
 _MAX_PAGES = 65536
 _MAX_TABLE_ELEMENTS = (1 << 32) - 1
 
 
-def check_fit(
+def engine_caps(
     what: str,
     memories: Sequence[MemoryType],
     tables: Sequence[TableType],
