@@ -132,5 +132,5 @@ def test_a_deadline_while_compiling_says_that_the_guest_never_started(
     thread.join()
     said = capsys.readouterr().err
     assert code == 124
-    assert "deadline exceeded (1 s/1 s in one run) while compiling, the guest never started: raise it with" in said
+    assert "deadline exceeded (1 s/1 s in one run) during compilation, before the guest started: raise it with" in said
     assert "timeout or --timeout" in said

@@ -105,7 +105,7 @@ def test_what_is_too_long_for_a_command_line_is_replayed_from_its_file() -> None
     ("words", "code", "told"),
     [
         (["--call", "price(0)", "--answers", "1"], 1, "no-trap: price ended as trap"),
-        (["--call", "price(0)", "--answers", "0"], 0, "nothing to object to"),
+        (["--call", "price(0)", "--answers", "0"], 0, "no findings"),
         (["--call", "price(0"], 2, "is no call: write NAME(ARGUMENT, …)"),
         (["--call", "price()"], 2, "price takes 1 argument"),
         (["--call", "prize(0)"], 2, "prize is no export that can be called"),

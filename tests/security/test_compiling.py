@@ -28,10 +28,10 @@ REFUSALS = {
     "functions": "function limit exceeded (200,000/100,000 functions): raise it with functions or --functions",
     "function": "function-size limit exceeded (3,999,998/1,048,576 bytes of code in function 0): raise it with ",
     "locals": "--function-size",
-    "nesting": "nesting limit exceeded (50,000/10,000 blocks inside one another in function 0): raise it with ",
-    "elements": "its element segments have 3,000,006 bytes; Aegis compiles at most 512 KiB",
-    "segments": "it has 100,000 element segments; Aegis compiles at most 10,000",
-    "types": "it has 100,001 types; Aegis compiles at most 10,000",
+    "nesting": "nesting limit exceeded (50,000/10,000 nested blocks in function 0): raise it with ",
+    "elements": "element section too large (3,000,006/524,288 bytes): split the module",
+    "segments": "too many element segments (100,000/10,000): split the module",
+    "types": "too many types (100,001/10,000): split the module",
     "constant": "a constant expression has more than 1,000 instructions",
     "offset": "a constant expression has more than 1,000 instructions",
     "sections": "it has more than 10,000 sections",
@@ -45,9 +45,9 @@ def test_each_class_of_bomb_is_refused_before_it_is_compiled(kind: str) -> None:
     with pytest.raises(ArtifactError) as caught:
         RUNTIME.load(data)
     assert time.process_time() - before < 5  # the smallest of them takes a compiler longer
-    assert REFUSALS.get(
-        kind, "µs on one core for function 0, which may have a 20th of 100,000,000): raise it with "
-    ) in str(caught.value)
+    assert REFUSALS.get(kind, "µs on one core for function 0, 1/20 of 100,000,000): raise it with ") in str(
+        caught.value
+    )
 
 
 def test_the_published_bomb_is_refused() -> None:
@@ -64,13 +64,13 @@ def test_more_locals_than_the_limit_are_refused_by_their_declaration() -> None:
 
 
 def test_many_functions_below_the_limit_of_one_are_refused_together() -> None:
-    with pytest.raises(ArtifactError, match=r"\(10[0-9],[0-9]{3},[0-9]{3}/100,000,000 µs on one core, or more"):
+    with pytest.raises(ArtifactError, match=r"\(10[0-9],[0-9]{3},[0-9]{3}/100,000,000 µs on one core"):
         RUNTIME.load(KINDS["growing"](3000, 65))
 
 
 @pytest.mark.parametrize("kind", ["loops", "types", "functions"])
 def test_validating_says_what_running_would(kind: str) -> None:
-    with pytest.raises(ArtifactError, match=r"^the module: .*(--functions|--complexity|Aegis compiles at most)"):
+    with pytest.raises(ArtifactError, match=r"^the module: .*(--functions|--complexity|split the module)"):
         validate_artifact(KINDS[kind](), Limits(), EngineConfig.from_limits(Limits()))
 
 

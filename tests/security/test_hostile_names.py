@@ -90,7 +90,7 @@ def test_no_command_prints_what_a_terminal_obeys(
     monkeypatch.chdir(folder)
     main(["-f", form, words[0], "m.wasm", *words[1:]])
     out, err = (harmless(stream, words) for stream in capfdbinary.readouterr())
-    assert "a defect of aegis" not in out + err
+    assert "internal error of aegis" not in out + err
     assert "Traceback" not in err
     assert not any(line.startswith("error: forged") for line in (out + err).splitlines())
     if form != "human":
@@ -109,7 +109,7 @@ def test_the_name_of_a_file_is_escaped_too(command: str, there: bool, tmp_path: 
     for form in ("human", "json"):
         done = run("-f", form, command, LINUX_NAME, *options, cwd=tmp_path)
         harmless(done.stderr, command)
-        assert "a defect of aegis" not in harmless(done.stdout, command) + done.stderr.decode()
+        assert "internal error of aegis" not in harmless(done.stdout, command) + done.stderr.decode()
     for path in (tmp_path / "out").glob("*"):
         harmless(path.read_bytes(), path.name)
 

@@ -57,7 +57,7 @@ def test_a_module_that_says_too_much_of_itself_is_refused_by_its_count(what: str
 
 def test_what_the_modules_of_a_component_declare_is_counted_together() -> None:
     module = CORE + section(1, 1, TYPE) + section(2, 1, name("env") + name("f" * 200_000) + b"\0\0")
-    with pytest.raises(ArtifactError, match="what its modules declare takes more than 4,194,304 bytes"):
+    with pytest.raises(ArtifactError, match="the declarations of its modules take more than 4,194,304 bytes"):
         admit_artifact(COMPONENT + (b"\x01" + leb(len(module)) + module) * 30, Limits(), None, "c")
 
 

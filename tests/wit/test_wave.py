@@ -101,7 +101,7 @@ REFUSED: list[tuple[str, WitType, str]] = [
     ('"""one"""', "string", 'expected a line break after """'),
     ('"""\none', "string", 'a closing """'),
     ('"""\none"""', "string", 'column 5: expected the closing """ on a line of its own'),
-    ('"""\n one\n  """', "string", "column 5: expected a line that is indented"),
+    ('"""\n one\n  """', "string", "column 5: expected a line with the indentation"),
     ('"""\n  a\\q\n  """', "string", "column 9: expected an escape"),
     ("1\u00a0", "u8", "expected the end"),
     ("some()", Option("u8"), "expected an integer"),
