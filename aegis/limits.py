@@ -38,11 +38,11 @@ __all__ = [
 ]
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-MAX_STACK = 2 * MIB  # above it the engine aborts the process (F29)
-MIN_STACK = 16 * KIB
-MAX_MEMORY = 4 * GIB  # what a 32-bit memory can address
+MAX_STACK_BYTES = 2 * MIB  # above it the engine aborts the process (F29)
+MIN_STACK_BYTES = 16 * KIB
+MAX_MEMORY_BYTES = 4 * GIB  # the address space of a 32-bit memory
 MAX_TABLE_ELEMENTS = 10_000_000
-MAX_MODULE_SIZE = GIB
+MAX_MODULE_BYTES = GIB
 
 _BYTE_UNITS = {
     "": 1, "b": 1,
@@ -217,11 +217,11 @@ class Limits:
     host_bytes: int | None = GIB
     """Bytes copied between guest memory and the host in one call, both directions together (engine)."""
     value_bytes: int | None = 64 * MIB
-    """Bytes that one value may make the host hold, at what Python needs for it: a result, the arguments of one host
-    call, one read of guest memory; of an isolated sandbox the arguments of a call too, which pass through a process
-    that holds them (engine).
+    """Bytes of host memory for one value, at the size of its Python objects (engine).
 
-    What the host keeps for the guest from call to call, such as listings of directories, must fit in as many (host).
+    A value is a result, the arguments of one host call, or one read of guest memory; for an isolated sandbox also the
+    arguments of a call. The same bound applies to data that the host stores for the guest between calls, such as
+    directory listings (host).
     """
 
     def __post_init__(self) -> None:
@@ -292,10 +292,10 @@ _PARSERS: dict[str, Callable[[object, str], float | int]] = {
     "value_bytes": parse_bytes,
 }
 _RANGES: dict[str, tuple[float, float]] = {
-    "stack": (MIN_STACK, MAX_STACK),
-    "memory": (1, MAX_MEMORY),
+    "stack": (MIN_STACK_BYTES, MAX_STACK_BYTES),
+    "memory": (1, MAX_MEMORY_BYTES),
     "table_elements": (1, MAX_TABLE_ELEMENTS),
-    "module_size": (1, MAX_MODULE_SIZE),
+    "module_size": (1, MAX_MODULE_BYTES),
     "timeout": (1e-3, 366 * 86400.0),
 }
 _COUNTS = (1, 2**63 - 1)

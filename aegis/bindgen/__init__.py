@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 
 from aegis.bindgen.check import check_interface, check_world, chosen
-from aegis.bindgen.interface import InterfaceWriter
+from aegis.bindgen.interface import InterfaceModules
 from aegis.bindgen.plan import plan_interfaces, plan_world
 from aegis.bindgen.world import WorldWriter
 from aegis.wit.model import Document
@@ -39,7 +39,7 @@ def generate(document: Document, world: str | None = None, *, package: str = "")
     """
     found = chosen(document, world)
     check_world(found)
-    interfaces = InterfaceWriter(plan_world(document, found), package)
+    interfaces = InterfaceModules(plan_world(document, found), package)
     return _marked({"__init__.py": WorldWriter(found, interfaces).source(), **interfaces.sources()})
 
 
@@ -50,7 +50,7 @@ def generate_interfaces(document: Document, *, package: str = "") -> dict[str, s
     """
     for interface in document.interfaces:
         check_interface(interface)
-    sources = InterfaceWriter(plan_interfaces(document), package).sources()
+    sources = InterfaceModules(plan_interfaces(document), package).sources()
     return _marked({"__init__.py": '"""Bindings that Aegis generated, one module an interface."""\n', **sources})
 
 

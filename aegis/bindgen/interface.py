@@ -12,14 +12,14 @@ from aegis.bindgen.plan import BindingPlan, PlannedModule
 from aegis.bindgen.scope import ModuleNames
 from aegis.wit.model import Notes, Ref
 
-__all__ = ["InterfaceWriter"]
+__all__ = ["InterfaceModules"]
 
 _HOST = "The functions that Python implements for a guest that imports the interface."
 _EXPORTS = "The functions of a guest that exports the interface: ``sandbox.bind(INTERFACE)``."
 
 
 @dataclass(slots=True)
-class InterfaceWriter:
+class InterfaceModules:
     """Writes the modules of a plan. ``package`` is the package for absolute imports, empty for relative ones."""
 
     plan: BindingPlan
@@ -40,7 +40,7 @@ class InterfaceWriter:
         return found
 
     def place(self, key: int, unit: PlannedModule | None = None) -> tuple[str, Known] | None:
-        """Return module and names of a type that another module defines; ``None`` for a type of ``unit`` or the world."""
+        """Return module and names of a type that another module defines; ``None`` for other types."""
         definition = self.plan.document.types[key]
         if unit is not None and unit.twin is not None and key not in self.plan.handled:
             return unit.twin.module, self.module(unit.twin).known[key]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from aegis.bindgen.classes import documented, noted
 from aegis.bindgen.functions import FunctionWriter
-from aegis.bindgen.interface import InterfaceWriter
+from aegis.bindgen.interface import InterfaceModules
 from aegis.bindgen.layout import Bracketed, Part, indented, lay, signature
 from aegis.bindgen.module import ModuleWriter
 from aegis.bindgen.plan import PlannedModule
@@ -26,7 +26,7 @@ class WorldWriter:
     """Writes the ``__init__.py`` of the package for a world."""
 
     world: WorldDef
-    interfaces: InterfaceWriter
+    interfaces: InterfaceModules
     scope: ModuleNames = field(init=False)
     name: str = field(init=False)
     module: ModuleWriter = field(init=False)

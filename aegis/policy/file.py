@@ -66,7 +66,7 @@ def parse_policy(text: str, *, base: str | None = None, source: str = "policy") 
     Relative paths are relative to ``base`` (default: the working directory). ``source`` is the file name for errors.
     Raise :class:`~aegis.errors.PolicyError` with the line of the first mistake.
 
-    >>> parse_policy('[limits]\nmemory = "1MiB"').limits.memory
+    >>> parse_policy("limits.memory = '1MiB'").limits.memory
     1048576
     """
     import tomllib

@@ -152,19 +152,19 @@ class ModuleInfo:
         self.globals: list[GlobalType] = []
         self.sections: list[tuple[str, int]] = []
         self.memory_exports: list[tuple[str, int]] = []
-        """Exported memories: the name and the index of each."""
+        """Name and index of each exported memory."""
         self.functions = 0
         self.has_start = False
         self.proposals: set[str] = set()
 
 
 def is_module(data: bytes) -> bool:
-    """Tell whether ``data`` starts as a core module of version 1."""
+    """Return whether ``data`` starts with the preamble of a core module, version 1."""
     return data[:8] == MAGIC + b"\1\0\0\0"
 
 
 def is_component(data: bytes) -> bool:
-    """Tell whether ``data`` starts as a component (layer 1 of the preamble)."""
+    """Return whether ``data`` starts with the preamble of a component (layer 1)."""
     return data[:4] == MAGIC and data[6:8] == b"\1\0"
 
 

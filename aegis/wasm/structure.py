@@ -26,7 +26,7 @@ from aegis.wasm.features import unsupported_features
 
 __all__ = ["ComponentStructure", "Totals", "count_instances", "read_component", "structure_of"]
 
-_MAX_COUNT = 1 << 62
+_MAX_INSTANCES = 1 << 62
 
 
 class Totals(NamedTuple):
@@ -155,20 +155,20 @@ class _Counter:
         return Totals(self.instances, self.made, self.made_components)
 
     def core_instance(self, index: int) -> None:
-        self.instances = min(self.instances + 1, _MAX_COUNT)
+        self.instances = min(self.instances + 1, _MAX_INSTANCES)
         module = self.modules[index] if index < len(self.modules) else None
         if module is not None:
-            self.made[module] = min(self.made.get(module, 0) + 1, _MAX_COUNT)
+            self.made[module] = min(self.made.get(module, 0) + 1, _MAX_INSTANCES)
 
     def instance(self, index: int) -> None:
         made = self.components[index] if index < len(self.components) else None
         if made is None:
             return
-        self.instances = min(self.instances + made.instances, _MAX_COUNT)
-        self.made_components = min(self.made_components + made.components, _MAX_COUNT)
+        self.instances = min(self.instances + made.instances, _MAX_INSTANCES)
+        self.made_components = min(self.made_components + made.components, _MAX_INSTANCES)
         self.size = charged(self.size + len(made.modules))
         for module, times in made.modules.items():
-            self.made[module] = min(self.made.get(module, 0) + times, _MAX_COUNT)
+            self.made[module] = min(self.made.get(module, 0) + times, _MAX_INSTANCES)
 
     def outer(self, sort: str, count: int, index: int) -> None:
         """Add a module or component of the scope ``count`` levels further out; an export adds one of its own scope."""
