@@ -55,7 +55,9 @@ class Aegis:
 
     ``policy``
         The grants and limits. Without it, the capabilities and limits given as keywords make the policy, as in
-        :meth:`aegis.Policy.from_keywords`; without those, nothing is granted and every limit has its default.
+        :meth:`aegis.Policy.from_keywords`; without those, nothing is granted and every limit has its default. Limits
+        are numbers or text with a unit, such as ``memory="64MiB"`` or ``timeout="30s"``; ``None`` lifts one
+        (:class:`aegis.Limits`).
     ``cache``
         Where compiled code is stored: ``True`` for the user's cache directory, a path, or ``False`` for nowhere.
     ``subscribers``

@@ -170,7 +170,7 @@ def test_a_function_without_parameters_says_its_rows(sandbox: Sandbox) -> None:
     assert out.tolist() == [6, 7]
     assert sandbox.call_many("tick", [], rows=1000) is None
     assert sandbox.call("next") == 1008
-    with pytest.raises(CallError, match="give rows="):
+    with pytest.raises(CallError, match="pass rows="):
         sandbox.call_many("tick", [])
     assert sandbox.call_many("take", [array("i", [1] * 10)]) is None
     assert sandbox.globals["count"] == 1018

@@ -80,7 +80,7 @@ POLICIES = [
     (b"[limits]\nfuel = 1\nfuel = 2\n", "policy:3: not valid TOML"),
     (b"[limits]\nfuel = nan\n", "policy:2: fuel: the number is not finite"),
     (b"limits = 1\n", "policy:1: 'limits' must be a table, not a number"),
-    (b"[capabilities]\nfilesystem = 3\n", "policy:2: 'filesystem' is a table"),
+    (b"[capabilities]\nfilesystem = 3\n", "policy:2: 'filesystem' must be a table"),
     (b"[capabilities.filesystem]\npaths = 'x'\n", "policy:2: paths must be a list"),
     (b"[limits]\nmemory = [1]\n", "policy:2: memory: expected a quantity"),
     (b"#" * (1 << 21), "is larger than 1 MiB"),

@@ -147,7 +147,7 @@ def test_bad_input_gets_one_line_and_its_code(words: list[object], code: int, sa
         ("text.wasm", b"hello", 126, "magic bytes"),
         ("wat.wasm", b"(module)", 126, ".wat"),
         ("cut.wasm", b"\0asm\1\0\0\0\1\5", 126, "past the end"),
-        ("component.wasm", b"\0asm\x0d\0\1\0", 127, "the component has no wasi:cli/run to run"),
+        ("component.wasm", b"\0asm\x0d\0\1\0", 127, "the component exports no wasi:cli/run"),
         ("large.wasm", bytes(33 << 20), 126, "/33,554,432 bytes"),
         ("bad.wat", b"(module (func", 126, "not valid WebAssembly text"),
     ],

@@ -56,10 +56,10 @@ def refused(here: Path, *words: str) -> str:
         *WHY.items(),
         ("fifo", "neither a directory nor a regular file"),
         ("socket", "neither a directory nor a regular file"),
-        ("/dev/null", "own state"),
-        ("/proc/self/environ", "own state"),
-        ("/sys", "own state"),
-        ("\udcff", "not Unicode"),
+        ("/dev/null", "state of the host"),
+        ("/proc/self/environ", "state of the host"),
+        ("/sys", "state of the host"),
+        ("\udcff", "not valid Unicode"),
     ],
 )
 def test_a_grant_that_cannot_be_had_is_refused_before_the_guest_runs(here: Path, how: str, path: str, why: str) -> None:

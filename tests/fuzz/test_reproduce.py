@@ -109,7 +109,7 @@ def test_what_is_too_long_for_a_command_line_is_replayed_from_its_file() -> None
         (["--call", "price(0"], 2, "is no call: write NAME(ARGUMENT, …)"),
         (["--call", "price()"], 2, "price takes 1 argument"),
         (["--call", "prize(0)"], 2, "prize is no export that can be called"),
-        (["--call", "price(0)", "--answers", "-1"], 2, "--answers takes numbers"),
+        (["--call", "price(0)", "--answers", "-1"], 2, "--answers takes comma-separated numbers"),
         (["--call", "price(#3)"], 2, "is given what a later call returns"),
         (["--call", 'price("x")'], 2, "expected"),
     ],

@@ -84,8 +84,8 @@ DIFFERENT = [
     ("a" * 64 + ".de", "a label of more than 63 characters"),
     ("\u00fc" * 60 + ".de", "a label of more than 63 characters"),
     ("\u00fc" * 64 + ".de", "a label of more than 63 characters"),
-    (".".join(["a" * 61] * 4) + ".aaaaaa", "is longer than a host name can be (261/253 characters)"),
-    ("\u00fc" * 2000, "is longer than a host name can be (261/253 characters)"),
+    (".".join(["a" * 61] * 4) + ".aaaaaa", "is longer than a host name can be"),
+    ("\u00fc" * 2000, "is longer than a host name can be"),
 ]  # fmt: skip
 
 

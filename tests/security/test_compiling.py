@@ -34,7 +34,7 @@ REFUSALS = {
     "types": "too many types (100,001/10,000): split the module",
     "constant": "a constant expression has more than 1,000 instructions",
     "offset": "a constant expression has more than 1,000 instructions",
-    "sections": "it has more than 10,000 sections",
+    "sections": "the module has more than 10,000 sections",
 }
 
 
@@ -115,7 +115,10 @@ SHAPES = {
     "depth": (nested(5000), "components are nested deeper than 64"),
     "sections": (COMPONENT + b"\0\2\1a" * 2_000_000, "types, instances and names take more than 2,097,152 bytes"),
     "types": (COMPONENT + part(7, MAKER["leb"](900_000) + b"\x70\x7f" * 900_000) * 2, "instances and names take more"),
-    "items": (COMPONENT + part(7, MAKER["leb"](1_100_000) + b"\x7f" * 1_100_000), "a vector has 1,100,000 items"),
+    "items": (
+        COMPONENT + part(7, MAKER["leb"](1_100_000) + b"\x7f" * 1_100_000),
+        "a vector has too many items (1,100,000",
+    ),
     "scopes": (COMPONENT + part(7, b"\1" + b"\x41\1\1" * 5000 + b"\x41\0"), "types are nested deeper than 100"),
     "made": (
         COMPONENT + part(4, COMPONENT + MODULES + MADE) + part(5, MAKER["leb"](100_000) + b"\0\0\0" * 100_000),

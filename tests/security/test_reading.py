@@ -49,8 +49,10 @@ BOMBS = {
 
 @pytest.mark.parametrize("what", BOMBS)
 def test_a_module_that_says_too_much_of_itself_is_refused_by_its_count(what: str) -> None:
+    number, _, noun = what.partition(" ")
+    message = rf"too many {noun} \({number}/" if number[0] == "1" else f"the module has {what}"
     before = time.process_time()
-    with pytest.raises(ArtifactError, match=rf"^m: .*it has {what}"):
+    with pytest.raises(ArtifactError, match=rf"^m: .*{message}"):
         admit_artifact(CORE + BOMBS[what], Limits(), None, "m")
     assert time.process_time() - before < 3
 

@@ -182,7 +182,7 @@ def test_what_is_cached_is_not_walked_again_but_under_other_limits(
     assert Aegis(cache=tmp_path / "c").load_wat(FIVE)
     with pytest.raises(ArtifactError, match="5/4 functions"):
         Aegis(cache=tmp_path / "c", functions=4).load_wat(FIVE)
-    monkeypatch.setattr(admission, "bound", lambda *_: pytest.fail("walked again"))
+    monkeypatch.setattr(admission, "check_compile_cost", lambda *_: pytest.fail("walked again"))
     assert Aegis(cache=tmp_path / "c").load_wat(FIVE).cached
     assert set(LIMITS) <= {*Limits.__slots__}
 

@@ -146,8 +146,9 @@ def test_every_definition_is_read() -> None:
     found = definitions(text)
     kinds = [type(d).__name__ for d in found if not isinstance(d, (TypeDefinition, Alias))]
     assert kinds == [
-        "ImportDefinition", "ImportDefinition", "ModuleDefinition", "CoreInstance", "CoreInstance", "Lower",
-        "ComponentDefinition", "Instance", "Instance", "Lift", "ExportDefinition",
+        "ImportDefinition", "ImportDefinition", "ModuleDefinition", "CoreInstanceDefinition",
+        "CoreInstanceDefinition", "LowerDefinition",
+        "ComponentDefinition", "InstanceDefinition", "InstanceDefinition", "LiftDefinition", "ExportDefinition",
     ]  # fmt: skip
     for expected in (
         ModuleDefinition(0), CoreInstanceDefinition(0, ()), CoreInstanceDefinition(None, (("x", "memory", 0),)),

@@ -107,7 +107,7 @@ REFUSED: list[tuple[str, WitType, str]] = [
     ("some()", Option("u8"), "expected an integer"),
     ("ok()", Result(), "expected the end"),
     ("1", Option(Option("u8")), "expected some(…) or none"),
-    ("1", Borrow(Resource("file")), "a handle of file cannot be written"),
+    ("1", Borrow(Resource("file")), "a handle of file has no text form"),
     ("1 2", "u8", "expected the end, found '2'"),
     ("[" * 5000, List("u8"), "expected an integer"),
 ]
