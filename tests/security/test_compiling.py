@@ -117,7 +117,7 @@ SHAPES = {
     "types": (COMPONENT + part(7, MAKER["leb"](900_000) + b"\x70\x7f" * 900_000) * 2, "instances and names take more"),
     "items": (
         COMPONENT + part(7, MAKER["leb"](1_100_000) + b"\x7f" * 1_100_000),
-        "a vector has too many items (1,100,000",
+        "a vector has too many items",
     ),
     "scopes": (COMPONENT + part(7, b"\1" + b"\x41\1\1" * 5000 + b"\x41\0"), "types are nested deeper than 100"),
     "made": (
