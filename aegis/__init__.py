@@ -1,20 +1,20 @@
-"""Aegis: run untrusted WebAssembly with nothing granted, every limit on, every host call mediated.
+"""Run untrusted WebAssembly with nothing granted, every limit on and every host call mediated.
 
-The house, from the ground up; a module imports only from floors below its own:
+The packages, lowest layer first; a module imports only from layers below its own:
 
     errors, limits, text, values, support     the standard library alone
-    policy        what may be granted: pure data, and its TOML form
+    policy        grants and limits as pure data, and the policy file
     observe       events, outcomes, metrics and reports
     wasm          WebAssembly binaries as data; no engine
-    wit           what an interface is: types, worlds, WAVE
+    wit           the types of WIT, worlds, and the WAVE text format
     bindgen       from WIT to Python source
-    bindings      generated: the interfaces of WASI
-    host          the only place with ambient authority: files, sockets, clocks, entropy, WASI
-    engine        the only place that knows wasmtime: core WebAssembly
+    bindings      generated bindings of the WASI interfaces
+    host          the only package with ambient authority: files, sockets, clocks, entropy, WASI
+    engine        the only package that imports wasmtime: core WebAssembly
     component     the component model on core instances
     sandbox       one run of one guest
     isolation     the same sandbox in a worker process
-    runtime       Aegis: the shared, expensive part
+    runtime       the class Aegis, which owns the engine and compiles artifacts
     fuzz          campaigns against a guest
     testing       strategies, state machines and the pytest plugin
     attack        campaigns against Aegis itself
@@ -134,7 +134,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a name at its first use: ``import aegis`` alone loads nothing."""
+    """Import a public name at its first use, so that ``import aegis`` alone imports no submodule."""
     home = _HOME.get(name)
     if home is None and name != "errors":
         raise AttributeError(f"module 'aegis' has no attribute {name!r}")

@@ -1,17 +1,17 @@
-"""Everything that Aegis raises.
+"""The exceptions that Aegis raises.
 
-The exception classes *are* the outcome kinds, the exit codes of the command line and the labels of
-the metrics (design, D8). Three class variables tell a caller what to do without reading prose:
+Each exception class is also an outcome kind, an exit code of the command line and a label of the metrics (D8).
+Three class variables classify an error without its message:
 
 ``blame``
-    who can put it right: ``embedder``, ``guest``, ``host`` or ``aegis``.
+    The party that can fix the cause: ``embedder``, ``guest``, ``host`` or ``aegis``.
 ``kind``
-    the stable kebab-case label, the same in reports, events and metrics.
+    The stable kebab-case label, the same in reports, events and metrics.
 ``exit_code``
-    what ``aegis run`` exits with.
+    The exit code of ``aegis run``.
 
-Messages may hold text that a guest wrote. They are cut and escaped where they are made, with
-:func:`aegis.text.printable`, so that no terminal or log ever sees a raw control byte.
+A message may quote text from a guest. :func:`aegis.text.printable` truncates and escapes that text when the message
+is built, so that no control character reaches a terminal or a log.
 """
 
 from __future__ import annotations
@@ -54,7 +54,11 @@ __all__ = [
 
 
 class Frame(NamedTuple):
-    """One guest stack frame of a trap, innermost first; ``name`` is escaped and cut."""
+    """One guest stack frame of a trap; a sequence of frames starts with the innermost.
+
+    ``name`` is the function's name from the name section, escaped and truncated, or ``None``. ``module_offset`` is
+    the byte offset of the instruction in the module.
+    """
 
     function_index: int
     name: str | None
@@ -62,7 +66,7 @@ class Frame(NamedTuple):
 
 
 class MissingImport(NamedTuple):
-    """An import that nothing provides, with the line that would provide it."""
+    """An import without a provider; ``remedy`` is the line of code or option that would provide it."""
 
     module: str
     name: str
@@ -71,10 +75,10 @@ class MissingImport(NamedTuple):
 
 
 class AegisError(Exception):
-    """The root of everything that Aegis raises on purpose.
+    """The base class of all errors that Aegis raises.
 
-    Of a call over columns, ``row`` is the row under way, from 0, and ``partial`` an array of the results before it
-    where the caller gave no ``out``; both are ``None`` otherwise.
+    When a call over columns fails, ``row`` is the index of the failed row, from 0, and ``partial`` is an array of the
+    results before that row, unless the caller passed ``out``. Otherwise both are ``None``.
     """
 
     row: int | None = None
@@ -84,11 +88,15 @@ class AegisError(Exception):
     exit_code: ClassVar[int] = 125
 
 
-# --- the embedder's mistakes ---------------------------------------------------------------------
+# --- errors of the embedder ----------------------------------------------------------------------
 
 
 class PolicyError(AegisError, ValueError):
-    """A policy, limit or grant that means nothing. ``source`` and ``line`` (from 1) say where."""
+    """A policy, limit or grant is invalid.
+
+    ``source`` is the policy file and ``line`` its line, from 1, if the value came from a file. ``reason`` is the
+    message without that position.
+    """
 
     blame: ClassVar[str] = "embedder"
     kind: ClassVar[str] = "policy-error"
@@ -104,7 +112,7 @@ class PolicyError(AegisError, ValueError):
 
 
 class CallError(AegisError, TypeError):
-    """A call that does not fit the export's signature: its count, a type or a range."""
+    """The arguments of a call do not fit the export's signature: their number, a type or a range."""
 
     blame: ClassVar[str] = "embedder"
     kind: ClassVar[str] = "usage"
@@ -112,7 +120,7 @@ class CallError(AegisError, TypeError):
 
 
 class ExportNotFound(CallError, LookupError):
-    """The artifact exports nothing callable of this name; ``near`` holds similar names."""
+    """The artifact exports no function called ``name``; ``near`` holds similar names, best match first."""
 
     kind: ClassVar[str] = "not-found"
     exit_code: ClassVar[int] = 127
@@ -124,9 +132,9 @@ class ExportNotFound(CallError, LookupError):
 
 
 class SandboxStateError(AegisError, RuntimeError):
-    """The sandbox cannot do this now; ``state`` is poisoned, closed, busy, loaded or empty.
+    """The sandbox is in the wrong state; ``state`` is ``poisoned``, ``closed``, ``busy``, ``loaded`` or ``empty``.
 
-    It does not say that the guest misbehaved in *this* call: a poisoned sandbox failed earlier.
+    This error does not mean that the guest failed in this call: a poisoned sandbox failed in an earlier one.
     """
 
     blame: ClassVar[str] = "embedder"
@@ -138,18 +146,18 @@ class SandboxStateError(AegisError, RuntimeError):
 
 
 class Cancelled(AegisError):
-    """Someone with the right to do so stopped the run: ``cancel()`` or Ctrl-C."""
+    """The embedder stopped the run with ``cancel()``, or the user with Ctrl-C."""
 
     blame: ClassVar[str] = "embedder"
     kind: ClassVar[str] = "interrupted"
     exit_code: ClassVar[int] = 130
 
 
-# --- the artifact's ------------------------------------------------------------------------------
+# --- errors of the artifact ----------------------------------------------------------------------
 
 
 class ArtifactError(AegisError, ValueError):
-    """The bytes are not an artifact that Aegis admits: invalid, too large, or of a refused kind."""
+    """Aegis rejected the artifact: it is invalid, exceeds a limit, or uses an unsupported feature."""
 
     blame: ClassVar[str] = "guest"
     kind: ClassVar[str] = "refused"
@@ -157,7 +165,7 @@ class ArtifactError(AegisError, ValueError):
 
 
 class ArtifactNotFound(ArtifactError, FileNotFoundError):
-    """There is no file of this name, or it cannot be read."""
+    """The file of the artifact does not exist or cannot be read."""
 
     blame: ClassVar[str] = "embedder"
     kind: ClassVar[str] = "not-found"
@@ -168,7 +176,7 @@ class ArtifactNotFound(ArtifactError, FileNotFoundError):
 
 
 class LinkError(AegisError):
-    """The artifact imports what nothing provides. ``missing`` lists every such import at once."""
+    """The artifact has imports without a provider; ``missing`` lists all of them."""
 
     blame: ClassVar[str] = "embedder"
     kind: ClassVar[str] = "refused"
@@ -179,18 +187,18 @@ class LinkError(AegisError):
         super().__init__(message)
 
 
-# --- the guest's ---------------------------------------------------------------------------------
+# --- errors of the guest -------------------------------------------------------------------------
 
 
 class GuestError(AegisError):
-    """What a guest did, or had done to it."""
+    """The base class of errors that end a run because of the guest's behaviour."""
 
     blame: ClassVar[str] = "guest"
     kind: ClassVar[str] = "guest-error"
 
 
 class GuestTrap(GuestError):
-    """The guest trapped. ``code`` is the kebab-case trap code, ``frames`` the guest's stack."""
+    """The guest trapped. ``code`` is the kebab-case trap code, ``frames`` the guest's stack, innermost frame first."""
 
     kind: ClassVar[str] = "trap"
     exit_code: ClassVar[int] = 134
@@ -202,7 +210,7 @@ class GuestTrap(GuestError):
 
 
 class CapabilityDenied(GuestError):
-    """The guest asked for what no grant covers and could not be told in-band."""
+    """The guest requested something without a grant, through an interface that cannot return an error code."""
 
     kind: ClassVar[str] = "denied"
     exit_code: ClassVar[int] = 126
@@ -215,7 +223,7 @@ class CapabilityDenied(GuestError):
 
 
 class GuestExit(GuestError):
-    """The guest ended itself with ``code`` (preview 1 ``proc_exit``). Zero is success."""
+    """The guest exited with ``code`` (``proc_exit`` of preview 1, ``wasi:cli/exit``). Zero is success."""
 
     kind: ClassVar[str] = "exited"
     exit_code: ClassVar[int] = 1
@@ -226,7 +234,7 @@ class GuestExit(GuestError):
 
 
 class LimitExceeded(GuestError):
-    """The guest reached ``limit``: it ``used`` so much of what was ``allowed`` (the limit's unit)."""
+    """The guest exceeded ``limit``; ``used`` and ``allowed`` are in the unit of that limit."""
 
     kind: ClassVar[str] = "quota-exceeded"
     exit_code: ClassVar[int] = 153
@@ -246,21 +254,24 @@ class LimitExceeded(GuestError):
 
 
 class OutOfFuel(LimitExceeded):
-    """The guest executed more than the fuel of one call."""
+    """The guest used up the fuel of one call."""
 
     kind: ClassVar[str] = "out-of-fuel"
     exit_code: ClassVar[int] = 152
 
 
 class DeadlineExceeded(LimitExceeded):
-    """The call outlived its deadline, in guest code, in a host call or in the compiler."""
+    """The call did not finish before its deadline, in guest code, in a host call or in the compiler."""
 
     kind: ClassVar[str] = "timeout"
     exit_code: ClassVar[int] = 124
 
 
 class MemoryExceeded(LimitExceeded):
-    """The guest asked for more memory or table elements; ``phase`` is ``initial`` or ``grown``."""
+    """The guest exceeded the limit on memory or table elements.
+
+    ``phase`` is ``initial`` when the declared minimum exceeds the limit, ``grown`` when a growth does.
+    """
 
     kind: ClassVar[str] = "memory-exceeded"
     exit_code: ClassVar[int] = 137
@@ -279,34 +290,34 @@ class MemoryExceeded(LimitExceeded):
 
 
 class StackExhausted(LimitExceeded):
-    """The guest recursed deeper than its stack."""
+    """The guest's calls nested deeper than its stack allows."""
 
     kind: ClassVar[str] = "stack-exhausted"
     exit_code: ClassVar[int] = 134
 
 
 class OutputExceeded(LimitExceeded):
-    """The guest wrote more than it may to stdout or stderr."""
+    """The guest exceeded the limit on bytes written to stdout or stderr."""
 
     kind: ClassVar[str] = "output-exceeded"
 
 
 class QuotaExceeded(LimitExceeded):
-    """The guest used up a count: host calls, bytes through them, open files, bytes on disk."""
+    """The guest exceeded a quota, such as host calls, bytes copied by them, or bytes written to disk."""
 
 
-# --- the host's and our own ----------------------------------------------------------------------
+# --- errors of the host and of Aegis -------------------------------------------------------------
 
 
 class HostError(AegisError):
-    """A host function of the embedder raised; the original, with its traceback, is ``__cause__``."""
+    """A host function raised an exception; ``__cause__`` is that exception with its traceback."""
 
     blame: ClassVar[str] = "host"
     kind: ClassVar[str] = "host-error"
 
 
 class WorkerCrashed(AegisError):
-    """The worker process of an isolated sandbox died of ``signal``."""
+    """The worker process of an isolated sandbox was killed by ``signal``."""
 
     blame: ClassVar[str] = "guest"
     kind: ClassVar[str] = "worker-crashed"
@@ -318,6 +329,6 @@ class WorkerCrashed(AegisError):
 
 
 class AegisInternalError(AegisError):
-    """A defect of Aegis. It should never happen; please report it."""
+    """Aegis has a bug; please report it with the message and the traceback."""
 
     kind: ClassVar[str] = "internal-error"

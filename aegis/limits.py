@@ -1,8 +1,9 @@
-"""Limits: what one sandbox may use, with their units. Every one but ``fuel`` is on by default.
+"""The limits of one sandbox, their units, and how they are parsed and reported.
 
-A limit of ``None`` is lifted; it has to be written out, and the report then says so. ``fuel`` is off until a number
-is given, for counting it costs compute time, and the deadline bounds that already. Nothing here
-enforces anything: each field's comment names the module that does, and :func:`exceeded` words its error.
+Every limit except ``fuel`` is on by default. ``None`` lifts a limit; it must be given explicitly, and the report
+lists it. ``fuel`` is off by default because counting it costs compute time, and the deadline bounds compute time
+already. This module enforces nothing: the docstring of each field names the package that enforces the limit, and
+:func:`exceeded` builds the message of its error.
 """
 
 from __future__ import annotations
@@ -10,8 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from aegis.errors import PolicyError
-from aegis.support.lean import dataclass, fields, replace
-from aegis.text import near, printable
+from aegis.support.keywords import DEFAULT, given
+from aegis.support.lean import TYPE_CHECKING, TypeAlias, dataclass, fields, replace
+from aegis.text import printable, similar_names
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from typing import Never
+
+    Amount: TypeAlias = int | str | None
+    Duration: TypeAlias = float | str | timedelta | None
 
 __all__ = [
     "LIMIT_NAMES",
@@ -31,11 +40,11 @@ __all__ = [
 ]
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-MAX_STACK = 2 * MIB  # above it the engine aborts the process (F29)
-MIN_STACK = 16 * KIB
-MAX_MEMORY = 4 * GIB  # what a 32-bit memory can address
+MAX_STACK_BYTES = 2 * MIB  # above it the engine aborts the process (F29)
+MIN_STACK_BYTES = 16 * KIB
+MAX_MEMORY_BYTES = 4 * GIB  # the address space of a 32-bit memory
 MAX_TABLE_ELEMENTS = 10_000_000
-MAX_MODULE_SIZE = GIB
+MAX_MODULE_BYTES = GIB
 
 _BYTE_UNITS = {
     "": 1, "b": 1,
@@ -45,19 +54,19 @@ _BYTE_UNITS = {
 _TIME_UNITS = {
     "": 10**9, "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9, "h": 3600 * 10**9,
 }  # fmt: skip
-"""In nanoseconds, so that a quantity as it is written is exact."""
+"""Nanoseconds in each unit: whole numbers, so that decimal text is converted exactly."""
 _COUNT_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 _QUANTITY = r"(?a:\s*([0-9]+(?:_[0-9]+)*)(?:\.([0-9]+))?(?:[eE][+]?([0-9]{1,2}))?\s*([A-Za-z]*)\s*)"
-_MOST_CHARACTERS = 40
-_HUGE = 1 << 256
+_MAX_QUANTITY_CHARACTERS = 40
+_MAX_QUANTITY_UNITS = 1 << 256
 
 
 def _read(text: str, what: str, units: Mapping[str, int], example: str) -> float | int:
-    """Read a quantity exactly: an ``int`` if it is whole in the smallest unit."""
-    import re  # numbers do without
+    """Parse a quantity without rounding; return an ``int`` if it is a whole number of the smallest unit."""
+    import re  # only text needs it: a number is not parsed
 
     match = re.fullmatch(_QUANTITY, text.replace("µ", "u").replace("\u03bc", "u"))
-    if match is None or len(text) > _MOST_CHARACTERS:
+    if match is None or len(text) > _MAX_QUANTITY_CHARACTERS:
         raise PolicyError(f"{what}: '{printable(text, 60)}' is not a quantity; write it like {example}")
     whole, decimals, power, unit = match.group(1).replace("_", ""), match.group(2) or "", match.group(3), match.group(4)
     if unit.lower() not in units:
@@ -72,10 +81,10 @@ def _quantity(value: object, what: str, units: Mapping[str, int], example: str) 
         raise PolicyError(f"{what}: expected a quantity like {example}, not {type(value).__name__}")
     if isinstance(value, str):
         value = _read(value, what, units, example)
-    if not -_HUGE < value < _HUGE:  # nor is a NaN
-        raise PolicyError(f"{what}: the number is not finite, or far too large; write it like {example}")
+    if not -_MAX_QUANTITY_UNITS < value < _MAX_QUANTITY_UNITS:  # also false for a NaN
+        raise PolicyError(f"{what}: the number is not finite or too large; write it like {example}")
     if value <= 0:
-        raise PolicyError(f"{what}: {value:g} is not a limit; it must be more than zero")
+        raise PolicyError(f"{what}: {value:g} is not a limit; it must be greater than zero")
     return value
 
 
@@ -90,7 +99,7 @@ def parse_bytes(value: object, what: str = "size") -> int:
 def parse_seconds(value: object, what: str = "timeout") -> float:
     """Parse a duration: seconds as a number, a ``datetime.timedelta``, or text such as ``30s``, ``250ms`` or ``1h``."""
     if not isinstance(value, (int, float, str)):
-        from datetime import timedelta  # a module that only such a duration needs, and then it is loaded
+        from datetime import timedelta  # a caller that passes a timedelta has imported this module already
 
         value = value.total_seconds() if isinstance(value, timedelta) else value
     quantity = _quantity(value, what, _TIME_UNITS, "30s")
@@ -106,7 +115,7 @@ def parse_count(value: object, what: str = "count") -> int:
 
 
 def format_bytes(size: float) -> str:
-    """Return ``size`` bytes in the largest binary unit that is at least one, such as ``64 MiB``."""
+    """Return ``size`` bytes as text in the largest binary unit that it fills, such as ``64 MiB``."""
     for unit, scale in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
         if size >= scale:
             return f"{size / scale:.4g} {unit}"
@@ -114,7 +123,7 @@ def format_bytes(size: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a duration with a unit that suits it, such as ``30 s`` or ``1.5 ms``."""
+    """Return a duration as text in a suitable unit, such as ``30 s`` or ``1.5 ms``."""
     if seconds >= 10_000:
         return f"{seconds:,.0f} s"
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
@@ -124,90 +133,97 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_count(number: float) -> str:
-    """Return a count with thousands separated."""
+    """Return a count as text with thousands separators."""
     return f"{number:,}" if isinstance(number, int) else f"{number:,.0f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one sandbox may use; each field takes ``None`` to lift that limit, and ``fuel`` is ``None`` by default.
+    """The resource limits of one sandbox.
 
-    ``fuel``, ``timeout`` and ``host_bytes`` are for one call of the embedder's, the calls inside it included; they
-    start anew with instantiation and with each call. ``value_bytes`` is for one value. Every other limit is for the
-    life of the sandbox (``reset`` starts a new one).
+    Every field accepts ``None``, which lifts the limit, except ``stack``. Sizes are bytes or text such as ``"64MiB"``,
+    durations are seconds, a ``datetime.timedelta`` or text such as ``"30s"``, counts are integers or text such as
+    ``"1e9"``. Raise :class:`~aegis.errors.PolicyError` for a value that is no quantity or out of range.
+
+    ``fuel``, ``timeout`` and ``host_bytes`` apply to one call by the embedder, including nested calls; each call and
+    each instantiation starts again from zero. ``value_bytes`` applies to one value. All other limits apply to the
+    lifetime of the sandbox, which ``reset()`` restarts.
+
+    >>> Limits(memory="128MiB", timeout="5s").memory
+    134217728
     """
 
     memory: int | None = 64 * MIB
-    """Bytes of all linear memories together, initial and grown, exactly (engine)."""
+    """Bytes of all linear memories together, counted exactly (engine)."""
     fuel: int | None = None
-    """Units of guest work for one call, about one an instruction; ``None`` does not count them (engine).
+    """Units of guest work in one call, about one per instruction; ``None`` disables counting (engine).
 
-    The same call burns the same fuel on every machine, so it makes the end of a run repeatable, which ``timeout`` does
-    not. Counting takes some 10 to 40 % more of a guest's compute time.
+    The same call consumes the same fuel on every machine, so a fuel limit stops a run reproducibly, unlike
+    ``timeout``. Counting costs 10 to 40 % of a guest's compute time.
     """
     timeout: float | None = 30.0
-    """Wall-clock seconds for one call, host calls included, and so the most of its processor time (engine, and every
-    wait in host)."""
+    """Wall-clock seconds of one call, including host calls; also bounds its CPU time (engine, and every wait in
+    host)."""
     stack: int = 512 * KIB
-    """Bytes of guest stack, 16 KiB to 2 MiB; it cannot be lifted (engine)."""
+    """Bytes of guest stack, from 16 KiB to 2 MiB; cannot be lifted (engine)."""
     table_elements: int | None = 10_000
-    """Elements of all tables together, initial and grown (engine).
+    """Elements of all tables together (engine).
 
-    Never more; exactly as many where one table can grow. Several that can are held to an equal share each.
+    Exact when at most one table can grow. When several can, each is limited to an equal share.
     """
     memories: int | None = 10
-    """Linear memories of a sandbox (engine)."""
+    """Number of linear memories (engine)."""
     tables: int | None = 16
-    """Tables of a sandbox (engine)."""
+    """Number of tables (engine)."""
     instances: int | None = 64
-    """Core instances of a sandbox (engine)."""
+    """Number of core instances (engine)."""
     module_size: int | None = 32 * MIB
-    """Bytes of the artifact, checked before compiling (engine)."""
+    """Bytes of the artifact, checked before compilation (engine)."""
     functions: int | None = 100_000
-    """Functions of an artifact's modules, before compiling (engine)."""
+    """Functions of all modules of an artifact, checked before compilation (engine)."""
     function_size: int | None = MIB
-    """Bytes of code of one function, before compiling (engine)."""
+    """Code bytes of one function, checked before compilation (engine)."""
     locals: int | None = 20_000
-    """Locals and parameters of one function, before compiling (engine)."""
+    """Locals and parameters of one function, checked before compilation (engine)."""
     nesting: int | None = 10_000
-    """Blocks, loops and ifs inside each other in one function, before compiling (engine)."""
+    """Depth of nested blocks, loops and ifs in one function, checked before compilation (engine)."""
     complexity: int | None = 100_000_000
-    """What compiling is estimated to take, in microseconds on one core and erring upwards; one function has a
-    twentieth at most (engine)."""
+    """Estimated time to compile the artifact, in microseconds on one core, rounded up; one function may take a
+    twentieth of it. Checked before compilation (engine)."""
     stdout: int | None = MIB
     """Bytes written to stdout (host)."""
     stderr: int | None = 256 * KIB
     """Bytes written to stderr (host)."""
     handles: int | None = 4096
-    """Resource handles that a component's instances hold, and those of its resources that the host holds (engine)."""
+    """Resource handles in the tables of a component's instances, and handles of its resources in the host (engine)."""
     open_files: int | None = 64
-    """Files and directories open at once, preopens not counted (host)."""
+    """Files and directories open at the same time, not counting preopens (host)."""
     sockets: int | None = 16
-    """Sockets open at once, connections accepted and names being looked up included (host)."""
+    """Sockets open at the same time, including accepted connections and running name lookups (host)."""
     connections: int | None = 1_000
-    """Connections begun or accepted in all (host)."""
+    """Connections opened or accepted in total (host)."""
     network_bytes: int | None = 256 * MIB
-    """Bytes sent and received, both ways together (host)."""
+    """Bytes sent and received, added together (host)."""
     resolver_answers: int | None = 64
-    """Addresses of one name that a guest is given (host)."""
+    """Addresses returned for one name (host)."""
     http_requests: int | None = 16
-    """HTTP exchanges under way at once (host)."""
+    """HTTP exchanges in progress at the same time (host)."""
     http_fields: int | None = 256
-    """Fields of one HTTP message, headers or trailers (host)."""
+    """Header or trailer fields of one HTTP message (host)."""
     http_field_bytes: int | None = 64 * KIB
-    """Bytes of the names and values of one HTTP message's fields together (host)."""
+    """Bytes of all field names and values of one HTTP message (host)."""
     disk_written: int | None = 64 * MIB
-    """Bytes written to, or allocated in, granted files (host)."""
+    """Bytes written to granted files or allocated in them (host)."""
     host_calls: int | None = 1_000_000
     """Calls from the guest into the host (engine)."""
     host_bytes: int | None = GIB
-    """Bytes copied between guest memory and the host in one call, both ways together (engine)."""
+    """Bytes copied between guest memory and the host in one call, both directions together (engine)."""
     value_bytes: int | None = 64 * MIB
-    """Bytes that one value may make the host hold, at what Python needs for it: a result, the arguments of one host
-    call, one read of guest memory; of an isolated sandbox the arguments of a call too, which pass through a process
-    that holds them (engine).
+    """Bytes of host memory for one value, at the size of its Python objects (engine).
 
-    What the host keeps for the guest from call to call, such as listings of directories, must fit in as many (host).
+    A value is a result, the arguments of one host call, or one read of guest memory; for an isolated sandbox also the
+    arguments of a call. The same bound applies to data that the host stores for the guest between calls, such as
+    directory listings (host).
     """
 
     def __post_init__(self) -> None:
@@ -217,16 +233,32 @@ class Limits:
             if parsed != value or type(parsed) is not type(value):
                 object.__setattr__(self, field.name, parsed)
 
-    def with_(self, **changes: object) -> Limits:
-        """Return these limits with ``changes`` applied; values may be text with units."""
+    def with_(
+        self, *,
+        memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
+        table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
+        instances: Amount = DEFAULT, module_size: Amount = DEFAULT, functions: Amount = DEFAULT,
+        function_size: Amount = DEFAULT, locals: Amount = DEFAULT, nesting: Amount = DEFAULT,
+        complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT,
+        open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
+        network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
+        http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
+        host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
+        **unknown: Never,
+    ) -> Limits:  # fmt: skip
+        """Return a copy with some limits changed; values as for the class.
+
+        Raise :class:`~aegis.errors.PolicyError` for an unknown name or an invalid value.
+        """
+        changes = given(vars(), LIMIT_NAMES)
         for name in changes:
             if name not in LIMIT_NAMES:
-                hint = "".join(f"; did you mean {n}?" for n in near(name, LIMIT_NAMES, 1))
+                hint = "".join(f"; did you mean {n}?" for n in similar_names(name, LIMIT_NAMES, 1))
                 raise PolicyError(f"{name!r} is not a limit{hint}")
-        return replace(self, **changes)  # type: ignore[arg-type]
+        return replace(self, **changes)
 
     def lifted(self) -> tuple[str, ...]:
-        """Return the names of the limits that are on by default, and off here."""
+        """Return the names of the limits that are on by default and ``None`` here."""
         return tuple(f.name for f in fields(self) if getattr(self, f.name) is None and f.default is not None)
 
 
@@ -262,30 +294,33 @@ _PARSERS: dict[str, Callable[[object, str], float | int]] = {
     "value_bytes": parse_bytes,
 }
 _RANGES: dict[str, tuple[float, float]] = {
-    "stack": (MIN_STACK, MAX_STACK),
-    "memory": (1, MAX_MEMORY),
+    "stack": (MIN_STACK_BYTES, MAX_STACK_BYTES),
+    "memory": (1, MAX_MEMORY_BYTES),
     "table_elements": (1, MAX_TABLE_ELEMENTS),
-    "module_size": (1, MAX_MODULE_SIZE),
+    "module_size": (1, MAX_MODULE_BYTES),
     "timeout": (1e-3, 366 * 86400.0),
 }
 _COUNTS = (1, 2**63 - 1)
 
 LIMIT_NAMES = tuple(_PARSERS)
-"""Every limit's name, in the order of the documentation."""
+"""The name of every limit, in the order of the documentation."""
 
 
 def parse_limit(name: str, value: object) -> int | float | None:
-    """Parse ``value`` for the limit ``name``; ``None`` lifts it, except for ``stack``."""
+    """Parse ``value`` for the limit ``name``; ``None`` lifts the limit.
+
+    Raise :class:`~aegis.errors.PolicyError` for a value out of range, and for ``None`` for ``stack``.
+    """
     if value is None:
         if name == "stack":
-            raise PolicyError("stack: it cannot be lifted; the most is 2 MiB")
+            raise PolicyError("stack: this limit cannot be lifted; the maximum is 2 MiB")
         return None
     parse = _PARSERS[name]
     parsed = parse(value, name)
     low, high = bounds_of(name)
     if not low <= parsed <= high:
         shown, least, most = (format_limit(name, number) for number in (parsed, low, high))
-        raise PolicyError(f"{name}: {shown} is out of range; the least is {least}, the most {most}")
+        raise PolicyError(f"{name}: {shown} is out of range; give a value from {least} to {most}")
     return parsed
 
 
@@ -305,7 +340,7 @@ _FLAGS = {
     "memory": "--memory-limit", "fuel": "--fuel-limit", "stack": "--stack-limit", "stdout": "--stdout-limit",
     "stderr": "--stderr-limit",
 }  # fmt: skip
-"""The options that are not called as their limit."""
+"""Command-line options whose name differs from their limit's."""
 _WORDS = {
     "memory": ("memory limit", "bytes"),
     "fuel": ("fuel limit", "units in one call"),
@@ -333,23 +368,24 @@ _WORDS = {
     "host_bytes": ("host-byte limit", "bytes in one call"),
     "value_bytes": ("value-byte limit", "bytes in one value"),
 }
-"""Label and unit of each limit in errors. The other limits raise none: the guest gets an error code, or less."""
+"""Label and unit of each limit in error messages. The limits that are missing here raise no error: Aegis returns an
+error code to the guest, or a shorter result."""
 
 TRUSTED = " if you trust its origin"
-"""The condition under which a limit on what is compiled may be raised."""
+"""Appended to the remedy of limits on compilation, which protect the host from the artifact."""
 
 
 def flag_of(name: str) -> str:
-    """Return the option of the command line that sets the limit ``name``."""
+    """Return the command-line option that sets the limit ``name``."""
     return _FLAGS.get(name) or "--" + name.replace("_", "-")
 
 
 def exceeded(
     name: str, used: float, allowed: float | None, *, unit: str = "", after: str = "", remedy: str = ""
 ) -> str:
-    """Return the message of an exceeded limit, ``… exceeded (used/limit): raise it with keyword or option``.
+    """Return the message of an exceeded limit: ``… exceeded (used/limit unit): raise it with keyword or option``.
 
-    ``unit`` replaces the usual unit, ``after`` follows the numbers, and ``remedy`` the option.
+    ``unit`` replaces the default unit, ``after`` is inserted after the numbers, ``remedy`` is appended.
     """
     label, usual = _WORDS[name]
     show = format_seconds if name == "timeout" else format_count

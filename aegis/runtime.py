@@ -1,4 +1,4 @@
-"""The runtime: a policy, compiled modules, and the making of sandboxes. The shared, expensive part."""
+"""The runtime: compile artifacts and create sandboxes under one policy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.config import EngineConfig
 from aegis.engine.store.plan import callable_export
 from aegis.errors import ArtifactError, ExportNotFound, GuestError, GuestExit, PolicyError
+from aegis.limits import LIMIT_NAMES
 from aegis.observe.bus import Subscriber
 from aegis.observe.outcome import Outcome
 from aegis.policy import (
@@ -22,56 +23,93 @@ from aegis.policy import (
     RandomCapability,
     StdioCapability,
 )
+from aegis.policy.policy import KEYWORDS
 from aegis.sandbox.artifacts import admit_artifact
 from aegis.sandbox.in_process import InProcessBackend
 from aegis.sandbox.link_module import Faults
 from aegis.sandbox.run import Run
 from aegis.sandbox.sandbox import Sandbox
+from aegis.support.keywords import DEFAULT, given
 from aegis.support.lean import TYPE_CHECKING, Any, replace
-from aegis.text import near, printable
+from aegis.text import printable, similar_names
 from aegis.values import Decision
-from aegis.wit.declared import Err
+from aegis.wit.err import Err
 
 if TYPE_CHECKING:
     from datetime import timedelta
+    from typing import Never
 
     from aegis.component.planning.artifact import Component
     from aegis.isolation.parent.backend import IsolatedBackend
+    from aegis.limits import Amount, Duration, Limits
     from aegis.policy import Isolation, NetworkCapability
 
 __all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "require_entry", "run"]
 
 
 class Aegis:
-    """A runtime under one policy. It may be shared by threads; its sandboxes are independent.
+    """A runtime: the engine, the compilation cache and one policy for all its sandboxes.
 
-    ``cache`` keeps compiled code on disk: ``True`` in the user's cache folder, a path there, ``False``
-    nowhere. ``subscribers`` get the events of every sandbox. ``pooled`` prepares memory for many
-    short-lived sandboxes; a program that makes one is better off without. ``exact_memory`` counts also what
-    cannot be seen from outside, the memories of components above all, so that their peak is true and a growth
-    that was refused is known as the reason of a trap; whoever observes or measures a sandbox has that anyhow.
-    It costs the pool, a copy of the component's data for each sandbox, and on the main thread a switch to
-    another thread for each call. The limit holds exactly either way.
+    Creating a runtime is expensive, creating a sandbox is cheap: keep one runtime per policy. Threads may share a
+    runtime; its sandboxes are independent of each other. Use the runtime in a ``with`` statement, or :meth:`close` it,
+    if sandboxes are isolated.
+
+    ``policy``
+        The grants and limits. Without it, the capabilities and limits given as keywords make the policy, as in
+        :meth:`aegis.Policy.from_keywords`; without those, nothing is granted and every limit has its default. Limits
+        are numbers or text with a unit, such as ``memory="64MiB"`` or ``timeout="30s"``; ``None`` lifts one
+        (:class:`aegis.Limits`).
+    ``cache``
+        Where compiled code is stored: ``True`` for the user's cache directory, a path, or ``False`` for nowhere.
+    ``subscribers``
+        Callables that receive the events of every sandbox; see :mod:`aegis.observe`.
+    ``pooled``
+        Reserve memory for many short-lived sandboxes. Pass ``False`` in a program that creates only one.
+    ``exact_memory``
+        Measure memories that are not exported too, which includes all memories of a component. Peak usage is then
+        exact, and a trap after a refused growth is reported as :class:`~aegis.errors.MemoryExceeded`. Implied for a
+        sandbox that has subscribers or is ``measured``. Costs the pool, a copy of the component's data for each
+        sandbox, and on the main thread a switch to another thread for each call. The memory limit is enforced exactly
+        in either case.
+
+    Raise :class:`~aegis.errors.PolicyError` for an invalid or unknown keyword, and ``TypeError`` for a policy together
+    with keywords.
+
+    >>> runtime = Aegis(memory="16MiB", timeout="1s", cache=False)
+    >>> with runtime.sandbox(runtime.load_wat('(module (func (export "f") (result i32) i32.const 7))')) as sandbox:
+    ...     sandbox.call("f")
+    7
     """
 
     def __init__(
-        self,
-        policy: Policy | None = None,
-        *,
-        cache: bool | str | os.PathLike[str] = True,
-        subscribers: Sequence[Subscriber] = (),
-        pooled: bool = True,
-        exact_memory: bool = False,
-        **keywords: Any,
-    ) -> None:
+        self, policy: Policy | None = None, *, cache: bool | str | os.PathLike[str] = True,
+        subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
+        limits: Limits = DEFAULT, filesystem: FilesystemCapability = DEFAULT,
+        environment: EnvironmentCapability = DEFAULT, clock: ClockCapability = DEFAULT,
+        random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
+        network: NetworkCapability | None = DEFAULT, stdio: StdioCapability = DEFAULT,
+        config: ConfigCapability = DEFAULT, isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
+        imports: Mapping[str, str] = DEFAULT,
+        memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
+        table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
+        instances: Amount = DEFAULT, module_size: Amount = DEFAULT, functions: Amount = DEFAULT,
+        function_size: Amount = DEFAULT, locals: Amount = DEFAULT, nesting: Amount = DEFAULT,
+        complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT,
+        open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
+        network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
+        http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
+        host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
+        **unknown: Never,
+    ) -> None:  # fmt: skip
+        keywords = given(vars(), KEYWORDS)
         if policy is not None and keywords:
-            raise TypeError(f"give a policy or keywords, not both: {', '.join(keywords)}")
+            raise TypeError(f"pass a policy or keywords, not both: {', '.join(keywords)}")
         self.policy = policy if policy is not None else Policy.from_keywords(**keywords)
         self._cache = None if cache is False else Cache(None if cache is True else os.fspath(cache))
         limits = self.policy.limits
         plain = EngineConfig.from_limits(limits)
-        config = EngineConfig.from_limits(limits, pooled=True) if pooled else plain
-        self._backend = InProcessBackend(self.policy, config, plain, subscribers, exact=exact_memory)
+        chosen = EngineConfig.from_limits(limits, pooled=True) if pooled else plain
+        self._backend = InProcessBackend(self.policy, chosen, plain, subscribers, exact=exact_memory)
         if self.policy.filesystem.paths:
             from aegis.sandbox.protected_paths import protected_from_grants
 
@@ -82,22 +120,29 @@ class Aegis:
 
     @classmethod
     def builder(cls) -> Builder:
-        """Return a builder that grants nothing yet, with every limit at its default."""
+        """Return a builder whose policy grants nothing and has every limit at its default."""
         return Builder()
 
     @classmethod
-    def from_config(cls, path: str | os.PathLike[str], **options: Any) -> Aegis:
-        """Return a runtime under the policy file at ``path``; ``options`` as for the class."""
+    def from_config(
+        cls, path: str | os.PathLike[str], *, cache: bool | str | os.PathLike[str] = True,
+        subscribers: Sequence[Subscriber] = (), pooled: bool = True, exact_memory: bool = False,
+    ) -> Aegis:  # fmt: skip
+        """Return a runtime with the policy file at ``path``; the other parameters are those of the class.
+
+        Raise :class:`~aegis.errors.PolicyError` with the line of the first mistake in the file.
+        """
         from aegis.policy import load_policy
 
-        return cls(load_policy(os.fspath(path)), **options)
+        return cls(load_policy(path), cache=cache, subscribers=subscribers, pooled=pooled, exact_memory=exact_memory)
 
     # -- artifacts -----------------------------------------------------------------------------
 
     def load_file(self, path: str | os.PathLike[str]) -> Module | Component:
-        """Compile the module in a file, binary or ``.wat`` text.
+        """Compile the module or component in a file, as a binary or as ``.wat`` text.
 
-        Raise :class:`~aegis.errors.ArtifactNotFound` or :class:`~aegis.errors.ArtifactError`.
+        Raise :class:`~aegis.errors.ArtifactNotFound` if the file cannot be read, and
+        :class:`~aegis.errors.ArtifactError` if it is invalid or exceeds a limit.
         """
         return self._compile(read_file(path, self.policy.limits), printable(os.fspath(path)))
 
@@ -108,23 +153,28 @@ class Aegis:
         *,
         check: Callable[[Module | Component], None] | None = None,
     ) -> Module | Component:
-        """Compile a binary module, called ``name`` in errors. Text is not taken for one (F38).
+        """Compile a binary module or component; ``name`` identifies it in errors.
 
-        ``check`` is called before the module is compiled, and refuses it by raising; of a component it sees the
-        anatomy only, for types are known once it is compiled.
+        Text is rejected, because the engine would compile it too (F38): use :meth:`load_wat`.
 
-        Compiling cannot be interrupted: ``timeout`` does not hold for it. What it costs is bounded by the limits
-        ``module_size``, ``functions``, ``function_size``, ``locals``, ``nesting`` and ``complexity``, which are
-        checked first; code from the cache was checked when it was compiled, under the same limits.
+        Aegis calls ``check`` before compiling; it may raise an exception to reject the artifact. The types of a
+        component are not known at that point.
 
-        Raise :class:`~aegis.errors.ArtifactError`. For text there is :meth:`load_wat`.
+        Compilation cannot be interrupted, so ``timeout`` does not apply. Instead, the limits ``module_size``,
+        ``functions``, ``function_size``, ``locals``, ``nesting`` and ``complexity`` bound its cost and are checked
+        first. Code from the cache passed the same limits when it was compiled.
+
+        Raise :class:`~aegis.errors.ArtifactError` for an artifact that is invalid or exceeds a limit.
         """
         if isinstance(data, str):
-            raise ArtifactError("a module is bytes; load text with load_wat()")
+            raise ArtifactError("a module must be bytes, not text; load text with load_wat()")
         return self._compile(bytes(data), printable(name), check)
 
     def load_wat(self, text: str) -> Module | Component:
-        """Compile a module from WebAssembly text."""
+        """Compile a module or component from WebAssembly text.
+
+        Raise :class:`~aegis.errors.ArtifactError` for text that is invalid or exceeds a limit.
+        """
         return self._compile(text_to_binary(text), "the module")
 
     def _compile(
@@ -140,7 +190,7 @@ class Aegis:
         return artifact
 
     def close(self) -> None:
-        """End the workers that wait for isolated sandboxes; a runtime without any has nothing to close."""
+        """Stop the idle workers of isolated sandboxes; without isolation, do nothing."""
         if self._isolated is not None:
             self._isolated.pool.close()
             self._isolated = None
@@ -181,22 +231,37 @@ class Aegis:
         faults: Faults | None = None,
         isolate: bool | None = None,
     ) -> Sandbox:
-        """Return a new sandbox, with ``module`` instantiated in it if one is given.
+        """Return a new sandbox, and instantiate ``module`` in it if one is given.
 
-        ``imports`` are a module's host functions by module and name, or a component's interfaces with the objects that
-        implement them. With ``trap_missing`` a function that nothing provides traps when it is called; memories,
-        globals and tables cannot be left out. ``args`` are the program's arguments (its name first), ``stdio`` replaces
-        the policy's, ``measured`` has host time counted although nobody subscribed, and the memory of components (see
-        ``exact_memory``). ``denied`` is told of each request that the policy denied, cheaper than an event.
-        ``faults`` is asked instead of each host function, the host's own included, as ``faults(module, name, type,
-        answer)``: it returns ``answer()``, or raises or returns something else of that type. It is for tests of how a
-        guest bears its host, and in process only.
-        ``isolate`` puts the guest into a worker process, or keeps it here, whatever the policy says.
-        Raise as :meth:`Sandbox.load` does.
+        ``imports``
+            For a module, host functions by module name and function name. For a component, implementations by
+            interface name.
+        ``args``
+            The program's arguments, starting with its name.
+        ``subscribers``
+            Callables that receive the events of this sandbox, in addition to those of the runtime.
+        ``stdio``
+            Standard streams that replace those of the policy.
+        ``measured``
+            Measure host time, and memory as with ``exact_memory``, even without subscribers.
+        ``denied``
+            Called with each request that the policy denied; cheaper than a subscriber.
+        ``trap_missing``
+            Let missing host functions trap when the guest calls them, instead of raising ``LinkError`` now. Missing
+            memories, globals and tables still raise.
+        ``faults``
+            Called as ``faults(module, name, type, answer)`` in place of each host function, including those of WASI;
+            it returns ``answer()`` or another value of that type, or raises. For tests of a guest's error handling;
+            in process only.
+        ``isolate``
+            Run the guest in a worker process (``True``) or in this one (``False``), regardless of the policy.
+
+        Raise the errors of :meth:`aegis.Sandbox.load`, and :class:`~aegis.errors.PolicyError` for ``faults`` with
+        isolation.
         """
         isolated = self.policy.isolation is not None if isolate is None else isolate
         if isolated and faults is not None:
-            raise PolicyError("faults of the host are injected in process: give isolate=False, or no faults")
+            raise PolicyError("faults cannot be injected into an isolated sandbox: pass isolate=False or no faults")
         run = Run(
             self._workers() if isolated else self._backend, module, imports=imports, args=args,
             subscribers=subscribers, stdio=stdio, measured=measured, denied=denied, trap_missing=trap_missing,
@@ -206,7 +271,12 @@ class Aegis:
 
 
 class Builder:
-    """A policy in the making. Immutable: every method returns a new builder."""
+    """A step-by-step construction of a runtime. Builders are immutable: every method returns a new one.
+
+    >>> runtime = Aegis.builder().with_memory_limit("32MiB").with_timeout("5s").build()
+    >>> runtime.policy.limits.memory
+    33554432
+    """
 
     __slots__ = ("_options", "_policy")
 
@@ -217,109 +287,149 @@ class Builder:
     def _with(self, **changes: Any) -> Builder:
         return Builder(replace(self._policy, **changes), self._options)
 
-    def with_limits(self, **limits: object) -> Builder:
-        """Set limits by name, such as ``stack="256KiB"``; see :class:`aegis.Limits`."""
-        return self._with(limits=self._policy.limits.with_(**limits))
+    def with_limits(
+        self, *,
+        memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
+        table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
+        instances: Amount = DEFAULT, module_size: Amount = DEFAULT, functions: Amount = DEFAULT,
+        function_size: Amount = DEFAULT, locals: Amount = DEFAULT, nesting: Amount = DEFAULT,
+        complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT,
+        open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
+        network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
+        http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
+        host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
+        **unknown: Never,
+    ) -> Builder:  # fmt: skip
+        """Set limits by name, such as ``stack="256KiB"``; ``None`` lifts one. See :class:`aegis.Limits`."""
+        return self._with(limits=self._policy.limits.with_(**given(vars(), LIMIT_NAMES)))
 
     def with_memory_limit(self, size: int | str | None) -> Builder:
-        """Set the bytes of all linear memories together."""
+        """Limit the bytes of all linear memories together."""
         return self.with_limits(memory=size)
 
     def with_fuel_limit(self, fuel: int | str | None) -> Builder:
-        """Set the units of guest work for one call."""
+        """Limit the fuel of one call, about one unit per instruction."""
         return self.with_limits(fuel=fuel)
 
     def with_timeout(self, timeout: float | str | timedelta | None) -> Builder:
-        """Set the wall-clock time for one call: seconds, a ``datetime.timedelta``, or text such as ``"30s"``."""
+        """Limit the wall-clock time of one call: seconds, a ``datetime.timedelta``, or text such as ``"30s"``."""
         return self.with_limits(timeout=timeout)
 
     def with_filesystem(self, capability: FilesystemCapability) -> Builder:
-        """Grant files and directories, beside those granted before."""
+        """Grant files and directories, in addition to earlier grants."""
         return self._with(filesystem=self._policy.filesystem + capability)
 
     def with_network(self, capability: NetworkCapability) -> Builder:
-        """Set the network patterns. Core modules have no network; components will use them."""
+        """Set the network rules for components. Core modules (preview 1) have no network."""
         return self._with(network=capability)
 
     def with_environment(self, capability: EnvironmentCapability) -> Builder:
-        """Set the environment variables that the guest sees."""
+        """Set the environment variables of the guest."""
         return self._with(environment=capability)
 
     def with_clock(self, capability: ClockCapability) -> Builder:
-        """Set which clock the guest reads."""
+        """Set the clocks of the guest."""
         return self._with(clock=capability)
 
     def with_random(self, capability: RandomCapability) -> Builder:
-        """Set where the guest's random bytes come from."""
+        """Set the source of the guest's random bytes."""
         return self._with(random=capability)
 
     def with_logging(self, capability: LoggingCapability) -> Builder:
-        """Grant the guest's log."""
+        """Grant logging."""
         return self._with(logging=capability)
 
     def with_stdio(self, capability: StdioCapability) -> Builder:
-        """Set what standard input, output and error are."""
+        """Set the standard streams of the guest."""
         return self._with(stdio=capability)
 
     def with_config(self, capability: ConfigCapability) -> Builder:
-        """Set what a component finds in ``wasi:config/store``."""
+        """Set the values that a component reads from ``wasi:config/store``."""
         return self._with(config=capability)
 
     def with_imports(self, providers: Mapping[str, str]) -> Builder:
-        """Name the Python objects (``module:name``) that provide interfaces to every sandbox."""
+        """Add Python objects (``module:name``) that implement interfaces for every sandbox."""
         return self._with(imports=(*self._policy.imports, *providers.items()))
 
-    def with_isolation(self, isolation: Isolation | str | bool = True, **options: Any) -> Builder:
-        """Run guests in worker processes; options are those of :class:`aegis.Isolation`, or ``"strict"``."""
-        return self._with(isolation=options or isolation)
+    def with_isolation(
+        self, isolation: Isolation | str | bool = True, *, strict: bool = DEFAULT, workers: int = DEFAULT,
+        recycle: int = DEFAULT, without: Sequence[str] = DEFAULT, compile_time: Duration = DEFAULT,
+        compile_memory: Amount = DEFAULT, overhead: int | str = DEFAULT, grace: float | str | timedelta = DEFAULT,
+        **unknown: Never,
+    ) -> Builder:  # fmt: skip
+        """Run guests in worker processes, with the options of :class:`aegis.Isolation`.
+
+        ``isolation`` is an ``Isolation``, ``"strict"``, ``True`` or ``False``; options by name replace it.
+        """
+        from aegis.policy.isolation import FIELDS
+
+        return self._with(isolation=given(vars(), FIELDS) or isolation)
 
     def with_subscriber(self, subscriber: Subscriber) -> Builder:
-        """Send every sandbox's events to ``subscriber`` too."""
+        """Add a callable that receives the events of every sandbox.
+
+        Raise :class:`~aegis.errors.PolicyError` if ``subscriber`` is not callable.
+        """
         if not callable(subscriber):
             raise PolicyError(
-                f"a subscriber is called with each event, and {type(subscriber).__name__} cannot be called"
+                f"a subscriber must be callable, but {type(subscriber).__name__} is not: pass a function of one event"
             )
         return Builder(
             self._policy, {**self._options, "subscribers": (*self._options.get("subscribers", ()), subscriber)}
         )
 
     def with_event_subscriber(self, subscriber: Subscriber) -> Builder:
-        """Send every sandbox's events to ``subscriber`` too: another name of :meth:`with_subscriber`."""
+        """Add a subscriber; an alias of :meth:`with_subscriber`."""
         return self.with_subscriber(subscriber)
 
     def with_async_support(self, enabled: bool = True) -> Builder:
-        """Change nothing: every runtime has :meth:`aegis.Sandbox.acall` and asynchronous host functions.
+        """Do nothing: every runtime supports :meth:`aegis.Sandbox.acall` and asynchronous host functions.
 
-        Raise :class:`~aegis.errors.PolicyError` for ``False``, which cannot be had.
+        Raise :class:`~aegis.errors.PolicyError` for ``False``, because async support cannot be disabled.
         """
         if enabled is not True:
             raise PolicyError("async support is always on; leave with_async_support out")
         return self
 
     def with_cache(self, cache: bool | str | os.PathLike[str]) -> Builder:
-        """Keep compiled code there, or nowhere with ``False``."""
+        """Set where compiled code is stored: ``True`` (the user's cache directory), a path, or ``False`` (nowhere)."""
         return Builder(self._policy, {**self._options, "cache": cache})
 
     def build(self) -> Aegis:
-        """Return the runtime."""
+        """Return the runtime; raise :class:`~aegis.errors.PolicyError` if the policy is invalid."""
         return Aegis(self._policy, **self._options)
 
 
 def run(
-    path: str | os.PathLike[str],
-    *call: Any,
-    args: Sequence[str] = (),
-    policy: Policy | None = None,
+    path: str | os.PathLike[str], *call: Any, args: Sequence[str] = (), policy: Policy | None = None,
     function: str | None = None,
-    **keywords: Any,
-) -> Outcome:
-    """Run one module or component and return how it ended: the one-liner.
+    limits: Limits = DEFAULT, filesystem: FilesystemCapability = DEFAULT,
+    environment: EnvironmentCapability = DEFAULT, clock: ClockCapability = DEFAULT,
+    random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
+    network: NetworkCapability | None = DEFAULT, stdio: StdioCapability = DEFAULT, config: ConfigCapability = DEFAULT,
+    isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT, imports: Mapping[str, str] = DEFAULT,
+    memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
+    table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
+    instances: Amount = DEFAULT, module_size: Amount = DEFAULT, functions: Amount = DEFAULT,
+    function_size: Amount = DEFAULT, locals: Amount = DEFAULT, nesting: Amount = DEFAULT,
+    complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT,
+    open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
+    network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
+    http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
+    host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
+    **unknown: Never,
+) -> Outcome:  # fmt: skip
+    """Run one module or component in a new runtime and return the outcome.
 
-    ``args`` are the program's arguments, without its name. ``function`` is the export to call, with
-    ``call`` as its arguments; without it the artifact is a program (``_start``, or ``wasi:cli/run``), or has a
-    ``main``.
-    ``keywords`` are those of :meth:`aegis.Policy.from_keywords`.
+    ``function`` is the export to call with the arguments ``call``. Without it, run the program that the artifact is
+    (``_start`` or ``wasi:cli/run``), its ``main``, or its only function. ``args`` are the program's arguments without
+    its name. ``policy`` and the other keywords are those of :class:`aegis.Aegis`.
+
+    An error that the guest causes is part of the outcome (``outcome.error``). Raise
+    :class:`~aegis.errors.ArtifactError`, :class:`~aegis.errors.ExportNotFound`, :class:`~aegis.errors.LinkError` or
+    :class:`~aegis.errors.PolicyError` if the run cannot start.
     """
+    keywords = given(vars(), KEYWORDS)
     runtime = Aegis(policy, pooled=False, exact_memory=True, **keywords)
     data = read_file(path, runtime.policy.limits)
     module = runtime.load(data, os.fspath(path), check=lambda artifact: require_entry(artifact, function))
@@ -334,7 +444,7 @@ def run(
 
 
 def prepare(sandbox: Sandbox, artifact: Module | Component, function: str) -> None:
-    """Call ``_initialize`` first where a module is a WASI reactor, as its toolchain expects."""
+    """Call ``_initialize`` if the module is a WASI reactor, which its toolchain requires before any other call."""
     if artifact.kind == "module" and function not in ("_start", "_initialize"):
         assert isinstance(artifact, Module)
         if artifact.export("_initialize") is not None:
@@ -342,7 +452,7 @@ def prepare(sandbox: Sandbox, artifact: Module | Component, function: str) -> No
 
 
 def is_program(function: str) -> bool:
-    """Tell whether an export is how a whole program runs: it takes no arguments but the program's own."""
+    """Return whether an export is the entry point of a program: ``_start``, or ``run`` of ``wasi:cli/run``."""
     return function == "_start" or function.startswith(f"{_COMMAND}@") or function == f"{_COMMAND}#run"
 
 
@@ -350,14 +460,17 @@ _COMMAND = "wasi:cli/run"
 
 
 def ended(function: str, outcome: Outcome) -> Outcome:
-    """Return the outcome of a program: a ``run`` of ``wasi:cli`` that ends with its error exits with code 1."""
+    """Return the outcome of a program; if ``wasi:cli/run`` returned its error case, the exit code is 1."""
     if is_program(function) and isinstance(outcome.value, Err):
         return replace(outcome, status="exited", exit_code=1, value=None, error=GuestExit(1))
     return outcome
 
 
 def entry_point(artifact: Module | Component) -> str:
-    """Return the export that a program starts with: ``_start``, ``wasi:cli/run``, ``main``, or its only function."""
+    """Return the export to run: ``_start``, ``wasi:cli/run``, ``main``, or the artifact's only function.
+
+    Raise :class:`~aegis.errors.ExportNotFound` if there is none.
+    """
     return _entry_among(_callables(artifact), artifact.kind)
 
 
@@ -372,8 +485,8 @@ def _entry_among(functions: list[str], kind: str) -> str:
     shown = ", ".join(printable(n, 80) for n in functions[:8]) or "nothing callable"
     start, how = ("_start", "-e") if kind == "module" else (_COMMAND, "--invoke")
     raise ExportNotFound(
-        f"the {kind} has no {start} to run; name a function with {how}: it exports {shown}",
-        name=start, near=near(start, functions),
+        f"the {kind} exports no {start}; name a function with {how}: it exports {shown}",
+        name=start, near=similar_names(start, functions),
     )  # fmt: skip
 
 
@@ -384,10 +497,10 @@ def _callables(artifact: Module | Component) -> list[str]:
 
 
 def require_entry(artifact: Module | Component, function: str | None = None) -> None:
-    """Raise ``ExportNotFound`` for an artifact whose bytes tell that it does not export ``function``.
+    """Raise ``ExportNotFound`` if an artifact does not export ``function``, or without one is not a program.
 
-    Without one, it must be a program. This needs no compiled code. An export that is described with less than it has
-    may pass and still lack the function.
+    This needs no compiled code. It may accept a component whose binary does not list the functions of an exported
+    interface.
     """
     if isinstance(artifact, Module):
         callable_export(artifact, entry_point(artifact) if function is None else function)
@@ -402,14 +515,14 @@ def require_entry(artifact: Module | Component, function: str | None = None) -> 
     if function is None:
         _entry_among(functions, artifact.kind)
         return
-    from aegis.component.planning.world import no_such_function  # costs start-up time that only this error needs
+    from aegis.component.planning.world import no_such_function  # slow to import, and only this error needs it
 
     raise no_such_function(functions, function)
 
 
 def _may_have(members: Mapping[str, tuple[str, ...]], function: str) -> bool:
-    """Tell whether an interface may have the function: one that is named, or any where none is."""
-    from aegis.wit.match import unversioned  # costs start-up time that only components need
+    """Return whether an interface may have the function; ``members`` lists the known functions of each interface."""
+    from aegis.wit.match import unversioned  # slow to import, and only components need it
 
     owner, mark, name = function.rpartition("#")
     meant = [known for full, known in members.items() if not mark or owner in (full, unversioned(full))]

@@ -1,4 +1,4 @@
-"""Names and text that cross the boundary: what a guest wrote is hostile wherever it is shown."""
+"""Escape, truncate and compare text from guests: such text is hostile in every message, log and terminal."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ from itertools import islice
 
 from aegis.support.lean import Any
 
-__all__ = ["count", "is_seen", "literal", "near", "printable", "quoted", "shell_word", "shown", "visible"]
+__all__ = ["count", "is_visible", "literal", "printable", "quoted", "shell_word", "shown", "similar_names", "visible"]
 
 _KEPT = frozenset(map(chr, range(0x20, 0x7F))) - {"\\"}
 _UNSEEN = frozenset(
     map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x2800, 0x3164, 0xFFA0))
 ) | frozenset(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
-"""Characters that ``str.isprintable`` accepts and a terminal draws as nothing: fillers and variation selectors."""
+"""Fillers and variation selectors: ``str.isprintable`` accepts them, but a terminal draws nothing."""
 
 
 def printable(text: str | bytes, limit: int = 200) -> str:
-    """Return ``text`` on one line, controls and invisible characters escaped, cut at ``limit``.
+    """Return ``text`` on one line, with control and invisible characters escaped, truncated to ``limit`` characters.
 
-    ``limit`` counts characters of the result; a cut is marked with an ellipsis and the full length.
+    ``limit`` counts characters of the result; truncation is marked by an ellipsis and the full length.
     """
     if isinstance(text, bytes):
         text = text[: limit * 4].decode("utf-8", "backslashreplace")
     cut = text[: limit + 1]
-    shown = "".join(c if is_seen(c) else _escape(c) for c in cut)
+    shown = "".join(c if is_visible(c) else _escape(c) for c in cut)
     if len(cut) <= limit and len(shown) <= limit:
         return shown
     return f"{shown[:limit]}… ({len(text)} characters)"
 
 
 def shown(value: object, limit: int, text: Callable[[Any], str] = repr) -> str:
-    """Return a value that is not ours as text for a message, cut at ``limit``.
+    """Return a value of a foreign class as text for a message, truncated to ``limit`` characters.
 
-    To make its text is to run code of its class, which may raise, and Python refuses integers of thousands of digits.
+    ``text`` runs code of that class, which may raise any exception; ``int`` itself raises ``ValueError`` for thousands
+    of digits. The result then names the class only.
     """
     try:
         return printable(text(value), limit)
@@ -42,7 +43,7 @@ def shown(value: object, limit: int, text: Callable[[Any], str] = repr) -> str:
 
 
 def quoted(path: str, limit: int = 300) -> str:
-    """Return a host path in quotes for a message, cut at ``limit`` characters."""
+    """Return a host path in quotes for a message, truncated to ``limit`` characters."""
     return repr(path) if len(path) <= limit else f"{path[:limit]!r}… ({len(path)} characters)"
 
 
@@ -51,20 +52,20 @@ def _escape(char: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Return ``text`` as a literal of Python on one line, that shows and holds exactly these characters."""
-    inner = "".join('\\"' if c == '"' else c if is_seen(c) else _escape(c) for c in text)
+    """Return ``text`` as a Python string literal on one line, with every invisible character escaped."""
+    inner = "".join('\\"' if c == '"' else c if is_visible(c) else _escape(c) for c in text)
     return f'"{inner}"'
 
 
 def shell_word(text: str) -> str:
-    """Return ``text`` as one word for a shell; where it has characters that cannot be seen, for bash, zsh and ksh.
+    """Return ``text`` as one quoted word for a POSIX shell; invisible characters need ``$'…'`` (bash, zsh, ksh).
 
-    Bytes that are no text, as :func:`os.fsdecode` keeps them, stay the same bytes. Raise ``ValueError`` for a NUL,
-    which no word of a command line can hold.
+    Surrogate escapes from :func:`os.fsdecode` are written as their original bytes. Raise ``ValueError`` for a NUL,
+    which a command-line argument cannot contain.
     """
     if "\0" in text:
-        raise ValueError("a word of a command line holds no NUL")
-    if all(is_seen(c) or c == "\\" for c in text):
+        raise ValueError("a command-line argument cannot contain a NUL")
+    if all(is_visible(c) or c == "\\" for c in text):
         from shlex import quote
 
         return quote(text)
@@ -72,7 +73,7 @@ def shell_word(text: str) -> str:
 
 
 def _shell_char(char: str) -> str:
-    if is_seen(char):
+    if is_visible(char):
         return "\\'" if char == "'" else char
     if char == "\\":
         return "\\\\"
@@ -81,17 +82,17 @@ def _shell_char(char: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return ``text`` on one line without control, invisible or direction-changing characters.
+    """Return ``text`` on one line, with control, invisible and direction-changing characters escaped.
 
-    A backslash stays as it is, so text that was escaped before passes unchanged.
+    Backslashes are kept, so escaping is idempotent.
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(c if is_seen(c) or c == "\\" else _escape(c) for c in text)
+    return "".join(c if is_visible(c) or c == "\\" else _escape(c) for c in text)
 
 
-def is_seen(char: str) -> bool:
-    """Tell whether a terminal draws a character, and does nothing else; a backslash does not count."""
+def is_visible(char: str) -> bool:
+    """Return whether a terminal draws ``char`` and does nothing else; ``False`` for a backslash."""
     return char in _KEPT or (ord(char) > 0x7F and char.isprintable() and char not in _UNSEEN)
 
 
@@ -99,23 +100,23 @@ _MAX_NAMES_SCANNED, _MAX_NAMES_COMPARED = 4096, 256
 _MAX_NAME_CHARACTERS = 100
 
 
-def near(name: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Return up to ``most`` of ``known`` that look like ``name``, best first.
+def similar_names(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Return up to ``most`` names of ``known`` that resemble ``name``, best match first.
 
-    A guest chooses how many names there are, how long they are and how alike. Comparing two names takes time
-    proportional to the product of their lengths, so this looks at the first 4,096 names, compares 256 whose length is
-    similar, and leaves out names of more than 100 characters.
+    A guest chooses the number, length and similarity of the names, and comparing two names takes time proportional to
+    the product of their lengths. So at most 4,096 names are scanned, 256 names of similar length are compared, and
+    names of more than 100 characters are skipped.
     """
-    import difflib  # costs a start-up millisecond that only failures need
+    import difflib  # takes a millisecond to import, and only error messages need it
 
     if len(name) > _MAX_NAME_CHARACTERS:
         return []
-    # The ratio of 0.6 needs so many characters in common that the shorter has 3/7 of the longer's length at least.
+    # A ratio of 0.6 is only possible if the shorter name has at least 3/7 of the longer one's length.
     low, high = len(name) * 3 // 7, min(_MAX_NAME_CHARACTERS, len(name) * 7 // 3 + 1)
     similar = (one for one in islice(known, _MAX_NAMES_SCANNED) if low <= len(one) <= high)
     return difflib.get_close_matches(name, list(islice(similar, _MAX_NAMES_COMPARED)), n=most, cutoff=0.6)
 
 
 def count(number: int, noun: str) -> str:
-    """Return ``number`` with its noun, ``1 file`` or ``2 files``."""
+    """Return ``number`` and its noun in singular or plural: ``1 file``, ``2 files``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

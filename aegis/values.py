@@ -1,10 +1,10 @@
-"""The values and seams that floors share: types of functions, and what a host module may ask of a run.
+"""Values and protocols that ``host``, ``engine`` and the packages above them share.
 
-The records here are named tuples: they are made and hashed on hot paths, and defining one costs start-up
-less than a dataclass does.
+``host`` and ``engine`` do not import each other. Host functions use the two protocols defined here,
+:class:`GuestMemory` and :class:`CallScope`; ``engine`` implements them.
 
-``host`` and ``engine`` do not import each other. A host module is written against the two protocols
-here, :class:`GuestMemory` and :class:`CallScope`; the engine implements them.
+The records are named tuples because they are created and hashed on hot paths, and because defining a named tuple
+costs less start-up time than defining a dataclass.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["CallScope", "Decision", "FuncType", "GuestMemory", "HostFunction", "
 
 
 class FuncType(NamedTuple):
-    """A core function type; value types are spelt as in the text format (``i32`` … ``externref``)."""
+    """A core function type; value types are written as in the text format (``i32`` … ``externref``)."""
 
     params: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
@@ -27,7 +27,7 @@ class FuncType(NamedTuple):
 
 
 class Rows:
-    """Stands for an exported function, by its name, where its calls over columns are meant. It equals no other name."""
+    """The key for calls over columns of the export ``function``; unequal to the key for its single calls."""
 
     __slots__ = ("function",)
 
@@ -55,12 +55,11 @@ class ImportName(NamedTuple):
 
 
 class HostFunction(NamedTuple):
-    """A function that the host offers to one sandbox under ``module`` and ``name``.
+    """A function that the host provides to one sandbox as the import ``module``.``name``.
 
-    ``call`` takes the parameters as plain ``int`` and ``float`` (integers signed, as in the text
-    format) and returns the result, a tuple of several, or ``None`` of none. What it raises that is
-    an :class:`~aegis.errors.AegisError` ends the run as that error; anything else as
-    :class:`~aegis.errors.HostError`.
+    ``call`` takes the parameters as ``int`` (signed) and ``float``. It returns the result, a tuple of several results,
+    or ``None``. An :class:`~aegis.errors.AegisError` that it raises ends the run with that error; any other exception
+    ends the run with :class:`~aegis.errors.HostError`.
     """
 
     module: str
@@ -70,14 +69,14 @@ class HostFunction(NamedTuple):
 
 
 class MemoryFault(Exception):
-    """An address and length that do not lie within the guest's memory."""
+    """The range given by an address and a length is not inside the guest's memory."""
 
 
 class GuestMemory(Protocol):
-    """Bounded, copying access to the guest's memory during a host call. Offsets and lengths in bytes.
+    """Bounds-checked access by copy to the guest's memory during a host call. Offsets and lengths are in bytes.
 
-    Every method raises :class:`MemoryFault` for a range that is not wholly inside, and charges the
-    bytes it copies to the limit ``host_bytes``. One read is one value: it may not be larger than ``value_bytes``.
+    ``read`` and ``write`` raise :class:`MemoryFault` for a range that is not entirely inside the memory, and count the
+    copied bytes towards the limit ``host_bytes``. One read is one value for the limit ``value_bytes``.
     """
 
     def size(self) -> int: ...
@@ -86,11 +85,12 @@ class GuestMemory(Protocol):
 
 
 class Decision(NamedTuple):
-    """One answer of the policy: the action and target that a run asked for, the answer, and the rule behind it.
+    """The policy's decision on one request: the requested action and target, the verdict, and the rule for it.
 
-    ``remedy`` is the option that would change the answer, quoted for a shell; it is empty when the request was allowed
-    and when no option would help. Where a host function makes a decision, ``target`` is the guest's text as it is and
-    ``remedy`` what would have to be granted; :func:`aegis.policy.remedies.explained` makes the decision that is shown.
+    ``remedy`` is the command-line option that would allow the request, quoted for a shell; it is empty if the request
+    was allowed or if no option would allow it. A host function creates a raw decision: ``target`` is the guest's
+    unescaped text, ``remedy`` the missing grant in the guest's terms.
+    :func:`aegis.policy.remedies.explained` turns a raw decision into one that is safe to show.
     """
 
     capability: str
@@ -102,31 +102,35 @@ class Decision(NamedTuple):
 
 
 class CallScope(Protocol):
-    """What a host function may know and ask of the call that it serves.
+    """The running call, as a host function sees it.
 
-    ``listens`` tells that somebody hears of decisions that allow; those that deny always count.
+    ``listens`` is true if a subscriber is attached. Without one, a host function may skip :meth:`decided` for allowed
+    requests; it must report every denial.
     """
 
     listens: bool
 
     def remaining(self) -> float | None:
-        """Seconds to the deadline, ``None`` without one; raise if it passed or the run was cancelled."""
+        """Return the seconds until the deadline, or ``None`` without one.
+
+        Raise :class:`~aegis.errors.DeadlineExceeded` or :class:`~aegis.errors.Cancelled` if the call must stop.
+        """
         ...
 
     def wait(
         self, seconds: float | None = None, *, read: Sequence[int] = (), write: Sequence[int] = ()
     ) -> tuple[list[int], list[int]]:
-        """Wait for descriptors or for ``seconds``; return the ready ones, two empty lists for time.
+        """Wait until a descriptor is ready or ``seconds`` have passed; return the ready ones for reading and writing.
 
-        It raises :class:`~aegis.errors.DeadlineExceeded` or :class:`~aegis.errors.Cancelled` when
-        one of those comes first, so a host function never waits longer than it may.
+        Raise :class:`~aegis.errors.DeadlineExceeded` or :class:`~aegis.errors.Cancelled` if the call must stop first,
+        so a host function never outlasts its call.
         """
         ...
 
     def decided(self, decision: Decision) -> None:
-        """Record a decision of the policy, as an event and in the metrics."""
+        """Record a policy decision as an event and in the metrics."""
         ...
 
     def logged(self, level: str, message: str) -> None:
-        """Tell observers of a line that the guest logged; ``message`` is escaped and cut already."""
+        """Send a log line of the guest to the subscribers; ``message`` must be escaped and truncated already."""
         ...

@@ -111,7 +111,7 @@ def values(rounds: int) -> list[Row]:
         function = native.Linker(engine).instantiate(store, native.Component(engine, wat)).get_func(store, "echo-back")
         component = runtime.load_wat(wat)
         with runtime.sandbox(component) as sandbox:
-            typed = component.imaged(component.exports["echo-back"]).params[0][1]  # type: ignore[union-attr, arg-type]
+            typed = component.with_python_types(component.exports["echo-back"]).params[0][1]  # type: ignore[union-attr, arg-type]
             image = fit(typed, mine, "x")
 
             def measured(call: Any = sandbox.call, image: Any = image) -> None:

@@ -92,7 +92,7 @@ EXCEPTIONS: dict[str, tuple[str, set[str]]] = {
     "sandbox/protected_paths.py": (
         "finds the folders that Python imports from, which no grant may reach", {"os.path.exists", "os.path.isdir"},
     ),
-    "wit/tools.py": (
+    "wit/wasm_tools.py": (
         "runs wasm-tools on the WIT that a developer names, at development time only, once it is known to be files",
         {"os.listdir", "os.path.isdir", "os.path.isfile", "os.stat", "subprocess"},
     ),

@@ -54,7 +54,7 @@ def test_a_count(value: object, number: int) -> None:
     assert type(parse_count(value)) is int
 
 
-TOO_LARGE = "the number is not finite, or far too large; write it like 64MiB"
+TOO_LARGE = "the number is not finite or too large; write it like 64MiB"
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ TOO_LARGE = "the number is not finite, or far too large; write it like 64MiB"
         (float("inf"), TOO_LARGE),
         (10**400, TOO_LARGE),
         (-(10**400), TOO_LARGE),
-        (0, "0 is not a limit; it must be more than zero"),
-        ("0", "0 is not a limit; it must be more than zero"),
-        (-1.5, "-1.5 is not a limit; it must be more than zero"),
+        (0, "0 is not a limit; it must be greater than zero"),
+        ("0", "0 is not a limit; it must be greater than zero"),
+        (-1.5, "-1.5 is not a limit; it must be greater than zero"),
         ("1.5", "'1.5' is not a whole number of bytes"),
         (1.5, "1.5 is not a whole number of bytes"),
         (True, "expected a quantity like 64MiB, not bool"),
@@ -165,19 +165,19 @@ def test_limits_changed_and_lifted() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("stack", None, "stack: it cannot be lifted; the most is 2 MiB"),
-        ("stack", "3MiB", "stack: 3 MiB is out of range; the least is 16 KiB, the most 2 MiB"),
-        ("stack", 1, "stack: 1 byte is out of range; the least is 16 KiB, the most 2 MiB"),
-        ("memory", "5GiB", "memory: 5 GiB is out of range; the least is 1 byte, the most 4 GiB"),
-        ("module_size", "2GiB", "module_size: 2 GiB is out of range; the least is 1 byte, the most 1 GiB"),
-        ("timeout", "1us", "timeout: 1 µs is out of range; the least is 1 ms, the most 31,622,400 s"),
+        ("stack", None, "stack: this limit cannot be lifted; the maximum is 2 MiB"),
+        ("stack", "3MiB", "stack: 3 MiB is out of range; give a value from 16 KiB to 2 MiB"),
+        ("stack", 1, "stack: 1 byte is out of range; give a value from 16 KiB to 2 MiB"),
+        ("memory", "5GiB", "memory: 5 GiB is out of range; give a value from 1 byte to 4 GiB"),
+        ("module_size", "2GiB", "module_size: 2 GiB is out of range; give a value from 1 byte to 1 GiB"),
+        ("timeout", "1us", "timeout: 1 µs is out of range; give a value from 1 ms to 31,622,400 s"),
         (
             "table_elements", 10_000_001,
-            "table_elements: 10,000,001 is out of range; the least is 1, the most 10,000,000",
+            "table_elements: 10,000,001 is out of range; give a value from 1 to 10,000,000",
         ),
         (
             "fuel", 1 << 63,
-            "fuel: 9,223,372,036,854,775,808 is out of range; the least is 1, the most 9,223,372,036,854,775,807",
+            "fuel: 9,223,372,036,854,775,808 is out of range; give a value from 1 to 9,223,372,036,854,775,807",
         ),
     ],
 )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegis.text import count, near, printable
+from aegis.text import count, printable, similar_names
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def test_any_text_is_shown_on_one_printable_line(text: str | bytes, limit: int) 
 
 
 def test_near_names() -> None:
-    assert near("memry", ["memory", "fuel"]) == ["memory"]
-    assert near("zzz", ["memory", "fuel"]) == []
-    assert len(near("name1", ["name2", "name3", "name4"], 2)) == 2
+    assert similar_names("memry", ["memory", "fuel"]) == ["memory"]
+    assert similar_names("zzz", ["memory", "fuel"]) == []
+    assert len(similar_names("name1", ["name2", "name3", "name4"], 2)) == 2
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 files"), (1, "1 file"), (2000, "2,000 files")])
@@ -62,9 +62,12 @@ def test_a_number_with_its_noun(number: int, text: str) -> None:
 
 
 def test_a_suggestion_names_the_intended_name() -> None:
-    assert near("transfrom", ["other", "transform", "transmit"], 1) == ["transform"]
-    assert near("wasi:cli/rum", ["wasi:cli/run@0.2.0", "wasi:cli/run"]) == ["wasi:cli/run", "wasi:cli/run@0.2.0"]
-    assert near("nothing-like-it", ["a", "b"]) == []
+    assert similar_names("transfrom", ["other", "transform", "transmit"], 1) == ["transform"]
+    assert similar_names("wasi:cli/rum", ["wasi:cli/run@0.2.0", "wasi:cli/run"]) == [
+        "wasi:cli/run",
+        "wasi:cli/run@0.2.0",
+    ]
+    assert similar_names("nothing-like-it", ["a", "b"]) == []
 
 
 @pytest.mark.parametrize("size", [10, 10_000])
@@ -80,6 +83,6 @@ def test_a_suggestion_compares_a_bounded_number_of_names_of_bounded_length(
 
     monkeypatch.setattr(difflib, "SequenceMatcher", Counting)
     names = (f"{n:06}".ljust(size, "a") for n in range(195_000))
-    near("000001" + "a" * (size - 6), names)
+    similar_names("000001" + "a" * (size - 6), names)
     assert len(compared) <= 257  # the matcher starts with an empty one
     assert all(len(name) <= 100 for name in compared)

@@ -244,5 +244,5 @@ def test_an_invalid_artifact_is_not_loaded_and_the_error_says_how_to_load_one(ar
 @pytest.mark.parametrize("subscriber", [None, 3, "log.jsonl"])
 def test_a_subscriber_that_cannot_be_called_is_refused_at_once(subscriber: object) -> None:
     """Otherwise its first event would be lost with a warning, and an audit log would stay empty."""
-    with pytest.raises(PolicyError, match="cannot be called"):
+    with pytest.raises(PolicyError, match="must be callable"):
         Aegis.builder().with_event_subscriber(subscriber)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from aegis.attack.inputs import Artifacts, Make
 from aegis.errors import PolicyError
-from aegis.text import near, printable
+from aegis.text import printable, similar_names
 
 __all__ = ["SOURCES", "checked", "source"]
 
@@ -25,7 +25,7 @@ def checked(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return ``names`` without duplicates; all sources if it is empty. Raise ``PolicyError`` for an unknown source."""
     for name in names:
         if name not in SOURCES:
-            close = near(name, list(SOURCES), 1)
+            close = similar_names(name, list(SOURCES), 1)
             hint = f"; did you mean {close[0]}?" if close else "."
             raise PolicyError(f"unknown source {printable(name)!r}{hint} The sources are {', '.join(SOURCES)}")
     return tuple(dict.fromkeys(names)) or tuple(SOURCES)

@@ -44,11 +44,11 @@ from aegis.sandbox.link_component import unprovided_by_us
 from aegis.sandbox.link_module import unprovided
 from aegis.values import FuncType
 from aegis.wasm.binary import ModuleInfo
-from aegis.wasm.fit import check_fit
-from aegis.wit.text import world_text
+from aegis.wasm.caps import engine_caps
 from aegis.wit.types import Result
 from aegis.wit.values import Err
 from aegis.wit.wave import format_value
+from aegis.wit.wit_text import world_text
 
 if TYPE_CHECKING:
     from aegis.sandbox.sandbox import Sandbox
@@ -260,12 +260,12 @@ class _Trial:
             for item in (*info.imports, *info.exports, *info.memories, *info.tables):
                 str(getattr(item, "type", item))
             unprovided(info.imports)
-            check_fit("module", info.memories, info.tables, limits, counted=available(), starts=info.has_start)
+            engine_caps("module", info.memories, info.tables, limits, counted=available(), starts=info.has_start)
         else:
             unprovided_by_us(info)
             world_text(info.imports, info.exports)
-            memories, tables = info.anatomy.memories(1 << 16), info.anatomy.tables(1 << 16)
-            check_fit("component", memories, tables, limits, counted=available(), starts=info.starts())
+            memories, tables = info.structure.memories(1 << 16), info.structure.tables(1 << 16)
+            engine_caps("component", memories, tables, limits, counted=available(), starts=info.starts())
 
     # -- the guest -----------------------------------------------------------------------------
 

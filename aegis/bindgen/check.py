@@ -1,4 +1,4 @@
-"""What bindings cannot be made of, said before anything is made: which item needs it, and what to write instead."""
+"""Reject WIT with features that Aegis does not run; each error names the item and an alternative."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from aegis.errors import ArtifactError
 from aegis.text import printable
-from aegis.wit.model import Document, FunctionDef, InterfaceDef, Item, TypeDef, Unsupported, WorldDef
+from aegis.wit.model import Document, FunctionDef, InterfaceDef, Item, TypeDef, UnsupportedType, WorldDef
 from aegis.wit.types import Resource, WitType, children
 
-__all__ = ["NotRun", "check_interface", "check_world", "chosen"]
+__all__ = ["UnsupportedItem", "check_interface", "check_world", "chosen"]
 
-_NONE = "there is no world in it; bindings are made for a world, so write one that imports and exports what you need"
+_NONE = "no world found; write a world with the imports and exports that you need"
 _INSTEAD = {
     "error-context": "write a variant or a string",
     "future": "write a resource with a subscribe function that returns wasi:io/poll's pollable",
@@ -21,8 +21,8 @@ _INSTEAD = {
 }
 
 
-class NotRun(ArtifactError):
-    """WIT that is valid and that Aegis does not run: ``item`` of the interface or world ``owner`` needs it."""
+class UnsupportedItem(ArtifactError):
+    """An ``item`` of the interface or world ``owner`` needs a feature that Aegis does not run."""
 
     kind = ArtifactError.kind
 
@@ -32,22 +32,22 @@ class NotRun(ArtifactError):
 
 
 def chosen(document: Document, name: str | None) -> WorldDef:
-    """Return the world called ``name`` (or by its full name), the only one if there is no name.
+    """Return the world with this name or full name; without a name, the only world.
 
-    Raise :class:`~aegis.errors.ArtifactError` with the worlds that there are.
+    Raise :class:`~aegis.errors.ArtifactError`, with the existing worlds, if there is no such world or several.
     """
     own = [w for w in document.worlds if w.package == document.main] or list(document.worlds)
     if name is None:
         if len(own) != 1:
-            raise ArtifactError(f"there are several worlds, choose one with --world: {_names(own)}" if own else _NONE)
+            raise ArtifactError(f"several worlds found; choose one with --world: {_names(own)}" if own else _NONE)
         return own[0]
     full = [w for w in document.worlds if name in (w.full, w.full.partition("@")[0])]
     found = full or [w for w in own if w.name == name]
     if len(found) == 1:
         return found[0]
     if found:
-        raise ArtifactError(f"there are several worlds {name}, choose one with --world: {_names(found)}")
-    raise ArtifactError(f"there is no world {printable(name)}; the worlds are: {_names(own)}" if own else _NONE)
+        raise ArtifactError(f"several worlds {name} found; choose one with --world: {_names(found)}")
+    raise ArtifactError(f"no world {printable(name)} found; use one of: {_names(own)}" if own else _NONE)
 
 
 def _names(worlds: list[WorldDef]) -> str:
@@ -56,14 +56,14 @@ def _names(worlds: list[WorldDef]) -> str:
 
 
 def check_world(world: WorldDef) -> None:
-    """Raise :class:`NotRun` for the first thing in a world that Aegis does not run."""
+    """Raise :class:`UnsupportedItem` for the first item of a world that Aegis does not run."""
     for items in (world.imports, world.exports):
         for item in items.values():
             _check(item, world.full)
 
 
 def check_interface(of: InterfaceDef) -> None:
-    """Raise :class:`NotRun` for the first thing in an interface that Aegis does not run."""
+    """Raise :class:`UnsupportedItem` for the first item of an interface that Aegis does not run."""
     for definition in of.types:
         _check(definition, of.name)
     for function in of.functions:
@@ -73,8 +73,8 @@ def check_interface(of: InterfaceDef) -> None:
 def _check(item: Item, where: str) -> None:
     if isinstance(item, InterfaceDef):
         if item.labels:
-            text = f"gives {item.labels} a name of its own, which Aegis does not run; leave the label {item.name} away"
-            raise NotRun(f"{where} {text}", owner=where, item=item.name)
+            text = f"gives {item.labels} another name, which Aegis does not run; remove the label {item.name}"
+            raise UnsupportedItem(f"{where} {text}", owner=where, item=item.name)
         check_interface(item)
     elif isinstance(item, TypeDef):
         _refuse(where, f"type {item.name}", item.name, [item.body])
@@ -85,8 +85,8 @@ def _check(item: Item, where: str) -> None:
 def _function(of: FunctionDef, where: str) -> None:
     label = f"function {of.name}"
     if of.asynchronous:
-        text = f"is async, and Aegis runs synchronous functions only; {_instead(where, 'write it without async')}"
-        raise NotRun(f"{where}: {label} {text}", owner=where, item=of.name)
+        text = f"is async, but Aegis runs synchronous functions only; {_instead(where, 'write it without async')}"
+        raise UnsupportedItem(f"{where}: {label} {text}", owner=where, item=of.name)
     results = [] if of.type.result is None else [of.type.result]
     _refuse(where, label, of.name, [*(t for _, t in of.type.params), *results])
 
@@ -95,16 +95,16 @@ def _refuse(where: str, label: str, item: str, types: list[WitType | Resource]) 
     for found in (u for t in types if not isinstance(t, Resource) for u in _unsupported(t)):
         instead = _instead(where, _INSTEAD.get(found.partition("<")[0], "write it without"))
         text = f"{where}: {label} needs {found}, which Aegis does not run; {instead}"
-        raise NotRun(text, owner=where, item=item)
+        raise UnsupportedItem(text, owner=where, item=item)
 
 
 def _instead(where: str, remedy: str) -> str:
-    """Nobody rewrites WASI: there is an earlier one to take."""
-    return "take WASI 0.2" if where.startswith("wasi:") and "@0.3" in where else remedy
+    """Return the alternative; for WASI 0.3, which users cannot edit, the previous version."""
+    return "use WASI 0.2" if where.startswith("wasi:") and "@0.3" in where else remedy
 
 
-def _unsupported(of: WitType) -> Iterator[Unsupported]:
-    if isinstance(of, Unsupported):
+def _unsupported(of: WitType) -> Iterator[UnsupportedType]:
+    if isinstance(of, UnsupportedType):
         yield of
         return
     for child in children(of):

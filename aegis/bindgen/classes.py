@@ -1,4 +1,4 @@
-"""The classes of named types: dataclasses, enums, flags, unions; and the table of each."""
+"""Write the classes of named types (dataclasses, enums, flags, unions) and their type tables."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from aegis.bindgen.expressions import Expressions, several
-from aegis.bindgen.layout import Group, Part, assigned, docstring, indented, quoted, union
-from aegis.bindgen.scope import Scope
+from aegis.bindgen.layout import Bracketed, Part, assigned, docstring, indented, quoted, union
+from aegis.bindgen.scope import ModuleNames
 from aegis.wit.model import Notes, TypeDef
 from aegis.wit.naming import constant, pascal, snake
 from aegis.wit.types import Enum, Flags, Record, Resource, Variant
 
-__all__ = ["Classes", "case_classes", "documented", "noted"]
+__all__ = ["ClassWriter", "case_classes", "documented", "noted"]
 
 
-def case_classes(of: Variant, scope: Scope) -> tuple[str, ...]:
-    """Take the names of a variant's classes, one a case."""
+def case_classes(of: Variant, scope: ModuleNames) -> tuple[str, ...]:
+    """Define the names of a variant's classes, one for each case."""
     prefix = pascal(of.name).rstrip("_")
     return tuple(scope.define(prefix + pascal(name).rstrip("_")) for name, _ in of.cases)
 
 
 def noted(notes: Notes, *more: str) -> str:
-    """Return docs with the gates of the item and further paragraphs of ours."""
+    """Return the documentation of an item with its gates, and further paragraphs ``more``."""
     gates = [
         f"Since {notes.since}." if notes.since else "",
         f"Unstable: feature {notes.feature}." if notes.feature else "",
@@ -33,7 +33,7 @@ def noted(notes: Notes, *more: str) -> str:
 
 
 def documented(head: str, doc: str, members: list[str], gap: str = "\n") -> str:
-    """Return a class: its first line, docstring and members."""
+    """Return a class from its first line, docstring and members."""
     parts = [docstring(doc, 4)] if doc else []
     if not members:
         return f"{head}\n" + indented("\n".join(parts) if parts else "...")
@@ -42,14 +42,14 @@ def documented(head: str, doc: str, members: list[str], gap: str = "\n") -> str:
 
 
 @dataclass(slots=True)
-class Classes:
-    """Writes the definitions of a module's own types, except resources."""
+class ClassWriter:
+    """Writes the definitions of the types of one module, except resources."""
 
     expressions: Expressions
     cases: Mapping[int, tuple[str, ...]]
 
     def definition(self, of: TypeDef) -> Iterator[str]:
-        """Yield what defines a type's Python image, in blocks."""
+        """Yield the blocks that define the Python class or alias of a type."""
         name = self.expressions.known[of.key].python
         match of.body:
             case Record():
@@ -68,7 +68,7 @@ class Classes:
                 yield text + self.comment(of)
 
     def take(self) -> list[str]:
-        """Return the definitions that must come first, once."""
+        """Return the pending definitions that the next one needs, and clear them."""
         found, self.expressions.ready[:] = list(self.expressions.ready), []
         return found
 
@@ -78,11 +78,11 @@ class Classes:
         return f"\n{docstring(doc, 0)}" if doc else ""
 
     def doc(self, of: TypeDef) -> str:
-        """Return the docs of a type, in want of any what it is."""
+        """Return the documentation of a type; without any, its kind and name."""
         return noted(of.notes) or f"The {type(of.body).__name__.lower()} ``{of.name}``."
 
     def member(self, of: TypeDef, name: str, text: str) -> str:
-        """Return a member with its docs beneath it."""
+        """Return a member with its documentation below it."""
         doc = noted(of.members.get(name, Notes()))
         return f"{text}\n{docstring(doc, 4)}" if doc else text
 
@@ -119,11 +119,11 @@ class Classes:
         return documented(f"class {name}({base}):", self.doc(of), members)
 
     def table(self, of: TypeDef) -> str:
-        """Return the constant that holds a type's table."""
+        """Return the constant with the table of a type."""
         return assigned(self.expressions.known[of.key].table, self.node(of))
 
     def node(self, of: TypeDef) -> Part:
-        """Return the table's expression for a named type."""
+        """Return the table expression of a named type."""
         python = self.expressions.known[of.key].python
         match of.body:
             case Record(name, fields):
@@ -131,7 +131,7 @@ class Classes:
             case Variant(name, cases):
                 classes = several(list(self.cases[of.key]))
                 found = [self.pair(n, self.expressions.node(t)) for n, t in cases]
-                return self.call("Variant", name, found, Group("python=(", classes.parts, ")", lone=True))
+                return self.call("Variant", name, found, Bracketed("python=(", classes.parts, ")", lone=True))
             case Enum(name, names) | Flags(name, names):
                 return self.call(type(of.body).__name__, name, [quoted(n) for n in names], python)
             case Resource(name):
@@ -140,10 +140,10 @@ class Classes:
                 return self.expressions.node(alias)
 
     def pair(self, name: str, part: Part) -> Part:
-        """Return a name with its type."""
+        """Return a pair of a name and its type."""
         return several([quoted(name), part])
 
     def call(self, node: str, name: str, members: list[Part], python: Part) -> Part:
-        """Return the node of a named type."""
+        """Return the constructor call of a named type."""
         image = f"python={python}" if isinstance(python, str) else python
         return self.expressions.call(node, quoted(name), several(members), image, "owner=_NAME")

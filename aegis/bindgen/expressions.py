@@ -1,4 +1,4 @@
-"""One WIT type as Python twice: as an annotation, and as the node of :mod:`aegis.wit.types` that a table holds."""
+"""Write a WIT type as a Python annotation, and as the expression of its :mod:`aegis.wit.types` node."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from aegis.bindgen.layout import Group, Part, assigned, quoted, union
-from aegis.bindgen.scope import Scope
+from aegis.bindgen.layout import Bracketed, Part, assigned, quoted, union
+from aegis.bindgen.scope import ModuleNames
 from aegis.wit.model import Document, Ref
 from aegis.wit.types import (
     PRIMITIVES,
@@ -26,12 +26,12 @@ __all__ = ["Expressions", "Known", "joined", "several"]
 _PYTHON = dict.fromkeys(PRIMITIVES, "int") | {
     "bool": "bool", "char": "str", "f32": "float", "f64": "float", "string": "str",
 }  # fmt: skip
-_LONG = 70
-"""Columns beyond which a type without a name gets one, so that signatures stay readable."""
+_MAX_INLINE_COLUMNS = 70
+"""An unnamed type with a longer annotation gets an alias, so that signatures stay readable."""
 
 
 class Known(NamedTuple):
-    """What a named type is called in a module: its class or alias, and its table."""
+    """The names of a type in a module: its class or alias, and the constant of its table."""
 
     python: str
     table: str
@@ -39,25 +39,29 @@ class Known(NamedTuple):
 
 @dataclass(slots=True)
 class Expressions:
-    """The types of one module, by the keys of their definitions."""
+    """Writes the types of one module; ``known`` maps the key of each definition to its names."""
 
     document: Document
-    scope: Scope
+    scope: ModuleNames
     known: Mapping[int, Known]
     early: dict[str, str] = field(default_factory=dict)
     late: dict[str, str] = field(default_factory=dict)
     ready: list[str] = field(default_factory=list)
-    """Definitions of names given to long types, which what is evaluated next needs."""
+    """Definitions of aliases for long types that the next evaluated expression needs."""
     shapes: list[str] = field(default_factory=list)
-    """Such definitions that only annotations need."""
+    """Definitions of aliases for long types that only annotations need."""
 
     def annotation(self, of: WitType, lazy: bool = True) -> str:
-        """Return how Python annotates a value; ``lazy`` where annotations are not evaluated."""
+        """Return the annotation of a value; ``lazy`` is true where annotations are not evaluated."""
         text = self.spelled(of, lazy)
-        return text if len(text) <= _LONG or isinstance(of, (str, Own, Borrow)) else self._shape(of, text, lazy)
+        return (
+            text
+            if len(text) <= _MAX_INLINE_COLUMNS or isinstance(of, (str, Own, Borrow))
+            else self._shape(of, text, lazy)
+        )
 
     def spelled(self, of: WitType, lazy: bool = True) -> str:
-        """Return an annotation whose outermost part is not given a name."""
+        """Return the annotation of a value without an alias for its outermost type."""
         match of:
             case Ref():
                 return self.known[of.key].python
@@ -88,30 +92,30 @@ class Expressions:
         return [self.spelled(of, lazy)]
 
     def maybe(self, of: WitType | None, lazy: bool = True) -> str:
-        """Return the annotation of what may be absent from the type itself."""
+        """Return the annotation of an optional part of a type; ``None`` if it is absent."""
         return "None" if of is None else self.annotation(of, lazy)
 
     def wrapper(self, name: str) -> str:
-        """Import one of the wrappers of values."""
+        """Import a wrapper such as ``Some`` and return its name."""
         return self.scope.use("aegis.wit.values", name)
 
     def is_bytes(self, of: List) -> bool:
-        """Tell whether a list is ``bytes`` in Python."""
+        """Return whether a list is ``bytes`` in Python."""
         return self.document.unaliased(of.element) == "u8"
 
     def result_of(self, of: Function) -> Result | None:
-        """Return a function's result if it is a ``result``, whose error is raised."""
+        """Return the result type of a function if it is a ``result``, else ``None``."""
         found = None if of.result is None else self.document.unaliased(of.result)
         return found if isinstance(found, Result) else None
 
     def alias(self, name: str, of: WitType) -> str:
-        """Return the definition of a module's alias."""
+        """Return the definition of an alias."""
         self.scope.use("typing", "TypeAlias")
         return self._alias(name, of, lazy=False)
 
     def _alias(self, name: str, of: WitType, lazy: bool) -> str:
         if isinstance(of, Tuple):
-            return assigned(f"{name}: TypeAlias", Group("tuple[", tuple(self.parts(of, lazy)), "]"))
+            return assigned(f"{name}: TypeAlias", Bracketed("tuple[", tuple(self.parts(of, lazy)), "]"))
         return union(name, _members(self.spelled(of, lazy)))
 
     def _shape(self, of: WitType, text: str, lazy: bool) -> str:
@@ -124,7 +128,7 @@ class Expressions:
         return found
 
     def node(self, of: WitType | None) -> Part:
-        """Return the table's expression for a type."""
+        """Return the table expression of a type."""
         match of:
             case None:
                 return "None"
@@ -144,33 +148,33 @@ class Expressions:
                 return self.call("Result", self.node(ok))
             case Result(ok, err):
                 return self.call("Result", self.node(ok), self.node(err))
-        raise TypeError(f"{of!r} has a name, and is used by it")
+        raise TypeError(f"{of!r} is a named type; refer to it by a Ref")
 
-    def call(self, name: str, *parts: Part) -> Group:
-        """Return a call of one of the table's classes."""
-        return Group(f"{self.scope.use('aegis.wit.types', name)}(", parts, ")")
+    def call(self, name: str, *parts: Part) -> Bracketed:
+        """Return the constructor call of a node class."""
+        return Bracketed(f"{self.scope.use('aegis.wit.types', name)}(", parts, ")")
 
-    def function(self, of: Function, head: str = "") -> Group:
-        """Return the table's expression for a function type."""
+    def function(self, of: Function, head: str = "") -> Bracketed:
+        """Return the table expression of a function type."""
         params = several([several([quoted(name), self.node(t)]) for name, t in of.params])
         parts = () if of.result is None else (self.node(of.result),)
         made = self.call("Function", *((params,) if of.params or parts else ()), *parts)
-        return Group(head + made.head, made.parts, made.tail)
+        return Bracketed(head + made.head, made.parts, made.tail)
 
 
-def several(parts: list[Part]) -> Group:
-    """Return a tuple."""
-    return Group("(", tuple(parts), ")", lone=True)
+def several(parts: list[Part]) -> Bracketed:
+    """Return a tuple expression."""
+    return Bracketed("(", tuple(parts), ")", lone=True)
 
 
 def joined(members: list[str]) -> str:
-    """Return a union, ``None`` last."""
+    """Return a union of the members, with ``None`` last."""
     flat = list(dict.fromkeys(m for member in members for m in _members(member)))
     return " | ".join([m for m in flat if m != "None"] + ["None"] * ("None" in flat))
 
 
 def _members(union: str) -> list[str]:
-    """Take a union apart at its outermost bars."""
+    """Split a union at its outermost bars."""
     parts, depth = [""], 0
     for char in union:
         depth += (char == "[") - (char == "]")

@@ -1,4 +1,4 @@
-"""Functions as typed methods of protocols: what a host implements, and what a guest exports."""
+"""Write functions as typed methods of protocols, for host implementations and for guest exports."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aegis.wit.model import FunctionDef, TypeDef
 from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Function, Result
 
-__all__ = ["Functions"]
+__all__ = ["FunctionWriter"]
 
 
 @dataclass(slots=True)
-class Functions:
-    """Writes functions as one side sees them: ``exported`` ones raise the error of their ``result``."""
+class FunctionWriter:
+    """Writes functions for one side: an ``exported`` function raises the error case of its ``result``."""
 
     expressions: Expressions
     exported: bool
@@ -35,21 +35,21 @@ class Functions:
         return joined([good, self.error(result)])
 
     def error(self, of: Result) -> str:
-        """Return the annotation of a function's error."""
+        """Return the annotation of the error case of a function's result."""
         return f"{self.expressions.wrapper('Err')}[{self.expressions.maybe(of.err)}]"
 
     def raises(self, of: Function) -> str:
-        """Return what an exported function's docs say of its error."""
+        """Return the sentence about the error case for the docstring of an exported function."""
         result = self.expressions.result_of(of) if self.exported else None
         return f"Raises ``Err[{self.expressions.maybe(result.err)}]``." if result is not None else ""
 
     def params(self, of: FunctionDef) -> list[str]:
-        """Return the parameters of a Python method, its object first."""
+        """Return the parameters of a Python method, starting with ``self``."""
         own = of.type.params[1:] if of.kind == "method" else of.type.params
         return ["self", *(f"{snake(name)}: {self.expressions.annotation(t)}" for name, t in own)]
 
     def method(self, of: FunctionDef, body: Sequence[str] = ()) -> str:
-        """Return a function as a method, without a body where docs or dots will do."""
+        """Return a function as a method; without ``body`` it has only a docstring or ``...``."""
         name = "__call__" if of.kind == "constructor" else snake(of.short)
         doc = noted(of.notes, self.raises(of.type))
         lines = [docstring(doc, 8)] if doc else []
@@ -65,18 +65,18 @@ class Functions:
         )
 
     def resource(self, of: TypeDef, methods: list[FunctionDef]) -> str:
-        """Return the class of a resource: what a host's objects can do, or a guest's handles."""
+        """Return the protocol of a resource: of the host's objects, or of handles of the guest's resources."""
         base = [self.expressions.scope.use("aegis.wit.handle", "Handle")] if self.exported else []
         doc = noted(of.notes) or f"The resource ``{of.name}``."
         name = self.expressions.known[of.key].python
         return self.protocol(name, base, doc, [self.method(m) for m in methods])
 
     def factory(self, name: str, of: TypeDef, functions: list[FunctionDef]) -> str:
-        """Return the protocol of a resource's class itself: its constructor and its static functions."""
+        """Return the protocol of a resource's class: its constructor and its static functions."""
         doc = f"The class of ``{of.name}``: its constructor and static functions."
         return self.protocol(name, [], doc, [self.method(f) for f in functions])
 
     def holder(self, name: str, factories: dict[str, str]) -> str:
-        """Return the protocol that has the classes of resources as attributes."""
+        """Return the protocol whose attributes are the classes of resources."""
         members = [f"@property\ndef {pascal(n)}(self) -> {factory}: ..." for n, factory in factories.items()]
-        return self.protocol(name, [], "The classes of the resources that are made by functions of their own.", members)
+        return self.protocol(name, [], "The classes of the resources with constructors or static functions.", members)

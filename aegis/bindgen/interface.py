@@ -1,4 +1,4 @@
-"""One generated module an interface."""
+"""Write the modules of interfaces."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from dataclasses import dataclass, field
 from aegis.bindgen.classes import noted
 from aegis.bindgen.expressions import Known
 from aegis.bindgen.layout import quoted
-from aegis.bindgen.module import Module
-from aegis.bindgen.plan import Plan, Unit
-from aegis.bindgen.scope import Scope
+from aegis.bindgen.module import ModuleWriter
+from aegis.bindgen.plan import BindingPlan, PlannedModule
+from aegis.bindgen.scope import ModuleNames
 from aegis.wit.model import Notes, Ref
 
-__all__ = ["Interfaces"]
+__all__ = ["InterfaceModules"]
 
-_HOST = "What Python provides to a guest that imports the interface."
-_EXPORTS = "What Python calls in a guest that exports the interface: ``sandbox.bind(INTERFACE)``."
+_HOST = "The functions that Python implements for a guest that imports the interface."
+_EXPORTS = "The functions of a guest that exports the interface: ``sandbox.bind(INTERFACE)``."
 
 
 @dataclass(slots=True)
-class Interfaces:
-    """The modules of a plan. ``package`` is where they will be, empty for imports that are relative."""
+class InterfaceModules:
+    """Writes the modules of a plan. ``package`` is the package for absolute imports, empty for relative ones."""
 
-    plan: Plan
+    plan: BindingPlan
     package: str = ""
-    made: dict[str, Module] = field(default_factory=dict)
+    made: dict[str, ModuleWriter] = field(default_factory=dict)
 
     def sources(self) -> dict[str, str]:
-        """Return the text of each module by its file name."""
+        """Return the source of each module by file name."""
         return {f"{unit.module}.py": self.source(unit) for unit in self.plan.written()}
 
-    def module(self, unit: Unit) -> Module:
-        """Return a unit's module with the names of its types settled."""
+    def module(self, unit: PlannedModule) -> ModuleWriter:
+        """Return the writer of a unit's module, with names for its types."""
         found = self.made.get(unit.module)
         if found is None:
-            document, scope = self.plan.document, Scope(self.package)
-            found = Module(document, scope, unit.interface.types, lambda key: self.place(key, unit))
+            document, scope = self.plan.document, ModuleNames(self.package)
+            found = ModuleWriter(document, scope, unit.interface.types, lambda key: self.place(key, unit))
             self.made[unit.module] = found
         return found
 
-    def place(self, key: int, unit: Unit | None = None) -> tuple[str, Known] | None:
-        """Return the module that has a type which ``unit``, or the world's own module, does not define."""
+    def place(self, key: int, unit: PlannedModule | None = None) -> tuple[str, Known] | None:
+        """Return module and names of a type that another module defines; ``None`` for other types."""
         definition = self.plan.document.types[key]
         if unit is not None and unit.twin is not None and key not in self.plan.handled:
             return unit.twin.module, self.module(unit.twin).known[key]
@@ -50,8 +50,8 @@ class Interfaces:
         home = self.plan.home(target, unit is not None and not unit.imported)
         return None if home is None else (home.module, self.module(home).known[target])
 
-    def source(self, unit: Unit) -> str:
-        """Return the text of a module."""
+    def source(self, unit: PlannedModule) -> str:
+        """Return the source of a module."""
         module, functions = self.module(unit), unit.interface.functions
         blocks = module.blocks(functions, exported=not unit.imported)
         sides: list[str] = []
@@ -64,5 +64,5 @@ class Interfaces:
         return module.text(_title(unit), [*blocks, *module.expressions.shapes, *sides], tables)
 
 
-def _title(unit: Unit) -> str:
+def _title(unit: PlannedModule) -> str:
     return noted(Notes(docs=f"The interface ``{unit.interface.name}``."), noted(unit.interface.notes))

@@ -1,7 +1,7 @@
-"""Text as the formatter would leave it: lines of at most 120, one way to break each kind of thing.
+"""Lay out generated code as ``ruff format`` does, without running it: lines of at most 120 columns.
 
-A bracket that does not fit is broken after its opening and has one part a line with a comma after the last, which is
-what the formatter keeps as it finds it. So the output is stable although no formatter is at hand.
+A bracketed expression that does not fit is split after its opening bracket, with one part per line and a trailing
+comma. ``ruff format`` keeps that form, so formatting the generated files changes nothing.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 __all__ = [
-    "WIDTH", "Group", "Part", "assigned", "docstring", "flat", "indented", "lay", "natural", "quoted", "signature",
+    "WIDTH", "Bracketed", "Part", "assigned", "docstring", "flat", "indented", "lay", "natural", "quoted", "signature",
     "union",
 ]  # fmt: skip
 
 WIDTH = 120
-"""Columns of a line."""
+"""The maximum columns of a line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Something in brackets: ``head`` ends with the opening one, ``tail`` begins with the closing one."""
+class Bracketed:
+    """A bracketed expression: ``head`` ends with the opening bracket, ``tail`` begins with the closing one."""
 
     head: str
     parts: tuple[Part, ...]
     tail: str
     lone: bool = False
-    """Whether a single part needs its comma: a tuple of one."""
+    """Whether a single part needs a trailing comma, as in a tuple."""
 
 
-Part: TypeAlias = "str | Group"
+Part: TypeAlias = "str | Bracketed"
 
 
 def flat(part: Part) -> str:
@@ -45,7 +45,7 @@ def flat(part: Part) -> str:
 
 
 def lay(part: Part, column: int, indent: int = 0, after: int = 0) -> str:
-    """Return a part that begins at ``column`` of a block at ``indent``; ``after`` columns follow its end."""
+    """Return a part that starts at ``column`` in a block at ``indent``; ``after`` columns of text follow it."""
     whole = flat(part)
     if isinstance(part, str) or not part.parts or column + len(whole) + after <= WIDTH:
         return whole
@@ -55,22 +55,22 @@ def lay(part: Part, column: int, indent: int = 0, after: int = 0) -> str:
 
 
 def assigned(name: str, part: Part) -> str:
-    """Return an assignment at the top of a module."""
+    """Return an assignment at module level."""
     return f"{name} = {lay(part, len(name) + 3)}"
 
 
 def indented(text: str, by: int = 4) -> str:
-    """Indent the lines that have text."""
+    """Indent all lines that are not empty."""
     return textwrap.indent(text, " " * by)
 
 
 def quoted(text: str) -> str:
-    """Return a string literal of what has neither quotes nor controls."""
+    """Return a string literal; ``text`` must contain neither quotes nor control characters."""
     return f'"{text}"'
 
 
 def signature(name: str, params: Sequence[str], result: str, indent: int, body: bool) -> str:
-    """Return the first lines of a function; one without a ``body`` ends with ``...``."""
+    """Return the first lines of a function; without a ``body`` it ends with ``...``."""
     end = "" if body else " ..."
     line = f"def {name}({', '.join(params)}) -> {result}:{end}"
     if indent + len(line) <= WIDTH or not params:
@@ -80,7 +80,7 @@ def signature(name: str, params: Sequence[str], result: str, indent: int, body: 
 
 
 def union(name: str, members: Sequence[str]) -> str:
-    """Return a module's alias for a union."""
+    """Return a type alias for a union."""
     line = " | ".join(members)
     if len(name) + 14 + len(line) <= WIDTH or len(members) == 1:
         return f"{name}: TypeAlias = {line}"
@@ -101,7 +101,7 @@ def docstring(text: str, indent: int) -> str:
 
 
 def _lines(text: str, width: int) -> list[str]:
-    """Wrap what is too long, leave the rest as its author broke it."""
+    """Wrap lines that are too long; keep all other line breaks."""
     kept = "".join(c if c.isprintable() or c == "\n" else " " for c in text.expandtabs(4))
     first, _, rest = kept.strip().partition("\n")
     lines = []
@@ -131,7 +131,7 @@ def _columns(text: str) -> int:
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Return a key that sorts names as the linter does: numbers by value."""
+    """Return a sort key that orders names as ruff does, with numbers by value."""
     return tuple(_natural(name))
 
 

@@ -1,4 +1,4 @@
-"""One module in the making: the names of its types, then its text."""
+"""Write one module: assign names to its types, then write its source."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from aegis.bindgen.classes import Classes, case_classes
+from aegis.bindgen.classes import ClassWriter, case_classes
 from aegis.bindgen.expressions import Expressions, Known
-from aegis.bindgen.functions import Functions
-from aegis.bindgen.layout import Group, Part, assigned, docstring, quoted
-from aegis.bindgen.scope import Scope
+from aegis.bindgen.functions import FunctionWriter
+from aegis.bindgen.layout import Bracketed, Part, assigned, docstring, quoted
+from aegis.bindgen.scope import ModuleNames
 from aegis.wit.model import Document, FunctionDef, TypeDef
 from aegis.wit.naming import constant, pascal
 from aegis.wit.types import Resource, Variant
 
-__all__ = ["Module", "Place"]
+__all__ = ["ModuleWriter", "TypeLocator"]
 
-Place = Callable[[int], "tuple[str, Known] | None"]
-"""Tells the sibling module that has a type, and the type's names there; none for what the module itself defines."""
+TypeLocator = Callable[[int], "tuple[str, Known] | None"]
+"""Maps the key of a type to the sibling module that defines it and its names there; ``None`` for a type of its own."""
 
 
 @dataclass(slots=True)
-class Module:
-    """The types, functions and table of an interface, or of what stands in a world by itself."""
+class ModuleWriter:
+    """Writes the types, functions and table of an interface, or of the items of a world itself."""
 
     document: Document
-    scope: Scope
+    scope: ModuleNames
     types: Sequence[TypeDef]
-    place: Place
+    place: TypeLocator
     known: dict[int, Known] = field(default_factory=dict)
     cases: dict[int, tuple[str, ...]] = field(default_factory=dict)
     own: list[TypeDef] = field(default_factory=list)
     expressions: Expressions = field(init=False)
-    classes: Classes = field(init=False)
+    classes: ClassWriter = field(init=False)
 
     def __post_init__(self) -> None:
         self.expressions = Expressions(self.document, self.scope, self.known)
-        self.classes = Classes(self.expressions, self.cases)
+        self.classes = ClassWriter(self.expressions, self.cases)
         names = {t.key: self.scope.define(pascal(t.name)) for t in self.types}
         for definition in self.types:
             self._know(definition, names[definition.key])
@@ -55,8 +55,8 @@ class Module:
                 self.scope.use(self.scope.sibling(module), origin, here)
 
     def blocks(self, functions: Sequence[FunctionDef], exported: bool) -> list[str]:
-        """Return the definitions of the module's own types; resources as the one side or the other sees them."""
-        write = Functions(self.expressions, exported)
+        """Return the definitions of the module's own types; resources for the exported or the imported side."""
+        write = FunctionWriter(self.expressions, exported)
         blocks: list[str] = []
         for definition in self.own:
             if isinstance(definition.body, Resource):
@@ -67,8 +67,8 @@ class Module:
         return blocks
 
     def side(self, functions: Sequence[FunctionDef], protocol: str, doc: str, exported: bool) -> list[str]:
-        """Return the protocol of all functions, after those of the resources' classes that it has as attributes."""
-        write = Functions(self.expressions, exported)
+        """Return the protocol of all functions, preceded by the protocols of its resource classes."""
+        write = FunctionWriter(self.expressions, exported)
         made = [self._factory(write, resource, functions) for resource in self.resources()]
         factories = {resource: name for resource, name, _ in filter(None, made)}
         blocks = [text for _, _, text in filter(None, made)]
@@ -79,10 +79,12 @@ class Module:
         return [*blocks, write.protocol(protocol, ["Resources"] if factories else [], doc, free)]
 
     def resources(self) -> list[TypeDef]:
-        """Return the resources that the module itself defines."""
+        """Return the resources that the module defines."""
         return [t for t in self.own if isinstance(t.body, Resource)]
 
-    def _factory(self, write: Functions, of: TypeDef, functions: Iterable[FunctionDef]) -> tuple[str, str, str] | None:
+    def _factory(
+        self, write: FunctionWriter, of: TypeDef, functions: Iterable[FunctionDef]
+    ) -> tuple[str, str, str] | None:
         made = [f for f in functions if f.resource == of.key and f.kind != "method"]
         if not made:
             return None
@@ -96,23 +98,25 @@ class Module:
     def interface(
         self, constant_: str, functions: Iterable[FunctionDef], name: str = "_NAME", *, types: bool = True
     ) -> str:
-        """Return the table of an interface."""
+        """Return the constant with the table of an interface."""
         self.scope.use("aegis.wit.types", "Interface")
         self.scope.public.add(constant_)
         listed = tuple(self.expressions.function(f.type, f'"{f.name}": ') for f in functions)
         named = tuple(f"{quoted(t.name)}: {self.known[t.key].table}" for t in self.types if types)
         parts: list[Part] = [name]
-        parts += [Group("functions={", listed, "}")] * bool(listed) + [Group("types={", named, "}")] * bool(named)
-        return assigned(constant_, Group("Interface(", tuple(parts), ")"))
+        parts += [Bracketed("functions={", listed, "}")] * bool(listed) + [Bracketed("types={", named, "}")] * bool(
+            named
+        )
+        return assigned(constant_, Bracketed("Interface(", tuple(parts), ")"))
 
     def text(self, doc: str, blocks: list[str], tables: list[str]) -> str:
-        """Return the module's source."""
+        """Return the source of the module."""
         header = self.scope.header(docstring(doc, 0))
         return _spaced([header, *blocks, *filter(None, tables)])
 
 
 def _spaced(blocks: list[str]) -> str:
-    """Put two lines around classes, one between other statements."""
+    """Join blocks with two empty lines around classes and one between other statements."""
     text = blocks[0]
     for before, block in pairwise(blocks):
         wide = any(b.startswith(("class ", "@", "def ")) for b in (before, block))

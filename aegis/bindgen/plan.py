@@ -1,4 +1,4 @@
-"""Which modules there will be: one an interface, two where it is imported and exported and has resources."""
+"""Plan the modules: one per interface, or two if it has resources and is both imported and exported."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from aegis.wit.model import Document, InterfaceDef, WorldDef, mentioned
 from aegis.wit.naming import snake
 from aegis.wit.types import Resource
 
-__all__ = ["Plan", "Unit", "module_names", "plan_interfaces", "plan_world"]
+__all__ = ["BindingPlan", "PlannedModule", "module_names", "plan_interfaces", "plan_world"]
 
 
 @dataclass(slots=True, eq=False)
-class Unit:
-    """One module to be: an interface seen from one side, or from both where that makes no difference."""
+class PlannedModule:
+    """One planned module: an interface for one side, or for both if that makes no difference."""
 
     interface: InterfaceDef
     imported: bool
     exported: bool
-    twin: Unit | None = None
-    """The imported side of the same interface, from which this one takes the types that hold no resources."""
+    twin: PlannedModule | None = None
+    """The module for the imported side of the same interface; this one imports the types without handles from it."""
     module: str = ""
-    """Its module's name, with the package where that is not the one that is made."""
+    """The name of the module, with its package if that is not the generated one."""
 
 
 @dataclass(slots=True)
-class Plan:
-    """The modules by interface and side, in an order in which each comes after those that it uses."""
+class BindingPlan:
+    """The modules by interface key and side; each comes after the modules that it imports."""
 
     document: Document
-    hosts: dict[int, Unit] = field(default_factory=dict)
-    guests: dict[int, Unit] = field(default_factory=dict)
+    hosts: dict[int, PlannedModule] = field(default_factory=dict)
+    guests: dict[int, PlannedModule] = field(default_factory=dict)
     owners: dict[int, int] = field(init=False)
     handled: set[int] = field(default_factory=set)
-    """The types that are resources, or have handles anywhere within them."""
+    """The keys of types that are resources or contain handles."""
 
     def __post_init__(self) -> None:
         self.owners = {t.key: i.key for i in self.document.interfaces for t in i.types}
@@ -43,17 +43,17 @@ class Plan:
             if isinstance(found.body, Resource) or not self.handled.isdisjoint(mentioned(found.body)):
                 self.handled.add(key)
 
-    def units(self) -> list[Unit]:
-        """Return each module once."""
+    def units(self) -> list[PlannedModule]:
+        """Return all modules, each once."""
         both = (unit for units in (self.hosts, self.guests) for unit in units.values())
         return sorted(dict.fromkeys(both), key=lambda u: (u.interface.key, u.twin is not None))
 
-    def written(self) -> list[Unit]:
-        """Return the modules that are to be made, without those that Aegis carries."""
+    def written(self) -> list[PlannedModule]:
+        """Return the modules to generate, without those of :mod:`aegis.bindings`."""
         return [unit for unit in self.units() if "." not in unit.module]
 
-    def home(self, key: int, exported: bool) -> Unit | None:
-        """Return the module of the interface that defines a type, seen from an importer or an exporter."""
+    def home(self, key: int, exported: bool) -> PlannedModule | None:
+        """Return the module of the interface that defines a type, for use on the exported or imported side."""
         interface = self.owner_of(key)
         if interface is None:
             return None
@@ -61,28 +61,30 @@ class Plan:
         return next((side[interface] for side in sides if interface in side), None)
 
     def owner_of(self, key: int) -> int | None:
-        """Return the key of the interface that lists a type, none for what a world defines."""
+        """Return the key of the interface that defines a type; ``None`` for a type of a world."""
         return self.owners.get(key)
 
 
-def plan_world(document: Document, world: WorldDef) -> Plan:
-    """Return the modules that a world needs. What Aegis has bindings of is taken from there."""
-    plan = Plan(document)
+def plan_world(document: Document, world: WorldDef) -> BindingPlan:
+    """Return the modules that a world needs, using those of :mod:`aegis.bindings` where they exist."""
+    plan = BindingPlan(document)
     imported = _by_key(world.imports.values())
     exported = _by_key(world.exports.values())
     for key in sorted(imported.keys() | exported.keys()):
         _place(plan, imported.get(key), exported.get(key))
     for unit in plan.units():
-        unit.module = carried(unit.interface.name, unit.interface.key in plan.hosts, unit.interface.key in plan.guests)
+        unit.module = provided_module(
+            unit.interface.name, unit.interface.key in plan.hosts, unit.interface.key in plan.guests
+        )
     _name(plan.written())
     return plan
 
 
-def plan_interfaces(document: Document) -> Plan:
-    """Return the modules of every interface that has a name: exported if worlds only export it, else imported."""
+def plan_interfaces(document: Document) -> BindingPlan:
+    """Return the modules of every named interface: for the exported side if worlds only export it, else imported."""
     used = [_by_key(items.values()) for w in document.worlds for items in (w.exports, w.imports)]
     exports, imports = (set().union(*used[n::2]) for n in (0, 1))
-    plan = Plan(document)
+    plan = BindingPlan(document)
     for interface in document.interfaces:
         if interface.name:
             out = interface.key in exports and interface.key not in imports
@@ -95,7 +97,7 @@ def _by_key(items: Iterable[object]) -> dict[int, InterfaceDef]:
     return {item.key: item for item in items if isinstance(item, InterfaceDef)}
 
 
-_CARRIED = {
+_PROVIDED = {
     "wasi:cli": "environment exit stderr stdin stdout terminal-input terminal-output terminal-stderr terminal-stdin "
     "terminal-stdout",
     "wasi:clocks": "monotonic-clock wall-clock",
@@ -107,13 +109,13 @@ _CARRIED = {
     "wasi:random": "insecure insecure-seed random",
     "wasi:sockets": "instance-network ip-name-lookup network tcp tcp-create-socket udp udp-create-socket",
 }
-# Drafts change as they like: of these, only the versions that our bindings are made from.
+# Drafts have no compatible versions: only those from which aegis.bindings is generated.
 _DRAFTS = {"wasi:config": ("0.2.0-rc.1",), "wasi:logging": ("", "0.1.0-draft")}
 _CALLED = ("wasi:cli/run", "wasi:http/incoming-handler")
 
 
-def carried(interface: str, imported: bool, exported: bool) -> str:
-    """Return the module of ``aegis.bindings`` that serves an interface from this side, empty if none does."""
+def provided_module(interface: str, imported: bool, exported: bool) -> str:
+    """Return the module of ``aegis.bindings`` for an interface and side; empty if there is none."""
     plain, _, version = interface.partition("@")
     package, _, name = plain.partition("/")
     drafts = _DRAFTS.get(package)
@@ -122,26 +124,26 @@ def carried(interface: str, imported: bool, exported: bool) -> str:
     if plain in _CALLED:
         known = exported and not imported
     else:
-        known = not exported and name in _CARRIED.get(package, "").split()
+        known = not exported and name in _PROVIDED.get(package, "").split()
     return f"aegis.bindings.{_spelled(plain)}" if known else ""
 
 
-def _place(plan: Plan, imported: InterfaceDef | None, exported: InterfaceDef | None) -> None:
+def _place(plan: BindingPlan, imported: InterfaceDef | None, exported: InterfaceDef | None) -> None:
     interface = imported or exported
     assert interface is not None
     key = interface.key
-    unit = Unit(interface, imported is not None, exported is not None)
+    unit = PlannedModule(interface, imported is not None, exported is not None)
     if imported is not None:
         plan.hosts[key] = unit
     if exported is not None:
         if imported is not None and _differs(plan, interface):
             unit.exported = False
-            unit = Unit(exported, False, True, twin=unit)
+            unit = PlannedModule(exported, False, True, twin=unit)
         plan.guests[key] = unit
 
 
-def _differs(plan: Plan, interface: InterfaceDef) -> bool:
-    """Whether the two sides of an interface have different classes: its resources, or those that it uses."""
+def _differs(plan: BindingPlan, interface: InterfaceDef) -> bool:
+    """Return whether the two sides of an interface need different classes, because it has or uses resources."""
     split = {key for key, unit in plan.guests.items() if unit is not plan.hosts.get(key)}
     for definition in interface.types:
         if isinstance(definition.body, Resource):
@@ -151,7 +153,7 @@ def _differs(plan: Plan, interface: InterfaceDef) -> bool:
     return False
 
 
-def _name(units: list[Unit]) -> None:
+def _name(units: list[PlannedModule]) -> None:
     names = module_names(dict.fromkeys(unit.interface.name for unit in units))
     imported = {unit.interface.name for unit in units if unit.imported}
     for unit in units:
@@ -160,7 +162,7 @@ def _name(units: list[Unit]) -> None:
 
 
 def module_names(interfaces: Iterable[str]) -> dict[str, str]:
-    """Name modules after package and interface; all versions but the newest have theirs at the end."""
+    """Return module names after package and interface; all versions but the newest get a version suffix."""
     groups: dict[str, list[str]] = {}
     for interface in interfaces:
         groups.setdefault(interface.partition("@")[0], []).append(interface)
@@ -185,7 +187,7 @@ def _unused(name: str, others: Iterable[str]) -> str:
 
 
 def _version(text: str) -> tuple[object, ...]:
-    """Semantic versioning's order: a pre-release comes before its release."""
+    """Return a sort key by semantic versioning: a pre-release comes before its release."""
     release, dash, pre = text.partition("+")[0].partition("-")
     parts = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in pre.split("."))
     return (tuple(int(p) if p.isdigit() else -1 for p in release.split(".")), not dash, parts)

@@ -1,4 +1,4 @@
-"""The names of one generated module: what it defines, what it imports, and that no two are the same."""
+"""Manage the names of one generated module: its definitions and imports, without duplicates."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from aegis.bindgen.layout import WIDTH, natural
 
-__all__ = ["Scope", "ordered"]
+__all__ = ["ModuleNames", "ordered"]
 
-# What a module may need by these names; a type that would take one gets an underscore.
+# Names that generated code uses; a type with such a name gets an underscore.
 _RESERVED = frozenset(
     {"Bound", "EXPORTS", "Exports", "Handle", "Host", "IMPORTS", "INTERFACE", "Imports", "Resources", "TYPE_CHECKING"}
     | {"TypeAlias"}
@@ -17,52 +17,52 @@ _RESERVED = frozenset(
 
 
 @dataclass(slots=True)
-class Scope:
-    """A module in the making. ``package`` is where its siblings are, empty for relative imports."""
+class ModuleNames:
+    """The names of one module. ``package`` is the package of its siblings, empty for relative imports."""
 
     package: str = ""
     taken: set[str] = field(default_factory=lambda: set(_RESERVED))
     public: set[str] = field(default_factory=set)
     checked: list[str] = field(default_factory=list)
-    """Imports that only type checkers make."""
+    """Import statements under ``TYPE_CHECKING``."""
     modules: set[str] = field(default_factory=set)
     members: defaultdict[str, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
 
     def free(self, name: str) -> str:
-        """Take a name, with underscores at its end if it is taken."""
+        """Reserve a name, with trailing underscores if it is taken, and return it."""
         while name in self.taken:
             name += "_"
         self.taken.add(name)
         return name
 
     def define(self, name: str) -> str:
-        """Take a name for something public."""
+        """Reserve a name and add it to ``__all__``."""
         made = self.free(name)
         self.public.add(made)
         return made
 
     def use(self, module: str, name: str, alias: str = "") -> str:
-        """Import a name and return what it is called here."""
+        """Import a name and return its local name."""
         self.members[module].add((name, alias or name))
         return alias or name
 
     def module(self, name: str) -> None:
-        """Import a module by its name."""
+        """Import a module."""
         self.modules.add(name)
 
     def sibling(self, module: str) -> str:
-        """Return how a sibling module is spelled in an import; one that Aegis carries brings its package along."""
+        """Return the name of a sibling module for an import; a module of ``aegis.bindings`` has its package already."""
         if "." in module:
             return module
         return f"{self.package}.{module}" if self.package else f".{module}"
 
     def neighbour(self, module: str) -> str:
-        """Import a sibling module and return what it is called here."""
+        """Import a sibling module and return its local name."""
         package, _, name = module.rpartition(".")
         return self.use(package or self.package or ".", name)
 
     def header(self, doc: str) -> str:
-        """Return the module's beginning: docstring, imports, ``__all__``."""
+        """Return the start of the module: docstring, imports, ``__all__``."""
         sections = ["\n".join(s) for s in self._sections() if s]
         if self.checked:
             sections.append("if TYPE_CHECKING:\n" + "\n".join(f"    {line}" for line in self.checked))
@@ -80,12 +80,12 @@ class Scope:
 
 
 def ordered(names: set[str]) -> list[str]:
-    """Sort names as the linter does: constants, then classes, then the others."""
+    """Sort names as ruff does: constants, then classes, then others."""
     return sorted(names, key=lambda name: (_kind(name), natural(name)))
 
 
 def _rank(name: str) -> tuple[object, ...]:
-    """Where an import stands among those of its module; here, unlike in ``__all__``, case counts last."""
+    """Return the sort key of an imported name; unlike in ``__all__``, case is compared last."""
     return (_kind(name), natural(name.lower()), natural(name))
 
 

@@ -1,4 +1,4 @@
-"""The package's own module: what stands in the world itself, and a class for what the guest exports."""
+"""Write the ``__init__.py`` of a package: the items of the world itself, and a class for its exports."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aegis.bindgen.classes import documented, noted
-from aegis.bindgen.functions import Functions
-from aegis.bindgen.interface import Interfaces
-from aegis.bindgen.layout import Group, Part, indented, lay, signature
-from aegis.bindgen.module import Module
-from aegis.bindgen.plan import Unit
-from aegis.bindgen.scope import Scope
+from aegis.bindgen.functions import FunctionWriter
+from aegis.bindgen.interface import InterfaceModules
+from aegis.bindgen.layout import Bracketed, Part, indented, lay, signature
+from aegis.bindgen.module import ModuleWriter
+from aegis.bindgen.plan import PlannedModule
+from aegis.bindgen.scope import ModuleNames
 from aegis.wit.model import FunctionDef, InterfaceDef, Item, Notes, TypeDef, WorldDef
 from aegis.wit.naming import pascal, snake
 
-__all__ = ["World"]
+__all__ = ["WorldWriter"]
 
-_IMPORTS = "The functions that the world imports by themselves, for Python to provide."
+_IMPORTS = "The functions that the world imports outside of interfaces, for Python to implement."
 
 
 @dataclass(slots=True)
-class World:
-    """Writes the ``__init__.py`` of a world's package."""
+class WorldWriter:
+    """Writes the ``__init__.py`` of the package for a world."""
 
     world: WorldDef
-    interfaces: Interfaces
-    scope: Scope = field(init=False)
+    interfaces: InterfaceModules
+    scope: ModuleNames = field(init=False)
     name: str = field(init=False)
-    module: Module = field(init=False)
+    module: ModuleWriter = field(init=False)
 
     def __post_init__(self) -> None:
-        self.scope = Scope(self.interfaces.package)
+        self.scope = ModuleNames(self.interfaces.package)
         self.name = self.scope.define(pascal(self.world.name))
         types = [item for item in self.world.imports.values() if isinstance(item, TypeDef)]
         types.sort(key=lambda t: t.key)
-        self.module = Module(self.interfaces.plan.document, self.scope, types, self.interfaces.place)
+        self.module = ModuleWriter(self.interfaces.plan.document, self.scope, types, self.interfaces.place)
 
     def source(self) -> str:
-        """Return the module's text."""
+        """Return the source of the module."""
         imported, exported = _functions(self.world.imports), _functions(self.world.exports)
         blocks = self.module.blocks(imported, exported=False)
         sides = self.module.side(imported, "Imports", _IMPORTS, exported=False) if imported else []
@@ -58,13 +58,13 @@ class World:
         lists = [_listed("Imports", self.world.imports), _listed("Exports", self.world.exports)]
         return noted(Notes(docs=f"The world ``{self.world.full}``."), noted(self.world.notes), *lists)
 
-    def _units(self, items: Mapping[str, Item], units: Mapping[int, Unit]) -> dict[str, Unit]:
-        """Return an interface's module by its attribute: its last name, with its package where that is not plain."""
+    def _units(self, items: Mapping[str, Item], units: Mapping[int, PlannedModule]) -> dict[str, PlannedModule]:
+        """Return the modules of interfaces by attribute: the short name, with the package if that is ambiguous."""
         found = [item for item in items.values() if isinstance(item, InterfaceDef)]
         functions = [snake(item.name) for item in items.values() if isinstance(item, FunctionDef)]
         short = [_attribute(i.name) for i in found]
         long = [_attribute(i.name) if [*short, *functions].count(_attribute(i.name)) == 1 else None for i in found]
-        made: dict[str, Unit] = {}
+        made: dict[str, PlannedModule] = {}
         for interface, name in zip(found, long, strict=True):
             attribute = name or units[interface.key].module.rpartition(".")[2]
             while attribute in made or attribute in functions:
@@ -73,7 +73,7 @@ class World:
         return made
 
     def _provided(self, functions: list[FunctionDef]) -> list[str]:
-        """Return a function that takes an implementation of each import that is not Aegis's."""
+        """Return the function ``imports``, which takes an implementation of each import that Aegis does not provide."""
         units = self._units(self.world.imports, self.interfaces.plan.hosts)
         own = {name: unit for name, unit in units.items() if "." not in unit.module and unit.interface.functions}
         free = [f for f in functions if f.kind == "free"]
@@ -94,13 +94,13 @@ class World:
             entries += [f'"{f.name}": {bound}(IMPORTS, {given}.{snake(f.name)})' for f in free]
             entries += [f'"{name}": {bound}(IMPORTS, {given}.{pascal(name)})' for name in made_here]
         self.scope.public.add("imports")
-        doc = '"""Return what the ``imports`` of a sandbox are; Aegis itself provides the others."""'
-        made = lay(Group("{", tuple(entries), "}"), 11, 4)
+        doc = '"""Return the ``imports`` for a sandbox; Aegis provides all other interfaces."""'
+        made = lay(Bracketed("{", tuple(entries), "}"), 11, 4)
         head = signature("imports", params, "dict[str, object]", 0, True)
         return [f"{head}\n    {doc}\n    return {made}"]
 
     def _class(self, functions: list[FunctionDef]) -> list[str]:
-        """Return the class of the world's exports, none if there are none."""
+        """Return the class of the world's exports; an empty list if there are none."""
         units = self._units(self.world.exports, self.interfaces.plan.guests)
         if not units and not functions:
             self.scope.public.discard(self.name)
@@ -115,15 +115,15 @@ class World:
             lines.append("self._functions = sandbox.bind(EXPORTS)")
         init = signature("__init__", ["self", "sandbox: Sandbox"], "None", 4, True)
         members = [init + "".join(f"\n{indented(line)}" for line in lines), *map(self._method, functions)]
-        doc = noted(Notes(docs=f"What a guest of the world ``{self.world.name}`` exports, in one sandbox."))
+        doc = noted(Notes(docs=f"The exports of a guest of the world ``{self.world.name}`` in one sandbox."))
         return [documented(f"class {self.name}:", doc, members, "\n\n")]
 
     def _method(self, of: FunctionDef) -> str:
-        write = Functions(self.module.expressions, exported=True)
+        write = FunctionWriter(self.module.expressions, exported=True)
         given: tuple[Part, ...] = tuple(snake(name) for name, _ in of.type.params)
         returns = write.returns(of.type)
         begin = "" if returns == "None" else f"returned_: {returns} = "
-        call = lay(Group(f"{begin}self._functions.{snake(of.name)}(", given, ")"), 8, 8)
+        call = lay(Bracketed(f"{begin}self._functions.{snake(of.name)}(", given, ")"), 8, 8)
         dedented = re.sub(r"\n {8}", "\n", call)
         return write.method(of, [dedented, *(["return returned_"] if begin else [])])
 

@@ -1,4 +1,4 @@
-"""The command line: thin commands over the library. Results go to stdout, everything else to stderr."""
+"""The command line: thin commands over the library. Results go to stdout, all other output to stderr."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """Run the command line with the process's arguments, and end the process with its exit code.
+    """Run the command line with the arguments of the process, and end the process with the exit code.
 
-    It ends without the interpreter's own farewell, which takes longer than a small guest's run and
-    would wait for threads that have nothing to say any more.
+    The process ends without the interpreter's finalisation, which takes longer than the run of a small guest and would
+    wait for threads that may never return.
     """
-    _complete_streams()  # before anything is opened
-    gc.disable()  # until everything is imported: a tenth of a start goes into looking for garbage in it
+    _complete_streams()  # before any file is opened, see aegis.support.descriptors
+    gc.disable()  # during the imports: otherwise collections take a tenth of the start
     from aegis.cli.main import main as run
     from aegis.cli.supervise import leave
 
@@ -26,7 +26,7 @@ def main() -> NoReturn:
 
 
 def _complete_streams() -> None:
-    """Give the process the standard streams that it was started without: they are empty, and swallow everything."""
+    """Replace the standard streams that the process was started without by ``/dev/null``."""
     occupy_standard()
     if sys.stdin is None:
         sys.stdin = _stream(0, "r")

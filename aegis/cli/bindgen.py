@@ -1,4 +1,4 @@
-"""``aegis bindgen``."""
+"""The command ``aegis bindgen``."""
 
 from __future__ import annotations
 
@@ -9,57 +9,57 @@ from typing import NamedTuple
 
 import click
 
-from aegis.bindgen import MARK, generate
-from aegis.bindgen.check import NotRun
-from aegis.cli.clicks import FileCommand
-from aegis.cli.render import Face
+from aegis.bindgen import generate, is_generated
+from aegis.bindgen.check import UnsupportedItem
+from aegis.cli.click_options import FileCommand
+from aegis.cli.output import Output
 from aegis.errors import AegisError, ArtifactError, PolicyError
 from aegis.text import count, printable, quoted
 from aegis.wit.positions import locate
-from aegis.wit.tools import read_wit
+from aegis.wit.wasm_tools import read_wit
 
 __all__ = ["Changes", "command", "compare", "write"]
 
-_LARGE = 1 << 24
-"""Bytes of a WIT file beyond which no place is looked for in it."""
+_MAX_SEARCHED_BYTES = 1 << 24
+"""In a larger WIT file no position is searched for an error."""
 
 
 @click.command(cls=FileCommand)
-@click.option("-w", "--world", metavar="NAME", help="The world to bind; may be left out where there is but one.")
-@click.option("-o", "--output", "folder", required=True, metavar="DIR", help="The package to write.")
-@click.option("--check", is_flag=True, help="Write nothing; exit with 1 when DIR is not as it would be written.")
+@click.option("-w", "--world", metavar="NAME", help="The world to bind. [the only one]")
+@click.option("-o", "--output", "folder", required=True, metavar="DIR", help="The directory of the package to write.")
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the files in DIR are stale.")
 @click.option("--features", multiple=True, metavar="NAME", help="Keep @unstable items of this feature; * keeps all.")
 @click.argument("wit", metavar="WIT|COMPONENT")
 @click.pass_obj
-def command(face: Face, /, wit: str, world: str | None, folder: str, check: bool, features: tuple[str, ...]) -> int:
-    """Write typed Python for a world: what a host provides to it, and what a guest of it exports.
+def command(output: Output, /, wit: str, world: str | None, folder: str, check: bool, features: tuple[str, ...]) -> int:
+    """Write typed Python for a world: its imports, for host implementations, and its exports.
 
-    WIT is a file, a folder with its deps/, or a component.
+    WIT is a file, a directory with its deps/, or a component.
     """
     if not folder:
-        raise PolicyError("--output: an empty name is no directory; name the package to write")
+        raise PolicyError("--output: the directory name is empty; name the directory of the package to write")
     document = read_wit(wit, features=features)
     try:
         sources = generate(document, world)
-    except NotRun as error:
-        raise _placed(wit, error) from error
+    except UnsupportedItem as error:
+        raise _with_position(wit, error) from error
     try:
         changes = compare(folder, sources)
         if not check:
             write(folder, sources, changes)
     except AegisError:
         raise
-    except (OSError, ValueError) as error:  # a ValueError for a name that no path can be
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         raise _unwritable(folder, error) from None
-    face.result(
+    output.result(
         {"folder": folder, "files": list(sources), "check": check, **changes._asdict()},
-        "" if face.quiet and not check else _text(printable(folder), sources, changes, check),
+        "" if output.quiet and not check else _text(printable(folder), sources, changes, check),
     )
     return 1 if check and any(changes) else 0
 
 
 class Changes(NamedTuple):
-    """The names of files that are not there yet, that differ, and that are made no longer."""
+    """The names of the files that are missing, that differ, and that are no longer generated."""
 
     missing: list[str]
     different: list[str]
@@ -67,26 +67,26 @@ class Changes(NamedTuple):
 
 
 def compare(folder: str, sources: Mapping[str, str]) -> Changes:
-    """Tell what is to be done so that a folder holds exactly ``sources``, besides what we did not make.
+    """Return the changes after which a directory contains exactly ``sources``, ignoring files of other origin.
 
-    Raise :class:`~aegis.errors.ArtifactError` when a file that we did not make is in the way.
+    Raise :class:`~aegis.errors.ArtifactError` if a file of other origin has the name of a generated one.
     """
     missing, different = [], []
     for name, text in sources.items():
         found = _read(os.path.join(folder, name))
         if found is None:
             missing.append(name)
-        elif found and not found.startswith(MARK):
+        elif found and not is_generated(found):
             raise ArtifactError(
-                f"{printable(os.path.join(folder, name))} is not of bindgen's making; choose another DIR"
+                f"{printable(os.path.join(folder, name))} was not generated by bindgen; choose another DIR"
             )
         elif found != text:
             different.append(name)
-    return Changes(missing, different, [name for name in _made(folder) if name not in sources])
+    return Changes(missing, different, [name for name in _generated(folder) if name not in sources])
 
 
 def write(folder: str, sources: Mapping[str, str], changes: Changes) -> None:
-    """Do what :func:`compare` told."""
+    """Apply the changes from :func:`compare`."""
     os.makedirs(folder, exist_ok=True)
     for name in (*changes.missing, *changes.different):
         with open(os.path.join(folder, name), "w", encoding="utf-8", newline="\n") as file:
@@ -95,11 +95,11 @@ def write(folder: str, sources: Mapping[str, str], changes: Changes) -> None:
         os.unlink(os.path.join(folder, name))
 
 
-def _made(folder: str) -> list[str]:
-    """Return the names of the files in a folder that are of our making."""
+def _generated(folder: str) -> list[str]:
+    """Return the names of the generated files in a directory."""
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     files = [n for n in names if n.endswith(".py") and os.path.isfile(os.path.join(folder, n))]
-    return [n for n in files if (_read(os.path.join(folder, n)) or "").startswith(MARK)]
+    return [n for n in files if is_generated(_read(os.path.join(folder, n)) or "")]
 
 
 def _unwritable(folder: str, error: OSError | ValueError) -> PolicyError:
@@ -110,10 +110,10 @@ def _unwritable(folder: str, error: OSError | ValueError) -> PolicyError:
 
 
 def _read(path: str) -> str | None:
-    """Return the text of a file, ``None`` where there is none; what is no regular file is not of bindgen's making."""
+    """Return the text of a file, ``None`` if it does not exist; raise ``ArtifactError`` unless it is a regular file."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ArtifactError(f"{printable(path)} is not of bindgen's making; choose another DIR")
+            raise ArtifactError(f"{printable(path)} was not generated by bindgen; choose another DIR")
         with open(path, encoding="utf-8", errors="replace", newline="") as file:
             return file.read()
     except FileNotFoundError:
@@ -122,16 +122,16 @@ def _read(path: str) -> str | None:
 
 def _text(folder: str, sources: Mapping[str, str], changes: Changes, check: bool) -> str:
     if not any(changes):
-        return f"{folder}: {count(len(sources), 'file')}, as they should be"
+        return f"{folder}: {count(len(sources), 'file')}, up to date"
     verbs = ("would be written", "would change", "would be removed") if check else ("written", "changed", "removed")
     lines = (f"{os.path.join(folder, n)}: {verb}" for names, verb in zip(changes, verbs, strict=True) for n in names)
     return "\n".join(lines)
 
 
-def _placed(wit: str, error: NotRun) -> ArtifactError:
-    """Return the error with the place of its item in the text, if it came from text."""
+def _with_position(wit: str, error: UnsupportedItem) -> ArtifactError:
+    """Return the error with file, line and column of its item, if it can be found in the text."""
     for path in _texts(wit):
-        if os.path.isfile(path) and os.path.getsize(path) <= _LARGE:
+        if os.path.isfile(path) and os.path.getsize(path) <= _MAX_SEARCHED_BYTES:
             found = locate(_read(path) or "", error.owner, error.item)
             if found is not None:
                 return ArtifactError(f"{printable(path, 400)}:{found[0]}:{found[1]}: {error}")

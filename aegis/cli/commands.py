@@ -1,4 +1,4 @@
-"""The group of commands, as click has it: every command line but a plain ``aegis run`` comes here."""
+"""The click group of all commands. It handles every command line except a valid ``aegis run``."""
 
 from __future__ import annotations
 
@@ -8,57 +8,57 @@ from typing import Any
 
 import click
 
-from aegis.cli.clicks import described, with_options
+from aegis.cli.click_options import described, with_options
+from aegis.cli.command_line import read_line
 from aegis.cli.options import GROUP
-from aegis.cli.render import Face
-from aegis.cli.words import read_line
+from aegis.cli.output import Output
 
-__all__ = ["HungUp", "group", "run_command"]
+__all__ = ["OutputClosed", "group", "run_command"]
 
 _COMMANDS = {
-    "run": "Run a module, with nothing granted but what you say.",
-    "fuzz": "Look for what a guest does wrong, with all kinds of calls.",
-    "validate": "Check that modules are valid and admitted.",
-    "inspect": "Show what a module imports, exports and would need.",
+    "run": "Run a module or component with explicit grants only.",
+    "fuzz": "Search for faults in a guest with generated calls.",
+    "validate": "Check that modules are valid and within the limits.",
+    "inspect": "Show the imports, exports and required grants of a module.",
     "bindgen": "Write typed Python for a WIT world.",
-    "doctor": "Check that this system can run guests safely.",
+    "doctor": "Check that this system supports running guests safely.",
 }
 
 
 _MODULES = {"run": "aegis.cli.run_command"}
-"""The modules of commands that are not called as their command."""
+"""Modules of commands whose name differs from the command's."""
 
 
-class HungUp(Exception):
-    """Nothing reads the output any more."""
+class OutputClosed(Exception):
+    """The reader of the output has closed the pipe."""
 
 
 @contextmanager
-def _own_broken_pipes() -> Iterator[None]:
-    """Let a broken pipe leave as an exception of Aegis: click would end the process with 1."""
+def _broken_pipe_as_output_closed() -> Iterator[None]:
+    """Replace ``BrokenPipeError``, for which click would end the process with exit code 1."""
     try:
         yield
     except BrokenPipeError:
-        raise HungUp from None
+        raise OutputClosed from None
 
 
 class Commands(click.Group):
-    """Commands by name, each imported when it is asked for."""
+    """The commands by name; the module of each is imported when the command is used."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         line = read_line(args, described(self.get_params(ctx)), leading=True)
-        face: Face = ctx.obj
-        face.form = line.form or face.form
+        output: Output = ctx.obj
+        output.form = line.form or output.form
         if line.fault:
             raise click.UsageError(line.fault, ctx)
         return super().parse_args(ctx, [*line.options, "--", *line.words] if args else args)
 
     def make_context(self, *args: Any, **settings: Any) -> click.Context:
-        with _own_broken_pipes():
+        with _broken_pipe_as_output_closed():
             return super().make_context(*args, **settings)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _own_broken_pipes():
+        with _broken_pipe_as_output_closed():
             return super().invoke(ctx)
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -82,15 +82,15 @@ class Commands(click.Group):
 @click.version_option(package_name="aegis-wasm", prog_name="aegis", message="%(prog)s %(version)s")
 @click.pass_context
 def group(context: click.Context, config: str | None, form: str, verbose: int, quiet: bool) -> None:
-    """Run untrusted WebAssembly: nothing granted by default, every limit on, every host call mediated."""
-    face: Face = context.obj
-    face.form, face.verbose, face.quiet, face.config = form, verbose, quiet, config
+    """Run untrusted WebAssembly with nothing granted by default, every limit on and every host call mediated."""
+    output: Output = context.obj
+    output.form, output.verbose, output.quiet, output.config = form, verbose, quiet, config
 
 
-def run_command(words: Sequence[str], face: Face) -> int:
-    """Run the command that ``words`` name, and return its exit code."""
+def run_command(words: Sequence[str], output: Output) -> int:
+    """Run the command line ``words`` and return its exit code."""
     try:
-        result = group.main(list(words), prog_name="aegis", standalone_mode=False, obj=face)
+        result = group.main(list(words), prog_name="aegis", standalone_mode=False, obj=output)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -98,8 +98,8 @@ def run_command(words: Sequence[str], face: Face) -> int:
         return 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        return face.usage_error(error.format_message(), error.exit_code, context and context.command_path)
+        return output.usage_error(error.format_message(), error.exit_code, context and context.command_path)
     except click.Abort:
         raise KeyboardInterrupt from None
-    face.flush()
+    output.flush()
     return result if isinstance(result, int) else 0

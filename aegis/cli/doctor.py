@@ -1,4 +1,4 @@
-"""``aegis doctor``."""
+"""The command ``aegis doctor``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from aegis.cli.clicks import FileCommand
-from aegis.cli.render import Face
+from aegis.cli.click_options import FileCommand
+from aegis.cli.output import Output
 from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.config import EngineConfig, engine_for
 from aegis.engine.native.advisories import TABLE_DATE, engine_facts
@@ -26,7 +26,7 @@ __all__ = ["command"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at. A warning costs something; a failure means guests cannot run."""
+    """The result of one check. A warning means that a feature is missing; a failure means that guests cannot run."""
 
     name: str
     level: str
@@ -35,12 +35,12 @@ class Check:
 
 @click.command(cls=FileCommand)
 @click.pass_obj
-def command(face: Face) -> int:
-    """Check this system: the engine, the cache, the kernel's help. Exit 0 when guests can run safely."""
+def command(output: Output) -> int:
+    """Check this system: engine, cache and kernel features. Exit 0 if guests can run safely."""
     checks = [check for look in _LOOKS for check in _guarded(look)]
     code = 125 if any(check.level == "failure" for check in checks) else 0
     lines = [f"{check.level:<8} {check.name:<14} {check.text}" for check in checks]
-    face.result(
+    output.result(
         {
             "status": "ok" if code == 0 else "failure",
             "exit_code": code,
@@ -55,7 +55,7 @@ def command(face: Face) -> int:
 def _facts() -> dict[str, Any] | None:
     try:
         return engine_facts().to_dict()
-    except (AegisError, OSError):  # the check called engine says so
+    except (AegisError, OSError):  # the check "engine" reports it
         return None
 
 
@@ -77,7 +77,7 @@ def _engine() -> Iterator[Check]:
     engine_for(EngineConfig.from_limits(Limits()))
     yield Check("engine", "ok", f"{facts}, tested with {MAJOR}: {lib.path}")
     reachable = len(facts.reachable)
-    text = f"{len(facts.findings)} known that this version lacks a fix for, {reachable or 'none'} reachable here"
+    text = f"{len(facts.findings)} without a fix in this version, {reachable or 'none'} reachable here"
     yield Check("advisories", "warning" if reachable else "ok", f"{text} (table of {TABLE_DATE})")
     for finding in facts.findings:
         one = finding.advisory
@@ -91,9 +91,9 @@ def _cache() -> Iterator[Check]:
         entries = cache.entries()
     except OSError as error:
         reason = str(error) if error.errno is None else f"{error.strerror}: {cache.folder}"
-        yield Check("cache", "warning", f"nothing is cached: {reason}; correct that, or set XDG_CACHE_HOME")
+        yield Check("cache", "warning", f"the cache is disabled: {reason}; fix that, or set XDG_CACHE_HOME")
         return
-    text = "will be made at the first run" if entries is None else f"holds {count(entries, 'file')}"
+    text = "will be created by the first run" if entries is None else f"contains {count(entries, 'file')}"
     yield Check("cache", "ok", f"{cache.folder} {text}")
 
 
@@ -101,19 +101,19 @@ def _paths() -> Iterator[Check]:
     from aegis.host.files.beneath import kernel_resolves
 
     if sys.platform == "win32":
-        yield Check("files", "warning", "this system has no handles beneath a directory; file grants are refused")
+        yield Check("files", "warning", "this system has no openat; file grants are rejected")
     elif kernel_resolves():
         yield Check("files", "ok", "the kernel resolves paths beneath a directory (openat2)")
     else:
-        yield Check("files", "ok", "paths are walked component by component; the kernel has no openat2")
+        yield Check("files", "ok", "Aegis resolves paths segment by segment; the kernel has no openat2")
 
 
 def _memory() -> Iterator[Check]:
     pooled = EngineConfig.from_limits(Limits(), pooled=True).pooled
-    text = "sandboxes come from a pool" if pooled else "no pool here: making a sandbox takes some times longer"
+    text = "sandboxes are allocated from a pool" if pooled else "no pool: creating a sandbox takes several times longer"
     yield Check("memory", "ok" if pooled else "warning", text)
     if not available():
-        text = "it cannot be counted here: of a guest's memories each that can grow gets an equal share of the limit"
+        text = "growth cannot be counted: each memory that can grow is limited to an equal share of the limit"
         yield Check("memory", "warning", text)
 
 
@@ -123,9 +123,9 @@ def _isolation() -> Iterator[Check]:
     layers = available()
     missing = [layer.name for layer in layers if not layer.active]
     if missing:
-        text = f"{len(layers) - len(missing)} of {len(layers)} layers; strict isolation needs {', '.join(missing)} too"
+        text = f"{len(layers) - len(missing)} of {len(layers)} layers; strict isolation also needs {', '.join(missing)}"
     else:
-        text = f"all {len(layers)} layers, as strict isolation asks"
+        text = f"all {len(layers)} layers; strict isolation is possible"
     yield Check("isolation", "warning" if missing else "ok", text)
     for layer in layers:
         yield Check(layer.name, "ok" if layer.active else "warning", layer.detail)

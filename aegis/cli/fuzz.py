@@ -1,4 +1,4 @@
-"""``aegis fuzz``."""
+"""The command ``aegis fuzz``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aegis.cli.clicks import FileCommand, limit_options, policy_options
-from aegis.cli.cluster import dask_executor
+from aegis.cli.click_options import FileCommand, limit_options, policy_options
+from aegis.cli.dask_cluster import dask_executor
+from aegis.cli.input_files import read_artifact, read_bounded
 from aegis.cli.options import make_policy
+from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
 from aegis.cli.progress import Live
-from aegis.cli.render import Face
-from aegis.cli.source import read_artifact, read_bounded
 from aegis.errors import AegisError, PolicyError
 from aegis.limits import parse_count, parse_seconds
 from aegis.text import printable
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_RUNS = 20_000
+_DEFAULT_RUNS = 20_000
 _MAX_FINDING_BYTES = 64 << 20
 
 
 @click.command(cls=FileCommand)
 @click.option("--invoke", "functions", multiple=True, metavar="NAME", help="Fuzz this export; repeatable. [all]")
-@click.option("--runs", metavar="N", help=f"Stop after N calls; none: run until --time. [{_RUNS}]")
+@click.option("--runs", metavar="N", help=f"Stop after N calls; none: run until --time. [{_DEFAULT_RUNS}]")
 @click.option("--time", "seconds", metavar="TIME", help="Stop after this time, such as 60s or 1h.")
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed; with the same corpus, it reproduces a campaign."
@@ -76,16 +76,16 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     """
     from aegis.fuzz.plan import CampaignPlan
 
-    face: Face = context.obj
+    output: Output = context.obj
     if options["config"] is not None:
-        face.config = options["config"]
+        output.config = options["config"]
     for name in ("out", "corpus", "replay"):
         if options[name] == "":
             raise PolicyError(f"--{name}: the name is empty: name a {'file' if name == 'replay' else 'directory'}")
     if host:
         from aegis.cli.fuzz_host import attack
 
-        return attack(face, context, artifacts, options)
+        return attack(output, context, artifacts, options)
     if options["sources"]:
         raise click.UsageError("--source requires --host: without it, the artifact is run unchanged")
     if len(artifacts) != 1:
@@ -93,20 +93,20 @@ def command(context: click.Context, /, artifacts: tuple[str, ...], host: bool, *
     artifact = artifacts[0]
     if options["limit_fuel"] == "none":
         raise PolicyError("--fuel-limit: a campaign needs a fuel limit to be reproducible: give a number, such as 1e9")
-    policy = make_policy(face.config, options, capture=True)
+    policy = make_policy(output.config, options, capture=True)
     refuse_shared_files(policy, {f"--{name}": options[name] for name in ("out", "corpus", "replay")})
     plan = CampaignPlan(
         data=read_artifact(artifact, policy.limits), name=artifact, policy=policy, functions=options["functions"],
         oracles=options["oracles"], hostile=options["hostile"], goal=options["goal"] or "", seed=options["seed"],
         buffers=not options["numbers"],
-        others=tuple(_others(options["oracles"], policy)), config=face.config or "",
+        others=tuple(_others(options["oracles"], policy)), config=output.config or "",
         flags=tuple(_flags(context)),
     )  # fmt: skip
     if options["replay"] is not None:
-        return _replayed(face, plan, options["replay"], options["oracles"])
+        return _replayed(output, plan, options["replay"], options["oracles"])
     if options["calls"]:
-        return _called(face, plan, options["calls"], options["answers"])
-    return _Fuzz(face, plan, options).go()
+        return _called(output, plan, options["calls"], options["answers"])
+    return _Fuzz(output, plan, options).go()
 
 
 def _flags(context: click.Context) -> Iterable[str]:
@@ -128,8 +128,8 @@ def _others(oracles: Iterable[str], policy: Any) -> Iterable[tuple[str, bytes]]:
 class _Fuzz:
     """A campaign started by the command."""
 
-    def __init__(self, face: Face, plan: CampaignPlan, options: dict[str, Any]) -> None:
-        self.face, self.plan, self.options = face, plan, options
+    def __init__(self, output: Output, plan: CampaignPlan, options: dict[str, Any]) -> None:
+        self.output, self.plan, self.options = output, plan, options
 
     def go(self) -> int:
         from aegis.fuzz.campaign import Campaign
@@ -145,7 +145,7 @@ class _Fuzz:
             executor=dask_executor(options["dask"]), corpus=Corpus(options["corpus"]) if options["corpus"] else None,
         )  # fmt: skip
         out = _folder(options["out"])
-        live = Live(self.face)
+        live = Live(self.output)
         try:
             for progress in campaign.run():
                 live.show(progress)
@@ -157,7 +157,7 @@ class _Fuzz:
                 _write(out, data, campaign, self.plan)
         except PolicyError as error:  # print the findings even if they cannot be written
             campaign.result.lost.append(str(error))
-        self.face.result(data, to_text(data))
+        self.output.result(data, to_text(data))
         if campaign.result.lost:
             return 125
         return 130 if campaign.result.interrupted and not data["findings"] else int(bool(data["findings"]))
@@ -165,7 +165,7 @@ class _Fuzz:
     def runs(self, seconds: float | None) -> int | None:
         given = self.options["runs"]
         if given is None:
-            return _RUNS if seconds is None else None
+            return _DEFAULT_RUNS if seconds is None else None
         return None if given == "none" else parse_count(given, "--runs")
 
 
@@ -198,7 +198,7 @@ def _write(folder: Path, data: dict[str, Any], campaign: Campaign, plan: Campaig
         raise PolicyError(f"{printable(str(folder / name))} cannot be written: {error.strerror or error}") from None
 
 
-def _called(face: Face, plan: CampaignPlan, calls: Sequence[str], answers: str | None) -> int:
+def _called(output: Output, plan: CampaignPlan, calls: Sequence[str], answers: str | None) -> int:
     from aegis.fuzz.reproduce import run_calls
 
     try:
@@ -212,11 +212,11 @@ def _called(face: Face, plan: CampaignPlan, calls: Sequence[str], answers: str |
             raise
         raise click.UsageError(printable(str(error), 300)) from None
     lines = [f"{oracle}: {text}" for oracle, text in found]
-    face.result({"found": [{"oracle": o, "text": t} for o, t in found]}, "\n".join(lines) or "no findings")
+    output.result({"found": [{"oracle": o, "text": t} for o, t in found]}, "\n".join(lines) or "no findings")
     return int(bool(found))
 
 
-def _replayed(face: Face, plan: CampaignPlan, path: str, oracles: Sequence[str]) -> int:
+def _replayed(output: Output, plan: CampaignPlan, path: str, oracles: Sequence[str]) -> int:
     import json
 
     from aegis.fuzz.reproduce import replay_finding
@@ -237,5 +237,5 @@ def _replayed(face: Face, plan: CampaignPlan, path: str, oracles: Sequence[str])
         if isinstance(error, AegisError):
             raise
         raise PolicyError(f"{printable(path)} is not a finding of aegis fuzz: {printable(str(error), 200)}") from None
-    face.result({"found": found}, f"still there: {found}" if found else "no longer there")
+    output.result({"found": found}, f"still there: {found}" if found else "no longer there")
     return int(found is not None)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aegis.cli.cluster import dask_executor
+from aegis.cli.dask_cluster import dask_executor
+from aegis.cli.output import Output
 from aegis.cli.progress import Live
-from aegis.cli.render import Face
 from aegis.errors import PolicyError
 from aegis.limits import parse_count, parse_seconds
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["attack"]
 
-_RUNS = 2000
+_DEFAULT_RUNS = 2000
 _OPTIONS = frozenset({"runs", "seconds", "seed", "jobs", "dask", "corpus", "out", "replay", "sources"})
 """The options of ``aegis fuzz`` that apply with ``--host``."""
 
 
-def attack(face: Face, context: click.Context, artifacts: Sequence[str], options: dict[str, Any]) -> int:
+def attack(output: Output, context: click.Context, artifacts: Sequence[str], options: dict[str, Any]) -> int:
     """Run a campaign against Aegis, or replay one of its findings. Exit 0: no findings, 1: findings."""
     from aegis.attack.sources import checked
     from aegis.attack.tools import available
@@ -34,10 +34,10 @@ def attack(face: Face, context: click.Context, artifacts: Sequence[str], options
     if options["replay"] is not None:
         if artifacts:
             raise click.UsageError("--replay runs one saved input: it takes no artifacts")
-        return _replayed(face, options["replay"])
+        return _replayed(output, options["replay"])
     sources = checked(options["sources"])
     available()
-    return _attacked(face, artifacts, sources, options)
+    return _attacked(output, artifacts, sources, options)
 
 
 def _reject_other_options(context: click.Context, options: dict[str, Any]) -> None:
@@ -57,7 +57,7 @@ def _reject_other_options(context: click.Context, options: dict[str, Any]) -> No
         raise click.UsageError("--corpus and --out are the same with --host, the directory for findings: give one")
 
 
-def _attacked(face: Face, artifacts: Sequence[str], sources: tuple[str, ...], options: dict[str, Any]) -> int:
+def _attacked(output: Output, artifacts: Sequence[str], sources: tuple[str, ...], options: dict[str, Any]) -> int:
     from aegis.attack.campaign import AttackCampaign
     from aegis.attack.report import to_data, to_text
     from aegis.attack.seeds import built_in, read_seeds
@@ -65,14 +65,14 @@ def _attacked(face: Face, artifacts: Sequence[str], sources: tuple[str, ...], op
     from aegis.attack.worker import Attack
 
     seeds, left_out = read_seeds(artifacts) if artifacts else (built_in(), {})
-    place = options["out"] or options["corpus"]
-    folder = None if place is None else folder_of(place)
+    path = options["out"] or options["corpus"]
+    folder = None if path is None else folder_of(path)
     seconds = None if options["seconds"] is None else parse_seconds(options["seconds"], "--time")
     campaign = AttackCampaign(
         Attack(seed=options["seed"], sources=sources, artifacts=tuple(seeds)), runs=_runs(options["runs"], seconds),
         seconds=seconds, jobs=options["jobs"] or os.cpu_count() or 1, executor=dask_executor(options["dask"]),
     )  # fmt: skip
-    live = Live(face, "outcome")
+    live = Live(output, "outcome")
     try:
         saved: set[str] = set()
         for progress in campaign.run():
@@ -85,7 +85,7 @@ def _attacked(face: Face, artifacts: Sequence[str], sources: tuple[str, ...], op
     if folder is not None:
         _save(folder, campaign, set())  # again, because findings were minimised at the end
     data = to_data(result, left_out, None if folder is None else str(folder))
-    face.result(data, to_text(data))
+    output.result(data, to_text(data))
     if result.lost:
         return 125
     return 130 if result.interrupted and not result.findings else int(bool(result.findings))
@@ -93,7 +93,7 @@ def _attacked(face: Face, artifacts: Sequence[str], sources: tuple[str, ...], op
 
 def _runs(given: str | None, seconds: float | None) -> int | None:
     if given is None:
-        return _RUNS if seconds is None else None
+        return _DEFAULT_RUNS if seconds is None else None
     return None if given == "none" else parse_count(given, "--runs")
 
 
@@ -112,10 +112,10 @@ def _save(folder: Path, campaign: AttackCampaign, saved: set[str]) -> None:
                 campaign.result.lost.append(str(error))
 
 
-def _replayed(face: Face, path: str) -> int:
+def _replayed(output: Output, path: str) -> int:
     from aegis.attack.store import replay
 
     found = replay(path)
     lines = [line for fault in found for line in (f"still there: {fault.text}", *(f"  {f}" for f in fault.frames[-5:]))]
-    face.result({"found": [fault.to_dict() for fault in found]}, "\n".join(lines) or "no findings")
+    output.result({"found": [fault.to_dict() for fault in found]}, "\n".join(lines) or "no findings")
     return int(bool(found))

@@ -1,4 +1,4 @@
-"""``aegis inspect``."""
+"""The command ``aegis inspect``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from aegis.cli.clicks import FileCommand
-from aegis.cli.render import Face
-from aegis.cli.source import read_artifact
+from aegis.cli.click_options import FileCommand
+from aegis.cli.input_files import read_artifact
+from aegis.cli.output import Output
 from aegis.engine.compile.config import EngineConfig
 from aegis.errors import ArtifactError
 from aegis.limits import Limits, format_bytes
@@ -24,26 +24,28 @@ _NEEDS = (
     (
         ("path_", "fd_prestat", "fd_readdir"),
         "files",
-        "--allow-read PATH or --allow-write PATH; without, there are none",
+        "--allow-read PATH or --allow-write PATH; without a grant there are none",
     ),
-    (("environ_",), "environment", "--allow-env NAME; without, it is empty"),
-    (("clock_", "poll_oneoff"), "clock", "--allow-clock; without, a virtual one that starts at 1970"),
-    (("random_get",), "random", "--allow-random; without, a seeded stand-in"),
-    (("fd_read", "fd_pread"), "standard input", "--stdin inherit or --stdin FILE; without, it is empty"),
-    (("sock_",), "sockets", "nothing grants them to a core module; every call is answered with an error"),
+    (("environ_",), "environment", "--allow-env NAME; without a grant it is empty"),
+    (("clock_", "poll_oneoff"), "clock", "--allow-clock; without a grant a virtual clock starts at 1970"),
+    (("random_get",), "random", "--allow-random; without a grant a seeded generator is used"),
+    (("fd_read", "fd_pread"), "standard input", "--stdin inherit or --stdin FILE; without either it is empty"),
+    (("sock_",), "sockets", "not available to core modules; every call returns an error"),
 )
 
 
 @click.command(cls=FileCommand)
-@click.option("--exports", is_flag=True, help="Show what it exports.")
-@click.option("--imports", is_flag=True, help="Show what it imports.")
-@click.option("--memory", is_flag=True, help="Show its memories and tables.")
-@click.option("--wit", is_flag=True, help="Show a component's world as WIT.")
-@click.option("-a", "--all", "everything", is_flag=True, help="Show all of it, sections included.")
+@click.option("--exports", is_flag=True, help="Show the exports.")
+@click.option("--imports", is_flag=True, help="Show the imports.")
+@click.option("--memory", is_flag=True, help="Show the memories and tables.")
+@click.option("--wit", is_flag=True, help="Show the world of a component as WIT.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Show everything, including sections.")
 @click.argument("module")
 @click.pass_obj
-def command(face: Face, /, module: str, exports: bool, imports: bool, memory: bool, wit: bool, everything: bool) -> int:
-    """Show what MODULE imports and exports with full types, and which grants it will need."""
+def command(
+    output: Output, /, module: str, exports: bool, imports: bool, memory: bool, wit: bool, everything: bool
+) -> int:
+    """Show the imports and exports of MODULE with their types, and the grants that it needs."""
     limits = Limits()
     data = read_artifact(module, limits)
     info = validate_artifact(data, limits, EngineConfig.from_limits(limits), printable(module))
@@ -51,10 +53,10 @@ def command(face: Face, /, module: str, exports: bool, imports: bool, memory: bo
         from aegis.cli.inspect_component import show_component
 
         chosen = {"imports": imports, "exports": exports, "memory": memory, "wit": wit, "all": everything}
-        show_component(face, module, info, chosen)
+        show_component(output, module, info, chosen)
         return 0
     if wit:
-        raise ArtifactError(f"{printable(module)} is a core module, which has no WIT; leave --wit out")
+        raise ArtifactError(f"{printable(module)} is a core module, which has no WIT; remove --wit")
     picture = describe(module, data, info)
     some = exports or imports or memory
     parts = {
@@ -65,12 +67,12 @@ def command(face: Face, /, module: str, exports: bool, imports: bool, memory: bo
         "needs": everything or not some,
         "sections": everything,
     }
-    face.result(picture, "\n".join(line for part, on in parts.items() if on for line in _text(part, picture)))
+    output.result(picture, "\n".join(line for part, on in parts.items() if on for line in _text(part, picture)))
     return 0
 
 
 def describe(path: str, data: bytes, info: ModuleInfo) -> dict[str, Any]:
-    """Return everything there is to show of a module, as data."""
+    """Return all information about a module as JSON types."""
     return {
         "module": path,
         "kind": "module",
@@ -93,7 +95,7 @@ def _item(item: Any, **more: str) -> dict[str, str]:
 
 
 def needs(info: ModuleInfo) -> list[dict[str, str]]:
-    """Return which grants the module's imports are about, and what happens without."""
+    """Return the grants that the module's imports need, and their defaults."""
     wasi = [i.name for i in info.imports if i.module == "wasi_snapshot_preview1"]
     found = [
         {"what": what, "grant": grant}
@@ -101,7 +103,7 @@ def needs(info: ModuleInfo) -> list[dict[str, str]]:
         if any(name.startswith(starts) for name in wasi)
     ]
     if any(i.module == "aegis" for i in info.imports):
-        found.append({"what": "log", "grant": "--allow-logging; without, its lines are dropped"})
+        found.append({"what": "log", "grant": "--allow-logging; without a grant log lines are discarded"})
     for missing in unprovided(info.imports):
         found.append({"what": f"{missing.module}.{missing.name}", "grant": missing.remedy})
     return found
@@ -125,7 +127,7 @@ def _text(part: str, picture: dict[str, Any]) -> list[str]:
     if part == "memory":
         return _block("memories", picture["memories"]) + _block("tables", picture["tables"])
     if part == "needs":
-        return _block("needs", [f"{n['what']}: {n['grant']}" for n in picture["needs"]] or ["no grant at all"])
+        return _block("needs", [f"{n['what']}: {n['grant']}" for n in picture["needs"]] or ["no grants"])
     return _block("sections", [f"{printable(s['name'])} {s['size']} bytes" for s in picture["sections"]])
 
 

@@ -1,4 +1,4 @@
-"""What ``aegis inspect`` shows of a component."""
+"""The output of ``aegis inspect`` for a component."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from aegis.wit.match import unversioned
 from aegis.wit.types import Function, Interface, Resource, show
 
 if TYPE_CHECKING:
-    from aegis.cli.render import Face
+    from aegis.cli.output import Output
     from aegis.component.planning.artifact import Component
 
 __all__ = ["describe_component", "show_component"]
 
 _NEEDS = {
-    "wasi:filesystem/": ("files", "--allow-read PATH or --allow-write PATH; without, there are none"),
-    "wasi:cli/environment": ("environment", "--allow-env NAME; without, it is empty"),
-    "wasi:clocks/": ("clock", "--allow-clock; without, a virtual one that starts at 1970"),
-    "wasi:random/": ("random", "--allow-random; without, a seeded stand-in"),
-    "wasi:cli/stdin": ("standard input", "--stdin inherit or --stdin FILE; without, it is empty"),
-    "wasi:sockets/": ("sockets", "--allow-net tcp://HOST:PORT, --listen; without, every address is denied"),
-    "wasi:http/": ("HTTP", "--allow-net https://HOST; without, every request is denied"),
-    "wasi:logging/": ("log", "--allow-logging; without, its lines are dropped"),
-    "wasi:config/": ("configuration", "--config-value KEY=VALUE; without, it is empty"),
+    "wasi:filesystem/": ("files", "--allow-read PATH or --allow-write PATH; without a grant there are none"),
+    "wasi:cli/environment": ("environment", "--allow-env NAME; without a grant it is empty"),
+    "wasi:clocks/": ("clock", "--allow-clock; without a grant a virtual clock starts at 1970"),
+    "wasi:random/": ("random", "--allow-random; without a grant a seeded generator is used"),
+    "wasi:cli/stdin": ("standard input", "--stdin inherit or --stdin FILE; without either it is empty"),
+    "wasi:sockets/": ("sockets", "--allow-net tcp://HOST:PORT, --listen; without a grant every address is denied"),
+    "wasi:http/": ("HTTP", "--allow-net https://HOST; without a grant every request is denied"),
+    "wasi:logging/": ("log", "--allow-logging; without a grant log lines are discarded"),
+    "wasi:config/": ("configuration", "--config-value KEY=VALUE; without a value it is empty"),
 }
 
 
-def show_component(face: Face, path: str, component: Component, chosen: Mapping[str, bool]) -> None:
-    """Print a component: all of the usual parts, or those that were chosen."""
+def show_component(output: Output, path: str, component: Component, chosen: Mapping[str, bool]) -> None:
+    """Print a component: the chosen parts, or without a choice the default ones."""
     if chosen["wit"]:
-        from aegis.wit.text import world_text
+        from aegis.wit.wit_text import world_text
 
         text = world_text(component.imports, component.exports)
-        face.result({"module": path, "kind": "component", "wit": text}, text.rstrip())
+        output.result({"module": path, "kind": "component", "wit": text}, text.rstrip())
         return
     picture = describe_component(path, component)
     some = any(chosen[part] for part in ("imports", "exports", "memory"))
@@ -45,29 +45,29 @@ def show_component(face: Face, path: str, component: Component, chosen: Mapping[
         parts = ["head", *parts, "modules", "needs"]
     if chosen["all"]:
         parts.append("sections")
-    face.result(picture, "\n".join(line for part in parts for line in _text(part, picture)))
+    output.result(picture, "\n".join(line for part in parts for line in _text(part, picture)))
 
 
 def describe_component(path: str, component: Component) -> dict[str, Any]:
-    """Return everything there is to show of a component, as data."""
-    anatomy = component.anatomy
+    """Return all information about a component as JSON types."""
+    structure = component.structure
     most = 1 << 16
     return {
         "module": path,
         "kind": "component",
         "size": component.size,
         "digest": component.digest,
-        "instances": anatomy.totals.instances,
-        "components": anatomy.components,
+        "instances": structure.totals.instances,
+        "components": structure.components,
         "modules": [
-            {"size": size, "functions": m.functions, "instances": anatomy.totals.modules.get(n, 0)}
-            for n, (m, size) in enumerate(zip(anatomy.modules, anatomy.module_sizes, strict=True))
+            {"size": size, "functions": m.functions, "instances": structure.totals.modules.get(n, 0)}
+            for n, (m, size) in enumerate(zip(structure.modules, structure.module_sizes, strict=True))
         ],
         "imports": [_item(name, item) for name, item in component.imports.items()],
         "exports": [_item(name, item) for name, item in component.exports.items()],
-        "memories": [str(m) for m in anatomy.memories(most)],
-        "tables": [str(t) for t in anatomy.tables(most)],
-        "sections": [{"name": name, "size": size} for name, size in anatomy.sections],
+        "memories": [str(m) for m in structure.memories(most)],
+        "tables": [str(t) for t in structure.tables(most)],
+        "sections": [{"name": name, "size": size} for name, size in structure.sections],
         "needs": needs(component),
     }
 
@@ -81,7 +81,7 @@ def _item(name: str, item: Interface | Function) -> dict[str, Any]:
 
 
 def needs(component: Component) -> list[dict[str, str]]:
-    """Return which grants the imports are about, and what happens without."""
+    """Return the grants that the component's imports need, and their defaults."""
     found = []
     for start, (what, grant) in _NEEDS.items():
         if any(unversioned(name).startswith(start) for name in component.imports):
@@ -111,7 +111,7 @@ def _text(part: str, picture: dict[str, Any]) -> Iterator[str]:
             yield from _block("modules", [_module(m) for m in picture["modules"]])
         case "needs":
             lines = [f"{n['what']}: {n['grant']}" for n in picture["needs"]]
-            yield from _block("needs", lines or ["no grant at all"])
+            yield from _block("needs", lines or ["no grants"])
         case _:
             lines = [f"{printable(s['name'])} {s['size']} bytes" for s in picture["sections"]]
             yield from _block("sections", lines)

@@ -1,8 +1,7 @@
-"""From words to an exit code, and the one place where an exception becomes a line.
+"""Run a command line, and convert every exception to an error line and an exit code.
 
-A plain ``aegis run`` is read here, by the table that click's own command is made from. click, which takes longer to
-import than a small guest to run, reads everything else: other commands, help, and lines with a mistake, so that there
-is one wording for each.
+A valid ``aegis run`` is parsed here, with the table from which the click command is built, because importing click
+takes longer than running a small guest. click handles all other command lines: other commands, help and mistakes.
 """
 
 from __future__ import annotations
@@ -12,59 +11,59 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from aegis.cli.command_line import UsageMistake, read_line
 from aegis.cli.options import GROUP, RUN, shared
-from aegis.cli.render import Face
-from aegis.cli.words import Misuse, read_line
+from aegis.cli.output import Output
 from aegis.errors import AegisError, Cancelled
 
 __all__ = ["main", "plain_run"]
 
 
-class _HungUp(Exception):
-    """Nothing reads the output any more."""
+class _BrokenPipe(Exception):
+    """The reader of the output has closed the pipe."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. No exception leaves, and no traceback is shown unasked."""
+    """Run one command and return its exit code; never raise, and show a traceback only with ``-vv``."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    face = Face()
+    output = Output()
     try:
         if arguments is None and any(word.startswith("--isolate") for word in words):
             _fork_ahead()
-        run = plain_run(words, face)
-        if not gc.isenabled():  # all that was imported stays
+        run = plain_run(words, output)
+        if not gc.isenabled():  # aegis.cli.main disabled it; imported modules are never garbage
             gc.freeze()
             gc.enable()
-        code = _by_click(words, face) if run is None else run()
-        face.flush()
-    except Misuse as error:
-        code = face.usage_error(str(error), 2, None)
+        code = _by_click(words, output) if run is None else run()
+        output.flush()
+    except UsageMistake as error:
+        code = output.usage_error(str(error), 2, None)
     except AegisError as error:
-        code = face.failure(error)
+        code = output.failure(error)
     except KeyboardInterrupt:
-        code = face.failure(Cancelled("interrupted"))
-    except (BrokenPipeError, _HungUp):
-        code = _hang_up()
+        code = output.failure(Cancelled("interrupted"))
+    except (BrokenPipeError, _BrokenPipe):
+        code = _discard_output()
     except OSError as error:
-        code = face.system_error(error)
+        code = output.system_error(error)
     except Exception as error:
-        code = face.defect(error)
+        code = output.defect(error)
     return code
 
 
 def _fork_ahead() -> None:
-    """Fork the run's worker, now that there is nothing yet that it should not have."""
+    """Fork the worker of the run now, while this process holds neither secrets nor open files for it to inherit."""
     from aegis.cli import run
     from aegis.isolation.parent.forked import fork_worker
 
-    del run  # loaded now, both have it: pages of memory that are written after the fork are copied
+    del run  # imported before the fork, so that both processes share its pages until one of them writes
     fork_worker()
 
 
-def plain_run(words: Sequence[str], face: Face) -> Callable[[], int] | None:
-    """Return what runs the guest that a line names, ``None`` for a line that click is to read.
+def plain_run(words: Sequence[str], output: Output) -> Callable[[], int] | None:
+    """Return a function that runs the guest of a valid ``aegis run`` line; ``None`` for all other lines.
 
-    ``face`` gets the options of the line that are its own.
+    Set the output options of the line on ``output``.
     """
     before = read_line(words, GROUP, leading=True)
     if before.fault or before.words[:1] != ["run"]:
@@ -75,24 +74,24 @@ def plain_run(words: Sequence[str], face: Face) -> Callable[[], int] | None:
     if line.fault or not line.words or common is None or options is None:
         return None
     for name in ("form", "verbose", "quiet"):
-        setattr(face, name, options.pop(name) or common[name])
-    face.config = common["config"]
+        setattr(output, name, options.pop(name) or common[name])
+    output.config = common["config"]
     from aegis.cli.run import run
 
     module, *args = line.words
-    return lambda: run(face, module, tuple(args), options)
+    return lambda: run(output, module, tuple(args), options)
 
 
-def _by_click(words: Sequence[str], face: Face) -> int:
-    from aegis.cli.commands import HungUp, run_command
+def _by_click(words: Sequence[str], output: Output) -> int:
+    from aegis.cli.commands import OutputClosed, run_command
 
     try:
-        return run_command(words, face)
-    except HungUp:
-        raise _HungUp from None
+        return run_command(words, output)
+    except OutputClosed:
+        raise _BrokenPipe from None
 
 
-def _hang_up() -> int:
-    """Nobody reads any more: end as a program does that SIGPIPE ends, and write nothing at exit."""
+def _discard_output() -> int:
+    """Redirect stdout to ``/dev/null``, so that nothing fails at exit; return the exit code of a SIGPIPE, 128 + 13."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 141

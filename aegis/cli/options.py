@@ -1,15 +1,15 @@
-"""The options of the command line as a table, and the policy that they make: the file first, the flags on top.
+"""The options of the command line as a table, and the policy built from them: the policy file, then the options.
 
-click makes its commands from this table (:mod:`aegis.cli.clicks`), and ``aegis run`` reads its line by it without
-click.
+:mod:`aegis.cli.click_options` builds click's commands from this table. ``aegis run`` parses its line with the table
+alone, without click.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from aegis.cli.source import read_pipe
-from aegis.cli.words import FORMATS, Misuse, Option, Sort
+from aegis.cli.command_line import FORMATS, CommandOption, OptionKind, UsageMistake
+from aegis.cli.input_files import read_pipe
 from aegis.errors import ArtifactNotFound, PolicyError
 from aegis.policy import (
     LOG_LEVELS,
@@ -25,126 +25,128 @@ from aegis.policy import (
 )
 from aegis.support.lean import Any, replace
 
-__all__ = ["GRANTS", "GROUP", "LIMIT_OPTIONS", "RUN", "limits", "make_policy", "shared"]
+__all__ = ["GRANTS", "GROUP", "LIMIT_OPTIONS", "RUN", "chosen_limits", "limits", "make_policy", "shared"]
 
 LIMIT_OPTIONS = {
-    "--memory-limit": ("memory", "64MiB", "Linear memory, all together."),
-    "--fuel-limit": ("fuel", "none", "Guest work for the call, such as 1e9; about one unit an instruction."),
-    "--timeout": ("timeout", "30s", "Wall-clock time of the run, loading included."),
-    "--stack-limit": ("stack", "512KiB", "Guest stack."),
-    "--module-size": ("module_size", "32MiB", "Size of the module file."),
-    "--functions": ("functions", "100000", "Functions, before compiling."),
-    "--function-size": ("function_size", "1MiB", "Code of one function, before compiling."),
-    "--locals": ("locals", "20000", "Locals of one function, before compiling."),
-    "--nesting": ("nesting", "10000", "Blocks inside each other in one function."),
-    "--complexity": ("complexity", "100e6", "Estimated microseconds of compiling; a twentieth for one function."),
+    "--memory-limit": ("memory", "64MiB", "Bytes of all linear memories together."),
+    "--fuel-limit": ("fuel", "none", "Fuel of the call, such as 1e9; about one unit per instruction."),
+    "--timeout": ("timeout", "30s", "Wall-clock time of the run, including loading."),
+    "--stack-limit": ("stack", "512KiB", "Bytes of guest stack."),
+    "--module-size": ("module_size", "32MiB", "Bytes of the module file."),
+    "--functions": ("functions", "100000", "Number of functions."),
+    "--function-size": ("function_size", "1MiB", "Code bytes of one function."),
+    "--locals": ("locals", "20000", "Locals of one function."),
+    "--nesting": ("nesting", "10000", "Depth of nested blocks in one function."),
+    "--complexity": ("complexity", "100e6", "Estimated microseconds to compile; a twentieth for one function."),
     "--table-elements": ("table_elements", "10000", "Elements of all tables together."),
-    "--memories": ("memories", "10", "Linear memories."),
-    "--tables": ("tables", "16", "Tables."),
-    "--instances": ("instances", "64", "Instances."),
+    "--memories": ("memories", "10", "Number of linear memories."),
+    "--tables": ("tables", "16", "Number of tables."),
+    "--instances": ("instances", "64", "Number of core instances."),
     "--stdout-limit": ("stdout", "1MiB", "Bytes written to stdout."),
     "--stderr-limit": ("stderr", "256KiB", "Bytes written to stderr."),
-    "--handles": ("handles", "4096", "Handles of resources, a component's and the host's."),
-    "--open-files": ("open_files", "64", "Files and directories open at once."),
-    "--sockets": ("sockets", "16", "Sockets open at once."),
-    "--connections": ("connections", "1000", "Connections in all."),
+    "--handles": ("handles", "4096", "Resource handles of the component and the host."),
+    "--open-files": ("open_files", "64", "Files and directories open at the same time."),
+    "--sockets": ("sockets", "16", "Sockets open at the same time."),
+    "--connections": ("connections", "1000", "Connections in total."),
     "--network-bytes": ("network_bytes", "256MiB", "Bytes sent and received."),
     "--resolver-answers": ("resolver_answers", "64", "Addresses of one name."),
-    "--http-requests": ("http_requests", "16", "HTTP exchanges at once."),
+    "--http-requests": ("http_requests", "16", "HTTP exchanges at the same time."),
     "--http-fields": ("http_fields", "256", "Fields of one HTTP message."),
-    "--http-field-bytes": ("http_field_bytes", "64KiB", "Bytes of one HTTP message's fields."),
+    "--http-field-bytes": ("http_field_bytes", "64KiB", "Bytes of the fields of one HTTP message."),
     "--disk-written": ("disk_written", "64MiB", "Bytes written to granted files."),
-    "--host-calls": ("host_calls", "1000000", "Calls into the host."),
+    "--host-calls": ("host_calls", "1000000", "Calls from the guest into the host."),
     "--host-bytes": ("host_bytes", "1GiB", "Bytes copied between guest and host in one call."),
-    "--value-bytes": ("value_bytes", "64MiB", "Bytes that one value may make the host hold."),
+    "--value-bytes": ("value_bytes", "64MiB", "Bytes of host memory for one value."),
 }
 
 
-def limits(**defaults: str) -> tuple[Option, ...]:
-    """Return an option for each limit; ``none`` lifts one. ``defaults`` are those that differ for a command."""
+def limits(**defaults: str) -> tuple[CommandOption, ...]:
+    """Return an option for each limit; ``none`` lifts it. ``defaults`` replaces defaults for a command."""
     return tuple(
-        Option((flag, f"limit_{name}"), f"{text} [{defaults.get(name, default)}]", metavar="LIMIT")
+        CommandOption((flag, f"limit_{name}"), f"{text} [{defaults.get(name, default)}]", metavar="LIMIT")
         for flag, (name, default, text) in LIMIT_OPTIONS.items()
     )
 
 
 GRANTS = (
-    Option(
-        ("--isolate",), "Run it in a worker process that the system confines; strict: only with every layer.",
-        Sort.IMPLIED, "[=strict]", choices=("on", "strict"), implied="on", known=("on", "strict"),
+    CommandOption(
+        ("--isolate",), "Run the guest in a confined worker process; strict: require every layer.",
+        OptionKind.IMPLIED, "[=strict]", choices=("on", "strict"), implied="on", known=("on", "strict"),
     ),
-    Option(("--allow-read",), "Let it read a file or directory.", Sort.EACH, "HOST[::GUEST]"),
-    Option(("--allow-write",), "Let it read and write there.", Sort.EACH, "HOST[::GUEST]"),
-    Option(("--allow-env",), "Pass or set a variable.", Sort.EACH, "NAME[=VALUE]"),
-    Option(
-        ("--allow-clock",), "system (default), coarse:1ms, fixed:INSTANT, deny.", Sort.IMPLIED, "[=MODE]",
+    CommandOption(("--allow-read",), "Grant read access to a file or directory.", OptionKind.EACH, "HOST[::GUEST]"),
+    CommandOption(("--allow-write",), "Grant read and write access.", OptionKind.EACH, "HOST[::GUEST]"),
+    CommandOption(("--allow-env",), "Pass an environment variable, or set it.", OptionKind.EACH, "NAME[=VALUE]"),
+    CommandOption(
+        ("--allow-clock",), "system (default), coarse:1ms, fixed:INSTANT, deny.", OptionKind.IMPLIED, "[=MODE]",
         implied="system", known=("system", "coarse", "virtual", "deny"),
     ),
-    Option(
-        ("--allow-random",), "system (default), seed:42, deny.", Sort.IMPLIED, "[=MODE]", implied="system",
+    CommandOption(
+        ("--allow-random",), "system (default), seed:42, deny.", OptionKind.IMPLIED, "[=MODE]", implied="system",
         known=("system", "deny"),
     ),
-    Option(
-        ("--allow-logging",), "Keep its log from LEVEL on (info).", Sort.IMPLIED, "[=LEVEL]", implied="info",
+    CommandOption(
+        ("--allow-logging",), "Record log lines from LEVEL on (info).", OptionKind.IMPLIED, "[=LEVEL]", implied="info",
         known=LOG_LEVELS,
     ),
-    Option(
+    CommandOption(
         ("--allow-net",),
-        "Let a component reach https://HOST, GET https://HOST, tcp://IP:PORT … (names may be looked up).",
-        Sort.EACH, "PATTERN",
+        "Allow connections to https://HOST, GET https://HOST, tcp://IP:PORT … and resolving the name.",
+        OptionKind.EACH, "PATTERN",
     ),
-    Option(("--listen",), "Let it listen at tcp://127.0.0.1:8080 …", Sort.EACH, "PATTERN"),
-    Option(("--deny-net",), "Deny wins over --allow-net.", Sort.EACH, "PATTERN"),
-    Option(("--config-value",), "A value of wasi:config/store.", Sort.EACH, "KEY=VALUE"),
-    Option(("--stdin",), "Its standard input. [empty]", Sort.EACH, "inherit|empty|FILE"),
+    CommandOption(("--listen",), "Allow listening on tcp://127.0.0.1:8080 …", OptionKind.EACH, "PATTERN"),
+    CommandOption(("--deny-net",), "Deny connections; overrides --allow-net.", OptionKind.EACH, "PATTERN"),
+    CommandOption(("--config-value",), "Set a value of wasi:config/store.", OptionKind.EACH, "KEY=VALUE"),
+    CommandOption(("--stdin",), "Standard input of the guest. [empty]", OptionKind.EACH, "inherit|empty|FILE"),
 )  # fmt: skip
-"""The options that grant something, of every command that runs guests."""
+"""The options for grants, which all commands that run guests have."""
 
-_VERBOSE = Option(("-v", "--verbose"), "Say more; twice, show a defect's traceback.", Sort.COUNT)
-_QUIET = Option(("-q", "--quiet"), "Say nothing but results and errors.", Sort.FLAG)
-_CONFIG = Option(("-c", "--config"), "Read the policy from FILE (aegis.toml).", metavar="FILE")
+_VERBOSE = CommandOption(
+    ("-v", "--verbose"), "Print more; -vv prints the traceback of an internal error.", OptionKind.COUNT
+)
+_QUIET = CommandOption(("-q", "--quiet"), "Print only results and errors.", OptionKind.FLAG)
+_CONFIG = CommandOption(("-c", "--config"), "Read the policy from FILE (aegis.toml).", metavar="FILE")
 
 GROUP = (
     _CONFIG,
-    Option(("-f", "--format", "form"), "How results are shown.", choices=FORMATS, default="human"),
+    CommandOption(("-f", "--format", "form"), "Format of results.", choices=FORMATS, default="human"),
     _VERBOSE,
     _QUIET,
 )
-"""The options before the name of a command."""
+"""The options that precede the name of a command."""
 
 
-def shared(*, short: bool) -> tuple[Option, ...]:
-    """Return the options that every command takes after its name too; ``short``: ``-f`` is the format."""
+def shared(*, short: bool) -> tuple[CommandOption, ...]:
+    """Return the options that every command also accepts after its name; with ``short``, ``-f`` is the format."""
     names = ("-f", "--format", "form") if short else ("--format", "form")
-    return (Option(names, "How the result is shown.", choices=FORMATS), _VERBOSE, _QUIET)
+    return (CommandOption(names, "Format of the result.", choices=FORMATS), _VERBOSE, _QUIET)
 
 
 RUN = (
-    Option(("-e", "-f", "--function"), "Call this export, with ARGS by its signature.", metavar="NAME"),
-    Option(("--invoke",), "Call a component's export, in WAVE: 'iface#func(1, \"x\")'.", metavar="CALL"),
+    CommandOption(("-e", "-f", "--function"), "Call this export; ARGS are its arguments.", metavar="NAME"),
+    CommandOption(("--invoke",), "Call a component's export, in WAVE: 'iface#func(1, \"x\")'.", metavar="CALL"),
     *GRANTS,
     *limits(),
-    Option(("--trap-missing",), "Let imports that nothing provides trap when called.", Sort.FLAG),
-    Option(("--metrics",), "Print a report of what the run used.", Sort.FLAG),
-    Option(("--events",), "Write every event as a line of JSON.", metavar="FILE|-"),
-    Option(("--no-cache",), "Neither read nor write compiled code on disk.", Sort.FLAG),
+    CommandOption(("--trap-missing",), "Let missing imports trap when called.", OptionKind.FLAG),
+    CommandOption(("--metrics",), "Print a report of resource usage.", OptionKind.FLAG),
+    CommandOption(("--events",), "Write every event as a line of JSON.", metavar="FILE|-"),
+    CommandOption(("--no-cache",), "Do not read or write compiled code on disk.", OptionKind.FLAG),
     _CONFIG,
 )
-"""The options of ``aegis run`` alone; it has the shared ones too."""
+"""The options of ``aegis run``, in addition to the shared ones."""
 
 
 def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -> Policy:
     """Return the policy of a command line.
 
-    ``capture`` keeps the guest's output for the report instead of passing it through. Raise
-    :class:`~aegis.errors.PolicyError` for what means nothing.
+    ``capture`` stores the guest's output for the report instead of passing it through. Raise
+    :class:`~aegis.errors.PolicyError` for an invalid grant or limit.
     """
     policy = Policy() if config is None else _read(config)
-    limits = {n[6:]: None if v == "none" else v for n, v in options.items() if n.startswith("limit_") and v is not None}
+    limits = chosen_limits({name: value for name, value in options.items() if name.startswith("limit_")})
     mode = "capture" if capture else "inherit"
     return replace(
         policy,
-        limits=policy.limits.with_(**limits),
+        limits=replace(policy.limits, **limits),
         filesystem=policy.filesystem + _filesystem(options),
         environment=_environment(policy.environment, options),
         stdio=StdioCapability(stdin=_stdin(options["stdin"]), stdout=mode, stderr=mode),
@@ -155,15 +157,20 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
     )
 
 
+def chosen_limits(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the limits that ``options``, such as ``limit_memory``, set; ``none`` lifts one."""
+    return {n[6:]: None if value == "none" else value for n, value in options.items() if value is not None}
+
+
 def _read(config: str) -> Policy:
     from aegis.policy.file import MAX_POLICY_BYTES, decode_policy, load_policy
 
     if not config:
-        raise PolicyError("--config: an empty name is no file; name a policy file, such as aegis.toml")
+        raise PolicyError("--config: the file name is empty; name a policy file, such as aegis.toml")
     try:
         piped = read_pipe(config, MAX_POLICY_BYTES + 1)
     except ArtifactNotFound:
-        raise PolicyError("is a pipe that nothing writes to; name a policy file", source=config) from None
+        raise PolicyError("is a pipe without a writer; name a policy file", source=config) from None
     return load_policy(config) if piped is None else decode_policy(piped, source=config)
 
 
@@ -211,9 +218,9 @@ def _network(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:
 
 def _stdin(given: tuple[str, ...]) -> str:
     if len(given) > 1:
-        raise Misuse(f"--stdin is given {len(given)} times; a guest has one standard input")
+        raise UsageMistake(f"--stdin is given {len(given)} times; give it once")
     if not given:
         return "empty"
     if not given[0]:
-        raise PolicyError("--stdin: an empty name is no file; use inherit, empty or a file's name")
+        raise PolicyError("--stdin: the file name is empty; use inherit, empty or a file name")
     return given[0] if given[0] in ("inherit", "empty") else f"file:{given[0]}"

@@ -1,4 +1,4 @@
-"""The files that a command line names for Aegis itself: none may be within reach of the guest that it runs."""
+"""Reject grants that let a guest write a file that the command line names for Aegis itself."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 __all__ = ["refuse_shared_files"]
 
 _REASONS = {
-    "--events": "what --events writes to: a guest could choose what is overwritten",
-    "--out": "what --out writes to: a guest could choose what is overwritten",
-    "--corpus": "what --corpus reads and writes: a guest could choose what is overwritten",
-    "--replay": "what --replay reads: a guest could choose what is called",
+    "--events": "the file of --events: a guest could choose which file is overwritten",
+    "--out": "the directory of --out: a guest could choose which file is overwritten",
+    "--corpus": "the directory of --corpus: a guest could choose which file is overwritten",
+    "--replay": "the file of --replay: a guest could choose the replayed calls",
 }
 
 
 def refuse_shared_files(policy: Policy, named: Mapping[str, str | None]) -> None:
-    """Raise ``PolicyError`` if a grant cannot be had, or would let a guest change a file that Aegis uses.
+    """Raise ``PolicyError`` if a grant is impossible, or would let a guest change a file that Aegis uses.
 
-    ``named`` has paths by the option that names them; this comes before any of them is opened. The artifact is not
-    among them: it is untrusted in any case, and ``--allow-write . app.wasm`` is common.
+    ``named`` maps options to their paths. Call this before any of these files is opened. The artifact is not included:
+    it is untrusted anyway, and ``--allow-write . app.wasm`` is a common command line.
     """
     if not policy.filesystem.paths:
         return

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from aegis.cli.render import Face
+from aegis.cli.output import Output
 from aegis.limits import format_seconds
 from aegis.text import count
 
@@ -21,15 +21,15 @@ _INTERVAL_SECONDS = 5.0
 class Live:
     """The progress line of one campaign; ``unit`` is the name of its distinct behaviours."""
 
-    def __init__(self, face: Face, unit: str = "behaviour") -> None:
-        self.face, self.unit = face, unit
+    def __init__(self, output: Output, unit: str = "behaviour") -> None:
+        self.output, self.unit = output, unit
         self.shown = 0.0
-        self.live = sys.stderr.isatty() and not face.quiet and not face.json
+        self.live = sys.stderr.isatty() and not output.quiet and not output.json
 
     def show(self, progress: Progress) -> None:
         """Print the progress, unless it was printed very recently."""
         now = time.monotonic()
-        if self.face.quiet or self.face.json or now - self.shown < (0.1 if self.live else _INTERVAL_SECONDS):
+        if self.output.quiet or self.output.json or now - self.shown < (0.1 if self.live else _INTERVAL_SECONDS):
             return
         if not self.shown and not self.live:
             self.shown = now
@@ -44,7 +44,7 @@ class Live:
             sys.stderr.write(f"\r\x1b[K{line}")
             sys.stderr.flush()
         else:
-            self.face.say(line)
+            self.output.say(line)
 
     def clear(self) -> None:
         """Erase the line before the result is printed."""

@@ -1,4 +1,4 @@
-"""``aegis run``, once its line is read: with or without click."""
+"""The command ``aegis run``, after its command line is parsed, with or without click."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from aegis.cli.command_line import FORMATS, UsageMistake
+from aegis.cli.input_files import read_artifact
 from aegis.cli.options import make_policy
+from aegis.cli.output import Output
 from aegis.cli.own_files import refuse_shared_files
-from aegis.cli.render import Face
-from aegis.cli.source import read_artifact
 from aegis.cli.supervise import Stopped, leave, supervise
-from aegis.cli.words import FORMATS, Misuse
 from aegis.engine import Module
 from aegis.errors import (
     AegisError,
@@ -38,25 +38,25 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_DENIALS_SHOWN = 5
+_MAX_DENIALS_SHOWN = 5
 
 
-def run(face: Face, module: str, args: tuple[str, ...], options: dict[str, Any]) -> int:
-    """Run what the command line names, and return the exit code."""
+def run(output: Output, module: str, args: tuple[str, ...], options: dict[str, Any]) -> int:
+    """Run the artifact of a command line and return the exit code."""
     if options["config"] is not None:
-        face.config = options["config"]
+        output.config = options["config"]
     if options["invoke"] is not None and options["function"] is not None:
-        raise Misuse("-e names a function and --invoke a whole call; give one of them")
-    policy = make_policy(face.config, options, capture=face.json)
+        raise UsageMistake("-e and --invoke both name a function; give one of them")
+    policy = make_policy(output.config, options, capture=output.json)
     refuse_shared_files(policy, {"--events": None if options["events"] == "-" else options["events"]})
     if policy.logging.enabled:
         _show_log()
     with _Events(options["events"]) as events:
-        return _Run(face, module, args, policy, options, events).go()
+        return _Run(output, module, args, policy, options, events).go()
 
 
 def _show_log() -> None:
-    """Let the guest's granted log lines reach stderr, whatever Python's logging is set to."""
+    """Print the guest's log lines on stderr, independent of Python's logging configuration."""
     import logging
 
     handler = logging.StreamHandler()
@@ -68,12 +68,12 @@ def _show_log() -> None:
 
 
 class _Run:
-    """One run of the command: what it loads, what it calls, and how it tells."""
+    """One run of the command: load the artifact, call a function, report the outcome."""
 
     def __init__(
-        self, face: Face, path: str, args: Sequence[str], policy: Any, options: dict[str, Any], events: _Events
+        self, output: Output, path: str, args: Sequence[str], policy: Any, options: dict[str, Any], events: _Events
     ) -> None:
-        self.face, self.path, self.args, self.policy = face, path, args, policy
+        self.output, self.path, self.args, self.policy = output, path, args, policy
         self.options = options
         self.events = events
         self.module: Module | Component | None = None
@@ -81,20 +81,20 @@ class _Run:
         self.function: str | None = options["function"]
         self.denials: dict[str, None] = {}
         self.compiling = False
-        """Whether the artifact was admitted; until ``module`` is set it is being compiled."""
+        """Whether compilation has started; it has finished when ``module`` is set."""
 
     def go(self) -> int:
-        """Run it, tell of it, return the exit code."""
+        """Run the guest, report the outcome and return the exit code."""
         try:
             outcome = supervise(self.work, self.cancel, self.policy.limits.timeout)
         except Stopped as stop:
             return self.stopped(stop)
         except (PolicyError, CallError, ArtifactError) as error:
-            engine = _engine() if self.face.json else None
-            return self.face.failure(_misread(error, self.options["function"]), artifact=self.path, engine=engine)
+            engine = _engine() if self.output.json else None
+            return self.output.failure(_misread(error, self.options["function"]), artifact=self.path, engine=engine)
         except AegisError as error:
             outcome = Outcome.from_error(error)
-        return self.tell(outcome, outcome.exit_code)
+        return self.present(outcome, outcome.exit_code)
 
     def cancel(self) -> None:
         if self.sandbox is not None:
@@ -106,30 +106,30 @@ class _Run:
         runtime = Aegis(self.policy, cache=not self.options["no_cache"], pooled=False, exact_memory=True)
         self.module = module = runtime.load(read_artifact(self.path, limits), self.path, check=self.check)
         if self.policy.network is not None and module.kind == "module":
-            self.face.say("note: a core module has no network; --allow-net and --deny-net matter for components")
+            self.output.say("note: a core module has no network; --allow-net and --deny-net apply to components only")
         self.function = name = self.chosen(module)
         program = os.path.basename(self.path)
         arguments = (program, *self.args) if is_program(name) else (program,)
         self.sandbox = sandbox = runtime.sandbox(
             args=arguments, subscribers=self.events.subscribers, trap_missing=self.options["trap_missing"],
-            measured=self.options["metrics"] or self.face.json, denied=self.denied,
+            measured=self.options["metrics"] or self.output.json, denied=self.denied,
         )  # fmt: skip
         if isinstance(module, Module):
             return self.run_module(sandbox, module, name)
         return self.run_component(sandbox, module, name)
 
     def chosen(self, module: Module | Component) -> str:
-        """Return what to call; an export's name may be empty."""
+        """Return the function to call; the name of an export may be empty."""
         for name in (self.options["invoke"], self.function):
             if name is not None:
                 return str(name)
         return entry_point(module)
 
     def check(self, artifact: Module | Component) -> None:
-        """Refuse, before it is compiled, what cannot be run."""
+        """Reject an artifact that cannot be run, before it is compiled."""
         call = self.options["invoke"]
         if call is not None and artifact.kind == "module":
-            raise ArtifactError("--invoke calls a component's export; use -e for a core module")
+            raise ArtifactError("--invoke is for components; use -e for a core module")
         name = self.function
         if call is not None:
             from aegis.wit.wave import parse_call
@@ -148,8 +148,8 @@ class _Run:
             return sandbox.run(name, *call)
 
     def run_component(self, sandbox: Sandbox, component: Component, name: str) -> Outcome:
-        """Run a component's program, or one call of it; its result is kept as WAVE, which is how it is shown."""
-        from aegis.cli.wave import Invocation
+        """Run a component's program, or one call; convert the result to WAVE."""
+        from aegis.cli.invocation import Invocation
 
         with sandbox:
             if self.options["invoke"] is None and is_program(name):
@@ -163,71 +163,72 @@ class _Run:
             return replace(outcome, value=call.shown(outcome.value)) if outcome.error is None else outcome
 
     def denied(self, decision: Decision) -> None:
-        """Remember a denial with its remedy, each once and only so many."""
-        if len(self.denials) <= _DENIALS_SHOWN:
+        """Record a denial with its remedy, without duplicates and up to a maximum."""
+        if len(self.denials) <= _MAX_DENIALS_SHOWN:
             why = f" — grant it with {decision.remedy}" if decision.remedy else f": {self.why(decision)}"
             self.denials[f"denied: {decision.action} {decision.target} ({decision.capability}){why}"] = None
 
     def why(self, decision: Decision) -> str:
-        """Return why no option helps, in words of this process: a worker that was taken over makes up a rule."""
+        """Return the reason of a denial without a remedy; a rule from a worker must be known, as it may be forged."""
         network = self.policy.network
         rules = () if network is None else tuple(f"deny {rule}" for rule in network.deny)
         known = decision.capability == "filesystem" or decision.rule in rules
-        return decision.rule if known else "no option permits that"
+        return decision.rule if known else "no option allows that"
 
-    # -- telling -------------------------------------------------------------------------------
+    # -- reporting -----------------------------------------------------------------------------
 
     def stopped(self, stop: Stopped) -> int:
-        """The run was stopped from outside. Report what is known; leave a stuck thread behind."""
+        """Report a run that the supervisor stopped; end the process if its thread is stuck."""
         usage = None if self.sandbox is None or stop.stuck else self.sandbox.usage
         error = stop.error
         if isinstance(error, DeadlineExceeded) and self.compiling and self.module is None:
             allowed = error.allowed or 0.0
-            after = " while compiling, the guest never started"
+            after = " during compilation, before the guest started"
             message = exceeded("timeout", allowed, allowed, unit="in one run", after=after)
             error = DeadlineExceeded(message, limit="timeout", used=allowed, allowed=allowed)
         outcome = Outcome.from_error(error, usage=usage)
         try:
-            code = self.tell(outcome, stop.code)
+            code = self.present(outcome, stop.code)
         finally:
             if stop.stuck:
                 self.events.close()
                 leave(stop.code)
         return code
 
-    def tell(self, outcome: Outcome, code: int) -> int:
+    def present(self, outcome: Outcome, code: int) -> int:
+        """Print the outcome and return the exit code."""
         code = self.recorded(code)
-        if self.face.json:
-            self.face.report(self.report(outcome, code))
+        if self.output.json:
+            self.output.report(self.report(outcome, code))
             return code
         if outcome.error is not None and outcome.status != "exited":
-            self.face.complain(_with_remedy(outcome.error))
+            self.output.complain(_with_remedy(outcome.error))
         elif outcome.value is not None:
-            self.face.result({}, outcome.value if isinstance(outcome.value, str) else shown(outcome.value))
-        for line in list(self.denials)[:_DENIALS_SHOWN]:
-            self.face.say(line)
+            self.output.result({}, outcome.value if isinstance(outcome.value, str) else shown(outcome.value))
+        for line in list(self.denials)[:_MAX_DENIALS_SHOWN]:
+            self.output.say(line)
         code = self.delivered(code)
         if self.options["metrics"]:
-            self.face.flush()
-            self.face.tell_report(self.report(outcome, code))
+            self.output.flush()
+            self.output.print_report(self.report(outcome, code))
         return code
 
     def delivered(self, code: int) -> int:
-        """A guest may ignore that its output went nowhere; whoever reads the exit code may not."""
+        """Return the exit code; lost output of the guest changes 0 to 125, even if the guest ignored the error."""
         lost = self.sandbox.undelivered if self.sandbox is not None else None
         if lost is None:
             return code
         name, error = lost
         why = "was closed" if isinstance(error, BrokenPipeError) else f"failed: {(error.strerror or 'error').lower()}"
-        self.face.complain(f"the guest's {name} {why}; give it somewhere that takes all of it")
+        self.output.complain(f"output of the guest was lost: its {name} {why}; redirect it to a file with enough room")
         return code or 125
 
     def recorded(self, code: int) -> int:
-        """Return the exit code; an audit log that is incomplete makes it another than 0."""
+        """Return the exit code; an incomplete event log changes 0 to 125."""
         lost = self.events.lost(() if self.sandbox is None else self.sandbox.events.failures)
         if lost is None:
             return code
-        self.face.complain(lost)
+        self.output.complain(lost)
         return code or 125
 
     def report(self, outcome: Outcome, code: int) -> Any:
@@ -246,7 +247,7 @@ class _Run:
 
 
 def _engine() -> dict[str, Any] | None:
-    """Return the engine's versions and advisories for the report, nothing where there is no engine."""
+    """Return the engine's versions and advisories for the report; ``None`` if the engine cannot be loaded."""
     from aegis.engine.native.advisories import engine_facts
 
     try:
@@ -256,7 +257,7 @@ def _engine() -> dict[str, Any] | None:
 
 
 def _misread(error: AegisError, function: str | None) -> AegisError:
-    """Return an error; that of a function called ``json`` says that ``-f`` is the format before the command only."""
+    """Return ``error``, with a hint if the user gave ``-f json`` after the command, where ``-f`` names a function."""
     if isinstance(error, ExportNotFound) and function in FORMATS:
         hint = f"{error}; -f names a function here: the format is --format {function}"
         return ExportNotFound(hint, name=error.name, near=error.near)
@@ -264,19 +265,19 @@ def _misread(error: AegisError, function: str | None) -> AegisError:
 
 
 def _with_remedy(error: AegisError) -> str:
-    """Return an error's line; a limit's with the option that raises it, which a worker's own text may leave out."""
+    """Return the message of an error; add the option that raises the limit if a worker's message lacks it."""
     if not isinstance(error, LimitExceeded) or error.limit not in LIMIT_NAMES or flag_of(error.limit) in str(error):
         return str(error)
     return f"{error}: raise it with {error.limit} or {flag_of(error.limit)}"
 
 
 def shown(value: Any) -> str:
-    """Return a core result for people: numbers, several on one line."""
+    """Return the numbers of a core result on one line."""
     return " ".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
 
 
 def convert(name: str, module: Module, words: Sequence[str]) -> tuple[int | float, ...]:
-    """Turn words into arguments by the export's signature; raise ``CallError`` that says it."""
+    """Convert words to arguments for the export's signature; raise ``CallError`` if they do not fit."""
     signature = module.signature(name)
     label = f"{printable(name)}{signature}"
     if module.export(name) is None or not isinstance(module.export(name).type, FuncType):  # type: ignore[union-attr]
@@ -297,7 +298,7 @@ def _number(label: str, position: int, kind: str, word: str) -> int | float:
 
 
 class _Events:
-    """Where ``--events`` goes: a file, or stderr for ``-``."""
+    """The target of ``--events``: a file, or stderr for ``-``."""
 
     def __init__(self, target: str | None) -> None:
         self._target = target
@@ -311,7 +312,7 @@ class _Events:
             from aegis.observe.bus import SubscriberWarning
             from aegis.observe.subscribers import JsonLinesWriter
 
-            warnings.simplefilter("ignore", SubscriberWarning)  # the run reports it as an error, see lost()
+            warnings.simplefilter("ignore", SubscriberWarning)  # lost() reports the failure as an error
             self.subscribers = (JsonLinesWriter(self._open(self._target)),)
         return self
 
@@ -320,7 +321,7 @@ class _Events:
             import sys
 
             return sys.stderr
-        # A FIFO without a reader would hold up the command before its deadline counts: without waiting it is an error.
+        # O_NONBLOCK: opening a FIFO without a reader would block, and no deadline applies yet (open(2): ENXIO instead).
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
         try:
             descriptor = os.open(target, flags, 0o666)
@@ -331,7 +332,7 @@ class _Events:
         return self._stream
 
     def lost(self, failures: Sequence[Failure]) -> str | None:
-        """Return the error line for events that could not be written, ``None`` if all were."""
+        """Return an error message if events could not be written, else ``None``."""
         error: BaseException | None = None
         since = "the last events"
         if failures:
@@ -347,7 +348,7 @@ class _Events:
         return f"--events: {self._target!r} cannot be written: {printable(reason, 200).lower()}; {since} are missing"
 
     def close(self) -> None:
-        """Close the file; an error that its last bytes meet was reported by :meth:`lost`."""
+        """Close the file; :meth:`lost` has reported any error of its last bytes."""
         if self._stream is not None:
             with suppress(OSError):
                 self._stream.close()
@@ -362,5 +363,5 @@ def _unwritable(target: str, error: OSError | ValueError) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENXIO:
         reason, remedy = "no process reads from it", "start its reader first"
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = "name one where there is room"
+        remedy = "name a file on a disk with free space"
     return f"--events: {quoted(target)} cannot be written: {(reason or 'error').lower()}; {remedy}"

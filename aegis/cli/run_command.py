@@ -1,4 +1,4 @@
-"""``aegis run`` as a command of click, for help and for lines with a mistake."""
+"""The click command ``aegis run``, for help and for invalid command lines."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from aegis.cli.clicks import RunCommand, with_options
+from aegis.cli.click_options import RunCommand, with_options
 from aegis.cli.options import RUN
-from aegis.cli.render import Face
+from aegis.cli.output import Output
 from aegis.cli.run import run
 
 __all__ = ["command"]
@@ -19,14 +19,13 @@ __all__ = ["command"]
 @click.argument("module")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
-def command(face: Face, /, module: str, args: tuple[str, ...], **options: Any) -> int:
-    """Run MODULE, a .wasm or .wat file or - for standard input, with ARGS.
+def command(output: Output, /, module: str, args: tuple[str, ...], **options: Any) -> int:
+    """Run MODULE with ARGS. MODULE is a .wasm or .wat file, or - for standard input.
 
-    Options may come before and after MODULE. Words without a dash and negative numbers after MODULE are the
-    guest's, and everything after -- is.
+    Options may precede and follow MODULE. Arguments of the guest are the words without a dash and the negative numbers
+    after MODULE, and everything after --.
 
-    Nothing is granted but what the options say. The exit code is the guest's own, or 124 at the
-    deadline, 126 refused, 130 interrupted, 134 trapped, 137 out of memory, 152 out of fuel, 153 over
-    another quota.
+    Only the options grant access. The exit code is that of the guest, or 124: deadline exceeded, 126: rejected,
+    130: interrupted, 134: trapped, 137: out of memory, 152: out of fuel, 153: another limit exceeded.
     """
-    return run(face, module, args, options)
+    return run(output, module, args, options)

@@ -1,8 +1,8 @@
-"""The supervisor of ``aegis run``: it owns the wall clock and the signals, and outlives whatever is stuck.
+"""Supervise a run: enforce the deadline and handle signals, even if native code never returns.
 
-Everything that touches the guest, loading and compiling included, happens on a guest thread. The main
-thread waits. At the deadline, at Ctrl-C and at SIGTERM it asks the guest to stop and gives it a moment;
-after that the process ends, whatever native code is doing.
+Loading, compiling and running happen on a guest thread, while the main thread waits. At the deadline, at Ctrl-C and at
+SIGTERM, the main thread cancels the run and waits for :data:`GRACE_SECONDS`; then the process ends, even if the guest
+thread is stuck in native code.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from aegis.support.lean import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import signal
-else:  # what the module signal wraps, without its enumerations, which a start would wait for
+else:  # _signal imports faster: signal wraps it in enumerations
     import _signal as signal
 
-__all__ = ["GRACE", "Stopped", "leave", "supervise"]
+__all__ = ["GRACE_SECONDS", "Stopped", "leave", "supervise"]
 
-GRACE = 0.1
-"""Seconds that a guest has to stop once it was asked to."""
+GRACE_SECONDS = 0.1
+"""Longest wait for a guest after it was cancelled."""
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived."""
+    """Raised by the handler of SIGTERM."""
 
 
 class Stopped(Exception):
-    """The run was stopped from outside; ``stuck`` tells that its thread does not end."""
+    """The supervisor stopped the run; ``stuck`` is true if its thread has not ended."""
 
     def __init__(self, error: AegisError, code: int, *, stuck: bool) -> None:
         self.error, self.code, self.stuck = error, code, stuck
 
 
 def supervise(work: Callable[[], Any], cancel: Callable[[], None], timeout: float | None) -> Any:
-    """Run ``work`` on a guest thread and return what it returns, or raise what it raises.
+    """Run ``work`` on a guest thread; return its result or raise its exception.
 
-    Raise :class:`Stopped` when the run did not end by itself within ``timeout`` seconds.
+    Raise :class:`Stopped` if the run did not end within ``timeout`` seconds or a signal arrived; call ``cancel`` first.
     """
     started = time.monotonic()
     before = signal.getsignal(signal.SIGTERM)
-    if before != signal.SIG_IGN:  # whoever started this command with the signal ignored meant it
+    if before != signal.SIG_IGN:  # a parent that ignores SIGTERM for this process wants it ignored
         signal.signal(signal.SIGTERM, _terminate)
     job = run_on_guest_thread(work)
     try:
@@ -58,14 +58,14 @@ def supervise(work: Callable[[], Any], cancel: Callable[[], None], timeout: floa
             raise _stop(job, cancel, Cancelled("interrupted"), 130) from None
         except Terminated:
             raise _stop(job, cancel, Cancelled("terminated"), 143) from None
-    except (KeyboardInterrupt, Terminated) as second:  # another signal, before the first one was answered
+    except (KeyboardInterrupt, Terminated) as second:  # a second signal during the handling of the first
         code, word = (143, "terminated") if isinstance(second, Terminated) else (130, "interrupted")
         raise Stopped(Cancelled(word), code, stuck=True) from None
     finally:
         signal.signal(signal.SIGTERM, before)
     if not ended:
-        # The guest's own deadline may be due at this very moment, and its account of it is better.
-        if job.wait(GRACE / 3):
+        # The guest thread may be raising its own DeadlineExceeded now, which has more details.
+        if job.wait(GRACE_SECONDS / 3):
             return job.outcome()
         allowed = timeout or 0.0
         error = DeadlineExceeded(
@@ -78,9 +78,9 @@ def supervise(work: Callable[[], Any], cancel: Callable[[], None], timeout: floa
 def _stop(job: Job, cancel: Callable[[], None], error: AegisError, code: int) -> Stopped:
     try:
         cancel()
-        stuck = not job.wait(GRACE)
+        stuck = not job.wait(GRACE_SECONDS)
     except (KeyboardInterrupt, Terminated):
-        stuck = True  # a second Ctrl-C waits for nothing
+        stuck = True  # a second Ctrl-C ends the wait
     return Stopped(error, code, stuck=stuck)
 
 
@@ -89,7 +89,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process now: threads that do not return would keep it."""
+    """Flush the standard streams and end the process without waiting for threads."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

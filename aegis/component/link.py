@@ -144,8 +144,8 @@ class ComponentPlan(BasePlan):
         self, component: Component, config: EngineConfig, limits: Limits, typed: Typing,
         lacking: Lacking = nothing_lacks,
     ) -> None:  # fmt: skip
-        memories = component.anatomy.memories(limits.memories or 1 << 16)
-        tables = component.anatomy.tables(limits.tables or 1 << 16)
+        memories = component.structure.memories(limits.memories or 1 << 16)
+        tables = component.structure.tables(limits.tables or 1 << 16)
         component.code(config)
         self.links = links_for(component, config)
         super().__init__(component, config, limits, memories, tables)

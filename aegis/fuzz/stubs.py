@@ -188,7 +188,7 @@ class ImportStubs:
         for name, function in own.items():
             _, mark, rest = name.partition("]")
             if not mark:
-                self._made[name] = self._answer(name, component.imaged(function))
+                self._made[name] = self._answer(name, component.with_python_types(function))
             else:
                 self._free(rest.partition(".")[0], own, component)
         for name, item in wanted.items():
@@ -205,7 +205,7 @@ class ImportStubs:
             resource, _, own = rest.partition(".")
             found = item.types.get(resource)
             if mark and own and isinstance(found, Resource) and found.key in self._classes:
-                answer = self._answer(f"{item.name}#{name}", component.imaged(function))
+                answer = self._answer(f"{item.name}#{name}", component.with_python_types(function))
                 setattr(self._classes[found.key], snake(own), staticmethod(answer) if kind == "[static" else answer)
 
     def _free(self, resource: str, own: Mapping[str, Function], component: Any) -> None:
@@ -221,7 +221,7 @@ class ImportStubs:
             kind, _, rest = name.partition("]")
             owner, _, method = rest.partition(".")
             if owner == resource and method:
-                answer = self._answer(name, component.imaged(function))
+                answer = self._answer(name, component.with_python_types(function))
                 setattr(cls, snake(method), staticmethod(answer) if kind == "[static" else answer)
         self._made[resource] = cls
 
@@ -229,7 +229,9 @@ class ImportStubs:
         body: dict[str, Any] = {}
         for name, function in item.functions.items():
             if not name.startswith("["):
-                body[snake(name)] = staticmethod(self._answer(f"{interface}#{name}", component.imaged(function)))
+                body[snake(name)] = staticmethod(
+                    self._answer(f"{interface}#{name}", component.with_python_types(function))
+                )
         for name, of in item.types.items():
             if isinstance(of, Resource) and of.key in self._classes:
                 body[pascal(name)] = self._classes[of.key]

@@ -15,7 +15,7 @@ from aegis.fuzz.values.buffers import Buffer, BufferShape, GuestAllocator, layou
 from aegis.fuzz.values.generate import core_shape, shape_of
 from aegis.fuzz.values.shape import CannotGenerate, ValueShape
 from aegis.runtime import is_program
-from aegis.text import near, printable
+from aegis.text import printable, similar_names
 from aegis.values import FuncType
 from aegis.wit.results import is_declared, outcome_value
 from aegis.wit.types import Borrow, Function, Interface, List, Own, Result, WitType
@@ -112,8 +112,10 @@ class Target:
         functions = names if tuple(functions) == EVERY else functions
         for wanted in functions:
             if wanted not in names:
-                hint = "".join(f"; did you mean {printable(n)}?" for n in near(wanted, names, 1))
-                raise ExportNotFound(f"no export {printable(wanted)!r}{hint}", name=wanted, near=near(wanted, names, 1))
+                hint = "".join(f"; did you mean {printable(n)}?" for n in similar_names(wanted, names, 1))
+                raise ExportNotFound(
+                    f"no export {printable(wanted)!r}{hint}", name=wanted, near=similar_names(wanted, names, 1)
+                )
         found = []
         for name in functions or self._usual(names):
             try:
@@ -151,7 +153,7 @@ class Target:
 
     def _component(self, name: str) -> TargetExport:
         component: Any = self.artifact
-        function = component.imaged(_function(component.exports, name))
+        function = component.with_python_types(_function(component.exports, name))
         shapes, takes, consumes = [], [], []
         for number, (_, of) in enumerate(function.params):
             resource = of.resource if isinstance(of, (Own, Borrow)) else None

@@ -24,7 +24,7 @@ log lines                                       4,096 characters each; the text 
 random bytes                                    ``value_bytes``, in pieces of 64 KiB
 polls                                           65,536 subscriptions; pollables are handles
 error messages, traps, frames                   cut: 32 frames of 80 characters, texts of 200 to 400
-linear memory, tables                           ``memory``, ``table_elements`` (:mod:`aegis.wasm.fit`, ``accounts``)
+linear memory, tables                           ``memory``, ``table_elements`` (:mod:`aegis.wasm.caps`, ``accounts``)
 ==============================================  ====================================================================
 """
 

@@ -1,7 +1,8 @@
-"""What happened, told to whoever asks: outcomes, events, metrics and reports.
+"""Observe runs: outcomes, events, metrics and reports.
 
-Pure data and one small dispatcher; nothing here can change a run. The names are loaded on first
-use, because a run that nobody observes should not pay for the classes of its events.
+Everything here is data, except for one small dispatcher; nothing here can change a run. A subscriber is any callable
+that takes an event; subscribe it with ``Aegis(subscribers=[…])`` or ``runtime.sandbox(…, subscribers=[…])``. Names are
+imported at first use, so that a run without subscribers does not load the event classes.
 """
 
 from __future__ import annotations

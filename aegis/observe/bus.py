@@ -1,4 +1,4 @@
-"""The bus: it numbers a run's events and hands each to the subscribers, who cannot break the run."""
+"""The event bus: number the events of a run and deliver them to subscribers, which cannot break the run."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["SILENT", "EventBus", "Failure", "Subscriber", "SubscriberWarning"]
 
 P = ParamSpec("P")
 Subscriber: TypeAlias = "Callable[[Event], object]"
-"""Anything that can be called with an event. It runs on the thread that caused the event."""
-_NESTED = 64
-_PATIENCE = 1.0
-"""Seconds that an event waits for a subscriber to return on another thread."""
+"""A callable that takes an event. It runs on the thread that caused the event."""
+_MAX_NESTED_EVENTS = 64
+_LOCK_SECONDS = 1.0
+"""Longest wait for a subscriber that is running on another thread."""
 
 
 class SubscriberWarning(RuntimeWarning):
-    """A subscriber raised and gets no more events. Warned of once for each subscriber of a run."""
+    """A subscriber raised an exception and was unsubscribed; issued once for each subscriber of a run."""
 
 
 class Failure(NamedTuple):
-    """A subscriber that raised and was dropped, with the error that it raised and the event that it met."""
+    """A subscriber that was unsubscribed because it raised ``error`` while it handled ``event``."""
 
     subscriber: Subscriber
     error: BaseException
@@ -42,7 +42,7 @@ class Failure(NamedTuple):
         error = f"{type(self.error).__name__}: {_text_of(self.error)}".removesuffix(": ")
         return (
             f"the event subscriber {printable(str(name), 100)} failed at event {self.event.seq} of run "
-            f"{printable(self.event.run, 60)} and gets no more events of it: {error}"
+            f"{printable(self.event.run, 60)} and was unsubscribed: {error}"
         )
 
 
@@ -54,14 +54,15 @@ def _text_of(error: BaseException) -> str:
 
 
 class EventBus:
-    """The events of one run, in order, from any thread.
+    """Delivers the events of one run in order, from any thread.
 
-    A subscriber that raises is dropped, recorded in ``failures`` and reported with a :class:`SubscriberWarning`;
-    only ``KeyboardInterrupt`` passes, because it is the user's. A subscriber's time counts against the deadline of
-    the call it observes. Events that a subscriber causes while it handles one are delivered after that one. Beyond
-    64 they are only counted, in ``lost``; so is an event while a subscriber does not return on another thread.
+    A subscriber that raises is unsubscribed, recorded in ``failures`` and reported with a :class:`SubscriberWarning`.
+    ``KeyboardInterrupt`` alone propagates, because the user sent it. The time of a subscriber counts towards the
+    deadline of the call it observes. Events that a subscriber causes are delivered after the event that it handles; of
+    more than 64 the rest is lost. Events are also lost while a subscriber does not return on another thread. ``lost``
+    is the number of lost events.
 
-    ``active``, whether anybody listens, is a plain attribute: ask it before gathering fields.
+    ``active`` is true while there are subscribers; check this attribute before computing the fields of an event.
     """
 
     __slots__ = (
@@ -86,15 +87,15 @@ class EventBus:
         self.active = bool(self._subscribers)
 
     def emit(self, event: Callable[P, Event], *args: P.args, **fields: P.kwargs) -> None:
-        """Make an ``event`` of ``fields`` and deliver it; without subscribers, do nothing."""
+        """Create an ``event`` from ``fields`` and deliver it; without subscribers, do nothing."""
         if not self.active or not self._entered():
             return
         try:
             pending = self._pending
-            if pending is not None and self._nested >= _NESTED:
+            if pending is not None and self._nested >= _MAX_NESTED_EVENTS:
                 self.lost += 1
                 return
-            # The three fields have defaults, which the checker cannot see through P.
+            # ParamSpec hides from mypy that every event has these three fields.
             made = event(*args, **fields, ts=self._clock(), run=self.run, seq=self._seq + 1)  # type: ignore[arg-type]
             self._seq += 1
             if pending is None:
@@ -106,22 +107,24 @@ class EventBus:
             self._lock.release()
 
     def _entered(self) -> bool:
-        """Take the lock, which a thread holds while it delivers; tell whether that took no longer than it may.
+        """Acquire the lock that a delivering thread holds; return whether that succeeded in time.
 
-        A call at its deadline leaves its thread in a subscriber that does not return, and must not wait for it.
+        A call that reaches its deadline may leave its thread behind in a subscriber that never returns. The sandbox
+        must not wait for that thread.
         """
-        self._stuck = not self._lock.acquire(timeout=0.0 if self._stuck else _PATIENCE)
+        self._stuck = not self._lock.acquire(timeout=0.0 if self._stuck else _LOCK_SECONDS)
         self.lost += self._stuck
         return not self._stuck
 
     def refuse_subscribers(self) -> None:
-        """Raise ``SandboxStateError`` on a thread that is delivering an event.
+        """Raise ``SandboxStateError`` if the current thread is delivering an event, that is, inside a subscriber.
 
-        A call that a subscriber makes on another thread has events, which wait until the subscriber returns.
+        The events of a call on another thread wait until the subscriber returns.
         """
         if self._thread == threading.get_ident():
             raise SandboxStateError(
-                "the sandbox is busy: an event of it is being delivered on this thread; call it after that",
+                "the sandbox is busy: this thread is delivering one of its events; "
+                "call it after the subscriber has returned",
                 state="busy",
             )
 
@@ -142,7 +145,7 @@ class EventBus:
                 subscriber(event)
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # an observer must not influence the run: SystemExit would end it
+            except BaseException as error:  # also SystemExit, because a subscriber must not influence the run
                 self._drop(Failure(subscriber, error, event))
 
     def _drop(self, failure: Failure) -> None:
@@ -153,11 +156,11 @@ class EventBus:
 
 
 def _warn(text: str) -> None:
-    """Warn; where warnings are errors, log instead, for a run goes on whatever its observers do."""
+    """Issue a warning, or log it if warnings are errors, so that the run continues in either case."""
     import warnings
 
     try:
-        # Without a registry: that of a module would keep the text of every run, part of which a guest can choose.
+        # No registry is passed: a module's registry keeps each text for ever, and a guest can choose parts of it.
         warnings.warn_explicit(text, SubscriberWarning, __file__, _warn.__code__.co_firstlineno, __name__)
     except SubscriberWarning:
         import logging
@@ -166,4 +169,4 @@ def _warn(text: str) -> None:
 
 
 SILENT = EventBus("", ())
-"""The bus of every run that nobody observes."""
+"""The bus of all runs without subscribers."""

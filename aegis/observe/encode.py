@@ -1,4 +1,4 @@
-"""From values to JSON and to a terminal, bounded and escaped: what a guest wrote is hostile in both."""
+"""Convert values to bounded and escaped JSON; values from a guest are hostile in logs and terminals."""
 
 from __future__ import annotations
 
@@ -6,44 +6,43 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["TEXT_LIMIT", "cut", "dump", "plain"]
+__all__ = ["MAX_TEXT_CHARACTERS", "cut", "dump", "plain"]
 
-TEXT_LIMIT = 4096
-"""Characters of one string in an event; a longer one is cut and ends in an ellipsis."""
-_DEPTH = 8
-_ITEMS = 1000
+MAX_TEXT_CHARACTERS = 4096
+"""Characters of one string in an event; longer strings are truncated and end in an ellipsis."""
+_MAX_DEPTH = 8
+_MAX_ITEMS = 1000
 
 
-def cut(text: str, limit: int = TEXT_LIMIT) -> str:
-    """Return ``text`` of at most ``limit`` characters, the last one an ellipsis where it was cut."""
+def cut(text: str, limit: int = MAX_TEXT_CHARACTERS) -> str:
+    """Return ``text`` truncated to ``limit`` characters; the last one is an ellipsis if any were removed."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def plain(value: object) -> Any:
-    """Return ``value`` as data that JSON can hold, detached from the original and bounded.
+    """Return a bounded copy of ``value`` that consists of JSON types.
 
-    Strings are cut at :data:`TEXT_LIMIT`, at most 1000 items are kept over all levels, eight levels
-    deep. A float that JSON lacks becomes ``"nan"``, ``"inf"`` or ``"-inf"``; bytes become text;
-    ``Ok(x)``, ``Err(x)`` and ``Some(x)`` become ``{"ok": x}``, ``{"err": x}`` and ``{"some": x}``. An object of
-    another type becomes its type's name, because its ``repr`` is the embedder's secret; so does one that
-    raises while it is read.
+    Strings are truncated to :data:`MAX_TEXT_CHARACTERS`; at most 1000 items on at most eight levels are kept. Floats
+    that JSON does not have become ``"nan"``, ``"inf"`` or ``"-inf"``; bytes become text; ``Ok(x)``, ``Err(x)`` and
+    ``Some(x)`` become ``{"ok": x}``, ``{"err": x}`` and ``{"some": x}``. Any other object becomes the name of its
+    type, because its ``repr`` may contain secrets of the embedder; so does an object that raises while it is read.
     """
-    return _Plain().convert(value, _DEPTH)
+    return _Plain().convert(value, _MAX_DEPTH)
 
 
 class _Plain:
-    """One conversion, with what is left of its budgets."""
+    """One conversion, with its remaining budgets."""
 
     __slots__ = ("items", "text")
 
     def __init__(self) -> None:
-        self.items = _ITEMS
-        self.text = 4 * TEXT_LIMIT
+        self.items = _MAX_ITEMS
+        self.text = 4 * MAX_TEXT_CHARACTERS
 
     def convert(self, value: object, depth: int) -> Any:
         try:
             return self.converted(value, depth)
-        except Exception:  # an embedder's class may do anything when it is asked for its value
+        except Exception:  # a class of the embedder may raise anything from its methods
             return f"<{type(value).__name__}>"
 
     def converted(self, value: object, depth: int) -> Any:
@@ -56,11 +55,11 @@ class _Plain:
         if isinstance(value, str):
             return self.string(value)
         if isinstance(value, (bytes, bytearray)):
-            return self.string(bytes(value[:TEXT_LIMIT]).decode("utf-8", "backslashreplace"))
+            return self.string(bytes(value[:MAX_TEXT_CHARACTERS]).decode("utf-8", "backslashreplace"))
         return self.container(value, depth)
 
     def string(self, value: str) -> str:
-        shown = cut(str(value), max(1, min(TEXT_LIMIT, self.text)))
+        shown = cut(str(value), max(1, min(MAX_TEXT_CHARACTERS, self.text)))
         self.text -= len(shown)
         return shown
 
@@ -89,11 +88,11 @@ class _Plain:
 
 
 def dump(data: object, *, indent: int | None = None) -> str:
-    """Return ``data`` as strict ASCII JSON that is safe on a terminal, on one line without ``indent``.
+    """Return ``data`` as strict ASCII JSON that is safe on a terminal; on one line without ``indent``.
 
-    A lone surrogate, which strict parsers refuse, is written out as its escape's text.
+    A lone surrogate, which strict parsers reject, is written as literal text, such as ``\\udc80``.
     """
-    import json  # only who observes pays for it
+    import json  # slow to import, and only observed runs need it
 
     text = json.dumps(data, indent=indent, allow_nan=False, separators=None if indent else (",", ":"))
     if "\\ud" in text:

@@ -1,12 +1,12 @@
-"""The events of a run: frozen values that say what happened, after it did.
+"""The events of a run: immutable records that are delivered after the fact.
 
-Each names its ``kind`` and carries ``ts`` (seconds since the Unix epoch), ``run`` (the sandbox's
-identifier) and ``seq`` (from 1, without gaps, in the order of delivery); the bus fills in the three.
-Strings are cut at 4096 characters when an event is made, so that a guest cannot fill its observer's
-memory, and escaped when it is written.
+Each event class has a ``kind``. Each event has ``ts`` (seconds since the Unix epoch), ``run`` (the identifier of the
+sandbox) and ``seq`` (from 1, without gaps, in the order of delivery), which the bus sets. Strings are truncated to 4096
+characters when an event is created, so that a guest cannot fill the memory of a subscriber, and escaped when it is
+written.
 
-Fields are plain data of the types that they declare: an object of a subclass is replaced by its plain value, and any
-other raises ``TypeError`` when the event is made. So no event fails to be written as JSON.
+Fields have exactly their declared types: a value of a subclass is converted, any other value raises ``TypeError`` when
+the event is created. So every event can be written as JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from aegis.observe.encode import TEXT_LIMIT, cut, dump, plain
+from aegis.observe.encode import MAX_TEXT_CHARACTERS, cut, dump, plain
 
 __all__ = [
     "EVENTS",
@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What every event carries."""
+    """The base class of events."""
 
     kind: ClassVar[str] = "event"
 
@@ -49,7 +49,7 @@ class Event:
             if value.__class__ not in kinds:
                 value = _plain_field(type(self), name, kinds, value)
                 object.__setattr__(self, name, value)
-            if value.__class__ is str and len(value) > TEXT_LIMIT:
+            if value.__class__ is str and len(value) > MAX_TEXT_CHARACTERS:
                 object.__setattr__(self, name, cut(value))
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,14 +69,14 @@ _FIELDS = {
     "str": (str,), "int": (int,), "float": (float,), "bool": (bool,), "str | None": (str, type(None)),
     "int | None": (int, type(None)), "Mapping[str, Any]": (dict,),
 }  # fmt: skip
-"""The classes of a field's values, by its annotation."""
+"""The classes that the values of a field may have, by annotation."""
 
 
 _kinds: dict[type, tuple[tuple[str, tuple[type, ...]], ...]] = {}
 
 
 def _kinds_of(event: type[Event]) -> tuple[tuple[str, tuple[type, ...]], ...]:
-    """Return the fields of an event class that are checked, with the classes that their values have."""
+    """Return the checked fields of an event class, with the classes that their values may have."""
     found = _kinds.get(event)
     if found is None:
         found = _kinds[event] = tuple(
@@ -86,7 +86,7 @@ def _kinds_of(event: type[Event]) -> tuple[tuple[str, tuple[type, ...]], ...]:
 
 
 def _plain_field(event: type[Event], name: str, kinds: tuple[type, ...], value: Any) -> Any:
-    """Return a field's value as plain data: of a subclass the value of its base class, an ``int`` as a ``float``."""
+    """Return a field's value converted to the declared class; raise ``TypeError`` if that is impossible."""
     kind = kinds[0]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         try:
@@ -101,7 +101,7 @@ def _plain_field(event: type[Event], name: str, kinds: tuple[type, ...], value: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleLoaded(Event):
-    """An artifact is ready to run: compiled, or taken from the cache, in ``seconds``."""
+    """An artifact was loaded in ``seconds``, by compiling it or (``cached``) from the cache."""
 
     kind: ClassVar[str] = "module_loaded"
 
@@ -114,9 +114,9 @@ class ModuleLoaded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionStarted(Event):
-    """A call begins. ``function`` is the export (or the start function), ``arguments`` their count.
+    """A call started. ``function`` is the export or the start function, ``arguments`` the number of arguments.
 
-    ``rows`` are the rows of a call over columns, which has an argument of every row in each column.
+    ``rows`` is the number of rows of a call over columns, ``None`` for other calls.
     """
 
     kind: ClassVar[str] = "execution_started"
@@ -128,10 +128,10 @@ class ExecutionStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFunctionCalled(Event):
-    """The guest called the host, which answered or failed after ``seconds``.
+    """The guest called a host function, which ended after ``seconds``.
 
-    ``ok`` says whether the guest got an answer at all, an error code of its interface included;
-    ``error`` is the kind of what ended the run instead.
+    ``ok`` is true if the guest received a result, which may be an error code of the interface. Otherwise ``error`` is
+    the kind of the error that ended the run.
     """
 
     kind: ClassVar[str] = "host_function_called"
@@ -145,10 +145,10 @@ class HostFunctionCalled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapabilityChecked(Event):
-    """The policy answered: what was asked of which target, by which rule, and what would change it.
+    """The policy decided on a request of the guest: ``rule`` is the rule that allowed or denied it.
 
-    ``remedy`` is the option of the command line that would allow it, quoted for a shell; it is empty when the request
-    was allowed and when no option would help.
+    ``remedy`` is the command-line option that would allow the request, quoted for a shell; it is empty if the request
+    was allowed or if no option would allow it.
     """
 
     kind: ClassVar[str] = "capability_checked"
@@ -163,7 +163,7 @@ class CapabilityChecked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryGrew(Event):
-    """The linear memories of the sandbox grew, all together, in bytes; the first growth is from 0."""
+    """The linear memories of the sandbox grew; ``before`` (0 at first) and ``after`` are bytes of all together."""
 
     kind: ClassVar[str] = "memory_grew"
 
@@ -173,7 +173,7 @@ class MemoryGrew(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuelConsumed(Event):
-    """One call used ``fuel`` of its ``limit`` (``None``: without one)."""
+    """A call consumed ``fuel`` of its ``limit``; ``None`` is no limit."""
 
     kind: ClassVar[str] = "fuel_consumed"
 
@@ -183,10 +183,10 @@ class FuelConsumed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionCompleted(Event):
-    """A call ended, in whatever way ``status`` says; the numbers are of this call alone.
+    """A call ended with ``status``; the numbers are those of this call.
 
-    ``seconds`` is wall-clock time with its host calls; ``bytes_in`` were copied from the guest to
-    the host, ``bytes_out`` from the host to the guest.
+    ``seconds`` is wall-clock time including host calls. ``bytes_in`` were copied from the guest to the host,
+    ``bytes_out`` from the host to the guest.
     """
 
     kind: ClassVar[str] = "execution_completed"
@@ -202,7 +202,7 @@ class ExecutionCompleted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorRaised(Event):
-    """A call ended in an error: its kind, who can put it right, and the message."""
+    """A call ended with an error; ``error_kind`` and ``blame`` are those of :class:`aegis.AegisError`."""
 
     kind: ClassVar[str] = "error"
 
@@ -213,7 +213,7 @@ class ErrorRaised(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestLogged(Event):
-    """The guest wrote a line to its granted log."""
+    """The guest logged a line through ``wasi:logging``."""
 
     kind: ClassVar[str] = "guest_logged"
 
@@ -223,10 +223,10 @@ class GuestLogged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Custom(Event):
-    """An event of the embedder's own. ``data`` is kept as a bounded copy in JSON's terms.
+    """An event of the embedder. ``data`` is stored as a bounded copy that consists of JSON types.
 
-    Whatever it holds becomes plain data (:func:`aegis.observe.encode.plain`): at most eight levels and 1000 items, so
-    that a cycle ends; a set becomes a list, bytes become text, an object becomes the name of its type.
+    The copy has at most eight levels and 1000 items, so cycles are cut. A set becomes a list, bytes become text, and
+    any other object becomes the name of its type; see :func:`aegis.observe.encode.plain`.
     """
 
     kind: ClassVar[str] = "custom"
@@ -257,4 +257,4 @@ EVENTS: Mapping[str, type[Event]] = {
         GuestLogged,
     )
 }
-"""Every event class by its kind."""
+"""The event classes by kind."""

@@ -1,4 +1,4 @@
-"""Metrics as a fold over events: whoever keeps the events can compute them again."""
+"""Metrics as a fold over events, so that they can be recomputed from recorded events."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ __all__ = ["Metrics", "MetricsSubscriber", "fold"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """Sums over the events of any number of runs. Times in seconds, sizes in bytes."""
+    """Totals over the events of one or more runs. Times are in seconds, sizes in bytes."""
 
     executions: int = 0
     fuel: int = 0
     seconds: float = 0.0
-    """Wall-clock time of completed calls, host calls included."""
+    """Wall-clock time of completed calls, including host calls."""
     host_seconds: float = 0.0
     peak_memory: int = 0
-    """The largest sandbox's memories together."""
+    """Peak size of all memories of one sandbox; the maximum over the sandboxes."""
     host_calls: int = 0
     denials: int = 0
     bytes_in: int = 0
@@ -44,7 +44,7 @@ class Metrics:
     modules: int = 0
     errors: int = 0
     outcomes: tuple[tuple[str, int], ...] = ()
-    """How many calls ended with each status, by name."""
+    """Number of calls by status, sorted by name."""
 
     @property
     def guest_seconds(self) -> float:
@@ -67,7 +67,7 @@ class Metrics:
 
 
 def fold(metrics: Metrics, event: Event) -> Metrics:
-    """Return ``metrics`` with ``event`` counted; an event that counts nothing changes nothing."""
+    """Return ``metrics`` updated with ``event``; unchanged for a kind that is not counted."""
     step = _STEPS.get(event.kind)
     return metrics if step is None else step(metrics, event)
 
@@ -126,7 +126,12 @@ _STEPS: dict[str, Callable[[Metrics, Any], Metrics]] = {
 
 
 class MetricsSubscriber:
-    """A subscriber that folds as it goes. One may serve any number of sandboxes and threads."""
+    """A subscriber that computes metrics. One may serve several sandboxes and threads.
+
+    >>> subscriber = MetricsSubscriber()
+    >>> subscriber.metrics.executions
+    0
+    """
 
     __slots__ = ("_lock", "_metrics")
 
@@ -140,5 +145,5 @@ class MetricsSubscriber:
 
     @property
     def metrics(self) -> Metrics:
-        """The metrics of what was seen so far."""
+        """The metrics of all events received so far."""
         return self._metrics

@@ -1,4 +1,4 @@
-"""How a call ended and what it used."""
+"""The outcome of a call, and its resource usage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from aegis.support.lean import Any, dataclass, field
 from aegis.text import printable
 from aegis.values import Decision
 
-__all__ = ["Outcome", "Usage", "Verdict"]
+__all__ = ["Outcome", "OutcomeCheck", "Usage"]
 
 _SUCCESSES = ("returned", "exited")
 _CAPABILITIES = ("clock", "config", "environment", "filesystem", "logging", "network", "random", "stdio")
@@ -16,43 +16,52 @@ _ANY: Any = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What was used, by one call or by a sandbox so far. Times in seconds, sizes in bytes."""
+    """The resources used by one call, or by a sandbox so far. Times are in seconds, sizes in bytes."""
 
     fuel: int | None = None
-    """Units of guest work; ``None`` when fuel is not metered."""
+    """Units of guest work; ``None`` if fuel is not limited."""
     seconds: float = 0.0
-    """Wall-clock time, host calls included."""
+    """Wall-clock time, including host calls."""
     host_seconds: float | None = None
-    """The part of it spent in host calls; ``None`` when it was not measured."""
+    """Time spent in host calls; ``None`` if it was not measured."""
     host_calls: int = 0
     bytes_in: int = 0
     """Copied from guest memory to the host."""
     bytes_out: int = 0
     """Copied from the host to guest memory."""
     peak_memory: int = 0
-    """The most that all linear memories had together, the sandbox's so far.
+    """Peak size of all linear memories of the sandbox together.
 
-    Exact for whoever observes or measures the sandbox, with ``exact_memory``, at the command line, and wherever each
-    memory that can grow is exported by a core module. Of others, components above all, it is a lower bound: hidden
-    memories count with the size that they began with.
+    Exact if the sandbox has subscribers or is ``measured``, with ``exact_memory``, on the command line, and for core
+    modules that export each memory that can grow. Otherwise, in particular for components, it is a lower bound:
+    memories that are not exported count with their initial size.
     """
     denials: int = 0
     stdout: int = 0
-    """Written by the guest, delivered or not."""
+    """Written by the guest, whether or not it was delivered."""
     stderr: int = 0
 
     @property
     def guest_seconds(self) -> float | None:
-        """Wall-clock time outside host calls; ``None`` when it was not measured."""
+        """Wall-clock time outside host calls; ``None`` if it was not measured."""
         return None if self.host_seconds is None else max(0.0, self.seconds - self.host_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The end of one call, whatever it was.
+    """The outcome of one call, successful or not.
 
-    ``status`` is ``returned``, ``exited`` or the ``kind`` of ``error``. A call that failed never has
-    exit code 0; an ``exit_code`` that says otherwise, or that no process could report, is corrected.
+    ``status`` is ``returned``, ``exited`` or the ``kind`` of ``error``. ``exit_code`` is 0 for a success and from 1 to
+    255 for a failure; any other code of a failure is replaced by that of the error. ``value`` is the result of the
+    call, ``stdout`` and ``stderr`` are the captured output.
+
+    The methods :meth:`returned`, :meth:`exited`, :meth:`trapped`, :meth:`exceeded` and :meth:`denied` are for tests:
+    ``assert outcome.trapped("unreachable")`` shows the actual outcome when it fails.
+
+    >>> Outcome(value=7).returned(7)
+    returned 7
+    >>> Outcome(value=7).trapped()
+    not trapped: it returned 7
     """
 
     status: str = "returned"
@@ -78,7 +87,7 @@ class Outcome:
         cls, error: AegisError, *, usage: Usage | None = None, stdout: bytes = b"", stderr: bytes = b"",
         denials: tuple[Decision, ...] = (),
     ) -> Outcome:  # fmt: skip
-        """Return the outcome of a call that ended with ``error``; an exit with code 0 is a success."""
+        """Return the outcome for ``error``; an exit with code 0 is a success."""
         succeeded = isinstance(error, GuestExit) and error.code == 0
         return cls(
             status=error.kind,
@@ -96,61 +105,61 @@ class Outcome:
         return self.error is None
 
     def unwrap(self) -> Any:
-        """Return the value, or raise the error."""
+        """Return the value; raise the error of a failed call."""
         if self.error is not None:
             raise self.error
         return self.value
 
-    # -- what tests ask: `assert outcome.trapped("unreachable")` says what happened instead ---------
+    # -- checks for tests ---------------------------------------------------------------------------
 
-    def returned(self, value: Any = _ANY) -> Verdict:
-        """Tell whether the guest returned, and returned ``value`` if one is given; declared errors compare too."""
+    def returned(self, value: Any = _ANY) -> OutcomeCheck:
+        """Check that the guest returned, with ``value`` if given; a declared error is compared as ``Err``."""
         wanted = "" if value is _ANY else f" {printable(repr(value), 200)}"
         good = self.status == "returned" and (value is _ANY or self.value == value)
-        return Verdict(good, f"returned{wanted}", self)
+        return OutcomeCheck(good, f"returned{wanted}", self)
 
-    def exited(self, code: int | None = None) -> Verdict:
-        """Tell whether the guest ended itself, with ``code`` if one is given."""
+    def exited(self, code: int | None = None) -> OutcomeCheck:
+        """Check that the guest exited, with ``code`` if given."""
         own = self.error.code if isinstance(self.error, GuestExit) else 0
         good = self.status == "exited" and code in (None, own)
-        return Verdict(good, "exited" if code is None else f"exited with {code}", self)
+        return OutcomeCheck(good, "exited" if code is None else f"exited with {code}", self)
 
-    def trapped(self, code: str | None = None) -> Verdict:
-        """Tell whether the guest trapped, with a trap code (``unreachable``, ``memory-out-of-bounds``) if one is given.
+    def trapped(self, code: str | None = None) -> OutcomeCheck:
+        """Check that the guest trapped, with a trap code such as ``unreachable`` or ``memory-out-of-bounds`` if given.
 
-        A trap by which the guest met a limit is none: :meth:`exceeded` tells that.
+        A trap caused by a limit does not count; use :meth:`exceeded`.
         """
         good = isinstance(self.error, GuestTrap) and code in (None, self.error.code)
-        return Verdict(good, "trapped" if code is None else f"trapped with {code}", self)
+        return OutcomeCheck(good, "trapped" if code is None else f"trapped with {code}", self)
 
-    def exceeded(self, limit: str | None = None) -> Verdict:
-        """Tell whether a limit ended the call; ``limit`` is its name: ``fuel``, ``timeout``, ``memory``, ``stack`` …"""
+    def exceeded(self, limit: str | None = None) -> OutcomeCheck:
+        """Check that a limit ended the call; ``limit`` is its name, such as ``fuel``, ``timeout`` or ``memory``."""
         wanted = None if limit is None else limit.replace("-", "_")
         good = isinstance(self.error, LimitExceeded) and wanted in (None, self.error.limit.replace("-", "_"))
-        return Verdict(good, "exceeded a limit" if limit is None else f"exceeded {limit}", self)
+        return OutcomeCheck(good, "exceeded a limit" if limit is None else f"exceeded {limit}", self)
 
-    def denied(self, capability: str | None = None, target: str = "") -> Verdict:
-        """Tell whether the policy denied something, whatever the guest made of that.
+    def denied(self, capability: str | None = None, target: str = "") -> OutcomeCheck:
+        """Check that the policy denied a request, however the call ended.
 
-        ``capability`` is a name or what only one begins with (``net``); ``target`` is part of what was asked for. Of
-        more than 16 denials the first 16 are looked at. Raise ``ValueError`` for a capability that there is not.
+        ``capability`` is a name or an unambiguous prefix, such as ``net``; ``target`` is a part of the target.
+        Only the first 16 denials are compared. Raise ``ValueError`` for an unknown capability.
         """
         asked = [(d.capability, d.target) for d in self.denials]
         if isinstance(self.error, CapabilityDenied):
             asked.append((self.error.capability, self.error.target))
         name = None if capability is None else _capability(capability, [each for each, _ in asked])
         good = any(name in (None, each) and target in aim for each, aim in asked)
-        return Verdict(good, " ".join(filter(None, ("denied", name, target))), self)
+        return OutcomeCheck(good, " ".join(filter(None, ("denied", name, target))), self)
 
 
 def _exit_code(error: AegisError) -> int:
-    """Return what a process reports for ``error``: a guest's own code in its low eight bits, never 0."""
+    """Return the exit code for ``error``: the low eight bits of a guest's own code, and never 0."""
     code = error.code & 0xFF if isinstance(error, GuestExit) else error.exit_code
     return code or 1
 
 
-class Verdict:
-    """Whether an outcome is what was asked for; as text, what it is instead."""
+class OutcomeCheck:
+    """The result of a check; its repr describes the actual outcome if the check failed."""
 
     __slots__ = ("_good", "_outcome", "_wanted")
 
@@ -161,28 +170,29 @@ class Verdict:
         return self._good
 
     def __repr__(self) -> str:
-        return self._wanted if self._good else f"not {self._wanted}: {_told(self._outcome)}"
+        return self._wanted if self._good else f"not {self._wanted}: {_summary(self._outcome)}"
 
 
-def _told(outcome: Outcome) -> str:
-    """Return how a call ended, and what was denied to it, in a line."""
+def _summary(outcome: Outcome) -> str:
+    """Return the end of a call and its denials on one line."""
     error = outcome.error
     if error is not None:
-        told = f"it ended with {outcome.status}: {printable(str(error), 300)}"
-        told += f" ({printable(error.code, 60)})" if isinstance(error, GuestTrap) else ""
+        end = f"it ended with {outcome.status}: {printable(str(error), 300)}"
+        end += f" ({printable(error.code, 60)})" if isinstance(error, GuestTrap) else ""
     else:
-        told = (
+        end = (
             f"it returned {printable(repr(outcome.value), 200)}" if outcome.status == "returned" else "it exited with 0"
         )
     denied = [f"{d.capability} {d.action} {printable(d.target, 100)}" for d in outcome.denials[:3]]
-    return told + (f"; denied: {', '.join(denied)}" if denied else "")
+    return end + (f"; denied: {', '.join(denied)}" if denied else "")
 
 
 def _capability(word: str, asked: list[str]) -> str:
-    """Return the capability that a word means."""
+    """Return the capability with this name or prefix."""
     names = sorted({*_CAPABILITIES, *asked})
     found = [name for name in names if name.startswith(word)]
     if word in found or len(found) == 1:
         return word if word in found else found[0]
     which = ", ".join(found or names)
-    raise ValueError(f"{printable(word, 60)!r} is {'more than one' if found else 'no'} capability: {which}")
+    problem = "matches several capabilities" if found else "is not a capability"
+    raise ValueError(f"{printable(word, 60)!r} {problem}; use one of {which}")

@@ -1,4 +1,4 @@
-"""The report of one run: how it ended, what it used, what it was granted; for people and as JSON."""
+"""The report of a run: its outcome, usage, grants and limits, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ERROR_FIELDS = (
 
 
 class OutcomeLike(Protocol):
-    """What a report reads of an outcome."""
+    """The attributes of an outcome that a report reads."""
 
     @property
     def status(self) -> str: ...
@@ -43,9 +43,9 @@ class OutcomeLike(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionReport:
-    """What a run did. ``of`` makes one from an outcome; the three ``to_`` methods show it.
+    """The report of one run. Create it with :meth:`of`, show it with :meth:`to_text` or :meth:`to_json`.
 
-    Every string of a guest's is escaped where it is shown, in JSON as in text.
+    Strings from the guest are escaped in text and JSON.
     """
 
     status: str
@@ -56,21 +56,21 @@ class ExecutionReport:
     stdout: bytes = b""
     stderr: bytes = b""
     artifact: str | None = None
-    """The artifact as the caller named it."""
+    """The path or name of the artifact, as given by the caller."""
     digest: str | None = None
     function: str | None = None
     granted: tuple[str, ...] = ()
-    """A line a grant, as the policy describes itself."""
+    """One line for each grant, from :meth:`aegis.Policy.describe`."""
     limits: Mapping[str, float | None] = field(default_factory=dict)
-    """The limits in force by name; ``None`` marks one that is off."""
+    """The limits by name; ``None`` is a limit that is off."""
     layers: tuple[tuple[str, bool, str], ...] = ()
-    """Of an isolated run, each layer of its worker's confinement: its name, whether it was there, what or why not."""
+    """The confinement layers of an isolated run: name, whether it was active, and a description or the reason."""
     subscribers_failed: int = 0
-    """Event subscribers that raised and got no more events: their records of the run are incomplete."""
+    """Subscribers that raised an exception and missed the later events."""
     events_lost: int = 0
-    """Events that no subscriber got, because one did not return, or caused too many."""
+    """Events that were not delivered, because a subscriber did not return or caused too many."""
     engine: Mapping[str, Any] | None = None
-    """The engine's versions and the published advisories that it lacks a fix for, if the caller gave them."""
+    """The engine's versions, and the published advisories that it has no fix for, if the caller passed them."""
 
     @classmethod
     def of(
@@ -87,10 +87,12 @@ class ExecutionReport:
         events_lost: int = 0,
         engine: Mapping[str, Any] | None = None,
     ) -> ExecutionReport:
-        """Return the report of ``outcome``; ``granted`` is ``policy.describe()``, ``layers`` the sandbox's.
+        """Return the report of ``outcome``.
 
-        ``subscribers_failed`` is ``len(sandbox.events.failures)``, ``events_lost`` is ``sandbox.events.lost``, and
-        ``engine`` is :func:`aegis.engine.native.advisories.engine_facts` as a dictionary.
+        Pass ``policy.describe()`` as ``granted``, ``dataclasses.asdict(policy.limits)`` as ``limits``,
+        ``sandbox.layers`` as ``layers``, ``len(sandbox.events.failures)`` as ``subscribers_failed``,
+        ``sandbox.events.lost`` as ``events_lost``, and the dictionary of
+        :func:`aegis.engine.native.advisories.engine_facts` as ``engine``.
         """
         return cls(
             status=outcome.status,
@@ -113,11 +115,11 @@ class ExecutionReport:
 
     @property
     def lifted(self) -> tuple[str, ...]:
-        """The names of the limits that are on by default, and were off."""
+        """The names of the limits that are on by default and were off."""
         return tuple(name for name, value in self.limits.items() if value is None and name != "fuel")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON data. Output that is not UTF-8 comes as ``…_base64`` instead."""
+        """Return the report as JSON types. Output that is not UTF-8 is in ``stdout_base64`` or ``stderr_base64``."""
         return {
             "status": self.status,
             "exit_code": self.exit_code,
@@ -139,11 +141,11 @@ class ExecutionReport:
         }
 
     def to_json(self, *, indent: int | None = 2) -> str:
-        """Return one JSON document, ASCII and strict; on one line with ``indent=None``."""
+        """Return the report as a strict ASCII JSON document; on one line with ``indent=None``."""
         return dump(self.to_dict(), indent=indent)
 
     def to_text(self) -> str:
-        """Return the report for people: some ten lines, each at most some hundred characters."""
+        """Return the report as some ten lines of text for people."""
         return "\n".join(f"{label:<9} {text}".rstrip() for label, text in self._lines())
 
     def _lines(self) -> list[tuple[str, str]]:
@@ -205,7 +207,7 @@ class ExecutionReport:
         if not self.layers:
             return []
         missing = [f"without {name}: {text}" for name, on, text in self.layers if not on]
-        head = f"in a process of its own, {count(len(self.layers) - len(missing), 'layer')}"
+        head = f"in a worker process, {count(len(self.layers) - len(missing), 'layer')}"
         return [("isolated", head), *(("", visible(line)) for line in missing)]
 
 
@@ -214,7 +216,7 @@ def _size(size: int) -> str:
 
 
 def _error(error: AegisError) -> dict[str, Any]:
-    """Return an error as data: kind, blame and message, then the typed fields that its class has."""
+    """Return an error as JSON types: kind, blame and message, then the fields of its class."""
     data: dict[str, Any] = {"kind": error.kind, "blame": error.blame, "message": plain(str(error))}
     for name in _ERROR_FIELDS:
         value = getattr(error, name, None)

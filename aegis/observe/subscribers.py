@@ -1,4 +1,4 @@
-"""Ready-made subscribers. Each may serve any number of sandboxes and threads at once."""
+"""Ready-made subscribers. Each may serve several sandboxes and threads at the same time."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ _CLOSING = frozenset({"execution_completed", "error"})
 
 
 class CollectingSubscriber:
-    """It keeps the latest ``limit`` events, oldest first, and counts the ones it let go in ``dropped``."""
+    """A subscriber that keeps the latest ``limit`` events.
+
+    >>> events = CollectingSubscriber(limit=100)
+    >>> events.events, events.dropped
+    ((), 0)
+    """
 
     __slots__ = ("_events", "_lock", "_seen")
 
     def __init__(self, limit: int = 10_000) -> None:
         if limit < 1:
-            raise ValueError(f"limit: {limit} events is not a limit; it must be more than zero")
+            raise ValueError(f"limit: {limit} events is not a limit; it must be greater than zero")
         self._events: deque[Event] = deque(maxlen=limit)
         self._seen = 0
         self._lock = threading.Lock()
@@ -37,13 +42,13 @@ class CollectingSubscriber:
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """The events kept, oldest first."""
+        """The kept events, oldest first."""
         with self._lock:
             return tuple(self._events)
 
     @property
     def dropped(self) -> int:
-        """How many events were let go for newer ones."""
+        """The number of events that newer ones replaced."""
         with self._lock:
             return self._seen - len(self._events)
 
@@ -52,7 +57,7 @@ class CollectingSubscriber:
         return [e for e in self.events if isinstance(e, event)]
 
     def clear(self) -> None:
-        """Forget everything, the count of dropped events too."""
+        """Discard all events, and reset ``dropped``."""
         with self._lock:
             self._events.clear()
             self._seen = 0
@@ -65,18 +70,22 @@ class CollectingSubscriber:
 
 
 class TextStream(Protocol):
-    """What a writer needs of a stream: an open text file, ``io.StringIO``, ``sys.stderr``."""
+    """The methods that a writer needs: those of an open text file, ``io.StringIO`` or ``sys.stderr``."""
 
     def write(self, text: str, /) -> Any: ...
     def flush(self) -> Any: ...
 
 
 class JsonLinesWriter:
-    """It writes each event as one line of JSON to a text stream, which stays the caller's to close.
+    """A subscriber that writes each event as one line of JSON to a text stream, and flushes it after each call.
 
-    A guest that calls the host a million times would fill a disk: beyond ``limit`` bytes only the
-    ends of calls and errors are written, the rest is counted in ``dropped`` (``None`` lifts it).
-    The stream is flushed at the end of each call.
+    The caller opens and closes the stream. After ``limit`` bytes only ``execution_completed`` and ``error`` events are
+    written, so that a guest cannot fill a disk; ``dropped`` counts the others. ``None`` lifts the limit.
+
+    >>> import io
+    >>> writer = JsonLinesWriter(io.StringIO(), limit=None)
+    >>> writer.dropped
+    0
     """
 
     __slots__ = ("_left", "_lock", "_stream", "dropped")
@@ -101,7 +110,7 @@ class JsonLinesWriter:
                 self._spend(len(line), event)
 
     def _spend(self, size: int, event: Event) -> None:
-        """Charge a line; say once, in the stream itself, that lines will be missing."""
+        """Count a line; at the limit, write an event to the stream that announces missing lines."""
         before = self._left or 0
         self._left = before - size
         if before > 0 >= self._left:

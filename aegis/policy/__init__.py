@@ -1,4 +1,4 @@
-"""What may be granted: pure data. Nothing here opens a file, reads a clock or resolves a name."""
+"""Grants and limits as pure data: nothing in this package opens a file, reads a clock or resolves a name."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load at its first use what most runs do without: address arithmetic, and the reader of policy files."""
+    """Import at first use the modules that most runs do not need: network rules and the policy file."""
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
-"""Internet addresses, judged: every notation of one address is one address, and each is in one class.
+"""Parse IP addresses in every notation, and classify each one.
 
-The tables are written out instead of asked of :mod:`ipaddress`, whose notion of a private or a global
-address differs between versions of Python.
+The tables are written out here because ``is_private`` and ``is_global`` of :mod:`ipaddress` differ between versions of
+Python.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 CLASSES = ("public", "private", "local")
-"""The classes that a rule can name; an address in any other is named by IP or CIDR only."""
+"""The classes that a rule can name; an address of any other class must be named by IP or CIDR."""
 
 _METADATA = (
     "169.254.169.254/32", "169.254.169.253/32", "169.254.169.123/32", "169.254.170.2/32", "169.254.170.23/32",
@@ -51,28 +51,28 @@ _TABLE: tuple[tuple[str, tuple[str, ...]], ...] = (
     )),
     ("public", ("0.0.0.0/0", "2000::/3")),
 )  # fmt: skip
-"""The first row that holds an address names its class; what no row holds is reserved."""
+"""The first row that contains an address gives its class; an address in no row is reserved."""
 
 _NAMED_BY = {"public": "public", "private": "private", "carrier": "private", "loopback": "local", "link-local": "local"}
 
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+", re.ASCII)
-_MOST_CHARACTERS = 100
+_MAX_ADDRESS_CHARACTERS = 100
 
 
 def ends_in_number(name: str) -> bool:
-    """Tell whether the last label of ``name`` is a number, which makes it an IPv4 address or nothing."""
+    """Return whether the last label is a number, which makes ``name`` an IPv4 address or invalid (WHATWG URL, 3.5)."""
     return _NUMBER.fullmatch(name.rpartition(".")[2]) is not None
 
 
 def read_address(text: str) -> Address | None:
-    """Read an IP address in any notation that a resolver takes, or return ``None``.
+    """Parse an IP address in any notation that ``inet_aton`` or a resolver accepts; return ``None`` for other text.
 
-    IPv4 may be octal, hexadecimal, of fewer than four parts or one integer. IPv6 may be in brackets
-    and have a zone, which is dropped.
+    IPv4 parts may be octal or hexadecimal, and there may be fewer than four. IPv6 may be in brackets and may have a
+    zone, which is dropped.
     """
     from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
-    if len(text) > _MOST_CHARACTERS:
+    if len(text) > _MAX_ADDRESS_CHARACTERS:
         return None
     if ":" not in text:
         value = _loose_ipv4(text)
@@ -107,7 +107,7 @@ def _number(text: str) -> int | None:
 
 
 def carried(address: Address) -> IPv4Address | None:
-    """Return the IPv4 address that an IPv6 address stands for: mapped, translated, 6to4 or Teredo."""
+    """Return the IPv4 address embedded in an IPv6 address (mapped, translated, 6to4 or Teredo), or ``None``."""
     from ipaddress import IPv4Address, IPv6Address
 
     if not isinstance(address, IPv6Address):
@@ -122,14 +122,14 @@ def carried(address: Address) -> IPv4Address | None:
 
 
 def judged(address: Address) -> Address:
-    """Return the address that rules are held against: the IPv4 address that it carries, or itself."""
+    """Return the address that rules are compared with: the embedded IPv4 address, or ``address`` itself."""
     return carried(address) or address
 
 
 def plain_network(network: Network) -> Network:
-    """Return a network of mapped or translated addresses as the IPv4 network that it stands for.
+    """Return the IPv4 network embedded in a network of mapped or translated addresses, or ``network`` itself.
 
-    A network of one address is judged as the address is.
+    A network of a single address is treated as :func:`judged` treats that address.
     """
     from ipaddress import IPv4Network, IPv6Network, ip_network
 
@@ -141,7 +141,7 @@ def plain_network(network: Network) -> Network:
 
 
 def is_tunnel(network: Network) -> bool:
-    """Tell whether every address in ``network`` is a 6to4 or Teredo one, which :func:`judged` never returns."""
+    """Return whether every address in ``network`` is a 6to4 or Teredo address, which :func:`judged` never returns."""
     from ipaddress import IPv6Network
 
     return isinstance(network, IPv6Network) and any(network.subnet_of(tunnel) for tunnel in _tunnels())
@@ -149,7 +149,7 @@ def is_tunnel(network: Network) -> bool:
 
 @lru_cache(maxsize=1024)
 def address_class(address: Address) -> str:
-    """Return the class of a judged address: ``public``, or one of the closed ones, such as ``loopback``."""
+    """Return the class of an address from :func:`judged`, such as ``public`` or ``loopback``."""
     for name, networks in _table():
         if any(address in network for network in networks):
             return name
@@ -157,7 +157,7 @@ def address_class(address: Address) -> str:
 
 
 def named_by(address: Address) -> str | None:
-    """Return which of ``CLASSES`` names a judged address, or ``None`` if only an IP or a CIDR does."""
+    """Return the entry of ``CLASSES`` that includes an address from :func:`judged`, or ``None``."""
     return _NAMED_BY.get(address_class(address))
 
 

@@ -1,4 +1,4 @@
-"""The small capabilities: environment, clocks, randomness, the log, and the standard streams."""
+"""Capabilities for environment variables, configuration, clocks, random bytes, logging and the standard streams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "critical")
-"""The levels of ``wasi:logging``, least first."""
+"""The levels of ``wasi:logging``, lowest first."""
 
 _CLOCKS = ("virtual", "system", "coarse", "fixed", "deny")
 _RANDOMS = ("seed", "system", "deny")
@@ -28,9 +28,14 @@ _RANDOMS = ("seed", "system", "deny")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentCapability:
-    """The environment variables that a guest sees: some set, some passed on from the host's.
+    """The environment variables of a guest (``wasi:cli/environment``, ``environ_get``). The default is none.
 
-    A variable of ``pass_`` that the host lacks is left out; one in both has the value of ``set``.
+    ``set`` holds names and values, as pairs or a mapping. ``pass_`` names variables whose values are copied from the
+    host; names that the host does not have are omitted. For a name in both, ``set`` wins. Raise
+    :class:`~aegis.errors.PolicyError` for an invalid name or a value that is not Unicode.
+
+    >>> EnvironmentCapability(set={"TZ": "UTC"}, pass_=["LANG"]).pass_
+    ('LANG',)
     """
 
     set: tuple[tuple[str, str], ...] = ()
@@ -44,7 +49,7 @@ class EnvironmentCapability:
 
     @classmethod
     def parse(cls, text: str) -> EnvironmentCapability:
-        """Parse ``NAME=VALUE``, which sets, or ``NAME``, which passes on."""
+        """Parse ``NAME=VALUE``, which sets a variable, or ``NAME``, which copies it from the host."""
         text = _text(text, "environment")
         name, mark, value = text.partition("=")
         return cls(set=((name, value),)) if mark else cls(pass_=(name,))
@@ -81,9 +86,7 @@ def _strings(value: object, what: str) -> Iterable[str]:
 
 def _variable(name: object) -> str:
     if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-        raise PolicyError(
-            f"environment: {name!r} is not a variable's name; it needs a letter at least, and no '=' or NUL"
-        )
+        raise PolicyError(f"environment: {name!r} is not a variable name; write a non-empty name without '=' and NUL")
     return _unicode(name, "a name")
 
 
@@ -91,7 +94,7 @@ def _value(name: object, value: object) -> str:
     if not isinstance(value, str):
         raise PolicyError(f"environment: the value of {name!r} must be a string, not {type(value).__name__}")
     if "\0" in value:
-        raise PolicyError(f"environment: the value of {name!r} holds a NUL")
+        raise PolicyError(f"environment: the value of {name!r} contains a NUL; remove it")
     return _unicode(value, f"the value of {name!r}")
 
 
@@ -99,13 +102,19 @@ def _unicode(text: str, what: str, where: str = "environment") -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise PolicyError(f"{where}: {what} is not Unicode, and a guest takes no other") from None
+        raise PolicyError(f"{where}: {what} is not valid Unicode, which WASI strings must be") from None
     return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigCapability:
-    """The values that a component finds in ``wasi:config/store``; none unless stated."""
+    """The values that a component reads from ``wasi:config/store``. The default is none.
+
+    ``set`` holds keys and values, as pairs or a mapping; both are text.
+
+    >>> ConfigCapability(set={"mode": "fast"}).set
+    (('mode', 'fast'),)
+    """
 
     set: tuple[tuple[str, str], ...] = ()
 
@@ -113,7 +122,7 @@ class ConfigCapability:
         pairs: dict[str, str] = {}
         for name, value in _pairs(self.set, "config"):
             if not isinstance(name, str) or not name:
-                raise PolicyError(f"config: {name!r} is not a key; it is text, and not empty")
+                raise PolicyError(f"config: {name!r} is not a key; write a non-empty string")
             if not isinstance(value, str):
                 raise PolicyError(f"config: the value of {name!r} must be a string, not {type(value).__name__}")
             pairs[_unicode(name, "a key", "config")] = _unicode(value, f"the value of {name!r}", "config")
@@ -125,7 +134,7 @@ class ConfigCapability:
         text = _text(text, "config")
         name, mark, value = text.partition("=")
         if not mark:
-            raise PolicyError(f"config: {text!r} states no value; write KEY=VALUE")
+            raise PolicyError(f"config: {text!r} has no value; write KEY=VALUE")
         return cls(set=((name, value),))
 
     def __add__(self, other: ConfigCapability) -> ConfigCapability:
@@ -134,11 +143,21 @@ class ConfigCapability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockCapability:
-    """Which clocks a guest reads.
+    """The clocks of a guest (``wasi:clocks``, ``clock_time_get``), selected by ``mode``.
 
-    ``virtual``, the default, starts at the Unix epoch and advances only by what the guest does;
-    ``system`` is the host's; ``coarse`` the host's, cut to ``resolution_ns``; ``fixed`` stands at
-    ``instant_ns`` since the epoch and advances as the virtual one; with ``deny`` a reading ends the run.
+    ``virtual``
+        The default: starts at the Unix epoch and advances only when the guest reads it or sleeps.
+    ``system``
+        The clocks of the host.
+    ``coarse``
+        The clocks of the host, rounded down to ``resolution_ns`` nanoseconds.
+    ``fixed``
+        Starts at ``instant_ns`` nanoseconds since the Unix epoch and advances like ``virtual``.
+    ``deny``
+        Reading a clock ends the run with :class:`~aegis.errors.CapabilityDenied`.
+
+    >>> ClockCapability.parse("coarse:1ms").resolution_ns
+    1000000
     """
 
     mode: str = "virtual"
@@ -154,9 +173,9 @@ class ClockCapability:
         _whole(self.resolution_ns, "clock: the resolution")
         _whole(self.instant_ns, "clock: the instant")
         if not 0 < self.resolution_ns < 1 << 63:
-            raise PolicyError("clock: the resolution must be at least a nanosecond, and less than 2^63 of them")
+            raise PolicyError("clock: the resolution must be at least 1 ns and less than 2^63 ns")
         if not 0 <= self.instant_ns < 1 << 63:
-            raise PolicyError("clock: the instant must lie between 1970 and 2262")
+            raise PolicyError("clock: the instant must be between 1970 and 2262")
 
     @classmethod
     def parse(cls, text: str) -> ClockCapability:
@@ -169,7 +188,7 @@ class ClockCapability:
         if mode == "fixed":
             return cls(mode="fixed", instant_ns=_instant(detail))
         if mark:
-            raise PolicyError(f"clock: {mode!r} takes nothing after a colon")
+            raise PolicyError(f"clock: {mode!r} takes no value; leave out the colon")
         return cls(mode=mode)
 
 
@@ -188,7 +207,14 @@ def _instant(text: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandomCapability:
-    """Where a guest's random bytes come from: a generator of ``seed`` (default), the system, or nowhere."""
+    """The source of a guest's random bytes (``wasi:random``, ``random_get``).
+
+    ``mode`` is ``seed`` (the default: a deterministic generator seeded with ``seed``, below 2^64), ``system`` (the
+    host's ``os.urandom``), or ``deny`` (a request ends the run with :class:`~aegis.errors.CapabilityDenied`).
+
+    >>> RandomCapability.parse("seed:42").seed
+    42
+    """
 
     mode: str = "seed"
     seed: int = 0
@@ -210,13 +236,20 @@ class RandomCapability:
                 raise PolicyError(f"random: {detail!r} is not a seed; write it like seed:42")
             return cls(seed=int(detail[:40]))
         if mark:
-            raise PolicyError(f"random: {mode!r} takes nothing after a colon")
+            raise PolicyError(f"random: {mode!r} takes no value; leave out the colon")
         return cls(mode=mode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggingCapability:
-    """Whether a guest's log lines are kept, and from which level on."""
+    """Access to ``wasi:logging``: whether log lines are recorded, and from which level on.
+
+    Lines below ``min_level`` (one of :data:`LOG_LEVELS`) are discarded; so are all lines unless ``enabled``. Recorded
+    lines are :class:`aegis.observe.GuestLogged` events.
+
+    >>> LoggingCapability.parse("warn")
+    LoggingCapability(enabled=True, min_level='warn')
+    """
 
     enabled: bool = False
     min_level: str = "info"
@@ -229,27 +262,31 @@ class LoggingCapability:
 
     @classmethod
     def production(cls) -> LoggingCapability:
-        """Keep lines of level ``info`` and above."""
+        """Record lines of level ``info`` and above."""
         return cls(enabled=True, min_level="info")
 
     @classmethod
     def development(cls) -> LoggingCapability:
-        """Keep every line."""
+        """Record every line."""
         return cls(enabled=True, min_level="trace")
 
     @classmethod
     def parse(cls, text: str) -> LoggingCapability:
-        """Parse a level, which enables the log from there on."""
+        """Parse a level name; the log records lines of that level and above."""
         text = _text(text, "logging")
         return cls(enabled=True, min_level=text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StdioCapability:
-    """What the standard streams of a guest are.
+    """The standard streams of a guest.
 
-    ``stdin`` is ``empty``, ``inherit``, ``file:PATH`` or bytes. ``stdout`` and ``stderr`` are
-    ``capture`` (kept for the embedder, up to their limits), ``inherit`` or ``discard``.
+    ``stdin`` is ``"empty"``, ``"inherit"``, ``"file:PATH"`` or the input itself as bytes. ``stdout`` and ``stderr`` are
+    ``"capture"`` (stored in :class:`aegis.Outcome`, up to the limits of the same names), ``"inherit"`` or
+    ``"discard"``.
+
+    >>> StdioCapability(stdin=b"3 4", stderr="discard").stdout
+    'capture'
     """
 
     stdin: str | bytes = "empty"
@@ -259,25 +296,25 @@ class StdioCapability:
     def __post_init__(self) -> None:
         stdin = self.stdin
         if not isinstance(stdin, (str, bytes)):
-            raise PolicyError(f"stdio: stdin is empty, inherit, file:PATH or bytes, not {type(stdin).__name__}")
+            raise PolicyError(f"stdio: stdin must be empty, inherit, file:PATH or bytes, not {type(stdin).__name__}")
         if isinstance(stdin, str) and stdin not in ("empty", "inherit") and not stdin.startswith("file:"):
             raise PolicyError(f"stdio: stdin {stdin!r} is neither empty, inherit nor file:PATH")
         if stdin == "file:":
             raise PolicyError("stdio: stdin names no file; write file:PATH")
         if isinstance(stdin, str) and "\0" in stdin:
-            raise PolicyError("stdio: the path of stdin holds a NUL")
+            raise PolicyError("stdio: the path of stdin contains a NUL; remove it")
         for name in ("stdout", "stderr"):
             if getattr(self, name) not in ("capture", "inherit", "discard"):
                 raise PolicyError(f"stdio: {name} {getattr(self, name)!r} is neither capture, inherit nor discard")
 
     @property
     def stdin_file(self) -> str | None:
-        """The path of the file that stdin is read from; ``None`` for any other stdin."""
+        """The path of the file that is connected to stdin; ``None`` for any other stdin."""
         named = isinstance(self.stdin, str) and self.stdin.startswith("file:")
         return self.stdin[5:] if named else None  # type: ignore[return-value]
 
     def resolved(self, base: str) -> StdioCapability:
-        """Return this with a relative stdin file made absolute from ``base``."""
+        """Return a copy in which a relative stdin path is joined to ``base``."""
         if isinstance(self.stdin, str) and self.stdin.startswith("file:"):
             path = os.path.abspath(os.path.join(base, self.stdin[5:]))
             return StdioCapability(stdin=f"file:{path}", stdout=self.stdout, stderr=self.stderr)

@@ -1,4 +1,4 @@
-"""The policy file, ``aegis.toml``: every mistake is an error that names its line."""
+"""Parse the policy file, ``aegis.toml``; every mistake raises an error with its line."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from aegis.policy.capabilities import (
 )
 from aegis.policy.filesystem import FilesystemCapability, PathGrant, absolute, split_grant
 from aegis.policy.keys import KEYS, Key
-from aegis.policy.policy import Policy, unknown
-from aegis.policy.toml_lines import Path, line_of
+from aegis.policy.policy import Policy, misspelt
+from aegis.policy.toml_lines import ValuePath, line_of
 
 if TYPE_CHECKING:
     from aegis.policy.isolation import Isolation
@@ -33,9 +33,9 @@ MAX_POLICY_BYTES = 1 << 20
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
-    """Read the policy file at ``path``; relative paths in it start at its folder.
+    """Return the policy in the file at ``path``; relative paths in it are relative to the file's directory.
 
-    Raise :class:`~aegis.errors.PolicyError` with the line of the first mistake.
+    Raise :class:`~aegis.errors.PolicyError` with the line of the first mistake, or if the file cannot be read.
     """
     name = os.fspath(path)
     try:
@@ -50,11 +50,11 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
 
 
 def decode_policy(data: bytes, *, base: str | None = None, source: str) -> Policy:
-    """Parse the bytes of a policy file. Bytes beyond the size limit are an error: a policy is never cut short."""
+    """Parse the bytes of a policy file; reject a file above the size limit rather than truncate it."""
     if len(data) > MAX_POLICY_BYTES:
-        raise PolicyError("is larger than 1 MiB, which no policy is", source=source)
+        raise PolicyError("is larger than 1 MiB, the maximum for a policy file", source=source)
     try:
-        text = data.decode("utf-8-sig")  # some editors begin a file with a byte order mark
+        text = data.decode("utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise PolicyError("is not UTF-8 text", source=source, line=line) from None
@@ -62,16 +62,23 @@ def decode_policy(data: bytes, *, base: str | None = None, source: str) -> Polic
 
 
 def parse_policy(text: str, *, base: str | None = None, source: str = "policy") -> Policy:
-    """Parse the text of a policy file; relative paths start at ``base``, by default here."""
+    """Return the policy in ``text``, the contents of a policy file.
+
+    Relative paths are relative to ``base`` (default: the working directory). ``source`` is the file name for errors.
+    Raise :class:`~aegis.errors.PolicyError` with the line of the first mistake.
+
+    >>> parse_policy("limits.memory = '1MiB'").limits.memory
+    1048576
+    """
     import tomllib
 
     try:
         data = tomllib.loads(text)
     except RecursionError:
-        raise PolicyError("is nested deeper than any policy", source=source) from None
-    except ValueError as error:  # a TOMLDecodeError, or a number of too many digits
+        raise PolicyError("is nested too deeply for a policy file", source=source) from None
+    except ValueError as error:  # a TOMLDecodeError, or Python's limit on the digits of an integer
         raise _invalid(str(error), text, source) from None
-    reader = _Reader(text, os.path.abspath(base or os.curdir), source)
+    reader = _PolicyReader(text, os.path.abspath(base or os.curdir), source)
     return reader.policy(data)
 
 
@@ -86,8 +93,8 @@ def _invalid(message: str, text: str, source: str) -> PolicyError:
     return PolicyError(f"not valid TOML: {message[: found.start()]}", source=source, line=line)
 
 
-class _Reader:
-    """Turns parsed TOML into a policy; every method takes the path of what it reads, for the line."""
+class _PolicyReader:
+    """Converts parsed TOML to a policy; every method takes the path of its value, to report the line of a mistake."""
 
     def __init__(self, text: str, base: str, source: str) -> None:
         self._text, self._base, self._source = text, base, source
@@ -95,7 +102,7 @@ class _Reader:
     def policy(self, data: Mapping[str, Any]) -> Policy:
         self._known(data, (), KEYS[""])
         capabilities = self._table(data.get("capabilities", {}), ("capabilities",))
-        readers: dict[str, Callable[[Mapping[str, Any], Path], Any]] = {
+        readers: dict[str, Callable[[Mapping[str, Any], ValuePath], Any]] = {
             "filesystem": self._filesystem,
             "network": self._network,
             "environment": self._environment,
@@ -115,12 +122,12 @@ class _Reader:
         )
 
     def _isolation(self, data: Mapping[str, Any]) -> Isolation | None:
-        """Read ``[isolation]``: the table alone switches it on, ``enabled = false`` off."""
+        """Read ``[isolation]``: the table enables isolation unless it contains ``enabled = false``."""
         if "isolation" not in data:
             return None
         from aegis.policy.isolation import Isolation
 
-        path: Path = ("isolation",)
+        path: ValuePath = ("isolation",)
         table = self._table(data["isolation"], path)
         self._known(table, path, KEYS["isolation"])
         given: dict[str, Any] = {}
@@ -140,7 +147,7 @@ class _Reader:
             table = self._table(value, path)
             self._known(table, path, KEYS["imports"])
             if "provider" not in table:
-                raise self._error("the import names no provider", path)
+                raise self._error('the import has no provider; write provider = "module:name"', path)
             provider = self._string(table["provider"], (*path, "provider"))
             found += self._at((*path, "provider"), checked_providers, [(name, provider)])
         return tuple(found)
@@ -156,28 +163,29 @@ class _Reader:
                 raise self._error(f"{name} is given twice, as {both}; keep one", ("limits", key))
             if key in _SPELLINGS and not _is_number(value):
                 raise self._error(
-                    f'{key} is a plain number; write {name} = "{_EXAMPLES[name]}" for one with a unit', ("limits", key)
+                    f'{key} must be a number; for a value with a unit write {name} = "{_EXAMPLES[name]}"',
+                    ("limits", key),
                 )
             lifted = value == "none"
             found[name] = self._at(("limits", key), parse_limit, name, None if lifted else value)
         return self._at(("limits",), Limits, **found)
 
-    def _filesystem(self, table: Mapping[str, Any], path: Path) -> FilesystemCapability:
+    def _filesystem(self, table: Mapping[str, Any], path: ValuePath) -> FilesystemCapability:
         self._known(table, path, KEYS["capabilities.filesystem"])
         entries = table.get("paths", [])
         if not isinstance(entries, list):
-            raise self._error('paths is a list, such as [{ path = "./data", read = true }]', (*path, "paths"))
+            raise self._error('paths must be a list, such as [{ path = "./data", read = true }]', (*path, "paths"))
         grants = [self._grant(entry, (*path, "paths", n)) for n, entry in enumerate(entries)]
         paths = tuple(g for g in grants if g is not None)
         return self._at((*path, "paths"), lambda: FilesystemCapability(paths=paths))
 
-    def _grant(self, entry: Any, path: Path) -> PathGrant | None:
+    def _grant(self, entry: Any, path: ValuePath) -> PathGrant | None:
         if isinstance(entry, str):
             entry = {"path": entry}
         table = self._table(entry, path)
         self._known(table, path, KEYS["capabilities.filesystem.paths"])
         if "path" not in table:
-            raise self._error("the grant names no path", path)
+            raise self._error('the grant has no path; write path = "./data"', path)
         host, guest = self._at((*path, "path"), split_grant, self._string(table["path"], (*path, "path")))
         if "guest" in table:
             guest = self._string(table["guest"], (*path, "guest"))
@@ -187,11 +195,11 @@ class _Reader:
             return None
         if not read:
             raise self._error(
-                "read = false with write = true: what may be written may be read; leave read out", (*path, "read")
+                "read = false with write = true: a writable path is always readable; leave read out", (*path, "read")
             )
         return self._at(path, lambda: PathGrant(host=absolute(host, self._base), guest=guest, write=write))
 
-    def _network(self, table: Mapping[str, Any], path: Path) -> Any:
+    def _network(self, table: Mapping[str, Any], path: ValuePath) -> Any:
         from aegis.policy.network import NetworkCapability
 
         self._known(table, path, KEYS["capabilities.network"])
@@ -201,7 +209,7 @@ class _Reader:
                 rules += self._at((*path, key, n), NetworkCapability, **{key: [text]})
         return rules
 
-    def _environment(self, table: Mapping[str, Any], path: Path) -> EnvironmentCapability:
+    def _environment(self, table: Mapping[str, Any], path: ValuePath) -> EnvironmentCapability:
         self._known(table, path, KEYS["capabilities.environment"])
         found = EnvironmentCapability()
         for name, value in self._table(table.get("set", {}), (*path, "set")).items():
@@ -210,63 +218,63 @@ class _Reader:
             found += self._at((*path, "pass", n), EnvironmentCapability, pass_=(name,))
         return found
 
-    def _config(self, table: Mapping[str, Any], path: Path) -> ConfigCapability:
+    def _config(self, table: Mapping[str, Any], path: ValuePath) -> ConfigCapability:
         self._known(table, path, KEYS["capabilities.config"])
         found = ConfigCapability()
         for name, value in self._table(table.get("set", {}), (*path, "set")).items():
             found += self._at((*path, "set", name), ConfigCapability, set=((name, value),))
         return found
 
-    def _clock(self, table: Mapping[str, Any], path: Path) -> ClockCapability:
+    def _clock(self, table: Mapping[str, Any], path: ValuePath) -> ClockCapability:
         self._known(table, path, KEYS["capabilities.clock"])
         return self._at(
             (*path, "mode"), ClockCapability.parse, self._string(table.get("mode", "virtual"), (*path, "mode"))
         )
 
-    def _random(self, table: Mapping[str, Any], path: Path) -> RandomCapability:
+    def _random(self, table: Mapping[str, Any], path: ValuePath) -> RandomCapability:
         self._known(table, path, KEYS["capabilities.random"])
         return self._at(
             (*path, "mode"), RandomCapability.parse, self._string(table.get("mode", "seed:0"), (*path, "mode"))
         )
 
-    def _logging(self, table: Mapping[str, Any], path: Path) -> LoggingCapability:
+    def _logging(self, table: Mapping[str, Any], path: ValuePath) -> LoggingCapability:
         self._known(table, path, KEYS["capabilities.logging"])
         level = self._string(table.get("min_level", "info"), (*path, "min_level"))
         return self._at(
             (*path, "min_level"), LoggingCapability, enabled=self._flag(table, "enabled", False, path), min_level=level
         )
 
-    # -- pieces --------------------------------------------------------------------------------
+    # -- values of one type --------------------------------------------------------------------
 
-    def _table(self, value: Any, path: Path) -> Mapping[str, Any]:
+    def _table(self, value: Any, path: ValuePath) -> Mapping[str, Any]:
         if not isinstance(value, Mapping):
-            raise self._error(f"{_place(path)} is a table, not {_kind(value)}", path)
+            raise self._error(f"{_label(path)} must be a table, not {_kind(value)}", path)
         return value
 
-    def _string(self, value: Any, path: Path) -> str:
+    def _string(self, value: Any, path: ValuePath) -> str:
         if not isinstance(value, str):
-            raise self._error(f"{_place(path)} is text in quotes, not {_kind(value)}", path)
+            raise self._error(f"{_label(path)} must be text in quotes, not {_kind(value)}", path)
         return value
 
-    def _list(self, value: Any, path: Path) -> list[str]:
+    def _list(self, value: Any, path: ValuePath) -> list[str]:
         if not isinstance(value, list):
-            raise self._error(f"{path[-1]!r} is a list of texts, not {_kind(value)}", path)
+            raise self._error(f"{path[-1]!r} must be a list of texts, not {_kind(value)}", path)
         return [self._string(item, (*path, n)) for n, item in enumerate(value)]
 
-    def _flag(self, table: Mapping[str, Any], key: str, default: bool, path: Path) -> bool:
+    def _flag(self, table: Mapping[str, Any], key: str, default: bool, path: ValuePath) -> bool:
         value = table.get(key, default)
         if not isinstance(value, bool):
-            raise self._error(f"{key!r} is true or false, not {_kind(value)}", (*path, key))
+            raise self._error(f"{key!r} must be true or false, not {_kind(value)}", (*path, key))
         return value
 
-    def _known(self, table: Mapping[str, Any], path: Path, known: Mapping[str, Key]) -> None:
+    def _known(self, table: Mapping[str, Any], path: ValuePath, known: Mapping[str, Key]) -> None:
         for key in table:
             if key not in known:
                 place = ".".join(str(p) for p in path if isinstance(p, str)) or "the top level"
-                raise self._error(unknown(key, known, f"key of {place}"), (*path, key))
+                raise self._error(misspelt(key, known, f"key of {place}"), (*path, key))
 
-    def _at(self, path: Path, function: Callable[..., _Result], *args: Any, **keywords: Any) -> _Result:
-        """Call ``function``; a mistake that it finds gets this file's name and the line of ``path``."""
+    def _at(self, path: ValuePath, function: Callable[..., _Result], *args: Any, **keywords: Any) -> _Result:
+        """Call ``function``; add this file's name and the line of ``path`` to its ``PolicyError``."""
         try:
             return function(*args, **keywords)
         except PolicyError as error:
@@ -274,11 +282,11 @@ class _Reader:
                 raise
             raise self._error(error.reason, path) from None
 
-    def _error(self, message: str, path: Path) -> PolicyError:
+    def _error(self, message: str, path: ValuePath) -> PolicyError:
         return PolicyError(message, source=self._source, line=line_of(self._text, path))
 
 
-def _place(path: Path) -> str:
+def _label(path: ValuePath) -> str:
     last = path[-1]
     return repr(last) if isinstance(last, str) else f"item {last + 1} of {path[-2]!r}"
 

@@ -1,4 +1,4 @@
-"""Which files a guest may reach: host paths, the names the guest sees, and whether it may write."""
+"""Filesystem grants: host paths, the guest paths that they appear under, and write access."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ GrantedPath: TypeAlias = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathGrant:
-    """One directory or file of the host under one name for the guest.
+    """One file or directory of the host that a guest may open (preopens of WASI).
 
-    ``host`` is absolute; it is opened when a sandbox is made, and must exist then. ``guest`` is what
-    the guest calls it, normalised, absolute or relative to its working directory. A grant that writes
-    also reads: WASI has no directory that can only be written.
+    ``host`` is an absolute path; it must exist when a sandbox is created, which opens it. ``guest`` is the path that
+    the guest uses, absolute or relative to its working directory (``.``). ``write`` adds write access; ``read`` must be
+    true, because WASI has no write-only directories. Raise :class:`~aegis.errors.PolicyError` for an invalid path, and
+    for one inside ``/proc``, ``/sys`` or ``/dev``.
+
+    >>> PathGrant.parse("/srv/data::/data", write=True)
+    PathGrant(host='/srv/data', guest='/data', read=True, write=True)
     """
 
     host: str
@@ -31,88 +35,91 @@ class PathGrant:
     def __post_init__(self) -> None:
         for name in ("host", "guest"):
             if not isinstance(getattr(self, name), str):
-                raise PolicyError(f"filesystem: the {name} path is text, not {type(getattr(self, name)).__name__}")
+                raise PolicyError(f"filesystem: the {name} path must be text, not {type(getattr(self, name)).__name__}")
         for name in ("read", "write"):
             if not isinstance(getattr(self, name), bool):
-                raise PolicyError(f"filesystem: {name} is true or false, not {getattr(self, name)!r}")
+                raise PolicyError(f"filesystem: {name} must be true or false, not {getattr(self, name)!r}")
         if not os.path.isabs(self.host):
             raise PolicyError(f"filesystem: the host path {self.host!r} is not absolute")
         if "\0" in self.host:
-            raise PolicyError("filesystem: a host path holds a NUL")
+            raise PolicyError("filesystem: a host path contains a NUL; remove it")
         if not self.read:
-            raise PolicyError(f"filesystem: the grant for {self.host!r} must read; leave the grant out to deny it")
+            raise PolicyError(f"filesystem: {self.host!r} is granted with read=False; leave the grant out to deny it")
         object.__setattr__(self, "host", _tidy(self.host))
-        for place in _FORBIDDEN:
-            if self.host == place or _inside(self.host, place):
+        for root in _FORBIDDEN:
+            if self.host == root or _inside(self.host, root):
                 raise PolicyError(
-                    f"filesystem: {self.host!r} is not granted to anybody: {place} opens the host's own state; "
-                    "grant a copy"
+                    f"filesystem: {self.host!r} cannot be granted: {root} exposes the state of the host; "
+                    "grant a copy of the file"
                 )
         object.__setattr__(self, "guest", guest_path(self.guest))
 
     @classmethod
     def parse(cls, text: str | os.PathLike[str], *, write: bool = False, base: str | None = None) -> PathGrant:
-        """Parse ``HOST`` or ``HOST::GUEST``; a relative host path starts at ``base``, or here."""
+        """Parse ``HOST`` or ``HOST::GUEST``; a relative host path is relative to ``base`` or the working directory."""
         name = os.fspath(text) if isinstance(text, os.PathLike) else text
         if not isinstance(name, str):
-            raise PolicyError(f"filesystem: a path is text, not {type(name).__name__}")
+            raise PolicyError(f"filesystem: a path must be text, not {type(name).__name__}")
         host, guest = split_grant(name)
         return cls(host=absolute(host, base), guest=guest, write=write)
 
 
 def split_grant(text: str) -> tuple[str, str]:
-    """Split ``HOST[::GUEST]``; without a guest name the guest uses the host path as it was written."""
+    """Split ``HOST[::GUEST]`` into host path and guest path; without ``::GUEST`` both are the same text."""
     host, mark, guest = text.partition("::")
     if not host:
         raise PolicyError("filesystem: an empty path grants nothing; name a file or a directory, such as ./data")
     if mark and not guest:
-        raise PolicyError(f"filesystem: {text!r} names no guest path after '::'; write {host}::/data, or just {host}")
+        raise PolicyError(f"filesystem: {text!r} has no guest path after '::'; write {host}::/data, or just {host}")
     return host, guest or host
 
 
 def absolute(path: str, base: str | None) -> str:
-    """Return ``path`` made absolute and tidy, from ``base`` if it is relative; symlinks stay."""
+    """Return ``path`` as a normalised absolute path, relative to ``base``; do not resolve symbolic links."""
     if not path:
         raise PolicyError("filesystem: an empty path grants nothing; name a file or a directory, such as ./data")
     return _tidy(os.path.abspath(os.path.join(base, path) if base else path))
 
 
 def _tidy(path: str) -> str:
-    """Return an absolute path without empty, ``.`` and ``..`` segments, so that two can be compared."""
+    """Return an absolute path without empty, ``.`` and ``..`` segments, so that paths can be compared."""
     return "/" + os.path.normpath(path).lstrip("/")
 
 
 def guest_path(path: str) -> str:
-    """Return a guest path without empty and ``.`` segments; ``.`` is the guest's working directory."""
+    """Return a guest path without empty and ``.`` segments; ``.`` alone is the guest's working directory."""
     if not path:
         raise PolicyError("filesystem: the guest path is empty; write '.' for the guest's working directory")
     if "\0" in path:
-        raise PolicyError("filesystem: a guest path holds a NUL")
+        raise PolicyError("filesystem: a guest path contains a NUL; remove it")
     try:
         path.encode()
     except UnicodeEncodeError:
         raise PolicyError(
-            f"filesystem: the guest path {path!r} is not Unicode, and WASI has no other; name one with '::'"
+            f"filesystem: the guest path {path!r} is not valid Unicode, which WASI paths must be; name one with '::'"
         ) from None
     parts = [part for part in path.replace(os.sep, "/").split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise PolicyError(f"filesystem: the guest path {path!r} has a '..'; name the guest's path after '::'")
+        raise PolicyError(f"filesystem: the guest path {path!r} contains '..'; name a guest path after '::'")
     return ("/" if path.startswith("/") else "") + "/".join(parts) or "."
 
 
 def _inside(path: str, folder: str) -> bool:
-    """Tell by whole segments whether ``path`` lies beneath ``folder``."""
+    """Return whether ``path`` is beneath ``folder``, comparing whole segments."""
     return path != folder and os.path.commonpath((path, folder)) == folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilesystemCapability:
-    """The files that a guest may reach; without a grant there are none.
+    """The files and directories of the host that a guest may open. The default is none.
 
-    Two grants for one guest path and one host path unite. One guest path for two host paths is an
-    error. With nested guest paths the longest that fits serves, as WASI libc looks them up. A
-    read-only grant inside a directory that another grant may write would promise nothing, so that is an
-    error too.
+    Two grants of the same host path under the same guest path are merged. When guest paths nest, the most specific one
+    applies, as in WASI libc. Raise :class:`~aegis.errors.PolicyError` if one guest path names two host paths, or if a
+    read-only grant is inside a writable one, because the outer grant would override it.
+
+    >>> grants = FilesystemCapability.read_only("/srv/in::/in") + FilesystemCapability.read_write("/srv/out::/out")
+    >>> [grant.guest for grant in grants.paths]
+    ['/in', '/out']
     """
 
     paths: tuple[PathGrant, ...] = field(default=())
@@ -120,17 +127,19 @@ class FilesystemCapability:
     def __post_init__(self) -> None:
         paths = tuple(self.paths) if isinstance(self.paths, Iterable) else (self.paths,)
         if not all(isinstance(path, PathGrant) for path in paths):
-            raise PolicyError("filesystem: paths holds grants; make them with read_only('./data') or PathGrant.parse")
+            raise PolicyError(
+                "filesystem: paths must hold PathGrant values; create them with read_only('./data') or PathGrant.parse"
+            )
         object.__setattr__(self, "paths", _merged(paths))
 
     @classmethod
     def read_only(cls, *paths: GrantedPath | Iterable[GrantedPath]) -> FilesystemCapability:
-        """Grant reading of each ``HOST`` or ``HOST::GUEST``; a list stands for the paths in it."""
+        """Grant read access to each ``HOST`` or ``HOST::GUEST``; an argument may be a list of paths."""
         return cls(paths=tuple(PathGrant.parse(path) for path in _each(paths)))
 
     @classmethod
     def read_write(cls, *paths: GrantedPath | Iterable[GrantedPath]) -> FilesystemCapability:
-        """Grant reading and writing of each ``HOST`` or ``HOST::GUEST``; a list stands for the paths in it."""
+        """Grant read and write access to each ``HOST`` or ``HOST::GUEST``; an argument may be a list of paths."""
         return cls(paths=tuple(PathGrant.parse(path, write=True) for path in _each(paths)))
 
     def __add__(self, other: FilesystemCapability) -> FilesystemCapability:
@@ -138,10 +147,10 @@ class FilesystemCapability:
 
 
 def _each(paths: Iterable[GrantedPath | Iterable[GrantedPath]]) -> Iterator[GrantedPath]:
-    """Yield the paths of a call, those of a list one by one."""
+    """Yield the paths of the arguments, flattening lists."""
     for path in paths:
         if isinstance(path, (str, bytes, os.PathLike)) or not isinstance(path, Iterable):
-            yield path  # what is no path is refused where it is parsed
+            yield path  # PathGrant.parse rejects a value that is no path
         else:
             yield from path
 
@@ -154,15 +163,16 @@ def _merged(grants: tuple[PathGrant, ...]) -> tuple[PathGrant, ...]:
             by_guest[grant.guest] = grant
         elif before.host != grant.host:
             raise PolicyError(
-                f"filesystem: the guest path {grant.guest!r} stands for both {before.host!r} and {grant.host!r}; "
-                "give one of them another name with '::'"
+                f"filesystem: the guest path {grant.guest!r} is granted for both {before.host!r} and {grant.host!r}; "
+                "give one of them another guest path with '::'"
             )
     merged = tuple(by_guest.values())
-    _check_promises(merged)
+    _reject_overridden(merged)
     return merged
 
 
-def _check_promises(grants: tuple[PathGrant, ...]) -> None:
+def _reject_overridden(grants: tuple[PathGrant, ...]) -> None:
+    """Raise ``PolicyError`` for a read-only grant inside a writable one."""
     for reader in grants:
         if reader.write:
             continue
@@ -170,5 +180,5 @@ def _check_promises(grants: tuple[PathGrant, ...]) -> None:
             if writer.write and (reader.host == writer.host or _inside(reader.host, writer.host)):
                 raise PolicyError(
                     f"filesystem: {reader.host!r} is granted read-only as {reader.guest!r}, but {writer.host!r} is "
-                    f"granted for writing as {writer.guest!r} and holds it; grant the writing to a directory beside it"
+                    f"granted for writing as {writer.guest!r} and contains it; grant writing to another directory"
                 )

@@ -1,9 +1,9 @@
-"""Host names in the one form in which they are compared, resolved and verified: ASCII, lower case, no trailing dot.
+"""Normalise host names to the form in which they are compared, resolved and verified.
 
-A label in other characters becomes an A-label by IDNA 2008 (RFC 5891, 5892), once its case and width are mapped as
-UTS 46 does. The codec of the standard library is of IDNA 2003, which turns ``ß`` into ``ss`` and drops
-invisible characters, so that a pattern would name another host. A label that the two read differently is rejected; the
-error gives the A-label to write instead.
+That form is ASCII, lower case, without a trailing dot. A label with other characters becomes an A-label by IDNA 2008
+(RFC 5891, 5892), after mapping case and width as UTS 46 does. The codec of the standard library implements IDNA 2003,
+which maps ``ß`` to ``ss`` and drops invisible characters, so a pattern could name a different host. A label that the
+two versions map differently is rejected; the error contains the A-label to write instead.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import unicodedata
 
 __all__ = ["HostNameError", "ascii_form", "checked_name"]
 
-_MOST_CHARACTERS = 1000
-_MOST_NAME, _MOST_LABEL = 253, 63
+_MAX_INPUT_CHARACTERS = 1000
+_MAX_NAME_CHARACTERS, _MAX_LABEL_CHARACTERS = 253, 63  # RFC 1035, 2.3.4
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")  # RFC 3490, 3.1
 _LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 _PREFIX = "xn--"
 _DEVIATIONS = frozenset("\u00df\u1e9e\u03c2\u200c\u200d")
-"""Sharp s, final sigma and the joiners: letters of their own in IDNA 2008, mapped or dropped in IDNA 2003."""
+"""Sharp s, final sigma and the joiners: distinct characters in IDNA 2008, mapped or dropped in IDNA 2003."""
 _LETTERS = frozenset(("Ll", "Lu", "Lo", "Lm", "Nd", "Mn", "Mc"))
 _NOT_IN_NAMES = frozenset(("Cc", "Cf", "Co", "Cs", "Zl", "Zp", "Zs"))
 _DISALLOWED = frozenset("\u0640\u07fa\u302e\u302f\u3031\u3032\u3033\u3034\u3035\u303b")  # RFC 5892, 2.6
@@ -28,16 +28,16 @@ _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe0
 
 
 class HostNameError(ValueError):
-    """The text is no host name. The message continues a sentence that begins with the text."""
+    """The text is not a host name. The message is a predicate, such as ``has an empty label``."""
 
 
 def ascii_form(text: str) -> str:
-    """Return text in the form of a host name, without one trailing dot; raise ``HostNameError`` if it has none.
+    """Return ``text`` in lower-case ASCII without one trailing dot; raise ``HostNameError`` if that is impossible.
 
-    That it is one, :func:`checked_name` tells: an IP address in full-width digits has this form too.
+    The result need not be a host name: an IP address in full-width digits passes. :func:`checked_name` checks that.
     """
-    if len(text) > _MOST_CHARACTERS:
-        raise HostNameError(f"is longer than {_MOST_NAME} characters, which no host name is")
+    if len(text) > _MAX_INPUT_CHARACTERS:
+        raise HostNameError(f"is longer than a host name can be ({len(text)}/{_MAX_NAME_CHARACTERS} characters)")
     if text.isascii():
         return text.lower().removesuffix(".")
     labels = _DOTS.split(text)
@@ -45,10 +45,10 @@ def ascii_form(text: str) -> str:
 
 
 def checked_name(text: str) -> str:
-    """Return a host name in its ASCII form; raise ``HostNameError`` if the text is none."""
+    """Return a host name in its ASCII form; raise ``HostNameError`` for text that is not a host name."""
     name = ascii_form(text)
-    if len(name) > _MOST_NAME:
-        raise HostNameError(f"is longer than {_MOST_NAME} characters, which no host name is")
+    if len(name) > _MAX_NAME_CHARACTERS:
+        raise HostNameError(f"is longer than a host name can be ({len(name)}/{_MAX_NAME_CHARACTERS} characters)")
     for label in name.split("."):
         _check(label)
     return name
@@ -57,21 +57,21 @@ def checked_name(text: str) -> str:
 def _check(label: str) -> None:
     if not label:
         raise HostNameError("has an empty label; write one dot between two labels")
-    if len(label) > _MOST_LABEL:
-        raise HostNameError(f"has a label of more than {_MOST_LABEL} characters")
+    if len(label) > _MAX_LABEL_CHARACTERS:
+        raise HostNameError(f"has a label of more than {_MAX_LABEL_CHARACTERS} characters")
     strange = next((character for character in label if character not in _LABEL), None)
     if strange is not None:
-        raise HostNameError(f"has {_shown(strange)}, which no host name has")
+        raise HostNameError(f"contains {_shown(strange)}, which is not allowed in a host name")
     if label.startswith(_PREFIX) and not _is_a_label(label):
-        raise HostNameError(f"has a label that begins with {_PREFIX} and encodes no name")
+        raise HostNameError(f"has a label that begins with {_PREFIX} but is not valid IDNA")
     if label.startswith("-") or label.endswith("-"):
         raise HostNameError("has a label that begins or ends with '-'")
 
 
 def _is_a_label(label: str) -> bool:
-    """Tell whether a label encodes characters of a name, in the one way in which they are encoded.
+    """Return whether ``label`` is the unique Punycode encoding of allowed characters (RFC 5891, 5.4).
 
-    It may encode characters that :func:`_ascii_label` rejects as ambiguous: this spelling is not ambiguous.
+    Characters that :func:`_ascii_label` rejects as ambiguous are allowed, because an A-label is unambiguous.
     """
     encoded = label[len(_PREFIX) :].encode("ascii")
     try:
@@ -84,44 +84,44 @@ def _is_a_label(label: str) -> bool:
     return not decoded.isascii() and again == encoded and _mapped(plain) == plain and not hidden
 
 
-# -- labels in other characters ------------------------------------------------------------------------
+# -- labels that are not ASCII -------------------------------------------------------------------------
 
 
 def _ascii_label(label: str, place: int, labels: list[str]) -> str:
     if label.isascii():
         return label.lower()
-    if len(label) > _MOST_LABEL:
-        raise HostNameError(f"has a label of more than {_MOST_LABEL} characters")
+    if len(label) > _MAX_LABEL_CHARACTERS:
+        raise HostNameError(f"has a label of more than {_MAX_LABEL_CHARACTERS} characters")
     mapped = _mapped(label)
     meant = f"write {_name_with(label, place, labels)} if that name is meant"
     for character in label:
         if character in _DEVIATIONS:
-            raise HostNameError(f"has {_shown(character)}, which IDNA 2003 and 2008 read differently; {meant}")
+            raise HostNameError(f"contains {_shown(character)}, which IDNA 2003 and 2008 map differently; {meant}")
         if unicodedata.category(character) == "Cf" or _INVISIBLE.match(character):
-            raise HostNameError(f"has {_shown(character)}, which cannot be seen; leave it out")
+            raise HostNameError(f"contains {_shown(character)}, which is invisible; remove it")
     if _by_idna_2003(label) not in (None, mapped):
-        raise HostNameError(f"is read differently by IDNA 2003 and 2008; {meant}")
+        raise HostNameError(f"is mapped differently by IDNA 2003 and 2008; {meant}")
     if mapped.isascii():
         if "." in mapped:
-            raise HostNameError("has a character that stands for a dot; write the dot")
+            raise HostNameError("contains a character that maps to a dot; write the dot")
         return mapped
     _check_characters(mapped, meant)
     return _encoded(mapped)
 
 
 def _check_characters(mapped: str, meant: str) -> None:
-    """Raise ``HostNameError`` unless a label, once mapped, is one by IDNA 2008 without regard to its context."""
+    """Raise ``HostNameError`` unless a mapped label is valid in IDNA 2008, not counting its contextual rules."""
     for character in mapped:
         if not (character.isascii() and character in _LABEL) and not _is_letter(character):
-            raise HostNameError(f"has {_shown(character)}, which is no letter, digit or mark; {meant}")
+            raise HostNameError(f"contains {_shown(character)}, which is not a letter, digit or mark; {meant}")
     if unicodedata.category(mapped[0]).startswith("M"):
         raise HostNameError("has a label that begins with a combining mark")
     if mapped[2:4] == "--":
-        raise HostNameError("has a label with '--' in third place that is not in ASCII")
+        raise HostNameError("has a label that is not ASCII and has '--' as its third and fourth characters")
 
 
 def _is_letter(character: str) -> bool:
-    """Tell whether a character is PVALID (RFC 5892, 3), the exceptions that are punctuation left out."""
+    """Return whether a character is PVALID (RFC 5892, 3), except for the punctuation among the exceptions."""
     if character in _DISALLOWED or _JAMO.match(character):
         return False
     return unicodedata.category(character) in _LETTERS and _mapped(character) == character
@@ -133,8 +133,8 @@ def _mapped(text: str) -> str:
 
 
 def _by_idna_2003(label: str) -> str | None:
-    """Return what IDNA 2003 maps a label to, by the tables of Unicode 3.2; ``None`` for one that it rejects."""
-    from encodings.idna import nameprep  # only names that are not in ASCII need it
+    """Return a label as IDNA 2003 maps it with the tables of Unicode 3.2, or ``None`` if IDNA 2003 rejects it."""
+    from encodings.idna import nameprep  # only names that are not ASCII need it
 
     try:
         return nameprep(label)
@@ -143,7 +143,7 @@ def _by_idna_2003(label: str) -> str | None:
 
 
 def _name_with(label: str, place: int, labels: list[str]) -> str:
-    """Return the name with one label encoded as it is, but for its case."""
+    """Return the whole name with one label encoded unmapped, except for its case."""
     lower = unicodedata.normalize("NFC", label.lower())
     return ".".join([*labels[:place], _encoded(lower), *labels[place + 1 :]])
 

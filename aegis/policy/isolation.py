@@ -1,4 +1,4 @@
-"""How a guest is kept in a process of its own, where it is."""
+"""The options of process isolation: worker processes, and the layers that confine them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aegis.limits import (
     parse_seconds,
 )
 from aegis.support.lean import Any, dataclass, fields
-from aegis.text import near
+from aegis.text import similar_names
 
 __all__ = ["FIELDS", "LAYERS", "Isolation"]
 
@@ -24,21 +24,33 @@ LAYERS = (
     "private-tmp", "oom-score", "environment", "descriptors", "namespaces", "unprivileged", "no-dump", "no-new-privs",
     "landlock-files", "landlock-net", "rlimits", "seccomp",
 )  # fmt: skip
-"""The layers of a worker's confinement, in the order of application."""
+"""The layers of a worker's confinement, in the order in which they are applied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Isolation:
-    """A worker process for each sandbox, confined by the operating system, and killed at the deadline.
+    """Options for running each sandbox in a worker process that the operating system confines.
 
-    ``strict`` refuses to run where a layer of the confinement cannot be had. ``workers`` are kept warm, ready
-    for the next sandboxes. ``recycle`` more sandboxes of the same artifact may be served by a worker; with none it
-    is discarded after one. ``compile_time`` (seconds) and ``compile_memory`` (bytes) bound compiling, which has a
-    worker of its own; ``overhead`` (bytes) is what a worker may use besides the guest's memory. ``grace`` (seconds)
-    is how long a worker has to end a call at its deadline before it is killed. ``without`` names layers of the
-    confinement (:data:`LAYERS`) to leave out, for a system where one of them stands in the way.
+    ``strict``
+        Raise an error if a layer of the confinement is not available, instead of running without it.
+    ``workers``
+        Number of idle workers kept ready for the next sandboxes.
+    ``recycle``
+        Number of further sandboxes of the same artifact that a worker may serve; 0 ends it after one. A worker that
+        received a filesystem grant always serves one sandbox.
+    ``without``
+        Names of layers (:data:`LAYERS`) not to apply, for systems on which they do not work.
+    ``compile_time``, ``compile_memory``
+        Seconds and bytes for compiling one artifact, which happens in a separate worker; ``None`` lifts the limit.
+    ``overhead``
+        Bytes that a worker may use in addition to the guest's memory.
+    ``grace``
+        Seconds that a worker gets to end a call after its deadline; then Aegis kills it.
 
-    A worker to which a directory was granted serves one sandbox, whatever ``recycle`` says.
+    Raise :class:`~aegis.errors.PolicyError` for an unknown layer or a value out of range.
+
+    >>> Isolation(strict=True, workers=4).grace
+    0.1
     """
 
     strict: bool = False
@@ -52,10 +64,10 @@ class Isolation:
 
     def __post_init__(self) -> None:
         if not isinstance(self.strict, bool):
-            raise PolicyError(f"isolation: strict is true or false, not {self.strict!r}")
+            raise PolicyError(f"isolation: strict must be true or false, not {self.strict!r}")
         object.__setattr__(self, "without", _layers(self.without))
         if self.strict and self.without:
-            raise PolicyError("isolation: strict asks for every layer, without leaves some out; choose one of them")
+            raise PolicyError("isolation: strict requires every layer, but without removes some; use one of the two")
         for name, parse, low, high in _NUMBERS:
             value = getattr(self, name)
             if value is None and name in ("compile_time", "compile_memory"):
@@ -63,21 +75,21 @@ class Isolation:
             parsed = value if value == 0 and low == 0 and type(value) is int else parse(value, f"isolation: {name}")
             if not low <= parsed <= high:
                 shown, least, most = map(_FORMATS[parse], (parsed, low, high))
-                raise PolicyError(f"isolation: {name} is {shown}; the least is {least}, the most {most}")
+                raise PolicyError(f"isolation: {name} {shown} is out of range; give a value from {least} to {most}")
             object.__setattr__(self, name, parsed)
 
     def lifted(self) -> tuple[str, ...]:
-        """Return the names of its limits that are off."""
+        """Return the names of the limits on compilation that are ``None``."""
         return tuple(name for name in ("compile_time", "compile_memory") if getattr(self, name) is None)
 
     def describe(self) -> list[str]:
-        """Return one line for each of its protections that is lifted."""
+        """Return one line for each layer and each limit that is off."""
         lines = [f"isolation without {layer}" for layer in self.without]
         return lines + [f"no limit on {name}" for name in self.lifted()]
 
     @classmethod
     def of(cls, value: object) -> Isolation | None:
-        """Return what a keyword means: an ``Isolation``, ``True``, ``"strict"``, its fields, or nothing."""
+        """Return the options for a keyword: an ``Isolation``, ``True``, ``"strict"``, a dict of fields or ``None``."""
         if value is None or value is False:
             return None
         if isinstance(value, cls):
@@ -88,29 +100,29 @@ class Isolation:
             return cls(strict=True)
         if isinstance(value, dict):
             return cls(**_known(value))
-        raise PolicyError(f"isolation: expected true, false, 'strict' or its fields, not {value!r}")
+        raise PolicyError(f"isolation: expected true, false, 'strict' or a dict of fields, not {value!r}")
 
 
 FIELDS = tuple(field.name for field in fields(Isolation))
-"""The names of its fields, which are keys of a policy file too."""
+"""The names of the options, which are also the keys of ``[isolation]`` in a policy file."""
 
 
 def _layers(names: object) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, Iterable):
-        raise PolicyError(f"isolation: without is a list of layers, not {names!r}")
+        raise PolicyError(f"isolation: without must be a list of layers, not {names!r}")
     found = tuple(names)
     for name in found:
         if name not in LAYERS:
-            hint = "".join(f"; did you mean {n}?" for n in near(str(name), LAYERS, 1))
-            raise PolicyError(f"isolation: {name!r} is no layer{hint or '; they are ' + ', '.join(LAYERS)}")
+            hint = "".join(f"; did you mean {n}?" for n in similar_names(str(name), LAYERS, 1))
+            raise PolicyError(f"isolation: {name!r} is not a layer{hint or '; use ' + ', '.join(LAYERS)}")
     return found
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:
     for name in values:
         if name not in FIELDS:
-            hint = "".join(f"; did you mean {n}?" for n in near(str(name), FIELDS, 1))
-            raise PolicyError(f"isolation: {name!r} is not one of its fields{hint}")
+            hint = "".join(f"; did you mean {n}?" for n in similar_names(str(name), FIELDS, 1))
+            raise PolicyError(f"isolation: {name!r} is not an option{hint or '; use ' + ', '.join(FIELDS)}")
     return values
 
 

@@ -1,7 +1,7 @@
-"""Which hosts a guest may reach, and where it may listen: the verdict on a name, and on one address.
+"""Network grants: which hosts a guest may connect to, and on which addresses it may listen.
 
-Nothing here resolves a name or opens a socket. Whoever does asks :meth:`NetworkCapability.decide`
-twice: for the name, before it is looked up, and for each address that it has, before it is dialled.
+Nothing here resolves a name or opens a socket. The host calls :meth:`NetworkCapability.decide` twice: with the name
+before it resolves the name, and with each address before it connects to that address.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from aegis.errors import PolicyError
 from aegis.policy import addresses
-from aegis.policy.patterns import IMPLIED_PORTS, MOST_PORT, NetworkPattern, host_name, read_host, wrong
+from aegis.policy.patterns import IMPLIED_PORTS, MAX_PORT, NetworkPattern, host_name, invalid, read_host
 from aegis.text import printable
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ __all__ = ["NetworkCapability", "NetworkPattern", "NetworkVerdict"]
 
 @dataclass(frozen=True, slots=True)
 class NetworkVerdict:
-    """Whether the network may be used so, and the rule, or the lack of one, that says it.
+    """The decision on one use of the network; ``rule`` is the rule that decided, or the reason for a denial.
 
-    A verdict is true when it allows.
+    A verdict is true if the use is allowed.
     """
 
     allowed: bool
@@ -37,19 +37,25 @@ class NetworkVerdict:
 
 @dataclass(frozen=True, slots=True, init=False)
 class NetworkCapability:
-    """What a guest may reach (``allow``, less ``deny``) and where it may ``listen``; empty is nothing.
+    """The hosts that a guest may connect to, and the addresses that it may listen on. The default is none.
 
-    Each takes patterns, or text that is parsed as one. In ``deny`` the port may be left out, which means every port.
+    ``allow`` permits connections, ``deny`` removes some of them, ``listen`` permits listening. Each is a list of
+    :class:`NetworkPattern` values or of text in their notation. In ``deny`` a pattern may omit the port, which then
+    means every port. Raise :class:`~aegis.errors.PolicyError` for an invalid pattern.
 
-    Deny wins over ``allow``. A denied *name* is denied as a whole, whatever scheme or port its rule has: the name is
-    not looked up, and an address that it is found to have, as the target of an alias, is not reached over any transport
-    until the sandbox ends; connections to it are closed. An address that no look-up connects with the name stays as
-    the other rules have it: deny it by IP or CIDR too.
+    ``deny`` takes precedence over ``allow``. A denied *name* is denied for every scheme and port. Aegis does not
+    resolve it. If another name turns out to be an alias of it, the addresses of that alias are unreachable over every
+    transport until the sandbox ends, and open connections to them are closed. An address that no lookup has connected
+    with the name is not affected: deny it by IP or CIDR too.
 
-    A denied *IP, CIDR or class* is denied at the ports of its rule: ``udp`` over UDP; ``tcp`` over TCP, which carries
-    HTTP; ``http`` and ``https`` over TCP and over UDP, which carries HTTP/3; without a scheme over all of them. It
-    keeps such peers from connecting, or sending datagrams, to a listening guest too. ``deny`` does not restrict the
-    addresses at which the guest listens: those are named by ``listen``.
+    A denied *IP, CIDR or class* is denied at the ports of its pattern: ``udp`` over UDP; ``tcp`` over TCP, which
+    carries HTTP; ``http`` and ``https`` over TCP and over UDP, which carries HTTP/3; without a scheme over all of them.
+    Such peers cannot connect or send datagrams to a listening guest either. ``deny`` does not restrict the addresses
+    that the guest listens on: ``listen`` alone names those.
+
+    >>> rules = NetworkCapability(allow=["https://*.example.com"], deny=["internal.example.com"])
+    >>> bool(rules.decide("https", "api.example.com", 443)), bool(rules.decide("https", "internal.example.com", 443))
+    (True, False)
     """
 
     allow: tuple[NetworkPattern, ...]
@@ -67,21 +73,19 @@ class NetworkCapability:
             object.__setattr__(self, name, _patterns(value, name))
         for pattern in self.deny + self.listen:
             if pattern.method is not None:
-                raise wrong(
-                    str(pattern), "names a method, which only a rule that allows does; allow the others instead"
-                )
+                raise invalid(str(pattern), "has a method, which only allow supports; allow the other methods instead")
         for pattern in self.allow + self.listen:
             if pattern.is_tunnel():
-                raise wrong(
-                    str(pattern), "is 6to4 or Teredo, judged by the IPv4 addresses within; name those, or deny it"
+                raise invalid(
+                    str(pattern), "is a 6to4 or Teredo network; name the embedded IPv4 addresses, or deny the network"
                 )
         for pattern in self.allow + self.deny:
             if pattern.ports == (0, 0):
-                raise wrong(str(pattern), "names port 0, at which nothing is reached; write :* for every port")
+                raise invalid(str(pattern), "has port 0, which cannot be connected to; write :* for every port")
         for pattern in self.listen:
             if pattern.kind in ("name", "beneath"):
-                raise wrong(
-                    str(pattern), "listens at a name; write an IP such as tcp://127.0.0.1:8080, a CIDR or local"
+                raise invalid(
+                    str(pattern), "listens on a name; write an IP such as tcp://127.0.0.1:8080, a CIDR or local"
                 )
 
     def __add__(self, other: NetworkCapability) -> NetworkCapability:
@@ -92,12 +96,13 @@ class NetworkCapability:
     def decide(
         self, scheme: str, host: str, port: int, *, address: str | None = None, method: str | None = None
     ) -> NetworkVerdict:
-        """Judge reaching ``host`` at ``port``; ``address`` is the one of its addresses that is to be dialled.
+        """Decide whether the guest may connect to ``host`` at ``port``.
 
-        ``method`` is that of the HTTP request which is to be made; without one, no rule for a method fits.
+        ``address`` is the address of ``host`` to connect to. ``method`` is the method of the HTTP request to send;
+        without it, patterns with a method do not match.
 
-        For a name without an address the verdict says whether the name may be looked up for this. That it is
-        allowed does not mean that every address is: a name alone permits only a public one.
+        For a name without ``address``, the verdict covers only the lookup of the name. Its addresses may still be
+        denied: a pattern with a name allows public addresses only.
         """
         fault = _fault(scheme, port)
         if fault:
@@ -114,10 +119,10 @@ class NetworkCapability:
         return self._judge(scheme, port, name, found, method)
 
     def decide_lookup(self, host: str) -> NetworkVerdict:
-        """Judge looking up a name, for whatever may then be reached at it.
+        """Decide whether the guest may resolve a name, without regard to a scheme or port.
 
-        A rule must let it be looked up (:class:`NetworkPattern`); each address that it turns out to have is then
-        judged by itself. To look up a name tells the resolver of it, which is why no rule means no lookup.
+        A pattern must permit the lookup (:class:`NetworkPattern`), because a lookup sends the name to a resolver.
+        Each address in the answer needs a decision of its own.
         """
         name = host_name(host)
         if name is None:
@@ -131,17 +136,17 @@ class NetworkCapability:
         return NetworkVerdict(False, f"nothing allows {name}")
 
     def denial_of(self, name: str) -> NetworkPattern | None:
-        """Return the rule that denies a host name, which is normalised; ``None`` if none does."""
+        """Return the pattern of ``deny`` that matches a normalised host name, or ``None``."""
         return next((rule for rule in self.deny if rule.fits_name(name)), None)
 
     def decide_answer(self, host: str, address: str) -> NetworkVerdict:
-        """Judge an address that the name ``host`` has: may anything be reached there, at any port?"""
+        """Decide whether the guest may learn an ``address`` of ``host``: a connection to some port must be allowed."""
         found, name = addresses.read_address(address), host_name(host)
         if found is None or name is None:
             return NetworkVerdict(False, f"'{printable(address, 80)}' is not an address of {printable(host, 80)}")
         carried = addresses.judged(found)
         for rule in self.deny:
-            whole = rule.scheme is None and rule.ports == (0, MOST_PORT)
+            whole = rule.scheme is None and rule.ports == (0, MAX_PORT)
             if rule.fits_name(name) or (whole and _denies_address(rule, found, carried)):
                 return NetworkVerdict(False, f"deny {rule}")
         public = addresses.address_class(carried) == "public"
@@ -151,7 +156,7 @@ class NetworkCapability:
         return NetworkVerdict(False, _closed(name, carried))
 
     def decide_peer(self, scheme: str, address: str, port: int) -> NetworkVerdict:
-        """Judge a peer that reached a listening guest: ``deny`` keeps it away, ``listen`` has admitted the others."""
+        """Decide whether a peer may connect or send to a listening guest; only ``deny`` counts."""
         found = addresses.read_address(address)
         if found is None:
             return NetworkVerdict(False, f"'{printable(address, 80)}' is not an address")
@@ -162,13 +167,13 @@ class NetworkCapability:
         return NetworkVerdict(True, "listen")
 
     def decide_listen(self, scheme: str, host: str, port: int) -> NetworkVerdict:
-        """Judge binding to, and listening at, the address ``host``. Only ``listen`` counts, not ``deny``."""
+        """Decide whether the guest may bind to and listen on the address ``host``; only ``listen`` counts."""
         fault = _fault(scheme, port)
         if fault:
             return NetworkVerdict(False, fault)
         found = addresses.read_address(host)
         if found is None:
-            return NetworkVerdict(False, f"'{printable(host, 80)}' is not an address to listen at")
+            return NetworkVerdict(False, f"'{printable(host, 80)}' is not an address to listen on")
         address = addresses.judged(found)
         for rule in self.listen:
             if rule.fits_port(scheme, port) and rule.fits_address(address):
@@ -176,7 +181,7 @@ class NetworkCapability:
         return NetworkVerdict(False, _nothing("listening at", scheme, str(address), port))
 
     def describe(self) -> list[str]:
-        """Return one line for each rule that grants, and then for each that takes away."""
+        """Return one line for each pattern of ``allow``, ``listen`` and ``deny``."""
         lines = [f"network {rule}" for rule in self.allow] + [f"network listening at {rule}" for rule in self.listen]
         return lines + [f"network never {rule}" for rule in self.deny]
 
@@ -210,7 +215,7 @@ class NetworkCapability:
 
 def _patterns(value: object, what: str) -> tuple[NetworkPattern, ...]:
     if isinstance(value, (str, NetworkPattern)) or not isinstance(value, Iterable):
-        raise PolicyError(f'network: {what} is a list of patterns, such as ["https://api.example.com"]')
+        raise PolicyError(f'network: {what} must be a list of patterns, such as ["https://api.example.com"]')
     parsed = (
         item if isinstance(item, NetworkPattern) else NetworkPattern.parse(item, any_port=what == "deny")
         for item in value
@@ -220,12 +225,12 @@ def _patterns(value: object, what: str) -> tuple[NetworkPattern, ...]:
 
 def _fault(scheme: str, port: int) -> str | None:
     if scheme not in IMPLIED_PORTS:
-        return f"'{printable(scheme, 80)}' is not a scheme that a rule can name"
-    return None if 0 <= port <= MOST_PORT else f"{port} is not a port"
+        return f"'{printable(scheme, 80)}' is not a supported scheme"
+    return None if 0 <= port <= MAX_PORT else f"{port} is not a port"
 
 
 def _denies_address(rule: NetworkPattern, found: Address | None, address: Address | None) -> bool:
-    """Tell whether a rule names the address as it was given, or the one that it carries."""
+    """Return whether a pattern matches the address as given, or its embedded IPv4 address."""
     return any(a is not None and rule.fits_address(a) for a in (found, address))
 
 
@@ -239,4 +244,5 @@ def _closed(name: str, address: Address) -> str:
     named = addresses.named_by(address)
     by = "by IP or CIDR" if named is None else f"as {named}, by IP or CIDR"
     kind = addresses.address_class(address)
-    return f"{name} is allowed, but {address} is a {kind} address, which a rule must name {by}"
+    article = "an" if kind[0] in "aeiou" else "a"
+    return f"{name} is allowed, but {address} is {article} {kind} address, which must be allowed {by}"

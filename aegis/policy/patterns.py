@@ -1,4 +1,4 @@
-"""Network patterns: the grammar of one rule, and the one notation in which hosts are compared."""
+"""Network patterns: the grammar of one rule, and the normalised notation in which hosts are compared."""
 
 from __future__ import annotations
 
@@ -14,36 +14,43 @@ from aegis.text import printable
 if TYPE_CHECKING:
     from aegis.policy.addresses import Address, Network
 
-__all__ = ["IMPLIED_PORTS", "MOST_PORT", "NetworkPattern", "host_name", "plain_host", "read_host", "wrong"]
+__all__ = ["IMPLIED_PORTS", "MAX_PORT", "NetworkPattern", "host_name", "invalid", "plain_host", "read_host"]
 
 IMPLIED_PORTS = {"tcp": None, "udp": None, "http": 80, "https": 443}
-"""The schemes, each with the port that it implies."""
-MOST_PORT = 65535
-"""The greatest port."""
+"""The supported schemes and their default ports."""
+MAX_PORT = 65535
 _COVERED = {"tcp": ("tcp", "http", "https"), "udp": ("udp",), "http": ("http",), "https": ("https",)}
 _HTTP_DENIED = ("tcp", "http", "https", "udp")
 _DENIED_WITH = {"tcp": _COVERED["tcp"], "udp": _COVERED["udp"], "http": _HTTP_DENIED, "https": _HTTP_DENIED}
 """The schemes that a denial of each scheme covers: TCP carries HTTP/1 and HTTP/2, UDP carries HTTP/3 (RFC 9114)."""
 _OF_METHODS = ("http", "https")
 _METHOD = re.compile("[A-Z][A-Z-]{0,31}")
-_MOST_PATTERN = 1000
+_MAX_PATTERN_CHARACTERS = 1000
 _OWN_NAME = "localhost"
-_PATH = "has a path, which no pattern has; leave out what follows the host and the port"
+_PATH = "has a path, which patterns do not support; end the pattern after the host and port"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkPattern:
-    """One rule: ``[METHOD ][scheme://](host | *.host | IP | CIDR | public | private | local)[:port | :lo-hi | :*]``.
+    """One network rule.
 
-    Without a scheme it is for every one; ``tcp`` covers ``http`` and ``https``, which run over it. A method, in
-    capitals, is for a rule of ``http`` or ``https`` that allows, which then allows requests of that method alone.
-    ``*.host`` is any name beneath ``host``, not ``host`` itself. ``private`` is RFC 1918, unique local
-    and carrier-grade NAT addresses, ``local`` loopback and link-local ones, ``public`` what is in no
-    closed class. Cloud metadata, multicast, unspecified and reserved addresses are in none of the three.
+    The notation is ``[METHOD ][scheme://](host | *.host | IP | CIDR | public | private | local)[:port | :lo-hi | :*]``.
 
-    A rule that names a host lets it be looked up. ``public`` lets any name be, for who reaches any public
-    host can tell it as much; ``local`` only ``localhost``, for any other name is told to a resolver
-    elsewhere; ``private``, an IP and a CIDR none, so a name inside takes a rule for it and one for its address.
+    Without a scheme the pattern matches every scheme; ``tcp`` includes ``http`` and ``https``. A method in capitals is
+    possible for ``http`` and ``https`` in ``allow`` and restricts the pattern to requests with that method. ``*.host``
+    matches every name beneath ``host``, but not ``host`` itself. ``private`` is RFC 1918, unique local and
+    carrier-grade NAT addresses; ``local`` is loopback and link-local addresses; ``public`` is all addresses outside the
+    special-purpose registries. Cloud metadata, multicast, unspecified and reserved addresses are in none of the three.
+
+    A pattern also decides which names may be resolved. A pattern with a name permits resolving it. ``public`` permits
+    every name, because a guest that reaches any public host can send it the name anyway. ``local`` permits only
+    ``localhost``, because any other name would leave the machine. ``private``, an IP and a CIDR permit none: a name
+    inside a private network needs one pattern for the name and one for its address.
+
+    Raise :class:`~aegis.errors.PolicyError` for an invalid method, scheme, host or port range.
+
+    >>> NetworkPattern.parse("https://api.example.com").ports
+    (443, 443)
     """
 
     method: str | None = None
@@ -57,26 +64,28 @@ class NetworkPattern:
     def __post_init__(self) -> None:
         for text in (self.host, self.scheme or "", self.method or ""):
             if not isinstance(text, str):
-                raise PolicyError(f"network: a method, a scheme and a host are text, not {type(text).__name__}")
+                raise PolicyError(f"network: method, scheme and host must be text, not {type(text).__name__}")
         _check_scheme(self.scheme)
         if self.method is not None and (self.scheme not in _OF_METHODS or not _METHOD.fullmatch(self.method)):
-            raise wrong(self.method, "is not the method of a rule for http or https; write GET https://a.example")
+            raise invalid(self.method, "is not a method of an http or https pattern; write GET https://a.example")
         if not isinstance(self.ports, tuple):
-            raise PolicyError(f"network: the ports are a pair, such as (443, 443), not {type(self.ports).__name__}")
+            raise PolicyError(f"network: ports must be a pair, such as (443, 443), not {type(self.ports).__name__}")
         if not _is_range(self.ports):
             shown = "-".join(map(str, self.ports))
-            raise wrong(shown, "is not a range of ports; the least is 0, the most 65535, lower first")
+            raise invalid(shown, "is not a range of ports; give two ports from 0 to 65535, lower first")
         kind, host, network = _host(self.host)
         for name, value in (("host", host), ("kind", kind), ("_network", network)):
             object.__setattr__(self, name, value)
 
     @classmethod
     def parse(cls, text: str, *, any_port: bool = False) -> NetworkPattern:
-        """Parse a pattern. With ``any_port`` one that names no port is for every port, whatever its scheme."""
+        """Parse a pattern; with ``any_port`` a pattern without a port matches every port, whatever its scheme."""
         if not isinstance(text, str):
-            raise PolicyError(f"network: a pattern is text, such as https://api.example.com, not {type(text).__name__}")
-        if len(text) > _MOST_PATTERN:
-            raise wrong(text, f"is longer than {_MOST_PATTERN} characters, which no pattern is")
+            raise PolicyError(
+                f"network: a pattern must be text, such as https://api.example.com, not {type(text).__name__}"
+            )
+        if len(text) > _MAX_PATTERN_CHARACTERS:
+            raise invalid(text, f"is longer than a pattern may be ({len(text)}/{_MAX_PATTERN_CHARACTERS} characters)")
         method, _, rest = text.rpartition(" ")
         if not _METHOD.fullmatch(method):
             method, rest = "", text
@@ -84,8 +93,8 @@ class NetworkPattern:
         _check_scheme(scheme)
         host, port = _split_port(rest, text)
         if not host:
-            raise wrong(text, "names no host; write a name, *.name, an IP, a CIDR, public, private or local")
-        _host(host)  # a fault of the host is reported before a missing port
+            raise invalid(text, "has no host; write a name, *.name, an IP, a CIDR, public, private or local")
+        _host(host)  # report an invalid host before a missing port
         ports = _ports(port, text) if port is not None else _implied(scheme, text, any_port=any_port)
         return cls(method=method or None, scheme=scheme, host=host, ports=ports)
 
@@ -98,63 +107,63 @@ class NetworkPattern:
         low, high = self.ports
         if low == high == (IMPLIED_PORTS[self.scheme] if self.scheme else None):
             return f"{scheme}{host}"
-        port = "*" if (low, high) == (0, MOST_PORT) else str(low) if low == high else f"{low}-{high}"
+        port = "*" if (low, high) == (0, MAX_PORT) else str(low) if low == high else f"{low}-{high}"
         return f"{scheme}{host}:{port}"
 
     def fits_port(self, scheme: str, port: int) -> bool:
-        """Tell whether the pattern is for this scheme and port."""
+        """Return whether the pattern matches this scheme and port."""
         covered = self.scheme is None or scheme in _COVERED[self.scheme]
         return covered and self.ports[0] <= port <= self.ports[1]
 
     def fits_method(self, method: str | None) -> bool:
-        """Tell whether the pattern is for requests of this method; what is no request has none."""
+        """Return whether the pattern matches requests of this method; ``None`` is a use that is no HTTP request."""
         return self.method is None or self.method == method
 
     def keeps_from(self, scheme: str, port: int) -> bool:
-        """Tell whether the pattern, as a denial of an address, is for this scheme and port.
+        """Return whether the pattern, in ``deny``, matches this scheme and port.
 
-        It covers every transport that can carry its own scheme.
+        A denial covers every transport that can carry its scheme.
         """
         covered = self.scheme is None or scheme in _DENIED_WITH[self.scheme]
         return covered and self.ports[0] <= port <= self.ports[1]
 
     def lets_look_up(self, name: str) -> bool:
-        """Tell whether the pattern, as an allowance, lets this host name, which is normalised, be looked up."""
+        """Return whether the pattern, in ``allow``, permits resolving this normalised host name."""
         if self.kind != "class":
             return self.fits_name(name)
         own = name == _OWN_NAME or name.endswith(f".{_OWN_NAME}")
         return self.host == "public" or (self.host == "local" and own)
 
     def fits_name(self, name: str) -> bool:
-        """Tell whether the pattern names this host name, which is normalised."""
+        """Return whether the pattern matches this normalised host name."""
         if self.kind == "beneath":
             return name.endswith(self.host[1:])
         return self.kind == "name" and name == self.host
 
     def is_tunnel(self) -> bool:
-        """Tell whether the pattern names nothing but addresses that carry another, by which they are judged."""
+        """Return whether the pattern covers only 6to4 or Teredo addresses, which are judged by an embedded address."""
         return self._network is not None and addresses.is_tunnel(self._network)
 
     def fits_address(self, address: Address) -> bool:
-        """Tell whether the pattern names this address by its class, by IP or by CIDR."""
+        """Return whether the pattern matches this address by class, IP or CIDR."""
         if self.kind == "class":
             return addresses.named_by(address) == self.host
         return self._network is not None and address in self._network
 
 
-def wrong(text: str, message: str) -> PolicyError:
-    """Return what is wrong with a rule, of which ``text`` is the part."""
+def invalid(text: str, message: str) -> PolicyError:
+    """Return the error for a pattern, or the part ``text`` of one; ``message`` is a predicate."""
     return PolicyError(f"network: '{printable(text, 80)}' {message}")
 
 
 def _is_range(ports: tuple[int, ...]) -> bool:
     whole = len(ports) == 2 and all(type(port) is int for port in ports)
-    return whole and 0 <= ports[0] <= ports[1] <= MOST_PORT
+    return whole and 0 <= ports[0] <= ports[1] <= MAX_PORT
 
 
 def _check_scheme(scheme: str | None) -> None:
     if scheme is not None and scheme not in IMPLIED_PORTS:
-        raise wrong(scheme, f"is not a scheme; use {', '.join(IMPLIED_PORTS)}, or none for all of them")
+        raise invalid(scheme, f"is not a scheme; use {', '.join(IMPLIED_PORTS)}, or none for all of them")
 
 
 def _split_scheme(text: str) -> tuple[str | None, str]:
@@ -166,40 +175,40 @@ def _split_port(rest: str, text: str) -> tuple[str, str | None]:
     if rest.startswith("["):
         inner, mark, tail = rest[1:].partition("]")
         if not mark or ":" not in inner:
-            raise wrong(text, "has brackets that hold no IPv6 address; write [2001:db8::1]:443")
+            raise invalid(text, "has brackets without an IPv6 address; write [2001:db8::1]:443")
         size, colon, port = tail.partition(":")
         if size and not size.startswith("/"):
-            raise wrong(text, "has something other than a port after the bracket; write [2001:db8::1]:443")
+            raise invalid(text, "has text other than a port after the bracket; write [2001:db8::1]:443")
         return inner + size, port if colon else None
     if rest.count(":") > 1:
-        raise wrong(text, "has more than one colon; write an IPv6 address in brackets, such as [2001:db8::1]:443")
+        raise invalid(text, "has more than one colon; write an IPv6 address in brackets, such as [2001:db8::1]:443")
     host, colon, port = rest.partition(":")
     return host, port if colon else None
 
 
 def _implied(scheme: str | None, text: str, *, any_port: bool) -> tuple[int, int]:
-    """Return the ports of a pattern that names none."""
+    """Return the ports of a pattern without a port."""
     port = IMPLIED_PORTS.get(scheme) if scheme else None
     if any_port:
-        return 0, MOST_PORT
+        return 0, MAX_PORT
     if port is None:
-        raise wrong(text, f"names no port; write {printable(text)}:443, a range such as :8000-8080, or :* for all")
+        raise invalid(text, f"has no port; write {printable(text)}:443, a range such as :8000-8080, or :* for all")
     return port, port
 
 
 def _ports(port: str, text: str) -> tuple[int, int]:
     if port == "*":
-        return 0, MOST_PORT
+        return 0, MAX_PORT
     if "/" in port:
-        raise wrong(text, _PATH)
+        raise invalid(text, _PATH)
     low, mark, high = port.partition("-")
     if not _is_port(low) or (mark and not _is_port(high)):
-        raise wrong(text, "ends in no port; write :443, a range such as :8000-8080, or :* for all")
+        raise invalid(text, "does not end in a port; write :443, a range such as :8000-8080, or :* for all")
     first, last = int(low), int(high if mark else low)
-    if max(first, last) > MOST_PORT:
-        raise wrong(text, f"names port {max(first, last)}; the greatest port is {MOST_PORT}")
+    if max(first, last) > MAX_PORT:
+        raise invalid(text, f"has port {max(first, last)}; the highest port is {MAX_PORT}")
     if first > last:
-        raise wrong(text, f"has a range of ports that begins at its greater end; write :{last}-{first}")
+        raise invalid(text, f"has a range of ports in descending order; write :{last}-{first}")
     return first, last
 
 
@@ -211,7 +220,7 @@ def _is_port(text: str) -> bool:
 
 
 def _host(text: str) -> tuple[str, str, Network | None]:
-    """Return the kind of a pattern's host, the host normalised, and its network if it has one."""
+    """Return the kind of a pattern's host, the normalised host, and its network if it has one."""
     lower = text.lower()
     if lower in addresses.CLASSES:
         return "class", lower, None
@@ -219,7 +228,7 @@ def _host(text: str) -> tuple[str, str, Network | None]:
         network = _cidr(text)
         return "network", _network_text(network), network
     if "%" in text and ":" in text:
-        raise wrong(text, "has a zone; leave it out, a rule is for every interface")
+        raise invalid(text, "has a zone; remove it, because a pattern applies to every interface")
     if text.startswith("*."):
         return "beneath", f"*.{_pattern_name(text[2:], text)}", None
     if ":" in text or addresses.ends_in_number(_ascii(text) or ""):
@@ -227,7 +236,7 @@ def _host(text: str) -> tuple[str, str, Network | None]:
         return "network", _network_text(network), network
     name = _pattern_name(text, text)
     if name in addresses.CLASSES:
-        raise wrong(text, f"looks like a name and reads like a class; write {name} for the class")
+        raise invalid(text, f"is a name that normalises to a class; write {name} for the class")
     return "name", name, None
 
 
@@ -240,10 +249,10 @@ def _cidr(text: str) -> Network:
 
     base, _, size = text.partition("/")
     if not size.isascii() or not size.isdigit():
-        raise wrong(text, _PATH)
+        raise invalid(text, _PATH)
     bits = 128 if ":" in base else 32
     if len(size) > 3 or int(size) > bits:
-        raise wrong(text, f"has a prefix of more than {bits} bits; write it like 10.0.0.0/8 or [2001:db8::/32]")
+        raise invalid(text, f"has a prefix of more than {bits} bits; write it like 10.0.0.0/8 or [2001:db8::/32]")
     try:
         return addresses.plain_network(ip_network(f"{base}/{size}"))
     except ValueError:
@@ -251,8 +260,8 @@ def _cidr(text: str) -> Network:
     try:
         tidy = ip_network(f"{base}/{size}", strict=False)
     except ValueError:
-        raise wrong(text, "is not a network; write it like 10.0.0.0/8 or [2001:db8::/32]") from None
-    raise wrong(text, f"is an address within a network; write {tidy} for the network") from None
+        raise invalid(text, "is not a network; write it like 10.0.0.0/8 or [2001:db8::/32]") from None
+    raise invalid(text, f"is an address inside a network; write {tidy} for the network") from None
 
 
 def _single(text: str) -> Network:
@@ -260,31 +269,31 @@ def _single(text: str) -> Network:
 
     address = read_host(text)
     if address is None:
-        raise wrong(text, "is not an address; write it like 192.0.2.1 or [2001:db8::1]")
+        raise invalid(text, "is not an address; write it like 192.0.2.1 or [2001:db8::1]")
     return ip_network(addresses.judged(address))
 
 
 def _pattern_name(text: str, whole: str) -> str:
     if "*" in text:
-        raise wrong(whole, "has a '*' that is not its whole first label; write *.example.com, or public for any host")
+        raise invalid(whole, "has a '*' that is not its whole first label; write *.example.com, or public for any host")
     try:
         name = checked_name(text)
     except HostNameError as error:
-        raise wrong(whole, str(error)) from None
+        raise invalid(whole, str(error)) from None
     if addresses.ends_in_number(name):
-        raise wrong(whole, "is not a host; write a name, *.name, an IP, a CIDR, public, private or local")
+        raise invalid(whole, "is not a host; write a name, *.name, an IP, a CIDR, public, private or local")
     return name
 
 
 def read_host(text: str) -> Address | None:
-    """Return the address that ``text`` is in any notation, or ``None``."""
+    """Parse ``text`` as an address in any notation; return ``None`` for other text."""
     return addresses.read_address(_ascii(text) or text)
 
 
 def plain_host(text: str) -> str | None:
-    """Return an address or a name in the one notation that is judged, ``None`` for what is neither.
+    """Return an address or a host name in its normalised notation, or ``None`` for other text.
 
-    An IPv4 address in any notation, or mapped into IPv6, is in dotted decimals; a name is as it is asked for.
+    An IPv4 address in any notation, or mapped into IPv6, becomes dotted decimal.
     """
     found = read_host(text)
     if found is None:
@@ -293,7 +302,7 @@ def plain_host(text: str) -> str | None:
 
 
 def _ascii(text: str) -> str | None:
-    """Return a host in the form that is compared; ``None`` if it has none."""
+    """Return a host in the form that is compared, or ``None`` if it has no ASCII form."""
     try:
         return ascii_form(text)
     except HostNameError:
@@ -301,7 +310,7 @@ def _ascii(text: str) -> str | None:
 
 
 def host_name(text: str) -> str | None:
-    """Return a host name, normalised, or ``None`` if ``text`` is none."""
+    """Return ``text`` as a normalised host name, or ``None`` if it is not a host name."""
     try:
         name = checked_name(text)
     except HostNameError:

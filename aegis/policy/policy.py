@@ -1,4 +1,4 @@
-"""The policy: everything that one sandbox is granted and limited to, as one immutable value."""
+"""The policy: all grants and limits of a sandbox in one immutable value."""
 
 from __future__ import annotations
 
@@ -15,22 +15,36 @@ from aegis.policy.capabilities import (
     StdioCapability,
 )
 from aegis.policy.filesystem import FilesystemCapability
+from aegis.support.keywords import DEFAULT, given
 from aegis.support.lean import TYPE_CHECKING, Any, dataclass, field, fields
-from aegis.text import near
+from aegis.text import similar_names
 
 if TYPE_CHECKING:
+    from typing import Never
+
+    from aegis.limits import Amount, Duration
     from aegis.policy.isolation import Isolation
     from aegis.policy.network import NetworkCapability
 
-__all__ = ["Policy", "checked_providers"]
+__all__ = ["KEYWORDS", "Policy", "checked_providers", "misspelt"]
+
+KEYWORDS = (
+    *LIMIT_NAMES, "limits", "filesystem", "environment", "clock", "random", "logging", "network", "stdio", "config",
+    "isolation", "imports",
+)  # fmt: skip
+"""The names of all limits and capabilities, which are the keywords of :class:`aegis.Aegis` and :func:`aegis.run`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What one sandbox may reach and use. ``Policy()`` grants nothing and has every limit on.
+    """The grants and limits of a sandbox. ``Policy()`` grants nothing and has every limit at its default.
 
-    Two policies are equal when they grant the same. Making one opens nothing: a grant is acquired
-    when a sandbox is made.
+    Policies are compared by value. Creating a policy opens no file and resolves no name: Aegis acquires the grants when
+    it creates a sandbox. Raise :class:`~aegis.errors.PolicyError` for a field of the wrong type.
+
+    >>> policy = Policy(limits=Limits(timeout="5s"), clock=ClockCapability(mode="system"))
+    >>> policy.describe()
+    ['clock system']
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -43,11 +57,11 @@ class Policy:
     stdio: StdioCapability = field(default_factory=StdioCapability)
     config: ConfigCapability = field(default_factory=ConfigCapability)
     isolation: Isolation | None = None
-    """How guests are kept in processes of their own; ``None``: they run in this one."""
+    """Options for running guests in worker processes; ``None`` runs them in this process."""
     imports: tuple[tuple[str, str], ...] = ()
-    """Providers by the interface that they implement: ``module:name`` of Python, of the embedder's own."""
+    """Pairs of an interface and its provider, a Python object of the embedder named as ``module:name``."""
     sources: tuple[str, ...] = field(default=(), compare=False)
-    """The files that the policy was read from, which no grant may let a guest change."""
+    """The files from which the policy was read; Aegis rejects a grant that would let a guest change them."""
 
     def __post_init__(self) -> None:
         for name, expected in _TYPES.items():
@@ -66,18 +80,43 @@ class Policy:
                 raise PolicyError(f"network: expected NetworkCapability, not {type(self.network).__name__}")
 
     @classmethod
-    def from_keywords(cls, **keywords: Any) -> Policy:
-        """Return a policy of limits by name (``memory="64MiB"``) and capabilities by name.
+    def from_keywords(
+        cls, *,
+        limits: Limits = DEFAULT, filesystem: FilesystemCapability = DEFAULT,
+        environment: EnvironmentCapability = DEFAULT, clock: ClockCapability = DEFAULT,
+        random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
+        network: NetworkCapability | None = DEFAULT, stdio: StdioCapability = DEFAULT,
+        config: ConfigCapability = DEFAULT, isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
+        imports: Mapping[str, str] = DEFAULT,
+        memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
+        table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
+        instances: Amount = DEFAULT, module_size: Amount = DEFAULT, functions: Amount = DEFAULT,
+        function_size: Amount = DEFAULT, locals: Amount = DEFAULT, nesting: Amount = DEFAULT,
+        complexity: Amount = DEFAULT, stdout: Amount = DEFAULT, stderr: Amount = DEFAULT, handles: Amount = DEFAULT,
+        open_files: Amount = DEFAULT, sockets: Amount = DEFAULT, connections: Amount = DEFAULT,
+        network_bytes: Amount = DEFAULT, resolver_answers: Amount = DEFAULT, http_requests: Amount = DEFAULT,
+        http_fields: Amount = DEFAULT, http_field_bytes: Amount = DEFAULT, disk_written: Amount = DEFAULT,
+        host_calls: Amount = DEFAULT, host_bytes: Amount = DEFAULT, value_bytes: Amount = DEFAULT,
+        **unknown: Never,
+    ) -> Policy:  # fmt: skip
+        """Return a policy from capabilities and limits by name.
 
-        A limit may be text with a unit. A misspelt name is a :class:`~aegis.errors.PolicyError` that
-        shows the nearest one.
+        A limit by name overrides that of ``limits``; it may be text with a unit, such as ``memory="64MiB"``. Raise
+        :class:`~aegis.errors.PolicyError` for an unknown name, with the nearest known one, and for an invalid value.
+
+        >>> Policy.from_keywords(memory="1MiB", clock=ClockCapability(mode="system")).limits.memory
+        1048576
         """
+        return cls._from(given(vars(), KEYWORDS))
+
+    @classmethod
+    def _from(cls, keywords: dict[str, Any]) -> Policy:
         known = {f.name for f in fields(cls)}
         limits = {name: value for name, value in keywords.items() if name in LIMIT_NAMES}
         rest = {name: value for name, value in keywords.items() if name not in limits}
         for name in rest:
             if name not in known:
-                raise PolicyError(unknown(name, (*LIMIT_NAMES, *known), "policy keyword"))
+                raise PolicyError(misspelt(name, (*LIMIT_NAMES, *known), "policy keyword"))
         base = rest.pop("limits", None)
         base = Limits() if base is None else base
         if not isinstance(base, Limits):
@@ -85,7 +124,7 @@ class Policy:
         return cls(limits=base.with_(**limits) if limits else base, **rest)
 
     def describe(self) -> list[str]:
-        """Return one line for each grant and each lifted limit; an empty list grants nothing."""
+        """Return one line for each grant and each lifted limit; an empty list means that nothing is granted."""
         lines = [f"{'read-write' if g.write else 'read-only'} {g.host} as {g.guest}" for g in self.filesystem.paths]
         lines += [f"environment {name} set" for name, _ in self.environment.set]
         lines += [f"environment {name} passed on" for name in self.environment.pass_]
@@ -120,12 +159,12 @@ _TYPES: Mapping[str, type] = {
 
 
 def checked_providers(value: object) -> tuple[tuple[str, str], ...]:
-    """Check providers: each is ``module:name``, or ``module`` alone, both of Python identifiers."""
+    """Return providers as pairs; raise ``PolicyError`` unless each is ``module:name`` or ``module``."""
     items = value.items() if isinstance(value, Mapping) else value
     pairs: list[Any] = list(items) if isinstance(items, Iterable) else [None]
     for pair in pairs:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(p, str) for p in pair):
-            raise PolicyError('imports: expected interfaces with their providers, {"acme:kv/store": "myapp.kv:Store"}')
+            raise PolicyError('imports: expected providers by interface, such as {"acme:kv/store": "myapp.kv:Store"}')
         module, mark, name = pair[1].partition(":")
         parts = [*module.split("."), *(name.split(".") if mark else [])]
         if not all(part.isidentifier() for part in parts):
@@ -133,8 +172,8 @@ def checked_providers(value: object) -> tuple[tuple[str, str], ...]:
     return tuple((interface, provider) for interface, provider in pairs)
 
 
-def unknown(name: str, known: Iterable[str], what: str) -> str:
-    """Return the message for a name that is not one of ``known``."""
-    alike = near(name, known, 1)
+def misspelt(name: str, known: Iterable[str], what: str) -> str:
+    """Return the error message for a name that is not in ``known``."""
+    alike = similar_names(name, known, 1)
     hint = f"did you mean {alike[0]!r}?" if alike else f"known: {', '.join(sorted(known))}"
     return f"{name!r} is not a {what}; {hint}"

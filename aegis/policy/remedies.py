@@ -1,8 +1,8 @@
-"""The option that would change a denial, for a person to run.
+"""Build the command-line option that would allow a denied request.
 
-A denial is about text that a guest chose, and a worker that was taken over reports what it likes. So no option is made
-by joining text: what was denied is parsed as a path of a grant or as a network pattern, the option is built from that
-value, in the host's terms, and quoted for a shell. Where no option would help there is none.
+The user may copy the option into a shell, but its text comes from the guest, or from a compromised worker. So an option
+is never built by joining text: Aegis parses the denied target as a path of a grant or as a network pattern, builds the
+option from the parsed value and quotes it. If no option would allow the request, the remedy is empty.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from aegis.values import Decision
 
 __all__ = ["denied_reading", "explained", "leaves_its_grant"]
 
-_MOST_CHARACTERS = 300
+_MAX_TARGET_CHARACTERS = 300
 _READINGS = {"clock": "reading the clock", "random": "reading random bytes"}
 
 
 def explained(policy: Policy, decision: Decision) -> Decision:
-    """Return a decision as it may be shown: its target escaped, its remedy an option of the command line or empty.
+    """Return a raw decision in a form that is safe to show: target escaped, remedy a quoted option or empty.
 
-    The host states in ``remedy`` what would have to be granted, in the guest's terms: a path, a network pattern or the
-    name of a capability.
+    In a raw decision ``remedy`` is the missing grant in the guest's terms: a path, a network pattern or the name of a
+    capability.
     """
     remedy, rule = "", decision.rule
     if not decision.allowed and decision.remedy and decision.capability in _REMEDIES:
         remedy = _REMEDIES[decision.capability](policy, decision)
     if not decision.allowed and decision.capability == "filesystem" and not remedy:
-        rule = f"{_why(policy.filesystem, decision.target)}; no option permits that"
-    return decision._replace(target=printable(decision.target, _MOST_CHARACTERS), rule=rule, remedy=remedy)
+        rule = f"{_why(policy.filesystem, decision.target)}; no option allows that"
+    return decision._replace(target=printable(decision.target, _MAX_TARGET_CHARACTERS), rule=rule, remedy=remedy)
 
 
 def denied_reading(capability: str) -> CapabilityDenied:
-    """Return the error of a guest that reads a clock or random bytes which the policy denies."""
+    """Return the error for a guest that reads a clock or random bytes without the capability."""
     what, remedy = _READINGS.get(capability), f"--allow-{capability}"
     if what is None:
         return CapabilityDenied("denied", capability=printable(capability), target="", remedy="")
@@ -48,7 +48,7 @@ def denied_reading(capability: str) -> CapabilityDenied:
 
 
 def leaves_its_grant(path: str) -> bool:
-    """Tell whether a path, as it is written, leads out of the directory that it is looked up in."""
+    """Return whether a path is absolute, or leads out of its directory with ``..`` segments."""
     depth = 0
     for part in path.split("/"):
         depth += {"..": -1, "": 0, ".": 0}.get(part, 1)
@@ -58,7 +58,10 @@ def leaves_its_grant(path: str) -> bool:
 
 
 def _filesystem(policy: Policy, decision: Decision) -> str:
-    """Widen the read-only grant that covers the path; a path that may be written and was denied leads elsewhere."""
+    """Return the option that makes the covering read-only grant writable, or ``""``.
+
+    A denied path in a writable grant leads out of it through a symbolic link, which no option allows.
+    """
     grant = _covering(policy.filesystem, decision.remedy)
     if grant is None or grant.write or decision.action != "write":
         return ""
@@ -66,7 +69,7 @@ def _filesystem(policy: Policy, decision: Decision) -> str:
     try:
         _ = policy.filesystem + FilesystemCapability(paths=(wider,))
     except PolicyError:
-        return ""  # another grant forbids it, such as a read-only one beneath
+        return ""  # the wider grant would conflict with another one, such as a read-only grant inside it
     for text in (wider.guest, f"{wider.host}::{wider.guest}"):
         if _reads_as(text, wider):
             return _option("--allow-write", text)
@@ -74,18 +77,18 @@ def _filesystem(policy: Policy, decision: Decision) -> str:
 
 
 def _why(granted: FilesystemCapability, target: str) -> str:
-    """Return why a request for a path was denied that no grant would allow."""
+    """Return the reason why a request was denied for a path that no option would allow."""
     holds = [grant.guest for grant in granted.paths if _holds(grant.guest, target)]
     if not holds:
-        return "no grant holds this path"
+        return "no grant contains this path"
     guest = max(holds, key=len)
     if leaves_its_grant(target if guest == "." else target[len(guest) :].lstrip("/")):
         return f"the path leaves {printable(guest)}"
-    return f"the path or a link in it leads out of {printable(guest)}, or another grant or the system forbids it"
+    return f"the path or a link in it leads out of {printable(guest)}, or another grant or the system denies it"
 
 
 def _covering(granted: FilesystemCapability, path: str) -> PathGrant | None:
-    """Return the grant with the longest guest path that holds ``path``."""
+    """Return the grant with the longest guest path that contains ``path``."""
     path = posixpath.normpath(path)
     holds = [grant for grant in granted.paths if _holds(grant.guest, path) and not leaves_its_grant(path.lstrip("/"))]
     return max(holds, key=lambda grant: len(grant.guest), default=None)
@@ -105,7 +108,10 @@ def _reads_as(text: str, grant: PathGrant) -> bool:
 
 
 def _network(policy: Policy, decision: Decision) -> str:
-    """Allow the one host or address; a name such as ``public``, which a pattern reads as a class, gets no option."""
+    """Return the option that allows the one host or address, or ``""``.
+
+    A host named ``public`` gets no option, because the pattern would allow the whole class.
+    """
     from aegis.policy.patterns import NetworkPattern
 
     if decision.rule.startswith("deny "):

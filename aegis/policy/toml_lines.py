@@ -1,14 +1,14 @@
-"""Where each value of a TOML text stands, for diagnostics. The text is known to be valid TOML."""
+"""Find the line of each value in a TOML text, for error messages. The text must be valid TOML."""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
 
-__all__ = ["Path", "line_of"]
+__all__ = ["ValuePath", "line_of"]
 
-Path = tuple["str | int", ...]
-"""Where a value stands: keys from the top, and positions in lists."""
+ValuePath = tuple["str | int", ...]
+"""The path of a value: keys from the top level, and indices into lists."""
 
 _BLANK = re.compile(r"[ \t]*")
 _GAP = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
@@ -19,28 +19,28 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _OTHER = re.compile(r"[^,\]}#\n]*")
 
 
-def line_of(text: str, path: Path) -> int | None:
-    """Return the line, from 1, where the value at ``path`` stands, or the nearest thing above it."""
-    places = _Scanner(text).places
+def line_of(text: str, path: ValuePath) -> int | None:
+    """Return the line, from 1, of the value at ``path``, or of its nearest parent; ``None`` if there is neither."""
+    lines = _LineScanner(text).lines
     for length in range(len(path), 0, -1):
-        if path[:length] in places:
-            return places[path[:length]]
+        if path[:length] in lines:
+            return lines[path[:length]]
     return None
 
 
-class _Scanner:
-    """Walks a TOML text once; ``places`` has the line of every table, key and list item."""
+class _LineScanner:
+    """One pass over a TOML text; ``lines`` maps every table, key and list item to its line."""
 
     def __init__(self, text: str) -> None:
-        self.places: dict[Path, int] = {}
+        self.lines: dict[ValuePath, int] = {}
         self._text = text
         self._position = 0
         self._starts = [0, *(found.end() for found in re.finditer("\n", text))]
-        self._last: dict[Path, int] = {}  # of each array of tables, the position of its latest table
+        self._last: dict[ValuePath, int] = {}  # for each array of tables, the index of its last table so far
         self._document()
 
     def _document(self) -> None:
-        table: Path = ()
+        table: ValuePath = ()
         while self._skip(_GAP):
             if self._take("[["):
                 table = self._enter(self._key(), array=True)
@@ -51,20 +51,20 @@ class _Scanner:
             else:
                 self._pair(table)
 
-    def _enter(self, key: Path, *, array: bool) -> Path:
-        """Return the path of the table that a header opens; a name of an array of tables is its latest."""
-        path: Path = ()
-        for place, piece in enumerate(key, 1):
+    def _enter(self, key: ValuePath, *, array: bool) -> ValuePath:
+        """Return the path of the table that a header opens; in an array of tables that is its last table."""
+        path: ValuePath = ()
+        for depth, piece in enumerate(key, 1):
             path = (*path, piece)
             self._mark(path)
-            if array and place == len(key):
+            if array and depth == len(key):
                 self._last[path] = self._last.get(path, -1) + 1
             if path in self._last:
                 path = (*path, self._last[path])
                 self._mark(path)
         return path
 
-    def _pair(self, table: Path) -> None:
+    def _pair(self, table: ValuePath) -> None:
         path = table
         for piece in self._key():
             path = (*path, piece)
@@ -74,7 +74,7 @@ class _Scanner:
         self._skip(_BLANK)
         self._value(path)
 
-    def _value(self, path: Path) -> None:
+    def _value(self, path: ValuePath) -> None:
         self._mark(path)
         if self._take("["):
             item = 0
@@ -101,8 +101,8 @@ class _Scanner:
             if not self._take("."):
                 return tuple(pieces)
 
-    def _mark(self, path: Path) -> None:
-        self.places.setdefault(path, bisect_right(self._starts, self._position))
+    def _mark(self, path: ValuePath) -> None:
+        self.lines.setdefault(path, bisect_right(self._starts, self._position))
 
     def _take(self, mark: str) -> bool:
         found = self._text.startswith(mark, self._position)
@@ -115,7 +115,7 @@ class _Scanner:
         return found[0] if found else ""
 
     def _skip(self, pattern: re.Pattern[str]) -> bool:
-        """Pass over ``pattern``; tell whether text is left."""
+        """Skip ``pattern``; return whether text is left."""
         self._match(pattern)
         return self._position < len(self._text)
 

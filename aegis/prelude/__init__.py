@@ -1,4 +1,4 @@
-"""The names that most programs need: ``from aegis.prelude import *``."""
+"""The names that most programs need, for ``from aegis.prelude import *``."""
 
 from aegis import (
     Aegis,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aegis.engine.store.plan import callable_export
 from aegis.errors import CallError
-from aegis.support.buffers import SCALARS, Batch, Scalar
+from aegis.support.buffers import SCALARS, ColumnBatch, Scalar
 from aegis.text import count, printable
 from aegis.values import Rows
 from aegis.wit.types import Function, show
@@ -25,7 +25,7 @@ def call_many(run: Run, name: Any, columns: Sequence[Any], out: Any, rows: int |
     """Call the export ``name`` once for each row; see :meth:`aegis.Sandbox.call_many`."""
     run.live()
     params, result = _types(run, name)
-    batch = Batch(lambda: run.signature(name)[0], params, result, columns, out, rows)
+    batch = ColumnBatch(lambda: run.signature(name)[0], params, result, columns, out, rows)
     try:
         run.call(Rows(name), batch)
         return batch.out

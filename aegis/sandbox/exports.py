@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis.component.planning.world import interface_named
 from aegis.errors import CallError, ExportNotFound
-from aegis.text import count, near, printable
+from aegis.text import count, printable, similar_names
 from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Function, Interface
 from aegis.wit.values import ResourceHandle
@@ -49,7 +49,7 @@ class Exports(Mapping[str, Any]):
             return _caller(self._run, name)
         full = interface_named(self._items, name)
         if full is None:
-            alike = near(str(name), self._items)
+            alike = similar_names(str(name), self._items)
             hint = f"; did you mean {printable(alike[0], 120)}?" if alike else ""
             raise ExportNotFound(
                 f"the component exports nothing called {printable(str(name))!r}{hint}", name=str(name), near=alike
@@ -75,7 +75,7 @@ class Namespace:
 
     def __getattr__(self, name: str) -> Any:
         members = [n for n in vars(self) if not n.startswith("__")]
-        alike = near(name, members, 1)
+        alike = similar_names(name, members, 1)
         hint = f"; did you mean {alike[0]}?" if alike else f"; it has {', '.join(members[:12])}"
         raise AttributeError(f"{printable(self.__name__)} has no {name}{hint}")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, MutableMapping
 from aegis.engine.call.core_values import coerce, scalar_types
 from aegis.errors import CallError, SandboxStateError
 from aegis.support.lean import TYPE_CHECKING, Any
-from aegis.text import near, printable
+from aegis.text import printable, similar_names
 from aegis.values import MemoryFault
 from aegis.wasm.binary import GlobalType
 
@@ -89,7 +89,7 @@ class Globals(MutableMapping[str, Any]):
     def _type(self, name: str) -> GlobalType:
         export = self._run.loaded().export(name)
         if export is None or not isinstance(export.type, GlobalType):
-            hint = "".join(f"; did you mean {n}?" for n in near(str(name), self._names(), 1))
+            hint = "".join(f"; did you mean {n}?" for n in similar_names(str(name), self._names(), 1))
             raise KeyError(f"the module exports no global {printable(str(name))!r}{hint}")
         if export.type.value not in scalar_types:
             raise CallError(f"the global {printable(name)!r} is a {export.type.value}, which Python cannot hold")

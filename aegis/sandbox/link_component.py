@@ -17,7 +17,7 @@ from aegis.component.planning.world import ImportedFunction
 from aegis.engine.store.missing import MissingFunction
 from aegis.errors import LinkError, MissingImport
 from aegis.sandbox.host_functions import prepared, takes_deadline
-from aegis.text import count, literal, near, printable
+from aegis.text import count, literal, printable, similar_names
 from aegis.wit.match import Mismatch, merged, track, unversioned
 from aegis.wit.naming import pascal, snake
 from aegis.wit.types import Function, Interface, show
@@ -101,7 +101,7 @@ class Providers:
     def typed(self, interface: str, name: str, function: Function) -> Function:
         """Return a function of ``interface`` with the Python classes of its bindings."""
         if self.lacks(interface, name, function):
-            return self._component.imaged(function)
+            return self._component.with_python_types(function)
         return self._typed(interface, name, function)
 
     def lacks(self, interface: str, name: str, function: Function) -> bool:
@@ -119,7 +119,7 @@ class Providers:
     def _typed(self, interface: str, name: str, function: Function) -> Function:
         table = self._table(interface) if interface else self._free[name].table if name in self._free else None
         if table is None:
-            return self._component.imaged(function)
+            return self._component.with_python_types(function)
         stated = table.functions.get(name)
         if stated is None:
             raise LinkError(f"nothing provides {interface}#{name}: {table.name}, which serves it, has no such function")
@@ -320,7 +320,7 @@ def _unknown(component: Component, imports: Mapping[str, Any]) -> list[str]:
     faults = []
     for key in imports:
         if key not in wanted:
-            alike = near(str(key), names, 1)
+            alike = similar_names(str(key), names, 1)
             hint = f"; did you mean {printable(alike[0])}?" if alike else ""
             faults.append(f"the component does not import {printable(str(key))!r}{hint}")
     return faults

@@ -31,7 +31,7 @@ from aegis.sandbox.meter import Meter
 from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.text import printable
 from aegis.values import Decision
-from aegis.wit.declared import Err
+from aegis.wit.err import Err
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component

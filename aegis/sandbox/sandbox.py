@@ -12,7 +12,7 @@ from aegis.observe.outcome import Outcome, Usage
 from aegis.sandbox.guest_state import Globals, Memory
 from aegis.sandbox.run import Run
 from aegis.support.lean import TYPE_CHECKING, Any
-from aegis.wit.declared import Err
+from aegis.wit.err import Err
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component

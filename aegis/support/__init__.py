@@ -1,7 +1,7 @@
-"""Small things that every room may use. Standard library only.
+"""Helpers that every package may use; they need the standard library alone.
 
-lean, records       words of ``typing`` and ``dataclasses`` without the cost of importing those
-bounded_cache       caches for keys that a guest chooses
-buffers             rows of scalars in the caller's buffers
-descriptors         descriptors 0, 1 and 2 stay free of files that Aegis opens
+lean, records       replacements for ``typing`` and ``dataclasses`` that import faster
+bounded_cache       caches whose keys a guest chooses
+buffers             columns of scalars in the caller's buffers
+descriptors         keep descriptors 0, 1 and 2 free of files that Aegis opens
 """

@@ -1,7 +1,7 @@
-"""Caches for keys that a guest chooses: bounded by the weight of what they hold, and cleared when they are full.
+"""Caches whose keys a guest chooses: bounded by the weight of their entries, and cleared when full.
 
-A cache that counts entries is no bound, for one entry can hold thousands of type parts. What a cache forgets lives on
-with the artifact that uses it, and is freed with it.
+A limit on the number of entries would not bound memory, because one entry can hold thousands of type parts. An
+artifact keeps its own reference to each value it uses, so clearing a cache never invalidates one.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections.abc import Callable, Hashable
 
 from aegis.support.lean import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-__all__ = ["Memo", "lazily", "memoised"]
+__all__ = ["WeightedCache", "lazily", "memoised"]
 
 _Key = ParamSpec("_Key")
 _Value = TypeVar("_Value")
 
 
-class Memo(Generic[_Value]):
-    """Values by key, together of a weight of ``most`` at most. One that takes an eighth of that is not kept.
+class WeightedCache(Generic[_Value]):
+    """A mapping whose values weigh at most ``most`` together. A value heavier than an eighth of that is not stored.
 
-    Two threads may both make a value; the first that is kept serves both. ``weight`` may then be too large until the
-    memo is cleared, never too small.
+    Two threads may compute the same value at the same time; the value stored first is returned to both. ``weight`` then
+    counts both, so it may be too high until the next clearing, but never too low.
     """
 
     __slots__ = ("entries", "most", "weight")
@@ -30,7 +30,7 @@ class Memo(Generic[_Value]):
         self.most, self.weight = most, 0
 
     def keep(self, key: Hashable, value: _Value, weight: int) -> _Value:
-        """Return the value of ``key`` from now on: ``value``, or the one that another thread kept meanwhile."""
+        """Store ``value`` for ``key`` and return it, or return the value that another thread stored first."""
         if weight > self.most // 8:
             return value
         if self.weight + weight > self.most:
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 else:
 
     class lazily:
-        """A property whose value is made when it is first asked for, and kept in the object's ``__dict__``.
+        """A property that is computed at its first use and stored in the object's ``__dict__``.
 
-        As :class:`functools.cached_property` from Python 3.12 on; that of 3.11 takes a lock each time.
+        Equivalent to :class:`functools.cached_property` of Python 3.12; the one of 3.11 takes a lock for each access.
         """
 
         def __init__(self, make):
@@ -61,10 +61,10 @@ else:
 
 
 def memoised(most: int, weigh: Callable[..., int]) -> Callable[[Callable[_Key, _Value]], Callable[_Key, _Value]]:
-    """Return a decorator that memoises a function of positional arguments; ``weigh`` gives the weight of a result."""
+    """Return a decorator that caches a function of positional arguments; ``weigh`` maps them to a result's weight."""
 
     def decorate(function: Callable[_Key, _Value]) -> Callable[_Key, _Value]:
-        memo: Memo[_Value] = Memo(most)
+        memo: WeightedCache[_Value] = WeightedCache(most)
         entries = memo.entries
 
         def remembered(*key: Any) -> _Value:

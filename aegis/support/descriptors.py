@@ -1,13 +1,14 @@
-"""Keep descriptors 0, 1 and 2 free of anything that Aegis opens.
+"""Keep descriptors 0, 1 and 2 free of files and sockets that Aegis opens.
 
-A process may run with standard streams closed: a daemon, a cron job, ``>&-``. The kernel gives each new descriptor the
-lowest free number, so the next file or socket would become a standard stream, which guests and child processes then use
-as such. Aegis prevents that in three ways:
+A process may run with closed standard streams: a daemon, a cron job, ``>&-``. The kernel gives each new descriptor the
+lowest free number (POSIX ``open``), so the next file or socket would become a standard stream, and guests and child
+processes would read or write it. Aegis prevents that in three ways:
 
-* The command and the fork server own their process. They call :func:`occupy_standard` before they open anything else.
-* The library does not own its process. A descriptor that it keeps goes through :func:`above_standard`, or is opened
-  inside :func:`standard_reserved`, as is what the engine, ``mmap`` and ``subprocess`` open for themselves.
-* A guest inherits a stream only if the process was started with it (:func:`inherited`).
+* The command line and the fork server own their process: they call :func:`occupy_standard` before they open anything.
+* The library does not own its process: it passes each descriptor that it keeps through :func:`above_standard`, or opens
+  it inside :func:`standard_reserved`. The latter also covers descriptors that the engine, ``mmap`` and ``subprocess``
+  open.
+* A guest inherits a stream only if the process had it at its start (:func:`inherited`).
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ __all__ = [
 
 _STANDARD = (0, 1, 2)
 _PLACEHOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC
-"""With O_PATH reading and writing fail with EBADF, as they do on a closed descriptor."""
+"""O_PATH makes reads and writes fail with EBADF, as on a closed descriptor."""
 
 
 def occupy_standard() -> None:
-    """Open ``/dev/null`` on each of 0, 1 and 2 that is closed, for child processes too."""
+    """Open ``/dev/null`` on each of descriptors 0, 1 and 2 that is closed; child processes inherit it."""
     for number in _STANDARD:
-        if not _is_open(number):  # the lower ones are open, so the kernel gives this number
+        if not _is_open(number):  # all lower numbers are open, so open() returns this one
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def above_standard(descriptor: int) -> int:
-    """Return ``descriptor``, or a copy above 2 in its place; the original is closed then."""
+    """Return ``descriptor`` if it is above 2; otherwise close it and return a duplicate above 2."""
     if descriptor > 2:
         return descriptor
     try:
@@ -54,7 +55,7 @@ def above_standard(descriptor: int) -> int:
 
 
 def socket_above_standard(opened: socket.socket) -> socket.socket:
-    """Return ``opened``, or the same socket with a descriptor above 2."""
+    """Return ``opened`` if its descriptor is above 2; otherwise the same socket on a duplicate above 2."""
     if opened.fileno() > 2:
         return opened
     timeout = opened.gettimeout()
@@ -64,9 +65,9 @@ def socket_above_standard(opened: socket.socket) -> socket.socket:
 
 
 def bare_socket_pair(*, packets: bool = False) -> tuple[_socket.socket, _socket.socket]:
-    """Return what :func:`socket_pair` does, without the module socket, which costs a start more than the sockets.
+    """Return two connected blocking sockets without importing :mod:`socket`, which takes longer than the sockets.
 
-    With ``packets`` what is sent at once is received at once.
+    ``packets`` selects SOCK_SEQPACKET, which keeps message boundaries, instead of SOCK_STREAM.
     """
     import _socket
 
@@ -77,11 +78,11 @@ def bare_socket_pair(*, packets: bool = False) -> tuple[_socket.socket, _socket.
 
 
 def socket_pair(*, packets: bool = False) -> tuple[socket.socket, socket.socket]:
-    """Return two connected sockets that block, whatever :func:`socket.setdefaulttimeout` the application chose.
+    """Return two connected blocking sockets, even if the application called :func:`socket.setdefaulttimeout`.
 
-    A default timeout makes both ends non-blocking, and with them the copies in other processes.
+    A default timeout sets O_NONBLOCK on both open file descriptions, which other processes share after a fork.
     """
-    import socket  # costs start-up time that only some isolated runs need
+    import socket  # slow to import, and only some isolated runs need it
 
     made = [socket.socket(fileno=end.detach()) for end in bare_socket_pair(packets=packets)]
     for end in made:
@@ -90,10 +91,10 @@ def socket_pair(*, packets: bool = False) -> tuple[socket.socket, socket.socket]
 
 
 def inherited(number: int) -> int | None:
-    """Return the standard stream ``number``, or ``None`` where the process has none.
+    """Return ``number`` if the process was started with that standard stream and it is open, else ``None``.
 
-    The interpreter notes at its start which streams are open. One that was closed then stays absent: a file
-    that got its number later is not a stream, whoever opened it.
+    The interpreter sets ``sys.__stdin__`` and its siblings to ``None`` for streams that are closed at its start. A file
+    that gets such a number later is not a standard stream.
     """
     if (sys.__stdin__, sys.__stdout__, sys.__stderr__)[number] is None:
         return None
@@ -105,25 +106,26 @@ def inherited(number: int) -> int | None:
 
 
 def can_read(descriptor: int) -> bool:
-    """Tell whether a descriptor was opened for reading."""
+    """Return whether a descriptor is open for reading."""
     return _access(descriptor) in (os.O_RDONLY, os.O_RDWR)
 
 
 def can_write(descriptor: int) -> bool:
-    """Tell whether a descriptor was opened for writing."""
+    """Return whether a descriptor is open for writing."""
     return _access(descriptor) in (os.O_WRONLY, os.O_RDWR)
 
 
 def unblocked(descriptor: int, access: int) -> int | None:
-    """Open the pipe or terminal behind ``descriptor`` anew, non-blocking; ``None`` where that cannot be.
+    """Reopen the pipe or terminal behind ``descriptor`` in non-blocking mode; return ``None`` if that is impossible.
 
-    O_NONBLOCK belongs to the open file, which other processes may share, and which it would break for them. ``access``
-    is ``os.O_RDONLY`` or ``os.O_WRONLY``; ``descriptor`` must permit it itself.
+    O_NONBLOCK belongs to the open file description, which other processes may share, so setting it on ``descriptor``
+    could break them. ``access`` is ``os.O_RDONLY`` or ``os.O_WRONLY``; ``descriptor`` itself must permit it, because
+    reopening through /proc would otherwise widen the access.
     """
     if not (can_read if access == os.O_RDONLY else can_write)(descriptor):
         return None
     if not stat.S_ISFIFO(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
-        return None  # a file opened anew would have a position of its own
+        return None  # a reopened regular file would not share its position
     try:
         opened = os.open(f"/proc/self/fd/{descriptor}", access | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -132,7 +134,7 @@ def unblocked(descriptor: int, access: int) -> int | None:
 
 
 def is_socket(descriptor: int) -> bool:
-    """Tell whether a descriptor is a socket."""
+    """Return whether a descriptor is a socket."""
     try:
         return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
     except OSError:
@@ -147,9 +149,9 @@ def _access(descriptor: int) -> int:
 
 
 def standard_reserved() -> contextlib.AbstractContextManager[None]:
-    """Keep closed numbers of 0, 1 and 2 from being given out in this process until the block is left."""
+    """Return a context in which no thread of this process can open a file on descriptor 0, 1 or 2."""
     if not _reservation.users:
-        try:  # this is on the way of every sandbox, so each question is asked without a function of ours around it
+        try:  # every sandbox passes here, so the three calls are written out instead of looping over _is_open
             _inheritable(0), _inheritable(1), _inheritable(2)
         except OSError:
             return _reservation
@@ -157,7 +159,7 @@ def standard_reserved() -> contextlib.AbstractContextManager[None]:
     return _reservation
 
 
-_inheritable = os.get_inheritable  # the cheapest question about a descriptor: fcntl(2) F_GETFD
+_inheritable = os.get_inheritable  # the cheapest test for an open descriptor: fcntl(2) F_GETFD
 
 
 def _is_open(descriptor: int) -> bool:
@@ -169,13 +171,13 @@ def _is_open(descriptor: int) -> bool:
 
 
 class _Reservation:
-    """Placeholders on closed numbers, shared by all threads that are inside a reserved block."""
+    """Placeholders on the closed standard descriptors, shared by all threads inside :func:`standard_reserved`."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self.users = 0
         self._held: list[tuple[int, int]] = []
-        """Each placeholder's number and inode: another thread may have closed it and opened a file of its own there."""
+        """Number and inode of each placeholder: another thread may close one and open its own file on that number."""
 
     def __enter__(self) -> None:
         with self._lock:
@@ -187,7 +189,7 @@ class _Reservation:
     def _hold(self, descriptor: int) -> None:
         if descriptor in _STANDARD:
             self._held.append((descriptor, os.fstat(descriptor).st_ino))
-        else:  # another thread was faster
+        else:  # another thread took the number first
             os.close(descriptor)
 
     def __exit__(
@@ -208,7 +210,7 @@ _reservation = _Reservation()
 
 
 def _renew() -> None:
-    """In a forked child: no other thread is left to release what it held."""
+    """Replace the reservation in a forked child, where the threads that held it do not exist."""
     global _reservation
     held, _reservation = _reservation, _Reservation()
     held.users = 0

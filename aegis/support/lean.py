@@ -1,15 +1,16 @@
-"""The words of :mod:`typing` and :mod:`dataclasses`, without the time that importing those two takes.
+"""Names of :mod:`typing` and :mod:`dataclasses` without the time that importing those modules takes.
 
-``aegis run`` starts in less time than they take to import: ``typing`` compiles regular expressions, ``dataclasses``
-imports ``inspect``, and each dataclass compiles its methods when its class is made. Modules that a plain run loads
-take these names from here instead. A type checker sees the real ones. At run time what only annotations use is empty,
-since no annotation is evaluated, and classes come from :mod:`aegis.support.records`.
+Importing the two takes longer than ``aegis run`` takes to start: ``typing`` compiles regular expressions,
+``dataclasses`` imports ``inspect``, and each dataclass compiles its methods when it is defined. Modules that a plain
+run imports use this module instead. A type checker sees the originals. At run time, names that only annotations use
+are ``object``, because no annotation is evaluated, and the class decorators and bases come from
+:mod:`aegis.support.records`.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
-"""True for type checkers, by its name."""
+"""Type checkers treat a variable of this name as true."""
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
@@ -58,7 +59,7 @@ __all__ = [
 ]
 
 
-class _Late:
+class _LazyModule:
     """A module that is imported when one of its names is first used."""
 
     def __init__(self, name: str) -> None:
@@ -71,8 +72,8 @@ class _Late:
 
 
 def late(name: str) -> Any:
-    """Return a stand-in for a module that most runs do without; a type checker is to see the import.
+    """Return a proxy that imports the module ``name`` at its first use; for modules that most runs do not need.
 
-    Its names are those of the module at their first use.
+    The proxy keeps each attribute from its first use on. Import the module under ``TYPE_CHECKING`` for type checkers.
     """
-    return _Late(name)
+    return _LazyModule(name)

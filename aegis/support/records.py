@@ -1,11 +1,11 @@
-"""Dataclasses and named tuples that are made quickly: their classes compile nothing.
+"""Dataclasses and named tuples whose definition compiles no code, so that importing their modules is fast.
 
-A class made by :func:`dataclass` is a dataclass to the standard library too: ``dataclasses.fields``, ``replace``,
-``asdict``, ``copy.replace`` and ``inspect.signature`` work on it, as do pickles. Its ``__init__`` is compiled once it
-has a few instances, and is then the same code as a dataclass has. Everything else is shared by all classes and reads
-fields by name. It knows the options and kinds of fields that Aegis uses, and bases that it made itself.
+The standard library treats a class made by :func:`dataclass` as a dataclass: ``dataclasses.fields``, ``replace``,
+``asdict``, ``copy.replace``, ``inspect.signature`` and ``pickle`` work on it. Its ``__init__`` is compiled after the
+first few instances and then equals that of a standard dataclass. All other methods are shared by all classes and read
+the fields by name. Only the options and field kinds that Aegis uses are supported, and only base classes made here.
 
-Type checkers see the standard library's: :mod:`aegis.support.lean` says why.
+Type checkers see the standard library's classes; :mod:`aegis.support.lean` explains why.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["Field", "Generic", "NamedTuple", "Protocol", "cast", "dataclass", "f
 
 _OWN = "__lean_fields__"
 _set = object.__setattr__
-_FIRST = 3
-"""Instances that are made without a compiled ``__init__``."""
+_UNCOMPILED_INSTANCES = 3
+"""Instances created before the ``__init__`` of a class is compiled."""
 
 
 class _Missing:
-    """Stands for a default that a field has not, or that its factory makes."""
+    """Marks a field without a default value; the repr is that of a default factory, for signatures."""
 
     def __repr__(self) -> str:
         return "<factory>"
@@ -40,7 +40,7 @@ MISSING = _Missing()
 
 
 class Field:
-    """One field of a dataclass: its name, how it is set, and what looks at it."""
+    """One field of a dataclass; the attributes are those of ``dataclasses.Field``."""
 
     __slots__ = ("compare", "default", "default_factory", "init", "kw_only", "name", "repr", "type")
 
@@ -55,25 +55,25 @@ def field(
     *, default: object = MISSING, default_factory: object = MISSING, init: bool = True, repr: bool = True,
     compare: bool = True,
 ) -> Field:  # fmt: skip
-    """Return a field with options, as ``dataclasses.field`` does."""
+    """Return a field with options; equivalent to ``dataclasses.field``."""
     return Field(default, default_factory, init=init, repr=repr, compare=compare)
 
 
 def dataclass(*, frozen: bool = False, slots: bool = False, kw_only: bool = False) -> Callable[[type], type]:
-    """Return what makes a dataclass of a class, as ``dataclasses.dataclass`` does."""
+    """Return a decorator that turns a class into a dataclass; equivalent to ``dataclasses.dataclass``."""
     return lambda cls: _dataclass(cls, frozen=frozen, slots=slots, kw_only=kw_only)
 
 
 def fields(value: object) -> tuple[Field, ...]:
-    """Return the fields of a dataclass made here, or of an instance of one."""
+    """Return the fields of a dataclass made by :func:`dataclass`, or of its instance."""
     found: dict[str, Field] = getattr(value, _OWN)
     return tuple(found.values())
 
 
 def replace(value: object, /, **changes: object) -> object:
-    """Return a copy of an instance with other values in some fields, as ``dataclasses.replace`` does."""
+    """Return a copy of an instance with some fields changed; equivalent to ``dataclasses.replace``."""
     known = getattr(value, _OWN, None)
-    if known is None:  # of a class of the standard library's
+    if known is None:  # a dataclass made by the standard library
         from dataclasses import replace as standard
 
         return standard(value, **changes)  # type: ignore[type-var]
@@ -86,18 +86,18 @@ def replace(value: object, /, **changes: object) -> object:
     return value.__class__(**changes)
 
 
-# -- making a dataclass ----------------------------------------------------------------------------
+# -- dataclasses -----------------------------------------------------------------------------------
 
 
 def _dataclass(cls: type, *, frozen: bool, slots: bool, kw_only: bool) -> type:
     own = _own_fields(cls, kw_only=kw_only)
     known = {**_inherited(cls), **own}
     added: dict[str, object] = {
-        _OWN: known, "__dataclass_fields__": _Standard(), "__signature__": _Signature(),
+        _OWN: known, "__dataclass_fields__": _StandardFields(), "__signature__": _LazySignature(),
         "__match_args__": tuple(f.name for f in known.values() if f.init and not f.kw_only),
     }  # fmt: skip
     methods = _methods(known, frozen=frozen)
-    if cls.__dict__.get("__hash__") is None:  # None also where the class has an __eq__ of its own
+    if cls.__dict__.get("__hash__") is None:  # Python sets it to None in a class that defines __eq__
         added["__hash__"] = methods.pop("__hash__")
     added |= {name: method for name, method in methods.items() if name not in cls.__dict__}
     made = _slotted(cls, own, added, frozen=frozen) if slots else _filled(cls, own, added)
@@ -107,7 +107,7 @@ def _dataclass(cls: type, *, frozen: bool, slots: bool, kw_only: bool) -> type:
 
 
 def _filled(cls: type, own: dict[str, Field], added: dict[str, object]) -> type:
-    """Return the class itself, with what is added, and the plain defaults of its fields."""
+    """Add the methods and the default values of the fields to the class itself; return it."""
     for name, value in added.items():
         setattr(cls, name, value)
     for name, one in own.items():
@@ -119,7 +119,7 @@ def _filled(cls: type, own: dict[str, Field], added: dict[str, object]) -> type:
 
 
 def _slotted(cls: type, own: dict[str, Field], added: dict[str, object], *, frozen: bool) -> type:
-    """Return a class like this one with slots for its fields, which only a new class can have."""
+    """Return a copy of the class with slots for its fields; an existing class cannot get slots."""
     kept = {n: v for n, v in cls.__dict__.items() if n not in own and n not in ("__dict__", "__weakref__")}
     inherited = {name for base in cls.__mro__[1:] for name in base.__dict__.get("__slots__", ())}
     slots = {"__slots__": tuple(name for name in own if name not in inherited)}
@@ -137,7 +137,7 @@ def _own_fields(cls: type, *, kw_only: bool) -> dict[str, Field]:
             continue
         given = cls.__dict__.get(name, MISSING)
         made = given if isinstance(given, Field) else field(default=given)
-        if made.default.__class__.__hash__ is None:  # as dataclasses tell a default that instances would share
+        if made.default.__class__.__hash__ is None:  # the test of dataclasses for a mutable default
             raise ValueError(f"mutable default {type(made.default)} for field {name} is not allowed")
         made.name, made.type, made.kw_only = name, kind, kw_only
         found[name] = made
@@ -149,26 +149,26 @@ def _inherited(cls: type) -> dict[str, Field]:
     for base in reversed(cls.__mro__[1:]):
         known = base.__dict__.get(_OWN)
         if known is None and "__dataclass_fields__" in base.__dict__:
-            raise TypeError(f"{cls.__name__}: {base.__name__} is a dataclass of the standard library's")
+            raise TypeError(f"{cls.__name__}: the base class {base.__name__} is a dataclass of the standard library")
         found |= known or {}
     return found
 
 
 def _initialiser(cls: type, known: dict[str, Field], *, frozen: bool) -> Callable[..., None]:
-    """Return an ``__init__`` for the first instances; then it compiles the real one and gives its place to it.
+    """Return an ``__init__`` for the first instances, which later replaces itself by a compiled one.
 
-    Many classes have one or two instances in a run, for which compiling takes longer than going through the fields.
+    Many classes have one or two instances in a run; for those, compiling takes longer than a loop over the fields.
     """
     after: Callable[..., None] | None = getattr(cls, "__post_init__", None)
     required = {name for name, one in known.items() if one.default is one.default_factory is MISSING}
     plain = all(one.init for one in known.values())
-    left = _FIRST if plain else 0
+    left = _UNCOMPILED_INSTANCES if plain else 0
 
     def __init__(self: object, *values: object, **named: object) -> None:
         nonlocal left
         left -= 1
         if left < 0 or values or not required <= named.keys() <= known.keys():
-            _compile_init(cls, known, frozen=frozen)(self, *values, **named)  # which also words what is wrong
+            _compile_init(cls, known, frozen=frozen)(self, *values, **named)  # raises Python's own TypeError if wrong
             return
         for name, one in known.items():
             factory: Any = one.default_factory
@@ -182,7 +182,7 @@ def _initialiser(cls: type, known: dict[str, Field], *, frozen: bool) -> Callabl
 
 
 def _compile_init(cls: type, known: dict[str, Field], *, frozen: bool) -> Callable[..., None]:
-    """Compile the ``__init__`` of a class from its fields' names, and set it; return it."""
+    """Compile the ``__init__`` of a class from its fields, set it on the class and return it."""
     names: dict[str, object] = {"_set": _set}
     places: list[str] = []
     keywords: list[str] = []
@@ -204,7 +204,7 @@ def _compile_init(cls: type, known: dict[str, Field], *, frozen: bool) -> Callab
         if one.init:
             (keywords if one.kw_only else places).append(parameter)
         elif one.default is MISSING and one.default_factory is MISSING:
-            continue  # __post_init__ sets it
+            continue  # __post_init__ sets this field
         lines.append(f"_set(self, {name!r}, {value})" if frozen else f"self.{name} = {value}")
     if hasattr(cls, "__post_init__"):
         lines.append("self.__post_init__()")
@@ -220,7 +220,7 @@ def _compile_init(cls: type, known: dict[str, Field], *, frozen: bool) -> Callab
 
 
 def _methods(known: dict[str, Field], *, frozen: bool) -> dict[str, object]:
-    """Return the methods that read fields by name: comparison, hash, text, and the refusal to change."""
+    """Return the shared methods: comparison, hash, repr and, for a frozen class, the rejection of changes."""
     compared = [name for name, one in known.items() if one.compare]
     shown = [name for name, one in known.items() if one.repr]
     key = _nothing if not compared else attrgetter(*compared)
@@ -267,8 +267,8 @@ def _set_state(self: object, state: list[object]) -> None:
         _set(self, name, value)
 
 
-class _Standard:
-    """The fields as the standard library's functions want them, made when they first ask."""
+class _StandardFields:
+    """A descriptor that creates ``__dataclass_fields__`` for the standard library at its first use."""
 
     def __get__(self, instance: object, owner: type) -> dict[str, Any]:
         import dataclasses
@@ -285,8 +285,8 @@ class _Standard:
         return made
 
 
-class _Signature:
-    """The signature of a class whose ``__init__`` may not be compiled yet."""
+class _LazySignature:
+    """A descriptor that returns the signature of a class, compiling its ``__init__`` if necessary."""
 
     def __get__(self, instance: object, owner: type) -> object:
         import inspect
@@ -306,7 +306,7 @@ _UNEXPECTED: type[Exception] = TypeError if sys.version_info >= (3, 13) else Val
 
 
 class _TupleMaker(type):
-    """Makes a named tuple of the class that names its fields by annotations."""
+    """The metaclass that turns a class with annotated fields into a named tuple."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
         if not bases:
@@ -316,11 +316,11 @@ class _TupleMaker(type):
         kept = {key: value for key, value in namespace.items() if key not in names}
         own = {n: _tuplegetter(at, None) for at, n in enumerate(names)}
         own |= {"__slots__": (), "_fields": names, "_field_defaults": defaults, "__match_args__": names}
-        return type(name, (_Tuple,), {**own, "__new__": _constructor(name, names, defaults), **kept})
+        return type(name, (_TupleBase,), {**own, "__new__": _constructor(name, names, defaults), **kept})
 
 
 def _constructor(name: str, names: tuple[str, ...], defaults: dict[str, object]) -> Callable[..., Any]:
-    """Return a ``__new__`` that compiles the real one at its first call, and gives its place to it."""
+    """Return a ``__new__`` that compiles its replacement at the first call."""
 
     def __new__(cls: type, *values: object, **named: object) -> object:
         owner = next(base for base in cls.__mro__ if "_field_defaults" in base.__dict__)
@@ -336,21 +336,21 @@ def _constructor(name: str, names: tuple[str, ...], defaults: dict[str, object])
     return __new__
 
 
-class _Tuple(tuple[Any, ...] if TYPE_CHECKING else tuple):  # type: ignore[misc]
-    """What all named tuples share; as ``collections.namedtuple`` makes it."""
+class _TupleBase(tuple[Any, ...] if TYPE_CHECKING else tuple):  # type: ignore[misc]
+    """The methods that all named tuples share; equivalent to those of ``collections.namedtuple``."""
 
     __slots__ = ()
     _fields: tuple[str, ...] = ()
     _field_defaults: dict[str, Any] = {}  # noqa: RUF012 - a class variable of named tuples
 
     @classmethod
-    def _make(cls, values: Iterable[Any]) -> _Tuple:
+    def _make(cls, values: Iterable[Any]) -> _TupleBase:
         made = tuple.__new__(cls, values)
         if len(made) != len(cls._fields):
             raise TypeError(f"Expected {len(cls._fields)} arguments, got {len(made)}")
         return made
 
-    def _replace(self, /, **changes: Any) -> _Tuple:
+    def _replace(self, /, **changes: Any) -> _TupleBase:
         made = self._make(map(changes.pop, self._fields, self))
         if changes:
             raise _UNEXPECTED(f"Got unexpected field names: {list(changes)!r}")
@@ -370,27 +370,27 @@ class _Tuple(tuple[Any, ...] if TYPE_CHECKING else tuple):  # type: ignore[misc]
 
 
 class NamedTuple(metaclass=_TupleMaker):
-    """The base of a named tuple whose fields are annotations."""
+    """The base class of named tuples; the fields are annotations, as in ``typing.NamedTuple``."""
 
 
-# -- for annotations alone -------------------------------------------------------------------------
+# -- names that only type checkers use -------------------------------------------------------------
 
 
 class Protocol:
-    """The base of a class that only says what others have."""
+    """The base class of protocols; empty at run time."""
 
 
 class Generic:
-    """The base of a class with a parameter, which only type checkers know."""
+    """The base class of generic classes; its parameter exists only for type checkers."""
 
     __class_getitem__: Any = classmethod(GenericAlias)
 
 
 def variable(name: str, *bounds: object, **options: object) -> object:
-    """Return what stands for a type variable."""
+    """Return ``object`` in place of a type variable."""
     return object
 
 
 def cast(kind: object, value: object) -> object:
-    """Return ``value``: only type checkers learn of its type."""
+    """Return ``value`` unchanged; ``kind`` is for type checkers."""
     return value

@@ -31,7 +31,7 @@ from aegis.observe.outcome import Outcome
 from aegis.testing.members import Check, DrivenWorld, Member, Pick
 from aegis.testing.script import PythonScript, handles_in, replaced
 from aegis.testing.strategies import from_function
-from aegis.text import near, printable
+from aegis.text import printable, similar_names
 from aegis.wit.naming import pascal, snake
 from aegis.wit.results import outcome_value
 from aegis.wit.types import Borrow, Function, Interface, Own, Resource, Result, WitType, children
@@ -314,15 +314,15 @@ def _functions(component: Any, interface: str, bindings: ModuleType | None) -> t
         return table.name, dict(table.functions)
     if not interface:
         own = {name: of for name, of in component.exports.items() if isinstance(of, Function) and name[0] != "["}
-        return "", {name: component.imaged(of) for name, of in own.items()}
+        return "", {name: component.with_python_types(of) for name, of in own.items()}
     full = interface_named(component.exports, interface)
     found = None if full is None else component.exports[full]
     if not isinstance(found, Interface):
-        alike = near(interface, component.exports, 1)
+        alike = similar_names(interface, component.exports, 1)
         hint = "".join(f"; did you mean {printable(n)}?" for n in alike)
         raise ExportNotFound(f"no exported interface {printable(interface)!r}{hint}", name=interface, near=alike)
     assert full is not None
-    return full, {name: component.imaged(of) for name, of in found.functions.items()}
+    return full, {name: component.with_python_types(of) for name, of in found.functions.items()}
 
 
 def _owned(of: WitType | None) -> list[Own]:

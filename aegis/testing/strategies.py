@@ -31,9 +31,9 @@ from aegis.errors import ExportNotFound
 from aegis.fuzz.values.buffers import Buffer, GuestAllocator, layout
 from aegis.fuzz.values.edges import CHARACTERS, FLOATS, LENGTHS, NANS, SINGLES, SNIPPETS, integers
 from aegis.fuzz.values.shape import CannotGenerate
-from aegis.text import near, printable
+from aegis.text import printable, similar_names
 from aegis.values import FuncType
-from aegis.wit.python_types import imaged, nullable
+from aegis.wit.python_types import nullable, with_python_types
 from aegis.wit.types import (
     Enum,
     Flags,
@@ -82,7 +82,7 @@ def from_type(of: WitType, overrides: Overrides | None = None, *, budget: int = 
     approximately. Raise :class:`~aegis.fuzz.values.shape.CannotGenerate` for handles, which only a guest can create,
     and for types whose smallest value is huge.
     """
-    return _Strategies(overrides or {}).checked(imaged(of), budget)
+    return _Strategies(overrides or {}).checked(with_python_types(of), budget)
 
 
 def from_function(
@@ -95,7 +95,7 @@ def from_function(
     """
     chosen, cache = overrides or {}, _Strategies(overrides or {})
     each = budget // max(1, len(function.params))
-    return st.tuples(*(_parameter(cache, chosen, name, p, imaged(of), each) for p, of in function.params))
+    return st.tuples(*(_parameter(cache, chosen, name, p, with_python_types(of), each) for p, of in function.params))
 
 
 def from_interface(
@@ -124,7 +124,7 @@ def from_export(
     """
     functions = _functions(artifact)
     if name not in functions:
-        alike = near(name, functions, 1)
+        alike = similar_names(name, functions, 1)
         hint = "".join(f"; did you mean {printable(n)}?" for n in alike)
         raise ExportNotFound(f"no export {printable(name)!r}{hint}", name=name, near=alike)
     function = functions[name]
@@ -158,9 +158,9 @@ def _functions(artifact: Any) -> dict[str, Function | FuncType]:
     found: dict[str, Function | FuncType] = {}
     for name, item in artifact.exports.items():
         if isinstance(item, Function):
-            found[name] = artifact.imaged(item)
+            found[name] = artifact.with_python_types(item)
         else:
-            found.update((f"{name}#{member}", artifact.imaged(of)) for member, of in item.functions.items())
+            found.update((f"{name}#{member}", artifact.with_python_types(of)) for member, of in item.functions.items())
     return found
 
 

@@ -1,1 +1,1 @@
-"""WebAssembly binaries as data: modules, components, and what bounds them before anything compiles. No engine."""
+"""Read WebAssembly modules and components as data, and check them against limits before compilation. No engine."""

@@ -1,8 +1,8 @@
-"""Bounds on what reaches the compiler, which has none of its own (F19, F39): a compile cannot be interrupted.
+"""Reject artifacts that would take too long to compile, because compilation cannot be interrupted (F19, F39).
 
-One walk over every core module of an artifact, the nested ones included, before it is compiled; what comes from the
-cache was walked then. The bounds that a policy can raise are limits; the constants here are far above what programs
-have, and far below what makes the engine take seconds for kilobytes.
+The check is one pass over every core module of an artifact, including nested ones. Code from the cache was checked
+when it was compiled. Bounds that depend on the program are limits of the policy. The constants in this module are far
+above the needs of real programs, and far below the sizes for which the engine takes seconds per kilobyte.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ import re
 from collections.abc import Iterator
 
 from aegis.errors import ArtifactError
-from aegis.limits import TRUSTED, Limits, exceeded, format_bytes
+from aegis.limits import TRUSTED, Limits, exceeded
 from aegis.text import printable
-from aegis.wasm.binary import MOST_TYPES, Malformed, Reader, counted, skip_constant
-from aegis.wasm.cost import Body, Effort, Weights, effort
+from aegis.wasm.binary import MAX_TYPES, BinaryReader, Malformed, counted, skip_constant
+from aegis.wasm.cost import CompileCost, FunctionBody, Weights, compile_cost
 
-__all__ = ["bound"]
+__all__ = ["check_compile_cost"]
 
-MOST_SEGMENTS = 10_000
-"""Element segments: 30 000 took 2 s and 160 MB, in the square of their number."""
-MOST_ELEMENT_BYTES = 512 << 10
-"""A million elements as expressions, 3 MB, took 17 s and 2.4 GB; as numbers they take nothing, up to some millions."""
-ONE_FUNCTION = 20
-"""No function may have more than this part of ``complexity``: a core's memory follows the largest function."""
+MAX_ELEMENT_SEGMENTS = 10_000
+"""Element segments of a module: 30 000 took 2 s and 160 MB, and the cost is quadratic in their number."""
+MAX_ELEMENT_SECTION_BYTES = 512 << 10
+"""Bytes of an element section: a million elements as expressions (3 MB) took 17 s and 2.4 GB to compile."""
+FUNCTION_SHARE = 20
+"""The limit ``complexity`` divided by this bounds one function, because memory grows with the largest function."""
 
 
-def bound(data: bytes, limits: Limits) -> None:
-    """Refuse a binary that the compiler would take too long for; raise ``ArtifactError`` with the limit to raise.
+def check_compile_cost(data: bytes, limits: Limits) -> None:
+    """Check the cost of compiling ``data``, which was read successfully as a module or component before.
 
-    ``data`` has been admitted: it is read as a module or component already.
+    Raise :class:`~aegis.errors.ArtifactError` with the name of the exceeded limit.
     """
-    walk = _Walk(data, limits)
+    walk = _AdmissionCheck(data, limits)
     try:
         for start, end in core_modules(data, 0, len(data)):
             walk.module(start, end)
@@ -40,7 +40,7 @@ def bound(data: bytes, limits: Limits) -> None:
 
 
 def core_modules(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield where each core module of a module or component lies."""
+    """Yield start and end of each core module in a module or component."""
     if data[start + 6 : start + 8] != b"\1\0":
         yield start, end
         return
@@ -52,8 +52,8 @@ def core_modules(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]
 
 
 def sections(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield number, start and end of each section."""
-    reader = Reader(data, start + 8, end)
+    """Yield id, start and end of each section (5.5.2)."""
+    reader = BinaryReader(data, start + 8, end)
     while reader.at < reader.end:
         number, size = reader.byte(), reader.leb()
         begin = reader.at
@@ -61,8 +61,8 @@ def sections(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]
         yield number, begin, reader.at
 
 
-class _Walk:
-    """What all modules of an artifact have together."""
+class _AdmissionCheck:
+    """The totals over all modules of one artifact."""
 
     def __init__(self, data: bytes, limits: Limits) -> None:
         self.data, self.limits = data, limits
@@ -75,7 +75,7 @@ class _Walk:
         self.signatures: list[tuple[int, int]] = []
         types: list[int] = []
         for number, begin, until in sections(self.data, start, end):
-            reader = Reader(self.data, begin, until)
+            reader = BinaryReader(self.data, begin, until)
             match number:
                 case 1:
                     self.types(reader)
@@ -90,8 +90,8 @@ class _Walk:
                 case 11:
                     self.data_segments(reader)
 
-    def types(self, r: Reader) -> None:
-        for _ in range(counted(r, MOST_TYPES, "types")):
+    def types(self, r: BinaryReader) -> None:
+        for _ in range(counted(r, MAX_TYPES, "types")):
             r.byte()
             params = r.count()
             r.skip(params)
@@ -99,7 +99,7 @@ class _Walk:
             r.skip(results)
             self.signatures.append((params, results))
 
-    def declared(self, r: Reader) -> list[int]:
+    def declared(self, r: BinaryReader) -> list[int]:
         count = r.count()
         self.functions += count
         most = self.limits.functions
@@ -107,15 +107,15 @@ class _Walk:
             raise _refusal("functions", self.functions, most)
         return [r.leb() for _ in range(count)]
 
-    def elements(self, r: Reader) -> None:
+    def elements(self, r: BinaryReader) -> None:
         size = r.end - r.at
-        if size > MOST_ELEMENT_BYTES:
+        if size > MAX_ELEMENT_SECTION_BYTES:
             raise ArtifactError(
-                f"its element segments have {size:,} bytes; Aegis compiles at most {format_bytes(MOST_ELEMENT_BYTES)}"
+                f"element section too large ({size:,}/{MAX_ELEMENT_SECTION_BYTES:,} bytes): split the module"
             )
-        counted(r, MOST_SEGMENTS, "element segments")
+        counted(r, MAX_ELEMENT_SEGMENTS, "element segments")
 
-    def data_segments(self, r: Reader) -> None:
+    def data_segments(self, r: BinaryReader) -> None:
         for _ in range(r.count()):
             mode = r.leb()
             if mode == 2:
@@ -126,16 +126,16 @@ class _Walk:
 
     # -- code ----------------------------------------------------------------------------------
 
-    def code(self, r: Reader, types: list[int]) -> None:
+    def code(self, r: BinaryReader, types: list[int]) -> None:
         count = r.count()
         if count != len(types):
-            raise Malformed("it declares one number of functions and holds another")
+            raise Malformed("the function section and the code section have different lengths")
         weights = Weights([params + results for params, results in self.signatures])
         nesting = self.limits.nesting
         for index, signature in enumerate(types):
             body = self.body(r, index, self.params(signature))
             try:
-                found = effort(self.data, body, weights, nesting if nesting is not None else 1 << 62)
+                found = compile_cost(self.data, body, weights, nesting if nesting is not None else 1 << 62)
             except Malformed as error:
                 raise ArtifactError(f"{self.called(index)}: {error}") from None
             self.judge(index, found)
@@ -145,37 +145,37 @@ class _Walk:
             raise Malformed(f"type {signature} does not exist")
         return self.signatures[signature][0]
 
-    def body(self, r: Reader, index: int, count: int) -> Body:
-        """Read a body's size and locals, and leave the reader after it."""
+    def body(self, r: BinaryReader, index: int, count: int) -> FunctionBody:
+        """Read the size and locals of a body, and advance the reader past it."""
         size = r.leb()
         start = r.at
         r.skip(size)
         most = self.limits.function_size
         if most is not None and size > most:
             raise _refusal("function_size", size, most, f"bytes of code in {self.called(index)}")
-        head = Reader(r.data, start, r.at)
+        head = BinaryReader(r.data, start, r.at)
         for _ in range(head.count()):
             count += head.leb()
             head.byte()
         if self.limits.locals is not None and count > self.limits.locals:
             raise _refusal("locals", count, self.limits.locals, f"locals in {self.called(index)}")
-        return Body(head.at, r.at, size, count)
+        return FunctionBody(head.at, r.at, size, count)
 
-    def judge(self, index: int, found: Effort) -> None:
+    def judge(self, index: int, found: CompileCost) -> None:
         self.microseconds += found.microseconds
         nesting, most = self.limits.nesting, self.limits.complexity
         if nesting is not None and found.depth > nesting:
-            raise _refusal("nesting", found.depth, nesting, f"blocks inside one another in {self.called(index)}")
+            raise _refusal("nesting", found.depth, nesting, f"nested blocks in {self.called(index)}")
         if most is None:
             return
-        if found.microseconds > most // ONE_FUNCTION:
-            unit = f"µs on one core for {self.called(index)}, which may have a {ONE_FUNCTION}th of {most:,}"
-            raise _refusal("complexity", found.microseconds, most // ONE_FUNCTION, unit)
+        if found.microseconds > most // FUNCTION_SHARE:
+            unit = f"µs on one core for {self.called(index)}, 1/{FUNCTION_SHARE} of {most:,}"
+            raise _refusal("complexity", found.microseconds, most // FUNCTION_SHARE, unit)
         if self.microseconds > most:
-            raise _refusal("complexity", self.microseconds, most, "µs on one core, or more")
+            raise _refusal("complexity", self.microseconds, most, "µs on one core")
 
     def called(self, index: int) -> str:
-        """Name a function for an error: its index among all, and its name if there is one."""
+        """Return a function's index, and its name if there is one, for an error message."""
         number = self.imported + index
         name = _name_of(self.data, self.start, self.end, number)
         return f"function {number}" + (f" '{printable(name, 60)}'" if name else "")
@@ -185,8 +185,8 @@ def _refusal(limit: str, used: int, allowed: int, unit: str = "") -> ArtifactErr
     return ArtifactError(exceeded(limit, used, allowed, unit=unit, remedy=TRUSTED))
 
 
-def _imported_functions(r: Reader) -> int:
-    """Count the functions among the imports, of a section that was read without error before."""
+def _imported_functions(r: BinaryReader) -> int:
+    """Count the functions in an import section that was read successfully before."""
     found = 0
     for _ in range(r.count()):
         r.skip(r.leb())
@@ -212,17 +212,17 @@ _NAME = re.compile(rb"\x04name")
 
 
 def _name_of(data: bytes, start: int, end: int, number: int) -> str | None:
-    """Find a function in the name section (appendix, custom sections); whatever is wrong with it means no name."""
+    """Return a function's name from the name section (7.4.1), ``None`` if it is missing or invalid."""
     try:
         for kind, begin, until in sections(data, start, end):
             if kind == 0 and _NAME.match(data, begin, until):
-                return _search(Reader(data, begin + 5, until), number)
+                return _search(BinaryReader(data, begin + 5, until), number)
     except Malformed:
         pass
     return None
 
 
-def _search(r: Reader, number: int) -> str | None:
+def _search(r: BinaryReader, number: int) -> str | None:
     while r.at < r.end:
         part, size = r.byte(), r.leb()
         if part != 1:

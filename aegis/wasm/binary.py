@@ -1,11 +1,11 @@
-"""What a core module says of itself, read from its bytes.
+"""Read the imports, exports and types of a core module from its bytes.
 
-The engine reads types too, but reading the type of a module whose signatures hold ``v128`` or a typed
-reference ends the process (F33), so this reader comes first, and nothing else reflects. It stops at
-no function body: its cost follows the number of imports, exports and types, not the size of the code.
+The engine offers reflection too, but it aborts the process for signatures with ``v128`` or typed references (F33), so
+Aegis uses this reader alone. It skips function bodies: its cost depends on the number of imports, exports and types,
+not on the size of the code.
 
-Core specification 2.0, section 5 (binary format). Every count is bounded by the bytes that are left,
-so a lying length costs nothing.
+Source: core specification 2.0, section 5 (binary format). Every vector length is checked against the remaining bytes
+before items are read, so a false length costs nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from aegis.text import printable
 from aegis.values import FuncType
 
 __all__ = [
-    "MOST_TYPES",
-    "MOST_VALUES",
+    "MAX_TYPES",
+    "MAX_VALUES",
     "NO_EXTERNREF",
+    "BinaryReader",
     "Export",
     "ExternType",
     "GlobalType",
@@ -26,7 +27,6 @@ __all__ = [
     "Malformed",
     "MemoryType",
     "ModuleInfo",
-    "Reader",
     "TableType",
     "TagType",
     "counted",
@@ -41,25 +41,25 @@ __all__ = [
 
 MAGIC = b"\0asm"
 PAGE = 65536
-MOST_CONSTANT = 1000
-"""Instructions of a constant expression: compilers write three, and of a million the engine does not come to an end."""
-MOST_ITEMS = 1_000_000
-"""Items of a vector, as in the engine, so that reading costs no more than it would compile."""
-MOST_SECTIONS = 10_000
-"""Sections, custom ones included, for the same reason."""
-MOST_TYPES = 10_000
-"""Different types of 100 000 functions took 16 s and 680 MB; large programs have 2 000."""
-MOST_NAMED = 200_000
-"""Imports, exports or globals: to read a million takes seconds, and large programs have some thousands."""
-MOST_VALUES = 1000
-"""Parameters or results of a function, as in the engine."""
+MAX_CONSTANT_INSTRUCTIONS = 1000
+"""Instructions in a constant expression. Compilers write three; a million keep the engine busy without end."""
+MAX_VECTOR_ITEMS = 1_000_000
+"""Items of a vector; the engine has the same bound."""
+MAX_SECTIONS = 10_000
+"""Sections of a module, including custom ones."""
+MAX_TYPES = 10_000
+"""Types of a module: 100 000 functions of different types took 16 s and 680 MB; large programs have 2 000 types."""
+MAX_NAMED_ITEMS = 200_000
+"""Imports, exports or globals of a module: reading a million takes seconds; large programs have some thousands."""
+MAX_VALUES = 1000
+"""Parameters or results of a function; the engine has the same bound."""
 _VALUE_TYPES = {
     0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref",
 }  # fmt: skip
 _EXTERNREF = 0x6F
 NO_EXTERNREF = (
-    "it uses externref, or another reference that needs a garbage-collected heap, which Aegis does not admit; "
-    "build it without (funcref is admitted)"
+    "the module uses externref or another garbage-collected reference, which Aegis does not support; "
+    "build it without (funcref is supported)"
 )
 _PROPOSALS = {
     0x69: "exceptions", 0x68: "stack-switching", 0x6E: "gc", 0x6D: "gc", 0x6C: "gc", 0x6B: "gc", 0x6A: "gc",
@@ -108,7 +108,7 @@ class GlobalType(NamedTuple):
 
 
 class TagType(NamedTuple):
-    """An exception tag, of a proposal that is off."""
+    """An exception tag; Aegis rejects modules with tags."""
 
     type: int
 
@@ -120,7 +120,7 @@ ExternType = FuncType | MemoryType | TableType | GlobalType | TagType
 
 
 class Import(NamedTuple):
-    """What the module asks of the host."""
+    """An import of a module; ``kind`` is func, memory, table, global or tag."""
 
     module: str
     name: str
@@ -129,7 +129,7 @@ class Import(NamedTuple):
 
 
 class Export(NamedTuple):
-    """What the module offers; ``kind`` is func, memory, table, global or tag."""
+    """An export of a module; ``kind`` is func, memory, table, global or tag."""
 
     name: str
     kind: str
@@ -137,7 +137,7 @@ class Export(NamedTuple):
 
 
 class ModuleInfo:
-    """Everything that ``inspect`` shows of a module, and that linking needs."""
+    """The declarations of a module, for ``aegis inspect`` and for linking."""
 
     __slots__ = (
         "exports", "functions", "globals", "has_start", "imports", "memories", "memory_exports", "proposals",
@@ -152,28 +152,28 @@ class ModuleInfo:
         self.globals: list[GlobalType] = []
         self.sections: list[tuple[str, int]] = []
         self.memory_exports: list[tuple[str, int]] = []
-        """Exported memories: the name and the index of each."""
+        """Name and index of each exported memory."""
         self.functions = 0
         self.has_start = False
         self.proposals: set[str] = set()
 
 
 def is_module(data: bytes) -> bool:
-    """Tell whether ``data`` starts as a core module of version 1."""
+    """Return whether ``data`` starts with the preamble of a core module, version 1."""
     return data[:8] == MAGIC + b"\1\0\0\0"
 
 
 def is_component(data: bytes) -> bool:
-    """Tell whether ``data`` starts as a component (layer 1 of the preamble)."""
+    """Return whether ``data`` starts with the preamble of a component (layer 1)."""
     return data[:4] == MAGIC and data[6:8] == b"\1\0"
 
 
 class Malformed(Exception):
-    """The bytes break the format; the message says how."""
+    """The bytes violate the binary format; the message names the violation."""
 
 
-class Reader:
-    """A cursor over bytes; every read raises :class:`Malformed` past the end."""
+class BinaryReader:
+    """A cursor over bytes; a read past the end raises :class:`Malformed`."""
 
     __slots__ = ("at", "data", "end")
 
@@ -183,13 +183,13 @@ class Reader:
 
     def byte(self) -> int:
         if self.at >= self.end:
-            raise Malformed("it ends in the middle of a section")
+            raise Malformed("unexpected end of a section")
         self.at += 1
         return self.data[self.at - 1]
 
     def leb(self, bits: int = 32) -> int:
-        """An unsigned LEB128 of at most ``bits`` bits (5.2.2)."""
-        if self.at < self.end and self.data[self.at] < 0x80:  # nearly always
+        """Read an unsigned LEB128 integer of at most ``bits`` bits (5.2.2)."""
+        if self.at < self.end and self.data[self.at] < 0x80:  # the common case: one byte
             self.at += 1
             return self.data[self.at - 1]
         value = shift = 0
@@ -220,20 +220,20 @@ class Reader:
             raise Malformed("a name is not UTF-8") from error
 
     def count(self) -> int:
-        """The length of a vector, which cannot exceed the bytes that are left."""
+        """Read the length of a vector (5.1.3); reject one that exceeds the remaining bytes."""
         count = self.leb()
         if count > self.end - self.at:
             raise Malformed("a count is larger than its section")
-        if count > MOST_ITEMS:
-            raise Malformed(f"a vector has {count:,} items, and {MOST_ITEMS:,} are the most")
+        if count > MAX_VECTOR_ITEMS:
+            raise Malformed(f"a vector has too many items ({count:,}/{MAX_VECTOR_ITEMS:,})")
         return count
 
 
 def read_module(data: bytes) -> ModuleInfo:
-    """Read the sections of a core module.
+    """Return the declarations of a core module.
 
-    Raise :class:`~aegis.errors.ArtifactError` when the bytes are malformed, or when a type needs a
-    proposal that Aegis does not admit.
+    Raise :class:`~aegis.errors.ArtifactError` when the bytes are malformed, or when a type needs a proposal that Aegis
+    does not support.
     """
     try:
         return read_within(data, 0, len(data))
@@ -242,29 +242,29 @@ def read_module(data: bytes) -> ModuleInfo:
 
 
 def read_within(data: bytes, start: int, end: int) -> ModuleInfo:
-    """Read the core module that lies in ``data`` from ``start`` to ``end``; raise :class:`Malformed` too."""
+    """Read the core module in ``data`` from ``start`` to ``end``; raise :class:`Malformed` if it is malformed."""
     if data[start : start + 8] != MAGIC + b"\1\0\0\0":
-        raise Malformed("what should be a core module does not start as one")
+        raise Malformed("a core module has an invalid preamble")
     info = ModuleInfo()
     types: list[FuncType] = []
     functions: list[int] = []
     seen: set[int] = set()
-    reader = Reader(data, start + 8, end)
+    reader = BinaryReader(data, start + 8, end)
     while reader.at < reader.end:
         number = reader.byte()
         size = reader.leb()
         start = reader.at
         reader.skip(size)
-        section = Reader(data, start, start + size)
-        if len(info.sections) >= MOST_SECTIONS:
-            raise Malformed(f"it has more than {MOST_SECTIONS:,} sections")
+        section = BinaryReader(data, start, start + size)
+        if len(info.sections) >= MAX_SECTIONS:
+            raise Malformed(f"the module has more than {MAX_SECTIONS:,} sections")
         if number == 0:
             info.sections.append((f"custom {section.name()!r}", size))
             continue
         if number >= len(SECTION_NAMES):
             raise Malformed(f"section {number} does not exist")
         if number in seen:
-            raise Malformed(f"it has two {SECTION_NAMES[number]} sections")
+            raise Malformed(f"the module has two {SECTION_NAMES[number]} sections")
         seen.add(number)
         info.sections.append((SECTION_NAMES[number], size))
         _section(number, section, info, types, functions)
@@ -272,12 +272,12 @@ def read_within(data: bytes, start: int, end: int) -> ModuleInfo:
     return info
 
 
-def _section(number: int, r: Reader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
+def _section(number: int, r: BinaryReader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
     match number:
         case 1:
             _types(r, info, types)
         case 2:
-            for _ in range(counted(r, MOST_NAMED, "imports")):
+            for _ in range(counted(r, MAX_NAMED_ITEMS, "imports")):
                 _import(r, info, types, functions)
         case 3:
             functions.extend(r.leb() for _ in range(r.count()))
@@ -286,11 +286,11 @@ def _section(number: int, r: Reader, info: ModuleInfo, types: list[FuncType], fu
         case 5:
             info.memories.extend(_memory(r, info) for _ in range(r.count()))
         case 6:
-            for _ in range(counted(r, MOST_NAMED, "globals")):
+            for _ in range(counted(r, MAX_NAMED_ITEMS, "globals")):
                 info.globals.append(_global(r, info))
                 skip_constant(r)
         case 7:
-            for _ in range(counted(r, MOST_NAMED, "exports")):
+            for _ in range(counted(r, MAX_NAMED_ITEMS, "exports")):
                 _export(r, info, types, functions)
         case 8:
             info.has_start = True
@@ -300,16 +300,16 @@ def _section(number: int, r: Reader, info: ModuleInfo, types: list[FuncType], fu
             pass
 
 
-def counted(r: Reader, most: int, what: str) -> int:
-    """Return the length of a vector of ``what``; raise ``ArtifactError`` for more than ``most``."""
+def counted(r: BinaryReader, most: int, what: str) -> int:
+    """Read the length of a vector of ``what``; raise ``ArtifactError`` for more than ``most`` items."""
     count = r.count()
     if count > most:
-        raise ArtifactError(f"it has {count:,} {what}; Aegis compiles at most {most:,}")
+        raise ArtifactError(f"too many {what} ({count:,}/{most:,}): split the module")
     return count
 
 
-def value_type(r: Reader, info: ModuleInfo) -> str:
-    """Read a core value type; raise ``ArtifactError`` for one of a proposal that Aegis does not admit."""
+def value_type(r: BinaryReader, info: ModuleInfo) -> str:
+    """Read a core value type; raise ``ArtifactError`` for one of an unsupported proposal."""
     code = r.byte()
     if code == _EXTERNREF:
         raise ArtifactError(NO_EXTERNREF)
@@ -321,20 +321,20 @@ def value_type(r: Reader, info: ModuleInfo) -> str:
     return _VALUE_TYPES[code]
 
 
-def _types(r: Reader, info: ModuleInfo, types: list[FuncType]) -> None:
-    for _ in range(counted(r, MOST_TYPES, "types")):
+def _types(r: BinaryReader, info: ModuleInfo, types: list[FuncType]) -> None:
+    for _ in range(counted(r, MAX_TYPES, "types")):
         form = r.byte()
         if form != 0x60:
             if form in (0x4E, 0x4F, 0x50, 0x5E, 0x5F):
                 raise ArtifactError(gc_refusal())
             raise Malformed(f"0x{form:02x} is not a type")
-        params = tuple(value_type(r, info) for _ in range(counted(r, MOST_VALUES, "parameters of one function")))
-        results = tuple(value_type(r, info) for _ in range(counted(r, MOST_VALUES, "results of one function")))
+        params = tuple(value_type(r, info) for _ in range(counted(r, MAX_VALUES, "parameters of one function")))
+        results = tuple(value_type(r, info) for _ in range(counted(r, MAX_VALUES, "results of one function")))
         types.append(FuncType(params, results))
 
 
 def _refusal(proposal: str) -> str:
-    return f"the module needs the WebAssembly proposal {proposal!r}, which Aegis does not admit; build it without"
+    return f"the module uses the WebAssembly proposal {proposal!r}, which Aegis does not support; build it without"
 
 
 def gc_refusal() -> str:
@@ -342,7 +342,7 @@ def gc_refusal() -> str:
     return _refusal("gc")
 
 
-def _limits(r: Reader) -> tuple[int, int, int | None]:
+def _limits(r: BinaryReader) -> tuple[int, int, int | None]:
     flags = r.byte()
     if flags > 15:
         raise Malformed(f"0x{flags:02x} is not a kind of limits")
@@ -351,7 +351,7 @@ def _limits(r: Reader) -> tuple[int, int, int | None]:
     return flags, minimum, r.leb(bits) if flags & 1 else None
 
 
-def _memory(r: Reader, info: ModuleInfo) -> MemoryType:
+def _memory(r: BinaryReader, info: ModuleInfo) -> MemoryType:
     flags, minimum, maximum = _limits(r)
     for bit, proposal in ((2, "threads"), (4, "memory64"), (8, "custom-page-sizes")):
         if flags & bit:
@@ -359,7 +359,7 @@ def _memory(r: Reader, info: ModuleInfo) -> MemoryType:
     return MemoryType(minimum, maximum)
 
 
-def _table(r: Reader, info: ModuleInfo, *, define: bool = False) -> TableType:
+def _table(r: BinaryReader, info: ModuleInfo, *, define: bool = False) -> TableType:
     code = r.byte()
     if define and code == 0x40:
         raise ArtifactError(_refusal("function-references"))
@@ -371,12 +371,12 @@ def _table(r: Reader, info: ModuleInfo, *, define: bool = False) -> TableType:
     return TableType(element, minimum, maximum)
 
 
-def _global(r: Reader, info: ModuleInfo) -> GlobalType:
+def _global(r: BinaryReader, info: ModuleInfo) -> GlobalType:
     value = value_type(r, info)
     return GlobalType(value, r.byte() == 1)
 
 
-def _import(r: Reader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
+def _import(r: BinaryReader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
     module, name, kind = r.name(), r.name(), r.byte()
     if kind >= len(_KINDS):
         raise Malformed(f"0x{kind:02x} is not a kind of import")
@@ -400,7 +400,7 @@ def _import(r: Reader, info: ModuleInfo, types: list[FuncType], functions: list[
     info.imports.append(Import(module, name, _KINDS[kind], extern))
 
 
-def _export(r: Reader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
+def _export(r: BinaryReader, info: ModuleInfo, types: list[FuncType], functions: list[int]) -> None:
     name, kind, index = r.name(), r.byte(), r.leb()
     if kind >= len(_KINDS):
         raise Malformed(f"0x{kind:02x} is not a kind of export")
@@ -422,9 +422,9 @@ def _type_at(types: list[FuncType], index: int) -> FuncType:
     return types[index]
 
 
-def skip_constant(r: Reader) -> None:
+def skip_constant(r: BinaryReader) -> None:
     """Skip a constant expression (section 3.3.10, with extended-const)."""
-    for _ in range(MOST_CONSTANT):
+    for _ in range(MAX_CONSTANT_INSTRUCTIONS):
         op = r.byte()
         if op == 0x0B:
             return
@@ -442,10 +442,10 @@ def skip_constant(r: Reader) -> None:
                 value_type(r, ModuleInfo())
             case 0xFD:
                 if r.leb() != 12:
-                    raise Malformed("a constant expression holds another instruction")
+                    raise Malformed("a constant expression contains an invalid instruction")
                 r.skip(16)
             case 0x6A | 0x6B | 0x6C | 0x7C | 0x7D | 0x7E:
                 pass
             case _:
-                raise Malformed(f"a constant expression holds the instruction 0x{op:02x}")
-    raise Malformed(f"a constant expression has more than {MOST_CONSTANT:,} instructions")
+                raise Malformed(f"a constant expression contains the invalid instruction 0x{op:02x}")
+    raise Malformed(f"a constant expression has more than {MAX_CONSTANT_INSTRUCTIONS:,} instructions")

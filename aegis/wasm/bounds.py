@@ -1,5 +1,4 @@
-"""Which limits bound what reaches the compiler: apart from :mod:`aegis.wasm.admission`, which code from the cache does
-not need."""
+"""The limits that :mod:`aegis.wasm.admission` checks; a run from the cache imports only this module."""
 
 from __future__ import annotations
 
@@ -8,9 +7,9 @@ from aegis.limits import Limits
 __all__ = ["LIMITS", "bounds"]
 
 LIMITS = ("functions", "function_size", "locals", "nesting", "complexity")
-"""The limits that :func:`aegis.wasm.admission.bound` keeps."""
+"""The limits that :func:`aegis.wasm.admission.check_compile_cost` checks."""
 
 
 def bounds(limits: Limits) -> str:
-    """Return these limits for the name of code in the cache: under others the artifact is walked anew."""
+    """Return these limits as text for the cache key, so that changed limits cause a new check."""
     return " ".join(f"{name}={getattr(limits, name)}" for name in LIMITS)

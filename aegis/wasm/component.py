@@ -1,11 +1,11 @@
-"""Reads the binary of a component into definitions, of which nothing is resolved yet.
+"""Decode the binary of a component into definitions with unresolved indices.
 
-This is the one place that walks the bytes of a component. It reads everything that Binary.md encodes, asynchronous
-features included; which of that Aegis runs is decided elsewhere. Whether indices exist and types match is decided
-where definitions are resolved, and by the engine.
+This is the only module that reads the bytes of a component. It decodes everything in Binary.md, including asynchronous
+features; :mod:`aegis.wasm.features` finds the ones that Aegis does not run. The resolution of the definitions, and the
+engine, check indices and types.
 
-Its cost is bounded: every count by the bytes that are left, nesting by depth, and the bytes that are read one by one
-by a sum over the whole artifact. Code and data of core modules are not looked at.
+The cost is bounded: each vector length by the remaining bytes, nesting by a depth, and the bytes that are decoded one
+by one by a total over the artifact. Code and data of core modules are skipped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aegis.errors import ArtifactError
-from aegis.wasm.binary import Malformed, ModuleInfo, Reader, read_within, value_type
+from aegis.wasm.binary import BinaryReader, Malformed, ModuleInfo, read_within, value_type
 from aegis.wasm.component_types import (
     read_alias,
     read_core_sort,
@@ -34,12 +34,12 @@ from aegis.wasm.definitions import (
     CanonicalOptions,
     ComponentBinary,
     ComponentDefinition,
-    CoreInstance,
-    CoreModule,
+    CoreInstanceDefinition,
     Definition,
-    Instance,
-    Lift,
-    Lower,
+    EmbeddedModule,
+    InstanceDefinition,
+    LiftDefinition,
+    LowerDefinition,
     ModuleDefinition,
     StartFunction,
     TypeDefinition,
@@ -50,15 +50,14 @@ from aegis.wasm.definitions import (
 __all__ = ["PREAMBLE", "SECTION_NAMES", "charged", "decode_component"]
 
 PREAMBLE = b"\0asm\x0d\0\1\0"
-"""How a component begins: magic, version and layer."""
+"""The first bytes of a component: magic, version and layer."""
 _MAX_COMPONENT_DEPTH = 64
-_MAX_BYTES = 2 << 20
-"""Bytes of types, instances, aliases, imports and exports, which are read here one by one and by the engine more
-slowly, each item and section counted for 8 bytes more; those of large programs take some 200 KiB."""
+_MAX_DEFINITION_BYTES = 2 << 20
+"""Bytes of types, instances, aliases, imports and exports, plus 8 for each item and section. They are decoded one by
+one here, and more slowly by the engine; large programs have some 200 KiB."""
 _ITEM_BYTES = 8
 _MAX_DECLARED_BYTES = 4 << 20
-"""Bytes of the declarations of all modules, code and data apart, which are read here too; an interpreter has
-200 KiB."""
+"""Bytes of the sections of all modules, except code, data and element sections; an interpreter has 200 KiB."""
 _CODE = ("element", "code", "data")
 SECTION_NAMES = (
     "custom", "core module", "core instance", "core type", "component", "instance", "alias", "type", "canonical",
@@ -85,15 +84,15 @@ _BUILTINS = {
     0x2E: ("stream.forward", "t"), 0x2F: ("future.forward", "t"), 0x40: ("thread.spawn-ref", "fi"),
     0x41: ("thread.spawn-indirect", "fii"), 0x42: ("thread.available-parallelism", "f"),
 }  # fmt: skip
-"""Canonical built-ins and their immediates: a type index (t), a result list (r), a core value type (v), options (o),
-a flag (f), an index (i)."""
+"""Canonical built-ins by opcode, with their immediates: a type index (t), a result list (r), a core value type (v),
+options (o), a flag (f), an index (i)."""
 
 
 def decode_component(data: bytes) -> ComponentBinary:
     """Decode a component.
 
-    Raise ``ArtifactError`` when the bytes are malformed, when they are more than the limits here, or when a core type
-    needs a proposal that Aegis does not admit.
+    Raise :class:`~aegis.errors.ArtifactError` when the bytes are malformed or exceed a bound of this module, or when a
+    core type needs a proposal that Aegis does not support.
     """
     decoder = _Decoder(data)
     try:
@@ -106,14 +105,14 @@ def decode_component(data: bytes) -> ComponentBinary:
 
 
 def charged(size: int) -> int:
-    """Return ``size``; raise :class:`Malformed` if an artifact may not have so many bytes of types and names."""
-    if size > _MAX_BYTES:
-        raise Malformed(f"its types, instances and names take more than {_MAX_BYTES:,} bytes")
+    """Return ``size``; raise :class:`Malformed` if it exceeds the bound on definitions."""
+    if size > _MAX_DEFINITION_BYTES:
+        raise Malformed(f"types, instances and names take more than {_MAX_DEFINITION_BYTES:,} bytes")
     return size
 
 
-class _Section(Reader):
-    """A section's content, whose items are charged to the decoder: an item can be one byte, and is many here."""
+class _Section(BinaryReader):
+    """A section whose items count towards the decoder's size, because a one-byte item becomes a larger object."""
 
     __slots__ = ("decoder",)
 
@@ -128,23 +127,23 @@ class _Section(Reader):
 
 
 class _Decoder:
-    """Decodes one artifact; counts its work."""
+    """The decoding of one artifact; ``size`` and ``declared`` count its work."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.modules: list[CoreModule] = []
+        self.modules: list[EmbeddedModule] = []
         self.sections: list[tuple[str, int]] = []
         self.components = self.size = self.declared = 0
 
     def component(self, start: int, end: int, depth: int) -> ComponentDefinition:
         if self.data[start : start + 8] != PREAMBLE:
-            raise Malformed("what should be a component does not start as one")
+            raise Malformed("a component has an invalid preamble")
         if depth > _MAX_COMPONENT_DEPTH:
             raise Malformed(f"components are nested deeper than {_MAX_COMPONENT_DEPTH}")
         found: list[Definition] = []
         before = self.size
-        inner = 0  # of components within, which count on their own
-        reader = Reader(self.data, start + 8, end)
+        inner = 0  # the size of nested components, which have totals of their own
+        reader = BinaryReader(self.data, start + 8, end)
         while reader.at < reader.end:
             number, length = reader.byte(), reader.leb()
             section = _Section(self, reader.at, reader.at + length)
@@ -170,73 +169,73 @@ class _Decoder:
     def charge(self, size: int) -> None:
         self.size = charged(self.size + size)
 
-    def module(self, section: Reader) -> ModuleDefinition:
-        made = CoreModule(section.at, section.end, read_within(self.data, section.at, section.end))
+    def module(self, section: BinaryReader) -> ModuleDefinition:
+        made = EmbeddedModule(section.at, section.end, read_within(self.data, section.at, section.end))
         self.modules.append(made)
         sizes = [size for name, size in made.info.sections if name not in _CODE and not name.startswith("custom")]
         self.declared += sum(sizes)
         if self.declared > _MAX_DECLARED_BYTES:
-            raise Malformed(f"what its modules declare takes more than {_MAX_DECLARED_BYTES:,} bytes")
+            raise Malformed(f"the declarations of its modules take more than {_MAX_DECLARED_BYTES:,} bytes")
         return ModuleDefinition(len(self.modules) - 1)
 
-    def items(self, number: int, section: Reader, found: list[Definition]) -> None:
+    def items(self, number: int, section: BinaryReader, found: list[Definition]) -> None:
         if number == 9:
             found.append(_start(section))
         else:
             read = _ITEMS[number]
             found.extend([read(section) for _ in range(section.count())])
         if section.at != section.end:
-            raise Malformed(f"a section of kind '{SECTION_NAMES[number]}' is longer than its content")
+            raise Malformed(f"the {SECTION_NAMES[number]} section is longer than its content")
 
 
 # -- definitions ------------------------------------------------------------------------------------------------------
 
 
-def _core_instance(r: Reader) -> CoreInstance:
+def _core_instance(r: BinaryReader) -> CoreInstanceDefinition:
     code = r.byte()
     if code == 0:
-        return CoreInstance(r.leb(), vector(r, _core_argument))
+        return CoreInstanceDefinition(r.leb(), vector(r, _core_argument))
     if code == 1:
-        return CoreInstance(None, vector(r, _core_export))
+        return CoreInstanceDefinition(None, vector(r, _core_export))
     raise unknown(code, "a core instance")
 
 
-def _core_argument(r: Reader) -> tuple[str, str, int]:
+def _core_argument(r: BinaryReader) -> tuple[str, str, int]:
     name, code = r.name(), r.byte()
     if code != 0x12:
         raise unknown(code, "a sort of arguments of core modules")
     return name, "instance", r.leb()
 
 
-def _core_export(r: Reader) -> tuple[str, str, int]:
+def _core_export(r: BinaryReader) -> tuple[str, str, int]:
     return r.name(), read_core_sort(r), r.leb()
 
 
-def _sorted_item(r: Reader) -> tuple[str, str, int]:
+def _sorted_item(r: BinaryReader) -> tuple[str, str, int]:
     return r.name(), read_sort(r), r.leb()
 
 
-def _inline_export(r: Reader) -> tuple[str, str, int]:
+def _inline_export(r: BinaryReader) -> tuple[str, str, int]:
     return read_extern_name(r)[0], read_sort(r), r.leb()
 
 
-def _instance(r: Reader) -> Instance:
+def _instance(r: BinaryReader) -> InstanceDefinition:
     code = r.byte()
     if code == 0:
-        return Instance(r.leb(), vector(r, _sorted_item))
+        return InstanceDefinition(r.leb(), vector(r, _sorted_item))
     if code == 1:
-        return Instance(None, vector(r, _inline_export))
+        return InstanceDefinition(None, vector(r, _inline_export))
     raise unknown(code, "an instance")
 
 
-def _canonical(r: Reader) -> Lift | Lower | Builtin:
+def _canonical(r: BinaryReader) -> LiftDefinition | LowerDefinition | Builtin:
     code = r.byte()
     if code < 2:
         sort = r.byte()
         if sort:
             raise unknown(sort, "a sort that can be lifted or lowered")
         function, options = r.leb(), _options(r)
-        return Lower(function, options) if code else Lift(function, options, r.leb())
+        return LowerDefinition(function, options) if code else LiftDefinition(function, options, r.leb())
     if code not in _BUILTINS:
         raise unknown(code, "a canonical definition")
     name, shape = _BUILTINS[code]
@@ -260,7 +259,7 @@ def _canonical(r: Reader) -> Lift | Lower | Builtin:
     return Builtin(name, of, options_found, tuple(immediates))
 
 
-def _options(r: Reader) -> CanonicalOptions:
+def _options(r: BinaryReader) -> CanonicalOptions:
     count = r.count()
     if count == 0:
         return _PLAIN
@@ -278,7 +277,7 @@ def _options(r: Reader) -> CanonicalOptions:
 _PLAIN = CanonicalOptions()
 
 
-def _option(r: Reader) -> tuple[str, str | int]:
+def _option(r: BinaryReader) -> tuple[str, str | int]:
     code = r.byte()
     if code in _ENCODINGS:
         return "encoding", _ENCODINGS[code]
@@ -291,18 +290,18 @@ def _option(r: Reader) -> tuple[str, str | int]:
     return _OPTIONS[code], r.leb()
 
 
-def _start(r: Reader) -> StartFunction:
-    return StartFunction(r.leb(), vector(r, Reader.leb), r.leb())
+def _start(r: BinaryReader) -> StartFunction:
+    return StartFunction(r.leb(), vector(r, BinaryReader.leb), r.leb())
 
 
-def _value_definition(r: Reader) -> ValueDefinition:
+def _value_definition(r: BinaryReader) -> ValueDefinition:
     of, size = read_value_type(r), r.leb()
     begin = r.at
     r.skip(size)
     return ValueDefinition(of, r.data[begin : r.at])
 
 
-_ITEMS: dict[int, Callable[[Reader], Definition]] = {
+_ITEMS: dict[int, Callable[[BinaryReader], Definition]] = {
     2: _core_instance, 3: read_core_type, 5: _instance, 6: read_alias,
     7: lambda r: TypeDefinition(read_type(r)), 8: _canonical, 10: read_import, 11: read_export, 12: _value_definition,
 }  # fmt: skip

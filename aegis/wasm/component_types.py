@@ -1,6 +1,7 @@
-"""Reads names, sorts, types, aliases, imports and exports of a component: all that a type can declare too.
+"""Decode names, sorts, types, aliases, imports and exports of a component.
 
-Binary.md, "Type Definitions", "Alias Definitions" and "Import and Export Definitions".
+These are the definitions that a component or instance type can also declare. Source: the component model's Binary.md,
+"Type Definitions", "Alias Definitions" and "Import and Export Definitions".
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TypeVar
 
 from aegis.errors import ArtifactError
 from aegis.values import FuncType
-from aegis.wasm.binary import MOST_VALUES, Malformed, ModuleInfo, Reader, counted, gc_refusal, value_type
+from aegis.wasm.binary import MAX_VALUES, BinaryReader, Malformed, ModuleInfo, counted, gc_refusal, value_type
 from aegis.wasm.definitions import (
     Alias,
     AnyType,
@@ -52,16 +53,16 @@ _T = TypeVar("_T")
 
 
 def unknown(code: int, what: str) -> Malformed:
-    """Return the error for a byte that encodes nothing known there; ``what`` begins with an article."""
+    """Return the error for an unknown byte; ``what`` is the expected item with its article."""
     return Malformed(f"0x{code:02x} is not {what}")
 
 
-def vector(r: Reader, read: Callable[[Reader], _T]) -> tuple[_T, ...]:
+def vector(r: BinaryReader, read: Callable[[BinaryReader], _T]) -> tuple[_T, ...]:
     """Read a vector of items (``vec``)."""
     return tuple([read(r) for _ in range(r.count())])
 
 
-def read_flag(r: Reader) -> int:
+def read_flag(r: BinaryReader) -> int:
     """Read a byte that is 0 or 1."""
     code = r.byte()
     if code > 1:
@@ -72,25 +73,25 @@ def read_flag(r: Reader) -> int:
 # -- names, sorts -----------------------------------------------------------------------------------------------------
 
 
-def read_extern_name(r: Reader) -> tuple[str, tuple[tuple[str, str], ...]]:
+def read_extern_name(r: BinaryReader) -> tuple[str, tuple[tuple[str, str], ...]]:
     """Read the name of an import or export, and its attributes (``nameattributes``)."""
     form, name = r.byte(), r.name()
-    if form < 2:  # two spellings of the same
+    if form < 2:  # both encode a plain name
         return name, ()
     if form > 2:
         raise unknown(form, "a form of names")
     return name, vector(r, _attribute)
 
 
-def _attribute(r: Reader) -> tuple[str, str]:
+def _attribute(r: BinaryReader) -> tuple[str, str]:
     code = r.byte()
     if code not in _ATTRIBUTES:
         raise unknown(code, "an attribute of names")
     return _ATTRIBUTES[code], r.name()
 
 
-def read_sort(r: Reader) -> str:
-    """Read the sort of an item that components pass to each other."""
+def read_sort(r: BinaryReader) -> str:
+    """Read the sort of an item that a component can import or export."""
     code = r.byte()
     if code in _SORTS:
         return _SORTS[code]
@@ -99,15 +100,15 @@ def read_sort(r: Reader) -> str:
     return _core_module(r)
 
 
-def _core_module(r: Reader) -> str:
+def _core_module(r: BinaryReader) -> str:
     code = r.byte()
     if code != 0x11:
         raise unknown(code, "a core sort that a component can pass")
     return "core module"
 
 
-def read_core_sort(r: Reader) -> str:
-    """Read the sort of an item that core modules pass to each other."""
+def read_core_sort(r: BinaryReader) -> str:
+    """Read the sort of an item that a core module can import or export."""
     code = r.byte()
     if code > 4:
         raise unknown(code, "a core sort that a module can pass")
@@ -117,8 +118,8 @@ def read_core_sort(r: Reader) -> str:
 # -- types ------------------------------------------------------------------------------------------------------------
 
 
-def read_value_type(r: Reader) -> ValueType:
-    """Read a value type: a primitive, one byte, or the index of a definition, a signed integer of 33 bits."""
+def read_value_type(r: BinaryReader) -> ValueType:
+    """Read a value type: the one-byte code of a primitive, or a type index as a signed 33-bit integer."""
     first = r.data[r.at] if r.at < r.end else 0
     primitive = _PRIMITIVES.get(first)
     if primitive is not None:
@@ -130,11 +131,11 @@ def read_value_type(r: Reader) -> ValueType:
     return index
 
 
-def _maybe(r: Reader) -> ValueType | None:
+def _maybe(r: BinaryReader) -> ValueType | None:
     return read_value_type(r) if read_flag(r) else None
 
 
-def read_results(r: Reader) -> ValueType | None:
+def read_results(r: BinaryReader) -> ValueType | None:
     """Read the result of a function, ``None`` if it has none (``resultlist``)."""
     code = r.byte()
     if code > 1:
@@ -146,23 +147,23 @@ def read_results(r: Reader) -> ValueType | None:
     return None
 
 
-def _param(r: Reader) -> tuple[str, ValueType]:
+def _param(r: BinaryReader) -> tuple[str, ValueType]:
     return r.name(), read_value_type(r)
 
 
-def _label(r: Reader) -> tuple[str, None]:
+def _label(r: BinaryReader) -> tuple[str, None]:
     return r.name(), None
 
 
-def _case(r: Reader) -> tuple[str, ValueType | None]:
+def _case(r: BinaryReader) -> tuple[str, ValueType | None]:
     case = r.name(), _maybe(r)
     if r.byte():
         raise Malformed("a case of a variant refines another")
     return case
 
 
-def read_type(r: Reader, depth: int = 0) -> AnyType:
-    """Read a type definition within ``depth`` component or instance types."""
+def read_type(r: BinaryReader, depth: int = 0) -> AnyType:
+    """Read a type definition nested in ``depth`` component or instance types."""
     code = r.byte()
     if code in _PRIMITIVES:
         return CompoundType("primitive", (_PRIMITIVES[code],))
@@ -177,15 +178,15 @@ def read_type(r: Reader, depth: int = 0) -> AnyType:
     return ScopeType(kind, tuple([_declaration(r, kind, depth + 1) for _ in range(r.count())]))
 
 
-def _function_type(r: Reader, is_async: bool) -> FunctionType:
+def _function_type(r: BinaryReader, is_async: bool) -> FunctionType:
     return FunctionType(vector(r, _param), read_results(r), is_async)
 
 
-def _resource(r: Reader) -> ResourceRep:
+def _resource(r: BinaryReader) -> ResourceRep:
     return ResourceRep(value_type(r, ModuleInfo()), r.leb() if read_flag(r) else None)
 
 
-_TYPES: dict[int, Callable[[Reader], AnyType]] = {
+_TYPES: dict[int, Callable[[BinaryReader], AnyType]] = {
     0x72: lambda r: LabelledType("record", vector(r, _param)),
     0x71: lambda r: LabelledType("variant", vector(r, _case)),
     0x6E: lambda r: LabelledType("flags", vector(r, _label)),
@@ -206,7 +207,7 @@ _TYPES: dict[int, Callable[[Reader], AnyType]] = {
 }
 
 
-def _declaration(r: Reader, kind: str, depth: int) -> Declaration:
+def _declaration(r: BinaryReader, kind: str, depth: int) -> Declaration:
     code = r.byte()
     match code:
         case 0:
@@ -223,7 +224,7 @@ def _declaration(r: Reader, kind: str, depth: int) -> Declaration:
     raise unknown(code, f"a declaration of {'a component' if kind == 'component' else 'an instance'} type")
 
 
-def _extern(r: Reader) -> Extern:
+def _extern(r: BinaryReader) -> Extern:
     code = r.byte()
     match code:
         case 0:
@@ -243,7 +244,7 @@ def _extern(r: Reader) -> Extern:
 # -- aliases, imports, exports -----------------------------------------------------------------------------------------
 
 
-def read_alias(r: Reader) -> Alias:
+def read_alias(r: BinaryReader) -> Alias:
     """Read an alias."""
     code = r.byte()
     sort = _SORTS.get(code)
@@ -265,13 +266,13 @@ def read_alias(r: Reader) -> Alias:
     raise Malformed(f"an alias of the sort '{sort}' has the target 0x{target:02x}")
 
 
-def read_import(r: Reader) -> ImportDefinition:
-    """Read an import, a definition or a declaration."""
+def read_import(r: BinaryReader) -> ImportDefinition:
+    """Read an import, as a definition or as a declaration."""
     name, attributes = read_extern_name(r)
     return ImportDefinition(name, _extern(r), attributes)
 
 
-def read_export(r: Reader) -> ExportDefinition:
+def read_export(r: BinaryReader) -> ExportDefinition:
     """Read an export of a component."""
     name, attributes = read_extern_name(r)
     sort, index = read_sort(r), r.leb()
@@ -281,23 +282,23 @@ def read_export(r: Reader) -> ExportDefinition:
 # -- core types -------------------------------------------------------------------------------------------------------
 
 
-def read_core_type(r: Reader) -> CoreTypeDefinition:
+def read_core_type(r: BinaryReader) -> CoreTypeDefinition:
     """Read a core function type or a core module type."""
     return CoreTypeDefinition(_module_type(r) if r.data[r.at : r.at + 1] == b"\x50" else _core_function(r))
 
 
-def _core_function(r: Reader) -> FuncType:
+def _core_function(r: BinaryReader) -> FuncType:
     code = r.byte()
     if code != 0x60:
         if code in (0x00, 0x4E, 0x4F, 0x5D, 0x5E, 0x5F):
             raise ArtifactError(gc_refusal())
         raise unknown(code, "a core type")
     info = ModuleInfo()
-    params = tuple([value_type(r, info) for _ in range(counted(r, MOST_VALUES, "parameters of one function"))])
-    return FuncType(params, tuple([value_type(r, info) for _ in range(counted(r, MOST_VALUES, "results"))]))
+    params = tuple([value_type(r, info) for _ in range(counted(r, MAX_VALUES, "parameters of one function"))])
+    return FuncType(params, tuple([value_type(r, info) for _ in range(counted(r, MAX_VALUES, "results"))]))
 
 
-def _module_type(r: Reader) -> ModuleType:
+def _module_type(r: BinaryReader) -> ModuleType:
     r.byte()
     imports: list[tuple[str, str, str]] = []
     exports: list[tuple[str, str]] = []
@@ -320,7 +321,7 @@ def _module_type(r: Reader) -> ModuleType:
     return ModuleType(tuple(imports), tuple(exports))
 
 
-def _core_extern(r: Reader) -> str:
+def _core_extern(r: BinaryReader) -> str:
     """Read the type of an import or export of a core module; return its kind."""
     kind = read_core_sort(r)
     match kind:
@@ -340,7 +341,7 @@ def _core_extern(r: Reader) -> str:
     return kind
 
 
-def _core_limits(r: Reader) -> None:
+def _core_limits(r: BinaryReader) -> None:
     flags = r.byte()
     if flags > 15:
         raise unknown(flags, "a kind of limits")

@@ -1,10 +1,10 @@
-"""How much work the compiler has with one function, estimated from its bytes.
+"""Estimate the time to compile one function from its bytes.
 
-Compiling is about linear in the size of sane code. What is not: a variable is carried past every branch within its
-life, so locals times branches (F19), values of blocks times branches, and branches times themselves, for fuel is a
-variable that lives everywhere. Estimates are in microseconds on one core. The factors were fitted to bombs of each
-kind, which ``tests/security/test_compiling.py`` keeps: where work grows faster than the code they err upwards; straight
-code can take three times as long, and is bounded by its size.
+Compilation time is about linear in the size of ordinary code. Three terms are not: locals times branches, because a
+variable is carried past every branch in its live range (F19); block values times branches; and branches squared,
+because the fuel counter is a variable that is live everywhere. Estimates are in microseconds on one core. The factors
+were fitted to artificial worst cases, kept in ``tests/security/test_compiling.py``: superlinear work is overestimated;
+straight-line code can take three times the estimate, and ``function_size`` bounds it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aegis.support.lean import NamedTuple
-from aegis.wasm.binary import Malformed, Reader
-from aegis.wasm.instructions import ACCESSES, BRANCHES, Table, runs
-from aegis.wasm.liveness import Lives
+from aegis.wasm.binary import BinaryReader, Malformed
+from aegis.wasm.instructions import ACCESSES, BRANCHES, BranchTable, runs
+from aegis.wasm.liveness import Liveness
 
-__all__ = ["Body", "Effort", "Weights", "effort", "exact", "rough"]
+__all__ = ["CompileCost", "FunctionBody", "Weights", "compile_cost", "exact", "rough"]
 
 _LOOP, _GROW = 3, 4
-_EXACT_FROM = 100_000
-"""Microseconds from which a rough estimate is not good enough."""
+_EXACT_FROM_MICROSECONDS = 100_000
+"""Rough estimates above this are replaced by exact ones."""
 
 
-class Body(NamedTuple):
-    """Where a function's code lies, how many bytes it has with its locals, and how many locals and parameters."""
+class FunctionBody(NamedTuple):
+    """The code of a function: start and end of its instructions, its size in bytes, and its locals and parameters."""
 
     start: int
     end: int
@@ -32,21 +32,21 @@ class Body(NamedTuple):
     locals: int
 
 
-class Effort(NamedTuple):
-    """An estimate, and what it is made of."""
+class CompileCost(NamedTuple):
+    """An estimate and its terms."""
 
     microseconds: int
     branches: int
     carried: int
-    """Locals carried past branches: the sum over both."""
+    """Pairs of a local and a branch in its live range."""
     values: int
-    """Parameters and results of blocks."""
+    """Parameters and results of all blocks."""
     depth: int
-    """The deepest nesting, or something larger when nobody counted."""
+    """The nesting depth; in a rough estimate, an upper bound of it."""
 
 
 class Weights(dict[bytes, int]):
-    """What each token counts for: branches in the low 32 bits, values of blocks above. Learned as they come."""
+    """A cache of the weight of each token: branches in the low 32 bits, block values above."""
 
     def __init__(self, types: Sequence[int]) -> None:
         self.types = types
@@ -72,52 +72,52 @@ def _weight(token: bytes, types: Sequence[int]) -> int:
 
 
 def _values(token: bytes, types: Sequence[int]) -> int:
-    """The parameters and results of a block: none, one, or a type's (5.4.1)."""
+    """Return the number of parameters and results of a block, from its block type (5.4.1)."""
     if len(token) == 2 and token[1] >= 0x40:
         return int(token[1] != 0x40)
-    index = Reader(token, 1).leb(33)
+    index = BinaryReader(token, 1).leb(33)
     return types[index] if index < len(types) else 0
 
 
-def effort(data: bytes, body: Body, weights: Weights, nesting: int) -> Effort:
-    """Estimate a function: roughly, and exactly where that says too much, or where nesting might be too deep."""
+def compile_cost(data: bytes, body: FunctionBody, weights: Weights, nesting: int) -> CompileCost:
+    """Estimate a function roughly, and exactly if the rough estimate is high or the nesting may exceed its limit."""
     found = rough(data, body, weights)
-    if found.microseconds > _EXACT_FROM or found.branches > nesting:
+    if found.microseconds > _EXACT_FROM_MICROSECONDS or found.branches > nesting:
         return exact(data, body, found)
     return found
 
 
-def rough(data: bytes, body: Body, weights: Weights) -> Effort:
-    """Estimate as if every local lived from the first instruction to the last."""
+def rough(data: bytes, body: FunctionBody, weights: Weights) -> CompileCost:
+    """Estimate with the assumption that every local is live in the whole function."""
     try:
         total = sum(map(weights.__getitem__, BRANCHES.findall(data, body.start, body.end)))
-    except Malformed:  # a br_table, or what is no instruction
+    except Malformed:  # a br_table, or an unknown instruction
         total = _with_tables(data, body, weights)
     branches, values = total & 0xFFFFFFFF, total >> 32
     carried = branches * min(body.locals, body.size // 2)
     return _estimate(body, branches, values, carried, carried, branches)
 
 
-def _with_tables(data: bytes, body: Body, weights: Weights) -> int:
+def _with_tables(data: bytes, body: FunctionBody, weights: Weights) -> int:
     total = 0
     for run in runs(data, body.start, body.end, BRANCHES):
-        total += run.branches if isinstance(run, Table) else sum(map(weights.__getitem__, run))
+        total += run.branches if isinstance(run, BranchTable) else sum(map(weights.__getitem__, run))
     return total
 
 
-def _estimate(body: Body, branches: int, values: int, carried: int, merged: int, depth: int) -> Effort:
+def _estimate(body: FunctionBody, branches: int, values: int, carried: int, merged: int, depth: int) -> CompileCost:
     live = carried // branches if branches else 0
     work = 50 + body.size // 2 + branches * 20 + values
     work += body.size**2 // 250_000 + branches**2 // 100
     work += carried * 6 // 10 + min(merged, carried) * live * 13 // 100 + values * branches * 4 // 100
-    return Effort(work, branches, carried, values, depth)
+    return CompileCost(work, branches, carried, values, depth)
 
 
-def exact(data: bytes, body: Body, found: Effort) -> Effort:
-    """Estimate with the life of each local followed through blocks and loops."""
-    lives = Lives(body.locals)
+def exact(data: bytes, body: FunctionBody, found: CompileCost) -> CompileCost:
+    """Estimate with the live ranges of the locals, followed through blocks and loops."""
+    lives = Liveness(body.locals)
     for run in runs(data, body.start, body.end, ACCESSES):
-        if isinstance(run, Table):
+        if isinstance(run, BranchTable):
             lives.branches += run.branches
         else:
             lives.read(run)

@@ -1,11 +1,11 @@
-"""The definitions of a component as data, as its binary states them: indices are not resolved yet.
+"""The definitions of a component as its binary encodes them, with unresolved indices.
 
 A component is a sequence of definitions, each of which adds to an index space (Explainer.md, "Index Spaces"). The
-sorts of these spaces are spelt as in the text format: ``func``, ``type``, ``core module`` and so on. An index is
-relative to the component, or component or instance type, that holds it.
+sorts of these spaces are written as in the text format: ``func``, ``type``, ``core module`` and so on. An index is
+relative to the component, or to the component or instance type, that contains it.
 
-A value type is the name of a primitive, or the index of a type definition. Structured types that differ only in
-their constructor share a class, whose ``kind`` is the constructor's name in the text format.
+A value type is the name of a primitive or the index of a type definition. Structured types that differ only in their
+constructor share a class, whose ``kind`` is the constructor's name in the text format.
 
 Source: the component model's Binary.md.
 """
@@ -18,10 +18,35 @@ from aegis.values import FuncType
 from aegis.wasm.binary import ExternType, ModuleInfo
 
 __all__ = [
-    "Alias", "AnyType", "Builtin", "CanonicalOptions", "ComponentBinary", "ComponentDefinition", "CompoundType",
-    "CoreInstance", "CoreModule", "CoreTypeDefinition", "Declaration", "Definition", "ExportDefinition", "Extern",
-    "FunctionType", "HandleType", "ImportDefinition", "Instance", "LabelledType", "Lift", "Lower", "ModuleDefinition",
-    "ModuleType", "ResourceRep", "ScopeType", "StartFunction", "TypeDefinition", "ValueDefinition", "ValueType",
+    "Alias",
+    "AnyType",
+    "Builtin",
+    "CanonicalOptions",
+    "ComponentBinary",
+    "ComponentDefinition",
+    "CompoundType",
+    "CoreInstanceDefinition",
+    "CoreTypeDefinition",
+    "Declaration",
+    "Definition",
+    "EmbeddedModule",
+    "ExportDefinition",
+    "Extern",
+    "FunctionType",
+    "HandleType",
+    "ImportDefinition",
+    "InstanceDefinition",
+    "LabelledType",
+    "LiftDefinition",
+    "LowerDefinition",
+    "ModuleDefinition",
+    "ModuleType",
+    "ResourceRep",
+    "ScopeType",
+    "StartFunction",
+    "TypeDefinition",
+    "ValueDefinition",
+    "ValueType",
 ]  # fmt: skip
 
 ValueType: TypeAlias = "str | int"
@@ -32,7 +57,7 @@ ValueType: TypeAlias = "str | int"
 
 
 class LabelledType(NamedTuple):
-    """A ``record``, ``variant``, ``flags`` or ``enum``: labels with their types, if they have any."""
+    """A ``record``, ``variant``, ``flags`` or ``enum``: labels with their types, or ``None`` for no type."""
 
     kind: str
     members: tuple[tuple[str, ValueType | None], ...]
@@ -41,8 +66,7 @@ class LabelledType(NamedTuple):
 class CompoundType(NamedTuple):
     """A ``primitive``, ``list``, ``tuple``, ``option``, ``result``, ``stream``, ``future`` or ``map``.
 
-    ``parts`` are its element types; ``None`` stands for one that is left out. ``length`` is that of a list of fixed
-    length.
+    ``parts`` are its element types; ``None`` is an omitted one. ``length`` is set for a list of fixed length.
     """
 
     kind: str
@@ -58,7 +82,7 @@ class HandleType(NamedTuple):
 
 
 class FunctionType(NamedTuple):
-    """A component function's type."""
+    """The type of a component function."""
 
     params: tuple[tuple[str, ValueType], ...]
     result: ValueType | None
@@ -73,14 +97,14 @@ class ScopeType(NamedTuple):
 
 
 class ResourceRep(NamedTuple):
-    """A resource type with the core type that represents it, and the core function that destroys it."""
+    """A resource type: the core type of its representation, and the index of its destructor, a core function."""
 
     representation: str
     destructor: int | None
 
 
 class ModuleType(NamedTuple):
-    """A core module type, of which only the names and kinds of imports and exports are kept."""
+    """A core module type, reduced to the names and kinds of its imports and exports."""
 
     imports: tuple[tuple[str, str, str], ...]
     exports: tuple[tuple[str, str], ...]
@@ -92,8 +116,8 @@ AnyType: TypeAlias = "LabelledType | CompoundType | HandleType | FunctionType | 
 class Extern(NamedTuple):
     """The description of an import or export (``externtype``).
 
-    ``type`` is a type index; for a value it can be a primitive's name. ``None`` stands for ``(sub resource)``.
-    ``bound`` tells that a value is bound to equal the value with that index.
+    ``type`` is a type index, or for a value possibly the name of a primitive; ``None`` is ``(sub resource)``.
+    ``bound`` is true for a value that must equal the value with the index ``type``.
     """
 
     sort: str
@@ -105,15 +129,15 @@ class Extern(NamedTuple):
 
 
 class ModuleDefinition(NamedTuple):
-    """A core module: its index in :attr:`ComponentBinary.modules`."""
+    """A core module; ``module`` is its index in :attr:`ComponentBinary.modules`."""
 
     module: int
 
 
-class CoreInstance(NamedTuple):
-    """An instantiation of a core module with core instances, or, where ``module`` is ``None``, a tuple of exports.
+class CoreInstanceDefinition(NamedTuple):
+    """An instantiation of a core module, or a tuple of exports if ``module`` is ``None``.
 
-    ``items`` are names with the sort and index of what they name.
+    ``items`` are the arguments or exports: name, sort and index.
     """
 
     module: int | None
@@ -121,15 +145,15 @@ class CoreInstance(NamedTuple):
 
 
 class CoreTypeDefinition(NamedTuple):
-    """A core type."""
+    """A definition of a core type."""
 
     type: FuncType | ModuleType
 
 
-class Instance(NamedTuple):
-    """An instantiation of a component with arguments, or, where ``component`` is ``None``, a tuple of exports.
+class InstanceDefinition(NamedTuple):
+    """An instantiation of a component, or a tuple of exports if ``component`` is ``None``.
 
-    ``items`` are names with the sort and index of what they name.
+    ``items`` are the arguments or exports: name, sort and index.
     """
 
     component: int | None
@@ -137,9 +161,9 @@ class Instance(NamedTuple):
 
 
 class Alias(NamedTuple):
-    """An alias of an ``export`` or ``core export`` of an instance, or of a definition of an ``outer`` component.
+    """An alias of an ``export`` or ``core export`` of an instance, or of a definition in an ``outer`` scope.
 
-    ``item`` is the index of the instance, or of the definition in the scope that is ``levels`` scopes further out.
+    ``item`` is the index of the instance, or of the definition in the scope ``levels`` levels further out.
     """
 
     target: str
@@ -150,13 +174,13 @@ class Alias(NamedTuple):
 
 
 class TypeDefinition(NamedTuple):
-    """A type."""
+    """A definition of a type."""
 
     type: AnyType
 
 
 class CanonicalOptions(NamedTuple):
-    """Canonical options (``canonopt``) as they are stated; ``encoding`` is ``utf8`` if none is."""
+    """Canonical options (``canonopt``); ``encoding`` defaults to ``utf8``."""
 
     encoding: str = "utf8"
     memory: int | None = None
@@ -168,26 +192,26 @@ class CanonicalOptions(NamedTuple):
     gc: bool = False
 
 
-class Lift(NamedTuple):
-    """``canon lift``: a core function as a component function of the type with the index ``type``."""
+class LiftDefinition(NamedTuple):
+    """``canon lift``: makes a component function, of the type with the index ``type``, from a core function."""
 
     function: int
     options: CanonicalOptions
     type: int
 
 
-class Lower(NamedTuple):
-    """``canon lower``: a component function as a core function."""
+class LowerDefinition(NamedTuple):
+    """``canon lower``: makes a core function from a component function."""
 
     function: int
     options: CanonicalOptions
 
 
 class Builtin(NamedTuple):
-    """Any other canonical definition, by its name: ``resource.new``, ``task.return``, ``stream.read`` and so on.
+    """Any other canonical definition, such as ``resource.new``, ``task.return`` or ``stream.read``.
 
-    ``type`` is its type immediate if it has one (for ``task.return`` the result, a value type). ``immediates`` are
-    the others in their order: flags (``async``, ``cancellable``) as 0 or 1, and indices.
+    ``type`` is its type immediate if it has one (for ``task.return`` the result type). ``immediates`` are the others
+    in order: flags (``async``, ``cancellable``) as 0 or 1, and indices.
     """
 
     name: str
@@ -197,7 +221,7 @@ class Builtin(NamedTuple):
 
 
 class StartFunction(NamedTuple):
-    """A component-level start function with the values that it takes, and the number of its results."""
+    """A component-level start function with its argument values and its number of results."""
 
     function: int
     arguments: tuple[int, ...]
@@ -205,7 +229,7 @@ class StartFunction(NamedTuple):
 
 
 class ValueDefinition(NamedTuple):
-    """A value: its type, and the bytes that encode it."""
+    """A value: its type and its encoded bytes."""
 
     type: ValueType
     encoded: bytes
@@ -220,9 +244,9 @@ class ImportDefinition(NamedTuple):
 
 
 class ExportDefinition(NamedTuple):
-    """An export, which adds to its sort's index space too. In a type it is a declaration, without ``item``.
+    """An export, which also adds an item to the index space of its sort.
 
-    ``item`` is an index, of its sort's space.
+    ``item`` is an index in that space, or ``None`` for a declaration in a type.
     """
 
     name: str
@@ -233,9 +257,9 @@ class ExportDefinition(NamedTuple):
 
 
 class ComponentDefinition(NamedTuple):
-    """A component: its definitions, and how much states them, in the unit of :attr:`ComponentBinary.size`.
+    """A component: its definitions, and their size in the unit of :attr:`ComponentBinary.size`.
 
-    Components within count on their own.
+    The size excludes nested components.
     """
 
     definitions: tuple[Definition, ...]
@@ -243,37 +267,38 @@ class ComponentDefinition(NamedTuple):
 
 
 Declaration: TypeAlias = "CoreTypeDefinition | TypeDefinition | Alias | ImportDefinition | ExportDefinition"
-"""A definition within a component or instance type."""
+"""A definition inside a component or instance type."""
 
 Definition: TypeAlias = (
-    "ModuleDefinition | ComponentDefinition | CoreInstance | CoreTypeDefinition | Instance | Alias | TypeDefinition "
-    "| Lift | Lower | Builtin | StartFunction | ValueDefinition | ImportDefinition | ExportDefinition"
+    "ModuleDefinition | ComponentDefinition | CoreInstanceDefinition | CoreTypeDefinition | InstanceDefinition "
+    "| Alias | TypeDefinition | LiftDefinition | LowerDefinition | Builtin | StartFunction | ValueDefinition "
+    "| ImportDefinition | ExportDefinition"
 )
 
 
-class CoreModule(NamedTuple):
-    """A core module: where its bytes begin and end in the component, and what they say of it."""
+class EmbeddedModule(NamedTuple):
+    """A core module in a component: start and end of its bytes, and its declarations."""
 
     start: int
     end: int
     info: ModuleInfo
 
     def export_types(self) -> dict[tuple[str, str], ExternType]:
-        """Return the types of its exports by name and kind."""
+        """Return the types of the module's exports by name and kind."""
         return {(export.name, export.kind): export.type for export in self.info.exports}
 
 
 class ComponentBinary(NamedTuple):
-    """A component and everything nested in it, decoded."""
+    """A decoded component with everything nested in it."""
 
     root: ComponentDefinition
-    modules: tuple[CoreModule, ...]
-    """Core modules in the order of their bytes, the nested ones included."""
+    modules: tuple[EmbeddedModule, ...]
+    """All core modules, including those of nested components, in the order of their bytes."""
     components: int
-    """Components nested in the root, at any depth."""
+    """Number of nested components, at any depth."""
     sections: tuple[tuple[str, int], ...]
-    """The root's sections with their sizes in bytes; a custom one with its name."""
+    """Name and size in bytes of each section of the root; a custom section with its own name."""
     size: int
-    """Bytes of sections that are neither modules nor components nor custom, and 8 for each section and item."""
+    """Bytes of all sections except modules, components and custom sections, plus 8 for each section and item."""
     declared: int
-    """Bytes of the modules' sections that are neither code nor data nor custom."""
+    """Bytes of all sections of the modules except code, data, element and custom sections."""

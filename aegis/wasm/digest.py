@@ -1,6 +1,6 @@
-"""SHA-256 without the cost of loading the system's cryptography for a small module.
+"""SHA-256 without loading OpenSSL for small data.
 
-The interpreter carries an implementation of its own; above a megabyte the system's is worth its start.
+The interpreter has a built-in implementation. OpenSSL is faster, but loading it takes longer than hashing a megabyte.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from aegis.support.lean import Any
 
 __all__ = ["sha256_hex"]
 
-_LARGE = 1 << 20
+_MIN_OPENSSL_BYTES = 1 << 20
 
 
 def sha256_hex(data: bytes) -> str:
@@ -21,8 +21,8 @@ def sha256_hex(data: bytes) -> str:
 
 
 def _implementation(size: int) -> Callable[[bytes], Any]:
-    if size < _LARGE:
-        for module in ("_sha2", "_sha256"):  # 3.12 and later, 3.11
+    if size < _MIN_OPENSSL_BYTES:
+        for module in ("_sha2", "_sha256"):  # Python 3.12 and later, Python 3.11
             try:
                 found: Callable[[bytes], Any] = __import__(module).sha256
             except ImportError:

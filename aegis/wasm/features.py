@@ -1,11 +1,6 @@
-"""Which types of a component need asynchronous features, or pass handles in a way that costs the host memory.
+"""Find the features that a component needs and Aegis does not run, such as streams and asynchronous functions.
 
-Only features are read, not types: what runs is reflected by the engine.
-
-Between two components of one artifact every borrowed handle that is passed costs the host memory. Only a list holds
-many, and a list of lists that share their elements holds many more than the guest has memory.
-
-Component model, Binary.md, "Type Definitions".
+Types are followed only as far as their features require. Source: the component model's Binary.md, "Type Definitions".
 """
 
 from __future__ import annotations
@@ -25,14 +20,14 @@ from aegis.wasm.definitions import (
     FunctionType,
     ImportDefinition,
     LabelledType,
-    Lift,
-    Lower,
+    LiftDefinition,
+    LowerDefinition,
     ScopeType,
     TypeDefinition,
     ValueType,
 )
 
-__all__ = ["Needs", "find_needs"]
+__all__ = ["UnsupportedFeatures", "unsupported_features"]
 
 _NOTHING: frozenset[str] = frozenset()
 _FEATURES = {
@@ -41,44 +36,45 @@ _FEATURES = {
 }  # fmt: skip
 
 
-class Needs(NamedTuple):
-    """Imports and exports that need features which Aegis does not run, with these features.
+class UnsupportedFeatures(NamedTuple):
+    """The unsupported features of a component.
 
-    ``features`` are those that any definition needs, whether or not something that is imported or exported does.
+    ``missing`` pairs each import and export that needs some with their names. ``features`` lists the features of all
+    definitions, even if no import or export needs them.
     """
 
     missing: list[tuple[str, str]]
     features: list[str]
 
 
-def find_needs(root: ComponentDefinition) -> Needs:
-    """Return what a component needs."""
-    reader = _Component(None, [])
+def unsupported_features(root: ComponentDefinition) -> UnsupportedFeatures:
+    """Return the unsupported features of a component."""
+    reader = _ComponentFeatures(None, [])
     reader.read(root)
-    return Needs(reader.missing, sorted(reader.types.features))
+    return UnsupportedFeatures(reader.missing, sorted(reader.types.features))
 
 
 class _TypeSpace:
-    """The component types of one scope, each as the set of what it needs."""
+    """The type index space of one scope; each type is represented by the set of its unsupported features."""
 
     def __init__(self, outer: _TypeSpace | None = None) -> None:
         self.outers: tuple[_TypeSpace, ...] = (self, *(outer.outers if outer else ()))
         self.needs: list[frozenset[str]] = []
         self.features: set[str] = set() if outer is None else outer.features
-        """What any definition of the artifact needs."""
+        """The features of all definitions of the artifact."""
 
     def of(self, index: int) -> frozenset[str]:
         return self.needs[index] if index < len(self.needs) else _NOTHING
 
     def add(self, of: AnyType) -> frozenset[str]:
-        """Add a type definition; return what it needs."""
+        """Add a type definition; return its features."""
         needs = self.definition(of)
         self.needs.append(needs)
         self.features |= needs
         return needs
 
     def alias(self, definition: Alias) -> None:
-        """Add a type that another scope defines."""
+        """Add an alias of a type in another scope."""
         if definition.sort != "type":
             return
         if definition.target != "outer":
@@ -111,7 +107,7 @@ class _TypeSpace:
         return needs if length is None else needs | {"lists of fixed length"}
 
     def scope(self, of: ScopeType) -> frozenset[str]:
-        """Read a component or instance type: declarations in a scope of their own."""
+        """Return the features of a component or instance type, whose declarations have a scope of their own."""
         inner = _TypeSpace(self)
         needs = _NOTHING
         for declaration in of.declarations:
@@ -125,15 +121,15 @@ class _TypeSpace:
         return needs
 
     def described(self, extern: Extern) -> frozenset[str]:
-        """Add what a declaration of an import or export adds; return what it needs."""
+        """Add the type that an import or export declares, if any; return the features of its description."""
         needs = self.value(extern.type)
         if extern.sort == "type":
             self.needs.append(needs)
         return needs
 
 
-class _Component:
-    """One component's types."""
+class _ComponentFeatures:
+    """The pass over the definitions of one component."""
 
     def __init__(self, outer: _TypeSpace | None, missing: list[tuple[str, str]]) -> None:
         self.types = _TypeSpace(outer)
@@ -148,7 +144,7 @@ class _Component:
                     types.alias(definition)
                 case TypeDefinition(of):
                     types.add(of)
-                case Lift(_, options, _) | Lower(_, options):
+                case LiftDefinition(_, options, _) | LowerDefinition(_, options):
                     self.options(options)
                 case Builtin(name) if not name.startswith("resource."):
                     types.features.add(f"built-ins such as {name}")
@@ -157,7 +153,7 @@ class _Component:
                 case ExportDefinition(name, sort, index, extern):
                     self.exported(name, sort, index, extern)
                 case ComponentDefinition():
-                    _Component(types, self.missing).read(definition)
+                    _ComponentFeatures(types, self.missing).read(definition)
 
     def options(self, options: CanonicalOptions) -> None:
         if options.is_async or options.callback is not None:
@@ -167,14 +163,14 @@ class _Component:
         needs = self.types.value(extern.type)
         if extern.sort == "type":
             self.types.needs.append(needs)
-        self.told(f"the import {printable(name, 120)}", needs)
+        self.record(f"the import {printable(name, 120)}", needs)
 
     def exported(self, name: str, sort: str, index: int | None, extern: Extern | None) -> None:
         needs = self.types.value(extern.type) if extern is not None else _NOTHING
         if sort == "type":
             self.types.needs.append(needs)
-        self.told(f"the export {printable(name, 120)}", needs)
+        self.record(f"the export {printable(name, 120)}", needs)
 
-    def told(self, what: str, needs: frozenset[str]) -> None:
+    def record(self, item: str, needs: frozenset[str]) -> None:
         if self.root and needs:
-            self.missing.append((what, ", ".join(sorted(needs))))
+            self.missing.append((item, ", ".join(sorted(needs))))

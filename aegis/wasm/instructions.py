@@ -1,9 +1,10 @@
-"""The instructions of a function body, split by a regular expression: what is straight-line code costs no Python.
+"""Find instructions in a function body with regular expressions, which skip straight-line code without running Python.
 
-Core specification 2.0, section 5.4, for the proposals that Aegis admits. What is left are tokens: the instructions
-that make the compiler branch, and, for :data:`ACCESSES`, those that touch locals too; for :data:`REACHES` calls, and
-what touches memory. A ``br_table`` ends a run, as no regular expression can count its targets. Integers in opcodes are
-taken in their shortest form only.
+:data:`BRANCHES` finds the instructions for which the compiler creates branches, :data:`ACCESSES` also accesses of
+locals, :data:`REACHES` calls and accesses of memory. Each match is a token. A ``br_table`` ends a run of tokens,
+because a regular expression cannot count its targets. Opcodes are recognised in their shortest encoding only.
+
+Source: core specification 2.0, section 5.4, for the proposals that Aegis supports.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import re
 from collections.abc import Iterator
 
 from aegis.support.lean import NamedTuple
-from aegis.wasm.binary import Malformed, Reader
+from aegis.wasm.binary import BinaryReader, Malformed
 
-__all__ = ["ACCESSES", "BRANCHES", "BR_TABLE", "REACHES", "Table", "runs"]
+__all__ = ["ACCESSES", "BRANCHES", "BR_TABLE", "REACHES", "BranchTable", "runs"]
 
 BR_TABLE = 0x0E
 _PROPOSALS = {
@@ -25,7 +26,7 @@ _PROPOSALS = {
     0xFE: "threads",
 }
 
-_INT = rb"[\x80-\xff]{0,9}[\x00-\x7f]"  # bounded, so that what is no integer costs no search
+_INT = rb"[\x80-\xff]{0,9}[\x00-\x7f]"  # bounded, so that bytes without an end cause no long search
 _MEMORY = rb"(?:(?:[\x00-\x3f]|[\x80-\xbf]%b)|(?:[\x40-\x7f]|[\xc0-\xff]%b)%b)%b" % ((_INT,) * 4)
 _LOCAL = rb"[\x20-\x22]%b" % _INT
 _PLAIN = b"|".join(
@@ -49,24 +50,24 @@ _BRANCH = b"|".join(
     )
 )
 
-# The last alternative takes a byte that belongs to no instruction known here, or a br_table: it is told by its token.
+# The last alternative matches a byte of an unknown instruction or of a br_table, so that the token shows it.
 BRANCHES = re.compile(rb"(?:%b|%b)*+(%b|\Z|.)" % (_LOCAL, _PLAIN, _BRANCH), re.DOTALL)
 ACCESSES = re.compile(rb"(?:%b)*+(%b|%b|\Z|.)" % (_PLAIN, _LOCAL, _BRANCH), re.DOTALL)
 _REACH = rb"[\x10-\x13\x28-\x3e]|\xfc[\x08-\x0b]|\xfd[\x00-\x0b\x54-\x5d]"
-REACHES = re.compile(  # calls, and what reads or writes memory
+REACHES = re.compile(  # calls, loads and stores
     rb"(?:(?!%b)(?:%b|%b|%b))*+(%b|%b|\Z|.)" % (_REACH, _LOCAL, _PLAIN, _BRANCH, _PLAIN, _BRANCH), re.DOTALL
 )
 _RUN = re.compile(rb"(?:%b|%b|%b)*+" % (_LOCAL, _PLAIN, _BRANCH), re.DOTALL)
 
 
-class Table(NamedTuple):
-    """A ``br_table``, as the number of branches that it is as much work as: its labels, and a little a target."""
+class BranchTable(NamedTuple):
+    """A ``br_table``; ``branches`` is its cost: its distinct labels, and a fraction for each target."""
 
     branches: int
 
 
-def runs(data: bytes, start: int, end: int, tokens: re.Pattern[bytes]) -> Iterator[list[bytes] | Table]:
-    """Yield the tokens between one ``br_table`` and the next, and the tables; raise :class:`Malformed` otherwise."""
+def runs(data: bytes, start: int, end: int, tokens: re.Pattern[bytes]) -> Iterator[list[bytes] | BranchTable]:
+    """Yield the tokens before each ``br_table`` and the table; raise :class:`Malformed` for an unknown instruction."""
     while True:
         match = _RUN.match(data, start, end)
         until = match.end() if match else start
@@ -75,10 +76,10 @@ def runs(data: bytes, start: int, end: int, tokens: re.Pattern[bytes]) -> Iterat
             return
         if data[until] != BR_TABLE:
             raise Malformed(_unknown(data, until))
-        reader = Reader(data, until + 1, end)
+        reader = BinaryReader(data, until + 1, end)
         targets = reader.count() + 1
         labels = {reader.leb() for _ in range(targets)}
-        yield Table(len(labels) + targets // 30)
+        yield BranchTable(len(labels) + targets // 30)
         start = reader.at
 
 
@@ -88,5 +89,5 @@ def _unknown(data: bytes, at: int) -> str:
     if op == 0xFD and data[at + 2 : at + 3] == b"\x02":
         proposal = "relaxed-simd"
     if proposal is None:
-        return f"at byte {at:,} is no instruction that Aegis knows: {data[at : at + 4].hex(' ')}"
-    return f"it needs the WebAssembly proposal {proposal!r}, which Aegis does not admit; build it without"
+        return f"unknown instruction at byte {at:,}: {data[at : at + 4].hex(' ')}"
+    return f"the module uses the WebAssembly proposal {proposal!r}, which Aegis does not support; build it without"

@@ -1,21 +1,21 @@
-"""The life of each local in a function body, measured in the branches that it is carried past.
+"""Measure the live range of each local of a function, in branches.
 
-Wasm's control flow is structured, so one pass is enough: a value that is set in a block is known to all that follows
-in that block, and is forgotten when the block ends; then the value set before, further out, may be meant too. A value
-lives from where it is set to its last read, and throughout every loop after that which reads it. Errs upwards.
+WebAssembly's control flow is structured, so one pass suffices. A value set in a block is visible until the block ends;
+afterwards the value set outside may be read too. A value is live from the instruction that sets it to its last read,
+and through every loop after it that reads it. The result is an upper bound.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 
-from aegis.wasm.binary import Reader
+from aegis.wasm.binary import BinaryReader
 
-__all__ = ["Lives"]
+__all__ = ["Liveness"]
 
 
-class _Life:
-    """A value's: the block where it is set (its depth and number), and from which branch to which it lives."""
+class _LiveRange:
+    """The live range of one value: the depth and number of the block that sets it, its first and its last branch."""
 
     __slots__ = ("block", "depth", "first", "last")
 
@@ -24,28 +24,31 @@ class _Life:
         self.first = self.last = first
 
 
-class Lives:
-    """Takes the tokens of a function in order; a loop counts for three branches, growing a memory for four."""
+class Liveness:
+    """The live ranges of a function's locals, fed with its tokens in order.
+
+    A loop counts as three branches, ``memory.grow`` as four, as in :mod:`aegis.wasm.cost`.
+    """
 
     def __init__(self, count: int) -> None:
         self.branches = self.merged = self.deepest = 0
-        self._values = [[_Life(0, 0, 0)] for _ in range(count)]
+        self._values = [[_LiveRange(0, 0, 0)] for _ in range(count)]
         self._blocks = [0]
         self._sets = [0]
-        self._loops: list[set[_Life]] = []
+        self._loops: list[set[_LiveRange]] = []
         self._depths: list[int] = []
         self._opened = self._past = 0
 
     def read(self, tokens: list[bytes]) -> None:
-        """Follow the next tokens."""
+        """Process the next tokens."""
         for token in tokens:
             if not token:
                 continue
             op = token[0]
             if op == 0x20:
-                self._get(token[1] if len(token) == 2 else Reader(token, 1).leb())
+                self._get(token[1] if len(token) == 2 else BinaryReader(token, 1).leb())
             elif op in (0x21, 0x22):
-                self._set(token[1] if len(token) == 2 else Reader(token, 1).leb())
+                self._set(token[1] if len(token) == 2 else BinaryReader(token, 1).leb())
             elif op in (2, 3, 4):
                 self._open(op)
             elif op == 0x0B:
@@ -54,11 +57,11 @@ class Lives:
                 self.branches += 4 if op == 0x40 or token[:2] == b"\xfc\x0f" else 2 if op == 0xFC else 1
 
     def carried(self) -> int:
-        """Return the sum, over locals, of the branches that each is carried past."""
+        """Return the total length of all live ranges in branches."""
         return self._past + sum(life.last - life.first for lives in self._values for life in lives)
 
-    def _known(self, lives: list[_Life]) -> _Life:
-        """Forget the values whose blocks have ended; the first, which the function starts with, always stays."""
+    def _known(self, lives: list[_LiveRange]) -> _LiveRange:
+        """Drop the values whose blocks have ended, and return the visible one; the initial value always remains."""
         while True:
             life = lives[-1]
             if life.depth < len(self._blocks) and self._blocks[life.depth] == life.block:
@@ -68,7 +71,7 @@ class Lives:
 
     def _get(self, index: int) -> None:
         if index >= len(self._values):
-            return  # not valid: the engine stops here
+            return  # invalid: the engine rejects the module here
         life = self._known(self._values[index])
         life.last = self.branches
         outermost = bisect_right(self._depths, life.depth)
@@ -85,7 +88,7 @@ class Lives:
             self._past += life.last - life.first
             life.first = life.last = self.branches
         else:
-            lives.append(_Life(depth, self._blocks[-1], self.branches))
+            lives.append(_LiveRange(depth, self._blocks[-1], self.branches))
 
     def _open(self, op: int) -> None:
         self._opened += 1
@@ -99,7 +102,7 @@ class Lives:
 
     def _close(self) -> None:
         if len(self._blocks) == 1:
-            return  # the function's own end
+            return  # the end of the function
         if self._depths and self._depths[-1] == len(self._blocks) - 1:
             self._depths.pop()
             for life in self._loops.pop():

@@ -1,8 +1,7 @@
-"""What a component is made of, told from its definitions before the compiler sees it.
+"""Summarise a component before compilation: nested modules, instances, imports, exports and unsupported features.
 
-Its nested modules and components, how often each is instantiated (instantiation is static, so memories and
-instances can be counted, and a bomb of nested instantiations refused), what it imports and exports by name,
-and which of that needs asynchronous features. Types are left to the engine's reflection.
+Instantiation in the component model is static, so Aegis can count memories and instances from the definitions, and
+reject a component whose nested instantiations multiply beyond a limit.
 """
 
 from __future__ import annotations
@@ -17,31 +16,31 @@ from aegis.wasm.definitions import (
     Alias,
     ComponentBinary,
     ComponentDefinition,
-    CoreInstance,
+    CoreInstanceDefinition,
     ExportDefinition,
     ImportDefinition,
-    Instance,
+    InstanceDefinition,
     ModuleDefinition,
 )
-from aegis.wasm.features import find_needs
+from aegis.wasm.features import unsupported_features
 
-__all__ = ["Anatomy", "Totals", "anatomy_of", "count_instances", "read_component"]
+__all__ = ["ComponentStructure", "Totals", "count_instances", "read_component", "structure_of"]
 
-_MOST = 1 << 62
+_MAX_INSTANCES = 1 << 62
 
 
 class Totals(NamedTuple):
-    """What one instantiation makes: core instances, how often each module is instantiated, component instances."""
+    """The number of instances that one instantiation of a component creates; ``instances`` are core instances."""
 
     instances: int
     modules: dict[int, int]
-    """By the index in :attr:`Anatomy.modules` of the whole component."""
+    """Instantiations of each core module, by its index in :attr:`ComponentStructure.modules` of the root component."""
     components: int = 1
-    """Component instances, its own among them."""
+    """Component instances, including its own."""
 
 
-class Anatomy:
-    """The structure of a component and of everything nested in it."""
+class ComponentStructure:
+    """The summary of a component with everything nested in it."""
 
     def __init__(self) -> None:
         self.modules: list[ModuleInfo] = []
@@ -51,22 +50,22 @@ class Anatomy:
         self.exports: list[tuple[str, str]] = []
         self.sections: list[tuple[str, int]] = []
         self.needs: list[tuple[str, str]] = []
-        """Imports and exports that need what Aegis does not run, with what that is."""
+        """Imports and exports that need unsupported features, with the features."""
         self.features: list[str] = []
-        """All that it needs and Aegis does not run, in anything that it defines."""
+        """The unsupported features of all definitions."""
         self.totals = Totals(0, {})
 
     def memories(self, most: int) -> list[MemoryType]:
-        """Return the memories of one instance, one for each time it is made; no more than ``most`` and one."""
+        """Return the types of all memories that one instantiation creates, at most ``most + 1``."""
         return self._each(lambda m: [*m.memories[sum(i.kind == "memory" for i in m.imports) :]], most)
 
     def tables(self, most: int) -> list[TableType]:
-        """Return the tables of one instance, likewise."""
+        """Return the types of all tables that one instantiation creates, at most ``most + 1``."""
         return self._each(lambda m: [*m.tables[sum(i.kind == "table" for i in m.imports) :]], most)
 
-    def for_running(self) -> Anatomy:
-        """Return the part that running a component needs: its memories and tables, and whether modules start."""
-        made = Anatomy()
+    def for_running(self) -> ComponentStructure:
+        """Return a copy reduced to the parts that running needs: memories, tables and start functions."""
+        made = ComponentStructure()
         made.totals = self.totals
         for module in self.modules:
             info = ModuleInfo()
@@ -87,32 +86,33 @@ class Anatomy:
         return found
 
 
-def read_component(data: bytes) -> Anatomy:
-    """Read the structure of a component; raise :class:`~aegis.errors.ArtifactError` when it is malformed."""
-    return anatomy_of(decode_component(data))
+def read_component(data: bytes) -> ComponentStructure:
+    """Return the structure of a component; raise :class:`~aegis.errors.ArtifactError` if it is malformed."""
+    return structure_of(decode_component(data))
 
 
-def anatomy_of(binary: ComponentBinary) -> Anatomy:
-    """Return the structure of a decoded component; raise :class:`~aegis.errors.ArtifactError` likewise."""
-    anatomy = Anatomy()
-    anatomy.modules = [module.info for module in binary.modules]
-    anatomy.module_sizes = [module.end - module.start for module in binary.modules]
-    anatomy.components = binary.components
-    anatomy.sections = list(binary.sections)
+def structure_of(binary: ComponentBinary) -> ComponentStructure:
+    """Return the structure of a decoded component; raise :class:`~aegis.errors.ArtifactError` if it is malformed."""
+    structure = ComponentStructure()
+    structure.modules = [module.info for module in binary.modules]
+    structure.module_sizes = [module.end - module.start for module in binary.modules]
+    structure.components = binary.components
+    structure.sections = list(binary.sections)
     for definition in binary.root.definitions:
         if isinstance(definition, ImportDefinition):
-            anatomy.imports.append((definition.name, definition.extern.sort))
+            structure.imports.append((definition.name, definition.extern.sort))
         elif isinstance(definition, ExportDefinition):
-            anatomy.exports.append((definition.name, definition.sort))
-    anatomy.totals = count_instances(binary)
-    anatomy.needs, anatomy.features = find_needs(binary.root)
-    return anatomy
+            structure.exports.append((definition.name, definition.sort))
+    structure.totals = count_instances(binary)
+    structure.needs, structure.features = unsupported_features(binary.root)
+    return structure
 
 
 def count_instances(binary: ComponentBinary) -> Totals:
-    """Count what one instantiation makes, in linear time; components that are passed as arguments count as nothing.
+    """Count the instances that one instantiation creates, in linear time.
 
-    Raise :class:`~aegis.errors.ArtifactError` when even counting takes too long.
+    Instances of imported components are not counted. Raise :class:`~aegis.errors.ArtifactError` when the definitions
+    exceed the bound of :func:`aegis.wasm.component.charged`.
     """
     try:
         return _Counter(binary.size, None).count(binary.root)
@@ -121,7 +121,7 @@ def count_instances(binary: ComponentBinary) -> Totals:
 
 
 class _Counter:
-    """One component's index spaces of modules and components; ``outers[0]`` is itself."""
+    """The index spaces of modules and components of one component; ``outers[0]`` is itself."""
 
     def __init__(self, size: int, outer: _Counter | None) -> None:
         self.outers: tuple[_Counter, ...] = (self, *(outer.outers if outer else ()))
@@ -140,9 +140,9 @@ class _Counter:
                     inner = _Counter(self.size, self)
                     self.components.append(inner.count(definition))
                     self.size = inner.size
-                case CoreInstance(int() as index, _):
+                case CoreInstanceDefinition(int() as index, _):
                     self.core_instance(index)
-                case Instance(int() as index, _):
+                case InstanceDefinition(int() as index, _):
                     self.instance(index)
                 case Alias("outer", _, index, _, count):
                     self.outer(definition.sort, count, index)
@@ -155,23 +155,23 @@ class _Counter:
         return Totals(self.instances, self.made, self.made_components)
 
     def core_instance(self, index: int) -> None:
-        self.instances = min(self.instances + 1, _MOST)
+        self.instances = min(self.instances + 1, _MAX_INSTANCES)
         module = self.modules[index] if index < len(self.modules) else None
         if module is not None:
-            self.made[module] = min(self.made.get(module, 0) + 1, _MOST)
+            self.made[module] = min(self.made.get(module, 0) + 1, _MAX_INSTANCES)
 
     def instance(self, index: int) -> None:
         made = self.components[index] if index < len(self.components) else None
         if made is None:
             return
-        self.instances = min(self.instances + made.instances, _MOST)
-        self.made_components = min(self.made_components + made.components, _MOST)
+        self.instances = min(self.instances + made.instances, _MAX_INSTANCES)
+        self.made_components = min(self.made_components + made.components, _MAX_INSTANCES)
         self.size = charged(self.size + len(made.modules))
         for module, times in made.modules.items():
-            self.made[module] = min(self.made.get(module, 0) + times, _MOST)
+            self.made[module] = min(self.made.get(module, 0) + times, _MAX_INSTANCES)
 
     def outer(self, sort: str, count: int, index: int) -> None:
-        """Add a module or component that a scope further out has, or that is exported here."""
+        """Add a module or component of the scope ``count`` levels further out; an export adds one of its own scope."""
         owner = self.outers[count] if count < len(self.outers) else None
         if sort == "core module":
             modules = owner.modules if owner else []
@@ -181,7 +181,7 @@ class _Counter:
             self.components.append(components[index] if index < len(components) else None)
 
     def add(self, sort: str) -> None:
-        """Add an item of which only the sort is known."""
+        """Add an unknown item of a sort."""
         if sort == "core module":
             self.modules.append(None)
         elif sort == "component":

@@ -1,1 +1,1 @@
-"""What an interface is: the types of WIT, their Python names and images, and where they are read from."""
+"""The types of WIT, their Python names and classes, readers and writers for WIT and WAVE."""

@@ -1,18 +1,18 @@
-"""The base class of flags: an ``enum.Flag`` whose class keeps a bounded number of values."""
+"""The base class of WIT flags: an ``enum.Flag`` that caches a bounded number of combinations."""
 
 from __future__ import annotations
 
 import enum
 from typing import TYPE_CHECKING, Any, Self
 
-__all__ = ["COMBINATIONS_KEPT", "BitFlags"]
+__all__ = ["MAX_CACHED_COMBINATIONS", "BitFlags"]
 
-COMBINATIONS_KEPT = 256
-"""Combinations that a class of flags keeps: all those of eight flags. One takes some 200 bytes."""
+MAX_CACHED_COMBINATIONS = 256
+"""Combinations that one class caches: all those of eight flags. Each takes some 200 bytes."""
 
 
 class _Type(enum.EnumType):
-    """The class of classes of flags: it gives each the inversion below, for which the standard one puts its own."""
+    """The metaclass of flags: it replaces the ``__invert__`` that ``enum.EnumType`` puts into each class."""
 
     def __new__(cls, *parts: Any, **options: Any) -> _Type:
         made = super().__new__(cls, *parts, **options)
@@ -21,17 +21,16 @@ class _Type(enum.EnumType):
 
 
 def _inverse(value: BitFlags) -> BitFlags:
-    """Return the inverse without storing it in ``value``, as enum.Flag does: that could form an endless chain here."""
+    """Return the inverse without storing it in ``value`` as ``enum.Flag`` does: uncached objects could form a chain."""
     return type(value)(value._flag_mask_ & ~value._value_)
 
 
 class BitFlags(enum.Flag, metaclass=_Type):
     """Flags whose named members are the bits 1, 2, 4, … in order; any other value is a combination of them.
 
-    ``enum.Flag`` keeps each distinct combination in its class for the life of the class, so a guest that returns ever
-    different flags would grow the host's memory. This class keeps the first ones, which makes them faster to find;
-    any other combination is an ordinary object, freed after its last use. Compare combinations with ``==``: two of
-    the same bits are equal and have the same hash, but may be two objects. Named members are singletons.
+    ``enum.Flag`` caches each combination for the lifetime of the class, so a guest could grow the host's memory by
+    returning ever different flags. This class caches only the first combinations; others are ordinary objects. Compare
+    combinations with ``==`` and not with ``is``. Named members are singletons.
     """
 
     if TYPE_CHECKING:
@@ -42,20 +41,20 @@ class BitFlags(enum.Flag, metaclass=_Type):
         """Return the combination with the bits of ``value``; a negative integer counts as in two's complement."""
         mask = cls._flag_mask_
         if not isinstance(value, int) or value < ~mask or (value >= 0 and value & ~mask):
-            return super()._missing_(value)  # type: ignore[no-any-return]  # it raises, and keeps nothing
+            return super()._missing_(value)  # type: ignore[no-any-return]  # raises ValueError and caches nothing
         if value < 0:
             return cls(value & mask)
         made = object.__new__(cls)
         made._value_ = value
         kept = cls._value2member_map_
-        if len(kept) >= COMBINATIONS_KEPT + len(cls._member_map_):
+        if len(kept) >= MAX_CACHED_COMBINATIONS + len(cls._member_map_):
             return made
-        return kept.setdefault(value, made)  # type: ignore[return-value]  # another thread may have been first
+        return kept.setdefault(value, made)  # type: ignore[return-value]  # another thread may have stored one first
 
     if not TYPE_CHECKING:  # type checkers would accept any attribute
 
         def __getattr__(self, name: str) -> Any:
-            # Most combinations are never shown, so a name is joined when it is first needed.
+            # Most combinations are never printed, so their names are computed at the first use.
             if name != "_name_":
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             self._name_ = "|".join(member._name_ for member in self) or None

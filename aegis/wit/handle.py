@@ -1,4 +1,4 @@
-"""What every handle of a guest's resource has, for generated bindings to state."""
+"""The protocol of resource handles, for generated bindings."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["Handle"]
 
 
 class Handle(Protocol):
-    """An owned handle of a resource that the guest implements: use it in ``with``, or drop it.
+    """An owned handle of a resource that the guest implements: use it in a ``with`` statement, or drop it.
 
-    :class:`aegis.wit.values.ResourceHandle` is what implements it.
+    :class:`aegis.wit.values.ResourceHandle` implements this protocol.
     """
 
     def drop(self) -> None:
-        """Drop the resource in its guest, running its destructor; a second time does nothing."""
+        """Drop the resource and run its destructor in the guest; further calls do nothing."""
 
     def __enter__(self) -> Self: ...
 

@@ -1,4 +1,4 @@
-"""Names with versions, and whether two interfaces speak of the same types."""
+"""Compare versioned interface names, and the types of a component with those of bindings."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ __all__ = ["Mismatch", "merged", "track", "unversioned"]
 
 
 class Mismatch(Exception):
-    """What a component says of a function's type is not what the bindings say."""
+    """The type of a component's function differs from the type in the bindings."""
 
 
 def unversioned(name: str) -> str:
-    """Return an interface's name without its version."""
+    """Return an interface name without its version."""
     return name.partition("@")[0]
 
 
 def track(name: str) -> str:
-    """Return an interface's name with what of its version must agree: the major, below 1.0 the minor.
+    """Return an interface name with the part of its version that must match: major, or minor below 1.0.
 
-    Within one track a later version has all that an earlier one has (semver, as the component model uses it);
-    a pre-release agrees with itself alone.
+    Versions with the same track are compatible: a later one has all items of an earlier one (semantic versioning, as
+    the component model uses it). A pre-release is compatible only with itself.
     """
     base, mark, version = name.partition("@")
     if not mark or "-" in version:
@@ -47,12 +47,12 @@ def track(name: str) -> str:
 
 
 def merged(found: Function, stated: Function) -> Function:
-    """Return the type that a component has, with the classes that bindings have for it.
+    """Return the type of a component's function with the Python classes of the bindings.
 
-    Raise :class:`Mismatch` when they are not of one shape.
+    Raise :class:`Mismatch` if the two types have different structures.
     """
     if len(found.params) != len(stated.params):
-        raise Mismatch(f"it takes {len(found.params)} parameters, the bindings {len(stated.params)}")
+        raise Mismatch(f"it takes {len(found.params)} parameters, but {len(stated.params)} in the bindings")
     params = tuple((name, _merge(t, s)) for (name, t), (_, s) in zip(found.params, stated.params, strict=True))
     return Function(params, _maybe(found.result, stated.result))
 
@@ -66,7 +66,7 @@ def _maybe(found: WitType | None, stated: WitType | None) -> WitType | None:
 
 
 def _odd(found: WitType | None, stated: WitType | None) -> Mismatch:
-    return Mismatch(f"it has {show(found)} where the bindings have {show(stated)}")
+    return Mismatch(f"it has {show(found)}, but the bindings have {show(stated)}")
 
 
 def _merge(found: WitType, stated: WitType) -> WitType:
@@ -98,7 +98,7 @@ def _merge(found: WitType, stated: WitType) -> WitType:
 
 
 def _variant(found: Variant, stated: Variant) -> Variant:
-    """An earlier version may have fewer cases; each that it has must be of the same payload."""
+    """Merge variants: an earlier version may have fewer cases, but each must have the same payload."""
     known = {name: (t, cls) for (name, t), cls in zip(stated.cases, stated.python or (), strict=True)}
     if any(name not in known for name, _ in found.cases):
         raise _odd(found, stated)

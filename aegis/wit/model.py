@@ -1,7 +1,7 @@
-"""WIT packages as they were written: worlds, interfaces, types and functions, with their docs and histories.
+"""WIT packages as written: worlds, interfaces, types and functions, with their documentation and feature gates.
 
-Types are the nodes of :mod:`aegis.wit.types`, with one addition: where a type is used by its name, the node is a
-:class:`Ref`. So an alias stays an alias, and :meth:`Document.resolve` is what takes it apart.
+Types are the nodes of :mod:`aegis.wit.types`, plus :class:`Ref`, a reference to a named type. So aliases are preserved;
+:meth:`Document.resolve` replaces them.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from aegis.wit.types import (
 )
 
 __all__ = [
-    "Document", "FunctionDef", "InterfaceDef", "Item", "Notes", "Ref", "TypeDef", "Unsupported", "WorldDef",
+    "Document", "FunctionDef", "InterfaceDef", "Item", "Notes", "Ref", "TypeDef", "UnsupportedType", "WorldDef",
     "mentioned", "versioned",
 ]  # fmt: skip
 
 
 class Ref(str):
-    """A type by its name; ``key`` is that of its definition."""
+    """A reference to a named type; ``key`` identifies its definition."""
 
     __slots__ = ("key",)
     key: int
@@ -46,15 +46,15 @@ class Ref(str):
         return made
 
 
-class Unsupported(str):
-    """A type that Aegis does not run, spelled as WIT spells it: ``stream<u8>``."""
+class UnsupportedType(str):
+    """A type that Aegis does not run, as WIT text, such as ``stream<u8>``."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notes:
-    """What the author wrote beside an item: its docs and the gates ``@since``, ``@unstable``, ``@deprecated``."""
+    """The documentation of an item and its gates ``@since``, ``@unstable`` and ``@deprecated``."""
 
     docs: str = ""
     since: str | None = None
@@ -64,7 +64,7 @@ class Notes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeDef:
-    """A named type. ``members`` holds the notes of its fields, cases or flags that have any."""
+    """A named type. ``members`` maps fields, cases or flags to their notes, if they have any."""
 
     key: int
     name: str
@@ -76,7 +76,7 @@ class TypeDef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionDef:
-    """A function by its name in a binary; ``resource`` is the type that it belongs to."""
+    """A function, named as in a binary; ``resource`` is the key of the resource type that it belongs to."""
 
     name: str
     type: Function
@@ -87,15 +87,15 @@ class FunctionDef:
 
     @property
     def short(self) -> str:
-        """The name without its resource: ``get`` for ``[method]bucket.get``, empty for a constructor."""
+        """The name without its resource: ``get`` for ``[method]bucket.get``; empty for a constructor."""
         return "" if self.kind == "constructor" else self.name.rpartition(".")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterfaceDef:
-    """An interface; ``name`` is its full name, or the world's name for it if it was written inside a world.
+    """An interface. ``name`` is its full name, or its name in the world if it was written inline.
 
-    ``labels`` is the full name where a world imports or exports a named interface under a label of its own.
+    ``labels`` is the full name if a world imports or exports the interface under a different label.
     """
 
     key: int
@@ -112,7 +112,7 @@ Item: TypeAlias = "InterfaceDef | FunctionDef | TypeDef"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorldDef:
-    """A world: what it imports and exports, by the names that a binary has."""
+    """A world: its imports and exports, by their names in a binary."""
 
     name: str
     package: str
@@ -126,14 +126,14 @@ class WorldDef:
         return versioned(self.package, self.name)
 
     def interfaces(self) -> Iterator[InterfaceDef]:
-        """Yield the interfaces that it imports, then those that it exports."""
+        """Yield the imported interfaces, then the exported ones."""
         for items in (self.imports, self.exports):
             yield from (item for item in items.values() if isinstance(item, InterfaceDef))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """All that one reading found; ``main`` is the package that was named, the others are what it depends on."""
+    """The packages from one input; ``main`` is the package of the input itself, the others are its dependencies."""
 
     packages: tuple[str, ...]
     interfaces: tuple[InterfaceDef, ...]
@@ -142,11 +142,11 @@ class Document:
     main: str = ""
 
     def definition(self, of: Ref | Resource) -> TypeDef:
-        """Return what a name stands for, itself possibly an alias."""
+        """Return the definition of a reference, which may be an alias."""
         return self.types[of.key]
 
     def unaliased(self, of: WitType) -> WitType | Resource:
-        """Return the outermost node of ``of`` with no name before it."""
+        """Return ``of`` with outer aliases replaced."""
         while isinstance(of, Ref):
             body = self.types[of.key].body
             if isinstance(body, Resource):
@@ -155,14 +155,14 @@ class Document:
         return of
 
     def origin(self, key: int) -> TypeDef:
-        """Return the definition behind all aliases of a type; an alias of no named type is its own origin."""
+        """Return the definition at the end of a chain of aliases; an alias of an unnamed type is its own origin."""
         found = self.types[key]
         while isinstance(found.body, Ref):
             found = self.types[found.body.key]
         return found
 
     def resolve(self, of: WitType) -> WitType:
-        """Return ``of`` without aliases, as reflection would find it."""
+        """Return ``of`` with all aliases replaced, as reflection returns it."""
         node = self.unaliased(of)
         match node:
             case List(element):
@@ -183,10 +183,10 @@ class Document:
                 return replace(node, cases=tuple((n, self._maybe(t)) for n, t in node.cases))
             case str() | Enum() | Flags():
                 return node
-        raise TypeError(f"{node.name} is a resource, and no value")
+        raise TypeError(f"{node.name} is a resource and not a value type")
 
     def interface(self, of: InterfaceDef) -> Interface:
-        """Return an interface as reflection would find it."""
+        """Return an interface as reflection returns it."""
         types = {t.name: self._defined(t) for t in of.types}
         return Interface(of.name, {f.name: self.function(f.type) for f in of.functions}, types)
 
@@ -208,13 +208,13 @@ class Document:
 
 
 def versioned(package: str, name: str) -> str:
-    """Put a name inside a package that may have a version: ``wasi:io@0.2.12`` and ``poll``."""
+    """Return the full name of an item in a package: ``wasi:io/poll@0.2.12`` for ``wasi:io@0.2.12`` and ``poll``."""
     base, at, version = package.partition("@")
     return f"{base}/{name}{at}{version}"
 
 
 def mentioned(of: WitType | Resource) -> Iterator[int]:
-    """Yield the keys of the types that a type names, not of those that they name in turn."""
+    """Yield the keys of the named types that ``of`` refers to directly."""
     match of:
         case Ref():
             yield of.key

@@ -1,4 +1,4 @@
-"""How WIT's kebab-case names become Python's. One rule, for bindings and for dynamic use alike.
+"""Convert WIT's kebab-case names to Python names, for generated bindings and for dynamic use.
 
 ========================  =====================================  ==========================
 WIT                       Python                                 example
@@ -9,8 +9,8 @@ case of a variant         the variant's name, then the case's    ``filter.by-tag
 case of an enum, a flag   UPPER_CASE                             ``not-permitted`` → ``NOT_PERMITTED``
 ========================  =====================================  ==========================
 
-A name that Python reserves, or that would hide what annotations need, gets an underscore at its end:
-``class`` → ``class_``, ``list`` → ``list_``. So does ``drop``, which is the handle's own.
+A name that Python reserves, or that would hide a name in annotations, gets a trailing underscore: ``class`` →
+``class_``, ``list`` → ``list_``. So does ``drop``, which is a method of every handle.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from aegis.support.bounded_cache import memoised
 
 __all__ = ["constant", "pascal", "snake"]
 
-_MOST_CHARACTERS_KEPT = 1 << 20
-"""Characters of names that each function keeps for the process, an entry taken for a hundred."""
+_MAX_CACHED_CHARACTERS = 1 << 20
+"""Characters of names that each function caches, plus 100 for each entry."""
 _TAKEN = frozenset(
     {
         "bool",
@@ -49,21 +49,21 @@ _TYPES = frozenset(
 )
 
 
-@memoised(_MOST_CHARACTERS_KEPT, lambda name: 100 + len(name))
+@memoised(_MAX_CACHED_CHARACTERS, lambda name: 100 + len(name))
 def snake(name: str) -> str:
     """Return the Python name of a function, a field or a parameter."""
     made = name.replace("-", "_").lower()
     return f"{made}_" if keyword.iskeyword(made) or made in _TAKEN else made
 
 
-@memoised(_MOST_CHARACTERS_KEPT, lambda name: 100 + len(name))
+@memoised(_MAX_CACHED_CHARACTERS, lambda name: 100 + len(name))
 def pascal(name: str) -> str:
     """Return the Python name of a type."""
     made = "".join(word[:1].upper() + word[1:].lower() for word in name.split("-"))
     return f"{made}_" if keyword.iskeyword(made) or made in _TYPES else made
 
 
-@memoised(_MOST_CHARACTERS_KEPT, lambda name: 100 + len(name))
+@memoised(_MAX_CACHED_CHARACTERS, lambda name: 100 + len(name))
 def constant(name: str) -> str:
     """Return the Python name of a case of an enum, or of a flag."""
     made = name.replace("-", "_").upper()

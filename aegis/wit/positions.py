@@ -1,4 +1,4 @@
-"""Where in WIT text an item stands, for messages: wasm-tools tells no places of what it accepts."""
+"""Find the position of an item in WIT text, for messages; the output of wasm-tools has no positions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
 def locate(text: str, owner: str, item: str) -> tuple[int, int] | None:
-    """Return line and column, both from 1, of ``item`` in the interface or world ``owner``, if it is in ``text``.
+    """Return line and column, both from 1, of ``item`` in the interface or world ``owner``; ``None`` if not found.
 
-    ``item`` is named as in a binary: ``get``, ``[method]bucket.get``, or a type by its name.
+    ``item`` is the name of a type, or of a function as in a binary: ``get``, ``[method]bucket.get``.
     """
     bare = _COMMENT.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), text)
     name = owner.partition("@")[0].rpartition("/")[2] or owner
@@ -28,11 +28,11 @@ def locate(text: str, owner: str, item: str) -> tuple[int, int] | None:
     word = "constructor" if kind == "[constructor" else re.escape(own)
     rule = rf"(?<![\w-])%?{word}(?=\s*[:(])|\b(?:type|record|variant|enum|flags|resource)\s+%?{word}(?![\w-])"
     match = re.compile(rule).search(bare, *inside)
-    return None if match is None else _place(text, match.start())
+    return None if match is None else _position(text, match.start())
 
 
 def _block(text: str, opening: str, start: int, end: int) -> tuple[int, int] | None:
-    """Return what is between the braces that ``opening`` opens."""
+    """Return start and end of the text between the braces that ``opening`` opens."""
     match = re.compile(opening).search(text, start, end)
     if match is None:
         return None
@@ -44,5 +44,5 @@ def _block(text: str, opening: str, start: int, end: int) -> tuple[int, int] | N
     return match.end(), end
 
 
-def _place(text: str, at: int) -> tuple[int, int]:
+def _position(text: str, at: int) -> tuple[int, int]:
     return text.count("\n", 0, at) + 1, at - (text.rfind("\n", 0, at) + 1) + 1

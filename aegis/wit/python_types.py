@@ -1,4 +1,4 @@
-"""Python classes for types that no binding knows: the same shapes as generated ones, made at run time."""
+"""Create Python classes for WIT types at run time, with the same structure as generated bindings."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ from aegis.wit.types import (
     WitType,
 )
 
-__all__ = ["imaged", "imaged_function", "nullable"]
+__all__ = ["function_with_python_types", "nullable", "with_python_types"]
 
 
-def imaged(of: WitType, made: dict[WitType, WitType] | None = None) -> WitType:
-    """Return ``of`` with a Python class for each of its named types that lacks one.
+def with_python_types(of: WitType, made: dict[WitType, WitType] | None = None) -> WitType:
+    """Return ``of`` with a Python class for each named type that has none.
 
-    ``made`` keeps equal types to one class; pass the same dictionary for all types of one component.
+    ``made`` maps types to their results, so that equal types share a class; pass the same dictionary for all types of a
+    component.
     """
     known = {} if made is None else made
     match of:
         case List(element):
-            return List(imaged(element, known))
+            return List(with_python_types(element, known))
         case Option(element):
-            return Option(imaged(element, known))
+            return Option(with_python_types(element, known))
         case Tuple(elements):
-            return Tuple(tuple(imaged(e, known) for e in elements))
+            return Tuple(tuple(with_python_types(e, known) for e in elements))
         case Result(ok, err):
-            return Result(*(None if t is None else imaged(t, known) for t in (ok, err)))
+            return Result(*(None if t is None else with_python_types(t, known) for t in (ok, err)))
         case str() | Own() | Borrow():
             return of
     if of.python is not None:
@@ -51,18 +52,18 @@ def imaged(of: WitType, made: dict[WitType, WitType] | None = None) -> WitType:
     return found
 
 
-def imaged_function(of: Function, made: dict[WitType, WitType]) -> Function:
-    """Return a function type with images for all that its parameters and its result are made of."""
-    params = tuple((name, imaged(t, made)) for name, t in of.params)
-    return Function(params, None if of.result is None else imaged(of.result, made))
+def function_with_python_types(of: Function, made: dict[WitType, WitType]) -> Function:
+    """Return a function type whose parameter and result types have Python classes."""
+    params = tuple((name, with_python_types(t, made)) for name, t in of.params)
+    return Function(params, None if of.result is None else with_python_types(of.result, made))
 
 
 def _named(of: Record | Variant | Enum | Flags, known: dict[WitType, WitType]) -> WitType:
     if isinstance(of, Record):
-        fields = tuple((name, imaged(t, known)) for name, t in of.fields)
+        fields = tuple((name, with_python_types(t, known)) for name, t in of.fields)
         return replace(of, fields=fields, python=_dataclass(pascal(of.name), [snake(name) for name, _ in fields]))
     if isinstance(of, Variant):
-        cases = tuple((name, None if t is None else imaged(t, known)) for name, t in of.cases)
+        cases = tuple((name, None if t is None else with_python_types(t, known)) for name, t in of.cases)
         prefix = pascal(of.name).rstrip("_")
         classes = tuple(_dataclass(prefix + pascal(name).rstrip("_"), ["value"] if t else []) for name, t in cases)
         return replace(of, cases=cases, python=classes)
@@ -78,5 +79,5 @@ def _dataclass(name: str, fields: list[str]) -> type[Any]:
 
 
 def nullable(of: WitType) -> bool:
-    """Tell whether the image of ``of`` can be ``None``, so that an option of it needs ``Some``."""
+    """Return whether a Python value of type ``of`` can be ``None``, so that an option of it needs ``Some``."""
     return isinstance(of, Option)

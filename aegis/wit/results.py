@@ -1,9 +1,9 @@
-"""How the ``result`` of a function appears in Python: the one place that turns one form into the other.
+"""Convert between the two Python forms of a function's ``result``.
 
-An exported function returns the payload of its good case and raises :class:`~aegis.wit.values.Err` for the other. A
-host function may do the same, or return ``Ok`` or ``Err``, which are always its own result: the payload of its good
-case is returned in ``Ok`` where it is itself a ``result``. :class:`aegis.Outcome` has a value in that second form.
-Inside other values a ``result`` is always ``Ok`` or ``Err``.
+Calling an exported function returns the payload of ``ok`` and raises :class:`~aegis.wit.values.Err` for ``err``. A host
+function may do the same, or return ``Ok`` or ``Err``. An ``Ok`` or ``Err`` that a host function returns is always its
+own result, so a payload that is itself a ``result`` must be wrapped in ``Ok``. The value of :class:`aegis.Outcome` has
+that second form. Inside other values a ``result`` is always ``Ok`` or ``Err``.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ __all__ = ["as_result", "attempt", "is_declared", "outcome_value", "unwrap"]
 
 
 def as_result(value: Any) -> Ok[Any] | Err[Any]:
-    """Return the whole result that a host function returned, or that an outcome has."""
+    """Return the result as ``Ok`` or ``Err``, from the value that a host function returned or an outcome has."""
     return value if isinstance(value, (Ok, Err)) else Ok(value)
 
 
 def attempt(call: Callable[[], Any]) -> Ok[Any] | Err[Any]:
-    """Call an exported function whose type says ``result``; return the whole result."""
+    """Call an exported function of a ``result`` type; return ``Ok`` or ``Err``."""
     try:
         return Ok(call())
     except Err as declared:
@@ -31,17 +31,17 @@ def attempt(call: Callable[[], Any]) -> Ok[Any] | Err[Any]:
 
 
 def unwrap(result: Ok[Any] | Err[Any]) -> Any:
-    """Return the payload of ``Ok``, raise ``Err``: how an exported function ends."""
+    """Return the payload of ``Ok``, or raise ``Err``."""
     if isinstance(result, Err):
         raise result
     return result.value
 
 
 def outcome_value(of: WitType | None, returned: Any) -> Any:
-    """Return what an outcome has for ``returned``: in ``Ok`` where that would pass for the function's own result."""
+    """Return the outcome's value for ``returned``, wrapped in ``Ok`` if the payload is itself a ``result``."""
     return Ok(returned) if isinstance(of, Result) and isinstance(of.ok, Result) else returned
 
 
 def is_declared(of: WitType | None, value: Any) -> bool:
-    """Tell whether the ``value`` of an outcome is the error that a function of result type ``of`` declares."""
+    """Return whether the ``value`` of an outcome is the error case of a function with the result type ``of``."""
     return isinstance(of, Result) and isinstance(value, Err)

@@ -1,8 +1,8 @@
-"""Sizes of the Python images of WIT values, in bytes: the unit of ``value_bytes``.
+"""The sizes of WIT values as Python objects in bytes, for the limit ``value_bytes``.
 
-They are those of CPython 3.11 on 64 bits, with the allocator's and the collector's headers, rounded up. A value is
-counted in two parts: a fixed one, the same for each value of the type (:func:`fixed_bytes`), and a variable one: the
-elements of a list, the characters of a string, and the payload of an option, result or variant.
+The sizes are those of 64-bit CPython 3.11, including the headers of allocator and garbage collector, rounded up. A
+value has a fixed part, the same for each value of its type (:func:`fixed_bytes`), and a variable part: the elements of
+a list, the characters of a string, and the payload of an option, result or variant.
 """
 
 from __future__ import annotations
@@ -12,51 +12,52 @@ from collections.abc import Sequence
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
 
 __all__ = [
-    "ERR_BYTES", "OK_BYTES", "PLACE_BYTES", "SOME_BYTES", "case_bytes", "element_bytes",
+    "ERR_BYTES", "OK_BYTES", "REFERENCE_BYTES", "SOME_BYTES", "case_bytes", "element_bytes",
     "fixed_bytes", "largest_bytes", "text_bytes",
 ]  # fmt: skip
 
-PLACE_BYTES = 8
-"""A reference, in a list or an object."""
+REFERENCE_BYTES = 8
+"""One reference in a list or an object."""
 SOME_BYTES = 40
-"""``Some``, and an option's payload that needs none: so it is never counted as less than a third of its plain data."""
+"""``Some``; also added for a payload that needs no ``Some``, so that no option is counted with less than a third of its
+size in guest memory."""
 OK_BYTES, ERR_BYTES = 48, 336
-"""``Ok``, and ``Err``, which is an exception."""
+"""``Ok``, and ``Err``, which is an exception object."""
 _PRIMITIVE_BYTES = {"bool": 0, "s64": 40, "u64": 40, "f32": 24, "f64": 24, "char": 80, "string": 56}
 _INT_BYTES = 32
 _BYTES_BYTES, _LIST_BYTES = 40, 64
 _TUPLE_BYTES, _OBJECT_BYTES = 40, 32
-_ENUM_BYTES = 8  # a case is one object for all; here it is an integer while it passes between processes
+_ENUM_BYTES = 8  # all values of a case share one object; between processes each is an integer
 _FLAGS_BYTES = 144
 _EMPTY_TEXT_BYTES = str.__sizeof__("")
 _HANDLE_BYTES = 128
 
 
 def element_bytes(of: WitType) -> int:
-    """Return the bytes that one more element of type ``of`` adds to a list, its variable part left out."""
-    return PLACE_BYTES + fixed_bytes(of)
+    """Return the bytes that one element of type ``of`` adds to a list, without its variable part."""
+    return REFERENCE_BYTES + fixed_bytes(of)
 
 
 def text_bytes(texts: Sequence[str]) -> int:
-    """Return the bytes of the characters of all ``texts``; those of one text are all as wide as its widest."""
+    """Return the bytes of the characters of all ``texts``, each text stored at the width of its widest character."""
     return sum(map(str.__sizeof__, texts)) - _EMPTY_TEXT_BYTES * len(texts)
 
 
 def case_bytes(payload: WitType | None) -> int:
-    """Return the bytes of a variant's case with this ``payload``, its variable part left out."""
+    """Return the bytes of a variant's case with this ``payload``, without its variable part."""
     return _OBJECT_BYTES + (0 if payload is None else element_bytes(payload))
 
 
 def largest_bytes(of: WitType) -> int:
-    """Return the most that an element of type ``of`` takes in a list, besides its texts and what its lists hold.
+    """Return the maximum bytes of an element of type ``of`` in a list, not counting characters and list elements.
 
-    An ``Err`` is counted as ``Ok``: whoever makes one counts the rest of the exception that it is.
+    An ``Err`` is counted as an ``Ok``; the code that creates one adds the difference.
     """
     return element_bytes(of) + _most_beyond(of)
 
 
 def _most_beyond(of: WitType) -> int:
-    """Return the most that a value takes beyond what every value of its type does."""
+    """Return the maximum bytes of a value in addition to its fixed part."""
     match of:
         case Option(element):
             return SOME_BYTES + _most(element)

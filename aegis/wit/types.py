@@ -1,9 +1,9 @@
-"""The types of WIT as plain values: what reflection finds, what bindings state, what converters are made of.
+"""The types of WIT as plain values, used by reflection, bindings and value converters.
 
-A primitive is its WIT name as a string (:data:`PRIMITIVES`). Named types (record, variant, enum, flags,
-resource) may carry ``python``, the class or classes of their Python image; equality ignores it, as it does
-``owner``, so two types are equal when the component model holds them to be the same shape.
-Source: the component model's WIT.md and Explainer.md, "Type Definitions".
+A primitive is its WIT name as a string (:data:`PRIMITIVES`). Named types (record, variant, enum, flags, resource) may
+have ``python``, their Python class or classes. Equality ignores ``python`` and ``owner``: two types are equal if the
+component model considers them structurally equal. Source: the component model's WIT.md and Explainer.md, "Type
+Definitions".
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ __all__ = [
 ]  # fmt: skip
 
 PRIMITIVES = ("bool", "s8", "u8", "s16", "u16", "s32", "u32", "s64", "u64", "f32", "f64", "char", "string")
-"""The types that are not made of others."""
+"""The names of the primitive types."""
 MAX_TYPE_DEPTH = 100
 MAX_TYPE_PARTS, MAX_TYPE_PARTS_IN_ALL = 10_000, 200_000
-"""Parts of the types of one function or named type, and of those of a component: each costs the host, and a type that
-doubles with every level takes a hundred bytes to say."""
+"""Bounds on the parts of the types of one function or named type, and of a component. Each part costs host memory, and
+a hundred bytes can encode a type that doubles at every level."""
 
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """``list<element>``; ``list<u8>`` is ``bytes`` in Python."""
+    """``list<element>``; in Python a ``list``, or ``bytes`` for ``list<u8>``."""
 
     element: WitType
 
 
 @dataclass(frozen=True, slots=True)
 class Tuple:
-    """``tuple<…>``."""
+    """``tuple<…>``; in Python a ``tuple``."""
 
     elements: tuple[WitType, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """``option<element>``; ``None``, or the element's image, in ``Some`` if that could be ``None``."""
+    """``option<element>``; in Python ``None`` or the element's value, wrapped in ``Some`` if that could be ``None``."""
 
     element: WitType
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``result<ok, err>``; ``None`` stands for ``_``."""
+    """``result<ok, err>``; ``None`` is an omitted type."""
 
     ok: WitType | None = None
     err: WitType | None = None
@@ -57,7 +57,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record: field names in kebab-case with their types. ``python`` is a dataclass."""
+    """A record: pairs of a field name in kebab-case and its type. ``python`` is a dataclass."""
 
     name: str
     fields: tuple[tuple[str, WitType], ...]
@@ -67,7 +67,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A variant: case names with their payloads. ``python`` holds one dataclass a case, in order."""
+    """A variant: pairs of a case name and its payload type. ``python`` holds one dataclass per case, in order."""
 
     name: str
     cases: tuple[tuple[str, WitType | None], ...]
@@ -87,7 +87,7 @@ class Enum:
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """Flags. ``python`` is a :class:`~aegis.wit.flags.BitFlags` whose members have the bits 1, 2, 4, … in order."""
+    """Flags. ``python`` is a :class:`~aegis.wit.flags.BitFlags` whose members are the bits 1, 2, 4, … in order."""
 
     name: str
     names: tuple[str, ...]
@@ -97,9 +97,9 @@ class Flags:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A resource type. ``python`` is the class that documents it, for readers of bindings only.
+    """A resource type. ``python`` is its protocol in generated bindings, for documentation only.
 
-    ``key`` tells resources of one name apart where identity is known (reflection numbers them).
+    ``key`` distinguishes resources of the same name; reflection numbers them.
     """
 
     name: str
@@ -110,14 +110,14 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """``own<resource>``: a handle that carries the resource along."""
+    """``own<resource>``: a handle that owns the resource."""
 
     resource: Resource
 
 
 @dataclass(frozen=True, slots=True)
 class Borrow:
-    """``borrow<resource>``: a handle for the length of one call."""
+    """``borrow<resource>``: a handle that is valid during one call."""
 
     resource: Resource
 
@@ -127,7 +127,7 @@ WitType: TypeAlias = "str | List | Tuple | Option | Result | Record | Variant | 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function type: parameter names in kebab-case with their types, and the result."""
+    """A function type: pairs of a parameter name in kebab-case and its type, and the result type."""
 
     params: tuple[tuple[str, WitType], ...] = ()
     result: WitType | None = None
@@ -147,7 +147,7 @@ class Interface:
 
 
 def children(of: WitType) -> Iterator[WitType]:
-    """Yield the types that ``of`` is directly made of."""
+    """Yield the direct parts of ``of``."""
     match of:
         case List(element) | Option(element):
             yield element
@@ -162,7 +162,7 @@ def children(of: WitType) -> Iterator[WitType]:
 
 
 def show(of: WitType | Function | None) -> str:
-    """Return a type as WIT text spells it; named types by their name."""
+    """Return a type as WIT text, named types by their name."""
     match of:
         case None:
             return "_"

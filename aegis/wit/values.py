@@ -1,4 +1,4 @@
-"""The few wrappers that WIT values need in Python, and the handle of a guest's resource."""
+"""Python wrappers for WIT values, and handles of guest resources."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from aegis.wit.declared import Err as Err
+from aegis.wit.err import Err as Err
 from aegis.wit.flags import BitFlags as BitFlags
 from aegis.wit.types import Interface
 
@@ -18,7 +18,11 @@ S = TypeVar("S", bound="ResourceHandle")
 
 @dataclass(frozen=True, slots=True)
 class Some(Generic[T]):
-    """A present ``option`` whose payload could itself be ``None``: ``option<option<T>>``."""
+    """The present case of a nested ``option``, such as ``option<option<T>>``, whose payload could itself be ``None``.
+
+    >>> Some(None) == None
+    False
+    """
 
     __wit_case__ = "some"
 
@@ -27,7 +31,10 @@ class Some(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Ok(Generic[T]):
-    """The good case of a ``result`` that is not the whole result of a function."""
+    """The success case of a WIT ``result`` inside another value.
+
+    A function whose own result is a ``result`` returns the payload and raises :class:`Err` instead.
+    """
 
     __wit_case__ = "ok"
 
@@ -35,18 +42,18 @@ class Ok(Generic[T]):
 
 
 class Bound(NamedTuple):
-    """An implementation of an interface, with the table of the bindings that it was written against."""
+    """An implementation of an interface together with the type table of its generated bindings."""
 
     interface: Interface
     implementation: object
 
 
 class ResourceHandle:
-    """An owned handle of a resource that the guest implements. Use it in ``with``, or call :meth:`drop`.
+    """An owned handle of a resource that the guest implements. Use it in a ``with`` statement, or call :meth:`drop`.
 
-    It belongs to one sandbox. Giving it to a parameter of type ``own`` moves it into the guest; using it
-    after that, or after its drop, raises :class:`~aegis.errors.CallError`. A method of the resource is an
-    attribute in snake_case; one that is called ``drop`` in WIT is ``drop_``.
+    A handle belongs to one sandbox. Passing it to a parameter of type ``own`` moves it into the guest. Using it after
+    that, or after :meth:`drop`, raises :class:`~aegis.errors.CallError`. The resource's methods are attributes in
+    snake_case; a method called ``drop`` in WIT is ``drop_``.
     """
 
     __slots__ = ("__weakref__", "_native", "_owner", "_type")
@@ -58,7 +65,7 @@ class ResourceHandle:
         self._native, self._type, self._owner = native, kind, owner
 
     def drop(self) -> None:
-        """Drop the resource in its guest, running its destructor; a second time does nothing."""
+        """Drop the resource and run its destructor in the guest; further calls do nothing."""
         if self._native is not None:
             self._run.drop_handle(self)
 

@@ -1,9 +1,9 @@
-"""WAVE, the text form of component values: reading calls and values. Writing is ``wave_write``'s.
+"""Parse WAVE, the text format of component values; :mod:`aegis.wit.wave_write` writes it.
 
-The grammar is that of the ``wasm-wave`` project: ``true``, ``-7``, ``1.5``, ``nan``, ``'é'``, ``"text"``,
-``[1, 2]``, ``(1, "a")``, ``{field: 1}``, ``case(payload)``, ``{flag, flag}``, ``some(x)``, ``none``, ``ok(x)``,
-``err(x)``. A value of an option or result may stand for ``some`` or ``ok`` of it where that is plain. A label
-that reads as a keyword is written with ``%``. Reading is directed by the type, so nothing is guessed.
+The grammar is that of the ``wasm-wave`` project: ``true``, ``-7``, ``1.5``, ``nan``, ``'é'``, ``"text"``, ``[1, 2]``,
+``(1, "a")``, ``{field: 1}``, ``case(payload)``, ``{flag, flag}``, ``some(x)``, ``none``, ``ok(x)``, ``err(x)``. The
+payload alone is accepted for ``some`` or ``ok`` of it, unless it is itself an option or result. A label that equals a
+keyword is written with ``%``. The expected type directs the parser.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from aegis.wit.wave_write import format_value, single
 
 __all__ = ["Call", "format_value", "parse_arguments", "parse_call", "parse_value"]
 
-_DEEPEST = 100  # as types may be nested in a component; each level takes up to four frames of Python's stack
+_MAX_VALUE_DEPTH = 100  # the same as for types; each level takes up to four frames of Python's stack
 _SPACE = re.compile(r"(?:[ \t\n\r]+|//[^\n]*)*")
 _LABEL = re.compile(r"%?[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -49,14 +49,14 @@ _RANGES = {f"{sign}{bits}": bits for sign in "su" for bits in (8, 16, 32, 64)}
 
 
 class Call(NamedTuple):
-    """A call as it was written: what is called, and the text of the arguments."""
+    """A call in WAVE: the name of the function, and the text of the arguments."""
 
     target: str
     arguments: str
 
 
 def parse_call(text: str) -> Call:
-    """Split ``acme:kv/store@1.2.0#get("key")`` into what is called and its arguments; raise ``CallError``."""
+    """Split ``acme:kv/store@1.2.0#get("key")`` into the name and the arguments; raise ``CallError`` for other text."""
     found = _CALL.match(text)
     if found is None:
         raise CallError(f'{printable(text, 80)!r} is not a call; write it like name(1, "x")')
@@ -64,8 +64,8 @@ def parse_call(text: str) -> Call:
 
 
 def parse_arguments(text: str, function: Function) -> list[Any]:
-    """Read the arguments of ``function``; options at the end may be left out. Raise ``CallError``."""
-    reader = _Reader(text)
+    """Parse the arguments of ``function``; trailing options may be omitted. Raise ``CallError`` for invalid text."""
+    reader = _WaveReader(text)
     values: list[Any] = []
     types = [of for _, of in function.params]
     while not reader.at_end():
@@ -84,15 +84,15 @@ def parse_arguments(text: str, function: Function) -> list[Any]:
 
 
 def parse_value(text: str, of: WitType) -> Any:
-    """Read one value of type ``of``, whose named types have their images; raise ``CallError``."""
-    reader = _Reader(text)
+    """Parse one value of type ``of``; raise ``CallError`` for invalid text. Named types must have Python classes."""
+    reader = _WaveReader(text)
     value = reader.value(of, 0)
     reader.finish()
     return value
 
 
-class _Reader:
-    """A cursor over the text; one method a kind of type."""
+class _WaveReader:
+    """A cursor over WAVE text, with one method for each kind of type."""
 
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
@@ -140,7 +140,7 @@ class _Reader:
         return found[0]
 
     def keyword(self, word: str) -> bool:
-        """Take ``word`` if it is the whole label here."""
+        """Consume the next label if it is ``word``."""
         found = _LABEL.match(self.text, self.at)
         if found is None or found[0] != word:
             return False
@@ -149,7 +149,7 @@ class _Reader:
         return True
 
     def many(self, close: str, read: Callable[[], None]) -> None:
-        """Read items up to ``close``, with commas between and perhaps at the end."""
+        """Read comma-separated items up to ``close``; a trailing comma is allowed."""
         while not self.eat(close):
             read()
             if not self.eat(","):
@@ -159,8 +159,8 @@ class _Reader:
     # -- values --------------------------------------------------------------------------------
 
     def value(self, of: WitType, depth: int) -> Any:
-        if depth > _DEEPEST:
-            raise CallError(f"column {self.at + 1}: values are nested deeper than {_DEEPEST}")
+        if depth > _MAX_VALUE_DEPTH:
+            raise CallError(f"column {self.at + 1}: values are nested deeper than {_MAX_VALUE_DEPTH}")
         match of:
             case str():
                 return self.primitive(of)
@@ -183,7 +183,7 @@ class _Reader:
                 return self.result(of, depth)
             case Own(resource) | Borrow(resource):
                 raise CallError(
-                    f"column {self.at + 1}: a handle of {resource.name} cannot be written; call it from Python"
+                    f"column {self.at + 1}: a handle of {resource.name} has no text form; call the function from Python"
                 )
 
     def primitive(self, of: str) -> Any:
@@ -251,7 +251,7 @@ class _Reader:
         return "".join(parts)
 
     def lines(self) -> str:
-        """Text between three quotes: whole lines, which lose the indentation of the closing quotes."""
+        """Read text between triple quotes: whole lines, without the indentation of the closing quotes."""
         end = self.text.find('"""', self.at + 3)
         first, *lines = self.text[self.at + 3 : max(end, 0)].split("\n")
         if end < 0 or first.strip("\r") or not lines:
@@ -267,10 +267,10 @@ class _Reader:
         return "\n".join(read)
 
     def line(self, line: str, indent: str) -> str:
-        """Read one of the lines between three quotes, and pass its end."""
+        """Read one line between triple quotes, and its end."""
         end = self.at + len(line)
         if line.strip("\r") and not line.startswith(indent):
-            self.wrong('a line that is indented as the closing """ is')
+            self.wrong('a line with the indentation of the closing """')
         self.at = min(self.at + len(indent), end)
         parts = []
         while self.at < end - line.endswith("\r"):
@@ -286,7 +286,7 @@ class _Reader:
         if char in (quote, "\n"):
             self.wrong("a character" if quote == "'" else "the closing quote")
         if 0xD800 <= ord(char) <= 0xDFFF:
-            self.wrong("a character that is no surrogate")
+            self.wrong("a character that is not a surrogate")
         self.at += 1
         if char != "\\":
             return char

@@ -1,4 +1,4 @@
-"""Writing component values as WAVE, such that :mod:`aegis.wit.wave` reads them back as they were."""
+"""Write component values as WAVE, so that :mod:`aegis.wit.wave` parses them to equal values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from aegis.errors import CallError
-from aegis.text import is_seen
+from aegis.text import is_visible
 from aegis.wit.naming import snake
 from aegis.wit.python_types import nullable
 from aegis.wit.types import Borrow, Enum, Flags, List, Option, Own, Record, Result, Tuple, Variant, WitType
@@ -20,7 +20,7 @@ _UNESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\"}
 
 
 def single(number: float) -> float:
-    """Return the f32 nearest to ``number``: infinite where that is beyond them all."""
+    """Return the f32 nearest to ``number``; infinity if it is out of range."""
     try:
         return float(struct.unpack("<f", struct.pack("<f", number))[0])
     except OverflowError:
@@ -28,7 +28,10 @@ def single(number: float) -> float:
 
 
 def format_value(value: Any, of: WitType) -> str:
-    """Return ``value``, an image of type ``of``, as WAVE that reads back as the same value."""
+    """Return ``value``, the Python form of a value of type ``of``, as WAVE.
+
+    Raise :class:`~aegis.errors.CallError` if a variant has no case for it.
+    """
     match of:
         case str():
             return _primitive(value, of)
@@ -72,7 +75,7 @@ def _primitive(value: Any, of: str) -> str:
 
 
 def _fewest_digits(value: float) -> float:
-    """Return the number of fewest digits whose nearest f32 is ``value``: 0.1, not 0.10000000149011612."""
+    """Return the number with the fewest digits whose nearest f32 is ``value``: 0.1, not 0.10000000149011612."""
     for digits in range(1, 10):
         short = float(f"{value:.{digits}g}")
         if single(short) == value:
@@ -81,13 +84,13 @@ def _fewest_digits(value: float) -> float:
 
 
 def _escaped(text: str, quote: str) -> str:
-    if text.isprintable() and (text.isascii() or all(map(is_seen, text))) and quote not in text and "\\" not in text:
+    if text.isprintable() and (text.isascii() or all(map(is_visible, text))) and quote not in text and "\\" not in text:
         return text
     made: dict[str, int | str | None] = {quote: f"\\{quote}"}
     for char in set(text):
         if char in _UNESCAPES:
             made[char] = _UNESCAPES[char]
-        elif not is_seen(char):
+        elif not is_visible(char):
             made[char] = f"\\u{{{ord(char):x}}}"
     return text.translate(str.maketrans(made))
 

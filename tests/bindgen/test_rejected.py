@@ -8,12 +8,12 @@ import pytest
 
 from aegis.bindgen import generate_interfaces
 from aegis.errors import AegisError, ArtifactError, ArtifactNotFound
-from aegis.wit import tools
+from aegis.wit import wasm_tools
 from tests.bindgen.support import bindings, document
 
 CASES = {
     "package a:b; world w { export f: async func(); }": (
-        "a:b/w: function f is async, and Aegis runs synchronous functions only; write it without async"
+        "a:b/w: function f is async, but Aegis runs synchronous functions only; write it without async"
     ),
     "package a:b@1.0.0; interface i { f: func() -> stream<u8>; } world w { import i; }": (
         "a:b/i@1.0.0: function f needs stream<u8>, which Aegis does not run; "
@@ -33,15 +33,13 @@ CASES = {
         "a:b/w: type v needs error-context, which Aegis does not run; write a variant or a string"
     ),
     "package a:b; interface i { f: func(); } world w { import label: i; }": (
-        "a:b/w gives a:b/i a name of its own, which Aegis does not run; leave the label label away"
+        "a:b/w gives a:b/i another name, which Aegis does not run; remove the label label"
     ),
     "package a:b; world w { import wasi:x/y@0.3.0; } package wasi:x@0.3.0 { interface y { f: func() -> future; } }": (
-        "wasi:x/y@0.3.0: function f needs future, which Aegis does not run; take WASI 0.2"
+        "wasi:x/y@0.3.0: function f needs future, which Aegis does not run; use WASI 0.2"
     ),
-    "package a:b; interface i { }": (
-        "there is no world in it; bindings are made for a world, so write one that imports and exports what you need"
-    ),
-    "package a:b; world v { } world u { }": "there are several worlds, choose one with --world: u, v",
+    "package a:b; interface i { }": ("no world found; write a world with the imports and exports that you need"),
+    "package a:b; world v { } world u { }": "several worlds found; choose one with --world: u, v",
 }
 
 
@@ -54,14 +52,14 @@ def test_unsupported_features_are_named_with_a_replacement(tmp_path: Path, text:
 
 PARSED = {
     "package a:b;\ninterface i {\n  f: func(x: u7);\n}": (
-        "world.wit:3:14: name `u7` does not exist; define it, or take it from another interface with use"
+        "world.wit:3:14: name `u7` does not exist; define it, or import it from another interface with use"
     ),
     "package a:b;\ninterface i {\n  record r { x }\n}": "world.wit:3:16: expected ':', found '}'",
     "package a:b; interface i { record a { x: b } record b { x: a } }": (
-        "world.wit:1:42: type `b` depends on itself; break the circle with a resource, or with indices into a list"
+        "world.wit:1:42: type `b` depends on itself; break the cycle with a resource, or with indices into a list"
     ),
     "package a:b; world w { import x:y/z@1.0.0; }": (
-        "world.wit:1:31: package 'x:y@1.0.0' not found; put its WIT into deps/, in the folder that you name"
+        "world.wit:1:31: package 'x:y@1.0.0' not found; put its WIT into deps/ in that directory"
     ),
     "world w { }": "world.wit: no `package` header was found in any WIT file for this package",
 }
@@ -76,7 +74,7 @@ def test_a_parse_error_has_its_position_in_the_line(tmp_path: Path, text: str) -
 
 def test_a_world_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
     text = "package a:b@1.0.0; world one { } world two { } package c:d { world one { } world three { } }"
-    with pytest.raises(ArtifactError, match=r"^there is no world three; the worlds are: one, two$"):
+    with pytest.raises(ArtifactError, match=r"^no world three found; use one of: one, two$"):
         bindings(tmp_path, text, "three")
     assert "``a:b/one@1.0.0``" in bindings(tmp_path, text, "one")["__init__.py"]
     assert "``a:b/two@1.0.0``" in bindings(tmp_path, text, "a:b/two")["__init__.py"]
@@ -92,16 +90,16 @@ def test_unneeded_interfaces_do_not_prevent_binding_a_world(tmp_path: Path) -> N
 
 def test_a_core_module_and_a_missing_file_are_distinguished(tmp_path: Path) -> None:
     with pytest.raises(ArtifactNotFound, match="no such file"):
-        tools.read_wit(str(tmp_path / "none.wit"))
+        wasm_tools.read_wit(str(tmp_path / "none.wit"))
     (tmp_path / "core.wat").write_text("(module)")
-    with pytest.raises(ArtifactError, match="name WIT text, a folder of it, or a component"):
-        tools.read_wit(str(tmp_path / "core.wat"))
+    with pytest.raises(ArtifactError, match="name WIT text, a directory of it, or a component"):
+        wasm_tools.read_wit(str(tmp_path / "core.wat"))
 
 
 def test_without_wasm_tools_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(tools, "import_module", missing)
+    monkeypatch.setattr(wasm_tools, "import_module", missing)
     with pytest.raises(AegisError, match=r"install it with .*aegis-wasm\[wit\]"):
-        tools.read_wit("any.wit")
+        wasm_tools.read_wit("any.wit")

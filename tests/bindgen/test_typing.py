@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aegis.bindgen import generate
-from aegis.wit.tools import read_wit
+from aegis.wit.wasm_tools import read_wit
 from tests.bindgen.support import WORLDS, package, typed
 
 GOOD = """

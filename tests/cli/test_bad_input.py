@@ -40,9 +40,9 @@ def folder(tmp_path: Path) -> Path:
 ARTIFACTS = [
     ("empty", 126, "is empty, not a WebAssembly module"),
     ("folder", 126, "is a directory, not a WebAssembly module"),
-    ("pipe", 127, "is a pipe that nothing writes to"),
+    ("pipe", 127, "is a pipe without a writer"),
     ("/dev/zero", 126, "(33,554,433/33,554,432 bytes, or more): raise it with module_size or --module-size"),
-    ("", 127, "the name of the file is empty"),
+    ("", 127, "the file name is empty"),
     ("missing", 127, "no such file"),
 ]
 
@@ -79,12 +79,12 @@ POLICIES = [
     (b"\xff\xfe\x00binary", "is not UTF-8 text"),
     (b"[limits]\nfuel = 1\nfuel = 2\n", "policy:3: not valid TOML"),
     (b"[limits]\nfuel = nan\n", "policy:2: fuel: the number is not finite"),
-    (b"limits = 1\n", "policy:1: 'limits' is a table, not a number"),
-    (b"[capabilities]\nfilesystem = 3\n", "policy:2: 'filesystem' is a table"),
-    (b"[capabilities.filesystem]\npaths = 'x'\n", "policy:2: paths is a list"),
+    (b"limits = 1\n", "policy:1: 'limits' must be a table, not a number"),
+    (b"[capabilities]\nfilesystem = 3\n", "policy:2: 'filesystem' must be a table"),
+    (b"[capabilities.filesystem]\npaths = 'x'\n", "policy:2: paths must be a list"),
     (b"[limits]\nmemory = [1]\n", "policy:2: memory: expected a quantity"),
     (b"#" * (1 << 21), "is larger than 1 MiB"),
-    (b"a = " + b"[" * 20_000, "is nested deeper than any policy"),
+    (b"a = " + b"[" * 20_000, "is nested too deeply for a policy file"),
 ]
 
 
@@ -104,9 +104,9 @@ def test_a_bad_policy_file_gets_one_line_with_its_place(
     ("name", "code", "says"),
     [
         ("folder", 125, "cannot be read: is a directory"),
-        ("pipe", 125, "is a pipe that nothing writes to"),
+        ("pipe", 125, "is a pipe without a writer"),
         ("/dev/zero", 125, "is larger than 1 MiB"),
-        ("", 125, "an empty name is no file"),
+        ("", 125, "the file name is empty"),
     ],
 )
 def test_an_invalid_policy_file_is_reported(

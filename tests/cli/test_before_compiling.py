@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import aegis as library
-from aegis.cli.render import Face
+from aegis.cli.output import Output
 from aegis.cli.run import _Events, _Run
 from aegis.cli.supervise import Stopped
 from aegis.errors import ArtifactError, DeadlineExceeded, ExportNotFound, LinkError
@@ -112,7 +112,7 @@ def test_a_deadline_while_compiling_says_that_the_guest_never_started(
     (tmp_path / "guest.wat").write_text('(module (func (export "_start")))')
     compiling, go = threading.Event(), threading.Event()
     options = {"function": None, "invoke": None, "no_cache": True, "trap_missing": False, "metrics": False}
-    run = _Run(Face(), str(tmp_path / "guest.wat"), (), Policy(), options, _Events(None))
+    run = _Run(Output(), str(tmp_path / "guest.wat"), (), Policy(), options, _Events(None))
 
     def prepare(*_: Any) -> None:
         compiling.set()
@@ -133,5 +133,5 @@ def test_a_deadline_while_compiling_says_that_the_guest_never_started(
     thread.join()
     said = capsys.readouterr().err
     assert code == 124
-    assert "deadline exceeded (1 s/1 s in one run) while compiling, the guest never started: raise it with" in said
+    assert "deadline exceeded (1 s/1 s in one run) during compilation, before the guest started: raise it with" in said
     assert "timeout or --timeout" in said

@@ -108,4 +108,4 @@ def test_streams_of_the_wrong_direction_neither_hang_nor_pass_for_delivered(says
         for each in (unused, stdin, stdout, other):
             os.close(each)
     assert done.returncode == 40
-    assert b"error: the guest's stdout failed: bad file descriptor" in done.stderr
+    assert b"error: output of the guest was lost: its stdout failed: bad file descriptor" in done.stderr

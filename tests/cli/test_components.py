@@ -53,7 +53,7 @@ def test_json_is_one_document() -> None:
 def test_missing_imports_are_listed_with_their_remedy() -> None:
     done = aegis("run", "--invoke", "total([])", SHOP)
     assert done.code == 126
-    assert "nothing provides 1 import: acme:shop/prices@1.2.0 (interface of 1 function)" in done.err
+    assert "1 import without a provider: acme:shop/prices@1.2.0 (interface of 1 function)" in done.err
     assert "--trap-missing" in done.err
     assert aegis("run", "--trap-missing", "--invoke", "total([])", SHOP).out == "ok(0)\n"
     trapped = aegis("run", "--trap-missing", "--invoke", 'total(["a"])', SHOP)
@@ -64,7 +64,7 @@ def test_missing_imports_are_listed_with_their_remedy() -> None:
 def test_a_component_without_a_program_lists_its_exports() -> None:
     done = aegis("run", COUNTER)
     assert done.code == 127
-    assert "the component has no wasi:cli/run to run; name a function with --invoke" in done.err
+    assert "the component exports no wasi:cli/run; name a function with --invoke" in done.err
 
 
 def test_inspect_shows_interfaces_modules_and_needs() -> None:
@@ -93,7 +93,7 @@ def test_validate_knows_components() -> None:
     assert aegis("validate", SHOP).code == 0
     strict = aegis("validate", "--strict", SHOP)
     assert strict.code == 126
-    assert "nothing provides 1 import: acme:shop/prices@1.2.0" in strict.err
+    assert "1 import without a provider: acme:shop/prices@1.2.0" in strict.err
 
 
 def test_configuration_reaches_the_guest(tmp_path: Path) -> None:

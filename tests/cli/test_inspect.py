@@ -61,9 +61,9 @@ def test_doctor_says_why_nothing_is_cached_and_what_to_do(tmp_path: Path, monkey
     assert f"{tmp_path / 'shared'} is writable by other users" in line
     assert "set XDG_CACHE_HOME" in line
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
-    assert "will be made at the first run" in aegis("doctor").out
+    assert "will be created by the first run" in aegis("doctor").out
     aegis("run", guest("hello"))
-    assert f"{tmp_path / 'mine' / 'aegis' / 'code'} holds 1 file" in aegis("doctor").out
+    assert f"{tmp_path / 'mine' / 'aegis' / 'code'} contains 1 file" in aegis("doctor").out
 
 
 def test_doctor_finds_this_system_fit() -> None:

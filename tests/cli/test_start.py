@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from aegis.cli.command_line import read_line
 from aegis.cli.main import plain_run
 from aegis.cli.options import GROUP, RUN, shared
-from aegis.cli.render import Face
+from aegis.cli.output import Output
 from aegis.cli.run_command import command
-from aegis.cli.words import read_line
 from tests.cli.command import COMMAND, guest
 
 HEAVY = {
@@ -82,8 +82,8 @@ LINES = [
 def test_a_plain_line_is_parsed_as_by_click(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
     monkeypatch.setattr("aegis.cli.run.run", lambda *values: seen.append(values) or 0)
-    face, other = Face(), Face()
-    run = plain_run(["run", *words], face)
+    output, other = Output(), Output()
+    run = plain_run(["run", *words], output)
     assert run is not None
     run()
     ((_, module, args, options),) = seen
@@ -91,7 +91,7 @@ def test_a_plain_line_is_parsed_as_by_click(words: list[str], monkeypatch: pytes
     expected = dict(context.params)
     assert (module, args) == (expected.pop("module"), expected.pop("args"))
     assert options == expected
-    assert (face.form, face.verbose, face.quiet) == (other.form, other.verbose, other.quiet)
+    assert (output.form, output.verbose, output.quiet) == (other.form, other.verbose, other.quiet)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_plain_line_is_parsed_as_by_click(words: list[str], monkeypatch: pytes
     ],
 )  # fmt: skip
 def test_other_command_lines_are_parsed_by_click(words: list[str]) -> None:
-    assert plain_run(words, Face()) is None
+    assert plain_run(words, Output()) is None
 
 
 def test_every_option_is_one_of_clicks_with_the_same_names() -> None:
@@ -114,8 +114,8 @@ def test_every_option_is_one_of_clicks_with_the_same_names() -> None:
 
 def test_options_before_the_command_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aegis.cli.run.run", lambda *_: 0)
-    face = Face()
-    assert plain_run(["-f", "json", "-v", "-c", "a.toml", "run", "m.wasm", "-v", "-q"], face) is not None
-    assert (face.form, face.config, face.quiet) == ("json", "a.toml", True)
+    output = Output()
+    assert plain_run(["-f", "json", "-v", "-c", "a.toml", "run", "m.wasm", "-v", "-q"], output) is not None
+    assert (output.form, output.config, output.quiet) == ("json", "a.toml", True)
     line = read_line(["-c", "x", "run"], GROUP, leading=True)
     assert line.values(GROUP) == {"config": "x", "form": "human", "verbose": 0, "quiet": False}

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 import pytest
 
-from aegis.cli.clicks import described
+from aegis.cli.click_options import described
+from aegis.cli.command_line import Line, read_line
 from aegis.cli.commands import group
-from aegis.cli.words import Line, read_line
 from tests.cli.command import aegis, guest
 
 COMMANDS = ("run", "fuzz", "validate", "inspect", "bindgen", "doctor")

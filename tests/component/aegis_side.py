@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from aegis import Aegis, Bound, Component, GuestTrap, OutOfFuel, Some, StackExhausted
 from aegis.wit.naming import snake
-from aegis.wit.python_types import imaged_function
+from aegis.wit.python_types import function_with_python_types
 from aegis.wit.types import Enum, Flags, Function, Interface, List, Option, Record, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok
 from tests.component.oracle import ABI, CODES, Outcome, Returned, Trapped
@@ -44,7 +44,7 @@ class Guest:
         runtime: Aegis = RUNTIME,
     ) -> None:
         component = runtime.load_wat(source) if isinstance(source, str) else source
-        self._types = {name: imaged_function(of, {}) for name, of in exports.items()}
+        self._types = {name: function_with_python_types(of, {}) for name, of in exports.items()}
         self.sandbox = runtime.sandbox(component, imports=_providers(imports or {}))
         self._bound = {
             instance: self.sandbox.bind(Interface(instance, functions))
@@ -99,7 +99,7 @@ def _by_instance(items: Mapping[str, T]) -> dict[str, dict[str, T]]:
 def _providers(imports: Mapping[str, tuple[Function, Callable[..., Any]]]) -> dict[str, Bound]:
     made = {}
     for instance, items in _by_instance(imports).items():
-        types = {name: imaged_function(of, {}) for name, (of, _) in items.items()}
+        types = {name: function_with_python_types(of, {}) for name, (of, _) in items.items()}
         called = {name: _over_images(types[name], function) for name, (_, function) in items.items()}
         if instance:
             implementation = SimpleNamespace(**{snake(name): function for name, function in called.items()})

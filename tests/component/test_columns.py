@@ -158,7 +158,7 @@ def test_truth_is_a_byte_of_0_or_1(place: str) -> None:
     assert box.call_many("see-bool", [memoryview(bytes([0, 7, 255])).cast("?")]).tolist() == [0, 1, 1], "C's bool"
     out = memoryview(bytearray(3)).cast("?")
     assert box.call_many("make-bool", [array("I", [0, 5, 256])], out).tolist() == [False, True, True]
-    with pytest.raises(CallError, match=r"column 1 \(x\): the element of row 70,001 is no bool"):
+    with pytest.raises(CallError, match=r"column 1 \(x\): the element of row 70,001 is not a valid bool"):
         box.call_many("see-bool", [array("B", [1] * 70_001 + [2, 3])])
 
 
@@ -171,7 +171,7 @@ def test_a_column_of_characters_holds_code_points(code: int, place: str) -> None
     if text.itemsize == 4:
         assert box.call_many("see-char", [text]).tolist() == list(map(ord, text))
     column[69_000] = code
-    with pytest.raises(CallError, match=r"column 1 \(x\): the element of row 69,000 is no char"):
+    with pytest.raises(CallError, match=r"column 1 \(x\): the element of row 69,000 is not a valid char"):
         box.call_many("see-char", [column])
     assert box.state == "ready"
 
@@ -378,7 +378,7 @@ def test_values_that_another_thread_changed_reach_no_guest(place: str) -> None:
         column[4000] = 0xD800
 
     with opened(place, text, {"f": f}) as box:
-        with pytest.raises(CallError, match="the element of row 4,000 is no char") as caught:
+        with pytest.raises(CallError, match="the element of row 4,000 is not a valid char") as caught:
             box.call_many("go", [column])
         assert caught.value.row is not None
         assert 64 <= caught.value.row == len(seen) <= 4000

@@ -73,7 +73,7 @@ def test_a_guest_that_echoes_by_itself_gives_it_back(pair: tuple[WitType, Any]) 
 def test_the_dynamic_way_agrees_with_the_generated_one(pair: tuple[WitType, Any]) -> None:
     of, value = pair
     component = RUNTIME.load_wat(echo_component(of))
-    own = component.imaged(component.exports["echo-back"]).result  # type: ignore[union-attr, arg-type]
+    own = component.with_python_types(component.exports["echo-back"]).result  # type: ignore[union-attr, arg-type]
     assert own is not None
     seen, returned = echoed(of, plain(of, value), bound=False)
     assert same(plain(own, returned), plain(of, value))

@@ -18,7 +18,7 @@ from aegis.component.passage import MAKER_PARTS_KEPT, passage
 from aegis.component.planning.type_keys import parts_of
 from aegis.engine.call import caller, trampoline
 from aegis.engine.native.library import windows
-from aegis.support.bounded_cache import Memo, memoised
+from aegis.support.bounded_cache import WeightedCache, memoised
 from aegis.wit.naming import constant, pascal, snake
 from aegis.wit.types import Enum, Function, List, Record, Variant, WitType
 from tests.echo import echo_component
@@ -28,7 +28,7 @@ CACHES: list[Any] = [
 ]  # fmt: skip
 
 
-def memos() -> list[Memo[Any]]:
+def memos() -> list[WeightedCache[Any]]:
     return [cache.memo for cache in CACHES] + [trampoline._compiled, source._compiled]
 
 
@@ -110,7 +110,7 @@ def test_a_memo_that_is_full_is_cleared_and_what_is_heavy_is_not_kept() -> None:
         made.append(n)
         return 2 * n
 
-    memo: Memo[int] = double.memo  # type: ignore[attr-defined]
+    memo: WeightedCache[int] = double.memo  # type: ignore[attr-defined]
     assert [double(n) for n in (10, 10, 11, 11)] == [20, 20, 22, 22]
     assert made == [10, 11, 11]
     for n in range(1, 10):

@@ -17,7 +17,7 @@ from aegis.component.planning.skeleton import skeleton
 from aegis.engine.compile.validator import World, validate_skeleton
 from aegis.errors import ArtifactError
 from aegis.wasm.component import decode_component
-from aegis.wasm.structure import anatomy_of
+from aegis.wasm.structure import structure_of
 from aegis.wit.types import (
     Borrow,
     Enum,
@@ -110,10 +110,10 @@ def test_plan_and_world_agree_on_every_component_at_hand() -> None:
             world = validate_skeleton(skeleton(data, binary))
         except ArtifactError:
             continue
-        anatomy = anatomy_of(binary)
-        if anatomy.features:
+        structure = structure_of(binary)
+        if structure.features:
             continue  # WASI 0.3: valid, but not planned
-        compare(world, plan(binary), [name for name, sort in anatomy.exports if sort == "type"])
+        compare(world, plan(binary), [name for name, sort in structure.exports if sort == "type"])
         compared += 1
     assert compared > 50
 

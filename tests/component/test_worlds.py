@@ -20,8 +20,7 @@ from wasmtime.component import _types as types
 from aegis import ArtifactError, GuestTrap, Ok
 from aegis.attack.smith import wit
 from aegis.wit.match import merged
-from aegis.wit.python_types import imaged_function
-from aegis.wit.tools import read_wit
+from aegis.wit.python_types import function_with_python_types
 from aegis.wit.types import (
     Borrow,
     Enum,
@@ -37,6 +36,7 @@ from aegis.wit.types import (
     Variant,
     WitType,
 )
+from aegis.wit.wasm_tools import read_wit
 from tests.bindgen.test_smith import reflected
 from tests.component.aegis_side import RUNTIME, trapped
 from tests.component.oracle import ENGINE, Native
@@ -80,7 +80,7 @@ def same_items(component: Any, path: Path) -> None:
             actual, expected = functions_of(item), functions_of(stated[name])
             assert actual.keys() == expected.keys(), name
             for function in actual:
-                merged(actual[function], imaged_function(expected[function], {}))
+                merged(actual[function], function_with_python_types(expected[function], {}))
 
 
 def functions_of(item: Interface | Function) -> dict[str, Function]:

@@ -304,7 +304,7 @@ def test_a_large_table_that_cannot_grow_leaves_the_rest_to_the_one_that_can() ->
             assert [sandbox.call("grow", 20), sandbox.call("grow", 19), sandbox.call("grow", 1)] == [-1, 1, -1]
     with pytest.raises(MemoryExceeded, match="could grow beyond the limit"):
         runtime.sandbox(runtime.load_wat(text.format(start="(func $s) (start $s)")))
-    with pytest.raises(MemoryExceeded, match=r"\(101/100 elements that the module begins with\)"):
+    with pytest.raises(MemoryExceeded, match=r"\(101/100 initial elements of the module\)"):
         runtime.sandbox(runtime.load_wat(text.format(start="").replace("80 80", "100 100")))
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = """
 import json, os, signal, sys
 from distributed import LocalCluster
-from aegis.cli.cluster import dask_executor
+from aegis.cli.dask_cluster import dask_executor
 from aegis.engine.compile.artifact import read_file
 from aegis.fuzz.campaign import Campaign
 from aegis.fuzz.plan import CampaignPlan
@@ -56,7 +56,7 @@ def test_a_cluster_gives_the_results_of_one_process_although_a_worker_is_killed(
 
 
 def test_an_unreachable_scheduler_is_reported() -> None:
-    from aegis.cli.cluster import dask_executor
+    from aegis.cli.dask_cluster import dask_executor
     from aegis.errors import PolicyError
 
     with pytest.raises(PolicyError, match=r"^no Dask scheduler answers at tcp:"):

@@ -21,7 +21,7 @@ from aegis.errors import ExportNotFound
 from aegis.fuzz.values.shape import CannotGenerate
 from aegis.testing.machines import Machine, state_machine
 from aegis.testing.script import PythonScript, handles_in, replaced
-from aegis.wit.python_types import imaged
+from aegis.wit.python_types import with_python_types
 from aegis.wit.types import List, Option, Own, Record, Resource, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok, Some
 from tests.guests.catalogue import source
@@ -245,7 +245,7 @@ def test_plain_python_for_a_value_is_taken_for_it(typed: tuple[WitType, Any]) ->
 
 THING = Own(Resource("thing"))
 CASES = Variant("v", (("a", THING), ("b", None)))
-NESTED = imaged(
+NESTED = with_python_types(
     Record("r", (("all", List(Tuple(("u8", THING)))), ("one", Option(THING)), ("two", Option(Option(THING))),
                  ("case-a", CASES), ("case-b", CASES), ("good", Result(THING, "u8")), ("bad", Result(THING, "u8")))),
 )  # fmt: skip

@@ -24,7 +24,7 @@ from aegis.testing.strategies import (
     from_type,
 )
 from aegis.values import FuncType
-from aegis.wit.python_types import imaged
+from aegis.wit.python_types import with_python_types
 from aegis.wit.types import (
     Enum,
     Flags,
@@ -135,7 +135,7 @@ def _nested(of: WitType, wrap: Callable[[WitType], WitType], depth: int) -> WitT
 )
 def test_a_budget_holds_however_deep_a_type_nests(of: WitType) -> None:
     """Oracle: no value has many more parts than the budget, and a smaller budget gives smaller values."""
-    of = imaged(of)
+    of = with_python_types(of)
     size = shape_of(of).size
     values = _drawn(from_type(of), 40)
     assert max(map(size, values)) < 4 * 4096

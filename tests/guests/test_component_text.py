@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, AegisError, Err, Outcome, SandboxStateError, StdioCapability
-from aegis.cli.wave import Invocation
+from aegis.cli.invocation import Invocation
 from tests.guests.catalogue import GUESTS, source
 
 RUNTIME = Aegis(cache=False, pooled=False, timeout="20s")

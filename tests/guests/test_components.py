@@ -17,7 +17,7 @@ import pytest
 import aegis
 from aegis import Aegis, Err, FilesystemCapability, LinkError, NetworkCapability, Outcome, Some, StdioCapability
 from aegis.bindgen import generate
-from aegis.wit.tools import read_wit
+from aegis.wit.wasm_tools import read_wit
 from tests.guests import catalogue
 from tests.guests.catalogue import GUESTS
 from tests.host.http.servers import raw_server, server

@@ -17,10 +17,10 @@ from aegis.component.conversion.lower import Lower
 from aegis.engine.call.door import Door
 from aegis.isolation.protocol.wit_values import unpacker
 from aegis.limits import Limits
-from aegis.wit.flags import COMBINATIONS_KEPT, BitFlags
-from aegis.wit.python_types import imaged
-from aegis.wit.tools import read_wit
+from aegis.wit.flags import MAX_CACHED_COMBINATIONS, BitFlags
+from aegis.wit.python_types import with_python_types
 from aegis.wit.types import Flags, List, Record
+from aegis.wit.wasm_tools import read_wit
 from tests.bindgen.support import package
 from tests.echo import echo_component
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
@@ -62,7 +62,7 @@ def test_ever_different_flags_of_a_guest_do_not_grow_their_class(place: str) -> 
             assert [value.value for value in returned] == bits
             assert heard == [returned[0], returned[-1]]
         again = sandbox.call("echo-back", [cls(3), cls(distinct(7)), cls(distinct(CALLS * VALUES - 1))])
-    assert kept(cls) <= COMBINATIONS_KEPT
+    assert kept(cls) <= MAX_CACHED_COMBINATIONS
     assert type(again[0]) is cls
     assert again == [first[0], cls(distinct(7)), returned[-1]]
 
@@ -77,7 +77,7 @@ def test_flags_inside_records_of_guests_do_not_grow_their_class(place: str) -> N
         cls = type(sandbox.call("echo-back", [{"mode": ["f0"]}])[0].mode)
         values = [entry(cls(distinct(number))) for number in range(2_000)]
         assert sandbox.call("echo-back", values) == values
-    assert kept(cls) <= COMBINATIONS_KEPT
+    assert kept(cls) <= MAX_CACHED_COMBINATIONS
 
 
 def test_flags_of_generated_bindings_keep_a_bounded_number_of_values(
@@ -94,11 +94,11 @@ def test_flags_of_generated_bindings_keep_a_bounded_number_of_values(
     unpack = unpacker(made.BITS, None, Door(Limits()))  # type: ignore[arg-type]  # no handle is in it
     for number in range(CALLS * VALUES):
         unpack(distinct(number))
-    assert kept(made.Bits) <= COMBINATIONS_KEPT
+    assert kept(made.Bits) <= MAX_CACHED_COMBINATIONS
 
 
 def test_converters_of_flags_keep_a_bounded_number_of_values() -> None:
-    of = imaged(BITS)
+    of = with_python_types(BITS)
     assert isinstance(of, Flags)
     assert of.python is not None
     lift, lower = Lift("utf8"), Lower("utf8")
@@ -106,13 +106,13 @@ def test_converters_of_flags_keep_a_bounded_number_of_values() -> None:
     lower.packed(of, "value")
     body = "\n    ".join([*lower.lines, "return block"])
     write = lower.module(f"def convert(cx, value):\n    {body}")
-    for number in range(4 * COMBINATIONS_KEPT):
+    for number in range(4 * MAX_CACHED_COMBINATIONS):
         bits = distinct(number)
         value = read["convert"](bits)
         assert (type(value), value.value) == (of.python, bits)
         assert write["convert"](None, value) == bits.to_bytes(4, "little")
     assert tables(read)
-    assert all(len(table) <= COMBINATIONS_KEPT for table in tables(read) + tables(write))
+    assert all(len(table) <= MAX_CACHED_COMBINATIONS for table in tables(read) + tables(write))
 
 
 def tables(scope: dict[str, Any]) -> list[dict[Any, Any]]:

@@ -15,7 +15,7 @@ import pytest
 from aegis import CallError, DeadlineExceeded, GuestTrap, WorkerCrashed
 from aegis.isolation.protocol.channel import Broken
 from aegis.isolation.protocol.columns import ColumnCalls, Conversation, serve_rows
-from aegis.support.buffers import SCALARS, Batch
+from aegis.support.buffers import SCALARS, ColumnBatch
 from tests.isolation.isolated import only_where_there_are_workers
 from tests.isolation.liar import GOOD, Peer, Script, done, lying, said
 
@@ -156,7 +156,7 @@ def _keep(answers: list[Any], *answer: Any) -> None:
 def test_values_that_their_type_does_not_have_are_not_results() -> None:
     """For a component, a bool is 0 or 1, and a char a code point."""
     for of, bad in (("bool", b"\2"), ("char", (0xD800).to_bytes(4, "little")), ("char", b"\xff\xff\xff\xff")):
-        batch = Batch(lambda: "f", [], SCALARS[of], [], None, 4)
+        batch = ColumnBatch(lambda: "f", [], SCALARS[of], [], None, 4)
         calls = ColumnCalls()
         calls.under_way.append(Conversation(batch))
         answers: list[Any] = []

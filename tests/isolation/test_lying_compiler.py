@@ -362,12 +362,12 @@ def test_a_mutated_world_can_be_used_or_is_refused(changes: list[tuple[int, Any]
         found = world_from_plain(lie)
     except BadWorld:
         return
-    from aegis.wit.python_types import imaged_function
+    from aegis.wit.python_types import function_with_python_types
     from aegis.wit.types import Function, show
 
     for item in [*found.imports.values(), *found.exports.values()]:
         for function in [item] if isinstance(item, Function) else item.functions.values():
-            assert show(imaged_function(function, {})).isprintable()
+            assert show(function_with_python_types(function, {})).isprintable()
     assert world_from_plain(world_to_plain(found)) == found
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from aegis import Aegis, CallError, Err, Ok, Sandbox, Some
 from aegis.errors import AegisError
-from aegis.wit.python_types import imaged
+from aegis.wit.python_types import with_python_types
 from aegis.wit.types import PRIMITIVES, List, Option, Record, Result, Tuple, Variant, WitType, show
 from tests.echo import echo_component, echo_many_component
 from tests.guests.catalogue import GUESTS
@@ -169,7 +169,7 @@ def _placed(of: WitType, make: Make) -> Make:
 
 
 def test_each_odd_argument_means_the_same_at_each_position_of_each_primitive(runtimes: list[Aegis]) -> None:
-    types = [imaged(of) for primitive in PRIMITIVES for of in _positions(primitive)]
+    types = [with_python_types(of) for primitive in PRIMITIVES for of in _positions(primitive)]
     with Pair(runtimes, types) as pair:
         ends = [pair.compare(n, _placed(of, odd))[0] for n, of in enumerate(types) for odd in ODD]
     assert min(map(ends.count, ("returned", "declared", "CallError"))) > 100
@@ -177,7 +177,7 @@ def test_each_odd_argument_means_the_same_at_each_position_of_each_primitive(run
 
 def test_each_odd_answer_of_the_host_means_the_same_for_each_primitive(runtimes: list[Aegis]) -> None:
     """A value that does not fit ends the run, so fewer are tested."""
-    types = [imaged(of) for primitive in PRIMITIVES for of in _positions(primitive)[::3]]
+    types = [with_python_types(of) for primitive in PRIMITIVES for of in _positions(primitive)[::3]]
     ends = []
     with Pair(runtimes, types) as pair:
         for number, of in enumerate(types):

@@ -34,7 +34,7 @@ from aegis import (
 from aegis.engine.threads.guest_thread import run_on_guest_thread
 from aegis.isolation.parent.calls import ComponentCalls, CoreCalls
 from aegis.isolation.protocol.scalar_frames import ScalarFrames, are_scalars
-from aegis.wit.python_types import imaged
+from aegis.wit.python_types import with_python_types
 from aegis.wit.types import PRIMITIVES, Enum, List, Option, Tuple
 from tests.echo import flat
 from tests.isolation.isolated import PLACES, isolated, only_where_there_are_workers, runtime
@@ -210,7 +210,7 @@ def test_functions_with_anything_but_scalars_are_not_called_by_fixed_frames(gene
 
 
 TYPES = st.lists(
-    st.sampled_from([*CORE, *SCALARS]).map(lambda of: of if isinstance(of, str) else imaged(of)), max_size=8
+    st.sampled_from([*CORE, *SCALARS]).map(lambda of: of if isinstance(of, str) else with_python_types(of)), max_size=8
 )
 WIDTHS = {"i32": (-(1 << 31), 1 << 31), "i64": (-(1 << 63), 1 << 63)}
 

@@ -20,7 +20,7 @@ from aegis.errors import QuotaExceeded, WorkerCrashed
 from aegis.isolation.protocol.channel import Broken, decode, encode
 from aegis.isolation.protocol.wit_values import Signature, message_budget, packer, unpacker
 from aegis.limits import Limits
-from aegis.wit.python_types import imaged
+from aegis.wit.python_types import with_python_types
 from aegis.wit.types import Enum, Flags, Function, List, Option, Record, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok, Some
 from tests.echo import echo_component
@@ -30,10 +30,10 @@ from tests.wit.strategies import typed_values
 
 MIB = 1 << 20
 NO_HANDLES: Any = None
-BITS: Any = imaged(Flags("bits", tuple(f"f{n}" for n in range(18))))
-COLOUR: Any = imaged(Enum("colour", ("red", "green")))
-SHAPE: Any = imaged(Variant("shape", (("circle", "u32"), ("none", None), ("named", "string"))))
-PLACE: Any = imaged(Record("place", (("x", "s64"), ("colour", COLOUR), ("near", Option("u8")))))
+BITS: Any = with_python_types(Flags("bits", tuple(f"f{n}" for n in range(18))))
+COLOUR: Any = with_python_types(Enum("colour", ("red", "green")))
+SHAPE: Any = with_python_types(Variant("shape", (("circle", "u32"), ("none", None), ("named", "string"))))
+PLACE: Any = with_python_types(Record("place", (("x", "s64"), ("colour", COLOUR), ("near", Option("u8")))))
 RED = next(iter(COLOUR.python))
 
 ELEMENTS: dict[str, tuple[WitType, Callable[[int], Any]]] = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegis.observe.encode import TEXT_LIMIT, cut, dump, plain
+from aegis.observe.encode import MAX_TEXT_CHARACTERS, cut, dump, plain
 from aegis.text import visible
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.complex_numbers()
@@ -56,8 +56,8 @@ def test_delete_is_escaped_too() -> None:
 
 
 def test_a_long_string_is_cut() -> None:
-    assert cut("x" * TEXT_LIMIT) == "x" * TEXT_LIMIT
-    assert cut("x" * (TEXT_LIMIT + 1)) == "x" * (TEXT_LIMIT - 1) + "…"
+    assert cut("x" * MAX_TEXT_CHARACTERS) == "x" * MAX_TEXT_CHARACTERS
+    assert cut("x" * (MAX_TEXT_CHARACTERS + 1)) == "x" * (MAX_TEXT_CHARACTERS - 1) + "…"
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_depth_breadth_and_text_have_an_end() -> None:
     assert dump(plain(deep)).count("[") == 8
     assert len(plain(range(10))) == len("<range>")
     assert len(plain([0] * 5000)) == 1000
-    assert len(dump(plain(["x" * 5000] * 5000))) < 8 * TEXT_LIMIT
-    assert len(dump(plain({f"{n}" + "k" * 5000: n for n in range(5000)}))) < 8 * TEXT_LIMIT
+    assert len(dump(plain(["x" * 5000] * 5000))) < 8 * MAX_TEXT_CHARACTERS
+    assert len(dump(plain({f"{n}" + "k" * 5000: n for n in range(5000)}))) < 8 * MAX_TEXT_CHARACTERS
 
 
 def test_a_copy_is_detached() -> None:

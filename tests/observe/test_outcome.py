@@ -10,7 +10,7 @@ from aegis import errors
 from aegis.errors import AegisError, CapabilityDenied, GuestExit, GuestTrap, OutOfFuel
 from aegis.observe import Outcome, Usage
 from aegis.values import Decision
-from aegis.wit.declared import Err
+from aegis.wit.err import Err
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, AegisError)]
 
@@ -116,9 +116,9 @@ def test_a_denial_is_queried_by_a_capability_or_a_unique_prefix() -> None:
     assert outcome.denied("file", "/etc")
     assert not outcome.denied("random")
     assert not Outcome().denied()
-    with pytest.raises(ValueError, match="'c' is more than one capability: clock, config"):
+    with pytest.raises(ValueError, match="'c' matches several capabilities; use one of clock, config"):
         outcome.denied("c")
-    with pytest.raises(ValueError, match="'sockets' is no capability: clock, "):
+    with pytest.raises(ValueError, match="'sockets' is not a capability; use one of clock, "):
         outcome.denied("sockets")
     fatal = Outcome.from_error(CapabilityDenied("no", capability="kv-store", target="secrets", remedy=""))
     assert fatal.denied("kv", "secrets")

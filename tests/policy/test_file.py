@@ -117,39 +117,39 @@ REJECTED: list[tuple[str, str]] = [
     ("[limit]\n", "policy:1: 'limit' is not a key of the top level; did you mean 'limits'?"),
     ("[limits]\nmemry = 1", "policy:2: 'memry' is not a key of limits; did you mean 'memory'?"),
     ("[capabilities.sound]", f"policy:1: 'sound' is not a key of capabilities; known: {TABLE_KEYS}"),
-    ("limits = 5", "policy:1: 'limits' is a table, not a number"),
-    ("\ncapabilities = 'x'", "policy:2: 'capabilities' is a table, not text"),
-    ("[capabilities]\nclock = []", "policy:2: 'clock' is a table, not a list"),
-    ("[capabilities]\nclock = true", "policy:2: 'clock' is a table, not true or false"),
-    ("[capabilities]\nclock = 2020-01-01 00:00:00", "policy:2: 'clock' is a table, not datetime"),
+    ("limits = 5", "policy:1: 'limits' must be a table, not a number"),
+    ("\ncapabilities = 'x'", "policy:2: 'capabilities' must be a table, not text"),
+    ("[capabilities]\nclock = []", "policy:2: 'clock' must be a table, not a list"),
+    ("[capabilities]\nclock = true", "policy:2: 'clock' must be a table, not true or false"),
+    ("[capabilities]\nclock = 2020-01-01 00:00:00", "policy:2: 'clock' must be a table, not datetime"),
     # limits
-    ("[limits] # off\nfuel = 0", "policy:2: fuel: 0 is not a limit; it must be more than zero"),
-    ("[limits]\r\nfuel = -1\r\n", "policy:2: fuel: -1 is not a limit; it must be more than zero"),
+    ("[limits] # off\nfuel = 0", "policy:2: fuel: 0 is not a limit; it must be greater than zero"),
+    ("[limits]\r\nfuel = -1\r\n", "policy:2: fuel: -1 is not a limit; it must be greater than zero"),
     ("[limits]\nfuel = true", "policy:2: fuel: expected a quantity like 1e9, not bool"),
-    ("[limits]\ntimeout = nan", "policy:2: timeout: the number is not finite, or far too large; write it like 30s"),
-    ('[limits]\nstack = "none"', "policy:2: stack: it cannot be lifted; the most is 2 MiB"),
+    ("[limits]\ntimeout = nan", "policy:2: timeout: the number is not finite or too large; write it like 30s"),
+    ('[limits]\nstack = "none"', "policy:2: stack: this limit cannot be lifted; the maximum is 2 MiB"),
     (
         "[limits]\nmemory = 1\n\nmemory_bytes = 2",
         "policy:4: memory is given twice, as memory and as memory_bytes; keep one",
     ),
     (
         '[limits]\nmemory_bytes = "64MiB"',
-        'policy:2: memory_bytes is a plain number; write memory = "64MiB" for one with a unit',
+        'policy:2: memory_bytes must be a number; for a value with a unit write memory = "64MiB"',
     ),
     (
         "[limits]\ntimeout_seconds = false",
-        'policy:2: timeout_seconds is a plain number; write timeout = "30s" for one with a unit',
+        'policy:2: timeout_seconds must be a number; for a value with a unit write timeout = "30s"',
     ),
     # files
-    (f'{FS}paths = "a"', 'policy:2: paths is a list, such as [{ path = "./data", read = true }]'),
-    (f"{FS}paths = [\n1]", "policy:3: item 1 of 'paths' is a table, not a number"),
-    (f"{FS}paths = [{{ guest = 'a' }}]", "policy:2: the grant names no path"),
-    (f"{FS}paths = [{{ path = 1 }}]", "policy:2: 'path' is text in quotes, not a number"),
-    (f"{FS}paths = [{{ path = '/a', guest = 3.5 }}]", "policy:2: 'guest' is text in quotes, not a number"),
-    (f"{FS}paths = [{{ path = '/a', write = 1 }}]", "policy:2: 'write' is true or false, not a number"),
+    (f'{FS}paths = "a"', 'policy:2: paths must be a list, such as [{ path = "./data", read = true }]'),
+    (f"{FS}paths = [\n1]", "policy:3: item 1 of 'paths' must be a table, not a number"),
+    (f"{FS}paths = [{{ guest = 'a' }}]", 'policy:2: the grant has no path; write path = "./data"'),
+    (f"{FS}paths = [{{ path = 1 }}]", "policy:2: 'path' must be text in quotes, not a number"),
+    (f"{FS}paths = [{{ path = '/a', guest = 3.5 }}]", "policy:2: 'guest' must be text in quotes, not a number"),
+    (f"{FS}paths = [{{ path = '/a', write = 1 }}]", "policy:2: 'write' must be true or false, not a number"),
     (
         f"{FS}paths = [{{ path = '/a', read = false, write = true }}]",
-        "policy:2: read = false with write = true: what may be written may be read; leave read out",
+        "policy:2: read = false with write = true: a writable path is always readable; leave read out",
     ),
     (
         f"{FS}paths = [ # {{ path }}\n  {{ path = 'a' }}, # {{ x = 1 }}\n  {{ path = 'b', writ = true }},\n]",
@@ -161,7 +161,8 @@ REJECTED: list[tuple[str, str]] = [
     ),
     (
         f"{FS}paths = [\n  'a',\n  'b',\n  '/proc',\n]",
-        "policy:5: filesystem: '/proc' is not granted to anybody: /proc opens the host's own state; grant a copy",
+        "policy:5: filesystem: '/proc' cannot be granted: /proc exposes the state of the host; "
+        "grant a copy of the file",
     ),
     (
         f"{FS}paths = ['']",
@@ -169,22 +170,22 @@ REJECTED: list[tuple[str, str]] = [
     ),
     (
         f"{FS}# two\npaths = [{{ path = '/a', guest = 'x' }},\n{{ path = '/b', guest = 'x' }}]",
-        "policy:3: filesystem: the guest path 'x' stands for both '/a' and '/b'; "
-        "give one of them another name with '::'",
+        "policy:3: filesystem: the guest path 'x' is granted for both '/a' and '/b'; "
+        "give one of them another guest path with '::'",
     ),
     # the network
-    (f"{NET}allow = 'a:1'", "policy:2: 'allow' is a list of texts, not text"),
-    (f"{NET}allow = [\n 'a:1',\n 2]", "policy:4: item 2 of 'allow' is text in quotes, not a number"),
+    (f"{NET}allow = 'a:1'", "policy:2: 'allow' must be a list of texts, not text"),
+    (f"{NET}allow = [\n 'a:1',\n 2]", "policy:4: item 2 of 'allow' must be text in quotes, not a number"),
     (
         f"{NET}allow = [\n 'a:1',\n 'bad',\n]",
-        "policy:4: network: 'bad' names no port; write bad:443, a range such as :8000-8080, or :* for all",
+        "policy:4: network: 'bad' has no port; write bad:443, a range such as :8000-8080, or :* for all",
     ),
     (
         f"{NET}listen = ['a:1']",
-        "policy:2: network: 'a:1' listens at a name; write an IP such as tcp://127.0.0.1:8080, a CIDR or local",
+        "policy:2: network: 'a:1' listens on a name; write an IP such as tcp://127.0.0.1:8080, a CIDR or local",
     ),
     # the environment
-    (f"{ENV}set = 1", "policy:2: 'set' is a table, not a number"),
+    (f"{ENV}set = 1", "policy:2: 'set' must be a table, not a number"),
     (f"{ENV}set = {{ A = 1 }}", "policy:2: environment: the value of 'A' must be a string, not int"),
     (
         "[capabilities.environment.set]\nA = 'x'\nB = 1",
@@ -192,7 +193,7 @@ REJECTED: list[tuple[str, str]] = [
     ),
     (
         f"{ENV}pass = [\n'A',\n'B=1']",
-        "policy:4: environment: 'B=1' is not a variable's name; it needs a letter at least, and no '=' or NUL",
+        "policy:4: environment: 'B=1' is not a variable name; write a non-empty name without '=' and NUL",
     ),
     # everything else
     (
@@ -200,7 +201,7 @@ REJECTED: list[tuple[str, str]] = [
         "policy:2: clock: 'x' is not a mode; use system, coarse:1ms, fixed:2026-01-01T00:00:00Z, virtual or deny",
     ),
     ("[capabilities.random]\nmode = 'seed:x'", "policy:2: random: 'x' is not a seed; write it like seed:42"),
-    ("[capabilities.logging]\nenabled = 'x'", "policy:2: 'enabled' is true or false, not text"),
+    ("[capabilities.logging]\nenabled = 'x'", "policy:2: 'enabled' must be true or false, not text"),
     (
         "[capabilities.logging]\nmin_level = 'x'",
         "policy:2: logging: 'x' is not a level; use one of trace, debug, info, warn, error, critical",
@@ -212,11 +213,11 @@ REJECTED: list[tuple[str, str]] = [
     ('["lim\\u0069ts"]\nfuel = 0', "policy:2: fuel: 0 is not a limit; it must be more than zero"),
     (
         f'{ENV}set = {{ A = """\n[limits]\nfuel = 1\n""" }}\n[limits]\nfuel = 0',
-        "policy:7: fuel: 0 is not a limit; it must be more than zero",
+        "policy:7: fuel: 0 is not a limit; it must be greater than zero",
     ),
     (
         f'{ENV}set = {{ A = "\u2028" }}\n[limits]\nfuel = 0',
-        "policy:4: fuel: 0 is not a limit; it must be more than zero",
+        "policy:4: fuel: 0 is not a limit; it must be greater than zero",
     ),
 ]
 
@@ -232,7 +233,7 @@ def test_an_error_has_its_source_and_line() -> None:
     with pytest.raises(PolicyError) as caught:
         parse_policy("[limits]\nfuel = 0", source="mine.toml")
     assert (caught.value.source, caught.value.line) == ("mine.toml", 2)
-    assert caught.value.reason == "fuel: 0 is not a limit; it must be more than zero"
+    assert caught.value.reason == "fuel: 0 is not a limit; it must be greater than zero"
 
 
 @given(st.text(alphabet="[]{}=.,\"'#\\ \nab1-", max_size=60))
@@ -301,14 +302,14 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path: Path) -> None:
     file.write_text("[limits]\nfuel = 0")
     with pytest.raises(PolicyError) as caught:
         load_policy(str(file))
-    assert str(caught.value) == f"{file}:2: fuel: 0 is not a limit; it must be more than zero"
+    assert str(caught.value) == f"{file}:2: fuel: 0 is not a limit; it must be greater than zero"
 
 
 @pytest.mark.parametrize(
     ("data", "diagnostic"),
     [
         (b"a = 1\nb = '\xff'", ":2: is not UTF-8 text"),
-        (b"#" * ((1 << 20) + 1), ": is larger than 1 MiB, which no policy is"),
+        (b"#" * ((1 << 20) + 1), ": is larger than 1 MiB, the maximum for a policy file"),
         (None, ": cannot be read: no such file or directory; name a policy file"),
     ],
 )

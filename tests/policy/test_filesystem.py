@@ -31,7 +31,7 @@ from aegis.policy import FilesystemCapability, PathGrant
 )
 def test_a_grant(text: str, host: str, guest: str | None) -> None:
     if guest is None:
-        with pytest.raises(PolicyError, match=r"has a '\.\.'; name the guest's path after '::'"):
+        with pytest.raises(PolicyError, match=r"contains '\.\.'; name a guest path after '::'"):
             PathGrant.parse(text, base="/base")
         text, guest = f"{text}::g", "g"
     assert PathGrant.parse(text, base="/base") == PathGrant(host=host, guest=guest)
@@ -43,7 +43,7 @@ def test_a_grant_starts_here_without_a_base(tmp_path: Path, monkeypatch: pytest.
     assert PathGrant.parse(Path("data")).host == f"{tmp_path}/data"
 
 
-STATE = "opens the host's own state; grant a copy"
+STATE = "exposes the state of the host; grant a copy of the file"
 
 
 @pytest.mark.parametrize(
@@ -51,17 +51,17 @@ STATE = "opens the host's own state; grant a copy"
     [
         ("", "an empty path grants nothing; name a file or a directory, such as ./data"),
         ("::b", "an empty path grants nothing; name a file or a directory, such as ./data"),
-        ("a::", "'a::' names no guest path after '::'; write a::/data, or just a"),
-        ("a\0::b", "a host path holds a NUL"),
-        ("a::b\0", "a guest path holds a NUL"),
-        ("a::..", "the guest path '..' has a '..'; name the guest's path after '::'"),
-        ("\udcff", "the guest path '\\udcff' is not Unicode, and WASI has no other; name one with '::'"),
-        ("/proc", f"'/proc' is not granted to anybody: /proc {STATE}"),
-        ("/proc/self::x", f"'/proc/self' is not granted to anybody: /proc {STATE}"),
-        ("//proc//1", f"'/proc/1' is not granted to anybody: /proc {STATE}"),
-        ("/a/../sys::x", f"'/sys' is not granted to anybody: /sys {STATE}"),
-        ("/dev/shm", f"'/dev/shm' is not granted to anybody: /dev {STATE}"),
-        (b"a", "a path is text, not bytes"),
+        ("a::", "'a::' has no guest path after '::'; write a::/data, or just a"),
+        ("a\0::b", "a host path contains a NUL; remove it"),
+        ("a::b\0", "a guest path contains a NUL; remove it"),
+        ("a::..", "the guest path '..' contains '..'; name a guest path after '::'"),
+        ("\udcff", "the guest path '\\udcff' is not valid Unicode, which WASI paths must be; name one with '::'"),
+        ("/proc", f"'/proc' cannot be granted: /proc {STATE}"),
+        ("/proc/self::x", f"'/proc/self' cannot be granted: /proc {STATE}"),
+        ("//proc//1", f"'/proc/1' cannot be granted: /proc {STATE}"),
+        ("/a/../sys::x", f"'/sys' cannot be granted: /sys {STATE}"),
+        ("/dev/shm", f"'/dev/shm' cannot be granted: /dev {STATE}"),
+        (b"a", "a path must be text, not bytes"),
     ],
 )
 def test_a_rejected_grant(text: str, message: str) -> None:
@@ -74,13 +74,13 @@ def test_a_rejected_grant(text: str, message: str) -> None:
     ("keywords", "message"),
     [
         ({"host": "a"}, "the host path 'a' is not absolute"),
-        ({"host": 5}, "the host path is text, not int"),
-        ({"guest": 5}, "the guest path is text, not int"),
+        ({"host": 5}, "the host path must be text, not int"),
+        ({"guest": 5}, "the guest path must be text, not int"),
         ({"guest": ""}, "the guest path is empty; write '.' for the guest's working directory"),
-        ({"read": False}, "the grant for '/a' must read; leave the grant out to deny it"),
-        ({"write": "yes"}, "write is true or false, not 'yes'"),
-        ({"host": "/a/../proc/1"}, f"'/proc/1' is not granted to anybody: /proc {STATE}"),
-        ({"host": "/./dev/"}, f"'/dev' is not granted to anybody: /dev {STATE}"),
+        ({"read": False}, "'/a' is granted with read=False; leave the grant out to deny it"),
+        ({"write": "yes"}, "write must be true or false, not 'yes'"),
+        ({"host": "/a/../proc/1"}, f"'/proc/1' cannot be granted: /proc {STATE}"),
+        ({"host": "/./dev/"}, f"'/dev' cannot be granted: /dev {STATE}"),
     ],
 )
 def test_a_rejected_grant_made_by_hand(keywords: dict[str, object], message: str) -> None:
@@ -131,17 +131,17 @@ def test_grants_side_by_side_and_nested() -> None:
     [
         (
             read_only("/a::x"), read_only("/b::x"),
-            "the guest path 'x' stands for both '/a' and '/b'; give one of them another name with '::'",
+            "the guest path 'x' is granted for both '/a' and '/b'; give one of them another guest path with '::'",
         ),
         (
             read_only("/a/b::x"), read_write("/a::y"),
-            "'/a/b' is granted read-only as 'x', but '/a' is granted for writing as 'y' and holds it; "
-            "grant the writing to a directory beside it",
+            "'/a/b' is granted read-only as 'x', but '/a' is granted for writing as 'y' and contains it; "
+            "grant writing to another directory",
         ),
         (
             read_write("/a::y"), read_only("/a::x"),
-            "'/a' is granted read-only as 'x', but '/a' is granted for writing as 'y' and holds it; "
-            "grant the writing to a directory beside it",
+            "'/a' is granted read-only as 'x', but '/a' is granted for writing as 'y' and contains it; "
+            "grant writing to another directory",
         ),
     ],
 )  # fmt: skip
@@ -153,7 +153,7 @@ def test_grants_that_contradict(left: FilesystemCapability, right: FilesystemCap
 
 def test_an_untidy_host_path_hides_no_contradiction() -> None:
     writer = PathGrant(host="/a", guest="y", write=True)
-    with pytest.raises(PolicyError, match="and holds it"):
+    with pytest.raises(PolicyError, match="and contains it"):
         FilesystemCapability(paths=(PathGrant(host="/c/../a/b", guest="x"), writer))
 
 
@@ -162,5 +162,5 @@ def test_paths_are_grants(paths: object) -> None:
     if isinstance(paths, PathGrant):
         assert FilesystemCapability(paths=paths).paths == (paths,)  # type: ignore[arg-type]
         return
-    with pytest.raises(PolicyError, match="paths holds grants; make them with"):
+    with pytest.raises(PolicyError, match="paths must hold PathGrant values; create them with"):
         FilesystemCapability(paths=paths)  # type: ignore[arg-type]

@@ -45,47 +45,47 @@ SAME = [
     (".".join(["a" * 61] * 4) + ".aaaaa", ".".join(["a" * 61] * 4) + ".aaaaa"),
 ]  # fmt: skip
 DIFFERENT = [
-    ("fa\u00df.de", "U+00DF, which IDNA 2003 and 2008 read differently; write xn--fa-hia.de if that name is meant"),
-    ("FA\u1e9e.de", "U+1E9E, which IDNA 2003 and 2008 read differently; write xn--fa-hia.de if that name is meant"),
-    ("\u03b1\u03c2.gr", "U+03C2, which IDNA 2003 and 2008 read differently; write xn--mxa8a.gr if that name is meant"),
-    ("a\u200db.de", "U+200D, which IDNA 2003 and 2008 read differently; write xn--ab-m1t.de if that name is meant"),
-    ("a\u200cb.de", "U+200C, which IDNA 2003 and 2008 read differently; write xn--ab-j1t.de if that name is meant"),
-    ("so\u00adft.de", "U+00AD, which cannot be seen; leave it out"),
-    ("a\u200bb.de", "U+200B, which cannot be seen; leave it out"),
-    ("a\u2060b.de", "U+2060, which cannot be seen; leave it out"),
-    ("a\ufeffb.de", "U+FEFF, which cannot be seen; leave it out"),
-    ("a\u034fb.de", "U+034F, which cannot be seen; leave it out"),
-    ("a\ufe0fb.de", "U+FE0F, which cannot be seen; leave it out"),
-    ("a\u202eb.de", "U+202E, which cannot be seen; leave it out"),
-    ("\u2603.de", "U+2603, which is no letter, digit or mark; write xn--n3h.de if that name is meant"),
-    ("\U0001f4a9.la", "U+1F4A9, which is no letter, digit or mark; write xn--ls8h.la if that name is meant"),
-    ("\u30fb\u30fb.jp", "U+30FB, which is no letter, digit or mark"),
-    ("a\u2024b.de", "a character that stands for a dot; write the dot"),
-    ("a\u2026b.de", "a character that stands for a dot; write the dot"),
-    ("\u2488com.de", "a character that stands for a dot; write the dot"),
-    ("\u2100.de", "'/', which no host name has"),
-    ("a\uff0fb.de", "'/', which no host name has"),
-    ("a\uff20b.de", "'@', which no host name has"),
+    ("fa\u00df.de", "U+00DF, which IDNA 2003 and 2008 map differently; write xn--fa-hia.de if that name is meant"),
+    ("FA\u1e9e.de", "U+1E9E, which IDNA 2003 and 2008 map differently; write xn--fa-hia.de if that name is meant"),
+    ("\u03b1\u03c2.gr", "U+03C2, which IDNA 2003 and 2008 map differently; write xn--mxa8a.gr if that name is meant"),
+    ("a\u200db.de", "U+200D, which IDNA 2003 and 2008 map differently; write xn--ab-m1t.de if that name is meant"),
+    ("a\u200cb.de", "U+200C, which IDNA 2003 and 2008 map differently; write xn--ab-j1t.de if that name is meant"),
+    ("so\u00adft.de", "U+00AD, which is invisible; remove it"),
+    ("a\u200bb.de", "U+200B, which is invisible; remove it"),
+    ("a\u2060b.de", "U+2060, which is invisible; remove it"),
+    ("a\ufeffb.de", "U+FEFF, which is invisible; remove it"),
+    ("a\u034fb.de", "U+034F, which is invisible; remove it"),
+    ("a\ufe0fb.de", "U+FE0F, which is invisible; remove it"),
+    ("a\u202eb.de", "U+202E, which is invisible; remove it"),
+    ("\u2603.de", "U+2603, which is not a letter, digit or mark; write xn--n3h.de if that name is meant"),
+    ("\U0001f4a9.la", "U+1F4A9, which is not a letter, digit or mark; write xn--ls8h.la if that name is meant"),
+    ("\u30fb\u30fb.jp", "U+30FB, which is not a letter, digit or mark"),
+    ("a\u2024b.de", "a character that maps to a dot; write the dot"),
+    ("a\u2026b.de", "a character that maps to a dot; write the dot"),
+    ("\u2488com.de", "a character that maps to a dot; write the dot"),
+    ("\u2100.de", "'/', which is not allowed in a host name"),
+    ("a\uff0fb.de", "'/', which is not allowed in a host name"),
+    ("a\uff20b.de", "'@', which is not allowed in a host name"),
     ("\u0301a\u00fc.de", "a label that begins with a combining mark"),
-    ("ab--\u00fc.de", "a label with '--' in third place that is not in ASCII"),
-    ("\u1100\u3042.kr", "U+1100, which is no letter, digit or mark"),
-    ("\u0640\u0627.example", "U+0640, which is no letter, digit or mark"),
-    ("xn--a.de", "a label that begins with xn-- and encodes no name"),
-    ("xn--.de", "a label that begins with xn-- and encodes no name"),
-    ("xn--example-.de", "a label that begins with xn-- and encodes no name"),
-    ("xn--\u00fc.de", "a label with '--' in third place that is not in ASCII"),
-    ("xn--a-ecp.de", "a label that begins with xn-- and encodes no name"),
-    ("xn--wca.de", "a label that begins with xn-- and encodes no name"),
-    ("xn--99999999.de", "a label that begins with xn-- and encodes no name"),
-    ("xn--zzzzzzzz99.de", "a label that begins with xn-- and encodes no name"),
+    ("ab--\u00fc.de", "a label that is not ASCII and has '--' as its third and fourth characters"),
+    ("\u1100\u3042.kr", "U+1100, which is not a letter, digit or mark"),
+    ("\u0640\u0627.example", "U+0640, which is not a letter, digit or mark"),
+    ("xn--a.de", "a label that begins with xn-- but is not valid IDNA"),
+    ("xn--.de", "a label that begins with xn-- but is not valid IDNA"),
+    ("xn--example-.de", "a label that begins with xn-- but is not valid IDNA"),
+    ("xn--\u00fc.de", "a label that is not ASCII and has '--' as its third and fourth characters"),
+    ("xn--a-ecp.de", "a label that begins with xn-- but is not valid IDNA"),
+    ("xn--wca.de", "a label that begins with xn-- but is not valid IDNA"),
+    ("xn--99999999.de", "a label that begins with xn-- but is not valid IDNA"),
+    ("xn--zzzzzzzz99.de", "a label that begins with xn-- but is not valid IDNA"),
     ("a..b", "an empty label; write one dot between two labels"),
     ("a\u3002\u3002b", "an empty label; write one dot between two labels"),
     ("", "an empty label; write one dot between two labels"),
     ("a" * 64 + ".de", "a label of more than 63 characters"),
     ("\u00fc" * 60 + ".de", "a label of more than 63 characters"),
     ("\u00fc" * 64 + ".de", "a label of more than 63 characters"),
-    (".".join(["a" * 61] * 4) + ".aaaaaa", "is longer than 253 characters, which no host name is"),
-    ("\u00fc" * 2000, "is longer than 253 characters, which no host name is"),
+    (".".join(["a" * 61] * 4) + ".aaaaaa", "is longer than a host name can be"),
+    ("\u00fc" * 2000, "is longer than a host name can be"),
 ]  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def test_a_spelling_that_two_readers_take_for_two_names_is_rejected_everywhere(t
             with pytest.raises(PolicyError) as caught:
                 NetworkPattern.parse(pattern, any_port=True)
             assert message in str(caught.value) or len(text) > 1000
-    with pytest.raises(HostNameError, match=r"^(has|is) ") as named:
+    with pytest.raises(HostNameError, match=r"^(has|is|contains) ") as named:
         checked_name(text)
     assert message in str(named.value)
     assert host_name(text) is None
@@ -173,7 +173,7 @@ def test_a_name_is_that_of_idna_2008(text: str, name: str) -> None:
 
 @pytest.mark.parametrize("text", ["\u33ff", "a\u33ff.example"])
 def test_a_character_that_idna_2003_maps_otherwise_by_its_older_tables_is_refused(text: str) -> None:
-    with pytest.raises(HostNameError, match="read differently by IDNA 2003 and 2008"):
+    with pytest.raises(HostNameError, match="mapped differently by IDNA 2003 and 2008"):
         checked_name(text)
 
 

@@ -54,7 +54,7 @@ def test_a_number_at_either_end_of_its_range_is_kept(name: str, low: float, high
 def test_a_number_out_of_its_range_is_an_error_that_names_the_range(name: str, low: float, high: float) -> None:
     beyond: list[Any] = [high + 1] if low == 0 else [low / 2, high + 1]
     for value in beyond:
-        with pytest.raises(PolicyError, match=rf"^isolation: {name} is .*; the least is .*, the most "):
+        with pytest.raises(PolicyError, match=rf"^isolation: {name} .* is out of range; give a value from "):
             Isolation(**{name: value})
 
 
@@ -76,8 +76,8 @@ def test_a_number_may_be_text_with_its_unit(name: str, text: str, value: float) 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"strict": 1}, "isolation: strict is true or false, not 1"),
-        ({"strict": "yes"}, "isolation: strict is true or false, not 'yes'"),
+        ({"strict": 1}, "isolation: strict must be true or false, not 1"),
+        ({"strict": "yes"}, "isolation: strict must be true or false, not 'yes'"),
         ({"workers": -1}, "isolation: workers"),
         ({"workers": False}, "isolation: workers"),
         ({"workers": 1.5}, "isolation: workers"),
@@ -101,10 +101,10 @@ def test_a_value_of_the_wrong_kind_is_an_error_that_names_its_field(fields: dict
 @pytest.mark.parametrize(
     ("without", "reason"),
     [
-        ("seccomp", "isolation: without is a list of layers, not 'seccomp'"),
-        (7, "isolation: without is a list of layers, not 7"),
-        (["secomp"], "isolation: 'secomp' is no layer; did you mean seccomp?"),
-        ([3], "isolation: 3 is no layer; they are private-tmp, "),
+        ("seccomp", "isolation: without must be a list of layers, not 'seccomp'"),
+        (7, "isolation: without must be a list of layers, not 7"),
+        (["secomp"], "isolation: 'secomp' is not a layer; did you mean seccomp?"),
+        ([3], "isolation: 3 is not a layer; use private-tmp, "),
     ],
 )
 def test_an_unknown_layer_cannot_be_omitted(without: Any, reason: str) -> None:
@@ -120,7 +120,7 @@ def test_a_skipped_layer_is_reported() -> None:
 
 
 def test_strict_leaves_nothing_out() -> None:
-    with pytest.raises(PolicyError, match=r"^isolation: strict asks for every layer, without leaves some out"):
+    with pytest.raises(PolicyError, match=r"^isolation: strict requires every layer, but without removes some"):
         Isolation(strict=True, without=("seccomp",))
 
 
@@ -145,19 +145,19 @@ def test_layers_that_are_left_out_are_kept_and_said() -> None:
 
 @pytest.mark.parametrize("names", ["seccomp", None, 3])
 def test_layers_that_are_no_list_are_an_error(names: Any) -> None:
-    with pytest.raises(PolicyError, match=r"^isolation: without is a list of layers, not "):
+    with pytest.raises(PolicyError, match=r"^isolation: without must be a list of layers, not "):
         Isolation(without=names)
 
 
 def test_a_layer_that_does_not_exist_is_an_error_that_shows_the_nearest() -> None:
-    with pytest.raises(PolicyError, match=r"^isolation: 'secomp' is no layer; did you mean seccomp\?$"):
+    with pytest.raises(PolicyError, match=r"^isolation: 'secomp' is not a layer; did you mean seccomp\?$"):
         Isolation(without=("secomp",))
-    with pytest.raises(PolicyError, match=r"^isolation: 'zzz' is no layer; they are private-tmp, .*, seccomp$"):
+    with pytest.raises(PolicyError, match=r"^isolation: 'zzz' is not a layer; use private-tmp, .*, seccomp$"):
         Isolation(without=("zzz",))
 
 
 def test_strict_with_a_layer_left_out_is_an_error() -> None:
-    with pytest.raises(PolicyError, match=r"^isolation: strict asks for every layer, without leaves some out"):
+    with pytest.raises(PolicyError, match=r"^isolation: strict requires every layer, but without removes some"):
         Isolation(strict=True, without=("seccomp",))
 
 
@@ -180,16 +180,22 @@ def test_the_meaning_of_policy_keywords(value: object, meaning: Isolation | None
 
 @pytest.mark.parametrize("value", ["lax", "", 0, 1, ["strict"], Isolation], ids=repr)
 def test_a_keyword_of_no_meaning_is_an_error(value: object) -> None:
-    with pytest.raises(PolicyError, match=r"^isolation: expected true, false, 'strict' or its fields, not "):
+    with pytest.raises(PolicyError, match=r"^isolation: expected true, false, 'strict' or a dict of fields, not "):
         Policy(isolation=value)  # type: ignore[arg-type]
 
 
 def test_a_misspelt_field_shows_the_nearest_one() -> None:
-    with pytest.raises(PolicyError, match=r"^isolation: 'worker' is not one of its fields; did you mean workers\?$"):
+    with pytest.raises(PolicyError, match=r"^isolation: 'worker' is not an option; did you mean workers\?$"):
         Isolation.of({"worker": 2})
-    with pytest.raises(PolicyError, match=r"^isolation: 'zzz' is not one of its fields$"):
+    with pytest.raises(
+        PolicyError,
+        match=r"^isolation: 'zzz' is not an option; use strict, workers, .*, grace$",
+    ):
         Isolation.of({"zzz": 2})
-    with pytest.raises(PolicyError, match=r"^isolation: 3 is not one of its fields"):
+    with pytest.raises(
+        PolicyError,
+        match=r"^isolation: 3 is not an option; use strict, workers, ",
+    ):
         Isolation.of({3: 2})
 
 
@@ -225,17 +231,17 @@ def test_the_table_of_a_policy_file(text: str, isolation: Isolation | None) -> N
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('[isolation]\nwithout = "seccomp"\n', "policy:2: isolation: without is a list of layers, not 'seccomp'"),
-        ("isolation = true\n", "policy:1: 'isolation' is a table, not true or false"),
+        ('[isolation]\nwithout = "seccomp"\n', "policy:2: isolation: without must be a list of layers, not 'seccomp'"),
+        ("isolation = true\n", "policy:1: 'isolation' must be a table, not true or false"),
         ("\n[isolation]\nworker = 1\n", "policy:3: 'worker' is not a key of isolation; did you mean 'workers'?"),
-        ("[isolation]\n\nenabled = 1\n", "policy:3: 'enabled' is true or false, not a number"),
-        ("[isolation]\nworkers = 1\nstrict = 1\n", "policy:3: isolation: strict is true or false, not 1"),
+        ("[isolation]\n\nenabled = 1\n", "policy:3: 'enabled' must be true or false, not a number"),
+        ("[isolation]\nworkers = 1\nstrict = 1\n", "policy:3: isolation: strict must be true or false, not 1"),
         ('[isolation]\nworkers = 1\n\ngrace = "none"\n', "policy:4: isolation: grace"),
         (
             "[isolation]\nworkers = 257\n",
-            "policy:2: isolation: workers is 257; the least is 0, the most 256",
+            "policy:2: isolation: workers 257 is out of range; give a value from 0 to 256",
         ),
-        ("[isolation]\nenabled = false\nworkers = 257\n", "policy:3: isolation: workers is 257"),
+        ("[isolation]\nenabled = false\nworkers = 257\n", "policy:3: isolation: workers 257"),
     ],
 )
 def test_a_mistake_in_the_table_names_its_line(text: str, reason: str) -> None:

@@ -193,7 +193,7 @@ def bomb(levels: int) -> str:
 def test_an_instantiation_bomb_is_refused_before_it_is_compiled() -> None:
     with pytest.raises(MemoryExceeded, match=r"8,388,608/64 core instances"):
         RUNTIME.load_wat(bomb(24))
-    assert RUNTIME.load_wat(bomb(5)).anatomy.totals.instances == 16  # type: ignore[union-attr]
+    assert RUNTIME.load_wat(bomb(5)).structure.totals.instances == 16  # type: ignore[union-attr]
 
 
 def test_memories_of_a_component_count_together() -> None:

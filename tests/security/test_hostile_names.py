@@ -19,7 +19,7 @@ import pytest
 
 from aegis.cli.main import main
 from aegis.engine.compile.artifact import text_to_binary
-from aegis.text import is_seen
+from aegis.text import is_visible
 from tests.cli.command import COMMAND, ROOT
 
 EVIL = [
@@ -58,7 +58,7 @@ def run(*words: str | bytes, cwd: Path, env: dict[str, str] | None = None) -> su
 def harmless(data: bytes, what: Any) -> str:
     """Check that bytes are UTF-8 lines without terminal control characters; return them as text."""
     text = data.decode("utf-8")
-    odd = {char for char in text if not is_seen(char) and char not in "\n\\"}
+    odd = {char for char in text if not is_visible(char) and char not in "\n\\"}
     assert not odd, f"{what}: {sorted(odd)!r} in {text[:2000]!r}"
     return text
 
@@ -90,7 +90,7 @@ def test_no_command_prints_terminal_control_characters(
     monkeypatch.chdir(folder)
     main(["-f", form, words[0], "m.wasm", *words[1:]])
     out, err = (harmless(stream, words) for stream in capfdbinary.readouterr())
-    assert "a defect of aegis" not in out + err
+    assert "internal error of aegis" not in out + err
     assert "Traceback" not in err
     assert not any(line.startswith("error: forged") for line in (out + err).splitlines())
     if form != "human":
@@ -109,7 +109,7 @@ def test_the_name_of_a_file_is_escaped_too(command: str, there: bool, tmp_path: 
     for form in ("human", "json"):
         done = run("-f", form, command, LINUX_NAME, *options, cwd=tmp_path)
         harmless(done.stderr, command)
-        assert "a defect of aegis" not in harmless(done.stdout, command) + done.stderr.decode()
+        assert "internal error of aegis" not in harmless(done.stdout, command) + done.stderr.decode()
     for path in (tmp_path / "out").glob("*"):
         harmless(path.read_bytes(), path.name)
 

@@ -50,15 +50,17 @@ BOMBS = {
 
 @pytest.mark.parametrize("what", BOMBS)
 def test_a_module_that_says_too_much_of_itself_is_refused_by_its_count(what: str) -> None:
+    number, _, noun = what.partition(" ")
+    message = rf"too many {noun} \({number}/" if number[0] == "1" else f"the module has {what}"
     before = time.process_time()
-    with pytest.raises(ArtifactError, match=rf"^m: .*it has {what}"):
+    with pytest.raises(ArtifactError, match=rf"^m: .*{message}"):
         admit_artifact(CORE + BOMBS[what], Limits(), None, "m")
     assert time.process_time() - before < 3
 
 
 def test_declarations_of_a_components_modules_are_counted_together() -> None:
     module = CORE + section(1, 1, TYPE) + section(2, 1, name("env") + name("f" * 200_000) + b"\0\0")
-    with pytest.raises(ArtifactError, match="what its modules declare takes more than 4,194,304 bytes"):
+    with pytest.raises(ArtifactError, match="the declarations of its modules take more than 4,194,304 bytes"):
         admit_artifact(COMPONENT + (b"\x01" + leb(len(module)) + module) * 30, Limits(), None, "c")
 
 

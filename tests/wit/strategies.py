@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from aegis.wit.python_types import imaged
+from aegis.wit.python_types import with_python_types
 from aegis.wit.types import PRIMITIVES, Enum, Flags, List, Option, Record, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok, Some
 
@@ -54,7 +54,7 @@ def _leaves() -> st.SearchStrategy[WitType]:
 
 def wit_types(leaves: int = 8) -> st.SearchStrategy[WitType]:
     """Types with their Python classes, with at most this many leaves."""
-    return st.recursive(_leaves(), _compound, max_leaves=leaves).map(imaged)
+    return st.recursive(_leaves(), _compound, max_leaves=leaves).map(with_python_types)
 
 
 _TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)

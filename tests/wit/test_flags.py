@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aegis.wit.flags import COMBINATIONS_KEPT, BitFlags
+from aegis.wit.flags import MAX_CACHED_COMBINATIONS, BitFlags
 
 VALUES = 200_000
 
@@ -71,7 +71,7 @@ def test_a_class_of_flags_keeps_a_bounded_number_of_values() -> None:
     for number in range(VALUES):
         cls(distinct(number))
         cls(~distinct(number))
-    assert table(cls) <= 32 + COMBINATIONS_KEPT
+    assert table(cls) <= 32 + MAX_CACHED_COMBINATIONS
 
 
 def test_operations_on_many_values_keep_no_more_of_them() -> None:
@@ -79,12 +79,12 @@ def test_operations_on_many_values_keep_no_more_of_them() -> None:
     for number in range(VALUES // 20):
         value = cls(distinct(number))
         _ = value | cls.F3, value & ~cls.F3, value ^ cls.F3, repr(value), hash(value), cls.F3 in value
-    assert table(cls) <= 32 + COMBINATIONS_KEPT
+    assert table(cls) <= 32 + MAX_CACHED_COMBINATIONS
 
 
 def test_an_inverse_does_not_hold_the_values_that_it_was_made_of() -> None:
     cls = wide()
-    for number in range(2 * COMBINATIONS_KEPT):
+    for number in range(2 * MAX_CACHED_COMBINATIONS):
         cls(distinct(number))
     first = value = cls(0x1234_5678)
     for _ in range(9):
@@ -95,18 +95,18 @@ def test_an_inverse_does_not_hold_the_values_that_it_was_made_of() -> None:
 
 def test_values_are_equal_before_and_after_the_class_is_full() -> None:
     cls = wide()
-    early = [cls(distinct(number)) for number in range(COMBINATIONS_KEPT)]
-    late = [cls(distinct(number)) for number in range(COMBINATIONS_KEPT, 3000)]
+    early = [cls(distinct(number)) for number in range(MAX_CACHED_COMBINATIONS)]
+    late = [cls(distinct(number)) for number in range(MAX_CACHED_COMBINATIONS, 3000)]
     again = [cls(distinct(number)) for number in range(3000)]
     assert early + late == again
     assert list(map(hash, early + late)) == list(map(hash, again))
     assert len({*early, *late, *again}) == 3000
-    assert {value: value.value for value in late} == {value: value.value for value in again[COMBINATIONS_KEPT:]}
+    assert {value: value.value for value in late} == {value: value.value for value in again[MAX_CACHED_COMBINATIONS:]}
 
 
 def test_named_members_are_singletons_when_the_class_is_full() -> None:
     cls = wide()
-    for number in range(2 * COMBINATIONS_KEPT):
+    for number in range(2 * MAX_CACHED_COMBINATIONS):
         cls(distinct(number))
     assert all(cls(1 << n) is cls[f"F{n}"] for n in range(32))
     assert (cls.F0 | cls.F9) & cls.F9 is cls.F9
@@ -156,7 +156,7 @@ def test_each_value_can_be_pickled_and_copied(protocol: int) -> None:
         loaded = pickle.loads(pickle.dumps(value, protocol))
         assert loaded == value == copy.copy(value) == copy.deepcopy(value)
         assert repr(loaded) == repr(value)
-    assert table(Wide) <= 10 + COMBINATIONS_KEPT
+    assert table(Wide) <= 10 + MAX_CACHED_COMBINATIONS
     assert pickle.loads(pickle.dumps(Wide.C, protocol)) is Wide.C
 
 

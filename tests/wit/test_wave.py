@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis.errors import CallError
-from aegis.wit.python_types import imaged
+from aegis.wit.python_types import with_python_types
 from aegis.wit.types import Borrow, Flags, Function, List, Option, Record, Resource, Result, Tuple, Variant, WitType
 from aegis.wit.values import Err, Ok, Some
 from aegis.wit.wave import format_value, parse_arguments, parse_call, parse_value
@@ -37,9 +37,9 @@ def test_any_text_is_a_value_or_a_clear_error(of: WitType, text: str) -> None:
     assert "\n" not in message
 
 
-POINT = imaged(Record("point", (("x", "s32"), ("tag", Option("string")))))
-SHAPE = imaged(Variant("shape", (("none", None), ("circle", "f32"))))
-MODE = imaged(Flags("mode", ("read", "write")))
+POINT = with_python_types(Record("point", (("x", "s32"), ("tag", Option("string")))))
+SHAPE = with_python_types(Variant("shape", (("none", None), ("circle", "f32"))))
+MODE = with_python_types(Flags("mode", ("read", "write")))
 
 READS: list[tuple[str, WitType, Any]] = [
     ("true", "bool", True),
@@ -101,13 +101,13 @@ REFUSED: list[tuple[str, WitType, str]] = [
     ('"""one"""', "string", 'expected a line break after """'),
     ('"""\none', "string", 'a closing """'),
     ('"""\none"""', "string", 'column 5: expected the closing """ on a line of its own'),
-    ('"""\n one\n  """', "string", "column 5: expected a line that is indented"),
+    ('"""\n one\n  """', "string", "column 5: expected a line with the indentation"),
     ('"""\n  a\\q\n  """', "string", "column 9: expected an escape"),
     ("1\u00a0", "u8", "expected the end"),
     ("some()", Option("u8"), "expected an integer"),
     ("ok()", Result(), "expected the end"),
     ("1", Option(Option("u8")), "expected some(…) or none"),
-    ("1", Borrow(Resource("file")), "a handle of file cannot be written"),
+    ("1", Borrow(Resource("file")), "a handle of file has no text form"),
     ("1 2", "u8", "expected the end, found '2'"),
     ("[" * 5000, List("u8"), "expected an integer"),
 ]

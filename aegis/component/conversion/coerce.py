@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from aegis.component.conversion.scalars import NO_LISTS, exact, octets, single
 from aegis.errors import CallError
-from aegis.text import near, shown
+from aegis.text import shown, similar_names
 from aegis.wit.naming import constant, snake
 from aegis.wit.python_types import nullable
 from aegis.wit.types import (
@@ -207,7 +207,7 @@ def _fields(of: Record, where: str, odd: list[Any], missing: list[str]) -> NoRet
     if missing:
         parts.append(f"lacks {', '.join(missing)}")
     for key in odd[:5]:
-        alike = near(str(key), [name for name, _ in of.fields], 1)
+        alike = similar_names(str(key), [name for name, _ in of.fields], 1)
         parts.append(f"has no field {shown(key, 40, str)!r}{f'; did you mean {alike[0]}?' if alike else ''}")
     raise CallError(f"{where}: the record {of.name} {' and '.join(parts)}")
 

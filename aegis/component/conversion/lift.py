@@ -32,7 +32,7 @@ from aegis.component.conversion.source import Source
 from aegis.component.conversion.strings import LOADERS, RAW_LOADERS, load_many_utf8, load_staged
 from aegis.component.planning.type_keys import images_of
 from aegis.component.traps import bad_case, bad_char, unaligned
-from aegis.wit.flags import COMBINATIONS_KEPT
+from aegis.wit.flags import MAX_CACHED_COMBINATIONS
 from aegis.wit.python_types import nullable
 from aegis.wit.sizes import ERR_BYTES, OK_BYTES, element_bytes, largest_bytes
 from aegis.wit.types import (
@@ -470,7 +470,7 @@ class _flags_of(dict[int, Any]):
 
     def __missing__(self, bits: int) -> Any:
         made = self.cls(bits)
-        if len(self) < COMBINATIONS_KEPT:
+        if len(self) < MAX_CACHED_COMBINATIONS:
             self[bits] = made
         return made
 

@@ -16,7 +16,7 @@ from itertools import count
 from types import CodeType
 from typing import Any
 
-from aegis.support.bounded_cache import Memo
+from aegis.support.bounded_cache import WeightedCache
 from aegis.wit.types import Resource
 
 __all__ = ["ENCODINGS", "Source", "code_of", "offer_code", "take_new_code"]
@@ -26,7 +26,7 @@ _MAX_SOURCE_CHARACTERS = 8 << 20
 """Characters of source whose code objects the process caches; a code object takes about one byte a character."""
 _MAX_NEW_CODES, _MAX_OFFERED_CODES = 2048, 16384
 """Code objects waiting to be stored in the cache on disk, and marshalled ones from there waiting to be used."""
-_compiled: Memo[CodeType] = Memo(_MAX_SOURCE_CHARACTERS)
+_compiled: WeightedCache[CodeType] = WeightedCache(_MAX_SOURCE_CHARACTERS)
 
 
 _offered: dict[bytes, bytes] = {}

@@ -19,12 +19,12 @@ from aegis.engine.native.process_lock import ProcessLock
 from aegis.engine.threads.guest_thread import on_enough_stack
 from aegis.errors import ArtifactError, MemoryExceeded
 from aegis.limits import Limits, exceeded
-from aegis.wasm.admission import bound
+from aegis.wasm.admission import check_compile_cost
 from aegis.wasm.binary import MemoryType
 from aegis.wasm.component import decode_component
 from aegis.wasm.digest import sha256_hex
-from aegis.wasm.structure import Anatomy, anatomy_of
-from aegis.wit.python_types import imaged_function
+from aegis.wasm.structure import ComponentStructure, structure_of
+from aegis.wit.python_types import function_with_python_types
 from aegis.wit.types import Function, Interface
 
 __all__ = ["Component", "ComponentCode", "EmbeddedModule", "admit_component"]
@@ -89,7 +89,7 @@ class Component(Artifact):
 
     def __init__(self, data: bytes, record: ComponentRecord, digest: str, cache: Cache | None, limits: Limits) -> None:
         super().__init__(data, digest, cache, limits)
-        self.anatomy, self.program, self._world = record
+        self.structure, self.program, self._world = record
         self.plans: dict[Any, Any] = {}  # link plans; stored here so that they are freed with the component
         self.told: World | None = None
         """The world that a worker reported after validating the component. The parent does not trust it: only
@@ -134,13 +134,13 @@ class Component(Artifact):
 
     def _validate(self) -> World:
         """Validate the skeleton, and each core module that is not instantiated; compiling validates the others."""
-        bound(self._data, self._limits)
+        check_compile_cost(self._data, self._limits)
         world = validate_skeleton(skeleton(self._data))
         unused = [span for n, span in enumerate(self.program.modules) if n not in self.modules]
         for start, end in unused:
             EmbeddedModule(self._data, start, end, None, self._limits).validate()
         if self._cache is not None:
-            keep_record(self._cache, self.digest, self._limits, ComponentRecord(self.anatomy, self.program, world))
+            keep_record(self._cache, self.digest, self._limits, ComponentRecord(self.structure, self.program, world))
         return world
 
     def _build(self, config: EngineConfig) -> ComponentCode:  # type: ignore[override]
@@ -177,20 +177,20 @@ class Component(Artifact):
             found += [name] if isinstance(item, Function) else [f"{name}#{member}" for member in item.functions]
         return found
 
-    def imaged(self, function: Function) -> Function:
+    def with_python_types(self, function: Function) -> Function:
         """Return ``function`` with generated Python classes for its types; equal types share one class."""
         with self._lock:
-            return imaged_function(function, self._images)
+            return function_with_python_types(function, self._images)
 
     def memories(self, most: int) -> list[MemoryType]:
-        return self.anatomy.memories(most)
+        return self.structure.memories(most)
 
     @cached_property
     def memory_exports(self) -> tuple[CoreExport, ...]:
         """One export for each linear memory that a core instance defines and exports."""
         found = []
         for n, step in enumerate(self.program.steps):
-            info = self.anatomy.modules[step.module]
+            info = self.structure.modules[step.module]
             imported = sum(i.kind == "memory" for i in info.imports)
             by_index = {index: name for name, index in reversed(info.memory_exports) if index >= imported}
             found += [CoreExport(n, name, "memory") for name in by_index.values()]
@@ -201,7 +201,7 @@ class Component(Artifact):
         """Initial size in bytes of all linear memories that no core module exports."""
         total = 0
         for step in self.program.steps:
-            info = self.anatomy.modules[step.module]
+            info = self.structure.modules[step.module]
             shown = {index for _, index in info.memory_exports}
             imported = sum(i.kind == "memory" for i in info.imports)
             own = enumerate(info.memories)
@@ -209,10 +209,10 @@ class Component(Artifact):
         return total
 
     def starts(self) -> bool:
-        return any(self.anatomy.modules[n].has_start for n in self.modules)
+        return any(self.structure.modules[n].has_start for n in self.modules)
 
     def hides_growth(self) -> bool:
-        return any(m.minimum != m.maximum for m in self.anatomy.memories(1 << 16))
+        return any(m.minimum != m.maximum for m in self.structure.memories(1 << 16))
 
     def prepare(self, choose: Callable[[Artifact], EngineConfig], what: str) -> None:
         """Validate the component, read its types and compile it. Raise ``ArtifactError``, named ``what`` in errors."""
@@ -235,27 +235,27 @@ def admit_component(data: bytes, digest: str, limits: Limits, cache: Cache | Non
     record = None if cache is None else kept_record(cache, digest, limits)
     try:
         binary = None if record is not None else decode_component(data)
-        anatomy = anatomy_of(binary) if binary is not None else record.anatomy  # type: ignore[union-attr]
+        structure = structure_of(binary) if binary is not None else record.structure  # type: ignore[union-attr]
     except ArtifactError as error:
         raise ArtifactError(f"{what}: {error}") from None
-    _check_features(anatomy, what)
-    made = anatomy.totals.instances
+    _check_features(structure, what)
+    made = structure.totals.instances
     if limits.instances is not None and made > limits.instances:
         raise MemoryExceeded(
             f"{what}: {exceeded('instances', made, limits.instances)}",
             limit="instances", phase="initial", used=made, allowed=limits.instances,
         )  # fmt: skip
     try:
-        return record or ComponentRecord(anatomy, plan(binary), None)  # type: ignore[arg-type]
+        return record or ComponentRecord(structure, plan(binary), None)  # type: ignore[arg-type]
     except ArtifactError as error:
         raise ArtifactError(f"{what}: {error}") from None
 
 
-def _check_features(anatomy: Anatomy, what: str) -> None:
-    if anatomy.needs:
-        culprit, needs = anatomy.needs[0]
-        more = f" (and {len(anatomy.needs) - 1} more)" if len(anatomy.needs) > 1 else ""
+def _check_features(structure: ComponentStructure, what: str) -> None:
+    if structure.needs:
+        culprit, needs = structure.needs[0]
+        more = f" (and {len(structure.needs) - 1} more)" if len(structure.needs) > 1 else ""
         raise ArtifactError(f"{what}: {culprit}{more} uses {needs}{_WASI_0_3}")
-    if anatomy.features:
-        needs = ", ".join(anatomy.features)
+    if structure.features:
+        needs = ", ".join(structure.features)
         raise ArtifactError(f"{what}: the component uses {needs}{_WASI_0_3}")

@@ -49,15 +49,15 @@ from aegis.wasm.definitions import (
     CanonicalOptions,
     ComponentBinary,
     ComponentDefinition,
-    CoreInstance,
+    CoreInstanceDefinition,
     CoreTypeDefinition,
     Definition,
     ExportDefinition,
     Extern,
     ImportDefinition,
-    Instance,
-    Lift,
-    Lower,
+    InstanceDefinition,
+    LiftDefinition,
+    LowerDefinition,
     ModuleDefinition,
     ResourceRep,
     StartFunction,
@@ -373,7 +373,7 @@ class _ComponentInstance(TypeScope):
     def module(self, definition: ModuleDefinition) -> None:
         self.spaces["core module"].append(_ModuleItem(definition.module))
 
-    def core_instance(self, definition: CoreInstance) -> None:
+    def core_instance(self, definition: CoreInstanceDefinition) -> None:
         items = definition.items
         if definition.module is None:
             self.core["instance"].append({name: (sort, self.core_at(sort, index)) for name, sort, index in items})
@@ -414,13 +414,13 @@ class _ComponentInstance(TypeScope):
         destructor = None if of.destructor is None else self.core_at("func", of.destructor)
         self.types.append(self.planner.resource("", self.number, destructor))
 
-    def lift(self, definition: Lift) -> None:
+    def lift(self, definition: LiftDefinition) -> None:
         of = self.get("type", definition.type, FunctionNode)
         core = self.core_at("func", definition.function)
         options = self.options(definition.options)
         self.spaces["func"].append(_FunctionItem(of, core=core, options=options, instance=self.number))
 
-    def lower(self, definition: Lower) -> None:
+    def lower(self, definition: LowerDefinition) -> None:
         function = self.get("func", definition.function, _FunctionItem)
         made = self.planner.trampoline((function, self.options(definition.options), self.number))
         self.core["func"].append(made)
@@ -449,7 +449,7 @@ class _ComponentInstance(TypeScope):
     def component(self, definition: ComponentDefinition) -> None:
         self.spaces["component"].append(_Closure(definition, self))
 
-    def instance(self, definition: Instance) -> _ComponentInstance | None:
+    def instance(self, definition: InstanceDefinition) -> _ComponentInstance | None:
         items: dict[str, Item] = {name: (sort, self.get(sort, index)) for name, sort, index in definition.items}
         if definition.component is None:
             self.instances.append(items)
@@ -502,13 +502,13 @@ def _refuse_values(*_: object) -> NoReturn:
 _RUN: dict[type[Any], Callable[[_ComponentInstance, Any], _ComponentInstance | None]] = {
     ModuleDefinition: _ComponentInstance.module,
     ComponentDefinition: _ComponentInstance.component,
-    CoreInstance: _ComponentInstance.core_instance,
+    CoreInstanceDefinition: _ComponentInstance.core_instance,
     CoreTypeDefinition: _ignore,
-    Instance: _ComponentInstance.instance,
+    InstanceDefinition: _ComponentInstance.instance,
     Alias: _ComponentInstance.alias,
     TypeDefinition: _ComponentInstance.type,
-    Lift: _ComponentInstance.lift,
-    Lower: _ComponentInstance.lower,
+    LiftDefinition: _ComponentInstance.lift,
+    LowerDefinition: _ComponentInstance.lower,
     Builtin: _ComponentInstance.builtin,
     StartFunction: _refuse_values,
     ValueDefinition: _refuse_values,

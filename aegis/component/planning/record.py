@@ -19,7 +19,7 @@ from aegis.engine.compile.cache import Cache
 from aegis.engine.compile.reflect import World
 from aegis.limits import Limits
 from aegis.wasm.bounds import bounds
-from aegis.wasm.structure import Anatomy
+from aegis.wasm.structure import ComponentStructure
 
 __all__ = ["ComponentRecord", "KeptCode", "keep_record", "kept_record"]
 
@@ -32,7 +32,7 @@ _FORMAT = 3
 class ComponentRecord(NamedTuple):
     """The structure, program and world of a component; ``world`` is ``None`` until this process validates it."""
 
-    anatomy: Anatomy
+    structure: ComponentStructure
     program: Program
     world: World | None
 

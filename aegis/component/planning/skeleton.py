@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from aegis.values import FuncType
-from aegis.wasm.binary import ExternType, GlobalType, MemoryType, ModuleInfo, Reader, TableType
+from aegis.wasm.binary import BinaryReader, ExternType, GlobalType, MemoryType, ModuleInfo, TableType
 from aegis.wasm.component import PREAMBLE, decode_component
-from aegis.wasm.definitions import ComponentBinary, CoreModule
+from aegis.wasm.definitions import ComponentBinary, EmbeddedModule
 
 __all__ = ["module_skeleton", "skeleton"]
 
@@ -39,13 +39,13 @@ def skeleton(data: bytes, binary: ComponentBinary | None = None) -> bytes:
     return b"".join(_component(data, 0, len(data), iter(binary.modules)))
 
 
-def _component(data: bytes, start: int, end: int, modules: Iterator[CoreModule]) -> list[bytes]:
+def _component(data: bytes, start: int, end: int, modules: Iterator[EmbeddedModule]) -> list[bytes]:
     """Return the sections of the skeleton; ``modules`` yields the core modules in binary order, nested ones included.
 
     The decoder has already checked that all sections are complete.
     """
     pieces = [PREAMBLE]
-    reader = Reader(data, start + 8, end)
+    reader = BinaryReader(data, start + 8, end)
     while reader.at < end:
         head = reader.at
         number, size = reader.byte(), reader.leb()

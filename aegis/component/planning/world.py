@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis.errors import ExportNotFound, LinkError
-from aegis.text import near, printable
+from aegis.text import printable, similar_names
 from aegis.wit.match import Mismatch, merged, unversioned
 from aegis.wit.naming import snake
 from aegis.wit.types import Function, Interface
@@ -89,7 +89,7 @@ def typed_export(component: Component, name: Any, typed: Typing) -> tuple[str, s
     try:
         return interface, function, typed(interface, function, of)
     except LinkError:  # the guest defines another interface under the name of a known one
-        return interface, function, component.imaged(of)
+        return interface, function, component.with_python_types(of)
 
 
 def check_export(component: Component, interface: str, function: str, table: Interface) -> None:
@@ -136,9 +136,9 @@ def _not_found(exports: Mapping[str, Interface | Function], name: object) -> Exp
 
 def no_such_function(known: Sequence[str], shown: str) -> ExportNotFound:
     """Return the error for a missing export ``shown``, with suggestions from ``known``."""
-    alike = near(shown, known)
+    alike = similar_names(shown, known)
     if not alike:
-        members = near(shown.rpartition("#")[2], dict.fromkeys(k.rpartition("#")[2] for k in known))
+        members = similar_names(shown.rpartition("#")[2], dict.fromkeys(k.rpartition("#")[2] for k in known))
         alike = [k for k in known if k.rpartition("#")[2] in members][:3]
     if alike:
         hint = f"; did you mean {' or '.join(printable(a, 120) for a in alike)}?"

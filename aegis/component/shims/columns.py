@@ -29,7 +29,7 @@ from aegis.engine.call.columns import (
 )
 from aegis.engine.compile.config import EngineConfig
 from aegis.engine.native.library import lib, number
-from aegis.support.buffers import SCALARS, Batch
+from aegis.support.buffers import SCALARS, ColumnBatch
 from aegis.values import Rows
 from aegis.wit.types import Function
 
@@ -140,7 +140,7 @@ class _Rules:
         return self._stage.memory.words[2:4].tobytes()
 
 
-def _drive(store: Any, frame: _Frame, batch: Batch, room: Room) -> None:
+def _drive(store: Any, frame: _Frame, batch: ColumnBatch, room: Room) -> None:
     lifted, state = frame.callee.lifted, store.state
     items = [lifted.core, *([lifted.options.post_return] if frame.shape.post else ())]
     items += [frame.cx.instance.leave] if frame.shape.flagged else []

@@ -32,7 +32,7 @@ from aegis.engine.native.library import lib, number, pointer, take_error, view
 from aegis.engine.store.own_module import OwnModule
 from aegis.errors import AegisInternalError, CallError, SandboxStateError
 from aegis.support.bounded_cache import memoised
-from aegis.support.buffers import SCALARS, Batch, Scalar
+from aegis.support.buffers import SCALARS, ColumnBatch, Scalar
 from aegis.support.lean import Any, NamedTuple, Protocol
 from aegis.text import printable
 from aegis.values import FuncType, Rows
@@ -325,7 +325,7 @@ class RowRules(Protocol):
         """End an entry whose rows are done."""
 
 
-def call_rows(store: Any, stage: Stage, batch: Batch, room: Room, rules: RowRules | None = None) -> None:
+def call_rows(store: Any, stage: Stage, batch: ColumnBatch, room: Room, rules: RowRules | None = None) -> None:
     """Call the function for all rows; whatever ends it, the results of the rows before are in ``batch``.
 
     ``room`` raises unless a native callback can be entered from where it is called.
@@ -410,14 +410,14 @@ _PASSAGE = """
 
 
 @memoised(256, lambda *_: 1)
-def column_closure(style: int, drive: Callable[[Any, Any, Batch, Room], None]) -> Callable[..., Any]:
+def column_closure(style: int, drive: Callable[[Any, Any, ColumnBatch, Room], None]) -> Callable[..., Any]:
     """Return what makes closures of ``style`` that take a batch and give it to ``drive``, with store and frame."""
     inner = style % Style.METERED == Style.INNER
     begin = "pass" if inner or style in Style.NESTINGS else "begin()"  # the passage does, or the outer call has
     return around(style, "batch", _PASSAGE.format(begin=begin) + IN_TIME, "pass", {"drive": drive})
 
 
-def _drive(store: Any, frame: Any, batch: Batch, room: Room) -> None:
+def _drive(store: Any, frame: Any, batch: ColumnBatch, room: Room) -> None:
     entry = frame.entry
     with store.stages().taken(store, entry, [ctypes.addressof(frame.buffer)]) as stage:
         call_rows(store, stage, batch, room)

@@ -26,7 +26,7 @@ from aegis.engine.native.signals import NEAR, secure_after
 from aegis.engine.threads.await_result import await_result
 from aegis.errors import CallError, GuestExit, HostError
 from aegis.limits import Limits
-from aegis.support.bounded_cache import Memo
+from aegis.support.bounded_cache import WeightedCache
 from aegis.support.lean import Any
 from aegis.values import FuncType, HostFunction, ImportName
 
@@ -57,7 +57,7 @@ slots: list[Slot] = [_VACANT]
 """Slots by number; what a number that is not taken means is refused. Zero never is taken."""
 _free: list[int] = []
 _lock = threading.Lock()
-_compiled: Memo[Any] = Memo(_MOST_TYPES_KEPT)
+_compiled: WeightedCache[Any] = WeightedCache(_MOST_TYPES_KEPT)
 
 
 def _renew() -> None:

@@ -117,13 +117,13 @@ def admit_module(data: bytes, what: str) -> ModuleInfo:
 
 def validate_module(data: bytes, info: ModuleInfo, limits: Limits, config: EngineConfig, what: str) -> ModuleInfo:
     """Validate an admitted module without compiling it; return ``info``. Raise ``ArtifactError`` if it is invalid."""
-    from aegis.wasm.admission import bound
+    from aegis.wasm.admission import check_compile_cost
 
     error = lib.wasmtime_module_validate(engine_for(config).pointer, data, len(data))
     if error is not None:
         raise ArtifactError(f"{what}: not a module that Aegis admits: {first_line(take_error(error))}")
     try:
-        bound(data, limits)
+        check_compile_cost(data, limits)
     except ArtifactError as refused:
         raise ArtifactError(f"{what}: {refused}") from None
     return info

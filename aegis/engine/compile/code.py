@@ -22,7 +22,7 @@ from aegis.support.lean import Any, ClassVar
 from aegis.text import printable
 from aegis.wasm.binary import NO_EXTERNREF, MemoryType
 from aegis.wasm.bounds import bounds
-from aegis.wasm.fit import capped_exactly
+from aegis.wasm.caps import capped_exactly
 
 __all__ = ["Artifact", "NativeCode", "UnfitForPool", "first_line"]
 
@@ -196,9 +196,11 @@ class Artifact:
 
     def _bound(self) -> None:
         """Raise ``ArtifactError`` if compilation would take too long."""
-        from aegis.wasm.admission import bound  # not needed, so not imported, when the code comes from the cache
+        from aegis.wasm.admission import (
+            check_compile_cost,  # not needed, so not imported, when the code comes from the cache
+        )
 
-        bound(self._data, self._limits)
+        check_compile_cost(self._data, self._limits)
 
     def validate(self) -> None:
         """Validate the artifact without compiling it; raise ``ArtifactError`` if it is invalid."""

@@ -16,7 +16,7 @@ from aegis.engine.native.library import lib
 from aegis.engine.native.signals import installed_by, recording
 from aegis.engine.store import memory_accounting
 from aegis.errors import AegisInternalError, PolicyError
-from aegis.limits import MAX_STACK, MIN_STACK, Limits
+from aegis.limits import MAX_STACK_BYTES, MIN_STACK_BYTES, Limits
 from aegis.support.lean import dataclass, replace
 
 __all__ = [
@@ -66,7 +66,7 @@ class EngineConfig:
     epochs: bool = True
 
     def __post_init__(self) -> None:
-        if not MIN_STACK <= self.stack <= MAX_STACK:
+        if not MIN_STACK_BYTES <= self.stack <= MAX_STACK_BYTES:
             raise PolicyError(f"stack: {self.stack} bytes is out of range; the least is 16 KiB, the most 2 MiB")
 
     @classmethod

@@ -21,10 +21,10 @@ from aegis.engine.threads.ticker import TICK, ticker
 from aegis.errors import AegisInternalError, CallError, ExportNotFound
 from aegis.limits import Limits
 from aegis.support.lean import Any
-from aegis.text import near, printable
+from aegis.text import printable, similar_names
 from aegis.values import FuncType, Rows
 from aegis.wasm.binary import MemoryType, TableType
-from aegis.wasm.fit import check_fit, table_cap_at_rest
+from aegis.wasm.caps import engine_caps, table_cap_at_rest
 
 __all__ = ["BasePlan", "Plan", "callable_export", "plan_for"]
 
@@ -54,7 +54,7 @@ class BasePlan:
         self.starts = artifact.starts()
         """Whether instantiating it runs code of the guest."""
         self.counted = config.counted
-        self.memory_cap, self.table_cap = check_fit(
+        self.memory_cap, self.table_cap = engine_caps(
             artifact.kind, memories, tables, limits, counted=self.counted, starts=artifact.starts()
         )
         self.code: NativeCode = artifact.code(config)  # compiled code outlives every store that runs it
@@ -132,7 +132,7 @@ def callable_export(module: Module, name: str) -> FuncType:
     export = module.export(name) if isinstance(name, str) else None
     if export is None or not isinstance(export.type, FuncType):
         known = [e.name for e in module.exports if e.kind == "func"]
-        alike = near(name, known) if isinstance(name, str) else []
+        alike = similar_names(name, known) if isinstance(name, str) else []
         hint = f"; did you mean {' or '.join(map(printable, alike))}?" if alike else _listed(known)
         raise ExportNotFound(
             f"the module exports no function {printable(str(name))!r}{hint}", name=str(name), near=alike

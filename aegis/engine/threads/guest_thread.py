@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from aegis.limits import MAX_STACK, MIB
+from aegis.limits import MAX_STACK_BYTES, MIB
 from aegis.support.lean import Any
 
 __all__ = [
@@ -28,8 +28,8 @@ __all__ = [
 ]  # fmt: skip
 
 UNKNOWN, DIRECT, MAIN, NESTED, SMALL = range(5)
-STACK = MAX_STACK + 6 * MIB
-_ENOUGH = MAX_STACK + 2 * MIB
+STACK = MAX_STACK_BYTES + 6 * MIB
+_ENOUGH = MAX_STACK_BYTES + 2 * MIB
 _SIGNAL_CHECK_SECONDS = 0.2
 _MAX_IDLE_THREADS = 8
 

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from aegis.wasm.admission import sections
-from aegis.wasm.binary import Malformed, Reader
-from aegis.wasm.instructions import REACHES, Table, runs
+from aegis.wasm.binary import BinaryReader, Malformed
+from aegis.wasm.instructions import REACHES, BranchTable, runs
 
 if TYPE_CHECKING:
     from aegis.engine.compile.artifact import Module
@@ -66,20 +66,20 @@ class Bodies:
         found = []
         try:
             for run in runs(self.data, start, end, REACHES):
-                if isinstance(run, Table):
+                if isinstance(run, BranchTable):
                     continue
                 for token in filter(None, run):
                     if token[0] not in _CALL_OPCODES:
                         return None
-                    found.append(Reader(token, 1).leb())
+                    found.append(BinaryReader(token, 1).leb())
         except Malformed:
             return None
         return found
 
-    def _section(self, number: int) -> Iterator[Reader]:
+    def _section(self, number: int) -> Iterator[BinaryReader]:
         for found, start, end in sections(self.data, 0, len(self.data)):
             if found == number:
-                yield Reader(self.data, start, end)
+                yield BinaryReader(self.data, start, end)
 
     @cached_property
     def _functions(self) -> dict[str, int]:
@@ -99,7 +99,7 @@ class Bodies:
                 size = r.leb()
                 start = r.at
                 r.skip(size)
-                head = Reader(self.data, start, r.at)
+                head = BinaryReader(self.data, start, r.at)
                 for _ in range(head.count()):
                     head.leb()
                     head.byte()
@@ -114,7 +114,7 @@ class Bodies:
         return {}
 
 
-def _local_names(r: Reader) -> dict[int, dict[int, str]]:
+def _local_names(r: BinaryReader) -> dict[int, dict[int, str]]:
     """Return the names of locals by function index, from subsection 2 of the name section."""
     while r.at < r.end:
         part, size = r.byte(), r.leb()

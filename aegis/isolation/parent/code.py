@@ -67,7 +67,7 @@ class Code:
         return self._shape
 
     def _record(self, component: Any) -> record.ComponentRecord:
-        return record.ComponentRecord(component.anatomy.for_running(), component.program, self.world)
+        return record.ComponentRecord(component.structure.for_running(), component.program, self.world)
 
 
 def code_for(
@@ -230,7 +230,7 @@ class _CodeSearch:
             if component._world is None:
                 record.keep_record(
                     self._cache, component.digest, component._limits,
-                    record.ComponentRecord(component.anatomy, component.program, None),
+                    record.ComponentRecord(component.structure, component.program, None),
                 )  # fmt: skip
 
     def _compile_alone(self, part: Artifact) -> None:

@@ -246,8 +246,8 @@ def believed_world(component: Any, told: Any) -> World:
         world = world_from_plain(told)
     except BadWorld as reason:
         raise Broken(str(reason)) from None
-    anatomy = component.anatomy
-    for items, named in ((world.imports, anatomy.imports), (world.exports, anatomy.exports)):
+    structure = component.structure
+    for items, named in ((world.imports, structure.imports), (world.exports, structure.exports)):
         found = {(name, "func" if isinstance(item, Function) else "instance") for name, item in items.items()}
         types = {name for name, sort in named if sort == "type"}  # reflected as a function or an instance
         if {(name, sort) for name, sort in found if name not in types} != {n for n in named if n[1] in _LINKED}:

@@ -17,7 +17,7 @@ from aegis.engine.call.columns import Shape
 from aegis.errors import CallError
 from aegis.isolation.protocol.channel import Broken
 from aegis.isolation.protocol.errors import to_plain
-from aegis.support.buffers import Batch, bad_element
+from aegis.support.buffers import ColumnBatch, bad_element
 
 if TYPE_CHECKING:
     from aegis.isolation.parent.store import IsolatedStore
@@ -33,7 +33,7 @@ class Conversation:
 
     __slots__ = ("batch", "lent", "over")
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: ColumnBatch) -> None:
         self.batch = batch
         self.lent = 0
         self.over = False
@@ -69,7 +69,7 @@ class ColumnCalls:
         self.loops: set[str] = set()
 
 
-def call_rows(store: IsolatedStore, name: str, batch: Batch) -> None:
+def call_rows(store: IsolatedStore, name: str, batch: ColumnBatch) -> None:
     """Call the export ``name`` of a worker's guest for the rows of ``batch``.
 
     Before the first such call the worker compiles the loop, which is not the guest's time.
@@ -128,7 +128,7 @@ def serve_rows(calls: ColumnCalls, message: list[Any], answer: Callable[[int, bo
 
 
 class RemoteBatch:
-    """In a worker: the rows of a call, as :class:`~aegis.support.buffers.Batch` has them, in the parent."""
+    """In a worker: the rows of a call, as :class:`~aegis.support.buffers.ColumnBatch` has them, in the parent."""
 
     __slots__ = ("_ask", "_pending", "_tell", "begun", "done", "params", "row_bytes", "rows")
 

@@ -99,7 +99,7 @@ class RemoteProviders(Providers):
 
     def typed(self, interface: str, name: str, function: Function) -> Function:
         if ((interface, "") if interface else ("", name)) in self._served:
-            return self._component.imaged(function)
+            return self._component.with_python_types(function)
         return super().typed(interface, name, function)
 
     def lacks(self, interface: str, name: str, function: Function) -> bool:

@@ -9,7 +9,7 @@ LATER = (
     "aegis.host.files.directory", "aegis.host.files.file_id", "aegis.host.files.symlink_moves",
     "aegis.host.files.utime", "aegis.host.host_quota", "aegis.host.logs", "aegis.host.net", "aegis.host.net.sending",
     "aegis.host.preview1.files", "aegis.host.preview1.paths", "aegis.host.preview1.poll", "aegis.host.preview1.system",
-    "aegis.policy.remedies", "aegis.wit.declared",
+    "aegis.policy.remedies", "aegis.wit.err",
 )  # fmt: skip
 """Modules that are imported in the course of a core module's run."""
 LATER_BESIDE = (

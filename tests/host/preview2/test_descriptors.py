@@ -170,7 +170,7 @@ def test_a_file_granted_alone_is_written_if_its_grant_writes(tree: Path) -> None
 # -- decisions -----------------------------------------------------------------------------------------
 
 
-LEAVES = "the path leaves /in; no option permits that"
+LEAVES = "the path leaves /in; no option allows that"
 
 
 def test_decisions_are_recorded(tree: Path) -> None:

@@ -1,4 +1,4 @@
-"""From the JSON of ``wasm-tools component wit --json`` to the model. Pure: it takes what was decoded."""
+"""Convert the JSON of ``wasm-tools component wit --json``, already decoded, to a :class:`Document`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aegis.wit.model import (
     Notes,
     Ref,
     TypeDef,
-    Unsupported,
+    UnsupportedType,
     WorldDef,
     versioned,
 )
@@ -49,18 +49,18 @@ _KINDS = {"freestanding": "free"}
 def read_document(data: Mapping[str, Any]) -> Document:
     """Return the packages in ``data``.
 
-    Raise :class:`~aegis.errors.ArtifactError` when it is not what wasm-tools prints.
+    Raise :class:`~aegis.errors.ArtifactError` if ``data`` does not have the structure that wasm-tools prints.
     """
     try:
-        return _Reader(data).document()
+        return _JsonReader(data).document()
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"this is not the JSON of wasm-tools component wit: {printable(repr(error))}") from error
+        raise ArtifactError(f"unexpected output of wasm-tools component wit: {printable(repr(error))}") from error
 
 
 def _named(name: Any, rule: re.Pattern[str] = _NAME) -> str:
-    """Names become code: what is no WIT name goes no further."""
+    """Return ``name`` if it matches ``rule``; names become Python code, so any other text is rejected."""
     if not isinstance(name, str) or not rule.fullmatch(name):
-        raise ArtifactError(f"{printable(str(name))!r} is no WIT name")
+        raise ArtifactError(f"{printable(str(name))!r} is not a WIT name")
     return name
 
 
@@ -75,7 +75,7 @@ def _notes(of: Mapping[str, Any]) -> Notes:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _JsonReader:
     data: Mapping[str, Any]
     packages: tuple[str, ...] = ()
     types: dict[int, TypeDef] = field(default_factory=dict)
@@ -139,7 +139,7 @@ class _Reader:
                 ((how, key),) = value.items()
                 resource = Resource(_named(self.data["types"][key]["name"]), key=key)
                 return Own(resource) if how == "own" else Borrow(resource)
-        return Unsupported(self.foreign(tag, value))
+        return UnsupportedType(self.foreign(tag, value))
 
     def foreign(self, tag: str, value: Any) -> str:
         inside = value if isinstance(value, list) else [value]
@@ -154,9 +154,9 @@ class _Reader:
         return None if of is None else self.use(of)
 
     def use(self, of: Any) -> WitType:
-        """Return a type where it is used: a primitive, a name, or what has none."""
+        """Return the node of a used type: a primitive, a reference, or an unnamed type."""
         if isinstance(of, str):
-            return of if of in PRIMITIVES else Unsupported(_named(of))
+            return of if of in PRIMITIVES else UnsupportedType(_named(of))
         found = self.data["types"][of]
         if found["name"] is not None:
             return Ref(_named(found["name"]), of)
@@ -164,7 +164,7 @@ class _Reader:
         return self.anonymous(tag, value)
 
     def interface(self, key: int, found: Mapping[str, Any]) -> InterfaceDef:
-        # In the order of the keys a type comes after all that it is made of.
+        # wasm-tools numbers types so that each comes after its parts; bindings need that order.
         return InterfaceDef(
             key=key,
             name=self.full(found),

@@ -1,4 +1,4 @@
-"""How things are said: to people or as JSON, escaped, and always with the exit code that belongs to it."""
+"""Print results and errors, as text or as JSON, with everything from a guest escaped."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from aegis.text import printable, quoted, visible
 if TYPE_CHECKING:
     from aegis.observe.report import ExecutionReport
 
-__all__ = ["Face"]
+__all__ = ["Output"]
 
 
-class Face:
-    """The streams and the form that the user chose."""
+class Output:
+    """The output of one command: standard streams, format and verbosity."""
 
     def __init__(
         self, *, form: str = "human", verbose: int = 0, quiet: bool = False, config: str | None = None
@@ -48,8 +48,8 @@ class Face:
         """Print a run's report as the result."""
         self._print(report.to_json(indent=None if self.form == "json-compact" else 2))
 
-    def tell_report(self, report: ExecutionReport) -> None:
-        """Print a run's report beside the result, for people."""
+    def print_report(self, report: ExecutionReport) -> None:
+        """Print a run's report as text on stderr, in addition to the result."""
         _stderr(_shown(report.to_text()))
 
     def _print(self, text: str) -> None:
@@ -58,32 +58,32 @@ class Face:
                 _write(sys.stdout, _shown(text) + "\n")
 
     def flush(self) -> None:
-        """Deliver what was printed; a full disk or a closed pipe is known only now."""
+        """Flush stdout; errors such as a full disk or a closed pipe may appear only here."""
         with self._delivering():
             sys.stdout.flush()
 
     @contextmanager
     def _delivering(self) -> Iterator[None]:
-        """Remember an error of stdout, which is reported otherwise than one of a file."""
+        """Record an ``OSError`` of stdout, to distinguish it from errors of other files."""
         try:
             yield
         except OSError as error:
             self._undelivered = error
             raise
 
-    # -- everything else -----------------------------------------------------------------------
+    # -- notes and errors ----------------------------------------------------------------------
 
     def say(self, text: str) -> None:
-        """Print a line for people, unless they asked for quiet or for JSON."""
+        """Print a note on stderr, unless the user chose --quiet or JSON."""
         if not self.quiet and not self.json:
             _stderr(visible(text))
 
     def complain(self, text: str) -> None:
-        """Print the one line of a failure."""
+        """Print an error line on stderr."""
         _stderr(f"error: {visible(text)}")
 
     def failure(self, error: AegisError, **fields: Any) -> int:
-        """Tell of an error of ours, return its exit code."""
+        """Report an error and return its exit code."""
         from aegis.observe.outcome import Outcome
         from aegis.observe.report import ExecutionReport
 
@@ -99,28 +99,28 @@ class Face:
         return outcome.exit_code
 
     def usage_error(self, message: str, code: int, command: str | None) -> int:
-        """Report a command line that means nothing; ``command`` is the one whose help says more."""
+        """Report an invalid command line and return ``code``; ``command`` is the command whose help is relevant."""
         hint = f" (see '{command} --help')" if command is not None else ""
         return self._plain("usage", "embedder", printable(message, 500) + hint, code)
 
     def system_error(self, error: OSError) -> int:
-        """Report an error of the system. After one of stdout, stdout is given up, so that nothing repeats at exit."""
+        """Report an ``OSError`` and return its exit code; after one of stdout, redirect stdout to ``/dev/null``."""
         reason = printable(str(error.strerror or error), 200).lower()
         if self._undelivered is error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            self.complain(f"the output cannot be written: {reason}")
+            self.complain(f"stdout cannot be written: {reason}")
             return 125
         where = f"{quoted(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""
         return self._plain("system-error", "embedder", f"{where}{reason}", 125)
 
     def defect(self, error: Exception) -> int:
-        """Tell of what should never happen."""
+        """Report an unexpected exception, which is a bug of Aegis, and return its exit code."""
         if self.verbose >= 2:
             import traceback
 
             traceback.print_exc()
         what = f"{type(error).__name__}: {printable(str(error))}"
-        text = f"a defect of aegis: {what}; please report it, with -vv for the traceback"
+        text = f"internal error of aegis: {what}; please report it, with the traceback from -vv"
         return self._plain("internal-error", "aegis", text, 125)
 
     def _plain(self, kind: str, blame: str, message: str, code: int) -> int:
@@ -137,12 +137,12 @@ class Face:
 
 
 def _shown(text: str) -> str:
-    """Return lines without anything that a terminal obeys, whoever wrote it."""
+    """Return lines with all control characters escaped."""
     return "\n".join(map(visible, text.split("\n")))
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write text; what the stream's encoding lacks is escaped."""
+    """Write text; escape characters that the stream's encoding does not have."""
     try:
         stream.write(text)
     except UnicodeEncodeError:
@@ -154,4 +154,4 @@ def _stderr(text: str) -> None:
         _write(sys.stderr, text + "\n")
         sys.stderr.flush()
     except OSError:
-        pass  # nobody can be told that nobody can be told
+        pass  # stderr itself is broken, so there is no way to report the error

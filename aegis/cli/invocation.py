@@ -1,4 +1,4 @@
-"""One call of a component from the command line, written in WAVE or as plain words."""
+"""Parse the call of a component on the command line, given in WAVE or as separate words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Invocation"]
 
 
 class Invocation(NamedTuple):
-    """An export, its type with the component's own images, and the arguments."""
+    """A call: the name of the export, its type with Python classes, and the arguments."""
 
     target: str
     function: Function
@@ -26,9 +26,10 @@ class Invocation(NamedTuple):
 
     @classmethod
     def of(cls, component: Component, call: str | None, name: str, words: Sequence[str]) -> Invocation:
-        """Read ``call``, such as ``iface#func({name: "x"}, some(3))``; without one, a function and its words.
+        """Parse ``call``, such as ``iface#func({name: "x"}, some(3))``, or else the arguments ``words`` of ``name``.
 
-        A word is WAVE where its parameter is not a string. Raise ``CallError`` for what does not fit.
+        A word for a parameter of type string is taken literally, any other is WAVE. Raise ``CallError`` for words that
+        do not fit the function.
         """
         from aegis.wit.wave import parse_arguments, parse_call, parse_value
 
@@ -47,7 +48,7 @@ class Invocation(NamedTuple):
         return cls(target, function, values)
 
     def shown(self, value: Any) -> str | None:
-        """Return a result as WAVE, ``None`` where the function has none."""
+        """Return a result as WAVE; ``None`` if the function has no result."""
         from aegis.wit.wave import format_value
 
         of = self.function.result
@@ -58,4 +59,4 @@ class Invocation(NamedTuple):
 
 def _resolved(component: Component, name: str) -> tuple[str, Function]:
     interface, function, of = find_export(component.exports, name)
-    return f"{interface}#{function}" if interface else function, component.imaged(of)
+    return f"{interface}#{function}" if interface else function, component.with_python_types(of)

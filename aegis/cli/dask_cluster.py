@@ -1,4 +1,4 @@
-"""The cluster that a campaign runs on, where the command line names one."""
+"""Connect to the Dask cluster that a campaign runs on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ __all__ = ["dask_executor"]
 
 
 def dask_executor(address: str | None) -> Any:
-    """Return the executor of the Dask cluster whose scheduler answers at ``address``, ``None`` without one."""
+    """Return an executor for the Dask scheduler at ``address``; ``None`` without an address.
+
+    Raise :class:`~aegis.errors.PolicyError` if Dask is not installed or the scheduler does not answer.
+    """
     if address is None:
         return None
     try:
@@ -21,4 +24,5 @@ def dask_executor(address: str | None) -> Any:
     try:
         return Client(address, timeout=10).get_executor(retries=10, pure=False)
     except (OSError, ValueError, TimeoutError) as error:
-        raise PolicyError(f"no Dask scheduler answers at {printable(address)}: {printable(str(error), 200)}") from None
+        reason = printable(str(error), 200)
+        raise PolicyError(f"no Dask scheduler answers at {printable(address)}: {reason}; check --dask") from None

@@ -1,10 +1,10 @@
-"""The words of a command line: which are options, and which are the file and the guest's arguments.
+"""Split a command line into options, the file, and the guest's arguments.
 
-One rule serves every command. Options are recognised anywhere before ``--``. A word that is no option is the file,
-or, after the file, an argument. What follows ``--`` is never an option. click alone would read ``--isolate x.wasm`` as
-an option with its value, ``-2`` as an option, and ``-e -- 2`` as a function called ``--``.
+All commands follow one rule. Options are recognised anywhere before ``--``. The first other word is the file, and the
+later ones are arguments. Words after ``--`` are never options. click alone would parse ``--isolate x.wasm`` as an
+option with a value, ``-2`` as an option, and ``-e -- 2`` as a function called ``--``.
 
-Nothing here needs click: ``aegis run`` reads its line with this alone.
+This module does not import click, so ``aegis run`` can parse its command line without it.
 """
 
 from __future__ import annotations
@@ -13,106 +13,108 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from aegis.support.lean import Any, NamedTuple, dataclass, field
-from aegis.text import near, printable
+from aegis.text import printable, similar_names
 
-__all__ = ["FORMATS", "Line", "Misuse", "Option", "Sort", "read_line"]
+__all__ = ["FORMATS", "CommandOption", "Line", "OptionKind", "UsageMistake", "read_line"]
 
 FORMATS = ("human", "json", "json-compact")
 
 
-class Misuse(Exception):
-    """The command line means nothing, which only its values tell."""
+class UsageMistake(Exception):
+    """The values of the command line's options contradict each other."""
 
 
-class Sort:
-    """The sorts of options, by what is said with them."""
+class OptionKind:
+    """The kinds of options, by the values that they take."""
 
     FLAG = "flag"
-    """Nothing."""
+    """No value; the option is true if it is given."""
     COUNT = "count"
-    """Nothing, and how often."""
+    """No value; the option counts how often it is given."""
     VALUE = "value"
-    """A value, that of the last time."""
+    """One value; the last one counts."""
     EACH = "each"
-    """A value each time."""
+    """One value each time; all are collected."""
     IMPLIED = "implied"
-    """A value after ``=``, or none; then it is ``implied``."""
+    """An optional value after ``=``; without it, the value is ``implied``."""
 
 
-class Option(NamedTuple):
-    """One option of a command: what it is called, what is said with it, and its line in the help."""
+class CommandOption(NamedTuple):
+    """One option of a command: its names, its kind, and its help text."""
 
     names: tuple[str, ...]
-    """As it is written, and last, without dashes, the name of its value if that is another."""
+    """The spellings; the last may be a name without dashes for the parameter."""
     help: str = ""
-    sort: str = Sort.VALUE
+    sort: str = OptionKind.VALUE
     metavar: str | None = None
     choices: tuple[str, ...] = ()
-    """The values that there are, where not any text is one."""
+    """The allowed values; empty if any text is allowed."""
     default: str | None = None
     implied: str = ""
     known: tuple[str, ...] = ()
-    """Values of an option with an implied one, to tell them from the name of a file."""
+    """Common values of an option of kind ``IMPLIED``, to detect ``--isolate strict`` without the ``=``."""
 
     @property
     def dest(self) -> str:
-        """The name of its value."""
+        """The name of the parameter."""
         last = self.names[-1]
         return last if not last.startswith("-") else last.lstrip("-").replace("-", "_")
 
     @property
     def bare(self) -> bool:
-        """Whether nothing is said with it."""
-        return self.sort in (Sort.FLAG, Sort.COUNT)
+        """Whether the option takes no value."""
+        return self.sort in (OptionKind.FLAG, OptionKind.COUNT)
 
 
 @dataclass(slots=True, kw_only=True)
 class Line:
-    """A command line, sorted: options as click takes them, then everything else."""
+    """A split command line: options in the form that click parses, and all other words."""
 
     options: list[str] = field(default_factory=list)
-    given: list[tuple[Option, str]] = field(default_factory=list)
-    """The same options, each with its value."""
+    given: list[tuple[CommandOption, str]] = field(default_factory=list)
+    """The same options with their values."""
     words: list[str] = field(default_factory=list)
     guest: bool = False
-    """Whether words after the first are a guest's."""
+    """Whether words after the first are arguments of a guest."""
     fault: str = ""
-    """The first thing that is wrong with it."""
+    """The first mistake, or an empty text."""
     form: str = ""
-    """The value of ``--format``, known even when something else is wrong."""
+    """The value of ``--format``, valid even if the line has a mistake."""
 
     def wrong(self, fault: str) -> None:
         self.fault = self.fault or fault
 
-    def add(self, option: Option, value: str, *words: str) -> None:
+    def add(self, option: CommandOption, value: str, *words: str) -> None:
         self.given.append((option, value))
         self.options += words
 
-    def values(self, options: Iterable[Option]) -> dict[str, Any] | None:
-        """Return the value of each of ``options`` as click does, ``None`` where one is not among its choices."""
-        found: dict[str, Any] = {option.dest: _UNSAID.get(option.sort, option.default) for option in options}
+    def values(self, options: Iterable[CommandOption]) -> dict[str, Any] | None:
+        """Return the values of all ``options`` as click would, or ``None`` if a value is not an allowed choice."""
+        found: dict[str, Any] = {option.dest: _ABSENT.get(option.sort, option.default) for option in options}
         for option, value in self.given:
             if option.choices and value not in option.choices:
                 return None
-            if option.sort == Sort.FLAG:
+            if option.sort == OptionKind.FLAG:
                 found[option.dest] = True
-            elif option.sort == Sort.COUNT:
+            elif option.sort == OptionKind.COUNT:
                 found[option.dest] += 1
-            elif option.sort == Sort.EACH:
+            elif option.sort == OptionKind.EACH:
                 found[option.dest] += (value,)
             else:
                 found[option.dest] = value
         return found
 
 
-_UNSAID: dict[str, Any] = {Sort.FLAG: False, Sort.COUNT: 0, Sort.EACH: ()}
+_ABSENT: dict[str, Any] = {OptionKind.FLAG: False, OptionKind.COUNT: 0, OptionKind.EACH: ()}
 
 
-def read_line(words: Sequence[str], known: Iterable[Option], *, guest: bool = False, leading: bool = False) -> Line:
-    """Sort ``words`` by the options that are known.
+def read_line(
+    words: Sequence[str], known: Iterable[CommandOption], *, guest: bool = False, leading: bool = False
+) -> Line:
+    """Split ``words`` into options and other words.
 
-    With ``guest`` the words after the first are a guest's, negative numbers included. With ``leading`` options end at
-    the first word.
+    With ``guest``, words after the first are arguments of a guest and may be negative numbers. With ``leading``,
+    options end at the first other word.
     """
     options = {name: option for option in known for name in option.names if name.startswith("-")}
     line = Line(guest=guest)
@@ -135,8 +137,8 @@ def read_line(words: Sequence[str], known: Iterable[Option], *, guest: bool = Fa
     return line
 
 
-def _cluster(line: Line, options: Mapping[str, Option], word: str, rest: list[str]) -> None:
-    """Read short options written together: flags, the last of which may be an option with its value."""
+def _cluster(line: Line, options: Mapping[str, CommandOption], word: str, rest: list[str]) -> None:
+    """Read combined short options: flags, and at the end possibly an option with its value."""
     for at in range(1, len(word)):
         option = options.get(f"-{word[at]}")
         if option is None or not option.bare:
@@ -147,13 +149,13 @@ def _cluster(line: Line, options: Mapping[str, Option], word: str, rest: list[st
         line.add(option, "", f"-{word[at]}")
 
 
-def _take(line: Line, options: Mapping[str, Option], name: str, value: str | None, rest: list[str]) -> None:
-    """Add one option, with its value from the same word or from the next."""
+def _take(line: Line, options: Mapping[str, CommandOption], name: str, value: str | None, rest: list[str]) -> None:
+    """Add one option with its value, from the same word or the next one."""
     option = options.get(name)
     if option is None:
         line.wrong(_unknown(name, options, line))
         return
-    if option.sort == Sort.IMPLIED:
+    if option.sort == OptionKind.IMPLIED:
         if value is None:
             _look_ahead(line, option, name, rest)
             value = option.implied
@@ -174,15 +176,15 @@ def _take(line: Line, options: Mapping[str, Option], name: str, value: str | Non
     line.add(option, value, *([f"{name}={value}"] if name.startswith("--") else [name, value]))
 
 
-def _look_ahead(line: Line, option: Option, name: str, rest: Sequence[str]) -> None:
-    """Refuse ``--isolate strict x.wasm``, where the value would be taken for the file."""
+def _look_ahead(line: Line, option: CommandOption, name: str, rest: Sequence[str]) -> None:
+    """Reject ``--isolate strict x.wasm``, where the value would become the file."""
     if not line.words and rest and rest[0] in option.known and not os.path.exists(rest[0]):
-        line.wrong(f"there is no file {rest[0]!r}; the value of {name} follows an equals sign: {name}={rest[0]}")
+        line.wrong(f"no file {rest[0]!r} found; if it is the value of {name}, write {name}={rest[0]}")
 
 
-def _unknown(name: str, options: Mapping[str, Option], line: Line) -> str:
+def _unknown(name: str, options: Mapping[str, CommandOption], line: Line) -> str:
     longer = [option for option in options if option.startswith(name)] if len(name) > 3 else []
-    alike = (longer if len(longer) == 1 else near(name[:80], options, 1)) if name.startswith("--") else []
+    alike = (longer if len(longer) == 1 else similar_names(name[:80], options, 1)) if name.startswith("--") else []
     hint = f"; did you mean {alike[0]}?" if alike else ""
     kind = "options of the guest" if line.guest else "names that begin with -"
     place = f"; put {kind} after --" if line.words else ""
@@ -190,7 +192,7 @@ def _unknown(name: str, options: Mapping[str, Option], line: Line) -> str:
 
 
 def _is_number(word: str) -> bool:
-    """Tell whether a word is a negative number as an argument of a function is written."""
+    """Return whether a word is a negative number in the notation of function arguments."""
     digits = word[1:].lstrip("+-_")
     if digits != word[1:] or not word.isascii():
         return False

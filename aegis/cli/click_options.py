@@ -1,4 +1,4 @@
-"""click's commands and options, made from the table of :mod:`aegis.cli.options`."""
+"""Build click's commands and options from the table in :mod:`aegis.cli.options`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aegis.cli import options as table
-from aegis.cli.words import Option, Sort, read_line
+from aegis.cli.command_line import CommandOption, OptionKind, read_line
 
 if TYPE_CHECKING:
-    from aegis.cli.render import Face
+    from aegis.cli.output import Output
 
 __all__ = ["FileCommand", "RunCommand", "described", "limit_options", "policy_options", "with_options"]
 
@@ -19,53 +19,53 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Implied(click.Option):
-    """An option whose value follows ``=`` or is left out; then it is ``implied``."""
+    """A click option with an optional value after ``=``; without it the value is ``described.implied``."""
 
-    def __init__(self, *names: Any, described: Option, **settings: Any) -> None:
+    def __init__(self, *names: Any, described: CommandOption, **settings: Any) -> None:
         super().__init__(*names, **settings)
         self.described = described
 
 
-def made(option: Option, **settings: Any) -> click.Option:
-    """Return an option of the table as click has it."""
+def made(option: CommandOption, **settings: Any) -> click.Option:
+    """Return the click option for an option of the table."""
     if option.choices:
         settings["type"] = click.Choice(option.choices)
     settings |= {"help": option.help, "metavar": option.metavar, "default": option.default}
-    if option.sort == Sort.IMPLIED:
+    if option.sort == OptionKind.IMPLIED:
         return Implied([*option.names], described=option, **settings)
-    if option.sort in (Sort.FLAG, Sort.COUNT):
+    if option.sort in (OptionKind.FLAG, OptionKind.COUNT):
         del settings["default"]
-    kinds = {Sort.FLAG: "is_flag", Sort.COUNT: "count", Sort.EACH: "multiple"}
+    kinds = {OptionKind.FLAG: "is_flag", OptionKind.COUNT: "count", OptionKind.EACH: "multiple"}
     if option.sort in kinds:
         settings[kinds[option.sort]] = True
     return click.Option([*option.names], **settings)
 
 
-def described(params: Iterable[click.Parameter]) -> list[Option]:
-    """Return the options among click's parameters as the table has them."""
+def described(params: Iterable[click.Parameter]) -> list[CommandOption]:
+    """Return the table's options for the options among click's parameters."""
     return [_described(param) for param in params if isinstance(param, click.Option)]
 
 
-def _described(option: click.Option) -> Option:
+def _described(option: click.Option) -> CommandOption:
     if isinstance(option, Implied):
         return option.described
-    sort = Sort.COUNT if option.count else Sort.FLAG if option.is_flag else Sort.VALUE
-    return Option((*option.opts, option.name or ""), sort=sort)
+    sort = OptionKind.COUNT if option.count else OptionKind.FLAG if option.is_flag else OptionKind.VALUE
+    return CommandOption((*option.opts, option.name or ""), sort=sort)
 
 
-def with_options(options: Iterable[Option]) -> Callable[[_Command], _Command]:
-    """Return what adds options to the function of a command, in their order."""
+def with_options(options: Iterable[CommandOption]) -> Callable[[_Command], _Command]:
+    """Return a decorator that adds options to a command's function, in order."""
 
     def add(command: _Command) -> _Command:
         params = command.__dict__.setdefault("__click_params__", [])
-        params += reversed([made(option) for option in options])  # click turns them around
+        params += reversed([made(option) for option in options])  # click reverses this list
         return command
 
     return add
 
 
 def limit_options(command: _Command, **defaults: str) -> _Command:
-    """Add an option for each limit; ``defaults`` are those that differ for this command."""
+    """Add an option for each limit; ``defaults`` replaces defaults for this command."""
     return with_options(table.limits(**defaults))(command)
 
 
@@ -74,15 +74,15 @@ def policy_options(command: _Command) -> _Command:
     return with_options(table.GRANTS)(command)
 
 
-def _tell(context: click.Context, option: click.Parameter, value: Any) -> None:
-    """Keep the value of a shared option, which stands after the command's name."""
-    face: Face = context.obj
+def _store(context: click.Context, option: click.Parameter, value: Any) -> None:
+    """Store the value of a shared option that follows the command's name."""
+    output: Output = context.obj
     if value:
-        setattr(face, option.name or "", value)
+        setattr(output, option.name or "", value)
 
 
 class FileCommand(click.Command):
-    """A command that takes files: its options may come before and after them."""
+    """A command that takes files; its options may precede and follow them."""
 
     guest = False
 
@@ -91,7 +91,7 @@ class FileCommand(click.Command):
         super().__init__(*args, **settings)
         taken = {name for param in self.params for name in param.opts}
         shared = table.shared(short="-f" not in taken)
-        self.params += [made(option, expose_value=False, callback=_tell) for option in shared]
+        self.params += [made(option, expose_value=False, callback=_store) for option in shared]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         line = read_line(args, described(self.get_params(ctx)), guest=self.guest)
@@ -104,6 +104,6 @@ class FileCommand(click.Command):
 
 
 class RunCommand(FileCommand):
-    """The command whose words after the file are the guest's."""
+    """The command ``run``: words after the file are arguments of the guest."""
 
     guest = True

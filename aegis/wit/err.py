@@ -1,4 +1,4 @@
-"""The error that WIT declares: in a module of its own, for core modules pay for nothing else of WIT."""
+"""The error case of a WIT ``result``; in a module of its own, so that core modules import nothing else of WIT."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ T = TypeVar("T")
 
 
 class Err(Exception, Generic[T]):
-    """The bad case of a ``result``; ``value`` is its payload, ``None`` where it has none.
+    """The error case of a WIT ``result``; ``value`` is its payload, or ``None`` without one.
 
-    An exported function whose result is a ``result`` raises it, and a host function may raise or return it.
-    It is what the WIT declares, not a failure: the sandbox stays usable. Within other values it is a plain
-    value, equal to an ``Err`` of an equal payload.
+    Calling an exported function raises this exception when the function returns its error case; a host function may
+    raise or return it. It is a declared result and not a failure: the sandbox stays usable. Inside other values it is
+    a plain value; two are equal if their payloads are.
+
+    >>> Err("not-found").value
+    'not-found'
     """
 
     __match_args__ = ("value",)
     __wit_case__ = "err"
-    """Its name in JSON (:func:`aegis.observe.encode.plain`)."""
+    """The key in JSON (:func:`aegis.observe.encode.plain`)."""
 
     def __init__(self, value: T = None) -> None:  # type: ignore[assignment]
         super().__init__(value)

@@ -1,7 +1,7 @@
-"""A world as WIT text: what reflection found of a component, for people and for wasm-tools to read back.
+"""Write the world of a component as WIT text, for people and for wasm-tools.
 
-A binary knows shapes, not who named them first: a record that one interface takes from another is written out in
-both. Resources have an identity, so theirs is said with ``use``.
+A binary contains the structure of types, but not the interface that defined them first: a record that one interface
+takes from another is written in both. Resources have an identity, so they are written with ``use``.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def world_text(
     package: str = "root:component",
     world: str = "root",
 ) -> str:
-    """Return a world with all its interfaces, as one WIT document.
+    """Return a world with all its interfaces as one WIT document.
 
-    ``types`` are those of the world itself, where they are known. What has a name that WIT cannot spell is a
-    comment. Two sides of one interface are written as one.
+    ``types`` are the types of the world itself, if known. An item whose name is not valid in WIT becomes a comment. An
+    interface that is both imported and exported is written once.
     """
     free = {n: f for items in (imports, exports) for n, f in items.items() if isinstance(f, Function)}
-    scope = _Scope(Interface("", free, types or {}), dict(_offered(imports)))
+    scope = _InterfaceWriter(Interface("", free, types or {}), dict(_offered(imports)))
     lines = scope.uses() + scope.types() + scope.resources()
     for word, items in (("import", imports), ("export", exports)):
         lines += [line for name, item in items.items() for line in _item(word, name, item, scope)]
@@ -70,14 +70,14 @@ def world_text(
 
 
 def interface_text(of: Interface, name: str = "") -> str:
-    """Return one interface; ``name`` is its own name, by default that within its full name."""
+    """Return one interface as WIT text; ``name`` defaults to the last part of its full name."""
     found = _FULL.fullmatch(of.name)
     own = name or (found["name"] if found else of.name)
-    return _block(f"interface {_id(own)}", _Scope(of).lines())
+    return _block(f"interface {_id(own)}", _InterfaceWriter(of).lines())
 
 
 def _packages(items: list[tuple[str, Interface | Function]]) -> dict[str, dict[str, Interface]]:
-    """Sort interfaces into packages; of one that is there twice, each side may lack what the other uses."""
+    """Group interfaces by package; merge the two sides of one that is imported and exported, as each may lack items."""
     found: dict[str, dict[str, Interface]] = {}
     for name, item in items:
         match = _FULL.fullmatch(name)
@@ -92,7 +92,7 @@ def _packages(items: list[tuple[str, Interface | Function]]) -> dict[str, dict[s
 
 
 def _offered(imports: Mapping[str, Interface | Function]) -> Iterator[tuple[WitType, tuple[str, str]]]:
-    """Yield the shapes that imported interfaces have names for, each with interface and name."""
+    """Yield the structures that imported interfaces have names for, each with the interface and the name."""
     for name, item in imports.items():
         if isinstance(item, Interface) and _FULL.fullmatch(name):
             for own, found in item.types.items():
@@ -100,7 +100,7 @@ def _offered(imports: Mapping[str, Interface | Function]) -> Iterator[tuple[WitT
                     yield _part(found), (name, own)
 
 
-def _item(word: str, name: str, item: Interface | Function, scope: _Scope) -> list[str]:
+def _item(word: str, name: str, item: Interface | Function, scope: _InterfaceWriter) -> list[str]:
     if isinstance(item, Function):
         if name.startswith("["):
             return []
@@ -108,7 +108,9 @@ def _item(word: str, name: str, item: Interface | Function, scope: _Scope) -> li
     if _FULL.fullmatch(name):
         return [f"{word} {name};"]
     if _PLAIN.fullmatch(name):
-        return [*_block(f"{word} {_id(name)}: interface", _Scope(replace(item, name=name)).lines()).splitlines()]
+        return [
+            *_block(f"{word} {_id(name)}: interface", _InterfaceWriter(replace(item, name=name)).lines()).splitlines()
+        ]
     return _odd(word, name)
 
 
@@ -125,17 +127,17 @@ def _block(head: str, lines: list[str]) -> str:
 
 
 @dataclass(slots=True)
-class _Scope:
-    """The names of one interface: those that it has, and one for each type that it should have named."""
+class _InterfaceWriter:
+    """Writes one interface: assigns a name to each type that needs one, then writes the items."""
 
     of: Interface
     offered: Mapping[WitType, tuple[str, str]] = field(default_factory=dict)
-    """What other interfaces have names for, by shape."""
+    """Interface and name of types in other interfaces, by structure."""
     names: dict[WitType | Resource, str] = field(default_factory=dict)
     shapes: dict[WitType | Resource, str] = field(default_factory=dict)
     spare: dict[str, WitType | Resource] = field(default_factory=dict)
     used: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Types of other interfaces that are taken with ``use``, besides resources."""
+    """Types of other interfaces that are imported with ``use``, besides resources."""
 
     def __post_init__(self) -> None:
         for name, found in self.of.types.items():
@@ -144,14 +146,14 @@ class _Scope:
                 self.shapes.setdefault(_shape(found), name)
         for function in self.of.functions.values():
             for used in [*(t for _, t in function.params), function.result]:
-                self.settle(used)
+                self.assign_names(used)
         for found in self.of.types.values():
             if not isinstance(found, Resource):
                 for child in children(found):
-                    self.settle(child)
+                    self.assign_names(child)
 
-    def settle(self, of: WitType | None) -> None:
-        """Give what is within a type its names."""
+    def assign_names(self, of: WitType | None) -> None:
+        """Assign names to the parts of a type, and to the type itself if it needs one."""
         match of:
             case None | str():
                 return
@@ -159,12 +161,12 @@ class _Scope:
                 self.name(handled, handled.name)
             case _:
                 for child in children(of):
-                    self.settle(child)
+                    self.assign_names(child)
                 if isinstance(of, (Record, Variant, Enum, Flags)):
                     self.name(of, of.name)
 
     def name(self, of: WitType | Resource, wanted: str) -> None:
-        """Take a name for a type that has none here."""
+        """Assign a name to a type that has none in this interface."""
         if of in self.names:
             return
         shape = _shape(of)
@@ -179,7 +181,7 @@ class _Scope:
             self.spare[made] = of
 
     def free(self, wanted: str) -> str:
-        """Return a name that nothing has here."""
+        """Return ``wanted``, with a number if the name is taken in this interface."""
         taken = {*self.of.types, *self.spare, *self.used, *(n for n in self.of.functions if not n.startswith("["))}
         made, n = wanted, 2
         while made in taken:
@@ -187,35 +189,35 @@ class _Scope:
         return made
 
     def lines(self) -> list[str]:
-        """Return the interface's items."""
+        """Return the items of the interface."""
         free = [f"{_id(n)}: {self.function(f)};" for n, f in self.of.functions.items() if not n.startswith("[")]
         parts = [self.uses(), self.types(), self.resources(), free]
         return [line for n, part in enumerate(p for p in parts if p) for line in ([""] if n else []) + part]
 
     def uses(self) -> list[str]:
-        """Return a line for each type that another interface defines."""
+        """Return a ``use`` line for each type that another interface defines."""
         found = [(name, r) for name, r in self.all() if isinstance(r, Resource) and self.foreign(r)]
         lines = [f"use {self.path(r.owner or '')}.{{{_renamed(r.name, name)}}};" for name, r in found]
         return lines + [f"use {self.path(owner)}.{{{_renamed(there, n)}}};" for n, (owner, there) in self.used.items()]
 
     def path(self, owner: str) -> str:
-        """Return how another interface is named here: one of the same package by its last name."""
+        """Return the name of another interface: the short name if it is in the same package."""
         here, there = _FULL.fullmatch(self.of.name), _FULL.fullmatch(owner)
         if here and there and (here["package"], here["version"]) == (there["package"], there["version"]):
             return _id(there["name"])
         return owner
 
     def all(self) -> Iterator[tuple[str, WitType | Resource]]:
-        """Yield the types with the names that they have here."""
+        """Yield name and type of all types of the interface."""
         yield from self.of.types.items()
         yield from self.spare.items()
 
     def foreign(self, of: Resource) -> bool:
-        """Whether a resource is another interface's."""
+        """Return whether another interface defines the resource."""
         return bool(of.owner) and of.owner != self.of.name and _FULL.fullmatch(of.owner or "") is not None
 
     def types(self) -> list[str]:
-        """Return the definitions of all types but resources, and of other names for those."""
+        """Return the definitions of all types, and for resources only those of aliases."""
         lines: list[str] = []
         for name, found in self.all():
             if isinstance(found, Resource):
@@ -226,7 +228,7 @@ class _Scope:
         return lines
 
     def definition(self, name: str, of: WitType) -> list[str]:
-        """Return what defines a type."""
+        """Return the definition of a type."""
         match of:
             case Record():
                 members = [f"{_id(n)}: {self.spelled(t)}," for n, t in of.fields]
@@ -241,7 +243,7 @@ class _Scope:
         return _block(f"{type(of).__name__.lower()} {_id(name)}", members).splitlines()
 
     def resources(self) -> list[str]:
-        """Return the resources that are defined here, with their functions."""
+        """Return the resources that the interface defines, with their functions."""
         own = [n for n, r in self.all() if isinstance(r, Resource) and not self.foreign(r) and self.names[r] == n]
         implied = (n.partition("]")[2].partition(".")[0] for n in self.of.functions if n.startswith("["))
         lines: list[str] = []
@@ -268,7 +270,7 @@ class _Scope:
         return f"func({listed})" + ("" if of.result is None else f" -> {self.spelled(of.result)}")
 
     def spelled(self, of: WitType | None) -> str:
-        """Return a type where it is used."""
+        """Return a type as WIT text for its use."""
         match of:
             case List(element):
                 return f"list<{self.spelled(element)}>"
@@ -290,7 +292,7 @@ class _Scope:
 
 
 def _shape(of: WitType | Resource) -> WitType | Resource:
-    """Return a type without the names of what it is made of: the engine knows some of them by their shape alone."""
+    """Return a type without names: the engine reports some types by their structure alone."""
     match of:
         case List(element):
             return List(_part(element))

@@ -1,4 +1,4 @@
-"""Whether memories and tables fit their limits, and how the engine's limits for each make one for all (F28)."""
+"""Check memories and tables against their limits, and derive the engine's cap for each from the limit for all (F28)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from aegis.errors import AegisError, MemoryExceeded
 from aegis.limits import Limits, exceeded
 from aegis.wasm.binary import PAGE, MemoryType, TableType
 
-__all__ = ["capped_exactly", "check_fit", "table_cap_at_rest"]
+__all__ = ["capped_exactly", "engine_caps", "table_cap_at_rest"]
 
-_MOST_PAGES = 65536
-_MOST_ELEMENTS = (1 << 32) - 1
+_MAX_PAGES = 65536
+_MAX_TABLE_ELEMENTS = (1 << 32) - 1
 
 
-def check_fit(
+def engine_caps(
     what: str,
     memories: Sequence[MemoryType],
     tables: Sequence[TableType],
@@ -23,13 +23,15 @@ def check_fit(
     counted: bool = False,
     starts: bool = True,
 ) -> tuple[int | None, int | None]:
-    """Return the engine's caps per memory (bytes) and per table (elements), if the artifact fits its limits.
+    """Return the engine's caps per memory (bytes) and per table (elements); ``None`` is no cap.
 
-    The engine limits each memory and each table alone (F28). Where one can grow, its cap is what the others
-    leave, which is exact (:func:`table_cap_at_rest` is for where that would not let the others be made). Where
-    several can, each gets the largest cap under which all together cannot exceed the limit, whatever they grow to:
-    never more, but a single one of them not all that is left. Of memories that is so only where they cannot be
-    ``counted``; counted ones need no cap. ``starts`` tells that guest code runs before all are made.
+    The engine limits each memory and each table separately (F28). If only one can grow, its cap is the limit minus the
+    others, which is exact; if that cap would reject one of the others, :func:`table_cap_at_rest` applies. If several
+    can grow, each gets the largest cap with which the total cannot exceed the limit; one of them then cannot use all of
+    the rest. Memories that are ``counted`` (:mod:`aegis.engine.store.memory_accounting`) need no cap. ``starts`` is
+    true if guest code runs before all tables exist.
+
+    Raise :class:`~aegis.errors.MemoryExceeded` if the artifact does not fit its limits.
     """
     _check_counts(what, len(memories), len(tables), limits)
     memory = table = None
@@ -50,10 +52,10 @@ def check_fit(
 
 
 def table_cap_at_rest(tables: Sequence[TableType], limits: Limits) -> int | None:
-    """Return the cap of the one table that can grow, where another is larger than that and needs a higher one.
+    """Return the cap of the only table that can grow if another table is larger than that cap, else ``None``.
 
-    The engine has one cap for all. So the store gets this one when its tables are made, which is in time where
-    nothing of the guest has run until then.
+    The engine applies one cap to all tables, and would reject the larger table when it creates it. So the store gets
+    this cap after its tables are created, which is early enough if no guest code has run until then.
     """
     total, spans = limits.table_elements, _elements(tables)
     growing = [initial for initial, most in spans if most > initial]
@@ -64,24 +66,24 @@ def table_cap_at_rest(tables: Sequence[TableType], limits: Limits) -> int | None
 
 
 def _elements(tables: Sequence[TableType]) -> list[tuple[int, int]]:
-    return [(t.minimum, _MOST_ELEMENTS if t.maximum is None else t.maximum) for t in tables]
+    return [(t.minimum, _MAX_TABLE_ELEMENTS if t.maximum is None else t.maximum) for t in tables]
 
 
 def capped_exactly(memories: Sequence[MemoryType], limits: Limits) -> bool:
-    """Tell whether one cap for each of these memories admits just what the limit for all together does."""
+    """Return whether a cap per memory can enforce the limit on all memories exactly."""
     if limits.memory is None:
         return True
     total = limits.memory // PAGE
     spans = _spans(memories)
     if sum(most for _, most in spans) <= total or _initial(memories) > limits.memory:
-        return True  # whatever they do they stay within, or there will be none
+        return True  # their maximums fit the limit, or their minimums exceed it and none is created
     growing = [initial for initial, most in spans if most > initial]
     fixed = [initial for initial, most in spans if most == initial]
     return not growing or (len(growing) == 1 and total - sum(fixed) >= max(fixed, default=0))
 
 
 def _spans(memories: Sequence[MemoryType]) -> list[tuple[int, int]]:
-    return [(m.minimum, _MOST_PAGES if m.maximum is None else m.maximum) for m in memories]
+    return [(m.minimum, _MAX_PAGES if m.maximum is None else m.maximum) for m in memories]
 
 
 def _initial(memories: Sequence[MemoryType]) -> int:
@@ -97,7 +99,7 @@ def _check_counts(what: str, memories: int, tables: int, limits: Limits) -> None
 
 
 def _share(total: int, sizes: list[tuple[int, int]]) -> int | None:
-    """Return the largest cap with which ``sizes``, (initial, maximum) each, stay within ``total``."""
+    """Return the largest cap with which ``sizes``, pairs of (initial, maximum), cannot exceed ``total``."""
     if len(sizes) <= 1:
         return total if not sizes or sizes[0][0] <= total else None
     low, high = max(initial for initial, _ in sizes), total
@@ -119,9 +121,9 @@ def _reach(cap: int, sizes: list[tuple[int, int]]) -> int:
 def _memory_too_large(what: str, memories: Sequence[MemoryType], allowed: int) -> AegisError:
     used = _initial(memories)
     if used > allowed:
-        text = exceeded("memory", used, allowed, unit=f"bytes that the {what} begins with")
+        text = exceeded("memory", used, allowed, unit=f"bytes of initial memory of the {what}")
     else:
-        unit = f"bytes; the {what}'s {len(memories)} memories could grow beyond the limit together"
+        unit = f"bytes; the {len(memories)} memories of the {what} could grow beyond the limit together"
         text = exceeded("memory", used, allowed, unit=unit, remedy=", or declare maximums")
     return MemoryExceeded(text, limit="memory", phase="initial", used=used, allowed=allowed)
 
@@ -129,8 +131,8 @@ def _memory_too_large(what: str, memories: Sequence[MemoryType], allowed: int) -
 def _tables_too_large(what: str, tables: Sequence[TableType], allowed: int) -> AegisError:
     used = sum(t.minimum for t in tables)
     if used > allowed:
-        text = exceeded("table_elements", used, allowed, unit=f"elements that the {what} begins with")
+        text = exceeded("table_elements", used, allowed, unit=f"initial elements of the {what}")
     else:
-        unit = f"elements; the {what}'s {len(tables)} tables could grow beyond the limit together"
+        unit = f"elements; the {len(tables)} tables of the {what} could grow beyond the limit together"
         text = exceeded("table_elements", used, allowed, unit=unit, remedy=", or declare maximums")
     return MemoryExceeded(text, limit="table_elements", phase="initial", used=used, allowed=allowed)

@@ -1,4 +1,4 @@
-"""Where a command's files come from: a path, standard input, or a pipe that a shell made."""
+"""Read the input files of a command: from a path, from standard input, or from a pipe of the shell."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["read_artifact", "read_bounded", "read_pipe"]
 
 
 def read_artifact(path: str, limits: Limits) -> bytes:
-    """Return the module at ``path``, or on standard input for ``-``, no further than the size limit."""
+    """Return the module at ``path``, or from standard input for ``-``; read at most one byte beyond the size limit."""
     most = -1 if limits.module_size is None else limits.module_size + 1
     if path == "-":
         return sys.stdin.buffer.read(most)
     if not path:
-        raise ArtifactNotFound("the name of the file is empty; name a module, or - for standard input")
+        raise ArtifactNotFound("the file name is empty; name a module, or - for standard input")
     piped = read_pipe(path, most)
     return read_file(path, limits) if piped is None else piped
 
 
 def read_bounded(path: str, most: int) -> bytes:
-    """Return what is in a file or a pipe, a device included, of ``most`` bytes at most.
+    """Return the contents of a file, pipe or device.
 
-    Raise ``OSError`` for what cannot be read, and :class:`~aegis.errors.ArtifactNotFound` for a pipe that nothing
-    writes to.
+    Raise ``OSError`` if it cannot be read or is larger than ``most`` bytes, and
+    :class:`~aegis.errors.ArtifactNotFound` for a pipe without a writer.
     """
     data = read_pipe(path, most + 1)
     if data is None:
@@ -42,22 +42,22 @@ def read_bounded(path: str, most: int) -> bytes:
 
 
 def read_pipe(path: str, most: int) -> bytes | None:
-    """Return what is written to the pipe at ``path``, up to ``most`` bytes; ``None`` for anything that is no pipe.
+    """Return up to ``most`` bytes from the pipe at ``path``; ``None`` if it is not a pipe.
 
-    To open a pipe that nothing writes to would wait for ever: that is an :class:`~aegis.errors.ArtifactNotFound`.
+    Raise :class:`~aegis.errors.ArtifactNotFound` for a pipe without a writer, on which a read would block for ever.
     """
     try:
         if not stat.S_ISFIFO(os.stat(path).st_mode):
             return None
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
-        return None  # whoever opens it says why it cannot be read
+        return None  # the caller opens the path and reports the error
     with open(descriptor, "rb") as pipe:
         try:
             first = os.read(descriptor, 1)
         except BlockingIOError:
-            first = None  # there is a writer, which has written nothing yet
+            first = None  # the pipe has a writer that has not written yet
         if first == b"":
-            raise ArtifactNotFound(f"{printable(path)} is a pipe that nothing writes to; name a file")
+            raise ArtifactNotFound(f"{printable(path)} is a pipe without a writer; name a file")
         os.set_blocking(descriptor, True)
         return (first or b"") + pipe.read(most)
