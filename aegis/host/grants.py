@@ -20,11 +20,11 @@ from aegis.values import CallScope
 
 if TYPE_CHECKING:
     from aegis.host.clocks import Clocks
-    from aegis.host.files.directory import DiskQuota, Opened
+    from aegis.host.files.directory import OpenDescriptors
     from aegis.host.files.file_id import FileNumbers
     from aegis.host.files.preopens import Preopen
     from aegis.host.files.protected import Protected
-    from aegis.host.host_quota import Holdings
+    from aegis.host.host_quota import DiskQuota, HostQuota
     from aegis.host.logs import GuestLog
     from aegis.host.net.network import Network
     from aegis.host.stdio import Stdio
@@ -73,11 +73,11 @@ class Grants:
             return acquire_filesystem(self.policy.filesystem, protected, self.opened)
 
     @lazily
-    def opened(self) -> Opened:
+    def opened(self) -> OpenDescriptors:
         """The descriptors of granted files and directories, and of those that the guest opened."""
-        from aegis.host.files.directory import Opened
+        from aegis.host.files.directory import OpenDescriptors
 
-        opened = Opened()
+        opened = OpenDescriptors()
         self._closers.append(opened.close_all)
         return opened
 
@@ -86,26 +86,26 @@ class Grants:
         """The inode numbers that the guest sees."""
         from aegis.host.files.file_id import FileNumbers
 
-        return FileNumbers(self.holdings)
+        return FileNumbers(self.host_quota)
 
     @lazily
     def times(self) -> FileTimes:
         """The times of files that the guest sees."""
-        return FileTimes(self.clocks, self.holdings, self._began)
+        return FileTimes(self.clocks, self.host_quota, self._began)
 
     @lazily
     def disk(self) -> DiskQuota:
-        """What may still be written to disk."""
-        from aegis.host.files.directory import DiskQuota
+        """The bytes written to disk, and their limit."""
+        from aegis.host.host_quota import DiskQuota
 
         return DiskQuota(self.policy.limits.disk_written)
 
     @lazily
-    def holdings(self) -> Holdings:
-        """What may be kept for the guest from call to call."""
-        from aegis.host.host_quota import Holdings
+    def host_quota(self) -> HostQuota:
+        """The bytes that the host keeps for the guest from call to call, and their limit."""
+        from aegis.host.host_quota import HostQuota
 
-        return Holdings(self.policy.limits.value_bytes)
+        return HostQuota(self.policy.limits.value_bytes)
 
     @lazily
     def network(self) -> Network:
@@ -141,6 +141,23 @@ class Grants:
     def environment(self) -> list[tuple[str, str]]:
         """The variables, in order; one to pass on that the host lacks, or that is not Unicode, is left out."""
         return environment_of(self.policy.environment)
+
+    def supply(
+        self, *, stdio: Stdio | None = None, preopens: Sequence[Preopen] | None = None,
+        environment: Sequence[tuple[str, str]] | None = None, network: Network | None = None,
+    ) -> None:  # fmt: skip
+        """Set grants that were acquired elsewhere, before their first use: in a worker its parent acquires them.
+
+        The caller has them closed, by :meth:`on_close` where closing is needed.
+        """
+        supplied = {"stdio": stdio, "preopens": preopens, "environment": environment, "network": network}
+        vars(self).update((name, grant) for name, grant in supplied.items() if grant is not None)
+
+    @property
+    def acquired_stdio(self) -> Stdio | None:
+        """The standard streams if they were acquired, ``None`` if no call has used them."""
+        stdio: Stdio | None = vars(self).get("stdio")
+        return stdio
 
     def on_close(self, closer: Callable[[], None]) -> None:
         """Have ``closer`` called when the sandbox ends."""

@@ -33,43 +33,60 @@ from __future__ import annotations
 from aegis.errors import QuotaExceeded
 from aegis.limits import exceeded
 
-__all__ = ["Holding", "Holdings"]
+__all__ = ["DiskQuota", "HostQuota", "Reservation"]
 
 
-class Holdings:
-    """What one sandbox has the host keep, in bytes, about: an object counts with what Python needs for it."""
+class HostQuota:
+    """The bytes that the host keeps for one sandbox (limit ``value_bytes``), the size of Python's objects included."""
 
     def __init__(self, allowed: int | None) -> None:
         self.allowed = allowed
         self.used = 0
 
-    def hold(self) -> Holding:
-        """Return a part of it, empty so far."""
-        return Holding(self)
+    def reserve(self) -> Reservation:
+        """Return a reservation of this quota, empty so far."""
+        return Reservation(self)
 
 
-class Holding:
-    """One thing that is kept. Its bytes are given back when nobody refers to it any more."""
+class Reservation:
+    """The bytes of one object that the host keeps. They return to the quota when the reservation is freed."""
 
-    __slots__ = ("_count", "_owner")
+    __slots__ = ("_count", "_quota")
 
-    def __init__(self, owner: Holdings) -> None:
-        self._owner, self._count = owner, 0
+    def __init__(self, quota: HostQuota) -> None:
+        self._quota, self._count = quota, 0
 
     def add(self, count: int) -> None:
-        """Count bytes about to be kept; raise ``QuotaExceeded`` when all together are too many."""
-        owner = self._owner
-        used = owner.used + count
-        if owner.allowed is not None and used > owner.allowed:
-            message = exceeded("value_bytes", used, owner.allowed, unit="bytes kept for the guest")
-            raise QuotaExceeded(message, limit="value_bytes", used=used, allowed=owner.allowed)
-        owner.used = used
+        """Reserve bytes before they are kept; raise ``QuotaExceeded`` when the sum exceeds the quota."""
+        quota = self._quota
+        used = quota.used + count
+        if quota.allowed is not None and used > quota.allowed:
+            message = exceeded("value_bytes", used, quota.allowed, unit="bytes kept for the guest")
+            raise QuotaExceeded(message, limit="value_bytes", used=used, allowed=quota.allowed)
+        quota.used = used
         self._count += count
 
     def clear(self) -> None:
-        """Give the bytes back: they are kept no longer."""
-        self._owner.used -= self._count
+        """Return all bytes to the quota."""
+        self._quota.used -= self._count
         self._count = 0
 
     def __del__(self) -> None:
         self.clear()
+
+
+class DiskQuota:
+    """The bytes that one sandbox has written to disk, over all its files (limit ``disk_written``)."""
+
+    def __init__(self, allowed: int | None) -> None:
+        self.allowed = allowed
+        self.used = 0
+
+    def charge(self, count: int) -> None:
+        """Count bytes about to be written; raise ``QuotaExceeded`` before they are."""
+        used = self.used + count
+        if self.allowed is not None and used > self.allowed:
+            raise QuotaExceeded(
+                exceeded("disk_written", used, self.allowed), limit="disk_written", used=used, allowed=self.allowed
+            )
+        self.used = used

@@ -145,9 +145,9 @@ class Meter:
 
     def keep_output(self, grants: Grants) -> None:
         """Remember the output of grants that are about to be closed; there is none if no stream was ever acquired."""
-        if "stdio" not in vars(grants):
+        stdio = grants.acquired_stdio
+        if stdio is None:
             return
-        stdio = grants.stdio
         self._output = {1: stdio.stdout_bytes(), 2: stdio.stderr_bytes()}
         self._count = {1: stdio.written(1), 2: stdio.written(2)}
         self.undelivered = stdio.failure()

@@ -254,7 +254,7 @@ class Sandbox:
             self._layers = getattr(store, "layers", ())
             store.close()
         grants, self._grants = self._grants, None
-        if grants is not None and "stdio" in vars(grants):
+        if grants is not None and grants.acquired_stdio is not None:
             self._meter.keep_output(grants)
         release(None, grants, self._door)
 

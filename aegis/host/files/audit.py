@@ -6,11 +6,13 @@ import errno
 from collections.abc import Callable
 
 from aegis.errors import CapabilityDenied
-from aegis.host.files.directory import Directory
 from aegis.policy.remedies import leaves_its_grant
-from aegis.support.lean import Protocol, TypeVar
+from aegis.support.lean import TYPE_CHECKING, Protocol, TypeVar
 from aegis.text import printable
 from aegis.values import CallScope, Decision
+
+if TYPE_CHECKING:
+    from aegis.host.files.base import DirectoryHandle
 
 __all__ = ["Held", "decide", "joined", "narrower", "reading"]
 
@@ -26,7 +28,7 @@ class Held(Protocol):
     @property
     def writable(self) -> bool: ...
     @property
-    def directory(self) -> Directory: ...
+    def directory(self) -> DirectoryHandle: ...
 
 
 def decide(scope: CallScope, action: str, held: Held, path: str, function: Callable[[], _Result]) -> _Result:

@@ -58,6 +58,8 @@ def locate(root: int, path: str, *, follow: bool) -> Place:
     """
     if not path:
         raise _error(errno.ENOENT)
+    if "\0" in path:  # the kernel's copy of the path would end there
+        raise _error(errno.EINVAL)
     slash = path.endswith("/")
     for _ in range(MAX_LINKS + 1):
         if path.startswith("/"):

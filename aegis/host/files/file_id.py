@@ -12,7 +12,7 @@ import os
 from aegis.support.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aegis.host.host_quota import Holdings
+    from aegis.host.host_quota import HostQuota
 
 __all__ = ["FileNumbers"]
 
@@ -22,8 +22,8 @@ _ENTRY_BYTES = 150
 class FileNumbers:
     """The numbers that one sandbox has given, from 1 on. They count as kept for the guest."""
 
-    def __init__(self, holdings: Holdings) -> None:
-        self._holding = holdings.hold()
+    def __init__(self, quota: HostQuota) -> None:
+        self._reservation = quota.reserve()
         self._numbers: dict[int, int] = {}
 
     def of(self, status: os.stat_result) -> int:
@@ -31,6 +31,6 @@ class FileNumbers:
         key = status.st_dev << 64 | status.st_ino
         number = self._numbers.get(key)
         if number is None:
-            self._holding.add(_ENTRY_BYTES)
+            self._reservation.add(_ENTRY_BYTES)
             number = self._numbers[key] = len(self._numbers) + 1
         return number

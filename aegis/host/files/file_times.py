@@ -18,7 +18,7 @@ from aegis.support.lean import TYPE_CHECKING, dataclass
 
 if TYPE_CHECKING:
     from aegis.host.clocks import Clocks
-    from aegis.host.host_quota import Holdings
+    from aegis.host.host_quota import HostQuota
 
 __all__ = ["FileTimes", "NewTimes", "beginning"]
 
@@ -54,9 +54,9 @@ class NewTimes:
 class FileTimes:
     """What one sandbox shows of times. ``start`` is :func:`beginning` as the sandbox was made."""
 
-    def __init__(self, clocks: Clocks, holdings: Holdings, start: int) -> None:
+    def __init__(self, clocks: Clocks, quota: HostQuota, start: int) -> None:
         self._clocks, self._start = clocks, start
-        self._holding = holdings.hold()
+        self._reservation = quota.reserve()
         self._shown: dict[tuple[int, int, int], tuple[int, int]] = {}
         """By file and kind of time: the real time, and the one that is shown for it."""
 
@@ -85,7 +85,7 @@ class FileTimes:
     def _keep(self, status: os.stat_result, kind: int, real: int, shown: int) -> int:
         key = (*identity(status), kind)
         if key not in self._shown:
-            self._holding.add(_ENTRY_BYTES)
+            self._reservation.add(_ENTRY_BYTES)
         self._shown[key] = real, shown
         return shown
 

@@ -18,14 +18,17 @@ from collections.abc import Iterator, Sequence
 
 from aegis.errors import PolicyError
 from aegis.host.files.beneath import Identity
-from aegis.host.files.directory import STATE_TREES, Directory, Opened, is_state
+from aegis.host.files.directory import STATE_TREES, HostDirectory, OpenDescriptors, is_state
 from aegis.host.files.mounts import Mounts
 from aegis.host.files.protected import Protected, refuse_reachable
 from aegis.host.files.single_file import GrantedFile, SingleFiles
 from aegis.host.files.walk import FollowedLink, HostPath, walk
 from aegis.policy import FilesystemCapability, PathGrant
-from aegis.support.lean import dataclass
+from aegis.support.lean import TYPE_CHECKING, dataclass
 from aegis.text import quoted
+
+if TYPE_CHECKING:
+    from aegis.host.files.base import DirectoryHandle
 
 __all__ = ["Preopen", "acquire_filesystem", "check_filesystem"]
 
@@ -45,7 +48,7 @@ class Preopen:
     """A granted directory under the name that the guest finds it by."""
 
     guest: str
-    directory: Directory
+    directory: DirectoryHandle
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class _Found:
 
 
 def acquire_filesystem(
-    capability: FilesystemCapability, protected: Sequence[Protected] = (), opened: Opened | None = None
+    capability: FilesystemCapability, protected: Sequence[Protected] = (), opened: OpenDescriptors | None = None
 ) -> list[Preopen]:
     """Open everything that was granted: directories in the order of the grants, then folders of single files.
 
@@ -69,7 +72,7 @@ def acquire_filesystem(
     """
     if not capability.paths:
         return []
-    opened = Opened() if opened is None else opened
+    opened = OpenDescriptors() if opened is None else opened
     preopens: dict[str, Preopen] = {}
     try:
         with _followed(capability, protected) as found:
@@ -165,15 +168,15 @@ def _check_promises(found: Sequence[_Found], mounts: Mounts) -> None:
                 )
 
 
-def _open_directory(found: _Found, opened: Opened) -> Directory:
+def _open_directory(found: _Found, opened: OpenDescriptors) -> HostDirectory:
     try:
         descriptor = os.open(".", _DIRECTORY, dir_fd=found.place.parent)
     except OSError as error:
         raise _unusable(found.grant, error) from None
-    return Directory(opened.keep(descriptor), writable=found.grant.write, opened=opened)
+    return HostDirectory(opened.keep(descriptor), writable=found.grant.write, opened=opened)
 
 
-def _add_file(found: _Found, preopens: dict[str, Preopen], opened: Opened) -> None:
+def _add_file(found: _Found, preopens: dict[str, Preopen], opened: OpenDescriptors) -> None:
     """Show a file in its guest folder: one that is granted and holds it anyway, or one of files granted singly."""
     grant = found.grant
     folder, name = os.path.split(grant.guest)
@@ -184,11 +187,19 @@ def _add_file(found: _Found, preopens: dict[str, Preopen], opened: Opened) -> No
     directory = preopen.directory
     if isinstance(directory, SingleFiles):
         directory.files[name] = GrantedFile(opened.keep(_open_file(found)), grant.write)
-    elif directory.writable < grant.write or not directory.shows(name, found.status):
+    elif directory.writable < grant.write or not _shows(directory, name, found.status):
         raise PolicyError(
             f"filesystem: the guest directory {quoted(folder)} is granted already; give {quoted(grant.host)} "
             "another name with '::'"
         )
+
+
+def _shows(directory: DirectoryHandle, name: str, status: os.stat_result) -> bool:
+    """Return whether ``name`` in the directory is the file that ``status`` is of."""
+    try:
+        return os.path.samestat(directory.stat(name, follow=False), status)
+    except OSError:
+        return False
 
 
 def _open_file(found: _Found) -> int:

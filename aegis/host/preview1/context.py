@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from aegis.host.grants import Grants
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import ALL_RIGHTS, CIOVEC_MOST, DIRECTORY_RIGHTS, TWO_U32, U32, U64, Errno, Refused
-from aegis.host.preview1.table import STREAM_READ, STREAM_WRITE, OpenDirectory, Stream, Table
+from aegis.host.preview1.table import STREAM_READ, STREAM_WRITE, DirectoryDescriptor, StreamDescriptor, Table
 from aegis.limits import Limits
 from aegis.values import CallScope, GuestMemory
 
@@ -42,10 +42,12 @@ class Context:
         table = Table(self.limits.open_files)
         stdio = self.grants.stdio
         for source, rights in ((stdio.stdin, STREAM_READ), (stdio.stdout, STREAM_WRITE), (stdio.stderr, STREAM_WRITE)):
-            table.preset(Stream(source, rights))
+            table.preset(StreamDescriptor(source, rights))
         for preopen in self.grants.preopens:
             table.preset(
-                OpenDirectory(preopen.directory, DIRECTORY_RIGHTS, ALL_RIGHTS, preopen.guest, preopen.guest.encode())
+                DirectoryDescriptor(
+                    preopen.directory, DIRECTORY_RIGHTS, ALL_RIGHTS, preopen.guest, preopen.guest.encode()
+                )
             )
         self.grants.on_close(table.close_all)
         return table

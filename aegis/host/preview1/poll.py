@@ -7,7 +7,7 @@ from struct import Struct
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Refused, Rights
 from aegis.host.preview1.context import Context
-from aegis.host.preview1.table import OpenDirectory, OpenFile, Stream
+from aegis.host.preview1.table import DirectoryDescriptor, FileDescriptor, StreamDescriptor
 from aegis.support.lean import NamedTuple
 
 __all__ = ["Poll"]
@@ -70,15 +70,15 @@ class Poll(Context):
             ready.append(_event(userdata, kind, error=refusal.number))
             return
         right = Rights.FD_READ if kind == FD_READ else Rights.FD_WRITE
-        if isinstance(entry, OpenDirectory) or not entry.rights & right:
+        if isinstance(entry, DirectoryDescriptor) or not entry.rights & right:
             ready.append(_event(userdata, kind, error=Errno.BADF))
-        elif isinstance(entry, OpenFile):
+        elif isinstance(entry, FileDescriptor):
             ready.append(_event(userdata, kind, count=1))
         else:
             self._stream(userdata, kind, entry, waiters, ready)
 
     @staticmethod
-    def _stream(userdata: int, kind: int, entry: Stream, waiters: list[_Waiter], ready: list[bytes]) -> None:
+    def _stream(userdata: int, kind: int, entry: StreamDescriptor, waiters: list[_Waiter], ready: list[bytes]) -> None:
         descriptor = entry.source.awaited()
         if descriptor is None:
             ready.append(_event(userdata, kind, count=1))

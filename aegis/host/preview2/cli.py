@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NoReturn
 
 from aegis.errors import GuestExit
-from aegis.host.preview2.io import CHUNK, Ended, Failed, InputStream, Interest, IoError, OutputStream
+from aegis.host.preview2.io import CHUNK_BYTES, Ended, Failed, InputStream, Interest, IoError, OutputStream
 from aegis.wit.values import Err, Ok
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class _Stdout(OutputStream):
     def room(self) -> int:
         descriptor = self._sink.awaited()
         if descriptor is None:
-            return CHUNK
+            return CHUNK_BYTES
         return _ATOMIC if self.wasi.scope.wait(0, write=(descriptor,))[1] else 0
 
     def give(self, data: bytes) -> None:

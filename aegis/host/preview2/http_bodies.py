@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.host.net.http.faults import HttpFault
 from aegis.host.preview2.http_errors import error_code, failed
 from aegis.host.preview2.http_fields import Fields, may_trail, received
-from aegis.host.preview2.io import CHUNK, Ended, InputStream, Interest, OutputStream, Pollable
+from aegis.host.preview2.io import CHUNK_BYTES, Ended, InputStream, Interest, OutputStream, Pollable
 from aegis.wit.values import Err, Ok
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class OutgoingBody:
     def __init__(self, wasi: Wasi, length: int | None) -> None:
         self.wasi, self.length = wasi, length
         self.gathered = bytearray()
-        self.holding = wasi.grants.holdings.hold()
+        self.reservation = wasi.grants.host_quota.reserve()
         self.exchange: Exchange | None = None
         self.given = 0
         self.ended = self._given_up = False
@@ -80,7 +80,7 @@ class OutgoingBody:
 
     def _forget(self) -> None:
         self.gathered.clear()
-        self.holding.clear()
+        self.reservation.clear()
 
     def __drop__(self) -> None:
         """Let go, for the engine does not drop what a guest handed to ``finish``."""
@@ -104,7 +104,7 @@ class _BodyOutput(OutputStream):
             raise Ended
         exchange = self._body.exchange
         if exchange is None:
-            return max(0, CHUNK - len(self._body.gathered))
+            return max(0, CHUNK_BYTES - len(self._body.gathered))
         try:
             return exchange.room()
         except HttpFault as fault:
@@ -116,7 +116,7 @@ class _BodyOutput(OutputStream):
         if body.length is not None and body.given > body.length:
             raise failed(HttpFault("HTTP-request-body-size", body.given))
         if body.exchange is None:
-            body.holding.add(len(data))
+            body.reservation.add(len(data))
             body.gathered += data
         else:
             body.exchange.give(data)
@@ -231,7 +231,7 @@ class FutureTrailers:
 
     def ready(self) -> bool:
         try:
-            while (data := self._exchange.take(CHUNK)) is not None:
+            while (data := self._exchange.take(CHUNK_BYTES)) is not None:
                 if not data:
                     return True
                 self._wasi.scope.remaining()  # a body that never ends is read no longer than the call may last

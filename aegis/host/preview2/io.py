@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from aegis.host.preview2 import Wasi
 
 __all__ = [
-    "CHUNK", "Ended", "Failed", "InputStream", "Interest", "IoError", "OutputStream", "Pollable", "Waitable",
+    "CHUNK_BYTES", "Ended", "Failed", "InputStream", "Interest", "IoError", "OutputStream", "Pollable", "Waitable",
     "implementation", "wait_for",
 ]  # fmt: skip
 
-CHUNK = 65536
+CHUNK_BYTES = 65536
 """Bytes that one read gives, or one permit allows, at most."""
 _BLOCKING_MOST = 4096
 _POLL_MOST = 65536
@@ -202,7 +202,7 @@ class InputStream(_Stream):
         if not count:
             return b""
         try:
-            return self.take(min(count, CHUNK))
+            return self.take(min(count, CHUNK_BYTES))
         except Ended:
             self.over()
         except Failed as failure:
@@ -242,7 +242,7 @@ class OutputStream(_Stream):
         return Pollable(self, self.wasi)
 
     def check_write(self) -> int:
-        self._permit = min(self._room(), CHUNK)
+        self._permit = min(self._room(), CHUNK_BYTES)
         return self._permit
 
     def write(self, contents: bytes) -> None:
@@ -272,7 +272,7 @@ class OutputStream(_Stream):
         self.blocking_flush()
 
     def splice(self, src: InputStream, len: int) -> int:
-        room = min(self._room(), len, CHUNK)
+        room = min(self._room(), len, CHUNK_BYTES)
         data = src.read(room) if room else b""
         self._give(data)
         return data.__len__()
@@ -280,7 +280,7 @@ class OutputStream(_Stream):
     def blocking_splice(self, src: InputStream, len: int) -> int:
         if not len:
             return 0
-        while not (room := min(self._room(), len, CHUNK)):
+        while not (room := min(self._room(), len, CHUNK_BYTES)):
             self.wait()
         data = src.blocking_read(room)
         self._give(data)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aegis.bindings.wasi_sockets_network import ErrorCode, IpAddressFamily
 from aegis.bindings.wasi_sockets_tcp import ShutdownType
-from aegis.host.preview2.io import CHUNK, Ended, Failed, InputStream, Interest, OutputStream
+from aegis.host.preview2.io import CHUNK_BYTES, Ended, Failed, InputStream, Interest, OutputStream
 from aegis.host.preview2.socket_address import answering, endpoint_of, failed, refuse, wit_address
 from aegis.host.preview2.socket_base import Shared, SocketBase, new_socket
 from aegis.support.descriptors import socket_above_standard
@@ -285,7 +285,7 @@ class _TcpOutput(OutputStream):
     def room(self) -> int:
         if not self.flushed():
             return 0
-        return CHUNK if self.wasi.scope.wait(0, write=(self._shared.number(),))[1] else 0
+        return CHUNK_BYTES if self.wasi.scope.wait(0, write=(self._shared.number(),))[1] else 0
 
     def give(self, data: bytes) -> None:
         self.wasi.grants.network.charge(len(data))

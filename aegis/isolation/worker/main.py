@@ -343,8 +343,9 @@ class Session:
         fuel = memory = out = err = 0
         if store is not None and not store.closed:
             fuel, memory = store.fuel_left(), store.memory_size()
-        if grants is not None and "stdio" in vars(grants):
-            out, err = grants.stdio.written(1), grants.stdio.written(2)
+        stdio = None if grants is None else grants.acquired_stdio
+        if stdio is not None:
+            out, err = stdio.written(1), stdio.written(2)
         return ACCOUNT.pack(
             door.calls_left, door.bytes_left, door.bytes_in, door.bytes_out, door.denials, door.host_seconds, fuel,
             memory, out, err,
