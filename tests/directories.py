@@ -81,11 +81,11 @@ class MemoryPath:
 
     @property
     def _root(self) -> MemoryDirectory:
-        return self.system.root(writable=True)
+        return MemoryDirectory(self.system, writable=True)
 
     def directory(self, *, writable: bool) -> MemoryDirectory:
         """Return the directory as it would be granted."""
-        opened = self.system.root(writable=writable).open(self._at, follow=True, read=True, write=False)
+        opened = MemoryDirectory(self.system, writable=writable).open(self._at, follow=True, read=True, write=False)
         assert isinstance(opened, MemoryDirectory), "only directories are granted in memory"
         return opened
 
@@ -189,7 +189,7 @@ def set_times(path: Folder, access: int, change: int) -> None:
     if isinstance(path, Path):
         os.utime(path, ns=(access, change))
     else:
-        path.system.root(writable=True).utime(path.path, NewTimes(access, change), follow=True)
+        MemoryDirectory(path.system, writable=True).utime(path.path, NewTimes(access, change), follow=True)
 
 
 def walked(root: Folder) -> dict[str, tuple[str, bytes]]:

@@ -260,7 +260,7 @@ def system_of(*, max_bytes: int | None = None, max_entries: int | None = None) -
 
 def file_of(system: MemoryFileSystem, name: str, **chosen: bool) -> MemoryFile:
     chosen = {"follow": False, "read": True, "write": True, "create": True, **chosen}
-    opened = system.root(writable=True).open(name, **chosen)
+    opened = MemoryDirectory(system, writable=True).open(name, **chosen)
     assert isinstance(opened, MemoryFile)
     return opened
 
@@ -284,7 +284,7 @@ def test_the_quota_of_bytes_is_met_to_the_byte_over_all_files() -> None:
     with refused(errno.ENOSPC):
         one.truncate((1 << 63) - 1)
     with refused(errno.ENOSPC):
-        system.root(writable=True).symlink("one", "link")
+        MemoryDirectory(system, writable=True).symlink("one", "link")
     one.truncate(2)
     assert other.write(b"5678", 4) == 4
     assert (system.bytes_used, one.status().st_size, other.status().st_size) == (10, 2, 8)
@@ -298,7 +298,7 @@ def test_a_hole_counts_like_written_bytes() -> None:
 
 def test_bytes_are_free_again_when_names_and_handles_are_gone() -> None:
     system = system_of(max_bytes=10)
-    root = system.root(writable=True)
+    root = MemoryDirectory(system, writable=True)
     file = file_of(system, "file")
     file.write(b"12345", 0)
     root.link("file", root, "twin")
@@ -317,7 +317,7 @@ def test_bytes_are_free_again_when_names_and_handles_are_gone() -> None:
 
 def test_a_replaced_file_and_a_dropped_handle_free_their_bytes() -> None:
     system = system_of(max_bytes=10)
-    root = system.root(writable=True)
+    root = MemoryDirectory(system, writable=True)
     for name in ("one", "other"):
         file_of(system, name).write(b"12345", 0)
     assert system.bytes_used == 10
@@ -331,7 +331,7 @@ def test_a_replaced_file_and_a_dropped_handle_free_their_bytes() -> None:
 
 def test_the_quota_of_entries_counts_every_name() -> None:
     system = system_of(max_entries=4)
-    root = system.root(writable=True)
+    root = MemoryDirectory(system, writable=True)
     root.mkdir("d")
     file_of(system, "d/f")
     root.symlink("d", "l")
@@ -374,7 +374,7 @@ def test_a_guest_meets_the_quota_as_an_error_and_not_as_an_end() -> None:
 def test_a_link_or_move_to_another_file_system_is_refused(tmp_path: Path) -> None:
     opened = OpenDescriptors()
     host = HostDirectory(opened.keep(os.open(tmp_path, os.O_RDONLY)), writable=True, opened=opened)
-    memory, other = (system_of().root(writable=True) for _ in range(2))
+    memory, other = (MemoryDirectory(system_of(), writable=True) for _ in range(2))
     (tmp_path / "file").write_bytes(b"x")
     for system in (memory.system, other.system):
         file_of(system, "file")
@@ -391,7 +391,7 @@ def test_a_link_or_move_to_another_file_system_is_refused(tmp_path: Path) -> Non
 
 
 def test_two_file_systems_have_no_file_in_common() -> None:
-    one, other = (system_of().root(writable=True).status() for _ in range(2))
+    one, other = (MemoryDirectory(system_of(), writable=True).status() for _ in range(2))
     assert one.st_ino == other.st_ino
     assert not os.path.samestat(one, other)
     assert one.st_dev > 1 << 64, "no device of the host has such a number"
@@ -399,7 +399,7 @@ def test_two_file_systems_have_no_file_in_common() -> None:
 
 def test_a_search_for_links_in_a_moved_directory_checks_the_deadline() -> None:
     system = system_of()
-    root = system.root(writable=True)
+    root = MemoryDirectory(system, writable=True)
     root.mkdir("a")
     root.mkdir("b")
     for n in range(2000):
@@ -409,7 +409,7 @@ def test_a_search_for_links_in_a_moved_directory_checks_the_deadline() -> None:
     assert len(looks) == 2
 
     def expire() -> None:
-        raise DeadlineExceeded("late")
+        raise DeadlineExceeded("late", limit="timeout")
 
     with pytest.raises(DeadlineExceeded):
         root.rename("b/a", root, "a", look=expire)
@@ -419,13 +419,13 @@ def test_a_search_for_links_in_a_moved_directory_checks_the_deadline() -> None:
 def test_a_very_deep_tree_is_made_moved_and_dropped() -> None:
     """No recursion: neither here nor where Python frees the tree."""
     system = system_of()
-    here: MemoryDirectory = system.root(writable=True)
+    here: MemoryDirectory = MemoryDirectory(system, writable=True)
     for _ in range(20_000):
         here.mkdir("d")
         below = here.open("d", follow=False, read=True, write=False)
         assert isinstance(below, MemoryDirectory)
         here = below
-    root = system.root(writable=True)
+    root = MemoryDirectory(system, writable=True)
     root.mkdir("e")
     root.rename("d", root, "e/d")
     with refused(errno.EINVAL):
@@ -441,7 +441,7 @@ def test_threads_that_share_a_file_system_keep_its_counts_true() -> None:
     def work(number: int) -> None:
         try:
             barrier.wait()
-            root = system.root(writable=True)
+            root = MemoryDirectory(system, writable=True)
             for n in range(200):
                 file = file_of(system, f"{number}-{n}")
                 file.write(bytes(n), 0)
