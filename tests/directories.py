@@ -198,7 +198,8 @@ def walked(root: Folder) -> dict[str, tuple[str, bytes]]:
     for path in root.rglob("*"):
         key = str(path).removeprefix(f"{root}/")
         if path.is_symlink():
-            found[key] = ("link", os.fsencode(path.readlink()))
+            # As it was written: pathlib would drop a slash at the end.
+            found[key] = ("link", os.fsencode(os.readlink(path) if isinstance(path, Path) else path.readlink()))
         elif path.is_dir():
             found[key] = ("directory", b"")
         else:

@@ -98,13 +98,13 @@ def offers(module: str, name: str) -> FuncType | None:
 
 
 def _log(grants: Grants, memory: GuestMemory) -> Callable[[int, int, int], None]:
-    from aegis.host.logs import MAX_LINE
+    from aegis.host.logs import MAX_LINE_CHARACTERS
     from aegis.values import MemoryFault
 
     def log(level: int, pointer: int, length: int) -> None:
         """A line whose text does not lie in memory is dropped: a log cannot answer."""
         try:
-            kept = min(length & 0xFFFF_FFFF, 4 * MAX_LINE)
+            kept = min(length & 0xFFFF_FFFF, 4 * MAX_LINE_CHARACTERS)
             grants.log.write(level, memory.read(pointer & 0xFFFF_FFFF, kept))
         except MemoryFault:
             return

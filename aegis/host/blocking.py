@@ -13,7 +13,7 @@ from aegis.values import CallScope
 
 __all__ = ["in_order", "synced"]
 
-_RUN = 1 << 14
+_RUN_VALUES = 1 << 14
 """Values that are sorted in one go, some milliseconds' worth; between two the deadline is looked at."""
 
 _Value = TypeVar("_Value")
@@ -67,7 +67,7 @@ def in_order(values: Iterable[_Value], scope: CallScope, key: Callable[[_Value],
     """Yield ``values`` in order of ``key``; however many they are, nothing here outlasts the deadline by much."""
     rest = iter(values)
     runs = []
-    while run := sorted(islice(rest, _RUN), key=key):
+    while run := sorted(islice(rest, _RUN_VALUES), key=key):
         scope.remaining()
         runs.append(run)
     if len(runs) < 2:

@@ -10,7 +10,7 @@ from aegis.values import CallScope
 
 __all__ = ["Clocks", "acquire_clocks"]
 
-READING = 1_000
+READING_NS = 1_000
 """Nanoseconds by which a stand-in advances at each reading, so that a guest's busy wait ends."""
 
 
@@ -72,7 +72,7 @@ class VirtualClocks(Clocks):
         return self._epoch + self.monotonic()
 
     def monotonic(self) -> int:
-        self._passed = min(self._passed + READING, (1 << 63) - 1)
+        self._passed = min(self._passed + READING_NS, (1 << 63) - 1)
         return self._passed
 
     def stamp(self) -> int:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from aegis.policy import RandomCapability
 from aegis.policy.remedies import denied_reading
 
-__all__ = ["PIECE", "acquire_random"]
+__all__ = ["CHUNK_BYTES", "acquire_random"]
 
-PIECE = 1 << 16
+CHUNK_BYTES = 1 << 16
 """Bytes that are drawn at once: between two pieces the deadline is looked at."""
 
 

@@ -6,9 +6,9 @@ from aegis.policy import LOG_LEVELS, LoggingCapability
 from aegis.text import printable
 from aegis.values import CallScope
 
-__all__ = ["MAX_LINE", "GuestLog"]
+__all__ = ["MAX_LINE_CHARACTERS", "GuestLog"]
 
-MAX_LINE = 4096
+MAX_LINE_CHARACTERS = 4096
 """Characters of one line that are kept."""
 _PYTHON_LEVELS = (5, 10, 20, 30, 40, 50)
 
@@ -27,7 +27,7 @@ class GuestLog:
             return
         import logging
 
-        text = printable(message, MAX_LINE)
+        text = printable(message, MAX_LINE_CHARACTERS)
         logging.getLogger("aegis.guest").log(
             _PYTHON_LEVELS[level], "%s", text, extra={"guest_level": LOG_LEVELS[level]}
         )

@@ -18,10 +18,10 @@ from aegis.values import CallScope
 
 __all__ = ["Input", "Output", "Stdio", "acquire_stdio"]
 
-_PIECE = 65536
-_AGAIN = 0.01
+_CHUNK_BYTES = 65536
+_RETRY_SECONDS = 0.01
 """Seconds until another attempt at a write that was refused."""
-_PIPE_ATOMIC = 4096  # the least that POSIX lets a writable pipe take at once is 512; Linux and macOS take this
+_PIPE_BUFFER_BYTES = 4096  # the least that POSIX lets a writable pipe take at once is 512; Linux and macOS take this
 
 
 class Input:
@@ -52,7 +52,7 @@ class Input:
             return self._bytes.read(count)
         assert self.descriptor is not None
         self._scope.wait(read=(self.descriptor,))
-        return os.read(self.descriptor, min(count, _PIECE))
+        return os.read(self.descriptor, min(count, _CHUNK_BYTES))
 
     def awaited(self) -> int | None:
         """Return the descriptor that becomes readable when a read would not wait; ``None`` if it would not now."""
@@ -127,9 +127,9 @@ class Output:
         while done < len(data):
             self.scope.wait(write=(self.descriptor,))
             try:
-                done += write(self.descriptor, data[done : done + _PIPE_ATOMIC])
+                done += write(self.descriptor, data[done : done + _PIPE_BUFFER_BYTES])
             except BlockingIOError:  # another process was faster; or a terminal is stopped, for which it is "ready"
-                self.scope.wait(_AGAIN)
+                self.scope.wait(_RETRY_SECONDS)
         return done
 
     def awaited(self) -> int | None:

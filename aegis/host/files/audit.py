@@ -14,13 +14,13 @@ from aegis.values import CallScope, Decision
 if TYPE_CHECKING:
     from aegis.host.files.base import DirectoryHandle
 
-__all__ = ["Held", "decide", "joined", "narrower", "reading"]
+__all__ = ["HeldDirectory", "decide", "joined", "narrower", "reading"]
 
 _Result = TypeVar("_Result")
-_Place = TypeVar("_Place", bound="Held")
+_Place = TypeVar("_Place", bound="HeldDirectory")
 
 
-class Held(Protocol):
+class HeldDirectory(Protocol):
     """A directory as the guest holds it: where it lies in the guest's names, and whether its grant writes."""
 
     @property
@@ -31,7 +31,7 @@ class Held(Protocol):
     def directory(self) -> DirectoryHandle: ...
 
 
-def decide(scope: CallScope, action: str, held: Held, path: str, function: Callable[[], _Result]) -> _Result:
+def decide(scope: CallScope, action: str, held: HeldDirectory, path: str, function: Callable[[], _Result]) -> _Result:
     """Do it, and record whether the grant covered it."""
     try:
         result = function()
@@ -44,7 +44,7 @@ def decide(scope: CallScope, action: str, held: Held, path: str, function: Calla
     return result
 
 
-def _record(scope: CallScope, action: str, held: Held, path: str, *, allowed: bool) -> None:
+def _record(scope: CallScope, action: str, held: HeldDirectory, path: str, *, allowed: bool) -> None:
     target = path if path.startswith("/") else joined(held.label, path)
     rule = f"{'read-write' if held.writable else 'read-only'} {printable(held.label)}"
     helps = not allowed and action == "write" and not held.writable
@@ -54,7 +54,7 @@ def _record(scope: CallScope, action: str, held: Held, path: str, *, allowed: bo
     )
 
 
-def _leads_out(held: Held, path: str) -> bool:
+def _leads_out(held: HeldDirectory, path: str) -> bool:
     """Tell whether a link in the path leads out of its grant: one that writes would not help then."""
     try:
         held.directory.stat(path, follow=True)

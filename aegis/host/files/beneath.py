@@ -21,7 +21,7 @@ MAX_LINKS = 40  # what Linux allows, path_resolution(7)
 _OPENAT2 = 437  # the same number on every Linux architecture of today
 _RESOLVE = 0x08 | 0x02  # RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-_ATTEMPTS = 16
+_MAX_ATTEMPTS = 16
 
 Identity = tuple[int, int]
 """Which file or directory it is: its device and inode."""
@@ -116,7 +116,7 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") el
 def _by_kernel(root: int, parts: list[str]) -> int:
     how = _How(_DIRECTORY, 0, _RESOLVE)
     path = os.fsencode("/".join(parts))
-    for _ in range(_ATTEMPTS):
+    for _ in range(_MAX_ATTEMPTS):
         assert _libc is not None
         descriptor: int = _libc.syscall(_OPENAT2, root, ctypes.c_char_p(path), ctypes.byref(how), ctypes.c_size_t(24))
         if descriptor >= 0:

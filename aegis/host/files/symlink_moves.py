@@ -16,7 +16,7 @@ from aegis.host.files.beneath import Place, identity, open_directory
 
 __all__ = ["climbs", "refuse_moving", "refuse_second_name"]
 
-_LOOK_EVERY = 1024
+_ENTRIES_BETWEEN_CHECKS = 1024
 
 
 def climbs(target: str) -> float:
@@ -84,7 +84,7 @@ def _links(root: int, look: Callable[[], object]) -> Iterator[tuple[str, int]]:
         try:
             with os.scandir(here) as found:
                 for entry in found:
-                    if not seen % _LOOK_EVERY:
+                    if not seen % _ENTRIES_BETWEEN_CHECKS:
                         look()
                     seen += 1
                     if entry.is_symlink():

@@ -18,9 +18,9 @@ from aegis.support.lean import dataclass, field
 __all__ = ["FollowedLink", "HostPath", "walk"]
 
 # O_PATH needs no permission to read the directory, only to search the one above, as path resolution itself does.
-_LOOK = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-_LOOK |= getattr(os, "O_NOFOLLOW", 0)
-_ATTEMPTS = 16
+_SEARCH_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+_SEARCH_FLAGS |= getattr(os, "O_NOFOLLOW", 0)
+_MAX_ATTEMPTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class _Walker:
         self.held: list[Identity] = []
         self.crossed: set[Identity] = set()
         self.links: list[FollowedLink] = []
-        self._push("/", os.open("/", _LOOK))
+        self._push("/", os.open("/", _SEARCH_FLAGS))
 
     def _push(self, name: str, descriptor: int) -> None:
         self.stack.append(descriptor)
@@ -121,7 +121,7 @@ class _Walker:
 
     def _step(self, part: str) -> os.stat_result | None:
         """Enter the directory ``part``, or take the link's components in; return the status of anything else."""
-        for _ in range(_ATTEMPTS):
+        for _ in range(_MAX_ATTEMPTS):
             status = os.stat(part, dir_fd=self.stack[-1], follow_symlinks=False)
             if stat.S_ISLNK(status.st_mode):
                 self._follow(part)
@@ -131,7 +131,7 @@ class _Walker:
                     raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                 return status
             try:
-                self._push(part, os.open(part, _LOOK, dir_fd=self.stack[-1]))
+                self._push(part, os.open(part, _SEARCH_FLAGS, dir_fd=self.stack[-1]))
                 return None
             except OSError as error:  # it was a directory a moment ago
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR, errno.EMLINK):

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from aegis.errors import QuotaExceeded
-from aegis.host.net.null_socket import Nowhere
+from aegis.host.net.null_socket import NullSocket
 from aegis.host.net.resolver import Resolver, resolvers, system_resolver
-from aegis.host.net.sockets import OWN, Address, Opener, Purpose, SystemSockets
+from aegis.host.net.sockets import GUEST_CONNECTION, Address, Opener, Purpose, SystemSockets
 from aegis.host.net.verdicts import ANSWERS_JUDGED, NetworkJudge
 from aegis.limits import Limits, exceeded
 from aegis.policy.network import NetworkCapability, NetworkVerdict
@@ -35,7 +35,7 @@ def shown(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class Closing(Protocol):
+class Closable(Protocol):
     """What can be ended."""
 
     def close(self) -> None: ...
@@ -65,25 +65,25 @@ class Network:
         self._connections = self._bytes = 0
         self.tls: Any = None
         """The TLS context that HTTP verifies servers by; ``None`` for the system's roots of trust."""
-        self.exchanges: set[Closing] = set()
+        self.exchanges: set[Closable] = set()
         """HTTP exchanges under way."""
-        self.patience = 3.0
+        self.address_timeout = 3.0
         """Seconds that HTTP waits for one address of a name to answer before it tries the next."""
 
     # -- decisions -----------------------------------------------------------------------------------
 
     def may_connect(self, scheme: str, host: str, port: int) -> bool:
         """Judge reaching the address ``host``, by itself or by a name that it was found under; record it."""
-        return self._told("connect to", scheme, host, port, self._judge.connect(scheme, host, port))
+        return self._recorded("connect to", scheme, host, port, self._judge.connect(scheme, host, port))
 
     def may_listen(self, scheme: str, host: str, port: int) -> bool:
         """Judge binding to, and listening at, an address; record it."""
-        return self._told("listen at", scheme, host, port, self._judge.listen(scheme, host, port))
+        return self._recorded("listen at", scheme, host, port, self._judge.listen(scheme, host, port))
 
     def may_accept(self, scheme: str, host: str, port: int) -> bool:
         """Judge a peer that reached a socket which a rule lets listen; record a denial."""
         verdict = self._judge.accept(scheme, host, port)
-        return bool(verdict) or self._told("accept", scheme, host, port, verdict)
+        return bool(verdict) or self._recorded("accept", scheme, host, port, verdict)
 
     def may_hear(self, host: str, port: int, *, listening: bool = False) -> bool:
         """Judge the sender of a datagram: allowed, or not denied on a socket that a rule lets listen.
@@ -107,7 +107,7 @@ class Network:
 
     def may_request(self, scheme: str, host: str, port: int, method: str) -> bool:
         """Judge an HTTP request to a host, by name or address; record it."""
-        return self._told("request", scheme, host, port, self._judge.request(scheme, host, port, method))
+        return self._recorded("request", scheme, host, port, self._judge.request(scheme, host, port, method))
 
     def vetted(self, scheme: str, host: str, port: int, method: str, answers: list[str]) -> list[str]:
         """Return those of a name's addresses that may be dialled for a request; record one denial if none may."""
@@ -116,10 +116,10 @@ class Network:
         allowed = [address for address, verdict in verdicts if verdict]
         if not allowed and answers:
             address, verdict = verdicts[0] if verdicts else (answers[0], self._judge.answer(host, answers[0]))
-            self._told("connect to", scheme, address, port, verdict)
+            self._recorded("connect to", scheme, address, port, verdict)
         return allowed
 
-    def _told(self, action: str, scheme: str, host: str, port: int, verdict: NetworkVerdict) -> bool:
+    def _recorded(self, action: str, scheme: str, host: str, port: int, verdict: NetworkVerdict) -> bool:
         if not verdict or self.scope.listens:
             target = f"{scheme}://{shown(host, port)}"
             self.scope.decided(
@@ -169,9 +169,9 @@ class Network:
     def forget(self, lookup: Lookup) -> None:
         """Close a look-up that the guest gave up. One that occupies a resolver thread counts until it is answered."""
         lookup.close()
-        self._settle()
+        self._drop_finished()
 
-    def _settle(self) -> None:
+    def _drop_finished(self) -> None:
         self._lookups -= {lookup for lookup in self._lookups if lookup.done and lookup.descriptor < 0}
 
     # -- sockets -------------------------------------------------------------------------------------
@@ -181,12 +181,12 @@ class Network:
         if self.full():
             return None
         if not self._reaches:
-            return self.adopt(cast(socket.socket, Nowhere(family, kind)))
+            return self.adopt(cast(socket.socket, NullSocket(family, kind)))
         return self.adopt(self._opener.open(family, kind))
 
     def full(self) -> bool:
         """Tell whether all sockets that may be open are."""
-        self._settle()
+        self._drop_finished()
         limit = self.limits.sockets
         return limit is not None and len(self._open) + len(self._lookups) >= limit
 
@@ -209,7 +209,7 @@ class Network:
         """Have a bound socket listen, which was judged."""
         self._opener.listen(opened, backlog)
 
-    def connect(self, opened: socket.socket, address: Address, purpose: Purpose = OWN) -> int:
+    def connect(self, opened: socket.socket, address: Address, purpose: Purpose = GUEST_CONNECTION) -> int:
         """Begin to connect to an address that was judged; return the error number of the attempt."""
         return self._opener.connect(opened, address, purpose)
 

@@ -14,14 +14,14 @@ from typing import Any, NoReturn
 
 from aegis.support.descriptors import standard_reserved
 
-__all__ = ["Nowhere"]
+__all__ = ["NullSocket"]
 
 _FIRST_PORT = 49152
-_BUFFER = 212_992
+_BUFFER_BYTES = 212_992
 _HOPS = 64
 
 
-class Nowhere:
+class NullSocket:
     """The part of :class:`socket.socket` that a guest can come to use before it is denied."""
 
     def __init__(self, family: int, kind: int) -> None:
@@ -49,7 +49,7 @@ class Nowhere:
     def getsockopt(self, level: int, option: int) -> int:
         """Return an option as it was set, or what systems set."""
         if level == socket.SOL_SOCKET and option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            return self._options.get((level, option), _BUFFER)
+            return self._options.get((level, option), _BUFFER_BYTES)
         hops = (socket.IPPROTO_IP, socket.IP_TTL), (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
         return self._options.get((level, option), _HOPS if (level, option) in hops else 0)
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, Protocol
 
 from aegis.support.descriptors import socket_above_standard
 
-__all__ = ["LARGEST_DATAGRAM", "OWN", "Address", "Datagram", "Opener", "Purpose", "SystemSockets"]
+__all__ = ["MAX_DATAGRAM_BYTES", "GUEST_CONNECTION", "Address", "Datagram", "Opener", "Purpose", "SystemSockets"]
 
 Address = tuple[Any, ...]
 """A socket address as the system has it: a host and a port, and of IPv6 flow information and a scope besides."""
-LARGEST_DATAGRAM = 65507
+MAX_DATAGRAM_BYTES = 65507
 """Bytes of a datagram's payload: what UDP over IPv4 has room for (RFC 768)."""
 
 
@@ -27,7 +27,7 @@ class Purpose(NamedTuple):
     method: str | None = None
 
 
-OWN = Purpose("tcp")
+GUEST_CONNECTION = Purpose("tcp")
 """A socket that the guest itself connects."""
 
 

@@ -9,7 +9,7 @@ from struct import Struct
 
 from aegis.values import FuncType
 
-__all__ = ["CIOVEC_MOST", "ERRNO_OF", "SIGNATURES", "Errno", "Fdflags", "Refused", "Rights", "filestat", "filetype"]
+__all__ = ["MAX_CIOVECS", "ERRNO_OF", "SIGNATURES", "Errno", "Fdflags", "Refused", "Rights", "filestat", "filetype"]
 
 
 class Errno:
@@ -145,7 +145,7 @@ class Fdflags:
 O_CREAT, O_DIRECTORY, O_EXCL, O_TRUNC = 1, 2, 4, 8
 ATIM, ATIM_NOW, MTIM, MTIM_NOW = 1, 2, 4, 8
 SYMLINK_FOLLOW = 1
-CIOVEC_MOST = 1024
+MAX_CIOVECS = 1024
 """Buffers in one vectored call, as POSIX's ``IOV_MAX`` on Linux."""
 
 U32, U64 = Struct("<I"), Struct("<Q")

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator
 
 from aegis.host.grants import Grants
 from aegis.host.preview1 import abi
-from aegis.host.preview1.abi import ALL_RIGHTS, CIOVEC_MOST, DIRECTORY_RIGHTS, TWO_U32, U32, U64, Errno, Refused
+from aegis.host.preview1.abi import ALL_RIGHTS, MAX_CIOVECS, DIRECTORY_RIGHTS, TWO_U32, U32, U64, Errno, Refused
 from aegis.host.preview1.table import STREAM_READ, STREAM_WRITE, DirectoryDescriptor, StreamDescriptor, Table
 from aegis.limits import Limits
 from aegis.values import CallScope, GuestMemory
 
 __all__ = ["Context"]
 
-_PATH_MOST = 4096
-_PIECE_BYTES = 1 << 20
+_MAX_PATH_BYTES = 4096
+_CHUNK_BYTES = 1 << 20
 
 
 class Context:
@@ -26,7 +26,7 @@ class Context:
         self.memory = memory
         self.scope = scope
         self.limits = limits
-        self.piece = min(_PIECE_BYTES, limits.value_bytes or _PIECE_BYTES)
+        self.piece = min(_CHUNK_BYTES, limits.value_bytes or _CHUNK_BYTES)
         """Bytes of the guest's that the host holds at once."""
         self._table: Table | None = None
 
@@ -68,7 +68,7 @@ class Context:
         """Return the (address, length) pairs of a vectored call."""
         if count == 1:
             return [TWO_U32.unpack(self.memory.read(offset, 8))]
-        if count > CIOVEC_MOST:
+        if count > MAX_CIOVECS:
             raise Refused(Errno.INVAL)
         return list(TWO_U32.iter_unpack(self.memory.read(offset, 8 * count)))
 
@@ -127,7 +127,7 @@ class Context:
 
     def path(self, offset: int, length: int) -> str:
         """Return a path that the guest names: UTF-8, without NUL, no longer than a host takes."""
-        if length > _PATH_MOST:
+        if length > _MAX_PATH_BYTES:
             self.memory.read(offset, 0)
             raise Refused(Errno.NAMETOOLONG)
         try:

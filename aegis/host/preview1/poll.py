@@ -15,8 +15,8 @@ __all__ = ["Poll"]
 _HEAD = Struct("<QB7x")
 _CLOCK = Struct("<I4xQQH6x")
 _DESCRIPTOR = Struct("<I28x")
-_SIZE = 48
-_MOST = 65536
+_SUBSCRIPTION_BYTES = 48
+_MAX_SUBSCRIPTIONS = 65536
 _ABSOLUTE = 1
 CLOCK, FD_READ, FD_WRITE = 0, 1, 2
 
@@ -36,13 +36,13 @@ class Poll(Context):
     """The one function that waits."""
 
     def poll_oneoff(self, subscriptions: int, events: int, count: int, out: int) -> None:
-        if not 0 < count <= _MOST:
+        if not 0 < count <= _MAX_SUBSCRIPTIONS:
             raise Refused(Errno.INVAL)
-        raw = self.memory.read(subscriptions, _SIZE * count)
+        raw = self.memory.read(subscriptions, _SUBSCRIPTION_BYTES * count)
         timers: list[_Timer] = []
         waiters: list[_Waiter] = []
         ready: list[bytes] = []
-        for at in range(0, len(raw), _SIZE):
+        for at in range(0, len(raw), _SUBSCRIPTION_BYTES):
             userdata, tag = _HEAD.unpack_from(raw, at)
             if tag == CLOCK:
                 timers.append(_Timer(userdata, self._span(*_CLOCK.unpack_from(raw, at + 16))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from aegis.errors import GuestExit
-from aegis.host.entropy import PIECE
+from aegis.host.entropy import CHUNK_BYTES
 from aegis.host.files.audit import reading
 from aegis.host.preview1.abi import U32, Errno, Refused
 from aegis.host.preview1.context import Context
@@ -59,9 +59,9 @@ class System(Context):
     def random_get(self, buffer: int, length: int) -> None:
         if buffer + length > self.memory.size():
             raise Refused(Errno.FAULT)
-        for at in range(0, length, PIECE):
+        for at in range(0, length, CHUNK_BYTES):
             self.scope.remaining()
-            piece = partial(self.grants.random, min(PIECE, length - at))
+            piece = partial(self.grants.random, min(CHUNK_BYTES, length - at))
             self.memory.write(buffer + at, reading(self.scope, piece))
 
     # -- the process ---------------------------------------------------------------------------

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["implementation"]
 
-_ATOMIC = 4096  # what a pipe that is ready for writing takes at once: to write more could wait
+_PIPE_BUFFER_BYTES = 4096  # what a pipe that is ready for writing takes at once: to write more could wait
 
 
 class _Stdin(InputStream):
@@ -52,7 +52,7 @@ class _Stdout(OutputStream):
         descriptor = self._sink.awaited()
         if descriptor is None:
             return CHUNK_BYTES
-        return _ATOMIC if self.wasi.scope.wait(0, write=(descriptor,))[1] else 0
+        return _PIPE_BUFFER_BYTES if self.wasi.scope.wait(0, write=(descriptor,))[1] else 0
 
     def give(self, data: bytes) -> None:
         try:

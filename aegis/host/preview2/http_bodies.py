@@ -91,7 +91,7 @@ class OutgoingBody:
         if exchange is not None:
             if self._given_up:
                 exchange.close()  # a body that was never finished is no body: the request is given up
-            exchange.let_go()
+            exchange.release()
 
 
 class _BodyOutput(OutputStream):
@@ -161,7 +161,7 @@ class IncomingResponse:
         return IncomingBody(self._wasi, self._exchange)
 
     def __drop__(self) -> None:
-        self._exchange.let_go()
+        self._exchange.release()
 
 
 class IncomingBody:
@@ -184,7 +184,7 @@ class IncomingBody:
         return made
 
     def __drop__(self) -> None:
-        self.exchange.let_go()
+        self.exchange.release()
 
 
 class _BodyInput(InputStream):
@@ -208,7 +208,7 @@ class _BodyInput(InputStream):
         return interest_of(self._exchange)
 
     def close(self) -> None:
-        self._exchange.let_go()
+        self._exchange.release()
 
 
 class FutureTrailers:
@@ -246,4 +246,4 @@ class FutureTrailers:
         return Pollable(self, self._wasi)
 
     def __drop__(self) -> None:
-        self._exchange.let_go()
+        self._exchange.release()

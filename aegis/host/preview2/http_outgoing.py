@@ -34,8 +34,8 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _TARGET = re.compile(r"[\x21\x22\x24-\x7e]*")  # no space, no control character, no fragment
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/?#\s]+)(?::([0-9]{1,5}))?")
 _PORTS = {"http": 80, "https": 443}
-_TARGET_MOST = 16384
-_HELD_TARGET_CHARACTERS, _HELD_AUTHORITY_CHARACTERS = 4 * _TARGET_MOST, 1024
+_MAX_TARGET_CHARACTERS = 16384
+_MAX_HELD_TARGET_CHARACTERS, _MAX_HELD_AUTHORITY_CHARACTERS = 4 * _MAX_TARGET_CHARACTERS, 1024
 """Characters that a request keeps at most, before the guest sends it."""
 _WITH_CONTENT = ("POST", "PUT", "PATCH")
 """Methods whose requests state a length even without a body (RFC 9110, 8.6)."""
@@ -83,7 +83,7 @@ class OutgoingRequest:
         return self._path
 
     def set_path_with_query(self, path_with_query: str | None) -> None:
-        if path_with_query is not None and not _is(path_with_query, _TARGET, _HELD_TARGET_CHARACTERS):
+        if path_with_query is not None and not _is(path_with_query, _TARGET, _MAX_HELD_TARGET_CHARACTERS):
             raise Err(None)
         self._path = path_with_query
 
@@ -99,7 +99,7 @@ class OutgoingRequest:
         return self._authority
 
     def set_authority(self, authority: str | None) -> None:
-        if authority is not None and not _is(authority, _AUTHORITY, _HELD_AUTHORITY_CHARACTERS):
+        if authority is not None and not _is(authority, _AUTHORITY, _MAX_HELD_AUTHORITY_CHARACTERS):
             raise Err(None)
         self._authority = authority
 
@@ -135,7 +135,7 @@ class OutgoingRequest:
         target = self._path or "/"
         if not target.startswith("/") and (target, method) != ("*", "OPTIONS"):
             target = f"/{target}"
-        if len(target) > _TARGET_MOST:
+        if len(target) > _MAX_TARGET_CHARACTERS:
             raise HttpFault("HTTP-request-URI-too-long")
         return target
 
@@ -214,7 +214,7 @@ class FutureIncomingResponse:
         return Pollable(self, self._wasi)
 
     def __drop__(self) -> None:
-        self._exchange.let_go()
+        self._exchange.release()
 
 
 def send(wasi: Wasi, request: OutgoingRequest, options: RequestOptions | None) -> FutureIncomingResponse:

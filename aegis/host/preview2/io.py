@@ -25,8 +25,8 @@ __all__ = [
 
 CHUNK_BYTES = 65536
 """Bytes that one read gives, or one permit allows, at most."""
-_BLOCKING_MOST = 4096
-_POLL_MOST = 65536
+_MAX_BLOCKING_WRITE_BYTES = 4096
+_MAX_POLLABLES = 65536
 
 
 class Interest(NamedTuple):
@@ -125,9 +125,9 @@ class _Poll:
         """Return the indexes of what is ready, waiting for at least one."""
         if not in_:
             raise GuestTrap("the guest trapped: it polled an empty list, which never becomes ready", code="poll")
-        if len(in_) > _POLL_MOST:
+        if len(in_) > _MAX_POLLABLES:
             raise GuestTrap(
-                f"the guest trapped: it polled {len(in_):,} at once; the most is {_POLL_MOST:,}", code="poll"
+                f"the guest trapped: it polled {len(in_):,} at once; the most is {_MAX_POLLABLES:,}", code="poll"
             )
         while True:
             found = [n for n, pollable in enumerate(in_) if pollable.waitable.ready()]
@@ -298,9 +298,9 @@ class OutputStream(_Stream):
 
     @staticmethod
     def _at_once(count: int) -> None:
-        if count > _BLOCKING_MOST:
+        if count > _MAX_BLOCKING_WRITE_BYTES:
             raise GuestTrap(
-                f"the guest trapped: a blocking write takes {_BLOCKING_MOST:,} bytes, and it gave {count:,}",
+                f"the guest trapped: a blocking write takes {_MAX_BLOCKING_WRITE_BYTES:,} bytes, and it gave {count:,}",
                 code="stream",
             )
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["implementation"]
 
-_MOST = 1 << 14
+_MAX_TEXT_CHARACTERS = 1 << 14
 
 
 class _Logging:
@@ -22,7 +22,11 @@ class _Logging:
         self._wasi = wasi
 
     def log(self, level: Level, context: str, message: str) -> None:
-        line = f"{context[:_MOST]}: {message[:_MOST]}" if context else message[:_MOST]
+        line = (
+            f"{context[:_MAX_TEXT_CHARACTERS]}: {message[:_MAX_TEXT_CHARACTERS]}"
+            if context
+            else message[:_MAX_TEXT_CHARACTERS]
+        )
         self._wasi.grants.log.write(LOG_LEVELS.index(level.value), line.encode())
 
 

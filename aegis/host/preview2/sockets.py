@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["implementation"]
 
-_MOST_NAME = 253
+_MAX_NAME_CHARACTERS = 253
 _TEMPORARY = {socket.EAI_AGAIN}
 _ABSENT = {socket.EAI_NONAME} | {getattr(socket, n) for n in ("EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, n)}
 
@@ -96,7 +96,7 @@ class _Sockets:
     def resolve_addresses(self, network: object, name: str) -> ResolveAddressStream:
         """Look a name up; an address in any notation is its own answer, and is judged when it is used."""
         host = plain_host(name)
-        if host is None or len(name) > _MOST_NAME:
+        if host is None or len(name) > _MAX_NAME_CHARACTERS:
             raise refuse(ErrorCode.INVALID_ARGUMENT)
         if read_address(host) is not None:
             return ResolveAddressStream(self._wasi, None, [host])

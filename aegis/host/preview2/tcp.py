@@ -15,7 +15,7 @@ from aegis.bindings.wasi_sockets_network import ErrorCode, IpAddressFamily
 from aegis.bindings.wasi_sockets_tcp import ShutdownType
 from aegis.host.preview2.io import CHUNK_BYTES, Ended, Failed, InputStream, Interest, OutputStream
 from aegis.host.preview2.socket_address import answering, endpoint_of, failed, refuse, wit_address
-from aegis.host.preview2.socket_base import Shared, SocketBase, new_socket
+from aegis.host.preview2.socket_base import SharedSocket, SocketBase, new_socket
 from aegis.support.descriptors import socket_above_standard
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["TcpSocket"]
 
 _SECOND = 1_000_000_000
-_DENIED_AT_ONCE = 16
+_MAX_DENIED_PER_ACCEPT = 16
 _UNSPECIFIED = ("0.0.0.0", "::")
 
 
 class TcpSocket(SocketBase):
     """The resource ``tcp-socket``; ``state`` is one of the WIT's."""
 
-    def __init__(self, wasi: Wasi, family: IpAddressFamily, shared: Shared | None = None) -> None:
+    def __init__(self, wasi: Wasi, family: IpAddressFamily, shared: SharedSocket | None = None) -> None:
         made = shared or new_socket(wasi.grants.network, family, socket.SOCK_STREAM)
         super().__init__(wasi, family, made)
         self.state = "unbound" if shared is None else "connected"
@@ -103,12 +103,12 @@ class TcpSocket(SocketBase):
         accepted = socket_above_standard(self._next_peer())
         self.network.adopt(accepted)
         self.network.connecting()
-        client = TcpSocket(self.wasi, self.family, Shared(self.network, accepted))
+        client = TcpSocket(self.wasi, self.family, SharedSocket(self.network, accepted))
         return client, *client._streams()
 
     def _next_peer(self) -> socket.socket:
         """Accept a connection; hang up on peers that a rule denies, so many at most before the call returns."""
-        for _ in range(_DENIED_AT_ONCE):
+        for _ in range(_MAX_DENIED_PER_ACCEPT):
             accepted, peer = self.shared.socket.accept()
             if self.network.may_accept("tcp", str(peer[0]).partition("%")[0], int(peer[1])):
                 return accepted
@@ -241,7 +241,7 @@ class TcpSocket(SocketBase):
 class _TcpInput(InputStream):
     """What the other side sends. To read lets the other direction go on, which may have something left to send."""
 
-    def __init__(self, wasi: Wasi, shared: Shared, output: _TcpOutput) -> None:
+    def __init__(self, wasi: Wasi, shared: SharedSocket, output: _TcpOutput) -> None:
         super().__init__(wasi)
         self._shared, self._output = shared.use(), output
 
@@ -269,13 +269,13 @@ class _TcpInput(InputStream):
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._shared.socket.shutdown(socket.SHUT_RD)
-        self._shared.let_go()
+        self._shared.release()
 
 
 class _TcpOutput(OutputStream):
     """What is sent to the other side. What the system does not take at once is kept, one chunk at most."""
 
-    def __init__(self, wasi: Wasi, shared: Shared) -> None:
+    def __init__(self, wasi: Wasi, shared: SharedSocket) -> None:
         super().__init__(wasi)
         self._shared = shared.use()
         self._pending = b""
@@ -335,4 +335,4 @@ class _TcpOutput(OutputStream):
 
     def close(self) -> None:
         self.finish()
-        self._shared.let_go()
+        self._shared.release()

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from aegis.bindings.wasi_sockets_network import ErrorCode, IpAddressFamily
 from aegis.bindings.wasi_sockets_udp import IncomingDatagram, OutgoingDatagram
 from aegis.errors import GuestTrap
-from aegis.host.net.sockets import LARGEST_DATAGRAM
+from aegis.host.net.sockets import MAX_DATAGRAM_BYTES
 from aegis.host.preview2.io import Interest, Pollable
 from aegis.host.preview2.socket_address import answering, endpoint_of, refuse, wit_address
-from aegis.host.preview2.socket_base import Shared, SocketBase, new_socket
+from aegis.host.preview2.socket_base import SharedSocket, SocketBase, new_socket
 from aegis.wit.values import Err
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["UdpSocket"]
 
 _UNSPECIFIED = ("0.0.0.0", "::")
-_AT_ONCE = 16
+_DATAGRAMS_PER_CALL = 16
 
 
 class UdpSocket(SocketBase):
@@ -99,7 +99,7 @@ class _Side:
 
     def __init__(self, owner: UdpSocket, remote: Endpoint | None) -> None:
         self.owner, self.remote = owner, remote
-        self.shared: Shared = owner.shared.use()
+        self.shared: SharedSocket = owner.shared.use()
         self._pair, self._dropped = owner.pair, False
 
     def must_be_latest(self) -> None:
@@ -109,7 +109,7 @@ class _Side:
 
     def __drop__(self) -> None:
         self._dropped = True  # a pollable that outlives its stream is ready
-        self.shared.let_go()
+        self.shared.release()
 
     def subscribe(self) -> Pollable:
         return Pollable(self, self.owner.wasi)
@@ -133,8 +133,8 @@ class IncomingDatagramStream(_Side):
         self.must_be_latest()
         found: list[IncomingDatagram] = []
         # What is dropped counts too, so that a flood of strangers' datagrams ends the call.
-        for _ in range(min(max_results, _AT_ONCE) + _AT_ONCE):
-            if len(found) >= min(max_results, _AT_ONCE):
+        for _ in range(min(max_results, _DATAGRAMS_PER_CALL) + _DATAGRAMS_PER_CALL):
+            if len(found) >= min(max_results, _DATAGRAMS_PER_CALL):
                 break
             with contextlib.suppress(ConnectionError):
                 try:
@@ -169,7 +169,7 @@ class OutgoingDatagramStream(_Side):
     @answering
     def check_send(self) -> int:
         self.must_be_latest()
-        self._permit = _AT_ONCE if self.ready() else 0
+        self._permit = _DATAGRAMS_PER_CALL if self.ready() else 0
         return self._permit
 
     def send(self, datagrams: list[OutgoingDatagram]) -> int:
@@ -205,7 +205,7 @@ class OutgoingDatagramStream(_Side):
             target = given
         if target is None:
             raise refuse(ErrorCode.INVALID_ARGUMENT)
-        if len(datagram.data) > LARGEST_DATAGRAM:
+        if len(datagram.data) > MAX_DATAGRAM_BYTES:
             raise refuse(ErrorCode.DATAGRAM_TOO_LARGE)
         if not self.owner.network.may_connect("udp", *target[:2]):
             raise refuse(ErrorCode.ACCESS_DENIED)

@@ -18,8 +18,8 @@ from aegis.host.net.network import Network
 
 __all__ = ["Exchange", "Timeouts", "missing_library"]
 
-_MOST = 65536
-_TURNS = 16
+_MAX_HELD_BYTES = 65536
+_RECEIVES_PER_PUMP = 16
 """Pieces that are received before the guest goes on: a server that never stops must not keep the host."""
 
 
@@ -82,7 +82,7 @@ class Exchange:
 
     def _fail(self, fault: HttpFault) -> None:
         self.error = fault
-        self._release()
+        self._close_connection()
 
     def _go(self, transport: Transport) -> None:
         if self._protocol is None:
@@ -94,9 +94,9 @@ class Exchange:
         self._receive(transport)
         self._send_or_stop(transport)
         if self._end_seen and (self._stopped is not None or self._all_sent(transport)):
-            self._release()
+            self._close_connection()
 
-    def _release(self) -> None:
+    def _close_connection(self) -> None:
         """Let go of the connection: nothing more goes over it, and it counts no more. What came can still be read."""
         transport, self._transport = self._transport, None
         if transport is not None:
@@ -152,11 +152,11 @@ class Exchange:
 
         What comes after the response may say how much more of the request is wanted.
         """
-        return not self._deaf and self._held < _MOST and len(self._unsent) <= _MOST
+        return not self._deaf and self._held < _MAX_HELD_BYTES and len(self._unsent) <= _MAX_HELD_BYTES
 
     def _receive(self, transport: Transport) -> None:
         self._more = False
-        for _ in range(_TURNS):
+        for _ in range(_RECEIVES_PER_PUMP):
             self._unpack()
             if not self._hungry():
                 return
@@ -172,7 +172,7 @@ class Exchange:
 
     def _unpack(self) -> None:
         """Take from the protocol what it has made of the bytes that came."""
-        while self._held < _MOST and not self._end_seen:
+        while self._held < _MAX_HELD_BYTES and not self._end_seen:
             piece = self._protocol.next()
             if piece:
                 self._pieces.append(piece)
@@ -208,7 +208,7 @@ class Exchange:
         fault = self.error or self._stopped
         if fault is not None:
             raise fault
-        return max(0, _MOST - len(self._body) - len(self._unsent))
+        return max(0, _MAX_HELD_BYTES - len(self._body) - len(self._unsent))
 
     def give(self, data: bytes) -> None:
         """Take a piece of the request's body. More than the length that was stated is never sent."""
@@ -292,7 +292,7 @@ class Exchange:
         self._users += 1
         return self
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Count one less; the last ends the exchange."""
         self._users -= 1
         if not self._users:
@@ -302,4 +302,4 @@ class Exchange:
         """End it, whatever it is doing."""
         if self.error is None and not self._end_seen:
             self.error = HttpFault("connection-terminated")
-        self._release()
+        self._close_connection()

@@ -12,11 +12,11 @@ from aegis.host.net.http.message import Fields
 __all__ = ["SectionSizes", "response_length", "stated_length", "without_length"]
 
 LENGTH = b"content-length"
-_MOST_DIGITS = 18
+_MAX_LENGTH_DIGITS = 18
 _NEVER_A_BODY = frozenset({204, *range(100, 200)})
 _FIELD_OVERHEAD = 4  # colon, space, CR and LF
 _STATUS_LINE_BYTES = 1024
-_MOST_BYTES = 1 << 20
+_MAX_SECTION_BYTES = 1 << 20
 
 
 def stated_length(fields: Fields) -> int | None:
@@ -24,7 +24,7 @@ def stated_length(fields: Fields) -> int | None:
     values = [value for name, value in fields if name.lower() == LENGTH]
     if not values:
         return None
-    if len(values) > 1 or not values[0].isdigit() or len(values[0]) > _MOST_DIGITS:
+    if len(values) > 1 or not values[0].isdigit() or len(values[0]) > _MAX_LENGTH_DIGITS:
         raise HttpFault("HTTP-protocol-error")
     return int(values[0])
 
@@ -52,22 +52,22 @@ def response_length(method: str, status: int, fields: Fields, *, chunks: bool = 
 class SectionSizes:
     """The limits on the fields of one response: its header section with all before it, and its trailer section."""
 
-    def __init__(self, most_fields: int | None, most_bytes: int | None) -> None:
-        self._most_fields = most_fields
-        self._most_bytes = _MOST_BYTES if most_bytes is None else most_bytes
+    def __init__(self, max_fields: int | None, max_bytes: int | None) -> None:
+        self._max_fields = max_fields
+        self._max_bytes = _MAX_SECTION_BYTES if max_bytes is None else max_bytes
         self._fields = self._bytes = 0
 
     @property
     def raw_bytes(self) -> int:
         """The bytes that a section within the limits can take up in HTTP/1.1."""
-        per_field = self._most_bytes if self._most_fields is None else self._most_fields
-        return self._most_bytes + per_field * _FIELD_OVERHEAD + _STATUS_LINE_BYTES
+        per_field = self._max_bytes if self._max_fields is None else self._max_fields
+        return self._max_bytes + per_field * _FIELD_OVERHEAD + _STATUS_LINE_BYTES
 
     @property
     def list_bytes(self) -> int:
         """The size that a section within the limits can have as HPACK counts it (RFC 7541, 4.1)."""
-        per_field = self._most_bytes if self._most_fields is None else self._most_fields
-        return self._most_bytes + (per_field + 8) * 32
+        per_field = self._max_bytes if self._max_fields is None else self._max_fields
+        return self._max_bytes + (per_field + 8) * 32
 
     def interim(self, fields: Fields) -> None:
         """Count an interim response: its fields and its status line, without which their number had no bound."""
@@ -85,5 +85,5 @@ class SectionSizes:
     def _add(self, fields: Fields, section: str) -> None:
         self._fields += len(fields)
         self._bytes += sum(len(name) + len(value) for name, value in fields)
-        if self._bytes > self._most_bytes or (self._most_fields is not None and self._fields > self._most_fields):
+        if self._bytes > self._max_bytes or (self._max_fields is not None and self._fields > self._max_fields):
             raise HttpFault(f"HTTP-response-{section}-section-size", self._bytes)

@@ -24,8 +24,8 @@ from aegis.host.net.http.message import Fields, Head, Request
 
 __all__ = ["Http2"]
 
-_FRAME_HEAD = 9
-_FRAME_MOST = 1 << 14
+_FRAME_HEADER_BYTES = 9
+_MAX_FRAME_BYTES = 1 << 14
 _GOAWAY = 7
 _Response = h2.events.ResponseReceived | h2.events.InformationalResponseReceived
 _FINAL_STATUSES = range(200, 1000)
@@ -149,9 +149,9 @@ class Http2:
         """
         self._partial += data
         frames, at = bytearray(), 0
-        while len(self._partial) - at >= _FRAME_HEAD:
+        while len(self._partial) - at >= _FRAME_HEADER_BYTES:
             size = int.from_bytes(self._partial[at : at + 3], "big")
-            end = at + _FRAME_HEAD + min(size, _FRAME_MOST)  # what is larger is h2's to refuse
+            end = at + _FRAME_HEADER_BYTES + min(size, _MAX_FRAME_BYTES)  # what is larger is h2's to refuse
             if end > len(self._partial):
                 break
             frame = self._partial[at:end]
@@ -162,7 +162,7 @@ class Http2:
         return bytes(frames)
 
     def _is_farewell(self, frame: bytes) -> bool:
-        if frame[3] != _GOAWAY or len(frame) < _FRAME_HEAD + 8:
+        if frame[3] != _GOAWAY or len(frame) < _FRAME_HEADER_BYTES + 8:
             return False
         last = int.from_bytes(frame[9:13], "big") & 0x7FFF_FFFF
         return last >= self._stream and frame[13:17] == bytes(4)

@@ -18,9 +18,9 @@ from aegis.policy.addresses import read_address
 
 __all__ = ["Transport", "roots"]
 
-_PIECE = 65536
+_CHUNK_BYTES = 65536
 _PROTOCOLS = ["h2", "http/1.1"]
-_TURNS = 16
+_READS_PER_PUMP = 16
 
 
 @cache
@@ -164,7 +164,7 @@ class Transport:
             if self._network.scope.wait(0, write=(self._socket.fileno(),))[1]:
                 number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             else:
-                until = self._patience()
+                until = self._address_deadline()
                 if until is None or time.monotonic() < until:
                     return
                 number = errno.ETIMEDOUT
@@ -172,9 +172,9 @@ class Transport:
                 return self._opened(self._socket)
             self._refused(OSError(number, os.strerror(number)))
 
-    def _patience(self) -> float | None:
+    def _address_deadline(self) -> float | None:
         """When to give an address that does not answer up for the next; ``None`` for the last one."""
-        return self._dialled + self._network.patience if self.state == "connecting" and self._addresses else None
+        return self._dialled + self._network.address_timeout if self.state == "connecting" and self._addresses else None
 
     def _opened(self, opened: socket.socket) -> None:
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -212,7 +212,7 @@ class Transport:
         if not self._flush():
             return 0
         try:
-            taken = self._tls.write(data[:_PIECE])
+            taken = self._tls.write(data[:_CHUNK_BYTES])
         except ssl.SSLError:
             raise HttpFault("TLS-protocol-error") from None
         self._flush()
@@ -226,9 +226,9 @@ class Transport:
         """Return what has come, ``None`` for nothing yet, no bytes at the end. Raise ``HttpFault``."""
         if self._tls is None:
             return self._receive()
-        for _ in range(_TURNS):
+        for _ in range(_READS_PER_PUMP):
             try:
-                return self._tls.read(_PIECE)
+                return self._tls.read(_CHUNK_BYTES)
             except ssl.SSLWantReadError:
                 if self._feed() is None:
                     return None
@@ -260,7 +260,7 @@ class Transport:
     def _send(self, data: bytes) -> int:
         assert self._socket is not None
         try:
-            sent = self._socket.send(data[:_PIECE])
+            sent = self._socket.send(data[:_CHUNK_BYTES])
         except BlockingIOError:
             return 0
         except OSError:
@@ -271,7 +271,7 @@ class Transport:
     def _receive(self) -> bytes | None:
         assert self._socket is not None
         try:
-            data = self._socket.recv(_PIECE)
+            data = self._socket.recv(_CHUNK_BYTES)
         except BlockingIOError:
             return None
         except OSError:
@@ -292,7 +292,7 @@ class Transport:
             return (), (), None
         number = (self._socket.fileno(),)
         if self.state == "connecting":
-            return (), number, self._patience()
+            return (), number, self._address_deadline()
         return number if read else (), number if write or self._cipher else (), None
 
     def close(self) -> None:
