@@ -1,8 +1,8 @@
 """The grants of one sandbox: live authority, acquired from a policy, closed with the sandbox.
 
-Each is acquired when it is first used: a guest that asks for nothing costs nothing, and a grant that
-cannot be acquired is an error before the guest runs only if the guest could use it. The module of a grant is loaded
-as late, so that a guest waits for no module that serves others.
+Each grant is acquired when it is first used: a guest that uses none costs nothing, and a grant that cannot be acquired
+is an error before the guest runs only if the guest could use it. The module of a grant is imported as late, so that a
+guest does not wait for modules that it does not need.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Grants", "acquire", "environment_of"]
 
 
 class Grants:
-    """What one sandbox holds. Closing it closes every descriptor."""
+    """The grants of one sandbox. Closing them closes every descriptor."""
 
     def __init__(
         self, policy: Policy, args: Sequence[str], scope: CallScope, protected: Sequence[Protected] = ()
@@ -51,7 +51,7 @@ class Grants:
         from aegis.host.stdio import acquire_stdio
 
         with standard_reserved():
-            if self.policy.stdio.stdin_file is not None:  # a guest may have put a link in its place
+            if self.policy.stdio.stdin_file is not None:  # an earlier guest may have put a link in its place
                 from aegis.host.files.preopens import check_filesystem
                 from aegis.host.files.protected import protected_by
 
@@ -62,7 +62,7 @@ class Grants:
 
     @lazily
     def preopens(self) -> list[Preopen]:
-        """The granted directories, open."""
+        """The granted directories, open, under the guest's names."""
         if not self.policy.filesystem.paths:
             return []
         from aegis.host.files.preopens import acquire_filesystem
@@ -109,7 +109,7 @@ class Grants:
 
     @lazily
     def network(self) -> Network:
-        """The network, closed but for what the policy opens."""
+        """The network, as far as the policy allows it."""
         from aegis.host.net.network import Network
 
         network = Network(self.policy.network, self.policy.limits, self.scope)
@@ -139,7 +139,7 @@ class Grants:
 
     @lazily
     def environment(self) -> list[tuple[str, str]]:
-        """The variables, in order; one to pass on that the host lacks, or that is not Unicode, is left out."""
+        """The variables, in order. A variable to pass on is left out if the host has none or it is not Unicode."""
         return environment_of(self.policy.environment)
 
     def supply(
@@ -160,17 +160,17 @@ class Grants:
         return stdio
 
     def on_close(self, closer: Callable[[], None]) -> None:
-        """Have ``closer`` called when the sandbox ends."""
+        """Call ``closer`` when the sandbox ends, before those that were registered earlier."""
         self._closers.append(closer)
 
     def close(self) -> None:
-        """Close everything, the latest first."""
+        """Close all grants, the latest first."""
         while self._closers:
             self._closers.pop()()
 
 
 def environment_of(granted: EnvironmentCapability) -> list[tuple[str, str]]:
-    """Return the variables that a grant gives here and now."""
+    """Return the variables that a grant gives in this process now."""
     passed = {name: os.environ[name] for name in granted.pass_ if name in os.environ}
     found = {name: value for name, value in passed.items() if _is_unicode(value)}
     return list({**found, **dict(granted.set)}.items())
@@ -178,9 +178,9 @@ def environment_of(granted: EnvironmentCapability) -> list[tuple[str, str]]:
 
 def _argument(text: str) -> bytes:
     if not isinstance(text, str):
-        raise PolicyError(f"an argument must be text, not {type(text).__name__}")
+        raise PolicyError(f"an argument must be text, not {type(text).__name__}: pass a str")
     if "\0" in text:
-        raise PolicyError(f"the argument {text!r} holds a NUL, which no program's argument can")
+        raise PolicyError(f"the argument {text!r} contains a NUL: remove it, for no program can receive one")
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -195,9 +195,10 @@ def _is_unicode(text: str) -> bool:
 def acquire(
     policy: Policy, *, args: Sequence[str] = (), scope: CallScope, protected: Sequence[Protected] = ()
 ) -> Grants:
-    """Return the grants that ``policy`` states, for one sandbox whose calls are ``scope``'s.
+    """Return the grants that ``policy`` states, for one sandbox whose calls have the scope ``scope``.
 
-    No grant may give the guest what is ``protected``, nor what :func:`~aegis.host.files.protected.protected_by` lists.
-    Raise :class:`~aegis.errors.PolicyError` for an argument that no program can get.
+    No grant gives the guest access to ``protected`` files, nor to those that
+    :func:`~aegis.host.files.protected.protected_by` lists. Raise :class:`~aegis.errors.PolicyError` for an argument
+    that no program can receive.
     """
     return Grants(policy, args, scope, protected)

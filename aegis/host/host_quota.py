@@ -1,29 +1,29 @@
-"""Bytes that the host keeps for a guest from one call to the next, bounded together.
+"""Quotas of the host: bytes kept for a guest from one call to the next, and bytes written to disk.
 
-What a guest makes the host hold, and who bounds it (limits in ``code``):
+Everything that a guest can make the host keep, with its bound (limits in ``code``):
 
 ==============================================  ====================================================================
-what                                            bound
+kept                                            bound
 ==============================================  ====================================================================
 arguments and results of a call, both ways      ``value_bytes``: a list's elements with all their parts, before they
-                                                are made; long ones in pieces, with a look at the deadline
-one read by preview 1 or :class:`aegis.Caller`  ``value_bytes``; what preview 1 writes passes in pieces of 1 MiB
+                                                are made; long ones in chunks, with deadline checks between
+one read by preview 1 or :class:`aegis.Caller`  ``value_bytes``; writes of preview 1 pass in chunks of 1 MiB
 handles                                         ``handles``, the host's and the guest's together
 listings of directories, open or streamed       ``value_bytes`` at once (here), ``open_files`` in number
-files that were seen: numbers, new times        ``value_bytes`` at once (here): 150 to 900 bytes each
+numbers and new times of files seen             ``value_bytes`` at once (here): 150 to 900 bytes each
 bodies gathered before their request is sent    ``value_bytes`` at once (here), 64 KiB each
 HTTP exchanges under way                        ``http_requests``, and 64 KiB each way of each
-responses that came, and were not read          ``connections`` and ``network_bytes``: 64 KiB of body, and fields
-HTTP fields                                     ``http_fields``, ``http_field_bytes`` of a message; what a guest gave
-                                                of them were values, copies share them
+responses received and not yet read             ``connections`` and ``network_bytes``: 64 KiB of body, and fields
+HTTP fields                                     ``http_fields``, ``http_field_bytes`` of a message; those that a guest
+                                                gave are values, which copies share
 TCP                                             ``sockets``: 64 KiB unsent of each
 datagrams                                       16 of 64 KiB in a call, none kept
-names being looked up, and their addresses      ``sockets``, ``resolver_answers``
+lookups under way, and their addresses          ``sockets``, ``resolver_answers``
 captured output                                 ``stdout``, ``stderr``
 log lines                                       4,096 characters each; the text was a value
-random bytes                                    ``value_bytes``, in pieces of 64 KiB
+random bytes                                    ``value_bytes``, in chunks of 64 KiB
 polls                                           65,536 subscriptions; pollables are handles
-error messages, traps, frames                   cut: 32 frames of 80 characters, texts of 200 to 400
+error messages, traps, frames                   truncated: 32 frames of 80 characters, texts of 200 to 400
 linear memory, tables                           ``memory``, ``table_elements`` (:mod:`aegis.wasm.fit`, ``accounts``)
 ==============================================  ====================================================================
 """

@@ -1,4 +1,4 @@
-"""The standard streams of a guest: nothing to read unless granted, and bounds on what it writes."""
+"""The standard streams of a guest: empty input unless granted, and limits on the output."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["Input", "Output", "Stdio", "acquire_stdio"]
 
 _CHUNK_BYTES = 65536
 _RETRY_SECONDS = 0.01
-"""Seconds until another attempt at a write that was refused."""
-_PIPE_BUFFER_BYTES = 4096  # the least that POSIX lets a writable pipe take at once is 512; Linux and macOS take this
+"""Seconds between two attempts at a write that would block."""
+_PIPE_BUFFER_BYTES = 4096  # a writable pipe takes so much at once on Linux and macOS; POSIX promises 512
 
 
 class Input:
-    """A standard input: bytes, a file, or the host's own. ``descriptor`` is what to wait for, if any."""
+    """A standard input: bytes, a file, or the host's own. ``descriptor`` is that of a file or stream, to wait for."""
 
     def __init__(self, source: bytes | int, scope: CallScope, *, owned: bool = False) -> None:
         self._scope = scope
@@ -38,16 +38,16 @@ class Input:
     def _own(self, descriptor: int) -> None:
         self._close()
         self.descriptor = descriptor
-        self._close = weakref.finalize(self, os.close, descriptor)  # a sandbox may be dropped without being closed
+        self._close = weakref.finalize(self, os.close, descriptor)  # also when the sandbox is dropped and never closed
 
     def unblock(self) -> None:
-        """Never block in a read, whoever else reads from the same pipe or terminal."""
+        """Never block in a read, even if other processes read from the same pipe or terminal."""
         own = None if self.descriptor is None else unblocked(self.descriptor, os.O_RDONLY)
         if own is not None:
             self._own(own)
 
     def read(self, count: int) -> bytes:
-        """Return up to ``count`` bytes, none at the end; wait for them no longer than the deadline."""
+        """Return up to ``count`` bytes, none at the end; wait for them no longer than until the deadline."""
         if self._bytes is not None:
             return self._bytes.read(count)
         assert self.descriptor is not None
@@ -55,7 +55,7 @@ class Input:
         return os.read(self.descriptor, min(count, _CHUNK_BYTES))
 
     def awaited(self) -> int | None:
-        """Return the descriptor that becomes readable when a read would not wait; ``None`` if it would not now."""
+        """Return the descriptor that becomes readable when a read no longer blocks; ``None`` if reads never block."""
         return self.descriptor
 
     def is_terminal(self) -> bool:
@@ -66,34 +66,34 @@ class Input:
 
 
 class Output:
-    """A standard output with a bound. ``written`` counts what the guest gave, kept or not."""
+    """A standard output with a limit. ``written`` counts all bytes that the guest wrote, discarded ones too."""
 
     def __init__(self, name: str, mode: str, descriptor: int, limit: int | None, scope: CallScope) -> None:
         self.name, self.mode, self.descriptor, self.limit = name, mode, descriptor, limit
         self.written = 0
         self.failure: OSError | None = None
-        """Why something could not be delivered. The guest was told, but may not have cared."""
+        """The first error of delivery. The guest got an error for its write, and may have ignored it."""
         self.scope = scope
         self._kept = bytearray()
         self._close: Callable[[], object] = _nothing
 
     def unblock(self) -> None:
-        """Never block in a write, whoever else writes to the same pipe or terminal."""
+        """Never block in a write, even if other processes write to the same pipe or terminal."""
         own = unblocked(self.descriptor, os.O_WRONLY) if self.mode == "inherit" else None
         if own is not None:
             self.descriptor = own
             self._close = weakref.finalize(self, os.close, own)
 
     def close(self) -> None:
-        """Close what :meth:`unblock` opened."""
+        """Close the descriptor that :meth:`unblock` opened."""
         self._close()
 
     def enough(self) -> int | None:
-        """Return how many bytes of one write fill the limit and show that it is exceeded; ``None`` without one."""
+        """Return how many bytes of one write suffice to exceed the limit; ``None`` without a limit."""
         return None if self.limit is None else max(self.limit - self.written, 0) + 1
 
     def write(self, data: bytes) -> int:
-        """Take ``data``; what fits the limit is delivered, then ``OutputExceeded`` is raised."""
+        """Deliver ``data`` and return its length; raise ``OutputExceeded`` after the part that fits the limit."""
         room = len(data) if self.limit is None else self.limit - self.written
         taken = data if room >= len(data) else data[: max(room, 0)]
         count = self._deliver(taken)
@@ -116,24 +116,24 @@ class Output:
             raise
 
     def send(self, data: bytes) -> int:
-        """Write all of ``data`` to the host's stream, waiting no longer than the deadline."""
-        if not can_write(self.descriptor):  # poll(2) would never say that it is ready
+        """Write all of ``data`` to the host's stream, waiting no longer than until the deadline."""
+        if not can_write(self.descriptor):  # poll(2) never reports such a descriptor as ready
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         done = 0
-        # A socket may be ready and have less room than this, and a write would wait for the rest.
+        # A socket may be ready and have less room than this; write(2) would block for the rest.
         write: Callable[[int, bytes], int] = os.write
         if is_socket(self.descriptor):
-            from aegis.host.net.sending import send_now as write  # costs start-up time that no other stream needs
+            from aegis.host.net.sending import send_now as write  # imported here: only sockets need ctypes
         while done < len(data):
             self.scope.wait(write=(self.descriptor,))
             try:
                 done += write(self.descriptor, data[done : done + _PIPE_BUFFER_BYTES])
-            except BlockingIOError:  # another process was faster; or a terminal is stopped, for which it is "ready"
+            except BlockingIOError:  # another process wrote first, or a stopped terminal counts as ready
                 self.scope.wait(_RETRY_SECONDS)
         return done
 
     def awaited(self) -> int | None:
-        """Return the descriptor that becomes writable when a write would not wait; ``None`` if it never waits."""
+        """Return the descriptor that becomes writable when a write does not block; ``None`` if writes never block."""
         return self.descriptor if self.mode == "inherit" and can_write(self.descriptor) else None
 
     def captured(self) -> bytes:
@@ -150,26 +150,26 @@ class Stdio:
         self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
 
     def written(self, stream: int) -> int:
-        """Bytes written to stdout (1) or stderr (2)."""
+        """Return how many bytes the guest wrote to stdout (1) or stderr (2)."""
         return (self.stdout if stream == 1 else self.stderr).written
 
     def stdout_bytes(self) -> bytes:
-        """What was captured of stdout."""
+        """Return the captured bytes of stdout."""
         return self.stdout.captured()
 
     def stderr_bytes(self) -> bytes:
-        """What was captured of stderr."""
+        """Return the captured bytes of stderr."""
         return self.stderr.captured()
 
     def failure(self) -> tuple[str, OSError] | None:
-        """The stream whose output could not be delivered, and why; ``None`` when all was."""
+        """Return the name and error of the first stream that could not deliver its output, ``None`` if all did."""
         for output in (self.stdout, self.stderr):
             if output.failure is not None:
                 return output.name, output.failure
         return None
 
     def unblock(self) -> None:
-        """Have no read and no write block, even where other processes use the same pipes and terminals."""
+        """Never block in a read or write, even if other processes use the same pipes and terminals."""
         for stream in (self.stdin, self.stdout, self.stderr):
             stream.unblock()
 
@@ -179,11 +179,11 @@ class Stdio:
 
 
 def _nothing() -> None:
-    """Close nothing."""
+    """Do nothing: there is nothing to close."""
 
 
 def acquire_stdio(capability: StdioCapability, limits: Limits, scope: CallScope) -> Stdio:
-    """Open what ``capability`` names. Raise ``PolicyError`` for an input file that cannot be read."""
+    """Open the streams of ``capability``. Raise ``PolicyError`` for an input file that cannot be read."""
     return Stdio(
         _acquire_input(capability, scope),
         _acquire_output("stdout", capability.stdout, 1, limits.stdout, scope),

@@ -1,4 +1,4 @@
-"""What a grant decided about a path, told to whoever listens; the same for both generations of WASI."""
+"""Record the decisions of filesystem grants about paths, as events; the same for every version of WASI."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Place = TypeVar("_Place", bound="HeldDirectory")
 
 
 class HeldDirectory(Protocol):
-    """A directory as the guest holds it: where it lies in the guest's names, and whether its grant writes."""
+    """A directory as the guest holds it: its path in the guest's names, and whether its grant allows changes."""
 
     @property
     def label(self) -> str: ...
@@ -32,7 +32,10 @@ class HeldDirectory(Protocol):
 
 
 def decide(scope: CallScope, action: str, held: HeldDirectory, path: str, function: Callable[[], _Result]) -> _Result:
-    """Do it, and record whether the grant covered it."""
+    """Call ``function`` and record whether the grant allowed it: ``EPERM`` is a denial.
+
+    Allowed operations are recorded only with a subscriber, and mere look-ups never.
+    """
     try:
         result = function()
     except OSError as error:
@@ -55,7 +58,7 @@ def _record(scope: CallScope, action: str, held: HeldDirectory, path: str, *, al
 
 
 def _leads_out(held: HeldDirectory, path: str) -> bool:
-    """Tell whether a link in the path leads out of its grant: one that writes would not help then."""
+    """Return whether a link in the path leads out of the grant: a grant for writing would not help then."""
     try:
         held.directory.stat(path, follow=True)
     except OSError as error:
@@ -64,7 +67,7 @@ def _leads_out(held: HeldDirectory, path: str) -> bool:
 
 
 def reading(scope: CallScope, function: Callable[[], _Result]) -> _Result:
-    """Read a clock or random bytes; a denial is recorded before it ends the run."""
+    """Read a clock or random bytes; record a denial before it ends the run."""
     try:
         return function()
     except CapabilityDenied as denial:
@@ -78,10 +81,10 @@ def reading(scope: CallScope, function: Callable[[], _Result]) -> _Result:
 
 
 def narrower(source: _Place, old: str, target: _Place, new: str) -> tuple[_Place, str]:
-    """Return that of two places which decides whether something may go from one to the other."""
+    """Return that of two directories whose grant decides a link or move between them: the one that allows less."""
     return (target, new) if source.writable else (source, old)
 
 
 def joined(label: str, path: str) -> str:
-    """Return a path in the guest's names."""
+    """Return a path in the guest's names, for reports."""
     return path if label == "." else f"{label.rstrip('/')}/{path}"

@@ -30,7 +30,7 @@ class FileHandle(Protocol):
 
     @property
     def is_directory(self) -> Literal[False]:
-        """False: tells the two kinds of handle apart."""
+        """False; True for a directory. Tests of this property narrow a ``Handle``."""
         ...
 
     @property
@@ -87,7 +87,7 @@ class DirectoryHandle(Protocol):
 
     @property
     def is_directory(self) -> Literal[True]:
-        """True: tells the two kinds of handle apart."""
+        """True; False for a file. Tests of this property narrow a ``Handle``."""
         ...
 
     @property
@@ -179,4 +179,4 @@ class DirectoryHandle(Protocol):
 
 
 Handle: TypeAlias = FileHandle | DirectoryHandle
-"""An open file or directory; ``is_directory`` tells which."""
+"""An open file or directory, distinguished by ``is_directory``."""

@@ -78,7 +78,7 @@ def _state_devices() -> frozenset[int]:
 
 
 def is_state(status: os.stat_result) -> bool:
-    """Return whether ``status`` is of a file in ``/proc``, ``/sys`` or ``/dev``, by whatever path it was reached."""
+    """Return whether ``status`` is of a file in ``/proc``, ``/sys`` or ``/dev``, by whichever path it was reached."""
     return status.st_dev in _state_devices()
 
 

@@ -1,10 +1,9 @@
-"""From the filesystem grants of a policy to open directories: everything is looked at before it is handed out.
+"""Open the directories and files that a policy grants, after checking all of them.
 
-A guest with a grant for writing may have left symbolic links beneath it in an earlier run. A grant whose path
-crosses such a directory must not follow them. So the paths of all grants are followed first
-(:mod:`aegis.host.files.walk`), which opens nothing but directories on the way; then each link that was followed is
-held against the directories that turned out to be granted for writing; and what is opened in the end is opened from
-the directories of that walk.
+A guest with a grant for writing may have left symbolic links beneath it in an earlier run. A grant whose path crosses
+such a directory must not follow them. So the paths of all grants are walked first (:mod:`aegis.host.files.walk`), which
+opens only directories on the way. Then each link that a walk followed is checked against the directories that are
+granted for writing. At last the files are opened from the directories of the walk, not by their paths again.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class Preopen:
-    """A granted directory under the name that the guest finds it by."""
+    """A granted directory, under the guest's name for it."""
 
     guest: str
     directory: DirectoryHandle
@@ -53,7 +52,7 @@ class Preopen:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A grant with what its path leads to now."""
+    """A grant with the file that its path leads to now."""
 
     grant: PathGrant
     place: HostPath
@@ -63,12 +62,12 @@ class _Found:
 def acquire_filesystem(
     capability: FilesystemCapability, protected: Sequence[Protected] = (), opened: OpenDescriptors | None = None
 ) -> list[Preopen]:
-    """Open everything that was granted: directories in the order of the grants, then folders of single files.
+    """Open all granted paths: directories in the order of the grants, then the directories of single files.
 
-    ``opened`` keeps the descriptors, and those that guests open beneath them. Raise
-    :class:`~aegis.errors.PolicyError` for a path that does not exist or cannot be opened, that is neither a
-    directory nor a regular file, that leads into the host's own state, that follows a symbolic link which a guest may
-    have left, that a grant for writing makes a lie of, or that gives a guest what is ``protected``.
+    ``opened`` owns the descriptors, and those that guests open beneath them. Raise
+    :class:`~aegis.errors.PolicyError` for a path that does not exist or cannot be opened, that is neither a directory
+    nor a regular file, that resolves into ``/proc``, ``/sys`` or ``/dev``, that follows a symbolic link which a guest
+    may have left, that is granted read-only inside a writable grant, or that gives access to ``protected`` files.
     """
     if not capability.paths:
         return []
@@ -89,7 +88,7 @@ def acquire_filesystem(
 
 
 def check_filesystem(capability: FilesystemCapability, protected: Sequence[Protected]) -> None:
-    """Raise what :func:`acquire_filesystem` would find wrong with the paths, and open nothing."""
+    """Raise the errors of :func:`acquire_filesystem` about the paths, and open nothing."""
     if capability.paths:
         with _followed(capability, protected):
             pass
@@ -97,7 +96,7 @@ def check_filesystem(capability: FilesystemCapability, protected: Sequence[Prote
 
 @contextlib.contextmanager
 def _followed(capability: FilesystemCapability, protected: Sequence[Protected]) -> Iterator[list[_Found]]:
-    """Follow every path, judge them all, and keep the directories of the walks open meanwhile."""
+    """Walk and check all paths; keep the directories of the walks open meanwhile."""
     if sys.platform == "win32":
         raise PolicyError("filesystem: grants need Linux or macOS; this system has no handles beneath a directory")
     with contextlib.ExitStack() as stack:
@@ -116,7 +115,7 @@ def _look(grant: PathGrant, stack: contextlib.ExitStack) -> _Found:
         raise _unusable(grant, error) from None
     stack.callback(place.close)
     status = place.status
-    assert status is not None  # the walk has found it
+    assert status is not None  # walk() raises for a path that does not exist
     tree = next((t for t in STATE_TREES if os.path.commonpath((place.real, t)) == t), None)
     if tree is not None or is_state(status):
         raise PolicyError(
@@ -131,9 +130,9 @@ def _look(grant: PathGrant, stack: contextlib.ExitStack) -> _Found:
 
 
 def _refuse_links(found: Sequence[_Found], mounts: Mounts) -> None:
-    """Refuse a path that follows a link in a directory granted for writing, or anywhere beneath one.
+    """Reject a path that follows a link in a directory granted for writing, or anywhere beneath one.
 
-    A guest may have left the link there, so it says where the guest wants to go.
+    A guest may have left the link there, to choose the file that is granted.
     """
     writers = [one for one in found if one.grant.write]
     for one in found:
@@ -144,7 +143,7 @@ def _refuse_links(found: Sequence[_Found], mounts: Mounts) -> None:
 
 
 def _holds(directory: _Found, inside: frozenset[Identity], mounts: Mounts) -> bool:
-    """Tell whether a granted directory leads to what is ``inside`` these, by its names or by a mount beneath it."""
+    """Return whether a granted directory contains one of ``inside``, by its entries or by a mount beneath it."""
     above = mounts.above(inside)
     return directory.place.identity in above or bool(mounts.beneath(directory.place.real, above))
 
@@ -158,7 +157,7 @@ def _planted(grant: PathGrant, link: FollowedLink, writer: PathGrant) -> PolicyE
 
 
 def _check_promises(found: Sequence[_Found], mounts: Mounts) -> None:
-    """Refuse a read-only grant within one that writes; the policy knew only names, here they are files."""
+    """Reject a read-only grant inside a writable one, by identity: the policy could compare paths only."""
     for reader in found:
         for writer in found:
             if writer.grant.write and not reader.grant.write and _holds(writer, reader.place.above, mounts):
@@ -177,7 +176,7 @@ def _open_directory(found: _Found, opened: OpenDescriptors) -> HostDirectory:
 
 
 def _add_file(found: _Found, preopens: dict[str, Preopen], opened: OpenDescriptors) -> None:
-    """Show a file in its guest folder: one that is granted and holds it anyway, or one of files granted singly."""
+    """Add a single file to the guest's directory for it: a granted one that contains it, or one of single files."""
     grant = found.grant
     folder, name = os.path.split(grant.guest)
     folder = folder or "."
@@ -203,7 +202,7 @@ def _shows(directory: DirectoryHandle, name: str, status: os.stat_result) -> boo
 
 
 def _open_file(found: _Found) -> int:
-    """Open a regular file as it was granted, and make sure that it is still the one that was found."""
+    """Open a regular file in the mode of its grant; raise if it was replaced since the walk."""
     access = os.O_RDWR if found.grant.write else os.O_RDONLY
     try:
         descriptor = os.open(found.place.name, access | _FILE, dir_fd=found.place.parent)
@@ -211,7 +210,7 @@ def _open_file(found: _Found) -> int:
         raise _unusable(found.grant, error) from None
     if not os.path.samestat(os.fstat(descriptor), found.status):
         os.close(descriptor)
-        raise PolicyError(f"filesystem: {quoted(found.grant.host)} was replaced while it was opened; try again")
+        raise PolicyError(f"filesystem: {quoted(found.grant.host)} was replaced while it was opened: run again")
     return descriptor
 
 

@@ -40,7 +40,7 @@ class GrantedFile:
 
 
 class SingleFiles:
-    """A directory of granted files, by the names that the guest sees. ``number`` tells two such directories apart.
+    """A directory of granted files, by the names that the guest sees. ``number`` distinguishes two such directories.
 
     The directory itself cannot be changed, so it is not ``writable``; a file in it may be.
     """

@@ -1,4 +1,4 @@
-"""Descriptors: reading, writing, seeking, status, listing."""
+"""The ``fd_*`` functions: reading, writing, seeking, status, listing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ENTRY_BYTES = 200
 
 
 class Files(Context):
-    """The ``fd_*`` functions. Every method answers with what it returns, or raises the refusal."""
+    """The ``fd_*`` functions. Each method writes its results to memory, or raises the error."""
 
     # -- reading and writing -------------------------------------------------------------------
 
@@ -44,7 +44,7 @@ class Files(Context):
         room = self.room(pairs)
         if isinstance(entry, StreamDescriptor):
             assert isinstance(entry.source, Input)
-            data = entry.source.read(min(room, self.piece)) if room else b""
+            data = entry.source.read(min(room, self.chunk)) if room else b""
         else:
             data = self._read_at(entry.file, room, entry.position)
         self.scatter(pairs, data)
@@ -60,13 +60,13 @@ class Files(Context):
         self.put_u32(out, len(data))
 
     def _read_at(self, file: FileHandle, count: int, offset: int) -> bytes:
-        """Read up to ``count`` bytes at ``offset``, at most a piece, so that a call stays short."""
+        """Read up to ``count`` bytes at ``offset``, at most a chunk, so that one call stays short."""
         if offset > MAX_OFFSET:
             raise Refused(Errno.INVAL)
-        return file.read(min(count, self.piece), offset)
+        return file.read(min(count, self.chunk), offset)
 
     def _data(self, fd: int, right: int) -> FileDescriptor:
-        """Return the file for a positioned access, which a stream cannot have."""
+        """Return the file for an access at an offset; a stream has no offsets (``SPIPE``)."""
         entry = self.table.get(fd)
         if isinstance(entry, StreamDescriptor):
             raise Refused(Errno.SPIPE if entry.rights & right else Errno.BADF)
@@ -165,7 +165,7 @@ class Files(Context):
         resize(entry.file, size, self.grants.disk)
 
     def _writable(self, fd: int, right: int) -> FileDescriptor:
-        """A size is changed only through a descriptor that was opened for writing."""
+        """Return the file if the descriptor was opened for writing, as changing the size requires."""
         entry = self.table.file(fd, right)
         if not entry.rights & Rights.FD_WRITE:
             raise Refused(Errno.INVAL)
@@ -232,8 +232,8 @@ class Files(Context):
     def fd_readdir(self, fd: int, buffer: int, length: int, cookie: int, out: int) -> None:
         entry = self.table.directory(fd, Rights.FD_READDIR)
         if cookie == 0 or not entry.listing:
-            # One listing serves until the guest starts over, so that removing what was listed
-            # does not shift what is still to come.
+            # One listing serves until the guest starts over, so that removing an entry does not shift the cookies of
+            # the entries that follow.
             entry.listing = self._list(entry)
         room = min(length, max(0, self.memory.size() - buffer))
         parts: list[bytes] = []
@@ -254,9 +254,9 @@ class Files(Context):
         own = numbers.of(entry.directory.status())
         entry.listing, entry.reservation = [], None  # freed first, so that both never count at once
         entry.reservation = self.grants.host_quota.reserve()
-        # What lies above a directory is none of the guest's business.
+        # The real parent may be outside the grant: ``..`` has the number of the directory itself.
         listing = [(b".", abi.DIRECTORY, own), (b"..", abi.DIRECTORY, own)]
-        # In order, so that a run repeats: inode numbers are given in the order of this listing.
+        # Sorted, so that each run is the same: inode numbers are assigned in the order of this listing.
         for name, status in in_order(self._records(entry), self.scope, itemgetter(0)):
             if not len(listing) % _ENTRIES_BETWEEN_CHECKS:
                 self.scope.remaining()
@@ -270,5 +270,5 @@ class Files(Context):
                 self.scope.remaining()
             if reservation is not None:
                 reservation.add(_ENTRY_BYTES + len(name))
-            with contextlib.suppress(UnicodeEncodeError):  # a name that is not Unicode cannot be named in WASI
+            with contextlib.suppress(UnicodeEncodeError):  # WASI cannot express a name that is not Unicode
                 yield name.encode(), status

@@ -1,4 +1,4 @@
-"""Paths: opening, looking, making, removing. Each is beneath a directory that the guest holds."""
+"""The ``path_*`` functions. Each path is beneath a directory of which the guest has a descriptor."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Paths(Context):
         self._hand_out(added, out)
 
     def _hand_out(self, added: DirectoryDescriptor | FileDescriptor, out: int) -> None:
-        """Give the number to the guest, or close again what it could not be told of."""
+        """Write the new number to the guest's memory; close the descriptor again if that is impossible."""
         number = self.table.add(added)
         try:
             self.put_u32(out, number)
@@ -137,7 +137,7 @@ class Paths(Context):
         )  # fmt: skip
 
     def _decide(self, action: str, entry: DirectoryDescriptor, path: str, function: Callable[[], _Result]) -> _Result:
-        """Do it, and record whether the grant covered it."""
+        """Call ``function`` and record whether the grant allowed it."""
         return decide(self.scope, action, entry, path, function)
 
 
@@ -148,7 +148,7 @@ def _follow(lookup: int) -> bool:
 
 
 def _sync(fdflags: int) -> int:
-    """Return the open flags for the synchronisation that a guest asks for."""
+    """Return the flags of open(2) for the synchronisation in ``fdflags``."""
     flags = 0
     if fdflags & Fdflags.SYNC or fdflags & Fdflags.RSYNC:
         flags |= getattr(os, "O_SYNC", 0)

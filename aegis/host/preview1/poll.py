@@ -1,4 +1,4 @@
-"""``poll_oneoff``: waiting for clocks and descriptors, no longer than the call's deadline."""
+"""``poll_oneoff``: wait for clocks and descriptors, no longer than until the deadline."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Waiter(NamedTuple):
 
 
 class Poll(Context):
-    """The one function that waits."""
+    """``poll_oneoff``, the one function that waits."""
 
     def poll_oneoff(self, subscriptions: int, events: int, count: int, out: int) -> None:
         if not 0 < count <= _MAX_SUBSCRIPTIONS:
@@ -55,7 +55,7 @@ class Poll(Context):
         self.put_u32(out, len(ready))
 
     def _span(self, clock: int, timeout: int, precision: int, flags: int) -> int:
-        """Return how many nanoseconds from now a clock subscription is due."""
+        """Return in how many nanoseconds a clock subscription is due."""
         if clock > 1:
             raise Refused(Errno.INVAL)
         if not flags & _ABSOLUTE:
@@ -100,7 +100,10 @@ class Poll(Context):
         return _due(timers, soonest)
 
     def _ready(self, waiters: list[_Waiter], soonest: int | None, *, at_once: bool) -> list[bytes]:
-        """Wait for descriptors. A virtual clock does not pass while the host waits, so it waits for none."""
+        """Return the events of ready descriptors, after waiting for them.
+
+        With a virtual clock and a timer there is no wait: that clock does not advance while the host waits.
+        """
         seconds: float | None = None
         if at_once or (soonest is not None and not self.grants.clocks.real):
             seconds = 0.0

@@ -1,4 +1,4 @@
-"""Arguments, environment, clocks, randomness, ending, and sockets that are not there."""
+"""Arguments, environment, clocks, random numbers, exit, and the functions of sockets, of which there are none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["System"]
 
 
 class System(Context):
-    """What is neither a descriptor nor a path."""
+    """The functions that concern neither files nor paths."""
 
     def args_sizes_get(self, count: int, size: int) -> None:
         self._sizes(self.grants.args, count, size)
@@ -75,7 +75,7 @@ class System(Context):
     def sched_yield(self) -> None:
         self.scope.remaining()
 
-    # -- sockets: preview 1 can only use those that a host opened, and this one opens none -----------
+    # -- sockets: preview 1 can only use those that its host opened, and Aegis opens none -------------
 
     def sock_accept(self, fd: int, flags: int, out: int) -> None:
         self._no_socket(fd)
@@ -95,6 +95,6 @@ class System(Context):
 
 
 def _known_clock(clock: int) -> None:
-    """Preview 1 names four clocks; those of the process and the thread would tell how fast the host is."""
+    """Raise for any clock but real and monotonic time: those of process and thread would reveal the host's speed."""
     if clock > 1:
         raise Refused(Errno.BADF if clock < 4 else Errno.INVAL)

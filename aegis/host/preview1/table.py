@@ -1,4 +1,4 @@
-"""The descriptor table: what a guest has open, by number, with its rights."""
+"""The descriptor table: a guest's open files, directories and streams by number, with their rights."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _able(entry: _Kind, rights: int) -> _Kind:
 
 
 class Table:
-    """Descriptors by number. A new one gets the lowest free number, as in POSIX."""
+    """Descriptors by number. A new descriptor gets the lowest free number, as in POSIX."""
 
     def __init__(self, limit: int | None) -> None:
         self._entries: dict[int, Entry] = {}
@@ -77,7 +77,7 @@ class Table:
         return len(self._entries)
 
     def preset(self, entry: Entry) -> None:
-        """Add a stream or a preopen, which no limit counts."""
+        """Add a stream or a preopen, which do not count against ``open_files``."""
         self._entries[self._next] = entry
         self._next += 1
 
@@ -97,21 +97,21 @@ class Table:
         return number
 
     def get(self, number: int) -> Entry:
-        """Return what ``number`` stands for, or refuse with ``BADF``."""
+        """Return the entry of ``number``; raise ``BADF`` without one."""
         try:
             return self._entries[number]
         except KeyError:
             raise Refused(Errno.BADF) from None
 
     def file(self, number: int, rights: int) -> FileDescriptor:
-        """Return the file of ``number`` if it has ``rights``."""
+        """Return the file of ``number``; raise ``BADF`` for another kind, ``NOTCAPABLE`` without ``rights``."""
         entry = self.get(number)
         if not isinstance(entry, FileDescriptor):
             raise Refused(Errno.BADF)
         return _able(entry, rights)
 
     def directory(self, number: int, rights: int) -> DirectoryDescriptor:
-        """Return the directory of ``number`` if it has ``rights``."""
+        """Return the directory of ``number``; raise ``BADF`` for another kind, ``NOTCAPABLE`` without ``rights``."""
         entry = self.get(number)
         if not isinstance(entry, DirectoryDescriptor):
             raise Refused(Errno.BADF)
@@ -125,7 +125,7 @@ class Table:
         self._release(entry)
 
     def renumber(self, source: int, target: int) -> None:
-        """Let ``target`` stand for what ``source`` did, closing what it stood for."""
+        """Move the entry of ``source`` to ``target``, and close the entry that ``target`` had."""
         moved, replaced = self.get(source), self.get(target)
         if source == target:
             return
@@ -144,7 +144,7 @@ class Table:
             entry.directory.close()
 
     def close_all(self) -> None:
-        """Close everything, as the sandbox ends."""
+        """Close all entries, when the sandbox ends."""
         entries, self._entries = self._entries, {}
         for entry in entries.values():
             if not isinstance(entry, StreamDescriptor):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["implementation"]
 
-_PIPE_BUFFER_BYTES = 4096  # what a pipe that is ready for writing takes at once: to write more could wait
+_PIPE_BUFFER_BYTES = 4096  # a pipe that is ready takes so much at once (PIPE_BUF); a longer write could block
 
 
 class _Stdin(InputStream):
@@ -68,11 +68,11 @@ class _Stdout(OutputStream):
 
 
 class TerminalInput:
-    """The resource ``terminal-input``: that there is a terminal is all that it says."""
+    """The resource ``terminal-input``, whose existence says that the stream is a terminal."""
 
 
 class TerminalOutput:
-    """The resource ``terminal-output``."""
+    """The resource ``terminal-output``, as :class:`TerminalInput`."""
 
 
 class _Cli:
@@ -85,7 +85,7 @@ class _Cli:
         return list(self._wasi.grants.environment)
 
     def get_arguments(self) -> list[str]:
-        """An argument that is not UTF-8 cannot be a string of WIT: its odd bytes become U+FFFD."""
+        """Return the arguments; bytes that are not UTF-8, which no string of WIT can hold, become U+FFFD."""
         return [argument.decode("utf-8", "replace") for argument in self._wasi.grants.args]
 
     def initial_cwd(self) -> None:
@@ -117,5 +117,5 @@ class _Cli:
 
 
 def implementation(interface: str, wasi: Wasi) -> object:
-    """Return what implements ``interface``."""
+    """Return the object that implements ``interface``."""
     return _Cli(wasi)

@@ -1,7 +1,7 @@
-"""``wasi:filesystem``: descriptors of granted directories, and of what lies beneath them.
+"""``wasi:filesystem``: descriptors of granted directories, and of files and directories beneath them.
 
-Sizes, offsets and paths come from a guest and mean nothing until they are checked. A path is looked up
-beneath the directory that the guest holds; see :mod:`aegis.host.files.directory`.
+Sizes, offsets and paths come from a guest and are checked here. A path is resolved beneath the directory of which the
+guest has a descriptor; see :mod:`aegis.host.files.base`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _MAX_PATH_BYTES = 4096
 _ENTRIES_BETWEEN_CHECKS = 1024
 """Entries of a listing between two checks of the deadline."""
 _ENTRY_BYTES = 200
-"""Bytes of memory that an entry of a listing takes beside its name."""
+"""Bytes of memory that an entry of a listing takes besides its name."""
 _KINDS = {
     stat.S_IFREG: DescriptorType.REGULAR_FILE, stat.S_IFDIR: DescriptorType.DIRECTORY,
     stat.S_IFLNK: DescriptorType.SYMBOLIC_LINK, stat.S_IFCHR: DescriptorType.CHARACTER_DEVICE,
@@ -66,7 +66,7 @@ def _refuse(number: int) -> OSError:
 
 
 def _path(path: str) -> str:
-    """Return a path that a system could take: no NUL, no longer than one may be."""
+    """Return ``path``; raise for a NUL, and for a path that is longer than a system accepts."""
     if len(path) > _MAX_PATH_BYTES or len(path.encode()) > _MAX_PATH_BYTES:
         raise _refuse(errno.ENAMETOOLONG)
     if "\0" in path:
@@ -89,12 +89,13 @@ def _follows(flags: PathFlags) -> bool:
 
 
 class Descriptor:
-    """The resource ``descriptor``: a file or a directory, with what may be done with it.
+    """The resource ``descriptor``: a file or a directory, with the flags that say what it allows.
 
-    A file is read and written as it was opened. What lies beneath a directory is changed where its grant writes,
-    though ``mutate-directory`` was not asked for: the adapters of preview 1 never ask for it, and wasi-libc asks for
-    it with every file that it writes, where it means nothing. To ask for it where the grant does not write is refused.
-    ``label`` is where it lies in the guest's names, for reports. A preopened directory is not ``owned``.
+    A file is read and written as it was opened. Entries of a directory can be changed where the grant allows writing,
+    even if the guest opened it without ``mutate-directory``: the adapters of preview 1 never set that flag, and
+    wasi-libc sets it for each file that it writes, where it has no meaning. Setting it where the grant does not allow
+    writing is an error. ``label`` is the path in the guest's names, for reports. A preopened directory is not
+    ``owned``, so dropping its descriptor does not close it.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Descriptor:
             self._target.close()
             self._files.release()
 
-    # -- what it is --------------------------------------------------------------------------------
+    # -- type and status ---------------------------------------------------------------------------
 
     @property
     def directory(self) -> DirectoryHandle:
@@ -318,7 +319,7 @@ class Descriptor:
             try:
                 name.encode()
             except UnicodeEncodeError:
-                continue  # a name that is not Unicode cannot be a string of WIT
+                continue  # a string of WIT cannot hold a name that is not Unicode
             yield DirectoryEntry(_kind(status), name)
 
     # -- changing ----------------------------------------------------------------------------------
@@ -415,5 +416,5 @@ class _Preopens:
 
 
 def implementation(interface: str, wasi: Wasi) -> object:
-    """Return what implements ``interface``."""
+    """Return the object that implements ``interface``."""
     return _Types() if interface == "wasi:filesystem/types" else _Preopens(wasi)

@@ -1,4 +1,4 @@
-"""Bodies of ``wasi:http``, both ways, with their trailers."""
+"""The bodies of ``wasi:http``, outgoing and incoming, with their trailers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["FutureTrailers", "IncomingBody", "IncomingResponse", "OutgoingBody",
 
 
 def interest_of(exchange: Exchange) -> Interest:
-    """Return what an exchange waits for."""
+    """Return the descriptors and the time that an exchange waits for."""
     reads, writes, again = exchange.interest()
     return Interest(read=reads, write=writes, host_time=again)
 
 
-# -- what the guest sends -----------------------------------------------------------------------------
+# -- outgoing -----------------------------------------------------------------------------------------
 
 
 class OutgoingBody:
-    """The resource ``outgoing-body``: gathers until the request is sent, then streams."""
+    """The resource ``outgoing-body``: it buffers bytes until the request is sent, then streams."""
 
     def __init__(self, wasi: Wasi, length: int | None) -> None:
         self.wasi, self.length = wasi, length
@@ -41,7 +41,7 @@ class OutgoingBody:
 
     @property
     def over(self) -> bool:
-        """Whether it takes no more."""
+        """Whether the body accepts no more bytes."""
         return self.ended or self._given_up
 
     def write(self) -> OutputStream:
@@ -64,11 +64,11 @@ class OutgoingBody:
         this.__drop__()
 
     def last_fields(self) -> list[tuple[bytes, bytes]] | None:
-        """Return the trailers for the wire."""
+        """Return the trailers to send, ``None`` without any."""
         return None if self.trailers is None else self.trailers.items
 
     def attach(self, exchange: Exchange) -> None:
-        """The request is under way: hand over what was gathered."""
+        """Pass the buffered bytes to the exchange, which has begun, and stream from then on."""
         self.exchange = exchange.use()
         if self.gathered:
             exchange.give(bytes(self.gathered))
@@ -83,14 +83,14 @@ class OutgoingBody:
         self.reservation.clear()
 
     def __drop__(self) -> None:
-        """Let go, for the engine does not drop what a guest handed to ``finish``."""
+        """Release the exchange. ``finish`` calls this too, since it consumes the handle without a drop."""
         self._given_up = not self.ended
         if self._given_up:
             self._forget()
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             if self._given_up:
-                exchange.close()  # a body that was never finished is no body: the request is given up
+                exchange.close()  # without ``finish`` the body is incomplete: abort the request
             exchange.release()
 
 
@@ -132,11 +132,11 @@ class _BodyOutput(OutputStream):
 
     def interest(self) -> Interest:
         exchange = self._body.exchange
-        # Until the request is sent nobody drains the body: only the deadline ends such a wait.
+        # Until the request is sent nothing drains the body: only the deadline ends such a wait.
         return Interest() if exchange is None else interest_of(exchange)
 
 
-# -- what the server sends ----------------------------------------------------------------------------
+# -- incoming -----------------------------------------------------------------------------------------
 
 
 class IncomingResponse:
@@ -212,7 +212,7 @@ class _BodyInput(InputStream):
 
 
 class FutureTrailers:
-    """The resource ``future-trailers``: what of the body is left is read and dropped, then they are known."""
+    """The resource ``future-trailers``: it reads and discards the rest of the body, which the trailers follow."""
 
     def __init__(self, wasi: Wasi, exchange: Exchange) -> None:
         self._wasi, self._exchange = wasi, exchange.use()
@@ -234,7 +234,7 @@ class FutureTrailers:
             while (data := self._exchange.take(CHUNK_BYTES)) is not None:
                 if not data:
                     return True
-                self._wasi.scope.remaining()  # a body that never ends is read no longer than the call may last
+                self._wasi.scope.remaining()  # an endless body is read until the deadline at most
         except HttpFault:
             return True
         return False

@@ -1,4 +1,4 @@
-"""Requests that a guest makes, and the responses that they will have."""
+"""The requests that a guest makes, and the futures of their responses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/?#\s]+)(?::([0-9]{1,5}))?
 _PORTS = {"http": 80, "https": 443}
 _MAX_TARGET_CHARACTERS = 16384
 _MAX_HELD_TARGET_CHARACTERS, _MAX_HELD_AUTHORITY_CHARACTERS = 4 * _MAX_TARGET_CHARACTERS, 1024
-"""Characters that a request keeps at most, before the guest sends it."""
+"""Characters of a target and an authority that the host keeps at most before the request is sent."""
 _WITH_CONTENT = ("POST", "PUT", "PATCH")
 """Methods whose requests state a length even without a body (RFC 9110, 8.6)."""
 _SECOND = 1e9
@@ -65,7 +65,7 @@ class OutgoingRequest:
         return self.outgoing
 
     def _length(self) -> int | None:
-        """Return the length that the guest states; ``handle`` rejects a request that states none validly."""
+        """Return the length that the guest states, if it is valid; ``handle`` rejects an invalid one."""
         try:
             return stated_length(self._headers.items)
         except HttpFault:
@@ -106,10 +106,10 @@ class OutgoingRequest:
     def headers(self) -> Fields:
         return self._headers
 
-    # -- what it comes to ----------------------------------------------------------------------------
+    # -- the request to send -------------------------------------------------------------------------
 
     def place(self) -> tuple[str, str, int]:
-        """Return scheme, host and port; raise ``HttpFault`` for what nobody can be asked at."""
+        """Return scheme, host and port; raise ``HttpFault`` for an invalid authority, or another scheme than HTTP."""
         if isinstance(self._scheme, types.SchemeOther) or self._authority is None:
             raise HttpFault("HTTP-request-URI-invalid")
         scheme = "http" if isinstance(self._scheme, types.SchemeHttp) else "https"
@@ -122,16 +122,16 @@ class OutgoingRequest:
         return scheme, host, port
 
     def request(self, scheme: str, host: str, port: int) -> Request:
-        """Return the request for the wire, to the host as it was judged."""
+        """Return the request to send, to the host in the notation that the policy judges."""
         method = self._method.value if isinstance(self._method, types.MethodOther) else _METHODS[type(self._method)]
-        if method.upper() == "CONNECT":  # what would follow is no HTTP, and goes where no rule was asked about
+        if method.upper() == "CONNECT":  # a tunnel to a host that no rule has judged
             raise HttpFault("HTTP-request-method-invalid")
         length, has_body = self._body_length(method)
         fields, authority = without_length(self._headers.items), shown(host, port).removesuffix(f":{_PORTS[scheme]}")
         return Request(method, scheme, authority, self._target(method), fields, has_body, length)
 
     def _target(self, method: str) -> str:
-        """Return the path in origin form (RFC 9112, 3.2.1); ``*`` is for OPTIONS alone."""
+        """Return the path in origin form (RFC 9112, 3.2.1); only OPTIONS may have ``*``."""
         target = self._path or "/"
         if not target.startswith("/") and (target, method) != ("*", "OPTIONS"):
             target = f"/{target}"
@@ -140,7 +140,10 @@ class OutgoingRequest:
         return target
 
     def _body_length(self, method: str) -> tuple[int | None, bool]:
-        """Return the length to state, ``None`` for none, and whether there is a body; refuse two that differ."""
+        """Return the length to state, ``None`` for none, and whether there is a body.
+
+        Raise ``HttpFault`` if the stated length is not that of the body.
+        """
         stated, body = stated_length(self._headers.items), self.outgoing
         known = 0 if body is None else body.given if body.ended else None
         if stated is not None and known is not None and stated != known:
@@ -181,7 +184,7 @@ class RequestOptions:
         self._between = duration
 
     def timeouts(self) -> Timeouts:
-        """Return them in seconds."""
+        """Return the timeouts in seconds."""
         return Timeouts(*(None if t is None else t / _SECOND for t in (self._connect, self._first, self._between)))
 
 
@@ -218,7 +221,7 @@ class FutureIncomingResponse:
 
 
 def send(wasi: Wasi, request: OutgoingRequest, options: RequestOptions | None) -> FutureIncomingResponse:
-    """Begin an exchange; raise ``HttpFault`` for what is refused at once."""
+    """Begin an exchange; raise ``HttpFault`` for a request that is invalid, denied, or beyond the limits."""
     scheme, host, port = request.place()
     network, asked = wasi.grants.network, request.request(scheme, host, port)
     if not network.may_request(scheme, host, port, asked.method):

@@ -1,4 +1,4 @@
-"""``wasi:random``: bytes of the sandbox's source. The insecure interfaces are served from the same one."""
+"""``wasi:random``: bytes from the source of the sandbox, which the insecure interfaces use too."""
 
 from __future__ import annotations
 
@@ -56,5 +56,5 @@ class _Random:
 
 
 def implementation(interface: str, wasi: Wasi) -> object:
-    """Return what implements ``interface``."""
+    """Return the object that implements ``interface``."""
     return _Random(wasi)

@@ -16,7 +16,7 @@ _MAX_TEXT_CHARACTERS = 1 << 14
 
 
 class _Logging:
-    """``wasi:logging/logging``. Without a grant the lines go nowhere, and the guest is not told."""
+    """``wasi:logging/logging``. Without a grant the lines are discarded, which the guest cannot see."""
 
     def __init__(self, wasi: Wasi) -> None:
         self._wasi = wasi
@@ -31,7 +31,7 @@ class _Logging:
 
 
 class _Store:
-    """``wasi:config/store``: the values that the policy states, and no others."""
+    """``wasi:config/store``: the values in the policy, and no others."""
 
     def __init__(self, wasi: Wasi) -> None:
         self._values = dict(wasi.grants.policy.config.set)
@@ -44,5 +44,5 @@ class _Store:
 
 
 def implementation(interface: str, wasi: Wasi) -> object:
-    """Return what implements ``interface``."""
+    """Return the object that implements ``interface``."""
     return _Logging(wasi) if interface == "wasi:logging/logging" else _Store(wasi)

@@ -1,4 +1,4 @@
-"""What TCP and UDP sockets share: their system socket with its users, and the options."""
+"""The common part of TCP and UDP sockets: the system's socket with its users, and the options."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_BUFFER_BYTES = 1 << 22
 
 
 class SharedSocket:
-    """A system socket, closed when nothing that uses it is left."""
+    """A socket of the system with several users: a resource, and the streams made from it. The last one closes it."""
 
     def __init__(self, network: Network, opened: socket.socket) -> None:
         self.socket, self._network = opened, network
@@ -35,18 +35,18 @@ class SharedSocket:
         return self
 
     def release(self) -> None:
-        """Count one less; the last closes the socket."""
+        """Count one user less; the last one closes the socket."""
         self._users -= 1
         if not self._users:
             self._network.close_socket(self.socket)
 
     def number(self) -> int:
-        """The descriptor, to wait for."""
+        """Return the descriptor to wait for."""
         return self.socket.fileno()
 
 
 def new_socket(network: Network, family: IpAddressFamily, kind: int) -> SharedSocket:
-    """Return a new socket; raise ``new-socket-limit`` when all that may be open are."""
+    """Return a new socket; raise ``new-socket-limit`` when the limit ``sockets`` is reached."""
     try:
         opened = network.open(FAMILIES[family], kind)
     except OSError as error:
@@ -60,7 +60,7 @@ def new_socket(network: Network, family: IpAddressFamily, kind: int) -> SharedSo
 
 
 class SocketBase:
-    """A socket resource: a Waitable, with the options that both kinds have."""
+    """A socket resource: a ``Waitable`` with the options that both kinds have."""
 
     def __init__(self, wasi: Wasi, family: IpAddressFamily, shared: SharedSocket) -> None:
         self.wasi, self.network = wasi, wasi.grants.network
@@ -125,7 +125,7 @@ class SocketBase:
 
     def _buffer(self, option: int) -> int:
         found = self.shared.socket.getsockopt(socket.SOL_SOCKET, option)
-        return found // 2 if sys.platform == "linux" else found  # Linux tells twice what was set: socket(7)
+        return found // 2 if sys.platform == "linux" else found  # Linux doubles the value that was set: socket(7)
 
     def _set_buffer(self, option: int, value: int) -> None:
         if not value:

@@ -1,7 +1,7 @@
-"""How long a message's body is, and how much its fields may hold: one set of rules for both protocols and directions.
+"""The length of a body, and the limits on fields: one set of rules for both protocols and directions.
 
-A length that two readers understand differently is how one request is smuggled within another. Therefore a message
-states it once, in digits alone, and the body has that length (RFC 9110, 8.6; RFC 9112, 6; RFC 9113, 8.1.1).
+If two readers understand a length differently, one request can be smuggled inside another. So a message must state it
+at most once, in digits alone, and the body must have that length (RFC 9110, 8.6; RFC 9112, 6; RFC 9113, 8.1.1).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def stated_length(fields: Fields) -> int | None:
 
 
 def without_length(fields: Fields) -> Fields:
-    """Return the fields less ``content-length``, which Aegis writes itself."""
+    """Return the fields without ``content-length``, which Aegis writes itself."""
     return [(name, value) for name, value in fields if name.lower() != LENGTH]
 
 
 def response_length(method: str, status: int, fields: Fields, *, chunks: bool = False) -> int | None:
-    """Return how long a response's body is, ``None`` when its end tells; raise ``HttpFault`` if it says two things.
+    """Return the length of a response's body, ``None`` if only its end shows it; raise ``HttpFault`` if ambiguous.
 
-    ``chunks`` tells whether ``transfer-encoding`` may be there, which only HTTP/1.1 has.
+    ``chunks``: ``transfer-encoding`` is allowed, which only HTTP/1.1 has.
     """
     stated = stated_length(fields)
     encodings = [value.lower() for name, value in fields if name.lower() == b"transfer-encoding"]
@@ -59,27 +59,27 @@ class SectionSizes:
 
     @property
     def raw_bytes(self) -> int:
-        """The bytes that a section within the limits can take up in HTTP/1.1."""
+        """The largest size of a section within the limits in HTTP/1.1, in bytes."""
         per_field = self._max_bytes if self._max_fields is None else self._max_fields
         return self._max_bytes + per_field * _FIELD_OVERHEAD + _STATUS_LINE_BYTES
 
     @property
     def list_bytes(self) -> int:
-        """The size that a section within the limits can have as HPACK counts it (RFC 7541, 4.1)."""
+        """The largest size of a section within the limits as HPACK counts it (RFC 7541, 4.1)."""
         per_field = self._max_bytes if self._max_fields is None else self._max_fields
         return self._max_bytes + (per_field + 8) * 32
 
     def interim(self, fields: Fields) -> None:
-        """Count an interim response: its fields and its status line, without which their number had no bound."""
+        """Count an interim response: its fields and its status line, so that their number is bounded too."""
         self._add([(b":status", b"100"), *fields], "header")
 
     def header(self, fields: Fields) -> None:
-        """Count the header section; raise ``HttpFault`` when that is over a limit."""
+        """Count the header section; raise ``HttpFault`` beyond a limit."""
         self._add(fields, "header")
         self._fields = self._bytes = 0
 
     def trailer(self, fields: Fields) -> None:
-        """Count the trailer section; raise ``HttpFault`` when that is over a limit."""
+        """Count the trailer section; raise ``HttpFault`` beyond a limit."""
         self._add(fields, "trailer")
 
     def _add(self, fields: Fields, section: str) -> None:
