@@ -1,11 +1,11 @@
-"""The seam of files: what every directory and file that a guest holds can do, wherever its bytes are.
+"""The seam of files: the operations on every directory and file that a guest can hold, wherever its bytes are.
 
 All versions of WASI work on these two protocols. ``directory`` implements them beneath a directory of the host,
 ``single_file`` for files granted one by one, ``memory`` for files that exist in memory only.
 
-A method raises ``OSError`` with the error number that POSIX gives, and ``EPERM`` for what the grant does not cover:
-writing beneath a read-only grant, leaving the directory by ``..``, an absolute path, or a link. The adapters translate
-error numbers, and nothing else, into the answers of their version of WASI.
+A method raises ``OSError`` with the error number that POSIX gives, and ``EPERM`` for operations that the grant does not
+allow: writing beneath a read-only grant, or leaving the directory by ``..``, an absolute path or a link. The adapters
+translate error numbers into those of their version of WASI.
 
 Units: offsets, sizes and counts are bytes, times are nanoseconds since the Unix epoch. Paths are relative to the
 directory, with ``/`` between components; a path or link target with a NUL raises ``EINVAL``.

@@ -2,7 +2,8 @@
 
 A :class:`HostDirectory` is authority: an open descriptor, and whether the grant allows changes beneath it. Every
 method takes a path beneath the directory and raises ``OSError`` with the error number that POSIX gives; ``EPERM`` also
-for what the grant does not cover. No method follows a link out of the directory, opens a FIFO or a device, or blocks.
+for operations that the grant does not allow. No method follows a link out of the directory, opens a FIFO or a device,
+or blocks.
 """
 
 from __future__ import annotations

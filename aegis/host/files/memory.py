@@ -342,7 +342,7 @@ class MemoryDirectory:
             self._move(old, new, node)
 
     def _move(self, old: NodePlace, new: NodePlace, node: Node) -> None:
-        """Do what rename(2) does, with its errors in its order."""
+        """Rename as rename(2) does, with its errors in its order."""
         replaced = new.look()
         if is_above(node, new.parent):
             raise error_of(errno.EINVAL)

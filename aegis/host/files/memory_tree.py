@@ -38,7 +38,7 @@ def error_of(number: int) -> OSError:
 
 
 class Node:
-    """A file, directory or symbolic link, with what all three have."""
+    """A file, directory or symbolic link: the common part of the three."""
 
     __slots__ = ("access_ns", "change_ns", "links", "modify_ns", "number")
 
@@ -193,7 +193,7 @@ class MemoryFileSystem:
         self.add(place.parent, place.name, lambda number, now: LinkNode(number, now, target))
 
     def check_new(self, parent: DirectoryNode) -> None:
-        """Raise what prevents a further name in ``parent``."""
+        """Raise ``OSError`` if ``parent`` can have no further name: removed, or the quota of entries is used up."""
         if parent.removed:
             raise error_of(errno.ENOENT)
         if self.max_entries is not None and self.entries_used >= self.max_entries:

@@ -1,7 +1,7 @@
 """Directories that are mounted a second time, and the directories that contain them in their own file system.
 
 A bind mount shows part of a file system elsewhere. Going up from there by ``..`` does not pass the directories that
-contain the same part in the file system itself, and a process that may write one of those changes what the mount shows.
+contain the same part in the file system itself, and a process that may write one of those can change that part.
 ``/proc/self/mountinfo`` names the part that a mount shows; proc_pid_mountinfo(5).
 """
 

@@ -73,8 +73,8 @@ def write_all(
 ) -> int:
     """Write all ``pieces``, ``size`` bytes together, at ``offset``; return how many bytes that were.
 
-    The bytes are charged to the disk quota before the first is written, so that a guest cannot write part of what
-    exceeds it. Raise :class:`~aegis.errors.QuotaExceeded`, ``OSError`` as the file does, or the end of the call.
+    The bytes are charged to the disk quota before the first is written, so that no part of a write that exceeds it is
+    written. Raise :class:`~aegis.errors.QuotaExceeded`, ``OSError`` as the file does, or the end of the call.
     """
     if file.on_disk:
         disk.charge(size)

@@ -31,7 +31,7 @@ class Protected:
     ``reason`` follows "which is" in the message: ``the policy file: a guest could write its own next policy``.
     Unless it is ``readable``, grants that only read are rejected too. ``inside`` also rejects a grant that lies
     within a protected directory. A ``fixed`` path leads to the same file as long as this process lives, so it is
-    traced once. ``remedy`` says what to grant instead.
+    traced once. ``remedy`` names a grant to use instead.
     """
 
     path: str
@@ -62,7 +62,9 @@ def protected_by(policy: Policy) -> tuple[Protected, ...]:
     ]
     stdin = policy.stdio.stdin_file
     if stdin is not None:
-        found.append(Protected(path=stdin, reason="the guest's standard input: a guest could choose what is opened"))
+        found.append(
+            Protected(path=stdin, reason="the guest's standard input: a guest could choose the file that is opened")
+        )
     for _, provider in policy.imports:
         found += _provider(provider.partition(":")[0].partition(".")[0])
     if policy.network is not None:
@@ -76,7 +78,7 @@ def _network_files() -> Iterable[Protected]:
 
     roots = ssl.get_default_verify_paths()
     named = (os.environ.get(roots.openssl_cafile_env), os.environ.get(roots.openssl_capath_env))
-    reason = "used to resolve names or to verify certificates: a guest could choose whom the next run trusts"
+    reason = "used to resolve names or to verify certificates: a guest could choose which servers the next run trusts"
     paths = (*named, roots.cafile, roots.capath, "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf")
     for path in dict.fromkeys(paths):
         if path:
@@ -87,7 +89,7 @@ def _provider(module: str) -> Iterable[Protected]:
     """Yield the files of the top-level Python ``module``, which [imports] executes in this process."""
     from importlib.util import find_spec
 
-    reason = f"code of the provider {module!r}: a guest could write what the next run executes"
+    reason = f"code of the provider {module!r}: a guest could write code that the next run executes"
     try:
         spec = find_spec(module)
     except (ImportError, ValueError):

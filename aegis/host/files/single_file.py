@@ -2,7 +2,7 @@
 
 Nothing of the real directory is open or visible: not its other names, its link count, its times or its inode. The
 descriptor of each file was opened in the mode that the grant states. So a process that has only that descriptor, such
-as a worker under an attacker's control, can do with the file what the grant states and no more.
+as a worker under an attacker's control, can use the file as the grant states and in no other way.
 """
 
 from __future__ import annotations

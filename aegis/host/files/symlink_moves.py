@@ -1,7 +1,7 @@
 """Symbolic links that lead out of their directory, which no guest may move.
 
 The meaning of a relative link depends on the directory that it is in. A guest cannot create a link that climbs, so
-those that do were left by the embedder, and mean what the embedder meant only where they are.
+those that do were left by the embedder, and lead to the intended file only from where they are.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def _follows(flags: PathFlags) -> bool:
 
 
 class Descriptor:
-    """The resource ``descriptor``: a file or a directory, with the flags that say what it allows.
+    """The resource ``descriptor``: a file or a directory, with flags for the operations that it allows.
 
     A file is read and written as it was opened. Entries of a directory can be changed where the grant allows writing,
     even if the guest opened it without ``mutate-directory``: the adapters of preview 1 never set that flag, and
