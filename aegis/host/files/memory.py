@@ -39,7 +39,7 @@ from aegis.host.files.symlink_moves import climbs
 from aegis.support.lean import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from aegis.host.files.base import DirectoryHandle, TimesOf
+    from aegis.host.files.base import DirectoryHandle, FileHandle, TimesOf
     from aegis.values import CallScope
 
 __all__ = ["MemoryDirectory", "MemoryFile", "MemoryFileSystem"]
@@ -371,6 +371,10 @@ class MemoryDirectory:
         """Set access and modification times of the directory itself; return its status afterwards."""
         with self.system.lock:
             return self.system.set_times(self._node, times)
+
+
+if TYPE_CHECKING:  # mypy checks here that both implement the seam
+    _IMPLEMENTS: tuple[type[FileHandle], type[DirectoryHandle]] = (MemoryFile, MemoryDirectory)
 
 
 def _inside(path: str) -> str:
