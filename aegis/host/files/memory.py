@@ -9,7 +9,8 @@ same tests hold both to the same rules. The differences:
 * nothing counts against ``disk_written``, and synchronisation has nothing to wait for;
 * reading does not change the access time (as with ``noatime``), and directories have size 0.
 
-Several sandboxes may use one file system, on several threads: each operation holds its lock. An open file keeps its
+Several sandboxes may use one file system, on several threads: each operation holds its lock, for a time that the quotas
+bound. An open file keeps its
 bytes after its last name was removed, and counts until it is closed. An open directory that was removed is empty.
 """
 
@@ -96,8 +97,12 @@ class MemoryFile:
                 raise error_of(errno.EFBIG if offset >= MAX_FILE_BYTES else errno.ENOSPC)
             if offset > size:
                 self._resize(node, offset)
-            system.reserve(max(0, offset + fits - len(node.data)))
-            node.data[offset : offset + fits] = data if fits == len(data) else data[:fits]
+            growth = max(0, offset + fits - len(node.data))
+            try:
+                node.data[offset : offset + fits] = data if fits == len(data) else data[:fits]
+            except MemoryError:
+                raise error_of(errno.ENOSPC) from None
+            system.bytes_used += growth
             node.modify_ns = node.change_ns = system.now()
             return fits
 
