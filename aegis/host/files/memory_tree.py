@@ -34,6 +34,7 @@ _DEVICES = count((1 << 64) + 1)
 
 
 def error_of(number: int) -> OSError:
+    """Return the ``OSError`` with this error number."""
     return OSError(number, os.strerror(number))
 
 
@@ -50,10 +51,13 @@ class Node:
         self.links = 0
 
     def size(self) -> int:
+        """Return ``st_size``, in bytes."""
         return 0
 
 
 class FileNode(Node):
+    """A regular file: its contents, and how many handles are open on it."""
+
     __slots__ = ("data", "users")
 
     mode = stat.S_IFREG | 0o644
@@ -69,6 +73,8 @@ class FileNode(Node):
 
 
 class LinkNode(Node):
+    """A symbolic link and its target."""
+
     __slots__ = ("target",)
 
     mode = stat.S_IFLNK | 0o777
@@ -82,6 +88,8 @@ class LinkNode(Node):
 
 
 class DirectoryNode(Node):
+    """A directory: its entries, and the directory that contains it (``None`` for the root and once it is removed)."""
+
     __slots__ = ("entries", "parent", "removed")
 
     mode = stat.S_IFDIR | 0o755
