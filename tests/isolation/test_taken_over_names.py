@@ -92,7 +92,7 @@ def test_a_sandbox_that_ends_leaves_its_names_in_nobodys_line(names: Names) -> N
     for _ in range(4):
         with captive(network=NETWORK) as attacker:
             attacker("begin_look_ups", names=[f"a{n}.example" for n in range(4)])
-    assert len(resolvers._line) == 0
+    assert len(resolvers._queue) == 0
     assert sockets_and_files() == before
     names.go.set()
 
