@@ -404,15 +404,15 @@ def test_a_search_for_links_in_a_moved_directory_checks_the_deadline() -> None:
     root.mkdir("b")
     for n in range(2000):
         file_of(system, f"a/{n}").close()
-    looks = []
-    root.rename("a", root, "b/a", look=lambda: looks.append(1))
-    assert len(looks) == 2
+    checks = []
+    root.rename("a", root, "b/a", check=lambda: checks.append(1))
+    assert len(checks) == 2
 
     def expire() -> None:
         raise DeadlineExceeded("late", limit="timeout")
 
     with pytest.raises(DeadlineExceeded):
-        root.rename("b/a", root, "a", look=expire)
+        root.rename("b/a", root, "a", check=expire)
     assert [name for name, _ in root.entries()] == ["b"]
 
 

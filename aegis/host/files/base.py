@@ -152,12 +152,12 @@ class DirectoryHandle(Protocol):
         ...
 
     def rename(
-        self, path: str, other: DirectoryHandle, new_path: str, *, look: Callable[[], object] = lambda: None
+        self, path: str, other: DirectoryHandle, new_path: str, *, check: Callable[[], object] = lambda: None
     ) -> None:
         """Move the entry at ``path`` to ``new_path`` beneath ``other``.
 
         Raise ``EPERM`` if a symbolic link would then lead elsewhere: one that leads out of its directory, or out of
-        the directory that is moved to another parent. ``look`` is called now and then meanwhile, to check the deadline.
+        the directory that is moved to another parent. ``check`` is called now and then meanwhile, for the deadline.
         """
         ...
 

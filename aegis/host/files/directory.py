@@ -315,14 +315,14 @@ class HostDirectory:
             os.link(old.name, new.name, src_dir_fd=old.parent, dst_dir_fd=new.parent, follow_symlinks=False)
 
     def rename(
-        self, path: str, other: DirectoryHandle, new_path: str, *, look: Callable[[], object] = lambda: None
+        self, path: str, other: DirectoryHandle, new_path: str, *, check: Callable[[], object] = lambda: None
     ) -> None:
         """Move the entry at ``path`` to ``new_path`` in ``other``.
 
         A symbolic link that the embedder left may lead out of its directory: its target is absolute, or climbs by
         ``..``. Moved, it would lead a program of the host that follows it to another file, under a name that the guest
         chose. Such a link cannot be moved (``EPERM``), nor can a directory to another parent that contains one, unless
-        the link leads no further than that directory. The search takes time in proportion to the tree; ``look`` is
+        the link leads no further than that directory. The search takes time in proportion to the tree; ``check`` is
         called now and then meanwhile, to check the deadline. Renaming a directory within its parent changes the
         meaning of no link in it, so nothing is searched.
         """
@@ -334,7 +334,7 @@ class HostDirectory:
                 status = os.stat(old.name, dir_fd=old.parent, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode):
                     raise _error(errno.ENOTDIR)
-            refuse_moving(old, new, look)
+            refuse_moving(old, new, check)
             os.rename(old.name, new.name, src_dir_fd=old.parent, dst_dir_fd=new.parent)
 
     def utime(self, path: str, times: TimesOf, *, follow: bool) -> os.stat_result:

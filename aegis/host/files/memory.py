@@ -328,7 +328,7 @@ class MemoryDirectory:
         return other
 
     def rename(
-        self, path: str, other: DirectoryHandle, new_path: str, *, look: Callable[[], object] = lambda: None
+        self, path: str, other: DirectoryHandle, new_path: str, *, check: Callable[[], object] = lambda: None
     ) -> None:
         """Move the entry at ``path`` to ``new_path`` in ``other``, as :class:`HostDirectory` does."""
         target = self._target(other)
@@ -340,7 +340,7 @@ class MemoryDirectory:
             if (old.slash or new.slash) and not isinstance(node, DirectoryNode):
                 raise error_of(errno.ENOENT if node is None else errno.ENOTDIR)
             refuse_second_name(node)
-            if isinstance(node, DirectoryNode) and old.parent is not new.parent and leads_out(node, look):
+            if isinstance(node, DirectoryNode) and old.parent is not new.parent and leads_out(node, check):
                 raise error_of(errno.EPERM)
             if node is None:
                 raise error_of(errno.ENOENT)

@@ -349,7 +349,7 @@ def refuse_second_name(node: Node | None) -> None:
         raise error_of(errno.EPERM)
 
 
-def leads_out(directory: DirectoryNode, look: Callable[[], object]) -> bool:
+def leads_out(directory: DirectoryNode, check: Callable[[], object]) -> bool:
     """Return whether a link somewhere beneath the directory leads out of it."""
     waiting = [(directory, 0)]
     seen = 0
@@ -357,7 +357,7 @@ def leads_out(directory: DirectoryNode, look: Callable[[], object]) -> bool:
         here, depth = waiting.pop()
         for node in here.entries.values():
             if not seen % _ENTRIES_BETWEEN_CHECKS:
-                look()
+                check()
             seen += 1
             if isinstance(node, LinkNode) and climbs(node.target) > depth:
                 return True

@@ -162,7 +162,7 @@ class SingleFiles:
         raise _error(errno.EPERM)
 
     def rename(
-        self, path: str, other: DirectoryHandle, new_path: str, *, look: Callable[[], object] = lambda: None
+        self, path: str, other: DirectoryHandle, new_path: str, *, check: Callable[[], object] = lambda: None
     ) -> None:
         """Raise ``EPERM``."""
         raise _error(errno.EPERM)

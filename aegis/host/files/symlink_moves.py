@@ -38,13 +38,13 @@ def refuse_second_name(place: Place) -> None:
         _refuse(climbs(os.readlink(place.name, dir_fd=place.parent)) > 0)
 
 
-def refuse_moving(old: Place, new: Place, look: Callable[[], object] = lambda: None) -> None:
+def refuse_moving(old: Place, new: Place, check: Callable[[], object] = lambda: None) -> None:
     """Raise ``EPERM`` if moving ``old`` to ``new`` would move a symbolic link that leads out of ``old``."""
     refuse_second_name(old)
     status = _status(old)
     if status is not None and stat.S_ISDIR(status.st_mode):
         elsewhere = identity(os.fstat(old.parent)) != identity(os.fstat(new.parent))
-        _refuse(elsewhere and _leads_out(old, look))
+        _refuse(elsewhere and _leads_out(old, check))
 
 
 def _status(place: Place) -> os.stat_result | None:
@@ -60,17 +60,17 @@ def _refuse(refused: bool) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
 
-def _leads_out(directory: Place, look: Callable[[], object]) -> bool:
+def _leads_out(directory: Place, check: Callable[[], object]) -> bool:
     """Return whether a link somewhere beneath the directory leads out of it."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     root = os.open(directory.name, flags, dir_fd=directory.parent)
     try:
-        return any(climbs(target) > depth for target, depth in _links(root, look))
+        return any(climbs(target) > depth for target, depth in _links(root, check))
     finally:
         os.close(root)
 
 
-def _links(root: int, look: Callable[[], object]) -> Iterator[tuple[str, int]]:
+def _links(root: int, check: Callable[[], object]) -> Iterator[tuple[str, int]]:
     """Yield the target of each link beneath the open directory, and how many directories deeper the link is.
 
     One directory is open at a time, however deep the tree. Each is opened by its path from ``root``; another guest
@@ -85,7 +85,7 @@ def _links(root: int, look: Callable[[], object]) -> Iterator[tuple[str, int]]:
             with os.scandir(here) as found:
                 for entry in found:
                     if not seen % _ENTRIES_BETWEEN_CHECKS:
-                        look()
+                        check()
                     seen += 1
                     if entry.is_symlink():
                         yield os.readlink(entry.name, dir_fd=here), len(parts)

@@ -133,7 +133,7 @@ class Paths(Context):
         target = self.table.directory(new_fd, Rights.PATH_RENAME_TARGET)
         self._decide(
             "write", *narrower(source, old, target, new),
-            lambda: source.directory.rename(old, target.directory, new, look=self.scope.remaining),
+            lambda: source.directory.rename(old, target.directory, new, check=self.scope.remaining),
         )  # fmt: skip
 
     def _decide(self, action: str, entry: DirectoryDescriptor, path: str, function: Callable[[], _Result]) -> _Result:

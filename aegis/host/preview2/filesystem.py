@@ -365,10 +365,10 @@ class Descriptor:
     @answering
     def rename_at(self, old_path: str, new_descriptor: Descriptor, new_path: str) -> None:
         old, new = _path(old_path), _path(new_path)
-        look = self._wasi.scope.remaining
+        check = self._wasi.scope.remaining
         self._between(
             new_descriptor, old, new,
-            lambda: self._changing().rename(old, new_descriptor._changing(), new, look=look),
+            lambda: self._changing().rename(old, new_descriptor._changing(), new, check=check),
         )  # fmt: skip
 
     def _between(self, other: Descriptor, old: str, new: str, function: Callable[[], object]) -> None:
