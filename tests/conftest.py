@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.directories import IMPLEMENTATIONS, Folder, in_memory
 
 PROFILE = "aegis"
 IGNORED_BY_SHELLS = ("SIGQUIT", "SIGHUP", "SIGTERM", "SIGCHLD", "SIGUSR1", "SIGUSR2")
@@ -67,3 +70,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             seen.add(function)  # once per test function, not per parameter
             more = settings(chosen, max_examples=max(1, round(chosen.max_examples * times)))
             function._hypothesis_internal_use_settings = more
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def either_folder(request: pytest.FixtureRequest) -> Iterator[Folder]:
+    """An empty directory of each implementation: a test that takes it holds both to the same rule."""
+    if request.param == "host":
+        yield request.getfixturevalue("tmp_path")
+        return
+    with in_memory() as folder:
+        yield folder

@@ -7,13 +7,13 @@ The guest of preview 1 is a module that forwards each import, which a test drive
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from aegis import Aegis, FilesystemCapability, PathGrant, Sandbox
 from aegis.bindings.wasi_filesystem_types import ErrorCode
 from aegis.host.preview1 import MODULE
 from aegis.host.preview1.abi import SIGNATURES
+from tests.directories import Folder
 from tests.host.harness import PAGES, Driver
 from tests.isolation.isolated import runtime
 
@@ -22,8 +22,8 @@ __all__ = ["ERRORS", "Preview1", "Preview2", "grants"]
 ERRORS = [code.value for code in ErrorCode]
 
 
-def grants(*paths: tuple[Path, str, bool]) -> FilesystemCapability:
-    """Return the grant of each (host path, guest path, whether it is writable)."""
+def grants(*paths: tuple[Folder, str, bool]) -> FilesystemCapability:
+    """Return the grant of each (host, guest's name, whether it writes)."""
     return FilesystemCapability(paths=tuple(PathGrant(host=str(h), guest=g, write=w) for h, g, w in paths))
 
 

@@ -16,7 +16,7 @@ import aegis
 from aegis import Aegis, FilesystemCapability
 from aegis.cli.options import LIMIT_OPTIONS
 from aegis.errors import AegisError, ArtifactError, LimitExceeded
-from aegis.host.host_quota import Holdings
+from aegis.host.host_quota import HostQuota
 from aegis.host.net.network import Network
 from aegis.isolation.parent.compiling import too_large, too_long
 from aegis.isolation.parent.handles import ParentHandles
@@ -93,7 +93,7 @@ GUESTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def held() -> None:
-    Holdings(100).hold().add(101)
+    HostQuota(100).reserve().add(101)
 
 
 def connections() -> None:

@@ -1,8 +1,8 @@
 """The only place with ambient authority: files, clocks, entropy, the environment, the streams.
 
-``acquire`` turns a policy into the grants of one sandbox; ``host_functions`` is what a guest may import
-of us, bound to those grants, and ``host_calls`` the same for a guest that imports nothing else. A provider is a module
-of its own; ``preview1`` sits on all of them.
+``acquire`` turns a policy into the grants of one sandbox. ``host_functions`` returns the functions that a module may
+import from the host, bound to those grants; ``host_calls`` does the same for a module that imports nothing else. Each
+provider is a module of its own; ``preview1`` and ``preview2`` use all of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LOG = FuncType(("i32", "i32", "i32"), ())
 def host_functions(
     grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Mapping[tuple[str, str], FuncType]
 ) -> list[HostFunction]:
-    """Return what we offer of ``wanted``: WASI preview 1 and ``aegis.log``."""
+    """Return those functions of ``wanted`` that the host has: WASI preview 1 and ``aegis.log``."""
     found: list[HostFunction] = []
     names = [name for module, name in wanted if module == "wasi_snapshot_preview1"]
     if names:
@@ -38,9 +38,9 @@ def host_functions(
 
 
 class Wanted(NamedTuple):
-    """Imports of a guest that the host serves all: module and name of each, and the kinds of those of preview 1.
+    """The imports of a guest that the host serves alone: module and name of each, and the kinds of preview 1's.
 
-    ``answers`` has, for each of preview 1, the function that answers for any guest, once one was made.
+    ``answers`` has, for each import of preview 1, the function that answers for any guest, once one was made.
     """
 
     names: Sequence[tuple[str, str]]
@@ -49,7 +49,7 @@ class Wanted(NamedTuple):
 
 
 def wanted_of(names: Sequence[tuple[str, str]]) -> Wanted:
-    """Return what a guest wants that imports ``names``, such as :func:`offers` has."""
+    """Return the ``Wanted`` of a guest that imports ``names``, all of which :func:`offers` has."""
     from aegis.host.preview1 import kinds_of
 
     return Wanted(names, kinds_of(name for module, name in names if module != "aegis"), [None] * len(names))
@@ -58,31 +58,31 @@ def wanted_of(names: Sequence[tuple[str, str]]) -> Wanted:
 def host_calls(
     grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Wanted
 ) -> Mapping[int, Callable[..., Any]]:
-    """Return what answers the imports that are wanted, by their place there."""
+    """Return the functions that answer the wanted imports, by their index there."""
     return _Calls(grants, memory, scope, limits, wanted)
 
 
 @cache
 def _preview1(kinds: frozenset[str]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the class that has preview 1's functions of these kinds, and what makes host functions of them."""
+    """Return the class with preview 1's functions of these kinds, and the wrapper that makes host functions of them."""
     from aegis.host.preview1 import answering, guest_class
 
     return guest_class(kinds), answering
 
 
 class _Calls(dict[int, Callable[..., Any]]):
-    """Functions of the host by the place of the import; made when the guest calls them, for it imports more."""
+    """Functions of the host by the index of the import, each made at its first call."""
 
     __slots__ = ("_answers", "_bound", "_guest", "_make", "_names")
 
     def __init__(self, grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, wanted: Wanted) -> None:
         self._names, kinds, self._answers = wanted
         self._bound = grants, memory
-        preview1, self._make = _preview1(kinds)  # imported now, and not in the guest's first host call
+        preview1, self._make = _preview1(kinds)  # imported here, not in the guest's first host call
         self._guest: Any = preview1(grants, memory, scope, limits)
 
     def __bool__(self) -> bool:
-        """Tell that there are functions, though none was made yet."""
+        """Return whether there are functions, whether or not one was made yet."""
         return bool(self._names)
 
     def __missing__(self, place: int) -> Callable[..., Any]:
@@ -97,7 +97,7 @@ class _Calls(dict[int, Callable[..., Any]]):
 
 
 def offers(module: str, name: str) -> FuncType | None:
-    """Return the type of the function that we offer as ``module.name``, ``None`` when there is none."""
+    """Return the type of the host's function ``module.name``, ``None`` when there is none."""
     if (module, name) == ("aegis", "log"):
         return _LOG
     if module != "wasi_snapshot_preview1":
@@ -108,13 +108,13 @@ def offers(module: str, name: str) -> FuncType | None:
 
 
 def _log(grants: Grants, memory: GuestMemory) -> Callable[[int, int, int], None]:
-    from aegis.host.logs import MAX_LINE
+    from aegis.host.logs import MAX_LINE_CHARACTERS
     from aegis.values import MemoryFault
 
     def log(level: int, pointer: int, length: int) -> None:
-        """A line whose text does not lie in memory is dropped: a log cannot answer."""
+        """Log a line; drop one whose text is out of bounds, since the function has no result that could say so."""
         try:
-            kept = min(length & 0xFFFF_FFFF, 4 * MAX_LINE)
+            kept = min(length & 0xFFFF_FFFF, 4 * MAX_LINE_CHARACTERS)
             grants.log.write(level, memory.read(pointer & 0xFFFF_FFFF, kept))
         except MemoryFault:
             return

@@ -1,4 +1,4 @@
-"""What the system or the host does in its own time, done so that a call still ends by its deadline."""
+"""Operations that block in the kernel or compute for long, done such that the call still ends by its deadline."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from aegis.values import CallScope
 
 __all__ = ["in_order", "synced"]
 
-_RUN = 1 << 14
-"""Values that are sorted in one go, some milliseconds' worth; between two the deadline is looked at."""
+_RUN_VALUES = 1 << 14
+"""Values that are sorted at once, in some milliseconds; the deadline is checked between two such runs."""
 
 _Value = TypeVar("_Value")
 
 
 def synced(descriptor: int, scope: CallScope, *, data: bool = False) -> None:
-    """Have what was written to ``descriptor`` reach its medium; ``data``: without what only dates it.
+    """Wait until the bytes written to ``descriptor`` are on the disk (``fsync``; ``data``: ``fdatasync``).
 
-    A slow disk may take minutes, and no signal ends that. So it is a thread that waits for the disk, with a
-    descriptor of its own, and the call waits for the thread; a thread that is given up ends by itself, later.
+    A slow disk may take minutes, and no signal interrupts fsync(2). So a thread waits for the disk, with a duplicate
+    of the descriptor, and the call waits for the thread. When the call ends first, the thread ends by itself later.
     """
     sync = getattr(os, "fdatasync", os.fsync) if data else os.fsync
     own = above_standard(os.dup(descriptor))
@@ -43,7 +43,7 @@ def synced(descriptor: int, scope: CallScope, *, data: bool = False) -> None:
 
 
 def _begin(function: Callable[[], object], failures: list[OSError], held: tuple[int, ...]) -> None:
-    """Do it on a thread, and then close the descriptors ``held``."""
+    """Start a thread that calls ``function`` and then closes the descriptors ``held``."""
 
     def run() -> None:
         try:
@@ -64,10 +64,10 @@ def _begin(function: Callable[[], object], failures: list[OSError], held: tuple[
 
 
 def in_order(values: Iterable[_Value], scope: CallScope, key: Callable[[_Value], Any]) -> Iterator[_Value]:
-    """Yield ``values`` in order of ``key``; however many they are, nothing here outlasts the deadline by much."""
+    """Yield ``values`` sorted by ``key``; check the deadline between runs, so that many values cannot outlast it."""
     rest = iter(values)
     runs = []
-    while run := sorted(islice(rest, _RUN), key=key):
+    while run := sorted(islice(rest, _RUN_VALUES), key=key):
         scope.remaining()
         runs.append(run)
     if len(runs) < 2:

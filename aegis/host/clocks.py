@@ -1,4 +1,4 @@
-"""Clocks: the host's, cut, standing still, or a stand-in that moves only by what the guest does (D2)."""
+"""Clocks: the host's, the host's with reduced resolution, or a stand-in that advances with the guest's actions (D2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aegis.values import CallScope
 
 __all__ = ["Clocks", "acquire_clocks"]
 
-READING = 1_000
+READING_NS = 1_000
 """Nanoseconds by which a stand-in advances at each reading, so that a guest's busy wait ends."""
 
 
@@ -18,30 +18,30 @@ class Clocks:
     """The two clocks that a guest can read and wait on; all times in nanoseconds."""
 
     resolution = 1_000
-    """What the guest is told of the clocks' resolution."""
+    """The resolution that the guest reads, in nanoseconds."""
 
     def realtime(self) -> int:
-        """Nanoseconds since the Unix epoch."""
+        """Return the nanoseconds since the Unix epoch; raise ``CapabilityDenied`` without a clock."""
         raise denied_reading("clock")
 
     def monotonic(self) -> int:
-        """Nanoseconds since some fixed moment of the run."""
+        """Return the nanoseconds since a fixed moment of the run; raise ``CapabilityDenied`` without a clock."""
         raise denied_reading("clock")
 
     def sleep(self, nanoseconds: int, scope: CallScope) -> None:
-        """Let ``nanoseconds`` pass on both clocks, no further than the deadline."""
+        """Let ``nanoseconds`` pass on both clocks, no longer than until the deadline."""
         raise denied_reading("clock")
 
     def stamp(self) -> int:
-        """Return the time of a file that changes now, for a guest that may not have the host's time."""
+        """Return the time to show for a file that changes now, to a guest without the host's clock."""
         return 0
 
     real = False
-    """Whether waiting takes the host's time."""
+    """Whether waiting takes real time."""
 
 
 class SystemClocks(Clocks):
-    """The host's clocks, cut to a multiple of ``resolution``; the monotonic one starts with the run."""
+    """The host's clocks, rounded down to a multiple of ``resolution``; the monotonic one starts with the run."""
 
     real = True
 
@@ -62,7 +62,7 @@ class SystemClocks(Clocks):
 
 
 class VirtualClocks(Clocks):
-    """A stand-in: starts at ``epoch``, advances a little at each reading and by what the guest sleeps."""
+    """A stand-in that starts at ``epoch`` and advances with each reading and each sleep of the guest."""
 
     def __init__(self, epoch: int) -> None:
         self._epoch = epoch
@@ -72,7 +72,7 @@ class VirtualClocks(Clocks):
         return self._epoch + self.monotonic()
 
     def monotonic(self) -> int:
-        self._passed = min(self._passed + READING, (1 << 63) - 1)
+        self._passed = min(self._passed + READING_NS, (1 << 63) - 1)
         return self._passed
 
     def stamp(self) -> int:
@@ -84,7 +84,7 @@ class VirtualClocks(Clocks):
 
 
 def acquire_clocks(capability: ClockCapability) -> Clocks:
-    """Return the clocks that ``capability`` names."""
+    """Return the clocks that ``capability`` grants."""
     if capability.mode in ("system", "coarse"):
         return SystemClocks(capability.resolution_ns)
     if capability.mode == "deny":

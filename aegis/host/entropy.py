@@ -1,4 +1,4 @@
-"""Random bytes: the system's, or those of a seeded generator, which leak nothing and repeat (D2)."""
+"""Random bytes: the system's, or a seeded generator's, which reveal nothing and are the same in each run (D2)."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Callable
 from aegis.policy import RandomCapability
 from aegis.policy.remedies import denied_reading
 
-__all__ = ["PIECE", "acquire_random"]
+__all__ = ["CHUNK_BYTES", "acquire_random"]
 
-PIECE = 1 << 16
-"""Bytes that are drawn at once: between two pieces the deadline is looked at."""
+CHUNK_BYTES = 1 << 16
+"""Bytes that are drawn at once; the deadline is checked between two chunks."""
 
 
 class Seeded:
-    """A stream of bytes that ``seed`` alone decides, on every platform and version.
+    """A stream of bytes that depends on ``seed`` alone, on every platform and version.
 
-    BLAKE2b in counter mode. It is a stand-in, not a secret: whoever knows the seed knows the bytes.
+    BLAKE2b in counter mode. It is a stand-in, not a secret: the seed determines every byte.
     """
 
     def __init__(self, seed: int) -> None:
-        from _blake2 import blake2b  # hashlib has the same, and takes longer to load than most guests to run
+        from _blake2 import blake2b  # the same as in hashlib, which takes longer to load than most guests run
 
         self._hash = blake2b
         self._key = b"aegis random stand-in" + seed.to_bytes(8, "little")
@@ -47,7 +47,7 @@ def _denied(count: int) -> bytes:
 
 
 def acquire_random(capability: RandomCapability) -> Callable[[int], bytes]:
-    """Return what makes a given count of random bytes."""
+    """Return the function that returns a given number of random bytes."""
     if capability.mode == "system":
         return os.urandom
     return _denied if capability.mode == "deny" else Seeded(capability.seed)

@@ -1,8 +1,8 @@
 """The grants of one sandbox: live authority, acquired from a policy, closed with the sandbox.
 
-Each is acquired when it is first used: a guest that asks for nothing costs nothing, and a grant that
-cannot be acquired is an error before the guest runs only if the guest could use it. The module of a grant is loaded
-as late, so that a guest waits for no module that serves others.
+Each grant is acquired when it is first used: a guest that uses none costs nothing, and a grant that cannot be acquired
+is an error before the guest runs only if the guest could use it. The module of a grant is imported as late, so that a
+guest does not wait for modules that it does not need.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from aegis.values import CallScope
 
 if TYPE_CHECKING:
     from aegis.host.clocks import Clocks
-    from aegis.host.files.directory import DiskQuota, Opened
+    from aegis.host.files.directory import OpenDescriptors
     from aegis.host.files.file_id import FileNumbers
     from aegis.host.files.preopens import Preopen
     from aegis.host.files.protected import Protected
-    from aegis.host.host_quota import Holdings
+    from aegis.host.host_quota import DiskQuota, HostQuota
     from aegis.host.logs import GuestLog
     from aegis.host.net.network import Network
     from aegis.host.stdio import Stdio
@@ -34,7 +34,7 @@ __all__ = ["Grants", "acquire", "environment_of"]
 
 
 class Grants:
-    """What one sandbox holds. Closing it closes every descriptor."""
+    """The grants of one sandbox. Closing them closes every descriptor."""
 
     def __init__(
         self, policy: Policy, args: Sequence[str], scope: CallScope, protected: Sequence[Protected] = ()
@@ -55,7 +55,7 @@ class Grants:
         if opens_nothing(named):
             return acquire_stdio(named, self.policy.limits, self.scope)
         with standard_reserved():
-            if named.stdin_file is not None:  # a guest may have put a link in its place
+            if named.stdin_file is not None:  # an earlier guest may have put a link in its place
                 from aegis.host.files.preopens import check_filesystem
                 from aegis.host.files.protected import protected_by
 
@@ -66,7 +66,7 @@ class Grants:
 
     @lazily
     def preopens(self) -> list[Preopen]:
-        """The granted directories, open."""
+        """The granted directories, open, under the guest's names."""
         if not self.policy.filesystem.paths:
             return []
         from aegis.host.files.preopens import acquire_filesystem
@@ -77,11 +77,11 @@ class Grants:
             return acquire_filesystem(self.policy.filesystem, protected, self.opened)
 
     @lazily
-    def opened(self) -> Opened:
+    def opened(self) -> OpenDescriptors:
         """The descriptors of granted files and directories, and of those that the guest opened."""
-        from aegis.host.files.directory import Opened
+        from aegis.host.files.directory import OpenDescriptors
 
-        opened = Opened()
+        opened = OpenDescriptors()
         self._closers.append(opened.close_all)
         return opened
 
@@ -90,30 +90,30 @@ class Grants:
         """The inode numbers that the guest sees."""
         from aegis.host.files.file_id import FileNumbers
 
-        return FileNumbers(self.holdings)
+        return FileNumbers(self.host_quota)
 
     @lazily
     def times(self) -> FileTimes:
         """The times of files that the guest sees."""
-        return FileTimes(self.clocks, self.holdings, self._began or beginning())
+        return FileTimes(self.clocks, self.host_quota, self._began or beginning())
 
     @lazily
     def disk(self) -> DiskQuota:
-        """What may still be written to disk."""
-        from aegis.host.files.directory import DiskQuota
+        """The bytes written to disk, and their limit."""
+        from aegis.host.host_quota import DiskQuota
 
         return DiskQuota(self.policy.limits.disk_written)
 
     @lazily
-    def holdings(self) -> Holdings:
-        """What may be kept for the guest from call to call."""
-        from aegis.host.host_quota import Holdings
+    def host_quota(self) -> HostQuota:
+        """The bytes that the host keeps for the guest from call to call, and their limit."""
+        from aegis.host.host_quota import HostQuota
 
-        return Holdings(self.policy.limits.value_bytes)
+        return HostQuota(self.policy.limits.value_bytes)
 
     @lazily
     def network(self) -> Network:
-        """The network, closed but for what the policy opens."""
+        """The network, as far as the policy allows it."""
         from aegis.host.net.network import Network
 
         network = Network(self.policy.network, self.policy.limits, self.scope)
@@ -143,15 +143,32 @@ class Grants:
 
     @lazily
     def environment(self) -> list[tuple[str, str]]:
-        """The variables, in order; one to pass on that the host lacks, or that is not Unicode, is left out."""
+        """The variables, in order. A variable to pass on is left out if the host has none or it is not Unicode."""
         return environment_of(self.policy.environment)
 
+    def supply(
+        self, *, stdio: Stdio | None = None, preopens: Sequence[Preopen] | None = None,
+        environment: Sequence[tuple[str, str]] | None = None, network: Network | None = None,
+    ) -> None:  # fmt: skip
+        """Set grants that were acquired elsewhere, before their first use: in a worker its parent acquires them.
+
+        The caller has them closed, by :meth:`on_close` where closing is needed.
+        """
+        supplied = {"stdio": stdio, "preopens": preopens, "environment": environment, "network": network}
+        vars(self).update((name, grant) for name, grant in supplied.items() if grant is not None)
+
+    @property
+    def acquired_stdio(self) -> Stdio | None:
+        """The standard streams if they were acquired, ``None`` if no call has used them."""
+        stdio: Stdio | None = vars(self).get("stdio")
+        return stdio
+
     def on_close(self, closer: Callable[[], None]) -> None:
-        """Have ``closer`` called when the sandbox ends."""
+        """Call ``closer`` when the sandbox ends, before those that were registered earlier."""
         self._closers.append(closer)
 
     def close(self) -> None:
-        """Close everything, the latest first."""
+        """Close all grants, the latest first."""
         while self._closers:
             self._closers.pop()()
 
@@ -164,7 +181,7 @@ def _stdio_functions() -> tuple[Callable[..., Stdio], Callable[..., bool]]:
 
 
 def environment_of(granted: EnvironmentCapability) -> list[tuple[str, str]]:
-    """Return the variables that a grant gives here and now."""
+    """Return the variables that a grant gives in this process now."""
     if not granted.pass_ and not granted.set:
         return []
     passed = {name: os.environ[name] for name in granted.pass_ if name in os.environ}
@@ -174,9 +191,9 @@ def environment_of(granted: EnvironmentCapability) -> list[tuple[str, str]]:
 
 def _argument(text: str) -> bytes:
     if not isinstance(text, str):
-        raise PolicyError(f"an argument must be text, not {type(text).__name__}")
+        raise PolicyError(f"an argument must be text, not {type(text).__name__}: pass a str")
     if "\0" in text:
-        raise PolicyError(f"the argument {text!r} holds a NUL, which no program's argument can")
+        raise PolicyError(f"the argument {text!r} contains a NUL: remove it, for no program can receive one")
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -191,9 +208,10 @@ def _is_unicode(text: str) -> bool:
 def acquire(
     policy: Policy, *, args: Sequence[str] = (), scope: CallScope, protected: Sequence[Protected] = ()
 ) -> Grants:
-    """Return the grants that ``policy`` states, for one sandbox whose calls are ``scope``'s.
+    """Return the grants that ``policy`` states, for one sandbox whose calls have the scope ``scope``.
 
-    No grant may give the guest what is ``protected``, nor what :func:`~aegis.host.files.protected.protected_by` lists.
-    Raise :class:`~aegis.errors.PolicyError` for an argument that no program can get.
+    No grant gives the guest access to ``protected`` files, nor to those that
+    :func:`~aegis.host.files.protected.protected_by` lists. Raise :class:`~aegis.errors.PolicyError` for an argument
+    that no program can receive.
     """
     return Grants(policy, args, scope, protected)

@@ -1,4 +1,4 @@
-"""The standard streams of a guest: nothing to read unless granted, and bounds on what it writes."""
+"""The standard streams of a guest: empty input unless granted, and limits on the output."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from aegis.values import CallScope
 
 __all__ = ["Input", "Output", "Stdio", "acquire_stdio", "opens_nothing"]
 
-_PIECE = 65536
-_AGAIN = 0.01
-"""Seconds until another attempt at a write that was refused."""
-_PIPE_ATOMIC = 4096  # the least that POSIX lets a writable pipe take at once is 512; Linux and macOS take this
+_CHUNK_BYTES = 65536
+_RETRY_SECONDS = 0.01
+"""Seconds between two attempts at a write that would block."""
+_PIPE_BUFFER_BYTES = 4096  # a writable pipe takes so much at once on Linux and macOS; POSIX promises 512
 
 
 class Input:
-    """A standard input: bytes, a file, or the host's own. ``descriptor`` is what to wait for, if any."""
+    """A standard input: bytes, a file, or the host's own. ``descriptor`` is that of a file or stream, to wait for."""
 
     descriptor: int | None = None
     _bytes: io.BytesIO | None = None
@@ -43,24 +43,24 @@ class Input:
     def _own(self, descriptor: int) -> None:
         self.close()
         self.descriptor = descriptor
-        self._close = weakref.finalize(self, os.close, descriptor)  # a sandbox may be dropped without being closed
+        self._close = weakref.finalize(self, os.close, descriptor)  # also when the sandbox is dropped and never closed
 
     def unblock(self) -> None:
-        """Never block in a read, whoever else reads from the same pipe or terminal."""
+        """Never block in a read, even if other processes read from the same pipe or terminal."""
         own = None if self.descriptor is None else unblocked(self.descriptor, os.O_RDONLY)
         if own is not None:
             self._own(own)
 
     def read(self, count: int) -> bytes:
-        """Return up to ``count`` bytes, none at the end; wait for them no longer than the deadline."""
+        """Return up to ``count`` bytes, none at the end; wait for them no longer than until the deadline."""
         if self._bytes is not None:
             return self._bytes.read(count)
         assert self.descriptor is not None
         self._scope.wait(read=(self.descriptor,))
-        return os.read(self.descriptor, min(count, _PIECE))
+        return os.read(self.descriptor, min(count, _CHUNK_BYTES))
 
     def awaited(self) -> int | None:
-        """Return the descriptor that becomes readable when a read would not wait; ``None`` if it would not now."""
+        """Return the descriptor that becomes readable when a read no longer blocks; ``None`` if reads never block."""
         return self.descriptor
 
     def is_terminal(self) -> bool:
@@ -72,11 +72,11 @@ class Input:
 
 
 class Output:
-    """A standard output with a bound. ``written`` counts what the guest gave, kept or not."""
+    """A standard output with a limit. ``written`` counts all bytes that the guest wrote, discarded ones too."""
 
     written = 0
     failure: OSError | None = None
-    """Why something could not be delivered. The guest was told, but may not have cared."""
+    """The first error of delivery. The guest got an error for its write, and may have ignored it."""
     _close: Callable[[], object] | None = None
 
     def __init__(self, name: str, mode: str, descriptor: int, limit: int | None, scope: CallScope) -> None:
@@ -85,23 +85,23 @@ class Output:
         self._kept = bytearray()
 
     def unblock(self) -> None:
-        """Never block in a write, whoever else writes to the same pipe or terminal."""
+        """Never block in a write, even if other processes write to the same pipe or terminal."""
         own = unblocked(self.descriptor, os.O_WRONLY) if self.mode == "inherit" else None
         if own is not None:
             self.descriptor = own
             self._close = weakref.finalize(self, os.close, own)
 
     def close(self) -> None:
-        """Close what :meth:`unblock` opened."""
+        """Close the descriptor that :meth:`unblock` opened."""
         if self._close is not None:
             self._close()
 
     def enough(self) -> int | None:
-        """Return how many bytes of one write fill the limit and show that it is exceeded; ``None`` without one."""
+        """Return how many bytes of one write suffice to exceed the limit; ``None`` without a limit."""
         return None if self.limit is None else max(self.limit - self.written, 0) + 1
 
     def write(self, data: bytes) -> int:
-        """Take ``data``; what fits the limit is delivered, then ``OutputExceeded`` is raised."""
+        """Deliver ``data`` and return its length; raise ``OutputExceeded`` after the part that fits the limit."""
         limit, total = self.limit, self.written + len(data)
         if self.mode == "capture" and limit is not None and total <= limit:
             self._kept += data
@@ -129,24 +129,24 @@ class Output:
             raise
 
     def send(self, data: bytes) -> int:
-        """Write all of ``data`` to the host's stream, waiting no longer than the deadline."""
-        if not can_write(self.descriptor):  # poll(2) would never say that it is ready
+        """Write all of ``data`` to the host's stream, waiting no longer than until the deadline."""
+        if not can_write(self.descriptor):  # poll(2) never reports such a descriptor as ready
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         done = 0
-        # A socket may be ready and have less room than this, and a write would wait for the rest.
+        # A socket may be ready and have less room than this; write(2) would block for the rest.
         write: Callable[[int, bytes], int] = os.write
         if is_socket(self.descriptor):
-            from aegis.host.net.sending import send_now as write  # costs start-up time that no other stream needs
+            from aegis.host.net.sending import send_now as write  # imported here: only sockets need ctypes
         while done < len(data):
             self.scope.wait(write=(self.descriptor,))
             try:
-                done += write(self.descriptor, data[done : done + _PIPE_ATOMIC])
-            except BlockingIOError:  # another process was faster; or a terminal is stopped, for which it is "ready"
-                self.scope.wait(_AGAIN)
+                done += write(self.descriptor, data[done : done + _PIPE_BUFFER_BYTES])
+            except BlockingIOError:  # another process wrote first, or a stopped terminal counts as ready
+                self.scope.wait(_RETRY_SECONDS)
         return done
 
     def awaited(self) -> int | None:
-        """Return the descriptor that becomes writable when a write would not wait; ``None`` if it never waits."""
+        """Return the descriptor that becomes writable when a write does not block; ``None`` if writes never block."""
         return self.descriptor if self.mode == "inherit" and can_write(self.descriptor) else None
 
     def captured(self) -> bytes:
@@ -163,26 +163,26 @@ class Stdio:
         self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
 
     def written(self, stream: int) -> int:
-        """Bytes written to stdout (1) or stderr (2)."""
+        """Return how many bytes the guest wrote to stdout (1) or stderr (2)."""
         return (self.stdout if stream == 1 else self.stderr).written
 
     def stdout_bytes(self) -> bytes:
-        """What was captured of stdout."""
+        """Return the captured bytes of stdout."""
         return self.stdout.captured()
 
     def stderr_bytes(self) -> bytes:
-        """What was captured of stderr."""
+        """Return the captured bytes of stderr."""
         return self.stderr.captured()
 
     def failure(self) -> tuple[str, OSError] | None:
-        """The stream whose output could not be delivered, and why; ``None`` when all was."""
+        """Return the name and error of the first stream that could not deliver its output, ``None`` if all did."""
         for output in (self.stdout, self.stderr):
             if output.failure is not None:
                 return output.name, output.failure
         return None
 
     def unblock(self) -> None:
-        """Have no read and no write block, even where other processes use the same pipes and terminals."""
+        """Never block in a read or write, even if other processes use the same pipes and terminals."""
         for stream in (self.stdin, self.stdout, self.stderr):
             stream.unblock()
 
@@ -192,12 +192,12 @@ class Stdio:
 
 
 def opens_nothing(capability: StdioCapability) -> bool:
-    """Tell whether the streams need nothing of the host's, and nothing of theirs is to be closed: mostly it is so."""
+    """Return whether no stream opens or closes a descriptor, as is most common."""
     return capability.stdin == "empty" and capability.stdout != "inherit" and capability.stderr != "inherit"
 
 
 def acquire_stdio(capability: StdioCapability, limits: Limits, scope: CallScope) -> Stdio:
-    """Open what ``capability`` names. Raise ``PolicyError`` for an input file that cannot be read."""
+    """Open the streams of ``capability``. Raise ``PolicyError`` for an input file that cannot be read."""
     if opens_nothing(capability):
         stdout = Output("stdout", capability.stdout, 1, limits.stdout, scope)
         return Stdio(Input(b"", scope), stdout, Output("stderr", capability.stderr, 2, limits.stderr, scope))

@@ -137,8 +137,9 @@ class Meter:
 
     def keep_output(self, grants: Grants) -> None:
         """Remember the output of grants that are about to be closed; there is none if no stream was ever acquired."""
-        if "stdio" in vars(grants):
-            self._keep_stdio(grants.stdio)
+        stdio = grants.acquired_stdio
+        if stdio is not None:
+            self._keep_stdio(stdio)
 
     def _keep_stdio(self, stdio: Stdio) -> None:
         self._output = {1: stdio.stdout_bytes(), 2: stdio.stderr_bytes()}

@@ -244,7 +244,7 @@ class Run:
             if self._meter_made is not None:
                 self._meter_made.keep_output(grants)
             else:  # the output was not read yet
-                self.kept_stdio = vars(grants).get("stdio")
+                self.kept_stdio = grants.acquired_stdio
         release(None, grants, self.door)
 
     def _retire(self, verb: str) -> None:

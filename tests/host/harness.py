@@ -23,6 +23,7 @@ from aegis.host.preview1.abi import ALL_RIGHTS, SIGNATURES, Errno
 from aegis.policy import FilesystemCapability, PathGrant, Policy
 from aegis.policy.remedies import explained
 from aegis.values import Decision, MemoryFault
+from tests.directories import Folder, walked
 
 PAGES = 4
 FIRST = 3  # the first preopen
@@ -324,7 +325,7 @@ def fd_event(userdata: int, fd: int, *, write: bool = False) -> bytes:
 class AegisDriver(Driver):
     """Aegis' functions on the directories and files that ``capability`` or ``roots`` grant."""
 
-    def __init__(self, *roots: Path, capability: FilesystemCapability | None = None, **policy: Any) -> None:
+    def __init__(self, *roots: Folder, capability: FilesystemCapability | None = None, **policy: Any) -> None:
         if capability is None:
             names = [".", *(f"dir{n}" for n in range(1, len(roots)))]
             grants = tuple(PathGrant(host=str(r), guest=n, write=True) for r, n in zip(roots, names, strict=False))
@@ -407,8 +408,10 @@ def _signed(value: int, kind: str) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
-def tree(root: Path) -> dict[str, tuple[str, bytes]]:
-    """Return all paths below ``root``, with their kind and contents."""
+def tree(root: Folder) -> dict[str, tuple[str, bytes]]:
+    """Return the kind and contents, or target, of everything beneath ``root``."""
+    if not isinstance(root, Path):
+        return walked(root)
     found: dict[str, tuple[str, bytes]] = {}
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):

@@ -21,6 +21,7 @@ from aegis.errors import PolicyError
 from aegis.host.files import beneath
 from aegis.host.preview1.abi import Errno, Rights
 from aegis.policy import FilesystemCapability
+from tests.directories import Folder
 from tests.host.harness import ALL, FIRST, NAMES, AegisDriver, tree
 
 CREAT, DIRECTORY, EXCL, TRUNC, FOLLOW = 1, 2, 4, 8, 1
@@ -147,12 +148,12 @@ def test_a_located_path_is_inside_and_not_a_link_when_followed(
             assert not (follow and stat.S_ISLNK(status.st_mode))
 
 
-def test_as_many_links_as_linux_follows_are_followed(way: str, tmp_path: Path) -> None:
-    (tmp_path / "d").mkdir()
-    (tmp_path / "l0").symlink_to("d")
+def test_as_many_links_as_linux_follows_are_followed(way: str, either_folder: Folder) -> None:
+    (either_folder / "d").mkdir()
+    (either_folder / "l0").symlink_to("d")
     for number in range(1, 45):
-        (tmp_path / f"l{number}").symlink_to(f"l{number - 1}")
-    with closing(AegisDriver(tmp_path)) as guest:
+        (either_folder / f"l{number}").symlink_to(f"l{number - 1}")
+    with closing(AegisDriver(either_folder)) as guest:
         assert guest.path_filestat_get(FIRST, 0, "l39/.")[0] == 0
         assert guest.path_filestat_get(FIRST, 0, "l40/.")[0] == Errno.LOOP
         assert guest.path_filestat_get(FIRST, FOLLOW, "l39")[0] == 0
@@ -165,12 +166,24 @@ OUTSIDE = b"the outside file"
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A directory with links that lead out of it, of every kind."""
-    outside = tmp_path / "outside"
+def host_root(tmp_path: Path) -> Path:
+    """A directory of the host with links that lead out of it, for races with the host."""
+    planted(tmp_path)
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def root(either_folder: Folder) -> Folder:
+    """A directory with links that lead out of it, in every way."""
+    planted(either_folder)
+    return either_folder / "root"
+
+
+def planted(above: Folder) -> None:
+    outside = above / "outside"
     outside.mkdir()
     (outside / "secret").write_bytes(OUTSIDE)
-    inside = tmp_path / "root"
+    inside = above / "root"
     (inside / "d").mkdir(parents=True)
     (inside / "d" / "secret").write_bytes(b"inside")
     links = {
@@ -180,7 +193,6 @@ def root(tmp_path: Path) -> Path:
     }  # fmt: skip
     for name, target in links.items():
         (inside / name).symlink_to(target)
-    return inside
 
 
 @pytest.mark.parametrize(
@@ -190,7 +202,7 @@ def root(tmp_path: Path) -> Path:
         "chain/secret", "back/secret", "host/etc/passwd", "d/../up/outside/secret", "d/../../outside/secret", "new",
     ],
 )  # fmt: skip
-def test_no_link_leads_out(way: str, root: Path, path: str) -> None:
+def test_no_link_leads_out(way: str, root: Folder, path: str) -> None:
     before = tree(root.parent)
     with closing(AegisDriver(root)) as guest:
         for oflags in (0, CREAT, TRUNC, CREAT | TRUNC):
@@ -210,13 +222,13 @@ def test_no_link_leads_out(way: str, root: Path, path: str) -> None:
     assert tree(root.parent) == before
 
 
-def test_the_target_of_an_absolute_link_is_not_revealed(root: Path) -> None:
+def test_the_target_of_an_absolute_link_is_not_revealed(root: Folder) -> None:
     with closing(AegisDriver(root)) as guest:
         assert guest.path_readlink(FIRST, "absolute") == (Errno.PERM, b"")
         assert guest.path_readlink(FIRST, "up") == (0, b"..")
 
 
-def test_a_hard_link_to_a_link_that_leads_out_is_still_that_link(root: Path) -> None:
+def test_a_hard_link_to_a_link_that_leads_out_is_still_that_link(root: Folder) -> None:
     with closing(AegisDriver(root)) as guest:
         guest.path_link(FIRST, 0, "file", FIRST, "twin")
         assert guest.path_open(FIRST, FOLLOW, "twin")[0] in (Errno.PERM, Errno.NOENT)
@@ -263,10 +275,10 @@ def look(guest: AegisDriver, path: str, seen: set[str]) -> None:
         assert status is None or status.size != len(OUTSIDE) or status.filetype != 4
 
 
-def test_a_directory_swapped_for_a_link_out_never_leaks(way: str, root: Path) -> None:
-    outside = tree(root.parent / "outside")
+def test_a_directory_swapped_for_a_link_out_never_leaks(way: str, host_root: Path) -> None:
+    outside = tree(host_root.parent / "outside")
     seen: set[str] = set()
-    with closing(AegisDriver(root, disk_written=None)) as guest, swapping(root / "d", root / "relative"):
+    with closing(AegisDriver(host_root, disk_written=None)) as guest, swapping(host_root / "d", host_root / "relative"):
         for number in range(ROUNDS):
             look(guest, "d/secret", seen)
             look(guest, "d/../d/secret", seen)
@@ -276,13 +288,13 @@ def test_a_directory_swapped_for_a_link_out_never_leaks(way: str, root: Path) ->
             if opened == 0:
                 guest.fd_close(fd)
     assert "SUCCESS" in seen
-    assert tree(root.parent / "outside") == outside
+    assert tree(host_root.parent / "outside") == outside
 
 
-def test_a_file_swapped_for_a_link_out_never_leaks(way: str, root: Path) -> None:
-    (root / "plain").write_bytes(b"inside")
+def test_a_file_swapped_for_a_link_out_never_leaks(way: str, host_root: Path) -> None:
+    (host_root / "plain").write_bytes(b"inside")
     seen: set[str] = set()
-    with closing(AegisDriver(root)) as guest, swapping(root / "plain", root / "file"):
+    with closing(AegisDriver(host_root)) as guest, swapping(host_root / "plain", host_root / "file"):
         for _ in range(ROUNDS):
             look(guest, "plain", seen)
             number, fd = guest.path_open(FIRST, FOLLOW, "plain", CREAT, WRITE)
@@ -290,7 +302,7 @@ def test_a_file_swapped_for_a_link_out_never_leaks(way: str, root: Path) -> None
                 guest.fd_close(fd)
             guest.path_filestat_set_times(FIRST, FOLLOW, "plain", 5, 5, 5)
     assert "SUCCESS" in seen
-    secret = root.parent / "outside" / "secret"
+    secret = host_root.parent / "outside" / "secret"
     assert secret.read_bytes() == OUTSIDE
     assert secret.stat().st_mtime_ns != 5
 
@@ -445,22 +457,33 @@ def changes_through_a_reader(guest: AegisDriver) -> dict[str, int]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A directory with one target for each kind of change."""
-    for name in ("d", "empty"):
-        (tmp_path / "root" / name).mkdir(parents=True)
-    for name in ("file", "other", "d/inner"):
-        (tmp_path / "root" / name).write_bytes(name.encode())
+def folder(either_folder: Folder) -> Folder:
+    """A directory with something of each kind to change."""
+    return filled(either_folder / "root")
+
+
+@pytest.fixture
+def host_folder(tmp_path: Path) -> Path:
+    """The same on the host, for grants that there are for files of the host alone."""
+    filled(tmp_path / "root")
     return tmp_path / "root"
 
 
-def record(root: Path) -> dict[str, object]:
-    """Return all paths below ``root``, with modes, times and link counts."""
+def filled(root: Folder) -> Folder:
+    for name in ("d", "empty"):
+        (root / name).mkdir(parents=True)
+    for name in ("file", "other", "d/inner"):
+        (root / name).write_bytes(name.encode())
+    return root
+
+
+def record(root: Folder) -> dict[str, object]:
+    """Return what is beneath ``root``, with its modes, times and counts of links."""
     status = {str(p): (s := p.lstat(), (s.st_mode, s.st_mtime_ns, s.st_nlink, s.st_size))[1] for p in root.rglob("*")}
     return {"tree": tree(root), "status": status, "itself": root.stat().st_mtime_ns}
 
 
-def test_a_read_only_grant_refuses_every_change(way: str, folder: Path) -> None:
+def test_a_read_only_grant_refuses_every_change(way: str, folder: Folder) -> None:
     before = record(folder)
     with closing(AegisDriver(capability=FilesystemCapability.read_only(f"{folder}::."))) as guest:
         answers = changes(guest)
@@ -472,7 +495,7 @@ def test_a_read_only_grant_refuses_every_change(way: str, folder: Path) -> None:
     assert record(folder) == before
 
 
-def test_a_grant_to_write_allows_every_change(way: str, folder: Path) -> None:
+def test_a_grant_to_write_allows_every_change(way: str, folder: Folder) -> None:
     with closing(AegisDriver(capability=FilesystemCapability.read_write(f"{folder}::."))) as guest:
         answers = changes(guest)
         assert {name: NAMES[number] for name, number in answers.items()} == dict.fromkeys(answers, "SUCCESS")
@@ -480,15 +503,15 @@ def test_a_grant_to_write_allows_every_change(way: str, folder: Path) -> None:
         assert all(d.allowed for d in guest.scope.decisions)
 
 
-def test_without_a_grant_there_is_nothing(folder: Path) -> None:
+def test_without_a_grant_there_is_nothing(folder: Folder) -> None:
     with closing(AegisDriver()) as guest:
         assert guest.fd_prestat_get(FIRST)[0] == Errno.BADF
         assert guest.path_open(FIRST, 0, "file")[0] == Errno.BADF
 
 
-def test_a_file_grant_shows_that_file_alone(way: str, folder: Path) -> None:
-    before = record(folder)
-    with closing(AegisDriver(capability=FilesystemCapability.read_only(f"{folder / 'file'}::data/file"))) as guest:
+def test_a_file_grant_shows_that_file_alone(way: str, host_folder: Path) -> None:
+    before = record(host_folder)
+    with closing(AegisDriver(capability=FilesystemCapability.read_only(f"{host_folder / 'file'}::data/file"))) as guest:
         assert guest.fd_prestat_dir_name(FIRST, 4) == (0, b"data")
         assert [e.name for e in guest.listed(FIRST)] == [".", "..", "file"]
         assert guest.fd_read(guest.opened("file", 0, READ), 10) == (0, b"file")
@@ -501,11 +524,13 @@ def test_a_file_grant_shows_that_file_alone(way: str, folder: Path) -> None:
         assert guest.path_open(itself, 0, "other", 0, READ)[0] == Errno.NOENT
         assert guest.path_open(FIRST, 0, "file", 0, ALL)[0] == Errno.PERM
         assert guest.path_open(FIRST, 0, "new", CREAT)[0] == Errno.PERM
-    assert record(folder) == before
+    assert record(host_folder) == before
 
 
-def test_a_file_granted_for_writing_is_written_in_place_and_nothing_else(folder: Path) -> None:
-    with closing(AegisDriver(capability=FilesystemCapability.read_write(f"{folder / 'file'}::data/file"))) as guest:
+def test_a_file_granted_for_writing_is_written_in_place_alone(host_folder: Path) -> None:
+    with closing(
+        AegisDriver(capability=FilesystemCapability.read_write(f"{host_folder / 'file'}::data/file"))
+    ) as guest:
         fd = guest.opened("file", TRUNC)
         assert guest.fd_write(fd, b"changed") == (0, 7)
         assert guest.path_filestat_set_times(FIRST, 0, "file", 1_000, 1_000, 5) == 0
@@ -516,23 +541,23 @@ def test_a_file_granted_for_writing_is_written_in_place_and_nothing_else(folder:
         assert guest.path_link(FIRST, 0, "file", FIRST, "twin") == Errno.PERM
         assert guest.path_symlink("file", FIRST, "link") == Errno.PERM
         assert guest.path_create_directory(FIRST, "made") == Errno.PERM
-    assert tree(folder) | {"file": ("file", b"file")} == {
+    assert tree(host_folder) | {"file": ("file", b"file")} == {
         "d": ("directory", b""), "empty": ("directory", b""), "file": ("file", b"file"),
         "other": ("file", b"other"), "d/inner": ("file", b"d/inner"),
     }  # fmt: skip
-    assert (folder / "file").read_bytes() == b"changed"
+    assert (host_folder / "file").read_bytes() == b"changed"
 
 
-def test_a_granted_file_replaced_by_a_link_is_still_the_one_that_was_granted(folder: Path) -> None:
-    with closing(AegisDriver(capability=FilesystemCapability.read_only(f"{folder / 'file'}::data/file"))) as guest:
-        contents = (folder / "file").read_bytes()
+def test_a_granted_file_replaced_by_a_link_is_still_the_one_that_was_granted(host_folder: Path) -> None:
+    with closing(AegisDriver(capability=FilesystemCapability.read_only(f"{host_folder / 'file'}::data/file"))) as guest:
+        contents = (host_folder / "file").read_bytes()
         assert guest.fd_prestat_get(FIRST)[0] == 0
-        (folder / "file").unlink()
-        (folder / "file").symlink_to("other")
+        (host_folder / "file").unlink()
+        (host_folder / "file").symlink_to("other")
         assert guest.fd_read(guest.opened("file", 0, READ, lookup=FOLLOW), 100) == (0, contents)
 
 
-def test_two_grants_are_two_directories(folder: Path) -> None:
+def test_two_grants_are_two_directories(folder: Folder) -> None:
     capability = FilesystemCapability.read_only(f"{folder / 'd'}::in") + FilesystemCapability.read_write(
         f"{folder / 'empty'}::out"
     )
@@ -543,5 +568,5 @@ def test_two_grants_are_two_directories(folder: Path) -> None:
         assert guest.path_link(FIRST, 0, "inner", FIRST + 1, "taken") == Errno.PERM
         assert guest.path_rename(FIRST + 1, "new", FIRST, "given") == Errno.PERM
         assert guest.path_link(FIRST + 1, 0, "new", FIRST, "given") == Errno.PERM
-    assert os.listdir(folder / "d") == ["inner"]
-    assert os.listdir(folder / "empty") == ["new"]
+    assert [path.name for path in (folder / "d").iterdir()] == ["inner"]
+    assert [path.name for path in (folder / "empty").iterdir()] == ["new"]

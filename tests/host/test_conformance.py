@@ -6,12 +6,12 @@ Where a set of answers is given, programs accept all of them, and Aegis' answer 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from aegis.host.preview1.abi import Errno, Rights
 from aegis.policy import FilesystemCapability, PathGrant
+from tests.directories import Folder
 from tests.host.harness import ALL, FIRST, AegisDriver, clock_event, fd_event
 
 CREAT, DIRECTORY, EXCL, TRUNC = 1, 2, 4, 8
@@ -23,9 +23,9 @@ READ, WRITE = int(Rights.FD_READ), int(Rights.FD_WRITE)
 
 
 @pytest.fixture
-def guest(tmp_path: Path) -> Iterator[AegisDriver]:
-    """A guest with one writable directory, ``/``."""
-    root = tmp_path / "root"
+def guest(either_folder: Folder) -> Iterator[AegisDriver]:
+    """A guest with one directory, ``/``, that it may change."""
+    root = either_folder / "root"
     root.mkdir()
     capability = FilesystemCapability(paths=(PathGrant(host=str(root), guest="/", write=True),))
     driver = AegisDriver(capability=capability)

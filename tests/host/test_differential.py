@@ -6,7 +6,6 @@ with their reasons in ``DIFFERENCES``; there are no others.
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from hypothesis import strategies as st
 
 from aegis.host.preview1.abi import Fdflags, Rights
 from aegis.policy import ClockCapability
+from tests.directories import IMPLEMENTATIONS, Folder, new_folder
 from tests.host.harness import ALL, FIRST, NAMES, AegisDriver, Driver, Native, tree
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the table of differences is that of Linux")
@@ -71,8 +71,8 @@ SEGMENTS = ("a", "b", "c", "f", "new", ".", "..", "link", "dangling", "loop", "f
 TARGETS = ("f", "a", "a/b", "..", "../..", "new", "nowhere/x", "link", ".", "a/", "/etc", "")
 
 
-def plant(root: Path) -> None:
-    """Create the tree on which plans run."""
+def plant(root: Folder) -> None:
+    """Make the tree on which plans run."""
     (root / "a" / "c").mkdir(parents=True)
     (root / "a" / "b").write_bytes(b"in a")
     (root / "f").write_bytes(b"hello, file")
@@ -81,7 +81,7 @@ def plant(root: Path) -> None:
         "absolute": "/etc", "a/link": "../f",
     }  # fmt: skip
     for name, target in links.items():
-        os.symlink(target, root / name)
+        (root / name).symlink_to(target)
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Side:
     """
 
     driver: Driver
-    root: Path
+    root: Folder
     inodes: dict[int, int] = field(default_factory=dict)
     fds: dict[int, int] = field(default_factory=lambda: {FIRST: FIRST})
 
@@ -101,16 +101,15 @@ class Side:
 
 
 @contextmanager
-def both() -> Iterator[tuple[Side, Side]]:
-    """Two drivers on two identical trees."""
-    with tempfile.TemporaryDirectory() as folder:
-        sides = []
-        for name in ("aegis", "native"):
-            root = Path(folder, name, "root")
+def both(implementation: str) -> Iterator[tuple[Side, Side]]:
+    """Two drivers on two identical trees, ours in one of the implementations."""
+    with new_folder(implementation) as mine, tempfile.TemporaryDirectory() as folder:
+        roots = mine / "root", Path(folder, "root")
+        for root in roots:
             plant(root)
             (root.parent / "outside").write_bytes(b"secret")
-            host: Any = AegisDriver(root, clock=ClockCapability.parse("system")) if name == "aegis" else Native(root)
-            sides.append(Side(host, root))
+        clock = ClockCapability.parse("system")
+        sides = [Side(AegisDriver(roots[0], clock=clock), roots[0]), Side(Native(roots[1]), roots[1])]
         try:
             yield sides[0], sides[1]
         finally:
@@ -215,9 +214,9 @@ def excused(side: Side, operation: tuple[Any, ...], aegis: str, native: str) -> 
     )
 
 
-def compare(plan: list[tuple[Any, ...]]) -> None:
-    """Run ``plan`` on both sides; fail at the first difference that the table does not contain."""
-    with both() as (aegis, native):
+def compare(plan: list[tuple[Any, ...]], implementation: str) -> None:
+    """Run ``plan`` on both sides; fail at the first difference that the table does not know."""
+    with both(implementation) as (aegis, native):
         for operation in plan:
             if excused(aegis, operation, "", ""):
                 continue
@@ -234,7 +233,8 @@ def compare(plan: list[tuple[Any, ...]]) -> None:
         assert tree(aegis.root) == tree(native.root), "the trees differ"
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @given(plan=st.lists(operations, min_size=10, max_size=25))
 @settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_aegis_answers_like_the_native_host(plan: list[tuple[Any, ...]]) -> None:
-    compare(plan)
+def test_aegis_answers_like_the_native_host(implementation: str, plan: list[tuple[Any, ...]]) -> None:
+    compare(plan, implementation)

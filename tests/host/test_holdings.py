@@ -9,19 +9,19 @@ import pytest
 
 from aegis.bindings.wasi_logging_logging import Level
 from aegis.errors import QuotaExceeded
-from aegis.host.host_quota import Holdings
+from aegis.host.host_quota import HostQuota
 from aegis.host.preview1.abi import ALL_RIGHTS, Rights
 from aegis.policy import FilesystemCapability, LoggingCapability
 from tests.host.harness import AegisDriver
 from tests.host.http.client import Client
 from tests.host.preview2.guest import Guest
 
-CHUNK = 65536
+CHUNK_BYTES = 65536
 
 
 def test_parts_are_counted_together_and_given_back() -> None:
-    held = Holdings(100)
-    one, two = held.hold(), held.hold()
+    held = HostQuota(100)
+    one, two = held.reserve(), held.reserve()
     one.add(60)
     with pytest.raises(QuotaExceeded) as caught:
         two.add(41)
@@ -32,7 +32,7 @@ def test_parts_are_counted_together_and_given_back() -> None:
     assert held.used == 90
     del one
     assert held.used == 30
-    Holdings(None).hold().add(1 << 60)
+    HostQuota(None).reserve().add(1 << 60)
 
 
 @pytest.fixture
@@ -55,13 +55,13 @@ def test_listings_of_directories_are_kept_within_value_bytes(tree: Path) -> None
         while listings[0].read_directory_entry() is not None:
             pass
         del listings
-        assert guest.grants.holdings.used == 0
+        assert guest.grants.host_quota.used == 0
 
 
 def test_listings_of_preview_1_are_kept_within_value_bytes_until_they_are_replaced_or_closed(tree: Path) -> None:
     guest = AegisDriver(tree, value_bytes=33_000)
     try:
-        held = guest.grants.holdings
+        held = guest.grants.host_quota
         folders = [guest.opened(".", 2, ALL_RIGHTS & ~Rights.FD_WRITE) for _ in range(3)]
         assert guest.fd_readdir(folders[0])[0] == 0
         first = held.used
@@ -80,23 +80,23 @@ def test_listings_of_preview_1_are_kept_within_value_bytes_until_they_are_replac
 
 
 def test_a_request_that_is_not_sent_keeps_no_more_than_value_bytes() -> None:
-    with Client(value_bytes=3 * CHUNK + 1) as client:
+    with Client(value_bytes=3 * CHUNK_BYTES + 1) as client:
         bodies: list[Any] = []
         for _ in range(3):
             body = client.request("http://a.example/").body()
             stream = body.write()
-            assert stream.check_write() == CHUNK
-            stream.write_zeroes(CHUNK)
+            assert stream.check_write() == CHUNK_BYTES
+            stream.write_zeroes(CHUNK_BYTES)
             bodies += [body]
         body = client.request("http://a.example/").body()
         stream = body.write()
-        assert stream.check_write() == CHUNK
+        assert stream.check_write() == CHUNK_BYTES
         with pytest.raises(QuotaExceeded):
             stream.write_zeroes(2)
         bodies.pop().__drop__()
         stream.write_zeroes(2)
         del bodies, body, stream
-        assert client.grants.holdings.used == 0
+        assert client.grants.host_quota.used == 0
 
 
 def test_a_log_line_is_cut_before_it_is_copied(caplog: pytest.LogCaptureFixture) -> None:

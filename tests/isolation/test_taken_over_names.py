@@ -95,7 +95,7 @@ def test_a_sandbox_that_ends_removes_its_names_from_the_queue(names: Names) -> N
     for _ in range(4):
         with captive(network=NETWORK) as attacker:
             attacker("begin_look_ups", names=[f"a{n}.example" for n in range(4)])
-    assert len(resolvers._line) == 0
+    assert len(resolvers._queue) == 0
     assert sockets_and_files() == before
     names.go.set()
 

@@ -18,6 +18,7 @@ from aegis.bindings.wasi_filesystem_types import DescriptorFlags, NewTimestampNo
 from aegis.errors import CapabilityDenied, QuotaExceeded
 from aegis.host.files.file_times import FileTimes, NewTimes, beginning
 from aegis.policy import ClockCapability
+from tests.directories import Folder, every_place, set_times
 from tests.file_guests import Preview1, Preview2, grants
 from tests.host.harness import FIRST, AegisDriver
 from tests.host.preview2.guest import Guest
@@ -33,12 +34,15 @@ ATIM, ATIM_NOW, MTIM, MTIM_NOW = 1, 2, 4, 8
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "granted"
+def folder(either_folder: Folder) -> Folder:
+    return filled(either_folder / "granted")
+
+
+def filled(folder: Folder) -> Folder:
     folder.mkdir()
     for name in ("b", "a", "c"):
         (folder / name).write_text(name)
-        os.utime(folder / name, ns=(OLD, OLD))
+        set_times(folder / name, OLD, OLD)
     return folder
 
 
@@ -54,10 +58,10 @@ def modified(guest: Any, path: str) -> int:
 KINDS = {"preview 1": Preview1, "0.2": Preview2}
 
 
-@pytest.mark.parametrize("place", PLACES)
+@every_place
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_that_changes_is_no_clock_without_the_clock(folder: Path, place: str, kind: str) -> None:
-    """With the grant the same guest sees the time pass; without it, it sees the sandbox's own time."""
+def test_a_file_that_changes_is_no_clock_without_the_clock(folder: Folder, place: str, kind: str) -> None:
+    """With the grant the same guest sees the time pass; without it, it sees the sandbox's own."""
     capability = grants((folder, "/in", True))
 
     def seen(**policy: Any) -> tuple[int, ...]:
@@ -82,7 +86,7 @@ def test_a_file_that_changes_is_no_clock_without_the_clock(folder: Path, place: 
 
 
 @pytest.mark.parametrize("mode", ["virtual", "deny", "fixed:2020-01-01T00:00:00Z"])
-def test_every_stand_in_for_the_clock_stands_in_for_files_too(folder: Path, mode: str) -> None:
+def test_every_stand_in_for_the_clock_stands_in_for_files_too(folder: Folder, mode: str) -> None:
     clock = ClockCapability.parse(mode)
     guest = AegisDriver(folder, clock=clock)
     guest.opened("new", CREAT)
@@ -94,7 +98,7 @@ def test_every_stand_in_for_the_clock_stands_in_for_files_too(folder: Path, mode
     guest.close()
 
 
-def test_files_are_no_finer_clock_than_the_coarse_one_that_was_granted(folder: Path) -> None:
+def test_files_are_no_finer_clock_than_the_coarse_one_that_was_granted(folder: Folder) -> None:
     guest = AegisDriver(folder, clock=ClockCapability.parse("coarse:10ms"))
     for path in ("a", "new"):
         guest.opened(path, CREAT)
@@ -102,20 +106,20 @@ def test_files_are_no_finer_clock_than_the_coarse_one_that_was_granted(folder: P
     guest.close()
 
 
-def test_a_time_that_was_seen_stays_until_the_file_changes_again(folder: Path) -> None:
+def test_a_time_that_was_seen_stays_until_the_file_changes_again(folder: Folder) -> None:
     guest = AegisDriver(folder)
     fd = guest.opened("new", CREAT)
     first = guest.path_filestat_get(FIRST, 0, "new")
     assert guest.clock_time_get(0)[0] == 0
     assert guest.path_filestat_get(FIRST, 0, "new") == guest.fd_filestat_get(fd) == first
-    os.utime(folder / "new")  # another process changes it
+    set_times(folder / "new", time.time_ns(), time.time_ns())  # another program changes it
     assert modified(guest, "new") > first[1].mtim  # type: ignore[union-attr]
     guest.close()
 
 
 @pytest.mark.parametrize("when", [0, 1, OLD, 4_000_000_000_000_000_123])
-def test_a_guest_reads_back_the_times_it_sets(folder: Path, when: int) -> None:
-    """In the past and in the future: comparing with a time it chose reveals nothing of the real time."""
+def test_a_guest_reads_back_the_times_it_sets(folder: Folder, when: int) -> None:
+    """In the past and in the future: comparing with the time of its own choice tells it nothing of the real one."""
     guest = AegisDriver(folder)
     assert guest.path_filestat_set_times(FIRST, 0, "a", when, when, ATIM | MTIM) == 0
     fd = guest.opened("b")
@@ -123,29 +127,29 @@ def test_a_guest_reads_back_the_times_it_sets(folder: Path, when: int) -> None:
     for status in (guest.path_filestat_get(FIRST, 0, "a")[1], guest.fd_filestat_get(fd)[1]):
         assert status is not None
         assert (status.atim, status.mtim) == (when, when)
-    assert os.stat(folder / "a").st_mtime_ns == when
+    assert (folder / "a").stat().st_mtime_ns == when
     guest.close()
 
 
-def test_now_is_the_sandboxs_clock_in_files_as_well(folder: Path) -> None:
+def test_now_is_the_sandboxs_clock_in_files_as_well(folder: Folder) -> None:
     guest = AegisDriver(folder)
     assert guest.path_filestat_set_times(FIRST, 0, "a", 0, 0, ATIM_NOW | MTIM_NOW) == 0
     assert 0 < modified(guest, "a") < SECOND
-    assert os.stat(folder / "a").st_mtime_ns == modified(guest, "a")
+    assert (folder / "a").stat().st_mtime_ns == modified(guest, "a")
     guest.close()
     with Guest(filesystem=grants((folder, "/in", True))) as other:
         [(top, _)] = other.of("wasi:filesystem/preopens").get_directories()
         file = top.open_at(PathFlags(0), "b", OpenFlags(0), DescriptorFlags.READ | DescriptorFlags.WRITE)
         file.set_times(NewTimestampNow(), NewTimestampNow())
         assert file.stat().data_modification_timestamp.seconds == 0
-        assert 0 < os.stat(folder / "b").st_mtime_ns < SECOND
+        assert 0 < (folder / "b").stat().st_mtime_ns < SECOND
 
 
-def test_without_any_clock_now_cannot_be_set(folder: Path) -> None:
+def test_without_any_clock_now_cannot_be_set(folder: Folder) -> None:
     guest = AegisDriver(folder, clock=ClockCapability.parse("deny"))
     with pytest.raises(CapabilityDenied):
         guest.path_filestat_set_times(FIRST, 0, "a", 0, 0, MTIM_NOW)
-    assert os.stat(folder / "a").st_mtime_ns == OLD
+    assert (folder / "a").stat().st_mtime_ns == OLD
     guest.close()
 
 
@@ -155,7 +159,7 @@ def test_the_time_from_which_on_changes_belong_to_a_sandbox_is_in_whole_seconds(
     assert now - 3 * SECOND <= beginning() <= time.time_ns() - 2 * SECOND
 
 
-def test_remembered_times_are_bounded_by_value_bytes(folder: Path) -> None:
+def test_remembered_times_are_bounded_by_value_bytes(folder: Folder) -> None:
     guest = AegisDriver(folder, value_bytes=5_000)
 
     def flood() -> Iterator[int]:
@@ -170,7 +174,7 @@ def test_remembered_times_are_bounded_by_value_bytes(folder: Path) -> None:
     guest.close()
 
 
-def test_a_change_that_leaves_one_time_alone_forgets_nothing_of_the_other(folder: Path) -> None:
+def test_a_change_that_leaves_one_time_alone_forgets_nothing_of_the_other(folder: Folder) -> None:
     guest = AegisDriver(folder)
     times = guest.grants.times
     assert isinstance(times, FileTimes)
@@ -179,7 +183,7 @@ def test_a_change_that_leaves_one_time_alone_forgets_nothing_of_the_other(folder
     status = guest.path_filestat_get(FIRST, 0, "a")[1]
     assert status is not None
     assert (status.atim, status.mtim) == (8, 9)
-    assert NewTimes(8, None)(os.stat(folder / "a")) == (8, 9)
+    assert NewTimes(8, None)((folder / "a").stat()) == (8, 9)
     guest.close()
 
 
@@ -230,15 +234,15 @@ def test_hashes_of_metadata_reveal_no_more(twins: tuple[Path, Path], place: str)
     assert seen[0] == seen[1] == [1, 2, 2, 3, 4, 1]
 
 
-def test_the_same_inode_on_another_device_is_another_file(folder: Path) -> None:
+def test_the_same_inode_on_another_device_is_another_file(folder: Folder) -> None:
     guest = AegisDriver(folder)
-    status, numbers = os.stat(folder / "a"), guest.grants.numbers
+    status, numbers = (folder / "a").stat(), guest.grants.numbers
     elsewhere = os.stat_result((*status[:2], status.st_dev + 1, *status[3:]))
-    assert numbers.of(status) == numbers.of(os.stat(folder / "a")) != numbers.of(elsewhere)
+    assert numbers.of(status) == numbers.of((folder / "a").stat()) != numbers.of(elsewhere)
     guest.close()
 
 
-def test_numbers_are_counted_against_value_bytes(folder: Path) -> None:
+def test_numbers_are_counted_against_value_bytes(folder: Folder) -> None:
     guest = AegisDriver(folder, value_bytes=5_000)
 
     def flood() -> Iterator[int]:

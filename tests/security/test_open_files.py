@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from aegis import Aegis, AegisError
-from aegis.host.files.directory import Directory, Opened
+from aegis.host.files.base import Handle
+from aegis.host.files.directory import OpenDescriptors
 from aegis.host.preview1.abi import Errno, Rights
 from tests.file_guests import Preview1, Preview2, grants
 from tests.host.harness import ALL, FIRST, AegisDriver
@@ -146,7 +147,7 @@ def test_a_file_stays_open_when_the_directory_that_it_was_found_in_is_closed(fol
 
 
 def test_a_descriptor_is_closed_once_however_often_it_is_asked_for() -> None:
-    opened, root = Opened(), os.open("/", os.O_RDONLY)
+    opened, root = OpenDescriptors(), os.open("/", os.O_RDONLY)
     number = opened.keep(fcntl.fcntl(root, fcntl.F_DUPFD, UNUSED))
     opened.close(number)
     again = fcntl.fcntl(root, fcntl.F_DUPFD, UNUSED)
@@ -164,7 +165,7 @@ def test_a_descriptor_without_a_handle_is_closed_with_the_grants(folder: Path) -
     before = descriptors()
     directory, alone = (preopen.directory for preopen in guest.grants.preopens)
     held = descriptors()
-    found: list[int | Directory] = []
+    found: list[Handle] = []
     for place, path in ((directory, "file"), (directory, "sub"), (directory, "."), (alone, "alone"), (alone, ".")):
         found.append(place.open(path, follow=True, read=True, write=False))
     found.append(directory.open("new", follow=False, read=True, write=True, create=True))

@@ -20,6 +20,7 @@ from aegis.host import acquire
 from aegis.host.files.protected import Protected
 from aegis.host.preview1.abi import Errno
 from tests.cli.command import aegis, guest
+from tests.directories import Folder, every_place
 from tests.file_guests import Preview1, Preview2, grants
 from tests.host.harness import FIRST, Scope, tree
 from tests.isolation.confined import attack
@@ -30,12 +31,23 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers, and li
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A directory granted for writing, with a subdirectory, and secrets beside it."""
-    (tmp_path / "secret").mkdir()
-    (tmp_path / "secret" / "key").write_text("secret")
-    (tmp_path / "data" / "cache").mkdir(parents=True)
-    (tmp_path / "data" / "in.txt").write_text("input\n")
+    filled(tmp_path)
     return tmp_path / "data"
+
+
+@pytest.fixture
+def either_data(either_folder: Folder) -> Folder:
+    """The same on the host and in memory, for rules that both implementations of a directory keep."""
+    filled(either_folder)
+    return either_folder / "data"
+
+
+def filled(above: Folder) -> None:
+    """A directory to be granted for writing, with one in it, and secrets beside it."""
+    (above / "secret").mkdir()
+    (above / "secret" / "key").write_text("secret")
+    (above / "data" / "cache").mkdir(parents=True)
+    (above / "data" / "in.txt").write_text("input\n")
 
 
 def plant(link: Path, target: str) -> None:
@@ -263,48 +275,48 @@ MOVES: dict[str, Callable[[Preview1], int]] = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
+@every_place
 @pytest.mark.parametrize("move", MOVES)
 @pytest.mark.parametrize("target", ["../x", "../../x", "/etc", "b/../../x", "./.."])
-def test_a_link_that_leads_away_is_not_moved(data: Path, place: str, move: str, target: str) -> None:
+def test_a_link_that_leads_away_is_not_moved(either_data: Folder, place: str, move: str, target: str) -> None:
     for folder in ("a", "b/deep/er"):
-        (data / folder).mkdir(parents=True)
-    (data / "a" / "l").symlink_to(target)
-    (data / "b" / "deep" / "er" / "l").symlink_to(f"../{target}" if target[0] != "/" else target)
-    with Preview1(place, grants((data, "/data", True))) as made:
-        before = tree(data)
+        (either_data / folder).mkdir(parents=True)
+    (either_data / "a" / "l").symlink_to(target)
+    (either_data / "b" / "deep" / "er" / "l").symlink_to(f"../{target}" if target[0] != "/" else target)
+    with Preview1(place, grants((either_data, "/data", True))) as made:
+        before = tree(either_data)
         assert MOVES[move](made) == Errno.PERM
-        assert tree(data) == before
+        assert tree(either_data) == before
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_a_link_that_leads_beneath_itself_is_moved(data: Path, move: str) -> None:
+def test_a_link_that_leads_beneath_itself_is_moved(either_data: Folder, move: str) -> None:
     for folder in ("a", "b/deep/er"):
-        (data / folder).mkdir(parents=True)
-    (data / "a" / "l").symlink_to("x/y")
-    (data / "b" / "deep" / "er" / "l").symlink_to("../beside")  # which stays within b/deep
-    with Preview1("in-process", grants((data, "/data", True))) as made:
+        (either_data / folder).mkdir(parents=True)
+    (either_data / "a" / "l").symlink_to("x/y")
+    (either_data / "b" / "deep" / "er" / "l").symlink_to("../beside")  # which stays within b/deep
+    with Preview1("in-process", grants((either_data, "/data", True))) as made:
         assert MOVES[move](made) == 0
 
 
-def test_a_directory_gets_a_new_name_in_its_place_whatever_is_in_it(data: Path) -> None:
-    (data / "a").mkdir()
-    (data / "a" / "l").symlink_to("../x")
-    with Preview1("in-process", grants((data, "/data", True))) as made:
+def test_a_directory_gets_a_new_name_in_its_place_whatever_is_in_it(either_data: Folder) -> None:
+    (either_data / "a").mkdir()
+    (either_data / "a" / "l").symlink_to("../x")
+    with Preview1("in-process", grants((either_data, "/data", True))) as made:
         assert made.path_rename(FIRST, "a", FIRST, "b") == 0
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_guests_of_wasi_0_2_neither_make_nor_move_links_that_lead_away(data: Path, place: str) -> None:
-    (data / "a").mkdir()
-    (data / "a" / "l").symlink_to("../../secret")
-    with Preview2(place, grants((data, "/data", True))) as made:
+@every_place
+def test_guests_of_wasi_0_2_neither_make_nor_move_links_that_lead_away(either_data: Folder, place: str) -> None:
+    (either_data / "a").mkdir()
+    (either_data / "a" / "l").symlink_to("../../secret")
+    with Preview2(place, grants((either_data, "/data", True))) as made:
         for target in ("../x", "/etc/passwd", "a/../x", ".."):
             assert made.symlink(target, "a/new") == "not-permitted"
         assert made.symlink("in.txt", "good") == ""
         assert made.rename("a/l", "l") == made.link("a/l", "l") == made.rename("a", "cache/a") == "not-permitted"
         assert made.rename("good", "cache/good") == ""
-    assert os.readlink(data / "a" / "l") == "../../secret"
+    assert str((either_data / "a" / "l").readlink()) == "../../secret"
 
 
 # -- files of Aegis's own -------------------------------------------------------------------------

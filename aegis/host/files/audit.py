@@ -1,4 +1,4 @@
-"""What a grant decided about a path, told to whoever listens; the same for both generations of WASI."""
+"""Record the decisions of filesystem grants about paths, as events; the same for every version of WASI."""
 
 from __future__ import annotations
 
@@ -6,31 +6,36 @@ import errno
 from collections.abc import Callable
 
 from aegis.errors import CapabilityDenied
-from aegis.host.files.directory import Directory
 from aegis.policy.remedies import leaves_its_grant
-from aegis.support.lean import Protocol, TypeVar
+from aegis.support.lean import TYPE_CHECKING, Protocol, TypeVar
 from aegis.text import printable
 from aegis.values import CallScope, Decision
 
-__all__ = ["Held", "decide", "joined", "narrower", "reading"]
+if TYPE_CHECKING:
+    from aegis.host.files.base import DirectoryHandle
+
+__all__ = ["HeldDirectory", "decide", "joined", "narrower", "reading"]
 
 _Result = TypeVar("_Result")
-_Place = TypeVar("_Place", bound="Held")
+_Place = TypeVar("_Place", bound="HeldDirectory")
 
 
-class Held(Protocol):
-    """A directory as the guest holds it: where it lies in the guest's names, and whether its grant writes."""
+class HeldDirectory(Protocol):
+    """A directory as the guest holds it: its path in the guest's names, and whether its grant allows changes."""
 
     @property
     def label(self) -> str: ...
     @property
     def writable(self) -> bool: ...
     @property
-    def directory(self) -> Directory: ...
+    def directory(self) -> DirectoryHandle: ...
 
 
-def decide(scope: CallScope, action: str, held: Held, path: str, function: Callable[[], _Result]) -> _Result:
-    """Do it, and record whether the grant covered it."""
+def decide(scope: CallScope, action: str, held: HeldDirectory, path: str, function: Callable[[], _Result]) -> _Result:
+    """Call ``function`` and record whether the grant allowed it: ``EPERM`` is a denial.
+
+    Allowed operations are recorded only with a subscriber, and mere look-ups never.
+    """
     try:
         result = function()
     except OSError as error:
@@ -42,7 +47,7 @@ def decide(scope: CallScope, action: str, held: Held, path: str, function: Calla
     return result
 
 
-def _record(scope: CallScope, action: str, held: Held, path: str, *, allowed: bool) -> None:
+def _record(scope: CallScope, action: str, held: HeldDirectory, path: str, *, allowed: bool) -> None:
     target = path if path.startswith("/") else joined(held.label, path)
     rule = f"{'read-write' if held.writable else 'read-only'} {printable(held.label)}"
     helps = not allowed and action == "write" and not held.writable
@@ -52,8 +57,8 @@ def _record(scope: CallScope, action: str, held: Held, path: str, *, allowed: bo
     )
 
 
-def _leads_out(held: Held, path: str) -> bool:
-    """Tell whether a link in the path leads out of its grant: one that writes would not help then."""
+def _leads_out(held: HeldDirectory, path: str) -> bool:
+    """Return whether a link in the path leads out of the grant: a grant for writing would not help then."""
     try:
         held.directory.stat(path, follow=True)
     except OSError as error:
@@ -62,7 +67,7 @@ def _leads_out(held: Held, path: str) -> bool:
 
 
 def reading(scope: CallScope, function: Callable[[], _Result]) -> _Result:
-    """Read a clock or random bytes; a denial is recorded before it ends the run."""
+    """Read a clock or random bytes; record a denial before it ends the run."""
     try:
         return function()
     except CapabilityDenied as denial:
@@ -76,10 +81,10 @@ def reading(scope: CallScope, function: Callable[[], _Result]) -> _Result:
 
 
 def narrower(source: _Place, old: str, target: _Place, new: str) -> tuple[_Place, str]:
-    """Return that of two places which decides whether something may go from one to the other."""
+    """Return that of two directories whose grant decides a link or move between them: the one that allows less."""
     return (target, new) if source.writable else (source, old)
 
 
 def joined(label: str, path: str) -> str:
-    """Return a path in the guest's names."""
+    """Return a path in the guest's names, for reports."""
     return path if label == "." else f"{label.rstrip('/')}/{path}"

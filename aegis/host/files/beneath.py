@@ -1,9 +1,9 @@
-"""Names beneath an open directory: the only way from a guest's path to the host's files.
+"""Resolve paths beneath an open directory: the only way from a guest's path to the host's files.
 
-A path is never compared with another as text. It is walked from an open directory, by the kernel where
-it can (``openat2`` with ``RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS``), else here, component by component
-and never through a link that was not read first. What comes out is an open parent directory and one
-plain name in it, and every operation acts on that pair without following anything.
+Paths are never compared as text. A path is resolved from an open directory, by the kernel where it can (``openat2``
+with ``RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS``), else here, component by component, reading each link instead of
+following it. The result is an open parent directory and one name in it, and every operation acts on that pair without
+following links.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from types import TracebackType
 
 __all__ = ["MAX_LINKS", "Identity", "Place", "identity", "locate", "open_directory"]
 
-MAX_LINKS = 40  # what Linux allows, path_resolution(7)
-_OPENAT2 = 437  # the same number on every Linux architecture of today
+MAX_LINKS = 40  # as Linux, path_resolution(7)
+_OPENAT2 = 437  # the same number on every Linux architecture
 _RESOLVE = 0x08 | 0x02  # RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-_ATTEMPTS = 16
+_MAX_ATTEMPTS = 16
 
 Identity = tuple[int, int]
-"""Which file or directory it is: its device and inode."""
+"""The identity of a file or directory: its device and inode."""
 
 
 class Place:
-    """A name in an open directory. ``slash`` tells that the path ended with one, so a directory is meant."""
+    """A name in an open directory. ``slash``: the path ended with one, so it must name a directory."""
 
     __slots__ = ("_owned", "name", "parent", "slash")
 
@@ -50,7 +50,7 @@ def _error(number: int) -> OSError:
 
 
 def locate(root: int, path: str, *, follow: bool) -> Place:
-    """Find where ``path`` leads beneath the open directory ``root``.
+    """Resolve ``path`` beneath the open directory ``root``.
 
     With ``follow``, or with a trailing slash, a link as the last component is followed too. Raise
     ``OSError`` with ``EPERM`` for a path that is absolute or leaves ``root``, ``ELOOP`` for too many
@@ -58,6 +58,8 @@ def locate(root: int, path: str, *, follow: bool) -> Place:
     """
     if not path:
         raise _error(errno.ENOENT)
+    if "\0" in path:  # the kernel's copy of the path would end there
+        raise _error(errno.EINVAL)
     slash = path.endswith("/")
     for _ in range(MAX_LINKS + 1):
         if path.startswith("/"):
@@ -77,7 +79,7 @@ def locate(root: int, path: str, *, follow: bool) -> Place:
 
 
 def _link(place: Place) -> str | None:
-    """Return what the link at ``place`` says, ``None`` when it is no link."""
+    """Return the target of the link at ``place``, ``None`` if it is no link."""
     try:
         return os.readlink(place.name, dir_fd=place.parent)
     except OSError as error:
@@ -88,7 +90,7 @@ def _link(place: Place) -> str | None:
 
 
 def identity(status: os.stat_result) -> Identity:
-    """Return which file or directory ``status`` is of."""
+    """Return the identity of the file or directory that ``status`` is of."""
     return status.st_dev, status.st_ino
 
 
@@ -96,7 +98,7 @@ def identity(status: os.stat_result) -> Identity:
 
 
 def open_directory(root: int, parts: list[str]) -> int:
-    """Open the directory that ``parts`` lead to beneath ``root``; the caller closes it."""
+    """Open the directory at ``parts`` beneath ``root``; the caller closes the descriptor."""
     if not parts:
         return os.open(".", _DIRECTORY, dir_fd=root)
     return _opener(root, parts)
@@ -114,13 +116,13 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") el
 def _by_kernel(root: int, parts: list[str]) -> int:
     how = _How(_DIRECTORY, 0, _RESOLVE)
     path = os.fsencode("/".join(parts))
-    for _ in range(_ATTEMPTS):
+    for _ in range(_MAX_ATTEMPTS):
         assert _libc is not None
         descriptor: int = _libc.syscall(_OPENAT2, root, ctypes.c_char_p(path), ctypes.byref(how), ctypes.c_size_t(24))
         if descriptor >= 0:
             return descriptor
         number = ctypes.get_errno()
-        if number not in (errno.EAGAIN, errno.EINTR):  # EAGAIN: something was renamed meanwhile
+        if number not in (errno.EAGAIN, errno.EINTR):  # EAGAIN: a concurrent rename, openat2(2)
             break
     if number == errno.EXDEV:
         raise _error(errno.EPERM)
@@ -128,7 +130,7 @@ def _by_kernel(root: int, parts: list[str]) -> int:
 
 
 def _by_walk(root: int, parts: list[str]) -> int:
-    """Walk with a stack of open directories; ``..`` goes back to what was really opened before."""
+    """Resolve with a stack of open directories: ``..`` returns to the directory that was opened before."""
     stack: list[int] = []
     todo = list(reversed(parts))
     links = 0
@@ -170,7 +172,7 @@ def _target(name: str, parent: int, failure: OSError) -> str:
 
 
 def _probe(root: int, parts: list[str]) -> int:
-    """Settle at the first use which of the two ways this system has."""
+    """Detect at the first use whether this system has ``openat2``, and use that from then on."""
     global _opener
     _opener = _by_walk
     if _libc is not None:
@@ -187,7 +189,7 @@ _opener: Callable[[int, list[str]], int] = _probe
 
 
 def kernel_resolves() -> bool:
-    """Tell whether this system walks paths for us (``aegis doctor``)."""
+    """Return whether the kernel resolves paths beneath a directory (``aegis doctor``)."""
     if _libc is None:
         return False
     root = os.open("/", _DIRECTORY)

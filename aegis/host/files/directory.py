@@ -1,8 +1,9 @@
-"""Files and directories that were granted: live handles, and what may be done with them.
+"""Directories and regular files of the host, as handles: the implementation of the seam that works on real files.
 
-A :class:`Directory` is authority: an open descriptor and whether it may be changed. Every method takes a
-path beneath it and raises ``OSError`` with the number that POSIX gives; ``EPERM`` also for what the grant
-does not cover. Nothing here follows a link out, opens a FIFO or a device, or waits.
+A :class:`HostDirectory` is authority: an open descriptor, and whether the grant allows changes beneath it. Every
+method takes a path beneath the directory and raises ``OSError`` with the error number that POSIX gives; ``EPERM`` also
+for operations that the grant does not allow. No method follows a link out of the directory, opens a FIFO or a device,
+or blocks.
 """
 
 from __future__ import annotations
@@ -14,48 +15,34 @@ import stat
 from collections.abc import Callable, Iterator
 from functools import cache
 
-from aegis.errors import QuotaExceeded
 from aegis.host.files.beneath import Place, locate
 from aegis.host.files.symlink_moves import climbs, refuse_moving, refuse_second_name
 from aegis.host.files.utime import set_times
-from aegis.limits import exceeded
 from aegis.support.descriptors import above_standard
+from aegis.support.lean import TYPE_CHECKING, Literal
 
-__all__ = ["STATE_TREES", "Directory", "DiskQuota", "Opened", "is_state"]
+if TYPE_CHECKING:
+    from aegis.host.files.base import DirectoryHandle, TimesOf
+    from aegis.values import CallScope
 
-_PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC if hasattr(os, "O_NOFOLLOW") else 0
+__all__ = ["STATE_TREES", "HostDirectory", "HostFile", "OpenDescriptors", "is_state"]
+
+_SAFE_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC if hasattr(os, "O_NOFOLLOW") else 0
 STATE_TREES = ("/proc", "/sys", "/dev")
-"""Where a system shows its own state as files; nobody is granted anything there."""
+"""The trees in which a system shows its own state as files. No grant may reach them."""
 _STATE_MOUNTS = (*STATE_TREES, "/sys/fs/cgroup", "/sys/kernel/debug", "/sys/kernel/tracing", "/dev/pts")
-_NEW_FILE, _NEW_DIRECTORY = 0o666, 0o777
+_NEW_FILE_MODE, _NEW_DIRECTORY_MODE = 0o666, 0o777
 
 
 def _error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
-class DiskQuota:
-    """What one sandbox may still write, over all its files."""
-
-    def __init__(self, allowed: int | None) -> None:
-        self.allowed = allowed
-        self.used = 0
-
-    def charge(self, count: int) -> None:
-        """Count bytes about to be written; raise ``QuotaExceeded`` before they are."""
-        used = self.used + count
-        if self.allowed is not None and used > self.allowed:
-            raise QuotaExceeded(
-                exceeded("disk_written", used, self.allowed), limit="disk_written", used=used, allowed=self.allowed
-            )
-        self.used = used
-
-
-class Opened:
+class OpenDescriptors:
     """The descriptors that were opened for one sandbox's files. Those still open are closed with the sandbox.
 
-    A guest's handle may be lost before anything names it, at a full table of handles for example. So a descriptor is
-    kept here from the moment it is open, and closed through here, at most once.
+    A guest's handle may be lost before the guest learns its number, for example when the table of handles is full. So
+    a descriptor is registered here from the moment it is open, and closed through here, at most once.
     """
 
     __slots__ = ("_descriptors",)
@@ -64,26 +51,26 @@ class Opened:
         self._descriptors: set[int] = set()
 
     def keep(self, descriptor: int) -> int:
-        """Add an open descriptor, moved above the standard streams, and return it."""
+        """Register an open descriptor, moved above the standard streams, and return it."""
         descriptor = above_standard(descriptor)
         self._descriptors.add(descriptor)
         return descriptor
 
     def close(self, descriptor: int) -> None:
-        """Close a descriptor that is kept here; do nothing for any other, such as one that was closed already."""
+        """Close a registered descriptor; do nothing for any other, such as one that is closed already."""
         if descriptor in self._descriptors:
             self._descriptors.remove(descriptor)
             os.close(descriptor)
 
     def close_all(self) -> None:
-        """Close everything that is still open."""
+        """Close every descriptor that is still open."""
         while self._descriptors:
             os.close(self._descriptors.pop())
 
 
 @cache
 def _state_devices() -> frozenset[int]:
-    """The devices of those trees where they are mounts: they are known wherever else they are mounted too."""
+    """Return the devices of the state trees that are mounts, which their files have wherever those are mounted."""
     found = set()
     for tree in _STATE_MOUNTS:
         with contextlib.suppress(OSError):
@@ -92,30 +79,101 @@ def _state_devices() -> frozenset[int]:
 
 
 def is_state(status: os.stat_result) -> bool:
-    """Tell whether ``status`` is of something in ``/proc``, ``/sys`` or ``/dev``, by whatever path."""
+    """Return whether ``status`` is of a file in ``/proc``, ``/sys`` or ``/dev``, by whichever path it was reached."""
     return status.st_dev in _state_devices()
 
 
-class Directory:
-    """An open directory of the host, with everything beneath it. ``opened`` keeps what is opened through it."""
+class HostFile:
+    """An open regular file of the host. ``opened`` owns its descriptor."""
+
+    __slots__ = ("_opened", "descriptor", "writable")
+
+    is_directory: Literal[False] = False
+    on_disk = True
+
+    def __init__(self, descriptor: int, writable: bool, opened: OpenDescriptors) -> None:
+        self.descriptor, self.writable, self._opened = descriptor, writable, opened
+
+    def status(self) -> os.stat_result:
+        """Return the file's status."""
+        return os.fstat(self.descriptor)
+
+    def read(self, count: int, offset: int) -> bytes:
+        """Return up to ``count`` bytes at ``offset``."""
+        return os.pread(self.descriptor, count, offset)
+
+    def write(self, data: bytes, offset: int) -> int:
+        """Write ``data`` at ``offset``; return how many bytes were written."""
+        return os.pwrite(self.descriptor, data, offset)
+
+    def truncate(self, size: int) -> None:
+        """Set the size."""
+        os.ftruncate(self.descriptor, size)
+
+    def advise(self, offset: int, length: int, advice: str) -> None:
+        """Announce a pattern of access, where the system has a call for it."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.descriptor, offset, length, getattr(os, f"POSIX_FADV_{advice}"))
+
+    def sync(self, scope: CallScope, *, data: bool) -> None:
+        """Wait until written bytes are on the disk, no longer than the deadline."""
+        from aegis.host.blocking import synced  # few guests call it, and it loads threading
+
+        synced(self.descriptor, scope, data=data)
+
+    def set_times(self, times: TimesOf) -> os.stat_result:
+        """Set access and modification times; return the status afterwards."""
+        set_times(self.descriptor, times(os.fstat(self.descriptor)))
+        return os.fstat(self.descriptor)
+
+    def close(self) -> None:
+        """Close the descriptor; a second call does nothing."""
+        descriptor, self.descriptor = self.descriptor, -1  # the number may soon be that of another file
+        self._opened.close(descriptor)
+
+
+class HostDirectory:
+    """An open directory of the host, with everything beneath it. ``opened`` owns the descriptors opened through it."""
 
     __slots__ = ("descriptor", "opened", "writable")
 
-    def __init__(self, descriptor: int, *, writable: bool, opened: Opened) -> None:
+    is_directory: Literal[True] = True
+
+    def __init__(self, descriptor: int, *, writable: bool, opened: OpenDescriptors) -> None:
         self.descriptor, self.writable, self.opened = descriptor, writable, opened
 
     def close(self) -> None:
-        """Close the descriptor; a second time does nothing."""
+        """Close the descriptor; a second call does nothing."""
         descriptor, self.descriptor = self.descriptor, -1
         self.opened.close(descriptor)
 
-    def _changing(self) -> None:
+    def _check_writable(self) -> None:
         if not self.writable:
             raise _error(errno.EPERM)
 
+    def _target(self, other: DirectoryHandle) -> HostDirectory:
+        """Return the directory that a link or rename goes to, if both grants allow changes."""
+        self._check_writable()
+        if not other.writable:
+            raise _error(errno.EPERM)
+        if not isinstance(other, HostDirectory):
+            raise _error(errno.EXDEV)
+        return other
+
     def may_write(self, path: str) -> bool:
-        """Tell whether the file at ``path`` may be written by this grant."""
+        """Return whether the grant allows writing to the file at ``path``."""
         return self.writable
+
+    def set_times(self, times: TimesOf) -> os.stat_result:
+        """Set access and modification times of the directory itself; return its status afterwards."""
+        set_times(self.descriptor, times(os.fstat(self.descriptor)))
+        return os.fstat(self.descriptor)
+
+    def sync(self, scope: CallScope, *, data: bool) -> None:
+        """Wait until the directory's entries are on the disk, no longer than the deadline."""
+        from aegis.host.blocking import synced
+
+        synced(self.descriptor, scope, data=data)
 
     # -- looking -------------------------------------------------------------------------------
 
@@ -124,7 +182,7 @@ class Directory:
         return os.fstat(self.descriptor)
 
     def stat(self, path: str, *, follow: bool) -> os.stat_result:
-        """Return the status of what ``path`` names."""
+        """Return the status of the file at ``path``."""
         with locate(self.descriptor, path, follow=follow) as place:
             status = os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
             if place.slash and not stat.S_ISDIR(status.st_mode):
@@ -132,7 +190,7 @@ class Directory:
             return status
 
     def readlink(self, path: str) -> str:
-        """Return what a link says. An absolute one stays the host's secret: ``EPERM``."""
+        """Return the target of a link; ``EPERM`` for an absolute one, which would disclose a path of the host."""
         with locate(self.descriptor, path, follow=False) as place:
             if place.slash or place.name == ".":
                 status = os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
@@ -143,10 +201,11 @@ class Directory:
         return target
 
     def entries(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Yield the name and status of everything in this directory, without ``.`` and ``..``.
+        """Yield the name and status of each entry, without ``.`` and ``..``.
 
-        What goes away meanwhile is left out.
+        Entries that are removed meanwhile are left out.
         """
+        # Opened anew: a duplicate would share its position with other listings of this directory.
         listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor)
         try:
             with os.scandir(listed) as found:
@@ -156,23 +215,16 @@ class Directory:
         finally:
             os.close(listed)
 
-    def shows(self, name: str, status: os.stat_result) -> bool:
-        """Tell whether ``name`` here is the file that ``status`` is of."""
-        try:
-            return os.path.samestat(os.stat(name, dir_fd=self.descriptor, follow_symlinks=False), status)
-        except OSError:
-            return False
-
     # -- opening -------------------------------------------------------------------------------
 
     def open(
         self, path: str, *, follow: bool, read: bool, write: bool, directory: bool = False,
         create: bool = False, exclusive: bool = False, truncate: bool = False, sync: int = 0,
-    ) -> int | Directory:  # fmt: skip
-        """Open a file, as a descriptor, or a directory.
+    ) -> HostFile | HostDirectory:  # fmt: skip
+        """Open a file or a directory.
 
-        A FIFO, a socket or a device is refused with ``EACCES`` before it is opened, and looked at
-        again after, so that nothing put there meanwhile is used.
+        A FIFO, a socket or a device is refused with ``EACCES`` before it is opened, for opening one may block or act.
+        The type is checked again on the descriptor, since another process may have replaced the file in between.
         """
         if (write or create or truncate) and not self.may_write(path):
             raise _error(errno.EPERM)
@@ -183,9 +235,9 @@ class Directory:
                 raise _error(errno.EEXIST if exclusive and place.name == "." else errno.EISDIR)
             status = _status(place)
             if status is None:
-                return self._create(
-                    place, read=read, write=write, create=create, directory=directory, exclusive=exclusive, sync=sync
-                )
+                if not create:
+                    raise _error(errno.ENOENT)
+                return self._create(place, read=read, write=write, exclusive=exclusive, sync=sync)
             if create and exclusive:
                 raise _error(errno.EEXIST)
             if stat.S_ISDIR(status.st_mode) and not is_state(status):
@@ -198,50 +250,50 @@ class Directory:
                 raise _error(errno.ENOTDIR)
             if not stat.S_ISREG(status.st_mode):
                 raise _error(errno.EACCES)
-            return self.opened.keep(_open_file(place, read=read, write=write, truncate=truncate, sync=sync))
+            return self._file(_open_file(place, read=read, write=write, truncate=truncate, sync=sync))
 
-    def _create(
-        self, place: Place, *, read: bool, write: bool, create: bool, directory: bool, exclusive: bool, sync: int
-    ) -> int:
-        if not create:
-            raise _error(errno.ENOENT)
-        self._changing()
-        flags = _PLAIN | os.O_CREAT | sync | (os.O_EXCL if exclusive else 0)
+    def _create(self, place: Place, *, read: bool, write: bool, exclusive: bool, sync: int) -> HostFile:
+        flags = _SAFE_OPEN | os.O_CREAT | sync | (os.O_EXCL if exclusive else 0)
         flags |= os.O_RDWR if read and write else os.O_WRONLY if write else os.O_RDONLY
-        return self.opened.keep(_checked(os.open(place.name, flags, _NEW_FILE, dir_fd=place.parent)))
+        return self._file(_checked(os.open(place.name, flags, _NEW_FILE_MODE, dir_fd=place.parent)))
 
-    def _subdirectory(self, place: Place) -> Directory:
+    def _file(self, descriptor: int) -> HostFile:
+        return HostFile(self.opened.keep(descriptor), self.writable, self.opened)
+
+    def _subdirectory(self, place: Place) -> HostDirectory:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(place.name, flags, dir_fd=place.parent)
-        return Directory(self.opened.keep(descriptor), writable=self.writable, opened=self.opened)
+        return HostDirectory(self.opened.keep(descriptor), writable=self.writable, opened=self.opened)
 
     # -- changing ------------------------------------------------------------------------------
 
     def mkdir(self, path: str) -> None:
-        """Make a directory."""
-        self._changing()
+        """Create a directory."""
+        self._check_writable()
         with locate_entry(self, path) as place:
-            os.mkdir(_name(place, errno.EEXIST), _NEW_DIRECTORY, dir_fd=place.parent)
+            os.mkdir(_name(place, errno.EEXIST), _NEW_DIRECTORY_MODE, dir_fd=place.parent)
 
     def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
-        self._changing()
+        self._check_writable()
         with locate_entry(self, path) as place:
             os.rmdir(_name(place, errno.EINVAL), dir_fd=place.parent)
 
     def unlink(self, path: str) -> None:
-        """Remove a file or a link."""
-        self._changing()
+        """Remove a file or a symbolic link."""
+        self._check_writable()
         with locate(self.descriptor, _inside(path), follow=False) as place:
             os.unlink(_name(place, errno.EISDIR), dir_fd=place.parent)
 
     def symlink(self, target: str, path: str) -> None:
-        """Make a link that says ``target``, which is refused (``EPERM``) if it is absolute or has a ``..``.
+        """Create a symbolic link; refuse (``EPERM``) a target that is absolute or contains ``..``.
 
-        Such a link would mean another place after it, or a directory above it, was moved. Without it, whatever a
-        guest makes and moves leads to something beside it or further down.
+        Such a link would lead elsewhere once it, or a directory above it, was moved. Without them, each link that a
+        guest creates and moves leads to its own directory or further down.
         """
-        self._changing()
+        self._check_writable()
+        if "\0" in target:
+            raise _error(errno.EINVAL)
         if target.startswith("/"):
             raise _error(errno.EPERM)
         with locate(self.descriptor, _inside(path), follow=False) as place:
@@ -249,47 +301,44 @@ class Directory:
                 raise _error(errno.EPERM if _status(place) is None else errno.EEXIST)
             os.symlink(target, place.name, dir_fd=place.parent)
 
-    def link(self, path: str, other: Directory, new_path: str) -> None:
-        """Make a hard link to the file at ``path`` as ``new_path`` in ``other``; links are not followed.
+    def link(self, path: str, other: DirectoryHandle, new_path: str) -> None:
+        """Create a hard link to the file at ``path`` as ``new_path`` in ``other``; links are not followed.
 
-        A symbolic link that leads away from where it stands gets no second name (``EPERM``), as in :meth:`rename`.
+        A symbolic link that leads out of its directory gets no second name (``EPERM``), as in :meth:`rename`.
         """
-        self._changing()
-        other._changing()
+        target = self._target(other)
         with (
             locate(self.descriptor, _inside(path), follow=False) as old,
-            locate(other.descriptor, _inside(new_path), follow=False) as new,
+            locate(target.descriptor, _inside(new_path), follow=False) as new,
         ):
             refuse_second_name(old)
             os.link(old.name, new.name, src_dir_fd=old.parent, dst_dir_fd=new.parent, follow_symlinks=False)
 
-    def rename(self, path: str, other: Directory, new_path: str, *, look: Callable[[], object] = lambda: None) -> None:
-        """Move what ``path`` names to ``new_path`` in ``other``.
+    def rename(
+        self, path: str, other: DirectoryHandle, new_path: str, *, check: Callable[[], object] = lambda: None
+    ) -> None:
+        """Move the entry at ``path`` to ``new_path`` in ``other``.
 
-        A symbolic link that the embedder left may lead away: its target is absolute, or climbs by ``..``. Moved, it
-        would lead to another place, under a name of the guest's choice, for a program of the host that follows it. It
-        stays where it is (``EPERM``), and so does a directory that is moved to another parent and has such a link in
-        it, unless the link leads no further than that directory. Looking for such links takes time in proportion to
-        the tree; ``look`` is called now and then meanwhile, to look at the deadline. A new name in the same parent
-        changes what no link in a directory means, so that is not looked into.
+        A symbolic link that the embedder left may lead out of its directory: its target is absolute, or climbs by
+        ``..``. Moved, it would lead a program of the host that follows it to another file, under a name that the guest
+        chose. Such a link cannot be moved (``EPERM``), nor can a directory to another parent that contains one, unless
+        the link leads no further than that directory. The search takes time in proportion to the tree; ``check`` is
+        called now and then meanwhile, to check the deadline. Renaming a directory within its parent changes the
+        meaning of no link in it, so nothing is searched.
         """
-        self._changing()
-        other._changing()
-        with locate_entry(self, path) as old, locate_entry(other, new_path) as new:
+        target = self._target(other)
+        with locate_entry(self, path) as old, locate_entry(target, new_path) as new:
             if old.name == "." or new.name == ".":
                 raise _error(errno.EBUSY)
             if old.slash or new.slash:
                 status = os.stat(old.name, dir_fd=old.parent, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode):
                     raise _error(errno.ENOTDIR)
-            refuse_moving(old, new, look)
+            refuse_moving(old, new, check)
             os.rename(old.name, new.name, src_dir_fd=old.parent, dst_dir_fd=new.parent)
 
-    def utime(self, path: str, times: Callable[[os.stat_result], tuple[int, int]], *, follow: bool) -> os.stat_result:
-        """Set access and modification times, in nanoseconds, to what ``times`` makes of the status.
-
-        Return the status afterwards.
-        """
+    def utime(self, path: str, times: TimesOf, *, follow: bool) -> os.stat_result:
+        """Set access and modification times to those that ``times`` computes; return the status afterwards."""
         if not self.may_write(path):
             raise _error(errno.EPERM)
         with locate(self.descriptor, path, follow=follow) as place:
@@ -300,8 +349,8 @@ class Directory:
             return os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
 
 
-def locate_entry(directory: Directory, path: str, *, follow: bool = False) -> Place:
-    """Find the directory entry that ``path`` names, a link itself even when a slash follows it."""
+def locate_entry(directory: HostDirectory, path: str, *, follow: bool = False) -> Place:
+    """Find the directory entry at ``path``; a link is not followed, even if the path ends with a slash."""
     stripped = path.rstrip("/")
     if not stripped or stripped == path:
         return locate(directory.descriptor, path, follow=follow)
@@ -311,12 +360,12 @@ def locate_entry(directory: Directory, path: str, *, follow: bool = False) -> Pl
 
 
 def _inside(path: str) -> str:
-    """Return ``path`` so that a slash at its end means the directory there, through a link too."""
+    """Return ``path`` such that a trailing slash means the directory there, through a link too."""
     return f"{path}." if path.endswith("/") else path
 
 
 def _name(place: Place, number: int) -> str:
-    """Return the entry's name; the directory itself is refused with ``number``."""
+    """Return the entry's name; raise ``number`` if the path names the directory itself."""
     if place.name == ".":
         raise _error(number)
     return place.name
@@ -332,7 +381,7 @@ def _status(place: Place) -> os.stat_result | None:
 def _open_file(place: Place, *, read: bool, write: bool, truncate: bool, sync: int) -> int:
     write = write or truncate
     access = os.O_RDWR if read and write else os.O_WRONLY if write else os.O_RDONLY
-    descriptor = _checked(os.open(place.name, _PLAIN | access | sync, dir_fd=place.parent))
+    descriptor = _checked(os.open(place.name, _SAFE_OPEN | access | sync, dir_fd=place.parent))
     if truncate:
         try:
             os.ftruncate(descriptor, 0)
@@ -343,7 +392,7 @@ def _open_file(place: Place, *, read: bool, write: bool, truncate: bool, sync: i
 
 
 def _checked(descriptor: int) -> int:
-    """Return a descriptor that is a regular file, not one of the host's own state; close and refuse any other."""
+    """Return a descriptor of a regular file outside the state trees; close any other and raise ``EACCES``."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or is_state(status):
         os.close(descriptor)

@@ -1,8 +1,8 @@
-"""Directories that are mounted in a second place, and what lies above them in the first.
+"""Directories that are mounted a second time, and the directories that contain them in their own file system.
 
-A bind mount shows part of a file system elsewhere. The way up from there, ``..``, does not pass the directories that
-hold the same part in the file system itself, so whoever may write one of those changes what the mount shows.
-``/proc/self/mountinfo`` says which part a mount shows; proc_pid_mountinfo(5).
+A bind mount shows part of a file system elsewhere. Going up from there by ``..`` does not pass the directories that
+contain the same part in the file system itself, and a process that may write one of those can change that part.
+``/proc/self/mountinfo`` names the part that a mount shows; proc_pid_mountinfo(5).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["Mounts"]
 class _Mount(NamedTuple):
     device: str
     root: str
-    """The directory of the file system that is shown."""
+    """The directory of the file system that the mount shows."""
     point: str
 
 
 class Mounts:
-    """What is mounted: which directories hold one that is mounted a second time, and which lie beneath one."""
+    """The mounts of this process: directories that contain one mounted elsewhere, and mounts beneath a directory."""
 
     def __init__(self, mounts: Sequence[_Mount] = ()) -> None:
         self._mounts = mounts
@@ -32,7 +32,7 @@ class Mounts:
 
     @classmethod
     def read(cls) -> Mounts:
-        """Return the mounts as they are now; none where the system does not tell."""
+        """Return the present mounts; none on a system without ``/proc/self/mountinfo``."""
         try:
             with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
                 mounts = [_parse(line) for line in file]
@@ -41,16 +41,16 @@ class Mounts:
         return cls(mounts)
 
     def above(self, found: Iterable[Identity]) -> frozenset[Identity]:
-        """Return ``found`` with everything that also holds one of them."""
+        """Return ``found`` with all directories that also contain one of them, in another place."""
         found = frozenset(found)
         if not self._hidden:
             return found
         return found.union(*(self._hidden[one] for one in found & self._hidden.keys()))
 
     def beneath(self, folder: str, among: frozenset[Identity]) -> frozenset[Identity]:
-        """Return which of ``among`` are mounted beneath ``folder``, a way to them that no other path shows.
+        """Return those of ``among`` that are mounted beneath ``folder``, a path to them that ``..`` does not show.
 
-        File systems that hold none of them are not looked at, for one on a network may not answer.
+        Mounts of other file systems are not examined, since a network file system may not answer.
         """
         devices = {f"{os.major(device)}:{os.minor(device)}" for device, _ in among}
         inside = folder.rstrip("/") + "/"
@@ -88,7 +88,7 @@ def _holds(folder: str, path: str) -> bool:
 
 
 def _chain(point: str, relative: str) -> list[Identity]:
-    """Return the identities from ``point`` down to ``relative``; nothing if that is not to be seen there."""
+    """Return the identities from ``point`` down to ``relative``; nothing if that does not exist there."""
     paths = [point]
     for part in relative.split("/"):
         paths.append(os.path.join(paths[-1], part))

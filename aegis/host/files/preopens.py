@@ -1,10 +1,9 @@
-"""From the filesystem grants of a policy to open directories: everything is looked at before it is handed out.
+"""Open the directories and files that a policy grants, after checking all of them.
 
-A guest with a grant for writing may have left symbolic links beneath it in an earlier run. A grant whose path
-crosses such a directory must not follow them. So the paths of all grants are followed first
-(:mod:`aegis.host.files.walk`), which opens nothing but directories on the way; then each link that was followed is
-held against the directories that turned out to be granted for writing; and what is opened in the end is opened from
-the directories of that walk.
+A guest with a grant for writing may have left symbolic links beneath it in an earlier run. A grant whose path crosses
+such a directory must not follow them. So the paths of all grants are walked first (:mod:`aegis.host.files.walk`), which
+opens only directories on the way. Then each link that a walk followed is checked against the directories that are
+granted for writing. At last the files are opened from the directories of the walk, not by their paths again.
 """
 
 from __future__ import annotations
@@ -18,14 +17,17 @@ from collections.abc import Iterator, Sequence
 
 from aegis.errors import PolicyError
 from aegis.host.files.beneath import Identity
-from aegis.host.files.directory import STATE_TREES, Directory, Opened, is_state
+from aegis.host.files.directory import STATE_TREES, HostDirectory, OpenDescriptors, is_state
 from aegis.host.files.mounts import Mounts
 from aegis.host.files.protected import Protected, refuse_reachable
 from aegis.host.files.single_file import GrantedFile, SingleFiles
 from aegis.host.files.walk import FollowedLink, HostPath, walk
 from aegis.policy import FilesystemCapability, PathGrant
-from aegis.support.lean import dataclass
+from aegis.support.lean import TYPE_CHECKING, dataclass
 from aegis.text import quoted
+
+if TYPE_CHECKING:
+    from aegis.host.files.base import DirectoryHandle
 
 __all__ = ["Preopen", "acquire_filesystem", "check_filesystem"]
 
@@ -42,15 +44,15 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class Preopen:
-    """A granted directory under the name that the guest finds it by."""
+    """A granted directory, under the guest's name for it."""
 
     guest: str
-    directory: Directory
+    directory: DirectoryHandle
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A grant with what its path leads to now."""
+    """A grant with the file that its path leads to now."""
 
     grant: PathGrant
     place: HostPath
@@ -58,18 +60,18 @@ class _Found:
 
 
 def acquire_filesystem(
-    capability: FilesystemCapability, protected: Sequence[Protected] = (), opened: Opened | None = None
+    capability: FilesystemCapability, protected: Sequence[Protected] = (), opened: OpenDescriptors | None = None
 ) -> list[Preopen]:
-    """Open everything that was granted: directories in the order of the grants, then folders of single files.
+    """Open all granted paths: directories in the order of the grants, then the directories of single files.
 
-    ``opened`` keeps the descriptors, and those that guests open beneath them. Raise
-    :class:`~aegis.errors.PolicyError` for a path that does not exist or cannot be opened, that is neither a
-    directory nor a regular file, that leads into the host's own state, that follows a symbolic link which a guest may
-    have left, that a grant for writing makes a lie of, or that gives a guest what is ``protected``.
+    ``opened`` owns the descriptors, and those that guests open beneath them. Raise
+    :class:`~aegis.errors.PolicyError` for a path that does not exist or cannot be opened, that is neither a directory
+    nor a regular file, that resolves into ``/proc``, ``/sys`` or ``/dev``, that follows a symbolic link which a guest
+    may have left, that is granted read-only inside a writable grant, or that gives access to ``protected`` files.
     """
     if not capability.paths:
         return []
-    opened = Opened() if opened is None else opened
+    opened = OpenDescriptors() if opened is None else opened
     preopens: dict[str, Preopen] = {}
     try:
         with _followed(capability, protected) as found:
@@ -86,7 +88,7 @@ def acquire_filesystem(
 
 
 def check_filesystem(capability: FilesystemCapability, protected: Sequence[Protected]) -> None:
-    """Raise what :func:`acquire_filesystem` would find wrong with the paths, and open nothing."""
+    """Raise the errors of :func:`acquire_filesystem` about the paths, and open nothing."""
     if capability.paths:
         with _followed(capability, protected):
             pass
@@ -94,7 +96,7 @@ def check_filesystem(capability: FilesystemCapability, protected: Sequence[Prote
 
 @contextlib.contextmanager
 def _followed(capability: FilesystemCapability, protected: Sequence[Protected]) -> Iterator[list[_Found]]:
-    """Follow every path, judge them all, and keep the directories of the walks open meanwhile."""
+    """Walk and check all paths; keep the directories of the walks open meanwhile."""
     if sys.platform == "win32":
         raise PolicyError("filesystem: grants need Linux or macOS; this system has no handles beneath a directory")
     with contextlib.ExitStack() as stack:
@@ -113,7 +115,7 @@ def _look(grant: PathGrant, stack: contextlib.ExitStack) -> _Found:
         raise _unusable(grant, error) from None
     stack.callback(place.close)
     status = place.status
-    assert status is not None  # the walk has found it
+    assert status is not None  # walk() raises for a path that does not exist
     tree = next((t for t in STATE_TREES if os.path.commonpath((place.real, t)) == t), None)
     if tree is not None or is_state(status):
         raise PolicyError(
@@ -128,9 +130,9 @@ def _look(grant: PathGrant, stack: contextlib.ExitStack) -> _Found:
 
 
 def _refuse_links(found: Sequence[_Found], mounts: Mounts) -> None:
-    """Refuse a path that follows a link in a directory granted for writing, or anywhere beneath one.
+    """Reject a path that follows a link in a directory granted for writing, or anywhere beneath one.
 
-    A guest may have left the link there, so it says where the guest wants to go.
+    A guest may have left the link there, to choose the file that is granted.
     """
     writers = [one for one in found if one.grant.write]
     for one in found:
@@ -141,7 +143,7 @@ def _refuse_links(found: Sequence[_Found], mounts: Mounts) -> None:
 
 
 def _holds(directory: _Found, inside: frozenset[Identity], mounts: Mounts) -> bool:
-    """Tell whether a granted directory leads to what is ``inside`` these, by its names or by a mount beneath it."""
+    """Return whether a granted directory contains one of ``inside``, by its entries or by a mount beneath it."""
     above = mounts.above(inside)
     return directory.place.identity in above or bool(mounts.beneath(directory.place.real, above))
 
@@ -155,7 +157,7 @@ def _planted(grant: PathGrant, link: FollowedLink, writer: PathGrant) -> PolicyE
 
 
 def _check_promises(found: Sequence[_Found], mounts: Mounts) -> None:
-    """Refuse a read-only grant within one that writes; the policy knew only names, here they are files."""
+    """Reject a read-only grant inside a writable one, by identity: the policy could compare paths only."""
     for reader in found:
         for writer in found:
             if writer.grant.write and not reader.grant.write and _holds(writer, reader.place.above, mounts):
@@ -165,16 +167,16 @@ def _check_promises(found: Sequence[_Found], mounts: Mounts) -> None:
                 )
 
 
-def _open_directory(found: _Found, opened: Opened) -> Directory:
+def _open_directory(found: _Found, opened: OpenDescriptors) -> HostDirectory:
     try:
         descriptor = os.open(".", _DIRECTORY, dir_fd=found.place.parent)
     except OSError as error:
         raise _unusable(found.grant, error) from None
-    return Directory(opened.keep(descriptor), writable=found.grant.write, opened=opened)
+    return HostDirectory(opened.keep(descriptor), writable=found.grant.write, opened=opened)
 
 
-def _add_file(found: _Found, preopens: dict[str, Preopen], opened: Opened) -> None:
-    """Show a file in its guest folder: one that is granted and holds it anyway, or one of files granted singly."""
+def _add_file(found: _Found, preopens: dict[str, Preopen], opened: OpenDescriptors) -> None:
+    """Add a single file to the guest's directory for it: a granted one that contains it, or one of single files."""
     grant = found.grant
     folder, name = os.path.split(grant.guest)
     folder = folder or "."
@@ -184,15 +186,23 @@ def _add_file(found: _Found, preopens: dict[str, Preopen], opened: Opened) -> No
     directory = preopen.directory
     if isinstance(directory, SingleFiles):
         directory.files[name] = GrantedFile(opened.keep(_open_file(found)), grant.write)
-    elif directory.writable < grant.write or not directory.shows(name, found.status):
+    elif directory.writable < grant.write or not _shows(directory, name, found.status):
         raise PolicyError(
             f"filesystem: the guest directory {quoted(folder)} is granted already; give {quoted(grant.host)} "
             "another name with '::'"
         )
 
 
+def _shows(directory: DirectoryHandle, name: str, status: os.stat_result) -> bool:
+    """Return whether ``name`` in the directory is the file that ``status`` is of."""
+    try:
+        return os.path.samestat(directory.stat(name, follow=False), status)
+    except OSError:
+        return False
+
+
 def _open_file(found: _Found) -> int:
-    """Open a regular file as it was granted, and make sure that it is still the one that was found."""
+    """Open a regular file in the mode of its grant; raise if it was replaced since the walk."""
     access = os.O_RDWR if found.grant.write else os.O_RDONLY
     try:
         descriptor = os.open(found.place.name, access | _FILE, dir_fd=found.place.parent)
@@ -200,7 +210,7 @@ def _open_file(found: _Found) -> int:
         raise _unusable(found.grant, error) from None
     if not os.path.samestat(os.fstat(descriptor), found.status):
         os.close(descriptor)
-        raise PolicyError(f"filesystem: {quoted(found.grant.host)} was replaced while it was opened; try again")
+        raise PolicyError(f"filesystem: {quoted(found.grant.host)} was replaced while it was opened: run again")
     return descriptor
 
 

@@ -1,8 +1,8 @@
-"""Host files that no guest may reach by a grant, because the next run would read, obey or execute them.
+"""Host files that no grant may reach, because the next run reads, obeys or executes them.
 
-A guest that may write the directory of such a file can replace it, or put a symbolic link in its place. So the file
-is refused together with the grant: when grants are acquired, and by the command before it opens anything. The
-artifact itself may lie beneath a grant: its bytes are untrusted in any case.
+A guest that may write the directory of such a file can replace the file, or put a symbolic link in its place. So a
+grant that reaches one is rejected: when grants are acquired, and by the command before it opens any file. The artifact
+itself may lie beneath a grant, since its bytes are untrusted in any case.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Protected:
     """A host file or directory that guests must not change. It need not exist yet.
 
     ``reason`` follows "which is" in the message: ``the policy file: a guest could write its own next policy``.
-    Unless it is ``readable``, grants that only read are refused too. ``inside`` also refuses a grant that lies
-    within a protected directory. A ``fixed`` path leads to the same file as long as this process lives, and is
-    traced once. ``remedy`` says what to grant instead.
+    Unless it is ``readable``, grants that only read are rejected too. ``inside`` also rejects a grant that lies
+    within a protected directory. A ``fixed`` path leads to the same file as long as this process lives, so it is
+    traced once. ``remedy`` names a grant to use instead.
     """
 
     path: str
@@ -43,16 +43,16 @@ class Protected:
 
 
 class _Traced(NamedTuple):
-    """What decides where a protected path leads, and which file it is, if it exists."""
+    """The directories that decide where a protected path leads, and the identity of the file if it exists."""
 
     crossed: frozenset[Identity]
     identity: Identity | None
 
 
 def protected_by(policy: Policy) -> tuple[Protected, ...]:
-    """Return what a policy makes Aegis read or execute.
+    """Return the files that a policy makes Aegis read or execute.
 
-    Guests may read all of it, so there is nothing to protect from a policy that grants no writing.
+    Guests may read all of them, so a policy that grants no writing needs no protection.
     """
     if not any(grant.write for grant in policy.filesystem.paths):
         return ()
@@ -62,7 +62,9 @@ def protected_by(policy: Policy) -> tuple[Protected, ...]:
     ]
     stdin = policy.stdio.stdin_file
     if stdin is not None:
-        found.append(Protected(path=stdin, reason="the guest's standard input: a guest could choose what is opened"))
+        found.append(
+            Protected(path=stdin, reason="the guest's standard input: a guest could choose the file that is opened")
+        )
     for _, provider in policy.imports:
         found += _provider(provider.partition(":")[0].partition(".")[0])
     if policy.network is not None:
@@ -71,12 +73,12 @@ def protected_by(policy: Policy) -> tuple[Protected, ...]:
 
 
 def _network_files() -> Iterable[Protected]:
-    """Yield the files that decide whom a name stands for, and which certificates are believed."""
+    """Yield the files that decide which addresses a name has, and which certificates are trusted."""
     import ssl
 
     roots = ssl.get_default_verify_paths()
     named = (os.environ.get(roots.openssl_cafile_env), os.environ.get(roots.openssl_capath_env))
-    reason = "what the network's names and certificates are checked by: a guest could choose whom the next run trusts"
+    reason = "used to resolve names or to verify certificates: a guest could choose which servers the next run trusts"
     paths = (*named, roots.cafile, roots.capath, "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf")
     for path in dict.fromkeys(paths):
         if path:
@@ -87,7 +89,7 @@ def _provider(module: str) -> Iterable[Protected]:
     """Yield the files of the top-level Python ``module``, which [imports] executes in this process."""
     from importlib.util import find_spec
 
-    reason = f"code of the provider {module!r}: a guest could write what the next run executes"
+    reason = f"code of the provider {module!r}: a guest could write code that the next run executes"
     try:
         spec = find_spec(module)
     except (ImportError, ValueError):
@@ -106,7 +108,7 @@ def _provider(module: str) -> Iterable[Protected]:
 def refuse_reachable(
     found: Sequence[tuple[PathGrant, HostPath]], protected: Iterable[Protected], mounts: Mounts
 ) -> None:
-    """Raise :class:`~aegis.errors.PolicyError` when a grant lets a guest change, or reach, what is protected."""
+    """Raise :class:`~aegis.errors.PolicyError` if a grant lets a guest change, or reach, a protected file."""
     if not found:
         return
     writes = any(grant.write for grant, _ in found)
@@ -136,14 +138,14 @@ def _refuse(one: Protected, traced: _Traced, grant: PathGrant, place: HostPath, 
 
 @cache
 def _traced_code(path: str) -> _Traced:
-    """Trace code once: it does not move while it runs."""
+    """Trace the path of running code, once per process: it does not move."""
     return _traced(path)
 
 
 def _traced(path: str) -> _Traced:
     try:
         place = walk(os.path.abspath(path), must_exist=False)
-    except (OSError, ValueError):  # opening it will say why it cannot be opened
+    except (OSError, ValueError):  # opening it will raise the same error, with its own message
         return _Traced(frozenset(), None)
     place.close()
     return _Traced(place.crossed, place.identity)

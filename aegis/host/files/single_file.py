@@ -1,8 +1,8 @@
 """Files that were granted one by one, shown to the guest in a directory that exists for it alone.
 
-Nothing of the real directory is open or seen: not its other names, its link count, its times or its inode. The
-descriptor of each file was opened as the grant says, so a process that has the descriptor and nothing else, such as
-a worker that was taken over, can do with it what the grant says and no more.
+Nothing of the real directory is open or visible: not its other names, its link count, its times or its inode. The
+descriptor of each file was opened in the mode that the grant states. So a process that has only that descriptor, such
+as a worker under an attacker's control, can use the file as the grant states and in no other way.
 """
 
 from __future__ import annotations
@@ -13,13 +13,18 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 
-from aegis.host.files.directory import Directory, Opened
+from aegis.host.files.directory import HostFile, OpenDescriptors
 from aegis.host.files.utime import set_times
-from aegis.support.lean import dataclass
+from aegis.support.lean import TYPE_CHECKING, Literal, dataclass
+
+if TYPE_CHECKING:
+    from aegis.host.files.base import DirectoryHandle, TimesOf
+    from aegis.values import CallScope
 
 __all__ = ["GrantedFile", "SingleFiles"]
 
-_MADE_UP_DEVICE = 1 << 64  # no real device has a number so large
+_SYNTHETIC_DEVICE = 1 << 64
+"""The device number of these directories: larger than any of the host's (``files.memory`` continues from here)."""
 
 
 def _error(number: int) -> OSError:
@@ -28,29 +33,39 @@ def _error(number: int) -> OSError:
 
 @dataclass(frozen=True, slots=True)
 class GrantedFile:
-    """A file granted alone: its descriptor, open for reading or for both, and whether it may be written."""
+    """A file granted by itself: its descriptor, open for reading or for both, and whether the grant allows writing."""
 
     descriptor: int
     writable: bool
 
 
-class SingleFiles(Directory):
-    """The directory that shows them, by the names that the guest knows. ``number`` tells two of them apart."""
+class SingleFiles:
+    """A directory of granted files, by the names that the guest sees. ``number`` distinguishes two such directories.
 
-    __slots__ = ("_number", "files")
+    The directory itself cannot be changed, so it is not ``writable``; a file in it may be.
+    """
 
-    def __init__(self, *, number: int, opened: Opened, files: dict[str, GrantedFile] | None = None) -> None:
-        self.descriptor, self.writable, self.opened = -1, False, opened
-        self._number = number
+    __slots__ = ("_number", "_opened", "files")
+
+    is_directory: Literal[True] = True
+    writable = False
+
+    def __init__(self, *, number: int, opened: OpenDescriptors, files: dict[str, GrantedFile] | None = None) -> None:
+        self._number, self._opened = number, opened
         self.files: dict[str, GrantedFile] = {} if files is None else files
 
     def close(self) -> None:
-        """Do nothing: the files belong to the grants."""
+        """Do nothing: the descriptors belong to the grants."""
+
+    def sync(self, scope: CallScope, *, data: bool) -> None:
+        """Do nothing: the directory is on no disk."""
 
     def _find(self, path: str) -> GrantedFile | None:
-        """Return the file that ``path`` names, ``None`` for the directory itself."""
+        """Return the file at ``path``, ``None`` for the directory itself."""
         if not path or path.startswith("/"):
             raise _error(errno.EPERM if path else errno.ENOENT)
+        if "\0" in path:
+            raise _error(errno.EINVAL)
         parts = [part for part in path.split("/") if part not in ("", ".")]
         if parts and parts[-1] == "..":
             raise _error(errno.EPERM)
@@ -59,28 +74,25 @@ class SingleFiles(Directory):
             raise _error(errno.ENOENT if file is None else errno.ENOTDIR)
         return file
 
-    def _changing(self) -> None:
-        raise _error(errno.EPERM)
-
     def may_write(self, path: str) -> bool:
-        """Tell whether the file at ``path`` may be written by its grant."""
+        """Return whether the grant of the file at ``path`` allows writing."""
         file = self.files.get(next((part for part in path.split("/") if part not in ("", ".")), ""))
         return file is not None and file.writable
 
     # -- looking -------------------------------------------------------------------------------
 
     def status(self) -> os.stat_result:
-        """Return a status that is the same on every host and at all times."""
+        """Return a status that is the same on every host and at every time."""
         times = dict.fromkeys(("st_atime_ns", "st_mtime_ns", "st_ctime_ns"), 0)
-        return os.stat_result((stat.S_IFDIR | 0o555, self._number, _MADE_UP_DEVICE, 2, 0, 0, 0, 0, 0, 0), times)
+        return os.stat_result((stat.S_IFDIR | 0o555, self._number, _SYNTHETIC_DEVICE, 2, 0, 0, 0, 0, 0, 0), times)
 
     def stat(self, path: str, *, follow: bool) -> os.stat_result:
-        """Return the status of what ``path`` names."""
+        """Return the status of the file at ``path``, or of the directory."""
         file = self._find(path)
         return self.status() if file is None else os.fstat(file.descriptor)
 
     def readlink(self, path: str) -> str:
-        """Refuse: neither a file nor the directory is a link."""
+        """Raise ``EINVAL``: neither a file nor the directory is a link."""
         self._find(path)
         raise _error(errno.EINVAL)
 
@@ -94,37 +106,69 @@ class SingleFiles(Directory):
     def open(
         self, path: str, *, follow: bool, read: bool, write: bool, directory: bool = False,
         create: bool = False, exclusive: bool = False, truncate: bool = False, sync: int = 0,
-    ) -> int | Directory:  # fmt: skip
-        """Open a file, as a descriptor, or the directory."""
+    ) -> HostFile | SingleFiles:  # fmt: skip
+        """Open a file, or the directory once more."""
         if (write or create or truncate) and not self.may_write(path):
             raise _error(errno.EPERM)
         file = self._find(path)
         if file is None:
-            return SingleFiles(number=self._number, opened=self.opened, files=self.files)
+            return SingleFiles(number=self._number, opened=self._opened, files=self.files)
         if create and exclusive:
             raise _error(errno.EEXIST)
         if directory:
             raise _error(errno.ENOTDIR)
-        descriptor = self.opened.keep(_another(file, sync))
+        opened = HostFile(self._opened.keep(_reopened(file, sync)), file.writable, self._opened)
         if truncate:
             try:
-                os.ftruncate(descriptor, 0)
+                opened.truncate(0)
             except OSError:
-                self.opened.close(descriptor)
+                opened.close()
                 raise
-        return descriptor
+        return opened
 
-    def utime(self, path: str, times: Callable[[os.stat_result], tuple[int, int]], *, follow: bool) -> os.stat_result:
-        """Set access and modification times of a file that may be written; return its new status."""
+    def utime(self, path: str, times: TimesOf, *, follow: bool) -> os.stat_result:
+        """Set access and modification times of a file whose grant allows writing; return its status afterwards."""
         if not self.may_write(path):
             raise _error(errno.EPERM)
         file = self._find(path)
-        assert file is not None  # what may be written is no directory
+        assert file is not None  # may_write() is false for the directory itself
         set_times(file.descriptor, times(os.fstat(file.descriptor)))
         return os.fstat(file.descriptor)
 
+    # -- no grant of a single file allows these ------------------------------------------------
 
-def _another(file: GrantedFile, sync: int) -> int:
+    def set_times(self, times: TimesOf) -> os.stat_result:
+        """Raise ``EPERM``."""
+        raise _error(errno.EPERM)
+
+    def mkdir(self, path: str) -> None:
+        """Raise ``EPERM``."""
+        raise _error(errno.EPERM)
+
+    def rmdir(self, path: str) -> None:
+        """Raise ``EPERM``."""
+        raise _error(errno.EPERM)
+
+    def unlink(self, path: str) -> None:
+        """Raise ``EPERM``."""
+        raise _error(errno.EPERM)
+
+    def symlink(self, target: str, path: str) -> None:
+        """Raise ``EPERM``."""
+        raise _error(errno.EPERM)
+
+    def link(self, path: str, other: DirectoryHandle, new_path: str) -> None:
+        """Raise ``EPERM``."""
+        raise _error(errno.EPERM)
+
+    def rename(
+        self, path: str, other: DirectoryHandle, new_path: str, *, check: Callable[[], object] = lambda: None
+    ) -> None:
+        """Raise ``EPERM``."""
+        raise _error(errno.EPERM)
+
+
+def _reopened(file: GrantedFile, sync: int) -> int:
     """Return a further descriptor of the file.
 
     A duplicate shares flags and position with the first. Positions are not used, and of the flags only those for

@@ -1,7 +1,7 @@
-"""Symbolic links that lead away from where they stand, which no guest may move.
+"""Symbolic links that lead out of their directory, which no guest may move.
 
-What a relative link means depends on the directory that it is in. A guest makes no link that climbs, so those that do
-were left by the embedder; where they stand now they mean what the embedder meant.
+The meaning of a relative link depends on the directory that it is in. A guest cannot create a link that climbs, so
+those that do were left by the embedder, and lead to the intended file only from where they are.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from aegis.host.files.beneath import Place, identity, open_directory
 
 __all__ = ["climbs", "refuse_moving", "refuse_second_name"]
 
-_LOOK_EVERY = 1024
+_ENTRIES_BETWEEN_CHECKS = 1024
 
 
 def climbs(target: str) -> float:
-    """Return how many directories up a link leads: without end if it is absolute or has a ``..`` after a name.
+    """Return how many directories up a link leads; infinity if it is absolute or has a ``..`` after a name.
 
-    That name may itself be a link, from whose target the ``..`` would start.
+    That name may itself be a link, and the ``..`` would start from its target.
     """
     if target.startswith("/"):
         return math.inf
@@ -32,23 +32,23 @@ def climbs(target: str) -> float:
 
 
 def refuse_second_name(place: Place) -> None:
-    """Raise ``EPERM`` if a hard link to ``place`` would be one to a symbolic link that leads away."""
+    """Raise ``EPERM`` if ``place`` is a symbolic link that leads out of its directory."""
     status = _status(place)
     if status is not None and stat.S_ISLNK(status.st_mode):
         _refuse(climbs(os.readlink(place.name, dir_fd=place.parent)) > 0)
 
 
-def refuse_moving(old: Place, new: Place, look: Callable[[], object] = lambda: None) -> None:
-    """Raise ``EPERM`` if ``old``, moved to ``new``, takes along a link that leads out of it."""
+def refuse_moving(old: Place, new: Place, check: Callable[[], object] = lambda: None) -> None:
+    """Raise ``EPERM`` if moving ``old`` to ``new`` would move a symbolic link that leads out of ``old``."""
     refuse_second_name(old)
     status = _status(old)
     if status is not None and stat.S_ISDIR(status.st_mode):
         elsewhere = identity(os.fstat(old.parent)) != identity(os.fstat(new.parent))
-        _refuse(elsewhere and _leads_out(old, look))
+        _refuse(elsewhere and _leads_out(old, check))
 
 
 def _status(place: Place) -> os.stat_result | None:
-    """Return the status of ``place``; what does not exist is left to the move itself to say."""
+    """Return the status of ``place``; ``None`` if it does not exist, for which the move itself raises."""
     try:
         return os.stat(place.name, dir_fd=place.parent, follow_symlinks=False)
     except FileNotFoundError:
@@ -60,21 +60,21 @@ def _refuse(refused: bool) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
 
-def _leads_out(directory: Place, look: Callable[[], object]) -> bool:
-    """Tell whether a link somewhere in the directory leads out of it."""
+def _leads_out(directory: Place, check: Callable[[], object]) -> bool:
+    """Return whether a link somewhere beneath the directory leads out of it."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     root = os.open(directory.name, flags, dir_fd=directory.parent)
     try:
-        return any(climbs(target) > depth for target, depth in _links(root, look))
+        return any(climbs(target) > depth for target, depth in _links(root, check))
     finally:
         os.close(root)
 
 
-def _links(root: int, look: Callable[[], object]) -> Iterator[tuple[str, int]]:
-    """Yield what each link beneath the open directory says, and how many directories deeper it lies.
+def _links(root: int, check: Callable[[], object]) -> Iterator[tuple[str, int]]:
+    """Yield the target of each link beneath the open directory, and how many directories deeper the link is.
 
-    One directory is open at a time, however deep the tree: each is found by its path from ``root``, which no other
-    guest can redirect, since a directory with a link that leads out does not move.
+    One directory is open at a time, however deep the tree. Each is opened by its path from ``root``; another guest
+    cannot redirect that path, since a directory with a link that leads out cannot be moved.
     """
     waiting: list[list[str]] = [[]]
     seen = 0
@@ -84,8 +84,8 @@ def _links(root: int, look: Callable[[], object]) -> Iterator[tuple[str, int]]:
         try:
             with os.scandir(here) as found:
                 for entry in found:
-                    if not seen % _LOOK_EVERY:
-                        look()
+                    if not seen % _ENTRIES_BETWEEN_CHECKS:
+                        check()
                     seen += 1
                     if entry.is_symlink():
                         yield os.readlink(entry.name, dir_fd=here), len(parts)

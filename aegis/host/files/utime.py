@@ -1,4 +1,4 @@
-"""Set times of files. In a worker process the parent does it: the kernel has no rule that would confine that call."""
+"""Set times of files. In a worker the parent sets them: Landlock has no right that confines utimensat(2)."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ _set: SetTimes = _by_system
 
 
 def use(setter: SetTimes) -> None:
-    """Have ``setter`` set all times of this process from now on."""
+    """Use ``setter`` for all times that this process sets from now on."""
     global _set
     _set = setter

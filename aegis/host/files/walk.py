@@ -1,9 +1,9 @@
-"""Host paths, followed one component at a time, with every directory that decides where they lead.
+"""Walk host paths one component at a time, and record every directory that decides where they lead.
 
-``os.open`` and ``realpath`` follow whatever symbolic link stands in a path now. A guest that may write a directory
-may have left one there in an earlier run. So each component is looked up in an open directory, and the identity of
-that directory and of all above it is kept: the caller can see afterwards who could have changed the answer.
-Directories are compared by device and inode, never by name, so bind mounts and other spellings do not matter.
+``os.open`` and ``realpath`` follow each symbolic link that is in a path at the time. A guest that may write a directory
+may have left one there in an earlier run. So each component is looked up in an open directory, and the identities of
+that directory and of all above it are recorded: the caller knows which grants could have changed the result.
+Directories are compared by device and inode, never by name, so bind mounts and other spellings make no difference.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from aegis.support.lean import dataclass, field
 __all__ = ["FollowedLink", "HostPath", "walk"]
 
 # O_PATH needs no permission to read the directory, only to search the one above, as path resolution itself does.
-_LOOK = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-_LOOK |= getattr(os, "O_NOFOLLOW", 0)
-_ATTEMPTS = 16
+_SEARCH_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+_SEARCH_FLAGS |= getattr(os, "O_NOFOLLOW", 0)
+_MAX_ATTEMPTS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class FollowedLink:
-    """A symbolic link on the way: its name, the path of its directory, and the identities of that and all above."""
+    """A followed symbolic link: its name, the path of its directory, and the identities of that and all above."""
 
     name: str
     folder: str
@@ -34,10 +34,10 @@ class FollowedLink:
 
 @dataclass(slots=True)
 class HostPath:
-    """Where a host path leads. ``status`` is ``None`` when its last components do not exist (yet).
+    """The result of a walk. ``status`` is ``None`` when the last components do not exist (yet).
 
     ``parent`` is an open directory and ``name`` the last component in it, ``"."`` for a directory, which then is
-    ``parent`` itself. ``crossed`` has every directory in which a name was looked up, all above it, and the target.
+    ``parent`` itself. ``crossed`` has every directory in which a name was looked up, all above those, and the target.
     """
 
     real: str
@@ -45,17 +45,17 @@ class HostPath:
     name: str
     status: os.stat_result | None
     above: frozenset[Identity]
-    """The identities of the target and of the directories that really hold it."""
+    """The identities of the target and of the directories that contain it, links resolved."""
     crossed: frozenset[Identity]
     links: list[FollowedLink] = field(default_factory=list)
 
     @property
     def identity(self) -> Identity | None:
-        """Which file or directory the target is."""
+        """The identity of the target, ``None`` if it does not exist."""
         return None if self.status is None else identity(self.status)
 
     def close(self) -> None:
-        """Close the directory; a second time does nothing."""
+        """Close the directory; a second call does nothing."""
         descriptor, self.parent = self.parent, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -64,8 +64,8 @@ class HostPath:
 def walk(path: str, *, must_exist: bool = True) -> HostPath:
     """Follow the absolute ``path``, links included; the caller closes the result.
 
-    Raise ``OSError`` as opening the path would. Without ``must_exist`` a missing component ends the walk: the
-    result says what was crossed so far.
+    Raise ``OSError`` as opening the path would. Without ``must_exist`` a missing component ends the walk, and the
+    result has the directories crossed so far.
     """
     walker = _Walker(path)
     try:
@@ -75,7 +75,7 @@ def walk(path: str, *, must_exist: bool = True) -> HostPath:
 
 
 class _Walker:
-    """The open directories from the root down to where the walk is, and the components still to come."""
+    """The open directories from the root down to the present one, and the components still to walk."""
 
     def __init__(self, path: str) -> None:
         self.todo = [part for part in reversed(path.split("/")) if part]
@@ -84,7 +84,7 @@ class _Walker:
         self.held: list[Identity] = []
         self.crossed: set[Identity] = set()
         self.links: list[FollowedLink] = []
-        self._push("/", os.open("/", _LOOK))
+        self._push("/", os.open("/", _SEARCH_FLAGS))
 
     def _push(self, name: str, descriptor: int) -> None:
         self.stack.append(descriptor)
@@ -103,7 +103,7 @@ class _Walker:
         return "/" + "/".join(self.names[1:])
 
     def go(self, *, must_exist: bool) -> tuple[str, os.stat_result | None]:
-        """Walk to the end; return the name and status of what is no directory, or of the missing component."""
+        """Walk to the end; return the name and status of the last component, ``"."`` for a directory."""
         while self.todo:
             part = self.todo.pop()
             if part == "..":
@@ -120,8 +120,8 @@ class _Walker:
         return ".", os.fstat(self.stack[-1])
 
     def _step(self, part: str) -> os.stat_result | None:
-        """Enter the directory ``part``, or take the link's components in; return the status of anything else."""
-        for _ in range(_ATTEMPTS):
+        """Enter the directory ``part``, or insert the components of the link; return the status of any other file."""
+        for _ in range(_MAX_ATTEMPTS):
             status = os.stat(part, dir_fd=self.stack[-1], follow_symlinks=False)
             if stat.S_ISLNK(status.st_mode):
                 self._follow(part)
@@ -131,9 +131,9 @@ class _Walker:
                     raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                 return status
             try:
-                self._push(part, os.open(part, _LOOK, dir_fd=self.stack[-1]))
+                self._push(part, os.open(part, _SEARCH_FLAGS, dir_fd=self.stack[-1]))
                 return None
-            except OSError as error:  # it was a directory a moment ago
+            except OSError as error:  # replaced since the stat above: look again
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR, errno.EMLINK):
                     raise
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
@@ -149,7 +149,7 @@ class _Walker:
         self.todo += reversed(target.split("/"))
 
     def result(self, end: tuple[str, os.stat_result | None]) -> HostPath:
-        """Return what was found, with the last open directory in it."""
+        """Return the result, which takes over the last open directory."""
         name, status = end
         target = frozenset() if status is None else frozenset({identity(status)})
         return HostPath(

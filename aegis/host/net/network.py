@@ -1,8 +1,8 @@
-"""The network of one sandbox: sockets, names, and the policy between them and the world.
+"""The network of one sandbox: its sockets and look-ups, each judged by the policy.
 
-Every socket and every question to a resolver passes through here. What is dialled is an address that was judged,
-never a name: a name is looked up here, once, its answers are judged one by one, and the sandbox remembers
-which name an address came from (:mod:`aegis.host.net.verdicts`), so that a rule for the name covers the connection.
+Every socket and every look-up passes through here. A connection goes to an address that was judged, never to a name: a
+name is looked up here, once, and its addresses are judged one by one. The sandbox remembers which name an address came
+from (:mod:`aegis.host.net.verdicts`), so that a rule for the name covers the connection.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from aegis.errors import QuotaExceeded
-from aegis.host.net.null_socket import Nowhere
+from aegis.host.net.null_socket import NullSocket
 from aegis.host.net.resolver import Resolver, resolvers, system_resolver
-from aegis.host.net.sockets import OWN, Address, Opener, Purpose, SystemSockets
+from aegis.host.net.sockets import GUEST_CONNECTION, Address, Opener, Purpose, SystemSockets
 from aegis.host.net.verdicts import ANSWERS_JUDGED, NetworkJudge
 from aegis.limits import Limits, exceeded
 from aegis.policy.network import NetworkCapability, NetworkVerdict
@@ -27,22 +27,22 @@ from aegis.values import CallScope, Decision
 __all__ = ["LOOKUPS_AT_ONCE", "Lookup", "Network", "Resolver", "shown", "withheld_decision"]
 
 LOOKUPS_AT_ONCE = 4
-"""Names that one sandbox may be looking up at the same time."""
+"""Look-ups that one sandbox may have under way at the same time."""
 
 
 def shown(host: str, port: int) -> str:
-    """Return an address and port as a pattern spells them."""
+    """Return an address and port in the notation of patterns: IPv6 addresses in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class Closing(Protocol):
-    """What can be ended."""
+class Closable(Protocol):
+    """An exchange that can be ended."""
 
     def close(self) -> None: ...
 
 
 class Network:
-    """What one sandbox may do on the network, and what it has open there."""
+    """The network as one sandbox may use it, with its open sockets and its counters."""
 
     def __init__(
         self,
@@ -64,37 +64,37 @@ class Network:
         self._lookups: set[Lookup] = set()
         self._connections = self._bytes = 0
         self.tls: Any = None
-        """The TLS context that HTTP verifies servers by; ``None`` for the system's roots of trust."""
-        self.exchanges: set[Closing] = set()
+        """The TLS context by which HTTP verifies servers; ``None`` for the system's roots of trust."""
+        self.exchanges: set[Closable] = set()
         """HTTP exchanges under way."""
-        self.patience = 3.0
-        """Seconds that HTTP waits for one address of a name to answer before it tries the next."""
+        self.address_timeout = 3.0
+        """Seconds that HTTP waits for a connection to one address of a name before it tries the next."""
 
     # -- decisions -----------------------------------------------------------------------------------
 
     def may_connect(self, scheme: str, host: str, port: int) -> bool:
-        """Judge reaching the address ``host``, by itself or by a name that it was found under; record it."""
-        return self._told("connect to", scheme, host, port, self._judge.connect(scheme, host, port))
+        """Judge a connection to the address ``host``, by itself and by names resolved to it; record the decision."""
+        return self._recorded("connect to", scheme, host, port, self._judge.connect(scheme, host, port))
 
     def may_listen(self, scheme: str, host: str, port: int) -> bool:
-        """Judge binding to, and listening at, an address; record it."""
-        return self._told("listen at", scheme, host, port, self._judge.listen(scheme, host, port))
+        """Judge binding to, and listening at, an address; record the decision."""
+        return self._recorded("listen at", scheme, host, port, self._judge.listen(scheme, host, port))
 
     def may_accept(self, scheme: str, host: str, port: int) -> bool:
-        """Judge a peer that reached a socket which a rule lets listen; record a denial."""
+        """Judge a peer that connected to a listening socket; record a denial."""
         verdict = self._judge.accept(scheme, host, port)
-        return bool(verdict) or self._told("accept", scheme, host, port, verdict)
+        return bool(verdict) or self._recorded("accept", scheme, host, port, verdict)
 
     def may_hear(self, host: str, port: int, *, listening: bool = False) -> bool:
-        """Judge the sender of a datagram: allowed, or not denied on a socket that a rule lets listen.
+        """Judge the sender of a datagram: it must be allowed, or on a ``listening`` socket not denied.
 
-        It is not recorded, since strangers choose how many there are.
+        The decision is not recorded, since any peer can cause any number of them.
         """
         judge = self._judge.accept if listening else self._judge.connect
         return bool(judge("udp", host, port))
 
     def may_look_up(self, name: str) -> bool:
-        """Judge looking up a name; record it."""
+        """Judge looking up a name; record the decision."""
         verdict = self._judge.look_up(name)
         if not verdict or self.scope.listens:
             self.scope.decided(
@@ -106,20 +106,20 @@ class Network:
         return bool(verdict)
 
     def may_request(self, scheme: str, host: str, port: int, method: str) -> bool:
-        """Judge an HTTP request to a host, by name or address; record it."""
-        return self._told("request", scheme, host, port, self._judge.request(scheme, host, port, method))
+        """Judge an HTTP request to a host, by name or address; record the decision."""
+        return self._recorded("request", scheme, host, port, self._judge.request(scheme, host, port, method))
 
     def vetted(self, scheme: str, host: str, port: int, method: str, answers: list[str]) -> list[str]:
-        """Return those of a name's addresses that may be dialled for a request; record one denial if none may."""
+        """Return those addresses of a name that a request may connect to; record one denial if there is none."""
         resolved = self._resolved(host, answers)[:ANSWERS_JUDGED]
         verdicts = [(a, self._judge.dial(scheme, host, port, method, a)) for a in resolved]
         allowed = [address for address, verdict in verdicts if verdict]
         if not allowed and answers:
             address, verdict = verdicts[0] if verdicts else (answers[0], self._judge.answer(host, answers[0]))
-            self._told("connect to", scheme, address, port, verdict)
+            self._recorded("connect to", scheme, address, port, verdict)
         return allowed
 
-    def _told(self, action: str, scheme: str, host: str, port: int, verdict: NetworkVerdict) -> bool:
+    def _recorded(self, action: str, scheme: str, host: str, port: int, verdict: NetworkVerdict) -> bool:
         if not verdict or self.scope.listens:
             target = f"{scheme}://{shown(host, port)}"
             self.scope.decided(
@@ -133,7 +133,7 @@ class Network:
     # -- names ---------------------------------------------------------------------------------------
 
     def look_up(self, name: str) -> Lookup:
-        """Begin to look up a name that may be looked up; raise ``OSError`` when too many are under way."""
+        """Begin to look up a name that was judged; raise ``OSError`` when too many look-ups are under way."""
         if self.full() or len(self._lookups) >= LOOKUPS_AT_ONCE:
             raise OSError("too many names are being looked up")
         lookup = self._begin(name)
@@ -141,7 +141,7 @@ class Network:
         return lookup
 
     def answered(self, lookup: Lookup) -> list[str]:
-        """Return the addresses of a finished lookup that the policy permits, and remember where they came from."""
+        """Return the addresses of a finished look-up that the policy allows, and remember their name."""
         self._lookups.discard(lookup)
         if lookup.withheld:
             self.close_withheld(lookup)
@@ -153,45 +153,45 @@ class Network:
         return found
 
     def close_withheld(self, lookup: Lookup) -> None:
-        """Close the addresses of a look-up whose answers were withheld, as far as they are known."""
+        """Deny the addresses of a look-up whose answers were withheld, as far as they are known."""
         self._resolved(lookup.name, lookup.addresses)
 
     def _resolved(self, name: str, answers: list[str]) -> list[str]:
-        """Return the addresses of a name that no rule denies; hang up on those that one denies now."""
+        """Return the addresses of a name, none if a rule denies it; then shut down connections to its addresses."""
         resolved = self._judge.resolved(name, answers)
         if answers and not resolved:
             for opened in self._open:
-                with contextlib.suppress(OSError):  # it is not connected, or no longer
+                with contextlib.suppress(OSError):  # not connected, or no longer
                     if self._judge.is_closed(str(opened.getpeername()[0]).partition("%")[0]):
                         opened.shutdown(socket.SHUT_RDWR)
         return resolved
 
     def forget(self, lookup: Lookup) -> None:
-        """Close a look-up that the guest gave up. One that occupies a resolver thread counts until it is answered."""
+        """Close a look-up that the guest dropped. It counts as long as it occupies a resolver thread."""
         lookup.close()
-        self._settle()
+        self._drop_finished()
 
-    def _settle(self) -> None:
+    def _drop_finished(self) -> None:
         self._lookups -= {lookup for lookup in self._lookups if lookup.done and lookup.descriptor < 0}
 
     # -- sockets -------------------------------------------------------------------------------------
 
     def open(self, family: int, kind: int) -> socket.socket | None:
-        """Return a new non-blocking socket, ``None`` when all that may be open are."""
+        """Return a new non-blocking socket, ``None`` when the limit ``sockets`` is reached."""
         if self.full():
             return None
         if not self._reaches:
-            return self.adopt(cast(socket.socket, Nowhere(family, kind)))
+            return self.adopt(cast(socket.socket, NullSocket(family, kind)))
         return self.adopt(self._opener.open(family, kind))
 
     def full(self) -> bool:
-        """Tell whether all sockets that may be open are."""
-        self._settle()
+        """Return whether the limit ``sockets`` is reached; look-ups under way count too."""
+        self._drop_finished()
         limit = self.limits.sockets
         return limit is not None and len(self._open) + len(self._lookups) >= limit
 
     def adopt(self, opened: socket.socket) -> socket.socket:
-        """Keep a socket, to be closed with the sandbox."""
+        """Register a socket, which is closed with the sandbox at the latest."""
         opened.setblocking(False)
         self._open.add(opened)
         return opened
@@ -206,10 +206,10 @@ class Network:
         self._opener.bind(opened, address)
 
     def listen(self, opened: socket.socket, backlog: int) -> None:
-        """Have a bound socket listen, which was judged."""
+        """Make a bound socket listen, at an address that was judged."""
         self._opener.listen(opened, backlog)
 
-    def connect(self, opened: socket.socket, address: Address, purpose: Purpose = OWN) -> int:
+    def connect(self, opened: socket.socket, address: Address, purpose: Purpose = GUEST_CONNECTION) -> int:
         """Begin to connect to an address that was judged; return the error number of the attempt."""
         return self._opener.connect(opened, address, purpose)
 
@@ -219,9 +219,9 @@ class Network:
         self._opener.send(opened, data, address)
 
     def receive_datagram(self, opened: socket.socket, *, listening: bool = False) -> tuple[bytes, Address] | None:
-        """Return the next datagram and its sender, ``None`` in place of one that the guest may not hear.
+        """Return the next datagram and its sender, ``None`` in place of one that the policy denies.
 
-        Raise ``BlockingIOError`` when none has come. What is dropped counts as received too.
+        Raise ``BlockingIOError`` when there is none. Denied datagrams count against ``network_bytes`` too.
         """
         size, sender, data = self._opener.receive(opened)
         self.charge(size)
@@ -231,11 +231,11 @@ class Network:
         return (data, sender) if self.may_hear(host, port, listening=listening) else None
 
     def room(self, opened: socket.socket) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the descriptors to read, and those to write, that are ready when a socket has room to send."""
+        """Return the descriptors that become readable, and those that become writable, when a socket can send."""
         return self._opener.room(opened)
 
     def connecting(self) -> None:
-        """Count one more connection; raise ``QuotaExceeded`` when that is one too many."""
+        """Count one more connection; raise ``QuotaExceeded`` beyond the limit ``connections``."""
         self._connections += 1
         limit = self.limits.connections
         if limit is not None and self._connections > limit:
@@ -243,7 +243,7 @@ class Network:
             raise QuotaExceeded(exceeded("connections", used, limit), limit="connections", used=used, allowed=limit)
 
     def charge(self, count: int) -> None:
-        """Count bytes that went over the network; raise ``QuotaExceeded`` when those are too many."""
+        """Count bytes sent or received; raise ``QuotaExceeded`` beyond the limit ``network_bytes``."""
         self._bytes += count
         limit = self.limits.network_bytes
         if limit is not None and self._bytes > limit:
@@ -251,7 +251,7 @@ class Network:
             raise QuotaExceeded(exceeded("network_bytes", used, limit), limit="network_bytes", used=used, allowed=limit)
 
     def close(self) -> None:
-        """Close everything."""
+        """Close all exchanges, sockets and look-ups."""
         for exchange in list(self.exchanges):
             exchange.close()
         while self._open:
@@ -261,28 +261,28 @@ class Network:
 
 
 class Lookup(Protocol):
-    """A name that is being looked up."""
+    """A look-up of a name, under way or finished."""
 
     name: str
     addresses: list[str]
     error: OSError | None
     withheld: bool
-    """Whether the name has addresses and the guest may know none. Then ``addresses`` has those that a rule closes."""
+    """Whether the name has addresses of which the guest may know none. ``addresses`` then has those to deny."""
     descriptor: int
-    """Becomes readable when the look-up is done, and perhaps before; negative once it was closed."""
+    """A descriptor that becomes readable when the look-up is done, or earlier; negative after ``close``."""
 
     @property
     def done(self) -> bool:
-        """Whether it was answered, or withdrawn before it was asked."""
+        """Whether it is finished: answered, or withdrawn before a thread began it."""
         ...
 
     def close(self) -> None:
-        """Stop waiting for the answer, and release the descriptor."""
+        """Stop waiting for the answer and close the descriptor."""
         ...
 
 
 class SystemLookup:
-    """A name that the system's resolver looks up, on a thread of :data:`~aegis.host.net.resolver.resolvers`."""
+    """A look-up by the system's resolver, on a thread of :data:`~aegis.host.net.resolver.resolvers`."""
 
     withheld = False
 
@@ -307,7 +307,7 @@ class SystemLookup:
                 os.close(writing)
 
     def close(self) -> None:
-        """Release both ends of the pipe at once: a look-up that is given up costs no descriptor."""
+        """Close both ends of the pipe at once, so that an abandoned look-up keeps no descriptor open."""
         if resolvers.withdraw(self._question):
             self.done = True
         self._close_pipe()
@@ -322,7 +322,7 @@ class SystemLookup:
 
 
 def withheld_decision(judge: NetworkJudge, name: str, address: str) -> Decision:
-    """Return the denial of a name whose addresses, of which ``address`` is the first, may not be known."""
+    """Return the denial of a name because the guest may know none of its addresses; ``address`` is the first."""
     return Decision(
         capability="network", action="look up", target=name, allowed=False, rule=judge.answer(name, address).rule,
         remedy=f"tcp://{shown(address, 0)[:-1]}*",

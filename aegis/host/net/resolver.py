@@ -1,8 +1,8 @@
 """Look names up on a bounded number of threads for the whole process.
 
-The system's resolver cannot be interrupted: a look-up that nobody waits for any more keeps its thread until the
-resolver answers. So the threads belong to the process, not to a sandbox; look-ups beyond them wait in line, in the
-order in which they were asked, and a look-up that leaves the line costs nothing.
+The system's resolver cannot be interrupted: an abandoned look-up keeps its thread until the resolver answers. So the
+threads belong to the process, not to a sandbox. Further look-ups wait in a queue, first come first served, and a
+look-up that is withdrawn from the queue costs nothing.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ RESOLVER_THREADS = 8
 """Threads of this process that wait for the system's resolver at the same time. A sandbox may use half of them."""
 
 Resolver = Callable[[str], list[str]]
-"""Gives the addresses of a name, in order of preference, and may add the names that it is an alias of, which are judged
-too; raises ``socket.gaierror``."""
+"""Returns the addresses of a name in order of preference, and may add the names that it is an alias of, which are
+judged too; raises ``socket.gaierror``."""
 Deliver = Callable[[list[str], "OSError | None"], None]
-"""Takes the addresses of a name, or the error of its look-up. Called on a resolver thread."""
+"""Receives the addresses of a name, or the error of its look-up, on a resolver thread."""
 
 
 def system_resolver(name: str) -> list[str]:
-    """Ask the system, as any program would; the canonical name, which ends a chain of CNAMEs, comes last."""
+    """Call the system's resolver; the canonical name, the end of a chain of CNAMEs, comes last."""
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_CANONNAME)
     answers = [str(entry[4][0]).partition("%")[0] for entry in found]
     return list(dict.fromkeys([*answers, *(entry[3] for entry in found if entry[3])]))
 
 
 class Question:
-    """One name to look up, and where its answer goes."""
+    """One name to look up, with the receiver of the answer."""
 
     __slots__ = ("_deliver", "_resolver", "name")
 
@@ -41,7 +41,7 @@ class Question:
         self.name, self._resolver, self._deliver = name, resolver, deliver
 
     def answer(self) -> None:
-        """Ask the resolver, which may take any time, and deliver the result."""
+        """Call the resolver, which may block for any time, and deliver the result."""
         addresses: list[str] = []
         failure: OSError | None = None
         try:
@@ -54,24 +54,24 @@ class Question:
 
 
 class ResolverPool:
-    """At most ``limit`` threads that answer questions. A thread ends when the line is empty."""
+    """At most ``limit`` threads that answer questions. A thread ends when the queue is empty."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.reset()
 
     def reset(self) -> None:
-        """Forget threads and questions: a fork of the process has neither."""
+        """Forget threads and questions, neither of which exists in the child after a fork."""
         # Reentrant: the garbage collector may close a sandbox, which withdraws its questions, at any point.
         self._lock = threading.RLock()
-        self._line: deque[Question] = deque()
+        self._queue: deque[Question] = deque()
         self._threads = 0
 
     def ask(self, name: str, resolver: Resolver, deliver: Deliver) -> Question:
-        """Put a question in line. Raise ``OSError`` when no thread can be started to answer it."""
+        """Queue a question. Raise ``OSError`` when no thread can be started to answer it."""
         question = Question(name, resolver, deliver)
         with self._lock:
-            self._line.append(question)
+            self._queue.append(question)
             starts = self._threads < self._limit
             self._threads += starts
         if starts:
@@ -85,27 +85,27 @@ class ResolverPool:
             with self._lock:
                 self._threads -= 1
                 alone = not self._threads
-            # With other threads at work the question is answered by one of those, later.
+            # If other threads run, one of those answers the question later.
             if alone and self.withdraw(question):
                 raise OSError(str(error)) from None
 
     def withdraw(self, question: Question) -> bool:
-        """Take a question out of the line; return whether it was still there."""
+        """Remove a question from the queue; return whether it was still there."""
         with self._lock:
-            if question not in self._line:
+            if question not in self._queue:
                 return False
-            self._line.remove(question)
+            self._queue.remove(question)
             return True
 
     def _work(self) -> None:
         while True:
             with self._lock:
-                if not self._line:
+                if not self._queue:
                     self._threads -= 1
                     return
-                question = self._line.popleft()
+                question = self._queue.popleft()
             question.answer()
-            del question  # while this thread waits for the lock it keeps no sandbox alive
+            del question  # this thread must keep no sandbox alive while it waits for the lock
 
 
 resolvers = ResolverPool(RESOLVER_THREADS)

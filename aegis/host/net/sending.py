@@ -1,4 +1,4 @@
-"""Send on a socket that other processes may share, without waiting and without a change of its flags."""
+"""Send on a socket that other processes may share, without blocking and without changing its flags."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _FLAGS = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 def send_now(descriptor: int, data: bytes) -> int:
-    """Send as much of ``data`` as a socket takes at once; raise ``BlockingIOError`` if that is nothing.
+    """Send as much of ``data`` as the socket takes at once; raise ``BlockingIOError`` if it takes nothing.
 
-    A socket object would not do: with a default timeout, Python makes the open file non-blocking for all processes.
+    A socket object is no alternative: with a default timeout, Python sets O_NONBLOCK on the open file description,
+    which all processes share.
     """
     library = ctypes.CDLL(None, use_errno=True)
     library.send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)

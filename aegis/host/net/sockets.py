@@ -1,7 +1,7 @@
-"""What opens and directs the system's sockets for a sandbox's :class:`~aegis.host.net.network.Network`.
+"""Operations on the system's sockets, for the :class:`~aegis.host.net.network.Network` of a sandbox.
 
-The network judges each use of a socket, and an opener carries it out: :class:`SystemSockets` by the system's calls, and
-in a worker, which may not make those calls, one that asks the parent.
+The network judges each use of a socket and an opener carries it out: :class:`SystemSockets` by calls of the system, and
+in a worker, which may not make those calls, another one by requests to the parent.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from typing import Any, NamedTuple, Protocol
 
 from aegis.support.descriptors import socket_above_standard
 
-__all__ = ["LARGEST_DATAGRAM", "OWN", "Address", "Datagram", "Opener", "Purpose", "SystemSockets"]
+__all__ = ["GUEST_CONNECTION", "MAX_DATAGRAM_BYTES", "Address", "Datagram", "Opener", "Purpose", "SystemSockets"]
 
 Address = tuple[Any, ...]
-"""A socket address as the system has it: a host and a port, and of IPv6 flow information and a scope besides."""
-LARGEST_DATAGRAM = 65507
-"""Bytes of a datagram's payload: what UDP over IPv4 has room for (RFC 768)."""
+"""A socket address of the system: host and port, for IPv6 also flow information and scope."""
+MAX_DATAGRAM_BYTES = 65507
+"""The largest payload of a datagram of UDP over IPv4, in bytes (RFC 768)."""
 
 
 class Purpose(NamedTuple):
-    """What a connection is for, in the terms of rules. The name and the method are those of an HTTP request."""
+    """The purpose of a connection, in the terms of rules. Name and method are those of an HTTP request."""
 
     scheme: str
     name: str = ""
     method: str | None = None
 
 
-OWN = Purpose("tcp")
-"""A socket that the guest itself connects."""
+GUEST_CONNECTION = Purpose("tcp")
+"""The purpose of a socket that the guest itself connects."""
 
 
 class Datagram(NamedTuple):
-    """A datagram that came; ``data`` is ``None`` where the guest may not hear the sender."""
+    """A received datagram; ``data`` is ``None`` if the policy denies the sender."""
 
     size: int
     sender: Address
@@ -40,7 +40,7 @@ class Datagram(NamedTuple):
 
 
 class Opener(Protocol):
-    """Carries out what was judged. A failure is an ``OSError``; nothing waits."""
+    """Carries out operations that were judged. A failure is an ``OSError``; no method blocks."""
 
     def open(self, family: int, kind: int) -> socket.socket:
         """Return a new socket."""
@@ -55,11 +55,11 @@ class Opener(Protocol):
         ...
 
     def listen(self, opened: socket.socket, backlog: int) -> None:
-        """Have a bound socket accept connections."""
+        """Make a bound socket accept connections."""
         ...
 
     def connect(self, opened: socket.socket, address: Address, purpose: Purpose) -> int:
-        """Begin to connect a socket; return the error number, ``EINPROGRESS`` for one that is being connected."""
+        """Begin to connect a socket; return the error number, ``EINPROGRESS`` while the connection is being made."""
         ...
 
     def send(self, opened: socket.socket, data: bytes, address: Address) -> None:
@@ -71,7 +71,7 @@ class Opener(Protocol):
         ...
 
     def room(self, opened: socket.socket) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the descriptors that become readable, and those that become writable, when a socket has room."""
+        """Return the descriptors that become readable, and those that become writable, when a socket can send."""
         ...
 
 

@@ -1,8 +1,9 @@
 """The verdicts on the network uses of one sandbox: the policy, and the names that this sandbox has resolved.
 
-A rule for a name covers the addresses that the name was resolved to. An allowed name opens them to the sockets of this
-sandbox; a denied name closes them, over every transport and until the sandbox ends. All transports ask the one
-:class:`NetworkJudge` of their sandbox, and every finished look-up passes through it, wherever the name was resolved.
+A rule for a name covers the addresses that the name was resolved to. An allowed name allows the sockets of this sandbox
+to reach them; a denied name denies them, over every transport and until the sandbox ends. All transports ask the one
+:class:`NetworkJudge` of their sandbox, and every finished look-up passes through it, in whichever process the name was
+resolved.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ __all__ = ["ANSWERS_JUDGED", "NetworkJudge"]
 _ADDRESSES_KEPT, _NAMES_KEPT = 4096, 16
 _DENIED_ADDRESSES = 16384
 ANSWERS_JUDGED = 64
-"""Answers of one look-up that are judged: each costs a walk through the rules, and a name may have any number."""
+"""Answers of one look-up that are judged: each is compared with all rules, and a name may have any number."""
 
 
 class NetworkJudge:
     """Judge each use of the network by one sandbox.
 
-    ``_names`` drops its oldest entries, since a forgotten name only closes addresses. ``_denied`` drops none: when it
-    is full, no further name is looked up.
+    ``_names`` drops its oldest entries, since forgetting a name can only deny addresses. ``_denied`` drops none: when
+    it is full, further look-ups are denied.
     """
 
     def __init__(self, capability: NetworkCapability) -> None:
@@ -38,7 +39,7 @@ class NetworkJudge:
     # -- verdicts ------------------------------------------------------------------------------------
 
     def connect(self, scheme: str, host: str, port: int) -> NetworkVerdict:
-        """Judge reaching an address, by itself or by a name that it was found under."""
+        """Judge a connection to an address, by itself and by names that were resolved to it."""
         denied = self._denial(host)
         if denied is not None:
             return denied
@@ -63,7 +64,7 @@ class NetworkJudge:
         return self._capability.decide(scheme, name, port, address=address, method=method)
 
     def reach(self, purpose: Purpose, address: str, port: int) -> NetworkVerdict:
-        """Judge a connection to ``address`` by what it is said to be for, whoever says it.
+        """Judge a connection to ``address`` by its stated purpose, which an untrusted worker may have stated.
 
         An HTTP request to a name may go to the addresses that this sandbox resolved the name to, and to no others.
         """
@@ -79,7 +80,7 @@ class NetworkJudge:
         return self.connect(purpose.scheme, address, port)
 
     def accept(self, scheme: str, host: str, port: int) -> NetworkVerdict:
-        """Judge a peer that reached a socket which listens."""
+        """Judge a peer that connected to a listening socket."""
         denied = self._denial(host)
         return self._capability.decide_peer(scheme, host, port) if denied is None else denied
 
@@ -93,22 +94,22 @@ class NetworkJudge:
         return self._capability.decide_lookup(name) if full is None else full
 
     def is_closed(self, host: str) -> bool:
-        """Tell whether an address is one that a denied name was resolved to."""
+        """Return whether a denied name was resolved to this address."""
         return self._denial(host) is not None
 
     def _denial(self, host: str) -> NetworkVerdict | None:
-        """Return the denial of an address that a denied name was resolved to, or that is no host's."""
+        """Return the denial of an address that a denied name was resolved to, or that belongs to no host."""
         found = read_host(host)
         if found is None:
             return None
         address = addresses.judged(found)
-        if address.is_unspecified:  # whatever rule it is within: Linux connects it to loopback
+        if address.is_unspecified:  # in spite of any rule that contains it: Linux connects it to loopback
             return NetworkVerdict(False, f"deny {found}: it is the address of no host, and leads to loopback")
         rule = self._denied.get(address)
         return None if rule is None else NetworkVerdict(False, rule)
 
     def _full(self, host: str) -> NetworkVerdict | None:
-        """Return the denial of a name when no more addresses of denied names can be kept."""
+        """Return the denial of a name when no further addresses of denied names can be stored."""
         if len(self._denied) < _DENIED_ADDRESSES or read_host(host) is not None:
             return None
         used = f"{len(self._denied):,}/{_DENIED_ADDRESSES:,}"
@@ -117,7 +118,7 @@ class NetworkJudge:
     # -- look-ups ------------------------------------------------------------------------------------
 
     def resolved(self, name: str, answers: Iterable[str]) -> list[str]:
-        """Return the addresses that a name was resolved to, none if one of its names is denied.
+        """Return the addresses among ``answers``, none if the name or an alias of it is denied.
 
         ``answers`` holds addresses, and may hold the names that ``name`` is an alias of.
         """
@@ -139,9 +140,9 @@ class NetworkJudge:
         return None
 
     def permitted(self, name: str, answers: list[str], most: int | None) -> list[str]:
-        """Return those of a name's addresses that sockets may reach, ``most`` at the most, and open them to sockets.
+        """Return those addresses of a name that sockets may reach, ``most`` at the most, and remember their name.
 
-        They are in the one notation that a socket's address is shown in, whatever the resolver's.
+        They are in the notation of socket addresses, in whichever notation the resolver returned them.
         """
         considered = answers if most is None else answers[: max(most, ANSWERS_JUDGED)]
         allowed = [a for a in considered if self.answer(name, a)]
@@ -151,12 +152,12 @@ class NetworkJudge:
         return found
 
     def answer(self, name: str, address: str) -> NetworkVerdict:
-        """Judge an address that a name was resolved to: may anything be reached there, at any port?"""
+        """Judge an address that a name was resolved to: is a connection to it allowed at any port?"""
         denied = self._denial(address)
         return self._capability.decide_answer(name, address) if denied is None else denied
 
     def _remember(self, address: str, name: str) -> None:
-        """Keep where an address came from: the latest addresses, and the latest names of each."""
+        """Store which name an address came from: the latest addresses, and the latest names of each."""
         names = self._names.pop(address, {})
         names.pop(name, None)
         self._names[address] = names

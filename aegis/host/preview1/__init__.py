@@ -1,8 +1,8 @@
-"""WASI preview 1, complete and mediated: every function on the providers of this package's parents.
+"""WASI preview 1, complete and mediated: every function works on the providers of ``aegis.host``.
 
-``abi`` holds numbers and layouts, ``table`` the guest's descriptors, ``files``, ``paths``, ``poll`` and
-``system`` the functions, of which a guest loads the modules whose functions it imports. What a function raises becomes
-the number that the guest is answered with; only the end of the run passes through.
+``abi`` has numbers and layouts, ``table`` the guest's descriptors; ``files``, ``paths``, ``poll`` and ``system`` have
+the functions, of which only those modules are imported whose functions the guest imports. An error that a function
+raises becomes the error number that the guest receives; only the end of the run (exit, deadline, limits) propagates.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _MASKS = {"i32": 0xFFFF_FFFF, "i64": 0xFFFF_FFFF_FFFF_FFFF}
 
 
 def kinds_of(names: Iterable[str]) -> frozenset[str]:
-    """Return the kinds of the functions called ``names``, the first words of those that there are."""
+    """Return the kinds (``fd``, ``path``, …) of the functions called ``names``; unknown names have none."""
     return frozenset(name.partition("_")[0] for name in names if name in SIGNATURES)
 
 
 @cache
 def guest_class(kinds: frozenset[str]) -> type[Context]:
-    """Return a class with the functions of these kinds (:func:`kinds_of`)."""
+    """Return a class that has the functions of these kinds (:func:`kinds_of`)."""
     parts: list[type[Context]] = []
     if "fd" in kinds:
         from aegis.host.preview1.files import Files
@@ -61,7 +61,7 @@ def guest_class(kinds: frozenset[str]) -> type[Context]:
 def preview1_functions(
     grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits, names: Iterable[str]
 ) -> list[HostFunction]:
-    """Return the functions called ``names``; one that preview 1 lacks is left out."""
+    """Return the functions called ``names``, without those that preview 1 does not have."""
     known = [name for name in names if name in SIGNATURES]
     if not known:
         return []
@@ -76,7 +76,7 @@ _masks = {
     name: tuple(-1 if SIGNED.get(name) == n else _MASKS[t] for n, t in enumerate(signature.params))
     for name, signature in SIGNATURES.items()
 }
-"""What turns the parameters of each function into numbers as the ABI means them."""
+"""The masks that turn the parameters of each function, which the engine passes signed, into the ABI's numbers."""
 
 
 _ANSWERING = """
@@ -91,9 +91,10 @@ def answer(guest, {parameters}):
 
 @cache
 def answering(name: str) -> Callable[..., Any]:
-    """Return the function called ``name`` of the class of any guest, which answers with an error number.
+    """Return the host function ``name`` as a function of any guest: it takes the ABI's numbers, of either sign.
 
-    It takes the guest, and numbers of either sign, which it gives to the method as the ABI means them.
+    It returns an error number. Its source is written for the function's parameters: a loop would cost more than the
+    call.
     """
     if name == "proc_exit":
         return lambda guest, code: guest.proc_exit(code & 0xFFFF_FFFF)
@@ -110,7 +111,7 @@ _ANSWERED = (Refused, MemoryFault, OSError)
 
 
 def _number(error: BaseException) -> int:
-    """Return the number of an error for the guest."""
+    """Return the error number that stands for an exception."""
     if isinstance(error, Refused):
         return error.number
     return Errno.FAULT if isinstance(error, MemoryFault) else ERRNO_OF.get(getattr(error, "errno", None), Errno.IO)

@@ -9,11 +9,11 @@ from struct import Struct
 
 from aegis.values import FuncType
 
-__all__ = ["CIOVEC_MOST", "ERRNO_OF", "SIGNATURES", "Errno", "Fdflags", "Refused", "Rights", "filestat", "filetype"]
+__all__ = ["ERRNO_OF", "MAX_CIOVECS", "SIGNATURES", "Errno", "Fdflags", "Refused", "Rights", "filestat", "filetype"]
 
 
 class Errno:
-    """``errno``: what a call answers. Plain numbers: an enumeration would cost at every call."""
+    """``errno``, the results of calls. Plain numbers: an enumeration would cost time in every call."""
 
     SUCCESS = 0
     TOOBIG = 1
@@ -67,18 +67,18 @@ _POSIX_NAMES = {
 ERRNO_OF: dict[int | None, int] = {
     getattr(posix, name): number for name, number in _POSIX_NAMES.items() if hasattr(posix, name)
 }
-"""The answer for each POSIX error number; any other is ``IO``."""
+"""The ``errno`` for each POSIX error number; any other is ``IO``."""
 
 
 class Refused(Exception):
-    """A call is answered with ``number``."""
+    """A call fails with the ``errno`` ``number``."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
 
 class Rights:
-    """``rights``: what may be done with a descriptor."""
+    """``rights``: the operations that a descriptor allows."""
 
     FD_DATASYNC = 1 << 0
     FD_READ = 1 << 1
@@ -117,7 +117,7 @@ FILE_RIGHTS = (
     | Rights.FD_TELL | Rights.FD_WRITE | Rights.FD_ADVISE | Rights.FD_ALLOCATE | Rights.FD_FILESTAT_GET
     | Rights.FD_FILESTAT_SET_SIZE | Rights.FD_FILESTAT_SET_TIMES | Rights.POLL_FD_READWRITE
 )  # fmt: skip
-"""What can be done with a regular file."""
+"""The rights that a regular file can have."""
 
 DIRECTORY_RIGHTS = (
     Rights.FD_SYNC | Rights.FD_DATASYNC | Rights.FD_FDSTAT_SET_FLAGS | Rights.PATH_CREATE_DIRECTORY
@@ -127,7 +127,7 @@ DIRECTORY_RIGHTS = (
     | Rights.FD_FILESTAT_GET | Rights.FD_FILESTAT_SET_TIMES | Rights.PATH_SYMLINK
     | Rights.PATH_REMOVE_DIRECTORY | Rights.PATH_UNLINK_FILE
 )  # fmt: skip
-"""What can be done with a directory."""
+"""The rights that a directory can have."""
 
 ALL_RIGHTS = FILE_RIGHTS | DIRECTORY_RIGHTS
 
@@ -145,8 +145,8 @@ class Fdflags:
 O_CREAT, O_DIRECTORY, O_EXCL, O_TRUNC = 1, 2, 4, 8
 ATIM, ATIM_NOW, MTIM, MTIM_NOW = 1, 2, 4, 8
 SYMLINK_FOLLOW = 1
-CIOVEC_MOST = 1024
-"""Buffers in one vectored call, as POSIX's ``IOV_MAX`` on Linux."""
+MAX_CIOVECS = 1024
+"""Buffers in one vectored call: ``IOV_MAX`` of Linux."""
 
 U32, U64 = Struct("<I"), Struct("<Q")
 TWO_U32 = Struct("<II")
@@ -164,17 +164,17 @@ _TYPES = {
 
 
 def filetype(mode: int) -> int:
-    """Return the ``filetype`` of a POSIX mode; a FIFO has none in preview 1."""
+    """Return the ``filetype`` of a POSIX mode; a FIFO is ``unknown`` in preview 1."""
     return _TYPES.get(stat.S_IFMT(mode), UNKNOWN)
 
 
 def filestat(status: os.stat_result, inode: int, times: tuple[int, int, int]) -> bytes:
-    """Return the ``filestat`` of a POSIX status, with the inode number and the times that the guest is to see."""
+    """Return the ``filestat`` of a POSIX status, with the inode number and the times that the guest may see."""
     return FILESTAT.pack(1, inode, filetype(status.st_mode), status.st_nlink, status.st_size, *times)
 
 
 def _signatures() -> dict[str, FuncType]:
-    """Parameters by letter: ``i`` is i32, ``I`` is i64, ``s`` an i64 that stays signed."""
+    """Return the types. Parameters by letter: ``i`` is i32, ``I`` is i64, ``s`` an i64 that stays signed."""
     shapes = {
         "args_get": "ii", "args_sizes_get": "ii", "environ_get": "ii", "environ_sizes_get": "ii",
         "clock_res_get": "ii", "clock_time_get": "iIi", "fd_advise": "iIIi", "fd_allocate": "iII", "fd_close": "i",
@@ -197,4 +197,4 @@ SIGNATURES = _signatures()
 """The type of every function of preview 1."""
 
 SIGNED = {"fd_seek": 1}
-"""The one parameter that is a signed number, by function: its position."""
+"""The position of the one parameter that is a signed number, by function."""

@@ -1,4 +1,4 @@
-"""What every part of preview 1 works on: the guest's memory, its descriptors, its grants."""
+"""The state that all parts of preview 1 share: the guest's memory, its descriptors and its grants."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from collections.abc import Iterable, Iterator
 
 from aegis.host.grants import Grants
 from aegis.host.preview1 import abi
-from aegis.host.preview1.abi import ALL_RIGHTS, CIOVEC_MOST, DIRECTORY_RIGHTS, TWO_U32, U32, U64, Errno, Refused
-from aegis.host.preview1.table import STREAM_READ, STREAM_WRITE, OpenDirectory, Stream, Table
+from aegis.host.preview1.abi import ALL_RIGHTS, DIRECTORY_RIGHTS, MAX_CIOVECS, TWO_U32, U32, U64, Errno, Refused
+from aegis.host.preview1.table import STREAM_READ, STREAM_WRITE, DirectoryDescriptor, StreamDescriptor, Table
 from aegis.limits import Limits
 from aegis.values import CallScope, GuestMemory
 
 __all__ = ["Context"]
 
-_PATH_MOST = 4096
-_PIECE_BYTES = 1 << 20
+_MAX_PATH_BYTES = 4096
+_CHUNK_BYTES = 1 << 20
 
 
 class Context:
-    """One guest's preview 1."""
+    """Preview 1 for one guest. The parts derive from it and add functions."""
 
     def __init__(self, grants: Grants, memory: GuestMemory, scope: CallScope, limits: Limits) -> None:
         self.grants = grants
         self.memory = memory
         self.scope = scope
         self.limits = limits
-        self.piece = min(_PIECE_BYTES, limits.value_bytes or _PIECE_BYTES)
-        """Bytes of the guest's that the host holds at once."""
+        self.chunk = min(_CHUNK_BYTES, limits.value_bytes or _CHUNK_BYTES)
+        """Bytes that the host copies from or to the guest's memory at once."""
         self._table: Table | None = None
 
     @property
     def table(self) -> Table:
-        """The descriptors; opening the grants waits until the guest asks for one."""
+        """The descriptors. The grants are acquired when a call first uses a descriptor."""
         table = self._table
         if table is None:
             table = self._table = self._open_table()
@@ -41,19 +41,19 @@ class Context:
     def _open_table(self) -> Table:
         stdio = self.grants.stdio
         table = Table(
-            self.limits.open_files, Stream(stdio.stdin, STREAM_READ), Stream(stdio.stdout, STREAM_WRITE),
-            Stream(stdio.stderr, STREAM_WRITE),
+            self.limits.open_files, StreamDescriptor(stdio.stdin, STREAM_READ),
+            StreamDescriptor(stdio.stdout, STREAM_WRITE), StreamDescriptor(stdio.stderr, STREAM_WRITE),
         )  # fmt: skip
         preopens = self.grants.preopens
-        if preopens:  # without one nothing is ever opened that would have to be closed
+        if preopens:  # without one the guest opens nothing that would have to be closed
             for preopen in preopens:
                 label, name = preopen.guest, preopen.guest.encode()
-                table.preset(OpenDirectory(preopen.directory, DIRECTORY_RIGHTS, ALL_RIGHTS, label, name))
+                table.preset(DirectoryDescriptor(preopen.directory, DIRECTORY_RIGHTS, ALL_RIGHTS, label, name))
             self.grants.on_close(table.close_all)
         return table
 
     def filestat(self, status: os.stat_result) -> bytes:
-        """Return a ``filestat`` with this guest's inode number and times."""
+        """Return the ``filestat`` of a status, with this guest's inode number and times."""
         return abi.filestat(status, self.grants.numbers.of(status), self.grants.times.shown(status))
 
     # -- memory --------------------------------------------------------------------------------
@@ -68,34 +68,35 @@ class Context:
         """Return the (address, length) pairs of a vectored call."""
         if count == 1:
             return [TWO_U32.unpack(self.memory.read(offset, 8))]
-        if count > CIOVEC_MOST:
+        if count > MAX_CIOVECS:
             raise Refused(Errno.INVAL)
         return list(TWO_U32.iter_unpack(self.memory.read(offset, 8 * count)))
 
     def gather(self, offset: int, count: int, most: int | None = None) -> tuple[int, Iterable[bytes]]:
-        """Return how many bytes a vectored write has, ``most`` of them at the most, and the bytes in pieces.
+        """Return the size of a vectored write, ``most`` bytes at the most, and its bytes in chunks.
 
-        The host never holds more than a piece, however much the guest writes at once.
+        The host never holds more than one chunk, however much the guest writes at once.
         """
         pairs = self.vectors(offset, count)
-        piece = self.piece if most is None else min(self.piece, most)
+        chunk = self.chunk if most is None else min(self.chunk, most)
         if count == 1:
             address, length = pairs[0]
-            if length <= piece:
+            if length <= chunk:
                 return length, (self.memory.read(address, length),)
         memory = self.memory.size()
         total = self.room(pairs, memory)
-        if total <= piece and total <= memory:
+        if total <= chunk and total <= memory:
             read = self.memory.read
             return total, (b"".join([read(address, length) for address, length in pairs]),)
-        # Buffers may overlap, 1024 of them. One memory's worth is written, and the guest is told how much.
+        # Up to 1024 buffers may overlap, and have far more bytes than the memory together. At most the size of the
+        # memory is written; the result says how much.
         size = min(total, memory, total if most is None else most)
-        return size, self._pieces(pairs, size)
+        return size, self._chunks(pairs, size)
 
-    def _pieces(self, pairs: list[tuple[int, int]], left: int) -> Iterator[bytes]:
-        """Yield the first ``left`` bytes of the buffers, short ones together and long ones in parts."""
+    def _chunks(self, pairs: list[tuple[int, int]], left: int) -> Iterator[bytes]:
+        """Yield the first ``left`` bytes of the buffers, joining short ones and dividing long ones."""
         parts: list[bytes] = []
-        room = self.piece
+        room = self.chunk
         for address, length in pairs:
             end = address + min(length, left)
             left -= end - address
@@ -105,11 +106,11 @@ class Context:
                 room -= len(parts[-1])
                 if not room:
                     yield b"".join(parts)
-                    parts, room = [], self.piece
+                    parts, room = [], self.chunk
         yield b"".join(parts)
 
     def scatter(self, pairs: list[tuple[int, int]], data: bytes) -> None:
-        """Put ``data`` into the buffers of a vectored read, in order."""
+        """Write ``data`` into the buffers of a vectored read, in order."""
         at = 0
         for address, length in pairs:
             if at >= len(data):
@@ -118,7 +119,7 @@ class Context:
             at += length
 
     def room(self, pairs: list[tuple[int, int]], memory: int | None = None) -> int:
-        """Return how many bytes the buffers of a vectored call hold together; all must lie in the memory's bytes."""
+        """Return the size of all buffers of a vectored call together; they must be in bounds of ``memory`` bytes."""
         size = self.memory.size() if memory is None else memory
         total = 0
         for address, length in pairs:
@@ -128,8 +129,8 @@ class Context:
         return total
 
     def path(self, offset: int, length: int) -> str:
-        """Return a path that the guest names: UTF-8, without NUL, no longer than a host takes."""
-        if length > _PATH_MOST:
+        """Return a path from the guest's memory: UTF-8, without NUL, no longer than a host accepts."""
+        if length > _MAX_PATH_BYTES:
             self.memory.read(offset, 0)
             raise Refused(Errno.NAMETOOLONG)
         try:

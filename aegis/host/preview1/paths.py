@@ -1,4 +1,4 @@
-"""Paths: opening, looking, making, removing. Each is beneath a directory that the guest holds."""
+"""The ``path_*`` functions. Each path is beneath a directory of which the guest has a descriptor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aegis.host.files.audit import decide, joined, narrower
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Fdflags, Refused, Rights
 from aegis.host.preview1.context import Context
-from aegis.host.preview1.table import OpenDirectory, OpenFile
+from aegis.host.preview1.table import DirectoryDescriptor, FileDescriptor
 from aegis.host.preview1.times import new_times
 from aegis.support.lean import TypeVar
 
@@ -27,7 +27,7 @@ class Paths(Context):
         fdflags: int, out: int,
     ) -> None:  # fmt: skip
         path = self.path(path_at, path_length)
-        if isinstance(self.table.get(fd), OpenFile):
+        if isinstance(self.table.get(fd), FileDescriptor):
             raise Refused(Errno.NOTDIR)
         entry = self.table.directory(fd, Rights.PATH_OPEN)
         if oflags > 15 or fdflags > 31 or lookup > 1 or (oflags & abi.O_DIRECTORY and oflags != abi.O_DIRECTORY):
@@ -50,16 +50,15 @@ class Paths(Context):
             ),
         )  # fmt: skip
         inheriting &= entry.inheriting
-        added: OpenDirectory | OpenFile
-        if isinstance(opened, int):
-            writable = entry.directory.may_write(path)
-            added = OpenFile(entry.directory.opened, opened, base & abi.FILE_RIGHTS, writable, fdflags, 0, inheriting)
+        added: DirectoryDescriptor | FileDescriptor
+        if opened.is_directory:
+            added = DirectoryDescriptor(opened, base & abi.DIRECTORY_RIGHTS, inheriting, joined(entry.label, path))
         else:
-            added = OpenDirectory(opened, base & abi.DIRECTORY_RIGHTS, inheriting, joined(entry.label, path))
+            added = FileDescriptor(opened, base & abi.FILE_RIGHTS, fdflags, 0, inheriting)
         self._hand_out(added, out)
 
-    def _hand_out(self, added: OpenDirectory | OpenFile, out: int) -> None:
-        """Give the number to the guest, or close again what it could not be told of."""
+    def _hand_out(self, added: DirectoryDescriptor | FileDescriptor, out: int) -> None:
+        """Write the new number to the guest's memory; close the descriptor again if that is impossible."""
         number = self.table.add(added)
         try:
             self.put_u32(out, number)
@@ -134,11 +133,11 @@ class Paths(Context):
         target = self.table.directory(new_fd, Rights.PATH_RENAME_TARGET)
         self._decide(
             "write", *narrower(source, old, target, new),
-            lambda: source.directory.rename(old, target.directory, new, look=self.scope.remaining),
+            lambda: source.directory.rename(old, target.directory, new, check=self.scope.remaining),
         )  # fmt: skip
 
-    def _decide(self, action: str, entry: OpenDirectory, path: str, function: Callable[[], _Result]) -> _Result:
-        """Do it, and record whether the grant covered it."""
+    def _decide(self, action: str, entry: DirectoryDescriptor, path: str, function: Callable[[], _Result]) -> _Result:
+        """Call ``function`` and record whether the grant allowed it."""
         return decide(self.scope, action, entry, path, function)
 
 
@@ -149,7 +148,7 @@ def _follow(lookup: int) -> bool:
 
 
 def _sync(fdflags: int) -> int:
-    """Return the open flags for the synchronisation that a guest asks for."""
+    """Return the flags of open(2) for the synchronisation in ``fdflags``."""
     flags = 0
     if fdflags & Fdflags.SYNC or fdflags & Fdflags.RSYNC:
         flags |= getattr(os, "O_SYNC", 0)

@@ -1,4 +1,4 @@
-"""``poll_oneoff``: waiting for clocks and descriptors, no longer than the call's deadline."""
+"""``poll_oneoff``: wait for clocks and descriptors, no longer than until the deadline."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from struct import Struct
 from aegis.host.preview1 import abi
 from aegis.host.preview1.abi import Errno, Refused, Rights
 from aegis.host.preview1.context import Context
-from aegis.host.preview1.table import OpenDirectory, OpenFile, Stream
+from aegis.host.preview1.table import DirectoryDescriptor, FileDescriptor, StreamDescriptor
 from aegis.support.lean import NamedTuple
 
 __all__ = ["Poll"]
@@ -15,8 +15,8 @@ __all__ = ["Poll"]
 _HEAD = Struct("<QB7x")
 _CLOCK = Struct("<I4xQQH6x")
 _DESCRIPTOR = Struct("<I28x")
-_SIZE = 48
-_MOST = 65536
+_SUBSCRIPTION_BYTES = 48
+_MAX_SUBSCRIPTIONS = 65536
 _ABSOLUTE = 1
 CLOCK, FD_READ, FD_WRITE = 0, 1, 2
 
@@ -33,16 +33,16 @@ class _Waiter(NamedTuple):
 
 
 class Poll(Context):
-    """The one function that waits."""
+    """``poll_oneoff``, the one function that waits."""
 
     def poll_oneoff(self, subscriptions: int, events: int, count: int, out: int) -> None:
-        if not 0 < count <= _MOST:
+        if not 0 < count <= _MAX_SUBSCRIPTIONS:
             raise Refused(Errno.INVAL)
-        raw = self.memory.read(subscriptions, _SIZE * count)
+        raw = self.memory.read(subscriptions, _SUBSCRIPTION_BYTES * count)
         timers: list[_Timer] = []
         waiters: list[_Waiter] = []
         ready: list[bytes] = []
-        for at in range(0, len(raw), _SIZE):
+        for at in range(0, len(raw), _SUBSCRIPTION_BYTES):
             userdata, tag = _HEAD.unpack_from(raw, at)
             if tag == CLOCK:
                 timers.append(_Timer(userdata, self._span(*_CLOCK.unpack_from(raw, at + 16))))
@@ -55,7 +55,7 @@ class Poll(Context):
         self.put_u32(out, len(ready))
 
     def _span(self, clock: int, timeout: int, precision: int, flags: int) -> int:
-        """Return how many nanoseconds from now a clock subscription is due."""
+        """Return in how many nanoseconds a clock subscription is due."""
         if clock > 1:
             raise Refused(Errno.INVAL)
         if not flags & _ABSOLUTE:
@@ -70,15 +70,15 @@ class Poll(Context):
             ready.append(_event(userdata, kind, error=refusal.number))
             return
         right = Rights.FD_READ if kind == FD_READ else Rights.FD_WRITE
-        if isinstance(entry, OpenDirectory) or not entry.rights & right:
+        if isinstance(entry, DirectoryDescriptor) or not entry.rights & right:
             ready.append(_event(userdata, kind, error=Errno.BADF))
-        elif isinstance(entry, OpenFile):
+        elif isinstance(entry, FileDescriptor):
             ready.append(_event(userdata, kind, count=1))
         else:
             self._stream(userdata, kind, entry, waiters, ready)
 
     @staticmethod
-    def _stream(userdata: int, kind: int, entry: Stream, waiters: list[_Waiter], ready: list[bytes]) -> None:
+    def _stream(userdata: int, kind: int, entry: StreamDescriptor, waiters: list[_Waiter], ready: list[bytes]) -> None:
         descriptor = entry.source.awaited()
         if descriptor is None:
             ready.append(_event(userdata, kind, count=1))
@@ -100,7 +100,10 @@ class Poll(Context):
         return _due(timers, soonest)
 
     def _ready(self, waiters: list[_Waiter], soonest: int | None, *, at_once: bool) -> list[bytes]:
-        """Wait for descriptors. A virtual clock does not pass while the host waits, so it waits for none."""
+        """Return the events of ready descriptors, after waiting for them.
+
+        With a virtual clock and a timer there is no wait: that clock does not advance while the host waits.
+        """
         seconds: float | None = None
         if at_once or (soonest is not None and not self.grants.clocks.real):
             seconds = 0.0

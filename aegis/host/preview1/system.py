@@ -1,11 +1,11 @@
-"""Arguments, environment, clocks, randomness, ending, and sockets that are not there."""
+"""Arguments, environment, clocks, random numbers, exit, and the functions of sockets, of which there are none."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from aegis.errors import GuestExit
-from aegis.host.entropy import PIECE
+from aegis.host.entropy import CHUNK_BYTES
 from aegis.host.files.audit import reading
 from aegis.host.preview1.abi import U32, Errno, Refused
 from aegis.host.preview1.context import Context
@@ -15,7 +15,7 @@ __all__ = ["System"]
 
 
 class System(Context):
-    """What is neither a descriptor nor a path."""
+    """The functions that concern neither files nor paths."""
 
     def args_sizes_get(self, count: int, size: int) -> None:
         self._sizes(self.grants.args, count, size)
@@ -59,9 +59,9 @@ class System(Context):
     def random_get(self, buffer: int, length: int) -> None:
         if buffer + length > self.memory.size():
             raise Refused(Errno.FAULT)
-        for at in range(0, length, PIECE):
+        for at in range(0, length, CHUNK_BYTES):
             self.scope.remaining()
-            piece = partial(self.grants.random, min(PIECE, length - at))
+            piece = partial(self.grants.random, min(CHUNK_BYTES, length - at))
             self.memory.write(buffer + at, reading(self.scope, piece))
 
     # -- the process ---------------------------------------------------------------------------
@@ -75,7 +75,7 @@ class System(Context):
     def sched_yield(self) -> None:
         self.scope.remaining()
 
-    # -- sockets: preview 1 can only use those that a host opened, and this one opens none -----------
+    # -- sockets: preview 1 can only use those that its host opened, and Aegis opens none -------------
 
     def sock_accept(self, fd: int, flags: int, out: int) -> None:
         self._no_socket(fd)
@@ -95,6 +95,6 @@ class System(Context):
 
 
 def _known_clock(clock: int) -> None:
-    """Preview 1 names four clocks; those of the process and the thread would tell how fast the host is."""
+    """Raise for any clock but real and monotonic time: those of process and thread would reveal the host's speed."""
     if clock > 1:
         raise Refused(Errno.BADF if clock < 4 else Errno.INVAL)

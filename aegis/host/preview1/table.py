@@ -1,21 +1,22 @@
-"""The descriptor table: what a guest has open, by number, with its rights."""
+"""The descriptor table: a guest's open files, directories and streams by number, with their rights."""
 
 from __future__ import annotations
 
+from aegis.host.files.open_file import OpenFileCount
 from aegis.host.preview1.abi import Errno, Refused, Rights
 from aegis.support.lean import TYPE_CHECKING, TypeVar, dataclass, field
 
 if TYPE_CHECKING:
-    from aegis.host.files.directory import Directory, Opened
-    from aegis.host.host_quota import Holding
+    from aegis.host.files.base import DirectoryHandle, FileHandle
+    from aegis.host.host_quota import Reservation
     from aegis.host.stdio import Input, Output
 
-__all__ = ["Entry", "OpenDirectory", "OpenFile", "Stream", "Table"]
+__all__ = ["DirectoryDescriptor", "Entry", "FileDescriptor", "StreamDescriptor", "Table"]
 
 
 @dataclass(slots=True)
-class Stream:
-    """A standard stream."""
+class StreamDescriptor:
+    """The descriptor of a standard stream."""
 
     source: Input | Output
     rights: int
@@ -23,40 +24,38 @@ class Stream:
 
 
 @dataclass(slots=True)
-class OpenFile:
-    """A regular file, kept open by ``opened``. ``writable`` tells that its grant writes, however it was opened."""
+class FileDescriptor:
+    """The descriptor of a regular file: its handle, ``fdflags`` and position."""
 
-    opened: Opened
-    descriptor: int
+    file: FileHandle
     rights: int
-    writable: bool = False
     flags: int = 0
     position: int = 0
     inheriting: int = 0
 
 
 @dataclass(slots=True)
-class OpenDirectory:
-    """A directory; ``name`` is how the guest finds a preopen, ``label`` where it lies, for reports."""
+class DirectoryDescriptor:
+    """The descriptor of a directory. ``name`` is the guest's name of a preopen, ``label`` its path for reports."""
 
-    directory: Directory
+    directory: DirectoryHandle
     rights: int
     inheriting: int
     label: str
     name: bytes | None = None
     listing: list[tuple[bytes, int, int]] = field(default_factory=list)
-    holding: Holding | None = None
+    reservation: Reservation | None = None
 
     @property
     def writable(self) -> bool:
-        """Whether its grant writes."""
+        """Whether the grant allows changes."""
         return self.directory.writable
 
 
-Entry = Stream | OpenFile | OpenDirectory
+Entry = StreamDescriptor | FileDescriptor | DirectoryDescriptor
 
 
-_Kind = TypeVar("_Kind", OpenFile, OpenDirectory)
+_Kind = TypeVar("_Kind", FileDescriptor, DirectoryDescriptor)
 
 
 def _able(entry: _Kind, rights: int) -> _Kind:
@@ -66,28 +65,26 @@ def _able(entry: _Kind, rights: int) -> _Kind:
 
 
 class Table:
-    """Descriptors by number. A new one gets the lowest free number, as in POSIX."""
+    """Descriptors by number. A new descriptor gets the lowest free number, as in POSIX."""
 
     def __init__(self, limit: int | None, *presets: Entry) -> None:
-        """``presets`` are the streams, which no limit counts."""
+        """``presets`` are the streams, which do not count against ``open_files``."""
         self._entries: dict[int, Entry] = dict(enumerate(presets))
-        self._limit = limit
+        self._count = OpenFileCount(limit)
         self._free: list[int] = []
         self._next = len(presets)
-        self._counted = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def preset(self, entry: Entry) -> None:
-        """Add a preopen, which no limit counts either."""
+        """Add a preopen, which does not count against ``open_files``."""
         self._entries[self._next] = entry
         self._next += 1
 
     def room(self) -> None:
-        """Refuse (``MFILE``) when all that may be open is."""
-        if self._limit is not None and self._counted >= self._limit:
-            raise Refused(Errno.MFILE)
+        """Raise ``EMFILE`` if no further file may be opened."""
+        self._count.check()
 
     def add(self, entry: Entry) -> int:
         """Add an opened file or directory and return its number."""
@@ -97,27 +94,27 @@ class Table:
         else:
             number, self._next = self._next, self._next + 1
         self._entries[number] = entry
-        self._counted += 1
+        self._count.used += 1  # even at the limit: room() was asked before the file was opened
         return number
 
     def get(self, number: int) -> Entry:
-        """Return what ``number`` stands for, or refuse with ``BADF``."""
+        """Return the entry of ``number``; raise ``BADF`` without one."""
         try:
             return self._entries[number]
         except KeyError:
             raise Refused(Errno.BADF) from None
 
-    def file(self, number: int, rights: int) -> OpenFile:
-        """Return the file of ``number`` if it has ``rights``."""
+    def file(self, number: int, rights: int) -> FileDescriptor:
+        """Return the file of ``number``; raise ``BADF`` for another kind, ``NOTCAPABLE`` without ``rights``."""
         entry = self.get(number)
-        if not isinstance(entry, OpenFile):
+        if not isinstance(entry, FileDescriptor):
             raise Refused(Errno.BADF)
         return _able(entry, rights)
 
-    def directory(self, number: int, rights: int) -> OpenDirectory:
-        """Return the directory of ``number`` if it has ``rights``."""
+    def directory(self, number: int, rights: int) -> DirectoryDescriptor:
+        """Return the directory of ``number``; raise ``BADF`` for another kind, ``NOTCAPABLE`` without ``rights``."""
         entry = self.get(number)
-        if not isinstance(entry, OpenDirectory):
+        if not isinstance(entry, DirectoryDescriptor):
             raise Refused(Errno.BADF)
         return _able(entry, rights)
 
@@ -129,7 +126,7 @@ class Table:
         self._release(entry)
 
     def renumber(self, source: int, target: int) -> None:
-        """Let ``target`` stand for what ``source`` did, closing what it stood for."""
+        """Move the entry of ``source`` to ``target``, and close the entry that ``target`` had."""
         moved, replaced = self.get(source), self.get(target)
         if source == target:
             return
@@ -139,19 +136,19 @@ class Table:
         self._release(replaced)
 
     def _release(self, entry: Entry) -> None:
-        if isinstance(entry, OpenFile):
-            self._counted -= 1
-            entry.opened.close(entry.descriptor)
-        elif isinstance(entry, OpenDirectory):
+        if isinstance(entry, FileDescriptor):
+            self._count.release()
+            entry.file.close()
+        elif isinstance(entry, DirectoryDescriptor):
             if entry.name is None:
-                self._counted -= 1
+                self._count.release()
             entry.directory.close()
 
     def close_all(self) -> None:
-        """Close everything, as the sandbox ends."""
+        """Close all entries, when the sandbox ends."""
         entries, self._entries = self._entries, {}
         for entry in entries.values():
-            if not isinstance(entry, Stream):
+            if not isinstance(entry, StreamDescriptor):
                 self._release(entry)
 
 

@@ -1,4 +1,4 @@
-"""Timestamps that a guest sets (``fstflags``)."""
+"""The timestamps that a guest sets on files (``fstflags``)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["new_times"]
 def new_times(atim: int, mtim: int, flags: int, clocks: Clocks) -> NewTimes:
     """Return the access and modification times that the guest sets.
 
-    "Now" is the guest's own clock. Refuse (``INVAL``) a time that is both given and "now".
+    "Now" is the time of the guest's own clock. Raise ``INVAL`` for a time that is both given and "now".
     """
     if flags > 15 or _both(flags, abi.ATIM, abi.ATIM_NOW) or _both(flags, abi.MTIM, abi.MTIM_NOW):
         raise Refused(Errno.INVAL)

@@ -56,7 +56,7 @@ class Wasi:
         grants.on_close(self._made.clear)  # they refer to this, and only the collector would free both
 
     def implementation(self, interface: str) -> object:
-        """Return what implements ``interface``, a name without its version."""
+        """Return the object that implements ``interface``, a name without its version."""
         made = self._made.get(interface)
         if made is None:
             made = self._made[interface] = _maker(interface)(interface, self)
@@ -65,6 +65,6 @@ class Wasi:
 
 @cache
 def _maker(interface: str) -> Callable[[str, Wasi], object]:
-    """Return what makes the implementation of an interface that is served."""
+    """Return the function that makes the implementation of an interface."""
     made: Callable[[str, Wasi], object] = import_module(_HOMES[interface]).implementation
     return made

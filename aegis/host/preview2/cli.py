@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NoReturn
 
 from aegis.errors import GuestExit
-from aegis.host.preview2.io import CHUNK, Ended, Failed, InputStream, Interest, IoError, OutputStream
+from aegis.host.preview2.io import CHUNK_BYTES, Ended, Failed, InputStream, Interest, IoError, OutputStream
 from aegis.wit.values import Err, Ok
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["implementation"]
 
-_ATOMIC = 4096  # what a pipe that is ready for writing takes at once: to write more could wait
+_PIPE_BUFFER_BYTES = 4096  # a pipe that is ready takes so much at once (PIPE_BUF); a longer write could block
 
 
 class _Stdin(InputStream):
@@ -51,8 +51,8 @@ class _Stdout(OutputStream):
     def room(self) -> int:
         descriptor = self._sink.awaited()
         if descriptor is None:
-            return CHUNK
-        return _ATOMIC if self.wasi.scope.wait(0, write=(descriptor,))[1] else 0
+            return CHUNK_BYTES
+        return _PIPE_BUFFER_BYTES if self.wasi.scope.wait(0, write=(descriptor,))[1] else 0
 
     def give(self, data: bytes) -> None:
         try:
@@ -68,11 +68,11 @@ class _Stdout(OutputStream):
 
 
 class TerminalInput:
-    """The resource ``terminal-input``: that there is a terminal is all that it says."""
+    """The resource ``terminal-input``, whose existence says that the stream is a terminal."""
 
 
 class TerminalOutput:
-    """The resource ``terminal-output``."""
+    """The resource ``terminal-output``, as :class:`TerminalInput`."""
 
 
 class _Cli:
@@ -85,7 +85,7 @@ class _Cli:
         return list(self._wasi.grants.environment)
 
     def get_arguments(self) -> list[str]:
-        """An argument that is not UTF-8 cannot be a string of WIT: its odd bytes become U+FFFD."""
+        """Return the arguments; bytes that are not UTF-8, which no string of WIT can hold, become U+FFFD."""
         return [argument.decode("utf-8", "replace") for argument in self._wasi.grants.args]
 
     def initial_cwd(self) -> None:
@@ -117,5 +117,5 @@ class _Cli:
 
 
 def implementation(interface: str, wasi: Wasi) -> object:
-    """Return what implements ``interface``."""
+    """Return the object that implements ``interface``."""
     return _Cli(wasi)

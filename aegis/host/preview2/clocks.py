@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ["datetime_of", "implementation", "nanoseconds_of"]
 
-_LAST = (1 << 63) - 1
+_MAX_INSTANT_NS = (1 << 63) - 1
 
 
 class _Timer:
-    """Ready at an instant of the monotonic clock."""
+    """A pollable that is ready from an instant of the monotonic clock on."""
 
     def __init__(self, wasi: Wasi, instant: int) -> None:
-        self._wasi, self._instant = wasi, min(instant, _LAST)
+        self._wasi, self._instant = wasi, min(instant, _MAX_INSTANT_NS)
 
     def ready(self) -> bool:
         return reading(self._wasi.scope, self._wasi.grants.clocks.monotonic) >= self._instant
@@ -62,15 +62,15 @@ class _Wall:
 
 
 def datetime_of(nanoseconds: int) -> Datetime:
-    """Return a time since the Unix epoch as WASI has it; one before the epoch is the epoch."""
+    """Return a time since the Unix epoch as a ``datetime`` of WASI; a time before the epoch becomes the epoch."""
     return Datetime(*divmod(max(0, nanoseconds), 1_000_000_000))
 
 
 def nanoseconds_of(time: Datetime) -> int:
-    """Return a WASI time as nanoseconds since the Unix epoch."""
+    """Return a ``datetime`` of WASI as nanoseconds since the Unix epoch."""
     return time.seconds * 1_000_000_000 + time.nanoseconds
 
 
 def implementation(interface: str, wasi: Wasi) -> object:
-    """Return what implements ``interface``."""
+    """Return the object that implements ``interface``."""
     return _Wall(wasi) if interface == "wasi:clocks/wall-clock" else _Monotonic(wasi)

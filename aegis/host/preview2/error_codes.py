@@ -1,4 +1,4 @@
-"""Answering a guest with a code where the system refuses; anything else goes its way."""
+"""Turn the system's errors into error codes of a WIT interface; other exceptions propagate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def answering_with(
     code_of: Callable[[OSError], object], others: Mapping[type[Exception], object]
 ) -> Callable[[_Function], _Function]:
-    """Return a decorator: an ``OSError`` is answered with its code, the ``others`` with theirs."""
+    """Return a decorator that raises ``Err`` with the code of an ``OSError``, or of one of the ``others``."""
     kinds = tuple(others)
 
     def decorate(function: _Function) -> _Function:

@@ -1,4 +1,4 @@
-"""What a file operation is answered with when the system refuses it: ``error-code`` of ``wasi:filesystem``."""
+"""``error-code`` of ``wasi:filesystem`` for each error of the system."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ for _name, _code in (("EDQUOT", ErrorCode.QUOTA), ("ENOTRECOVERABLE", ErrorCode.
 
 
 def code_of(error: OSError) -> ErrorCode:
-    """Return the code for a system's error; one that has none is ``io``."""
+    """Return the code of an error of the system; ``io`` for one that has none."""
     return _CODES.get(error.errno or 0, ErrorCode.IO)
 
 
 def failed(error: OSError) -> Failed:
-    """Return a stream's failure, whose code ``filesystem-error-code`` finds again."""
+    """Return the failure of a stream; ``filesystem-error-code`` returns its code."""
     code = code_of(error)
     return Failed(IoError(code.value, code))
 
 
 answering = answering_with(code_of, {UnicodeEncodeError: ErrorCode.ILLEGAL_BYTE_SEQUENCE})
-"""Answers a guest with the code of what the system refuses."""
+"""Decorator: raise ``Err`` with the ``error-code`` of an error of the system."""

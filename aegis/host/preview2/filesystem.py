@@ -1,7 +1,7 @@
-"""``wasi:filesystem``: descriptors of granted directories, and of what lies beneath them.
+"""``wasi:filesystem``: descriptors of granted directories, and of files and directories beneath them.
 
-Sizes, offsets and paths come from a guest and mean nothing until they are checked. A path is looked up
-beneath the directory that the guest holds; see :mod:`aegis.host.files.directory`.
+Sizes, offsets and paths come from a guest and are checked here. A path is resolved beneath the directory of which the
+guest has a descriptor; see :mod:`aegis.host.files.base`.
 """
 
 from __future__ import annotations
@@ -26,28 +26,20 @@ from aegis.bindings.wasi_filesystem_types import (
     OpenFlags,
     PathFlags,
 )
-from aegis.host.blocking import in_order, synced
+from aegis.host.blocking import in_order
 from aegis.host.files.audit import decide, narrower
-from aegis.host.files.directory import Directory
 from aegis.host.files.file_times import NewTimes
-from aegis.host.files.utime import set_times
+from aegis.host.files.open_file import MAX_OFFSET, OpenFileCount, SharedFile, resize, write_all
 from aegis.host.preview2.clocks import datetime_of, nanoseconds_of
 from aegis.host.preview2.errors import answering
-from aegis.host.preview2.files import (
-    DirectoryEntryStream,
-    FileInput,
-    FileOutput,
-    OpenFile,
-    OpenFiles,
-    read_piece,
-    write_all,
-)
+from aegis.host.preview2.files import DirectoryEntryStream, FileInput, FileOutput, read_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aegis.bindings.wasi_filesystem_types import NewTimestamp
-    from aegis.host.host_quota import Holding
+    from aegis.host.files.base import DirectoryHandle, Handle
+    from aegis.host.host_quota import Reservation
     from aegis.host.preview2 import Wasi
     from aegis.host.preview2.io import InputStream, IoError, OutputStream
 
@@ -57,11 +49,11 @@ _READ, _WRITE, _MUTATE = DescriptorFlags.READ, DescriptorFlags.WRITE, Descriptor
 _SYNCS = (
     DescriptorFlags.FILE_INTEGRITY_SYNC | DescriptorFlags.DATA_INTEGRITY_SYNC | DescriptorFlags.REQUESTED_WRITE_SYNC
 )
-_LAST = (1 << 63) - 1
-_PATH_MOST = 4096
-_LOOK_EVERY = 1024
-_ENTRY = 200
-"""Bytes of memory that an entry of a listing takes beside its name."""
+_MAX_PATH_BYTES = 4096
+_ENTRIES_BETWEEN_CHECKS = 1024
+"""Entries of a listing between two checks of the deadline."""
+_ENTRY_BYTES = 200
+"""Bytes of memory that an entry of a listing takes besides its name."""
 _KINDS = {
     stat.S_IFREG: DescriptorType.REGULAR_FILE, stat.S_IFDIR: DescriptorType.DIRECTORY,
     stat.S_IFLNK: DescriptorType.SYMBOLIC_LINK, stat.S_IFCHR: DescriptorType.CHARACTER_DEVICE,
@@ -74,8 +66,8 @@ def _refuse(number: int) -> OSError:
 
 
 def _path(path: str) -> str:
-    """Return a path that a system could take: no NUL, no longer than one may be."""
-    if len(path) > _PATH_MOST or len(path.encode()) > _PATH_MOST:
+    """Return ``path``; raise for a NUL, and for a path that is longer than a system accepts."""
+    if len(path) > _MAX_PATH_BYTES or len(path.encode()) > _MAX_PATH_BYTES:
         raise _refuse(errno.ENAMETOOLONG)
     if "\0" in path:
         raise _refuse(errno.EINVAL)
@@ -83,7 +75,7 @@ def _path(path: str) -> str:
 
 
 def _offset(offset: int) -> int:
-    if offset > _LAST:
+    if offset > MAX_OFFSET:
         raise _refuse(errno.EINVAL)
     return offset
 
@@ -97,60 +89,62 @@ def _follows(flags: PathFlags) -> bool:
 
 
 class Descriptor:
-    """The resource ``descriptor``: a file or a directory, with what may be done with it.
+    """The resource ``descriptor``: a file or a directory, with flags for the operations that it allows.
 
-    A file is read and written as it was opened. What lies beneath a directory is changed where its grant writes,
-    though ``mutate-directory`` was not asked for: the adapters of preview 1 never ask for it, and wasi-libc asks for
-    it with every file that it writes, where it means nothing. To ask for it where the grant does not write is refused.
-    ``label`` is where it lies in the guest's names, for reports. A preopened directory is not ``owned``.
+    A file is read and written as it was opened. Entries of a directory can be changed where the grant allows writing,
+    even if the guest opened it without ``mutate-directory``: the adapters of preview 1 never set that flag, and
+    wasi-libc sets it for each file that it writes, where it has no meaning. Setting it where the grant does not allow
+    writing is an error. ``label`` is the path in the guest's names, for reports. A preopened directory is not
+    ``owned``, so dropping its descriptor does not close it.
     """
 
     def __init__(
-        self, wasi: Wasi, files: OpenFiles, target: OpenFile | Directory, flags: DescriptorFlags, label: str,
-        *, owned: bool = True,
+        self, wasi: Wasi, files: OpenFileCount, target: SharedFile | DirectoryHandle, flags: DescriptorFlags,
+        label: str, *, owned: bool = True,
     ) -> None:  # fmt: skip
         self._wasi, self._files, self._target, self._flags = wasi, files, target, flags
         self.label, self._owned = label, owned
 
     def __drop__(self) -> None:
-        if isinstance(self._target, OpenFile):
-            self._target.let_go()
+        if isinstance(self._target, SharedFile):
+            self._target.release()
         elif self._owned:
             self._target.close()
             self._files.release()
 
-    # -- what it is --------------------------------------------------------------------------------
+    # -- type and status ---------------------------------------------------------------------------
 
     @property
-    def directory(self) -> Directory:
-        if isinstance(self._target, OpenFile):
+    def directory(self) -> DirectoryHandle:
+        if isinstance(self._target, SharedFile):
             raise _refuse(errno.ENOTDIR)
         return self._target
 
     @property
     def writable(self) -> bool:
-        """Whether its grant writes; for reports of decisions."""
-        return self._target.writable
+        """Whether the grant allows writing; for reports of decisions."""
+        return self._handle.writable
 
-    def _file(self, needed: DescriptorFlags) -> OpenFile:
-        if not isinstance(self._target, OpenFile):
+    @property
+    def _handle(self) -> Handle:
+        return self._target.file if isinstance(self._target, SharedFile) else self._target
+
+    def _file(self, needed: DescriptorFlags) -> SharedFile:
+        if not isinstance(self._target, SharedFile):
             raise _refuse(errno.EISDIR if needed else errno.EBADF)
         if needed not in self._flags:
             raise _refuse(errno.EBADF)
         return self._target
-
-    def _number(self) -> int:
-        return self._target.descriptor
 
     def _shown(self, status: os.stat_result) -> DescriptorStat:
         times = map(datetime_of, self._wasi.grants.times.shown(status))
         return DescriptorStat(_kind(status), status.st_nlink, status.st_size, *times)
 
     def _hash(self, status: os.stat_result) -> MetadataHashValue:
-        """The same for all names of one file; adapters of preview 1 make the inode number of the lower half."""
+        """Return the same hash for all names of a file; adapters of preview 1 use its lower half as inode number."""
         return MetadataHashValue(self._wasi.grants.numbers.of(status), 0)
 
-    def _changing(self) -> Directory:
+    def _changing(self) -> DirectoryHandle:
         directory = self.directory
         if _MUTATE not in self._flags:
             raise _refuse(errno.EPERM)
@@ -162,18 +156,18 @@ class Descriptor:
 
     @answering
     def get_type(self) -> DescriptorType:
-        return _kind(self._target.status())
+        return _kind(self._handle.status())
 
     @answering
     def stat(self) -> DescriptorStat:
-        return self._shown(self._target.status())
+        return self._shown(self._handle.status())
 
     def is_same_object(self, other: Descriptor) -> bool:
-        return os.path.samestat(self._target.status(), other._target.status())
+        return os.path.samestat(self._handle.status(), other._handle.status())
 
     @answering
     def metadata_hash(self) -> MetadataHashValue:
-        return self._hash(self._target.status())
+        return self._hash(self._handle.status())
 
     @answering
     def metadata_hash_at(self, path_flags: PathFlags, path: str) -> MetadataHashValue:
@@ -193,18 +187,17 @@ class Descriptor:
 
     @answering
     def read(self, length: int, offset: int) -> tuple[bytes, bool]:
-        data = read_piece(self._file(_READ).descriptor, length, _offset(offset))
+        data = read_chunk(self._file(_READ).file, length, _offset(offset))
         return data, not data
 
     @answering
     def write(self, buffer: bytes, offset: int) -> int:
-        file = self._file(_WRITE)
-        write_all(self._wasi, file.descriptor, buffer, _offset(offset))
-        return len(buffer)
+        file, wasi = self._file(_WRITE).file, self._wasi
+        return write_all(file, (buffer,), len(buffer), _offset(offset), wasi.grants.disk, wasi.scope)
 
     @answering
     def read_via_stream(self, offset: int) -> InputStream:
-        return FileInput(self._wasi, self._file(_READ), min(offset, _LAST))
+        return FileInput(self._wasi, self._file(_READ), min(offset, MAX_OFFSET))
 
     @answering
     def write_via_stream(self, offset: int) -> OutputStream:
@@ -217,41 +210,33 @@ class Descriptor:
     @answering
     def set_size(self, size: int) -> None:
         file = self._file(_WRITE)
-        if size > _LAST:
+        if size > MAX_OFFSET:
             raise _refuse(errno.EINVAL)
-        self._wasi.grants.disk.charge(max(0, size - os.fstat(file.descriptor).st_size))
-        os.ftruncate(file.descriptor, size)
+        resize(file.file, size, self._wasi.grants.disk)
 
     @answering
     def sync(self) -> None:
-        self._sync(data=False)
+        self._handle.sync(self._wasi.scope, data=False)
 
     @answering
     def sync_data(self) -> None:
-        self._sync(data=True)
-
-    def _sync(self, *, data: bool) -> None:
-        if self._number() >= 0:  # the folder of files granted alone is nowhere on a disk
-            synced(self._number(), self._wasi.scope, data=data)
+        self._handle.sync(self._wasi.scope, data=True)
 
     @answering
     def advise(self, offset: int, length: int, advice: Advice) -> None:
         file = self._file(DescriptorFlags(0))
-        if offset > _LAST or length > _LAST:
+        if offset > MAX_OFFSET or length > MAX_OFFSET:
             raise _refuse(errno.EINVAL)
-        if hasattr(os, "posix_fadvise"):
-            name = "NOREUSE" if advice is Advice.NO_REUSE else advice.value.replace("-", "").upper()
-            os.posix_fadvise(file.descriptor, offset, length, getattr(os, f"POSIX_FADV_{name}"))
+        file.file.advise(offset, length, advice.value.replace("-", "").upper())
 
     # -- times -------------------------------------------------------------------------------------
 
     @answering
     def set_times(self, data_access_timestamp: NewTimestamp, data_modification_timestamp: NewTimestamp) -> None:
-        if not self._target.writable or not self._flags & (_WRITE | _MUTATE):
+        if not self._handle.writable or not self._flags & (_WRITE | _MUTATE):
             raise _refuse(errno.EPERM)
         times = self._times(data_access_timestamp, data_modification_timestamp)
-        set_times(self._number(), times(os.fstat(self._number())))
-        self._wasi.grants.times.were_set(os.fstat(self._number()), times)
+        self._wasi.grants.times.were_set(self._handle.set_times(times), times)
 
     @answering
     def set_times_at(
@@ -272,7 +257,7 @@ class Descriptor:
         def chosen(wanted: NewTimestamp) -> int | None:
             if isinstance(wanted, NewTimestampTimestamp):
                 nanoseconds = nanoseconds_of(wanted.value)
-                if nanoseconds > _LAST:
+                if nanoseconds > MAX_OFFSET:
                     raise _refuse(errno.EOVERFLOW)
                 return nanoseconds
             return now if isinstance(wanted, NewTimestampNow) else None
@@ -306,36 +291,35 @@ class Descriptor:
             raise
         return self._opened(opened, path, flags)
 
-    def _opened(self, opened: int | Directory, path: str, flags: DescriptorFlags) -> Descriptor:
+    def _opened(self, opened: Handle, path: str, flags: DescriptorFlags) -> Descriptor:
         label = path if self.label == "." else f"{self.label.rstrip('/')}/{path}"
-        if isinstance(opened, Directory):
+        if opened.is_directory:
             return Descriptor(self._wasi, self._files, opened, _READ | (_MUTATE & self._flags), label)
         granted = flags & (_READ | _WRITE | _SYNCS)
-        file = OpenFile(self.directory.opened, opened, self.directory.may_write(path), self._files)
-        return Descriptor(self._wasi, self._files, file, granted or _READ, label)
+        return Descriptor(self._wasi, self._files, SharedFile(opened, self._files), granted or _READ, label)
 
     @answering
     def read_directory(self) -> DirectoryEntryStream:
         directory = self.directory
         self._files.take()
-        holding = self._wasi.grants.holdings.hold()
+        reservation = self._wasi.grants.host_quota.reserve()
         try:
-            entries = in_order(self._entries(directory, holding), self._wasi.scope, attrgetter("name"))
-            return DirectoryEntryStream(entries, self._files, holding)
+            entries = in_order(self._entries(directory, reservation), self._wasi.scope, attrgetter("name"))
+            return DirectoryEntryStream(entries, self._files, reservation)
         except BaseException:
-            holding.clear()
+            reservation.clear()
             self._files.release()
             raise
 
-    def _entries(self, directory: Directory, holding: Holding) -> Iterator[DirectoryEntry]:
+    def _entries(self, directory: DirectoryHandle, reservation: Reservation) -> Iterator[DirectoryEntry]:
         for n, (name, status) in enumerate(directory.entries()):
-            if not n % _LOOK_EVERY:
+            if not n % _ENTRIES_BETWEEN_CHECKS:
                 self._wasi.scope.remaining()
-            holding.add(_ENTRY + len(name))
+            reservation.add(_ENTRY_BYTES + len(name))
             try:
                 name.encode()
             except UnicodeEncodeError:
-                continue  # a name that is not Unicode cannot be a string of WIT
+                continue  # a string of WIT cannot hold a name that is not Unicode
             yield DirectoryEntry(_kind(status), name)
 
     # -- changing ----------------------------------------------------------------------------------
@@ -381,19 +365,19 @@ class Descriptor:
     @answering
     def rename_at(self, old_path: str, new_descriptor: Descriptor, new_path: str) -> None:
         old, new = _path(old_path), _path(new_path)
-        look = self._wasi.scope.remaining
+        check = self._wasi.scope.remaining
         self._between(
             new_descriptor, old, new,
-            lambda: self._changing().rename(old, new_descriptor._changing(), new, look=look),
+            lambda: self._changing().rename(old, new_descriptor._changing(), new, check=check),
         )  # fmt: skip
 
     def _between(self, other: Descriptor, old: str, new: str, function: Callable[[], object]) -> None:
         decide(self._wasi.scope, "write", *narrower(self, old, other, new), function)
 
 
-def _within(beyond: bool, opened: int | Directory) -> int | Directory:
-    """Refuse a directory that was asked for to be changed beyond what its grant allows."""
-    if beyond and isinstance(opened, Directory):
+def _within(beyond: bool, opened: Handle) -> Handle:
+    """Close and refuse a directory if the guest asked for changes that the grant does not allow."""
+    if beyond and opened.is_directory:
         opened.close()
         raise _refuse(errno.EPERM)
     return opened
@@ -420,7 +404,7 @@ class _Preopens:
 
     def __init__(self, wasi: Wasi) -> None:
         self._wasi = wasi
-        self._files = OpenFiles(wasi.limits.open_files)
+        self._files = OpenFileCount(wasi.limits.open_files)
 
     def get_directories(self) -> list[tuple[Descriptor, str]]:
         found = []
@@ -432,5 +416,5 @@ class _Preopens:
 
 
 def implementation(interface: str, wasi: Wasi) -> object:
-    """Return what implements ``interface``."""
+    """Return the object that implements ``interface``."""
     return _Types() if interface == "wasi:filesystem/types" else _Preopens(wasi)

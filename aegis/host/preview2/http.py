@@ -1,6 +1,6 @@
-"""``wasi:http``: requests that a guest makes, under the policy. Redirects are the guest's affair.
+"""``wasi:http``: the requests that a guest makes, under the policy. The guest follows redirects itself.
 
-Incoming requests are what a guest that serves HTTP exports a handler for; nothing here makes them.
+Incoming requests exist only for a guest that exports a handler, which Aegis does not call yet.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["implementation"]
 
 
 class OutgoingResponse:
-    """The resource ``outgoing-response``: a guest may make one, but only a server's caller takes it."""
+    """The resource ``outgoing-response``. A guest may make one, but only a caller of its handler could take it."""
 
     def __init__(self, headers: Fields) -> None:
         headers.immutable = True
@@ -44,11 +44,11 @@ class OutgoingResponse:
 
 
 class ResponseOutparam:
-    """The resource ``response-outparam``, which nobody but a server's caller makes."""
+    """The resource ``response-outparam``, which only a caller of a guest's handler makes."""
 
     @staticmethod
     def set_(param: object, response: object) -> None:
-        """Do nothing: no guest can hold one."""
+        """Do nothing: no guest can have a handle of one."""
 
 
 class _Types:
@@ -84,5 +84,5 @@ class _Handler:
 
 
 def implementation(interface: str, wasi: Wasi) -> object:
-    """Return what implements ``interface``."""
+    """Return the object that implements ``interface``."""
     return _Handler(wasi) if interface == "wasi:http/outgoing-handler" else _Types(wasi)

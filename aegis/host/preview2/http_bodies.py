@@ -1,4 +1,4 @@
-"""Bodies of ``wasi:http``, both ways, with their trailers."""
+"""The bodies of ``wasi:http``, outgoing and incoming, with their trailers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from aegis.host.net.http.faults import HttpFault
 from aegis.host.preview2.http_errors import error_code, failed
 from aegis.host.preview2.http_fields import Fields, may_trail, received
-from aegis.host.preview2.io import CHUNK, Ended, InputStream, Interest, OutputStream, Pollable
+from aegis.host.preview2.io import CHUNK_BYTES, Ended, InputStream, Interest, OutputStream, Pollable
 from aegis.wit.values import Err, Ok
 
 if TYPE_CHECKING:
@@ -18,21 +18,21 @@ __all__ = ["FutureTrailers", "IncomingBody", "IncomingResponse", "OutgoingBody",
 
 
 def interest_of(exchange: Exchange) -> Interest:
-    """Return what an exchange waits for."""
+    """Return the descriptors and the time that an exchange waits for."""
     reads, writes, again = exchange.interest()
     return Interest(read=reads, write=writes, host_time=again)
 
 
-# -- what the guest sends -----------------------------------------------------------------------------
+# -- outgoing -----------------------------------------------------------------------------------------
 
 
 class OutgoingBody:
-    """The resource ``outgoing-body``: gathers until the request is sent, then streams."""
+    """The resource ``outgoing-body``: it buffers bytes until the request is sent, then streams."""
 
     def __init__(self, wasi: Wasi, length: int | None) -> None:
         self.wasi, self.length = wasi, length
         self.gathered = bytearray()
-        self.holding = wasi.grants.holdings.hold()
+        self.reservation = wasi.grants.host_quota.reserve()
         self.exchange: Exchange | None = None
         self.given = 0
         self.ended = self._given_up = False
@@ -41,7 +41,7 @@ class OutgoingBody:
 
     @property
     def over(self) -> bool:
-        """Whether it takes no more."""
+        """Whether the body accepts no more bytes."""
         return self.ended or self._given_up
 
     def write(self) -> OutputStream:
@@ -64,11 +64,11 @@ class OutgoingBody:
         this.__drop__()
 
     def last_fields(self) -> list[tuple[bytes, bytes]] | None:
-        """Return the trailers for the wire."""
+        """Return the trailers to send, ``None`` without any."""
         return None if self.trailers is None else self.trailers.items
 
     def attach(self, exchange: Exchange) -> None:
-        """The request is under way: hand over what was gathered."""
+        """Pass the buffered bytes to the exchange, which has begun, and stream from then on."""
         self.exchange = exchange.use()
         if self.gathered:
             exchange.give(bytes(self.gathered))
@@ -80,18 +80,18 @@ class OutgoingBody:
 
     def _forget(self) -> None:
         self.gathered.clear()
-        self.holding.clear()
+        self.reservation.clear()
 
     def __drop__(self) -> None:
-        """Let go, for the engine does not drop what a guest handed to ``finish``."""
+        """Release the exchange. ``finish`` calls this too, since it consumes the handle without a drop."""
         self._given_up = not self.ended
         if self._given_up:
             self._forget()
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             if self._given_up:
-                exchange.close()  # a body that was never finished is no body: the request is given up
-            exchange.let_go()
+                exchange.close()  # without ``finish`` the body is incomplete: abort the request
+            exchange.release()
 
 
 class _BodyOutput(OutputStream):
@@ -104,7 +104,7 @@ class _BodyOutput(OutputStream):
             raise Ended
         exchange = self._body.exchange
         if exchange is None:
-            return max(0, CHUNK - len(self._body.gathered))
+            return max(0, CHUNK_BYTES - len(self._body.gathered))
         try:
             return exchange.room()
         except HttpFault as fault:
@@ -116,7 +116,7 @@ class _BodyOutput(OutputStream):
         if body.length is not None and body.given > body.length:
             raise failed(HttpFault("HTTP-request-body-size", body.given))
         if body.exchange is None:
-            body.holding.add(len(data))
+            body.reservation.add(len(data))
             body.gathered += data
         else:
             body.exchange.give(data)
@@ -132,11 +132,11 @@ class _BodyOutput(OutputStream):
 
     def interest(self) -> Interest:
         exchange = self._body.exchange
-        # Until the request is sent nobody drains the body: only the deadline ends such a wait.
+        # Until the request is sent nothing drains the body: only the deadline ends such a wait.
         return Interest() if exchange is None else interest_of(exchange)
 
 
-# -- what the server sends ----------------------------------------------------------------------------
+# -- incoming -----------------------------------------------------------------------------------------
 
 
 class IncomingResponse:
@@ -161,7 +161,7 @@ class IncomingResponse:
         return IncomingBody(self._wasi, self._exchange)
 
     def __drop__(self) -> None:
-        self._exchange.let_go()
+        self._exchange.release()
 
 
 class IncomingBody:
@@ -184,7 +184,7 @@ class IncomingBody:
         return made
 
     def __drop__(self) -> None:
-        self.exchange.let_go()
+        self.exchange.release()
 
 
 class _BodyInput(InputStream):
@@ -208,11 +208,11 @@ class _BodyInput(InputStream):
         return interest_of(self._exchange)
 
     def close(self) -> None:
-        self._exchange.let_go()
+        self._exchange.release()
 
 
 class FutureTrailers:
-    """The resource ``future-trailers``: what of the body is left is read and dropped, then they are known."""
+    """The resource ``future-trailers``: it reads and discards the rest of the body, which the trailers follow."""
 
     def __init__(self, wasi: Wasi, exchange: Exchange) -> None:
         self._wasi, self._exchange = wasi, exchange.use()
@@ -231,10 +231,10 @@ class FutureTrailers:
 
     def ready(self) -> bool:
         try:
-            while (data := self._exchange.take(CHUNK)) is not None:
+            while (data := self._exchange.take(CHUNK_BYTES)) is not None:
                 if not data:
                     return True
-                self._wasi.scope.remaining()  # a body that never ends is read no longer than the call may last
+                self._wasi.scope.remaining()  # an endless body is read until the deadline at most
         except HttpFault:
             return True
         return False
@@ -246,4 +246,4 @@ class FutureTrailers:
         return Pollable(self, self._wasi)
 
     def __drop__(self) -> None:
-        self._exchange.let_go()
+        self._exchange.release()

@@ -1,4 +1,4 @@
-"""Faults of an exchange as cases of ``error-code``."""
+"""``error-code`` of ``wasi:http/types`` for each fault of an exchange."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RECORDS = {
 
 
 def error_code(fault: HttpFault) -> Any:
-    """Return the case of ``error-code`` that a fault is."""
+    """Return the case of ``error-code`` for a fault."""
     cls = getattr(types, f"ErrorCode{pascal(fault.code)}")
     if not cls.__dataclass_fields__:
         return cls()
@@ -30,5 +30,5 @@ def error_code(fault: HttpFault) -> Any:
 
 
 def failed(fault: HttpFault) -> Failed:
-    """Return a stream's failure, whose code ``http-error-code`` finds again."""
+    """Return the failure of a stream; ``http-error-code`` returns its code."""
     return Failed(IoError(fault.code, error_code(fault)))

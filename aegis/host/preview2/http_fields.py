@@ -1,4 +1,4 @@
-"""The resource ``fields`` of ``wasi:http/types``: names and values that HTTP allows, and no more than may be."""
+"""The resource ``fields`` of ``wasi:http/types``: valid names and values of HTTP, within the limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CONNECTION = frozenset(
         b"proxy-connection", b"transfer-encoding", b"upgrade",
     }
 )  # fmt: skip
-"""Fields that belong to the connection, which is the host's."""
+"""Fields that concern the connection, which the host controls."""
 _NOT_RECEIVED = _CONNECTION | {b"te"}
 _NOT_TRAILERS = _CONNECTION | frozenset(
     {
@@ -30,7 +30,7 @@ _NOT_TRAILERS = _CONNECTION | frozenset(
         b"cookie", b"expect", b"max-forwards", b"range", b"set-cookie", b"te", b"trailer",
     }
 )  # fmt: skip
-"""Fields that frame, route, authorise or describe a message, which come before its body (RFC 9110, 6.5.1)."""
+"""Fields that frame, route, authorise or describe a message, and so must precede its body (RFC 9110, 6.5.1)."""
 
 
 class _Entry(NamedTuple):
@@ -42,9 +42,9 @@ class _Entry(NamedTuple):
 
 
 class Fields:
-    """Fields in order; names compare without regard to case. ``immutable`` ones belong to a message.
+    """Fields in order; names compare case-insensitively. Those that belong to a message are ``immutable``.
 
-    Each method holds counts and sizes against the limits before it looks at a byte, and folds the case of a name once.
+    Each method checks counts and sizes against the limits before it examines a byte, and folds a name's case once.
     """
 
     def __init__(self, wasi: Wasi, items: list[tuple[bytes, bytes]] | None = None, *, immutable: bool = False) -> None:
@@ -54,7 +54,7 @@ class Fields:
 
     @property
     def items(self) -> list[tuple[bytes, bytes]]:
-        """Names and values, for the wire."""
+        """The names and values as they are sent."""
         return [(entry.name, entry.value) for entry in self._entries]
 
     def get(self, name: str) -> list[bytes]:
@@ -87,20 +87,20 @@ class Fields:
         return Fields(self._wasi, self.items)
 
     def fill(self, entries: list[tuple[str, bytes]]) -> None:
-        """Take the entries of a new resource."""
+        """Set the entries of a new resource."""
         self._bounded(len(entries), 0)
         self._bounded(0, sum(len(name) + len(value) for name, value in entries))
         self._replace([], [_Entry(*checked_name(name), value) for name, value in entries])
 
     def _changing(self, name: str) -> tuple[bytes, bytes]:
-        """Return the name of a field that is to change, in lower case and as it was given."""
+        """Return the name of a field about to change, in lower case and as it was given."""
         if self.immutable:
             raise Err(HeaderErrorImmutable())
         self._bounded(0, len(name))
         return checked_name(name)
 
     def _replace(self, kept: list[_Entry], added: list[_Entry]) -> None:
-        """Have these entries alone, if they are within the limits of one message and valid."""
+        """Replace all entries, if the new ones are valid and within the limits of one message."""
         entries = [*kept, *added]
         self._bounded(len(entries), sum(len(entry.name) + len(entry.value) for entry in entries))
         for entry in added:
@@ -108,7 +108,7 @@ class Fields:
         self._entries = entries
 
     def _bounded(self, count: int, size: int) -> None:
-        """Raise ``QuotaExceeded`` when so many fields, or bytes of them, are more than one message may have."""
+        """Raise ``QuotaExceeded`` if ``count`` fields, or ``size`` bytes of them, exceed the limits of one message."""
         limits = self._wasi.limits
         if limits.http_fields is not None and count > limits.http_fields:
             raise _too_many("http_fields", count, limits.http_fields)
@@ -121,7 +121,7 @@ def _too_many(limit: str, used: int, allowed: int) -> QuotaExceeded:
 
 
 def checked_name(name: str) -> tuple[bytes, bytes]:
-    """Return a name in lower case and as it was given; reject any other than tokens, and fields of the connection."""
+    """Return a name in lower case and as it was given; reject fields of the connection, and names that are no token."""
     raw = name.encode()
     if not raw or not set(raw) <= _TOKEN:
         raise Err(HeaderErrorInvalidSyntax())
@@ -135,26 +135,26 @@ def _check_value(entry: _Entry) -> None:
     value = entry.value
     if not set(value) <= _VALUE or value.strip(b" \t") != value:
         raise Err(HeaderErrorInvalidSyntax())
-    if entry.key == b"te" and value.lower() != b"trailers":  # other codings are the connection's (RFC 9110, 10.1.4)
+    if entry.key == b"te" and value.lower() != b"trailers":  # other codings concern the connection (RFC 9110, 10.1.4)
         raise Err(HeaderErrorForbidden())
 
 
 def may_trail(fields: Fields) -> bool:
-    """Tell whether fields may follow a body."""
+    """Return whether fields may follow a body."""
     return not any(name.lower() in _NOT_TRAILERS for name, _ in fields.items)
 
 
 def received(wasi: Wasi, items: list[tuple[bytes, bytes]], *, trailers: bool = False) -> Fields:
-    """Return the fields of a message that came, less those of its connection, which ended here.
+    """Return the fields of a received message, without those that concerned its connection.
 
-    Copied into a request, those would have it understood otherwise than it was made.
+    Copied into a request of the guest's, those could change how the request is framed.
     """
     without = _NOT_TRAILERS if trailers else _NOT_RECEIVED
     return Fields(wasi, [(n, v) for n, v in items if n.lower() not in without], immutable=True)
 
 
 def fields_class(wasi: Wasi) -> type[Fields]:
-    """Return ``Fields`` as guests construct it in one sandbox."""
+    """Return the class of ``fields`` that the guest of one sandbox constructs."""
 
     class Made(Fields):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Requests that a guest makes, and the responses that they will have."""
+"""The requests that a guest makes, and the futures of their responses."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _TARGET = re.compile(r"[\x21\x22\x24-\x7e]*")  # no space, no control character, no fragment
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@/?#\s]+)(?::([0-9]{1,5}))?")
 _PORTS = {"http": 80, "https": 443}
-_TARGET_MOST = 16384
-_HELD_TARGET_CHARACTERS, _HELD_AUTHORITY_CHARACTERS = 4 * _TARGET_MOST, 1024
-"""Characters that a request keeps at most, before the guest sends it."""
+_MAX_TARGET_CHARACTERS = 16384
+_MAX_HELD_TARGET_CHARACTERS, _MAX_HELD_AUTHORITY_CHARACTERS = 4 * _MAX_TARGET_CHARACTERS, 1024
+"""Characters of a target and an authority that the host keeps at most before the request is sent."""
 _WITH_CONTENT = ("POST", "PUT", "PATCH")
 """Methods whose requests state a length even without a body (RFC 9110, 8.6)."""
 _SECOND = 1e9
@@ -65,7 +65,7 @@ class OutgoingRequest:
         return self.outgoing
 
     def _length(self) -> int | None:
-        """Return the length that the guest states; ``handle`` rejects a request that states none validly."""
+        """Return the length that the guest states, if it is valid; ``handle`` rejects an invalid one."""
         try:
             return stated_length(self._headers.items)
         except HttpFault:
@@ -83,7 +83,7 @@ class OutgoingRequest:
         return self._path
 
     def set_path_with_query(self, path_with_query: str | None) -> None:
-        if path_with_query is not None and not _is(path_with_query, _TARGET, _HELD_TARGET_CHARACTERS):
+        if path_with_query is not None and not _is(path_with_query, _TARGET, _MAX_HELD_TARGET_CHARACTERS):
             raise Err(None)
         self._path = path_with_query
 
@@ -99,17 +99,17 @@ class OutgoingRequest:
         return self._authority
 
     def set_authority(self, authority: str | None) -> None:
-        if authority is not None and not _is(authority, _AUTHORITY, _HELD_AUTHORITY_CHARACTERS):
+        if authority is not None and not _is(authority, _AUTHORITY, _MAX_HELD_AUTHORITY_CHARACTERS):
             raise Err(None)
         self._authority = authority
 
     def headers(self) -> Fields:
         return self._headers
 
-    # -- what it comes to ----------------------------------------------------------------------------
+    # -- the request to send -------------------------------------------------------------------------
 
     def place(self) -> tuple[str, str, int]:
-        """Return scheme, host and port; raise ``HttpFault`` for what nobody can be asked at."""
+        """Return scheme, host and port; raise ``HttpFault`` for an invalid authority, or another scheme than HTTP."""
         if isinstance(self._scheme, types.SchemeOther) or self._authority is None:
             raise HttpFault("HTTP-request-URI-invalid")
         scheme = "http" if isinstance(self._scheme, types.SchemeHttp) else "https"
@@ -122,25 +122,28 @@ class OutgoingRequest:
         return scheme, host, port
 
     def request(self, scheme: str, host: str, port: int) -> Request:
-        """Return the request for the wire, to the host as it was judged."""
+        """Return the request to send, to the host in the notation that the policy judges."""
         method = self._method.value if isinstance(self._method, types.MethodOther) else _METHODS[type(self._method)]
-        if method.upper() == "CONNECT":  # what would follow is no HTTP, and goes where no rule was asked about
+        if method.upper() == "CONNECT":  # a tunnel to a host that no rule has judged
             raise HttpFault("HTTP-request-method-invalid")
         length, has_body = self._body_length(method)
         fields, authority = without_length(self._headers.items), shown(host, port).removesuffix(f":{_PORTS[scheme]}")
         return Request(method, scheme, authority, self._target(method), fields, has_body, length)
 
     def _target(self, method: str) -> str:
-        """Return the path in origin form (RFC 9112, 3.2.1); ``*`` is for OPTIONS alone."""
+        """Return the path in origin form (RFC 9112, 3.2.1); only OPTIONS may have ``*``."""
         target = self._path or "/"
         if not target.startswith("/") and (target, method) != ("*", "OPTIONS"):
             target = f"/{target}"
-        if len(target) > _TARGET_MOST:
+        if len(target) > _MAX_TARGET_CHARACTERS:
             raise HttpFault("HTTP-request-URI-too-long")
         return target
 
     def _body_length(self, method: str) -> tuple[int | None, bool]:
-        """Return the length to state, ``None`` for none, and whether there is a body; refuse two that differ."""
+        """Return the length to state, ``None`` for none, and whether there is a body.
+
+        Raise ``HttpFault`` if the stated length is not that of the body.
+        """
         stated, body = stated_length(self._headers.items), self.outgoing
         known = 0 if body is None else body.given if body.ended else None
         if stated is not None and known is not None and stated != known:
@@ -181,7 +184,7 @@ class RequestOptions:
         self._between = duration
 
     def timeouts(self) -> Timeouts:
-        """Return them in seconds."""
+        """Return the timeouts in seconds."""
         return Timeouts(*(None if t is None else t / _SECOND for t in (self._connect, self._first, self._between)))
 
 
@@ -214,11 +217,11 @@ class FutureIncomingResponse:
         return Pollable(self, self._wasi)
 
     def __drop__(self) -> None:
-        self._exchange.let_go()
+        self._exchange.release()
 
 
 def send(wasi: Wasi, request: OutgoingRequest, options: RequestOptions | None) -> FutureIncomingResponse:
-    """Begin an exchange; raise ``HttpFault`` for what is refused at once."""
+    """Begin an exchange; raise ``HttpFault`` for a request that is invalid, denied, or beyond the limits."""
     scheme, host, port = request.place()
     network, asked = wasi.grants.network, request.request(scheme, host, port)
     if not network.may_request(scheme, host, port, asked.method):

@@ -1,7 +1,7 @@
-"""``wasi:io``: errors, polling, and streams; what files, sockets and HTTP bodies are read and written by.
+"""``wasi:io``: errors, polling, and the streams by which files, sockets and HTTP bodies are read and written.
 
-A kind of stream overrides a few methods that never wait; everything of the WIT is built here on those. A
-read gives at most 64 KiB at once, and a write takes no more than was permitted, whatever a guest asks.
+A kind of stream overrides a few methods that never block; the functions of the WIT are built here on those. A read
+returns at most 64 KiB, and a write takes no more than ``check-write`` permitted, even if the guest asks for more.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ if TYPE_CHECKING:
     from aegis.host.preview2 import Wasi
 
 __all__ = [
-    "CHUNK", "Ended", "Failed", "InputStream", "Interest", "IoError", "OutputStream", "Pollable", "Waitable",
+    "CHUNK_BYTES", "Ended", "Failed", "InputStream", "Interest", "IoError", "OutputStream", "Pollable", "Waitable",
     "implementation", "wait_for",
 ]  # fmt: skip
 
-CHUNK = 65536
-"""Bytes that one read gives, or one permit allows, at most."""
-_BLOCKING_MOST = 4096
-_POLL_MOST = 65536
+CHUNK_BYTES = 65536
+"""Bytes that one read returns, or one permit allows, at most."""
+_MAX_BLOCKING_WRITE_BYTES = 4096
+_MAX_POLLABLES = 65536
 
 
 class Interest(NamedTuple):
-    """What to wait for: descriptors, and an instant (ns on the sandbox's monotonic clock) to look again at."""
+    """The events that a waitable waits for: descriptors, and an instant (ns on the sandbox's monotonic clock)."""
 
     read: tuple[int, ...] = ()
     write: tuple[int, ...] = ()
     instant: int | None = None
     host_time: float | None = None
-    """``time.monotonic()`` at which to look again: for what happens in the host's time whatever the guest's clock."""
+    """The ``time.monotonic()`` at which to check again: for timeouts in real time, whichever clock the guest has."""
 
 
 class Waitable(Protocol):
-    """What can become ready."""
+    """An object that can become ready, such as a stream or a timer."""
 
     def ready(self) -> bool:
-        """Tell whether it is; never wait."""
+        """Return whether it is ready; never block."""
         ...
 
     def interest(self) -> Interest:
-        """Return what to wait for while it is not."""
+        """Return the events to wait for while it is not ready."""
         ...
 
 
 class Ended(Exception):
-    """A source has no more to give, or a sink takes no more."""
+    """The end of a stream: a source has no more bytes, or a sink accepts no more."""
 
 
 class Failed(Exception):
-    """The last operation failed; ``error`` is what the guest is told."""
+    """The last operation failed; ``error`` is the resource that the guest receives."""
 
     def __init__(self, error: IoError) -> None:
         super().__init__(error.message)
@@ -64,7 +64,7 @@ class Failed(Exception):
 
 
 class IoError:
-    """The resource ``wasi:io/error.error``; ``code`` is what filesystem or HTTP can make of it."""
+    """The resource ``wasi:io/error.error``; ``code`` is its code in ``wasi:filesystem`` or ``wasi:http``."""
 
     def __init__(self, message: str, code: object = None) -> None:
         self.message, self.code = message, code
@@ -74,7 +74,7 @@ class IoError:
 
 
 def wait_for(wasi: Wasi, interests: Iterable[Interest]) -> None:
-    """Wait until one of ``interests`` may be ready, no longer than the deadline."""
+    """Wait until one of ``interests`` may be ready, no longer than until the deadline."""
     reads: list[int] = []
     writes: list[int] = []
     soonest: int | None = None
@@ -95,7 +95,7 @@ def wait_for(wasi: Wasi, interests: Iterable[Interest]) -> None:
     if clocks.real:
         scope.wait(span / 1e9 if left is None else min(left, span / 1e9), read=reads, write=writes)
         return
-    # A stand-in clock does not pass while the host waits; it passes when nothing else is ready.
+    # A stand-in clock does not advance while the host waits; it advances when nothing else is ready.
     if (reads or writes) and any(scope.wait(0, read=reads, write=writes)):
         return
     clocks.sleep(span, scope)
@@ -122,12 +122,15 @@ class _Poll:
         self._wasi = wasi
 
     def poll(self, in_: Sequence[Pollable]) -> list[int]:
-        """Return the indexes of what is ready, waiting for at least one."""
+        """Return the indexes of the pollables that are ready; wait for at least one."""
         if not in_:
-            raise GuestTrap("the guest trapped: it polled an empty list, which never becomes ready", code="poll")
-        if len(in_) > _POLL_MOST:
             raise GuestTrap(
-                f"the guest trapped: it polled {len(in_):,} at once; the most is {_POLL_MOST:,}", code="poll"
+                "the guest trapped: it polled an empty list, which never becomes ready: poll at least one", code="poll"
+            )
+        if len(in_) > _MAX_POLLABLES:
+            raise GuestTrap(
+                f"the guest trapped: too many pollables in one poll ({len(in_):,}/{_MAX_POLLABLES:,}): poll fewer",
+                code="poll",
             )
         while True:
             found = [n for n, pollable in enumerate(in_) if pollable.waitable.ready()]
@@ -137,18 +140,18 @@ class _Poll:
 
 
 class _Stream:
-    """What both directions have: their end, and how failures are told."""
+    """The common part of both directions: the end of the stream, and its failures."""
 
     def __init__(self, wasi: Wasi) -> None:
         self.wasi = wasi
         self.ended = False
 
     def interest(self) -> Interest:
-        """Return what to wait for while the stream is not ready."""
+        """Return the events to wait for while the stream is not ready."""
         return Interest()
 
     def close(self) -> None:
-        """Release what the stream holds; the guest dropped it."""
+        """Release the file or socket of the stream, which the guest dropped."""
 
     def __drop__(self) -> None:
         self.ended = True  # a pollable that outlives its stream is ready
@@ -167,14 +170,14 @@ class _Stream:
 
 
 class InputStream(_Stream):
-    """The resource ``wasi:io/streams.input-stream``. A kind of source overrides :meth:`take`."""
+    """The resource ``wasi:io/streams.input-stream``. Each kind of source overrides :meth:`take`."""
 
     def take(self, count: int) -> bytes | None:
-        """Return up to ``count`` bytes now, ``None`` for nothing yet; raise ``Ended`` or ``Failed``."""
+        """Return up to ``count`` bytes, ``None`` if there are none yet; raise ``Ended`` or ``Failed``."""
         raise Ended
 
     def ready(self) -> bool:
-        """Tell whether a read would not wait: there are bytes, or there is an end or a failure to tell."""
+        """Return whether a read would not block: there are bytes, or the stream has ended or failed."""
         return True
 
     def subscribe(self) -> Pollable:
@@ -202,7 +205,7 @@ class InputStream(_Stream):
         if not count:
             return b""
         try:
-            return self.take(min(count, CHUNK))
+            return self.take(min(count, CHUNK_BYTES))
         except Ended:
             self.over()
         except Failed as failure:
@@ -210,27 +213,27 @@ class InputStream(_Stream):
 
 
 class OutputStream(_Stream):
-    """The resource ``wasi:io/streams.output-stream``. A kind of sink overrides :meth:`room` and :meth:`give`."""
+    """The resource ``wasi:io/streams.output-stream``. Each kind of sink overrides :meth:`room` and :meth:`give`."""
 
     _permit = 0
 
     def room(self) -> int:
-        """Return how many bytes are taken now, 0 for none yet; raise ``Ended`` or ``Failed``."""
+        """Return how many bytes the sink accepts now, 0 for none yet; raise ``Ended`` or ``Failed``."""
         raise Ended
 
     def give(self, data: bytes) -> None:
-        """Take ``data``, no more than :meth:`room` said; raise ``Ended`` or ``Failed``."""
+        """Accept ``data``, no more than :meth:`room` returned; raise ``Ended`` or ``Failed``."""
         raise Ended
 
     def flush_now(self) -> None:
-        """Begin to send on what was given."""
+        """Begin to send the accepted bytes."""
 
     def flushed(self) -> bool:
-        """Tell whether what was given has been sent on; raise ``Ended`` or ``Failed``."""
+        """Return whether all accepted bytes were sent; raise ``Ended`` or ``Failed``."""
         return True
 
     def ready(self) -> bool:
-        """Tell whether ``check-write`` would permit something, or has an end or a failure to tell."""
+        """Return whether ``check-write`` would permit bytes, or the stream has ended or failed."""
         if self.ended:
             return True
         try:
@@ -242,7 +245,7 @@ class OutputStream(_Stream):
         return Pollable(self, self.wasi)
 
     def check_write(self) -> int:
-        self._permit = min(self._room(), CHUNK)
+        self._permit = min(self._room(), CHUNK_BYTES)
         return self._permit
 
     def write(self, contents: bytes) -> None:
@@ -272,7 +275,7 @@ class OutputStream(_Stream):
         self.blocking_flush()
 
     def splice(self, src: InputStream, len: int) -> int:
-        room = min(self._room(), len, CHUNK)
+        room = min(self._room(), len, CHUNK_BYTES)
         data = src.read(room) if room else b""
         self._give(data)
         return data.__len__()
@@ -280,7 +283,7 @@ class OutputStream(_Stream):
     def blocking_splice(self, src: InputStream, len: int) -> int:
         if not len:
             return 0
-        while not (room := min(self._room(), len, CHUNK)):
+        while not (room := min(self._room(), len, CHUNK_BYTES)):
             self.wait()
         data = src.blocking_read(room)
         self._give(data)
@@ -291,16 +294,18 @@ class OutputStream(_Stream):
     def _allowed(self, count: int) -> None:
         if count > self._permit:
             raise GuestTrap(
-                f"the guest trapped: it wrote {count:,} bytes where check-write permitted {self._permit:,}",
+                f"the guest trapped: write beyond the permit of check-write ({count:,}/{self._permit:,} bytes): "
+                "call check-write before each write",
                 code="stream",
             )
         self._permit -= count
 
     @staticmethod
     def _at_once(count: int) -> None:
-        if count > _BLOCKING_MOST:
+        if count > _MAX_BLOCKING_WRITE_BYTES:
             raise GuestTrap(
-                f"the guest trapped: a blocking write takes {_BLOCKING_MOST:,} bytes, and it gave {count:,}",
+                f"the guest trapped: blocking write too long ({count:,}/{_MAX_BLOCKING_WRITE_BYTES:,} bytes): "
+                "write in several parts",
                 code="stream",
             )
 
@@ -355,5 +360,5 @@ class OutputStream(_Stream):
 
 
 def implementation(interface: str, wasi: Wasi) -> object:
-    """Return what implements ``interface``."""
+    """Return the object that implements ``interface``."""
     return _Poll(wasi)  # errors and streams have no functions but their resources' own

@@ -1,4 +1,4 @@
-"""``wasi:random``: bytes of the sandbox's source. The insecure interfaces are served from the same one."""
+"""``wasi:random``: bytes from the source of the sandbox, which the insecure interfaces use too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from aegis.errors import QuotaExceeded
-from aegis.host.entropy import PIECE
+from aegis.host.entropy import CHUNK_BYTES
 from aegis.host.files.audit import reading
 from aegis.limits import exceeded
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["implementation"]
 
-_MOST = 64 << 20
+_MAX_BYTES = 64 << 20
 
 
 class _Random:
@@ -25,16 +25,16 @@ class _Random:
         self._wasi = wasi
 
     def _bytes(self, count: int) -> bytes:
-        most = self._wasi.limits.value_bytes or _MOST
+        most = self._wasi.limits.value_bytes or _MAX_BYTES
         if count > most:
             message = exceeded("value_bytes", count, most)
             raise QuotaExceeded(message, limit="value_bytes", used=count, allowed=most)
         return reading(self._wasi.scope, lambda: b"".join(self._pieces(count)))
 
     def _pieces(self, count: int) -> Iterator[bytes]:
-        for at in range(0, count, PIECE):
+        for at in range(0, count, CHUNK_BYTES):
             self._wasi.scope.remaining()
-            yield self._wasi.grants.random(min(PIECE, count - at))
+            yield self._wasi.grants.random(min(CHUNK_BYTES, count - at))
 
     def _number(self) -> int:
         return int.from_bytes(self._bytes(8), "little")
@@ -56,5 +56,5 @@ class _Random:
 
 
 def implementation(interface: str, wasi: Wasi) -> object:
-    """Return what implements ``interface``."""
+    """Return the object that implements ``interface``."""
     return _Random(wasi)

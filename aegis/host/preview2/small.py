@@ -12,22 +12,26 @@ if TYPE_CHECKING:
 
 __all__ = ["implementation"]
 
-_MOST = 1 << 14
+_MAX_TEXT_CHARACTERS = 1 << 14
 
 
 class _Logging:
-    """``wasi:logging/logging``. Without a grant the lines go nowhere, and the guest is not told."""
+    """``wasi:logging/logging``. Without a grant the lines are discarded, which the guest cannot see."""
 
     def __init__(self, wasi: Wasi) -> None:
         self._wasi = wasi
 
     def log(self, level: Level, context: str, message: str) -> None:
-        line = f"{context[:_MOST]}: {message[:_MOST]}" if context else message[:_MOST]
+        line = (
+            f"{context[:_MAX_TEXT_CHARACTERS]}: {message[:_MAX_TEXT_CHARACTERS]}"
+            if context
+            else message[:_MAX_TEXT_CHARACTERS]
+        )
         self._wasi.grants.log.write(LOG_LEVELS.index(level.value), line.encode())
 
 
 class _Store:
-    """``wasi:config/store``: the values that the policy states, and no others."""
+    """``wasi:config/store``: the values in the policy, and no others."""
 
     def __init__(self, wasi: Wasi) -> None:
         self._values = dict(wasi.grants.policy.config.set)
@@ -40,5 +44,5 @@ class _Store:
 
 
 def implementation(interface: str, wasi: Wasi) -> object:
-    """Return what implements ``interface``."""
+    """Return the object that implements ``interface``."""
     return _Logging(wasi) if interface == "wasi:logging/logging" else _Store(wasi)

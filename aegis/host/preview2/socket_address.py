@@ -1,4 +1,4 @@
-"""Addresses and errors of ``wasi:sockets/network``, to and from the system's."""
+"""Convert addresses and errors between ``wasi:sockets/network`` and the system."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _CODES = {
 
 
 class Endpoint(NamedTuple):
-    """An address in its plain notation, and a port; what IPv6 adds concerns the system alone, no rule."""
+    """An address in its plain notation, and a port. No rule concerns the flow and scope of IPv6."""
 
     host: str
     port: int
@@ -58,36 +58,36 @@ class Endpoint(NamedTuple):
     scope: int = 0
 
     def system(self) -> tuple[str, int] | tuple[str, int, int, int]:
-        """Return it as the system has it."""
+        """Return the socket address for the system's calls."""
         return tuple(self) if ":" in self.host else (self.host, self.port)  # type: ignore[return-value]
 
     def is_unicast(self) -> bool:
-        """Tell whether it is one host's."""
+        """Return whether it is the address of one host."""
         return self.host != "255.255.255.255" and not ip_address(self.host).is_multicast
 
 
 def code_of(error: OSError) -> ErrorCode:
-    """Return the code of a system's error."""
+    """Return the code of an error of the system; ``unknown`` for one that has none."""
     return _CODES.get(error.errno or 0, ErrorCode.UNKNOWN)
 
 
 def failed(error: OSError) -> Failed:
-    """Return a stream's failure, whose code ``network-error-code`` finds again."""
+    """Return the failure of a stream; ``network-error-code`` returns its code."""
     code = code_of(error)
     return Failed(IoError(code.value, code))
 
 
 def refuse(code: ErrorCode) -> Err[ErrorCode]:
-    """Return what answers the guest with ``code``."""
+    """Return the exception by which the guest receives ``code``."""
     return Err(code)
 
 
 answering = answering_with(code_of, {OverflowError: ErrorCode.INVALID_ARGUMENT, ValueError: ErrorCode.INVALID_ARGUMENT})
-"""Answers a guest with the code of what the system refuses."""
+"""Decorator: raise ``Err`` with the ``error-code`` of an error of the system."""
 
 
 def endpoint_of(address: IpSocketAddress, family: IpAddressFamily) -> Endpoint:
-    """Return what ``address`` says; refuse one that is not of ``family``, or is IPv4 in IPv6's clothes."""
+    """Return the endpoint of ``address``; reject one that is not of ``family``, or an IPv4-mapped IPv6 address."""
     value = address.value
     if isinstance(value, Ipv4SocketAddress):
         if family is not IpAddressFamily.IPV4:
@@ -100,7 +100,7 @@ def endpoint_of(address: IpSocketAddress, family: IpAddressFamily) -> Endpoint:
 
 
 def wit_address(name: tuple[Any, ...], family: IpAddressFamily) -> IpSocketAddress:
-    """Return the system's socket address as WIT has it."""
+    """Return the WIT value of a socket address of the system."""
     if family is IpAddressFamily.IPV4:
         parts = tuple(IPv4Address(name[0]).packed)
         return IpSocketAddressIpv4(Ipv4SocketAddress(name[1], parts))  # type: ignore[arg-type]
@@ -110,7 +110,7 @@ def wit_address(name: tuple[Any, ...], family: IpAddressFamily) -> IpSocketAddre
 
 
 def ip_address_of(text: str) -> IpAddress:
-    """Return a plain address as WIT has it."""
+    """Return the WIT value of an address in plain notation."""
     if ":" not in text:
         return IpAddressIpv4(tuple(IPv4Address(text).packed))  # type: ignore[arg-type]
     packed = IPv6Address(text).packed

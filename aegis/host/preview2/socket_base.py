@@ -1,4 +1,4 @@
-"""What TCP and UDP sockets share: their system socket with its users, and the options."""
+"""The common part of TCP and UDP sockets: the system's socket with its users, and the options."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ if TYPE_CHECKING:
     from aegis.host.preview2.io import Interest
     from aegis.host.preview2.socket_address import IpSocketAddress
 
-__all__ = ["Shared", "SocketBase", "new_socket"]
+__all__ = ["SharedSocket", "SocketBase", "new_socket"]
 
-_MOST_BUFFER = 1 << 22
+_MAX_BUFFER_BYTES = 1 << 22
 
 
-class Shared:
-    """A system socket, closed when nothing that uses it is left."""
+class SharedSocket:
+    """A socket of the system with several users: a resource, and the streams made from it. The last one closes it."""
 
     def __init__(self, network: Network, opened: socket.socket) -> None:
         self.socket, self._network = opened, network
         self._users = 1
 
-    def use(self) -> Shared:
+    def use(self) -> SharedSocket:
         """Count one more user."""
         self._users += 1
         return self
 
-    def let_go(self) -> None:
-        """Count one less; the last closes the socket."""
+    def release(self) -> None:
+        """Count one user less; the last one closes the socket."""
         self._users -= 1
         if not self._users:
             self._network.close_socket(self.socket)
 
     def number(self) -> int:
-        """The descriptor, to wait for."""
+        """Return the descriptor to wait for."""
         return self.socket.fileno()
 
 
-def new_socket(network: Network, family: IpAddressFamily, kind: int) -> Shared:
-    """Return a new socket; raise ``new-socket-limit`` when all that may be open are."""
+def new_socket(network: Network, family: IpAddressFamily, kind: int) -> SharedSocket:
+    """Return a new socket; raise ``new-socket-limit`` when the limit ``sockets`` is reached."""
     try:
         opened = network.open(FAMILIES[family], kind)
     except OSError as error:
@@ -56,18 +56,18 @@ def new_socket(network: Network, family: IpAddressFamily, kind: int) -> Shared:
     if family is IpAddressFamily.IPV6:
         with contextlib.suppress(OSError):
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    return Shared(network, opened)
+    return SharedSocket(network, opened)
 
 
 class SocketBase:
-    """A socket resource: a Waitable, with the options that both kinds have."""
+    """A socket resource: a ``Waitable`` with the options that both kinds have."""
 
-    def __init__(self, wasi: Wasi, family: IpAddressFamily, shared: Shared) -> None:
+    def __init__(self, wasi: Wasi, family: IpAddressFamily, shared: SharedSocket) -> None:
         self.wasi, self.network = wasi, wasi.grants.network
         self.family, self.shared = family, shared
 
     def __drop__(self) -> None:
-        self.shared.let_go()
+        self.shared.release()
 
     def ready(self) -> bool:
         return True
@@ -125,9 +125,9 @@ class SocketBase:
 
     def _buffer(self, option: int) -> int:
         found = self.shared.socket.getsockopt(socket.SOL_SOCKET, option)
-        return found // 2 if sys.platform == "linux" else found  # Linux tells twice what was set: socket(7)
+        return found // 2 if sys.platform == "linux" else found  # Linux doubles the value that was set: socket(7)
 
     def _set_buffer(self, option: int, value: int) -> None:
         if not value:
             raise refuse(ErrorCode.INVALID_ARGUMENT)
-        self.shared.socket.setsockopt(socket.SOL_SOCKET, option, min(value, _MOST_BUFFER))
+        self.shared.socket.setsockopt(socket.SOL_SOCKET, option, min(value, _MAX_BUFFER_BYTES))

@@ -1,4 +1,4 @@
-"""``wasi:sockets``: the network resource, name lookup, and the making of sockets."""
+"""``wasi:sockets``: the network resource, name lookup, and the creation of sockets."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["implementation"]
 
-_MOST_NAME = 253
+_MAX_NAME_CHARACTERS = 253
 _TEMPORARY = {socket.EAI_AGAIN}
 _ABSENT = {socket.EAI_NONAME} | {getattr(socket, n) for n in ("EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, n)}
 
 
 class NetworkHandle:
-    """The resource ``network``: it names the sandbox's one network."""
+    """The resource ``network``: the one network of the sandbox."""
 
 
 class ResolveAddressStream:
-    """The resource ``resolve-address-stream``: the addresses of one name, those that may be reached."""
+    """The resource ``resolve-address-stream``: the addresses of one name that the policy allows."""
 
     def __init__(self, wasi: Wasi, lookup: Lookup | None, addresses: list[str]) -> None:
         self._wasi, self._lookup, self._addresses = wasi, lookup, addresses
@@ -94,9 +94,9 @@ class _Sockets:
         return UdpSocket(self._wasi, address_family)
 
     def resolve_addresses(self, network: object, name: str) -> ResolveAddressStream:
-        """Look a name up; an address in any notation is its own answer, and is judged when it is used."""
+        """Look a name up. An address, in any notation, is its own result, and is judged when it is used."""
         host = plain_host(name)
-        if host is None or len(name) > _MOST_NAME:
+        if host is None or len(name) > _MAX_NAME_CHARACTERS:
             raise refuse(ErrorCode.INVALID_ARGUMENT)
         if read_address(host) is not None:
             return ResolveAddressStream(self._wasi, None, [host])
@@ -110,5 +110,5 @@ class _Sockets:
 
 
 def implementation(interface: str, wasi: Wasi) -> object:
-    """Return what implements ``interface``."""
+    """Return the object that implements ``interface``."""
     return _Sockets(wasi)

@@ -1,6 +1,6 @@
-"""``wasi:sockets/tcp``: clients and servers, every address judged before the system hears of it.
+"""``wasi:sockets/tcp``: clients and servers; the policy judges each address before any call of the system.
 
-The states and the answers are those of the WIT's operational semantics; nothing here waits.
+The states and the results are those of the WIT's operational semantics. No function blocks.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from aegis.bindings.wasi_sockets_network import ErrorCode, IpAddressFamily
 from aegis.bindings.wasi_sockets_tcp import ShutdownType
-from aegis.host.preview2.io import CHUNK, Ended, Failed, InputStream, Interest, OutputStream
+from aegis.host.preview2.io import CHUNK_BYTES, Ended, Failed, InputStream, Interest, OutputStream
 from aegis.host.preview2.socket_address import answering, endpoint_of, failed, refuse, wit_address
-from aegis.host.preview2.socket_base import Shared, SocketBase, new_socket
+from aegis.host.preview2.socket_base import SharedSocket, SocketBase, new_socket
 from aegis.support.descriptors import socket_above_standard
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["TcpSocket"]
 
 _SECOND = 1_000_000_000
-_DENIED_AT_ONCE = 16
+_MAX_DENIED_PER_ACCEPT = 16
 _UNSPECIFIED = ("0.0.0.0", "::")
 
 
 class TcpSocket(SocketBase):
-    """The resource ``tcp-socket``; ``state`` is one of the WIT's."""
+    """The resource ``tcp-socket``; ``state`` is one of the states in the WIT."""
 
-    def __init__(self, wasi: Wasi, family: IpAddressFamily, shared: Shared | None = None) -> None:
+    def __init__(self, wasi: Wasi, family: IpAddressFamily, shared: SharedSocket | None = None) -> None:
         made = shared or new_socket(wasi.grants.network, family, socket.SOCK_STREAM)
         super().__init__(wasi, family, made)
         self.state = "unbound" if shared is None else "connected"
@@ -57,7 +57,7 @@ class TcpSocket(SocketBase):
         self._must(ErrorCode.INVALID_STATE, "unbound")
         if not endpoint.is_unicast():
             raise refuse(ErrorCode.INVALID_ARGUMENT)
-        # A client may ask for any free port of its own; what others can reach needs a rule.
+        # A client may bind to a free port that the system chooses; a port that peers can know needs a rule.
         if (port or host not in _UNSPECIFIED) and not self.network.may_listen("tcp", host, port):
             raise refuse(ErrorCode.ACCESS_DENIED)
         with contextlib.suppress(OSError):
@@ -103,12 +103,12 @@ class TcpSocket(SocketBase):
         accepted = socket_above_standard(self._next_peer())
         self.network.adopt(accepted)
         self.network.connecting()
-        client = TcpSocket(self.wasi, self.family, Shared(self.network, accepted))
+        client = TcpSocket(self.wasi, self.family, SharedSocket(self.network, accepted))
         return client, *client._streams()
 
     def _next_peer(self) -> socket.socket:
-        """Accept a connection; hang up on peers that a rule denies, so many at most before the call returns."""
-        for _ in range(_DENIED_AT_ONCE):
+        """Accept a connection; close those of denied peers, a bounded number of them in one call."""
+        for _ in range(_MAX_DENIED_PER_ACCEPT):
             accepted, peer = self.shared.socket.accept()
             if self.network.may_accept("tcp", str(peer[0]).partition("%")[0], int(peer[1])):
                 return accepted
@@ -239,9 +239,9 @@ class TcpSocket(SocketBase):
 
 
 class _TcpInput(InputStream):
-    """What the other side sends. To read lets the other direction go on, which may have something left to send."""
+    """The bytes from the peer. Reading also continues the other direction, which may still have bytes to send."""
 
-    def __init__(self, wasi: Wasi, shared: Shared, output: _TcpOutput) -> None:
+    def __init__(self, wasi: Wasi, shared: SharedSocket, output: _TcpOutput) -> None:
         super().__init__(wasi)
         self._shared, self._output = shared.use(), output
 
@@ -269,23 +269,23 @@ class _TcpInput(InputStream):
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._shared.socket.shutdown(socket.SHUT_RD)
-        self._shared.let_go()
+        self._shared.release()
 
 
 class _TcpOutput(OutputStream):
-    """What is sent to the other side. What the system does not take at once is kept, one chunk at most."""
+    """The bytes to the peer. Those that the system does not take at once are buffered, one chunk at most."""
 
-    def __init__(self, wasi: Wasi, shared: Shared) -> None:
+    def __init__(self, wasi: Wasi, shared: SharedSocket) -> None:
         super().__init__(wasi)
         self._shared = shared.use()
         self._pending = b""
         self.finishing = False
-        """Whether the other side is to be told the end, when what is pending was sent."""
+        """Whether to shut the direction down once the buffered bytes were sent."""
 
     def room(self) -> int:
         if not self.flushed():
             return 0
-        return CHUNK if self.wasi.scope.wait(0, write=(self._shared.number(),))[1] else 0
+        return CHUNK_BYTES if self.wasi.scope.wait(0, write=(self._shared.number(),))[1] else 0
 
     def give(self, data: bytes) -> None:
         self.wasi.grants.network.charge(len(data))
@@ -317,12 +317,12 @@ class _TcpOutput(OutputStream):
         return Interest(write=(self._shared.number(),))
 
     def finish(self) -> None:
-        """Take no more; what is pending is sent on as the guest goes on with the connection."""
+        """Accept no more; buffered bytes are sent while the guest uses the other direction."""
         self.ended = self.finishing = True
         self.go_on()
 
     def go_on(self) -> None:
-        """Send on what a finished stream still holds, and after the last of it the end."""
+        """Send the buffered bytes of a finished stream, then shut the direction down."""
         if not self.finishing:
             return
         try:
@@ -330,9 +330,9 @@ class _TcpOutput(OutputStream):
                 return
             self._shared.socket.shutdown(socket.SHUT_WR)
         except (OSError, Ended, Failed):
-            self._pending = b""  # there is nobody to send it to
+            self._pending = b""  # the peer is gone
         self.finishing = False
 
     def close(self) -> None:
         self.finish()
-        self._shared.let_go()
+        self._shared.release()

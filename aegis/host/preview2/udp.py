@@ -1,4 +1,4 @@
-"""``wasi:sockets/udp``: every datagram is judged, those that go out and those that come in."""
+"""``wasi:sockets/udp``: the policy judges every datagram, outgoing and incoming."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from aegis.bindings.wasi_sockets_network import ErrorCode, IpAddressFamily
 from aegis.bindings.wasi_sockets_udp import IncomingDatagram, OutgoingDatagram
 from aegis.errors import GuestTrap
-from aegis.host.net.sockets import LARGEST_DATAGRAM
+from aegis.host.net.sockets import MAX_DATAGRAM_BYTES
 from aegis.host.preview2.io import Interest, Pollable
 from aegis.host.preview2.socket_address import answering, endpoint_of, refuse, wit_address
-from aegis.host.preview2.socket_base import Shared, SocketBase, new_socket
+from aegis.host.preview2.socket_base import SharedSocket, SocketBase, new_socket
 from aegis.wit.values import Err
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["UdpSocket"]
 
 _UNSPECIFIED = ("0.0.0.0", "::")
-_AT_ONCE = 16
+_DATAGRAMS_PER_CALL = 16
 
 
 class UdpSocket(SocketBase):
-    """The resource ``udp-socket``. Whom it talks to is kept here, not in the system's socket."""
+    """The resource ``udp-socket``. Its peer is kept here; the system's socket is not connected."""
 
     def __init__(self, wasi: Wasi, family: IpAddressFamily) -> None:
         super().__init__(wasi, family, new_socket(wasi.grants.network, family, socket.SOCK_DGRAM))
@@ -35,7 +35,7 @@ class UdpSocket(SocketBase):
         self.open_to_all = False
         self.remote: Endpoint | None = None
         self.pair = 0
-        """Which pair of streams is the latest: only that one works."""
+        """The number of the latest pair of streams, the only one that works."""
 
     @answering
     def start_bind(self, network: object, local_address: IpSocketAddress) -> None:
@@ -44,7 +44,8 @@ class UdpSocket(SocketBase):
         if self.state != "unbound":
             raise refuse(ErrorCode.INVALID_STATE)
         if port or host not in _UNSPECIFIED:
-            # With a rule that lets it listen, every peer that none denies may send to it; else those it may send to.
+            # With a rule for listening, every peer that no rule denies may send to it; without one, only the peers
+            # that it may send to.
             if not self.network.may_listen("udp", host, port):
                 raise refuse(ErrorCode.ACCESS_DENIED)
             self.open_to_all = True
@@ -99,17 +100,17 @@ class _Side:
 
     def __init__(self, owner: UdpSocket, remote: Endpoint | None) -> None:
         self.owner, self.remote = owner, remote
-        self.shared: Shared = owner.shared.use()
+        self.shared: SharedSocket = owner.shared.use()
         self._pair, self._dropped = owner.pair, False
 
     def must_be_latest(self) -> None:
-        """Refuse to go on once the socket has another pair of streams."""
+        """Raise ``invalid-state`` if the socket has a newer pair of streams."""
         if self._pair != self.owner.pair:
             raise refuse(ErrorCode.INVALID_STATE)
 
     def __drop__(self) -> None:
         self._dropped = True  # a pollable that outlives its stream is ready
-        self.shared.let_go()
+        self.shared.release()
 
     def subscribe(self) -> Pollable:
         return Pollable(self, self.owner.wasi)
@@ -132,9 +133,9 @@ class IncomingDatagramStream(_Side):
     def receive(self, max_results: int) -> list[IncomingDatagram]:
         self.must_be_latest()
         found: list[IncomingDatagram] = []
-        # What is dropped counts too, so that a flood of strangers' datagrams ends the call.
-        for _ in range(min(max_results, _AT_ONCE) + _AT_ONCE):
-            if len(found) >= min(max_results, _AT_ONCE):
+        # Dropped datagrams count too, so that the call ends in a flood of denied ones.
+        for _ in range(min(max_results, _DATAGRAMS_PER_CALL) + _DATAGRAMS_PER_CALL):
+            if len(found) >= min(max_results, _DATAGRAMS_PER_CALL):
                 break
             with contextlib.suppress(ConnectionError):
                 try:
@@ -147,7 +148,7 @@ class IncomingDatagramStream(_Side):
         return found
 
     def _next(self) -> tuple[bytes, Address] | None:
-        """Return the next datagram and its sender, ``None`` in place of one from a stranger."""
+        """Return the next datagram and its sender, ``None`` in place of one from another peer."""
         listening = self.remote is None and self.owner.open_to_all
         came = self.owner.network.receive_datagram(self.shared.socket, listening=listening)
         if came is None or self.remote is None:
@@ -169,15 +170,16 @@ class OutgoingDatagramStream(_Side):
     @answering
     def check_send(self) -> int:
         self.must_be_latest()
-        self._permit = _AT_ONCE if self.ready() else 0
+        self._permit = _DATAGRAMS_PER_CALL if self.ready() else 0
         return self._permit
 
     def send(self, datagrams: list[OutgoingDatagram]) -> int:
-        """Send what fits; an error is told only if nothing was sent before it, as the WIT says."""
+        """Send the datagrams; as the WIT says, an error is raised only if none was sent before it."""
         self.must_be_latest()
         if len(datagrams) > self._permit:
             raise GuestTrap(
-                f"the guest trapped: it sent {len(datagrams)} datagrams where check-send permitted {self._permit}",
+                f"the guest trapped: send beyond the permit of check-send ({len(datagrams)}/{self._permit} datagrams): "
+                "call check-send before each send",
                 code="stream",
             )
         self._permit -= len(datagrams)
@@ -205,7 +207,7 @@ class OutgoingDatagramStream(_Side):
             target = given
         if target is None:
             raise refuse(ErrorCode.INVALID_ARGUMENT)
-        if len(datagram.data) > LARGEST_DATAGRAM:
+        if len(datagram.data) > MAX_DATAGRAM_BYTES:
             raise refuse(ErrorCode.DATAGRAM_TOO_LARGE)
         if not self.owner.network.may_connect("udp", *target[:2]):
             raise refuse(ErrorCode.ACCESS_DENIED)

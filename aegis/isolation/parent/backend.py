@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from aegis.engine.compile.artifact import Module
     from aegis.engine.compile.cache import Cache
     from aegis.engine.compile.code import Artifact
-    from aegis.host.files.directory import Opened
+    from aegis.host.files.directory import OpenDescriptors
     from aegis.host.files.preopens import Preopen
     from aegis.host.files.protected import Protected
     from aegis.isolation.parent import component_host_calls, component_modules, component_outlines, handles
@@ -254,7 +254,7 @@ class _Parcel:
         self.resolver: int | None = None
         self.sockets: int | None = None
         self.times: int | None = None
-        self._opened: Opened | None = None
+        self._opened: OpenDescriptors | None = None
         self._preopens: list[Preopen] = []
         self._services: Services | None = None
 
@@ -279,11 +279,11 @@ class _Parcel:
     def fill(self, policy: Policy, protected: Sequence[Protected]) -> None:
         """Open what was granted; raise ``PolicyError`` for what cannot be."""
         if policy.filesystem.paths:
-            from aegis.host.files.directory import Opened
+            from aegis.host.files.directory import OpenDescriptors
             from aegis.host.files.preopens import acquire_filesystem
             from aegis.host.files.protected import protected_by
 
-            self._opened = Opened()
+            self._opened = OpenDescriptors()
             protected = (*protected, *protected_by(policy))
             self._preopens = acquire_filesystem(policy.filesystem, protected, self._opened)
             self.folders = [self._folder(preopen) for preopen in self._preopens]
@@ -300,12 +300,14 @@ class _Parcel:
         return made
 
     def _folder(self, preopen: Preopen) -> Folder:
-        directory = preopen.directory
+        from aegis.host.files.directory import HostDirectory
         from aegis.host.files.single_file import SingleFiles
 
+        directory = preopen.directory
         if isinstance(directory, SingleFiles):
             files = {name: (self.add(file.descriptor), file.writable) for name, file in directory.files.items()}
             return Folder(guest=preopen.guest, descriptor=None, writable=False, files=files)
+        assert isinstance(directory, HostDirectory)  # a grant of the policy is one or the other
         return Folder(guest=preopen.guest, descriptor=self.add(directory.descriptor), writable=directory.writable)
 
     def close(self) -> None:
@@ -322,7 +324,7 @@ class _Grants:
 
     def __init__(self, store: IsolatedStore, stdio: Stdio, host: HostFunctions) -> None:
         self._store, self._stdio, self._host = store, stdio, host
-        self.stdio = self
+        self.stdio = self.acquired_stdio = self
 
     def written(self, stream: int) -> int:
         """Bytes that the guest wrote to stdout (1) or stderr (2); of discarded output only the worker knows."""

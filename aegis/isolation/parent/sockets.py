@@ -25,7 +25,7 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 
 from aegis.host.net.network import shown
-from aegis.host.net.sockets import LARGEST_DATAGRAM, Address, Purpose
+from aegis.host.net.sockets import MAX_DATAGRAM_BYTES, Address, Purpose
 from aegis.host.net.verdicts import NetworkJudge
 from aegis.isolation.protocol.channel import Broken
 from aegis.support.descriptors import socket_above_standard, socket_pair, standard_reserved
@@ -203,7 +203,7 @@ class SocketService:
     def _send(self, number: Any, data: Any, address: Any) -> int:
         made = self._known(number, socket.SOCK_DGRAM)
         host, port, where = _address(made, address)
-        if type(data) is not bytes or len(data) > LARGEST_DATAGRAM:
+        if type(data) is not bytes or len(data) > MAX_DATAGRAM_BYTES:
             raise Broken("malformed or oversized datagram")
         if not self._permitted("connect to", "udp", host, port, self.judge.connect("udp", host, port)):
             return errno.EACCES

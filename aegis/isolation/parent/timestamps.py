@@ -20,6 +20,7 @@ import weakref
 from collections.abc import Collection, Iterable
 
 from aegis.host.files.beneath import Identity, identity
+from aegis.host.files.directory import HostDirectory
 from aegis.host.files.preopens import Preopen
 from aegis.isolation.protocol.channel import Broken
 from aegis.support.descriptors import socket_pair
@@ -37,7 +38,9 @@ class TimeService:
 
     def __init__(self, preopens: Iterable[Preopen]) -> None:
         directories = [preopen.directory for preopen in preopens]
-        self._directories = {identity(os.fstat(each.descriptor)) for each in directories if each.writable}
+        self._directories = {
+            identity(each.status()) for each in directories if isinstance(each, HostDirectory) and each.writable
+        }
         self._socket, self.worker_end = socket_pair(packets=True)
         self._socket.setblocking(False)
         self._closer = weakref.finalize(self, _close, self._socket, self.worker_end)

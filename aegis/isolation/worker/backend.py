@@ -16,7 +16,7 @@ from aegis.support.lean import TYPE_CHECKING, Any
 from aegis.values import CallScope
 
 if TYPE_CHECKING:
-    from aegis.host.files.directory import Opened
+    from aegis.host.files.directory import OpenDescriptors
     from aegis.host.files.preopens import Preopen
     from aegis.host.net.network import Network
     from aegis.sandbox.link_component import Providers
@@ -51,13 +51,13 @@ class WorkerBackend(InProcessBackend):
     def acquire(self, run: Run) -> host.Grants:
         """Return grants made of what came with the setup."""
         grants = host.acquire(self.policy, args=run.args, scope=run.door)
-        vars(grants)["stdio"] = self._stdio(run.door)
-        vars(grants)["preopens"] = [
-            self._preopen(number, folder, grants.opened) for number, folder in enumerate(self._setup.folders)
-        ]
-        vars(grants)["environment"] = list(self._setup.environment)
+        folders = self._setup.folders
+        grants.supply(
+            stdio=self._stdio(run.door), environment=list(self._setup.environment),
+            preopens=[self._preopen(number, folder, grants.opened) for number, folder in enumerate(folders)],
+        )  # fmt: skip
         if self._setup.resolver is not None:
-            vars(grants)["network"] = self._network(self._setup.resolver, grants)
+            grants.supply(network=self._network(self._setup.resolver, grants))
         if self._setup.times is not None:
             from aegis.host.files.utime import use
 
@@ -95,14 +95,14 @@ class WorkerBackend(InProcessBackend):
         terminal = self._setup.terminals[number]
         return RemoteOutput(number, mode, limit, scope, streams, terminal=terminal)
 
-    def _preopen(self, number: int, folder: Folder, opened: Opened) -> Preopen:
+    def _preopen(self, number: int, folder: Folder, opened: OpenDescriptors) -> Preopen:
         """Return what the guest finds; ``opened`` does not keep descriptors that the session closes."""
-        from aegis.host.files.directory import Directory
+        from aegis.host.files.directory import HostDirectory
         from aegis.host.files.preopens import Preopen
         from aegis.host.files.single_file import GrantedFile, SingleFiles
 
         if folder.descriptor is not None:
-            directory = Directory(self._descriptors[folder.descriptor], writable=folder.writable, opened=opened)
+            directory = HostDirectory(self._descriptors[folder.descriptor], writable=folder.writable, opened=opened)
             return Preopen(folder.guest, directory)
         files = {name: GrantedFile(self._descriptors[n], writable) for name, (n, writable) in folder.files.items()}
         return Preopen(folder.guest, SingleFiles(number=number, opened=opened, files=files))

@@ -6,10 +6,10 @@ __all__ = ["BESIDE", "LATER", "LATER_BESIDE", "NOT_NOW", "PASSED"]
 
 LATER = (
     "aegis.host.blocking", "aegis.host.clocks", "aegis.host.entropy", "aegis.host.files", "aegis.host.files.audit",
-    "aegis.host.files.directory", "aegis.host.files.file_id", "aegis.host.files.symlink_moves",
-    "aegis.host.files.utime", "aegis.host.host_quota", "aegis.host.logs", "aegis.host.net", "aegis.host.net.sending",
-    "aegis.host.preview1.files", "aegis.host.preview1.paths", "aegis.host.preview1.poll", "aegis.host.preview1.system",
-    "aegis.policy.remedies", "aegis.wit.err",
+    "aegis.host.files.directory", "aegis.host.files.file_id", "aegis.host.files.open_file",
+    "aegis.host.files.symlink_moves", "aegis.host.files.utime", "aegis.host.host_quota", "aegis.host.logs",
+    "aegis.host.net", "aegis.host.net.sending", "aegis.host.preview1.files", "aegis.host.preview1.paths",
+    "aegis.host.preview1.poll", "aegis.host.preview1.system", "aegis.policy.remedies", "aegis.wit.err",
 )  # fmt: skip
 """Modules that are imported in the course of a core module's run."""
 LATER_BESIDE = (

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from aegis.host.net.sockets import OWN, Address, Datagram, Purpose
+from aegis.host.net.sockets import GUEST_CONNECTION, Address, Datagram, Purpose
 from aegis.isolation.parent.sockets import SOCKET_NUMBER
 from aegis.support.lean import Any, cast
 
@@ -66,7 +66,7 @@ class RemoteSockets:
     def listen(self, opened: socket.socket, backlog: int) -> None:
         _check(self._ask("listen", self._numbers[opened], backlog))
 
-    def connect(self, opened: socket.socket, address: Address, purpose: Purpose = OWN) -> int:
+    def connect(self, opened: socket.socket, address: Address, purpose: Purpose = GUEST_CONNECTION) -> int:
         whole = [*address, 0, 0] if ":" in address[0] and len(address) == 2 else list(address)
         return int(self._ask("connect", self._numbers[opened], *purpose, whole))
 

@@ -318,5 +318,5 @@ def test_an_address_that_does_not_answer_is_given_up_for_the_next() -> None:
             waiting.setblocking(False)
             waiting.connect_ex(deaf.getsockname())
         client = opened.enter_context(Client(f"local:{port}", resolver=lambda name: ["127.0.0.1", "127.0.0.2"]))
-        client.grants.network.patience = 0.05
+        client.grants.network.address_timeout = 0.05
         assert client.send(client.request(f"http://localhost:{port}/")).status == 200

@@ -294,7 +294,7 @@ def test_the_look_ups_of_many_sandboxes_share_a_bounded_number_of_threads(monkey
             assert asked.acquire(timeout=20)
         assert resolver_threads() == RESOLVER_THREADS
         assert not asked.acquire(blocking=False)
-        assert not resolvers._line
+        assert not resolvers._queue
 
 
 def test_a_look_up_waits_in_line_until_a_thread_is_free(waiting: Waiting) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from aegis.bindings.wasi_filesystem_types import DescriptorFlags, NewTimestampNow, OpenFlags, PathFlags
 from aegis.policy import FilesystemCapability
+from tests.directories import Folder
 from tests.host.preview2.guest import Guest, refusal
 
 R, W, M = DescriptorFlags.READ, DescriptorFlags.WRITE, DescriptorFlags.MUTATE_DIRECTORY
@@ -20,14 +21,17 @@ NONE, PLAIN, CREATE, DIRECTORY = PathFlags(0), OpenFlags(0), OpenFlags.CREATE, O
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "granted"
+def tree(either_folder: Folder) -> Folder:
+    return grown(either_folder / "granted")
+
+
+def grown(root: Folder) -> Folder:
     (root / "sub" / "deep").mkdir(parents=True)
     (root / "sub" / "inner").write_bytes(b"inner")
     return root
 
 
-def guest_of(path: Path, name: str, *, write: bool) -> Guest:
+def guest_of(path: Folder, name: str, *, write: bool) -> Guest:
     grant = FilesystemCapability.read_write if write else FilesystemCapability.read_only
     return Guest(filesystem=grant(f"{path}::{name}"))
 
@@ -51,7 +55,7 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_entries_of_a_directory_are_changed_if_the_grant_is_writable(change: Any, tree: Path) -> None:
+def test_entries_of_a_directory_are_changed_if_the_grant_is_writable(change: Any, tree: Folder) -> None:
     before = sorted(p.name for p in (tree / "sub").iterdir())
     with guest_of(tree, "/in", write=False) as guest:
         sub = top(guest).open_at(NONE, "sub", DIRECTORY, R)
@@ -68,7 +72,7 @@ def test_entries_of_a_directory_are_changed_if_the_grant_is_writable(change: Any
         sub.__drop__()
 
 
-def test_a_tree_is_removed_through_its_directories(tree: Path) -> None:
+def test_a_tree_is_removed_through_its_directories(tree: Folder) -> None:
     with guest_of(tree, "/in", write=True) as guest:
         directory = top(guest)
         sub = directory.open_at(NONE, "sub", DIRECTORY, R)
@@ -79,7 +83,7 @@ def test_a_tree_is_removed_through_its_directories(tree: Path) -> None:
     assert list(tree.iterdir()) == []
 
 
-def test_a_directory_to_be_changed_is_not_had_from_a_grant_that_reads(tree: Path) -> None:
+def test_a_directory_to_be_changed_is_not_had_from_a_grant_that_reads(tree: Folder) -> None:
     with guest_of(tree, "/in", write=False) as guest:
         for path in ("sub", "."):
             assert refusal(top(guest).open_at, NONE, path, DIRECTORY, R | M) == "not-permitted"
@@ -88,8 +92,8 @@ def test_a_directory_to_be_changed_is_not_had_from_a_grant_that_reads(tree: Path
 
 
 @pytest.mark.parametrize("flags", [W, W | M, R | W | M], ids=["write", "as wasi-libc", "both"])
-def test_a_file_granted_alone_is_written_by_every_way_of_asking(flags: DescriptorFlags, tree: Path) -> None:
-    file = tree / "sub" / "inner"
+def test_a_file_granted_alone_is_written_by_every_way_of_asking(flags: DescriptorFlags, tmp_path: Path) -> None:
+    file = grown(tmp_path / "granted") / "sub" / "inner"
     with guest_of(file, "/in/file", write=False) as guest:
         assert refusal(top(guest).open_at, NONE, "file", PLAIN, flags) == "not-permitted"
         assert guest.denied == [f"--allow-write {file}::/in/file"]

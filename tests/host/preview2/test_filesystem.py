@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from aegis.errors import QuotaExceeded
 from aegis.host.preview2.io import IoError
 from aegis.policy import FilesystemCapability
 from aegis.wit.values import Err
+from tests.directories import Folder, set_times
 from tests.host.preview2.guest import Guest, descriptors, refusal
 
 R, W, M = DescriptorFlags.READ, DescriptorFlags.WRITE, DescriptorFlags.MUTATE_DIRECTORY
@@ -34,18 +34,29 @@ EXCLUSIVE, DIRECTORY = OpenFlags.EXCLUSIVE, OpenFlags.DIRECTORY
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "granted"
+def tree(either_folder: Folder) -> Folder:
+    return grown(either_folder)
+
+
+@pytest.fixture
+def host_tree(tmp_path: Path) -> Path:
+    """The same on the host, for what there is for its files alone."""
+    grown(tmp_path)
+    return tmp_path / "granted"
+
+
+def grown(above: Folder) -> Folder:
+    root = above / "granted"
     (root / "sub").mkdir(parents=True)
     (root / "file").write_bytes(b"contents")
     (root / "sub" / "inner").write_bytes(b"inner")
     (root / "link").symlink_to("file")
     (root / "out").symlink_to("../secret")
-    (tmp_path / "secret").write_text("secret")
+    (above / "secret").write_text("secret")
     return root
 
 
-def guest_of(tree: Path, *, write: bool, **limits: Any) -> Guest:
+def guest_of(tree: Folder, *, write: bool, **limits: Any) -> Guest:
     grant = FilesystemCapability.read_write if write else FilesystemCapability.read_only
     return Guest(filesystem=grant(f"{tree}::/in"), limits=limits)
 
@@ -57,13 +68,13 @@ def top(guest: Guest) -> Any:
 
 
 @pytest.fixture
-def reader(tree: Path) -> Iterator[Any]:
+def reader(tree: Folder) -> Iterator[Any]:
     with guest_of(tree, write=False) as guest:
         yield top(guest)
 
 
 @pytest.fixture
-def writer(tree: Path) -> Iterator[Any]:
+def writer(tree: Folder) -> Iterator[Any]:
     with guest_of(tree, write=True) as guest:
         yield top(guest)
 
@@ -106,7 +117,7 @@ CHANGES: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize("change", [change for _, change in CHANGES], ids=[name for name, _ in CHANGES])
-def test_each_change_needs_a_grant_that_writes(change: Any, tree: Path) -> None:
+def test_each_change_needs_a_grant_that_writes(change: Any, tree: Folder) -> None:
     before = sorted(p.name for p in tree.iterdir())
     with guest_of(tree, write=False) as guest:
         assert refusal(change, top(guest)) == "not-permitted"
@@ -124,7 +135,7 @@ ESCAPES = ["..", "../secret", "sub/../../secret", "/etc/passwd", "/", "out", "su
 
 @pytest.mark.parametrize("path", ESCAPES)
 @pytest.mark.parametrize("write", [False, True], ids=["read", "write"])
-def test_no_path_leads_out(path: str, write: bool, tree: Path) -> None:
+def test_no_path_leads_out(path: str, write: bool, tree: Folder) -> None:
     with guest_of(tree, write=write) as guest:
         directory = top(guest)
         for call in (
@@ -152,7 +163,7 @@ def test_a_path_that_is_none_is_refused(path: str, code: str, reader: Any) -> No
     assert refusal(reader.stat_at, NONE, path) == code
 
 
-def test_opening_keeps_the_rules_of_its_flags(writer: Any, tree: Path) -> None:
+def test_opening_keeps_the_rules_of_its_flags(writer: Any, tree: Folder) -> None:
     assert refusal(writer.open_at, NONE, "file", CREATE | EXCLUSIVE, R | W) == "exist"
     assert refusal(writer.open_at, NONE, "sub", PLAIN, W) == "is-directory"
     assert refusal(writer.open_at, NONE, "file", DIRECTORY, R) == "not-directory"
@@ -180,8 +191,8 @@ def test_a_listing_is_complete_and_in_order(reader: Any) -> None:
     ]  # fmt: skip
 
 
-def test_a_status_says_what_it_should(writer: Any, tree: Path) -> None:
-    os.utime(tree / "file", ns=(1, 1_234_567_890_123_456_789))
+def test_a_status_says_what_it_should(writer: Any, tree: Folder) -> None:
+    set_times(tree / "file", 1, 1_234_567_890_123_456_789)
     status = writer.stat_at(NONE, "file")
     assert (status.type_, status.size, status.link_count) == (DescriptorType.REGULAR_FILE, 8, 1)
     assert status.data_modification_timestamp == Datetime(1_234_567_890, 0)
@@ -199,7 +210,7 @@ def test_a_status_says_what_it_should(writer: Any, tree: Path) -> None:
     assert refusal(writer.link_at, FOLLOW, "file", writer, "x") == "invalid"
 
 
-def test_times_are_set(writer: Any, tree: Path) -> None:
+def test_times_are_set(writer: Any, tree: Folder) -> None:
     when = NewTimestampTimestamp(Datetime(1_000_000, 5))
     writer.set_times_at(NONE, "file", NewTimestampNoChange(), when)
     assert (tree / "file").stat().st_mtime_ns == 1_000_000_000_000_005
@@ -210,7 +221,7 @@ def test_times_are_set(writer: Any, tree: Path) -> None:
     assert refusal(file.set_times, far, far) == "overflow"
 
 
-def test_writing_by_all_its_ways(writer: Any, tree: Path) -> None:
+def test_writing_by_all_its_ways(writer: Any, tree: Folder) -> None:
     file = writer.open_at(NONE, "new", CREATE, R | W)
     assert file.write(b"0123456789", 0) == 10
     stream = file.write_via_stream(5)
@@ -228,8 +239,8 @@ def test_writing_by_all_its_ways(writer: Any, tree: Path) -> None:
     assert refusal(late.blocking_write_and_flush, b"xx") == "StreamErrorLastOperationFailed"
 
 
-def test_disk_writes_have_a_limit(tree: Path) -> None:
-    with guest_of(tree, write=True, disk_written=100) as guest:
+def test_disk_writes_have_a_limit(host_tree: Path) -> None:
+    with guest_of(host_tree, write=True, disk_written=100) as guest:
         file = top(guest).open_at(NONE, "new", CREATE, R | W)
         file.write(bytes(60), 0)
         for way in (
@@ -240,7 +251,7 @@ def test_disk_writes_have_a_limit(tree: Path) -> None:
                 way()
 
 
-def test_open_files_have_a_limit(tree: Path) -> None:
+def test_open_files_have_a_limit(tree: Folder) -> None:
     with guest_of(tree, write=False, open_files=3) as guest:
         directory = top(guest)
         held = [directory.open_at(NONE, "file", PLAIN, R) for _ in range(3)]
@@ -251,7 +262,7 @@ def test_open_files_have_a_limit(tree: Path) -> None:
             descriptor.__drop__()
 
 
-def test_descriptors_and_streams_are_dropped_in_any_order(tree: Path) -> None:
+def test_descriptors_and_streams_are_dropped_in_any_order(tree: Folder) -> None:
     before = descriptors()
     with guest_of(tree, write=True) as guest:
         directory = top(guest)
@@ -273,7 +284,7 @@ def test_a_streams_failure_is_found_again() -> None:
         assert types.filesystem_error_code(IoError("other")) is None
 
 
-def test_removing_and_moving(writer: Any, tree: Path) -> None:
+def test_removing_and_moving(writer: Any, tree: Folder) -> None:
     assert refusal(writer.remove_directory_at, "sub") == "not-empty"
     assert refusal(writer.unlink_file_at, "sub") in ("is-directory", "not-permitted")
     writer.unlink_file_at("sub/inner")
@@ -287,8 +298,8 @@ def test_removing_and_moving(writer: Any, tree: Path) -> None:
     assert refusal(writer.symlink_at, "/etc/passwd", "planted") == "not-permitted"
 
 
-def test_a_file_granted_alone_is_all_there_is(tree: Path) -> None:
-    with Guest(filesystem=FilesystemCapability.read_only(f"{tree / 'file'}::/in/file")) as guest:
+def test_a_file_granted_alone_is_all_there_is(host_tree: Path) -> None:
+    with Guest(filesystem=FilesystemCapability.read_only(f"{host_tree / 'file'}::/in/file")) as guest:
         directory = top(guest)
         assert directory.open_at(NONE, "file", PLAIN, R).read(8, 0)[0] == b"contents"
         assert refusal(directory.open_at, NONE, "sub", PLAIN, R) == "no-entry"

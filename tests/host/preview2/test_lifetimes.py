@@ -11,6 +11,7 @@ import pytest
 
 from aegis.bindings.wasi_filesystem_types import DescriptorFlags, OpenFlags, PathFlags
 from aegis.policy import FilesystemCapability, StdioCapability
+from tests.directories import Folder
 from tests.host.preview2.guest import Guest, descriptors, refusal
 
 R, W = DescriptorFlags.READ, DescriptorFlags.WRITE
@@ -18,10 +19,10 @@ NONE, PLAIN = PathFlags(0), OpenFlags(0)
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "file").write_bytes(b"contents")
-    return tmp_path
+def tree(either_folder: Folder) -> Folder:
+    (either_folder / "sub").mkdir()
+    (either_folder / "file").write_bytes(b"contents")
+    return either_folder
 
 
 @pytest.fixture(autouse=True)
@@ -35,12 +36,12 @@ def top(guest: Guest) -> Any:
     return guest.of("wasi:filesystem/preopens").get_directories()[0][0]
 
 
-def granted(tree: Path, **limits: Any) -> Guest:
+def granted(tree: Folder, **limits: Any) -> Guest:
     return Guest(filesystem=FilesystemCapability.read_write(f"{tree}::/in"), limits=limits)
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4))))
-def test_a_file_lives_as_long_as_its_streams(order: tuple[int, ...], tree: Path) -> None:
+def test_a_file_lives_as_long_as_its_streams(order: tuple[int, ...], tree: Folder) -> None:
     with granted(tree, open_files=1) as guest:
         file = top(guest).open_at(NONE, "file", PLAIN, R | W)
         reading, writing, append = file.read_via_stream(0), file.write_via_stream(0), file.append_via_stream()
@@ -57,7 +58,7 @@ def test_a_file_lives_as_long_as_its_streams(order: tuple[int, ...], tree: Path)
         top(guest).open_at(NONE, "file", PLAIN, R).__drop__()
 
 
-def test_a_file_that_only_a_stream_holds_still_counts_as_open(tree: Path) -> None:
+def test_a_file_that_only_a_stream_holds_still_counts_as_open(tree: Folder) -> None:
     with granted(tree, open_files=3) as guest:
         streams = []
         for _ in range(3):
@@ -71,7 +72,7 @@ def test_a_file_that_only_a_stream_holds_still_counts_as_open(tree: Path) -> Non
         top(guest).open_at(NONE, "sub", PLAIN, R).__drop__()
 
 
-def test_a_failed_open_does_not_count(tree: Path) -> None:
+def test_a_failed_open_does_not_count(tree: Folder) -> None:
     with granted(tree, open_files=1) as guest:
         for path, flags in (("none", PLAIN), ("file", OpenFlags.DIRECTORY), ("../x", PLAIN), ("a\0", PLAIN)):
             refusal(top(guest).open_at, NONE, path, flags, R)
@@ -80,7 +81,7 @@ def test_a_failed_open_does_not_count(tree: Path) -> None:
             top(guest).open_at(NONE, "sub", PLAIN, R).__drop__()
 
 
-def test_a_listing_outlives_its_directory(tree: Path) -> None:
+def test_a_listing_outlives_its_directory(tree: Folder) -> None:
     with granted(tree, open_files=2) as guest:
         sub = top(guest).open_at(NONE, "sub", PLAIN, R)
         (tree / "sub" / "x").touch()
@@ -92,7 +93,7 @@ def test_a_listing_outlives_its_directory(tree: Path) -> None:
         assert listing.read_directory_entry() is None
 
 
-def test_preopened_directories_are_shared_and_outlive_their_handles(tree: Path) -> None:
+def test_preopened_directories_are_shared_and_outlive_their_handles(tree: Folder) -> None:
     with granted(tree) as guest:
         first, second = top(guest), top(guest)
         first.__drop__()
@@ -100,7 +101,7 @@ def test_preopened_directories_are_shared_and_outlive_their_handles(tree: Path) 
         second.open_at(NONE, "file", PLAIN, R).__drop__()
 
 
-def test_a_pollable_that_outlives_its_stream_is_ready(tree: Path) -> None:
+def test_a_pollable_that_outlives_its_stream_is_ready(tree: Folder) -> None:
     with granted(tree) as guest:
         file = top(guest).open_at(NONE, "file", PLAIN, R | W)
         streams = [file.read_via_stream(0), file.write_via_stream(0)]
@@ -122,9 +123,9 @@ def test_the_standard_streams_are_had_again_after_a_drop() -> None:
             assert guest.grants.stdio.stdout_bytes().endswith(letter)
 
 
-def test_the_end_of_a_sandbox_closes_its_directories(tree: Path) -> None:
+def test_the_end_of_a_sandbox_closes_its_directories(tmp_path: Path) -> None:
     before = descriptors()
-    guest = granted(tree)
+    guest = granted(tmp_path)
     top(guest)
     assert not descriptors() <= before
     guest.grants.close()

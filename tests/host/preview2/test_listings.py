@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aegis.bindings.wasi_filesystem_types import DescriptorFlags, OpenFlags, PathFlags
 from aegis.policy import FilesystemCapability
+from tests.directories import Folder
 from tests.host.preview2.guest import Guest, refusal
 
 NONE, PLAIN, READ = PathFlags(0), OpenFlags(0), DescriptorFlags.READ
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
+def tree(either_folder: Folder) -> Folder:
     for name in ("a", "b"):
-        (tmp_path / name).touch()
-    return tmp_path
+        (either_folder / name).touch()
+    return either_folder
 
 
 def top(guest: Guest) -> Any:
@@ -26,11 +26,11 @@ def top(guest: Guest) -> Any:
     return directory
 
 
-def guest_of(tree: Path) -> Guest:
+def guest_of(tree: Folder) -> Guest:
     return Guest(filesystem=FilesystemCapability.read_only(f"{tree}::/in"), limits={"open_files": 2})
 
 
-def test_so_many_listings_are_kept_as_files_may_be_open(tree: Path) -> None:
+def test_so_many_listings_are_kept_as_files_may_be_open(tree: Folder) -> None:
     with guest_of(tree) as guest:
         directory = top(guest)
         listings = [directory.read_directory() for _ in range(2)]
@@ -42,7 +42,7 @@ def test_so_many_listings_are_kept_as_files_may_be_open(tree: Path) -> None:
         assert listings[0].read_directory_entry().name == "a"
 
 
-def test_a_listing_read_to_its_end_is_kept_no_longer(tree: Path) -> None:
+def test_a_listing_read_to_its_end_is_kept_no_longer(tree: Folder) -> None:
     with guest_of(tree) as guest:
         directory = top(guest)
         for _ in range(5):
@@ -55,7 +55,7 @@ def test_a_listing_read_to_its_end_is_kept_no_longer(tree: Path) -> None:
         assert refusal(directory.read_directory) == "insufficient-memory", "a drop after the end frees nothing twice"
 
 
-def test_a_failed_listing_does_not_count(tree: Path) -> None:
+def test_a_failed_listing_does_not_count(tree: Folder) -> None:
     with guest_of(tree) as guest:
         file = top(guest).open_at(NONE, "a", PLAIN, READ)
         for _ in range(5):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aegis.errors import Cancelled, DeadlineExceeded
-from aegis.host.preview2.io import CHUNK
+from aegis.host.preview2.io import CHUNK_BYTES
 from aegis.host.stdio import Input, Output
 from aegis.policy import StdioCapability
 from tests.host.preview2.guest import Guest, refusal
@@ -113,9 +113,9 @@ def test_output_that_is_captured_or_discarded_never_waits() -> None:
         with Guest(stdio=StdioCapability(stdout=mode)) as guest:
             stdout = guest.of("wasi:cli/stdout").get_stdout()
             for _ in range(3):
-                assert stdout.check_write() == CHUNK
-                stdout.write_zeroes(CHUNK)
-            assert len(guest.grants.stdio.stdout_bytes()) == (3 * CHUNK if mode == "capture" else 0)
+                assert stdout.check_write() == CHUNK_BYTES
+                stdout.write_zeroes(CHUNK_BYTES)
+            assert len(guest.grants.stdio.stdout_bytes()) == (3 * CHUNK_BYTES if mode == "capture" else 0)
 
 
 # -- reading -------------------------------------------------------------------------------------------
@@ -143,10 +143,10 @@ def test_a_read_leaves_the_remaining_bytes(pipe: Pipe) -> None:
 
 def test_a_file_as_stdin_is_read_to_its_end(tmp_path: Any) -> None:
     file = tmp_path / "input"
-    file.write_bytes(bytes(CHUNK + 1))
+    file.write_bytes(bytes(CHUNK_BYTES + 1))
     with Guest(stdio=StdioCapability(stdin=f"file:{file}")) as guest:
         stdin = guest.of("wasi:cli/stdin").get_stdin()
-        assert len(stdin.blocking_read(2**64 - 1)) == CHUNK
+        assert len(stdin.blocking_read(2**64 - 1)) == CHUNK_BYTES
         assert len(stdin.blocking_read(2**64 - 1)) == 1
         assert refusal(stdin.read, 1) == "StreamErrorClosed"
 
@@ -197,7 +197,7 @@ def test_polling_returns_the_ready_pollables_and_accepts_duplicates(pipe: Pipe) 
         count = pipe.fill()
         assert poll([reading, writing]) == [0]
         while count:
-            count -= len(stdin.read(CHUNK))
+            count -= len(stdin.read(CHUNK_BYTES))
         assert poll([reading, writing]) == [1]
 
 

@@ -45,17 +45,19 @@ def test_a_read_is_never_larger_than_a_chunk() -> None:
 def test_a_write_needs_its_permit() -> None:
     with Guest(stdio=captured()) as guest:
         stdout = guest.of("wasi:cli/stdout").get_stdout()
-        with pytest.raises(GuestTrap, match="check-write permitted 0"):
+        with pytest.raises(GuestTrap, match=r"beyond the permit of check-write \(\d+/0 bytes\): call check-write"):
             stdout.write(b"x")
         assert stdout.check_write() == 65536
         stdout.write(b"abc")
         stdout.write_zeroes(2)
         stdout.flush()
-        with pytest.raises(GuestTrap, match="65,532 bytes where check-write permitted 65,531"):
+        with pytest.raises(GuestTrap, match="65,532/65,531 bytes"):
             stdout.write(bytes(65532))
         stdout.blocking_write_and_flush(b"more")
         for call in (stdout.blocking_write_and_flush, lambda data: stdout.blocking_write_zeroes_and_flush(len(data))):
-            with pytest.raises(GuestTrap, match="a blocking write takes 4,096 bytes"):
+            with pytest.raises(
+                GuestTrap, match=r"blocking write too long \([\d,]+/4,096 bytes\): write in several parts"
+            ):
                 call(bytes(4097))
         assert guest.grants.stdio.stdout_bytes() == b"abc\0\0more"
 
@@ -140,7 +142,7 @@ def test_polling_nothing_traps_and_too_much_is_refused() -> None:
         with pytest.raises(GuestTrap, match="empty list"):
             poll([])
         timer = guest.of("wasi:clocks/monotonic-clock").subscribe_duration(0)
-        with pytest.raises(GuestTrap, match="polled 65,537 at once"):
+        with pytest.raises(GuestTrap, match=r"too many pollables in one poll \(65,537/65,536\): poll fewer"):
             poll([timer] * 65537)
 
 

@@ -1,9 +1,9 @@
-"""HTTP as a client: one exchange at a time, on sockets that the policy opened, nothing ever waiting here.
+"""An HTTP client: one exchange a connection, on sockets that the policy allowed; no function blocks.
 
 ``transport``
-    a name looked up, an address dialled, TLS: bytes in and out, without blocking.
+    look-up, connection and TLS: bytes in and out, without blocking.
 ``http1``, ``http2``
-    the protocols, as state machines of well-kept libraries (h11, h2): the extra ``http``.
+    the protocols, as state machines of the libraries h11 and h2 (the extra ``http``).
 ``exchange``
-    a request and its response on them, with timeouts and limits.
+    one request and its response, with timeouts and limits.
 """

@@ -1,6 +1,6 @@
-"""One request and its response: who pumps it makes it go on, and nobody waits in here.
+"""One request and its response. The exchange advances when it is pumped; no function blocks.
 
-Timeouts are of the host's time, whatever clock the guest has: they are about the network.
+Timeouts are in real time, whichever clock the guest has, since they concern the network.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from aegis.host.net.network import Network
 
 __all__ = ["Exchange", "Timeouts", "missing_library"]
 
-_MOST = 65536
-_TURNS = 16
-"""Pieces that are received before the guest goes on: a server that never stops must not keep the host."""
+_MAX_HELD_BYTES = 65536
+_RECEIVES_PER_PUMP = 16
+"""Chunks that are received before the guest continues: an endless response must not occupy the host."""
 
 
 class Timeouts(NamedTuple):
-    """Seconds, or ``None`` for no bound but the call's own deadline."""
+    """The timeouts that the guest sets, in seconds; ``None``: only the deadline of the call applies."""
 
     connect: float | None = None
     first_byte: float | None = None
@@ -32,7 +32,7 @@ class Timeouts(NamedTuple):
 
 
 def missing_library() -> str | None:
-    """Return what to install where HTTP cannot be had, ``None`` where it can."""
+    """Return the message for a system without the libraries for HTTP, ``None`` with them."""
     from importlib.util import find_spec
 
     if find_spec("h11") is None or find_spec("h2") is None:
@@ -41,7 +41,7 @@ def missing_library() -> str | None:
 
 
 class Exchange:
-    """A request under way. ``head``, ``trailers`` and ``error`` are what has come of it so far."""
+    """A request under way. ``head``, ``trailers`` and ``error`` are its results so far."""
 
     def __init__(
         self, network: Network, request: Request, host: str, port: int, timeouts: Timeouts,
@@ -68,10 +68,10 @@ class Exchange:
         except HttpFault as fault:
             self.error = fault
 
-    # -- going on ------------------------------------------------------------------------------------
+    # -- advancing -----------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Go on as far as it goes without waiting; what goes wrong is kept in ``error``."""
+        """Advance as far as possible without blocking; store a failure in ``error``."""
         if self.error is not None or self._transport is None:
             return
         try:
@@ -82,7 +82,7 @@ class Exchange:
 
     def _fail(self, fault: HttpFault) -> None:
         self.error = fault
-        self._release()
+        self._close_connection()
 
     def _go(self, transport: Transport) -> None:
         if self._protocol is None:
@@ -94,10 +94,10 @@ class Exchange:
         self._receive(transport)
         self._send_or_stop(transport)
         if self._end_seen and (self._stopped is not None or self._all_sent(transport)):
-            self._release()
+            self._close_connection()
 
-    def _release(self) -> None:
-        """Let go of the connection: nothing more goes over it, and it counts no more. What came can still be read."""
+    def _close_connection(self) -> None:
+        """Close the connection, which no longer counts. Received bytes can still be read."""
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
@@ -115,7 +115,7 @@ class Exchange:
         return Http1(self._request, sizes)
 
     def _send_or_stop(self, transport: Transport) -> None:
-        """Send on; a server that takes no more of the request may still have answered."""
+        """Continue to send. A server that accepts no more of the request may still have answered."""
         if self._stopped is not None:
             return
         try:
@@ -148,15 +148,15 @@ class Exchange:
             self._unsent = self._unsent[sent:]
 
     def _hungry(self) -> bool:
-        """Whether more is to be received: not while the guest has much to read, or the server much to take.
+        """Return whether to receive more: not while much is unread by the guest, or unsent to the server.
 
-        What comes after the response may say how much more of the request is wanted.
+        The server may send flow-control frames even after the response, which permit the rest of the request.
         """
-        return not self._deaf and self._held < _MOST and len(self._unsent) <= _MOST
+        return not self._deaf and self._held < _MAX_HELD_BYTES and len(self._unsent) <= _MAX_HELD_BYTES
 
     def _receive(self, transport: Transport) -> None:
         self._more = False
-        for _ in range(_TURNS):
+        for _ in range(_RECEIVES_PER_PUMP):
             self._unpack()
             if not self._hungry():
                 return
@@ -171,8 +171,8 @@ class Exchange:
         self._more = self._hungry()
 
     def _unpack(self) -> None:
-        """Take from the protocol what it has made of the bytes that came."""
-        while self._held < _MOST and not self._end_seen:
+        """Take the pieces of the body that the protocol has decoded."""
+        while self._held < _MAX_HELD_BYTES and not self._end_seen:
             piece = self._protocol.next()
             if piece:
                 self._pieces.append(piece)
@@ -189,7 +189,7 @@ class Exchange:
         self._phase, self._since = phase, time.monotonic()
 
     def _until(self) -> float | None:
-        """When (``time.monotonic``) the guest's own patience ends; never while it is the guest that is waited for."""
+        """Return when (``time.monotonic``) the present timeout ends; ``None`` while the guest has bytes to read."""
         bound: float | None = getattr(self._timeouts, self._phase)
         return None if bound is None or self._end_seen or self._held else self._since + bound
 
@@ -203,15 +203,15 @@ class Exchange:
     # -- the request's body --------------------------------------------------------------------------
 
     def room(self) -> int:
-        """How many bytes of the body are taken now."""
+        """Return how many bytes of the body are accepted now; raise ``HttpFault`` if it failed."""
         self.pump()
         fault = self.error or self._stopped
         if fault is not None:
             raise fault
-        return max(0, _MOST - len(self._body) - len(self._unsent))
+        return max(0, _MAX_HELD_BYTES - len(self._body) - len(self._unsent))
 
     def give(self, data: bytes) -> None:
-        """Take a piece of the request's body. More than the length that was stated is never sent."""
+        """Accept a piece of the request's body; more bytes than the stated length are a failure, and are not sent."""
         self._given += len(data)
         if self._request.length is not None and self._given > self._request.length:
             self._fail(HttpFault("HTTP-request-body-size", self._given))
@@ -220,7 +220,7 @@ class Exchange:
         self.pump()
 
     def end(self, trailers: Fields | None) -> None:
-        """End the request's body, which has the length that was stated or is given up with the connection."""
+        """End the request's body; if it is shorter than the stated length, fail and close the connection."""
         if self._request.length not in (None, self._given) and self.error is None:
             self._fail(HttpFault("HTTP-request-body-size", self._given))
         if not self._end_given:
@@ -228,7 +228,7 @@ class Exchange:
             self.pump()
 
     def sent(self) -> bool:
-        """Tell whether all that was given has gone; raise what became of it otherwise."""
+        """Return whether all accepted bytes were sent; raise ``HttpFault`` if the exchange failed."""
         self.pump()
         fault = self.error or self._stopped
         if fault is not None:
@@ -239,16 +239,16 @@ class Exchange:
 
     @property
     def head(self) -> Head | None:
-        """How the response begins, once it has."""
+        """The status and fields of the response, ``None`` before they have arrived."""
         return None if self._protocol is None else self._protocol.head
 
     @property
     def trailers(self) -> Fields | None:
-        """The fields after the body, once it has ended."""
+        """The fields after the body, ``None`` before its end or without any."""
         return None if self._protocol is None else self._protocol.trailers
 
     def take(self, count: int) -> bytes | None:
-        """Return a piece of the response's body, ``None`` for nothing yet, no bytes at its end."""
+        """Return a piece of the response's body, ``None`` if there is none yet, no bytes at its end."""
         if not self._pieces:
             self.pump()
         if self._pieces:
@@ -269,19 +269,19 @@ class Exchange:
         return None
 
     def waiting_body(self) -> bool:
-        """Tell whether a read of the body would have to wait."""
+        """Return whether a read of the body would have to wait."""
         self.pump()
         return not self._pieces and not self._end_seen and self.error is None
 
     @property
     def finished(self) -> bool:
-        """Whether the whole response has come and been taken."""
+        """Whether the whole response has arrived and was taken."""
         return self._end_seen and not self._pieces
 
     # -- waiting and ending --------------------------------------------------------------------------
 
     def interest(self) -> tuple[tuple[int, ...], tuple[int, ...], float | None]:
-        """Return descriptors to read and to write, and when (``time.monotonic``) to look again."""
+        """Return the descriptors to read and to write, and when (``time.monotonic``) to check again."""
         if self._transport is None or self.error is not None or self._more:
             return (), (), 0.0
         reads, writes, again = self._transport.interest(read=self._hungry(), write=bool(self._unsent))
@@ -292,14 +292,14 @@ class Exchange:
         self._users += 1
         return self
 
-    def let_go(self) -> None:
-        """Count one less; the last ends the exchange."""
+    def release(self) -> None:
+        """Count one user less; the last one ends the exchange."""
         self._users -= 1
         if not self._users:
             self.close()
 
     def close(self) -> None:
-        """End it, whatever it is doing."""
+        """End the exchange, in whichever phase it is."""
         if self.error is None and not self._end_seen:
             self.error = HttpFault("connection-terminated")
-        self._release()
+        self._close_connection()

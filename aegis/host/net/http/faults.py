@@ -1,4 +1,4 @@
-"""Why an exchange failed, in the words of ``error-code`` of ``wasi:http/types``."""
+"""The failure of an exchange, by the names of ``error-code`` of ``wasi:http/types``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["HttpFault"]
 
 
 class HttpFault(Exception):
-    """The exchange failed; ``code`` names a case of ``error-code``, ``detail`` is its payload where it has one."""
+    """The failure of an exchange: ``code`` names a case of ``error-code``, ``detail`` is its payload if it has one."""
 
     def __init__(self, code: str, detail: object = None) -> None:
         super().__init__(code)

@@ -1,7 +1,7 @@
-"""How long a message's body is, and how much its fields may hold: one set of rules for both protocols and directions.
+"""The length of a body, and the limits on fields: one set of rules for both protocols and directions.
 
-A length that two readers understand differently is how one request is smuggled within another. Therefore a message
-states it once, in digits alone, and the body has that length (RFC 9110, 8.6; RFC 9112, 6; RFC 9113, 8.1.1).
+If two readers understand a length differently, one request can be smuggled inside another. So a message must state it
+at most once, in digits alone, and the body must have that length (RFC 9110, 8.6; RFC 9112, 6; RFC 9113, 8.1.1).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from aegis.host.net.http.message import Fields
 __all__ = ["SectionSizes", "response_length", "stated_length", "without_length"]
 
 LENGTH = b"content-length"
-_MOST_DIGITS = 18
+_MAX_LENGTH_DIGITS = 18
 _NEVER_A_BODY = frozenset({204, *range(100, 200)})
 _FIELD_OVERHEAD = 4  # colon, space, CR and LF
 _STATUS_LINE_BYTES = 1024
-_MOST_BYTES = 1 << 20
+_MAX_SECTION_BYTES = 1 << 20
 
 
 def stated_length(fields: Fields) -> int | None:
@@ -24,20 +24,20 @@ def stated_length(fields: Fields) -> int | None:
     values = [value for name, value in fields if name.lower() == LENGTH]
     if not values:
         return None
-    if len(values) > 1 or not values[0].isdigit() or len(values[0]) > _MOST_DIGITS:
+    if len(values) > 1 or not values[0].isdigit() or len(values[0]) > _MAX_LENGTH_DIGITS:
         raise HttpFault("HTTP-protocol-error")
     return int(values[0])
 
 
 def without_length(fields: Fields) -> Fields:
-    """Return the fields less ``content-length``, which Aegis writes itself."""
+    """Return the fields without ``content-length``, which Aegis writes itself."""
     return [(name, value) for name, value in fields if name.lower() != LENGTH]
 
 
 def response_length(method: str, status: int, fields: Fields, *, chunks: bool = False) -> int | None:
-    """Return how long a response's body is, ``None`` when its end tells; raise ``HttpFault`` if it says two things.
+    """Return the length of a response's body, ``None`` if only its end shows it; raise ``HttpFault`` if ambiguous.
 
-    ``chunks`` tells whether ``transfer-encoding`` may be there, which only HTTP/1.1 has.
+    ``chunks``: ``transfer-encoding`` is allowed, which only HTTP/1.1 has.
     """
     stated = stated_length(fields)
     encodings = [value.lower() for name, value in fields if name.lower() == b"transfer-encoding"]
@@ -52,38 +52,38 @@ def response_length(method: str, status: int, fields: Fields, *, chunks: bool = 
 class SectionSizes:
     """The limits on the fields of one response: its header section with all before it, and its trailer section."""
 
-    def __init__(self, most_fields: int | None, most_bytes: int | None) -> None:
-        self._most_fields = most_fields
-        self._most_bytes = _MOST_BYTES if most_bytes is None else most_bytes
+    def __init__(self, max_fields: int | None, max_bytes: int | None) -> None:
+        self._max_fields = max_fields
+        self._max_bytes = _MAX_SECTION_BYTES if max_bytes is None else max_bytes
         self._fields = self._bytes = 0
 
     @property
     def raw_bytes(self) -> int:
-        """The bytes that a section within the limits can take up in HTTP/1.1."""
-        per_field = self._most_bytes if self._most_fields is None else self._most_fields
-        return self._most_bytes + per_field * _FIELD_OVERHEAD + _STATUS_LINE_BYTES
+        """The largest size of a section within the limits in HTTP/1.1, in bytes."""
+        per_field = self._max_bytes if self._max_fields is None else self._max_fields
+        return self._max_bytes + per_field * _FIELD_OVERHEAD + _STATUS_LINE_BYTES
 
     @property
     def list_bytes(self) -> int:
-        """The size that a section within the limits can have as HPACK counts it (RFC 7541, 4.1)."""
-        per_field = self._most_bytes if self._most_fields is None else self._most_fields
-        return self._most_bytes + (per_field + 8) * 32
+        """The largest size of a section within the limits as HPACK counts it (RFC 7541, 4.1)."""
+        per_field = self._max_bytes if self._max_fields is None else self._max_fields
+        return self._max_bytes + (per_field + 8) * 32
 
     def interim(self, fields: Fields) -> None:
-        """Count an interim response: its fields and its status line, without which their number had no bound."""
+        """Count an interim response: its fields and its status line, so that their number is bounded too."""
         self._add([(b":status", b"100"), *fields], "header")
 
     def header(self, fields: Fields) -> None:
-        """Count the header section; raise ``HttpFault`` when that is over a limit."""
+        """Count the header section; raise ``HttpFault`` beyond a limit."""
         self._add(fields, "header")
         self._fields = self._bytes = 0
 
     def trailer(self, fields: Fields) -> None:
-        """Count the trailer section; raise ``HttpFault`` when that is over a limit."""
+        """Count the trailer section; raise ``HttpFault`` beyond a limit."""
         self._add(fields, "trailer")
 
     def _add(self, fields: Fields, section: str) -> None:
         self._fields += len(fields)
         self._bytes += sum(len(name) + len(value) for name, value in fields)
-        if self._bytes > self._most_bytes or (self._most_fields is not None and self._fields > self._most_fields):
+        if self._bytes > self._max_bytes or (self._max_fields is not None and self._fields > self._max_fields):
             raise HttpFault(f"HTTP-response-{section}-section-size", self._bytes)

@@ -1,7 +1,7 @@
-"""HTTP/1.1 on h11: a state machine that turns events into bytes and back.
+"""HTTP/1.1 on h11, a state machine that turns events into bytes and back.
 
-h11 limits the size of an incomplete event, not of a complete one, and merges equal values of ``content-length``. This
-module therefore cuts header sections off the bytes, counts and checks them, before h11 reads them.
+h11 limits the size of an incomplete event, not of a complete one, and merges equal values of ``content-length``. So
+this module splits header sections off the received bytes, and counts and checks them before h11 reads them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PREFIX = b"HTTP/1."
 
 
 class Http1:
-    """The client's side of one exchange."""
+    """The client of one exchange."""
 
     def __init__(self, request: Request, sizes: SectionSizes) -> None:
         self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=sizes.raw_bytes)
@@ -42,8 +42,8 @@ class Http1:
     def _header_section(self) -> Fields:
         """Return the fields with those that frame the message.
 
-        The connection is for one request. To say so keeps a server that does not read the body of a GET from taking
-        the body for another request.
+        The connection is for one request. Stating that (``close``) prevents a server that does not read the body of a
+        GET from reading it as another request.
         """
         options = b"close, te" if any(name.lower() == b"te" for name, _ in self._request.fields) else b"close"
         fields = [(b"host", self._request.authority.encode()), *self._request.fields, (b"connection", options)]
@@ -68,15 +68,15 @@ class Http1:
         return data
 
     def room(self) -> int:
-        """How much of the body may be given now, as far as the protocol is concerned."""
+        """Return how many bytes of the body the protocol accepts now."""
         return 65536
 
     def body(self, data: bytes) -> None:
-        """Give a piece of the body."""
+        """Accept a piece of the body."""
         self._outgoing += self._send(h11.Data, data=data)
 
     def end(self, trailers: Fields | None) -> None:
-        """End the body; trailers go only where its length was not stated before."""
+        """End the body; trailers are possible only if its length was not stated."""
         if trailers and not self._chunked:
             raise HttpFault("HTTP-protocol-error")
         self._outgoing += self._send(h11.EndOfMessage, headers=trailers or [])
@@ -84,9 +84,9 @@ class Http1:
     # -- receiving -----------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        """Take bytes that came; none at the end of the connection."""
+        """Accept received bytes; none at the end of the connection."""
         if self.ended:
-            return  # nothing that could follow was asked for
+            return  # bytes after the response answer no request
         self._closed = not data
         if self.head is not None:
             self._receive(data)
@@ -109,7 +109,7 @@ class Http1:
             raise self._fault(error) from None
 
     def _read_heads(self) -> None:
-        """Read the interim responses and the final one, as far as they have come."""
+        """Read the interim responses and the final one, as far as they have arrived."""
         while self.head is None and (section := self._next_section()):
             fields = _raw_fields(section)
             self._receive(section)
@@ -123,12 +123,12 @@ class Http1:
             if isinstance(event, h11.Response):
                 self._sizes.header(fields)
                 self.head = Head(event.status_code, _fields(event))
-        if self.head is not None and self._head_bytes:  # no bytes would mean the end of the connection
+        if self.head is not None and self._head_bytes:  # to h11, no bytes mean the end of the connection
             self._receive(bytes(self._head_bytes))
             self._head_bytes.clear()
 
     def _next_section(self) -> bytes | None:
-        """Cut off a status line with its fields, ``None`` if one has not come whole."""
+        """Split off a status line with its fields; return ``None`` if they are incomplete."""
         if not self._head_bytes.startswith(_PREFIX[: len(self._head_bytes)]):
             raise HttpFault("HTTP-protocol-error")
         found = _SECTION_END.search(self._head_bytes, max(0, self._searched - 3))
@@ -143,7 +143,7 @@ class Http1:
         return section
 
     def next(self) -> bytes | None:
-        """Return a piece of the body, or ``None`` when more bytes must come, or the message has ended."""
+        """Return a piece of the body, ``None`` if more bytes are needed or the message has ended."""
         while not self.ended and self.head is not None:
             event = self._event()
             if event is h11.NEED_DATA or event is h11.PAUSED:
@@ -161,7 +161,7 @@ class Http1:
         return None
 
     def consumed(self, count: int) -> None:
-        """The guest took so much of the body; the connection's own window is what holds a server back."""
+        """Do nothing for ``count`` bytes that the guest took: the receive window of TCP limits the server."""
 
     def _fault(self, error: Exception) -> HttpFault:
         text = str(error)

@@ -1,7 +1,8 @@
 """HTTP/2 on h2: one stream of one connection.
 
-h2 does not compare the body of a request with its ``content-length``, and trailers replace the length that the head of
-a response stated. This module therefore checks lengths itself, by the rules of :mod:`aegis.host.net.http.framing`.
+h2 does not compare the body of a request with its ``content-length``, and lets trailers replace the length that the
+header section of a response stated. So this module checks lengths itself, by the rules of
+:mod:`aegis.host.net.http.framing`.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from aegis.host.net.http.message import Fields, Head, Request
 
 __all__ = ["Http2"]
 
-_FRAME_HEAD = 9
-_FRAME_MOST = 1 << 14
+_FRAME_HEADER_BYTES = 9
+_MAX_FRAME_BYTES = 1 << 14
 _GOAWAY = 7
 _Response = h2.events.ResponseReceived | h2.events.InformationalResponseReceived
 _FINAL_STATUSES = range(200, 1000)
 
 
 class Http2:
-    """The client's side of one exchange."""
+    """The client of one exchange."""
 
     def __init__(self, request: Request, sizes: SectionSizes) -> None:
         self._method, self._sizes = request.method, sizes
@@ -47,7 +48,7 @@ class Http2:
                 h2.settings.SettingCodes.MAX_HEADER_LIST_SIZE: sizes.list_bytes,
             },
         )
-        # h2 applies a setting when the server has acknowledged it; a hostile server never does.
+        # h2 applies a setting when the server acknowledges it, which a hostile server never does.
         self._connection.decoder.max_header_list_size = sizes.list_bytes
         self._connection.initiate_connection()
         self._stream = self._connection.get_next_available_stream_id()
@@ -74,7 +75,7 @@ class Http2:
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
-        """Translate the errors of h2, caused by this side or by the server, to ``HttpFault``."""
+        """Translate the errors of h2, caused by the client or by the server, to ``HttpFault``."""
         try:
             yield
         except h2.exceptions.StreamClosedError:
@@ -94,7 +95,7 @@ class Http2:
         return bytes(self._connection.data_to_send())
 
     def room(self) -> int:
-        """How much of the body may be given now: what the other side's window allows, less what waits."""
+        """Return how many bytes of the body are accepted now: the server's window, or none while some wait."""
         if self._unwanted:
             raise HttpFault("connection-terminated")
         return 0 if self._waiting else max(0, min(65536, self._window()))
@@ -104,7 +105,7 @@ class Http2:
             return self._connection.local_flow_control_window(self._stream)
 
     def body(self, data: bytes) -> None:
-        """Give a piece of the body."""
+        """Accept a piece of the body."""
         self._waiting += data
         self._push()
 
@@ -132,37 +133,37 @@ class Http2:
     # -- receiving -----------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        """Take bytes that came; none at the end of the connection."""
+        """Accept received bytes; none at the end of the connection."""
         if not data:
             if not self._complete:
                 raise HttpFault("HTTP-response-incomplete")
             return
         with self._faults():
-            events = self._connection.receive_data(self._without_farewells(data))
+            events = self._connection.receive_data(self._without_goaway(data))
         for event in events:
             self._event(event)
 
-    def _without_farewells(self, data: bytes) -> bytes:
-        """Return whole frames less every GOAWAY that lets this stream go on: h2 would take it for the end of all.
+    def _without_goaway(self, data: bytes) -> bytes:
+        """Return the complete frames without each GOAWAY that lets this stream continue: h2 would end the connection.
 
-        A server sends one when it wants no further stream on the connection (RFC 9113, 6.8); there is none.
+        A server sends one when it accepts no further stream on the connection (RFC 9113, 6.8), and there is none.
         """
         self._partial += data
         frames, at = bytearray(), 0
-        while len(self._partial) - at >= _FRAME_HEAD:
+        while len(self._partial) - at >= _FRAME_HEADER_BYTES:
             size = int.from_bytes(self._partial[at : at + 3], "big")
-            end = at + _FRAME_HEAD + min(size, _FRAME_MOST)  # what is larger is h2's to refuse
+            end = at + _FRAME_HEADER_BYTES + min(size, _MAX_FRAME_BYTES)  # h2 rejects a larger frame
             if end > len(self._partial):
                 break
             frame = self._partial[at:end]
-            if not self._is_farewell(frame):
+            if not self._is_graceful_goaway(frame):
                 frames += frame
             at = end
         self._partial = self._partial[at:]
         return bytes(frames)
 
-    def _is_farewell(self, frame: bytes) -> bool:
-        if frame[3] != _GOAWAY or len(frame) < _FRAME_HEAD + 8:
+    def _is_graceful_goaway(self, frame: bytes) -> bool:
+        if frame[3] != _GOAWAY or len(frame) < _FRAME_HEADER_BYTES + 8:
             return False
         last = int.from_bytes(frame[9:13], "big") & 0x7FFF_FFFF
         return last >= self._stream and frame[13:17] == bytes(4)
@@ -190,12 +191,12 @@ class Http2:
         elif isinstance(event, h2.events.StreamReset | h2.events.ConnectionTerminated):
             if not self._complete:
                 raise HttpFault("connection-terminated")
-            self._unwanted = True  # the response is whole: what is left of the request is not wanted (RFC 9113, 8.1)
+            self._unwanted = True  # the server needs no more of the request (RFC 9113, 8.1)
 
     def _judged(
         self, event: h2.events.ResponseReceived | h2.events.InformationalResponseReceived
     ) -> tuple[int, Fields]:
-        """Return the status and the fields of a response, whose length from now on is the one that it states."""
+        """Return the status and the fields of a response, and expect the length that it states from then on."""
         fields = _fields(event)
         status = next((value for name, value in fields if name == b":status"), b"")
         if len(status) != 3 or not status.isdigit():
@@ -209,7 +210,7 @@ class Http2:
         self._received += len(data)
         if self._expected is not None and self._received > self._expected:
             raise HttpFault("HTTP-response-body-size", self._received)
-        if data:  # no bytes stand for the end, and a server may well send none
+        if data:  # an empty piece marks the end here, and a server may send an empty DATA frame before it
             self._pieces.append(data)
         unused = (event.flow_controlled_length or 0) - len(data)
         if unused:
@@ -217,7 +218,7 @@ class Http2:
                 self._connection.acknowledge_received_data(unused, self._stream)
 
     def next(self) -> bytes | None:
-        """Return a piece of the body, or ``None`` when more bytes must come, or the message has ended."""
+        """Return a piece of the body, ``None`` if more bytes are needed or the message has ended."""
         if not self._pieces:
             return None
         piece = self._pieces.popleft()
@@ -227,7 +228,7 @@ class Http2:
         return None
 
     def consumed(self, count: int) -> None:
-        """The guest took so much of the body: let the server send as much again."""
+        """Extend the server's window by ``count`` bytes, which the guest took."""
         if not self.ended:
             with self._faults():
                 self._connection.acknowledge_received_data(count, self._stream)

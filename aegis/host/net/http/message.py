@@ -1,4 +1,4 @@
-"""The values that both protocols share: a request, the head of a response, fields."""
+"""The values that both protocols share: requests, heads of responses, and fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Fields = list[tuple[bytes, bytes]]
 
 
 class Request(NamedTuple):
-    """A request. ``fields`` has no field that frames the message: Aegis writes those from the rest.
+    """A request. ``fields`` has no field that frames the message, which Aegis writes itself.
 
     ``length`` is the number of bytes in the body, ``None`` when it is not known before its end.
     """
@@ -26,7 +26,7 @@ class Request(NamedTuple):
 
 
 class Head(NamedTuple):
-    """How a response begins."""
+    """The status and header fields of a response."""
 
     status: int
     fields: Fields

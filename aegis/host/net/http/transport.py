@@ -1,4 +1,4 @@
-"""Bytes to and from one server: its name looked up, its address judged and dialled, TLS on top. Never waits."""
+"""A connection to one server: look-up, judged address, TLS, and bytes in both directions. No function blocks."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from aegis.policy.addresses import read_address
 
 __all__ = ["Transport", "roots"]
 
-_PIECE = 65536
+_CHUNK_BYTES = 65536
 _PROTOCOLS = ["h2", "http/1.1"]
-_TURNS = 16
+_READS_PER_PUMP = 16
 
 
 @cache
 def roots() -> ssl.SSLContext:
-    """Return a context that verifies by the system's roots, or by certifi's where the system has none.
+    """Return a context that verifies by the system's roots of trust, or by certifi's if the system has none.
 
-    It holds every root: OpenSSL would look into the system's folder at each connection, which a confined worker cannot.
-    It is not the standard library's default one, which writes every key to a file where the environment says so.
+    It has every root loaded: OpenSSL would read the system's directory at each connection, which a confined worker
+    cannot. It is not the standard library's default context, which logs keys to a file that ``SSLKEYLOGFILE`` names.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     paths = ssl.get_default_verify_paths()
@@ -48,7 +48,7 @@ def roots() -> ssl.SSLContext:
 
 
 def _hashed(folder: str | None) -> list[str]:
-    """Return the files of a folder of certificates that OpenSSL would open there: ``<hash>.<number>``."""
+    """Return the files in a directory of certificates that OpenSSL would open: ``<hash>.<number>``."""
     try:
         names = os.listdir(folder) if folder else []
     except OSError:
@@ -57,7 +57,7 @@ def _hashed(folder: str | None) -> list[str]:
 
 
 def _load_file(context: ssl.SSLContext, path: str, known: bytes = b"") -> bytes:
-    """Load a file of certificates and return its bytes; leave out one that cannot be read, or is in ``known``."""
+    """Load a file of certificates and return its bytes; skip one that cannot be read, or is in ``known``."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -69,7 +69,7 @@ def _load_file(context: ssl.SSLContext, path: str, known: bytes = b"") -> bytes:
 
 
 class Transport:
-    """A connection in the making, then made. ``protocol`` is what TLS agreed on, else ``http/1.1``."""
+    """A connection from look-up to close. ``protocol`` is the one that TLS negotiated, else ``http/1.1``."""
 
     def __init__(
         self, network: Network, request: Request, host: str, port: int, context: ssl.SSLContext | None
@@ -102,7 +102,7 @@ class Transport:
             raise HttpFault("connection-limit-reached") from None
 
     def pump(self) -> bool:
-        """Go on as far as it goes; tell whether the connection is open. Raise ``HttpFault``."""
+        """Advance as far as possible; return whether the connection is open. Raise ``HttpFault``."""
         if self.state == "resolving":
             self._resolved()
         if self.state == "dialling":
@@ -152,7 +152,7 @@ class Transport:
             self._refused(OSError(number, os.strerror(number)))
 
     def _refused(self, error: OSError) -> None:
-        """This address would not; try the next."""
+        """Try the next address after a failure of this one."""
         self._failure = error
         self._drop_socket()
         self.state = "dialling"
@@ -164,7 +164,7 @@ class Transport:
             if self._network.scope.wait(0, write=(self._socket.fileno(),))[1]:
                 number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             else:
-                until = self._patience()
+                until = self._address_deadline()
                 if until is None or time.monotonic() < until:
                     return
                 number = errno.ETIMEDOUT
@@ -172,9 +172,9 @@ class Transport:
                 return self._opened(self._socket)
             self._refused(OSError(number, os.strerror(number)))
 
-    def _patience(self) -> float | None:
-        """When to give an address that does not answer up for the next; ``None`` for the last one."""
-        return self._dialled + self._network.patience if self.state == "connecting" and self._addresses else None
+    def _address_deadline(self) -> float | None:
+        """Return when to try the next address instead of this one; ``None`` for the last address."""
+        return self._dialled + self._network.address_timeout if self.state == "connecting" and self._addresses else None
 
     def _opened(self, opened: socket.socket) -> None:
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -206,29 +206,29 @@ class Transport:
     # -- bytes ---------------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> int:
-        """Send what goes at once; return how much. Raise ``HttpFault``."""
+        """Send as much as possible without blocking; return how many bytes. Raise ``HttpFault``."""
         if self._tls is None:
             return self._send(data)
         if not self._flush():
             return 0
         try:
-            taken = self._tls.write(data[:_PIECE])
+            taken = self._tls.write(data[:_CHUNK_BYTES])
         except ssl.SSLError:
             raise HttpFault("TLS-protocol-error") from None
         self._flush()
         return taken
 
     def sending(self) -> bool:
-        """Tell whether encrypted bytes still wait for the system to take them, having tried once more."""
+        """Try to send the encrypted bytes; return whether some are still unsent."""
         return self._tls is not None and self._socket is not None and not self._flush()
 
     def receive(self) -> bytes | None:
-        """Return what has come, ``None`` for nothing yet, no bytes at the end. Raise ``HttpFault``."""
+        """Return received bytes, ``None`` if there are none yet, no bytes at the end. Raise ``HttpFault``."""
         if self._tls is None:
             return self._receive()
-        for _ in range(_TURNS):
+        for _ in range(_READS_PER_PUMP):
             try:
-                return self._tls.read(_PIECE)
+                return self._tls.read(_CHUNK_BYTES)
             except ssl.SSLWantReadError:
                 if self._feed() is None:
                     return None
@@ -260,7 +260,7 @@ class Transport:
     def _send(self, data: bytes) -> int:
         assert self._socket is not None
         try:
-            sent = self._socket.send(data[:_PIECE])
+            sent = self._socket.send(data[:_CHUNK_BYTES])
         except BlockingIOError:
             return 0
         except OSError:
@@ -271,7 +271,7 @@ class Transport:
     def _receive(self) -> bytes | None:
         assert self._socket is not None
         try:
-            data = self._socket.recv(_PIECE)
+            data = self._socket.recv(_CHUNK_BYTES)
         except BlockingIOError:
             return None
         except OSError:
@@ -282,9 +282,9 @@ class Transport:
     # -- waiting and ending --------------------------------------------------------------------------
 
     def interest(self, *, read: bool, write: bool) -> tuple[tuple[int, ...], tuple[int, ...], float | None]:
-        """Return the descriptors to read and to write that it waits for, and when to look again.
+        """Return the descriptors to read and to write, and when (``time.monotonic``) to check again.
 
-        ``read``: what comes is wanted; ``write``: there is more to send.
+        ``read``: received bytes are wanted; ``write``: there are more bytes to send.
         """
         if self._lookup is not None:
             return (self._lookup.descriptor,), (), None
@@ -292,11 +292,11 @@ class Transport:
             return (), (), None
         number = (self._socket.fileno(),)
         if self.state == "connecting":
-            return (), number, self._patience()
+            return (), number, self._address_deadline()
         return number if read else (), number if write or self._cipher else (), None
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close the look-up and the socket."""
         if self._lookup is not None:
             self._network.forget(self._lookup)
             self._lookup = None
