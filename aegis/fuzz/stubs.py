@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aegis.errors import GuestTrap
 from aegis.fuzz.values.generate import core_shape, shape_of
 from aegis.fuzz.values.shape import Shape, Unfit
-from aegis.sandbox.link_component import wasi_binding
+from aegis.sandbox.link_component import served
 from aegis.text import printable
 from aegis.values import FuncType
 from aegis.wit.match import unversioned
@@ -173,7 +173,7 @@ class Answers:
     # -- components ----------------------------------------------------------------------------
 
     def _of_component(self, component: Any) -> None:
-        wanted = {n: i for n, i in component.imports.items() if wasi_binding(n) is None}
+        wanted = {n: i for n, i in component.imports.items() if served(n) is None}
         ours = [i for n, i in component.imports.items() if n not in wanted and isinstance(i, Interface)]
         self._provided = {of.key for item in ours for of in item.types.values() if isinstance(of, Resource)}
         for item in wanted.values():

@@ -17,8 +17,22 @@ from aegis.support.lean import replace
 from aegis.text import printable, shell_word
 from aegis.values import Decision
 
-__all__ = ["denied_reading", "explained", "leaves_its_grant"]
+__all__ = ["NEEDS", "denied_reading", "explained", "leaves_its_grant"]
 
+NEEDS = {
+    "filesystem": ("files", "--allow-read PATH or --allow-write PATH; without, there are none"),
+    "environment": ("environment", "--allow-env NAME; without, it is empty"),
+    "clock": ("clock", "--allow-clock; without, a virtual one that starts at 1970"),
+    "random": ("random", "--allow-random; without, a seeded stand-in"),
+    "stdio": ("standard input", "--stdin inherit or --stdin FILE; without, it is empty"),
+    "network": (
+        "network",
+        "--allow-net https://HOST or tcp://HOST:PORT, --listen; without, every address and request is denied",
+    ),
+    "logging": ("log", "--allow-logging; without, its lines are dropped"),
+    "config": ("configuration", "--config-value KEY=VALUE; without, it is empty"),
+}
+"""For each capability that interfaces are about: its name for a person, the options that grant it, and the default."""
 _MOST_CHARACTERS = 300
 _READINGS = {"clock": "reading the clock", "random": "reading random bytes"}
 
