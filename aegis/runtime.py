@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from aegis.component.planning.artifact import Component
     from aegis.isolation.parent.backend import Isolated
-    from aegis.policy import Isolation, NetworkCapability
+    from aegis.policy import Isolation, KeyValueCapability, NetworkCapability
 
 __all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "require_entry", "run"]
 
@@ -267,6 +267,10 @@ class Builder:
     def with_config(self, capability: ConfigCapability) -> Builder:
         """Set what a component finds in ``wasi:config/store``."""
         return self._with(config=capability)
+
+    def with_keyvalue(self, capability: KeyValueCapability) -> Builder:
+        """Grant buckets of ``wasi:keyvalue``."""
+        return self._with(keyvalue=capability)
 
     def with_imports(self, providers: Mapping[str, str]) -> Builder:
         """Name the Python objects (``module:name``) that provide interfaces to every sandbox."""

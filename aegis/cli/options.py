@@ -96,6 +96,10 @@ GRANTS = (
     Option(("--listen",), "Let it listen at tcp://127.0.0.1:8080 …", Sort.EACH, "PATTERN"),
     Option(("--deny-net",), "Deny wins over --allow-net.", Sort.EACH, "PATTERN"),
     Option(("--config-value",), "A value of wasi:config/store.", Sort.EACH, "KEY=VALUE"),
+    Option(
+        ("--allow-keyvalue",), "Let it open a bucket of wasi:keyvalue: memory (default), sqlite:FILE.", Sort.EACH,
+        "BUCKET[=STORE]",
+    ),
     Option(("--stdin",), "Its standard input. [empty]", Sort.EACH, "inherit|empty|FILE"),
 )  # fmt: skip
 """The options that grant something, of every command that runs guests."""
@@ -152,6 +156,7 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
         **_isolation(policy, options),
         **_modes(options),
         **_network(policy, options),
+        **_keyvalue(policy, options),
     )
 
 
@@ -207,6 +212,17 @@ def _network(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:
 
     capability = NetworkCapability(allow=options["allow_net"], deny=options["deny_net"], listen=options["listen"])
     return {"network": capability if policy.network is None else policy.network + capability}
+
+
+def _keyvalue(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:
+    if not options["allow_keyvalue"]:
+        return {}
+    from aegis.policy import KeyValueCapability
+
+    capability = policy.keyvalue or KeyValueCapability()
+    for text in options["allow_keyvalue"]:
+        capability = capability + KeyValueCapability.parse(text)
+    return {"keyvalue": capability}
 
 
 def _stdin(given: tuple[str, ...]) -> str:

@@ -15,11 +15,12 @@ from aegis.policy.capabilities import (
     StdioCapability,
 )
 from aegis.policy.filesystem import FilesystemCapability
-from aegis.support.lean import TYPE_CHECKING, Any, dataclass, field, fields
+from aegis.support.lean import TYPE_CHECKING, Any, dataclass, field, fields, replace
 from aegis.text import near
 
 if TYPE_CHECKING:
     from aegis.policy.isolation import Isolation
+    from aegis.policy.keyvalue import KeyValueCapability
     from aegis.policy.network import NetworkCapability
 
 __all__ = ["Policy", "checked_providers"]
@@ -42,6 +43,8 @@ class Policy:
     network: NetworkCapability | None = None
     stdio: StdioCapability = field(default_factory=StdioCapability)
     config: ConfigCapability = field(default_factory=ConfigCapability)
+    keyvalue: KeyValueCapability | None = None
+    """The buckets of key-value stores; ``None``: none."""
     isolation: Isolation | None = None
     """How guests are kept in processes of their own; ``None``: they run in this one."""
     imports: tuple[tuple[str, str], ...] = ()
@@ -59,11 +62,16 @@ class Policy:
             from aegis.policy.isolation import Isolation
 
             object.__setattr__(self, "isolation", Isolation.of(self.isolation))
-        if self.network is not None:
-            from aegis.policy.network import NetworkCapability
+        for name, (home, kind) in _LATE.items():
+            value = getattr(self, name)
+            if value is not None:
+                found = getattr(__import__(home, fromlist=("",)), kind)
+                if not isinstance(value, found):
+                    raise PolicyError(f"{name}: expected {kind}, not {type(value).__name__}")
 
-            if not isinstance(self.network, NetworkCapability):
-                raise PolicyError(f"network: expected NetworkCapability, not {type(self.network).__name__}")
+    def for_workers(self) -> Policy:
+        """Return the policy as a worker may know it: without what only the parent needs, host paths above all."""
+        return replace(self, **_PARENTS)
 
     @classmethod
     def from_keywords(cls, **keywords: Any) -> Policy:
@@ -99,6 +107,8 @@ class Policy:
             lines.append("standard input")
         if self.network is not None:
             lines += self.network.describe()
+        if self.keyvalue is not None:
+            lines += self.keyvalue.describe()
         lines += [f"config {name}" for name, _ in self.config.set]
         lines += [f"import {name} provided by {provider}" for name, provider in self.imports]
         if self.isolation is not None:
@@ -117,6 +127,16 @@ _TYPES: Mapping[str, type] = {
     "stdio": StdioCapability,
     "config": ConfigCapability,
 }
+_LATE = {
+    "network": ("aegis.policy.network", "NetworkCapability"),
+    "keyvalue": ("aegis.policy.keyvalue", "KeyValueCapability"),
+}
+"""Capabilities that most policies lack: their modules are imported for a policy that has one."""
+_PARENTS: Mapping[str, Any] = {
+    "sources": (), "filesystem": FilesystemCapability(), "environment": EnvironmentCapability(), "imports": (),
+    "stdio": StdioCapability(), "keyvalue": None,
+}  # fmt: skip
+"""What no worker is told, for the parent serves it or hands over what it opened."""
 
 
 def checked_providers(value: object) -> tuple[tuple[str, str], ...]:

@@ -31,6 +31,7 @@ NEEDS = {
     ),
     "logging": ("log", "--allow-logging; without, its lines are dropped"),
     "config": ("configuration", "--config-value KEY=VALUE; without, it is empty"),
+    "keyvalue": ("key-value store", "--allow-keyvalue BUCKET or BUCKET=sqlite:FILE; without, every bucket is denied"),
 }
 """For each capability that interfaces are about: its name for a person, the options that grant it, and the default."""
 _MOST_CHARACTERS = 300
@@ -137,10 +138,23 @@ def _reading(policy: Policy, decision: Decision) -> str:
     return f"--allow-{decision.capability}"
 
 
+def _keyvalue(policy: Policy, decision: Decision) -> str:
+    """Grant the one bucket in memory; a name that the option would read as a name and a store gets none."""
+    from aegis.policy.keyvalue import KeyValueCapability
+
+    name = decision.remedy
+    try:
+        capability = KeyValueCapability.parse(name)
+    except PolicyError:
+        return ""
+    return _option("--allow-keyvalue", name) if capability.store_of(name) == "memory" else ""
+
+
 def _option(flag: str, value: str) -> str:
     return f"{flag}{'=' if value.startswith('-') else ' '}{shell_word(value)}"
 
 
 _REMEDIES: dict[str, Callable[[Policy, Decision], str]] = {
     "filesystem": _filesystem, "network": _network, "clock": _reading, "random": _reading,
+    "keyvalue": _keyvalue,
 }  # fmt: skip
