@@ -61,10 +61,12 @@ class Code:
 
     def shape(self, artifact: Any) -> bytes | SealedFile:
         """Return what a worker must know of ``artifact`` besides its code, pickled once; in a file if it is much."""
-        if self._shape is None:
-            data = dumps(artifact.info if artifact.kind == "module" else self._record(artifact), LATEST)
-            self._shape = data if len(data) <= _INLINE_BYTES else sealed_copy(data)
-        return self._shape
+        # One file for all threads: a second would close the first, whose number another thread is sending.
+        with artifact._lock:
+            if self._shape is None:
+                data = dumps(artifact.info if artifact.kind == "module" else self._record(artifact), LATEST)
+                self._shape = data if len(data) <= _INLINE_BYTES else sealed_copy(data)
+            return self._shape
 
     def _record(self, component: Any) -> record.Record:
         return record.Record(component.anatomy.for_running(), component.program, self.world)
