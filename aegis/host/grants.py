@@ -122,7 +122,7 @@ class Grants:
         """The key-value stores, none but those that the policy names."""
         from aegis.host.keyvalue import Buckets
 
-        buckets = Buckets(self.policy.keyvalue, self.scope, self.holdings)
+        buckets = Buckets(self.policy.keyvalue, self.scope, self.holdings, lambda count: self.disk.charge(count))
         self._closers.append(buckets.close)
         return buckets
 

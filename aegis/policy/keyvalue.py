@@ -15,7 +15,7 @@ from aegis.support.lean import TYPE_CHECKING, Any, Protocol, dataclass, replace
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-__all__ = ["QUOTAS", "KeyValueCapability", "KeyValueEntries", "KeyValueStore"]
+__all__ = ["QUOTAS", "KeyValueCall", "KeyValueCapability", "KeyValueEntries", "KeyValueStore"]
 
 _NAME_BYTES = 256
 _SQLITE = "sqlite:"
@@ -44,14 +44,23 @@ class KeyValueEntries(Protocol):
         """Return how many keys there are, and how many bytes keys (in UTF-8) and values have together."""
 
 
+class KeyValueCall(Protocol):
+    """The guest's call that a store serves. Both methods raise what ends the call: a store lets that pass."""
+
+    def remaining(self) -> float | None:
+        """Return the seconds to the deadline, ``None`` without one."""
+
+    def wait(self, seconds: float) -> object:
+        """Sleep, no longer than the call may last."""
+
+
 class KeyValueStore(Protocol):
     """The store of one bucket. Several sandboxes may use it at once, each on a thread of its own."""
 
-    def transaction(self, remaining: Callable[[], float | None]) -> AbstractContextManager[KeyValueEntries]:
+    def transaction(self, call: KeyValueCall) -> AbstractContextManager[KeyValueEntries]:
         """Return a context whose entries nobody else changes until it is left; an exception undoes its changes.
 
-        A store that waits for others calls ``remaining`` at least every 50 ms. It returns the seconds to the deadline,
-        ``None`` without one, and raises what ends the call: let that pass.
+        A store that has to wait sleeps by ``call.wait``, or asks ``call.remaining`` at least every 50 ms.
         """
 
 

@@ -22,10 +22,15 @@ __all__ = ["Bucket", "BucketError", "Buckets", "MemoryStore"]
 
 
 class Buckets:
-    """The key-value stores of one sandbox. A store is opened when the guest first opens its bucket."""
+    """The key-value stores of one sandbox. A store is opened when the guest first opens its bucket.
 
-    def __init__(self, granted: KeyValueCapability | None, scope: CallScope, holdings: Holdings) -> None:
-        self._granted, self._scope, self._holdings = granted, scope, holdings
+    ``charge`` counts bytes about to be written to a file; it raises when the limit ``disk_written`` is exceeded.
+    """
+
+    def __init__(
+        self, granted: KeyValueCapability | None, scope: CallScope, holdings: Holdings, charge: Callable[[int], None]
+    ) -> None:
+        self._granted, self._scope, self._holdings, self._charge = granted, scope, holdings, charge
         self._stores: dict[str, KeyValueStore] = {}
         self._closers: list[Callable[[], None]] = []
 
@@ -44,7 +49,8 @@ class Buckets:
             store = self._stores[name] = self._opened(name, granted)
         if self._scope.listens:
             self._scope.decided(Decision("keyvalue", "open", name, True, f"bucket {name}"))
-        return Bucket(name, store, self._granted, self._scope, self._holdings)
+        charge = self._charge if isinstance(granted, str) and granted != "memory" else None
+        return Bucket(name, store, self._granted, self._scope, self._holdings, charge)
 
     def _opened(self, name: str, granted: str | KeyValueStore) -> KeyValueStore:
         if not isinstance(granted, str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from aegis.host.host_quota import Holding, Holdings
@@ -44,10 +44,11 @@ class Bucket:
     """One bucket that a guest opened. Each operation is one transaction of the store, a batch several."""
 
     def __init__(
-        self, name: str, store: KeyValueStore, quotas: KeyValueCapability, scope: CallScope, holdings: Holdings
-    ) -> None:
+        self, name: str, store: KeyValueStore, quotas: KeyValueCapability, scope: CallScope, holdings: Holdings,
+        charge: Callable[[int], None] | None = None,
+    ) -> None:  # fmt: skip
         self._name, self._store, self._quotas = name, store, quotas
-        self._scope, self._holdings = scope, holdings
+        self._scope, self._holdings, self._charge = scope, holdings, charge
 
     def get(self, key: str) -> bytes | None:
         """Return the value of a key, ``None`` if there is no such key."""
@@ -144,7 +145,7 @@ class Bucket:
         """Give the entries for one transaction; a failure of the medium is recorded, and told to the guest."""
         self._scope.remaining()
         try:
-            with self._store.transaction(self._scope.remaining) as entries:
+            with self._store.transaction(self._scope) as entries:
                 yield entries
         except StoreFailed as error:
             self._scope.decided(Decision("keyvalue", action, self._name, False, f"the store failed: {error}"))
@@ -167,6 +168,8 @@ class Bucket:
             raise self._exceeded(action, "max_keys", keys + 1, quotas.max_keys)
         if new > 0 and quotas.max_bytes is not None and size + new > quotas.max_bytes:
             raise self._exceeded(action, "max_bytes", size + new, quotas.max_bytes)
+        if self._charge is not None:
+            self._charge(len(key.encode()) + len(value))
         entries.set(key, value)
 
     def _exceeded(self, action: str, quota: str, used: int, allowed: int) -> BucketError:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from aegis.host.keyvalue.waiting import held
+from aegis.policy.keyvalue import KeyValueCall
 
 __all__ = ["MemoryStore"]
 
@@ -23,9 +24,9 @@ class MemoryStore:
         self._entries = _Entries()
 
     @contextmanager
-    def transaction(self, remaining: Callable[[], float | None]) -> Iterator[_Entries]:
+    def transaction(self, call: KeyValueCall) -> Iterator[_Entries]:
         """Return the entries, which no other thread uses until the context is left."""
-        with held(self._lock, remaining):
+        with held(self._lock, call):
             self._entries.before.clear()
             try:
                 yield self._entries

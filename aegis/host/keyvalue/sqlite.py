@@ -19,19 +19,21 @@ import os
 import sqlite3
 import stat
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from aegis.errors import PolicyError
-from aegis.host.keyvalue.waiting import PAUSE, StoreFailed, held
+from aegis.host.keyvalue.waiting import StoreFailed, held
+from aegis.policy.keyvalue import KeyValueCall
 from aegis.support.descriptors import standard_reserved
+from aegis.support.lean import Any
 from aegis.text import quoted
 
 __all__ = ["SqliteStore"]
 
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_FIRST_PAUSE = 0.001
+_FIRST_PAUSE, _MOST_PAUSE = 0.001, 0.05
+"""Seconds between two attempts at what another connection forbids."""
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS aegis_keyvalue (
         bucket TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (bucket, key)) WITHOUT ROWID""",
@@ -67,14 +69,14 @@ class SqliteStore:
         self._connection.close()
 
     @contextmanager
-    def transaction(self, remaining: Callable[[], float | None]) -> Iterator[_Entries]:
+    def transaction(self, call: KeyValueCall) -> Iterator[_Entries]:
         """Return the entries of the bucket; other connections to the file wait until the context is left."""
-        with held(self._lock, remaining):
-            self._set_up(remaining)
+        with held(self._lock, call):
+            self._set_up(call)
             try:
-                self._retried("BEGIN IMMEDIATE", remaining)
+                self._retried("BEGIN IMMEDIATE", call)
                 yield _Entries(self._connection, self._bucket)
-                self._retried("COMMIT", remaining)  # busy while another connection still reads
+                self._retried("COMMIT", call)  # busy while another connection still reads
             except sqlite3.Error as error:
                 raise StoreFailed(getattr(error, "sqlite_errorname", type(error).__name__)) from error
             finally:
@@ -82,32 +84,32 @@ class SqliteStore:
                     with suppress(sqlite3.Error):  # it failed already, and what was written is undone at the next use
                         self._connection.execute("ROLLBACK")
 
-    def _set_up(self, remaining: Callable[[], float | None]) -> None:
+    def _set_up(self, call: KeyValueCall) -> None:
         if self._ready:
             return
         try:
             # What a file says of views and triggers is not believed, and pages are checked as they are read.
-            self._retried("PRAGMA trusted_schema = OFF", remaining)
-            self._retried("PRAGMA cell_size_check = ON", remaining)
+            self._retried("PRAGMA trusted_schema = OFF", call)
+            self._retried("PRAGMA cell_size_check = ON", call)
             for table in _TABLES:
-                self._retried(table, remaining)
+                self._retried(table, call)
         except sqlite3.DatabaseError as error:
             raise self._unusable(error) from None
         self._ready = True
 
-    def _retried(self, statement: str, remaining: Callable[[], float | None]) -> None:
-        """Execute a statement as soon as no other connection forbids it; ``remaining`` raises at the deadline."""
+    def _retried(self, statement: str, call: KeyValueCall) -> None:
+        """Execute a statement as soon as no other connection forbids it; raise what ends the call."""
         pause = _FIRST_PAUSE
         while True:
-            left = remaining()
+            call.remaining()
             try:
                 self._connection.execute(statement)
                 return
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF not in _BUSY:
                     raise
-            time.sleep(pause if left is None else min(pause, left))
-            pause = min(2 * pause, PAUSE)
+            call.wait(pause)
+            pause = min(2 * pause, _MOST_PAUSE)
 
     def _unusable(self, error: Exception) -> PolicyError:
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -156,8 +158,8 @@ class _Entries:
         row = self._one("SELECT keys, bytes FROM aegis_keyvalue_size WHERE bucket = ?")
         return (0, 0) if row is None else (row[0], row[1])
 
-    def _one(self, statement: str, *values: bytes) -> tuple[object, ...] | None:
-        row: tuple[object, ...] | None = self._execute(statement, (self._bucket, *values)).fetchone()
+    def _one(self, statement: str, *values: bytes) -> Any:
+        row: Any = self._execute(statement, (self._bucket, *values)).fetchone()
         return row
 
     def _count(self, name: bytes, *, more: tuple[int, int]) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["PAUSE", "StoreFailed", "held"]
+from aegis.policy.keyvalue import KeyValueCall
 
-PAUSE = 0.05
-"""Seconds between two looks at the deadline while a store waits."""
+__all__ = ["StoreFailed", "held"]
+
+_PATIENCE = 0.005
+"""Seconds that a thread waits for a lock before it looks at the deadline, and sleeps in between."""
 
 
 class StoreFailed(Exception):
@@ -17,14 +19,16 @@ class StoreFailed(Exception):
 
 
 @contextmanager
-def held(lock: threading.Lock, remaining: Callable[[], float | None]) -> Iterator[None]:
-    """Hold a lock; ``remaining`` raises when the call that waits for it must end."""
+def held(lock: threading.Lock, call: KeyValueCall) -> Iterator[None]:
+    """Hold a lock for the block; raise what ends the call that waits for it."""
     acquired = False
     try:
         while not acquired:
-            left = remaining()
-            acquired = lock.acquire(timeout=PAUSE if left is None else min(PAUSE, left))
-        remaining()
+            call.remaining()
+            acquired = lock.acquire(timeout=_PATIENCE)
+            if not acquired:
+                call.wait(_PATIENCE)
+        call.remaining()
         yield
     finally:
         if acquired:
