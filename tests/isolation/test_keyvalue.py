@@ -28,6 +28,7 @@ from aegis import (
     PolicyError,
     QuotaExceeded,
     Sandbox,
+    WorkerCrashed,
 )
 from aegis.bindings.wasi_keyvalue_store import INTERFACE, ErrorNoSuchStore
 from aegis.engine.call.door import Door
@@ -35,6 +36,7 @@ from aegis.isolation.parent.host_calls import HostFunctions
 from aegis.limits import Limits
 from aegis.observe.events import CapabilityChecked
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
+from tests.isolation.liar import Peer, done, host, lying
 from tests.keyvalue_guest import guest
 
 pytestmark = only_where_there_are_workers
@@ -303,3 +305,62 @@ def test_other_versions_are_served_where_the_types_agree(place: str, version: st
         else:
             with pytest.raises(LinkError):
                 made.sandbox(component)
+
+
+# -- a worker that was taken over ---------------------------------------------------------------
+
+OPEN, GET, SET, LIST, INCREMENT, NEW, CURRENT, SWAP, GET_MANY = 0, 1, 2, 5, 6, 7, 8, 9, 10
+"""The numbers of the guest's imports, in its order."""
+BUCKET = (OPEN, ["b"])  # the parent's first object is 1, its second 2
+FORGERIES = {
+    "a bucket that was never given": [(GET, [1, "k"])],
+    "a bucket that was denied": [(OPEN, ["c"]), (GET, [1, "k"])],
+    "a value's handle for a bucket": [BUCKET, (NEW, [1, "k"]), (GET, [2, "k"])],
+    "a bucket for a value's handle": [BUCKET, (CURRENT, [1])],
+    "a value's handle that was given away": [BUCKET, (NEW, [1, "k"]), (SWAP, [2, b"v"]), (SWAP, [2, b"w"])],
+    "a bucket that was dropped": [BUCKET, (-1, [1]), (GET, [1, "k"])],
+    "a key that is no text": [BUCKET, (GET, [1, b"k"])],
+    "a key that is no Unicode": [BUCKET, (GET, [1, "\ud800"])],
+    "a value that is no bytes": [BUCKET, (SET, [1, "k", 7])],
+    "a sum beyond 64 bits": [BUCKET, (INCREMENT, [1, "k", 1 << 63])],
+    "a cursor that is a number": [BUCKET, (LIST, [1, [7]])],
+    "too few arguments": [BUCKET, (GET, [1])],
+    "a function that there is not": [(99, [])],
+}
+
+
+def asking(*questions: tuple[int, list[Any]]) -> Any:
+    """Have host functions called by number, and then return."""
+
+    def script(peer: Peer, _: Any) -> None:
+        for mine, (number, values) in enumerate(questions, 1):
+            peer.send(host(mine, number, values))
+            peer.recv()
+        peer.send(done([0, None]))
+
+    return script
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_worker_that_lies_reaches_no_bucket(name: str) -> None:
+    store = MemoryStore()
+    policy = KeyValueCapability(buckets={"b": store})
+    sandbox, liar = lying(guest(), asking(*FORGERIES[name]), keyvalue=policy)
+    with sandbox, pytest.raises(WorkerCrashed):
+        sandbox.call("get", "k")
+    with store.transaction(Door(Limits())) as entries:
+        assert entries.size()[0] <= (1 if "given away" in name else 0)
+    liar.discard()
+
+
+def test_the_quotas_of_a_worker_that_lies_are_the_parents() -> None:
+    store = MemoryStore()
+    policy = KeyValueCapability(buckets={"b": store}, max_keys=2, max_value_bytes=3)
+    writes = [(SET, [1, f"k{n}", b"v"]) for n in range(9)]
+    script = asking(BUCKET, *writes, (SET, [1, "k0", bytes(4)]), (SET, [1, "k" * 2000, b""]))
+    sandbox, liar = lying(guest(), script, keyvalue=policy)
+    with sandbox:
+        assert sandbox.call("get", "k") is None
+    with store.transaction(Door(Limits())) as entries:
+        assert entries.size() == (2, 6)
+    liar.discard()

