@@ -92,7 +92,7 @@ class KeyValueCapability:
         if isinstance(items, str) or not all(isinstance(i, (tuple, list)) and len(i) == 2 for i in items):
             raise PolicyError('keyvalue: expected buckets with their stores, such as {"cache": "memory"}')
         buckets = {_name(name): _store(name, store) for name, store in items}
-        object.__setattr__(self, "buckets", tuple(buckets.items()))
+        object.__setattr__(self, "buckets", tuple(sorted(buckets.items(), key=lambda item: item[0])))
         for name, parse in QUOTAS.items():
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else parse(value, f"keyvalue: {name}"))

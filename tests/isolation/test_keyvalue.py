@@ -244,7 +244,7 @@ def test_a_file_that_others_lock_is_waited_for_until_the_deadline(place: str, tm
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors of another process are seen in /proc")
-def test_a_worker_holds_no_descriptor_of_a_store(tmp_path: Path) -> None:
+def test_a_worker_holds_no_descriptor_of_a_store_and_loads_no_code_of_one(tmp_path: Path) -> None:
     path = tmp_path / "kv.db"
     with guest_in(granting("isolated", {"b": f"sqlite:{path}"})) as sandbox:
         sandbox.call("set", "k", b"1")
@@ -252,6 +252,7 @@ def test_a_worker_holds_no_descriptor_of_a_store(tmp_path: Path) -> None:
         folder = Path(f"/proc/{store.worker.pid}/fd")
         held = {os.readlink(folder / name) for name in os.listdir(folder)}
         assert held
+        assert "sqlite" not in (folder.parent / "maps").read_text()
         assert not [name for name in held if name.startswith(str(tmp_path))]
         assert [n for n in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{n}") == str(path)]
     assert not [n for n in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{n}") == str(path)]

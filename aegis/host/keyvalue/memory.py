@@ -27,12 +27,11 @@ class MemoryStore:
     def transaction(self, call: KeyValueCall) -> Iterator[_Entries]:
         """Return the entries, which no other thread uses until the context is left."""
         with held(self._lock, call):
-            self._entries.before.clear()
             try:
                 yield self._entries
-            except BaseException:
-                self._entries.undo()
-                raise
+                self._entries.before.clear()
+            finally:
+                self._entries.undo()  # nothing, unless the block was left by an exception
 
 
 class _Entries:
