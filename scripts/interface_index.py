@@ -1,7 +1,7 @@
 """The source of aegis/bindings/index.py: the WIT joined with wit/provided.toml, and the modules that each row needs.
 
 The modules are computed. A worker imports them before it is confined, so a module that an implementation imports late,
-inside a function, must be in the index; nobody has to remember it, for the syntax trees tell.
+inside a function, must be in the index. They are found in the syntax trees, not kept by hand.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class _Imports:
         return found
 
     def _granted(self, tree: ast.AST) -> Iterator[str]:
-        """Yield what the grants import that a module takes by ``….grants.NAME``."""
+        """Yield the modules that the grants import for the properties that a module reads as ``….grants.NAME``."""
         grants = self._tree(_GRANTS)
         assert grants is not None
         bodies = {node.name: node for node in ast.walk(grants) if isinstance(node, ast.FunctionDef)}

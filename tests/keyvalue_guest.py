@@ -1,4 +1,4 @@
-"""A component that does with ``wasi:keyvalue`` what a test says: each export calls one import and returns its answer.
+"""A component that uses ``wasi:keyvalue`` as a test asks: each export calls one import and returns its answer.
 
 It holds one bucket and one handle of a value at a time. ``open`` and ``remember`` take others, ``swap`` gives the
 handle away and keeps the one that a failed swap returns. ``bump`` increments a key many times in one call.

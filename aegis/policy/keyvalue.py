@@ -1,11 +1,11 @@
-"""The capability of key-value stores: which buckets a guest may open, what keeps each, and how full it may get.
+"""The capability of key-value stores: which buckets a guest may open, the store of each, and its quotas.
 
-The two protocols are what an embedder's own store implements; Aegis has a store in memory and one in a SQLite file.
+An embedder's own store implements the protocols; Aegis has a store in memory and one in a SQLite file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from aegis.errors import PolicyError
 from aegis.limits import parse_bytes, parse_count
@@ -22,7 +22,7 @@ _SQLITE = "sqlite:"
 QUOTAS: Mapping[str, Callable[[object, str], int]] = {
     "max_keys": parse_count, "max_bytes": parse_bytes, "max_value_bytes": parse_bytes, "max_key_bytes": parse_bytes,
 }  # fmt: skip
-"""What bounds a bucket, and how each is written."""
+"""The quotas of a bucket, each with its parser."""
 
 
 class KeyValueEntries(Protocol):
@@ -45,7 +45,7 @@ class KeyValueEntries(Protocol):
 
 
 class KeyValueCall(Protocol):
-    """The guest's call that a store serves. Both methods raise what ends the call: a store lets that pass."""
+    """The guest's call that a store serves. Both methods raise when the call must end: a store does not catch that."""
 
     def remaining(self) -> float | None:
         """Return the seconds to the deadline, ``None`` without one."""
@@ -58,7 +58,7 @@ class KeyValueStore(Protocol):
     """The store of one bucket. Several sandboxes may use it at once, each on a thread of its own."""
 
     def transaction(self, call: KeyValueCall) -> AbstractContextManager[KeyValueEntries]:
-        """Return a context whose entries nobody else changes until it is left; an exception undoes its changes.
+        """Return a context in which the caller alone reads and changes entries; an exception undoes its changes.
 
         A store that has to wait sleeps by ``call.wait``, or asks ``call.remaining`` at least every 50 ms.
         """
@@ -72,8 +72,8 @@ class KeyValueCapability:
     ``"sqlite:PATH"``, a table in a file of the host; or a :class:`KeyValueStore`, such as an
     :class:`aegis.MemoryStore`, which every sandbox of the policy shares.
 
-    The quotas hold for what one bucket contains, by whomever it was written. ``None`` lifts one. An operation that
-    would exceed one changes nothing, and the guest gets an error that it can handle.
+    The quotas hold for the whole content of one bucket, whichever sandbox wrote it. ``None`` lifts one. An operation
+    that would exceed one changes nothing, and the guest gets an error that it can handle.
     """
 
     buckets: Mapping[str, str | KeyValueStore] | tuple[tuple[str, str | KeyValueStore], ...] = ()
@@ -89,7 +89,11 @@ class KeyValueCapability:
     def __post_init__(self) -> None:
         given = self.buckets
         items = given.items() if isinstance(given, Mapping) else given
-        if isinstance(items, str) or not all(isinstance(i, (tuple, list)) and len(i) == 2 for i in items):
+        if (
+            isinstance(items, str)
+            or not isinstance(items, Iterable)
+            or not all(isinstance(i, (tuple, list)) and len(i) == 2 for i in items)
+        ):
             raise PolicyError('keyvalue: expected buckets with their stores, such as {"cache": "memory"}')
         buckets = {_name(name): _store(name, store) for name, store in items}
         object.__setattr__(self, "buckets", tuple(sorted(buckets.items(), key=lambda item: item[0])))

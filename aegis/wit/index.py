@@ -125,6 +125,6 @@ def _track(version: str) -> str:
 
 
 def _keys(row: Provided) -> list[str]:
-    """Return what no other row may serve."""
+    """Return the versions that no other row may serve."""
     own = row.version if row.draft else _track(row.version)
     return [f"{row.interface}@{version}" for version in (own, *row.also)]

@@ -1,6 +1,6 @@
 """Every store keeps the same promises, which are stated once and hold for memory, SQLite and an embedder's store.
 
-Oracle of the operations: a dictionary, and its keys in order. Quotas hold for what a bucket contains.
+Oracle of the operations: a dictionary, and its keys in order. Quotas hold for the content of a bucket.
 """
 
 from __future__ import annotations
@@ -397,7 +397,7 @@ def test_no_grant_of_files_reaches_a_store(write: bool, name: str, tmp_path: Pat
 
 
 def _held(kind: str, path: Path, stack: Any) -> Any:
-    """Return a store that somebody else holds, for as long as the stack lasts."""
+    """Return a store that another thread or connection holds, for as long as the stack lasts."""
     if kind == "sqlite":
         with opened(f"sqlite:{path}") as made:
             made.bucket.set_("k", b"v")

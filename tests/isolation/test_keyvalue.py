@@ -1,4 +1,4 @@
-"""What a guest does with ``wasi:keyvalue``, in process and isolated: the same, for the store is in the parent.
+"""A guest uses ``wasi:keyvalue`` in process and isolated alike, for the store is in the parent.
 
 Oracle: each grant in pairs; a worker holds no descriptor of a store's file and learns no path of one.
 """

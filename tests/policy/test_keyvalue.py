@@ -86,6 +86,7 @@ def test_a_path_is_never_a_uri_of_sqlite() -> None:
         ({"a": None}, "which has no transaction()"),
         (("a",), "expected buckets with their stores"),
         ("a", "expected buckets with their stores"),
+        (7, "expected buckets with their stores"),
     ],
 )
 def test_a_bucket_that_cannot_be_is_an_error(buckets: Any, message: str) -> None:

@@ -57,7 +57,7 @@ class Buckets:
             return granted
         if granted == "memory":
             return MemoryStore()
-        from aegis.host.keyvalue.sqlite import SqliteStore  # loads what only such a bucket needs
+        from aegis.host.keyvalue.sqlite import SqliteStore  # loads sqlite3, which other buckets do without
 
         store = SqliteStore(granted.partition(":")[2], name)
         self._closers.append(store.close)

@@ -1,4 +1,4 @@
-"""The operations on one open bucket, behind its quotas. What fails for the guest is a :class:`BucketError`."""
+"""The operations on one open bucket, behind its quotas; one that fails for the guest raises :class:`BucketError`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PAGE_BYTES = 1 << 18
 _BATCH = 256
 """Keys of a batch in one transaction: other sandboxes that share the bucket get a turn after so many."""
 _ENTRY_BYTES = 200
-"""What Python needs for a key with its value, beside their bytes."""
+"""Bytes that Python needs for a key with its value, beside their own."""
 _DIGITS = 20
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 _Item = TypeVar("_Item")
@@ -121,7 +121,7 @@ class Bucket:
         return found
 
     def set_many(self, pairs: Sequence[tuple[str, bytes]], action: str = "set-many") -> None:
-        """Set the values of keys. What exceeds a quota ends it; the keys before may be set."""
+        """Set the values of keys. The first that exceeds a quota ends it; those before may be set."""
         for key, _ in pairs:
             self._check_key(action, key)
         for part in _parts(pairs):
@@ -142,7 +142,7 @@ class Bucket:
 
     @contextmanager
     def _entries(self, action: str) -> Iterator[KeyValueEntries]:
-        """Give the entries for one transaction; a failure of the medium is recorded, and told to the guest."""
+        """Give the entries for one transaction; a failure of the medium is recorded, and the guest gets an error."""
         self._scope.remaining()
         try:
             with self._store.transaction(self._scope) as entries:

@@ -33,7 +33,7 @@ __all__ = ["SqliteStore"]
 
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _FIRST_PAUSE, _MOST_PAUSE = 0.001, 0.05
-"""Seconds between two attempts at what another connection forbids."""
+"""Seconds between two attempts at a statement that another connection forbids."""
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS aegis_keyvalue (
         bucket TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (bucket, key)) WITHOUT ROWID""",
@@ -81,14 +81,14 @@ class SqliteStore:
                 raise StoreFailed(getattr(error, "sqlite_errorname", type(error).__name__)) from error
             finally:
                 if self._connection.in_transaction:
-                    with suppress(sqlite3.Error):  # it failed already, and what was written is undone at the next use
+                    with suppress(sqlite3.Error):  # it failed already, and SQLite undoes the changes at the next use
                         self._connection.execute("ROLLBACK")
 
     def _set_up(self, call: KeyValueCall) -> None:
         if self._ready:
             return
         try:
-            # What a file says of views and triggers is not believed, and pages are checked as they are read.
+            # The file is not trusted: its views and triggers call no functions, and pages are checked as they are read.
             self._retried("PRAGMA trusted_schema = OFF", call)
             self._retried("PRAGMA cell_size_check = ON", call)
             for table in _TABLES:
@@ -98,7 +98,7 @@ class SqliteStore:
         self._ready = True
 
     def _retried(self, statement: str, call: KeyValueCall) -> None:
-        """Execute a statement as soon as no other connection forbids it; raise what ends the call."""
+        """Execute a statement as soon as no other connection forbids it. Raise as ``call`` does."""
         pause = _FIRST_PAUSE
         while True:
             call.remaining()
@@ -120,7 +120,7 @@ class SqliteStore:
 
 
 def _create(path: str) -> None:
-    """Make the file if there is none, for this user alone; refuse what is no regular file."""
+    """Make the file if there is none, for this user alone; raise ``OSError`` for anything but a regular file."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:

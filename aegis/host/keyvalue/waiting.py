@@ -20,7 +20,7 @@ class StoreFailed(Exception):
 
 @contextmanager
 def held(lock: threading.Lock, call: KeyValueCall) -> Iterator[None]:
-    """Hold a lock for the block; raise what ends the call that waits for it."""
+    """Hold a lock for the block. Raise as ``call`` does while it waits."""
     acquired = False
     try:
         while not acquired:
