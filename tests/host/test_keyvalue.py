@@ -5,6 +5,7 @@ Oracle of the operations: a dictionary, and its keys in order. Quotas hold for t
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import stat
@@ -350,6 +351,16 @@ def test_a_file_is_made_for_its_user_alone_and_closed_with_the_sandbox(tmp_path:
     assert descriptors() <= before
     with opened(f"sqlite:{tmp_path}/kv.db") as made:
         assert made.bucket.get("k") == b"v"
+
+
+def test_a_store_that_is_dropped_is_closed(tmp_path: Path) -> None:
+    before = descriptors()
+    store = SqliteStore(str(tmp_path / "kv.db"), "b")
+    with store.transaction(Door(Limits())) as entries:
+        entries.set("k", b"v")
+    del store, entries
+    gc.collect()
+    assert descriptors() <= before
 
 
 def _text(path: Path) -> None:

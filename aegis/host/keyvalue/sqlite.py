@@ -19,6 +19,7 @@ import os
 import sqlite3
 import stat
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -63,10 +64,12 @@ class SqliteStore:
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from None
         self._connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        # A sandbox may be dropped without being closed, and Python 3.13 warns of a connection that was not.
+        self._closed = weakref.finalize(self, self._connection.close)
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        self._closed()
 
     @contextmanager
     def transaction(self, call: KeyValueCall) -> Iterator[_Entries]:
