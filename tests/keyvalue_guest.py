@@ -74,8 +74,11 @@ _IMPORTS = {
 }
 
 
-def guest(version: str = _VERSION) -> str:
-    """Return the component as text, built against a version of ``wasi:keyvalue``."""
+def guest(version: str = _VERSION, *, start: str = "") -> str:
+    """Return the component as text, built against a version of ``wasi:keyvalue``.
+
+    With ``start``, a letter, it opens the bucket of that name while it is instantiated.
+    """
     lowered = "\n".join(
         f'(core func $l-{name} (canon lower (func {owner} "{function}")'
         ' (memory (core memory $mem "memory")) (realloc (core func $mem "realloc"))))'
@@ -87,7 +90,7 @@ def guest(version: str = _VERSION) -> str:
   (alias export $store "error" (type $error)) (alias export $store "key-response" (type $page))
 {_MEMORY}
 {indent(lowered, "  ")}
-{_code()}
+{_code(start)}
   (core instance $code (instantiate $code (with "m" (instance $mem)) (with "h" (instance {given}))))
 {indent(_lifted(), "  ")})"""
 
@@ -142,7 +145,7 @@ _MEMORY = """  (core module $memory
   (core instance $mem (instantiate $memory))"""
 
 
-def _code() -> str:
+def _code(start: str) -> str:
     imports = "\n".join(
         f'    (import "h" "{name}" (func ${name} (param {core})))' for name, (_, _, core) in _IMPORTS.items()
     )
@@ -157,11 +160,20 @@ def _code() -> str:
       (if (i32.eqz (i32.load8_u (i32.const 20))) (then (return (i32.const 1))))
       (global.set $cas (i32.load (i32.const 24)))
       (i32.const 2))"""
+    begin = (
+        f"""    (func $begin
+      (i32.store8 (i32.const 512) (i32.const {ord(start)})) (call $open (i32.const 512) (i32.const 1) (i32.const 16))
+      (if (i32.eqz (i32.load8_u (i32.const 16))) (then (global.set $bucket (i32.load (i32.const 20))))))
+    (start $begin)"""
+        if start
+        else ""
+    )
     return f"""  (core module $code
     (import "m" "memory" (memory 0)) {imports.strip()}
     (global $bucket (mut i32) (i32.const 0)) (global $cas (mut i32) (i32.const 0))
 {functions}
-{swap})"""
+{swap}
+{begin})"""
 
 
 def _lifted() -> str:

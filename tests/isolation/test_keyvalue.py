@@ -111,6 +111,20 @@ def test_a_swap_gives_a_handle_of_the_value_as_it_is_now(place: str) -> None:
 
 
 @everywhere
+def test_a_bucket_that_is_opened_while_the_guest_begins_is_the_one_of_later(place: str, tmp_path: Path) -> None:
+    buckets = {"b": "memory", "c": f"sqlite:{tmp_path}/kv.db"}
+    for name in buckets:
+        with granting(place, buckets) as made, made.sandbox(made.load_wat(guest(start=name))) as sandbox:
+            sandbox.call("set", "k", b"1")
+            sandbox.call("open", name)
+            assert sandbox.call("get", "k") == b"1"
+            grants: Any = sandbox._grants
+            assert grants.keyvalue is sandbox._guest._wasi_made.grants.keyvalue  # type: ignore[union-attr]
+    with granting(place, {}) as made, made.sandbox(made.load_wat(guest(start="b"))) as sandbox:
+        assert repr(sandbox.run("open", "b").value) == DENIED
+
+
+@everywhere
 def test_a_quota_is_an_error_that_the_guest_handles_and_the_embedder_sees(place: str) -> None:
     with guest_in(granting(place, {"b": "memory"}, quotas={"max_keys": 1})) as sandbox:
         sandbox.call("set", "k", b"")

@@ -166,6 +166,7 @@ class Isolated(Tier):
         parcel = _Parcel(self.prepare(artifact, f"the {artifact.kind}", plan.config))
         stdio: Stdio | None = None
         services: Services | None = None
+        own: Grants | None = None
         try:
             parcel.fill(policy, self.protected)
             services = parcel.serve(policy)
@@ -179,15 +180,17 @@ class Isolated(Tier):
             )  # fmt: skip
             setup = self._setup(owner, plan, policy, parcel, delivery, worker, remote, observed)
             parcel.check()
+            own = acquire(policy, scope=owner._door)
+            owner._grants = _Grants(store, stdio, host, own)  # a guest may ask for one while it is instantiated
             store.begin(pack(setup, self.known), parcel.descriptors, self.options.grace)
         except BaseException:
-            for held in (stdio, services):
+            owner._grants = None
+            for held in (stdio, services, own):
                 if held is not None:
                     held.close()
             raise
         finally:
             parcel.close()
-        owner._grants = _Grants(store, stdio, host, acquire(policy, scope=owner._door))
         return store
 
     def _fresh(self, artifact: Artifact) -> Worker:
