@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from aegis.errors import SandboxStateError as SandboxStateError
     from aegis.errors import StackExhausted as StackExhausted
     from aegis.errors import WorkerCrashed as WorkerCrashed
+    from aegis.host.keyvalue.memory import MemoryStore as MemoryStore
     from aegis.limits import Limits as Limits
     from aegis.observe import CollectingSubscriber as CollectingSubscriber
     from aegis.observe import ExecutionReport as ExecutionReport
@@ -68,6 +69,9 @@ if TYPE_CHECKING:
     from aegis.policy import EnvironmentCapability as EnvironmentCapability
     from aegis.policy import FilesystemCapability as FilesystemCapability
     from aegis.policy import Isolation as Isolation
+    from aegis.policy import KeyValueCapability as KeyValueCapability
+    from aegis.policy import KeyValueEntries as KeyValueEntries
+    from aegis.policy import KeyValueStore as KeyValueStore
     from aegis.policy import LoggingCapability as LoggingCapability
     from aegis.policy import NetworkCapability as NetworkCapability
     from aegis.policy import PathGrant as PathGrant
@@ -101,6 +105,7 @@ _HOMES = {
         "PolicyError", "QuotaExceeded", "SandboxStateError", "StackExhausted", "WorkerCrashed",
     ),
     "aegis.sandbox.guest_state": ("Caller",),
+    "aegis.host.keyvalue.memory": ("MemoryStore",),
     "aegis.limits": ("Limits",),
     "aegis.sandbox.link_module": ("with_caller",),
     "aegis.observe": (
@@ -109,7 +114,8 @@ _HOMES = {
     ),
     "aegis.policy": (
         "ClockCapability", "ConfigCapability", "EnvironmentCapability", "FilesystemCapability", "Isolation",
-        "LoggingCapability", "NetworkCapability", "PathGrant", "Policy", "RandomCapability", "StdioCapability",
+        "KeyValueCapability", "KeyValueEntries", "KeyValueStore", "LoggingCapability", "NetworkCapability", "PathGrant",
+        "Policy", "RandomCapability", "StdioCapability",
         "load_policy", "parse_policy",
     ),
     "aegis.runtime": ("Aegis", "Builder", "run"),
@@ -124,9 +130,9 @@ __all__ = [
     "Caller", "Cancelled", "CapabilityDenied", "ClockCapability", "CollectingSubscriber", "Component",
     "ConfigCapability", "DeadlineExceeded", "EnvironmentCapability", "Err", "ExecutionReport", "ExportNotFound",
     "FilesystemCapability", "Frame", "GuestError", "GuestExit", "GuestTrap", "HostError", "Isolation",
-    "JsonLinesWriter",
-    "LimitExceeded", "Limits", "LinkError", "LoggingCapability", "MemoryExceeded", "MemoryFault", "Metrics",
-    "MetricsSubscriber", "MissingImport", "Module", "NetworkCapability", "Ok", "OutOfFuel", "Outcome",
+    "JsonLinesWriter", "KeyValueCapability", "KeyValueEntries", "KeyValueStore", "LimitExceeded", "Limits", "LinkError",
+    "LoggingCapability", "MemoryExceeded", "MemoryFault", "MemoryStore", "Metrics", "MetricsSubscriber",
+    "MissingImport", "Module", "NetworkCapability", "Ok", "OutOfFuel", "Outcome",
     "OutputExceeded", "PathGrant", "Policy", "PolicyError", "QuotaExceeded", "RandomCapability", "ResourceHandle",
     "Sandbox", "SandboxStateError", "Some", "StackExhausted", "StdioCapability", "Usage", "WorkerCrashed",
     "__version__", "load_policy", "parse_policy", "run", "with_caller",

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.isolation.parent.backend import IsolatedBackend
     from aegis.limits import Amount, Duration, Limits
-    from aegis.policy import Isolation, NetworkCapability
+    from aegis.policy import Isolation, KeyValueCapability, NetworkCapability
 
 __all__ = ["Aegis", "Builder", "ended", "entry_point", "is_program", "prepare", "require_entry", "run"]
 
@@ -88,7 +88,8 @@ class Aegis:
         environment: EnvironmentCapability = DEFAULT, clock: ClockCapability = DEFAULT,
         random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
         network: NetworkCapability | None = DEFAULT, stdio: StdioCapability = DEFAULT,
-        config: ConfigCapability = DEFAULT, isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
+        config: ConfigCapability = DEFAULT, keyvalue: KeyValueCapability | None = DEFAULT,
+        isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
         imports: Mapping[str, str] = DEFAULT,
         memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
         table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
@@ -347,6 +348,10 @@ class Builder:
         """Set the values that a component reads from ``wasi:config/store``."""
         return self._with(config=capability)
 
+    def with_keyvalue(self, capability: KeyValueCapability) -> Builder:
+        """Grant buckets of ``wasi:keyvalue``."""
+        return self._with(keyvalue=capability)
+
     def with_imports(self, providers: Mapping[str, str]) -> Builder:
         """Add Python objects (``module:name``) that implement interfaces for every sandbox."""
         return self._with(imports=(*self._policy.imports, *providers.items()))
@@ -407,6 +412,7 @@ def run(
     environment: EnvironmentCapability = DEFAULT, clock: ClockCapability = DEFAULT,
     random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
     network: NetworkCapability | None = DEFAULT, stdio: StdioCapability = DEFAULT, config: ConfigCapability = DEFAULT,
+    keyvalue: KeyValueCapability | None = DEFAULT,
     isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT, imports: Mapping[str, str] = DEFAULT,
     memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
     table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,

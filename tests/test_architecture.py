@@ -21,7 +21,8 @@ PACKAGE = ROOT / "aegis"
 FLOORS: list[dict[str, tuple[str, ...]]] = [
     {"values": ("errors", "limits", "support", "text", "values")},
     {"policy": ("policy",), "observe": ("observe",), "wasm": ("wasm",), "wit": ("wit",)},
-    {"bindgen": ("bindgen",), "bindings": ("bindings",)},
+    {"bindings": ("bindings",)},
+    {"bindgen": ("bindgen",)},
     {"host": ("host",), "engine": ("engine",)},
     {"component": ("component",)},
     {"sandbox": ("sandbox",)},

@@ -11,21 +11,16 @@ from dataclasses import dataclass
 
 from aegis.attack.codegen import FunctionBody, LoweredFunction, Raw, RawCall, key_of, lower_function
 from aegis.attack.wat import Types, core_signature, needed
+from aegis.bindings.index import INDEX
+from aegis.wit.index import GUEST
 from aegis.wit.types import Function, Interface, Resource
 
 __all__ = ["AFTER", "ENCODINGS", "REALLOCS", "THING", "WASI", "AbiCase", "ExportCase", "PeerCase", "component_text"]
 
 THING = Resource("thing", key=1)
 """The resource that the component defines and exports."""
-WASI = (
-    "wasi:io/streams", "wasi:io/poll", "wasi:io/error", "wasi:filesystem/types", "wasi:filesystem/preopens",
-    "wasi:clocks/monotonic-clock", "wasi:clocks/wall-clock", "wasi:random/random", "wasi:cli/environment",
-    "wasi:cli/stdin", "wasi:cli/stdout", "wasi:cli/exit", "wasi:cli/terminal-stdout", "wasi:sockets/network",
-    "wasi:sockets/instance-network", "wasi:sockets/tcp", "wasi:sockets/tcp-create-socket", "wasi:sockets/udp",
-    "wasi:sockets/udp-create-socket", "wasi:sockets/ip-name-lookup", "wasi:http/types",
-    "wasi:http/outgoing-handler", "wasi:logging/logging", "wasi:config/store",
-)  # fmt: skip
-"""The WASI interfaces that the component may import."""
+WASI = tuple(row.name for row in INDEX.rows if row.place != GUEST)
+"""The host interfaces that the component may import."""
 REALLOCS = {
     "bump": "(local.get 4)",
     "zero": "(i32.const 0)",

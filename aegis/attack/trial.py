@@ -40,7 +40,7 @@ from aegis.limits import MIB, Limits
 from aegis.policy import FilesystemCapability, Isolation, NetworkCapability, Policy, StdioCapability
 from aegis.runtime import Aegis, is_program
 from aegis.sandbox.artifacts import validate_artifact
-from aegis.sandbox.link_component import unprovided_by_us
+from aegis.sandbox.link_component import unprovided_by_host
 from aegis.sandbox.link_module import unprovided
 from aegis.values import FuncType
 from aegis.wasm.binary import ModuleInfo
@@ -262,7 +262,7 @@ class _Trial:
             unprovided(info.imports)
             engine_caps("module", info.memories, info.tables, limits, counted=available(), starts=info.has_start)
         else:
-            unprovided_by_us(info)
+            unprovided_by_host(info)
             world_text(info.imports, info.exports)
             memories, tables = info.structure.memories(1 << 16), info.structure.tables(1 << 16)
             engine_caps("component", memories, tables, limits, counted=available(), starts=info.starts())

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 
+from aegis.bindings.index import INDEX
 from aegis.wit.types import (
     Borrow,
     Enum,
@@ -33,10 +34,10 @@ _MAX_FLAT_PARAMS, _MAX_FLAT_RESULTS = 16, 1
 
 
 def wasi(name: str) -> Interface:
-    """Return the WASI interface of a name such as ``wasi:io/poll``."""
-    package, _, rest = name.partition("@")[0].partition(":")
-    module = f"{package}_{rest.replace('/', '_').replace('-', '_')}"
-    found: Interface = import_module(f"aegis.bindings.{module}").INTERFACE
+    """Return a host interface by its name with the version, such as ``wasi:io/poll@0.2.12``."""
+    row = INDEX.find(name)
+    assert row is not None, name
+    found: Interface = import_module(row.bindings).INTERFACE
     return found
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from aegis.wit.index import GUEST
 from aegis.wit.model import Document, InterfaceDef, WorldDef, mentioned
 from aegis.wit.naming import snake
 from aegis.wit.types import Resource
@@ -97,35 +98,14 @@ def _by_key(items: Iterable[object]) -> dict[int, InterfaceDef]:
     return {item.key: item for item in items if isinstance(item, InterfaceDef)}
 
 
-_PROVIDED = {
-    "wasi:cli": "environment exit stderr stdin stdout terminal-input terminal-output terminal-stderr terminal-stdin "
-    "terminal-stdout",
-    "wasi:clocks": "monotonic-clock wall-clock",
-    "wasi:config": "store",
-    "wasi:filesystem": "preopens types",
-    "wasi:http": "outgoing-handler types",
-    "wasi:io": "error poll streams",
-    "wasi:logging": "logging",
-    "wasi:random": "insecure insecure-seed random",
-    "wasi:sockets": "instance-network ip-name-lookup network tcp tcp-create-socket udp udp-create-socket",
-}
-# Drafts have no compatible versions: only those from which aegis.bindings is generated.
-_DRAFTS = {"wasi:config": ("0.2.0-rc.1",), "wasi:logging": ("", "0.1.0-draft")}
-_CALLED = ("wasi:cli/run", "wasi:http/incoming-handler")
-
-
 def provided_module(interface: str, imported: bool, exported: bool) -> str:
     """Return the module of ``aegis.bindings`` for an interface and side; empty if there is none."""
-    plain, _, version = interface.partition("@")
-    package, _, name = plain.partition("/")
-    drafts = _DRAFTS.get(package)
-    if version not in drafts if drafts else not version.startswith("0.2."):
-        return ""
-    if plain in _CALLED:
-        known = exported and not imported
-    else:
-        known = not exported and name in _PROVIDED.get(package, "").split()
-    return f"aegis.bindings.{_spelled(plain)}" if known else ""
+    from aegis.bindings.index import INDEX  # not above: this module also makes the bindings that the index lists
+
+    row = INDEX.bound(interface)
+    called = row is not None and row.place == GUEST
+    known = exported and not imported if called else not exported
+    return row.bindings if row is not None and known else ""
 
 
 def _place(plan: BindingPlan, imported: InterfaceDef | None, exported: InterfaceDef | None) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from aegis.bindings import index
 from aegis.limits import format_bytes
-from aegis.sandbox.link_component import unprovided_by_us
+from aegis.policy.remedies import NEEDS
+from aegis.sandbox.link_component import served, unprovided_by_host
 from aegis.text import count, printable
-from aegis.wit.match import unversioned
 from aegis.wit.types import Function, Interface, Resource, show
 
 if TYPE_CHECKING:
@@ -17,17 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_component", "show_component"]
 
-_NEEDS = {
-    "wasi:filesystem/": ("files", "--allow-read PATH or --allow-write PATH; without a grant there are none"),
-    "wasi:cli/environment": ("environment", "--allow-env NAME; without a grant it is empty"),
-    "wasi:clocks/": ("clock", "--allow-clock; without a grant a virtual clock starts at 1970"),
-    "wasi:random/": ("random", "--allow-random; without a grant a seeded generator is used"),
-    "wasi:cli/stdin": ("standard input", "--stdin inherit or --stdin FILE; without either it is empty"),
-    "wasi:sockets/": ("sockets", "--allow-net tcp://HOST:PORT, --listen; without a grant every address is denied"),
-    "wasi:http/": ("HTTP", "--allow-net https://HOST; without a grant every request is denied"),
-    "wasi:logging/": ("log", "--allow-logging; without a grant log lines are discarded"),
-    "wasi:config/": ("configuration", "--config-value KEY=VALUE; without a value it is empty"),
-}
+_NEEDS = {row.capability: NEEDS[row.capability] for row in index.INDEX.rows if row.capability}
+"""The grants that interfaces need. A capability without a line in NEEDS is an error at import."""
 
 
 def show_component(output: Output, path: str, component: Component, chosen: Mapping[str, bool]) -> None:
@@ -83,10 +75,11 @@ def _item(name: str, item: Interface | Function) -> dict[str, Any]:
 def needs(component: Component) -> list[dict[str, str]]:
     """Return the grants that the component's imports need, and their defaults."""
     found = []
-    for start, (what, grant) in _NEEDS.items():
-        if any(unversioned(name).startswith(start) for name in component.imports):
+    rows = [row for row in map(served, component.imports) if row is not None]
+    for capability, (what, grant) in _NEEDS.items():
+        if any(row.capability == capability for row in rows):
             found.append({"what": what, "grant": grant})
-    for missing in unprovided_by_us(component):
+    for missing in unprovided_by_host(component):
         found.append({"what": missing.module, "grant": missing.remedy})
     return found
 

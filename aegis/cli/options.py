@@ -96,6 +96,10 @@ GRANTS = (
     CommandOption(("--listen",), "Allow listening on tcp://127.0.0.1:8080 …", OptionKind.EACH, "PATTERN"),
     CommandOption(("--deny-net",), "Deny connections; overrides --allow-net.", OptionKind.EACH, "PATTERN"),
     CommandOption(("--config-value",), "Set a value of wasi:config/store.", OptionKind.EACH, "KEY=VALUE"),
+    CommandOption(
+        ("--allow-keyvalue",), "Grant a bucket of wasi:keyvalue: memory (default), sqlite:FILE.", OptionKind.EACH,
+        "BUCKET[=STORE]",
+    ),
     CommandOption(("--stdin",), "Standard input of the guest. [empty]", OptionKind.EACH, "inherit|empty|FILE"),
 )  # fmt: skip
 """The options for grants, which all commands that run guests have."""
@@ -154,6 +158,7 @@ def make_policy(config: str | None, options: dict[str, Any], *, capture: bool) -
         **_isolation(policy, options),
         **_modes(options),
         **_network(policy, options),
+        **_keyvalue(policy, options),
     )
 
 
@@ -214,6 +219,17 @@ def _network(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:
 
     capability = NetworkCapability(allow=options["allow_net"], deny=options["deny_net"], listen=options["listen"])
     return {"network": capability if policy.network is None else policy.network + capability}
+
+
+def _keyvalue(policy: Policy, options: dict[str, Any]) -> dict[str, Any]:
+    if not options["allow_keyvalue"]:
+        return {}
+    from aegis.policy import KeyValueCapability
+
+    capability = policy.keyvalue or KeyValueCapability()
+    for text in options["allow_keyvalue"]:
+        capability = capability + KeyValueCapability.parse(text)
+    return {"keyvalue": capability}
 
 
 def _stdin(given: tuple[str, ...]) -> str:

@@ -15,7 +15,7 @@ from aegis.engine.store.memory_accounting import available
 from aegis.errors import AegisError, MissingImport
 from aegis.limits import Limits, format_bytes
 from aegis.sandbox.artifacts import validate_artifact
-from aegis.sandbox.link_component import unprovided_by_us
+from aegis.sandbox.link_component import unprovided_by_host
 from aegis.sandbox.link_module import unprovided
 from aegis.text import count, printable
 from aegis.wasm.binary import ModuleInfo
@@ -49,7 +49,7 @@ def _check(path: str, limits: Limits, *, strict: bool) -> dict[str, Any]:
     try:
         data = read_artifact(path, limits)
         info = validate_artifact(data, limits, EngineConfig.from_limits(limits), name)
-        missing = unprovided(info.imports) if isinstance(info, ModuleInfo) else unprovided_by_us(info)
+        missing = unprovided(info.imports) if isinstance(info, ModuleInfo) else unprovided_by_host(info)
         if strict:
             _refuse(name, info, missing, limits)
     except AegisError as error:

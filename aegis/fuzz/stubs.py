@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aegis.errors import GuestTrap
 from aegis.fuzz.values.generate import core_shape, shape_of
 from aegis.fuzz.values.shape import CannotGenerate, ValueShape
-from aegis.sandbox.link_component import wasi_binding
+from aegis.sandbox.link_component import served
 from aegis.text import printable
 from aegis.values import FuncType
 from aegis.wit.match import unversioned
@@ -178,7 +178,7 @@ class ImportStubs:
     # -- components ----------------------------------------------------------------------------
 
     def _of_component(self, component: Any) -> None:
-        wanted = {n: i for n, i in component.imports.items() if wasi_binding(n) is None}
+        wanted = {n: i for n, i in component.imports.items() if served(n) is None}
         wasi = [i for n, i in component.imports.items() if n not in wanted and isinstance(i, Interface)]
         self._provided = {of.key for item in wasi for of in item.types.values() if isinstance(of, Resource)}
         for item in wanted.values():

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aegis.host.files.preopens import Preopen
     from aegis.host.files.protected import Protected
     from aegis.host.host_quota import DiskQuota, HostQuota
+    from aegis.host.keyvalue import Buckets
     from aegis.host.logs import GuestLog
     from aegis.host.net.network import Network
     from aegis.host.stdio import Stdio
@@ -119,6 +120,15 @@ class Grants:
         network = Network(self.policy.network, self.policy.limits, self.scope)
         self._closers.append(network.close)
         return network
+
+    @lazily
+    def keyvalue(self) -> Buckets:
+        """The key-value stores, none but those that the policy names."""
+        from aegis.host.keyvalue import Buckets
+
+        buckets = Buckets(self.policy.keyvalue, self.scope, self.host_quota, lambda count: self.disk.charge(count))
+        self._closers.append(buckets.close)
+        return buckets
 
     @lazily
     def clocks(self) -> Clocks:

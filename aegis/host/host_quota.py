@@ -19,6 +19,8 @@ HTTP fields                                     ``http_fields``, ``http_field_by
 TCP                                             ``sockets``: 64 KiB unsent of each
 datagrams                                       16 of 64 KiB in a call, none kept
 lookups under way, and their addresses          ``sockets``, ``resolver_answers``
+values of several keys, and handles of values   ``value_bytes`` at once (here), 200 bytes each beside the value
+entries of buckets                              the quotas of the key-value capability
 captured output                                 ``stdout``, ``stderr``
 log lines                                       4,096 characters each; the text was a value
 random bytes                                    ``value_bytes``, in chunks of 64 KiB

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from aegis.policy.file import load_policy as load_policy
     from aegis.policy.file import parse_policy as parse_policy
     from aegis.policy.isolation import Isolation as Isolation
+    from aegis.policy.keyvalue import KeyValueCapability as KeyValueCapability
+    from aegis.policy.keyvalue import KeyValueEntries as KeyValueEntries
+    from aegis.policy.keyvalue import KeyValueStore as KeyValueStore
     from aegis.policy.network import NetworkCapability as NetworkCapability
     from aegis.policy.network import NetworkPattern as NetworkPattern
     from aegis.policy.network import NetworkVerdict as NetworkVerdict
@@ -29,6 +32,9 @@ __all__ = [
     "EnvironmentCapability",
     "FilesystemCapability",
     "Isolation",
+    "KeyValueCapability",
+    "KeyValueEntries",
+    "KeyValueStore",
     "LoggingCapability",
     "NetworkCapability",
     "NetworkPattern",
@@ -43,6 +49,9 @@ __all__ = [
 
 _HOMES = {
     "Isolation": "isolation",
+    "KeyValueCapability": "keyvalue",
+    "KeyValueEntries": "keyvalue",
+    "KeyValueStore": "keyvalue",
     "NetworkCapability": "network",
     "NetworkPattern": "network",
     "NetworkVerdict": "network",

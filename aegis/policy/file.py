@@ -110,6 +110,7 @@ class _PolicyReader:
             "random": self._random,
             "logging": self._logging,
             "config": self._config,
+            "keyvalue": self._keyvalue,
         }
         self._known(capabilities, ("capabilities",), KEYS["capabilities"])
         granted = {}
@@ -223,6 +224,20 @@ class _PolicyReader:
         found = ConfigCapability()
         for name, value in self._table(table.get("set", {}), (*path, "set")).items():
             found += self._at((*path, "set", name), ConfigCapability, set=((name, value),))
+        return found
+
+    def _keyvalue(self, table: Mapping[str, Any], path: ValuePath) -> Any:
+        from aegis.policy.keyvalue import QUOTAS, KeyValueCapability
+
+        self._known(table, path, KEYS["capabilities.keyvalue"])
+        found = KeyValueCapability()
+        for name, value in self._table(table.get("buckets", {}), (*path, "buckets")).items():
+            at = (*path, "buckets", name)
+            found += self._at(at, KeyValueCapability.of, name, self._string(value, at), self._base)
+        for name in QUOTAS:
+            if name in table:
+                value = None if table[name] == "none" else table[name]
+                found = self._at((*path, name), replace, found, **{name: value})
         return found
 
     def _clock(self, table: Mapping[str, Any], path: ValuePath) -> ClockCapability:

@@ -49,6 +49,7 @@ KEYS: Mapping[str, Mapping[str, Key]] = {
         "random": Key("table", "The source of a guest's random bytes."),
         "logging": Key("table", "The guest's log."),
         "config": Key("table", "Values of `wasi:config/store`."),
+        "keyvalue": Key("table", "Buckets of `wasi:keyvalue`."),
     },
     "capabilities.filesystem": {
         "paths": Key("list of paths or tables", "One grant each; a path alone is for reading.")
@@ -75,6 +76,13 @@ KEYS: Mapping[str, Mapping[str, Key]] = {
         "min_level": Key("text", "The least level that Aegis keeps; `info` by default."),
     },
     "capabilities.config": {"set": Key("table of text", "Keys and their values.")},
+    "capabilities.keyvalue": {
+        "buckets": Key("table of text", "The store of each bucket: `memory`, or `sqlite:PATH`."),
+        "max_keys": Key("number or `none`", "Keys in one bucket."),
+        "max_bytes": Key("size or `none`", "Bytes of all keys and values in one bucket."),
+        "max_value_bytes": Key("size or `none`", "Bytes of one value."),
+        "max_key_bytes": Key("size or `none`", "Bytes of one key."),
+    },
     "imports": {"provider": Key("text", "A Python object, `module:name`, that implements the interface.")},
     "isolation": {
         "enabled": Key("true or false", "Whether the table counts; true by default."),

@@ -16,7 +16,7 @@ from aegis.policy.capabilities import (
 )
 from aegis.policy.filesystem import FilesystemCapability
 from aegis.support.keywords import DEFAULT, given
-from aegis.support.lean import TYPE_CHECKING, Any, dataclass, field, fields
+from aegis.support.lean import TYPE_CHECKING, Any, dataclass, field, fields, replace
 from aegis.text import similar_names
 
 if TYPE_CHECKING:
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
     from aegis.limits import Amount, Duration
     from aegis.policy.isolation import Isolation
+    from aegis.policy.keyvalue import KeyValueCapability
     from aegis.policy.network import NetworkCapability
 
 __all__ = ["KEYWORDS", "Policy", "checked_providers", "misspelt"]
 
 KEYWORDS = (
     *LIMIT_NAMES, "limits", "filesystem", "environment", "clock", "random", "logging", "network", "stdio", "config",
-    "isolation", "imports",
+    "keyvalue", "isolation", "imports",
 )  # fmt: skip
 """The names of all limits and capabilities, which are the keywords of :class:`aegis.Aegis` and :func:`aegis.run`."""
 
@@ -56,6 +57,8 @@ class Policy:
     network: NetworkCapability | None = None
     stdio: StdioCapability = field(default_factory=StdioCapability)
     config: ConfigCapability = field(default_factory=ConfigCapability)
+    keyvalue: KeyValueCapability | None = None
+    """The buckets of key-value stores; ``None``: none."""
     isolation: Isolation | None = None
     """Options for running guests in worker processes; ``None`` runs them in this process."""
     imports: tuple[tuple[str, str], ...] = ()
@@ -73,11 +76,16 @@ class Policy:
             from aegis.policy.isolation import Isolation
 
             object.__setattr__(self, "isolation", Isolation.of(self.isolation))
-        if self.network is not None:
-            from aegis.policy.network import NetworkCapability
+        for name, (home, kind) in _LATE.items():
+            value = getattr(self, name)
+            if value is not None:
+                found = getattr(__import__(home, fromlist=("",)), kind)
+                if not isinstance(value, found):
+                    raise PolicyError(f"{name}: expected {kind}, not {type(value).__name__}")
 
-            if not isinstance(self.network, NetworkCapability):
-                raise PolicyError(f"network: expected NetworkCapability, not {type(self.network).__name__}")
+    def for_workers(self) -> Policy:
+        """Return the policy as a worker may know it: without what only the parent needs, host paths above all."""
+        return replace(self, **_PARENTS)
 
     @classmethod
     def from_keywords(
@@ -86,7 +94,8 @@ class Policy:
         environment: EnvironmentCapability = DEFAULT, clock: ClockCapability = DEFAULT,
         random: RandomCapability = DEFAULT, logging: LoggingCapability = DEFAULT,
         network: NetworkCapability | None = DEFAULT, stdio: StdioCapability = DEFAULT,
-        config: ConfigCapability = DEFAULT, isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
+        config: ConfigCapability = DEFAULT, keyvalue: KeyValueCapability | None = DEFAULT,
+        isolation: Isolation | Mapping[str, Any] | str | bool | None = DEFAULT,
         imports: Mapping[str, str] = DEFAULT,
         memory: Amount = DEFAULT, fuel: Amount = DEFAULT, timeout: Duration = DEFAULT, stack: int | str = DEFAULT,
         table_elements: Amount = DEFAULT, memories: Amount = DEFAULT, tables: Amount = DEFAULT,
@@ -138,6 +147,8 @@ class Policy:
             lines.append("standard input")
         if self.network is not None:
             lines += self.network.describe()
+        if self.keyvalue is not None:
+            lines += self.keyvalue.describe()
         lines += [f"config {name}" for name, _ in self.config.set]
         lines += [f"import {name} provided by {provider}" for name, provider in self.imports]
         if self.isolation is not None:
@@ -156,6 +167,16 @@ _TYPES: Mapping[str, type] = {
     "stdio": StdioCapability,
     "config": ConfigCapability,
 }
+_LATE = {
+    "network": ("aegis.policy.network", "NetworkCapability"),
+    "keyvalue": ("aegis.policy.keyvalue", "KeyValueCapability"),
+}
+"""Capabilities that most policies lack: their modules are imported for a policy that has one."""
+_PARENTS: Mapping[str, Any] = {
+    "sources": (), "filesystem": FilesystemCapability(), "environment": EnvironmentCapability(), "imports": (),
+    "stdio": StdioCapability(), "keyvalue": None,
+}  # fmt: skip
+"""What no worker is told, for the parent serves it or hands over what it opened."""
 
 
 def checked_providers(value: object) -> tuple[tuple[str, str], ...]:

@@ -17,8 +17,25 @@ from aegis.support.lean import replace
 from aegis.text import printable, shell_word
 from aegis.values import Decision
 
-__all__ = ["denied_reading", "explained", "leaves_its_grant"]
+__all__ = ["NEEDS", "denied_reading", "explained", "leaves_its_grant"]
 
+NEEDS = {
+    "filesystem": ("files", "--allow-read PATH or --allow-write PATH; without a grant there are none"),
+    "environment": ("environment", "--allow-env NAME; without a grant it is empty"),
+    "clock": ("clock", "--allow-clock; without a grant a virtual clock starts at 1970"),
+    "random": ("random", "--allow-random; without a grant a seeded generator is used"),
+    "stdio": ("standard input", "--stdin inherit or --stdin FILE; without either it is empty"),
+    "network": (
+        "network",
+        "--allow-net https://HOST or tcp://HOST:PORT, --listen; without a grant every address and request is denied",
+    ),
+    "logging": ("log", "--allow-logging; without a grant log lines are discarded"),
+    "config": ("configuration", "--config-value KEY=VALUE; without a value it is empty"),
+    "keyvalue": (
+        "key-value store", "--allow-keyvalue BUCKET or BUCKET=sqlite:FILE; without a grant every bucket is denied"
+    ),
+}  # fmt: skip
+"""For each capability that interfaces need: its name for a person, the options that grant it, and the default."""
 _MAX_TARGET_CHARACTERS = 300
 _READINGS = {"clock": "reading the clock", "random": "reading random bytes"}
 
@@ -129,10 +146,23 @@ def _reading(policy: Policy, decision: Decision) -> str:
     return f"--allow-{decision.capability}"
 
 
+def _keyvalue(policy: Policy, decision: Decision) -> str:
+    """Grant the one bucket in memory; a name that the option would read as a name and a store gets none."""
+    from aegis.policy.keyvalue import KeyValueCapability
+
+    name = decision.remedy
+    try:
+        capability = KeyValueCapability.parse(name)
+    except PolicyError:
+        return ""
+    return _option("--allow-keyvalue", name) if capability.store_of(name) == "memory" else ""
+
+
 def _option(flag: str, value: str) -> str:
     return f"{flag}{'=' if value.startswith('-') else ' '}{shell_word(value)}"
 
 
 _REMEDIES: dict[str, Callable[[Policy, Decision], str]] = {
     "filesystem": _filesystem, "network": _network, "clock": _reading, "random": _reading,
+    "keyvalue": _keyvalue,
 }  # fmt: skip

@@ -13,6 +13,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from aegis.bindings import index
 from aegis.component.planning.world import ImportedFunction
 from aegis.engine.store.missing import MissingFunction
 from aegis.errors import LinkError, MissingImport
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
     from aegis.engine.call.door import Door
     from aegis.host.preview2 import Wasi
+    from aegis.wit.index import Provided
 
-__all__ = ["Providers", "unprovided_by_us", "wasi_binding"]
+__all__ = ["Providers", "served", "unprovided_by_host"]
 
 _MOST_CHARACTERS = 200
 """Characters of a name in a remedy; one that was cut would be of another import."""
@@ -42,7 +44,7 @@ class _Object(NamedTuple):
     table: Interface | None
 
 
-_Finders = dict[int, tuple[str, str] | Callable[[Callable[[], "Wasi"]], Callable[..., Any]]]
+_Finders = dict[int, "tuple[Provided, str] | Callable[[Callable[[], Wasi]], Callable[..., Any]]"]
 """Each function of the host, by its number: its interface and its name there, or what finds it."""
 
 
@@ -77,7 +79,7 @@ class Providers:
                 self._take(name, item, imports[key], faults)
             elif named_key is not None:
                 self._take(name, item, _load(named_key, by_policy[named_key]), faults)
-            elif isinstance(item, Interface) and (wasi_binding(name) or not item.functions):
+            elif isinstance(item, Interface) and (served(name) or not item.functions):
                 continue
             elif _place(name)[0] == "method":
                 continue  # its objects come from a function, and are called as they are
@@ -108,7 +110,7 @@ class Providers:
         """Tell whether a function is to trap: nothing provides it, and that is what the embedder asked for."""
         if not self._trap_missing or interface in self._objects or (not interface and name in self._free):
             return False
-        if not interface or wasi_binding(interface) is None:
+        if not interface or served(interface) is None:
             return _place(name)[0] != "method" or bool(interface)
         try:
             self._typed(interface, name, function)
@@ -131,8 +133,8 @@ class Providers:
     def _table(self, interface: str) -> Interface | None:
         if interface in self._objects:
             return self._objects[interface].table
-        module = wasi_binding(interface)
-        return None if module is None else import_module(module).INTERFACE
+        row = served(interface)
+        return None if row is None else import_module(row.bindings).INTERFACE
 
     def functions(
         self, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi], door: Door
@@ -160,11 +162,12 @@ class Providers:
     def _offered(
         self, made: list[Callable[..., Any]], n: int, function: ImportedFunction, wasi: Callable[[], Wasi]
     ) -> Callable[..., Any]:
-        if function.missing or wasi_binding(function.interface) is None:
+        row = None if function.missing else served(function.interface)
+        if row is None:
             return MissingFunction(str(function))
 
         def first(*values: Any) -> Any:
-            made[n] = found = _of_host(function, wasi)
+            made[n] = found = _found(wasi().implementation(row), function.name)
             return found(*values)
 
         return first
@@ -217,18 +220,15 @@ class Providers:
         return found
 
 
-def _finder(function: ImportedFunction) -> tuple[str, str] | Callable[[Callable[[], Wasi]], Callable[..., Any]]:
-    """Return where a function of the host is in the WASI of a sandbox, or what finds it."""
-    if function.missing or wasi_binding(function.interface) is None:
+def _finder(function: ImportedFunction) -> tuple[Provided, str] | Callable[[Callable[[], Wasi]], Callable[..., Any]]:
+    """Return the index row and the attribute of a host function, or a function that finds it in a sandbox's WASI."""
+    row = None if function.missing else served(function.interface)
+    if row is None:
         return lambda wasi: MissingFunction(str(function))
     kind, _, own = _place(function.name)
     if kind:
-        return lambda wasi: _of_host(function, wasi)
-    return unversioned(function.interface), snake(own)
-
-
-def _of_host(function: ImportedFunction, wasi: Callable[[], Wasi]) -> Callable[..., Any]:
-    return _found(wasi().implementation(unversioned(function.interface)), function.name)
+        return lambda wasi: _found(wasi().implementation(row), function.name)
+    return row, snake(own)
 
 
 class _Deferred(dict[int, Callable[..., Any]]):
@@ -238,7 +238,7 @@ class _Deferred(dict[int, Callable[..., Any]]):
 
     def __init__(self, finders: _Finders, wanted: Sequence[ImportedFunction], wasi: Callable[[], Wasi]) -> None:
         self._finders, self._wanted, self._wasi = finders, wanted, wasi
-        self._implementation: Callable[[str], object] | None = None
+        self._implementation: Callable[[Provided], object] | None = None
 
     def __bool__(self) -> bool:
         """Tell that there are functions, though none was looked up yet."""
@@ -260,12 +260,12 @@ class _Deferred(dict[int, Callable[..., Any]]):
         return made
 
 
-def unprovided_by_us(component: Component) -> list[MissingImport]:
+def unprovided_by_host(component: Component) -> list[MissingImport]:
     """Return the imports that Aegis does not serve by itself, each with its remedy; functions are looked into."""
     missing = []
     empty = Providers(component, {}, trap_missing=True)
     for name, item in component.world.imports.items():
-        if isinstance(item, Function) or (wasi_binding(name) is None and item.functions):
+        if isinstance(item, Function) or (served(name) is None and item.functions):
             missing.append(MissingImport(printable(name), "", _shape(item), _remedy(name, item)))
         else:
             faults = empty._mismatches(name, item)
@@ -274,17 +274,9 @@ def unprovided_by_us(component: Component) -> list[MissingImport]:
 
 
 @lru_cache(256)
-def wasi_binding(interface: str) -> str | None:
-    """Return the module of the bindings by which Aegis serves ``interface`` itself, ``None`` if it does not."""
-    if not interface.startswith("wasi:"):
-        return None
-    from aegis.host.preview2 import INTERFACES
-
-    base, _, version = interface.partition("@")
-    module: str | None = INTERFACES.get(base)
-    if module is None or not (version.startswith("0.2.") or base.startswith(("wasi:logging/", "wasi:config/"))):
-        return None
-    return module
+def served(interface: str) -> Provided | None:
+    """Return the row by which Aegis serves an imported ``interface`` itself, ``None`` if it does not."""
+    return index.INDEX.served(interface)
 
 
 def _load(interface: str, provider: str) -> Any:

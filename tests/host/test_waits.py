@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from aegis import Aegis, ClockCapability
+from aegis import Aegis, ClockCapability, KeyValueCapability, MemoryStore
 from aegis.engine.call.door import Door
 from aegis.errors import Cancelled, DeadlineExceeded
 from aegis.host.blocking import in_order, synced
@@ -199,9 +201,44 @@ def slow_disk(timeout: float) -> Iterator[Wait]:
         door.close()
 
 
+@contextlib.contextmanager
+def bucket_in_memory(timeout: float) -> Iterator[Wait]:
+    """A bucket that another thread holds."""
+    store, begun, done = MemoryStore(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store.transaction(Door(Limits())):
+            begun.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    begun.wait(60)
+    try:
+        with Guest(timeout=timeout, keyvalue=KeyValueCapability(buckets={"b": store})) as made:
+            bucket = made.of("wasi:keyvalue/store").open("b")
+            yield made.door, lambda: bucket.get("k")
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def bucket_in_a_file(timeout: float) -> Iterator[Wait]:
+    """A bucket in a file that another connection has locked."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/kv.db"
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with Guest(timeout=timeout, keyvalue=KeyValueCapability(buckets={"b": f"sqlite:{path}"})) as made:
+                bucket = made.of("wasi:keyvalue/store").open("b")
+                yield made.door, lambda: bucket.get("k")
+
+
 WAITS = [
     stdin_read, stdin_skip, stdin_poll, preview1_read, preview1_write, stdout_write, splice, fifo, timer, socket_read,
-    socket_write, socket_accept, datagram, http, name, slow_disk,
+    socket_write, socket_accept, datagram, http, name, slow_disk, bucket_in_memory,
+    bucket_in_a_file,
 ]  # fmt: skip
 every_wait = pytest.mark.parametrize("waiting", WAITS, ids=lambda wait: wait.__name__)
 

@@ -202,9 +202,10 @@ COMPONENTS = {
     "aegis.host.preview2", "aegis.sandbox.link_component",
 }  # fmt: skip
 NOT_IN_A_WORKER = {
-    "aegis.sandbox.columns", "aegis.engine.threads.event_loop", "aegis.host.files.protected",
+    "aegis.sandbox.columns", "aegis.engine.threads.event_loop", "aegis.host.files.protected", "aegis.host.keyvalue",
     "aegis.isolation.confine.probe",
-    "aegis.policy.network", "aegis.policy.patterns", "aegis.sandbox.protected_paths", "aegis.wasm.admission",
+    "aegis.policy.keyvalue", "aegis.policy.network", "aegis.policy.patterns", "aegis.sandbox.protected_paths",
+    "aegis.wasm.admission",
     "dataclasses",
     "datetime", "hashlib", "importlib", "inspect", "json", "platform", "pwd", "shlex", "signal", "subprocess",
 }  # fmt: skip

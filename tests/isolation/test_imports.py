@@ -12,9 +12,7 @@ import pytest
 
 from aegis import Aegis, ClockCapability, FilesystemCapability, LoggingCapability, NetworkCapability
 from aegis.errors import AegisInternalError
-from aegis.host.preview2 import INTERFACES
 from aegis.isolation.parent.backend import _modules
-from aegis.isolation.parent.component_modules import host_modules as _host_modules
 from aegis.isolation.protocol.errors import to_plain
 from tests.guests.catalogue import GUESTS
 from tests.isolation.isolated import PLACES, only_where_there_are_workers, runtime
@@ -54,16 +52,6 @@ def test_a_component_may_export_a_wasi_interface_that_it_does_not_import(place: 
     made = runtime(place)
     with made.sandbox(made.load_wat(text)) as sandbox:
         assert sandbox.call(function) == value
-
-
-@pytest.mark.parametrize("interface", INTERFACES)
-def test_every_interface_that_is_served_is_known_to_workers(interface: str) -> None:
-    assert _host_modules(interface)
-
-
-def test_an_interface_that_no_module_serves_is_a_clear_error() -> None:
-    with pytest.raises(AegisInternalError, match="no module is known to serve wasi:new/things"):
-        _host_modules("wasi:new/things")
 
 
 def test_the_modules_of_exports_are_imported_beforehand() -> None:

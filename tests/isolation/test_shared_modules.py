@@ -7,6 +7,7 @@ contain the same bytes, and bytes that were compiled once are not compiled again
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -280,3 +281,30 @@ def test_more_open_files_than_a_worker_takes_are_refused_with_a_remedy(spy: Spy,
     assert len(os.listdir("/proc/self/fd")) <= before
     aegis = isolated(cache=False, filesystem=FilesystemCapability.read_only(*files[:100]))
     assert values(aegis, component(*map(module, range(60)))) == list(range(60))
+
+
+def test_threads_that_begin_at_once_send_one_description_of_a_component(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second file in its place would close the first, and another descriptor may have its number by then."""
+    from aegis.isolation.parent import code as codes
+    from tests.keyvalue_guest import guest
+
+    made = Aegis(cache=False, isolation=True)
+    with made:
+        component = made.load_wat(guest())
+        code = made._workers().prepare(component, "the component")
+        found: list[object] = []
+        other = threading.Thread(target=lambda: found.append(code.shape(component)))
+        dumps = codes.dumps
+
+        def slow(value: object, protocol: int) -> bytes:
+            monkeypatch.setattr(codes, "dumps", dumps)
+            other.start()
+            other.join(0.2)  # it ends by then unless it waits for this thread, as it should
+            return dumps(value, protocol)
+
+        monkeypatch.setattr(codes, "dumps", slow)
+        first = code.shape(component)
+        other.join()
+        assert not isinstance(first, bytes)
+        assert found == [first]
+        assert first.size() > 0

@@ -104,7 +104,7 @@ def test_relative_paths_start_here_without_a_base(tmp_path: Path, monkeypatch: p
 FS = "[capabilities.filesystem]\n"
 ENV = "[capabilities.environment]\n"
 NET = "[capabilities.network]\n"
-TABLE_KEYS = "clock, config, environment, filesystem, logging, network, random"
+TABLE_KEYS = "clock, config, environment, filesystem, keyvalue, logging, network, random"
 
 REJECTED: list[tuple[str, str]] = [
     # TOML itself

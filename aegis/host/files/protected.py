@@ -52,11 +52,12 @@ class _Traced(NamedTuple):
 def protected_by(policy: Policy) -> tuple[Protected, ...]:
     """Return the files that a policy makes Aegis read or execute.
 
-    Guests may read all of them, so a policy that grants no writing needs no protection.
+    Guests may read all of them but key-value stores, so a policy that grants no writing needs little protection.
     """
+    found = list(_stores(policy))
     if not any(grant.write for grant in policy.filesystem.paths):
-        return ()
-    found = [
+        return tuple(found)
+    found += [
         Protected(path=path, reason="the policy file: a guest could write its own next policy")
         for path in policy.sources
     ]
@@ -70,6 +71,14 @@ def protected_by(policy: Policy) -> tuple[Protected, ...]:
     if policy.network is not None:
         found += _network_files()
     return tuple(found)
+
+
+def _stores(policy: Policy) -> Iterable[Protected]:
+    """Yield the files of key-value stores. To read one is to open it, and to close that drops SQLite's locks on it."""
+    for bucket, path in () if policy.keyvalue is None else policy.keyvalue.files():
+        for name in (path, *(path + ending for ending in ("-journal", "-wal", "-shm"))):
+            reason = f"a file of the key-value bucket {bucket!r}: a guest could pass its quotas and break its locks"
+            yield Protected(path=name, reason=reason, readable=False)
 
 
 def _network_files() -> Iterable[Protected]:

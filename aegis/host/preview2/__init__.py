@@ -1,12 +1,13 @@
 """WASI 0.2, implemented on the grants of one sandbox, written against our own generated bindings.
 
-An interface is implemented by an object of its own, made when a guest first calls into it. Whatever
+An interface is implemented by an object of its own, made when a guest first calls into it; the index of bindings
+(:mod:`aegis.bindings.index`) says in which module. Whatever
 can wait, waits through the sandbox's scope, so the deadline and a cancellation reach it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -16,35 +17,9 @@ from aegis.values import CallScope
 
 if TYPE_CHECKING:
     from aegis.host.grants import Grants
+    from aegis.wit.index import Provided
 
-__all__ = ["INTERFACES", "Wasi"]
-
-_MODULES = {
-    "aegis.host.preview2.io": ("wasi:io/error", "wasi:io/poll", "wasi:io/streams"),
-    "aegis.host.preview2.clocks": ("wasi:clocks/monotonic-clock", "wasi:clocks/wall-clock"),
-    "aegis.host.preview2.random": ("wasi:random/random", "wasi:random/insecure", "wasi:random/insecure-seed"),
-    "aegis.host.preview2.cli": (
-        "wasi:cli/environment", "wasi:cli/exit", "wasi:cli/stdin", "wasi:cli/stdout", "wasi:cli/stderr",
-        "wasi:cli/terminal-input", "wasi:cli/terminal-output", "wasi:cli/terminal-stdin", "wasi:cli/terminal-stdout",
-        "wasi:cli/terminal-stderr",
-    ),
-    "aegis.host.preview2.filesystem": ("wasi:filesystem/types", "wasi:filesystem/preopens"),
-    "aegis.host.preview2.sockets": (
-        "wasi:sockets/network", "wasi:sockets/instance-network", "wasi:sockets/ip-name-lookup", "wasi:sockets/tcp",
-        "wasi:sockets/tcp-create-socket", "wasi:sockets/udp", "wasi:sockets/udp-create-socket",
-    ),
-    "aegis.host.preview2.http": ("wasi:http/types", "wasi:http/outgoing-handler"),
-    "aegis.host.preview2.small": ("wasi:logging/logging", "wasi:config/store"),
-}  # fmt: skip
-_HOMES = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def _binding(interface: str) -> str:
-    return "aegis.bindings." + interface.replace(":", "_").replace("/", "_").replace("-", "_")
-
-
-INTERFACES: Mapping[str, str] = {name: _binding(name) for name in _HOMES}
-"""What is served, by name without version: the module of its bindings."""
+__all__ = ["Wasi"]
 
 
 class Wasi:
@@ -55,16 +30,16 @@ class Wasi:
         self._made: dict[str, object] = {}
         grants.on_close(self._made.clear)  # they refer to this, and only the collector would free both
 
-    def implementation(self, interface: str) -> object:
-        """Return the object that implements ``interface``, a name without its version."""
-        made = self._made.get(interface)
+    def implementation(self, row: Provided) -> object:
+        """Return the object that implements an interface in the version of an index row."""
+        made = self._made.get(row.name)
         if made is None:
-            made = self._made[interface] = _maker(interface)(interface, self)
+            made = self._made[row.name] = _maker(row.implementation)(row.interface, self)
         return made
 
 
 @cache
-def _maker(interface: str) -> Callable[[str, Wasi], object]:
-    """Return the function that makes the implementation of an interface."""
-    made: Callable[[str, Wasi], object] = import_module(_HOMES[interface]).implementation
+def _maker(module: str) -> Callable[[str, Wasi], object]:
+    """Return the function of an implementing module that makes the object of an interface."""
+    made: Callable[[str, Wasi], object] = import_module(module).implementation
     return made

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from aegis.engine.compile.config import EngineConfig
 from aegis.engine.store.missing import MissingFunction
 from aegis.errors import PolicyError
-from aegis.host import offers
+from aegis.host import Grants, acquire, offers
 from aegis.host.stdio import Stdio, acquire_stdio
 from aegis.isolation.parent.code import Code, code_for
 from aegis.isolation.parent.host_calls import HostFunctions, ModuleFunctions
@@ -162,6 +162,7 @@ class IsolatedBackend(BaseBackend):
         parcel = _Parcel(self.prepare(artifact, f"the {artifact.kind}", plan.config))
         stdio: Stdio | None = None
         services: Services | None = None
+        own: Grants | None = None
         try:
             parcel.fill(policy, self.protected)
             services = parcel.serve(policy)
@@ -175,15 +176,17 @@ class IsolatedBackend(BaseBackend):
             )  # fmt: skip
             setup = self._setup(run, plan, policy, parcel, delivery, worker, remote)
             parcel.check()
+            own = acquire(policy, scope=run.door)
+            run.grants = _Grants(store, stdio, host, own)  # type: ignore[assignment]  # a start function may use one
             store.begin(pack(setup, self.known), parcel.descriptors, self.options.grace)
         except BaseException:
-            for held in (stdio, services):
+            run.grants = None
+            for held in (stdio, services, own):
                 if held is not None:
                     held.close()
             raise
         finally:
             parcel.close()
-        run.grants = _Grants(store, stdio, host)  # type: ignore[assignment]
         return store
 
     def _fresh(self, artifact: Artifact) -> Worker:
@@ -320,11 +323,15 @@ class _Parcel:
 
 
 class _Grants:
-    """What a sandbox's meter asks of its grants, where those are in a worker."""
+    """Answer a sandbox's meter for grants that are in a worker, and hold those that stay in the parent."""
 
-    def __init__(self, store: IsolatedStore, stdio: Stdio, host: HostFunctions) -> None:
-        self._store, self._stdio, self._host = store, stdio, host
+    def __init__(self, store: IsolatedStore, stdio: Stdio, host: HostFunctions, own: Grants) -> None:
+        self._store, self._stdio, self._host, self._own = store, stdio, host, own
         self.stdio = self.acquired_stdio = self
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a grant of an interface that the index places in the parent; it is acquired at its first use."""
+        return getattr(self._own, name)
 
     def written(self, stream: int) -> int:
         """Bytes that the guest wrote to stdout (1) or stderr (2); of discarded output only the worker knows."""
@@ -348,6 +355,7 @@ class _Grants:
         if self._host.handles is not None:
             self._host.handles.close()
         self._stdio.close()
+        self._own.close()
 
 
 def _is_embedders(function: Callable[..., Any]) -> bool:
@@ -368,14 +376,11 @@ def _modules(artifact: Artifact, policy: Policy) -> tuple[str, ...]:
 
 def _without_secrets(policy: Policy) -> Policy:
     """Return the policy as a worker needs it: without the host's paths, and what the parent provides."""
-    from aegis.policy import EnvironmentCapability, FilesystemCapability, StdioCapability
+    from aegis.policy import StdioCapability
 
     stdin = policy.stdio.stdin if isinstance(policy.stdio.stdin, bytes) else "empty"
     stdio = StdioCapability(stdin=stdin, stdout=policy.stdio.stdout, stderr=policy.stdio.stderr)
-    return replace(
-        policy, sources=(), filesystem=FilesystemCapability(), environment=EnvironmentCapability(), imports=(),
-        stdio=stdio,
-    )  # fmt: skip
+    return replace(policy.for_workers(), stdio=stdio)
 
 
 def _environment(policy: Policy) -> list[tuple[str, str]]:

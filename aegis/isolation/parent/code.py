@@ -61,10 +61,12 @@ class Code:
 
     def shape(self, artifact: Any) -> bytes | SealedFile:
         """Return the pickled description of ``artifact`` for a worker, as bytes or, if it is large, a sealed file."""
-        if self._shape is None:
-            data = dumps(artifact.info if artifact.kind == "module" else self._record(artifact), LATEST)
-            self._shape = data if len(data) <= _INLINE_BYTES else sealed_copy(data)
-        return self._shape
+        # One file for all threads: a second would close the first, whose number another thread is sending.
+        with artifact._lock:
+            if self._shape is None:
+                data = dumps(artifact.info if artifact.kind == "module" else self._record(artifact), LATEST)
+                self._shape = data if len(data) <= _INLINE_BYTES else sealed_copy(data)
+            return self._shape
 
     def _record(self, component: Any) -> record.ComponentRecord:
         return record.ComponentRecord(component.structure.for_running(), component.program, self.world)

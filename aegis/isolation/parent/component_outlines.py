@@ -5,28 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from aegis.component.planning.world import check_export, imported_functions, typed_export
+from aegis.component.planning.world import ImportedFunction, check_export, imported_functions, typed_export
 from aegis.engine.compile.config import EngineConfig
 from aegis.isolation.parent.outlines import in_the_worker
 from aegis.limits import Limits
-from aegis.sandbox.link_component import Providers
+from aegis.sandbox.link_component import Providers, served
 from aegis.values import Rows
+from aegis.wit.index import PARENT
 from aegis.wit.types import Interface
 
 if TYPE_CHECKING:
     from aegis.component.planning.artifact import Component
+    from aegis.host.preview2 import Wasi
     from aegis.wit.types import Function
 
 __all__ = ["ComponentOutline", "Embedders"]
 
 
 class Embedders(Providers):
-    """Calls what the embedder provides; the worker has the host's own functions."""
+    """Calls what the embedder provides, and what the index places in the parent; the worker has the rest."""
 
     deferred = False
 
-    def _offered(self, *_: Any) -> Callable[..., Any]:
-        return in_the_worker
+    def serves(self, name: str) -> bool:
+        return super().serves(name) or _stays(name)
+
+    def _offered(
+        self, made: list[Callable[..., Any]], n: int, function: ImportedFunction, wasi: Callable[[], Wasi]
+    ) -> Callable[..., Any]:
+        return super()._offered(made, n, function, wasi) if _stays(function.interface) else in_the_worker
+
+
+def _stays(interface: str) -> bool:
+    """Tell whether calls of an interface are answered in the parent, which keeps what the host holds for it."""
+    row = served(interface)
+    return row is not None and row.place == PARENT
 
 
 class _Entry:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from aegis.engine.call.trampoline import fit_result
-from aegis.errors import AegisError, HostError
+from aegis.errors import AegisError, HostError, PolicyError
 from aegis.isolation.protocol.budgets import is_single
 from aegis.isolation.protocol.channel import Broken
 from aegis.isolation.protocol.errors import to_plain
@@ -50,7 +50,10 @@ class HostFunctions:
                 door.failure = error
                 if not isinstance(error, HostError) and number != DEEP:
                     door.serving = self.label(number)
-            return True, to_plain(error if isinstance(error, AegisError) else HostError("a host function raised"))
+            # A policy's error names host paths, which a worker is not to learn; the door has the error itself.
+            if isinstance(error, AegisError) and not isinstance(error, PolicyError):
+                return True, to_plain(error)
+            return True, to_plain(HostError("a host function raised"))
 
     def serve_host_function(self, door: Door, number: int, values: list[Any]) -> Any:
         """Return what the function answers; who waits for it in vain finds ``label`` on the stack."""

@@ -8,8 +8,8 @@ from struct import Struct
 from aegis.engine.compile.config import EngineConfig
 from aegis.isolation.protocol.pickled import LATEST, Pickler, Unpickler
 from aegis.limits import Limits
-from aegis.policy import EnvironmentCapability, FilesystemCapability, Policy, StdioCapability
-from aegis.support.lean import Any, dataclass, field, replace
+from aegis.policy import Policy
+from aegis.support.lean import Any, dataclass, field
 
 __all__ = ["ACCOUNT", "Brief", "Compile", "Folder", "Setup", "pack", "unpack"]
 
@@ -38,10 +38,7 @@ class Brief:
         return cls(
             reads=bool(paths), writes=any(path.write for path in paths),
             network=network is not None, listens=network is not None and bool(network.listen), skip=skip,
-            known=replace(
-                policy, sources=(), filesystem=FilesystemCapability(), environment=EnvironmentCapability(), imports=(),
-                stdio=StdioCapability(),
-            ),
+            known=policy.for_workers(),
         )  # fmt: skip
 
 

@@ -21,8 +21,8 @@ LATER_BESIDE = (
 """Those of the standard library, with what they import."""
 NOT_NOW = frozenset(
     {"aegis.__main__", "aegis.attack", "aegis.bindgen", "aegis.bindings", "aegis.cli", "aegis.fuzz",
-     "aegis.host.net.http", "aegis.host.preview2", "aegis.isolation.confine.__main__", "aegis.prelude",
-     "aegis.testing"}
+     "aegis.host.keyvalue", "aegis.host.net.http", "aegis.host.preview2", "aegis.isolation.confine.__main__",
+     "aegis.prelude", "aegis.testing"}
 )  # fmt: skip
 """Modules and packages that are imported for the sandbox that needs them, before its doors close, or never. All
 others of Aegis may be imported in a component's run."""

@@ -24,6 +24,7 @@ from aegis.policy.remedies import explained
 from aegis.values import Decision
 from aegis.wit.values import Err
 from tests.host.http.servers import raw_server
+from tests.host.preview2.guest import provided
 
 __all__ = ["Answer", "Client", "answering", "code", "read_all", "silent", "wait_for", "write_all"]
 
@@ -61,8 +62,8 @@ class Client:
         if resolver is not None:
             self.grants.network.resolver = resolver
         self.wasi = Wasi(self.grants, self.door, made)
-        self.types: Any = self.wasi.implementation("wasi:http/types")
-        self.handler: Any = self.wasi.implementation("wasi:http/outgoing-handler")
+        self.types: Any = self.wasi.implementation(provided("wasi:http/types"))
+        self.handler: Any = self.wasi.implementation(provided("wasi:http/outgoing-handler"))
 
     def __enter__(self) -> Client:
         return self

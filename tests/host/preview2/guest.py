@@ -7,6 +7,7 @@ import time
 from functools import partial
 from typing import Any
 
+from aegis.bindings.index import INDEX
 from aegis.engine.call.door import Door
 from aegis.host.grants import Grants
 from aegis.host.net.network import Resolver
@@ -15,9 +16,16 @@ from aegis.limits import Limits
 from aegis.policy import Policy
 from aegis.policy.remedies import explained
 from aegis.values import Decision
+from aegis.wit.index import Provided
 from aegis.wit.values import Err
 
-__all__ = ["Guest", "descriptors", "refusal"]
+__all__ = ["Guest", "descriptors", "provided", "refusal"]
+
+
+def provided(interface: str) -> Provided:
+    """Return the row of an interface of which the index has one version."""
+    (row,) = (row for row in INDEX.rows if row.interface == interface)
+    return row
 
 
 class Guest:
@@ -53,8 +61,8 @@ class Guest:
         self.door.close()
 
     def of(self, interface: str) -> Any:
-        """Return the implementation of ``interface``."""
-        return self.wasi.implementation(interface)
+        """Return the object that implements ``interface``, a name without its version."""
+        return self.wasi.implementation(provided(interface))
 
     @property
     def denied(self) -> list[str]:
